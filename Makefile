@@ -1,0 +1,46 @@
+# The commands of klinenode. `make setup` is what the others call first; it does nothing when nothing changed.
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+PYTEST_ARGS ?=
+
+.PHONY: help setup run demo test lint fmt lock env-sample clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## create .venv with the pinned dependencies (idempotent)
+
+$(STAMP): requirements.lock pyproject.toml deploy/setup.sh
+	sh deploy/setup.sh $(VENV)
+	@touch $(STAMP)
+
+run: setup  ## start the node on http://127.0.0.1:8000 against Binance, data in ./data
+	$(BIN)/klinenode serve
+
+demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchange on loopback: no network needed
+	$(BIN)/klinenode demo
+
+test: setup  ## run every test
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+lint: setup  ## formatting, bans, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: setup  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: setup  ## pin the dependencies of pyproject.toml anew (no registry address in the file)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --extra dev --upgrade -o requirements.lock pyproject.toml
+
+env-sample: setup  ## write .env.sample from the settings
+	$(BIN)/klinenode config --sample > .env.sample
+
+clean:  ## remove the virtual environment and caches (never data/)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -1,0 +1,1 @@
+"""The pure core: intervals, spans, klines and roll-up. No I/O, no clock."""

@@ -1,0 +1,1 @@
+"""The HTTP face: routes, parameters, errors and the page cache."""

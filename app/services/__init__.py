@@ -1,0 +1,1 @@
+"""What the node does: sync symbols, ingest, reconcile, answer."""

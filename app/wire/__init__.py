@@ -1,0 +1,1 @@
+"""Binance's language, both ways. No I/O, no clock."""

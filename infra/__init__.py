@@ -1,0 +1,1 @@
+"""How klinenode touches the world: exchange, database, telemetry, clock."""

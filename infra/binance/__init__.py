@@ -1,0 +1,1 @@
+"""Binance over the network: REST, sockets and archive."""

@@ -1,0 +1,1 @@
+"""A seeded Binance on loopback: REST, sockets, archive and faults."""
