@@ -1,6 +1,19 @@
-"""The few interfaces that have two implementations: one that touches the world and one that a test or simulation owns."""
+"""The interfaces between services and adapters: the clock, the store and the exchange.
 
-from typing import Protocol
+Each has two implementations: one that touches the world and one that a test or the simulation owns.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+from app.domain.interval import Grid, Interval
+from app.domain.kline import Kline, Precision
+from app.domain.ledger import Ledger, Source
+from app.domain.span import Span, Spans
+from app.wire.archive_csv import ArchiveFile
+from app.wire.stream_event import KlineEvent
 
 
 class Clock(Protocol):
@@ -12,4 +25,203 @@ class Clock(Protocol):
 
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` seconds of this clock's time."""
+        ...
+
+
+class Series(NamedTuple):
+    """A symbol and an interval: the unit of wish and ledger."""
+
+    symbol: str
+    interval: Interval
+
+
+# --- the store ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one source says of one series: `rows` (ascending, all opening inside `spans`) and the spans it answers for.
+
+    Every grid time in `spans` has its row in `rows`; with source ABSENT there are no rows: the spans are proven empty.
+    """
+
+    series: Series
+    source: Source
+    spans: Spans
+    rows: Sequence[Kline]
+
+
+class Committed(NamedTuple):
+    """What became of a batch: the ledger afterwards, the spans this source was granted, rows that changed held ones."""
+
+    ledger: Ledger
+    granted: Spans
+    revised: int
+
+
+class Snapshot(NamedTuple):
+    """Rows and ledger of a series, read in one transaction."""
+
+    rows: list[Kline]
+    ledger: Ledger
+
+
+class StoreUnavailable(Exception):
+    """The database cannot be read or written right now (locked, full, gone); the message says what to do."""
+
+
+class StoreReader(Protocol):
+    """Reads of the store. Any number at once; they never wait for the writer."""
+
+    async def read(self, series: Series, window: Span, limit: int, *, newest: bool = False) -> Snapshot:
+        """At most `limit` rows that open in `window`, ascending: the oldest ones, or the newest; and the ledger."""
+        ...
+
+    async def ledgers(self) -> dict[Series, Ledger]:
+        """The whole ledger."""
+        ...
+
+    async def stand_down(self) -> tuple[int, str] | None:
+        """The stored stand-down as (until_ms, reason), if one was ever recorded."""
+        ...
+
+    async def document(self, name: str) -> tuple[bytes, int] | None:
+        """A stored document (exchangeInfo as the exchange sent it) and when it was stored (ms)."""
+        ...
+
+    async def anchors(self) -> dict[str, int]:
+        """By symbol: the open time of one 3d kline of the exchange, which fixes the symbol's 3d grid."""
+        ...
+
+    async def extra_wishes(self) -> dict[Series, Span]:
+        """Spans that an operator asked for beyond BACKFILL_DAYS."""
+        ...
+
+
+class StoreWriter(StoreReader, Protocol):
+    """Writes of the store; only the holder of the writer lease has one."""
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
+        """Write rows and ledger spans of all `batches` in one transaction. Raises StoreUnavailable: nothing is written.
+
+        A source never overwrites what a source of higher rank has said; rows that change what was held leave the old
+        row in the revisions.
+        """
+        ...
+
+    async def save_stand_down(self, until_ms: int, reason: str) -> None:
+        """Remember that no request may leave before `until_ms`."""
+        ...
+
+    async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
+        """Keep a document."""
+        ...
+
+    async def save_anchor(self, symbol: str, open_ms: int) -> None:
+        """Remember one open time of the symbol's 3d grid."""
+        ...
+
+    async def save_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
+        """Remember spans that an operator asked for; a series' earlier one is widened."""
+        ...
+
+
+# --- the exchange --------------------------------------------------------------------------------------------------
+
+
+class Priority(IntEnum):
+    """Who goes first when weight is short; a smaller number goes first and may use more of the budget."""
+
+    USER = 0
+    TAIL = 1
+    BACKFILL = 2
+    VERIFY = 3
+
+
+class UpstreamError(Exception):
+    """Why an upstream request gave no data. What the caller can do depends on the kind:
+
+    UpstreamError
+     ├── StandDown            nothing leaves before `until_ms`; wait, serve what is held
+     ├── UpstreamUnavailable  no answer, 5xx, timeout after retries; try again later
+     ├── UpstreamRejected     the exchange says this request is wrong (`error` has its code); asking again is pointless
+     ├── UpstreamGarbage      an answer that cannot be used; count it and ask again later
+     └── NotPublished         the archive does not have this file (404)
+    """
+
+
+class StandDown(UpstreamError):
+    """No request may leave before `until_ms`."""
+
+    def __init__(self, until_ms: int, reason: str) -> None:
+        super().__init__(f"standing down until {until_ms}: {reason}")
+        self.until_ms = until_ms
+        self.reason = reason
+
+
+class UpstreamUnavailable(UpstreamError):
+    """No usable answer came, after retries."""
+
+
+class UpstreamRejected(UpstreamError):
+    """The exchange refused the request with one of its error codes."""
+
+    def __init__(self, status: int, code: int, msg: str) -> None:
+        super().__init__(f"{status} {code} {msg}")
+        self.status = status
+        self.code = code
+        self.msg = msg
+
+
+class UpstreamGarbage(UpstreamError):
+    """The answer is not what it should be."""
+
+
+class NotPublished(UpstreamError):
+    """The archive does not have the file."""
+
+
+class RestApi(Protocol):
+    """Binance's REST API, within the weight budget. Every call raises UpstreamError."""
+
+    async def klines(
+        self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority
+    ) -> list[Kline]:
+        """Klines that open in `window`, oldest `limit` of them; without a window the newest `limit` (last one live)."""
+        ...
+
+    async def exchange_info(self, priority: Priority) -> bytes:
+        """The body of exchangeInfo."""
+        ...
+
+    async def server_time_ms(self, priority: Priority) -> int:
+        """The exchange's clock."""
+        ...
+
+
+class Archive(Protocol):
+    """data.binance.vision. Every call raises UpstreamError."""
+
+    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> list[Kline]:
+        """The rows of a file in REST's form, ascending, after its checksum was verified. Rows may be missing."""
+        ...
+
+
+class MarketSockets(Protocol):
+    """Kline streams. Runs until cancelled; reconnects by itself."""
+
+    def want(self, streams: Collection[Series]) -> None:
+        """Set which series are streamed; takes effect without a restart."""
+        ...
+
+    def events(self) -> AsyncIterator[KlineEvent]:
+        """Kline events as they arrive, for ever."""
+        ...
+
+    async def run(self) -> None:
+        """Keep the sockets that the wanted streams need, for ever."""
+        ...
+
+    def status(self) -> dict[str, object]:
+        """Per socket: streams, age of the newest frame in ms, connects; for health."""
         ...

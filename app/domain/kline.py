@@ -1,0 +1,88 @@
+"""A kline with the exchange's exact text, and the one form in which its numbers are kept."""
+
+import re
+from typing import Final, NamedTuple
+
+from app.domain.interval import Grid
+
+_DECIMAL: Final = r"(?:0|[1-9]\d*)(?:\.\d+)?"
+_EIGHT_DECIMALS: Final = re.compile(rf"{_DECIMAL}(?: {_DECIMAL}){{7}}", re.ASCII)
+TEXT_CHARS_MAX: Final = 40  # no number of the exchange comes near; bounds what garbage may cost
+
+
+class Kline(NamedTuple):
+    """One kline. Times in ms; numbers are the exchange's decimal text; volumes in base asset unless named quote."""
+
+    open_ms: int
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    quote_volume: str
+    trades: int
+    taker_buy_volume: str
+    taker_buy_quote_volume: str
+
+
+class Precision(NamedTuple):
+    """Decimals the exchange prints for a symbol: prices and base volumes; quote volumes carry the sum of both."""
+
+    price: int
+    quantity: int
+
+
+class BadKline(ValueError):
+    """The exchange (or the wire) gave something that is no kline; it is dropped and asked for again."""
+
+
+def check(kline: Kline, grid: Grid) -> Kline:
+    """Return `kline`, or raise BadKline when a number is no plain decimal or its open time is not on `grid`."""
+    if grid.floor(kline.open_ms) != kline.open_ms:
+        raise BadKline(f"open time {kline.open_ms} is not on the grid")
+    if kline.trades < 0:
+        raise BadKline(f"negative trade count {kline.trades} at {kline.open_ms}")
+    texts = (*kline[1:7], *kline[8:10])
+    if not _EIGHT_DECIMALS.fullmatch(" ".join(texts)) or max(map(len, texts)) > TEXT_CHARS_MAX:
+        raise BadKline(f"not plain decimals at {kline.open_ms}: {texts!r:.200}")
+    return kline
+
+
+def normalise(kline: Kline, precision: Precision) -> Kline:
+    """Return `kline` in the form REST prints (binance-facts section 3): fixed decimals, zero volumes as bare "0".
+
+    Digits are never lost: a number that needs more decimals than `precision` says keeps its own.
+    """
+    price, quantity = precision
+    return Kline(
+        kline.open_ms,
+        _padded(kline.open, price),
+        _padded(kline.high, price),
+        _padded(kline.low, price),
+        _padded(kline.close, price),
+        _volume(kline.volume, quantity),
+        _volume(kline.quote_volume, price + quantity),
+        kline.trades,
+        _volume(kline.taker_buy_volume, quantity),
+        _volume(kline.taker_buy_quote_volume, price + quantity),
+    )
+
+
+def is_zero(text: str) -> bool:
+    """Whether a plain decimal is zero, however many zeros it is written with."""
+    return not text.strip("0.")
+
+
+def _volume(text: str, decimals: int) -> str:
+    return "0" if is_zero(text) else _padded(text, decimals)
+
+
+def _padded(text: str, decimals: int) -> str:
+    whole, _, fraction = text.partition(".")
+    if len(fraction) == decimals:
+        return text
+    if len(fraction) > decimals:
+        fraction = fraction[:decimals] + fraction[decimals:].rstrip("0")
+    else:
+        fraction = fraction.ljust(decimals, "0")
+    return f"{whole}.{fraction}" if fraction else whole

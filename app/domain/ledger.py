@@ -1,0 +1,67 @@
+"""The ledger of one series: which spans are held, which are proven absent, and where each came from."""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from app.domain.span import Span, Spans
+
+
+class Source(StrEnum):
+    """Where klines came from. ABSENT marks spans in which the exchange, when asked, had none."""
+
+    WS = "ws"
+    REST = "rest"
+    ARCHIVE = "archive"
+    ROLLUP = "rollup"
+    ABSENT = "absent"
+
+
+_RANK: Final = {Source.ABSENT: 0, Source.ROLLUP: 1, Source.WS: 2, Source.ARCHIVE: 3, Source.REST: 4}
+"""Who has the last word when two sources speak of the same span: the exchange's own candle of the asked interval."""
+
+
+class Entry(NamedTuple):
+    """One line of the ledger."""
+
+    span: Span
+    source: Source
+
+
+class Ledger:
+    """The entries of one series: ascending, disjoint; touching entries differ in source. Immutable."""
+
+    __slots__ = ("absent", "entries", "held", "known")
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.entries: tuple[Entry, ...] = tuple(entries)
+        self.held = Spans(entry.span for entry in self.entries if entry.source is not Source.ABSENT)
+        self.absent = Spans(entry.span for entry in self.entries if entry.source is Source.ABSENT)
+        self.known = self.held | self.absent
+        """Held or proven absent: everything that need not be asked for."""
+
+    def claim(self, span: Span, source: Source) -> Spans:
+        """The part of `span` that `source` may write: all but what a source of higher rank has spoken of."""
+        rank = _RANK[source]
+        higher = Spans(entry.span for entry in self.entries if _RANK[entry.source] > rank)
+        return higher.complement(span)
+
+    def record(self, spans: Spans, source: Source) -> "Ledger":
+        """The ledger after `source` has written `spans` (which it must have been granted by `claim`)."""
+        if not spans:
+            return self
+        pieces = [Entry(span, source) for span in spans]
+        for entry in self.entries:
+            pieces.extend(Entry(span, entry.source) for span in spans.complement(entry.span))
+        return Ledger(_joined(sorted(pieces)))
+
+
+def _joined(entries: Sequence[Entry]) -> list[Entry]:
+    joined: list[Entry] = []
+    for entry in entries:
+        last = joined[-1] if joined else None
+        if last and last.source is entry.source and last.span.end_ms == entry.span.start_ms:
+            joined[-1] = Entry(Span(last.span.start_ms, entry.span.end_ms), entry.source)
+        else:
+            joined.append(entry)
+    return joined

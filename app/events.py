@@ -1,0 +1,203 @@
+"""Everything worth noticing, as facts. Code observes; logs, metrics and tests subscribe (infra/telemetry.py).
+
+What happens thousands of times a second is not an event each: frames are reported in batches, cache hits are counters
+read on scrape.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.domain.ledger import Source
+from app.domain.span import Span
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolsSynced:
+    """The set of wished symbols was read from the exchange."""
+
+    total: int
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone:
+    """An upstream REST or archive request ended; `status` is 0 when no answer came. `used_weight` is the exchange's."""
+
+    path: str
+    status: int
+    weight: int
+    used_weight: int | None
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StandDownBegan:
+    """The exchange told us to stay away: no request leaves before `until_ms`."""
+
+    until_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOpened:
+    """A market socket is connected and its streams are acknowledged."""
+
+    name: str
+    streams: int
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLost:
+    """A market socket ended or fell silent; it is replaced."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FramesReceived:
+    """Socket frames taken in since the last such event, and how many of them were closed klines."""
+
+    frames: int
+    final: int
+    queue_depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class GarbageDropped:
+    """The exchange gave something unusable; it was dropped and will be asked for again."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KlineClosed:
+    """A closed 1m kline became servable; `lag_ms` is the time since it closed at the exchange."""
+
+    symbol: str
+    lag_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowsCommitted:
+    """Rows and their ledger span were committed."""
+
+    symbol: str
+    interval: str
+    source: Source
+    rows: int
+    span: Span
+    revised: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFailed:
+    """A batch could not be written; it is kept and tried again."""
+
+    rows: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRejected:
+    """An archive file is missing, damaged or not whole; what it lacks is asked for elsewhere."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GapsCounted:
+    """The reconciler compared wish and ledger: klines still missing, and the spans they lie in."""
+
+    missing_klines: int
+    spans: int
+    wished_klines: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillPaused:
+    """History is not being filled (disk nearly full); live ingest goes on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillResumed:
+    """History is being filled again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """A supervised task ended although it should run for ever; it starts again after `delay_s`."""
+
+    name: str
+    reason: str
+    delay_s: float
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class WishEstimated:
+    """What the wish amounts to, beside what the machine has; told once at start. Bytes and seconds are estimates."""
+
+    series: int
+    klines: int
+    missing_klines: int
+    requests: int
+    weight: int
+    download_bytes: int
+    disk_bytes: int
+    disk_free_bytes: int
+    expected_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseChanged:
+    """The process became the writer, or found another one at work."""
+
+    is_writer: bool
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted:
+    """The node answers requests."""
+
+    url: str
+    database: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStopped:
+    """The node has flushed and released everything."""
+
+    reason: str
+
+
+Event = (
+    SymbolsSynced
+    | RequestDone
+    | StandDownBegan
+    | SocketOpened
+    | SocketLost
+    | FramesReceived
+    | GarbageDropped
+    | KlineClosed
+    | RowsCommitted
+    | CommitFailed
+    | ArchiveRejected
+    | GapsCounted
+    | BackfillPaused
+    | BackfillResumed
+    | TaskEnded
+    | WishEstimated
+    | LeaseChanged
+    | NodeStarted
+    | NodeStopped
+)
+
+Observe = Callable[[Event], None]

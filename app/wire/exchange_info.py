@@ -1,0 +1,51 @@
+"""The part of `/fapi/v1/exchangeInfo` that the node acts on (binance-facts section 4)."""
+
+from typing import Final
+
+import msgspec
+
+from app.domain.kline import Precision
+from app.domain.symbol import Symbol
+
+
+class BadExchangeInfo(ValueError):
+    """The answer is no exchangeInfo; the symbols known before stay in force."""
+
+
+class _Symbol(msgspec.Struct):
+    symbol: str
+    contract_type: str = msgspec.field(name="contractType", default="")
+    quote_asset: str = msgspec.field(name="quoteAsset", default="")
+    status: str = ""
+    contract_status: str = msgspec.field(name="contractStatus", default="")
+    onboard_ms: int = msgspec.field(name="onboardDate", default=0)
+    delivery_ms: int = msgspec.field(name="deliveryDate", default=0)
+    price_precision: int = msgspec.field(name="pricePrecision", default=0)
+    quantity_precision: int = msgspec.field(name="quantityPrecision", default=0)
+
+
+class _ExchangeInfo(msgspec.Struct):
+    symbols: list[_Symbol]
+
+
+_decoder: Final = msgspec.json.Decoder(_ExchangeInfo)
+
+
+def decode(body: bytes) -> list[Symbol]:
+    """Every symbol of an exchangeInfo answer, in its order. Raises BadExchangeInfo."""
+    try:
+        info = _decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise BadExchangeInfo(f"not an exchangeInfo answer: {error}") from error
+    return [
+        Symbol(
+            name=entry.symbol,
+            contract_type=entry.contract_type,
+            quote_asset=entry.quote_asset,
+            status=entry.status or entry.contract_status,
+            onboard_ms=entry.onboard_ms,
+            delivery_ms=entry.delivery_ms,
+            precision=Precision(entry.price_precision, entry.quantity_precision),
+        )
+        for entry in info.symbols
+    ]

@@ -1,0 +1,99 @@
+"""Messages of Binance's market sockets: kline events and answers to control messages (binance-facts section 5)."""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from app.domain.interval import INTERVALS, Interval
+from app.domain.kline import BadKline, Kline, check
+
+
+class KlineEvent(NamedTuple):
+    """A kline event: the state of `symbol`'s current kline, or its final state when `is_final`."""
+
+    symbol: str
+    interval: Interval
+    event_ms: int
+    is_final: bool
+    kline: Kline
+
+
+class ControlAnswer(NamedTuple):
+    """The answer to a SUBSCRIBE or UNSUBSCRIBE; `error` is None when it was accepted."""
+
+    id: int | str | None
+    error: str | None
+
+
+class _K(msgspec.Struct, gc=False):
+    t: int
+    T: int
+    s: str
+    i: str
+    o: str
+    h: str
+    l: str  # noqa: E741  Binance's name
+    c: str
+    v: str
+    q: str
+    V: str
+    Q: str
+    n: int
+    x: bool
+
+
+class _Data(msgspec.Struct, gc=False):
+    e: str
+    E: int = 0
+    s: str = ""
+    k: _K | None = None
+
+
+class _Frame(msgspec.Struct, gc=False):
+    stream: str = ""
+    data: _Data | None = None
+    id: int | str | None = None
+    error: msgspec.Raw | None = None
+    msg: str | None = None
+
+
+_decoder: Final = msgspec.json.Decoder(_Frame)
+
+
+def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | None:
+    """What a combined-stream frame says; None for an event of another kind. Raises BadKline for what cannot be read."""
+    try:
+        message = _decoder.decode(frame)
+    except msgspec.DecodeError as error:
+        raise BadKline(f"not a stream frame: {error}") from error
+    if message.data is None:
+        error_text = bytes(message.error).decode(errors="replace") if message.error is not None else message.msg
+        return ControlAnswer(message.id, error_text)
+    data = message.data
+    k = data.k
+    if data.e != "kline" or k is None:
+        return None
+    interval = INTERVALS.get(k.i)
+    if interval is None or k.s != data.s:
+        raise BadKline(f"kline event of {data.s!r:.40} carries {k.s!r:.40} {k.i!r:.10}")
+    kline = Kline(k.t, k.o, k.h, k.l, k.c, k.v, k.q, k.n, k.V, k.Q)
+    if interval.code != "3d":  # its grid is known per symbol only
+        check(kline, interval.grid)
+        if interval.grid.shift(k.t, 1) - 1 != k.T:
+            raise BadKline(f"close time {k.T} does not belong to open time {k.t}")
+    return KlineEvent(k.s, interval, data.E, k.x, kline)
+
+
+def kline_stream(symbol: str, interval: Interval) -> str:
+    """The name of a kline stream. Stream names must be lower case; the interval keeps its case."""
+    return f"{symbol.lower()}@kline_{interval.code}"
+
+
+def subscribe(streams: list[str], request_id: int) -> str:
+    """The control message that subscribes to `streams`."""
+    return msgspec.json.encode({"method": "SUBSCRIBE", "params": streams, "id": request_id}).decode()
+
+
+def unsubscribe(streams: list[str], request_id: int) -> str:
+    """The control message that unsubscribes from `streams`."""
+    return msgspec.json.encode({"method": "UNSUBSCRIBE", "params": streams, "id": request_id}).decode()
