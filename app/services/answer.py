@@ -1,0 +1,40 @@
+"""What is asked of the node and what it answers: the words between the HTTP face and the query service."""
+
+from typing import Final, NamedTuple
+
+from app.domain.interval import Interval
+from app.domain.span import Span
+from app.ports import Series
+
+LIMIT_DEFAULT: Final = 500  # binance-facts section 2.1
+LIMIT_MAX: Final = 1500
+END_OF_TIME_MS: Final = 1 << 62
+
+
+class KlineQuery(NamedTuple):
+    """A klines request after its text was understood. `end_ms` is inclusive, as Binance's endTime."""
+
+    series: Series
+    start_ms: int | None
+    end_ms: int | None
+    limit: int
+    only_final: bool
+
+    @property
+    def interval(self) -> Interval:
+        """The interval asked for."""
+        return self.series.interval
+
+
+class Answer(NamedTuple):
+    """A whole answer.
+
+    It stays true until a kline of `series` changes that opens in `touches` (`END_OF_TIME_MS` where the answer ends with
+    the newest kline), until a live kline moves when `is_live`, or until `valid_until_ms`, whichever comes first.
+    """
+
+    body: bytes
+    series: Series
+    touches: Span
+    is_live: bool
+    valid_until_ms: int
