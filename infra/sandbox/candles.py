@@ -1,0 +1,215 @@
+"""The candles themselves: one UTC hour of one symbol, minute by minute, computed from a seed in whole numbers.
+
+A minute with trades is a walk over five price levels. Its volume is cut into up to twenty equal pieces which visit the
+levels in a fixed order; so every sum (volume, quote volume, taker buys) is exact both at the end and half-way through,
+and low × volume ≤ quote volume ≤ high × volume holds at every moment.
+"""
+
+from array import array
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import shake_128
+from typing import NamedTuple
+
+from infra.sandbox.grid import HOUR_MS, MINUTE_MS
+from infra.sandbox.noise import chance, drift_ppm
+from infra.sandbox.universe import Instrument
+
+QUANTUM_MS = 250  # kline frames come at most this often (binance-facts section 5.4)
+_QUANTA = MINUTE_MS // QUANTUM_MS
+_PIECES = 20
+_LONG_WALK = (0, 1, 0, 2, 1, 0, 1, 2, 3, 2, 1, 3, 0, 4, 3, 2, 4, 3, 4, 4)  # each level four times
+_WALKS = ((), (4,), *(tuple(4 * j // (n - 1) for j in range(n)) for n in range(2, _PIECES)), _LONG_WALK)
+_DEAD_HOURS_OF_256 = 30  # hours in which a quiet symbol does not trade at all
+
+
+class Candle(NamedTuple):
+    """Prices in units of 10^-pricePrecision, volumes in lots, quote volumes in units of the product; times in ms."""
+
+    open_ms: int
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int
+    quote: int
+    trades: int
+    taker_volume: int
+    taker_quote: int
+
+
+class Walk(NamedTuple):
+    """The trades of one minute: `levels` visited piece by piece, `lots` a piece, `rest` lots at the last price."""
+
+    levels: tuple[int, int, int, int, int]
+    order: tuple[int, ...]
+    trades: int
+    lots: int
+    rest: int
+    taker_lots: int
+    phase: int
+
+    def trades_at(self, quantum: int) -> int:
+        """How many trades have happened after `quantum` of the minute's 240 quanta."""
+        return (self.trades * quantum + self.phase) // _QUANTA
+
+    def candle(self, open_ms: int) -> Candle:
+        """The whole minute."""
+        levels, order, lots, taker = self.levels, self.order, self.lots, self.taker_lots
+        if len(order) == _PIECES:
+            total, first, high, low = 4 * sum(levels), levels[0], max(levels), min(levels)
+        else:
+            prices = [levels[place] for place in order]
+            total, first, high, low = sum(prices), prices[0], max(prices), min(prices)
+        volume, quote = lots * len(order) + self.rest, lots * total + self.rest * levels[4]
+        trades, taker_volume, taker_quote = self.trades, taker * len(order), taker * total
+        return Candle(open_ms, first, high, low, levels[4], volume, quote, trades, taker_volume, taker_quote)
+
+    def candle_at(self, open_ms: int, quantum: int) -> Candle | None:
+        """The minute so far, or None before its first trade."""
+        done = self.trades_at(quantum)
+        if done >= self.trades:
+            return self.candle(open_ms)
+        if done == 0:
+            return None
+        return self._partial(open_ms, done)
+
+    def _partial(self, open_ms: int, done: int) -> Candle:
+        lots, taker = self.lots, self.taker_lots
+        volume = lots * done if len(self.order) < _PIECES else (lots * _PIECES + self.rest) * done // self.trades
+        pieces, extra = divmod(min(volume, lots * len(self.order)), lots)
+        beyond = volume - lots * pieces - extra
+        seen = [self.levels[place] for place in self.order[: pieces + (extra > 0)]]
+        whole, last = sum(seen[:pieces]), seen[-1]
+        return Candle(
+            open_ms,
+            seen[0],
+            max(seen),
+            min(seen),
+            last,
+            volume,
+            lots * whole + (extra + beyond) * last,
+            done,
+            taker * pieces + min(taker, extra),
+            taker * whole + min(taker, extra) * last,
+        )
+
+
+@dataclass(slots=True)
+class HourBlock:
+    """The minutes of one UTC hour that exist (none before the listing), with the walks behind them."""
+
+    start_ms: int
+    first: int
+    candles: list[Candle]
+    walks: list[Walk | None]
+    close_before: int
+
+    def minute(self, open_ms: int) -> tuple[Candle, Walk | None, int]:
+        """The candle, its walk (None without trades) and the previous close of the minute that opens at `open_ms`."""
+        place = (open_ms - self.start_ms) // MINUTE_MS - self.first
+        before = self.candles[place - 1].close if place else self.close_before
+        return self.candles[place], self.walks[place], before
+
+
+def flat(open_ms: int, close: int) -> Candle:
+    """A candle without trades: flat at the previous close."""
+    return Candle(open_ms, close, close, close, close, 0, 0, 0, 0, 0)
+
+
+def build_hour(item: Instrument, hour: int) -> HourBlock:
+    """The block of UTC hour number `hour` since the epoch; the same for ever (about 0.1 ms)."""
+    start_ms, tick = hour * HOUR_MS, item.tick_units
+    first, before = _minute_in(item.onboard_ms, start_ms), _close_ticks(item, hour - 1)
+    words = array("Q", shake_128(f"{item.uid}#{hour}".encode()).digest(960))
+    traded = _traded(item, hour, words)
+    block = HourBlock(start_ms, first, [], [], before * tick)
+    target, vol = _anchor_ticks(item, hour), max(3, item.base_ticks // 1_500)
+    last, end = max((i for i in range(60) if traded[i]), default=-1), _minute_in(item.delivery_ms, start_ms)
+    origin, close = before, before
+    for i in range(first, 60):
+        open_ms = start_ms + i * MINUTE_MS
+        if not traded[i] or i >= end:
+            block.candles.append(flat(open_ms, close * tick))
+            block.walks.append(None)
+            continue
+        bits = words[2 * i]
+        aim = (
+            target
+            if i == last
+            else origin + (target - origin) * (i + 1) // 60 + (((bits >> 32 & 8191) - 4096) * vol >> 12)
+        )
+        walk = _walk(item, bits, words[2 * i + 1], close, aim, vol)
+        close = aim
+        block.candles.append(walk.candle(open_ms))
+        block.walks.append(walk)
+    return block
+
+
+def _walk(item: Instrument, bits: int, more: int, before: int, close: int, vol: int) -> Walk:
+    """The trades of one minute, drawn from 128 random bits; `before`, `close`, `vol` in ticks."""
+    trades = 1 + (item.trades_a_minute * (bits >> 10 & 255) >> 7)
+    volume = trades * (1 + (item.lots_a_trade * (bits >> 18 & 255) >> 7)) + (bits >> 26 & 15)
+    first = before if more & 1 else before + (more >> 1 & 7) - 3 - (more >> 1 & 7 < 4)
+    span, tick = close - first, item.tick_units
+    levels = (
+        first * tick,
+        (first + (span >> 2) + (((more >> 8 & 1023) - 512) * vol >> 10)) * tick,
+        (first + (span >> 1) + (((more >> 18 & 1023) - 512) * vol >> 10)) * tick,
+        (first + (span * 3 >> 2) + (((more >> 28 & 1023) - 512) * vol >> 10)) * tick,
+        close * tick,
+    )
+    order = _WALKS[trades if trades < _PIECES else _PIECES]
+    lots, rest = divmod(volume, len(order))
+    share = more >> 38 & 255
+    taker_lots = 0 if share < 24 and trades < 40 else lots * share >> 8
+    return Walk(levels, order, trades, lots, rest, taker_lots, (more >> 46) % _QUANTA)
+
+
+def _traded(item: Instrument, hour: int, words: "array[int]") -> list[bool]:
+    """Which of the hour's sixty minutes have trades, were there no delivery; the listing minute always has."""
+    start_ms, traded = hour * HOUR_MS, [False] * 60
+    if not _trades_in(item, hour):
+        return traded
+    first = _minute_in(item.onboard_ms, start_ms)
+    for i in range(first, 60):
+        traded[i] = words[2 * i] & 1023 >= item.empty_of_1024
+    if item.onboard_ms >= start_ms:
+        traded[first] = True
+    if not any(traded):
+        traded[first + words[0] % (60 - first)] = True
+    return traded
+
+
+def _minute_in(time_ms: int, start_ms: int) -> int:
+    return min(60, max(0, (time_ms - start_ms) // MINUTE_MS))
+
+
+@lru_cache(maxsize=65_536)
+def _trades_in(item: Instrument, hour: int) -> bool:
+    """Whether anything trades in the hour: quiet symbols have whole hours without a trade, but not the first."""
+    start_ms = hour * HOUR_MS
+    if start_ms + HOUR_MS <= item.onboard_ms or start_ms >= item.delivery_ms or item.pending:
+        return False
+    if not item.quiet or start_ms <= item.onboard_ms:
+        return True
+    return hour % 24 == 23 or chance(f"{item.uid}/dead/{hour}") & 255 >= _DEAD_HOURS_OF_256
+
+
+def _anchor_ticks(item: Instrument, hour: int) -> int:
+    return item.base_ticks * (1_000_000 + drift_ppm(item.uid, hour)) // 1_000_000
+
+
+def _close_ticks(item: Instrument, hour: int) -> int:
+    """The last price at the end of `hour`, found without generating anything before it."""
+    if hour >= (item.delivery_ms - 1) // HOUR_MS:
+        return _settled_ticks(item)
+    while hour * HOUR_MS + HOUR_MS > item.onboard_ms and not _trades_in(item, hour):
+        hour -= 1
+    return _anchor_ticks(item, hour)
+
+
+@lru_cache(maxsize=4_096)
+def _settled_ticks(item: Instrument) -> int:
+    """The last price before the delivery, at which a settled symbol stays flat for ever."""
+    return build_hour(item, (item.delivery_ms - 1) // HOUR_MS).candles[-1].close // item.tick_units

@@ -1,0 +1,122 @@
+"""The sandbox's own endpoints under /sandbox: faults, request log, truth, status: no weight, no limits, no faults."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from infra.sandbox.exchange import Exchange
+from infra.sandbox.faults import MARKET_KINDS, Fault, FaultBoard, parse_fault
+from infra.sandbox.grid import INTERVALS, SECOND_MS
+from infra.sandbox.journal import Journal
+from infra.sandbox.limits import WeightLimiter
+from infra.sandbox.sockets import SocketServer
+
+TRUTH_ROWS_MAX = 20_000
+
+
+@dataclass(slots=True)
+class Control:
+    """The ASGI application under /sandbox, and the same as methods for tests."""
+
+    exchange: Exchange
+    limiter: WeightLimiter
+    faults: FaultBoard
+    journal: Journal
+    sockets: SocketServer
+
+    def inject(self, fault: Fault) -> int:
+        """Put a fault to work; returns its number. ValueError when the market refuses it."""
+        now_ms = self.exchange.clock.now_ms()
+        if fault.kind in MARKET_KINDS:
+            assert fault.symbol is not None, "market faults name a symbol"
+            if fault.kind == "list_symbol":
+                self.exchange.universe.list_symbol(fault.symbol, now_ms)
+            else:
+                self.exchange.universe.delist_symbol(fault.symbol, now_ms, now_ms + fault.in_s * SECOND_MS)
+        number = self.faults.add(fault, now_ms)
+        if fault.kind == "cut":
+            self.sockets.cut(now_ms)
+            if fault.count is None and fault.duration_s is None:
+                self.faults.clear(number)
+        return number
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        head, _, rest = request.url.path.removeprefix("/sandbox/").partition("/")
+        answers: dict[tuple[str, str], Callable[[Request, str], Awaitable[object]]] = {
+            ("POST", "faults"): self._add,
+            ("GET", "faults"): self._list,
+            ("DELETE", "faults"): self._clear,
+            ("GET", "requests"): self._requests,
+            ("GET", "truth"): self._truth,
+            ("GET", "status"): self._status,
+        }
+        answer = answers.get((request.method, head))
+        status = 200
+        try:
+            body = await answer(request, rest) if answer else {"error": "no such endpoint"}
+            status = 200 if answer else 404
+        except (ValueError, KeyError) as error:
+            status, body = 400, {"error": str(error.args[0] if error.args else error)}
+        await Response(orjson.dumps(body), status, media_type="application/json")(scope, receive, send)
+
+    async def _add(self, request: Request, rest: str) -> object:
+        del rest
+        wish = orjson.loads(await request.body())
+        faults = [parse_fault(each) for each in (wish if isinstance(wish, list) else [wish])]
+        numbers = [self.inject(fault) for fault in faults]
+        return {"ids": numbers} if isinstance(wish, list) else {"id": numbers[0]}
+
+    async def _list(self, request: Request, rest: str) -> object:
+        del request, rest
+        return {"faults": self.faults.describe(self.exchange.clock.now_ms())}
+
+    async def _clear(self, request: Request, rest: str) -> object:
+        del request
+        self.limiter.pardon()
+        return {"cleared": self.faults.clear(int(rest) if rest else None)}
+
+    async def _requests(self, request: Request, rest: str) -> object:
+        del rest
+        since = int(request.query_params.get("since", "0"))
+        return {"last": self.journal.written, "requests": [asdict(entry) for entry in self.journal.since(since)]}
+
+    async def _truth(self, request: Request, rest: str) -> object:
+        """Closed rows with startTime ≤ open time ≤ endTime, the first 20,000."""
+        del rest
+        query = request.query_params
+        interval = query.get("interval", "1m")
+        if interval not in INTERVALS:
+            raise ValueError("Invalid interval.")
+        start_ms, end_ms = int(query["startTime"]), int(query["endTime"])
+        now_ms = self.exchange.clock.now_ms()
+        symbol = query["symbol"].upper()
+        item = self.exchange.universe.find(symbol, now_ms) or self.exchange.universe.find_ever(symbol, start_ms, end_ms)
+        if item is None:
+            raise ValueError("Invalid symbol.")
+        grid = item.grid(interval)
+        first = max(grid.index(item.onboard_ms), grid.index(start_ms - 1) + 1)
+        end_ms = min(end_ms + 1, grid.open_ms(first + TRUTH_ROWS_MAX))
+        return await asyncio.to_thread(self.exchange.closed_rows, item, interval, start_ms, end_ms, now_ms)
+
+    async def _status(self, request: Request, rest: str) -> object:
+        del request, rest
+        return {
+            "now_ms": self.exchange.clock.now_ms(),
+            "weight_limit": self.limiter.weight_limit,
+            "used_weight_max": self.limiter.used_weight_max,
+            "answers_429": self.limiter.answers_429,
+            "answers_418": self.limiter.answers_418,
+            "bans": self.limiter.bans,
+            "requests_while_banned": self.journal.banned_requests,
+            "requests": self.journal.written,
+            "sockets": len(self.sockets.connections),
+            "streams": self.sockets.hub.streams,
+            "frames_sent": self.sockets.hub.frames_sent,
+        }

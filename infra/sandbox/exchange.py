@@ -1,0 +1,77 @@
+"""The exchange behind all three surfaces: what exists now, and any window of rows; the oracle of the tests."""
+
+from dataclasses import dataclass, field
+
+from app.ports import Clock
+from infra.sandbox.market import Market
+from infra.sandbox.render import Row, rest_row
+from infra.sandbox.universe import Instrument, Universe
+
+LATEST_MS = 1 << 62  # later than any candle
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Universe and market under one clock."""
+
+    clock: Clock
+    universe: Universe
+    market: Market = field(default_factory=Market)
+
+    def symbols(self) -> list[str]:
+        """The names in exchangeInfo now, whatever their status."""
+        return [item.symbol for item in self.universe.at(self.clock.now_ms())]
+
+    def rows(self, symbol: str, interval: str, start_ms: int, end_ms: int) -> list[Row]:
+        """The closed candles that open in [start_ms, end_ms), as REST prints them."""
+        now_ms = self.clock.now_ms()
+        item = self.universe.find_ever(symbol, start_ms, end_ms) or self.universe.find(symbol, now_ms)
+        if item is None:
+            raise KeyError(symbol)
+        return self.closed_rows(item, interval, start_ms, end_ms, now_ms)
+
+    def closed_rows(self, item: Instrument, interval: str, start_ms: int, end_ms: int, now_ms: int) -> list[Row]:
+        """The candles of `item` that open in [start_ms, end_ms) and have closed by `now_ms`."""
+        grid = item.grid(interval)
+        first, last = self._edges(item, interval, now_ms)
+        low, high = max(first, grid.index(start_ms - 1) + 1), min(last, grid.index(end_ms - 1) + 1)
+        return [self._row(item, interval, index) for index in range(low, high)]
+
+    def window(
+        self, item: Instrument, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
+    ) -> list[Row]:
+        """The klines answer: both bounds inclusive on open times, the candle in progress last (facts section 3)."""
+        first, last, live = self._window(item, interval, start_ms, end_ms, limit, now_ms)
+        return [
+            self._live_row(item, interval, index, now_ms) if index == live else self._row(item, interval, index)
+            for index in range(first, last + 1)
+        ]
+
+    def _window(
+        self, item: Instrument, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
+    ) -> tuple[int, int, int]:
+        grid = item.grid(interval)
+        first, live = self._edges(item, interval, now_ms)
+        if item.status(now_ms) == "PENDING_TRADING":
+            return 0, -1, live
+        low = first if start_ms is None else max(first, grid.index(start_ms - 1) + 1)
+        high = live if end_ms is None else min(live, grid.index(end_ms))
+        if start_ms is None:
+            return max(low, high - limit + 1), high, live
+        return low, min(high, low + limit - 1), live
+
+    @staticmethod
+    def _edges(item: Instrument, interval: str, now_ms: int) -> tuple[int, int]:
+        """The numbers of the first candle that exists and of the one in progress."""
+        grid = item.grid(interval)
+        return grid.index(item.onboard_ms), grid.index(now_ms)
+
+    def _row(self, item: Instrument, interval: str, index: int) -> Row:
+        grid = item.grid(interval)
+        candle = self.market.candle(item, interval, grid.open_ms(index))
+        return rest_row(item, candle, grid.open_ms(index + 1) - 1)
+
+    def _live_row(self, item: Instrument, interval: str, index: int, now_ms: int) -> Row:
+        grid = item.grid(interval)
+        candle = self.market.candle_now(item, interval, grid.open_ms(index), now_ms)
+        return rest_row(item, candle, grid.open_ms(index + 1) - 1)

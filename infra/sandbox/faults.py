@@ -1,0 +1,184 @@
+"""The board of faults: what is to go wrong, for whom, how often and how long.
+
+A fault is a JSON object. `kind` is one of `KINDS`; the filters `symbol`, `interval`, `stream` and `path` are shell
+patterns and narrow it down; `count` ends it after that many hits, `duration_s` after that much time of the sandbox's
+clock, `probability` (with its own `seed`) lets it hit at random. Fields of single kinds:
+
+    REST  http_5xx {status=503} · http_429 {retry_after_s=30} · http_418 {ban_s=120, retry_after=true} · slow {delay_s=5}
+          malformed {shape="truncated"|"html"|"empty"|"abort"} · missing_rows {rows=1 from the middle, or from_ms, to_ms}
+    sockets cut · silence · duplicate · reorder · late_close {delay_s=5} · drop_close · malformed_frame
+            refuse {status=403; 0 drops the connection}
+    archive corrupt_zip · wrong_checksum · archive_404 · archive_missing_rows {as missing_rows}
+    market list_symbol {symbol} · delist_symbol {symbol, in_s=60}; done at once, and not undone by clearing
+
+A `cut` without count and duration cuts the matching sockets that are open now.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from random import Random
+
+from infra.sandbox.grid import SECOND_MS
+
+REST_KINDS = frozenset({"http_5xx", "http_429", "http_418", "slow", "malformed", "missing_rows"})
+SOCKET_KINDS = frozenset(
+    {"cut", "silence", "duplicate", "reorder", "late_close", "drop_close", "malformed_frame", "refuse"}
+)
+ARCHIVE_KINDS = frozenset({"corrupt_zip", "wrong_checksum", "archive_missing_rows", "archive_404"})
+MARKET_KINDS = frozenset({"list_symbol", "delist_symbol"})
+KINDS = REST_KINDS | SOCKET_KINDS | ARCHIVE_KINDS | MARKET_KINDS
+SHAPES = frozenset({"truncated", "html", "empty", "abort"})
+FAULTS_MAX = 1_000  # on the board at once
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault as it was asked for; see the module's docstring for the meaning of each field."""
+
+    kind: str
+    symbol: str | None = None
+    interval: str | None = None
+    stream: str | None = None
+    path: str | None = None
+    count: int | None = None
+    duration_s: float | None = None
+    probability: float = 1.0
+    seed: int = 0
+    status: int | None = None
+    retry_after_s: int | None = None
+    retry_after: bool = True
+    ban_s: int = 120
+    delay_s: float = 5.0
+    shape: str = "truncated"
+    rows: int = 1
+    from_ms: int | None = None
+    to_ms: int | None = None
+    in_s: int = 60
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(sorted(KINDS))}")
+        if self.kind in MARKET_KINDS and not self.symbol:
+            raise ValueError(f"{self.kind} needs a symbol")
+        if self.shape not in SHAPES:
+            raise ValueError(f"shape must be one of {', '.join(sorted(SHAPES))}")
+        if not 0 <= self.probability <= 1:
+            raise ValueError("probability must be between 0 and 1")
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("kind", "symbol", "interval", "stream", "path", "shape"), (str,)),
+    **dict.fromkeys(("count", "seed", "status", "retry_after_s", "ban_s", "rows", "from_ms", "to_ms", "in_s"), (int,)),
+    **dict.fromkeys(("duration_s", "probability", "delay_s"), (int, float)),
+    "retry_after": (bool,),
+}
+
+
+def parse_fault(wish: object) -> Fault:
+    """The fault of a JSON object; ValueError says which field is wrong."""
+    if not isinstance(wish, dict) or "kind" not in wish:
+        raise ValueError("a fault is a JSON object with a kind")
+    for name, value in wish.items():
+        if name not in _TYPES:
+            raise ValueError(f"unknown field {name!r}; known are {', '.join(_TYPES)}")
+        if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and name != "retry_after"):
+            raise ValueError(f"{name} must be {' or '.join(kind.__name__ for kind in _TYPES[name])}")
+    return Fault(**wish)
+
+
+@dataclass(slots=True)
+class _Entry:
+    number: int
+    fault: Fault
+    since_ms: int
+    random: Random
+    hits: int = 0
+
+    def alive(self, now_ms: int) -> bool:
+        fault = self.fault
+        if fault.count is not None and self.hits >= fault.count:
+            return False
+        return fault.duration_s is None or now_ms < self.since_ms + fault.duration_s * SECOND_MS
+
+    def matches(self, target: "Target") -> bool:
+        fault = self.fault
+        return (
+            (fault.symbol is None or fnmatchcase(target.symbol, fault.symbol.upper()))
+            and (fault.interval is None or fnmatchcase(target.interval, fault.interval))
+            and (fault.stream is None or any(fnmatchcase(name, fault.stream) for name in target.streams))
+            and (fault.path is None or fnmatchcase(target.path, fault.path))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a fault may hit: a request, a frame or a socket with all its streams."""
+
+    symbol: str = ""
+    interval: str = ""
+    path: str = ""
+    streams: Iterable[str] = ()
+
+
+@dataclass(slots=True)
+class FaultBoard:
+    """The faults of one sandbox."""
+
+    _entries: dict[int, _Entry] = field(default_factory=dict)
+    _numbers: int = 0
+    _kinds: frozenset[str] = frozenset()
+
+    def add(self, fault: Fault, now_ms: int) -> int:
+        """Put a fault on the board; returns its number."""
+        if len(self._entries) >= FAULTS_MAX:
+            raise ValueError(f"no more than {FAULTS_MAX} faults at once")
+        self._numbers += 1
+        self._entries[self._numbers] = _Entry(self._numbers, fault, now_ms, Random(fault.seed))  # noqa: S311
+        self._index()
+        return self._numbers
+
+    def clear(self, number: int | None = None) -> int:
+        """Take one fault, or all, off the board; returns how many there were."""
+        chosen = list(self._entries) if number is None else [number] if number in self._entries else []
+        for key in chosen:
+            del self._entries[key]
+        self._index()
+        return len(chosen)
+
+    def any_of(self, kinds: frozenset[str]) -> bool:
+        """Whether a fault of these kinds may be active: the cheap question before `take`."""
+        return not kinds.isdisjoint(self._kinds)
+
+    def take(self, kind: str, target: Target, now_ms: int) -> Fault | None:
+        """The first active fault of `kind` that hits `target`; counts the hit."""
+        if kind not in self._kinds:
+            return None
+        for entry in self._entries.values():
+            fault = entry.fault
+            if fault.kind != kind or not entry.alive(now_ms) or not entry.matches(target):
+                continue
+            if fault.probability >= 1 or entry.random.random() < fault.probability:
+                entry.hits += 1
+                return fault
+        return None
+
+    def describe(self, now_ms: int) -> list[dict[str, object]]:
+        """All faults with their hits, and whether they can still hit."""
+        return [
+            {
+                "id": entry.number,
+                "active": entry.alive(now_ms),
+                "hits": entry.hits,
+                "since_ms": entry.since_ms,
+                **{
+                    item.name: value
+                    for item in fields(entry.fault)
+                    if (value := getattr(entry.fault, item.name)) != item.default
+                },
+            }
+            for entry in self._entries.values()
+        ]
+
+    def _index(self) -> None:
+        self._kinds = frozenset(entry.fault.kind for entry in self._entries.values())

@@ -1,0 +1,222 @@
+"""The kline streams: every 250 ms each subscribed symbol is looked at once, encoded once a stream and fanned out."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from infra.sandbox.candles import QUANTUM_MS, Candle, Walk
+from infra.sandbox.exchange import Exchange
+from infra.sandbox.faults import SOCKET_KINDS, FaultBoard, Target
+from infra.sandbox.grid import INTERVALS, MINUTE_MS, SECOND_MS
+from infra.sandbox.noise import chance
+from infra.sandbox.render import rest_row, stream_event
+from infra.sandbox.universe import Instrument
+
+CLOSE_DELAY_MIN_MS = 200  # recorded: closed frames come 0.2–2.0 s after the minute, the quiet symbols last
+_BUSY_SPREAD_MS = 500
+_QUIET_FLOOR_MS = 1_200
+_QUIET_SPREAD_MS = 800
+CATCH_UP_MINUTES_MAX = 60  # minutes a starved ticker closes late, one by one, before it gives up on older ones
+_FRAME_FAULTS = SOCKET_KINDS - {"cut", "refuse"}
+
+
+class Subscriber(Protocol):
+    """A socket as its feeds see it."""
+
+    def deliver(self, stream: str, event: str) -> None:
+        """Take an event of `stream` (JSON text) without waiting."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Feed:
+    """One stream, `<symbol>@kline_<interval>`, with what its next frame needs."""
+
+    name: str
+    interval: str
+    subscribers: set[Subscriber] = field(default_factory=set)
+    open_ms: int = -1
+    finished: Candle | None = None
+    held: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class SymbolFeeds:
+    """The streams of one symbol, and where its minute stands."""
+
+    symbol: str
+    feeds: dict[str, Feed] = field(default_factory=dict)
+    item: Instrument | None = None
+    minute_ms: int = -1
+    walk: Walk | None = None
+    trades_sent: int = 0
+    closing: deque["_Closing"] = field(default_factory=deque)
+
+
+class _Closing(NamedTuple):
+    """A closing frame to be sent at `due_ms`; only a `late` one lets the next minute's frames overtake it."""
+
+    due_ms: int
+    minute_ms: int
+    late: bool
+
+
+def parse_stream(name: str) -> tuple[str, str] | None:
+    """Symbol and interval of a kline stream; None for all names that stay silent (upper case among them)."""
+    lower, found, interval = name.partition("@kline_")
+    if not found or interval not in INTERVALS or lower != lower.lower():
+        return None
+    return lower.upper(), interval
+
+
+def close_delay_ms(item: Instrument, minute_ms: int) -> int:
+    """How long after the minute's end its closing frame comes."""
+    bits = chance(f"{item.uid}/close/{minute_ms}")
+    if item.quiet:
+        return _QUIET_FLOOR_MS + bits % _QUIET_SPREAD_MS
+    return CLOSE_DELAY_MIN_MS + bits % _BUSY_SPREAD_MS
+
+
+class FeedHub:
+    """All streams of the sandbox and the one task that feeds them."""
+
+    def __init__(self, exchange: Exchange, faults: FaultBoard) -> None:
+        self._exchange = exchange
+        self._faults = faults
+        self._symbols: dict[str, SymbolFeeds] = {}
+        self.frames_sent = 0
+
+    @property
+    def streams(self) -> int:
+        """How many streams have a subscriber."""
+        return sum(len(symbol.feeds) for symbol in self._symbols.values())
+
+    async def subscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
+        """Add `subscriber` to the streams that can deliver; what they build on is computed in a thread."""
+        wanted = [(name, parsed) for name in names if (parsed := parse_stream(name))]
+        await asyncio.to_thread(self._warm, [parsed for _, parsed in wanted])
+        for name, (symbol, interval) in wanted:
+            feeds = self._symbols.setdefault(symbol, SymbolFeeds(symbol)).feeds
+            feeds.setdefault(interval, Feed(name, interval)).subscribers.add(subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
+        """Remove `subscriber`; a stream without subscribers is forgotten."""
+        for name in names:
+            symbol, interval = parse_stream(name) or ("", "")
+            feeds = self._symbols.get(symbol)
+            if feeds is None or interval not in feeds.feeds:
+                continue
+            feeds.feeds[interval].subscribers.discard(subscriber)
+            if not feeds.feeds[interval].subscribers:
+                del feeds.feeds[interval]
+            if not feeds.feeds:
+                del self._symbols[symbol]
+
+    def tick(self, now_ms: int) -> None:
+        """Send what is due at `now_ms`."""
+        faulty = self._faults.any_of(_FRAME_FAULTS)
+        for feeds in tuple(self._symbols.values()):
+            self._advance(feeds, now_ms, faulty=faulty)
+
+    def _warm(self, wanted: Iterable[tuple[str, str]]) -> None:
+        now_ms = self._exchange.clock.now_ms()
+        for symbol, interval in wanted:
+            item = self._exchange.universe.find(symbol, now_ms)
+            if item is not None and item.status(now_ms) != "PENDING_TRADING":
+                open_ms = item.grid(interval).floor(now_ms)
+                self._exchange.market.candle_now(item, interval, open_ms, now_ms)
+
+    def _advance(self, feeds: SymbolFeeds, now_ms: int, *, faulty: bool) -> None:
+        minute_ms = now_ms // MINUTE_MS * MINUTE_MS
+        if feeds.minute_ms != minute_ms:
+            self._turn_minute(feeds, minute_ms, now_ms)
+        item = feeds.item
+        while item is not None and feeds.closing and feeds.closing[0].due_ms <= now_ms:
+            self._send_closed(feeds, item, feeds.closing.popleft().minute_ms, now_ms, faulty=faulty)
+        if feeds.walk is None or item is None or not all(closing.late for closing in feeds.closing):
+            return
+        quantum = (now_ms - minute_ms) // QUANTUM_MS
+        trades = feeds.walk.trades_at(quantum)
+        if trades != feeds.trades_sent:
+            feeds.trades_sent = trades
+            minute = feeds.walk.candle_at(minute_ms, quantum)
+            assert minute is not None, "trades were counted"
+            self._send_live(feeds, item, minute, now_ms, faulty=faulty)
+
+    def _turn_minute(self, feeds: SymbolFeeds, minute_ms: int, now_ms: int) -> None:
+        """Queue the closing frames of the minutes that ended and load the one that began."""
+        item = self._exchange.universe.find(feeds.symbol, minute_ms) or feeds.item
+        known_ms, feeds.minute_ms, feeds.item = feeds.minute_ms, minute_ms, item
+        feeds.trades_sent, feeds.walk = 0, None
+        if item is None or item.pending:
+            return
+        fresh = known_ms < 0  # a new subscriber still gets the closing frame that is under way, no older one
+        oldest_ms = minute_ms - (1 if fresh else CATCH_UP_MINUTES_MAX) * MINUTE_MS
+        for ended_ms in range(max(known_ms, oldest_ms, item.onboard_ms), min(minute_ms, item.delivery_ms), MINUTE_MS):
+            closing = self._closing(feeds, item, ended_ms)
+            if not fresh or closing.due_ms > now_ms:
+                feeds.closing.append(closing)
+        if item.status(minute_ms) == "TRADING":
+            feeds.walk = self._exchange.market.block(item, minute_ms).minute(minute_ms)[1]
+
+    def _closing(self, feeds: SymbolFeeds, item: Instrument, minute_ms: int) -> _Closing:
+        due_ms = minute_ms + MINUTE_MS + close_delay_ms(item, minute_ms)
+        target = Target(item.symbol, "1m", streams=[feed.name for feed in feeds.feeds.values()])
+        fault = self._faults.take("late_close", target, minute_ms + MINUTE_MS)
+        if fault is not None:
+            due_ms += int(fault.delay_s * SECOND_MS)
+        if feeds.closing:
+            due_ms = max(due_ms, feeds.closing[-1].due_ms)
+        return _Closing(due_ms, minute_ms, fault is not None)
+
+    def _send_closed(self, feeds: SymbolFeeds, item: Instrument, minute_ms: int, now_ms: int, *, faulty: bool) -> None:
+        for feed in feeds.feeds.values():
+            grid = item.grid(feed.interval)
+            open_ms = grid.floor(minute_ms)
+            end_ms = grid.next(open_ms)
+            if end_ms != minute_ms + MINUTE_MS:
+                continue
+            row = rest_row(item, self._exchange.market.candle(item, feed.interval, open_ms), end_ms - 1)
+            if faulty and self._faults.take("drop_close", _frame_target(item, feed), now_ms):
+                continue
+            self._send(feed, item, stream_event(item, feed.interval, row, now_ms, closed=True), now_ms, faulty=faulty)
+
+    def _send_live(self, feeds: SymbolFeeds, item: Instrument, minute: Candle, now_ms: int, *, faulty: bool) -> None:
+        market = self._exchange.market
+        for feed in feeds.feeds.values():
+            grid = item.grid(feed.interval)
+            open_ms = grid.floor(minute.open_ms)
+            if feed.open_ms != minute.open_ms:
+                feed.open_ms = minute.open_ms
+                feed.finished = market.before_minute(item, open_ms, now_ms)
+            candle = market.so_far(open_ms, feed.finished, minute) if feed.finished else minute
+            row = rest_row(item, candle._replace(open_ms=open_ms), grid.next(open_ms) - 1)
+            self._send(feed, item, stream_event(item, feed.interval, row, now_ms, closed=False), now_ms, faulty=faulty)
+
+    def _send(self, feed: Feed, item: Instrument, event: str, now_ms: int, *, faulty: bool) -> None:
+        events = self._spoil(feed, item, event, now_ms) if faulty or feed.held else (event,)
+        for each in events:
+            self.frames_sent += len(feed.subscribers)
+            for subscriber in tuple(feed.subscribers):
+                subscriber.deliver(feed.name, each)
+
+    def _spoil(self, feed: Feed, item: Instrument, event: str, now_ms: int) -> tuple[str, ...]:
+        """What the faults make of one event."""
+        target = _frame_target(item, feed)
+        if self._faults.take("silence", target, now_ms):
+            return ()
+        if self._faults.take("malformed_frame", target, now_ms):
+            event = event[: len(event) // 2]
+        if feed.held is not None:
+            held, feed.held = feed.held, None
+            return event, held
+        if self._faults.take("reorder", target, now_ms):
+            feed.held = event
+            return ()
+        return (event, event) if self._faults.take("duplicate", target, now_ms) else (event,)
+
+
+def _frame_target(item: Instrument, feed: Feed) -> Target:
+    return Target(symbol=item.symbol, interval=feed.interval, streams=(feed.name,))

@@ -1,0 +1,98 @@
+"""Request weight by IP and UTC clock minute, 429 above the limit bans for those who go on (binance-facts 1.1–1.3)."""
+
+from dataclasses import dataclass, field
+
+from infra.sandbox.grid import MINUTE_MS, SECOND_MS
+
+WEIGHT_LIMIT = 2_400
+REJECTIONS_BEFORE_BAN = 10  # ignored 429s in one minute that the exchange puts up with
+BANS_S = (120, 600, 3_600, 21_600, 86_400, 259_200)  # 2 minutes to 3 days, escalating
+_LIMIT_DEFAULT_WEIGHT = 5
+
+
+def klines_weight(limit: str | None) -> int:
+    """The weight of a klines request by its `limit` as sent; omitted or unreadable costs 5."""
+    if limit is None or not limit.isascii() or not limit.isdigit():
+        return _LIMIT_DEFAULT_WEIGHT
+    rows = int(limit[:9])
+    if rows < 100:
+        return 1
+    return 2 if rows < 500 else 5 if rows <= 1_000 else 10
+
+
+@dataclass(slots=True)
+class _Client:
+    minute: int = -1
+    used: int = 0
+    rejections: int = 0
+    bans: int = 0
+    banned_until_ms: int = 0
+    tell_retry_after: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a request: `status` 200 (go on), 429 or 418, with the weight used this minute."""
+
+    status: int
+    used_weight: int
+    retry_after_s: int | None = None
+    banned_until_ms: int = 0
+
+
+@dataclass(slots=True)
+class WeightLimiter:
+    """Counts weight and bans per IP; the counters of all IPs together are what a test reads."""
+
+    weight_limit: int = WEIGHT_LIMIT
+    used_weight_max: int = 0
+    answers_429: int = 0
+    answers_418: int = 0
+    bans: int = 0
+    _clients: dict[str, _Client] = field(default_factory=dict)
+
+    def admit(self, ip: str, weight: int, now_ms: int) -> Verdict:
+        """Charge `weight` to `ip` and say what it gets."""
+        client = self._clients.setdefault(ip, _Client())
+        minute = now_ms // MINUTE_MS
+        if client.minute != minute:
+            client.minute, client.used, client.rejections = minute, 0, 0
+        if now_ms < client.banned_until_ms:
+            return self._banned(client, now_ms)
+        client.used += weight
+        self.used_weight_max = max(self.used_weight_max, client.used)
+        if client.used <= self.weight_limit:
+            return Verdict(200, client.used)
+        client.rejections += 1
+        if client.rejections > REJECTIONS_BEFORE_BAN:
+            self.ban(ip, BANS_S[min(client.bans, len(BANS_S) - 1)], now_ms)
+            return self._banned(client, now_ms)
+        self.answers_429 += 1
+        return Verdict(429, client.used, _seconds_until((minute + 1) * MINUTE_MS, now_ms))
+
+    def ban(self, ip: str, duration_s: int, now_ms: int, *, tell_retry_after: bool = True) -> None:
+        """Answer 418 to `ip` for `duration_s` seconds."""
+        client = self._clients.setdefault(ip, _Client())
+        client.bans += 1
+        self.bans += 1
+        client.banned_until_ms = now_ms + duration_s * SECOND_MS
+        client.tell_retry_after = tell_retry_after
+
+    def used(self, ip: str, now_ms: int) -> int:
+        """The weight that `ip` has used in the minute of `now_ms`."""
+        client = self._clients.get(ip)
+        return client.used if client and client.minute == now_ms // MINUTE_MS else 0
+
+    def pardon(self) -> None:
+        """Lift every ban."""
+        for client in self._clients.values():
+            client.banned_until_ms = 0
+
+    def _banned(self, client: _Client, now_ms: int) -> Verdict:
+        self.answers_418 += 1
+        retry_after_s = _seconds_until(client.banned_until_ms, now_ms) if client.tell_retry_after else None
+        return Verdict(418, client.used, retry_after_s, client.banned_until_ms)
+
+
+def _seconds_until(time_ms: int, now_ms: int) -> int:
+    return max(1, -(-(time_ms - now_ms) // SECOND_MS))

@@ -1,0 +1,84 @@
+"""Binance's own text for a candle: REST row, stream event, archive line (binance-facts sections 3, 5.4 and 6.2)."""
+
+from collections.abc import Sequence
+
+from infra.sandbox.candles import Candle
+from infra.sandbox.grid import MINUTE_MS, utc_ms
+from infra.sandbox.universe import Instrument
+
+_COLUMNS = (
+    *("open_time", "open", "high", "low", "close", "volume", "close_time"),
+    *("quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore"),
+)
+CSV_HEADER = ",".join(_COLUMNS) + "\n"
+HEADER_SINCE_MS = utc_ms(2022, 5)
+PADDED_ZEROS_UNTIL_MS = utc_ms(2023, 9, 19)
+SHORT_WHOLES_UNTIL_MS = utc_ms(2023, 11, 16)
+_TRADE_IDS_A_MINUTE = 100_000
+
+Row = list[int | str]
+
+
+def decimal(units: int, places: int) -> str:
+    """`units` of 10^-`places` with exactly `places` decimals: (107240900, 3) is "107240.900"."""
+    if places == 0:
+        return str(units)
+    digits = str(units).zfill(places + 1)
+    return f"{digits[:-places]}.{digits[-places:]}"
+
+
+def amount(units: int, places: int) -> str:
+    """As `decimal`, but zero is the bare "0" that Binance prints for volumes."""
+    return decimal(units, places) if units else "0"
+
+
+def rest_row(item: Instrument, candle: Candle, close_ms: int) -> Row:
+    """The 12 elements of a klines row."""
+    price, lots = item.price_precision, item.quantity_precision
+    return [
+        candle.open_ms,
+        decimal(candle.open, price),
+        decimal(candle.high, price),
+        decimal(candle.low, price),
+        decimal(candle.close, price),
+        amount(candle.volume, lots),
+        close_ms,
+        amount(candle.quote, price + lots),
+        candle.trades,
+        amount(candle.taker_volume, lots),
+        amount(candle.taker_quote, price + lots),
+        "0",
+    ]
+
+
+def stream_event(item: Instrument, interval: str, row: Row, event_ms: int, *, closed: bool) -> str:
+    """The kline event of a REST row; an empty candle's first and last trade id are -1."""
+    open_ms, first, high, low, close, volume, close_ms, quote, trades, taker, taker_quote, _ = row
+    first_id = int(open_ms) // MINUTE_MS * _TRADE_IDS_A_MINUTE if trades else -1
+    last_id = first_id + int(trades) - 1 if trades else -1
+    return (
+        f'{{"e":"kline","E":{event_ms},"s":"{item.symbol}","k":{{"t":{open_ms},"T":{close_ms},"s":"{item.symbol}",'
+        f'"i":"{interval}","f":{first_id},"L":{last_id},"o":"{first}","c":"{close}","h":"{high}","l":"{low}",'
+        f'"v":"{volume}","n":{trades},"x":{"true" if closed else "false"},"q":"{quote}","V":"{taker}",'
+        f'"Q":"{taker_quote}","B":"0"}}}}'
+    )
+
+
+def archive_csv(item: Instrument, rows: Sequence[Row]) -> str:
+    """The CSV of an archive file, in the number form of each row's date; the header came in May 2022."""
+    header = CSV_HEADER if rows and int(rows[0][0]) >= HEADER_SINCE_MS else ""
+    return header + "".join(f"{','.join(_archive_fields(item, row))}\n" for row in rows)
+
+
+def _archive_fields(item: Instrument, row: Row) -> list[str]:
+    fields, open_ms = [str(field) for field in row], int(row[0])
+    if open_ms < PADDED_ZEROS_UNTIL_MS:
+        places = {5: item.quantity_precision, 7: item.quantity_precision + item.price_precision}
+        for place, decimals in (*places.items(), (9, places[5]), (10, places[7])):
+            if fields[place] == "0":
+                fields[place] = decimal(0, decimals)
+    elif open_ms < SHORT_WHOLES_UNTIL_MS:
+        for place in (1, 2, 3, 4, 5, 7, 9, 10):
+            whole, _, fraction = fields[place].partition(".")
+            fields[place] = fields[place] if fraction.strip("0") else whole
+    return fields

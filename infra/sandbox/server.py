@@ -1,0 +1,192 @@
+"""The sandbox as a server: one ASGI application over REST, sockets and archive, and ways to run it."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.ports import Clock
+from infra.clock import SystemClock
+from infra.sandbox.archive import Archive
+from infra.sandbox.control import Control
+from infra.sandbox.exchange import Exchange
+from infra.sandbox.faults import FaultBoard
+from infra.sandbox.journal import Journal
+from infra.sandbox.limits import WEIGHT_LIMIT, WeightLimiter
+from infra.sandbox.rest import RestApi
+from infra.sandbox.sockets import LIFE_S, SocketServer
+from infra.sandbox.universe import Universe
+
+HOST = "127.0.0.1"
+SYMBOLS = 50
+SHUTDOWN_S = 3
+PING_INTERVAL_S = 180.0  # binance-facts section 5.2; transport keep-alive, in real seconds
+PONG_TIMEOUT_S = 600.0
+
+
+@dataclass(slots=True)
+class SandboxApp:
+    """The whole exchange as one ASGI application."""
+
+    exchange: Exchange
+    limiter: WeightLimiter
+    faults: FaultBoard
+    journal: Journal
+    sockets: SocketServer
+    control: Control
+    _http: dict[str, ASGIApp]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the connection to its part of the exchange."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await self.sockets(scope, receive, send)
+        else:
+            app = self._http.get(scope["path"].split("/", 2)[1], _NOT_FOUND)
+            await app(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with asyncio.TaskGroup() as tasks:
+            ticker = tasks.create_task(self.sockets.run())
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            ticker.cancel()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+_NOT_FOUND = PlainTextResponse("Not Found", 404)
+
+
+def create_app(
+    clock: Clock,
+    *,
+    seed: int = 1,
+    symbols: int = SYMBOLS,
+    weight_limit: int = WEIGHT_LIMIT,
+    socket_life_s: float = LIFE_S,
+) -> SandboxApp:
+    """An exchange with `symbols` USDT perpetuals (and a few strays) grown from `seed`, living by `clock`."""
+    exchange = Exchange(clock, Universe(seed, symbols))
+    limiter, faults, journal = WeightLimiter(weight_limit), FaultBoard(), Journal()
+    sockets = SocketServer(exchange, faults, journal, socket_life_s)
+    control = Control(exchange, limiter, faults, journal, sockets)
+    http: dict[str, ASGIApp] = {
+        "fapi": RestApi(exchange, limiter, faults, journal),
+        "data": Archive(exchange, faults, journal),
+        "sandbox": control,
+    }
+    return SandboxApp(exchange, limiter, faults, journal, sockets, control, http)
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn that leaves signals to whoever runs the event loop, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+class SandboxServer:
+    """A sandbox on a loopback port for the length of an `async with`; port 0 takes a free one."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        seed: int = 1,
+        symbols: int = SYMBOLS,
+        weight_limit: int = WEIGHT_LIMIT,
+        port: int = 0,
+        socket_life_s: float = LIFE_S,
+    ) -> None:
+        self.app = create_app(clock, seed=seed, symbols=symbols, weight_limit=weight_limit, socket_life_s=socket_life_s)
+        self.exchange = self.app.exchange
+        self.faults = self.app.faults
+        self.journal = self.app.journal
+        self.limiter = self.app.limiter
+        self.control = self.app.control
+        self._port = port
+        self._stack = contextlib.AsyncExitStack()
+
+    @property
+    def port(self) -> int:
+        """The port that the sandbox listens on."""
+        assert self._port, "the sandbox is not running yet"
+        return self._port
+
+    @property
+    def base_url(self) -> str:
+        """Where REST and archive are."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """Where the sockets are."""
+        return f"ws://{HOST}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._running())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    @contextlib.asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, self._port))
+        self._port = int(listener.getsockname()[1])
+        server = _Server(_config(self.app, self._port))
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.serve([listener]))
+            listening = tasks.create_task(server.listening.wait())
+            await asyncio.wait((serving, listening), return_when=asyncio.FIRST_COMPLETED)
+            listening.cancel()
+            try:
+                yield
+            finally:
+                server.should_exit = True
+                await asyncio.wait((serving,))
+
+
+def run(port: int, seed: int, symbols: int, weight_limit: int = WEIGHT_LIMIT) -> None:
+    """Run a sandbox by the machine's clock until SIGINT or SIGTERM."""
+    app = create_app(SystemClock(), seed=seed, symbols=symbols, weight_limit=weight_limit)
+    uvicorn.Server(_config(app, port)).run()
+
+
+def _config(app: SandboxApp, port: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=HOST,
+        port=port,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING_INTERVAL_S,
+        ws_ping_timeout=PONG_TIMEOUT_S,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )

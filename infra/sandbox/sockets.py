@@ -1,0 +1,247 @@
+"""The sockets: routes, subscriptions, limits and ends of life, as binance-facts sections 5.1–5.3 state them."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from app.ports import Clock
+from infra.sandbox.candles import QUANTUM_MS
+from infra.sandbox.commands import Command, CommandError, RequestId, parse_command
+from infra.sandbox.exchange import Exchange
+from infra.sandbox.faults import Fault, FaultBoard, Target
+from infra.sandbox.feeds import FeedHub
+from infra.sandbox.grid import SECOND_MS
+from infra.sandbox.journal import Journal
+from infra.sandbox.rest import abort_transport
+
+STREAMS_MAX = 1_024
+MESSAGES_A_SECOND_MAX = 10
+LIFE_S = 24 * 3600
+OUTBOX_MAX = 8_192  # frames that wait for a slow client before it is cut
+ROUTES = frozenset({"market", "public", "private"})
+_KLINE_ROUTE = "market"  # everywhere else kline streams are acknowledged and silent
+_ABNORMAL = 1011
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a socket's URL says: route ("" for the legacy ones), whether events are wrapped, and the first streams."""
+
+    route: str
+    combined: bool
+    streams: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Close:
+    code: int
+    reason: str
+
+
+def parse_address(path: str, query: str) -> Address | None:
+    """The address in a URL, or None for a path that is not a socket's."""
+    parts = path.strip("/").split("/")
+    route = parts.pop(0) if parts[0] in ROUTES else ""
+    if not parts or parts[0] not in {"ws", "stream"}:
+        return None
+    names = parts[1:]
+    if parts[0] == "stream":
+        names = parse_qs(query).get("streams", [""])[0].split("/")
+    return Address(route, parts[0] == "stream", tuple(name for name in names if name))
+
+
+class Connection:
+    """One open socket: its streams, its bounded outbox and its manners."""
+
+    def __init__(self, hub: FeedHub, address: Address, path: str, send: Send, now_ms: int) -> None:
+        self.path, self.opened_ms = path, now_ms
+        self.streams: dict[str, None] = {}
+        self.combined = address.combined
+        self._delivers = address.route == _KLINE_ROUTE
+        self._hub = hub
+        self._send = send
+        self._outbox: asyncio.Queue[str | _Close] = asyncio.Queue(OUTBOX_MAX)
+        self._heard: deque[int] = deque(maxlen=MESSAGES_A_SECOND_MAX + 1)
+        self._ending = False
+
+    def deliver(self, stream: str, event: str) -> None:
+        """Queue an event; a client that has let the outbox fill up is cut."""
+        self._put(f'{{"stream":"{stream}","data":{event}}}' if self.combined else event)
+
+    def close(self, code: int, reason: str) -> None:
+        """Say what is queued, then close."""
+        if not self._ending:
+            self._put(_Close(code, reason))
+        self._ending = True
+
+    def abort(self) -> None:
+        """Drop the TCP connection without a close frame."""
+        if not abort_transport(self._send):
+            self.close(_ABNORMAL, "cut")
+
+    async def talk(self, receive: Receive, first: Iterable[str], clock: Clock) -> None:
+        """Live until the client or the sandbox ends it."""
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(self._write())
+            await self.subscribe(first)
+            while (message := await receive())["type"] == "websocket.receive":
+                if not self._polite(clock.now_ms()):
+                    self.close(1008, "Too many requests")
+                elif not self._ending:
+                    text = message.get("text")
+                    await self._obey(text if text is not None else message["bytes"].decode("utf-8", "replace"))
+            writer.cancel()
+
+    async def subscribe(self, names: Iterable[str]) -> None:
+        """Add streams; one too many ends the connection."""
+        added = [name for name in names if name not in self.streams]
+        if len(self.streams) + len(added) > STREAMS_MAX:
+            self._put('{"error":{"code":4,"msg":"Too many subscriptions"}}')
+            self.close(1008, "Invalid request")
+            return
+        self.streams.update(dict.fromkeys(added))
+        if self._delivers and added:
+            await self._hub.subscribe(self, added)
+
+    def leave(self) -> None:
+        """Take the connection out of all feeds."""
+        self._hub.unsubscribe(self, self.streams)
+
+    async def _obey(self, text: str) -> None:
+        try:
+            command = parse_command(text)
+        except CommandError as error:
+            body: dict[str, object] = {"error": {"code": error.code, "msg": error.msg}}
+            if error.request_id is not None:
+                body["id"] = error.request_id
+            self._put(orjson.dumps(body).decode())
+            return
+        await self._execute(command)
+
+    async def _execute(self, command: Command) -> None:
+        match command.method:
+            case "SUBSCRIBE":
+                self._answer(None, command.request_id)
+                await self.subscribe(command.streams)
+            case "UNSUBSCRIBE":
+                for name in command.streams:
+                    self.streams.pop(name, None)
+                self._hub.unsubscribe(self, command.streams)
+                self._answer(None, command.request_id)
+            case "LIST_SUBSCRIPTIONS":
+                self._answer(list(self.streams), command.request_id)
+            case "SET_PROPERTY":
+                self.combined = command.value
+                self._answer(None, command.request_id)
+            case _:
+                self._answer(self.combined, command.request_id)
+
+    def _answer(self, result: object, request_id: RequestId) -> None:
+        self._put(orjson.dumps({"result": result, "id": request_id}).decode())
+
+    def _polite(self, now_ms: int) -> bool:
+        self._heard.append(now_ms)
+        return len(self._heard) <= MESSAGES_A_SECOND_MAX or now_ms - self._heard[0] >= SECOND_MS
+
+    def _put(self, item: str | _Close) -> None:
+        try:
+            self._outbox.put_nowait(item)
+        except asyncio.QueueFull:
+            abort_transport(self._send)
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                item = await self._outbox.get()
+                if isinstance(item, _Close):
+                    await self._send({"type": "websocket.close", "code": item.code, "reason": item.reason})
+                    return
+                await self._send({"type": "websocket.send", "text": item})
+        except OSError:
+            return  # the client is gone, which the reader hears too
+
+
+class SocketServer:
+    """The ASGI application for sockets, and the task that feeds, ages and cuts them."""
+
+    def __init__(self, exchange: Exchange, faults: FaultBoard, journal: Journal, life_s: float = LIFE_S) -> None:
+        self.hub = FeedHub(exchange, faults)
+        self.connections: set[Connection] = set()
+        self._exchange = exchange
+        self._faults = faults
+        self._journal = journal
+        self._life_ms = int(life_s * SECOND_MS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one socket from handshake to end."""
+        path, query = str(scope["path"]), scope["query_string"].decode("ascii", "replace")
+        address, now_ms = parse_address(path, query), self._exchange.clock.now_ms()
+        await receive()
+        if address is None:
+            await _reject(send, 404)
+            return
+        refusal = self._faults.take("refuse", Target(path=path, streams=address.streams), now_ms)
+        self._journal.write(now_ms, "connect", path, query={"streams": "/".join(address.streams)}, status=101)
+        if refusal is not None:
+            await _refuse(send, refusal)
+            return
+        await send({"type": "websocket.accept"})
+        connection = Connection(self.hub, address, path, send, now_ms)
+        self.connections.add(connection)
+        try:
+            await connection.talk(self._listen(connection, receive), address.streams, self._exchange.clock)
+        finally:
+            self.connections.discard(connection)
+            connection.leave()
+
+    async def run(self) -> None:
+        """Tick every 250 ms of the clock, for ever."""
+        clock = self._exchange.clock
+        while True:
+            now_ms = clock.now_ms()
+            self.cut(now_ms)
+            self._expire(now_ms)
+            self.hub.tick(now_ms)
+            await clock.sleep((QUANTUM_MS - clock.now_ms() % QUANTUM_MS) / SECOND_MS)
+
+    def cut(self, now_ms: int) -> None:
+        """Abort the sockets that a `cut` fault names."""
+        for connection in tuple(self.connections):
+            target = Target(path=connection.path, streams=tuple(connection.streams))
+            if self._faults.take("cut", target, now_ms) is not None:
+                connection.abort()
+
+    def _expire(self, now_ms: int) -> None:
+        for connection in tuple(self.connections):
+            if now_ms - connection.opened_ms >= self._life_ms:
+                connection.close(1001, "going away")
+
+    def _listen(self, connection: Connection, receive: Receive) -> Receive:
+        """`receive`, with every message written to the journal."""
+
+        async def listen() -> dict[str, object]:
+            message = dict(await receive())
+            if message["type"] == "websocket.receive":
+                self._journal.write(
+                    self._exchange.clock.now_ms(), "message", connection.path, detail=str(message.get("text"))[:65_536]
+                )
+            return message
+
+        return listen
+
+
+async def _reject(send: Send, status: int) -> None:
+    await send({"type": "websocket.http.response.start", "status": status, "headers": []})
+    await send({"type": "websocket.http.response.body", "body": b""})
+
+
+async def _refuse(send: Send, fault: Fault) -> None:
+    """Answer the handshake with a status, or with nothing at all when the status is 0."""
+    if fault.status == 0:
+        abort_transport(send)
+    await _reject(send, fault.status or 403)
