@@ -137,6 +137,7 @@ class TaskEnded:
     reason: str
     delay_s: float
     restarts: int
+    crash: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
 _WEEK_MS: Final = 7 * DAY_MS
 _FIRST_MONDAY_MS: Final = 4 * DAY_MS  # 1970-01-05
-_BTCUSDT_3D_ORIGIN_MS: Final = DAY_MS  # day number mod 3 == 1, measured for BTCUSDT only
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -76,6 +75,21 @@ class MonthGrid:
         )
 
 
+class UnanchoredGrid(FixedGrid):
+    """The grid of an interval whose anchor is not known yet: any UTC midnight may be an open time.
+
+    Good for checking the exchange's rows, from which the anchor is learned; never for saying which rows must exist.
+    """
+
+    def floor(self, time_ms: int) -> int:
+        """The last midnight at or before `time_ms`."""
+        return time_ms - time_ms % DAY_MS
+
+    def ceil(self, time_ms: int) -> int:
+        """The first midnight at or after `time_ms`."""
+        return time_ms + -time_ms % DAY_MS
+
+
 Grid = FixedGrid | MonthGrid
 
 
@@ -102,10 +116,15 @@ class Interval:
     grid: Grid
 
     def anchored(self, open_ms: int | None) -> Grid:
-        """The grid of this interval for a symbol one of whose open times is `open_ms`; only 3d depends on it."""
-        if self.code != "3d" or open_ms is None:
+        """The grid of this interval for a symbol one of whose 3d klines opened at `open_ms`; only 3d depends on it."""
+        if not self.needs_anchor or open_ms is None:
             return self.grid
-        return FixedGrid(3 * DAY_MS, open_ms % (3 * DAY_MS))
+        return FixedGrid(self.grid.step_ms, open_ms % self.grid.step_ms)
+
+    @property
+    def needs_anchor(self) -> bool:
+        """Whether the grid has to be learned per symbol (binance-facts section 3: 3d only)."""
+        return isinstance(self.grid, UnanchoredGrid)
 
     def __str__(self) -> str:
         return self.code
@@ -116,7 +135,9 @@ def _fixed(code: str, step_ms: int, origin_ms: int = 0) -> Interval:
 
 
 M1: Final = _fixed("1m", MINUTE_MS)
-D3: Final = _fixed("3d", 3 * DAY_MS, _BTCUSDT_3D_ORIGIN_MS)
+D1: Final = _fixed("1d", DAY_MS)
+MO1: Final = Interval("1M", "1mo", MonthGrid())
+D3: Final = Interval("3d", "3d", UnanchoredGrid(3 * DAY_MS))
 
 INTERVALS: Final[dict[str, Interval]] = {
     interval.code: interval
@@ -132,10 +153,10 @@ INTERVALS: Final[dict[str, Interval]] = {
         _fixed("6h", 6 * HOUR_MS),
         _fixed("8h", 8 * HOUR_MS),
         _fixed("12h", 12 * HOUR_MS),
-        _fixed("1d", DAY_MS),
+        D1,
         D3,
         _fixed("1w", _WEEK_MS, _FIRST_MONDAY_MS),
-        Interval("1M", "1mo", MonthGrid()),
+        MO1,
     )
 }
 """Binance's 15 intervals by code, shortest first."""

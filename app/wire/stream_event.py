@@ -77,10 +77,9 @@ def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | None:
     if interval is None or k.s != data.s:
         raise BadKline(f"kline event of {data.s!r:.40} carries {k.s!r:.40} {k.i!r:.10}")
     kline = Kline(k.t, k.o, k.h, k.l, k.c, k.v, k.q, k.n, k.V, k.Q)
-    if interval.code != "3d":  # its grid is known per symbol only
-        check(kline, interval.grid)
-        if interval.grid.shift(k.t, 1) - 1 != k.T:
-            raise BadKline(f"close time {k.T} does not belong to open time {k.t}")
+    check(kline, interval.grid)
+    if interval.grid.shift(k.t, 1) - 1 != k.T:
+        raise BadKline(f"close time {k.T} does not belong to open time {k.t}")
     return KlineEvent(k.s, interval, data.E, k.x, kline)
 
 

@@ -1,0 +1,168 @@
+"""Live ingest: socket events into the tail, the roll-up and, in batches, the store."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Final
+
+from app.domain.interval import M1, MINUTE_MS, Interval
+from app.domain.kline import Kline, normalise
+from app.domain.ledger import Source
+from app.domain.span import Span, Spans
+from app.events import CommitFailed, FramesReceived, GarbageDropped, KlineClosed, Observe
+from app.ports import Batch, Clock, MarketSockets, Series, StoreUnavailable
+from app.services.commit import Committer, Drop
+from app.services.holdings import Holdings
+from app.services.rolling import Rolling
+from app.services.symbol_sync import SymbolSync
+from app.services.tail import Live, Tail
+from app.wire.stream_event import KlineEvent
+
+QUEUE_ROWS_MAX: Final = 20_000  # 600 symbols × 7 intervals all closing at once, four times over
+BATCH_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
+BATCH_DELAY_S: Final = 0.2  # a closed kline waits at most this long for company
+RETRY_DELAY_S_MIN: Final = 0.5
+RETRY_DELAY_S_MAX: Final = 30.0
+EARLY_MS_MAX: Final = 1_500  # how far our idea of the exchange's time may lag when a closing frame arrives
+REPORT_EVERY_S: Final = 1.0
+
+LiveMoved = Callable[[Series], None]
+"""Told that the live kline of a series moved."""
+
+
+class LiveIngest:
+    """Turns kline events into served and stored klines; loses none that it took in while it lives."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        sockets: MarketSockets,
+        symbols: SymbolSync,
+        holdings: Holdings,
+        tail: Tail,
+        rolling: Rolling,
+        committer: Committer,
+        drop: Drop,
+        live_moved: LiveMoved,
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._sockets = sockets
+        self._symbols = symbols
+        self._holdings = holdings
+        self._tail = tail
+        self._rolling = rolling
+        self._committer = committer
+        self._drop = drop
+        self._live_moved = live_moved
+        self._queue: asyncio.Queue[tuple[Series, Source, Kline]] = asyncio.Queue(QUEUE_ROWS_MAX)
+        self._batch: list[tuple[Series, Source, Kline]] = []
+        self._frames = self._final = 0
+
+    @property
+    def queue_depth(self) -> int:
+        """Closed klines that wait to be written."""
+        return self._queue.qsize() + len(self._batch)
+
+    async def ingest(self) -> None:
+        """Take socket events for ever."""
+        async for event in self._sockets.events():
+            await self.take(event)
+
+    async def report(self) -> None:
+        """Report the frames taken in, once a second, for ever."""
+        while True:
+            await self._clock.sleep(REPORT_EVERY_S)
+            if self._frames:
+                self._observe(FramesReceived(self._frames, self._final, self.queue_depth))
+                self._frames = self._final = 0
+
+    async def take(self, event: KlineEvent) -> None:
+        """Take in one event. Waits when the queue is full, which holds back the sockets instead of dropping klines."""
+        self._frames += 1
+        symbol = self._symbols.listing(event.symbol)
+        if event.interval != M1 or event.symbol not in self._symbols.wished_set:
+            return
+        kline = normalise(event.kline, symbol.precision) if symbol else event.kline
+        series = Series(event.symbol, M1)
+        now_ms = self._clock.now_ms()
+        if kline.open_ms + (MINUTE_MS if event.is_final else 0) > now_ms + EARLY_MS_MAX:
+            self._observe(GarbageDropped("socket", f"{event.symbol} {kline.open_ms} is ahead of time at {now_ms}"))
+        elif event.is_final:
+            await self._take_final(series, kline, now_ms)
+        else:
+            self._take_live(series, kline, now_ms)
+
+    async def _take_final(self, series: Series, kline: Kline, now_ms: int) -> None:
+        self._final += 1
+        tail = self._tail.get(series)
+        newest_ms = tail.end_ms if tail and tail.rows else 0
+        if kline.open_ms < newest_ms:
+            if not self._holdings.ledger(series).held.span_at(kline.open_ms):
+                await self._queue.put((series, Source.WS, kline))  # late, but not yet held: it closes a gap
+            return
+        await self._close(series, M1, Source.WS, kline)
+        self._observe(KlineClosed(series.symbol, max(0, now_ms - kline.open_ms - MINUTE_MS)))
+        for interval, longer in self._rolling.take(series.symbol, kline):
+            await self._close(Series(series.symbol, interval), interval, Source.ROLLUP, longer)
+
+    async def _close(self, series: Series, interval: Interval, source: Source, kline: Kline) -> None:
+        self._tail.append(series, interval.grid, kline)
+        self._drop(series, Span(kline.open_ms, interval.grid.shift(kline.open_ms, 1)))
+        await self._queue.put((series, source, kline))
+
+    def _take_live(self, series: Series, kline: Kline, now_ms: int) -> None:
+        self._tail.set_live(series, M1.grid, Live(kline, now_ms, from_socket=True))
+        self._live_moved(series)
+        for interval in self._rolling.intervals:
+            self._live_moved(Series(series.symbol, interval))
+
+    async def write(self) -> None:
+        """Write what is queued, in batches, for ever. A batch that cannot be written is kept and tried again."""
+        failures = 0
+        while True:
+            await self._fill_batch()
+            try:
+                await self._write_batch()
+                failures = 0
+            except StoreUnavailable as error:
+                failures += 1
+                self._observe(CommitFailed(len(self._batch), str(error)))
+                await self._clock.sleep(min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failures, 8)))
+
+    async def flush(self) -> None:
+        """Write everything that was taken in; for shutdown, after the sockets are closed. Raises StoreUnavailable."""
+        while self._batch or not self._queue.empty():
+            self._drain()
+            await self._write_batch()
+
+    async def _fill_batch(self) -> None:
+        if not self._batch:
+            self._batch.append(await self._queue.get())
+            await self._clock.sleep(BATCH_DELAY_S)
+        self._drain()
+
+    def _drain(self) -> None:
+        while len(self._batch) < BATCH_ROWS_MAX and not self._queue.empty():
+            self._batch.append(self._queue.get_nowait())
+
+    async def _write_batch(self) -> None:
+        if self._batch:
+            await self._committer.commit(_batches(self._batch))
+            self._batch = []
+
+
+def _batches(items: list[tuple[Series, Source, Kline]]) -> list[Batch]:
+    grouped: dict[tuple[Series, Source], dict[int, Kline]] = defaultdict(dict)
+    for series, source, kline in items:
+        grouped[series, source][kline.open_ms] = kline
+    return [
+        Batch(
+            series,
+            source,
+            Spans(Span(open_ms, series.interval.grid.shift(open_ms, 1)) for open_ms in klines),
+            [klines[open_ms] for open_ms in sorted(klines)],
+        )
+        for (series, source), klines in grouped.items()
+    ]

@@ -1,0 +1,213 @@
+"""The plan: which gaps between wish and ledger to close next, and by which source. Pure; the reconciler carries it out.
+
+gap = wish − ledger, whatever made it. Newest first; the newest klines of every series before any history. A minute
+comes from a socket as it closes; when it is missing, from REST near the tail and from the archive further back. Longer
+klines are rolled up from what is held, unless that would keep the tail of a series waiting for days of minutes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from app.domain.incident import DISAGREEMENTS
+from app.domain.interval import D1, DAY_MS, MINUTE_MS, MO1, Grid
+from app.domain.span import Span, Spans
+from app.ports import Series
+from app.services.holdings import Holdings
+from app.services.wish import Wish
+from app.wire.archive_csv import ArchiveFile, daily_exists
+
+REST_ROWS: Final = 499  # weight 2: the most rows per weight of all documented brackets (binance-facts section 3)
+ARCHIVE_ROWS_MIN: Final = 2 * REST_ROWS  # fewer missing rows than this cost less by REST than a file costs to download
+MONTHLY_DAYS_MIN: Final = 8  # from this many missing days on, a month's file beats its daily ones
+ROLLUP_WAIT_MINUTES: Final = 4_500  # a tail that needs more minutes than these few REST pages is fetched by itself
+ROLLUP_PARTS_MAX: Final = 1_500  # klines read at once for a roll-up: about 10 ms of work
+JOBS_PER_SERIES: Final = 3  # a plan is made anew every minute at the latest; more would only be thrown away
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask REST for `window`, at most REST_ROWS klines."""
+
+    series: Series
+    window: Span
+    is_tail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Take `windows` from an archive file."""
+
+    series: Series
+    file: ArchiveFile
+    windows: Spans
+    is_tail: bool = False
+
+    @property
+    def window(self) -> Span:
+        """What the file spans."""
+        return self.file.span
+
+
+@dataclass(frozen=True, slots=True)
+class RollUp:
+    """Roll klines of `part` up into every bucket of `series` in `window`."""
+
+    series: Series
+    part: Series
+    window: Span
+    is_tail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LearnAnchor:
+    """Ask REST for one 3d kline of a symbol, to learn its grid."""
+
+    series: Series
+    window: Span
+    is_tail: bool = True
+
+
+Job = Fetch | Download | RollUp | LearnAnchor
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesGap:
+    """What is wished of one series and what of it is neither held nor proven absent."""
+
+    series: Series
+    grid: Grid
+    wished: Spans
+    missing: Spans
+    tail: Span
+
+
+def survey(wish: Wish, holdings: Holdings, series: Series, now_ms: int) -> SeriesGap:
+    """Compare wish and ledger of one series. While its grid is unknown, nothing can be said to be missing."""
+    grid = holdings.grid(series)
+    if not holdings.is_anchored(series):
+        return SeriesGap(series, grid, Spans(), Spans(), Span(0, 0))
+    wished = Spans(wish.spans(series, grid, now_ms))
+    return SeriesGap(series, grid, wished, wished - holdings.ledger(series).known, wish.tail(series, grid, now_ms))
+
+
+class Planner:
+    """Chooses sources. `is_spent` says whether an archive file was tried lately and has no more to give."""
+
+    def __init__(self, wish: Wish, holdings: Holdings, now_ms: int, is_spent: Callable[[ArchiveFile], bool]) -> None:
+        self._wish = wish
+        self._holdings = holdings
+        self._now_ms = now_ms
+        self._is_spent = is_spent
+
+    def jobs(self, gap: SeriesGap) -> list[Job]:
+        """The next jobs for one series, newest first, at most JOBS_PER_SERIES."""
+        if not self._holdings.is_anchored(gap.series):
+            return [LearnAnchor(gap.series, Span(self._now_ms, self._now_ms + 1))]
+        jobs: list[Job] = []
+        for job in self._walk(gap):
+            jobs.append(job)
+            if len(jobs) == JOBS_PER_SERIES:
+                break
+        return jobs
+
+    def _walk(self, gap: SeriesGap) -> Iterator[Job]:
+        missing = gap.missing
+        for job in self._roll_ups(gap):
+            yield job
+            missing -= Spans([job.window])
+        for span in reversed(missing - self._waiting(gap, missing)):
+            yield from self._fetches(gap, span)
+
+    # --- longer intervals ---------------------------------------------------------------------------------------
+
+    def _parts(self, gap: SeriesGap) -> list[Series]:
+        """The series that this one can be rolled up from, longest (fewest klines to read) first."""
+        step_ms = min(gap.grid.step_ms, DAY_MS)
+        return [
+            Series(gap.series.symbol, interval)
+            for interval in reversed(self._wish.held_intervals)
+            if not interval.needs_anchor
+            and interval.grid.step_ms < gap.grid.step_ms
+            and step_ms % interval.grid.step_ms == 0
+        ]
+
+    def _roll_ups(self, gap: SeriesGap) -> Iterator[RollUp]:
+        """Jobs for the missing buckets whose parts are all known, in windows of bounded size."""
+        missing = gap.missing - _untrusted(gap.grid)
+        for part in self._parts(gap):
+            if not missing:
+                return
+            whole = _whole_buckets(gap.grid, self._holdings.ledger(part).known & missing)
+            missing -= whole
+            chunk_ms = max(ROLLUP_PARTS_MAX * part.interval.grid.step_ms, gap.grid.step_ms + DAY_MS)
+            for span in reversed(whole):
+                end_ms = span.end_ms
+                while end_ms > span.start_ms:
+                    start_ms = max(span.start_ms, gap.grid.ceil(end_ms - chunk_ms))
+                    yield RollUp(gap.series, part, Span(start_ms, end_ms), end_ms > gap.tail.start_ms)
+                    end_ms = start_ms
+
+    def _waiting(self, gap: SeriesGap, missing: Spans) -> Spans:
+        """The part of `missing` whose parts are wished too, so that roll-up will make it before long."""
+        coming = Spans(
+            span
+            for part in self._parts(gap)
+            for span in self._wish.spans(part, self._holdings.grid(part), self._now_ms)
+        )
+        waiting = _whole_buckets(gap.grid, coming & missing) - _untrusted(gap.grid)
+        tail_missing = missing.clip(gap.tail)
+        if tail_missing and (gap.tail.end_ms - next(iter(tail_missing)).start_ms) // MINUTE_MS > ROLLUP_WAIT_MINUTES:
+            waiting -= Spans([gap.tail])
+        return waiting
+
+    # --- the exchange's own klines ------------------------------------------------------------------------------
+
+    def _fetches(self, gap: SeriesGap, span: Span) -> Iterator[Job]:
+        """Jobs that close one gap, newest first: archive files where they pay, REST pages elsewhere."""
+        end_ms = span.end_ms
+        while end_ms > span.start_ms:
+            newest_ms = gap.grid.shift(end_ms, -1)
+            file = self._file(gap, newest_ms)
+            if file is not None:
+                yield Download(gap.series, file, gap.missing.clip(file.span))
+                end_ms = max(span.start_ms, file.span.start_ms)
+                continue
+            start_ms = max(span.start_ms, gap.grid.shift(end_ms, -REST_ROWS))
+            yield Fetch(gap.series, Span(start_ms, end_ms), end_ms > gap.tail.start_ms)
+            end_ms = start_ms
+
+    def _file(self, gap: SeriesGap, open_ms: int) -> ArchiveFile | None:
+        """The archive file that is worth downloading for the gap around `open_ms`, if any."""
+        month_ms = MO1.grid.floor(open_ms)
+        monthly = ArchiveFile(
+            gap.series.symbol, gap.series.interval, Span(month_ms, MO1.grid.shift(month_ms, 1)), is_monthly=True
+        )
+        day_ms = D1.grid.floor(open_ms)
+        daily = ArchiveFile(gap.series.symbol, gap.series.interval, Span(day_ms, day_ms + DAY_MS), is_monthly=False)
+        rows_min = ARCHIVE_ROWS_MIN
+        lacking_ms = gap.missing.clip(monthly.span).total_ms
+        if (
+            lacking_ms // gap.grid.step_ms >= rows_min
+            and (lacking_ms >= MONTHLY_DAYS_MIN * DAY_MS or not daily_exists(gap.series.interval))
+            and self._is_offered(monthly)
+        ):
+            return monthly
+        if (
+            daily_exists(gap.series.interval)
+            and gap.missing.clip(daily.span).total_ms // gap.grid.step_ms >= rows_min
+            and self._is_offered(daily)
+        ):
+            return daily
+        return None
+
+    def _is_offered(self, file: ArchiveFile) -> bool:
+        return file.published_ms <= self._now_ms and not self._is_spent(file)
+
+
+def _whole_buckets(grid: Grid, spans: Spans) -> Spans:
+    return Spans(Span(grid.ceil(span.start_ms), grid.floor(span.end_ms)) for span in spans)
+
+
+def _untrusted(grid: Grid) -> Spans:
+    return Spans(Span(grid.floor(span.start_ms), grid.ceil(span.end_ms)) for span in DISAGREEMENTS)

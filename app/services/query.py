@@ -1,0 +1,289 @@
+"""The query service: whole answers from the tail, the store and, for what neither holds, one upstream request.
+
+An answer is a run of open times that are all known: held, or proven absent. Where the run meets a time nothing is
+known of, the exchange is asked for the rest (READ_THROUGH), or the answer is an error in Binance's shape. The kline in
+progress ends the answer when it was asked for.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.domain.interval import M1, Grid
+from app.domain.kline import Kline
+from app.domain.span import Span, Spans
+from app.ports import (
+    Clock,
+    Priority,
+    RestApi,
+    Series,
+    StandDown,
+    StoreReader,
+    StoreUnavailable,
+    UpstreamError,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery
+from app.services.holdings import Holdings
+from app.services.rolling import Rolling
+from app.services.symbol_sync import SymbolSync
+from app.services.tail import Live, SeriesTail, Tail
+from app.services.wish import CLOSE_GRACE_MS
+from app.wire import rest_rows
+from app.wire.error_body import invalid_symbol, service_unavailable
+
+LIVE_AGE_MS_MAX: Final = 10_000  # a live kline asked for by REST is good this long when no frame moves it
+LIVE_PAGE_MS: Final = 1_000  # an answer that ends with a live kline is rendered anew after this long at the latest
+CLOSING_PAGE_MS: Final = 250  # while a closing frame is awaited, an answer is good this long
+FOLLOWER_PAGE_MS: Final = 1_000  # a process that does not write hears of changes by reading again after this long
+READS_AT_ONCE_MAX: Final = 64  # read-throughs under way; more would queue for weight longer than clients wait
+READ_THROUGH_S_MAX: Final = 20.0
+RETRY_AFTER_S: Final = 5
+
+Keep = Callable[[Series, Grid, Span, Sequence[Kline]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Closed klines to answer with: at most `limit` that open in `span`, the oldest or the newest of them."""
+
+    span: Span
+    limit: int
+    newest: bool
+    is_open_ended: bool
+    closed_end_ms: int
+
+
+class QueryService:
+    """Answers klines queries."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        store: StoreReader,
+        rest: RestApi,
+        symbols: SymbolSync,
+        holdings: Holdings,
+        tail: Tail,
+        rolling: Rolling,
+        *,
+        read_through: bool,
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._rest = rest
+        self._symbols = symbols
+        self._holdings = holdings
+        self._tail = tail
+        self._rolling = rolling
+        self._read_through = read_through
+        self._flights: dict[tuple[Series, Span | None, int], asyncio.Future[list[Kline]]] = {}
+        self.keep: Keep | None = None
+        """Commits klines that were read through; only the writer has one."""
+
+    def symbol(self, text: str) -> str | None:
+        """The listed name of a symbol as a client wrote it (lower case is accepted), or None."""
+        name = text.upper()
+        if name in self._symbols.listings or name in self._symbols.wished_set or name in self._holdings.symbols():
+            return name
+        return None
+
+    async def answer(self, query: KlineQuery) -> Answer:
+        """The whole answer to `query`. Raises BinanceError: 503 with Retry-After when it cannot be whole right now."""
+        try:
+            return await self._answer(query)
+        except StandDown as error:
+            wait_s = max(1, (error.until_ms - self._clock.now_ms() + 999) // 1000)
+            raise service_unavailable(min(wait_s, 3600)) from error
+        except UpstreamRejected as error:
+            if error.code == invalid_symbol().code:
+                raise invalid_symbol() from error
+            raise service_unavailable(RETRY_AFTER_S) from error
+        except (UpstreamError, StoreUnavailable, TimeoutError) as error:
+            raise service_unavailable(RETRY_AFTER_S) from error
+
+    async def _answer(self, query: KlineQuery) -> Answer:
+        now_ms = self._clock.now_ms()
+        grid = await self._grid(query.series)
+        tail = self._tail.get(query.series)
+        window = self._window(query, grid, self._closed_end_ms(grid, tail, now_ms))
+        rows = self._from_tail(window, tail)
+        if rows is None:
+            rows = await self._from_store(query.series, grid, window, tail)
+        is_live = self._wants_live(query, window.closed_end_ms) and (window.newest or len(rows) < query.limit)
+        if is_live:
+            rows = [*rows, *await self._live(query.series, grid, window.closed_end_ms, now_ms)]
+            rows = rows[-query.limit :] if window.newest else rows[: query.limit]
+        return self._rendered(query, grid, window, rows, now_ms, is_live=is_live)
+
+    # --- what is asked for --------------------------------------------------------------------------------------
+
+    async def _grid(self, series: Series) -> Grid:
+        if not self._holdings.is_anchored(series):
+            newest = await self._upstream(series, series.interval.grid, None, 1)
+            if not newest:
+                raise service_unavailable(RETRY_AFTER_S)
+            return series.interval.anchored(newest[-1].open_ms)
+        return self._holdings.grid(series)
+
+    def _closed_end_ms(self, grid: Grid, tail: SeriesTail | None, now_ms: int) -> int:
+        """Where the closed klines end: those that are due, and any that came sooner."""
+        due_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
+        return max(due_ms, tail.end_ms) if tail and tail.rows and tail.end_ms <= grid.floor(now_ms + 1000) else due_ms
+
+    def _wants_live(self, query: KlineQuery, closed_end_ms: int) -> bool:
+        if query.only_final:
+            return False
+        if query.start_ms is not None and query.start_ms > closed_end_ms:
+            return False
+        return query.end_ms is None or query.end_ms >= closed_end_ms
+
+    def _window(self, query: KlineQuery, grid: Grid, closed_end_ms: int) -> _Window:
+        end_ms = closed_end_ms
+        if query.end_ms is not None:
+            end_ms = min(end_ms, grid.ceil(query.end_ms + 1))
+        is_open_ended = end_ms == closed_end_ms
+        if query.start_ms is None:
+            limit = query.limit - 1 if self._wants_live(query, closed_end_ms) else query.limit
+            start_ms = grid.ceil(max(0, grid.shift(end_ms, -limit)))
+            return _Window(Span(start_ms, max(start_ms, end_ms)), limit, True, is_open_ended, closed_end_ms)
+        start_ms = grid.ceil(query.start_ms)
+        span = Span(start_ms, max(start_ms, end_ms))
+        return _Window(span, query.limit, False, is_open_ended, closed_end_ms)
+
+    # --- where it comes from ------------------------------------------------------------------------------------
+
+    def _from_tail(self, window: _Window, tail: SeriesTail | None) -> list[bytes] | None:
+        """The rows when the tail has all of them, without touching the database."""
+        start_ms, end_ms = window.span
+        if not window.span:
+            return []
+        if tail is None or not tail.rows or start_ms < tail.start_ms or end_ms > tail.end_ms:
+            return None
+        rows = tail.rows[tail.index(start_ms) : tail.index(end_ms)]
+        return rows[-window.limit :] if window.newest else rows[: window.limit]
+
+    async def _from_store(self, series: Series, grid: Grid, window: _Window, tail: SeriesTail | None) -> list[bytes]:
+        """The rows from store and tail, and from the exchange where nothing is known of a time asked for."""
+        if not window.span or not window.limit:
+            return []
+        snapshot = await self._store.read(series, window.span, window.limit, newest=window.newest)
+        known = snapshot.ledger.known
+        rows = [(kline.open_ms, _row(kline, grid)) for kline in snapshot.rows]
+        if tail is not None and tail.rows:
+            held = Span(tail.start_ms, tail.end_ms)
+            known |= Spans([held])
+            if newer := held.clip(window.span):
+                encoded = tail.rows[tail.index(newer.start_ms) : tail.index(newer.end_ms)]
+                rows = [row for row in rows if row[0] < newer.start_ms]
+                rows += zip(grid.opens(*newer), encoded, strict=True)
+        if window.newest:
+            return await self._newest(series, grid, window, known, rows)
+        return await self._oldest(series, grid, window, known, rows)
+
+    async def _oldest(
+        self, series: Series, grid: Grid, window: _Window, known: Spans, rows: list[tuple[int, bytes]]
+    ) -> list[bytes]:
+        start_ms, end_ms = window.span
+        run = known.span_at(start_ms)
+        known_end_ms = min(end_ms, run.end_ms) if run else start_ms
+        found = [row for open_ms, row in rows if open_ms < known_end_ms][: window.limit]
+        lacking = window.limit - len(found)
+        if known_end_ms < end_ms and lacking:
+            more = await self._upstream(series, grid, Span(known_end_ms, end_ms), lacking)
+            found += [_row(kline, grid) for kline in more]
+        return found
+
+    async def _newest(
+        self, series: Series, grid: Grid, window: _Window, known: Spans, rows: list[tuple[int, bytes]]
+    ) -> list[bytes]:
+        start_ms, end_ms = window.span
+        run = known.span_at(end_ms - 1)
+        known_start_ms = max(start_ms, run.start_ms) if run else end_ms
+        found = [row for open_ms, row in rows if open_ms >= known_start_ms][-window.limit :]
+        if start_ms < known_start_ms and len(found) < window.limit:
+            more = await self._upstream(series, grid, Span(start_ms, known_start_ms), window.limit - len(found))
+            found = [_row(kline, grid) for kline in more] + found
+        return found
+
+    async def _live(self, series: Series, grid: Grid, open_ms: int, now_ms: int) -> list[bytes]:
+        """The kline in progress, which opens at `open_ms` as far as we know.
+
+        When the exchange turns out to be a kline further, both: the one that has closed and the one in progress.
+        """
+        live = self._known_live(series, open_ms, now_ms)
+        if live is not None:
+            return [_row(live, grid)]
+        newest = await self._upstream(series, grid, None, 2)
+        if newest and newest[-1].open_ms >= open_ms:
+            self._tail.set_live(series, grid, Live(newest[-1], now_ms, from_socket=False))
+        return [_row(kline, grid) for kline in newest if kline.open_ms >= open_ms]
+
+    def _known_live(self, series: Series, open_ms: int, now_ms: int) -> Kline | None:
+        tail = self._tail.get(series)
+        live = tail.live if tail else None
+        if live is not None and live.kline.open_ms == open_ms:
+            is_fresh = live.from_socket or now_ms - live.heard_ms <= LIVE_AGE_MS_MAX
+            if is_fresh:
+                return live.kline
+        if series.interval not in self._rolling.intervals:
+            return None
+        minutes = self._tail.get(Series(series.symbol, M1))
+        if minutes is None or minutes.end_ms < M1.grid.floor(now_ms - CLOSE_GRACE_MS):
+            return None
+        minute = minutes.live.kline if minutes.live and minutes.live.from_socket else None
+        return self._rolling.live(series.symbol, series.interval, minute, open_ms)
+
+    # --- read-through -------------------------------------------------------------------------------------------
+
+    async def _upstream(self, series: Series, grid: Grid, span: Span | None, limit: int) -> list[Kline]:
+        """Ask the exchange, once for all who wait for the same; what it gives is kept. Raises UpstreamError."""
+        if not self._read_through:
+            raise UpstreamUnavailable(f"{series.symbol} {series.interval} is not held there; READ_THROUGH is off")
+        key = (series, span, limit)
+        while (flight := self._flights.get(key)) is not None:
+            try:
+                return await asyncio.shield(flight)
+            except asyncio.CancelledError:
+                if not flight.cancelled():
+                    raise  # it is us who are cancelled; otherwise the one who asked was, and we ask ourselves
+        if len(self._flights) >= READS_AT_ONCE_MAX:
+            raise UpstreamUnavailable(f"{READS_AT_ONCE_MAX} read-throughs are under way already")
+        flight = self._flights[key] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(READ_THROUGH_S_MAX):
+                klines = await self._rest.klines(series, grid, span, limit, Priority.USER)
+                if self.keep is not None and span is not None:
+                    await self.keep(series, grid, span, klines)
+            flight.set_result(klines)
+        except Exception as error:
+            flight.set_exception(error)
+            flight.exception()  # nobody may be waiting for it
+            raise
+        finally:
+            del self._flights[key]
+            if not flight.done():
+                flight.cancel()
+        return klines
+
+    # --- the page -----------------------------------------------------------------------------------------------
+
+    def _rendered(
+        self, query: KlineQuery, grid: Grid, window: _Window, rows: list[bytes], now_ms: int, *, is_live: bool
+    ) -> Answer:
+        valid_until_ms = END_OF_TIME_MS
+        if window.is_open_ended:
+            closes_ms = grid.shift(window.closed_end_ms, 1)
+            valid_until_ms = closes_ms if closes_ms > now_ms else now_ms + CLOSING_PAGE_MS
+        if is_live:
+            valid_until_ms = min(valid_until_ms, now_ms + LIVE_PAGE_MS)
+        if self.keep is None:
+            valid_until_ms = min(valid_until_ms, now_ms + FOLLOWER_PAGE_MS)
+        touches = Span(window.span.start_ms, END_OF_TIME_MS if window.is_open_ended else window.span.end_ms)
+        return Answer(rest_rows.join(rows), query.series, touches, is_live, valid_until_ms)
+
+
+def _row(kline: Kline, grid: Grid) -> bytes:
+    return rest_rows.encode(kline, grid.shift(kline.open_ms, 1) - 1)

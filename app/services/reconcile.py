@@ -1,0 +1,369 @@
+"""The reconciler: closes the gaps between wish and ledger, newest first, by the cheapest source, for ever."""
+
+import asyncio
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.domain.interval import M1, MINUTE_MS, Grid
+from app.domain.kline import BadKline, Kline
+from app.domain.ledger import Source
+from app.domain.rollup import roll_up
+from app.domain.span import Span, Spans
+from app.events import ArchiveRejected, BackfillPaused, BackfillResumed, GapsCounted, Observe
+from app.ports import (
+    Archive,
+    Batch,
+    Clock,
+    NotPublished,
+    Priority,
+    RestApi,
+    Series,
+    StandDown,
+    StoreReader,
+    StoreUnavailable,
+    UpstreamError,
+    UpstreamGarbage,
+)
+from app.services.commit import Committer
+from app.services.holdings import Holdings
+from app.services.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp, survey
+from app.services.wish import CLOSE_GRACE_MS, Wish
+from app.wire.archive_csv import ArchiveFile
+
+COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
+RETRY_DELAY_S_MIN: Final = 2.0
+RETRY_DELAY_S_MAX: Final = 15 * 60.0
+FILE_RETRY_MS: Final = 6 * 3_600_000  # a file that is missing or not whole may be republished (binance-facts 6.3)
+ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
+ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
+SUSPECTS_MAX: Final = 10_000
+TICK_S: Final = 1.0  # how often the clock is looked at; everything below waits for events
+JITTER_MS_MAX: Final = 1_000  # spreads the nodes of one exchange over the second after a close
+PLAN_SLICE: Final = 200  # series surveyed in one go; in between, requests get their turn
+
+
+@dataclass(slots=True)
+class _Failure:
+    count: int
+    not_before_ms: int
+
+
+class _Pool:
+    """The jobs of one kind (tail or history), newest first, and which spans are under way."""
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[int, int, Job]] = []
+        self.wake = asyncio.Event()
+
+
+class Reconciler:
+    """Plans every minute (and whenever something changed) and keeps `concurrency` jobs of each kind under way.
+
+    The tail has its own workers, so that it never waits behind history that waits for weight.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        rest: RestApi,
+        archive: Archive,
+        store: StoreReader,
+        committer: Committer,
+        holdings: Holdings,
+        wish: Callable[[], Wish],
+        *,
+        concurrency: int,
+        rng: random.Random,
+        disk_free_bytes: Callable[[], int],
+        disk_free_bytes_min: int,
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._rest = rest
+        self._archive = archive
+        self._store = store
+        self._committer = committer
+        self._holdings = holdings
+        self._wish = wish
+        self._concurrency = concurrency
+        self._rng = rng
+        self._disk_free_bytes = disk_free_bytes
+        self._disk_free_bytes_min = disk_free_bytes_min
+        self._pools = {True: _Pool(), False: _Pool()}
+        self._planning = asyncio.Lock()
+        self._is_stale = True
+        self._under_way: dict[Series, list[Span]] = {}
+        self._failures: dict[tuple[Series, bool], _Failure] = {}
+        self._spent: dict[ArchiveFile, int] = {}
+        self._suspects: dict[tuple[Series, Span], int] = {}
+        self._rest_blocked_until_ms = 0
+        self.paused: str | None = None
+        self.last_error: str | None = None
+        self.missing_klines: int | None = None
+        """Klines that the last plan found missing; None before the first one."""
+
+    def wake(self) -> None:
+        """Plan anew now: the wish changed, or something was lost."""
+        self._is_stale = True
+        for pool in self._pools.values():
+            pool.wake.set()
+
+    async def run(self) -> None:
+        """Close gaps for ever."""
+        self._under_way.clear()
+        async with asyncio.TaskGroup() as group:
+            for is_tail in self._pools:
+                for number in range(self._concurrency):
+                    name = f"reconcile-{'tail' if is_tail else 'history'}-{number}"
+                    group.create_task(self._work(is_tail=is_tail), name=name)
+            group.create_task(self._tick(), name="reconcile-tick")
+
+    async def _tick(self) -> None:
+        """Plan after every minute's close, when its klines are due, and when a failed job may be tried again."""
+        due_ms = before_ms = 0
+        while True:
+            now_ms = self._clock.now_ms()
+            is_retry_due = any(before_ms < failure.not_before_ms <= now_ms for failure in self._failures.values())
+            before_ms = now_ms
+            if now_ms >= due_ms or is_retry_due or 0 < self._rest_blocked_until_ms <= now_ms:
+                if self._rest_blocked_until_ms <= now_ms:
+                    self._rest_blocked_until_ms = 0
+                minute_ms = M1.grid.floor(now_ms - CLOSE_GRACE_MS)
+                due_ms = minute_ms + MINUTE_MS + CLOSE_GRACE_MS + int(self._rng.random() * JITTER_MS_MAX)
+                self.wake()
+            await self._clock.sleep(TICK_S)
+
+    async def _work(self, *, is_tail: bool) -> None:
+        pool = self._pools[is_tail]
+        while True:
+            job = await self._next(pool)
+            if job is None:
+                await pool.wake.wait()
+                continue
+            spans = self._under_way.setdefault(job.series, [])
+            spans.append(job.window)
+            try:
+                await self._attempt(job)
+            finally:
+                spans.remove(job.window)
+                if not spans:
+                    self._under_way.pop(job.series, None)
+            if not pool.heap:
+                self.wake()
+
+    # --- choosing -----------------------------------------------------------------------------------------------
+
+    async def _next(self, pool: _Pool) -> Job | None:
+        if self._is_stale:
+            async with self._planning:
+                if self._is_stale:
+                    await self._plan()
+        now_ms = self._clock.now_ms()
+        while pool.heap:
+            *_, job = heapq.heappop(pool.heap)
+            if self._may(job, now_ms):
+                return job
+        pool.wake.clear()
+        return None
+
+    def _may(self, job: Job, now_ms: int) -> bool:
+        failure = self._failures.get((job.series, job.is_tail))
+        if failure is not None and now_ms < failure.not_before_ms:
+            return False
+        if any(span.clip(job.window) for span in self._under_way.get(job.series, ())):
+            return False
+        return not (isinstance(job, Fetch | LearnAnchor) and now_ms < self._rest_blocked_until_ms)
+
+    async def _plan(self) -> None:
+        self._is_stale = False
+        now_ms = self._clock.now_ms()
+        wish = self._wish()
+        self._spent = {file: until_ms for file, until_ms in self._spent.items() if until_ms > now_ms}
+        planner = Planner(wish, self._holdings, now_ms, self._spent.__contains__)
+        self._check_disk()
+        heaps: dict[bool, list[tuple[int, int, Job]]] = {True: [], False: []}
+        missing = spans = wished = number = 0
+        for position, series in enumerate(wish.series(), start=1):
+            gap = survey(wish, self._holdings, series, now_ms)
+            wished += sum(gap.grid.count(*span) for span in gap.wished)
+            missing += sum(gap.grid.count(*span) for span in gap.missing)
+            spans += len(gap.missing)
+            for job in planner.jobs(gap):
+                if job.is_tail or self.paused is None:
+                    number += 1
+                    heaps[job.is_tail].append((-job.window.end_ms, number, job))
+            if position % PLAN_SLICE == 0:
+                await self._clock.sleep(0)
+        for is_tail, heap in heaps.items():
+            heapq.heapify(heap)
+            self._pools[is_tail].heap = heap
+            if heap:
+                self._pools[is_tail].wake.set()
+        self.missing_klines = missing
+        self._observe(GapsCounted(missing, spans, wished))
+
+    def _check_disk(self) -> None:
+        free_bytes = self._disk_free_bytes()
+        if free_bytes < self._disk_free_bytes_min and self.paused is None:
+            self.paused = (
+                f"only {free_bytes} bytes of disk are free, less than DISK_FREE_BYTES_MIN={self._disk_free_bytes_min}; "
+                "free some, or lower BACKFILL_DAYS"
+            )
+            self._observe(BackfillPaused(self.paused))
+        elif free_bytes >= self._disk_free_bytes_min and self.paused is not None:
+            self.paused = None
+            self._observe(BackfillResumed())
+
+    # --- doing --------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, job: Job) -> None:
+        lacking = self._lacking(job)
+        try:
+            await self._do(job)
+            if isinstance(job, Fetch | RollUp) and self._lacking(job) == lacking:
+                self._fail(job, f"{job.series.symbol} {job.series.interval}: nothing was gained by {job}")
+                return
+            self._failures.pop((job.series, job.is_tail), None)
+        except StandDown as error:
+            self._rest_blocked_until_ms = max(self._rest_blocked_until_ms, error.until_ms)
+        except (UpstreamError, StoreUnavailable, BadKline) as error:
+            self._fail(job, str(error))
+
+    def _lacking(self, job: Job) -> Spans:
+        return self._holdings.ledger(job.series).known.complement(job.window)
+
+    async def _do(self, job: Job) -> None:
+        match job:
+            case Fetch():
+                await self._fetch(job)
+            case Download():
+                await self._download(job)
+            case RollUp():
+                await self._roll_up(job)
+            case LearnAnchor():
+                await self._learn_anchor(job)
+
+    def _fail(self, job: Job, reason: str) -> None:
+        self.last_error = reason
+        failure = self._failures.setdefault((job.series, job.is_tail), _Failure(0, 0))
+        failure.count += 1
+        ceiling_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failure.count, 12))
+        delay_s = RETRY_DELAY_S_MIN + self._rng.random() * (ceiling_s - RETRY_DELAY_S_MIN)
+        failure.not_before_ms = self._clock.now_ms() + int(delay_s * 1000)
+
+    async def _fetch(self, job: Fetch) -> None:
+        grid = self._holdings.grid(job.series)
+        priority = Priority.TAIL if job.is_tail else Priority.BACKFILL
+        limit = grid.count(*job.window)
+        klines = await self._rest.klines(job.series, grid, job.window, limit, priority)
+        await self.keep(job.series, grid, klines, Source.REST)
+        holes = Spans([job.window]) - _spans_of(klines, grid)
+        if holes:
+            await self._prove_absent(job.series, grid, holes, priority)
+
+    async def keep(self, series: Series, grid: Grid, klines: Sequence[Kline], source: Source) -> None:
+        """Commit klines the exchange gave, with the spans they fill; those that may still change are left out."""
+        closed_ms = self._clock.now_ms() - CLOSE_GRACE_MS
+        rows = [kline for kline in klines if grid.shift(kline.open_ms, 1) <= closed_ms]
+        for at in range(0, len(rows), COMMIT_ROWS_MAX):
+            part = rows[at : at + COMMIT_ROWS_MAX]
+            await self._committer.commit([Batch(series, source, _spans_of(part, grid), part)])
+
+    async def keep_read(self, series: Series, grid: Grid, window: Span, klines: Sequence[Kline]) -> None:
+        """Keep what a user's request made the node ask for, when it is wished; the user is answered in any case."""
+        if not self._wish().has(series) or not self._holdings.is_anchored(series):
+            return
+        try:
+            await self.keep(series, grid, klines, Source.REST)
+            leading = Span(window.start_ms, klines[0].open_ms if klines else window.end_ms)
+            if leading and not self._holdings.ledger(series).known.covers(leading):
+                await self._prove_absent(series, grid, Spans([leading]), Priority.USER)
+        except (StoreUnavailable, UpstreamError) as error:
+            self.last_error = str(error)
+
+    async def _prove_absent(self, series: Series, grid: Grid, holes: Spans, priority: Priority) -> None:
+        """Record as absent what the exchange provably does not have.
+
+        Before a series' first kline ever (asked for by itself) there is nothing. A hole between klines is against the
+        exchange's rules (binance-facts section 3, Gaps), so it must still be there ABSENT_CONFIRM_MS later.
+        """
+        now_ms = self._clock.now_ms()
+        end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
+        found = await self._rest.klines(series, grid, Span(0, end_ms), 1, priority)
+        first_open_ms = found[0].open_ms if found else end_ms
+        nothing_before_ms = min(first_open_ms, grid.floor(now_ms - ABSENT_AGE_MS))
+        before_listing = holes.clip(Span(0, nothing_before_ms))
+        proven = [Span(0, nothing_before_ms)] if before_listing else []
+        for hole in holes - before_listing:
+            seen_ms = self._suspects.get((series, hole))
+            if seen_ms is None and len(self._suspects) < SUSPECTS_MAX:
+                self._suspects[series, hole] = now_ms
+            elif seen_ms is not None and now_ms - seen_ms >= ABSENT_CONFIRM_MS:
+                del self._suspects[series, hole]
+                proven.append(hole)
+        if proven:
+            await self._committer.commit([Batch(series, Source.ABSENT, Spans(proven), [])])
+        if before_listing and series.interval == M1:
+            await self._committer.commit(self._longer_absent(series.symbol, nothing_before_ms))
+        lacking = holes - Spans(proven)
+        if lacking:
+            missing = sum(grid.count(*span) for span in lacking)
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: {missing} klines are missing from REST's answer")
+
+    def _longer_absent(self, symbol: str, first_minute_ms: int) -> list[Batch]:
+        """A symbol without minutes before its first one has no longer klines before the buckets of that minute."""
+        longer = [Series(symbol, interval) for interval in self._wish().held_intervals if interval != M1]
+        return [
+            Batch(series, Source.ABSENT, Spans([(0, self._holdings.grid(series).floor(first_minute_ms))]), [])
+            for series in longer
+            if self._holdings.is_anchored(series)
+        ]
+
+    async def _download(self, job: Download) -> None:
+        grid = self._holdings.grid(job.series)
+        listing = self._wish().listings.get(job.series.symbol)
+        retry_ms = self._clock.now_ms() + FILE_RETRY_MS
+        if listing is None:  # without the symbol's precision an archive row cannot be brought to REST's form
+            self._spent[job.file] = retry_ms
+            return
+        try:
+            klines = await self._archive.fetch(job.file, grid, listing.precision)
+        except (NotPublished, UpstreamGarbage) as error:
+            self._spent[job.file] = retry_ms
+            self._observe(ArchiveRejected(job.file.name, str(error)))
+            return
+        wanted = [kline for kline in klines if job.windows.span_at(kline.open_ms)]
+        await self.keep(job.series, grid, wanted, Source.ARCHIVE)
+        lacking = job.windows - _spans_of(wanted, grid)
+        if lacking:
+            self._spent[job.file] = retry_ms
+            missing = sum(grid.count(*span) for span in lacking)
+            self._observe(ArchiveRejected(job.file.name, f"{missing} klines are not in the file; asking REST"))
+
+    async def _roll_up(self, job: RollUp) -> None:
+        grid = self._holdings.grid(job.series)
+        limit = job.part.interval.grid.count(*job.window)
+        snapshot = await self._store.read(job.part, job.window, limit)
+        if not snapshot.ledger.known.covers(job.window):
+            return  # a repair is under way; the next plan sees it
+        klines = roll_up(snapshot.rows, grid)
+        made = _spans_of(klines, grid)
+        batches = [Batch(job.series, Source.ROLLUP, made, klines)] if klines else []
+        empty = Spans([job.window]) - made
+        if empty:  # all parts proven absent
+            batches.append(Batch(job.series, Source.ABSENT, empty, []))
+        await self._committer.commit(batches)
+
+    async def _learn_anchor(self, job: LearnAnchor) -> None:
+        klines = await self._rest.klines(job.series, job.series.interval.grid, None, 1, Priority.TAIL)
+        if not klines:
+            raise UpstreamGarbage(f"{job.series.symbol}: the exchange gave no {job.series.interval} kline")
+        await self._committer.save_anchor(job.series.symbol, klines[-1].open_ms)
+
+
+def _spans_of(klines: Sequence[Kline], grid: Grid) -> Spans:
+    return Spans(Span(kline.open_ms, grid.shift(kline.open_ms, 1)) for kline in klines)

@@ -1,0 +1,90 @@
+"""The one place where tasks are born: it restarts what ends, within bounds, and knows how each task fares."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from app.events import Observe, TaskEnded
+from app.ports import Clock
+
+RESTART_DELAY_S_MIN: Final = 0.5
+RESTART_DELAY_S_MAX: Final = 60.0
+HEALTHY_AFTER_MS: Final = 5 * 60_000  # a task that ran this long starts again at the shortest delay
+
+Main = Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class TaskState:
+    """How one supervised task fares."""
+
+    name: str
+    restarts: int = 0
+    failures_in_a_row: int = 0
+    last_error: str | None = None
+    is_running: bool = False
+    started_ms: int = 0
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs named mains for ever: an end, clean or not, is reported and followed by a restart with full jitter."""
+
+    clock: Clock
+    observe: Observe
+    rng: random.Random
+    states: dict[str, TaskState] = field(default_factory=dict)
+    _group: asyncio.TaskGroup | None = None
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def __aenter__(self) -> "Supervisor":
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._group is not None, "leave after enter"
+        await self.stop(*self._tasks)
+        await self._group.__aexit__(None, None, None)
+        self._group = None
+
+    def start(self, name: str, main: Main) -> None:
+        """Run `main` under `name` until `stop`; one at a time by that name."""
+        assert self._group is not None, "start tasks inside `async with supervisor`"
+        assert name not in self._tasks, f"task {name} runs already"
+        self.states[name] = TaskState(name)
+        self._tasks[name] = self._group.create_task(self._keep(self.states[name], main), name=name)
+
+    async def stop(self, *names: str) -> None:
+        """Cancel tasks and wait until they have ended; unknown names are fine."""
+        tasks = [task for name in names if (task := self._tasks.pop(name, None))]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for name in names:
+            self.states.pop(name, None)
+
+    async def _keep(self, state: TaskState, main: Main) -> None:
+        while True:
+            state.is_running, state.started_ms = True, self.clock.now_ms()
+            try:
+                await main()
+                reason = "ended although it should run for ever"
+            except Exception as error:  # noqa: BLE001  whatever it was, it is reported and the task starts again
+                reason = f"{type(error).__name__}: {error}"
+                state.last_error = reason
+                crash: Exception | None = error
+            else:
+                crash = None
+            state.is_running = False
+            if self.clock.now_ms() - state.started_ms >= HEALTHY_AFTER_MS:
+                state.failures_in_a_row = 0
+            state.failures_in_a_row += 1
+            state.restarts += 1
+            ceiling_s = min(RESTART_DELAY_S_MAX, RESTART_DELAY_S_MIN * 2 ** min(state.failures_in_a_row, 10))
+            delay_s = RESTART_DELAY_S_MIN + self.rng.random() * (ceiling_s - RESTART_DELAY_S_MIN)
+            self.observe(TaskEnded(state.name, reason, delay_s, state.restarts, crash))
+            await self.clock.sleep(delay_s)

@@ -1,0 +1,133 @@
+"""Symbol sync: which symbols the exchange lists and which of them the node follows, kept up to date."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from app.domain.symbol import Symbol
+from app.events import GarbageDropped, Observe, SymbolsSynced
+from app.ports import Clock, Priority, RestApi, StoreReader, UpstreamError, UpstreamGarbage
+from app.wire import exchange_info
+
+DOCUMENT: Final = "exchangeInfo"
+RETRY_DELAY_S_MIN: Final = 1.0
+RETRY_DELAY_S_MAX: Final = 60.0
+RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write looks for a newer list in the store
+
+
+class Documents(StoreReader, Protocol):
+    """A store in which the list can be kept."""
+
+    async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
+        """Keep a document."""
+        ...
+
+
+class SymbolSync:
+    """The listed symbols, the wished ones among them, and exchangeInfo as the exchange sent it."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        rest: RestApi,
+        *,
+        fallback: Sequence[str],
+        quote_assets: Sequence[str],
+        auto: bool,
+        every_s: int,
+        rng: random.Random,
+        changed: Callable[[Sequence[str]], None] = lambda removed: None,
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._rest = rest
+        self._quote_assets = frozenset(quote_assets)
+        self._fallback = tuple(fallback)
+        self._auto = auto
+        self._every_s = every_s
+        self._rng = rng
+        self._changed = changed
+        self._body: bytes | None = None
+        self._store: Documents | None = None
+        self.synced_ms: int | None = None
+        self.listings: dict[str, Symbol] = {}
+        self.wished: tuple[str, ...] = self._fallback
+        self.wished_set: frozenset[str] = frozenset(self._fallback)
+        self.last_error: str | None = None
+
+    def exchange_info(self) -> bytes | None:
+        """The body of exchangeInfo as last received; None when it never was."""
+        return self._body
+
+    def listing(self, symbol: str) -> Symbol | None:
+        """What the exchange says of a symbol."""
+        return self.listings.get(symbol)
+
+    async def load(self, store: StoreReader) -> bool:
+        """Take over the list that the store holds, if it is newer than ours; returns whether it was."""
+        stored = await store.document(DOCUMENT)
+        if stored is None or (self.synced_ms is not None and stored[1] <= self.synced_ms):
+            return False
+        self._adopt(stored[0], stored[1])
+        return True
+
+    def write_to(self, store: Documents) -> None:
+        """From now on keep what is received in `store`; without one it is only kept in memory."""
+        self._store = store
+
+    async def refresh(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Ask the exchange; returns the symbols added to and removed from the wish. Raises UpstreamError."""
+        body = await self._rest.exchange_info(Priority.TAIL)
+        now_ms = self._clock.now_ms()
+        added, removed = self._adopt(body, now_ms)
+        if self._store is not None:
+            await self._store.save_document(DOCUMENT, body, now_ms)
+        self.last_error = None
+        self._observe(SymbolsSynced(len(self.wished), added, removed))
+        return added, removed
+
+    async def run(self) -> None:
+        """Refresh every `every_s` seconds with jitter, sooner after a failure, for ever."""
+        failures = 0
+        while True:
+            try:
+                await self.refresh()
+                failures = 0
+                delay_s = self._every_s * self._rng.uniform(0.9, 1.1)
+            except UpstreamError as error:
+                failures += 1
+                self.last_error = str(error)
+                ceiling_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failures, 8))
+                delay_s = min(self._every_s, RETRY_DELAY_S_MIN + self._rng.random() * ceiling_s)
+            await self._clock.sleep(delay_s)
+
+    async def follow(self, store: StoreReader) -> None:
+        """Take over newer lists from the store for ever: what a process does that does not write."""
+        while True:
+            await self.load(store)
+            await self._clock.sleep(RELOAD_EVERY_S)
+
+    def _adopt(self, body: bytes, received_ms: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        try:
+            symbols = exchange_info.decode(body)
+        except exchange_info.BadExchangeInfo as error:
+            self._observe(GarbageDropped("exchangeInfo", str(error)))
+            raise UpstreamGarbage(str(error)) from error
+        listings = {symbol.name: symbol for symbol in symbols}
+        if self._auto:
+            now_ms = self._clock.now_ms()
+            wished = tuple(symbol.name for symbol in symbols if symbol.is_wished(self._quote_assets, now_ms))
+        else:
+            wished = tuple(name for name in self._fallback if name in listings)
+        if not wished:
+            reason = "exchangeInfo lists no symbol to follow; check QUOTE_ASSETS and SYMBOLS"
+            self._observe(GarbageDropped("exchangeInfo", reason))
+            raise UpstreamGarbage(reason)
+        before = self.wished if self.synced_ms is not None else ()
+        added = tuple(name for name in wished if name not in before)
+        removed = tuple(name for name in before if name not in wished)
+        self._body, self.listings, self.synced_ms = body, listings, received_ms
+        self.wished, self.wished_set = wished, frozenset(wished)
+        self._changed(removed)
+        return added, removed

@@ -1,0 +1,132 @@
+"""The tail: the newest closed klines of each series as encoded rows, and its live kline, in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from app.domain.interval import Grid
+from app.domain.kline import Kline
+from app.ports import Series
+from app.wire import rest_rows
+
+ROW_BYTES: Final = 180  # an encoded row as a bytes object in a list, measured on recorded klines
+ROWS_MAX: Final = 1500  # the longest answer there is
+_SLACK_ROWS: Final = 64  # trimmed in lumps, so that appending costs O(1)
+
+
+@dataclass(slots=True)
+class Live:
+    """The kline in progress, as last heard of."""
+
+    kline: Kline
+    heard_ms: int
+    from_socket: bool
+
+
+@dataclass(slots=True)
+class SeriesTail:
+    """An unbroken run of closed klines `[start_ms, end_ms)`, newest last, and the live kline."""
+
+    grid: Grid
+    start_ms: int = 0
+    end_ms: int = 0
+    rows: list[bytes] = field(default_factory=list)
+    live: Live | None = None
+
+    def index(self, open_ms: int) -> int:
+        """The position of the row that opens at `open_ms`."""
+        return self.grid.count(self.start_ms, open_ms)
+
+    def encode(self, kline: Kline) -> bytes:
+        """The row of `kline` as it is served."""
+        return rest_rows.encode(kline, self.grid.shift(kline.open_ms, 1) - 1)
+
+
+class Tail:
+    """The tails of all series, bounded in bytes by a bound on the rows of each."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._rows_max = ROWS_MAX
+        self._tails: dict[Series, SeriesTail] = {}
+
+    @property
+    def rows_max(self) -> int:
+        """How many rows of each series are kept at the most."""
+        return self._rows_max
+
+    def get(self, series: Series) -> SeriesTail | None:
+        """The tail of a series, if anything was heard of it."""
+        return self._tails.get(series)
+
+    def forget(self, symbol: str) -> None:
+        """Drop the tails of a symbol that is no longer followed."""
+        for series in [series for series in self._tails if series.symbol == symbol]:
+            del self._tails[series]
+        self._share()
+
+    def append(self, series: Series, grid: Grid, kline: Kline) -> None:
+        """Take in the next closed kline. After a hole the run starts anew; what is older stays in the store."""
+        tail = self._of(series, grid)
+        if tail.rows and kline.open_ms == tail.end_ms:
+            tail.rows.append(tail.encode(kline))
+            tail.end_ms = grid.shift(kline.open_ms, 1)
+            self._trim(tail)
+        elif not tail.rows or kline.open_ms > tail.end_ms:
+            tail.start_ms, tail.end_ms = kline.open_ms, grid.shift(kline.open_ms, 1)
+            tail.rows = [tail.encode(kline)]
+        else:
+            self.amend(series, [kline])
+        if tail.live is not None and tail.live.kline.open_ms < tail.end_ms:
+            tail.live = None
+
+    def amend(self, series: Series, klines: Sequence[Kline]) -> None:
+        """Take in committed klines: rows inside the run are replaced, rows that continue it are appended."""
+        tail = self._tails.get(series)
+        if tail is None or not tail.rows:
+            return
+        for kline in klines:
+            if tail.start_ms <= kline.open_ms < tail.end_ms:
+                tail.rows[tail.index(kline.open_ms)] = tail.encode(kline)
+            elif kline.open_ms == tail.end_ms:
+                tail.rows.append(tail.encode(kline))
+                tail.end_ms = tail.grid.shift(kline.open_ms, 1)
+        self._trim(tail)
+
+    def seed(self, series: Series, grid: Grid, klines: Sequence[Kline], end_ms: int) -> None:
+        """Put klines read from the store, an unbroken run up to `end_ms`, before (or in place of) what the tail has."""
+        if not klines:
+            return
+        tail = self._of(series, grid)
+        if tail.rows and end_ms < tail.start_ms:
+            return
+        if tail.rows and end_ms <= tail.end_ms:
+            older = [tail.encode(kline) for kline in klines if kline.open_ms < tail.start_ms]
+            tail.rows = older + tail.rows
+        else:
+            tail.rows = [tail.encode(kline) for kline in klines]
+            tail.end_ms = end_ms
+        tail.start_ms = tail.grid.shift(tail.end_ms, -len(tail.rows))
+        self._trim(tail)
+
+    def set_live(self, series: Series, grid: Grid, live: Live) -> None:
+        """Take in the state of the kline in progress; one that is closed already is ignored."""
+        tail = self._of(series, grid)
+        if not tail.rows or live.kline.open_ms >= tail.end_ms:
+            tail.live = live
+
+    def _of(self, series: Series, grid: Grid) -> SeriesTail:
+        tail = self._tails.get(series)
+        if tail is None:
+            tail = self._tails[series] = SeriesTail(grid)
+            self._share()
+        return tail
+
+    def _share(self) -> None:
+        self._rows_max = max(2, min(ROWS_MAX, self._bytes_max // ROW_BYTES // max(1, len(self._tails))))
+
+    def _trim(self, tail: SeriesTail) -> None:
+        extra = len(tail.rows) - self._rows_max
+        if extra > _SLACK_ROWS:
+            del tail.rows[:extra]
+            tail.start_ms = tail.grid.shift(tail.start_ms, extra)

@@ -1,0 +1,72 @@
+"""The wish: which klines the node should hold, as a pure function of settings, listings and time."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.domain.interval import D1, DAY_MS, M1, Grid, Interval
+from app.domain.span import Span
+from app.domain.symbol import Symbol
+from app.ports import Series
+
+CLOSE_GRACE_MS: Final = 3_000
+"""A kline is due this long after its close: recorded closing frames came 0.2–2.0 s after it (realdata/INDEX.md)."""
+
+BASE_DAYS_MIN: Final = 2  # 1m is held this far back even when it is not wished: the longer ones are rolled up from it
+TAIL_KLINES: Final = 500  # the newest klines of a series, which are made whole before any history (contract: /v1/ready)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to hold: `symbols` × `intervals`, `backfill_days` back, and spans an operator asked for beyond that."""
+
+    symbols: Collection[str]
+    intervals: Sequence[Interval]
+    backfill_days: int
+    listings: Mapping[str, Symbol]
+    extra: Mapping[Series, Span]
+
+    def series(self) -> list[Series]:
+        """Every wished series; 1m of every symbol is among them, for the roll-up needs it."""
+        wished = [Series(symbol, interval) for symbol in self.symbols for interval in self.held_intervals]
+        seen = set(wished)
+        return wished + [series for series in self.extra if series not in seen]
+
+    @property
+    def held_intervals(self) -> list[Interval]:
+        """The wished intervals and 1m, shortest first."""
+        return list(self.intervals) if M1 in self.intervals else [M1, *self.intervals]
+
+    def has(self, series: Series) -> bool:
+        """Whether what is fetched of `series` should be kept."""
+        return series in self.extra or (series.symbol in self.symbols and series.interval in self.held_intervals)
+
+    def spans(self, series: Series, grid: Grid, now_ms: int) -> list[Span]:
+        """The open times to hold, as spans on the grid: from the backfill's begin (or an earlier extra wish) to now."""
+        end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
+        spans = []
+        if series.symbol in self.symbols and series.interval in self.held_intervals:
+            spans.append(Span(self._start_ms(series, grid, now_ms), end_ms))
+        if (extra := self.extra.get(series)) is not None:
+            spans.append(Span(grid.ceil(extra.start_ms), min(grid.ceil(extra.end_ms), end_ms)))
+        return [span for span in spans if span]
+
+    def tail(self, series: Series, grid: Grid, now_ms: int) -> Span:
+        """The newest TAIL_KLINES open times of the wish, or all of it when it is shorter."""
+        end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
+        start_ms = max(grid.shift(end_ms, -TAIL_KLINES), self._start_ms(series, grid, now_ms))
+        return Span(start_ms, max(start_ms, end_ms))
+
+    def _start_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
+        days = self.backfill_days
+        if series.interval == M1 and M1 not in self.intervals:
+            days = min(days, BASE_DAYS_MIN)
+        begin_ms = D1.grid.floor(now_ms) - days * DAY_MS
+        listing = self.listings.get(series.symbol)
+        if listing is None or listing.onboard_ms <= begin_ms:
+            return grid.ceil(begin_ms)
+        if series.interval != M1:
+            return grid.floor(listing.onboard_ms)
+        # 1m is asked for from the day before on: that way the exchange itself proves that there is nothing before the
+        # first kline, and every bucket of the listing's day can be rolled up.
+        return D1.grid.floor(listing.onboard_ms) - DAY_MS
