@@ -1,0 +1,154 @@
+"""POST /v1/admin/…: the few things an operator may ask the node to do."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from app.domain.interval import INTERVALS
+from app.domain.span import Span
+from app.http.admin_guard import AdminGuard
+from app.http.errors import ApiError, json_response
+from app.http.headers import NO_STORE
+from app.http.params import TIME_MS_MAX
+from app.http.services import Services
+from app.ports import Clock, Series, StandDown, UpstreamError
+
+BODY_BYTES_MAX: Final = 65_536  # every symbol of the exchange by name takes 15 kB
+SERIES_MAX: Final = 20_000  # about 1,000 symbols in all 15 intervals
+UPSTREAM_RETRY_AFTER_S: Final = 5
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _Wish(msgspec.Struct, forbid_unknown_fields=True):
+    symbols: list[str]
+    intervals: list[str]
+    start: int | str
+    end: int | str
+
+
+_decoder: Final = msgspec.json.Decoder(_Wish)
+_BODY_DOC: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["symbols", "intervals", "start", "end"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "symbols": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                        "intervals": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {"type": "string", "enum": list(INTERVALS)},
+                        },
+                        "start": {"anyOf": [{"type": "integer"}, {"type": "string"}], "description": "ms or ISO 8601"},
+                        "end": {
+                            "anyOf": [{"type": "integer"}, {"type": "string"}],
+                            "description": "ms or ISO 8601, not included",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def admin_router(services: Services, clock: Clock, token: str | None) -> APIRouter:
+    """The admin routes behind their guard."""
+    router = APIRouter(
+        prefix="/v1/admin",
+        tags=["admin"],
+        dependencies=[Depends(AdminGuard(token))],
+        responses={
+            401: {"description": "The admin token is missing or wrong."},
+            403: {"description": "Without ADMIN_TOKEN only this machine may ask, and through no proxy."},
+        },
+    )
+
+    @router.post("/symbols/refresh", summary="Read the exchange's symbols now")
+    async def refresh() -> Response:
+        try:
+            added, removed = await services.symbols.refresh()
+        except UpstreamError as error:
+            raise _upstream_failed(error, clock) from error
+        body = msgspec.json.encode({"ok": True, "added": list(added), "removed": list(removed)})
+        return json_response(body, 200, NO_STORE)
+
+    @router.post(
+        "/backfill",
+        status_code=202,
+        summary="Hold a further span of some series",
+        openapi_extra=_BODY_DOC,
+        responses={400: {"description": "The wish is not understood."}, 413: {"description": "The body is too large."}},
+    )
+    async def backfill(request: Request) -> Response:
+        series, span = _understood(await _body(request), services)
+        await services.backfill.request(series, span)
+        body = {"ok": True, "series": len(series), "start": span.start_ms, "end": span.end_ms}
+        return json_response(msgspec.json.encode(body), 202, NO_STORE)
+
+    return router
+
+
+def _upstream_failed(error: UpstreamError, clock: Clock) -> ApiError:
+    wait_s = UPSTREAM_RETRY_AFTER_S
+    if isinstance(error, StandDown):
+        wait_s = max(1, -(-(error.until_ms - clock.now_ms()) // 1000))
+    text = f"The exchange gave no symbols: {error}. What is held is still served; try again in {wait_s} s."
+    return ApiError(503, text, {"retry-after": str(wait_s)})
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise ApiError(413, f"The body may have {BODY_BYTES_MAX} bytes; ask for fewer symbols at a time.")
+    return bytes(body)
+
+
+def _understood(body: bytes, services: Services) -> tuple[list[Series], Span]:
+    try:
+        wish = _decoder.decode(body)
+    except msgspec.DecodeError as error:
+        text = f'Not understood: {error}. Send {{"symbols": […], "intervals": […], "start": ms or ISO, "end": …}}.'
+        raise ApiError(400, text) from error
+    names = [_named(services, text) for text in wish.symbols]
+    if unknown := [text for text in wish.intervals if text not in INTERVALS]:
+        raise ApiError(400, f"No such interval: {unknown[0][:20]}. There are {', '.join(INTERVALS)}.")
+    # dict: each series once, in the order asked
+    series = list(dict.fromkeys(Series(name, INTERVALS[code]) for name in names for code in wish.intervals))
+    if not 1 <= len(series) <= SERIES_MAX:
+        raise ApiError(400, f"{len(series)} series; ask for 1 to {SERIES_MAX} (symbols × intervals) at a time.")
+    span = Span(_time_ms("start", wish.start), _time_ms("end", wish.end))
+    if not span:
+        raise ApiError(400, "start must be before end.")
+    return series, span
+
+
+def _named(services: Services, text: str) -> str:
+    name = services.query.symbol(text)
+    if name is None:
+        raise ApiError(400, f"The exchange lists no {text[:40]}; /fapi/v1/exchangeInfo has the names.")
+    return name
+
+
+def _time_ms(name: str, value: int | str) -> int:
+    """A time as ms or ISO 8601; without an offset it is UTC."""
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ApiError(400, f"{name} is no time: send ms or ISO 8601 such as 2024-01-31T00:00:00Z.") from error
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        value = (moment - _EPOCH) // timedelta(milliseconds=1)
+    if not 0 <= value <= TIME_MS_MAX:
+        raise ApiError(400, f"{name} is out of range: send ms (13 digits) or ISO 8601 from 1970 on.")
+    return value

@@ -1,0 +1,46 @@
+"""The HTTP application: routes inside FastAPI, the page cache around it."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Lifespan
+
+from app.http.admin import admin_router
+from app.http.errors import add_error_handlers
+from app.http.intake import Intake
+from app.http.klines import klines_router
+from app.http.market import market_router
+from app.http.ops import ops_router
+from app.http.page_cache import PageCache, PageCacheMiddleware
+from app.http.services import Services
+from app.ports import Clock
+
+
+def create_http_app(
+    services: Services,
+    *,
+    pages: PageCache,
+    clock: Clock,
+    instrument: Callable[[FastAPI], None],
+    admin_token: str | None = None,
+    only_final_default: bool = True,
+    lifespan: Lifespan[FastAPI] | None = None,
+) -> ASGIApp:
+    """A request meets, in this order: the page cache, the metrics, the intake, the routes."""
+    app = FastAPI(
+        title="klinenode",
+        description="Binance USDⓈ-M futures klines, exact and complete, under Binance's own URLs.",
+        version=version("klinenode"),
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,  # Binance does not redirect either: a slash too many is an unknown path
+    )
+    app.include_router(klines_router(services.query, pages, only_final_default=only_final_default))
+    app.include_router(market_router(services.symbols, clock))
+    app.include_router(ops_router(services))
+    app.include_router(admin_router(services, clock, admin_token))
+    add_error_handlers(app)
+    app.add_middleware(Intake)
+    instrument(app)
+    return PageCacheMiddleware(app, pages)

@@ -1,0 +1,132 @@
+"""Every error as its reader expects it: Binance's shape under Binance's paths, a sentence that helps under ours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
+from app.http.headers import BINANCE, JSON, NO_STORE, Header
+from app.ports import StoreUnavailable
+from app.wire.error_body import BinanceError, invalid_path
+
+PATH_ECHO_MAX: Final = 256  # characters of an unknown path that its error repeats
+STORE_RETRY_AFTER_S: Final = 1  # a locked or restarting database is back within a second or so
+_UNKNOWN_ERROR: Final = BinanceError(500, -1000, "An unknown error occured while processing the request.")  # sic
+
+
+@dataclass(eq=False)
+class ApiError(Exception):
+    """An error of a route of ours; `text` says what to do next."""
+
+    status: int
+    text: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_binance_path(path: str) -> bool:
+    """Whether a path is one of Binance's, where its clients expect its error shape."""
+    return path.startswith(("/fapi/", "/futures/")) or path in ("/fapi", "/futures")
+
+
+def binance_response(error: BinanceError, *more: Header) -> Response:
+    """An error in Binance's shape."""
+    if error.retry_after_s is not None:
+        more = (*more, (b"retry-after", b"%d" % error.retry_after_s))
+    return json_response(error.body(), error.status, NO_STORE, *BINANCE, *more)
+
+
+def own_response(status: int, text: str, *more: Header) -> Response:
+    """An error of a route of ours: `{"error": "…"}`."""
+    return json_response(msgspec.json.encode({"error": text}), status, NO_STORE, *more)
+
+
+def json_response(body: bytes, status: int, *headers: Header) -> Response:
+    """A JSON answer with exactly these headers beside Content-Type and Content-Length."""
+    response = Response(body, status)
+    response.raw_headers.extend((JSON, *headers))
+    return response
+
+
+def refusal(path: str, status: int, text: str) -> Response:
+    """A request that is refused before any route sees it."""
+    if is_binance_path(path):
+        return binance_response(BinanceError(status, -1000, text))
+    return own_response(status, text)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let every exception end in its shape. An unexpected one goes on to the server, which logs it."""
+    handlers: dict[type[Exception], ExceptionHandler] = {
+        BinanceError: _on_binance_error,
+        ApiError: _on_api_error,
+        HTTPException: _on_http_exception,
+        RequestValidationError: _on_validation_error,
+        StoreUnavailable: _on_store_unavailable,
+        Exception: _on_exception,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+async def _on_binance_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BinanceError)
+    if is_binance_path(_path(request)):
+        return binance_response(error)
+    return own_response(error.status, error.msg)
+
+
+async def _on_api_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    more = ((name.lower().encode(), value.encode()) for name, value in error.headers.items())
+    return own_response(error.status, error.text, *more)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = _path(request)[:PATH_ECHO_MAX]
+    more: tuple[Header, ...] = ()
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "GET")
+        if "GET" in allow and "HEAD" not in allow:
+            allow += ", HEAD"  # every GET route answers HEAD too (intake.py)
+        more = ((b"allow", allow.encode()),)
+    if is_binance_path(path):
+        stated = invalid_path(path, request.method)
+        if error.status_code not in (404, 405):
+            stated = BinanceError(error.status_code, -1000, str(error.detail))
+        stated.status = error.status_code
+        return binance_response(stated, *more)
+    if error.status_code == 404:
+        return own_response(404, f"There is no {path} here; /docs lists what there is.")
+    if error.status_code == 405:
+        return own_response(405, f"{path} does not take {request.method}; it takes {allow}.", *more)
+    return own_response(error.status_code, str(error.detail))
+
+
+async def _on_validation_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return own_response(400, "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()))
+
+
+async def _on_store_unavailable(request: Request, error: Exception) -> Response:
+    if is_binance_path(_path(request)):
+        text = "Internal error; unable to process your request. Please try again."
+        return binance_response(BinanceError(503, -1001, text, STORE_RETRY_AFTER_S))
+    return own_response(503, str(error), (b"retry-after", b"%d" % STORE_RETRY_AFTER_S))
+
+
+async def _on_exception(request: Request, _error: Exception) -> Response:
+    if is_binance_path(_path(request)):
+        return binance_response(_UNKNOWN_ERROR)
+    return own_response(500, "Something unforeseen went wrong; the node's log says what.")
+
+
+def _path(request: Request) -> str:
+    path: str = request.scope["path"]
+    return path

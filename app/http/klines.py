@@ -1,0 +1,97 @@
+"""GET /fapi/v1/klines: Binance's candles under Binance's URL."""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.domain.interval import INTERVALS
+from app.http.page import Page, PageResponse
+from app.http.page_cache import PageCache
+from app.http.params import kline_query
+from app.http.services import Query
+from app.services.answer import LIMIT_DEFAULT, LIMIT_MAX
+
+_ERROR_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["code", "msg"],
+    "properties": {"code": {"type": "integer"}, "msg": {"type": "string"}},
+    "example": {"code": -1121, "msg": "Invalid symbol."},
+}
+
+
+def error_doc(description: str) -> dict[str, Any]:
+    """The documentation of an error in Binance's shape."""
+    return {"description": description, "content": {"application/json": {"schema": _ERROR_SCHEMA}}}
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str, *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": required, "schema": schema, "description": description}
+
+
+_TIME: Final[dict[str, Any]] = {"type": "integer", "format": "int64", "minimum": 0}
+_ROW: Final[dict[str, Any]] = {
+    "type": "array",
+    "minItems": 12,
+    "maxItems": 12,
+    "description": "openTime, open, high, low, close, volume, closeTime, quoteVolume, trades, takerBuyBaseVolume, "
+    'takerBuyQuoteVolume, "0"; times in ms, decimals as strings',
+    "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+}
+
+
+def _documentation(*, only_final_default: bool) -> dict[str, Any]:
+    return {
+        "parameters": [
+            _parameter("symbol", {"type": "string", "example": "BTCUSDT"}, "In either case.", required=True),
+            _parameter(
+                "interval",
+                {"type": "string", "enum": list(INTERVALS)},
+                "Case matters: 1m is a minute, 1M a month.",
+                required=True,
+            ),
+            _parameter("startTime", _TIME, "Only klines that open at or after this time (ms); the oldest are kept."),
+            _parameter("endTime", _TIME, "Only klines that open at or before this time (ms)."),
+            _parameter(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+                "How many klines at most.",
+            ),
+            _parameter(
+                "only_final",
+                {"type": "boolean", "default": only_final_default},
+                "true: closed klines only. false: exactly Binance, which ends with the kline in progress.",
+            ),
+        ]
+    }
+
+
+def klines_router(query: Query, pages: PageCache, *, only_final_default: bool) -> APIRouter:
+    """The klines route, which fills the page cache."""
+    router = APIRouter(prefix="/fapi/v1", tags=["market data"])
+
+    @router.get(
+        "/klines",
+        summary="Klines, ascending by open time",
+        openapi_extra=_documentation(only_final_default=only_final_default),
+        responses={
+            200: {
+                "description": "The klines, whole: never a silent hole.",
+                "content": {"application/json": {"schema": {"type": "array", "items": _ROW}}},
+            },
+            304: {"description": "The page that If-None-Match names is still true."},
+            400: error_doc("A parameter is missing or wrong."),
+            503: error_doc("The klines cannot be answered whole at the moment; Retry-After says when to ask again."),
+        },
+    )
+    async def klines(request: Request) -> Response:
+        query_string: bytes = request.scope["query_string"]
+        asked = kline_query(query_string, query.symbol, only_final_default=only_final_default)
+        ticket = pages.ticket(asked.series)
+        answer = await query.answer(asked)
+        page = Page(answer.body)
+        response = PageResponse(page, request.scope, pages.max_age_s(answer))
+        pages.put((request.scope["path"], query_string), page, answer, ticket)
+        return response
+
+    return router

@@ -1,0 +1,58 @@
+"""GET /fapi/v1/ping, time and exchangeInfo: what Binance's clients ask before anything else."""
+
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.http.errors import json_response
+from app.http.headers import BINANCE, NO_STORE
+from app.http.klines import error_doc
+from app.http.page import Page, PageResponse
+from app.http.services import Symbols
+from app.ports import Clock
+from app.wire.error_body import service_unavailable
+
+NEVER_SYNCED_RETRY_AFTER_S: Final = 5  # the first symbol sync takes a second or two once the exchange is reachable
+EXCHANGE_INFO_MAX_AGE_S: Final = 60  # listings are announced days ahead; the exchange caches its own for longer
+
+
+class _LatestPage:
+    """The page of the newest body; rendered again only when the body is another one."""
+
+    def __init__(self) -> None:
+        self._body: bytes | None = None
+        self._page = Page(b"")
+
+    def of(self, body: bytes) -> Page:
+        if body is not self._body:
+            self._body = body
+            self._page = Page(body)
+        return self._page
+
+
+def market_router(symbols: Symbols, clock: Clock) -> APIRouter:
+    """The routes beside klines."""
+    router = APIRouter(prefix="/fapi/v1", tags=["market data"])
+    latest = _LatestPage()
+
+    @router.get("/ping", summary="Test connectivity")
+    async def ping() -> Response:
+        return json_response(b"{}", 200, NO_STORE, *BINANCE)
+
+    @router.get("/time", summary="The exchange's clock in ms")
+    async def time() -> Response:
+        return json_response(b'{"serverTime":%d}' % clock.now_ms(), 200, NO_STORE, *BINANCE)
+
+    @router.get(
+        "/exchangeInfo",
+        summary="What the exchange lists, as it said last",
+        responses={503: error_doc("The exchange was never reached; Retry-After says when to ask again.")},
+    )
+    async def exchange_info(request: Request) -> Response:
+        body = symbols.exchange_info()
+        if body is None:
+            raise service_unavailable(NEVER_SYNCED_RETRY_AFTER_S)
+        return PageResponse(latest.of(body), request.scope, EXCHANGE_INFO_MAX_AGE_S)
+
+    return router

@@ -1,0 +1,60 @@
+"""GET /v1/health, ready and coverage: how the node is, and how complete what it holds is."""
+
+from typing import Annotated, Final
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from app.domain.interval import INTERVALS
+from app.http.errors import ApiError, json_response
+from app.http.headers import NO_STORE
+from app.http.page import Page, PageResponse
+from app.http.services import Services
+
+COVERAGE_LIMIT_DEFAULT: Final = 100
+COVERAGE_LIMIT_MAX: Final = 1000
+COVERAGE_OFFSET_MAX: Final = 1_000_000
+
+
+def ops_router(services: Services) -> APIRouter:
+    """The routes for operators and their monitoring."""
+    router = APIRouter(prefix="/v1", tags=["operation"])
+
+    @router.get("/health", summary="Liveness: 200 while the process answers; status is ok or degraded, and why")
+    async def health() -> Response:
+        return json_response(msgspec.json.encode(services.health.report()), 200, NO_STORE)
+
+    @router.get(
+        "/ready",
+        summary="Readiness: 200 once the tail of every wished series is held and fresh",
+        responses={503: {"description": "Not yet; the body says what is missing."}},
+    )
+    async def ready() -> Response:
+        is_ready, report = services.health.ready()
+        return json_response(msgspec.json.encode(report), 200 if is_ready else 503, NO_STORE)
+
+    @router.get(
+        "/coverage",
+        summary="The ledger: held, absent, missing, source, verified",
+        responses={
+            304: {"description": "The report that If-None-Match names is still true."},
+            400: {"description": "A parameter is wrong."},
+        },
+    )
+    async def coverage(
+        request: Request,
+        symbol: Annotated[str | None, Query(max_length=64, description="One symbol; all without it.")] = None,
+        interval: Annotated[str | None, Query(max_length=8, description="One interval; all without it.")] = None,
+        offset: Annotated[int, Query(ge=0, le=COVERAGE_OFFSET_MAX, description="Series to skip.")] = 0,
+        limit: Annotated[int, Query(ge=1, le=COVERAGE_LIMIT_MAX)] = COVERAGE_LIMIT_DEFAULT,
+    ) -> Response:
+        name = None if symbol is None else services.query.symbol(symbol)
+        if symbol is not None and name is None:
+            raise ApiError(400, f"The exchange lists no {symbol}; /fapi/v1/exchangeInfo has the names.")
+        if interval is not None and interval not in INTERVALS:
+            raise ApiError(400, f"No such interval: {interval}. There are {', '.join(INTERVALS)}.")
+        report = services.coverage.report(name, None if interval is None else INTERVALS[interval], offset, limit)
+        return PageResponse(Page(msgspec.json.encode(report)), request.scope, max_age_s=0)
+
+    return router

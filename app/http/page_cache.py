@@ -1,0 +1,184 @@
+"""The pages that were answered lately, bounded in bytes, each gone as soon as it is no longer true."""
+
+from typing import Final, NamedTuple
+
+from cachetools import Cache, LRUCache
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.domain.span import Span
+from app.http.page import Page, Reply
+from app.ports import Clock, Series
+from app.services.answer import Answer
+
+CACHED_PATHS: Final = frozenset({"/fapi/v1/klines"})
+PAGE_OVERHEAD_BYTES: Final = 2560  # measured beside the bodies: 1.6 kB a page, 2.2 kB once it has a gzip variant
+PAGE_SHARE_MAX: Final = 8  # one page may take an eighth of the cache; the largest answer is 0.3 MB
+
+Key = tuple[str, bytes]  # path and raw query string
+
+
+class Ticket(NamedTuple):
+    """How often a series had changed when an answer began to be computed."""
+
+    changes: int
+    live_changes: int
+
+
+class _Entry:
+    __slots__ = ("answer", "expires_ms", "page", "query_bytes")
+
+    def __init__(self, page: Page, answer: Answer, query_bytes: int, expires_ms: int) -> None:
+        self.page = page
+        self.answer = answer._replace(body=b"")  # the page has the bytes
+        self.query_bytes = query_bytes
+        self.expires_ms = expires_ms
+
+    def cost(self) -> int:
+        return self.page.size + self.query_bytes + PAGE_OVERHEAD_BYTES
+
+
+_Index = dict[Series, dict[Key, _Entry]]
+
+
+class _Entries(LRUCache[Key, _Entry]):
+    """LRU by bytes that knows the keys of each series, whatever way an entry comes or goes."""
+
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(bytes_max, getsizeof=_Entry.cost)
+        self.of_series: _Index = {}
+        self.live_of_series: _Index = {}
+        self.evictions = 0
+
+    def __setitem__(self, key: Key, entry: _Entry) -> None:
+        super().__setitem__(key, entry)
+        for index in self._indexes(entry):
+            index.setdefault(entry.answer.series, {})[key] = entry
+
+    def __delitem__(self, key: Key) -> None:
+        entry: _Entry = Cache.__getitem__(self, key)  # without touching its age
+        super().__delitem__(key)
+        for index in self._indexes(entry):
+            keys = index[entry.answer.series]
+            del keys[key]
+            if not keys:
+                del index[entry.answer.series]
+
+    def popitem(self) -> tuple[Key, _Entry]:
+        """Give up the page that was unused for the longest time."""
+        self.evictions += 1
+        return super().popitem()
+
+    def _indexes(self, entry: _Entry) -> tuple[_Index, ...]:
+        return (self.of_series, self.live_of_series) if entry.answer.is_live else (self.of_series,)
+
+
+class PageCache:
+    """Pages by path and raw query string.
+
+    Whoever computes an answer takes a `ticket` first and hands it in with the page: an answer that was computed before
+    its series changed is not kept after it.
+    """
+
+    def __init__(self, bytes_max: int, clock: Clock, ttl_s: int) -> None:
+        self._entries = _Entries(bytes_max)
+        self._page_bytes_max = bytes_max // PAGE_SHARE_MAX
+        self._clock = clock
+        self._ttl_s = ttl_s
+        self._changes: dict[Series, Ticket] = {}
+        self.hits = 0
+        self.misses = 0
+        self.not_modified = 0
+
+    @property
+    def bytes(self) -> int:
+        """What the pages take, with headers, keys and index."""
+        return int(self._entries.currsize)
+
+    @property
+    def entries(self) -> int:
+        """How many pages there are."""
+        return len(self._entries)
+
+    @property
+    def evictions(self) -> int:
+        """How many pages had to go for others."""
+        return self._entries.evictions
+
+    def ticket(self, series: Series) -> Ticket:
+        """To be taken before an answer for `series` is computed."""
+        return self._changes.get(series, _UNCHANGED)
+
+    def max_age_s(self, answer: Answer) -> int:
+        """For how long others may keep `answer`: not beyond its candle, and not at all while a live kline is in it."""
+        if answer.is_live:
+            return 0
+        return max(0, min(self._ttl_s, (answer.valid_until_ms - self._clock.now_ms()) // 1000))
+
+    def put(self, key: Key, page: Page, answer: Answer, ticket: Ticket) -> None:
+        """Keep the page of `answer`, unless it is no longer true or too large."""
+        now_ms = self._clock.now_ms()
+        changes, live_changes = self.ticket(answer.series)
+        is_stale = changes != ticket.changes or (answer.is_live and live_changes != ticket.live_changes)
+        entry = _Entry(page, answer, len(key[1]), min(now_ms + self._ttl_s * 1000, answer.valid_until_ms))
+        self._entries.pop(key, None)
+        if not is_stale and now_ms < entry.expires_ms and entry.cost() <= self._page_bytes_max:
+            self._entries[key] = entry
+
+    def drop(self, series: Series, span: Span, *, live_only: bool = False) -> None:
+        """Klines of `series` that open in `span` changed (`live_only`: only the live one moved): forget their pages."""
+        changes, live_changes = self.ticket(series)
+        self._changes[series] = Ticket(changes + (not live_only), live_changes + 1)
+        index = self._entries.live_of_series if live_only else self._entries.of_series
+        now_ms = self._clock.now_ms()
+        gone = [
+            key
+            for key, entry in index.get(series, {}).items()
+            if entry.answer.touches.clip(span) or now_ms >= entry.expires_ms
+        ]
+        for key in gone:
+            del self._entries[key]
+
+    def reply(self, scope: Scope) -> Reply | None:
+        """What a GET or HEAD gets without asking anybody, or None when no valid page is here."""
+        key = (scope["path"], scope["query_string"])
+        entry = self._entries.get(key)
+        if entry is None:
+            self.misses += 1
+            return None
+        if self._clock.now_ms() >= entry.expires_ms:
+            del self._entries[key]
+            self.misses += 1
+            return None
+        size = entry.page.size
+        reply = entry.page.reply(scope["method"], scope["headers"], self.max_age_s(entry.answer))
+        if entry.page.size != size:  # its gzip variant was made
+            self._weigh(key, entry)
+        self.hits += 1
+        self.not_modified += reply.start["status"] == 304
+        return reply
+
+    def _weigh(self, key: Key, entry: _Entry) -> None:
+        if entry.cost() <= self._page_bytes_max:
+            self._entries[key] = entry
+        else:
+            del self._entries[key]
+
+
+_UNCHANGED: Final = Ticket(0, 0)
+
+
+class PageCacheMiddleware:
+    """Answers from the page cache where it can; everything else goes on to `app`. The outermost layer."""
+
+    def __init__(self, app: ASGIApp, pages: PageCache) -> None:
+        self._app = app
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] == "http" and scope["path"] in CACHED_PATHS and scope["method"] in ("GET", "HEAD"):
+            reply = self._pages.reply(scope)
+            if reply is not None:
+                await reply.send(send)
+                return
+        await self._app(scope, receive, send)

@@ -1,0 +1,107 @@
+"""The query string of a klines request, understood or refused exactly as Binance does it.
+
+The order of the checks, the first that fails is the answer:
+
+1. a known parameter given twice: -1101 (unknown parameters are ignored, however often they come)
+2. `symbol`, then `interval`, missing or empty: -1102
+3. each parameter by itself, in the order symbol (-1121), interval (-1120), startTime, endTime, limit, only_final:
+   empty -1105, not an integer -1102, out of range -1130
+4. startTime later than endTime: -1023
+
+Confirmed on the exchange (binance-facts section 1.3): -1121, -1120, -1130 for limit > 1500, -1023, -1102 for a missing
+mandatory parameter and for a malformed number. Not confirmed, so chosen by the wording of its error list: -1105 for an
+empty optional parameter, -1130 for numbers out of range, -1101 for duplicates. The order is ours.
+"""
+
+import re
+from typing import Final
+from urllib.parse import parse_qsl
+
+from app.domain.interval import INTERVALS
+from app.http.services import SymbolOf
+from app.ports import Series
+from app.services.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
+from app.wire.error_body import (
+    BinanceError,
+    duplicate_parameter,
+    invalid_interval,
+    invalid_parameter,
+    invalid_symbol,
+    missing_parameter,
+    start_after_end,
+)
+
+PARAMETERS: Final = ("symbol", "interval", "startTime", "endTime", "limit", "only_final")
+
+INTEGER_MAX: Final = 2**53  # what JSON clients can write exactly; clients send it for "no end"
+TIME_MS_MAX: Final = 9_999_999_999_999  # year 2286; later times are clamped to it, no kline opens there either way
+_DIGITS_MAX: Final = 16  # the digits of 2**53
+_INTEGER: Final = re.compile(r"-?[0-9]+")  # ASCII digits only: int() alone would take ٣ and 1_000
+_TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
+
+
+def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default: bool) -> KlineQuery:
+    """The request that a raw query string states. Raises BinanceError."""
+    sent = _sent(query_string)
+    for name in ("symbol", "interval"):
+        if not sent.get(name):
+            raise missing_parameter(name)
+    symbol = symbol_of(sent["symbol"])
+    if symbol is None:
+        raise invalid_symbol()
+    interval = INTERVALS.get(sent["interval"])  # case matters: 1m is a minute, 1M a month
+    if interval is None:
+        raise invalid_interval()
+    start_ms = _integer(sent, "startTime", 0, INTEGER_MAX)
+    end_ms = _integer(sent, "endTime", 0, INTEGER_MAX)
+    limit = _integer(sent, "limit", 1, LIMIT_MAX)
+    only_final = _truth(sent, "only_final")
+    if start_ms is not None and end_ms is not None and start_ms > end_ms:
+        raise start_after_end()
+    return KlineQuery(
+        series=Series(symbol, interval),
+        start_ms=None if start_ms is None else min(start_ms, TIME_MS_MAX),
+        end_ms=None if end_ms is None else min(end_ms, TIME_MS_MAX),
+        limit=LIMIT_DEFAULT if limit is None else limit,
+        only_final=only_final_default if only_final is None else only_final,
+    )
+
+
+def _sent(query_string: bytes) -> dict[str, str]:
+    """The known parameters that were sent. Bytes that are no UTF-8 become U+FFFD, which no symbol holds."""
+    sent: dict[str, str] = {}
+    for name, value in parse_qsl(query_string.decode(errors="replace"), keep_blank_values=True):
+        if name not in PARAMETERS:
+            continue
+        if name in sent:
+            raise duplicate_parameter()
+        sent[name] = value
+    return sent
+
+
+def _integer(sent: dict[str, str], name: str, least: int, most: int) -> int | None:
+    text = _text(sent, name)
+    if text is None:
+        return None
+    if not _INTEGER.fullmatch(text):
+        raise missing_parameter(name)
+    if len(text) > _DIGITS_MAX or not least <= int(text) <= most:
+        raise invalid_parameter(name)
+    return int(text)
+
+
+def _truth(sent: dict[str, str], name: str) -> bool | None:
+    text = _text(sent, name)
+    if text is None:
+        return None
+    truth = _TRUTHS.get(text.lower())  # Python clients send True and False
+    if truth is None:
+        raise invalid_parameter(name)
+    return truth
+
+
+def _text(sent: dict[str, str], name: str) -> str | None:
+    text = sent.get(name)
+    if text == "":
+        raise BinanceError(400, -1105, f"Parameter '{name}' was empty.")
+    return text

@@ -1,0 +1,76 @@
+"""What the HTTP face needs of the services behind it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.domain.interval import Interval
+from app.domain.span import Span
+from app.ports import Series
+from app.services.answer import Answer, KlineQuery
+
+
+class Query(Protocol):
+    """Answers klines requests."""
+
+    async def answer(self, query: KlineQuery) -> Answer:
+        """The whole answer. Raises BinanceError."""
+        ...
+
+    def symbol(self, text: str) -> str | None:
+        """The listed name of a symbol as a client wrote it (lower case accepted), None when there is none."""
+        ...
+
+
+class Symbols(Protocol):
+    """Knows what the exchange lists."""
+
+    def exchange_info(self) -> bytes | None:
+        """The exchange's own exchangeInfo body, None while it was never read."""
+        ...
+
+    async def refresh(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Read the symbols now; which were added and which removed. Raises UpstreamError."""
+        ...
+
+
+class Health(Protocol):
+    """Knows how the node is."""
+
+    def report(self) -> dict[str, object]:
+        """`status` (ok | degraded) and why. Cheap."""
+        ...
+
+    def ready(self) -> tuple[bool, dict[str, object]]:
+        """Whether every wished series is held and fresh at its tail, and what is missing."""
+        ...
+
+
+class Coverage(Protocol):
+    """Knows the ledger."""
+
+    def report(self, symbol: str | None, interval: Interval | None, offset: int, limit: int) -> dict[str, object]:
+        """Held, absent, missing, source and verified, of `limit` series from the `offset`-th on."""
+        ...
+
+
+class Backfill(Protocol):
+    """Takes extra wishes."""
+
+    async def request(self, series: Sequence[Series], span: Span) -> None:
+        """Wish for `span` of each of `series`, beyond BACKFILL_DAYS."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything the routes call."""
+
+    query: Query
+    symbols: Symbols
+    health: Health
+    coverage: Coverage
+    backfill: Backfill
+
+
+SymbolOf = Callable[[str], str | None]

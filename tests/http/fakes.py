@@ -1,0 +1,192 @@
+"""Hand-made services, a clock that the test moves, and a node's HTTP face over them."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from app.domain.interval import Interval
+from app.domain.span import Span
+from app.http.app import create_http_app
+from app.http.page_cache import PageCache
+from app.http.services import Services
+from app.ports import Series
+from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery
+
+NOW_MS = 1_700_000_000_000
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
+
+
+class ManualClock:
+    def __init__(self, now_ms: int = NOW_MS) -> None:
+        self.ms = now_ms
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    async def sleep(self, delay_s: float) -> None:
+        raise AssertionError(f"nothing here waits, least of all {delay_s} s")
+
+
+def kline_body(rows: int = 500) -> bytes:
+    prices, volumes = (
+        '"37000.10","37010.00","36990.90","37005.20","123.456"',
+        '"4567890.12345",1234,"60.123","2224551.00000"',
+    )
+    row = f'[{{}},{prices},{{}},{volumes},"0"]'
+    opens = range(NOW_MS - rows * 60_000, NOW_MS, 60_000)
+    return f"[{','.join(row.format(each, each + 59_999) for each in opens)}]".encode()
+
+
+class FakeQuery:
+    """Answers every query with `body`; `meanwhile` runs while it computes."""
+
+    def __init__(self, body: bytes = b"[]") -> None:
+        self.body = body
+        self.asked: list[KlineQuery] = []
+        self.is_live = False
+        self.touches = Span(0, END_OF_TIME_MS)
+        self.valid_until_ms = END_OF_TIME_MS
+        self.error: Exception | None = None
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def answer(self, query: KlineQuery) -> Answer:
+        self.asked.append(query)
+        answer = Answer(self.body, query.series, self.touches, self.is_live, self.valid_until_ms)
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        if self.error is not None:
+            raise self.error
+        return answer
+
+    def symbol(self, text: str) -> str | None:
+        return text.upper() if text.upper() in SYMBOLS else None
+
+
+class FakeSymbols:
+    def __init__(self) -> None:
+        self.info: bytes | None = None
+        self.error: Exception | None = None
+
+    def exchange_info(self) -> bytes | None:
+        return self.info
+
+    async def refresh(self) -> tuple[Sequence[str], Sequence[str]]:
+        if self.error is not None:
+            raise self.error
+        return ("NEWUSDT",), ()
+
+
+class FakeHealth:
+    def __init__(self) -> None:
+        self.is_ready = False
+
+    def report(self) -> dict[str, object]:
+        return {"status": "degraded", "why": ["no socket"]}
+
+    def ready(self) -> tuple[bool, dict[str, object]]:
+        return self.is_ready, {"ready": self.is_ready}
+
+
+class FakeCoverage:
+    def report(self, symbol: str | None, interval: Interval | None, offset: int, limit: int) -> dict[str, object]:
+        if symbol == "ETHUSDT":
+            raise RuntimeError("a secret of the inside")
+        return {"symbol": symbol, "interval": interval and interval.code, "offset": offset, "limit": limit}
+
+
+class FakeBackfill:
+    def __init__(self) -> None:
+        self.requests: list[tuple[Sequence[Series], Span]] = []
+
+    async def request(self, series: Sequence[Series], span: Span) -> None:
+        self.requests.append((series, span))
+
+
+def no_metrics(_app: FastAPI) -> None:
+    """Stands for the Prometheus instrumentation."""
+
+
+@dataclass
+class Node:
+    """The HTTP face over fakes."""
+
+    admin_token: str | None = None
+    only_final_default: bool = True
+    bytes_max: int = 10_000_000
+    ttl_s: int = 10
+    query: FakeQuery = field(default_factory=FakeQuery)
+    symbols: FakeSymbols = field(default_factory=FakeSymbols)
+    health: FakeHealth = field(default_factory=FakeHealth)
+    coverage: FakeCoverage = field(default_factory=FakeCoverage)
+    backfill: FakeBackfill = field(default_factory=FakeBackfill)
+    clock: ManualClock = field(default_factory=ManualClock)
+    instrument: Callable[[FastAPI], None] = no_metrics
+
+    def __post_init__(self) -> None:
+        self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
+        self.app = create_http_app(
+            Services(self.query, self.symbols, self.health, self.coverage, self.backfill),
+            pages=self.pages,
+            clock=self.clock,
+            instrument=self.instrument,
+            admin_token=self.admin_token,
+            only_final_default=self.only_final_default,
+        )
+
+    def client(self, host: str = "127.0.0.1") -> httpx.AsyncClient:
+        """A client that speaks to the application directly, as if from `host`."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=(host, 40_000))
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[int]:
+    """The port of a real uvicorn on loopback that serves `app`."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off"))
+        started = asyncio.Event()
+        startup = server.startup
+
+        async def startup_and_tell(sockets: list[socket.socket] | None = None) -> None:
+            await startup(sockets)
+            started.set()
+
+        server.startup = startup_and_tell  # type: ignore[method-assign]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve([listener]))
+            await started.wait()
+            try:
+                yield listener.getsockname()[1]
+            finally:
+                server.should_exit = True
+
+
+class RawAnswer:
+    """An HTTP answer as it was on the wire."""
+
+    def __init__(self, wire: bytes) -> None:
+        head, _, self.body = wire.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        self.status = int(lines[0].split()[1])
+        self.header_list = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines[1:])]
+        self.headers = dict(self.header_list)
+
+
+async def wire(port: int, target: str, *, method: str = "GET", headers: Sequence[tuple[str, str]] = ()) -> RawAnswer:
+    """One request over its own connection, byte for byte."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    lines = [f"{method} {target} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return RawAnswer(answer)

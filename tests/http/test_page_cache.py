@@ -1,0 +1,234 @@
+"""The page cache against a model that remembers everything and forgets by looking at every page."""
+
+from dataclasses import dataclass
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from starlette.types import Scope
+
+from app.domain.interval import INTERVALS, M1
+from app.domain.span import Span
+from app.http.page import Page
+from app.http.page_cache import PAGE_OVERHEAD_BYTES, PAGE_SHARE_MAX, Key, PageCache, Ticket
+from app.ports import Series
+from app.services.answer import END_OF_TIME_MS, Answer
+from tests.http.fakes import NOW_MS, ManualClock, kline_body
+
+PATH = "/fapi/v1/klines"
+BTC = Series("BTCUSDT", M1)
+BTC_MONTH = Series("BTCUSDT", INTERVALS["1M"])
+ALWAYS = Span(0, END_OF_TIME_MS)
+
+
+def scope_of(query: bytes, *, gzip: bool = False) -> Scope:
+    headers = [(b"accept-encoding", b"gzip")] if gzip else []
+    return {"type": "http", "method": "GET", "path": PATH, "query_string": query, "headers": headers}
+
+
+def answer_of(
+    body: bytes = b"[]",
+    series: Series = BTC,
+    touches: Span = ALWAYS,
+    *,
+    is_live: bool = False,
+    valid_until_ms: int = END_OF_TIME_MS,
+) -> Answer:
+    return Answer(body, series, touches, is_live, valid_until_ms)
+
+
+def put(pages: PageCache, query: bytes, answer: Answer, ticket: Ticket | None = None) -> None:
+    pages.put((PATH, query), Page(answer.body), answer, ticket or pages.ticket(answer.series))
+
+
+def is_held(pages: PageCache, query: bytes) -> bool:
+    return pages.reply(scope_of(query)) is not None
+
+
+def test_an_answer_computed_before_a_change_is_not_kept_after_it() -> None:
+    pages = PageCache(1_000_000, ManualClock(), 10)
+    ticket, ticket_of_another = pages.ticket(BTC), pages.ticket(BTC_MONTH)
+    pages.drop(BTC, Span(0, 1))
+    put(pages, b"late", answer_of(), ticket)
+    put(pages, b"other", answer_of(series=BTC_MONTH), ticket_of_another)
+    assert not is_held(pages, b"late")
+    assert is_held(pages, b"other")
+
+
+def test_a_live_update_outdates_only_answers_with_a_live_kline() -> None:
+    pages = PageCache(1_000_000, ManualClock(), 10)
+    ticket = pages.ticket(BTC)
+    pages.drop(BTC, ALWAYS, live_only=True)
+    put(pages, b"live", answer_of(is_live=True), ticket)
+    put(pages, b"closed", answer_of(), ticket)
+    assert not is_held(pages, b"live")
+    assert is_held(pages, b"closed")
+
+
+def test_a_page_ends_with_its_candle() -> None:
+    clock = ManualClock()
+    pages = PageCache(1_000_000, clock, 10)
+    answer = answer_of(valid_until_ms=NOW_MS + 4_500)
+    put(pages, b"q", answer)
+    assert pages.max_age_s(answer) == 4
+    clock.ms += 4_499
+    assert pages.max_age_s(answer) == 0
+    assert is_held(pages, b"q")
+    clock.ms += 1
+    assert not is_held(pages, b"q")
+    assert (pages.entries, pages.bytes) == (0, 0)
+
+
+def test_nobody_may_keep_a_page_with_a_live_kline() -> None:
+    assert PageCache(1_000_000, ManualClock(), 10).max_age_s(answer_of(is_live=True)) == 0
+
+
+def test_a_ttl_of_zero_keeps_nothing() -> None:
+    pages = PageCache(1_000_000, ManualClock(), 0)
+    put(pages, b"q", answer_of())
+    assert pages.entries == 0
+    assert pages.max_age_s(answer_of()) == 0
+
+
+def test_a_page_larger_than_its_share_is_not_kept() -> None:
+    body = kline_body()
+    pages = PageCache((len(body) + PAGE_OVERHEAD_BYTES) * PAGE_SHARE_MAX, ManualClock(), 10)
+    put(pages, b"", answer_of(body))
+    assert pages.entries == 1
+    assert pages.reply(scope_of(b"", gzip=True)) is not None, "answered"
+    assert (pages.entries, pages.bytes) == (0, 0), "but too large with its gzip variant"
+    put(pages, b"longer", answer_of(body))
+    assert pages.entries == 0
+
+
+def test_gzip_variants_count_and_may_push_out_others() -> None:
+    body = kline_body(20)
+    bytes_max = 20 * (1 + len(body) + PAGE_OVERHEAD_BYTES)
+    pages = PageCache(bytes_max, ManualClock(), 10)
+    queries = [bytes([number]) for number in range(20)]
+    for query in queries:
+        put(pages, query, answer_of(body))
+    assert (pages.entries, pages.bytes, pages.evictions) == (20, bytes_max, 0)
+    for query in queries[10:]:
+        assert pages.reply(scope_of(query, gzip=True)) is not None
+    assert pages.bytes <= bytes_max
+    assert pages.entries == 20 - pages.evictions < 20
+    assert not is_held(pages, queries[0]), "the one unused for longest went first"
+    assert is_held(pages, queries[19])
+
+
+@dataclass
+class Remembered:
+    """What the model knows of a page."""
+
+    answer: Answer
+    expires_ms: int
+    bytes_min: int
+
+
+class CacheAgainstModel(RuleBasedStateMachine):
+    """Whatever the cache serves, the model holds; whatever the model forgot, the cache never serves."""
+
+    bytes_max = 16 * (PAGE_OVERHEAD_BYTES + 3000)
+    ttl_s = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock(1_000_000)
+        self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
+        self.model: dict[bytes, Remembered] = {}
+        self.hits = self.misses = 0
+
+    queries = st.sampled_from([b"%d" % number for number in range(12)])
+    series = st.sampled_from([BTC, BTC_MONTH])
+    spans = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda pair: Span(min(pair), max(pair)))
+
+    @rule(
+        query=queries,
+        which=series,
+        touches=spans,
+        is_live=st.booleans(),
+        rows=st.integers(0, 30),
+        valid_ms=st.integers(-1_000, 20_000),
+        meanwhile=st.lists(st.tuples(series, spans, st.booleans()), max_size=2),
+    )
+    def answer(
+        self,
+        query: bytes,
+        which: Series,
+        touches: Span,
+        is_live: bool,
+        rows: int,
+        valid_ms: int,
+        meanwhile: list[tuple[Series, Span, bool]],
+    ) -> None:
+        body = kline_body(rows)
+        now_ms = self.clock.ms
+        answer = answer_of(body, which, touches, is_live=is_live, valid_until_ms=now_ms + valid_ms)
+        ticket = self.pages.ticket(which)
+        for changed, span, live_only in meanwhile:
+            self.drop(changed, span, live_only)
+        put(self.pages, query, answer, ticket)
+        outdated = any(changed == which and (is_live or not live_only) for changed, _, live_only in meanwhile)
+        self.model.pop(query, None)
+        expires_ms = min(now_ms + self.ttl_s * 1000, now_ms + valid_ms)
+        if not outdated and expires_ms > now_ms:
+            self.model[query] = Remembered(answer, expires_ms, len(body))
+
+    @rule(query=queries, gzip=st.booleans())
+    def ask(self, query: bytes, gzip: bool) -> None:
+        reply = self.pages.reply(scope_of(query, gzip=gzip))
+        if reply is None:
+            self.misses += 1
+            return
+        self.hits += 1
+        remembered = self.model[query]
+        assert self.clock.ms < remembered.expires_ms
+        headers = dict(reply.start["headers"])
+        if b"content-encoding" not in headers:
+            assert reply.body["body"] == remembered.answer.body
+        stated = int(headers[b"cache-control"].split(b"max-age=")[1].split(b",")[0])
+        left_ms = 0 if remembered.answer.is_live else remembered.answer.valid_until_ms - self.clock.ms
+        assert stated == min(self.ttl_s, left_ms // 1000)
+
+    @rule(which=series, span=spans, live_only=st.booleans())
+    def drop(self, which: Series, span: Span, live_only: bool) -> None:
+        self.pages.drop(which, span, live_only=live_only)
+        for query, page in list(self.model.items()):
+            meets = max(page.answer.touches.start_ms, span.start_ms) < min(page.answer.touches.end_ms, span.end_ms)
+            if page.answer.series == which and meets and (page.answer.is_live or not live_only):
+                del self.model[query]
+
+    @rule(delay_ms=st.integers(1, 8_000))
+    def wait(self, delay_ms: int) -> None:
+        self.clock.ms += delay_ms
+
+    @rule()
+    @precondition(lambda self: self.pages.evictions == 0)
+    def nothing_is_forgotten_without_a_reason(self) -> None:
+        for query, page in self.model.items():
+            fits = page.bytes_min * 2 + PAGE_OVERHEAD_BYTES < self.bytes_max // PAGE_SHARE_MAX
+            if fits and self.clock.ms < page.expires_ms:
+                assert is_held(self.pages, query)
+                self.hits += 1
+
+    @invariant()
+    def the_bounds_hold_and_the_index_is_exact(self) -> None:
+        entries = self.pages._entries
+        assert self.pages.bytes == sum(entry.cost() for entry in entries.values()) <= self.bytes_max
+        indexed: dict[Key, Series] = {}
+        for which, pages in entries.of_series.items():
+            assert pages
+            indexed |= dict.fromkeys(pages, which)
+        live = {key for pages in entries.live_of_series.values() for key in pages}
+        assert all(entries.live_of_series.values())
+        assert indexed == {key: entry.answer.series for key, entry in entries.items()}
+        assert live == {key for key, entry in entries.items() if entry.answer.is_live}
+
+    @invariant()
+    def the_counters_count(self) -> None:
+        assert (self.pages.hits, self.pages.misses) == (self.hits, self.misses)
+
+
+CacheAgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCacheAgainstModel = CacheAgainstModel.TestCase

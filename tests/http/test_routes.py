@@ -1,0 +1,257 @@
+"""Every route answers what it promises, and every failure ends in the shape its reader expects."""
+
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.domain.span import Span
+from app.http.params import PARAMETERS
+from app.ports import StandDown, StoreUnavailable, UpstreamUnavailable
+from app.services.answer import END_OF_TIME_MS
+from app.wire.error_body import service_unavailable
+from tests.http.fakes import NOW_MS, Node
+
+KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
+
+
+async def test_a_kept_page_never_enters_fastapi() -> None:
+    entered: list[str] = []
+
+    class Witness:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            entered.append(scope["path"])
+            await self.app(scope, receive, send)
+
+    def instrument(app: FastAPI) -> None:
+        app.add_middleware(Witness)
+
+    node = Node(instrument=instrument)
+    async with node.client() as client:
+        for _ in range(3):
+            assert (await client.get(KLINES)).status_code == 200
+            assert (await client.head(KLINES)).status_code == 200
+    assert (entered, len(node.query.asked)) == (["/fapi/v1/klines"], 1)
+    assert (node.pages.hits, node.pages.misses) == (5, 1)
+
+
+async def test_a_change_while_an_answer_is_computed_keeps_it_out_of_the_cache() -> None:
+    node = Node()
+
+    async def repair() -> None:
+        node.pages.drop(node.query.asked[-1].series, Span(0, 1))
+
+    node.query.meanwhile = repair
+    async with node.client() as client:
+        assert (await client.get(KLINES)).status_code == 200
+        assert node.pages.entries == 0
+        node.query.meanwhile = None
+        await client.get(KLINES)
+        await client.get(KLINES)
+    assert len(node.query.asked) == 2
+
+
+async def test_only_final_and_live_pages_are_kept_apart_and_live_ones_go_with_each_move() -> None:
+    node = Node()
+    async with node.client() as client:
+        await client.get(KLINES)
+        node.query.is_live = True
+        live = await client.get(KLINES + "&only_final=false")
+        assert live.headers["cache-control"] == "public, max-age=0, must-revalidate"
+        series = node.query.asked[0].series
+        node.pages.drop(series, Span(NOW_MS, END_OF_TIME_MS), live_only=True)
+        await client.get(KLINES)
+        await client.get(KLINES + "&only_final=false")
+    assert [query.only_final for query in node.query.asked] == [True, False, False]
+
+
+async def test_errors_of_the_query_service_are_passed_on_and_not_kept() -> None:
+    node = Node()
+    node.query.error = service_unavailable(7)
+    async with node.client() as client:
+        refused = await client.get(KLINES)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "7")
+        assert refused.json()["code"] == -1001
+        node.query.error = StoreUnavailable("the disk is full; make room")
+        refused = await client.get(KLINES)
+        assert (refused.status_code, refused.json()["code"]) == (503, -1001)
+        node.query.error = None
+        assert (await client.get(KLINES)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "body", "allow"),
+    [
+        ("GET", "/fapi/v1/nothing", 404, {"code": -5000, "msg": "Path /fapi/v1/nothing, Method GET is invalid"}, None),
+        ("GET", "/fapi", 404, {"code": -5000, "msg": "Path /fapi, Method GET is invalid"}, None),
+        ("GET", "/fapi/v1/ping/", 404, {"code": -5000, "msg": "Path /fapi/v1/ping/, Method GET is invalid"}, None),
+        ("GET", "/futures/data/x", 404, {"code": -5000, "msg": "Path /futures/data/x, Method GET is invalid"}, None),
+        (
+            "POST",
+            "/fapi/v1/klines",
+            405,
+            {"code": -5000, "msg": "Path /fapi/v1/klines, Method POST is invalid"},
+            "GET, HEAD",
+        ),
+        ("GET", "/v1/nothing", 404, {"error": "There is no /v1/nothing here; /docs lists what there is."}, None),
+        ("GET", "/fapix", 404, {"error": "There is no /fapix here; /docs lists what there is."}, None),
+        ("PUT", "/v1/health", 405, {"error": "/v1/health does not take PUT; it takes GET, HEAD."}, "GET, HEAD"),
+        (
+            "GET",
+            "/v1/admin/backfill",
+            405,
+            {"error": "/v1/admin/backfill does not take GET; it takes POST."},
+            "POST",
+        ),
+    ],
+)
+async def test_unknown_paths_and_methods(
+    method: str, path: str, status: int, body: dict[str, Any], allow: str | None
+) -> None:
+    async with Node().client() as client:
+        answer = await client.request(method, path)
+    assert (answer.status_code, answer.json(), answer.headers.get("allow")) == (status, body, allow)
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_the_unforeseen_tells_nothing_of_the_inside() -> None:
+    node = Node()
+    node.query.error = RuntimeError("a secret of the inside")
+    async with node.client() as client:
+        market, own = await client.get(KLINES), await client.get("/v1/coverage?symbol=ETHUSDT")
+    assert (market.status_code, market.json()["code"]) == (500, -1000)
+    assert (own.status_code, set(own.json())) == (500, {"error"})
+    assert "secret" not in market.text + own.text
+
+
+async def test_the_unforeseen_reaches_the_server_that_logs_it() -> None:
+    node = Node()
+    node.query.error = RuntimeError("a secret of the inside")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(node.app), base_url="http://127.0.0.1") as client:
+        with pytest.raises(RuntimeError):
+            await client.get(KLINES)
+
+
+async def test_ping_and_time() -> None:
+    async with Node().client() as client:
+        ping, time = await client.get("/fapi/v1/ping"), await client.get("/fapi/v1/time")
+    assert (ping.content, time.content) == (b"{}", b'{"serverTime":%d}' % NOW_MS)
+    for answer in (ping, time):
+        assert answer.headers["x-mbx-used-weight-1m"] == "1"
+        assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_exchange_info_is_the_stored_body_or_an_honest_503() -> None:
+    node = Node()
+    async with node.client() as client:
+        early = await client.get("/fapi/v1/exchangeInfo")
+        assert (early.status_code, early.json()["code"], early.headers["retry-after"]) == (503, -1001, "5")
+        node.symbols.info = b'{"symbols":[]}' + b" " * 2000
+        first = await client.get("/fapi/v1/exchangeInfo?symbol=NONSENSE")
+        assert first.content == node.symbols.info
+        assert first.headers["content-encoding"] == "gzip"
+        again = await client.get("/fapi/v1/exchangeInfo", headers={"If-None-Match": first.headers["etag"]})
+        assert again.status_code == 304
+        node.symbols.info = b'{"symbols":[1]}'
+        assert (await client.get("/fapi/v1/exchangeInfo")).content == b'{"symbols":[1]}'
+
+
+async def test_health_is_always_200_and_ready_is_not() -> None:
+    node = Node()
+    async with node.client() as client:
+        health = await client.get("/v1/health")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert (await client.get("/v1/ready")).status_code == 503
+        node.health.is_ready = True
+        ready = await client.get("/v1/ready")
+        assert (ready.status_code, ready.json()) == (200, {"ready": True})
+        assert (await client.head("/v1/ready")).content == b""
+
+
+@pytest.mark.parametrize(
+    ("query", "report"),
+    [
+        ("", {"symbol": None, "interval": None, "offset": 0, "limit": 100}),
+        (
+            "symbol=btcusdt&interval=1M&offset=5&limit=1000",
+            {"symbol": "BTCUSDT", "interval": "1M", "offset": 5, "limit": 1000},
+        ),
+    ],
+)
+async def test_coverage(query: str, report: dict[str, object]) -> None:
+    async with Node().client() as client:
+        answer = await client.get(f"/v1/coverage?{query}")
+        assert answer.json() == report
+        tag = answer.headers["etag"]
+        assert (await client.get(f"/v1/coverage?{query}", headers={"If-None-Match": tag})).status_code == 304
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=1001", "limit=0", "limit=x", "offset=-1", "offset=" + "9" * 30, "symbol=NOPE", "interval=1s"]
+)
+async def test_coverage_refuses_what_it_does_not_understand(query: str) -> None:
+    async with Node().client() as client:
+        answer = await client.get(f"/v1/coverage?{query}")
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error"}
+
+
+async def test_the_documentation_covers_routes_parameters_and_errors() -> None:
+    async with Node().client() as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    assert set(paths) == {
+        "/fapi/v1/klines", "/fapi/v1/ping", "/fapi/v1/time", "/fapi/v1/exchangeInfo",
+        "/v1/health", "/v1/ready", "/v1/coverage", "/v1/admin/symbols/refresh", "/v1/admin/backfill",
+    }  # fmt: skip
+    klines = paths["/fapi/v1/klines"]["get"]
+    assert tuple(each["name"] for each in klines["parameters"]) == PARAMETERS
+    assert {"200", "304", "400", "503"} <= set(klines["responses"])
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_after"),
+    [(StandDown(NOW_MS + 90_500, "418"), "91"), (StandDown(NOW_MS - 1, "429"), "1"), (UpstreamUnavailable("no"), "5")],
+)
+async def test_a_refresh_that_cannot_be_done_says_so(error: Exception, retry_after: str) -> None:
+    node = Node()
+    node.symbols.error = error
+    async with node.client() as client:
+        answer = await client.post("/v1/admin/symbols/refresh")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, retry_after)
+    assert "try again" in answer.json()["error"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.lists(st.sampled_from([*PARAMETERS, "=", "&", "1m", "BTCUSDT", "%", "%ff", "1", "-", "é"]), max_size=20).map(
+            lambda parts: "".join(parts).encode()
+        ),
+    )
+)
+async def test_no_query_string_gives_a_500(raw: bytes) -> None:
+    node = Node()
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": "/fapi/v1/klines", "raw_path": b"/fapi/v1/klines", "root_path": "", "query_string": raw,
+        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
+    }  # fmt: skip
+    await node.app(scope, receive, send)
+    assert sent[0]["status"] in (200, 400)
+    assert sent[1]["body"] == b"[]" or sent[1]["body"].startswith(b'{"code":-1')
