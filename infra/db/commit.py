@@ -1,0 +1,221 @@
+"""One write transaction: batches become rows, ledger lines and revisions together."""
+
+import json
+import sqlite3
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from operator import lt
+from typing import Final, NamedTuple
+
+from app.domain.interval import D3, INTERVALS
+from app.domain.kline import Kline
+from app.domain.ledger import Entry, Ledger, Source
+from app.domain.span import Span, Spans
+from app.ports import Batch, Committed, Series
+from infra.db.schema import ROW_COLUMNS, kline_table
+from infra.db.statements import columns, delete_klines, overwrite, put, read_klines, writing
+
+LEDGERS_KEPT_MAX: Final = 50_000  # series whose ledger the writer remembers (about 1 kB each); all are dropped above it
+
+_KLINE_COLUMNS: Final = ("symbol", *ROW_COLUMNS)
+_OVERWRITE_KLINE: Final = overwrite(("symbol", "open_time"), ROW_COLUMNS[1:])
+_LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
+_OVERWRITE_LINE: Final = overwrite(("symbol", "interval", "start_ms"), ("end_ms", "source")) + ", verified_at_ms = NULL"
+_REVISION_COLUMNS: Final = ("symbol", "interval", *ROW_COLUMNS, "old_source", "new_source", "replaced_at_ms")
+_SOURCES: Final = {source.value: source for source in Source}
+
+
+class SeriesName(NamedTuple):
+    """A series as the ledger spells it: cheaper to hash than Series, thousands of times a minute."""
+
+    symbol: str
+    code: str
+
+
+class Commits:
+    """The write transactions of one connection at a time, and the ledgers it knows without asking.
+
+    What is remembered is dropped when the database was changed by anyone else, and updated after COMMIT only.
+    """
+
+    def __init__(self) -> None:
+        self._ledgers: dict[SeriesName, Ledger] = {}
+        self._seen: tuple[sqlite3.Connection, int] | None = None
+
+    def commit(self, connection: sqlite3.Connection, batches: Sequence[Batch], now_ms: int) -> list[Committed]:
+        """Write `batches`, which must keep the contract of app.ports.Batch; revisions are dated `now_ms`."""
+        for batch in batches:
+            _check(batch)
+        with writing(connection):
+            self._forget_if_stale(connection)
+            transaction = _Transaction(connection, self._ledgers, now_ms)
+            committed = [transaction.apply(batch) for batch in batches]
+            transaction.finish()
+        if len(self._ledgers) + len(transaction.after) > LEDGERS_KEPT_MAX:
+            self._ledgers.clear()
+        self._ledgers.update(transaction.after)
+        return committed
+
+    def _forget_if_stale(self, connection: sqlite3.Connection) -> None:
+        version: int = connection.execute("PRAGMA data_version").fetchone()[0]  # changes when others commit
+        if self._seen is None or self._seen[0] is not connection or self._seen[1] != version:
+            self._ledgers.clear()
+            self._seen = (connection, version)
+
+
+class _Transaction:
+    """What one transaction has written, or still has to, and the ledgers as it leaves them."""
+
+    def __init__(self, connection: sqlite3.Connection, before: dict[SeriesName, Ledger], now_ms: int) -> None:
+        self._connection = connection
+        self._now_ms = now_ms
+        self._before = before
+        self._read: dict[SeriesName, Ledger] = {}
+        self._rows: dict[str, list[tuple[object, ...]]] = {}  # by table
+        self._revisions: list[tuple[object, ...]] = []
+        self.after: dict[SeriesName, Ledger] = {}
+
+    def apply(self, batch: Batch) -> Committed:
+        """Take in what `batch` may say, seeing what earlier batches said."""
+        symbol, interval = batch.series
+        name = SeriesName(symbol, interval.code)
+        ledger = self.after.get(name) or self._stored(name)
+        granted = _granted(ledger, batch)
+        if not granted:
+            return Committed(ledger, granted, 0)
+        rows: Sequence[Kline] = batch.rows if granted == batch.spans else _within(batch.rows, granted)
+        revised = 0
+        if overlap := granted & ledger.held:
+            rows, revised = self._revise(batch, rows, overlap, ledger)
+        if batch.source is Source.ABSENT or interval is D3:
+            self._delete_strays(batch.series, granted - ledger.held)
+        if rows:
+            self._rows.setdefault(kline_table(interval), []).extend((symbol, *row) for row in rows)
+        ledger = self.after[name] = ledger.record(granted, batch.source)
+        return Committed(ledger, granted, revised)
+
+    def finish(self) -> None:
+        """Write what is still pending, last the ledger lines that changed."""
+        for table in tuple(self._rows):
+            self._write_rows(table)
+        put(self._connection, "revision", _REVISION_COLUMNS, self._revisions)
+        lines: list[tuple[object, ...]] = []
+        for name, ledger in self.after.items():
+            old, new = self._stored(name).entries, ledger.entries
+            changed = set(new).difference(old)
+            lines.extend((*name, *entry.span, entry.source.value) for entry in changed)
+            starts_ms = {entry.span.start_ms for entry in set(old).difference(new)}
+            if gone := starts_ms.difference(entry.span.start_ms for entry in changed):
+                self._connection.execute(
+                    "DELETE FROM ledger WHERE symbol = ? AND interval = ? "
+                    "AND start_ms IN (SELECT value FROM json_each(?))",
+                    (*name, json.dumps(sorted(gone))),
+                )
+        put(self._connection, "ledger", _LEDGER_COLUMNS, lines, _OVERWRITE_LINE)
+
+    def _stored(self, name: SeriesName) -> Ledger:
+        """The ledger of a series as it was when the transaction began."""
+        ledger = self._before.get(name) or self._read.get(name)
+        if ledger is None:
+            ledger = self._read[name] = read_ledger(self._connection, *name)
+        return ledger
+
+    def _revise(self, batch: Batch, rows: Sequence[Kline], overlap: Spans, ledger: Ledger) -> tuple[list[Kline], int]:
+        """Keep the held rows in `overlap` that `rows` change as revisions; the rows still to write, and how many."""
+        symbol, interval = batch.series
+        self._write_rows(kline_table(interval))
+        unwritten = {row.open_ms: row for row in rows}
+        vanished: list[int] = []
+        revised = 0
+        for span in overlap:
+            for old in read_klines(self._connection, symbol, interval, span):
+                new = unwritten.get(old.open_ms)
+                if new == old:
+                    del unwritten[old.open_ms]
+                    continue
+                revised += 1
+                old_source = _source_at(ledger, old.open_ms).value
+                self._revisions.append((symbol, interval.code, *old, old_source, batch.source.value, self._now_ms))
+                if new is None:
+                    vanished.append(old.open_ms)
+        if vanished:
+            delete_klines(self._connection, symbol, interval, vanished)
+        return list(unwritten.values()), revised
+
+    def _delete_strays(self, series: Series, unheld: Spans) -> None:
+        """Delete rows that no ledger line speaks of (someone deleted lines) where no new row will overwrite them."""
+        table = kline_table(series.interval)
+        self._write_rows(table)
+        for span in unheld:
+            self._connection.execute(
+                f"DELETE FROM {table} WHERE symbol = ? AND open_time >= ? AND open_time < ?",  # noqa: S608  constant
+                (series.symbol, *span),
+            )
+
+    def _write_rows(self, table: str) -> None:
+        if rows := self._rows.pop(table, None):
+            put(self._connection, table, _KLINE_COLUMNS, rows, _OVERWRITE_KLINE)
+
+
+def read_ledger(connection: sqlite3.Connection, symbol: str, code: str) -> Ledger:
+    """The stored ledger of one series."""
+    lines = columns(
+        connection,
+        ("start_ms", "end_ms", "source"),
+        "SELECT start_ms, end_ms, source FROM ledger WHERE symbol = ? AND interval = ? ORDER BY start_ms",
+        (symbol, code),
+    )
+    return _ledger(zip(*lines, strict=True))
+
+
+def read_ledgers(connection: sqlite3.Connection) -> dict[Series, Ledger]:
+    """The stored ledgers of all series."""
+    names = ("symbol", "interval", "start_ms", "end_ms", "source")
+    lines = columns(connection, names, "SELECT * FROM ledger ORDER BY symbol, interval, start_ms")
+    by_series: dict[SeriesName, list[tuple[str, str, str]]] = {}
+    for symbol, code, *line in zip(*lines, strict=True):
+        by_series.setdefault(SeriesName(symbol, code), []).append((line[0], line[1], line[2]))
+    return {Series(name.symbol, INTERVALS[name.code]): _ledger(lines) for name, lines in by_series.items()}
+
+
+def _ledger(lines: Iterable[tuple[str, str, str]]) -> Ledger:
+    return Ledger(Entry(Span(int(start), int(end)), _SOURCES[source]) for start, end, source in lines)
+
+
+def _check(batch: Batch) -> None:
+    """Assert what is cheap to see of a batch's contract."""
+    opens_ms = [row.open_ms for row in batch.rows]
+    assert batch.source is not Source.ABSENT or not opens_ms, f"{batch.series}: a span without klines has no rows"
+    assert all(map(lt, opens_ms, islice(opens_ms, 1, None))), f"{batch.series}: rows are not ascending"
+    inside = sum(bisect_left(opens_ms, end_ms) - bisect_left(opens_ms, start_ms) for start_ms, end_ms in batch.spans)
+    assert inside == len(opens_ms), f"{batch.series}: rows outside the spans of their batch"
+
+
+def _granted(ledger: Ledger, batch: Batch) -> Spans:
+    granted = Spans()
+    for span in batch.spans:
+        granted |= ledger.claim(span, batch.source)
+    return granted
+
+
+def _within(rows: Sequence[Kline], spans: Spans) -> list[Kline]:
+    """The rows (ascending) that open inside `spans`."""
+    kept: list[Kline] = []
+    for start_ms, end_ms in spans:
+        first = bisect_left(rows, start_ms, key=_open_ms)
+        kept.extend(rows[first : bisect_left(rows, end_ms, lo=first, key=_open_ms)])
+    return kept
+
+
+def _open_ms(row: Kline) -> int:
+    return row.open_ms
+
+
+def _source_at(ledger: Ledger, time_ms: int) -> Source:
+    """The source of the ledger line that holds `time_ms`."""
+    return ledger.entries[bisect_right(ledger.entries, time_ms, key=_start_ms) - 1].source
+
+
+def _start_ms(entry: Entry) -> int:
+    return entry.span.start_ms

@@ -1,0 +1,149 @@
+"""The store on SQLite: readers that never wait for the writer, and the one writer."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from sqlite3 import Connection
+from typing import Final, Self
+
+from app.domain.interval import INTERVALS
+from app.domain.ledger import Ledger
+from app.domain.span import Span
+from app.ports import Batch, Clock, Committed, Series, Snapshot
+from infra.db.commit import Commits, read_ledger, read_ledgers
+from infra.db.connections import BUSY_TIMEOUT_MS, Connections
+from infra.db.migrate import upgrade
+from infra.db.statements import columns, overwrite, put, read_klines, reading, writing
+from infra.db.url import sqlite_path
+
+READ_CONNECTIONS_MAX: Final = 4  # SQLite works in threads of this process; more than the cores only queue elsewhere
+
+
+class SqliteReader:
+    """Reads of one database file (app.ports.StoreReader). The file is opened when it is first needed."""
+
+    def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
+        """Name the database by DB_URL. Raises ValueError when it is not SQLite's."""
+        self._reads = Connections(
+            sqlite_path(url), size=READ_CONNECTIONS_MAX, read_only=True, busy_timeout_ms=busy_timeout_ms
+        )
+
+    async def close(self) -> None:
+        """Close all connections; reads that are under way end first."""
+        await self._reads.close()
+
+    async def read(self, series: Series, window: Span, limit: int, *, newest: bool = False) -> Snapshot:
+        """At most `limit` rows that open in `window`, ascending: the oldest ones, or the newest; and the ledger.
+
+        Raises StoreUnavailable. Rows that the ledger does not hold are there only if someone deleted ledger lines.
+        """
+        assert limit >= 0, "a read without limit is not offered"
+
+        def work(connection: Connection) -> Snapshot:
+            with reading(connection):
+                rows = read_klines(connection, series.symbol, series.interval, window, limit=limit, newest=newest)
+                return Snapshot(rows, read_ledger(connection, series.symbol, series.interval.code))
+
+        return await self._reads.run(work)
+
+    async def ledgers(self) -> dict[Series, Ledger]:
+        """The whole ledger. Raises StoreUnavailable."""
+        return await self._reads.run(read_ledgers)
+
+    async def stand_down(self) -> tuple[int, str] | None:
+        """The stored stand-down as (until_ms, reason), if one was ever recorded. Raises StoreUnavailable."""
+        row: tuple[int, str] | None = await self._reads.run(
+            lambda connection: connection.execute("SELECT until_ms, reason FROM stand_down").fetchone()
+        )
+        return row
+
+    async def document(self, name: str) -> tuple[bytes, int] | None:
+        """A stored document and when it was stored (ms). Raises StoreUnavailable."""
+        select = "SELECT body, stored_ms FROM document WHERE name = ?"
+        row: tuple[bytes, int] | None = await self._reads.run(
+            lambda connection: connection.execute(select, (name,)).fetchone()
+        )
+        return row
+
+    async def anchors(self) -> dict[str, int]:
+        """By symbol: the open time of one 3d kline of the exchange. Raises StoreUnavailable."""
+        symbols, opens_ms = await self._reads.run(
+            lambda connection: columns(connection, ("symbol", "open_ms"), "SELECT symbol, open_ms FROM anchor")
+        )
+        return dict(zip(symbols, map(int, opens_ms), strict=True))
+
+    async def extra_wishes(self) -> dict[Series, Span]:
+        """Spans that an operator asked for beyond BACKFILL_DAYS. Raises StoreUnavailable."""
+        names = ("symbol", "interval", "start_ms", "end_ms")
+        texts = await self._reads.run(lambda connection: columns(connection, names, "SELECT * FROM extra_wish"))
+        return {
+            Series(symbol, INTERVALS[code]): Span(int(start_ms), int(end_ms))
+            for symbol, code, start_ms, end_ms in zip(*texts, strict=True)
+        }
+
+
+class SqliteWriter(SqliteReader):
+    """Reads and writes of one database file (app.ports.StoreWriter); only the holder of the writer lease makes one."""
+
+    def __init__(self, url: str, clock: Clock, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
+        """For `open`, which brings the database to this version's schema first."""
+        super().__init__(url, busy_timeout_ms=busy_timeout_ms)
+        self._clock = clock
+        self._commits = Commits()
+        self._writes = Connections(sqlite_path(url), size=1, read_only=False, busy_timeout_ms=busy_timeout_ms)
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Self:
+        """The writer of the database that `url` names, created or migrated when necessary.
+
+        Raises ValueError (no SQLite URL), StoreUnavailable, or SchemaTooNew (see infra.db.migrate).
+        """
+        await asyncio.to_thread(upgrade, url)
+        return cls(url, clock, busy_timeout_ms=busy_timeout_ms)
+
+    async def close(self) -> None:
+        """Close all connections; commits that are under way end first."""
+        await self._writes.close()
+        await super().close()
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
+        """Write rows and ledger spans of all `batches` in one transaction. Raises StoreUnavailable: nothing is written.
+
+        When the caller is cancelled the transaction still ends one way or the other.
+        """
+        now_ms = self._clock.now_ms()
+        return await self._writes.run(lambda connection: self._commits.commit(connection, batches, now_ms))
+
+    async def save_stand_down(self, until_ms: int, reason: str) -> None:
+        """Remember that no request may leave before `until_ms`. Raises StoreUnavailable."""
+        await self._save("stand_down", ("id",), ("until_ms", "reason"), [(1, until_ms, reason)])
+
+    async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
+        """Keep a document. Raises StoreUnavailable."""
+        await self._save("document", ("name",), ("body", "stored_ms"), [(name, body, stored_ms)])
+
+    async def save_anchor(self, symbol: str, open_ms: int) -> None:
+        """Remember one open time of the symbol's 3d grid. Raises StoreUnavailable."""
+        await self._save("anchor", ("symbol",), ("open_ms",), [(symbol, open_ms)])
+
+    async def save_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
+        """Remember spans that an operator asked for; a series' earlier one is widened. Raises StoreUnavailable."""
+        rows = [(series.symbol, series.interval.code, *span) for series, span in wishes.items() if span]
+        widen = (
+            "ON CONFLICT (symbol, interval) DO UPDATE SET "
+            "start_ms = min(start_ms, excluded.start_ms), end_ms = max(end_ms, excluded.end_ms)"
+        )
+        await self._save("extra_wish", ("symbol", "interval"), ("start_ms", "end_ms"), rows, widen)
+
+    async def _save(
+        self,
+        table: str,
+        key: Sequence[str],
+        names: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        on_conflict: str | None = None,
+    ) -> None:
+        def work(connection: Connection) -> None:
+            with writing(connection):
+                put(connection, table, (*key, *names), rows, on_conflict or overwrite(key, names))
+
+        await self._writes.run(work)
