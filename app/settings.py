@@ -1,6 +1,7 @@
 """Every setting: its name, its default and its one-line help; read from the environment or `.env`, checked at once."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -134,10 +135,10 @@ class Settings(BaseSettings):
         return {name.upper(): _shown(name.upper(), getattr(self, name)) for name in type(self).model_fields}
 
 
-def load(env_file: Path | None = Path(".env"), **overrides: object) -> Settings:
-    """Read the settings. Raises SettingsError naming every fault at once."""
+def load(overrides: Mapping[str, object] | None = None, env_file: Path | None = Path(".env")) -> Settings:
+    """Read the settings; `overrides` win over both sources. Raises SettingsError naming every fault at once."""
     try:
-        return Settings(_env_file=env_file, **overrides)  # type: ignore[arg-type, call-arg]
+        return Settings(_env_file=env_file, **(overrides or {}))  # type: ignore[arg-type]
     except (ValidationError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise SettingsError(f"settings cannot be read: {error}") from error

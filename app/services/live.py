@@ -9,7 +9,7 @@ from app.domain.interval import M1, MINUTE_MS, Interval
 from app.domain.kline import Kline, normalise
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
-from app.events import CommitFailed, FramesReceived, GarbageDropped, KlineClosed, Observe
+from app.events import CommitFailed, GarbageDropped, KlineClosed, Observe
 from app.ports import Batch, Clock, MarketSockets, Series, StoreUnavailable
 from app.services.commit import Committer, Drop
 from app.services.holdings import Holdings
@@ -24,7 +24,6 @@ BATCH_DELAY_S: Final = 0.2  # a closed kline waits at most this long for company
 RETRY_DELAY_S_MIN: Final = 0.5
 RETRY_DELAY_S_MAX: Final = 30.0
 EARLY_MS_MAX: Final = 1_500  # how far our idea of the exchange's time may lag when a closing frame arrives
-REPORT_EVERY_S: Final = 1.0
 
 LiveMoved = Callable[[Series], None]
 """Told that the live kline of a series moved."""
@@ -58,7 +57,6 @@ class LiveIngest:
         self._live_moved = live_moved
         self._queue: asyncio.Queue[tuple[Series, Source, Kline]] = asyncio.Queue(QUEUE_ROWS_MAX)
         self._batch: list[tuple[Series, Source, Kline]] = []
-        self._frames = self._final = 0
 
     @property
     def queue_depth(self) -> int:
@@ -70,17 +68,8 @@ class LiveIngest:
         async for event in self._sockets.events():
             await self.take(event)
 
-    async def report(self) -> None:
-        """Report the frames taken in, once a second, for ever."""
-        while True:
-            await self._clock.sleep(REPORT_EVERY_S)
-            if self._frames:
-                self._observe(FramesReceived(self._frames, self._final, self.queue_depth))
-                self._frames = self._final = 0
-
     async def take(self, event: KlineEvent) -> None:
         """Take in one event. Waits when the queue is full, which holds back the sockets instead of dropping klines."""
-        self._frames += 1
         symbol = self._symbols.listing(event.symbol)
         if event.interval != M1 or event.symbol not in self._symbols.wished_set:
             return
@@ -95,7 +84,6 @@ class LiveIngest:
             self._take_live(series, kline, now_ms)
 
     async def _take_final(self, series: Series, kline: Kline, now_ms: int) -> None:
-        self._final += 1
         tail = self._tail.get(series)
         newest_ms = tail.end_ms if tail and tail.rows else 0
         if kline.open_ms < newest_ms:

@@ -83,10 +83,8 @@ class SeriesGap:
 
 
 def survey(wish: Wish, holdings: Holdings, series: Series, now_ms: int) -> SeriesGap:
-    """Compare wish and ledger of one series. While its grid is unknown, nothing can be said to be missing."""
+    """Compare wish and ledger of one series. While its grid is unknown, the spans are right to a day."""
     grid = holdings.grid(series)
-    if not holdings.is_anchored(series):
-        return SeriesGap(series, grid, Spans(), Spans(), Span(0, 0))
     wished = Spans(wish.spans(series, grid, now_ms))
     return SeriesGap(series, grid, wished, wished - holdings.ledger(series).known, wish.tail(series, grid, now_ms))
 

@@ -179,6 +179,8 @@ class QueryService:
                 encoded = tail.rows[tail.index(newer.start_ms) : tail.index(newer.end_ms)]
                 rows = [row for row in rows if row[0] < newer.start_ms]
                 rows += zip(grid.opens(*newer), encoded, strict=True)
+        if window.newest and self.keep is not None and len(snapshot.rows) == grid.count(*window.span):
+            self._tail.seed(series, grid, snapshot.rows, window.span.end_ms)  # the next one needs no database
         if window.newest:
             return await self._newest(series, grid, window, known, rows)
         return await self._oldest(series, grid, window, known, rows)

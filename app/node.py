@@ -1,0 +1,378 @@
+"""The composition root: settings → adapters → services → HTTP, and the node's life from start to stop."""
+
+import asyncio
+import contextlib
+import random
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Final
+
+from infra.binance.sockets import BinanceSockets
+
+from app.domain.interval import M1
+from app.domain.span import Span
+from app.events import CommitFailed, Event, LeaseChanged, NodeStarted, NodeStopped, Observe
+from app.http.app import create_http_app
+from app.http.page_cache import PageCache
+from app.http.services import Services
+from app.ports import Clock, Series, StoreUnavailable
+from app.services.backfill import Backfill
+from app.services.commit import Committer
+from app.services.coverage import Coverage
+from app.services.estimate import estimate
+from app.services.exchange_clock import ExchangeClock
+from app.services.health import Health
+from app.services.holdings import Holdings
+from app.services.live import LiveIngest
+from app.services.query import QueryService
+from app.services.reconcile import Reconciler
+from app.services.rolling import Rolling
+from app.services.supervisor import Supervisor
+from app.services.symbol_sync import SymbolSync
+from app.services.tail import Tail
+from app.services.warm_up import WarmUp
+from app.services.wish import Wish
+from app.settings import Settings
+from infra.binance.archive import BinanceArchive
+from infra.binance.budget import WeightBudget
+from infra.binance.rest import BinanceRest
+from infra.binance.stand_down import StandDownGuard
+from infra.clock import SystemClock
+from infra.db.lease import WriterLease
+from infra.db.sqlite_store import SqliteReader, SqliteWriter
+from infra.db.url import sqlite_path
+from infra.telemetry import Telemetry
+
+LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
+RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write reads the ledger for health and coverage
+FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
+
+
+class Node:
+    """One process of klinenode. `app` is its ASGI application, whose lifespan starts and stops everything else."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        machine_clock: Clock | None = None,
+        seed: int | None = None,
+        observers: Iterable[Observe] = (),
+        extra_wishes_only: bool = False,
+    ) -> None:
+        self.settings = settings
+        self._extra_wishes_only = extra_wishes_only
+        self._seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+        self._url = "" if extra_wishes_only else f"http://{settings.host}:{settings.port}"
+        self.telemetry = Telemetry(settings.log_level, observers)
+        self.clock = ExchangeClock(machine_clock or SystemClock())
+        self.holdings = Holdings()
+        self.tail = Tail(settings.tail_bytes_max)
+        self.rolling = Rolling(settings.interval_list)
+        self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
+        self.reader = SqliteReader(settings.db_url)
+        self.lease = WriterLease(settings.db_url)
+        self._make_upstream()
+        self._make_services()
+        self.writer: SqliteWriter | None = None
+        self.reconciler: Reconciler | None = None
+        self.live: LiveIngest | None = None
+        self.app = create_http_app(
+            Services(self.query, self.symbols, self.health, self.coverage, self.backfill),
+            pages=self.pages,
+            clock=self.clock,
+            instrument=self.telemetry.instrument,
+            admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
+            only_final_default=settings.only_final_default,
+            lifespan=lambda _: self.running(),
+        )
+        self._sample_metrics()
+
+    # --- making -------------------------------------------------------------------------------------------------
+
+    def _rng(self, name: str) -> random.Random:
+        return random.Random(f"{self._seed}:{name}")  # noqa: S311  jitter, not secrets
+
+    def _make_upstream(self) -> None:
+        settings, observe = self.settings, self.observe
+        self.guard = StandDownGuard(self.clock, observe, self._save_stand_down)
+        self.budget = WeightBudget(self.clock, settings.weight_per_minute, self.guard)
+        self.rest = BinanceRest(
+            settings.binance_rest_url,
+            self.clock,
+            self.budget,
+            observe,
+            seed=self._seed,
+            proxy=settings.proxy_for(settings.binance_rest_url),
+        )
+        self.archive = BinanceArchive(
+            settings.binance_archive_url,
+            self.clock,
+            observe,
+            seed=self._seed,
+            proxy=settings.proxy_for(settings.binance_archive_url),
+        )
+
+    def _make_services(self) -> None:
+        settings = self.settings
+        self.supervisor = Supervisor(self.clock, self.observe, self._rng("supervisor"))
+        self.symbols = SymbolSync(
+            self.clock,
+            self.observe,
+            self.rest,
+            fallback=settings.symbols,
+            quote_assets=settings.quote_assets,
+            auto=settings.auto_sync_symbols,
+            every_s=settings.symbol_sync_interval_sec,
+            rng=self._rng("symbols"),
+            changed=self._symbols_changed,
+        )
+        self.coverage = Coverage(self.clock, self.holdings, self.wish)
+        self.backfill = Backfill(self.holdings, self._wake)
+        self.health = Health(self.clock, self.clock, self.symbols, self.coverage, self.supervisor, self._standing_down)
+        self.query = QueryService(
+            self.clock,
+            self.reader,
+            self.rest,
+            self.symbols,
+            self.holdings,
+            self.tail,
+            self.rolling,
+            read_through=settings.read_through,
+        )
+
+    def wish(self) -> Wish:
+        """What to hold at this moment."""
+        return Wish(
+            frozenset() if self._extra_wishes_only else self.symbols.wished_set,
+            self.settings.interval_list,
+            self.settings.backfill_days,
+            self.symbols.listings,
+            self.holdings.extra_wishes,
+        )
+
+    def observe(self, event: Event) -> None:
+        """Where every part of the node reports what happened."""
+        self.telemetry.observe(event)
+
+    # --- living -------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start everything, and stop it in the right order at the end."""
+        try:
+            async with self.supervisor:
+                await self._start()
+                try:
+                    yield
+                finally:
+                    await self._stop()
+        finally:
+            await self.close()
+            self.observe(NodeStopped("asked to"))
+
+    async def close(self) -> None:
+        """Close connections and files and give the lease back."""
+        await self.rest.aclose()
+        await self.archive.aclose()
+        if self.writer is not None:
+            await self.writer.close()
+        await self.reader.close()
+        self.lease.release()
+
+    async def load_for_reading(self) -> None:
+        """Learn what the database holds without starting anything. Raises StoreUnavailable."""
+        await self.symbols.load(self.reader)
+        await self._load_holdings()
+
+    async def _start(self) -> None:
+        if not await self._try_to_write():
+            self.supervisor.start("follow", self._follow)
+        if self.writer is None:
+            self.supervisor.start("lease", self._seek_lease)
+        self.supervisor.start("clock", lambda: self.clock.run(self.rest, self._rng("clock")))
+        self.observe(NodeStarted(self._url, self.settings.db_url, self.settings.binance_rest_url))
+
+    async def _stop(self) -> None:
+        await self.supervisor.stop("sockets", "ingest")
+        if self.live is not None:
+            await self.supervisor.stop("write")
+            try:
+                async with asyncio.timeout(FLUSH_S_MAX):
+                    await self.live.flush()
+            except (StoreUnavailable, TimeoutError) as error:
+                self.observe(CommitFailed(self.live.queue_depth, f"at shutdown, will be fetched again: {error}"))
+
+    async def _try_to_write(self) -> bool:
+        """Become the writer if nobody else is. Raises SchemaTooNew."""
+        if not self.lease.try_acquire(self._url):
+            self.health.lease_holder = self.lease.holder()
+            self.observe(LeaseChanged(is_writer=False, holder=self.health.lease_holder or "unknown"))
+            return False
+        try:
+            await self._become_writer()
+        except StoreUnavailable as error:
+            self.lease.release()
+            self.health.store_error = f"the database cannot be written: {error}"
+            return False
+        self.health.store_error = None
+        self.observe(LeaseChanged(is_writer=True, holder=self._url))
+        return True
+
+    async def _seek_lease(self) -> None:
+        while self.writer is None:
+            await self.clock.sleep(LEASE_RETRY_S)
+            if self.lease.holder() is None and await self._try_to_write():
+                await self.supervisor.stop("follow")
+        await asyncio.Event().wait()  # the writer until the end
+
+    async def _follow(self) -> None:
+        """Keep up with what the writer knows: for health, coverage and the symbols."""
+        while True:
+            with contextlib.suppress(StoreUnavailable):  # there may be no database yet; reads say so themselves
+                await self.load_for_reading()
+                if (standing := await self.reader.stand_down()) is not None:
+                    self.budget.restore(*standing)
+            await self.clock.sleep(RELOAD_EVERY_S)
+
+    async def _load_holdings(self) -> None:
+        reader = self.reader
+        self.holdings.load(await reader.ledgers(), await reader.anchors(), await reader.extra_wishes())
+
+    async def _become_writer(self) -> None:
+        writer = await SqliteWriter.open(self.settings.db_url, self.clock)
+        await self._load_holdings()
+        if (standing := await writer.stand_down()) is not None:
+            self.budget.restore(*standing)
+        self.writer = writer
+        self.symbols.write_to(writer)
+        self.backfill.store = writer
+        committer = Committer(writer, self.holdings, self.tail, self.pages.drop, self.observe)
+        self.reconciler = self._make_reconciler(committer)
+        self.sockets = BinanceSockets(
+            self.settings.binance_ws_url,
+            self.clock,
+            self.observe,
+            seed=self._seed,
+            proxy=self.settings.proxy_for(self.settings.binance_ws_url),
+        )
+        self.live = LiveIngest(
+            self.clock,
+            self.observe,
+            self.sockets,
+            self.symbols,
+            self.holdings,
+            self.tail,
+            self.rolling,
+            committer,
+            self.pages.drop,
+            lambda series: self.pages.drop(series, _ANY, live_only=True),
+        )
+        await self.symbols.load(writer)
+        self._symbols_changed(())
+        self.query.keep = self.reconciler.keep_read
+        self.health.sockets, self.health.reconciler = self.sockets, self.reconciler
+        self.health.queue_depth = lambda: self.live.queue_depth if self.live else 0
+        self._start_writing(self.reconciler, self.live, self.sockets)
+
+    def _make_reconciler(self, committer: Committer) -> Reconciler:
+        return Reconciler(
+            self.clock,
+            self.observe,
+            self.rest,
+            self.archive,
+            self.reader,
+            committer,
+            self.holdings,
+            self.wish,
+            concurrency=self.settings.fetch_concurrency,
+            rng=self._rng("reconcile"),
+            disk_free_bytes=self.disk_free_bytes,
+            disk_free_bytes_min=self.settings.disk_free_bytes_min,
+        )
+
+    def _start_writing(self, reconciler: Reconciler, live: LiveIngest, sockets: BinanceSockets) -> None:
+        warm_up = WarmUp(self.clock, self.reader, self.symbols, self.holdings, self.rolling)
+        start = self.supervisor.start
+        start("reconcile", reconciler.run)
+        if self._extra_wishes_only:
+            return
+        start("symbols", self.symbols.run)
+        start("write", live.write)
+        start("ingest", live.ingest)
+        start("sockets", sockets.run)
+        start("warm-up", warm_up.run)
+
+    # --- reacting -----------------------------------------------------------------------------------------------
+
+    def _symbols_changed(self, removed: Sequence[str]) -> None:
+        for symbol in removed:
+            self.tail.forget(symbol)
+            self.rolling.forget(symbol)
+        if self.reconciler is None or self.live is None:
+            return
+        self.sockets.want([Series(symbol, M1) for symbol in self.symbols.wished])
+        self.reconciler.wake()
+        if not self._is_estimated and self.symbols.synced_ms is not None:
+            self._is_estimated = True
+            self.observe(
+                estimate(
+                    self.wish(),
+                    self.holdings,
+                    self.clock.now_ms(),
+                    weight_per_minute=self.settings.weight_per_minute,
+                    disk_free_bytes=self.disk_free_bytes(),
+                )
+            )
+
+    _is_estimated = False
+
+    def _wake(self) -> None:
+        if self.reconciler is not None:
+            self.reconciler.wake()
+
+    def _standing_down(self) -> tuple[int, str] | None:
+        active = self.guard.active()
+        return (active.until_ms, active.reason) if active else None
+
+    async def _save_stand_down(self, until_ms: int, reason: str) -> None:
+        if self.writer is not None:
+            await self.writer.save_stand_down(until_ms, reason)
+
+    def disk_free_bytes(self) -> int:
+        """Free disk where the database lies."""
+        folder = sqlite_path(self.settings.db_url).parent
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    def _sample_metrics(self) -> None:
+        def gauge(name: str, documentation: str, read: Callable[[], float]) -> None:
+            self.telemetry.sample(name, documentation, lambda: [({}, read())])
+
+        gauge("klinenode_page_cache_hits", "Klines answers from the page cache.", lambda: self.pages.hits)
+        gauge("klinenode_page_cache_misses", "Klines answers that were rendered.", lambda: self.pages.misses)
+        gauge("klinenode_page_cache_not_modified", "Hits answered with 304.", lambda: self.pages.not_modified)
+        gauge("klinenode_page_cache_bytes", "Bytes of rendered answers.", lambda: self.pages.bytes)
+        gauge("klinenode_page_cache_entries", "Rendered answers kept.", lambda: self.pages.entries)
+        gauge(
+            "klinenode_write_queue_depth", "Closed klines that wait to be written.", lambda: self.health.queue_depth()
+        )
+        gauge("klinenode_upstream_weight_booked", "REST weight booked this minute by us.", lambda: self.budget.used)
+        gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(self.writer is not None))
+        self.telemetry.sample(
+            "klinenode_tail_lag_seconds", "Age of the newest held kline, worst symbol, by interval.", self._tail_lags
+        )
+
+    def _tail_lags(self) -> Iterable[tuple[dict[str, str], float]]:
+        now_ms = self.clock.now_ms()
+        newest: dict[str, int] = {}
+        for series in self.wish().series():
+            held = self.holdings.ledger(series).held
+            end_ms = next(reversed(held)).end_ms if held else 0
+            code = series.interval.code
+            newest[code] = min(newest.get(code, end_ms), end_ms)
+        return [({"interval": code}, (now_ms - end_ms) / 1000) for code, end_ms in newest.items() if end_ms]
+
+
+_ANY: Final = Span(0, 1 << 62)

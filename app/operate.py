@@ -1,0 +1,187 @@
+"""What the operator's commands do: fill a span and list gaps, with or without a running node."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from app.domain.interval import D1, DAY_MS, Interval
+from app.domain.span import Span, Spans
+from app.node import Node
+from app.ports import Clock, Series, StoreUnavailable, UpstreamError
+from app.services.plan import SeriesGap
+from app.settings import Settings
+
+POLL_S: Final = 0.5
+ASK_TIMEOUT_S: Final = 10.0
+PAGE: Final = 1000  # series a coverage answer lists at the most
+
+Report = dict[str, Any]
+"""An answer of /v1/coverage."""
+
+
+class OperateError(Exception):
+    """The command cannot be carried out; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a command is about; times in ms, end exclusive; None stands for what is wished."""
+
+    symbols: tuple[str, ...] | None
+    intervals: tuple[Interval, ...]
+    start_ms: int | None
+    end_ms: int | None
+
+    def span(self, settings: Settings, now_ms: int) -> Span:
+        """The span asked for. Raises OperateError when it is empty."""
+        start_ms = self.start_ms
+        if start_ms is None:
+            start_ms = D1.grid.floor(now_ms) - settings.backfill_days * DAY_MS
+        span = Span(start_ms, now_ms if self.end_ms is None else min(self.end_ms, now_ms))
+        if not span:
+            raise OperateError("--start must be before --end and in the past")
+        return span
+
+
+async def gaps(settings: Settings, target: Target) -> list[SeriesGap]:
+    """What of the target is neither held nor proven absent, by the database. Raises OperateError."""
+    node = Node(settings)
+    try:
+        await node.load_for_reading()
+    except StoreUnavailable as error:
+        raise OperateError(f"the database cannot be read: {error}") from error
+    finally:
+        await node.close()
+    return _lacking(node, settings, target)
+
+
+def _lacking(node: Node, settings: Settings, target: Target) -> list[SeriesGap]:
+    """The gaps of the target, a given span standing in for the wish."""
+    found = []
+    now_ms = node.clock.now_ms()
+    is_spanned = target.start_ms is not None or target.end_ms is not None
+    symbols = target.symbols or tuple(node.symbols.wished)
+    wished = {gap.series: gap for gap in node.coverage.gaps()} if not is_spanned else {}
+    for series in (Series(symbol, interval) for symbol in symbols for interval in target.intervals):
+        gap = wished.get(series)
+        if gap is None:
+            grid = node.holdings.grid(series)
+            span = target.span(settings, now_ms)
+            asked = Spans([Span(grid.ceil(span.start_ms), min(grid.ceil(span.end_ms), grid.floor(now_ms)))])
+            gap = SeriesGap(series, grid, asked, asked - node.holdings.ledger(series).known, span)
+        if gap.missing:
+            found.append(gap)
+    return found
+
+
+async def backfill(settings: Settings, target: Target, out: Console) -> None:
+    """Fill the target, through the running node when there is one. Raises OperateError."""
+    node = Node(settings.model_copy(update={"log_level": "ERROR"}), extra_wishes_only=True)
+    holder = node.lease.holder()
+    if holder:
+        await node.close()
+        out.print(f"the node at {holder} is the writer: asking it")
+        await _through(holder, settings, target, node.clock, out)
+        return
+    async with node.running():
+        await _by_itself(node, settings, target, out)
+
+
+async def _by_itself(node: Node, settings: Settings, target: Target, out: Console) -> None:
+    if node.writer is None:
+        raise OperateError(node.health.store_error or "another process holds the writer lease; try again")
+    try:
+        await node.symbols.refresh()
+    except UpstreamError as error:
+        if node.symbols.synced_ms is None:
+            raise OperateError(f"the exchange cannot be reached: {error}") from error
+    symbols = target.symbols or tuple(node.symbols.wished)
+    unknown = [symbol for symbol in symbols if symbol not in node.symbols.listings]
+    if unknown:
+        raise OperateError(f"the exchange does not list {unknown[0]}")
+    span = target.span(settings, node.clock.now_ms())
+    await node.backfill.request([Series(symbol, interval) for symbol in symbols for interval in target.intervals], span)
+
+    async def report(symbol: str) -> Report:
+        return node.coverage.report(symbol, None, 0, PAGE)
+
+    await _watch(report, symbols, target.intervals, span, node.clock, out)
+
+
+async def _through(url: str, settings: Settings, target: Target, clock: Clock, out: Console) -> None:
+    span = target.span(settings, clock.now_ms())
+    token = settings.admin_token.get_secret_value() if settings.admin_token else None
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=ASK_TIMEOUT_S) as client:
+
+        async def report(symbol: str) -> Report:
+            return await _coverage(client, symbol=symbol)
+
+        try:
+            symbols = target.symbols or await _wished(client)
+            codes = [interval.code for interval in target.intervals]
+            asked = {"symbols": symbols, "intervals": codes, "start": span.start_ms, "end": span.end_ms}
+            answer = await client.post("/v1/admin/backfill", json=asked)
+            if answer.is_error:
+                raise OperateError(f"the node refused ({answer.status_code}): {answer.text}")
+            await _watch(report, symbols, target.intervals, span, clock, out)
+        except httpx.TransportError as error:
+            raise OperateError(f"the node at {url} does not answer: {error}") from error
+
+
+async def _coverage(client: httpx.AsyncClient, **params: str | int) -> Report:
+    answer = await client.get("/v1/coverage", params={"limit": PAGE, **params})
+    if answer.is_error:
+        raise OperateError(f"the node refused ({answer.status_code}): {answer.text}")
+    report: Report = answer.json()
+    return report
+
+
+async def _wished(client: httpx.AsyncClient) -> tuple[str, ...]:
+    symbols: dict[str, None] = {}
+    offset = 0
+    while True:
+        report = await _coverage(client, offset=offset)
+        symbols.update(dict.fromkeys(entry["symbol"] for entry in report["series"]))
+        offset += PAGE
+        if offset >= report["total"]:
+            return tuple(symbols)
+
+
+async def _watch(
+    report: Callable[[str], Awaitable[Report]],
+    symbols: tuple[str, ...],
+    intervals: tuple[Interval, ...],
+    span: Span,
+    clock: Clock,
+    out: Console,
+) -> None:
+    """Show the progress of a span until it is whole."""
+    grids = {interval.code: interval.grid for interval in intervals}
+    with Progress(*_COLUMNS, console=out) as progress:
+        task = progress.add_task("backfill", total=None)
+        while True:
+            total = missing = 0
+            for symbol in symbols:
+                for entry in (await report(symbol))["series"]:
+                    if (grid := grids.get(entry["interval"])) is not None:
+                        total += grid.count(*span)
+                        pieces = (Span(piece["start"], piece["end"]).clip(span) for piece in entry["missing"])
+                        missing += sum(grid.count(*piece) for piece in pieces if piece)
+            progress.update(task, total=total, completed=total - missing)
+            if not missing:
+                return
+            await clock.sleep(POLL_S)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f} klines/s")
+
+
+_COLUMNS: Final = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())

@@ -1,0 +1,86 @@
+"""Coverage: the ledger as users see it, beside the wish."""
+
+from collections.abc import Callable
+from typing import Final
+
+from app.domain.interval import Interval
+from app.domain.ledger import Source
+from app.domain.span import Span
+from app.ports import Clock, Series
+from app.services.holdings import Holdings
+from app.services.plan import SeriesGap, survey
+from app.services.wish import Wish
+
+SPANS_MAX: Final = 1_000  # spans listed of one series; a ledger that is more broken than that says so by its counts
+
+
+class Coverage:
+    """Reports, per series, which spans are held (and from where), proven absent, and missing."""
+
+    def __init__(self, clock: Clock, holdings: Holdings, wish: Callable[[], Wish]) -> None:
+        self._clock = clock
+        self._holdings = holdings
+        self._wish = wish
+
+    def gaps(self, symbol: str | None = None, interval: Interval | None = None) -> list[SeriesGap]:
+        """Wish against ledger of every wished series, or of those of one symbol or interval."""
+        wish, now_ms = self._wish(), self._clock.now_ms()
+        return [
+            survey(wish, self._holdings, series, now_ms)
+            for series in wish.series()
+            if (symbol is None or series.symbol == symbol) and (interval is None or series.interval == interval)
+        ]
+
+    def lacking_tails(self) -> list[Series]:
+        """The wished series whose newest klines are not whole and fresh: why the node is not ready."""
+        return [
+            gap.series
+            for gap in self.gaps()
+            if not self._holdings.is_anchored(gap.series) or gap.missing.clip(gap.tail)
+        ]
+
+    def report(self, symbol: str | None, interval: Interval | None, offset: int, limit: int) -> dict[str, object]:
+        """A page of the ledger. Times in ms; spans half-open `[start, end)` of open times."""
+        found = self.gaps(symbol, interval)
+        wished = sum(gap.grid.count(*span) for gap in found for span in gap.wished)
+        missing = sum(gap.grid.count(*span) for gap in found for span in gap.missing)
+        return {
+            "serverTime": self._clock.now_ms(),
+            "total": len(found),
+            "offset": offset,
+            "wished": wished,
+            "missing": missing,
+            "completeness": _percent(wished, missing),
+            "series": [self._series(gap) for gap in found[offset : offset + limit]],
+        }
+
+    def _series(self, gap: SeriesGap) -> dict[str, object]:
+        ledger = self._holdings.ledger(gap.series)
+        wished = sum(gap.grid.count(*span) for span in gap.wished)
+        missing = sum(gap.grid.count(*span) for span in gap.missing)
+        return {
+            "symbol": gap.series.symbol,
+            "interval": gap.series.interval.code,
+            "wished": [_pair(span) for span in gap.wished],
+            "held": [
+                {"start": entry.span.start_ms, "end": entry.span.end_ms, "source": entry.source.value}
+                for entry in ledger.entries[-SPANS_MAX:]
+                if entry.source is not Source.ABSENT
+            ],
+            "absent": [_pair(span) for span in list(ledger.absent)[-SPANS_MAX:]],
+            "missing": [_pair(span) for span in list(gap.missing)[-SPANS_MAX:]],
+            "verified": [],
+            "klines_wished": wished,
+            "klines_missing": missing,
+            "completeness": _percent(wished, missing),
+        }
+
+
+def _pair(span: Span) -> dict[str, int]:
+    return {"start": span.start_ms, "end": span.end_ms}
+
+
+def _percent(wished: int, missing: int) -> str:
+    """Completeness as text with two decimals, rounded down: 100.00 means that nothing is missing."""
+    hundredths = 10_000 if not wished else (wished - missing) * 10_000 // wished
+    return f"{hundredths // 100}.{hundredths % 100:02d}"

@@ -1,0 +1,124 @@
+"""Health and readiness, derived from the age of data and the fate of tasks, never from a constant."""
+
+from collections.abc import Callable
+from typing import Final
+
+from app.ports import Clock, MarketSockets
+from app.services.coverage import Coverage
+from app.services.exchange_clock import ExchangeClock
+from app.services.reconcile import Reconciler
+from app.services.supervisor import Supervisor
+from app.services.symbol_sync import SymbolSync
+
+SYNC_AGE_MS_MAX: Final = 30 * 60_000  # symbols older than this are worth a complaint
+OFFSET_MS_MAX: Final = 1_000  # a machine's clock this wrong is worth a complaint
+REPORT_MS: Final = 1_000  # readiness is computed at most once a second, however often it is asked for
+NAMED_MAX: Final = 10
+
+
+class Health:
+    """What the node says of itself."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        machine: ExchangeClock,
+        symbols: SymbolSync,
+        coverage: Coverage,
+        supervisor: Supervisor,
+        stand_down: Callable[[], tuple[int, str] | None],
+    ) -> None:
+        self._clock = clock
+        self._machine = machine
+        self._symbols = symbols
+        self._coverage = coverage
+        self._supervisor = supervisor
+        self._stand_down = stand_down
+        self._started_ms = clock.now_ms()
+        self._ready_at_ms = 0
+        self._ready: tuple[bool, dict[str, object]] = (False, {})
+        self.sockets: MarketSockets | None = None
+        self.reconciler: Reconciler | None = None
+        self.queue_depth: Callable[[], int] = lambda: 0
+        self.lease_holder: str | None = None
+        self.store_error: str | None = None
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this process ingests and backfills."""
+        return self.reconciler is not None
+
+    def report(self) -> dict[str, object]:
+        """The state of the node and everything that is wrong with it."""
+        now_ms = self._clock.now_ms()
+        reasons = self._reasons(now_ms)
+        reconciler = self.reconciler
+        return {
+            "status": "degraded" if reasons else "ok",
+            "reasons": reasons,
+            "serverTime": now_ms,
+            "uptime_s": (now_ms - self._started_ms) // 1000,
+            "role": "writer" if self.is_writer else "reader",
+            "symbols": len(self._symbols.wished),
+            "symbols_synced_ms": self._symbols.synced_ms,
+            "missing_klines": reconciler.missing_klines if reconciler else None,
+            "queue_depth": self.queue_depth(),
+            "clock_offset_ms": self._machine.offset_ms,
+            "stand_down_until_ms": standing[0] if (standing := self._stand_down()) else None,
+            "sockets": self.sockets.status() if self.sockets else {},
+            "tasks": {
+                state.name: {
+                    "running": state.is_running,
+                    "restarts": state.restarts,
+                    "last_error": state.last_error,
+                }
+                for state in self._supervisor.states.values()
+            },
+        }
+
+    def ready(self) -> tuple[bool, dict[str, object]]:
+        """Whether the tail of every wished series is held and fresh, and which ones are not."""
+        now_ms = self._clock.now_ms()
+        if now_ms - self._ready_at_ms >= REPORT_MS:
+            self._ready_at_ms = now_ms
+            self._ready = self._compute_ready()
+        return self._ready
+
+    def _compute_ready(self) -> tuple[bool, dict[str, object]]:
+        if self._symbols.synced_ms is None:
+            return False, {"ready": False, "reasons": ["symbols were never synced with the exchange"]}
+        lacking = self._coverage.lacking_tails()
+        if not lacking:
+            return True, {"ready": True, "reasons": []}
+        named = ", ".join(f"{series.symbol} {series.interval}" for series in lacking[:NAMED_MAX])
+        more = f" and {len(lacking) - NAMED_MAX} more" if len(lacking) > NAMED_MAX else ""
+        return False, {"ready": False, "reasons": [f"tails not whole: {named}{more}"], "lacking": len(lacking)}
+
+    def _reasons(self, now_ms: int) -> list[str]:
+        reasons = []
+        if (standing := self._stand_down()) is not None:
+            reasons.append(f"standing down until {standing[0]}: {standing[1]}")
+        if self._symbols.synced_ms is None:
+            reasons.append(f"symbols were never synced: {self._symbols.last_error or 'not answered yet'}")
+        elif now_ms - self._symbols.synced_ms > SYNC_AGE_MS_MAX:
+            reasons.append(f"symbols were last synced at {self._symbols.synced_ms}: {self._symbols.last_error}")
+        if abs(self._machine.offset_ms) > OFFSET_MS_MAX:
+            reasons.append(f"this machine's clock is off by {-self._machine.offset_ms} ms; set up NTP")
+        if self.reconciler is not None and self.reconciler.paused is not None:
+            reasons.append(f"backfill is paused: {self.reconciler.paused}")
+        if self.store_error is not None:
+            reasons.append(self.store_error)
+        reasons.extend(
+            f"task {state.name} is not running: {state.last_error}"
+            for state in self._supervisor.states.values()
+            if not state.is_running
+        )
+        is_ready, detail = self.ready()
+        if not is_ready:
+            reasons.extend(str(reason) for reason in _list(detail["reasons"]))
+        return list(dict.fromkeys(reasons))
+
+
+def _list(value: object) -> list[object]:
+    assert isinstance(value, list), "reasons are a list"
+    return value

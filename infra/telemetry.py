@@ -1,0 +1,171 @@
+"""Telemetry: turns events into log lines and metrics, and measures requests."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_fastapi_instrumentator import Instrumentator
+
+from app import events
+from app.events import Event, Observe
+
+_LAG_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 120)
+_LEVELS: Final[dict[type[Event], int]] = {
+    events.RequestDone: logging.DEBUG,
+    events.FramesReceived: logging.DEBUG,
+    events.KlineClosed: logging.DEBUG,
+    events.RowsCommitted: logging.DEBUG,
+    events.StandDownBegan: logging.WARNING,
+    events.SocketLost: logging.WARNING,
+    events.GarbageDropped: logging.WARNING,
+    events.ArchiveRejected: logging.INFO,
+    events.CommitFailed: logging.ERROR,
+    events.BackfillPaused: logging.WARNING,
+    events.TaskEnded: logging.ERROR,
+}
+"""How loud an event is; INFO when it is not named here."""
+
+Sample = Callable[[], Iterable[tuple[dict[str, str], float]]]
+"""Read on scrape: label values and number, for each line of a metric."""
+
+
+class _Sampled(Collector):
+    """Gauges whose numbers are read when they are scraped, so that keeping them costs nothing."""
+
+    def __init__(self) -> None:
+        self.samples: dict[str, tuple[str, Sample]] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        for name, (documentation, sample) in self.samples.items():
+            lines = list(sample())
+            family = GaugeMetricFamily(name, documentation, labels=list(lines[0][0]) if lines else [])
+            for labels, value in lines:
+                family.add_metric(list(labels.values()), value)
+            yield family
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+
+class Telemetry:
+    """One node's logs and metrics. `observe` is the only way in for events."""
+
+    def __init__(self, log_level: str, also: Iterable[Observe] = ()) -> None:
+        self.registry = CollectorRegistry()
+        self._also = tuple(also)
+        self._log = _logger(log_level)
+        self._sampled = _Sampled()
+        self.registry.register(self._sampled)
+        r = self.registry
+        self._requests = Counter("klinenode_upstream_requests", "Upstream requests by status.", ["status"], registry=r)
+        self._request_s = Histogram("klinenode_upstream_request_seconds", "Upstream answer times.", registry=r)
+        self._weight = Gauge(
+            "klinenode_upstream_weight_used", "REST weight used this minute, as the exchange counts it.", registry=r
+        )
+        self._stand_down = Gauge(
+            "klinenode_stand_down_until_seconds", "End of the last stand-down, Unix time.", registry=r
+        )
+        self._frames = Counter("klinenode_frames", "Socket frames received.", registry=r)
+        self._final = Counter("klinenode_closed_frames", "Socket frames that closed a kline.", registry=r)
+        self._rows = Counter("klinenode_rows_written", "Rows committed, by source.", ["source", "interval"], registry=r)
+        self._revised = Counter("klinenode_rows_revised", "Committed rows that changed a held one.", registry=r)
+        self._missing = Gauge("klinenode_klines_missing", "Klines wished and not held.", registry=r)
+        self._wished = Gauge("klinenode_klines_wished", "Klines wished.", registry=r)
+        self._gaps = Gauge("klinenode_gaps", "Spans between wish and ledger.", registry=r)
+        self._lag = Histogram(
+            "klinenode_close_lag_seconds",
+            "From a 1m kline's close at the exchange until it can be served.",
+            buckets=_LAG_BUCKETS_S,
+            registry=r,
+        )
+        self._garbage = Counter("klinenode_garbage", "Unusable upstream data, dropped.", ["where"], registry=r)
+        self._restarts = Counter("klinenode_task_restarts", "Restarts of background tasks.", ["task"], registry=r)
+        self._commits_failed = Counter("klinenode_commits_failed", "Batches that could not be written.", registry=r)
+        self._sockets_lost = Counter("klinenode_sockets_lost", "Sockets that ended or fell silent.", registry=r)
+
+    def sample(self, name: str, documentation: str, sample: Sample) -> None:
+        """Add a gauge that is read on scrape."""
+        self._sampled.samples[name] = (documentation, sample)
+
+    def instrument(self, app: Any) -> None:
+        """Measure the requests of a FastAPI application and serve `/metrics` on it."""
+        Instrumentator(
+            registry=self.registry,
+            should_group_status_codes=False,
+            excluded_handlers=["/metrics"],
+        ).instrument(app).expose(app, include_in_schema=True, tags=["operations"])
+
+    def observe(self, event: Event) -> None:
+        """Take in a fact."""
+        self._measure(event)
+        level = _LEVELS.get(type(event), logging.INFO)
+        if self._log.is_enabled_for(level):
+            self._write(level, event)
+        for observe in self._also:
+            observe(event)
+
+    def _write(self, level: int, event: Event) -> None:
+        fields = {
+            field.name: value
+            for field in dataclasses.fields(event)
+            if not isinstance(value := getattr(event, field.name), Exception)
+        }
+        crash = event.crash if isinstance(event, events.TaskEnded) else None
+        self._log.log(level, type(event).__name__, **fields, **({"exc_info": crash} if crash else {}))
+
+    def _measure(self, event: Event) -> None:
+        match event:
+            case events.RequestDone():
+                self._requests.labels(str(event.status)).inc()
+                self._request_s.observe(event.elapsed_s)
+                if event.used_weight is not None:
+                    self._weight.set(event.used_weight)
+            case events.FramesReceived():
+                self._frames.inc(event.frames)
+                self._final.inc(event.final)
+            case events.RowsCommitted():
+                self._rows.labels(event.source.value, event.interval).inc(event.rows)
+                self._revised.inc(event.revised)
+            case events.KlineClosed():
+                self._lag.observe(event.lag_ms / 1000)
+            case events.GapsCounted():
+                self._missing.set(event.missing_klines)
+                self._wished.set(event.wished_klines)
+                self._gaps.set(event.spans)
+            case events.StandDownBegan():
+                self._stand_down.set(event.until_ms / 1000)
+            case events.GarbageDropped():
+                self._garbage.labels(event.where.split(" ", 1)[0]).inc()
+            case events.TaskEnded():
+                self._restarts.labels(event.name).inc()
+            case events.CommitFailed():
+                self._commits_failed.inc()
+            case events.SocketLost():
+                self._sockets_lost.inc()
+            case _:
+                pass
+
+
+def _logger(level: str) -> Any:
+    number = logging.getLevelNamesMapping()[level]
+    is_terminal = sys.stderr.isatty()
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.ExceptionRenderer(),
+        structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer(default=str),
+    ]
+    if is_terminal:
+        processors.remove(processors[2])
+    return structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        cache_logger_on_first_use=True,
+    ).bind()
