@@ -15,6 +15,7 @@ from app.http.headers import NO_STORE
 from app.http.params import TIME_MS_MAX
 from app.http.services import Services
 from app.ports import Clock, Series, StandDown, UpstreamError
+from app.wire.unreadable import UNREADABLE
 
 BODY_BYTES_MAX: Final = 65_536  # every symbol of the exchange by name takes 15 kB
 SERIES_MAX: Final = 20_000  # about 1,000 symbols in all 15 intervals
@@ -116,7 +117,7 @@ async def _body(request: Request) -> bytes:
 def _understood(body: bytes, services: Services) -> tuple[list[Series], Span]:
     try:
         wish = _decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         text = f'Not understood: {error}. Send {{"symbols": […], "intervals": […], "start": ms or ISO, "end": …}}.'
         raise ApiError(400, text) from error
     names = [_named(services, text) for text in wish.symbols]

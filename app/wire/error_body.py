@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from app.wire.unreadable import UNREADABLE
+
 
 @dataclass(eq=False)
 class BinanceError(Exception):
@@ -34,7 +36,7 @@ def decode(status: int, body: bytes) -> BinanceError | None:
     """The error that `body` states, or None when it is not in Binance's form."""
     try:
         error = _decoder.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     return BinanceError(status, error.code, error.msg)
 

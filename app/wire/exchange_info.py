@@ -6,6 +6,7 @@ import msgspec
 
 from app.domain.kline import Precision
 from app.domain.symbol import Symbol
+from app.wire.unreadable import UNREADABLE
 
 
 class BadExchangeInfo(ValueError):
@@ -35,7 +36,7 @@ def decode(body: bytes) -> list[Symbol]:
     """Every symbol of an exchangeInfo answer, in its order. Raises BadExchangeInfo."""
     try:
         info = _decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadExchangeInfo(f"not an exchangeInfo answer: {error}") from error
     return [
         Symbol(

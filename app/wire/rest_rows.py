@@ -7,6 +7,7 @@ import msgspec
 
 from app.domain.interval import Grid
 from app.domain.kline import BadKline, Kline, check
+from app.wire.unreadable import UNREADABLE
 
 _Row = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
 _decoder: Final = msgspec.json.Decoder(list[_Row])
@@ -16,7 +17,7 @@ def decode(body: bytes, grid: Grid) -> list[Kline]:
     """The klines of a REST answer, checked, strictly ascending. Raises BadKline; nothing of a bad answer is used."""
     try:
         rows = _decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadKline(f"not kline rows: {error}") from error
     klines: list[Kline] = []
     for open_ms, o, h, low, c, volume, close_ms, quote, trades, taker, taker_quote, _ in rows:

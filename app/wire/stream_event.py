@@ -6,6 +6,7 @@ import msgspec
 
 from app.domain.interval import INTERVALS, Interval
 from app.domain.kline import BadKline, Kline, check
+from app.wire.unreadable import UNREADABLE
 
 
 class KlineEvent(NamedTuple):
@@ -53,7 +54,7 @@ class _Frame(msgspec.Struct, gc=False):
     stream: str = ""
     data: _Data | None = None
     id: int | str | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
     msg: str | None = None
 
 
@@ -64,11 +65,11 @@ def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | None:
     """What a combined-stream frame says; None for an event of another kind. Raises BadKline for what cannot be read."""
     try:
         message = _decoder.decode(frame)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadKline(f"not a stream frame: {error}") from error
     if message.data is None:
-        error_text = bytes(message.error).decode(errors="replace") if message.error is not None else message.msg
-        return ControlAnswer(message.id, error_text)
+        error_text = bytes(message.error).decode(errors="replace")
+        return ControlAnswer(message.id, error_text or message.msg)
     data = message.data
     k = data.k
     if data.e != "kline" or k is None:

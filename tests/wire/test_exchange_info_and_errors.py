@@ -1,0 +1,63 @@
+import pytest
+
+from app.domain.kline import Precision
+from app.wire import error_body, exchange_info
+from app.wire.error_body import BinanceError
+
+
+def test_symbols_are_reduced_to_what_the_node_acts_on() -> None:
+    (symbol,) = exchange_info.decode(
+        '{"serverTime":1,"symbols":[{"symbol":"币安人生USDT","contractType":"PERPETUAL","status":"TRADING",'
+        '"quoteAsset":"USDT","onboardDate":5,"deliveryDate":4133404800000,"pricePrecision":7,"quantityPrecision":0,'
+        '"filters":[]}]}'.encode()
+    )
+    assert symbol.name == "币安人生USDT"
+    assert symbol.precision == Precision(7, 0)
+    assert (symbol.onboard_ms, symbol.delivery_ms) == (5, 4133404800000)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"symbols":[{}]}',
+        b'{"symbols":[{"symbol":1}]}',
+        b"<html>",
+        b'{"symbols":[],"x":' + b"[" * 200_000,
+    ],
+)
+def test_garbage_is_no_exchange_info(garbage: bytes) -> None:
+    with pytest.raises(exchange_info.BadExchangeInfo):
+        exchange_info.decode(garbage)
+
+
+def test_errors_in_both_key_orders_and_bans() -> None:
+    for body in (b'{"code":-1121,"msg":"Invalid symbol."}', b'{"msg":"Invalid symbol.","code":-1121}'):
+        error = error_body.decode(400, body)
+        assert error is not None
+        assert (error.status, error.code, error.msg) == (400, -1121, "Invalid symbol.")
+    assert error_body.decode(502, b"<html>bad gateway</html>") is None
+    assert error_body.decode(400, b'{"code":1,"msg":"","x":' + b"[" * 200_000) is None
+    assert error_body.decode(400, b'{"code":1,"msg":"\xff"}') is None
+    text = "Way too many requests; IP(1.2.3.4) banned until 1787071659262. Please use the websocket."
+    assert error_body.banned_until_ms(text) == 1787071659262
+    assert error_body.banned_until_ms("Too many requests") is None
+
+
+def test_our_errors_have_binances_codes_and_texts() -> None:
+    made: list[BinanceError] = [
+        error_body.invalid_symbol(),
+        error_body.invalid_interval(),
+        error_body.invalid_parameter("limit"),
+        error_body.missing_parameter("symbol"),
+        error_body.start_after_end(),
+    ]
+    assert [(error.status, error.body()) for error in made] == [
+        (400, b'{"code":-1121,"msg":"Invalid symbol."}'),
+        (400, b'{"code":-1120,"msg":"Invalid interval."}'),
+        (400, b'{"code":-1130,"msg":"Data sent for parameter \'limit\' is not valid."}'),
+        (400, b'{"code":-1102,"msg":"Mandatory parameter \'symbol\' was not sent, was empty/null, or malformed."}'),
+        (400, b'{"code":-1023,"msg":"Start time is greater than end time."}'),
+    ]
