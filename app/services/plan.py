@@ -20,7 +20,7 @@ from app.wire.archive_csv import ArchiveFile, daily_exists
 REST_ROWS: Final = 499  # weight 2: the most rows per weight of all documented brackets (binance-facts section 3)
 ARCHIVE_ROWS_MIN: Final = 2 * REST_ROWS  # fewer missing rows than this cost less by REST than a file costs to download
 MONTHLY_DAYS_MIN: Final = 8  # from this many missing days on, a month's file beats its daily ones
-ROLLUP_WAIT_MINUTES: Final = 4_500  # a tail that needs more minutes than these few REST pages is fetched by itself
+ROLLUP_WAIT_MINUTES: Final = 4 * 1440  # a tail that needs more minutes than four days have is fetched by itself
 ROLLUP_PARTS_MAX: Final = 1_500  # klines read at once for a roll-up: about 10 ms of work
 JOBS_PER_SERIES: Final = 3  # a plan is made anew every minute at the latest; more would only be thrown away
 
