@@ -1,14 +1,15 @@
 # Two stages: the first has the build tools, the second only what runs.
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
-COPY requirements.lock pyproject.toml README.md LICENSE ./
-RUN python -m venv /opt/klinenode \
-    && /opt/klinenode/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY requirements.lock requirements-dev.lock ./
+RUN python -m venv /opt/build && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements-dev.lock \
+    && python -m venv /opt/klinenode && /opt/klinenode/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY infra infra
 COPY migrations migrations
-RUN /opt/klinenode/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
-    && /opt/klinenode/bin/pip uninstall --yes mypy ruff pytest hypothesis uv pip
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /opt/wheel . \
+    && /opt/klinenode/bin/pip install --no-cache-dir --no-deps /opt/wheel/*.whl
 
 FROM python:3.12-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/klinenode --create-home klinenode

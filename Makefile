@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST_ARGS ?=
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
 
 .PHONY: help setup run demo test lint fmt lock env-sample clean
 
@@ -12,7 +14,7 @@ help:  ## this list
 
 setup: $(STAMP)  ## create .venv with the pinned dependencies (idempotent)
 
-$(STAMP): requirements.lock pyproject.toml deploy/setup.sh
+$(STAMP): requirements-dev.lock pyproject.toml deploy/setup.sh
 	sh deploy/setup.sh $(VENV)
 	@touch $(STAMP)
 
@@ -36,8 +38,8 @@ fmt: setup  ## format the code
 	$(BIN)/ruff check --fix .
 
 lock: setup  ## pin the dependencies of pyproject.toml anew (no registry address in the file)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --extra dev --upgrade -o requirements.lock pyproject.toml
+	$(LOCK) --extra dev --upgrade -o requirements-dev.lock pyproject.toml
+	$(LOCK) -c requirements-dev.lock -o requirements.lock pyproject.toml
 
 env-sample: setup  ## write .env.sample from the settings
 	$(BIN)/klinenode config --sample > .env.sample
