@@ -37,11 +37,6 @@ class Reply(NamedTuple):
     start: Message
     body: Message
 
-    async def send(self, send: Send) -> None:
-        """Send both."""
-        await send(self.start)
-        await send(self.body)
-
 
 class Page:
     """The bytes of an answer, ready to be sent any number of times."""
@@ -92,7 +87,8 @@ class PageResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the page."""
-        await self._reply.send(send)
+        await send(self._reply.start)
+        await send(self._reply.body)
 
 
 def matches(condition: bytes, etag: bytes) -> bool:

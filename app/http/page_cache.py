@@ -110,9 +110,7 @@ class PageCache:
 
     def max_age_s(self, answer: Answer) -> int:
         """For how long others may keep `answer`: not beyond its candle, and not at all while a live kline is in it."""
-        if answer.is_live:
-            return 0
-        return max(0, min(self._ttl_s, (answer.valid_until_ms - self._clock.now_ms()) // 1000))
+        return self._max_age_s(answer, self._clock.now_ms())
 
     def put(self, key: Key, page: Page, answer: Answer, ticket: Ticket) -> None:
         """Keep the page of `answer`, unless it is no longer true or too large."""
@@ -145,17 +143,23 @@ class PageCache:
         if entry is None:
             self.misses += 1
             return None
-        if self._clock.now_ms() >= entry.expires_ms:
+        now_ms = self._clock.now_ms()
+        if now_ms >= entry.expires_ms:
             del self._entries[key]
             self.misses += 1
             return None
         size = entry.page.size
-        reply = entry.page.reply(scope["method"], scope["headers"], self.max_age_s(entry.answer))
+        reply = entry.page.reply(scope["method"], scope["headers"], self._max_age_s(entry.answer, now_ms))
         if entry.page.size != size:  # its gzip variant was made
             self._weigh(key, entry)
         self.hits += 1
         self.not_modified += reply.start["status"] == 304
         return reply
+
+    def _max_age_s(self, answer: Answer, now_ms: int) -> int:
+        if answer.is_live:
+            return 0
+        return max(0, min(self._ttl_s, (answer.valid_until_ms - now_ms) // 1000))
 
     def _weigh(self, key: Key, entry: _Entry) -> None:
         if entry.cost() <= self._page_bytes_max:
@@ -179,6 +183,7 @@ class PageCacheMiddleware:
         if scope["type"] == "http" and scope["path"] in CACHED_PATHS and scope["method"] in ("GET", "HEAD"):
             reply = self._pages.reply(scope)
             if reply is not None:
-                await reply.send(send)
+                await send(reply.start)
+                await send(reply.body)
                 return
         await self._app(scope, receive, send)

@@ -151,7 +151,19 @@ async def test_a_wish_that_is_not_understood_changes_nothing(changes: dict[str, 
     assert (answer.status_code, set(answer.json()), node.backfill.requests) == (400, {"error"}, [])
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 10_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff",
+        b"[" * 10_000,
+        b'{"symbols":["\xff"]}',
+        b'{"symbols":["\\ud800"]}',
+        b'{"x":' + b"[" * 10_000,
+    ],
+)
 async def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
     async with Node().client() as client:
         assert (await client.post("/v1/admin/backfill", content=body)).status_code == 400
