@@ -63,13 +63,18 @@ class Archive:
         request = Request(scope, receive)
         path, now_ms = str(scope["path"]), self.exchange.clock.now_ms()
         key, wants_checksum = parse_key(path)
-        body = await self._body(key, path, now_ms, wants_checksum=wants_checksum) if key else None
+        target = Target(key.symbol if key else "", key.interval if key else "", path)
+        if (slow := self.faults.take("archive_slow", target, now_ms)) is not None:
+            await self.exchange.clock.sleep(slow.delay_s)
+        if (error := self.faults.take("archive_5xx", target, now_ms)) is not None:
+            await Response("", error.status or 503)(scope, receive, send)
+            return
+        body = await self._body(key, target, now_ms, wants_checksum=wants_checksum) if key else None
         response = _missing(path) if body is None else _found(body, wants_checksum=wants_checksum)
         self.journal.write(now_ms, "archive", path, status=response.status_code, detail=request.method)
         await response(scope, receive, send)
 
-    async def _body(self, key: FileKey, path: str, now_ms: int, *, wants_checksum: bool) -> bytes | None:
-        target = Target(symbol=key.symbol, interval=key.interval, path=path)
+    async def _body(self, key: FileKey, target: Target, now_ms: int, *, wants_checksum: bool) -> bytes | None:
         if self.faults.take("archive_404", target, now_ms) or now_ms < key.published_ms:
             return None
         missing = self.faults.take("archive_missing_rows", target, now_ms)

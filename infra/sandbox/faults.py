@@ -4,11 +4,13 @@ A fault is a JSON object. `kind` is one of `KINDS`; the filters `symbol`, `inter
 patterns and narrow it down; `count` ends it after that many hits, `duration_s` after that much time of the sandbox's
 clock, `probability` (with its own `seed`) lets it hit at random. Fields of single kinds:
 
-    REST  http_5xx {status=503} · http_429 {retry_after_s=30} · http_418 {ban_s=120, retry_after=true} · slow {delay_s=5}
-          malformed {shape="truncated"|"html"|"empty"|"abort"} · missing_rows {rows=1 from the middle, or from_ms, to_ms}
+    REST    http_5xx {status=503} · http_429 {retry_after_s=30} · http_418 {ban_s=120, retry_after=true}
+            slow {delay_s=5} · malformed {shape="truncated"|"html"|"empty"|"abort"}
+            missing_rows {rows=1 from the middle, or all in [from_ms, to_ms)}
     sockets cut · silence · duplicate · reorder · late_close {delay_s=5} · drop_close · malformed_frame
             refuse {status=403; 0 drops the connection}
     archive corrupt_zip · wrong_checksum · archive_404 · archive_missing_rows {as missing_rows}
+            archive_5xx {status=503} · archive_slow {delay_s=5}
     market list_symbol {symbol} · delist_symbol {symbol, in_s=60}; done at once, and not undone by clearing
 
 A `cut` without count and duration cuts the matching sockets that are open now.
@@ -25,7 +27,9 @@ REST_KINDS = frozenset({"http_5xx", "http_429", "http_418", "slow", "malformed",
 SOCKET_KINDS = frozenset(
     {"cut", "silence", "duplicate", "reorder", "late_close", "drop_close", "malformed_frame", "refuse"}
 )
-ARCHIVE_KINDS = frozenset({"corrupt_zip", "wrong_checksum", "archive_missing_rows", "archive_404"})
+ARCHIVE_KINDS = frozenset(
+    {"corrupt_zip", "wrong_checksum", "archive_missing_rows", "archive_404", "archive_5xx", "archive_slow"}
+)
 MARKET_KINDS = frozenset({"list_symbol", "delist_symbol"})
 KINDS = REST_KINDS | SOCKET_KINDS | ARCHIVE_KINDS | MARKET_KINDS
 SHAPES = frozenset({"truncated", "html", "empty", "abort"})

@@ -93,11 +93,19 @@ class FeedHub:
         """How many streams have a subscriber."""
         return sum(len(symbol.feeds) for symbol in self._symbols.values())
 
-    async def subscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
-        """Add `subscriber` to the streams that can deliver; what they build on is computed in a thread."""
-        wanted = [(name, parsed) for name in names if (parsed := parse_stream(name))]
-        await asyncio.to_thread(self._warm, [parsed for _, parsed in wanted])
-        for name, (symbol, interval) in wanted:
+    async def prepare(self, names: Iterable[str]) -> None:
+        """Compute in a thread what the streams build on: a month in progress has 40,000 minutes."""
+        wanted = [parsed for name in names if (parsed := parse_stream(name))]
+        if wanted:
+            await asyncio.to_thread(self._warm, wanted)
+
+    def subscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
+        """Add `subscriber` to the streams that can deliver."""
+        for name in names:
+            parsed = parse_stream(name)
+            if parsed is None:
+                continue
+            symbol, interval = parsed
             feeds = self._symbols.setdefault(symbol, SymbolFeeds(symbol)).feeds
             feeds.setdefault(interval, Feed(name, interval)).subscribers.add(subscriber)
 
@@ -155,14 +163,13 @@ class FeedHub:
         fresh = known_ms < 0  # a new subscriber still gets the closing frame that is under way, no older one
         oldest_ms = minute_ms - (1 if fresh else CATCH_UP_MINUTES_MAX) * MINUTE_MS
         for ended_ms in range(max(known_ms, oldest_ms, item.onboard_ms), min(minute_ms, item.delivery_ms), MINUTE_MS):
-            closing = self._closing(feeds, item, ended_ms)
-            if not fresh or closing.due_ms > now_ms:
-                feeds.closing.append(closing)
+            due_ms = ended_ms + MINUTE_MS + close_delay_ms(item, ended_ms)
+            if not fresh or due_ms > now_ms:
+                feeds.closing.append(self._closing(feeds, item, ended_ms, due_ms))
         if item.status(minute_ms) == "TRADING":
             feeds.walk = self._exchange.market.block(item, minute_ms).minute(minute_ms)[1]
 
-    def _closing(self, feeds: SymbolFeeds, item: Instrument, minute_ms: int) -> _Closing:
-        due_ms = minute_ms + MINUTE_MS + close_delay_ms(item, minute_ms)
+    def _closing(self, feeds: SymbolFeeds, item: Instrument, minute_ms: int, due_ms: int) -> _Closing:
         target = Target(item.symbol, "1m", streams=[feed.name for feed in feeds.feeds.values()])
         fault = self._faults.take("late_close", target, minute_ms + MINUTE_MS)
         if fault is not None:

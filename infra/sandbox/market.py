@@ -9,7 +9,7 @@ from infra.sandbox.candles import QUANTUM_MS, Candle, HourBlock, build_hour, fla
 from infra.sandbox.grid import DAY_MS, DURATIONS_MS, HOUR_MS, MINUTE_MS
 from infra.sandbox.universe import Instrument
 
-_BLOCKS_MAX = 4_096  # hours kept minute by minute, about 40 kB each
+_BLOCKS_MAX = 2_048  # hours kept minute by minute, about 50 kB each
 _SUMS_MAX = 100_000  # hours and days kept as one candle each, about 400 bytes each
 
 _K = TypeVar("_K")

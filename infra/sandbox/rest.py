@@ -168,9 +168,10 @@ def drop_rows(rows: list[Row], fault: Fault) -> list[Row]:
 def abort_transport(send: Send) -> bool:
     """Cut the TCP connection behind an ASGI `send` at once; False where no transport can be reached."""
     transport = getattr(getattr(send, "__self__", None), "transport", None)
-    if not isinstance(transport, asyncio.WriteTransport):
+    abort = getattr(transport, "abort", None)
+    if abort is None:
         return False
-    transport.abort()
+    abort()
     return True
 
 

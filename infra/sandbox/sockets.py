@@ -25,6 +25,7 @@ LIFE_S = 24 * 3600
 OUTBOX_MAX = 8_192  # frames that wait for a slow client before it is cut
 ROUTES = frozenset({"market", "public", "private"})
 _KLINE_ROUTE = "market"  # everywhere else kline streams are acknowledged and silent
+DETAIL_MAX = 8_192  # characters of a control message that the journal keeps
 _ABNORMAL = 1011
 
 
@@ -97,16 +98,20 @@ class Connection:
                     await self._obey(text if text is not None else message["bytes"].decode("utf-8", "replace"))
             writer.cancel()
 
-    async def subscribe(self, names: Iterable[str]) -> None:
-        """Add streams; one too many ends the connection."""
-        added = [name for name in names if name not in self.streams]
+    async def subscribe(self, names: Iterable[str], command: Command | None = None) -> None:
+        """Add streams, acknowledging `command` before their first frame; one stream too many ends the connection."""
+        added = [name for name in dict.fromkeys(names) if name not in self.streams]
+        if self._delivers:
+            await self._hub.prepare(added)
+        if command is not None:
+            self._answer(None, command.request_id)
         if len(self.streams) + len(added) > STREAMS_MAX:
             self._put('{"error":{"code":4,"msg":"Too many subscriptions"}}')
             self.close(1008, "Invalid request")
             return
         self.streams.update(dict.fromkeys(added))
-        if self._delivers and added:
-            await self._hub.subscribe(self, added)
+        if self._delivers:
+            self._hub.subscribe(self, added)
 
     def leave(self) -> None:
         """Take the connection out of all feeds."""
@@ -126,8 +131,7 @@ class Connection:
     async def _execute(self, command: Command) -> None:
         match command.method:
             case "SUBSCRIBE":
-                self._answer(None, command.request_id)
-                await self.subscribe(command.streams)
+                await self.subscribe(command.streams, command)
             case "UNSUBSCRIBE":
                 for name in command.streams:
                     self.streams.pop(name, None)
@@ -186,7 +190,8 @@ class SocketServer:
             await _reject(send, 404)
             return
         refusal = self._faults.take("refuse", Target(path=path, streams=address.streams), now_ms)
-        self._journal.write(now_ms, "connect", path, query={"streams": "/".join(address.streams)}, status=101)
+        streams = {"streams": "/".join(address.streams)}
+        self._journal.write(now_ms, "connect", path, query=streams, status=403 if refusal else 101)
         if refusal is not None:
             await _refuse(send, refusal)
             return
@@ -228,7 +233,10 @@ class SocketServer:
             message = dict(await receive())
             if message["type"] == "websocket.receive":
                 self._journal.write(
-                    self._exchange.clock.now_ms(), "message", connection.path, detail=str(message.get("text"))[:65_536]
+                    self._exchange.clock.now_ms(),
+                    "message",
+                    connection.path,
+                    detail=str(message.get("text"))[:DETAIL_MAX],
                 )
             return message
 

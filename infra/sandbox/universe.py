@@ -144,6 +144,8 @@ class Universe:
         if self.find(symbol, now_ms) is not None:
             raise ValueError(f"{symbol} exists already")
         base = symbol.removesuffix("USDT")
+        if not base or symbol != symbol.upper():
+            raise ValueError("a symbol is in upper case")
         item = self._perpetual(base, now_ms // MINUTE_MS * MINUTE_MS, symbol=symbol)
         self._fixed[symbol] = item
         return item
@@ -231,7 +233,7 @@ class Universe:
 def _coin_name(number: int) -> str:
     """A pronounceable ticker that no other number has."""
     letters = ""
-    for alphabet in ("KLMNPRSTVZ", "AEIOU", "BDGHJKLMNT", "AEIOUY"):
+    for alphabet in ("KLMNPRSTVZ", "AEIOU", "BDGHJKQVXZ", "AEIOUY"):
         number, place = divmod(number, len(alphabet))
         letters = f"{letters}{alphabet[place]}"
     return letters + (str(number) if number else "")

@@ -1,0 +1,339 @@
+"""Every fault does what it says, to whom it says and as often as it says."""
+
+import asyncio
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from infra.sandbox.faults import KINDS, Fault, FaultBoard, Target, parse_fault
+from infra.sandbox.grid import MINUTE_MS
+from infra.sandbox.server import SandboxServer
+
+if TYPE_CHECKING:
+    from tests.sandbox.conftest import ManualClock
+
+PATIENCE_S = 5
+KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=10"
+ZIP = "/data/futures/um/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2026-11-19.zip"
+
+
+async def post(http: httpx.AsyncClient, **fault: object) -> int:
+    answer = await http.post("/sandbox/faults", json=fault)
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["id"])
+
+
+async def status(http: httpx.AsyncClient, path: str = KLINES) -> int:
+    return (await http.get(path)).status_code
+
+
+async def test_faults_are_listed_counted_and_cleared(http: httpx.AsyncClient, clock: "ManualClock") -> None:
+    number = await post(http, kind="http_5xx", status=502, symbol="BTCUSDT", count=1)
+    assert await status(http) == 502
+    assert await status(http) == 200
+    listed = (await http.get("/sandbox/faults")).json()["faults"]
+    assert listed == [
+        {
+            "id": number,
+            "active": False,
+            "hits": 1,
+            "since_ms": clock.now_ms(),
+            "kind": "http_5xx",
+            "symbol": "BTCUSDT",
+            "count": 1,
+            "status": 502,
+        }
+    ]
+    second = await post(http, kind="http_5xx")
+    assert (await http.delete(f"/sandbox/faults/{number}")).json() == {"cleared": 1}
+    assert await status(http) == 503
+    assert (await http.delete("/sandbox/faults")).json() == {"cleared": 1}
+    assert second > number
+    assert await status(http) == 200
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        [],
+        "cut",
+        {},
+        {"kind": "earthquake"},
+        {"kind": "cut", "colour": "red"},
+        {"kind": "cut", "count": "3"},
+        {"kind": "cut", "count": True},
+        {"kind": "slow", "probability": 2},
+        {"kind": "malformed", "shape": "round"},
+        {"kind": "list_symbol"},
+        {"kind": "list_symbol", "symbol": "BTCUSDT"},
+        {"kind": "delist_symbol", "symbol": "OMGUSDT"},
+    ],
+)
+async def test_a_fault_that_makes_no_sense_is_refused(http: httpx.AsyncClient, wish: object) -> None:
+    answer = await http.post("/sandbox/faults", json=wish)
+    assert (answer.status_code in {200, 400}, (await http.get("/sandbox/faults")).json()) == (True, {"faults": []})
+    assert answer.status_code == (200 if wish == [] else 400)
+    assert (await http.post("/sandbox/faults", content=b"{")).status_code == 400
+
+
+def test_filters_counts_durations_and_chances_narrow_a_fault_down() -> None:
+    def hits(target: Target, now_ms: int = 0, **fields: object) -> int:
+        board = FaultBoard()
+        board.add(parse_fault({"kind": "silence", **fields}), 0)
+        return sum(board.take("silence", target, now_ms) is not None for _ in range(1_000))
+
+    frame = Target("BTCUSDT", "1m", streams=("btcusdt@kline_1m",))
+    assert hits(frame) == 1_000
+    assert hits(frame, symbol="btcusdt", interval="1m", stream="btc*@kline_*", count=7) == 7
+    assert hits(frame, symbol="ETHUSDT") == hits(frame, interval="1M") == hits(frame, stream="eth*") == 0
+    assert hits(frame, path="/data/*") == 0
+    assert hits(frame, 1_999, duration_s=2) == 1_000
+    assert hits(frame, 2_000, duration_s=2) == 0
+    some = hits(frame, probability=0.25, seed=5)
+    assert 150 < some < 350
+    assert hits(frame, probability=0.25, seed=5) == some
+    assert FaultBoard().take("silence", frame, 0) is None
+
+
+def test_every_kind_is_described() -> None:
+    described = (parse_fault.__module__ and __import__("infra.sandbox.faults", fromlist=["x"]).__doc__) or ""
+    assert [kind for kind in KINDS if kind not in described] == []
+    assert Fault("cut").count is None
+
+
+async def test_rest_answers_turn_into_errors(http: httpx.AsyncClient, clock: "ManualClock") -> None:
+    await post(http, kind="http_5xx", path="/fapi/v1/klines", count=1)
+    assert await status(http, "/fapi/v1/ping") == 200
+    assert (await http.get(KLINES)).json() == {"code": -1008, "msg": "Service Unavailable."}
+    await post(http, kind="http_429", retry_after_s=7, count=1)
+    answer = await http.get(KLINES)
+    assert (answer.status_code, answer.headers["retry-after"], answer.json()["code"]) == (429, "7", -1003)
+    assert await status(http) == 200
+    await post(http, kind="http_418", ban_s=90, retry_after=False, count=1)
+    answer = await http.get(KLINES)
+    assert answer.status_code == 418
+    assert "retry-after" not in answer.headers
+    assert f"banned until {clock.now_ms() + 90_000}." in answer.json()["msg"]
+    clock.advance(89_999)
+    assert await status(http) == 418
+    clock.advance(1)
+    assert await status(http) == 200
+    await post(http, kind="http_418", ban_s=90, count=1)
+    assert (await http.get(KLINES)).headers["retry-after"] == "90"
+    await http.delete("/sandbox/faults")
+    assert await status(http) == 200
+
+
+async def test_rest_answers_arrive_late(http: httpx.AsyncClient, clock: "ManualClock") -> None:
+    await post(http, kind="slow", delay_s=3, count=1)
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(http.get(KLINES))
+        while not (await http.get("/sandbox/faults")).json()["faults"][0]["hits"]:
+            pass
+        clock.advance(2_999)
+        assert await status(http) == 200
+        assert not waiting.done()
+        clock.advance(1)
+    assert waiting.result().status_code == 200
+
+
+async def test_rest_answers_arrive_broken(http: httpx.AsyncClient) -> None:
+    whole = (await http.get(KLINES)).content
+    await post(http, kind="malformed", count=1)
+    assert (await http.get(KLINES)).content == whole[: len(whole) // 2]
+    await post(http, kind="malformed", shape="empty", count=1)
+    assert (await http.get(KLINES)).content == b""
+    await post(http, kind="malformed", shape="html", count=1)
+    assert (await http.get(KLINES)).headers["content-type"].startswith("text/html")
+    await post(http, kind="malformed", shape="abort", count=1)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await http.get(KLINES)
+    rows = json.loads(whole)
+    await post(http, kind="missing_rows", rows=2, count=1)
+    assert (await http.get(KLINES)).json() == rows[:4] + rows[6:]
+    await post(http, kind="missing_rows", from_ms=rows[1][0], to_ms=rows[3][0])
+    for _ in range(2):
+        assert (await http.get(KLINES)).json() == rows[:1] + rows[3:]
+
+
+@pytest.fixture
+async def socket(sandbox: SandboxServer) -> AsyncIterator[ClientConnection]:
+    async with connect(f"{sandbox.ws_url}/market/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m") as connection:
+        await drain(connection)
+        yield connection
+
+
+async def drain(connection: ClientConnection) -> list[str]:
+    """The texts of all frames sent so far."""
+    await connection.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+    texts: list[str] = []
+    async with asyncio.timeout(PATIENCE_S):
+        while not (text := str(await connection.recv())).startswith('{"result"'):
+            texts.append(text)
+    return texts
+
+
+async def frames(connection: ClientConnection, clock: "ManualClock", *, minutes: int = 0) -> list[str]:
+    """What one tick, or that many minutes later two seconds after their end, bring of bitcoin."""
+    clock.advance(250)
+    texts = await drain(connection)
+    for _ in range(minutes):
+        clock.advance(MINUTE_MS - clock.now_ms() % MINUTE_MS)
+        texts += await drain(connection)
+        clock.advance(2_000)
+        texts += await drain(connection)
+        clock.advance(250)
+        texts += await drain(connection)
+    return [text for text in texts if "btcusdt" in text]
+
+
+async def test_a_cut_socket_ends_without_goodbye(
+    http: httpx.AsyncClient, socket: ClientConnection, sandbox: SandboxServer
+) -> None:
+    await post(http, kind="cut", stream="nothing*")
+    await drain(socket)
+    await post(http, kind="cut", stream="eth*")
+    with pytest.raises(ConnectionClosed) as end:
+        await socket.recv()
+    assert end.value.rcvd is None
+    async with connect(f"{sandbox.ws_url}/market/ws") as other:
+        assert await drain(other) == []
+
+
+async def test_a_cut_that_lasts_cuts_new_sockets_too(
+    http: httpx.AsyncClient, clock: "ManualClock", sandbox: SandboxServer
+) -> None:
+    await post(http, kind="cut", duration_s=10)
+    async with connect(f"{sandbox.ws_url}/market/ws") as other:
+        await drain(other)
+        clock.advance(250)
+        with pytest.raises(ConnectionClosed):
+            await other.recv()
+    clock.advance(10_000)
+    async with connect(f"{sandbox.ws_url}/market/ws") as other:
+        clock.advance(250)
+        assert await drain(other) == []
+
+
+async def test_silence_spares_the_other_streams_and_the_answers(
+    http: httpx.AsyncClient, clock: "ManualClock", socket: ClientConnection
+) -> None:
+    await post(http, kind="silence", symbol="BTCUSDT")
+    clock.advance(MINUTE_MS)
+    assert {json.loads(text)["stream"] for text in await drain(socket)} == {"ethusdt@kline_1m"}
+    await http.delete("/sandbox/faults")
+    assert len(await frames(socket, clock)) == 1
+
+
+async def test_frames_are_doubled_swapped_and_torn(
+    http: httpx.AsyncClient, clock: "ManualClock", socket: ClientConnection
+) -> None:
+    await post(http, kind="duplicate", symbol="BTCUSDT", count=1)
+    once, twice = await frames(socket, clock)
+    assert once == twice
+    await post(http, kind="reorder", symbol="BTCUSDT", count=1)
+    assert await frames(socket, clock) == []
+    later, earlier = (json.loads(text)["data"]["E"] for text in await frames(socket, clock))
+    assert later > earlier
+    await post(http, kind="malformed_frame", symbol="BTCUSDT", count=1)
+    (torn,) = await frames(socket, clock)
+    with pytest.raises(ValueError):
+        json.loads(torn)
+    assert len(await frames(socket, clock)) == 1
+
+
+async def test_closing_frames_are_dropped(
+    http: httpx.AsyncClient, clock: "ManualClock", socket: ClientConnection
+) -> None:
+    assert sum('"x":true' in text for text in await frames(socket, clock, minutes=1)) == 1
+    await post(http, kind="drop_close", symbol="BTCUSDT", count=1)
+    texts = await frames(socket, clock, minutes=1)
+    assert texts
+    assert not any('"x":true' in text for text in texts)
+    assert sum('"x":true' in text for text in await frames(socket, clock, minutes=1)) == 1
+
+
+async def test_a_late_closing_frame_is_overtaken(
+    http: httpx.AsyncClient, clock: "ManualClock", socket: ClientConnection
+) -> None:
+    await post(http, kind="late_close", symbol="BTCUSDT", delay_s=20, count=1)
+    texts = await frames(socket, clock, minutes=1)
+    opens = {json.loads(text)["data"]["k"]["t"] for text in texts}
+    assert len(opens) == 2
+    assert not any('"x":true' in text for text in texts)
+    clock.advance(20_000)
+    closed = [json.loads(text)["data"]["k"] for text in await drain(socket) if '"x":true' in text]
+    assert [kline["t"] for kline in closed if kline["s"] == "BTCUSDT"] == [min(opens)]
+
+
+async def test_handshakes_are_refused(http: httpx.AsyncClient, sandbox: SandboxServer) -> None:
+    await post(http, kind="refuse", count=1)
+    with pytest.raises(InvalidStatus) as refusal:
+        await connect(f"{sandbox.ws_url}/market/ws")
+    assert refusal.value.response.status_code == 403
+    await post(http, kind="refuse", status=0, count=1)
+    with pytest.raises((InvalidHandshake, ConnectionError, EOFError)):
+        await connect(f"{sandbox.ws_url}/market/ws")
+    async with connect(f"{sandbox.ws_url}/market/ws") as other:
+        assert await drain(other) == []
+
+
+async def test_archive_files_arrive_damaged_or_not_at_all(http: httpx.AsyncClient, clock: "ManualClock") -> None:
+    whole = (await http.get(ZIP)).content
+    digest = (await http.get(f"{ZIP}.CHECKSUM")).text.split()[0]
+    await post(http, kind="corrupt_zip", count=1)
+    broken = (await http.get(ZIP)).content
+    assert len(broken) == len(whole)
+    assert hashlib.sha256(broken).hexdigest() != digest
+    with zipfile.ZipFile(io.BytesIO(broken)) as archive, pytest.raises((zipfile.BadZipFile, zlib.error)):
+        archive.read(archive.namelist()[0])
+    await post(http, kind="wrong_checksum", count=1)
+    assert (await http.get(f"{ZIP}.CHECKSUM")).text.split()[0] not in {digest, ""}
+    await post(http, kind="archive_missing_rows", rows=3, count=2)
+    fewer = (await http.get(ZIP)).content
+    assert (await http.get(f"{ZIP}.CHECKSUM")).text.split()[0] == hashlib.sha256(fewer).hexdigest()
+    with zipfile.ZipFile(io.BytesIO(fewer)) as archive:
+        assert len(archive.read("BTCUSDT-1h-2026-11-19.csv").splitlines()) == 1 + 24 - 3
+    await post(http, kind="archive_404", symbol="BTC*", count=1)
+    assert await status(http, ZIP) == 404
+    await post(http, kind="archive_5xx", count=1)
+    assert await status(http, ZIP) == 503
+    await post(http, kind="archive_slow", delay_s=2, count=1)
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(http.get(ZIP))
+        while not (await http.get("/sandbox/faults")).json()["faults"][-1]["hits"]:
+            pass
+        assert not waiting.done()
+        clock.advance(2_000)
+    assert waiting.result().content == whole
+
+
+async def test_symbols_are_listed_and_delisted_on_request(http: httpx.AsyncClient, clock: "ManualClock") -> None:
+    async def described(symbol: str) -> dict[str, object]:
+        symbols = (await http.get("/fapi/v1/exchangeInfo")).json()["symbols"]
+        found: dict[str, object] = next(each for each in symbols if each["symbol"] == symbol)
+        return found
+
+    clock.advance(17_000)
+    minute_ms = clock.now_ms() // MINUTE_MS * MINUTE_MS
+    await post(http, kind="list_symbol", symbol="MOONUSDT")
+    fresh = await described("MOONUSDT")
+    assert (fresh["status"], fresh["onboardDate"], fresh["baseAsset"]) == ("TRADING", minute_ms, "MOON")
+    rows = (await http.get("/fapi/v1/klines?symbol=MOONUSDT&interval=1m&startTime=0")).json()
+    assert [row[0] for row in rows] == [minute_ms]
+    await post(http, kind="delist_symbol", symbol="BTCUSDT", in_s=60)
+    going = await described("BTCUSDT")
+    assert (going["status"], going["deliveryDate"]) == ("TRADING", minute_ms + 2 * MINUTE_MS)
+    clock.advance(2 * MINUTE_MS)
+    assert (await described("BTCUSDT"))["status"] == "SETTLING"
+    rows = (await http.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=2")).json()
+    assert rows[1][1:6] == [rows[0][4]] * 4 + ["0"]
