@@ -107,6 +107,8 @@ class QueryService:
     async def _answer(self, query: KlineQuery) -> Answer:
         now_ms = self._clock.now_ms()
         grid = await self._grid(query.series)
+        if grid is None:
+            return Answer(b"[]", query.series, Span(0, END_OF_TIME_MS), False, now_ms + LIVE_PAGE_MS)
         tail = self._tail.get(query.series)
         window = self._window(query, grid, self._closed_end_ms(grid, tail, now_ms))
         rows = self._from_tail(window, tail)
@@ -120,13 +122,12 @@ class QueryService:
 
     # --- what is asked for --------------------------------------------------------------------------------------
 
-    async def _grid(self, series: Series) -> Grid:
-        if not self._holdings.is_anchored(series):
-            newest = await self._upstream(series, series.interval.grid, None, 1)
-            if not newest:
-                raise service_unavailable(RETRY_AFTER_S)
-            return series.interval.anchored(newest[-1].open_ms)
-        return self._holdings.grid(series)
+    async def _grid(self, series: Series) -> Grid | None:
+        """The series' grid, asked for when it is not known; None when the exchange has no kline to learn it from."""
+        if self._holdings.is_anchored(series):
+            return self._holdings.grid(series)
+        newest = await self._upstream(series, series.interval.grid, None, 1)
+        return series.interval.anchored(newest[-1].open_ms) if newest else None
 
     def _closed_end_ms(self, grid: Grid, tail: SeriesTail | None, now_ms: int) -> int:
         """Where the closed klines end: those that are due, and any that came sooner."""
@@ -177,9 +178,11 @@ class QueryService:
             known |= Spans([held])
             if newer := held.clip(window.span):
                 encoded = tail.rows[tail.index(newer.start_ms) : tail.index(newer.end_ms)]
-                rows = [row for row in rows if row[0] < newer.start_ms]
-                rows += zip(grid.opens(*newer), encoded, strict=True)
-        if window.newest and self.keep is not None and len(snapshot.rows) == grid.count(*window.span):
+                before = [row for row in rows if row[0] < newer.start_ms]
+                after = [row for row in rows if row[0] >= newer.end_ms]
+                rows = [*before, *zip(grid.opens(*newer), encoded, strict=True), *after]
+        is_tail = window.newest and window.is_open_ended and self.keep is not None
+        if is_tail and len(snapshot.rows) == grid.count(*window.span):
             self._tail.seed(series, grid, snapshot.rows, window.span.end_ms)  # the next one needs no database
         if window.newest:
             return await self._newest(series, grid, window, known, rows)

@@ -1,0 +1,139 @@
+"""A sandbox exchange and nodes in one process, on a clock that runs fast and can be held still."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import orjson
+
+from app.events import Event, GapsCounted
+from app.node import Node
+from app.ports import Clock, Series
+from app.settings import Settings, load
+from app.wire import rest_rows
+from infra.clock import ScaledClock
+from infra.sandbox.journal import Entry
+from infra.sandbox.server import SandboxServer
+
+START_MS = 1_795_235_400_000  # 2026-11-21 04:30 UTC: yesterday's archive files are not out yet
+PATIENCE_S = 90.0  # real seconds; a test that needs them has failed
+
+
+class HeldClock(ScaledClock):
+    """A fast clock that can be stopped, so that two answers can be compared at the same moment."""
+
+    def __init__(self, start_ms: int, speed: float) -> None:
+        super().__init__(start_ms, speed)
+        self._held_ms: int | None = None
+
+    def now_ms(self) -> int:
+        return super().now_ms() if self._held_ms is None else self._held_ms
+
+    def hold(self) -> int:
+        """Stop the time; returns where it stands."""
+        self._held_ms = self.now_ms()
+        return self._held_ms
+
+
+class Watched:
+    """A node and what it reported."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.events: list[Event] = []
+        self._waiting: list[tuple[Callable[[Event], bool], asyncio.Event]] = []
+        self.node = Node(settings, machine_clock=clock, seed=1, observers=[self._observe])
+
+    def _observe(self, event: Event) -> None:
+        self.events.append(event)
+        for wanted, seen in self._waiting:
+            if wanted(event):
+                seen.set()
+
+    async def until(self, wanted: Callable[[Event], bool]) -> None:
+        """Wait for an event that comes from now on."""
+        seen = asyncio.Event()
+        self._waiting.append((wanted, seen))
+        async with asyncio.timeout(PATIENCE_S):
+            await seen.wait()
+
+    async def until_whole(self) -> None:
+        """Wait until a plan finds nothing missing."""
+        await self.until(lambda event: isinstance(event, GapsCounted) and event.missing_klines == 0)
+
+    def count(self, kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
+    def http(self) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(app=self.node.app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://node", timeout=30)
+
+
+@dataclass
+class World:
+    """The exchange, the clock and where databases go."""
+
+    clock: HeldClock
+    sandbox: SandboxServer
+    folder: Path
+
+    def settings(self, **changes: object) -> Settings:
+        return load(
+            {
+                "binance_rest_url": self.sandbox.base_url,
+                "binance_ws_url": self.sandbox.ws_url,
+                "binance_archive_url": self.sandbox.base_url,
+                "db_url": f"sqlite:///{self.folder}/klinenode.db",
+                "backfill_days": 3,
+                "disk_free_bytes_min": 0,
+                "log_level": "ERROR",
+                **changes,
+            },
+            env_file=None,
+        )
+
+    @asynccontextmanager
+    async def node(self, **changes: object) -> AsyncIterator[Watched]:
+        """A running node."""
+        watched = Watched(self.settings(**changes), self.clock)
+        async with watched.node.running():
+            yield watched
+
+    def truth(self, series: Series, start_ms: int, end_ms: int) -> bytes:
+        """The exchange's own rows of a span, as it prints them."""
+        rows = self.sandbox.exchange.rows(series.symbol, series.interval.code, start_ms, end_ms)
+        return orjson.dumps(rows)
+
+    async def differing(self, watched: Watched) -> list[str]:
+        """The wished series of which the store and the exchange do not say the same, byte for byte."""
+        node, now_ms, wrong = watched.node, self.clock.now_ms(), []
+        wish = node.wish()
+        for series in wish.series():
+            grid = node.holdings.grid(series)
+            for span in wish.spans(series, grid, now_ms):
+                rows = (await node.reader.read(series, span, 1_000_000)).rows
+                mine = rest_rows.join(rest_rows.encode(k, grid.shift(k.open_ms, 1) - 1) for k in rows)
+                if mine != self.truth(series, *span):
+                    wrong.append(f"{series.symbol} {series.interval}")
+        return wrong
+
+    def requests(self, path: str = "/fapi/v1/klines") -> list[Entry]:
+        """The requests of a path that the exchange has seen."""
+        return [entry for entry in self.sandbox.journal.since(0) if entry.path == path]
+
+    def klines_requests(self) -> Counter[str]:
+        """REST klines requests the exchange has seen, by interval."""
+        return Counter(entry.query["interval"] for entry in self.requests())
+
+
+@asynccontextmanager
+async def world(
+    folder: Path, *, speed: float = 20.0, symbols: int = 10, weight_limit: int = 2400, start_ms: int = START_MS
+) -> AsyncIterator[World]:
+    """A running exchange."""
+    clock = HeldClock(start_ms, speed)
+    async with SandboxServer(clock, seed=1, symbols=symbols, weight_limit=weight_limit) as sandbox:
+        yield World(clock, sandbox, folder)
