@@ -27,6 +27,8 @@ from infra.sandbox.universe import Universe
 HOST = "127.0.0.1"
 SYMBOLS = 50
 SHUTDOWN_S = 3
+_TICK_S = 0.1  # uvicorn's own tick, which keeps the Date header
+_TICKS_A_DAY = 864_000
 PING_INTERVAL_S = 180.0  # binance-facts section 5.2; transport keep-alive, in real seconds
 PONG_TIMEOUT_S = 600.0
 
@@ -93,6 +95,20 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin the shutdown now, not at uvicorn's next tick."""
+        self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks = (ticks + 1) % _TICKS_A_DAY
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_S):
+                    await self._stopping.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -170,7 +186,7 @@ class SandboxServer:
             try:
                 yield
             finally:
-                server.should_exit = True
+                server.stop()
                 await asyncio.wait((serving,))
 
 

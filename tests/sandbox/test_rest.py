@@ -56,36 +56,34 @@ async def test_history_begins_at_the_listing(http: httpx.AsyncClient, sandbox: S
     assert await opens(http, symbol="BTCSTUSDT") == []
 
 
-@pytest.mark.parametrize(
-    ("query", "status", "code", "msg"),
-    [
-        ({"symbol": "NOPEUSDT"}, 400, -1121, "Invalid symbol."),
-        ({"interval": "1s"}, 400, -1120, "Invalid interval."),
-        ({"interval": "1D"}, 400, -1120, "Invalid interval."),
-        ({"limit": "1501"}, 400, -1130, "Data sent for parameter 'limit' is not valid."),
-        ({"limit": "0"}, 400, -1130, "Data sent for parameter 'limit' is not valid."),
-        ({"limit": "-5"}, 400, -1130, "Data sent for parameter 'limit' is not valid."),
-        ({"limit": "ten"}, 400, -1102, "Mandatory parameter 'limit' was not sent, was empty/null, or malformed."),
-        ({"startTime": "x"}, 400, -1102, "Mandatory parameter 'startTime' was not sent, was empty/null, or malformed."),
-        ({"endTime": "1e3"}, 400, -1102, "Mandatory parameter 'endTime' was not sent, was empty/null, or malformed."),
-        (
-            {"endTime": "9" * 20},
-            400,
-            -1102,
-            "Mandatory parameter 'endTime' was not sent, was empty/null, or malformed.",
-        ),
-        ({"symbol": ""}, 400, -1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."),
-        ({"interval": ""}, 400, -1102, "Mandatory parameter 'interval' was not sent, was empty/null, or malformed."),
-        ({"startTime": "2", "endTime": "1"}, 400, -1023, "Start time is greater than end time."),
-    ],
-)
-async def test_errors_have_the_exchange_s_words(
-    http: httpx.AsyncClient, query: dict[str, str], status: int, code: int, msg: str
-) -> None:
-    answer = await http.get(KLINES, params={"symbol": "BTCUSDT", "interval": "1m", **query})
-    assert (answer.status_code, answer.json()) == (status, {"code": code, "msg": msg})
-    assert answer.content.startswith(b'{"code":')
-    assert int(answer.headers["x-mbx-used-weight-1m"]) > 0
+ERRORS: list[tuple[dict[str, str], int, int, str]] = [
+    ({"symbol": "NOPEUSDT"}, 400, -1121, "Invalid symbol."),
+    ({"interval": "1s"}, 400, -1120, "Invalid interval."),
+    ({"interval": "1D"}, 400, -1120, "Invalid interval."),
+    ({"limit": "1501"}, 400, -1130, "Data sent for parameter 'limit' is not valid."),
+    ({"limit": "0"}, 400, -1130, "Data sent for parameter 'limit' is not valid."),
+    ({"limit": "-5"}, 400, -1130, "Data sent for parameter 'limit' is not valid."),
+    ({"limit": "ten"}, 400, -1102, "Mandatory parameter 'limit' was not sent, was empty/null, or malformed."),
+    ({"startTime": "x"}, 400, -1102, "Mandatory parameter 'startTime' was not sent, was empty/null, or malformed."),
+    ({"endTime": "1e3"}, 400, -1102, "Mandatory parameter 'endTime' was not sent, was empty/null, or malformed."),
+    (
+        {"endTime": "9" * 20},
+        400,
+        -1102,
+        "Mandatory parameter 'endTime' was not sent, was empty/null, or malformed.",
+    ),
+    ({"symbol": ""}, 400, -1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."),
+    ({"interval": ""}, 400, -1102, "Mandatory parameter 'interval' was not sent, was empty/null, or malformed."),
+    ({"startTime": "2", "endTime": "1"}, 400, -1023, "Start time is greater than end time."),
+]
+
+
+async def test_errors_have_the_exchange_s_words(http: httpx.AsyncClient) -> None:
+    for query, status, code, msg in ERRORS:
+        answer = await http.get(KLINES, params={"symbol": "BTCUSDT", "interval": "1m", **query})
+        assert (answer.status_code, answer.json()) == (status, {"code": code, "msg": msg}), query
+        assert answer.content.startswith(b'{"code":')
+        assert int(answer.headers["x-mbx-used-weight-1m"]) > 0
 
 
 async def test_parameters_that_are_missing_or_unknown(http: httpx.AsyncClient) -> None:
