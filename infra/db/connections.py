@@ -73,7 +73,7 @@ class Connections:
         try:
             return await _on_its_thread(pooled, work)
         except sqlite3.Error as error:
-            keep = outlived(error)
+            keep = outlived(error) and not _in_transaction(pooled)
             raise self._translated(error) from error
         finally:
             if not keep:
@@ -109,3 +109,8 @@ async def _on_its_thread(pooled: PoolProxiedConnection, work: Callable[[sqlite3.
     # aiosqlite offers single statements only; its own methods are built on _execute, which runs any function.
     driver: Any = pooled.driver_connection
     return cast(T, await driver._execute(work, driver._conn))
+
+
+def _in_transaction(pooled: PoolProxiedConnection) -> bool:
+    driver: Any = pooled.driver_connection
+    return bool(driver.in_transaction)

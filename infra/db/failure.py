@@ -37,6 +37,8 @@ def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable | None:
     advice = _ADVICE.get(primary_code(error))
     if advice is None and str(error).startswith("no such table"):
         advice = "has no klinenode tables yet; the node that writes creates them when it starts"
+    elif advice is None and str(error).endswith("already exists"):
+        advice = "belongs to another program; point DB_URL at another file"
     return StoreUnavailable(f"the database {path} {advice} [{error}]") if advice else None
 
 

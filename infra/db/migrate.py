@@ -21,14 +21,14 @@ class SchemaTooNew(Exception):
     """The database was written by a newer version of klinenode; the message says what to do."""
 
 
-def upgrade(url: str) -> None:
+def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
     """Create the database that `url` names when it is missing, and apply the revisions it lacks, all or none.
 
     Blocks; only the writer calls it. Raises ValueError (not SQLite), StoreUnavailable, or SchemaTooNew.
     """
     path = sqlite_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    engine = _engine(path)
+    engine = _engine(path, busy_timeout_ms)
     try:
         with engine.begin() as connection:
             _upgrade(connection, path)
@@ -54,10 +54,10 @@ def _upgrade(connection: Connection, path: Path) -> None:
     command.upgrade(config, "head")
 
 
-def _engine(path: Path) -> Engine:
+def _engine(path: Path, busy_timeout_ms: int) -> Engine:
     engine = create_engine(
         "sqlite://",
-        creator=lambda: sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000),
+        creator=lambda: sqlite3.connect(path, isolation_level=None, timeout=busy_timeout_ms / 1000),
         poolclass=NullPool,
     )
 

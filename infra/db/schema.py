@@ -12,8 +12,10 @@ from app.domain.interval import INTERVALS, Interval
 
 METADATA: Final = MetaData()
 
-BYTES_PER_ROW_1M: Final = 120
-"""Disk bytes of one stored 1m kline, key included: for estimates before a backfill. Replaced below by a measurement."""
+BYTES_PER_ROW_1M: Final = 105
+"""Disk bytes of one stored 1m kline, key included, for estimates. Measured: 99 for a year of recorded archive files of
+three symbols committed month by month, 97 when 200 symbols arrive minute by minute, 112 for texts as long as BTCUSDT's.
+"""
 
 ROW_COLUMNS: Final = (
     "open_time",

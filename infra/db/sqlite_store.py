@@ -97,7 +97,7 @@ class SqliteWriter(SqliteReader):
 
         Raises ValueError (no SQLite URL), StoreUnavailable, or SchemaTooNew (see infra.db.migrate).
         """
-        await asyncio.to_thread(upgrade, url)
+        await asyncio.to_thread(upgrade, url, busy_timeout_ms=busy_timeout_ms)
         return cls(url, clock, busy_timeout_ms=busy_timeout_ms)
 
     async def close(self) -> None:
