@@ -1,0 +1,160 @@
+"""One bounded HTTP GET: connections, timeouts, proxy and the size an answer may have."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
+from random import Random
+from typing import Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from app.events import Observe, RequestDone
+from app.ports import Clock, UpstreamGarbage, UpstreamUnavailable
+from infra.binance.waiting import full_jitter_s
+
+CONNECT_S_MAX: Final = 5.0
+READ_S_MAX: Final = 10.0  # between two pieces of an answer
+TOTAL_S_MAX: Final = 60.0  # of an answer that trickles
+CONNECTIONS_MAX: Final = 16  # as many as the budget lets in flight; the archive uses fewer
+KEEPALIVE_S: Final = 30.0  # below the idle timeout of the exchange's front servers
+BODY_BYTES_MAX: Final = 32 * 1024 * 1024  # exchangeInfo, the largest answer, has 1.2 MB
+ERROR_BYTES_MAX: Final = 64 * 1024  # error bodies have 200 bytes; what is longer is some proxy's page
+USER_AGENT: Final = "klinenode"
+
+TRIES_MAX: Final = 5
+PAUSE_S_FIRST: Final = 0.5
+PAUSE_S_MAX: Final = 15.0
+
+Sink = Callable[[bytes], object]
+"""Takes the pieces of a good answer's body as they arrive."""
+
+_T = TypeVar("_T")
+
+
+class NoAnswer(UpstreamUnavailable):
+    """The connection failed, broke or took too long: worth another try."""
+
+
+class Answer(NamedTuple):
+    """A whole answer; `body` is empty when it went into a sink."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def used_weight(self) -> int | None:
+        """What the exchange says this address has used in its clock minute."""
+        text = self.headers.get("x-mbx-used-weight-1m", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the status is one that another try may cure: a timeout or an error of the exchange's own."""
+        return self.status == 408 or self.status >= 500
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` names this machine; such an address is never asked through a proxy."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+class Retries:
+    """Repeats what got no answer, after pauses of full jitter that grow with every failure."""
+
+    def __init__(self, clock: Clock, seed: int) -> None:
+        self._clock = clock
+        self._chance = Random(seed)  # noqa: S311  spreads retries, guards nothing
+
+    async def run(self, attempt: Callable[[], Awaitable[_T]], tries: int = TRIES_MAX) -> _T:
+        """What `attempt` returns. Only NoAnswer is tried again; the last one is raised."""
+        for failures in range(1, tries):
+            try:
+                return await attempt()
+            except NoAnswer:
+                await self._clock.sleep(full_jitter_s(self._chance, failures, PAUSE_S_FIRST, PAUSE_S_MAX))
+        return await attempt()
+
+
+class HttpClient:
+    """GETs against one host. Nothing is taken from the environment: the proxy is the one that is handed in."""
+
+    def __init__(
+        self,
+        base_url: str,
+        clock: Clock,
+        observe: Observe,
+        *,
+        proxy: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            proxy=None if is_loopback(base_url) else proxy,
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(READ_S_MAX, connect=CONNECT_S_MAX, pool=TOTAL_S_MAX),
+            limits=httpx.Limits(
+                max_connections=CONNECTIONS_MAX,
+                max_keepalive_connections=CONNECTIONS_MAX,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
+            headers={"user-agent": USER_AGENT, "accept-encoding": "gzip"},
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def get(
+        self,
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        *,
+        weight: int = 0,
+        bytes_max: int = BODY_BYTES_MAX,
+        sink: Sink | None = None,
+    ) -> Answer:
+        """The answer, whatever its status; a good one's body goes to `sink` if there is one.
+
+        Raises NoAnswer, and UpstreamGarbage when the body is larger than `bytes_max` bytes.
+        """
+        began_ms = self._clock.now_ms()
+        answer: Answer | None = None
+        try:
+            async with asyncio.timeout(TOTAL_S_MAX):
+                answer = await self._get(path, params, bytes_max, sink)
+                return answer
+        except TimeoutError as error:
+            raise NoAnswer(f"{path}: no whole answer within {TOTAL_S_MAX:.0f} s") from error
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            raise NoAnswer(f"{path}: {type(error).__name__} {error}".rstrip()) from error
+        finally:
+            status, used = (answer.status, answer.used_weight) if answer else (0, None)
+            self._observe(RequestDone(path, status, weight, used, (self._clock.now_ms() - began_ms) / 1_000))
+
+    async def _get(
+        self, path: str, params: Mapping[str, str | int] | None, bytes_max: int, sink: Sink | None
+    ) -> Answer:
+        encoding = {"accept-encoding": "identity"} if sink else None  # a ZIP gains nothing
+        async with self._client.stream("GET", path, params=params, headers=encoding) as response:
+            is_good = response.status_code == 200
+            room = bytes_max if is_good else ERROR_BYTES_MAX
+            pieces: list[bytes] = []
+            take: Sink = sink if sink and is_good else pieces.append
+            async for piece in response.aiter_bytes():
+                room -= len(piece)
+                if room < 0:
+                    if not is_good:
+                        break
+                    raise UpstreamGarbage(f"{path}: more than {bytes_max} bytes")
+                take(piece)
+            return Answer(response.status_code, response.headers, b"".join(pieces))

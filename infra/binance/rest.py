@@ -1,0 +1,137 @@
+"""Binance's REST API within the weight budget."""
+
+from typing import Final
+
+import httpx
+import msgspec
+
+from app.domain.interval import Grid
+from app.domain.kline import BadKline, Kline
+from app.domain.span import Span
+from app.events import GarbageDropped, Observe
+from app.ports import Clock, Priority, Series, UpstreamError, UpstreamGarbage, UpstreamRejected, UpstreamUnavailable
+from app.wire import error_body, rest_rows
+from app.wire.unreadable import UNREADABLE
+from infra.binance.budget import WeightBudget
+from infra.binance.http import TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
+from infra.binance.stand_down import STAND_DOWN_STATUSES
+
+TRIES_MAX_USER: Final = 2  # somebody waits for the answer; an honest error now serves them better
+KLINES_LIMIT_MAX: Final = 1_500  # the exchange refuses more instead of capping (binance-facts section 3)
+_LIGHT_WEIGHT: Final = 1  # exchangeInfo and time (binance-facts section 2.1)
+_TOO_MANY_REQUESTS: Final = -1003
+
+
+class _ServerTime(msgspec.Struct):
+    time_ms: int = msgspec.field(name="serverTime")
+
+
+_server_time: Final = msgspec.json.Decoder(_ServerTime)
+
+
+def klines_weight(limit: int) -> int:
+    """What a klines request of `limit` rows costs, by the documented brackets (binance-facts section 3)."""
+    if limit < 100:
+        return 1
+    if limit < 500:
+        return 2
+    return 5 if limit <= 1_000 else 10
+
+
+class BinanceRest:
+    """`/fapi/v1` of `base_url` (scheme, host and port). Every call raises UpstreamError; see app/ports.py."""
+
+    def __init__(
+        self,
+        base_url: str,
+        clock: Clock,
+        budget: WeightBudget,
+        observe: Observe,
+        *,
+        seed: int = 0,
+        proxy: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._budget = budget
+        self._observe = observe
+        self._retries = Retries(clock, seed)
+        self._http = HttpClient(base_url, clock, observe, proxy=proxy, transport=transport)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def klines(
+        self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority
+    ) -> list[Kline]:
+        """Klines that open in `window`, oldest `limit` of them; without a window the newest `limit` (last one live).
+
+        Raises UpstreamError; of an answer with one bad row nothing is used.
+        """
+        assert 1 <= limit <= KLINES_LIMIT_MAX, f"limit {limit} is not one the exchange accepts"
+        assert window is None or window, "an empty window has no klines"
+        params: dict[str, str | int] = {"symbol": series.symbol, "interval": series.interval.code, "limit": limit}
+        if window is not None:
+            params |= {"startTime": window.start_ms, "endTime": window.end_ms - 1}  # both inclusive
+        body = await self._get("/fapi/v1/klines", params, klines_weight(limit), priority)
+        try:
+            klines = rest_rows.decode(body, grid)
+            _check_bounds(klines, window, limit)
+        except BadKline as error:
+            raise self._garbage(f"klines {series.symbol} {series.interval}", str(error)) from error
+        return klines
+
+    async def exchange_info(self, priority: Priority) -> bytes:
+        """The body of exchangeInfo."""
+        return await self._get("/fapi/v1/exchangeInfo", {}, _LIGHT_WEIGHT, priority)
+
+    async def server_time_ms(self, priority: Priority) -> int:
+        """The exchange's clock, in ms."""
+        body = await self._get("/fapi/v1/time", {}, _LIGHT_WEIGHT, priority)
+        try:
+            return _server_time.decode(body).time_ms
+        except UNREADABLE as error:
+            raise self._garbage("time", f"{error}: {body!r:.80}") from error
+
+    async def _get(self, path: str, params: dict[str, str | int], weight: int, priority: Priority) -> bytes:
+        async def attempt() -> bytes:
+            return await self._try(path, params, weight, priority)
+
+        return await self._retries.run(attempt, TRIES_MAX_USER if priority is Priority.USER else TRIES_MAX)
+
+    async def _try(self, path: str, params: dict[str, str | int], weight: int, priority: Priority) -> bytes:
+        async with self._budget.spend(weight, priority) as ticket:
+            try:
+                answer = await self._http.get(path, params, weight=weight)
+            except UpstreamGarbage as error:
+                raise self._garbage(path, str(error)) from error
+            ticket.answered(answer.used_weight, is_success=answer.status == 200)
+            if answer.status == 200:
+                return answer.body
+            stated = error_body.decode(answer.status, answer.body)
+            if answer.status in STAND_DOWN_STATUSES or (stated is not None and stated.code == _TOO_MANY_REQUESTS):
+                msg = stated.msg if stated else answer.body.decode(errors="replace")
+                retry_after = answer.headers.get("retry-after")
+                raise await self._budget.stand_down(answer.status, retry_after, msg, ticket.sent_ms)
+            raise _refusal(path, answer, stated)
+
+    def _garbage(self, where: str, reason: str) -> UpstreamGarbage:
+        self._observe(GarbageDropped(where, reason))
+        return UpstreamGarbage(f"{where}: {reason}")
+
+
+def _refusal(path: str, answer: Answer, error: error_body.BinanceError | None) -> UpstreamError:
+    if answer.is_transient:
+        return NoAnswer(f"{path}: HTTP {answer.status} {answer.body!r:.120}")
+    if error is not None and answer.status >= 400:
+        return UpstreamRejected(error.status, error.code, error.msg)
+    return UpstreamUnavailable(f"{path}: HTTP {answer.status}, not an answer of Binance: {answer.body!r:.120}")
+
+
+def _check_bounds(klines: list[Kline], window: Span | None, limit: int) -> None:
+    if len(klines) > limit:
+        raise BadKline(f"{len(klines)} rows where {limit} were asked for")
+    if klines and window is not None:
+        first_ms, last_ms = klines[0].open_ms, klines[-1].open_ms
+        if first_ms < window.start_ms or last_ms >= window.end_ms:
+            raise BadKline(f"rows {first_ms} to {last_ms} lie outside the window {tuple(window)}")

@@ -1,0 +1,119 @@
+"""A share of the streams and the sockets that carry it, one after the other without a gap."""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from app.events import Observe, SocketLost
+from app.ports import Clock, Series
+from infra.binance.socket_link import Link, LinkLost
+from infra.binance.socket_pulse import Key
+from infra.binance.waiting import full_jitter_s, until
+
+LIFE_S: Final = 23 * 3_600.0  # the exchange ends connections after 24 h; ours are handed over before
+LIFE_JITTER: Final = 0.02  # of LIFE_S, both ways: sockets opened together are not replaced together
+PAUSE_S_FIRST: Final = 1.0
+PAUSE_S_MAX: Final = 60.0
+CONNECT_GAP_S: Final = 1.0  # between two connection attempts of this node; the spot limit is 300 in 5 minutes
+HANDOVER_S_MAX: Final = 90.0  # for the new socket to deliver every stream: each has a closing frame a minute
+HANDOVER_LINGER_S: Final = 5.0  # the old one goes on so long, for what it still has under way
+
+
+class ConnectPace:
+    """Spaces the connection attempts of all sockets."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._free_ms = 0
+
+    async def wait(self) -> None:
+        """Return when it is this caller's turn to connect."""
+        now_ms = self._clock.now_ms()
+        turn_ms = max(now_ms, self._free_ms)
+        self._free_ms = turn_ms + int(CONNECT_GAP_S * 1_000)
+        if turn_ms > now_ms:
+            await self._clock.sleep((turn_ms - now_ms) / 1_000)
+
+
+class Shard:
+    """Keeps one socket for its streams: reconnects after a loss, hands over before the exchange ends it."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        observe: Observe,
+        chance: Random,
+        pace: ConnectPace,
+        new_link: Callable[[str], Link],
+        *,
+        life_s: float = LIFE_S,
+    ) -> None:
+        self.name = name
+        self.streams: dict[Key, Series] = {}
+        self._clock = clock
+        self._observe = observe
+        self._chance = chance
+        self._pace = pace
+        self._new_link = new_link
+        self._life_s = life_s
+        self._connects = 0
+        self._links: list[Link] = []  # the one in use last; two during a hand-over
+
+    def apply(self) -> None:
+        """Let the open sockets follow `streams`."""
+        for link in self._links:
+            link.want(dict(self.streams))
+
+    def status(self) -> dict[str, object]:
+        """Streams, those among them found silent, age of the newest frame in ms, connects."""
+        newest_ms = [link.pulse.newest_ms for link in self._links if link.pulse.newest_ms is not None]
+        return {
+            "streams": len(self.streams),
+            "silent": self._links[-1].pulse.silent if self._links else 0,
+            "newest_frame_age_ms": self._clock.now_ms() - max(newest_ms) if newest_ms else None,
+            "connects": self._connects,
+        }
+
+    async def run(self) -> None:
+        """Keep a socket open, for ever."""
+        failures = 0
+        old: tuple[Link, asyncio.Task[None]] | None = None
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._clock.sleep(full_jitter_s(self._chance, failures, PAUSE_S_FIRST, PAUSE_S_MAX))
+                await self._pace.wait()
+                link = self._open()
+                task = tasks.create_task(self._carry(link))
+                if old is None or old[0].ended.is_set():
+                    await link.pulse.first_frame.wait()
+                else:
+                    await until(link.pulse.all_heard, self._clock, HANDOVER_S_MAX)
+                if link.pulse.newest_ms is None:
+                    failures += 1
+                    task.cancel()
+                    continue
+                failures = 0  # only a kline frame proves that connecting was of use
+                if old is not None:
+                    await self._clock.sleep(HANDOVER_LINGER_S)
+                    old[1].cancel()
+                old = link, task
+                await until(
+                    link.ended, self._clock, self._life_s * self._chance.uniform(1 - LIFE_JITTER, 1 + LIFE_JITTER)
+                )
+
+    def _open(self) -> Link:
+        self._connects += 1
+        link = self._new_link(f"{self.name}.{self._connects}")
+        link.want(dict(self.streams))
+        self._links.append(link)
+        return link
+
+    async def _carry(self, link: Link) -> None:
+        try:
+            await link.run()
+        except LinkLost as lost:
+            self._observe(SocketLost(link.name, str(lost)))
+        finally:
+            self._links.remove(link)
