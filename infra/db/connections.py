@@ -26,7 +26,7 @@ BUSY_TIMEOUT_MS: Final = 5_000  # how long to wait for a lock that another proce
 POOL_WAIT_S_MAX: Final = 30.0  # how long a transaction waits for a free connection before it is refused
 CACHE_KIB: Final = 16 * 1024  # page cache of one connection
 WAL_BYTES_KEPT: Final = 64 * 1024 * 1024  # the log is cut back to this after a long reader let it grow
-STATEMENTS_CACHED: Final = 256  # prepared statements of one connection; 15 intervals use about 100
+STATEMENTS_CACHED: Final = 24  # prepared statements of one connection; one of 1,000 rows takes 1 MB
 
 _READER_PRAGMAS: Final = ("temp_store = memory", f"cache_size = -{CACHE_KIB}")
 _WRITER_PRAGMAS: Final = (

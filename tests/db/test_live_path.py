@@ -1,5 +1,10 @@
 """A minute of a thousand series costs a row and a ledger line each, in a handful of statements."""
 
+import os
+from pathlib import Path
+
+import pytest
+
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Spans
@@ -63,3 +68,22 @@ async def test_rows_that_say_the_same_again_are_not_rewritten(writer: SqliteWrit
     [committed] = await writer.commit([Batch(series, Source.REST, span, rows)])
     assert committed.revised == 1
     assert await changes(writer) - before == 2, "the changed row and its revision"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory in use is read from /proc")
+async def test_commits_of_many_sizes_do_not_pile_up_prepared_statements(writer: SqliteWriter) -> None:
+    async def commit(sizes: range) -> None:
+        start = sizes[0] * 1000
+        for size in sizes:
+            await writer.commit([batch(Series("OLDUSDT", M1), Source.WS, minutes((start, start + size)))])
+            start += size
+
+    await commit(range(1000, 960, -1))
+    before = resident_bytes()
+    await commit(range(900, 700, -1))
+    assert resident_bytes() - before < 60_000_000, "200 statements of 800 rows would take 200 MB"
+
+
+def resident_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
