@@ -69,6 +69,16 @@ class Spans:
             return other
         return Spans((*self._spans, *other._spans))
 
+    def extended(self, span: Span) -> "Spans":
+        """The set with `span` added, which must not begin before the set ends: the cheap way to grow at the end."""
+        last = self._spans[-1] if self._spans else None
+        assert last is None or last.end_ms <= span.start_ms, "extended with a span that is not behind the others"
+        if not span:
+            return self
+        if last is not None and last.end_ms == span.start_ms:
+            return self._of((*self._spans[:-1], Span(last.start_ms, span.end_ms)))
+        return self._of((*self._spans, span))
+
     def __and__(self, other: "Spans") -> "Spans":
         return Spans(mine.clip(theirs) for mine in self._spans for theirs in other._overlapping(mine))
 

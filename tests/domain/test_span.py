@@ -50,3 +50,11 @@ def test_questions_about_a_window(pieces: list[tuple[int, int]], start: int, end
     holder = spans.span_at(start)
     assert (holder is not None) == (start in brute(pieces))
     assert holder is None or holder in list(spans)
+
+
+@given(PIECES, st.integers(0, 3), st.integers(0, 5))
+def test_growing_at_the_end_is_a_union(pieces: list[tuple[int, int]], gap: int, length: int) -> None:
+    spans = Spans(pieces)
+    start = max((span.end_ms for span in spans), default=0) + gap
+    grown = spans.extended(Span(start, start + length))
+    assert grown == spans | Spans([(start, start + length)])

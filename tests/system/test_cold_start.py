@@ -1,0 +1,88 @@
+"""From an empty disk to the whole wish: every row the exchange's own, by few requests, within the weight."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from app.domain.ledger import Source
+from app.events import Event, RowsCommitted
+from app.services.answer import LIMIT_MAX
+from tests.system.world import Watched, World, world
+
+WEIGHT_LIMIT = 2_400
+
+
+async def served(watched: Watched, symbol: str, interval: str, start_ms: int, end_ms: int) -> list[object]:
+    """All rows of a span as a client pages through them."""
+    rows: list[object] = []
+    async with watched.http() as client:
+        while True:
+            params: dict[str, str | int] = {
+                "symbol": symbol, "interval": interval, "startTime": start_ms, "endTime": end_ms - 1, "limit": LIMIT_MAX
+            }  # fmt: skip
+            answer = await client.get("/fapi/v1/klines", params=params)
+            assert answer.status_code == 200, answer.text
+            page = orjson.loads(answer.content)
+            rows += page
+            if len(page) < LIMIT_MAX:
+                return rows
+            start_ms = page[-1][0] + 1
+
+
+async def every_row_is_the_exchanges(here: World, watched: Watched) -> int:
+    """Compare every wished series, as served over HTTP, with the exchange's own rows; returns the number of rows."""
+    compared = 0
+    now_ms = here.clock.now_ms()
+    wish = watched.node.wish()
+    for series in wish.series():
+        grid = watched.node.holdings.grid(series)
+        for span in wish.spans(series, grid, now_ms):
+            mine = await served(watched, series.symbol, series.interval.code, *span)
+            assert orjson.dumps(mine) == here.truth(series, *span), f"{series.symbol} {series.interval}"
+            compared += len(mine)
+    return compared
+
+
+async def test_fifty_symbols_and_seven_intervals_fill_up_exactly_and_within_the_weight(tmp_path: Path) -> None:
+    async with world(tmp_path, speed=1.0, symbols=50, weight_limit=WEIGHT_LIMIT) as here, here.node() as watched:
+        await watched.until_whole()
+        report = watched.node.coverage.report(None, None, 0, 1)
+        assert (report["completeness"], report["missing"]) == ("100.00", 0)
+        assert watched.node.health.ready() == (True, {"ready": True, "reasons": []})
+        compared = await every_row_is_the_exchanges(here, watched)
+        assert compared > 350_000
+        assert here.sandbox.limiter.used_weight_max <= WEIGHT_LIMIT
+        assert here.sandbox.limiter.answers_429 == 0
+        assert set(here.klines_requests()) == {"1m"}, "longer intervals are rolled up, not fetched"
+
+
+def is_rolled(code: str) -> Callable[[Event], bool]:
+    return lambda event: isinstance(event, RowsCommitted) and (event.interval, event.source) == (code, Source.ROLLUP)
+
+
+async def test_longer_klines_are_fresh_as_minutes_close_without_asking_rest(tmp_path: Path) -> None:
+    async with world(tmp_path, speed=40.0, symbols=6) as here, here.node() as watched:
+        await watched.until_whole()
+        asked = here.klines_requests()
+        await watched.until(is_rolled("3m"))
+        await watched.until(is_rolled("5m"))
+        await watched.until_whole()
+        here.clock.hold()
+        assert await here.differing(watched) == []
+        assert set(here.klines_requests()) == set(asked) == {"1m"}
+
+
+async def test_the_sixteen_week_view_comes_from_rest_first_and_history_fills_behind(tmp_path: Path) -> None:
+    """A wish too long to roll up before anyone can use it: tails are fetched, history comes from the archive."""
+    async with (
+        world(tmp_path, speed=1.0, symbols=2) as here,
+        here.node(backfill_days=40, intervals="1m,1h,1d,3d,1w,1M") as watched,
+    ):
+        await watched.until_whole()
+        assert await here.differing(watched) == []
+        asked = here.klines_requests()
+        assert asked["1h"] <= 4
+        assert asked["1d"] <= 4
+        monthly = [entry.path for entry in here.sandbox.journal.since(0) if "/monthly/" in entry.path]
+        assert any("BTCUSDT-1m-2026-10.zip" in path for path in monthly)

@@ -1,0 +1,130 @@
+"""A hostile exchange, sockets and archive: whatever happens, the store ends up saying what the exchange says."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from app.domain.interval import M1, MINUTE_MS
+from app.events import (
+    ArchiveRejected,
+    Event,
+    GapsCounted,
+    GarbageDropped,
+    KlineClosed,
+    RequestDone,
+    SocketLost,
+    StandDownBegan,
+)
+from app.ports import Series
+from app.services.query import RETRY_AFTER_S
+from tests.system.world import Watched, World, world
+
+
+async def minutes_pass(watched: Watched, here: World, minutes: int) -> None:
+    """Wait until the clock is `minutes` further and the last of them is due."""
+    end_ms = here.clock.now_ms() + minutes * MINUTE_MS
+    await watched.until(lambda event: isinstance(event, GapsCounted) and here.clock.now_ms() >= end_ms)
+
+
+async def everything_heals(here: World, watched: Watched) -> None:
+    await watched.until_whole()
+    here.clock.hold()
+    assert await here.differing(watched) == []
+    assert here.sandbox.limiter.answers_429 == 0
+    assert here.sandbox.journal.banned_requests == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "shows"),
+    [
+        ({"kind": "cut", "count": 3}, SocketLost),
+        ({"kind": "drop_close", "symbol": "BTCUSDT", "count": 3}, None),
+        ({"kind": "late_close", "delay_s": 5, "count": 20}, None),
+        ({"kind": "duplicate", "count": 200}, None),
+        ({"kind": "reorder", "count": 50}, None),
+        ({"kind": "malformed_frame", "count": 40}, GarbageDropped),
+        ({"kind": "silence", "duration_s": 100}, None),
+        ({"kind": "http_5xx", "status": 503, "count": 6}, RequestDone),
+        ({"kind": "malformed", "count": 4}, None),
+        ({"kind": "slow", "delay_s": 4, "count": 5}, None),
+    ],
+    ids=lambda value: str(value["kind"]) if isinstance(value, dict) else "",
+)
+async def test_live_ingest_heals_after(tmp_path: Path, fault: dict[str, object], shows: type[Event] | None) -> None:
+    async with world(tmp_path, speed=60.0, symbols=5) as here, here.node(backfill_days=1) as watched:
+        await watched.until_whole()
+        here.sandbox.inject(**fault)
+        await minutes_pass(watched, here, 3)
+        await everything_heals(here, watched)
+        assert shows is None or watched.count(shows)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "corrupt_zip"},
+        {"kind": "wrong_checksum"},
+        {"kind": "archive_missing_rows"},
+        {"kind": "archive_404"},
+    ],
+    ids=lambda fault: str(fault["kind"]),
+)
+async def test_what_an_archive_file_lacks_comes_from_rest(tmp_path: Path, fault: dict[str, object]) -> None:
+    async with world(tmp_path, speed=10.0, symbols=3) as here:
+        here.sandbox.inject(**fault)
+        async with here.node() as watched:
+            await everything_heals(here, watched)
+            rejected = [event for event in watched.events if isinstance(event, ArchiveRejected)]
+            assert rejected
+            assert len(rejected) <= 4 * len(watched.node.symbols.wished), "a bad file is not downloaded in a loop"
+
+
+async def test_a_ban_in_the_middle_of_a_backfill_is_waited_out_while_held_data_is_served(tmp_path: Path) -> None:
+    """Lesson 3: not one request leaves during a stand-down, however long it is, and afterwards the work goes on."""
+    async with world(tmp_path, speed=60.0, symbols=5) as here, here.node() as watched:
+        await watched.until(lambda event: isinstance(event, RequestDone) and "/klines" in event.path)
+        here.sandbox.inject(kind="http_418", ban_s=600, count=1)
+        await watched.until(lambda event: isinstance(event, StandDownBegan))
+        standing = watched.node.guard.active()
+        assert standing is not None
+        assert standing.until_ms - here.clock.now_ms() > 500_000
+        asked = len([entry for entry in here.sandbox.journal.since(0) if entry.path.startswith("/fapi")])
+        async with watched.http() as client:
+            health = (await client.get("/v1/health")).json()
+            assert health["status"] == "degraded"
+            assert any("standing down" in reason for reason in health["reasons"])
+            held = watched.node.holdings.ledger(Series("BTCUSDT", M1)).held
+            if held:
+                span = next(iter(held))
+                first = f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1&startTime={span.start_ms}"
+                assert (await client.get(first)).status_code == 200
+            answer = await client.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=5&startTime=0")
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) >= RETRY_AFTER_S
+        while here.clock.now_ms() < standing.until_ms - 5_000:
+            await here.clock.sleep(5)
+        after = [entry for entry in here.sandbox.journal.since(0) if entry.path.startswith("/fapi")]
+        assert len(after) - asked <= 1, "requests left during a stand-down"
+        await watched.until_whole()
+        here.clock.hold()
+        assert await here.differing(watched) == []
+
+
+async def test_listings_and_delistings_take_effect_while_the_node_runs(tmp_path: Path) -> None:
+    async with (
+        world(tmp_path, speed=60.0, symbols=4) as here,
+        here.node(backfill_days=1, symbol_sync_interval_sec=20) as watched,
+    ):
+        await watched.until_whole()
+        here.sandbox.inject(kind="list_symbol", symbol="FRESHUSDT")
+        await watched.until(lambda event: isinstance(event, KlineClosed) and event.symbol == "FRESHUSDT")
+        await watched.until_whole()
+        here.sandbox.inject(kind="delist_symbol", symbol="ADAUSDT", in_s=3600)
+        async with asyncio.timeout(30):
+            while "ADAUSDT" in watched.node.symbols.wished_set:
+                await here.clock.sleep(1)
+        await watched.until_whole()
+        here.clock.hold()
+        assert await here.differing(watched) == []
+        assert Series("FRESHUSDT", M1) in watched.node.wish().series()
