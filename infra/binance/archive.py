@@ -157,4 +157,6 @@ def _ascending(klines: list[Kline], file: ArchiveFile) -> list[Kline]:
                 continue
             raise BadKline(f"row {kline.open_ms} contradicts or precedes the one before it")
         rows.append(kline)
+    if not rows:
+        raise BadKline("holds no rows")
     return rows

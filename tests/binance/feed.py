@@ -1,0 +1,118 @@
+"""A hand-made market socket server on loopback: acknowledges, sends numbered frames, and misbehaves on request."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from app.domain.interval import INTERVALS
+from app.ports import Clock
+
+BEAT_S = 0.01  # real seconds between two frames of each stream
+
+
+@dataclass
+class Feed:
+    """What the server does, and what it saw."""
+
+    clock: Clock
+    url: str = ""
+    streams: dict[ServerConnection, set[str]] = field(default_factory=dict)
+    paths: list[str] = field(default_factory=list)
+    messages: list[tuple[str, list[str]]] = field(default_factory=list)
+    sent: dict[str, int] = field(default_factory=dict)
+    mute: set[str] = field(default_factory=set)  # acknowledged, but never delivered
+    is_mute: bool = False  # of connections opened from now on
+    acknowledges: bool = True
+    error: str | None = None
+    closes_at_once: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _muted: set[ServerConnection] = field(default_factory=set)
+
+    @property
+    def subscribed(self) -> list[str]:
+        """The streams of all connections, sorted; one that is on two appears twice."""
+        return sorted(name for names in self.streams.values() for name in names)
+
+    async def until_subscribed(self, *names: str) -> None:
+        async with asyncio.timeout(15):
+            while self.subscribed != sorted(names):
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def close_all(self) -> None:
+        """End every connection cleanly."""
+        for connection in list(self.streams):
+            await connection.close()
+
+    def send_all(self, text: str) -> None:
+        for connection in self.streams:
+            connection.protocol.send_text(text.encode())
+            connection.send_data()
+
+    async def talk(self, connection: ServerConnection) -> None:
+        assert connection.request is not None
+        self.paths.append(connection.request.path)
+        if self.closes_at_once:
+            return
+        self.streams[connection] = set()
+        if self.is_mute:
+            self._muted.add(connection)
+        try:
+            async for message in connection:
+                await self._obey(connection, json.loads(message))
+        except ConnectionClosed:
+            pass
+        finally:
+            del self.streams[connection]
+            self.changed.set()
+
+    async def _obey(self, connection: ServerConnection, message: dict[str, object]) -> None:
+        names = message["params"]
+        assert isinstance(names, list)
+        self.messages.append((str(message["method"]), names))
+        if message["method"] == "SUBSCRIBE":
+            self.streams[connection].update(names)
+        else:
+            self.streams[connection].difference_update(names)
+        self.changed.set()
+        if self.error:
+            await connection.send(self.error)
+        elif self.acknowledges:
+            await connection.send(json.dumps({"result": None, "id": message["id"]}))
+
+    async def beat(self) -> None:
+        while True:
+            for name in {name for names in self.streams.values() for name in names} - self.mute:
+                frame = self._frame(name)
+                for connection, names in self.streams.items():
+                    if name in names and connection not in self._muted:
+                        connection.protocol.send_text(frame)
+                        connection.send_data()
+            await asyncio.sleep(BEAT_S)  # noqa: TID251  the server lives in real time
+
+    def _frame(self, name: str) -> bytes:
+        number = self.sent[name] = self.sent.get(name, -1) + 1
+        symbol, _, code = name.upper().partition("@KLINE_")
+        code = name.rpartition("_")[2]
+        step_ms, now_ms = INTERVALS[code].grid.step_ms, self.clock.now_ms()
+        open_ms = now_ms // step_ms * step_ms
+        k = {"t": open_ms, "T": open_ms + step_ms - 1, "s": symbol, "i": code, "n": number, "x": False}
+        k |= dict.fromkeys("ohlc", "1.5") | dict.fromkeys("vqVQ", "2")
+        return json.dumps({"stream": name, "data": {"e": "kline", "E": now_ms, "s": symbol, "k": k}}).encode()
+
+
+@asynccontextmanager
+async def feeding(clock: Clock) -> AsyncIterator[Feed]:
+    feed = Feed(clock)
+    async with serve(feed.talk, "127.0.0.1", 0, compression=None) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        feed.url = f"ws://127.0.0.1:{port}"
+        async with asyncio.TaskGroup() as tasks:
+            beating = tasks.create_task(feed.beat())
+            yield feed
+            beating.cancel()

@@ -1,0 +1,388 @@
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from app.domain.interval import INTERVALS, M1
+from app.events import FramesReceived, GarbageDropped, SocketLost, SocketOpened
+from app.ports import Clock, Series
+from app.wire.stream_event import KlineEvent
+from infra.binance.socket_intake import GARBAGE_EVENTS_MAX
+from infra.binance.sockets import STREAMS_MAX, BinanceSockets
+from infra.clock import ScaledClock
+from infra.sandbox.faults import Fault
+from infra.sandbox.server import SandboxServer
+from tests.binance.clocks import START_MS
+from tests.binance.feed import Feed, feeding
+from tests.binance.loopback import PATIENCE_S, Witness, proxy
+
+SPEED = 50.0
+A, B, C, D = (Series(f"{letter}USDT", M1) for letter in "ABCD")
+
+
+@dataclass
+class Run:
+    """Sockets at work and everything that came out of them."""
+
+    clock: Clock
+    witness: Witness
+    sockets: BinanceSockets
+    events: list[KlineEvent] = field(default_factory=list)
+    _came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def consume(self) -> None:
+        async for event in self.sockets.events():
+            self.events.append(event)
+            self._came.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait, frame by frame, for `condition`."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self._came.clear()
+                await self._came.wait()
+
+    async def hear(self, *streams: Series) -> None:
+        """Wait for a frame of each stream that is newer than this call."""
+        seen = len(self.events)
+        await self.until(lambda: {event.symbol for event in self.events[seen:]} >= {one.symbol for one in streams})
+
+    def connects(self) -> int:
+        sockets = self.sockets.status()["sockets"]
+        assert isinstance(sockets, dict)
+        return sum(int(socket["connects"]) for socket in sockets.values())
+
+
+@asynccontextmanager
+async def running(
+    clock: Clock,
+    url: str,
+    *streams: Series,
+    per_socket: int = 200,
+    life_s: float = 80_000.0,
+    queue_max: int = 20_000,
+    proxy_url: str | None = None,
+) -> AsyncIterator[Run]:
+    witness = Witness()
+    sockets = BinanceSockets(
+        url,
+        clock,
+        witness,
+        seed=1,
+        streams_per_socket=per_socket,
+        life_s=life_s,
+        queue_max=queue_max,
+        proxy=proxy_url,
+    )
+    sockets.want(streams)
+    run = Run(clock, witness, sockets)
+    async with asyncio.TaskGroup() as tasks:
+        work = [tasks.create_task(sockets.run()), tasks.create_task(run.consume())]
+        yield run
+        for task in work:
+            task.cancel()
+
+
+@asynccontextmanager
+async def fed(
+    *streams: Series,
+    per_socket: int = 200,
+    life_s: float = 80_000.0,
+    queue_max: int = 20_000,
+    speed: float = SPEED,
+    before: Callable[[Feed], None] = lambda _: None,
+) -> AsyncIterator[tuple[Feed, Run]]:
+    clock = ScaledClock(START_MS, speed)
+    async with feeding(clock) as feed:
+        before(feed)
+        async with running(clock, feed.url, *streams, per_socket=per_socket, life_s=life_s, queue_max=queue_max) as run:
+            yield feed, run
+
+
+# --- wishes ---
+
+
+async def test_the_sandboxes_klines_arrive_by_the_market_route() -> None:
+    clock = ScaledClock(START_MS, SPEED)
+    async with SandboxServer(clock, seed=1, symbols=5) as sandbox:
+        names = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+        async with running(clock, sandbox.ws_url, *(Series(name, M1) for name in names), per_socket=2) as run:
+            await run.until(lambda: {event.symbol for event in run.events if event.is_final} == set(names))
+            assert run.connects() == 2
+            assert sorted(event.streams for event in run.witness.of(SocketOpened)) == [1, 2]
+            await run.witness.wait(FramesReceived)
+        assert {entry.path for entry in sandbox.journal.entries if entry.kind == "connect"} == {"/market/stream"}
+
+
+async def test_wishes_change_on_live_sockets() -> None:
+    async with fed(A, B, per_socket=2) as (feed, run):
+        await run.hear(A, B)
+        run.sockets.want([B, C])
+        await feed.until_subscribed("busdt@kline_1m", "cusdt@kline_1m")
+        await run.hear(B, C)
+        assert len(feed.paths) == 1, "the socket stayed"
+        run.sockets.want([B, C, D, A])
+        await feed.until_subscribed(*(f"{one}usdt@kline_1m" for one in "abcd"))
+        await run.hear(A, B, C, D)
+        assert len(feed.streams) == 2, "what does not fit gets a socket of its own"
+        run.sockets.want([B, C])
+        await feed.until_subscribed("busdt@kline_1m", "cusdt@kline_1m")
+        async with asyncio.timeout(PATIENCE_S):
+            while len(feed.streams) > 1:
+                feed.changed.clear()
+                await feed.changed.wait()
+        assert len(feed.paths) == 2
+        run.sockets.want([])
+        await feed.until_subscribed()
+        run.sockets.want([A])
+        await run.hear(A)
+
+
+async def test_frames_of_streams_that_are_no_longer_wanted_are_dropped() -> None:
+    async with fed(A, B) as (feed, run):
+        await run.hear(A, B)
+        run.sockets.want([A])
+        mark = len(run.events)
+        await feed.until_subscribed("ausdt@kline_1m")
+        await run.hear(A)
+        await run.hear(A)
+        assert {event.symbol for event in run.events[mark + 1 :]} == {"AUSDT"}
+
+
+async def test_names_go_in_batches_and_slowly_enough() -> None:
+    many = [Series(f"S{number}USDT", M1) for number in range(450)]
+    async with fed(*many, per_socket=STREAMS_MAX) as (feed, run):
+        await feed.until_subscribed(*(f"{one.symbol.lower()}@kline_1m" for one in many))
+        assert [len(names) for _, names in feed.messages] == [200, 200, 50]
+        await run.hear(*many)
+        assert len(feed.paths) == 1
+
+
+def test_more_streams_than_a_connection_may_carry_are_refused() -> None:
+    with pytest.raises(AssertionError):
+        BinanceSockets("ws://127.0.0.1:9", ScaledClock(0, 1), Witness(), streams_per_socket=STREAMS_MAX + 1)
+
+
+# --- losses ---
+
+
+@pytest.mark.parametrize("is_clean", [False, True])
+async def test_a_socket_that_is_cut_or_closed_is_replaced_and_frames_come_again(is_clean: bool) -> None:
+    async with fed(A, B, per_socket=1) as (feed, run):
+        await run.hear(A, B)
+        for losses in (2, 4):
+            if is_clean:
+                await feed.close_all()
+            else:
+                for connection in list(feed.streams):
+                    connection.transport.abort()
+            await run.witness.wait(SocketLost, losses)
+            await run.hear(A, B)
+
+
+async def test_a_cut_in_the_sandbox_heals() -> None:
+    clock = ScaledClock(START_MS, SPEED)
+    async with SandboxServer(clock, seed=1, symbols=5) as sandbox:
+        bitcoin = Series("BTCUSDT", M1)
+        async with running(clock, sandbox.ws_url, bitcoin) as run:
+            await run.hear(bitcoin)
+            sandbox.faults.add(Fault("cut", count=1), clock.now_ms())
+            sandbox.faults.add(Fault("refuse", count=2), clock.now_ms())
+            await run.witness.wait(SocketLost, 3)
+            await run.hear(bitcoin)
+
+
+async def test_silence_after_the_acknowledgement_is_noticed_and_ends_with_the_fault() -> None:
+    def silence(feed: Feed) -> None:
+        feed.is_mute = True
+
+    async with fed(A, before=silence) as (feed, run):
+        lost = await run.witness.wait(SocketLost)
+        assert lost.reason == "no frame of 1 streams for 75 s"
+        assert run.witness.of(SocketOpened), "it was acknowledged"
+        feed.is_mute = False
+        await run.hear(A)
+
+
+async def test_frames_that_stop_on_a_living_connection_are_noticed() -> None:
+    async with fed(A, B) as (feed, run):
+        await run.hear(A, B)
+        feed.mute.update(feed.subscribed)
+        lost = await run.witness.wait(SocketLost)
+        assert "no frame" in lost.reason
+        feed.mute.clear()
+        await run.hear(A, B)
+
+
+async def test_a_few_silent_streams_are_subscribed_again_and_many_mean_another_socket() -> None:
+    many = [Series(f"S{number}USDT", M1) for number in range(10)]
+    async with fed(*many, speed=120) as (feed, run):
+        await run.hear(*many)
+        feed.mute.add("s0usdt@kline_1m")
+        async with asyncio.timeout(PATIENCE_S):
+            while ("UNSUBSCRIBE", ["s0usdt@kline_1m"]) not in feed.messages:
+                feed.changed.clear()
+                await feed.changed.wait()
+        async with asyncio.timeout(PATIENCE_S):
+            while feed.messages[-1] != ("SUBSCRIBE", ["s0usdt@kline_1m"]):
+                feed.changed.clear()
+                await feed.changed.wait()
+        feed.mute.update(f"s{number}usdt@kline_1m" for number in range(5))
+        lost = await run.witness.wait(SocketLost)
+        assert "silent for 2 minutes" in lost.reason
+
+
+async def test_a_server_that_does_not_acknowledge_or_refuses_is_left() -> None:
+    def stubborn(feed: Feed) -> None:
+        feed.acknowledges = False
+        feed.is_mute = True
+
+    async with fed(A, before=stubborn) as (feed, run):
+        assert "not acknowledged" in (await run.witness.wait(SocketLost)).reason
+        feed.error = '{"error":{"code":4,"msg":"Too many subscriptions"}}'
+        async with asyncio.timeout(PATIENCE_S):
+            while "Too many subscriptions" not in run.witness.of(SocketLost)[-1].reason:
+                await run.witness.wait(SocketLost, len(run.witness.of(SocketLost)) + 1)
+
+
+async def test_a_server_that_closes_at_once_is_asked_less_and_less_often() -> None:
+    def slam(feed: Feed) -> None:
+        feed.closes_at_once = True
+
+    async with fed(A, speed=1_000, before=slam) as (_, run):
+        began_ms = run.clock.now_ms()
+        await run.witness.wait(SocketLost, 12)
+        assert run.clock.now_ms() - began_ms > 60_000, "connecting alone does not reset the pause"
+
+
+async def test_garbage_is_counted_but_not_each_frame_is_told() -> None:
+    async with fed(A) as (feed, run):
+        await run.hear(A)
+        for text in (
+            "{",
+            "[]",
+            '{"stream":"x","data":{"e":"kline","s":"A","k":{"t":"soon"}}}',
+            "\x00" * 60_000,
+            "{}",
+        ) * 10:
+            feed.send_all(text)
+        async with asyncio.timeout(PATIENCE_S):
+            while run.sockets.status()["garbage_frames"] != 50:
+                await run.hear(A)
+        told = run.witness.of(GarbageDropped)
+        assert GARBAGE_EVENTS_MAX <= len(told) <= 3 * GARBAGE_EVENTS_MAX
+        await run.hear(A)
+        assert len(feed.paths) == 1, "the socket is kept"
+        async with asyncio.timeout(PATIENCE_S):
+            while not any("more frames" in event.reason for event in run.witness.of(GarbageDropped)):
+                await run.hear(A)
+
+
+async def test_a_frame_beyond_all_size_ends_the_socket() -> None:
+    async with fed(A) as (feed, run):
+        await run.hear(A)
+        feed.send_all("x" * 100_000)
+        await run.witness.wait(SocketLost)
+        await run.hear(A)
+
+
+# --- hand-over ---
+
+
+async def test_sockets_are_handed_over_without_losing_a_frame() -> None:
+    async with fed(A, B, life_s=30.0) as (feed, run):
+        await run.until(lambda: run.connects() >= 4)
+        await run.hear(A, B)
+        assert run.witness.of(SocketLost) == []
+        for series in (A, B):
+            numbers = [event.kline.trades for event in run.events if event.symbol == series.symbol]
+            assert set(numbers) >= set(range(min(numbers), max(numbers) + 1)), "no frame is missing"
+        assert max(Counter(feed.subscribed).values()) <= 2
+
+
+async def test_the_old_socket_stays_until_the_new_one_delivers() -> None:
+    async with fed(A, life_s=30.0) as (feed, run):
+        await run.hear(A)
+        feed.is_mute = True
+        await run.until(lambda: run.connects() >= 2)
+        await run.witness.wait(SocketLost)  # the new one, after 75 s of silence
+        await run.hear(A)
+        feed.is_mute = False
+        connects = run.connects()
+        await run.until(lambda: run.connects() > connects)
+        numbers = [event.kline.trades for event in run.events]
+        assert set(numbers) >= set(range(min(numbers), max(numbers) + 1))
+
+
+async def test_the_sandbox_ends_sockets_after_their_life_and_ours_end_before() -> None:
+    clock = ScaledClock(START_MS, SPEED)
+    async with (
+        SandboxServer(clock, seed=1, symbols=5, socket_life_s=120.0) as sandbox,
+        running(clock, sandbox.ws_url, Series("BTCUSDT", M1), life_s=60.0) as run,
+    ):
+        await run.until(lambda: run.connects() >= 4)
+        assert run.witness.of(SocketLost) == []
+
+
+# --- pressure, ends ---
+
+
+async def test_a_slow_consumer_holds_the_readers_back_and_loses_nothing() -> None:
+    clock = ScaledClock(START_MS, 1)
+    async with feeding(clock) as feed:
+        sockets = BinanceSockets(feed.url, clock, Witness(), queue_max=3)
+        sockets.want([A])
+        async with asyncio.TaskGroup() as tasks:
+            working = tasks.create_task(sockets.run())
+            async with asyncio.timeout(PATIENCE_S):
+                while sockets.status()["queue_waits"] == 0:
+                    feed.changed.clear()
+                    await asyncio.sleep(0.01)  # noqa: TID251  nothing tells of a reader that waits
+            assert sockets.status()["queue_depth"] == 3
+            numbers: list[int] = []
+            async for event in sockets.events():
+                numbers.append(event.kline.trades)
+                if len(numbers) == 20:
+                    break
+            assert numbers == list(range(numbers[0], numbers[0] + 20))
+            working.cancel()
+
+
+async def test_cancelling_closes_the_sockets_promptly_and_running_again_works() -> None:
+    clock = ScaledClock(START_MS, SPEED)
+    async with feeding(clock) as feed:
+        async with running(clock, feed.url, A, B, per_socket=1) as run:
+            await run.hear(A, B)
+            began_s = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began_s < 2.0
+        await feed.until_subscribed()
+        async with asyncio.TaskGroup() as tasks:
+            work = [tasks.create_task(run.sockets.run()), tasks.create_task(run.consume())]
+            await run.hear(A, B)
+            for task in work:
+                task.cancel()
+
+
+async def test_the_proxy_is_honoured() -> None:
+    clock = ScaledClock(START_MS, SPEED)
+    async with feeding(clock) as feed:
+        port = int(feed.url.rpartition(":")[2])
+        async with (
+            proxy(port) as middle,
+            running(clock, "ws://stream.test", A, proxy_url=middle.url) as run,
+        ):
+            await run.hear(A)
+            assert middle.requests == ["CONNECT stream.test:80"]
+
+
+async def test_longer_intervals_are_not_taken_for_dead_between_their_frames() -> None:
+    hourly = Series("AUSDT", INTERVALS["1h"])
+
+    def quiet(feed: Feed) -> None:
+        feed.is_mute = True
+
+    async with fed(hourly, speed=300, before=quiet) as (_, run):
+        assert (await run.witness.wait(SocketLost)).reason == "no frame of 1 streams for 915 s"
