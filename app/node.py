@@ -7,8 +7,6 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final
 
-from infra.binance.sockets import BinanceSockets
-
 from app.domain.interval import M1
 from app.domain.span import Span
 from app.events import CommitFailed, Event, LeaseChanged, NodeStarted, NodeStopped, Observe
@@ -36,9 +34,11 @@ from app.settings import Settings
 from infra.binance.archive import BinanceArchive
 from infra.binance.budget import WeightBudget
 from infra.binance.rest import BinanceRest
+from infra.binance.sockets import BinanceSockets
 from infra.binance.stand_down import StandDownGuard
 from infra.clock import SystemClock
 from infra.db.lease import WriterLease
+from infra.db.migrate import SchemaTooNew, upgrade
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from infra.db.url import sqlite_path
 from infra.telemetry import Telemetry
@@ -46,6 +46,32 @@ from infra.telemetry import Telemetry
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
 RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write reads the ledger for health and coverage
 FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
+
+
+class CannotStart(Exception):
+    """The node cannot start with these settings on this machine; the message says what to do."""
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the database to this version's schema, unless another process has it in hand. Raises CannotStart.
+
+    A database that is merely unavailable does not keep the node from starting: /v1/health says so, and it tries again.
+    """
+    lease = WriterLease(settings.db_url)
+    try:
+        if lease.try_acquire(""):
+            upgrade(settings.db_url)
+    except StoreUnavailable:
+        pass
+    except SchemaTooNew as error:
+        raise CannotStart(str(error)) from error
+    except OSError as error:
+        raise CannotStart(
+            f"nothing can be written beside {settings.db_url}: {error.strerror or error}; "
+            "give this user write permission on the folder, or set DB_URL"
+        ) from error
+    finally:
+        lease.release()
 
 
 class Node:
@@ -63,7 +89,7 @@ class Node:
         self.settings = settings
         self._extra_wishes_only = extra_wishes_only
         self._seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-        self._url = "" if extra_wishes_only else f"http://{settings.host}:{settings.port}"
+        self._url = "" if extra_wishes_only else _local_url(settings.host, settings.port)
         self.telemetry = Telemetry(settings.log_level, observers)
         self.clock = ExchangeClock(machine_clock or SystemClock())
         self.holdings = Holdings()
@@ -104,6 +130,7 @@ class Node:
             observe,
             seed=self._seed,
             proxy=settings.proxy_for(settings.binance_rest_url),
+            asking=self.clock.asking,
         )
         self.archive = BinanceArchive(
             settings.binance_archive_url,
@@ -204,14 +231,14 @@ class Node:
                 self.observe(CommitFailed(self.live.queue_depth, f"at shutdown, will be fetched again: {error}"))
 
     async def _try_to_write(self) -> bool:
-        """Become the writer if nobody else is. Raises SchemaTooNew."""
+        """Become the writer if nobody else is. Raises OSError when the lease's file cannot be made."""
         if not self.lease.try_acquire(self._url):
             self.health.lease_holder = self.lease.holder()
             self.observe(LeaseChanged(is_writer=False, holder=self.health.lease_holder or "unknown"))
             return False
         try:
             await self._become_writer()
-        except StoreUnavailable as error:
+        except (StoreUnavailable, SchemaTooNew) as error:
             self.lease.release()
             self.health.store_error = f"the database cannot be written: {error}"
             return False
@@ -241,8 +268,13 @@ class Node:
 
     async def _become_writer(self) -> None:
         writer = await SqliteWriter.open(self.settings.db_url, self.clock)
-        await self._load_holdings()
-        if (standing := await writer.stand_down()) is not None:
+        try:
+            await self.load_for_reading()
+            standing = await writer.stand_down()
+        except BaseException:
+            await writer.close()
+            raise
+        if standing is not None:
             self.budget.restore(*standing)
         self.writer = writer
         self.symbols.write_to(writer)
@@ -268,7 +300,6 @@ class Node:
             self.pages.drop,
             lambda series: self.pages.drop(series, _ANY, live_only=True),
         )
-        await self.symbols.load(writer)
         self._symbols_changed(())
         self.query.keep = self.reconciler.keep_read
         self.health.sockets, self.health.reconciler = self.sockets, self.reconciler
@@ -294,7 +325,7 @@ class Node:
     def _start_writing(self, reconciler: Reconciler, live: LiveIngest, sockets: BinanceSockets) -> None:
         warm_up = WarmUp(self.clock, self.reader, self.symbols, self.holdings, self.rolling)
         start = self.supervisor.start
-        start("reconcile", reconciler.run)
+        start("reconcile", lambda: self._reconcile(reconciler))
         if self._extra_wishes_only:
             return
         start("symbols", self.symbols.run)
@@ -302,6 +333,10 @@ class Node:
         start("ingest", live.ingest)
         start("sockets", sockets.run)
         start("warm-up", warm_up.run)
+
+    async def _reconcile(self, reconciler: Reconciler) -> None:
+        await self.clock.until_measured()  # which klines are closed is the exchange's time to say
+        await reconciler.run()
 
     # --- reacting -----------------------------------------------------------------------------------------------
 
@@ -373,6 +408,12 @@ class Node:
             code = series.interval.code
             newest[code] = min(newest.get(code, end_ms), end_ms)
         return [({"interval": code}, (now_ms - end_ms) / 1000) for code, end_ms in newest.items() if end_ms]
+
+
+def _local_url(host: str, port: int) -> str:
+    """Where a program on this machine reaches a server that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  told apart, not listened on
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 _ANY: Final = Span(0, 1 << 62)

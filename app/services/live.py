@@ -23,7 +23,7 @@ BATCH_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold 
 BATCH_DELAY_S: Final = 0.2  # a closed kline waits at most this long for company
 RETRY_DELAY_S_MIN: Final = 0.5
 RETRY_DELAY_S_MAX: Final = 30.0
-EARLY_MS_MAX: Final = 1_500  # how far our idea of the exchange's time may lag when a closing frame arrives
+EARLY_MS_MAX: Final = MINUTE_MS  # a kline that opens further ahead of our time is none; our clock may lag a little
 
 LiveMoved = Callable[[Series], None]
 """Told that the live kline of a series moved."""
@@ -71,12 +71,13 @@ class LiveIngest:
     async def take(self, event: KlineEvent) -> None:
         """Take in one event. Waits when the queue is full, which holds back the sockets instead of dropping klines."""
         symbol = self._symbols.listing(event.symbol)
-        if event.interval != M1 or event.symbol not in self._symbols.wished_set:
-            return
-        kline = normalise(event.kline, symbol.precision) if symbol else event.kline
+        if event.interval != M1 or event.symbol not in self._symbols.wished_set or symbol is None:
+            return  # without the symbol's precision a kline cannot be brought to REST's form
+        kline = normalise(event.kline, symbol.precision)
         series = Series(event.symbol, M1)
         now_ms = self._clock.now_ms()
-        if kline.open_ms + (MINUTE_MS if event.is_final else 0) > now_ms + EARLY_MS_MAX:
+        closes_ms = kline.open_ms + MINUTE_MS
+        if kline.open_ms > now_ms + EARLY_MS_MAX or (event.is_final and event.event_ms < closes_ms):
             self._observe(GarbageDropped("socket", f"{event.symbol} {kline.open_ms} is ahead of time at {now_ms}"))
         elif event.is_final:
             await self._take_final(series, kline, now_ms)
@@ -96,8 +97,11 @@ class LiveIngest:
             await self._close(Series(series.symbol, interval), interval, Source.ROLLUP, longer)
 
     async def _close(self, series: Series, interval: Interval, source: Source, kline: Kline) -> None:
+        span = Span(kline.open_ms, interval.grid.shift(kline.open_ms, 1))
+        if not self._holdings.ledger(series).claim(span, source):
+            return  # the exchange's own kline of this interval was here first and has the last word
         self._tail.append(series, interval.grid, kline)
-        self._drop(series, Span(kline.open_ms, interval.grid.shift(kline.open_ms, 1)))
+        self._drop(series, span)
         await self._queue.put((series, source, kline))
 
     def _take_live(self, series: Series, kline: Kline, now_ms: int) -> None:

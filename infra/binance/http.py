@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from random import Random
 from typing import Final, NamedTuple, TypeVar
@@ -48,6 +49,17 @@ class Answer(NamedTuple):
         """What the exchange says this address has used in its clock minute."""
         text = self.headers.get("x-mbx-used-weight-1m", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+    @property
+    def date_ms(self) -> int | None:
+        """When the answer was made, by the other side's clock and cut to the second; None when it is not fresh."""
+        if "age" in self.headers:
+            return None
+        try:
+            moment = parsedate_to_datetime(self.headers.get("date", ""))
+        except (ValueError, OverflowError):
+            return None
+        return int(moment.timestamp() * 1_000) if moment.tzinfo else None
 
     @property
     def is_transient(self) -> bool:

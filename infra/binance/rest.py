@@ -1,5 +1,6 @@
 """Binance's REST API within the weight budget."""
 
+from collections.abc import Callable
 from typing import Final
 
 import httpx
@@ -20,6 +21,10 @@ TRIES_MAX_USER: Final = 2  # somebody waits for the answer; an honest error now 
 KLINES_LIMIT_MAX: Final = 1_500  # the exchange refuses more instead of capping (binance-facts section 3)
 _LIGHT_WEIGHT: Final = 1  # exchangeInfo and time (binance-facts section 2.1)
 _TOO_MANY_REQUESTS: Final = -1003
+
+
+Asking = Callable[[], Callable[[int], None]]
+"""Called when a request leaves; what it returns is told the answer's Date (ms, cut to the second)."""
 
 
 class _ServerTime(msgspec.Struct):
@@ -51,7 +56,9 @@ class BinanceRest:
         seed: int = 0,
         proxy: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        asking: Asking = lambda: lambda _: None,
     ) -> None:
+        self._asking = asking
         self._budget = budget
         self._observe = observe
         self._retries = Retries(clock, seed)
@@ -101,11 +108,14 @@ class BinanceRest:
 
     async def _try(self, path: str, params: dict[str, str | int], weight: int, priority: Priority) -> bytes:
         async with self._budget.spend(weight, priority) as ticket:
+            dated = self._asking()
             try:
                 answer = await self._http.get(path, params, weight=weight)
             except UpstreamGarbage as error:
                 raise self._garbage(path, str(error)) from error
             ticket.answered(answer.used_weight, is_success=answer.status == 200)
+            if (date_ms := answer.date_ms) is not None:
+                dated(date_ms)
             if answer.status == 200:
                 return answer.body
             stated = error_body.decode(answer.status, answer.body)

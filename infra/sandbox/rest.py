@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import NamedTuple
 
 import orjson
@@ -133,7 +134,8 @@ class RestApi:
         return rows if fault is None else drop_rows(rows, fault)
 
     async def _respond(self, answer: Answer, used_weight: int, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {_USED_WEIGHT: str(used_weight), "access-control-allow-origin": "*"}
+        date = formatdate(self._now() / 1_000, usegmt=True)
+        headers = {_USED_WEIGHT: str(used_weight), "access-control-allow-origin": "*", "Date": date}
         if answer.retry_after_s is not None:
             headers["Retry-After"] = str(answer.retry_after_s)
         await Response(answer.body, answer.status, headers, answer.media_type)(scope, receive, send)

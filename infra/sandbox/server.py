@@ -208,6 +208,7 @@ def _config(app: SandboxApp, port: int) -> uvicorn.Config:
         lifespan="on",
         log_level="warning",
         access_log=False,
+        date_header=False,  # uvicorn's would tell the machine's time; the API's answers tell the sandbox's
         proxy_headers=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )

@@ -96,9 +96,9 @@ class World:
         )
 
     @asynccontextmanager
-    async def node(self, **changes: object) -> AsyncIterator[Watched]:
+    async def node(self, *, machine_clock: Clock | None = None, **changes: object) -> AsyncIterator[Watched]:
         """A running node."""
-        watched = Watched(self.settings(**changes), self.clock)
+        watched = Watched(self.settings(**changes), machine_clock or self.clock)
         async with watched.node.running():
             yield watched
 

@@ -1,0 +1,53 @@
+"""A machine whose clock is wrong: what is closed is decided by the exchange's time, never by ours."""
+
+from pathlib import Path
+
+import pytest
+
+from app.domain.interval import MINUTE_MS
+from app.events import GapsCounted, GarbageDropped
+from tests.system.world import HeldClock, world
+
+
+class WrongClock:
+    """A machine's clock that is off, and may jump while the node runs."""
+
+    def __init__(self, true: HeldClock, off_ms: int) -> None:
+        self._true = true
+        self.off_ms = off_ms
+
+    def now_ms(self) -> int:
+        return self._true.now_ms() + self.off_ms
+
+    async def sleep(self, delay_s: float) -> None:
+        await self._true.sleep(delay_s)
+
+
+@pytest.mark.parametrize("off_ms", [7 * MINUTE_MS, -7 * MINUTE_MS, 90_000, -400])
+async def test_a_clock_that_is_wrong_from_the_start(tmp_path: Path, off_ms: int) -> None:
+    async with world(tmp_path, speed=60.0, symbols=3) as here:
+        clock = WrongClock(here.clock, off_ms)
+        async with here.node(machine_clock=clock, backfill_days=1) as watched:
+            await watched.until_whole()
+            end_ms = here.clock.now_ms() + 2 * MINUTE_MS
+            await watched.until(lambda event: isinstance(event, GapsCounted) and here.clock.now_ms() > end_ms)
+            await watched.until_whole()
+            here.clock.hold()
+            assert abs(watched.node.clock.offset_ms + off_ms) < 2_000
+            assert await here.differing(watched) == []
+            assert watched.count(GarbageDropped) == 0
+
+
+@pytest.mark.parametrize("jump_ms", [5 * MINUTE_MS, -5 * MINUTE_MS])
+async def test_a_clock_that_jumps_while_the_node_runs(tmp_path: Path, jump_ms: int) -> None:
+    async with world(tmp_path, speed=60.0, symbols=3) as here:
+        clock = WrongClock(here.clock, 0)
+        async with here.node(machine_clock=clock, backfill_days=1) as watched:
+            await watched.until_whole()
+            clock.off_ms = jump_ms
+            end_ms = here.clock.now_ms() + 3 * MINUTE_MS
+            await watched.until(lambda event: isinstance(event, GapsCounted) and here.clock.now_ms() > end_ms)
+            await watched.node.clock.measure(watched.node.rest)
+            await watched.until_whole()
+            here.clock.hold()
+            assert await here.differing(watched) == []
