@@ -69,8 +69,6 @@ class StandDownGuard:
         now_ms = self._clock.now_ms()
         is_known = sent_ms <= self._began_ms or now_ms < self._until_ms  # an answer to the burst that caused it
         announced_ms = _announced_ms(now_ms, retry_after, msg)
-        if announced_ms is None and is_known:
-            return StandDown(self._until_ms, self._reason)
         if not is_known:
             self._in_a_row += 1
             announced_ms = max(announced_ms or now_ms + self._unannounced_ms(status, now_ms), now_ms + MARGIN_MS)

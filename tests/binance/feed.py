@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from app.domain.interval import INTERVALS
 from app.ports import Clock
@@ -27,11 +28,14 @@ class Feed:
     sent: dict[str, int] = field(default_factory=dict)
     mute: set[str] = field(default_factory=set)  # acknowledged, but never delivered
     is_mute: bool = False  # of connections opened from now on
+    is_deaf: bool = False  # acknowledges UNSUBSCRIBE and goes on delivering
+    lag_s: float = 0.0  # real seconds by which connections opened from now on get their frames late
     acknowledges: bool = True
     error: str | None = None
     closes_at_once: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _muted: set[ServerConnection] = field(default_factory=set)
+    _lags: dict[ServerConnection, float] = field(default_factory=dict)
 
     @property
     def subscribed(self) -> list[str]:
@@ -60,6 +64,7 @@ class Feed:
         if self.closes_at_once:
             return
         self.streams[connection] = set()
+        self._lags[connection] = self.lag_s
         if self.is_mute:
             self._muted.add(connection)
         try:
@@ -77,7 +82,7 @@ class Feed:
         self.messages.append((str(message["method"]), names))
         if message["method"] == "SUBSCRIBE":
             self.streams[connection].update(names)
-        else:
+        elif not self.is_deaf:
             self.streams[connection].difference_update(names)
         self.changed.set()
         if self.error:
@@ -91,9 +96,16 @@ class Feed:
                 frame = self._frame(name)
                 for connection, names in self.streams.items():
                     if name in names and connection not in self._muted:
-                        connection.protocol.send_text(frame)
-                        connection.send_data()
+                        self._send(connection, frame)
             await asyncio.sleep(BEAT_S)  # noqa: TID251  the server lives in real time
+
+    def _send(self, connection: ServerConnection, frame: bytes, *, is_late: bool = False) -> None:
+        if (lag_s := self._lags[connection]) and not is_late:
+            loop = asyncio.get_running_loop()
+            loop.call_later(lag_s, lambda: self._send(connection, frame, is_late=True))
+        elif connection.protocol.state is State.OPEN:
+            connection.protocol.send_text(frame)
+            connection.send_data()
 
     def _frame(self, name: str) -> bytes:
         number = self.sent[name] = self.sent.get(name, -1) + 1
