@@ -1,6 +1,7 @@
 """The command line: serve, demo, sandbox, backfill, gaps, config."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 import time
@@ -11,18 +12,17 @@ from typing import Annotated, Final, NoReturn
 
 import httpx
 import typer
-import uvicorn
 from rich.console import Console
 from rich.table import Table
 
-from app import operate
+from app import operate, server
 from app.domain.interval import INTERVALS, Interval
-from app.node import Node
+from app.node import CannotStart
 from app.settings import Settings, SettingsError, load, sample
 
-SHUTDOWN_S_MAX: Final = 4  # in-flight requests; with the flush the whole stop stays under ten seconds
 SANDBOX_PORT: Final = 8900
 SANDBOX_START_S_MAX: Final = 20.0
+SANDBOX_STOP_S_MAX: Final = 4.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 _out = Console()
@@ -161,31 +161,31 @@ def _settings(**overrides: object) -> Settings:
 
 
 def _serve(settings: Settings) -> None:
-    is_single = settings.workers == 1
-    uvicorn.run(
-        Node(settings).app if is_single else "app.main:create_app",
-        factory=not is_single,
-        workers=settings.workers,
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,  # the admin guard must see who really connects
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
-    )
+    try:
+        server.run(settings)
+    except CannotStart as error:
+        _fail(str(error))
 
 
 @contextmanager
 def _sandbox_process(port: int, symbols: int) -> Iterator[None]:
-    command = [sys.executable, "-m", "app.cli", "sandbox", "--port", str(port), "--symbols", str(symbols)]
+    try:
+        server.listen("127.0.0.1", port).close()
+    except CannotStart:  # whoever answers there would be taken for our sandbox
+        _fail(f"port {port} is taken; choose another for the sandbox with --sandbox-port")
+    signal.signal(signal.SIGTERM, server.leave)  # so that the sandbox ends too, even while it starts
+    # -P: the folder this is called from may have an "app" of its own
+    command = [sys.executable, "-P", "-m", "app.cli", "sandbox", "--port", str(port), "--symbols", str(symbols)]
     process = subprocess.Popen(command)  # noqa: S603  our own module
     try:
         _await_sandbox(process, port)
         yield
     finally:
         process.terminate()
-        process.wait(SANDBOX_START_S_MAX)
+        try:
+            process.wait(SANDBOX_STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _await_sandbox(process: subprocess.Popen[bytes], port: int) -> None:
@@ -198,7 +198,7 @@ def _await_sandbox(process: subprocess.Popen[bytes], port: int) -> None:
                 time.sleep(0.1)
             else:
                 return
-    _fail(f"the sandbox did not start on port {port}; is the port taken? Choose another with --sandbox-port")
+    _fail(f"the sandbox did not start on port {port}; what it said stands above")
 
 
 def _intervals(settings: Settings, codes: list[str] | None) -> tuple[Interval, ...]:

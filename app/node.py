@@ -242,6 +242,9 @@ class Node:
             self.lease.release()
             self.health.store_error = f"the database cannot be written: {error}"
             return False
+        except BaseException:
+            self.lease.release()
+            raise
         self.health.store_error = None
         self.observe(LeaseChanged(is_writer=True, holder=self._url))
         return True

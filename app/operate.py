@@ -11,7 +11,7 @@ from rich.text import Text
 
 from app.domain.interval import D1, DAY_MS, Interval
 from app.domain.span import Span, Spans
-from app.node import Node
+from app.node import CannotStart, Node, prepare
 from app.ports import Clock, Series, StoreUnavailable, UpstreamError
 from app.services.plan import SeriesGap
 from app.settings import Settings
@@ -81,6 +81,10 @@ def _lacking(node: Node, settings: Settings, target: Target) -> list[SeriesGap]:
 
 async def backfill(settings: Settings, target: Target, out: Console) -> None:
     """Fill the target, through the running node when there is one. Raises OperateError."""
+    try:
+        prepare(settings)
+    except CannotStart as error:
+        raise OperateError(str(error)) from error
     node = Node(settings.model_copy(update={"log_level": "ERROR"}), extra_wishes_only=True)
     holder = node.lease.holder()
     if holder:

@@ -1,0 +1,70 @@
+"""Runs a node as a server: its port, its processes, the signals that end it."""
+
+import contextlib
+import signal
+import socket
+import sys
+from functools import partial
+from typing import Final, NoReturn
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from app.node import CannotStart, Node, prepare
+from app.settings import Settings
+
+SHUTDOWN_S_MAX: Final = 4  # in-flight requests; with the flush the whole stop stays under ten seconds
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM, then return (one process) or raise SystemExit. Raises CannotStart.
+
+    The database and the port are seen to first: what cannot start says why in one sentence and changes nothing.
+    """
+    listener = listen(settings.host, settings.port)
+    prepare(settings)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    config = uvicorn.Config(
+        partial(_app, settings),  # handed over whole: what the command line overrides reaches every worker
+        factory=True,
+        workers=settings.workers,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,  # the admin guard must see who really connects
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
+    )
+    if settings.workers > 1:
+        Multiprocess(config, [listener]).run()
+        return
+    signal.signal(signal.SIGTERM, leave)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it once more at its end
+        uvicorn.Server(config).run([listener])
+
+
+def leave(_signal: int, _frame: object) -> NoReturn:
+    """A signal handler that ends the program by the ordinary way, so that everything opened is closed."""
+    sys.exit(0)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address. Raises CannotStart when it is taken or not ours."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, _, _, address = found[0]
+        # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
+        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise CannotStart(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; "
+            "end the program that uses it (ss -ltnp shows which), or choose another with PORT or --port"
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _app(settings: Settings) -> ASGIApp:
+    return Node(settings).app
