@@ -286,6 +286,14 @@ async def test_more_rows_than_asked_for_are_garbage() -> None:
             await run.rest.klines(BTC, M1.grid, None, 2, Priority.USER)
 
 
+@pytest.mark.parametrize("open_ms", [253_399_622_400_000, 10**18, -(10**18)])
+async def test_a_month_beyond_the_calendar_is_garbage(open_ms: int) -> None:
+    month = INTERVALS["1M"]
+    async with case(lambda _: Reply(body=msgspec.json.encode([row(open_ms)]))) as run:
+        with pytest.raises(UpstreamGarbage):
+            await run.rest.klines(Series("BTCUSDT", month), month.grid, None, 1, Priority.USER)
+
+
 async def test_the_exchanges_time_must_be_a_number() -> None:
     async with case(lambda _: Reply(body=b'{"serverTime":"soon"}')) as run:
         with pytest.raises(UpstreamGarbage):

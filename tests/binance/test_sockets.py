@@ -20,6 +20,10 @@ from tests.binance.feed import Feed, feeding
 from tests.binance.loopback import PATIENCE_S, Witness, proxy
 
 SPEED = 50.0
+BEYOND_THE_CALENDAR = (
+    '{"stream":"x","data":{"e":"kline","E":1,"s":"A","k":{"t":1000000000000000000,"T":1,"s":"A","i":"1M","n":1,'
+    '"x":true,"o":"1","h":"1","l":"1","c":"1","v":"1","q":"1","V":"1","Q":"1"}}}'
+)
 A, B, C, D = (Series(f"{letter}USDT", M1) for letter in "ABCD")
 
 
