@@ -7,6 +7,7 @@ from app.domain.interval import Grid
 
 _DECIMAL: Final = r"(?:0|[1-9]\d*)(?:\.\d+)?"
 _EIGHT_DECIMALS: Final = re.compile(rf"{_DECIMAL}(?: {_DECIMAL}){{7}}", re.ASCII)
+OPEN_MS_MAX: Final = 1 << 47  # the year 6429: beyond any kline, and within what calendars compute
 TEXT_CHARS_MAX: Final = 40  # no number of the exchange comes near; bounds what garbage may cost
 
 
@@ -38,7 +39,7 @@ class BadKline(ValueError):
 
 def check(kline: Kline, grid: Grid) -> Kline:
     """Return `kline`, or raise BadKline when a number is no plain decimal or its open time is not on `grid`."""
-    if grid.floor(kline.open_ms) != kline.open_ms:
+    if not 0 <= kline.open_ms <= OPEN_MS_MAX or grid.floor(kline.open_ms) != kline.open_ms:
         raise BadKline(f"open time {kline.open_ms} is not on the grid")
     if kline.trades < 0:
         raise BadKline(f"negative trade count {kline.trades} at {kline.open_ms}")

@@ -17,7 +17,7 @@ from app.domain.kline import BadKline, Kline, Precision
 from app.events import ArchiveRejected, Observe
 from app.ports import Clock, NotPublished, UpstreamGarbage, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile, checksum_of, parse
-from infra.binance.http import OUT_OF_CALENDAR, HttpClient, NoAnswer, Retries
+from infra.binance.http import HttpClient, NoAnswer, Retries
 
 DOWNLOADS_MAX: Final = 4  # at once; the host publishes no limit, and unpacking is the bottleneck beyond
 ZIP_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 2 MB
@@ -26,7 +26,7 @@ CHECKSUM_BYTES_MAX: Final = 4_096
 MEMORY_BYTES_MAX: Final = 8 * 1024 * 1024  # of one download; larger ones go to a nameless file in the folder
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED: Final = 0x1
-_UNREADABLE: Final = (BadKline, *OUT_OF_CALENDAR, zipfile.BadZipFile, zlib.error, EOFError, csv.Error)
+_UNREADABLE: Final = (BadKline, UnicodeDecodeError, zipfile.BadZipFile, zlib.error, EOFError, csv.Error)
 
 
 class BinanceArchive:

@@ -27,9 +27,6 @@ TRIES_MAX: Final = 5
 PAUSE_S_FIRST: Final = 0.5
 PAUSE_S_MAX: Final = 15.0
 
-OUT_OF_CALENDAR: Final = (OverflowError, ValueError)
-"""What the calendar arithmetic of the month grid raises for a time beyond the year 9999, which only garbage has."""
-
 Sink = Callable[[bytes], object]
 """Takes the pieces of a good answer's body as they arrive."""
 

@@ -14,7 +14,7 @@ from app.ports import Clock, Priority, Series, UpstreamError, UpstreamGarbage, U
 from app.wire import error_body, rest_rows
 from app.wire.unreadable import UNREADABLE
 from infra.binance.budget import WeightBudget
-from infra.binance.http import OUT_OF_CALENDAR, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
+from infra.binance.http import TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 from infra.binance.stand_down import STAND_DOWN_STATUSES
 
 TRIES_MAX_USER: Final = 2  # somebody waits for the answer; an honest error now serves them better
@@ -84,7 +84,7 @@ class BinanceRest:
         try:
             klines = rest_rows.decode(body, grid)
             _check_bounds(klines, window, limit)
-        except (BadKline, *OUT_OF_CALENDAR) as error:
+        except BadKline as error:
             raise self._garbage(f"klines {series.symbol} {series.interval}", str(error)) from error
         return klines
 

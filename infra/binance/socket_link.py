@@ -13,7 +13,7 @@ from app.domain.kline import BadKline
 from app.events import Observe, SocketOpened
 from app.ports import Clock, Series
 from app.wire.stream_event import ControlAnswer, KlineEvent, decode, kline_stream, subscribe, unsubscribe
-from infra.binance.http import OUT_OF_CALENDAR, USER_AGENT, is_loopback
+from infra.binance.http import USER_AGENT, is_loopback
 from infra.binance.socket_intake import Intake
 from infra.binance.socket_pulse import Key, Pulse
 from infra.binance.waiting import until
@@ -95,7 +95,7 @@ class Link:
             frame = await connection.recv(decode=False)
             try:
                 message = decode(frame)
-            except (BadKline, *OUT_OF_CALENDAR) as error:
+            except BadKline as error:
                 self._intake.drop(f"socket {self.name}", str(error))
                 continue
             if isinstance(message, KlineEvent):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.interval import M1
+from app.domain.interval import M1, MO1
 from app.domain.kline import BadKline, Kline, Precision, check, is_zero, normalise
 
 GOOD = Kline(60_000, "1.10", "1.20", "1.00", "1.15", "3.500", "4.02500", 7, "0", "0")
@@ -24,9 +24,20 @@ def test_what_is_no_plain_decimal_is_refused(field: str, text: str) -> None:
 
 def test_open_times_off_the_grid_and_negative_counts_are_refused() -> None:
     assert check(GOOD, M1.grid) is GOOD
-    for bad in (GOOD._replace(open_ms=60_001), GOOD._replace(trades=-1)):
+    for bad in (
+        GOOD._replace(open_ms=60_001),
+        GOOD._replace(trades=-1),
+        GOOD._replace(open_ms=-60_000),
+        GOOD._replace(open_ms=60_000 * 10**15),
+    ):
         with pytest.raises(BadKline):
             check(bad, M1.grid)
+
+
+def test_a_month_beyond_the_calendar_is_refused_like_any_other_garbage() -> None:
+    for open_ms in (10**15, 10**18, 10**30):
+        with pytest.raises(BadKline):
+            check(GOOD._replace(open_ms=open_ms), MO1.grid)
 
 
 @pytest.mark.parametrize(
