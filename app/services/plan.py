@@ -7,6 +7,7 @@ klines are rolled up from what is held, unless that would keep the tail of a ser
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from app.domain.incident import DISAGREEMENTS
@@ -23,6 +24,7 @@ MONTHLY_DAYS_MIN: Final = 8  # from this many missing days on, a month's file be
 ROLLUP_WAIT_MINUTES: Final = 4 * 1440  # a tail that needs more minutes than four days have is fetched by itself
 ROLLUP_PARTS_MAX: Final = 1_500  # klines read at once for a roll-up: about 10 ms of work
 JOBS_PER_SERIES: Final = 3  # a plan is made anew every minute at the latest; more would only be thrown away
+WALK_MAX: Final = 30  # jobs of a series looked at to find those: some failed lately, or wait for a stand-down to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,9 @@ class Download:
 
     @property
     def window(self) -> Span:
-        """What the file spans."""
-        return self.file.span
+        """From the oldest to the newest kline that is wanted."""
+        spans = list(self.windows)
+        return Span(spans[0].start_ms, spans[-1].end_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +93,43 @@ def survey(wish: Wish, holdings: Holdings, series: Series, now_ms: int) -> Serie
 
 
 class Planner:
-    """Chooses sources. `is_spent` says whether an archive file was tried lately and has no more to give."""
+    """Chooses sources.
 
-    def __init__(self, wish: Wish, holdings: Holdings, now_ms: int, is_spent: Callable[[ArchiveFile], bool]) -> None:
+    `is_spent` says whether an archive file was tried lately and has no more to give, `is_deferred` whether a job cannot
+    be done now; what is older does not wait for it.
+    """
+
+    def __init__(
+        self,
+        wish: Wish,
+        holdings: Holdings,
+        now_ms: int,
+        is_spent: Callable[[ArchiveFile], bool],
+        is_deferred: Callable[[Job], bool] = lambda job: False,
+    ) -> None:
         self._wish = wish
         self._holdings = holdings
         self._now_ms = now_ms
         self._is_spent = is_spent
+        self._is_deferred = is_deferred
 
     def jobs(self, gap: SeriesGap) -> list[Job]:
         """The next jobs for one series, newest first, at most JOBS_PER_SERIES."""
         if not self._holdings.is_anchored(gap.series):
-            return [LearnAnchor(gap.series, Span(self._now_ms, self._now_ms + 1))]
-        jobs: list[Job] = []
-        for job in self._walk(gap):
-            jobs.append(job)
-            if len(jobs) == JOBS_PER_SERIES:
-                break
-        return jobs
+            return [LearnAnchor(gap.series, Span(0, self._now_ms))]
+        possible = (job for job in islice(self._walk(gap), WALK_MAX) if not self._is_deferred(job))
+        return list(islice(possible, JOBS_PER_SERIES))
 
     def _walk(self, gap: SeriesGap) -> Iterator[Job]:
         missing = gap.missing
         for job in self._roll_ups(gap):
             yield job
             missing -= Spans([job.window])
-        for span in reversed(missing - self._waiting(gap, missing)):
-            yield from self._fetches(gap, span)
+        lacking = missing - self._waiting(gap, missing)
+        while lacking:
+            fetch = self._fetch(gap, lacking)
+            yield fetch
+            lacking -= fetch.windows if isinstance(fetch, Download) else Spans([fetch.window])
 
     # --- longer intervals ---------------------------------------------------------------------------------------
 
@@ -148,12 +162,11 @@ class Planner:
 
     def _waiting(self, gap: SeriesGap, missing: Spans) -> Spans:
         """The part of `missing` whose parts are wished too, so that roll-up will make it before long."""
-        coming = Spans(
-            span
-            for part in self._parts(gap)
-            for span in self._wish.spans(part, self._holdings.grid(part), self._now_ms)
-        )
-        waiting = _whole_buckets(gap.grid, coming & missing) - _untrusted(gap.grid)
+        waiting = Spans()
+        for part in self._parts(gap):  # one by one: a bucket is made of parts of one kind
+            coming = Spans(self._wish.spans(part, self._holdings.grid(part), self._now_ms))
+            waiting |= _whole_buckets(gap.grid, coming & missing)
+        waiting -= _untrusted(gap.grid)
         tail_missing = missing.clip(gap.tail)
         if tail_missing and (gap.tail.end_ms - next(iter(tail_missing)).start_ms) // MINUTE_MS > ROLLUP_WAIT_MINUTES:
             waiting -= Spans([gap.tail])
@@ -161,39 +174,34 @@ class Planner:
 
     # --- the exchange's own klines ------------------------------------------------------------------------------
 
-    def _fetches(self, gap: SeriesGap, span: Span) -> Iterator[Job]:
-        """Jobs that close one gap, newest first: archive files where they pay, REST pages elsewhere."""
-        end_ms = span.end_ms
-        while end_ms > span.start_ms:
-            newest_ms = gap.grid.shift(end_ms, -1)
-            file = self._file(gap, newest_ms)
-            if file is not None:
-                yield Download(gap.series, file, gap.missing.clip(file.span))
-                end_ms = max(span.start_ms, file.span.start_ms)
-                continue
-            start_ms = max(span.start_ms, gap.grid.shift(end_ms, -REST_ROWS))
-            yield Fetch(gap.series, Span(start_ms, end_ms), end_ms > gap.tail.start_ms)
-            end_ms = start_ms
+    def _fetch(self, gap: SeriesGap, lacking: Spans) -> Fetch | Download:
+        """The job for the newest of what is lacking: an archive file where that pays, a REST page elsewhere."""
+        newest = next(reversed(lacking))
+        file = self._file(gap, lacking, gap.grid.shift(newest.end_ms, -1))
+        if file is not None:
+            return Download(gap.series, file, lacking.clip(file.span))
+        start_ms = max(newest.start_ms, gap.grid.shift(newest.end_ms, -REST_ROWS))
+        return Fetch(gap.series, Span(start_ms, newest.end_ms), newest.end_ms > gap.tail.start_ms)
 
-    def _file(self, gap: SeriesGap, open_ms: int) -> ArchiveFile | None:
-        """The archive file that is worth downloading for the gap around `open_ms`, if any."""
+    def _file(self, gap: SeriesGap, lacking: Spans, open_ms: int) -> ArchiveFile | None:
+        """The archive file that is worth downloading for what is lacking around `open_ms`, if any; never for a tail."""
+        if open_ms >= gap.tail.start_ms:
+            return None
+        symbol, interval = gap.series
         month_ms = MO1.grid.floor(open_ms)
-        monthly = ArchiveFile(
-            gap.series.symbol, gap.series.interval, Span(month_ms, MO1.grid.shift(month_ms, 1)), is_monthly=True
-        )
+        monthly = ArchiveFile(symbol, interval, Span(month_ms, MO1.grid.shift(month_ms, 1)), is_monthly=True)
         day_ms = D1.grid.floor(open_ms)
-        daily = ArchiveFile(gap.series.symbol, gap.series.interval, Span(day_ms, day_ms + DAY_MS), is_monthly=False)
-        rows_min = ARCHIVE_ROWS_MIN
-        lacking_ms = gap.missing.clip(monthly.span).total_ms
+        daily = ArchiveFile(symbol, interval, Span(day_ms, day_ms + DAY_MS), is_monthly=False)
+        lacking_ms = lacking.clip(monthly.span).total_ms
         if (
-            lacking_ms // gap.grid.step_ms >= rows_min
-            and (lacking_ms >= MONTHLY_DAYS_MIN * DAY_MS or not daily_exists(gap.series.interval))
+            lacking_ms // gap.grid.step_ms >= ARCHIVE_ROWS_MIN
+            and (lacking_ms >= MONTHLY_DAYS_MIN * DAY_MS or not daily_exists(interval))
             and self._is_offered(monthly)
         ):
             return monthly
         if (
-            daily_exists(gap.series.interval)
-            and gap.missing.clip(daily.span).total_ms // gap.grid.step_ms >= rows_min
+            daily_exists(interval)
+            and lacking.clip(daily.span).total_ms // gap.grid.step_ms >= ARCHIVE_ROWS_MIN
             and self._is_offered(daily)
         ):
             return daily

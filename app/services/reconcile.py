@@ -3,8 +3,9 @@
 import asyncio
 import heapq
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from app.domain.interval import M1, MINUTE_MS, Grid
@@ -26,6 +27,7 @@ from app.ports import (
     StoreUnavailable,
     UpstreamError,
     UpstreamGarbage,
+    UpstreamUnavailable,
 )
 from app.services.commit import Committer
 from app.services.holdings import Holdings
@@ -37,6 +39,7 @@ COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold
 RETRY_DELAY_S_MIN: Final = 2.0
 RETRY_DELAY_S_MAX: Final = 15 * 60.0
 FILE_RETRY_MS: Final = 6 * 3_600_000  # a file that is missing or not whole may be republished (binance-facts 6.3)
+UNREACHABLE_RETRY_MS: Final = 15 * MINUTE_MS  # while the archive does not answer, REST does its work
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
 ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
 SUSPECTS_MAX: Final = 10_000
@@ -47,6 +50,7 @@ PLAN_SLICE: Final = 200  # series surveyed in one go; in between, requests get t
 
 @dataclass(slots=True)
 class _Failure:
+    window: Span
     count: int
     not_before_ms: int
 
@@ -97,7 +101,7 @@ class Reconciler:
         self._planning = asyncio.Lock()
         self._is_stale = True
         self._under_way: dict[Series, list[Span]] = {}
-        self._failures: dict[tuple[Series, bool], _Failure] = {}
+        self._failures: dict[tuple[Series, bool], list[_Failure]] = {}
         self._spent: dict[ArchiveFile, int] = {}
         self._suspects: dict[tuple[Series, Span], int] = {}
         self._rest_blocked_until_ms = 0
@@ -127,7 +131,10 @@ class Reconciler:
         due_ms = before_ms = 0
         while True:
             now_ms = self._clock.now_ms()
-            is_retry_due = any(before_ms < failure.not_before_ms <= now_ms for failure in self._failures.values())
+            if now_ms < before_ms:  # the exchange says that our clock was ahead: what we noted by it is wrong
+                due_ms = 0
+                self._failures.clear()
+            is_retry_due = any(before_ms < each.not_before_ms <= now_ms for each in self._all_failures())
             before_ms = now_ms
             if now_ms >= due_ms or is_retry_due or 0 < self._rest_blocked_until_ms <= now_ms:
                 if self._rest_blocked_until_ms <= now_ms:
@@ -165,25 +172,36 @@ class Reconciler:
         now_ms = self._clock.now_ms()
         while pool.heap:
             *_, job = heapq.heappop(pool.heap)
-            if self._may(job, now_ms):
+            if self._is_needed(job) and self._may(job, now_ms):
                 return job
-        pool.wake.clear()
+        if not self._is_stale:  # someone may have woken us while another worker planned
+            pool.wake.clear()
         return None
 
+    def _is_needed(self, job: Job) -> bool:
+        """Whether the job still has something to do: another one may have done it while the plan was made."""
+        if isinstance(job, LearnAnchor):
+            return not self._holdings.is_anchored(job.series)
+        return bool(self._lacking(job))
+
     def _may(self, job: Job, now_ms: int) -> bool:
-        failure = self._failures.get((job.series, job.is_tail))
-        if failure is not None and now_ms < failure.not_before_ms:
-            return False
         if any(span.clip(job.window) for span in self._under_way.get(job.series, ())):
             return False
-        return not (isinstance(job, Fetch | LearnAnchor) and now_ms < self._rest_blocked_until_ms)
+        return not self._is_deferred(job, now_ms)
+
+    def _is_deferred(self, job: Job, now_ms: int) -> bool:
+        if isinstance(job, Fetch | LearnAnchor) and now_ms < self._rest_blocked_until_ms:
+            return True
+        return any(now_ms < failure.not_before_ms for failure in self._failures_of(job))
 
     async def _plan(self) -> None:
         self._is_stale = False
         now_ms = self._clock.now_ms()
         wish = self._wish()
-        self._spent = {file: until_ms for file, until_ms in self._spent.items() if until_ms > now_ms}
-        planner = Planner(wish, self._holdings, now_ms, self._spent.__contains__)
+        self._forget_the_past(now_ms)
+        planner = Planner(
+            wish, self._holdings, now_ms, self._spent.__contains__, lambda job: self._is_deferred(job, now_ms)
+        )
         self._check_disk()
         heaps: dict[bool, list[tuple[int, int, Job]]] = {True: [], False: []}
         missing = spans = wished = number = 0
@@ -206,6 +224,18 @@ class Reconciler:
         self.missing_klines = missing
         self._observe(GapsCounted(missing, spans, wished))
 
+    def _forget_the_past(self, now_ms: int) -> None:
+        """Drop notes about files, failures and holes that no longer matter."""
+        self._spent = {file: until_ms for file, until_ms in self._spent.items() if until_ms > now_ms}
+        old_ms = now_ms - int(RETRY_DELAY_S_MAX * 1000)
+        for key, failures in list(self._failures.items()):
+            self._failures[key] = [failure for failure in failures if failure.not_before_ms > old_ms]
+            if not self._failures[key]:
+                del self._failures[key]
+        for series, hole in list(self._suspects):
+            if self._holdings.ledger(series).known.covers(hole):
+                del self._suspects[series, hole]
+
     def _check_disk(self) -> None:
         free_bytes = self._disk_free_bytes()
         if free_bytes < self._disk_free_bytes_min and self.paused is None:
@@ -227,14 +257,16 @@ class Reconciler:
             if isinstance(job, Fetch | RollUp) and self._lacking(job) == lacking:
                 self._fail(job, f"{job.series.symbol} {job.series.interval}: nothing was gained by {job}")
                 return
-            self._failures.pop((job.series, job.is_tail), None)
+            for failure in self._failures_of(job):
+                self._failures[job.series, job.is_tail].remove(failure)
         except StandDown as error:
             self._rest_blocked_until_ms = max(self._rest_blocked_until_ms, error.until_ms)
         except (UpstreamError, StoreUnavailable, BadKline) as error:
             self._fail(job, str(error))
 
     def _lacking(self, job: Job) -> Spans:
-        return self._holdings.ledger(job.series).known.complement(job.window)
+        wanted = job.windows if isinstance(job, Download) else Spans([job.window])
+        return wanted - self._holdings.ledger(job.series).known
 
     async def _do(self, job: Job) -> None:
         match job:
@@ -249,11 +281,25 @@ class Reconciler:
 
     def _fail(self, job: Job, reason: str) -> None:
         self.last_error = reason
-        failure = self._failures.setdefault((job.series, job.is_tail), _Failure(0, 0))
+        known = self._failures_of(job)
+        if known:
+            failure = known[0]
+        else:
+            failure = _Failure(job.window, 0, 0)
+            self._failures.setdefault((job.series, job.is_tail), []).append(failure)
+        failure.window = job.window
         failure.count += 1
         ceiling_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failure.count, 12))
         delay_s = RETRY_DELAY_S_MIN + self._rng.random() * (ceiling_s - RETRY_DELAY_S_MIN)
         failure.not_before_ms = self._clock.now_ms() + int(delay_s * 1000)
+
+    def _failures_of(self, job: Job) -> list[_Failure]:
+        """What failed lately where `job` would work: a hole that nobody fills holds up nothing but itself."""
+        failures = self._failures.get((job.series, job.is_tail), ())
+        return [failure for failure in failures if failure.window.clip(job.window)]
+
+    def _all_failures(self) -> Iterator[_Failure]:
+        return chain.from_iterable(self._failures.values())
 
     async def _fetch(self, job: Fetch) -> None:
         grid = self._holdings.grid(job.series)
@@ -299,12 +345,12 @@ class Reconciler:
         before_listing = holes.clip(Span(0, nothing_before_ms))
         proven = [Span(0, nothing_before_ms)] if before_listing else []
         for hole in holes - before_listing:
-            seen_ms = self._suspects.get((series, hole))
-            if seen_ms is None and len(self._suspects) < SUSPECTS_MAX:
-                self._suspects[series, hole] = now_ms
-            elif seen_ms is not None and now_ms - seen_ms >= ABSENT_CONFIRM_MS:
+            seen_ms = self._suspects.setdefault((series, hole), now_ms)
+            if now_ms - seen_ms >= ABSENT_CONFIRM_MS:
                 del self._suspects[series, hole]
                 proven.append(hole)
+        while len(self._suspects) > SUSPECTS_MAX:
+            del self._suspects[next(iter(self._suspects))]
         if proven:
             await self._committer.commit([Batch(series, Source.ABSENT, Spans(proven), [])])
         if before_listing and series.interval == M1:
@@ -332,8 +378,9 @@ class Reconciler:
             return
         try:
             klines = await self._archive.fetch(job.file, grid, listing.precision)
-        except (NotPublished, UpstreamGarbage) as error:
-            self._spent[job.file] = retry_ms
+        except (NotPublished, UpstreamGarbage, UpstreamUnavailable) as error:
+            is_unreachable = isinstance(error, UpstreamUnavailable)
+            self._spent[job.file] = self._clock.now_ms() + UNREACHABLE_RETRY_MS if is_unreachable else retry_ms
             self._observe(ArchiveRejected(job.file.name, str(error)))
             return
         wanted = [kline for kline in klines if job.windows.span_at(kline.open_ms)]

@@ -1,0 +1,429 @@
+"""An exchange, an archive, sockets and a clock that the tests own, around the real store."""
+
+import asyncio
+import heapq
+import random
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Self, TypeVar
+
+import orjson
+
+from app.domain.interval import DAY_MS, M1, MINUTE_MS, FixedGrid, Grid, Interval
+from app.domain.kline import Kline, Precision
+from app.domain.ledger import Ledger
+from app.domain.rollup import roll_up
+from app.domain.span import Span, Spans
+from app.domain.symbol import Symbol
+from app.events import Event
+from app.ports import (
+    Batch,
+    Clock,
+    Committed,
+    NotPublished,
+    Priority,
+    Series,
+    Snapshot,
+    StoreUnavailable,
+    UpstreamError,
+    UpstreamUnavailable,
+)
+from app.services.commit import Committer
+from app.services.holdings import Holdings
+from app.services.symbol_sync import SymbolSync
+from app.services.tail import Tail
+from app.wire import rest_rows
+from app.wire.archive_csv import ArchiveFile
+from app.wire.stream_event import KlineEvent
+from infra.db.sqlite_store import SqliteWriter
+
+T = TypeVar("T")
+Kind = TypeVar("Kind", bound=Event)
+
+DAY0_MS = 1_795_219_200_000  # 2026-11-21 00:00 UTC, a Saturday
+NOW_MS = DAY0_MS + 14 * 3_600_000 + 10 * MINUTE_MS + 30_000  # 14:10:30
+PRECISION = Precision(2, 3)
+ANCHOR_MS = DAY_MS  # one open time of the exchange's 3d grid
+BTC = Series("BTCUSDT", M1)
+
+
+# --- time --------------------------------------------------------------------------------------------------------
+
+
+async def turn(times: int = 1) -> None:
+    """Let every task that can run do so, `times` rounds."""
+    loop = asyncio.get_running_loop()
+    for _ in range(times):
+        passed = loop.create_future()
+        loop.call_soon(passed.set_result, None)
+        await passed
+
+
+class ManualClock:
+    """Time moves when the test says so; sleepers wake in order."""
+
+    def __init__(self, now_ms: int = NOW_MS) -> None:
+        self.ms = now_ms
+        self.slept_s: list[float] = []
+        self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._number = 0
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    async def sleep(self, delay_s: float) -> None:
+        self.slept_s.append(delay_s)
+        if delay_s <= 0:
+            return await turn()
+        self._number += 1
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.ms + round(delay_s * 1000), self._number, woken))
+        return await woken
+
+    async def advance(self, delay_s: float, settle: Callable[[], Awaitable[None]]) -> None:
+        """Move on by `delay_s`, waking sleepers on the way; `settle` lets the woken finish what they can."""
+        target_ms = self.ms + round(delay_s * 1000)
+        await settle()
+        while self._sleepers and self._sleepers[0][0] <= target_ms:
+            wake_ms, _, woken = heapq.heappop(self._sleepers)
+            if woken.done():
+                continue
+            self.ms = max(self.ms, wake_ms)
+            woken.set_result(None)
+            await settle()
+        self.ms = target_ms
+        await settle()
+
+
+# --- the exchange ------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=500_000)
+def minute(symbol: str, open_ms: int) -> Kline:
+    """The exchange's 1m kline: about one in seven has no trades and is flat at the close before it."""
+    mark = zlib.crc32(f"{symbol}{open_ms}".encode())
+    if mark % 7 == 0:
+        close = minute(symbol, open_ms - MINUTE_MS).close
+        return Kline(open_ms, close, close, close, close, "0", "0", 0, "0", "0")
+    low, spread, volume = 1000 + mark % 500, mark % 37, 1 + mark % 9000
+    return Kline(
+        open_ms,
+        f"{low + spread // 3}.10",
+        f"{low + spread}.95",
+        f"{low}.05",
+        f"{low + spread // 2}.50",
+        f"{volume}.125",
+        f"{volume * low}.12500",
+        1 + mark % 1000,
+        f"{volume // 2}.000",
+        f"{volume // 2 * low}.00100",
+    )
+
+
+def true_grid(interval: Interval) -> Grid:
+    return interval.anchored(ANCHOR_MS)
+
+
+@lru_cache(maxsize=100_000)
+def truth(symbol: str, interval: Interval, open_ms: int, first_minute_ms: int = 0) -> Kline:
+    """The exchange's closed kline of any interval."""
+    if interval == M1:
+        return minute(symbol, open_ms)
+    grid = true_grid(interval)
+    start_ms = max(open_ms, first_minute_ms)
+    minutes = (minute(symbol, each) for each in range(start_ms, grid.shift(open_ms, 1), MINUTE_MS))
+    return roll_up(minutes, FixedGrid(grid.shift(open_ms, 1) - open_ms, open_ms))[0]
+
+
+def listing(symbol: str, onboard_ms: int = 0, *, quote_asset: str = "USDT", status: str = "TRADING") -> Symbol:
+    return Symbol(symbol, "PERPETUAL", quote_asset, status, onboard_ms, 4_133_404_800_000, PRECISION)
+
+
+@dataclass
+class Asked:
+    """One klines request as the exchange saw it."""
+
+    series: Series
+    window: Span | None
+    limit: int
+    priority: Priority
+    now_ms: int
+
+
+class Exchange:
+    """RestApi over the truth: listings begin at `first_ms`, opens in `lacking` are left out of answers."""
+
+    def __init__(self, clock: Clock, first_ms: int = 0) -> None:
+        self._clock = clock
+        self.first_ms = first_ms
+        self.lacking: set[tuple[Series, int]] = set()
+        self.error: UpstreamError | None = None
+        self.gate: Callable[[Asked], Awaitable[None]] | None = None
+        self.asked: list[Asked] = []
+        self.symbols = [listing("BTCUSDT"), listing("ETHUSDT")]
+        self.info: bytes | None = None
+        self.info_requests = 0
+        self.time_offset_ms = 0
+        self.time_takes_s = 0.0
+
+    def kline(self, series: Series, open_ms: int) -> Kline:
+        return truth(series.symbol, series.interval, open_ms, self.first_ms)
+
+    def opens(self, series: Series, span: Span, limit: int | None = None) -> list[int]:
+        """The open times that exist in `span`, the first `limit` of them."""
+        grid = true_grid(series.interval)
+        start_ms = max(span.start_ms, grid.floor(self.first_ms))
+        found = []
+        for open_ms in grid.opens(start_ms, min(span.end_ms, grid.floor(self._clock.now_ms()) + 1)):
+            if (series, open_ms) not in self.lacking:
+                found.append(open_ms)
+                if len(found) == limit:
+                    break
+        return found
+
+    async def klines(
+        self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority
+    ) -> list[Kline]:
+        assert 1 <= limit <= 1500
+        assert window is None or window
+        asked = Asked(series, window, limit, priority, self._clock.now_ms())
+        self.asked.append(asked)
+        await turn()
+        if self.gate is not None:
+            await self.gate(asked)
+        if self.error is not None:
+            raise self.error
+        if window is None:
+            now_ms = self._clock.now_ms()
+            own = true_grid(series.interval)
+            window = Span(max(0, own.shift(own.floor(now_ms), 1 - limit)), now_ms + 1)
+            return [self.kline(series, each) for each in self.opens(series, window)][-limit:]
+        return [self.kline(series, each) for each in self.opens(series, window, limit)]
+
+    async def exchange_info(self, priority: Priority) -> bytes:
+        self.info_requests += 1
+        await turn()
+        if self.error is not None:
+            raise self.error
+        return self.info if self.info is not None else info_of(self.symbols)
+
+    async def server_time_ms(self, priority: Priority) -> int:
+        if self.error is not None:
+            raise self.error
+        if self.time_takes_s:
+            await self._clock.sleep(self.time_takes_s)
+        return self._clock.now_ms() + self.time_offset_ms
+
+    def windows(self, series: Series = BTC) -> list[Span]:
+        return [asked.window for asked in self.asked if asked.series == series and asked.window is not None]
+
+
+def info_of(symbols: Sequence[Symbol]) -> bytes:
+    return orjson.dumps(
+        {
+            "symbols": [
+                {
+                    "symbol": each.name,
+                    "contractType": each.contract_type,
+                    "quoteAsset": each.quote_asset,
+                    "status": each.status,
+                    "onboardDate": each.onboard_ms,
+                    "deliveryDate": each.delivery_ms,
+                    "pricePrecision": each.precision.price,
+                    "quantityPrecision": each.precision.quantity,
+                }
+                for each in symbols
+            ]
+        }
+    )
+
+
+class Vault:
+    """The archive: files exist when published, unless the test says otherwise."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self.errors: dict[str, UpstreamError] = {}
+        self.error: UpstreamError | None = None
+        self.lacking: set[int] = set()
+        self.asked: list[str] = []
+
+    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> list[Kline]:
+        self.asked.append(file.name)
+        await turn()
+        if error := self.errors.get(file.name, self.error):
+            raise error
+        series = Series(file.symbol, file.interval)
+        opens = [each for each in self._exchange.opens(series, file.span) if each not in self.lacking]
+        if not opens:
+            raise NotPublished(file.name)
+        return [self._exchange.kline(series, each) for each in opens]
+
+
+class Streams:
+    """MarketSockets that deliver what the test puts in."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[KlineEvent] = asyncio.Queue()
+        self.wanted: list[Series] = []
+
+    def want(self, streams: Collection[Series]) -> None:
+        self.wanted = list(streams)
+
+    async def events(self) -> AsyncIterator[KlineEvent]:
+        while True:
+            yield await self.queue.get()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    def status(self) -> dict[str, object]:
+        return {"0": {"streams": len(self.wanted)}}
+
+
+# --- the store ---------------------------------------------------------------------------------------------------
+
+
+class Store(SqliteWriter):
+    """The real store, which counts what is under way and fails on request."""
+
+    under_way = 0
+    failing = False
+    commits: list[list[Batch]]
+    reads: int = 0
+    idle: asyncio.Event
+
+    @classmethod
+    async def made(cls, folder: Path, clock: Clock) -> Self:
+        store = await cls.open(f"sqlite:///{folder}/klinenode.db", clock)
+        store.commits, store.idle = [], asyncio.Event()
+        return store
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
+        async def work() -> list[Committed]:
+            if self.failing:
+                raise StoreUnavailable("locked, says the test")
+            done = await SqliteWriter.commit(self, batches)
+            self.commits.append(list(batches))
+            return done
+
+        return await self._counted(work())
+
+    async def read(self, series: Series, window: Span, limit: int, *, newest: bool = False) -> Snapshot:
+        self.reads += 1
+        return await self._counted(SqliteWriter.read(self, series, window, limit, newest=newest))
+
+    async def settled(self) -> None:
+        """Return when no task can do more without time or the test."""
+        while True:
+            await turn(12)
+            if not self.under_way:
+                return
+            self.idle.clear()
+            await self.idle.wait()
+
+    async def _counted(self, work: Awaitable[T]) -> T:
+        self.under_way += 1
+        try:
+            return await work
+        finally:
+            self.under_way -= 1
+            self.idle.set()
+
+
+class Rig:
+    """What services are made of: clock, exchange, archive, store, and everything that keeps a copy."""
+
+    def __init__(self, clock: ManualClock, store: Store, first_ms: int) -> None:
+        self.clock, self.store = clock, store
+        self.exchange = Exchange(clock, first_ms)
+        self.vault = Vault(self.exchange)
+        self.streams = Streams()
+        self.events: list[Event] = []
+        self.dropped: list[tuple[Series, Span]] = []
+        self.moved: list[Series] = []
+        self.holdings = Holdings()
+        self.tail = Tail(50_000_000)
+        self.symbols = SymbolSync(
+            clock,
+            self.events.append,
+            self.exchange,
+            fallback=("BTCUSDT",),
+            quote_assets=("USDT",),
+            auto=True,
+            every_s=300,
+            rng=random.Random(1),
+        )
+        self.committer = Committer(
+            store, self.holdings, self.tail, lambda series, span: self.dropped.append((series, span)), self.observe
+        )
+
+    def observe(self, event: Event) -> None:
+        self.events.append(event)
+
+    def seen(self, kind: type[Kind]) -> list[Kind]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def advance(self, delay_s: float) -> None:
+        await self.clock.advance(delay_s, self.store.settled)
+
+    async def stored(self, series: Series = BTC) -> list[Kline]:
+        return (await SqliteWriter.read(self.store, series, Span(0, 1 << 50), 1_000_000)).rows
+
+    async def ledger(self, series: Series = BTC) -> Ledger:
+        return (await SqliteWriter.read(self.store, series, Span(0, 1 << 50), 0)).ledger
+
+
+@asynccontextmanager
+async def rig(folder: Path, *, now_ms: int = NOW_MS, first_ms: int = 0) -> AsyncIterator[Rig]:
+    clock = ManualClock(now_ms)
+    store = await Store.made(folder, clock)
+    try:
+        yield Rig(clock, store, first_ms)
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def running(*mains: Callable[[], Awaitable[None]]) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Run tasks while the test looks at them."""
+
+    async def run(main: Callable[[], Awaitable[None]]) -> None:
+        await main()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run(main)) for main in mains]
+        try:
+            yield tasks
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def encoded(series: Series, klines: Sequence[Kline]) -> bytes:
+    grid = true_grid(series.interval)
+    return rest_rows.join(rest_rows.encode(each, grid.shift(each.open_ms, 1) - 1) for each in klines)
+
+
+def opens_of(spans: Spans | Sequence[Span], grid: Grid) -> list[int]:
+    return [open_ms for span in spans for open_ms in grid.opens(*span)]
+
+
+def unavailable() -> UpstreamUnavailable:
+    return UpstreamUnavailable("down, says the test")
+
+
+@dataclass
+class Counter:
+    """Counts calls."""
+
+    calls: int = 0
+    arguments: list[object] = field(default_factory=list)
+
+    def __call__(self, *arguments: object) -> None:
+        self.calls += 1
+        self.arguments.append(arguments)

@@ -1,0 +1,443 @@
+"""The reconciler against an exchange that lacks, lies, refuses and bans: gaps close, and requests are counted."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, Interval
+from app.domain.ledger import Ledger, Source
+from app.domain.span import Span, Spans
+from app.events import ArchiveRejected, BackfillPaused, BackfillResumed, CommitFailed, GapsCounted, RowsCommitted
+from app.ports import Batch, NotPublished, Priority, Series, StandDown, UpstreamGarbage
+from app.services.reconcile import ABSENT_CONFIRM_MS, Reconciler
+from app.services.wish import CLOSE_GRACE_MS, Wish
+from tests.services.fakes import (
+    ANCHOR_MS,
+    BTC,
+    DAY0_MS,
+    NOW_MS,
+    Asked,
+    Rig,
+    encoded,
+    listing,
+    rig,
+    running,
+    unavailable,
+)
+
+HOURS = Series("BTCUSDT", INTERVALS["1h"])
+FIVES = Series("BTCUSDT", INTERVALS["5m"])
+
+
+@dataclass
+class Bench:
+    """A reconciler on a rig, and what the test turns."""
+
+    rig: Rig
+    codes: tuple[str, ...] = ("1m", "5m", "1h")
+    days: int = 1
+    symbols: set[str] = field(default_factory=lambda: {"BTCUSDT"})
+    onboard_ms: int = 0
+    free_bytes: int = 10**12
+    concurrency: int = 2
+
+    def __post_init__(self) -> None:
+        self.reconciler = Reconciler(
+            self.rig.clock,
+            self.rig.observe,
+            self.rig.exchange,
+            self.rig.vault,
+            self.rig.store,
+            self.rig.committer,
+            self.rig.holdings,
+            self.wish,
+            concurrency=self.concurrency,
+            rng=random.Random(5),
+            disk_free_bytes=lambda: self.free_bytes,
+            disk_free_bytes_min=10**6,
+        )
+
+    def wish(self) -> Wish:
+        listings = {symbol: listing(symbol, self.onboard_ms) for symbol in self.symbols}
+        return Wish(frozenset(self.symbols), self.intervals, self.days, listings, self.rig.holdings.extra_wishes)
+
+    @property
+    def intervals(self) -> list[Interval]:
+        return [interval for code, interval in INTERVALS.items() if code in self.codes]
+
+    @property
+    def missing(self) -> int:
+        return self.rig.seen(GapsCounted)[-1].missing_klines
+
+    async def until_whole(self, seconds: int = 180) -> None:
+        """Let time pass until a plan finds nothing missing."""
+        for _ in range(seconds):
+            await self.rig.advance(1)
+            if self.missing == 0:
+                return
+        raise AssertionError(f"{self.missing} klines are still missing: {self.reconciler.last_error}")
+
+    async def holds_the_truth(self) -> None:
+        """Compare every wished series in the store with the exchange's."""
+        rig, wish = self.rig, self.wish()
+        for series in wish.series():
+            grid = rig.holdings.grid(series)
+            for span in wish.spans(series, grid, rig.clock.ms):
+                mine = (await rig.store.read(series, span, 1_000_000)).rows
+                theirs = [rig.exchange.kline(series, each) for each in rig.exchange.opens(series, span)]
+                assert encoded(series, mine) == encoded(series, theirs), series
+
+    async def fill(self, upto_ms: int, *, but: Spans = Spans()) -> None:  # noqa: B008  immutable
+        """Hold every wished minute before `upto_ms` as if sockets had brought them."""
+        spans = Spans(self.wish().spans(BTC, M1.grid, self.rig.clock.ms)).clip(Span(0, upto_ms)) - but
+        rows = [self.rig.exchange.kline(BTC, each) for span in spans for each in M1.grid.opens(*span)]
+        await self.rig.committer.commit([Batch(BTC, Source.WS, spans, rows)])
+
+
+@asynccontextmanager
+async def bench(folder: Path, *, now_ms: int = NOW_MS, first_ms: int = 0, **options: object) -> AsyncIterator[Bench]:
+    async with rig(folder, now_ms=now_ms, first_ms=first_ms) as made:
+        yield Bench(made, **options)  # type: ignore[arg-type]
+
+
+async def test_an_empty_store_fills_with_the_exchanges_own_rows(tmp_path: Path) -> None:
+    async with bench(tmp_path, days=3) as on, running(on.reconciler.run):
+        await on.until_whole()
+        await on.holds_the_truth()
+        assert {asked.series for asked in on.rig.exchange.asked} == {BTC}, "longer ones are rolled up"
+        assert all(asked.limit <= 499 for asked in on.rig.exchange.asked)
+
+
+async def test_all_intervals_fill_with_the_exchanges_own_rows(tmp_path: Path) -> None:
+    first_ms = DAY0_MS - 9 * DAY_MS + 3 * HOUR_MS + 17 * MINUTE_MS
+    async with (
+        bench(tmp_path, codes=tuple(INTERVALS), days=12, onboard_ms=first_ms, first_ms=first_ms) as on,
+        running(on.reconciler.run),
+    ):
+        await on.until_whole()
+        await on.holds_the_truth()
+        assert on.rig.holdings.grid(Series("BTCUSDT", INTERVALS["3d"])).floor(NOW_MS) % (3 * DAY_MS) == ANCHOR_MS
+
+
+async def test_rows_and_the_ledger_are_committed_together(tmp_path: Path) -> None:
+    async with bench(tmp_path) as on, running(on.reconciler.run):
+        await on.until_whole()
+        for series in on.wish().series():
+            held = (await on.rig.ledger(series)).held
+            assert [row.open_ms for row in await on.rig.stored(series)] == [
+                open_ms for span in held for open_ms in series.interval.grid.opens(*span)
+            ]
+            assert on.rig.holdings.ledger(series).entries == (await on.rig.ledger(series)).entries
+
+
+async def test_absence_before_the_listing_is_proven_once_and_never_asked_again(tmp_path: Path) -> None:
+    first_ms = DAY0_MS - DAY_MS + 7 * HOUR_MS + 3 * MINUTE_MS
+    async with (
+        bench(tmp_path, days=30, onboard_ms=first_ms - HOUR_MS, first_ms=first_ms) as on,
+        running(on.reconciler.run),
+    ):
+        await on.until_whole()
+        proofs = [window for window in on.rig.exchange.windows() if window.start_ms == 0]
+        assert 1 <= len(proofs) <= on.concurrency
+        for series in on.wish().series():
+            absent = on.rig.holdings.ledger(series).absent
+            assert absent == Spans([Span(0, series.interval.grid.floor(first_ms))]), series
+        asked = len(on.rig.exchange.asked)
+        on.rig.holdings.load(await on.rig.store.ledgers(), {}, {})
+        on.reconciler.wake()
+        await on.rig.advance(20)
+        assert len(on.rig.exchange.asked) == asked, "a restart does not ask again"
+        await on.holds_the_truth()
+
+
+async def test_a_hole_is_declared_absent_only_after_it_was_seen_again_later(tmp_path: Path) -> None:
+    hole_ms = NOW_MS - 30_000 - 40 * MINUTE_MS
+    async with bench(tmp_path, codes=("1m",)) as on, running(on.reconciler.run):
+        on.rig.exchange.lacking.add((BTC, hole_ms))
+        started_ms = on.rig.clock.ms
+        while not on.rig.holdings.ledger(BTC).absent.span_at(hole_ms):
+            await on.rig.advance(10)
+            assert on.rig.clock.ms < started_ms + 3 * ABSENT_CONFIRM_MS
+        assert on.rig.clock.ms - started_ms >= ABSENT_CONFIRM_MS
+        assert on.rig.holdings.ledger(BTC).absent.clip(Span(DAY0_MS, NOW_MS)) == Spans(
+            [Span(hole_ms, hole_ms + MINUTE_MS)]
+        )
+        about = [window for window in on.rig.exchange.windows() if window == Span(hole_ms, hole_ms + MINUTE_MS)]
+        assert 2 <= len(about) <= 20, "it is asked about with growing delays"
+
+
+async def test_a_hole_that_heals_is_filled_and_not_declared_absent(tmp_path: Path) -> None:
+    hole_ms = NOW_MS - 30_000 - 40 * MINUTE_MS
+    async with bench(tmp_path) as on, running(on.reconciler.run):
+        on.rig.exchange.lacking.add((BTC, hole_ms))
+        await on.rig.advance(60)
+        hour = on.rig.holdings.ledger(HOURS).known.span_at(hole_ms)
+        assert hour is None, "no hour is made of 59 minutes"
+        on.rig.exchange.lacking.clear()
+        await on.until_whole(900)
+        await on.holds_the_truth()
+        assert not on.rig.holdings.ledger(BTC).absent.span_at(hole_ms)
+
+
+async def test_a_hole_does_not_keep_newer_minutes_waiting(tmp_path: Path) -> None:
+    hole_ms = NOW_MS - 30_000 - 40 * MINUTE_MS
+    async with bench(tmp_path, codes=("1m",)) as on, running(on.reconciler.run):
+        on.rig.exchange.lacking.add((BTC, hole_ms))
+        worst_ms = 0
+        for _ in range(25 * 12):  # sockets are cut: REST alone brings each minute as it closes
+            await on.rig.advance(5)
+            held = on.rig.holdings.ledger(BTC).held
+            worst_ms = max(worst_ms, on.rig.clock.ms - next(reversed(held)).end_ms)
+        assert worst_ms < MINUTE_MS + CLOSE_GRACE_MS + 10_000
+
+
+async def test_holes_do_not_keep_older_history_waiting(tmp_path: Path) -> None:
+    newest_ms = NOW_MS - 30_000
+    async with bench(tmp_path, codes=("1m",), days=1) as on:
+        for back in (700, 720, 740, 760):
+            on.rig.exchange.lacking.add((BTC, newest_ms - back * MINUTE_MS))
+        older = Span(DAY0_MS - DAY_MS, DAY0_MS - DAY_MS + 30 * MINUTE_MS)
+        holes = Spans(Span(open_ms, open_ms + MINUTE_MS) for _, open_ms in on.rig.exchange.lacking)
+        await on.fill(newest_ms, but=holes | Spans([older]))
+        async with running(on.reconciler.run):
+            await on.rig.advance(20)
+            assert on.rig.holdings.ledger(BTC).held.covers(older)
+
+
+async def test_a_refused_request_backs_off(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m",)) as on, running(on.reconciler.run):
+        on.rig.exchange.error = unavailable()
+        on.rig.vault.error = NotPublished("no archive")
+        await on.rig.advance(1800)
+        asked = len(on.rig.exchange.asked)
+        assert 5 < asked < 150, asked
+        assert on.reconciler.last_error == "down, says the test"
+        on.rig.exchange.error = None
+        await on.until_whole(1000)
+        await on.holds_the_truth()
+
+
+async def test_an_answer_that_gains_nothing_is_not_asked_for_in_a_circle(tmp_path: Path) -> None:
+    """Our clock is ahead of the exchange's: the kline is open there, and what it says of it is not taken."""
+    async with bench(tmp_path, codes=("1m",)) as on:
+        await on.fill(NOW_MS - 30_000 - 5 * MINUTE_MS)
+        whole = on.rig.exchange.kline
+        on.rig.exchange.kline = lambda series, open_ms: whole(series, open_ms)._replace(open_ms=open_ms + HOUR_MS)  # type: ignore[method-assign]
+        async with running(on.reconciler.run):
+            await on.rig.advance(300)
+            assert len(on.rig.exchange.windows()) < 40
+
+
+async def test_a_stand_down_holds_back_rest_and_nothing_else(tmp_path: Path) -> None:
+    async with bench(tmp_path, days=10) as on:
+        until_ms = NOW_MS + HOUR_MS
+        on.rig.exchange.error = StandDown(until_ms, "banned")
+        async with running(on.reconciler.run):
+            await on.rig.advance(1200)
+            assert len(on.rig.exchange.asked) <= 4, "each worker learns of it at most once"
+            assert len(on.rig.vault.asked) >= 9, "the archive is no part of the ban"
+            assert on.rig.holdings.ledger(HOURS).held.total_ms > 8 * DAY_MS, "and roll-up goes on"
+            on.rig.exchange.error = None
+            await on.rig.advance(2380)
+            asked = len(on.rig.exchange.asked)
+            assert asked <= 4
+            await on.rig.advance(30)
+            assert len(on.rig.exchange.asked) > asked
+            await on.until_whole()
+
+
+async def test_history_that_waits_for_weight_does_not_delay_the_tail(tmp_path: Path) -> None:
+    weight = asyncio.Event()
+
+    async def gate(asked: Asked) -> None:
+        if asked.priority is Priority.BACKFILL:
+            await weight.wait()
+
+    async with bench(tmp_path, codes=("1m",)) as on:
+        on.rig.exchange.gate = gate
+        async with running(on.reconciler.run):
+            await on.rig.advance(130)
+            tail = on.wish().tail(BTC, M1.grid, on.rig.clock.ms)
+            assert on.rig.holdings.ledger(BTC).held.covers(tail)
+            weight.set()
+            await on.until_whole()
+
+
+async def test_a_full_disk_pauses_history_only_and_a_free_one_resumes_it(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m",), days=3, free_bytes=1000) as on, running(on.reconciler.run):
+        await on.rig.advance(200)
+        tail = on.wish().tail(BTC, M1.grid, on.rig.clock.ms)
+        assert on.rig.holdings.ledger(BTC).held.covers(tail)
+        assert on.rig.holdings.ledger(BTC).held.total_ms < 17 * HOUR_MS, "two pages of REST"
+        assert [event.reason for event in on.rig.seen(BackfillPaused)] == [on.reconciler.paused]
+        assert "DISK_FREE_BYTES_MIN" in str(on.reconciler.paused)
+        on.free_bytes = 10**12
+        await on.until_whole()
+        assert (on.reconciler.paused, len(on.rig.seen(BackfillResumed))) == (None, 1)
+
+
+@pytest.mark.parametrize("error", [NotPublished("404"), UpstreamGarbage("bad checksum"), unavailable()])
+async def test_what_the_archive_does_not_give_comes_from_rest(tmp_path: Path, error: Exception) -> None:
+    async with bench(tmp_path, codes=("1m",), days=4) as on:
+        on.rig.vault.error = error  # type: ignore[assignment]
+        async with running(on.reconciler.run):
+            await on.until_whole(600)
+            await on.holds_the_truth()
+            assert len(on.rig.vault.asked) == len(set(on.rig.vault.asked)), "each file is tried once"
+            assert len(on.rig.seen(ArchiveRejected)) == len(on.rig.vault.asked) > 0
+
+
+async def test_rows_that_a_file_lacks_come_from_rest(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m",), days=4) as on:
+        on.rig.vault.lacking = {DAY0_MS - 2 * DAY_MS + back * MINUTE_MS for back in range(30)}
+        async with running(on.reconciler.run):
+            await on.until_whole()
+            await on.holds_the_truth()
+            sources = {event.source for event in on.rig.seen(RowsCommitted)}
+            assert {Source.ARCHIVE, Source.REST} <= sources
+
+
+async def test_a_kline_in_progress_is_never_committed(tmp_path: Path) -> None:
+    """Closed was a constant once (lesson 5)."""
+    async with bench(tmp_path, codes=("1m",)) as on:
+        open_ms = M1.grid.floor(NOW_MS)
+        rows = [on.rig.exchange.kline(BTC, each) for each in range(open_ms - 3 * MINUTE_MS, open_ms + 1, MINUTE_MS)]
+        await on.reconciler.keep(BTC, M1.grid, rows, Source.REST)
+        assert await on.rig.stored() == rows[:3]
+        on.rig.clock.ms = open_ms + MINUTE_MS + CLOSE_GRACE_MS - 1
+        await on.reconciler.keep(BTC, M1.grid, rows, Source.REST)
+        assert await on.rig.stored() == rows[:3], "its closing state may still be on its way"
+        on.rig.clock.ms += 1
+        await on.reconciler.keep(BTC, M1.grid, rows, Source.REST)
+        assert await on.rig.stored() == rows
+
+
+async def test_the_store_may_fail_for_a_while(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m", "5m")) as on:
+        on.rig.store.failing = True
+        async with running(on.reconciler.run):
+            await on.rig.advance(300)
+            asked = len(on.rig.exchange.asked)
+            assert asked < 60
+            assert on.reconciler.last_error == "locked, says the test"
+            on.rig.store.failing = False
+            await on.until_whole(900)
+            await on.holds_the_truth()
+    assert not on.rig.seen(CommitFailed)
+
+
+async def test_a_plan_that_raises_ends_the_task_and_a_new_start_plans_again(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m",)) as on:
+        broken: list[Callable[[], int]] = [lambda: 1 // 0]
+        on.reconciler._disk_free_bytes = lambda: broken[0]() if broken else 10**12
+        with pytest.raises(ExceptionGroup, match="TaskGroup"):
+            async with running(on.reconciler.run):
+                await on.rig.advance(1)
+        broken.clear()
+        async with running(on.reconciler.run):
+            await on.until_whole()
+
+
+async def test_a_new_listing_and_a_delisting_need_no_restart(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m",)) as on, running(on.reconciler.run):
+        await on.until_whole()
+        on.symbols.add("ETHUSDT")
+        on.reconciler.wake()
+        await on.until_whole()
+        other = Series("ETHUSDT", M1)
+        assert on.rig.holdings.ledger(other).held.total_ms > DAY_MS
+        on.symbols.discard("ETHUSDT")
+        asked = len(on.rig.exchange.windows(other))
+        await on.rig.advance(200)
+        assert len(on.rig.exchange.windows(other)) == asked
+
+
+async def test_a_wake_up_during_a_plan_is_not_lost(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m",), concurrency=1) as on, running(on.reconciler.run):
+        await on.until_whole()
+        on.symbols |= {f"S{number}USDT" for number in range(199)}  # a plan takes a breath every 200 series
+        whole = Ledger().record(Spans([Span(0, NOW_MS + DAY_MS)]), Source.WS)
+        for symbol in on.symbols - {"BTCUSDT"}:
+            on.rig.holdings.set_ledger(Series(symbol, M1), whole)
+        number = len(on.rig.seen(GapsCounted))
+        on.reconciler.wake()
+        sleep = on.rig.clock.sleep
+        woken: list[bool] = []
+
+        async def sleep_and_wake(delay_s: float) -> None:
+            if delay_s == 0 and not woken:
+                woken.append(True)
+                on.reconciler.wake()
+            await sleep(delay_s)
+
+        on.rig.clock.sleep = sleep_and_wake  # type: ignore[method-assign]
+        await on.rig.store.settled()
+        assert woken
+        assert len(on.rig.seen(GapsCounted)) >= number + 2
+
+
+async def test_what_was_done_meanwhile_is_not_asked_for_again(tmp_path: Path) -> None:
+    """A plan is made while a request is under way: its answer makes the planned job needless."""
+    gate = asyncio.Event()
+
+    async def wait(asked: Asked) -> None:
+        await gate.wait()
+
+    async with bench(tmp_path, codes=("1m",), concurrency=1) as on:
+        await on.fill(NOW_MS - 30_000 - 20 * MINUTE_MS)
+        on.rig.exchange.gate = wait
+        async with running(on.reconciler.run):
+            await on.rig.store.settled()
+            on.reconciler.wake()
+            await on.rig.store.settled()
+            gate.set()
+            await on.rig.advance(1)
+            assert len(on.rig.exchange.windows()) == 1
+            assert on.reconciler.last_error is None
+
+
+async def test_a_clock_that_is_put_back_does_not_stop_the_planning(tmp_path: Path) -> None:
+    """This machine's clock was an hour ahead until the exchange said so."""
+    async with bench(tmp_path, codes=("1m",)) as on:
+        on.rig.exchange.error = unavailable()
+        async with running(on.reconciler.run):
+            await on.rig.advance(120)
+            on.rig.exchange.error = None
+            on.rig.clock.ms -= HOUR_MS
+            for woken in on.rig.clock._sleepers:
+                woken[2].set_result(None)
+            on.rig.clock._sleepers.clear()
+            await on.until_whole(150)
+
+
+async def test_a_user_s_question_is_kept_when_it_is_wished(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m",)) as on:
+        window = Span(NOW_MS - 30_000 - 20 * MINUTE_MS, NOW_MS - 30_000 - 10 * MINUTE_MS)
+        rows = [on.rig.exchange.kline(BTC, each) for each in M1.grid.opens(*window)]
+        await on.reconciler.keep_read(BTC, M1.grid, window, rows)
+        assert on.rig.holdings.ledger(BTC).held.covers(window)
+        other = Series("XRPUSDT", M1)
+        await on.reconciler.keep_read(other, M1.grid, window, rows)
+        assert not on.rig.holdings.ledger(other).known
+        on.rig.store.failing = True
+        await on.reconciler.keep_read(BTC, M1.grid, Span(0, window.end_ms), rows)
+        assert on.reconciler.last_error == "locked, says the test"
+
+
+async def test_suspected_holes_are_bounded_and_never_stop_the_proof_of_new_ones(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m",)) as on:
+        for number in range(10_000):
+            on.reconciler._suspects[Series(f"S{number}", M1), Span(0, 1)] = NOW_MS
+        hole = Span(NOW_MS - 30_000 - 40 * MINUTE_MS, NOW_MS - 30_000 - 39 * MINUTE_MS)
+        on.rig.exchange.lacking.add((BTC, hole.start_ms))
+        with pytest.raises(UpstreamGarbage):
+            await on.reconciler._prove_absent(BTC, M1.grid, Spans([hole]), Priority.TAIL)
+        assert len(on.reconciler._suspects) == 10_000
+        on.rig.clock.ms += ABSENT_CONFIRM_MS
+        await on.reconciler._prove_absent(BTC, M1.grid, Spans([hole]), Priority.TAIL)
+        assert on.rig.holdings.ledger(BTC).absent.covers(hole)
