@@ -8,6 +8,7 @@ progress ends the answer when it was asked for.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from app.domain.interval import M1, Grid
@@ -22,6 +23,7 @@ from app.ports import (
     StoreReader,
     StoreUnavailable,
     UpstreamError,
+    UpstreamGarbage,
     UpstreamRejected,
     UpstreamUnavailable,
 )
@@ -42,12 +44,18 @@ READS_AT_ONCE_MAX: Final = 64  # read-throughs under way; more would queue for w
 READ_THROUGH_S_MAX: Final = 20.0
 RETRY_AFTER_S: Final = 5
 
+_Row = tuple[int, bytes]
+"""An open time and the row as it is served."""
+
 Keep = Callable[[Series, Grid, Span, Sequence[Kline]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """Closed klines to answer with: at most `limit` that open in `span`, the oldest or the newest of them."""
+    """Closed klines to answer with: at most `limit` that open in `span`, the oldest or the newest of them.
+
+    The newest ones may reach back further than `span`, by as many klines as the exchange does not have inside it.
+    """
 
     span: Span
     limit: int
@@ -111,14 +119,18 @@ class QueryService:
             return Answer(b"[]", query.series, Span(0, END_OF_TIME_MS), False, now_ms + LIVE_PAGE_MS)
         tail = self._tail.get(query.series)
         window = self._window(query, grid, self._closed_end_ms(grid, tail, now_ms))
+        first_ms = window.span.start_ms
         rows = self._from_tail(window, tail)
         if rows is None:
-            rows = await self._from_store(query.series, grid, window, tail)
+            found = await self._from_store(query.series, grid, window, tail)
+            first_ms = min([first_ms, *(open_ms for open_ms, _ in found[:1])])
+            rows = [row for _, row in found]
         is_live = self._wants_live(query, window.closed_end_ms) and (window.newest or len(rows) < query.limit)
         if is_live:
-            rows = [*rows, *await self._live(query.series, grid, window.closed_end_ms, now_ms)]
+            end_ms = END_OF_TIME_MS if query.end_ms is None else query.end_ms + 1
+            rows = [*rows, *await self._live(query.series, grid, Span(window.closed_end_ms, end_ms), now_ms)]
             rows = rows[-query.limit :] if window.newest else rows[: query.limit]
-        return self._rendered(query, grid, window, rows, now_ms, is_live=is_live)
+        return self._rendered(query, grid, window, first_ms, rows, now_ms, is_live=is_live)
 
     # --- what is asked for --------------------------------------------------------------------------------------
 
@@ -166,80 +178,106 @@ class QueryService:
         rows = tail.rows[tail.index(start_ms) : tail.index(end_ms)]
         return rows[-window.limit :] if window.newest else rows[: window.limit]
 
-    async def _from_store(self, series: Series, grid: Grid, window: _Window, tail: SeriesTail | None) -> list[bytes]:
+    async def _from_store(self, series: Series, grid: Grid, window: _Window, tail: SeriesTail | None) -> list[_Row]:
         """The rows from store and tail, and from the exchange where nothing is known of a time asked for."""
         if not window.span or not window.limit:
             return []
-        snapshot = await self._store.read(series, window.span, window.limit, newest=window.newest)
+        span = Span(0, window.span.end_ms) if window.newest else window.span
+        snapshot = await self._store.read(series, span, window.limit, newest=window.newest)
         known = snapshot.ledger.known
         rows = [(kline.open_ms, _row(kline, grid)) for kline in snapshot.rows]
         if tail is not None and tail.rows:
             held = Span(tail.start_ms, tail.end_ms)
             known |= Spans([held])
-            if newer := held.clip(window.span):
+            if newer := held.clip(span):
                 encoded = tail.rows[tail.index(newer.start_ms) : tail.index(newer.end_ms)]
                 before = [row for row in rows if row[0] < newer.start_ms]
                 after = [row for row in rows if row[0] >= newer.end_ms]
                 rows = [*before, *zip(grid.opens(*newer), encoded, strict=True), *after]
         is_tail = window.newest and window.is_open_ended and self.keep is not None
-        if is_tail and len(snapshot.rows) == grid.count(*window.span):
+        is_unbroken = len(snapshot.rows) == window.limit and snapshot.rows[0].open_ms == window.span.start_ms
+        if is_tail and is_unbroken:
             self._tail.seed(series, grid, snapshot.rows, window.span.end_ms)  # the next one needs no database
         if window.newest:
             return await self._newest(series, grid, window, known, rows)
         return await self._oldest(series, grid, window, known, rows)
 
-    async def _oldest(
-        self, series: Series, grid: Grid, window: _Window, known: Spans, rows: list[tuple[int, bytes]]
-    ) -> list[bytes]:
+    async def _oldest(self, series: Series, grid: Grid, window: _Window, known: Spans, rows: list[_Row]) -> list[_Row]:
         start_ms, end_ms = window.span
         run = known.span_at(start_ms)
         known_end_ms = min(end_ms, run.end_ms) if run else start_ms
-        found = [row for open_ms, row in rows if open_ms < known_end_ms][: window.limit]
+        found = [row for row in rows if row[0] < known_end_ms][: window.limit]
         lacking = window.limit - len(found)
         if known_end_ms < end_ms and lacking:
             more = await self._upstream(series, grid, Span(known_end_ms, end_ms), lacking)
-            found += [_row(kline, grid) for kline in more]
+            self._check_unbroken(series, grid, known, more, after_ms=known_end_ms if run else None)
+            found += [(kline.open_ms, _row(kline, grid)) for kline in more]
         return found
 
-    async def _newest(
-        self, series: Series, grid: Grid, window: _Window, known: Spans, rows: list[tuple[int, bytes]]
-    ) -> list[bytes]:
-        start_ms, end_ms = window.span
+    async def _newest(self, series: Series, grid: Grid, window: _Window, known: Spans, rows: list[_Row]) -> list[_Row]:
+        end_ms = window.span.end_ms
         run = known.span_at(end_ms - 1)
-        known_start_ms = max(start_ms, run.start_ms) if run else end_ms
-        found = [row for open_ms, row in rows if open_ms >= known_start_ms][-window.limit :]
-        if start_ms < known_start_ms and len(found) < window.limit:
-            more = await self._upstream(series, grid, Span(start_ms, known_start_ms), window.limit - len(found))
-            found = [_row(kline, grid) for kline in more] + found
+        known_start_ms = run.start_ms if run else end_ms
+        found = [row for row in rows if row[0] >= known_start_ms][-window.limit :]
+        lacking = window.limit - len(found)
+        start_ms = grid.ceil(max(0, grid.shift(grid.ceil(known_start_ms), -lacking)))
+        if start_ms < known_start_ms and lacking:
+            more = await self._upstream(series, grid, Span(start_ms, known_start_ms), lacking)
+            self._check_unbroken(series, grid, known, more, before_ms=known_start_ms if run else None)
+            found = [(kline.open_ms, _row(kline, grid)) for kline in more] + found
         return found
 
-    async def _live(self, series: Series, grid: Grid, open_ms: int, now_ms: int) -> list[bytes]:
-        """The kline in progress, which opens at `open_ms` as far as we know.
+    def _check_unbroken(
+        self,
+        series: Series,
+        grid: Grid,
+        known: Spans,
+        klines: Sequence[Kline],
+        *,
+        after_ms: int | None = None,
+        before_ms: int | None = None,
+    ) -> None:
+        """Raise UpstreamGarbage where klines that the exchange gave lack some between them, or next to what is held."""
+        if not klines:
+            return
+        holes = [Span(grid.shift(one.open_ms, 1), other.open_ms) for one, other in pairwise(klines)]
+        if after_ms is not None:
+            holes.append(Span(after_ms, klines[0].open_ms))
+        if before_ms is not None:
+            holes.append(Span(grid.shift(klines[-1].open_ms, 1), before_ms))
+        known |= self._holdings.ledger(series).known
+        if any(grid.count(*hole) and not known.covers(hole) for hole in holes):
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: klines are missing from REST's answer")
+
+    async def _live(self, series: Series, grid: Grid, span: Span, now_ms: int) -> list[bytes]:
+        """The kline in progress, which opens at the begin of `span` as far as we know.
 
         When the exchange turns out to be a kline further, both: the one that has closed and the one in progress.
         """
+        open_ms, end_ms = span
         live = self._known_live(series, open_ms, now_ms)
         if live is not None:
             return [_row(live, grid)]
-        newest = await self._upstream(series, grid, None, 2)
-        if newest and newest[-1].open_ms >= open_ms:
+        newest = [kline for kline in await self._upstream(series, grid, None, 2) if kline.open_ms >= open_ms]
+        if newest:
             self._tail.set_live(series, grid, Live(newest[-1], now_ms, from_socket=False))
-        return [_row(kline, grid) for kline in newest if kline.open_ms >= open_ms]
+            self._check_unbroken(series, grid, Spans(), newest, after_ms=open_ms)
+        return [_row(kline, grid) for kline in newest if kline.open_ms < end_ms]
 
     def _known_live(self, series: Series, open_ms: int, now_ms: int) -> Kline | None:
         tail = self._tail.get(series)
         live = tail.live if tail else None
-        if live is not None and live.kline.open_ms == open_ms:
-            is_fresh = live.from_socket or now_ms - live.heard_ms <= LIVE_AGE_MS_MAX
-            if is_fresh:
-                return live.kline
+        if live is not None and live.kline.open_ms == open_ms and _is_fresh(live, now_ms):
+            return live.kline
         if series.interval not in self._rolling.intervals:
             return None
         minutes = self._tail.get(Series(series.symbol, M1))
         if minutes is None or minutes.end_ms < M1.grid.floor(now_ms - CLOSE_GRACE_MS):
             return None
-        minute = minutes.live.kline if minutes.live and minutes.live.from_socket else None
-        return self._rolling.live(series.symbol, series.interval, minute, open_ms)
+        minute = minutes.live.kline if minutes.live and _is_fresh(minutes.live, now_ms) else None
+        if minute is None and now_ms - minutes.end_ms > LIVE_AGE_MS_MAX:
+            return None
+        return self._rolling.live(series.symbol, series.interval, minute, open_ms, minutes.end_ms)
 
     # --- read-through -------------------------------------------------------------------------------------------
 
@@ -252,7 +290,7 @@ class QueryService:
             try:
                 return await asyncio.shield(flight)
             except asyncio.CancelledError:
-                if not flight.cancelled():
+                if not flight.cancelled() or _is_cancelled():
                     raise  # it is us who are cancelled; otherwise the one who asked was, and we ask ourselves
         if len(self._flights) >= READS_AT_ONCE_MAX:
             raise UpstreamUnavailable(f"{READS_AT_ONCE_MAX} read-throughs are under way already")
@@ -276,7 +314,15 @@ class QueryService:
     # --- the page -----------------------------------------------------------------------------------------------
 
     def _rendered(
-        self, query: KlineQuery, grid: Grid, window: _Window, rows: list[bytes], now_ms: int, *, is_live: bool
+        self,
+        query: KlineQuery,
+        grid: Grid,
+        window: _Window,
+        first_ms: int,
+        rows: list[bytes],
+        now_ms: int,
+        *,
+        is_live: bool,
     ) -> Answer:
         valid_until_ms = END_OF_TIME_MS
         if window.is_open_ended:
@@ -286,9 +332,18 @@ class QueryService:
             valid_until_ms = min(valid_until_ms, now_ms + LIVE_PAGE_MS)
         if self.keep is None:
             valid_until_ms = min(valid_until_ms, now_ms + FOLLOWER_PAGE_MS)
-        touches = Span(window.span.start_ms, END_OF_TIME_MS if window.is_open_ended else window.span.end_ms)
+        touches = Span(first_ms, END_OF_TIME_MS if window.is_open_ended else window.span.end_ms)
         return Answer(rest_rows.join(rows), query.series, touches, is_live, valid_until_ms)
 
 
 def _row(kline: Kline, grid: Grid) -> bytes:
     return rest_rows.encode(kline, grid.shift(kline.open_ms, 1) - 1)
+
+
+def _is_fresh(live: Live, now_ms: int) -> bool:
+    return live.from_socket or now_ms - live.heard_ms <= LIVE_AGE_MS_MAX
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -66,14 +66,14 @@ class Rolling:
         starts = (interval.grid.floor(end_ms) for interval in self._intervals if interval.code not in buckets)
         return Span(min(starts, default=end_ms), end_ms)
 
-    def seed(self, symbol: str, minutes: Sequence[Kline], end_ms: int) -> None:
-        """Supply closed minutes, whole up to `end_ms`; ignored unless they end where the buckets stand."""
-        state = self._symbols.setdefault(symbol, _Minutes(end_ms))
-        if state.next_ms != end_ms:
+    def seed(self, symbol: str, minutes: Sequence[Kline], span: Span) -> None:
+        """Supply the closed minutes of `span`, whole; ignored unless they end where the buckets stand."""
+        state = self._symbols.setdefault(symbol, _Minutes(span.end_ms))
+        if state.next_ms != span.end_ms:
             return
         for interval in self._intervals:
-            start_ms = interval.grid.floor(end_ms)
-            if interval.code in state.buckets or start_ms == end_ms:
+            start_ms = interval.grid.floor(span.end_ms)
+            if interval.code in state.buckets or not span.start_ms <= start_ms < span.end_ms:
                 continue
             parts = [minute for minute in minutes if minute.open_ms >= start_ms]
             if parts:
@@ -81,13 +81,16 @@ class Rolling:
                 for part in parts:
                     bucket.add(part)
 
-    def live(self, symbol: str, interval: Interval, minute: Kline | None, now_open_ms: int) -> Kline | None:
+    def live(
+        self, symbol: str, interval: Interval, minute: Kline | None, now_open_ms: int, closed_end_ms: int
+    ) -> Kline | None:
         """The kline in progress of `interval` that opens at `now_open_ms`, with the live 1m kline added.
 
-        None when it is not known: the bucket is not followed from its begin, or stands back behind the live minute.
+        None when it is not known: the bucket is not followed from its begin, or stands back behind the closed minutes,
+        which end at `closed_end_ms`, or behind the live one.
         """
         state = self._symbols.get(symbol)
-        if state is None:
+        if state is None or state.next_ms != closed_end_ms:
             return None
         bucket = state.buckets.get(interval.code)
         if bucket is None:

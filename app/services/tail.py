@@ -77,8 +77,7 @@ class Tail:
             tail.rows = [tail.encode(kline)]
         else:
             self.amend(series, [kline])
-        if tail.live is not None and tail.live.kline.open_ms < tail.end_ms:
-            tail.live = None
+        self._settle(tail)
 
     def amend(self, series: Series, klines: Sequence[Kline]) -> None:
         """Take in committed klines: rows inside the run are replaced, rows that continue it are appended."""
@@ -91,6 +90,7 @@ class Tail:
             elif kline.open_ms == tail.end_ms:
                 tail.rows.append(tail.encode(kline))
                 tail.end_ms = tail.grid.shift(kline.open_ms, 1)
+        self._settle(tail)
         self._trim(tail)
 
     def seed(self, series: Series, grid: Grid, klines: Sequence[Kline], end_ms: int) -> None:
@@ -107,12 +107,14 @@ class Tail:
             tail.rows = [tail.encode(kline) for kline in klines]
             tail.end_ms = end_ms
         tail.start_ms = tail.grid.shift(tail.end_ms, -len(tail.rows))
+        self._settle(tail)
         self._trim(tail)
 
     def set_live(self, series: Series, grid: Grid, live: Live) -> None:
-        """Take in the state of the kline in progress; one that is closed already is ignored."""
+        """Take in the state of the kline in progress; one that is closed already, or older than ours, is ignored."""
         tail = self._of(series, grid)
-        if not tail.rows or live.kline.open_ms >= tail.end_ms:
+        is_closed = bool(tail.rows) and live.kline.open_ms < tail.end_ms
+        if not is_closed and (tail.live is None or _age(live.kline) >= _age(tail.live.kline)):
             tail.live = live
 
     def _of(self, series: Series, grid: Grid) -> SeriesTail:
@@ -125,8 +127,18 @@ class Tail:
     def _share(self) -> None:
         self._rows_max = max(2, min(ROWS_MAX, self._bytes_max // ROW_BYTES // max(1, len(self._tails))))
 
+    def _settle(self, tail: SeriesTail) -> None:
+        """Let go of a live kline that has closed."""
+        if tail.live is not None and tail.live.kline.open_ms < tail.end_ms:
+            tail.live = None
+
     def _trim(self, tail: SeriesTail) -> None:
         extra = len(tail.rows) - self._rows_max
         if extra > _SLACK_ROWS:
             del tail.rows[:extra]
             tail.start_ms = tail.grid.shift(tail.start_ms, extra)
+
+
+def _age(kline: Kline) -> tuple[int, int]:
+    """Orders the states of klines in progress: while one kline lasts, its trades only become more."""
+    return kline.open_ms, kline.trades

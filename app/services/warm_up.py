@@ -45,4 +45,4 @@ class WarmUp:
         span = self._rolling.lacking(symbol, max((span.end_ms for span in ledger.held), default=0))
         if span and ledger.known.covers(span):  # otherwise the reconciler is at it, or there is nothing yet
             snapshot = await self._store.read(series, span, M1.grid.count(*span))
-            self._rolling.seed(symbol, snapshot.rows, span.end_ms)
+            self._rolling.seed(symbol, snapshot.rows, span)

@@ -1,0 +1,127 @@
+"""The tail against a plain dict: whatever comes in which order, its rows are an unbroken run of the right rows."""
+
+import random
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.interval import INTERVALS, M1, MINUTE_MS
+from app.domain.kline import Kline
+from app.ports import Series
+from app.services.tail import ROW_BYTES, ROWS_MAX, Live, Tail
+from app.wire import rest_rows
+from tests.services.fakes import BTC, DAY0_MS, minute
+
+MONTHS = Series("BTCUSDT", INTERVALS["1M"])
+
+
+def marked(open_ms: int, mark: int) -> Kline:
+    return minute("BTCUSDT", open_ms)._replace(trades=mark)
+
+
+@dataclass
+class Model:
+    """The newest version of every kline that was ever told, and the run that the tail must show."""
+
+    series: Series
+    truth: dict[int, Kline]
+
+    def check(self, tail: Tail) -> None:
+        made = tail.get(self.series)
+        assert made is not None
+        grid = self.series.interval.grid
+        opens = list(grid.opens(made.start_ms, made.end_ms)) if made.rows else []
+        assert len(made.rows) == len(opens)
+        assert len(made.rows) <= tail.rows_max + 64
+        for position, open_ms in enumerate(opens):
+            assert made.index(open_ms) == position
+            assert made.rows[position] == rest_rows.encode(self.truth[open_ms], grid.shift(open_ms, 1) - 1)
+        if made.live is not None and made.rows:
+            assert made.live.kline.open_ms >= made.end_ms, "a live kline that has closed"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    series=st.sampled_from([BTC, MONTHS]),
+    bytes_max=st.sampled_from([ROW_BYTES * 10, ROW_BYTES * 100, 10**9]),
+)
+def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroken_run_of_the_newest_rows(
+    seed: int, series: Series, bytes_max: int
+) -> None:
+    rng = random.Random(seed)
+    tail, grid = Tail(bytes_max), series.interval.grid
+    opens = list(grid.opens(DAY0_MS - 4_000 * MINUTE_MS, DAY0_MS))
+    if series is MONTHS:
+        opens = list(grid.opens(0, DAY0_MS))
+    model, at = Model(series, {}), 100
+    for mark in range(120):
+        what = rng.choice(["append", "append", "append", "amend", "seed", "live"])
+        if what == "append":
+            at = max(0, min(len(opens) - 1, at + rng.choice([1, 1, 1, 1, 2, -3, 0])))
+            kline = marked(opens[at], mark)
+            model.truth[kline.open_ms] = kline
+            tail.append(series, grid, kline)
+        elif what == "amend":
+            chosen = sorted(rng.sample(range(max(0, at - 30), min(len(opens), at + 3)), 4))
+            klines = [marked(opens[each], mark) for each in chosen]
+            known = tail.get(series)
+            if known is None or not known.rows:
+                continue
+            model.truth.update({kline.open_ms: kline for kline in klines})
+            tail.amend(series, klines)
+            end_ms = known.end_ms
+            at = max(at, next(each for each, open_ms in enumerate([*opens, end_ms]) if open_ms >= end_ms) - 1)
+        elif what == "seed":
+            end = min(len(opens) - 1, at + rng.choice([1, 0, -5, 3]))
+            start = max(0, end - rng.randrange(1, 60))
+            klines = [model.truth.setdefault(open_ms, marked(open_ms, mark)) for open_ms in opens[start:end]]
+            tail.seed(series, grid, klines, opens[end])
+            if klines:
+                at = max(at, end - 1)
+        else:
+            tail.set_live(
+                series, grid, Live(marked(opens[min(len(opens) - 1, at + rng.choice([0, 1]))], mark), 0, True)
+            )
+        if tail.get(series) is not None:
+            model.check(tail)
+
+
+def test_the_tail_is_bounded_in_bytes_over_all_series() -> None:
+    tail = Tail(ROW_BYTES * 1000)
+    for number in range(10):
+        series = Series(f"S{number}", M1)
+        for back in range(400, 0, -1):
+            tail.append(series, M1.grid, marked(DAY0_MS - back * MINUTE_MS, 1))
+    assert tail.rows_max == 100
+    kept = [tail.get(Series(f"S{number}", M1)) for number in range(10)]
+    assert kept[-1] is not None
+    assert len(kept[-1].rows) <= 164
+    for number in range(9):
+        tail.forget(f"S{number}")
+    assert tail.rows_max == 1000
+    assert Tail(1 << 60).rows_max == ROWS_MAX
+
+
+@pytest.mark.parametrize("older", [marked(DAY0_MS, 4), marked(DAY0_MS - MINUTE_MS, 900)])
+def test_an_older_state_of_the_kline_in_progress_does_not_replace_a_newer_one(older: Kline) -> None:
+    """Two sockets deliver the same stream during a hand-over, and not in step."""
+    tail = Tail(10**9)
+    newer = Live(marked(DAY0_MS, 5), 10, from_socket=True)
+    tail.set_live(BTC, M1.grid, newer)
+    tail.set_live(BTC, M1.grid, Live(older, 20, from_socket=True))
+    made = tail.get(BTC)
+    assert made is not None
+    assert made.live == newer
+
+
+def test_a_committed_kline_ends_the_live_state_of_the_same_minute() -> None:
+    tail = Tail(10**9)
+    tail.append(BTC, M1.grid, marked(DAY0_MS, 1))
+    tail.set_live(BTC, M1.grid, Live(marked(DAY0_MS + MINUTE_MS, 2), 0, from_socket=True))
+    tail.amend(BTC, [marked(DAY0_MS + MINUTE_MS, 3)])
+    made = tail.get(BTC)
+    assert made is not None
+    assert made.live is None
