@@ -70,16 +70,21 @@ class Supervisor:
     async def _keep(self, state: TaskState, main: Main) -> None:
         while True:
             state.is_running, state.started_ms = True, self.clock.now_ms()
+            crash: Exception | None = None
             try:
                 await main()
                 reason = "ended although it should run for ever"
+            except asyncio.CancelledError:
+                if _is_stopping():
+                    raise
+                reason = "cancelled from within"  # it awaited something that was cancelled; nobody stopped it
             except Exception as error:  # noqa: BLE001  whatever it was, it is reported and the task starts again
                 reason = f"{type(error).__name__}: {error}"
-                state.last_error = reason
-                crash: Exception | None = error
-            else:
-                crash = None
+                crash = error
             state.is_running = False
+            if _is_stopping():
+                return  # `main` kept the cancellation to itself
+            state.last_error = reason
             if self.clock.now_ms() - state.started_ms >= HEALTHY_AFTER_MS:
                 state.failures_in_a_row = 0
             state.failures_in_a_row += 1
@@ -88,3 +93,8 @@ class Supervisor:
             delay_s = RESTART_DELAY_S_MIN + self.rng.random() * (ceiling_s - RESTART_DELAY_S_MIN)
             self.observe(TaskEnded(state.name, reason, delay_s, state.restarts, crash))
             await self.clock.sleep(delay_s)
+
+
+def _is_stopping() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
