@@ -1,0 +1,333 @@
+"""The command line as real processes on loopback: started, asked, and ended, always within a deadline.
+
+As a program (`python -m tests.system.processes`) it is a node whose minutes pass faster than the machine's, for tests
+that need many of them.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic_ns
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import httpx
+import orjson
+import uvicorn
+
+from app.domain.ledger import Ledger
+from app.domain.span import Span
+from app.node import Node
+from app.ports import Series
+from app.settings import load
+from app.wire import rest_rows
+from app.wire.archive_csv import ArchiveFile
+from infra.clock import SystemClock
+from infra.db.sqlite_store import SqliteReader
+from infra.sandbox.journal import Entry
+from infra.sandbox.server import SandboxServer
+
+ROOT: Final = Path(__file__).parents[2]
+BIN: Final = Path(sys.executable).parent
+KLINENODE: Final = (str(BIN / "klinenode"),)
+FAST_NODE: Final = (sys.executable, "-m", "tests.system.processes")
+PATIENCE_S: Final = 30.0  # a condition that takes longer has failed
+END_S_MAX: Final = 10.0  # the promise of design.md, invariant 9
+START_MS: Final = 1_795_235_400_000  # 2026-11-21 04:30 UTC, when the fast clocks start
+
+T = TypeVar("T")
+_clock: Final = SystemClock()
+
+
+def seconds() -> float:
+    """A stopwatch."""
+    return monotonic_ns() / 1e9
+
+
+async def until(condition: Callable[[], Awaitable[T]], what: str, within_s: float = PATIENCE_S) -> T:
+    """Ask again and again until the answer is true; a server that does not answer has not answered true."""
+    deadline_s = seconds() + within_s
+    answer: object = None
+    while seconds() < deadline_s:
+        try:
+            answer = found = await condition()
+        except httpx.TransportError as error:
+            answer = error
+        else:
+            if found:
+                return found
+        await _clock.sleep(0.05)
+    raise AssertionError(f"after {within_s} s still not: {what} (last: {answer!r:.500})")
+
+
+async def pause(delay_s: float) -> None:
+    """Let time pass in which nothing must happen, or until a moment that a seed has chosen."""
+    await _clock.sleep(delay_s)
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Program:
+    """One started command and whatever it started in turn (its process group)."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    err: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self) -> str:
+        """Both outputs so far."""
+        return self.out.read_text() + self.err.read_text()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The log's events of a kind."""
+        lines = [line for line in self.err.read_text().splitlines() if line.startswith("{")]
+        return [event for line in lines if (event := orjson.loads(line)).get("event") == name]
+
+    def signal(self, number: signal.Signals, *, group: bool = False) -> None:
+        """To the process, or to its group as a terminal's Ctrl-C does."""
+        if group:
+            os.killpg(self.pid, number)
+        else:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9 of everything, no last words."""
+        self.signal(signal.SIGKILL, group=True)
+        self.process.wait(END_S_MAX)
+
+    def members(self) -> list[int]:
+        """The living processes of the group."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    _, _, fields = (entry / "stat").read_text().rpartition(")")
+                except OSError:
+                    continue  # it ended meanwhile
+                state, _, group, *_ = fields.split()
+                if int(group) == self.pid and state != "Z":
+                    found.append(int(entry.name))
+        return found
+
+    async def ended(self, within_s: float = END_S_MAX) -> int:
+        """The exit status; everything it started must have ended too."""
+        deadline_s = seconds() + within_s
+        while self.process.poll() is None or self.members():
+            assert seconds() < deadline_s, f"still running after {within_s} s: {self.members()}"
+            await _clock.sleep(0.02)
+        assert self.process.returncode is not None, "it has ended"
+        return self.process.returncode
+
+
+class Programs:
+    """What a test starts. At the end everything still running is killed, and what was said is shown."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[Program] = []
+
+    def start(
+        self,
+        *arguments: str,
+        command: tuple[str, ...] = KLINENODE,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        user: str | None = None,
+    ) -> Program:
+        """Start `klinenode arguments…`; it sees the given environment and nothing of ours."""
+        number = len(self._started)
+        out, err = self.folder / f"program-{number}.out", self.folder / f"program-{number}.err"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=cwd or self.folder,
+                env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", **(env or {})},
+                start_new_session=True,
+                user=user,
+            )
+        program = Program(process, out, err)
+        self._started.append(program)
+        return program
+
+    async def run(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        within_s: float = PATIENCE_S,
+        user: str | None = None,
+    ) -> tuple[int, str]:
+        """Run a command to its end; its exit status and what it said."""
+        program = self.start(*arguments, env=env, user=user)
+        return await program.ended(within_s), program.said()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, program in enumerate(self._started):
+            if program.process.poll() is None or program.members():
+                os.killpg(program.pid, signal.SIGKILL)
+                program.process.wait(END_S_MAX)
+            print(f"--- program {number}: {program.process.args!r}\n{program.said()[-6000:]}")
+
+
+@dataclass
+class Place:
+    """Where a node lives: its upstream, its database, its port; and how to start it there."""
+
+    programs: Programs
+    upstream_port: int
+    port: int = field(default_factory=free_port)
+    settings: dict[str, str] = field(default_factory=dict)
+    database: str = "klinenode.db"
+
+    @property
+    def db_url(self) -> str:
+        return f"sqlite:///{self.programs.folder}/{self.database}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            "BINANCE_REST_URL": f"http://127.0.0.1:{self.upstream_port}",
+            "BINANCE_ARCHIVE_URL": f"http://127.0.0.1:{self.upstream_port}",
+            "BINANCE_WS_URL": f"ws://127.0.0.1:{self.upstream_port}",
+            "DB_URL": self.db_url,
+            "PORT": str(self.port),
+            "BACKFILL_DAYS": "1",
+            "INTERVALS": "1m,5m,1h",
+            "DISK_FREE_BYTES_MIN": "0",
+            **self.settings,
+        }
+
+    def serve(self) -> Program:
+        return self.programs.start("serve", env=self.env)
+
+    def http(self, **headers: str) -> httpx.AsyncClient:
+        """A client of the node there; every request is a new connection, as other programs' would be."""
+        limits = httpx.Limits(max_keepalive_connections=0)
+        url = f"http://127.0.0.1:{self.port}"
+        return httpx.AsyncClient(base_url=url, limits=limits, headers=headers, trust_env=False, timeout=25)
+
+    async def get(self, path: str) -> httpx.Response:
+        async with self.http() as client:
+            return await client.get(path)
+
+    async def health(self) -> dict[str, Any]:
+        answer = await self.get("/v1/health")
+        assert answer.status_code == 200, "health is liveness"
+        report: dict[str, Any] = answer.json()
+        return report
+
+    async def is_up(self) -> bool:
+        return bool(await self.health())
+
+    async def is_whole(self) -> bool:
+        """Whether the exchange was heard of and the ledger lacks nothing of the wish."""
+        if (await self.health())["symbols_synced_ms"] is None:
+            return False
+        report = (await self.get("/v1/coverage?limit=1")).json()
+        return bool(report["wished"]) and report["missing"] == 0
+
+    async def ledgers(self) -> dict[Series, Ledger]:
+        """The ledger as the database has it."""
+        reader = SqliteReader(self.db_url)
+        try:
+            return await reader.ledgers()
+        finally:
+            await reader.close()
+
+    async def check_store(self, sandbox: SandboxServer) -> int:
+        """Every row that is held is the exchange's, each once, and no row lies outside the ledger; how many."""
+        reader = SqliteReader(self.db_url)
+        rows_held = 0
+        try:
+            for series, ledger in (await reader.ledgers()).items():
+                everything = await reader.read(series, Span(0, 1 << 60), 1_000_000)
+                stray = [kline.open_ms for kline in everything.rows if not ledger.held.span_at(kline.open_ms)]
+                assert not stray, f"{series}: rows outside the ledger at {stray[:3]}"
+                grid = series.interval.grid
+                for span in ledger.held:
+                    rows = [kline for kline in everything.rows if span.start_ms <= kline.open_ms < span.end_ms]
+                    mine = rest_rows.join(rest_rows.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows)
+                    theirs = sandbox.exchange.rows(series.symbol, series.interval.code, *span)
+                    assert mine == orjson.dumps(theirs), f"{series} differs in {span}"
+                    rows_held += len(rows)
+        finally:
+            await reader.close()
+        return rows_held
+
+
+def asked_again(entries: list[Entry], ledgers: Mapping[Series, Ledger]) -> list[str]:
+    """The requests for klines that lie wholly inside what `ledgers` knows: nobody who remembers makes them."""
+    by_name = {(series.symbol, series.interval.code): (series, ledger) for series, ledger in ledgers.items()}
+    again = []
+    for entry in entries:
+        if entry.kind == "rest" and entry.path == "/fapi/v1/klines" and "startTime" in entry.query:
+            window = Span(int(entry.query["startTime"]), int(entry.query["endTime"]) + 1)
+            found = by_name.get((entry.query["symbol"], entry.query["interval"]))
+            is_probe = entry.query["limit"] == "1"  # for the first kline ever, which proves absence before it
+            if found and not is_probe and found[1].known.covers(window):
+                again.append(f"{entry.path} {entry.query}")
+        elif entry.kind == "archive" and "/daily/" in entry.path and entry.path.endswith(".zip"):
+            name, day = entry.path.rpartition("/")[2].removesuffix(".zip").split("-", 2)[:2], entry.path[-14:-4]
+            found = by_name.get((name[0], name[1]))
+            if found:
+                series, ledger = found
+                span = _day(day)
+                assert ArchiveFile(series.symbol, series.interval, span, is_monthly=False).path == entry.path
+                if ledger.known.covers(span):
+                    again.append(entry.path)
+    return again
+
+
+def _day(text: str) -> Span:
+    from datetime import UTC, datetime
+
+    start_ms = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+    return Span(start_ms, start_ms + 86_400_000)
+
+
+@dataclass(frozen=True)
+class SharedClock:
+    """A fast clock that several processes read alike: it starts where the machine's monotonic clock says."""
+
+    origin_ns: int
+    speed: float
+
+    def now_ms(self) -> int:
+        return START_MS + int((monotonic_ns() - self.origin_ns) * self.speed) // 1_000_000
+
+    async def sleep(self, delay_s: float) -> None:
+        await _clock.sleep(delay_s / self.speed)
+
+
+def main() -> None:
+    """A node by the environment's settings on a SharedClock: arguments are its origin (ns) and its speed."""
+    settings = load()
+    clock = SharedClock(int(sys.argv[1]), float(sys.argv[2]))
+    uvicorn.run(Node(settings, machine_clock=clock).app, port=settings.port, log_level="warning", access_log=False)
+
+
+if __name__ == "__main__":
+    main()
