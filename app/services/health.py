@@ -102,6 +102,8 @@ class Health:
             reasons.append(f"symbols were never synced: {self._symbols.last_error or 'not answered yet'}")
         elif now_ms - self._symbols.synced_ms > SYNC_AGE_MS_MAX:
             reasons.append(f"symbols were last synced at {self._symbols.synced_ms}: {self._symbols.last_error}")
+        elif self._symbols.last_error is not None:
+            reasons.append(f"the last symbol sync failed: {self._symbols.last_error}")
         if abs(self._machine.offset_ms) > OFFSET_MS_MAX:
             reasons.append(f"this machine's clock is off by {-self._machine.offset_ms} ms; set up NTP")
         if self.reconciler is not None and self.reconciler.paused is not None:
@@ -116,6 +118,8 @@ class Health:
         is_ready, detail = self.ready()
         if not is_ready:
             reasons.extend(str(reason) for reason in _list(detail["reasons"]))
+            if self.reconciler is not None and self.reconciler.last_error is not None:
+                reasons.append(f"the last failed fetch: {self.reconciler.last_error}")
         return list(dict.fromkeys(reasons))
 
 
