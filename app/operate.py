@@ -14,10 +14,14 @@ from app.domain.span import Span, Spans
 from app.node import CannotStart, Node, prepare
 from app.ports import Clock, Series, StoreUnavailable, UpstreamError
 from app.services.plan import SeriesGap
+from app.services.wish import CLOSE_GRACE_MS
 from app.settings import Settings
 
 POLL_S: Final = 0.5
 ASK_TIMEOUT_S: Final = 10.0
+ASK_TRIES_MAX: Final = 60
+ASK_PAUSE_S: Final = 0.1
+NOT_THE_WRITER: Final = 503
 PAGE: Final = 1000  # series a coverage answer lists at the most
 
 Report = dict[str, Any]
@@ -66,13 +70,18 @@ def _lacking(node: Node, settings: Settings, target: Target) -> list[SeriesGap]:
     now_ms = node.clock.now_ms()
     is_spanned = target.start_ms is not None or target.end_ms is not None
     symbols = target.symbols or tuple(node.symbols.wished)
+    known = node.holdings.symbols() | set(node.symbols.listings) | set(node.symbols.wished)
+    if unknown := [symbol for symbol in symbols if symbol not in known]:
+        raise OperateError(f"the exchange does not list {unknown[0]}")
     wished = {gap.series: gap for gap in node.coverage.gaps()} if not is_spanned else {}
     for series in (Series(symbol, interval) for symbol in symbols for interval in target.intervals):
         gap = wished.get(series)
         if gap is None:
             grid = node.holdings.grid(series)
             span = target.span(settings, now_ms)
-            asked = Spans([Span(grid.ceil(span.start_ms), min(grid.ceil(span.end_ms), grid.floor(now_ms)))])
+            asked = Spans(
+                [Span(grid.ceil(span.start_ms), min(grid.ceil(span.end_ms), grid.floor(now_ms - CLOSE_GRACE_MS)))]
+            )
             gap = SeriesGap(series, grid, asked, asked - node.holdings.ledger(series).known, span)
         if gap.missing:
             found.append(gap)
@@ -130,12 +139,21 @@ async def _through(url: str, settings: Settings, target: Target, clock: Clock, o
             symbols = target.symbols or await _wished(client)
             codes = [interval.code for interval in target.intervals]
             asked = {"symbols": symbols, "intervals": codes, "start": span.start_ms, "end": span.end_ms}
-            answer = await client.post("/v1/admin/backfill", json=asked)
-            if answer.is_error:
-                raise OperateError(f"the node refused ({answer.status_code}): {answer.text}")
+            await _ask_writer(client, asked, clock)
             await _watch(report, symbols, target.intervals, span, clock, out)
         except httpx.TransportError as error:
             raise OperateError(f"the node at {url} does not answer: {error}") from error
+
+
+async def _ask_writer(client: httpx.AsyncClient, asked: dict[str, Any], clock: Clock) -> None:
+    """Hand the wish to the process that writes; with WORKERS > 1 several answer there and chance decides which."""
+    for number in range(ASK_TRIES_MAX):
+        answer = await client.post("/v1/admin/backfill", json=asked, headers={"connection": "close"})
+        if answer.is_success:
+            return
+        if answer.status_code != NOT_THE_WRITER or number == ASK_TRIES_MAX - 1:
+            raise OperateError(f"the node refused ({answer.status_code}): {answer.text}")
+        await clock.sleep(ASK_PAUSE_S)
 
 
 async def _coverage(client: httpx.AsyncClient, **params: str | int) -> Report:
@@ -166,21 +184,42 @@ async def _watch(
     out: Console,
 ) -> None:
     """Show the progress of a span until it is whole."""
-    grids = {interval.code: interval.grid for interval in intervals}
     with Progress(*_COLUMNS, console=out) as progress:
         task = progress.add_task("backfill", total=None)
         while True:
             total = missing = 0
             for symbol in symbols:
-                for entry in (await report(symbol))["series"]:
-                    if (grid := grids.get(entry["interval"])) is not None:
-                        total += grid.count(*span)
-                        pieces = (Span(piece["start"], piece["end"]).clip(span) for piece in entry["missing"])
-                        missing += sum(grid.count(*piece) for piece in pieces if piece)
+                answer = await report(symbol)
+                entries = {entry["interval"]: entry for entry in answer["series"]}
+                for interval in intervals:
+                    grid = interval.grid
+                    due_ms = grid.floor(answer["serverTime"] - CLOSE_GRACE_MS)
+                    asked = Span(grid.ceil(span.start_ms), min(grid.ceil(span.end_ms), due_ms))
+                    total += grid.count(*asked)
+                    lacking = _lacking_by(entries.get(interval.code), asked, interval)
+                    missing += sum(grid.count(*piece) for piece in lacking)
             progress.update(task, total=total, completed=total - missing)
             if not missing:
                 return
             await clock.sleep(POLL_S)
+
+
+def _lacking_by(entry: Report | None, asked: Span, interval: Interval) -> Spans:
+    """What is missing of `asked` by a series' coverage; all of it while the process that answers has not heard of it.
+
+    A 3d grid is known to within its step only: the answer's may be another than ours.
+    """
+    margin_ms = interval.grid.step_ms if interval.needs_anchor else 0
+    inner = Span(asked.start_ms + margin_ms, asked.end_ms - margin_ms)
+    if not asked:
+        return Spans()
+    if entry is None or not _spans(entry["wished"]).covers(inner):
+        return Spans([asked])
+    return _spans(entry["missing"]).clip(asked)
+
+
+def _spans(pairs: list[dict[str, int]]) -> Spans:
+    return Spans((pair["start"], pair["end"]) for pair in pairs)
 
 
 class _Rate(ProgressColumn):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic_ns
 from types import TracebackType
@@ -20,6 +21,7 @@ import httpx
 import orjson
 import uvicorn
 
+from app.domain.interval import DAY_MS
 from app.domain.ledger import Ledger
 from app.domain.span import Span
 from app.node import Node
@@ -302,10 +304,19 @@ def asked_again(entries: list[Entry], ledgers: Mapping[Series, Ledger]) -> list[
 
 
 def _day(text: str) -> Span:
-    from datetime import UTC, datetime
-
     start_ms = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
-    return Span(start_ms, start_ms + 86_400_000)
+    return Span(start_ms, start_ms + DAY_MS)
+
+
+class ShiftedClock(SystemClock):
+    """An exchange's clock on which a minute is `elapsed_s` old right now, so that nobody waits long for its end."""
+
+    def __init__(self, elapsed_s: float) -> None:
+        now_ms = super().now_ms()
+        self._shift_ms = int(elapsed_s * 1000) - now_ms % 60_000
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self._shift_ms
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""The operator's commands: gaps and backfill, alone and beside a running node."""
+
+import signal
+from pathlib import Path
+
+from app.domain.interval import DAY_MS
+from app.domain.span import Span
+from infra.clock import SystemClock
+from infra.sandbox.server import SandboxServer
+from tests.system.processes import Place, Programs, asked_again, until
+
+ONE = ("--symbol", "BTCUSDT", "--interval", "1m")
+
+
+def midnight(days_ago: int) -> int:
+    return (SystemClock().now_ms() // DAY_MS - days_ago) * DAY_MS
+
+
+def days(first: int, last: int) -> tuple[str, ...]:
+    """Options for the days from `first` to before `last` days ago."""
+    return ("--start", str(midnight(first)), "--end", str(midnight(last)))
+
+
+async def test_backfill_by_itself_stops_at_ctrl_c_and_goes_on_from_there(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
+        sandbox.inject(kind="archive_slow", delay_s=0.25)
+        with Programs(tmp_path) as programs:
+            place = Place(programs, sandbox.port, settings={"FETCH_CONCURRENCY": "1"})
+            asked = Span(midnight(12), midnight(3))
+
+            async def held() -> list[Span]:
+                if not (tmp_path / place.database).exists():
+                    return []
+                found = [ledger.held.clip(asked) for series, ledger in (await place.ledgers()).items()]
+                return [span for spans in found for span in spans]
+
+            async def has_begun() -> bool:
+                return bool(await held())
+
+            first = programs.start("backfill", *ONE, *days(12, 3), env=place.env)
+            await until(has_begun, "the first day is held")
+            first.signal(signal.SIGINT, group=True)
+            assert await first.ended() == 130
+            assert "goes on from here" in first.said()
+            assert "Traceback" not in first.said()
+            known, mark = await place.ledgers(), sandbox.journal.written
+            assert sum(span.end_ms - span.start_ms for span in await held()) < asked.end_ms - asked.start_ms
+            status, said = await programs.run("gaps", *ONE, *days(12, 3), env=place.env)
+            assert (status, "BTCUSDT" in said) == (1, True)
+
+            status, said = await programs.run("backfill", *ONE, *days(12, 3), env=place.env)
+            assert status == 0
+            assert f"{9 * 1440}/{9 * 1440}" in said, "no progress was shown"
+            assert asked_again(sandbox.journal.since(mark), known) == []
+            assert await held() == [asked]
+            assert await place.check_store(sandbox) == 9 * 1440
+            status, said = await programs.run("gaps", *ONE, *days(12, 3), env=place.env)
+            assert (status, "no gaps" in said) == (0, True)
+            status, said = await programs.run("gaps", *ONE, *days(13, 3), env=place.env)
+            assert (status, " 1440 " in said) == (1, True)
+            assert not any(entry.kind == "connect" for entry in sandbox.journal.since(0)), "a command opened sockets"
+
+
+async def test_backfill_beside_a_running_node_goes_through_it(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
+        with Programs(tmp_path) as programs:
+            place = Place(programs, sandbox.port, settings={"ADMIN_TOKEN": "let-me-in"})
+            place.serve()
+            await until(place.is_whole, "the wish is held")
+            status, said = await programs.run("gaps", env=place.env)
+            assert (status, "no gaps" in said) == (0, True)
+            command = ("backfill", "--symbol", "ethusdt", "--interval", "5m", "--interval", "1h", *days(9, 7))
+            status, said = await programs.run(*command, env=place.env)
+            assert (status, f"http://127.0.0.1:{place.port}" in said) == (0, True)
+            held = {
+                f"{series.symbol}{series.interval}": ledger.held for series, ledger in (await place.ledgers()).items()
+            }
+            for name in ("ETHUSDT5m", "ETHUSDT1h"):
+                assert held[name].covers(Span(midnight(9), midnight(7)))
+            assert await place.check_store(sandbox)
+            status, said = await programs.run(*command, env={**place.env, "ADMIN_TOKEN": "wrong"})
+            assert (status, "refused (401)" in said) == (2, True)
+
+
+async def test_gaps_are_listed_in_a_table_by_series(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
+        with Programs(tmp_path) as programs:
+            place = Place(programs, sandbox.port)
+            status, said = await programs.run("gaps", env=place.env)
+            assert (status, "cannot be read" in said) == (2, True), "without a database there is nothing to list"
+            status, _ = await programs.run("backfill", *ONE, *days(2, 1), env=place.env)
+            assert status == 0
+            status, said = await programs.run("gaps", "--symbol", "BTCUSDT", env=place.env)
+            assert status == 1
+            lines = [line for line in said.splitlines() if "BTCUSDT" in line]
+            assert [line.split("│")[2].strip() for line in lines] == ["1m", "5m", "1h"]
+
+
+async def test_what_makes_no_sense_is_said_and_changes_nothing(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
+        with Programs(tmp_path) as programs:
+            place = Place(programs, sandbox.port)
+            for options, reason in [
+                (("--interval", "7m"), "unknown interval 7m"),
+                (("--interval", "1M", "--start", "yesterday"), "--start yesterday"),
+                (("--start", "2026-01-02", "--end", "2026-01-01"), "--start must be before --end"),
+                (("--symbol", "NOSUCHUSDT"), "NOSUCHUSDT"),
+            ]:
+                status, said = await programs.run("backfill", *options, env=place.env)
+                assert (status, reason in said, "Traceback" in said) == (2, True, False)
+            assert await place.ledgers() == {}
+
+
+async def test_backfill_without_an_exchange_says_so_and_ends(tmp_path: Path) -> None:
+    with Programs(tmp_path) as programs:
+        place = Place(programs, 1)
+        status, said = await programs.run("backfill", *ONE, *days(2, 1), env=place.env)
+        assert (status, "cannot be reached" in said, "Traceback" in said) == (2, True, False)
