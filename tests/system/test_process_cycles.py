@@ -1,0 +1,81 @@
+"""A node started and stopped again and again in one process leaves nothing behind."""
+
+import asyncio
+import gc
+import threading
+from pathlib import Path
+
+import httpx
+
+from app.node import Node
+from app.settings import load
+from infra.clock import SystemClock
+from infra.sandbox.server import SandboxServer
+from tests.system.processes import until
+
+CYCLES = 3
+GROWTH_MIB_MAX = 20.0  # a cycle holds about 20,000 rows in its tail; measured growth after the first: under 3
+
+
+def memory_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def open_files() -> set[str]:
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found.add(f"{entry.name} {entry.readlink()}")
+        except OSError:
+            continue  # the listing's own
+    return found
+
+
+async def one_life(sandbox: SandboxServer, folder: Path) -> None:
+    settings = load(
+        {
+            "binance_rest_url": sandbox.base_url,
+            "binance_ws_url": sandbox.ws_url,
+            "binance_archive_url": sandbox.base_url,
+            "db_url": f"sqlite:///{folder}/klinenode.db",
+            "backfill_days": 2,
+            "disk_free_bytes_min": 0,
+            "log_level": "ERROR",
+        },
+        env_file=None,
+    )
+    node = Node(settings)
+    async with node.running():
+
+        async def is_whole() -> bool:
+            return node.symbols.synced_ms is not None and not any(gap.missing for gap in node.coverage.gaps())
+
+        await until(is_whole, "the wish is held")
+        transport = httpx.ASGITransport(app=node.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
+            for interval in ("1m", "5m", "1h"):
+                answer = await client.get(f"/fapi/v1/klines?symbol=BTCUSDT&interval={interval}&limit=500")
+                assert answer.status_code == 200
+
+
+async def test_no_task_thread_file_or_memory_outlives_a_node(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=6) as sandbox:
+        memory = []
+        await one_life(sandbox, tmp_path / "first")  # fills caches of libraries, which stay
+        tasks, threads = asyncio.all_tasks(), threading.active_count()
+        for number in range(CYCLES):
+            before = open_files()
+            await one_life(sandbox, tmp_path / f"cycle-{number}")
+            gc.collect()
+
+            async def connections_are_closed(before: set[str] = before) -> bool:
+                return len(open_files()) <= len(before)  # the exchange's side, too, which hears of it a moment later
+
+            await until(connections_are_closed, f"files are closed: {open_files() - before}", 5)
+            leftover = {task for task in asyncio.all_tasks() - tasks if "sandbox" not in repr(task.get_coro())}
+            assert not leftover
+            assert threading.active_count() <= threads
+            memory.append(memory_mib())
+        print(f"MEASURED memory after each cycle: {[round(each, 1) for each in memory]} MiB")
+        assert memory[-1] - memory[0] < GROWTH_MIB_MAX

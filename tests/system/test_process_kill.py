@@ -1,0 +1,85 @@
+"""kill -9 at moments that a seed has chosen: nothing lost, nothing doubled, nothing fetched again."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic_ns
+
+import pytest
+
+from app.domain.interval import DAY_MS
+from app.domain.ledger import Ledger
+from app.ports import Series
+from infra.clock import SystemClock
+from infra.sandbox.server import SandboxServer
+from tests.system.processes import FAST_NODE, ROOT, Place, Programs, SharedClock, asked_again, pause, until
+
+KILLS = 4
+SPEED = 25.0  # a minute passes in 2.4 s
+SETTLED_S = 0.3  # for what a dead process had sent to reach the exchange's journal
+
+
+def forgotten(before: Mapping[Series, Ledger], after: Mapping[Series, Ledger]) -> list[Series]:
+    """The series of which something was known and no longer is."""
+    return [series for series, ledger in before.items() if ledger.known - after[series].known]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_killed_during_backfill(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    async with SandboxServer(SystemClock(), symbols=6) as sandbox:
+        sandbox.inject(kind="archive_slow", delay_s=0.1)
+        sandbox.inject(kind="slow", delay_s=0.05)
+        with Programs(tmp_path) as programs:
+            place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "5", "FETCH_CONCURRENCY": "2"})
+            moments = [round(rng.uniform(0.9, 2.2), 2) for _ in range(KILLS)]
+            print(f"seed {seed}: killed {moments} s after each start")
+            known: dict[Series, Ledger] = {}
+            mark = 0
+            days_held = []
+            for moment_s in [*moments, None]:
+                node = place.serve()
+                if moment_s is None:
+                    await until(place.is_whole, "everything is held in the end")
+                else:
+                    await pause(moment_s)
+                    node.kill()
+                    await pause(SETTLED_S)
+                assert asked_again(sandbox.journal.since(mark), known) == []
+                now_known = await place.ledgers() if (tmp_path / place.database).exists() else {}
+                assert forgotten(known, now_known) == []
+                known, mark = now_known, sandbox.journal.written
+                days_held.append(round(sum(ledger.held.total_ms for ledger in known.values()) / DAY_MS, 1))
+            print(f"held after each kill, in series-days: {days_held}")
+            assert any(0 < days < days_held[-1] for days in days_held), "no kill came while history was being filled"
+            assert await place.check_store(sandbox) > 6 * 5 * 1440
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_killed_during_ingest(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    clock = SharedClock(monotonic_ns(), SPEED)
+    async with SandboxServer(clock, symbols=6) as sandbox:
+        with Programs(tmp_path) as programs:
+            place = Place(programs, sandbox.port)
+            known: dict[Series, Ledger] = {}
+            mark = 0
+            for number in range(KILLS + 1):
+                node = programs.start(
+                    str(clock.origin_ns),
+                    str(SPEED),
+                    command=FAST_NODE,
+                    env={**place.env, "PYTHONPATH": str(ROOT)},
+                )
+                await until(place.is_whole, f"everything is held after {number} kills")
+                if number < KILLS:
+                    await pause(rng.uniform(0.1, 60 / SPEED + 0.1))
+                    node.kill()
+                    await pause(SETTLED_S)
+                assert asked_again(sandbox.journal.since(mark), known) == []
+                now_known = await place.ledgers()
+                assert forgotten(known, now_known) == []
+                known, mark = now_known, sandbox.journal.written
+            sources = {entry.source for ledger in known.values() for entry in ledger.entries}
+            assert {source.value for source in sources} >= {"ws", "rollup"}, "nothing came from the sockets"
+            assert await place.check_store(sandbox) > 6 * 1440
