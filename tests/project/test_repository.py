@@ -1,0 +1,147 @@
+"""Promises of the repository itself: locks, targets, deployment files, and that the bans are in force."""
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+BIN: Final = Path(sys.executable).parent
+COMMAND_S_MAX: Final = 60.0
+MACHINES: Final = re.compile(r"(?<![\w.])/(work|root|farm|home/\w+)/")  # no path of the machine it was written on
+STUBS: Final = ("bench", "sim")  # come with their own issues; a target that does nothing would be a lie
+
+
+def run(*command: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=COMMAND_S_MAX, cwd=ROOT, check=False
+    )
+
+
+def tracked() -> list[Path]:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in run("git", "ls-files", "-z").stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_file_pins_and_hashes_and_carries_no_address(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert "://" not in text
+    assert "index-url" not in text
+    pins = re.findall(r"^[a-z0-9][\w.-]*(?:\[[\w,-]+\])?==\S+", text, re.MULTILINE)
+    assert len(pins) > 20
+    assert text.count("--hash=sha256:") >= len(pins)
+
+
+def test_what_runs_is_pinned_as_what_is_tested() -> None:
+    def pins(lock: str) -> set[str]:
+        return set(re.findall(r"^([a-z0-9][\w.-]*(?:\[[\w,-]+\])?==\S+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+    assert pins("requirements.lock") <= pins("requirements-dev.lock")
+
+
+def test_the_makefile_has_the_promised_targets_and_no_stubs() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+    assert {"run", "demo", "test", "setup", "lint"} <= targets
+    for name in STUBS:
+        if name in targets:
+            recipe = text.split(f"\n{name}:", 1)[1].split("\n\n", 1)[0]
+            assert "$(BIN)/" in recipe, f"make {name} is a stub"
+    phony = set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split())  # type: ignore[index]
+    assert {"run", "demo", "test", "setup", "lint"} <= phony
+
+
+def test_no_tracked_file_names_a_path_of_some_machine() -> None:
+    mine = Path(__file__)
+    found = []
+    for path in tracked():
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        if path != mine and (hit := MACHINES.search(text)):
+            found.append(f"{path.relative_to(ROOT)}: {hit[0]}")
+    assert found == []
+
+
+def test_no_tracked_file_is_large_or_a_leftover() -> None:
+    names = [path.relative_to(ROOT).as_posix() for path in tracked()]
+    assert [name for name in names if (ROOT / name).stat().st_size > 1_000_000] == []
+    assert [name for name in names if name.endswith((".pyc", ".db", ".log", ".orig", ".rej")) or name == ".env"] == []
+
+
+def test_the_image_copies_only_what_exists_and_is_let_in() -> None:
+    copies = re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    sources = [name for line in copies for name in line.split()]
+    assert len(sources) >= 5
+    assert [name for name in sources if not (ROOT / name).exists()] == []
+    ignore = (ROOT / ".dockerignore").read_text().split()
+    assert ignore[0] == "*", "everything stays outside unless it is named"
+    let_in = {name.removeprefix("!") for name in ignore[1:] if name.startswith("!")}
+    assert let_in == set(sources)
+
+
+def test_the_image_has_what_the_build_takes() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    wheel = re.search(r"^packages = \[(.*)\]$", project, re.MULTILINE)
+    assert wheel is not None
+    needed = [*re.findall(r'"([^"]+)"', wheel[1]), "README.md", "LICENSE", "pyproject.toml"]
+    docker = (ROOT / "Dockerfile").read_text()
+    assert [name for name in needed if not re.search(rf"^COPY .*\b{re.escape(name)}\b", docker, re.MULTILINE)] == []
+
+
+def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
+    text = (ROOT / "deploy/systemd/klinenode.service").read_text()
+    unit = configparser.ConfigParser(strict=False, interpolation=None, delimiters=("=",))
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read_string(text)
+    assert unit["Service"]["ExecStart"].endswith("klinenode serve")
+    assert unit["Service"]["Restart"] == "always"
+    assert int(unit["Service"]["TimeoutStopSec"].rstrip("s")) > 10, "the node may take ten seconds to stop"
+    verifier = shutil.which("systemd-analyze")
+    if verifier is None:
+        return
+    here = tmp_path / "klinenode.service"
+    started = unit["Service"]["ExecStart"].split()[0]
+    here.write_text(text.replace(started, "/bin/true").replace("User=klinenode", "User=root"))
+    verdict = run(verifier, "verify", "--man=no", str(here))
+    complaints = [line for line in verdict.stderr.splitlines() if "klinenode.service" in line]
+    assert complaints == []
+
+
+def test_the_import_contracts_hold_and_cover_every_module() -> None:
+    verdict = run(str(BIN / "lint-imports"))
+    assert verdict.returncode == 0, verdict.stdout
+    assert " 0 broken" in verdict.stdout
+    assert (ROOT / "pyproject.toml").read_text().count("exhaustive = true") >= 2
+
+
+@pytest.mark.parametrize(
+    "banned",
+    [
+        "import asyncio\n\n\nasync def f() -> None:\n    await asyncio.sleep(1)\n",
+        "import asyncio\n\n\nasync def f() -> None:\n    await asyncio.gather()\n",
+        "import time\n\nx = time.time()\n",
+        "from datetime import UTC, datetime\n\nx = datetime.now(UTC)\n",
+        "import os\n\nx = os.environ\n",
+        "from starlette.middleware.base import BaseHTTPMiddleware\n\nx = BaseHTTPMiddleware\n",
+    ],
+    ids=["sleep", "gather", "time", "now", "environ", "middleware"],
+)
+def test_a_ban_is_in_force(banned: str) -> None:
+    verdict = run(str(BIN / "ruff"), "check", "--stdin-filename", "app/services/example.py", "-", text=banned)
+    assert verdict.returncode == 1
+    assert "TID251" in verdict.stdout
+
+
+def test_ci_runs_what_a_person_runs() -> None:
+    script = (ROOT / ".ci/run").read_text()
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+    assert re.findall(r"^make (\w+)$", script, re.MULTILINE) == ["lint", "test"]
