@@ -210,7 +210,10 @@ class QueryService:
         lacking = window.limit - len(found)
         if known_end_ms < end_ms and lacking:
             more = await self._upstream(series, grid, Span(known_end_ms, end_ms), lacking)
-            self._check_unbroken(series, grid, known, more, after_ms=known_end_ms if run else None)
+            is_joined = bool(found) and found[-1][0] == grid.shift(grid.ceil(known_end_ms), -1)
+            if not is_joined:
+                await self._check_begin(series, grid, Span(known_end_ms, end_ms), more)
+            self._check_unbroken(series, grid, known, more, after_ms=known_end_ms if is_joined else None)
             found += [(kline.open_ms, _row(kline, grid)) for kline in more]
         return found
 
@@ -223,9 +226,19 @@ class QueryService:
         start_ms = grid.ceil(max(0, grid.shift(grid.ceil(known_start_ms), -lacking)))
         if start_ms < known_start_ms and lacking:
             more = await self._upstream(series, grid, Span(start_ms, known_start_ms), lacking)
+            await self._check_begin(series, grid, Span(start_ms, known_start_ms), more)
             self._check_unbroken(series, grid, known, more, before_ms=known_start_ms if run else None)
             found = [(kline.open_ms, _row(kline, grid)) for kline in more] + found
         return found
+
+    async def _check_begin(self, series: Series, grid: Grid, span: Span, klines: Sequence[Kline]) -> None:
+        """Raise UpstreamGarbage when what the exchange gave begins late although there are klines before `span`."""
+        late = Span(span.start_ms, klines[0].open_ms if klines else span.end_ms)
+        if not late or self._holdings.ledger(series).absent.covers(late):
+            return
+        before = Span(0, span.start_ms)
+        if before and await self._upstream(series, grid, before, 1):
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the first klines asked for")
 
     def _check_unbroken(
         self,

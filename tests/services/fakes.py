@@ -317,6 +317,9 @@ class Store(SqliteWriter):
         self.reads += 1
         return await self._counted(SqliteWriter.read(self, series, window, limit, newest=newest))
 
+    async def document(self, name: str) -> tuple[bytes, int] | None:
+        return await self._counted(SqliteWriter.document(self, name))
+
     async def settled(self) -> None:
         """Return when no task can do more without time or the test."""
         while True:

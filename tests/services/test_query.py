@@ -1,0 +1,500 @@
+"""Answers are whole and the exchange's own, or they are an error; and one question upstream serves all who ask it."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from app.domain.interval import D3, HOUR_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.ledger import Source
+from app.domain.span import Span, Spans
+from app.ports import Batch, Series, StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
+from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery
+from app.services.query import CLOSING_PAGE_MS, FOLLOWER_PAGE_MS, LIVE_AGE_MS_MAX, LIVE_PAGE_MS, QueryService
+from app.services.rolling import Rolling
+from app.services.tail import Live
+from app.services.wish import CLOSE_GRACE_MS
+from app.wire.error_body import BinanceError
+from tests.services.fakes import (
+    ANCHOR_MS,
+    BTC,
+    NOW_MS,
+    Asked,
+    Rig,
+    encoded,
+    listing,
+    minute,
+    rig,
+    true_grid,
+    turn,
+    unavailable,
+)
+from tests.services.test_reconcile import Bench
+
+HOURS = Series("BTCUSDT", INTERVALS["1h"])
+CLOSED_MS = NOW_MS - 30_000
+
+
+class Desk:
+    """A query service on a rig; `bench` keeps what is read through, as the writer does."""
+
+    def __init__(self, made: Rig, *, read_through: bool = True, is_writer: bool = True) -> None:
+        self.rig = made
+        self.rolling = Rolling(list(INTERVALS.values()))
+        self.query = QueryService(
+            made.clock,
+            made.store,
+            made.exchange,
+            made.symbols,
+            made.holdings,
+            made.tail,
+            self.rolling,
+            read_through=read_through,
+        )
+        self.bench = Bench(made, codes=tuple(INTERVALS), days=400)
+        if is_writer:
+            self.query.keep = self.bench.reconciler.keep_read
+
+    async def hold(self, series: Series, *spans: Span, source: Source = Source.REST) -> None:
+        """Put the exchange's klines of `spans` into the store."""
+        wanted = Spans(spans)
+        rows = [
+            self.rig.exchange.kline(series, each) for span in wanted for each in self.rig.exchange.opens(series, span)
+        ]
+        grid = true_grid(series.interval)
+        made = Spans(Span(row.open_ms, grid.shift(row.open_ms, 1)) for row in rows)
+        batches = [Batch(series, source, made, rows)] if rows else []
+        if absent := wanted - made:
+            batches.append(Batch(series, Source.ABSENT, absent, []))
+        await self.rig.committer.commit(batches)
+
+    def oracle(self, query: KlineQuery) -> bytes:
+        """What Binance answers (binance-facts section 3); closed klines alone when those are asked for."""
+        series, now_ms = query.series, self.rig.clock.ms
+        grid = true_grid(series.interval)
+        upto_ms = grid.floor(now_ms - CLOSE_GRACE_MS) if query.only_final else now_ms + 1
+        end_ms = upto_ms if query.end_ms is None else min(upto_ms, query.end_ms + 1)
+        opens = self.rig.exchange.opens(series, Span(query.start_ms or 0, end_ms)) if end_ms > 0 else []
+        opens = opens[-query.limit :] if query.start_ms is None else opens[: query.limit]
+        return encoded(series, [self.rig.exchange.kline(series, each) for each in opens])
+
+    async def answer_or_error(self, query: KlineQuery) -> Answer | BinanceError:
+        try:
+            return await self.query.answer(query)
+        except BinanceError as error:
+            return error
+
+    async def answer(
+        self,
+        series: Series = BTC,
+        *,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int = 5,
+        only_final: bool = True,
+    ) -> Answer:
+        return await self.query.answer(KlineQuery(series, start_ms, end_ms, limit, only_final))
+
+
+@asynccontextmanager
+async def desk(
+    folder: Path, *, now_ms: int = NOW_MS, first_ms: int = CLOSED_MS - 400 * HOUR_MS, **options: bool
+) -> AsyncIterator[Desk]:
+    async with rig(folder, now_ms=now_ms, first_ms=first_ms) as made:
+        await made.symbols.refresh()
+        yield Desk(made, **options)
+
+
+def opens(answer: Answer) -> list[int]:
+    return [row[0] for row in orjson.loads(answer.body)]
+
+
+async def refused(answering: Desk, **asked: object) -> BinanceError:
+    with pytest.raises(BinanceError) as caught:
+        await answering.answer(**asked)  # type: ignore[arg-type]
+    return caught.value
+
+
+# --- whole or an error -------------------------------------------------------------------------------------------
+
+
+async def scatter(at: Desk, rng: random.Random, series: Series, first_ms: int, closed_ms: int) -> bool:
+    """Hold, prove absent and leave out at random; returns whether a question can meet an unproven hole."""
+    grid, exchange = true_grid(series.interval), at.rig.exchange
+    times = list(grid.opens(grid.shift(grid.ceil(first_ms), -12), closed_ms))
+    is_holed = rng.random() < 0.4
+    if is_holed:
+        exchange.lacking.update((series, each) for each in rng.sample(times[:-1], rng.randrange(1, 6)))
+    for _ in range(rng.randrange(0, 5)):
+        start, length = rng.randrange(len(times)), rng.randrange(1, 40)
+        await at.hold(series, Span(times[start], grid.shift(times[min(start + length, len(times)) - 1], 1)))
+    if rng.random() < 0.5:
+        await at.rig.committer.commit([Batch(series, Source.ABSENT, Spans([Span(0, grid.floor(first_ms))]), [])])
+    if rng.random() < 0.5:  # what live ingest took in and did not commit yet
+        for each in times[-rng.randrange(1, 9) :]:
+            if (series, each) not in exchange.lacking and each >= first_ms:
+                at.rig.tail.append(series, grid, exchange.kline(series, each))
+    return is_holed
+
+
+def random_query(rng: random.Random, series: Series, closed_ms: int) -> KlineQuery:
+    step_ms = series.interval.grid.step_ms
+
+    def moment() -> int | None:
+        if rng.random() < 0.35:
+            return None
+        around_ms = closed_ms - rng.randrange(-2, 75) * step_ms
+        return rng.choice([around_ms, around_ms + 1, around_ms - 1, around_ms + step_ms // 2, 0, closed_ms * 2])
+
+    start_ms, end_ms = moment(), moment()
+    if start_ms is not None and end_ms is not None and end_ms < start_ms:
+        start_ms, end_ms = end_ms, start_ms
+    return KlineQuery(series, start_ms, end_ms, rng.choice([1, 2, 5, 17, 60, 1500]), rng.random() < 0.5)
+
+
+@pytest.mark.parametrize("read_through", [True, False])
+@pytest.mark.parametrize("is_writer", [True, False])
+async def test_every_answer_is_the_exchanges_own_or_an_error(
+    tmp_path: Path, *, read_through: bool, is_writer: bool
+) -> None:
+    async with desk(tmp_path, read_through=read_through, is_writer=is_writer) as at:
+        exact = errors = 0
+        for seed in range(120):
+            rng = random.Random(seed)
+            series = Series(f"S{seed}USDT", rng.choice([M1, M1, INTERVALS["1h"]]))
+            at.bench.symbols.add(series.symbol)
+            closed_ms = true_grid(series.interval).floor(CLOSED_MS)
+            first_ms = at.rig.exchange.first_ms = closed_ms - rng.randrange(20, 60) * series.interval.grid.step_ms
+            is_holed = await scatter(at, rng, series, first_ms, closed_ms)
+            for number in range(12):
+                query = random_query(rng, series, closed_ms)
+                asked, context = len(at.rig.exchange.asked), f"seed {seed}, question {number}: {query}"
+                answer = await at.answer_or_error(query)
+                assert read_through or len(at.rig.exchange.asked) == asked, context
+                if isinstance(answer, BinanceError):
+                    assert (answer.status, bool(answer.retry_after_s)) == (503, True), context
+                    assert is_holed or not read_through, f"{context}: the exchange would have answered"
+                    errors += 1
+                    continue
+                assert answer.body == at.oracle(query), context
+                exact += 1
+        assert exact > 200
+        assert errors > 20
+
+
+async def test_what_is_known_is_answered_without_asking(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        at.rig.exchange.error = unavailable()
+        assert opens(await at.answer(limit=50)) == list(M1.grid.opens(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        assert opens(await at.answer(start_ms=CLOSED_MS - 50 * MINUTE_MS, limit=3)) == [
+            CLOSED_MS - back * MINUTE_MS for back in (50, 49, 48)
+        ], "the first three, not the last three"
+        assert at.rig.exchange.asked == []
+
+
+async def test_the_newest_klines_reach_back_over_a_hole_that_is_proven(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.rig.exchange.lacking.add((BTC, CLOSED_MS - 3 * MINUTE_MS))
+        await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        answer = await at.answer(limit=5)
+        assert opens(answer) == [CLOSED_MS - back * MINUTE_MS for back in (6, 5, 4, 2, 1)]
+        assert answer.touches.start_ms <= CLOSED_MS - 6 * MINUTE_MS, "a repair of any row of it drops the page"
+
+
+@pytest.mark.parametrize("lost", [2, 5, 9])
+async def test_an_answer_of_the_exchange_that_lacks_klines_is_not_passed_on(tmp_path: Path, lost: int) -> None:
+    """2 and 9: next to what is held; 5: between what it gave."""
+    async with desk(tmp_path) as at:
+        await at.hold(
+            BTC, Span(CLOSED_MS - 40 * MINUTE_MS, CLOSED_MS - 9 * MINUTE_MS), Span(CLOSED_MS - MINUTE_MS, CLOSED_MS)
+        )
+        at.rig.exchange.lacking.add((BTC, CLOSED_MS - lost * MINUTE_MS))
+        for asked in ({"limit": 15}, {"start_ms": CLOSED_MS - 20 * MINUTE_MS, "limit": 19}):
+            assert (await refused(at, **asked)).status == 503
+        at.rig.exchange.lacking.clear()
+        assert len(opens(await at.answer(limit=15))) == 15
+
+
+async def test_an_exchange_that_is_kline_ahead_never_answers_beyond_the_end_asked_for(tmp_path: Path) -> None:
+    """Our clock lags: the kline in progress has closed over there and a new one has begun."""
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 9 * MINUTE_MS, CLOSED_MS))
+
+        async def gate(_asked: Asked) -> None:
+            at.rig.clock.ms = NOW_MS + MINUTE_MS
+
+        at.rig.exchange.gate = gate
+        answer = await at.answer(end_ms=CLOSED_MS, limit=3, only_final=False)
+        assert opens(answer) == [CLOSED_MS - 2 * MINUTE_MS, CLOSED_MS - MINUTE_MS, CLOSED_MS]
+
+
+async def test_an_exchange_that_is_two_klines_ahead_leaves_no_hole(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 9 * MINUTE_MS, CLOSED_MS))
+
+        async def gate(_asked: Asked) -> None:
+            at.rig.clock.ms = NOW_MS + 2 * MINUTE_MS
+
+        at.rig.exchange.gate = gate
+        assert (await refused(at, limit=5, only_final=False)).status == 503
+
+
+async def test_an_unanchored_series_is_answered_on_the_exchanges_grid(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        series = Series("BTCUSDT", D3)
+        answer = await at.answer(series, limit=4)
+        assert [open_ms % (3 * 24 * HOUR_MS) for open_ms in opens(answer)] == [ANCHOR_MS] * 4
+
+
+# --- the kline in progress ---------------------------------------------------------------------------------------
+
+
+async def test_the_live_kline_of_an_hour_has_every_closed_minute(tmp_path: Path) -> None:
+    """REST brought a minute whose closing frame was lost: roll-up does not have it."""
+    async with desk(tmp_path) as at:
+        for each in M1.grid.opens(HOURS.interval.grid.floor(NOW_MS), CLOSED_MS - MINUTE_MS):
+            at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", each))
+            list(at.rolling.take("BTCUSDT", minute("BTCUSDT", each)))
+        at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", CLOSED_MS - MINUTE_MS))
+        answer = await at.answer(HOURS, limit=1, only_final=False)
+        assert answer.body == at.oracle(KlineQuery(HOURS, None, None, 1, only_final=False))
+        assert len(at.rig.exchange.asked) == 1
+
+
+async def test_the_live_kline_of_an_hour_does_not_stand_still_when_no_frames_come(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        for each in M1.grid.opens(HOURS.interval.grid.floor(NOW_MS), CLOSED_MS):
+            at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", each))
+            list(at.rolling.take("BTCUSDT", minute("BTCUSDT", each)))
+        at.rig.clock.ms = CLOSED_MS + LIVE_AGE_MS_MAX
+        await at.answer(HOURS, limit=1, only_final=False)
+        assert at.rig.exchange.asked == []
+        at.rig.clock.ms += 1
+        await at.answer(HOURS, limit=1, only_final=False)
+        assert len(at.rig.exchange.asked) == 1
+
+
+async def test_a_live_kline_asked_for_by_rest_is_asked_for_again_when_it_is_old(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 9 * MINUTE_MS, CLOSED_MS))
+        for _ in range(3):
+            await at.answer(only_final=False)
+        assert len(at.rig.exchange.asked) == 1
+        at.rig.clock.ms += LIVE_AGE_MS_MAX + 1
+        await at.answer(only_final=False)
+        assert len(at.rig.exchange.asked) == 2
+
+
+# --- one question for all ----------------------------------------------------------------------------------------
+
+
+class Gate:
+    """Holds requests until the test opens it."""
+
+    def __init__(self, at: Desk) -> None:
+        self.opened = asyncio.Event()
+        self.entered = asyncio.Event()
+        at.rig.exchange.gate = self
+
+    async def __call__(self, _asked: Asked) -> None:
+        self.entered.set()
+        await self.opened.wait()
+
+
+async def test_many_who_miss_the_same_share_one_request(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        gate = Gate(at)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(50)]
+            await gate.entered.wait()
+            await at.rig.store.settled()
+            gate.opened.set()
+        assert len({task.result().body for task in tasks}) == 1
+        assert len(at.rig.exchange.windows()) == 1
+
+
+async def test_when_the_one_who_asked_goes_away_another_asks(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        gate = Gate(at)
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS))
+            await gate.entered.wait()
+            others = [group.create_task(at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(9)]
+            await at.rig.store.settled()
+            first.cancel()
+            await at.rig.store.settled()
+            gate.opened.set()
+        assert all(len(opens(task.result())) == 5 for task in others)
+        assert len(at.rig.exchange.windows()) == 2
+
+
+async def test_when_all_go_away_at_once_nobody_asks_again(tmp_path: Path) -> None:
+    """A shutdown cancels who asked and who waits; none may take the other's cancellation for its own."""
+    async with desk(tmp_path) as at:
+        gate = Gate(at)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(5)]
+            await gate.entered.wait()
+            await at.rig.store.settled()
+            for task in tasks:
+                task.cancel()
+            await at.rig.store.settled()
+            assert all(task.cancelled() for task in tasks)
+            assert len(at.rig.exchange.windows()) == 1
+
+
+async def test_a_failure_reaches_all_who_wait_and_is_not_remembered(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        gate = Gate(at)
+        at.rig.exchange.error = unavailable()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(refused(at, start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(9)]
+            await gate.entered.wait()
+            await at.rig.store.settled()
+            gate.opened.set()
+        assert {task.result().status for task in tasks} == {503}
+        assert len(at.rig.exchange.windows()) == 1
+        at.rig.exchange.error = None
+        assert len(opens(await at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS))) == 5
+
+
+async def test_read_throughs_are_bounded(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        gate = Gate(at)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(at.answer(start_ms=CLOSED_MS - back * MINUTE_MS)) for back in range(10, 74)]
+            await gate.entered.wait()
+            await at.rig.store.settled()
+            assert len(at.rig.exchange.asked) == 64
+            assert (await refused(at, start_ms=CLOSED_MS - 99 * MINUTE_MS)).status == 503
+            gate.opened.set()
+        assert all(opens(task.result()) for task in tasks)
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retry_after_s"),
+    [
+        (StandDown(NOW_MS + 90_500, "banned"), 503, -1001, 91),
+        (StandDown(NOW_MS - 5, "over"), 503, -1001, 1),
+        (StandDown(NOW_MS + 3 * 24 * HOUR_MS, "banned"), 503, -1001, 3600),
+        (unavailable(), 503, -1001, 5),
+        (UpstreamGarbage("garbage"), 503, -1001, 5),
+        (UpstreamRejected(400, -1121, "Invalid symbol."), 400, -1121, None),
+        (UpstreamRejected(403, 0, "blocked"), 503, -1001, 5),
+    ],
+)
+async def test_what_cannot_be_whole_is_an_error_in_binances_shape(
+    tmp_path: Path, error: UpstreamError, status: int, code: int, retry_after_s: int | None
+) -> None:
+    async with desk(tmp_path) as at:
+        at.rig.exchange.error = error
+        caught = await refused(at)
+        assert (caught.status, caught.code, caught.retry_after_s) == (status, code, retry_after_s)
+
+
+async def test_during_a_stand_down_what_is_held_is_served(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 20 * MINUTE_MS, CLOSED_MS))
+        at.rig.exchange.error = StandDown(NOW_MS + HOUR_MS, "banned")
+        assert len(opens(await at.answer(limit=20))) == 20
+        assert (await refused(at, limit=21)).retry_after_s == 3600
+
+
+async def test_a_store_that_cannot_be_read_is_an_error_and_the_tail_is_served(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        for each in M1.grid.opens(CLOSED_MS - 9 * MINUTE_MS, CLOSED_MS):
+            at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", each))
+        assert len(opens(await at.answer(limit=9))) == 9
+        assert at.rig.store.reads == 0
+
+
+async def test_which_symbols_are_known(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        assert at.query.symbol("btcusdt") == "BTCUSDT"
+        assert at.query.symbol("NOSUCHUSDT") is None
+        gone = Series("GONEUSDT", M1)
+        await at.hold(gone, Span(CLOSED_MS - MINUTE_MS, CLOSED_MS))
+        assert at.query.symbol("GONEUSDT") == "GONEUSDT", "delisted, but held"
+        at.rig.exchange.symbols.append(listing("币安人生USDT"))
+        await at.rig.symbols.refresh()
+        assert at.query.symbol("币安人生usdt") == "币安人生USDT"
+
+
+# --- how long an answer is true ----------------------------------------------------------------------------------
+
+
+async def test_an_answer_that_ends_with_the_newest_kline_is_true_until_the_next_one_closes(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        answer = await at.answer()
+        assert answer.valid_until_ms == CLOSED_MS + MINUTE_MS
+        assert answer.touches == Span(CLOSED_MS - 5 * MINUTE_MS, END_OF_TIME_MS)
+        assert not answer.is_live
+
+
+async def test_an_answer_given_while_a_closing_frame_is_awaited_is_soon_made_anew(tmp_path: Path) -> None:
+    async with desk(tmp_path, now_ms=CLOSED_MS + 1_000) as at:
+        answer = await at.answer()
+        assert opens(answer)[-1] == CLOSED_MS - 2 * MINUTE_MS, "the last minute may still change"
+        assert answer.valid_until_ms == CLOSED_MS + 1_000 + CLOSING_PAGE_MS
+
+
+async def test_a_minute_that_closed_early_is_served_at_once(tmp_path: Path) -> None:
+    async with desk(tmp_path, now_ms=CLOSED_MS + 200) as at:
+        for back in range(9, 0, -1):
+            at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", CLOSED_MS - back * MINUTE_MS))
+        answer = await at.answer()
+        assert opens(answer)[-1] == CLOSED_MS - MINUTE_MS
+        assert answer.valid_until_ms == CLOSED_MS + MINUTE_MS
+
+
+async def test_an_answer_about_the_past_is_true_until_it_is_repaired(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        start_ms, end_ms = CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS - 40 * MINUTE_MS
+        answer = await at.answer(start_ms=start_ms, end_ms=end_ms - 1, limit=100)
+        assert (answer.touches, answer.valid_until_ms) == (Span(start_ms, end_ms), END_OF_TIME_MS)
+        at.rig.dropped.clear()
+        await at.hold(BTC, Span(end_ms - MINUTE_MS, end_ms))
+        assert any(series == BTC and span.clip(answer.touches) for series, span in at.rig.dropped)
+
+
+async def test_an_answer_with_the_kline_in_progress_is_true_for_a_moment(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        answer = await at.answer(only_final=False)
+        assert answer.is_live
+        assert answer.valid_until_ms == NOW_MS + LIVE_PAGE_MS
+
+
+async def test_a_process_that_does_not_write_reads_again_after_a_second(tmp_path: Path) -> None:
+    async with desk(tmp_path, is_writer=False) as at:
+        answer = await at.answer(start_ms=CLOSED_MS - 50 * MINUTE_MS, end_ms=CLOSED_MS - 40 * MINUTE_MS)
+        assert answer.valid_until_ms == NOW_MS + FOLLOWER_PAGE_MS
+        assert at.rig.store.commits == []
+
+
+async def test_a_question_about_the_newest_klines_needs_the_database_once(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 100 * MINUTE_MS, CLOSED_MS))
+        bodies = {(await at.answer(limit=100)).body for _ in range(3)}
+        assert (len(bodies), at.rig.store.reads) == (1, 1)
+        assert opens(await at.answer(limit=50))[0] == CLOSED_MS - 50 * MINUTE_MS
+        assert at.rig.store.reads == 1
+
+
+async def test_the_first_kline_of_the_tail_joins_without_seam_or_double(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 30 * MINUTE_MS, CLOSED_MS - 3 * MINUTE_MS))
+        for back in range(5, 0, -1):
+            at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", CLOSED_MS - back * MINUTE_MS))
+        at.rig.tail.set_live(BTC, M1.grid, Live(minute("BTCUSDT", CLOSED_MS), NOW_MS, from_socket=True))
+        answer = await at.answer(limit=31, only_final=False)
+        assert opens(answer) == list(M1.grid.opens(CLOSED_MS - 30 * MINUTE_MS, CLOSED_MS + 1))
+        await turn()
+        assert at.rig.exchange.asked == []
