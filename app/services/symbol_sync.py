@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from app.domain.symbol import Symbol
 from app.events import GarbageDropped, Observe, SymbolsSynced
-from app.ports import Clock, Priority, RestApi, StoreReader, UpstreamError, UpstreamGarbage
+from app.ports import Clock, Priority, RestApi, StoreReader, StoreUnavailable, UpstreamError, UpstreamGarbage
 from app.wire import exchange_info
 
 DOCUMENT: Final = "exchangeInfo"
@@ -65,11 +65,15 @@ class SymbolSync:
         return self.listings.get(symbol)
 
     async def load(self, store: StoreReader) -> bool:
-        """Take over the list that the store holds, if it is newer than ours; returns whether it was."""
+        """Take over the list that the store holds, if it is newer than ours and usable; returns whether it was."""
         stored = await store.document(DOCUMENT)
         if stored is None or (self.synced_ms is not None and stored[1] <= self.synced_ms):
             return False
-        self._adopt(stored[0], stored[1])
+        try:
+            self._adopt(stored[0], stored[1])
+        except UpstreamGarbage as error:  # QUOTE_ASSETS or SYMBOLS were changed since: the exchange is asked anyway
+            self.last_error = str(error)
+            return False
         return True
 
     def write_to(self, store: Documents) -> None:
@@ -95,7 +99,7 @@ class SymbolSync:
                 await self.refresh()
                 failures = 0
                 delay_s = self._every_s * self._rng.uniform(0.9, 1.1)
-            except UpstreamError as error:
+            except (UpstreamError, StoreUnavailable) as error:
                 failures += 1
                 self.last_error = str(error)
                 ceiling_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failures, 8))
