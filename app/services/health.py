@@ -79,7 +79,7 @@ class Health:
     def ready(self) -> tuple[bool, dict[str, object]]:
         """Whether the tail of every wished series is held and fresh, and which ones are not."""
         now_ms = self._clock.now_ms()
-        if now_ms - self._ready_at_ms >= REPORT_MS:
+        if not 0 <= now_ms - self._ready_at_ms < REPORT_MS:  # the clock goes back when the exchange says it was ahead
             self._ready_at_ms = now_ms
             self._ready = self._compute_ready()
         return self._ready

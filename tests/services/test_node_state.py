@@ -1,0 +1,293 @@
+"""What the node says of itself: coverage, health, readiness, the estimate; and the exchange's time."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.ledger import Ledger, Source
+from app.domain.span import Span, Spans
+from app.ports import Series, StoreUnavailable
+from app.services.backfill import Backfill
+from app.services.coverage import Coverage
+from app.services.estimate import ROW_DISK_BYTES, ROW_ZIP_BYTES, estimate
+from app.services.exchange_clock import MEASURE_EVERY_S, RETRY_S, ExchangeClock
+from app.services.health import SYNC_AGE_MS_MAX, Health
+from app.services.holdings import Holdings
+from app.services.supervisor import Supervisor
+from app.services.wish import Wish
+from tests.services.fakes import BTC, DAY0_MS, NOW_MS, Rig, listing, rig, running, turn, unavailable
+from tests.services.test_reconcile import Bench
+
+CLOSED_MS = NOW_MS - 30_000
+
+
+@pytest.fixture
+async def made(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with rig(tmp_path) as here:
+        yield here
+
+
+def wish_of(*codes: str, days: int = 2, symbols: tuple[str, ...] = ("BTCUSDT",)) -> Wish:
+    chosen = tuple(interval for code, interval in INTERVALS.items() if code in codes)
+    return Wish(symbols, chosen, days, {symbol: listing(symbol) for symbol in symbols}, {})
+
+
+def whole(wish: Wish, *, but: Spans = Spans()) -> dict[Series, Ledger]:  # noqa: B008  immutable
+    """Ledgers in which nothing is missing but `but` of 1m."""
+    made = {}
+    for series in wish.series():
+        spans = Spans(wish.spans(series, series.interval.grid, NOW_MS))
+        made[series] = Ledger().record(spans - (but if series.interval == M1 else Spans()), Source.ARCHIVE)
+    return made
+
+
+def holding(ledgers: dict[Series, Ledger]) -> Holdings:
+    holdings = Holdings()
+    holdings.load(ledgers, {}, {})
+    return holdings
+
+
+# --- coverage ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("missing", "percent"), [(0, "100.00"), (1, "99.97"), (3731, "0.00")])
+def test_completeness_is_a_hundred_only_when_nothing_is_missing(made: Rig, missing: int, percent: str) -> None:
+    wish = wish_of("1m")
+    assert sum(M1.grid.count(*span) for span in wish.spans(BTC, M1.grid, NOW_MS)) == 3730
+    lost = Spans([Span(CLOSED_MS - missing * MINUTE_MS, CLOSED_MS)])
+    coverage = Coverage(made.clock, holding(whole(wish, but=lost)), lambda: wish)
+    report = coverage.report(None, None, 0, 10)
+    assert (report["completeness"], report["missing"]) == (percent, min(missing, 3730))
+
+
+def test_one_missing_kline_of_very_many_is_not_a_hundred_percent(made: Rig) -> None:
+    wish = wish_of("1m", days=3000)
+    lost = Spans([Span(CLOSED_MS - MINUTE_MS, CLOSED_MS)])
+    coverage = Coverage(made.clock, holding(whole(wish, but=lost)), lambda: wish)
+    assert coverage.report(None, None, 0, 1)["completeness"] == "99.99"
+
+
+def test_coverage_lists_what_is_held_absent_and_missing(made: Rig) -> None:
+    wish = wish_of("1m", "1h")
+    start_ms = DAY0_MS - 2 * DAY_MS
+    ledger = Ledger().record(Spans([Span(0, start_ms + HOUR_MS)]), Source.ABSENT)
+    ledger = ledger.record(Spans([Span(start_ms + HOUR_MS, CLOSED_MS - HOUR_MS)]), Source.REST)
+    coverage = Coverage(made.clock, holding({BTC: ledger}), lambda: wish)
+    report = coverage.report("BTCUSDT", M1, 0, 10)
+    assert (report["total"], report["missing"]) == (1, 60)
+    assert report["series"] == [
+        {
+            "symbol": "BTCUSDT",
+            "interval": "1m",
+            "wished": [{"start": start_ms, "end": CLOSED_MS}],
+            "held": [{"start": start_ms + HOUR_MS, "end": CLOSED_MS - HOUR_MS, "source": "rest"}],
+            "absent": [{"start": 0, "end": start_ms + HOUR_MS}],
+            "missing": [{"start": CLOSED_MS - HOUR_MS, "end": CLOSED_MS}],
+            "verified": [],
+            "klines_wished": 3730,
+            "klines_missing": 60,
+            "completeness": "98.39",
+        }
+    ]
+    page = coverage.report(None, None, 1, 1)["series"]
+    assert isinstance(page, list)
+    assert [each["interval"] for each in page] == ["1h"]
+
+
+# --- health ------------------------------------------------------------------------------------------------------
+
+
+class Patient:
+    """A node's health, and what can be wrong with it."""
+
+    def __init__(self, made: Rig) -> None:
+        self.rig = made
+        self.wish = wish_of("1m")
+        self.standing: tuple[int, str] | None = None
+        self.exchange_clock = ExchangeClock(made.clock)
+        self.supervisor = Supervisor(made.clock, made.observe, random.Random(1))
+        made.holdings.load(whole(self.wish), {}, {})
+        self.bench = Bench(made)
+        self.health = Health(
+            made.clock,
+            self.exchange_clock,
+            made.symbols,
+            Coverage(made.clock, made.holdings, lambda: self.wish),
+            self.supervisor,
+            lambda: self.standing,
+        )
+
+    def reasons(self) -> list[str]:
+        report = self.health.report()
+        reasons = report["reasons"]
+        assert isinstance(reasons, list)
+        assert report["status"] == ("degraded" if reasons else "ok")
+        return reasons
+
+
+async def test_a_node_that_lacks_nothing_is_ok_and_ready(made: Rig) -> None:
+    await made.symbols.refresh()
+    patient = Patient(made)
+    assert patient.reasons() == []
+    assert patient.health.ready() == (True, {"ready": True, "reasons": []})
+
+
+async def test_a_node_that_never_synced_says_so_and_is_not_ready(made: Rig) -> None:
+    patient = Patient(made)
+    made.symbols.last_error = "no route to host"
+    assert "no route to host" in patient.reasons()[0]
+    assert not patient.health.ready()[0]
+
+
+async def test_everything_that_is_wrong_is_a_reason(made: Rig) -> None:
+    await made.symbols.refresh()
+    patient = Patient(made)
+    faults: list[tuple[Callable[[], None], str]] = [
+        (lambda: setattr(patient, "standing", (NOW_MS + 5, "banned")), f"standing down until {NOW_MS + 5}: banned"),
+        (lambda: setattr(patient.exchange_clock, "offset_ms", -4_000), "off by 4000 ms"),
+        (lambda: setattr(patient.health, "store_error", "the database cannot be written"), "cannot be written"),
+        (lambda: setattr(patient.bench.reconciler, "paused", "disk is full"), "backfill is paused: disk is full"),
+    ]
+    patient.health.reconciler = patient.bench.reconciler
+    for number, (happen, words) in enumerate(faults, start=1):
+        happen()
+        reasons = patient.reasons()
+        assert len(reasons) == number
+        assert any(words in reason for reason in reasons), words
+    made.clock.ms += SYNC_AGE_MS_MAX + 1
+    assert any("last synced" in reason for reason in patient.reasons())
+
+
+async def test_a_task_that_is_down_degrades_the_node_until_it_runs_again(made: Rig) -> None:
+    await made.symbols.refresh()
+    patient = Patient(made)
+    crashes = [ValueError("broken")]
+
+    async def main() -> None:
+        if crashes:
+            raise crashes.pop()
+        await made.clock.sleep(10**6)
+
+    async with patient.supervisor as supervisor:
+        supervisor.start("write", main)
+        await turn(5)
+        assert patient.reasons() == ["task write is not running: ValueError: broken"]
+        await made.advance(2)
+        assert patient.reasons() == []
+        assert patient.health.report()["tasks"] == {
+            "write": {"running": True, "restarts": 1, "last_error": "ValueError: broken"}
+        }
+
+
+async def test_ready_means_that_every_tail_is_whole_and_fresh(made: Rig) -> None:
+    await made.symbols.refresh()
+    patient = Patient(made)
+    lost = Spans([Span(CLOSED_MS - 500 * MINUTE_MS, CLOSED_MS - 499 * MINUTE_MS)])
+    made.holdings.load(whole(patient.wish, but=lost), {}, {})
+    is_ready, detail = patient.health.ready()
+    assert (is_ready, detail["reasons"]) == (False, ["tails not whole: BTCUSDT 1m"])
+    made.clock.ms += 1_000
+    older = Spans([Span(CLOSED_MS - 502 * MINUTE_MS, CLOSED_MS - 501 * MINUTE_MS)])
+    made.holdings.load(whole(patient.wish, but=older), {}, {})
+    assert patient.health.ready()[0], "history may still be on its way"
+    made.clock.ms += MINUTE_MS
+    assert not patient.health.ready()[0], "a minute has closed since and is not held"
+
+
+async def test_a_3d_series_whose_grid_is_not_known_keeps_the_node_from_being_ready(made: Rig) -> None:
+    await made.symbols.refresh()
+    patient = Patient(made)
+    patient.wish = wish_of("1m", "3d", days=1)
+    made.holdings.load(whole(patient.wish), {}, {})
+    assert patient.health.ready()[1]["reasons"] == ["tails not whole: BTCUSDT 3d"]
+    made.clock.ms += 1_000
+    made.holdings.set_anchor("BTCUSDT", D3.grid.step_ms)
+    assert "3d" not in str(patient.health.ready()[1]["reasons"])
+
+
+async def test_readiness_does_not_freeze_when_the_clock_is_put_back(made: Rig) -> None:
+    await made.symbols.refresh()
+    patient = Patient(made)
+    assert patient.health.ready()[0]
+    made.clock.ms -= HOUR_MS
+    made.holdings.load({}, {}, {})
+    assert not patient.health.ready()[0]
+
+
+# --- the estimate ------------------------------------------------------------------------------------------------
+
+
+def test_the_estimate_of_an_empty_store_is_about_right() -> None:
+    wish = wish_of("1m", "1h", days=31)
+    told = estimate(wish, Holdings(), NOW_MS, weight_per_minute=2400, disk_free_bytes=7)
+    minutes = 31 * 1440 + 14 * 60 + 10
+    assert (told.series, told.klines, told.missing_klines) == (2, minutes + 31 * 24 + 14, told.klines)
+    by_rest = 1440 + 14 * 60 + 10  # yesterday and today
+    assert told.weight == 2 * (-(-by_rest // 499) + 2)  # and the tail of 1h, two pages
+    assert told.download_bytes == (minutes - by_rest) * ROW_ZIP_BYTES
+    assert told.disk_bytes == told.klines * ROW_DISK_BYTES
+    assert told.disk_free_bytes == 7
+    assert told.expected_s < 60
+
+
+def test_the_estimate_of_a_filled_store_is_nothing() -> None:
+    wish = wish_of("1m", "1h")
+    told = estimate(wish, holding(whole(wish)), NOW_MS, weight_per_minute=2400, disk_free_bytes=7)
+    assert (told.missing_klines, told.requests, told.weight, told.download_bytes, told.expected_s) == (0, 0, 0, 0, 0)
+
+
+# --- extra wishes ------------------------------------------------------------------------------------------------
+
+
+async def test_an_extra_wish_is_kept_widened_and_wakes_the_reconciler(made: Rig) -> None:
+    woken: list[bool] = []
+    backfill = Backfill(made.holdings, lambda: woken.append(True))
+    with pytest.raises(StoreUnavailable, match="lease"):
+        await backfill.request([BTC], Span(0, 1))
+    assert (woken, made.holdings.extra_wishes) == ([], {})
+    backfill.store = made.store
+    await backfill.request([BTC], Span(10 * DAY_MS, 20 * DAY_MS))
+    await backfill.request([BTC], Span(15 * DAY_MS, 25 * DAY_MS))
+    assert made.holdings.extra_wishes == {BTC: Span(10 * DAY_MS, 25 * DAY_MS)} == await made.store.extra_wishes()
+    assert len(woken) == 2
+
+
+# --- the exchange's time -----------------------------------------------------------------------------------------
+
+
+async def test_the_clock_runs_on_the_exchanges_time(made: Rig) -> None:
+    clock = ExchangeClock(made.clock)
+    made.exchange.time_offset_ms = 7_000
+    await clock.measure(made.exchange)
+    assert (clock.offset_ms, clock.now_ms()) == (7_000, NOW_MS + 7_000)
+    made.exchange.time_offset_ms = 30
+    await clock.measure(made.exchange)
+    assert clock.offset_ms == 0, "within the error of measurement"
+
+
+async def test_a_slow_answer_says_nothing_about_the_time_and_is_asked_for_again_soon(made: Rig) -> None:
+    clock = ExchangeClock(made.clock)
+    made.exchange.time_offset_ms, made.exchange.time_takes_s = -5_000, 4.0
+    async with running(lambda: clock.run(made.exchange, random.Random(1))):
+        await made.advance(5)
+        assert clock.offset_ms == 0
+        made.exchange.time_takes_s = 0.5
+        await made.advance(2 * RETRY_S)
+        assert abs(clock.offset_ms + 5_000) <= 500
+
+
+async def test_the_time_is_measured_again_and_failures_are_outlived(made: Rig) -> None:
+    clock = ExchangeClock(made.clock)
+    made.exchange.error = unavailable()
+    async with running(lambda: clock.run(made.exchange, random.Random(1))):
+        await made.advance(RETRY_S / 2)
+        made.exchange.error = None
+        made.exchange.time_offset_ms = 900
+        await made.advance(RETRY_S)
+        assert clock.offset_ms == 900
+        made.exchange.time_offset_ms = 400
+        await made.advance(1.2 * MEASURE_EVERY_S)
+        assert clock.offset_ms == 400
