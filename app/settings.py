@@ -1,7 +1,8 @@
 """Every setting: its name, its default and its one-line help; read from the environment or `.env`, checked at once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -97,13 +98,20 @@ class Settings(BaseSettings):
             raise ValueError(f"unknown interval {unknown}; Binance has {','.join(INTERVALS)} (1m is not 1M)")
         return tuple(code for code in INTERVALS if code in value)
 
-    @field_validator("binance_rest_url", "binance_ws_url", "binance_archive_url")
+    @field_validator("binance_rest_url", "binance_archive_url")
     @classmethod
-    def _plain_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https", "ws", "wss"} or not parts.hostname or parts.path.strip("/"):
-            raise ValueError("give scheme, host and port only, for example https://fapi.binance.com")
-        return value.rstrip("/")
+    def _plain_http_url(cls, value: str) -> str:
+        return _plain_url(value, {"http", "https"}, "https://fapi.binance.com")
+
+    @field_validator("binance_ws_url")
+    @classmethod
+    def _plain_ws_url(cls, value: str) -> str:
+        return _plain_url(value, {"ws", "wss"}, "wss://fstream.binance.com")
+
+    @field_validator("http_proxy", "https_proxy")
+    @classmethod
+    def _proxy_url(cls, value: str | None) -> str | None:
+        return value and _plain_url(value, {"http", "https"}, "http://proxy.example:3128")
 
     @field_validator("db_url")
     @classmethod
@@ -126,7 +134,7 @@ class Settings(BaseSettings):
     def proxy_for(self, url: str) -> str | None:
         """The proxy for an upstream address; loopback is never proxied."""
         parts = urlsplit(url)
-        if parts.hostname in {"127.0.0.1", "localhost", "::1"}:
+        if _is_loopback(parts.hostname or ""):
             return None
         return self.https_proxy if parts.scheme in {"https", "wss"} else self.http_proxy
 
@@ -161,6 +169,24 @@ def sample() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _plain_url(value: str, schemes: Collection[str], example: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_plain = parts.port != 0 and not parts.path.strip("/") and not parts.query and not parts.fragment
+    except ValueError:  # the port is no port, or the brackets do not close
+        is_plain = False
+    if not is_plain or parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(f"give scheme, host and port only, for example {example}")
+    return value.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _plain(value: object) -> str:
     if value is None:
         return ""
@@ -176,6 +202,6 @@ def _shown(name: str, value: object) -> str:
         return "********" if value else ""
     text = _plain(value)
     parts = urlsplit(text) if "://" in text else None
-    if parts is not None and parts.password:
-        return text.replace(f":{parts.password}@", ":********@")
-    return text
+    if parts is None or "@" not in parts.netloc:
+        return text
+    return parts._replace(netloc="********@" + parts.netloc.rpartition("@")[2]).geturl()
