@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
@@ -30,6 +30,11 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.TaskEnded: logging.ERROR,
 }
 """How loud an event is; INFO when it is not named here."""
+
+_GAPS_MOVED_SHARE: Final = 20
+"""Gaps are worth a line when they moved by a twentieth (5 %) of the wish; the metrics have every count."""
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` would double the series of every counter and say nothing new
 
 Sample = Callable[[], Iterable[tuple[dict[str, str], float]]]
 """Read on scrape: label values and number, for each line of a metric."""
@@ -60,6 +65,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self._also = tuple(also)
         self._log = _logger(log_level)
+        self._gaps_told: events.GapsCounted | None = None
         self._sampled = _Sampled()
         self.registry.register(self._sampled)
         r = self.registry
@@ -104,11 +110,25 @@ class Telemetry:
     def observe(self, event: Event) -> None:
         """Take in a fact."""
         self._measure(event)
-        level = _LEVELS.get(type(event), logging.INFO)
+        level = self._level(event)
         if self._log.is_enabled_for(level):
             self._write(level, event)
         for observe in self._also:
             observe(event)
+
+    def _level(self, event: Event) -> int:
+        if isinstance(event, events.GapsCounted):
+            if not self._have_gaps_moved(event):
+                return logging.DEBUG
+            self._gaps_told = event
+        return _LEVELS.get(type(event), logging.INFO)
+
+    def _have_gaps_moved(self, event: events.GapsCounted) -> bool:
+        told = self._gaps_told
+        if told is None or event.missing_klines == 0 != told.missing_klines:
+            return True
+        moved = abs(event.missing_klines - told.missing_klines)
+        return moved > 0 and moved * _GAPS_MOVED_SHARE >= event.wished_klines
 
     def _write(self, level: int, event: Event) -> None:
         fields = {

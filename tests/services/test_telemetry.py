@@ -1,0 +1,146 @@
+"""Telemetry: every event can be logged and measured, and a backfill does not flood the log."""
+
+import typing
+
+import orjson
+import pytest
+from prometheus_client import generate_latest
+
+from app import events
+from app.domain.ledger import Source
+from app.domain.span import Span
+from app.events import Event, GapsCounted
+from infra.telemetry import Telemetry
+
+EVENTS: list[Event] = [
+    events.SymbolsSynced(2, ("BTCUSDT",), ()),
+    events.RequestDone("/fapi/v1/klines", 200, 2, 77, 0.1),
+    events.RequestDone("/fapi/v1/klines", 0, 2, None, 0.1),
+    events.StandDownBegan(1_800_000_000_000, "banned"),
+    events.SocketOpened("0", 200),
+    events.SocketLost("0", "silent"),
+    events.FramesReceived(100, 3, 0),
+    events.GarbageDropped("klines BTCUSDT 1m", "no rows"),
+    events.KlineClosed("BTCUSDT", 420),
+    events.RowsCommitted("BTCUSDT", "1m", Source.REST, 499, Span(0, 1), 1),
+    events.CommitFailed(3, "locked"),
+    events.ArchiveRejected("BTCUSDT-1m-2026-10", "404"),
+    events.GapsCounted(5, 1, 100),
+    events.BackfillPaused("disk"),
+    events.BackfillResumed(),
+    events.TaskEnded("write", "ValueError: broken", 1.5, 1, ValueError("broken")),
+    events.TaskEnded("ingest", "ended", 1.5, 1),
+    events.WishEstimated(1, 2, 3, 4, 5, 6, 7, 8, 9),
+    events.LeaseChanged(is_writer=True, holder="http://127.0.0.1:8000"),
+    events.NodeStarted("http://127.0.0.1:8000", "sqlite:///x", "https://fapi.binance.com"),
+    events.NodeStopped("asked to"),
+]
+
+
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [orjson.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def metrics_of(telemetry: Telemetry) -> str:
+    return generate_latest(telemetry.registry).decode()
+
+
+def test_every_event_there_is_can_be_logged_and_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {type(event) for event in EVENTS} == set(typing.get_args(Event)), "an event without an example here"
+    seen: list[Event] = []
+    telemetry = Telemetry("DEBUG", [seen.append])
+    for event in EVENTS:
+        telemetry.observe(event)
+    lines = lines_of(capsys)
+    assert [line["event"] for line in lines] == [type(event).__name__ for event in EVENTS]
+    assert all({"level", "timestamp"} <= set(line) for line in lines)
+    assert seen == EVENTS
+    crash = next(line for line in lines if line.get("name") == "write")
+    assert "ValueError: broken" in str(crash["exception"])
+    assert metrics_of(telemetry)
+
+
+def test_metrics_say_what_happened() -> None:
+    telemetry = Telemetry("ERROR")
+    for event in EVENTS:
+        telemetry.observe(event)
+    text = metrics_of(telemetry)
+    for line in (
+        'klinenode_upstream_requests_total{status="200"} 1.0',
+        'klinenode_upstream_requests_total{status="0"} 1.0',
+        "klinenode_upstream_request_seconds_count 2.0",
+        "klinenode_upstream_weight_used 77.0",
+        "klinenode_stand_down_until_seconds 1.8e+09",
+        "klinenode_frames_total 100.0",
+        "klinenode_closed_frames_total 3.0",
+        'klinenode_rows_written_total{interval="1m",source="rest"} 499.0',
+        "klinenode_rows_revised_total 1.0",
+        "klinenode_klines_missing 5.0",
+        "klinenode_klines_wished 100.0",
+        "klinenode_gaps 1.0",
+        "klinenode_close_lag_seconds_count 1.0",
+        'klinenode_garbage_total{where="klines"} 1.0',
+        'klinenode_task_restarts_total{task="write"} 1.0',
+        "klinenode_commits_failed_total 1.0",
+        "klinenode_sockets_lost_total 1.0",
+    ):
+        assert line in text.splitlines(), line
+
+
+def test_no_created_series_double_the_metrics() -> None:
+    telemetry = Telemetry("ERROR")
+    for event in EVENTS:
+        telemetry.observe(event)
+    assert "_created" not in metrics_of(telemetry)
+
+
+def test_sampled_gauges_are_read_on_scrape() -> None:
+    telemetry = Telemetry("ERROR")
+    depth = [3.0]
+    telemetry.sample("klinenode_depth", "Depth.", lambda: [({"queue": "write"}, depth[0])])
+    telemetry.sample("klinenode_nothing", "Nothing yet.", list)
+    assert 'klinenode_depth{queue="write"} 3.0' in metrics_of(telemetry)
+    depth[0] = 4.0
+    assert 'klinenode_depth{queue="write"} 4.0' in metrics_of(telemetry)
+
+
+def test_two_nodes_in_one_process_do_not_share_their_metrics() -> None:
+    one, other = Telemetry("ERROR"), Telemetry("ERROR")
+    one.observe(events.FramesReceived(100, 3, 0))
+    assert "klinenode_frames_total 0.0" in metrics_of(other)
+
+
+def test_the_log_level_is_respected(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry = Telemetry("WARNING")
+    for event in EVENTS:
+        telemetry.observe(event)
+    assert {line["level"] for line in lines_of(capsys)} == {"warning", "error"}
+
+
+def told(capsys: pytest.CaptureFixture[str], *missing: int, wished: int = 1000) -> list[object]:
+    """The counts that were logged at INFO."""
+    telemetry = Telemetry("INFO")
+    for each in missing:
+        telemetry.observe(GapsCounted(each, min(each, 1), wished))
+    assert f"klinenode_klines_missing {float(missing[-1])}" in metrics_of(telemetry), "the metric has every count"
+    return [line["missing_klines"] for line in lines_of(capsys)]
+
+
+def test_gaps_are_logged_when_they_moved_by_a_twentieth_of_the_wish(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, *range(1000, -1, -1)) == [*range(1000, 0, -50), 0]
+
+
+def test_gaps_that_reach_zero_are_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, 7, 0, 0, 0) == [7, 0]
+
+
+def test_the_minutes_that_come_and_go_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, 0, 3, 0, 2, 0, 49, 0) == [0]
+
+
+def test_a_sudden_loss_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, 0, 50, 0) == [0, 50, 0]
+
+
+def test_an_empty_wish_is_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, 0, 0, 0, wished=0) == [0]
