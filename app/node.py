@@ -19,6 +19,7 @@ from app.services.commit import Committer
 from app.services.coverage import Coverage
 from app.services.estimate import estimate
 from app.services.exchange_clock import ExchangeClock
+from app.services.fill import Filler
 from app.services.health import Health
 from app.services.holdings import Holdings
 from app.services.live import LiveIngest
@@ -283,7 +284,10 @@ class Node:
         self.symbols.write_to(writer)
         self.backfill.store = writer
         committer = Committer(writer, self.holdings, self.tail, self.pages.drop, self.observe)
-        self.reconciler = self._make_reconciler(committer)
+        filler = Filler(
+            self.clock, self.observe, self.rest, self.archive, self.reader, committer, self.holdings, self.wish
+        )
+        self.reconciler = self._make_reconciler(filler)
         self.sockets = BinanceSockets(
             self.settings.binance_ws_url,
             self.clock,
@@ -304,19 +308,16 @@ class Node:
             lambda series: self.pages.drop(series, _ANY, live_only=True),
         )
         self._symbols_changed(())
-        self.query.keep = self.reconciler.keep_read
+        self.query.keep = filler.keep_read
         self.health.sockets, self.health.reconciler = self.sockets, self.reconciler
         self.health.queue_depth = lambda: self.live.queue_depth if self.live else 0
         self._start_writing(self.reconciler, self.live, self.sockets)
 
-    def _make_reconciler(self, committer: Committer) -> Reconciler:
+    def _make_reconciler(self, filler: Filler) -> Reconciler:
         return Reconciler(
             self.clock,
             self.observe,
-            self.rest,
-            self.archive,
-            self.reader,
-            committer,
+            filler,
             self.holdings,
             self.wish,
             concurrency=self.settings.fetch_concurrency,

@@ -57,7 +57,7 @@ class Desk:
         )
         self.bench = Bench(made, codes=tuple(INTERVALS), days=400)
         if is_writer:
-            self.query.keep = self.bench.reconciler.keep_read
+            self.query.keep = self.bench.filler.keep_read
 
     async def hold(self, series: Series, *spans: Span, source: Source = Source.REST) -> None:
         """Put the exchange's klines of `spans` into the store."""

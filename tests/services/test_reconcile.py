@@ -14,7 +14,8 @@ from app.domain.ledger import Ledger, Source
 from app.domain.span import Span, Spans
 from app.events import ArchiveRejected, BackfillPaused, BackfillResumed, CommitFailed, GapsCounted, RowsCommitted
 from app.ports import Batch, NotPublished, Priority, Series, StandDown, UpstreamGarbage
-from app.services.reconcile import ABSENT_CONFIRM_MS, Reconciler
+from app.services.fill import ABSENT_CONFIRM_MS, Filler
+from app.services.reconcile import Reconciler
 from app.services.wish import CLOSE_GRACE_MS, Wish
 from tests.services.fakes import (
     ANCHOR_MS,
@@ -47,14 +48,15 @@ class Bench:
     concurrency: int = 2
 
     def __post_init__(self) -> None:
+        rig = self.rig
+        self.filler = Filler(
+            rig.clock, rig.observe, rig.exchange, rig.vault, rig.store, rig.committer, rig.holdings, self.wish
+        )
         self.reconciler = Reconciler(
-            self.rig.clock,
-            self.rig.observe,
-            self.rig.exchange,
-            self.rig.vault,
-            self.rig.store,
-            self.rig.committer,
-            self.rig.holdings,
+            rig.clock,
+            rig.observe,
+            self.filler,
+            rig.holdings,
             self.wish,
             concurrency=self.concurrency,
             rng=random.Random(5),
@@ -307,13 +309,13 @@ async def test_a_kline_in_progress_is_never_committed(tmp_path: Path) -> None:
     async with bench(tmp_path, codes=("1m",)) as on:
         open_ms = M1.grid.floor(NOW_MS)
         rows = [on.rig.exchange.kline(BTC, each) for each in range(open_ms - 3 * MINUTE_MS, open_ms + 1, MINUTE_MS)]
-        await on.reconciler.keep(BTC, M1.grid, rows, Source.REST)
+        await on.filler.keep(BTC, M1.grid, rows, Source.REST)
         assert await on.rig.stored() == rows[:3]
         on.rig.clock.ms = open_ms + MINUTE_MS + CLOSE_GRACE_MS - 1
-        await on.reconciler.keep(BTC, M1.grid, rows, Source.REST)
+        await on.filler.keep(BTC, M1.grid, rows, Source.REST)
         assert await on.rig.stored() == rows[:3], "its closing state may still be on its way"
         on.rig.clock.ms += 1
-        await on.reconciler.keep(BTC, M1.grid, rows, Source.REST)
+        await on.filler.keep(BTC, M1.grid, rows, Source.REST)
         assert await on.rig.stored() == rows
 
 
@@ -419,25 +421,42 @@ async def test_a_user_s_question_is_kept_when_it_is_wished(tmp_path: Path) -> No
     async with bench(tmp_path, codes=("1m",)) as on:
         window = Span(NOW_MS - 30_000 - 20 * MINUTE_MS, NOW_MS - 30_000 - 10 * MINUTE_MS)
         rows = [on.rig.exchange.kline(BTC, each) for each in M1.grid.opens(*window)]
-        await on.reconciler.keep_read(BTC, M1.grid, window, rows)
+        await on.filler.keep_read(BTC, M1.grid, window, rows)
         assert on.rig.holdings.ledger(BTC).held.covers(window)
         other = Series("XRPUSDT", M1)
-        await on.reconciler.keep_read(other, M1.grid, window, rows)
+        await on.filler.keep_read(other, M1.grid, window, rows)
         assert not on.rig.holdings.ledger(other).known
         on.rig.store.failing = True
-        await on.reconciler.keep_read(BTC, M1.grid, Span(0, window.end_ms), rows)
-        assert on.reconciler.last_error == "locked, says the test"
+        await on.filler.keep_read(BTC, M1.grid, Span(0, window.end_ms), rows)
+        assert [event.reason for event in on.rig.seen(CommitFailed)] == ["locked, says the test"]
 
 
 async def test_suspected_holes_are_bounded_and_never_stop_the_proof_of_new_ones(tmp_path: Path) -> None:
     async with bench(tmp_path, codes=("1m",)) as on:
         for number in range(10_000):
-            on.reconciler._suspects[Series(f"S{number}", M1), Span(0, 1)] = NOW_MS
+            on.filler._suspects[Series(f"S{number}", M1), Span(0, 1)] = NOW_MS
         hole = Span(NOW_MS - 30_000 - 40 * MINUTE_MS, NOW_MS - 30_000 - 39 * MINUTE_MS)
         on.rig.exchange.lacking.add((BTC, hole.start_ms))
         with pytest.raises(UpstreamGarbage):
-            await on.reconciler._prove_absent(BTC, M1.grid, Spans([hole]), Priority.TAIL)
-        assert len(on.reconciler._suspects) == 10_000
+            await on.filler._prove_absent(BTC, M1.grid, Spans([hole]), Priority.TAIL)
+        assert len(on.filler._suspects) == 10_000
         on.rig.clock.ms += ABSENT_CONFIRM_MS
-        await on.reconciler._prove_absent(BTC, M1.grid, Spans([hole]), Priority.TAIL)
+        await on.filler._prove_absent(BTC, M1.grid, Spans([hole]), Priority.TAIL)
         assert on.rig.holdings.ledger(BTC).absent.covers(hole)
+
+
+async def test_an_empty_answer_about_a_listed_symbol_proves_nothing_at_once(tmp_path: Path) -> None:
+    """An exchange that answers [] for a moment must not make years of history count as absent for ever."""
+    async with bench(tmp_path, codes=("1m",), onboard_ms=DAY0_MS - 300 * DAY_MS) as on:
+        on.rig.exchange.lacking = Everything()
+        span = Span(DAY0_MS - DAY_MS, DAY0_MS)
+        with pytest.raises(UpstreamGarbage):
+            await on.filler._prove_absent(BTC, M1.grid, Spans([span]), Priority.TAIL)
+        assert not on.rig.holdings.ledger(BTC).absent.clip(span)
+
+
+class Everything(set[tuple[Series, int]]):
+    """As what an exchange lacks: all of it."""
+
+    def __contains__(self, item: object) -> bool:
+        return True

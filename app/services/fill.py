@@ -1,0 +1,207 @@
+"""Filling: how one job of the plan is carried out, and when the exchange's silence counts as proof of absence."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from app.domain.interval import M1, MINUTE_MS, Grid
+from app.domain.kline import Kline
+from app.domain.ledger import Source
+from app.domain.rollup import roll_up
+from app.domain.span import Span, Spans
+from app.events import ArchiveRejected, CommitFailed, GarbageDropped, Observe
+from app.ports import (
+    Archive,
+    Batch,
+    Clock,
+    NotPublished,
+    Priority,
+    RestApi,
+    Series,
+    StoreReader,
+    StoreUnavailable,
+    UpstreamError,
+    UpstreamGarbage,
+    UpstreamUnavailable,
+)
+from app.services.commit import Committer
+from app.services.holdings import Holdings
+from app.services.plan import Download, Fetch, Job, LearnAnchor, RollUp
+from app.services.wish import CLOSE_GRACE_MS, Wish
+from app.wire.archive_csv import ArchiveFile
+
+COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
+FILE_RETRY_MS: Final = 6 * 3_600_000  # a file that is missing or not whole may be republished (binance-facts 6.3)
+UNREACHABLE_RETRY_MS: Final = 15 * MINUTE_MS  # while the archive does not answer, REST does its work
+ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
+ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
+SUSPECTS_MAX: Final = 10_000
+
+
+class Filler:
+    """Carries out jobs: asks REST or the archive, or rolls up, and commits what comes of it."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        rest: RestApi,
+        archive: Archive,
+        store: StoreReader,
+        committer: Committer,
+        holdings: Holdings,
+        wish: Callable[[], Wish],
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._rest = rest
+        self._archive = archive
+        self._store = store
+        self._committer = committer
+        self._holdings = holdings
+        self._wish = wish
+        self._spent: dict[ArchiveFile, int] = {}
+        self._suspects: dict[tuple[Series, Span], int] = {}
+
+    async def fill(self, job: Job) -> None:
+        """Do one job. Raises UpstreamError and StoreUnavailable; what was committed by then stays."""
+        match job:
+            case Fetch():
+                await self._fetch(job)
+            case Download():
+                await self._download(job)
+            case RollUp():
+                await self._roll_up(job)
+            case LearnAnchor():
+                await self._learn_anchor(job)
+
+    def is_spent(self, file: ArchiveFile) -> bool:
+        """Whether a file was tried lately and has no more to give."""
+        return file in self._spent
+
+    def forget_the_past(self, now_ms: int) -> None:
+        """Drop notes about files and holes that no longer matter."""
+        self._spent = {file: until_ms for file, until_ms in self._spent.items() if until_ms > now_ms}
+        for series, hole in list(self._suspects):
+            if self._holdings.ledger(series).known.covers(hole):
+                del self._suspects[series, hole]
+
+    async def _fetch(self, job: Fetch) -> None:
+        grid = self._holdings.grid(job.series)
+        priority = Priority.TAIL if job.is_tail else Priority.BACKFILL
+        limit = grid.count(*job.window)
+        klines = await self._rest.klines(job.series, grid, job.window, limit, priority)
+        await self.keep(job.series, grid, klines, Source.REST)
+        holes = Spans([job.window]) - _spans_of(klines, grid)
+        if holes:
+            await self._prove_absent(job.series, grid, holes, priority)
+
+    async def keep(self, series: Series, grid: Grid, klines: Sequence[Kline], source: Source) -> None:
+        """Commit klines the exchange gave, with the spans they fill; those that may still change are left out."""
+        closed_ms = self._clock.now_ms() - CLOSE_GRACE_MS
+        rows = [kline for kline in klines if grid.shift(kline.open_ms, 1) <= closed_ms]
+        for at in range(0, len(rows), COMMIT_ROWS_MAX):
+            part = rows[at : at + COMMIT_ROWS_MAX]
+            await self._committer.commit([Batch(series, source, _spans_of(part, grid), part)])
+
+    async def keep_read(self, series: Series, grid: Grid, window: Span, klines: Sequence[Kline]) -> None:
+        """Keep what a user's request made the node ask for, when it is wished; the user is answered in any case."""
+        if not self._wish().has(series) or not self._holdings.is_anchored(series):
+            return
+        try:
+            await self.keep(series, grid, klines, Source.REST)
+            leading = Span(window.start_ms, klines[0].open_ms if klines else window.end_ms)
+            if leading and not self._holdings.ledger(series).known.covers(leading):
+                await self._prove_absent(series, grid, Spans([leading]), Priority.USER)
+        except StoreUnavailable as error:
+            self._observe(CommitFailed(len(klines), str(error)))
+        except UpstreamError as error:
+            self._observe(GarbageDropped("absence", f"{series.symbol} {series.interval} is not proven: {error}"))
+
+    async def _prove_absent(self, series: Series, grid: Grid, holes: Spans, priority: Priority) -> None:
+        """Record as absent what the exchange provably does not have.
+
+        Before a series' first kline ever (asked for by itself) there is nothing. A hole between klines is against the
+        exchange's rules (binance-facts section 3, Gaps), so it must still be there ABSENT_CONFIRM_MS later.
+        """
+        now_ms = self._clock.now_ms()
+        end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
+        found = await self._rest.klines(series, grid, Span(0, end_ms), 1, priority)
+        first_open_ms = found[0].open_ms if found else self._listed_ms(series, grid)
+        nothing_before_ms = min(first_open_ms, grid.floor(now_ms - ABSENT_AGE_MS))
+        before_listing = holes.clip(Span(0, nothing_before_ms))
+        proven = [Span(0, nothing_before_ms)] if before_listing else []
+        for hole in holes - before_listing:
+            seen_ms = self._suspects.setdefault((series, hole), now_ms)
+            if now_ms - seen_ms >= ABSENT_CONFIRM_MS:
+                del self._suspects[series, hole]
+                proven.append(hole)
+        while len(self._suspects) > SUSPECTS_MAX:
+            del self._suspects[next(iter(self._suspects))]
+        if proven:
+            await self._committer.commit([Batch(series, Source.ABSENT, Spans(proven), [])])
+        if before_listing and series.interval == M1:
+            await self._committer.commit(self._longer_absent(series.symbol, nothing_before_ms))
+        lacking = holes - Spans(proven)
+        if lacking:
+            missing = sum(grid.count(*span) for span in lacking)
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: {missing} klines are missing from REST's answer")
+
+    def _listed_ms(self, series: Series, grid: Grid) -> int:
+        """Where a series begins that the exchange gave no kline of: an empty answer alone proves nothing after it."""
+        listing = self._wish().listings.get(series.symbol)
+        return grid.floor(listing.onboard_ms) if listing else 0
+
+    def _longer_absent(self, symbol: str, first_minute_ms: int) -> list[Batch]:
+        """A symbol without minutes before its first one has no longer klines before the buckets of that minute."""
+        longer = [Series(symbol, interval) for interval in self._wish().held_intervals if interval != M1]
+        return [
+            Batch(series, Source.ABSENT, Spans([(0, self._holdings.grid(series).floor(first_minute_ms))]), [])
+            for series in longer
+            if self._holdings.is_anchored(series)
+        ]
+
+    async def _download(self, job: Download) -> None:
+        grid = self._holdings.grid(job.series)
+        listing = self._wish().listings.get(job.series.symbol)
+        retry_ms = self._clock.now_ms() + FILE_RETRY_MS
+        if listing is None:  # without the symbol's precision an archive row cannot be brought to REST's form
+            self._spent[job.file] = retry_ms
+            return
+        try:
+            klines = await self._archive.fetch(job.file, grid, listing.precision)
+        except (NotPublished, UpstreamGarbage, UpstreamUnavailable) as error:
+            is_unreachable = isinstance(error, UpstreamUnavailable)
+            self._spent[job.file] = self._clock.now_ms() + UNREACHABLE_RETRY_MS if is_unreachable else retry_ms
+            self._observe(ArchiveRejected(job.file.name, str(error)))
+            return
+        wanted = [kline for kline in klines if job.windows.span_at(kline.open_ms)]
+        await self.keep(job.series, grid, wanted, Source.ARCHIVE)
+        lacking = job.windows - _spans_of(wanted, grid)
+        if lacking:
+            self._spent[job.file] = retry_ms
+            missing = sum(grid.count(*span) for span in lacking)
+            self._observe(ArchiveRejected(job.file.name, f"{missing} klines are not in the file; asking REST"))
+
+    async def _roll_up(self, job: RollUp) -> None:
+        grid = self._holdings.grid(job.series)
+        limit = job.part.interval.grid.count(*job.window)
+        snapshot = await self._store.read(job.part, job.window, limit)
+        if not snapshot.ledger.known.covers(job.window):
+            return  # a repair is under way; the next plan sees it
+        klines = roll_up(snapshot.rows, grid)
+        made = _spans_of(klines, grid)
+        batches = [Batch(job.series, Source.ROLLUP, made, klines)] if klines else []
+        empty = Spans([job.window]) - made
+        if empty:  # all parts proven absent
+            batches.append(Batch(job.series, Source.ABSENT, empty, []))
+        await self._committer.commit(batches)
+
+    async def _learn_anchor(self, job: LearnAnchor) -> None:
+        klines = await self._rest.klines(job.series, job.series.interval.grid, None, 1, Priority.TAIL)
+        if not klines:
+            raise UpstreamGarbage(f"{job.series.symbol}: the exchange gave no {job.series.interval} kline")
+        await self._committer.save_anchor(job.series.symbol, klines[-1].open_ms)
+
+
+def _spans_of(klines: Sequence[Kline], grid: Grid) -> Spans:
+    return Spans(Span(kline.open_ms, grid.shift(kline.open_ms, 1)) for kline in klines)
