@@ -17,7 +17,7 @@ from rich.table import Table
 
 from app import operate, server
 from app.domain.interval import INTERVALS, Interval
-from app.node import CannotStart
+from app.prepare import CannotStart
 from app.settings import Settings, SettingsError, load, sample
 
 SANDBOX_PORT: Final = 8900

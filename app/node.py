@@ -39,7 +39,7 @@ from infra.binance.sockets import BinanceSockets
 from infra.binance.stand_down import StandDownGuard
 from infra.clock import SystemClock
 from infra.db.lease import WriterLease
-from infra.db.migrate import SchemaTooNew, upgrade
+from infra.db.migrate import SchemaTooNew
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from infra.db.url import sqlite_path
 from infra.telemetry import Telemetry
@@ -47,32 +47,6 @@ from infra.telemetry import Telemetry
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
 RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write reads the ledger for health and coverage
 FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
-
-
-class CannotStart(Exception):
-    """The node cannot start with these settings on this machine; the message says what to do."""
-
-
-def prepare(settings: Settings) -> None:
-    """Bring the database to this version's schema, unless another process has it in hand. Raises CannotStart.
-
-    A database that is merely unavailable does not keep the node from starting: /v1/health says so, and it tries again.
-    """
-    lease = WriterLease(settings.db_url)
-    try:
-        if lease.try_acquire(""):
-            upgrade(settings.db_url)
-    except StoreUnavailable:
-        pass
-    except SchemaTooNew as error:
-        raise CannotStart(str(error)) from error
-    except OSError as error:
-        raise CannotStart(
-            f"nothing can be written beside {settings.db_url}: {error.strerror or error}; "
-            "give this user write permission on the folder, or set DB_URL"
-        ) from error
-    finally:
-        lease.release()
 
 
 class Node:
@@ -104,6 +78,7 @@ class Node:
         self.writer: SqliteWriter | None = None
         self.reconciler: Reconciler | None = None
         self.live: LiveIngest | None = None
+        self._is_estimated = False
         self.app = create_http_app(
             Services(self.query, self.symbols, self.health, self.coverage, self.backfill),
             pages=self.pages,
@@ -364,8 +339,6 @@ class Node:
                 )
             )
 
-    _is_estimated = False
-
     def _wake(self) -> None:
         if self.reconciler is not None:
             self.reconciler.wake()
@@ -400,18 +373,10 @@ class Node:
         gauge("klinenode_upstream_weight_booked", "REST weight booked this minute by us.", lambda: self.budget.used)
         gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(self.writer is not None))
         self.telemetry.sample(
-            "klinenode_tail_lag_seconds", "Age of the newest held kline, worst symbol, by interval.", self._tail_lags
+            "klinenode_tail_lag_seconds",
+            "Age of the newest held kline, worst symbol, by interval.",
+            self.coverage.tail_lags,
         )
-
-    def _tail_lags(self) -> Iterable[tuple[dict[str, str], float]]:
-        now_ms = self.clock.now_ms()
-        newest: dict[str, int] = {}
-        for series in self.wish().series():
-            held = self.holdings.ledger(series).held
-            end_ms = next(reversed(held)).end_ms if held else 0
-            code = series.interval.code
-            newest[code] = min(newest.get(code, end_ms), end_ms)
-        return [({"interval": code}, (now_ms - end_ms) / 1000) for code, end_ms in newest.items() if end_ms]
 
 
 def _local_url(host: str, port: int) -> str:

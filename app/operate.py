@@ -11,8 +11,9 @@ from rich.text import Text
 
 from app.domain.interval import D1, DAY_MS, Interval
 from app.domain.span import Span, Spans
-from app.node import CannotStart, Node, prepare
+from app.node import Node
 from app.ports import Clock, Series, StoreUnavailable, UpstreamError
+from app.prepare import CannotStart, prepare
 from app.services.plan import SeriesGap
 from app.services.wish import CLOSE_GRACE_MS
 from app.settings import Settings

@@ -11,7 +11,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from app.node import CannotStart, Node, prepare
+from app.node import Node
+from app.prepare import CannotStart, prepare
 from app.settings import Settings
 
 SHUTDOWN_S_MAX: Final = 4  # in-flight requests; with the flush the whole stop stays under ten seconds

@@ -39,6 +39,17 @@ class Coverage:
             if not self._holdings.is_anchored(gap.series) or gap.missing.clip(gap.tail)
         ]
 
+    def tail_lags(self) -> list[tuple[dict[str, str], float]]:
+        """By interval, for metrics: the age in seconds of the newest held kline, of the symbol that is worst off."""
+        now_ms = self._clock.now_ms()
+        newest: dict[str, int] = {}
+        for series in self._wish().series():
+            held = self._holdings.ledger(series).held
+            end_ms = next(reversed(held)).end_ms if held else 0
+            code = series.interval.code
+            newest[code] = min(newest.get(code, end_ms), end_ms)
+        return [({"interval": code}, (now_ms - end_ms) / 1000) for code, end_ms in newest.items() if end_ms]
+
     def report(self, symbol: str | None, interval: Interval | None, offset: int, limit: int) -> dict[str, object]:
         """A page of the ledger. Times in ms; spans half-open `[start, end)` of open times."""
         found = self.gaps(symbol, interval)

@@ -1,0 +1,32 @@
+"""What has to be in order before a node starts: the database, brought to this version's schema."""
+
+from app.ports import StoreUnavailable
+from app.settings import Settings
+from infra.db.lease import WriterLease
+from infra.db.migrate import SchemaTooNew, upgrade
+
+
+class CannotStart(Exception):
+    """The node cannot start with these settings on this machine; the message says what to do."""
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the database to this version's schema, unless another process has it in hand. Raises CannotStart.
+
+    A database that is merely unavailable does not keep the node from starting: /v1/health says so, and it tries again.
+    """
+    lease = WriterLease(settings.db_url)
+    try:
+        if lease.try_acquire(""):
+            upgrade(settings.db_url)
+    except StoreUnavailable:
+        pass
+    except SchemaTooNew as error:
+        raise CannotStart(str(error)) from error
+    except OSError as error:
+        raise CannotStart(
+            f"nothing can be written beside {settings.db_url}: {error.strerror or error}; "
+            "give this user write permission on the folder, or set DB_URL"
+        ) from error
+    finally:
+        lease.release()
