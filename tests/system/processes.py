@@ -25,7 +25,7 @@ from app.domain.interval import DAY_MS
 from app.domain.ledger import Ledger
 from app.domain.span import Span
 from app.node import Node
-from app.ports import Series
+from app.ports import Series, StoreUnavailable
 from app.settings import load
 from app.wire import rest_rows
 from app.wire.archive_csv import ArchiveFile
@@ -252,10 +252,12 @@ class Place:
         return bool(report["wished"]) and report["missing"] == 0
 
     async def ledgers(self) -> dict[Series, Ledger]:
-        """The ledger as the database has it."""
+        """The ledger as the database has it; empty while there is none."""
         reader = SqliteReader(self.db_url)
         try:
             return await reader.ledgers()
+        except StoreUnavailable:
+            return {}
         finally:
             await reader.close()
 
