@@ -93,12 +93,7 @@ def sandbox(
 def backfill(symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None) -> None:
     """Fill a span, beside a running node or by itself; Ctrl-C is safe, the next call goes on where this one stopped."""
     settings = _settings()
-    target = operate.Target(
-        tuple(name.upper() for name in symbol) if symbol else None,
-        _intervals(settings, interval),
-        _ms(start, "--start"),
-        _ms(end, "--end"),
-    )
+    target = _target(settings, symbol, interval, start, end)
     try:
         asyncio.run(operate.backfill(settings, target, _out))
     except KeyboardInterrupt:
@@ -112,12 +107,7 @@ def backfill(symbol: Symbols = None, interval: Intervals = None, start: Start = 
 def gaps(symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None) -> None:
     """List the spans that are wished and not held, straight from the database."""
     settings = _settings()
-    target = operate.Target(
-        tuple(name.upper() for name in symbol) if symbol else None,
-        _intervals(settings, interval),
-        _ms(start, "--start"),
-        _ms(end, "--end"),
-    )
+    target = _target(settings, symbol, interval, start, end)
     try:
         found = asyncio.run(operate.gaps(settings, target))
     except operate.OperateError as error:
@@ -199,6 +189,17 @@ def _await_sandbox(process: subprocess.Popen[bytes], port: int) -> None:
             else:
                 return
     _fail(f"the sandbox did not start on port {port}; what it said stands above")
+
+
+def _target(
+    settings: Settings, symbols: list[str] | None, codes: list[str] | None, start: str | None, end: str | None
+) -> operate.Target:
+    return operate.Target(
+        tuple(name.upper() for name in symbols) if symbols else None,
+        _intervals(settings, codes),
+        _ms(start, "--start"),
+        _ms(end, "--end"),
+    )
 
 
 def _intervals(settings: Settings, codes: list[str] | None) -> tuple[Interval, ...]:
