@@ -151,6 +151,8 @@ class Reconciler:
         """Whether the job still has something to do: another one may have done it while the plan was made."""
         if isinstance(job, LearnAnchor):
             return not self._holdings.is_anchored(job.series)
+        if isinstance(job, Download) and self._filler.is_spent(job.file):
+            return False
         return bool(self._lacking(job))
 
     def _may(self, job: Job, now_ms: int) -> bool:

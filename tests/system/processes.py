@@ -266,8 +266,9 @@ class Place:
         reader = SqliteReader(self.db_url)
         rows_held = 0
         try:
-            for series, ledger in (await reader.ledgers()).items():
+            for series in await reader.ledgers():
                 everything = await reader.read(series, Span(0, 1 << 60), 1_000_000)
+                ledger = everything.ledger  # of the same moment as the rows: the node may be writing
                 stray = [kline.open_ms for kline in everything.rows if not ledger.held.span_at(kline.open_ms)]
                 assert not stray, f"{series}: rows outside the ledger at {stray[:3]}"
                 grid = series.interval.grid
