@@ -40,6 +40,7 @@ KLINENODE: Final = (str(BIN / "klinenode"),)
 FAST_NODE: Final = (sys.executable, "-m", "tests.system.processes")
 PATIENCE_S: Final = 30.0  # a condition that takes longer has failed
 END_S_MAX: Final = 10.0  # the promise of design.md, invariant 9
+SETTLED_S: Final = 0.2  # for what a dead process had sent to reach an exchange in this process
 START_MS: Final = 1_795_235_400_000  # 2026-11-21 04:30 UTC, when the fast clocks start
 
 T = TypeVar("T")
@@ -181,10 +182,10 @@ class Programs:
         program = self.start(*arguments, env=env, user=user)
         return await program.ended(within_s), program.said()
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, program in enumerate(self._started):
@@ -192,6 +193,7 @@ class Programs:
                 os.killpg(program.pid, signal.SIGKILL)
                 program.process.wait(END_S_MAX)
             print(f"--- program {number}: {program.process.args!r}\n{program.said()[-6000:]}")
+        await _clock.sleep(SETTLED_S)
 
 
 @dataclass

@@ -53,7 +53,7 @@ async def closing_frame_s(sandbox_port: int) -> tuple[int, float]:
 async def test_five_hundred_exact_rows_within_a_minute_and_the_next_one_as_it_closes(tmp_path: Path) -> None:
     port, sandbox_port = free_port(), free_port()
     began_s = seconds()
-    with Programs(tmp_path) as programs:
+    async with Programs(tmp_path) as programs:
         place = Place(programs, sandbox_port, port=port)
         demo = programs.start("demo", "--port", str(port), "--sandbox-port", str(sandbox_port))
 
@@ -98,7 +98,7 @@ async def test_five_hundred_exact_rows_within_a_minute_and_the_next_one_as_it_cl
 
 @pytest.mark.parametrize("moment_s", [0.2, 1.2, 2.5])
 async def test_sigterm_ends_the_node_and_its_sandbox_whenever_it_comes(tmp_path: Path, moment_s: float) -> None:
-    with Programs(tmp_path) as programs:
+    async with Programs(tmp_path) as programs:
         demo = programs.start("demo", "--port", str(free_port()), "--sandbox-port", str(free_port()), "--symbols", "4")
         await SystemClock().sleep(moment_s)
         demo.signal(signal.SIGTERM)

@@ -12,11 +12,10 @@ from app.domain.ledger import Ledger
 from app.ports import Series
 from infra.clock import SystemClock
 from infra.sandbox.server import SandboxServer
-from tests.system.processes import FAST_NODE, ROOT, Place, Programs, SharedClock, asked_again, pause, until
+from tests.system.processes import FAST_NODE, ROOT, SETTLED_S, Place, Programs, SharedClock, asked_again, pause, until
 
 KILLS = 4
 SPEED = 25.0  # a minute passes in 2.4 s
-SETTLED_S = 0.3  # for what a dead process had sent to reach the exchange's journal
 
 
 def forgotten(before: Mapping[Series, Ledger], after: Mapping[Series, Ledger]) -> list[Series]:
@@ -24,13 +23,13 @@ def forgotten(before: Mapping[Series, Ledger], after: Mapping[Series, Ledger]) -
     return [series for series, ledger in before.items() if ledger.known - after.get(series, Ledger()).known]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_killed_during_backfill(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     async with SandboxServer(SystemClock(), symbols=6) as sandbox:
         sandbox.inject(kind="archive_slow", delay_s=0.1)
         sandbox.inject(kind="slow", delay_s=0.05)
-        with Programs(tmp_path) as programs:
+        async with Programs(tmp_path) as programs:
             place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "5", "FETCH_CONCURRENCY": "2"})
             moments = [round(rng.uniform(0.9, 2.2), 2) for _ in range(KILLS)]
             print(f"seed {seed}: killed {moments} s after each start")
@@ -59,27 +58,26 @@ async def test_killed_during_backfill(tmp_path: Path, seed: int) -> None:
 async def test_killed_during_ingest(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     clock = SharedClock(monotonic_ns(), SPEED)
-    async with SandboxServer(clock, symbols=6) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port)
-            known: dict[Series, Ledger] = {}
-            mark = 0
-            for number in range(KILLS + 1):
-                node = programs.start(
-                    str(clock.origin_ns),
-                    str(SPEED),
-                    command=FAST_NODE,
-                    env={**place.env, "PYTHONPATH": str(ROOT)},
-                )
-                await until(place.is_whole, f"everything is held after {number} kills")
-                if number < KILLS:
-                    await pause(rng.uniform(0.1, 60 / SPEED + 0.1))
-                    node.kill()
-                    await pause(SETTLED_S)
-                assert asked_again(sandbox.journal.since(mark), known) == []
-                now_known = await place.ledgers()
-                assert forgotten(known, now_known) == []
-                known, mark = now_known, sandbox.journal.written
-            sources = {entry.source for ledger in known.values() for entry in ledger.entries}
-            assert {source.value for source in sources} >= {"ws", "rollup"}, "nothing came from the sockets"
-            assert await place.check_store(sandbox) > 6 * 1440
+    async with SandboxServer(clock, symbols=6) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        known: dict[Series, Ledger] = {}
+        mark = 0
+        for number in range(KILLS + 1):
+            node = programs.start(
+                str(clock.origin_ns),
+                str(SPEED),
+                command=FAST_NODE,
+                env={**place.env, "PYTHONPATH": str(ROOT)},
+            )
+            await until(place.is_whole, f"everything is held after {number} kills")
+            if number < KILLS:
+                await pause(rng.uniform(0.1, 60 / SPEED + 0.1))
+                node.kill()
+                await pause(SETTLED_S)
+            assert asked_again(sandbox.journal.since(mark), known) == []
+            now_known = await place.ledgers()
+            assert forgotten(known, now_known) == []
+            known, mark = now_known, sandbox.journal.written
+        sources = {entry.source for ledger in known.values() for entry in ledger.entries}
+        assert {source.value for source in sources} >= {"ws", "rollup"}, "nothing came from the sockets"
+        assert await place.check_store(sandbox) > 6 * 1440

@@ -50,45 +50,44 @@ access_log off;
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
 async def test_what_the_node_promises_holds_behind_nginx(tmp_path: Path) -> None:
     assert NGINX is not None
-    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port)
-            front = Place(programs, sandbox.port)  # only its port is used: nginx answers there
-            node = place.serve()
-            await until(place.is_whole, "the wish is held")
-            conf = nginx_conf(tmp_path, front.port, place.port)
-            programs.start("-p", str(tmp_path), "-c", str(conf), "-e", str(tmp_path / "error.log"), command=(NGINX,))
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        front = Place(programs, sandbox.port)  # only its port is used: nginx answers there
+        node = place.serve()
+        await until(place.is_whole, "the wish is held")
+        conf = nginx_conf(tmp_path, front.port, place.port)
+        programs.start("-p", str(tmp_path), "-c", str(conf), "-e", str(tmp_path / "error.log"), command=(NGINX,))
 
-            async def forwards() -> bool:
-                return (await front.get("/v1/health")).status_code == 200
+        async def forwards() -> bool:
+            return (await front.get("/v1/health")).status_code == 200
 
-            await until(forwards, "nginx answers")
-            path = KLINES.format(SystemClock().now_ms() - 600_000)
-            async with front.http(**{"Accept-Encoding": "identity"}) as client:
-                answer = await client.get(path)
-                assert answer.status_code == 200
-                assert answer.content == (await place.get(path)).content
-                assert answer.headers["x-mbx-used-weight-1m"]
-                etag = {"If-None-Match": answer.headers["etag"]}
-                assert [(await client.get(path, headers=etag)).status_code for _ in range(2)] == [304, 304]
-                head = await client.head(path)
-                assert (head.status_code, head.content) == (200, b"")
-                assert int(head.headers["content-length"]) == len(answer.content)
-                assert (await client.get("/docs")).status_code == 404, "only what is meant for everyone is forwarded"
-                assert (await client.get("/metrics")).status_code == 200
-                await gzip_passes_through(client, path, answer.content)
+        await until(forwards, "nginx answers")
+        path = KLINES.format(SystemClock().now_ms() - 600_000)
+        async with front.http(**{"Accept-Encoding": "identity"}) as client:
+            answer = await client.get(path)
+            assert answer.status_code == 200
+            assert answer.content == (await place.get(path)).content
+            assert answer.headers["x-mbx-used-weight-1m"]
+            etag = {"If-None-Match": answer.headers["etag"]}
+            assert [(await client.get(path, headers=etag)).status_code for _ in range(2)] == [304, 304]
+            head = await client.head(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert int(head.headers["content-length"]) == len(answer.content)
+            assert (await client.get("/docs")).status_code == 404, "only what is meant for everyone is forwarded"
+            assert (await client.get("/metrics")).status_code == 200
+            await gzip_passes_through(client, path, answer.content)
 
-                assert (await client.post(REFRESH)).status_code == 403, "a proxied request passed for a local one"
-                async with place.http() as local:
-                    assert (await local.post(REFRESH)).json()["ok"] is True
-            node.kill()
-            secured = Place(programs, sandbox.port, port=place.port, settings={"ADMIN_TOKEN": TOKEN})
-            secured.serve()
-            await until(forwards, "the node with a token answers behind nginx")
-            async with front.http() as client:
-                assert (await client.post(REFRESH)).status_code == 401
-                bearer = {"Authorization": f"Bearer {TOKEN}"}
-                assert (await client.post(REFRESH, headers=bearer)).json()["ok"] is True
+            assert (await client.post(REFRESH)).status_code == 403, "a proxied request passed for a local one"
+            async with place.http() as local:
+                assert (await local.post(REFRESH)).json()["ok"] is True
+        node.kill()
+        secured = Place(programs, sandbox.port, port=place.port, settings={"ADMIN_TOKEN": TOKEN})
+        secured.serve()
+        await until(forwards, "the node with a token answers behind nginx")
+        async with front.http() as client:
+            assert (await client.post(REFRESH)).status_code == 401
+            bearer = {"Authorization": f"Bearer {TOKEN}"}
+            assert (await client.post(REFRESH, headers=bearer)).json()["ok"] is True
 
 
 async def gzip_passes_through(client: httpx.AsyncClient, path: str, plain: bytes) -> None:

@@ -24,7 +24,7 @@ def days(first: int, last: int) -> tuple[str, ...]:
 async def test_backfill_by_itself_stops_at_ctrl_c_and_goes_on_from_there(tmp_path: Path) -> None:
     async with SandboxServer(SystemClock(), symbols=4) as sandbox:
         sandbox.inject(kind="archive_slow", delay_s=0.25)
-        with Programs(tmp_path) as programs:
+        async with Programs(tmp_path) as programs:
             place = Place(programs, sandbox.port, settings={"FETCH_CONCURRENCY": "1"})
             asked = Span(midnight(12), midnight(3))
 
@@ -60,57 +60,52 @@ async def test_backfill_by_itself_stops_at_ctrl_c_and_goes_on_from_there(tmp_pat
 
 
 async def test_backfill_beside_a_running_node_goes_through_it(tmp_path: Path) -> None:
-    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port, settings={"ADMIN_TOKEN": "let-me-in"})
-            place.serve()
-            await until(place.is_whole, "the wish is held")
-            status, said = await programs.run("gaps", env=place.env)
-            assert (status, "no gaps" in said) == (0, True)
-            command = ("backfill", "--symbol", "ethusdt", "--interval", "5m", "--interval", "1h", *days(9, 7))
-            status, said = await programs.run(*command, env=place.env)
-            assert (status, f"http://127.0.0.1:{place.port}" in said) == (0, True)
-            held = {
-                f"{series.symbol}{series.interval}": ledger.held for series, ledger in (await place.ledgers()).items()
-            }
-            for name in ("ETHUSDT5m", "ETHUSDT1h"):
-                assert held[name].covers(Span(midnight(9), midnight(7)))
-            assert await place.check_store(sandbox)
-            status, said = await programs.run(*command, env={**place.env, "ADMIN_TOKEN": "wrong"})
-            assert (status, "refused (401)" in said) == (2, True)
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"ADMIN_TOKEN": "let-me-in"})
+        place.serve()
+        await until(place.is_whole, "the wish is held")
+        status, said = await programs.run("gaps", env=place.env)
+        assert (status, "no gaps" in said) == (0, True)
+        command = ("backfill", "--symbol", "ethusdt", "--interval", "5m", "--interval", "1h", *days(9, 7))
+        status, said = await programs.run(*command, env=place.env)
+        assert (status, f"http://127.0.0.1:{place.port}" in said) == (0, True)
+        held = {f"{series.symbol}{series.interval}": ledger.held for series, ledger in (await place.ledgers()).items()}
+        for name in ("ETHUSDT5m", "ETHUSDT1h"):
+            assert held[name].covers(Span(midnight(9), midnight(7)))
+        assert await place.check_store(sandbox)
+        status, said = await programs.run(*command, env={**place.env, "ADMIN_TOKEN": "wrong"})
+        assert (status, "refused (401)" in said) == (2, True)
 
 
 async def test_gaps_are_listed_in_a_table_by_series(tmp_path: Path) -> None:
-    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port)
-            status, said = await programs.run("gaps", env=place.env)
-            assert (status, "cannot be read" in said) == (2, True), "without a database there is nothing to list"
-            status, _ = await programs.run("backfill", *ONE, *days(2, 1), env=place.env)
-            assert status == 0
-            status, said = await programs.run("gaps", "--symbol", "BTCUSDT", env=place.env)
-            assert status == 1
-            lines = [line for line in said.splitlines() if "BTCUSDT" in line]
-            assert [line.split("│")[2].strip() for line in lines] == ["1m", "5m", "1h"]
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        status, said = await programs.run("gaps", env=place.env)
+        assert (status, "cannot be read" in said) == (2, True), "without a database there is nothing to list"
+        status, _ = await programs.run("backfill", *ONE, *days(2, 1), env=place.env)
+        assert status == 0
+        status, said = await programs.run("gaps", "--symbol", "BTCUSDT", env=place.env)
+        assert status == 1
+        lines = [line for line in said.splitlines() if "BTCUSDT" in line]
+        assert [line.split("│")[2].strip() for line in lines] == ["1m", "5m", "1h"]
 
 
 async def test_what_makes_no_sense_is_said_and_changes_nothing(tmp_path: Path) -> None:
-    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port)
-            for options, reason in [
-                (("--interval", "7m"), "unknown interval 7m"),
-                (("--interval", "1M", "--start", "yesterday"), "--start yesterday"),
-                (("--start", "2026-01-02", "--end", "2026-01-01"), "--start must be before --end"),
-                (("--symbol", "NOSUCHUSDT"), "NOSUCHUSDT"),
-            ]:
-                status, said = await programs.run("backfill", *options, env=place.env)
-                assert (status, reason in said, "Traceback" in said) == (2, True, False)
-            assert await place.ledgers() == {}
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        for options, reason in [
+            (("--interval", "7m"), "unknown interval 7m"),
+            (("--interval", "1M", "--start", "yesterday"), "--start yesterday"),
+            (("--start", "2026-01-02", "--end", "2026-01-01"), "--start must be before --end"),
+            (("--symbol", "NOSUCHUSDT"), "NOSUCHUSDT"),
+        ]:
+            status, said = await programs.run("backfill", *options, env=place.env)
+            assert (status, reason in said, "Traceback" in said) == (2, True, False)
+        assert await place.ledgers() == {}
 
 
 async def test_backfill_without_an_exchange_says_so_and_ends(tmp_path: Path) -> None:
-    with Programs(tmp_path) as programs:
+    async with Programs(tmp_path) as programs:
         place = Place(programs, 1)
         status, said = await programs.run("backfill", *ONE, *days(2, 1), env=place.env)
         assert (status, "cannot be reached" in said, "Traceback" in said) == (2, True, False)

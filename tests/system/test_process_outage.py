@@ -38,7 +38,7 @@ class Slammed:
 
 async def test_an_exchange_that_is_away_is_asked_politely_and_taken_back_when_it_returns(tmp_path: Path) -> None:
     upstream_port = free_port()
-    with Programs(tmp_path) as programs:
+    async with Programs(tmp_path) as programs:
         place = Place(programs, upstream_port)
         async with SandboxServer(SystemClock(), symbols=4, port=upstream_port) as sandbox:
             node = place.serve()
@@ -80,7 +80,7 @@ async def test_an_exchange_that_is_away_is_asked_politely_and_taken_back_when_it
 
 
 async def test_without_exchange_or_data_the_node_starts_and_says_so(tmp_path: Path) -> None:
-    with Programs(tmp_path) as programs:
+    async with Programs(tmp_path) as programs:
         place = Place(programs, free_port())
         node = place.serve()
         await until(place.is_up, "the node answers")
@@ -99,45 +99,44 @@ async def test_without_exchange_or_data_the_node_starts_and_says_so(tmp_path: Pa
 
 
 async def test_a_ban_silences_the_node_until_it_ends_also_across_kill_and_restart(tmp_path: Path) -> None:
-    async with SandboxServer(SystemClock(), symbols=8) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "20"})
-            node = place.serve()
+    async with SandboxServer(SystemClock(), symbols=8) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "20"})
+        node = place.serve()
 
-            async def holds_something() -> bool:
-                report = (await place.get("/v1/coverage?limit=1&symbol=BTCUSDT&interval=1m")).json()
-                return bool(report["series"][0]["held"])
+        async def holds_something() -> bool:
+            report = (await place.get("/v1/coverage?limit=1&symbol=BTCUSDT&interval=1m")).json()
+            return bool(report["series"][0]["held"])
 
-            await until(holds_something, "the first rows are held")
-            sandbox.inject(kind="http_418", ban_s=BAN_S, count=1)
+        await until(holds_something, "the first rows are held")
+        sandbox.inject(kind="http_418", ban_s=BAN_S, count=1)
 
-            async def is_banned() -> bool:
-                return bool((await place.health())["stand_down_until_ms"])
+        async def is_banned() -> bool:
+            return bool((await place.health())["stand_down_until_ms"])
 
-            async with place.http() as client:  # whoever asks for what is not held draws the answer, if nobody has
-                await client.get(UNHELD)
-            await until(is_banned, "the ban has arrived")
-            await pause(0.5)
-            mark = sandbox.journal.written
-            for _restart in range(2):
-                answer = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=5")
-                rest = [entry for entry in sandbox.journal.since(mark) if entry.kind == "rest"]
-                assert rest == []
-                report = await place.health()
-                assert report["status"] == "degraded"
-                assert any("418" in reason for reason in report["reasons"])
-                refused = await place.get(UNHELD)
-                assert refused.status_code == 503
-                assert BAN_S - 60 <= int(refused.headers["retry-after"]) <= BAN_S
-                assert answer.status_code in (200, 503)
-                held = (await place.get("/v1/coverage?limit=1&symbol=BTCUSDT&interval=1m")).json()["series"][0]["held"]
-                end_ms = held[-1]["end"] - 1
-                served = await place.get(f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=20&endTime={end_ms}")
-                assert len(served.json()) == 20
-                await pause(2)
-                node.kill()
-                node = place.serve()
-                await until(place.is_up, "the node answers after the restart")
+        async with place.http() as client:  # whoever asks for what is not held draws the answer, if nobody has
+            await client.get(UNHELD)
+        await until(is_banned, "the ban has arrived")
+        await pause(0.5)
+        mark = sandbox.journal.written
+        for _restart in range(2):
+            answer = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=5")
+            rest = [entry for entry in sandbox.journal.since(mark) if entry.kind == "rest"]
+            assert rest == []
+            report = await place.health()
+            assert report["status"] == "degraded"
+            assert any("418" in reason for reason in report["reasons"])
+            refused = await place.get(UNHELD)
+            assert refused.status_code == 503
+            assert BAN_S - 60 <= int(refused.headers["retry-after"]) <= BAN_S
+            assert answer.status_code in (200, 503)
+            held = (await place.get("/v1/coverage?limit=1&symbol=BTCUSDT&interval=1m")).json()["series"][0]["held"]
+            end_ms = held[-1]["end"] - 1
+            served = await place.get(f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=20&endTime={end_ms}")
+            assert len(served.json()) == 20
             await pause(2)
-            kinds = Counter(entry.kind for entry in sandbox.journal.since(mark))
-            assert kinds["rest"] == 0
+            node.kill()
+            node = place.serve()
+            await until(place.is_up, "the node answers after the restart")
+        await pause(2)
+        kinds = Counter(entry.kind for entry in sandbox.journal.since(mark))
+        assert kinds["rest"] == 0

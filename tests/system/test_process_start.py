@@ -23,99 +23,93 @@ async def sample_text(programs: Programs) -> str:
 
 
 async def test_the_node_starts_from_the_sample_file_verbatim_and_answers(tmp_path: Path) -> None:
-    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
-        with Programs(tmp_path) as programs:
-            (tmp_path / ".env").write_text(await sample_text(programs))
-            place = Place(programs, sandbox.port)
-            wanted = {name: place.env[name] for name in place.env if name.startswith("BINANCE_") or name in {"PORT"}}
-            node = programs.start("serve", env={**wanted, "DB_URL": place.db_url})
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        (tmp_path / ".env").write_text(await sample_text(programs))
+        place = Place(programs, sandbox.port)
+        wanted = {name: place.env[name] for name in place.env if name.startswith("BINANCE_") or name in {"PORT"}}
+        node = programs.start("serve", env={**wanted, "DB_URL": place.db_url})
 
-            async def answered() -> bool:
-                answer = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=3")
-                return answer.status_code == 200 and len(answer.json()) == 3
+        async def answered() -> bool:
+            answer = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=3")
+            return answer.status_code == 200 and len(answer.json()) == 3
 
-            await until(answered, "three klines are served")
-            assert not node.events("TaskEnded")
+        await until(answered, "three klines are served")
+        assert not node.events("TaskEnded")
 
 
 async def test_the_log_says_what_the_wish_amounts_to(tmp_path: Path) -> None:
-    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "30", "INTERVALS": "1m,1h"})
-            node = place.serve()
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "30", "INTERVALS": "1m,1h"})
+        node = place.serve()
 
-            async def estimated() -> list[dict[str, int]]:
-                return node.events("WishEstimated")
+        async def estimated() -> list[dict[str, int]]:
+            return node.events("WishEstimated")
 
-            (estimate,) = await until(estimated, "the estimate is logged")
-            series = 2 * (4 + 2)  # 1m and 1h of four symbols, of the one listed today and the one listed yesterday
-            assert estimate["series"] == series
-            minutes, hours = 4 * 30 * 1440, 4 * 30 * 24
-            assert minutes + hours < estimate["klines"] < (minutes + hours) * 1.3
-            assert estimate["missing_klines"] == estimate["klines"]
-            assert 50 * estimate["klines"] < estimate["disk_bytes"] < 200 * estimate["klines"]
-            assert 20 * minutes < estimate["download_bytes"] < 60 * minutes
-            assert 0 < estimate["requests"] < 500
-            assert 0 < estimate["expected_s"] < 600
-            free = shutil.disk_usage(tmp_path).free
-            assert abs(estimate["disk_free_bytes"] - free) < 1024 * MIB
+        (estimate,) = await until(estimated, "the estimate is logged")
+        series = 2 * (4 + 2)  # 1m and 1h of four symbols, of the one listed today and the one listed yesterday
+        assert estimate["series"] == series
+        minutes, hours = 4 * 30 * 1440, 4 * 30 * 24
+        assert minutes + hours < estimate["klines"] < (minutes + hours) * 1.3
+        assert estimate["missing_klines"] == estimate["klines"]
+        assert 50 * estimate["klines"] < estimate["disk_bytes"] < 200 * estimate["klines"]
+        assert 20 * minutes < estimate["download_bytes"] < 60 * minutes
+        assert 0 < estimate["requests"] < 500
+        assert 0 < estimate["expected_s"] < 600
+        free = shutil.disk_usage(tmp_path).free
+        assert abs(estimate["disk_free_bytes"] - free) < 1024 * MIB
 
 
 async def test_sigterm_keeps_what_was_served_and_the_next_start_works_at_once(tmp_path: Path) -> None:
-    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port)
-            node = place.serve()
-            await until(place.is_whole, "the wish is held")
-            served = (await place.get("/fapi/v1/klines?symbol=ETHUSDT&interval=1m&limit=500")).json()
-            began_s = seconds()
-            node.signal(signal.SIGTERM)
-            assert await node.ended() == 0
-            print(f"MEASURED idle shutdown: {seconds() - began_s:.2f} s")
-            held = {series: ledger.held for series, ledger in (await place.ledgers()).items()}
-            minutes = next(
-                spans for series, spans in held.items() if f"{series.symbol}{series.interval}" == "ETHUSDT1m"
-            )
-            assert all(minutes.span_at(row[0]) for row in served), "served but not stored"
-            mark = sandbox.journal.written
-            place.serve()
-            await until(place.is_up, "the second start answers")
-            assert (await place.health())["role"] == "writer", "the lease was not given back"
-            again = (await place.get("/fapi/v1/klines?symbol=ETHUSDT&interval=1m&limit=500")).json()
-            assert again[: len(again) - 2] == [row for row in served if row[0] >= again[0][0]][: len(again) - 2]
-            assert sum(entry.path == "/fapi/v1/klines" for entry in sandbox.journal.since(mark)) <= 30
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        node = place.serve()
+        await until(place.is_whole, "the wish is held")
+        served = (await place.get("/fapi/v1/klines?symbol=ETHUSDT&interval=1m&limit=500")).json()
+        began_s = seconds()
+        node.signal(signal.SIGTERM)
+        assert await node.ended() == 0
+        print(f"MEASURED idle shutdown: {seconds() - began_s:.2f} s")
+        held = {series: ledger.held for series, ledger in (await place.ledgers()).items()}
+        minutes = next(spans for series, spans in held.items() if f"{series.symbol}{series.interval}" == "ETHUSDT1m")
+        assert all(minutes.span_at(row[0]) for row in served), "served but not stored"
+        mark = sandbox.journal.written
+        place.serve()
+        await until(place.is_up, "the second start answers")
+        assert (await place.health())["role"] == "writer", "the lease was not given back"
+        again = (await place.get("/fapi/v1/klines?symbol=ETHUSDT&interval=1m&limit=500")).json()
+        assert again[: len(again) - 2] == [row for row in served if row[0] >= again[0][0]][: len(again) - 2]
+        assert sum(entry.path == "/fapi/v1/klines" for entry in sandbox.journal.since(mark)) <= 30
 
 
 async def test_a_request_under_way_ends_before_the_node_does(tmp_path: Path) -> None:
-    async with SandboxServer(SystemClock(), symbols=4) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port)
-            node = place.serve()
-            await until(place.is_whole, "the wish is held")
-            sandbox.inject(kind="slow", delay_s=1.5, interval="1d")  # outside the wish: read through, slowly
-            host, port = "127.0.0.1", place.port
-            with socket.create_connection((host, port), timeout=10) as client:
-                client.sendall(
-                    b"GET /fapi/v1/klines?symbol=BTCUSDT&interval=1d&limit=2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        node = place.serve()
+        await until(place.is_whole, "the wish is held")
+        sandbox.inject(kind="slow", delay_s=1.5, interval="1d")  # outside the wish: read through, slowly
+        host, port = "127.0.0.1", place.port
+        with socket.create_connection((host, port), timeout=10) as client:
+            client.sendall(
+                b"GET /fapi/v1/klines?symbol=BTCUSDT&interval=1d&limit=2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            )
+            client.setblocking(False)
+
+            async def has_asked() -> bool:
+                return any(entry.query.get("interval") == "1d" for entry in sandbox.journal.since(0)) or bool(
+                    sandbox.faults.describe(0)[0]["hits"]
                 )
-                client.setblocking(False)
 
-                async def has_asked() -> bool:
-                    return any(entry.query.get("interval") == "1d" for entry in sandbox.journal.since(0)) or bool(
-                        sandbox.faults.describe(0)[0]["hits"]
-                    )
-
-                await until(has_asked, "the node asks the exchange")
-                began_s = seconds()
-                node.signal(signal.SIGTERM)
-                assert await node.ended() == 0
-                print(f"MEASURED shutdown with a slow request under way: {seconds() - began_s:.2f} s")
-                client.setblocking(True)
-                assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+            await until(has_asked, "the node asks the exchange")
+            began_s = seconds()
+            node.signal(signal.SIGTERM)
+            assert await node.ended() == 0
+            print(f"MEASURED shutdown with a slow request under way: {seconds() - began_s:.2f} s")
+            client.setblocking(True)
+            assert client.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
 async def test_all_mistakes_in_the_settings_are_named_at_once(tmp_path: Path) -> None:
-    with Programs(tmp_path) as programs:
+    async with Programs(tmp_path) as programs:
         wrong = {
             "PORT": "99999",
             "INTERVALS": "1m,7m",
@@ -131,25 +125,26 @@ async def test_all_mistakes_in_the_settings_are_named_at_once(tmp_path: Path) ->
 
 
 async def test_a_taken_port_is_said_in_a_sentence_before_anything_is_touched(tmp_path: Path) -> None:
-    with Programs(tmp_path) as programs, socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        place = Place(programs, free_port(), port=port)
-        for workers in ("1", "2"):
-            status, said = await programs.run("serve", env={**place.env, "WORKERS": workers})
+    with socket.socket() as taken:
+        async with Programs(tmp_path) as programs:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            place = Place(programs, free_port(), port=port)
+            for workers in ("1", "2"):
+                status, said = await programs.run("serve", env={**place.env, "WORKERS": workers})
+                assert status == 2
+                assert f"port {port}" in said
+                assert "Traceback" not in said
+            assert not (tmp_path / place.database).exists()
+            status, said = await programs.run("demo", "--port", str(free_port()), "--sandbox-port", str(port))
             assert status == 2
-            assert f"port {port}" in said
-            assert "Traceback" not in said
-        assert not (tmp_path / place.database).exists()
-        status, said = await programs.run("demo", "--port", str(free_port()), "--sandbox-port", str(port))
-        assert status == 2
-        assert "--sandbox-port" in said
+            assert "--sandbox-port" in said
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path, workers: str) -> None:
-    with Programs(tmp_path) as programs:
+    async with Programs(tmp_path) as programs:
         place = Place(programs, free_port())
         database = sqlite3.connect(tmp_path / place.database)
         with database:
@@ -164,7 +159,7 @@ async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path, workers:
 
 
 async def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
-    with Programs(tmp_path) as programs:
+    async with Programs(tmp_path) as programs:
         place = Place(programs, free_port())
         (tmp_path / "file").write_text("not a folder")
         for command in ("serve", "backfill"):
@@ -175,27 +170,26 @@ async def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path: P
 
 
 async def test_a_file_that_is_no_database_leaves_the_node_up_and_degraded(tmp_path: Path) -> None:
-    async with SandboxServer(SystemClock(), symbols=2) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port)
-            (tmp_path / place.database).write_bytes(b"this is a text file, and a long one at that. " * 100)
-            place.serve()
+    async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        (tmp_path / place.database).write_bytes(b"this is a text file, and a long one at that. " * 100)
+        place.serve()
 
-            async def says_why() -> bool:
-                report = await place.health()
-                return report["status"] == "degraded" and "no SQLite database" in str(report["reasons"])
+        async def says_why() -> bool:
+            report = await place.health()
+            return report["status"] == "degraded" and "no SQLite database" in str(report["reasons"])
 
-            await until(says_why, "health names the file")
-            answer = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m")
-            assert answer.status_code == 503
-            assert answer.json().keys() == {"code", "msg"}
-            assert int(answer.headers["retry-after"]) > 0
-            (tmp_path / place.database).unlink()
-            await until(place.is_whole, "the node starts over by itself")
+        await until(says_why, "health names the file")
+        answer = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m")
+        assert answer.status_code == 503
+        assert answer.json().keys() == {"code", "msg"}
+        assert int(answer.headers["retry-after"]) > 0
+        (tmp_path / place.database).unlink()
+        await until(place.is_whole, "the node starts over by itself")
 
 
 async def test_config_masks_what_is_secret(tmp_path: Path) -> None:
-    with Programs(tmp_path) as programs:
+    async with Programs(tmp_path) as programs:
         env = {"ADMIN_TOKEN": "tok-12345", "HTTPS_PROXY": "http://me:pass-678@proxy:1", "INTERVALS": '["1h", "1m"]'}
         status, said = await programs.run("config", env=env)
         assert status == 0
@@ -209,7 +203,7 @@ async def test_a_folder_named_app_where_it_is_called_does_no_harm(tmp_path: Path
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "__init__.py").write_text("raise SystemExit('the wrong app')")
     port, sandbox_port = free_port(), free_port()
-    with Programs(tmp_path) as programs:
+    async with Programs(tmp_path) as programs:
         demo = programs.start("demo", "--port", str(port), "--sandbox-port", str(sandbox_port), "--symbols", "2")
         await until(Place(programs, sandbox_port, port=port).is_up, "the demo answers")
         demo.signal(signal.SIGTERM)

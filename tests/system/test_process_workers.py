@@ -25,87 +25,83 @@ def writer(place: Place) -> tuple[int, str]:
 
 
 async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path) -> None:
-    async with SandboxServer(ShiftedClock(elapsed_s=30), symbols=4) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port, settings={"WORKERS": "2"})
-            other = Place(programs, sandbox.port)
-            node = place.serve()
-            await until(place.is_whole, "the wish is held")
-            second = other.serve()
-            await until(other.is_whole, "the second instance knows it")
-            await until(lambda: both_roles(place), "both workers have answered")
-            assert {(await other.health())["role"] for _ in range(ASKED)} == {"reader"}
-            pid, url = writer(place)
-            assert pid in node.members()
-            assert url == f"http://127.0.0.1:{place.port}"
+    async with SandboxServer(ShiftedClock(elapsed_s=38), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"WORKERS": "2"})
+        other = Place(programs, sandbox.port)
+        node = place.serve()
+        await until(place.is_whole, "the wish is held")
+        second = other.serve()
+        await until(other.is_whole, "the second instance knows it")
+        await until(lambda: both_roles(place), "both workers have answered")
+        assert {(await other.health())["role"] for _ in range(ASKED)} == {"reader"}
+        pid, url = writer(place)
+        assert pid in node.members()
+        assert url == f"http://127.0.0.1:{place.port}"
 
-            requests = sandbox.journal.since(0)
-            counts = Counter(entry.path for entry in requests)
-            assert sum(entry.kind == "connect" for entry in requests) == 1
-            assert counts["/fapi/v1/exchangeInfo"] == 1
-            klines = Counter(
-                json.dumps(entry.query)
-                for entry in requests
-                if entry.path == "/fapi/v1/klines" and entry.query["limit"] != "1"  # a probe for the first kline ever
-            )
-            assert [query for query, count in klines.items() if count > 1] == []
-            await both_tell_the_truth(place, other, sandbox)
+        requests = sandbox.journal.since(0)
+        counts = Counter(entry.path for entry in requests)
+        assert sum(entry.kind == "connect" for entry in requests) == 1
+        assert counts["/fapi/v1/exchangeInfo"] == 1
+        klines = Counter(
+            json.dumps(entry.query)
+            for entry in requests
+            if entry.path == "/fapi/v1/klines" and entry.query["limit"] != "1"  # a probe for the first kline ever
+        )
+        assert [query for query, count in klines.items() if count > 1] == []
+        await both_tell_the_truth(place, other, sandbox)
 
-            mark = sandbox.journal.written
-            began_s = seconds()
-            os.kill(pid, signal.SIGKILL)
+        mark = sandbox.journal.written
+        began_s = seconds()
+        os.kill(pid, signal.SIGKILL)
 
-            async def another_writes() -> bool:
-                new_pid, _ = writer(place)
-                return new_pid not in (0, pid) and any(entry.kind == "connect" for entry in sandbox.journal.since(mark))
+        async def another_writes() -> bool:
+            new_pid, _ = writer(place)
+            return new_pid not in (0, pid) and any(entry.kind == "connect" for entry in sandbox.journal.since(mark))
 
-            await until(another_writes, "another process has taken over", TAKEOVER_S_MAX)
-            print(f"MEASURED kill -9 of the writer to the new one's socket: {seconds() - began_s:.2f} s")
+        await until(another_writes, "another process has taken over", TAKEOVER_S_MAX)
+        print(f"MEASURED kill -9 of the writer to the new one's socket: {seconds() - began_s:.2f} s")
 
-            async def parent_replaced_it() -> bool:
-                return len(node.members()) >= PROCESSES and pid not in node.members()
+        async def parent_replaced_it() -> bool:
+            return len(node.members()) >= PROCESSES and pid not in node.members()
 
-            await until(parent_replaced_it, "uvicorn's parent started another worker")
-            await both_tell_the_truth(place, other, sandbox)
+        await until(parent_replaced_it, "uvicorn's parent started another worker")
+        await both_tell_the_truth(place, other, sandbox)
 
-            minute_ms = sandbox.exchange.clock.now_ms() // 60_000 * 60_000
+        minute_ms = sandbox.exchange.clock.now_ms() // 60_000 * 60_000
 
-            async def minute_is_held() -> bool:
-                path = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1"
-                newest = [(await where.get(path)).json()[0][0] for where in (place, other)]
-                return all(open_ms >= minute_ms for open_ms in newest)
+        async def minute_is_held() -> bool:
+            path = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1"
+            newest = [(await where.get(path)).json()[0][0] for where in (place, other)]
+            return all(open_ms >= minute_ms for open_ms in newest)
 
-            await until(minute_is_held, "the minute of the take-over is served", 75)
-            await until(place.is_whole, "there is no gap")
-            await both_tell_the_truth(place, other, sandbox)
-            assert await place.check_store(sandbox) > 4 * 1440
-            assert sum(entry.kind == "connect" for entry in sandbox.journal.since(mark)) == 1
+        await until(minute_is_held, "the minute of the take-over is served", 75)
+        await until(place.is_whole, "there is no gap")
+        await both_tell_the_truth(place, other, sandbox)
+        assert await place.check_store(sandbox) > 4 * 1440
+        assert sum(entry.kind == "connect" for entry in sandbox.journal.since(mark)) == 1
 
-            began_s = seconds()
-            node.signal(signal.SIGTERM)
-            second.signal(signal.SIGTERM)
-            assert (await node.ended(), await second.ended()) == (0, 0)
-            print(f"MEASURED shutdown of two workers and a second instance: {seconds() - began_s:.2f} s")
+        began_s = seconds()
+        node.signal(signal.SIGTERM)
+        second.signal(signal.SIGTERM)
+        assert (await node.ended(), await second.ended()) == (0, 0)
+        print(f"MEASURED shutdown of two workers and a second instance: {seconds() - began_s:.2f} s")
 
 
 async def test_overrides_of_the_command_line_reach_every_worker(tmp_path: Path) -> None:
-    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=2) as sandbox:
-        with Programs(tmp_path) as programs:
-            place = Place(programs, sandbox.port, settings={"WORKERS": "2"})
-            node = programs.start("serve", "--port", str(place.port), env={**place.env, "PORT": "1"})
-            await until(place.is_whole, "the wish is held")
-            assert writer(place)[1] == f"http://127.0.0.1:{place.port}"
-            span = ("--start", ago(sandbox, 9), "--end", ago(sandbox, 7))
-            status, said = await programs.run(
-                "backfill", "--symbol", "BTCUSDT", "--interval", "1h", *span, env=place.env
-            )
-            assert (status, "asking it" in said) == (0, True)
-            held = {f"{series.symbol}{series.interval}": ledger for series, ledger in (await place.ledgers()).items()}
-            hours = held["BTCUSDT1h"].held
-            assert hours.span_at(int(ago(sandbox, 8)))
-            node.signal(signal.SIGINT, group=True)
-            assert await node.ended() == 0
-            assert "Traceback" not in node.said()
+    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"WORKERS": "2"})
+        node = programs.start("serve", "--port", str(place.port), env={**place.env, "PORT": "1"})
+        await until(place.is_whole, "the wish is held")
+        assert writer(place)[1] == f"http://127.0.0.1:{place.port}"
+        span = ("--start", ago(sandbox, 9), "--end", ago(sandbox, 7))
+        status, said = await programs.run("backfill", "--symbol", "BTCUSDT", "--interval", "1h", *span, env=place.env)
+        assert (status, "asking it" in said) == (0, True)
+        held = {f"{series.symbol}{series.interval}": ledger for series, ledger in (await place.ledgers()).items()}
+        hours = held["BTCUSDT1h"].held
+        assert hours.span_at(int(ago(sandbox, 8)))
+        node.signal(signal.SIGINT, group=True)
+        assert await node.ended() == 0
+        assert "Traceback" not in node.said()
 
 
 def ago(sandbox: SandboxServer, days: int) -> str:
