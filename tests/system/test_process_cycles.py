@@ -14,7 +14,9 @@ from infra.sandbox.server import SandboxServer
 from tests.system.processes import until
 
 CYCLES = 3
-GROWTH_MIB_MAX = 20.0  # a cycle holds about 20,000 rows in its tail; measured growth after the first: under 3
+GROWTH_MIB_MAX = (
+    15.0  # a cycle; measured 6: FastAPI remembers the routes of a process's last applications, tail and all
+)
 
 
 def memory_mib() -> float:
@@ -78,4 +80,4 @@ async def test_no_task_thread_file_or_memory_outlives_a_node(tmp_path: Path) -> 
             assert threading.active_count() <= threads
             memory.append(memory_mib())
         print(f"MEASURED memory after each cycle: {[round(each, 1) for each in memory]} MiB")
-        assert memory[-1] - memory[0] < GROWTH_MIB_MAX
+        assert (memory[-1] - memory[0]) / (CYCLES - 1) < GROWTH_MIB_MAX
