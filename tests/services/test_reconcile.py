@@ -447,7 +447,7 @@ async def test_suspected_holes_are_bounded_and_never_stop_the_proof_of_new_ones(
 
 async def test_an_empty_answer_about_a_listed_symbol_proves_nothing_at_once(tmp_path: Path) -> None:
     """An exchange that answers [] for a moment must not make years of history count as absent for ever."""
-    async with bench(tmp_path, codes=("1m",), onboard_ms=DAY0_MS - 300 * DAY_MS) as on:
+    async with bench(tmp_path, codes=("1m",), onboard_ms=DAY0_MS - 300 * DAY_MS, first_ms=DAY0_MS - 2 * DAY_MS) as on:
         on.rig.exchange.lacking = Everything()
         span = Span(DAY0_MS - DAY_MS, DAY0_MS)
         with pytest.raises(UpstreamGarbage):
