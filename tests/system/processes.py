@@ -151,7 +151,6 @@ class Programs:
         command: tuple[str, ...] = KLINENODE,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        user: str | None = None,
     ) -> Program:
         """Start `klinenode arguments…`; it sees the given environment and nothing of ours."""
         number = len(self._started)
@@ -165,7 +164,6 @@ class Programs:
                 cwd=cwd or self.folder,
                 env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", **(env or {})},
                 start_new_session=True,
-                user=user,
             )
         program = Program(process, out, err)
         self._started.append(program)
@@ -176,10 +174,9 @@ class Programs:
         *arguments: str,
         env: Mapping[str, str] | None = None,
         within_s: float = PATIENCE_S,
-        user: str | None = None,
     ) -> tuple[int, str]:
         """Run a command to its end; its exit status and what it said."""
-        program = self.start(*arguments, env=env, user=user)
+        program = self.start(*arguments, env=env)
         return await program.ended(within_s), program.said()
 
     async def __aenter__(self) -> Self:

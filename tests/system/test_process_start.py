@@ -5,15 +5,18 @@ import shutil
 import signal
 import socket
 import sqlite3
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from infra.clock import SystemClock
 from infra.sandbox.server import SandboxServer
-from tests.system.processes import KLINENODE, Place, Programs, free_port, seconds, until
+from tests.system.processes import KLINENODE, Place, Programs, ShiftedClock, free_port, pause, seconds, until
 
 MIB = 1 << 20
+MINUTE_MS = 60_000
 
 
 async def sample_text(programs: Programs) -> str:
@@ -79,6 +82,32 @@ async def test_sigterm_keeps_what_was_served_and_the_next_start_works_at_once(tm
         again = (await place.get("/fapi/v1/klines?symbol=ETHUSDT&interval=1m&limit=500")).json()
         assert again[: len(again) - 2] == [row for row in served if row[0] >= again[0][0]][: len(again) - 2]
         assert sum(entry.path == "/fapi/v1/klines" for entry in sandbox.journal.since(mark)) <= 30
+
+
+async def test_sigterm_writes_what_a_locked_database_kept_waiting(tmp_path: Path) -> None:
+    symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    async with SandboxServer(ShiftedClock(elapsed_s=48), symbols=3) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        node = place.serve()
+        await until(place.is_whole, "the wish is held")
+        open_ms = sandbox.exchange.clock.now_ms() // MINUTE_MS * MINUTE_MS
+        with closing(sqlite3.connect(tmp_path / place.database, isolation_level=None)) as stranger:
+            stranger.execute("BEGIN IMMEDIATE")
+
+            async def closed_rows_are_served() -> bool:
+                path = "/fapi/v1/klines?symbol={}&interval=1m&limit=1"
+                newest = [(await place.get(path.format(symbol))).json()[0][0] for symbol in symbols]
+                return newest == [open_ms] * len(symbols)
+
+            await until(closed_rows_are_served, "the minute is served while it cannot be written", 75)
+            began_s = seconds()
+            node.signal(signal.SIGTERM)
+            await pause(1)
+            stranger.execute("ROLLBACK")
+        assert await node.ended() == 0
+        print(f"MEASURED shutdown with the database locked for its first second: {seconds() - began_s:.2f} s")
+        held = {f"{series.symbol}{series.interval}": ledger.held for series, ledger in (await place.ledgers()).items()}
+        assert [symbol for symbol in symbols if not held[f"{symbol}1m"].span_at(open_ms)] == []
 
 
 async def test_a_request_under_way_ends_before_the_node_does(tmp_path: Path) -> None:
@@ -208,6 +237,14 @@ async def test_a_folder_named_app_where_it_is_called_does_no_harm(tmp_path: Path
         await until(Place(programs, sandbox_port, port=port).is_up, "the demo answers")
         demo.signal(signal.SIGTERM)
         assert await demo.ended() == 0
+
+
+async def test_the_application_runs_under_plain_uvicorn_too(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        uvicorn = (sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app", "--port", str(place.port))
+        programs.start(command=uvicorn, env=place.env)
+        await until(place.is_whole, "the wish is held")
 
 
 def test_the_command_under_test_is_the_installed_one() -> None:
