@@ -25,7 +25,7 @@ demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchan
 	$(BIN)/klinenode demo
 
 test: setup  ## run every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait
 
 lint: setup  ## formatting, bans, types, import contracts
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
 """kill -9 at moments that a seed has chosen: nothing lost, nothing doubled, nothing fetched again."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from time import monotonic_ns
 
@@ -23,6 +23,15 @@ def forgotten(before: Mapping[Series, Ledger], after: Mapping[Series, Ledger]) -
     return [series for series, ledger in before.items() if ledger.known - after.get(series, Ledger()).known]
 
 
+def has_seen(sandbox: SandboxServer, number: int) -> Callable[[], Awaitable[bool]]:
+    """Whether the exchange has been asked that often."""
+
+    async def is_there() -> bool:
+        return sandbox.journal.written >= number
+
+    return is_there
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_killed_during_backfill(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -31,17 +40,17 @@ async def test_killed_during_backfill(tmp_path: Path, seed: int) -> None:
         sandbox.inject(kind="slow", delay_s=0.05)
         async with Programs(tmp_path) as programs:
             place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "5", "FETCH_CONCURRENCY": "2"})
-            moments = [round(rng.uniform(0.9, 2.2), 2) for _ in range(KILLS)]
-            print(f"seed {seed}: killed {moments} s after each start")
+            moments = [rng.randint(4, 25) for _ in range(KILLS)]
+            print(f"seed {seed}: killed after {moments} requests of each start")
             known: dict[Series, Ledger] = {}
             mark = 0
             days_held = []
-            for moment_s in [*moments, None]:
+            for requests in [*moments, None]:
                 node = place.serve()
-                if moment_s is None:
+                if requests is None:
                     await until(place.is_whole, "everything is held in the end")
                 else:
-                    await pause(moment_s)
+                    await until(has_seen(sandbox, mark + requests), f"{requests} requests have come in")
                     node.kill()
                     await pause(SETTLED_S)
                 assert asked_again(sandbox.journal.since(mark), known) == []
