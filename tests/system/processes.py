@@ -5,6 +5,7 @@ that need many of them.
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -36,6 +37,8 @@ from infra.sandbox.server import SandboxServer
 
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = Path(sys.executable).parent
+SETPRIV: Final = shutil.which("setpriv")
+DIES_WITH_US: Final = (SETPRIV, "--pdeathsig", "KILL") if SETPRIV else ()  # when the tests themselves are killed
 KLINENODE: Final = (str(BIN / "klinenode"),)
 FAST_NODE: Final = (sys.executable, "-m", "tests.system.processes")
 PATIENCE_S: Final = 30.0  # a condition that takes longer has failed
@@ -157,7 +160,7 @@ class Programs:
         out, err = self.folder / f"program-{number}.out", self.folder / f"program-{number}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [*command, *arguments],
+                [*DIES_WITH_US, *command, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

@@ -11,7 +11,7 @@ GONE = "ETHUSDT"
 
 
 async def test_listings_and_delistings_take_effect_without_a_restart(tmp_path: Path) -> None:
-    async with SandboxServer(ShiftedClock(elapsed_s=40), symbols=4) as sandbox, Programs(tmp_path) as programs:
+    async with SandboxServer(ShiftedClock(elapsed_s=46), symbols=4) as sandbox, Programs(tmp_path) as programs:
         place = Place(programs, sandbox.port, settings={"SYMBOL_SYNC_INTERVAL_SEC": "5"})
         node = place.serve()
         await until(place.is_whole, "the wish is held")

@@ -133,10 +133,10 @@ async def test_a_ban_silences_the_node_until_it_ends_also_across_kill_and_restar
             end_ms = held[-1]["end"] - 1
             served = await place.get(f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=20&endTime={end_ms}")
             assert len(served.json()) == 20
-            await pause(2)
+            await pause(1.2)
             node.kill()
             node = place.serve()
             await until(place.is_up, "the node answers after the restart")
-        await pause(2)
+        await pause(1.2)
         kinds = Counter(entry.kind for entry in sandbox.journal.since(mark))
         assert kinds["rest"] == 0

@@ -25,7 +25,7 @@ def writer(place: Place) -> tuple[int, str]:
 
 
 async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path) -> None:
-    async with SandboxServer(ShiftedClock(elapsed_s=38), symbols=4) as sandbox, Programs(tmp_path) as programs:
+    async with SandboxServer(ShiftedClock(elapsed_s=44), symbols=4) as sandbox, Programs(tmp_path) as programs:
         place = Place(programs, sandbox.port, settings={"WORKERS": "2"})
         other = Place(programs, sandbox.port)
         node = place.serve()
