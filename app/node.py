@@ -209,8 +209,7 @@ class Node:
     async def _try_to_write(self) -> bool:
         """Become the writer if nobody else is. Raises OSError when the lease's file cannot be made."""
         if not self.lease.try_acquire(self._url):
-            self.health.lease_holder = self.lease.holder()
-            self.observe(LeaseChanged(is_writer=False, holder=self.health.lease_holder or "unknown"))
+            self.observe(LeaseChanged(is_writer=False, holder=self.lease.holder() or "unknown"))
             return False
         try:
             await self._become_writer()

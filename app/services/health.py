@@ -40,7 +40,6 @@ class Health:
         self.sockets: MarketSockets | None = None
         self.reconciler: Reconciler | None = None
         self.queue_depth: Callable[[], int] = lambda: 0
-        self.lease_holder: str | None = None
         self.store_error: str | None = None
 
     @property
