@@ -222,6 +222,14 @@ class MarketSockets(Protocol):
         """Keep the sockets that the wanted streams need, for ever."""
         ...
 
+    def heard_ms(self, series: Series) -> int | None:
+        """When the newest frame came on a socket whose stream of `series` is alive; None when there is no such socket.
+
+        A symbol without trades sends nothing between its closing frames, so the socket speaks for its streams, unless
+        a stream has missed whole minutes.
+        """
+        ...
+
     def status(self) -> dict[str, object]:
         """Per socket: streams, age of the newest frame in ms, connects; for health."""
         ...

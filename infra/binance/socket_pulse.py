@@ -39,6 +39,10 @@ class Pulse:
         """Streams without a frame for SILENT_MINUTES or longer."""
         return sum(minutes >= SILENT_MINUTES for minutes in self._silent_minutes.values())
 
+    def heard_ms(self, key: Key) -> int | None:
+        """When the newest frame of any stream came, unless `key` is not subscribed or missed a whole minute."""
+        return self.newest_ms if key in self.subscribed and key not in self._silent_minutes else None
+
     def expect(self, keys: Iterable[Key], now_ms: int) -> None:
         """These streams are being subscribed: the first frame may come before the acknowledgement."""
         if not self.subscribed:

@@ -66,6 +66,11 @@ class Shard:
         for link in self._links:
             link.want(dict(self.streams))
 
+    def heard_ms(self, key: Key) -> int | None:
+        """When the newest frame came on an open socket whose stream `key` is alive."""
+        times_ms = (link.pulse.heard_ms(key) for link in self._links if not link.ended.is_set())
+        return max((time_ms for time_ms in times_ms if time_ms is not None), default=None)
+
     def status(self) -> dict[str, object]:
         """Streams, those among them found silent, age of the newest frame in ms, connects."""
         newest_ms = [link.pulse.newest_ms for link in self._links if link.pulse.newest_ms is not None]

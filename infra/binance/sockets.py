@@ -57,6 +57,14 @@ class BinanceSockets:
         """Kline events as they arrive, for ever. After a reconnect or a hand-over some come twice or late."""
         return self._intake.events()
 
+    def heard_ms(self, series: Series) -> int | None:
+        """When the newest frame came on a socket whose stream of `series` is alive; None when there is no such one."""
+        key = series.symbol, series.interval.code
+        for shard in self._shards:
+            if key in shard.streams:
+                return shard.heard_ms(key)
+        return None
+
     def status(self) -> dict[str, object]:
         """By socket: streams, age of the newest frame in ms, connects; and the state of the queue behind them."""
         return {

@@ -294,6 +294,32 @@ async def test_a_frame_beyond_all_size_ends_the_socket() -> None:
         await run.hear(A)
 
 
+# --- what is known of a stream ---
+
+
+async def test_a_stream_was_heard_when_its_socket_was() -> None:
+    async with fed(A, B, per_socket=2) as (feed, run):
+        assert run.sockets.heard_ms(A) is None, "no frame yet"
+        feed.mute.add("busdt@kline_1m")
+        await run.hear(A)
+        heard_ms = run.sockets.heard_ms(A)
+        assert heard_ms is not None
+        assert run.clock.now_ms() - heard_ms < 60_000
+        assert run.sockets.heard_ms(C) is None, "not wanted"
+        feed.mute.update(feed.subscribed)
+        await run.witness.wait(SocketLost)
+        assert run.sockets.heard_ms(A) is None, "its socket is gone"
+
+
+async def test_a_stream_that_misses_whole_minutes_is_not_vouched_for_by_its_socket() -> None:
+    async with fed(A, B, C, D, speed=120) as (feed, run):
+        await run.hear(A, B, C, D)
+        feed.mute.add("busdt@kline_1m")
+        await run.until(lambda: run.sockets.heard_ms(B) is None)
+        assert run.sockets.heard_ms(A) is not None
+        assert run.witness.of(SocketLost) == []
+
+
 # --- hand-over ---
 
 

@@ -270,6 +270,7 @@ class Streams:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[KlineEvent] = asyncio.Queue()
         self.wanted: list[Series] = []
+        self.heard: dict[Series, int] = {}
 
     def want(self, streams: Collection[Series]) -> None:
         self.wanted = list(streams)
@@ -280,6 +281,9 @@ class Streams:
 
     async def run(self) -> None:
         await asyncio.Event().wait()
+
+    def heard_ms(self, series: Series) -> int | None:
+        return self.heard.get(series)
 
     def status(self) -> dict[str, object]:
         return {"0": {"streams": len(self.wanted)}}
