@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST_ARGS ?=
+RUNS ?= 100000
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup run demo test lint fmt lock env-sample clean
+.PHONY: help setup run demo test fuzz lint fmt lock env-sample clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +27,9 @@ demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchan
 
 test: setup  ## run every test
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait
+
+fuzz: setup  ## RUNS inputs for each decoder of outside bytes
+	$(BIN)/python -m tests.fuzz.run --runs $(RUNS)
 
 lint: setup  ## formatting, bans, types, import contracts
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from app.http.admin_guard import AdminGuard
 from app.http.errors import ApiError, json_response
 from app.http.headers import NO_STORE
 from app.http.params import TIME_MS_MAX
-from app.http.services import Services
+from app.http.services import Services, SymbolOf
 from app.ports import Clock, Series, StandDown, UpstreamError
 from app.wire.unreadable import UNREADABLE
 
@@ -89,7 +89,7 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
         responses={400: {"description": "The wish is not understood."}, 413: {"description": "The body is too large."}},
     )
     async def backfill(request: Request) -> Response:
-        series, span = _understood(await _body(request), services)
+        series, span = understood(await _body(request), services.query.symbol)
         await services.backfill.request(series, span)
         body = {"ok": True, "series": len(series), "start": span.start_ms, "end": span.end_ms}
         return json_response(msgspec.json.encode(body), 202, NO_STORE)
@@ -114,17 +114,18 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _understood(body: bytes, services: Services) -> tuple[list[Series], Span]:
+def understood(body: bytes, symbol_of: SymbolOf) -> tuple[list[Series], Span]:
+    """The series and the span that a body wishes for. Raises ApiError."""
     try:
         wish = _decoder.decode(body)
     except UNREADABLE as error:
         text = f'Not understood: {error}. Send {{"symbols": […], "intervals": […], "start": ms or ISO, "end": …}}.'
         raise ApiError(400, text) from error
-    names = [_named(services, text) for text in wish.symbols]
+    # dict: each once, in the order asked; the product of what may be repeated would not be bounded
+    names = dict.fromkeys(_named(symbol_of, text) for text in wish.symbols)
     if unknown := [text for text in wish.intervals if text not in INTERVALS]:
         raise ApiError(400, f"No such interval: {unknown[0][:20]}. There are {', '.join(INTERVALS)}.")
-    # dict: each series once, in the order asked
-    series = list(dict.fromkeys(Series(name, INTERVALS[code]) for name in names for code in wish.intervals))
+    series = [Series(name, INTERVALS[code]) for name in names for code in dict.fromkeys(wish.intervals)]
     if not 1 <= len(series) <= SERIES_MAX:
         raise ApiError(400, f"{len(series)} series; ask for 1 to {SERIES_MAX} (symbols × intervals) at a time.")
     span = Span(_time_ms("start", wish.start), _time_ms("end", wish.end))
@@ -133,8 +134,8 @@ def _understood(body: bytes, services: Services) -> tuple[list[Series], Span]:
     return series, span
 
 
-def _named(services: Services, text: str) -> str:
-    name = services.query.symbol(text)
+def _named(symbol_of: SymbolOf, text: str) -> str:
+    name = symbol_of(text)
     if name is None:
         raise ApiError(400, f"The exchange lists no {text[:40]}; /fapi/v1/exchangeInfo has the names.")
     return name

@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from app.wire.unreadable import UNREADABLE
+
+CODE_MAX: Final = (1 << 31) - 1  # the exchange's codes have five digits at the most
 
 
 @dataclass(eq=False)
@@ -24,12 +26,12 @@ class BinanceError(Exception):
 
 
 class _Body(msgspec.Struct):
-    code: int
+    code: Annotated[int, msgspec.Meta(ge=-CODE_MAX, le=CODE_MAX)]
     msg: str
 
 
 _decoder: Final = msgspec.json.Decoder(_Body)
-_BANNED_UNTIL: Final = re.compile(r"banned until (\d{13})")
+_BANNED_UNTIL: Final = re.compile(r"banned until (\d{13})", re.ASCII)
 
 
 def decode(status: int, body: bytes) -> BinanceError | None:

@@ -1,12 +1,19 @@
 """The part of `/fapi/v1/exchangeInfo` that the node acts on (binance-facts section 4)."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
-from app.domain.kline import Precision
+from app.domain.kline import OPEN_MS_MAX, Precision
 from app.domain.symbol import Symbol
 from app.wire.unreadable import UNREADABLE
+
+PRECISION_MAX: Final = 16  # decimals; live ones go to 8, and numbers are padded to them
+
+_Name = Annotated[str, Meta(max_length=64, pattern=r"\A\w[\w.-]*\Z")]  # becomes part of paths and stream names
+_Time = Annotated[int, Meta(ge=0, le=OPEN_MS_MAX)]  # what calendars compute
+_Decimals = Annotated[int, Meta(ge=0, le=PRECISION_MAX)]
 
 
 class BadExchangeInfo(ValueError):
@@ -14,15 +21,15 @@ class BadExchangeInfo(ValueError):
 
 
 class _Symbol(msgspec.Struct):
-    symbol: str
+    symbol: _Name
     contract_type: str = msgspec.field(name="contractType", default="")
     quote_asset: str = msgspec.field(name="quoteAsset", default="")
     status: str = ""
     contract_status: str = msgspec.field(name="contractStatus", default="")
-    onboard_ms: int = msgspec.field(name="onboardDate", default=0)
-    delivery_ms: int = msgspec.field(name="deliveryDate", default=0)
-    price_precision: int = msgspec.field(name="pricePrecision", default=0)
-    quantity_precision: int = msgspec.field(name="quantityPrecision", default=0)
+    onboard_ms: _Time = msgspec.field(name="onboardDate", default=0)
+    delivery_ms: _Time = msgspec.field(name="deliveryDate", default=0)
+    price_precision: _Decimals = msgspec.field(name="pricePrecision", default=0)
+    quantity_precision: _Decimals = msgspec.field(name="quantityPrecision", default=0)
 
 
 class _ExchangeInfo(msgspec.Struct):
@@ -36,6 +43,9 @@ def decode(body: bytes) -> list[Symbol]:
     """Every symbol of an exchangeInfo answer, in its order. Raises BadExchangeInfo."""
     try:
         info = _decoder.decode(body)
+        msgspec.json.decode(
+            body
+        )  # clients get the body as it came; above, fields that are not ours were skipped unread
     except UNREADABLE as error:
         raise BadExchangeInfo(f"not an exchangeInfo answer: {error}") from error
     return [

@@ -1,11 +1,11 @@
 """Messages of Binance's market sockets: kline events and answers to control messages (binance-facts section 5)."""
 
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
 from app.domain.interval import INTERVALS, Interval
-from app.domain.kline import BadKline, Kline, check
+from app.domain.kline import OPEN_MS_MAX, BadKline, Kline, check
 from app.wire.unreadable import UNREADABLE
 
 
@@ -45,7 +45,7 @@ class _K(msgspec.Struct, gc=False):
 
 class _Data(msgspec.Struct, gc=False):
     e: str
-    E: int = 0
+    E: Annotated[int, msgspec.Meta(ge=0, le=OPEN_MS_MAX)] = 0
     s: str = ""
     k: _K | None = None
 

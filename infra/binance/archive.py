@@ -1,10 +1,11 @@
 """Kline files of data.binance.vision: downloaded, verified against their checksum and read with suspicion."""
 
 import asyncio
-import csv
 import hashlib
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -26,7 +27,14 @@ CHECKSUM_BYTES_MAX: Final = 4_096
 MEMORY_BYTES_MAX: Final = 8 * 1024 * 1024  # of one download; larger ones go to a nameless file in the folder
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED: Final = 0x1
-_UNREADABLE: Final = (BadKline, UnicodeDecodeError, zipfile.BadZipFile, zlib.error, EOFError, csv.Error)
+_DIRECTORY_ENTRY: Final = b"PK\x01\x02"
+_ENTRIES_MAX: Final = 16  # one is right; the bytes may also occur in packed data, though hardly ever
+_PIECE_BYTES: Final = 1024 * 1024
+_UNPACKABLE: Final = (
+    zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError,
+    NotImplementedError, RuntimeError, ValueError, OverflowError,  # versions, passwords and offsets that make no sense
+)  # fmt: skip
+"""What the standard library is known to raise for damaged ZIPs, and what the fuzzer found beyond that."""
 
 
 class BinanceArchive:
@@ -62,8 +70,8 @@ class BinanceArchive:
             with SpooledTemporaryFile(MEMORY_BYTES_MAX, dir=str(self._folder) if self._folder else None) as download:
                 try:
                     await self._download_verified(file, download)
-                    return await asyncio.to_thread(_read, download, file, grid, precision)
-                except (*_UNREADABLE, UpstreamGarbage) as error:
+                    return await asyncio.to_thread(read_rows, download, file, grid, precision)
+                except (BadKline, UpstreamGarbage) as error:
                     self._observe(ArchiveRejected(file.name, str(error)))
                     raise UpstreamGarbage(f"{file.name}: {error}") from error
 
@@ -83,7 +91,7 @@ class BinanceArchive:
     async def _checksum(self, file: ArchiveFile) -> str:
         body = _Body(BytesIO())
         await self._get(f"{file.path}.CHECKSUM", body, CHECKSUM_BYTES_MAX)
-        return checksum_of(body.content().decode(), f"{file.name}.zip")
+        return checksum_of(body.content(), f"{file.name}.zip")
 
     async def _download(self, file: ArchiveFile, download: IO[bytes]) -> str:
         body = _Body(download)
@@ -125,12 +133,19 @@ class _Body:
         return self._file.read()
 
 
-def _read(download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision) -> list[Kline]:
-    """The rows of a downloaded ZIP. Raises one of _UNREADABLE."""
-    return _ascending(list(parse(_unpack(download, f"{file.name}.csv"), grid, precision)), file)
+def read_rows(download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision) -> list[Kline]:
+    """The rows of a downloaded ZIP. Raises BadKline for everything that is wrong with it."""
+    try:
+        text = _unpack(download, f"{file.name}.csv")
+    except BadKline:
+        raise
+    except _UNPACKABLE as error:
+        raise BadKline(f"no ZIP that can be read: {error}") from error
+    return _ascending(parse(text, grid, precision), file)
 
 
 def _unpack(download: IO[bytes], expected: str) -> str:
+    _check_directory(download)
     download.seek(0)
     with zipfile.ZipFile(download) as archive:
         names = archive.namelist()
@@ -146,7 +161,18 @@ def _unpack(download: IO[bytes], expected: str) -> str:
         return content.decode("ascii")
 
 
-def _ascending(klines: list[Kline], file: ArchiveFile) -> list[Kline]:
+def _check_directory(download: IO[bytes]) -> None:
+    """Raise BadKline for a ZIP of many files: each would become an object of a kilobyte before its name is seen."""
+    download.seek(0)
+    entries, kept = 0, b""
+    while piece := download.read(_PIECE_BYTES):
+        entries += (kept + piece).count(_DIRECTORY_ENTRY)
+        kept = piece[1 - len(_DIRECTORY_ENTRY) :]
+    if entries > _ENTRIES_MAX:
+        raise BadKline(f"holds {entries} files instead of one")
+
+
+def _ascending(klines: Iterable[Kline], file: ArchiveFile) -> list[Kline]:
     """The rows without exact repetitions (which the archive is known for: binance-facts section 6.3)."""
     rows: list[Kline] = []
     for kline in klines:

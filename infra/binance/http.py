@@ -12,6 +12,7 @@ import httpx
 
 from app.events import Observe, RequestDone
 from app.ports import Clock, UpstreamGarbage, UpstreamUnavailable
+from app.wire.server_time import plausible
 from infra.binance.waiting import full_jitter_s
 
 CONNECT_S_MAX: Final = 5.0
@@ -52,14 +53,14 @@ class Answer(NamedTuple):
 
     @property
     def date_ms(self) -> int | None:
-        """When the answer was made, by the other side's clock and cut to the second; None when it is not fresh."""
+        """When the answer was made, by the other side's clock, cut to the second; None when not fresh or absurd."""
         if "age" in self.headers:
             return None
         try:
             moment = parsedate_to_datetime(self.headers.get("date", ""))
         except (ValueError, OverflowError):
             return None
-        return int(moment.timestamp() * 1_000) if moment.tzinfo else None
+        return plausible(int(moment.timestamp()) * 1_000) if moment.tzinfo else None
 
     @property
     def is_transient(self) -> bool:

@@ -4,15 +4,13 @@ from collections.abc import Callable
 from typing import Final
 
 import httpx
-import msgspec
 
 from app.domain.interval import Grid
 from app.domain.kline import BadKline, Kline
 from app.domain.span import Span
 from app.events import GarbageDropped, Observe
 from app.ports import Clock, Priority, Series, UpstreamError, UpstreamGarbage, UpstreamRejected, UpstreamUnavailable
-from app.wire import error_body, rest_rows
-from app.wire.unreadable import UNREADABLE
+from app.wire import error_body, rest_rows, server_time
 from infra.binance.budget import WeightBudget
 from infra.binance.http import TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 from infra.binance.stand_down import STAND_DOWN_STATUSES
@@ -25,13 +23,6 @@ _TOO_MANY_REQUESTS: Final = -1003
 
 Asking = Callable[[], Callable[[int], None]]
 """Called when a request leaves; what it returns is told the answer's Date (ms, cut to the second)."""
-
-
-class _ServerTime(msgspec.Struct):
-    time_ms: int = msgspec.field(name="serverTime")
-
-
-_server_time: Final = msgspec.json.Decoder(_ServerTime)
 
 
 def klines_weight(limit: int) -> int:
@@ -96,9 +87,9 @@ class BinanceRest:
         """The exchange's clock, in ms."""
         body = await self._get("/fapi/v1/time", {}, _LIGHT_WEIGHT, priority)
         try:
-            return _server_time.decode(body).time_ms
-        except UNREADABLE as error:
-            raise self._garbage("time", f"{error}: {body!r:.80}") from error
+            return server_time.decode(body)
+        except server_time.BadServerTime as error:
+            raise self._garbage("time", str(error)) from error
 
     async def _get(self, path: str, params: dict[str, str | int], weight: int, priority: Priority) -> bytes:
         async def attempt() -> bytes:

@@ -9,6 +9,7 @@ from app.domain.interval import MINUTE_MS
 from app.events import Observe, StandDownBegan
 from app.ports import Clock, StandDown, StoreUnavailable
 from app.wire.error_body import banned_until_ms
+from app.wire.server_time import plausible
 
 Save = Callable[[int, str], Awaitable[None]]
 """Stores (until_ms, reason) of a stand-down durably; may raise StoreUnavailable."""
@@ -109,11 +110,12 @@ class StandDownGuard:
 
 
 def _announced_ms(now_ms: int, retry_after: str | None, msg: str) -> int | None:
-    ends = (_retry_after_ms(now_ms, retry_after), banned_until_ms(msg))
+    ends = (retry_after_ms(now_ms, retry_after), banned_until_ms(msg))
     return max((end_ms for end_ms in ends if end_ms is not None), default=None)
 
 
-def _retry_after_ms(now_ms: int, text: str | None) -> int | None:
+def retry_after_ms(now_ms: int, text: str | None) -> int | None:
+    """When a Retry-After lets us ask again: seconds from now, or a date; None when it says neither."""
     text = (text or "").strip()
     if text.isascii() and text.isdigit() and len(text) <= RETRY_AFTER_DIGITS_MAX:
         return now_ms + int(text) * 1_000
@@ -121,4 +123,4 @@ def _retry_after_ms(now_ms: int, text: str | None) -> int | None:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1_000)
+    return plausible(int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()) * 1_000)

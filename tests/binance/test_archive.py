@@ -188,6 +188,44 @@ async def test_a_damaged_file_gives_nothing(tmp_path: Path, content: bytes, comp
         assert complaint in (await run.garbage()).lower()
 
 
+def altered(at: bytes, offset: int, value: bytes) -> bytes:
+    """A good ZIP with other bytes `offset` behind the last record that begins with `at`."""
+    content = packed(text(0))
+    place = content.rindex(at) + offset
+    return content[:place] + value + content[place + len(value) :]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        altered(b"PK\x01\x02", 6, b"\x54\x00"),  # needs version 8.4 of the format: NotImplementedError
+        altered(b"PK\x01\x02", 8, b"\x40\x00"),  # strong encryption: NotImplementedError
+        altered(b"PK\x01\x02", 8, b"\x20\x00"),  # a patch: NotImplementedError
+        altered(b"PK\x05\x06", 16, b"\xff\x00\x00\x00"),  # directory behind its own end: ValueError, negative seek
+        altered(b"PK\x01\x02", 42, b"\xff\xff\xff\x7f"),  # the file begins beyond the end
+    ],
+)
+async def test_a_zip_whose_records_make_no_sense_is_garbage(tmp_path: Path, content: bytes) -> None:
+    async with case(tmp_path, shelf(content)) as run:
+        await run.garbage()
+
+
+async def test_a_zip_of_many_files_is_refused_before_they_are_listed(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.csv", b"")
+    async with case(tmp_path, shelf(buffer.getvalue())) as run:
+        assert "holds 20 files instead of one" in await run.garbage()
+
+
+async def test_rows_beyond_the_files_time_are_refused_one_by_one(tmp_path: Path) -> None:
+    """A file of 64 MB has room for half a million rows; only those of its day are kept in memory."""
+    many = packed("".join(line(minute) for minute in range(1_439, 20_000)))
+    async with case(tmp_path, shelf(many)) as run:
+        assert "outside" in await run.garbage()
+
+
 async def test_a_checksum_file_that_states_nothing_is_garbage(tmp_path: Path) -> None:
     async with case(tmp_path, shelf(packed(text(0)), b"<html>")) as run:
         assert "no checksum" in await run.garbage()

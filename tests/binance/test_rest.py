@@ -143,6 +143,26 @@ async def test_after_a_429_no_request_leaves_for_as_long_as_it_says() -> None:
         assert len(await run.klines()) == 3
 
 
+@pytest.mark.parametrize(
+    ("stated", "heard"),
+    [
+        ("Sun, 01 Nov 2026 00:00:07 GMT", [1_793_491_207_000]),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", []),
+        ("Mon, 01 Jan 0001 00:00:00 GMT", []),
+        ("Sun, 01 Nov 2026 00:00:07 +9999", []),
+        ("nonsense", []),
+    ],
+)
+async def test_a_date_that_nobody_can_mean_does_not_move_the_clock(stated: str, heard: list[int]) -> None:
+    dates: list[int] = []
+    async with case(lambda _: Reply(body=b"[]", headers=(("Date", stated),))) as run:
+        budget = WeightBudget(run.clock, 2_400, run.guard)
+        rest = BinanceRest(run.host.url, run.clock, budget, run.witness, asking=lambda: dates.append)
+        assert await rest.klines(BTC, M1.grid, None, 1, Priority.USER) == []
+        await rest.aclose()
+    assert dates == heard
+
+
 async def test_a_ban_of_hours_is_honoured_in_full_and_by_the_next_run() -> None:
     until_ms = START_MS + 5 * 3_600_000
     body = f'{{"code":-1003,"msg":"Way too many requests; IP(1.2.3.4) banned until {until_ms}."}}'.encode()
@@ -294,8 +314,9 @@ async def test_a_month_beyond_the_calendar_is_garbage(open_ms: int) -> None:
             await run.rest.klines(Series("BTCUSDT", month), month.grid, None, 1, Priority.USER)
 
 
-async def test_the_exchanges_time_must_be_a_number() -> None:
-    async with case(lambda _: Reply(body=b'{"serverTime":"soon"}')) as run:
+@pytest.mark.parametrize("time", [b'"soon"', b"0", b"-5", b"1" + b"0" * 30])
+async def test_the_exchanges_time_must_be_one_that_it_can_mean(time: bytes) -> None:
+    async with case(lambda _: Reply(body=b'{"serverTime":%b}' % time)) as run:
         with pytest.raises(UpstreamGarbage):
             await run.rest.server_time_ms(Priority.USER)
 

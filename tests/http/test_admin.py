@@ -1,12 +1,13 @@
 """Nobody but the operator gets through to the admin routes, and a wish that is not understood changes nothing."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from app.domain.interval import INTERVALS
 from app.domain.span import Span
-from app.http.admin import BODY_BYTES_MAX
+from app.http.admin import BODY_BYTES_MAX, understood
 from app.ports import Series
 from tests.http.fakes import Node, served, wire
 
@@ -172,3 +173,18 @@ async def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
 async def test_a_large_body_is_refused_before_it_is_read_whole() -> None:
     async with Node().client() as client:
         assert (await client.post("/v1/admin/backfill", content=b" " * (BODY_BYTES_MAX + 1))).status_code == 413
+
+
+def test_a_wish_that_repeats_itself_costs_what_it_names_once() -> None:
+    body = b'{"symbols":[%b],"intervals":[%b],"start":0,"end":1}' % (
+        b",".join([b'"BTCUSDT"'] * 3_000),
+        b",".join([b'"1m"'] * 5_000),
+    )
+    assert len(body) <= BODY_BYTES_MAX
+    tracemalloc.start()
+    try:
+        series, _ = understood(body, lambda text: text)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert series == [Series("BTCUSDT", INTERVALS["1m"])]

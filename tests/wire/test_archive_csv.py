@@ -1,3 +1,4 @@
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
@@ -28,11 +29,30 @@ def test_a_file_with_and_without_header_gives_the_same_rows_in_rests_form() -> N
     "line",
     ["1675209600000,5\n", OLD.replace("1675209659999", "1675209660000"), OLD.replace("1675209600000", "1675209600001"),
      OLD.replace("5.238", "abc"), OLD.replace("5.238", ""), OLD.replace(",0,0.0,", ",x,0.0,"), HEADER, "open,high\n",
-     OLD.strip() + ",9\n", OLD.replace("5.238", "9e9")],
+     OLD.strip() + ",9\n", OLD.replace("5.238", "9e9"), OLD.replace("1675209600000", "1_675209600000"),
+     OLD.replace("1675209600000", " 1675209600000"), OLD.replace(",0,0.0,", ",+0,0.0,"),
+     OLD.replace("5.238", '"5.238"')],
 )  # fmt: skip
 def test_a_bad_line_anywhere_but_at_the_top_is_an_error_not_a_shrug(line: str) -> None:
     with pytest.raises(BadKline, match=r"line 2|open time|not plain|close time"):
         list(parse(PLAIN + line, M1.grid, PRECISION))
+
+
+@pytest.mark.parametrize("top", ["<html>\n", " 1675209540000,5\n", "-1,5\n", '"open_time"\n', "²,5\n"])
+def test_a_first_line_that_is_neither_header_nor_row_is_not_taken_for_a_header(top: str) -> None:
+    with pytest.raises(BadKline, match="line 1"):
+        list(parse(top + PLAIN, M1.grid, PRECISION))
+
+
+def test_a_file_without_line_ends_is_refused_before_it_is_taken_apart() -> None:
+    text = "," * 8_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadKline, match="a line has"):
+            list(parse(text, M1.grid, PRECISION))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_file_names_and_when_they_appear() -> None:
@@ -49,7 +69,14 @@ def test_file_names_and_when_they_appear() -> None:
 
 def test_checksums() -> None:
     digest = "A1" * 32
-    assert checksum_of(f"{digest}  X-1m-2026-02.zip\n", "X-1m-2026-02.zip") == digest.lower()
-    for text in ("", digest, f"{digest}  other.zip", "abc  X-1m-2026-02.zip", "<html>"):
+    assert checksum_of(f"{digest}  X-1m-2026-02.zip\n".encode(), "X-1m-2026-02.zip") == digest.lower()
+    for text in (
+        "",
+        digest,
+        f"{digest}  other.zip",
+        "abc  X-1m-2026-02.zip",
+        "<html>",
+        f"{'g' * 64}  X-1m-2026-02.zip",
+    ):
         with pytest.raises(BadKline):
-            checksum_of(text, "X-1m-2026-02.zip")
+            checksum_of(text.encode(), "X-1m-2026-02.zip")

@@ -1,7 +1,7 @@
 import pytest
 
 from app.domain.kline import Precision
-from app.wire import error_body, exchange_info
+from app.wire import error_body, exchange_info, server_time
 from app.wire.error_body import BinanceError
 
 
@@ -33,6 +33,42 @@ def test_garbage_is_no_exchange_info(garbage: bytes) -> None:
         exchange_info.decode(garbage)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"pricePrecision":1000000000',
+        '"quantityPrecision":17',
+        '"pricePrecision":-1',
+        '"onboardDate":-1',
+        '"onboardDate":' + "9" * 30,
+        '"deliveryDate":253402300800000000',
+        '"symbol":""',
+        '"symbol":"../../etc/passwd"',
+        '"symbol":"A B"',
+        '"symbol":"A/B"',
+        '"symbol":"A\\n"',
+        '"symbol":"A?x=1"',
+        '"symbol":"' + "A" * 65 + '"',
+    ],
+)
+def test_what_no_path_calendar_or_memory_stands_is_no_exchange_info(field: str) -> None:
+    with pytest.raises(exchange_info.BadExchangeInfo):
+        exchange_info.decode(f'{{"symbols":[{{"symbol":"BTCUSDT",{field}}}]}}'.encode())
+
+
+@pytest.mark.parametrize("unread", [b'"\xff"', b'"\x01"', b"[1,]"])
+def test_a_body_that_clients_could_not_read_is_refused_whole(unread: bytes) -> None:
+    with pytest.raises(exchange_info.BadExchangeInfo):
+        exchange_info.decode(b'{"timezone":' + unread + b',"symbols":[{"symbol":"BTCUSDT"}]}')
+
+
+@pytest.mark.parametrize("time", ["0", "-1", "1499999999999", "10000000000000", "9" * 40, "1793491200000.5", '"soon"'])
+def test_a_time_that_the_exchange_cannot_mean_is_none(time: str) -> None:
+    with pytest.raises(server_time.BadServerTime):
+        server_time.decode(f'{{"serverTime":{time}}}'.encode())
+    assert server_time.decode(b'{"serverTime":1793491200000}') == 1_793_491_200_000
+
+
 def test_errors_in_both_key_orders_and_bans() -> None:
     for body in (b'{"code":-1121,"msg":"Invalid symbol."}', b'{"msg":"Invalid symbol.","code":-1121}'):
         error = error_body.decode(400, body)
@@ -41,6 +77,8 @@ def test_errors_in_both_key_orders_and_bans() -> None:
     assert error_body.decode(502, b"<html>bad gateway</html>") is None
     assert error_body.decode(400, b'{"code":1,"msg":"","x":' + b"[" * 200_000) is None
     assert error_body.decode(400, b'{"code":1,"msg":"\xff"}') is None
+    assert error_body.decode(400, b'{"code":%d,"msg":""}' % 10**30) is None
+    assert error_body.banned_until_ms("banned until ١٢٣٤٥٦٧٨٩٠١٢٣") is None
     text = "Way too many requests; IP(1.2.3.4) banned until 1787071659262. Please use the websocket."
     assert error_body.banned_until_ms(text) == 1787071659262
     assert error_body.banned_until_ms("Too many requests") is None

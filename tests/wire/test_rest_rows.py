@@ -42,7 +42,7 @@ def test_rows_are_decoded_and_encoded_to_the_byte() -> None:
     ("place", "value"),
     [
         (0, "1750118400000"), (0, 1750118400001), (1, 106750.10), (1, None), (2, "1e5"), (5, "-1"), (6, 1750204800000),
-        (7, ""), (8, "3970409"), (8, -1), (8, 1.5), (11, 0),
+        (7, ""), (8, "3970409"), (8, -1), (8, 1.5), (8, 2**53 + 1), (8, 10**30), (11, 0),
     ],
 )  # fmt: skip
 def test_a_row_with_a_wrong_field_spoils_the_answer(place: int, value: object) -> None:

@@ -63,6 +63,12 @@ def test_a_frame_with_a_wrong_field_is_refused(change: dict[str, object]) -> Non
         stream_event.decode(frame(**change))
 
 
+@pytest.mark.parametrize("event_ms", [-1, 2**47 + 1, 10**400])
+def test_an_event_time_that_no_clock_can_show_is_refused(event_ms: int) -> None:
+    with pytest.raises(BadKline):
+        stream_event.decode(frame().replace(b"1626992760203", str(event_ms).encode()))
+
+
 @pytest.mark.parametrize(
     "bad", [b'{"x":' + b"[" * 200_000, b'{"stream":"\xff"}', '{"stream":"\ud800"}', "", "[]", "{}{}"]
 )
