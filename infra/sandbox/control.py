@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from infra.sandbox.exchange import Exchange
-from infra.sandbox.faults import MARKET_KINDS, Fault, FaultBoard, parse_fault
+from infra.sandbox.faults import BEFALLING_KINDS, MARKET_KINDS, Fault, FaultBoard, parse_fault
 from infra.sandbox.grid import INTERVALS, SECOND_MS
 from infra.sandbox.journal import Journal
 from infra.sandbox.limits import WeightLimiter
@@ -39,8 +39,8 @@ class Control:
             else:
                 self.exchange.universe.delist_symbol(fault.symbol, now_ms, now_ms + fault.in_s * SECOND_MS)
         number = self.faults.add(fault, now_ms)
-        if fault.kind == "cut":
-            self.sockets.cut(now_ms)
+        if fault.kind in BEFALLING_KINDS:
+            self.sockets.befall(now_ms)
             if fault.count is None and fault.duration_s is None:
                 self.faults.clear(number)
         return number

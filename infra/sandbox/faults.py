@@ -7,13 +7,19 @@ clock, `probability` (with its own `seed`) lets it hit at random. Fields of sing
     REST    http_5xx {status=503} · http_429 {retry_after_s=30} · http_418 {ban_s=120, retry_after=true}
             slow {delay_s=5} · malformed {shape="truncated"|"html"|"empty"|"abort"}
             missing_rows {rows=1 from the middle, or all in [from_ms, to_ms)}
-    sockets cut · silence · duplicate · reorder · late_close {delay_s=5} · drop_close · malformed_frame
-            refuse {status=403; 0 drops the connection}
+    sockets refuse {status=403; 0 drops the connection} · handshake_hang (TCP accepted, never answered)
+            wrong_route (acknowledges and delivers nothing, until its end)
+            cut · half_open (not a byte more, either way; dropped after ten minutes)
+            slow_socket {delay_s=5: frames come late and later, by up to so much, until its end}
+            server_shutdown {delay_s=5: says serverShutdown and closes so much later}
+    frames  silence · duplicate · reorder · late_close {delay_s=5} · drop_close · malformed_frame
+            contradict {false_final="second"|"first": two closing frames, the one named is wrong}
     archive corrupt_zip · wrong_checksum · archive_404 · archive_missing_rows {as missing_rows}
             archive_5xx {status=503} · archive_slow {delay_s=5}
     market list_symbol {symbol} · delist_symbol {symbol, in_s=60}; done at once, and not undone by clearing
 
-A `cut` without count and duration cuts the matching sockets that are open now.
+`cut`, `half_open`, `slow_socket` and `server_shutdown` befall open sockets, once each; without count and duration they
+befall the matching sockets that are open now.
 """
 
 from collections.abc import Iterable
@@ -24,15 +30,19 @@ from random import Random
 from infra.sandbox.grid import SECOND_MS
 
 REST_KINDS = frozenset({"http_5xx", "http_429", "http_418", "slow", "malformed", "missing_rows"})
-SOCKET_KINDS = frozenset(
-    {"cut", "silence", "duplicate", "reorder", "late_close", "drop_close", "malformed_frame", "refuse"}
+OPENING_KINDS = frozenset({"refuse", "handshake_hang", "wrong_route"})
+BEFALLING_KINDS = frozenset({"cut", "half_open", "slow_socket", "server_shutdown"})
+FRAME_KINDS = frozenset(
+    {"silence", "duplicate", "reorder", "late_close", "drop_close", "malformed_frame", "contradict"}
 )
+SOCKET_KINDS = OPENING_KINDS | BEFALLING_KINDS | FRAME_KINDS
 ARCHIVE_KINDS = frozenset(
     {"corrupt_zip", "wrong_checksum", "archive_missing_rows", "archive_404", "archive_5xx", "archive_slow"}
 )
 MARKET_KINDS = frozenset({"list_symbol", "delist_symbol"})
 KINDS = REST_KINDS | SOCKET_KINDS | ARCHIVE_KINDS | MARKET_KINDS
 SHAPES = frozenset({"truncated", "html", "empty", "abort"})
+FALSE_FINALS = frozenset({"first", "second"})
 FAULTS_MAX = 1_000  # on the board at once
 
 
@@ -55,6 +65,7 @@ class Fault:
     ban_s: int = 120
     delay_s: float = 5.0
     shape: str = "truncated"
+    false_final: str = "second"
     rows: int = 1
     from_ms: int | None = None
     to_ms: int | None = None
@@ -67,12 +78,14 @@ class Fault:
             raise ValueError(f"{self.kind} needs a symbol")
         if self.shape not in SHAPES:
             raise ValueError(f"shape must be one of {', '.join(sorted(SHAPES))}")
+        if self.false_final not in FALSE_FINALS:
+            raise ValueError(f"false_final must be one of {', '.join(sorted(FALSE_FINALS))}")
         if not 0 <= self.probability <= 1:
             raise ValueError("probability must be between 0 and 1")
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("kind", "symbol", "interval", "stream", "path", "shape"), (str,)),
+    **dict.fromkeys(("kind", "symbol", "interval", "stream", "path", "shape", "false_final"), (str,)),
     **dict.fromkeys(("count", "seed", "status", "retry_after_s", "ban_s", "rows", "from_ms", "to_ms", "in_s"), (int,)),
     **dict.fromkeys(("duration_s", "probability", "delay_s"), (int, float)),
     "retry_after": (bool,),

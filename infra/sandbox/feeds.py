@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 
 from infra.sandbox.candles import QUANTUM_MS, Candle, Walk
 from infra.sandbox.exchange import Exchange
-from infra.sandbox.faults import SOCKET_KINDS, FaultBoard, Target
+from infra.sandbox.faults import FRAME_KINDS, FaultBoard, Target
 from infra.sandbox.grid import INTERVALS, MINUTE_MS, SECOND_MS
 from infra.sandbox.noise import chance
-from infra.sandbox.render import rest_row, stream_event
+from infra.sandbox.render import Row, rest_row, stream_event
 from infra.sandbox.universe import Instrument
 
 CLOSE_DELAY_MIN_MS = 200  # recorded: closed frames come 0.2–2.0 s after the minute, the quiet symbols last
@@ -19,7 +19,6 @@ _BUSY_SPREAD_MS = 500
 _QUIET_FLOOR_MS = 1_200
 _QUIET_SPREAD_MS = 800
 CATCH_UP_MINUTES_MAX = 60  # minutes a starved ticker closes late, one by one, before it gives up on older ones
-_FRAME_FAULTS = SOCKET_KINDS - {"cut", "refuse"}
 
 
 class Subscriber(Protocol):
@@ -124,7 +123,7 @@ class FeedHub:
 
     def tick(self, now_ms: int) -> None:
         """Send what is due at `now_ms`."""
-        faulty = self._faults.any_of(_FRAME_FAULTS)
+        faulty = self._faults.any_of(FRAME_KINDS)
         for feeds in tuple(self._symbols.values()):
             self._advance(feeds, now_ms, faulty=faulty)
 
@@ -188,7 +187,10 @@ class FeedHub:
             row = rest_row(item, self._exchange.market.candle(item, feed.interval, open_ms), end_ms - 1)
             if faulty and self._faults.take("drop_close", _frame_target(item, feed), now_ms):
                 continue
-            self._send(feed, item, stream_event(item, feed.interval, row, now_ms, closed=True), now_ms, faulty=faulty)
+            rows = self._contradicted(_frame_target(item, feed), row, now_ms) if faulty else (row,)
+            for each in rows:
+                event = stream_event(item, feed.interval, each, now_ms, closed=True)
+                self._send(feed, item, event, now_ms, faulty=faulty)
 
     def _send_live(self, feeds: SymbolFeeds, item: Instrument, minute: Candle, now_ms: int, *, faulty: bool) -> None:
         market = self._exchange.market
@@ -209,6 +211,13 @@ class FeedHub:
             for subscriber in tuple(feed.subscribers):
                 subscriber.deliver(feed.name, each)
 
+    def _contradicted(self, target: Target, row: Row, now_ms: int) -> tuple[Row, ...]:
+        """The closing frames to send for `row`: itself, or also a false one before or after it."""
+        fault = self._faults.take("contradict", target, now_ms)
+        if fault is None:
+            return (row,)
+        return (_falsified(row), row) if fault.false_final == "first" else (row, _falsified(row))
+
     def _spoil(self, feed: Feed, item: Instrument, event: str, now_ms: int) -> tuple[str, ...]:
         """What the faults make of one event."""
         target = _frame_target(item, feed)
@@ -227,3 +236,10 @@ class FeedHub:
 
 def _frame_target(item: Instrument, feed: Feed) -> Target:
     return Target(symbol=item.symbol, interval=feed.interval, streams=(feed.name,))
+
+
+def _falsified(row: Row) -> Row:
+    """The row with another volume and, where the candle has a range, another close: plausible and wrong."""
+    open_ms, first, high, low, close, volume, *rest = row
+    text = str(volume)
+    return [open_ms, first, high, low, high if close == low else low, f"{text[:-1]}{(int(text[-1]) + 1) % 10}", *rest]

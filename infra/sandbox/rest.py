@@ -177,6 +177,15 @@ def abort_transport(send: Send) -> bool:
     return True
 
 
+def stop_reading(send: Send) -> bool:
+    """Leave what the client sends unread from now on; False where no transport can be reached."""
+    pause = getattr(getattr(getattr(send, "__self__", None), "transport", None), "pause_reading", None)
+    if pause is None:
+        return False
+    pause()
+    return True
+
+
 def _target(path: str, query: Mapping[str, str]) -> Target:
     return Target(symbol=query.get("symbol", "").upper(), interval=query.get("interval", ""), path=path)
 

@@ -13,11 +13,11 @@ from app.ports import Clock
 from infra.sandbox.candles import QUANTUM_MS
 from infra.sandbox.commands import Command, CommandError, RequestId, parse_command
 from infra.sandbox.exchange import Exchange
-from infra.sandbox.faults import Fault, FaultBoard, Target
+from infra.sandbox.faults import BEFALLING_KINDS, Fault, FaultBoard, Target
 from infra.sandbox.feeds import FeedHub
 from infra.sandbox.grid import SECOND_MS
 from infra.sandbox.journal import Journal
-from infra.sandbox.rest import abort_transport
+from infra.sandbox.rest import abort_transport, stop_reading
 
 STREAMS_MAX = 1_024
 MESSAGES_A_SECOND_MAX = 10
@@ -26,7 +26,10 @@ OUTBOX_MAX = 8_192  # frames that wait for a slow client before it is cut
 ROUTES = frozenset({"market", "public", "private"})
 _KLINE_ROUTE = "market"  # everywhere else kline streams are acknowledged and silent
 DETAIL_MAX = 8_192  # characters of a control message that the journal keeps
+HALF_OPEN_MS = 600_000  # the exchange drops who sends no pong for ten minutes (binance-facts section 5.2)
 _ABNORMAL = 1011
+_SERVICE_RESTART = 1012
+_LAG_SHARE = 2  # a slow socket's frames fall behind by one second in so many, up to the delay asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +62,47 @@ def parse_address(path: str, query: str) -> Address | None:
 class Connection:
     """One open socket: its streams, its bounded outbox and its manners."""
 
-    def __init__(self, hub: FeedHub, address: Address, path: str, send: Send, now_ms: int) -> None:
-        self.path, self.opened_ms = path, now_ms
+    def __init__(
+        self, hub: FeedHub, address: Address, path: str, send: Send, clock: Clock, *, delivers: bool = True
+    ) -> None:
+        self.path, self.opened_ms = path, clock.now_ms()
+        self.ends_ms: int | None = None
+        self.suffers: dict[str, tuple[int, Fault]] = {}
+        """By kind: the faults that befell it, and when."""
         self.streams: dict[str, None] = {}
         self.combined = address.combined
-        self._delivers = address.route == _KLINE_ROUTE
+        self._clock = clock
+        self._delivers = delivers and address.route == _KLINE_ROUTE
         self._hub = hub
         self._send = send
-        self._outbox: asyncio.Queue[str | _Close] = asyncio.Queue(OUTBOX_MAX)
+        self._outbox: asyncio.Queue[tuple[int, str | _Close]] = asyncio.Queue(OUTBOX_MAX)
         self._heard: deque[int] = deque(maxlen=MESSAGES_A_SECOND_MAX + 1)
         self._ending = False
 
     def deliver(self, stream: str, event: str) -> None:
         """Queue an event; a client that has let the outbox fill up is cut."""
         self._put(f'{{"stream":"{stream}","data":{event}}}' if self.combined else event)
+
+    def befall(self, fault: Fault) -> None:
+        """Suffer `fault` from now on."""
+        now_ms = self._clock.now_ms()
+        self.suffers[fault.kind] = (now_ms, fault)
+        match fault.kind:
+            case "cut":
+                self.abort()
+            case "half_open":
+                self.ends_ms = now_ms + HALF_OPEN_MS
+                stop_reading(self._send)
+            case "server_shutdown":
+                self.ends_ms = now_ms + int(fault.delay_s * SECOND_MS)
+                self._put(f'{{"event":{{"e":"serverShutdown","E":{now_ms}}}}}')
+
+    def end(self) -> None:
+        """End as what befell it says: announced, or without a word."""
+        if "half_open" in self.suffers:
+            self.abort()
+        else:
+            self.close(_SERVICE_RESTART, "service restart")
 
     def close(self, code: int, reason: str) -> None:
         """Say what is queued, then close."""
@@ -85,13 +115,13 @@ class Connection:
         if not abort_transport(self._send):
             self.close(_ABNORMAL, "cut")
 
-    async def talk(self, receive: Receive, first: Iterable[str], clock: Clock) -> None:
+    async def talk(self, receive: Receive, first: Iterable[str]) -> None:
         """Live until the client or the sandbox ends it."""
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write())
             await self.subscribe(first)
             while (message := await receive())["type"] == "websocket.receive":
-                if not self._polite(clock.now_ms()):
+                if not self._polite(self._clock.now_ms()):
                     self.close(1008, "Too many requests")
                 elif not self._ending:
                     text = message.get("text")
@@ -153,15 +183,22 @@ class Connection:
         return len(self._heard) <= MESSAGES_A_SECOND_MAX or now_ms - self._heard[0] >= SECOND_MS
 
     def _put(self, item: str | _Close) -> None:
+        if "half_open" in self.suffers:
+            return
+        now_ms = self._clock.now_ms()
+        slow_ms, slow = self.suffers.get("slow_socket", (now_ms, None))
+        lag_ms = min(int(slow.delay_s * SECOND_MS), (now_ms - slow_ms) // _LAG_SHARE) if slow else 0
         try:
-            self._outbox.put_nowait(item)
+            self._outbox.put_nowait((now_ms + lag_ms, item))
         except asyncio.QueueFull:
             abort_transport(self._send)
 
     async def _write(self) -> None:
         try:
             while True:
-                item = await self._outbox.get()
+                due_ms, item = await self._outbox.get()
+                while (early_ms := due_ms - self._clock.now_ms()) > 0:
+                    await self._clock.sleep(early_ms / SECOND_MS)
                 if isinstance(item, _Close):
                     await self._send({"type": "websocket.close", "code": item.code, "reason": item.reason})
                     return
@@ -189,17 +226,23 @@ class SocketServer:
         if address is None:
             await _reject(send, 404)
             return
-        refusal = self._faults.take("refuse", Target(path=path, streams=address.streams), now_ms)
+        target = Target(path=path, streams=address.streams)
+        if self._faults.take("handshake_hang", target, now_ms) is not None:
+            self._journal.write(now_ms, "connect", path, status=0)
+            await receive()  # until the client leaves
+            return
+        refusal = self._faults.take("refuse", target, now_ms)
         streams = {"streams": "/".join(address.streams)}
         self._journal.write(now_ms, "connect", path, query=streams, status=403 if refusal else 101)
         if refusal is not None:
             await _refuse(send, refusal)
             return
         await send({"type": "websocket.accept"})
-        connection = Connection(self.hub, address, path, send, now_ms)
+        delivers = self._faults.take("wrong_route", target, now_ms) is None
+        connection = Connection(self.hub, address, path, send, self._exchange.clock, delivers=delivers)
         self.connections.add(connection)
         try:
-            await connection.talk(self._listen(connection, receive), address.streams, self._exchange.clock)
+            await connection.talk(self._listen(connection, receive), address.streams)
         finally:
             self.connections.discard(connection)
             connection.leave()
@@ -209,22 +252,27 @@ class SocketServer:
         clock = self._exchange.clock
         while True:
             now_ms = clock.now_ms()
-            self.cut(now_ms)
+            self.befall(now_ms)
             self._expire(now_ms)
             self.hub.tick(now_ms)
             await clock.sleep((QUANTUM_MS - clock.now_ms() % QUANTUM_MS) / SECOND_MS)
 
-    def cut(self, now_ms: int) -> None:
-        """Abort the sockets that a `cut` fault names."""
+    def befall(self, now_ms: int) -> None:
+        """Let the open sockets suffer the faults that name them, each kind once."""
+        if not self._faults.any_of(BEFALLING_KINDS):
+            return
         for connection in tuple(self.connections):
             target = Target(path=connection.path, streams=tuple(connection.streams))
-            if self._faults.take("cut", target, now_ms) is not None:
-                connection.abort()
+            for kind in sorted(BEFALLING_KINDS - connection.suffers.keys()):
+                if (fault := self._faults.take(kind, target, now_ms)) is not None:
+                    connection.befall(fault)
 
     def _expire(self, now_ms: int) -> None:
         for connection in tuple(self.connections):
             if now_ms - connection.opened_ms >= self._life_ms:
                 connection.close(1001, "going away")
+            if connection.ends_ms is not None and now_ms >= connection.ends_ms:
+                connection.end()
 
     def _listen(self, connection: Connection, receive: Receive) -> Receive:
         """`receive`, with every message written to the journal."""

@@ -7,6 +7,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import httpx
@@ -270,6 +271,111 @@ async def test_a_late_closing_frame_is_overtaken(
     clock.advance(20_000)
     closed = [json.loads(text)["data"]["k"] for text in await drain(socket) if '"x":true' in text]
     assert [kline["t"] for kline in closed if kline["s"] == "BTCUSDT"] == [min(opens)]
+
+
+async def test_a_closing_frame_is_contradicted(
+    http: httpx.AsyncClient, clock: "ManualClock", socket: ClientConnection, sandbox: SandboxServer
+) -> None:
+    for number, which in enumerate(("first", "second")):
+        await post(http, kind="contradict", symbol="BTCUSDT", false_final=which, count=1)
+        texts = await frames(socket, clock, minutes=1)
+        closed = [json.loads(text)["data"]["k"] for text in texts if '"x":true' in text]
+        (row,) = sandbox.exchange.rows("BTCUSDT", "1m", closed[0]["t"], closed[0]["t"] + MINUTE_MS)
+        told = [[kline[name] for name in "tohlcvTqnVQ"] == row[:11] for kline in closed]
+        assert told == ([False, True], [True, False])[number]
+        assert float(closed[0]["l"]) <= float(closed[0]["c"]) <= float(closed[0]["h"])
+
+
+async def test_a_server_says_that_it_will_shut_down_and_does(
+    http: httpx.AsyncClient, clock: "ManualClock", socket: ClientConnection, sandbox: SandboxServer
+) -> None:
+    await post(http, kind="server_shutdown", delay_s=20)
+    announced = {"event": {"e": "serverShutdown", "E": clock.now_ms()}}
+    assert [json.loads(text) for text in await drain(socket)] == [announced]
+    async with connect(f"{sandbox.ws_url}/market/ws") as other:
+        clock.advance(19_999)
+        await drain(socket)
+        assert await drain(other) == [], "it was not open then"
+        clock.advance(251)
+        with pytest.raises(ConnectionClosed) as end:
+            while True:
+                await socket.recv()
+        assert end.value.rcvd is not None
+        assert (end.value.rcvd.code, end.value.rcvd.reason) == (1012, "service restart")
+        assert await drain(other) == []
+
+
+async def test_a_half_open_socket_says_nothing_more_and_is_dropped_after_ten_minutes(
+    http: httpx.AsyncClient, clock: "ManualClock", sandbox: SandboxServer
+) -> None:
+    async with connect(f"{sandbox.ws_url}/market/stream?streams=btcusdt@kline_1m") as dead:
+        await drain(dead)
+        await post(http, kind="half_open")
+        await dead.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+        pong = await dead.ping()
+        async with connect(f"{sandbox.ws_url}/market/stream?streams=btcusdt@kline_1m") as other:
+            for _ in range(3):
+                clock.advance(MINUTE_MS)
+                assert await drain(other)
+            assert not pong.done(), "not even a pong"
+            clock.advance(10 * MINUTE_MS)
+            with pytest.raises(ConnectionClosed) as end:
+                await dead.recv()
+            assert end.value.rcvd is None
+
+
+async def test_the_frames_of_a_slow_socket_come_late_and_later(
+    http: httpx.AsyncClient, clock: "ManualClock", socket: ClientConnection, sandbox: SandboxServer
+) -> None:
+    await post(http, kind="slow_socket", delay_s=10, stream="eth*")
+    lags_ms: list[int] = []
+
+    async def hear() -> None:
+        async for text in socket:
+            lags_ms.append(clock.now_ms() - json.loads(text)["data"]["E"])
+
+    async with (
+        asyncio.TaskGroup() as tasks,
+        connect(f"{sandbox.ws_url}/market/stream?streams=btcusdt@kline_1m") as other,
+    ):
+        hearing = tasks.create_task(hear())
+        heard = 0
+        for _ in range(200):
+            clock.advance(250)
+            heard += len(await drain(other))
+        hearing.cancel()
+    assert heard > 30, "the other socket is as quick as ever"
+    assert lags_ms[0] < 1_000
+    assert 9_500 <= lags_ms[-1] <= 11_000
+    assert all(later >= earlier - 500 for earlier, later in pairwise(lags_ms)), lags_ms
+
+
+async def test_handshakes_hang(http: httpx.AsyncClient, sandbox: SandboxServer) -> None:
+    await post(http, kind="handshake_hang", count=1)
+    async with asyncio.TaskGroup() as tasks:
+        hanging = tasks.create_task(connect(f"{sandbox.ws_url}/market/ws", open_timeout=None).__aenter__())
+        async with asyncio.timeout(PATIENCE_S):
+            while not [entry for entry in sandbox.journal.entries if entry.kind == "connect"]:
+                await status(http, "/fapi/v1/ping")
+        async with connect(f"{sandbox.ws_url}/market/ws") as other:
+            assert await drain(other) == []
+        assert not hanging.done()
+        hanging.cancel()
+
+
+async def test_a_socket_on_the_wrong_route_acknowledges_and_is_silent(
+    http: httpx.AsyncClient, clock: "ManualClock", sandbox: SandboxServer
+) -> None:
+    await post(http, kind="wrong_route", count=1)
+    async with (
+        connect(f"{sandbox.ws_url}/market/stream?streams=btcusdt@kline_1m") as deaf,
+        connect(f"{sandbox.ws_url}/market/stream?streams=btcusdt@kline_1m") as other,
+    ):
+        for _ in range(2):
+            await drain(deaf)
+            clock.advance(MINUTE_MS)
+        assert await drain(deaf) == []
+        assert await drain(other)
 
 
 async def test_handshakes_are_refused(http: httpx.AsyncClient, sandbox: SandboxServer) -> None:

@@ -97,7 +97,7 @@ async def test_a_client_that_does_not_read_is_cut_and_not_buffered_for_ever(cloc
 
     app, protocol = create_app(clock, symbols=1), Protocol()
     hub = FeedHub(app.exchange, app.faults)
-    connection = Connection(hub, Address("market", combined=False, streams=()), "/market/ws", protocol.send, 0)
+    connection = Connection(hub, Address("market", combined=False, streams=()), "/market/ws", protocol.send, clock)
     for _ in range(OUTBOX_MAX):
         connection.deliver("btcusdt@kline_1m", "{}")
     assert not protocol.transport.aborted
