@@ -56,6 +56,14 @@ class SocketLost:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketHandedOver:
+    """A market socket that still delivers is being replaced: a new one delivers first, then it is closed."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FramesReceived:
     """Socket frames taken in since the last such event, and how many of them were closed klines."""
 
@@ -185,6 +193,7 @@ Event = (
     | StandDownBegan
     | SocketOpened
     | SocketLost
+    | SocketHandedOver
     | FramesReceived
     | GarbageDropped
     | KlineClosed

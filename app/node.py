@@ -7,9 +7,10 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final
 
-from app.domain.interval import M1
+from app.domain.interval import INTERVALS, M1
+from app.domain.ledger import Source
 from app.domain.span import Span
-from app.events import CommitFailed, Event, LeaseChanged, NodeStarted, NodeStopped, Observe
+from app.events import CommitFailed, Event, LeaseChanged, NodeStarted, NodeStopped, Observe, RowsCommitted
 from app.http.app import create_http_app
 from app.http.page_cache import PageCache
 from app.http.services import Services
@@ -157,6 +158,8 @@ class Node:
     def observe(self, event: Event) -> None:
         """Where every part of the node reports what happened."""
         self.telemetry.observe(event)
+        if isinstance(event, RowsCommitted) and event.source is Source.REST and self.live is not None:
+            self.sockets.exists(Series(event.symbol, INTERVALS[event.interval]), event.span.end_ms)
 
     # --- living -------------------------------------------------------------------------------------------------
 

@@ -230,6 +230,10 @@ class MarketSockets(Protocol):
         """
         ...
 
+    def exists(self, series: Series, closed_ms: int) -> None:
+        """REST has a closed kline of `series` that ends at `closed_ms`: one that kept silent is sick, not quiet."""
+        ...
+
     def status(self) -> dict[str, object]:
         """Per socket: streams, age of the newest frame in ms, connects; for health."""
         ...

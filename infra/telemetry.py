@@ -93,6 +93,7 @@ class Telemetry:
         self._garbage = Counter("klinenode_garbage", "Unusable upstream data, dropped.", ["where"], registry=r)
         self._restarts = Counter("klinenode_task_restarts", "Restarts of background tasks.", ["task"], registry=r)
         self._commits_failed = Counter("klinenode_commits_failed", "Batches that could not be written.", registry=r)
+        self._handovers = Counter("klinenode_socket_handovers", "Sockets replaced while they delivered.", registry=r)
         self._sockets_lost = Counter("klinenode_sockets_lost", "Sockets that ended or fell silent.", registry=r)
 
     def sample(self, name: str, documentation: str, sample: Sample) -> None:
@@ -166,6 +167,8 @@ class Telemetry:
                 self._restarts.labels(event.name).inc()
             case events.CommitFailed():
                 self._commits_failed.inc()
+            case events.SocketHandedOver():
+                self._handovers.inc()
             case events.SocketLost():
                 self._sockets_lost.inc()
             case _:

@@ -1,4 +1,4 @@
-"""Messages of Binance's market sockets: kline events and answers to control messages (binance-facts section 5)."""
+"""Messages of Binance's market sockets: kline events, answers to control messages, announced ends (binance-facts 5)."""
 
 from typing import Annotated, Final, NamedTuple
 
@@ -26,6 +26,10 @@ class ControlAnswer(NamedTuple):
     error: str | None
 
 
+class ServerShutdown(NamedTuple):
+    """The exchange is about to end this connection; a new one should be open before it does."""
+
+
 class _K(msgspec.Struct, gc=False):
     t: int
     T: int
@@ -50,30 +54,42 @@ class _Data(msgspec.Struct, gc=False):
     k: _K | None = None
 
 
+class _Named(msgspec.Struct, gc=False):
+    e: str = ""
+
+
 class _Frame(msgspec.Struct, gc=False):
     stream: str = ""
+    e: str = ""
+    event: _Named | None = None
     data: _Data | None = None
     id: int | str | None = None
     error: msgspec.Raw = msgspec.Raw()
     msg: str | None = None
 
 
+_SHUTDOWN: Final = "serverShutdown"
+"""Documented as `{"event":{"e":…,"E":…}}` for the WebSocket API and without a form for streams (2026-11), so it is
+taken bare, wrapped as an event, and wrapped as a stream's data."""
+
 _decoder: Final = msgspec.json.Decoder(_Frame)
 
 
-def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | None:
+def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | ServerShutdown | None:
     """What a combined-stream frame says; None for an event of another kind. Raises BadKline for what cannot be read."""
     try:
         message = _decoder.decode(frame)
     except UNREADABLE as error:
         raise BadKline(f"not a stream frame: {error}") from error
     if message.data is None:
+        if _SHUTDOWN in (message.e, message.event.e if message.event else ""):
+            return ServerShutdown()
         error_text = bytes(message.error).decode(errors="replace")
         return ControlAnswer(message.id, error_text or message.msg)
     data = message.data
     k = data.k
     if data.e != "kline" or k is None:
-        return None
+        return ServerShutdown() if data.e == _SHUTDOWN else None
     interval = INTERVALS.get(k.i)
     if interval is None or k.s != data.s:
         raise BadKline(f"kline event of {data.s!r:.40} carries {k.s!r:.40} {k.i!r:.10}")

@@ -35,14 +35,26 @@ class Intake:
         """Events that wait for the consumer."""
         return self._queue.qsize()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `put` would have to wait."""
+        return self._queue.full()
+
+    def put_nowait(self, event: KlineEvent) -> None:
+        """Queue `event`, for which there is room."""
+        self._queue.put_nowait(event)
+        self._count(event)
+
     async def put(self, event: KlineEvent) -> None:
         """Queue `event`; waits while the queue is full, which in the end slows the exchange's sending down."""
+        self.waits_total += 1
+        await self._queue.put(event)
+        self._count(event)
+
+    def _count(self, event: KlineEvent) -> None:
         self._frames += 1
         if event.is_final:
             self._final += 1
-        if self._queue.full():
-            self.waits_total += 1
-        await self._queue.put(event)
 
     async def events(self) -> AsyncIterator[KlineEvent]:
         """Kline events as they arrive, for ever."""

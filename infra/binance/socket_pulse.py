@@ -1,4 +1,4 @@
-"""Which streams of a socket deliver, and when their silence means that the socket is sick."""
+"""Which streams of a socket deliver, how late, and when that means that the socket is sick."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -9,12 +9,18 @@ from app.domain.interval import INTERVALS, M1, MINUTE_MS
 Key = tuple[str, str]
 """Symbol and interval code: what a frame says about itself, cheap to hash."""
 
+CHECK_S: Final = 5.0  # between two checks of a pulse
+_CHECK_MS_MAX: Final = 2 * int(CHECK_S * 1_000)
+"""The most that one check counts: what is more is a clock that was put right or a machine that stood still."""
 SILENCE_GRACE_S: Final = 15
 """A traded symbol sends every 250 ms, and any symbol when its kline closes: a socket whose shortest interval is 1m is
 dead after 75 s without a frame."""
 SILENCE_STEP_S_MAX: Final = 900  # however long the intervals: in a quarter of an hour some symbol trades
 SILENT_SHARE_MAX: Final = 0.2  # of the 1m streams; with more of them silent the socket is replaced
 SILENT_MINUTES: Final = 2  # whole minutes without a frame, each of which has at least the closing frame of a 1m kline
+LAG_MS_MAX: Final = 10_000  # from event to arrival; closing frames are sent up to 2 s late, the rest at once
+LAG_S_MAX: Final = 30  # so long not one frame was in time: the socket is slow, not a frame
+_NO_LAG: Final = 1 << 62
 
 
 class Pulse:
@@ -27,12 +33,82 @@ class Pulse:
         self.first_frame = asyncio.Event()
         self.all_heard = asyncio.Event()
         """Set once every wanted stream has delivered."""
-        self._alive_ms = 0
+        self.holds = 0
+        """How often a frame had to wait for our own consumer."""
+        self.is_held = False
+        self._checked_ms: int | None = None
+        self._silent_ms = 0
+        self._late_ms: int | None = None
+        self._is_slow = False
+        self._lag_ms_min = _NO_LAG
+        self._holds_checked = 0
+        self._holds_minute = 0
         self._minute = 0
         self._unheard: set[Key] = set()
         self._silent_minutes: dict[Key, int] = {}
-        self._told: set[Key] = set()
+        self._told: dict[Key, int] = {}
+        self._closed_ms: dict[Key, int] = {}
         self._is_complete = False
+
+    # --- what happens -------------------------------------------------------------------------------------------
+
+    def expect(self, keys: Iterable[Key], now_ms: int) -> None:
+        """These streams are being subscribed: the first frame may come before the acknowledgement."""
+        if not self.subscribed:
+            self._silent_ms, self._minute = 0, now_ms // MINUTE_MS
+        keys = list(keys)
+        self.subscribed.update(dict.fromkeys(keys, now_ms))
+        self._unheard.update(keys)
+        self._is_complete = False
+
+    def forget(self, keys: Iterable[Key], *, for_good: bool = True) -> None:
+        """These streams are no longer subscribed, or will be again."""
+        for key in keys:
+            self.subscribed.pop(key, None)
+            self._unheard.discard(key)
+            if for_good:
+                self._silent_minutes.pop(key, None)
+                self._told.pop(key, None)
+                self._closed_ms.pop(key, None)
+
+    def complete(self) -> None:
+        """Everything that is wanted has been subscribed."""
+        self._is_complete = True
+        if not self._unheard:
+            self.all_heard.set()
+
+    def beat(self, key: Key, now_ms: int, event_ms: int) -> None:
+        """A frame of `key` came that the exchange made at `event_ms` (0: it does not say)."""
+        self.newest_ms = now_ms
+        self._silent_ms = 0
+        if now_ms - event_ms < self._lag_ms_min and event_ms:
+            self._lag_ms_min = now_ms - event_ms
+        unheard = self._unheard
+        if unheard:
+            unheard.discard(key)
+            if not unheard and self._is_complete:
+                self.all_heard.set()
+
+    def hold(self) -> None:
+        """A frame begins to wait for our own consumer: what comes late or not at all now is not the socket's fault."""
+        self.is_held = True
+        self.holds += 1
+
+    def release(self) -> None:
+        """The frame waits no longer."""
+        self.is_held = False
+
+    def exists(self, key: Key, closed_ms: int) -> None:
+        """REST has a closed 1m kline of `key` that ends at `closed_ms`."""
+        if key in self.subscribed:
+            self._closed_ms[key] = max(closed_ms, self._closed_ms.get(key, 0))
+
+    def check(self, now_ms: int) -> Sequence[Key]:
+        """To be called every CHECK_S: counts the time; returns streams found silent, to be subscribed again."""
+        self._count(now_ms)
+        return self._turn_minute(now_ms) if now_ms // MINUTE_MS != self._minute else ()
+
+    # --- what it means ------------------------------------------------------------------------------------------
 
     @property
     def silent(self) -> int:
@@ -43,63 +119,61 @@ class Pulse:
         """When the newest frame of any stream came, unless `key` is not subscribed or missed a whole minute."""
         return self.newest_ms if key in self.subscribed and key not in self._silent_minutes else None
 
-    def expect(self, keys: Iterable[Key], now_ms: int) -> None:
-        """These streams are being subscribed: the first frame may come before the acknowledgement."""
-        if not self.subscribed:
-            self._alive_ms, self._minute = now_ms, now_ms // MINUTE_MS
-        keys = list(keys)
-        self.subscribed.update(dict.fromkeys(keys, now_ms))
-        self._unheard.update(keys)
-        self._is_complete = False
-
-    def forget(self, keys: Iterable[Key]) -> None:
-        """These streams are no longer subscribed."""
-        for key in keys:
-            self.subscribed.pop(key, None)
-            self._silent_minutes.pop(key, None)
-            self._unheard.discard(key)
-            self._told.discard(key)
-
-    def complete(self) -> None:
-        """Everything that is wanted has been subscribed."""
-        self._is_complete = True
-        if not self._unheard:
-            self.all_heard.set()
-
-    def beat(self, key: Key, now_ms: int) -> None:
-        """A frame of `key` came."""
-        self.newest_ms = self._alive_ms = now_ms
-        unheard = self._unheard
-        if unheard:
-            unheard.discard(key)
-            if not unheard and self._is_complete:
-                self.all_heard.set()
-
-    def illness(self, now_ms: int) -> str | None:
-        """Why the socket has to be replaced, if it has to."""
+    def illness(self) -> str | None:
+        """Why the socket is of no more use, if it is of none."""
         if not self.subscribed:
             return None
         steps_s = (INTERVALS[code].grid.step_ms // 1_000 for _, code in self.subscribed)
         limit_s = min(min(steps_s), SILENCE_STEP_S_MAX) + SILENCE_GRACE_S
-        if now_ms - self._alive_ms > limit_s * 1_000:
+        if self._silent_ms > limit_s * 1_000:
             return f"no frame of {len(self.subscribed)} streams for {limit_s} s"
         if self.silent > SILENT_SHARE_MAX * sum(code == M1.code for _, code in self.subscribed):
             return f"{self.silent} of {len(self.subscribed)} streams silent for {SILENT_MINUTES} minutes"
         return None
 
-    def turn(self, now_ms: int) -> Sequence[Key]:
-        """To be called often: counts the minutes; returns streams newly found silent, to be subscribed again once."""
-        if now_ms // MINUTE_MS == self._minute:
-            return ()
+    def complaint(self) -> str | None:
+        """Why another socket should take over from this one, which still delivers something."""
+        if self._is_slow:
+            return f"every frame came more than {LAG_MS_MAX // 1_000} s late for {LAG_S_MAX} s"
+        for key, minutes in self._silent_minutes.items():
+            since_ms = (self._minute - minutes) * MINUTE_MS
+            is_deaf = minutes >= 2 * SILENT_MINUTES  # subscribing again did not help
+            if is_deaf and self._closed_ms.get(key, 0) > since_ms + MINUTE_MS:
+                return f"{key[0]} {key[1]} stays silent for {minutes} minutes while REST has its klines"
+        return None
+
+    # --- counting -----------------------------------------------------------------------------------------------
+
+    def _count(self, now_ms: int) -> None:
+        elapsed_ms = min(max(0, now_ms - (now_ms if self._checked_ms is None else self._checked_ms)), _CHECK_MS_MAX)
+        lag_ms, self._lag_ms_min, self._checked_ms = self._lag_ms_min, _NO_LAG, now_ms
+        if self.is_held or self.holds != self._holds_checked:
+            self._holds_checked, self._silent_ms, self._late_ms, self._is_slow = self.holds, 0, None, False
+            return
+        self._silent_ms += elapsed_ms
+        if lag_ms <= LAG_MS_MAX:
+            self._late_ms, self._is_slow = None, False
+        elif self._late_ms is not None:
+            self._late_ms += elapsed_ms
+            self._is_slow |= lag_ms != _NO_LAG and self._late_ms >= LAG_S_MAX * 1_000
+        elif lag_ms != _NO_LAG:
+            self._late_ms = 0
+
+    def _turn_minute(self, now_ms: int) -> Sequence[Key]:
         began_ms, self._minute = self._minute * MINUTE_MS, now_ms // MINUTE_MS
+        was_held, self._holds_minute = self.is_held or self.holds != self._holds_minute, self.holds
         for key, since_ms in self.subscribed.items():
             if key not in self._unheard:
                 self._silent_minutes.pop(key, None)
-                self._told.discard(key)
-            elif key[1] == M1.code and since_ms <= began_ms:
+                self._told.pop(key, None)
+            elif key[1] == M1.code and since_ms <= began_ms and not was_held:
                 self._silent_minutes[key] = self._silent_minutes.get(key, 0) + 1
         self._unheard = set(self.subscribed)
-        silent = [key for key, minutes in self._silent_minutes.items() if minutes >= SILENT_MINUTES]
-        fresh = [key for key in silent if key not in self._told]
-        self._told.update(fresh)
-        return fresh
+        return [key for key, minutes in self._silent_minutes.items() if self._is_due(key, minutes)]
+
+    def _is_due(self, key: Key, minutes: int) -> bool:
+        """Whether a stream silent for so long is to be subscribed again: after 2 minutes, 4, 8, 16 …"""
+        if minutes < max(SILENT_MINUTES, 2 * self._told.get(key, 0)):
+            return False
+        self._told[key] = minutes
+        return True

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from app.events import Observe, SocketLost
+from app.events import Observe, SocketHandedOver, SocketLost
 from app.ports import Clock, Series
 from infra.binance.socket_link import Link, LinkLost
 from infra.binance.socket_pulse import Key
@@ -17,6 +17,10 @@ PAUSE_S_FIRST: Final = 1.0
 PAUSE_S_MAX: Final = 60.0
 CONNECT_GAP_S: Final = 1.0  # between two connection attempts of this node; the spot limit is 300 in 5 minutes
 HANDOVER_S_MAX: Final = 90.0  # for the new socket to deliver every stream: each has a closing frame a minute
+COMPLAINT_GAP_S_FIRST: Final = 300.0
+"""Between two hand-overs because a socket is not well; doubled as long as the next one is no better: then the exchange,
+the way to it or this machine is slow, and no other socket helps."""
+COMPLAINT_GAP_S_MAX: Final = 4 * 3_600.0
 HANDOVER_LINGER_S: Final = 5.0  # the old one goes on so long, for what it still has under way
 
 
@@ -34,6 +38,25 @@ class ConnectPace:
         self._free_ms = turn_ms + int(CONNECT_GAP_S * 1_000)
         if turn_ms > now_ms:
             await self._clock.sleep((turn_ms - now_ms) / 1_000)
+
+
+class Patience:
+    """How soon another hand-over may follow one that was made because a socket was not well."""
+
+    def __init__(self) -> None:
+        self._given_ms: int | None = None
+        self._gap_s = 0.0
+
+    def gives_way(self, now_ms: int) -> bool:
+        """Whether a complaint at `now_ms` is followed; if so the next one is not for a while."""
+        if self._given_ms is None or now_ms - self._given_ms > 2 * COMPLAINT_GAP_S_MAX * 1_000:
+            self._gap_s = COMPLAINT_GAP_S_FIRST
+        elif now_ms - self._given_ms < self._gap_s * 1_000:
+            return False
+        else:
+            self._gap_s = min(COMPLAINT_GAP_S_MAX, 2 * self._gap_s)
+        self._given_ms = now_ms
+        return True
 
 
 class Shard:
@@ -58,6 +81,7 @@ class Shard:
         self._pace = pace
         self._new_link = new_link
         self._life_s = life_s
+        self._patience = Patience()
         self._connects = 0
         self._links: list[Link] = []  # the one in use last; two during a hand-over
 
@@ -70,6 +94,11 @@ class Shard:
         """When the newest frame came on an open socket whose stream `key` is alive."""
         times_ms = (link.pulse.heard_ms(key) for link in self._links if not link.ended.is_set())
         return max((time_ms for time_ms in times_ms if time_ms is not None), default=None)
+
+    def exists(self, key: Key, closed_ms: int) -> None:
+        """REST has a closed kline of `key` that ends at `closed_ms`."""
+        for link in self._links:
+            link.pulse.exists(key, closed_ms)
 
     def status(self) -> dict[str, object]:
         """Streams, those among them found silent, age of the newest frame in ms, connects."""
@@ -101,12 +130,29 @@ class Shard:
                     continue
                 failures = 0  # only a kline frame proves that connecting was of use
                 if old is not None:
-                    await self._clock.sleep(HANDOVER_LINGER_S)
+                    await until(link.ended, self._clock, HANDOVER_LINGER_S)
+                    if link.ended.is_set() and not old[0].ended.is_set():
+                        failures += 1
+                        continue  # the old one goes on
                     old[1].cancel()
                 old = link, task
-                await until(
-                    link.ended, self._clock, self._life_s * self._chance.uniform(1 - LIFE_JITTER, 1 + LIFE_JITTER)
-                )
+                if reason := await self._serve(link):
+                    self._observe(SocketHandedOver(link.name, reason))
+
+    async def _serve(self, link: Link) -> str | None:
+        """Return when `link` has ended (None), or why another one should take over while it still delivers."""
+        life_s = self._life_s * self._chance.uniform(1 - LIFE_JITTER, 1 + LIFE_JITTER)
+        ends_ms = self._clock.now_ms() + int(life_s * 1_000)
+        while (left_ms := ends_ms - self._clock.now_ms()) > 0:
+            await until(link.notice, self._clock, left_ms / 1_000)
+            link.notice.clear()
+            if link.ended.is_set():
+                return None
+            if link.is_leaving:
+                return "the exchange announced its end"
+            if (complaint := link.pulse.complaint()) and self._patience.gives_way(self._clock.now_ms()):
+                return complaint
+        return "near the end of its life"
 
     def _open(self) -> Link:
         self._connects += 1

@@ -65,6 +65,13 @@ class BinanceSockets:
                 return shard.heard_ms(key)
         return None
 
+    def exists(self, series: Series, closed_ms: int) -> None:
+        """REST has a closed kline of `series` that ends at `closed_ms`: one that kept silent is sick, not quiet."""
+        key = series.symbol, series.interval.code
+        for shard in self._shards:
+            if key in shard.streams:
+                shard.exists(key, closed_ms)
+
     def status(self) -> dict[str, object]:
         """By socket: streams, age of the newest frame in ms, connects; and the state of the queue behind them."""
         return {

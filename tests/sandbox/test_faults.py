@@ -297,9 +297,10 @@ async def test_a_server_says_that_it_will_shut_down_and_does(
         await drain(socket)
         assert await drain(other) == [], "it was not open then"
         clock.advance(251)
+        async with asyncio.timeout(PATIENCE_S):
+            await socket.wait_closed()
         with pytest.raises(ConnectionClosed) as end:
-            while True:
-                await socket.recv()
+            await socket.send("")
         assert end.value.rcvd is not None
         assert (end.value.rcvd.code, end.value.rcvd.reason) == (1012, "service restart")
         assert await drain(other) == []
@@ -313,7 +314,9 @@ async def test_a_half_open_socket_says_nothing_more_and_is_dropped_after_ten_min
         await post(http, kind="half_open")
         await dead.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
         pong = await dead.ping()
+        assert isinstance(pong, asyncio.Future)
         async with connect(f"{sandbox.ws_url}/market/stream?streams=btcusdt@kline_1m") as other:
+            await drain(other)
             for _ in range(3):
                 clock.advance(MINUTE_MS)
                 assert await drain(other)
@@ -331,8 +334,9 @@ async def test_the_frames_of_a_slow_socket_come_late_and_later(
     lags_ms: list[int] = []
 
     async def hear() -> None:
-        async for text in socket:
-            lags_ms.append(clock.now_ms() - json.loads(text)["data"]["E"])
+        while True:
+            event = json.loads(await socket.recv())["data"]
+            lags_ms.append(clock.now_ms() - event["E"])
 
     async with (
         asyncio.TaskGroup() as tasks,

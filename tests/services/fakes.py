@@ -271,6 +271,7 @@ class Streams:
         self.queue: asyncio.Queue[KlineEvent] = asyncio.Queue()
         self.wanted: list[Series] = []
         self.heard: dict[Series, int] = {}
+        self.closed: dict[Series, int] = {}
 
     def want(self, streams: Collection[Series]) -> None:
         self.wanted = list(streams)
@@ -284,6 +285,9 @@ class Streams:
 
     def heard_ms(self, series: Series) -> int | None:
         return self.heard.get(series)
+
+    def exists(self, series: Series, closed_ms: int) -> None:
+        self.closed[series] = closed_ms
 
     def status(self) -> dict[str, object]:
         return {"0": {"streams": len(self.wanted)}}

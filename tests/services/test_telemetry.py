@@ -19,6 +19,7 @@ EVENTS: list[Event] = [
     events.StandDownBegan(1_800_000_000_000, "banned"),
     events.SocketOpened("0", 200),
     events.SocketLost("0", "silent"),
+    events.SocketHandedOver("0", "slow"),
     events.FramesReceived(100, 3, 0),
     events.GarbageDropped("klines BTCUSDT 1m", "no rows"),
     events.KlineClosed("BTCUSDT", 420),
@@ -83,6 +84,7 @@ def test_metrics_say_what_happened() -> None:
         'klinenode_task_restarts_total{task="write"} 1.0',
         "klinenode_commits_failed_total 1.0",
         "klinenode_sockets_lost_total 1.0",
+        "klinenode_socket_handovers_total 1.0",
     ):
         assert line in text.splitlines(), line
 

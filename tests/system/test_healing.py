@@ -14,6 +14,7 @@ from app.events import (
     GarbageDropped,
     KlineClosed,
     RequestDone,
+    SocketHandedOver,
     SocketLost,
     StandDownBegan,
 )
@@ -46,6 +47,10 @@ async def everything_heals(here: World, watched: Watched) -> None:
         ({"kind": "duplicate", "count": 200}, None),
         ({"kind": "reorder", "count": 50}, None),
         ({"kind": "malformed_frame", "count": 40}, GarbageDropped),
+        ({"kind": "server_shutdown", "delay_s": 15}, SocketHandedOver),
+        ({"kind": "server_shutdown", "delay_s": 0, "count": 2}, SocketHandedOver),
+        ({"kind": "half_open"}, SocketLost),
+        ({"kind": "slow_socket", "delay_s": 40}, SocketHandedOver),
         ({"kind": "silence", "duration_s": 100}, None),
         ({"kind": "http_5xx", "status": 503, "count": 6}, RequestDone),
         ({"kind": "malformed", "count": 4}, None),
@@ -60,6 +65,28 @@ async def test_live_ingest_heals_after(tmp_path: Path, fault: dict[str, object],
         await minutes_pass(watched, here, 3)
         await everything_heals(here, watched)
         assert shows is None or watched.count(shows)
+
+
+@pytest.mark.parametrize("kind", ["refuse", "handshake_hang", "wrong_route"])
+async def test_live_ingest_heals_after_a_cut_that_the_next_sockets_do_not_mend(tmp_path: Path, kind: str) -> None:
+    async with world(tmp_path, speed=60.0, symbols=5) as here, here.node(backfill_days=1) as watched:
+        await watched.until_whole()
+        here.sandbox.inject(kind=kind, count=2)
+        here.sandbox.inject(kind="cut")
+        await watched.until(lambda _: watched.count(SocketLost) == 3)
+        await watched.until(lambda event: isinstance(event, KlineClosed))
+        await minutes_pass(watched, here, 1)
+        await everything_heals(here, watched)
+
+
+async def test_a_stream_that_falls_silent_alone_is_told_from_a_quiet_one_by_rest(tmp_path: Path) -> None:
+    async with world(tmp_path, speed=60.0, symbols=5) as here, here.node(backfill_days=1) as watched:
+        await watched.until_whole()
+        here.sandbox.inject(kind="silence", symbol="BTCUSDT")
+        await watched.until(lambda event: isinstance(event, SocketHandedOver) and event.reason.startswith("BTCUSDT 1m"))
+        here.sandbox.control.faults.clear()
+        await watched.until(lambda event: isinstance(event, KlineClosed) and event.symbol == "BTCUSDT")
+        await everything_heals(here, watched)
 
 
 @pytest.mark.parametrize(

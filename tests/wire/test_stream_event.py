@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from app.domain.interval import INTERVALS, M1
 from app.domain.kline import BadKline
 from app.wire import stream_event
-from app.wire.stream_event import ControlAnswer, KlineEvent
+from app.wire.stream_event import ControlAnswer, KlineEvent, ServerShutdown
 
 FRAME: dict[str, Any] = {
     "stream": "sushiusdt@kline_1m",
@@ -100,3 +100,21 @@ def test_no_frame_whatever_raises_anything_else(garbage: bytes | str) -> None:
         assert not isinstance(stream_event.decode(garbage), KlineEvent)
     except BadKline:
         return
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"event":{"e":"serverShutdown","E":1770123456789}}',
+        '{"e":"serverShutdown","E":1770123456789}',
+        '{"stream":"btcusdt@kline_1m","data":{"e":"serverShutdown","E":1770123456789}}',
+        '{"stream":"","data":{"e":"serverShutdown","E":1770123456789,"reason":"maintenance"}}',
+    ],
+)
+def test_the_announced_end_of_a_connection_is_heard_in_every_form(text: str) -> None:
+    assert stream_event.decode(text) == ServerShutdown()
+
+
+@pytest.mark.parametrize("text", ['{"event":{"e":"listenKeyExpired"}}', '{"e":"kline"}', '{"event":null}', "{}"])
+def test_what_is_no_announcement_is_not_taken_for_one(text: str) -> None:
+    assert isinstance(stream_event.decode(text), ControlAnswer)
