@@ -117,6 +117,34 @@ class ArchiveRejected:
 
 
 @dataclass(frozen=True, slots=True)
+class KlinesVerified:
+    """Days of a series (klines, of intervals longer than a day) are now known to be the exchange's own."""
+
+    symbol: str
+    interval: str
+    compared: int
+
+
+@dataclass(frozen=True, slots=True)
+class KlinesMended:
+    """Held klines differed from the exchange's and were replaced; the old rows are kept as revisions."""
+
+    symbol: str
+    interval: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalsDisagree:
+    """The exchange contradicts itself: its klines of `interval` do not add up to its `other` one at `open_ms`."""
+
+    symbol: str
+    interval: str
+    other: str
+    open_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class GapsCounted:
     """The reconciler compared wish and ledger: klines still missing, and the spans they lie in."""
 
@@ -200,6 +228,9 @@ Event = (
     | RowsCommitted
     | CommitFailed
     | ArchiveRejected
+    | KlinesVerified
+    | KlinesMended
+    | IntervalsDisagree
     | GapsCounted
     | BackfillPaused
     | BackfillResumed

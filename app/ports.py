@@ -12,6 +12,7 @@ from app.domain.interval import Grid, Interval
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Ledger, Source
 from app.domain.span import Span, Spans
+from app.domain.verification import Verification
 from app.wire.archive_csv import ArchiveFile
 from app.wire.stream_event import KlineEvent
 
@@ -43,20 +44,49 @@ class Batch:
     """What one source says of one series: `rows` (ascending, all opening inside `spans`) and the spans it answers for.
 
     Every grid time in `spans` has its row in `rows`; with source ABSENT there are no rows: the spans are proven empty.
+    Of a roll-up, `as_of` is the Committer's epoch from before its parts were read: what changed later voids it.
     """
 
     series: Series
     source: Source
     spans: Spans
     rows: Sequence[Kline]
+    as_of: int | None = None
+
+
+class Unheld(NamedTuple):
+    """Rolled-up klines whose parts have changed: no longer held, to be made anew. The ledger is the one afterwards."""
+
+    series: Series
+    ledger: Ledger
+    spans: Spans
 
 
 class Committed(NamedTuple):
-    """What became of a batch: the ledger afterwards, the spans this source was granted, rows that changed held ones."""
+    """What became of a batch: the ledger afterwards, the spans this source was granted, and what it changed.
+
+    `changed` are the open times of held rows that became others or vanished; `unheld` what was made of such rows.
+    """
 
     ledger: Ledger
     granted: Spans
     revised: int
+    changed: Spans = Spans()
+    unheld: tuple[Unheld, ...] = ()
+
+
+class Disagreement(NamedTuple):
+    """The exchange's own intervals contradict each other: klines of `series` do not add up to its `other` one.
+
+    `ours` is what they add up to, `theirs` the exchange's own row of `other` that opens at `open_ms`; both as JSON.
+    """
+
+    series: Series
+    open_ms: int
+    other: Interval
+    ours: str
+    theirs: str
+    seen_ms: int
 
 
 class Snapshot(NamedTuple):
@@ -97,6 +127,18 @@ class StoreReader(Protocol):
         """Spans that an operator asked for beyond BACKFILL_DAYS."""
         ...
 
+    async def verifications(self) -> dict[Series, Verification]:
+        """What was compared with the exchange, and when."""
+        ...
+
+    async def disagreements(self) -> list[Disagreement]:
+        """Where the exchange contradicts itself."""
+        ...
+
+    async def revisions(self) -> dict[Series, int]:
+        """By series: how many rows were replaced since the database was made."""
+        ...
+
 
 class StoreWriter(StoreReader, Protocol):
     """Writes of the store; only the holder of the writer lease has one."""
@@ -119,6 +161,17 @@ class StoreWriter(StoreReader, Protocol):
 
     async def save_anchor(self, symbol: str, open_ms: int) -> None:
         """Remember one open time of the symbol's 3d grid."""
+        ...
+
+    async def save_verified(self, series: Series, spans: Spans, at_ms: int) -> Verification:
+        """Remember that `spans` were compared, beginning at `at_ms`; returns all checks of the series.
+
+        What was changed at that time or later is left out: it is not what was compared.
+        """
+        ...
+
+    async def save_disagreement(self, disagreement: Disagreement) -> None:
+        """Remember where the exchange contradicts itself; a later one of the same kline takes the place."""
         ...
 
     async def save_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:

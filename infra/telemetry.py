@@ -21,6 +21,9 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.FramesReceived: logging.DEBUG,
     events.KlineClosed: logging.DEBUG,
     events.RowsCommitted: logging.DEBUG,
+    events.KlinesVerified: logging.DEBUG,
+    events.KlinesMended: logging.WARNING,
+    events.IntervalsDisagree: logging.WARNING,
     events.StandDownBegan: logging.WARNING,
     events.SocketLost: logging.WARNING,
     events.GarbageDropped: logging.WARNING,
@@ -81,6 +84,18 @@ class Telemetry:
         self._final = Counter("klinenode_closed_frames", "Socket frames that closed a kline.", registry=r)
         self._rows = Counter("klinenode_rows_written", "Rows committed, by source.", ["source", "interval"], registry=r)
         self._revised = Counter("klinenode_rows_revised", "Committed rows that changed a held one.", registry=r)
+        self._verified = Counter(
+            "klinenode_verified",
+            "Days of series compared with the exchange's klines and found, or made, equal.",
+            ["interval"],
+            registry=r,
+        )
+        self._mended = Counter(
+            "klinenode_rows_mended", "Held rows that verification replaced by the exchange's.", ["interval"], registry=r
+        )
+        self._disagreements = Counter(
+            "klinenode_exchange_disagreements", "Klines of which the exchange contradicts itself.", registry=r
+        )
         self._missing = Gauge("klinenode_klines_missing", "Klines wished and not held.", registry=r)
         self._wished = Gauge("klinenode_klines_wished", "Klines wished.", registry=r)
         self._gaps = Gauge("klinenode_gaps", "Spans between wish and ledger.", registry=r)
@@ -159,6 +174,12 @@ class Telemetry:
                 self._missing.set(event.missing_klines)
                 self._wished.set(event.wished_klines)
                 self._gaps.set(event.spans)
+            case events.KlinesVerified():
+                self._verified.labels(event.interval).inc(event.compared)
+            case events.KlinesMended():
+                self._mended.labels(event.interval).inc(event.rows)
+            case events.IntervalsDisagree():
+                self._disagreements.inc()
             case events.StandDownBegan():
                 self._stand_down.set(event.until_ms / 1000)
             case events.GarbageDropped():

@@ -1,5 +1,6 @@
 """The ledger of one series: which spans are held, which are proven absent, and where each came from."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -64,6 +65,18 @@ class Ledger:
         for entry in self.entries:
             pieces.extend(Entry(span, entry.source) for span in spans.complement(entry.span))
         return Ledger(_joined(sorted(pieces)))
+
+    def without(self, spans: Spans) -> "Ledger":
+        """The ledger when nothing is known of `spans` any more."""
+        pieces = (Entry(span, entry.source) for entry in self.entries for span in spans.complement(entry.span))
+        return Ledger(_joined(list(pieces)))
+
+    def source_at(self, time_ms: int) -> Source | None:
+        """Where what opens at `time_ms` came from; None when nothing is known of it."""
+        index = bisect_right(self.entries, time_ms, key=lambda entry: entry.span.start_ms) - 1
+        if index < 0 or self.entries[index].span.end_ms <= time_ms:
+            return None
+        return self.entries[index].source
 
     def _extended(self, span: Span, source: Source) -> "Ledger":
         """What live ingest does thousands of times a minute: one span at the end."""

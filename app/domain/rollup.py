@@ -55,6 +55,11 @@ class Bucket:
             self._taker_buy_volume = _add(self._taker_buy_volume, Decimal(part.taker_buy_volume))
             self._taker_buy_quote_volume = _add(self._taker_buy_quote_volume, Decimal(part.taker_buy_quote_volume))
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether a part was added."""
+        return bool(self._open)
+
     def copy(self) -> "Bucket":
         """An independent copy, to see what the bucket would be with a live part added."""
         made = Bucket.__new__(Bucket)
@@ -81,6 +86,14 @@ class Bucket:
 
 def _text(value: Decimal) -> str:
     return format(value, "f") if value else "0"
+
+
+def added_up(parts: Iterable[Kline], open_ms: int) -> Kline | None:
+    """The one kline, opening at `open_ms`, that all `parts` (ascending) make together; None of nothing."""
+    bucket = Bucket(open_ms)
+    for part in parts:
+        bucket.add(part)
+    return bucket.kline() if bucket.is_begun else None
 
 
 def roll_up(parts: Iterable[Kline], grid: Grid) -> list[Kline]:

@@ -58,6 +58,11 @@ class Spans:
         return f"Spans({[tuple(span) for span in self._spans]})"
 
     @property
+    def hull(self) -> Span:
+        """From the first to the last time in the set; empty when the set is."""
+        return Span(self._spans[0].start_ms, self._spans[-1].end_ms) if self._spans else Span(0, 0)
+
+    @property
     def total_ms(self) -> int:
         """The number of milliseconds in the set."""
         return sum(end_ms - start_ms for start_ms, end_ms in self._spans)

@@ -1,47 +1,121 @@
 """The one way into the store: what is committed reaches the ledger in memory, the tail and the cached pages."""
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
 
-from app.domain.span import Span
+from app.domain.span import Span, Spans
 from app.events import Observe, RowsCommitted
 from app.ports import Batch, Committed, Series, StoreWriter
 from app.services.holdings import Holdings
 from app.services.tail import Tail
 
+CHANGES_MAX: Final = 10_000  # remembered; a roll-up that is older than all of them is not written
+
 Drop = Callable[[Series, Span], None]
 """Told which open times of a series may have changed."""
 
+Changed = Callable[[Series, Spans], None]
+"""Told which rows of a series were replaced: what was made of them is void."""
+
+
+class _Change(NamedTuple):
+    epoch: int
+    series: Series
+    spans: Spans
+
 
 class Committer:
-    """Commits batches and tells everyone who keeps a copy."""
+    """Commits batches, one transaction at a time, and tells everyone who keeps a copy."""
 
-    def __init__(self, store: StoreWriter, holdings: Holdings, tail: Tail, drop: Drop, observe: Observe) -> None:
+    def __init__(
+        self,
+        store: StoreWriter,
+        holdings: Holdings,
+        tail: Tail,
+        drop: Drop,
+        observe: Observe,
+        changed: Changed = lambda series, spans: None,
+    ) -> None:
         self._store = store
         self._holdings = holdings
         self._tail = tail
         self._drop = drop
         self._observe = observe
+        self._changed = changed
+        self._lock = asyncio.Lock()  # what changed must be known before the next roll-up is let in
+        self._changes: deque[_Change] = deque(maxlen=CHANGES_MAX)
+        self.epoch = 0
+        """Moves on whenever rows are replaced; whoever rolls up notes it before reading the parts."""
 
     async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
         """Write `batches` in one transaction. Raises StoreUnavailable: then nothing was written and nothing changed."""
-        results = await self._store.commit(batches)
-        for batch, result in zip(batches, results, strict=True):
-            self._holdings.set_ledger(batch.series, result.ledger)
-            if not result.granted:
-                continue
-            granted = [kline for kline in batch.rows if result.granted.span_at(kline.open_ms)]
-            self._tail.amend(batch.series, granted)
-            spans = list(result.granted)
-            touched = Span(spans[0].start_ms, spans[-1].end_ms)
-            self._drop(batch.series, touched)
-            self._observe(
-                RowsCommitted(
-                    batch.series.symbol, batch.series.interval.code, batch.source, len(granted), touched, result.revised
-                )
-            )
+        async with self._lock:
+            batches = [batch for each in batches if (batch := self._still_true(each)).spans]
+            if not batches:
+                return []
+            results = await self._store.commit(batches)
+            for batch, result in zip(batches, results, strict=True):
+                self._tell(batch, result)
         return results
 
     async def save_anchor(self, symbol: str, open_ms: int) -> None:
         """Keep one open time of the symbol's 3d grid."""
         await self._store.save_anchor(symbol, open_ms)
         self._holdings.set_anchor(symbol, open_ms)
+
+    def _still_true(self, batch: Batch) -> Batch:
+        """A roll-up without the klines whose parts were replaced since they were read."""
+        if batch.as_of is None or batch.as_of == self.epoch:
+            return batch
+        if self._changes and self._changes[0].epoch > batch.as_of + 1:
+            return replace(batch, spans=Spans(), rows=[])
+        void = Spans(
+            span
+            for epoch, series, spans in self._changes
+            if epoch > batch.as_of and _is_part(series, batch.series)
+            for span in spans
+        )
+        if not void:
+            return batch
+        grid = self._holdings.grid(batch.series)
+        stale = Spans(
+            Span(kline.open_ms, end_ms)
+            for kline in batch.rows
+            if void.clip(Span(kline.open_ms, end_ms := grid.shift(kline.open_ms, 1)))
+        )
+        spans = batch.spans - stale
+        return replace(batch, spans=spans, rows=[kline for kline in batch.rows if spans.span_at(kline.open_ms)])
+
+    def _tell(self, batch: Batch, result: Committed) -> None:
+        series = batch.series
+        self._holdings.set_ledger(series, result.ledger)
+        if not result.granted:
+            return
+        granted = [kline for kline in batch.rows if result.granted.span_at(kline.open_ms)]
+        self._tail.amend(series, granted)
+        touched = result.granted.hull
+        self._drop(series, touched)
+        if result.changed:
+            self._tell_changed(series, result)
+        self._observe(
+            RowsCommitted(series.symbol, series.interval.code, batch.source, len(granted), touched, result.revised)
+        )
+
+    def _tell_changed(self, series: Series, result: Committed) -> None:
+        self.epoch += 1
+        self._changes.append(_Change(self.epoch, series, result.changed))
+        self._holdings.note_changed(series, result.changed, result.revised)
+        for longer, ledger, spans in result.unheld:
+            self._holdings.set_ledger(longer, ledger)
+            grid = self._holdings.grid(longer)
+            self._holdings.note_changed(longer, spans, sum(grid.count(*span) for span in spans))
+            self._drop(longer, spans.hull)
+        self._tail.void(series, result.changed)
+        self._changed(series, result.changed)
+
+
+def _is_part(part: Series, whole: Series) -> bool:
+    return part.symbol == whole.symbol and part.interval.grid.step_ms < whole.interval.grid.step_ms

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from app.domain.interval import Interval
 from app.domain.ledger import Source
 from app.domain.span import Span
-from app.ports import Clock, Series
+from app.ports import Clock, Disagreement, Series
 from app.services.holdings import Holdings
 from app.services.plan import SeriesGap, survey
 from app.services.wish import Wish
@@ -67,6 +69,7 @@ class Coverage:
 
     def _series(self, gap: SeriesGap) -> dict[str, object]:
         ledger = self._holdings.ledger(gap.series)
+        verification = self._holdings.verification(gap.series)
         wished = sum(gap.grid.count(*span) for span in gap.wished)
         missing = sum(gap.grid.count(*span) for span in gap.missing)
         return {
@@ -80,7 +83,15 @@ class Coverage:
             ],
             "absent": [_pair(span) for span in list(ledger.absent)[-SPANS_MAX:]],
             "missing": [_pair(span) for span in list(gap.missing)[-SPANS_MAX:]],
-            "verified": [],
+            "verified": [
+                {"start": check.span.start_ms, "end": check.span.end_ms, "at": check.at_ms}
+                for check in verification.checks[-SPANS_MAX:]
+            ],
+            "verified_up_to": verification.end_ms,
+            "disagreements": [
+                _disagreement(found) for found in list(self._holdings.disagreements(gap.series).values())[-SPANS_MAX:]
+            ],
+            "revisions": self._holdings.revisions[gap.series],
             "klines_wished": wished,
             "klines_missing": missing,
             "completeness": _percent(wished, missing),
@@ -89,6 +100,16 @@ class Coverage:
 
 def _pair(span: Span) -> dict[str, int]:
     return {"start": span.start_ms, "end": span.end_ms}
+
+
+def _disagreement(found: Disagreement) -> dict[str, object]:
+    return {
+        "open": found.open_ms,
+        "other": found.other.code,
+        "ours": msgspec.Raw(found.ours.encode()),
+        "theirs": msgspec.Raw(found.theirs.encode()),
+        "seen": found.seen_ms,
+    }
 
 
 def _percent(wished: int, missing: int) -> str:

@@ -95,13 +95,20 @@ class Filler:
         if holes:
             await self._prove_absent(job.series, grid, holes, priority)
 
-    async def keep(self, series: Series, grid: Grid, klines: Sequence[Kline], source: Source) -> None:
-        """Commit klines the exchange gave, with the spans they fill; those that may still change are left out."""
+    async def keep(self, series: Series, grid: Grid, klines: Sequence[Kline], source: Source) -> int:
+        """Commit klines the exchange gave, with the spans they fill; those that may still change are left out.
+
+        Returns how many rows were not held like that before.
+        """
+        new = 0
         closed_ms = self._clock.now_ms() - CLOSE_GRACE_MS
         rows = [kline for kline in klines if grid.shift(kline.open_ms, 1) <= closed_ms]
         for at in range(0, len(rows), COMMIT_ROWS_MAX):
             part = rows[at : at + COMMIT_ROWS_MAX]
-            await self._committer.commit([Batch(series, source, _spans_of(part, grid), part)])
+            held = self._holdings.ledger(series).held
+            for result in await self._committer.commit([Batch(series, source, _spans_of(part, grid), part)]):
+                new += result.revised + sum(grid.count(*span) for span in result.granted - held)
+        return new
 
     async def keep_read(self, series: Series, grid: Grid, window: Span, klines: Sequence[Kline]) -> None:
         """Keep what a user's request made the node ask for, when it is wished; the user is answered in any case."""
@@ -185,12 +192,13 @@ class Filler:
     async def _roll_up(self, job: RollUp) -> None:
         grid = self._holdings.grid(job.series)
         limit = job.part.interval.grid.count(*job.window)
+        as_of = self._committer.epoch
         snapshot = await self._store.read(job.part, job.window, limit)
         if not snapshot.ledger.known.covers(job.window):
             return  # a repair is under way; the next plan sees it
         klines = roll_up(snapshot.rows, grid)
         made = _spans_of(klines, grid)
-        batches = [Batch(job.series, Source.ROLLUP, made, klines)] if klines else []
+        batches = [Batch(job.series, Source.ROLLUP, made, klines, as_of)] if klines else []
         empty = Spans([job.window]) - made
         if empty:  # all parts proven absent
             batches.append(Batch(job.series, Source.ABSENT, empty, []))

@@ -1,13 +1,16 @@
-"""What the writer knows it holds: the ledger of every series and the anchors of the 3d grids, in memory."""
+"""What the node knows it holds: ledgers, anchors of the 3d grids and checks of every series, in memory."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
-from app.domain.interval import Grid
+from app.domain.interval import Grid, Interval
 from app.domain.ledger import Ledger
-from app.domain.span import Span
-from app.ports import Series
+from app.domain.span import Span, Spans
+from app.domain.verification import Verification
+from app.ports import Disagreement, Series
 
 _EMPTY = Ledger()
+_UNVERIFIED = Verification()
 
 
 class Holdings:
@@ -17,6 +20,10 @@ class Holdings:
         self._ledgers: dict[Series, Ledger] = {}
         self._anchors: dict[str, int] = {}
         self._symbols: set[str] = set()
+        self._verifications: dict[Series, Verification] = {}
+        self._disagreements: dict[Series, dict[tuple[int, Interval], Disagreement]] = {}
+        self.revisions: Counter[Series] = Counter()
+        """By series: how many rows were ever replaced."""
         self.extra_wishes: dict[Series, Span] = {}
 
     def load(
@@ -27,6 +34,41 @@ class Holdings:
         self._anchors = dict(anchors)
         self._symbols = {series.symbol for series in ledgers}
         self.extra_wishes = dict(extra_wishes)
+
+    def load_checks(
+        self,
+        verifications: Mapping[Series, Verification],
+        disagreements: Iterable[Disagreement],
+        revisions: Mapping[Series, int],
+    ) -> None:
+        """Take over what the store says of verification."""
+        self._verifications = dict(verifications)
+        self._disagreements = {}
+        for each in disagreements:
+            self.set_disagreement(each)
+        self.revisions = Counter(revisions)
+
+    def verification(self, series: Series) -> Verification:
+        """What of a series was compared with the exchange."""
+        return self._verifications.get(series, _UNVERIFIED)
+
+    def set_verification(self, series: Series, verification: Verification) -> None:
+        """Take over the checks as they were stored."""
+        self._verifications[series] = verification
+
+    def disagreements(self, series: Series) -> Mapping[tuple[int, Interval], Disagreement]:
+        """Where the exchange contradicts itself about a series: by open time and interval of its other kline."""
+        return self._disagreements.get(series, {})
+
+    def set_disagreement(self, found: Disagreement) -> None:
+        """Take over a contradiction as it was stored."""
+        self._disagreements.setdefault(found.series, {})[found.open_ms, found.other] = found
+
+    def note_changed(self, series: Series, changed: Spans, revised: int) -> None:
+        """Rows were replaced: what was verified of them is no longer what is held."""
+        self.revisions[series] += revised
+        if series in self._verifications:
+            self._verifications[series] = self._verifications[series].without(changed)
 
     def ledger(self, series: Series) -> Ledger:
         """The ledger of a series; empty when nothing was ever asked."""

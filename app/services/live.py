@@ -3,9 +3,9 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-from app.domain.interval import M1, MINUTE_MS, Interval
+from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import Kline, normalise
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
@@ -27,6 +27,14 @@ EARLY_MS_MAX: Final = MINUTE_MS  # a kline that opens further ahead of our time 
 
 LiveMoved = Callable[[Series], None]
 """Told that the live kline of a series moved."""
+
+
+class _Row(NamedTuple):
+    series: Series
+    source: Source
+    kline: Kline
+    as_of: int
+    """The Committer's epoch when the kline closed."""
 
 
 class LiveIngest:
@@ -55,8 +63,8 @@ class LiveIngest:
         self._committer = committer
         self._drop = drop
         self._live_moved = live_moved
-        self._queue: asyncio.Queue[tuple[Series, Source, Kline]] = asyncio.Queue(QUEUE_ROWS_MAX)
-        self._batch: list[tuple[Series, Source, Kline]] = []
+        self._queue: asyncio.Queue[_Row] = asyncio.Queue(QUEUE_ROWS_MAX)
+        self._batch: list[_Row] = []
 
     @property
     def queue_depth(self) -> int:
@@ -89,20 +97,23 @@ class LiveIngest:
         newest_ms = tail.end_ms if tail and tail.rows else 0
         if kline.open_ms < newest_ms:
             if not self._holdings.ledger(series).held.span_at(kline.open_ms):
-                await self._queue.put((series, Source.WS, kline))  # late, but not yet held: it closes a gap
+                await self._queue.put(
+                    _Row(series, Source.WS, kline, self._committer.epoch)
+                )  # late, but not yet held: it closes a gap
             return
-        await self._close(series, M1, Source.WS, kline)
+        as_of = self._committer.epoch  # from before anything is awaited: what is replaced meanwhile voids the roll-ups
+        await self._close(series, Source.WS, kline, as_of)
         self._observe(KlineClosed(series.symbol, max(0, now_ms - kline.open_ms - MINUTE_MS)))
         for interval, longer in self._rolling.take(series.symbol, kline):
-            await self._close(Series(series.symbol, interval), interval, Source.ROLLUP, longer)
+            await self._close(Series(series.symbol, interval), Source.ROLLUP, longer, as_of)
 
-    async def _close(self, series: Series, interval: Interval, source: Source, kline: Kline) -> None:
-        span = Span(kline.open_ms, interval.grid.shift(kline.open_ms, 1))
+    async def _close(self, series: Series, source: Source, kline: Kline, as_of: int) -> None:
+        span = Span(kline.open_ms, series.interval.grid.shift(kline.open_ms, 1))
         if not self._holdings.ledger(series).claim(span, source):
             return  # the exchange's own kline of this interval was here first and has the last word
-        self._tail.append(series, interval.grid, kline)
+        self._tail.append(series, series.interval.grid, kline)
         self._drop(series, span)
-        await self._queue.put((series, source, kline))
+        await self._queue.put(_Row(series, source, kline, as_of))
 
     def _take_live(self, series: Series, kline: Kline, now_ms: int) -> None:
         self._tail.set_live(series, M1.grid, Live(kline, now_ms, from_socket=True))
@@ -145,16 +156,17 @@ class LiveIngest:
             self._batch = []
 
 
-def _batches(items: list[tuple[Series, Source, Kline]]) -> list[Batch]:
-    grouped: dict[tuple[Series, Source], dict[int, Kline]] = defaultdict(dict)
-    for series, source, kline in items:
-        grouped[series, source][kline.open_ms] = kline
+def _batches(items: list[_Row]) -> list[Batch]:
+    grouped: dict[tuple[Series, Source, int], dict[int, Kline]] = defaultdict(dict)
+    for series, source, kline, as_of in items:
+        grouped[series, source, as_of][kline.open_ms] = kline
     return [
         Batch(
             series,
             source,
             Spans(Span(open_ms, series.interval.grid.shift(open_ms, 1)) for open_ms in klines),
             [klines[open_ms] for open_ms in sorted(klines)],
+            as_of if source is Source.ROLLUP else None,
         )
-        for (series, source), klines in grouped.items()
+        for (series, source, as_of), klines in grouped.items()
     ]

@@ -6,6 +6,7 @@ from typing import Final
 
 from app.domain.interval import Grid
 from app.domain.kline import Kline
+from app.domain.span import Span, Spans
 from app.ports import Series
 from app.wire import rest_rows
 
@@ -109,6 +110,14 @@ class Tail:
         tail.start_ms = tail.grid.shift(tail.end_ms, -len(tail.rows))
         self._settle(tail)
         self._trim(tail)
+
+    def void(self, part: Series, changed: Spans) -> None:
+        """Rows of `part` were replaced: longer klines that may have been made of them are left to the store."""
+        for series, tail in self._tails.items():
+            if series.symbol != part.symbol or series.interval.grid.step_ms <= part.interval.grid.step_ms:
+                continue
+            if changed.clip(Span(tail.start_ms, tail.end_ms)):
+                tail.rows, tail.start_ms, tail.end_ms = [], 0, 0
 
     def set_live(self, series: Series, grid: Grid, live: Live) -> None:
         """Take in the state of the kline in progress; one that is closed already, or older than ours, is ignored."""

@@ -2,26 +2,27 @@
 
 import json
 import sqlite3
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import lt
 from typing import Final, NamedTuple
 
-from app.domain.interval import D3, INTERVALS
+from app.domain.interval import D3, DAY_MS, INTERVALS
 from app.domain.kline import Kline
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, Committed, Series
+from app.ports import Batch, Committed, Series, Unheld
 from infra.db.schema import ROW_COLUMNS, kline_table
 from infra.db.statements import columns, delete_klines, overwrite, put, read_klines, writing
+from infra.db.verification import forget_checks
 
 LEDGERS_KEPT_MAX: Final = 50_000  # series whose ledger the writer remembers (about 1 kB each); all are dropped above it
 
 _KLINE_COLUMNS: Final = ("symbol", *ROW_COLUMNS)
 _OVERWRITE_KLINE: Final = overwrite(("symbol", "open_time"), ROW_COLUMNS[1:])
 _LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
-_OVERWRITE_LINE: Final = overwrite(("symbol", "interval", "start_ms"), ("end_ms", "source")) + ", verified_at_ms = NULL"
+_OVERWRITE_LINE: Final = overwrite(("symbol", "interval", "start_ms"), ("end_ms", "source"))
 _REVISION_COLUMNS: Final = ("symbol", "interval", *ROW_COLUMNS, "old_source", "new_source", "replaced_at_ms")
 _SOURCES: Final = {source.value: source for source in Source}
 
@@ -85,15 +86,19 @@ class _Transaction:
         if not granted:
             return Committed(ledger, granted, 0)
         rows: Sequence[Kline] = batch.rows if granted == batch.spans else _within(batch.rows, granted)
-        revised = 0
+        changed: list[Kline] = []
         if overlap := granted & ledger.held:
-            rows, revised = self._revise(batch, rows, overlap, ledger)
+            rows, changed = self._revise(batch, rows, overlap, ledger)
         if batch.source is Source.ABSENT or interval is D3:
             self._delete_strays(batch.series, granted - ledger.held)
         if rows:
             self._rows.setdefault(kline_table(interval), []).extend((symbol, *row) for row in rows)
         ledger = self.after[name] = ledger.record(granted, batch.source)
-        return Committed(ledger, granted, revised)
+        if not changed:
+            return Committed(ledger, granted, 0)
+        spans = Spans(Span(row.open_ms, interval.grid.shift(row.open_ms, 1)) for row in changed)
+        forget_checks(self._connection, symbol, interval.code, spans)
+        return Committed(ledger, granted, len(changed), spans, tuple(self._unhold(batch.series, spans, batch.source)))
 
     def finish(self) -> None:
         """Write what is still pending, last the ledger lines that changed."""
@@ -121,27 +126,63 @@ class _Transaction:
             ledger = self._read[name] = read_ledger(self._connection, *name)
         return ledger
 
-    def _revise(self, batch: Batch, rows: Sequence[Kline], overlap: Spans, ledger: Ledger) -> tuple[list[Kline], int]:
-        """Keep the held rows in `overlap` that `rows` change as revisions; the rows still to write, and how many."""
+    def _revise(
+        self, batch: Batch, rows: Sequence[Kline], overlap: Spans, ledger: Ledger
+    ) -> tuple[list[Kline], list[Kline]]:
+        """Keep held rows in `overlap` that `rows` change as revisions; returns rows still to write, and the old ones."""
         symbol, interval = batch.series
         self._write_rows(kline_table(interval))
         unwritten = {row.open_ms: row for row in rows}
         vanished: list[int] = []
-        revised = 0
+        changed: list[Kline] = []
         for span in overlap:
             for old in read_klines(self._connection, symbol, interval, span):
                 new = unwritten.get(old.open_ms)
                 if new == old:
                     del unwritten[old.open_ms]
                     continue
-                revised += 1
-                old_source = _source_at(ledger, old.open_ms).value
-                self._revisions.append((symbol, interval.code, *old, old_source, batch.source.value, self._now_ms))
+                changed.append(old)
+                self._keep_revision(batch.series, old, ledger, batch.source)
                 if new is None:
                     vanished.append(old.open_ms)
         if vanished:
             delete_klines(self._connection, symbol, interval, vanished)
-        return list(unwritten.values()), revised
+        return list(unwritten.values()), changed
+
+    def _keep_revision(self, series: Series, old: Kline, ledger: Ledger, new_source: Source) -> None:
+        old_source = ledger.source_at(old.open_ms)
+        assert old_source is not None, f"{series}: a held row without a ledger line"
+        name = (series.symbol, series.interval.code)
+        self._revisions.append((*name, *old, old_source.value, new_source.value, self._now_ms))
+
+    def _unhold(self, part: Series, changed: Spans, source: Source) -> Iterator[Unheld]:
+        """Let go of the longer klines that were rolled up from changed ones; the reconciler makes them anew."""
+        for interval in INTERVALS.values():
+            if interval.grid.step_ms <= part.interval.grid.step_ms:
+                continue
+            series = Series(part.symbol, interval)
+            name = SeriesName(part.symbol, interval.code)
+            ledger = self.after.get(name) or self._stored(name)
+            rolled = Spans(entry.span for entry in ledger.entries if entry.source is Source.ROLLUP)
+            if not rolled:
+                continue
+            self._write_rows(kline_table(interval))
+            stale: dict[int, Kline] = {}
+            for span in changed:  # a kline that began before the span may reach into it
+                around = Span(span.start_ms - interval.grid.step_ms - DAY_MS, span.end_ms)
+                for row in read_klines(self._connection, part.symbol, interval, around):
+                    bucket = Span(row.open_ms, interval.grid.shift(row.open_ms, 1))
+                    if bucket.clip(span) and rolled.covers(bucket):
+                        stale[row.open_ms] = row
+            if not stale:
+                continue
+            for row in stale.values():
+                self._keep_revision(series, row, ledger, source)
+            delete_klines(self._connection, part.symbol, interval, list(stale))
+            spans = Spans(Span(open_ms, interval.grid.shift(open_ms, 1)) for open_ms in stale)
+            forget_checks(self._connection, *name, spans)
+            ledger = self.after[name] = ledger.without(spans)
+            yield Unheld(series, ledger, spans)
 
     def _delete_strays(self, series: Series, unheld: Spans) -> None:
         """Delete rows that no ledger line speaks of (someone deleted lines) where no new row will overwrite them."""
@@ -210,12 +251,3 @@ def _within(rows: Sequence[Kline], spans: Spans) -> list[Kline]:
 
 def _open_ms(row: Kline) -> int:
     return row.open_ms
-
-
-def _source_at(ledger: Ledger, time_ms: int) -> Source:
-    """The source of the ledger line that holds `time_ms`."""
-    return ledger.entries[bisect_right(ledger.entries, time_ms, key=_start_ms) - 1].source
-
-
-def _start_ms(entry: Entry) -> int:
-    return entry.span.start_ms

@@ -69,8 +69,32 @@ LEDGER: Final = Table(
     _integer("start_ms", key=True),
     _integer("end_ms"),
     _text("source"),
-    Column("verified_at_ms", Integer),  # a line that changes loses it: what was verified is no longer what it says
     CheckConstraint("start_ms < end_ms", name="ledger_span"),
+    sqlite_with_rowid=False,
+)
+
+VERIFICATION: Final = Table(
+    "verification",
+    METADATA,
+    _text("symbol", key=True),
+    _text("interval", key=True),
+    _integer("start_ms", key=True),
+    _integer("end_ms"),
+    _integer("verified_at_ms"),
+    CheckConstraint("start_ms < end_ms", name="verification_span"),
+    sqlite_with_rowid=False,
+)
+
+DISAGREEMENT: Final = Table(
+    "disagreement",
+    METADATA,
+    _text("symbol", key=True),
+    _text("interval", key=True),
+    _integer("open_time", key=True),
+    _text("other", key=True),
+    _text("ours"),
+    _text("theirs"),
+    _integer("seen_ms"),
     sqlite_with_rowid=False,
 )
 

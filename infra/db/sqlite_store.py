@@ -7,13 +7,21 @@ from typing import Final, Self
 
 from app.domain.interval import INTERVALS
 from app.domain.ledger import Ledger
-from app.domain.span import Span
-from app.ports import Batch, Clock, Committed, Series, Snapshot
+from app.domain.span import Span, Spans
+from app.domain.verification import Verification
+from app.ports import Batch, Clock, Committed, Disagreement, Series, Snapshot
 from infra.db.commit import Commits, read_ledger, read_ledgers
 from infra.db.connections import BUSY_TIMEOUT_MS, Connections
 from infra.db.migrate import upgrade
 from infra.db.statements import columns, overwrite, put, read_klines, reading, writing
 from infra.db.url import sqlite_path
+from infra.db.verification import (
+    read_disagreements,
+    read_revisions,
+    read_verifications,
+    save_disagreement,
+    save_verified,
+)
 
 READ_CONNECTIONS_MAX: Final = 4  # SQLite works in threads of this process; more than the cores only queue elsewhere
 
@@ -80,6 +88,18 @@ class SqliteReader:
             for symbol, code, start_ms, end_ms in zip(*texts, strict=True)
         }
 
+    async def verifications(self) -> dict[Series, Verification]:
+        """What was compared with the exchange, and when. Raises StoreUnavailable."""
+        return await self._reads.run(read_verifications)
+
+    async def disagreements(self) -> list[Disagreement]:
+        """Where the exchange contradicts itself. Raises StoreUnavailable."""
+        return await self._reads.run(read_disagreements)
+
+    async def revisions(self) -> dict[Series, int]:
+        """By series: how many rows were replaced since the database was made. Raises StoreUnavailable."""
+        return await self._reads.run(read_revisions)
+
 
 class SqliteWriter(SqliteReader):
     """Reads and writes of one database file (app.ports.StoreWriter); only the holder of the writer lease makes one."""
@@ -124,6 +144,17 @@ class SqliteWriter(SqliteReader):
     async def save_anchor(self, symbol: str, open_ms: int) -> None:
         """Remember one open time of the symbol's 3d grid. Raises StoreUnavailable."""
         await self._save("anchor", ("symbol",), ("open_ms",), [(symbol, open_ms)])
+
+    async def save_verified(self, series: Series, spans: Spans, at_ms: int) -> Verification:
+        """Remember that `spans` were compared, beginning at `at_ms`; what was changed since then is left out.
+
+        Returns all checks of the series. Raises StoreUnavailable.
+        """
+        return await self._writes.run(lambda connection: save_verified(connection, series, spans, at_ms))
+
+    async def save_disagreement(self, disagreement: Disagreement) -> None:
+        """Remember where the exchange contradicts itself. Raises StoreUnavailable."""
+        await self._writes.run(lambda connection: save_disagreement(connection, disagreement))
 
     async def save_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
         """Remember spans that an operator asked for; a series' earlier one is widened. Raises StoreUnavailable."""
