@@ -1,4 +1,4 @@
-"""The command line: serve, demo, sandbox, backfill, gaps, config."""
+"""The command line: serve, demo, sandbox, backfill, gaps, verify, config."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from app import operate, server
+from app import operate, operate_verify, server
 from app.domain.interval import INTERVALS, Interval
 from app.prepare import CannotStart
 from app.settings import Settings, SettingsError, load, sample
@@ -126,6 +126,29 @@ def gaps(symbol: Symbols = None, interval: Intervals = None, start: Start = None
         _out.print(table)
         raise typer.Exit(1)
     _out.print("no gaps: everything that is wished is held or proven absent")
+
+
+@app.command()
+def verify(symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None) -> None:
+    """Compare what is held with the exchange's own klines and mend what differs; status 1 when something did."""
+    settings = _settings()
+    target = _target(settings, symbol, interval, start, end)
+    try:
+        audit = asyncio.run(operate_verify.verify(settings, target, _out))
+    except KeyboardInterrupt:
+        _err.print("stopped; a running node goes on by itself, otherwise the same command begins anew")
+        raise typer.Exit(130) from None
+    except operate.OperateError as error:
+        _fail(str(error))
+    table = Table("compared", "differed", "rows replaced", "exchange contradicts itself", title="verification")
+    table.add_row(*(str(audit[name]) for name in ("compared", "mismatched", "rows_replaced", "disagreements")))
+    _out.print(table)
+    for finding in audit["findings"]:
+        _out.print(f"  {finding}", markup=False, highlight=False)
+    if audit["state"] == "failed":
+        _fail(f"not everything could be compared: {audit['error']}")
+    if audit["mismatched"]:
+        raise typer.Exit(1)
 
 
 @app.command()

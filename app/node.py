@@ -9,12 +9,13 @@ from typing import Final
 
 from app.domain.interval import INTERVALS, M1
 from app.domain.ledger import Source
-from app.domain.span import Span
+from app.domain.span import Span, Spans
 from app.events import CommitFailed, Event, LeaseChanged, NodeStarted, NodeStopped, Observe, RowsCommitted
 from app.http.app import create_http_app
 from app.http.page_cache import PageCache
 from app.http.services import Services
 from app.ports import Clock, Series, StoreUnavailable
+from app.services.audit import Auditor
 from app.services.backfill import Backfill
 from app.services.commit import Committer
 from app.services.coverage import Coverage
@@ -30,6 +31,7 @@ from app.services.rolling import Rolling
 from app.services.supervisor import Supervisor
 from app.services.symbol_sync import SymbolSync
 from app.services.tail import Tail
+from app.services.verify import Verifier
 from app.services.warm_up import WarmUp
 from app.services.wish import Wish
 from app.settings import Settings
@@ -81,7 +83,7 @@ class Node:
         self.live: LiveIngest | None = None
         self._is_estimated = False
         self.app = create_http_app(
-            Services(self.query, self.symbols, self.health, self.coverage, self.backfill),
+            Services(self.query, self.symbols, self.health, self.coverage, self.backfill, self.verifier),
             pages=self.pages,
             clock=self.clock,
             instrument=self.telemetry.instrument,
@@ -133,6 +135,9 @@ class Node:
         )
         self.coverage = Coverage(self.clock, self.holdings, self.wish)
         self.backfill = Backfill(self.holdings, self._wake)
+        self.verifier = Verifier(
+            self.clock, self.holdings, self.wish, self._rng("verify"), every_days=settings.verify_every_days
+        )
         self.health = Health(self.clock, self.clock, self.symbols, self.coverage, self.supervisor, self._standing_down)
         self.query = QueryService(
             self.clock,
@@ -246,6 +251,7 @@ class Node:
     async def _load_holdings(self) -> None:
         reader = self.reader
         self.holdings.load(await reader.ledgers(), await reader.anchors(), await reader.extra_wishes())
+        self.holdings.load_checks(await reader.verifications(), await reader.disagreements(), await reader.revisions())
 
     async def _become_writer(self) -> None:
         writer = await SqliteWriter.open(self.settings.db_url, self.clock)
@@ -260,10 +266,11 @@ class Node:
         self.writer = writer
         self.symbols.write_to(writer)
         self.backfill.store = writer
-        committer = Committer(writer, self.holdings, self.tail, self.pages.drop, self.observe)
+        committer = Committer(writer, self.holdings, self.tail, self.pages.drop, self.observe, self._rows_changed)
         filler = Filler(
             self.clock, self.observe, self.rest, self.archive, self.reader, committer, self.holdings, self.wish
         )
+        self.verifier.auditor = Auditor(self.clock, self.observe, self.rest, writer, self.holdings, filler)
         self.reconciler = self._make_reconciler(filler)
         self.sockets = BinanceSockets(
             self.settings.binance_ws_url,
@@ -307,6 +314,7 @@ class Node:
         warm_up = WarmUp(self.clock, self.reader, self.symbols, self.holdings, self.rolling)
         start = self.supervisor.start
         start("reconcile", lambda: self._reconcile(reconciler))
+        start("verify", self._verify)
         if self._extra_wishes_only:
             return
         start("symbols", self.symbols.run)
@@ -318,6 +326,10 @@ class Node:
     async def _reconcile(self, reconciler: Reconciler) -> None:
         await self.clock.until_measured()  # which klines are closed is the exchange's time to say
         await reconciler.run()
+
+    async def _verify(self) -> None:
+        await self.clock.until_measured()
+        await self.verifier.run()
 
     # --- reacting -----------------------------------------------------------------------------------------------
 
@@ -340,6 +352,12 @@ class Node:
                     disk_free_bytes=self.disk_free_bytes(),
                 )
             )
+
+    def _rows_changed(self, series: Series, _changed: Spans) -> None:
+        """Rows were replaced: buckets in progress that contain them start anew, and lost roll-ups are made again."""
+        if series.interval == M1:
+            self.rolling.forget(series.symbol)
+        self._wake()
 
     def _wake(self) -> None:
         if self.reconciler is not None:

@@ -1,6 +1,7 @@
 """What the operator's commands do: fill a span and list gaps, with or without a running node."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,24 +92,38 @@ def _lacking(node: Node, settings: Settings, target: Target) -> list[SeriesGap]:
 
 async def backfill(settings: Settings, target: Target, out: Console) -> None:
     """Fill the target, through the running node when there is one. Raises OperateError."""
+    async with node_or_holder(settings, out) as (node, holder):
+        if holder:
+            await _through(holder, settings, target, node.clock, out)
+        else:
+            await _by_itself(node, settings, target, out)
+
+
+@asynccontextmanager
+async def node_or_holder(settings: Settings, out: Console) -> AsyncIterator[tuple[Node, str | None]]:
+    """A node of our own that writes and follows nothing; or, beside another that writes, that one's address.
+
+    Raises OperateError.
+    """
     try:
         prepare(settings)
     except CannotStart as error:
         raise OperateError(str(error)) from error
-    node = Node(settings.model_copy(update={"log_level": "ERROR"}), extra_wishes_only=True)
-    holder = node.lease.holder()
-    if holder:
+    quiet = settings.model_copy(update={"log_level": "ERROR", "verify_every_days": 0})
+    node = Node(quiet, extra_wishes_only=True)
+    if holder := node.lease.holder():
         await node.close()
         out.print(f"the node at {holder} is the writer: asking it")
-        await _through(holder, settings, target, node.clock, out)
+        yield node, holder
         return
     async with node.running():
-        await _by_itself(node, settings, target, out)
+        if node.writer is None:
+            raise OperateError(node.health.store_error or "another process holds the writer lease; try again")
+        yield node, None
 
 
-async def _by_itself(node: Node, settings: Settings, target: Target, out: Console) -> None:
-    if node.writer is None:
-        raise OperateError(node.health.store_error or "another process holds the writer lease; try again")
+async def listed_symbols(node: Node, target: Target) -> tuple[str, ...]:
+    """The target's symbols, or all that are wished, by the exchange's newest list. Raises OperateError."""
     try:
         await node.symbols.refresh()
     except UpstreamError as error:
@@ -118,6 +133,11 @@ async def _by_itself(node: Node, settings: Settings, target: Target, out: Consol
     unknown = [symbol for symbol in symbols if symbol not in node.symbols.listings]
     if unknown:
         raise OperateError(f"the exchange does not list {unknown[0]}")
+    return symbols
+
+
+async def _by_itself(node: Node, settings: Settings, target: Target, out: Console) -> None:
+    symbols = await listed_symbols(node, target)
     span = target.span(settings, node.clock.now_ms())
     await node.backfill.request([Series(symbol, interval) for symbol in symbols for interval in target.intervals], span)
 
@@ -129,32 +149,47 @@ async def _by_itself(node: Node, settings: Settings, target: Target, out: Consol
 
 async def _through(url: str, settings: Settings, target: Target, clock: Clock, out: Console) -> None:
     span = target.span(settings, clock.now_ms())
-    token = settings.admin_token.get_secret_value() if settings.admin_token else None
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=ASK_TIMEOUT_S) as client:
+    async with node_client(url, settings) as client:
 
         async def report(symbol: str) -> Report:
             return await _coverage(client, symbol=symbol)
 
+        symbols = target.symbols or await wished_symbols(client)
+        await ask_writer(client, "POST", "/v1/admin/backfill", clock, wish_of(symbols, target.intervals, span))
+        await _watch(report, symbols, target.intervals, span, clock, out)
+
+
+@asynccontextmanager
+async def node_client(url: str, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a running node. Raises OperateError when the node does not answer."""
+    token = settings.admin_token.get_secret_value() if settings.admin_token else None
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=ASK_TIMEOUT_S) as client:
         try:
-            symbols = target.symbols or await _wished(client)
-            codes = [interval.code for interval in target.intervals]
-            asked = {"symbols": symbols, "intervals": codes, "start": span.start_ms, "end": span.end_ms}
-            await _ask_writer(client, asked, clock)
-            await _watch(report, symbols, target.intervals, span, clock, out)
+            yield client
         except httpx.TransportError as error:
             raise OperateError(f"the node at {url} does not answer: {error}") from error
 
 
-async def _ask_writer(client: httpx.AsyncClient, asked: dict[str, Any], clock: Clock) -> None:
-    """Hand the wish to the process that writes; with WORKERS > 1 several answer there and chance decides which."""
+def wish_of(symbols: Sequence[str], intervals: Sequence[Interval], span: Span) -> dict[str, Any]:
+    """The body of an admin request about a span of some series."""
+    codes = [interval.code for interval in intervals]
+    return {"symbols": symbols, "intervals": codes, "start": span.start_ms, "end": span.end_ms}
+
+
+async def ask_writer(
+    client: httpx.AsyncClient, method: str, path: str, clock: Clock, body: dict[str, Any] | None = None
+) -> Report:
+    """What the process that writes answers; with WORKERS > 1 several answer there and chance decides which."""
     for number in range(ASK_TRIES_MAX):
-        answer = await client.post("/v1/admin/backfill", json=asked, headers={"connection": "close"})
+        answer = await client.request(method, path, json=body, headers={"connection": "close"})
         if answer.is_success:
-            return
+            report: Report = answer.json()
+            return report
         if answer.status_code != NOT_THE_WRITER or number == ASK_TRIES_MAX - 1:
             raise OperateError(f"the node refused ({answer.status_code}): {answer.text}")
         await clock.sleep(ASK_PAUSE_S)
+    raise AssertionError("the last try returns or raises")
 
 
 async def _coverage(client: httpx.AsyncClient, **params: str | int) -> Report:
@@ -165,7 +200,8 @@ async def _coverage(client: httpx.AsyncClient, **params: str | int) -> Report:
     return report
 
 
-async def _wished(client: httpx.AsyncClient) -> tuple[str, ...]:
+async def wished_symbols(client: httpx.AsyncClient) -> tuple[str, ...]:
+    """The symbols that the node follows."""
     symbols: dict[str, None] = {}
     offset = 0
     while True:
@@ -194,7 +230,7 @@ async def _watch(
                 entries = {entry["interval"]: entry for entry in answer["series"]}
                 for interval in intervals:
                     grid = interval.grid
-                    due_ms = grid.floor(answer["serverTime"] - CLOSE_GRACE_MS)
+                    due_ms = grid.floor(answer["as_of"])
                     asked = Span(grid.ceil(span.start_ms), min(grid.ceil(span.end_ms), due_ms))
                     total += grid.count(*asked)
                     lacking = _lacking_by(entries.get(interval.code), asked, interval)

@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     )
     only_final_default: bool = Field(True, description="Whether klines without only_final= are closed ones only.")
     read_through: bool = Field(True, description="Fetch from the exchange what is asked for and not held yet.")
+    verify_every_days: int = Field(
+        30,
+        ge=0,
+        le=3650,
+        description="Days after which held klines are compared with the exchange again; 0: only when asked.",
+    )
     disk_free_bytes_min: int = Field(
         2 * 1024**3, ge=0, description="Backfill pauses (live goes on) below this much free disk, bytes."
     )

@@ -15,6 +15,7 @@ from app.http.headers import NO_STORE
 from app.http.params import TIME_MS_MAX
 from app.http.services import Services, SymbolOf
 from app.ports import Clock, Series, StandDown, UpstreamError
+from app.services.verify import TooManyAudits
 from app.wire.unreadable import UNREADABLE
 
 BODY_BYTES_MAX: Final = 65_536  # every symbol of the exchange by name takes 15 kB
@@ -92,6 +93,27 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
         series, span = understood(await _body(request), services.query.symbol)
         await services.backfill.request(series, span)
         body = {"ok": True, "series": len(series), "start": span.start_ms, "end": span.end_ms}
+        return json_response(msgspec.json.encode(body), 202, NO_STORE)
+
+    @router.post(
+        "/verify",
+        status_code=202,
+        summary="Compare a span of some series with the exchange; GET /v1/verification shows how it fares",
+        openapi_extra=_BODY_DOC,
+        responses={
+            400: {"description": "The wish is not understood."},
+            413: {"description": "The body is too large."},
+            429: {"description": "So many audits wait already."},
+            503: {"description": "Another process writes and verifies; ask again to reach it."},
+        },
+    )
+    async def verify(request: Request) -> Response:
+        series, span = _understood(await _body(request), services)
+        try:
+            number = services.verify.request(series, span)
+        except TooManyAudits as error:
+            raise ApiError(429, f"{error}.") from error
+        body = {"ok": True, "audit": number, "series": len(series), "start": span.start_ms, "end": span.end_ms}
         return json_response(msgspec.json.encode(body), 202, NO_STORE)
 
     return router

@@ -48,13 +48,23 @@ def ops_router(services: Services) -> APIRouter:
         interval: Annotated[str | None, Query(max_length=8, description="One interval; all without it.")] = None,
         offset: Annotated[int, Query(ge=0, le=COVERAGE_OFFSET_MAX, description="Series to skip.")] = 0,
         limit: Annotated[int, Query(ge=1, le=COVERAGE_LIMIT_MAX)] = COVERAGE_LIMIT_DEFAULT,
+        incomplete: Annotated[bool, Query(description="Only series with something missing.")] = False,
     ) -> Response:
         name = None if symbol is None else services.query.symbol(symbol)
         if symbol is not None and name is None:
             raise ApiError(400, f"The exchange lists no {symbol}; /fapi/v1/exchangeInfo has the names.")
         if interval is not None and interval not in INTERVALS:
             raise ApiError(400, f"No such interval: {interval}. There are {', '.join(INTERVALS)}.")
-        report = services.coverage.report(name, None if interval is None else INTERVALS[interval], offset, limit)
+        asked = None if interval is None else INTERVALS[interval]
+        report = services.coverage.report(name, asked, offset, limit, incomplete=incomplete)
         return PageResponse(Page(msgspec.json.encode(report)), request.scope, max_age_s=0)
+
+    @router.get(
+        "/verification",
+        summary="Comparisons with the exchange: the audits asked for, and what was found in the background",
+        responses={503: {"description": "Another process writes and verifies; ask again to reach it."}},
+    )
+    async def verification() -> Response:
+        return json_response(msgspec.json.encode(services.verify.report()), 200, NO_STORE)
 
     return router

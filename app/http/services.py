@@ -49,7 +49,9 @@ class Health(Protocol):
 class Coverage(Protocol):
     """Knows the ledger."""
 
-    def report(self, symbol: str | None, interval: Interval | None, offset: int, limit: int) -> dict[str, object]:
+    def report(
+        self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
+    ) -> dict[str, object]:
         """Held, absent, missing, source and verified, of `limit` series from the `offset`-th on."""
         ...
 
@@ -62,6 +64,18 @@ class Backfill(Protocol):
         ...
 
 
+class Verify(Protocol):
+    """Compares what is held with the exchange."""
+
+    def request(self, series: Sequence[Series], span: Span) -> int:
+        """Begin an audit; its number. Raises StoreUnavailable in a process that does not write, TooManyAudits."""
+        ...
+
+    def report(self) -> dict[str, object]:
+        """How the audits fare. Raises StoreUnavailable in a process that does not write."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything the routes call."""
@@ -71,6 +85,7 @@ class Services:
     health: Health
     coverage: Coverage
     backfill: Backfill
+    verify: Verify
 
 
 SymbolOf = Callable[[str], str | None]

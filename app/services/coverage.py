@@ -5,13 +5,13 @@ from typing import Final
 
 import msgspec
 
-from app.domain.interval import Interval
+from app.domain.interval import M1, Interval
 from app.domain.ledger import Source
 from app.domain.span import Span
 from app.ports import Clock, Disagreement, Series
 from app.services.holdings import Holdings
 from app.services.plan import SeriesGap, survey
-from app.services.wish import Wish
+from app.services.wish import CLOSE_GRACE_MS, Wish
 
 SPANS_MAX: Final = 1_000  # spans listed of one series; a ledger that is more broken than that says so by its counts
 
@@ -52,13 +52,20 @@ class Coverage:
             newest[code] = min(newest.get(code, end_ms), end_ms)
         return [({"interval": code}, (now_ms - end_ms) / 1000) for code, end_ms in newest.items() if end_ms]
 
-    def report(self, symbol: str | None, interval: Interval | None, offset: int, limit: int) -> dict[str, object]:
-        """A page of the ledger. Times in ms; spans half-open `[start, end)` of open times."""
+    def report(
+        self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
+    ) -> dict[str, object]:
+        """A page of the ledger. Times in ms; spans half-open `[start, end)` of open times.
+
+        `as_of` is the minute up to which klines are due: until the next one the report changes only with the ledger.
+        """
         found = self.gaps(symbol, interval)
         wished = sum(gap.grid.count(*span) for gap in found for span in gap.wished)
         missing = sum(gap.grid.count(*span) for gap in found for span in gap.missing)
+        if incomplete:
+            found = [gap for gap in found if gap.missing]
         return {
-            "serverTime": self._clock.now_ms(),
+            "as_of": M1.grid.floor(self._clock.now_ms() - CLOSE_GRACE_MS),
             "total": len(found),
             "offset": offset,
             "wished": wished,

@@ -157,7 +157,10 @@ class Verifier:
                 since_ms = self._clock.now_ms() - self._every_ms
                 try:
                     await auditor.audit({each: auditor.due(each, EVER, since_ms) for each in series}, self.background)
-                except (UpstreamError, StoreUnavailable) as error:  # reported where it happened; the next round sees to it
+                except (
+                    UpstreamError,
+                    StoreUnavailable,
+                ) as error:  # reported where it happened; the next round sees to it
                     await self._clock.sleep(self._pause_s(error))
             await self._clock.sleep(ROUND_PAUSE_S)
 

@@ -129,7 +129,7 @@ class _Transaction:
     def _revise(
         self, batch: Batch, rows: Sequence[Kline], overlap: Spans, ledger: Ledger
     ) -> tuple[list[Kline], list[Kline]]:
-        """Keep held rows in `overlap` that `rows` change as revisions; returns rows still to write, and the old ones."""
+        """Keep held rows in `overlap` that `rows` change as revisions; the rows still to write, and the old ones."""
         symbol, interval = batch.series
         self._write_rows(kline_table(interval))
         unwritten = {row.open_ms: row for row in rows}

@@ -95,10 +95,13 @@ class FakeHealth:
 
 
 class FakeCoverage:
-    def report(self, symbol: str | None, interval: Interval | None, offset: int, limit: int) -> dict[str, object]:
+    def report(
+        self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
+    ) -> dict[str, object]:
         if symbol == "ETHUSDT":
             raise RuntimeError("a secret of the inside")
-        return {"symbol": symbol, "interval": interval and interval.code, "offset": offset, "limit": limit}
+        page = {"symbol": symbol, "interval": interval and interval.code, "offset": offset, "limit": limit}
+        return {**page, **({"incomplete": True} if incomplete else {})}
 
 
 class FakeBackfill:
@@ -107,6 +110,23 @@ class FakeBackfill:
 
     async def request(self, series: Sequence[Series], span: Span) -> None:
         self.requests.append((series, span))
+
+
+class FakeVerify:
+    def __init__(self) -> None:
+        self.requests: list[tuple[Sequence[Series], Span]] = []
+        self.error: Exception | None = None
+
+    def request(self, series: Sequence[Series], span: Span) -> int:
+        if self.error is not None:
+            raise self.error
+        self.requests.append((series, span))
+        return len(self.requests)
+
+    def report(self) -> dict[str, object]:
+        if self.error is not None:
+            raise self.error
+        return {"audits": [{"audit": number + 1} for number in range(len(self.requests))]}
 
 
 def no_metrics(_app: FastAPI) -> None:
@@ -126,13 +146,14 @@ class Node:
     health: FakeHealth = field(default_factory=FakeHealth)
     coverage: FakeCoverage = field(default_factory=FakeCoverage)
     backfill: FakeBackfill = field(default_factory=FakeBackfill)
+    verify: FakeVerify = field(default_factory=FakeVerify)
     clock: ManualClock = field(default_factory=ManualClock)
     instrument: Callable[[FastAPI], None] = no_metrics
 
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
         self.app = create_http_app(
-            Services(self.query, self.symbols, self.health, self.coverage, self.backfill),
+            Services(self.query, self.symbols, self.health, self.coverage, self.backfill, self.verify),
             pages=self.pages,
             clock=self.clock,
             instrument=self.instrument,

@@ -8,7 +8,8 @@ import pytest
 from app.domain.interval import INTERVALS
 from app.domain.span import Span
 from app.http.admin import BODY_BYTES_MAX, understood
-from app.ports import Series
+from app.ports import Series, StoreUnavailable
+from app.services.verify import TooManyAudits
 from tests.http.fakes import Node, served, wire
 
 REFRESH = "/v1/admin/symbols/refresh"
@@ -168,6 +169,26 @@ async def test_a_wish_that_is_not_understood_changes_nothing(changes: dict[str, 
 async def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
     async with Node().client() as client:
         assert (await client.post("/v1/admin/backfill", content=body)).status_code == 400
+
+
+async def test_an_audit_is_asked_for_and_reported() -> None:
+    node = Node()
+    async with node.client() as client:
+        answer = await client.post("/v1/admin/verify", json=wish(symbols=["btcusdt"], intervals=["1m"]))
+        assert (answer.status_code, answer.json()["audit"], answer.json()["series"]) == (202, 1, 1)
+        assert (await client.get("/v1/verification")).json() == {"audits": [{"audit": 1}]}
+        assert (await client.post("/v1/admin/verify", json=wish(symbols=["NOPE"]))).status_code == 400
+
+
+@pytest.mark.parametrize(("error", "status"), [(TooManyAudits("16 wait"), 429), (StoreUnavailable("a reader"), 503)])
+async def test_an_audit_that_cannot_begin_is_refused(error: Exception, status: int) -> None:
+    node = Node()
+    node.verify.error = error
+    async with node.client() as client:
+        answer = await client.post("/v1/admin/verify", json=wish())
+        assert (answer.status_code, set(answer.json())) == (status, {"error"})
+        if status == 503:
+            assert (await client.get("/v1/verification")).status_code == 503
 
 
 async def test_a_large_body_is_refused_before_it_is_read_whole() -> None:

@@ -19,11 +19,13 @@ from app.domain.ledger import Ledger
 from app.domain.rollup import roll_up
 from app.domain.span import Span, Spans
 from app.domain.symbol import Symbol
+from app.domain.verification import Verification
 from app.events import Event
 from app.ports import (
     Batch,
     Clock,
     Committed,
+    Disagreement,
     NotPublished,
     Priority,
     Series,
@@ -161,6 +163,7 @@ class Exchange:
         self._clock = clock
         self.first_ms = first_ms
         self.lacking: set[tuple[Series, int]] = set()
+        self.stated: dict[tuple[Series, int], Kline] = {}  # where it contradicts itself
         self.error: UpstreamError | None = None
         self.gate: Callable[[Asked], Awaitable[None]] | None = None
         self.asked: list[Asked] = []
@@ -171,7 +174,8 @@ class Exchange:
         self.time_takes_s = 0.0
 
     def kline(self, series: Series, open_ms: int) -> Kline:
-        return truth(series.symbol, series.interval, open_ms, self.first_ms)
+        stated = self.stated.get((series, open_ms))
+        return stated or truth(series.symbol, series.interval, open_ms, self.first_ms)
 
     def opens(self, series: Series, span: Span, limit: int | None = None) -> list[int]:
         """The open times that exist in `span`, the first `limit` of them."""
@@ -327,6 +331,12 @@ class Store(SqliteWriter):
 
     async def document(self, name: str) -> tuple[bytes, int] | None:
         return await self._counted(SqliteWriter.document(self, name))
+
+    async def save_verified(self, series: Series, spans: Spans, at_ms: int) -> Verification:
+        return await self._counted(SqliteWriter.save_verified(self, series, spans, at_ms))
+
+    async def save_disagreement(self, disagreement: Disagreement) -> None:
+        await self._counted(SqliteWriter.save_disagreement(self, disagreement))
 
     async def settled(self) -> None:
         """Return when no task can do more without time or the test."""

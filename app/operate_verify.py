@@ -1,0 +1,64 @@
+"""What `klinenode verify` does: compare a span with the exchange, alone or through the running node."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.operate import (
+    OperateError,
+    Report,
+    Target,
+    ask_writer,
+    listed_symbols,
+    node_client,
+    node_or_holder,
+    wish_of,
+    wished_symbols,
+)
+from app.ports import Clock, Series
+from app.settings import Settings
+
+POLL_S: Final = 0.5
+
+
+async def verify(settings: Settings, target: Target, out: Console) -> Report:
+    """Compare the target with the exchange; the audit's report when it has ended. Raises OperateError."""
+    async with node_or_holder(settings, out) as (node, holder):
+        span = target.span(settings, node.clock.now_ms())
+        if holder is None:
+            symbols = await listed_symbols(node, target)
+            series = [Series(symbol, interval) for symbol in symbols for interval in target.intervals]
+            number = node.verifier.request(series, span)
+
+            async def own() -> Report:
+                return node.verifier.report()
+
+            return await _watch(own, number, node.clock, out)
+        async with node_client(holder, settings) as client:
+            symbols = target.symbols or await wished_symbols(client)
+            body = wish_of(symbols, target.intervals, span)
+            answer = await ask_writer(client, "POST", "/v1/admin/verify", node.clock, body)
+
+            async def theirs() -> Report:
+                return await ask_writer(client, "GET", "/v1/verification", node.clock)
+
+            return await _watch(theirs, answer["audit"], node.clock, out)
+
+
+async def _watch(report: Callable[[], Awaitable[Report]], number: int, clock: Clock, out: Console) -> Report:
+    """Show the progress of an audit until it has ended."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out) as progress:
+        task = progress.add_task("verify", total=None)
+        while True:
+            found = [audit for audit in (await report())["audits"] if audit["audit"] == number]
+            if not found:
+                raise OperateError("the node was restarted or has forgotten the audit; ask again")
+            audit: Report = found[0]
+            total = audit["total"] or None
+            progress.update(task, total=total, completed=min(audit["compared"], total or 0))
+            if audit["state"] in ("done", "failed"):
+                return audit
+            await clock.sleep(POLL_S)

@@ -1,0 +1,197 @@
+"""When verification runs: on request with a report, in rounds, on samples; and what a change of rows voids."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.ledger import Source
+from app.domain.span import Span, Spans
+from app.ports import Batch, Series, StandDown, StoreUnavailable
+from app.services.verify import AUDITS_KEPT_MAX, TooManyAudits, Verifier
+from app.services.wish import Wish
+from tests.services.fakes import BTC, DAY0_MS, NOW_MS, listing, running, truth, unavailable
+from tests.services.test_audit import DAYS, FIRST_MS, FIVES, HELD, HOURS, Desk, desk
+
+DUE = Spans([Span(FIRST_MS, DAY0_MS)])
+
+
+def verifier(here: Desk, *, every_days: int = 30, auditor: bool = True) -> Verifier:
+    intervals = tuple(INTERVALS[code] for code in ("1m", "5m", "1h"))
+    wish = Wish(("BTCUSDT",), intervals, 4, {"BTCUSDT": listing("BTCUSDT")}, {})
+    made = Verifier(here.rig.clock, here.rig.holdings, lambda: wish, random.Random(1), every_days=every_days)
+    made.auditor = here.auditor if auditor else None
+    return made
+
+
+@asynccontextmanager
+async def at_work(made: Verifier, here: Desk) -> AsyncIterator[None]:
+    async with running(made.run):
+        await here.rig.advance(0)
+        yield
+
+
+def report(made: Verifier, number: int) -> dict[str, object]:
+    audits = made.report()["audits"]
+    assert isinstance(audits, list)
+    return next(audit for audit in audits if audit["audit"] == number)
+
+
+async def test_an_audit_is_carried_out_and_reported(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        here.plant(BTC, FIRST_MS + 5 * MINUTE_MS, "volume", "1.126")
+        made = verifier(here, every_days=0)
+        number = made.request([BTC, HOURS], HELD)
+        assert report(made, number)["state"] == "waiting"
+        async with at_work(made, here):
+            await here.rig.advance(1)
+        found = report(made, number)
+        assert (found["state"], found["total"], found["compared"], found["mismatched"]) == ("done", 3, 3, 1)
+        assert (found["rows_replaced"], len(str(found["findings"])) > 20) == (1, True)
+
+
+async def test_an_audit_waits_out_a_stand_down_and_goes_on(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        made = verifier(here, every_days=0)
+        here.rig.exchange.error = StandDown(NOW_MS + 7_200_000, "418")
+        number = made.request([BTC], HELD)
+        async with at_work(made, here):
+            await here.rig.advance(7_190)
+            assert len(here.rig.exchange.asked) == 1, "asked again during a stand-down"
+            assert (report(made, number)["state"], "418" in str(report(made, number)["error"])) == ("running", True)
+            here.rig.exchange.error = None
+            await here.rig.advance(2_000)
+        assert (report(made, number)["state"], report(made, number)["error"]) == ("done", None)
+        assert here.rig.holdings.verification(BTC).spans == DUE
+
+
+async def test_an_exchange_that_stays_away_ends_the_audit_with_the_reason(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        here.rig.exchange.error = unavailable()
+        made = verifier(here, every_days=0)
+        number = made.request([BTC], HELD)
+        async with at_work(made, here):
+            await here.rig.advance(3_600)
+        assert (report(made, number)["state"], "down" in str(report(made, number)["error"])) == ("failed", True)
+
+
+async def test_audits_are_bounded_and_old_reports_make_room(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        made = verifier(here, every_days=0)
+        for _ in range(AUDITS_KEPT_MAX):
+            made.request([BTC], HELD)
+        with pytest.raises(TooManyAudits, match="ask again when"):
+            made.request([BTC], HELD)
+        async with at_work(made, here):
+            await here.rig.advance(1)
+            assert made.request([BTC], HELD) == AUDITS_KEPT_MAX + 1
+        assert len(made.report()["audits"]) == AUDITS_KEPT_MAX  # type: ignore[arg-type]
+
+
+async def test_a_process_that_does_not_write_refuses(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        made = verifier(here, auditor=False)
+        with pytest.raises(StoreUnavailable, match="writer lease"):
+            made.request([BTC], HELD)
+        with pytest.raises(StoreUnavailable, match="writer lease"):
+            made.report()
+
+
+async def test_rounds_compare_what_was_not_compared_for_long(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        for series in (BTC, FIVES, HOURS):
+            await here.hold(series)
+        here.plant(FIVES, FIRST_MS, "volume", "1.126")
+        made = verifier(here)
+        async with at_work(made, here):
+            await here.rig.advance(10)
+            assert made.background.mismatched == 1
+            assert [here.rig.holdings.verification(each).spans for each in (BTC, FIVES, HOURS)] == [DUE, DUE, DUE]
+            asked = len([each for each in here.rig.exchange.asked if each.series == DAYS])
+            await here.rig.advance(1_800)
+            assert len([each for each in here.rig.exchange.asked if each.series == DAYS]) == asked
+            assert {int(each.priority) for each in here.rig.exchange.asked} == {3}
+
+
+async def test_nothing_is_compared_unasked_when_it_is_turned_off(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        async with at_work(verifier(here, every_days=0), here):
+            await here.rig.advance(600)
+        assert here.rig.exchange.asked == []
+
+
+async def test_a_roll_up_that_has_just_closed_wrong_is_caught_within_minutes(tmp_path: Path) -> None:
+    closed = Span(DAY0_MS + 14 * 3_600_000, DAY0_MS + 14 * 3_600_000 + 5 * MINUTE_MS)
+    async with desk(tmp_path) as here:
+        await here.hold(BTC, Span(DAY0_MS + 13 * 3_600_000, NOW_MS), Source.WS)
+        wrong = truth("BTCUSDT", FIVES.interval, closed.start_ms)._replace(volume="5.000")
+        await here.rig.committer.commit([Batch(FIVES, Source.ROLLUP, Spans([closed]), [wrong])])
+        made = verifier(here)
+        here.rig.clock.ms = closed.end_ms + 60_000
+        async with at_work(made, here):
+            await here.rig.advance(200)
+        assert await here.is_true(FIVES)
+        assert (await here.rig.ledger(FIVES)).source_at(closed.start_ms) is Source.REST
+        assert made.background.mended == 1
+
+
+async def test_rows_from_the_archive_are_sampled(tmp_path: Path) -> None:
+    old = Span(DAY0_MS - DAY_MS, DAY0_MS - DAY_MS + 40 * MINUTE_MS)  # less than a day: rounds do not see it
+    async with desk(tmp_path) as here:
+        await here.hold(BTC, old)
+        here.plant(BTC, old.end_ms - MINUTE_MS, "close", "1.00")
+        async with at_work(verifier(here), here):
+            await here.rig.advance(600)
+        assert await here.is_true(BTC)
+
+
+# --- what a change voids -----------------------------------------------------------------------------------------
+
+
+async def test_a_roll_up_made_of_rows_that_were_replaced_meanwhile_is_not_written(tmp_path: Path) -> None:
+    bucket = Span(FIRST_MS, FIRST_MS + 5 * MINUTE_MS)
+    other = Span(bucket.end_ms, bucket.end_ms + 5 * MINUTE_MS)
+    rows = [truth("BTCUSDT", FIVES.interval, each) for each in (bucket.start_ms, other.start_ms)]
+    async with desk(tmp_path) as here:
+        await here.hold(BTC, source=Source.WS)
+        as_of = here.rig.committer.epoch
+        minute = truth("BTCUSDT", M1, FIRST_MS + MINUTE_MS)._replace(trades=5)
+        span = Span(minute.open_ms, minute.open_ms + MINUTE_MS)
+        await here.rig.committer.commit([Batch(BTC, Source.REST, Spans([span]), [minute])])
+        both = Spans([bucket, other])
+        await here.rig.committer.commit([Batch(FIVES, Source.ROLLUP, both, rows, as_of)])
+        assert (await here.rig.ledger(FIVES)).held == Spans([other])
+        await here.rig.committer.commit([Batch(FIVES, Source.ROLLUP, both, rows, here.rig.committer.epoch)])
+        assert (await here.rig.ledger(FIVES)).held == both
+
+
+async def test_a_replaced_row_voids_every_longer_roll_up_but_not_the_exchanges_own(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        await here.hold(FIVES, source=Source.ROLLUP)
+        await here.hold(HOURS, source=Source.REST)
+        await here.hold(DAYS, source=Source.ROLLUP)
+        await here.hold(Series("ETHUSDT", FIVES.interval), source=Source.ROLLUP)
+        minute = truth("BTCUSDT", M1, FIRST_MS + 61 * MINUTE_MS)._replace(trades=5)
+        span = Span(minute.open_ms, minute.open_ms + MINUTE_MS)
+        (result,) = await here.rig.committer.commit([Batch(BTC, Source.REST, Spans([span]), [minute])])
+        five = Span(FIRST_MS + 60 * MINUTE_MS, FIRST_MS + 65 * MINUTE_MS)
+        voided = {each.series: each.spans for each in result.unheld}
+        assert voided == {FIVES: Spans([five]), DAYS: Spans([Span(FIRST_MS, FIRST_MS + DAY_MS)])}
+        for series, spans in voided.items():
+            stored = await here.rig.ledger(series)
+            assert stored.entries == here.rig.holdings.ledger(series).entries
+            assert not stored.known & spans
+            opens = [row.open_ms for row in await here.rig.stored(series)]
+            assert not any(spans.span_at(each) for each in opens), "a row that no ledger line speaks of was left"
+        assert len(here.revisions()) == 3
+        assert here.rig.holdings.ledger(HOURS).held.covers(Span(FIRST_MS, FIRST_MS + DAY_MS))
+        assert here.rig.holdings.ledger(Series("ETHUSDT", FIVES.interval)).held.covers(five)
+        assert D1.grid.count(FIRST_MS, DAY0_MS) == 3

@@ -1,0 +1,52 @@
+"""`klinenode verify`, alone and through a running node."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from infra.clock import SystemClock
+from infra.sandbox.server import SandboxServer
+from tests.system.processes import Place, Programs, until
+from tests.system.test_process_operate import days, midnight
+
+
+def corrupt(place: Place, symbol: str, open_ms: int) -> None:
+    with closing(
+        sqlite3.connect(place.db_url.removeprefix("sqlite:///"), isolation_level=None, timeout=10)
+    ) as connection:
+        done = connection.execute(
+            "UPDATE kline_1m SET volume = volume || '1' WHERE symbol = ? AND open_time = ?", (symbol, open_ms)
+        )
+        assert done.rowcount == 1
+
+
+async def test_verify_alone_finds_and_mends_and_then_finds_nothing(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        one = ("--symbol", "BTCUSDT", "--interval", "1m", *days(3, 1))
+        assert (await programs.run("backfill", *one, env=place.env))[0] == 0
+        status, said = await programs.run("verify", *one, env=place.env)
+        assert (status, "2/2" in said) == (0, True)
+        corrupt(place, "BTCUSDT", midnight(2))
+        status, said = await programs.run("verify", *one, env=place.env)
+        assert (status, "1 rows replaced" in said, "Traceback" in said) == (1, True, False)
+        assert (await programs.run("verify", *one, env=place.env))[0] == 0
+        assert await place.check_store(sandbox)
+
+
+async def test_verify_goes_through_the_node_that_writes(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "2", "VERIFY_EVERY_DAYS": "0"})
+        place.serve()
+        await until(place.is_whole, "the wish is held")
+        corrupt(place, "ETHUSDT", midnight(1) + 60_000)
+        status, said = await programs.run("verify", *days(2, 0), env=place.env)
+        assert (status, f"http://127.0.0.1:{place.port}" in said, "ETHUSDT 1m day" in said) == (1, True, True)
+        await until(place.is_whole, "the roll-ups are made anew")
+        assert await place.check_store(sandbox)
+
+
+async def test_verify_says_what_is_wrong_and_ends(tmp_path: Path) -> None:
+    async with Programs(tmp_path) as programs:
+        status, said = await programs.run("verify", *days(2, 1), env=Place(programs, 1).env)
+        assert (status, "cannot be reached" in said, "Traceback" in said) == (2, True, False)

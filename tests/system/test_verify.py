@@ -1,0 +1,81 @@
+"""A wrong digit in the database of a running node: found, mended, kept as a revision, seen in metrics and coverage."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
+from app.events import Event, KlinesMended, KlinesVerified
+from app.ports import Series
+from infra.db.url import sqlite_path
+from tests.system.world import START_MS, Watched, world
+
+BTC = Series("BTCUSDT", M1)
+FIVES = Series("BTCUSDT", INTERVALS["5m"])
+DAY_MS_2 = START_MS // DAY_MS * DAY_MS - 2 * DAY_MS
+WRONG_MS = DAY_MS_2 + 7 * 3_600_000 + 3 * MINUTE_MS
+WINDOW = f"startTime={WRONG_MS}&endTime={WRONG_MS}&limit=1"
+
+TOKEN = {"authorization": "Bearer secret"}
+
+
+def is_fives_verified(event: Event) -> bool:
+    return isinstance(event, KlinesVerified) and event.interval == "5m"
+
+
+def plant(watched: Watched) -> str:
+    """Change a digit of a volume behind the node's back; what it was."""
+    with closing(
+        sqlite3.connect(sqlite_path(watched.node.settings.db_url), isolation_level=None, timeout=10)
+    ) as connection:
+        of = "FROM kline_1m WHERE symbol = 'BTCUSDT' AND open_time = ?"
+        (volume,) = connection.execute(f"SELECT volume {of}", (WRONG_MS,)).fetchone()
+        wrong = ("2" if volume[0] == "1" else "1") + volume[1:]
+        connection.execute(
+            "UPDATE kline_1m SET volume = ? WHERE symbol = 'BTCUSDT' AND open_time = ?", (wrong, WRONG_MS)
+        )
+        return str(volume)
+
+
+async def test_one_wrong_digit_is_found_mended_kept_and_shown(tmp_path: Path) -> None:
+    async with (
+        world(tmp_path, symbols=2) as here,
+        here.node(verify_every_days=0, intervals="1m,5m", admin_token="secret") as watched,
+    ):
+        await watched.until_whole()
+        true = plant(watched)
+        async with watched.http() as client:
+            served = (await client.get(f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&{WINDOW}")).json()
+            assert served[0][5] != true, "the corruption is what is served before it is found"
+            body = {"symbols": ["BTCUSDT"], "intervals": ["1m", "5m"], "start": DAY_MS_2, "end": DAY_MS_2 + DAY_MS}
+            asked = len(here.requests())
+            assert (await client.post("/v1/admin/verify", json=body, headers=TOKEN)).status_code == 202
+            if not any(map(is_fives_verified, watched.events)):
+                await watched.until(is_fives_verified)
+            weights = [entry.weight for entry in here.requests()[asked:]]
+            served = (await client.get(f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&{WINDOW}")).json()
+            assert served[0][5] == true, "a cached page outlived the repair"
+            (audit,) = (await client.get("/v1/verification")).json()["audits"]
+            metrics = (await client.get("/metrics")).text
+            coverage = (await client.get("/v1/coverage?symbol=BTCUSDT&interval=1m")).json()["series"][0]
+        assert (audit["state"], audit["compared"], audit["mismatched"], audit["rows_replaced"]) == ("done", 2, 1, 1)
+        assert sum(weights) <= 8, f"a day cost {weights}"
+        assert 'klinenode_rows_mended_total{interval="1m"} 1.0' in metrics
+        assert (coverage["revisions"], coverage["verified_up_to"]) == (1, DAY_MS_2 + DAY_MS)
+        assert [(each["start"], each["end"]) for each in coverage["verified"]] == [(DAY_MS_2, DAY_MS_2 + DAY_MS)]
+        assert watched.count(KlinesMended) == 1
+        with closing(sqlite3.connect(sqlite_path(watched.node.settings.db_url))) as connection:
+            kept = connection.execute("SELECT interval, open_time, new_source FROM revision").fetchall()
+        assert ("1m", WRONG_MS, "rest") in kept
+        await watched.until_whole()
+        assert await here.differing(watched) == []
+
+
+async def test_the_background_finds_it_too(tmp_path: Path) -> None:
+    async with world(tmp_path, symbols=1) as here, here.node(intervals="1m,5m") as watched:
+        await watched.until_whole()
+        plant(watched)
+        watched.node.holdings.load_checks({}, [], {})  # as if thirty days had passed
+        await watched.until(lambda event: isinstance(event, KlinesMended))
+        await watched.until_whole()
+        assert await here.differing(watched) == []
