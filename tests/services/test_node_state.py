@@ -100,6 +100,23 @@ def test_coverage_lists_what_is_held_absent_and_missing(made: Rig) -> None:
     assert [each["interval"] for each in page] == ["1h"]
 
 
+def test_the_report_stays_the_same_until_a_kline_is_due_and_can_be_kept_to_what_lacks(made: Rig) -> None:
+    wish = wish_of("1m", "1h")
+    coverage = Coverage(made.clock, holding({BTC: whole(wish)[BTC]}), lambda: wish)
+    first = coverage.report(None, None, 0, 10)
+    made.clock.ms += 20_000
+    assert coverage.report(None, None, 0, 10) == first, "an ETag of it would change without need"
+    made.clock.ms += 20_000
+    assert coverage.report(None, None, 0, 10) != first
+    lacking = coverage.report(None, None, 0, 10, incomplete=True)["series"]
+    assert isinstance(lacking, list)
+    assert [each["interval"] for each in lacking] == ["1m", "1h"]
+    made.clock.ms -= 40_000
+    lacking = coverage.report(None, None, 0, 10, incomplete=True)["series"]
+    assert isinstance(lacking, list)
+    assert [each["interval"] for each in lacking] == ["1h"]
+
+
 # --- health ------------------------------------------------------------------------------------------------------
 
 

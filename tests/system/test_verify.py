@@ -40,7 +40,7 @@ def plant(watched: Watched) -> str:
 async def test_one_wrong_digit_is_found_mended_kept_and_shown(tmp_path: Path) -> None:
     async with (
         world(tmp_path, symbols=2) as here,
-        here.node(verify_every_days=0, intervals="1m,5m", admin_token="secret") as watched,
+        here.node(intervals="1m,5m", admin_token="secret") as watched,
     ):
         await watched.until_whole()
         true = plant(watched)
@@ -72,7 +72,7 @@ async def test_one_wrong_digit_is_found_mended_kept_and_shown(tmp_path: Path) ->
 
 
 async def test_the_background_finds_it_too(tmp_path: Path) -> None:
-    async with world(tmp_path, symbols=1) as here, here.node(intervals="1m,5m") as watched:
+    async with world(tmp_path, symbols=1) as here, here.node(verify_every_days=30, intervals="1m,5m") as watched:
         await watched.until_whole()
         plant(watched)
         watched.node.holdings.load_checks({}, [], {})  # as if thirty days had passed

@@ -90,6 +90,7 @@ class World:
                 "backfill_days": 3,
                 "disk_free_bytes_min": 0,
                 "log_level": "ERROR",
+                "verify_every_days": 0,  # tests count requests; those of verification turn it on
                 **changes,
             },
             env_file=None,
