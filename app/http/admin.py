@@ -108,7 +108,7 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
         },
     )
     async def verify(request: Request) -> Response:
-        series, span = _understood(await _body(request), services)
+        series, span = understood(await _body(request), services.query.symbol)
         try:
             number = services.verify.request(series, span)
         except TooManyAudits as error:
