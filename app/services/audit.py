@@ -83,8 +83,11 @@ class Auditor:
         """How many comparisons `spans` of a series take."""
         return sum(self._step(series).count(*span) for span in spans)
 
-    async def audit(self, due: Mapping[Series, Spans], tally: Tally) -> None:
-        """Compare what is due, of one symbol. Raises UpstreamError, StoreUnavailable; what was done by then stays."""
+    async def audit(self, due: Mapping[Series, Spans], tally: Tally, pause_s: float = 0.0) -> None:
+        """Compare what is due, of one symbol, with a pause after each day: a day of minutes is 7 ms of work.
+
+        Raises UpstreamError, StoreUnavailable; what was done by then stays.
+        """
         within_day = {series: spans for series, spans in due.items() if spans and not _is_longer(series)}
         hull = Spans(span for spans in within_day.values() for span in spans).hull
         end_ms = hull.end_ms
@@ -95,7 +98,7 @@ class Auditor:
                 daily = await self._theirs(Series(next(iter(within_day)).symbol, D1), window)
                 for series, spans in within_day.items():
                     for span in reversed(spans.clip(window)):
-                        await self._audit_days(series, span, daily, tally)
+                        await self._audit_days(series, span, daily, tally, pause_s)
         for series, spans in due.items():
             if _is_longer(series):
                 await self._audit_longer(series, spans, tally)
@@ -132,7 +135,9 @@ class Auditor:
 
     # --- days ---------------------------------------------------------------------------------------------------
 
-    async def _audit_days(self, series: Series, span: Span, daily: Mapping[int, Kline], tally: Tally) -> None:
+    async def _audit_days(
+        self, series: Series, span: Span, daily: Mapping[int, Kline], tally: Tally, pause_s: float
+    ) -> None:
         days = range(span.end_ms - DAY_MS, span.start_ms - 1, -DAY_MS)
         for at in range(0, len(days), DAYS_SAVED_AT_ONCE):
             began_ms = self._clock.now_ms()
@@ -144,7 +149,7 @@ class Auditor:
                     right.append(day)
                 else:
                     await self._mend_day(series, day, daily.get(day_ms), tally)
-                await self._clock.sleep(0)  # requests get their turn
+                await self._clock.sleep(pause_s)  # requests get their turn
             await self._save(series, Spans(right), began_ms)
 
     async def _is_right(self, series: Series, day: Span, theirs: Kline | None) -> bool:

@@ -22,6 +22,9 @@ from app.services.holdings import Holdings
 from app.services.wish import Wish
 
 VISIT_PAUSE_S: Final = 2.0  # between two symbols of a round: 700 of them take less than half an hour
+DAY_PAUSE_S: Final = (
+    0.05  # between two days of a round: 600 symbols × 7 intervals × a year take a day, a tenth of a core
+)
 ROUND_PAUSE_S: Final = 60.0
 RETRY_S: Final = 60.0  # after an error of the exchange or the store
 SAMPLE_EVERY_S: Final = 60.0
@@ -155,8 +158,9 @@ class Verifier:
             for series in _by_symbol(self._holdings.all()).values():
                 await self._clock.sleep(VISIT_PAUSE_S * self._rng.uniform(0.8, 1.2))
                 since_ms = self._clock.now_ms() - self._every_ms
+                due = {each: auditor.due(each, EVER, since_ms) for each in series}
                 try:
-                    await auditor.audit({each: auditor.due(each, EVER, since_ms) for each in series}, self.background)
+                    await auditor.audit(due, self.background, DAY_PAUSE_S)
                 except (
                     UpstreamError,
                     StoreUnavailable,
