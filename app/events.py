@@ -109,6 +109,18 @@ class CommitFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The database does not take what it is given, for this reason; told once for each reason, not for each try."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecovered:
+    """The database takes what it is given again; what it lacks is filled in."""
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveRejected:
     """An archive file is missing, damaged or not whole; what it lacks is asked for elsewhere."""
 
@@ -227,6 +239,8 @@ Event = (
     | KlineClosed
     | RowsCommitted
     | CommitFailed
+    | StoreFailed
+    | StoreRecovered
     | ArchiveRejected
     | KlinesVerified
     | KlinesMended

@@ -5,6 +5,7 @@ import contextlib
 import random
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from app.domain.interval import INTERVALS, M1
@@ -28,6 +29,7 @@ from app.services.live import LiveIngest
 from app.services.query import QueryService
 from app.services.reconcile import Reconciler
 from app.services.rolling import Rolling
+from app.services.store_state import StoreState
 from app.services.supervisor import Supervisor
 from app.services.symbol_sync import SymbolSync
 from app.services.tail import Tail
@@ -74,8 +76,10 @@ class Node:
         self.tail = Tail(settings.tail_bytes_max)
         self.rolling = Rolling(settings.interval_list)
         self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
+        self.database = sqlite_path(settings.db_url)
         self.reader = SqliteReader(settings.db_url)
         self.lease = WriterLease(settings.db_url)
+        self.store_state = StoreState(self.observe, self._store_changed)
         self._make_upstream()
         self._make_services()
         self.writer: SqliteWriter | None = None
@@ -199,8 +203,7 @@ class Node:
     async def _start(self) -> None:
         if not await self._try_to_write():
             self.supervisor.start("follow", self._follow)
-        if self.writer is None:
-            self.supervisor.start("lease", self._seek_lease)
+        self.supervisor.start("lease", self._keep_lease)
         self.supervisor.start("clock", lambda: self.clock.run(self.rest, self._rng("clock")))
         self.observe(NodeStarted(self._url, self.settings.db_url, self.settings.binance_rest_url))
 
@@ -215,29 +218,53 @@ class Node:
                 self.observe(CommitFailed(self.live.queue_depth, f"at shutdown, will be fetched again: {error}"))
 
     async def _try_to_write(self) -> bool:
-        """Become the writer if nobody else is. Raises OSError when the lease's file cannot be made."""
-        if not self.lease.try_acquire(self._url):
+        """Become the writer if nobody else is and the database lets us."""
+        try:
+            is_ours = self.lease.try_acquire(self._url)
+        except OSError as error:  # at the start of the process app/prepare.py has refused what will not pass by itself
+            self.store_state.report(f"nothing can be written beside {self.settings.db_url}: {error.strerror or error}")
+            return False
+        if not is_ours:
             self.observe(LeaseChanged(is_writer=False, holder=self.lease.holder() or "unknown"))
             return False
         try:
             await self._become_writer()
-        except (StoreUnavailable, SchemaTooNew) as error:
+        except (StoreUnavailable, SchemaTooNew, OSError) as error:
             self.lease.release()
-            self.health.store_error = f"the database cannot be written: {error}"
+            self.store_state.report(f"the database cannot be written: {error}")
             return False
         except BaseException:
             self.lease.release()
             raise
-        self.health.store_error = None
         self.observe(LeaseChanged(is_writer=True, holder=self._url))
         return True
 
-    async def _seek_lease(self) -> None:
-        while self.writer is None:
+    async def _keep_lease(self) -> None:
+        """Become the writer as soon as nobody is; stop being it when its database or its lease is taken away."""
+        while True:
             await self.clock.sleep(LEASE_RETRY_S)
-            if self.lease.holder() is None and await self._try_to_write():
+            if self.writer is not None:
+                if self.writer.is_replaced():
+                    await self._step_down("the database file was deleted or replaced")
+                elif not self.lease.is_held():
+                    await self._step_down("the lock file was deleted or replaced")
+            elif self.lease.holder() is None and await self._try_to_write():
                 await self.supervisor.stop("follow")
-        await asyncio.Event().wait()  # the writer until the end
+
+    async def _step_down(self, reason: str) -> None:
+        """Become a process that only reads. What was not written yet is asked for again by the next writer."""
+        assert self.writer is not None, "only a writer can step down"
+        self.store_state.report(f"{reason} while the node had it open; it starts over with what is there now")
+        await self.supervisor.stop(*_WRITER_TASKS)
+        writer, self.writer, self.reconciler, self.live = self.writer, None, None, None
+        self.query.keep = self.backfill.store = self.health.sockets = self.health.reconciler = None
+        self.symbols.write_to(None)
+        self.tail.forget_live()
+        self.pages.clear()
+        await writer.close()
+        self.lease.release()
+        self.holdings.load({}, {}, {})
+        self.supervisor.start("follow", self._follow)
 
     async def _follow(self) -> None:
         """Keep up with what the writer knows: for health, coverage and the symbols."""
@@ -254,7 +281,7 @@ class Node:
         self.holdings.load_checks(await reader.verifications(), await reader.disagreements(), await reader.revisions())
 
     async def _become_writer(self) -> None:
-        writer = await SqliteWriter.open(self.settings.db_url, self.clock)
+        writer = await SqliteWriter.open(self.settings.db_url, self.clock, report=self.store_state.report)
         try:
             await self.load_for_reading()
             standing = await writer.stand_down()
@@ -263,6 +290,8 @@ class Node:
             raise
         if standing is not None:
             self.budget.restore(*standing)
+        if (active := self._standing_down()) is not None and active != standing:
+            await writer.save_stand_down(*active)  # heard of while nobody could write it down
         self.writer = writer
         self.symbols.write_to(writer)
         self.backfill.store = writer
@@ -359,6 +388,11 @@ class Node:
             self.rolling.forget(series.symbol)
         self._wake()
 
+    def _store_changed(self) -> None:
+        self.health.store_error = self.store_state.error
+        if self.store_state.error is None and self.reconciler is not None:
+            self.reconciler.store_recovered()
+
     def _wake(self) -> None:
         if self.reconciler is not None:
             self.reconciler.wake()
@@ -373,7 +407,7 @@ class Node:
 
     def disk_free_bytes(self) -> int:
         """Free disk where the database lies."""
-        folder = sqlite_path(self.settings.db_url).parent
+        folder = self.database.parent
         while not folder.exists():
             folder = folder.parent
         return shutil.disk_usage(folder).free
@@ -390,6 +424,19 @@ class Node:
         gauge(
             "klinenode_write_queue_depth", "Closed klines that wait to be written.", lambda: self.health.queue_depth()
         )
+        gauge(
+            "klinenode_intake_queue_depth",
+            "Socket events that wait to be taken in.",
+            lambda: self.sockets.queue_depth if self.live else 0,
+        )
+        gauge("klinenode_database_bytes", "Size of the database file.", lambda: _size_bytes(self.database))
+        gauge(
+            "klinenode_wal_bytes",
+            "Size of the database's write-ahead log; it grows while a reader keeps a transaction open.",
+            lambda: _size_bytes(self.database.with_name(f"{self.database.name}-wal")),
+        )
+        gauge("klinenode_disk_free_bytes", "Free disk where the database lies.", self.disk_free_bytes)
+        gauge("klinenode_tail_rows", "Newest klines kept encoded in memory.", lambda: self.tail.rows)
         gauge("klinenode_upstream_weight_booked", "REST weight booked this minute by us.", lambda: self.budget.used)
         gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(self.writer is not None))
         self.telemetry.sample(
@@ -399,6 +446,13 @@ class Node:
         )
 
 
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # none yet, or no longer readable; health says so
+
+
 def _local_url(host: str, port: int) -> str:
     """Where a program on this machine reaches a server that listens on `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  told apart, not listened on
@@ -406,3 +460,4 @@ def _local_url(host: str, port: int) -> str:
 
 
 _ANY: Final = Span(0, 1 << 62)
+_WRITER_TASKS: Final = ("sockets", "ingest", "write", "warm-up", "symbols", "reconcile")

@@ -2,7 +2,7 @@
 
 from app.ports import StoreUnavailable
 from app.settings import Settings
-from infra.db.lease import WriterLease
+from infra.db.lease import NO_SPACE, WriterLease
 from infra.db.migrate import SchemaTooNew, upgrade
 
 
@@ -24,6 +24,8 @@ def prepare(settings: Settings) -> None:
     except SchemaTooNew as error:
         raise CannotStart(str(error)) from error
     except OSError as error:
+        if error.errno in NO_SPACE:
+            return
         raise CannotStart(
             f"nothing can be written beside {settings.db_url}: {error.strerror or error}; "
             "give this user write permission on the folder, or set DB_URL"

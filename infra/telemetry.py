@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
@@ -29,6 +29,8 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.GarbageDropped: logging.WARNING,
     events.ArchiveRejected: logging.INFO,
     events.CommitFailed: logging.ERROR,
+    events.StoreFailed: logging.ERROR,
+    events.StoreRecovered: logging.WARNING,  # whoever read the error wants to read its end
     events.BackfillPaused: logging.WARNING,
     events.TaskEnded: logging.ERROR,
 }
@@ -71,6 +73,7 @@ class Telemetry:
         self._gaps_told: events.GapsCounted | None = None
         self._sampled = _Sampled()
         self.registry.register(self._sampled)
+        ProcessCollector(registry=self.registry)  # memory, processor time and open files under their usual names
         r = self.registry
         self._requests = Counter("klinenode_upstream_requests", "Upstream requests by status.", ["status"], registry=r)
         self._request_s = Histogram("klinenode_upstream_request_seconds", "Upstream answer times.", registry=r)

@@ -136,6 +136,10 @@ class PageCache:
         for key in gone:
             del self._entries[key]
 
+    def clear(self) -> None:
+        """Forget every page."""
+        self._entries.clear()
+
     def reply(self, scope: Scope) -> Reply | None:
         """What a GET or HEAD gets without asking anybody, or None when no valid page is here."""
         key = (scope["path"], scope["query_string"])

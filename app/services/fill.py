@@ -8,7 +8,7 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.span import Span, Spans
-from app.events import ArchiveRejected, CommitFailed, GarbageDropped, Observe
+from app.events import ArchiveRejected, GarbageDropped, Observe
 from app.ports import (
     Archive,
     Batch,
@@ -119,8 +119,8 @@ class Filler:
             leading = Span(window.start_ms, klines[0].open_ms if klines else window.end_ms)
             if leading and not self._holdings.ledger(series).known.covers(leading):
                 await self._prove_absent(series, grid, Spans([leading]), Priority.USER)
-        except StoreUnavailable as error:
-            self._observe(CommitFailed(len(klines), str(error)))
+        except StoreUnavailable:
+            return  # the store tells of its trouble itself, once and not for every request; the gap stays a gap
         except UpstreamError as error:
             self._observe(GarbageDropped("absence", f"{series.symbol} {series.interval} is not proven: {error}"))
 

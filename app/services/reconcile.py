@@ -20,6 +20,8 @@ from app.services.wish import CLOSE_GRACE_MS, Wish
 
 RETRY_DELAY_S_MIN: Final = 2.0
 RETRY_DELAY_S_MAX: Final = 15 * 60.0
+STORE_RETRY_S_MIN: Final = 1.0
+STORE_RETRY_S_MAX: Final = 30.0  # a full disk costs no weight and no bandwidth but a probe of each worker this often
 TICK_S: Final = 1.0  # how often the clock is looked at; everything below waits for events
 JITTER_MS_MAX: Final = 1_000  # spreads the nodes of one exchange over the second after a close
 PLAN_SLICE: Final = 200  # series surveyed in one go; in between, requests get their turn
@@ -74,6 +76,8 @@ class Reconciler:
         self._under_way: dict[Series, list[Span]] = {}
         self._failures: dict[tuple[Series, bool], list[_Failure]] = {}
         self._rest_blocked_until_ms = 0
+        self._store_blocked_until_ms = 0
+        self._store_failures = 0
         self.paused: str | None = None
         self.last_error: str | None = None
         self.missing_klines: int | None = None
@@ -84,6 +88,11 @@ class Reconciler:
         self._is_stale = True
         for pool in self._pools.values():
             pool.wake.set()
+
+    def store_recovered(self) -> None:
+        """Go on at once: the database takes again what it is given."""
+        self._store_blocked_until_ms = self._store_failures = 0
+        self.wake()
 
     async def run(self) -> None:
         """Close gaps for ever."""
@@ -101,13 +110,16 @@ class Reconciler:
         while True:
             now_ms = self._clock.now_ms()
             if now_ms < before_ms:  # the exchange says that our clock was ahead: what we noted by it is wrong
-                due_ms = 0
+                due_ms = self._store_blocked_until_ms = 0
                 self._failures.clear()
             is_retry_due = any(before_ms < each.not_before_ms <= now_ms for each in self._all_failures())
             before_ms = now_ms
-            if now_ms >= due_ms or is_retry_due or 0 < self._rest_blocked_until_ms <= now_ms:
+            blocks_ms = (self._rest_blocked_until_ms, self._store_blocked_until_ms)
+            if now_ms >= due_ms or is_retry_due or any(0 < until_ms <= now_ms for until_ms in blocks_ms):
                 if self._rest_blocked_until_ms <= now_ms:
                     self._rest_blocked_until_ms = 0
+                if self._store_blocked_until_ms <= now_ms:
+                    self._store_blocked_until_ms = 0
                 minute_ms = M1.grid.floor(now_ms - CLOSE_GRACE_MS)
                 due_ms = minute_ms + MINUTE_MS + CLOSE_GRACE_MS + int(self._rng.random() * JITTER_MS_MAX)
                 self.wake()
@@ -161,6 +173,8 @@ class Reconciler:
         return not self._is_deferred(job, now_ms)
 
     def _is_deferred(self, job: Job, now_ms: int) -> bool:
+        if now_ms < self._store_blocked_until_ms:
+            return True
         if isinstance(job, Fetch | LearnAnchor) and now_ms < self._rest_blocked_until_ms:
             return True
         return any(now_ms < failure.not_before_ms for failure in self._failures_of(job))
@@ -222,6 +236,7 @@ class Reconciler:
         lacking = self._lacking(job)
         try:
             await self._filler.fill(job)
+            self._store_failures = 0
             if isinstance(job, Fetch | RollUp) and self._lacking(job) == lacking:
                 self._fail(job, f"{job.series.symbol} {job.series.interval}: nothing was gained by {job}")
                 return
@@ -229,8 +244,19 @@ class Reconciler:
                 self._failures[job.series, job.is_tail].remove(failure)
         except StandDown as error:
             self._rest_blocked_until_ms = max(self._rest_blocked_until_ms, error.until_ms)
-        except (UpstreamError, StoreUnavailable, BadKline) as error:
+        except StoreUnavailable as error:
+            self._hold(str(error))
+        except (UpstreamError, BadKline) as error:
             self._fail(job, str(error))
+
+    def _hold(self, reason: str) -> None:
+        """Ask for nothing that could not be kept, for a while that grows: the database took nothing."""
+        self.last_error = reason
+        now_ms = self._clock.now_ms()
+        if now_ms >= self._store_blocked_until_ms:  # the other workers' failures are the same one
+            self._store_failures += 1
+            delay_s = min(STORE_RETRY_S_MAX, STORE_RETRY_S_MIN * 2 ** min(self._store_failures, 8))
+            self._store_blocked_until_ms = now_ms + int(delay_s * 1000)
 
     def _lacking(self, job: Job) -> Spans:
         wanted = job.windows if isinstance(job, Download) else Spans([job.window])

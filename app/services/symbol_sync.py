@@ -76,7 +76,7 @@ class SymbolSync:
             return False
         return True
 
-    def write_to(self, store: Documents) -> None:
+    def write_to(self, store: Documents | None) -> None:
         """From now on keep what is received in `store`; without one it is only kept in memory."""
         self._store = store
 

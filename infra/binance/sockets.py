@@ -72,6 +72,11 @@ class BinanceSockets:
             if key in shard.streams:
                 shard.exists(key, closed_ms)
 
+    @property
+    def queue_depth(self) -> int:
+        """Events that wait to be taken in."""
+        return self._intake.depth
+
     def status(self) -> dict[str, object]:
         """By socket: streams, age of the newest frame in ms, connects; and the state of the queue behind them."""
         return {

@@ -18,9 +18,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from app.ports import StoreUnavailable
-from infra.db.failure import outlived, unavailable
+from infra.db.failure import StoreReplaced, outlived, unavailable
+from infra.db.identity import Identity, identity
 
 T = TypeVar("T")
+Report = Callable[[str | None], None]
+"""Told after each transaction why it failed, or None when it did not."""
 
 BUSY_TIMEOUT_MS: Final = 5_000  # how long to wait for a lock that another process holds
 POOL_WAIT_S_MAX: Final = 30.0  # how long a transaction waits for a free connection before it is refused
@@ -38,10 +41,27 @@ _WRITER_PRAGMAS: Final = (
 
 
 class Connections:
-    """At most `size` connections to the file at `path`, opened when first needed."""
+    """At most `size` connections to the file at `path`, opened when first needed.
 
-    def __init__(self, path: Path, *, size: int, read_only: bool, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
+    An open file outlives its name: what is written after someone deleted or replaced it is lost. So the file is looked
+    at before each transaction. Readers go on with the one that is there now; writers refuse (StoreReplaced), because
+    what their owner knows of the database is not true of another file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: int,
+        read_only: bool,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        report: Report = lambda reason: None,
+    ) -> None:
         self._path = path
+        self._read_only = read_only
+        self._report = report
+        self._identity: Identity | None = None  # of the file that the connections are open on
+        self._generation = 0
         self._uri = f"file:{quote(str(path))}?mode={'ro' if read_only else 'rw'}"
         self._pragmas = _READER_PRAGMAS if read_only else _WRITER_PRAGMAS
         self._busy_timeout_ms = busy_timeout_ms
@@ -61,6 +81,21 @@ class Connections:
         `work` runs to its end even when the caller is cancelled; it must leave no transaction open.
         """
         try:
+            result = await self._run(work)
+        except StoreUnavailable as error:
+            self._report(str(error))
+            raise
+        self._report(None)
+        return result
+
+    def is_replaced(self) -> bool:
+        """Whether the file that the connections are open on is no longer the one that its path names."""
+        return self._identity is not None and identity(self._path, self._identity) != self._identity
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        await self._follow_the_file()
+        generation = self._generation
+        try:
             pooled = await self._engine.raw_connection()
         except PoolTimeout:
             raise StoreUnavailable(
@@ -76,13 +111,22 @@ class Connections:
             keep = outlived(error) and not _in_transaction(pooled)
             raise self._translated(error) from error
         finally:
-            if not keep:
+            if not keep or generation != self._generation:
                 pooled.invalidate()
             pooled.close()
 
     async def close(self) -> None:
         """Close every connection, after the work that was handed to it."""
         await self._engine.dispose()
+
+    async def _follow_the_file(self) -> None:
+        if not self.is_replaced():
+            return
+        if not self._read_only:
+            raise StoreReplaced(self._path)
+        self._generation += 1
+        self._identity = None
+        await self._engine.dispose()  # those at work are given up when they come back
 
     async def _connect(self) -> aiosqlite.Connection:
         connection = aiosqlite.connect(
@@ -99,6 +143,7 @@ class Connections:
         except BaseException:
             await connection.close()
             raise
+        self._identity = identity(self._path, self._identity)
         return connection
 
     def _translated(self, error: sqlite3.Error) -> Exception:

@@ -15,7 +15,9 @@ _ADVICE: Final = {
     sqlite3.SQLITE_CANTOPEN: (
         "cannot be opened; check DB_URL and the permissions of its folder (the writing node creates the file)"
     ),
-    sqlite3.SQLITE_IOERR: "cannot be read or written (I/O error); check the disk and its free space",
+    sqlite3.SQLITE_IOERR: (
+        "cannot be read or written (I/O error); check the disk, its free space, quota and write permission"
+    ),
     sqlite3.SQLITE_NOMEM: "needs more memory than there is; free some",
     sqlite3.SQLITE_CORRUPT: (
         "is damaged; stop the node, move the file away and put back a copy, or start without one: it is fetched anew"
@@ -25,6 +27,16 @@ _ADVICE: Final = {
 """By primary result code (https://www.sqlite.org/rescode.html): what follows "the database <path> "."""
 
 _CONNECTION_OUTLIVES: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
+
+
+class StoreReplaced(StoreUnavailable):
+    """The file that a writer has open is no longer the one its path names."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"the database {path} was deleted or replaced while the node had it open; it starts over with the file "
+            "that is there now, or a new one. Stop the node before moving its files"
+        )
 
 
 def primary_code(error: sqlite3.Error) -> int:

@@ -1,11 +1,15 @@
 """The writer lease of an SQLite database: a file lock beside it, which the kernel frees when its holder dies."""
 
+import errno
 import fcntl
 import json
 import os
 from pathlib import Path
+from typing import Final
 
 from infra.db.url import sqlite_path
+
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class WriterLease:
@@ -29,9 +33,18 @@ class WriterLease:
                 return False
             self._fd = fd
         note = json.dumps({"pid": os.getpid(), "url": url}).encode()
-        os.pwrite(self._fd, note, 0)
-        os.ftruncate(self._fd, len(note))
+        try:
+            os.pwrite(self._fd, note, 0)
+            os.ftruncate(self._fd, len(note))
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            os.ftruncate(self._fd, 0)  # on a full disk the lock holds all the same; it only does not say whose it is
         return True
+
+    def is_held(self) -> bool:
+        """Whether the lease is ours and others see it: whoever deletes the lock file lets a second writer in."""
+        return self._fd is not None and self._is_still(self._fd)
 
     def release(self) -> None:
         """Give the lease back; nothing happens when it is not held."""

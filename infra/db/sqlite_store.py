@@ -11,7 +11,7 @@ from app.domain.span import Span, Spans
 from app.domain.verification import Verification
 from app.ports import Batch, Clock, Committed, Disagreement, Series, Snapshot
 from infra.db.commit import Commits, read_ledger, read_ledgers
-from infra.db.connections import BUSY_TIMEOUT_MS, Connections
+from infra.db.connections import BUSY_TIMEOUT_MS, Connections, Report
 from infra.db.migrate import upgrade
 from infra.db.statements import columns, overwrite, put, read_klines, reading, writing
 from infra.db.url import sqlite_path
@@ -104,21 +104,48 @@ class SqliteReader:
 class SqliteWriter(SqliteReader):
     """Reads and writes of one database file (app.ports.StoreWriter); only the holder of the writer lease makes one."""
 
-    def __init__(self, url: str, clock: Clock, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        *,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        report: Report = lambda reason: None,
+    ) -> None:
         """For `open`, which brings the database to this version's schema first."""
         super().__init__(url, busy_timeout_ms=busy_timeout_ms)
         self._clock = clock
         self._commits = Commits()
-        self._writes = Connections(sqlite_path(url), size=1, read_only=False, busy_timeout_ms=busy_timeout_ms)
+        self._writes = Connections(
+            sqlite_path(url), size=1, read_only=False, busy_timeout_ms=busy_timeout_ms, report=report
+        )
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Self:
+    async def open(
+        cls,
+        url: str,
+        clock: Clock,
+        *,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        report: Report = lambda reason: None,
+    ) -> Self:
         """The writer of the database that `url` names, created or migrated when necessary.
 
+        `report` hears after every write why it failed, or None.
         Raises ValueError (no SQLite URL), StoreUnavailable, or SchemaTooNew (see infra.db.migrate).
         """
         await asyncio.to_thread(upgrade, url, busy_timeout_ms=busy_timeout_ms)
-        return cls(url, clock, busy_timeout_ms=busy_timeout_ms)
+        writer = cls(url, clock, busy_timeout_ms=busy_timeout_ms, report=report)
+        try:
+            await writer._writes.run(lambda connection: None)  # open from here on: a replaced file is noticed
+        except BaseException:
+            await writer.close()
+            raise
+        return writer
+
+    def is_replaced(self) -> bool:
+        """Whether the database was deleted or replaced behind our back: nothing can be written any more."""
+        return self._writes.is_replaced()
 
     async def close(self) -> None:
         """Close all connections; commits that are under way end first."""

@@ -1,9 +1,12 @@
 """When the database cannot be written, nothing is, the message says what to do, and it works again afterwards."""
 
+import asyncio
+import os
 import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -49,6 +52,100 @@ def files_grow_no_further_than(size_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def everything_held(reader: SqliteReader) -> int:
+    return len((await reader.read(BTC_1M, everything(), 9999)).rows)
+
+
+async def test_a_database_that_is_deleted_under_the_writer_takes_nothing_more(
+    writer: SqliteWriter, reader: SqliteReader, db_file: Path
+) -> None:
+    await writer.commit([batch(BTC_1M, Source.REST, BEFORE)])
+    assert await everything_held(reader) == 10
+    assert not writer.is_replaced()
+    remove(db_file)
+    assert writer.is_replaced()
+    with pytest.raises(StoreUnavailable, match="was deleted or replaced while the node had it open"):
+        await writer.commit([batch(BTC_1M, Source.REST, LATER)])
+    with pytest.raises(StoreUnavailable, match="cannot be opened"):
+        await everything_held(reader)
+    assert list(db_file.parent.iterdir()) == [], "nobody but a new writer makes one"
+
+
+async def test_a_database_that_is_replaced_is_read_as_it_is_and_written_by_a_new_writer_only(
+    writer: SqliteWriter, reader: SqliteReader, url: str, db_file: Path, tmp_path: Path
+) -> None:
+    await writer.commit([batch(BTC_1M, Source.REST, BEFORE)])
+    assert await everything_held(reader) == 10
+    other = await SqliteWriter.open(f"sqlite:///{tmp_path}/other.db", FixedClock())
+    await other.commit([batch(BTC_1M, Source.REST, minutes((0, 3)))])
+    await other.close()
+    remove(db_file)
+    (tmp_path / "other.db").rename(db_file)
+    with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+        await writer.save_stand_down(1, "418")
+    assert await everything_held(reader) == 3
+    again = await SqliteWriter.open(url, FixedClock())
+    await again.commit([batch(BTC_1M, Source.REST, LATER)])
+    assert await everything_held(reader) == 3 + 4990
+    await again.close()
+
+
+async def test_reads_under_way_when_the_file_is_replaced_end_and_leave_no_connection(
+    writer: SqliteWriter, reader: SqliteReader, db_file: Path
+) -> None:
+    await writer.commit([batch(BTC_1M, Source.REST, BEFORE)])
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> object:
+        begun.set()
+        go_on.wait(10)
+        return connection.execute("SELECT count(*) FROM kline_1m").fetchone()[0]
+
+    async with asyncio.TaskGroup() as tasks:
+        old = tasks.create_task(reader._reads.run(slow))
+        await asyncio.to_thread(begun.wait, 10)
+        remove(db_file)
+        with pytest.raises(StoreUnavailable, match="cannot be opened"):
+            await everything_held(reader)
+        go_on.set()
+    assert old.result() == 10
+    await reader.close()
+    await writer.close()
+    await asyncio.to_thread(connections_end)
+    assert open_files(db_file) == []
+
+
+def connections_end() -> None:
+    """Wait until the threads of connections that were given up have ended: each closes its files at its end."""
+    for thread in threading.enumerate():
+        if "connection" in thread.name:
+            thread.join(10)
+
+
+def open_files(db_file: Path) -> list[str]:
+    names = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    return [name for name in names if name.startswith(str(db_file))]
+
+
+def remove(db_file: Path) -> None:
+    for path in db_file.parent.glob(f"{db_file.name}*"):
+        if not path.name.endswith(".lock"):
+            path.unlink()
+
+
+async def test_every_write_is_reported_good_or_bad(url: str, db_file: Path) -> None:
+    told: list[str | None] = []
+    writer = await SqliteWriter.open(url, FixedClock(), busy_timeout_ms=50, report=told.append)
+    assert told == [None]
+    with locked_by_another_process(db_file), pytest.raises(StoreUnavailable):
+        await writer.save_anchor("BTCUSDT", 1)
+    assert told[-1] is not None
+    assert "locked by another process" in told[-1]
+    await writer.save_anchor("BTCUSDT", 1)
+    assert told[-1] is None
+    await writer.close()
 
 
 def put_text_in_place_of(file: Path) -> None:

@@ -49,6 +49,20 @@ def test_a_second_process_cannot_take_it_and_kill_9_frees_it(url: str, request: 
     assert lease.holder() is None
 
 
+def test_who_deletes_the_lock_file_takes_the_lease_away(url: str, db_file: Path) -> None:
+    lease, other = WriterLease(url), WriterLease(url)
+    assert not lease.is_held()
+    assert lease.try_acquire("http://one")
+    assert lease.is_held()
+    db_file.with_name("klinenode.db.lock").unlink()
+    assert not lease.is_held(), "nobody else sees it any more"
+    assert other.try_acquire("http://two")
+    assert other.is_held()
+    assert not lease.is_held()
+    lease.release()
+    other.release()
+
+
 def test_two_leases_of_one_process_exclude_each_other(url: str) -> None:
     first, second = WriterLease(url), WriterLease(url)
     assert first.try_acquire("http://first")

@@ -25,6 +25,8 @@ EVENTS: list[Event] = [
     events.KlineClosed("BTCUSDT", 420),
     events.RowsCommitted("BTCUSDT", "1m", Source.REST, 499, Span(0, 1), 1),
     events.CommitFailed(3, "locked"),
+    events.StoreFailed("the disk is full"),
+    events.StoreRecovered(),
     events.ArchiveRejected("BTCUSDT-1m-2026-10", "404"),
     events.KlinesVerified("BTCUSDT", "1m", 30),
     events.KlinesMended("BTCUSDT", "1m", 1),
