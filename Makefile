@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST_ARGS ?=
 RUNS ?= 100000
+KILLS ?= 100
+SEED ?= 1
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup run demo test fuzz lint fmt lock env-sample clean
+.PHONY: help setup run demo test fuzz torture lint fmt lock env-sample clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +32,9 @@ test: setup  ## run every test
 
 fuzz: setup  ## RUNS inputs for each decoder of outside bytes
 	$(BIN)/python -m tests.fuzz.run --runs $(RUNS)
+
+torture: setup  ## kill the node KILLS=100 times at moments chosen by SEED=1, under load, and look for what is lost
+	$(BIN)/python -m tests.system.torture --kills $(KILLS) --seed $(SEED)
 
 lint: setup  ## formatting, bans, types, import contracts
 	$(BIN)/ruff format --check .

@@ -258,6 +258,7 @@ class Node:
         await self.supervisor.stop(*_WRITER_TASKS)
         writer, self.writer, self.reconciler, self.live = self.writer, None, None, None
         self.query.keep = self.backfill.store = self.health.sockets = self.health.reconciler = None
+        self.verifier.auditor = None
         self.symbols.write_to(None)
         self.tail.forget_live()
         self.pages.clear()
@@ -460,4 +461,4 @@ def _local_url(host: str, port: int) -> str:
 
 
 _ANY: Final = Span(0, 1 << 62)
-_WRITER_TASKS: Final = ("sockets", "ingest", "write", "warm-up", "symbols", "reconcile")
+_WRITER_TASKS: Final = ("sockets", "ingest", "write", "warm-up", "symbols", "verify", "reconcile")

@@ -153,6 +153,10 @@ class Reconciler:
         now_ms = self._clock.now_ms()
         while pool.heap:
             *_, job = heapq.heappop(pool.heap)
+            if not job.is_tail:
+                self._check_disk()  # a minute of history, from one plan to the next, can be more than is free
+                if self.paused is not None:
+                    continue
             if self._is_needed(job) and self._may(job, now_ms):
                 return job
         if not self._is_stale:  # someone may have woken us while another worker planned

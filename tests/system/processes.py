@@ -55,7 +55,9 @@ def seconds() -> float:
     return monotonic_ns() / 1e9
 
 
-async def until(condition: Callable[[], Awaitable[T]], what: str, within_s: float = PATIENCE_S) -> T:
+async def until(
+    condition: Callable[[], Awaitable[T]], what: str, within_s: float = PATIENCE_S, every_s: float = 0.05
+) -> T:
     """Ask again and again until the answer is true; a server that does not answer has not answered true."""
     deadline_s = seconds() + within_s
     answer: object = None
@@ -67,7 +69,7 @@ async def until(condition: Callable[[], Awaitable[T]], what: str, within_s: floa
         else:
             if found:
                 return found
-        await _clock.sleep(0.05)
+        await _clock.sleep(every_s)
     raise AssertionError(f"after {within_s} s still not: {what} (last: {answer!r:.500})")
 
 
@@ -147,6 +149,10 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._started: list[Program] = []
+
+    def forget(self) -> None:
+        """Show nothing of the programs that have ended: what they were started for is known."""
+        self._started = [each for each in self._started if each.process.poll() is None]
 
     def start(
         self,
