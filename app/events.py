@@ -89,6 +89,23 @@ class KlineClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class KlineDisputed:
+    """A final 1m kline came that differs from the one held (or served and not yet held: None); REST will be asked."""
+
+    symbol: str
+    open_ms: int
+    held: Source | None
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeSettled:
+    """REST's row of a disputed minute was committed."""
+
+    symbol: str
+    open_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class RowsCommitted:
     """Rows and their ledger span were committed."""
 
@@ -237,6 +254,8 @@ Event = (
     | FramesReceived
     | GarbageDropped
     | KlineClosed
+    | KlineDisputed
+    | DisputeSettled
     | RowsCommitted
     | CommitFailed
     | StoreFailed

@@ -20,6 +20,7 @@ from app.services.audit import Auditor
 from app.services.backfill import Backfill
 from app.services.commit import Committer
 from app.services.coverage import Coverage
+from app.services.dispute import Disputes
 from app.services.estimate import estimate
 from app.services.exchange_clock import ExchangeClock
 from app.services.fill import Filler
@@ -309,6 +310,7 @@ class Node:
             seed=self._seed,
             proxy=self.settings.proxy_for(self.settings.binance_ws_url),
         )
+        self.disputes = Disputes(self.clock, self.observe, self.rest, self.reader, self.holdings, filler.keep)
         self.live = LiveIngest(
             self.clock,
             self.observe,
@@ -320,6 +322,7 @@ class Node:
             committer,
             self.pages.drop,
             lambda series: self.pages.drop(series, _ANY, live_only=True),
+            self.disputes,
         )
         self._symbols_changed(())
         self.query.keep = filler.keep_read
@@ -349,6 +352,7 @@ class Node:
             return
         start("symbols", self.symbols.run)
         start("write", live.write)
+        start("disputes", self.disputes.run)
         start("ingest", live.ingest)
         start("sockets", sockets.run)
         start("warm-up", warm_up.run)

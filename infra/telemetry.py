@@ -26,6 +26,7 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.IntervalsDisagree: logging.WARNING,
     events.StandDownBegan: logging.WARNING,
     events.SocketLost: logging.WARNING,
+    events.KlineDisputed: logging.WARNING,
     events.GarbageDropped: logging.WARNING,
     events.ArchiveRejected: logging.INFO,
     events.CommitFailed: logging.ERROR,
@@ -112,6 +113,10 @@ class Telemetry:
         self._restarts = Counter("klinenode_task_restarts", "Restarts of background tasks.", ["task"], registry=r)
         self._commits_failed = Counter("klinenode_commits_failed", "Batches that could not be written.", registry=r)
         self._handovers = Counter("klinenode_socket_handovers", "Sockets replaced while they delivered.", registry=r)
+        self._disputed = Counter(
+            "klinenode_klines_disputed", "Closed klines that a later closing frame contradicted.", registry=r
+        )
+        self._settled = Counter("klinenode_disputes_settled", "Disputed klines that REST confirmed.", registry=r)
         self._sockets_lost = Counter("klinenode_sockets_lost", "Sockets that ended or fell silent.", registry=r)
 
     def sample(self, name: str, documentation: str, sample: Sample) -> None:
@@ -191,6 +196,10 @@ class Telemetry:
                 self._restarts.labels(event.name).inc()
             case events.CommitFailed():
                 self._commits_failed.inc()
+            case events.KlineDisputed():
+                self._disputed.inc()
+            case events.DisputeSettled():
+                self._settled.inc()
             case events.SocketHandedOver():
                 self._handovers.inc()
             case events.SocketLost():

@@ -12,10 +12,11 @@ from app.domain.span import Span, Spans
 from app.events import CommitFailed, GarbageDropped, KlineClosed, Observe
 from app.ports import Batch, Clock, MarketSockets, Series, StoreUnavailable
 from app.services.commit import Committer, Drop
+from app.services.dispute import Disputes
 from app.services.holdings import Holdings
 from app.services.rolling import Rolling
 from app.services.symbol_sync import SymbolSync
-from app.services.tail import Live, Tail
+from app.services.tail import Live, SeriesTail, Tail
 from app.wire.stream_event import KlineEvent
 
 QUEUE_ROWS_MAX: Final = 20_000  # 600 symbols × 7 intervals all closing at once, four times over
@@ -52,6 +53,7 @@ class LiveIngest:
         committer: Committer,
         drop: Drop,
         live_moved: LiveMoved,
+        disputes: Disputes,
     ) -> None:
         self._clock = clock
         self._observe = observe
@@ -63,8 +65,10 @@ class LiveIngest:
         self._committer = committer
         self._drop = drop
         self._live_moved = live_moved
+        self._disputes = disputes
         self._queue: asyncio.Queue[_Row] = asyncio.Queue(QUEUE_ROWS_MAX)
         self._batch: list[_Row] = []
+        self._unwritten: dict[tuple[Series, int], Kline] = {}  # the minutes among them
 
     @property
     def queue_depth(self) -> int:
@@ -94,18 +98,31 @@ class LiveIngest:
 
     async def _take_final(self, series: Series, kline: Kline, now_ms: int) -> None:
         tail = self._tail.get(series)
-        newest_ms = tail.end_ms if tail and tail.rows else 0
-        if kline.open_ms < newest_ms:
-            if not self._holdings.ledger(series).held.span_at(kline.open_ms):
-                await self._queue.put(
-                    _Row(series, Source.WS, kline, self._committer.epoch)
-                )  # late, but not yet held: it closes a gap
-            return
+        is_held = self._holdings.ledger(series).held.span_at(kline.open_ms) is not None
+        if is_held or (tail and tail.rows and kline.open_ms < tail.end_ms):
+            await self._take_again(series, kline, tail, is_held=is_held)
+            return  # where the buckets miss the minute now, warm-up supplies what is held: `kline` may differ from it
         as_of = self._committer.epoch  # from before anything is awaited: what is replaced meanwhile voids the roll-ups
         await self._close(series, Source.WS, kline, as_of)
         self._observe(KlineClosed(series.symbol, max(0, now_ms - kline.open_ms - MINUTE_MS)))
         for interval, longer in self._rolling.take(series.symbol, kline):
             await self._close(Series(series.symbol, interval), Source.ROLLUP, longer, as_of)
+
+    async def _take_again(self, series: Series, kline: Kline, tail: SeriesTail | None, *, is_held: bool) -> None:
+        """Take a final kline of a minute that is closed already: the first one stays until REST says otherwise."""
+        first = self._unwritten.get((series, kline.open_ms))
+        if first is not None:
+            is_same = first == kline
+        elif not is_held:
+            await self._enqueue(_Row(series, Source.WS, kline, self._committer.epoch))  # late: it closes a gap
+            return
+        elif tail and tail.rows and tail.start_ms <= kline.open_ms < tail.end_ms:
+            is_same = tail.rows[tail.index(kline.open_ms)] == tail.encode(kline)
+        else:
+            self._disputes.doubt(series, kline)
+            return
+        if not is_same:
+            self._disputes.dispute(series, kline.open_ms)
 
     async def _close(self, series: Series, source: Source, kline: Kline, as_of: int) -> None:
         span = Span(kline.open_ms, series.interval.grid.shift(kline.open_ms, 1))
@@ -113,9 +130,16 @@ class LiveIngest:
             return  # the exchange's own kline of this interval was here first and has the last word
         self._tail.append(series, series.interval.grid, kline)
         self._drop(series, span)
-        await self._queue.put(_Row(series, source, kline, as_of))
+        await self._enqueue(_Row(series, source, kline, as_of))
+
+    async def _enqueue(self, row: _Row) -> None:
+        if row.series.interval == M1:
+            self._unwritten[row.series, row.kline.open_ms] = row.kline
+        await self._queue.put(row)
 
     def _take_live(self, series: Series, kline: Kline, now_ms: int) -> None:
+        if kline.open_ms < self._holdings.ledger(series).end_ms:
+            return  # it came after the end of its kline
         self._tail.set_live(series, M1.grid, Live(kline, now_ms, from_socket=True))
         self._live_moved(series)
         for interval in self._rolling.intervals:
@@ -153,6 +177,8 @@ class LiveIngest:
     async def _write_batch(self) -> None:
         if self._batch:
             await self._committer.commit(_batches(self._batch))
+            for row in self._batch:
+                self._unwritten.pop((row.series, row.kline.open_ms), None)
             self._batch = []
 
 

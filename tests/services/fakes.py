@@ -15,7 +15,7 @@ import orjson
 
 from app.domain.interval import DAY_MS, M1, MINUTE_MS, FixedGrid, Grid, Interval
 from app.domain.kline import Kline, Precision
-from app.domain.ledger import Ledger
+from app.domain.ledger import Ledger, Source
 from app.domain.rollup import roll_up
 from app.domain.span import Span, Spans
 from app.domain.symbol import Symbol
@@ -35,6 +35,7 @@ from app.ports import (
     UpstreamUnavailable,
 )
 from app.services.commit import Committer
+from app.services.dispute import Disputes
 from app.services.holdings import Holdings
 from app.services.symbol_sync import SymbolSync
 from app.services.tail import Tail
@@ -397,6 +398,16 @@ class Rig:
 
     async def ledger(self, series: Series = BTC) -> Ledger:
         return (await SqliteWriter.read(self.store, series, Span(0, 1 << 50), 0)).ledger
+
+
+def disputes_of(made: Rig) -> Disputes:
+    """The rig's own disputes: REST's rows go to its store."""
+
+    async def keep(series: Series, grid: Grid, klines: Sequence[Kline], source: Source) -> None:
+        spans = Spans(Span(kline.open_ms, grid.shift(kline.open_ms, 1)) for kline in klines)
+        await made.committer.commit([Batch(series, source, spans, klines)])
+
+    return Disputes(made.clock, made.observe, made.exchange, made.store, made.holdings, keep)
 
 
 @asynccontextmanager

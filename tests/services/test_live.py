@@ -20,7 +20,7 @@ from app.services.live import EARLY_MS_MAX, LiveIngest
 from app.services.rolling import Rolling
 from app.services.warm_up import WarmUp
 from app.wire.stream_event import KlineEvent
-from tests.services.fakes import BTC, DAY0_MS, Rig, minute, rig, running
+from tests.services.fakes import BTC, DAY0_MS, Rig, disputes_of, minute, rig, running
 
 FIVES = Series("BTCUSDT", INTERVALS["5m"])
 HOURS = Series("BTCUSDT", INTERVALS["1h"])
@@ -33,6 +33,7 @@ class Feed:
     def __init__(self, made: Rig) -> None:
         self.rig = made
         self.rolling = Rolling([INTERVALS["5m"], INTERVALS["1h"]])
+        self.disputes = disputes_of(made)
         self.live = LiveIngest(
             made.clock,
             made.observe,
@@ -44,6 +45,7 @@ class Feed:
             made.committer,
             lambda series, span: made.dropped.append((series, span)),
             made.moved.append,
+            self.disputes,
         )
 
     async def take(self, kline: Kline, *, is_final: bool = True, after_ms: int = 500, symbol: str = "BTCUSDT") -> None:

@@ -20,6 +20,8 @@ EVENTS: list[Event] = [
     events.SocketOpened("0", 200),
     events.SocketLost("0", "silent"),
     events.SocketHandedOver("0", "slow"),
+    events.KlineDisputed("BTCUSDT", 0, Source.WS),
+    events.DisputeSettled("BTCUSDT", 0),
     events.FramesReceived(100, 3, 0),
     events.GarbageDropped("klines BTCUSDT 1m", "no rows"),
     events.KlineClosed("BTCUSDT", 420),
@@ -90,6 +92,8 @@ def test_metrics_say_what_happened() -> None:
         "klinenode_commits_failed_total 1.0",
         "klinenode_sockets_lost_total 1.0",
         "klinenode_socket_handovers_total 1.0",
+        "klinenode_klines_disputed_total 1.0",
+        "klinenode_disputes_settled_total 1.0",
     ):
         assert line in text.splitlines(), line
 

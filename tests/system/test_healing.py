@@ -1,6 +1,7 @@
 """A hostile exchange, sockets and archive: whatever happens, the store ends up saying what the exchange says."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from app.domain.interval import M1, MINUTE_MS
 from app.events import (
     ArchiveRejected,
+    DisputeSettled,
     Event,
     GapsCounted,
     GarbageDropped,
     KlineClosed,
+    KlineDisputed,
     RequestDone,
     SocketHandedOver,
     SocketLost,
@@ -47,6 +50,7 @@ async def everything_heals(here: World, watched: Watched) -> None:
         ({"kind": "duplicate", "count": 200}, None),
         ({"kind": "reorder", "count": 50}, None),
         ({"kind": "malformed_frame", "count": 40}, GarbageDropped),
+        ({"kind": "contradict", "symbol": "BTCUSDT", "false_final": "second", "count": 2}, DisputeSettled),
         ({"kind": "server_shutdown", "delay_s": 15}, SocketHandedOver),
         ({"kind": "server_shutdown", "delay_s": 0, "count": 2}, SocketHandedOver),
         ({"kind": "half_open"}, SocketLost),
@@ -77,6 +81,20 @@ async def test_live_ingest_heals_after_a_cut_that_the_next_sockets_do_not_mend(t
         await watched.until(lambda event: isinstance(event, KlineClosed))
         await minutes_pass(watched, here, 1)
         await everything_heals(here, watched)
+
+
+async def test_a_first_closing_frame_that_was_wrong_is_replaced_by_the_row_of_rest(tmp_path: Path) -> None:
+    async with world(tmp_path, speed=60.0, symbols=5) as here, here.node(backfill_days=1) as watched:
+        await watched.until_whole()
+        here.sandbox.inject(kind="contradict", symbol="BTCUSDT", false_final="first", count=2)
+        await watched.until(lambda _: watched.count(DisputeSettled) == 2)
+        await watched.until_whole()
+        here.clock.hold()
+        assert await here.differing(watched) == [], "nor is any longer kline made of the wrong minute"
+        disputed = {event.open_ms for event in watched.events if isinstance(event, KlineDisputed)}
+        with sqlite3.connect(here.folder / "klinenode.db") as database:
+            kept = database.execute("SELECT open_time, old_source, new_source FROM revision WHERE interval = '1m'")
+            assert set(kept.fetchall()) == {(open_ms, "ws", "rest") for open_ms in disputed}
 
 
 async def test_a_stream_that_falls_silent_alone_is_told_from_a_quiet_one_by_rest(tmp_path: Path) -> None:
