@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from app.domain.interval import INTERVALS, M1
+from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.events import CommitFailed, Event, LeaseChanged, NodeStarted, NodeStopped, Observe, RowsCommitted
@@ -18,16 +18,20 @@ from app.http.services import Services
 from app.ports import Clock, Series, StoreUnavailable
 from app.services.audit import Auditor
 from app.services.backfill import Backfill
+from app.services.close_lag import BOUNDS_S, CloseLag
 from app.services.commit import Committer
 from app.services.coverage import Coverage
 from app.services.dispute import Disputes
 from app.services.estimate import estimate
 from app.services.exchange_clock import ExchangeClock
 from app.services.fill import Filler
+from app.services.freshness import Freshness
 from app.services.health import Health
 from app.services.holdings import Holdings
+from app.services.in_progress import InProgress
 from app.services.live import LiveIngest
 from app.services.query import QueryService
+from app.services.read_through import ReadThrough
 from app.services.reconcile import Reconciler
 from app.services.rolling import Rolling
 from app.services.store_state import StoreState
@@ -52,6 +56,7 @@ from infra.telemetry import Telemetry
 
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
 RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write reads the ledger for health and coverage
+LEDGER_AGE_MS_MAX: Final = 15_000  # a ledger that could not be read for longer says nothing about now
 FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
 
 
@@ -75,6 +80,8 @@ class Node:
         self.clock = ExchangeClock(machine_clock or SystemClock())
         self.holdings = Holdings()
         self.tail = Tail(settings.tail_bytes_max)
+        self.close_lag = CloseLag(self.clock)
+        self.tail.arrived = self.close_lag.arrived
         self.rolling = Rolling(settings.interval_list)
         self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
         self.database = sqlite_path(settings.db_url)
@@ -87,6 +94,7 @@ class Node:
         self.reconciler: Reconciler | None = None
         self.live: LiveIngest | None = None
         self._is_estimated = False
+        self._loaded_ms = self._newest_ms = 0
         self.app = create_http_app(
             Services(self.query, self.symbols, self.health, self.coverage, self.backfill, self.verifier),
             pages=self.pages,
@@ -143,17 +151,25 @@ class Node:
         self.verifier = Verifier(
             self.clock, self.holdings, self.wish, self._rng("verify"), every_days=settings.verify_every_days
         )
-        self.health = Health(self.clock, self.clock, self.symbols, self.coverage, self.supervisor, self._standing_down)
+        stale_ms_max = settings.read_stale_sec_max * 1000
+        self.freshness = Freshness(self.clock, self.holdings, self.wish, stale_ms_max=stale_ms_max)
+        self.freshness.as_of_ms = self._ledger_as_of_ms
+        self.health = Health(self.clock, self.clock, self.symbols, self.freshness, self.supervisor, self._standing_down)
+        self.read_through = ReadThrough(
+            self.clock, self.rest, self.symbols, self.holdings, is_allowed=settings.read_through
+        )
+        self.in_progress = InProgress(self.clock, self.read_through, self.tail, self.rolling)
         self.query = QueryService(
             self.clock,
             self.reader,
-            self.rest,
+            self.read_through,
             self.symbols,
             self.holdings,
             self.tail,
-            self.rolling,
-            read_through=settings.read_through,
+            in_progress=self.in_progress,
+            stale_ms_max=stale_ms_max,
         )
+        self.query.is_time_known = lambda: self.clock.is_trusted
 
     def wish(self) -> Wish:
         """What to hold at this moment."""
@@ -273,14 +289,29 @@ class Node:
         while True:
             with contextlib.suppress(StoreUnavailable):  # there may be no database yet; reads say so themselves
                 await self.load_for_reading()
+                self._learn_time()
                 if (standing := await self.reader.stand_down()) is not None:
                     self.budget.restore(*standing)
             await self.clock.sleep(RELOAD_EVERY_S)
 
+    def _learn_time(self) -> None:
+        """A writer that hears the exchange commits klines as they close: seeing that confirms our clock."""
+        newest_ms = max((ledger.end_ms for ledger in self.holdings.all().values()), default=0)
+        if 0 < self._newest_ms < newest_ms and 0 <= self.clock.now_ms() - newest_ms < MINUTE_MS:
+            self.clock.confirm()
+        self._newest_ms = newest_ms
+
+    def _ledger_as_of_ms(self) -> int:
+        """The moment that the ledger in memory speaks of: now, unless another process writes and we read lately."""
+        now_ms = self.clock.now_ms()
+        is_recent = self.writer is None and 0 <= now_ms - self._loaded_ms <= LEDGER_AGE_MS_MAX
+        return self._loaded_ms if is_recent else now_ms
+
     async def _load_holdings(self) -> None:
-        reader = self.reader
+        reader, loaded_ms = self.reader, self.clock.now_ms()
         self.holdings.load(await reader.ledgers(), await reader.anchors(), await reader.extra_wishes())
         self.holdings.load_checks(await reader.verifications(), await reader.disagreements(), await reader.revisions())
+        self._loaded_ms = loaded_ms
 
     async def _become_writer(self) -> None:
         writer = await SqliteWriter.open(self.settings.db_url, self.clock, report=self.store_state.report)
@@ -325,7 +356,9 @@ class Node:
             self.disputes,
         )
         self._symbols_changed(())
-        self.query.keep = filler.keep_read
+        self.live.heard = self.clock.heard
+        self.read_through.keep = filler.keep_read
+        self.in_progress.heard_ms = self.sockets.heard_ms
         self.health.sockets, self.health.reconciler = self.sockets, self.reconciler
         self.health.queue_depth = lambda: self.live.queue_depth if self.live else 0
         self._start_writing(self.reconciler, self.live, self.sockets)
@@ -373,6 +406,7 @@ class Node:
             self.rolling.forget(symbol)
         if self.reconciler is None or self.live is None:
             return
+        self.close_lag.follow(self.symbols.wished)
         self.sockets.want([Series(symbol, M1) for symbol in self.symbols.wished])
         self.reconciler.wake()
         if not self._is_estimated and self.symbols.synced_ms is not None:
@@ -444,6 +478,12 @@ class Node:
         gauge("klinenode_tail_rows", "Newest klines kept encoded in memory.", lambda: self.tail.rows)
         gauge("klinenode_upstream_weight_booked", "REST weight booked this minute by us.", lambda: self.budget.used)
         gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(self.writer is not None))
+        self.telemetry.sample_histogram(
+            "klinenode_close_lag_seconds",
+            "From a kline's close at the exchange until it can be served, by interval, whatever brought it.",
+            BOUNDS_S,
+            self.close_lag.histograms,
+        )
         self.telemetry.sample(
             "klinenode_tail_lag_seconds",
             "Age of the newest held kline, worst symbol, by interval.",

@@ -61,6 +61,13 @@ class Settings(BaseSettings):
         le=3650,
         description="Days after which held klines are compared with the exchange again; 0: only when asked.",
     )
+    read_stale_sec_max: int = Field(
+        0,
+        ge=0,
+        le=86_400,
+        description="Oldest newest kline that counts as fresh (readiness; proofs that there is none newer), seconds; "
+        "never less than one interval and its grace. 0 means two intervals of the series.",
+    )
     disk_free_bytes_min: int = Field(
         2 * 1024**3, ge=0, description="Backfill pauses (live goes on) below this much free disk, bytes."
     )

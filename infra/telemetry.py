@@ -3,19 +3,19 @@
 import dataclasses
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from app import events
 from app.events import Event, Observe
 
-_LAG_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 120)
 _LEVELS: Final[dict[type[Event], int]] = {
     events.RequestDone: logging.DEBUG,
     events.FramesReceived: logging.DEBUG,
@@ -45,12 +45,16 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` would d
 Sample = Callable[[], Iterable[tuple[dict[str, str], float]]]
 """Read on scrape: label values and number, for each line of a metric."""
 
+HistogramSample = Callable[[], Iterable[tuple[dict[str, str], Sequence[int], float]]]
+"""Read on scrape: label values, counts between bounds (the last beyond all of them) and sum, for each histogram."""
+
 
 class _Sampled(Collector):
-    """Gauges whose numbers are read when they are scraped, so that keeping them costs nothing."""
+    """Metrics whose numbers are read when they are scraped, so that keeping them costs nothing."""
 
     def __init__(self) -> None:
         self.samples: dict[str, tuple[str, Sample]] = {}
+        self.histograms: dict[str, tuple[str, Sequence[float], HistogramSample]] = {}
 
     def collect(self) -> Iterable[Metric]:
         for name, (documentation, sample) in self.samples.items():
@@ -59,6 +63,14 @@ class _Sampled(Collector):
             for labels, value in lines:
                 family.add_metric(list(labels.values()), value)
             yield family
+        for name, (documentation, bounds, read) in self.histograms.items():
+            found = list(read())
+            histogram = HistogramMetricFamily(name, documentation, labels=list(found[0][0]) if found else [])
+            for labels, counts, total in found:
+                names = [*(str(bound) for bound in bounds), "+Inf"]
+                buckets = list(zip(names, map(float, accumulate(counts)), strict=True))
+                histogram.add_metric(list(labels.values()), buckets, total)
+            yield histogram
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -103,12 +115,6 @@ class Telemetry:
         self._missing = Gauge("klinenode_klines_missing", "Klines wished and not held.", registry=r)
         self._wished = Gauge("klinenode_klines_wished", "Klines wished.", registry=r)
         self._gaps = Gauge("klinenode_gaps", "Spans between wish and ledger.", registry=r)
-        self._lag = Histogram(
-            "klinenode_close_lag_seconds",
-            "From a 1m kline's close at the exchange until it can be served.",
-            buckets=_LAG_BUCKETS_S,
-            registry=r,
-        )
         self._garbage = Counter("klinenode_garbage", "Unusable upstream data, dropped.", ["where"], registry=r)
         self._restarts = Counter("klinenode_task_restarts", "Restarts of background tasks.", ["task"], registry=r)
         self._commits_failed = Counter("klinenode_commits_failed", "Batches that could not be written.", registry=r)
@@ -122,6 +128,10 @@ class Telemetry:
     def sample(self, name: str, documentation: str, sample: Sample) -> None:
         """Add a gauge that is read on scrape."""
         self._sampled.samples[name] = (documentation, sample)
+
+    def sample_histogram(self, name: str, documentation: str, bounds: Sequence[float], sample: HistogramSample) -> None:
+        """Add a histogram that is read on scrape."""
+        self._sampled.histograms[name] = (documentation, bounds, sample)
 
     def instrument(self, app: Any) -> None:
         """Measure the requests of a FastAPI application and serve `/metrics` on it."""
@@ -176,8 +186,6 @@ class Telemetry:
             case events.RowsCommitted():
                 self._rows.labels(event.source.value, event.interval).inc(event.rows)
                 self._revised.inc(event.revised)
-            case events.KlineClosed():
-                self._lag.observe(event.lag_ms / 1000)
             case events.GapsCounted():
                 self._missing.set(event.missing_klines)
                 self._wished.set(event.wished_klines)

@@ -6,6 +6,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.domain.interval import INTERVALS
+from app.http.coverage_header import coverage_headers
+from app.http.errors import json_response
+from app.http.headers import BINANCE, NO_STORE
 from app.http.page import Page, PageResponse
 from app.http.page_cache import PageCache
 from app.http.params import kline_query
@@ -39,6 +42,14 @@ _ROW: Final[dict[str, Any]] = {
     "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
 }
 
+_COVERAGE: Final[dict[str, Any]] = {
+    "description": "With allow_partial=true only. `complete`, or `partial; missing=<start>-<end>,…; klines_missing=N; "
+    "more=K; klines_held=N; klines_absent=N; window=<start>-<end>; newest=unconfirmed`: spans are half-open open times "
+    "in ms; `more` counts missing spans that are not named; `newest` stands there when nobody can say whether newer "
+    "klines exist.",
+    "schema": {"type": "string", "example": "partial; missing=1735689600000-1735689900000; klines_missing=5"},
+}
+
 
 def _documentation(*, only_final_default: bool) -> dict[str, Any]:
     return {
@@ -62,6 +73,12 @@ def _documentation(*, only_final_default: bool) -> dict[str, Any]:
                 {"type": "boolean", "default": only_final_default},
                 "true: closed klines only. false: exactly Binance, which ends with the kline in progress.",
             ),
+            _parameter(
+                "allow_partial",
+                {"type": "boolean", "default": False},
+                "true: instead of a 503 the klines that are held, counted over those alone; X-Klinenode-Coverage says "
+                "what is missing. Such an answer is not to be kept (no-store, no ETag).",
+            ),
         ]
     }
 
@@ -76,7 +93,8 @@ def klines_router(query: Query, pages: PageCache, *, only_final_default: bool) -
         openapi_extra=_documentation(only_final_default=only_final_default),
         responses={
             200: {
-                "description": "The klines, whole: never a silent hole.",
+                "description": "The klines, whole unless allow_partial=true: never a silent hole.",
+                "headers": {"X-Klinenode-Coverage": _COVERAGE},
                 "content": {"application/json": {"schema": {"type": "array", "items": _ROW}}},
             },
             304: {"description": "The page that If-None-Match names is still true."},
@@ -89,7 +107,10 @@ def klines_router(query: Query, pages: PageCache, *, only_final_default: bool) -
         asked = kline_query(query_string, query.symbol, only_final_default=only_final_default)
         ticket = pages.ticket(asked.series)
         answer = await query.answer(asked)
-        page = Page(answer.body)
+        coverage = coverage_headers(answer) if asked.allow_partial else ()
+        if answer.shortfall is not None:  # true only now: without an ETag nobody can take it for the whole later
+            return json_response(answer.body, 200, NO_STORE, *BINANCE, *coverage)
+        page = Page(answer.body, *coverage)
         response = PageResponse(page, request.scope, pages.max_age_s(answer))
         pages.put((request.scope["path"], query_string), page, answer, ticket)
         return response

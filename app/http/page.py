@@ -41,11 +41,12 @@ class Reply(NamedTuple):
 class Page:
     """The bytes of an answer, ready to be sent any number of times."""
 
-    __slots__ = ("_digest", "_gzip", "_identity", "size")
+    __slots__ = ("_digest", "_gzip", "_identity", "_more", "size")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, *more: Header) -> None:
         self._digest = xxhash.xxh3_128_hexdigest(body).encode()
-        self._identity = _variant(body, b'"%b"' % self._digest)
+        self._more = more
+        self._identity = _variant(body, b'"%b"' % self._digest, more)
         self._gzip: Variant | None = None
         self.size = len(body)
 
@@ -70,7 +71,7 @@ class Page:
             body: bytes = self._identity.body["body"]
             packed = gzip.compress(body, GZIP_LEVEL, mtime=0) if len(body) >= GZIP_BYTES_MIN else body
             if len(packed) < len(body):
-                self._gzip = _variant(packed, b'"%b-gzip"' % self._digest, (b"content-encoding", b"gzip"))
+                self._gzip = _variant(packed, b'"%b-gzip"' % self._digest, self._more, (b"content-encoding", b"gzip"))
                 self.size += len(packed)
             else:
                 self._gzip = self._identity
@@ -128,8 +129,8 @@ def _cache_control(max_age_s: int) -> Header:
     return (b"cache-control", b"public, max-age=%d" % max_age_s)
 
 
-def _variant(body: bytes, etag: bytes, *more: Header) -> Variant:
-    kept = ((b"etag", etag), VARY, *BINANCE)
+def _variant(body: bytes, etag: bytes, stated: tuple[Header, ...], *more: Header) -> Variant:
+    kept = ((b"etag", etag), VARY, *BINANCE, *stated)
     return Variant(
         etag=etag,
         body={"type": "http.response.body", "body": body},

@@ -25,13 +25,18 @@ class Ticket(NamedTuple):
 
 
 class _Entry:
-    __slots__ = ("answer", "expires_ms", "page", "query_bytes")
+    __slots__ = ("answer", "expires_ms", "made_ms", "page", "query_bytes")
 
-    def __init__(self, page: Page, answer: Answer, query_bytes: int, expires_ms: int) -> None:
+    def __init__(self, page: Page, answer: Answer, query_bytes: int, made_ms: int, expires_ms: int) -> None:
         self.page = page
         self.answer = answer._replace(body=b"")  # the page has the bytes
         self.query_bytes = query_bytes
+        self.made_ms = made_ms
         self.expires_ms = expires_ms
+
+    def is_true(self, now_ms: int) -> bool:
+        """Whether it may still be sent; never by a clock that was put back, by which it would not end in time."""
+        return self.made_ms <= now_ms < self.expires_ms
 
     def cost(self) -> int:
         return self.page.size + self.query_bytes + PAGE_OVERHEAD_BYTES
@@ -117,9 +122,9 @@ class PageCache:
         now_ms = self._clock.now_ms()
         changes, live_changes = self.ticket(answer.series)
         is_stale = changes != ticket.changes or (answer.is_live and live_changes != ticket.live_changes)
-        entry = _Entry(page, answer, len(key[1]), min(now_ms + self._ttl_s * 1000, answer.valid_until_ms))
+        entry = _Entry(page, answer, len(key[1]), now_ms, min(now_ms + self._ttl_s * 1000, answer.valid_until_ms))
         self._entries.pop(key, None)
-        if not is_stale and now_ms < entry.expires_ms and entry.cost() <= self._page_bytes_max:
+        if not is_stale and entry.is_true(now_ms) and entry.cost() <= self._page_bytes_max:
             self._entries[key] = entry
 
     def drop(self, series: Series, span: Span, *, live_only: bool = False) -> None:
@@ -131,7 +136,7 @@ class PageCache:
         gone = [
             key
             for key, entry in index.get(series, {}).items()
-            if entry.answer.touches.clip(span) or now_ms >= entry.expires_ms
+            if entry.answer.touches.clip(span) or not entry.is_true(now_ms)
         ]
         for key in gone:
             del self._entries[key]
@@ -148,7 +153,7 @@ class PageCache:
             self.misses += 1
             return None
         now_ms = self._clock.now_ms()
-        if now_ms >= entry.expires_ms:
+        if not entry.is_true(now_ms):
             del self._entries[key]
             self.misses += 1
             return None

@@ -4,8 +4,8 @@ The order of the checks, the first that fails is the answer:
 
 1. a known parameter given twice: -1101 (unknown parameters are ignored, however often they come)
 2. `symbol`, then `interval`, missing or empty: -1102
-3. each parameter by itself, in the order symbol (-1121), interval (-1120), startTime, endTime, limit, only_final:
-   empty -1105, not an integer -1102, out of range -1130
+3. each parameter by itself, in the order symbol (-1121), interval (-1120), startTime, endTime, limit, only_final,
+   allow_partial: empty -1105, not an integer -1102, out of range -1130
 4. startTime later than endTime: -1023
 
 Confirmed on the exchange (binance-facts section 1.3): -1121, -1120, -1130 for limit > 1500, -1023, -1102 for a missing
@@ -31,7 +31,7 @@ from app.wire.error_body import (
     start_after_end,
 )
 
-PARAMETERS: Final = ("symbol", "interval", "startTime", "endTime", "limit", "only_final")
+PARAMETERS: Final = ("symbol", "interval", "startTime", "endTime", "limit", "only_final", "allow_partial")
 
 INTEGER_MAX: Final = 2**53  # what JSON clients can write exactly; clients send it for "no end"
 TIME_MS_MAX: Final = 9_999_999_999_999  # year 2286; later times are clamped to it, no kline opens there either way
@@ -56,6 +56,7 @@ def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default:
     end_ms = _integer(sent, "endTime", 0, INTEGER_MAX)
     limit = _integer(sent, "limit", 1, LIMIT_MAX)
     only_final = _truth(sent, "only_final")
+    allow_partial = _truth(sent, "allow_partial")
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         raise start_after_end()
     return KlineQuery(
@@ -64,6 +65,7 @@ def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default:
         end_ms=None if end_ms is None else min(end_ms, TIME_MS_MAX),
         limit=LIMIT_DEFAULT if limit is None else limit,
         only_final=only_final_default if only_final is None else only_final,
+        allow_partial=bool(allow_partial),
     )
 
 

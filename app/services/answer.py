@@ -19,6 +19,8 @@ class KlineQuery(NamedTuple):
     end_ms: int | None
     limit: int
     only_final: bool
+    allow_partial: bool = False
+    """Whether what is held is a good answer when the whole one cannot be had."""
 
     @property
     def interval(self) -> Interval:
@@ -26,8 +28,20 @@ class KlineQuery(NamedTuple):
         return self.series.interval
 
 
+class Shortfall(NamedTuple):
+    """What a partial answer lacks: of `window`, how many klines are held and absent, and which spans are missing."""
+
+    window: Span
+    held: int
+    absent: int
+    missing: tuple[Span, ...]
+    klines_missing: int
+    is_newest_known: bool
+    """False when nobody could say whether there are klines after `window`."""
+
+
 class Answer(NamedTuple):
-    """A whole answer.
+    """An answer: whole, unless it has a shortfall.
 
     It stays true until a kline of `series` changes that opens in `touches` (`END_OF_TIME_MS` where the answer ends with
     the newest kline), until a live kline moves when `is_live`, or until `valid_until_ms`, whichever comes first.
@@ -38,3 +52,4 @@ class Answer(NamedTuple):
     touches: Span
     is_live: bool
     valid_until_ms: int
+    shortfall: Shortfall | None = None

@@ -95,7 +95,7 @@ class Committer:
         if not result.granted:
             return
         granted = [kline for kline in batch.rows if result.granted.span_at(kline.open_ms)]
-        self._tail.amend(series, granted)
+        self._tail.amend(series, self._holdings.grid(series), granted)
         touched = result.granted.hull
         self._drop(series, touched)
         if result.changed:

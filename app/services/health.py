@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Final
 
 from app.ports import Clock, MarketSockets
-from app.services.coverage import Coverage
 from app.services.exchange_clock import ExchangeClock
+from app.services.freshness import Freshness, State, Survey, TailAge
 from app.services.reconcile import Reconciler
 from app.services.supervisor import Supervisor
 from app.services.symbol_sync import SymbolSync
@@ -24,19 +24,21 @@ class Health:
         clock: Clock,
         machine: ExchangeClock,
         symbols: SymbolSync,
-        coverage: Coverage,
+        freshness: Freshness,
         supervisor: Supervisor,
         stand_down: Callable[[], tuple[int, str] | None],
     ) -> None:
         self._clock = clock
         self._machine = machine
         self._symbols = symbols
-        self._coverage = coverage
+        self._freshness = freshness
         self._supervisor = supervisor
         self._stand_down = stand_down
         self._started_ms = clock.now_ms()
         self._ready_at_ms = 0
         self._ready: tuple[bool, dict[str, object]] = (False, {})
+        self._since_ms = self._started_ms
+        self._survey: Survey | None = None
         self.sockets: MarketSockets | None = None
         self.reconciler: Reconciler | None = None
         self.queue_depth: Callable[[], int] = lambda: 0
@@ -60,6 +62,7 @@ class Health:
             "role": "writer" if self.is_writer else "reader",
             "symbols": len(self._symbols.wished),
             "symbols_synced_ms": self._symbols.synced_ms,
+            "tails": self._tails(),
             "missing_klines": reconciler.missing_klines if reconciler else None,
             "queue_depth": self.queue_depth(),
             "clock_offset_ms": self._machine.offset_ms,
@@ -76,22 +79,43 @@ class Health:
         }
 
     def ready(self) -> tuple[bool, dict[str, object]]:
-        """Whether the tail of every wished series is held and fresh, and which ones are not."""
+        """Whether the tail of every wished series is held and fresh, which ones are not, and since when."""
         now_ms = self._clock.now_ms()
         if not 0 <= now_ms - self._ready_at_ms < REPORT_MS:  # the clock goes back when the exchange says it was ahead
             self._ready_at_ms = now_ms
-            self._ready = self._compute_ready()
+            self._ready = self._compute_ready(now_ms)
         return self._ready
 
-    def _compute_ready(self) -> tuple[bool, dict[str, object]]:
+    def _compute_ready(self, now_ms: int) -> tuple[bool, dict[str, object]]:
+        survey = self._survey = self._freshness.survey()
+        reasons = []
         if self._symbols.synced_ms is None:
-            return False, {"ready": False, "reasons": ["symbols were never synced with the exchange"]}
-        lacking = self._coverage.lacking_tails()
-        if not lacking:
-            return True, {"ready": True, "reasons": []}
-        named = ", ".join(f"{series.symbol} {series.interval}" for series in lacking[:NAMED_MAX])
-        more = f" and {len(lacking) - NAMED_MAX} more" if len(lacking) > NAMED_MAX else ""
-        return False, {"ready": False, "reasons": [f"tails not whole: {named}{more}"], "lacking": len(lacking)}
+            reasons.append("symbols were never synced with the exchange")
+        if not self._machine.is_trusted:
+            reasons.append("the exchange has not confirmed what time it is since the start or since the clock jumped")
+        for state, words in _WORDS.items():
+            if tails := [tail for tail in survey.lacking if tail.state is state]:
+                reasons.append(f"{words}: {_named(tails)}")
+        is_ready = not reasons
+        if is_ready is not self._ready[0]:
+            self._since_ms = now_ms
+        due_ms = [tail.since_ms for tail in survey.lacking if tail.since_ms is not None]
+        if not is_ready and due_ms:  # it was so before anybody asked
+            self._since_ms = max(self._started_ms, min(self._since_ms, *due_ms))
+        return is_ready, {
+            "ready": is_ready,
+            "since_ms": self._since_ms,
+            "reasons": reasons,
+            "series": {state.value: count for state, count in survey.counts.items()},
+        }
+
+    def _tails(self) -> dict[str, object]:
+        """By interval: the series whose newest kline is the oldest."""
+        self.ready()
+        return {
+            code: {"symbol": tail.series.symbol, "state": tail.state.value, "age_ms": tail.age_ms}
+            for code, tail in (self._survey.worst if self._survey else {}).items()
+        }
 
     def _reasons(self, now_ms: int) -> list[str]:
         reasons = []
@@ -120,6 +144,21 @@ class Health:
             if self.reconciler is not None and self.reconciler.last_error is not None:
                 reasons.append(f"the last failed fetch: {self.reconciler.last_error}")
         return list(dict.fromkeys(reasons))
+
+
+_WORDS: Final = {State.STALE: "tails stale", State.NOT_WHOLE: "tails not whole"}
+
+
+def _named(tails: list[TailAge]) -> str:
+    """The worst of them by name and age."""
+    tails = sorted(tails, key=lambda tail: -(tail.age_ms or 0))
+    named = ", ".join(_one(tail) for tail in tails[:NAMED_MAX])
+    return f"{named} and {len(tails) - NAMED_MAX} more" if len(tails) > NAMED_MAX else named
+
+
+def _one(tail: TailAge) -> str:
+    series = f"{tail.series.symbol} {tail.series.interval}"
+    return series if tail.age_ms is None else f"{series} (newest kline closed {tail.age_ms // 1000} s ago)"
 
 
 def _list(value: object) -> list[object]:

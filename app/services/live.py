@@ -69,6 +69,8 @@ class LiveIngest:
         self._queue: asyncio.Queue[_Row] = asyncio.Queue(QUEUE_ROWS_MAX)
         self._batch: list[_Row] = []
         self._unwritten: dict[tuple[Series, int], Kline] = {}  # the minutes among them
+        self.heard: Callable[[int], None] = lambda event_ms: None
+        """Told the exchange's time as each event states it."""
 
     @property
     def queue_depth(self) -> int:
@@ -85,6 +87,7 @@ class LiveIngest:
         symbol = self._symbols.listing(event.symbol)
         if event.interval != M1 or event.symbol not in self._symbols.wished_set or symbol is None:
             return  # without the symbol's precision a kline cannot be brought to REST's form
+        self.heard(event.event_ms)
         kline = normalise(event.kline, symbol.precision)
         series = Series(event.symbol, M1)
         now_ms = self._clock.now_ms()

@@ -1,67 +1,56 @@
 """The query service: whole answers from the tail, the store and, for what neither holds, one upstream request.
 
 An answer is a run of open times that are all known: held, or proven absent. Where the run meets a time nothing is
-known of, the exchange is asked for the rest (READ_THROUGH), or the answer is an error in Binance's shape. The kline in
-progress ends the answer when it was asked for.
+known of, the exchange is asked for the rest (READ_THROUGH), or the answer is an error in Binance's shape, or, where the
+caller allows it, what is held with a statement of what is missing. The kline in progress ends the answer when it was
+asked for. No answer claims to end with the newest kline while the node cannot know what time it is at the exchange.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
-from app.domain.interval import M1, Grid
+from app.domain.interval import Grid
 from app.domain.kline import Kline
 from app.domain.span import Span, Spans
 from app.ports import (
     Clock,
-    Priority,
-    RestApi,
     Series,
     StandDown,
     StoreReader,
     StoreUnavailable,
     UpstreamError,
-    UpstreamGarbage,
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery
+from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
+from app.services.freshness import stale_at_ms
 from app.services.holdings import Holdings
-from app.services.rolling import Rolling
+from app.services.in_progress import InProgress
+from app.services.read_through import ReadThrough
 from app.services.symbol_sync import SymbolSync
-from app.services.tail import Live, SeriesTail, Tail
-from app.services.wish import CLOSE_GRACE_MS
+from app.services.tail import SeriesTail, Tail
+from app.services.window import Window, closed_end_ms, wants_live, window_of
 from app.wire import rest_rows
-from app.wire.error_body import invalid_symbol, service_unavailable
+from app.wire.error_body import BinanceError, invalid_symbol, service_unavailable
 
-LIVE_AGE_MS_MAX: Final = 10_000  # a live kline asked for by REST is good this long when no frame moves it
 LIVE_PAGE_MS: Final = 1_000  # an answer that ends with a live kline is rendered anew after this long at the latest
 CLOSING_PAGE_MS: Final = 250  # while a closing frame is awaited, an answer is good this long
 FOLLOWER_PAGE_MS: Final = 1_000  # a process that does not write hears of changes by reading again after this long
-READS_AT_ONCE_MAX: Final = 64  # read-throughs under way; more would queue for weight longer than clients wait
-READ_THROUGH_S_MAX: Final = 20.0
 RETRY_AFTER_S: Final = 5
+RETRY_AFTER_S_MAX: Final = 3600  # a client that is told to come back in days is not told anything
+TRIES_MAX: Final = 2  # an answer is made anew once when the exchange's time turns out to be another than we thought
+INTERVALS_BEHIND_MAX: Final = 2  # one kline may close while an answer is made; by two it would be stale
 
 _Row = tuple[int, bytes]
 """An open time and the row as it is served."""
 
-Keep = Callable[[Series, Grid, Span, Sequence[Kline]], Awaitable[None]]
 
+class _Found(NamedTuple):
+    """What store and tail have: rows, ascending, and the times they know of."""
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Closed klines to answer with: at most `limit` that open in `span`, the oldest or the newest of them.
-
-    The newest ones may reach back further than `span`, by as many klines as the exchange does not have inside it.
-    """
-
-    span: Span
-    limit: int
-    newest: bool
-    is_open_ended: bool
-    closed_end_ms: int
+    rows: list[_Row]
+    known: Spans
+    absent: Spans
 
 
 class QueryService:
@@ -71,25 +60,24 @@ class QueryService:
         self,
         clock: Clock,
         store: StoreReader,
-        rest: RestApi,
+        upstream: ReadThrough,
         symbols: SymbolSync,
         holdings: Holdings,
         tail: Tail,
-        rolling: Rolling,
         *,
-        read_through: bool,
+        in_progress: InProgress,
+        stale_ms_max: int = 0,
     ) -> None:
         self._clock = clock
         self._store = store
-        self._rest = rest
+        self._upstream = upstream
         self._symbols = symbols
         self._holdings = holdings
         self._tail = tail
-        self._rolling = rolling
-        self._read_through = read_through
-        self._flights: dict[tuple[Series, Span | None, int], asyncio.Future[list[Kline]]] = {}
-        self.keep: Keep | None = None
-        """Commits klines that were read through; only the writer has one."""
+        self._in_progress = in_progress
+        self._stale_ms_max = stale_ms_max
+        self.is_time_known: Callable[[], bool] = lambda: True
+        """Whether the clock is the exchange's: one that lags would pass old klines off as the newest."""
 
     def symbol(self, text: str) -> str | None:
         """The listed name of a symbol as a client wrote it (lower case is accepted), or None."""
@@ -99,76 +87,75 @@ class QueryService:
         return None
 
     async def answer(self, query: KlineQuery) -> Answer:
-        """The whole answer to `query`. Raises BinanceError: 503 with Retry-After when it cannot be whole right now."""
+        """The answer to `query`, whole unless it allows less. Raises BinanceError: 503 with Retry-After."""
         try:
-            return await self._answer(query)
-        except StandDown as error:
-            wait_s = max(1, (error.until_ms - self._clock.now_ms() + 999) // 1000)
-            raise service_unavailable(min(wait_s, 3600)) from error
-        except UpstreamRejected as error:
-            if error.code == invalid_symbol().code:
-                raise invalid_symbol() from error
-            raise service_unavailable(RETRY_AFTER_S) from error
-        except (UpstreamError, StoreUnavailable, TimeoutError) as error:
-            raise service_unavailable(RETRY_AFTER_S) from error
+            return await self._answer(query, TRIES_MAX)
+        except (UpstreamError, TimeoutError) as error:
+            refusal = self._refusal(error)
+            if query.allow_partial and refusal.retry_after_s is not None and self._holdings.is_anchored(query.series):
+                try:
+                    return await self._partial(query)
+                except StoreUnavailable as fault:
+                    raise self._refusal(fault) from fault
+            raise refusal from error
+        except StoreUnavailable as error:
+            raise self._refusal(error) from error
 
-    async def _answer(self, query: KlineQuery) -> Answer:
+    def _refusal(self, error: Exception) -> BinanceError:
+        if isinstance(error, StandDown):
+            wait_s = max(1, (error.until_ms - self._clock.now_ms() + 999) // 1000)
+            return service_unavailable(min(wait_s, RETRY_AFTER_S_MAX))
+        if isinstance(error, UpstreamRejected) and error.code == invalid_symbol().code:
+            return invalid_symbol()
+        return service_unavailable(RETRY_AFTER_S)
+
+    async def _answer(self, query: KlineQuery, tries: int) -> Answer:
+        is_time_known = self.is_time_known()
         now_ms = self._clock.now_ms()
         grid = await self._grid(query.series)
         if grid is None:
             return Answer(b"[]", query.series, Span(0, END_OF_TIME_MS), False, now_ms + LIVE_PAGE_MS)
         tail = self._tail.get(query.series)
-        window = self._window(query, grid, self._closed_end_ms(grid, tail, now_ms))
+        window = window_of(query, grid, closed_end_ms(grid, tail, now_ms))
         first_ms = window.span.start_ms
         rows = self._from_tail(window, tail)
         if rows is None:
             found = await self._from_store(query.series, grid, window, tail)
             first_ms = min([first_ms, *(open_ms for open_ms, _ in found[:1])])
             rows = [row for _, row in found]
-        is_live = self._wants_live(query, window.closed_end_ms) and (window.newest or len(rows) < query.limit)
+        if window.reaches_end(len(rows)) and not self._is_newest(query.series, grid, window, is_time_known):
+            return await self._again(query, grid, tries)
+        is_live = wants_live(query, window.closed_end_ms) and (window.newest or len(rows) < query.limit)
         if is_live:
             end_ms = END_OF_TIME_MS if query.end_ms is None else query.end_ms + 1
-            rows = [*rows, *await self._live(query.series, grid, Span(window.closed_end_ms, end_ms), now_ms)]
+            live = await self._in_progress.klines(query.series, grid, Span(window.closed_end_ms, end_ms))
+            rows = [*rows, *(_row(kline, grid) for kline in live)]
             rows = rows[-query.limit :] if window.newest else rows[: query.limit]
         return self._rendered(query, grid, window, first_ms, rows, now_ms, is_live=is_live)
 
-    # --- what is asked for --------------------------------------------------------------------------------------
+    def _is_newest(self, series: Series, grid: Grid, window: Window, is_time_known: bool) -> bool:
+        """Whether what the window ends with is the newest, by a clock that was right before and after it was read."""
+        end_ms = closed_end_ms(grid, self._tail.get(series), self._clock.now_ms())
+        return is_time_known and grid.count(window.closed_end_ms, end_ms) < INTERVALS_BEHIND_MAX
+
+    async def _again(self, query: KlineQuery, grid: Grid, tries: int) -> Answer:
+        """Answer anew once the exchange has told its time, as it does with every answer."""
+        if tries > 1 and not self.is_time_known():
+            await self._upstream.klines(query.series, grid, None, 1)
+        if tries <= 1 or not self.is_time_known():
+            raise UpstreamUnavailable("it is not known what time it is at the exchange, so nor which kline is newest")
+        return await self._answer(query, tries - 1)
 
     async def _grid(self, series: Series) -> Grid | None:
         """The series' grid, asked for when it is not known; None when the exchange has no kline to learn it from."""
         if self._holdings.is_anchored(series):
             return self._holdings.grid(series)
-        newest = await self._upstream(series, series.interval.grid, None, 1)
+        newest = await self._upstream.klines(series, series.interval.grid, None, 1)
         return series.interval.anchored(newest[-1].open_ms) if newest else None
-
-    def _closed_end_ms(self, grid: Grid, tail: SeriesTail | None, now_ms: int) -> int:
-        """Where the closed klines end: those that are due, and any that came sooner."""
-        due_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
-        return max(due_ms, tail.end_ms) if tail and tail.rows and tail.end_ms <= grid.floor(now_ms + 1000) else due_ms
-
-    def _wants_live(self, query: KlineQuery, closed_end_ms: int) -> bool:
-        if query.only_final:
-            return False
-        if query.start_ms is not None and query.start_ms > closed_end_ms:
-            return False
-        return query.end_ms is None or query.end_ms >= closed_end_ms
-
-    def _window(self, query: KlineQuery, grid: Grid, closed_end_ms: int) -> _Window:
-        end_ms = closed_end_ms
-        if query.end_ms is not None:
-            end_ms = min(end_ms, grid.ceil(query.end_ms + 1))
-        is_open_ended = end_ms == closed_end_ms
-        if query.start_ms is None:
-            limit = query.limit - 1 if self._wants_live(query, closed_end_ms) else query.limit
-            start_ms = grid.ceil(max(0, grid.shift(end_ms, -limit)))
-            return _Window(Span(start_ms, max(start_ms, end_ms)), limit, True, is_open_ended, closed_end_ms)
-        start_ms = grid.ceil(query.start_ms)
-        span = Span(start_ms, max(start_ms, end_ms))
-        return _Window(span, query.limit, False, is_open_ended, closed_end_ms)
 
     # --- where it comes from ------------------------------------------------------------------------------------
 
-    def _from_tail(self, window: _Window, tail: SeriesTail | None) -> list[bytes] | None:
+    def _from_tail(self, window: Window, tail: SeriesTail | None) -> list[bytes] | None:
         """The rows when the tail has all of them, without touching the database."""
         start_ms, end_ms = window.span
         if not window.span:
@@ -178,10 +165,21 @@ class QueryService:
         rows = tail.rows[tail.index(start_ms) : tail.index(end_ms)]
         return rows[-window.limit :] if window.newest else rows[: window.limit]
 
-    async def _from_store(self, series: Series, grid: Grid, window: _Window, tail: SeriesTail | None) -> list[_Row]:
+    async def _from_store(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> list[_Row]:
         """The rows from store and tail, and from the exchange where nothing is known of a time asked for."""
         if not window.span or not window.limit:
             return []
+        found = await self._held(series, grid, window, tail)
+        if window.newest:
+            rows = await self._newest(series, grid, window, found)
+        else:
+            rows = await self._oldest(series, grid, window, found)
+        if window.reaches_end(len(rows)) and not self._is_proof_fresh(series, grid, window, found, rows):
+            last = Span(_end_ms(rows, grid, window), window.closed_end_ms)
+            await self._upstream.check_end(series, grid, last, is_begun=bool(rows), is_proven=True)
+        return rows
+
+    async def _held(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> _Found:
         span = Span(0, window.span.end_ms) if window.newest else window.span
         snapshot = await self._store.read(series, span, window.limit, newest=window.newest)
         known = snapshot.ledger.known
@@ -194,135 +192,105 @@ class QueryService:
                 before = [row for row in rows if row[0] < newer.start_ms]
                 after = [row for row in rows if row[0] >= newer.end_ms]
                 rows = [*before, *zip(grid.opens(*newer), encoded, strict=True), *after]
-        is_tail = window.newest and window.is_open_ended and self.keep is not None
-        is_unbroken = len(snapshot.rows) == window.limit and snapshot.rows[0].open_ms == window.span.start_ms
+        is_tail = window.newest and window.is_open_ended and self._upstream.keep is not None
+        is_unbroken = len(snapshot.rows) == window.limit > 0 and snapshot.rows[0].open_ms == window.span.start_ms
         if is_tail and is_unbroken:
             self._tail.seed(series, grid, snapshot.rows, window.span.end_ms)  # the next one needs no database
-        if window.newest:
-            return await self._newest(series, grid, window, known, rows)
-        return await self._oldest(series, grid, window, known, rows)
+        return _Found(rows, known, snapshot.ledger.absent)
 
-    async def _oldest(self, series: Series, grid: Grid, window: _Window, known: Spans, rows: list[_Row]) -> list[_Row]:
+    async def _oldest(self, series: Series, grid: Grid, window: Window, held: _Found) -> list[_Row]:
         start_ms, end_ms = window.span
-        run = known.span_at(start_ms)
+        run = held.known.span_at(start_ms)
         known_end_ms = min(end_ms, run.end_ms) if run else start_ms
-        found = [row for row in rows if row[0] < known_end_ms][: window.limit]
+        found = [row for row in held.rows if row[0] < known_end_ms][: window.limit]
         lacking = window.limit - len(found)
         if known_end_ms < end_ms and lacking:
-            more = await self._upstream(series, grid, Span(known_end_ms, end_ms), lacking)
+            span = Span(known_end_ms, end_ms)
+            more = await self._upstream.klines(series, grid, span, lacking)
             is_joined = bool(found) and found[-1][0] == grid.shift(grid.ceil(known_end_ms), -1)
             if not is_joined:
-                await self._check_begin(series, grid, Span(known_end_ms, end_ms), more)
-            self._check_unbroken(series, grid, known, more, after_ms=known_end_ms if is_joined else None)
+                await self._upstream.check_begin(series, grid, span, more)
+            after_ms = known_end_ms if is_joined else None
+            self._upstream.check_unbroken(series, grid, held.known, more, after_ms=after_ms)
+            if len(more) < lacking:
+                await self._check_end(series, grid, span, more, held.known, is_joined=is_joined)
             found += [(kline.open_ms, _row(kline, grid)) for kline in more]
         return found
 
-    async def _newest(self, series: Series, grid: Grid, window: _Window, known: Spans, rows: list[_Row]) -> list[_Row]:
+    async def _newest(self, series: Series, grid: Grid, window: Window, held: _Found) -> list[_Row]:
         end_ms = window.span.end_ms
-        run = known.span_at(end_ms - 1)
+        run = held.known.span_at(end_ms - 1)
         known_start_ms = run.start_ms if run else end_ms
-        found = [row for row in rows if row[0] >= known_start_ms][-window.limit :]
+        found = [row for row in held.rows if row[0] >= known_start_ms][-window.limit :]
         lacking = window.limit - len(found)
         start_ms = grid.ceil(max(0, grid.shift(grid.ceil(known_start_ms), -lacking)))
         if start_ms < known_start_ms and lacking:
-            more = await self._upstream(series, grid, Span(start_ms, known_start_ms), lacking)
-            await self._check_begin(series, grid, Span(start_ms, known_start_ms), more)
-            self._check_unbroken(series, grid, known, more, before_ms=known_start_ms if run else None)
+            span = Span(start_ms, known_start_ms)
+            more = await self._upstream.klines(series, grid, span, lacking)
+            await self._upstream.check_begin(series, grid, span, more)
+            before_ms = known_start_ms if run else None
+            self._upstream.check_unbroken(series, grid, held.known, more, before_ms=before_ms)
+            if not run:
+                await self._check_end(series, grid, span, more, held.known, is_joined=False)
             found = [(kline.open_ms, _row(kline, grid)) for kline in more] + found
         return found
 
-    async def _check_begin(self, series: Series, grid: Grid, span: Span, klines: Sequence[Kline]) -> None:
-        """Raise UpstreamGarbage when what the exchange gave begins late although there are klines before `span`."""
-        late = Span(span.start_ms, klines[0].open_ms if klines else span.end_ms)
-        if not late or self._holdings.ledger(series).absent.covers(late):
-            return
-        before = Span(0, span.start_ms)
-        if before and await self._upstream(series, grid, before, 1):
-            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the first klines asked for")
-
-    def _check_unbroken(
-        self,
-        series: Series,
-        grid: Grid,
-        known: Spans,
-        klines: Sequence[Kline],
-        *,
-        after_ms: int | None = None,
-        before_ms: int | None = None,
+    async def _check_end(
+        self, series: Series, grid: Grid, span: Span, more: Sequence[Kline], known: Spans, *, is_joined: bool
     ) -> None:
-        """Raise UpstreamGarbage where klines that the exchange gave lack some between them, or next to what is held."""
-        if not klines:
-            return
-        holes = [Span(grid.shift(one.open_ms, 1), other.open_ms) for one, other in pairwise(klines)]
-        if after_ms is not None:
-            holes.append(Span(after_ms, klines[0].open_ms))
-        if before_ms is not None:
-            holes.append(Span(grid.shift(klines[-1].open_ms, 1), before_ms))
-        known |= self._holdings.ledger(series).known
-        if any(grid.count(*hole) and not known.covers(hole) for hole in holes):
-            raise UpstreamGarbage(f"{series.symbol} {series.interval}: klines are missing from REST's answer")
+        """Raise UpstreamGarbage when the exchange's klines of `span` end early and it has more of them."""
+        last = Span(grid.shift(more[-1].open_ms, 1) if more else span.start_ms, span.end_ms)
+        if not known.covers(last):
+            await self._upstream.check_end(series, grid, last, is_begun=bool(more) or is_joined, is_proven=False)
 
-    async def _live(self, series: Series, grid: Grid, span: Span, now_ms: int) -> list[bytes]:
-        """The kline in progress, which opens at the begin of `span` as far as we know.
+    def _is_proof_fresh(self, series: Series, grid: Grid, window: Window, found: _Found, rows: list[_Row]) -> bool:
+        """Whether the answer may end where it does: also a proof that there is nothing newer becomes stale."""
+        end_ms = _end_ms(rows, grid, window)
+        if not grid.count(end_ms, window.closed_end_ms) or not found.absent.covers(Span(end_ms, window.closed_end_ms)):
+            return True  # nothing is lacking, or the exchange was asked just now
+        if not self._upstream.is_trading(series.symbol):
+            return True
+        return self._clock.now_ms() < stale_at_ms(grid, end_ms, self._stale_ms_max)
 
-        When the exchange turns out to be a kline further, both: the one that has closed and the one in progress.
-        """
-        open_ms, end_ms = span
-        live = self._known_live(series, open_ms, now_ms)
-        if live is not None:
-            return [_row(live, grid)]
-        newest = [kline for kline in await self._upstream(series, grid, None, 2) if kline.open_ms >= open_ms]
-        if newest:
-            self._tail.set_live(series, grid, Live(newest[-1], now_ms, from_socket=False))
-            self._check_unbroken(series, grid, Spans(), newest, after_ms=open_ms)
-        return [_row(kline, grid) for kline in newest if kline.open_ms < end_ms]
+    # --- less than the whole --------------------------------------------------------------------------------------
 
-    def _known_live(self, series: Series, open_ms: int, now_ms: int) -> Kline | None:
-        tail = self._tail.get(series)
-        live = tail.live if tail else None
-        if live is not None and live.kline.open_ms == open_ms and _is_fresh(live, now_ms):
-            return live.kline
-        if series.interval not in self._rolling.intervals:
-            return None
-        minutes = self._tail.get(Series(series.symbol, M1))
-        if minutes is None or minutes.end_ms < M1.grid.floor(now_ms - CLOSE_GRACE_MS):
-            return None
-        minute = minutes.live.kline if minutes.live and _is_fresh(minutes.live, now_ms) else None
-        if minute is None and now_ms - minutes.end_ms > LIVE_AGE_MS_MAX:
-            return None
-        return self._rolling.live(series.symbol, series.interval, minute, open_ms, minutes.end_ms)
-
-    # --- read-through -------------------------------------------------------------------------------------------
-
-    async def _upstream(self, series: Series, grid: Grid, span: Span | None, limit: int) -> list[Kline]:
-        """Ask the exchange, once for all who wait for the same; what it gives is kept. Raises UpstreamError."""
-        if not self._read_through:
-            raise UpstreamUnavailable(f"{series.symbol} {series.interval} is not held there; READ_THROUGH is off")
-        key = (series, span, limit)
-        while (flight := self._flights.get(key)) is not None:
-            try:
-                return await asyncio.shield(flight)
-            except asyncio.CancelledError:
-                if not flight.cancelled() or _is_cancelled():
-                    raise  # it is us who are cancelled; otherwise the one who asked was, and we ask ourselves
-        if len(self._flights) >= READS_AT_ONCE_MAX:
-            raise UpstreamUnavailable(f"{READS_AT_ONCE_MAX} read-throughs are under way already")
-        flight = self._flights[key] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(READ_THROUGH_S_MAX):
-                klines = await self._rest.klines(series, grid, span, limit, Priority.USER)
-                if self.keep is not None and span is not None:
-                    await self.keep(series, grid, span, klines)
-            flight.set_result(klines)
-        except Exception as error:
-            flight.set_exception(error)
-            flight.exception()  # nobody may be waiting for it
-            raise
-        finally:
-            del self._flights[key]
-            if not flight.done():
-                flight.cancel()
-        return klines
+    async def _partial(self, query: KlineQuery) -> Answer:
+        """What is held of what is asked for, counted over what is held. Raises StoreUnavailable."""
+        series, now_ms = query.series, self._clock.now_ms()
+        grid, tail = self._holdings.grid(series), self._tail.get(series)
+        window = window_of(query, grid, closed_end_ms(grid, tail, now_ms))
+        held = await self._held(series, grid, window, tail) if window.span else _Found([], Spans(), Spans())
+        rows = held.rows[max(0, len(held.rows) - window.limit) :] if window.newest else held.rows[: window.limit]
+        is_full = len(rows) == window.limit
+        start_ms, end_ms = window.span
+        if window.newest and rows:
+            start_ms = rows[0][0] if is_full else min(start_ms, rows[0][0])
+        elif rows and is_full:
+            end_ms = grid.shift(rows[-1][0], 1)
+        known, reaches_end = held.known, window.reaches_end(len(rows))
+        is_newest_known = not reaches_end or (
+            self.is_time_known() and self._is_proof_fresh(series, grid, window, held, rows)
+        )
+        if wants_live(query, window.closed_end_ms) and (window.newest or len(rows) < query.limit):
+            end_ms = grid.shift(window.closed_end_ms, 1)
+            if (live := self._in_progress.known(series, window.closed_end_ms)) is not None:
+                known |= Spans([Span(live.open_ms, end_ms)])
+                rows = [*rows, (live.open_ms, _row(live, grid))]
+        asked = Span(start_ms, max(start_ms, end_ms))
+        missing = tuple(
+            span for hole in known.complement(asked) if (span := Span(grid.ceil(hole.start_ms), grid.ceil(hole.end_ms)))
+        )
+        shortfall = Shortfall(
+            asked,
+            len(rows),
+            sum(grid.count(*span) for span in held.absent.clip(asked)),
+            missing,
+            sum(grid.count(*span) for span in missing),
+            is_newest_known,
+        )
+        body = rest_rows.join([row for _, row in rows])
+        is_whole = not missing and is_newest_known  # what lacked has come meanwhile
+        return Answer(body, series, asked, False, now_ms, None if is_whole else shortfall)
 
     # --- the page -----------------------------------------------------------------------------------------------
 
@@ -330,7 +298,7 @@ class QueryService:
         self,
         query: KlineQuery,
         grid: Grid,
-        window: _Window,
+        window: Window,
         first_ms: int,
         rows: list[bytes],
         now_ms: int,
@@ -343,7 +311,7 @@ class QueryService:
             valid_until_ms = closes_ms if closes_ms > now_ms else now_ms + CLOSING_PAGE_MS
         if is_live:
             valid_until_ms = min(valid_until_ms, now_ms + LIVE_PAGE_MS)
-        if self.keep is None:
+        if self._upstream.keep is None:
             valid_until_ms = min(valid_until_ms, now_ms + FOLLOWER_PAGE_MS)
         touches = Span(first_ms, END_OF_TIME_MS if window.is_open_ended else window.span.end_ms)
         return Answer(rest_rows.join(rows), query.series, touches, is_live, valid_until_ms)
@@ -353,10 +321,6 @@ def _row(kline: Kline, grid: Grid) -> bytes:
     return rest_rows.encode(kline, grid.shift(kline.open_ms, 1) - 1)
 
 
-def _is_fresh(live: Live, now_ms: int) -> bool:
-    return live.from_socket or now_ms - live.heard_ms <= LIVE_AGE_MS_MAX
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _end_ms(rows: list[_Row], grid: Grid, window: Window) -> int:
+    """Where the rows end; without any, where they should begin."""
+    return grid.shift(rows[-1][0], 1) if rows else window.span.start_ms

@@ -1,6 +1,6 @@
 """The tail: the newest closed klines of each series as encoded rows, and its live kline, in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -50,6 +50,8 @@ class Tail:
         self._bytes_max = bytes_max
         self._rows_max = ROWS_MAX
         self._tails: dict[Series, SeriesTail] = {}
+        self.arrived: Callable[[Series, Grid, Sequence[Kline]], None] = lambda series, grid, klines: None
+        """Told of closed klines, ascending, when they become servable; of what sockets brought again at its commit."""
 
     @property
     def rows_max(self) -> int:
@@ -87,11 +89,14 @@ class Tail:
             tail.start_ms, tail.end_ms = kline.open_ms, grid.shift(kline.open_ms, 1)
             tail.rows = [tail.encode(kline)]
         else:
-            self.amend(series, [kline])
+            self.amend(series, grid, [kline])
+            return
         self._settle(tail)
+        self.arrived(series, grid, (kline,))
 
-    def amend(self, series: Series, klines: Sequence[Kline]) -> None:
+    def amend(self, series: Series, grid: Grid, klines: Sequence[Kline]) -> None:
         """Take in committed klines: rows inside the run are replaced, rows that continue it are appended."""
+        self.arrived(series, grid, klines)
         tail = self._tails.get(series)
         if tail is None or not tail.rows:
             return

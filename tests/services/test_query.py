@@ -14,7 +14,9 @@ from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series, StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
 from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery
-from app.services.query import CLOSING_PAGE_MS, FOLLOWER_PAGE_MS, LIVE_AGE_MS_MAX, LIVE_PAGE_MS, QueryService
+from app.services.in_progress import LIVE_AGE_MS_MAX, InProgress
+from app.services.query import CLOSING_PAGE_MS, FOLLOWER_PAGE_MS, LIVE_PAGE_MS, QueryService
+from app.services.read_through import ReadThrough
 from app.services.rolling import Rolling
 from app.services.tail import Live
 from app.services.wish import CLOSE_GRACE_MS
@@ -45,19 +47,20 @@ class Desk:
     def __init__(self, made: Rig, *, read_through: bool = True, is_writer: bool = True) -> None:
         self.rig = made
         self.rolling = Rolling(list(INTERVALS.values()))
+        self.upstream = ReadThrough(made.clock, made.exchange, made.symbols, made.holdings, is_allowed=read_through)
+        self.in_progress = InProgress(made.clock, self.upstream, made.tail, self.rolling)
         self.query = QueryService(
             made.clock,
             made.store,
-            made.exchange,
+            self.upstream,
             made.symbols,
             made.holdings,
             made.tail,
-            self.rolling,
-            read_through=read_through,
+            in_progress=self.in_progress,
         )
         self.bench = Bench(made, codes=tuple(INTERVALS), days=400)
         if is_writer:
-            self.query.keep = self.bench.filler.keep_read
+            self.upstream.keep = self.bench.filler.keep_read
 
     async def hold(self, series: Series, *spans: Span, source: Source = Source.REST) -> None:
         """Put the exchange's klines of `spans` into the store."""

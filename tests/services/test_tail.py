@@ -71,7 +71,7 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
             if known is None or not known.rows:
                 continue
             model.truth.update({kline.open_ms: kline for kline in klines})
-            tail.amend(series, klines)
+            tail.amend(series, grid, klines)
             end_ms = known.end_ms
             at = max(at, next(each for each, open_ms in enumerate([*opens, end_ms]) if open_ms >= end_ms) - 1)
         elif what == "seed":
@@ -121,7 +121,7 @@ def test_a_committed_kline_ends_the_live_state_of_the_same_minute() -> None:
     tail = Tail(10**9)
     tail.append(BTC, M1.grid, marked(DAY0_MS, 1))
     tail.set_live(BTC, M1.grid, Live(marked(DAY0_MS + MINUTE_MS, 2), 0, from_socket=True))
-    tail.amend(BTC, [marked(DAY0_MS + MINUTE_MS, 3)])
+    tail.amend(BTC, M1.grid, [marked(DAY0_MS + MINUTE_MS, 3)])
     made = tail.get(BTC)
     assert made is not None
     assert made.live is None

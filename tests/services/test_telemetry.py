@@ -86,7 +86,6 @@ def test_metrics_say_what_happened() -> None:
         "klinenode_klines_missing 5.0",
         "klinenode_klines_wished 100.0",
         "klinenode_gaps 1.0",
-        "klinenode_close_lag_seconds_count 1.0",
         'klinenode_garbage_total{where="klines"} 1.0',
         'klinenode_task_restarts_total{task="write"} 1.0',
         "klinenode_commits_failed_total 1.0",
@@ -113,6 +112,23 @@ def test_sampled_gauges_are_read_on_scrape() -> None:
     assert 'klinenode_depth{queue="write"} 3.0' in metrics_of(telemetry)
     depth[0] = 4.0
     assert 'klinenode_depth{queue="write"} 4.0' in metrics_of(telemetry)
+
+
+def test_sampled_histograms_are_read_on_scrape_and_cumulative() -> None:
+    telemetry = Telemetry("ERROR")
+    counts = [2, 0, 1]
+    telemetry.sample_histogram("klinenode_lag", "Lag.", (0.5, 1.0), lambda: [({"interval": "1m"}, counts, 3.5)])
+    telemetry.sample_histogram("klinenode_none", "Nothing yet.", (1.0,), list)
+    counts[1] = 4
+    text = metrics_of(telemetry).splitlines()
+    for line in (
+        'klinenode_lag_bucket{interval="1m",le="0.5"} 2.0',
+        'klinenode_lag_bucket{interval="1m",le="1.0"} 6.0',
+        'klinenode_lag_bucket{interval="1m",le="+Inf"} 7.0',
+        'klinenode_lag_count{interval="1m"} 7.0',
+        'klinenode_lag_sum{interval="1m"} 3.5',
+    ):
+        assert line in text, line
 
 
 def test_two_nodes_in_one_process_do_not_share_their_metrics() -> None:

@@ -1,0 +1,128 @@
+"""Read-through: asks the exchange once for all who miss the same, and refuses answers of it that lack klines."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
+from typing import Final
+
+from app.domain.interval import Grid
+from app.domain.kline import Kline
+from app.domain.span import Span, Spans
+from app.ports import Clock, Priority, RestApi, Series, UpstreamGarbage, UpstreamUnavailable
+from app.services.holdings import Holdings
+from app.services.symbol_sync import SymbolSync
+
+READS_AT_ONCE_MAX: Final = 64  # read-throughs under way; more would queue for weight longer than clients wait
+READ_THROUGH_S_MAX: Final = 20.0
+
+Keep = Callable[[Series, Grid, Span, Sequence[Kline]], Awaitable[None]]
+
+
+class ReadThrough:
+    """What the query service asks of the exchange. Every call raises UpstreamError."""
+
+    def __init__(
+        self, clock: Clock, rest: RestApi, symbols: SymbolSync, holdings: Holdings, *, is_allowed: bool
+    ) -> None:
+        self._clock = clock
+        self._rest = rest
+        self._symbols = symbols
+        self._holdings = holdings
+        self._is_allowed = is_allowed
+        self._flights: dict[tuple[Series, Span | None, int], asyncio.Future[list[Kline]]] = {}
+        self.keep: Keep | None = None
+        """Commits klines that were read through; only the writer has one."""
+
+    async def klines(self, series: Series, grid: Grid, span: Span | None, limit: int) -> list[Kline]:
+        """The oldest `limit` klines of `span`, or the newest there are; once for all who wait, and kept."""
+        if not self._is_allowed:
+            raise UpstreamUnavailable(f"{series.symbol} {series.interval} is not held there; READ_THROUGH is off")
+        key = (series, span, limit)
+        while (flight := self._flights.get(key)) is not None:
+            try:
+                return await asyncio.shield(flight)
+            except asyncio.CancelledError:
+                if not flight.cancelled() or _is_cancelled():
+                    raise  # it is us who are cancelled; otherwise the one who asked was, and we ask ourselves
+        if len(self._flights) >= READS_AT_ONCE_MAX:
+            raise UpstreamUnavailable(f"{READS_AT_ONCE_MAX} read-throughs are under way already")
+        flight = self._flights[key] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(READ_THROUGH_S_MAX):
+                klines = await self._rest.klines(series, grid, span, limit, Priority.USER)
+                if self.keep is not None and span is not None:
+                    await self.keep(series, grid, span, klines)
+            flight.set_result(klines)
+        except Exception as error:
+            flight.set_exception(error)
+            flight.exception()  # nobody may be waiting for it
+            raise
+        finally:
+            del self._flights[key]
+            if not flight.done():
+                flight.cancel()
+        return klines
+
+    def is_trading(self, symbol: str) -> bool:
+        """Whether the exchange must have a kline of `symbol` for every interval that has closed (by its own list)."""
+        listing = self._symbols.listing(symbol)
+        now_ms = self._clock.now_ms()
+        return (
+            listing is not None and listing.status == "TRADING" and listing.onboard_ms <= now_ms < listing.delivery_ms
+        )
+
+    # --- what may not be lacking ----------------------------------------------------------------------------------
+
+    async def check_begin(self, series: Series, grid: Grid, span: Span, klines: Sequence[Kline]) -> None:
+        """Raise UpstreamGarbage when what the exchange gave begins late although there are klines before `span`."""
+        late = Span(span.start_ms, klines[0].open_ms if klines else span.end_ms)
+        if not late or self._holdings.ledger(series).absent.covers(late):
+            return
+        before = Span(0, span.start_ms)
+        if before and await self.klines(series, grid, before, 1):
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the first klines asked for")
+
+    def check_unbroken(
+        self,
+        series: Series,
+        grid: Grid,
+        known: Spans,
+        klines: Sequence[Kline],
+        *,
+        after_ms: int | None = None,
+        before_ms: int | None = None,
+    ) -> None:
+        """Raise UpstreamGarbage where klines that the exchange gave lack some between them, or next to what is held."""
+        if not klines:
+            return
+        holes = [Span(grid.shift(one.open_ms, 1), other.open_ms) for one, other in pairwise(klines)]
+        if after_ms is not None:
+            holes.append(Span(after_ms, klines[0].open_ms))
+        if before_ms is not None:
+            holes.append(Span(grid.shift(klines[-1].open_ms, 1), before_ms))
+        known |= self._holdings.ledger(series).known
+        if any(grid.count(*hole) and not known.covers(hole) for hole in holes):
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: klines are missing from REST's answer")
+
+    async def check_end(self, series: Series, grid: Grid, last: Span, *, is_begun: bool, is_proven: bool) -> None:
+        """Raise UpstreamGarbage when `last`, due klines that an answer ends without, should have been in it.
+
+        That is so when the exchange has a kline there. Unless they are proven absent it is also so when the exchange
+        has klines on both sides (`is_begun`: before), and when its newest one is older although the symbol trades.
+        """
+        listing = self._symbols.listing(series.symbol)
+        if not grid.count(*last) or (not is_begun and listing is not None and last.end_ms <= listing.onboard_ms):
+            return
+        newest = await self.klines(series, grid, None, 1)
+        if not newest:
+            return
+        newest_ms = newest[-1].open_ms
+        is_after, is_before = newest_ms >= last.end_ms, newest_ms < last.start_ms
+        is_refuted = (is_after and is_begun) or (is_before and self.is_trading(series.symbol))
+        if not (is_after or is_before) or (is_refuted and not is_proven):
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer ends before {last.end_ms}")
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

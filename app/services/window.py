@@ -1,0 +1,56 @@
+"""The window of a query: which closed klines it asks for, and whether it asks for the one in progress. Pure."""
+
+from dataclasses import dataclass
+
+from app.domain.interval import Grid
+from app.domain.span import Span
+from app.services.answer import KlineQuery
+from app.services.tail import SeriesTail
+from app.services.wish import CLOSE_GRACE_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Closed klines to answer with: at most `limit` that open in `span`, the oldest or the newest of them.
+
+    The newest ones may reach back further than `span`, by as many klines as the exchange does not have inside it.
+    """
+
+    span: Span
+    limit: int
+    newest: bool
+    is_open_ended: bool
+    """Whether klines that close from now on are asked for too."""
+    closed_end_ms: int
+
+    def reaches_end(self, rows: int) -> bool:
+        """Whether an answer of so many rows says that there are no newer closed klines."""
+        return self.is_open_ended and (self.newest or rows < self.limit)
+
+
+def closed_end_ms(grid: Grid, tail: SeriesTail | None, now_ms: int) -> int:
+    """Where the closed klines end: those that are due, and any that came sooner."""
+    due_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
+    return max(due_ms, tail.end_ms) if tail and tail.rows and tail.end_ms <= grid.floor(now_ms + 1000) else due_ms
+
+
+def wants_live(query: KlineQuery, closed_end_ms: int) -> bool:
+    """Whether `query` asks for the kline in progress, which opens where the closed ones end."""
+    if query.only_final:
+        return False
+    if query.start_ms is not None and query.start_ms > closed_end_ms:
+        return False
+    return query.end_ms is None or query.end_ms >= closed_end_ms
+
+
+def window_of(query: KlineQuery, grid: Grid, closed_end_ms: int) -> Window:
+    """The closed klines that `query` asks for."""
+    asked_end_ms = None if query.end_ms is None else grid.ceil(query.end_ms + 1)
+    end_ms = closed_end_ms if asked_end_ms is None else min(closed_end_ms, asked_end_ms)
+    is_open_ended = asked_end_ms is None or asked_end_ms > closed_end_ms
+    if query.start_ms is None:
+        limit = query.limit - 1 if wants_live(query, closed_end_ms) else query.limit
+        start_ms = grid.ceil(max(0, grid.shift(end_ms, -limit)))
+        return Window(Span(start_ms, max(start_ms, end_ms)), limit, True, is_open_ended, closed_end_ms)
+    start_ms = grid.ceil(query.start_ms)
+    return Window(Span(start_ms, max(start_ms, end_ms)), query.limit, False, is_open_ended, closed_end_ms)
