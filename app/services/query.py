@@ -176,7 +176,7 @@ class QueryService:
             rows = await self._oldest(series, grid, window, found)
         if window.reaches_end(len(rows)) and not self._is_proof_fresh(series, grid, window, found, rows):
             last = Span(_end_ms(rows, grid, window), window.closed_end_ms)
-            await self._upstream.check_end(series, grid, last, is_begun=bool(rows), is_proven=True)
+            await self._upstream.check_absent(series, grid, last)
         return rows
 
     async def _held(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> _Found:
@@ -241,7 +241,7 @@ class QueryService:
         """Raise UpstreamGarbage when the exchange's klines of `span` end early and it has more of them."""
         last = Span(grid.shift(more[-1].open_ms, 1) if more else span.start_ms, span.end_ms)
         if not known.covers(last):
-            await self._upstream.check_end(series, grid, last, is_begun=bool(more) or is_joined, is_proven=False)
+            await self._upstream.check_end(series, grid, last, is_begun=bool(more) or is_joined)
 
     def _is_proof_fresh(self, series: Series, grid: Grid, window: Window, found: _Found, rows: list[_Row]) -> bool:
         """Whether the answer may end where it does: also a proof that there is nothing newer becomes stale."""

@@ -14,6 +14,7 @@ from app.services.symbol_sync import SymbolSync
 
 READS_AT_ONCE_MAX: Final = 64  # read-throughs under way; more would queue for weight longer than clients wait
 READ_THROUGH_S_MAX: Final = 20.0
+ABSENT_ROWS_MAX: Final = 499  # weight 2: the most rows per weight (binance-facts section 3)
 
 Keep = Callable[[Series, Grid, Span, Sequence[Kline]], Awaitable[None]]
 
@@ -104,11 +105,11 @@ class ReadThrough:
         if any(grid.count(*hole) and not known.covers(hole) for hole in holes):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: klines are missing from REST's answer")
 
-    async def check_end(self, series: Series, grid: Grid, last: Span, *, is_begun: bool, is_proven: bool) -> None:
-        """Raise UpstreamGarbage when `last`, due klines that an answer ends without, should have been in it.
+    async def check_end(self, series: Series, grid: Grid, last: Span, *, is_begun: bool) -> None:
+        """Raise UpstreamGarbage when `last`, due klines that an answer of the exchange ends without, should be in it.
 
-        That is so when the exchange has a kline there. Unless they are proven absent it is also so when the exchange
-        has klines on both sides (`is_begun`: before), and when its newest one is older although the symbol trades.
+        That is so when it has a kline there, when it has klines on both sides (`is_begun`: before), and when its newest
+        one is older although the symbol trades.
         """
         listing = self._symbols.listing(series.symbol)
         if not grid.count(*last) or (not is_begun and listing is not None and last.end_ms <= listing.onboard_ms):
@@ -118,9 +119,20 @@ class ReadThrough:
             return
         newest_ms = newest[-1].open_ms
         is_after, is_before = newest_ms >= last.end_ms, newest_ms < last.start_ms
-        is_refuted = (is_after and is_begun) or (is_before and self.is_trading(series.symbol))
-        if not (is_after or is_before) or (is_refuted and not is_proven):
+        if (
+            (not is_before and not is_after)
+            or (is_after and is_begun)
+            or (is_before and self.is_trading(series.symbol))
+        ):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer ends before {last.end_ms}")
+
+    async def check_absent(self, series: Series, grid: Grid, last: Span) -> None:
+        """Raise UpstreamGarbage when the exchange has klines now in `last`, which was proven absent a while ago.
+
+        They are kept, so that the next answer has them.
+        """
+        if await self.klines(series, grid, last, min(ABSENT_ROWS_MAX, grid.count(*last))):
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST has klines that were proven absent")
 
 
 def _is_cancelled() -> bool:

@@ -17,7 +17,7 @@ from app.http.app import create_http_app
 from app.http.page_cache import PageCache
 from app.http.services import Services
 from app.ports import Series
-from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery
+from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 
 NOW_MS = 1_700_000_000_000
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
@@ -53,12 +53,20 @@ class FakeQuery:
         self.is_live = False
         self.touches = Span(0, END_OF_TIME_MS)
         self.valid_until_ms = END_OF_TIME_MS
+        self.shortfall: Shortfall | None = None
         self.error: Exception | None = None
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def answer(self, query: KlineQuery) -> Answer:
         self.asked.append(query)
-        answer = Answer(self.body, query.series, self.touches, self.is_live, self.valid_until_ms)
+        answer = Answer(
+            self.body,
+            query.series,
+            self.touches,
+            self.is_live,
+            self.valid_until_ms,
+            self.shortfall if query.allow_partial else None,
+        )
         if self.meanwhile is not None:
             await self.meanwhile()
         if self.error is not None:

@@ -79,6 +79,17 @@ def test_a_page_ends_with_its_candle() -> None:
     assert (pages.entries, pages.bytes) == (0, 0)
 
 
+def test_a_page_does_not_outlive_its_candle_when_the_clock_is_put_back() -> None:
+    """By the clock as it is now the page was made in the future: it would be sent, and confirmed, for hours."""
+    clock = ManualClock()
+    pages = PageCache(1_000_000, clock, 10)
+    put(pages, b"q", answer_of(valid_until_ms=NOW_MS + 4_500))
+    assert is_held(pages, b"q")
+    clock.ms -= 3_600_000
+    assert not is_held(pages, b"q")
+    assert pages.entries == 0
+
+
 def test_nobody_may_keep_a_page_with_a_live_kline() -> None:
     assert PageCache(1_000_000, ManualClock(), 10).max_age_s(answer_of(is_live=True)) == 0
 

@@ -163,6 +163,8 @@ class Exchange:
     def __init__(self, clock: Clock, first_ms: int = 0) -> None:
         self._clock = clock
         self.first_ms = first_ms
+        self.last_ms = 1 << 60
+        """Where its klines end: a symbol that was delisted, or an exchange that stands still."""
         self.lacking: set[tuple[Series, int]] = set()
         self.stated: dict[tuple[Series, int], Kline] = {}  # where it contradicts itself
         self.error: UpstreamError | None = None
@@ -183,7 +185,7 @@ class Exchange:
         grid = true_grid(series.interval)
         start_ms = max(span.start_ms, grid.floor(self.first_ms))
         found = []
-        for open_ms in grid.opens(start_ms, min(span.end_ms, grid.floor(self._clock.now_ms()) + 1)):
+        for open_ms in grid.opens(start_ms, min(span.end_ms, grid.floor(self._clock.now_ms()) + 1, self.last_ms)):
             if (series, open_ms) not in self.lacking:
                 found.append(open_ms)
                 if len(found) == limit:
@@ -205,7 +207,8 @@ class Exchange:
         if window is None:
             now_ms = self._clock.now_ms()
             own = true_grid(series.interval)
-            window = Span(max(0, own.shift(own.floor(now_ms), 1 - limit)), now_ms + 1)
+            newest_ms = own.floor(min(now_ms, self.last_ms - 1))
+            window = Span(max(0, own.shift(newest_ms, 1 - limit)), now_ms + 1)
             return [self.kline(series, each) for each in self.opens(series, window)][-limit:]
         return [self.kline(series, each) for each in self.opens(series, window, limit)]
 

@@ -13,9 +13,9 @@ from app.domain.interval import D3, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series, StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
-from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery
+from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.services.in_progress import LIVE_AGE_MS_MAX, InProgress
-from app.services.query import CLOSING_PAGE_MS, FOLLOWER_PAGE_MS, LIVE_PAGE_MS, QueryService
+from app.services.query import CLOSING_PAGE_MS, FOLLOWER_PAGE_MS, LIVE_PAGE_MS, RETRY_AFTER_S, QueryService
 from app.services.read_through import ReadThrough
 from app.services.rolling import Rolling
 from app.services.tail import Live
@@ -99,8 +99,9 @@ class Desk:
         end_ms: int | None = None,
         limit: int = 5,
         only_final: bool = True,
+        allow_partial: bool = False,
     ) -> Answer:
-        return await self.query.answer(KlineQuery(series, start_ms, end_ms, limit, only_final))
+        return await self.query.answer(KlineQuery(series, start_ms, end_ms, limit, only_final, allow_partial))
 
 
 @asynccontextmanager
@@ -291,6 +292,265 @@ async def test_a_live_kline_asked_for_by_rest_is_asked_for_again_when_it_is_old(
         at.rig.clock.ms += LIVE_AGE_MS_MAX + 1
         await at.answer(only_final=False)
         assert len(at.rig.exchange.asked) == 2
+
+
+@pytest.mark.parametrize("series", [BTC, HOURS])
+async def test_a_live_kline_is_no_younger_than_the_last_frame_of_its_socket(tmp_path: Path, series: Series) -> None:
+    """A socket fell silent in the middle of a minute: what it said last is not what is true now."""
+    async with desk(tmp_path, now_ms=CLOSED_MS + 20_000) as at:
+        for each in M1.grid.opens(HOURS.interval.grid.floor(NOW_MS), CLOSED_MS):
+            at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", each))
+            list(at.rolling.take("BTCUSDT", minute("BTCUSDT", each)))
+        at.rig.tail.set_live(BTC, M1.grid, Live(minute("BTCUSDT", CLOSED_MS), CLOSED_MS + 5_000, from_socket=True))
+        heard_ms: int | None = CLOSED_MS + 20_000 - LIVE_AGE_MS_MAX
+        at.in_progress.heard_ms = lambda asked: heard_ms if asked == BTC else None
+        await at.answer(series, limit=1, only_final=False)
+        assert at.rig.exchange.asked == [], "its symbol is quiet, but others on the socket are not"
+        heard_ms = CLOSED_MS + 20_000 - LIVE_AGE_MS_MAX - 1
+        await at.answer(series, limit=1, only_final=False)
+        assert len(at.rig.exchange.asked) == 1
+
+
+# --- no answer is stale ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_writer", [True, False])
+async def test_when_nobody_writes_the_newest_klines_are_read_through_or_refused(
+    tmp_path: Path, *, is_writer: bool
+) -> None:
+    async with desk(tmp_path, is_writer=is_writer) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        at.rig.clock.ms = NOW_MS + 5 * MINUTE_MS
+        for start_ms in (None, CLOSED_MS - 2 * MINUTE_MS):
+            assert opens(await at.answer(start_ms=start_ms, limit=7))[-1] == CLOSED_MS + 4 * MINUTE_MS
+        at.rig.clock.ms += MINUTE_MS
+        at.rig.exchange.error = unavailable()
+        for start_ms in (None, CLOSED_MS - 2 * MINUTE_MS):
+            assert (await refused(at, start_ms=start_ms, limit=100)).retry_after_s == RETRY_AFTER_S
+        old = await at.answer(start_ms=CLOSED_MS - 50 * MINUTE_MS, limit=40)
+        assert len(opens(old)) == 40, "the past is not stale"
+
+
+@pytest.mark.parametrize("held", [0, 5])
+@pytest.mark.parametrize("start_ms", [None, CLOSED_MS - 9 * MINUTE_MS])
+async def test_an_answer_of_the_exchange_that_ends_early_is_not_taken_for_the_newest(
+    tmp_path: Path, held: int, start_ms: int | None
+) -> None:
+    async with desk(tmp_path) as at:
+        if held:
+            await at.hold(BTC, Span(CLOSED_MS - 9 * MINUTE_MS, CLOSED_MS - (9 - held) * MINUTE_MS))
+        at.rig.exchange.lacking.update({(BTC, CLOSED_MS - MINUTE_MS), (BTC, CLOSED_MS - 2 * MINUTE_MS)})
+        assert (await refused(at, start_ms=start_ms, limit=9)).status == 503, (
+            "it has a later kline, the one in progress"
+        )
+        at.rig.exchange.lacking.clear()
+        at.rig.exchange.last_ms = CLOSED_MS - 2 * MINUTE_MS
+        assert (await refused(at, start_ms=start_ms, limit=9)).status == 503, (
+            "the symbol trades, and a later kline was due"
+        )
+        assert (await refused(at, start_ms=start_ms, limit=9, only_final=False)).status == 503
+        at.rig.exchange.symbols = [listing("BTCUSDT", status="SETTLING"), listing("ETHUSDT")]
+        await at.rig.symbols.refresh()
+        assert opens(await at.answer(start_ms=start_ms, limit=9))[-1] == CLOSED_MS - 3 * MINUTE_MS, (
+            "delisted: that is the end"
+        )
+
+
+async def test_a_proof_that_there_is_nothing_newer_becomes_stale(tmp_path: Path) -> None:
+    """The exchange answered for half an hour without klines, which was recorded; that says nothing about now."""
+    async with desk(tmp_path) as at:
+        at.rig.exchange.last_ms = CLOSED_MS - 2 * MINUTE_MS
+        await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        assert opens(await at.answer())[-1] == CLOSED_MS - 3 * MINUTE_MS, "the exchange still says so"
+        assert len(at.rig.exchange.asked) == 1
+        at.rig.exchange.error = unavailable()
+        assert (await refused(at)).status == 503
+        at.rig.exchange.error, at.rig.exchange.last_ms = None, 1 << 60
+        assert (await refused(at)).status == 503, "the exchange has them now"
+        assert opens(await at.answer())[-1] == CLOSED_MS - MINUTE_MS, "and they were kept"
+
+
+async def test_of_a_delisted_symbol_nothing_newer_is_asked_for(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.rig.exchange.last_ms = CLOSED_MS - 9 * MINUTE_MS
+        at.rig.exchange.symbols = [listing("BTCUSDT", status="SETTLING"), listing("ETHUSDT")]
+        await at.rig.symbols.refresh()
+        await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        assert opens(await at.answer())[-1] == CLOSED_MS - 10 * MINUTE_MS
+        assert at.rig.exchange.asked == []
+
+
+async def test_a_young_proof_of_absence_needs_no_question(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.rig.exchange.lacking.add((BTC, CLOSED_MS - MINUTE_MS))
+        await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        assert opens(await at.answer())[-1] == CLOSED_MS - 2 * MINUTE_MS
+        assert at.rig.exchange.asked == []
+
+
+async def test_by_a_clock_that_nobody_confirmed_no_kline_is_the_newest(tmp_path: Path) -> None:
+    """The machine's clock lags by minutes: what is held seems to be up to date."""
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        is_known = False
+        at.query.is_time_known = lambda: is_known
+        at.rig.exchange.error = unavailable()
+        assert (await refused(at)).retry_after_s == RETRY_AFTER_S
+        assert len(opens(await at.answer(end_ms=CLOSED_MS - 1))) == 5, "up to a time that is held"
+        assert len(opens(await at.answer(start_ms=CLOSED_MS - 50 * MINUTE_MS, limit=50))) == 50
+
+        async def tell_the_time(_asked: Asked) -> None:
+            nonlocal is_known
+            is_known = True
+            at.rig.clock.ms = NOW_MS + 7 * MINUTE_MS  # every answer of the exchange is dated
+
+        at.rig.exchange.error, at.rig.exchange.gate = None, tell_the_time
+        assert opens(await at.answer())[-1] == CLOSED_MS + 6 * MINUTE_MS
+
+
+async def test_an_answer_whose_read_through_put_the_clock_right_is_made_anew(tmp_path: Path) -> None:
+    """The clock was confirmed, and the machine stood still since: the first answer of the exchange says so."""
+    async with desk(tmp_path) as at:
+
+        async def tell_the_time(_asked: Asked) -> None:
+            at.rig.clock.ms = max(at.rig.clock.ms, NOW_MS + 7 * MINUTE_MS)
+
+        at.rig.exchange.gate = tell_the_time
+        assert opens(await at.answer())[-1] == CLOSED_MS + 6 * MINUTE_MS
+        assert len(at.rig.exchange.windows()) == 2
+
+
+async def test_a_time_that_stays_unknown_is_asked_for_once(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        at.query.is_time_known = lambda: False
+        assert (await refused(at)).status == 503
+        assert len(at.rig.exchange.asked) == 1
+
+
+# --- less than the whole -----------------------------------------------------------------------------------------
+
+
+async def partial(at: Desk, **asked: object) -> tuple[list[int], Shortfall]:
+    answer = await at.answer(allow_partial=True, **asked)  # type: ignore[arg-type]
+    assert answer.shortfall is not None
+    assert answer.valid_until_ms <= at.rig.clock.ms, "it is true only now"
+    return opens(answer), answer.shortfall
+
+
+async def test_whoever_allows_it_gets_what_is_held_and_is_told_what_is_missing(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        start_ms = CLOSED_MS - 50 * MINUTE_MS
+        hole, absent_ms = Span(start_ms + 10 * MINUTE_MS, start_ms + 20 * MINUTE_MS), start_ms + 5 * MINUTE_MS
+        at.rig.exchange.lacking.add((BTC, absent_ms))
+        await at.hold(BTC, Span(start_ms, hole.start_ms), Span(hole.end_ms, CLOSED_MS))
+        whole = await at.answer(limit=30, allow_partial=True)
+        assert (len(opens(whole)), whole.shortfall) == (30, None)
+        at.rig.exchange.error = StandDown(NOW_MS + HOUR_MS, "banned")
+        times = [each for each in M1.grid.opens(start_ms, CLOSED_MS) if not hole.start_ms <= each < hole.end_ms]
+        times.remove(absent_ms)
+
+        found, lacks = await partial(at, start_ms=start_ms, limit=15)
+        assert found == times[:15]
+        assert lacks == Shortfall(Span(start_ms, times[14] + MINUTE_MS), 15, 1, (hole,), 10, True)
+        found, lacks = await partial(at, start_ms=start_ms, limit=1000)
+        assert found == times
+        assert lacks == Shortfall(Span(start_ms, CLOSED_MS), 39, 1, (hole,), 10, True)
+        found, lacks = await partial(at, limit=35)
+        assert found == times[-35:], "counted over what there is"
+        assert lacks == Shortfall(Span(times[-35], CLOSED_MS), 35, 1, (hole,), 10, True)
+        found, lacks = await partial(at, limit=60)
+        assert found == times
+        before = Span(CLOSED_MS - 60 * MINUTE_MS, start_ms)
+        assert lacks == Shortfall(Span(before.start_ms, CLOSED_MS), 39, 1, (before, hole), 20, True)
+        found, lacks = await partial(at, start_ms=hole.start_ms, end_ms=hole.end_ms - 1, limit=5)
+        assert (found, lacks.missing, lacks.klines_missing) == ([], (hole,), 10)
+        assert (await refused(at, limit=60)).retry_after_s == 3600
+
+
+@pytest.mark.parametrize("is_writer", [True, False])
+async def test_a_partial_answer_never_makes_old_klines_the_newest(tmp_path: Path, *, is_writer: bool) -> None:
+    async with desk(tmp_path, is_writer=is_writer, read_through=False) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        at.rig.clock.ms = NOW_MS + 5 * MINUTE_MS
+        found, lacks = await partial(at, limit=4)
+        assert found == list(M1.grid.opens(CLOSED_MS - 4 * MINUTE_MS, CLOSED_MS))
+        assert lacks.missing == (Span(CLOSED_MS, CLOSED_MS + 5 * MINUTE_MS),)
+        found, lacks = await partial(at, limit=4, only_final=False)
+        assert found[-1] == CLOSED_MS - MINUTE_MS
+        assert lacks.missing == (Span(CLOSED_MS, CLOSED_MS + 6 * MINUTE_MS),), "the kline in progress as well"
+
+
+async def test_a_partial_answer_by_an_unconfirmed_clock_says_so(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
+        at.query.is_time_known = lambda: False
+        at.rig.exchange.error = unavailable()
+        found, lacks = await partial(at)
+        assert (len(found), lacks.missing, lacks.is_newest_known) == (5, (), False)
+        at.query.is_time_known = lambda: True
+        at.rig.exchange.error = None
+        at.rig.exchange.last_ms = CLOSED_MS - 2 * MINUTE_MS
+        await at.rig.committer.commit(
+            [Batch(BTC, Source.ABSENT, Spans([Span(CLOSED_MS, CLOSED_MS + 3 * MINUTE_MS)]), [])]
+        )
+        at.rig.clock.ms += 3 * MINUTE_MS
+        at.rig.exchange.error = unavailable()
+        _, lacks = await partial(at)
+        assert not lacks.is_newest_known
+
+
+async def test_a_partial_answer_ends_with_the_kline_in_progress_that_is_known(tmp_path: Path) -> None:
+    async with desk(tmp_path, read_through=False) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 9 * MINUTE_MS, CLOSED_MS))
+        at.rig.tail.set_live(BTC, M1.grid, Live(minute("BTCUSDT", CLOSED_MS), NOW_MS, from_socket=True))
+        found, lacks = await partial(at, limit=20, only_final=False)
+        assert found == list(M1.grid.opens(CLOSED_MS - 9 * MINUTE_MS, CLOSED_MS + 1))
+        assert (lacks.held, lacks.klines_missing, lacks.window.end_ms) == (10, 10, CLOSED_MS + MINUTE_MS)
+
+
+async def test_what_no_caller_can_allow(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.rig.exchange.error = UpstreamRejected(400, -1121, "Invalid symbol.")
+        assert (await refused(at, allow_partial=True)).code == -1121
+        at.rig.exchange.error = unavailable()
+        error = await refused(at, series=Series("BTCUSDT", D3), allow_partial=True)
+        assert error.status == 503, "without a grid nobody can say what is missing"
+
+
+async def test_every_partial_answer_accounts_for_every_kline_of_its_window(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        partial_answers = whole_answers = 0
+        for seed in range(60):
+            rng = random.Random(seed)
+            series = Series(f"P{seed}USDT", rng.choice([M1, INTERVALS["1h"]]))
+            grid = true_grid(series.interval)
+            closed_ms = grid.floor(CLOSED_MS)
+            first_ms = at.rig.exchange.first_ms = closed_ms - rng.randrange(20, 60) * series.interval.grid.step_ms
+            at.rig.exchange.error = None
+            await scatter(at, rng, series, first_ms, closed_ms)
+            at.rig.exchange.error = unavailable()
+            for number in range(12):
+                query = random_query(rng, series, closed_ms)._replace(allow_partial=True)
+                context = f"seed {seed}, question {number}: {query}"
+                answer = await at.query.answer(query)
+                found, lacks = opens(answer), answer.shortfall
+                assert found == sorted(set(found)), context
+                assert len(found) <= query.limit, context
+                if lacks is None:
+                    assert answer.body == at.oracle(query), context
+                    whole_answers += 1
+                    continue
+                partial_answers += 1
+                klines = [at.rig.exchange.kline(series, each) for each in found]
+                assert answer.body == encoded(series, klines), context
+                assert all(lacks.window.start_ms <= each < lacks.window.end_ms for each in found), context
+                assert not any(span.start_ms <= each < span.end_ms for span in lacks.missing for each in found), context
+                assert lacks.klines_missing == sum(grid.count(*span) for span in lacks.missing), context
+                total = grid.count(*lacks.window)
+                assert lacks.held + lacks.absent + lacks.klines_missing == total, context
+                assert lacks.held == len(found), context
+        assert min(partial_answers, whole_answers) > 100
 
 
 # --- one question for all ----------------------------------------------------------------------------------------
