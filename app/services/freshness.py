@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from app.domain.interval import Grid
+from app.domain.span import Spans
 from app.ports import Clock, Series
 from app.services.holdings import Holdings
 from app.services.plan import survey
@@ -58,8 +59,10 @@ class Freshness:
         counts = dict.fromkeys(State, 0)
         lacking: list[TailAge] = []
         worst: dict[str, TailAge] = {}
+        followed = {interval.code for interval in wish.held_intervals}
         for series in wish.series():
-            tail = self._judge(wish, series, now_ms)
+            is_followed = series.symbol in wish.symbols and series.interval.code in followed
+            tail = self._judge(wish, series, now_ms, is_followed=is_followed)
             counts[tail.state] += 1
             if tail.state is not State.FRESH:
                 lacking.append(tail)
@@ -68,21 +71,23 @@ class Freshness:
                 worst[code] = tail
         return Survey(counts, lacking, worst)
 
-    def _judge(self, wish: Wish, series: Series, now_ms: int) -> TailAge:
+    def _judge(self, wish: Wish, series: Series, now_ms: int, *, is_followed: bool) -> TailAge:
         holdings, ledger = self._holdings, self._holdings.ledger(series)
         grid = holdings.grid(series)
         end_ms = next(reversed(ledger.held)).end_ms if ledger.held else 0
         age_ms = max(0, now_ms - end_ms) if end_ms else None
         if not holdings.is_anchored(series):
             return TailAge(series, State.NOT_WHOLE, age_ms, now_ms)
-        is_followed = series.symbol in wish.symbols and series.interval in wish.held_intervals
         if is_followed and end_ms and now_ms >= stale_at_ms(grid, end_ms, self._stale_ms_max):
             return TailAge(series, State.STALE, age_ms, grid.shift(end_ms, 1) + CLOSE_GRACE_MS)
-        if not is_followed or not ledger.known.covers(wish.tail(series, grid, now_ms)):
-            gap = survey(wish, holdings, series, now_ms)
-            if missing := gap.missing.clip(gap.tail):
-                first_ms = grid.shift(grid.ceil(next(iter(missing)).start_ms), 1)
-                return TailAge(series, State.NOT_WHOLE, age_ms, first_ms + CLOSE_GRACE_MS)
+        tail = wish.tail(series, grid, now_ms)
+        if is_followed:
+            missing = Spans() if ledger.known.covers(tail) else ledger.known.complement(tail)
+        else:  # an extra wish may end long before now
+            missing = survey(wish, holdings, series, now_ms).missing.clip(tail)
+        if missing:
+            first_ms = grid.shift(grid.ceil(next(iter(missing)).start_ms), 1)
+            return TailAge(series, State.NOT_WHOLE, age_ms, first_ms + CLOSE_GRACE_MS)
         return TailAge(series, State.FRESH, age_ms, None)
 
 

@@ -71,6 +71,8 @@ async def feed(folder: Path, *, is_synced: bool = True) -> AsyncIterator[Feed]:
 
 async def test_a_closed_minute_is_served_at_once_and_committed_soon(tmp_path: Path) -> None:
     async with feed(tmp_path) as on, running(on.live.ingest, on.live.write):
+        heard: list[int] = []
+        on.live.heard = heard.append
         on.rig.clock.ms = START_MS + MINUTE_MS + 700
         on.rig.streams.queue.put_nowait(KlineEvent("BTCUSDT", M1, on.rig.clock.ms, True, minute("BTCUSDT", START_MS)))
         await on.rig.store.settled()
@@ -78,6 +80,7 @@ async def test_a_closed_minute_is_served_at_once_and_committed_soon(tmp_path: Pa
         assert await on.rig.stored() == []
         assert (BTC, Span(START_MS, START_MS + MINUTE_MS)) in on.rig.dropped
         assert [event.lag_ms for event in on.rig.seen(KlineClosed)] == [700]
+        assert heard == [START_MS + MINUTE_MS + 700], "the exchange's time, by which the clock is confirmed"
         await on.rig.advance(0.2)
         assert await on.rig.stored() == [minute("BTCUSDT", START_MS)]
         assert (await on.rig.ledger()).entries[0] == (Span(START_MS, START_MS + MINUTE_MS), Source.WS)

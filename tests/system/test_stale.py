@@ -111,3 +111,23 @@ async def test_an_exchange_that_falls_silent_makes_nothing_stale(tmp_path: Path)
                         await here.clock.sleep(2)
             here.clock.hold()
             assert await here.differing(writer) == []
+
+
+async def test_a_process_that_starts_while_rest_is_away_learns_the_time_from_what_the_writer_commits(
+    tmp_path: Path,
+) -> None:
+    """Sockets stay up in a ban, so the writer goes on; its readers may not refuse for the whole of the ban."""
+    async with (
+        world(tmp_path, speed=30.0, symbols=2) as here,
+        here.node(backfill_days=1, intervals="1m,3m") as writer,
+    ):
+        await writer.until_whole()
+        here.sandbox.inject(kind="http_5xx", status=503)
+        async with here.node(backfill_days=1, intervals="1m,3m") as reader, reader.http() as client:
+            assert not reader.node.clock.is_trusted
+            assert (await newest(here, client, "1m")).status_code == 503, "its clock may lag, for all it knows"
+            await until_ready(here, client)
+            async with asyncio.timeout(PATIENCE_S):
+                while (await newest(here, client, "1m")).status_code != 200:
+                    await here.clock.sleep(2)
+            assert writer.node.clock.is_trusted, "its sockets are up"
