@@ -274,9 +274,11 @@ class Node:
         self.store_state.report(f"{reason} while the node had it open; it starts over with what is there now")
         await self.supervisor.stop(*_WRITER_TASKS)
         writer, self.writer, self.reconciler, self.live = self.writer, None, None, None
-        self.query.keep = self.backfill.store = self.health.sockets = self.health.reconciler = None
+        self.read_through.keep = self.backfill.store = self.health.sockets = self.health.reconciler = None
         self.verifier.auditor = None
         self.symbols.write_to(None)
+        self.close_lag.follow(())
+        self.in_progress.heard_ms = lambda series: None
         self.tail.forget_live()
         self.pages.clear()
         await writer.close()
