@@ -507,4 +507,4 @@ def _local_url(host: str, port: int) -> str:
 
 
 _ANY: Final = Span(0, 1 << 62)
-_WRITER_TASKS: Final = ("sockets", "ingest", "write", "warm-up", "symbols", "verify", "reconcile")
+_WRITER_TASKS: Final = ("sockets", "ingest", "disputes", "write", "warm-up", "symbols", "verify", "reconcile")

@@ -276,7 +276,7 @@ class MarketSockets(Protocol):
         ...
 
     def heard_ms(self, series: Series) -> int | None:
-        """When the newest frame came on a socket whose stream of `series` is alive; None when there is no such socket.
+        """The event time of the newest frame on a socket whose stream of `series` is alive; None when there is none.
 
         A symbol without trades sends nothing between its closing frames, so the socket speaks for its streams, unless
         a stream has missed whole minutes.

@@ -97,7 +97,7 @@ class LiveIngest:
         elif event.is_final:
             await self._take_final(series, kline, now_ms)
         else:
-            self._take_live(series, kline, now_ms)
+            self._take_live(series, kline, min(now_ms, event.event_ms or now_ms))
 
     async def _take_final(self, series: Series, kline: Kline, now_ms: int) -> None:
         tail = self._tail.get(series)
@@ -140,10 +140,11 @@ class LiveIngest:
             self._unwritten[row.series, row.kline.open_ms] = row.kline
         await self._queue.put(row)
 
-    def _take_live(self, series: Series, kline: Kline, now_ms: int) -> None:
+    def _take_live(self, series: Series, kline: Kline, told_ms: int) -> None:
+        """Take in the state of a kline in progress, as old as its event: sockets and our own queue may be slow."""
         if kline.open_ms < self._holdings.ledger(series).end_ms:
             return  # it came after the end of its kline
-        self._tail.set_live(series, M1.grid, Live(kline, now_ms, from_socket=True))
+        self._tail.set_live(series, M1.grid, Live(kline, told_ms, from_socket=True))
         self._live_moved(series)
         for interval in self._rolling.intervals:
             self._live_moved(Series(series.symbol, interval))

@@ -30,6 +30,8 @@ class Pulse:
         self.subscribed: dict[Key, int] = {}  # since when, ms
         self.newest_ms: int | None = None
         """When the newest frame came."""
+        self.told_ms: int | None = None
+        """What the newest frame tells of: its event time, which a slow socket leaves behind."""
         self.first_frame = asyncio.Event()
         self.all_heard = asyncio.Event()
         """Set once every wanted stream has delivered."""
@@ -81,8 +83,9 @@ class Pulse:
         """A frame of `key` came that the exchange made at `event_ms` (0: it does not say)."""
         self.newest_ms = now_ms
         self._silent_ms = 0
-        if now_ms - event_ms < self._lag_ms_min and event_ms:
-            self._lag_ms_min = now_ms - event_ms
+        if event_ms:
+            self._lag_ms_min = min(self._lag_ms_min, now_ms - event_ms)
+        self.told_ms = max(self.told_ms or 0, min(now_ms, event_ms) if event_ms else now_ms)
         unheard = self._unheard
         if unheard:
             unheard.discard(key)
@@ -116,8 +119,8 @@ class Pulse:
         return sum(minutes >= SILENT_MINUTES for minutes in self._silent_minutes.values())
 
     def heard_ms(self, key: Key) -> int | None:
-        """When the newest frame of any stream came, unless `key` is not subscribed or missed a whole minute."""
-        return self.newest_ms if key in self.subscribed and key not in self._silent_minutes else None
+        """What the newest frame of any stream tells of, unless `key` is not subscribed or missed a whole minute."""
+        return self.told_ms if key in self.subscribed and key not in self._silent_minutes else None
 
     def illness(self) -> str | None:
         """Why the socket is of no more use, if it is of none."""

@@ -29,15 +29,16 @@ class ConnectPace:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._free_ms = 0
+        self._turn = asyncio.Lock()
+        self._last_ms: int | None = None
 
     async def wait(self) -> None:
         """Return when it is this caller's turn to connect."""
-        now_ms = self._clock.now_ms()
-        turn_ms = max(now_ms, self._free_ms)
-        self._free_ms = turn_ms + int(CONNECT_GAP_S * 1_000)
-        if turn_ms > now_ms:
-            await self._clock.sleep((turn_ms - now_ms) / 1_000)
+        async with self._turn:
+            since_ms = None if self._last_ms is None else self._clock.now_ms() - self._last_ms
+            if since_ms is not None and 0 <= since_ms < CONNECT_GAP_S * 1_000:  # not after the clock was put back
+                await self._clock.sleep(CONNECT_GAP_S - since_ms / 1_000)
+            self._last_ms = self._clock.now_ms()
 
 
 class Patience:
@@ -91,7 +92,7 @@ class Shard:
             link.want(dict(self.streams))
 
     def heard_ms(self, key: Key) -> int | None:
-        """When the newest frame came on an open socket whose stream `key` is alive."""
+        """The event time of the newest frame on an open socket whose stream `key` is alive."""
         times_ms = (link.pulse.heard_ms(key) for link in self._links if not link.ended.is_set())
         return max((time_ms for time_ms in times_ms if time_ms is not None), default=None)
 

@@ -58,7 +58,7 @@ class BinanceSockets:
         return self._intake.events()
 
     def heard_ms(self, series: Series) -> int | None:
-        """When the newest frame came on a socket whose stream of `series` is alive; None when there is no such one."""
+        """The event time of the newest frame on a socket whose stream of `series` is alive; None when there is none."""
         key = series.symbol, series.interval.code
         for shard in self._shards:
             if key in shard.streams:

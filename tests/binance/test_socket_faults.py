@@ -10,11 +10,11 @@ from app.events import SocketHandedOver, SocketLost
 from app.ports import Series
 from infra.binance.socket_link import OPEN_S_MAX
 from infra.binance.socket_pulse import CHECK_S, LAG_MS_MAX, LAG_S_MAX, SILENCE_GRACE_S
-from infra.binance.socket_shard import COMPLAINT_GAP_S_FIRST, COMPLAINT_GAP_S_MAX, CONNECT_GAP_S, Patience
+from infra.binance.socket_shard import COMPLAINT_GAP_S_FIRST, COMPLAINT_GAP_S_MAX, CONNECT_GAP_S, ConnectPace, Patience
 from infra.binance.sockets import BinanceSockets
 from infra.clock import ScaledClock
 from infra.sandbox.server import SandboxServer
-from tests.binance.clocks import START_MS
+from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.feed import Feed
 from tests.binance.loopback import PATIENCE_S, Witness
 from tests.binance.test_sockets import A, B, C, Run, fed, running
@@ -156,6 +156,26 @@ def test_hand_overs_that_do_not_help_become_rare() -> None:
     assert gaps_s[-1] == COMPLAINT_GAP_S_MAX
     assert patience.gives_way(now_ms + int(3 * COMPLAINT_GAP_S_MAX * 1_000))
     assert patience.gives_way(now_ms + int((3 * COMPLAINT_GAP_S_MAX + COMPLAINT_GAP_S_FIRST) * 1_000) + 300_000)
+
+
+def test_a_clock_that_is_put_back_does_not_keep_sockets_from_connecting() -> None:
+    clock = VirtualClock()
+
+    async def connect_again_and_again() -> list[int]:
+        pace, moments = ConnectPace(clock), []
+        for _ in range(5):
+            await pace.wait()
+            moments.append(clock.time_ms)
+        clock.time_ms -= 7 * MINUTE_MS
+        put_back_ms = clock.time_ms
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(5):
+                tasks.create_task(pace.wait())
+        assert clock.time_ms - put_back_ms == 4_000
+        return moments
+
+    moments = clock.run(connect_again_and_again())
+    assert [later - earlier for earlier, later in pairwise(moments)] == [1_000] * 4
 
 
 # --- one stream among others ---

@@ -101,6 +101,18 @@ def test_a_socket_is_slow_when_not_one_frame_was_in_time_for_long_enough() -> No
     assert life.pulse.complaint() is None
 
 
+def test_what_a_slow_socket_tells_is_as_old_as_its_frames() -> None:
+    life = Life(A, *MANY)
+    life.beat(A)
+    assert life.pulse.heard_ms(A) == life.now_ms
+    life.live(60, *MANY, lag_ms=25_000)
+    assert life.now_ms - CHECK_MS - 25_000 == life.pulse.heard_ms(A)
+    life.beat(A, lag_ms=-40_000)
+    assert life.pulse.heard_ms(A) == life.now_ms, "nobody tells of the future: our clock is behind"
+    life.pulse.beat(A, life.now_ms + 1, 0)
+    assert life.pulse.heard_ms(A) == life.now_ms + 1
+
+
 def test_a_single_late_frame_and_frames_without_a_time_are_not_slowness() -> None:
     life = Life(A, *MANY)
     life.beat(A, lag_ms=60_000)

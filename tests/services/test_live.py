@@ -185,6 +185,17 @@ async def test_a_kline_in_progress_moves_its_pages_and_is_never_written(tmp_path
         assert (tail.rows, on.live.queue_depth) == ([], 0)
 
 
+async def test_a_kline_in_progress_is_as_old_as_its_event_however_long_it_waited(tmp_path: Path) -> None:
+    async with feed(tmp_path) as on:
+        on.rig.clock.ms = START_MS + 40_000
+        for event_ms, heard_ms in ((START_MS + 5_000, 5_000), (START_MS + 41_000, 40_000), (0, 40_000)):
+            await on.live.take(KlineEvent("BTCUSDT", M1, event_ms, False, minute("BTCUSDT", START_MS)))
+            tail = on.rig.tail.get(BTC)
+            assert tail is not None
+            assert tail.live is not None
+            assert tail.live.heard_ms == START_MS + heard_ms
+
+
 async def test_other_intervals_strangers_and_symbols_without_precision_are_left_alone(tmp_path: Path) -> None:
     """Without its precision a kline would be stored as the socket spells it, not as REST does."""
     async with feed(tmp_path, is_synced=False) as on:
