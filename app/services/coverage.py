@@ -8,7 +8,7 @@ import msgspec
 from app.domain.interval import M1, Interval
 from app.domain.ledger import Source
 from app.domain.span import Span
-from app.ports import Clock, Disagreement, Series
+from app.ports import Clock, Disagreement
 from app.services.holdings import Holdings
 from app.services.plan import SeriesGap, survey
 from app.services.wish import CLOSE_GRACE_MS, Wish
@@ -31,14 +31,6 @@ class Coverage:
             survey(wish, self._holdings, series, now_ms)
             for series in wish.series()
             if (symbol is None or series.symbol == symbol) and (interval is None or series.interval == interval)
-        ]
-
-    def lacking_tails(self) -> list[Series]:
-        """The wished series whose newest klines are not whole and fresh: why the node is not ready."""
-        return [
-            gap.series
-            for gap in self.gaps()
-            if not self._holdings.is_anchored(gap.series) or gap.missing.clip(gap.tail)
         ]
 
     def tail_lags(self) -> list[tuple[dict[str, str], float]]:
