@@ -40,6 +40,27 @@ class StandDownBegan:
 
 
 @dataclass(frozen=True, slots=True)
+class ExchangeSilent:
+    """Several requests in a row got no answer: only probes are sent until one does."""
+
+    failures: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeAnswers:
+    """The exchange has answered again; requests go on as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandingNotShared:
+    """The file by which processes share their weight was damaged, or cannot be used; `reason` says what follows."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SocketOpened:
     """A market socket is connected and its streams are acknowledged."""
 
@@ -248,6 +269,9 @@ Event = (
     SymbolsSynced
     | RequestDone
     | StandDownBegan
+    | ExchangeSilent
+    | ExchangeAnswers
+    | StandingNotShared
     | SocketOpened
     | SocketLost
     | SocketHandedOver

@@ -15,7 +15,7 @@ from app.events import CommitFailed, Event, LeaseChanged, NodeStarted, NodeStopp
 from app.http.app import create_http_app
 from app.http.page_cache import PageCache
 from app.http.services import Services
-from app.ports import Clock, Series, StoreUnavailable
+from app.ports import Clock, Priority, Series, StoreUnavailable
 from app.services.audit import Auditor
 from app.services.backfill import Backfill
 from app.services.close_lag import BOUNDS_S, CloseLag
@@ -43,16 +43,18 @@ from app.services.warm_up import WarmUp
 from app.services.wish import Wish
 from app.settings import Settings
 from infra.binance.archive import BinanceArchive
+from infra.binance.breaker import Breaker
 from infra.binance.budget import WeightBudget
 from infra.binance.rest import BinanceRest
 from infra.binance.sockets import BinanceSockets
 from infra.binance.stand_down import StandDownGuard
+from infra.binance.standing_file import SharedStanding
 from infra.clock import SystemClock
 from infra.db.lease import WriterLease
 from infra.db.migrate import SchemaTooNew
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from infra.db.url import sqlite_path
-from infra.telemetry import Telemetry
+from infra.telemetry import Sample, Telemetry
 
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
 RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write reads the ledger for health and coverage
@@ -113,8 +115,13 @@ class Node:
 
     def _make_upstream(self) -> None:
         settings, observe = self.settings, self.observe
-        self.guard = StandDownGuard(self.clock, observe, self._save_stand_down)
-        self.budget = WeightBudget(self.clock, settings.weight_per_minute, self.guard)
+        beside = self.database.with_name(f"{self.database.name}.weight")
+        self.standing = SharedStanding(beside, self.clock, observe)
+        self.guard = StandDownGuard(self.clock, observe, self._save_stand_down, self.standing)
+        self.breaker = Breaker(self.clock, observe, self.standing, self._seed)
+        self.budget = WeightBudget(
+            self.clock, settings.weight_per_minute, self.standing, self.guard, self.breaker, observe
+        )
         self.rest = BinanceRest(
             settings.binance_rest_url,
             self.clock,
@@ -155,6 +162,7 @@ class Node:
         self.freshness = Freshness(self.clock, self.holdings, self.wish, stale_ms_max=stale_ms_max)
         self.freshness.as_of_ms = self._ledger_as_of_ms
         self.health = Health(self.clock, self.clock, self.symbols, self.freshness, self.supervisor, self._standing_down)
+        self.health.upstream_complaints = self.budget.complaints
         self.read_through = ReadThrough(
             self.clock, self.rest, self.symbols, self.holdings, is_allowed=settings.read_through
         )
@@ -210,6 +218,7 @@ class Node:
         if self.writer is not None:
             await self.writer.close()
         await self.reader.close()
+        self.standing.close()
         self.lease.release()
 
     async def load_for_reading(self) -> None:
@@ -221,6 +230,7 @@ class Node:
         if not await self._try_to_write():
             self.supervisor.start("follow", self._follow)
         self.supervisor.start("lease", self._keep_lease)
+        self.supervisor.start("probe", lambda: self.breaker.run(self.rest.probe))
         self.supervisor.start("clock", lambda: self.clock.run(self.rest, self._rng("clock")))
         self.observe(NodeStarted(self._url, self.settings.db_url, self.settings.binance_rest_url))
 
@@ -323,11 +333,9 @@ class Node:
         except BaseException:
             await writer.close()
             raise
-        if standing is not None:
-            self.budget.restore(*standing)
-        if (active := self._standing_down()) is not None and active != standing:
-            await writer.save_stand_down(*active)  # heard of while nobody could write it down
+        self.budget.restore(*(standing or (0, "")))
         self.writer = writer
+        await self.guard.persist()  # one that was met while nobody could write
         self.symbols.write_to(writer)
         self.backfill.store = writer
         committer = Committer(writer, self.holdings, self.tail, self.pages.drop, self.observe, self._rows_changed)
@@ -479,6 +487,17 @@ class Node:
         gauge("klinenode_disk_free_bytes", "Free disk where the database lies.", self.disk_free_bytes)
         gauge("klinenode_tail_rows", "Newest klines kept encoded in memory.", lambda: self.tail.rows)
         gauge("klinenode_upstream_weight_booked", "REST weight booked this minute by us.", lambda: self.budget.used)
+        gauge(
+            "klinenode_stand_down_until_seconds",
+            "End of the last stand-down, Unix time.",
+            lambda: self.guard.until_ms / 1000,
+        )
+        gauge("klinenode_exchange_silent", "1 while only probes are sent.", lambda: float(self.budget.is_silent))
+        for name, documentation, read in (
+            ("klinenode_upstream_weight_ceiling", "Weight a minute up to which requests leave.", self.budget.ceiling),
+            ("klinenode_upstream_waiting", "Requests that wait for weight.", self.budget.waiting),
+        ):
+            self.telemetry.sample(name, documentation, _by_priority(read))
         gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(self.writer is not None))
         self.telemetry.sample_histogram(
             "klinenode_close_lag_seconds",
@@ -498,6 +517,10 @@ def _size_bytes(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0  # none yet, or no longer readable; health says so
+
+
+def _by_priority(read: Callable[[Priority], int]) -> Sample:
+    return lambda: [({"priority": priority.name.lower()}, read(priority)) for priority in Priority]
 
 
 def _local_url(host: str, port: int) -> str:

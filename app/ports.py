@@ -197,6 +197,7 @@ class UpstreamError(Exception):
     UpstreamError
      ├── StandDown            nothing leaves before `until_ms`; wait, serve what is held
      ├── UpstreamUnavailable  no answer, 5xx, timeout after retries; try again later
+     │    └── UpstreamAway    refused here: the exchange has not answered for a while; it is probed meanwhile
      ├── UpstreamRejected     the exchange says this request is wrong (`error` has its code); asking again is pointless
      ├── UpstreamGarbage      an answer that cannot be used; count it and ask again later
      └── NotPublished         the archive does not have this file (404)
@@ -214,6 +215,14 @@ class StandDown(UpstreamError):
 
 class UpstreamUnavailable(UpstreamError):
     """No usable answer came, after retries."""
+
+
+class UpstreamAway(UpstreamUnavailable):
+    """The exchange has not answered for a while; asking before `until_ms` is pointless."""
+
+    def __init__(self, until_ms: int, reason: str) -> None:
+        super().__init__(reason)
+        self.until_ms = until_ms
 
 
 class UpstreamRejected(UpstreamError):

@@ -25,6 +25,8 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.KlinesMended: logging.WARNING,
     events.IntervalsDisagree: logging.WARNING,
     events.StandDownBegan: logging.WARNING,
+    events.ExchangeSilent: logging.WARNING,
+    events.StandingNotShared: logging.WARNING,
     events.SocketLost: logging.WARNING,
     events.KlineDisputed: logging.WARNING,
     events.GarbageDropped: logging.WARNING,
@@ -92,9 +94,6 @@ class Telemetry:
         self._request_s = Histogram("klinenode_upstream_request_seconds", "Upstream answer times.", registry=r)
         self._weight = Gauge(
             "klinenode_upstream_weight_used", "REST weight used this minute, as the exchange counts it.", registry=r
-        )
-        self._stand_down = Gauge(
-            "klinenode_stand_down_until_seconds", "End of the last stand-down, Unix time.", registry=r
         )
         self._frames = Counter("klinenode_frames", "Socket frames received.", registry=r)
         self._final = Counter("klinenode_closed_frames", "Socket frames that closed a kline.", registry=r)
@@ -196,8 +195,6 @@ class Telemetry:
                 self._mended.labels(event.interval).inc(event.rows)
             case events.IntervalsDisagree():
                 self._disagreements.inc()
-            case events.StandDownBegan():
-                self._stand_down.set(event.until_ms / 1000)
             case events.GarbageDropped():
                 self._garbage.labels(event.where.split(" ", 1)[0]).inc()
             case events.TaskEnded():

@@ -42,6 +42,7 @@ class Health:
         self.sockets: MarketSockets | None = None
         self.reconciler: Reconciler | None = None
         self.queue_depth: Callable[[], int] = lambda: 0
+        self.upstream_complaints: Callable[[], list[str]] = list
         self.store_error: str | None = None
 
     @property
@@ -121,6 +122,7 @@ class Health:
         reasons = []
         if (standing := self._stand_down()) is not None:
             reasons.append(f"standing down until {standing[0]}: {standing[1]}")
+        reasons.extend(self.upstream_complaints())
         if self._symbols.synced_ms is None:
             reasons.append(f"symbols were never synced: {self._symbols.last_error or 'not answered yet'}")
         elif now_ms - self._symbols.synced_ms > SYNC_AGE_MS_MAX:

@@ -12,7 +12,7 @@ from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import BadKline
 from app.domain.span import Span, Spans
 from app.events import BackfillPaused, BackfillResumed, GapsCounted, Observe
-from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamError
+from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamAway, UpstreamError
 from app.services.fill import Filler
 from app.services.holdings import Holdings
 from app.services.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp, survey
@@ -248,6 +248,9 @@ class Reconciler:
                 self._failures[job.series, job.is_tail].remove(failure)
         except StandDown as error:
             self._rest_blocked_until_ms = max(self._rest_blocked_until_ms, error.until_ms)
+        except UpstreamAway as error:  # the job is not to blame, and waits no longer than the exchange is away
+            self._rest_blocked_until_ms = max(self._rest_blocked_until_ms, error.until_ms)
+            self.last_error = str(error)
         except StoreUnavailable as error:
             self._hold(str(error))
         except (UpstreamError, BadKline) as error:

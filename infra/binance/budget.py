@@ -7,35 +7,40 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from app.domain.interval import MINUTE_MS
-from app.ports import Clock, Priority, StandDown, UpstreamUnavailable
+from app.events import Event, ExchangeAnswers, Observe
+from app.ports import Clock, Priority, StandDown, UpstreamAway, UpstreamUnavailable
+from infra.binance.breaker import Breaker
+from infra.binance.http import NoAnswer
 from infra.binance.stand_down import StandDownGuard
+from infra.binance.standing import SKEW_MS_MAX, Standing, StandingKeeper
 from infra.binance.waiting import until
 
 SHARES: Final = {Priority.USER: 0.95, Priority.TAIL: 0.85, Priority.BACKFILL: 0.70, Priority.VERIFY: 0.50}
-"""How far each priority may fill the minute: history leaves room for the tail, everything leaves room for users, and
-the last 5 % stay for programs behind the same address whose requests are under way."""
-SKEW_MS_MAX: Final = 1_000
-"""How far the exchange's minute may be from ours: weight spent so close to a minute's turn counts on both sides."""
+"""How far each priority may fill the minute, and the requests at once: history leaves room for the tail, everything
+leaves room for users, and the last 5 % stay for programs behind the same address whose requests are under way."""
 IN_FLIGHT_MAX: Final = 16
-"""Requests at once: at 100 ms each that is four times what 2,400 a minute allows."""
+"""Requests at once, of all processes: at 100 ms each that is four times what 2,400 a minute allows."""
 WAITERS_MAX: Final = 500  # of each priority; who comes later is better off asking again than waiting for minutes
+RECHECK_S: Final = 0.5  # how soon who waits learns what other processes did: room they left, a stand-down they met
 
 
 class Ticket:
     """The weight of one request, from before it leaves until it has ended."""
 
-    __slots__ = ("is_success", "last_minute", "sent_ms", "used_weight", "weight")
+    __slots__ = ("failure", "is_answered", "is_success", "sent_ms", "used_weight", "weight")
 
-    def __init__(self, weight: int, sent_ms: int, last_minute: int) -> None:
+    def __init__(self, weight: int, sent_ms: int) -> None:
         self.weight = weight
         self.sent_ms = sent_ms
-        self.last_minute = last_minute
         self.used_weight: int | None = None
+        self.is_answered = False
         self.is_success = False
+        self.failure: str | None = None
 
     def answered(self, used_weight: int | None, *, is_success: bool) -> None:
         """Note the answer: what it says this address has used in the minute, and whether it was a good one."""
         self.used_weight = used_weight
+        self.is_answered = True
         self.is_success = is_success
 
 
@@ -45,81 +50,124 @@ class _Waiter:
     def __init__(self, weight: int) -> None:
         self.weight = weight
         self.wake = asyncio.Event()
-        self.outcome: Ticket | StandDown | None = None
+        self.outcome: Ticket | StandDown | UpstreamAway | None = None
 
 
 class WeightBudget:
     """Admits requests while the minute has room for their weight, smaller priorities first, each in order of arrival.
 
     Weight counts in every clock minute in which the exchange may book it, from when it leaves until its answer is
-    here. What other programs behind the same address use is learned from the answers' X-MBX-USED-WEIGHT-1M. After a
-    start or a stand-down requests leave one at a time until an answer has told the state of the minute.
+    here. What other programs behind the same address use is learned from the answers' X-MBX-USED-WEIGHT-1M. Until an
+    answer has told the state of a minute, requests leave one at a time. All this holds for all processes together
+    that keep their standing with `keeper`; `stand_down` and `breaker` keep theirs with it too.
     """
 
-    def __init__(self, clock: Clock, limit_per_minute: int, stand_down: StandDownGuard) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        limit_per_minute: int,
+        keeper: StandingKeeper,
+        stand_down: StandDownGuard,
+        breaker: Breaker,
+        observe: Observe,
+    ) -> None:
         assert limit_per_minute > 0, "the weight limit must be positive"
         self.limit = limit_per_minute
         self._clock = clock
+        self._keeper = keeper
         self._stand_down = stand_down
-        self._used: dict[int, int] = {}
-        self._in_flight: set[Ticket] = set()
+        self._breaker = breaker
+        self._observe = observe
         self._queues: dict[Priority, deque[_Waiter]] = {priority: deque() for priority in Priority}
-        self._is_probing = True
 
     @property
     def used(self) -> int:
         """The weight used in the current clock minute, as far as known; never less than the truth about our own."""
-        self._roll(self._clock.now_ms())
-        return self._used.get(self._clock.now_ms() // MINUTE_MS, 0)
+        with self._keeper as standing:
+            return standing.used(self._clock.now_ms() // MINUTE_MS)
 
     @property
-    def waiting(self) -> int:
-        """Requests that wait for room."""
-        return sum(map(len, self._queues.values()))
+    def is_silent(self) -> bool:
+        """Whether the exchange has not answered for so long that only probes are sent."""
+        with self._keeper as standing:
+            return standing.is_silent
+
+    def waiting(self, priority: Priority) -> int:
+        """Requests of this process that wait for room."""
+        return len(self._queues[priority])
+
+    def ceiling(self, priority: Priority) -> int:
+        """The weight up to which a priority may fill a minute."""
+        return int(self.limit * SHARES[priority])
+
+    def complaints(self) -> list[str]:
+        """What keeps requests from leaving, or makes them leave slowly, a stand-down apart."""
+        found = [self._keeper.trouble] if self._keeper.trouble else []
+        with self._keeper as standing:
+            refusal = standing.refusal(self._clock.now_ms())
+        if refusal is not None and not isinstance(refusal, StandDown):
+            found.append(str(refusal))
+        return found
 
     @asynccontextmanager
-    async def spend(self, weight: int, priority: Priority) -> AsyncIterator[Ticket]:
-        """Hold `weight` for one request; enter when there is room. Raises StandDown, UpstreamUnavailable."""
-        ticket = await self._acquire(weight, priority)
+    async def spend(self, weight: int, priority: Priority, *, is_probe: bool = False) -> AsyncIterator[Ticket]:
+        """Hold `weight` for one request; enter when there is room. Raises StandDown, UpstreamUnavailable.
+
+        A probe is let through while the exchange is silent, but does not wait for anything.
+        """
+        ticket = self._book_probe(weight) if is_probe else await self._acquire(weight, priority)
         try:
             yield ticket
+        except NoAnswer as error:
+            ticket.failure = str(error)
+            raise
         finally:
             self._settle(ticket)
 
     async def stand_down(self, status: int, retry_after: str | None, msg: str, sent_ms: int) -> StandDown:
         """Begin the stand-down that an answer calls for and store it; all who wait are refused. Returns the error."""
         error = self._stand_down.announce(status, retry_after, msg, sent_ms)
-        self._refuse_waiters()
+        self._admit()
         await self._stand_down.persist()
         return error
 
     def restore(self, until_ms: int, reason: str) -> None:
         """Take over a stored stand-down: of an earlier run, or of another process behind the same address."""
         self._stand_down.restore(until_ms, reason)
-        self._refuse_waiters()
+        self._admit()
 
     async def _acquire(self, weight: int, priority: Priority) -> Ticket:
         if weight > self.limit:
             raise UpstreamUnavailable(f"a request of weight {weight} never fits WEIGHT_PER_MINUTE={self.limit}")
-        if refusal := self._stand_down.active():
-            await self._stand_down.persist()
-            raise refusal
         queue = self._queues[priority]
         if len(queue) >= WAITERS_MAX:
             raise UpstreamUnavailable(f"{len(queue)} requests of priority {priority.name} wait for weight already")
         waiter = _Waiter(weight)
         queue.append(waiter)
-        self._admit()
         try:
+            self._admit()
             while waiter.outcome is None:
-                await until(waiter.wake, self._clock, self._until_turn_s())
-                self._admit()
+                await self._wait(waiter)
         except asyncio.CancelledError:
             self._withdraw(waiter, queue)
             raise
+        if isinstance(waiter.outcome, Ticket):
+            return waiter.outcome
+        await self._stand_down.persist()  # this process may be the first one that can
         if isinstance(waiter.outcome, StandDown):
             raise StandDown(waiter.outcome.until_ms, waiter.outcome.reason)
-        return waiter.outcome
+        raise UpstreamAway(waiter.outcome.until_ms, str(waiter.outcome))
+
+    async def _wait(self, waiter: _Waiter) -> None:
+        """Return when something may have changed. Who is first looks again and again; the others are woken."""
+        waiter.wake.clear()
+        if waiter is not self._first():
+            await waiter.wake.wait()
+        elif not await until(waiter.wake, self._clock, min(RECHECK_S, self._until_turn_s())):
+            self._admit()
+
+    def _first(self) -> _Waiter | None:
+        return next((queue[0] for queue in self._queues.values() if queue), None)
 
     def _withdraw(self, waiter: _Waiter, queue: deque[_Waiter]) -> None:
         if isinstance(waiter.outcome, Ticket):
@@ -129,64 +177,66 @@ class WeightBudget:
             self._admit()
 
     def _admit(self) -> None:
-        """Let in who is first, and then next, as long as there is room."""
-        now_ms = self._clock.now_ms()
-        self._roll(now_ms)
-        if self._stand_down.active():
-            self._refuse_waiters()
-            return
+        """Let in who is first, and then next, as long as there is room; or refuse them all."""
+        with self._keeper as standing:
+            now_ms = self._clock.now_ms()
+            standing.roll(self._keeper.me, now_ms)
+            refusal = standing.refusal(now_ms)
+            if refusal is None:
+                self._let_in(standing, now_ms)
+        if refusal is not None:
+            self._refuse(refusal)
+        elif (first := self._first()) is not None:
+            first.wake.set()  # it may not have been first before
+
+    def _let_in(self, standing: Standing, now_ms: int) -> None:
         for priority, queue in self._queues.items():
             while queue:
-                if not self._has_room(queue[0].weight, priority, now_ms):
+                if not self._has_room(standing, queue[0].weight, priority, now_ms):
                     return  # nobody overtakes
                 waiter = queue.popleft()
-                waiter.outcome = self._book(waiter.weight, now_ms)
+                waiter.outcome = self._book(standing, waiter.weight, now_ms)
                 waiter.wake.set()
 
-    def _has_room(self, weight: int, priority: Priority, now_ms: int) -> bool:
-        if len(self._in_flight) >= (1 if self._is_probing else IN_FLIGHT_MAX):
+    def _has_room(self, standing: Standing, weight: int, priority: Priority, now_ms: int) -> bool:
+        is_feeling = self._keeper.trouble is not None or not standing.is_known(now_ms)
+        if is_feeling and not standing.may_feel(now_ms):
             return False
-        ceiling = max(int(self.limit * SHARES[priority]), weight)  # a small limit still lets one request through
-        return all(self._used.get(minute, 0) + weight <= ceiling for minute in _minutes(now_ms, now_ms))
+        if standing.requests >= int(IN_FLIGHT_MAX * SHARES[priority]):
+            return False
+        ceiling = max(self.ceiling(priority), weight)  # a small limit still lets one request through
+        return standing.has_room(weight, ceiling, now_ms)
 
-    def _book(self, weight: int, now_ms: int) -> Ticket:
-        minutes = _minutes(now_ms, now_ms)
-        for minute in minutes:
-            self._used[minute] = self._used.get(minute, 0) + weight
-        ticket = Ticket(weight, now_ms, minutes[-1])
-        self._in_flight.add(ticket)
-        return ticket
+    def _book(self, standing: Standing, weight: int, now_ms: int) -> Ticket:
+        standing.book(self._keeper.me, weight, now_ms)
+        return Ticket(weight, now_ms)
+
+    def _book_probe(self, weight: int) -> Ticket:
+        with self._keeper as standing:
+            now_ms = self._clock.now_ms()
+            refusal = standing.stand_down(now_ms)
+            if refusal is None and standing.has_room(weight, self.ceiling(Priority.USER), now_ms):
+                return self._book(standing, weight, now_ms)
+        raise refusal or UpstreamUnavailable("there is no room for a probe in this minute")
 
     def _settle(self, ticket: Ticket) -> None:
-        now_ms = self._clock.now_ms()
-        self._roll(now_ms)
-        self._in_flight.discard(ticket)
-        minutes = _minutes(ticket.sent_ms, now_ms)
-        if ticket.used_weight is None:
-            self._is_probing = self._is_probing and not ticket.is_success
-        elif len(minutes) == 1:  # else it cannot be told which minute the header speaks of
-            unseen = sum(other.weight for other in self._in_flight)
-            self._used[minutes[0]] = max(self._used.get(minutes[0], 0), ticket.used_weight + unseen)
-            self._is_probing = self._stand_down.active() is not None
-        if ticket.is_success:
-            self._stand_down.note_success()
+        news: Event | None = None
+        with self._keeper as standing:
+            now_ms = self._clock.now_ms()
+            standing.ended(self._keeper.me, ticket.weight, now_ms)
+            if ticket.used_weight is not None or ticket.is_success:
+                standing.told(ticket.used_weight, ticket.sent_ms, now_ms)
+            if ticket.is_success:
+                standing.calmed(now_ms)
+            if ticket.failure is not None:
+                news = self._breaker.unanswered(standing, ticket.failure)
+            elif ticket.is_answered and standing.answered():
+                news = ExchangeAnswers()
+        if news is not None:
+            self._observe(news)
         self._admit()
 
-    def _roll(self, now_ms: int) -> None:
-        """Count what is in flight in the minutes that have begun since it left; forget minutes long past."""
-        newest = (now_ms + SKEW_MS_MAX) // MINUTE_MS
-        for ticket in self._in_flight:
-            for minute in range(max(ticket.last_minute + 1, newest - 1), newest + 1):
-                self._used[minute] = self._used.get(minute, 0) + ticket.weight
-            ticket.last_minute = max(ticket.last_minute, newest)
-        for minute in [minute for minute in self._used if minute < newest - 2]:
-            del self._used[minute]
-
-    def _refuse_waiters(self) -> None:
-        refusal = self._stand_down.active()
-        if refusal is None:
-            return
-        self._is_probing = True
+    def _refuse(self, refusal: StandDown | UpstreamAway) -> None:
         for queue in self._queues.values():
             while queue:
                 waiter = queue.popleft()
@@ -198,8 +248,3 @@ class WeightBudget:
         now_ms = self._clock.now_ms()
         past_ms = (now_ms - SKEW_MS_MAX) % MINUTE_MS
         return (MINUTE_MS - past_ms) / 1_000
-
-
-def _minutes(first_ms: int, last_ms: int) -> range:
-    """The exchange's clock minutes that the time between may belong to."""
-    return range((first_ms - SKEW_MS_MAX) // MINUTE_MS, (last_ms + SKEW_MS_MAX) // MINUTE_MS + 1)

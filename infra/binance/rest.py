@@ -91,14 +91,20 @@ class BinanceRest:
         except server_time.BadServerTime as error:
             raise self._garbage("time", str(error)) from error
 
+    async def probe(self) -> None:
+        """Ask for something light, once, even while the exchange is silent: whether it answers is what counts."""
+        await self._try("/fapi/v1/time", {}, _LIGHT_WEIGHT, Priority.USER, is_probe=True)
+
     async def _get(self, path: str, params: dict[str, str | int], weight: int, priority: Priority) -> bytes:
         async def attempt() -> bytes:
             return await self._try(path, params, weight, priority)
 
         return await self._retries.run(attempt, TRIES_MAX_USER if priority is Priority.USER else TRIES_MAX)
 
-    async def _try(self, path: str, params: dict[str, str | int], weight: int, priority: Priority) -> bytes:
-        async with self._budget.spend(weight, priority) as ticket:
+    async def _try(
+        self, path: str, params: dict[str, str | int], weight: int, priority: Priority, *, is_probe: bool = False
+    ) -> bytes:
+        async with self._budget.spend(weight, priority, is_probe=is_probe) as ticket:
             dated = self._asking()
             try:
                 answer = await self._http.get(path, params, weight=weight)

@@ -10,6 +10,7 @@ from app.events import Observe, StandDownBegan
 from app.ports import Clock, StandDown, StoreUnavailable
 from app.wire.error_body import banned_until_ms
 from app.wire.server_time import plausible
+from infra.binance.standing import StandingKeeper
 
 Save = Callable[[int, str], Awaitable[None]]
 """Stores (until_ms, reason) of a stand-down durably; may raise StoreUnavailable."""
@@ -24,7 +25,6 @@ LIMITED_MS_MAX: Final = 60 * MINUTE_MS
 BANNED_MS_FIRST: Final = 2 * MINUTE_MS  # Binance's bans last from 2 minutes …
 BANNED_MS_MAX: Final = 3 * 24 * 60 * MINUTE_MS  # … to 3 days
 REFUSED_MS: Final = 5 * MINUTE_MS  # 403 and 451 do not pass by themselves; asking every five minutes offends nobody
-CALM_MS: Final = MINUTE_MS  # an answer this long after a stand-down ended means it is over: escalation starts anew
 RETRY_AFTER_DIGITS_MAX: Final = 9  # 31 years; a longer number is no announcement
 EXTENSION_MS_NOTICED: Final = 5_000  # answers to one burst announce ends that differ by their travel time only
 
@@ -40,73 +40,82 @@ class StandDownGuard:
     """The one stand-down of an address: when it ends and why.
 
     What the exchange announces (Retry-After, "banned until") is honoured in full; without an announcement the time
-    grows with every stand-down in a row.
+    grows with every stand-down in a row. All processes that keep their standing with `keeper` have the same one.
     """
 
-    def __init__(self, clock: Clock, observe: Observe, save: Save) -> None:
+    def __init__(self, clock: Clock, observe: Observe, save: Save, keeper: StandingKeeper) -> None:
         self._clock = clock
         self._observe = observe
         self._save = save
-        self._until_ms = 0
-        self._began_ms = 0
-        self._reason = ""
-        self._in_a_row = 0
-        self._is_saved = True
+        self._keeper = keeper
+        self._saved_until_ms = 0
 
     def restore(self, until_ms: int, reason: str) -> None:
-        """Take over a stand-down that was stored (by an earlier run or another process); it is never shortened."""
-        if until_ms > self._until_ms:
-            self._until_ms, self._reason = until_ms, reason
-            self._in_a_row = max(self._in_a_row, 1)
+        """Take over the stand-down that the store has (of an earlier run or another process); it is never shortened."""
+        self._saved_until_ms = until_ms
+        with self._keeper as standing:
+            if until_ms > standing.until_ms:
+                standing.until_ms, standing.reason = until_ms, reason
+                standing.in_a_row = max(standing.in_a_row, 1)
+                standing.unlearn()
 
     def active(self) -> StandDown | None:
         """The error to raise while the stand-down lasts, else None."""
-        if self._clock.now_ms() < self._until_ms:
-            return StandDown(self._until_ms, self._reason)
-        return None
+        with self._keeper as standing:
+            return standing.stand_down(self._clock.now_ms())
+
+    @property
+    def until_ms(self) -> int:
+        """The end of the last stand-down; 0 when there was none."""
+        with self._keeper as standing:
+            return standing.until_ms
 
     def announce(self, status: int, retry_after: str | None, msg: str, sent_ms: int) -> StandDown:
         """Begin, or lengthen, the stand-down that an answer with `status` to a request sent at `sent_ms` calls for."""
-        now_ms = self._clock.now_ms()
-        is_known = sent_ms <= self._began_ms or now_ms < self._until_ms  # an answer to the burst that caused it
-        announced_ms = _announced_ms(now_ms, retry_after, msg)
-        if not is_known:
-            self._in_a_row += 1
-            announced_ms = max(announced_ms or now_ms + self._unannounced_ms(status, now_ms), now_ms + MARGIN_MS)
-        until_ms = announced_ms or self._until_ms
-        if until_ms > self._until_ms:
-            is_news = not is_known or until_ms > self._until_ms + EXTENSION_MS_NOTICED
-            self._until_ms, self._is_saved = until_ms, False
-            self._reason = f"HTTP {status}: {_ADVICE.get(status, _ADVICE[429])} ({msg:.200})"
-            self._began_ms = max(self._began_ms, now_ms)
-            if is_news:
-                self._observe(StandDownBegan(until_ms, self._reason))
-        return StandDown(self._until_ms, self._reason)
+        with self._keeper as standing:
+            now_ms = self._clock.now_ms()
+            is_known = sent_ms <= standing.began_ms or now_ms < standing.until_ms  # answers to the burst that caused it
+            announced_ms = _announced_ms(now_ms, retry_after, msg)
+            if not is_known:
+                standing.in_a_row += 1
+                unannounced_ms = now_ms + _unannounced_ms(status, standing.in_a_row, now_ms)
+                announced_ms = max(announced_ms or unannounced_ms, now_ms + MARGIN_MS)
+            until_ms = announced_ms or standing.until_ms
+            is_longer = until_ms > standing.until_ms
+            is_news = is_longer and (not is_known or until_ms > standing.until_ms + EXTENSION_MS_NOTICED)
+            if is_longer:
+                standing.until_ms = until_ms
+                standing.reason = f"HTTP {status}: {_ADVICE.get(status, _ADVICE[429])} ({msg:.200})"
+                standing.began_ms = max(standing.began_ms, now_ms)
+                standing.unlearn()
+            error = StandDown(standing.until_ms, standing.reason)
+        if is_news:
+            self._observe(StandDownBegan(error.until_ms, error.reason))
+        return error
 
     async def persist(self) -> None:
-        """Store what is not stored yet. A store that cannot be written is tried again at the next call."""
-        if self._is_saved:
+        """Store what is not stored yet, whoever met it. A store that cannot be written is tried again next time."""
+        with self._keeper as standing:
+            until_ms, reason = standing.until_ms, standing.reason
+        before_ms = self._saved_until_ms
+        if until_ms <= before_ms:
             return
-        self._is_saved = True
+        self._saved_until_ms = until_ms
         try:
-            await self._save(self._until_ms, self._reason)
+            await self._save(until_ms, reason)
         except StoreUnavailable:
-            self._is_saved = False  # held in memory all the same; the store reports its own trouble
+            self._saved_until_ms = before_ms  # the file and memory hold it; the store reports its own trouble
 
-    def note_success(self) -> None:
-        """A request was answered: long enough after a stand-down, escalation starts anew."""
-        if self._in_a_row and self._clock.now_ms() >= self._until_ms + CALM_MS:
-            self._in_a_row = 0
 
-    def _unannounced_ms(self, status: int, now_ms: int) -> int:
-        doublings = min(max(self._in_a_row - 1, 0), 32)
-        if status == 418:
-            return min(BANNED_MS_FIRST << doublings, BANNED_MS_MAX)
-        if status in (403, 451):
-            return REFUSED_MS
-        if self._in_a_row <= 1:
-            return MINUTE_MS - now_ms % MINUTE_MS + MARGIN_MS
-        return min(LIMITED_MS_FIRST << (doublings - 1), LIMITED_MS_MAX)
+def _unannounced_ms(status: int, in_a_row: int, now_ms: int) -> int:
+    doublings = min(max(in_a_row - 1, 0), 32)
+    if status == 418:
+        return min(BANNED_MS_FIRST << doublings, BANNED_MS_MAX)
+    if status in (403, 451):
+        return REFUSED_MS
+    if in_a_row <= 1:
+        return MINUTE_MS - now_ms % MINUTE_MS + MARGIN_MS
+    return min(LIMITED_MS_FIRST << (doublings - 1), LIMITED_MS_MAX)
 
 
 def _announced_ms(now_ms: int, retry_after: str | None, msg: str) -> int | None:

@@ -4,7 +4,8 @@ A fault is a JSON object. `kind` is one of `KINDS`; the filters `symbol`, `inter
 patterns and narrow it down; `count` ends it after that many hits, `duration_s` after that much time of the sandbox's
 clock, `probability` (with its own `seed`) lets it hit at random. Fields of single kinds:
 
-    REST    http_5xx {status=503} · http_429 {retry_after_s=30} · http_418 {ban_s=120, retry_after=true}
+    REST    http_5xx {status=503} · http_429 {retry_after_s=30} · http_418 {ban_s=120, retry_after=true,
+            banned_until=true: whether header and message say when it ends}
             slow {delay_s=5} · malformed {shape="truncated"|"html"|"empty"|"abort"}
             missing_rows {rows=1 from the middle, or all in [from_ms, to_ms)}
     sockets refuse {status=403; 0 drops the connection} · handshake_hang (TCP accepted, never answered)
@@ -62,6 +63,7 @@ class Fault:
     status: int | None = None
     retry_after_s: int | None = None
     retry_after: bool = True
+    banned_until: bool = True
     ban_s: int = 120
     delay_s: float = 5.0
     shape: str = "truncated"
@@ -88,7 +90,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "symbol", "interval", "stream", "path", "shape", "false_final"), (str,)),
     **dict.fromkeys(("count", "seed", "status", "retry_after_s", "ban_s", "rows", "from_ms", "to_ms", "in_s"), (int,)),
     **dict.fromkeys(("duration_s", "probability", "delay_s"), (int, float)),
-    "retry_after": (bool,),
+    **dict.fromkeys(("retry_after", "banned_until"), (bool,)),
 }
 
 
@@ -99,7 +101,7 @@ def parse_fault(wish: object) -> Fault:
     for name, value in wish.items():
         if name not in _TYPES:
             raise ValueError(f"unknown field {name!r}; known are {', '.join(_TYPES)}")
-        if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and name != "retry_after"):
+        if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and bool not in _TYPES[name]):
             raise ValueError(f"{name} must be {' or '.join(kind.__name__ for kind in _TYPES[name])}")
     return Fault(**wish)
 

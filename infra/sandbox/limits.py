@@ -28,6 +28,7 @@ class _Client:
     bans: int = 0
     banned_until_ms: int = 0
     tell_retry_after: bool = True
+    tell_until: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Verdict:
     status: int
     used_weight: int
     retry_after_s: int | None = None
-    banned_until_ms: int = 0
+    banned_until_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -70,13 +71,15 @@ class WeightLimiter:
         self.answers_429 += 1
         return Verdict(429, client.used, _seconds_until((minute + 1) * MINUTE_MS, now_ms))
 
-    def ban(self, ip: str, duration_s: int, now_ms: int, *, tell_retry_after: bool = True) -> None:
-        """Answer 418 to `ip` for `duration_s` seconds."""
+    def ban(
+        self, ip: str, duration_s: int, now_ms: int, *, tell_retry_after: bool = True, tell_until: bool = True
+    ) -> None:
+        """Answer 418 to `ip` for `duration_s` seconds, and say in header and message when that ends."""
         client = self._clients.setdefault(ip, _Client())
         client.bans += 1
         self.bans += 1
         client.banned_until_ms = now_ms + duration_s * SECOND_MS
-        client.tell_retry_after = tell_retry_after
+        client.tell_retry_after, client.tell_until = tell_retry_after, tell_until
 
     def used(self, ip: str, now_ms: int) -> int:
         """The weight that `ip` has used in the minute of `now_ms`."""
@@ -91,7 +94,7 @@ class WeightLimiter:
     def _banned(self, client: _Client, now_ms: int) -> Verdict:
         self.answers_418 += 1
         retry_after_s = _seconds_until(client.banned_until_ms, now_ms) if client.tell_retry_after else None
-        return Verdict(418, client.used, retry_after_s, client.banned_until_ms)
+        return Verdict(418, client.used, retry_after_s, client.banned_until_ms if client.tell_until else None)
 
 
 def _seconds_until(time_ms: int, now_ms: int) -> int:

@@ -65,7 +65,8 @@ class RestApi:
         if (slow := self.faults.take("slow", target, self._now())) is not None:
             await self.exchange.clock.sleep(slow.delay_s)
         if (ban := self.faults.take("http_418", target, self._now())) is not None:
-            self.limiter.ban(ip, ban.ban_s, self._now(), tell_retry_after=ban.retry_after)
+            told = {"tell_retry_after": ban.retry_after, "tell_until": ban.banned_until}
+            self.limiter.ban(ip, ban.ban_s, self._now(), **told)
         weight = klines_weight(query.get("limit")) if request.url.path == "/fapi/v1/klines" else 1
         now_ms = self._now()
         verdict = self.limiter.admit(ip, weight, now_ms)
@@ -213,10 +214,8 @@ def _malformed(name: str) -> ApiError:
 
 def _rejection(verdict: Verdict, ip: str, weight_limit: int) -> Answer:
     if verdict.status == 418:
-        msg = (
-            f"Way too many requests; IP({ip}) banned until {verdict.banned_until_ms}. "
-            "Please use the websocket for live updates to avoid bans."
-        )
+        until = "" if verdict.banned_until_ms is None else f" until {verdict.banned_until_ms}"
+        msg = f"Way too many requests; IP({ip}) banned{until}. Please use the websocket for live updates to avoid bans."
     else:
         msg = (
             f"Too many requests; current limit of IP({ip}) is {weight_limit} requests per minute. "

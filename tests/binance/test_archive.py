@@ -17,15 +17,14 @@ from app.events import ArchiveRejected
 from app.ports import NotPublished, Priority, Series, UpstreamGarbage, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile
 from infra.binance.archive import CSV_BYTES_MAX, DOWNLOADS_MAX, MEMORY_BYTES_MAX, BinanceArchive
-from infra.binance.budget import WeightBudget
 from infra.binance.http import TRIES_MAX
 from infra.binance.rest import BinanceRest
-from infra.binance.stand_down import StandDownGuard
 from infra.clock import SystemClock
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, HastyClock
 from tests.binance.loopback import Host, Reply, Witness, http_host, proxy
+from tests.binance.upstream import Upstream
 
 DAY = Span(START_MS // DAY_MS * DAY_MS, START_MS // DAY_MS * DAY_MS + DAY_MS)
 FILE = ArchiveFile("BTCUSDT", M1, DAY, is_monthly=False)
@@ -102,13 +101,9 @@ async def test_a_file_of_the_sandbox_is_what_its_rest_says(tmp_path: Path) -> No
     start_ms = clock.now_ms() // DAY_MS * DAY_MS - 4 * DAY_MS
     window = Span(start_ms, start_ms + DAY_MS)
 
-    async def save(until_ms: int, reason: str) -> None:
-        pass
-
     async with SandboxServer(clock, seed=1, symbols=3) as sandbox:
         archive = BinanceArchive(sandbox.base_url, clock, witness, folder=tmp_path)
-        budget = WeightBudget(clock, 2_400, StandDownGuard(clock, witness, save))
-        rest = BinanceRest(sandbox.base_url, clock, budget, witness)
+        rest = BinanceRest(sandbox.base_url, clock, Upstream(clock, witness=witness).budget, witness)
         rows = await rest.klines(Series("BTCUSDT", M1), M1.grid, window, 1_440, Priority.USER)
         decimals = [len(rows[0].open.partition(".")[2]), max(len(row.volume.partition(".")[2]) for row in rows)]
         file = ArchiveFile("BTCUSDT", M1, window, is_monthly=False)

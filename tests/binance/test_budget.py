@@ -8,20 +8,16 @@ from hypothesis import strategies as st
 
 from app.domain.interval import MINUTE_MS
 from app.ports import Priority, StandDown, UpstreamUnavailable
-from infra.binance.budget import IN_FLIGHT_MAX, SHARES, SKEW_MS_MAX, WAITERS_MAX, WeightBudget
-from infra.binance.stand_down import StandDownGuard
+from infra.binance.budget import IN_FLIGHT_MAX, SHARES, WAITERS_MAX, WeightBudget
+from infra.binance.standing import SKEW_MS_MAX
 from tests.binance.clocks import VirtualClock
-from tests.binance.loopback import Witness
+from tests.binance.upstream import Upstream
 
 LIMIT = 100
 
 
-async def keep_nothing(until_ms: int, reason: str) -> None:
-    pass
-
-
 def make_budget(clock: VirtualClock, limit: int = LIMIT) -> WeightBudget:
-    return WeightBudget(clock, limit, StandDownGuard(clock, Witness(), keep_nothing))
+    return Upstream(clock, limit).budget
 
 
 @dataclass
@@ -198,7 +194,7 @@ async def test_requests_leave_one_at_a_time_until_an_answer_told_the_state() -> 
         await clock.advance(999)
         assert running["now"] == 1
         await clock.advance(1)
-        assert running["now"] == IN_FLIGHT_MAX
+        assert running["now"] == int(IN_FLIGHT_MAX * SHARES[Priority.TAIL])
         await clock.advance(10_000)
 
 
@@ -213,7 +209,7 @@ async def test_waiters_are_bounded_and_one_that_gives_up_leaves_the_queue() -> N
         for task in waiting[:-1]:
             task.cancel()
         await clock.advance(0)
-        assert budget.waiting == 1
+        assert budget.waiting(Priority.VERIFY) == 1
 
 
 async def test_a_request_that_never_fits_is_refused_instead_of_waiting_for_ever() -> None:

@@ -21,14 +21,14 @@ from app.ports import (
     UpstreamUnavailable,
 )
 from infra.binance import http as http_module
-from infra.binance.budget import WeightBudget
 from infra.binance.http import PAUSE_S_MAX, TRIES_MAX, is_loopback
 from infra.binance.rest import KLINES_LIMIT_MAX, TRIES_MAX_USER, BinanceRest, klines_weight
 from infra.binance.stand_down import StandDownGuard
-from infra.clock import SystemClock
+from infra.clock import ScaledClock, SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, HastyClock
 from tests.binance.loopback import Host, Reply, Witness, http_host, proxy
+from tests.binance.upstream import Upstream
 
 BTC = Series("BTCUSDT", M1)
 
@@ -61,24 +61,20 @@ async def case(answer: Callable[[str], Reply], clock: HastyClock | None = None) 
     async def save(until_ms: int, reason: str) -> None:
         saved.append((until_ms, reason))
 
-    guard = StandDownGuard(clock, witness, save)
+    upstream = Upstream(clock, witness=witness, save=save)
     async with http_host(answer) as host:
-        rest = BinanceRest(host.url, clock, WeightBudget(clock, 2_400, guard), witness, seed=1)
+        rest = BinanceRest(host.url, clock, upstream.budget, witness, seed=1)
         try:
-            yield Case(clock, witness, guard, rest, host, saved)
+            yield Case(clock, witness, upstream.guard, rest, host, saved)
         finally:
             await rest.aclose()
 
 
 @asynccontextmanager
 async def sandboxed(clock: Clock, limit: int = 2_400) -> AsyncIterator[tuple[SandboxServer, BinanceRest, Witness]]:
-    async def save(until_ms: int, reason: str) -> None:
-        pass
-
     witness = Witness()
     async with SandboxServer(clock, seed=1, symbols=3) as sandbox:
-        budget = WeightBudget(clock, limit, StandDownGuard(clock, witness, save))
-        rest = BinanceRest(sandbox.base_url, clock, budget, witness)
+        rest = BinanceRest(sandbox.base_url, clock, Upstream(clock, limit, witness=witness).budget, witness)
         try:
             yield sandbox, rest, witness
         finally:
@@ -90,12 +86,13 @@ def test_klines_weight_follows_the_documented_brackets() -> None:
 
 
 async def test_the_sandbox_is_read_in_every_interval() -> None:
-    async with sandboxed(SystemClock()) as (_, rest, witness):
+    clock = ScaledClock(START_MS + 2_000, 1.0)  # 58 s before the weight starts anew
+    async with sandboxed(clock) as (_, rest, witness):
         for interval in INTERVALS.values():
             klines = await rest.klines(Series("BTCUSDT", interval), interval.grid, None, 5, Priority.USER)
             assert klines
         assert b"BTCUSDT" in await rest.exchange_info(Priority.USER)
-        assert abs(await rest.server_time_ms(Priority.USER) - SystemClock().now_ms()) < 10_000
+        assert abs(await rest.server_time_ms(Priority.USER) - clock.now_ms()) < 10_000
         done = witness.of(RequestDone)
         assert all(event.status == 200 for event in done)
         assert max(event.used_weight or 0 for event in done) == sum(event.weight for event in done)
@@ -156,7 +153,7 @@ async def test_after_a_429_no_request_leaves_for_as_long_as_it_says() -> None:
 async def test_a_date_that_nobody_can_mean_does_not_move_the_clock(stated: str, heard: list[int]) -> None:
     dates: list[int] = []
     async with case(lambda _: Reply(body=b"[]", headers=(("Date", stated),))) as run:
-        budget = WeightBudget(run.clock, 2_400, run.guard)
+        budget = Upstream(run.clock).budget
         rest = BinanceRest(run.host.url, run.clock, budget, run.witness, asking=lambda: dates.append)
         assert await rest.klines(BTC, M1.grid, None, 1, Priority.USER) == []
         await rest.aclose()
@@ -250,10 +247,7 @@ async def test_nobody_listening_is_unavailable() -> None:
 
 
 def _fresh(run: Case) -> Case:
-    async def save(until_ms: int, reason: str) -> None:
-        pass
-
-    budget = WeightBudget(run.clock, 2_400, StandDownGuard(run.clock, run.witness, save))
+    budget = Upstream(run.clock, witness=run.witness).budget
     return Case(
         run.clock, run.witness, run.guard, BinanceRest(run.host.url, run.clock, budget, run.witness), run.host, []
     )
@@ -345,7 +339,7 @@ async def test_the_proxy_handed_in_is_used_and_none_from_the_environment(monkeyp
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with case(lambda _: Reply(body=rows(0, 1, 2))) as run, proxy(run.host.port) as middle:
         assert len(await run.klines()) == 3, "the environment's proxy is ignored"
-        budget = WeightBudget(run.clock, 2_400, run.guard)
+        budget = Upstream(run.clock).budget
         far = BinanceRest("http://exchange.test", run.clock, budget, run.witness, proxy=middle.url)
         near = BinanceRest(run.host.url, run.clock, budget, run.witness, proxy=middle.url)
         window = Span(START_MS, START_MS + 3 * MINUTE_MS)

@@ -5,7 +5,8 @@ import pytest
 from app.domain.interval import HOUR_MS, MINUTE_MS
 from app.events import StandDownBegan
 from app.ports import StandDown, StoreUnavailable
-from infra.binance.stand_down import BANNED_MS_MAX, CALM_MS, MARGIN_MS, REFUSED_MS, StandDownGuard
+from infra.binance.stand_down import BANNED_MS_MAX, MARGIN_MS, REFUSED_MS, StandDownGuard
+from infra.binance.standing import CALM_MS, OwnStanding
 from tests.binance.clocks import VirtualClock
 from tests.binance.loopback import Witness
 
@@ -31,12 +32,17 @@ class Case:
         self.clock = VirtualClock()
         self.witness = Witness()
         self.shelf = shelf or Shelf()
-        self.guard = StandDownGuard(self.clock, self.witness, self.shelf)
+        self.keeper = OwnStanding()
+        self.guard = StandDownGuard(self.clock, self.witness, self.shelf, self.keeper)
 
     def stands_s(self, status: int, retry_after: str | None = None, msg: str = "") -> float:
         """Seconds that an answer to a request sent just now makes us stay away."""
         until_ms = self.guard.announce(status, retry_after, msg, self.clock.now_ms()).until_ms
         return (until_ms - self.clock.now_ms()) / 1_000
+
+    def succeeds(self) -> None:
+        with self.keeper as standing:
+            standing.calmed(self.clock.now_ms())
 
     def wait_out(self, extra_ms: int = 0) -> None:
         active = self.guard.active()
@@ -80,10 +86,10 @@ def test_a_calm_minute_after_a_stand_down_makes_escalation_start_anew() -> None:
     case = Case()
     assert case.stands_s(418) == 120
     case.wait_out(CALM_MS - 1)
-    case.guard.note_success()
+    case.succeeds()
     assert case.stands_s(418) == 240
     case.wait_out(CALM_MS)
-    case.guard.note_success()
+    case.succeeds()
     assert case.stands_s(418) == 120
 
 

@@ -1,0 +1,226 @@
+"""The ban firewall: whoever else uses the address, whatever the exchange says, we draw no ban and worsen none."""
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from time import monotonic_ns
+
+import httpx
+import pytest
+
+from app.domain.interval import DAY_MS, M1, MINUTE_MS
+from app.events import Event, FramesReceived, RequestDone, StandDownBegan
+from app.ports import Priority, Series
+from infra.binance.budget import IN_FLIGHT_MAX, SHARES
+from infra.sandbox.server import SandboxServer
+from tests.system.world import START_MS, HeldClock, Watched, World, world
+
+BAN_S = 7_200
+LOOKS = 12  # at what is served during the ban
+SLOW, FAST = 20, 900  # times the machine's speed
+LIMIT = 2_400
+IP = "127.0.0.1"
+BTC = Series("BTCUSDT", M1)
+
+
+class GearedClock(HeldClock):
+    """A fast clock whose speed can be changed, so that two hours need not take as long as what comes before them."""
+
+    def gear(self, speed: float) -> None:
+        self._start_ms, self._origin_ns, self._speed = self.now_ms(), monotonic_ns(), speed
+
+    async def until(self, time_ms: int) -> None:
+        """Run fast until then: whatever is looked at afterwards has time enough on a slow machine too."""
+        self.gear(FAST)
+        while self.now_ms() < time_ms:
+            await self.sleep((time_ms - self.now_ms()) / 1_000)
+        self.gear(SLOW)
+
+
+def is_klines(event: Event) -> bool:
+    return isinstance(event, RequestDone) and event.path == "/fapi/v1/klines" and event.status == 200
+
+
+def is_ban(event: Event) -> bool:
+    return isinstance(event, StandDownBegan)
+
+
+def forget_file(folder: Path) -> None:
+    (folder / "klinenode.db.weight").unlink()
+
+
+def forget_row(folder: Path) -> None:
+    database = sqlite3.connect(folder / "klinenode.db")
+    assert database.execute("DELETE FROM stand_down").rowcount == 1
+    database.commit()
+    database.close()
+
+
+async def check_silent(here: World, mark: int) -> None:
+    asked = [entry for entry in here.sandbox.journal.since(mark) if entry.kind == "rest"]
+    assert asked == [], "requests left during the ban"
+
+
+async def check_served(here: World, watched: Watched, start_ms: int, end_ms: int) -> None:
+    path = f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1500&startTime={start_ms}&endTime={end_ms - 1}"
+    async with watched.http() as client:
+        answer = await client.get(path)
+        assert answer.status_code == 200, answer.text
+        assert answer.content == here.truth(BTC, start_ms, end_ms)
+        health = (await client.get("/v1/health")).json()
+        assert any("418" in reason for reason in health["reasons"])
+        unheld = await client.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=5&startTime=0")
+        assert unheld.status_code == 503
+
+
+def under_way(watched: Watched) -> int:
+    with watched.node.standing as standing:
+        return standing.requests
+
+
+async def drawn(here: World, watched: Watched, **said: bool) -> int:
+    """Let the exchange ban us in the middle of the backfill; returns when that ends, after the last answer is here."""
+    for _ in range(4):
+        await watched.until(is_klines)
+    earliest_ms = here.clock.now_ms() + BAN_S * 1_000
+    here.sandbox.inject(kind="http_418", path="/fapi/v1/klines", ban_s=BAN_S, count=1, **said)
+    await watched.until(is_ban)
+    async with asyncio.timeout(30):
+        while under_way(watched):
+            await here.clock.sleep(1)
+    assert watched.node.coverage.report(None, None, 0, 1)["missing"], "the backfill is not over yet"
+    until_ms = watched.node.guard.until_ms
+    assert earliest_ms <= until_ms <= here.clock.now_ms() + BAN_S * 1_000
+    return until_ms
+
+
+@pytest.mark.parametrize(
+    ("said", "forget"),
+    [({"retry_after": False}, forget_file), ({"banned_until": False}, forget_row)],
+    ids=["no-retry-after-no-file", "no-banned-until-no-row"],
+)
+async def test_a_ban_of_two_hours_in_a_cold_backfill_with_a_restart_in_the_middle(
+    tmp_path: Path, said: dict[str, bool], forget: Callable[[Path], None]
+) -> None:
+    clock = GearedClock(START_MS, SLOW)
+    async with SandboxServer(clock, seed=1, symbols=3) as sandbox:
+        here = World(clock, sandbox, tmp_path)
+        async with here.node() as watched:
+            until_ms = await drawn(here, watched, **said)
+            began_ms, mark = clock.now_ms(), sandbox.journal.written
+            held = max(watched.node.holdings.ledger(BTC).held, key=lambda span: span.end_ms - span.start_ms)
+            window = (max(held.start_ms, held.end_ms - 400 * MINUTE_MS), held.end_ms)
+            for look in range(1, LOOKS // 2):
+                await clock.until(began_ms + look * BAN_S * 1_000 // LOOKS)
+                await check_served(here, watched, *window)
+            assert watched.count(FramesReceived), "sockets stay up"
+            await check_silent(here, mark)
+        forget(tmp_path)
+        async with here.node() as again:
+            active = again.node.guard.active()
+            assert active is not None
+            assert active.until_ms == until_ms
+            for look in range(LOOKS // 2, LOOKS):
+                await clock.until(began_ms + look * BAN_S * 1_000 // LOOKS)
+                await check_served(here, again, *window)
+            assert again.count(FramesReceived), "sockets are opened"
+            await clock.until(until_ms - 300_000)
+            await check_silent(here, mark)
+            await again.until_whole()
+            clock.hold()
+            assert await here.differing(again) == []
+    after = [entry for entry in sandbox.journal.since(mark) if entry.kind == "rest"]
+    assert after
+    assert {entry.status for entry in after} == {200}
+    assert after[0].time_ms >= until_ms - 1_000
+    assert (sandbox.limiter.bans, sandbox.limiter.answers_429) == (1, 0)
+    assert sandbox.limiter.used_weight_max <= LIMIT * SHARES[Priority.USER]
+
+
+async def test_nodes_that_start_after_days_down_stay_within_the_share_together(tmp_path: Path) -> None:
+    limit = 100
+    async with world(tmp_path, speed=20, symbols=16) as here, here.node(backfill_days=1) as watched:
+        await watched.until_whole()
+    later_ms = START_MS + 3 * DAY_MS
+    async with (
+        world(tmp_path, speed=20, symbols=16, weight_limit=limit, start_ms=later_ms) as here,
+        AsyncExitStack() as stack,
+    ):
+        changes = {"weight_per_minute": limit, "backfill_days": 1}
+        nodes = [await stack.enter_async_context(here.node(machine_clock=None, **changes)) for _ in range(3)]
+        async with asyncio.TaskGroup() as tasks:
+            for number, reader in enumerate(nodes[1:]):
+                tasks.create_task(ask_unheld(reader, later_ms - (60 + number) * DAY_MS))
+            await nodes[0].until_whole()
+        here.clock.hold()
+        assert await here.differing(nodes[0]) == []
+    asked = [entry for entry in here.sandbox.journal.since(0) if entry.kind == "rest"]
+    weights = Counter[int]()
+    for entry in asked:
+        weights[entry.time_ms // MINUTE_MS] += entry.weight
+    assert max(weights.values()) <= limit * SHARES[Priority.USER]
+    assert here.sandbox.limiter.answers_429 == 0
+    assert sum(weights.values()) > limit, "there was more to ask for than one minute allows"
+
+
+async def ask_unheld(watched: Watched, start_ms: int) -> httpx.Response:
+    path = (
+        f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=50&startTime={start_ms}&endTime={start_ms + 49 * MINUTE_MS}"
+    )
+    async with watched.http() as client:
+        return await client.get(path)
+
+
+class Neighbour:
+    """Another program behind our address: each minute, at some second, it takes a part of the limit at once."""
+
+    def __init__(self, here: World, shares: list[float]) -> None:
+        self._here = here
+        self._shares = shares
+        self.took: list[int] = []
+
+    async def run(self, watched: Watched) -> list[int]:
+        """Take the shares, one a minute; after each, a user asks for what is not held. Their answers' statuses."""
+        clock, limiter, statuses = self._here.clock, self._here.sandbox.limiter, []
+        for number, share in enumerate(self._shares):
+            minute_ms = (clock.now_ms() // MINUTE_MS + 1) * MINUTE_MS
+            while clock.now_ms() < minute_ms + number * 700:
+                await clock.sleep(0.1)
+            now_ms = clock.now_ms()
+            weight = min(int(LIMIT * share), LIMIT - limiter.used(IP, now_ms))
+            assert limiter.admit(IP, weight, now_ms).status == 200, "the neighbour itself stays within the limit"
+            self.took.append(weight)
+            while clock.now_ms() < minute_ms + 20_000:
+                await clock.sleep(1)
+            answer = await ask_unheld(watched, START_MS - (60 + number) * DAY_MS)
+            statuses.append(answer.status_code)
+        return statuses
+
+
+async def test_a_neighbour_that_takes_most_of_every_minute_makes_us_yield_and_never_draw_a_429(tmp_path: Path) -> None:
+    shares = [0.60, 0.75, 0.90, 0.80, 0.99, 0.60]
+    async with world(tmp_path, speed=20, symbols=20) as here, here.node() as watched:
+        neighbour = Neighbour(here, shares)
+        async with asyncio.TaskGroup() as tasks:
+            statuses = tasks.create_task(neighbour.run(watched))
+            await watched.until(is_klines)
+        assert statuses.result() == [200] * len(shares), (
+            "users get their answers, if need be from the next minute's room"
+        )
+        assert len(neighbour.took) == len(shares)
+        await watched.until_whole()
+    asked = [entry for entry in here.sandbox.journal.since(0) if entry.kind == "rest"]
+    assert {entry.status for entry in asked} == {200}
+    assert here.sandbox.limiter.answers_429 == 0
+    users = {str(START_MS - (60 + number) * DAY_MS) for number in range(len(shares))}
+    crowded = Counter(
+        entry.time_ms // MINUTE_MS
+        for entry in asked
+        if entry.used_weight_1m > LIMIT * SHARES[Priority.TAIL] and entry.query.get("startTime") not in users
+    )
+    assert crowded, "the neighbour came in our way"
+    had_left = int(IN_FLIGHT_MAX * SHARES[Priority.TAIL])
+    assert max(crowded.values()) <= had_left, "what is not for a user left although the minute was nearly full"
