@@ -7,10 +7,12 @@ PYTEST_ARGS ?=
 RUNS ?= 100000
 KILLS ?= 100
 SEED ?= 1
+MINUTES ?= 20
+RATE ?= 10
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup run demo test fuzz torture lint fmt lock env-sample clean
+.PHONY: help setup run demo test fuzz torture soak lint fmt lock env-sample clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +37,9 @@ fuzz: setup  ## RUNS inputs for each decoder of outside bytes
 
 torture: setup  ## kill the node KILLS=100 times at moments chosen by SEED=1, under load, and look for what is lost
 	$(BIN)/python -m tests.system.torture --kills $(KILLS) --seed $(SEED)
+
+soak: setup  ## MINUTES=20 at RATE=10 times the market's frames: slopes of memory, files, log and queues, and a verdict
+	$(BIN)/python -m tests.soak.soak --minutes $(MINUTES) --rate $(RATE)
 
 lint: setup  ## formatting, bans, types, import contracts
 	$(BIN)/ruff format --check .

@@ -150,6 +150,13 @@ class Programs:
         self.folder = folder
         self._started: list[Program] = []
 
+    def end(self) -> None:
+        """Kill what still runs and show nothing of it."""
+        for program in self._started:
+            if program.process.poll() is None:
+                program.kill()
+        self.forget()
+
     def forget(self) -> None:
         """Show nothing of the programs that have ended: what they were started for is known."""
         self._started = [each for each in self._started if each.process.poll() is None]
