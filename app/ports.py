@@ -107,6 +107,12 @@ class StoreReader(Protocol):
         """At most `limit` rows that open in `window`, ascending: the oldest ones, or the newest; and the ledger."""
         ...
 
+    async def read_encoded(
+        self, series: Series, window: Span, limit: int, *, newest: bool = False
+    ) -> tuple[int, bytes]:
+        """What `read` reads, as REST prints it: how many rows, and the body of an answer made of them."""
+        ...
+
     async def ledgers(self) -> dict[Series, Ledger]:
         """The whole ledger."""
         ...

@@ -13,7 +13,7 @@ from app.ports import Batch, Clock, Committed, Disagreement, Series, Snapshot
 from infra.db.commit import Commits, read_ledger, read_ledgers
 from infra.db.connections import BUSY_TIMEOUT_MS, Connections, Report
 from infra.db.migrate import upgrade
-from infra.db.statements import columns, overwrite, put, read_klines, reading, writing
+from infra.db.statements import columns, overwrite, put, read_encoded, read_klines, reading, writing
 from infra.db.url import sqlite_path
 from infra.db.verification import (
     read_disagreements,
@@ -50,6 +50,16 @@ class SqliteReader:
             with reading(connection):
                 rows = read_klines(connection, series.symbol, series.interval, window, limit=limit, newest=newest)
                 return Snapshot(rows, read_ledger(connection, series.symbol, series.interval.code))
+
+        return await self._reads.run(work)
+
+    async def read_encoded(
+        self, series: Series, window: Span, limit: int, *, newest: bool = False
+    ) -> tuple[int, bytes]:
+        """What `read` reads, as REST prints it: how many rows, and the body. Raises StoreUnavailable."""
+
+        def work(connection: Connection) -> tuple[int, bytes]:
+            return read_encoded(connection, series.symbol, series.interval, window, limit=limit, newest=newest)
 
         return await self._reads.run(work)
 

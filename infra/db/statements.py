@@ -14,7 +14,7 @@ from itertools import chain, islice
 from operator import gt
 from typing import Final
 
-from app.domain.interval import Interval
+from app.domain.interval import MO1, Interval
 from app.domain.kline import Kline
 from app.domain.span import Span
 from infra.db.schema import ROW_COLUMNS, kline_table
@@ -92,6 +92,45 @@ def read_klines(
     if any(map(gt, rows, islice(rows, 1, None))):  # SQLite keeps the order of the inner select but does not promise to
         rows.sort()
     return rows
+
+
+_ROW_FORMAT: Final = '[%d,"%s","%s","%s","%s","%s",%d,"%s",%d,"%s","%s","0"]'
+"""A row as app.wire.rest_rows.encode prints it (tests/db proves that they agree)."""
+
+
+def read_encoded(
+    connection: sqlite3.Connection,
+    symbol: str,
+    interval: Interval,
+    window: Span,
+    *,
+    limit: int,
+    newest: bool = False,
+) -> tuple[int, bytes]:
+    """What `read_klines` reads, printed as REST prints it: how many rows, and the body.
+
+    SQLite prints them in one step. Measured for 1,500 rows: 1.15 times a bare fetchall with orjson; making klines of
+    them and printing those takes 2.4 times as long, and holds the interpreter lock all that time.
+    """
+    close_ms = (
+        "strftime('%s', open_time / 1000, 'unixepoch', '+1 month') * 1000 - 1"
+        if interval == MO1
+        else f"open_time + {interval.grid.step_ms - 1}"
+    )
+    names = ", ".join(ROW_COLUMNS)
+    rows = f"SELECT {names} FROM {kline_table(interval)} WHERE symbol = ? AND open_time >= ? AND open_time < ?"  # noqa: S608
+    ordered = f"{rows} ORDER BY open_time LIMIT ?"
+    if newest:
+        ordered = f"SELECT * FROM ({rows} ORDER BY open_time DESC LIMIT ?) ORDER BY open_time"  # noqa: S608
+    printed = ", ".join((*ROW_COLUMNS[:6], close_ms, *ROW_COLUMNS[6:]))
+    select = f"SELECT count(*), min(open_time), '[' || group_concat(printf('{_ROW_FORMAT}', {printed})) || ']' FROM ({ordered})"  # noqa: S608, E501
+    values = (symbol, window.start_ms, window.end_ms, limit)
+    found, first_ms, text = connection.execute(select, values).fetchone()
+    if not found:
+        return 0, b"[]"
+    body = bytes(text, "ascii")
+    assert body.startswith(b"[[%d," % first_ms), "SQLite did not keep the order of the inner select"
+    return found, body
 
 
 def put(

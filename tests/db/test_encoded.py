@@ -1,0 +1,33 @@
+"""Rows printed by the database are, byte for byte, those that app.wire.rest_rows prints."""
+
+import pytest
+
+from app.domain.interval import D3, INTERVALS, Interval
+from app.domain.ledger import Source
+from app.domain.span import Span, Spans
+from app.ports import Batch, Series
+from app.wire import rest_rows
+from infra.db.sqlite_store import SqliteWriter
+from tests.db.material import T0_MS, everything, klines
+
+
+@pytest.mark.parametrize("interval", INTERVALS.values(), ids=str)
+@pytest.mark.parametrize("newest", [True, False])
+async def test_rows_printed_by_the_database_are_those_of_the_wire(
+    writer: SqliteWriter, interval: Interval, newest: bool
+) -> None:
+    series = Series("币安人生USDT", interval)
+    grid = interval.anchored(T0_MS) if interval == D3 else interval.grid
+    start_ms = grid.ceil(T0_MS)
+    span = Span(start_ms, grid.shift(start_ms, 40))  # of months: over leap years and all lengths
+    await writer.commit([Batch(series, Source.REST, Spans([span]), klines([span], grid))])
+    for window, limit in (
+        (everything(), 1500),
+        (everything(), 7),
+        (Span(grid.shift(start_ms, 3), grid.shift(start_ms, 9)), 4),
+    ):
+        rows = (await writer.read(series, window, limit, newest=newest)).rows
+        body = rest_rows.join(rest_rows.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows)
+        assert await writer.read_encoded(series, window, limit, newest=newest) == (len(rows), body)
+    assert await writer.read_encoded(series, Span(0, 1), 5, newest=newest) == (0, b"[]")
+    assert await writer.read_encoded(Series("NOPE", interval), everything(), 5, newest=newest) == (0, b"[]")
