@@ -12,7 +12,9 @@ from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.events import CommitFailed, Event, LeaseChanged, NodeStarted, NodeStopped, Observe, RowsCommitted
+from app.http import direct
 from app.http.app import create_http_app
+from app.http.direct import Timings
 from app.http.page_cache import PageCache
 from app.http.services import Services
 from app.ports import Clock, Priority, Series, StoreUnavailable
@@ -87,6 +89,7 @@ class Node:
         self.rolling = Rolling(settings.interval_list)
         self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
         self.database = sqlite_path(settings.db_url)
+        self.timings = Timings()
         self.reader = SqliteReader(settings.db_url)
         self.lease = WriterLease(settings.db_url)
         self.store_state = StoreState(self.observe, self._store_changed)
@@ -102,6 +105,7 @@ class Node:
             pages=self.pages,
             clock=self.clock,
             instrument=self.telemetry.instrument,
+            timings=self.timings,
             admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
             only_final_default=settings.only_final_default,
             lifespan=lambda _: self.running(),
@@ -499,6 +503,12 @@ class Node:
         ):
             self.telemetry.sample(name, documentation, _by_priority(read))
         gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(self.writer is not None))
+        self.telemetry.sample_histogram(
+            "klinenode_klines_answer_seconds",
+            "Time to answer klines requests that no page was there for.",
+            direct.BOUNDS_S,
+            lambda: [({}, self.timings.counts, self.timings.total_s)],
+        )
         self.telemetry.sample_histogram(
             "klinenode_close_lag_seconds",
             "From a kline's close at the exchange until it can be served, by interval, whatever brought it.",

@@ -7,9 +7,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Lifespan
 
 from app.http.admin import admin_router
+from app.http.direct import DirectKlines, Timings
 from app.http.errors import add_error_handlers
 from app.http.intake import Intake
-from app.http.klines import klines_router
+from app.http.klines import Klines, klines_router
 from app.http.market import market_router
 from app.http.ops import ops_router
 from app.http.page_cache import PageCache, PageCacheMiddleware
@@ -23,11 +24,12 @@ def create_http_app(
     pages: PageCache,
     clock: Clock,
     instrument: Callable[[FastAPI], None],
+    timings: Timings,
     admin_token: str | None = None,
     only_final_default: bool = True,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> ASGIApp:
-    """A request meets, in this order: the page cache, the metrics, the intake, the routes."""
+    """A request meets, in this order: the page cache, the way past FastAPI, the metrics, the intake, the routes."""
     app = FastAPI(
         title="klinenode",
         description="Binance USDⓈ-M futures klines, exact and complete, under Binance's own URLs.",
@@ -36,11 +38,12 @@ def create_http_app(
         redoc_url=None,
         redirect_slashes=False,  # Binance does not redirect either: a slash too many is an unknown path
     )
-    app.include_router(klines_router(services.query, pages, only_final_default=only_final_default))
+    klines = Klines(services.query, pages, only_final_default=only_final_default)
+    app.include_router(klines_router(klines))
     app.include_router(market_router(services.symbols, clock))
     app.include_router(ops_router(services))
     app.include_router(admin_router(services, clock, admin_token))
     add_error_handlers(app)
     app.add_middleware(Intake)
     instrument(app)
-    return PageCacheMiddleware(app, pages)
+    return PageCacheMiddleware(DirectKlines(app, klines, timings), pages)

@@ -17,7 +17,7 @@ from app.wire.error_body import BinanceError, invalid_path
 
 PATH_ECHO_MAX: Final = 256  # characters of an unknown path that its error repeats
 STORE_RETRY_AFTER_S: Final = 1  # a locked or restarting database is back within a second or so
-_UNKNOWN_ERROR: Final = BinanceError(500, -1000, "An unknown error occured while processing the request.")  # sic
+UNKNOWN_ERROR: Final = BinanceError(500, -1000, "An unknown error occured while processing the request.")  # sic
 
 
 @dataclass(eq=False)
@@ -115,7 +115,12 @@ async def _on_validation_error(_request: Request, error: Exception) -> Response:
 
 
 async def _on_store_unavailable(request: Request, error: Exception) -> Response:
-    if is_binance_path(_path(request)):
+    return store_unavailable(_path(request), error)
+
+
+def store_unavailable(path: str, error: Exception) -> Response:
+    """The answer while the database cannot be read or written."""
+    if is_binance_path(path):
         text = "Internal error; unable to process your request. Please try again."
         return binance_response(BinanceError(503, -1001, text, STORE_RETRY_AFTER_S))
     return own_response(503, str(error), (b"retry-after", b"%d" % STORE_RETRY_AFTER_S))
@@ -123,7 +128,7 @@ async def _on_store_unavailable(request: Request, error: Exception) -> Response:
 
 async def _on_exception(request: Request, _error: Exception) -> Response:
     if is_binance_path(_path(request)):
-        return binance_response(_UNKNOWN_ERROR)
+        return binance_response(UNKNOWN_ERROR)
     return own_response(500, "Something unforeseen went wrong; the node's log says what.")
 
 

@@ -23,16 +23,28 @@ class Intake:
             return
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
-            send = _without_body(send)
+            send = without_body(send)
         app = self._app
         if len(scope["query_string"]) > QUERY_BYTES_MAX:
             app = refusal(scope["path"], 414, f"The query string is longer than {QUERY_BYTES_MAX} bytes.")
-        elif sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES_MAX:
+        elif header_bytes(scope) > HEADER_BYTES_MAX:
             app = refusal(scope["path"], 431, f"The request headers are larger than {HEADER_BYTES_MAX} bytes.")
         await app(scope, receive, send)
 
 
-def _without_body(send: Send) -> Send:
+def is_oversize(scope: Scope) -> bool:
+    """Whether a request is larger than any that makes sense."""
+    return len(scope["query_string"]) > QUERY_BYTES_MAX or header_bytes(scope) > HEADER_BYTES_MAX
+
+
+def header_bytes(scope: Scope) -> int:
+    """The bytes of all header names and values."""
+    return sum(len(name) + len(value) for name, value in scope["headers"])
+
+
+def without_body(send: Send) -> Send:
+    """A `send` that leaves bodies out, for answers to HEAD."""
+
     async def send_head(message: Message) -> None:
         if message["type"] == "http.response.body":
             message = {**message, "body": b""}

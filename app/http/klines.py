@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from app.domain.interval import INTERVALS
 from app.http.coverage_header import coverage_headers
@@ -83,14 +84,37 @@ def _documentation(*, only_final_default: bool) -> dict[str, Any]:
     }
 
 
-def klines_router(query: Query, pages: PageCache, *, only_final_default: bool) -> APIRouter:
-    """The klines route, which fills the page cache."""
+class Klines:
+    """Answers klines requests and fills the page cache; the route and the way past it (direct.py) are the same."""
+
+    def __init__(self, query: Query, pages: PageCache, *, only_final_default: bool) -> None:
+        self._query = query
+        self._pages = pages
+        self.only_final_default = only_final_default
+
+    async def respond(self, scope: Scope) -> Response:
+        """The answer to a GET or HEAD. Raises BinanceError."""
+        query_string: bytes = scope["query_string"]
+        asked = kline_query(query_string, self._query.symbol, only_final_default=self.only_final_default)
+        ticket = self._pages.ticket(asked.series)
+        answer = await self._query.answer(asked)
+        coverage = coverage_headers(answer) if asked.allow_partial else ()
+        if answer.shortfall is not None:  # true only now: without an ETag nobody can take it for the whole later
+            return json_response(answer.body, 200, NO_STORE, *BINANCE, *coverage)
+        page = Page(answer.body, *coverage)
+        response = PageResponse(page, scope, self._pages.max_age_s(answer))
+        self._pages.put((scope["path"], query_string), page, answer, ticket)
+        return response
+
+
+def klines_router(klines: Klines) -> APIRouter:
+    """The klines route."""
     router = APIRouter(prefix="/fapi/v1", tags=["market data"])
 
     @router.get(
         "/klines",
         summary="Klines, ascending by open time",
-        openapi_extra=_documentation(only_final_default=only_final_default),
+        openapi_extra=_documentation(only_final_default=klines.only_final_default),
         responses={
             200: {
                 "description": "The klines, whole unless allow_partial=true: never a silent hole.",
@@ -102,17 +126,7 @@ def klines_router(query: Query, pages: PageCache, *, only_final_default: bool) -
             503: error_doc("The klines cannot be answered whole at the moment; Retry-After says when to ask again."),
         },
     )
-    async def klines(request: Request) -> Response:
-        query_string: bytes = request.scope["query_string"]
-        asked = kline_query(query_string, query.symbol, only_final_default=only_final_default)
-        ticket = pages.ticket(asked.series)
-        answer = await query.answer(asked)
-        coverage = coverage_headers(answer) if asked.allow_partial else ()
-        if answer.shortfall is not None:  # true only now: without an ETag nobody can take it for the whole later
-            return json_response(answer.body, 200, NO_STORE, *BINANCE, *coverage)
-        page = Page(answer.body, *coverage)
-        response = PageResponse(page, request.scope, pages.max_age_s(answer))
-        pages.put((request.scope["path"], query_string), page, answer, ticket)
-        return response
+    async def answer(request: Request) -> Response:
+        return await klines.respond(request.scope)
 
     return router

@@ -119,6 +119,8 @@ class QueryService:
         window = window_of(query, grid, closed_end_ms(grid, tail, now_ms))
         first_ms = window.span.start_ms
         rows = self._from_tail(window, tail)
+        if rows is None and (body := await self._from_history(query.series, grid, window)) is not None:
+            return self._rendered(query, grid, window, first_ms, body, now_ms, is_live=False)
         if rows is None:
             found = await self._from_store(query.series, grid, window, tail)
             first_ms = min([first_ms, *(open_ms for open_ms, _ in found[:1])])
@@ -131,7 +133,7 @@ class QueryService:
             live = await self._in_progress.klines(query.series, grid, Span(window.closed_end_ms, end_ms))
             rows = [*rows, *(_row(kline, grid) for kline in live)]
             rows = rows[-query.limit :] if window.newest else rows[: query.limit]
-        return self._rendered(query, grid, window, first_ms, rows, now_ms, is_live=is_live)
+        return self._rendered(query, grid, window, first_ms, rest_rows.join(rows), now_ms, is_live=is_live)
 
     def _is_newest(self, series: Series, grid: Grid, window: Window, is_time_known: bool) -> bool:
         """Whether what the window ends with is the newest, by a clock that was right before and after it was read."""
@@ -164,6 +166,18 @@ class QueryService:
             return None
         rows = tail.rows[tail.index(start_ms) : tail.index(end_ms)]
         return rows[-window.limit :] if window.newest else rows[: window.limit]
+
+    async def _from_history(self, series: Series, grid: Grid, window: Window) -> bytes | None:
+        """The body when everything asked for is held and nothing of it can be the newest: the database prints it."""
+        start_ms, end_ms = window.span
+        if not window.span or not window.limit:
+            return None
+        span = Span(start_ms, min(end_ms, grid.shift(start_ms, window.limit)))
+        wanted = grid.count(*span)
+        if window.reaches_end(wanted) or not self._holdings.ledger(series).held.covers(span):
+            return None
+        found, body = await self._store.read_encoded(series, span, wanted)
+        return body if found == wanted else None  # some were let go of meanwhile
 
     async def _from_store(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> list[_Row]:
         """The rows from store and tail, and from the exchange where nothing is known of a time asked for."""
@@ -300,7 +314,7 @@ class QueryService:
         grid: Grid,
         window: Window,
         first_ms: int,
-        rows: list[bytes],
+        body: bytes,
         now_ms: int,
         *,
         is_live: bool,
@@ -314,7 +328,7 @@ class QueryService:
         if self._upstream.keep is None:
             valid_until_ms = min(valid_until_ms, now_ms + FOLLOWER_PAGE_MS)
         touches = Span(first_ms, END_OF_TIME_MS if window.is_open_ended else window.span.end_ms)
-        return Answer(rest_rows.join(rows), query.series, touches, is_live, valid_until_ms)
+        return Answer(body, query.series, touches, is_live, valid_until_ms)
 
 
 def _row(kline: Kline, grid: Grid) -> bytes:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from app.domain.interval import Interval
 from app.domain.span import Span
 from app.http.app import create_http_app
+from app.http.direct import Timings
 from app.http.page_cache import PageCache
 from app.http.services import Services
 from app.ports import Series
@@ -165,6 +166,7 @@ class Node:
             pages=self.pages,
             clock=self.clock,
             instrument=self.instrument,
+            timings=Timings(),
             admin_token=self.admin_token,
             only_final_default=self.only_final_default,
         )

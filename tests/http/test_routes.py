@@ -19,7 +19,7 @@ from tests.http.fakes import NOW_MS, Node
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
 
 
-async def test_a_kept_page_never_enters_fastapi() -> None:
+async def test_klines_never_enter_fastapi_but_what_is_refused_does() -> None:
     entered: list[str] = []
 
     class Witness:
@@ -38,8 +38,11 @@ async def test_a_kept_page_never_enters_fastapi() -> None:
         for _ in range(3):
             assert (await client.get(KLINES)).status_code == 200
             assert (await client.head(KLINES)).status_code == 200
-    assert (entered, len(node.query.asked)) == (["/fapi/v1/klines"], 1)
-    assert (node.pages.hits, node.pages.misses) == (5, 1)
+        assert (entered, len(node.query.asked)) == ([], 1), "neither does the first answer"
+        assert (await client.post(KLINES)).status_code == 405
+        assert (await client.get(f"{KLINES}&x={'x' * 5000}")).status_code == 414
+    assert entered == ["/fapi/v1/klines"] * 2
+    assert (node.pages.hits, node.pages.misses) == (5, 2)
 
 
 async def test_a_change_while_an_answer_is_computed_keeps_it_out_of_the_cache() -> None:

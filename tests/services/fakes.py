@@ -333,6 +333,12 @@ class Store(SqliteWriter):
         self.reads += 1
         return await self._counted(SqliteWriter.read(self, series, window, limit, newest=newest))
 
+    async def read_encoded(
+        self, series: Series, window: Span, limit: int, *, newest: bool = False
+    ) -> tuple[int, bytes]:
+        self.reads += 1
+        return await self._counted(SqliteWriter.read_encoded(self, series, window, limit, newest=newest))
+
     async def document(self, name: str) -> tuple[bytes, int] | None:
         return await self._counted(SqliteWriter.document(self, name))
 
