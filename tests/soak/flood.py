@@ -6,6 +6,7 @@ with it is the same as with different ones.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -40,6 +41,11 @@ class FloodHub(FeedHub):
         self._market = exchange.market
         self._frames_a_tick = MARKET_FRAMES_A_SECOND * rate * QUANTUM_MS / 1000
         self._due: dict[str, float] = {}
+        self._is_open = False
+
+    def open(self) -> None:
+        """Begin with the flood; until then live klines stand still and only closing frames come."""
+        self._is_open = True
 
     def _advance(self, feeds: SymbolFeeds, now_ms: int, *, faulty: bool) -> None:
         minute_ms = now_ms // 60_000 * 60_000
@@ -48,7 +54,7 @@ class FloodHub(FeedHub):
         item = feeds.item
         while item is not None and feeds.closing and feeds.closing[0].due_ms <= now_ms:
             self._send_closed(feeds, item, feeds.closing.popleft().minute_ms, now_ms, faulty=faulty)
-        if feeds.walk is None or item is None or feeds.closing:
+        if feeds.walk is None or item is None or feeds.closing or not self._is_open:
             return
         due = self._due.get(feeds.symbol, 0.0) + self._frames_a_tick
         self._due[feeds.symbol] = due - int(due)
@@ -65,14 +71,15 @@ class FloodHub(FeedHub):
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run until SIGTERM."""
+    """Run until SIGTERM; the flood begins with SIGUSR1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--symbols", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)
     wish = parser.parse_args(arguments)
     app = create_app(SystemClock(), symbols=wish.symbols, weight_limit=WEIGHT_LIMIT)
-    app.sockets.hub = FloodHub(app.exchange, app.faults, wish.rate)
+    hub = app.sockets.hub = FloodHub(app.exchange, app.faults, wish.rate)
+    signal.signal(signal.SIGUSR1, lambda _signal, _frame: hub.open())
     uvicorn.run(
         app,
         host=HOST,

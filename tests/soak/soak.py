@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import random
+import signal
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -141,6 +142,7 @@ class Soak:
     rate: float
     symbols: int
     place: Place
+    exchange: Program
     node: Program
     readers: Readers
     samples: list[Sample] = field(default_factory=list)
@@ -151,7 +153,8 @@ class Soak:
         """Until the node lacks nothing, its tails and pages are full, and a minute has passed."""
         began_s = seconds()
         await until(self.place.is_whole, "the node holds everything", WARM_UP_S_MAX, every_s=2.0)
-        print(f"whole after {seconds() - began_s:.0f} s; filling its memory", flush=True)
+        print(f"whole after {seconds() - began_s:.0f} s; now the flood, and filling its memory", flush=True)
+        self.exchange.signal(signal.SIGUSR1)
         async with self.place.http() as client:
             for symbol in self.readers.symbols:
                 for code in A_DAY:
@@ -233,7 +236,7 @@ async def soak(
     async with Programs(folder) as programs:
         upstream = free_port()
         flood = ("--port", str(upstream), "--symbols", str(symbols), "--rate", str(rate))
-        programs.start(*flood, command=FLOOD, env={"PYTHONPATH": str(ROOT)})
+        exchange = programs.start(*flood, command=FLOOD, env={"PYTHONPATH": str(ROOT)})
         settings = {
             "INTERVALS": ",".join(A_DAY),
             "WEIGHT_PER_MINUTE": "100000",
@@ -255,7 +258,7 @@ async def soak(
         async with asyncio.TaskGroup() as tasks:
             users = [tasks.create_task(asking.ask_for_ever()) for _ in range(readers)]
             try:
-                yield Soak(minutes, rate, symbols, place, node, asking)
+                yield Soak(minutes, rate, symbols, place, exchange, node, asking)
             finally:
                 for user in users:
                     user.cancel()
