@@ -10,7 +10,7 @@ from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, free_port, pause, until
 
 WATCHED_S = 6.0
-CONNECTIONS_MAX = 40  # in WATCHED_S; measured 27: sockets, clock, symbols and four tail jobs, each backing off
+CONNECTIONS_MAX = 20  # in WATCHED_S; measured 6: the sockets backing off, and one probe at a time
 HELD = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=60&endTime={}"
 UNHELD = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=10&startTime=1735689600000"
 BAN_S = 600
