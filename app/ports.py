@@ -294,7 +294,7 @@ class MarketSockets(Protocol):
         """The event time of the newest frame on a socket whose stream of `series` is alive; None when there is none.
 
         A symbol without trades sends nothing between its closing frames, so the socket speaks for its streams, unless
-        a stream has missed whole minutes.
+        a stream has missed whole minutes, or is so busy that its own silence means something.
         """
         ...
 

@@ -1,6 +1,7 @@
 """Which streams of a socket deliver, how late, and when that means that the socket is sick."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -18,6 +19,9 @@ dead after 75 s without a frame."""
 SILENCE_STEP_S_MAX: Final = 900  # however long the intervals: in a quarter of an hour some symbol trades
 SILENT_SHARE_MAX: Final = 0.2  # of the 1m streams; with more of them silent the socket is replaced
 SILENT_MINUTES: Final = 2  # whole minutes without a frame, each of which has at least the closing frame of a 1m kline
+BUSY_FRAMES: Final = 30
+"""A minute: a stream that sent so many speaks for itself, because a gap of 10 s is then no coincidence (1 in 150)."""
+BUSY_MINUTES: Final = 2  # so long after its last busy minute a stream still counts as one
 LAG_MS_MAX: Final = 10_000  # from event to arrival; closing frames are sent up to 2 s late, the rest at once
 LAG_S_MAX: Final = 30  # so long not one frame was in time: the socket is slow, not a frame
 _NO_LAG: Final = 1 << 62
@@ -51,6 +55,9 @@ class Pulse:
         self._told: dict[Key, int] = {}
         self._closed_ms: dict[Key, int] = {}
         self._is_complete = False
+        self._streams_told_ms: dict[Key, int] = {}
+        self._frames: Counter[Key] = Counter()  # of this minute
+        self._busy: dict[Key, int] = {}  # the last minute that was
 
     # --- what happens -------------------------------------------------------------------------------------------
 
@@ -72,6 +79,8 @@ class Pulse:
                 self._silent_minutes.pop(key, None)
                 self._told.pop(key, None)
                 self._closed_ms.pop(key, None)
+                self._streams_told_ms.pop(key, None)
+                self._busy.pop(key, None)
 
     def complete(self) -> None:
         """Everything that is wanted has been subscribed."""
@@ -85,7 +94,10 @@ class Pulse:
         self._silent_ms = 0
         if event_ms:
             self._lag_ms_min = min(self._lag_ms_min, now_ms - event_ms)
-        self.told_ms = max(self.told_ms or 0, min(now_ms, event_ms) if event_ms else now_ms)
+        told_ms = min(now_ms, event_ms) if event_ms else now_ms
+        self.told_ms = max(self.told_ms or 0, told_ms)
+        self._streams_told_ms[key] = told_ms
+        self._frames[key] += 1
         unheard = self._unheard
         if unheard:
             unheard.discard(key)
@@ -119,8 +131,14 @@ class Pulse:
         return sum(minutes >= SILENT_MINUTES for minutes in self._silent_minutes.values())
 
     def heard_ms(self, key: Key) -> int | None:
-        """What the newest frame of any stream tells of, unless `key` is not subscribed or missed a whole minute."""
-        return self.told_ms if key in self.subscribed and key not in self._silent_minutes else None
+        """The event time of the newest frame that speaks for `key`: a busy stream's own, or else one of any stream.
+
+        None when `key` is not subscribed or missed a whole minute.
+        """
+        if key not in self.subscribed or key in self._silent_minutes:
+            return None
+        is_busy = key in self._busy or self._frames[key] >= BUSY_FRAMES
+        return self._streams_told_ms.get(key) if is_busy else self.told_ms
 
     def illness(self) -> str | None:
         """Why the socket is of no more use, if it is of none."""
@@ -172,6 +190,9 @@ class Pulse:
             elif key[1] == M1.code and since_ms <= began_ms and not was_held:
                 self._silent_minutes[key] = self._silent_minutes.get(key, 0) + 1
         self._unheard = set(self.subscribed)
+        self._busy.update((key, self._minute) for key, frames in self._frames.items() if frames >= BUSY_FRAMES)
+        self._busy = {key: minute for key, minute in self._busy.items() if 0 <= self._minute - minute < BUSY_MINUTES}
+        self._frames.clear()
         return [key for key, minutes in self._silent_minutes.items() if self._is_due(key, minutes)]
 
     def _is_due(self, key: Key, minutes: int) -> bool:

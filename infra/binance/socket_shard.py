@@ -102,13 +102,14 @@ class Shard:
             link.pulse.exists(key, closed_ms)
 
     def status(self) -> dict[str, object]:
-        """Streams, those among them found silent, age of the newest frame in ms, connects."""
+        """Streams, those among them found silent, age of the newest frame in ms, connects, what is wrong with it."""
         newest_ms = [link.pulse.newest_ms for link in self._links if link.pulse.newest_ms is not None]
         return {
             "streams": len(self.streams),
             "silent": self._links[-1].pulse.silent if self._links else 0,
             "newest_frame_age_ms": self._clock.now_ms() - max(newest_ms) if newest_ms else None,
             "connects": self._connects,
+            "complaint": self._links[-1].pulse.complaint() if self._links else None,
         }
 
     async def run(self) -> None:

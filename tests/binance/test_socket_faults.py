@@ -19,8 +19,8 @@ from tests.binance.feed import Feed
 from tests.binance.loopback import PATIENCE_S, Witness
 from tests.binance.test_sockets import A, B, C, Run, fed, running
 
-SPEED = 60.0
-SLACK_S = 30  # of the clock: half a real second for a loaded machine
+SPEED = 40.0
+SLACK_S = 40  # of the clock: a real second for a loaded machine
 BTC, ETH, XRP = (Series(f"{name}USDT", M1) for name in ("BTC", "ETH", "XRP"))
 DEAD_AFTER_S = 60 + SILENCE_GRACE_S + 2 * CHECK_S
 
@@ -129,6 +129,9 @@ async def test_a_slow_socket_is_handed_over() -> None:
         await run.hear(BTC, ETH)
         sandbox.inject(kind="slow_socket", delay_s=60)
         handed = await run.witness.wait(SocketHandedOver)
+        sockets = run.sockets.status()["sockets"]
+        assert isinstance(sockets, dict)
+        assert [socket["connects"] for socket in sockets.values()] == [1], "the new one is not open yet"
         assert handed.reason == f"every frame came more than {LAG_MS_MAX // 1000} s late for {LAG_S_MAX} s"
         await finals_go_on(run, 2, BTC, ETH)
         assert run.witness.of(SocketLost) == []

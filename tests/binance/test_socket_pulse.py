@@ -4,6 +4,7 @@ import pytest
 
 from app.domain.interval import MINUTE_MS
 from infra.binance.socket_pulse import (
+    BUSY_FRAMES,
     CHECK_S,
     LAG_MS_MAX,
     LAG_S_MAX,
@@ -111,6 +112,28 @@ def test_what_a_slow_socket_tells_is_as_old_as_its_frames() -> None:
     assert life.pulse.heard_ms(A) == life.now_ms, "nobody tells of the future: our clock is behind"
     life.pulse.beat(A, life.now_ms + 1, 0)
     assert life.pulse.heard_ms(A) == life.now_ms + 1
+
+
+def test_a_busy_stream_speaks_for_itself_and_the_socket_for_a_quiet_one() -> None:
+    life = Life(A, *MANY)
+    for _ in range(BUSY_FRAMES):
+        life.beat(A)
+    for _ in range(BUSY_FRAMES - 1):
+        life.beat(MANY[0])
+    silent_ms = life.now_ms
+    life.live(15, *MANY[1:])
+    assert life.pulse.heard_ms(A) == silent_ms, "known within the minute"
+    life.live(45, *MANY[1:])
+    assert life.pulse.heard_ms(A) == silent_ms
+    assert life.pulse.heard_ms(MANY[0]) == life.now_ms - CHECK_MS, "so few frames a minute leave gaps"
+    life.live(55, *MANY)
+    assert life.pulse.heard_ms(A) == silent_ms
+    life.live(5, *MANY)
+    assert life.pulse.heard_ms(A) is None, "a whole minute without a frame"
+    life.beat(A)
+    life.live(60, A, *MANY)
+    assert life.pulse.heard_ms(A) == life.now_ms - CHECK_MS
+    assert A not in life.pulse._busy, "a stream may become quiet"
 
 
 def test_a_single_late_frame_and_frames_without_a_time_are_not_slowness() -> None:
