@@ -13,6 +13,7 @@ import httpx
 from app.events import Observe, RequestDone
 from app.ports import Clock, UpstreamGarbage, UpstreamUnavailable
 from app.wire.server_time import plausible
+from infra.binance.body import BadBody, unpacker
 from infra.binance.waiting import full_jitter_s
 
 CONNECT_S_MAX: Final = 5.0
@@ -148,7 +149,7 @@ class HttpClient:
                 return answer
         except TimeoutError as error:
             raise NoAnswer(f"{path}: no whole answer within {TOTAL_S_MAX:.0f} s") from error
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+        except (httpx.HTTPError, httpx.StreamError, BadBody, OSError) as error:
             raise NoAnswer(f"{path}: {type(error).__name__} {error}".rstrip()) from error
         finally:
             status, used = (answer.status, answer.used_weight) if answer else (0, None)
@@ -163,11 +164,32 @@ class HttpClient:
             room = bytes_max if is_good else ERROR_BYTES_MAX
             pieces: list[bytes] = []
             take: Sink = sink if sink and is_good else pieces.append
-            async for piece in response.aiter_bytes():
-                room -= len(piece)
-                if room < 0:
-                    if not is_good:
-                        break
-                    raise UpstreamGarbage(f"{path}: more than {bytes_max} bytes")
-                take(piece)
+            try:
+                await _unpack(response, room, take)
+            except _TooLarge as error:
+                if is_good:
+                    raise UpstreamGarbage(f"{path}: more than {bytes_max} bytes") from error
             return Answer(response.status_code, response.headers, b"".join(pieces))
+
+
+class _TooLarge(Exception):
+    """A body is larger than its reader has room for."""
+
+
+async def _unpack(response: httpx.Response, bytes_max: int, take: Sink) -> None:
+    """Hand the body to `take`, piece by piece. Raises _TooLarge, BadBody.
+
+    The bytes of the connection count too: what unpacks to nothing could come for ever.
+    """
+    body = unpacker(response.headers.get("content-encoding", ""))
+    raw_room = room = bytes_max
+    async for raw in response.aiter_raw():
+        raw_room -= len(raw)
+        for piece in body.pieces(raw):
+            room -= len(piece)
+            if room < 0:
+                raise _TooLarge
+            take(piece)
+        if raw_room < 0:
+            raise _TooLarge
+    body.finish()

@@ -74,7 +74,7 @@ async def http_host(answer: Callable[[str], Reply]) -> AsyncIterator[Host]:
                     break
         await _close(writer)
 
-    async with _listening(serve) as port:
+    async with listening(serve) as port:
         host = Host(f"http://127.0.0.1:{port}", port)
         yield host
 
@@ -99,13 +99,13 @@ async def proxy(target_port: int) -> AsyncIterator[Host]:
                 tasks.create_task(_relay(far_reader, writer))
         await _close(writer)
 
-    async with _listening(serve) as port:
+    async with listening(serve) as port:
         host = Host(f"http://127.0.0.1:{port}", port)
         yield host
 
 
 @asynccontextmanager
-async def _listening(
+async def listening(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object],
 ) -> AsyncIterator[int]:
     connections: set[asyncio.StreamWriter] = set()

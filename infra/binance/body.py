@@ -1,0 +1,65 @@
+"""The body of an answer, unpacked in bounded pieces: a megabyte of gzip may stand for a gigabyte."""
+
+import zlib
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+PIECE_BYTES_MAX: Final = 256 * 1024
+_GZIP_WBITS: Final = 31  # gzip's header and trailer around the largest window
+
+
+class BadBody(ValueError):
+    """The body is not packed as its header says."""
+
+
+class Unpacker(Protocol):
+    """Turns the bytes of a connection into those of a body."""
+
+    def pieces(self, raw: bytes) -> Iterator[bytes]:
+        """What `raw` holds, in pieces of at most PIECE_BYTES_MAX bytes or its own size. Raises BadBody."""
+        ...
+
+    def finish(self) -> None:
+        """Raise BadBody when the end has not come yet."""
+        ...
+
+
+class _Identity:
+    def pieces(self, raw: bytes) -> Iterator[bytes]:
+        yield raw
+
+    def finish(self) -> None:
+        """Any length is right; the connection counts."""
+
+
+class _Gzip:
+    def __init__(self) -> None:
+        self._unpacker = zlib.decompressobj(_GZIP_WBITS)
+        self._has_begun = False
+
+    def pieces(self, raw: bytes) -> Iterator[bytes]:
+        self._has_begun = True
+        while raw:
+            if self._unpacker.eof:
+                raise BadBody("bytes after the end of its gzip")
+            try:
+                piece = self._unpacker.decompress(raw, PIECE_BYTES_MAX)
+            except zlib.error as error:
+                raise BadBody(f"no gzip: {error}") from error
+            raw = self._unpacker.unconsumed_tail or self._unpacker.unused_data
+            if piece:
+                yield piece
+
+    def finish(self) -> None:
+        if self._has_begun and not self._unpacker.eof:
+            raise BadBody("its gzip ends early")
+
+
+def unpacker(content_encoding: str) -> Unpacker:
+    """What unpacks a body with this Content-Encoding. Raises BadBody for one that nobody asked for."""
+    name = content_encoding.strip().lower()
+    if name in ("", "identity"):
+        return _Identity()
+    if name in ("gzip", "x-gzip"):
+        return _Gzip()
+    raise BadBody(f"packed as {content_encoding!r:.40}, which was not asked for")
