@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from app.http.protocol import BoundedProtocol
 from app.node import Node
 from app.prepare import CannotStart, prepare
 from app.settings import Settings
@@ -29,6 +30,7 @@ def run(settings: Settings) -> None:
     config = uvicorn.Config(
         partial(_app, settings),  # handed over whole: what the command line overrides reaches every worker
         factory=True,
+        http=BoundedProtocol,
         workers=settings.workers,
         log_level="warning",
         access_log=False,
