@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST_ARGS ?=
 RUNS ?= 100000
+CASES ?= 2000
 KILLS ?= 100
 SEED ?= 1
 MINUTES ?= 20
@@ -32,8 +33,8 @@ demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchan
 test: setup  ## run every test
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait
 
-fuzz: setup  ## RUNS inputs for each decoder of outside bytes
-	$(BIN)/python -m tests.fuzz.run --runs $(RUNS)
+fuzz: setup  ## RUNS inputs for each decoder of outside bytes, CASES requests judged by oracle and API description
+	$(BIN)/python -m tests.fuzz.run --runs $(RUNS) --cases $(CASES)
 
 torture: setup  ## kill the node KILLS=100 times at moments chosen by SEED=1, under load, and look for what is lost
 	$(BIN)/python -m tests.system.torture --kills $(KILLS) --seed $(SEED)

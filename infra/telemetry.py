@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
+from starlette.responses import PlainTextResponse
 
 from app import events
 from app.events import Event, Observe
@@ -138,7 +139,13 @@ class Telemetry:
             registry=self.registry,
             should_group_status_codes=False,
             excluded_handlers=["/metrics"],
-        ).instrument(app).expose(app, include_in_schema=True, tags=["operations"])
+        ).instrument(app).expose(
+            app,
+            include_in_schema=True,
+            tags=["operations"],
+            summary="What Prometheus scrapes",
+            response_class=PlainTextResponse,  # it answers with its own; this is what the API's description says
+        )
 
     def observe(self, event: Event) -> None:
         """Take in a fact."""

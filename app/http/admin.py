@@ -10,6 +10,7 @@ from starlette.responses import Response
 from app.domain.interval import INTERVALS
 from app.domain.span import Span
 from app.http.admin_guard import AdminGuard
+from app.http.documentation import INTEGER, OWN_LIMITS, STRINGS, json_doc, object_of, own_error_doc
 from app.http.errors import ApiError, json_response
 from app.http.headers import NO_STORE
 from app.http.params import TIME_MS_MAX
@@ -32,6 +33,12 @@ class _Wish(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decoder: Final = msgspec.json.Decoder(_Wish)
+_MOMENT: Final = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": TIME_MS_MAX},
+        {"type": "string", "format": "date-time"},
+    ]
+}
 _BODY_DOC: Final = {
     "requestBody": {
         "required": True,
@@ -42,17 +49,14 @@ _BODY_DOC: Final = {
                     "required": ["symbols", "intervals", "start", "end"],
                     "additionalProperties": False,
                     "properties": {
-                        "symbols": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                        "symbols": {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
                         "intervals": {
                             "type": "array",
                             "minItems": 1,
                             "items": {"type": "string", "enum": list(INTERVALS)},
                         },
-                        "start": {"anyOf": [{"type": "integer"}, {"type": "string"}], "description": "ms or ISO 8601"},
-                        "end": {
-                            "anyOf": [{"type": "integer"}, {"type": "string"}],
-                            "description": "ms or ISO 8601, not included",
-                        },
+                        "start": _MOMENT | {"description": "ms or ISO 8601"},
+                        "end": _MOMENT | {"description": "ms or ISO 8601, not included"},
                     },
                 }
             }
@@ -68,12 +72,20 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
         tags=["admin"],
         dependencies=[Depends(AdminGuard(token))],
         responses={
-            401: {"description": "The admin token is missing or wrong."},
-            403: {"description": "Without ADMIN_TOKEN only this machine may ask, and through no proxy."},
+            401: own_error_doc("The admin token is missing or wrong."),
+            403: own_error_doc("Without ADMIN_TOKEN only this machine may ask, and through no proxy."),
+            **OWN_LIMITS,
         },
     )
 
-    @router.post("/symbols/refresh", summary="Read the exchange's symbols now")
+    @router.post(
+        "/symbols/refresh",
+        summary="Read the exchange's symbols now",
+        responses={
+            200: json_doc("Done.", object_of(ok={"const": True}, added=STRINGS, removed=STRINGS)),
+            503: own_error_doc("The exchange does not answer; Retry-After says when to ask again."),
+        },
+    )
     async def refresh() -> Response:
         try:
             added, removed = await services.symbols.refresh()
@@ -87,7 +99,11 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
         status_code=202,
         summary="Hold a further span of some series",
         openapi_extra=_BODY_DOC,
-        responses={400: {"description": "The wish is not understood."}, 413: {"description": "The body is too large."}},
+        responses={
+            202: json_doc("Taken.", object_of(ok={"const": True})),
+            400: own_error_doc("The wish is not understood."),
+            413: own_error_doc("The body is too large."),
+        },
     )
     async def backfill(request: Request) -> Response:
         series, span = understood(await _body(request), services.query.symbol)
@@ -101,10 +117,11 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
         summary="Compare a span of some series with the exchange; GET /v1/verification shows how it fares",
         openapi_extra=_BODY_DOC,
         responses={
-            400: {"description": "The wish is not understood."},
-            413: {"description": "The body is too large."},
-            429: {"description": "So many audits wait already."},
-            503: {"description": "Another process writes and verifies; ask again to reach it."},
+            202: json_doc("Taken.", object_of(ok={"const": True}, audit=INTEGER)),
+            400: own_error_doc("The wish is not understood."),
+            413: own_error_doc("The body is too large."),
+            429: own_error_doc("So many audits wait already."),
+            503: own_error_doc("Another process writes and verifies; ask again to reach it."),
         },
     )
     async def verify(request: Request) -> Response:

@@ -8,32 +8,21 @@ from starlette.types import Scope
 
 from app.domain.interval import INTERVALS
 from app.http.coverage_header import coverage_headers
+from app.http.documentation import BINANCE_LIMITS, error_doc
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
 from app.http.page import Page, PageResponse
 from app.http.page_cache import PageCache
-from app.http.params import kline_query
+from app.http.params import INTEGER_MAX, kline_query
 from app.http.services import Query
 from app.services.answer import LIMIT_DEFAULT, LIMIT_MAX
-
-_ERROR_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["code", "msg"],
-    "properties": {"code": {"type": "integer"}, "msg": {"type": "string"}},
-    "example": {"code": -1121, "msg": "Invalid symbol."},
-}
-
-
-def error_doc(description: str) -> dict[str, Any]:
-    """The documentation of an error in Binance's shape."""
-    return {"description": description, "content": {"application/json": {"schema": _ERROR_SCHEMA}}}
 
 
 def _parameter(name: str, schema: dict[str, Any], description: str, *, required: bool = False) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": required, "schema": schema, "description": description}
 
 
-_TIME: Final[dict[str, Any]] = {"type": "integer", "format": "int64", "minimum": 0}
+_TIME: Final[dict[str, Any]] = {"type": "integer", "format": "int64", "minimum": 0, "maximum": INTEGER_MAX}
 _ROW: Final[dict[str, Any]] = {
     "type": "array",
     "minItems": 12,
@@ -55,7 +44,9 @@ _COVERAGE: Final[dict[str, Any]] = {
 def _documentation(*, only_final_default: bool) -> dict[str, Any]:
     return {
         "parameters": [
-            _parameter("symbol", {"type": "string", "example": "BTCUSDT"}, "In either case.", required=True),
+            _parameter(
+                "symbol", {"type": "string", "minLength": 1, "example": "BTCUSDT"}, "In either case.", required=True
+            ),
             _parameter(
                 "interval",
                 {"type": "string", "enum": list(INTERVALS)},
@@ -109,7 +100,7 @@ class Klines:
 
 def klines_router(klines: Klines) -> APIRouter:
     """The klines route."""
-    router = APIRouter(prefix="/fapi/v1", tags=["market data"])
+    router = APIRouter(prefix="/fapi/v1", tags=["market data"], responses=BINANCE_LIMITS)
 
     @router.get(
         "/klines",

@@ -5,9 +5,9 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.http.documentation import BINANCE_LIMITS, INTEGER, STRING, error_doc, json_doc, object_of
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
-from app.http.klines import error_doc
 from app.http.page import Page, PageResponse
 from app.http.services import Symbols
 from app.ports import Clock
@@ -15,6 +15,8 @@ from app.wire.error_body import service_unavailable
 
 NEVER_SYNCED_RETRY_AFTER_S: Final = 5  # the first symbol sync takes a second or two once the exchange is reachable
 EXCHANGE_INFO_MAX_AGE_S: Final = 60  # listings are announced days ahead; the exchange caches its own for longer
+
+_SYMBOLS: Final = {"type": "array", "items": object_of(symbol=STRING)}
 
 
 class _LatestPage:
@@ -33,21 +35,31 @@ class _LatestPage:
 
 def market_router(symbols: Symbols, clock: Clock) -> APIRouter:
     """The routes beside klines."""
-    router = APIRouter(prefix="/fapi/v1", tags=["market data"])
+    router = APIRouter(prefix="/fapi/v1", tags=["market data"], responses=BINANCE_LIMITS)
     latest = _LatestPage()
 
-    @router.get("/ping", summary="Test connectivity")
+    @router.get(
+        "/ping",
+        summary="Test connectivity",
+        responses={200: json_doc("Always {}.", {"type": "object", "maxProperties": 0})},
+    )
     async def ping() -> Response:
         return json_response(b"{}", 200, NO_STORE, *BINANCE)
 
-    @router.get("/time", summary="The exchange's clock in ms")
+    @router.get(
+        "/time", summary="The exchange's clock in ms", responses={200: json_doc("Now.", object_of(serverTime=INTEGER))}
+    )
     async def time() -> Response:
         return json_response(b'{"serverTime":%d}' % clock.now_ms(), 200, NO_STORE, *BINANCE)
 
     @router.get(
         "/exchangeInfo",
         summary="What the exchange lists, as it said last",
-        responses={503: error_doc("The exchange was never reached; Retry-After says when to ask again.")},
+        responses={
+            200: json_doc("Byte for byte the exchange's.", object_of(symbols=_SYMBOLS)),
+            304: {"description": "The list that If-None-Match names is still true."},
+            503: error_doc("The exchange was never reached; Retry-After says when to ask again."),
+        },
     )
     async def exchange_info(request: Request) -> Response:
         body = symbols.exchange_info()

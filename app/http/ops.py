@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.domain.interval import INTERVALS
+from app.http.documentation import INTEGER, OWN_LIMITS, STRING, json_doc, object_of, own_error_doc
 from app.http.errors import ApiError, json_response
 from app.http.headers import NO_STORE
 from app.http.page import Page, PageResponse
@@ -16,19 +17,28 @@ COVERAGE_LIMIT_DEFAULT: Final = 100
 COVERAGE_LIMIT_MAX: Final = 1000
 COVERAGE_OFFSET_MAX: Final = 1_000_000
 
+_REPORT: Final = object_of(total=INTEGER, offset=INTEGER, completeness=STRING, series={"type": "array"})
+
 
 def ops_router(services: Services) -> APIRouter:
     """The routes for operators and their monitoring."""
-    router = APIRouter(prefix="/v1", tags=["operation"])
+    router = APIRouter(prefix="/v1", tags=["operation"], responses=OWN_LIMITS)
 
-    @router.get("/health", summary="Liveness: 200 while the process answers; status is ok or degraded, and why")
+    @router.get(
+        "/health",
+        summary="Liveness: 200 while the process answers; status is ok or degraded, and why",
+        responses={200: json_doc("How the node is.", object_of(status={"enum": ["ok", "degraded"]}))},
+    )
     async def health() -> Response:
         return json_response(msgspec.json.encode(services.health.report()), 200, NO_STORE)
 
     @router.get(
         "/ready",
         summary="Readiness: 200 once the tail of every wished series is held and fresh",
-        responses={503: {"description": "Not yet; the body says what is missing."}},
+        responses={
+            200: json_doc("Ready.", object_of(ready={"const": True})),
+            503: json_doc("Not yet; the body says what is missing.", object_of(ready={"const": False})),
+        },
     )
     async def ready() -> Response:
         is_ready, report = services.health.ready()
@@ -38,14 +48,19 @@ def ops_router(services: Services) -> APIRouter:
         "/coverage",
         summary="The ledger: held, absent, missing, source, verified",
         responses={
+            200: json_doc("A page of the ledger.", _REPORT),
             304: {"description": "The report that If-None-Match names is still true."},
-            400: {"description": "A parameter is wrong."},
+            400: own_error_doc("A parameter is wrong."),
         },
     )
     async def coverage(
         request: Request,
-        symbol: Annotated[str | None, Query(max_length=64, description="One symbol; all without it.")] = None,
-        interval: Annotated[str | None, Query(max_length=8, description="One interval; all without it.")] = None,
+        symbol: Annotated[
+            str | None, Query(min_length=1, max_length=64, description="One symbol; all without it.")
+        ] = None,
+        interval: Annotated[
+            str | None, Query(json_schema_extra={"enum": list(INTERVALS)}, description="One interval; all without it.")
+        ] = None,
         offset: Annotated[int, Query(ge=0, le=COVERAGE_OFFSET_MAX, description="Series to skip.")] = 0,
         limit: Annotated[int, Query(ge=1, le=COVERAGE_LIMIT_MAX)] = COVERAGE_LIMIT_DEFAULT,
         incomplete: Annotated[bool, Query(description="Only series with something missing.")] = False,
@@ -62,7 +77,10 @@ def ops_router(services: Services) -> APIRouter:
     @router.get(
         "/verification",
         summary="Comparisons with the exchange: the audits asked for, and what was found in the background",
-        responses={503: {"description": "Another process writes and verifies; ask again to reach it."}},
+        responses={
+            200: json_doc("What was compared.", {"type": "object"}),
+            503: own_error_doc("Another process writes and verifies; ask again to reach it."),
+        },
     )
     async def verification() -> Response:
         return json_response(msgspec.json.encode(services.verify.report()), 200, NO_STORE)

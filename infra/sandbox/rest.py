@@ -61,13 +61,13 @@ class RestApi:
         request = Request(scope, receive)
         query = dict(request.query_params)
         ip = request.client.host if request.client else "unknown"
-        target = _target(request.url.path, query)
+        target = _target(request.scope["path"], query)
         if (slow := self.faults.take("slow", target, self._now())) is not None:
             await self.exchange.clock.sleep(slow.delay_s)
         if (ban := self.faults.take("http_418", target, self._now())) is not None:
             told = {"tell_retry_after": ban.retry_after, "tell_until": ban.banned_until}
             self.limiter.ban(ip, ban.ban_s, self._now(), **told)
-        weight = klines_weight(query.get("limit")) if request.url.path == "/fapi/v1/klines" else 1
+        weight = klines_weight(query.get("limit")) if request.scope["path"] == "/fapi/v1/klines" else 1
         now_ms = self._now()
         verdict = self.limiter.admit(ip, weight, now_ms)
         answer = await self._answer(request, query, target, verdict, ip)
@@ -98,7 +98,7 @@ class RestApi:
             return Answer(error.status, orjson.dumps({"code": error.code, "msg": error.msg}))
 
     async def _result(self, request: Request, query: Mapping[str, str], target: Target) -> object:
-        path, now_ms = request.url.path, self._now()
+        path, now_ms = request.scope["path"], self._now()
         if request.method in {"GET", "HEAD"}:
             if path == "/fapi/v1/ping":
                 return {}
@@ -147,7 +147,7 @@ class RestApi:
         self.journal.write(
             now_ms,
             "rest",
-            request.url.path,
+            request.scope["path"],
             query=query,
             status=answer.status,
             weight=weight,

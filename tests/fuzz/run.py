@@ -1,13 +1,15 @@
-"""The long runs: `python -m tests.fuzz.run --runs N` gives every decoder N inputs.
+"""The long runs: `python -m tests.fuzz.run --runs N` gives every decoder N inputs, `--cases N` asks the node N times.
 
 `--input FILE --target NAME` runs one input again, with its traceback.
 """
 
 import argparse
+import asyncio
 import os
 import re
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +106,7 @@ def main(arguments: Sequence[str]) -> int:
     """Do what the command line asks; the exit status is 1 when something was found."""
     parser = argparse.ArgumentParser(prog="tests.fuzz.run", description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS, help="inputs for each decoder; 0 leaves them out")
+    parser.add_argument("--cases", type=int, default=0, help="requests to a node, judged by oracle and description")
     parser.add_argument("--seconds", type=int, default=3_600, help="at most so long for each decoder")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="only these decoders")
@@ -115,7 +118,24 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{data!r:.2000}\naccepted: {TARGETS[names[0]].run(data)}")
         return 0
     is_fine = not asked.runs or decoders(names, asked.runs, asked.seconds, asked.seed)
+    if asked.cases:
+        requests(asked.cases, asked.seed)
     return 0 if is_fine else 1
+
+
+def requests(cases: int, seed: int) -> None:
+    """Ask a node `cases` times, most of it about windows; raises the first wrong answer, smallest form first."""
+    from tests.http.schema_cases import ask_by_schema
+    from tests.http.window_cases import ask_windows
+
+    by_schema = max(100, cases // 10)
+    for kind, share in ((ask_windows, max(100, cases - by_schema)), (ask_by_schema, by_schema)):
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            counts = asyncio.run(kind(Path(folder), share, seed))
+        print(f"{kind.__name__}: {share:,} questions in {time.monotonic() - began:.0f} s, no wrong answer")
+        for name, count in sorted(counts.items()):
+            print(f"  {count:>9,}  {name}")
 
 
 if __name__ == "__main__":

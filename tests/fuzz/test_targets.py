@@ -48,6 +48,13 @@ def test_a_planted_fault_is_found_by_the_loop() -> None:
     assert again.failure.data == hunted.failure.data, "a seed always finds the same"
 
 
+def test_the_long_run_asks_a_node_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--runs", "0", "--cases", "200"]) == 0
+    told = capsys.readouterr().out
+    assert "ask_windows: 100 questions" in told
+    assert "ask_by_schema: 100 questions" in told
+
+
 @pytest.mark.skipif(not run.HAS_ATHERIS, reason="atheris has no wheel for this Python")
 def test_the_long_run_counts_and_an_input_can_be_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

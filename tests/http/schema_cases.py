@@ -1,0 +1,134 @@
+"""The node against its own OpenAPI description: schemathesis asks every route, validly and not, over real HTTP."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from schemathesis.checks import CheckFunction
+from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
+from schemathesis.generation import GenerationMode
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from app.domain.interval import DAY_MS
+from tests.http.fakes import served
+from tests.system.world import START_MS, world
+
+PATIENCE_S: Final = 60.0
+SYMBOLS: Final = (
+    "NEW1121USDT",
+    "NEW1120USDT",
+    "NEW1119USDT",
+    "new1118usdt",
+)  # young, so that all their klines are cheap
+EXAMPLES_MIN: Final = 4
+
+
+class Contradiction(AssertionError):
+    """The node does not do what its description says."""
+
+
+async def ask_by_schema(folder: Path, cases: int, seed: int) -> Counter[str]:
+    """Ask a node about `cases` questions, spread over all routes; the answers by route and status."""
+    async with (
+        world(folder, symbols=1, weight_limit=10_000_000) as here,
+        here.node(
+            backfill_days=1, weight_per_minute=100_000, auto_sync_symbols=False, symbols="NEW1120USDT"
+        ) as watched,
+    ):
+        await watched.until_whole()
+        here.clock.hold()
+        async with served(watched.node.app) as port:
+            return await asyncio.to_thread(_ask_all, f"http://127.0.0.1:{port}", cases, seed)
+
+
+def _ask_all(url: str, cases: int, seed: int) -> Counter[str]:
+    """Every route in both modes; a route without parameters is asked a few times only."""
+    document = requests.get(f"{url}/openapi.json", timeout=PATIENCE_S).json()
+    schema = schemathesis.openapi.from_dict(with_what_exists(document, cheap_times=True))
+    operations: list[APIOperation[Any, Any, Any, Any]] = []
+    for result in schema.get_all_operations():
+        assert isinstance(result, Ok), f"the description is wrong: {result}"
+        operations.append(result.ok())
+    kinds = [
+        (operation, mode)
+        for operation in operations
+        for mode in GenerationMode
+        if mode is GenerationMode.POSITIVE or _takes_something(operation)
+    ]
+    share = cases // sum(_takes_something(operation) for operation, _ in kinds)
+    counts: Counter[str] = Counter()
+    with requests.Session() as session:
+        for operation, mode in kinds:
+            examples = max(EXAMPLES_MIN, share) if _takes_something(operation) else EXAMPLES_MIN
+            _ask(operation, mode, url, session, examples, seed, counts)
+    return counts
+
+
+def _ask(
+    operation: "APIOperation[Any, Any, Any, Any]",
+    mode: GenerationMode,
+    url: str,
+    session: requests.Session,
+    examples: int,
+    seed: int,
+    counts: Counter[str],
+) -> None:
+    @seeded(seed)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case: schemathesis.Case[Any]) -> None:
+        response = case.call(base_url=url, session=session, timeout=PATIENCE_S)
+        counts[f"{case.method} {case.path} {response.status_code}"] += 1
+        excluded: list[CheckFunction] = [positive_data_acceptance] if _is_out_of_order(case) else []
+        try:
+            case.validate_response(response, excluded_checks=excluded)
+        except FailureGroup as failures:
+            told = "; ".join(f"{type(each).__name__}: {each}" for each in failures.exceptions)
+            raise Contradiction(f"seed {seed}, {mode} {case.as_curl_command()}: {told:.1000}") from failures
+
+    ask()
+
+
+def _takes_something(operation: "APIOperation[Any, Any, Any, Any]") -> bool:
+    raw = operation.definition.raw
+    return bool(raw.get("parameters") or raw.get("requestBody"))
+
+
+def with_what_exists(document: dict[str, Any], *, cheap_times: bool) -> dict[str, Any]:
+    """The description with the symbols that are listed, and on demand with times that are cheap to backfill."""
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] == "symbol":
+                    parameter["schema"] = {"type": "string", "enum": list(SYMBOLS)}
+            if "requestBody" in operation:
+                body = operation["requestBody"]["content"]["application/json"]["schema"]
+                body["properties"]["symbols"]["items"]["enum"] = list(SYMBOLS)
+                for name in ("start", "end") if cheap_times else ():
+                    moment = body["properties"][name]["anyOf"][0]
+                    moment["minimum"], moment["maximum"] = START_MS - 2 * DAY_MS, START_MS
+    return document
+
+
+def _is_out_of_order(case: schemathesis.Case[Any]) -> bool:
+    """Whether a question is refused for what no schema can say: its times are out of order, or before 1970."""
+    if case.path.startswith("/v1/admin/"):
+        body: Any = case.body
+        times = [body.get(name) for name in ("start", "end")] if isinstance(body, dict) else []
+        return not all(isinstance(time, int) for time in times) or times[:1] >= times[1:]
+    query = case.query or {}
+    start, end = query.get("startTime"), query.get("endTime")
+    return isinstance(start, int) and isinstance(end, int) and start > end

@@ -1,0 +1,51 @@
+"""The node does what its OpenAPI description says, whatever it is asked."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import httpx
+import orjson
+
+from tests.http.fakes import served
+from tests.http.schema_cases import ask_by_schema, with_what_exists
+from tests.system.world import world
+
+SEED = 20261121
+CASES = 120
+EXCLUDED = "positive_data_acceptance"  # which symbols exist, and that start is before end, no schema can say
+
+
+async def test_every_route_does_what_the_description_says(tmp_path: Path) -> None:
+    counts = await ask_by_schema(tmp_path, CASES, SEED)
+    for route in ("GET /fapi/v1/klines", "GET /v1/coverage"):
+        assert counts[f"{route} 200"] >= CASES // 20, counts
+        assert counts[f"{route} 400"] >= CASES // 20, counts
+    for route in ("exchangeInfo", "ping", "time"):
+        assert counts[f"GET /fapi/v1/{route} 200"], counts
+    assert counts["POST /v1/admin/backfill 400"], counts
+    assert counts["POST /v1/admin/symbols/refresh 200"], counts
+    assert counts["GET /metrics 200"], counts
+
+
+async def test_boundary_values_missing_parameters_and_other_methods(tmp_path: Path) -> None:
+    """The coverage phase of schemathesis: no chance in it, every boundary of every parameter once."""
+    async with (
+        world(tmp_path, symbols=1, weight_limit=1_000_000) as here,
+        here.node(backfill_days=1, auto_sync_symbols=False, symbols="NEW1120USDT") as watched,
+    ):
+        await watched.until_whole()
+        async with served(watched.node.app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            described = (await client.get("/openapi.json")).json()
+            document = tmp_path / "openapi.json"
+            document.write_bytes(orjson.dumps(with_what_exists(described, cheap_times=False)))
+            process = await asyncio.create_subprocess_exec(
+                str(Path(sys.executable).parent / "schemathesis"), "run", str(document), "--url", str(client.base_url),
+                "--phases", "coverage", "--checks", "all", "--exclude-checks", EXCLUDED, "--seed", str(SEED),
+                "--no-color", "--warnings", "off", cwd=tmp_path,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+            told, _ = await process.communicate()
+    text = told.decode()
+    assert process.returncode == 0, text[-6_000:]
+    assert "generated" in text
