@@ -19,12 +19,11 @@ from app.domain.span import Span
 from app.ports import Priority, Series, UpstreamError, UpstreamGarbage, UpstreamUnavailable
 from infra.binance import http as http_module
 from infra.binance.archive import CHECKSUM_BYTES_MAX, ZIP_BYTES_MAX, BinanceArchive
-from infra.binance.budget import WeightBudget
 from infra.binance.http import BODY_BYTES_MAX, ERROR_BYTES_MAX
 from infra.binance.rest import TRIES_MAX_USER, BinanceRest
-from infra.binance.stand_down import StandDownGuard
 from tests.binance.clocks import START_MS, HastyClock
 from tests.binance.loopback import Witness, listening
+from tests.binance.upstream import Upstream
 from tests.fuzz.seeds import FILE
 
 SERIES = Series("BTCUSDT", M1)
@@ -79,11 +78,8 @@ async def upstream(pieces: Callable[[str], Answer]) -> AsyncIterator[tuple[str, 
 async def klines(pieces: Callable[[str], Answer]) -> tuple[list[Kline], list[int]]:
     clock, witness = HastyClock(), Witness()
 
-    async def save(until_ms: int, reason: str) -> None:
-        pass
-
     async with upstream(pieces) as (url, written):
-        rest = BinanceRest(url, clock, WeightBudget(clock, 2_400, StandDownGuard(clock, witness, save)), witness)
+        rest = BinanceRest(url, clock, Upstream(clock, witness=witness).budget, witness)
         try:
             return await rest.klines(SERIES, M1.grid, WINDOW, 3, Priority.USER), written
         finally:
@@ -269,11 +265,8 @@ async def test_an_answer_that_trickles_is_given_up_after_its_time(monkeypatch: p
 
     clock, witness = HastyClock(), Witness()
 
-    async def save(until_ms: int, reason: str) -> None:
-        pass
-
     async with listening(serve) as port:
-        budget = WeightBudget(clock, 2_400, StandDownGuard(clock, witness, save))
+        budget = Upstream(clock, witness=witness).budget
         rest = BinanceRest(f"http://127.0.0.1:{port}", clock, budget, witness)
         with pytest.raises(UpstreamUnavailable, match="no whole answer"):
             await rest.klines(SERIES, M1.grid, WINDOW, 3, Priority.USER)
