@@ -117,23 +117,30 @@ class QueryService:
             return Answer(b"[]", query.series, Span(0, END_OF_TIME_MS), False, now_ms + LIVE_PAGE_MS)
         tail = self._tail.get(query.series)
         window = window_of(query, grid, closed_end_ms(grid, tail, now_ms))
+        is_newest = self._is_newest(query.series, grid, window, is_time_known)
+        if is_newest and (answer := await self._from_tail(query, grid, window, now_ms)) is not None:
+            return answer
         first_ms = window.span.start_ms
-        rows = self._from_tail(window, tail)
-        if rows is None and (body := await self._from_history(query.series, grid, window)) is not None:
+        if (body := await self._from_history(query.series, grid, window)) is not None:
             return self._rendered(query, grid, window, first_ms, body, now_ms, is_live=False)
-        if rows is None:
-            found = await self._from_store(query.series, grid, window, tail)
-            first_ms = min([first_ms, *(open_ms for open_ms, _ in found[:1])])
-            rows = [row for _, row in found]
+        found = await self._from_store(query.series, grid, window, tail)
+        first_ms = min([first_ms, *(open_ms for open_ms, _ in found[:1])])
+        rows = [row for _, row in found]
         if window.reaches_end(len(rows)) and not self._is_newest(query.series, grid, window, is_time_known):
             return await self._again(query, grid, tries)
-        is_live = wants_live(query, window.closed_end_ms) and (window.newest or len(rows) < query.limit)
-        if is_live:
-            end_ms = END_OF_TIME_MS if query.end_ms is None else query.end_ms + 1
-            live = await self._in_progress.klines(query.series, grid, Span(window.closed_end_ms, end_ms))
-            rows = [*rows, *(_row(kline, grid) for kline in live)]
-            rows = rows[-query.limit :] if window.newest else rows[: query.limit]
-        return self._rendered(query, grid, window, first_ms, rest_rows.join(rows), now_ms, is_live=is_live)
+        live = await self._live(query, grid, window, len(rows))
+        rows += live or ()
+        rows = rows[-query.limit :] if window.newest else rows[: query.limit]
+        body = rest_rows.join(rows)
+        return self._rendered(query, grid, window, first_ms, body, now_ms, is_live=live is not None)
+
+    async def _live(self, query: KlineQuery, grid: Grid, window: Window, rows: int) -> list[bytes] | None:
+        """The kline in progress behind so many closed ones, and any that closed meanwhile; None when not asked for."""
+        if not wants_live(query, window.closed_end_ms) or not (window.newest or rows < query.limit):
+            return None
+        end_ms = END_OF_TIME_MS if query.end_ms is None else query.end_ms + 1
+        live = await self._in_progress.klines(query.series, grid, Span(window.closed_end_ms, end_ms))
+        return [_row(kline, grid) for kline in live]
 
     def _is_newest(self, series: Series, grid: Grid, window: Window, is_time_known: bool) -> bool:
         """Whether what the window ends with is the newest, by a clock that was right before and after it was read."""
@@ -157,15 +164,28 @@ class QueryService:
 
     # --- where it comes from ------------------------------------------------------------------------------------
 
-    def _from_tail(self, window: Window, tail: SeriesTail | None) -> list[bytes] | None:
-        """The rows when the tail has all of them, without touching the database."""
-        start_ms, end_ms = window.span
-        if not window.span:
-            return []
+    async def _from_tail(self, query: KlineQuery, grid: Grid, window: Window, now_ms: int) -> Answer | None:
+        """The answer when the tail has all of it, made without touching the database and with one copy of its rows."""
+        tail, (start_ms, end_ms) = self._tail.get(query.series), window.span
         if tail is None or not tail.rows or start_ms < tail.start_ms or end_ms > tail.end_ms:
             return None
-        rows = tail.rows[tail.index(start_ms) : tail.index(end_ms)]
-        return rows[-window.limit :] if window.newest else rows[: window.limit]
+        first, end = tail.index(start_ms), tail.index(end_ms)
+        if window.newest:
+            first = max(first, end - window.limit)
+        else:
+            end = min(end, first + window.limit)
+        run = (tail.start_ms, tail.end_ms)
+        live = await self._live(query, grid, window, end - first)
+        if (tail.start_ms, tail.end_ms) != run:
+            return None  # one closed meanwhile
+        rows = live or []
+        extra = max(0, end - first + len(rows) - query.limit)
+        if window.newest:
+            first += extra
+        else:
+            rows = rows[: len(rows) - extra]
+        body = rest_rows.join_text(tail.rows.joined(first, end), rows)
+        return self._rendered(query, grid, window, start_ms, body, now_ms, is_live=live is not None)
 
     async def _from_history(self, series: Series, grid: Grid, window: Window) -> bytes | None:
         """The body when everything asked for is held and nothing of it can be the newest: the database prints it."""

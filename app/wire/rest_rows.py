@@ -41,3 +41,10 @@ def encode(kline: Kline, close_ms: int) -> bytes:
 def join(rows: Iterable[bytes]) -> bytes:
     """The body of an answer made of encoded rows."""
     return b"[" + b",".join(rows) + b"]"
+
+
+def join_text(text: bytes | memoryview, rows: Iterable[bytes] = ()) -> bytes:
+    """The body of an answer made of rows that are joined by commas already, and of further ones."""
+    if not len(text):
+        return join(rows)
+    return b"".join((b"[", text, *(b"," + row for row in rows), b"]"))

@@ -54,7 +54,7 @@ async def test_the_first_final_is_served_until_rest_confirms_it(tmp_path: Path) 
         assert on.rig.seen(KlineDisputed) == [KlineDisputed("BTCUSDT", START_MS, Source.WS)]
         tail = on.rig.tail.get(BTC)
         assert tail is not None
-        assert tail.rows == [tail.encode(minute("BTCUSDT", START_MS))]
+        assert list(tail.rows) == [tail.encode(minute("BTCUSDT", START_MS))]
         await settle(on)
         assert [(asked.limit, asked.priority) for asked in on.rig.exchange.asked] == [(1, Priority.TAIL)]
         assert on.rig.seen(DisputeSettled) == [DisputeSettled("BTCUSDT", START_MS)]
@@ -75,7 +75,7 @@ async def test_a_first_final_that_was_wrong_is_replaced_and_kept_as_a_revision(t
         assert revisions(tmp_path) == [(START_MS, "77777.000", "ws", "rest")]
         tail = on.rig.tail.get(BTC)
         assert tail is not None
-        assert tail.rows == [tail.encode(minute("BTCUSDT", START_MS))]
+        assert list(tail.rows) == [tail.encode(minute("BTCUSDT", START_MS))]
         assert on.rig.dropped[-1] == (BTC, Span(START_MS, START_MS + MINUTE_MS)), "cached pages learn of it"
 
 
@@ -306,4 +306,4 @@ async def test_whatever_the_order_of_doubled_late_and_false_frames_the_store_say
         tail = on.rig.tail.get(BTC)
         assert tail is not None
         expected = [tail.encode(minute("BTCUSDT", each)) for each in range(tail.start_ms, tail.end_ms, MINUTE_MS)]
-        assert tail.rows == expected, f"seed {seed}"
+        assert list(tail.rows) == expected, f"seed {seed}"
