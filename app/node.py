@@ -234,6 +234,7 @@ class Node:
         if not await self._try_to_write():
             self.supervisor.start("follow", self._follow)
         self.supervisor.start("lease", self._keep_lease)
+        self.supervisor.start("read-ahead", self.query.read_ahead.run)
         self.supervisor.start("probe", lambda: self.breaker.run(self.rest.probe))
         self.supervisor.start("clock", lambda: self.clock.run(self.rest, self._rng("clock")))
         self.observe(NodeStarted(self._url, self.settings.db_url, self.settings.binance_rest_url))
@@ -342,7 +343,7 @@ class Node:
         await self.guard.persist()  # one that was met while nobody could write
         self.symbols.write_to(writer)
         self.backfill.store = writer
-        committer = Committer(writer, self.holdings, self.tail, self.pages.drop, self.observe, self._rows_changed)
+        committer = Committer(writer, self.holdings, self.tail, self._drop, self.observe, self._rows_changed)
         filler = Filler(
             self.clock, self.observe, self.rest, self.archive, self.reader, committer, self.holdings, self.wish
         )
@@ -365,7 +366,7 @@ class Node:
             self.tail,
             self.rolling,
             committer,
-            self.pages.drop,
+            self._drop,
             lambda series: self.pages.drop(series, _ANY, live_only=True),
             self.disputes,
         )
@@ -435,6 +436,11 @@ class Node:
                 )
             )
 
+    def _drop(self, series: Series, span: Span) -> None:
+        """Klines that open in `span` may have changed: forget what was made of them."""
+        self.pages.drop(series, span)
+        self.query.read_ahead.drop(series, span)
+
     def _rows_changed(self, series: Series, _changed: Spans) -> None:
         """Rows were replaced: buckets in progress that contain them start anew, and lost roll-ups are made again."""
         if series.interval == M1:
@@ -470,6 +476,11 @@ class Node:
             self.telemetry.sample(name, documentation, lambda: [({}, read())])
 
         gauge("klinenode_page_cache_hits", "Klines answers from the page cache.", lambda: self.pages.hits)
+        gauge(
+            "klinenode_pages_read_ahead",
+            "Pages of history that were read before they were asked for.",
+            lambda: self.query.read_ahead.taken,
+        )
         gauge("klinenode_page_cache_misses", "Klines answers that were rendered.", lambda: self.pages.misses)
         gauge("klinenode_page_cache_not_modified", "Hits answered with 304.", lambda: self.pages.not_modified)
         gauge("klinenode_page_cache_bytes", "Bytes of rendered answers.", lambda: self.pages.bytes)

@@ -26,6 +26,7 @@ from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.services.freshness import stale_at_ms
 from app.services.holdings import Holdings
 from app.services.in_progress import InProgress
+from app.services.read_ahead import ReadAhead
 from app.services.read_through import ReadThrough
 from app.services.symbol_sync import SymbolSync
 from app.services.tail import SeriesTail, Tail
@@ -76,6 +77,7 @@ class QueryService:
         self._tail = tail
         self._in_progress = in_progress
         self._stale_ms_max = stale_ms_max
+        self.read_ahead = ReadAhead(clock, store, holdings)
         self.is_time_known: Callable[[], bool] = lambda: True
         """Whether the clock is the exchange's: one that lags would pass old klines off as the newest."""
 
@@ -196,8 +198,14 @@ class QueryService:
         wanted = grid.count(*span)
         if window.reaches_end(wanted) or not self._holdings.ledger(series).held.covers(span):
             return None
-        found, body = await self._store.read_encoded(series, span, wanted)
-        return body if found == wanted else None  # some were let go of meanwhile
+        body = self.read_ahead.take(series, span)
+        if body is None:
+            found, body = await self._store.read_encoded(series, span, wanted)
+            if found != wanted:
+                return None  # some were let go of meanwhile
+        if not window.newest and wanted == window.limit:
+            self.read_ahead.served(series, grid, span)
+        return body
 
     async def _from_store(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> list[_Row]:
         """The rows from store and tail, and from the exchange where nothing is known of a time asked for."""
