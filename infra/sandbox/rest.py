@@ -24,6 +24,7 @@ LIMIT_DEFAULT = 500
 LIMIT_MAX = 1_500
 INLINE_MINUTES_MAX = 1_500  # windows over more minutes than this are computed in a thread
 _INT64_MAX = (1 << 63) - 1
+_END_OF_CALENDAR_MS = 253_402_300_799_999  # the last of the year 9999: no candle opens later, and months end there
 _USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
 _HTML_ERROR = (
     "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n</body>\r\n</html>\r\n"
@@ -126,6 +127,7 @@ class RestApi:
             raise ApiError(-1121, "Invalid symbol.")
         if start_ms is not None and end_ms is not None and start_ms > end_ms:
             raise ApiError(-1023, "Start time is greater than end time.")
+        start_ms, end_ms = (None if time is None else min(time, _END_OF_CALENDAR_MS) for time in (start_ms, end_ms))
         wish = (item, interval, start_ms, end_ms, limit or LIMIT_DEFAULT, now_ms)
         if cost_minutes(interval, limit or LIMIT_DEFAULT) > INLINE_MINUTES_MAX:
             rows = await asyncio.to_thread(self.exchange.window, *wish)

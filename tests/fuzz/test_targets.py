@@ -7,6 +7,7 @@ import pytest
 from tests.fuzz import run, seeds
 from tests.fuzz.mutate import hunt
 from tests.fuzz.targets import TARGETS, Target
+from tests.http.fakes import OTHERS_MAY_USE_RANDOM
 
 RUNS = 4_000
 SEED = 20261121
@@ -48,6 +49,7 @@ def test_a_planted_fault_is_found_by_the_loop() -> None:
     assert again.failure.data == hunted.failure.data, "a seed always finds the same"
 
 
+@OTHERS_MAY_USE_RANDOM
 def test_the_long_run_asks_a_node_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--runs", "0", "--cases", "200"]) == 0
     told = capsys.readouterr().out

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
+import pytest
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -21,6 +22,10 @@ from app.http.services import Services
 from app.ports import Series
 from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 
+# hypothesis asks its questions in a thread here, and notices when what runs beside it draws from the random module
+OTHERS_MAY_USE_RANDOM = pytest.mark.filterwarnings(
+    "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
+)
 NOW_MS = 1_700_000_000_000
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 

@@ -1,6 +1,7 @@
 """The node against its own OpenAPI description: schemathesis asks every route, validly and not, over real HTTP."""
 
 import asyncio
+import copy
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -51,17 +52,14 @@ async def ask_by_schema(folder: Path, cases: int, seed: int) -> Counter[str]:
 def _ask_all(url: str, cases: int, seed: int) -> Counter[str]:
     """Every route in both modes; a route without parameters is asked a few times only."""
     document = requests.get(f"{url}/openapi.json", timeout=PATIENCE_S).json()
-    schema = schemathesis.openapi.from_dict(with_what_exists(document, cheap_times=True))
-    operations: list[APIOperation[Any, Any, Any, Any]] = []
-    for result in schema.get_all_operations():
-        assert isinstance(result, Ok), f"the description is wrong: {result}"
-        operations.append(result.ok())
-    kinds = [
-        (operation, mode)
-        for operation in operations
-        for mode in GenerationMode
-        if mode is GenerationMode.POSITIVE or _takes_something(operation)
-    ]
+    kinds: list[tuple[APIOperation[Any, Any, Any, Any], GenerationMode]] = []
+    for mode in GenerationMode:  # what is to be accepted must be cheap; what is to be refused breaks the real bounds
+        known = with_what_exists(copy.deepcopy(document), cheap_times=mode is GenerationMode.POSITIVE)
+        for result in schemathesis.openapi.from_dict(known).get_all_operations():
+            assert isinstance(result, Ok), f"the description is wrong: {result}"
+            operation = result.ok()
+            if mode is GenerationMode.POSITIVE or _takes_something(operation):
+                kinds.append((operation, mode))
     share = cases // sum(_takes_something(operation) for operation, _ in kinds)
     counts: Counter[str] = Counter()
     with requests.Session() as session:

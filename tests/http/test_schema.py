@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import orjson
 
-from tests.http.fakes import served
+from tests.http.fakes import OTHERS_MAY_USE_RANDOM, served
 from tests.http.schema_cases import ask_by_schema, with_what_exists
 from tests.system.world import world
 
@@ -16,6 +16,7 @@ CASES = 120
 EXCLUDED = "positive_data_acceptance"  # which symbols exist, and that start is before end, no schema can say
 
 
+@OTHERS_MAY_USE_RANDOM
 async def test_every_route_does_what_the_description_says(tmp_path: Path) -> None:
     counts = await ask_by_schema(tmp_path, CASES, SEED)
     for route in ("GET /fapi/v1/klines", "GET /v1/coverage"):

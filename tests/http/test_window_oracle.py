@@ -8,6 +8,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.http import window_oracle as oracle
+from tests.http.fakes import OTHERS_MAY_USE_RANDOM
 from tests.http.window_cases import SYMBOLS, Question, ask_windows, judged
 from tests.http.window_oracle import Asked, Row, Truth
 
@@ -55,6 +56,7 @@ async def test_a_wrong_answer_is_noticed() -> None:
         await judged(empty, empty, question, {(SYMBOLS[0], "1m"): TRUTH}, Counter[Any]())
 
 
+@OTHERS_MAY_USE_RANDOM
 async def test_node_and_sandbox_agree_with_the_oracle(tmp_path: Path) -> None:
     counts = await ask_windows(tmp_path, CASES, SEED)
     assert counts["node 200"] > CASES / 2

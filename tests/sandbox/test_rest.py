@@ -9,6 +9,7 @@ import pytest
 from infra.sandbox.grid import HOUR_MS, MINUTE_MS
 from infra.sandbox.limits import klines_weight
 from infra.sandbox.server import SandboxServer
+from tests.http.window_cases import asked_of
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import ManualClock
@@ -54,6 +55,18 @@ async def test_history_begins_at_the_listing(http: httpx.AsyncClient, sandbox: S
     assert await opens(http, startTime=0, endTime=item.onboard_ms - 1) == []
     assert await opens(http, startTime=item.onboard_ms - HOUR_MS, endTime=item.onboard_ms) == [item.onboard_ms]
     assert await opens(http, symbol="BTCSTUSDT") == []
+
+
+@pytest.mark.parametrize("interval", ["1m", "1M"])
+async def test_times_beyond_the_calendar_are_the_future(http: httpx.AsyncClient, interval: str) -> None:
+    for time in (253_402_300_800_000, 2**53, 2**63 - 1):
+        assert await opens(http, symbol="NEW1121USDT", interval=interval, startTime=time) == []
+        newest = await opens(http, symbol="NEW1121USDT", interval=interval, limit=1)
+        assert await opens(http, symbol="NEW1121USDT", interval=interval, endTime=time, limit=1) == newest
+
+
+async def test_a_query_of_bytes_that_are_no_text_is_answered(sandbox: SandboxServer) -> None:
+    assert (await asked_of(sandbox.app, b"symbol=\xff&interval=1m"))[0] == 400
 
 
 ERRORS: list[tuple[dict[str, str], int, int, str]] = [
