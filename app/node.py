@@ -367,7 +367,7 @@ class Node:
             self.rolling,
             committer,
             self._drop,
-            lambda series: self.pages.drop(series, _ANY, live_only=True),
+            self.pages.moved,
             self.disputes,
         )
         self._symbols_changed(())
@@ -550,5 +550,4 @@ def _local_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-_ANY: Final = Span(0, 1 << 62)
 _WRITER_TASKS: Final = ("sockets", "ingest", "disputes", "write", "warm-up", "symbols", "verify", "reconcile")

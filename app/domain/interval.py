@@ -103,9 +103,9 @@ def _month_start_ms(index: int) -> int:
     return (datetime(year, month + 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """One of Binance's kline intervals.
+    """One of Binance's kline intervals. Each exists once, so they are equal when they are the same object.
 
     `code` is Binance's name (`1m` and `1M` differ by case only, so it is never compared case-insensitively); `slug` is
     the name that is safe where case is folded: table names, file names, archive folders.
@@ -128,6 +128,12 @@ class Interval:
 
     def __str__(self) -> str:
         return self.code
+
+    def __hash__(self) -> int:
+        return hash(self.code)  # several times for each frame: an eighth of the cost of hashing the fields
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _known, (self.code,)  # in another process it is that process's own
 
 
 def _fixed(code: str, step_ms: int, origin_ms: int = 0) -> Interval:
@@ -160,3 +166,7 @@ INTERVALS: Final[dict[str, Interval]] = {
     )
 }
 """Binance's 15 intervals by code, shortest first."""
+
+
+def _known(code: str) -> Interval:
+    return INTERVALS[code]

@@ -1,6 +1,6 @@
 """The pages that were answered lately, bounded in bytes, each gone as soon as it is no longer true."""
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from cachetools import Cache, LRUCache
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,10 +18,10 @@ Key = tuple[str, bytes]  # path and raw query string
 
 
 class Ticket(NamedTuple):
-    """How often a series had changed when an answer began to be computed."""
+    """How often a series had changed, and its symbol's live klines moved, when an answer began to be computed."""
 
     changes: int
-    live_changes: int
+    moves: int
 
 
 class _Entry:
@@ -42,7 +42,17 @@ class _Entry:
         return self.page.size + self.query_bytes + PAGE_OVERHEAD_BYTES
 
 
-_Index = dict[Series, dict[Key, _Entry]]
+Owner = TypeVar("Owner", Series, str)
+
+
+def _file(index: dict[Owner, dict[Key, _Entry]], owner: Owner, key: Key, entry: _Entry) -> None:
+    index.setdefault(owner, {})[key] = entry
+
+
+def _take_out(index: dict[Owner, dict[Key, _Entry]], owner: Owner, key: Key) -> None:
+    del index[owner][key]
+    if not index[owner]:
+        del index[owner]
 
 
 class _Entries(LRUCache[Key, _Entry]):
@@ -50,31 +60,29 @@ class _Entries(LRUCache[Key, _Entry]):
 
     def __init__(self, bytes_max: int) -> None:
         super().__init__(bytes_max, getsizeof=_Entry.cost)
-        self.of_series: _Index = {}
-        self.live_of_series: _Index = {}
+        self.of_series: dict[Series, dict[Key, _Entry]] = {}
+        self.live_of_symbol: dict[str, dict[Key, _Entry]] = {}
         self.evictions = 0
 
     def __setitem__(self, key: Key, entry: _Entry) -> None:
         super().__setitem__(key, entry)
-        for index in self._indexes(entry):
-            index.setdefault(entry.answer.series, {})[key] = entry
+        series = entry.answer.series
+        _file(self.of_series, series, key, entry)
+        if entry.answer.is_live:
+            _file(self.live_of_symbol, series.symbol, key, entry)
 
     def __delitem__(self, key: Key) -> None:
         entry: _Entry = Cache.__getitem__(self, key)  # without touching its age
         super().__delitem__(key)
-        for index in self._indexes(entry):
-            keys = index[entry.answer.series]
-            del keys[key]
-            if not keys:
-                del index[entry.answer.series]
+        series = entry.answer.series
+        _take_out(self.of_series, series, key)
+        if entry.answer.is_live:
+            _take_out(self.live_of_symbol, series.symbol, key)
 
     def popitem(self) -> tuple[Key, _Entry]:
         """Give up the page that was unused for the longest time."""
         self.evictions += 1
         return super().popitem()
-
-    def _indexes(self, entry: _Entry) -> tuple[_Index, ...]:
-        return (self.of_series, self.live_of_series) if entry.answer.is_live else (self.of_series,)
 
 
 class PageCache:
@@ -89,7 +97,8 @@ class PageCache:
         self._page_bytes_max = bytes_max // PAGE_SHARE_MAX
         self._clock = clock
         self._ttl_s = ttl_s
-        self._changes: dict[Series, Ticket] = {}
+        self._changes: dict[Series, int] = {}
+        self._moves: dict[str, int] = {}
         self.hits = 0
         self.misses = 0
         self.not_modified = 0
@@ -111,7 +120,7 @@ class PageCache:
 
     def ticket(self, series: Series) -> Ticket:
         """To be taken before an answer for `series` is computed."""
-        return self._changes.get(series, _UNCHANGED)
+        return Ticket(self._changes.get(series, 0), self._moves.get(series.symbol, 0))
 
     def max_age_s(self, answer: Answer) -> int:
         """For how long others may keep `answer`: not beyond its candle, and not at all while a live kline is in it."""
@@ -120,25 +129,32 @@ class PageCache:
     def put(self, key: Key, page: Page, answer: Answer, ticket: Ticket) -> None:
         """Keep the page of `answer`, unless it is no longer true or too large."""
         now_ms = self._clock.now_ms()
-        changes, live_changes = self.ticket(answer.series)
-        is_stale = changes != ticket.changes or (answer.is_live and live_changes != ticket.live_changes)
+        changes, moves = self.ticket(answer.series)
+        is_stale = changes != ticket.changes or (answer.is_live and moves != ticket.moves)
         entry = _Entry(page, answer, len(key[1]), now_ms, min(now_ms + self._ttl_s * 1000, answer.valid_until_ms))
         self._entries.pop(key, None)
         if not is_stale and entry.is_true(now_ms) and entry.cost() <= self._page_bytes_max:
             self._entries[key] = entry
 
-    def drop(self, series: Series, span: Span, *, live_only: bool = False) -> None:
-        """Klines of `series` that open in `span` changed (`live_only`: only the live one moved): forget their pages."""
-        changes, live_changes = self.ticket(series)
-        self._changes[series] = Ticket(changes + (not live_only), live_changes + 1)
-        index = self._entries.live_of_series if live_only else self._entries.of_series
+    def drop(self, series: Series, span: Span) -> None:
+        """Klines of `series` that open in `span` changed: forget their pages."""
+        self._changes[series] = self._changes.get(series, 0) + 1
         now_ms = self._clock.now_ms()
         gone = [
             key
-            for key, entry in index.get(series, {}).items()
+            for key, entry in self._entries.of_series.get(series, {}).items()
             if entry.answer.touches.clip(span) or not entry.is_true(now_ms)
         ]
         for key in gone:
+            del self._entries[key]
+
+    def moved(self, symbol: str) -> None:
+        """The live klines of `symbol` moved: forget the pages that show one. Costs next to nothing when there is none.
+
+        It is told of every frame, and once for all intervals: all are made of the same minute.
+        """
+        self._moves[symbol] = self._moves.get(symbol, 0) + 1
+        for key in tuple(self._entries.live_of_symbol.get(symbol, ())):
             del self._entries[key]
 
     def clear(self) -> None:
@@ -175,9 +191,6 @@ class PageCache:
             self._entries[key] = entry
         else:
             del self._entries[key]
-
-
-_UNCHANGED: Final = Ticket(0, 0)
 
 
 class PageCacheMiddleware:

@@ -26,8 +26,8 @@ RETRY_DELAY_S_MIN: Final = 0.5
 RETRY_DELAY_S_MAX: Final = 30.0
 EARLY_MS_MAX: Final = MINUTE_MS  # a kline that opens further ahead of our time is none; our clock may lag a little
 
-LiveMoved = Callable[[Series], None]
-"""Told that the live kline of a series moved."""
+LiveMoved = Callable[[str], None]
+"""Told that the live klines of a symbol moved."""
 
 
 class _Row(NamedTuple):
@@ -88,16 +88,18 @@ class LiveIngest:
         if event.interval != M1 or event.symbol not in self._symbols.wished_set or symbol is None:
             return  # without the symbol's precision a kline cannot be brought to REST's form
         self.heard(event.event_ms)
-        kline = normalise(event.kline, symbol.precision)
+        kline = event.kline
         series = Series(event.symbol, M1)
         now_ms = self._clock.now_ms()
         closes_ms = kline.open_ms + MINUTE_MS
         if kline.open_ms > now_ms + EARLY_MS_MAX or (event.is_final and event.event_ms < closes_ms):
             self._observe(GarbageDropped("socket", f"{event.symbol} {kline.open_ms} is ahead of time at {now_ms}"))
         elif event.is_final:
-            await self._take_final(series, kline, now_ms)
-        else:
-            self._take_live(series, kline, min(now_ms, event.event_ms or now_ms))
+            await self._take_final(series, normalise(kline, symbol.precision), now_ms)
+        elif kline.open_ms >= self._holdings.ledger(series).end_ms:  # otherwise it came after the end of its kline
+            told_ms = min(now_ms, event.event_ms or now_ms)  # as old as its event: sockets and our queue may be slow
+            self._tail.set_live(series, M1.grid, Live(kline, told_ms, from_socket=True, precision=symbol.precision))
+            self._live_moved(event.symbol)
 
     async def _take_final(self, series: Series, kline: Kline, now_ms: int) -> None:
         tail = self._tail.get(series)
@@ -110,6 +112,7 @@ class LiveIngest:
         self._observe(KlineClosed(series.symbol, max(0, now_ms - kline.open_ms - MINUTE_MS)))
         for interval, longer in self._rolling.take(series.symbol, kline):
             await self._close(Series(series.symbol, interval), Source.ROLLUP, longer, as_of)
+        self._live_moved(series.symbol)  # the longer ones that are still in progress end with this minute
 
     async def _take_again(self, series: Series, kline: Kline, tail: SeriesTail | None, *, is_held: bool) -> None:
         """Take a final kline of a minute that is closed already: the first one stays until REST says otherwise."""
@@ -139,15 +142,6 @@ class LiveIngest:
         if row.series.interval == M1:
             self._unwritten[row.series, row.kline.open_ms] = row.kline
         await self._queue.put(row)
-
-    def _take_live(self, series: Series, kline: Kline, told_ms: int) -> None:
-        """Take in the state of a kline in progress, as old as its event: sockets and our own queue may be slow."""
-        if kline.open_ms < self._holdings.ledger(series).end_ms:
-            return  # it came after the end of its kline
-        self._tail.set_live(series, M1.grid, Live(kline, told_ms, from_socket=True))
-        self._live_moved(series)
-        for interval in self._rolling.intervals:
-            self._live_moved(Series(series.symbol, interval))
 
     async def write(self) -> None:
         """Write what is queued, in batches, for ever. A batch that cannot be written is kept and tried again."""

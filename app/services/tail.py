@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.domain.interval import Grid
-from app.domain.kline import Kline
+from app.domain.kline import Kline, Precision, normalise
 from app.domain.span import Span, Spans
 from app.ports import Series
 from app.services.encoded_rows import EncodedRows
@@ -16,13 +16,36 @@ ROWS_MAX: Final = 1500  # the longest answer there is
 _SLACK_ROWS: Final = 64  # trimmed in lumps, so that appending costs O(1)
 
 
-@dataclass(slots=True)
 class Live:
-    """The kline in progress, as last heard of."""
+    """The kline in progress, as last heard of.
 
-    kline: Kline
-    heard_ms: int
-    from_socket: bool
+    With a `precision` it is brought to REST's form when it is first looked at: most states are gone before that.
+    """
+
+    __slots__ = ("_kline", "_precision", "from_socket", "heard_ms")
+
+    def __init__(self, kline: Kline, heard_ms: int, *, from_socket: bool, precision: Precision | None = None) -> None:
+        self._kline = kline
+        self._precision = precision
+        self.heard_ms = heard_ms
+        self.from_socket = from_socket
+
+    @property
+    def kline(self) -> Kline:
+        """The kline in REST's form."""
+        if self._precision is not None:
+            self._kline, self._precision = normalise(self._kline, self._precision), None
+        return self._kline
+
+    @property
+    def open_ms(self) -> int:
+        """When the kline opened."""
+        return self._kline.open_ms
+
+    def is_older(self, other: "Live") -> bool:
+        """Whether `other` is a later state: while one kline lasts, its trades only become more."""
+        mine, its = self._kline, other._kline
+        return mine.open_ms < its.open_ms or (mine.open_ms == its.open_ms and mine.trades < its.trades)
 
 
 @dataclass(slots=True)
@@ -140,8 +163,8 @@ class Tail:
     def set_live(self, series: Series, grid: Grid, live: Live) -> None:
         """Take in the state of the kline in progress; one that is closed already, or older than ours, is ignored."""
         tail = self._of(series, grid)
-        is_closed = bool(tail.rows) and live.kline.open_ms < tail.end_ms
-        if not is_closed and (tail.live is None or _age(live.kline) >= _age(tail.live.kline)):
+        is_closed = bool(tail.rows) and live.open_ms < tail.end_ms
+        if not is_closed and (tail.live is None or not live.is_older(tail.live)):
             tail.live = live
 
     def _of(self, series: Series, grid: Grid) -> SeriesTail:
@@ -156,7 +179,7 @@ class Tail:
 
     def _settle(self, tail: SeriesTail) -> None:
         """Let go of a live kline that has closed."""
-        if tail.live is not None and tail.live.kline.open_ms < tail.end_ms:
+        if tail.live is not None and tail.live.open_ms < tail.end_ms:
             tail.live = None
 
     def _trim(self, tail: SeriesTail) -> None:
@@ -164,8 +187,3 @@ class Tail:
         if extra > _SLACK_ROWS:
             tail.rows.drop_front(extra)
             tail.start_ms = tail.grid.shift(tail.start_ms, extra)
-
-
-def _age(kline: Kline) -> tuple[int, int]:
-    """Orders the states of klines in progress: while one kline lasts, its trades only become more."""
-    return kline.open_ms, kline.trades

@@ -1,3 +1,4 @@
+import pickle
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -88,3 +89,9 @@ def test_1m_is_not_1month() -> None:
     assert M1 != MO1
     assert INTERVALS["1m"] is M1
     assert INTERVALS["1M"] is MO1
+
+
+def test_an_interval_is_itself_after_a_journey_to_another_process() -> None:
+    for interval in INTERVALS.values():
+        assert pickle.loads(pickle.dumps(interval)) is interval
+        assert hash(interval) == hash(interval.code), "the same in every run with the same PYTHONHASHSEED"

@@ -18,6 +18,7 @@ from tests.http.fakes import NOW_MS, ManualClock, kline_body
 PATH = "/fapi/v1/klines"
 BTC = Series("BTCUSDT", M1)
 BTC_MONTH = Series("BTCUSDT", INTERVALS["1M"])
+ETH = Series("ETHUSDT", INTERVALS["1m"])
 ALWAYS = Span(0, END_OF_TIME_MS)
 
 
@@ -58,7 +59,7 @@ def test_an_answer_computed_before_a_change_is_not_kept_after_it() -> None:
 def test_a_live_update_outdates_only_answers_with_a_live_kline() -> None:
     pages = PageCache(1_000_000, ManualClock(), 10)
     ticket = pages.ticket(BTC)
-    pages.drop(BTC, ALWAYS, live_only=True)
+    pages.moved("BTCUSDT")
     put(pages, b"live", answer_of(is_live=True), ticket)
     put(pages, b"closed", answer_of(), ticket)
     assert not is_held(pages, b"live")
@@ -151,7 +152,8 @@ class CacheAgainstModel(RuleBasedStateMachine):
         self.hits = self.misses = 0
 
     queries = st.sampled_from([b"%d" % number for number in range(12)])
-    series = st.sampled_from([BTC, BTC_MONTH])
+    series = st.sampled_from([BTC, BTC_MONTH, ETH])
+    symbols = st.sampled_from([BTC.symbol, ETH.symbol])
     spans = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda pair: Span(min(pair), max(pair)))
 
     @rule(
@@ -161,7 +163,7 @@ class CacheAgainstModel(RuleBasedStateMachine):
         is_live=st.booleans(),
         rows=st.integers(0, 30),
         valid_ms=st.integers(-1_000, 20_000),
-        meanwhile=st.lists(st.tuples(series, spans, st.booleans()), max_size=2),
+        meanwhile=st.lists(st.tuples(series, st.none() | spans), max_size=2),
     )
     def answer(
         self,
@@ -171,16 +173,22 @@ class CacheAgainstModel(RuleBasedStateMachine):
         is_live: bool,
         rows: int,
         valid_ms: int,
-        meanwhile: list[tuple[Series, Span, bool]],
+        meanwhile: list[tuple[Series, Span | None]],
     ) -> None:
         body = kline_body(rows)
         now_ms = self.clock.ms
         answer = answer_of(body, which, touches, is_live=is_live, valid_until_ms=now_ms + valid_ms)
         ticket = self.pages.ticket(which)
-        for changed, span, live_only in meanwhile:
-            self.drop(changed, span, live_only)
+        for changed, span in meanwhile:
+            if span is None:
+                self.move(changed.symbol)
+            else:
+                self.drop(changed, span)
         put(self.pages, query, answer, ticket)
-        outdated = any(changed == which and (is_live or not live_only) for changed, _, live_only in meanwhile)
+        outdated = any(
+            changed == which if span is not None else is_live and changed.symbol == which.symbol
+            for changed, span in meanwhile
+        )
         self.model.pop(query, None)
         expires_ms = min(now_ms + self.ttl_s * 1000, now_ms + valid_ms)
         if not outdated and expires_ms > now_ms:
@@ -202,12 +210,19 @@ class CacheAgainstModel(RuleBasedStateMachine):
         left_ms = 0 if remembered.answer.is_live else remembered.answer.valid_until_ms - self.clock.ms
         assert stated == min(self.ttl_s, left_ms // 1000)
 
-    @rule(which=series, span=spans, live_only=st.booleans())
-    def drop(self, which: Series, span: Span, live_only: bool) -> None:
-        self.pages.drop(which, span, live_only=live_only)
+    @rule(which=series, span=spans)
+    def drop(self, which: Series, span: Span) -> None:
+        self.pages.drop(which, span)
         for query, page in list(self.model.items()):
             meets = max(page.answer.touches.start_ms, span.start_ms) < min(page.answer.touches.end_ms, span.end_ms)
-            if page.answer.series == which and meets and (page.answer.is_live or not live_only):
+            if page.answer.series == which and meets:
+                del self.model[query]
+
+    @rule(symbol=symbols)
+    def move(self, symbol: str) -> None:
+        self.pages.moved(symbol)
+        for query, page in list(self.model.items()):
+            if page.answer.series.symbol == symbol and page.answer.is_live:
                 del self.model[query]
 
     @rule(delay_ms=st.integers(1, 8_000))
@@ -231,8 +246,13 @@ class CacheAgainstModel(RuleBasedStateMachine):
         for which, pages in entries.of_series.items():
             assert pages
             indexed |= dict.fromkeys(pages, which)
-        live = {key for pages in entries.live_of_series.values() for key in pages}
-        assert all(entries.live_of_series.values())
+        live = {key for pages in entries.live_of_symbol.values() for key in pages}
+        assert all(
+            entry.answer.series.symbol == symbol
+            for symbol, pages in entries.live_of_symbol.items()
+            for entry in pages.values()
+        )
+        assert all(entries.live_of_symbol.values())
         assert indexed == {key: entry.answer.series for key, entry in entries.items()}
         assert live == {key for key, entry in entries.items() if entry.answer.is_live}
 

@@ -12,7 +12,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.domain.span import Span
 from app.http.params import PARAMETERS
 from app.ports import StandDown, StoreUnavailable, UpstreamUnavailable
-from app.services.answer import END_OF_TIME_MS
 from app.wire.error_body import service_unavailable
 from tests.http.fakes import NOW_MS, Node
 
@@ -68,8 +67,7 @@ async def test_only_final_and_live_pages_are_kept_apart_and_live_ones_go_with_ea
         node.query.is_live = True
         live = await client.get(KLINES + "&only_final=false")
         assert live.headers["cache-control"] == "public, max-age=0, must-revalidate"
-        series = node.query.asked[0].series
-        node.pages.drop(series, Span(NOW_MS, END_OF_TIME_MS), live_only=True)
+        node.pages.moved(node.query.asked[0].series.symbol)
         await client.get(KLINES)
         await client.get(KLINES + "&only_final=false")
     assert [query.only_final for query in node.query.asked] == [True, False, False]

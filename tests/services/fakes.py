@@ -376,7 +376,7 @@ class Rig:
         self.streams = Streams()
         self.events: list[Event] = []
         self.dropped: list[tuple[Series, Span]] = []
-        self.moved: list[Series] = []
+        self.moved: list[str] = []
         self.holdings = Holdings()
         self.tail = Tail(50_000_000)
         self.symbols = SymbolSync(

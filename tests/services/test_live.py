@@ -178,7 +178,7 @@ async def test_a_kline_in_progress_moves_its_pages_and_is_never_written(tmp_path
     async with feed(tmp_path) as on:
         on.rig.clock.ms = START_MS + 20_000
         await on.take(minute("BTCUSDT", START_MS), is_final=False)
-        assert on.rig.moved == [BTC, FIVES, HOURS]
+        assert on.rig.moved == ["BTCUSDT"]
         tail = on.rig.tail.get(BTC)
         assert tail is not None
         assert tail.live is not None
@@ -318,3 +318,21 @@ async def test_what_the_tail_says_is_what_the_store_will_say(tmp_path: Path) -> 
             tail = on.rig.tail.get(series)
             assert tail is not None
             assert list(tail.rows) == [tail.encode(row) for row in await on.rig.stored(series)]
+
+
+async def test_a_final_minute_moves_the_longer_klines_that_it_does_not_close(tmp_path: Path) -> None:
+    async with feed(tmp_path) as on:
+        await on.close(START_MS)
+        assert on.rig.moved == ["BTCUSDT"], "a page with the 5m kline in progress shows it without this minute"
+
+
+async def test_a_kline_in_progress_is_served_as_rest_prints_it(tmp_path: Path) -> None:
+    async with feed(tmp_path) as on:
+        on.rig.clock.ms = START_MS + 20_000
+        told = Kline(START_MS, "1.5", "2", "1", "1.50", "0.000", "0.0", 0, "0", "0.00")
+        await on.take(told, is_final=False)
+        tail = on.rig.tail.get(BTC)
+        assert tail is not None
+        assert tail.live is not None
+        assert tail.live.kline == Kline(START_MS, "1.50", "2.00", "1.00", "1.50", "0", "0", 0, "0", "0")
+        assert tail.live.kline is tail.live.kline, "brought into form once"

@@ -83,7 +83,9 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
                 at = max(at, end - 1)
         else:
             tail.set_live(
-                series, grid, Live(marked(opens[min(len(opens) - 1, at + rng.choice([0, 1]))], mark), 0, True)
+                series,
+                grid,
+                Live(marked(opens[min(len(opens) - 1, at + rng.choice([0, 1]))], mark), 0, from_socket=True),
             )
         if tail.get(series) is not None:
             model.check(tail)
