@@ -10,10 +10,12 @@ KILLS ?= 100
 SEED ?= 1
 MINUTES ?= 20
 RATE ?= 10
+ROUNDS ?= 5
+BENCH ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup run demo test fuzz torture soak lint fmt lock env-sample clean
+.PHONY: help setup run demo test fuzz torture soak bench lint fmt lock env-sample clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +43,9 @@ torture: setup  ## kill the node KILLS=100 times at moments chosen by SEED=1, un
 
 soak: setup  ## MINUTES=20 at RATE=10 times the market's frames: slopes of memory, files, log and queues, and a verdict
 	$(BIN)/python -m tests.soak.soak --minutes $(MINUTES) --rate $(RATE)
+
+bench: setup  ## ROUNDS=5 of each path against its own limit of the same run, BENCH=http,cold,… only these: bench/latest.json
+	$(BIN)/python -m tests.bench.bench --rounds $(ROUNDS) --parts "$(BENCH)"
 
 lint: setup  ## formatting, bans, types, import contracts
 	$(BIN)/ruff format --check .

@@ -1,0 +1,37 @@
+"""The sandbox as a process of its own on a pinned clock: `python -m tests.bench.exchange CLOCK PORT SYMBOLS RATE`.
+
+At RATE times the market's frames (tests/soak/flood.py), once SIGUSR1 has come; until then only closing frames are sent.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from infra.sandbox.server import HOST, create_app
+from tests.bench.pinned import PinnedClock
+from tests.soak.flood import WEIGHT_LIMIT, FloodHub
+
+
+def main() -> None:
+    """Run until it is killed."""
+    path, port, symbols, rate = sys.argv[1:]
+    app = create_app(PinnedClock(Path(path)), symbols=int(symbols), weight_limit=WEIGHT_LIMIT)
+    hub = app.sockets.hub = FloodHub(app.exchange, app.faults, float(rate))
+    signal.signal(signal.SIGUSR1, lambda _signal, _frame: hub.open())
+    uvicorn.run(
+        app,
+        host=HOST,
+        port=int(port),
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        date_header=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""A market of realistic rows, written into a node's database in one go, and as archive files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from app.domain.interval import DAY_MS, INTERVALS, MINUTE_MS, Interval
+from app.domain.kline import Kline
+from app.domain.ledger import Source
+from app.domain.span import Span, Spans
+from app.ports import Batch, Series
+from infra.db.sqlite_store import SqliteWriter
+from infra.sandbox.exchange import Exchange
+from infra.sandbox.universe import NEVER_MS, Universe
+from tests.bench.pinned import PinnedClock
+from tests.system.processes import START_MS
+
+MATERIAL: Final = "ETHUSDT"  # 125 bytes a row as REST prints it: neither the longest nor the shortest
+MATERIAL_ROWS: Final = 43_200
+BATCHES: Final = 24  # of a transaction
+LEDGER_BATCH_ROWS: Final = 5_000
+
+
+@dataclass
+class Market:
+    """`symbols` symbols of the sandbox and klines that look like theirs."""
+
+    clock: PinnedClock
+    symbols: int
+    rows: int = MATERIAL_ROWS
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The perpetuals that a node follows without being told, but for the few that come and go."""
+        now_ms = self.clock.now_ms()
+        return [
+            item.symbol
+            for item in self._exchange.universe.at(now_ms)
+            if (item.contract_type, item.quote_asset, item.status(now_ms)) == ("PERPETUAL", "USDT", "TRADING")
+            and item.delivery_ms == NEVER_MS
+        ]
+
+    @cached_property
+    def _exchange(self) -> Exchange:
+        return Exchange(self.clock, Universe(1, self.symbols))
+
+    @cached_property
+    def material(self) -> list[Kline]:
+        """Minutes of one symbol; every series is made of them."""
+        start_ms = START_MS - self.rows * MINUTE_MS
+        found = self._exchange.rows(MATERIAL, "1m", start_ms, START_MS)
+        return [
+            Kline(int(at), str(o), str(h), str(low), str(c), str(v), str(q), int(trades), str(taker), str(taker_quote))
+            for at, o, h, low, c, v, _close_ms, q, trades, taker, taker_quote, _ in found
+        ]
+
+    def klines(self, interval: Interval, span: Span) -> Iterator[Kline]:
+        """Klines for every open time of `span`; `material` repeats."""
+        material, size = self.material, len(self.material)
+        for number, open_ms in enumerate(interval.grid.opens(*span)):
+            yield material[number % size]._replace(open_ms=open_ms)
+
+    async def write(self, database: str, spans: dict[Series, Span]) -> int:
+        """Write klines of `spans` with their ledger; returns how many."""
+        writer = await SqliteWriter.open(database, self.clock)
+        written = 0
+        pending: list[Batch] = []
+        try:
+            for series, span in spans.items():
+                batch = Batch(series, Source.REST, Spans([span]), list(self.klines(series.interval, span)))
+                written += len(batch.rows)
+                pending.append(batch)
+                if sum(len(each.rows) for each in pending) > BATCHES * LEDGER_BATCH_ROWS:
+                    await writer.commit(pending)
+                    pending = []
+            await writer.commit(pending)
+        finally:
+            await writer.close()
+        return written
+
+    def spans(self, days: int, codes: Sequence[str], now_ms: int, rows_min: int = 0) -> dict[Series, Span]:
+        """What a node that wishes `days` of the intervals `codes` holds at `now_ms`, at least `rows_min` of each."""
+        begin_ms = now_ms // DAY_MS * DAY_MS - days * DAY_MS
+        found = {}
+        for interval in [INTERVALS[code] for code in codes]:
+            end_ms = interval.grid.floor(now_ms)
+            span = Span(min(interval.grid.ceil(begin_ms), interval.grid.shift(end_ms, -rows_min)), end_ms)
+            found.update({Series(name, interval): span for name in self.names})
+        return found
