@@ -1,0 +1,242 @@
+"""What every process is made of, whatever its role: settings → adapters → services, made once and wired together."""
+
+import random
+import shutil
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from app.domain.interval import INTERVALS
+from app.domain.ledger import Source
+from app.domain.span import Span
+from app.events import Event, Observe, RowsCommitted
+from app.http.direct import Timings
+from app.http.page_cache import PageCache
+from app.ports import Clock, Series
+from app.services.backfill import Backfill
+from app.services.close_lag import CloseLag
+from app.services.coverage import Coverage
+from app.services.exchange_clock import ExchangeClock
+from app.services.freshness import Freshness
+from app.services.health import Health
+from app.services.holdings import Holdings
+from app.services.in_progress import InProgress
+from app.services.query import QueryService
+from app.services.read_through import ReadThrough
+from app.services.rolling import Rolling
+from app.services.store_state import StoreState
+from app.services.supervisor import Supervisor
+from app.services.symbol_sync import SymbolSync
+from app.services.tail import Tail
+from app.services.verify import Verifier
+from app.services.wish import Wish
+from app.settings import Settings
+from infra.binance.archive import BinanceArchive
+from infra.binance.breaker import Breaker
+from infra.binance.budget import WeightBudget
+from infra.binance.rest import BinanceRest
+from infra.binance.stand_down import StandDownGuard
+from infra.binance.standing_file import SharedStanding
+from infra.clock import SystemClock
+from infra.db.lease import WriterLease
+from infra.db.sqlite_store import SqliteReader
+from infra.db.url import sqlite_path
+from infra.telemetry import Telemetry
+
+
+class WriterRole(Protocol):
+    """What the parts tell the one who writes, while this process does."""
+
+    @property
+    def intake_depth(self) -> int:
+        """Socket events that wait to be taken in."""
+        ...
+
+    def wake(self) -> None:
+        """Wishes or what is held have changed: plan anew."""
+        ...
+
+    def symbols_changed(self) -> None:
+        """The exchange's list was read."""
+        ...
+
+    def store_recovered(self) -> None:
+        """The database takes again what it is given."""
+        ...
+
+    def exists(self, series: Series, closed_ms: int) -> None:
+        """REST has a closed kline of `series` that ends at `closed_ms`."""
+        ...
+
+    async def save_stand_down(self, until_ms: int, reason: str) -> None:
+        """Keep a stand-down."""
+        ...
+
+
+class Parts:
+    """The parts of one process. Those that only one role has (sockets, reconciler, …) are in `writing`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        machine_clock: Clock | None,
+        seed: int | None,
+        observers: Iterable[Observe],
+        *,
+        extra_wishes_only: bool,
+    ) -> None:
+        self.settings = settings
+        self.extra_wishes_only = extra_wishes_only
+        self.seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+        self.role: WriterRole | None = None
+        self.loaded_ms = 0
+        """When the ledger in memory was last read from the store."""
+        self.telemetry = Telemetry(settings.log_level, observers)
+        self.clock = ExchangeClock(machine_clock or SystemClock())
+        self.holdings = Holdings()
+        self.tail = Tail(settings.tail_bytes_max)
+        self.close_lag = CloseLag(self.clock)
+        self.tail.arrived = self.close_lag.arrived
+        self.rolling = Rolling(settings.interval_list)
+        self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
+        self.database = sqlite_path(settings.db_url)
+        self.timings = Timings()
+        self.reader = SqliteReader(settings.db_url)
+        self.lease = WriterLease(settings.db_url)
+        self.store_state = StoreState(self.observe, self._store_changed)
+        self._make_upstream()
+        self._make_services()
+
+    def rng(self, name: str) -> random.Random:
+        """Chance for one part, by the node's seed."""
+        return random.Random(f"{self.seed}:{name}")  # noqa: S311  jitter, not secrets
+
+    def _make_upstream(self) -> None:
+        settings, observe = self.settings, self.observe
+        beside = self.database.with_name(f"{self.database.name}.weight")
+        self.standing = SharedStanding(beside, self.clock, observe)
+        self.guard = StandDownGuard(self.clock, observe, self._save_stand_down, self.standing)
+        self.breaker = Breaker(self.clock, observe, self.standing, self.seed)
+        self.budget = WeightBudget(
+            self.clock, settings.weight_per_minute, self.standing, self.guard, self.breaker, observe
+        )
+        self.rest = BinanceRest(
+            settings.binance_rest_url,
+            self.clock,
+            self.budget,
+            observe,
+            seed=self.seed,
+            proxy=settings.proxy_for(settings.binance_rest_url),
+            asking=self.clock.asking,
+        )
+        self.archive = BinanceArchive(
+            settings.binance_archive_url,
+            self.clock,
+            observe,
+            seed=self.seed,
+            proxy=settings.proxy_for(settings.binance_archive_url),
+        )
+
+    def _make_services(self) -> None:
+        settings = self.settings
+        self.supervisor = Supervisor(self.clock, self.observe, self.rng("supervisor"))
+        self.symbols = SymbolSync(
+            self.clock,
+            self.observe,
+            self.rest,
+            fallback=settings.symbols,
+            quote_assets=settings.quote_assets,
+            auto=settings.auto_sync_symbols,
+            every_s=settings.symbol_sync_interval_sec,
+            rng=self.rng("symbols"),
+            changed=self._symbols_changed,
+        )
+        self.coverage = Coverage(self.clock, self.holdings, self.wish)
+        self.backfill = Backfill(self.holdings, self.wake)
+        self.verifier = Verifier(
+            self.clock, self.holdings, self.wish, self.rng("verify"), every_days=settings.verify_every_days
+        )
+        stale_ms_max = settings.read_stale_sec_max * 1000
+        self.freshness = Freshness(self.clock, self.holdings, self.wish, stale_ms_max=stale_ms_max)
+        self.freshness.as_of_ms = self.ledger_as_of_ms
+        self.health = Health(self.clock, self.clock, self.symbols, self.freshness, self.supervisor, self._standing_down)
+        self.health.upstream_complaints = self.budget.complaints
+        self.read_through = ReadThrough(
+            self.clock, self.rest, self.symbols, self.holdings, is_allowed=settings.read_through
+        )
+        self.in_progress = InProgress(self.clock, self.read_through, self.tail, self.rolling)
+        self.query = QueryService(
+            self.clock,
+            self.reader,
+            self.read_through,
+            self.symbols,
+            self.holdings,
+            self.tail,
+            in_progress=self.in_progress,
+            stale_ms_max=stale_ms_max,
+        )
+        self.query.is_time_known = lambda: self.clock.is_trusted
+
+    def wish(self) -> Wish:
+        """What to hold at this moment."""
+        return Wish(
+            frozenset() if self.extra_wishes_only else self.symbols.wished_set,
+            self.settings.interval_list,
+            self.settings.backfill_days,
+            self.symbols.listings,
+            self.holdings.extra_wishes,
+        )
+
+    def observe(self, event: Event) -> None:
+        """Where every part of the node reports what happened."""
+        self.telemetry.observe(event)
+        if isinstance(event, RowsCommitted) and event.source is Source.REST and self.role is not None:
+            self.role.exists(Series(event.symbol, INTERVALS[event.interval]), event.span.end_ms)
+
+    def drop(self, series: Series, span: Span) -> None:
+        """Klines that open in `span` may have changed: forget what was made of them."""
+        self.pages.drop(series, span)
+        self.query.read_ahead.drop(series, span)
+
+    def wake(self) -> None:
+        """Wishes or what is held have changed: whoever writes plans anew."""
+        if self.role is not None:
+            self.role.wake()
+
+    async def load_for_reading(self) -> None:
+        """Learn what the database holds without starting anything. Raises StoreUnavailable."""
+        await self.symbols.load(self.reader)
+        reader, loaded_ms = self.reader, self.clock.now_ms()
+        self.holdings.load(await reader.ledgers(), await reader.anchors(), await reader.extra_wishes())
+        self.holdings.load_checks(await reader.verifications(), await reader.disagreements(), await reader.revisions())
+        self.loaded_ms = loaded_ms
+
+    def ledger_as_of_ms(self) -> int:
+        """The moment that the ledger in memory speaks of."""
+        return self.clock.now_ms()
+
+    def disk_free_bytes(self) -> int:
+        """Free disk where the database lies."""
+        folder = self.database.parent
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    def _symbols_changed(self, removed: Sequence[str]) -> None:
+        for symbol in removed:
+            self.tail.forget(symbol)
+            self.rolling.forget(symbol)
+        if self.role is not None:
+            self.role.symbols_changed()
+
+    def _store_changed(self) -> None:
+        self.health.store_error = self.store_state.error
+        if self.store_state.error is None and self.role is not None:
+            self.role.store_recovered()
+
+    def _standing_down(self) -> tuple[int, str] | None:
+        active = self.guard.active()
+        return (active.until_ms, active.reason) if active else None
+
+    async def _save_stand_down(self, until_ms: int, reason: str) -> None:
+        if self.role is not None:
+            await self.role.save_stand_down(until_ms, reason)
