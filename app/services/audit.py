@@ -19,7 +19,7 @@ from app.domain.ledger import Source
 from app.domain.rollup import added_up
 from app.domain.span import Span, Spans
 from app.events import IntervalsDisagree, KlinesMended, KlinesVerified, Observe
-from app.ports import Clock, Disagreement, Priority, RestApi, Series, StoreWriter
+from app.ports import Clock, Disagreement, Priority, RestApi, Series, StoreWriter, UpstreamGarbage
 from app.services.fill import Filler
 from app.services.holdings import Holdings
 from app.services.plan import REST_ROWS
@@ -110,7 +110,7 @@ class Auditor:
         """
         grid = self._holdings.grid(series)
         limit = grid.count(*window)
-        theirs = await self._rest.klines(series, grid, window, limit, Priority.VERIFY)
+        theirs = await self._rows(series, window)
         ours = {kline.open_ms: kline for kline in (await self._store.read(series, window, limit)).rows}
         differing = [kline for kline in theirs if ours.get(kline.open_ms) != kline]
         tally.compared += 1
@@ -145,7 +145,9 @@ class Auditor:
             for day_ms in days[at : at + DAYS_SAVED_AT_ONCE]:
                 day = Span(day_ms, day_ms + DAY_MS)
                 tally.compared += 1
-                if await self._is_right(series, day, daily.get(day_ms)):
+                if day_ms not in daily and self._holdings.ledger(series).held.clip(day):
+                    tally.note(f"{series.symbol} day {day_ms}: the exchange gave no daily kline to compare with")
+                elif await self._is_right(series, day, daily.get(day_ms)):
                     right.append(day)
                 else:
                     await self._mend_day(series, day, daily.get(day_ms), tally)
@@ -212,6 +214,21 @@ class Auditor:
         klines = await self._rest.klines(series, grid, window, grid.count(*window), Priority.VERIFY)
         return {kline.open_ms: kline for kline in klines}
 
+    async def _rows(self, series: Series, window: Span) -> list[Kline]:
+        """The exchange's klines of `window`. Raises UpstreamGarbage when some that are held are not among them.
+
+        Such an answer proves nothing: neither what is wrong, nor that the exchange contradicts itself.
+        """
+        grid = self._holdings.grid(series)
+        klines = await self._rest.klines(series, grid, window, grid.count(*window), Priority.VERIFY)
+        given = Spans(Span(kline.open_ms, grid.shift(kline.open_ms, 1)) for kline in klines)
+        if lacking := self._holdings.ledger(series).held.clip(window) - given:
+            missing = sum(grid.count(*span) for span in lacking)
+            raise UpstreamGarbage(
+                f"{series.symbol} {series.interval}: {missing} held klines are missing from REST's answer"
+            )
+        return klines
+
     async def _added_up(self, series: Series, span: Span) -> Kline | None:
         """What the held klines of `span`, all of them, add up to."""
         snapshot = await self._store.read(series, span, series.interval.grid.count(*span))
@@ -224,8 +241,7 @@ class Auditor:
             while start_ms < span.end_ms:
                 window = Span(start_ms, min(span.end_ms, grid.shift(start_ms, REST_ROWS)))
                 start_ms = window.end_ms
-                klines = await self._rest.klines(series, grid, window, grid.count(*window), Priority.VERIFY)
-                await self._keep(series, klines, tally)
+                await self._keep(series, await self._rows(series, window), tally)
 
     async def _keep(self, series: Series, klines: Sequence[Kline], tally: Tally) -> None:
         replaced = await self._filler.keep(series, self._holdings.grid(series), klines, Source.REST)

@@ -12,7 +12,7 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.events import IntervalsDisagree, KlinesMended, KlinesVerified
-from app.ports import Batch, Series
+from app.ports import Batch, Series, UpstreamGarbage
 from app.services.audit import SETTLE_MS, Auditor, Tally
 from app.services.fill import Filler
 from app.services.verify import EVER
@@ -255,3 +255,29 @@ async def test_a_longer_row_that_its_minutes_do_not_make_is_a_contradiction(tmp_
         assert (tally.mended, tally.disagreements) == (1, 1)
         assert await here.rig.stored(HOURS) == [stated], "the exchange's own row of the asked interval is served"
         assert list(here.rig.holdings.disagreements(BTC)) == [(hour.start_ms, HOURS.interval)]
+
+
+async def test_an_answer_that_lacks_klines_proves_no_contradiction(tmp_path: Path) -> None:
+    wrong_ms = FIRST_MS + DAY_MS + 5 * HOUR_MS + 7 * MINUTE_MS
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        here.plant(BTC, wrong_ms, "volume", "1.126")
+        here.rig.exchange.lacking.add((BTC, wrong_ms))
+        with pytest.raises(UpstreamGarbage, match="1 held klines are missing"):
+            await here.audit(BTC)
+        assert here.rig.holdings.disagreements(BTC) == {}
+        day = Span(FIRST_MS + DAY_MS, FIRST_MS + 2 * DAY_MS)
+        assert not here.rig.holdings.verification(BTC).spans.covers(day)
+        here.rig.exchange.lacking.clear()
+        assert (await here.audit(BTC)).mended == 1
+        assert await here.is_true(BTC)
+
+
+async def test_a_day_without_a_daily_kline_is_left_for_the_next_time(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        here.rig.exchange.lacking.add((DAYS, FIRST_MS + DAY_MS))
+        tally = await here.audit(BTC)
+        assert (tally.compared, tally.mismatched, tally.disagreements, here.asked()) == (3, 0, 0, ["1d"])
+        verified = here.rig.holdings.verification(BTC).spans
+        assert verified == Spans([Span(FIRST_MS, FIRST_MS + DAY_MS), Span(FIRST_MS + 2 * DAY_MS, DAY0_MS)])
