@@ -12,6 +12,9 @@ from app.services.answer import Answer
 
 CACHED_PATHS: Final = frozenset({"/fapi/v1/klines"})
 PAGE_OVERHEAD_BYTES: Final = 2560  # measured beside the bodies: 1.6 kB a page, 2.2 kB once it has a gzip variant
+KEEPING_ERROR_MS: Final = 1_100
+"""How much longer than it was told another cache may keep a page: nginx counts in whole seconds, the first and the last
+included, and 0.1 s for the way to it."""
 PAGE_SHARE_MAX: Final = 8  # one page may take an eighth of the cache; the largest answer is 0.3 MB
 
 Key = tuple[str, bytes]  # path and raw query string
@@ -184,7 +187,7 @@ class PageCache:
     def _max_age_s(self, answer: Answer, now_ms: int) -> int:
         if answer.is_live:
             return 0
-        return max(0, min(self._ttl_s, (answer.valid_until_ms - now_ms) // 1000))
+        return max(0, min(self._ttl_s, (answer.valid_until_ms - now_ms - KEEPING_ERROR_MS) // 1000))
 
     def _weigh(self, key: Key, entry: _Entry) -> None:
         if entry.cost() <= self._page_bytes_max:

@@ -71,7 +71,7 @@ def test_a_page_ends_with_its_candle() -> None:
     pages = PageCache(1_000_000, clock, 10)
     answer = answer_of(valid_until_ms=NOW_MS + 4_500)
     put(pages, b"q", answer)
-    assert pages.max_age_s(answer) == 4
+    assert pages.max_age_s(answer) == 3
     clock.ms += 4_499
     assert pages.max_age_s(answer) == 0
     assert is_held(pages, b"q")

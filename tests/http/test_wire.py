@@ -92,7 +92,7 @@ async def test_a_condition_is_about_the_encoding_that_would_be_sent(port: int) -
 
 async def test_max_age_never_outlives_the_candle(port: int, node: Node) -> None:
     node.query.valid_until_ms = NOW_MS + 3_900
-    assert (await wire(port, KLINES)).headers["cache-control"] == "public, max-age=3"
+    assert (await wire(port, KLINES)).headers["cache-control"] == "public, max-age=2"
     node.clock.ms += 3_000
     assert (await wire(port, KLINES)).headers["cache-control"] == "public, max-age=0, must-revalidate"
     assert len(node.query.asked) == 1

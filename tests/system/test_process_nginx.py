@@ -1,8 +1,6 @@
 """A node behind nginx with the configuration that is shipped."""
 
 import gzip
-import os
-import shutil
 from pathlib import Path
 
 import httpx
@@ -10,41 +8,12 @@ import pytest
 
 from infra.clock import SystemClock
 from infra.sandbox.server import SandboxServer
-from tests.system.processes import ROOT, Place, Programs, until
+from tests.system.nginx import NGINX, nginx_conf
+from tests.system.processes import Place, Programs, ShiftedClock, until
 
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 TOKEN = "a-long-admin-token"
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=100&endTime={}"
 REFRESH = "/v1/admin/symbols/refresh"
-
-
-def nginx_conf(prefix: Path, port: int, node_port: int) -> Path:
-    """The shipped file with other ports, inside a main file that keeps everything under `prefix`."""
-    shipped = (ROOT / "deploy/nginx/klinenode.conf").read_text()
-    site = shipped.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
-        "127.0.0.1:8000", f"127.0.0.1:{node_port}"
-    )
-    assert site.count(str(port)) >= 1, "the shipped file listens elsewhere by now"
-    assert site.count(str(node_port)) >= 1, "the shipped file asks elsewhere by now"
-    temporary = "\n".join(
-        f"{kind}_temp_path {prefix}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    conf = prefix / "nginx.conf"
-    conf.write_text(
-        f"""{"user root;" if os.geteuid() == 0 else ""}
-daemon off;
-worker_processes 1;
-pid {prefix}/nginx.pid;
-error_log {prefix}/error.log;
-events {{ worker_connections 64; }}
-http {{
-access_log off;
-{temporary}
-{site}
-}}
-"""
-    )
-    return conf
 
 
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
@@ -98,3 +67,33 @@ async def gzip_passes_through(client: httpx.AsyncClient, path: str, plain: bytes
     assert gzip.decompress(body) == plain
     conditional = {"Accept-Encoding": "gzip", "If-None-Match": answer.headers["etag"]}
     assert (await client.get(path, headers=conditional)).status_code == 304
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
+@pytest.mark.parametrize("phase_ms", [0, 350, 700])
+async def test_nginx_keeps_pages_but_never_beyond_their_candle(tmp_path: Path, phase_ms: int) -> None:
+    """The exchange's seconds begin `phase_ms` after the machine's: nginx counts in whole ones of its own."""
+    assert NGINX is not None
+    exchange_clock = ShiftedClock((53_000 - phase_ms + SystemClock().now_ms() % 1_000) / 1_000)
+    async with SandboxServer(exchange_clock, symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place, front = Place(programs, sandbox.port), Place(programs, sandbox.port)
+        place.serve()
+        conf = nginx_conf(tmp_path, front.port, place.port)
+        await until(place.is_whole, "the wish is held")
+        programs.start("-p", str(tmp_path), "-c", str(conf), "-e", str(tmp_path / "error.log"), command=(NGINX,))
+        path = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=5"
+        kept: set[int] = set()
+
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{front.port}", trust_env=False) as client:
+
+            async def is_kept_on_both_sides() -> bool:
+                asked_ms = exchange_clock.now_ms()
+                answer = await client.get(path)
+                if answer.status_code == 200 and answer.headers["x-cache-status"] == "HIT":
+                    open_ms = answer.json()[-1][0]
+                    kept.add(open_ms)
+                    late_ms = asked_ms - (open_ms + 120_000)
+                    assert late_ms < 0, f"a page was kept {late_ms} ms beyond the close of the kline after its last"
+                return len(kept) > 1
+
+            await until(is_kept_on_both_sides, "pages are kept before and after a close", 90.0, every_s=0.002)

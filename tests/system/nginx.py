@@ -1,0 +1,49 @@
+"""nginx with the configuration that is shipped, for tests and for the bench."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from tests.system.processes import ROOT
+
+NGINX: Final = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+SHIPPED: Final = ROOT / "deploy/nginx/klinenode.conf"
+
+
+def nginx_conf(prefix: Path, port: int, node_port: int, *, more: str = "", rate: str = "60r/s") -> Path:
+    """The shipped file with other ports (and rate), inside a main file that keeps everything under `prefix`.
+
+    `more` are server blocks to put beside it.
+    """
+    shipped = SHIPPED.read_text()
+    for place, there in (("/dev/shm/klinenode-nginx", f"{prefix}/pages"), ("60r/s", rate)):
+        assert place in shipped, f"the shipped file does not say {place} any more"
+        shipped = shipped.replace(place, there)
+    site = shipped.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
+        "127.0.0.1:8000", f"127.0.0.1:{node_port}"
+    )
+    assert site.count(str(port)) >= 1, "the shipped file listens elsewhere by now"
+    assert site.count(str(node_port)) >= 1, "the shipped file asks elsewhere by now"
+    temporary = "\n".join(
+        f"{kind}_temp_path {prefix}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    conf = prefix / "nginx.conf"
+    conf.write_text(
+        f"""{"user root;" if os.geteuid() == 0 else ""}
+daemon off;
+worker_processes 1;
+pid {prefix}/nginx.pid;
+error_log {prefix}/error.log;
+events {{ worker_connections 512; }}
+http {{
+access_log off;
+sendfile on;
+tcp_nopush on;
+{temporary}
+{site}
+{more}
+}}
+"""
+    )
+    return conf
