@@ -30,22 +30,33 @@ for real trades come in bunches. The recorded socket capture (four symbols, July
 For 600 symbols 1.4 is 840 frames a second; the most there can be is 2,400.
 """
 
+LATE_MS_MAX: Final = 1_000  # of frames made up for; more at once would be cut off as a slow reader's
 WEIGHT_LIMIT: Final = 100_000  # a soak is about frames; its cold start need not take an hour of weight
 
 
 class FloodHub(FeedHub):
-    """Feeds that send each state of a live kline `rate` times as often as the market would, spread evenly."""
+    """Feeds that send each state of a live kline `rate` times as often as the market would, spread evenly.
+
+    What a late tick did not send the next one does: the rate is kept on a busy machine too.
+    """
 
     def __init__(self, exchange: Exchange, faults: FaultBoard, rate: float) -> None:
         super().__init__(exchange, faults)
         self._market = exchange.market
-        self._frames_a_tick = MARKET_FRAMES_A_SECOND * rate * QUANTUM_MS / 1000
+        self._frames_a_ms = MARKET_FRAMES_A_SECOND * rate / 1000
         self._due: dict[str, float] = {}
+        self._ticked_ms = self._elapsed_ms = 0
         self._is_open = False
 
     def open(self) -> None:
         """Begin with the flood; until then live klines stand still and only closing frames come."""
         self._is_open = True
+
+    def tick(self, now_ms: int) -> None:
+        """Send what is due at `now_ms`."""
+        self._elapsed_ms = min(now_ms - self._ticked_ms, LATE_MS_MAX)
+        self._ticked_ms = now_ms
+        super().tick(now_ms)
 
     def _advance(self, feeds: SymbolFeeds, now_ms: int, *, faulty: bool) -> None:
         minute_ms = now_ms // 60_000 * 60_000
@@ -56,7 +67,7 @@ class FloodHub(FeedHub):
             self._send_closed(feeds, item, feeds.closing.popleft().minute_ms, now_ms, faulty=faulty)
         if feeds.walk is None or item is None or feeds.closing or not self._is_open:
             return
-        due = self._due.get(feeds.symbol, 0.0) + self._frames_a_tick
+        due = self._due.get(feeds.symbol, 0.0) + self._frames_a_ms * self._elapsed_ms
         self._due[feeds.symbol] = due - int(due)
         minute = feeds.walk.candle_at(minute_ms, (now_ms - minute_ms) // QUANTUM_MS)
         if minute is None:

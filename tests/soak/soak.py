@@ -107,7 +107,8 @@ async def sample(place: Place, node: Program) -> Sample:
     for family in text_string_to_metric_families(text):
         for line in family.samples:
             if line.name == "klinenode_close_lag_seconds_bucket":
-                lag[float(line.labels["le"])] = line.value
+                if line.labels["interval"] == "1m":
+                    lag[float(line.labels["le"])] = line.value
             else:
                 values[line.name] += line.value
     status = (Path("/proc") / str(node.pid) / "status").read_text()
