@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+from app.domain.columns import Columns
 from app.domain.interval import Grid, Interval
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Ledger, Source
@@ -270,7 +271,7 @@ class RestApi(Protocol):
 class Archive(Protocol):
     """data.binance.vision. Every call raises UpstreamError."""
 
-    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> list[Kline]:
+    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> Columns:
         """The rows of a file in REST's form, ascending, after its checksum was verified. Rows may be missing."""
         ...
 

@@ -58,15 +58,15 @@ def normalise(kline: Kline, precision: Precision) -> Kline:
     price, quantity = precision
     return Kline(
         kline.open_ms,
-        _padded(kline.open, price),
-        _padded(kline.high, price),
-        _padded(kline.low, price),
-        _padded(kline.close, price),
-        _volume(kline.volume, quantity),
-        _volume(kline.quote_volume, price + quantity),
+        price_text(kline.open, price),
+        price_text(kline.high, price),
+        price_text(kline.low, price),
+        price_text(kline.close, price),
+        volume_text(kline.volume, quantity),
+        volume_text(kline.quote_volume, price + quantity),
         kline.trades,
-        _volume(kline.taker_buy_volume, quantity),
-        _volume(kline.taker_buy_quote_volume, price + quantity),
+        volume_text(kline.taker_buy_volume, quantity),
+        volume_text(kline.taker_buy_quote_volume, price + quantity),
     )
 
 
@@ -75,11 +75,13 @@ def is_zero(text: str) -> bool:
     return not text.strip("0.")
 
 
-def _volume(text: str, decimals: int) -> str:
-    return "0" if is_zero(text) else _padded(text, decimals)
+def volume_text(text: str, decimals: int) -> str:
+    """A volume with at least so many decimals; zero is bare "0"."""
+    return "0" if is_zero(text) else price_text(text, decimals)
 
 
-def _padded(text: str, decimals: int) -> str:
+def price_text(text: str, decimals: int) -> str:
+    """A plain decimal with at least so many decimals, and no zeros beyond them."""
     whole, _, fraction = text.partition(".")
     if len(fraction) == decimals:
         return text

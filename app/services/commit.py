@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from app.domain.columns import Columns
 from app.domain.span import Span, Spans
 from app.events import Observe, RowsCommitted
 from app.ports import Batch, Committed, Series, StoreWriter
@@ -94,7 +95,9 @@ class Committer:
         self._holdings.set_ledger(series, result.ledger)
         if not result.granted:
             return
-        granted = [kline for kline in batch.rows if result.granted.span_at(kline.open_ms)]
+        granted = batch.rows
+        if result.granted != batch.spans:
+            granted = Columns.of(granted).within(result.granted)
         self._tail.amend(series, self._holdings.grid(series), granted)
         touched = result.granted.hull
         self._drop(series, touched)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from app.domain.columns import Columns
 from app.domain.interval import M1, MINUTE_MS, Grid
 from app.domain.kline import Kline
 from app.domain.ledger import Source
@@ -91,7 +92,7 @@ class Filler:
         limit = grid.count(*job.window)
         klines = await self._rest.klines(job.series, grid, job.window, limit, priority)
         await self.keep(job.series, grid, klines, Source.REST)
-        holes = Spans([job.window]) - _spans_of(klines, grid)
+        holes = Spans([job.window]) - Columns.of(klines).spans(grid)
         if holes:
             await self._prove_absent(job.series, grid, holes, priority)
 
@@ -102,11 +103,11 @@ class Filler:
         """
         new = 0
         closed_ms = self._clock.now_ms() - CLOSE_GRACE_MS
-        rows = [kline for kline in klines if grid.shift(kline.open_ms, 1) <= closed_ms]
+        rows = Columns.of(klines).closed_by(closed_ms, grid)
         for at in range(0, len(rows), COMMIT_ROWS_MAX):
             part = rows[at : at + COMMIT_ROWS_MAX]
             held = self._holdings.ledger(series).held
-            for result in await self._committer.commit([Batch(series, source, _spans_of(part, grid), part)]):
+            for result in await self._committer.commit([Batch(series, source, part.spans(grid), part)]):
                 new += result.revised + sum(grid.count(*span) for span in result.granted - held)
         return new
 
@@ -181,9 +182,9 @@ class Filler:
             self._spent[job.file] = self._clock.now_ms() + UNREACHABLE_RETRY_MS if is_unreachable else retry_ms
             self._observe(ArchiveRejected(job.file.name, str(error)))
             return
-        wanted = [kline for kline in klines if job.windows.span_at(kline.open_ms)]
+        wanted = klines.within(job.windows)
         await self.keep(job.series, grid, wanted, Source.ARCHIVE)
-        lacking = job.windows - _spans_of(wanted, grid)
+        lacking = job.windows - wanted.spans(grid)
         if lacking:
             self._spent[job.file] = retry_ms
             missing = sum(grid.count(*span) for span in lacking)
@@ -197,7 +198,7 @@ class Filler:
         if not snapshot.ledger.known.covers(job.window):
             return  # a repair is under way; the next plan sees it
         klines = roll_up(snapshot.rows, grid)
-        made = _spans_of(klines, grid)
+        made = Columns.of(klines).spans(grid)
         batches = [Batch(job.series, Source.ROLLUP, made, klines, as_of)] if klines else []
         empty = Spans([job.window]) - made
         if empty:  # all parts proven absent
@@ -209,7 +210,3 @@ class Filler:
         if not klines:
             raise UpstreamGarbage(f"{job.series.symbol}: the exchange gave no {job.series.interval} kline")
         await self._committer.save_anchor(job.series.symbol, klines[-1].open_ms)
-
-
-def _spans_of(klines: Sequence[Kline], grid: Grid) -> Spans:
-    return Spans(Span(kline.open_ms, grid.shift(kline.open_ms, 1)) for kline in klines)

@@ -122,7 +122,7 @@ class Tail:
         """Take in committed klines: rows inside the run are replaced, rows that continue it are appended."""
         self.arrived(series, grid, klines)
         tail = self._tails.get(series)
-        if tail is None or not tail.rows:
+        if tail is None or not tail.rows or not klines or klines[-1].open_ms < tail.start_ms:
             return
         inside = {}
         for kline in klines:

@@ -13,10 +13,12 @@ from typing import IO, Final
 
 import httpx
 
+from app.domain.columns import Columns
 from app.domain.interval import Grid
 from app.domain.kline import BadKline, Kline, Precision
 from app.events import ArchiveRejected, Observe
 from app.ports import Clock, NotPublished, UpstreamGarbage, UpstreamUnavailable
+from app.wire.archive_bulk import parse_all
 from app.wire.archive_csv import ArchiveFile, checksum_of, parse
 from infra.binance.http import HttpClient, NoAnswer, Retries
 
@@ -61,7 +63,7 @@ class BinanceArchive:
         """Close all connections."""
         await self._http.aclose()
 
-    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> list[Kline]:
+    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> Columns:
         """The rows of a file in REST's form, ascending, after its checksum was verified. Rows may be missing.
 
         Raises NotPublished, UpstreamUnavailable, and UpstreamGarbage for a file that is damaged or contradicts itself.
@@ -133,7 +135,7 @@ class _Body:
         return self._file.read()
 
 
-def read_rows(download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision) -> list[Kline]:
+def read_rows(download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision) -> Columns:
     """The rows of a downloaded ZIP. Raises BadKline for everything that is wrong with it."""
     try:
         text = _unpack(download, f"{file.name}.csv")
@@ -141,7 +143,13 @@ def read_rows(download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Pre
         raise
     except _UNPACKABLE as error:
         raise BadKline(f"no ZIP that can be read: {error}") from error
-    return _ascending(parse(text, grid, precision), file)
+    parsed = parse_all(text, grid, precision)
+    if (
+        parsed is not None
+        and file.span.start_ms <= parsed.rows.opens_ms[0] <= parsed.rows.opens_ms[-1] < file.span.end_ms
+    ):
+        return parsed.rows
+    return Columns.of(_ascending(parse(text, grid, precision), file))
 
 
 def _unpack(download: IO[bytes], expected: str) -> str:

@@ -4,17 +4,18 @@ import json
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from operator import lt
 from typing import Final, NamedTuple
 
+from app.domain.columns import Columns
 from app.domain.interval import D3, DAY_MS, INTERVALS
 from app.domain.kline import Kline
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Committed, Series, Unheld
 from infra.db.schema import ROW_COLUMNS, kline_table
-from infra.db.statements import columns, delete_klines, overwrite, put, read_klines, writing
+from infra.db.statements import columns, delete_klines, overwrite, put, put_values, read_klines, writing
 from infra.db.verification import forget_checks
 
 LEDGERS_KEPT_MAX: Final = 50_000  # series whose ledger the writer remembers (about 1 kB each); all are dropped above it
@@ -73,7 +74,7 @@ class _Transaction:
         self._now_ms = now_ms
         self._before = before
         self._read: dict[SeriesName, Ledger] = {}
-        self._rows: dict[str, list[tuple[object, ...]]] = {}  # by table
+        self._values: dict[str, list[object]] = {}  # of the rows to write, one after the other, by table
         self._revisions: list[tuple[object, ...]] = []
         self.after: dict[SeriesName, Ledger] = {}
 
@@ -92,7 +93,7 @@ class _Transaction:
         if batch.source is Source.ABSENT or interval is D3:
             self._delete_strays(batch.series, granted - ledger.held)
         if rows:
-            self._rows.setdefault(kline_table(interval), []).extend((symbol, *row) for row in rows)
+            self._values.setdefault(kline_table(interval), []).extend(_values(symbol, rows))
         ledger = self.after[name] = ledger.record(granted, batch.source)
         if not changed:
             return Committed(ledger, granted, 0)
@@ -102,7 +103,7 @@ class _Transaction:
 
     def finish(self) -> None:
         """Write what is still pending, last the ledger lines that changed."""
-        for table in tuple(self._rows):
+        for table in tuple(self._values):
             self._write_rows(table)
         put(self._connection, "revision", _REVISION_COLUMNS, self._revisions)
         lines: list[tuple[object, ...]] = []
@@ -195,8 +196,8 @@ class _Transaction:
             )
 
     def _write_rows(self, table: str) -> None:
-        if rows := self._rows.pop(table, None):
-            put(self._connection, table, _KLINE_COLUMNS, rows, _OVERWRITE_KLINE)
+        if values := self._values.pop(table, None):
+            put_values(self._connection, table, _KLINE_COLUMNS, values, _OVERWRITE_KLINE)
 
 
 def read_ledger(connection: sqlite3.Connection, symbol: str, code: str) -> Ledger:
@@ -226,7 +227,7 @@ def _ledger(lines: Iterable[tuple[str, str, str]]) -> Ledger:
 
 def _check(batch: Batch) -> None:
     """Assert what is cheap to see of a batch's contract."""
-    opens_ms = [row.open_ms for row in batch.rows]
+    opens_ms = batch.rows.opens_ms if isinstance(batch.rows, Columns) else [row.open_ms for row in batch.rows]
     assert batch.source is not Source.ABSENT or not opens_ms, f"{batch.series}: a span without klines has no rows"
     assert all(map(lt, opens_ms, islice(opens_ms, 1, None))), f"{batch.series}: rows are not ascending"
     inside = sum(bisect_left(opens_ms, end_ms) - bisect_left(opens_ms, start_ms) for start_ms, end_ms in batch.spans)
@@ -240,13 +241,21 @@ def _granted(ledger: Ledger, batch: Batch) -> Spans:
     return granted
 
 
-def _within(rows: Sequence[Kline], spans: Spans) -> list[Kline]:
+def _within(rows: Sequence[Kline], spans: Spans) -> Sequence[Kline]:
     """The rows (ascending) that open inside `spans`."""
+    if isinstance(rows, Columns):
+        return rows.within(spans)
     kept: list[Kline] = []
     for start_ms, end_ms in spans:
         first = bisect_left(rows, start_ms, key=_open_ms)
         kept.extend(rows[first : bisect_left(rows, end_ms, lo=first, key=_open_ms)])
     return kept
+
+
+def _values(symbol: str, rows: Sequence[Kline]) -> Iterable[object]:
+    if isinstance(rows, Columns):
+        return rows.values(symbol)
+    return chain.from_iterable((symbol, *row) for row in rows)
 
 
 def _open_ms(row: Kline) -> int:

@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, islice
 from operator import gt
 from typing import Final
@@ -20,6 +20,7 @@ from app.domain.span import Span
 from infra.db.schema import ROW_COLUMNS, kline_table
 
 ROWS_PER_STATEMENT: Final = 1_000  # of at most 18 columns; SQLite binds at most 32,766 values
+STATEMENTS_KEPT: Final = 256  # texts of up to 30 kB; commits of the same shape come again and again
 _NO_LIMIT: Final = -1  # what SQLite's LIMIT takes for "all"
 
 _to_kline = partial(tuple.__new__, Kline)  # Kline._make without its length check: the columns are counted once
@@ -133,6 +134,22 @@ def read_encoded(
     return found, body
 
 
+def put_values(
+    connection: sqlite3.Connection, table: str, names: Sequence[str], values: Sequence[object], on_conflict: str = ""
+) -> None:
+    """Insert rows of the columns `names` whose values stand one after the other in `values`."""
+    size = ROWS_PER_STATEMENT * len(names)
+    for at in range(0, len(values), size):
+        chunk = values[at : at + size]
+        connection.execute(_insert(table, tuple(names), len(chunk) // len(names), on_conflict), chunk)
+
+
+@lru_cache(STATEMENTS_KEPT)
+def _insert(table: str, names: tuple[str, ...], rows: int, on_conflict: str) -> str:
+    one = f"({', '.join('?' * len(names))})"
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([one] * rows)} {on_conflict}"  # noqa: S608
+
+
 def put(
     connection: sqlite3.Connection,
     table: str,
@@ -141,14 +158,7 @@ def put(
     on_conflict: str = "",
 ) -> None:
     """Insert `rows` of the columns `names`; `on_conflict` is the statement's upsert clause."""
-    one = f"({', '.join('?' * len(names))})"
-    remaining = iter(rows)
-    while chunk := list(islice(remaining, ROWS_PER_STATEMENT)):
-        many = ", ".join([one] * len(chunk))
-        connection.execute(
-            f"INSERT INTO {table} ({', '.join(names)}) VALUES {many} {on_conflict}",  # noqa: S608  constants
-            list(chain.from_iterable(chunk)),
-        )
+    put_values(connection, table, names, list(chain.from_iterable(rows)), on_conflict)
 
 
 def overwrite(key: Sequence[str], names: Sequence[str]) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from app.domain.columns import Columns
 from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
-from app.domain.kline import Kline, Precision
+from app.domain.kline import Precision
 from app.domain.span import Span
 from app.events import ArchiveRejected
 from app.ports import NotPublished, Priority, Series, UpstreamGarbage, UpstreamUnavailable
@@ -60,7 +61,7 @@ class Case:
     host: Host
     folder: Path
 
-    async def fetch(self, file: ArchiveFile = FILE) -> list[Kline]:
+    async def fetch(self, file: ArchiveFile = FILE) -> Columns:
         return await self.archive.fetch(file, file.interval.grid, PRECISION)
 
     def leftovers(self) -> list[Path]:

@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 
 import orjson
 
+from app.domain.columns import Columns
 from app.domain.interval import DAY_MS, M1, MINUTE_MS, FixedGrid, Grid, Interval
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Ledger, Source
@@ -260,7 +261,7 @@ class Vault:
         self.lacking: set[int] = set()
         self.asked: list[str] = []
 
-    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> list[Kline]:
+    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> Columns:
         self.asked.append(file.name)
         await turn()
         if error := self.errors.get(file.name, self.error):
@@ -269,7 +270,7 @@ class Vault:
         opens = [each for each in self._exchange.opens(series, file.span) if each not in self.lacking]
         if not opens:
             raise NotPublished(file.name)
-        return [self._exchange.kline(series, each) for each in opens]
+        return Columns.of([self._exchange.kline(series, each) for each in opens])
 
 
 class Streams:

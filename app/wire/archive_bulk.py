@@ -1,0 +1,118 @@
+"""A kline CSV of the archive taken apart all at once: twenty times as fast as line by line, for files without faults.
+
+One regular expression sees the whole file in one step, so there is nothing to be found out about single lines. What it
+does not take (damage, holes in the form, unusual line ends) is left to archive_csv.parse, which says what is wrong.
+"""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import islice
+from operator import lt
+from typing import Final, NamedTuple
+
+from app.domain.columns import Columns
+from app.domain.interval import FixedGrid, Grid
+from app.domain.kline import OPEN_MS_MAX, Precision, price_text, volume_text
+
+CHARS_MAX: Final = 8 * 1024 * 1024  # a month of 1m has 5 MB; bounds what the pieces of a file take, about 100 MB
+_INTEGER: Final = r"\d{1,15}+"
+_DECIMAL: Final = r"(?:0|[1-9]\d{0,18}+)(?:\.\d{1,20}+)?+"  # at most TEXT_CHARS_MAX characters
+_IGNORED: Final = r"[^,\r\n]{0,40}+"
+_COLUMNS: Final = 12
+_FORMS_MAX: Final = 64  # precisions whose expression is kept
+
+
+class Parsed(NamedTuple):
+    """The rows of a file in REST's form; `is_uniform` when every number has exactly the decimals of the precision."""
+
+    rows: Columns
+    is_uniform: bool
+
+
+def parse_all(text: str, grid: Grid, precision: Precision) -> Parsed | None:
+    """What archive_csv.parse gives, in columns; None when the file has to be read line by line."""
+    if type(grid) is not FixedGrid or not text or len(text) > CHARS_MAX:
+        return None
+    body = text if text.endswith("\n") else text + "\n"
+    start = body.find("\n") + 1 if body[0].isalpha() else 0
+    is_uniform = _form(precision).fullmatch(body, start) is not None
+    if start == len(body) or not (is_uniform or _ANY_FORM.fullmatch(body, start)):
+        return None
+    pieces = body[start:].replace("\n", ",").split(",")
+    count = len(pieces) // _COLUMNS
+    texts = [pieces[number : count * _COLUMNS : _COLUMNS] for number in range(_COLUMNS)]
+    opens_ms = list(map(int, texts[0]))
+    step_ms, origin_ms = grid.step_ms, grid.origin_ms
+    if (
+        opens_ms[-1] > OPEN_MS_MAX
+        or not all(map(lt, opens_ms, islice(opens_ms, 1, None)))
+        or {open_ms % step_ms for open_ms in opens_ms} != {origin_ms % step_ms}
+        or list(map(int, texts[6])) != [open_ms + step_ms - 1 for open_ms in opens_ms]
+    ):
+        return None
+    if not is_uniform:
+        is_uniform = _bring_into_form(texts, precision)
+    _, open_, high, low, close, volume, _, quote_volume, trades, taker, taker_quote, _ = texts
+    counts = list(map(int, trades))
+    rows = Columns([opens_ms, open_, high, low, close, volume, quote_volume, counts, taker, taker_quote])
+    return Parsed(rows, is_uniform)
+
+
+def _bring_into_form(texts: list[list[str]], precision: Precision) -> bool:
+    """Bring the numbers into REST's form (app.domain.kline.normalise); whether all of them have its decimals then."""
+    price, quantity = precision
+    is_uniform = True
+    for form, decimals, numbers in (
+        (price_text, price, (1, 2, 3, 4)),
+        (volume_text, quantity, (5, 9)),
+        (volume_text, price + quantity, (7, 10)),
+    ):
+        for number in numbers:
+            texts[number], has_form = _column(texts[number], form, decimals)
+            is_uniform = is_uniform and has_form
+    return is_uniform
+
+
+def _column(texts: list[str], form: Callable[[str, int], str], decimals: int) -> tuple[list[str], bool]:
+    zero = f"0{'.' * bool(decimals)}{'0' * decimals}"
+    dot = slice(-decimals - 1, -decimals)
+    if decimals:
+        odd = {text for text in texts if text[dot] != "." or text == zero}
+    else:
+        odd = {text for text in texts if "." in text}
+    if not odd:
+        return texts, True
+    forms = {text: form(text, decimals) for text in odd}
+    right = re.compile(rf"0|\d+{_fraction(decimals)}", re.ASCII)
+    return [forms.get(text, text) for text in texts], all(map(right.fullmatch, forms.values()))
+
+
+@lru_cache(_FORMS_MAX)
+def _form(precision: Precision) -> re.Pattern[str]:
+    """Matches rows that are in REST's form already, as files since 2023-11 are (binance-facts section 3)."""
+    price, quantity = precision
+    whole = r"(?:0|[1-9]\d{0,18}+)"
+    return _rows(
+        f"{whole}{_fraction(price)}",
+        _volume_form(whole, quantity),
+        _volume_form(whole, price + quantity),
+    )
+
+
+def _volume_form(whole: str, decimals: int) -> str:
+    return rf"(?:0(?=,)|(?!0\.0+,){whole}{_fraction(decimals)})" if decimals else whole
+
+
+def _fraction(decimals: int) -> str:
+    return rf"\.\d{{{decimals}}}" if decimals else ""
+
+
+def _rows(price: str, volume: str, quote: str) -> re.Pattern[str]:
+    columns = (
+        _INTEGER, price, price, price, price, volume, _INTEGER, quote, _INTEGER, volume, quote, _IGNORED
+    )  # fmt: skip
+    return re.compile(rf"(?:{','.join(columns)}\n)*+", re.ASCII)
+
+
+_ANY_FORM: Final = _rows(_DECIMAL, _DECIMAL, _DECIMAL)
