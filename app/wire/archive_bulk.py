@@ -19,6 +19,7 @@ CHARS_MAX: Final = 8 * 1024 * 1024  # a month of 1m has 5 MB; bounds what the pi
 _INTEGER: Final = r"\d{1,15}+"
 _DECIMAL: Final = r"(?:0|[1-9]\d{0,18}+)(?:\.\d{1,20}+)?+"  # at most TEXT_CHARS_MAX characters
 _IGNORED: Final = r"[^,\r\n]{0,40}+"
+_PADDED_ZERO: Final = re.compile(r",0\.0+(?=,)", re.ASCII)
 _COLUMNS: Final = 12
 _FORMS_MAX: Final = 64  # precisions whose expression is kept
 
@@ -35,11 +36,16 @@ def parse_all(text: str, grid: Grid, precision: Precision) -> Parsed | None:
     if type(grid) is not FixedGrid or not text or len(text) > CHARS_MAX:
         return None
     body = text if text.endswith("\n") else text + "\n"
-    start = body.find("\n") + 1 if body[0].isalpha() else 0
-    is_uniform = _form(precision).fullmatch(body, start) is not None
-    if start == len(body) or not (is_uniform or _ANY_FORM.fullmatch(body, start)):
+    body = body[body.find("\n") + 1 :] if body[0].isalpha() else body
+    form = _form(precision)
+    is_uniform = form.fullmatch(body) is not None
+    if not is_uniform:
+        bare = _PADDED_ZERO.sub(",0", body)  # until 2023-09 that is all that differs
+        if form.fullmatch(bare):
+            body, is_uniform = bare, True
+    if not body or not (is_uniform or _ANY_FORM.fullmatch(body)):
         return None
-    pieces = body[start:].replace("\n", ",").split(",")
+    pieces = body.replace("\n", ",").split(",")
     count = len(pieces) // _COLUMNS
     texts = [pieces[number : count * _COLUMNS : _COLUMNS] for number in range(_COLUMNS)]
     opens_ms = list(map(int, texts[0]))
