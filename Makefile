@@ -7,7 +7,9 @@ PYTEST_ARGS ?=
 RUNS ?= 100000
 CASES ?= 2000
 KILLS ?= 100
+SEEDS ?= 200
 SEED ?= 1
+VERBOSE ?=
 MINUTES ?= 20
 RATE ?= 10
 ROUNDS ?= 5
@@ -15,7 +17,7 @@ BENCH ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup run demo test fuzz torture soak bench lint fmt lock env-sample clean
+.PHONY: help setup run demo test sim fuzz torture soak bench lint fmt lock env-sample clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +36,9 @@ demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchan
 
 test: setup  ## run every test
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait
+
+sim: setup  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong
+	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --seed $(SEED) $(if $(VERBOSE),--verbose)
 
 fuzz: setup  ## RUNS inputs for each decoder of outside bytes, CASES requests judged by oracle and API description
 	$(BIN)/python -m tests.fuzz.run --runs $(RUNS) --cases $(CASES)

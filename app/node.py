@@ -10,7 +10,7 @@ from app.gauges import sample_metrics
 from app.http.app import create_http_app
 from app.http.services import Services
 from app.parts import Parts
-from app.ports import Clock, StoreUnavailable
+from app.ports import MachineClock, StoreUnavailable
 from app.services.live import LiveIngest
 from app.settings import Settings
 from app.writing import Writing
@@ -28,7 +28,7 @@ class Node(Parts):
         self,
         settings: Settings,
         *,
-        machine_clock: Clock | None = None,
+        machine_clock: MachineClock | None = None,
         seed: int | None = None,
         observers: Iterable[Observe] = (),
         extra_wishes_only: bool = False,
@@ -76,6 +76,7 @@ class Node(Parts):
         self.lease.release()
 
     async def _start(self) -> None:
+        await self.recall()
         if not await self._try_to_write():
             self.supervisor.start("follow", self.following.run)
         self.supervisor.start("lease", self._keep_lease)

@@ -1,9 +1,10 @@
 """What every process is made of, whatever its role: settings → adapters → services, made once and wired together."""
 
+import contextlib
 import random
 import shutil
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from app.domain.interval import INTERVALS
 from app.domain.ledger import Source
@@ -11,7 +12,7 @@ from app.domain.span import Span
 from app.events import Event, Observe, RowsCommitted
 from app.http.direct import Timings
 from app.http.page_cache import PageCache
-from app.ports import Clock, Series
+from app.ports import MachineClock, Series, StoreUnavailable
 from app.services.backfill import Backfill
 from app.services.close_lag import CloseLag
 from app.services.coverage import Coverage
@@ -41,6 +42,8 @@ from infra.db.lease import WriterLease
 from infra.db.sqlite_store import SqliteReader
 from infra.db.url import sqlite_path
 from infra.telemetry import Telemetry
+
+CLOCK_OFFSET: Final = "clock_offset_ms"  # the document in which the error of this machine's clock is kept
 
 
 class WriterRole(Protocol):
@@ -78,7 +81,7 @@ class Parts:
     def __init__(
         self,
         settings: Settings,
-        machine_clock: Clock | None,
+        machine_clock: MachineClock | None,
         seed: int | None,
         observers: Iterable[Observe],
         *,
@@ -201,6 +204,14 @@ class Parts:
         """Wishes or what is held have changed: whoever writes plans anew."""
         if self.role is not None:
             self.role.wake()
+
+    async def recall(self) -> None:
+        """Learn from the store what must be known before anything is asked: our clock's error, and a stand-down."""
+        with contextlib.suppress(StoreUnavailable):  # there may be no database yet
+            if (kept := await self.reader.document(CLOCK_OFFSET)) is not None:
+                self.clock.assume(int(kept[0]))
+            if (standing := await self.reader.stand_down()) is not None:
+                self.budget.restore(*standing)
 
     async def load_for_reading(self) -> None:
         """Learn what the database holds without starting anything. Raises StoreUnavailable."""

@@ -30,6 +30,14 @@ class Clock(Protocol):
         ...
 
 
+class MachineClock(Clock, Protocol):
+    """The clock of this machine, which somebody may set, and beside it one that nobody can."""
+
+    def steady_ms(self) -> int:
+        """Milliseconds since some moment; it only goes forward, also while the machine is suspended."""
+        ...
+
+
 class Series(NamedTuple):
     """A symbol and an interval: the unit of wish and ledger."""
 

@@ -6,7 +6,7 @@ from typing import Final
 from app.domain.interval import M1
 from app.domain.span import Spans
 from app.events import CommitFailed
-from app.parts import Parts
+from app.parts import CLOCK_OFFSET, Parts
 from app.ports import Series, StoreUnavailable
 from app.services.audit import Auditor
 from app.services.commit import Committer
@@ -99,6 +99,7 @@ class Writing:
         parts.health.queue_depth = lambda: 0
         parts.verifier.auditor = None
         parts.symbols.write_to(None)
+        parts.clock.keep = None
         parts.close_lag.follow(())
         parts.in_progress.heard_ms = lambda series: None
         parts.tail.forget_live()
@@ -119,6 +120,7 @@ class Writing:
         """Give the parts what only a writer has."""
         parts = self._parts
         parts.symbols.write_to(self.store)
+        parts.clock.keep = self._keep_offset
         parts.backfill.store = self.store
         parts.verifier.auditor = self._auditor
         self.symbols_changed()
@@ -172,6 +174,9 @@ class Writing:
     async def save_stand_down(self, until_ms: int, reason: str) -> None:
         """Keep a stand-down."""
         await self.store.save_stand_down(until_ms, reason)
+
+    async def _keep_offset(self, offset_ms: int) -> None:
+        await self.store.save_document(CLOCK_OFFSET, b"%d" % offset_ms, self._parts.clock.now_ms())
 
     def symbols_changed(self) -> None:
         """The exchange's list was read: stream what it has, plan anew, and say once what that will cost."""

@@ -2,6 +2,10 @@
 
 import asyncio
 import time
+from typing import Final
+
+_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Linux's CLOCK_MONOTONIC stands still while the machine is suspended; elsewhere it is all there is."""
 
 
 class SystemClock:
@@ -10,6 +14,10 @@ class SystemClock:
     def now_ms(self) -> int:
         """Milliseconds since the Unix epoch, UTC."""
         return time.time_ns() // 1_000_000  # noqa: TID251  the one place
+
+    def steady_ms(self) -> int:
+        """Milliseconds since the machine started; setting the clock does not move it."""
+        return time.clock_gettime_ns(_STEADY) // 1_000_000
 
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` real seconds."""
@@ -29,6 +37,10 @@ class ScaledClock:
         """Milliseconds since the Unix epoch, in this clock's time."""
         elapsed_ns = time.monotonic_ns() - self._origin_ns
         return self._start_ms + int(elapsed_ns * self._speed) // 1_000_000
+
+    def steady_ms(self) -> int:
+        """Milliseconds that nobody can set: this clock is one of those already."""
+        return self.now_ms()
 
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` seconds of this clock's time."""

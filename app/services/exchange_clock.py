@@ -1,11 +1,11 @@
-"""The exchange's time: this machine's clock, corrected by what the exchange says it is."""
+"""The exchange's time: what the exchange has said it is, carried on by a clock of this machine that nobody can set."""
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
-from app.ports import Clock, Priority, RestApi, UpstreamError
+from app.ports import MachineClock, Priority, RestApi, StoreUnavailable, UpstreamError
 
 MEASURE_EVERY_S: Final = 600.0
 RETRY_S: Final = 30.0
@@ -13,55 +13,80 @@ ROUND_TRIP_MS_MAX: Final = 2_000  # a slower answer says too little about the ti
 MEASURE_WAIT_S: Final = 30.0
 DATE_ERROR_MS_MAX: Final = 500  # servers behind one name differ a little
 OFFSET_MS_MIN: Final = 50  # less than this is within the error of measurement
-JUMP_MS_MAX: Final = 1_000  # a machine's clock that is put back by more has to be confirmed by the exchange anew
+HEARD_AHEAD_MS: Final = 45_000
+"""Frames that say for so long that we are behind are believed: REST cannot be asked, or it would have told by now."""
+HEARD_MAX: Final = 1_000  # frames remembered of those
+OFFSET_MS_KEPT: Final = 500  # an offset that changes by less is not worth a write
+
+Keep = Callable[[int], Awaitable[None]]
+"""Stores an offset (ms) durably; may raise StoreUnavailable."""
 HEARD_LATE_MS_MAX: Final = 3_000  # recorded frames came up to 2 s after the time they state (realdata/INDEX.md)
 
 
 class ExchangeClock:
-    """A Clock that runs on the exchange's time, by which klines close and weight windows turn."""
+    """A Clock that runs on the exchange's time, by which klines close and weight windows turn.
 
-    def __init__(self, machine: Clock) -> None:
+    Until the exchange has told its time, the machine's is taken, corrected as it had to be the last time. From then on
+    nothing that is done to the machine's clock matters.
+    """
+
+    def __init__(self, machine: MachineClock) -> None:
         self._machine = machine
-        self.offset_ms = 0
-        """What has to be added to this machine's clock."""
+        self._base_ms = machine.now_ms() - machine.steady_ms()
+        self.keep: Keep | None = None
+        """Where the offset is kept for the next start; only the writer has one."""
+        self._kept_ms = 0
+        self._ahead: list[tuple[int, int]] = []  # of frames in a row that say we are behind: when, and by how much
         self.measured = asyncio.Event()
         """Set when the exchange has told its time once."""
         self._is_confirmed = False
-        self._latest_ms = 0
         self._doubted = asyncio.Event()
 
     def now_ms(self) -> int:
         """Milliseconds since the Unix epoch by the exchange's clock."""
-        machine_ms = self._machine.now_ms()
-        if machine_ms < self._latest_ms - JUMP_MS_MAX:
-            self._is_confirmed = False
-            self._doubted.set()
-        self._latest_ms = machine_ms
-        return machine_ms + self.offset_ms
+        return self._machine.steady_ms() + self._base_ms
+
+    @property
+    def offset_ms(self) -> int:
+        """What has to be added to this machine's clock."""
+        return self.now_ms() - self._machine.now_ms()
+
+    def assume(self, offset_ms: int) -> None:
+        """Take the offset of an earlier run for right until the exchange has told its time."""
+        if not self._is_confirmed:
+            self._base_ms = self._machine.now_ms() + offset_ms - self._machine.steady_ms()
+        self._kept_ms = offset_ms
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the exchange has confirmed this time since the start, and since the machine's clock was put back.
+        """Whether the exchange has confirmed this time since the start.
 
         A clock that lags makes old klines look like the newest. While it is not trusted nobody may say which is newest.
         """
-        self.now_ms()  # sees whether it was put back
         return self._is_confirmed
 
     def confirm(self) -> None:
         """The exchange agrees with this time."""
         self._is_confirmed = True
-        self._latest_ms = self._machine.now_ms()
 
     def heard(self, event_ms: int) -> None:
         """A frame that the exchange sent at `event_ms` has come: it confirms our time, or gives reason to measure it.
 
-        It never sets the time: REST says it better, and one wrong frame must not make klines in progress closed ones.
+        One frame never sets the time: REST says it better, and a wrong one must not make klines in progress closed
+        ones. But REST may be forbidden for hours, during which a clock that lags would make us deaf.
         """
-        ahead_ms = event_ms - self.now_ms()
+        now_ms = self.now_ms()
+        ahead_ms = event_ms - now_ms
         if ahead_ms > DATE_ERROR_MS_MAX:
             self._doubted.set()
-        elif ahead_ms >= -HEARD_LATE_MS_MAX and not self._is_confirmed:
+            self._ahead.append((now_ms, ahead_ms))
+            if now_ms - self._ahead[0][0] >= HEARD_AHEAD_MS:
+                self._put_right(min(by_ms for _, by_ms in self._ahead))
+            elif len(self._ahead) > HEARD_MAX:
+                del self._ahead[1]  # the first one says since when
+            return
+        self._ahead.clear()
+        if ahead_ms >= -HEARD_LATE_MS_MAX and not self._is_confirmed:
             self.confirm()
 
     async def sleep(self, delay_s: float) -> None:
@@ -70,13 +95,14 @@ class ExchangeClock:
 
     async def measure(self, rest: RestApi) -> bool:
         """Ask the exchange for its time and take it over; False when the answer took too long. Raises UpstreamError."""
-        sent_ms = self._machine.now_ms()
+        sent_ms = self._machine.steady_ms()
         server_ms = await rest.server_time_ms(Priority.TAIL)
-        received_ms = self._machine.now_ms()
+        received_ms = self._machine.steady_ms()
         if received_ms - sent_ms > ROUND_TRIP_MS_MAX:
             return False
-        offset_ms = server_ms - (sent_ms + received_ms) // 2
-        self.offset_ms = offset_ms if abs(offset_ms) >= OFFSET_MS_MIN else 0
+        by_ms = server_ms - (sent_ms + received_ms) // 2 - self._base_ms
+        if abs(by_ms) >= OFFSET_MS_MIN:
+            self._put_right(by_ms)
         self.confirm()
         self.measured.set()
         return True
@@ -87,18 +113,32 @@ class ExchangeClock:
         That time lies between the moments the request left and its answer came; where ours cannot be right, it is put
         right. A clock that ran ahead would let the kline in progress pass for a closed one.
         """
-        sent_ms = self._machine.now_ms()
+        sent_ms = self._machine.steady_ms()
 
         def dated(date_ms: int) -> None:
-            ahead_ms = sent_ms + self.offset_ms - (date_ms + 1_000)
+            ahead_ms = sent_ms + self._base_ms - (date_ms + 1_000)
             behind_ms = date_ms - self.now_ms()
             if ahead_ms > DATE_ERROR_MS_MAX:
-                self.offset_ms -= ahead_ms
+                self._put_right(-ahead_ms)
             elif behind_ms > DATE_ERROR_MS_MAX:
-                self.offset_ms += behind_ms
+                self._put_right(behind_ms)
             self.confirm()
 
         return dated
+
+    def _put_right(self, by_ms: int) -> None:
+        self._base_ms += by_ms
+        self._ahead.clear()
+
+    async def _keep_offset(self) -> None:
+        offset_ms = self.offset_ms
+        if self.keep is None or abs(offset_ms - self._kept_ms) < OFFSET_MS_KEPT:
+            return
+        try:
+            await self.keep(offset_ms)
+            self._kept_ms = offset_ms
+        except StoreUnavailable:
+            return  # tried again at the next measurement; the store reports its own trouble
 
     async def until_measured(self) -> None:
         """Return when the exchange has told its time, or after `MEASURE_WAIT_S`: then it cannot be reached anyway."""
@@ -117,6 +157,7 @@ class ExchangeClock:
         while True:
             try:
                 delay_s = MEASURE_EVERY_S if await self.measure(rest) else RETRY_S
+                await self._keep_offset()
             except UpstreamError:
                 delay_s = RETRY_S  # the clock of this machine serves meanwhile; other requests report the failure
             self._doubted.clear()

@@ -5,7 +5,7 @@ from typing import Final
 
 from app.domain.interval import M1, Grid
 from app.domain.kline import Kline
-from app.domain.span import Span, Spans
+from app.domain.span import Span
 from app.ports import Clock, Series, UpstreamGarbage
 from app.services.read_through import ReadThrough
 from app.services.rolling import Rolling
@@ -60,9 +60,11 @@ class InProgress:
         newest = [kline for kline in answer if kline.open_ms >= open_ms]
         if newest:
             self._tail.set_live(series, grid, Live(newest[-1], now_ms, from_socket=False))
-            self._upstream.check_unbroken(series, grid, Spans(), newest, after_ms=open_ms)
+            self._upstream.check_unbroken(series, grid, newest, after_ms=open_ms)
         elif answer and answer[-1].open_ms < grid.shift(open_ms, -1) and self._upstream.is_trading(series.symbol):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's newest kline is older than what is due")
+        elif not answer:
+            self._upstream.check_newest(series, grid, grid.shift(open_ms, 1))
         return [kline for kline in newest if kline.open_ms < end_ms]
 
     def _is_fresh(self, series: Series, live: Live, now_ms: int) -> bool:

@@ -162,6 +162,8 @@ class QueryService:
         if self._holdings.is_anchored(series):
             return self._holdings.grid(series)
         newest = await self._upstream.klines(series, series.interval.grid, None, 1)
+        if not newest:
+            self._upstream.check_newest(series, series.interval.grid, self._clock.now_ms())
         return series.interval.anchored(newest[-1].open_ms) if newest else None
 
     # --- where it comes from ------------------------------------------------------------------------------------
@@ -183,7 +185,8 @@ class QueryService:
         rows = live or []
         extra = max(0, end - first + len(rows) - query.limit)
         if window.newest:
-            first += extra
+            closed = min(extra, end - first)
+            first, rows = first + closed, rows[extra - closed :]
         else:
             rows = rows[: len(rows) - extra]
         body = rest_rows.join_text(tail.rows.joined(first, end), rows)
@@ -253,9 +256,9 @@ class QueryService:
             if not is_joined:
                 await self._upstream.check_begin(series, grid, span, more)
             after_ms = known_end_ms if is_joined else None
-            self._upstream.check_unbroken(series, grid, held.known, more, after_ms=after_ms)
+            self._upstream.check_unbroken(series, grid, more, after_ms=after_ms)
             if len(more) < lacking:
-                await self._check_end(series, grid, span, more, held.known, is_joined=is_joined)
+                await self._check_end(series, grid, span, more, is_joined=is_joined)
             found += [(kline.open_ms, _row(kline, grid)) for kline in more]
         return found
 
@@ -271,18 +274,18 @@ class QueryService:
             more = await self._upstream.klines(series, grid, span, lacking)
             await self._upstream.check_begin(series, grid, span, more)
             before_ms = known_start_ms if run else None
-            self._upstream.check_unbroken(series, grid, held.known, more, before_ms=before_ms)
+            self._upstream.check_unbroken(series, grid, more, before_ms=before_ms)
             if not run:
-                await self._check_end(series, grid, span, more, held.known, is_joined=False)
+                await self._check_end(series, grid, span, more, is_joined=False)
             found = [(kline.open_ms, _row(kline, grid)) for kline in more] + found
         return found
 
     async def _check_end(
-        self, series: Series, grid: Grid, span: Span, more: Sequence[Kline], known: Spans, *, is_joined: bool
+        self, series: Series, grid: Grid, span: Span, more: Sequence[Kline], *, is_joined: bool
     ) -> None:
         """Raise UpstreamGarbage when the exchange's klines of `span` end early and it has more of them."""
         last = Span(grid.shift(more[-1].open_ms, 1) if more else span.start_ms, span.end_ms)
-        if not known.covers(last):
+        if not self._holdings.ledger(series).absent.covers(last):
             await self._upstream.check_end(series, grid, last, is_begun=bool(more) or is_joined)
 
     def _is_proof_fresh(self, series: Series, grid: Grid, window: Window, found: _Found, rows: list[_Row]) -> bool:

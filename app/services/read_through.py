@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import Final
 
-from app.domain.interval import Grid
+from app.domain.interval import DAY_MS, M1, Grid
 from app.domain.kline import Kline
-from app.domain.span import Span, Spans
+from app.domain.span import Span
 from app.ports import Clock, Priority, RestApi, Series, UpstreamGarbage, UpstreamUnavailable
 from app.services.holdings import Holdings
 from app.services.symbol_sync import SymbolSync
@@ -15,6 +15,8 @@ from app.services.symbol_sync import SymbolSync
 READS_AT_ONCE_MAX: Final = 64  # read-throughs under way; more would queue for weight longer than clients wait
 READ_THROUGH_S_MAX: Final = 20.0
 ABSENT_ROWS_MAX: Final = 499  # weight 2: the most rows per weight (binance-facts section 3)
+
+FIRST_KLINE_MS_MAX: Final = DAY_MS  # after the time that exchangeInfo gives as a symbol's onboardDate
 
 Keep = Callable[[Series, Grid, Span, Sequence[Kline]], Awaitable[None]]
 
@@ -74,26 +76,39 @@ class ReadThrough:
 
     # --- what may not be lacking ----------------------------------------------------------------------------------
 
+    def must_have(self, series: Series, grid: Grid, span: Span) -> bool:
+        """Whether the exchange has klines in `span`, whatever it answers: the symbol trades and did so before."""
+        listing = self._symbols.listing(series.symbol)
+        if listing is None or not self.is_trading(series.symbol):
+            return False
+        begun_ms = listing.onboard_ms + FIRST_KLINE_MS_MAX
+        for known in (series, Series(series.symbol, M1)):
+            if held := self._holdings.ledger(known).held:
+                begun_ms = min(begun_ms, next(iter(held)).start_ms)
+        return bool(span) and grid.ceil(span.end_ms) > begun_ms
+
     async def check_begin(self, series: Series, grid: Grid, span: Span, klines: Sequence[Kline]) -> None:
         """Raise UpstreamGarbage when what the exchange gave begins late although there are klines before `span`."""
         late = Span(span.start_ms, klines[0].open_ms if klines else span.end_ms)
         if not late or self._holdings.ledger(series).absent.covers(late):
             return
         before = Span(0, span.start_ms)
-        if before and await self.klines(series, grid, before, 1):
+        if self.must_have(series, grid, late) or (before and await self.klines(series, grid, before, 1)):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the first klines asked for")
 
     def check_unbroken(
         self,
         series: Series,
         grid: Grid,
-        known: Spans,
         klines: Sequence[Kline],
         *,
         after_ms: int | None = None,
         before_ms: int | None = None,
     ) -> None:
-        """Raise UpstreamGarbage where klines that the exchange gave lack some between them, or next to what is held."""
+        """Raise UpstreamGarbage where klines that the exchange gave lack some between them, or next to what is held.
+
+        Only proven absence excuses a hole: klines that are held there are not in the answer either.
+        """
         if not klines:
             return
         holes = [Span(grid.shift(one.open_ms, 1), other.open_ms) for one, other in pairwise(klines)]
@@ -101,8 +116,8 @@ class ReadThrough:
             holes.append(Span(after_ms, klines[0].open_ms))
         if before_ms is not None:
             holes.append(Span(grid.shift(klines[-1].open_ms, 1), before_ms))
-        known |= self._holdings.ledger(series).known
-        if any(grid.count(*hole) and not known.covers(hole) for hole in holes):
+        absent = self._holdings.ledger(series).absent
+        if any(grid.count(*hole) and not absent.covers(hole) for hole in holes):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: klines are missing from REST's answer")
 
     async def check_end(self, series: Series, grid: Grid, last: Span, *, is_begun: bool) -> None:
@@ -116,6 +131,7 @@ class ReadThrough:
             return
         newest = await self.klines(series, grid, None, 1)
         if not newest:
+            self.check_newest(series, grid, last.end_ms)
             return
         newest_ms = newest[-1].open_ms
         is_after, is_before = newest_ms >= last.end_ms, newest_ms < last.start_ms
@@ -125,6 +141,11 @@ class ReadThrough:
             or (is_before and self.is_trading(series.symbol))
         ):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer ends before {last.end_ms}")
+
+    def check_newest(self, series: Series, grid: Grid, end_ms: int) -> None:
+        """Raise UpstreamGarbage when the exchange, asked for the newest klines, must have one before `end_ms`."""
+        if self.must_have(series, grid, Span(0, end_ms)):
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the newest klines")
 
     async def check_absent(self, series: Series, grid: Grid, last: Span) -> None:
         """Raise UpstreamGarbage when the exchange has klines now in `last`, which was proven absent a while ago.

@@ -131,6 +131,11 @@ class WeightBudget:
         await self._stand_down.persist()
         return error
 
+    def check(self) -> None:
+        """Raise StandDown when one began after a request was let in: it may still be waiting for a connection."""
+        if refusal := self._stand_down.active():
+            raise refusal
+
     def restore(self, until_ms: int, reason: str) -> None:
         """Take over a stored stand-down: of an earlier run, or of another process behind the same address."""
         self._stand_down.restore(until_ms, reason)

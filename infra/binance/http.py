@@ -29,6 +29,9 @@ TRIES_MAX: Final = 5
 PAUSE_S_FIRST: Final = 0.5
 PAUSE_S_MAX: Final = 15.0
 
+Leaving = Callable[[], None]
+"""Called in the moment before a request's first byte is sent; what it raises keeps the request from leaving."""
+
 Sink = Callable[[bytes], object]
 """Takes the pieces of a good answer's body as they arrive."""
 
@@ -136,16 +139,17 @@ class HttpClient:
         weight: int = 0,
         bytes_max: int = BODY_BYTES_MAX,
         sink: Sink | None = None,
+        leaving: Leaving | None = None,
     ) -> Answer:
         """The answer, whatever its status; a good one's body goes to `sink` if there is one.
 
-        Raises NoAnswer, and UpstreamGarbage when the body is larger than `bytes_max` bytes.
+        Raises NoAnswer, what `leaving` raises, and UpstreamGarbage when the body is larger than `bytes_max` bytes.
         """
         began_ms = self._clock.now_ms()
         answer: Answer | None = None
         try:
             async with asyncio.timeout(TOTAL_S_MAX):
-                answer = await self._get(path, params, bytes_max, sink)
+                answer = await self._get(path, params, bytes_max, sink, leaving)
                 return answer
         except TimeoutError as error:
             raise NoAnswer(f"{path}: no whole answer within {TOTAL_S_MAX:.0f} s") from error
@@ -156,10 +160,16 @@ class HttpClient:
             self._observe(RequestDone(path, status, weight, used, (self._clock.now_ms() - began_ms) / 1_000))
 
     async def _get(
-        self, path: str, params: Mapping[str, str | int] | None, bytes_max: int, sink: Sink | None
+        self,
+        path: str,
+        params: Mapping[str, str | int] | None,
+        bytes_max: int,
+        sink: Sink | None,
+        leaving: Leaving | None,
     ) -> Answer:
         encoding = {"accept-encoding": "identity"} if sink else None  # a ZIP gains nothing
-        async with self._client.stream("GET", path, params=params, headers=encoding) as response:
+        traced = {"trace": _tracer(leaving)} if leaving else None
+        async with self._client.stream("GET", path, params=params, headers=encoding, extensions=traced) as response:
             is_good = response.status_code == 200
             room = bytes_max if is_good else ERROR_BYTES_MAX
             pieces: list[bytes] = []
@@ -193,3 +203,11 @@ async def _unpack(response: httpx.Response, bytes_max: int, take: Sink) -> None:
         if raw_room < 0:
             raise _TooLarge
     body.finish()
+
+
+def _tracer(leaving: Leaving) -> Callable[[str, object], Awaitable[None]]:
+    async def trace(event: str, _info: object) -> None:
+        if event.endswith("send_request_headers.started"):
+            leaving()
+
+    return trace

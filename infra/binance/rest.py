@@ -107,7 +107,7 @@ class BinanceRest:
         async with self._budget.spend(weight, priority, is_probe=is_probe) as ticket:
             dated = self._asking()
             try:
-                answer = await self._http.get(path, params, weight=weight)
+                answer = await self._http.get(path, params, weight=weight, leaving=self._budget.check)
             except UpstreamGarbage as error:
                 raise self._garbage(path, str(error)) from error
             ticket.answered(answer.used_weight, is_success=answer.status == 200)

@@ -35,7 +35,7 @@ class Feed:
 
     name: str
     interval: str
-    subscribers: set[Subscriber] = field(default_factory=set)
+    subscribers: dict[Subscriber, None] = field(default_factory=dict)
     open_ms: int = -1
     finished: Candle | None = None
     held: str | None = None
@@ -106,7 +106,7 @@ class FeedHub:
                 continue
             symbol, interval = parsed
             feeds = self._symbols.setdefault(symbol, SymbolFeeds(symbol)).feeds
-            feeds.setdefault(interval, Feed(name, interval)).subscribers.add(subscriber)
+            feeds.setdefault(interval, Feed(name, interval)).subscribers[subscriber] = None
 
     def unsubscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
         """Remove `subscriber`; a stream without subscribers is forgotten."""
@@ -115,7 +115,7 @@ class FeedHub:
             feeds = self._symbols.get(symbol)
             if feeds is None or interval not in feeds.feeds:
                 continue
-            feeds.feeds[interval].subscribers.discard(subscriber)
+            feeds.feeds[interval].subscribers.pop(subscriber, None)
             if not feeds.feeds[interval].subscribers:
                 del feeds.feeds[interval]
             if not feeds.feeds:

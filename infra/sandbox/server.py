@@ -27,8 +27,6 @@ from infra.sandbox.universe import Universe
 HOST = "127.0.0.1"
 SYMBOLS = 50
 SHUTDOWN_S = 3
-_TICK_S = 0.1  # uvicorn's own tick, which keeps the Date header
-_TICKS_A_DAY = 864_000
 PING_INTERVAL_S = 180.0  # binance-facts section 5.2; transport keep-alive, in real seconds
 PONG_TIMEOUT_S = 600.0
 
@@ -75,9 +73,13 @@ def create_app(
     symbols: int = SYMBOLS,
     weight_limit: int = WEIGHT_LIMIT,
     socket_life_s: float = LIFE_S,
+    universe: Universe | None = None,
 ) -> SandboxApp:
-    """An exchange with `symbols` USDT perpetuals (and a few strays) grown from `seed`, living by `clock`."""
-    exchange = Exchange(clock, Universe(seed, symbols))
+    """An exchange with `symbols` USDT perpetuals (and a few strays) grown from `seed`, living by `clock`.
+
+    A `universe` that is handed in takes the place of those.
+    """
+    exchange = Exchange(clock, universe or Universe(seed, symbols))
     limiter, faults, journal = WeightLimiter(weight_limit), FaultBoard(), Journal()
     sockets = SocketServer(exchange, faults, journal, socket_life_s)
     control = Control(exchange, limiter, faults, journal, sockets)
@@ -103,12 +105,8 @@ class _Server(uvicorn.Server):
         self._stopping.set()
 
     async def main_loop(self) -> None:
-        ticks = 0
-        while not await self.on_tick(ticks):
-            ticks = (ticks + 1) % _TICKS_A_DAY
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TICK_S):
-                    await self._stopping.wait()
+        await self.on_tick(0)
+        await self._stopping.wait()  # uvicorn's tick ten times a second keeps a Date header, which is off here
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -177,17 +175,24 @@ class SandboxServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, self._port))
         self._port = int(listener.getsockname()[1])
-        server = _Server(_config(self.app, self._port))
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve([listener]))
-            listening = tasks.create_task(server.listening.wait())
-            await asyncio.wait((serving, listening), return_when=asyncio.FIRST_COMPLETED)
-            listening.cancel()
-            try:
-                yield
-            finally:
-                server.stop()
-                await asyncio.wait((serving,))
+        async with serving(self.app, self._port, listener):
+            yield
+
+
+@contextlib.asynccontextmanager
+async def serving(app: SandboxApp, port: int, listener: socket.socket | None = None) -> AsyncIterator[None]:
+    """Serve `app` on `port`, through `listener` if it is bound already, for the length of an `async with`."""
+    server = _Server(_config(app, port))
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(server.serve([listener] if listener else None))
+        listening = tasks.create_task(server.listening.wait())
+        await asyncio.wait((serving, listening), return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
+        try:
+            yield
+        finally:
+            server.stop()
+            await asyncio.wait((serving,))
 
 
 def run(port: int, seed: int, symbols: int, weight_limit: int = WEIGHT_LIMIT) -> None:

@@ -212,7 +212,7 @@ class SocketServer:
 
     def __init__(self, exchange: Exchange, faults: FaultBoard, journal: Journal, life_s: float = LIFE_S) -> None:
         self.hub = FeedHub(exchange, faults)
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # in order: which one a fault hits must not be left to chance
         self._exchange = exchange
         self._faults = faults
         self._journal = journal
@@ -240,11 +240,11 @@ class SocketServer:
         await send({"type": "websocket.accept"})
         delivers = self._faults.take("wrong_route", target, now_ms) is None
         connection = Connection(self.hub, address, path, send, self._exchange.clock, delivers=delivers)
-        self.connections.add(connection)
+        self.connections[connection] = None
         try:
             await connection.talk(self._listen(connection, receive), address.streams)
         finally:
-            self.connections.discard(connection)
+            self.connections.pop(connection, None)
             connection.leave()
 
     async def run(self) -> None:

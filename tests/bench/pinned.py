@@ -30,6 +30,10 @@ class PinnedClock:
         now_ms, at_ns, runs = _LAYOUT.unpack_from(self._shared)
         return int(now_ms + (monotonic_ns() - at_ns) // 1_000_000) if runs else int(now_ms)
 
+    def steady_ms(self) -> int:
+        """The same: this clock is the one thing that a bench moves."""
+        return self.now_ms()
+
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` real seconds."""
         await _machine.sleep(delay_s)

@@ -140,6 +140,21 @@ async def test_after_a_429_no_request_leaves_for_as_long_as_it_says() -> None:
         assert len(await run.klines()) == 3
 
 
+async def test_a_request_that_still_waits_for_its_connection_when_a_stand_down_begins_never_leaves() -> None:
+    """Found by the simulation: requests let in before a ban left up to five seconds into it."""
+    async with case(lambda _: Reply(body=rows(0, 1, 2))) as here:
+
+        def banned_meanwhile() -> Callable[[int], None]:
+            here.guard.announce(418, "600", "", here.clock.now_ms())
+            return lambda _: None
+
+        here.rest._asking = banned_meanwhile
+        with pytest.raises(StandDown):
+            await here.klines()
+        assert here.host.requests == []
+        assert [(done.status, done.used_weight) for done in here.witness.of(RequestDone)] == [(0, None)]
+
+
 @pytest.mark.parametrize(
     ("stated", "heard"),
     [

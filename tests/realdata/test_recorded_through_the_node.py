@@ -23,6 +23,9 @@ class StandingClock:
     def now_ms(self) -> int:
         return NOW_MS
 
+    def steady_ms(self) -> int:
+        return NOW_MS
+
     async def sleep(self, delay_s: float) -> None:
         raise AssertionError("nothing here waits")
 

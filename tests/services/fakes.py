@@ -72,12 +72,21 @@ class ManualClock:
 
     def __init__(self, now_ms: int = NOW_MS) -> None:
         self.ms = now_ms
+        self.put_ms = 0
+        """By how much somebody has set the clock; what is steady does not follow."""
         self.slept_s: list[float] = []
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._number = 0
 
     def now_ms(self) -> int:
         return self.ms
+
+    def steady_ms(self) -> int:
+        return self.ms - self.put_ms
+
+    def put(self, by_ms: int) -> None:
+        self.ms += by_ms
+        self.put_ms += by_ms
 
     async def sleep(self, delay_s: float) -> None:
         self.slept_s.append(delay_s)

@@ -1,6 +1,7 @@
 """Answers are whole and the exchange's own, or they are an error; and one question upstream serves all who ask it."""
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -224,6 +225,39 @@ async def test_an_answer_of_the_exchange_that_lacks_klines_is_not_passed_on(tmp_
         assert len(opens(await at.answer(limit=15))) == 15
 
 
+@pytest.mark.parametrize("asked", [{"limit": 15}, {"start_ms": CLOSED_MS - 15 * MINUTE_MS, "limit": 15}])
+async def test_klines_that_are_held_do_not_excuse_their_absence_from_an_answer_of_the_exchange(
+    tmp_path: Path, asked: dict[str, object]
+) -> None:
+    """Found by the simulation: a 200 with a silent hole, where REST had left out what the store had."""
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 12 * MINUTE_MS, CLOSED_MS - 4 * MINUTE_MS))
+        at.rig.exchange.lacking.update((BTC, CLOSED_MS - back * MINUTE_MS) for back in (8, 7))
+        assert (await refused(at, **asked)).status == 503
+        assert len(opens(await at.answer(limit=15))) == 15, "what REST gave was kept all the same"
+
+
+@pytest.mark.parametrize("has_minutes", [True, False])
+async def test_an_exchange_that_denies_every_kline_of_a_symbol_that_trades_is_not_believed(
+    tmp_path: Path, *, has_minutes: bool
+) -> None:
+    """Found by the simulation: 200 [] when REST answered [] to every question, control questions included."""
+    async with desk(tmp_path) as at:
+        if has_minutes:  # the symbol is a day old: only the minutes prove that there was trading
+            young = dataclasses.replace(at.rig.symbols.listings["BTCUSDT"], onboard_ms=CLOSED_MS - 9 * HOUR_MS)
+            at.rig.symbols.listings["BTCUSDT"] = young
+            await at.hold(BTC, Span(CLOSED_MS - 8 * HOUR_MS, CLOSED_MS))
+        at.rig.exchange.last_ms = 0
+        whole: list[dict[str, object]] = [
+            {"limit": 3},
+            {"limit": 1, "start_ms": CLOSED_MS - 4 * HOUR_MS},
+            {"limit": 1, "only_final": False},
+        ]
+        for asked in whole:
+            assert (await refused(at, series=HOURS, **asked)).status == 503
+        assert (await refused(at, series=Series("BTCUSDT", INTERVALS["3d"]), limit=1)).status == 503
+
+
 async def test_an_exchange_that_is_kline_ahead_never_answers_beyond_the_end_asked_for(tmp_path: Path) -> None:
     """Our clock lags: the kline in progress has closed over there and a new one has begun."""
     async with desk(tmp_path) as at:
@@ -235,6 +269,21 @@ async def test_an_exchange_that_is_kline_ahead_never_answers_beyond_the_end_aske
         at.rig.exchange.gate = gate
         answer = await at.answer(end_ms=CLOSED_MS, limit=3, only_final=False)
         assert opens(answer) == [CLOSED_MS - 2 * MINUTE_MS, CLOSED_MS - MINUTE_MS, CLOSED_MS]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_a_kline_that_closes_meanwhile_makes_no_answer_longer(tmp_path: Path, limit: int) -> None:
+    """Found by the simulation: two klines for limit=1 in the second after a close."""
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 9 * MINUTE_MS, CLOSED_MS))
+        assert len(opens(await at.answer(limit=5))) == 5, "now the tail has them"
+
+        async def gate(_asked: Asked) -> None:
+            at.rig.clock.ms = NOW_MS + MINUTE_MS
+
+        at.rig.exchange.gate = gate
+        answer = await at.answer(limit=limit, only_final=False)
+        assert opens(answer) == [CLOSED_MS - back * MINUTE_MS for back in range(limit - 2, -2, -1)]
 
 
 async def test_an_exchange_that_is_two_klines_ahead_leaves_no_hole(tmp_path: Path) -> None:

@@ -348,6 +348,9 @@ class SharedClock:
     def now_ms(self) -> int:
         return START_MS + int((monotonic_ns() - self.origin_ns) * self.speed) // 1_000_000
 
+    def steady_ms(self) -> int:
+        return self.now_ms()
+
     async def sleep(self, delay_s: float) -> None:
         await _clock.sleep(delay_s / self.speed)
 

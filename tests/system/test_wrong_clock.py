@@ -6,6 +6,9 @@ import pytest
 
 from app.domain.interval import MINUTE_MS
 from app.events import GapsCounted, GarbageDropped
+from app.parts import CLOCK_OFFSET
+from infra.db.lease import WriterLease
+from infra.db.sqlite_store import SqliteWriter
 from tests.system.world import HeldClock, world
 
 
@@ -18,6 +21,9 @@ class WrongClock:
 
     def now_ms(self) -> int:
         return self._true.now_ms() + self.off_ms
+
+    def steady_ms(self) -> int:
+        return self._true.now_ms()
 
     async def sleep(self, delay_s: float) -> None:
         await self._true.sleep(delay_s)
@@ -51,3 +57,24 @@ async def test_a_clock_that_jumps_while_the_node_runs(tmp_path: Path, jump_ms: i
             await watched.until_whole()
             here.clock.hold()
             assert await here.differing(watched) == []
+
+
+@pytest.mark.parametrize("is_writer", [True, False])
+async def test_a_start_with_a_clock_that_is_ahead_forgets_no_stand_down(tmp_path: Path, *, is_writer: bool) -> None:
+    """Found by the simulation: to a clock that is ahead a ban is over, and a process that only reads asked before it
+    had read of one."""
+    async with world(tmp_path, speed=60.0, symbols=3) as here:
+        url = here.settings().db_url
+        lease = WriterLease(url)
+        writer = await SqliteWriter.open(url, here.clock)
+        await writer.save_stand_down(here.clock.now_ms() + 5 * MINUTE_MS, "banned")
+        await writer.save_document(CLOCK_OFFSET, b"%d" % (-7 * MINUTE_MS), here.clock.now_ms())
+        await writer.close()
+        if not is_writer:
+            assert lease.try_acquire("http://another.node")
+        async with here.node(machine_clock=WrongClock(here.clock, 7 * MINUTE_MS), backfill_days=1) as watched:
+            assert (watched.node.writer is not None) is is_writer
+            for _ in range(10):
+                await here.clock.sleep(20)
+            assert [entry for entry in here.sandbox.journal.since(0) if entry.kind == "rest"] == []
+        lease.release()

@@ -12,7 +12,7 @@ import orjson
 
 from app.events import Event, GapsCounted
 from app.node import Node
-from app.ports import Clock, Series
+from app.ports import MachineClock, Series
 from app.settings import Settings, load
 from app.wire import rest_rows
 from infra.clock import ScaledClock
@@ -42,7 +42,7 @@ class HeldClock(ScaledClock):
 class Watched:
     """A node and what it reported."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: MachineClock) -> None:
         self.events: list[Event] = []
         self._waiting: list[tuple[Callable[[Event], bool], asyncio.Event]] = []
         self.node = Node(settings, machine_clock=clock, seed=1, observers=[self._observe])
@@ -97,7 +97,7 @@ class World:
         )
 
     @asynccontextmanager
-    async def node(self, *, machine_clock: Clock | None = None, **changes: object) -> AsyncIterator[Watched]:
+    async def node(self, *, machine_clock: MachineClock | None = None, **changes: object) -> AsyncIterator[Watched]:
         """A running node."""
         watched = Watched(self.settings(**changes), machine_clock or self.clock)
         async with watched.node.running():

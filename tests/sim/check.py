@@ -1,0 +1,346 @@
+"""The witness: holds what the node stores, serves and asks against the truth, which only the exchange knows."""
+
+import sqlite3
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import orjson
+
+from app.domain.interval import MINUTE_MS
+from app.ports import Priority
+from app.services.wish import CLOSE_GRACE_MS
+from infra.binance.budget import WAITERS_MAX
+from infra.binance.socket_intake import QUEUE_MAX
+from infra.sandbox.grid import DURATIONS_MS, Grid
+from infra.sandbox.universe import Instrument
+from tests.sim.clients import Asked
+from tests.sim.loop import Fate
+
+if TYPE_CHECKING:
+    from tests.sim.process import Process
+    from tests.sim.world import Sim
+
+SAMPLE_S: Final = 1.0
+NAMED_MAX: Final = 3  # differences of a kind that are written out
+STALE_MS: Final = 1_000  # by how much an answer's clock may be behind without being called stale
+BATCH_ROWS_MAX: Final = 5_000
+EARLY_S_MAX: Final = 1.0  # by how much a stand-down may end too soon: what a clock measured over a network is wrong by
+READS_MAX: Final = 64
+READY_S_MAX: Final = 15  # a process that does not write reads the ledger every five seconds
+
+Row = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a request was sent: true time, and how wrong the node's idea of it was."""
+
+    true_ms: int
+    error_ms: int
+
+
+class Witness:
+    """See the module."""
+
+    def __init__(self, sim: "Sim") -> None:
+        self._sim = sim
+        self._truth: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)
+        self._stored_stand_down_ms: dict[Fate, int] = {}
+        self.deepest: Counter[str] = Counter()
+        self.requests = 0
+
+    # --- the store against the truth ------------------------------------------------------------------------------
+
+    def truth(self, symbol: str, code: str, start_ms: int, end_ms: int) -> list[Row]:
+        """The exchange's closed rows that open in [start_ms, end_ms), as the store keeps them."""
+        item = self._item(symbol)
+        if item is None:
+            return []
+        exchange, now_ms = self._sim.exchange.exchange, self._sim.clock.now_ms()
+        grid, known = item.grid(code), self._truth[symbol, code]
+        low = max(grid.index(item.onboard_ms), grid.index(start_ms - 1) + 1)
+        rows = []
+        for index in range(low, min(grid.index(now_ms), grid.index(end_ms - 1) + 1)):
+            open_ms = grid.open_ms(index)
+            row = known.get(open_ms)
+            if row is None:
+                found = exchange.closed_rows(item, code, open_ms, open_ms + 1, now_ms)
+                row = known[open_ms] = (*found[0][:6], *found[0][7:11])
+            rows.append(row)
+        return rows
+
+    def _item(self, symbol: str) -> Instrument | None:
+        now_ms, universe = self._sim.clock.now_ms(), self._sim.exchange.exchange.universe
+        return universe.find(symbol, now_ms) or universe.find_ever(symbol, self._sim.plan.start_ms, now_ms + 1)
+
+    def audit(self, path: Path) -> list[str]:
+        """How rows and ledger of a database differ from each other and from the exchange."""
+        if not path.exists():
+            return []
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        self._sim.disk.closed(connection)
+        try:
+            return self._audit(connection)
+        except sqlite3.OperationalError as error:
+            return [] if "no such table" in str(error) else [f"the database cannot be read: {error}"]
+        finally:
+            connection.close()
+
+    def _audit(self, connection: sqlite3.Connection) -> list[str]:
+        found: list[str] = []
+        lines: dict[tuple[str, str], list[tuple[int, int, str]]] = defaultdict(list)
+        select = "SELECT symbol, interval, start_ms, end_ms, source FROM ledger ORDER BY symbol, interval, start_ms"
+        for symbol, code, start_ms, end_ms, source in connection.execute(select):
+            lines[symbol, code].append((start_ms, end_ms, source))
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'kline!_%' ESCAPE '!'").fetchall()
+        for (table,) in sorted(tables):
+            code = {"kline_1mo": "1M"}.get(table, table.removeprefix("kline_"))
+            rows: dict[str, list[Row]] = defaultdict(list)
+            columns = (
+                "symbol, open_time, open, high, low, close, volume, quote_volume, trades, taker_buy_volume, "
+                "taker_buy_quote_volume"
+            )
+            for symbol, *row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY symbol, open_time"):
+                rows[symbol].append(tuple(row))
+            for symbol in sorted({*rows, *(name for name, interval in lines if interval == code)}):
+                found += self._audit_series(symbol, code, rows[symbol], lines[symbol, code])
+        is_quiet = not self._sim.is_contradicted
+        revisions = connection.execute("SELECT symbol, interval, open_time, old_source, new_source FROM revision")
+        for line in revisions if is_quiet else ():
+            found.append(f"a row was held that was not the exchange's: revision {line}")
+        return found
+
+    def _audit_series(self, symbol: str, code: str, rows: list[Row], lines: list[tuple[int, int, str]]) -> list[str]:
+        found = []
+        end_before_ms = -1
+        expected: list[Row] = []
+        for start_ms, end_ms, source in lines:
+            if start_ms < end_before_ms or start_ms >= end_ms:
+                found.append(f"{symbol} {code}: ledger lines overlap at {start_ms}")
+            end_before_ms = end_ms
+            there = self.truth(symbol, code, start_ms, end_ms)
+            if source == "absent":
+                if there:
+                    found.append(f"{symbol} {code}: [{start_ms}, {end_ms}) is called absent, {len(there)} rows exist")
+                continue
+            expected += there
+            item = self._item(symbol)
+            grid = item.grid(code) if item else Grid(code)
+            wanted = grid.index(end_ms - 1) - grid.index(start_ms - 1)
+            if wanted != len(there):
+                found.append(f"{symbol} {code}: [{start_ms}, {end_ms}) is held but {len(there)} of {wanted} rows exist")
+        if rows != expected:
+            have, want = {row[0]: row for row in rows}, {row[0]: row for row in expected}
+            wrong = [(have[at], want[at]) for at in sorted(have.keys() & want.keys(), key=str) if have[at] != want[at]]
+            lost = sorted(want.keys() - have.keys(), key=str)
+            stray = sorted(have.keys() - want.keys(), key=str)
+            found.append(
+                f"{symbol} {code}: {len(wrong)} rows differ {wrong[:NAMED_MAX]}, {len(lost)} are lost "
+                f"{lost[:NAMED_MAX]}, {len(stray)} are in no ledger line {stray[:NAMED_MAX]}"
+            )
+        return found
+
+    # --- answers --------------------------------------------------------------------------------------------------
+
+    def moment(self, process: "Process") -> Moment:
+        """Now."""
+        true_ms = self._sim.clock.now_ms()
+        error_ms = process.node.clock.now_ms() - true_ms if process.node else 0
+        return Moment(true_ms, error_ms)
+
+    def answered(self, process: "Process", asked: Asked, answer: httpx.Response, sent: Moment) -> None:
+        """Hold an answer against the truth."""
+        if answer.status_code == 200 and not self._sim.is_contradicted:
+            late_ms = max(0, -sent.error_ms, -self.moment(process).error_ms)
+            if wrong := self._wrong(asked, orjson.loads(answer.content), sent.true_ms, late_ms):
+                self._sim.fail(f"{process.fate.name}: {asked.url} {wrong}")
+        if answer.status_code == 200:
+            return
+        try:
+            code = orjson.loads(answer.content)["code"]
+        except (ValueError, KeyError, TypeError):
+            code = None
+        is_honest = isinstance(code, int) and (
+            (answer.status_code == 503 and answer.headers.get("retry-after", "").isdigit())
+            or (answer.status_code == 400 and code == -1121 and not self._is_listed(asked, sent))
+        )
+        if not is_honest:
+            self._sim.fail(f"{process.fate.name}: {asked.url} → {answer.status_code} {answer.text:.200}")
+
+    def _is_listed(self, asked: Asked, sent: Moment) -> bool:
+        return self._sim.exchange.exchange.universe.find(asked.symbol, sent.true_ms) is not None
+
+    def _wrong(self, asked: Asked, body: list[list[Any]], sent_ms: int, late_ms: int) -> str:
+        """What is wrong with the rows of an answer to a request sent at `sent_ms`; "" when nothing is."""
+        now_ms = self._sim.clock.now_ms()
+        rows = [(*row[:6], *row[7:11]) for row in body]
+        live = None
+        if rows and not asked.only_final and body[-1][6] >= sent_ms - CLOSE_GRACE_MS - late_ms:
+            open_ms = body[-1][0]
+            if rows[-1:] != self.truth(asked.symbol, asked.interval, open_ms, open_ms + 1):
+                live = rows.pop()[0]
+        item = self._item(asked.symbol)
+        if item is None:
+            return "has rows of a symbol that never was" if rows else ""
+        grid = item.grid(asked.interval)
+        due_ms = grid.floor(sent_ms - CLOSE_GRACE_MS - late_ms - STALE_MS)
+        end_ms = 1 << 62 if asked.end_ms is None else asked.end_ms + 1
+        limit = asked.limit - (live is not None)
+        if live is not None and rows and live != grid.next(int(str(rows[-1][0]))):
+            return f"has a hole before its live kline {live}"
+        if asked.start_ms is not None:
+            expected = self.truth(asked.symbol, asked.interval, asked.start_ms, min(end_ms, now_ms))[: asked.limit]
+            due = sum(1 for row in expected if int(str(row[0])) < due_ms)
+            if rows != expected[: len(rows)]:
+                return f"differs: {_difference(rows, expected)}"
+            return "" if len(rows) >= min(due, limit) else f"ends early: {len(rows)} rows of {due} due"
+        if not rows:
+            first_ms = grid.floor(item.onboard_ms)
+            return "is empty" if limit and first_ms < min(due_ms, end_ms) else ""
+        last_ms = int(str(rows[-1][0]))
+        size_ms = DURATIONS_MS[asked.interval]
+        expected = self.truth(asked.symbol, asked.interval, last_ms - (limit - 1) * size_ms, last_ms + 1)
+        if rows != expected:
+            return f"differs: {_difference(rows, expected)}"
+        newest_due_ms = min(due_ms, grid.next(grid.floor(end_ms - 1)) if asked.end_ms is not None else due_ms)
+        return "" if grid.next(last_ms) >= newest_due_ms else f"is stale: ends at {last_ms}, {newest_due_ms} was due"
+
+    # --- manners ----------------------------------------------------------------------------------------------------
+
+    def asked(self, fate: Fate, path: str) -> None:
+        """A request of a process leaves for the exchange's REST."""
+        sim = self._sim
+        self.requests += 1
+        sim.trace(f"{fate.name} GET {path}")
+        process = next(process for process in sim.processes if process.fate is fate)
+        for announced_s, until_s in process.stand_downs:
+            if announced_s < sim.loop.time() < until_s - EARLY_S_MAX:
+                sim.fail(f"{fate.name} asks {path} {until_s - sim.loop.time():.1f} s before its stand-down ends")
+        stored_ms = self._stored_stand_down_ms.get(fate, 0)
+        if sim.clock.now_ms() < stored_ms - EARLY_S_MAX * 1_000:
+            sim.fail(f"{fate.name} asks {path} {stored_ms - sim.clock.now_ms()} ms before the stored stand-down ends")
+
+    def started(self, fate: Fate, path: Path) -> None:
+        """A process starts: from now on it must honour what is stored."""
+        if not path.exists():
+            return
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        self._sim.disk.closed(connection)
+        try:
+            row = connection.execute("SELECT until_ms FROM stand_down").fetchone()
+        except sqlite3.OperationalError:
+            row = None
+        finally:
+            connection.close()
+        self._stored_stand_down_ms[fate] = row[0] if row else 0
+
+    async def run(self) -> None:
+        """Look into the processes every second, for ever."""
+        sim = self._sim
+        while True:
+            await sim.clock.sleep(SAMPLE_S)
+            holders = [process for process in sim.processes if process.node and process.node.lease._fd is not None]
+            writers = [process.name for process in holders if process.node and process.node.writer]
+            if len(writers) > 1:
+                sim.fail(f"two writers at once: {writers}")
+            for process in sim.processes:
+                self._sample(process)
+
+    def _sample(self, process: "Process") -> None:
+        node = process.node
+        if node is None:
+            return
+        live, rows_max = node.live, self._sim.plan.queue_rows_max or 20_000
+        bounds = {
+            "rows that wait to be written": (live.queue_depth if live else 0, rows_max + BATCH_ROWS_MAX),
+            "requests that wait for weight": (max(map(node.budget.waiting, Priority)), WAITERS_MAX),
+            "read-throughs": (len(node.read_through._flights), READS_MAX),
+            "bytes of pages": (node.pages.bytes, node.settings.cache_bytes_max),
+            "socket events": (node.sockets._intake.depth if live else 0, QUEUE_MAX),
+        }
+        for name, (number, most) in bounds.items():
+            self.deepest[name] = max(self.deepest[name], number)
+            if number > most:
+                self._sim.fail(f"{process.fate.name}: {number} {name}, {most} are the most allowed")
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def lacking(self) -> str:
+        """What the node, now that nothing is wrong any more, still has to do; "" when nothing."""
+        sim = self._sim
+        if not all(process.is_up and process.node for process in sim.processes):
+            return "not all processes are up"
+        writers = [process.node for process in sim.processes if process.node and process.node.writer]
+        if not writers:
+            return "nobody writes"
+        if any(process.standing_until_ms() > sim.clock.now_ms() for process in sim.processes):
+            return "a stand-down lasts"
+        node = writers[0]
+        if node.symbols.synced_ms is None:
+            return "symbols were never synced"
+        gaps = [
+            f"{gap.series.symbol} {gap.series.interval} {list(gap.missing)}"
+            for gap in node.coverage.gaps()
+            if gap.missing
+        ]
+        return ", ".join(gaps)
+
+    async def at_the_end(self) -> None:
+        """Everything is whole: is it the truth, and does the node say so?"""
+        sim = self._sim
+        sim.audit("at the end")
+        now_ms = sim.clock.now_ms()
+        for process in sim.processes:
+            node = process.node
+            if node is None or process.client is None:
+                continue
+            if node.writer is not None:
+                self._heard(process, now_ms)
+            await process.run_inside(self._final(process))
+
+    async def _final(self, process: "Process") -> None:
+        assert process.client is not None, "a process that is up has a client"
+        for _ in range(READY_S_MAX):
+            answer = await process.client.get("/v1/ready")
+            if answer.status_code == 200:
+                return
+            await self._sim.clock.sleep(1.0)
+        self._sim.fail(f"{process.fate.name} is whole but not ready: {answer.text:.300}")
+
+    def _heard(self, process: "Process", now_ms: int) -> None:
+        """The sockets deliver again: every symbol that trades has closed a kline in the last minutes."""
+        for symbol in process.node.symbols.wished if process.node else ():
+            item = self._item(symbol)
+            if item is None or item.status(now_ms - 5 * MINUTE_MS) != "TRADING" or item.status(now_ms) != "TRADING":
+                continue
+            heard_s = process.closed_s.get(symbol, -1.0)
+            if self._sim.loop.time() - heard_s > 150:
+                self._sim.fail(
+                    f"{process.fate.name}: no closed kline of {symbol} came from the sockets since {heard_s:.0f} s"
+                )
+
+    def sum_up(self) -> None:
+        """What only the whole run tells: weight, and 429s that were nobody's fault but ours."""
+        sim = self._sim
+        by_minute: Counter[int] = Counter()
+        for entry in sim.exchange.journal.since(0):
+            if entry.kind == "rest" and not entry.banned:
+                by_minute[entry.time_ms // MINUTE_MS] += entry.weight
+        for minute, weight in by_minute.items():
+            if weight > sim.plan.weight_limit:
+                sim.fail(f"{weight} of {sim.plan.weight_limit} weight in minute {minute}")
+        is_faulted = any(step.kind == "http_429" for step in sim.plan.steps)
+        for entry in sim.exchange.journal.since(0):
+            minute = entry.time_ms // MINUTE_MS
+            if entry.status == 429 and not is_faulted and minute not in sim.neighbour_minutes:
+                sim.fail(f"429 at {entry.time_ms}: {by_minute[minute]} of {sim.plan.weight_limit} weight")
+
+
+def _difference(rows: list[Row], expected: list[Row]) -> str:
+    for place, (row, other) in enumerate(zip(rows, expected, strict=False)):
+        if row != other:
+            return f"row {place} is {row}, the exchange has {other} ({len(rows)} rows of {len(expected)})"
+    return f"{len(rows)} rows, the exchange has {len(expected)}"
