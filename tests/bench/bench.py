@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 from rich.console import Console
 
-from tests.bench import part_cold, part_http, part_tail
+from tests.bench import part_backfill, part_cold, part_http, part_nginx, part_tail
 from tests.bench.figures import as_json, show
 from tests.bench.load import WRK
 from tests.bench.plot import svg
@@ -20,9 +20,15 @@ from tests.bench.stage import FULL, TINY, Run, Size, staged
 from tests.system.processes import ROOT, seconds
 
 OUT: Final = ROOT / "bench"
-PARTS: Final = ("http", "tail", "cold")
-STAGED: Final = {"http": part_http.measure, "tail": part_tail.measure, "cold": part_cold.measure}
+STAGED: Final = {
+    "http": part_http.measure,
+    "nginx": part_nginx.measure,
+    "tail": part_tail.measure,
+    "cold": part_cold.measure,
+}
 """Parts that are measured on one stage, in this order."""
+ALONE: Final = {"backfill": part_backfill.measure}
+PARTS: Final = (*STAGED, *ALONE)
 
 
 async def measure(run: Run, parts: Sequence[str]) -> None:
@@ -32,6 +38,9 @@ async def measure(run: Run, parts: Sequence[str]) -> None:
         async with staged(run) as stage:
             for part in on_stage:
                 await part(stage)
+    for name in ALONE:
+        if name in parts:
+            await ALONE[name](run)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -37,7 +37,7 @@ class Size:
     frames_a_symbol: int = 84  # a minute: the market's 1.4 a second
     ingest_minutes: int = 6
     months: int = 6
-    year_days: int = 365
+    year_months: int = 12
 
 
 FULL: Final = Size()
@@ -52,7 +52,7 @@ TINY: Final = Size(
     frames_a_symbol=3,
     ingest_minutes=2,
     months=1,
-    year_days=3,
+    year_months=1,
 )
 
 
