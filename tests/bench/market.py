@@ -36,20 +36,21 @@ class Market:
         now_ms = self.clock.now_ms()
         return [
             item.symbol
-            for item in self._exchange.universe.at(now_ms)
+            for item in self.exchange.universe.at(now_ms)
             if (item.contract_type, item.quote_asset, item.status(now_ms)) == ("PERPETUAL", "USDT", "TRADING")
             and item.delivery_ms == NEVER_MS
         ]
 
     @cached_property
-    def _exchange(self) -> Exchange:
+    def exchange(self) -> Exchange:
+        """The sandbox's own klines."""
         return Exchange(self.clock, Universe(1, self.symbols))
 
     @cached_property
     def material(self) -> list[Kline]:
         """Minutes of one symbol; every series is made of them."""
         start_ms = START_MS - self.rows * MINUTE_MS
-        found = self._exchange.rows(MATERIAL, "1m", start_ms, START_MS)
+        found = self.exchange.rows(MATERIAL, "1m", start_ms, START_MS)
         return [
             Kline(int(at), str(o), str(h), str(low), str(c), str(v), str(q), int(trades), str(taker), str(taker_quote))
             for at, o, h, low, c, v, _close_ms, q, trades, taker, taker_quote, _ in found
