@@ -40,6 +40,7 @@ http {{
 access_log off;
 sendfile on;
 tcp_nopush on;
+keepalive_requests 10000000;
 {temporary}
 {site}
 {more}
