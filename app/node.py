@@ -18,6 +18,7 @@ from infra.binance.sockets import BinanceSockets
 from infra.db.migrate import SchemaTooNew
 from infra.db.sqlite_store import SqliteWriter
 
+SETTLED_CHECKS: Final = 10  # another process that holds the lease so long writes; trying takes it at most 5 s of a lock
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
 
 
@@ -93,14 +94,18 @@ class Node(Parts):
 
     async def _keep_lease(self) -> None:
         """Become the writer as soon as nobody is; stop being it when its database or its lease is taken away."""
+        others = 0
         while True:
             await self.clock.sleep(LEASE_RETRY_S)
+            others = others + 1 if self.writing is None and self.lease.holder() is not None else 0
+            if others == SETTLED_CHECKS:
+                self.store_state.report(None)  # what kept us from writing is no longer ours to complain of
             if self.writing is not None:
                 if self.writing.store.is_replaced():
                     await self._step_down("the database file was deleted or replaced")
                 elif not self.lease.is_held():
                     await self._step_down("the lock file was deleted or replaced")
-            elif self.lease.holder() is None and await self._try_to_write():
+            elif not others and await self._try_to_write():
                 await self.supervisor.stop("follow")
 
     async def _try_to_write(self) -> bool:

@@ -289,7 +289,16 @@ async def test_a_lock_file_that_is_taken_away_lets_no_second_writer_in(tmp_path:
         for each in (place, second):
             await serves_what_it_holds(each, sandbox)
         assert not node.events("TaskEnded") + other.events("TaskEnded")
+        for each in (place, second):
+            await until(complains_no_more(each), "nobody complains of what is over")
         assert await place.check_store(sandbox) > 4 * 1440
+
+
+def complains_no_more(place: Place) -> Callable[[], Awaitable[bool]]:
+    async def calm() -> bool:
+        return not any("lock file" in reason for reason in (await place.health())["reasons"])
+
+    return calm
 
 
 async def is_true(answer: bool) -> bool:
