@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -31,15 +31,18 @@ ALONE: Final = {"ingest": part_ingest.measure, "backfill": part_backfill.measure
 PARTS: Final = (*STAGED, *ALONE)
 
 
-async def measure(run: Run, parts: Sequence[str]) -> None:
+async def measure(run: Run, parts: Sequence[str], say: Callable[[str], None]) -> None:
     """Carry out `parts`."""
-    on_stage = [STAGED[part] for part in STAGED if part in parts]
+    on_stage = [name for name in STAGED if name in parts]
     if on_stage:
+        say(f"a database of {run.size.symbols} symbols …")
         async with staged(run) as stage:
-            for part in on_stage:
-                await part(stage)
+            for name in on_stage:
+                say(f"{name} …")
+                await STAGED[name](stage)
     for name in ALONE:
         if name in parts:
+            say(f"{name} …")
             await ALONE[name](run)
 
 
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="klinenode-bench-") as folder:
         run = Run(size, Path(folder))
         began_s, load_before = seconds(), os.getloadavg()
-        asyncio.run(measure(run, parts))
+        asyncio.run(measure(run, parts, out.print))
     finish(run, wish.out, size, (load_before, os.getloadavg()), seconds() - began_s, out)
 
 
