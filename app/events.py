@@ -167,6 +167,14 @@ class ArchiveRejected:
 
 
 @dataclass(frozen=True, slots=True)
+class UnpackerLost:
+    """A process that unpacked an archive file ended, or none could be started; the file is tried once more."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class KlinesVerified:
     """Days of a series (klines, of intervals longer than a day) are now known to be the exchange's own."""
 
@@ -285,6 +293,7 @@ Event = (
     | StoreFailed
     | StoreRecovered
     | ArchiveRejected
+    | UnpackerLost
     | KlinesVerified
     | KlinesMended
     | IntervalsDisagree

@@ -37,6 +37,7 @@ from infra.binance.budget import WeightBudget
 from infra.binance.rest import BinanceRest
 from infra.binance.stand_down import StandDownGuard
 from infra.binance.standing_file import SharedStanding
+from infra.binance.unpackers import processes_for
 from infra.clock import SystemClock
 from infra.db.lease import WriterLease
 from infra.db.sqlite_store import SqliteReader
@@ -136,6 +137,7 @@ class Parts:
             self.clock,
             observe,
             seed=self.seed,
+            processes=processes_for(settings.archive_processes),
             proxy=settings.proxy_for(settings.binance_archive_url),
         )
 

@@ -45,6 +45,13 @@ class Settings(BaseSettings):
         192 * 1024 * 1024, ge=1024 * 1024, description="Memory for the newest klines of all series, bytes."
     )
     fetch_concurrency: int = Field(4, ge=1, le=32, description="Upstream fetches for backfill at the same time.")
+    archive_processes: int | None = Field(
+        None,
+        ge=0,
+        le=4,
+        description="Processes that unpack archive files; empty: one for each core but one, at most 4. "
+        "0: a thread of the node does it.",
+    )
     binance_rest_url: str = Field("https://fapi.binance.com", description="REST: scheme, host and port.")
     binance_ws_url: str = Field("wss://fstream.binance.com", description="Market sockets: scheme, host and port.")
     binance_archive_url: str = Field("https://data.binance.vision", description="Archive: scheme, host and port.")
@@ -88,7 +95,7 @@ class Settings(BaseSettings):
         items = json.loads(text) if text.startswith("[") else text.split(",")
         return tuple(str(item).strip() for item in items if str(item).strip())
 
-    @field_validator("http_proxy", "https_proxy", "admin_token", mode="before")
+    @field_validator("archive_processes", "http_proxy", "https_proxy", "admin_token", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value

@@ -32,6 +32,7 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.KlineDisputed: logging.WARNING,
     events.GarbageDropped: logging.WARNING,
     events.ArchiveRejected: logging.INFO,
+    events.UnpackerLost: logging.WARNING,
     events.CommitFailed: logging.ERROR,
     events.StoreFailed: logging.ERROR,
     events.StoreRecovered: logging.WARNING,  # whoever read the error wants to read its end

@@ -17,9 +17,10 @@ from app.domain.span import Span
 from app.events import ArchiveRejected
 from app.ports import NotPublished, Priority, Series, UpstreamGarbage, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile
-from infra.binance.archive import CSV_BYTES_MAX, DOWNLOADS_MAX, MEMORY_BYTES_MAX, BinanceArchive
+from infra.binance.archive import DOWNLOADS_MAX, MEMORY_BYTES_MAX, BinanceArchive
 from infra.binance.http import TRIES_MAX
 from infra.binance.rest import BinanceRest
+from infra.binance.unpack import CSV_BYTES_MAX
 from infra.clock import SystemClock
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer

@@ -27,9 +27,9 @@ from app.wire import archive_csv, error_body, exchange_info, rest_rows, server_t
 from app.wire.error_body import BinanceError
 from app.wire.exchange_info import PRECISION_MAX, BadExchangeInfo
 from app.wire.stream_event import KlineEvent
-from infra.binance.archive import read_rows
 from infra.binance.http import Answer
 from infra.binance.stand_down import retry_after_ms
+from infra.binance.unpack import read_rows
 from tests.fuzz import seeds
 from tests.fuzz.mutate import NASTY
 

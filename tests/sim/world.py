@@ -137,6 +137,7 @@ class Sim:
                 "db_url": f"sqlite:///{self.path}",
                 "disk_free_bytes_min": 1 << 20,
                 "log_level": "ERROR",
+                "archive_processes": 0,  # processes of their own know nothing of virtual time
                 **self.plan.settings,
             },
             env_file=None,

@@ -1,0 +1,193 @@
+"""Processes that unpack archive files beside the one that writes and serves, each file in one of them.
+
+Not concurrent.futures: there a killed worker takes the whole pool with it, workers outlive a killed parent, and each
+imports the parent's main module. Here a worker is a pair of pipes: it ends when its parent does, whatever ended that.
+"""
+
+import asyncio
+import os
+import pickle
+import select
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+from io import BytesIO
+from typing import IO, Any, Final, NamedTuple
+
+from app.domain.columns import Columns
+from app.domain.interval import Grid
+from app.domain.kline import BadKline, Precision
+from app.events import Observe, UnpackerLost
+from app.ports import UpstreamUnavailable
+from app.wire.archive_csv import ArchiveFile
+from infra.binance.unpack import read_rows
+
+PROCESSES_MAX: Final = 4  # as many as there are downloads at once
+TRIES: Final = 2  # a file that ends two processes is not given to a third
+IDLE_S_MAX: Final = 60.0  # a process without work ends itself; the next file starts a new one (0.2 s)
+_NICENESS: Final = 5  # history gives way to those who are waiting for an answer
+_PROGRAM: Final = "from infra.binance.unpackers import serve; serve()"
+_LENGTH: Final = struct.Struct("<Q")
+
+
+def processes_for(asked: int | None) -> int:
+    """How many processes unpack: as many as were asked for, or all cores but the one that writes."""
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(PROCESSES_MAX, cores - 1)
+
+
+class Unpackers:
+    """At most `processes` processes, started when there is work for them; with none, a thread does it here."""
+
+    def __init__(self, processes: int, observe: Observe) -> None:
+        self._observe = observe
+        self._slots = asyncio.Semaphore(processes) if processes else None
+        self._idle: list[_Worker] = []
+        self._workers: set[_Worker] = set()
+        self._is_closed = False
+
+    async def read(self, download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision) -> Columns:
+        """The rows of a downloaded ZIP. Raises BadKline for everything that is wrong with it."""
+        if self._slots is None:
+            return await asyncio.to_thread(read_rows, download, file, grid, precision)
+        slots = self._slots
+        download.seek(0)
+        job = _Job(download.read(), file, grid, precision)
+        await slots.acquire()
+        work = asyncio.get_running_loop().run_in_executor(None, self._do, job)
+        work.add_done_callback(lambda _: slots.release())
+        outcome = await asyncio.shield(work)  # who leaves does not free the process: it is busy until it answers
+        for error in outcome.lost:
+            self._observe(UnpackerLost(file.name, error))
+        if isinstance(outcome.answer, Exception):
+            raise outcome.answer
+        return outcome.answer
+
+    async def aclose(self) -> None:
+        """End all processes, those at work too."""
+        self._is_closed = True
+        await asyncio.to_thread(self._end_all)
+
+    def _end_all(self) -> None:
+        for worker in tuple(self._workers):
+            worker.end()
+
+    def _do(self, job: "_Job") -> "_Outcome":
+        """What becomes of a job: in a thread, and returned instead of raised, for its caller may be gone."""
+        lost: list[str] = []
+        while len(lost) < TRIES and not self._is_closed:
+            try:
+                worker = self._take()
+            except OSError as error:  # no process to be had: then here, as on a machine with one core
+                return _Outcome(_read(job), [*lost, f"none could be started: {error}"])
+            try:
+                answer = worker.do(job)
+            except (OSError, EOFError, ValueError):  # ValueError: closed by `aclose`
+                self._workers.discard(worker)
+                lost.append(f"ended with {worker.end()}")
+                continue
+            self._idle.append(worker)
+            return _Outcome(answer, lost)
+        if self._is_closed:
+            return _Outcome(UpstreamUnavailable("the node is stopping"), [])
+        return _Outcome(BadKline(f"unpacking it ended a process {TRIES} times"), lost)
+
+    def _take(self) -> "_Worker":
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.is_alive():
+                return worker
+            worker.end()
+            self._workers.discard(worker)
+        worker = _Worker()
+        self._workers.add(worker)
+        if self._is_closed:  # in between: whoever closes has not seen it
+            worker.end()
+        return worker
+
+
+class _Job(NamedTuple):
+    content: bytes
+    file: ArchiveFile
+    grid: Grid
+    precision: Precision
+
+
+class _Outcome(NamedTuple):
+    answer: Columns | Exception
+    lost: list[str]
+
+
+class _Worker:
+    """One process and the pipes to it. Used by one thread at a time; `end` may be called from another."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and code
+            [sys.executable, "-c", _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C at the terminal is for the node, which ends its processes itself
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin, self._process.stdout
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def do(self, job: _Job) -> Columns | Exception:
+        """Hand over a job and wait for what becomes of it. Raises OSError or EOFError when the process has ended."""
+        _send(self._in, job)
+        answer: Columns | Exception = _receive(self._out)
+        return answer
+
+    def end(self) -> int:
+        """Kill the process, which has nothing to lose, and return what it ended with. Who waits for it sees the end."""
+        self._process.kill()
+        status = self._process.wait()
+        for pipe in (self._in, self._out):
+            with suppress(OSError):  # what could not be written has no reader any more
+                pipe.close()
+        return status
+
+
+def _read(job: _Job) -> Columns | Exception:
+    try:
+        return read_rows(BytesIO(job.content), job.file, job.grid, job.precision)
+    except BadKline as error:
+        return error
+
+
+def _send(pipe: IO[bytes], thing: object) -> None:
+    content = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
+    pipe.write(_LENGTH.pack(len(content)))
+    pipe.write(content)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> Any:
+    content = _exactly(pipe, *_LENGTH.unpack(_exactly(pipe, _LENGTH.size)))
+    return pickle.loads(content)  # noqa: S301  written by our own process at the other end
+
+
+def _exactly(pipe: IO[bytes], size: int) -> bytes:
+    content = pipe.read(size)
+    if len(content) < size:
+        raise EOFError(f"the pipe ended {size - len(content)} bytes early")
+    return content
+
+
+def serve() -> None:
+    """What a worker does: job after job, until the other end of the pipe is gone or there was no work for long."""
+    os.nice(_NICENESS)
+    jobs, answers = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # nothing but answers may get between answers
+    while select.select([jobs], [], [], IDLE_S_MAX)[0]:
+        try:
+            _send(answers, _read(_receive(jobs)))
+        except (EOFError, BrokenPipeError):
+            break
+    os._exit(0)  # what is left in buffers has no reader

@@ -1,0 +1,237 @@
+"""Processes that unpack: what they give, and that nothing which happens to one of them is lost or left behind."""
+
+import asyncio
+import io
+import os
+import select
+import signal
+import sys
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from app.domain.columns import Columns
+from app.domain.interval import DAY_MS, M1, MINUTE_MS
+from app.domain.kline import BadKline, Precision
+from app.domain.span import Span
+from app.events import UnpackerLost
+from app.ports import UpstreamUnavailable
+from app.wire.archive_csv import ArchiveFile
+from infra.binance import unpackers
+from infra.binance.unpack import read_rows
+from infra.binance.unpackers import PROCESSES_MAX, TRIES, Unpackers, processes_for
+from tests.binance.loopback import Witness
+from tests.services.fakes import turn
+
+DAY = Span(1_795_132_800_000, 1_795_132_800_000 + DAY_MS)
+FILE = ArchiveFile("BTCUSDT", M1, DAY, is_monthly=False)
+PRECISION = Precision(2, 3)
+ROOT = Path(__file__).parents[2]
+END_S_MAX = 20.0  # how long a test waits for the end of a process
+
+
+def archive(rows: int = 1440, *, damage: str = "") -> io.BytesIO:
+    """A stored (not packed) day, larger than a pipe holds: who writes it waits for the reader."""
+    lines = []
+    for number in range(rows):
+        open_ms = DAY.start_ms + number * MINUTE_MS
+        lines.append(f"{open_ms},1.50,2.50,1.25,2.00,{number}.125,{open_ms + 59_999},3.00000,4,1.000,1.50000,0\n")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as made:
+        made.writestr(f"{FILE.name}.csv", "".join(lines) + damage)
+    return content
+
+
+def pids(of: Unpackers) -> list[int]:
+    return [worker._process.pid for worker in of._workers]
+
+
+async def gone(pid: int) -> None:
+    """Return when the process has ended."""
+    fd = os.pidfd_open(pid)
+    try:
+        assert await asyncio.to_thread(select.select, [fd], [], [], END_S_MAX) != ([], [], []), f"{pid} did not end"
+    finally:
+        os.close(fd)
+
+
+async def until_at_work(of: Unpackers) -> None:
+    while of._idle:
+        await turn()
+
+
+@asynccontextmanager
+async def some(processes: int = 1) -> AsyncIterator[tuple[Unpackers, Witness]]:
+    witness = Witness()
+    made = Unpackers(processes, witness)
+    try:
+        yield made, witness
+    finally:
+        await made.aclose()
+
+
+async def read(of: Unpackers, content: io.BytesIO) -> Columns:
+    return await of.read(content, FILE, M1.grid, PRECISION)
+
+
+async def test_a_process_gives_what_a_thread_gives() -> None:
+    expected = read_rows(archive(), FILE, M1.grid, PRECISION)
+    assert len(expected) == 1440
+    async with some() as (made, _), some(0) as (threads, _):
+        assert await read(made, archive()) == expected
+        [pid] = pids(made)
+        assert os.getsid(pid) != os.getsid(0), "Ctrl-C at the terminal would end it in the middle"
+        assert await read(threads, archive()) == expected
+        assert pids(threads) == []
+    await gone_or_reaped(pid)
+
+
+async def gone_or_reaped(pid: int) -> None:
+    try:
+        await gone(pid)
+    except ProcessLookupError:
+        return
+
+
+@pytest.mark.parametrize(
+    "damage", ["1,2,3\n", f"{DAY.end_ms},1,1,1,1,0,{DAY.end_ms + 59_999},0,0,0,0,0\n", "\x00" * 600]
+)
+async def test_a_damaged_file_is_refused_with_the_same_words_and_its_process_lives_on(damage: str) -> None:
+    with pytest.raises(BadKline) as expected:
+        read_rows(archive(damage=damage), FILE, M1.grid, PRECISION)
+    async with some() as (made, witness):
+        await read(made, archive(3))
+        before = pids(made)
+        with pytest.raises(BadKline) as found:
+            await read(made, archive(damage=damage))
+        assert str(found.value) == str(expected.value)
+        assert len(await read(made, archive(7))) == 7
+        assert pids(made) == before
+        assert witness.of(UnpackerLost) == []
+
+
+async def test_a_process_killed_in_the_middle_costs_a_second_try_and_nothing_else() -> None:
+    async with some() as (made, witness), asyncio.TaskGroup() as tasks:
+        await read(made, archive(1))
+        [pid] = pids(made)
+        os.kill(pid, signal.SIGSTOP)  # it takes the job no further
+        reading = tasks.create_task(read(made, archive()))
+        await until_at_work(made)
+        os.kill(pid, signal.SIGKILL)
+        assert len(await reading) == 1440
+        [lost] = witness.of(UnpackerLost)
+        assert (lost.name, lost.reason) == (FILE.name, f"ended with {-signal.SIGKILL}")
+        assert pid not in pids(made)
+        assert len(pids(made)) == 1
+
+
+async def test_a_file_that_ends_every_process_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import os, sys; sys.stdin.buffer.read(1000); os.kill(os.getpid(), 9)"
+    monkeypatch.setattr(unpackers, "_PROGRAM", program)
+    async with some() as (made, witness):
+        with pytest.raises(BadKline, match=f"ended a process {TRIES} times"):
+            await read(made, archive())
+        assert len(witness.of(UnpackerLost)) == TRIES
+        assert pids(made) == []
+
+
+async def test_one_that_ended_while_it_had_nothing_to_do_is_replaced_without_a_word() -> None:
+    async with some() as (made, witness):
+        await read(made, archive(1))
+        [pid] = pids(made)
+        os.kill(pid, signal.SIGKILL)
+        await gone(pid)
+        assert len(await read(made, archive(5))) == 5
+        assert pids(made) != [pid]
+        assert len(pids(made)) == 1
+        assert witness.of(UnpackerLost) == []
+
+
+async def test_where_no_process_can_be_started_a_thread_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/there/is/no/such/program")
+    async with some() as (made, witness):
+        assert len(await read(made, archive(5))) == 5
+        assert len(witness.of(UnpackerLost)) == 1
+
+
+async def test_there_are_never_more_processes_than_asked_for_and_each_does_one_file_at_a_time() -> None:
+    async with some(2) as (made, _):
+        async with asyncio.TaskGroup() as tasks:
+            reads = [tasks.create_task(read(made, archive(rows))) for rows in range(1, 13)]
+        assert [len(each.result()) for each in reads] == list(range(1, 13))
+        assert 1 <= len(pids(made)) <= 2
+
+
+async def test_who_leaves_does_not_free_a_process_that_is_still_at_work() -> None:
+    async with some() as (made, _), asyncio.TaskGroup() as tasks:
+        await read(made, archive(1))
+        [pid] = pids(made)
+        os.kill(pid, signal.SIGSTOP)
+        leaving = tasks.create_task(read(made, archive()))
+        await until_at_work(made)
+        leaving.cancel()
+        waiting = tasks.create_task(read(made, archive(2)))
+        await turn(5)
+        assert leaving.cancelled()
+        assert not waiting.done()
+        assert pids(made) == [pid], "a second process beside the one allowed"
+        os.kill(pid, signal.SIGCONT)
+        assert len(await waiting) == 2
+
+
+async def test_closing_ends_processes_that_are_at_work() -> None:
+    async with some() as (made, _), asyncio.TaskGroup() as tasks:
+        await read(made, archive(1))
+        [pid] = pids(made)
+        os.kill(pid, signal.SIGSTOP)
+        reading = tasks.create_task(_refused(made))
+        await until_at_work(made)
+        async with asyncio.timeout(END_S_MAX):
+            await made.aclose()
+            assert "stopping" in await reading
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def _refused(made: Unpackers) -> str:
+    with pytest.raises(UpstreamUnavailable) as error:
+        await read(made, archive())
+    return str(error.value)
+
+
+_PARENT = """
+import asyncio, sys
+from tests.binance.test_unpackers import Unpackers, archive, pids, read
+
+async def main():
+    made = Unpackers(1, lambda event: None)
+    await read(made, archive(3))
+    print(*pids(made), flush=True)
+    sys.stdin.read()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_ends_when_its_parent_was_killed() -> None:
+    pipe = asyncio.subprocess.PIPE
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", _PARENT, stdin=pipe, stdout=pipe, cwd=ROOT)
+    assert parent.stdout is not None
+    pid = int(await parent.stdout.readline())
+    fd = os.pidfd_open(pid)
+    parent.kill()
+    await parent.wait()
+    ended, _, _ = await asyncio.to_thread(select.select, [fd], [], [], END_S_MAX)
+    os.close(fd)
+    assert ended, "it outlived its parent"
+
+
+def test_all_cores_but_one_unpack_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, expected in ((1, 0), (2, 1), (4, 3), (64, PROCESSES_MAX)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert processes_for(None) == expected
+    assert processes_for(0) == 0
+    assert processes_for(3) == 3
