@@ -9,6 +9,7 @@ from app.domain.interval import DAY_MS, M1, Grid
 from app.domain.kline import Kline
 from app.domain.span import Span
 from app.ports import Clock, Priority, RestApi, Series, UpstreamGarbage, UpstreamUnavailable
+from app.services.answer import END_OF_TIME_MS
 from app.services.holdings import Holdings
 from app.services.symbol_sync import SymbolSync
 
@@ -77,15 +78,22 @@ class ReadThrough:
     # --- what may not be lacking ----------------------------------------------------------------------------------
 
     def must_have(self, series: Series, grid: Grid, span: Span) -> bool:
-        """Whether the exchange has klines in `span`, whatever it answers: the symbol trades and did so before."""
+        """Whether the exchange has klines in `span`, whatever it answers.
+
+        It has those of a symbol from its listing to its delivery, and between any that are held.
+        """
         listing = self._symbols.listing(series.symbol)
-        if listing is None or not self.is_trading(series.symbol):
-            return False
-        begun_ms = listing.onboard_ms + FIRST_KLINE_MS_MAX
+        begun_ms, ended_ms = END_OF_TIME_MS, 0
+        if listing is not None:
+            begun_ms = listing.onboard_ms + FIRST_KLINE_MS_MAX
+            ended_ms = END_OF_TIME_MS if self.is_trading(series.symbol) else listing.delivery_ms
         for known in (series, Series(series.symbol, M1)):
             if held := self._holdings.ledger(known).held:
-                begun_ms = min(begun_ms, next(iter(held)).start_ms)
-        return bool(span) and grid.ceil(span.end_ms) > begun_ms
+                begun_ms, ended_ms = min(begun_ms, held.hull.start_ms), max(ended_ms, held.hull.end_ms)
+        if begun_ms >= span.end_ms:
+            return False
+        first_ms = grid.ceil(max(span.start_ms, grid.floor(begun_ms)))
+        return first_ms < min(span.end_ms, ended_ms)
 
     async def check_begin(self, series: Series, grid: Grid, span: Span, klines: Sequence[Kline]) -> None:
         """Raise UpstreamGarbage when what the exchange gave begins late although there are klines before `span`."""
@@ -93,7 +101,8 @@ class ReadThrough:
         if not late or self._holdings.ledger(series).absent.covers(late):
             return
         before = Span(0, span.start_ms)
-        if self.must_have(series, grid, late) or (before and await self.klines(series, grid, before, 1)):
+        has_more = self.must_have(series, grid, Span(0, late.end_ms))
+        if has_more or (before and await self.klines(series, grid, before, 1)):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the first klines asked for")
 
     def check_unbroken(

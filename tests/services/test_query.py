@@ -5,6 +5,7 @@ import dataclasses
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -223,6 +224,23 @@ async def test_an_answer_of_the_exchange_that_lacks_klines_is_not_passed_on(tmp_
             assert (await refused(at, **asked)).status == 503
         at.rig.exchange.lacking.clear()
         assert len(opens(await at.answer(limit=15))) == 15
+
+
+@pytest.mark.parametrize("asked", [{"limit": 50}, {"start_ms": CLOSED_MS - 45 * MINUTE_MS, "limit": 15}])
+async def test_of_a_delisted_symbol_too_what_it_had_until_its_delivery_must_be_there(
+    tmp_path: Path, asked: dict[str, object]
+) -> None:
+    """Found by the simulation: REST left the first rows out, and once more when it was asked for any before them."""
+    async with desk(tmp_path, is_writer=False) as at:  # which proves no absence
+        gone = replace(listing("BTCUSDT", status="SETTLING"), delivery_ms=CLOSED_MS - 30 * MINUTE_MS)
+        at.rig.exchange.symbols = [gone, listing("ETHUSDT")]
+        await at.rig.symbols.refresh()
+        at.rig.exchange.first_ms = CLOSED_MS - 40 * MINUTE_MS
+        end_ms = CLOSED_MS - 36 * MINUTE_MS
+        for wanted in (asked, {"end_ms": end_ms, **asked}):
+            assert (await refused(at, **wanted)).status == 503
+        at.rig.exchange.first_ms = 0
+        assert len(opens(await at.answer(**asked))) == asked["limit"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("asked", [{"limit": 15}, {"start_ms": CLOSED_MS - 15 * MINUTE_MS, "limit": 15}])
