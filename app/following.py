@@ -6,38 +6,68 @@ from typing import Final
 from app.domain.interval import MINUTE_MS
 from app.parts import Parts
 from app.ports import StoreUnavailable
+from app.services.follow import Follower
 
-RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write reads the ledger for health and coverage
+RELOAD_EVERY_S: Final = 5.0  # how often symbols, checks and stand-downs are read, of which the journal says nothing
 LEDGER_AGE_MS_MAX: Final = 15_000  # a ledger that could not be read for longer says nothing about now
 
 
 class Following:
-    """Knows what the writer has committed, for health, coverage and the symbols."""
+    """Knows what the writer has committed: the newest klines, the ledger, symbols, checks and stand-downs."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._newest_ms = 0
+        self._is_running = False
+        self.follower = Follower(parts.clock, parts.reader, parts.holdings, parts.tail, parts.drop, self._load_anew)
+        self.follower.closed = self._learn_time
+        self.follower.looked = self._put_off
 
-    async def run(self) -> None:
-        """Read what the store says, for ever."""
-        parts = self._parts
-        while True:
-            with contextlib.suppress(StoreUnavailable):  # there may be no database yet; reads say so themselves
-                await parts.load_for_reading()
-                self._learn_time()
-                if (standing := await parts.reader.stand_down()) is not None:
-                    parts.budget.restore(*standing)
-            await parts.clock.sleep(RELOAD_EVERY_S)
+    def start(self) -> None:
+        """Follow from now on; nothing happens when we do already."""
+        if self._is_running:
+            return
+        self._is_running = True
+        self._newest_ms = self._parts.pages.true_until_ms = 0
+        self._parts.supervisor.start("follow", self.follower.run)
+        self._parts.supervisor.start("reload", self._reload)
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        self._is_running = False
+        await self._parts.supervisor.stop("follow", "reload")
+        self.follower.forget()
 
     def ledger_as_of_ms(self) -> int:
-        """The moment that the ledger in memory speaks of: when it was read, if that is not long ago."""
-        now_ms, loaded_ms = self._parts.clock.now_ms(), self._parts.loaded_ms
-        return loaded_ms if 0 <= now_ms - loaded_ms <= LEDGER_AGE_MS_MAX else now_ms
+        """The moment that the ledger in memory speaks of: the last look at the store, if that is not long ago."""
+        now_ms, looked_ms = self._parts.clock.now_ms(), self.follower.looked_ms
+        return looked_ms if looked_ms is not None and 0 <= now_ms - looked_ms <= LEDGER_AGE_MS_MAX else now_ms
 
-    def _learn_time(self) -> None:
+    def _put_off(self, until_ms: int) -> None:
+        self._parts.pages.true_until_ms = until_ms
+
+    async def _load_anew(self) -> None:
+        parts = self._parts
+        parts.forget_copies()
+        await parts.load_for_reading()
+        self._newest_ms = max((ledger.end_ms for ledger in parts.holdings.all().values()), default=0)
+        parts.close_lag.follow(parts.symbols.wished)
+
+    async def _reload(self) -> None:
+        parts = self._parts
+        while True:
+            await parts.clock.sleep(RELOAD_EVERY_S)
+            with contextlib.suppress(StoreUnavailable):  # there may be no database yet; reads say so themselves
+                if await parts.symbols.load(parts.reader):
+                    parts.close_lag.follow(parts.symbols.wished)
+                parts.holdings.load_wishes(await parts.reader.anchors(), await parts.reader.extra_wishes())
+                await parts.load_checks()
+                if (standing := await parts.reader.stand_down()) is not None:
+                    parts.budget.restore(*standing)
+
+    def _learn_time(self, end_ms: int) -> None:
         """A writer that hears the exchange commits klines as they close: seeing that confirms our clock."""
-        clock, ledgers = self._parts.clock, self._parts.holdings.all()
-        newest_ms = max((ledger.end_ms for ledger in ledgers.values()), default=0)
-        if 0 < self._newest_ms < newest_ms and 0 <= clock.now_ms() - newest_ms < MINUTE_MS:
+        clock = self._parts.clock
+        if 0 < self._newest_ms < end_ms and 0 <= clock.now_ms() - end_ms < MINUTE_MS:
             clock.confirm()
-        self._newest_ms = newest_ms
+        self._newest_ms = max(self._newest_ms, end_ms)

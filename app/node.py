@@ -79,7 +79,7 @@ class Node(Parts):
     async def _start(self) -> None:
         await self.recall()
         if not await self._try_to_write():
-            self.supervisor.start("follow", self.following.run)
+            self.following.start()
         self.supervisor.start("lease", self._keep_lease)
         self.supervisor.start("read-ahead", self.query.read_ahead.run)
         self.supervisor.start("probe", lambda: self.breaker.run(self.rest.probe))
@@ -105,8 +105,8 @@ class Node(Parts):
                     await self._step_down("the database file was deleted or replaced")
                 elif not self.lease.is_held():
                     await self._step_down("the lock file was deleted or replaced")
-            elif not others and await self._try_to_write():
-                await self.supervisor.stop("follow")
+            elif not others and not await self._try_to_write():
+                self.following.start()
 
     async def _try_to_write(self) -> bool:
         """Become the writer if nobody else is and the database lets us."""
@@ -119,7 +119,7 @@ class Node(Parts):
             self.observe(LeaseChanged(is_writer=False, holder=self.lease.holder() or "unknown"))
             return False
         try:
-            self.writing = await Writing.begin(self)
+            self.writing = await Writing.begin(self, self.following.stop)
         except (StoreUnavailable, SchemaTooNew, OSError) as error:
             self.lease.release()
             self.store_state.report(f"the database cannot be written: {error}")
@@ -137,11 +137,15 @@ class Node(Parts):
         await writing.end(reason)
         self.lease.release()
         self.holdings.load({}, {}, {})
-        self.supervisor.start("follow", self.following.run)
+        self.following.start()
 
     def ledger_as_of_ms(self) -> int:
         """The moment that the ledger in memory speaks of: now, unless another process writes and we read lately."""
         return self.clock.now_ms() if self.writing is not None else self.following.ledger_as_of_ms()
+
+    def are_copies_current(self) -> bool:
+        """Whether tails are those of what the store holds: we write it, or have looked into it just now."""
+        return self.role is not None or self.following.follower.is_current()
 
     # --- what only a writer has ---------------------------------------------------------------------------------
 

@@ -92,14 +92,13 @@ class Parts:
         self.extra_wishes_only = extra_wishes_only
         self.seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         self.role: WriterRole | None = None
-        self.loaded_ms = 0
-        """When the ledger in memory was last read from the store."""
         self.telemetry = Telemetry(settings.log_level, observers)
         self.clock = ExchangeClock(machine_clock or SystemClock())
         self.holdings = Holdings()
         self.tail = Tail(settings.tail_bytes_max)
         self.close_lag = CloseLag(self.clock)
         self.tail.arrived = self.close_lag.arrived
+        self.tail.is_current = self.are_copies_current
         self.rolling = Rolling(settings.interval_list)
         self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
         self.database = sqlite_path(settings.db_url)
@@ -218,10 +217,24 @@ class Parts:
     async def load_for_reading(self) -> None:
         """Learn what the database holds without starting anything. Raises StoreUnavailable."""
         await self.symbols.load(self.reader)
-        reader, loaded_ms = self.reader, self.clock.now_ms()
+        reader = self.reader
         self.holdings.load(await reader.ledgers(), await reader.anchors(), await reader.extra_wishes())
+        await self.load_checks()
+
+    async def load_checks(self) -> None:
+        """Learn what the database says of comparisons with the exchange. Raises StoreUnavailable."""
+        reader = self.reader
         self.holdings.load_checks(await reader.verifications(), await reader.disagreements(), await reader.revisions())
-        self.loaded_ms = loaded_ms
+
+    def forget_copies(self) -> None:
+        """Nobody knows whether tails and pages are still what the store holds: they are made anew."""
+        self.tail.clear()
+        self.pages.clear()
+        self.query.read_ahead.clear()
+
+    def are_copies_current(self) -> bool:
+        """Whether tails are those of what the store holds."""
+        return True
 
     def ledger_as_of_ms(self) -> int:
         """The moment that the ledger in memory speaks of."""

@@ -105,6 +105,24 @@ class Snapshot(NamedTuple):
     ledger: Ledger
 
 
+class Change(NamedTuple):
+    """What became of a series: the span of open times that may have changed, and its ledger afterwards."""
+
+    span: Span
+    ledger: Ledger
+
+
+class Changes(NamedTuple):
+    """What was committed since a change number, `last` being the newest one.
+
+    Not `is_whole`: more has happened than is remembered, or it is another database; everything is to be read anew.
+    """
+
+    last: int
+    is_whole: bool
+    series: Mapping[Series, Change]
+
+
 class StoreUnavailable(Exception):
     """The database cannot be read or written right now (locked, full, gone); the message says what to do."""
 
@@ -124,6 +142,14 @@ class StoreReader(Protocol):
 
     async def ledgers(self) -> dict[Series, Ledger]:
         """The whole ledger."""
+        ...
+
+    async def changes(self, after: int | None) -> Changes:
+        """What was committed after the change number `after`; by None one learns the newest number."""
+        ...
+
+    async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Kline]]:
+        """The rows that open in a span of each of many series, ascending; series without any are left out."""
         ...
 
     async def stand_down(self) -> tuple[int, str] | None:

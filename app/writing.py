@@ -1,6 +1,7 @@
 """The writer's role: what a process runs from the moment the lease is its own until it is not."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from app.domain.interval import M1
@@ -8,6 +9,7 @@ from app.domain.span import Spans
 from app.events import CommitFailed
 from app.parts import CLOCK_OFFSET, Parts
 from app.ports import Series, StoreUnavailable
+from app.services.answer import END_OF_TIME_MS
 from app.services.audit import Auditor
 from app.services.commit import Committer
 from app.services.dispute import Disputes
@@ -68,9 +70,12 @@ class Writing:
     # --- from the lease to its loss -----------------------------------------------------------------------------
 
     @classmethod
-    async def begin(cls, parts: Parts) -> "Writing":
+    async def begin(cls, parts: Parts, stop_following: Callable[[], Awaitable[None]]) -> "Writing":
         """Open the database and start everything that writes. Raises StoreUnavailable, SchemaTooNew, OSError."""
         store = await SqliteWriter.open(parts.settings.db_url, parts.clock, report=parts.store_state.report)
+        await stop_following()  # nothing but our own commits may move the tails of a writer
+        parts.forget_copies()  # the writer before us may have committed what we have not seen
+        parts.pages.true_until_ms = END_OF_TIME_MS
         try:
             await parts.load_for_reading()
             standing = await store.stand_down()
@@ -102,8 +107,7 @@ class Writing:
         parts.clock.keep = None
         parts.close_lag.follow(())
         parts.in_progress.heard_ms = lambda series: None
-        parts.tail.forget_live()
-        parts.pages.clear()
+        parts.forget_copies()
         await self.store.close()
 
     async def flush(self) -> None:

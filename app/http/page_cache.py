@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.domain.span import Span
 from app.http.page import Page, Reply
 from app.ports import Clock, Series
-from app.services.answer import Answer
+from app.services.answer import END_OF_TIME_MS, Answer
 
 CACHED_PATHS: Final = frozenset({"/fapi/v1/klines"})
 PAGE_OVERHEAD_BYTES: Final = 2560  # measured beside the bodies: 1.6 kB a page, 2.2 kB once it has a gzip variant
@@ -102,6 +102,9 @@ class PageCache:
         self._ttl_s = ttl_s
         self._changes: dict[Series, int] = {}
         self._moves: dict[str, int] = {}
+        self._clears = 0
+        self.true_until_ms = END_OF_TIME_MS
+        """When the pages can no longer be trusted unless it is put off: whoever drops pages may have lost touch."""
         self.hits = 0
         self.misses = 0
         self.not_modified = 0
@@ -123,7 +126,7 @@ class PageCache:
 
     def ticket(self, series: Series) -> Ticket:
         """To be taken before an answer for `series` is computed."""
-        return Ticket(self._changes.get(series, 0), self._moves.get(series.symbol, 0))
+        return Ticket(self._changes.get(series, 0) + self._clears, self._moves.get(series.symbol, 0))
 
     def max_age_s(self, answer: Answer) -> int:
         """For how long others may keep `answer`: not beyond its candle, and not at all while a live kline is in it."""
@@ -161,7 +164,8 @@ class PageCache:
             del self._entries[key]
 
     def clear(self) -> None:
-        """Forget every page."""
+        """Forget every page, and those that are being made."""
+        self._clears += 1
         self._entries.clear()
 
     def reply(self, scope: Scope) -> Reply | None:
@@ -174,6 +178,9 @@ class PageCache:
         now_ms = self._clock.now_ms()
         if not entry.is_true(now_ms):
             del self._entries[key]
+            self.misses += 1
+            return None
+        if now_ms >= self.true_until_ms:
             self.misses += 1
             return None
         size = entry.page.size

@@ -35,6 +35,11 @@ class Holdings:
         self._symbols = {series.symbol for series in ledgers}
         self.extra_wishes = dict(extra_wishes)
 
+    def load_wishes(self, anchors: Mapping[str, int], extra_wishes: Mapping[Series, Span]) -> None:
+        """Take over what the store says besides the ledgers."""
+        self._anchors = dict(anchors)
+        self.extra_wishes = dict(extra_wishes)
+
     def load_checks(
         self,
         verifications: Mapping[Series, Verification],

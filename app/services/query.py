@@ -36,7 +36,6 @@ from app.wire.error_body import BinanceError, invalid_symbol, service_unavailabl
 
 LIVE_PAGE_MS: Final = 1_000  # an answer that ends with a live kline is rendered anew after this long at the latest
 CLOSING_PAGE_MS: Final = 250  # while a closing frame is awaited, an answer is good this long
-FOLLOWER_PAGE_MS: Final = 1_000  # a process that does not write hears of changes by reading again after this long
 RETRY_AFTER_S: Final = 5
 RETRY_AFTER_S_MAX: Final = 3600  # a client that is told to come back in days is not told anything
 TRIES_MAX: Final = 2  # an answer is made anew once when the exchange's time turns out to be another than we thought
@@ -226,6 +225,7 @@ class QueryService:
 
     async def _held(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> _Found:
         span = Span(0, window.span.end_ms) if window.newest else window.span
+        ticket = self._tail.ticket(series)
         snapshot = await self._store.read(series, span, window.limit, newest=window.newest)
         known = snapshot.ledger.known
         rows = [(kline.open_ms, _row(kline, grid)) for kline in snapshot.rows]
@@ -237,10 +237,10 @@ class QueryService:
                 before = [row for row in rows if row[0] < newer.start_ms]
                 after = [row for row in rows if row[0] >= newer.end_ms]
                 rows = [*before, *zip(grid.opens(*newer), encoded, strict=True), *after]
-        is_tail = window.newest and window.is_open_ended and self._upstream.keep is not None
+        is_tail = window.newest and window.is_open_ended and self._tail.is_current()
         is_unbroken = len(snapshot.rows) == window.limit > 0 and snapshot.rows[0].open_ms == window.span.start_ms
         if is_tail and is_unbroken:
-            self._tail.seed(series, grid, snapshot.rows, window.span.end_ms)  # the next one needs no database
+            self._tail.seed(series, grid, snapshot.rows, window.span.end_ms, ticket)  # the next one needs no database
         return _Found(rows, known, snapshot.ledger.absent)
 
     async def _oldest(self, series: Series, grid: Grid, window: Window, held: _Found) -> list[_Row]:
@@ -356,8 +356,6 @@ class QueryService:
             valid_until_ms = closes_ms if closes_ms > now_ms else now_ms + CLOSING_PAGE_MS
         if is_live:
             valid_until_ms = min(valid_until_ms, now_ms + LIVE_PAGE_MS)
-        if self._upstream.keep is None:
-            valid_until_ms = min(valid_until_ms, now_ms + FOLLOWER_PAGE_MS)
         touches = Span(first_ms, END_OF_TIME_MS if window.is_open_ended else window.span.end_ms)
         return Answer(body, query.series, touches, is_live, valid_until_ms)
 

@@ -60,6 +60,11 @@ class ReadAhead:
         if self._under_way is not None and self._under_way[0] == series and self._under_way[1].clip(span):
             self._under_way = None
 
+    def clear(self) -> None:
+        """Anything may have changed."""
+        self._pages.clear()
+        self._under_way = None
+
     async def run(self) -> None:
         """Read what is wanted, for ever."""
         while True:

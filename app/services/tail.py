@@ -74,6 +74,10 @@ class Tail:
         self._bytes_max = bytes_max
         self._rows_max = ROWS_MAX
         self._tails: dict[Series, SeriesTail] = {}
+        self._changes: dict[Series, int] = {}
+        self._clears = 0
+        self.is_current: Callable[[], bool] = lambda: True
+        """Whether the tails are those of what the store holds; a process that does not write may have lost touch."""
         self.arrived: Callable[[Series, Grid, Sequence[Kline]], None] = lambda series, grid, klines: None
         """Told of closed klines, ascending, when they become servable; of what sockets brought again at its commit."""
 
@@ -84,7 +88,27 @@ class Tail:
 
     def get(self, series: Series) -> SeriesTail | None:
         """The tail of a series, if anything was heard of it."""
+        return self._tails.get(series) if self.is_current() else None
+
+    def kept(self, series: Series) -> SeriesTail | None:
+        """The tail of a series as it was last brought up to date, however long ago."""
         return self._tails.get(series)
+
+    def ticket(self, series: Series) -> int:
+        """To be taken before rows are read for `seed`: it is another one when they may have changed meanwhile."""
+        return self._changes.get(series, 0) + self._clears
+
+    def clear(self) -> None:
+        """Drop all tails: nobody knows whether they are still what is held."""
+        self._clears += 1
+        self._tails.clear()
+        self._share()
+
+    def lose(self, series: Series) -> None:
+        """Leave the rows of a series to the store: not all of its run is known any more."""
+        self._note(series)
+        if (tail := self._tails.get(series)) is not None:
+            tail.rows, tail.start_ms, tail.end_ms = EncodedRows(), 0, 0
 
     def forget(self, symbol: str) -> None:
         """Drop the tails of a symbol that is no longer followed."""
@@ -121,6 +145,7 @@ class Tail:
     def amend(self, series: Series, grid: Grid, klines: Sequence[Kline]) -> None:
         """Take in committed klines: rows inside the run are replaced, rows that continue it are appended."""
         self.arrived(series, grid, klines)
+        self._note(series)
         tail = self._tails.get(series)
         if tail is None or not tail.rows or not klines or klines[-1].open_ms < tail.start_ms:
             return
@@ -135,9 +160,12 @@ class Tail:
         self._settle(tail)
         self._trim(tail)
 
-    def seed(self, series: Series, grid: Grid, klines: Sequence[Kline], end_ms: int) -> None:
-        """Put klines read from the store, an unbroken run up to `end_ms`, before (or in place of) what the tail has."""
-        if not klines:
+    def seed(self, series: Series, grid: Grid, klines: Sequence[Kline], end_ms: int, ticket: int) -> None:
+        """Put klines read from the store, an unbroken run up to `end_ms`, before (or in place of) what the tail has.
+
+        `ticket` is from before they were read: what changed meanwhile is not taken in.
+        """
+        if not klines or ticket != self.ticket(series):
             return
         tail = self._of(series, grid)
         if tail.rows and end_ms < tail.start_ms:
@@ -157,6 +185,7 @@ class Tail:
         for series, tail in self._tails.items():
             if series.symbol != part.symbol or series.interval.grid.step_ms <= part.interval.grid.step_ms:
                 continue
+            self._note(series)
             if changed.clip(Span(tail.start_ms, tail.end_ms)):
                 tail.rows, tail.start_ms, tail.end_ms = EncodedRows(), 0, 0
 
@@ -166,6 +195,9 @@ class Tail:
         is_closed = bool(tail.rows) and live.open_ms < tail.end_ms
         if not is_closed and (tail.live is None or not live.is_older(tail.live)):
             tail.live = live
+
+    def _note(self, series: Series) -> None:
+        self._changes[series] = self._changes.get(series, 0) + 1
 
     def _of(self, series: Series, grid: Grid) -> SeriesTail:
         tail = self._tails.get(series)

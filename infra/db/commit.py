@@ -6,16 +6,18 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import lt
-from typing import Final, NamedTuple
+from typing import Final
 
 from app.domain.columns import Columns
 from app.domain.interval import D3, DAY_MS, INTERVALS
 from app.domain.kline import Kline
-from app.domain.ledger import Entry, Ledger, Source
+from app.domain.ledger import Ledger, Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Committed, Series, Unheld
+from infra.db.changes import note
+from infra.db.ledgers import SeriesName, read_ledger
 from infra.db.schema import ROW_COLUMNS, kline_table
-from infra.db.statements import columns, delete_klines, overwrite, put, put_values, read_klines, writing
+from infra.db.statements import delete_klines, overwrite, put, put_values, read_klines, writing
 from infra.db.verification import forget_checks
 
 LEDGERS_KEPT_MAX: Final = 50_000  # series whose ledger the writer remembers (about 1 kB each); all are dropped above it
@@ -25,14 +27,6 @@ _OVERWRITE_KLINE: Final = overwrite(("symbol", "open_time"), ROW_COLUMNS[1:])
 _LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
 _OVERWRITE_LINE: Final = overwrite(("symbol", "interval", "start_ms"), ("end_ms", "source"))
 _REVISION_COLUMNS: Final = ("symbol", "interval", *ROW_COLUMNS, "old_source", "new_source", "replaced_at_ms")
-_SOURCES: Final = {source.value: source for source in Source}
-
-
-class SeriesName(NamedTuple):
-    """A series as the ledger spells it: cheaper to hash than Series, thousands of times a minute."""
-
-    symbol: str
-    code: str
 
 
 class Commits:
@@ -54,6 +48,7 @@ class Commits:
             transaction = _Transaction(connection, self._ledgers, now_ms)
             committed = [transaction.apply(batch) for batch in batches]
             transaction.finish()
+            note(connection, batches, committed, now_ms)
         if len(self._ledgers) + len(transaction.after) > LEDGERS_KEPT_MAX:
             self._ledgers.clear()
         self._ledgers.update(transaction.after)
@@ -198,31 +193,6 @@ class _Transaction:
     def _write_rows(self, table: str) -> None:
         if values := self._values.pop(table, None):
             put_values(self._connection, table, _KLINE_COLUMNS, values, _OVERWRITE_KLINE)
-
-
-def read_ledger(connection: sqlite3.Connection, symbol: str, code: str) -> Ledger:
-    """The stored ledger of one series."""
-    lines = columns(
-        connection,
-        ("start_ms", "end_ms", "source"),
-        "SELECT start_ms, end_ms, source FROM ledger WHERE symbol = ? AND interval = ? ORDER BY start_ms",
-        (symbol, code),
-    )
-    return _ledger(zip(*lines, strict=True))
-
-
-def read_ledgers(connection: sqlite3.Connection) -> dict[Series, Ledger]:
-    """The stored ledgers of all series."""
-    names = ("symbol", "interval", "start_ms", "end_ms", "source")
-    lines = columns(connection, names, "SELECT * FROM ledger ORDER BY symbol, interval, start_ms")
-    by_series: dict[SeriesName, list[tuple[str, str, str]]] = {}
-    for symbol, code, *line in zip(*lines, strict=True):
-        by_series.setdefault(SeriesName(symbol, code), []).append((line[0], line[1], line[2]))
-    return {Series(name.symbol, INTERVALS[name.code]): _ledger(lines) for name, lines in by_series.items()}
-
-
-def _ledger(lines: Iterable[tuple[str, str, str]]) -> Ledger:
-    return Ledger(Entry(Span(int(start), int(end)), _SOURCES[source]) for start, end, source in lines)
 
 
 def _check(batch: Batch) -> None:

@@ -111,6 +111,16 @@ REVISION: Final = Table(
     Index("revision_by_series", "symbol", "interval", "open_time"),
 )
 
+CHANGE: Final = Table(
+    "change",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    _text("symbol"),
+    _text("interval"),
+    _integer("start_ms"),
+    _integer("end_ms"),
+)
+
 STAND_DOWN: Final = Table(
     "stand_down",
     METADATA,

@@ -6,12 +6,15 @@ from sqlite3 import Connection
 from typing import Final, Self
 
 from app.domain.interval import INTERVALS
+from app.domain.kline import Kline
 from app.domain.ledger import Ledger
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
-from app.ports import Batch, Clock, Committed, Disagreement, Series, Snapshot
-from infra.db.commit import Commits, read_ledger, read_ledgers
+from app.ports import Batch, Changes, Clock, Committed, Disagreement, Series, Snapshot
+from infra.db.changes import read_changes, read_spans
+from infra.db.commit import Commits
 from infra.db.connections import BUSY_TIMEOUT_MS, Connections, Report
+from infra.db.ledgers import read_ledger, read_ledgers
 from infra.db.migrate import upgrade
 from infra.db.statements import columns, overwrite, put, read_encoded, read_klines, reading, writing
 from infra.db.url import sqlite_path
@@ -66,6 +69,14 @@ class SqliteReader:
     async def ledgers(self) -> dict[Series, Ledger]:
         """The whole ledger. Raises StoreUnavailable."""
         return await self._reads.run(read_ledgers)
+
+    async def changes(self, after: int | None) -> Changes:
+        """What was committed after the change number `after`, and the ledgers. Raises StoreUnavailable."""
+        return await self._reads.run(lambda connection: read_changes(connection, after))
+
+    async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Kline]]:
+        """The rows that open in a span of each of many series. Raises StoreUnavailable."""
+        return await self._reads.run(lambda connection: read_spans(connection, wanted))
 
     async def stand_down(self) -> tuple[int, str] | None:
         """The stored stand-down as (until_ms, reason), if one was ever recorded. Raises StoreUnavailable."""

@@ -56,6 +56,27 @@ def test_an_answer_computed_before_a_change_is_not_kept_after_it() -> None:
     assert is_held(pages, b"other")
 
 
+def test_an_answer_computed_before_everything_was_forgotten_is_not_kept_after_it() -> None:
+    pages = PageCache(1_000_000, ManualClock(), 10)
+    ticket = pages.ticket(BTC)
+    pages.clear()
+    put(pages, b"late", answer_of(), ticket)
+    assert not is_held(pages, b"late")
+
+
+def test_pages_that_nobody_vouches_for_are_not_sent_and_are_good_again_when_somebody_does() -> None:
+    clock = ManualClock()
+    pages = PageCache(1_000_000, clock, 10)
+    put(pages, b"q", answer_of())
+    pages.true_until_ms = NOW_MS + 1_000
+    clock.ms += 999
+    assert is_held(pages, b"q")
+    clock.ms += 1
+    assert not is_held(pages, b"q")
+    pages.true_until_ms = NOW_MS + 2_000
+    assert is_held(pages, b"q")
+
+
 def test_a_live_update_outdates_only_answers_with_a_live_kline() -> None:
     pages = PageCache(1_000_000, ManualClock(), 10)
     ticket = pages.ticket(BTC)

@@ -17,7 +17,7 @@ from app.domain.span import Span, Spans
 from app.ports import Batch, Series, StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
 from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.services.in_progress import LIVE_AGE_MS_MAX, InProgress
-from app.services.query import CLOSING_PAGE_MS, FOLLOWER_PAGE_MS, LIVE_PAGE_MS, RETRY_AFTER_S, QueryService
+from app.services.query import CLOSING_PAGE_MS, LIVE_PAGE_MS, RETRY_AFTER_S, QueryService
 from app.services.read_through import ReadThrough
 from app.services.rolling import Rolling
 from app.services.tail import Live
@@ -802,11 +802,19 @@ async def test_an_answer_with_the_kline_in_progress_is_true_for_a_moment(tmp_pat
         assert answer.valid_until_ms == NOW_MS + LIVE_PAGE_MS
 
 
-async def test_a_process_that_does_not_write_reads_again_after_a_second(tmp_path: Path) -> None:
+async def test_a_process_that_does_not_write_keeps_nothing_it_read_through(tmp_path: Path) -> None:
     async with desk(tmp_path, is_writer=False) as at:
-        answer = await at.answer(start_ms=CLOSED_MS - 50 * MINUTE_MS, end_ms=CLOSED_MS - 40 * MINUTE_MS)
-        assert answer.valid_until_ms == NOW_MS + FOLLOWER_PAGE_MS
+        await at.answer(start_ms=CLOSED_MS - 50 * MINUTE_MS, end_ms=CLOSED_MS - 40 * MINUTE_MS)
         assert at.rig.store.commits == []
+
+
+async def test_tails_that_lost_touch_with_the_store_are_neither_used_nor_fed(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 100 * MINUTE_MS, CLOSED_MS))
+        at.rig.tail.is_current = lambda: False
+        bodies = {(await at.answer(limit=100)).body for _ in range(3)}
+        assert (len(bodies), at.rig.store.reads) == (1, 3)
+        assert at.rig.tail.rows == 0
 
 
 async def test_a_question_about_the_newest_klines_needs_the_database_once(tmp_path: Path) -> None:

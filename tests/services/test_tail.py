@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.interval import INTERVALS, M1, MINUTE_MS
+from app.domain.interval import HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Kline
+from app.domain.span import Span, Spans
 from app.ports import Series
 from app.services.tail import ROW_BYTES, ROWS_MAX, Live, Tail
 from app.wire import rest_rows
 from tests.services.fakes import BTC, DAY0_MS, minute
 
 MONTHS = Series("BTCUSDT", INTERVALS["1M"])
+HOURLY = INTERVALS["1h"]
 
 
 def marked(open_ms: int, mark: int) -> Kline:
@@ -78,7 +80,7 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
             end = min(len(opens) - 1, at + rng.choice([1, 0, -5, 3]))
             start = max(0, end - rng.randrange(1, 60))
             klines = [model.truth.setdefault(open_ms, marked(open_ms, mark)) for open_ms in opens[start:end]]
-            tail.seed(series, grid, klines, opens[end])
+            tail.seed(series, grid, klines, opens[end], tail.ticket(series))
             if klines:
                 at = max(at, end - 1)
         else:
@@ -89,6 +91,34 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
             )
         if tail.get(series) is not None:
             model.check(tail)
+
+
+@pytest.mark.parametrize("what", ["amend", "void", "lose", "clear"])
+def test_rows_that_were_read_before_a_change_are_not_taken_in_after_it(what: str) -> None:
+    tail, hours = Tail(ROW_BYTES * 1000), Series("BTCUSDT", HOURLY)
+    read = [marked(DAY0_MS - back * HOUR_MS, 1) for back in (3, 2, 1)]
+    tail.append(hours, HOURLY.grid, read[-1])
+    ticket = tail.ticket(hours)
+    if what == "amend":
+        tail.amend(hours, HOURLY.grid, [marked(read[0].open_ms, 2)])
+    elif what == "void":
+        tail.void(Series("BTCUSDT", M1), Spans([Span(read[0].open_ms, read[0].open_ms + MINUTE_MS)]))
+    elif what == "lose":
+        tail.lose(hours)
+    else:
+        tail.clear()
+    tail.seed(hours, HOURLY.grid, read, DAY0_MS, ticket)
+    assert tail.rows <= 1
+    tail.seed(hours, HOURLY.grid, read, DAY0_MS, tail.ticket(hours))
+    assert tail.rows == 3
+
+
+def test_tails_that_may_not_be_those_of_the_store_are_not_given_out() -> None:
+    tail = Tail(ROW_BYTES * 1000)
+    tail.append(Series("BTCUSDT", M1), M1.grid, marked(DAY0_MS, 1))
+    tail.is_current = lambda: False
+    assert tail.get(Series("BTCUSDT", M1)) is None
+    assert tail.kept(Series("BTCUSDT", M1)) is not None
 
 
 def test_the_tail_is_bounded_in_bytes_over_all_series() -> None:
