@@ -258,6 +258,13 @@ class LeaseChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class LineFailed:
+    """The writer cannot be asked by other processes: admin requests have to meet it by chance."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStarted:
     """The node answers requests."""
 
@@ -303,6 +310,7 @@ Event = (
     | TaskEnded
     | WishEstimated
     | LeaseChanged
+    | LineFailed
     | NodeStarted
     | NodeStopped
 )

@@ -4,19 +4,21 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
-from app.events import LeaseChanged, NodeStarted, NodeStopped, Observe
+from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped, Observe
 from app.following import Following
 from app.gauges import sample_metrics
 from app.http.app import create_http_app
+from app.http.forward import answer_by
 from app.http.services import Services
 from app.parts import Parts
-from app.ports import MachineClock, StoreUnavailable
+from app.ports import Asked, MachineClock, StoreUnavailable, Told
 from app.services.live import LiveIngest
 from app.settings import Settings
 from app.writing import Writing
 from infra.binance.sockets import BinanceSockets
 from infra.db.migrate import SchemaTooNew
 from infra.db.sqlite_store import SqliteWriter
+from infra.line import Line
 
 SETTLED_CHECKS: Final = 10  # another process that holds the lease so long writes; trying takes it at most 5 s of a lock
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
@@ -37,9 +39,10 @@ class Node(Parts):
         super().__init__(settings, machine_clock, seed, observers, extra_wishes_only=extra_wishes_only)
         self._url = "" if extra_wishes_only else _local_url(settings.host, settings.port)
         self.writing: Writing | None = None
+        self._line = Line(self.database)
         self.following = Following(self)
         self.app = create_http_app(
-            Services(self.query, self.symbols, self.health, self.coverage, self.backfill, self.verifier),
+            Services(self.query, self.symbols, self.health, self.coverage, self.backfill, self.verifier, self),
             pages=self.pages,
             clock=self.clock,
             instrument=self.telemetry.instrument,
@@ -71,6 +74,7 @@ class Node(Parts):
         await self.rest.aclose()
         await self.archive.aclose()
         if self.writing is not None:
+            await self._line.close()
             await self.writing.store.close()
         await self.reader.close()
         self.standing.close()
@@ -127,6 +131,10 @@ class Node(Parts):
         except BaseException:
             self.lease.release()
             raise
+        try:
+            await self._line.open(lambda asked: answer_by(self.app, asked))
+        except OSError as error:
+            self.observe(LineFailed(str(error)))
         self.observe(LeaseChanged(is_writer=True, holder=self._url))
         return True
 
@@ -134,10 +142,19 @@ class Node(Parts):
         """Become a process that only reads."""
         assert self.writing is not None, "only a writer can step down"
         writing, self.writing = self.writing, None
+        await self._line.close()
         await writing.end(reason)
         self.lease.release()
         self.holdings.load({}, {}, {})
         self.following.start()
+
+    def is_elsewhere(self) -> bool:
+        """Whether another process writes."""
+        return self.writing is None and self.lease.holder() is not None
+
+    async def ask(self, asked: Asked) -> Told:
+        """What the process that writes answers. Raises LineDown."""
+        return await self._line.ask(asked)
 
     def ledger_as_of_ms(self) -> int:
         """The moment that the ledger in memory speaks of: now, unless another process writes and we read lately."""

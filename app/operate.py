@@ -180,9 +180,9 @@ def wish_of(symbols: Sequence[str], intervals: Sequence[Interval], span: Span) -
 async def ask_writer(
     client: httpx.AsyncClient, method: str, path: str, clock: Clock, body: dict[str, Any] | None = None
 ) -> Report:
-    """What the process that writes answers; with WORKERS > 1 several answer there and chance decides which."""
+    """What the process that writes answers, whichever process is met; while another takes over, it is waited for."""
     for number in range(ASK_TRIES_MAX):
-        answer = await client.request(method, path, json=body, headers={"connection": "close"})
+        answer = await client.request(method, path, json=body)
         if answer.is_success:
             report: Report = answer.json()
             return report

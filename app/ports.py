@@ -220,6 +220,32 @@ class StoreWriter(StoreReader, Protocol):
         ...
 
 
+# --- the writer, asked by others ----------------------------------------------------------------------------------
+
+
+class LineDown(Exception):
+    """The process that writes cannot be asked at the moment; the message says what to do."""
+
+
+class Asked(NamedTuple):
+    """A request that only the writer can answer, as it came in; `client` is the address of who asked."""
+
+    method: str
+    path: str
+    query: str
+    client: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Told(NamedTuple):
+    """The writer's answer."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
 # --- the exchange --------------------------------------------------------------------------------------------------
 
 

@@ -1,10 +1,14 @@
 """Runs a node as a server: its port, its processes, the signals that end it."""
 
 import contextlib
+import multiprocessing
+import os
 import signal
 import socket
 import sys
+import threading
 from functools import partial
+from multiprocessing.process import BaseProcess
 from typing import Final, NoReturn
 
 import uvicorn
@@ -70,4 +74,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _app(settings: Settings) -> ASGIApp:
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     return Node(settings).app
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Stop when the parent has died (kill -9): nobody would ever end us or start us anew, and the port stays taken."""
+    parent.join()  # a pipe that only the parent keeps open, so this waits for an event
+    os.kill(os.getpid(), signal.SIGTERM)

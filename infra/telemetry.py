@@ -38,6 +38,7 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.StoreRecovered: logging.WARNING,  # whoever read the error wants to read its end
     events.BackfillPaused: logging.WARNING,
     events.TaskEnded: logging.ERROR,
+    events.LineFailed: logging.WARNING,
 }
 """How loud an event is; INFO when it is not named here."""
 

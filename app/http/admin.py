@@ -12,6 +12,7 @@ from app.domain.span import Span
 from app.http.admin_guard import AdminGuard
 from app.http.documentation import INTEGER, OWN_LIMITS, STRINGS, json_doc, object_of, own_error_doc
 from app.http.errors import ApiError, json_response
+from app.http.forward import forwarded
 from app.http.headers import NO_STORE
 from app.http.params import TIME_MS_MAX
 from app.http.services import Services, SymbolOf
@@ -86,7 +87,9 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
             503: own_error_doc("The exchange does not answer; Retry-After says when to ask again."),
         },
     )
-    async def refresh() -> Response:
+    async def refresh(request: Request) -> Response:
+        if (answer := await forwarded(services.line, request)) is not None:
+            return answer
         try:
             added, removed = await services.symbols.refresh()
         except UpstreamError as error:
@@ -106,10 +109,13 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
         },
     )
     async def backfill(request: Request) -> Response:
-        series, span = understood(await _body(request), services.query.symbol)
+        body = await _body(request)
+        if (answer := await forwarded(services.line, request, body)) is not None:
+            return answer
+        series, span = understood(body, services.query.symbol)
         await services.backfill.request(series, span)
-        body = {"ok": True, "series": len(series), "start": span.start_ms, "end": span.end_ms}
-        return json_response(msgspec.json.encode(body), 202, NO_STORE)
+        report = {"ok": True, "series": len(series), "start": span.start_ms, "end": span.end_ms}
+        return json_response(msgspec.json.encode(report), 202, NO_STORE)
 
     @router.post(
         "/verify",
@@ -121,17 +127,20 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
             400: own_error_doc("The wish is not understood."),
             413: own_error_doc("The body is too large."),
             429: own_error_doc("So many audits wait already."),
-            503: own_error_doc("Another process writes and verifies; ask again to reach it."),
+            503: own_error_doc("No process writes at the moment; ask again."),
         },
     )
     async def verify(request: Request) -> Response:
-        series, span = understood(await _body(request), services.query.symbol)
+        body = await _body(request)
+        if (answer := await forwarded(services.line, request, body)) is not None:
+            return answer
+        series, span = understood(body, services.query.symbol)
         try:
             number = services.verify.request(series, span)
         except TooManyAudits as error:
             raise ApiError(429, f"{error}.") from error
-        body = {"ok": True, "audit": number, "series": len(series), "start": span.start_ms, "end": span.end_ms}
-        return json_response(msgspec.json.encode(body), 202, NO_STORE)
+        report = {"ok": True, "audit": number, "series": len(series), "start": span.start_ms, "end": span.end_ms}
+        return json_response(msgspec.json.encode(report), 202, NO_STORE)
 
     return router
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from app.domain.interval import INTERVALS
 from app.http.documentation import INTEGER, OWN_LIMITS, STRING, json_doc, object_of, own_error_doc
 from app.http.errors import ApiError, json_response
+from app.http.forward import forwarded
 from app.http.headers import NO_STORE
 from app.http.page import Page, PageResponse
 from app.http.services import Services
@@ -79,10 +80,12 @@ def ops_router(services: Services) -> APIRouter:
         summary="Comparisons with the exchange: the audits asked for, and what was found in the background",
         responses={
             200: json_doc("What was compared.", {"type": "object"}),
-            503: own_error_doc("Another process writes and verifies; ask again to reach it."),
+            503: own_error_doc("No process writes at the moment; ask again."),
         },
     )
-    async def verification() -> Response:
+    async def verification(request: Request) -> Response:
+        if (answer := await forwarded(services.line, request)) is not None:
+            return answer
         return json_response(msgspec.json.encode(services.verify.report()), 200, NO_STORE)
 
     return router

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from app.domain.interval import Interval
 from app.domain.span import Span
-from app.ports import Series
+from app.ports import Asked, Series, Told
 from app.services.answer import Answer, KlineQuery
 
 
@@ -76,6 +76,18 @@ class Verify(Protocol):
         ...
 
 
+class WriterLine(Protocol):
+    """Knows who writes."""
+
+    def is_elsewhere(self) -> bool:
+        """Whether another process writes."""
+        ...
+
+    async def ask(self, asked: Asked) -> Told:
+        """What that process answers. Raises LineDown."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything the routes call."""
@@ -86,6 +98,7 @@ class Services:
     coverage: Coverage
     backfill: Backfill
     verify: Verify
+    line: WriterLine
 
 
 SymbolOf = Callable[[str], str | None]

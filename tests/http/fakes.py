@@ -19,8 +19,9 @@ from app.http.direct import Timings
 from app.http.page_cache import PageCache
 from app.http.protocol import BoundedProtocol
 from app.http.services import Services
-from app.ports import Series
+from app.ports import Asked, Series, Told
 from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
+from infra.line import Line
 
 # hypothesis asks its questions in a thread here, and notices when what runs beside it draws from the random module
 OTHERS_MAY_USE_RANDOM = pytest.mark.filterwarnings(
@@ -144,6 +145,20 @@ class FakeVerify:
         return {"audits": [{"audit": number + 1} for number in range(len(self.requests))]}
 
 
+class FakeLine:
+    """Nobody else writes, unless there is a line to one who does."""
+
+    def __init__(self, line: Line | None = None) -> None:
+        self.line = line
+
+    def is_elsewhere(self) -> bool:
+        return self.line is not None
+
+    async def ask(self, asked: Asked) -> Told:
+        assert self.line is not None
+        return await self.line.ask(asked)
+
+
 def no_metrics(_app: FastAPI) -> None:
     """Stands for the Prometheus instrumentation."""
 
@@ -162,13 +177,14 @@ class Node:
     coverage: FakeCoverage = field(default_factory=FakeCoverage)
     backfill: FakeBackfill = field(default_factory=FakeBackfill)
     verify: FakeVerify = field(default_factory=FakeVerify)
+    line: FakeLine = field(default_factory=FakeLine)
     clock: ManualClock = field(default_factory=ManualClock)
     instrument: Callable[[FastAPI], None] = no_metrics
 
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
         self.app = create_http_app(
-            Services(self.query, self.symbols, self.health, self.coverage, self.backfill, self.verify),
+            Services(self.query, self.symbols, self.health, self.coverage, self.backfill, self.verify, self.line),
             pages=self.pages,
             clock=self.clock,
             instrument=self.instrument,

@@ -124,3 +124,40 @@ async def both_tell_the_truth(place: Place, other: Place, sandbox: SandboxServer
             truth = (await exchange.get(sandbox.base_url + path)).content
         for where in [place] * 6 + [other] * 2:
             assert (await where.get(path)).content == truth
+
+
+async def test_workers_whose_parent_was_killed_end_and_leave_the_port(tmp_path: Path) -> None:
+    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"WORKERS": "2"})
+        node = place.serve()
+        await until(place.is_whole, "the wish is held")
+        began_s = seconds()
+        node.signal(signal.SIGKILL)
+        assert await node.ended() == -signal.SIGKILL
+        print(f"MEASURED kill -9 of the parent to the end of its workers: {seconds() - began_s:.2f} s")
+        again = place.serve()
+        await until(place.is_whole, "the port is free and the next start holds the wish")
+        again.signal(signal.SIGTERM)
+        assert await again.ended() == 0
+
+
+async def test_what_only_the_writer_does_may_be_asked_of_any_process(tmp_path: Path) -> None:
+    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place, other = Place(programs, sandbox.port), Place(programs, sandbox.port)
+        place.serve()
+        await until(place.is_whole, "the wish is held")
+        other.serve()
+        await until(other.is_whole, "the second instance knows it")
+        assert (await other.health())["role"] == "reader"
+        wish = {"symbols": ["BTCUSDT"], "intervals": ["1h"], "start": int(ago(sandbox, 9)), "end": int(ago(sandbox, 7))}
+        async with other.http() as client:
+            assert (await client.post("/v1/admin/backfill", json=wish)).status_code == 202
+            assert (await client.post("/v1/admin/verify", json=wish)).json()["audit"] == 1
+            audits = (await client.get("/v1/verification")).json()["audits"]
+            assert [audit["audit"] for audit in audits] == [1]
+
+        async def is_held() -> bool:
+            held = {f"{series.symbol}{series.interval}": ledger for series, ledger in (await place.ledgers()).items()}
+            return held["BTCUSDT1h"].held.span_at(int(ago(sandbox, 8))) is not None
+
+        await until(is_held, "the writer has fetched it")

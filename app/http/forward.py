@@ -1,0 +1,70 @@
+"""Requests that only the writer can answer: sent on to it by whoever is asked, answered there by the same routes."""
+
+from typing import Final
+
+from fastapi import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Scope
+
+from app.http.errors import ApiError
+from app.http.services import WriterLine
+from app.ports import Asked, LineDown, Told
+
+HEADERS_SENT: Final = frozenset({"authorization", "content-type", "host", "origin", "sec-fetch-site", "user-agent"})
+"""What the admin guard and the routes look at; the writer checks again what the process that was asked has checked."""
+HEADERS_BACK: Final = frozenset({"content-type", "cache-control", "retry-after", "www-authenticate"})
+_FORWARDED: Final = "klinenode.forwarded"
+
+
+async def forwarded(line: WriterLine, request: Request, body: bytes = b"") -> Response | None:
+    """The writer's answer to a request whose body was read; None when it is for this process to answer.
+
+    Raises ApiError when the writer does not answer.
+    """
+    if _FORWARDED in request.scope or not line.is_elsewhere():
+        return None
+    client = request.client.host if request.client else ""
+    headers = [(name, value) for name, value in request.headers.items() if name in HEADERS_SENT]
+    query = request.url.query
+    try:
+        told = await line.ask(Asked(request.method, request.url.path, query, client, headers, body))
+    except LineDown as error:
+        raise ApiError(503, f"{error}.", {"retry-after": "1"}) from error
+    return Response(told.body, told.status, dict(told.headers))
+
+
+async def answer_by(app: ASGIApp, asked: Asked) -> Told:
+    """What `app` answers to a request that came over the line."""
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": asked.method,
+        "scheme": "http",
+        "path": asked.path,
+        "raw_path": asked.path.encode(),
+        "query_string": asked.query.encode(),
+        "root_path": "",
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in asked.headers]
+        + [(b"content-length", b"%d" % len(asked.body))],
+        "client": (asked.client, 0),
+        "server": None,
+        _FORWARDED: True,
+    }
+    status, headers, parts = 500, list[tuple[str, str]](), list[bytes]()
+    incoming: list[Message] = [{"type": "http.request", "body": asked.body, "more_body": False}]
+
+    async def receive() -> Message:
+        return incoming.pop() if incoming else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"])
+            headers.extend(pair for pair in pairs if pair[0] in HEADERS_BACK)
+        elif message["type"] == "http.response.body":
+            parts.append(message.get("body", b""))
+
+    await app(scope, receive, send)
+    return Told(status, headers, b"".join(parts))

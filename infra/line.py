@@ -1,0 +1,110 @@
+"""The line to the writer: a Unix socket beside the database, on which it answers what other processes are asked."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from app.ports import Asked, LineDown, Told
+
+ASK_S_MAX: Final = 25.0  # the longest an admin request may take: the exchange is asked within 20
+ASKED_BYTES_MAX: Final = 256 * 1024  # a request's body is at most 64 kB (app/http/admin.py), its headers 16 kB
+TOLD_BYTES_MAX: Final = 16 * 1024 * 1024  # a report on every series there is
+AT_ONCE_MAX: Final = 32  # requests under way on a line; operators are few
+_LENGTH_BYTES: Final = 4
+_NAME_BYTES_MAX: Final = 100  # the kernel takes 107
+
+Answer = Callable[[Asked], Awaitable[Told]]
+"""What the writer does with a request."""
+
+
+class Line:
+    """Both ends of the line of one database: the writer answers on it, everybody else asks."""
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_name(f"{database.name}.line")
+        self._server: asyncio.Server | None = None
+        self._under_way = 0
+
+    async def open(self, answer: Answer) -> None:
+        """Answer on the line from now on; only the holder of the lease may. Raises OSError."""
+        self._path.unlink(missing_ok=True)  # of a writer that was killed
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with _short(self._path) as path:
+                listener.bind(path)
+            self._path.chmod(0o600)  # who may write beside the database may ask its writer
+            self._server = await asyncio.start_unix_server(
+                lambda reader, writer: self._serve(reader, writer, answer), sock=listener
+            )
+        except NotImplementedError as error:
+            raise OSError(f"this event loop knows no Unix sockets: {error}") from error
+        finally:
+            if self._server is None:
+                listener.close()
+
+    async def close(self) -> None:
+        """Answer no more; nothing happens when the line is not open."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def ask(self, asked: Asked) -> Told:
+        """What the writer says. Raises LineDown."""
+        try:
+            async with asyncio.timeout(ASK_S_MAX):
+                with _short(self._path) as path:
+                    reader, writer = await asyncio.open_unix_connection(path)
+                try:
+                    await _send(writer, msgspec.msgpack.encode(asked))
+                    return msgspec.msgpack.decode(await _receive(reader, TOLD_BYTES_MAX), type=Told)
+                finally:
+                    writer.close()
+        except (OSError, EOFError, TimeoutError, NotImplementedError, msgspec.DecodeError) as error:
+            raise LineDown(f"the process that writes does not answer: {error!r}; ask again in a few seconds") from error
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
+        if self._under_way >= AT_ONCE_MAX:
+            writer.close()
+            return
+        self._under_way += 1
+        try:
+            async with asyncio.timeout(ASK_S_MAX):
+                asked = msgspec.msgpack.decode(await _receive(reader, ASKED_BYTES_MAX), type=Asked)
+                await _send(writer, msgspec.msgpack.encode(await answer(asked)))
+        except (OSError, EOFError, TimeoutError, msgspec.DecodeError):
+            return  # the one who asked has gone, or will hear of it by the end of the connection
+        finally:
+            self._under_way -= 1
+            writer.close()
+
+
+async def _send(writer: asyncio.StreamWriter, message: bytes) -> None:
+    writer.write(len(message).to_bytes(_LENGTH_BYTES, "big") + message)
+    await writer.drain()
+
+
+async def _receive(reader: asyncio.StreamReader, bytes_max: int) -> bytes:
+    length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
+    if length > bytes_max:
+        raise EOFError(f"{length} bytes are announced, {bytes_max} are the most allowed")
+    return await reader.readexactly(length)
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name of the socket that is not too long for the kernel, whatever the database's folder is called."""
+    if len(os.fsencode(path)) <= _NAME_BYTES_MAX:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
