@@ -82,6 +82,12 @@ class _Entries(LRUCache[Key, _Entry]):
         if entry.answer.is_live:
             _take_out(self.live_of_symbol, series.symbol, key)
 
+    def clear(self) -> None:
+        """Forget everything; the library's own way passes by `__delitem__`."""
+        super().clear()
+        self.of_series.clear()
+        self.live_of_symbol.clear()
+
     def popitem(self) -> tuple[Key, _Entry]:
         """Give up the page that was unused for the longest time."""
         self.evictions += 1

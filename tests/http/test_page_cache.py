@@ -64,6 +64,18 @@ def test_an_answer_computed_before_everything_was_forgotten_is_not_kept_after_it
     assert not is_held(pages, b"late")
 
 
+def test_forgetting_everything_leaves_nothing_behind_that_a_later_change_could_stumble_over() -> None:
+    pages = PageCache(1_000_000, ManualClock(), 10)
+    put(pages, b"q", answer_of())
+    put(pages, b"live", answer_of(is_live=True))
+    pages.clear()
+    assert (pages.entries, pages.bytes, pages.evictions) == (0, 0, 0)
+    pages.moved("BTCUSDT")
+    pages.drop(BTC, ALWAYS)
+    put(pages, b"q", answer_of())
+    assert is_held(pages, b"q")
+
+
 def test_pages_that_nobody_vouches_for_are_not_sent_and_are_good_again_when_somebody_does() -> None:
     clock = ManualClock()
     pages = PageCache(1_000_000, clock, 10)
