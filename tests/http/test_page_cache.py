@@ -10,7 +10,7 @@ from starlette.types import Scope
 from app.domain.interval import INTERVALS, M1
 from app.domain.span import Span
 from app.http.page import Page
-from app.http.page_cache import PAGE_OVERHEAD_BYTES, PAGE_SHARE_MAX, Key, PageCache, Ticket
+from app.http.page_cache import KEEPING_ERROR_MS, PAGE_OVERHEAD_BYTES, PAGE_SHARE_MAX, Key, PageCache, Ticket
 from app.ports import Series
 from app.services.answer import END_OF_TIME_MS, Answer
 from tests.http.fakes import NOW_MS, ManualClock, kline_body
@@ -241,7 +241,7 @@ class CacheAgainstModel(RuleBasedStateMachine):
             assert reply.body["body"] == remembered.answer.body
         stated = int(headers[b"cache-control"].split(b"max-age=")[1].split(b",")[0])
         left_ms = 0 if remembered.answer.is_live else remembered.answer.valid_until_ms - self.clock.ms
-        assert stated == min(self.ttl_s, left_ms // 1000)
+        assert stated == max(0, min(self.ttl_s, (left_ms - KEEPING_ERROR_MS) // 1000))
 
     @rule(which=series, span=spans)
     def drop(self, which: Series, span: Span) -> None:
