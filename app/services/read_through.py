@@ -19,6 +19,8 @@ ABSENT_ROWS_MAX: Final = 499  # weight 2: the most rows per weight (binance-fact
 
 FIRST_KLINE_MS_MAX: Final = DAY_MS  # after the time that exchangeInfo gives as a symbol's onboardDate
 
+_PENDING: Final = "PENDING_TRADING"  # listed, and not traded yet (binance-facts section 4)
+
 Keep = Callable[[Series, Grid, Span, Sequence[Kline]], Awaitable[None]]
 
 
@@ -84,7 +86,7 @@ class ReadThrough:
         """
         listing = self._symbols.listing(series.symbol)
         begun_ms, ended_ms = END_OF_TIME_MS, 0
-        if listing is not None:
+        if listing is not None and listing.status != _PENDING:  # its onboardDate is a plan
             begun_ms = listing.onboard_ms + FIRST_KLINE_MS_MAX
             ended_ms = END_OF_TIME_MS if self.is_trading(series.symbol) else listing.delivery_ms
         for known in (series, Series(series.symbol, M1)):
