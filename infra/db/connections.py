@@ -37,6 +37,7 @@ _WRITER_PRAGMAS: Final = (
     *_READER_PRAGMAS,
     "journal_mode = wal",
     "synchronous = normal",  # kill -9 loses nothing; a power cut may lose the newest commits, whole ones
+    "wal_autocheckpoint = 0",  # the writer says when (checkpoint.py)
     f"journal_size_limit = {WAL_BYTES_KEPT}",
 )
 

@@ -12,6 +12,7 @@ from app.domain.span import Span, Spans
 from app.domain.verification import Verification
 from app.ports import Batch, Changes, Clock, Committed, Disagreement, Series, Snapshot
 from infra.db.changes import read_changes, read_spans
+from infra.db.checkpoint import Checkpoints
 from infra.db.commit import Commits
 from infra.db.connections import BUSY_TIMEOUT_MS, Connections, Report
 from infra.db.ledgers import read_ledger, read_ledgers
@@ -137,6 +138,7 @@ class SqliteWriter(SqliteReader):
         super().__init__(url, busy_timeout_ms=busy_timeout_ms)
         self._clock = clock
         self._commits = Commits()
+        self._checkpoints = Checkpoints(sqlite_path(url))
         self._writes = Connections(
             sqlite_path(url), size=1, read_only=False, busy_timeout_ms=busy_timeout_ms, report=report
         )
@@ -179,7 +181,13 @@ class SqliteWriter(SqliteReader):
         When the caller is cancelled the transaction still ends one way or the other.
         """
         now_ms = self._clock.now_ms()
-        return await self._writes.run(lambda connection: self._commits.commit(connection, batches, now_ms))
+
+        def work(connection: Connection) -> list[Committed]:
+            committed = self._commits.commit(connection, batches, now_ms)
+            self._checkpoints.after_commit(connection, now_ms)
+            return committed
+
+        return await self._writes.run(work)
 
     async def save_stand_down(self, until_ms: int, reason: str) -> None:
         """Remember that no request may leave before `until_ms`. Raises StoreUnavailable."""

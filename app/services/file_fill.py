@@ -1,0 +1,106 @@
+"""Filling from archive files: minutes and the longer klines made of them, committed together, some days at a time."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from app.domain.columns import Columns
+from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS, Grid, Interval
+from app.domain.ledger import Source
+from app.domain.span import Spans
+from app.events import ArchiveRejected, Observe
+from app.ports import Archive, Batch, Clock, NotPublished, Series, UpstreamGarbage, UpstreamUnavailable
+from app.services.commit import Committer
+from app.services.holdings import Holdings
+from app.services.plan import Download, made_of
+from app.services.wish import CLOSE_GRACE_MS, Wish
+from app.wire.archive_csv import ArchiveFile
+
+COMMIT_ROWS_MAX: Final = 5_000  # rows of a file in a transaction, whole days, at least one; roll-ups add two thirds
+FILE_RETRY_MS: Final = 6 * 3_600_000  # a file that is missing or not whole may be republished (binance-facts 6.3)
+UNREACHABLE_RETRY_MS: Final = 15 * MINUTE_MS  # while the archive does not answer, REST does its work
+
+
+class FileFiller:
+    """Carries out downloads, and knows which files have no more to give for a while."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        archive: Archive,
+        committer: Committer,
+        holdings: Holdings,
+        wish: Callable[[], Wish],
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._archive = archive
+        self._committer = committer
+        self._holdings = holdings
+        self._wish = wish
+        self._spent: dict[ArchiveFile, int] = {}
+
+    def is_spent(self, file: ArchiveFile) -> bool:
+        """Whether a file was tried lately and has no more to give."""
+        return file in self._spent
+
+    def forget_the_past(self, now_ms: int) -> None:
+        """Drop notes about files that may be tried again."""
+        self._spent = {file: until_ms for file, until_ms in self._spent.items() if until_ms > now_ms}
+
+    async def fill(self, job: Download) -> None:
+        """Do one job; a file that cannot be had is noted. Raises StoreUnavailable; what was committed stays."""
+        grid = self._holdings.grid(job.series)
+        listing = self._wish().listings.get(job.series.symbol)
+        retry_ms = self._clock.now_ms() + FILE_RETRY_MS
+        if listing is None:  # without the symbol's precision an archive row cannot be brought to REST's form
+            self._spent[job.file] = retry_ms
+            return
+        try:
+            found = await self._archive.fetch(job.file, grid, listing.precision, self._longer(job))
+        except (NotPublished, UpstreamGarbage, UpstreamUnavailable) as error:
+            is_unreachable = isinstance(error, UpstreamUnavailable)
+            self._spent[job.file] = self._clock.now_ms() + UNREACHABLE_RETRY_MS if is_unreachable else retry_ms
+            self._observe(ArchiveRejected(job.file.name, str(error)))
+            return
+        rows = found.rows.within(job.windows)
+        await self._keep(job.series, grid, rows, found.longer)
+        lacking = job.windows - rows.spans(grid)
+        if lacking:
+            self._spent[job.file] = retry_ms
+            missing = sum(grid.count(*span) for span in lacking)
+            self._observe(ArchiveRejected(job.file.name, f"{missing} klines are not in the file; asking REST"))
+
+    def _longer(self, job: Download) -> list[Interval]:
+        """The intervals of which a file's minutes make klines that are missing."""
+        if job.series.interval != M1:
+            return []
+        return [interval for interval in INTERVALS.values() if self._made_of(job.windows, job.series.symbol, interval)]
+
+    def _made_of(self, minutes: Spans, symbol: str, interval: Interval) -> Spans:
+        return made_of(minutes, self._wish(), self._holdings, Series(symbol, interval), self._clock.now_ms())
+
+    async def _keep(self, series: Series, grid: Grid, rows: Columns, longer: Mapping[Interval, Columns]) -> None:
+        """Commit the wanted rows, and the missing longer klines that are made of these rows and no others."""
+        rows = rows.closed_by(self._clock.now_ms() - CLOSE_GRACE_MS, grid)
+        spans = rows.spans(grid)
+        wanted = {
+            Series(series.symbol, interval): klines.within(self._made_of(spans, series.symbol, interval))
+            for interval, klines in longer.items()
+        }
+        for part in _portions(rows, grid):
+            batches = [Batch(series, Source.ARCHIVE, part.spans(grid), part)]
+            for each, klines in wanted.items():
+                if made := klines.between(part.opens_ms[0], part.opens_ms[-1] + 1):
+                    batches.append(Batch(each, Source.ROLLUP, made.spans(each.interval.grid), made, made_of=series))
+            await self._committer.commit(batches)
+
+
+def _portions(rows: Columns, grid: Grid) -> Iterator[Columns]:
+    """`rows` in runs of whole days."""
+    span_ms = max(DAY_MS, COMMIT_ROWS_MAX * grid.step_ms // DAY_MS * DAY_MS)
+    while rows:
+        end_ms = D1.grid.floor(rows.opens_ms[0]) + span_ms
+        part = rows.between(0, end_ms)
+        yield part
+        rows = rows[len(part) :]

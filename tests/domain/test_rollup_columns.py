@@ -1,0 +1,94 @@
+"""Whole days at once give what minute by minute gives."""
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.columns import EMPTY, Columns
+from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.kline import Kline, Precision, normalise
+from app.domain.rollup import roll_up
+from app.domain.rollup_columns import can_roll_up, roll_up_days
+
+START_MS = 1_795_132_800_000
+LONGER = [interval for interval in INTERVALS.values() if can_roll_up(interval)]
+
+
+def days(seed: int, numbers: list[int], precision: Precision, quiet: float) -> list[Kline]:
+    """Minutes of some days, some of them without trades, some with trades and nothing bought by takers."""
+    rng = random.Random(seed)
+    close = f"{rng.randrange(1, 900)}.{rng.randrange(10_000):04}"[: 4 + precision.price]
+    rows = []
+    for day in numbers:
+        is_quiet_day = rng.random() < quiet
+        for open_ms in range(START_MS + day * DAY_MS, START_MS + (day + 1) * DAY_MS, MINUTE_MS):
+            if is_quiet_day or rng.random() < quiet:
+                row = Kline(open_ms, close, close, close, close, "0", "0", 0, "0", "0")
+            else:
+                texts = [f"{rng.randrange(2_000)}.{rng.randrange(10_000):04}" for _ in range(8)]
+                low, open_, close, high = sorted(
+                    (text[: text.index(".") + 1 + precision.price].rstrip(".") for text in texts[:4]), key=float
+                )
+                volumes = [
+                    "0" if rng.random() < 0.05 else text[: text.index(".") + 1] + text[-4:] for text in texts[4:]
+                ]
+                volume, quote, taker, taker_quote = (
+                    text.partition(".")[0] + "." + text.partition(".")[2][:decimals]
+                    if decimals
+                    else text.partition(".")[0]
+                    for text, decimals in zip(volumes, (precision.quantity, sum(precision)) * 2, strict=True)
+                )
+                row = Kline(open_ms, open_, high, low, close, volume, quote, rng.randrange(1, 500), taker, taker_quote)
+            rows.append(normalise(row, precision))
+            close = rows[-1].close
+    return rows
+
+
+@settings(deadline=None, max_examples=40)  # a day has 1,440 minutes, whatever is drawn
+@given(
+    seed=st.integers(0, 1 << 30),
+    numbers=st.sets(st.integers(0, 4), min_size=1, max_size=2),
+    precision=st.builds(Precision, st.integers(0, 3), st.integers(0, 1)),
+    quiet=st.sampled_from([0.0, 0.002, 0.3, 0.95, 1.0]),
+    wished=st.sets(st.sampled_from(LONGER), min_size=1),
+)
+def test_every_interval_is_what_minute_by_minute_gives(
+    seed: int, numbers: set[int], precision: Precision, quiet: float, wished: set[object]
+) -> None:
+    rows = days(seed, sorted(numbers), precision, quiet)
+    intervals = [interval for interval in LONGER if interval in wished]
+    made = roll_up_days(Columns.of(rows), precision, reversed(intervals))
+    assert set(made) == set(intervals)
+    for interval, longer in made.items():
+        assert longer == roll_up(rows, interval.grid), interval
+
+
+def test_a_day_with_a_hole_is_left_out_and_its_neighbours_are_not() -> None:
+    rows = days(7, [0, 1, 2, 4], Precision(2, 3), 0.01)
+    hour = INTERVALS["1h"]
+    for lost in (1440, 2000, 2879):
+        lacking = Columns.of(rows[:lost] + rows[lost + 1 :])
+        made = roll_up_days(lacking, Precision(2, 3), [hour])[hour]
+        assert made == [
+            row for row in roll_up(rows, hour.grid) if row.open_ms // DAY_MS != rows[lost].open_ms // DAY_MS
+        ]
+    assert roll_up_days(Columns.of(rows[1:1440]), Precision(2, 3), [hour]) == {}
+    assert roll_up_days(EMPTY, Precision(2, 3), [hour]) == {}
+
+
+def test_which_intervals_are_made_day_by_day() -> None:
+    assert [interval.code for interval in LONGER] == [
+        "3m",
+        "5m",
+        "15m",
+        "30m",
+        "1h",
+        "2h",
+        "4h",
+        "6h",
+        "8h",
+        "12h",
+        "1d",
+    ]
+    assert not can_roll_up(M1)
