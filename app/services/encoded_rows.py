@@ -66,8 +66,8 @@ class EncodedRows:
         """Let go of the first rows."""
         if number > 0:
             start = self._ends[number - 1] - self._gone
-            del self._text[:start]
-            del self._ends[:number]
+            self._text = self._text[start:]  # a copy: what is deleted in front of a bytearray stays allocated
+            self._ends = self._ends[number:]
             self._gone += start
 
     def joined(self, first: int, end: int) -> memoryview | bytes:

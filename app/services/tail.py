@@ -13,7 +13,8 @@ from app.wire import rest_rows
 
 ROW_BYTES: Final = 160  # an encoded row with its place in EncodedRows, measured on recorded klines of a day: 154
 ROWS_MAX: Final = 1500  # the longest answer there is
-_SLACK_ROWS: Final = 64  # trimmed in lumps, so that appending costs O(1)
+_SLACK_ROWS_MAX: Final = 64  # trimmed in lumps, so that appending costs O(1)
+_SLACK_SHARE: Final = 8  # an eighth of what a series may keep, when that is less: 600 × 7 series have 300 rows each
 
 
 class Live:
@@ -73,6 +74,8 @@ class Tail:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._rows_max = ROWS_MAX
+        self._trimmed_to = ROWS_MAX
+        """The largest bound that any tail was filled under and not cut back since."""
         self._tails: dict[Series, SeriesTail] = {}
         self._changes: dict[Series, int] = {}
         self._clears = 0
@@ -208,6 +211,15 @@ class Tail:
 
     def _share(self) -> None:
         self._rows_max = max(2, min(ROWS_MAX, self._bytes_max // ROW_BYTES // max(1, len(self._tails))))
+        if self._rows_max + self._slack_rows < self._trimmed_to:
+            for tail in self._tails.values():
+                self._trim(tail)
+            self._trimmed_to = self._rows_max
+        self._trimmed_to = max(self._trimmed_to, self._rows_max)
+
+    @property
+    def _slack_rows(self) -> int:
+        return min(_SLACK_ROWS_MAX, max(1, self._rows_max // _SLACK_SHARE))
 
     def _settle(self, tail: SeriesTail) -> None:
         """Let go of a live kline that has closed."""
@@ -216,6 +228,6 @@ class Tail:
 
     def _trim(self, tail: SeriesTail) -> None:
         extra = len(tail.rows) - self._rows_max
-        if extra > _SLACK_ROWS:
+        if extra > self._slack_rows:
             tail.rows.drop_front(extra)
             tail.start_ms = tail.grid.shift(tail.start_ms, extra)
