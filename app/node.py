@@ -1,7 +1,9 @@
 """The composition root: a process's parts, its HTTP face and its role, and its life from start to stop."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Final
 
 from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped, Observe
@@ -21,6 +23,7 @@ from infra.db.sqlite_store import SqliteWriter
 from infra.line import Line
 
 SETTLED_CHECKS: Final = 10  # another process that holds the lease so long writes; trying takes it at most 5 s of a lock
+SHARE_METRICS_S: Final = 2.0  # a worker that is killed takes what it counted since then with it
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
 
 
@@ -35,6 +38,7 @@ class Node(Parts):
         seed: int | None = None,
         observers: Iterable[Observe] = (),
         extra_wishes_only: bool = False,
+        metrics_folder: Path | None = None,
     ) -> None:
         super().__init__(settings, machine_clock, seed, observers, extra_wishes_only=extra_wishes_only)
         self._url = "" if extra_wishes_only else _local_url(settings.host, settings.port)
@@ -52,6 +56,9 @@ class Node(Parts):
             lifespan=lambda _: self.running(),
         )
         sample_metrics(self)
+        self._metrics_folder = metrics_folder
+        if metrics_folder is not None:
+            self.telemetry.share_in(metrics_folder)
 
     # --- living -------------------------------------------------------------------------------------------------
 
@@ -85,6 +92,8 @@ class Node(Parts):
         if not await self._try_to_write():
             self.following.start()
         self.supervisor.start("lease", self._keep_lease)
+        if self._metrics_folder is not None:
+            self.supervisor.start("metrics", self._share_metrics)
         self.supervisor.start("read-ahead", self.query.read_ahead.run)
         self.supervisor.start("probe", lambda: self.breaker.run(self.rest.probe))
         self.supervisor.start("clock", lambda: self.clock.run(self.rest, self.rng("clock")))
@@ -93,6 +102,12 @@ class Node(Parts):
     async def _stop(self) -> None:
         if self.writing is not None:
             await self.writing.flush()
+        await asyncio.to_thread(self.telemetry.share)
+
+    async def _share_metrics(self) -> None:
+        while True:
+            await asyncio.to_thread(self.telemetry.share)
+            await self.clock.sleep(SHARE_METRICS_S)
 
     # --- the role -----------------------------------------------------------------------------------------------
 

@@ -3,12 +3,14 @@
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
 import threading
 from functools import partial
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Final, NoReturn
 
 import uvicorn
@@ -19,6 +21,7 @@ from app.http.protocol import BoundedProtocol
 from app.node import Node
 from app.prepare import CannotStart, prepare
 from app.settings import Settings
+from infra.db.url import sqlite_path
 
 SHUTDOWN_S_MAX: Final = 4  # in-flight requests; with the flush the whole stop stays under ten seconds
 
@@ -31,8 +34,9 @@ def run(settings: Settings) -> None:
     listener = listen(settings.host, settings.port)
     prepare(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    folder = _metrics_folder(settings) if settings.workers > 1 else None
     config = uvicorn.Config(
-        partial(_app, settings),  # handed over whole: what the command line overrides reaches every worker
+        partial(_app, settings, folder),  # handed over whole: what the command line overrides reaches every worker
         factory=True,
         http=BoundedProtocol,
         workers=settings.workers,
@@ -43,7 +47,10 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=SHUTDOWN_S_MAX,
     )
     if settings.workers > 1:
-        Multiprocess(config, [listener]).run()
+        try:
+            Multiprocess(config, [listener]).run()
+        finally:
+            _metrics_folder(settings)
         return
     signal.signal(signal.SIGTERM, leave)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it once more at its end
@@ -73,10 +80,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _app(settings: Settings) -> ASGIApp:
+def _metrics_folder(settings: Settings) -> Path:
+    """Where the workers of this server keep their numbers: beside the database, and not there before and after."""
+    database = sqlite_path(settings.db_url)
+    folder = database.with_name(f"{database.name}.metrics-{settings.port}")
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
-    return Node(settings).app
+    return Node(settings, metrics_folder=metrics_folder).app
 
 
 def _end_with(parent: BaseProcess) -> None:

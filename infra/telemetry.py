@@ -1,14 +1,25 @@
 """Telemetry: turns events into log lines and metrics, and measures requests."""
 
+import contextlib
 import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
@@ -16,6 +27,7 @@ from starlette.responses import PlainTextResponse
 
 from app import events
 from app.events import Event, Observe
+from infra.shared_metrics import SharedMetrics
 
 _LEVELS: Final[dict[type[Event], int]] = {
     events.RequestDone: logging.DEBUG,
@@ -88,6 +100,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self._also = tuple(also)
         self._log = _logger(log_level)
+        self._shared: SharedMetrics | None = None
         self._gaps_told: events.GapsCounted | None = None
         self._sampled = _Sampled()
         self.registry.register(self._sampled)
@@ -141,13 +154,33 @@ class Telemetry:
             registry=self.registry,
             should_group_status_codes=False,
             excluded_handlers=["/metrics"],
-        ).instrument(app).expose(
-            app,
-            include_in_schema=True,
+        ).instrument(app)
+        app.get(
+            "/metrics",
             tags=["operations"],
-            summary="What Prometheus scrapes",
+            summary="What Prometheus scrapes: of all workers together, whichever answers",
             response_class=PlainTextResponse,  # it answers with its own; this is what the API's description says
-        )
+        )(self._metrics)
+
+    def share_in(self, folder: Path) -> None:
+        """Count together with the other workers of this server, whose numbers are in `folder` too."""
+        self._shared = SharedMetrics(folder, self.registry)
+
+    def share(self) -> None:
+        """Let the other workers know our numbers. Blocks for milliseconds."""
+        if self._shared is not None:
+            with contextlib.suppress(OSError):  # a full disk: health and log say so; the numbers go on from here
+                self._shared.share()
+
+    def exposition(self) -> bytes:
+        """The metrics as Prometheus reads them."""
+        if self._shared is not None:
+            with contextlib.suppress(OSError):  # then those of this process alone are better than none
+                return self._shared.exposition()
+        return generate_latest(self.registry)
+
+    def _metrics(self) -> PlainTextResponse:
+        return PlainTextResponse(self.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     def observe(self, event: Event) -> None:
         """Take in a fact."""

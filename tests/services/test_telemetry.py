@@ -33,6 +33,7 @@ EVENTS: list[Event] = [
     events.StoreFailed("the disk is full"),
     events.StoreRecovered(),
     events.ArchiveRejected("BTCUSDT-1m-2026-10", "404"),
+    events.UnpackerLost("BTCUSDT-1m-2026-10", "killed"),
     events.KlinesVerified("BTCUSDT", "1m", 30),
     events.KlinesMended("BTCUSDT", "1m", 1),
     events.IntervalsDisagree("BTCUSDT", "1m", "1d", 1_738_108_800_000),

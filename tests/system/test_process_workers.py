@@ -161,3 +161,45 @@ async def test_what_only_the_writer_does_may_be_asked_of_any_process(tmp_path: P
             return held["BTCUSDT1h"].held.span_at(int(ago(sandbox, 8))) is not None
 
         await until(is_held, "the writer has fetched it")
+
+
+async def test_the_metrics_of_four_workers_are_those_of_one_server(tmp_path: Path) -> None:
+    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"WORKERS": "4"})
+        node = place.serve()
+        await until(place.is_whole, "the wish is held")
+        path = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=5&startTime=" + ago(sandbox, 1)
+
+        async def scraped(name: str) -> float:
+            lines = [line for line in (await place.get("/metrics")).text.splitlines() if line.startswith(name + " ")]
+            assert lines, f"{name} is not there"
+            return float(lines[0].rpartition(" ")[2])
+
+        async def answers() -> float:
+            return await scraped("klinenode_page_cache_hits") + await scraped("klinenode_page_cache_misses")
+
+        for _ in range(ASKED * 2):
+            assert (await place.get(path)).status_code == 200
+
+        async def all_counted() -> bool:
+            return await answers() == ASKED * 2
+
+        await until(all_counted, "what every worker has answered is counted")
+        wished = await scraped("klinenode_klines_wished")
+        assert wished > 0
+        assert await scraped("klinenode_is_writer") == 1
+        pid, _ = writer(place)
+        os.kill(pid, signal.SIGKILL)
+        seen = []
+
+        async def replaced() -> bool:
+            seen.append(await answers())
+            assert await scraped("klinenode_klines_wished") > 0, "the writer's numbers are always there"
+            return await scraped("klinenode_is_writer") == 1 and writer(place)[0] not in (0, pid)
+
+        await until(replaced, "another worker writes", TAKEOVER_S_MAX)
+        assert seen == sorted(seen), "what grows does not fall"
+        assert min(seen) >= ASKED * 2
+        node.signal(signal.SIGTERM)
+        assert await node.ended() == 0
+        assert not [name for name in os.listdir(tmp_path) if ".metrics-" in name], "nothing of it stays"  # noqa: PTH208
