@@ -7,6 +7,7 @@ import pytest
 from infra.sandbox.grid import utc_ms
 from infra.sandbox.server import SandboxServer
 
+PATIENCE_S = 60.0  # a busy machine is no fault; a test that needs so long has failed
 START_MS = utc_ms(2026, 11, 21, 4, 29) + 5_000  # the closing frames of 04:28 are out
 
 
@@ -46,5 +47,5 @@ async def sandbox(clock: ManualClock) -> AsyncIterator[SandboxServer]:
 
 @pytest.fixture
 async def http(sandbox: SandboxServer) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=sandbox.base_url) as client:
+    async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=PATIENCE_S) as client:
         yield client

@@ -19,11 +19,11 @@ from infra.sandbox import faults
 from infra.sandbox.faults import KINDS, FaultBoard, Target, parse_fault
 from infra.sandbox.grid import MINUTE_MS
 from infra.sandbox.server import SandboxServer
+from tests.sandbox.conftest import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import ManualClock
 
-PATIENCE_S = 5
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=10"
 ZIP = "/data/futures/um/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2026-11-19.zip"
 

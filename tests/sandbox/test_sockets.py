@@ -15,11 +15,10 @@ from infra.sandbox.feeds import close_delay_ms
 from infra.sandbox.grid import MINUTE_MS
 from infra.sandbox.server import SandboxServer
 from infra.sandbox.sockets import STREAMS_MAX
+from tests.sandbox.conftest import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import ManualClock
-
-PATIENCE_S = 5
 
 
 async def hear(socket: ClientConnection) -> dict[str, object]:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
-from app.events import Event, FramesReceived, RequestDone, StandDownBegan
+from app.events import Event, FramesReceived, RequestDone, RowsCommitted, StandDownBegan
 from app.ports import Priority, Series
 from infra.binance.budget import IN_FLIGHT_MAX, SHARES
 from infra.sandbox.server import SandboxServer
@@ -42,6 +42,10 @@ class GearedClock(HeldClock):
 
 def is_klines(event: Event) -> bool:
     return isinstance(event, RequestDone) and event.path == "/fapi/v1/klines" and event.status == 200
+
+
+def is_kept(event: Event) -> bool:
+    return isinstance(event, RowsCommitted) and (event.symbol, event.interval) == ("BTCUSDT", "1m") and event.rows > 0
 
 
 def is_ban(event: Event) -> bool:
@@ -83,8 +87,8 @@ def under_way(watched: Watched) -> int:
 
 async def drawn(here: World, watched: Watched, **said: bool) -> int:
     """Let the exchange ban us in the middle of the backfill; returns when that ends, after the last answer is here."""
-    for _ in range(4):
-        await watched.until(is_klines)
+    while not watched.node.holdings.ledger(BTC).held:
+        await watched.until(is_kept)
     earliest_ms = here.clock.now_ms() + BAN_S * 1_000
     here.sandbox.inject(kind="http_418", path="/fapi/v1/klines", ban_s=BAN_S, count=1, **said)
     await watched.until(is_ban)
