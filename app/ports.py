@@ -53,7 +53,9 @@ class Batch:
     """What one source says of one series: `rows` (ascending, all opening inside `spans`) and the spans it answers for.
 
     Every grid time in `spans` has its row in `rows`; with source ABSENT there are no rows: the spans are proven empty.
-    Of a roll-up, `as_of` is the Committer's epoch from before its parts were read: what changed later voids it.
+    Of a roll-up, `as_of` is the Committer's epoch from before its parts were read: what changed later voids it. One
+    that is committed together with its parts, in a batch of `made_of`, counts only where nothing was known of those:
+    otherwise the store may keep other parts than these.
     """
 
     series: Series
@@ -61,6 +63,7 @@ class Batch:
     spans: Spans
     rows: Sequence[Kline]
     as_of: int | None = None
+    made_of: Series | None = None
 
 
 class Unheld(NamedTuple):
@@ -328,11 +331,23 @@ class RestApi(Protocol):
         ...
 
 
+class FileKlines(NamedTuple):
+    """What an archive file holds, and the longer klines that could be made of its whole UTC days."""
+
+    rows: Columns
+    longer: Mapping[Interval, Columns]
+
+
 class Archive(Protocol):
     """data.binance.vision. Every call raises UpstreamError."""
 
-    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> Columns:
-        """The rows of a file in REST's form, ascending, after its checksum was verified. Rows may be missing."""
+    async def fetch(
+        self, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
+    ) -> FileKlines:
+        """The rows of a file in REST's form, ascending, after its checksum was verified. Rows may be missing.
+
+        `longer`: what to make of minutes meanwhile (app.domain.rollup_columns).
+        """
         ...
 
 

@@ -68,17 +68,8 @@ class Committer:
         self._holdings.set_anchor(symbol, open_ms)
 
     def _still_true(self, batch: Batch) -> Batch:
-        """A roll-up without the klines whose parts were replaced since they were read."""
-        if batch.as_of is None or batch.as_of == self.epoch:
-            return batch
-        if self._changes and self._changes[0].epoch > batch.as_of + 1:
-            return replace(batch, spans=Spans(), rows=[])
-        void = Spans(
-            span
-            for epoch, series, spans in self._changes
-            if epoch > batch.as_of and _is_part(series, batch.series)
-            for span in spans
-        )
+        """A roll-up without the klines whose parts are not, or no longer, those that it was made of."""
+        void = self._void(batch)
         if not void:
             return batch
         grid = self._holdings.grid(batch.series)
@@ -89,6 +80,21 @@ class Committer:
         )
         spans = batch.spans - stale
         return replace(batch, spans=spans, rows=[kline for kline in batch.rows if spans.span_at(kline.open_ms)])
+
+    def _void(self, batch: Batch) -> Spans:
+        """Where a roll-up was made of other parts than are held."""
+        if batch.made_of is not None:
+            return self._holdings.ledger(batch.made_of).known.clip(batch.spans.hull)
+        if batch.as_of is None or batch.as_of == self.epoch:
+            return Spans()
+        if self._changes and self._changes[0].epoch > batch.as_of + 1:
+            return batch.spans
+        return Spans(
+            span
+            for epoch, series, spans in self._changes
+            if epoch > batch.as_of and _is_part(series, batch.series)
+            for span in spans
+        )
 
     def _tell(self, batch: Batch, result: Committed) -> None:
         series = batch.series

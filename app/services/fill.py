@@ -9,12 +9,11 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.span import Span, Spans
-from app.events import ArchiveRejected, GarbageDropped, Observe
+from app.events import GarbageDropped, Observe
 from app.ports import (
     Archive,
     Batch,
     Clock,
-    NotPublished,
     Priority,
     RestApi,
     Series,
@@ -22,17 +21,15 @@ from app.ports import (
     StoreUnavailable,
     UpstreamError,
     UpstreamGarbage,
-    UpstreamUnavailable,
 )
 from app.services.commit import Committer
+from app.services.file_fill import FileFiller
 from app.services.holdings import Holdings
 from app.services.plan import Download, Fetch, Job, LearnAnchor, RollUp
 from app.services.wish import CLOSE_GRACE_MS, Wish
 from app.wire.archive_csv import ArchiveFile
 
 COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
-FILE_RETRY_MS: Final = 6 * 3_600_000  # a file that is missing or not whole may be republished (binance-facts 6.3)
-UNREACHABLE_RETRY_MS: Final = 15 * MINUTE_MS  # while the archive does not answer, REST does its work
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
 ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
 SUSPECTS_MAX: Final = 10_000
@@ -55,12 +52,11 @@ class Filler:
         self._clock = clock
         self._observe = observe
         self._rest = rest
-        self._archive = archive
         self._store = store
         self._committer = committer
         self._holdings = holdings
         self._wish = wish
-        self._spent: dict[ArchiveFile, int] = {}
+        self._files = FileFiller(clock, observe, archive, committer, holdings, wish)
         self._suspects: dict[tuple[Series, Span], int] = {}
 
     async def fill(self, job: Job) -> None:
@@ -69,7 +65,7 @@ class Filler:
             case Fetch():
                 await self._fetch(job)
             case Download():
-                await self._download(job)
+                await self._files.fill(job)
             case RollUp():
                 await self._roll_up(job)
             case LearnAnchor():
@@ -77,11 +73,11 @@ class Filler:
 
     def is_spent(self, file: ArchiveFile) -> bool:
         """Whether a file was tried lately and has no more to give."""
-        return file in self._spent
+        return self._files.is_spent(file)
 
     def forget_the_past(self, now_ms: int) -> None:
         """Drop notes about files and holes that no longer matter."""
-        self._spent = {file: until_ms for file, until_ms in self._spent.items() if until_ms > now_ms}
+        self._files.forget_the_past(now_ms)
         for series, hole in list(self._suspects):
             if self._holdings.ledger(series).known.covers(hole):
                 del self._suspects[series, hole]
@@ -167,28 +163,6 @@ class Filler:
             for series in longer
             if self._holdings.is_anchored(series)
         ]
-
-    async def _download(self, job: Download) -> None:
-        grid = self._holdings.grid(job.series)
-        listing = self._wish().listings.get(job.series.symbol)
-        retry_ms = self._clock.now_ms() + FILE_RETRY_MS
-        if listing is None:  # without the symbol's precision an archive row cannot be brought to REST's form
-            self._spent[job.file] = retry_ms
-            return
-        try:
-            klines = await self._archive.fetch(job.file, grid, listing.precision)
-        except (NotPublished, UpstreamGarbage, UpstreamUnavailable) as error:
-            is_unreachable = isinstance(error, UpstreamUnavailable)
-            self._spent[job.file] = self._clock.now_ms() + UNREACHABLE_RETRY_MS if is_unreachable else retry_ms
-            self._observe(ArchiveRejected(job.file.name, str(error)))
-            return
-        wanted = klines.within(job.windows)
-        await self.keep(job.series, grid, wanted, Source.ARCHIVE)
-        lacking = job.windows - wanted.spans(grid)
-        if lacking:
-            self._spent[job.file] = retry_ms
-            missing = sum(grid.count(*span) for span in lacking)
-            self._observe(ArchiveRejected(job.file.name, f"{missing} klines are not in the file; asking REST"))
 
     async def _roll_up(self, job: RollUp) -> None:
         grid = self._holdings.grid(job.series)

@@ -12,6 +12,7 @@ from typing import Final
 
 from app.domain.incident import DISAGREEMENTS
 from app.domain.interval import D1, DAY_MS, MINUTE_MS, MO1, Grid
+from app.domain.rollup_columns import can_roll_up
 from app.domain.span import Span, Spans
 from app.ports import Series
 from app.services.holdings import Holdings
@@ -90,6 +91,14 @@ def survey(wish: Wish, holdings: Holdings, series: Series, now_ms: int) -> Serie
     grid = holdings.grid(series)
     wished = Spans(wish.spans(series, grid, now_ms))
     return SeriesGap(series, grid, wished, wished - holdings.ledger(series).known, wish.tail(series, grid, now_ms))
+
+
+def made_of(minutes: Spans, wish: Wish, holdings: Holdings, series: Series, now_ms: int) -> Spans:
+    """Which missing klines of `series` can be rolled up from `minutes` of its symbol, day by day."""
+    if not can_roll_up(series.interval):
+        return Spans()
+    gap = survey(wish, holdings, series, now_ms)
+    return (_whole_buckets(gap.grid, minutes) & gap.missing) - _untrusted(gap.grid)
 
 
 class Planner:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -9,11 +10,10 @@ from typing import IO, Final
 
 import httpx
 
-from app.domain.columns import Columns
-from app.domain.interval import Grid
+from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.events import ArchiveRejected, Observe
-from app.ports import Clock, NotPublished, UpstreamGarbage, UpstreamUnavailable
+from app.ports import Clock, FileKlines, NotPublished, UpstreamGarbage, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile, checksum_of
 from infra.binance.http import HttpClient, NoAnswer, Retries
 from infra.binance.unpackers import Unpackers
@@ -51,8 +51,12 @@ class BinanceArchive:
         await self._http.aclose()
         await self._unpackers.aclose()
 
-    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> Columns:
+    async def fetch(
+        self, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
+    ) -> FileKlines:
         """The rows of a file in REST's form, ascending, after its checksum was verified. Rows may be missing.
+
+        `longer`: what to make of minutes in the same step.
 
         Raises NotPublished, UpstreamUnavailable, and UpstreamGarbage for a file that is damaged or contradicts itself.
         """
@@ -60,7 +64,7 @@ class BinanceArchive:
             with SpooledTemporaryFile(MEMORY_BYTES_MAX, dir=str(self._folder) if self._folder else None) as download:
                 try:
                     await self._download_verified(file, download)
-                    return await self._unpackers.read(download, file, grid, precision)
+                    return await self._unpackers.read(download, file, grid, precision, longer)
                 except (BadKline, UpstreamGarbage) as error:
                     self._observe(ArchiveRejected(file.name, str(error)))
                     raise UpstreamGarbage(f"{file.name}: {error}") from error

@@ -3,12 +3,14 @@
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import IO, Final
 
 from app.domain.columns import Columns
-from app.domain.interval import Grid
+from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Kline, Precision
+from app.domain.rollup_columns import roll_up_days
+from app.ports import FileKlines
 from app.wire.archive_bulk import parse_all
 from app.wire.archive_csv import ArchiveFile, parse
 
@@ -25,8 +27,10 @@ _UNPACKABLE: Final = (
 """What the standard library is known to raise for damaged ZIPs, and what the fuzzer found beyond that."""
 
 
-def read_rows(download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision) -> Columns:
-    """The rows of a downloaded ZIP. Raises BadKline for everything that is wrong with it."""
+def read_file(
+    download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
+) -> FileKlines:
+    """What a downloaded ZIP holds and what is made of it. Raises BadKline for everything that is wrong with it."""
     try:
         text = _unpack(download, f"{file.name}.csv")
     except BadKline:
@@ -38,8 +42,9 @@ def read_rows(download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Pre
         parsed is not None
         and file.span.start_ms <= parsed.rows.opens_ms[0] <= parsed.rows.opens_ms[-1] < file.span.end_ms
     ):
-        return parsed.rows
-    return Columns.of(_ascending(parse(text, grid, precision), file))
+        made = roll_up_days(parsed.rows, precision, longer) if parsed.is_uniform and longer else {}
+        return FileKlines(parsed.rows, made)
+    return FileKlines(Columns.of(_ascending(parse(text, grid, precision), file)), {})  # roll-up is left to others
 
 
 def _unpack(download: IO[bytes], expected: str) -> str:

@@ -11,17 +11,17 @@ import select
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from typing import IO, Any, Final, NamedTuple
 
-from app.domain.columns import Columns
-from app.domain.interval import Grid
+from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.events import Observe, UnpackerLost
-from app.ports import UpstreamUnavailable
+from app.ports import FileKlines, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile
-from infra.binance.unpack import read_rows
+from infra.binance.unpack import read_file
 
 PROCESSES_MAX: Final = 4  # as many as there are downloads at once
 TRIES: Final = 2  # a file that ends two processes is not given to a third
@@ -49,13 +49,15 @@ class Unpackers:
         self._workers: set[_Worker] = set()
         self._is_closed = False
 
-    async def read(self, download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision) -> Columns:
-        """The rows of a downloaded ZIP. Raises BadKline for everything that is wrong with it."""
+    async def read(
+        self, download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
+    ) -> FileKlines:
+        """What a downloaded ZIP holds. Raises BadKline for everything that is wrong with it."""
         if self._slots is None:
-            return await asyncio.to_thread(read_rows, download, file, grid, precision)
+            return await asyncio.to_thread(read_file, download, file, grid, precision, longer)
         slots = self._slots
         download.seek(0)
-        job = _Job(download.read(), file, grid, precision)
+        job = _Job(download.read(), file, grid, precision, longer)
         await slots.acquire()
         work = asyncio.get_running_loop().run_in_executor(None, self._do, job)
         work.add_done_callback(lambda _: slots.release())
@@ -114,10 +116,11 @@ class _Job(NamedTuple):
     file: ArchiveFile
     grid: Grid
     precision: Precision
+    longer: Sequence[Interval]
 
 
 class _Outcome(NamedTuple):
-    answer: Columns | Exception
+    answer: FileKlines | Exception
     lost: list[str]
 
 
@@ -138,10 +141,10 @@ class _Worker:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def do(self, job: _Job) -> Columns | Exception:
+    def do(self, job: _Job) -> FileKlines | Exception:
         """Hand over a job and wait for what becomes of it. Raises OSError or EOFError when the process has ended."""
         _send(self._in, job)
-        answer: Columns | Exception = _receive(self._out)
+        answer: FileKlines | Exception = _receive(self._out)
         return answer
 
     def end(self) -> int:
@@ -154,9 +157,9 @@ class _Worker:
         return status
 
 
-def _read(job: _Job) -> Columns | Exception:
+def _read(job: _Job) -> FileKlines | Exception:
     try:
-        return read_rows(BytesIO(job.content), job.file, job.grid, job.precision)
+        return read_file(BytesIO(job.content), *job[1:])
     except BadKline as error:
         return error
 

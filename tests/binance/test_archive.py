@@ -63,7 +63,7 @@ class Case:
     folder: Path
 
     async def fetch(self, file: ArchiveFile = FILE) -> Columns:
-        return await self.archive.fetch(file, file.interval.grid, PRECISION)
+        return (await self.archive.fetch(file, file.interval.grid, PRECISION)).rows
 
     def leftovers(self) -> list[Path]:
         return list(self.folder.iterdir())
@@ -109,14 +109,16 @@ async def test_a_file_of_the_sandbox_is_what_its_rest_says(tmp_path: Path) -> No
         rows = await rest.klines(Series("BTCUSDT", M1), M1.grid, window, 1_440, Priority.USER)
         decimals = [len(rows[0].open.partition(".")[2]), max(len(row.volume.partition(".")[2]) for row in rows)]
         file = ArchiveFile("BTCUSDT", M1, window, is_monthly=False)
-        assert await archive.fetch(file, M1.grid, Precision(*decimals)) == rows
+        assert (await archive.fetch(file, M1.grid, Precision(*decimals))).rows == rows
         for kind in ("corrupt_zip", "wrong_checksum"):
             sandbox.faults.add(Fault(kind, symbol="BTCUSDT"), clock.now_ms())
             with pytest.raises(UpstreamGarbage):
                 await archive.fetch(file, M1.grid, Precision(*decimals))
             sandbox.faults.clear()
         sandbox.faults.add(Fault("archive_missing_rows", symbol="BTCUSDT", rows=3), clock.now_ms())
-        assert len(await archive.fetch(file, M1.grid, Precision(*decimals))) == 1_437, "holes are the caller's to see"
+        assert len((await archive.fetch(file, M1.grid, Precision(*decimals))).rows) == 1_437, (
+            "holes are the caller's to see"
+        )
         sandbox.faults.clear()
         today = ArchiveFile("BTCUSDT", M1, Span(start_ms + 4 * DAY_MS, start_ms + 5 * DAY_MS), is_monthly=False)
         with pytest.raises(NotPublished):
@@ -294,6 +296,6 @@ async def test_downloads_at_once_are_bounded(tmp_path: Path) -> None:
 async def test_the_proxy_is_honoured(tmp_path: Path) -> None:
     async with case(tmp_path, shelf(packed(text(0)))) as run, proxy(run.host.port) as middle:
         archive = BinanceArchive("http://archive.test", run.clock, run.witness, proxy=middle.url)
-        assert len(await archive.fetch(FILE, M1.grid, PRECISION)) == 1
+        assert len((await archive.fetch(FILE, M1.grid, PRECISION)).rows) == 1
         assert middle.requests
         await archive.aclose()

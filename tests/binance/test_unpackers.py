@@ -21,7 +21,7 @@ from app.events import UnpackerLost
 from app.ports import UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile
 from infra.binance import unpackers
-from infra.binance.unpack import read_rows
+from infra.binance.unpack import read_file
 from infra.binance.unpackers import PROCESSES_MAX, TRIES, Unpackers, processes_for
 from tests.binance.loopback import Witness
 from tests.services.fakes import turn
@@ -74,11 +74,11 @@ async def some(processes: int = 1) -> AsyncIterator[tuple[Unpackers, Witness]]:
 
 
 async def read(of: Unpackers, content: io.BytesIO) -> Columns:
-    return await of.read(content, FILE, M1.grid, PRECISION)
+    return (await of.read(content, FILE, M1.grid, PRECISION)).rows
 
 
 async def test_a_process_gives_what_a_thread_gives() -> None:
-    expected = read_rows(archive(), FILE, M1.grid, PRECISION)
+    expected = read_file(archive(), FILE, M1.grid, PRECISION).rows
     assert len(expected) == 1440
     async with some() as (made, _), some(0) as (threads, _):
         assert await read(made, archive()) == expected
@@ -101,7 +101,7 @@ async def gone_or_reaped(pid: int) -> None:
 )
 async def test_a_damaged_file_is_refused_with_the_same_words_and_its_process_lives_on(damage: str) -> None:
     with pytest.raises(BadKline) as expected:
-        read_rows(archive(damage=damage), FILE, M1.grid, PRECISION)
+        read_file(archive(damage=damage), FILE, M1.grid, PRECISION)
     async with some() as (made, witness):
         await read(made, archive(3))
         before = pids(made)

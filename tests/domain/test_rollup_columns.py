@@ -18,7 +18,13 @@ LONGER = [interval for interval in INTERVALS.values() if can_roll_up(interval)]
 def days(seed: int, numbers: list[int], precision: Precision, quiet: float) -> list[Kline]:
     """Minutes of some days, some of them without trades, some with trades and nothing bought by takers."""
     rng = random.Random(seed)
-    close = f"{rng.randrange(1, 900)}.{rng.randrange(10_000):04}"[: 4 + precision.price]
+    price, quantity = precision
+
+    def number(whole_max: int, decimals: int) -> str:
+        text = f"{rng.randrange(whole_max)}.{rng.randrange(10**4):04}00"
+        return text[: text.index(".") + 1 + decimals].rstrip(".")
+
+    close = number(900, price)
     rows = []
     for day in numbers:
         is_quiet_day = rng.random() < quiet
@@ -26,19 +32,11 @@ def days(seed: int, numbers: list[int], precision: Precision, quiet: float) -> l
             if is_quiet_day or rng.random() < quiet:
                 row = Kline(open_ms, close, close, close, close, "0", "0", 0, "0", "0")
             else:
-                texts = [f"{rng.randrange(2_000)}.{rng.randrange(10_000):04}" for _ in range(8)]
-                low, open_, close, high = sorted(
-                    (text[: text.index(".") + 1 + precision.price].rstrip(".") for text in texts[:4]), key=float
+                low, open_, close, high = sorted((number(2_000, price) for _ in range(4)), key=float)
+                taker, taker_quote = (
+                    ("0", "0") if rng.random() < 0.1 else (number(90, quantity), number(90, sum(precision)))
                 )
-                volumes = [
-                    "0" if rng.random() < 0.05 else text[: text.index(".") + 1] + text[-4:] for text in texts[4:]
-                ]
-                volume, quote, taker, taker_quote = (
-                    text.partition(".")[0] + "." + text.partition(".")[2][:decimals]
-                    if decimals
-                    else text.partition(".")[0]
-                    for text, decimals in zip(volumes, (precision.quantity, sum(precision)) * 2, strict=True)
-                )
+                volume, quote = number(3_000, quantity), number(90_000, sum(precision))
                 row = Kline(open_ms, open_, high, low, close, volume, quote, rng.randrange(1, 500), taker, taker_quote)
             rows.append(normalise(row, precision))
             close = rows[-1].close

@@ -29,7 +29,7 @@ from app.wire.exchange_info import PRECISION_MAX, BadExchangeInfo
 from app.wire.stream_event import KlineEvent
 from infra.binance.http import Answer
 from infra.binance.stand_down import retry_after_ms
-from infra.binance.unpack import read_rows
+from infra.binance.unpack import read_file
 from tests.fuzz import seeds
 from tests.fuzz.mutate import NASTY
 
@@ -121,7 +121,7 @@ def _packed(content: bytes) -> bytes:
 def _run_archive_zip(data: bytes) -> bool:
     content = _packed(data[1:]) if data[:1] == b"\x01" else data[1:]
     try:
-        klines = read_rows(io.BytesIO(content), seeds.FILE, M1.grid, _PRECISIONS[0])
+        klines = read_file(io.BytesIO(content), seeds.FILE, M1.grid, _PRECISIONS[0]).rows
     except BadKline:
         return False
     opens = [kline.open_ms for kline in klines]

@@ -18,6 +18,7 @@ from app.domain.interval import DAY_MS, M1, MINUTE_MS, FixedGrid, Grid, Interval
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Ledger, Source
 from app.domain.rollup import roll_up
+from app.domain.rollup_columns import roll_up_days
 from app.domain.span import Span, Spans
 from app.domain.symbol import Symbol
 from app.domain.verification import Verification
@@ -27,6 +28,7 @@ from app.ports import (
     Clock,
     Committed,
     Disagreement,
+    FileKlines,
     NotPublished,
     Priority,
     Series,
@@ -270,7 +272,9 @@ class Vault:
         self.lacking: set[int] = set()
         self.asked: list[str] = []
 
-    async def fetch(self, file: ArchiveFile, grid: Grid, precision: Precision) -> Columns:
+    async def fetch(
+        self, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
+    ) -> FileKlines:
         self.asked.append(file.name)
         await turn()
         if error := self.errors.get(file.name, self.error):
@@ -279,7 +283,8 @@ class Vault:
         opens = [each for each in self._exchange.opens(series, file.span) if each not in self.lacking]
         if not opens:
             raise NotPublished(file.name)
-        return Columns.of([self._exchange.kline(series, each) for each in opens])
+        rows = Columns.of([self._exchange.kline(series, each) for each in opens])
+        return FileKlines(rows, roll_up_days(rows, precision, longer) if longer else {})
 
 
 class Streams:
