@@ -163,7 +163,9 @@ class ExchangeClock:
             self._doubted.clear()
             delay_s *= rng.uniform(0.9, 1.1)
             await self.sleep(min(delay_s, RETRY_S))
-            await self._until_doubted(delay_s - RETRY_S)
+            while (delay_s := delay_s - RETRY_S) > 0 and not self._doubted.is_set():
+                await self._keep_offset()  # it changes when somebody sets the machine's clock
+                await self._until_doubted(min(delay_s, RETRY_S))
 
     async def _until_doubted(self, delay_s: float) -> None:
         """Return after `delay_s`, or as soon as there is reason to doubt the time."""

@@ -255,6 +255,19 @@ async def test_klines_that_are_held_do_not_excuse_their_absence_from_an_answer_o
         assert len(opens(await at.answer(limit=15))) == 15, "what REST gave was kept all the same"
 
 
+@pytest.mark.parametrize("asked", [{"limit": 3}, {"limit": 1, "start_ms": CLOSED_MS}, {"only_final": False}])
+async def test_a_denial_that_what_is_held_refutes_is_not_believed(tmp_path: Path, asked: dict[str, object]) -> None:
+    """Found by the simulation: 200 [] for a symbol on its way out, whose minutes were in the store."""
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 90 * MINUTE_MS, CLOSED_MS - 30 * MINUTE_MS))
+        settling = dataclasses.replace(at.rig.symbols.listings["BTCUSDT"], status="SETTLING")
+        at.rig.symbols.listings["BTCUSDT"] = settling
+        at.rig.exchange.last_ms = 0
+        at.rig.clock.ms += 5 * MINUTE_MS
+        for series in (BTC,) if "start_ms" in asked else (BTC, HOURS):
+            assert (await refused(at, series=series, **asked)).status == 503
+
+
 @pytest.mark.parametrize("has_minutes", [True, False])
 async def test_an_exchange_that_denies_every_kline_of_a_symbol_that_trades_is_not_believed(
     tmp_path: Path, *, has_minutes: bool

@@ -1,7 +1,7 @@
-"""The witness: holds what the node stores, serves and asks against the truth, which only the exchange knows."""
+"""The witness: holds what the node serves and asks, and how it fares, against the truth and the exchange's rules."""
 
 import sqlite3
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,24 +14,23 @@ from app.ports import Priority
 from app.services.wish import CLOSE_GRACE_MS
 from infra.binance.budget import WAITERS_MAX
 from infra.binance.socket_intake import QUEUE_MAX
-from infra.sandbox.grid import DURATIONS_MS, Grid
-from infra.sandbox.universe import Instrument
+from infra.sandbox.grid import DURATIONS_MS
 from tests.sim.clients import Asked
 from tests.sim.loop import Fate
+from tests.sim.truth import Row, Truth
 
 if TYPE_CHECKING:
     from tests.sim.process import Process
     from tests.sim.world import Sim
 
 SAMPLE_S: Final = 1.0
-NAMED_MAX: Final = 3  # differences of a kind that are written out
 STALE_MS: Final = 1_000  # by how much an answer's clock may be behind without being called stale
 BATCH_ROWS_MAX: Final = 5_000
 EARLY_S_MAX: Final = 1.0  # by how much a stand-down may end too soon: what a clock measured over a network is wrong by
+CLOCK_KEPT_S: Final = 60.0  # how soon after the machine's clock was set its error is known to the store
 READS_MAX: Final = 64
+VERIFY_S_MAX: Final = 1_800
 READY_S_MAX: Final = 15  # a process that does not write reads the ledger every five seconds
-
-Row = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -47,101 +46,10 @@ class Witness:
 
     def __init__(self, sim: "Sim") -> None:
         self._sim = sim
-        self._truth: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)
+        self.truth = Truth(sim)
         self._stored_stand_down_ms: dict[Fate, int] = {}
         self.deepest: Counter[str] = Counter()
         self.requests = 0
-
-    # --- the store against the truth ------------------------------------------------------------------------------
-
-    def truth(self, symbol: str, code: str, start_ms: int, end_ms: int) -> list[Row]:
-        """The exchange's closed rows that open in [start_ms, end_ms), as the store keeps them."""
-        item = self._item(symbol)
-        if item is None:
-            return []
-        exchange, now_ms = self._sim.exchange.exchange, self._sim.clock.now_ms()
-        grid, known = item.grid(code), self._truth[symbol, code]
-        low = max(grid.index(item.onboard_ms), grid.index(start_ms - 1) + 1)
-        rows = []
-        for index in range(low, min(grid.index(now_ms), grid.index(end_ms - 1) + 1)):
-            open_ms = grid.open_ms(index)
-            row = known.get(open_ms)
-            if row is None:
-                found = exchange.closed_rows(item, code, open_ms, open_ms + 1, now_ms)
-                row = known[open_ms] = (*found[0][:6], *found[0][7:11])
-            rows.append(row)
-        return rows
-
-    def _item(self, symbol: str) -> Instrument | None:
-        now_ms, universe = self._sim.clock.now_ms(), self._sim.exchange.exchange.universe
-        return universe.find(symbol, now_ms) or universe.find_ever(symbol, self._sim.plan.start_ms, now_ms + 1)
-
-    def audit(self, path: Path) -> list[str]:
-        """How rows and ledger of a database differ from each other and from the exchange."""
-        if not path.exists():
-            return []
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        self._sim.disk.closed(connection)
-        try:
-            return self._audit(connection)
-        except sqlite3.OperationalError as error:
-            return [] if "no such table" in str(error) else [f"the database cannot be read: {error}"]
-        finally:
-            connection.close()
-
-    def _audit(self, connection: sqlite3.Connection) -> list[str]:
-        found: list[str] = []
-        lines: dict[tuple[str, str], list[tuple[int, int, str]]] = defaultdict(list)
-        select = "SELECT symbol, interval, start_ms, end_ms, source FROM ledger ORDER BY symbol, interval, start_ms"
-        for symbol, code, start_ms, end_ms, source in connection.execute(select):
-            lines[symbol, code].append((start_ms, end_ms, source))
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'kline!_%' ESCAPE '!'").fetchall()
-        for (table,) in sorted(tables):
-            code = {"kline_1mo": "1M"}.get(table, table.removeprefix("kline_"))
-            rows: dict[str, list[Row]] = defaultdict(list)
-            columns = (
-                "symbol, open_time, open, high, low, close, volume, quote_volume, trades, taker_buy_volume, "
-                "taker_buy_quote_volume"
-            )
-            for symbol, *row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY symbol, open_time"):
-                rows[symbol].append(tuple(row))
-            for symbol in sorted({*rows, *(name for name, interval in lines if interval == code)}):
-                found += self._audit_series(symbol, code, rows[symbol], lines[symbol, code])
-        is_quiet = not self._sim.is_contradicted
-        revisions = connection.execute("SELECT symbol, interval, open_time, old_source, new_source FROM revision")
-        for line in revisions if is_quiet else ():
-            found.append(f"a row was held that was not the exchange's: revision {line}")
-        return found
-
-    def _audit_series(self, symbol: str, code: str, rows: list[Row], lines: list[tuple[int, int, str]]) -> list[str]:
-        found = []
-        end_before_ms = -1
-        expected: list[Row] = []
-        for start_ms, end_ms, source in lines:
-            if start_ms < end_before_ms or start_ms >= end_ms:
-                found.append(f"{symbol} {code}: ledger lines overlap at {start_ms}")
-            end_before_ms = end_ms
-            there = self.truth(symbol, code, start_ms, end_ms)
-            if source == "absent":
-                if there:
-                    found.append(f"{symbol} {code}: [{start_ms}, {end_ms}) is called absent, {len(there)} rows exist")
-                continue
-            expected += there
-            item = self._item(symbol)
-            grid = item.grid(code) if item else Grid(code)
-            wanted = grid.index(end_ms - 1) - grid.index(start_ms - 1)
-            if wanted != len(there):
-                found.append(f"{symbol} {code}: [{start_ms}, {end_ms}) is held but {len(there)} of {wanted} rows exist")
-        if rows != expected:
-            have, want = {row[0]: row for row in rows}, {row[0]: row for row in expected}
-            wrong = [(have[at], want[at]) for at in sorted(have.keys() & want.keys(), key=str) if have[at] != want[at]]
-            lost = sorted(want.keys() - have.keys(), key=str)
-            stray = sorted(have.keys() - want.keys(), key=str)
-            found.append(
-                f"{symbol} {code}: {len(wrong)} rows differ {wrong[:NAMED_MAX]}, {len(lost)} are lost "
-                f"{lost[:NAMED_MAX]}, {len(stray)} are in no ledger line {stray[:NAMED_MAX]}"
-            )
-        return found
 
     # --- answers --------------------------------------------------------------------------------------------------
 
@@ -180,9 +88,9 @@ class Witness:
         live = None
         if rows and not asked.only_final and body[-1][6] >= sent_ms - CLOSE_GRACE_MS - late_ms:
             open_ms = body[-1][0]
-            if rows[-1:] != self.truth(asked.symbol, asked.interval, open_ms, open_ms + 1):
+            if rows[-1:] != self.truth.rows(asked.symbol, asked.interval, open_ms, open_ms + 1):
                 live = rows.pop()[0]
-        item = self._item(asked.symbol)
+        item = self.truth.item(asked.symbol)
         if item is None:
             return "has rows of a symbol that never was" if rows else ""
         grid = item.grid(asked.interval)
@@ -192,7 +100,7 @@ class Witness:
         if live is not None and rows and live != grid.next(int(str(rows[-1][0]))):
             return f"has a hole before its live kline {live}"
         if asked.start_ms is not None:
-            expected = self.truth(asked.symbol, asked.interval, asked.start_ms, min(end_ms, now_ms))[: asked.limit]
+            expected = self.truth.rows(asked.symbol, asked.interval, asked.start_ms, min(end_ms, now_ms))[: asked.limit]
             due = sum(1 for row in expected if int(str(row[0])) < due_ms)
             if rows != expected[: len(rows)]:
                 return f"differs: {_difference(rows, expected)}"
@@ -202,7 +110,7 @@ class Witness:
             return "is empty" if limit and first_ms < min(due_ms, end_ms) else ""
         last_ms = int(str(rows[-1][0]))
         size_ms = DURATIONS_MS[asked.interval]
-        expected = self.truth(asked.symbol, asked.interval, last_ms - (limit - 1) * size_ms, last_ms + 1)
+        expected = self.truth.rows(asked.symbol, asked.interval, last_ms - (limit - 1) * size_ms, last_ms + 1)
         if rows != expected:
             return f"differs: {_difference(rows, expected)}"
         newest_due_ms = min(due_ms, grid.next(grid.floor(end_ms - 1)) if asked.end_ms is not None else due_ms)
@@ -223,10 +131,10 @@ class Witness:
         if sim.clock.now_ms() < stored_ms - EARLY_S_MAX * 1_000:
             sim.fail(f"{fate.name} asks {path} {stored_ms - sim.clock.now_ms()} ms before the stored stand-down ends")
 
-    def started(self, fate: Fate, path: Path) -> None:
+    def started(self, fate: Fate, path: Path, died_s: float) -> None:
         """A process starts: from now on it must honour what is stored."""
-        if not path.exists():
-            return
+        if not path.exists() or self._sim.clock_set_s > died_s - CLOCK_KEPT_S:
+            return  # by how much the clock is wrong now nobody could know
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         self._sim.disk.closed(connection)
         try:
@@ -288,6 +196,29 @@ class Witness:
         ]
         return ", ".join(gaps)
 
+    async def verify(self) -> None:
+        """Let the writer compare all that it holds with the exchange, as an operator would."""
+        sim = self._sim
+        process = next(process for process in sim.processes if process.node and process.node.writer)
+        await process.run_inside(self._verify(process))
+
+    async def _verify(self, process: "Process") -> None:
+        assert process.node is not None, "a process that writes has a node"
+        assert process.client is not None, "a process that is up has a client"
+        wish = process.node.wish()
+        codes = list(dict.fromkeys(series.interval.code for series in wish.series()))
+        body = {"symbols": sorted(wish.symbols), "intervals": codes, "start": 0, "end": self._sim.clock.now_ms()}
+        answer = await process.client.post("/v1/admin/verify", json=body, headers={"host": "localhost"})
+        if answer.status_code != 202:
+            self._sim.fail(f"verification is refused: {answer.status_code} {answer.text:.200}")
+            return
+        for _ in range(VERIFY_S_MAX):
+            await self._sim.clock.sleep(1.0)
+            report = orjson.loads((await process.client.get("/v1/verification")).content)
+            if all(audit["state"] in ("done", "failed") for audit in report["audits"]):
+                return
+        self._sim.fail(f"verification does not end: {report}")
+
     async def at_the_end(self) -> None:
         """Everything is whole: is it the truth, and does the node say so?"""
         sim = self._sim
@@ -313,7 +244,7 @@ class Witness:
     def _heard(self, process: "Process", now_ms: int) -> None:
         """The sockets deliver again: every symbol that trades has closed a kline in the last minutes."""
         for symbol in process.node.symbols.wished if process.node else ():
-            item = self._item(symbol)
+            item = self.truth.item(symbol)
             if item is None or item.status(now_ms - 5 * MINUTE_MS) != "TRADING" or item.status(now_ms) != "TRADING":
                 continue
             heard_s = process.closed_s.get(symbol, -1.0)

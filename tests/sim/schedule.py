@@ -26,7 +26,7 @@ LYING_S_MAX: Final = 900.0
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that happens, `at_s` seconds after the start: a method `do_<what>` of tests/sim/world.py."""
+    """One thing that happens, `at_s` seconds after the start: a method `do_<what>` of tests/sim/mishaps.py."""
 
     at_s: float
     what: str
@@ -246,7 +246,7 @@ def _steps(chance: Random, mood: str, chaos_s: float, coins: tuple[Coin, ...]) -
     }
     number = {"storm": 40, "downtime": 8}.get(mood, chance.choice((6, 12, 24)))
     steps = []
-    kinds = sorted(KINDS - {"contradict"})
+    kinds = sorted(KINDS)
     if mood != "cold":
         kinds = [kind for kind in kinds if kind not in ARCHIVE_KINDS or chance.random() < 0.3]
     lying_s = 0.0

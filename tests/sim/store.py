@@ -6,6 +6,7 @@ own: a full disk is `max_page_count`, a lock is another connection's, a read-onl
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import aiosqlite.core
 
@@ -26,6 +28,10 @@ BUSY_S_MAX: Final = 5.0  # infra.db.connections.BUSY_TIMEOUT_MS, waited for on t
 _connect_for_real = sqlite3.connect
 
 
+class Tracked(sqlite3.Connection):
+    """A connection that can be looked after without being kept alive."""
+
+
 class Disk:
     """The state of the disk under all databases of a simulation, and who has what open there."""
 
@@ -36,7 +42,7 @@ class Disk:
         self.is_read_only = False
         self.work_s = 0.001
         self.free_bytes = 1 << 40
-        self.open: dict[sqlite3.Connection, Fate | None] = {}
+        self.open: WeakKeyDictionary[sqlite3.Connection, Fate | None] = WeakKeyDictionary()
         self._locks: list[sqlite3.Connection] = []
 
     def delay_s(self) -> float:
@@ -45,7 +51,7 @@ class Disk:
 
     def connect(self, database: str, **options: Any) -> sqlite3.Connection:
         """What sqlite3.connect is while the simulation runs: a lock is never waited for in real time."""
-        connection: sqlite3.Connection = _connect_for_real(database, **(options | {"timeout": 0}))
+        connection: Tracked = _connect_for_real(database, **(options | {"timeout": 0, "factory": Tracked}))
         self.open[connection] = PROCESS.get()
         self._apply(connection)
         return connection
@@ -83,16 +89,23 @@ class Disk:
 
     def abandon(self, fate: Fate) -> None:
         """Forget what a dead process had open. Its connections stay as they are until the end of the simulation."""
-        self.open = {connection: owner for connection, owner in self.open.items() if owner is not fate}
+        for connection in self._of(fate):
+            fate.graveyard.append(connection)
+            self.closed(connection)
 
     def of(self, fate: Fate) -> int:
         """How many connections a process has open."""
-        for connection in [connection for connection, owner in self.open.items() if owner is fate]:
+        if self._of(fate):
+            gc.collect()  # the collector is off during a seed
+        for connection in self._of(fate):
             try:
                 connection.total_changes  # noqa: B018  the cheapest question that a closed connection refuses
             except sqlite3.ProgrammingError:
                 self.closed(connection)
-        return sum(owner is fate for owner in self.open.values())
+        return len(self._of(fate))
+
+    def _of(self, fate: Fate) -> list[sqlite3.Connection]:
+        return [connection for connection, owner in self.open.items() if owner is fate]
 
     def _unlock(self, other: sqlite3.Connection) -> None:
         if other in self._locks:

@@ -15,23 +15,21 @@ import anyio.to_thread
 import httpcore._async.http11
 
 import app.services.live
-from app.domain.interval import MINUTE_MS
 from app.settings import Settings, load
 from infra.binance.sockets import BinanceSockets
-from infra.sandbox.faults import parse_fault
 from infra.sandbox.server import create_app, serving
 from infra.sandbox.universe import Instrument, Universe
 from tests.sim import check
 from tests.sim.clients import Clients
 from tests.sim.loop import Fate, SimLoop
+from tests.sim.mishaps import IP, Mishaps
 from tests.sim.network import Network
 from tests.sim.process import Process
-from tests.sim.schedule import SURFACES, Plan, Step
+from tests.sim.schedule import SURFACES, Plan
 from tests.sim.store import Disk, crash_copy, on_the_loop
 from tests.sim.tcp import End
 
 PORT: Final = 8900
-IP: Final = "127.0.0.1"
 LINES_MAX: Final = 50_000  # of the log that a failing seed prints
 CALM_S_MIN: Final = 240.0  # long enough for a dead socket to be found (75 s) and replaced (60 s at the most)
 CALM_S_MAX: Final = 3_600.0  # failed fetches are tried again after a quarter of an hour at the latest
@@ -107,12 +105,15 @@ class Sim:
         self.frozen: dict[Fate, None] = {}
         self.neighbour_minutes: set[int] = set()
         self.is_over = False
+        self.clock_set_s = -1e9
+        """When somebody last set the machine's clock."""
         self.is_contradicted = False
         """Whether the exchange has said two different things of one kline."""
         self.calm_since_s: float | None = None
         self.processes = [Process(self, f"node{number}") for number in range(1 + plan.followers)]
         self.clients = Clients(self)
         self.witness = check.Witness(self)
+        self.mishaps = Mishaps(self)
         self._verbose = verbose
         self._digest = hashlib.blake2b(digest_size=16)
         self.exchange = create_app(
@@ -237,7 +238,7 @@ class Sim:
     async def _chaos(self) -> None:
         for step in self.plan.steps:
             await self.clock.sleep(max(0.0, step.at_s - self.loop.time()))
-            self.perform(step)
+            self.mishaps.perform(step)
         await self.clock.sleep(max(0.0, self.plan.chaos_s - self.loop.time()))
 
     async def _calm(self) -> None:
@@ -251,11 +252,17 @@ class Sim:
         self.network.heal()
         self.disk.heal()
         deadline_s = self.loop.time() + CALM_S_MAX
+        is_verified = False
         while True:
             await self.clock.sleep(LOOK_S)
             standing_ms = max((process.standing_until_ms() for process in self.processes), default=0)
             deadline_s = max(deadline_s, self.loop.time() + (standing_ms - self.clock.now_ms()) / 1_000 + 1_800)
             lacking = self.witness.lacking()
+            if standing_ms > self.clock.now_ms():
+                self.calm_since_s = self.loop.time()  # symbols may be new to the node once it may ask
+            if not lacking and self.is_contradicted and not is_verified:
+                is_verified = True
+                await self.witness.verify()
             if not lacking and self.loop.time() - self.calm_since_s >= CALM_S_MIN:
                 break
             if self.loop.time() > deadline_s:
@@ -263,87 +270,6 @@ class Sim:
                 break
         self.trace("whole")
         await self.witness.at_the_end()
-
-    # --- what happens -----------------------------------------------------------------------------------------------
-
-    def perform(self, step: Step) -> None:
-        """Let a step of the plan happen."""
-        self.trace(f"step {step}")
-        self.count(f"fault {step.kind}")
-        getattr(self, f"do_{step.what}")(**step.args)
-
-    def do_exchange(self, **wish: Any) -> None:
-        """A fault of the sandbox."""
-        self.is_contradicted |= wish["kind"] == "contradict"
-        try:
-            self.exchange.control.inject(parse_fault(wish))
-        except ValueError as error:
-            self.trace(f"the exchange refuses: {error}")
-
-    def do_net_cut(self, surface: str, *, politely: bool) -> None:
-        self.network.cut(surface, politely=politely)
-
-    def do_net_vanish(self, surface: str, direction: str) -> None:
-        self.network.vanish(surface, direction)
-
-    def do_net_refuse(self, surface: str, duration_s: float) -> None:
-        self.network.refuse(surface, duration_s)
-
-    def do_net_block(self, surface: str, duration_s: float, *, only_new: bool) -> None:
-        self.network.block(surface, duration_s, only_new=only_new)
-
-    def do_net_slow(self, surface: str, duration_s: float, delay_s: float, bytes_per_s: float) -> None:
-        self.network.slow(surface, duration_s, delay_s, bytes_per_s)
-
-    def do_disk_full(self, duration_s: float) -> None:
-        self.disk.set(is_full=True)
-        self.loop.call_later(duration_s, lambda: self.disk.set(is_full=False))
-
-    def do_disk_read_only(self, duration_s: float) -> None:
-        self.disk.set(is_read_only=True)
-        self.loop.call_later(duration_s, lambda: self.disk.set(is_read_only=False))
-
-    def do_disk_locked(self, duration_s: float) -> None:
-        self.disk.lock(self.path, duration_s)
-
-    def do_disk_slow(self, duration_s: float, work_s: float) -> None:
-        self.disk.work_s = work_s
-        self.loop.call_later(duration_s, setattr, self.disk, "work_s", 0.001)
-
-    def do_disk_low(self, duration_s: float) -> None:
-        self.disk.free_bytes = 1_000
-        self.loop.call_later(duration_s, setattr, self.disk, "free_bytes", 1 << 40)
-
-    def do_clock_jump(self, ms: int) -> None:
-        self.machine.jump(ms)
-
-    def do_kill(self, who: int, after_steps: int, down_s: float, *, silently: bool) -> None:
-        self._process(who).kill(after_steps, down_s, silently=silently)
-
-    def do_stop(self, who: int, down_s: float) -> None:
-        self._process(who).stop(down_s)
-
-    def do_freeze(self, who: int, duration_s: float) -> None:
-        fate = self._process(who).fate
-        self.frozen[fate] = None
-        self.loop.freeze(fate, duration_s)
-
-    def do_neighbour(self, weight_per_s: int, duration_s: float) -> None:
-        """Another program on our address asks the exchange too, and stops at a 429 for the rest of the minute."""
-        ends_s = self.loop.time() + duration_s
-
-        def ask() -> None:
-            now_ms = self.clock.now_ms()
-            self.neighbour_minutes.add(now_ms // MINUTE_MS)
-            verdict = self.exchange.limiter.admit(IP, weight_per_s, now_ms)
-            pause_s = 1.0 if verdict.status == 200 else float(verdict.retry_after_s or 60)
-            if self.loop.time() + pause_s < ends_s and self.calm_since_s is None:
-                self.loop.call_later(pause_s, ask)
-
-        ask()
-
-    def _process(self, who: int) -> Process:
-        return self.processes[who % len(self.processes)]
 
     # --- what is noticed ----------------------------------------------------------------------------------------------
 
@@ -360,7 +286,7 @@ class Sim:
         """Hold what is in the store against the truth."""
         if self.is_contradicted and self.calm_since_s is None:
             return  # the exchange says two things; which of them it means it says when asked
-        for difference in self.witness.audit(self.path):
+        for difference in self.witness.truth.audit(self.path):
             self.fail(f"{when}: {difference}")
 
     def _wrote(self, end: End, data: bytes) -> None:
