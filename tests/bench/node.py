@@ -54,8 +54,8 @@ def main() -> None:
     """Serve with the settings of the environment until it is stopped."""
     clock, reads = PinnedClock(Path(sys.argv[1])), Reads(Path(sys.argv[2]))
 
-    def made(settings: Settings) -> Node:
-        node = Node(settings, machine_clock=clock)
+    def made(settings: Settings, *, metrics_folder: Path | None) -> Node:
+        node = Node(settings, machine_clock=clock, metrics_folder=metrics_folder)
         for name in ("read", "read_encoded"):
             setattr(node.reader, name, reads.counting(getattr(node.reader, name)))
         return node
