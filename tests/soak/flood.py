@@ -31,13 +31,15 @@ For 600 symbols 1.4 is 840 frames a second; the most there can be is 2,400.
 """
 
 LATE_MS_MAX: Final = 1_000  # of frames made up for; more at once would be cut off as a slow reader's
+SHARE_MAX: Final = 4.0  # of one symbol's frames sent for silent ones; right after a close nearly all are silent
 WEIGHT_LIMIT: Final = 100_000  # a soak is about frames; its cold start need not take an hour of weight
 
 
 class FloodHub(FeedHub):
     """Feeds that send each state of a live kline `rate` times as often as the market would, spread evenly.
 
-    What a late tick did not send the next one does: the rate is kept on a busy machine too.
+    What a late tick did not send the next one does, and what symbols without trades do not send the others do: the rate
+    is kept.
     """
 
     def __init__(self, exchange: Exchange, faults: FaultBoard, rate: float) -> None:
@@ -46,6 +48,8 @@ class FloodHub(FeedHub):
         self._frames_a_ms = MARKET_FRAMES_A_SECOND * rate / 1000
         self._due: dict[str, float] = {}
         self._ticked_ms = self._elapsed_ms = 0
+        self._idle = self._busy = 0
+        self._share = 1.0
         self._is_open = False
 
     def open(self) -> None:
@@ -56,6 +60,8 @@ class FloodHub(FeedHub):
         """Send what is due at `now_ms`."""
         self._elapsed_ms = min(now_ms - self._ticked_ms, LATE_MS_MAX)
         self._ticked_ms = now_ms
+        self._share = 1 + self._idle / self._busy if self._busy else 1.0
+        self._idle = self._busy = 0
         super().tick(now_ms)
 
     def _advance(self, feeds: SymbolFeeds, now_ms: int, *, faulty: bool) -> None:
@@ -65,13 +71,17 @@ class FloodHub(FeedHub):
         item = feeds.item
         while item is not None and feeds.closing and feeds.closing[0].due_ms <= now_ms:
             self._send_closed(feeds, item, feeds.closing.popleft().minute_ms, now_ms, faulty=faulty)
-        if feeds.walk is None or item is None or feeds.closing or not self._is_open:
+        if not self._is_open:
             return
-        due = self._due.get(feeds.symbol, 0.0) + self._frames_a_ms * self._elapsed_ms
+        minute = None
+        if feeds.walk is not None and item is not None and not feeds.closing:
+            minute = feeds.walk.candle_at(minute_ms, (now_ms - minute_ms) // QUANTUM_MS)
+        if minute is None or item is None:
+            self._idle += 1
+            return
+        self._busy += 1
+        due = self._due.get(feeds.symbol, 0.0) + self._frames_a_ms * self._elapsed_ms * min(self._share, SHARE_MAX)
         self._due[feeds.symbol] = due - int(due)
-        minute = feeds.walk.candle_at(minute_ms, (now_ms - minute_ms) // QUANTUM_MS)
-        if minute is None:
-            return
         for feed in feeds.feeds.values():
             row = rest_row(item, minute, minute_ms + 59_999)
             event = stream_event(item, feed.interval, row, now_ms, closed=False)

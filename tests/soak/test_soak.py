@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.soak import GAUGES, report, soak
+from tests.soak.soak import GAUGES, SHOWN, report, soak
 from tests.soak.trend import quantile_s, trend
 
 TIMES_S = [5.0 * number for number in range(240)]  # twenty minutes
@@ -50,13 +50,13 @@ async def test_a_short_soak_measures_every_gauge(tmp_path: Path) -> None:
         await run.warm_up()
         await run.watch()
         result = run.result()
-    assert {each["name"] for each in result["trends"]} == set(GAUGES)
+    assert {each["name"] for each in result["trends"]} == {*GAUGES, *SHOWN}
     gauges = {each["name"]: each["median"] for each in result["trends"]}
     assert all(
         gauges[name] > 0 for name in ("resident_bytes", "open_files", "threads", "tail_rows", "page_cache_bytes")
     )
     assert result["samples"] >= 3
-    assert 0.5 < result["times_the_market"] / 10 < 1.5
+    assert 0.5 < result["times_the_market"] / 10 < 2.0
     assert result["database_bytes"] > 0
     assert set(run.samples[-1].lag) > {0.5, 1.0, float("inf")}, "the metric has another name or other labels"
     assert set(result["answers"]) == {"200"}
