@@ -58,6 +58,5 @@ async def test_a_short_soak_measures_every_gauge(tmp_path: Path) -> None:
     assert result["samples"] >= 3
     assert 0.5 < result["times_the_market"] / 10 < 2.0
     assert result["database_bytes"] > 0
-    assert set(run.samples[-1].lag) > {0.5, 1.0, float("inf")}, "the metric has another name or other labels"
     assert set(result["answers"]) == {"200"}
     assert result["verdict"] in report(result)
