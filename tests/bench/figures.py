@@ -1,5 +1,6 @@
 """What was measured: each figure beside its own limit of the same run, as a table, as JSON, and what it is held to."""
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
@@ -66,7 +67,10 @@ def compared(
 ) -> Figure:
     """The figure of rounds of (ours, limit)."""
     ours, limit = (median(each) for each in zip(*pairs, strict=True))
-    ratio = median(mine / theirs for mine, theirs in pairs)
+    measured = [
+        (mine, theirs) for mine, theirs in pairs if theirs > 0
+    ]  # else the round was shorter than a tick of the CPU clock
+    ratio = median(mine / theirs for mine, theirs in measured) if measured else math.nan
     return Figure(part, name, unit, ours, limit, ratio, floor, is_cost, note, [list(pair) for pair in pairs])
 
 
