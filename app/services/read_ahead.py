@@ -13,7 +13,7 @@ from app.services.holdings import Holdings
 PAGES_MAX: Final = 32  # of at most 0.25 MB each; a pager takes its page within milliseconds
 PAGERS_MAX: Final = 256  # last places remembered, to tell who pages from who asks once
 QUEUE_MAX: Final = 16  # pages to read; more pagers than that keep the database busy as it is
-AGE_MS_MAX: Final = 1_000  # a page that was not taken by then was a wrong guess; and followers hear of no change
+AGE_MS_MAX: Final = 1_000  # a page that was not taken by then was a wrong guess; followers hear of changes this late
 
 
 class _Page(NamedTuple):
