@@ -154,8 +154,13 @@ class ReadThrough:
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer ends before {last.end_ms}")
 
     def check_newest(self, series: Series, grid: Grid, end_ms: int) -> None:
-        """Raise UpstreamGarbage when the exchange, asked for the newest klines, must have one before `end_ms`."""
-        if self.must_have(series, grid, Span(0, end_ms)):
+        """Raise UpstreamGarbage when the exchange, asked for the newest klines, must have one before `end_ms`.
+
+        A symbol that trades has one in progress, however lately it was listed.
+        """
+        listing = self._symbols.listing(series.symbol)
+        is_begun = listing is not None and listing.onboard_ms < end_ms and self.is_trading(series.symbol)
+        if is_begun or self.must_have(series, grid, Span(0, end_ms)):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the newest klines")
 
     async def check_absent(self, series: Series, grid: Grid, last: Span) -> None:
