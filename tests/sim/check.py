@@ -223,12 +223,13 @@ class Witness:
         """Everything is whole: is it the truth, and does the node say so?"""
         sim = self._sim
         sim.audit("at the end")
+        now_ms = sim.clock.now_ms()
         for process in sim.processes:
             node = process.node
             if node is None or process.client is None:
                 continue
             if node.writer is not None:
-                await process.run_inside(self._heard(process))
+                self._heard(process, now_ms)
             await process.run_inside(self._final(process))
 
     async def _final(self, process: "Process") -> None:
@@ -240,28 +241,17 @@ class Witness:
             await self._sim.clock.sleep(1.0)
         self._sim.fail(f"{process.fate.name} is whole but not ready: {answer.text:.300}")
 
-    async def _heard(self, process: "Process") -> None:
-        """The sockets deliver: every symbol that trades is heard of, at the latest when a socket has been replaced."""
-        unheard: list[str] = []
-        for _ in range(HEARD_S_MAX):
-            unheard = self._unheard(process)
-            if not unheard:
-                return
-            await self._sim.clock.sleep(1.0)
-        self._sim.fail(f"{process.fate.name}: nothing is heard of {unheard}")
-
-    def _unheard(self, process: "Process") -> list[str]:
-        node, now_ms = process.node, self._sim.clock.now_ms()
-        assert node is not None, "a process that writes has a node"
-        unheard = []
-        for symbol in node.symbols.wished:
+    def _heard(self, process: "Process", now_ms: int) -> None:
+        """The sockets deliver again: every symbol that trades has closed a kline in the last minutes."""
+        for symbol in process.node.symbols.wished if process.node else ():
             item = self.truth.item(symbol)
             if item is None or item.status(now_ms - 5 * MINUTE_MS) != "TRADING" or item.status(now_ms) != "TRADING":
                 continue
-            heard_ms = node.sockets.heard_ms(Series(symbol, M1)) or 0
-            if node.clock.now_ms() - heard_ms > HEARD_MS_MAX:
-                unheard.append(symbol)
-        return unheard
+            heard_s = process.closed_s.get(symbol, -1.0)
+            if self._sim.loop.time() - heard_s > 150:
+                self._sim.fail(
+                    f"{process.fate.name}: no closed kline of {symbol} came from the sockets since {heard_s:.0f} s"
+                )
 
     def sum_up(self) -> None:
         """What only the whole run tells: weight, and 429s that were nobody's fault but ours."""
