@@ -16,7 +16,7 @@ from app.ports import MachineClock, Series, StoreUnavailable
 from app.services.backfill import Backfill
 from app.services.close_lag import CloseLag
 from app.services.coverage import Coverage
-from app.services.exchange_clock import ExchangeClock
+from app.services.exchange_clock import ExchangeClock, KeptTime
 from app.services.freshness import Freshness
 from app.services.health import Health
 from app.services.holdings import Holdings
@@ -44,7 +44,7 @@ from infra.db.sqlite_store import SqliteReader
 from infra.db.url import sqlite_path
 from infra.telemetry import Telemetry
 
-CLOCK_OFFSET: Final = "clock_offset_ms"  # the document in which the error of this machine's clock is kept
+KEPT_TIME: Final = "time"  # the document that says how the exchange's time follows from this machine's clocks
 
 
 class WriterRole(Protocol):
@@ -209,8 +209,8 @@ class Parts:
     async def recall(self) -> None:
         """Learn from the store what must be known before anything is asked: our clock's error, and a stand-down."""
         with contextlib.suppress(StoreUnavailable):  # there may be no database yet
-            if (kept := await self.reader.document(CLOCK_OFFSET)) is not None:
-                self.clock.assume(int(kept[0]))
+            if (kept := await self.reader.document(KEPT_TIME)) is not None:
+                self.clock.assume(KeptTime.decoded(kept[0]))
             if (standing := await self.reader.stand_down()) is not None:
                 self.budget.restore(*standing)
 

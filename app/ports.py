@@ -37,6 +37,10 @@ class MachineClock(Clock, Protocol):
         """Milliseconds since some moment; it only goes forward, also while the machine is suspended."""
         ...
 
+    def boot(self) -> str:
+        """Which start of the machine `steady_ms` counts from; "" where another process may count from another one."""
+        ...
+
 
 class Series(NamedTuple):
     """A symbol and an interval: the unit of wish and ledger."""

@@ -7,13 +7,14 @@ from typing import Final
 from app.domain.interval import M1
 from app.domain.span import Spans
 from app.events import CommitFailed
-from app.parts import CLOCK_OFFSET, Parts
+from app.parts import KEPT_TIME, Parts
 from app.ports import Series, StoreUnavailable
 from app.services.answer import END_OF_TIME_MS
 from app.services.audit import Auditor
 from app.services.commit import Committer
 from app.services.dispute import Disputes
 from app.services.estimate import estimate
+from app.services.exchange_clock import KeptTime
 from app.services.fill import Filler
 from app.services.live import LiveIngest
 from app.services.reconcile import Reconciler
@@ -124,7 +125,7 @@ class Writing:
         """Give the parts what only a writer has."""
         parts = self._parts
         parts.symbols.write_to(self.store)
-        parts.clock.keep = self._keep_offset
+        parts.clock.keep = self._keep_time
         parts.backfill.store = self.store
         parts.verifier.auditor = self._auditor
         self.symbols_changed()
@@ -179,8 +180,8 @@ class Writing:
         """Keep a stand-down."""
         await self.store.save_stand_down(until_ms, reason)
 
-    async def _keep_offset(self, offset_ms: int) -> None:
-        await self.store.save_document(CLOCK_OFFSET, b"%d" % offset_ms, self._parts.clock.now_ms())
+    async def _keep_time(self, kept: KeptTime) -> None:
+        await self.store.save_document(KEPT_TIME, kept.encoded(), self._parts.clock.now_ms())
 
     def symbols_changed(self) -> None:
         """The exchange's list was read: stream what it has, plan anew, and say once what that will cost."""

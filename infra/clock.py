@@ -1,11 +1,21 @@
 """The machine's clock, the only place where wall time is read and where waiting happens."""
 
 import asyncio
+import functools
 import time
+from pathlib import Path
 from typing import Final
 
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Linux's CLOCK_MONOTONIC stands still while the machine is suspended; elsewhere it is all there is."""
+
+
+@functools.cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 class SystemClock:
@@ -18,6 +28,10 @@ class SystemClock:
     def steady_ms(self) -> int:
         """Milliseconds since the machine started; setting the clock does not move it."""
         return time.clock_gettime_ns(_STEADY) // 1_000_000
+
+    def boot(self) -> str:
+        """The number that Linux gives each start of the machine; "" elsewhere."""
+        return _boot()
 
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` real seconds."""
@@ -41,6 +55,10 @@ class ScaledClock:
     def steady_ms(self) -> int:
         """Milliseconds that nobody can set: this clock is one of those already."""
         return self.now_ms()
+
+    def boot(self) -> str:
+        """No other process counts from where this clock does."""
+        return ""
 
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` seconds of this clock's time."""

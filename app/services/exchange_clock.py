@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.ports import MachineClock, Priority, RestApi, StoreUnavailable, UpstreamError
 
@@ -16,10 +16,33 @@ OFFSET_MS_MIN: Final = 50  # less than this is within the error of measurement
 HEARD_AHEAD_MS: Final = 45_000
 """Frames that say for so long that we are behind are believed: REST cannot be asked, or it would have told by now."""
 HEARD_MAX: Final = 1_000  # frames remembered of those
-OFFSET_MS_KEPT: Final = 500  # an offset that changes by less is not worth a write
+OFFSET_MS_KEPT: Final = 500  # a change by less is not worth a write
 
-Keep = Callable[[int], Awaitable[None]]
-"""Stores an offset (ms) durably; may raise StoreUnavailable."""
+
+class KeptTime(NamedTuple):
+    """What a later start can know of the time before the exchange has told it.
+
+    `offset_ms` is what has to be added to the machine's clock, which somebody may set meanwhile; `base_ms` to the
+    steady one, which holds as long as the machine's start `boot` lasts.
+    """
+
+    offset_ms: int
+    base_ms: int
+    boot: str
+
+    def encoded(self) -> bytes:
+        """The document that is stored."""
+        return f"{self.offset_ms} {self.base_ms} {self.boot}".encode()
+
+    @classmethod
+    def decoded(cls, document: bytes) -> "KeptTime":
+        """What a stored document says."""
+        offset_ms, base_ms, boot = document.decode().split(" ", 2)
+        return cls(int(offset_ms), int(base_ms), boot)
+
+
+Keep = Callable[[KeptTime], Awaitable[None]]
+"""Stores the time durably; may raise StoreUnavailable."""
 HEARD_LATE_MS_MAX: Final = 3_000  # recorded frames came up to 2 s after the time they state (realdata/INDEX.md)
 
 
@@ -34,8 +57,8 @@ class ExchangeClock:
         self._machine = machine
         self._base_ms = machine.now_ms() - machine.steady_ms()
         self.keep: Keep | None = None
-        """Where the offset is kept for the next start; only the writer has one."""
-        self._kept_ms = 0
+        """Where the time is kept for the next start; only the writer has one."""
+        self._kept = KeptTime(0, 0, "")
         self._ahead: list[tuple[int, int]] = []  # of frames in a row that say we are behind: when, and by how much
         self.measured = asyncio.Event()
         """Set when the exchange has told its time once."""
@@ -51,11 +74,13 @@ class ExchangeClock:
         """What has to be added to this machine's clock."""
         return self.now_ms() - self._machine.now_ms()
 
-    def assume(self, offset_ms: int) -> None:
-        """Take the offset of an earlier run for right until the exchange has told its time."""
+    def assume(self, kept: KeptTime) -> None:
+        """Take what an earlier run kept for right until the exchange has told its time."""
         if not self._is_confirmed:
-            self._base_ms = self._machine.now_ms() + offset_ms - self._machine.steady_ms()
-        self._kept_ms = offset_ms
+            is_same_boot = kept.boot != "" and kept.boot == self._machine.boot()
+            steady_ms = self._machine.steady_ms()
+            self._base_ms = kept.base_ms if is_same_boot else self._machine.now_ms() + kept.offset_ms - steady_ms
+        self._kept = kept
 
     @property
     def is_trusted(self) -> bool:
@@ -130,13 +155,14 @@ class ExchangeClock:
         self._base_ms += by_ms
         self._ahead.clear()
 
-    async def _keep_offset(self) -> None:
-        offset_ms = self.offset_ms
-        if self.keep is None or abs(offset_ms - self._kept_ms) < OFFSET_MS_KEPT:
+    async def _keep_time(self) -> None:
+        now, before = KeptTime(self.offset_ms, self._base_ms, self._machine.boot()), self._kept
+        is_changed = max(abs(now.offset_ms - before.offset_ms), abs(now.base_ms - before.base_ms)) >= OFFSET_MS_KEPT
+        if self.keep is None or (not is_changed and now.boot == before.boot):
             return
         try:
-            await self.keep(offset_ms)
-            self._kept_ms = offset_ms
+            await self.keep(now)
+            self._kept = now
         except StoreUnavailable:
             return  # tried again at the next measurement; the store reports its own trouble
 
@@ -157,14 +183,14 @@ class ExchangeClock:
         while True:
             try:
                 delay_s = MEASURE_EVERY_S if await self.measure(rest) else RETRY_S
-                await self._keep_offset()
+                await self._keep_time()
             except UpstreamError:
                 delay_s = RETRY_S  # the clock of this machine serves meanwhile; other requests report the failure
             self._doubted.clear()
             delay_s *= rng.uniform(0.9, 1.1)
             await self.sleep(min(delay_s, RETRY_S))
             while (delay_s := delay_s - RETRY_S) > 0 and not self._doubted.is_set():
-                await self._keep_offset()  # it changes when somebody sets the machine's clock
+                await self._keep_time()  # it changes when somebody sets the machine's clock
                 await self._until_doubted(min(delay_s, RETRY_S))
 
     async def _until_doubted(self, delay_s: float) -> None:

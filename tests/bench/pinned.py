@@ -34,6 +34,10 @@ class PinnedClock:
         """The same: this clock is the one thing that a bench moves."""
         return self.now_ms()
 
+    def boot(self) -> str:
+        """No start of the machine has to do with it."""
+        return ""
+
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` real seconds."""
         await _machine.sleep(delay_s)

@@ -26,6 +26,9 @@ class StandingClock:
     def steady_ms(self) -> int:
         return NOW_MS
 
+    def boot(self) -> str:
+        return ""
+
     async def sleep(self, delay_s: float) -> None:
         raise AssertionError("nothing here waits")
 

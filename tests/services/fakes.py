@@ -86,6 +86,9 @@ class ManualClock:
     def steady_ms(self) -> int:
         return self.ms - self.put_ms
 
+    def boot(self) -> str:
+        return "this boot"
+
     def put(self, by_ms: int) -> None:
         self.ms += by_ms
         self.put_ms += by_ms

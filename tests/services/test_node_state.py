@@ -14,7 +14,7 @@ from app.ports import Series, StoreUnavailable
 from app.services.backfill import Backfill
 from app.services.coverage import Coverage
 from app.services.estimate import ROW_DISK_BYTES, ROW_ZIP_BYTES, estimate
-from app.services.exchange_clock import HEARD_AHEAD_MS, MEASURE_EVERY_S, RETRY_S, ExchangeClock
+from app.services.exchange_clock import HEARD_AHEAD_MS, MEASURE_EVERY_S, RETRY_S, ExchangeClock, KeptTime
 from app.services.freshness import Freshness, stale_at_ms
 from app.services.health import SYNC_AGE_MS_MAX, Health
 from app.services.holdings import Holdings
@@ -480,13 +480,12 @@ async def test_frames_set_the_time_when_they_agree_for_as_long_as_a_request_woul
 
 async def test_the_offset_is_kept_for_the_next_start(made: Rig) -> None:
     """Found by the simulation: started anew with a clock that is ahead, the node thought that a ban was over."""
-    kept: list[int] = []
+    kept: list[KeptTime] = []
 
-    async def keep(offset_ms: int) -> None:
-        if not kept:
-            kept.append(0)
+    async def keep(time: KeptTime) -> None:
+        kept.append(time)
+        if len(kept) == 1:
             raise StoreUnavailable("full")
-        kept.append(offset_ms)
 
     clock = ExchangeClock(made.clock)
     clock.keep = keep
@@ -496,10 +495,30 @@ async def test_the_offset_is_kept_for_the_next_start(made: Rig) -> None:
         made.clock.put(3_000)
         made.exchange.time_offset_ms -= 3_000
         await made.advance(3 * RETRY_S)
-    assert kept == [0, -420_000, -423_000], "tried again when it failed, never the same twice, soon after a change"
+    offsets_ms = [time.offset_ms for time in kept]
+    assert offsets_ms == [-420_000, -420_000, -423_000], "tried again when it failed, never the same twice"
     again = ExchangeClock(made.clock)
-    again.assume(kept[-1])
+    again.assume(kept[-1]._replace(boot="another boot"))
     assert (again.now_ms(), again.is_trusted) == (made.clock.ms - 423_000, False)
+
+
+async def test_a_clock_set_while_the_node_is_down_changes_nothing_until_the_machine_starts_anew(made: Rig) -> None:
+    """Found by the simulation: a machine's clock put ahead between two runs ended a stored stand-down too early."""
+    kept: list[KeptTime] = []
+
+    async def keep(time: KeptTime) -> None:
+        kept.append(KeptTime.decoded(time.encoded()))
+
+    clock = ExchangeClock(made.clock)
+    clock.keep = keep
+    async with running(lambda: clock.run(made.exchange, random.Random(1))):
+        await made.advance(1)
+    told_ms = clock.now_ms()
+    made.clock.put(5 * HOUR_MS)
+    again = ExchangeClock(made.clock)
+    assert again.now_ms() == told_ms + 5 * HOUR_MS
+    again.assume(kept[-1])
+    assert (again.now_ms(), again.is_trusted) == (told_ms, False)
 
 
 @pytest.mark.parametrize(

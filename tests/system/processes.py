@@ -351,6 +351,9 @@ class SharedClock:
     def steady_ms(self) -> int:
         return self.now_ms()
 
+    def boot(self) -> str:
+        return ""
+
     async def sleep(self, delay_s: float) -> None:
         await _clock.sleep(delay_s / self.speed)
 

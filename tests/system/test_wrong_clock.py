@@ -6,7 +6,8 @@ import pytest
 
 from app.domain.interval import MINUTE_MS
 from app.events import GapsCounted, GarbageDropped
-from app.parts import CLOCK_OFFSET
+from app.parts import KEPT_TIME
+from app.services.exchange_clock import KeptTime
 from infra.db.lease import WriterLease
 from infra.db.sqlite_store import SqliteWriter
 from tests.system.world import HeldClock, world
@@ -24,6 +25,9 @@ class WrongClock:
 
     def steady_ms(self) -> int:
         return self._true.now_ms()
+
+    def boot(self) -> str:
+        return "the only one"
 
     async def sleep(self, delay_s: float) -> None:
         await self._true.sleep(delay_s)
@@ -67,8 +71,9 @@ async def test_a_start_with_a_clock_that_is_ahead_forgets_no_stand_down(tmp_path
         url = here.settings().db_url
         lease = WriterLease(url)
         writer = await SqliteWriter.open(url, here.clock)
+        kept = KeptTime(-7 * MINUTE_MS, 0, "an earlier boot")
         await writer.save_stand_down(here.clock.now_ms() + 5 * MINUTE_MS, "banned")
-        await writer.save_document(CLOCK_OFFSET, b"%d" % (-7 * MINUTE_MS), here.clock.now_ms())
+        await writer.save_document(KEPT_TIME, kept.encoded(), here.clock.now_ms())
         await writer.close()
         if not is_writer:
             assert lease.try_acquire("http://another.node")
