@@ -271,7 +271,8 @@ class UpstreamError(Exception):
     UpstreamError
      ├── StandDown            nothing leaves before `until_ms`; wait, serve what is held
      ├── UpstreamUnavailable  no answer, 5xx, timeout after retries; try again later
-     │    └── UpstreamAway    refused here: the exchange has not answered for a while; it is probed meanwhile
+     │    ├── UpstreamAway    refused here: the exchange has not answered for a while; it is probed meanwhile
+     │    └── BucketFull      refused here: as much was asked of this kind as the exchange grants in its time
      ├── UpstreamRejected     the exchange says this request is wrong (`error` has its code); asking again is pointless
      ├── UpstreamGarbage      an answer that cannot be used; count it and ask again later
      └── NotPublished         the archive does not have this file (404)
@@ -293,6 +294,14 @@ class UpstreamUnavailable(UpstreamError):
 
 class UpstreamAway(UpstreamUnavailable):
     """The exchange has not answered for a while; asking before `until_ms` is pointless."""
+
+    def __init__(self, until_ms: int, reason: str) -> None:
+        super().__init__(reason)
+        self.until_ms = until_ms
+
+
+class BucketFull(UpstreamUnavailable):
+    """The requests that the exchange grants of a kind are used up; there is room again at `until_ms`."""
 
     def __init__(self, until_ms: int, reason: str) -> None:
         super().__init__(reason)
@@ -332,6 +341,30 @@ class RestApi(Protocol):
 
     async def server_time_ms(self, priority: Priority) -> int:
         """The exchange's clock."""
+        ...
+
+
+class Bucket(IntEnum):
+    """Requests that the exchange counts apart, whatever their weight: so many in five minutes (binance-facts 1.1)."""
+
+    FUNDING = 0
+    DATA = 1
+
+
+class RawAnswer(NamedTuple):
+    """An answer of the exchange as it came: 200, or its refusal of the request in its own words."""
+
+    status: int
+    body: bytes
+
+
+class RawRest(Protocol):
+    """Any question to Binance's REST API, within the weight budget."""
+
+    async def ask(
+        self, path: str, params: Mapping[str, str], weight: int, bucket: Bucket | None, priority: Priority
+    ) -> RawAnswer:
+        """The exchange's answer. Raises UpstreamError, but not UpstreamRejected."""
         ...
 
 

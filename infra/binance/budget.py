@@ -8,11 +8,11 @@ from typing import Final
 
 from app.domain.interval import MINUTE_MS
 from app.events import Event, ExchangeAnswers, Observe
-from app.ports import Clock, Priority, StandDown, UpstreamAway, UpstreamUnavailable
+from app.ports import Bucket, BucketFull, Clock, Priority, StandDown, UpstreamAway, UpstreamUnavailable
 from infra.binance.breaker import Breaker
 from infra.binance.http import NoAnswer
 from infra.binance.stand_down import StandDownGuard
-from infra.binance.standing import SKEW_MS_MAX, Standing, StandingKeeper
+from infra.binance.standing import GRANTED, SKEW_MS_MAX, Standing, StandingKeeper
 from infra.binance.waiting import until
 
 SHARES: Final = {Priority.USER: 0.95, Priority.TAIL: 0.85, Priority.BACKFILL: 0.70, Priority.VERIFY: 0.50}
@@ -45,12 +45,13 @@ class Ticket:
 
 
 class _Waiter:
-    __slots__ = ("outcome", "wake", "weight")
+    __slots__ = ("bucket", "outcome", "wake", "weight")
 
-    def __init__(self, weight: int) -> None:
+    def __init__(self, weight: int, bucket: Bucket | None) -> None:
         self.weight = weight
+        self.bucket = bucket
         self.wake = asyncio.Event()
-        self.outcome: Ticket | StandDown | UpstreamAway | None = None
+        self.outcome: Ticket | StandDown | UpstreamAway | BucketFull | None = None
 
 
 class WeightBudget:
@@ -58,7 +59,8 @@ class WeightBudget:
 
     Weight counts in every clock minute in which the exchange may book it, from when it leaves until its answer is
     here. What other programs behind the same address use is learned from the answers' X-MBX-USED-WEIGHT-1M. Until an
-    answer has told the state of a minute, requests leave one at a time. All this holds for all processes together
+    answer has told the state of a minute, requests leave one at a time. What the exchange counts in a bucket of its
+    own is refused when that is full: five minutes are too long to wait. All this holds for all processes together
     that keep their standing with `keeper`; `stand_down` and `breaker` keep theirs with it too.
     """
 
@@ -110,12 +112,14 @@ class WeightBudget:
         return found
 
     @asynccontextmanager
-    async def spend(self, weight: int, priority: Priority, *, is_probe: bool = False) -> AsyncIterator[Ticket]:
+    async def spend(
+        self, weight: int, priority: Priority, *, bucket: Bucket | None = None, is_probe: bool = False
+    ) -> AsyncIterator[Ticket]:
         """Hold `weight` for one request; enter when there is room. Raises StandDown, UpstreamUnavailable.
 
         A probe is let through while the exchange is silent, but does not wait for anything.
         """
-        ticket = self._book_probe(weight) if is_probe else await self._acquire(weight, priority)
+        ticket = self._book_probe(weight) if is_probe else await self._acquire(weight, priority, bucket)
         try:
             yield ticket
         except NoAnswer as error:
@@ -141,13 +145,13 @@ class WeightBudget:
         self._stand_down.restore(until_ms, reason)
         self._admit()
 
-    async def _acquire(self, weight: int, priority: Priority) -> Ticket:
+    async def _acquire(self, weight: int, priority: Priority, bucket: Bucket | None) -> Ticket:
         if weight > self.limit:
             raise UpstreamUnavailable(f"a request of weight {weight} never fits WEIGHT_PER_MINUTE={self.limit}")
         queue = self._queues[priority]
         if len(queue) >= WAITERS_MAX:
             raise UpstreamUnavailable(f"{len(queue)} requests of priority {priority.name} wait for weight already")
-        waiter = _Waiter(weight)
+        waiter = _Waiter(weight, bucket)
         queue.append(waiter)
         try:
             self._admit()
@@ -161,6 +165,8 @@ class WeightBudget:
         await self._stand_down.persist()  # this process may be the first one that can
         if isinstance(waiter.outcome, StandDown):
             raise StandDown(waiter.outcome.until_ms, waiter.outcome.reason)
+        if isinstance(waiter.outcome, BucketFull):
+            raise waiter.outcome
         raise UpstreamAway(waiter.outcome.until_ms, str(waiter.outcome))
 
     async def _wait(self, waiter: _Waiter) -> None:
@@ -197,11 +203,24 @@ class WeightBudget:
     def _let_in(self, standing: Standing, now_ms: int) -> None:
         for priority, queue in self._queues.items():
             while queue:
+                if (full := self._full(standing, queue[0].bucket, now_ms)) is not None:
+                    waiter = queue.popleft()
+                    waiter.outcome = full
+                    waiter.wake.set()
+                    continue
                 if not self._has_room(standing, queue[0].weight, priority, now_ms):
                     return  # nobody overtakes
                 waiter = queue.popleft()
+                if waiter.bucket is not None:
+                    standing.draw(waiter.bucket, now_ms)
                 waiter.outcome = self._book(standing, waiter.weight, now_ms)
                 waiter.wake.set()
+
+    def _full(self, standing: Standing, bucket: Bucket | None, now_ms: int) -> BucketFull | None:
+        if bucket is None or standing.asked(bucket, now_ms) < int(GRANTED[bucket] * SHARES[Priority.USER]):
+            return None
+        reason = f"the {bucket.name} requests that the exchange grants in five minutes are used up"
+        return BucketFull(standing.room_ms(bucket, now_ms), reason)
 
     def _has_room(self, standing: Standing, weight: int, priority: Priority, now_ms: int) -> bool:
         is_feeling = self._keeper.trouble is not None or not standing.is_known(now_ms)
@@ -229,7 +248,7 @@ class WeightBudget:
         with self._keeper as standing:
             now_ms = self._clock.now_ms()
             standing.ended(self._keeper.me, ticket.weight, now_ms)
-            if ticket.used_weight is not None or ticket.is_success:
+            if ticket.used_weight is not None or (ticket.is_success and ticket.weight):  # else it says nothing of it
                 standing.told(ticket.used_weight, ticket.sent_ms, now_ms)
             if ticket.is_success:
                 standing.calmed(now_ms)

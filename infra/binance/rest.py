@@ -1,24 +1,37 @@
 """Binance's REST API within the weight budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import httpx
+import msgspec
 
 from app.domain.interval import Grid
 from app.domain.kline import BadKline, Kline
 from app.domain.span import Span
 from app.events import GarbageDropped, Observe
-from app.ports import Clock, Priority, Series, UpstreamError, UpstreamGarbage, UpstreamRejected, UpstreamUnavailable
+from app.ports import (
+    Bucket,
+    Clock,
+    Priority,
+    RawAnswer,
+    Series,
+    UpstreamError,
+    UpstreamGarbage,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
 from app.wire import error_body, rest_rows, server_time
-from infra.binance.budget import WeightBudget
-from infra.binance.http import TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
+from app.wire.unreadable import UNREADABLE
+from infra.binance.budget import Ticket, WeightBudget
+from infra.binance.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 from infra.binance.stand_down import STAND_DOWN_STATUSES
 
 TRIES_MAX_USER: Final = 2  # somebody waits for the answer; an honest error now serves them better
 KLINES_LIMIT_MAX: Final = 1_500  # the exchange refuses more instead of capping (binance-facts section 3)
 _LIGHT_WEIGHT: Final = 1  # exchangeInfo and time (binance-facts section 2.1)
 _TOO_MANY_REQUESTS: Final = -1003
+RAW_BYTES_MAX: Final = 4 * 1024 * 1024  # of an answer that is passed on; the 24 h tickers of all symbols have 0.4 MB
 
 
 Asking = Callable[[], Callable[[int], None]]
@@ -91,6 +104,25 @@ class BinanceRest:
         except server_time.BadServerTime as error:
             raise self._garbage("time", str(error)) from error
 
+    async def ask(
+        self, path: str, params: Mapping[str, str], weight: int, bucket: Bucket | None, priority: Priority
+    ) -> RawAnswer:
+        """What the exchange answers to any question: its JSON, or its refusal of the question. Raises UpstreamError."""
+
+        async def attempt() -> RawAnswer:
+            async with self._budget.spend(weight, priority, bucket=bucket) as ticket:
+                answer = await self._answer(ticket, path, params, RAW_BYTES_MAX)
+            if answer.status == 200:
+                try:
+                    msgspec.json.decode(answer.body)
+                except UNREADABLE as error:
+                    raise self._garbage(path, str(error)) from error
+            elif not isinstance(refusal := _refusal(path, answer), UpstreamRejected):
+                raise refusal
+            return RawAnswer(answer.status, answer.body)
+
+        return await self._retries.run(attempt, TRIES_MAX_USER if priority is Priority.USER else TRIES_MAX)
+
     async def probe(self) -> None:
         """Ask for something light, once, even while the exchange is silent: whether it answers is what counts."""
         await self._try("/fapi/v1/time", {}, _LIGHT_WEIGHT, Priority.USER, is_probe=True)
@@ -105,29 +137,38 @@ class BinanceRest:
         self, path: str, params: dict[str, str | int], weight: int, priority: Priority, *, is_probe: bool = False
     ) -> bytes:
         async with self._budget.spend(weight, priority, is_probe=is_probe) as ticket:
-            dated = self._asking()
-            try:
-                answer = await self._http.get(path, params, weight=weight, leaving=self._budget.check)
-            except UpstreamGarbage as error:
-                raise self._garbage(path, str(error)) from error
-            ticket.answered(answer.used_weight, is_success=answer.status == 200)
-            if (date_ms := answer.date_ms) is not None:
-                dated(date_ms)
-            if answer.status == 200:
-                return answer.body
+            answer = await self._answer(ticket, path, params, BODY_BYTES_MAX)
+            if answer.status != 200:
+                raise _refusal(path, answer)
+            return answer.body
+
+    async def _answer(self, ticket: Ticket, path: str, params: Mapping[str, str | int], bytes_max: int) -> Answer:
+        """The answer to one request for which `ticket` holds the weight; one that calls for a stand-down is raised."""
+        dated = self._asking()
+        try:
+            answer = await self._http.get(
+                path, params, weight=ticket.weight, bytes_max=bytes_max, leaving=self._budget.check
+            )
+        except UpstreamGarbage as error:
+            raise self._garbage(path, str(error)) from error
+        ticket.answered(answer.used_weight, is_success=answer.status == 200)
+        if (date_ms := answer.date_ms) is not None:
+            dated(date_ms)
+        if answer.status != 200:
             stated = error_body.decode(answer.status, answer.body)
             if answer.status in STAND_DOWN_STATUSES or (stated is not None and stated.code == _TOO_MANY_REQUESTS):
                 msg = stated.msg if stated else answer.body.decode(errors="replace")
                 retry_after = answer.headers.get("retry-after")
                 raise await self._budget.stand_down(answer.status, retry_after, msg, ticket.sent_ms)
-            raise _refusal(path, answer, stated)
+        return answer
 
     def _garbage(self, where: str, reason: str) -> UpstreamGarbage:
         self._observe(GarbageDropped(where, reason))
         return UpstreamGarbage(f"{where}: {reason}")
 
 
-def _refusal(path: str, answer: Answer, error: error_body.BinanceError | None) -> UpstreamError:
+def _refusal(path: str, answer: Answer) -> UpstreamError:
+    error = error_body.decode(answer.status, answer.body)
     if answer.is_transient:
         return NoAnswer(f"{path}: HTTP {answer.status} {answer.body!r:.120}")
     if error is not None and answer.status >= 400:

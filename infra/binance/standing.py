@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from app.domain.interval import MINUTE_MS
-from app.ports import StandDown, UpstreamAway
+from app.ports import Bucket, StandDown, UpstreamAway
 
 SKEW_MS_MAX: Final = 1_000
 """How far the exchange's minute may be from ours: weight spent so close to a minute's turn counts on both sides."""
@@ -15,6 +15,11 @@ CALM_MS: Final = MINUTE_MS  # an answer this long after a stand-down ended means
 SILENCE_MAX: Final = 5  # requests in a row without an answer: as many as one request of the tail is tried
 PAUSE_MS_MAX: Final = 15_000  # between two probes: what a return of the exchange may stay unnoticed
 PROBE_MS: Final = 2_000  # who is refused while a probe is under way may ask again after this long
+GRANTED: Final = {Bucket.FUNDING: 500, Bucket.DATA: 1_000}
+"""Requests in WINDOW_MS (binance-facts section 1.1)."""
+WINDOW_MS: Final = 5 * MINUTE_MS
+SLOT_MS: Final = 30_000  # requests are counted by half minutes; whether the exchange's window slides is not known
+SLOTS_MAX: Final = 12  # kept of each bucket: those that count in five minutes, and the one in progress
 
 
 @dataclass(slots=True)
@@ -54,6 +59,8 @@ class Standing:
     retry_ms: int = 0
     probe_ms: int = 0
     silence: str = ""
+    slots: dict[Bucket, dict[int, int]] = field(default_factory=dict)
+    """By bucket: the requests that left in each half minute."""
 
     # --- weight -------------------------------------------------------------------------------------------------
 
@@ -125,6 +132,29 @@ class Standing:
             entry.used = max(entry.used, used_weight + unseen)
             entry.is_told |= is_over
 
+    # --- buckets ------------------------------------------------------------------------------------------------
+
+    def asked(self, bucket: Bucket, now_ms: int) -> int:
+        """The requests that the exchange may count in its five minutes now; those of a clock put back count too."""
+        first = (now_ms - WINDOW_MS - SKEW_MS_MAX) // SLOT_MS
+        return sum(count for slot, count in self.slots.get(bucket, {}).items() if slot >= first)
+
+    def room_ms(self, bucket: Bucket, now_ms: int) -> int:
+        """When the oldest requests that count now will no longer."""
+        first = (now_ms - WINDOW_MS - SKEW_MS_MAX) // SLOT_MS
+        oldest = min((slot for slot in self.slots.get(bucket, {}) if slot >= first), default=first)
+        return (oldest + 1) * SLOT_MS + WINDOW_MS + SKEW_MS_MAX
+
+    def draw(self, bucket: Bucket, now_ms: int) -> None:
+        """A request that is counted in `bucket` leaves."""
+        slots = self.slots.setdefault(bucket, {})
+        slot = now_ms // SLOT_MS
+        slots[slot] = slots.get(slot, 0) + 1
+        while len(slots) > SLOTS_MAX:
+            del slots[max(slots, key=lambda other: abs(other - slot))]
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
     def unlearn(self) -> None:
         """From now on requests feel their way again: what others use of the minutes is not known any more."""
         for entry in self.minutes.values():
@@ -181,6 +211,12 @@ class Standing:
         for minute, entry in other.minutes.items():
             mine = self._minute(minute)
             mine.used = max(mine.used, entry.used)
+        for bucket, slots in other.slots.items():
+            ours = self.slots.setdefault(bucket, {})
+            for slot, count in slots.items():
+                ours[slot] = max(ours.get(slot, 0), count)
+            for slot in sorted(ours)[:-SLOTS_MAX]:
+                del ours[slot]
         self.under_way.pop(me, None)
         if me in other.under_way:
             self.under_way[me] = other.under_way[me]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from app.events import Observe, StandingNotShared
-from app.ports import Clock
-from infra.binance.standing import MINUTES_MAX, Minute, Standing, UnderWay
+from app.ports import Bucket, Clock
+from infra.binance.standing import MINUTES_MAX, SLOTS_MAX, Minute, Standing, UnderWay
 
 PROCESSES_MAX: Final = 64  # more workers and instances than a machine has use for
 REASON_BYTES_MAX: Final = 600
@@ -21,9 +21,12 @@ LOCK_TRIES_MAX: Final = 200
 LOCK_PAUSE_S: Final = 0.000_1
 """The lock is held for microseconds; with 200 such pauses, a process that was stopped while it had it costs 30 ms."""
 
-_MAGIC: Final = b"klnstd01"  # with the layout's number
+_MAGIC: Final = b"klnstd02"  # with the layout's number
 _HEAD: Final = struct.Struct("<8sI")
-_BODY: Final = struct.Struct(f"<{3 * MINUTES_MAX + 3 * PROCESSES_MAX + 8}q{REASON_BYTES_MAX}s{SILENCE_BYTES_MAX}s")
+_PROCESSES_AT: Final = 3 * MINUTES_MAX
+_SLOTS_AT: Final = _PROCESSES_AT + 3 * PROCESSES_MAX
+_OTHERS_AT: Final = _SLOTS_AT + 2 * SLOTS_MAX * len(Bucket)
+_BODY: Final = struct.Struct(f"<{_OTHERS_AT + 8}q{REASON_BYTES_MAX}s{SILENCE_BYTES_MAX}s")
 FILE_BYTES: Final = _HEAD.size + _BODY.size
 assert FILE_BYTES <= 4096, "one page: even kill -9 in the middle of writing leaves it whole"
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of <fcntl.h>: type, whence, start, len, pid
@@ -44,6 +47,11 @@ def encode(standing: Standing) -> bytes:
     for number, each in standing.under_way.items():
         processes[3 * number : 3 * number + 3] = (each.requests, each.weight, each.minute)
     numbers += processes
+    for bucket in Bucket:
+        slots = standing.slots.get(bucket, {})
+        for slot, count in slots.items():
+            numbers += (slot, count)
+        numbers += [-1, 0] * (SLOTS_MAX - len(slots))
     numbers += (standing.left_ms, standing.until_ms, standing.began_ms, standing.in_a_row)
     numbers += (standing.failures, standing.probes, standing.retry_ms, standing.probe_ms)
     body = _BODY.pack(*numbers, standing.reason.encode(), standing.silence.encode())
@@ -60,14 +68,18 @@ def decode(content: bytes) -> Standing:
         raise Damaged("the checksum is wrong")
     *numbers, reason, silence = _BODY.unpack(body)
     standing = Standing(reason=_text(reason), silence=_text(silence))
-    processes_at = 3 * MINUTES_MAX
-    for at in range(0, processes_at, 3):
+    for at in range(0, _PROCESSES_AT, 3):
         if numbers[at] >= 0:
             standing.minutes[numbers[at]] = Minute(numbers[at + 1], bool(numbers[at + 2]))
     for number in range(PROCESSES_MAX):
-        at = processes_at + 3 * number
+        at = _PROCESSES_AT + 3 * number
         if numbers[at]:
             standing.under_way[number] = UnderWay(*numbers[at : at + 3])
+    for bucket in Bucket:
+        first = _SLOTS_AT + 2 * SLOTS_MAX * bucket
+        pairs = ((numbers[at], numbers[at + 1]) for at in range(first, first + 2 * SLOTS_MAX, 2))
+        if slots := {slot: count for slot, count in pairs if slot >= 0}:
+            standing.slots[bucket] = slots
     standing.left_ms, standing.until_ms, standing.began_ms, standing.in_a_row = numbers[-8:-4]
     standing.failures, standing.probes, standing.retry_ms, standing.probe_ms = numbers[-4:]
     return standing

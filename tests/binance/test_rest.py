@@ -12,8 +12,10 @@ from app.domain.kline import Kline
 from app.domain.span import Span
 from app.events import GarbageDropped, RequestDone, StandDownBegan
 from app.ports import (
+    Bucket,
     Clock,
     Priority,
+    RawAnswer,
     Series,
     StandDown,
     UpstreamGarbage,
@@ -114,6 +116,42 @@ async def test_many_requests_at_once_stay_within_what_the_sandbox_counts() -> No
             for _i in range(60):
                 tasks.create_task(rest.klines(BTC, M1.grid, None, 1, Priority.BACKFILL))
         assert {entry.status for entry in sandbox.journal.entries} == {200}
+
+
+async def test_an_answer_is_handed_on_as_it_came_and_so_is_a_refusal() -> None:
+    replies = iter(
+        [
+            Reply(body=b'[ {"b":1,"a":"0.10"} ]'),
+            Reply(400, b'{"msg":"parameter \'startTime\' is invalid.","code":-1130}'),
+            Reply(401, b'{"code":-2014,"msg":"API-key format invalid."}'),
+        ]
+    )
+    async with case(lambda _: next(replies)) as run:
+        answers = [await run.rest.ask("/fapi/v1/x", {"a": "币"}, 3, None, Priority.USER) for _ in range(3)]
+        assert answers == [
+            RawAnswer(200, b'[ {"b":1,"a":"0.10"} ]'),
+            RawAnswer(400, b'{"msg":"parameter \'startTime\' is invalid.","code":-1130}'),
+            RawAnswer(401, b'{"code":-2014,"msg":"API-key format invalid."}'),
+        ]
+        assert run.host.requests == ["/fapi/v1/x?a=%E5%B8%81"] * 3
+        assert [event.weight for event in run.witness.of(RequestDone)] == [3, 3, 3], "refusals cost weight too"
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(body=b"<html>"), Reply(body=b'{"a":'), Reply(404, b"<html>"), Reply(body=b"")], ids=str
+)
+async def test_an_answer_that_is_none_is_not_handed_on(reply: Reply) -> None:
+    async with case(lambda _: reply) as run:
+        with pytest.raises((UpstreamGarbage, UpstreamUnavailable)):
+            await run.rest.ask("/fapi/v1/x", {}, 1, None, Priority.USER)
+
+
+async def test_a_429_of_a_bucket_is_a_stand_down_like_any_other() -> None:
+    async with case(lambda _: Reply(429, b'{"code":-1003,"msg":"Too many requests"}')) as run:
+        for bucket in (Bucket.FUNDING, None):
+            with pytest.raises(StandDown):
+                await run.rest.ask("/fapi/v1/x", {}, 0, bucket, Priority.USER)
+        assert len(run.host.requests) == 1
 
 
 async def test_symbols_beyond_ascii_are_percent_encoded() -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from app.domain.interval import MINUTE_MS
 from app.events import StandDownBegan, StandingNotShared
-from app.ports import Priority, StandDown, StoreUnavailable
+from app.ports import Bucket, Priority, StandDown, StoreUnavailable
 from infra.binance.budget import IN_FLIGHT_MAX, RECHECK_S, SHARES, Ticket
-from infra.binance.standing import FEELING_MS, Minute, Standing, UnderWay
+from infra.binance.standing import FEELING_MS, SLOTS_MAX, Minute, Standing, UnderWay
 from infra.binance.standing_file import (
     FILE_BYTES,
     PROCESSES_MAX,
@@ -54,6 +54,9 @@ standings = st.builds(
         st.integers(0, PROCESSES_MAX - 1), st.builds(UnderWay, st.integers(1, 99), numbers, numbers), max_size=5
     ),
     left_ms=numbers, until_ms=numbers, began_ms=numbers, in_a_row=numbers, reason=st.text("aé币", max_size=100),
+    slots=st.dictionaries(
+        st.sampled_from(Bucket), st.dictionaries(numbers, numbers, min_size=1, max_size=SLOTS_MAX)
+    ),
     failures=numbers, probes=numbers, retry_ms=numbers, probe_ms=numbers, silence=st.text("a币", max_size=100),
 )  # fmt: skip
 

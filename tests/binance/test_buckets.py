@@ -1,0 +1,82 @@
+"""What the exchange counts in buckets of their own: within its five minutes, one for all processes, never waited for."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.ports import Bucket, BucketFull, Priority
+from infra.binance.budget import SHARES
+from infra.binance.standing import GRANTED, SLOT_MS, SLOTS_MAX, WINDOW_MS, Standing
+from tests.binance.clocks import START_MS, VirtualClock
+from tests.binance.upstream import Upstream
+
+GRANTED_TO_USERS = {bucket: int(granted * SHARES[Priority.USER]) for bucket, granted in GRANTED.items()}
+
+
+async def ask(process: Upstream, bucket: Bucket, number: int = 1) -> None:
+    for _ in range(number):
+        async with process.budget.spend(0, Priority.USER, bucket=bucket) as ticket:
+            ticket.answered(None, is_success=True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 45_000), st.integers(1, 80)), min_size=1, max_size=60))
+@settings(deadline=None)
+def test_no_five_minutes_ever_hold_more_than_is_granted(bursts: list[tuple[int, int]]) -> None:
+    standing, now_ms, left = Standing(), START_MS, list[int]()
+    for pause_ms, number in bursts:
+        now_ms += pause_ms
+        for _ in range(number):
+            if standing.asked(Bucket.FUNDING, now_ms) < GRANTED[Bucket.FUNDING]:
+                standing.draw(Bucket.FUNDING, now_ms)
+                left.append(now_ms)
+        assert sum(now_ms - WINDOW_MS < each for each in left) <= GRANTED[Bucket.FUNDING]
+        assert len(standing.slots[Bucket.FUNDING]) <= SLOTS_MAX
+
+
+async def test_a_full_bucket_refuses_says_when_to_ask_again_and_keeps_its_word() -> None:
+    clock = VirtualClock(START_MS + 5_000)
+    process = Upstream(clock)
+    await ask(process, Bucket.FUNDING, GRANTED_TO_USERS[Bucket.FUNDING])
+    with pytest.raises(BucketFull) as refused:
+        await ask(process, Bucket.FUNDING)
+    await ask(process, Bucket.DATA)
+    assert 0 < refused.value.until_ms - clock.now_ms() <= WINDOW_MS + SLOT_MS + 1_000
+    clock.time_ms = refused.value.until_ms - 1
+    with pytest.raises(BucketFull):
+        await ask(process, Bucket.FUNDING)
+    clock.time_ms += 1
+    await ask(process, Bucket.FUNDING, GRANTED_TO_USERS[Bucket.FUNDING])
+
+
+async def test_a_full_bucket_stops_nobody_who_asks_for_something_else() -> None:
+    process = Upstream(VirtualClock())
+    await ask(process, Bucket.DATA, GRANTED_TO_USERS[Bucket.DATA])
+    with pytest.raises(BucketFull):
+        await ask(process, Bucket.DATA)
+    async with process.budget.spend(5, Priority.USER) as ticket:
+        ticket.answered(5, is_success=True)
+    assert process.budget.used == 5
+
+
+@pytest.mark.parametrize("bucket", Bucket)
+async def test_processes_share_a_bucket_and_a_restart_does_not_empty_it(tmp_path: Path, bucket: Bucket) -> None:
+    file, clock = tmp_path / "klinenode.db.weight", VirtualClock()
+    one, other = Upstream(clock, path=file), Upstream(clock, path=file)
+    await ask(one, bucket, GRANTED_TO_USERS[bucket] - 3)
+    await ask(other, bucket, 3)
+    for process in (one, other):
+        with pytest.raises(BucketFull):
+            await ask(process, bucket)
+        process.dies()
+    with pytest.raises(BucketFull):
+        await ask(Upstream(clock, path=file), bucket)
+
+
+async def test_an_answer_that_says_nothing_of_the_weight_leaves_the_minute_unknown() -> None:
+    clock = VirtualClock()
+    process = Upstream(clock)
+    await ask(process, Bucket.DATA)
+    with process.keeper as standing:
+        assert not standing.is_known(clock.now_ms())
