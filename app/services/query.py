@@ -15,11 +15,9 @@ from app.domain.span import Span, Spans
 from app.ports import (
     Clock,
     Series,
-    StandDown,
     StoreReader,
     StoreUnavailable,
     UpstreamError,
-    UpstreamRejected,
     UpstreamUnavailable,
 )
 from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
@@ -28,16 +26,14 @@ from app.services.holdings import Holdings
 from app.services.in_progress import InProgress
 from app.services.read_ahead import ReadAhead
 from app.services.read_through import ReadThrough
+from app.services.refusal import refusal_of
 from app.services.symbol_sync import SymbolSync
 from app.services.tail import SeriesTail, Tail
 from app.services.window import Window, closed_end_ms, wants_live, window_of
 from app.wire import rest_rows
-from app.wire.error_body import BinanceError, invalid_symbol, service_unavailable
 
 LIVE_PAGE_MS: Final = 1_000  # an answer that ends with a live kline is rendered anew after this long at the latest
 CLOSING_PAGE_MS: Final = 250  # while a closing frame is awaited, an answer is good this long
-RETRY_AFTER_S: Final = 5
-RETRY_AFTER_S_MAX: Final = 3600  # a client that is told to come back in days is not told anything
 TRIES_MAX: Final = 2  # an answer is made anew once when the exchange's time turns out to be another than we thought
 INTERVALS_BEHIND_MAX: Final = 2  # one kline may close while an answer is made; by two it would be stale
 
@@ -92,23 +88,15 @@ class QueryService:
         try:
             return await self._answer(query, TRIES_MAX)
         except (UpstreamError, TimeoutError) as error:
-            refusal = self._refusal(error)
+            refusal = refusal_of(error, self._clock.now_ms())
             if query.allow_partial and refusal.retry_after_s is not None and self._holdings.is_anchored(query.series):
                 try:
                     return await self._partial(query)
                 except StoreUnavailable as fault:
-                    raise self._refusal(fault) from fault
+                    raise refusal_of(fault, self._clock.now_ms()) from fault
             raise refusal from error
         except StoreUnavailable as error:
-            raise self._refusal(error) from error
-
-    def _refusal(self, error: Exception) -> BinanceError:
-        if isinstance(error, StandDown):
-            wait_s = max(1, (error.until_ms - self._clock.now_ms() + 999) // 1000)
-            return service_unavailable(min(wait_s, RETRY_AFTER_S_MAX))
-        if isinstance(error, UpstreamRejected) and error.code == invalid_symbol().code:
-            return invalid_symbol()
-        return service_unavailable(RETRY_AFTER_S)
+            raise refusal_of(error, self._clock.now_ms()) from error
 
     async def _answer(self, query: KlineQuery, tries: int) -> Answer:
         is_time_known = self.is_time_known()

@@ -10,6 +10,7 @@ from app.domain.kline import Kline
 from app.domain.span import Span
 from app.ports import Clock, Priority, RestApi, Series, UpstreamGarbage, UpstreamUnavailable
 from app.services.answer import END_OF_TIME_MS
+from app.services.flights import Flights
 from app.services.holdings import Holdings
 from app.services.symbol_sync import SymbolSync
 
@@ -35,7 +36,7 @@ class ReadThrough:
         self._symbols = symbols
         self._holdings = holdings
         self._is_allowed = is_allowed
-        self._flights: dict[tuple[Series, Span | None, int], asyncio.Future[list[Kline]]] = {}
+        self._flights = Flights[tuple[Series, Span | None, int], list[Kline]](READS_AT_ONCE_MAX, "read-throughs")
         self.keep: Keep | None = None
         """Commits klines that were read through; only the writer has one."""
 
@@ -43,30 +44,13 @@ class ReadThrough:
         """The oldest `limit` klines of `span`, or the newest there are; once for all who wait, and kept."""
         if not self._is_allowed:
             raise UpstreamUnavailable(f"{series.symbol} {series.interval} is not held there; READ_THROUGH is off")
-        key = (series, span, limit)
-        while (flight := self._flights.get(key)) is not None:
-            try:
-                return await asyncio.shield(flight)
-            except asyncio.CancelledError:
-                if not flight.cancelled() or _is_cancelled():
-                    raise  # it is us who are cancelled; otherwise the one who asked was, and we ask ourselves
-        if len(self._flights) >= READS_AT_ONCE_MAX:
-            raise UpstreamUnavailable(f"{READS_AT_ONCE_MAX} read-throughs are under way already")
-        flight = self._flights[key] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(READ_THROUGH_S_MAX):
-                klines = await self._rest.klines(series, grid, span, limit, Priority.USER)
-                if self.keep is not None and span is not None:
-                    await self.keep(series, grid, span, klines)
-            flight.set_result(klines)
-        except Exception as error:
-            flight.set_exception(error)
-            flight.exception()  # nobody may be waiting for it
-            raise
-        finally:
-            del self._flights[key]
-            if not flight.done():
-                flight.cancel()
+        return await self._flights.join((series, span, limit), lambda: self._ask(series, grid, span, limit))
+
+    async def _ask(self, series: Series, grid: Grid, span: Span | None, limit: int) -> list[Kline]:
+        async with asyncio.timeout(READ_THROUGH_S_MAX):
+            klines = await self._rest.klines(series, grid, span, limit, Priority.USER)
+            if self.keep is not None and span is not None:
+                await self.keep(series, grid, span, klines)
         return klines
 
     def is_trading(self, symbol: str) -> bool:
@@ -170,8 +154,3 @@ class ReadThrough:
         """
         if await self.klines(series, grid, last, min(ABSENT_ROWS_MAX, grid.count(*last))):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST has klines that were proven absent")
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

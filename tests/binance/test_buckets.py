@@ -1,4 +1,4 @@
-"""What the exchange counts in buckets of their own: within its five minutes, one for all processes, never waited for."""
+"""What the exchange counts in buckets of their own: within its five minutes, one for all processes, not waited for."""
 
 from pathlib import Path
 

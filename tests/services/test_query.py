@@ -17,8 +17,9 @@ from app.domain.span import Span, Spans
 from app.ports import Batch, Series, StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
 from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.services.in_progress import LIVE_AGE_MS_MAX, InProgress
-from app.services.query import CLOSING_PAGE_MS, LIVE_PAGE_MS, RETRY_AFTER_S, QueryService
+from app.services.query import CLOSING_PAGE_MS, LIVE_PAGE_MS, QueryService
 from app.services.read_through import ReadThrough
+from app.services.refusal import RETRY_AFTER_S
 from app.services.rolling import Rolling
 from app.services.tail import Live
 from app.services.wish import CLOSE_GRACE_MS

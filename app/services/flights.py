@@ -1,0 +1,52 @@
+"""Questions under way: asked once, for all who want to know the same."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+from app.ports import UpstreamUnavailable
+
+Question = TypeVar("Question", bound=Hashable)
+Result = TypeVar("Result")
+
+
+class Flights(Generic[Question, Result]):
+    """At most `at_once_max` questions are under way, each of them once."""
+
+    def __init__(self, at_once_max: int, what: str) -> None:
+        self._at_once_max = at_once_max
+        self._what = what
+        self._flights: dict[Question, asyncio.Future[Result]] = {}
+
+    def __len__(self) -> int:
+        """How many are under way."""
+        return len(self._flights)
+
+    async def join(self, question: Question, ask: Callable[[], Awaitable[Result]]) -> Result:
+        """What `ask` gives, whoever called it; its error goes to all who wait. Raises UpstreamUnavailable."""
+        while (flight := self._flights.get(question)) is not None:
+            try:
+                return await asyncio.shield(flight)
+            except asyncio.CancelledError:
+                if not flight.cancelled() or _is_cancelled():
+                    raise  # it is us who are cancelled; otherwise the one who asked was, and we ask ourselves
+        if len(self._flights) >= self._at_once_max:
+            raise UpstreamUnavailable(f"{self._at_once_max} {self._what} are under way already")
+        flight = self._flights[question] = asyncio.get_running_loop().create_future()
+        try:
+            result = await ask()
+            flight.set_result(result)
+        except Exception as error:
+            flight.set_exception(error)
+            flight.exception()  # nobody may be waiting for it
+            raise
+        finally:
+            del self._flights[question]
+            if not flight.done():
+                flight.cancel()
+        return result
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
