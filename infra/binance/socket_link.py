@@ -1,70 +1,130 @@
-"""One connection to Binance's market sockets, from its handshake to its end."""
+"""One connection to Binance's sockets, from its handshake to its end, whatever its frames are."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from itertools import count, islice
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from app.domain.interval import INTERVALS
-from app.domain.kline import BadKline
 from app.events import Observe, SocketOpened
-from app.ports import Clock, Series
-from app.wire.stream_event import (
-    ControlAnswer,
-    KlineEvent,
-    ServerShutdown,
-    decode,
-    kline_stream,
-    subscribe,
-    unsubscribe,
-)
+from app.ports import Clock
+from app.wire.stream_event import ControlAnswer, subscribe, unsubscribe
 from infra.binance.http import USER_AGENT, is_loopback
-from infra.binance.socket_intake import Intake
-from infra.binance.socket_pulse import CHECK_S, Key, Pulse
 from infra.binance.waiting import until
 
-ROUTE: Final = "/market/stream"  # elsewhere kline streams are acknowledged and silent (binance-facts section 5.1)
+CHECK_S: Final = 5.0  # between two looks at the life signs
 NAMES_MAX: Final = 200  # in one control message; seen to work
 CONTROL_GAP_S: Final = 0.25  # the exchange allows 10 messages a second, pings and pongs included
 ACK_S_MAX: Final = 10.0
 OPEN_S_MAX: Final = 20.0  # TCP, TLS and handshake; a half-open peer accepts and never answers
 CLOSE_S_MAX: Final = 2.0  # shutdown does not wait longer for the exchange's goodbye
-FRAME_BYTES_MAX: Final = 64 * 1024  # a kline frame has 350 bytes
 FRAMES_BUFFERED_MAX: Final = 256  # in the library, before it stops reading from the network
+
+K = TypeVar("K", bound=Hashable)
+"""What a frame says about itself, cheap to hash: the key of its stream."""
 
 
 class LinkLost(Exception):
     """The connection is of no more use; the message says why."""
 
 
-class Link:
+class LifeSigns(Protocol[K]):
+    """What the frames of one connection, and their absence, say of it."""
+
+    first_frame: asyncio.Event
+    all_heard: asyncio.Event
+    """Set once every wanted stream has delivered."""
+    newest_ms: int | None
+    """When the newest frame came."""
+    holds: int
+    """How often a frame had to wait for our own consumer."""
+    is_held: bool
+
+    @property
+    def subscribed(self) -> Collection[K]:
+        """The streams of the connection."""
+        ...
+
+    @property
+    def silent(self) -> int:
+        """How many of them have fallen silent."""
+        ...
+
+    def expect(self, keys: Iterable[K], now_ms: int) -> None:
+        """These streams are being subscribed: the first frame may come before the acknowledgement."""
+        ...
+
+    def forget(self, keys: Iterable[K], *, for_good: bool = True) -> None:
+        """These streams are no longer subscribed, or will be again."""
+        ...
+
+    def complete(self) -> None:
+        """Everything that is wanted has been subscribed."""
+        ...
+
+    def check(self, now_ms: int) -> Sequence[K]:
+        """To be called every CHECK_S: counts the time; returns streams found silent, to be subscribed again."""
+        ...
+
+    def illness(self) -> str | None:
+        """Why the connection is of no more use, if it is of none."""
+        ...
+
+    def complaint(self) -> str | None:
+        """Why another connection should take over from this one, which still delivers something."""
+        ...
+
+    def heard_ms(self, key: K) -> int | None:
+        """The time of the newest frame that speaks for `key`; None when it is not subscribed, or silent."""
+        ...
+
+    def exists(self, key: K, closed_ms: int) -> None:
+        """REST has a closed kline of `key` that ends at `closed_ms`."""
+        ...
+
+
+class Link(ABC, Generic[K]):
     """A connection and the streams subscribed on it. `run` lasts as long as the connection is good."""
 
+    frame_bytes_max: int
+    """The longest frame that is taken; one that is longer ends the connection."""
+
     def __init__(
-        self, name: str, ws_url: str, clock: Clock, observe: Observe, intake: Intake, *, proxy: str | None
+        self, name: str, url: str, clock: Clock, observe: Observe, pulse: LifeSigns[K], *, proxy: str | None
     ) -> None:
         self.name = name
-        self.pulse = Pulse()
+        self.pulse = pulse
         self.ended = asyncio.Event()
         self.notice = asyncio.Event()
         """Set when there is a reason to look at this link: it has ended, will end, or is not well."""
         self.is_leaving = False
         """Whether the exchange announced the end of the connection."""
-        self._url = f"{ws_url.rstrip('/')}{ROUTE}"
-        self._proxy = None if is_loopback(ws_url) else proxy
+        self._url = url
+        self._proxy = None if is_loopback(url) else proxy
         self._clock = clock
         self._observe = observe
-        self._intake = intake
-        self._wanted: Mapping[Key, Series] = {}
-        self._again: set[Key] = set()
+        self._wanted: Collection[K] = ()
+        self._again: set[K] = set()
         self._changed = asyncio.Event()
         self._ids = count(1)
         self._answers: dict[int, asyncio.Event] = {}
 
-    def want(self, wanted: Mapping[Key, Series]) -> None:
+    @abstractmethod
+    def _stream(self, key: K) -> str:
+        """The stream's name, as control messages have it."""
+
+    @abstractmethod
+    async def _receive(self, connection: ClientConnection) -> None:
+        """Take frames in, for ever."""
+
+    @abstractmethod
+    def _drop(self, reason: str) -> None:
+        """Count a frame that cannot be used."""
+
+    def want(self, wanted: Collection[K]) -> None:
         """Set the streams; `run` subscribes and unsubscribes what differs."""
         self._wanted = wanted
         self._changed.set()
@@ -126,39 +186,14 @@ class Link:
             open_timeout=None,
             close_timeout=CLOSE_S_MAX,
             ping_interval=None,
-            max_size=FRAME_BYTES_MAX,
+            max_size=self.frame_bytes_max,
             max_queue=FRAMES_BUFFERED_MAX,
         )
 
-    async def _receive(self, connection: ClientConnection) -> None:
-        while True:
-            frame = await connection.recv(decode=False)
-            try:
-                message = decode(frame)
-            except BadKline as error:
-                self._intake.drop(f"socket {self.name}", str(error))
-                continue
-            if isinstance(message, KlineEvent):
-                key = (message.symbol, message.interval.code)
-                if key in self._wanted:  # else it was unsubscribed while the frame was under way
-                    self.pulse.beat(key, self._clock.now_ms(), message.event_ms)
-                    await self._put(message)
-                    self.pulse.first_frame.set()
-            elif isinstance(message, ServerShutdown):
-                self.is_leaving = True
-                self.notice.set()
-            elif message is not None:
-                self._settle(message)
-
-    async def _put(self, event: KlineEvent) -> None:
-        if not self._intake.is_full:
-            self._intake.put_nowait(event)
-            return
-        self.pulse.hold()
-        try:
-            await self._intake.put(event)
-        finally:
-            self.pulse.release()
+    def _leave_soon(self) -> None:
+        """The exchange announced the end of the connection."""
+        self.is_leaving = True
+        self.notice.set()
 
     async def _watch(self) -> None:
         while True:
@@ -190,21 +225,21 @@ class Link:
                 self.pulse.complete()
             await self._changed.wait()
 
-    async def _leave(self, connection: ClientConnection, keys: Collection[Key], *, for_good: bool) -> None:
+    async def _leave(self, connection: ClientConnection, keys: Collection[K], *, for_good: bool) -> None:
         for batch in _batches(keys):
             await self._ask(connection, unsubscribe, batch)
             self.pulse.forget(batch, for_good=for_good)
 
-    async def _join(self, connection: ClientConnection, keys: Collection[Key]) -> None:
+    async def _join(self, connection: ClientConnection, keys: Collection[K]) -> None:
         for batch in _batches(keys):
             self.pulse.expect(batch, self._clock.now_ms())
             await self._ask(connection, subscribe, batch)
 
-    async def _ask(self, connection: ClientConnection, form: Callable[[list[str], int], str], keys: list[Key]) -> None:
+    async def _ask(self, connection: ClientConnection, form: Callable[[list[str], int], str], keys: list[K]) -> None:
         """Send one control message and wait for its acknowledgement. Raises LinkLost."""
         request_id = next(self._ids)
         answered = self._answers[request_id] = asyncio.Event()
-        await connection.send(form([_stream(key) for key in keys], request_id))
+        await connection.send(form([self._stream(key) for key in keys], request_id))
         while True:
             holds = self.pulse.holds
             if await until(answered, self._clock, ACK_S_MAX):
@@ -218,17 +253,12 @@ class Link:
             raise LinkLost(f"control message refused: {answer.error:.200}")
         answered = self._answers.pop(answer.id, None) if isinstance(answer.id, int) else None
         if answered is None:
-            self._intake.drop(f"socket {self.name}", "neither an event nor an answer to a control message")
+            self._drop("neither an event nor an answer to a control message")
         else:
             answered.set()
 
 
-def _stream(key: Key) -> str:
-    symbol, code = key
-    return kline_stream(symbol, INTERVALS[code])
-
-
-def _batches(keys: Iterable[Key]) -> Iterable[list[Key]]:
+def _batches(keys: Iterable[K]) -> Iterable[list[K]]:
     rest = iter(keys)
     while batch := list(islice(rest, NAMES_MAX)):
         yield batch

@@ -1,4 +1,4 @@
-"""Which streams of a socket deliver, how late, and when that means that the socket is sick."""
+"""Which kline streams of a socket deliver, how late, and when that means that the socket is sick."""
 
 import asyncio
 from collections import Counter
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from app.domain.interval import INTERVALS, M1, MINUTE_MS
+from infra.binance.socket_link import CHECK_S
 
 Key = tuple[str, str]
 """Symbol and interval code: what a frame says about itself, cheap to hash."""
 
-CHECK_S: Final = 5.0  # between two checks of a pulse
 _CHECK_MS_MAX: Final = 2 * int(CHECK_S * 1_000)
 """The most that one check counts: what is more is a clock that was put right or a machine that stood still."""
 SILENCE_GRACE_S: Final = 15

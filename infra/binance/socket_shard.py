@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from random import Random
-from typing import Final
+from typing import Final, Generic
 
 from app.events import Observe, SocketHandedOver, SocketLost
-from app.ports import Clock, Series
-from infra.binance.socket_link import Link, LinkLost
-from infra.binance.socket_pulse import Key
+from app.ports import Clock
+from infra.binance.socket_link import K, Link, LinkLost
 from infra.binance.waiting import full_jitter_s, until
 
 LIFE_S: Final = 23 * 3_600.0  # the exchange ends connections after 24 h; ours are handed over before
@@ -60,7 +59,7 @@ class Patience:
         return True
 
 
-class Shard:
+class Shard(Generic[K]):
     """Keeps one socket for its streams: reconnects after a loss, hands over before the exchange ends it."""
 
     def __init__(
@@ -70,12 +69,12 @@ class Shard:
         observe: Observe,
         chance: Random,
         pace: ConnectPace,
-        new_link: Callable[[str], Link],
+        new_link: Callable[[str], Link[K]],
         *,
         life_s: float = LIFE_S,
     ) -> None:
         self.name = name
-        self.streams: dict[Key, Series] = {}
+        self.streams: dict[K, None] = {}  # in order: which one comes first must not be left to chance
         self._clock = clock
         self._observe = observe
         self._chance = chance
@@ -84,19 +83,19 @@ class Shard:
         self._life_s = life_s
         self._patience = Patience()
         self._connects = 0
-        self._links: list[Link] = []  # the one in use last; two during a hand-over
+        self._links: list[Link[K]] = []  # the one in use last; two during a hand-over
 
     def apply(self) -> None:
         """Let the open sockets follow `streams`."""
         for link in self._links:
             link.want(dict(self.streams))
 
-    def heard_ms(self, key: Key) -> int | None:
+    def heard_ms(self, key: K) -> int | None:
         """The event time of the newest frame on an open socket whose stream `key` is alive."""
         times_ms = (link.pulse.heard_ms(key) for link in self._links if not link.ended.is_set())
         return max((time_ms for time_ms in times_ms if time_ms is not None), default=None)
 
-    def exists(self, key: Key, closed_ms: int) -> None:
+    def exists(self, key: K, closed_ms: int) -> None:
         """REST has a closed kline of `key` that ends at `closed_ms`."""
         for link in self._links:
             link.pulse.exists(key, closed_ms)
@@ -115,7 +114,7 @@ class Shard:
     async def run(self) -> None:
         """Keep a socket open, for ever."""
         failures = 0
-        old: tuple[Link, asyncio.Task[None]] | None = None
+        old: tuple[Link[K], asyncio.Task[None]] | None = None
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await self._clock.sleep(full_jitter_s(self._chance, failures, PAUSE_S_FIRST, PAUSE_S_MAX))
@@ -141,7 +140,7 @@ class Shard:
                 if reason := await self._serve(link):
                     self._observe(SocketHandedOver(link.name, reason))
 
-    async def _serve(self, link: Link) -> str | None:
+    async def _serve(self, link: Link[K]) -> str | None:
         """Return when `link` has ended (None), or why another one should take over while it still delivers."""
         life_s = self._life_s * self._chance.uniform(1 - LIFE_JITTER, 1 + LIFE_JITTER)
         ends_ms = self._clock.now_ms() + int(life_s * 1_000)
@@ -156,14 +155,14 @@ class Shard:
                 return complaint
         return "near the end of its life"
 
-    def _open(self) -> Link:
+    def _open(self) -> Link[K]:
         self._connects += 1
         link = self._new_link(f"{self.name}.{self._connects}")
         link.want(dict(self.streams))
         self._links.append(link)
         return link
 
-    async def _carry(self, link: Link) -> None:
+    async def _carry(self, link: Link[K]) -> None:
         try:
             await link.run()
         except LinkLost as lost:

@@ -3,9 +3,9 @@
 import pytest
 
 from app.domain.interval import MINUTE_MS
+from infra.binance.socket_link import CHECK_S
 from infra.binance.socket_pulse import (
     BUSY_FRAMES,
-    CHECK_S,
     LAG_MS_MAX,
     LAG_S_MAX,
     SILENCE_GRACE_S,

@@ -1,0 +1,96 @@
+"""Which socket carries which stream: as many shards as the wanted streams need, and no stream on two of them."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from itertools import count
+from random import Random
+from typing import Generic
+
+from app.events import Observe
+from app.ports import Clock
+from infra.binance.socket_link import K, Link
+from infra.binance.socket_shard import LIFE_S, ConnectPace, Shard
+
+
+class Fleet(Generic[K]):
+    """Spreads streams over shards of `per_shard`; a stream stays where it is as long as it is wanted."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        observe: Observe,
+        chance: Random,
+        new_link: Callable[[str], Link[K]],
+        *,
+        per_shard: int,
+        life_s: float = LIFE_S,
+        pace: ConnectPace | None = None,
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._observe = observe
+        self._chance = chance
+        self._new_link = new_link
+        self._per_shard = per_shard
+        self._life_s = life_s
+        self._pace = pace or ConnectPace(clock)
+        self._wanted: dict[K, None] = {}
+        self._changed = asyncio.Event()
+        self._numbers = count(1)
+        self._homes: dict[K, Shard[K]] = {}
+        self._shards: list[Shard[K]] = []
+
+    def want(self, keys: Iterable[K]) -> None:
+        """Set the streams; takes effect without a restart."""
+        self._wanted = dict.fromkeys(keys)
+        self._changed.set()
+
+    def shard_of(self, key: K) -> Shard[K] | None:
+        """The shard that carries a stream."""
+        return self._homes.get(key)
+
+    def status(self) -> dict[str, object]:
+        """By socket: streams, age of the newest frame in ms, connects."""
+        return {shard.name: shard.status() for shard in self._shards}
+
+    async def run(self) -> None:
+        """Keep the sockets that the wanted streams need, for ever."""
+        running: dict[Shard[K], asyncio.Task[None]] = {}
+        self._shards, self._homes = [], {}
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._changed.clear()
+                self._distribute()
+                for shard in [shard for shard in running if shard not in self._shards]:
+                    running.pop(shard).cancel()
+                for shard in self._shards:
+                    if shard not in running:
+                        running[shard] = tasks.create_task(shard.run())
+                await self._changed.wait()
+
+    def _distribute(self) -> None:
+        """Give every wanted stream a shard with room; what is not wanted leaves, and so do shards left empty."""
+        touched: dict[Shard[K], None] = {}
+        for key in [key for key in self._homes if key not in self._wanted]:
+            shard = self._homes.pop(key)
+            del shard.streams[key]
+            touched[shard] = None
+        roomy = iter([shard for shard in self._shards if len(shard.streams) < self._per_shard])
+        open_shard = next(roomy, None)
+        for key in [key for key in self._wanted if key not in self._homes]:
+            if open_shard is None or len(open_shard.streams) >= self._per_shard:
+                open_shard = next(roomy, None) or self._new_shard()
+            open_shard.streams[key] = None
+            self._homes[key] = open_shard
+            touched[open_shard] = None
+        self._shards = [shard for shard in self._shards if shard.streams]
+        for shard in touched:
+            shard.apply()
+
+    def _new_shard(self) -> Shard[K]:
+        name = f"{self._name}-{next(self._numbers)}"
+        chance = Random(self._chance.random())  # noqa: S311
+        shard = Shard(name, self._clock, self._observe, chance, self._pace, self._new_link, life_s=self._life_s)
+        self._shards.append(shard)
+        return shard

@@ -1,0 +1,65 @@
+"""One connection that carries kline streams: its frames become kline events."""
+
+from typing import Final
+
+from websockets.asyncio.client import ClientConnection
+
+from app.domain.interval import INTERVALS
+from app.domain.kline import BadKline
+from app.events import Observe
+from app.ports import Clock
+from app.wire.stream_event import KlineEvent, ServerShutdown, decode, kline_stream
+from infra.binance.socket_intake import Intake
+from infra.binance.socket_link import Link
+from infra.binance.socket_pulse import Key, Pulse
+
+ROUTE: Final = "/market/stream"  # elsewhere kline streams are acknowledged and silent (binance-facts section 5.1)
+
+
+class KlineLink(Link[Key]):
+    """Hands kline events to the intake; when that is full, the exchange has to wait."""
+
+    frame_bytes_max = 64 * 1024  # a kline frame has 350 bytes
+
+    def __init__(
+        self, name: str, ws_url: str, clock: Clock, observe: Observe, intake: Intake, *, proxy: str | None
+    ) -> None:
+        self._life = Pulse()
+        super().__init__(name, f"{ws_url.rstrip('/')}{ROUTE}", clock, observe, self._life, proxy=proxy)
+        self._intake = intake
+
+    def _stream(self, key: Key) -> str:
+        symbol, code = key
+        return kline_stream(symbol, INTERVALS[code])
+
+    def _drop(self, reason: str) -> None:
+        self._intake.drop(f"socket {self.name}", reason)
+
+    async def _receive(self, connection: ClientConnection) -> None:
+        while True:
+            frame = await connection.recv(decode=False)
+            try:
+                message = decode(frame)
+            except BadKline as error:
+                self._drop(str(error))
+                continue
+            if isinstance(message, KlineEvent):
+                key = (message.symbol, message.interval.code)
+                if key in self._wanted:  # else it was unsubscribed while the frame was under way
+                    self._life.beat(key, self._clock.now_ms(), message.event_ms)
+                    await self._put(message)
+                    self._life.first_frame.set()
+            elif isinstance(message, ServerShutdown):
+                self._leave_soon()
+            elif message is not None:
+                self._settle(message)
+
+    async def _put(self, event: KlineEvent) -> None:
+        if not self._intake.is_full:
+            self._intake.put_nowait(event)
+            return
+        self._life.hold()
+        try:
+            await self._intake.put(event)
+        finally:
+            self._life.release()
