@@ -94,6 +94,7 @@ class Node(Parts):
         self.supervisor.start("lease", self._keep_lease)
         if self._metrics_folder is not None:
             self.supervisor.start("metrics", self._share_metrics)
+        self.supervisor.start("hub", self.hub.run)
         self.supervisor.start("read-ahead", self.query.read_ahead.run)
         self.supervisor.start("probe", lambda: self.breaker.run(self.rest.probe))
         self.supervisor.start("clock", lambda: self.clock.run(self.rest, self.rng("clock")))

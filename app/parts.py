@@ -25,6 +25,7 @@ from app.services.query import QueryService
 from app.services.read_through import ReadThrough
 from app.services.rolling import Rolling
 from app.services.store_state import StoreState
+from app.services.stream_hub import Hub
 from app.services.supervisor import Supervisor
 from app.services.symbol_sync import SymbolSync
 from app.services.tail import Tail
@@ -143,6 +144,7 @@ class Parts:
     def _make_services(self) -> None:
         settings = self.settings
         self.supervisor = Supervisor(self.clock, self.observe, self.rng("supervisor"))
+        self.hub = Hub(self.clock)
         self.symbols = SymbolSync(
             self.clock,
             self.observe,

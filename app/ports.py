@@ -3,7 +3,7 @@
 Each has two implementations: one that touches the world and one that a test or the simulation owns.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -417,4 +417,53 @@ class MarketSockets(Protocol):
 
     def status(self) -> dict[str, object]:
         """Per socket: streams, age of the newest frame in ms, connects; for health."""
+        ...
+
+
+# --- streams of any kind ------------------------------------------------------------------------------------------
+
+Listener = Callable[[str, bytes], None]
+"""Takes the name of a stream and an event as the exchange wrote it ("data" of the combined form). Never waits."""
+
+
+class StreamsFull(Exception):
+    """As many different streams are subscribed as may be; the message says what to do."""
+
+
+class StreamHub(Protocol):
+    """Every market stream of the exchange, subscribed once however many listen. Names are Binance's, lower case."""
+
+    def join(self, stream: str, listener: Listener) -> None:
+        """Hear a stream from now on; the first listener has it subscribed. Raises StreamsFull.
+
+        A name that no stream has stays silent, as at the exchange.
+        """
+        ...
+
+    def leave(self, stream: str, listener: Listener) -> None:
+        """Hear it no more; without listeners it is released after a while. Unknown ones are fine."""
+        ...
+
+    def heard_ms(self, stream: str) -> int | None:
+        """When the newest frame of the stream came.
+
+        None when there was none since it was subscribed (again), or when it is silent for longer than its kind ever
+        is: what came before says nothing about now. Between two frames of a stream that is alive nothing happened.
+        """
+        ...
+
+
+class StreamSource(Protocol):
+    """Where a hub gets its frames from: the exchange, or the process that has them from there."""
+
+    def add(self, streams: Iterable[str]) -> None:
+        """Deliver these too; takes effect without a restart."""
+        ...
+
+    def remove(self, streams: Iterable[str]) -> None:
+        """Deliver these no more."""
+        ...
+
+    def heard_ms(self, stream: str) -> int | None:
+        """See StreamHub."""
         ...

@@ -19,6 +19,7 @@ from app.services.fill import Filler
 from app.services.live import LiveIngest
 from app.services.reconcile import Reconciler
 from app.services.warm_up import WarmUp
+from infra.binance.market_streams import MarketStreams
 from infra.binance.sockets import BinanceSockets
 from infra.db.sqlite_store import SqliteWriter
 
@@ -52,6 +53,9 @@ class Writing:
         )
         proxy = settings.proxy_for(settings.binance_ws_url)
         self.sockets = BinanceSockets(settings.binance_ws_url, clock, observe, seed=parts.seed, proxy=proxy)
+        self.streams = MarketStreams(
+            settings.binance_ws_url, clock, observe, parts.hub.deliver, self.sockets, seed=parts.seed, proxy=proxy
+        )
         self._disputes = Disputes(clock, observe, parts.rest, parts.reader, parts.holdings, self._filler.keep)
         self.live = LiveIngest(
             clock,
@@ -107,6 +111,7 @@ class Writing:
         parts.symbols.write_to(None)
         parts.clock.keep = None
         parts.close_lag.follow(())
+        parts.hub.take_from(None)
         parts.in_progress.heard_ms = lambda series: None
         parts.forget_copies()
         await self.store.close()
@@ -131,6 +136,7 @@ class Writing:
         self.symbols_changed()
         parts.read_through.keep = self._filler.keep_read
         parts.in_progress.heard_ms = self.sockets.heard_ms
+        parts.hub.take_from(self.streams)
         parts.health.sockets, parts.health.reconciler = self.sockets, self.reconciler
         parts.health.queue_depth = lambda: self.live.queue_depth
 
@@ -147,6 +153,7 @@ class Writing:
         start("disputes", self._disputes.run)
         start("ingest", self.live.ingest)
         start("sockets", self.sockets.run)
+        start("streams", self.streams.run)
         start("warm-up", warm_up.run)
 
     async def _reconcile(self) -> None:
@@ -188,6 +195,7 @@ class Writing:
         parts = self._parts
         parts.close_lag.follow(parts.symbols.wished)
         self.sockets.want([Series(symbol, M1) for symbol in parts.symbols.wished])
+        self.streams.ingested_changed()
         self.reconciler.wake()
         if not self._is_estimated and parts.symbols.synced_ms is not None:
             self._is_estimated = True
@@ -208,4 +216,4 @@ class Writing:
         self.reconciler.wake()
 
 
-_TASKS: Final = ("sockets", "ingest", "disputes", "write", "warm-up", "symbols", "verify", "reconcile")
+_TASKS: Final = ("sockets", "streams", "ingest", "disputes", "write", "warm-up", "symbols", "verify", "reconcile")

@@ -26,6 +26,13 @@ class ControlAnswer(NamedTuple):
     error: str | None
 
 
+class StreamFrame(NamedTuple):
+    """A frame of any stream: its name and the event as the exchange wrote it."""
+
+    stream: str
+    payload: bytes
+
+
 class ServerShutdown(NamedTuple):
     """The exchange is about to end this connection; a new one should be open before it does."""
 
@@ -75,6 +82,15 @@ taken bare, wrapped as an event, and wrapped as a stream's data."""
 _decoder: Final = msgspec.json.Decoder(_Frame)
 
 
+class _AnyFrame(msgspec.Struct, gc=False):
+    stream: str = ""
+    data: msgspec.Raw = msgspec.Raw()
+
+
+_any_decoder: Final = msgspec.json.Decoder(_AnyFrame)
+_name_decoder: Final = msgspec.json.Decoder(_Named)
+
+
 def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | ServerShutdown | None:
     """What a combined-stream frame says; None for an event of another kind. Raises BadKline for what cannot be read."""
     try:
@@ -98,6 +114,21 @@ def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | ServerShutdown | 
     if interval.grid.shift(k.t, 1) - 1 != k.T:
         raise BadKline(f"close time {k.T} does not belong to open time {k.t}")
     return KlineEvent(k.s, interval, data.E, k.x, kline)
+
+
+def decode_any(frame: bytes) -> StreamFrame | ControlAnswer | ServerShutdown | None:
+    """What a combined-stream frame says, its event unread. Raises BadKline for what is no JSON."""
+    try:
+        message = _any_decoder.decode(frame)
+        payload = bytes(message.data)
+        if message.stream and payload[:1] in (b"{", b"["):
+            if payload[:1] == b"[" or _SHUTDOWN.encode() not in payload or _name_decoder.decode(payload).e != _SHUTDOWN:
+                return StreamFrame(message.stream, payload)
+            return ServerShutdown()
+    except UNREADABLE as error:
+        raise BadKline(f"not a stream frame: {error}") from error
+    answer = decode(frame)
+    return None if isinstance(answer, KlineEvent) else answer
 
 
 def kline_stream(symbol: str, interval: Interval) -> str:

@@ -36,6 +36,7 @@ class Fleet(Generic[K]):
         self._life_s = life_s
         self._pace = pace or ConnectPace(clock)
         self._wanted: dict[K, None] = {}
+        self._moved: dict[K, None] = {}  # wanted or let go of since the last look
         self._changed = asyncio.Event()
         self._numbers = count(1)
         self._homes: dict[K, Shard[K]] = {}
@@ -43,8 +44,31 @@ class Fleet(Generic[K]):
 
     def want(self, keys: Iterable[K]) -> None:
         """Set the streams; takes effect without a restart."""
-        self._wanted = dict.fromkeys(keys)
-        self._changed.set()
+        wanted = dict.fromkeys(keys)
+        self.remove([key for key in self._wanted if key not in wanted])
+        self.add(wanted)
+
+    def add(self, keys: Iterable[K]) -> None:
+        """Want these too."""
+        added = dict.fromkeys(key for key in keys if key not in self._wanted)
+        self._wanted.update(added)
+        self._note(added)
+
+    def remove(self, keys: Iterable[K]) -> None:
+        """Want these no more."""
+        removed = dict.fromkeys(key for key in keys if key in self._wanted)
+        for key in removed:
+            del self._wanted[key]
+        self._note(removed)
+
+    def wants(self, key: K) -> bool:
+        """Whether a stream is wanted."""
+        return key in self._wanted
+
+    def _note(self, moved: dict[K, None]) -> None:
+        if moved:
+            self._moved.update(moved)
+            self._changed.set()
 
     def shard_of(self, key: K) -> Shard[K] | None:
         """The shard that carries a stream."""
@@ -57,7 +81,7 @@ class Fleet(Generic[K]):
     async def run(self) -> None:
         """Keep the sockets that the wanted streams need, for ever."""
         running: dict[Shard[K], asyncio.Task[None]] = {}
-        self._shards, self._homes = [], {}
+        self._shards, self._homes, self._moved = [], {}, dict(self._wanted)
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._changed.clear()
@@ -72,13 +96,14 @@ class Fleet(Generic[K]):
     def _distribute(self) -> None:
         """Give every wanted stream a shard with room; what is not wanted leaves, and so do shards left empty."""
         touched: dict[Shard[K], None] = {}
-        for key in [key for key in self._homes if key not in self._wanted]:
+        moved, self._moved = self._moved, {}
+        for key in [key for key in moved if key not in self._wanted and key in self._homes]:
             shard = self._homes.pop(key)
             del shard.streams[key]
             touched[shard] = None
         roomy = iter([shard for shard in self._shards if len(shard.streams) < self._per_shard])
         open_shard = next(roomy, None)
-        for key in [key for key in self._wanted if key not in self._homes]:
+        for key in [key for key in moved if key in self._wanted and key not in self._homes]:
             if open_shard is None or len(open_shard.streams) >= self._per_shard:
                 open_shard = next(roomy, None) or self._new_shard()
             open_shard.streams[key] = None

@@ -1,6 +1,7 @@
 """One connection that carries kline streams: its frames become kline events."""
 
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple
 
 from websockets.asyncio.client import ClientConnection
 
@@ -8,12 +9,19 @@ from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
 from app.events import Observe
 from app.ports import Clock
-from app.wire.stream_event import KlineEvent, ServerShutdown, decode, kline_stream
+from app.wire.stream_event import KlineEvent, ServerShutdown, StreamFrame, decode, decode_any, kline_stream
 from infra.binance.socket_intake import Intake
 from infra.binance.socket_link import Link
 from infra.binance.socket_pulse import Key, Pulse
 
 ROUTE: Final = "/market/stream"  # elsewhere kline streams are acknowledged and silent (binance-facts section 5.1)
+
+
+class Tap(NamedTuple):
+    """The streams of which somebody wants the frames as they come, and who that is."""
+
+    keys: Collection[Key]
+    take: Callable[[Key, StreamFrame], None]
 
 
 class KlineLink(Link[Key]):
@@ -22,11 +30,12 @@ class KlineLink(Link[Key]):
     frame_bytes_max = 64 * 1024  # a kline frame has 350 bytes
 
     def __init__(
-        self, name: str, ws_url: str, clock: Clock, observe: Observe, intake: Intake, *, proxy: str | None
+        self, name: str, ws_url: str, clock: Clock, observe: Observe, intake: Intake, tap: Tap, *, proxy: str | None
     ) -> None:
         self._life = Pulse()
         super().__init__(name, f"{ws_url.rstrip('/')}{ROUTE}", clock, observe, self._life, proxy=proxy)
         self._intake = intake
+        self._tap = tap
 
     def _stream(self, key: Key) -> str:
         symbol, code = key
@@ -47,12 +56,19 @@ class KlineLink(Link[Key]):
                 key = (message.symbol, message.interval.code)
                 if key in self._wanted:  # else it was unsubscribed while the frame was under way
                     self._life.beat(key, self._clock.now_ms(), message.event_ms)
+                    if key in self._tap.keys:
+                        self._pass_on(key, frame)
                     await self._put(message)
                     self._life.first_frame.set()
             elif isinstance(message, ServerShutdown):
                 self._leave_soon()
             elif message is not None:
                 self._settle(message)
+
+    def _pass_on(self, key: Key, frame: bytes) -> None:
+        read = decode_any(frame)
+        if isinstance(read, StreamFrame):
+            self._tap.take(key, read)
 
     async def _put(self, event: KlineEvent) -> None:
         if not self._intake.is_full:

@@ -90,6 +90,11 @@ class Shard(Generic[K]):
         for link in self._links:
             link.want(dict(self.streams))
 
+    @property
+    def is_doubled(self) -> bool:
+        """Whether two sockets carry the streams at the moment, so that frames come twice."""
+        return len(self._links) > 1
+
     def heard_ms(self, key: K) -> int | None:
         """The event time of the newest frame on an open socket whose stream `key` is alive."""
         times_ms = (link.pulse.heard_ms(key) for link in self._links if not link.ended.is_set())

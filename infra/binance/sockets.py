@@ -1,16 +1,16 @@
 """Binance's kline streams of the wished series, and the one sequence of events they make."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from random import Random
 from typing import Final
 
 from app.events import Observe
 from app.ports import Clock, Series
-from app.wire.stream_event import KlineEvent
+from app.wire.stream_event import KlineEvent, StreamFrame
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_intake import QUEUE_MAX, Intake
-from infra.binance.socket_klines import KlineLink
+from infra.binance.socket_klines import KlineLink, Tap
 from infra.binance.socket_pulse import Key
 from infra.binance.socket_shard import LIFE_S
 
@@ -39,6 +39,9 @@ class BinanceSockets:
         self._observe = observe
         self._proxy = proxy
         self._intake = Intake(clock, observe, queue_max)
+        self._tapped: set[Key] = set()
+        self.passed_on: Callable[[str, bytes, bool], None] = lambda stream, payload, is_doubled: None
+        """Told the frames of tapped streams: name, event, and whether two sockets carry it at the moment."""
         self._fleet: Fleet[Key] = Fleet(
             "market",
             clock,
@@ -69,6 +72,15 @@ class BinanceSockets:
         if (shard := self._fleet.shard_of(key)) is not None:
             shard.exists(key, closed_ms)
 
+    def carries(self, series: Series) -> bool:
+        """Whether the stream of a series is subscribed here."""
+        return self._fleet.wants((series.symbol, series.interval.code))
+
+    def tap(self, series: Iterable[Series]) -> None:
+        """Set of which series the frames are passed on as they come."""
+        self._tapped.clear()
+        self._tapped.update((one.symbol, one.interval.code) for one in series)
+
     @property
     def queue_depth(self) -> int:
         """Events that wait to be taken in."""
@@ -90,4 +102,9 @@ class BinanceSockets:
             tasks.create_task(self._fleet.run())
 
     def _new_link(self, name: str) -> KlineLink:
-        return KlineLink(name, self._ws_url, self._clock, self._observe, self._intake, proxy=self._proxy)
+        tap = Tap(self._tapped, self._pass_on)
+        return KlineLink(name, self._ws_url, self._clock, self._observe, self._intake, tap, proxy=self._proxy)
+
+    def _pass_on(self, key: Key, frame: StreamFrame) -> None:
+        shard = self._fleet.shard_of(key)
+        self.passed_on(frame.stream, frame.payload, shard is not None and shard.is_doubled)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -43,8 +43,12 @@ class Feed:
         return sorted(name for names in self.streams.values() for name in names)
 
     async def until_subscribed(self, *names: str) -> None:
+        await self.until(lambda: self.subscribed == sorted(names))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait, message by message and end by end, for `condition`."""
         async with asyncio.timeout(15):
-            while self.subscribed != sorted(names):
+            while not condition():
                 self.changed.clear()
                 await self.changed.wait()
 
@@ -110,6 +114,9 @@ class Feed:
     def _frame(self, name: str) -> bytes:
         number = self.sent[name] = self.sent.get(name, -1) + 1
         symbol, _, code = name.upper().partition("@KLINE_")
+        if not code:
+            event = {"e": "some", "E": self.clock.now_ms(), "s": symbol, "a": number, "u": number, "t": number}
+            return json.dumps({"stream": name, "data": event}).encode()
         code = name.rpartition("_")[2]
         step_ms, now_ms = INTERVALS[code].grid.step_ms, self.clock.now_ms()
         open_ms = now_ms // step_ms * step_ms

@@ -1,0 +1,193 @@
+"""Any market stream of Binance, subscribed while it is wanted, on the route that has it."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Final
+
+from websockets.asyncio.client import ClientConnection
+
+from app.domain.interval import INTERVALS
+from app.domain.kline import BadKline
+from app.events import GarbageDropped, Observe
+from app.ports import Clock, Listener, Series
+from app.wire.stream_event import ServerShutdown, StreamFrame, decode_any
+from app.wire.stream_name import Route, parse
+from infra.binance.socket_fleet import Fleet
+from infra.binance.socket_link import Link
+from infra.binance.socket_shard import LIFE_S, ConnectPace
+from infra.binance.sockets import BinanceSockets
+from infra.binance.stream_order import Unrepeated
+from infra.binance.stream_pulse import StreamPulse
+
+ROUTES: Final[tuple[Route, ...]] = ("market", "public")
+STREAMS_PER_SOCKET: Final = 200  # one control message; a cut costs few streams
+GARBAGE_EVENTS_MAX: Final = 5  # told of each connection: a storm of bad frames must not become a storm of log lines
+
+Take = Callable[[StreamFrame], None]
+
+
+class StreamLink(Link[str]):
+    """Hands on what comes, unread."""
+
+    frame_bytes_max = 4 * 1024 * 1024  # a frame with the tickers of all symbols has some 300 kB
+
+    def __init__(self, name: str, url: str, clock: Clock, observe: Observe, take: Take, *, proxy: str | None) -> None:
+        self._life = StreamPulse()
+        super().__init__(name, url, clock, observe, self._life, proxy=proxy)
+        self._take = take
+        self._told = 0
+        self.garbage = 0
+
+    def _stream(self, key: str) -> str:
+        return key
+
+    def _drop(self, reason: str) -> None:
+        self.garbage += 1
+        if self._told < GARBAGE_EVENTS_MAX:
+            self._told += 1
+            self._observe(GarbageDropped(f"socket {self.name}", reason))
+
+    async def _receive(self, connection: ClientConnection) -> None:
+        while True:
+            frame = await connection.recv(decode=False)
+            try:
+                message = decode_any(frame)
+            except BadKline as error:
+                self._drop(str(error))
+                continue
+            if isinstance(message, StreamFrame):
+                if message.stream in self._wanted:  # else it was unsubscribed while the frame was under way
+                    self._life.beat(message.stream, self._clock.now_ms())
+                    self._take(message)
+                    self._life.first_frame.set()
+            elif isinstance(message, ServerShutdown):
+                self._leave_soon()
+            elif message is not None:
+                self._settle(message)
+
+
+class MarketStreams:
+    """The hub's source in the process that writes. See StreamSource in app/ports.py.
+
+    Klines that are ingested anyway come from the sockets that ingest them: `klines`.
+    """
+
+    def __init__(
+        self,
+        ws_url: str,
+        clock: Clock,
+        observe: Observe,
+        deliver: Listener,
+        klines: BinanceSockets | None = None,
+        *,
+        seed: int = 0,
+        proxy: str | None = None,
+        per_socket: int = STREAMS_PER_SOCKET,
+        life_s: float = LIFE_S,
+    ) -> None:
+        self._ws_url = ws_url.rstrip("/")
+        self._clock = clock
+        self._observe = observe
+        self._deliver = deliver
+        self._klines = klines
+        self._proxy = proxy
+        self._unrepeated = Unrepeated()
+        self._wanted: dict[str, None] = {}
+        self._tapped: dict[str, Series] = {}
+        pace = ConnectPace(clock)
+        self._fleets = {
+            route: Fleet(
+                f"streams-{route}",
+                clock,
+                observe,
+                Random(f"{seed}:{route}"),  # noqa: S311  spreads reconnects, guards nothing
+                self._maker(route),
+                per_shard=per_socket,
+                life_s=life_s,
+                pace=pace,
+            )
+            for route in ROUTES
+        }
+        if klines is not None:
+            klines.passed_on = self._take_tapped
+
+    def add(self, streams: Iterable[str]) -> None:
+        """See StreamSource."""
+        self._place([stream for stream in streams if stream not in self._wanted])
+
+    def remove(self, streams: Iterable[str]) -> None:
+        """See StreamSource."""
+        for stream in streams:
+            self._wanted.pop(stream, None)
+            self._unrepeated.forget(stream)
+            if self._tapped.pop(stream, None) is None and (name := parse(stream)) is not None:
+                self._fleets[name.route].remove((stream,))
+        self._retap()
+
+    def heard_ms(self, stream: str) -> int | None:
+        """See StreamSource."""
+        series = self._tapped.get(stream)
+        if series is not None and self._klines is not None:
+            return self._klines.heard_ms(series)
+        name = parse(stream)
+        shard = self._fleets[name.route].shard_of(stream) if name is not None else None
+        return shard.heard_ms(stream) if shard is not None else None
+
+    def ingested_changed(self) -> None:
+        """Other klines are ingested than before: each stream stays subscribed once."""
+        moved = [stream for stream in self._wanted if (self._ingested(stream) is None) is (stream in self._tapped)]
+        for stream in moved:
+            if self._tapped.pop(stream, None) is None and (name := parse(stream)) is not None:
+                self._fleets[name.route].remove((stream,))
+        self._place(moved)
+
+    def status(self) -> dict[str, object]:
+        """By socket: streams, those silent, age of the newest frame in ms, connects."""
+        return {name: state for fleet in self._fleets.values() for name, state in fleet.status().items()}
+
+    async def run(self) -> None:
+        """Keep the sockets that the wanted streams need, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for fleet in self._fleets.values():
+                tasks.create_task(fleet.run())
+
+    def _place(self, streams: list[str]) -> None:
+        by_route: dict[Route, list[str]] = {route: [] for route in ROUTES}
+        for stream in streams:
+            name = parse(stream)
+            if name is None:
+                continue
+            self._wanted[stream] = None
+            if (series := self._ingested(stream)) is not None:
+                self._tapped[stream] = series
+            else:
+                by_route[name.route].append(stream)
+        for route, names in by_route.items():
+            self._fleets[route].add(names)
+        self._retap()
+
+    def _ingested(self, stream: str) -> Series | None:
+        name = parse(stream)
+        if self._klines is None or name is None or name.kind != "kline":
+            return None
+        series = Series(name.symbol, INTERVALS[name.interval])
+        return series if self._klines.carries(series) else None
+
+    def _retap(self) -> None:
+        if self._klines is not None:
+            self._klines.tap(self._tapped.values())
+
+    def _take_tapped(self, stream: str, payload: bytes, is_doubled: bool) -> None:
+        if self._unrepeated.takes(stream, payload, is_doubled=is_doubled):
+            self._deliver(stream, payload)
+
+    def _maker(self, route: Route) -> Callable[[str], StreamLink]:
+        def take(frame: StreamFrame) -> None:
+            shard = self._fleets[route].shard_of(frame.stream)
+            if self._unrepeated.takes(frame.stream, frame.payload, is_doubled=shard is not None and shard.is_doubled):
+                self._deliver(frame.stream, frame.payload)
+
+        return lambda name: StreamLink(
+            name, f"{self._ws_url}/{route}/stream", self._clock, self._observe, take, proxy=self._proxy
+        )
