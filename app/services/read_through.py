@@ -82,13 +82,15 @@ class ReadThrough:
         return first_ms < min(span.end_ms, ended_ms)
 
     async def check_begin(self, series: Series, grid: Grid, span: Span, klines: Sequence[Kline]) -> None:
-        """Raise UpstreamGarbage when what the exchange gave begins late although there are klines before `span`."""
+        """Raise UpstreamGarbage when what the exchange gave begins late although it has klines before that.
+
+        It is asked in another way: one answer that lacks the symbol's first kline looks like the truth.
+        """
         late = Span(span.start_ms, klines[0].open_ms if klines else span.end_ms)
         if not late or self._holdings.ledger(series).absent.covers(late):
             return
-        before = Span(0, span.start_ms)
-        has_more = self.must_have(series, grid, Span(0, late.end_ms))
-        if has_more or (before and await self.klines(series, grid, before, 1)):
+        until = Span(0, late.end_ms)
+        if self.must_have(series, grid, until) or await self.klines(series, grid, until, 1):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the first klines asked for")
 
     def check_unbroken(

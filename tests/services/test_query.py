@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from app.domain.interval import D3, HOUR_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series, StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
@@ -41,6 +41,7 @@ from tests.services.fakes import (
 from tests.services.test_reconcile import Bench
 
 HOURS = Series("BTCUSDT", INTERVALS["1h"])
+DAYS = Series("BTCUSDT", INTERVALS["1d"])
 CLOSED_MS = NOW_MS - 30_000
 
 
@@ -242,6 +243,28 @@ async def test_of_a_delisted_symbol_too_what_it_had_until_its_delivery_must_be_t
             assert (await refused(at, **wanted)).status == 503
         at.rig.exchange.first_ms = 0
         assert len(opens(await at.answer(**asked))) == asked["limit"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("asked", [{"limit": 2}, {"limit": 3, "start_ms": 0}])
+async def test_that_a_new_symbol_begins_so_late_is_asked_in_another_way(
+    tmp_path: Path, asked: dict[str, object]
+) -> None:
+    """Found by the simulation: one answer that lacked the first day of a symbol listed the day before was believed."""
+    async with desk(tmp_path, is_writer=False) as at:
+        exchange = at.rig.exchange
+        listed_ms = CLOSED_MS - 54 * HOUR_MS
+        exchange.symbols = [listing("BTCUSDT", listed_ms), listing("ETHUSDT")]
+        await at.rig.symbols.refresh()
+        exchange.first_ms = listed_ms
+        first = DAYS, DAYS.interval.grid.floor(listed_ms)
+        await at.hold(DAYS, Span(first[1] + DAY_MS, first[1] + 2 * DAY_MS))
+
+        async def lack_it_once(_: Asked) -> None:
+            (exchange.lacking.add if len(exchange.asked) == 1 else exchange.lacking.discard)(first)
+
+        exchange.gate = lack_it_once
+        assert (await refused(at, series=DAYS, **asked)).status == 503
+        assert [int(each) for each in opens(await at.answer(DAYS, **asked))] == [first[1], first[1] + DAY_MS]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("asked", [{"limit": 15}, {"start_ms": CLOSED_MS - 15 * MINUTE_MS, "limit": 15}])

@@ -27,7 +27,6 @@ SAMPLE_S: Final = 1.0
 STALE_MS: Final = 1_000  # by how much an answer's clock may be behind without being called stale
 BATCH_ROWS_MAX: Final = 5_000
 EARLY_S_MAX: Final = 1.0  # by how much a stand-down may end too soon: what a clock measured over a network is wrong by
-CLOCK_KEPT_S: Final = 60.0  # how soon after the machine's clock was set its error is known to the store
 READS_MAX: Final = 64
 VERIFY_S_MAX: Final = 1_800
 READY_S_MAX: Final = 15  # a process that does not write reads the ledger every five seconds
@@ -131,10 +130,10 @@ class Witness:
         if sim.clock.now_ms() < stored_ms - EARLY_S_MAX * 1_000:
             sim.fail(f"{fate.name} asks {path} {stored_ms - sim.clock.now_ms()} ms before the stored stand-down ends")
 
-    def started(self, fate: Fate, path: Path, died_s: float) -> None:
+    def started(self, fate: Fate, path: Path) -> None:
         """A process starts: from now on it must honour what is stored."""
-        if not path.exists() or self._sim.clock_set_s > died_s - CLOCK_KEPT_S:
-            return  # by how much the clock is wrong now nobody could know
+        if not path.exists():
+            return
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         self._sim.disk.closed(connection)
         try:

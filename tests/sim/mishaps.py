@@ -69,7 +69,6 @@ class Mishaps:
 
     def do_clock_jump(self, ms: int) -> None:
         self._sim.machine.jump(ms)
-        self._sim.clock_set_s = self._sim.loop.time()
 
     def do_kill(self, who: int, after_steps: int, down_s: float, *, silently: bool) -> None:
         self._process(who).kill(after_steps, down_s, silently=silently)

@@ -49,7 +49,6 @@ class Process:
         self.queries: dict[asyncio.Task[Any], None] = {}
         self.client: httpx.AsyncClient | None = None
         self._stopping: asyncio.Event | None = None
-        self._died_s = 0.0
         self._down_s = RESTART_S
         self._is_silent = False
         self._context = Context()
@@ -66,7 +65,7 @@ class Process:
         self.starts += 1
         self.fate = Fate(f"{self.name}.{self.starts}", self._on_killed)
         self.stand_downs, self.closed_s, self.queries = [], {}, {}
-        self.sim.witness.started(self.fate, self.sim.path, self._died_s)
+        self.sim.witness.started(self.fate, self.sim.path)
         self._context = Context()
         self._context.run(PROCESS.set, self.fate)
         self.sim.trace(f"start {self.fate.name}")
@@ -188,7 +187,6 @@ class Process:
         sim = self.sim
         sim.trace(f"{how} {fate.name} at step {fate.steps}")
         self.node = self.client = self._stopping = None
-        self._died_s = sim.loop.time()
         sim.audit(f"after {fate.name} {how}")
         if not sim.is_over:
             sim.processes_changed(how)

@@ -108,7 +108,6 @@ class Sim:
         self.frozen: dict[Fate, None] = {}
         self.neighbour_minutes: set[int] = set()
         self.is_over = False
-        self.clock_set_s = -1e9
         """When somebody last set the machine's clock."""
         self.is_contradicted = False
         """Whether the exchange has said two different things of one kline."""
