@@ -84,13 +84,20 @@ class ReadThrough:
     async def check_begin(self, series: Series, grid: Grid, span: Span, klines: Sequence[Kline]) -> None:
         """Raise UpstreamGarbage when what the exchange gave begins late although it has klines before that.
 
-        It is asked in another way: one answer that lacks the symbol's first kline looks like the truth.
+        It is asked for the symbol's first kline: that must be the one it gave first, or the held one next to `span`. An
+        answer that lacks klines looks like the truth; one that lacks the first of them and has the second is another.
         """
         late = Span(span.start_ms, klines[0].open_ms if klines else span.end_ms)
-        if not late or self._holdings.ledger(series).absent.covers(late):
+        ledger = self._holdings.ledger(series)
+        if not late or ledger.absent.covers(late):
             return
-        until = Span(0, late.end_ms)
-        if self.must_have(series, grid, until) or await self.klines(series, grid, until, 1):
+        is_refuted = self.must_have(series, grid, Span(0, late.end_ms))
+        if not is_refuted:
+            first_ms = late.end_ms if klines or ledger.held.span_at(late.end_ms) else None
+            until = Span(0, late.end_ms if first_ms is None else grid.shift(first_ms, 1))
+            found = await self.klines(series, grid, until, 1)
+            is_refuted = (found[0].open_ms if found else None) != first_ms
+        if is_refuted:
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the first klines asked for")
 
     def check_unbroken(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import orjson
 
-from app.domain.interval import MINUTE_MS
-from app.ports import Priority
+from app.domain.interval import M1, MINUTE_MS
+from app.ports import Priority, Series
 from app.services.wish import CLOSE_GRACE_MS
 from infra.binance.budget import WAITERS_MAX
 from infra.binance.socket_intake import QUEUE_MAX
@@ -29,6 +29,8 @@ BATCH_ROWS_MAX: Final = 5_000
 EARLY_S_MAX: Final = 1.0  # by how much a stand-down may end too soon: what a clock measured over a network is wrong by
 READS_MAX: Final = 64
 VERIFY_S_MAX: Final = 1_800
+HEARD_MS_MAX: Final = 150_000  # the age of the newest frame: two closes, the second one late
+HEARD_S_MAX: Final = 200  # how long it may take until a sick socket is found out and replaced
 READY_S_MAX: Final = 15  # a process that does not write reads the ledger every five seconds
 
 
@@ -222,13 +224,12 @@ class Witness:
         """Everything is whole: is it the truth, and does the node say so?"""
         sim = self._sim
         sim.audit("at the end")
-        now_ms = sim.clock.now_ms()
         for process in sim.processes:
             node = process.node
             if node is None or process.client is None:
                 continue
             if node.writer is not None:
-                self._heard(process, now_ms)
+                await process.run_inside(self._heard(process))
             await process.run_inside(self._final(process))
 
     async def _final(self, process: "Process") -> None:
@@ -240,17 +241,28 @@ class Witness:
             await self._sim.clock.sleep(1.0)
         self._sim.fail(f"{process.fate.name} is whole but not ready: {answer.text:.300}")
 
-    def _heard(self, process: "Process", now_ms: int) -> None:
-        """The sockets deliver again: every symbol that trades has closed a kline in the last minutes."""
-        for symbol in process.node.symbols.wished if process.node else ():
+    async def _heard(self, process: "Process") -> None:
+        """The sockets deliver: every symbol that trades is heard of, at the latest when a socket has been replaced."""
+        unheard: list[str] = []
+        for _ in range(HEARD_S_MAX):
+            unheard = self._unheard(process)
+            if not unheard:
+                return
+            await self._sim.clock.sleep(1.0)
+        self._sim.fail(f"{process.fate.name}: nothing is heard of {unheard}")
+
+    def _unheard(self, process: "Process") -> list[str]:
+        node, now_ms = process.node, self._sim.clock.now_ms()
+        assert node is not None, "a process that writes has a node"
+        unheard = []
+        for symbol in node.symbols.wished:
             item = self.truth.item(symbol)
             if item is None or item.status(now_ms - 5 * MINUTE_MS) != "TRADING" or item.status(now_ms) != "TRADING":
                 continue
-            heard_s = process.closed_s.get(symbol, -1.0)
-            if self._sim.loop.time() - heard_s > 150:
-                self._sim.fail(
-                    f"{process.fate.name}: no closed kline of {symbol} came from the sockets since {heard_s:.0f} s"
-                )
+            heard_ms = node.sockets.heard_ms(Series(symbol, M1)) or 0
+            if node.clock.now_ms() - heard_ms > HEARD_MS_MAX:
+                unheard.append(symbol)
+        return unheard
 
     def sum_up(self) -> None:
         """What only the whole run tells: weight, and 429s that were nobody's fault but ours."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from app.events import Event, KlineClosed, NodeStarted, NodeStopped, StandDownBegan, TaskEnded
+from app.events import Event, NodeStarted, NodeStopped, StandDownBegan, TaskEnded
 from app.node import Node
 from app.prepare import CannotStart, prepare
 from app.settings import Settings
@@ -44,7 +44,6 @@ class Process:
         self.starts = self.kills = self.stops = 0
         self.stand_downs: list[tuple[float, float]] = []
         """Of the process that lives: when each was announced to it, and when it ends (virtual s)."""
-        self.closed_s: dict[str, float] = {}
         """When the sockets last closed a kline of a symbol."""
         self.queries: dict[asyncio.Task[Any], None] = {}
         self.client: httpx.AsyncClient | None = None
@@ -64,7 +63,7 @@ class Process:
             return
         self.starts += 1
         self.fate = Fate(f"{self.name}.{self.starts}", self._on_killed)
-        self.stand_downs, self.closed_s, self.queries = [], {}, {}
+        self.stand_downs, self.queries = [], {}
         self.sim.witness.started(self.fate, self.sim.path)
         self._context = Context()
         self._context.run(PROCESS.set, self.fate)
@@ -141,8 +140,6 @@ class Process:
             now_s, ends_ms = sim.loop.time(), event.until_ms
             left_ms = min(ends_ms - self.node.clock.now_ms(), ends_ms - sim.clock.now_ms())
             self.stand_downs.append((now_s, now_s + left_ms / 1_000))
-        if isinstance(event, KlineClosed):
-            self.closed_s[event.symbol] = sim.loop.time()
         if isinstance(event, TaskEnded):
             sim.fail(f"{self.fate.name}: task {event.name} ended: {event.reason}", event.crash)
 
