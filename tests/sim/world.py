@@ -260,6 +260,8 @@ class Sim:
             standing_ms = max((process.standing_until_ms() for process in self.processes), default=0)
             deadline_s = max(deadline_s, self.loop.time() + (standing_ms - self.clock.now_ms()) / 1_000 + 1_800)
             lacking = self.witness.lacking()
+            if not all(process.is_alive for process in self.processes):  # a kill that was due some steps later
+                deadline_s = max(deadline_s, self.loop.time() + CALM_S_MAX)
             if standing_ms > self.clock.now_ms():
                 self.calm_since_s = self.loop.time()  # symbols may be new to the node once it may ask
             if not lacking and self.is_contradicted and not is_verified:
