@@ -102,7 +102,7 @@ class Clients:
         answer = await process.client.get(url, headers=headers, timeout=None)
         took_s = sim.loop.time() - before_s
         sim.count(f"answer {answer.status_code}")
-        if took_s > PATIENCE_S + 10 * sim.disk.work_s and not sim.was_frozen(process.fate):
+        if took_s > PATIENCE_S + 10 * sim.disk.work_s_since(before_s) and not sim.was_frozen(process.fate):
             sim.fail(f"{process.fate.name}: {url} took {took_s:.1f} s")
         return answer
 

@@ -60,8 +60,7 @@ class Mishaps:
         self._sim.disk.lock(self._sim.path, duration_s)
 
     def do_disk_slow(self, duration_s: float, work_s: float) -> None:
-        self._sim.disk.work_s = work_s
-        self._sim.loop.call_later(duration_s, setattr, self._sim.disk, "work_s", 0.001)
+        self._sim.disk.slow_down(work_s, duration_s)
 
     def do_disk_low(self, duration_s: float) -> None:
         self._sim.disk.free_bytes = 1_000

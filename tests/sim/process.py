@@ -109,7 +109,7 @@ class Process:
                 self.is_up = False
                 await self._drain()
                 sim.trace(f"stopping {fate.name}")
-            self._check_stop(sim.loop.time() - stopping_s)
+            self._check_stop(stopping_s)
         except (OSError, CannotStart) as error:
             sim.trace(f"{fate.name} could not start: {error}")
             sim.count("could not start")
@@ -143,8 +143,9 @@ class Process:
         if isinstance(event, TaskEnded):
             sim.fail(f"{self.fate.name}: task {event.name} ended: {event.reason}", event.crash)
 
-    def _check_stop(self, took_s: float) -> None:
-        if took_s > SHUTDOWN_S_MAX + 30 * self.sim.disk.work_s and not self.sim.was_frozen(self.fate):
+    def _check_stop(self, since_s: float) -> None:
+        took_s = self.sim.loop.time() - since_s
+        if took_s > SHUTDOWN_S_MAX + 30 * self.sim.disk.work_s_since(since_s) and not self.sim.was_frozen(self.fate):
             self.sim.fail(f"{self.fate.name} took {took_s:.1f} s to stop")
 
     def _check_leaks(self, fate: Fate) -> None:

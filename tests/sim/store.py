@@ -28,6 +28,9 @@ BUSY_S_MAX: Final = 5.0  # infra.db.connections.BUSY_TIMEOUT_MS, waited for on t
 _connect_for_real = sqlite3.connect
 
 
+QUICK_S: Final = 0.001  # what a piece of work takes on a disk that is well
+
+
 class Tracked(sqlite3.Connection):
     """A connection that can be looked after without being kept alive."""
 
@@ -40,10 +43,26 @@ class Disk:
         self._chance = chance
         self.is_full = False
         self.is_read_only = False
-        self.work_s = 0.001
+        self.work_s = QUICK_S
+        self._was_slow_s = (-1.0, QUICK_S)  # until when, and what a piece of work took then
         self.free_bytes = 1 << 40
         self.open: WeakKeyDictionary[sqlite3.Connection, Fate | None] = WeakKeyDictionary()
         self._locks: list[sqlite3.Connection] = []
+
+    def slow_down(self, work_s: float, duration_s: float) -> None:
+        """Let a piece of work take so long for a while."""
+        self.work_s = work_s
+        self._loop.call_later(duration_s, self._quicken)
+
+    def _quicken(self) -> None:
+        if self.work_s > QUICK_S:
+            self._was_slow_s = (self._loop.time(), self.work_s)
+        self.work_s = QUICK_S
+
+    def work_s_since(self, since_s: float) -> float:
+        """What a piece of work has taken at most since then."""
+        until_s, work_s = self._was_slow_s
+        return max(self.work_s, work_s) if until_s >= since_s else self.work_s
 
     def delay_s(self) -> float:
         """How long the next piece of work takes."""
@@ -82,7 +101,8 @@ class Disk:
 
     def heal(self) -> None:
         """Nothing is wrong with the disk."""
-        self.work_s, self.free_bytes = 0.001, 1 << 40
+        self._quicken()
+        self.free_bytes = 1 << 40
         self.set(is_full=False, is_read_only=False)
         for other in list(self._locks):
             self._unlock(other)
