@@ -1,8 +1,9 @@
 """The candles themselves: one UTC hour of one symbol, minute by minute, computed from a seed in whole numbers.
 
 A minute with trades is a walk over five price levels. Its volume is cut into up to twenty equal pieces which visit the
-levels in a fixed order; so every sum (volume, quote volume, taker buys) is exact both at the end and half-way through,
-and low × volume ≤ quote volume ≤ high × volume holds at every moment.
+levels in a fixed order, and each piece into trades (infra/sandbox/tape.py tells them one by one); so every sum (volume,
+quote volume, taker buys) is exact both at the end and half-way through, and low × volume ≤ quote volume ≤ high × volume
+holds at every moment.
 """
 
 from array import array
@@ -18,6 +19,7 @@ from infra.sandbox.universe import Instrument
 QUANTUM_MS = 250  # kline frames come at most this often (binance-facts section 5.4)
 _QUANTA = MINUTE_MS // QUANTUM_MS
 _PIECES = 20
+_SPLIT_TRADES = 2 * _PIECES  # from here on every piece has two trades or more, one of each side
 _LONG_WALK = (0, 1, 0, 2, 1, 0, 1, 2, 3, 2, 1, 3, 0, 4, 3, 2, 4, 3, 4, 4)  # each level four times
 _WALKS = ((), (4,), *(tuple(4 * j // (n - 1) for j in range(n)) for n in range(2, _PIECES)), _LONG_WALK)
 _DEAD_HOURS_OF_256 = 30  # hours in which a quiet symbol does not trade at all
@@ -38,32 +40,48 @@ class Candle(NamedTuple):
     taker_quote: int
 
 
+class Run(NamedTuple):
+    """Trades that follow each other at one price and on one side: `lots` in all; a buyer was the taker if `bought`."""
+
+    price: int
+    lots: int
+    trades: int
+    bought: bool
+
+
 class Walk(NamedTuple):
-    """The trades of one minute: `levels` visited piece by piece, `lots` a piece, `rest` lots at the last price."""
+    """The trades of one minute: `levels` visited piece by piece, `lots` a piece, `rest` lots with the last trades.
+
+    Buyers take `share` of 256 parts: of every piece where each has two trades or more, of the pieces otherwise.
+    """
 
     levels: tuple[int, int, int, int, int]
     order: tuple[int, ...]
     trades: int
     lots: int
     rest: int
-    taker_lots: int
+    share: int
     phase: int
 
     def trades_at(self, quantum: int) -> int:
         """How many trades have happened after `quantum` of the minute's 240 quanta."""
         return (self.trades * quantum + self.phase) // _QUANTA
 
+    def trade_ms(self, number: int) -> int:
+        """When trade `number` (from 1) happens, in ms since the minute opened; it is seen at the next quantum."""
+        return max(0, ((number * _QUANTA - self.phase) * QUANTUM_MS - 1) // self.trades)
+
     def candle(self, open_ms: int) -> Candle:
         """The whole minute."""
-        levels, order, lots, taker = self.levels, self.order, self.lots, self.taker_lots
+        levels, order, lots = self.levels, self.order, self.lots
         if len(order) == _PIECES:
             total, first, high, low = 4 * sum(levels), levels[0], max(levels), min(levels)
         else:
             prices = [levels[place] for place in order]
             total, first, high, low = sum(prices), prices[0], max(prices), min(prices)
         volume, quote = lots * len(order) + self.rest, lots * total + self.rest * levels[4]
-        trades, taker_volume, taker_quote = self.trades, taker * len(order), taker * total
-        return Candle(open_ms, first, high, low, levels[4], volume, quote, trades, taker_volume, taker_quote)
+        taker_volume, taker_quote = self._taken(len(order), total)
+        return Candle(open_ms, first, high, low, levels[4], volume, quote, self.trades, taker_volume, taker_quote)
 
     def candle_at(self, open_ms: int, quantum: int) -> Candle | None:
         """The minute so far, or None before its first trade."""
@@ -74,25 +92,79 @@ class Walk(NamedTuple):
             return None
         return self._partial(open_ms, done)
 
+    def runs(self) -> list[Run]:
+        """The minute's trades in order, in as few runs as there can be; their sums are the candle's."""
+        last = len(self.order) + (self._surplus > 0)
+        return [run for piece in range(last) for run in self._runs_of(piece)]
+
     def _partial(self, open_ms: int, done: int) -> Candle:
-        lots, taker = self.lots, self.taker_lots
-        volume = lots * done if len(self.order) < _PIECES else (lots * _PIECES + self.rest) * done // self.trades
-        pieces, extra = divmod(min(volume, lots * len(self.order)), lots)
-        beyond = volume - lots * pieces - extra
-        seen = [self.levels[place] for place in self.order[: pieces + (extra > 0)]]
-        whole, last = sum(seen[:pieces]), seen[-1]
-        return Candle(
-            open_ms,
-            seen[0],
-            max(seen),
-            min(seen),
-            last,
-            volume,
-            lots * whole + (extra + beyond) * last,
-            done,
-            taker * pieces + min(taker, extra),
-            taker * whole + min(taker, extra) * last,
-        )
+        pieces, inside = self._place(done)
+        seen = [self.levels[place] for place in self.order[:pieces]]
+        whole = sum(seen)
+        volume, quote = self.lots * pieces, self.lots * whole
+        taker_volume, taker_quote = self._taken(pieces, whole)
+        for run in self._runs_of(pieces) if inside else ():
+            trades = min(inside, run.trades)
+            lots = run.lots * trades // run.trades
+            inside, volume, quote = inside - trades, volume + lots, quote + lots * run.price
+            seen.append(run.price)
+            if run.bought:
+                taker_volume, taker_quote = taker_volume + lots, taker_quote + lots * run.price
+        return Candle(open_ms, seen[0], max(seen), min(seen), seen[-1], volume, quote, done, taker_volume, taker_quote)
+
+    def _runs_of(self, piece: int) -> tuple[Run, ...]:
+        """The one or two runs of a piece; piece number len(order) is the surplus."""
+        if piece == len(self.order):
+            return (Run(self.levels[4], self.rest, self._surplus, bought=False),)
+        price, lots, trades = self.levels[self.order[piece]], self.lots, self._trades_of(piece)
+        extra = self.rest if piece == len(self.order) - 1 and not self._surplus else 0
+        if self.trades < _SPLIT_TRADES:
+            return (Run(price, lots + extra, trades, self._bought(piece)),)
+        taken = lots * self.share >> 8
+        if not taken:
+            return (Run(price, lots + extra, trades, bought=False),)
+        buys = min(max(1, trades * self.share >> 8, trades - lots + taken), taken, trades - 1)
+        return (Run(price, taken, buys, bought=True), Run(price, lots - taken + extra, trades - buys, bought=False))
+
+    @property
+    def _surplus(self) -> int:
+        """The trades that come after the pieces with the rest: those for which the pieces have no lot."""
+        return self.trades % _PIECES if self._full and self.lots == self.trades // _PIECES else 0
+
+    @property
+    def _full(self) -> bool:
+        return len(self.order) == _PIECES
+
+    def _trades_of(self, piece: int) -> int:
+        if not self._full:
+            return 1
+        least, more = divmod(self.trades, _PIECES)
+        return least + (not self._surplus and piece < more)
+
+    def _place(self, done: int) -> tuple[int, int]:
+        """How many pieces are finished after `done` trades, and how many trades of the next are done."""
+        if not self._full:
+            return done, 0
+        least, more = divmod(self.trades, _PIECES)
+        longer = 0 if self._surplus else more
+        if done < longer * (least + 1):
+            return divmod(done, least + 1)
+        pieces = min(_PIECES, longer + (done - longer * (least + 1)) // least)
+        return pieces, done - longer * (least + 1) - (pieces - longer) * least
+
+    def _taken(self, pieces: int, whole: int) -> tuple[int, int]:
+        """What buyers took of the first pieces, whose prices add up to `whole`: lots and quote."""
+        if self.trades >= _SPLIT_TRADES:
+            taken = self.lots * self.share >> 8
+            return taken * pieces, taken * whole
+        bought = [self.levels[self.order[piece]] for piece in range(pieces) if self._bought(piece)]
+        lots, quote = self.lots * len(bought), self.lots * sum(bought)
+        if self.rest and bought and pieces == len(self.order) and self._bought(pieces - 1) and not self._surplus:
+            return lots + self.rest, quote + self.rest * self.levels[4]
+        return lots, quote
+
+    def _bought(self, piece: int) -> bool:
+        return (piece + 1) * self.share >> 8 > piece * self.share >> 8
 
 
 @dataclass(slots=True)
@@ -104,6 +176,12 @@ class HourBlock:
     candles: list[Candle]
     walks: list[Walk | None]
     close_before: int
+
+    def trades_before(self, open_ms: int) -> int:
+        """The trades of the hour's minutes that open before `open_ms`."""
+        return sum(
+            candle.trades for candle in self.candles[: max(0, (open_ms - self.start_ms) // MINUTE_MS - self.first)]
+        )
 
     def minute(self, open_ms: int) -> tuple[Candle, Walk | None, int]:
         """The candle, its walk (None without trades) and the previous close of the minute that opens at `open_ms`."""
@@ -162,8 +240,9 @@ def _walk(item: Instrument, bits: int, more: int, before: int, close: int, vol: 
     order = _WALKS[trades if trades < _PIECES else _PIECES]
     lots, rest = divmod(volume, len(order))
     share = more >> 38 & 255
-    taker_lots = 0 if share < 24 and trades < 40 else lots * share >> 8
-    return Walk(levels, order, trades, lots, rest, taker_lots, (more >> 46) % _QUANTA)
+    return Walk(
+        levels, order, trades, lots, rest, 0 if share < 24 and trades < _SPLIT_TRADES else share, (more >> 46) % _QUANTA
+    )
 
 
 def _traded(item: Instrument, hour: int, words: "array[int]") -> list[bool]:

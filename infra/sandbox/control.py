@@ -110,6 +110,8 @@ class Control:
         return {
             "now_ms": self.exchange.clock.now_ms(),
             "weight_limit": self.limiter.weight_limit,
+            "weight_total": self.limiter.weight_total,
+            "bucket_totals": self.limiter.bucket_totals,
             "used_weight_max": self.limiter.used_weight_max,
             "answers_429": self.limiter.answers_429,
             "answers_418": self.limiter.answers_418,

@@ -3,8 +3,12 @@
 from dataclasses import dataclass, field
 
 from app.ports import Clock
+from infra.sandbox.book import Book
 from infra.sandbox.market import Market
-from infra.sandbox.render import Row, rest_row
+from infra.sandbox.marks import Marks
+from infra.sandbox.render import Row, rest_row, sampled_row
+from infra.sandbox.tape import Tape
+from infra.sandbox.tickers import Tickers
 from infra.sandbox.universe import Instrument, Universe
 
 LATEST_MS = 1 << 62  # later than any candle
@@ -17,6 +21,16 @@ class Exchange:
     clock: Clock
     universe: Universe
     market: Market = field(default_factory=Market)
+    tape: Tape = field(init=False)
+    book: Book = field(init=False)
+    marks: Marks = field(init=False)
+    tickers: Tickers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tape = Tape(self.market)
+        self.book = Book(self.market)
+        self.marks = Marks(self.market)
+        self.tickers = Tickers(self.market, self.tape)
 
     def symbols(self) -> list[str]:
         """The names in exchangeInfo now, whatever their status."""
@@ -46,6 +60,25 @@ class Exchange:
             self._live_row(item, interval, index, now_ms) if index == live else self._row(item, interval, index)
             for index in range(first, last + 1)
         ]
+
+    def sampled_window(
+        self,
+        item: Instrument,
+        kind: str,
+        interval: str,
+        bounds: tuple[int | None, int | None],
+        limit: int,
+        now_ms: int,
+    ) -> list[Row]:
+        """The answer of markPriceKlines and its kin; windows as those of klines."""
+        first, last, _ = self._window(item, interval, *bounds, limit, now_ms)
+        grid = item.grid(interval)
+        rows: list[Row] = []
+        for index in range(first, last + 1):
+            open_ms = grid.open_ms(index)
+            candle = self.marks.candle(item, kind, interval, open_ms, now_ms)
+            rows.append(sampled_row(open_ms, candle, grid.open_ms(index + 1) - 1))
+        return rows
 
     def _window(
         self, item: Instrument, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int

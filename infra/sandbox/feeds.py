@@ -11,7 +11,8 @@ from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import FRAME_KINDS, FaultBoard, Target
 from infra.sandbox.grid import INTERVALS, MINUTE_MS, SECOND_MS
 from infra.sandbox.noise import chance
-from infra.sandbox.render import Row, rest_row, stream_event
+from infra.sandbox.render import NO_TRADES, Row, rest_row, stream_event
+from infra.sandbox.tape import first_id, ids_within
 from infra.sandbox.universe import Instrument
 
 CLOSE_DELAY_MIN_MS = 200  # recorded: closed frames come 0.2–2.0 s after the minute, the quiet symbols last
@@ -38,6 +39,7 @@ class Feed:
     subscribers: dict[Subscriber, None] = field(default_factory=dict)
     open_ms: int = -1
     finished: Candle | None = None
+    first_id: int = -1
     held: str | None = None
 
 
@@ -184,25 +186,34 @@ class FeedHub:
             end_ms = grid.next(open_ms)
             if end_ms != minute_ms + MINUTE_MS:
                 continue
-            row = rest_row(item, self._exchange.market.candle(item, feed.interval, open_ms), end_ms - 1)
+            market = self._exchange.market
+            candle = market.candle(item, feed.interval, open_ms)
+            ids = ids_within(market, item, open_ms, end_ms) if candle.trades else NO_TRADES
+            row = rest_row(item, candle, end_ms - 1)
             if faulty and self._faults.take("drop_close", _frame_target(item, feed), now_ms):
                 continue
             rows = self._contradicted(_frame_target(item, feed), row, now_ms) if faulty else (row,)
             for each in rows:
-                event = stream_event(item, feed.interval, each, now_ms, closed=True)
+                event = stream_event(item, feed.interval, each, now_ms, closed=True, ids=ids)
                 self._send(feed, item, event, now_ms, faulty=faulty)
 
     def _send_live(self, feeds: SymbolFeeds, item: Instrument, minute: Candle, now_ms: int, *, faulty: bool) -> None:
         market = self._exchange.market
+        minute_id = first_id(market, item, minute.open_ms)
+        last_id = minute_id + minute.trades - 1
         for feed in feeds.feeds.values():
             grid = item.grid(feed.interval)
             open_ms = grid.floor(minute.open_ms)
             if feed.open_ms != minute.open_ms:
                 feed.open_ms = minute.open_ms
                 feed.finished = market.before_minute(item, open_ms, now_ms)
+                begun = feed.finished is not None and feed.finished.trades
+                feed.first_id = ids_within(market, item, open_ms, minute.open_ms)[0] if begun else minute_id
             candle = market.so_far(open_ms, feed.finished, minute) if feed.finished else minute
             row = rest_row(item, candle._replace(open_ms=open_ms), grid.next(open_ms) - 1)
-            self._send(feed, item, stream_event(item, feed.interval, row, now_ms, closed=False), now_ms, faulty=faulty)
+            ids = (feed.first_id, last_id)
+            event = stream_event(item, feed.interval, row, now_ms, closed=False, ids=ids)
+            self._send(feed, item, event, now_ms, faulty=faulty)
 
     def _send(self, feed: Feed, item: Instrument, event: str, now_ms: int, *, faulty: bool) -> None:
         events = self._spoil(feed, item, event, now_ms) if faulty or feed.held else (event,)

@@ -1,4 +1,7 @@
-"""Request weight by IP and UTC clock minute, 429 above the limit bans for those who go on (binance-facts 1.1–1.3)."""
+"""Request weight by IP and UTC clock minute, 429 above the limit bans for those who go on (binance-facts 1.1–1.3).
+
+Funding and statistics cost no weight; each has a bucket of its own, counted in requests per five minutes.
+"""
 
 from dataclasses import dataclass, field
 
@@ -8,6 +11,19 @@ WEIGHT_LIMIT = 2_400
 REJECTIONS_BEFORE_BAN = 10  # ignored 429s in one minute that the exchange puts up with
 BANS_S = (120, 600, 3_600, 21_600, 86_400, 259_200)  # 2 minutes to 3 days, escalating
 _LIMIT_DEFAULT_WEIGHT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Requests that are counted by themselves, per IP and five minutes of the UTC clock."""
+
+    name: str
+    limit: int
+
+
+BUCKET_MS = 5 * MINUTE_MS
+FUNDING_BUCKET = Bucket("funding", 500)
+DATA_BUCKET = Bucket("futures_data", 1_000)
 
 
 def klines_weight(limit: str | None) -> int:
@@ -29,6 +45,8 @@ class _Client:
     banned_until_ms: int = 0
     tell_retry_after: bool = True
     tell_until: bool = True
+    requests: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By bucket: the five minutes it counts, and how many requests there were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +68,8 @@ class WeightLimiter:
     answers_429: int = 0
     answers_418: int = 0
     bans: int = 0
+    weight_total: int = 0
+    bucket_totals: dict[str, int] = field(default_factory=lambda: {FUNDING_BUCKET.name: 0, DATA_BUCKET.name: 0})
     _clients: dict[str, _Client] = field(default_factory=dict)
 
     def admit(self, ip: str, weight: int, now_ms: int) -> Verdict:
@@ -61,6 +81,7 @@ class WeightLimiter:
         if now_ms < client.banned_until_ms:
             return self._banned(client, now_ms)
         client.used += weight
+        self.weight_total += weight
         self.used_weight_max = max(self.used_weight_max, client.used)
         if client.used <= self.weight_limit:
             return Verdict(200, client.used)
@@ -70,6 +91,21 @@ class WeightLimiter:
             return self._banned(client, now_ms)
         self.answers_429 += 1
         return Verdict(429, client.used, _seconds_until((minute + 1) * MINUTE_MS, now_ms))
+
+    def admit_to(self, bucket: Bucket, ip: str, now_ms: int) -> Verdict:
+        """Count a request in `bucket` and say what it gets; a ban is a ban here too, but none begins here."""
+        client = self._clients.setdefault(ip, _Client())
+        if now_ms < client.banned_until_ms:
+            return self._banned(client, now_ms)
+        self.bucket_totals[bucket.name] += 1
+        period = now_ms // BUCKET_MS
+        counted, requests = client.requests.get(bucket.name, (period, 0))
+        requests = requests + 1 if counted == period else 1
+        client.requests[bucket.name] = (period, requests)
+        if requests <= bucket.limit:
+            return Verdict(200, client.used)
+        self.answers_429 += 1
+        return Verdict(429, client.used, _seconds_until((period + 1) * BUCKET_MS, now_ms))
 
     def ban(
         self, ip: str, duration_s: int, now_ms: int, *, tell_retry_after: bool = True, tell_until: bool = True

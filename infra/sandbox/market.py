@@ -16,7 +16,7 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
-class _Recent(Generic[_K, _V]):
+class Recent(Generic[_K, _V]):
     """A bounded memory of computed values, shared by threads; the value least recently used goes first."""
 
     def __init__(self, size_max: int) -> None:
@@ -25,6 +25,7 @@ class _Recent(Generic[_K, _V]):
         self._lock = threading.Lock()
 
     def get(self, key: _K) -> _V | None:
+        """The value, or None where it has to be computed."""
         with self._lock:
             value = self._items.get(key)
             if value is not None:
@@ -32,6 +33,7 @@ class _Recent(Generic[_K, _V]):
             return value
 
     def put(self, key: _K, value: _V) -> _V:
+        """Keep `value`, and give it back."""
         with self._lock:
             self._items[key] = value
             if len(self._items) > self._size_max:
@@ -64,9 +66,9 @@ class Market:
     """Candles by symbol and interval; pure functions behind bounded memories."""
 
     def __init__(self) -> None:
-        self._blocks: _Recent[tuple[Instrument, int], HourBlock] = _Recent(_BLOCKS_MAX)
-        self._hours: _Recent[tuple[Instrument, int], Candle] = _Recent(_SUMS_MAX)
-        self._days: _Recent[tuple[Instrument, int], Candle] = _Recent(_SUMS_MAX)
+        self._blocks: Recent[tuple[Instrument, int], HourBlock] = Recent(_BLOCKS_MAX)
+        self._hours: Recent[tuple[Instrument, int], Candle] = Recent(_SUMS_MAX)
+        self._days: Recent[tuple[Instrument, int], Candle] = Recent(_SUMS_MAX)
 
     def block(self, item: Instrument, time_ms: int) -> HourBlock:
         """The hour that holds `time_ms`, minute by minute."""
@@ -109,6 +111,10 @@ class Market:
     def so_far(open_ms: int, finished: Candle | None, minute: Candle) -> Candle:
         """What is finished of a bucket, and the minute in progress, as one candle."""
         return roll_up(open_ms, (finished, minute) if finished else (minute,))
+
+    def between(self, item: Instrument, start_ms: int, end_ms: int) -> Iterator[Candle]:
+        """[start_ms, end_ms) as the fewest days, hours and minutes; nothing before the listing."""
+        return self._parts(item, start_ms, end_ms)
 
     def _parts(self, item: Instrument, start_ms: int, end_ms: int) -> Iterator[Candle]:
         """[start_ms, end_ms) as the fewest days, hours and minutes."""

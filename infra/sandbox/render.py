@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from infra.sandbox.candles import Candle
-from infra.sandbox.grid import MINUTE_MS, utc_ms
+from infra.sandbox.grid import utc_ms
+from infra.sandbox.marks import PLACES, Sampled
 from infra.sandbox.universe import Instrument
 
 _COLUMNS = (
@@ -14,7 +15,7 @@ CSV_HEADER = ",".join(_COLUMNS) + "\n"
 HEADER_SINCE_MS = utc_ms(2022, 5)
 PADDED_ZEROS_UNTIL_MS = utc_ms(2023, 9, 19)
 SHORT_WHOLES_UNTIL_MS = utc_ms(2023, 11, 16)
-_TRADE_IDS_A_MINUTE = 100_000
+NO_TRADES = (-1, -1)  # first and last trade id of a candle without trades
 
 Row = list[int | str]
 
@@ -25,6 +26,11 @@ def decimal(units: int, places: int) -> str:
         return str(units)
     digits = str(units).zfill(places + 1)
     return f"{digits[:-places]}.{digits[-places:]}"
+
+
+def signed(units: int, places: int) -> str:
+    """As `decimal`, for numbers that may be negative."""
+    return f"-{decimal(-units, places)}" if units < 0 else decimal(units, places)
 
 
 def amount(units: int, places: int) -> str:
@@ -51,14 +57,20 @@ def rest_row(item: Instrument, candle: Candle, close_ms: int) -> Row:
     ]
 
 
-def stream_event(item: Instrument, interval: str, row: Row, event_ms: int, *, closed: bool) -> str:
-    """The kline event of a REST row; an empty candle's first and last trade id are -1."""
+def sampled_row(open_ms: int, candle: Sampled, close_ms: int) -> Row:
+    """The 12 elements of a row of mark, index or premium klines: no volumes, and the number of samples."""
+    values = [signed(value, PLACES) for value in candle[:4]]
+    return [open_ms, *values, "0", close_ms, "0", candle.samples, "0", "0", "0"]
+
+
+def stream_event(
+    item: Instrument, interval: str, row: Row, event_ms: int, *, closed: bool, ids: tuple[int, int] = NO_TRADES
+) -> str:
+    """The kline event of a REST row; `ids` are those of its first and last trade."""
     open_ms, first, high, low, close, volume, close_ms, quote, trades, taker, taker_quote, _ = row
-    first_id = int(open_ms) // MINUTE_MS * _TRADE_IDS_A_MINUTE if trades else -1
-    last_id = first_id + int(trades) - 1 if trades else -1
     return (
         f'{{"e":"kline","E":{event_ms},"s":"{item.symbol}","k":{{"t":{open_ms},"T":{close_ms},"s":"{item.symbol}",'
-        f'"i":"{interval}","f":{first_id},"L":{last_id},"o":"{first}","c":"{close}","h":"{high}","l":"{low}",'
+        f'"i":"{interval}","f":{ids[0]},"L":{ids[1]},"o":"{first}","c":"{close}","h":"{high}","l":"{low}",'
         f'"v":"{volume}","n":{trades},"x":{"true" if closed else "false"},"q":"{quote}","V":"{taker}",'
         f'"Q":"{taker_quote}","B":"0"}}}}'
     )

@@ -1,42 +1,30 @@
-"""The /fapi endpoints: parameters, windows, weights and error bodies as binance-facts sections 1–3 state them."""
+"""The REST surface: faults, bans and limits before each answer, headers and error bodies (binance-facts section 1)."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from infra.sandbox.endpoints import ENDPOINTS, SIGNED, Endpoint
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.exchange_info import exchange_info
 from infra.sandbox.faults import Fault, FaultBoard, Target
-from infra.sandbox.grid import INTERVALS
 from infra.sandbox.journal import Journal
-from infra.sandbox.limits import Verdict, WeightLimiter, klines_weight
-from infra.sandbox.market import cost_minutes
+from infra.sandbox.limits import Bucket, Verdict, WeightLimiter
+from infra.sandbox.params import INT64_MAX, ApiError, Query, malformed
 from infra.sandbox.render import Row
 
-LIMIT_DEFAULT = 500
-LIMIT_MAX = 1_500
-INLINE_MINUTES_MAX = 1_500  # windows over more minutes than this are computed in a thread
-_INT64_MAX = (1 << 63) - 1
-_END_OF_CALENDAR_MS = 253_402_300_799_999  # the last of the year 9999: no candle opens later, and months end there
 _USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
+_KEY_HEADER = "X-MBX-APIKEY"
+_DATA = "/futures/data/"  # whose errors say `msg` first
 _HTML_ERROR = (
     "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n</body>\r\n</html>\r\n"
 )
-
-
-class ApiError(Exception):
-    """A request that the exchange refuses; `code` and `msg` are the body."""
-
-    def __init__(self, code: int, msg: str, status: int = 400) -> None:
-        super().__init__(msg)
-        self.code, self.msg, self.status = code, msg, status
 
 
 class Answer(NamedTuple):
@@ -50,7 +38,7 @@ class Answer(NamedTuple):
 
 @dataclass(slots=True)
 class RestApi:
-    """The ASGI application under /fapi."""
+    """The ASGI application under /fapi and /futures/data."""
 
     exchange: Exchange
     limiter: WeightLimiter
@@ -68,9 +56,13 @@ class RestApi:
         if (ban := self.faults.take("http_418", target, self._now())) is not None:
             told = {"tell_retry_after": ban.retry_after, "tell_until": ban.banned_until}
             self.limiter.ban(ip, ban.ban_s, self._now(), **told)
-        weight = klines_weight(query.get("limit")) if request.scope["path"] == "/fapi/v1/klines" else 1
+        endpoint = ENDPOINTS.get(request.scope["path"])
+        weight, bucket = (endpoint.weight(query), endpoint.bucket) if endpoint else (1, None)
         now_ms = self._now()
-        verdict = self.limiter.admit(ip, weight, now_ms)
+        if bucket is None:
+            verdict = self.limiter.admit(ip, weight, now_ms)
+        else:
+            verdict = self.limiter.admit_to(bucket, ip, now_ms)
         answer = await self._answer(request, query, target, verdict, ip)
         malformed = self.faults.take("malformed", target, now_ms) if answer.status == 200 else None
         self._write(request, query, answer, weight, verdict, now_ms)
@@ -78,13 +70,12 @@ class RestApi:
             if malformed.shape == "abort" and abort_transport(send):
                 return
             answer = _spoil(answer, malformed)
-        await self._respond(answer, verdict.used_weight, scope, receive, send)
+        await self._respond(answer, None if bucket else verdict.used_weight, scope, receive, send)
 
-    async def _answer(
-        self, request: Request, query: Mapping[str, str], target: Target, verdict: Verdict, ip: str
-    ) -> Answer:
+    async def _answer(self, request: Request, query: Query, target: Target, verdict: Verdict, ip: str) -> Answer:
         if verdict.status != 200:
-            return _rejection(verdict, ip, self.limiter.weight_limit)
+            endpoint = ENDPOINTS.get(request.scope["path"])
+            return _rejection(verdict, ip, self.limiter.weight_limit, endpoint.bucket if endpoint else None)
         fault = self.faults.take("http_429", target, self._now())
         if fault is not None:
             again_s = 30 if fault.retry_after_s is None else fault.retry_after_s
@@ -96,10 +87,15 @@ class RestApi:
         try:
             return Answer(200, orjson.dumps(await self._result(request, query, target)))
         except ApiError as error:
-            return Answer(error.status, orjson.dumps({"code": error.code, "msg": error.msg}))
+            body: dict[str, object] = {"code": error.code, "msg": error.msg}
+            if request.scope["path"].startswith(_DATA):
+                body = dict(reversed(body.items()))
+            return Answer(error.status, orjson.dumps(body))
 
-    async def _result(self, request: Request, query: Mapping[str, str], target: Target) -> object:
+    async def _result(self, request: Request, query: Query, target: Target) -> object:
         path, now_ms = request.scope["path"], self._now()
+        if path in SIGNED:
+            raise _unsigned(request, query)
         if request.method in {"GET", "HEAD"}:
             if path == "/fapi/v1/ping":
                 return {}
@@ -107,38 +103,28 @@ class RestApi:
                 return {"serverTime": now_ms}
             if path == "/fapi/v1/exchangeInfo":
                 return exchange_info(self.exchange.universe.at(now_ms), now_ms, self.limiter.weight_limit)
-            if path == "/fapi/v1/klines":
-                return await self._klines(query, target)
+            if (endpoint := ENDPOINTS.get(path)) is not None:
+                return await self._ask(endpoint, request, query, target)
         raise ApiError(-5000, f"Path {path}, Method {request.method} is invalid", 404)
 
-    async def _klines(self, query: Mapping[str, str], target: Target) -> list[Row]:
+    async def _ask(self, endpoint: Endpoint, request: Request, query: Query, target: Target) -> object:
+        if endpoint.needs_key and not request.headers.get(_KEY_HEADER):
+            raise _no_key()
         now_ms = self._now()
-        symbol, interval = _mandatory(query, "symbol"), _mandatory(query, "interval")
-        limit, start_ms, end_ms = (_integer(query, name) for name in ("limit", "startTime", "endTime"))
-        if limit is not None and not 1 <= limit <= LIMIT_MAX:
-            raise ApiError(-1130, "Data sent for parameter 'limit' is not valid.")
-        for name, value in (("startTime", start_ms), ("endTime", end_ms)):
-            if value is not None and value < 0:
-                raise ApiError(-1130, f"Data sent for parameter '{name}' is not valid.")
-        if interval not in INTERVALS:
-            raise ApiError(-1120, "Invalid interval.")
-        item = self.exchange.universe.find(symbol.upper(), now_ms)
-        if item is None:
-            raise ApiError(-1121, "Invalid symbol.")
-        if start_ms is not None and end_ms is not None and start_ms > end_ms:
-            raise ApiError(-1023, "Start time is greater than end time.")
-        start_ms, end_ms = (None if time is None else min(time, _END_OF_CALENDAR_MS) for time in (start_ms, end_ms))
-        wish = (item, interval, start_ms, end_ms, limit or LIMIT_DEFAULT, now_ms)
-        if cost_minutes(interval, limit or LIMIT_DEFAULT) > INLINE_MINUTES_MAX:
-            rows = await asyncio.to_thread(self.exchange.window, *wish)
+        if endpoint.in_thread(query):
+            result = await asyncio.to_thread(endpoint.answer, self.exchange, query, now_ms)
         else:
-            rows = self.exchange.window(*wish)
-        fault = self.faults.take("missing_rows", target, now_ms)
-        return rows if fault is None else drop_rows(rows, fault)
+            result = endpoint.answer(self.exchange, query, now_ms)
+        fault = self.faults.take("missing_rows", target, now_ms) if endpoint.rows else None
+        return result if fault is None else drop_rows(cast("list[Row]", result), fault)
 
-    async def _respond(self, answer: Answer, used_weight: int, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(
+        self, answer: Answer, used_weight: int | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         date = formatdate(self._now() / 1_000, usegmt=True)
-        headers = {_USED_WEIGHT: str(used_weight), "access-control-allow-origin": "*", "Date": date}
+        headers = {"access-control-allow-origin": "*", "Date": date}
+        if used_weight is not None:
+            headers[_USED_WEIGHT] = str(used_weight)
         if answer.retry_after_s is not None:
             headers["Retry-After"] = str(answer.retry_after_s)
         await Response(answer.body, answer.status, headers, answer.media_type)(scope, receive, send)
@@ -164,7 +150,7 @@ class RestApi:
 def drop_rows(rows: list[Row], fault: Fault) -> list[Row]:
     """The rows without those that open in [from_ms, to_ms), or, without these, without `rows` from the middle."""
     if fault.from_ms is not None or fault.to_ms is not None:
-        low, high = fault.from_ms or 0, fault.to_ms if fault.to_ms is not None else _INT64_MAX
+        low, high = fault.from_ms or 0, fault.to_ms if fault.to_ms is not None else INT64_MAX
         return [row for row in rows if not low <= int(row[0]) < high]
     middle = max(0, (len(rows) - fault.rows) // 2)
     return rows[:middle] + rows[middle + fault.rows :]
@@ -189,38 +175,32 @@ def stop_reading(send: Send) -> bool:
     return True
 
 
-def _target(path: str, query: Mapping[str, str]) -> Target:
-    return Target(symbol=query.get("symbol", "").upper(), interval=query.get("interval", ""), path=path)
+def _target(path: str, query: Query) -> Target:
+    symbol = query.get("symbol") or query.get("pair", "")
+    return Target(symbol=symbol.upper(), interval=query.get("interval", ""), path=path)
 
 
-def _mandatory(query: Mapping[str, str], name: str) -> str:
-    value = query.get(name, "")
-    if not value:
-        raise _malformed(name)
-    return value
+def _unsigned(request: Request, query: Query) -> ApiError:
+    """What a signed route says to who shows no key, no signature, or ones that are not known here."""
+    if not request.headers.get(_KEY_HEADER):
+        return _no_key()
+    if not query.get("signature"):
+        return malformed("signature")
+    return ApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
 
 
-def _integer(query: Mapping[str, str], name: str) -> int | None:
-    text = query.get(name)
-    if text is None:
-        return None
-    digits = text.removeprefix("-")
-    if not digits.isascii() or not digits.isdigit() or len(digits) > 19 or int(digits) > _INT64_MAX:
-        raise _malformed(name)
-    return int(text)
+def _no_key() -> ApiError:
+    return ApiError(-2014, "API-key format invalid.", 401)
 
 
-def _malformed(name: str) -> ApiError:
-    return ApiError(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
-
-
-def _rejection(verdict: Verdict, ip: str, weight_limit: int) -> Answer:
+def _rejection(verdict: Verdict, ip: str, weight_limit: int, bucket: Bucket | None = None) -> Answer:
     if verdict.status == 418:
         until = "" if verdict.banned_until_ms is None else f" until {verdict.banned_until_ms}"
         msg = f"Way too many requests; IP({ip}) banned{until}. Please use the websocket for live updates to avoid bans."
     else:
+        limit = f"{weight_limit} requests per minute" if bucket is None else f"{bucket.limit} requests per 5 minutes"
         msg = (
-            f"Too many requests; current limit of IP({ip}) is {weight_limit} requests per minute. "
+            f"Too many requests; current limit of IP({ip}) is {limit}. "
             "Please use the websocket for live updates to avoid polling the API."
         )
     return Answer(verdict.status, orjson.dumps({"code": -1003, "msg": msg}), retry_after_s=verdict.retry_after_s)

@@ -83,8 +83,10 @@ def create_app(
     limiter, faults, journal = WeightLimiter(weight_limit), FaultBoard(), Journal()
     sockets = SocketServer(exchange, faults, journal, socket_life_s)
     control = Control(exchange, limiter, faults, journal, sockets)
+    rest = RestApi(exchange, limiter, faults, journal)
     http: dict[str, ASGIApp] = {
-        "fapi": RestApi(exchange, limiter, faults, journal),
+        "fapi": rest,
+        "futures": rest,
         "data": Archive(exchange, faults, journal),
         "sandbox": control,
     }

@@ -1,0 +1,195 @@
+"""What is derived from the price: index, mark and premium, their candles, funding and open interest.
+
+Everything has eight decimals and hangs on the last trade: index = price × (1 ± 0.03 %), anew each minute; mark is index
+× (1 + premium), the premium of the minute's beginning. So a candle of mark or index is the minute's candle of trades,
+begun at the price before it, and any price that a stream or premiumIndex shows lies within it.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from infra.sandbox.candles import Candle
+from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, utc_ms
+from infra.sandbox.market import Market, Recent
+from infra.sandbox.noise import chance
+from infra.sandbox.universe import Instrument
+
+PLACES: Final = 8
+ONE: Final = int("1" + "0" * PLACES)
+KINDS: Final = ("index", "mark", "premium")
+INTEREST: Final = 10_000  # 0.00010000, the fixed part of a funding rate
+_SAMPLES_A_MINUTE = 60
+_PERIODS_MAX = 100_000  # hours and days kept as one candle each
+FUNDING_JITTER_MS = 8  # a funding is stamped a few ms after its hour (binance-facts section 2.1)
+_OPEN_INTEREST_STEP_MS = 5 * MINUTE_MS
+_MARKS_SINCE_MS = utc_ms(2023, 1)  # earlier fundings show no mark price
+
+
+class Sampled(NamedTuple):
+    """A candle of sampled values with eight decimals."""
+
+    open: int
+    high: int
+    low: int
+    close: int
+    samples: int
+
+
+class Funding(NamedTuple):
+    """One funding, as it is stamped."""
+
+    time_ms: int
+    rate: int
+
+
+def roll_samples(parts: Iterable[Sampled]) -> Sampled:
+    """One candle from consecutive ones."""
+    held = list(parts)
+    assert held, "a bucket has at least one part"
+    return Sampled(
+        held[0].open,
+        max(part.high for part in held),
+        min(part.low for part in held),
+        held[-1].close,
+        sum(part.samples for part in held),
+    )
+
+
+def has_funding(item: Instrument) -> bool:
+    """Whether the symbol is a perpetual."""
+    return "PERPETUAL" in item.contract_type
+
+
+def funding_hours(item: Instrument) -> int:
+    """The hours between two fundings."""
+    return 4 if has_funding(item) and chance(f"{item.uid}/funding") % 4 == 0 and item.base_asset != "BTC" else 8
+
+
+class Marks:
+    """Index, mark, premium, funding and open interest of any symbol at any time."""
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self._periods: Recent[tuple[str, Instrument, int, int], Sampled] = Recent(_PERIODS_MAX)
+
+    def premium(self, item: Instrument, now_ms: int) -> int:
+        """The premium index, moving within a minute in a straight line."""
+        open_ms, into_ms = now_ms // MINUTE_MS * MINUTE_MS, now_ms % MINUTE_MS
+        start, end = _premium(item, open_ms), _premium(item, open_ms + MINUTE_MS)
+        return start + (end - start) * (into_ms // SECOND_MS) // _SAMPLES_A_MINUTE
+
+    def index(self, item: Instrument, now_ms: int) -> int:
+        """The index price."""
+        return _index(item, now_ms, self._market.minute_now(item, now_ms).close)
+
+    def mark(self, item: Instrument, now_ms: int) -> int:
+        """The mark price."""
+        return _mark(item, now_ms, self._market.minute_now(item, now_ms).close)
+
+    def average(self, item: Instrument, now_ms: int) -> int:
+        """The mean of the mark price now and a minute ago, as the moving average."""
+        before_ms = max(item.onboard_ms, now_ms - MINUTE_MS)
+        return (self.mark(item, now_ms) + self.mark(item, before_ms)) // 2
+
+    def candle(self, item: Instrument, kind: str, interval: str, open_ms: int, now_ms: int) -> Sampled:
+        """The candle of `kind` that opens at `open_ms`, as far as it is known at `now_ms`."""
+        end_ms = item.grid(interval).next(open_ms)
+        time_ms, whole_ms = max(open_ms, item.onboard_ms), min(end_ms, now_ms // MINUTE_MS * MINUTE_MS)
+        parts: list[Sampled] = []
+        while time_ms < whole_ms:
+            for size_ms in (DAY_MS, HOUR_MS, MINUTE_MS):
+                if time_ms % size_ms == 0 and time_ms + size_ms <= whole_ms:
+                    parts.append(self._period(item, kind, time_ms, size_ms))
+                    time_ms += size_ms
+                    break
+        if end_ms > now_ms:
+            parts.append(self._minute(item, kind, time_ms, self._market.minute_now(item, now_ms), now_ms))
+        return roll_samples(parts)
+
+    def next_funding_ms(self, item: Instrument, now_ms: int) -> int:
+        """When the next funding is; 0 where there is none."""
+        every_ms = funding_hours(item) * HOUR_MS
+        return (now_ms // every_ms + 1) * every_ms if has_funding(item) and item.status(now_ms) == "TRADING" else 0
+
+    def funding_rate(self, item: Instrument, time_ms: int) -> int:
+        """The rate of the funding at `time_ms`, which is also what is foreseen for it all the time before."""
+        if not time_ms:
+            return 0
+        bits = chance(f"{item.uid}/rate/{time_ms // HOUR_MS}")
+        return INTEREST if bits & 3 else (bits >> 2) % 40_000 - 20_000
+
+    def funding_hours_ms(self, item: Instrument, start_ms: int, end_ms: int) -> range:
+        """The full hours of the fundings that are stamped in [start_ms, end_ms] (a few ms later, or just then)."""
+        every_ms = funding_hours(item) * HOUR_MS
+        if not has_funding(item) or item.pending:
+            return range(0)
+        first = max(item.onboard_ms // every_ms + 1, (start_ms - 1 - FUNDING_JITTER_MS) // every_ms + 1)
+        last = min(end_ms, item.delivery_ms - 1) // every_ms
+        while first <= last and self.funding(item, first * every_ms).time_ms < start_ms:
+            first += 1
+        while first <= last and self.funding(item, last * every_ms).time_ms > end_ms:
+            last -= 1
+        return range(first * every_ms, (last + 1) * every_ms, every_ms)
+
+    def funding(self, item: Instrument, hour_ms: int) -> Funding:
+        """The funding of a full hour, without its mark price."""
+        stamp = chance(f"{item.uid}/stamp/{hour_ms // HOUR_MS}") % (2 * FUNDING_JITTER_MS + 1) - FUNDING_JITTER_MS
+        return Funding(hour_ms + max(0, stamp), self.funding_rate(item, hour_ms))
+
+    def funding_mark(self, item: Instrument, hour_ms: int) -> int | None:
+        """The mark price of a funding; None where the exchange did not keep it."""
+        return None if hour_ms < _MARKS_SINCE_MS else self.mark(item, hour_ms)
+
+    def open_interest(self, item: Instrument, now_ms: int) -> int:
+        """The lots that are open; a new figure every five minutes."""
+        if item.status(now_ms) != "TRADING":
+            return 0
+        step = now_ms // _OPEN_INTEREST_STEP_MS
+        usual = item.trades_a_minute * item.lots_a_trade * 600 + 1_000
+        return usual * (900_000 + _between(f"{item.uid}/open", step, 48, 200_000)) // 1_000_000
+
+    def _period(self, item: Instrument, kind: str, open_ms: int, size_ms: int) -> Sampled:
+        if size_ms == MINUTE_MS:
+            candle = self._market.block(item, open_ms).minute(open_ms)[0]
+            return self._minute(item, kind, open_ms, candle, open_ms + MINUTE_MS - 1)
+        key = (kind, item, open_ms, size_ms)
+        found = self._periods.get(key)
+        if found is None:
+            part_ms = HOUR_MS if size_ms == DAY_MS else MINUTE_MS
+            opens = range(open_ms, open_ms + size_ms, part_ms)
+            found = self._periods.put(key, roll_samples(self._period(item, kind, each, part_ms) for each in opens))
+        return found
+
+    def _minute(self, item: Instrument, kind: str, open_ms: int, candle: Candle, now_ms: int) -> Sampled:
+        samples = (now_ms - open_ms) // SECOND_MS + 1
+        if kind == "premium":
+            start, last = _premium(item, open_ms), self.premium(item, now_ms)
+            return Sampled(start, max(start, last), min(start, last), last, samples)
+        value = _index if kind == "index" else _mark
+        before = self._market.block(item, open_ms).minute(open_ms)[2]
+        first, close = value(item, open_ms, before), value(item, open_ms, candle.close)
+        high = first if not candle.trades else max(first, value(item, open_ms, candle.high))
+        low = first if not candle.trades else min(first, value(item, open_ms, candle.low))
+        return Sampled(first, high, low, close, samples)
+
+
+def _index(item: Instrument, time_ms: int, price: int) -> int:
+    scaled = price * int("1" + "0" * (PLACES - item.price_precision))
+    return scaled * (1_000_000 + chance(f"{item.pair}/index/{time_ms // MINUTE_MS}") % 601 - 300) // 1_000_000
+
+
+def _mark(item: Instrument, time_ms: int, price: int) -> int:
+    return _index(item, time_ms, price) * (ONE + _premium(item, time_ms // MINUTE_MS * MINUTE_MS)) // ONE
+
+
+@lru_cache(maxsize=65_536)
+def _premium(item: Instrument, minute_ms: int) -> int:
+    return chance(f"{item.uid}/premium/{minute_ms // MINUTE_MS}") % 120_001 - 60_000
+
+
+def _between(key: str, step: int, every: int, width: int) -> int:
+    """A figure in [0, width) that goes in straight lines from one multiple of `every` steps to the next."""
+    index, offset = divmod(step, every)
+    left, right = chance(f"{key}/{index}") % width, chance(f"{key}/{index + 1}") % width
+    return left + (right - left) * offset // every
