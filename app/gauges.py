@@ -52,6 +52,14 @@ def sample_metrics(node: Parts) -> None:
         ("klinenode_upstream_waiting", "Requests that wait for weight.", node.budget.waiting),
     ):
         node.telemetry.sample(name, documentation, _by_priority(read))
+    served = node.stream_server
+    gauge("klinenode_stream_clients", "Socket clients connected.", lambda: len(served.clients))
+    gauge("klinenode_stream_streams", "Different streams that socket clients want.", lambda: served.streams)
+    gauge("klinenode_stream_subscribed", "Streams subscribed upstream, lingering ones too.", lambda: node.hub.streams)
+    gauge("klinenode_stream_waiting_bytes", "Bytes that wait for slow socket clients.", lambda: served.waiting_bytes)
+    gauge("klinenode_stream_frames_sent", "Events sent to socket clients.", lambda: served.frames_out)
+    gauge("klinenode_stream_frames_conflated", "Events replaced by newer ones unsent.", lambda: served.conflated)
+    gauge("klinenode_stream_clients_cut", "Socket clients cut for being too slow.", lambda: served.cut_total)
     gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(node.role is not None))
     node.telemetry.sample_histogram(
         "klinenode_klines_answer_seconds",

@@ -12,6 +12,7 @@ from app.gauges import sample_metrics
 from app.http.app import create_http_app
 from app.http.forward import answer_by
 from app.http.services import Services
+from app.http.stream_protocol import STATE
 from app.parts import Parts
 from app.ports import Asked, MachineClock, StoreUnavailable, Told
 from app.services.live import LiveIngest
@@ -63,13 +64,13 @@ class Node(Parts):
     # --- living -------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[dict[str, object]]:
         """Start everything, and stop it in the right order at the end."""
         try:
             async with self.supervisor:
                 await self._start()
                 try:
-                    yield
+                    yield {STATE: self.stream_server}
                 finally:
                     await self._stop()
         finally:
@@ -95,6 +96,7 @@ class Node(Parts):
         if self._metrics_folder is not None:
             self.supervisor.start("metrics", self._share_metrics)
         self.supervisor.start("hub", self.hub.run)
+        self.supervisor.start("stream-clients", self.stream_server.run)
         self.supervisor.start("read-ahead", self.query.read_ahead.run)
         self.supervisor.start("probe", lambda: self.breaker.run(self.rest.probe))
         self.supervisor.start("clock", lambda: self.clock.run(self.rest, self.rng("clock")))

@@ -12,6 +12,7 @@ from app.domain.span import Span
 from app.events import Event, Observe, RowsCommitted
 from app.http.direct import Timings
 from app.http.page_cache import PageCache
+from app.http.streams import StreamServer
 from app.ports import MachineClock, Series, StoreUnavailable
 from app.services.backfill import Backfill
 from app.services.close_lag import CloseLag
@@ -66,6 +67,10 @@ class WriterRole(Protocol):
 
     def store_recovered(self) -> None:
         """The database takes again what it is given."""
+        ...
+
+    def streams_status(self) -> dict[str, object]:
+        """The sockets that are open for streams somebody listens to."""
         ...
 
     def exists(self, series: Series, closed_ms: int) -> None:
@@ -145,6 +150,12 @@ class Parts:
         settings = self.settings
         self.supervisor = Supervisor(self.clock, self.observe, self.rng("supervisor"))
         self.hub = Hub(self.clock)
+        self.stream_server = StreamServer(
+            self.hub,
+            self.clock,
+            clients_max=settings.stream_clients_max,
+            queue_bytes_max=settings.stream_queue_bytes_max,
+        )
         self.symbols = SymbolSync(
             self.clock,
             self.observe,
@@ -166,6 +177,7 @@ class Parts:
         self.freshness.as_of_ms = self.ledger_as_of_ms
         self.health = Health(self.clock, self.clock, self.symbols, self.freshness, self.supervisor, self._standing_down)
         self.health.upstream_complaints = self.budget.complaints
+        self.health.streams = self._streams_report
         self.read_through = ReadThrough(
             self.clock, self.rest, self.symbols, self.holdings, is_allowed=settings.read_through
         )
@@ -260,6 +272,18 @@ class Parts:
         self.health.store_error = self.store_state.error
         if self.store_state.error is None and self.role is not None:
             self.role.store_recovered()
+
+    def _streams_report(self) -> dict[str, object]:
+        served = self.stream_server
+        return {
+            "clients": len(served.clients),
+            "wanted": served.streams,
+            "subscribed": self.hub.streams,
+            "frames_sent": served.frames_out,
+            "conflated": served.conflated,
+            "cut": served.cut_total,
+            "upstream": self.role.streams_status() if self.role is not None else {},
+        }
 
     def _standing_down(self) -> tuple[int, str] | None:
         active = self.guard.active()

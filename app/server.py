@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from app.http.protocol import BoundedProtocol
+from app.http.stream_protocol import StreamProtocol
 from app.node import Node
 from app.prepare import CannotStart, prepare
 from app.settings import Settings
@@ -39,6 +40,7 @@ def run(settings: Settings) -> None:
         partial(_app, settings, folder),  # handed over whole: what the command line overrides reaches every worker
         factory=True,
         http=BoundedProtocol,
+        ws=StreamProtocol,
         workers=settings.workers,
         log_level="warning",
         access_log=False,

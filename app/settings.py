@@ -75,6 +75,15 @@ class Settings(BaseSettings):
         description="Oldest newest kline that counts as fresh (readiness; proofs that there is none newer), seconds; "
         "never less than one interval and its grace. 0 means two intervals of the series.",
     )
+    stream_clients_max: int = Field(
+        1000, ge=0, le=100_000, description="Socket clients per process; 0: none are served."
+    )
+    stream_queue_bytes_max: int = Field(
+        1024 * 1024,
+        ge=64 * 1024,
+        le=1024**3,
+        description="What may wait for a socket client that reads too slowly before it is cut, bytes.",
+    )
     disk_free_bytes_min: int = Field(
         2 * 1024**3, ge=0, description="Backfill pauses (live goes on) below this much free disk, bytes."
     )

@@ -179,6 +179,10 @@ class Writing:
         """The database takes again what it is given."""
         self.reconciler.store_recovered()
 
+    def streams_status(self) -> dict[str, object]:
+        """The sockets that are open for streams somebody listens to."""
+        return self.streams.status()
+
     def exists(self, series: Series, closed_ms: int) -> None:
         """REST has a closed kline of `series` that ends at `closed_ms`."""
         self.sockets.exists(series, closed_ms)

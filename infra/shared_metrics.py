@@ -27,11 +27,20 @@ _COUNTS: Final = frozenset(
         "klinenode_page_cache_misses",
         "klinenode_page_cache_not_modified",
         "klinenode_pages_read_ahead",
+        "klinenode_stream_frames_sent",
+        "klinenode_stream_frames_conflated",
+        "klinenode_stream_clients_cut",
     }
 )
 """Gauges that only grow."""
 _OF_WRITER: Final = frozenset(
-    {"klinenode_klines_missing", "klinenode_klines_wished", "klinenode_gaps", "klinenode_upstream_weight_used"}
+    {
+        "klinenode_klines_missing",
+        "klinenode_klines_wished",
+        "klinenode_gaps",
+        "klinenode_upstream_weight_used",
+        "klinenode_stream_subscribed",
+    }
 )
 """Gauges that mean something in the process that writes only; when that one has died, its last word stands."""
 _LARGEST: Final = frozenset(

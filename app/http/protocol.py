@@ -10,6 +10,7 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.http.errors import refusal
+from app.http.stream_protocol import StreamProtocol
 
 HEAD_BYTES_MAX: Final = 65_536  # four times what the intake lets through: its answer is the better one
 HEAD_S_MAX: Final = 10.0  # from the first byte of a connection or request to the end of its headers
@@ -56,6 +57,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._stop_waiting()
         super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over, its head as it was read: another parser would take less of it."""
+        self.connections.discard(self)
+        protocol = StreamProtocol(self.config, self.server_state, self.app_state)
+        self.transport.set_protocol(protocol)
+        protocol.open(self.transport, self.url.decode("latin-1"), self.scope["headers"])
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, in the shape that the reader of its path expects."""

@@ -43,6 +43,7 @@ class Health:
         self.reconciler: Reconciler | None = None
         self.queue_depth: Callable[[], int] = lambda: 0
         self.upstream_complaints: Callable[[], list[str]] = list
+        self.streams: Callable[[], dict[str, object]] = dict
         self.store_error: str | None = None
 
     @property
@@ -69,6 +70,7 @@ class Health:
             "clock_offset_ms": self._machine.offset_ms,
             "stand_down_until_ms": standing[0] if (standing := self._stand_down()) else None,
             "sockets": self.sockets.status() if self.sockets else {},
+            "streams": self.streams(),
             "tasks": {
                 state.name: {
                     "running": state.is_running,

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import httpx
 import pytest
@@ -200,13 +201,13 @@ class Node:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[int]:
+async def served(app: ASGIApp, lifespan: Literal["on", "off"] = "off") -> AsyncIterator[int]:
     """The port of a real uvicorn on loopback that serves `app`."""
     # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(
-            uvicorn.Config(app, http=BoundedProtocol, log_level="critical", access_log=False, lifespan="off")
+            uvicorn.Config(app, http=BoundedProtocol, log_level="critical", access_log=False, lifespan=lifespan)
         )
         started = asyncio.Event()
         startup = server.startup

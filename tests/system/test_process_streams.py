@@ -1,0 +1,108 @@
+"""The sockets of a real node, seen by the real `websockets` client beside the exchange's own."""
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from infra.sandbox.server import SandboxServer
+from tests.system.processes import Place, Programs, ShiftedClock, until
+
+PATIENCE_S = 90.0
+SHUTDOWN_S_MAX = 10.0
+
+
+def subscriptions(sandbox: SandboxServer) -> Counter[str]:
+    """How often each stream was subscribed at the exchange."""
+    said = [json.loads(entry.detail) for entry in sandbox.journal.since(0) if entry.kind == "message"]
+    return Counter(name for message in said if message["method"] == "SUBSCRIBE" for name in message["params"])
+
+
+async def gather(connection: ClientConnection, came: dict[str, list[str]]) -> None:
+    """Keep what comes, until the connection is closed."""
+    with contextlib.suppress(ConnectionClosed):
+        async for message in connection:
+            assert isinstance(message, str)
+            came[json.loads(message)["stream"]].append(message)
+
+
+def closed(messages: list[str]) -> bool:
+    return any(json.loads(message)["data"]["k"]["x"] for message in messages)
+
+
+async def test_the_nodes_streams_are_the_exchanges_whoever_listens(tmp_path: Path) -> None:
+    names = ["btcusdt@kline_1m", "btcusdt@kline_5m", "ethusdt@kline_1m", "ethusdt@kline_1d"]
+    async with SandboxServer(ShiftedClock(elapsed_s=40), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        settings = {"SYMBOLS": "BTCUSDT", "AUTO_SYNC_SYMBOLS": "false"}
+        place = Place(programs, sandbox.port, settings=settings)
+        node = place.serve()
+        await until(place.is_whole, "the wish is held")
+        ours: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(3)]
+        theirs: dict[str, list[str]] = defaultdict(list)
+        url = f"ws://127.0.0.1:{place.port}/stream?streams={'/'.join(names)}"
+        truth = await connect(f"{sandbox.ws_url}/market/stream?streams={'/'.join(names)}", proxy=None)
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(PATIENCE_S):
+            tasks.create_task(gather(truth, theirs))
+            await until(lambda: has_all(theirs, names), "the exchange delivers")
+            connections = [await connect(url, proxy=None) for _ in ours]
+            for connection, came in zip(connections, ours, strict=True):
+                tasks.create_task(gather(connection, came))
+            await until(lambda: settled(ours, theirs, names), "a minute has closed on every socket", PATIENCE_S)
+            assert max(subscriptions(sandbox)[name] for name in names) == 1
+            health = (await place.health())["streams"]
+            assert (health["clients"], health["wanted"], health["cut"]) == (3, 4, 0)
+            node.signal(signal.SIGTERM)
+            for connection in connections:
+                await connection.wait_closed()
+                assert connection.close_code == 1012
+            await truth.close()
+        assert await node.ended(SHUTDOWN_S_MAX) == 0
+        for name in names:
+            for came in ours:
+                since = theirs[name].index(came[name][0])
+                assert came[name] == theirs[name][since : since + len(came[name])], "byte for byte, nothing left out"
+
+
+async def has_all(came: dict[str, list[str]], names: list[str]) -> bool:
+    return all(came[name] for name in names)
+
+
+async def settled(ours: list[dict[str, list[str]]], theirs: dict[str, list[str]], names: list[str]) -> bool:
+    minute = [name for name in names if name.endswith("1m")]
+    everybody = all(came[name] for came in [*ours, theirs] for name in names)
+    return everybody and all(closed(came[name]) for came in [*ours, theirs] for name in minute)
+
+
+async def test_a_client_that_goes_leaves_the_stream_subscribed_for_the_next_one(tmp_path: Path) -> None:
+    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"SYMBOLS": "BTCUSDT", "AUTO_SYNC_SYMBOLS": "false"})
+        place.serve()
+        await until(place.is_up, "the node answers")
+        for path in ("/ws/ethusdt@kline_3m", "/public/ws/ethusdt@kline_3m"):
+            async with connect(f"ws://127.0.0.1:{place.port}{path}", proxy=None) as one, asyncio.timeout(PATIENCE_S):
+                assert json.loads(await one.recv())["k"]["i"] == "3m"
+        assert subscriptions(sandbox)["ethusdt@kline_3m"] == 1
+
+
+async def test_the_node_closes_sockets_before_it_ends_even_if_nobody_reads(tmp_path: Path) -> None:
+    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"SYMBOLS": "BTCUSDT", "AUTO_SYNC_SYMBOLS": "false"})
+        node = place.serve()
+        await until(place.is_up, "the node answers")
+        one = await connect(f"ws://127.0.0.1:{place.port}/ws/btcusdt@kline_1m", proxy=None)
+        await one.recv()
+        one.transport.pause_reading()
+        node.signal(signal.SIGTERM)
+        assert await node.ended(SHUTDOWN_S_MAX) == 0
+        one.transport.resume_reading()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    await one.recv()
+        except ConnectionClosed:
+            assert one.close_code in (1012, 1006)
