@@ -10,14 +10,14 @@ KILLS ?= 100
 SEEDS ?= 200
 SEED ?= 1
 VERBOSE ?=
-MINUTES ?= 20
+MINUTES ?=
 RATE ?= 10
 ROUNDS ?= 5
 BENCH ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup run demo test sim fuzz torture soak bench lint fmt lock env-sample clean
+.PHONY: help setup run demo test sim fuzz torture soak rehearsal bench lint fmt lock env-sample clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,7 +47,10 @@ torture: setup  ## kill the node KILLS=100 times at moments chosen by SEED=1, un
 	$(BIN)/python -m tests.system.torture --kills $(KILLS) --seed $(SEED)
 
 soak: setup  ## MINUTES=20 at RATE=10 times the market's frames: slopes of memory, files, log and queues, and a verdict
-	$(BIN)/python -m tests.soak.soak --minutes $(MINUTES) --rate $(RATE)
+	$(BIN)/python -m tests.soak.soak --minutes $(or $(MINUTES),20) --rate $(RATE)
+
+rehearsal: setup  ## MINUTES=3 of a whole market at once, the writer killed half-way: one page, and bench/rehearsal.json
+	$(BIN)/python -m tests.rehearsal.rehearsal --minutes $(or $(MINUTES),3)
 
 bench: setup  ## ROUNDS=5 of each path against its own limit of the same run, BENCH=http,cold,… only these: bench/latest.json
 	$(BIN)/python -m tests.bench.bench --rounds $(ROUNDS) --parts "$(BENCH)"

@@ -7,11 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-import uvicorn
-
-from infra.sandbox.server import HOST, create_app
+from infra.sandbox.server import create_app
 from tests.bench.pinned import PinnedClock
-from tests.soak.flood import WEIGHT_LIMIT, FloodHub
+from tests.soak.flood import WEIGHT_LIMIT, FloodHub, serve
 
 
 def main() -> None:
@@ -20,17 +18,7 @@ def main() -> None:
     app = create_app(PinnedClock(Path(path)), symbols=int(symbols), weight_limit=WEIGHT_LIMIT)
     hub = app.sockets.hub = FloodHub(app.exchange, app.faults, float(rate))
     signal.signal(signal.SIGUSR1, lambda _signal, _frame: hub.open())
-    uvicorn.run(
-        app,
-        host=HOST,
-        port=int(port),
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        lifespan="on",
-        log_level="warning",
-        access_log=False,
-        date_header=False,
-    )
+    serve(app, int(port))
 
 
 if __name__ == "__main__":

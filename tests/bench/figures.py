@@ -92,9 +92,9 @@ async def alternating(
 _VERDICTS: Final = {True: "[green]met", False: "[red]not met", None: ""}
 
 
-def show(figures: Sequence[Figure], out: Console) -> None:
+def show(figures: Sequence[Figure], out: Console, *, title: str = "klinenode against its limits") -> None:
     """Print the table."""
-    table = Table(title="klinenode against its limits", title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("part")
     table.add_column("what", overflow="fold")
     for name in ("ours", "limit", "ratio", "asked"):

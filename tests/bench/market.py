@@ -1,19 +1,18 @@
 """A market of realistic rows, written into a node's database in one go, and as archive files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from app.domain.interval import DAY_MS, INTERVALS, MINUTE_MS, Interval
+from app.domain.interval import DAY_MS, INTERVALS, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, Series
+from app.ports import Batch, Clock, Series
 from infra.db.sqlite_store import SqliteWriter
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.universe import NEVER_MS, Universe
-from tests.bench.pinned import PinnedClock
 from tests.system.processes import START_MS
 
 MATERIAL: Final = "ETHUSDT"  # 125 bytes a row as REST prints it: neither the longest nor the shortest
@@ -26,7 +25,7 @@ LEDGER_BATCH_ROWS: Final = 5_000
 class Market:
     """`symbols` symbols of the sandbox and klines that look like theirs."""
 
-    clock: PinnedClock
+    clock: Clock
     symbols: int
     rows: int = MATERIAL_ROWS
 
@@ -50,16 +49,21 @@ class Market:
     def material(self) -> list[Kline]:
         """Minutes of one symbol; every series is made of them."""
         start_ms = START_MS - self.rows * MINUTE_MS
-        found = self.exchange.rows(MATERIAL, "1m", start_ms, START_MS)
+        return self.real(MATERIAL, "1m", Span(start_ms, START_MS))
+
+    def real(self, symbol: str, code: str, span: Span) -> list[Kline]:
+        """The sandbox's own klines that open in `span`."""
         return [
             Kline(int(at), str(o), str(h), str(low), str(c), str(v), str(q), int(trades), str(taker), str(taker_quote))
-            for at, o, h, low, c, v, _close_ms, q, trades, taker, taker_quote, _ in found
+            for at, o, h, low, c, v, _close_ms, q, trades, taker, taker_quote, _ in self.exchange.rows(
+                symbol, code, *span
+            )
         ]
 
-    def klines(self, interval: Interval, span: Span) -> Iterator[Kline]:
+    def klines(self, series: Series, span: Span) -> Iterable[Kline]:
         """Klines for every open time of `span`; `material` repeats."""
         material, size = self.material, len(self.material)
-        for number, open_ms in enumerate(interval.grid.opens(*span)):
+        for number, open_ms in enumerate(series.interval.grid.opens(*span)):
             yield material[number % size]._replace(open_ms=open_ms)
 
     async def write(self, database: str, spans: dict[Series, Span]) -> int:
@@ -69,7 +73,7 @@ class Market:
         pending: list[Batch] = []
         try:
             for series, span in spans.items():
-                batch = Batch(series, Source.REST, Spans([span]), list(self.klines(series.interval, span)))
+                batch = Batch(series, Source.REST, Spans([span]), list(self.klines(series, span)))
                 written += len(batch.rows)
                 pending.append(batch)
                 if sum(len(each.rows) for each in pending) > BATCHES * LEDGER_BATCH_ROWS:

@@ -19,7 +19,7 @@ from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import FaultBoard
 from infra.sandbox.feeds import FeedHub, SymbolFeeds
 from infra.sandbox.render import rest_row, stream_event
-from infra.sandbox.server import HOST, create_app
+from infra.sandbox.server import HOST, SandboxApp, create_app
 
 MARKET_FRAMES_A_SECOND: Final = 1.4
 """Of one 1m stream, the mean of all symbols.
@@ -91,6 +91,21 @@ class FloodHub(FeedHub):
                     subscriber.deliver(feed.name, event)
 
 
+def serve(app: SandboxApp, port: int) -> None:
+    """Serve an exchange until SIGTERM."""
+    uvicorn.run(
+        app,
+        host=HOST,
+        port=port,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        date_header=False,
+    )
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run until SIGTERM; the flood begins with SIGUSR1."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -101,17 +116,7 @@ def main(arguments: Sequence[str]) -> None:
     app = create_app(SystemClock(), symbols=wish.symbols, weight_limit=WEIGHT_LIMIT)
     hub = app.sockets.hub = FloodHub(app.exchange, app.faults, wish.rate)
     signal.signal(signal.SIGUSR1, lambda _signal, _frame: hub.open())
-    uvicorn.run(
-        app,
-        host=HOST,
-        port=wish.port,
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        lifespan="on",
-        log_level="warning",
-        access_log=False,
-        date_header=False,
-    )
+    serve(app, wish.port)
 
 
 if __name__ == "__main__":

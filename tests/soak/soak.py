@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import httpx
 import orjson
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.soak.flood import MARKET_FRAMES_A_SECOND
+from tests.soak.scrape import scraped
 from tests.soak.trend import Trend, quantile_s, trend
 from tests.system.processes import ROOT, Place, Program, Programs, free_port, pause, seconds, until
 
@@ -118,18 +118,9 @@ async def sample(place: Place, node: Program) -> Sample:
         asked_s = seconds()
         await client.get("/fapi/v1/ping")
         ping_ms = (seconds() - asked_s) * 1000
-        text = (await client.get("/metrics")).text
-    values: defaultdict[str, float] = defaultdict(float)
-    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
-    assert names >= METRICS, f"the node has no metric {METRICS - names}"
-    lag: dict[float, float] = {}
-    for family in text_string_to_metric_families(text):
-        for line in family.samples:
-            if line.name == "klinenode_close_lag_seconds_bucket":
-                if line.labels["interval"] == "1m":
-                    lag[float(line.labels["le"])] = line.value
-            else:
-                values[line.name] += line.value
+    found = await scraped(place)
+    values = found.values
+    assert found.names >= METRICS, f"the node has no metric {METRICS - found.names}"
     status = (Path("/proc") / str(node.pid) / "status").read_text()
     threads = next(line.split()[1] for line in status.splitlines() if line.startswith("Threads:"))
     return Sample(
@@ -149,7 +140,7 @@ async def sample(place: Place, node: Program) -> Sample:
         values["process_cpu_seconds_total"],
         values["klinenode_database_bytes"],
         values["klinenode_rows_written_total"],
-        lag,
+        found.lag.get("1m", {}),
         values["klinenode_sockets_lost_total"],
     )
 
