@@ -99,32 +99,52 @@ class Walk(NamedTuple):
 
     def _partial(self, open_ms: int, done: int) -> Candle:
         pieces, inside = self._place(done)
-        seen = [self.levels[place] for place in self.order[:pieces]]
-        whole = sum(seen)
+        levels = self.levels
+        seen = [levels[place] for place in self.order[: pieces + (inside > 0)]]
+        price = seen[-1]
+        high, low, total = max(seen), min(seen), sum(seen)
+        whole = total - price if inside and pieces < len(self.order) else total
         volume, quote = self.lots * pieces, self.lots * whole
         taker_volume, taker_quote = self._taken(pieces, whole)
-        for run in self._runs_of(pieces) if inside else ():
-            trades = min(inside, run.trades)
-            lots = run.lots * trades // run.trades
-            inside, volume, quote = inside - trades, volume + lots, quote + lots * run.price
-            seen.append(run.price)
-            if run.bought:
-                taker_volume, taker_quote = taker_volume + lots, taker_quote + lots * run.price
-        return Candle(open_ms, seen[0], max(seen), min(seen), seen[-1], volume, quote, done, taker_volume, taker_quote)
+        if inside:
+            lots, taken = self._part(pieces, inside)
+            volume, quote = volume + lots, quote + lots * price
+            taker_volume, taker_quote = taker_volume + taken, taker_quote + taken * price
+        return Candle(open_ms, seen[0], high, low, price, volume, quote, done, taker_volume, taker_quote)
+
+    def _part(self, piece: int, inside: int) -> tuple[int, int]:
+        """The lots of a piece's first `inside` trades, and how many of them buyers took: what its runs say."""
+        if self.trades < _SPLIT_TRADES or piece == len(self.order):
+            (run,) = self._runs_of(piece)
+            lots = run.lots * inside // run.trades
+            return lots, lots if run.bought else 0
+        trades, taken, buys = self._split(piece)
+        if inside <= buys:
+            lots = taken * inside // buys
+            return lots, lots
+        sold = self.lots - taken + self._extra(piece)
+        return taken + sold * (inside - buys) // (trades - buys), taken
 
     def _runs_of(self, piece: int) -> tuple[Run, ...]:
         """The one or two runs of a piece; piece number len(order) is the surplus."""
         if piece == len(self.order):
             return (Run(self.levels[4], self.rest, self._surplus, bought=False),)
-        price, lots, trades = self.levels[self.order[piece]], self.lots, self._trades_of(piece)
-        extra = self.rest if piece == len(self.order) - 1 and not self._surplus else 0
+        price, lots, extra = self.levels[self.order[piece]], self.lots, self._extra(piece)
         if self.trades < _SPLIT_TRADES:
-            return (Run(price, lots + extra, trades, self._bought(piece)),)
-        taken = lots * self.share >> 8
-        if not taken:
-            return (Run(price, lots + extra, trades, bought=False),)
-        buys = min(max(1, trades * self.share >> 8, trades - lots + taken), taken, trades - 1)
-        return (Run(price, taken, buys, bought=True), Run(price, lots - taken + extra, trades - buys, bought=False))
+            return (Run(price, lots + extra, self._trades_of(piece), self._bought(piece)),)
+        trades, taken, buys = self._split(piece)
+        sold = Run(price, lots - taken + extra, trades - buys, bought=False)
+        return (Run(price, taken, buys, bought=True), sold) if buys else (sold,)
+
+    def _split(self, piece: int) -> tuple[int, int, int]:
+        """The trades of a piece of two or more; the lots that buyers take of it, and in how many trades."""
+        trades, taken = self._trades_of(piece), self.lots * self.share >> 8
+        buys = min(max(1, trades * self.share >> 8, trades - self.lots + taken), taken, trades - 1)
+        return trades, taken, buys
+
+    def _extra(self, piece: int) -> int:
+        """The lots of the rest, which come with the last piece unless there are trades for them alone."""
+        return self.rest if piece == len(self.order) - 1 and not self._surplus else 0
 
     @property
     def _surplus(self) -> int:

@@ -1,46 +1,34 @@
-"""The kline streams: every 250 ms each subscribed symbol is looked at once, encoded once a stream and fanned out."""
+"""The kline streams, and the tick of all: every 250 ms each subscribed symbol is looked at once, encoded once each."""
 
 import asyncio
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from infra.sandbox.candles import QUANTUM_MS, Candle, Walk
+from infra.sandbox.close_delay import close_delay_ms
 from infra.sandbox.exchange import Exchange
-from infra.sandbox.faults import FRAME_KINDS, FaultBoard, Target
-from infra.sandbox.grid import INTERVALS, MINUTE_MS, SECOND_MS
-from infra.sandbox.noise import chance
+from infra.sandbox.faults import FaultBoard, Target
+from infra.sandbox.grid import MINUTE_MS, SECOND_MS
+from infra.sandbox.market_streams import FAST_MS, MarketStreams
+from infra.sandbox.publishing import Outlet, Publisher, Subscriber
 from infra.sandbox.render import NO_TRADES, Row, rest_row, stream_event
+from infra.sandbox.stream_names import parse_kline
 from infra.sandbox.tape import first_id, ids_within
 from infra.sandbox.universe import Instrument
 
-CLOSE_DELAY_MIN_MS = 200  # recorded: closed frames come 0.2–2.0 s after the minute, the quiet symbols last
-_BUSY_SPREAD_MS = 500
-_QUIET_FLOOR_MS = 1_200
-_QUIET_SPREAD_MS = 800
 CATCH_UP_MINUTES_MAX = 60  # minutes a starved ticker closes late, one by one, before it gives up on older ones
 
 
-class Subscriber(Protocol):
-    """A socket as its feeds see it."""
-
-    def deliver(self, stream: str, event: str) -> None:
-        """Take an event of `stream` (JSON text) without waiting."""
-        ...
-
-
 @dataclass(slots=True, eq=False)
-class Feed:
+class Feed(Outlet):
     """One stream, `<symbol>@kline_<interval>`, with what its next frame needs."""
 
-    name: str
-    interval: str
-    subscribers: dict[Subscriber, None] = field(default_factory=dict)
+    interval: str = field(kw_only=True)
     open_ms: int = -1
     finished: Candle | None = None
     first_id: int = -1
-    held: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +40,7 @@ class SymbolFeeds:
     item: Instrument | None = None
     minute_ms: int = -1
     walk: Walk | None = None
+    first_id: int = -1
     trades_sent: int = 0
     closing: deque["_Closing"] = field(default_factory=deque)
 
@@ -64,56 +53,48 @@ class _Closing(NamedTuple):
     late: bool
 
 
-def parse_stream(name: str) -> tuple[str, str] | None:
-    """Symbol and interval of a kline stream; None for all names that stay silent (upper case among them)."""
-    lower, found, interval = name.partition("@kline_")
-    if not found or interval not in INTERVALS or lower != lower.lower():
-        return None
-    return lower.upper(), interval
-
-
-def close_delay_ms(item: Instrument, minute_ms: int) -> int:
-    """How long after the minute's end its closing frame comes."""
-    bits = chance(f"{item.uid}/close/{minute_ms}")
-    if item.quiet:
-        return _QUIET_FLOOR_MS + bits % _QUIET_SPREAD_MS
-    return CLOSE_DELAY_MIN_MS + bits % _BUSY_SPREAD_MS
-
-
-class FeedHub:
-    """All streams of the sandbox and the one task that feeds them."""
+class FeedHub(Publisher):
+    """All streams of the sandbox and the one task that feeds them; those of klines itself."""
 
     def __init__(self, exchange: Exchange, faults: FaultBoard) -> None:
+        super().__init__(faults)
         self._exchange = exchange
-        self._faults = faults
         self._symbols: dict[str, SymbolFeeds] = {}
-        self.frames_sent = 0
+        self._others = MarketStreams(exchange, self)
+        self._quantum = -1
 
     @property
     def streams(self) -> int:
         """How many streams have a subscriber."""
-        return sum(len(symbol.feeds) for symbol in self._symbols.values())
+        return sum(len(symbol.feeds) for symbol in self._symbols.values()) + len(self._others)
+
+    def wait_ms(self, now_ms: int) -> int:
+        """How long it is from `now_ms` to the next tick."""
+        quantum_ms = QUANTUM_MS - now_ms % QUANTUM_MS
+        return min(quantum_ms, FAST_MS - now_ms % FAST_MS) if self._others.is_fast else quantum_ms
 
     async def prepare(self, names: Iterable[str]) -> None:
         """Compute in a thread what the streams build on: a month in progress has 40,000 minutes."""
-        wanted = [parsed for name in names if (parsed := parse_stream(name))]
+        wanted = list(names)
         if wanted:
             await asyncio.to_thread(self._warm, wanted)
 
     def subscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
         """Add `subscriber` to the streams that can deliver."""
         for name in names:
-            parsed = parse_stream(name)
+            parsed = parse_kline(name)
             if parsed is None:
+                self._others.subscribe(subscriber, name)
                 continue
             symbol, interval = parsed
             feeds = self._symbols.setdefault(symbol, SymbolFeeds(symbol)).feeds
-            feeds.setdefault(interval, Feed(name, interval)).subscribers[subscriber] = None
+            feeds.setdefault(interval, Feed(name, interval=interval)).subscribers[subscriber] = None
 
     def unsubscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
         """Remove `subscriber`; a stream without subscribers is forgotten."""
         for name in names:
-            symbol, interval = parse_stream(name) or ("", "")
+            self._others.unsubscribe(subscriber, name)
+            symbol, interval = parse_kline(name) or ("", "")
             feeds = self._symbols.get(symbol)
             if feeds is None or interval not in feeds.feeds:
                 continue
@@ -125,13 +106,20 @@ class FeedHub:
 
     def tick(self, now_ms: int) -> None:
         """Send what is due at `now_ms`."""
-        faulty = self._faults.any_of(FRAME_KINDS)
+        faulty = self.is_faulty
+        if len(self._others):
+            self._others.tick(now_ms, faulty=faulty)
+        quantum = now_ms // QUANTUM_MS
+        if quantum == self._quantum and self._others.is_fast:
+            return  # a tick between those of klines
+        self._quantum = quantum
         for feeds in tuple(self._symbols.values()):
             self._advance(feeds, now_ms, faulty=faulty)
 
-    def _warm(self, wanted: Iterable[tuple[str, str]]) -> None:
+    def _warm(self, wanted: Iterable[str]) -> None:
         now_ms = self._exchange.clock.now_ms()
-        for symbol, interval in wanted:
+        self._others.warm(wanted)
+        for symbol, interval in filter(None, map(parse_kline, wanted)):
             item = self._exchange.universe.find(symbol, now_ms)
             if item is not None and item.status(now_ms) != "PENDING_TRADING":
                 open_ms = item.grid(interval).floor(now_ms)
@@ -169,6 +157,7 @@ class FeedHub:
                 feeds.closing.append(self._closing(feeds, item, ended_ms, due_ms))
         if item.status(minute_ms) == "TRADING":
             feeds.walk = self._exchange.market.block(item, minute_ms).minute(minute_ms)[1]
+            feeds.first_id = first_id(self._exchange.market, item, minute_ms)
 
     def _closing(self, feeds: SymbolFeeds, item: Instrument, minute_ms: int, due_ms: int) -> _Closing:
         target = Target(item.symbol, "1m", streams=[feed.name for feed in feeds.feeds.values()])
@@ -195,12 +184,11 @@ class FeedHub:
             rows = self._contradicted(_frame_target(item, feed), row, now_ms) if faulty else (row,)
             for each in rows:
                 event = stream_event(item, feed.interval, each, now_ms, closed=True, ids=ids)
-                self._send(feed, item, event, now_ms, faulty=faulty)
+                self.send(feed, _frame_target(item, feed), event, now_ms, faulty=faulty)
 
     def _send_live(self, feeds: SymbolFeeds, item: Instrument, minute: Candle, now_ms: int, *, faulty: bool) -> None:
         market = self._exchange.market
-        minute_id = first_id(market, item, minute.open_ms)
-        last_id = minute_id + minute.trades - 1
+        last_id = feeds.first_id + minute.trades - 1
         for feed in feeds.feeds.values():
             grid = item.grid(feed.interval)
             open_ms = grid.floor(minute.open_ms)
@@ -208,19 +196,12 @@ class FeedHub:
                 feed.open_ms = minute.open_ms
                 feed.finished = market.before_minute(item, open_ms, now_ms)
                 begun = feed.finished is not None and feed.finished.trades
-                feed.first_id = ids_within(market, item, open_ms, minute.open_ms)[0] if begun else minute_id
+                feed.first_id = ids_within(market, item, open_ms, minute.open_ms)[0] if begun else feeds.first_id
             candle = market.so_far(open_ms, feed.finished, minute) if feed.finished else minute
             row = rest_row(item, candle._replace(open_ms=open_ms), grid.next(open_ms) - 1)
             ids = (feed.first_id, last_id)
             event = stream_event(item, feed.interval, row, now_ms, closed=False, ids=ids)
-            self._send(feed, item, event, now_ms, faulty=faulty)
-
-    def _send(self, feed: Feed, item: Instrument, event: str, now_ms: int, *, faulty: bool) -> None:
-        events = self._spoil(feed, item, event, now_ms) if faulty or feed.held else (event,)
-        for each in events:
-            self.frames_sent += len(feed.subscribers)
-            for subscriber in tuple(feed.subscribers):
-                subscriber.deliver(feed.name, each)
+            self.send(feed, _frame_target(item, feed), event, now_ms, faulty=faulty)
 
     def _contradicted(self, target: Target, row: Row, now_ms: int) -> tuple[Row, ...]:
         """The closing frames to send for `row`: itself, or also a false one before or after it."""
@@ -228,21 +209,6 @@ class FeedHub:
         if fault is None:
             return (row,)
         return (_falsified(row), row) if fault.false_final == "first" else (row, _falsified(row))
-
-    def _spoil(self, feed: Feed, item: Instrument, event: str, now_ms: int) -> tuple[str, ...]:
-        """What the faults make of one event."""
-        target = _frame_target(item, feed)
-        if self._faults.take("silence", target, now_ms):
-            return ()
-        if self._faults.take("malformed_frame", target, now_ms):
-            event = event[: len(event) // 2]
-        if feed.held is not None:
-            held, feed.held = feed.held, None
-            return event, held
-        if self._faults.take("reorder", target, now_ms):
-            feed.held = event
-            return ()
-        return (event, event) if self._faults.take("duplicate", target, now_ms) else (event,)
 
 
 def _frame_target(item: Instrument, feed: Feed) -> Target:

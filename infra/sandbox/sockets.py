@@ -10,7 +10,6 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from app.ports import Clock
-from infra.sandbox.candles import QUANTUM_MS
 from infra.sandbox.commands import Command, CommandError, RequestId, parse_command
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import BEFALLING_KINDS, Fault, FaultBoard, Target
@@ -18,13 +17,14 @@ from infra.sandbox.feeds import FeedHub
 from infra.sandbox.grid import SECOND_MS
 from infra.sandbox.journal import Journal
 from infra.sandbox.rest import abort_transport, stop_reading
+from infra.sandbox.stream_names import PUBLIC, route_of
 
 STREAMS_MAX = 1_024
 MESSAGES_A_SECOND_MAX = 10
 LIFE_S = 24 * 3600
 OUTBOX_MAX = 8_192  # frames that wait for a slow client before it is cut
 ROUTES = frozenset({"market", "public", "private"})
-_KLINE_ROUTE = "market"  # everywhere else kline streams are acknowledged and silent
+_LEGACY_ROUTE = PUBLIC  # what addresses without a route still deliver; all else is acknowledged and silent there
 DETAIL_MAX = 8_192  # characters of a control message that the journal keeps
 HALF_OPEN_MS = 600_000  # the exchange drops who sends no pong for ten minutes (binance-facts section 5.2)
 _ABNORMAL = 1011
@@ -72,7 +72,7 @@ class Connection:
         self.streams: dict[str, None] = {}
         self.combined = address.combined
         self._clock = clock
-        self._delivers = delivers and address.route == _KLINE_ROUTE
+        self._route = (address.route or _LEGACY_ROUTE) if delivers else ""
         self._hub = hub
         self._send = send
         self._outbox: asyncio.Queue[tuple[int, str | _Close]] = asyncio.Queue(OUTBOX_MAX)
@@ -131,8 +131,9 @@ class Connection:
     async def subscribe(self, names: Iterable[str], command: Command | None = None) -> None:
         """Add streams, acknowledging `command` before their first frame; one stream too many ends the connection."""
         added = [name for name in dict.fromkeys(names) if name not in self.streams]
-        if self._delivers:
-            await self._hub.prepare(added)
+        heard = [name for name in added if self._route and route_of(name) == self._route]
+        if heard:
+            await self._hub.prepare(heard)
         if command is not None:
             self._answer(None, command.request_id)
         if len(self.streams) + len(added) > STREAMS_MAX:
@@ -140,8 +141,7 @@ class Connection:
             self.close(1008, "Invalid request")
             return
         self.streams.update(dict.fromkeys(added))
-        if self._delivers:
-            self._hub.subscribe(self, added)
+        self._hub.subscribe(self, heard)
 
     def leave(self) -> None:
         """Take the connection out of all feeds."""
@@ -248,14 +248,14 @@ class SocketServer:
             connection.leave()
 
     async def run(self) -> None:
-        """Tick every 250 ms of the clock, for ever."""
+        """Tick every 250 ms of the clock, and every 100 ms while a stream wants it, for ever."""
         clock = self._exchange.clock
         while True:
             now_ms = clock.now_ms()
             self.befall(now_ms)
             self._expire(now_ms)
             self.hub.tick(now_ms)
-            await clock.sleep((QUANTUM_MS - clock.now_ms() % QUANTUM_MS) / SECOND_MS)
+            await clock.sleep(self.hub.wait_ms(clock.now_ms()) / SECOND_MS)
 
     def befall(self, now_ms: int) -> None:
         """Let the open sockets suffer the faults that name them, each kind once."""

@@ -15,9 +15,10 @@ from typing import Final, TextIO
 from infra.clock import SystemClock
 from infra.sandbox.candles import QUANTUM_MS, Candle
 from infra.sandbox.exchange import Exchange
-from infra.sandbox.faults import FaultBoard
-from infra.sandbox.feeds import Feed, FeedHub, SymbolFeeds
+from infra.sandbox.faults import FaultBoard, Target
+from infra.sandbox.feeds import FeedHub, SymbolFeeds
 from infra.sandbox.grid import MINUTE_MS
+from infra.sandbox.publishing import Outlet
 from infra.sandbox.server import create_app
 from infra.sandbox.universe import Instrument
 from tests.soak.flood import serve
@@ -81,9 +82,10 @@ class BurstHub(FeedHub):
         super()._send_live(feeds, item, minute, now_ms, faulty=faulty)
         self._copies = 1
 
-    def _send(self, feed: Feed, item: Instrument, event: str, now_ms: int, *, faulty: bool) -> None:
+    def send(self, outlet: Outlet, target: Target, event: str, now_ms: int, *, faulty: bool) -> None:
+        """Give `event` to all subscribers, as often as the burst asks."""
         for _ in range(self._copies):
-            super()._send(feed, item, event, now_ms, faulty=faulty)
+            super().send(outlet, target, event, now_ms, faulty=faulty)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 from app.domain.interval import MINUTE_MS
-from infra.sandbox.feeds import close_delay_ms
+from infra.sandbox.close_delay import close_delay_ms
 from infra.sandbox.universe import Universe
 from tests.rehearsal.exchange import MovedClock
 from tests.rehearsal.wire import ROLES, Cut, Wire, meet, role_of

@@ -10,8 +10,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from infra.sandbox.close_delay import close_delay_ms
 from infra.sandbox.commands import METHODS
-from infra.sandbox.feeds import close_delay_ms
 from infra.sandbox.grid import MINUTE_MS
 from infra.sandbox.server import SandboxServer
 from infra.sandbox.sockets import STREAMS_MAX

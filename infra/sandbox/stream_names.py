@@ -1,0 +1,82 @@
+"""What streams there are: their names, the route that delivers each, and how often (binance-facts 5.1 and 5.4)."""
+
+from typing import Final, NamedTuple
+
+from infra.sandbox.answers.klines import CONTRACT_TYPES
+from infra.sandbox.candles import QUANTUM_MS
+from infra.sandbox.grid import INTERVALS, SECOND_MS
+
+MARKET: Final = "market"
+PUBLIC: Final = "public"
+_CONTINUOUS: Final = "continuousKline_"
+
+
+class StreamSpec(NamedTuple):
+    """A stream: `kind` says what its events are, `symbol` is "" for all; `detail` is the levels or the interval."""
+
+    kind: str
+    symbol: str
+    route: str
+    every_ms: int
+    detail: str = ""
+
+
+_SPEEDS: Final = {"": QUANTUM_MS, "@250ms": QUANTUM_MS, "@500ms": 500, "@100ms": 100}
+_OF_ONE: Final[dict[str, tuple[str, str, int, str]]] = {
+    "aggTrade": ("aggTrade", MARKET, QUANTUM_MS, ""),
+    "trade": ("trade", PUBLIC, QUANTUM_MS, ""),
+    "markPrice": ("markPrice", MARKET, 3 * SECOND_MS, ""),
+    "markPrice@1s": ("markPrice", MARKET, SECOND_MS, ""),
+    "ticker": ("ticker", MARKET, 2 * SECOND_MS, ""),
+    "miniTicker": ("miniTicker", MARKET, 2 * SECOND_MS, ""),
+    "forceOrder": ("forceOrder", MARKET, SECOND_MS, ""),
+    "bookTicker": ("bookTicker", PUBLIC, 100, ""),
+    "rpiDepth@500ms": ("depth", PUBLIC, 500, ""),
+    **{f"depth{speed}": ("depth", PUBLIC, every_ms, "") for speed, every_ms in _SPEEDS.items()},
+    **{
+        f"depth{levels}{speed}": ("partialDepth", PUBLIC, every_ms, levels)
+        for levels in ("5", "10", "20")
+        for speed, every_ms in _SPEEDS.items()
+    },
+}
+_OF_ALL: Final[dict[str, StreamSpec]] = {
+    "!markPrice@arr": StreamSpec("markPrice", "", MARKET, 3 * SECOND_MS),
+    "!markPrice@arr@1s": StreamSpec("markPrice", "", MARKET, SECOND_MS),
+    "!ticker@arr": StreamSpec("ticker", "", MARKET, SECOND_MS),
+    "!miniTicker@arr": StreamSpec("miniTicker", "", MARKET, SECOND_MS),
+    "!forceOrder@arr": StreamSpec("forceOrder", "", MARKET, SECOND_MS),
+    "!bookTicker": StreamSpec("bookTicker", "", PUBLIC, 5 * SECOND_MS),
+}
+
+
+def parse_kline(name: str) -> tuple[str, str] | None:
+    """Symbol and interval of a kline stream; None for all other names (upper case among them)."""
+    lower, found, interval = name.partition("@kline_")
+    if not found or interval not in INTERVALS or lower != lower.lower():
+        return None
+    return lower.upper(), interval
+
+
+def parse_stream(name: str) -> StreamSpec | None:
+    """The stream of that name; None for kline streams and for names that stay silent."""
+    if name in _OF_ALL:
+        return _OF_ALL[name]
+    lower, _, what = name.partition("@")
+    if not lower or lower != lower.lower():
+        return None
+    if what in _OF_ONE:
+        kind, route, every_ms, detail = _OF_ONE[what]
+        return StreamSpec(kind, lower.upper(), route, every_ms, detail)
+    pair, _, contract = lower.partition("_")
+    interval = what.removeprefix(_CONTINUOUS)
+    if interval != what and interval in INTERVALS and contract.upper() in CONTRACT_TYPES:
+        return StreamSpec("continuousKline", f"{pair}_{contract}".upper(), MARKET, QUANTUM_MS, interval)
+    return None
+
+
+def route_of(name: str) -> str | None:
+    """The route on which a stream delivers; on any other it is acknowledged and silent."""
+    if parse_kline(name) is not None:
+        return MARKET
+    spec = parse_stream(name)
+    return spec.route if spec is not None else None
