@@ -26,6 +26,9 @@ def sample_metrics(node: Parts) -> None:
     gauge("klinenode_page_cache_not_modified", "Hits answered with 304.", lambda: node.pages.not_modified)
     gauge("klinenode_page_cache_bytes", "Bytes of rendered answers.", lambda: node.pages.bytes)
     gauge("klinenode_page_cache_entries", "Rendered answers kept.", lambda: node.pages.entries)
+    gauge("klinenode_market_pages_hits", "Market data answers from memory.", lambda: node.market_pages.hits)
+    gauge("klinenode_market_pages_misses", "Market data answers that were fetched.", lambda: node.market_pages.misses)
+    gauge("klinenode_market_pages_bytes", "Bytes of market data answers.", lambda: node.market_pages.bytes)
     gauge("klinenode_write_queue_depth", "Closed klines that wait to be written.", lambda: node.health.queue_depth())
     gauge(
         "klinenode_intake_queue_depth",

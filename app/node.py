@@ -47,9 +47,12 @@ class Node(Parts):
         self._line = Line(self.database)
         self.following = Following(self)
         self.app = create_http_app(
-            Services(self.query, self.symbols, self.health, self.coverage, self.backfill, self.verifier, self),
+            Services(
+                self.query, self.symbols, self.health, self.coverage, self.backfill, self.verifier, self.market, self
+            ),
             pages=self.pages,
             clock=self.clock,
+            market_pages=self.market_pages,
             instrument=self.telemetry.instrument,
             timings=self.timings,
             admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,

@@ -11,6 +11,7 @@ from app.domain.ledger import Source
 from app.domain.span import Span
 from app.events import Event, Observe, RowsCommitted
 from app.http.direct import Timings
+from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.http.streams import StreamServer
 from app.ports import MachineClock, Series, StoreUnavailable
@@ -22,6 +23,7 @@ from app.services.freshness import Freshness
 from app.services.health import Health
 from app.services.holdings import Holdings
 from app.services.in_progress import InProgress
+from app.services.market_source import MarketSource
 from app.services.query import QueryService
 from app.services.read_through import ReadThrough
 from app.services.rolling import Rolling
@@ -192,6 +194,9 @@ class Parts:
             in_progress=self.in_progress,
             stale_ms_max=stale_ms_max,
         )
+        self.market = MarketSource(self.clock, self.rest, is_allowed=settings.read_through)
+        self.market_pages = MarketPages(self.clock)
+        self.market_pages.is_weight_short = self.budget.is_short
         self.query.is_time_known = lambda: self.clock.is_trusted
 
     def wish(self) -> Wish:

@@ -12,10 +12,10 @@ import msgspec
 
 from app.ports import Asked, LineDown, Told
 
-ASK_S_MAX: Final = 25.0  # the longest an admin request may take: the exchange is asked within 20
+ASK_S_MAX: Final = 25.0  # the longest a request may take: the exchange is asked within 20
 ASKED_BYTES_MAX: Final = 256 * 1024  # a request's body is at most 64 kB (app/http/admin.py), its headers 16 kB
 TOLD_BYTES_MAX: Final = 16 * 1024 * 1024  # a report on every series there is
-AT_ONCE_MAX: Final = 32  # requests under way on a line; operators are few
+AT_ONCE_MAX: Final = 256  # requests under way on a line: as many as one process asks about the market (market_pages.py)
 _LENGTH_BYTES: Final = 4
 _NAME_BYTES_MAX: Final = 100  # the kernel takes 107
 

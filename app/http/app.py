@@ -7,15 +7,19 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Lifespan
 
 from app.http.admin import admin_router
-from app.http.direct import DirectKlines, Timings
+from app.http.direct import KLINES, Direct, Timings
 from app.http.errors import add_error_handlers
 from app.http.intake import Intake
 from app.http.klines import Klines, klines_router
 from app.http.market import market_router
+from app.http.market_data import MarketData, market_data_router
+from app.http.market_pages import MarketPages
 from app.http.ops import ops_router
 from app.http.page_cache import PageCache, PageCacheMiddleware
+from app.http.refused import refused_router
 from app.http.services import Services
 from app.ports import Clock
+from app.services.endpoints import ENDPOINTS
 
 
 def create_http_app(
@@ -23,6 +27,7 @@ def create_http_app(
     *,
     pages: PageCache,
     clock: Clock,
+    market_pages: MarketPages,
     instrument: Callable[[FastAPI], None],
     timings: Timings,
     admin_token: str | None = None,
@@ -41,9 +46,13 @@ def create_http_app(
     klines = Klines(services.query, pages, only_final_default=only_final_default)
     app.include_router(klines_router(klines))
     app.include_router(market_router(services.symbols, clock))
+    data = MarketData(services.market, services.query, services.symbols, services.line, market_pages, clock)
+    app.include_router(market_data_router(data))
+    app.include_router(refused_router())
     app.include_router(ops_router(services))
     app.include_router(admin_router(services, clock, admin_token))
     add_error_handlers(app)
     app.add_middleware(Intake)
     instrument(app)
-    return PageCacheMiddleware(DirectKlines(app, klines, timings), pages)
+    responders = {KLINES: klines.respond} | dict.fromkeys(ENDPOINTS, data.respond)
+    return PageCacheMiddleware(Direct(app, responders, timings), pages)

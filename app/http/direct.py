@@ -1,24 +1,28 @@
-"""The way of a klines request past FastAPI, which costs more than the answer: the same checks, answers and errors."""
+"""The way of market data past FastAPI, which costs more than the answers: the same checks, answers and errors."""
 
 from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.errors import UNKNOWN_ERROR, binance_response, store_unavailable
 from app.http.intake import is_oversize, without_body
-from app.http.klines import Klines
 from app.ports import StoreUnavailable
 from app.wire.error_body import BinanceError
 
-PATH: Final = "/fapi/v1/klines"
+KLINES: Final = "/fapi/v1/klines"
 BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _METHODS: Final = frozenset({"GET", "HEAD"})
 
+Respond = Callable[[Scope], Awaitable[Response]]
+"""Makes the answer to a GET or HEAD. Raises BinanceError, StoreUnavailable."""
+
 
 class Timings:
-    """How long answers took that no page was there for: a histogram that costs a fraction of a microsecond."""
+    """How long klines answers took that no page was there for: a histogram that costs a fraction of a microsecond."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
@@ -30,30 +34,32 @@ class Timings:
         self.total_s += elapsed_s
 
 
-class DirectKlines:
-    """Answers klines requests by itself; everything else, and what is oversize, goes on to `app`."""
+class Direct:
+    """Answers requests for the paths that have a responder by itself; the rest, and what is oversize, goes to `app`."""
 
-    def __init__(self, app: ASGIApp, klines: Klines, timings: Timings) -> None:
+    def __init__(self, app: ASGIApp, responders: Mapping[str, Respond], timings: Timings) -> None:
         self._app = app
-        self._klines = klines
+        self._responders = responders
         self._timings = timings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] not in _METHODS or is_oversize(scope):
+        respond = self._responders.get(scope["path"]) if scope["type"] == "http" else None
+        if respond is None or scope["method"] not in _METHODS or is_oversize(scope):
             await self._app(scope, receive, send)
             return
         began_s = perf_counter()
         if scope["method"] == "HEAD":
             send = without_body(send)
         try:
-            response = await self._klines.respond(scope)
+            response = await respond(scope)
         except BinanceError as error:
             response = binance_response(error)
         except StoreUnavailable as error:
-            response = store_unavailable(PATH, error)
+            response = store_unavailable(scope["path"], error)
         except Exception:
             await binance_response(UNKNOWN_ERROR)(scope, receive, send)
             raise  # the server logs it
         await response(scope, receive, send)
-        self._timings.note(perf_counter() - began_s)
+        if scope["path"] == KLINES:
+            self._timings.note(perf_counter() - began_s)

@@ -12,8 +12,10 @@ from app.ports import Asked, LineDown, Told
 
 HEADERS_SENT: Final = frozenset({"authorization", "content-type", "host", "origin", "sec-fetch-site", "user-agent"})
 """What the admin guard and the routes look at; the writer checks again what the process that was asked has checked."""
-HEADERS_BACK: Final = frozenset({"content-type", "cache-control", "retry-after", "www-authenticate"})
-_FORWARDED: Final = "klinenode.forwarded"
+HEADERS_BACK: Final = frozenset(
+    {"content-type", "cache-control", "retry-after", "www-authenticate", "x-klinenode-holds-ms"}
+)
+FORWARDED: Final = "klinenode.forwarded"  # in the scope of a request that came over the line
 
 
 async def forwarded(line: WriterLine, request: Request, body: bytes = b"") -> Response | None:
@@ -21,7 +23,7 @@ async def forwarded(line: WriterLine, request: Request, body: bytes = b"") -> Re
 
     Raises ApiError when the writer does not answer.
     """
-    if _FORWARDED in request.scope or not line.is_elsewhere():
+    if FORWARDED in request.scope or not line.is_elsewhere():
         return None
     client = request.client.host if request.client else ""
     headers = [(name, value) for name, value in request.headers.items() if name in HEADERS_SENT]
@@ -49,7 +51,7 @@ async def answer_by(app: ASGIApp, asked: Asked) -> Told:
         + [(b"content-length", b"%d" % len(asked.body))],
         "client": (asked.client, 0),
         "server": None,
-        _FORWARDED: True,
+        FORWARDED: True,
     }
     status, headers, parts = 500, list[tuple[str, str]](), list[bytes]()
     incoming: list[Message] = [{"type": "http.request", "body": asked.body, "more_body": False}]

@@ -50,6 +50,12 @@ class Page:
         self._gzip: Variant | None = None
         self.size = len(body)
 
+    @property
+    def body(self) -> bytes:
+        """The bytes as they are."""
+        body: bytes = self._identity.body["body"]
+        return body
+
     def reply(self, method: str, headers: Iterable[Header], max_age_s: int) -> Reply:
         """What a request with `method` and `headers` gets; nobody may keep it for longer than `max_age_s`."""
         accept = condition = b""
@@ -68,7 +74,7 @@ class Page:
 
     def _gzipped(self) -> Variant:
         if self._gzip is None:
-            body: bytes = self._identity.body["body"]
+            body = self.body
             packed = gzip.compress(body, GZIP_LEVEL, mtime=0) if len(body) >= GZIP_BYTES_MIN else body
             if len(packed) < len(body):
                 self._gzip = _variant(packed, b'"%b-gzip"' % self._digest, self._more, (b"content-encoding", b"gzip"))

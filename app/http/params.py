@@ -14,6 +14,7 @@ empty optional parameter, -1130 for numbers out of range, -1101 for duplicates. 
 """
 
 import re
+from collections.abc import Collection, Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -42,7 +43,7 @@ _TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default: bool) -> KlineQuery:
     """The request that a raw query string states. Raises BinanceError."""
-    sent = _sent(query_string)
+    sent = sent_parameters(query_string, PARAMETERS)
     for name in ("symbol", "interval"):
         if not sent.get(name):
             raise missing_parameter(name)
@@ -52,9 +53,9 @@ def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default:
     interval = INTERVALS.get(sent["interval"])  # case matters: 1m is a minute, 1M a month
     if interval is None:
         raise invalid_interval()
-    start_ms = _integer(sent, "startTime", 0, INTEGER_MAX)
-    end_ms = _integer(sent, "endTime", 0, INTEGER_MAX)
-    limit = _integer(sent, "limit", 1, LIMIT_MAX)
+    start_ms = integer(sent, "startTime", 0, INTEGER_MAX)
+    end_ms = integer(sent, "endTime", 0, INTEGER_MAX)
+    limit = integer(sent, "limit", 1, LIMIT_MAX)
     only_final = _truth(sent, "only_final")
     allow_partial = _truth(sent, "allow_partial")
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
@@ -69,11 +70,11 @@ def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default:
     )
 
 
-def _sent(query_string: bytes) -> dict[str, str]:
+def sent_parameters(query_string: bytes, known: Collection[str]) -> dict[str, str]:
     """The known parameters that were sent. Bytes that are no UTF-8 become U+FFFD, which no symbol holds."""
     sent: dict[str, str] = {}
     for name, value in parse_qsl(query_string.decode(errors="replace"), keep_blank_values=True):
-        if name not in PARAMETERS:
+        if name not in known:
             continue
         if name in sent:
             raise duplicate_parameter()
@@ -81,8 +82,9 @@ def _sent(query_string: bytes) -> dict[str, str]:
     return sent
 
 
-def _integer(sent: dict[str, str], name: str, least: int, most: int) -> int | None:
-    text = _text(sent, name)
+def integer(sent: Mapping[str, str], name: str, least: int, most: int) -> int | None:
+    """An optional number. Raises BinanceError."""
+    text = text_of(sent, name)
     if text is None:
         return None
     if not _INTEGER.fullmatch(text):
@@ -93,7 +95,7 @@ def _integer(sent: dict[str, str], name: str, least: int, most: int) -> int | No
 
 
 def _truth(sent: dict[str, str], name: str) -> bool | None:
-    text = _text(sent, name)
+    text = text_of(sent, name)
     if text is None:
         return None
     truth = _TRUTHS.get(text.lower())  # Python clients send True and False
@@ -102,7 +104,8 @@ def _truth(sent: dict[str, str], name: str) -> bool | None:
     return truth
 
 
-def _text(sent: dict[str, str], name: str) -> str | None:
+def text_of(sent: Mapping[str, str], name: str) -> str | None:
+    """An optional parameter, which is not empty. Raises BinanceError."""
     text = sent.get(name)
     if text == "":
         raise BinanceError(400, -1105, f"Parameter '{name}' was empty.")

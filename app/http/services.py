@@ -8,6 +8,8 @@ from app.domain.interval import Interval
 from app.domain.span import Span
 from app.ports import Asked, Series, Told
 from app.services.answer import Answer, KlineQuery
+from app.services.endpoints import Question
+from app.services.market_source import Fetched
 
 
 class Query(Protocol):
@@ -76,6 +78,14 @@ class Verify(Protocol):
         ...
 
 
+class Market(Protocol):
+    """Knows the market beside klines."""
+
+    async def fetch(self, question: Question) -> Fetched:
+        """The exchange's answer, and how long it is true. Raises UpstreamError."""
+        ...
+
+
 class WriterLine(Protocol):
     """Knows who writes."""
 
@@ -98,6 +108,7 @@ class Services:
     coverage: Coverage
     backfill: Backfill
     verify: Verify
+    market: Market
     line: WriterLine
 
 

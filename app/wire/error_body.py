@@ -19,9 +19,13 @@ class BinanceError(Exception):
     code: int
     msg: str
     retry_after_s: int | None = None
+    is_msg_first: bool = False
+    """As under /futures/data."""
 
     def body(self) -> bytes:
         """The JSON body."""
+        if self.is_msg_first:
+            return msgspec.json.encode({"msg": self.msg, "code": self.code})
         return msgspec.json.encode({"code": self.code, "msg": self.msg})
 
 
@@ -72,6 +76,26 @@ def missing_parameter(name: str) -> BinanceError:
 def duplicate_parameter() -> BinanceError:
     """A parameter was given more than once."""
     return BinanceError(400, -1101, "Duplicate values for a parameter detected.")
+
+
+def invalid_depth_limit(limit: int) -> BinanceError:
+    """The exchange has no book of so many levels."""
+    return BinanceError(400, -4021, f"{limit} is not valid depth limit")
+
+
+def window_too_old() -> BinanceError:
+    """Trades are only kept for two days."""
+    return BinanceError(400, -4166, "Search window is restricted to recent 2 days only.")
+
+
+def key_malformed() -> BinanceError:
+    """What needs a key was asked without one."""
+    return BinanceError(401, -2014, "API-key format invalid.")
+
+
+def key_refused() -> BinanceError:
+    """A key was sent; nobody has rights here."""
+    return BinanceError(401, -2015, "Invalid API-key, IP, or permissions for action.")
 
 
 def start_after_end() -> BinanceError:

@@ -94,6 +94,10 @@ class WeightBudget:
         with self._keeper as standing:
             return standing.is_silent
 
+    def is_short(self) -> bool:
+        """Whether half of what the minute allows is used: what can wait, or be had from memory, had better."""
+        return self.used * 2 > self.limit
+
     def waiting(self, priority: Priority) -> int:
         """Requests of this process that wait for room."""
         return len(self._queues[priority])

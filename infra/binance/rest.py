@@ -23,6 +23,7 @@ from app.ports import (
 )
 from app.wire import error_body, rest_rows, server_time
 from app.wire.unreadable import UNREADABLE
+from app.wire.weights import klines_weight
 from infra.binance.budget import Ticket, WeightBudget
 from infra.binance.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 from infra.binance.stand_down import STAND_DOWN_STATUSES
@@ -36,15 +37,6 @@ RAW_BYTES_MAX: Final = 4 * 1024 * 1024  # of an answer that is passed on; the 24
 
 Asking = Callable[[], Callable[[int], None]]
 """Called when a request leaves; what it returns is told the answer's Date (ms, cut to the second)."""
-
-
-def klines_weight(limit: int) -> int:
-    """What a klines request of `limit` rows costs, by the documented brackets (binance-facts section 3)."""
-    if limit < 100:
-        return 1
-    if limit < 500:
-        return 2
-    return 5 if limit <= 1_000 else 10
 
 
 class BinanceRest:

@@ -22,9 +22,10 @@ from app.ports import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
+from app.wire.weights import klines_weight
 from infra.binance import http as http_module
 from infra.binance.http import PAUSE_S_MAX, TRIES_MAX, is_loopback
-from infra.binance.rest import KLINES_LIMIT_MAX, TRIES_MAX_USER, BinanceRest, klines_weight
+from infra.binance.rest import KLINES_LIMIT_MAX, TRIES_MAX_USER, BinanceRest
 from infra.binance.stand_down import StandDownGuard
 from infra.clock import ScaledClock, SystemClock
 from infra.sandbox.server import SandboxServer

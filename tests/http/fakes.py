@@ -17,11 +17,14 @@ from app.domain.interval import Interval
 from app.domain.span import Span
 from app.http.app import create_http_app
 from app.http.direct import Timings
+from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.http.protocol import BoundedProtocol
 from app.http.services import Services
 from app.ports import Asked, Series, Told
 from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
+from app.services.endpoints import Question
+from app.services.market_source import Fetched
 from infra.line import Line
 
 # hypothesis asks its questions in a thread here, and notices when what runs beside it draws from the random module
@@ -146,6 +149,33 @@ class FakeVerify:
         return {"audits": [{"audit": number + 1} for number in range(len(self.requests))]}
 
 
+class FakeMarket:
+    """Answers every question with `body`, which holds for a second."""
+
+    def __init__(self) -> None:
+        self.asked: list[Question] = []
+        self.status, self.body = 200, b'{"held":"no"}'
+        self.fresh_ms = self.thrifty_ms = 1_000
+        self.error: Exception | None = None
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        self._news = asyncio.Event()
+
+    async def until_asked(self, number: int) -> None:
+        """Return once so many questions were asked."""
+        while len(self.asked) < number:
+            self._news.clear()
+            await self._news.wait()
+
+    async def fetch(self, question: Question) -> Fetched:
+        self.asked.append(question)
+        self._news.set()
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        if self.error is not None:
+            raise self.error
+        return Fetched(self.status, self.body, self.fresh_ms, self.thrifty_ms)
+
+
 class FakeLine:
     """Nobody else writes, unless there is a line to one who does."""
 
@@ -178,16 +208,28 @@ class Node:
     coverage: FakeCoverage = field(default_factory=FakeCoverage)
     backfill: FakeBackfill = field(default_factory=FakeBackfill)
     verify: FakeVerify = field(default_factory=FakeVerify)
+    market: FakeMarket = field(default_factory=FakeMarket)
     line: FakeLine = field(default_factory=FakeLine)
     clock: ManualClock = field(default_factory=ManualClock)
     instrument: Callable[[FastAPI], None] = no_metrics
 
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
+        self.market_pages = MarketPages(self.clock)
         self.app = create_http_app(
-            Services(self.query, self.symbols, self.health, self.coverage, self.backfill, self.verify, self.line),
+            Services(
+                self.query,
+                self.symbols,
+                self.health,
+                self.coverage,
+                self.backfill,
+                self.verify,
+                self.market,
+                self.line,
+            ),
             pages=self.pages,
             clock=self.clock,
+            market_pages=self.market_pages,
             instrument=self.instrument,
             timings=Timings(),
             admin_token=self.admin_token,

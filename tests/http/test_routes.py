@@ -11,7 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.domain.span import Span
 from app.http.params import PARAMETERS
+from app.http.refused import REFUSED
 from app.ports import StandDown, StoreUnavailable, UpstreamUnavailable
+from app.services.endpoints import ENDPOINTS
 from app.wire.error_body import service_unavailable
 from tests.http.fakes import NOW_MS, Node
 
@@ -210,7 +212,7 @@ async def test_the_documentation_covers_routes_parameters_and_errors() -> None:
     assert set(paths) == {
         "/fapi/v1/klines", "/fapi/v1/ping", "/fapi/v1/time", "/fapi/v1/exchangeInfo",
         "/v1/health", "/v1/ready", "/v1/coverage", "/v1/admin/symbols/refresh", "/v1/admin/backfill",
-        "/v1/verification", "/v1/admin/verify",
+        "/v1/verification", "/v1/admin/verify", *ENDPOINTS, *REFUSED,
     }  # fmt: skip
     klines = paths["/fapi/v1/klines"]["get"]
     assert tuple(each["name"] for each in klines["parameters"]) == PARAMETERS

@@ -9,7 +9,9 @@ import typer.main
 from fastapi import FastAPI
 
 from app.cli import app as command_line
+from app.http.refused import REFUSED
 from app.node import Node
+from app.services.endpoints import ENDPOINTS
 from app.settings import Settings, load, sample
 
 ROOT: Final = Path(__file__).parents[2]
@@ -49,6 +51,14 @@ def test_every_route_stands_in_the_readme(tmp_path: Path) -> None:
     found = routes(tmp_path)
     assert len(found) >= 10
     assert [route for route in found if f"`{route}`" not in README] == []
+
+
+def test_the_readme_says_how_every_endpoint_is_answered() -> None:
+    for endpoint in ENDPOINTS.values():
+        assert f"| `GET {endpoint.path}` | {endpoint.mode.value} | {endpoint.holds_text} |" in README.splitlines()
+    (refused,) = [line for line in README.splitlines() if "| refused |" in line]
+    named = re.findall(r"`([A-Z]+) (/[^`]*)`", refused)
+    assert named == [(method, path) for path, methods in REFUSED.items() for method in methods]
 
 
 def test_every_route_of_the_readme_exists(tmp_path: Path) -> None:

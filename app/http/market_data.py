@@ -1,0 +1,117 @@
+"""GET of the market data beside klines: Binance's answers under Binance's URLs, each fetched once for all."""
+
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from app.http.documentation import BINANCE_LIMITS, Responses, error_doc
+from app.http.errors import json_response
+from app.http.headers import BINANCE, NO_STORE
+from app.http.market_docs import answer_doc, parameters_doc
+from app.http.market_pages import Kept, MarketPages
+from app.http.market_params import DATA, question_of
+from app.http.relay import ask_writer, holds_header, is_relayed
+from app.http.services import Market, Query, Symbols, WriterLine
+from app.ports import Clock, UpstreamError
+from app.services.endpoints import ENDPOINTS, Endpoint, Mode, Question
+from app.services.market_source import Fetched
+from app.services.refusal import refusal_of
+from app.wire.error_body import BinanceError
+
+_MODES: Final = {
+    Mode.HELD: "Held in memory, from the exchange's streams.",
+    Mode.CACHED: "Fetched from the exchange once for all who ask, and kept for",
+}
+
+
+class MarketData:
+    """Answers requests to the endpoints of the table; the routes and the way past them are the same."""
+
+    def __init__(
+        self, market: Market, query: Query, symbols: Symbols, line: WriterLine, pages: MarketPages, clock: Clock
+    ) -> None:
+        self._market = market
+        self._query = query
+        self._symbols = symbols
+        self._line = line
+        self._pages = pages
+        self._clock = clock
+
+    async def respond(self, scope: Scope) -> Response:
+        """The answer to a GET or HEAD. Raises BinanceError."""
+        endpoint = ENDPOINTS[scope["path"]]
+        now_ms = self._clock.now_ms()
+        question = question_of(endpoint, scope["query_string"], self, now_ms)
+        try:
+            kept = await self._pages.answer(question, self._fetch_here if is_relayed(scope) else self._fetch)
+        except BinanceError as error:
+            raise _stated(error, endpoint) from error
+        except (UpstreamError, TimeoutError) as error:
+            raise _stated(refusal_of(error, now_ms), endpoint) from error
+        return self._response(question, kept, scope)
+
+    def symbol(self, text: str) -> str | None:
+        """The listed name of a symbol as a client wrote it, None when there is none."""
+        return self._query.symbol(text)
+
+    def is_known(self) -> bool:
+        """Whether the exchange's list was ever read."""
+        return self._symbols.exchange_info() is not None
+
+    async def _fetch(self, question: Question) -> Fetched:
+        if self._line.is_elsewhere():
+            return await ask_writer(self._line, question)
+        return await self._fetch_here(question)
+
+    async def _fetch_here(self, question: Question) -> Fetched:
+        return await self._market.fetch(question)
+
+    def _response(self, question: Question, kept: Kept, scope: Scope) -> Response:
+        now_ms, size = self._clock.now_ms(), kept.page.size
+        if is_relayed(scope):
+            left = (max(0, until_ms - now_ms) for until_ms in (kept.fresh_until_ms, kept.thrifty_until_ms))
+            return json_response(kept.page.body, kept.status, NO_STORE, *BINANCE, holds_header(*left))
+        response = kept.response(scope, now_ms)
+        if kept.page.size != size:
+            self._pages.weigh(question, kept)
+        return response
+
+
+def _stated(error: BinanceError, endpoint: Endpoint) -> BinanceError:
+    error.is_msg_first = endpoint.path.startswith(DATA)
+    return error
+
+
+def market_data_router(data: MarketData) -> APIRouter:
+    """The routes of the table."""
+    router = APIRouter(tags=["market data"], responses=BINANCE_LIMITS)
+
+    async def answer(request: Request) -> Response:
+        return await data.respond(request.scope)
+
+    for endpoint in ENDPOINTS.values():
+        router.add_api_route(
+            endpoint.path,
+            answer,
+            methods=["GET"],
+            name=endpoint.path,
+            summary=endpoint.summary,
+            description=f"{_MODES[endpoint.mode]} {endpoint.holds_text}.",
+            openapi_extra={"parameters": parameters_doc(endpoint)},
+            responses=_responses(endpoint),
+        )
+    return router
+
+
+def _responses(endpoint: Endpoint) -> Responses:
+    errors: Responses = {
+        200: answer_doc(endpoint),
+        304: {"description": "The answer that If-None-Match names is still true."},
+        "4XX": error_doc("What the exchange refuses, in its own words."),
+        503: error_doc("The exchange cannot be asked at the moment; Retry-After says when to ask again."),
+    }
+    if endpoint.parameters:
+        errors[400] = error_doc("A parameter is missing or wrong.")
+    return errors

@@ -1,0 +1,112 @@
+"""Answers of market-data endpoints for as long as they are true, each asked for once, bounded in bytes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from cachetools import LRUCache
+from starlette.responses import Response
+from starlette.types import Scope
+
+from app.http.errors import json_response
+from app.http.headers import BINANCE, NO_STORE
+from app.http.page import Page, PageResponse
+from app.http.page_cache import KEEPING_ERROR_MS, PAGE_OVERHEAD_BYTES
+from app.ports import Clock
+from app.services.endpoints import Question
+from app.services.flights import Flights
+from app.services.market_source import Fetched
+
+MARKET_PAGES_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Some hundred answers about all symbols with their gzip variants, or ten thousand about one."""
+PAGE_SHARE_MAX: Final = 4  # one answer may take a quarter: none is kept that pushes all others out
+QUESTIONS_MAX: Final = 256  # under way at once; more would wait for weight longer than clients do
+ANSWER_S_MAX: Final = 20.0
+
+Fetch = Callable[[Question], Awaitable[Fetched]]
+"""Gets an answer. Raises UpstreamError, BinanceError."""
+
+
+class Kept:
+    """An answer and until when it is true: strictly, and for the time that weight is short."""
+
+    __slots__ = ("fresh_until_ms", "made_ms", "overhead", "page", "status", "thrifty_until_ms")
+
+    def __init__(self, question: Question, fetched: Fetched, now_ms: int) -> None:
+        self.status = fetched.status
+        self.page = Page(fetched.body)
+        self.made_ms = now_ms
+        self.fresh_until_ms = now_ms + fetched.fresh_ms
+        self.thrifty_until_ms = now_ms + fetched.thrifty_ms
+        self.overhead = PAGE_OVERHEAD_BYTES + sum(len(name) + len(value) for name, value in question.pairs)
+
+    def cost(self) -> int:
+        """What it takes in memory."""
+        return self.page.size + self.overhead
+
+    def response(self, scope: Scope, now_ms: int) -> Response:
+        """The answer to one request; nobody may keep it for longer than it is true, an error not at all."""
+        if self.status != 200:
+            return json_response(self.page.body, self.status, NO_STORE, *BINANCE)
+        return PageResponse(self.page, scope, max(0, (self.fresh_until_ms - now_ms - KEEPING_ERROR_MS) // 1000))
+
+
+class MarketPages:
+    """Keeps answers by question."""
+
+    def __init__(self, clock: Clock, bytes_max: int = MARKET_PAGES_BYTES_MAX) -> None:
+        self._clock = clock
+        self._entries: LRUCache[Question, Kept] = LRUCache(bytes_max, getsizeof=Kept.cost)
+        self._page_bytes_max = bytes_max // PAGE_SHARE_MAX
+        self._flights = Flights[Question, Kept](QUESTIONS_MAX, "questions to the exchange")
+        self.is_weight_short: Callable[[], bool] = lambda: False
+        self.hits = 0
+        self.misses = 0
+
+    @property
+    def bytes(self) -> int:
+        """What the answers take, with headers and keys."""
+        return int(self._entries.currsize)
+
+    @property
+    def entries(self) -> int:
+        """How many answers there are."""
+        return len(self._entries)
+
+    async def answer(self, question: Question, fetch: Fetch) -> Kept:
+        """A true answer: one that is here, or what `fetch` gets for all who wait. Raises what it raises."""
+        kept = self._entries.get(question)
+        if kept is not None and self._is_true(kept):
+            self.hits += 1
+            return kept
+        self.misses += 1
+        return await self._flights.join(question, lambda: self._make(question, fetch))
+
+    def weigh(self, question: Question, kept: Kept) -> None:
+        """Note that an answer has grown: its gzip variant was made."""
+        if self._entries.pop(question, None) is kept:
+            self._keep(question, kept)
+
+    def clear(self) -> None:
+        """Forget every answer."""
+        self._entries.clear()
+
+    async def _make(self, question: Question, fetch: Fetch) -> Kept:
+        async with asyncio.timeout(ANSWER_S_MAX):
+            fetched = await fetch(question)
+        kept = Kept(question, fetched, self._clock.now_ms())
+        self._entries.pop(question, None)
+        if kept.thrifty_until_ms > kept.made_ms:
+            self._keep(question, kept)
+        return kept
+
+    def _keep(self, question: Question, kept: Kept) -> None:
+        if kept.cost() <= self._page_bytes_max:
+            self._entries[question] = kept
+
+    def _is_true(self, kept: Kept) -> bool:
+        """Whether it may still be given; never by a clock that was put back, by which it would not end in time."""
+        now_ms = self._clock.now_ms()
+        if not kept.made_ms <= now_ms < kept.thrifty_until_ms:
+            return False
+        return now_ms < kept.fresh_until_ms or self.is_weight_short()

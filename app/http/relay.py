@@ -1,0 +1,40 @@
+"""Questions about the market that a process asks the one who writes, so that the exchange is asked once for all."""
+
+from typing import Final
+
+from starlette.types import Scope
+
+from app.http.forward import FORWARDED
+from app.http.headers import Header
+from app.http.services import WriterLine
+from app.ports import Asked, LineDown
+from app.services.endpoints import Question
+from app.services.market_source import Fetched
+from app.wire.error_body import service_unavailable
+
+HOLDS: Final = "x-klinenode-holds-ms"
+"""By this header the writer tells for how long an answer is true, and how long it is good enough: two numbers."""
+LINE_RETRY_AFTER_S: Final = 1  # a writer that died has a successor within a second or two
+
+
+async def ask_writer(line: WriterLine, question: Question) -> Fetched:
+    """The answer of the process that writes. Raises BinanceError."""
+    try:
+        told = await line.ask(Asked("GET", question.path, question.query_string, "", [], b""))
+    except LineDown as error:
+        raise service_unavailable(LINE_RETRY_AFTER_S) from error
+    headers = dict(told.headers)
+    if HOLDS not in headers:
+        raise service_unavailable(int(headers.get("retry-after", LINE_RETRY_AFTER_S)))
+    fresh_ms, thrifty_ms = map(int, headers[HOLDS].split())
+    return Fetched(told.status, told.body, fresh_ms, thrifty_ms)
+
+
+def is_relayed(scope: Scope) -> bool:
+    """Whether a request came over the line: then it is answered here, whoever writes."""
+    return FORWARDED in scope
+
+
+def holds_header(fresh_ms: int, thrifty_ms: int) -> Header:
+    """What the writer tells whoever asks over the line."""
+    return HOLDS.encode(), b"%d %d" % (fresh_ms, thrifty_ms)

@@ -1,0 +1,309 @@
+"""The market data beside klines: what each endpoint takes and costs, how it is answered and how long that holds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+from urllib.parse import urlencode
+
+import msgspec
+
+from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
+from app.ports import Bucket
+from app.wire.weights import depth_limits, depth_weight, klines_weight
+
+BOOK_MS: Final = 250  # the default pace of the exchange's own depth stream
+MOVING_MS: Final = 1_000  # the pace of its mark prices and tickers
+SLOW_MS: Final = 5_000  # prices and weights inside an index
+DATA_MS: Final = 15_000  # statistics that get a row every five minutes
+FUNDING_MS: Final = MINUTE_MS  # rates are added on the hour, and then it is looked more often
+FUNDING_MS_FIRST: Final = 5_000
+LISTED_MS: Final = 5 * MINUTE_MS  # what changes with announcements
+PAST_MS: Final = 5 * MINUTE_MS  # what has closed changes when the exchange corrects it
+REFUSED_MS: Final = 5_000  # a symbol that is refused may be listed a moment later
+SETTLED_MS: Final = MINUTE_MS  # a row this old is no longer in the making
+THRIFT_MS_PER_WEIGHT: Final = 100
+"""While more than half of the minute's weight is used, an answer counts for so long: what all keep asking for then
+costs at most a quarter of the minute."""
+
+
+class Mode(Enum):
+    """How an endpoint is answered."""
+
+    HELD = "held"
+    CACHED = "pass-through"
+
+
+class Kind(Enum):
+    """What a parameter means, which is how it is checked."""
+
+    SYMBOL = "symbol"
+    PAIR = "pair"
+    INTERVAL = "interval"
+    TIME = "time"
+    NUMBER = "number"
+    WORD = "word"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter. Numbers without `most` and words are the exchange's to judge."""
+
+    name: str
+    kind: Kind
+    help: str
+    is_required: bool = False
+    default: int | None = None
+    most: int | None = None
+    values: tuple[str, ...] = ()
+
+
+class Question(NamedTuple):
+    """A request after its text was understood: two that mean the same are the same."""
+
+    path: str
+    pairs: tuple[tuple[str, str], ...]
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """The parameters as they are sent to the exchange."""
+        return dict(self.pairs)
+
+    @property
+    def query_string(self) -> str:
+        """The parameters as a URL has them."""
+        return urlencode(self.pairs)
+
+    def number(self, name: str) -> int | None:
+        """A number or time that was sent, or its default."""
+        text = dict(self.pairs).get(name)
+        return None if text is None else int(text)
+
+
+class _Row(msgspec.Struct, array_like=True):
+    """The beginning of a klines row, for when it closes."""
+
+    open_ms: int
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    close_ms: int
+
+
+_rows: Final = msgspec.json.Decoder(list[_Row])
+_things: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+Weight = Callable[[Question], int]
+Holds = Callable[[Question, bytes, int], int]
+"""For how many ms an answer, made now, is true: by question, body and the time. Raises UNREADABLE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint. `holds_text` says in the README what `holds` computes."""
+
+    path: str
+    summary: str
+    parameters: tuple[Parameter, ...]
+    weight: Weight
+    holds: Holds
+    holds_text: str
+    mode: Mode = Mode.CACHED
+    bucket: Bucket | None = None
+
+    def thrifty_ms(self, question: Question, fresh_ms: int) -> int:
+        """For how many ms an answer is good enough while weight is short."""
+        return max(fresh_ms, self.weight(question) * THRIFT_MS_PER_WEIGHT)
+
+
+# --- how long answers hold -------------------------------------------------------------------------------------------
+
+
+def _steady(holds_ms: int) -> Holds:
+    return lambda _question, _body, _now_ms: holds_ms
+
+
+def _is_past(question: Question, now_ms: int) -> bool:
+    end_ms = question.number("endTime")
+    return end_ms is not None and end_ms < now_ms - SETTLED_MS
+
+
+def _klines_hold(question: Question, body: bytes, now_ms: int) -> int:
+    rows = _rows.decode(body)
+    is_full = question.number("startTime") is not None and len(rows) == question.number("limit")
+    if not is_full and not _is_past(question, now_ms):
+        return MOVING_MS
+    return PAST_MS if not rows or rows[-1].close_ms < now_ms - SETTLED_MS else MOVING_MS
+
+
+def _trades_hold(question: Question, body: bytes, now_ms: int) -> int:
+    is_from = question.number("fromId") is not None or question.number("startTime") is not None
+    is_full = is_from and len(_things.decode(body)) == question.number("limit")
+    return MINUTE_MS if is_full or _is_past(question, now_ms) else MOVING_MS
+
+
+def _funding_holds(question: Question, _body: bytes, now_ms: int) -> int:
+    if _is_past(question, now_ms):
+        return PAST_MS
+    since_ms = now_ms % HOUR_MS
+    return FUNDING_MS_FIRST if since_ms < MINUTE_MS else min(FUNDING_MS, HOUR_MS - since_ms)
+
+
+def _data_holds(question: Question, _body: bytes, now_ms: int) -> int:
+    return PAST_MS if _is_past(question, now_ms) else DATA_MS
+
+
+# --- what they take and cost -----------------------------------------------------------------------------------------
+
+_SYMBOL: Final = Parameter("symbol", Kind.SYMBOL, "In either case.", is_required=True)
+_ANY_SYMBOL: Final = Parameter("symbol", Kind.SYMBOL, "In either case; all symbols without it.")
+_PAIR: Final = Parameter("pair", Kind.PAIR, "In either case.", is_required=True)
+_INTERVAL: Final = Parameter(
+    "interval", Kind.INTERVAL, "Case matters: 1m is a minute, 1M a month.", is_required=True, values=tuple(INTERVALS)
+)
+_START: Final = Parameter("startTime", Kind.TIME, "From this time on (ms).")
+_END: Final = Parameter("endTime", Kind.TIME, "Up to this time (ms).")
+_CONTRACT: Final = Parameter(
+    "contractType",
+    Kind.WORD,
+    "Which contract of the pair.",
+    is_required=True,
+    values=("PERPETUAL", "CURRENT_QUARTER", "NEXT_QUARTER", "TRADIFI_PERPETUAL"),
+)
+_PERIOD: Final = Parameter(
+    "period",
+    Kind.WORD,
+    "Of the statistics.",
+    is_required=True,
+    values=("5m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d"),
+)
+
+
+def _limit(default: int, most: int, *values: int) -> Parameter:
+    return Parameter(
+        "limit", Kind.NUMBER, "How many at most.", default=default, most=most, values=tuple(map(str, values))
+    )
+
+
+_KLINES: Final = (_INTERVAL, _START, _END, _limit(500, 1_500))
+_STATISTICS: Final = (
+    _PERIOD,
+    Parameter("limit", Kind.NUMBER, "How many at most; 30 without it, 500 allowed."),
+    _START,
+    _END,
+)
+_KLINES_TEXT: Final = "1 s; 5 min once all its rows have closed"
+_DATA_TEXT: Final = "15 s; 5 min when endTime has passed"
+
+
+def _costs(weight: int) -> Weight:
+    return lambda _question: weight
+
+
+def _by_symbol(one: int, every: int) -> Weight:
+    return lambda question: one if "symbol" in question.params else every
+
+
+def _klines_cost(question: Question) -> int:
+    return klines_weight(question.number("limit") or 500)
+
+
+def _depth_costs(question: Question) -> int:
+    return depth_weight(question.number("limit") or 500)
+
+
+def _klines(name: str, summary: str, *first: Parameter) -> Endpoint:
+    return Endpoint(f"/fapi/v1/{name}", summary, (*first, *_KLINES), _klines_cost, _klines_hold, _KLINES_TEXT)
+
+
+def _moving(path: str, summary: str, one: int, every: int) -> Endpoint:
+    return Endpoint(path, summary, (_ANY_SYMBOL,), _by_symbol(one, every), _steady(MOVING_MS), "1 s")
+
+
+def _statistics(name: str, summary: str, *first: Parameter) -> Endpoint:
+    return Endpoint(
+        f"/futures/data/{name}",
+        summary,
+        (*(first or (_SYMBOL,)), *_STATISTICS),
+        _costs(0),
+        _data_holds,
+        _DATA_TEXT,
+        bucket=Bucket.DATA,
+    )
+
+
+_TABLE: Final = (
+    Endpoint(
+        "/fapi/v1/depth",
+        "Order book",
+        (_SYMBOL, _limit(500, 1_000, *depth_limits())),
+        _depth_costs,
+        _steady(BOOK_MS),
+        "0.25 s",
+    ),
+    Endpoint("/fapi/v1/trades", "Newest trades", (_SYMBOL, _limit(500, 1_000)), _costs(5), _steady(MOVING_MS), "1 s"),
+    Endpoint(
+        "/fapi/v1/aggTrades",
+        "Trades of one order at one price, together; of the last 48 hours",
+        (_SYMBOL, Parameter("fromId", Kind.NUMBER, "From this number on."), _START, _END, _limit(500, 1_000)),
+        _costs(20),
+        _trades_hold,
+        "1 s; 1 min for a full page from fromId or startTime, or when endTime has passed",
+    ),
+    _klines("continuousKlines", "Klines of a pair's contract, whichever it is", _PAIR, _CONTRACT),
+    _klines("indexPriceKlines", "Klines of the index price", _PAIR),
+    _klines("markPriceKlines", "Klines of the mark price", _SYMBOL),
+    _klines("premiumIndexKlines", "Klines of the premium index", _SYMBOL),
+    _moving("/fapi/v1/premiumIndex", "Mark price, index price and funding rate", 1, 10),
+    Endpoint(
+        "/fapi/v1/fundingRate",
+        "Funding rates of the past",
+        (_ANY_SYMBOL, _START, _END, Parameter("limit", Kind.NUMBER, "How many at most; 100 without it, 1000 allowed.")),
+        _costs(0),
+        _funding_holds,
+        "1 min, not beyond the full hour; 5 s in the minute after it; 5 min when endTime has passed",
+        bucket=Bucket.FUNDING,
+    ),
+    Endpoint(
+        "/fapi/v1/fundingInfo",
+        "Symbols whose funding differs: cap, floor, hours between",
+        (),
+        _costs(0),
+        _steady(LISTED_MS),
+        "5 min",
+        bucket=Bucket.FUNDING,
+    ),
+    _moving("/fapi/v1/ticker/24hr", "Change of the last 24 hours", 1, 40),
+    _moving("/fapi/v1/ticker/price", "Last price", 1, 2),
+    _moving("/fapi/v2/ticker/price", "Last price", 1, 2),
+    _moving("/fapi/v1/ticker/bookTicker", "Best bid and ask", 2, 5),
+    Endpoint("/fapi/v1/openInterest", "Open interest now", (_SYMBOL,), _costs(1), _steady(MOVING_MS), "1 s"),
+    Endpoint("/fapi/v1/indexInfo", "What an index is made of", (_ANY_SYMBOL,), _costs(1), _steady(SLOW_MS), "5 s"),
+    Endpoint(
+        "/fapi/v1/constituents",
+        "Where an index price comes from",
+        (_SYMBOL,),
+        _costs(2),
+        _steady(SLOW_MS),
+        "5 s",
+    ),
+    _statistics("openInterestHist", "Open interest of the last 30 days"),
+    _statistics("topLongShortAccountRatio", "Accounts of top traders, long to short"),
+    _statistics("topLongShortPositionRatio", "Positions of top traders, long to short"),
+    _statistics("globalLongShortAccountRatio", "Accounts of all, long to short"),
+    _statistics("takerlongshortRatio", "Volume of takers, bought to sold"),
+    _statistics("basis", "Futures price over index price", _PAIR, _CONTRACT),
+    Endpoint(
+        "/futures/data/delivery-price",
+        "Prices at which quarterly contracts were delivered",
+        (_PAIR,),
+        _costs(0),
+        _steady(LISTED_MS),
+        "5 min",
+        bucket=Bucket.DATA,
+    ),
+)
+
+ENDPOINTS: Final[Mapping[str, Endpoint]] = {endpoint.path: endpoint for endpoint in _TABLE}
