@@ -53,6 +53,7 @@ _RATIO: Final = _list(_row("symbol longAccount longShortRatio shortAccount", "ti
 
 _ANSWERS: Final[Mapping[str, _Schema]] = {
     "/fapi/v1/depth": _BOOK,
+    "/fapi/v1/rpiDepth": _BOOK,
     "/fapi/v1/trades": _list(_TRADE),
     "/fapi/v1/aggTrades": _list(_AGGREGATE),
     "/fapi/v1/continuousKlines": _list(_KLINE),
@@ -69,6 +70,10 @@ _ANSWERS: Final[Mapping[str, _Schema]] = {
     "/fapi/v1/openInterest": _row("openInterest symbol", "time"),
     "/fapi/v1/indexInfo": _one_or_all(_row("symbol component", "time", baseAssetList=_PARTS)),
     "/fapi/v1/constituents": _row("symbol", "time", constituents=_PARTS),
+    "/fapi/v1/assetIndex": _one_or_all(_row("symbol index bidBuffer askBuffer bidRate askRate", "time")),
+    "/fapi/v1/insuranceBalance": _one_or_all(object_of(symbols={"type": "array", "items": STRING}, assets=_PARTS)),
+    "/fapi/v1/symbolAdlRisk": _one_or_all(_row("symbol adlRisk", "updateTime")),
+    "/fapi/v1/tradingSchedule": object_of(updateTime=INTEGER, marketSchedules={"type": "object"}),
     "/futures/data/openInterestHist": _list(_row("symbol sumOpenInterest sumOpenInterestValue", "timestamp")),
     "/futures/data/topLongShortAccountRatio": _RATIO,
     "/futures/data/topLongShortPositionRatio": _RATIO,
@@ -110,4 +115,5 @@ def _schema(parameter: Parameter) -> _Schema:
         return {"type": "integer", "enum": [int(each) for each in parameter.values], "default": parameter.default}
     if parameter.most is None:
         return {"type": "integer", "format": "int64", "minimum": 0, "maximum": INTEGER_MAX}
-    return {"type": "integer", "minimum": 1, "maximum": parameter.most, "default": parameter.default}
+    bounds = {"type": "integer", "minimum": 1, "maximum": parameter.most}
+    return bounds if parameter.default is None else {**bounds, "default": parameter.default}

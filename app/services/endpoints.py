@@ -16,8 +16,9 @@ BOOK_MS: Final = 250  # the default pace of the exchange's own depth stream
 MOVING_MS: Final = 1_000  # the pace of its mark prices and tickers
 SLOW_MS: Final = 5_000  # prices and weights inside an index
 DATA_MS: Final = 15_000  # statistics that get a row every five minutes
-FUNDING_MS: Final = MINUTE_MS  # rates are added on the hour, and then it is looked more often
-FUNDING_MS_FIRST: Final = 5_000
+FUNDING_MS_MIN: Final = 5_000  # rates are added on the hour: an answer holds for a tenth of the time since then
+FUNDING_MS_MAX: Final = 5 * MINUTE_MS
+SELDOM_MS: Final = MINUTE_MS  # what the exchange computes anew every half hour or hour
 LISTED_MS: Final = 5 * MINUTE_MS  # what changes with announcements
 PAST_MS: Final = 5 * MINUTE_MS  # what has closed changes when the exchange corrects it
 REFUSED_MS: Final = 5_000  # a symbol that is refused may be listed a moment later
@@ -148,7 +149,7 @@ def _funding_holds(question: Question, _body: bytes, now_ms: int) -> int:
     if _is_past(question, now_ms):
         return PAST_MS
     since_ms = now_ms % HOUR_MS
-    return FUNDING_MS_FIRST if since_ms < MINUTE_MS else min(FUNDING_MS, HOUR_MS - since_ms)
+    return min(max(FUNDING_MS_MIN, since_ms // 10), FUNDING_MS_MAX, HOUR_MS - since_ms)
 
 
 def _data_holds(question: Question, _body: bytes, now_ms: int) -> int:
@@ -190,7 +191,7 @@ def _limit(default: int, most: int, *values: int) -> Parameter:
 _KLINES: Final = (_INTERVAL, _START, _END, _limit(500, 1_500))
 _STATISTICS: Final = (
     _PERIOD,
-    Parameter("limit", Kind.NUMBER, "How many at most; 30 without it, 500 allowed."),
+    Parameter("limit", Kind.NUMBER, "How many at most; 30 without it.", most=500),
     _START,
     _END,
 )
@@ -222,6 +223,10 @@ def _moving(path: str, summary: str, one: int, every: int) -> Endpoint:
     return Endpoint(path, summary, (_ANY_SYMBOL,), _by_symbol(one, every), _steady(MOVING_MS), "1 s")
 
 
+def _seldom(name: str, summary: str, weight: Weight, *parameters: Parameter) -> Endpoint:
+    return Endpoint(f"/fapi/v1/{name}", summary, parameters, weight, _steady(SELDOM_MS), "1 min")
+
+
 def _statistics(name: str, summary: str, *first: Parameter) -> Endpoint:
     return Endpoint(
         f"/futures/data/{name}",
@@ -243,6 +248,14 @@ _TABLE: Final = (
         _steady(BOOK_MS),
         "0.25 s",
     ),
+    Endpoint(
+        "/fapi/v1/rpiDepth",
+        "Order book with retail price improvement orders",
+        (_SYMBOL, _limit(1_000, 1_000, 1_000)),
+        _costs(20),
+        _steady(BOOK_MS),
+        "0.25 s",
+    ),
     Endpoint("/fapi/v1/trades", "Newest trades", (_SYMBOL, _limit(500, 1_000)), _costs(5), _steady(MOVING_MS), "1 s"),
     Endpoint(
         "/fapi/v1/aggTrades",
@@ -260,10 +273,10 @@ _TABLE: Final = (
     Endpoint(
         "/fapi/v1/fundingRate",
         "Funding rates of the past",
-        (_ANY_SYMBOL, _START, _END, Parameter("limit", Kind.NUMBER, "How many at most; 100 without it, 1000 allowed.")),
+        (_ANY_SYMBOL, _START, _END, Parameter("limit", Kind.NUMBER, "How many at most; 100 without it.", most=1_000)),
         _costs(0),
         _funding_holds,
-        "1 min, not beyond the full hour; 5 s in the minute after it; 5 min when endTime has passed",
+        "a tenth of the time since the full hour, between 5 s and 5 min; 5 min when endTime has passed",
         bucket=Bucket.FUNDING,
     ),
     Endpoint(
@@ -289,6 +302,17 @@ _TABLE: Final = (
         _steady(SLOW_MS),
         "5 s",
     ),
+    Endpoint(
+        "/fapi/v1/assetIndex",
+        "Rates of assets as margin",
+        (Parameter("symbol", Kind.PAIR, "An asset and USD, such as BTCUSD; all without it."),),
+        _by_symbol(1, 10),
+        _steady(MOVING_MS),
+        "1 s",
+    ),
+    _seldom("insuranceBalance", "The insurance fund", _costs(1), _ANY_SYMBOL),
+    _seldom("symbolAdlRisk", "How near symbols are to auto-deleveraging", _costs(1), _ANY_SYMBOL),
+    _seldom("tradingSchedule", "When traditional markets are open", _costs(5)),
     _statistics("openInterestHist", "Open interest of the last 30 days"),
     _statistics("topLongShortAccountRatio", "Accounts of top traders, long to short"),
     _statistics("topLongShortPositionRatio", "Positions of top traders, long to short"),

@@ -52,6 +52,7 @@ def node() -> Node:
          "symbol=BTCUSDT&interval=1m&startTime=0&endTime=9999999999999&limit=500"),
         ("/fapi/v1/fundingRate", ""),
         ("/fapi/v1/fundingRate?limit=10", "limit=10"),
+        ("/fapi/v1/assetIndex?symbol=btcusd", "symbol=BTCUSD"),
         ("/futures/data/basis?pair=BTCUSDT&contractType=PERPETUAL&period=5m",
          "pair=BTCUSDT&contractType=PERPETUAL&period=5m"),
     ],
@@ -342,6 +343,13 @@ async def test_what_needs_an_account_is_refused_as_binance_does(node: Node, path
         assert answer.content == b'{"code":-2015,"msg":"Invalid API-key, IP, or permissions for action."}'
         assert answer.status_code == 401
     assert node.market.asked == []
+
+
+async def test_a_path_says_all_that_it_takes(node: Node) -> None:
+    async with node.client() as client:
+        for path, allow in (("order", "GET, POST, PUT, DELETE, HEAD"), ("listenKey", "POST, PUT, DELETE")):
+            answer = await client.options(f"/fapi/v1/{path}")
+            assert (answer.status_code, answer.headers["allow"]) == (405, allow)
 
 
 async def test_an_unknown_path_is_unknown(node: Node) -> None:
