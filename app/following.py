@@ -7,13 +7,14 @@ from app.domain.interval import MINUTE_MS
 from app.parts import Parts
 from app.ports import StoreUnavailable
 from app.services.follow import Follower
+from infra.stream_line import StreamRelay
 
 RELOAD_EVERY_S: Final = 5.0  # how often symbols, checks and stand-downs are read, of which the journal says nothing
 LEDGER_AGE_MS_MAX: Final = 15_000  # a ledger that could not be read for longer says nothing about now
 
 
 class Following:
-    """Knows what the writer has committed: the newest klines, the ledger, symbols, checks and stand-downs."""
+    """Knows what the writer has committed (klines, ledger, symbols, checks, stand-downs) and hears its streams."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -22,6 +23,7 @@ class Following:
         self.follower = Follower(parts.clock, parts.reader, parts.holdings, parts.tail, parts.drop, self._load_anew)
         self.follower.closed = self._learn_time
         self.follower.looked = self._put_off
+        self.relay = StreamRelay(parts.database, parts.clock, parts.hub.deliver)
 
     def start(self) -> None:
         """Follow from now on; nothing happens when we do already."""
@@ -31,12 +33,17 @@ class Following:
         self._newest_ms = self._parts.pages.true_until_ms = 0
         self._parts.supervisor.start("follow", self.follower.run)
         self._parts.supervisor.start("reload", self._reload)
+        self._parts.supervisor.start("stream-relay", self.relay.run)
+        self._parts.hub.take_from(self.relay)
 
     async def stop(self) -> None:
         """Follow no more."""
         self._is_running = False
-        await self._parts.supervisor.stop("follow", "reload")
+        if self._parts.role is None:
+            self._parts.hub.take_from(None)
+        await self._parts.supervisor.stop("follow", "reload", "stream-relay")
         self.follower.forget()
+        self.relay.forget()
 
     def ledger_as_of_ms(self) -> int:
         """The moment that the ledger in memory speaks of: the last look at the store, if that is not long ago."""

@@ -22,6 +22,7 @@ from infra.binance.sockets import BinanceSockets
 from infra.db.migrate import SchemaTooNew
 from infra.db.sqlite_store import SqliteWriter
 from infra.line import Line
+from infra.stream_line import StreamLine
 
 SETTLED_CHECKS: Final = 10  # another process that holds the lease so long writes; trying takes it at most 5 s of a lock
 SHARE_METRICS_S: Final = 2.0  # a worker that is killed takes what it counted since then with it
@@ -45,6 +46,7 @@ class Node(Parts):
         self._url = "" if extra_wishes_only else _local_url(settings.host, settings.port)
         self.writing: Writing | None = None
         self._line = Line(self.database)
+        self._stream_line = StreamLine(self.database)
         self.following = Following(self)
         self.app = create_http_app(
             Services(
@@ -85,7 +87,7 @@ class Node(Parts):
         await self.rest.aclose()
         await self.archive.aclose()
         if self.writing is not None:
-            await self._line.close()
+            await self._close_lines()
             await self.writing.store.close()
         await self.reader.close()
         self.standing.close()
@@ -154,6 +156,7 @@ class Node(Parts):
             raise
         try:
             await self._line.open(lambda asked: answer_by(self.app, asked))
+            await self._stream_line.open(self.hub)
         except OSError as error:
             self.observe(LineFailed(str(error)))
         self.observe(LeaseChanged(is_writer=True, holder=self._url))
@@ -163,11 +166,15 @@ class Node(Parts):
         """Become a process that only reads."""
         assert self.writing is not None, "only a writer can step down"
         writing, self.writing = self.writing, None
-        await self._line.close()
+        await self._close_lines()
         await writing.end(reason)
         self.lease.release()
         self.holdings.load({}, {}, {})
         self.following.start()
+
+    async def _close_lines(self) -> None:
+        await self._line.close()
+        await self._stream_line.close()
 
     def is_elsewhere(self) -> bool:
         """Whether another process writes."""

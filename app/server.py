@@ -24,6 +24,9 @@ from app.prepare import CannotStart, prepare
 from app.settings import Settings
 from infra.db.url import sqlite_path
 
+WORKER_S_MAX: Final = 30
+"""A worker that does not answer its parent for so long is replaced. Its imports count: a second of processor time, ten
+of a busy machine's, where uvicorn's five seconds would end every worker before it has begun, for ever."""
 SHUTDOWN_S_MAX: Final = 4  # in-flight requests; with the flush the whole stop stays under ten seconds
 
 
@@ -47,6 +50,7 @@ def run(settings: Settings) -> None:
         proxy_headers=False,  # the admin guard must see who really connects
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_S_MAX,
+        timeout_worker_healthcheck=WORKER_S_MAX,
     )
     if settings.workers > 1:
         try:

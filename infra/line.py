@@ -1,23 +1,20 @@
 """The line to the writer: a Unix socket beside the database, on which it answers what other processes are asked."""
 
 import asyncio
-import contextlib
-import os
-import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from app.ports import Asked, LineDown, Told
+from infra.unix_socket import bound, short_name
 
 ASK_S_MAX: Final = 25.0  # the longest a request may take: the exchange is asked within 20
 ASKED_BYTES_MAX: Final = 256 * 1024  # a request's body is at most 64 kB (app/http/admin.py), its headers 16 kB
 TOLD_BYTES_MAX: Final = 16 * 1024 * 1024  # a report on every series there is
 AT_ONCE_MAX: Final = 256  # requests under way on a line: as many as one process asks about the market (market_pages.py)
 _LENGTH_BYTES: Final = 4
-_NAME_BYTES_MAX: Final = 100  # the kernel takes 107
 
 Answer = Callable[[Asked], Awaitable[Told]]
 """What the writer does with a request."""
@@ -33,12 +30,8 @@ class Line:
 
     async def open(self, answer: Answer) -> None:
         """Answer on the line from now on; only the holder of the lease may. Raises OSError."""
-        self._path.unlink(missing_ok=True)  # of a writer that was killed
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener = bound(self._path)
         try:
-            with _short(self._path) as path:
-                listener.bind(path)
-            self._path.chmod(0o600)  # who may write beside the database may ask its writer
             self._server = await asyncio.start_unix_server(
                 lambda reader, writer: self._serve(reader, writer, answer), sock=listener
             )
@@ -59,7 +52,7 @@ class Line:
         """What the writer says. Raises LineDown."""
         try:
             async with asyncio.timeout(ASK_S_MAX):
-                with _short(self._path) as path:
+                with short_name(self._path) as path:
                     reader, writer = await asyncio.open_unix_connection(path)
                 try:
                     await _send(writer, msgspec.msgpack.encode(asked))
@@ -95,16 +88,3 @@ async def _receive(reader: asyncio.StreamReader, bytes_max: int) -> bytes:
     if length > bytes_max:
         raise EOFError(f"{length} bytes are announced, {bytes_max} are the most allowed")
     return await reader.readexactly(length)
-
-
-@contextlib.contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """A name of the socket that is not too long for the kernel, whatever the database's folder is called."""
-    if len(os.fsencode(path)) <= _NAME_BYTES_MAX:
-        yield str(path)
-        return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

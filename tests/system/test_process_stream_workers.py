@@ -1,0 +1,85 @@
+"""Sockets of several processes on one database: one subscription upstream, and clients that outlive the writer."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from infra.sandbox.server import SandboxServer
+from tests.system.processes import Place, Programs, ShiftedClock, until
+from tests.system.test_process_streams import subscriptions
+from tests.system.test_process_workers import writer
+
+CLIENTS = 12  # chance spreads them over the two instances' and the workers' sockets
+NAMES = ("btcusdt@kline_1m", "ethusdt@kline_1m", "ethusdt@kline_15m")
+PATIENCE_S = 60.0
+
+
+class Ear:
+    """A client, and what it heard last."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.count: Counter[str] = Counter()
+        self.is_lost = False
+
+    async def run(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for message in self.connection:
+                self.count[json.loads(message)["stream"]] += 1
+        self.is_lost = True
+
+
+async def all_hear(ears: list[Ear]) -> None:
+    """Wait until everybody has heard something newer on every stream."""
+    before = [Counter(ear.count) for ear in ears]
+
+    async def heard() -> bool:
+        return all(ear.count[name] > was[name] for ear, was in zip(ears, before, strict=True) for name in NAMES)
+
+    await until(heard, "every client hears every stream", PATIENCE_S)
+
+
+async def test_clients_of_all_processes_share_one_subscription_and_outlive_the_writer(tmp_path: Path) -> None:
+    settings = {"SYMBOLS": "BTCUSDT", "AUTO_SYNC_SYMBOLS": "false"}
+    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        first = Place(programs, sandbox.port, settings={**settings, "WORKERS": "2"})
+        second = Place(programs, sandbox.port, settings=settings)
+        first.serve()
+        await until(first.is_whole, "the wish is held", PATIENCE_S)
+        second.serve()
+        await until(second.is_up, "the second instance answers", PATIENCE_S)
+        path = f"/stream?streams={'/'.join(NAMES)}"
+        ears = [
+            Ear(await connect(f"ws://127.0.0.1:{(first, second)[number % 2].port}{path}", proxy=None))
+            for number in range(CLIENTS)
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            listening = [tasks.create_task(ear.run()) for ear in ears]
+            await all_hear(ears)
+            assert Counter({name: subscriptions(sandbox)[name] for name in NAMES}) == Counter(NAMES), "each once"
+
+            pid, _ = writer(first)
+            mark = sandbox.journal.written
+            os.kill(pid, signal.SIGKILL)
+
+            async def another_writes() -> bool:
+                return writer(first)[0] not in (0, pid)
+
+            await until(another_writes, "another process has taken over", PATIENCE_S)
+            survivors = [ear for ear in ears if not ear.is_lost]
+            assert len(survivors) >= CLIENTS // 2, "the second instance's clients stay connected"
+            await all_hear(survivors)
+            said = [json.loads(entry.detail) for entry in sandbox.journal.since(mark) if entry.kind == "message"]
+            again = Counter(name for message in said if message["method"] == "SUBSCRIBE" for name in message["params"])
+            assert Counter({name: again[name] for name in NAMES}) == Counter(NAMES), "once by the new writer"
+            for ear in ears:
+                await ear.connection.close()
+            for task in listening:
+                await task
