@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 from rich.console import Console
 
-from tests.bench import part_backfill, part_cold, part_http, part_ingest, part_nginx, part_tail
+from tests.bench import part_backfill, part_cold, part_http, part_ingest, part_nginx, part_streams, part_tail
 from tests.bench.figures import as_json, show
 from tests.bench.load import WRK
 from tests.bench.plot import svg
@@ -27,7 +27,11 @@ STAGED: Final = {
     "cold": part_cold.measure,
 }
 """Parts that are measured on one stage, in this order."""
-ALONE: Final = {"ingest": part_ingest.measure, "backfill": part_backfill.measure}
+ALONE: Final = {
+    "ingest": part_ingest.measure,
+    "backfill": part_backfill.measure,
+    "streams": part_streams.measure,
+}
 PARTS: Final = (*STAGED, *ALONE)
 
 

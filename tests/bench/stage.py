@@ -38,6 +38,8 @@ class Size:
     ingest_minutes: int = 6
     months: int = 6
     year_months: int = 12
+    stream_clients: int = 200
+    streams_a_client: int = 50
 
 
 FULL: Final = Size()
@@ -53,6 +55,7 @@ TINY: Final = Size(
     ingest_minutes=2,
     months=1,
     year_months=1,
+    stream_clients=5,
 )
 
 
