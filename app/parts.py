@@ -44,6 +44,7 @@ from infra.binance.standing_file import SharedStanding
 from infra.binance.unpackers import processes_for
 from infra.clock import SystemClock
 from infra.db.lease import WriterLease
+from infra.db.sheet import CAN_PACK, pack
 from infra.db.sqlite_store import SqliteReader
 from infra.db.url import sqlite_path
 from infra.telemetry import Telemetry
@@ -145,6 +146,7 @@ class Parts:
             observe,
             seed=self.seed,
             processes=processes_for(settings.archive_processes),
+            pack=pack if CAN_PACK else None,
             proxy=settings.proxy_for(settings.binance_archive_url),
         )
 

@@ -49,8 +49,8 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=4,
-        description="Processes that unpack archive files; empty: one for each core but one, at most 4. "
-        "0: a thread of the node does it.",
+        description="Processes that unpack archive files; empty: one for each core, at most 4. 0, or a single core: "
+        "a thread of the node does it.",
     )
     binance_rest_url: str = Field("https://fapi.binance.com", description="REST: scheme, host and port.")
     binance_ws_url: str = Field("wss://fstream.binance.com", description="Market sockets: scheme, host and port.")

@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, Final, Self, overload
+from typing import Any, Final, overload
 
 from app.domain.interval import FixedGrid, Grid
 from app.domain.kline import Kline
@@ -29,7 +29,7 @@ class Columns(Sequence[Kline]):
     def __init__(self, columns: Iterable[list[Any]]) -> None:
         """The columns in the order of Kline's fields, all of one length."""
         self._columns: tuple[list[Any], ...] = tuple(columns)
-        assert len(set(map(len, self._columns))) == 1, "columns of different length"
+        assert len(set(map(len, self._columns))) <= 1, "columns of different length"
 
     @classmethod
     def of(cls, klines: Sequence[Kline]) -> "Columns":
@@ -39,7 +39,7 @@ class Columns(Sequence[Kline]):
         return cls(map(list, zip(*klines, strict=True))) if klines else EMPTY
 
     @property
-    def opens_ms(self) -> list[int]:
+    def opens_ms(self) -> Sequence[int]:
         """When the klines open."""
         return self._columns[_OPEN_MS]
 
@@ -49,25 +49,28 @@ class Columns(Sequence[Kline]):
         return self._columns
 
     def __len__(self) -> int:
-        return len(self._columns[_OPEN_MS])
+        return len(self.opens_ms)
 
     @overload
     def __getitem__(self, index: int) -> Kline: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: slice) -> "Columns": ...
 
-    def __getitem__(self, index: int | slice) -> Kline | Self:
+    def __getitem__(self, index: int | slice) -> "Kline | Columns":
         if isinstance(index, slice):
-            return type(self)(column[index] for column in self._columns)
-        return _to_kline([column[index] for column in self._columns])
+            return self._run(index)
+        return _to_kline([column[index] for column in self.columns])
+
+    def _run(self, index: slice) -> "Columns":
+        return Columns(column[index] for column in self.columns)
 
     def __iter__(self) -> Iterator[Kline]:
-        return map(_to_kline, zip(*self._columns, strict=True))
+        return map(_to_kline, zip(*self.columns, strict=True))
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Columns):
-            return self._columns == other._columns
+            return self.columns == other.columns
         return isinstance(other, Sequence) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]  # like the list that it stands for
@@ -77,28 +80,25 @@ class Columns(Sequence[Kline]):
 
     def __reduce__(self) -> tuple[object, ...]:
         texts = [
-            "\n".join(map(str, column) if number in _INTEGERS else column)
-            for number, column in enumerate(self._columns)
+            "\n".join(map(str, column) if number in _INTEGERS else column) for number, column in enumerate(self.columns)
         ]  # a fifth of the cost of pickling each text
         return _unfold, (len(self), texts)
 
-    def between(self, start_ms: int, end_ms: int) -> Self:
+    def between(self, start_ms: int, end_ms: int) -> "Columns":
         """The klines that open in `[start_ms, end_ms)`."""
         opens_ms = self.opens_ms
         if not opens_ms or (start_ms <= opens_ms[0] and opens_ms[-1] < end_ms):
             return self
         return self[bisect_left(opens_ms, start_ms) : bisect_left(opens_ms, end_ms)]
 
-    def within(self, spans: Spans) -> Self:
+    def within(self, spans: Spans) -> "Columns":
         """The klines that open inside `spans`."""
         if len(spans) == 1:
             return self.between(*spans.hull)
         parts = [part for span in spans if (part := self.between(*span))] or [self[:0]]
-        return type(self)(
-            list(chain.from_iterable(each)) for each in zip(*(part.columns for part in parts), strict=True)
-        )
+        return Columns(list(chain.from_iterable(each)) for each in zip(*(part.columns for part in parts), strict=True))
 
-    def closed_by(self, time_ms: int, grid: Grid) -> Self:
+    def closed_by(self, time_ms: int, grid: Grid) -> "Columns":
         """The klines that have ended at `time_ms`."""
         return self[: bisect_right(self.opens_ms, time_ms, key=lambda open_ms: grid.shift(open_ms, 1))]
 
@@ -113,11 +113,16 @@ class Columns(Sequence[Kline]):
 
     def values(self, symbol: str) -> list[Any]:
         """Row after row in one list, each led by `symbol`: what a statement for many rows binds."""
-        width = len(self._columns) + 1
+        width = len(self.columns) + 1
         values: list[Any] = [symbol] * (width * len(self))
-        for number, column in enumerate(self._columns, start=1):
+        for number, column in enumerate(self.columns, start=1):
             values[number::width] = column
         return values
+
+
+def newest_open_ms(klines: Sequence[Kline]) -> int:
+    """When the last of `klines` opens, without making a kline of it."""
+    return klines.opens_ms[-1] if isinstance(klines, Columns) else klines[-1].open_ms
 
 
 def _unfold(count: int, texts: list[str]) -> Columns:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from app.domain.columns import newest_open_ms
 from app.domain.interval import Grid
 from app.domain.kline import Kline
 from app.domain.span import Span, Spans
@@ -52,7 +53,7 @@ class CloseLag:
             if since_ms is None:
                 return
             next_ms = self._next_ms[series] = grid.floor(since_ms)
-        if not klines or (klines[-1].open_ms < next_ms and series not in self._holes):
+        if not klines or (newest_open_ms(klines) < next_ms and series not in self._holes):
             return
         now_ms = self._clock.now_ms()
         for kline in klines:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from app.domain.columns import newest_open_ms
 from app.domain.interval import Grid
 from app.domain.kline import Kline, Precision, normalise
 from app.domain.span import Span, Spans
@@ -150,7 +151,7 @@ class Tail:
         self.arrived(series, grid, klines)
         self._note(series)
         tail = self._tails.get(series)
-        if tail is None or not tail.rows or not klines or klines[-1].open_ms < tail.start_ms:
+        if tail is None or not tail.rows or not klines or newest_open_ms(klines) < tail.start_ms:
             return
         inside = {}
         for kline in klines:

@@ -16,7 +16,7 @@ from app.events import ArchiveRejected, Observe
 from app.ports import Clock, FileKlines, NotPublished, UpstreamGarbage, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile, checksum_of
 from infra.binance.http import HttpClient, NoAnswer, Retries
-from infra.binance.unpackers import Unpackers
+from infra.binance.unpackers import Pack, Unpackers
 
 DOWNLOADS_MAX: Final = 4  # at once; the host publishes no limit, and unpacking is the bottleneck beyond
 ZIP_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 2 MB
@@ -36,6 +36,7 @@ class BinanceArchive:
         folder: Path | None = None,
         seed: int = 0,
         processes: int = 0,
+        pack: Pack | None = None,
         proxy: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -44,7 +45,8 @@ class BinanceArchive:
         self._retries = Retries(clock, seed)
         self._http = HttpClient(base_url, clock, observe, proxy=proxy, transport=transport)
         self._slots = asyncio.Semaphore(DOWNLOADS_MAX)
-        self._unpackers = Unpackers(processes, observe)
+        self._unpackers = Unpackers(processes, observe, pack)
+        self._fetching = 0
 
     async def aclose(self) -> None:
         """Close all connections and end the processes that unpack."""
@@ -61,13 +63,19 @@ class BinanceArchive:
         Raises NotPublished, UpstreamUnavailable, and UpstreamGarbage for a file that is damaged or contradicts itself.
         """
         async with self._slots:
-            with SpooledTemporaryFile(MEMORY_BYTES_MAX, dir=str(self._folder) if self._folder else None) as download:
-                try:
+            self._fetching += 1
+            self._unpackers.prepare(self._fetching)
+            try:
+                with SpooledTemporaryFile(
+                    MEMORY_BYTES_MAX, dir=str(self._folder) if self._folder else None
+                ) as download:
                     await self._download_verified(file, download)
                     return await self._unpackers.read(download, file, grid, precision, longer)
-                except (BadKline, UpstreamGarbage) as error:
-                    self._observe(ArchiveRejected(file.name, str(error)))
-                    raise UpstreamGarbage(f"{file.name}: {error}") from error
+            except (BadKline, UpstreamGarbage) as error:
+                self._observe(ArchiveRejected(file.name, str(error)))
+                raise UpstreamGarbage(f"{file.name}: {error}") from error
+            finally:
+                self._fetching -= 1
 
     async def _download_verified(self, file: ArchiveFile, download: IO[bytes]) -> None:
         """Fill `download` with the ZIP. Raises BadKline when it differs from its checksum twice.

@@ -11,7 +11,8 @@ import select
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import BytesIO
 from typing import IO, Any, Final, NamedTuple
@@ -19,7 +20,7 @@ from typing import IO, Any, Final, NamedTuple
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.events import Observe, UnpackerLost
-from app.ports import FileKlines, UpstreamUnavailable
+from app.ports import FileKlines, Series, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile
 from infra.binance.unpack import read_file
 
@@ -30,24 +31,42 @@ _NICENESS: Final = 5  # history gives way to those who are waiting for an answer
 _PROGRAM: Final = "from infra.binance.unpackers import serve; serve()"
 _LENGTH: Final = struct.Struct("<Q")
 
+Pack = Callable[[Series, FileKlines], FileKlines]
+"""A function of some module: what crosses to the process is its name."""
+
 
 def processes_for(asked: int | None) -> int:
-    """How many processes unpack: as many as were asked for, or all cores but the one that writes."""
+    """How many processes unpack: as many as were asked for, or one for each core.
+
+    The one that writes has a fifth of their work to do. On a single core processes have nothing to give but their cost.
+    """
     if asked is not None:
         return asked
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(PROCESSES_MAX, cores - 1)
+    return min(PROCESSES_MAX, cores) if cores > 1 else 0
 
 
 class Unpackers:
-    """At most `processes` processes, started when there is work for them; with none, a thread does it here."""
+    """At most `processes` processes, started when there is work for them; with none, a thread does it here.
 
-    def __init__(self, processes: int, observe: Observe) -> None:
+    `pack` brings what a process has found into the form in which it travels to the store.
+    """
+
+    def __init__(self, processes: int, observe: Observe, pack: Pack | None = None) -> None:
         self._observe = observe
+        self._pack = pack
+        self._processes = processes
         self._slots = asyncio.Semaphore(processes) if processes else None
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
+        self._starting = threading.Lock()
         self._is_closed = False
+
+    def prepare(self, files: int) -> None:
+        """Start processes for `files` that are being downloaded, which takes about as long as a download does."""
+        wanted = min(files, self._processes)
+        if wanted and not self._is_closed:
+            asyncio.get_running_loop().run_in_executor(None, self._start, wanted)
 
     async def read(
         self, download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
@@ -57,7 +76,7 @@ class Unpackers:
             return await asyncio.to_thread(read_file, download, file, grid, precision, longer)
         slots = self._slots
         download.seek(0)
-        job = _Job(download.read(), file, grid, precision, longer)
+        job = _Job(download.read(), file, grid, precision, longer, self._pack)
         await slots.acquire()
         work = asyncio.get_running_loop().run_in_executor(None, self._do, job)
         work.add_done_callback(lambda _: slots.release())
@@ -97,18 +116,34 @@ class Unpackers:
             return _Outcome(UpstreamUnavailable("the node is stopping"), [])
         return _Outcome(BadKline(f"unpacking it ended a process {TRIES} times"), lost)
 
+    def _start(self, wanted: int) -> None:
+        with self._starting:
+            for worker in [worker for worker in self._idle if not worker.is_alive()]:
+                self._forget(worker)
+            with suppress(OSError):  # who needs one will say so
+                while len(self._workers) < wanted and not self._is_closed:
+                    self._idle.append(self._new())
+
     def _take(self) -> "_Worker":
-        while self._idle:
-            worker = self._idle.pop()
-            if worker.is_alive():
-                return worker
-            worker.end()
-            self._workers.discard(worker)
+        with self._starting:  # one that is being started is not started twice
+            while self._idle:
+                worker = self._idle[-1]
+                if worker.is_alive():
+                    return self._idle.pop()
+                self._forget(worker)
+            return self._new()
+
+    def _new(self) -> "_Worker":
         worker = _Worker()
         self._workers.add(worker)
         if self._is_closed:  # in between: whoever closes has not seen it
             worker.end()
         return worker
+
+    def _forget(self, worker: "_Worker") -> None:
+        self._idle.remove(worker)
+        self._workers.discard(worker)
+        worker.end()
 
 
 class _Job(NamedTuple):
@@ -117,6 +152,7 @@ class _Job(NamedTuple):
     grid: Grid
     precision: Precision
     longer: Sequence[Interval]
+    pack: Pack | None
 
 
 class _Outcome(NamedTuple):
@@ -158,10 +194,12 @@ class _Worker:
 
 
 def _read(job: _Job) -> FileKlines | Exception:
+    content, file, grid, precision, longer, pack = job
     try:
-        return read_file(BytesIO(job.content), *job[1:])
+        found = read_file(BytesIO(content), file, grid, precision, longer)
     except BadKline as error:
         return error
+    return pack(Series(file.symbol, file.interval), found) if pack else found
 
 
 def _send(pipe: IO[bytes], thing: object) -> None:

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import lt
 from typing import Final
@@ -17,6 +17,7 @@ from app.ports import Batch, Committed, Series, Unheld
 from infra.db.changes import note
 from infra.db.ledgers import SeriesName, read_ledger
 from infra.db.schema import ROW_COLUMNS, kline_table
+from infra.db.sheet import Sheet, attached
 from infra.db.statements import delete_klines, overwrite, put, put_values, read_klines, writing
 from infra.db.verification import forget_checks
 
@@ -43,9 +44,9 @@ class Commits:
         """Write `batches`, which must keep the contract of app.ports.Batch; revisions are dated `now_ms`."""
         for batch in batches:
             _check(batch)
-        with writing(connection):
+        with attached(connection, batches) as schemas, writing(connection):
             self._forget_if_stale(connection)
-            transaction = _Transaction(connection, self._ledgers, now_ms)
+            transaction = _Transaction(connection, self._ledgers, now_ms, schemas)
             committed = [transaction.apply(batch) for batch in batches]
             transaction.finish()
             note(connection, batches, committed, now_ms)
@@ -64,12 +65,20 @@ class Commits:
 class _Transaction:
     """What one transaction has written, or still has to, and the ledgers as it leaves them."""
 
-    def __init__(self, connection: sqlite3.Connection, before: dict[SeriesName, Ledger], now_ms: int) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        before: dict[SeriesName, Ledger],
+        now_ms: int,
+        schemas: Mapping[int, str],
+    ) -> None:
         self._connection = connection
         self._now_ms = now_ms
+        self._schemas = schemas
         self._before = before
         self._read: dict[SeriesName, Ledger] = {}
         self._values: dict[str, list[object]] = {}  # of the rows to write, one after the other, by table
+        self._sheets: dict[str, list[tuple[str, Sheet]]] = {}  # and the ones to copy, each with its symbol
         self._revisions: list[tuple[object, ...]] = []
         self.after: dict[SeriesName, Ledger] = {}
 
@@ -87,7 +96,9 @@ class _Transaction:
             rows, changed = self._revise(batch, rows, overlap, ledger)
         if batch.source is Source.ABSENT or interval is D3:
             self._delete_strays(batch.series, granted - ledger.held)
-        if rows:
+        if isinstance(rows, Sheet) and id(rows.pages) in self._schemas:
+            self._sheets.setdefault(kline_table(interval), []).append((symbol, rows))
+        elif rows:
             self._values.setdefault(kline_table(interval), []).extend(_values(symbol, rows))
         ledger = self.after[name] = ledger.record(granted, batch.source)
         if not changed:
@@ -98,7 +109,7 @@ class _Transaction:
 
     def finish(self) -> None:
         """Write what is still pending, last the ledger lines that changed."""
-        for table in tuple(self._values):
+        for table in {*self._values, *self._sheets}:
             self._write_rows(table)
         put(self._connection, "revision", _REVISION_COLUMNS, self._revisions)
         lines: list[tuple[object, ...]] = []
@@ -193,6 +204,8 @@ class _Transaction:
     def _write_rows(self, table: str) -> None:
         if values := self._values.pop(table, None):
             put_values(self._connection, table, _KLINE_COLUMNS, values, _OVERWRITE_KLINE)
+        for symbol, sheet in self._sheets.pop(table, ()):
+            sheet.copy_into(self._connection, self._schemas[id(sheet.pages)], symbol, _OVERWRITE_KLINE)
 
 
 def _check(batch: Batch) -> None:

@@ -31,7 +31,7 @@ ROW_COLUMNS: Final = (
 )
 """The columns of a kline in the order of app.domain.kline.Kline."""
 
-_INTEGER_COLUMNS: Final = frozenset({"open_time", "trades"})
+INTEGER_COLUMNS: Final = frozenset({"open_time", "trades"})
 
 
 def kline_table(interval: Interval) -> str:
@@ -40,7 +40,7 @@ def kline_table(interval: Interval) -> str:
 
 
 def _row_columns() -> list[Column[int] | Column[str]]:
-    return [_integer(name) if name in _INTEGER_COLUMNS else _text(name) for name in ROW_COLUMNS]
+    return [_integer(name) if name in INTEGER_COLUMNS else _text(name) for name in ROW_COLUMNS]
 
 
 def _text(name: str, *, key: bool = False) -> Column[str]:

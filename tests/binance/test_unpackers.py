@@ -23,6 +23,7 @@ from app.wire.archive_csv import ArchiveFile
 from infra.binance import unpackers
 from infra.binance.unpack import read_file
 from infra.binance.unpackers import PROCESSES_MAX, TRIES, Unpackers, processes_for
+from infra.db.sheet import Sheet, pack
 from tests.binance.loopback import Witness
 from tests.services.fakes import turn
 
@@ -165,6 +166,38 @@ async def test_there_are_never_more_processes_than_asked_for_and_each_does_one_f
         assert 1 <= len(pids(made)) <= 2
 
 
+async def test_processes_are_started_while_files_are_still_coming_and_no_more_of_them_than_files() -> None:
+    async with some(2) as (made, _):
+        for files, expected in ((1, 1), (1, 1), (9, 2)):
+            made.prepare(files)
+            while len(made._idle) < expected:
+                await turn()
+            assert len(pids(made)) == expected
+        before = set(pids(made))
+        assert len(await read(made, archive(3))) == 3
+        assert set(pids(made)) == before, "one that was there already did it"
+        [dead, _] = before
+        os.kill(dead, signal.SIGKILL)
+        await gone(dead)
+        made.prepare(2)
+        while dead in pids(made) or len(made._idle) < 2:
+            await turn()
+        assert len(pids(made)) == 2
+    async with some(0) as (none, _):
+        none.prepare(4)
+        assert pids(none) == []
+
+
+async def test_what_a_process_found_comes_packed() -> None:
+    made = Unpackers(1, Witness(), pack)
+    try:
+        rows = await read(made, archive())
+    finally:
+        await made.aclose()
+    assert isinstance(rows, Sheet)
+    assert rows == read_file(archive(), FILE, M1.grid, PRECISION).rows
+
+
 async def test_who_leaves_does_not_free_a_process_that_is_still_at_work() -> None:
     async with some() as (made, _), asyncio.TaskGroup() as tasks:
         await read(made, archive(1))
@@ -229,8 +262,8 @@ async def test_a_process_ends_when_its_parent_was_killed() -> None:
     assert ended, "it outlived its parent"
 
 
-def test_all_cores_but_one_unpack_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, expected in ((1, 0), (2, 1), (4, 3), (64, PROCESSES_MAX)):
+def test_each_core_unpacks_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, expected in ((1, 0), (2, 2), (3, 3), (64, PROCESSES_MAX)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
         assert processes_for(None) == expected
     assert processes_for(0) == 0

@@ -1,13 +1,16 @@
 """Klines, batches and clocks for the tests of the store."""
 
 import itertools
-from collections.abc import Iterable
+import pickle
+from collections.abc import Iterable, Sequence
 
+from app.domain.columns import Columns
 from app.domain.interval import M1, MINUTE_MS, Grid, Interval
 from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, Series
+from app.ports import Batch, FileKlines, Series
+from infra.db.sheet import pack
 
 T0_MS = 1_577_836_800_000  # 2020-01-01, a Wednesday
 NOW_MS = 1_800_000_000_000
@@ -49,6 +52,12 @@ def batch(series: Series, source: Source, spans: Spans, mark: int = 0) -> Batch:
     """A batch that keeps its contract."""
     rows = [] if source is Source.ABSENT else klines(spans, series.interval.grid, mark)
     return Batch(series, source, spans, rows)
+
+
+def sheet_of(rows: Sequence[Kline]) -> Columns:
+    """Minutes as they come from a process that unpacks."""
+    packed: FileKlines = pickle.loads(pickle.dumps(pack(BTC_1M, FileKlines(Columns.of(rows), {}))))
+    return packed.rows
 
 
 def minutes(*pairs: tuple[int, int]) -> Spans:

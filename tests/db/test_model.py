@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
@@ -10,25 +11,30 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.columns import Columns
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
-from tests.db.material import T0_MS, FixedClock, everything, kline, minutes
+from tests.db.material import T0_MS, FixedClock, everything, kline, minutes, sheet_of
 
 WIDTH = 16  # minutes
 SERIES = (Series("BTCUSDT", M1), Series("ETHUSDT", M1))
 RANK = {Source.ABSENT: 0, Source.ROLLUP: 1, Source.WS: 2, Source.ARCHIVE: 3, Source.REST: 4}
 
+Form = Callable[[Sequence[Kline]], Sequence[Kline]]
+"""Klines come as lists, in columns, and as sheets."""
+
 a_span = st.tuples(st.integers(0, WIDTH - 1), st.integers(1, 7)).map(lambda pair: (pair[0], min(WIDTH, sum(pair))))
 a_batch = st.builds(
-    lambda series, source, spans, marks: (series, source, minutes(*spans), marks),
+    lambda series, source, spans, marks, form: (series, source, minutes(*spans), marks, form),
     st.sampled_from(SERIES),
     st.sampled_from(list(Source)),
     st.lists(a_span, min_size=1, max_size=3),
     st.lists(st.integers(0, 1), min_size=WIDTH, max_size=WIDTH),
+    st.sampled_from((list, Columns.of, sheet_of)),
 )
 a_history = st.lists(st.tuples(st.lists(a_batch, min_size=1, max_size=3), st.booleans()), min_size=1, max_size=6)
 
@@ -72,13 +78,13 @@ class Model:
 @settings(max_examples=120, deadline=None, derandomize=True, database=None)
 @given(history=a_history)
 def test_the_store_agrees_with_the_model(
-    history: list[tuple[list[tuple[Series, Source, Spans, list[int]]], bool]],
+    history: list[tuple[list[tuple[Series, Source, Spans, list[int], Form]], bool]],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_play(history, Path(folder) / "model.db"))
 
 
-async def _play(history: list[tuple[list[tuple[Series, Source, Spans, list[int]]], bool]], file: Path) -> None:
+async def _play(history: list[tuple[list[tuple[Series, Source, Spans, list[int], Form]], bool]], file: Path) -> None:
     url = f"sqlite:///{file}"
     model = Model()
     reader = SqliteReader(url)
@@ -106,9 +112,9 @@ async def _play(history: list[tuple[list[tuple[Series, Source, Spans, list[int]]
     assert sorted((row[1], Kline(*row[3:13]), *row[13:15]) for row in kept) == sorted(model.revisions)
 
 
-def _batch(series: Series, source: Source, spans: Spans, marks: list[int]) -> Batch:
+def _batch(series: Series, source: Source, spans: Spans, marks: list[int], form: Form) -> Batch:
     rows = [kline(open_ms, marks[(open_ms - T0_MS) // MINUTE_MS]) for span in spans for open_ms in M1.grid.opens(*span)]
-    return Batch(series, source, spans, [] if source is Source.ABSENT else rows)
+    return Batch(series, source, spans, [] if source is Source.ABSENT else form(rows))
 
 
 def _grid(ledger: Ledger) -> list[int]:
