@@ -12,6 +12,7 @@ from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
 from app.ports import Bucket
 from app.wire.weights import depth_limits, depth_weight, klines_weight
 
+HELD_MS: Final = 250  # an answer made from memory; frames come once a second
 BOOK_MS: Final = 250  # the default pace of the exchange's own depth stream
 MOVING_MS: Final = 1_000  # the pace of its mark prices and tickers
 SLOW_MS: Final = 5_000  # prices and weights inside an index
@@ -112,6 +113,8 @@ class Endpoint:
     holds: Holds
     holds_text: str
     mode: Mode = Mode.CACHED
+    is_row_of_all: bool = False
+    """Whether the answer about a symbol is a row of the answer about all."""
     bucket: Bucket | None = None
 
     def thrifty_ms(self, question: Question, fresh_ms: int) -> int:
@@ -219,8 +222,11 @@ def _klines(name: str, summary: str, *first: Parameter) -> Endpoint:
     return Endpoint(f"/fapi/v1/{name}", summary, (*first, *_KLINES), _klines_cost, _klines_hold, _KLINES_TEXT)
 
 
-def _moving(path: str, summary: str, one: int, every: int) -> Endpoint:
-    return Endpoint(path, summary, (_ANY_SYMBOL,), _by_symbol(one, every), _steady(MOVING_MS), "1 s")
+def _moving(
+    path: str, summary: str, one: int, every: int, holds_text: str = "1 s", mode: Mode = Mode.CACHED
+) -> Endpoint:
+    weight = _by_symbol(one, every)
+    return Endpoint(path, summary, (_ANY_SYMBOL,), weight, _steady(MOVING_MS), holds_text, mode, is_row_of_all=True)
 
 
 def _seldom(name: str, summary: str, weight: Weight, *parameters: Parameter) -> Endpoint:
@@ -269,7 +275,14 @@ _TABLE: Final = (
     _klines("indexPriceKlines", "Klines of the index price", _PAIR),
     _klines("markPriceKlines", "Klines of the mark price", _SYMBOL),
     _klines("premiumIndexKlines", "Klines of the premium index", _SYMBOL),
-    _moving("/fapi/v1/premiumIndex", "Mark price, index price and funding rate", 1, 10),
+    _moving(
+        "/fapi/v1/premiumIndex",
+        "Mark price, index price and funding rate",
+        1,
+        10,
+        "0.25 s; as pass-through 1 s, where the stream lacks a symbol or has been silent for 3 s",
+        Mode.HELD,
+    ),
     Endpoint(
         "/fapi/v1/fundingRate",
         "Funding rates of the past",

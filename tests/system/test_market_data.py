@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from app.events import RequestDone
 from app.services.endpoints import ENDPOINTS
+from app.services.held_marks import PATH, STREAM
 from infra.sandbox.faults import Fault
-from tests.system.world import START_MS, Watched, World, world
+from tests.system.world import PATIENCE_S, START_MS, Watched, World, world
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 YOUNG = "NEW1120USDT"  # all its klines are cheap to compute
@@ -174,7 +176,7 @@ async def test_every_error_is_the_exchanges_own_and_what_is_known_costs_nothing(
         for target in (*BAD, *REFUSED_THERE):
             begun = here.sandbox.journal.written
             mine = await client.get(target)
-            assert len(asked_of(here, target, begun)) == (target in REFUSED_THERE), target
+            assert bool(asked_of(here, target, begun)) == (target in REFUSED_THERE), target
             theirs = await exchange.get(target)
             assert (mine.status_code, mine.content) == (theirs.status_code, theirs.content), target
             begun = here.sandbox.journal.written
@@ -234,3 +236,28 @@ async def test_with_read_through_off_nothing_is_passed_through(tmp_path: Path) -
         begun = here.sandbox.journal.written
         assert (await client.get(f"/fapi/v1/depth?{SYMBOL}")).status_code == 503
         assert asked_for_others(here, begun) == []
+
+
+async def test_mark_prices_come_from_memory_once_they_are_heard(tmp_path: Path) -> None:
+    heard, moments = asyncio.Event(), set[int]()
+
+    def listen(_stream: str, payload: bytes) -> None:
+        moments.update(event["E"] for event in orjson.loads(payload) if event["s"] == YOUNG)
+        heard.set()
+
+    settings: dict[str, Any] = {"backfill_days": 1, "auto_sync_symbols": False, "symbols": YOUNG}
+    async with world(tmp_path, symbols=4, speed=2.0) as here, here.node(**settings) as watched:
+        await watched.until_whole()
+        watched.node.hub.join(STREAM, listen)
+        async with watched.http() as client, asyncio.timeout(PATIENCE_S):
+            rows: list[dict[str, Any]] = []
+            while len(rows) < 5:  # one after the other as the stream said, without asking
+                heard.clear()
+                begun = here.sandbox.journal.written
+                row = (await client.get(f"{PATH}?{SYMBOL}")).json()
+                is_held = row["time"] in moments and not asked_of(here, PATH, begun)
+                rows = [*rows, row] if is_held else []
+                await heard.wait()
+    times = [row["time"] for row in rows]
+    assert times == sorted(times)
+    assert len(set(times)) > 1
