@@ -17,7 +17,7 @@ BENCH ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup run demo test sim fuzz torture soak rehearsal bench lint fmt lock env-sample clean
+.PHONY: help setup run demo test sim fuzz torture soak rehearsal bench lint fmt clients lock env-sample clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,9 +65,15 @@ fmt: setup  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: setup  ## pin the dependencies of pyproject.toml anew (no registry address in the file)
+clients: setup  ## install the exchange's real clients into .clients/ for tests/clients (0.9 GB)
+	sh deploy/clients.sh .clients $(VENV)
+
+lock: setup  ## pin the dependencies of pyproject.toml and those of the clients anew (no registry address in the files)
 	$(LOCK) --extra dev --upgrade -o requirements-dev.lock pyproject.toml
 	$(LOCK) -c requirements-dev.lock -o requirements.lock pyproject.toml
+	$(LOCK) -o tests/clients/python.lock tests/clients/python.in
+	$(LOCK) -o tests/clients/freqtrade.lock tests/clients/freqtrade.in
+	cd tests/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 env-sample: setup  ## write .env.sample from the settings
 	$(BIN)/klinenode config --sample > .env.sample
