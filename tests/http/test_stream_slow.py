@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import random
 import socket
 from collections.abc import AsyncIterator, Iterable
 
@@ -147,6 +148,45 @@ async def test_a_client_that_asks_and_never_reads_the_answers_is_cut() -> None:
                 break
         assert (made.server.cut_total, made.server.streams) == (1, 0)
         slow.transport.abort()
+        await made.until_clients(0)
+
+
+async def test_many_clients_share_one_subscription_and_those_who_stall_harm_nobody() -> None:
+    rng, rounds = random.Random(7), 60
+    names = [f"s{number}usdt@{kind}" for number in range(20) for kind in ("trade", "ticker", "kline_1m")]
+    async with exchange(queue_bytes_max=QUEUE_BYTES) as made:
+        source = Source()
+        made.hub.take_from(source)
+        wished = [rng.sample(names, 10) for _ in range(40)]
+        clients = [await connect(f"{made.url}/ws/{'/'.join(wish)}", proxy=None, max_queue=None) for wish in wished]
+        whole = await stalled(made, f"/ws/{'/'.join(names)}")  # trades among them must not be lost
+        states = await stalled(made, f"/ws/{'/'.join(name for name in names if 'trade' not in name)}")
+        assert source.subscribed.keys() == set(names), "each once: a second time would have failed"
+        for n in range(rounds):
+            for name in names:
+                made.send(name, n=n, pad=PAD, k={"x": n % 20 == 19})
+            await asyncio.sleep(0)  # noqa: TID251  lets the transports write
+        for connection, wish in zip(clients, wished, strict=True):
+            came: dict[str, list[int]] = {name: [] for name in wish}
+            for _ in range(rounds * len(wish)):
+                event = await said(connection)
+                assert isinstance(event, dict)
+                came[event["s"]].append(event["n"])
+            assert all(numbers == list(range(rounds)) for numbers in came.values()), "whole, in order, nothing twice"
+        assert made.server.cut_total == 1, "the one that would have had to lose trades"
+        assert made.server.conflated > 0
+        came_late: dict[str, list[int]] = {}
+        states.transport.resume_reading()
+        while min((numbers[-1] for numbers in came_late.values()), default=0) < rounds - 1 or len(came_late) < 40:
+            event = await said(states)
+            assert isinstance(event, dict)
+            came_late.setdefault(event["s"], []).append(event["n"])
+        for name, numbers in came_late.items():
+            assert numbers == sorted(set(numbers))
+            assert "kline" not in name or {19, 39, 59} <= set(numbers), "every kline's close came"
+        for connection in (*clients, states):
+            await connection.close()
+        whole.transport.abort()
         await made.until_clients(0)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from app.wire.stream_name import parse
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, until
 
@@ -35,47 +36,72 @@ def closed(messages: list[str]) -> bool:
     return any(json.loads(message)["data"]["k"]["x"] for message in messages)
 
 
+KLINES = ("btcusdt@kline_1m", "btcusdt@kline_5m", "ethusdt@kline_1m", "ethusdt@kline_1d")
+OTHERS = (
+    *("btcusdt@aggTrade", "btcusdt@trade", "btcusdt@bookTicker", "!bookTicker"),
+    *("btcusdt@markPrice", "btcusdt@markPrice@1s", "!markPrice@arr@1s"),
+    *("btcusdt@miniTicker", "!miniTicker@arr", "btcusdt@ticker", "!ticker@arr"),
+    *("btcusdt@depth", "btcusdt@depth@100ms", "btcusdt@depth5@100ms"),
+    "btcusdt_perpetual@continuousKline_1m",
+)
+NAMES = [*KLINES, *OTHERS]
+
+
 async def test_the_nodes_streams_are_the_exchanges_whoever_listens(tmp_path: Path) -> None:
-    names = ["btcusdt@kline_1m", "btcusdt@kline_5m", "ethusdt@kline_1m", "ethusdt@kline_1d"]
-    async with SandboxServer(ShiftedClock(elapsed_s=40), symbols=4) as sandbox, Programs(tmp_path) as programs:
+    async with SandboxServer(ShiftedClock(elapsed_s=30), symbols=4) as sandbox, Programs(tmp_path) as programs:
         settings = {"SYMBOLS": "BTCUSDT", "AUTO_SYNC_SYMBOLS": "false"}
         place = Place(programs, sandbox.port, settings=settings)
         node = place.serve()
-        await until(place.is_whole, "the wish is held")
+        await until(place.is_whole, "the wish is held", PATIENCE_S)
         ours: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(3)]
         theirs: dict[str, list[str]] = defaultdict(list)
-        url = f"ws://127.0.0.1:{place.port}/stream?streams={'/'.join(names)}"
-        truth = await connect(f"{sandbox.ws_url}/market/stream?streams={'/'.join(names)}", proxy=None)
-        async with asyncio.TaskGroup() as tasks, asyncio.timeout(PATIENCE_S):
-            tasks.create_task(gather(truth, theirs))
-            await until(lambda: has_all(theirs, names), "the exchange delivers")
+        url = f"ws://127.0.0.1:{place.port}/stream?streams={'/'.join(NAMES)}"
+        truths = [await connect(address, proxy=None) for address in by_route(sandbox.ws_url)]
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(2 * PATIENCE_S):
+            for truth in truths:
+                tasks.create_task(gather(truth, theirs))
+            await until(lambda: has_all(theirs), "the exchange delivers", PATIENCE_S)
             connections = [await connect(url, proxy=None) for _ in ours]
             for connection, came in zip(connections, ours, strict=True):
                 tasks.create_task(gather(connection, came))
-            await until(lambda: settled(ours, theirs, names), "a minute has closed on every socket", PATIENCE_S)
-            assert max(subscriptions(sandbox)[name] for name in names) == 1
+            await until(lambda: settled([*ours, theirs]), "a minute has closed on every socket", PATIENCE_S)
+            assert Counter({name: subscriptions(sandbox)[name] for name in NAMES}) == Counter(NAMES), "each once"
             health = (await place.health())["streams"]
-            assert (health["clients"], health["wanted"], health["cut"]) == (3, 4, 0)
+            assert (health["clients"], health["wanted"], health["cut"]) == (3, len(NAMES), 0)
             node.signal(signal.SIGTERM)
             for connection in connections:
                 await connection.wait_closed()
                 assert connection.close_code == 1012
-            await truth.close()
+            for truth in truths:
+                await truth.close()
         assert await node.ended(SHUTDOWN_S_MAX) == 0
-        for name in names:
+        for name in NAMES:
             for came in ours:
                 since = theirs[name].index(came[name][0])
                 assert came[name] == theirs[name][since : since + len(came[name])], "byte for byte, nothing left out"
 
 
-async def has_all(came: dict[str, list[str]], names: list[str]) -> bool:
-    return all(came[name] for name in names)
+def by_route(ws_url: str) -> list[str]:
+    """Where the exchange has the streams."""
+    routes: dict[str, list[str]] = defaultdict(list)
+    for text in NAMES:
+        name = parse(text)
+        assert name is not None
+        routes[name.route].append(text)
+    return [f"{ws_url}/{route}/stream?streams={'/'.join(names)}" for route, names in routes.items()]
 
 
-async def settled(ours: list[dict[str, list[str]]], theirs: dict[str, list[str]], names: list[str]) -> bool:
-    minute = [name for name in names if name.endswith("1m")]
-    everybody = all(came[name] for came in [*ours, theirs] for name in names)
-    return everybody and all(closed(came[name]) for came in [*ours, theirs] for name in minute)
+async def has_all(came: dict[str, list[str]]) -> bool:
+    return all(came[name] for name in NAMES)
+
+
+async def settled(ears: list[dict[str, list[str]]]) -> bool:
+    """Whether everybody has heard every stream, and of the minutes a close and something after it."""
+    for came in ears:
+        for name in (name for name in KLINES if name.endswith("1m")):
+            if not closed(came[name]) or closed(came[name][-1:]):
+                return False
+    return all([await has_all(came) for came in ears])
 
 
 async def test_a_client_that_goes_leaves_the_stream_subscribed_for_the_next_one(tmp_path: Path) -> None:
