@@ -46,6 +46,10 @@ class Fanout(Protocol):
         """No more."""
         ...
 
+    def batch(self, client: "Client") -> None:
+        """Have `client` flushed in a moment."""
+        ...
+
     def sent_late(self, frames: int) -> None:
         """So many have left that had to wait."""
         ...
@@ -59,8 +63,9 @@ class Client:
     """A connected client."""
 
     def __init__(self, wire: Wire, fanout: Fanout, now_ms: Callable[[], int], queue_bytes_max: int) -> None:
-        self.write = wire.write
         self.wire = wire
+        self.batch: list[bytes] = []
+        """Frames to be written together, in a moment."""
         self.streams: dict[str, None] = {}
         self.is_combined = False
         self.is_flowing = True
@@ -150,7 +155,9 @@ class Client:
     def offer(self, frame: bytes) -> None:
         """Send a frame now, or keep it for when the client takes something again."""
         if self.is_flowing and not self.outbox:
-            self.write(frame)
+            if not self.batch:
+                self._fanout.batch(self)
+            self.batch.append(frame)
             return
         self.outbox.put(frame)
         if self.outbox.is_over:
@@ -159,6 +166,12 @@ class Client:
     def too_slow(self) -> str:
         """Why a client is cut."""
         return f"Too slow: {self.outbox.bytes} bytes wait for you; read faster or subscribe to less"
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self.batch:
+            batch, self.batch = self.batch, []
+            self.wire.write(batch[0] if len(batch) == 1 else b"".join(batch))
 
     def pause(self) -> None:
         """What is written does not leave any more."""
@@ -170,13 +183,14 @@ class Client:
         self.is_flowing = True
         waited = len(self.outbox)
         while self.is_flowing and self.outbox and not self.is_over:
-            self.write(self.outbox.pop())
+            self.wire.write(self.outbox.pop())
         self._fanout.sent_late(waited - len(self.outbox))
 
     def end(self, code: int, reason: str) -> None:
         """Say goodbye; what waits is not sent any more."""
         if not self.is_over:
             self.is_over = True
+            self.flush()
             self.leave()
             self.wire.close(code, reason)
 
@@ -186,3 +200,4 @@ class Client:
         self._fanout.exit(self, self.streams)
         self.streams.clear()
         self.outbox.clear()
+        self.batch.clear()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
+from app.http.stream_batch import Batches
 from app.http.stream_client import POLICY, Client, Wire
 from app.http.stream_frames import combined, text_frame
 from app.ports import Clock, StreamHub, StreamsFull
@@ -43,7 +44,9 @@ class Channel:
         held = 0
         for client in clients:
             if client.is_flowing:
-                client.write(frame)
+                if not client.batch:
+                    self._server.batch(client)
+                client.batch.append(frame)
             else:
                 held += 1
                 self._hold(client, frame, payload)
@@ -66,12 +69,23 @@ class Channel:
 class StreamServer:
     """All clients of this process."""
 
-    def __init__(self, hub: StreamHub, clock: Clock, *, clients_max: int, queue_bytes_max: int) -> None:
+    def __init__(
+        self,
+        hub: StreamHub,
+        clock: Clock,
+        *,
+        clients_max: int,
+        queue_bytes_max: int,
+        batches: Batches | None = None,
+    ) -> None:
         self._hub = hub
         self._clock = clock
         self._clients_max = clients_max
         self._queue_bytes_max = queue_bytes_max
         self._channels: dict[str, Channel] = {}
+        self._batches = batches or Batches()
+        self.batch = self._batches.add
+        """See Fanout."""
         self._doomed: list[tuple[Client, str]] = []
         self.clients: dict[Client, None] = {}
         self.frames_out = 0

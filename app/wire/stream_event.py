@@ -122,6 +122,8 @@ def decode_any(frame: bytes) -> StreamFrame | ControlAnswer | ServerShutdown | N
         message = _any_decoder.decode(frame)
         payload = bytes(message.data)
         if message.stream and payload[:1] in (b"{", b"["):
+            if not payload.isascii():
+                payload.decode()  # msgspec does not look into what it passes over; no client takes bad UTF-8 as text
             if payload[:1] == b"[" or _SHUTDOWN.encode() not in payload or _name_decoder.decode(payload).e != _SHUTDOWN:
                 return StreamFrame(message.stream, payload)
             return ServerShutdown()

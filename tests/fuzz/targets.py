@@ -30,7 +30,7 @@ from app.wire.stream_event import KlineEvent
 from infra.binance.http import Answer
 from infra.binance.stand_down import retry_after_ms
 from infra.binance.unpack import read_file
-from tests.fuzz import seeds
+from tests.fuzz import seeds, stream_cases
 from tests.fuzz.mutate import NASTY
 
 _GRIDS: Final = tuple(interval.grid for interval in INTERVALS.values())
@@ -298,6 +298,10 @@ _DATES: Final = (
 )
 _QUERY: Final = (*tuple(f"&{name}=".encode() for name in PARAMETERS), b"%E5%B8%81", b"1m", b"1M", b"BTCUSDT")
 
+_STREAM: Final = (b'"stream":', b'"data":', b'"u":', b'"a":', b'"E":', b"@kline_", b"@depth", b"serverShutdown", b"[")
+_COMMAND: Final = (b'"method":', b'"params":', b'"id":', b'"combined"', b"true", b"SUBSCRIBE", b"NaN", b"1e999", b"-0")
+_SOCKET_URL: Final = (b"/ws", b"/stream", b"?streams=", b"/market", b"%2F", b"%00", b"&", b"+")
+
 TARGETS: Final[dict[str, Target]] = {
     target.name: target
     for target in (
@@ -313,6 +317,9 @@ TARGETS: Final[dict[str, Target]] = {
         Target("kline_query", _run_kline_query, seeds.query_strings, _QUERY),
         Target("if_none_match", _run_condition, seeds.conditions, (b'"abc"', b"W/", b'"')),
         Target("accept_encoding", _run_accept_encoding, seeds.encodings, (b"gzip", b";q=", b"identity", b"*")),
+        Target("stream_frame", stream_cases.run_stream_frame, stream_cases.frame_seeds, _STREAM),
+        Target("stream_command", stream_cases.run_stream_command, stream_cases.command_seeds, _COMMAND),
+        Target("stream_target", stream_cases.run_stream_target, stream_cases.target_seeds, _SOCKET_URL),
         Target("admin_body", _run_admin_body, seeds.admin_bodies, (b'"start":', b'"9999-12-31"', b'"0001-01-01"')),
     )
 }
