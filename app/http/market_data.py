@@ -21,8 +21,8 @@ from app.services.refusal import refusal_of
 from app.wire.error_body import BinanceError
 
 _MODES: Final = {
-    Mode.HELD: "Held in memory, from the exchange's streams.",
-    Mode.CACHED: "Fetched from the exchange once for all who ask, and kept for",
+    Mode.HELD: "Held in memory, from the exchange's streams. An answer holds for",
+    Mode.CACHED: "Fetched from the exchange once for all who ask. An answer holds for",
 }
 
 

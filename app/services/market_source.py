@@ -13,6 +13,7 @@ from app.services.endpoints import ENDPOINTS, HELD_MS, MOVING_MS, REFUSED_MS, En
 from app.services.flights import Flights
 from app.wire.unreadable import UNREADABLE
 
+WIDER_MAX: Final = 256  # under way at once, as in app/http/market_pages.py
 ALONE_MAX: Final = 64  # symbols remembered as asked for one by one; less than that many cost more than any answer
 
 
@@ -38,6 +39,22 @@ class Held(Protocol):
 
     def learn(self, body: bytes, asked_ms: int) -> None:
         """Take over REST's answer about all symbols to a question that left at `asked_ms`."""
+        ...
+
+
+class HeldNewest(Protocol):
+    """The newest rows of one endpoint, by symbol, from memory."""
+
+    def widened(self, question: Question) -> Question | None:
+        """The question whose answer ends with the answer to this one; None when this is not about the newest rows."""
+        ...
+
+    def answer(self, question: Question) -> bytes | None:
+        """What REST would say; None when it has to be asked."""
+        ...
+
+    def learn(self, question: Question, body: bytes) -> None:
+        """Take over REST's answer to a widened question."""
         ...
 
 
@@ -78,9 +95,10 @@ class MarketSource:
         self._wholes: dict[str, _Whole] = {}
         self._alone: dict[str, dict[str, int]] = {}
         """By path: the symbols asked for alone, and when."""
-        self._flights = Flights[str, Fetched](len(ENDPOINTS), "questions about all symbols")
+        self._flights = Flights[Question, Fetched](WIDER_MAX, "questions about more than was asked for")
         self.held: dict[str, Held] = {}
         """By path: what answers from memory."""
+        self.newest: dict[str, HeldNewest] = {}
         self.is_weight_short: Callable[[], bool] = lambda: False
 
     async def fetch(self, question: Question) -> Fetched:
@@ -91,6 +109,9 @@ class MarketSource:
         held = self.held.get(question.path)
         if held is not None and (body := held.answer(question)) is not None:
             return Fetched(200, body, HELD_MS, HELD_MS)
+        newest = self.newest.get(question.path)
+        if newest is not None and (wide := newest.widened(question)) is not None:
+            return await self._newest(endpoint, newest, question, wide)
         if not endpoint.is_row_of_all:
             return await self._ask(endpoint, question)
         symbol = question.params.get("symbol")
@@ -133,7 +154,28 @@ class MarketSource:
         return len(alone) * endpoint.weight(question) > endpoint.weight(Question(endpoint.path, ()))
 
     async def _all(self, endpoint: Endpoint) -> Fetched:
-        return await self._flights.join(endpoint.path, lambda: self._ask_all(endpoint))
+        return await self._flights.join(Question(endpoint.path, ()), lambda: self._ask_all(endpoint))
+
+    async def _newest(self, endpoint: Endpoint, held: HeldNewest, question: Question, wide: Question) -> Fetched:
+        """The newest rows, from memory or cut from the most that REST gives: it costs no more."""
+        if (body := held.answer(question)) is not None:
+            return Fetched(200, body, HELD_MS, HELD_MS)
+
+        async def ask() -> Fetched:
+            fetched = await self._ask(endpoint, wide)
+            if fetched.status == 200:
+                held.learn(wide, fetched.body)
+            return fetched
+
+        fetched = await self._flights.join(wide, ask)
+        limit = question.number("limit")
+        if fetched.status != 200 or limit is None:
+            return fetched
+        try:
+            rows = _rows.decode(fetched.body)
+        except UNREADABLE as error:
+            raise UpstreamGarbage(f"{endpoint.path}: {error}") from error
+        return fetched if len(rows) <= limit else fetched._replace(body=b"[" + b",".join(rows[-limit:]) + b"]")
 
     async def _ask_all(self, endpoint: Endpoint) -> Fetched:
         asked_ms = self._clock.now_ms()

@@ -141,6 +141,55 @@ async def test_without_read_through_nothing_is_asked() -> None:
     assert case.rest.asked == []
 
 
+class Trades:
+    """Holds nothing and learns what it is told."""
+
+    def __init__(self) -> None:
+        self.body: bytes | None = None
+        self.learned: list[tuple[Question, bytes]] = []
+
+    def widened(self, question: Question) -> Question | None:
+        return None if "fromId" in question.params else Question(question.path, (("limit", "1000"),))
+
+    def answer(self, question: Question) -> bytes | None:
+        return self.body
+
+    def learn(self, question: Question, body: bytes) -> None:
+        self.learned.append((question, body))
+
+
+async def test_newest_rows_are_cut_from_the_most_there_is_or_come_from_memory() -> None:
+    case, trades, path = Case(), Trades(), "/fapi/v1/aggTrades"
+    case.source.newest[path] = trades
+    case.rest.body = b'[{"a":1},{"a":2},{"a":3}]'
+    for limit, body in ((2, b'[{"a":2},{"a":3}]'), (3, case.rest.body), (500, case.rest.body)):
+        fetched = await case.source.fetch(Question(path, (("limit", str(limit)),)))
+        assert (fetched.body, fetched.fresh_ms) == (body, MOVING_MS)
+    assert trades.learned == [(Question(path, (("limit", "1000"),)), case.rest.body)] * 3
+    assert case.rest.weight == 60
+    trades.body = b"[]"
+    assert (await case.source.fetch(Question(path, (("limit", "5"),)))).body == b"[]"
+    await case.source.fetch(Question(path, (("fromId", "5"), ("limit", "3"))))
+    assert len(trades.learned) == 3
+    assert len(case.rest.asked) == 4
+    trades.body, case.rest.body = None, b"{}"
+    with pytest.raises(UpstreamGarbage):
+        await case.source.fetch(Question(path, (("limit", "5"),)))
+
+
+async def test_different_limits_at_once_ask_once() -> None:
+    case, path = Case(), "/fapi/v1/aggTrades"
+    case.source.newest[path] = Trades()
+    case.rest.body, case.rest.gate = b'[{"a":1},{"a":2}]', asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        questions = [Question(path, (("limit", str(limit)),)) for limit in range(1, 30)]
+        answers = [tasks.create_task(case.source.fetch(question)) for question in questions]
+        await asyncio.sleep(0)  # noqa: TID251  lets them ask
+        case.rest.gate.set()
+    assert [task.result().body for task in answers[:2]] == [b'[{"a":2}]', case.rest.body]
+    assert len(case.rest.asked) == 1
+
+
 # --- how long answers hold -------------------------------------------------------------------------------------------
 
 
