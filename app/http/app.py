@@ -7,15 +7,16 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Lifespan
 
 from app.http.admin import admin_router
-from app.http.direct import KLINES, Direct, Timings
+from app.http.at_once import AtOnce
+from app.http.direct import Direct, Timings
 from app.http.errors import add_error_handlers
 from app.http.intake import Intake
-from app.http.klines import Klines, klines_router
+from app.http.klines import PATH, Klines, klines_router
 from app.http.market import market_router
 from app.http.market_data import MarketData, market_data_router
 from app.http.market_pages import MarketPages
 from app.http.ops import ops_router
-from app.http.page_cache import PageCache, PageCacheMiddleware
+from app.http.page_cache import PageCache
 from app.http.refused import refused_router
 from app.http.services import Services
 from app.ports import Clock
@@ -34,7 +35,7 @@ def create_http_app(
     only_final_default: bool = True,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> ASGIApp:
-    """A request meets, in this order: the page cache, the way past FastAPI, the metrics, the intake, the routes."""
+    """A request meets, in this order: what memory has, the way past FastAPI, the metrics, the intake, the routes."""
     app = FastAPI(
         title="klinenode",
         description="Binance USDⓈ-M futures klines, exact and complete, under Binance's own URLs.",
@@ -43,7 +44,7 @@ def create_http_app(
         redoc_url=None,
         redirect_slashes=False,  # Binance does not redirect either: a slash too many is an unknown path
     )
-    klines = Klines(services.query, pages, only_final_default=only_final_default)
+    klines = Klines(services.query, pages, clock, only_final_default=only_final_default)
     app.include_router(klines_router(klines))
     app.include_router(market_router(services.symbols, clock))
     data = MarketData(services.market, services.query, services.symbols, services.line, market_pages, clock)
@@ -54,5 +55,5 @@ def create_http_app(
     add_error_handlers(app)
     app.add_middleware(Intake)
     instrument(app)
-    responders = {KLINES: klines.respond} | dict.fromkeys(ENDPOINTS, data.respond)
-    return PageCacheMiddleware(Direct(app, responders, timings), pages)
+    responders = {PATH: klines.respond} | dict.fromkeys(ENDPOINTS, data.respond)
+    return AtOnce(Direct(app, responders, timings), pages, klines, timings, clock)

@@ -11,11 +11,14 @@ from app.http.coverage_header import coverage_headers
 from app.http.documentation import BINANCE_LIMITS, error_doc
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
-from app.http.page import Page, PageResponse
-from app.http.page_cache import PageCache
+from app.http.page import Asked, Hit, HitResponse, Page, asked_by
+from app.http.page_cache import Key, PageCache
 from app.http.params import INTEGER_MAX, kline_query
 from app.http.services import Query
-from app.services.answer import LIMIT_DEFAULT, LIMIT_MAX
+from app.ports import Clock
+from app.services.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
+
+PATH: Final = "/fapi/v1/klines"
 
 
 def _parameter(name: str, schema: dict[str, Any], description: str, *, required: bool = False) -> dict[str, Any]:
@@ -76,26 +79,47 @@ def _documentation(*, only_final_default: bool) -> dict[str, Any]:
 
 
 class Klines:
-    """Answers klines requests and fills the page cache; the route and the way past it (direct.py) are the same."""
+    """Answers klines requests and fills the page cache; route, direct and at_once are the same."""
 
-    def __init__(self, query: Query, pages: PageCache, *, only_final_default: bool) -> None:
+    def __init__(self, query: Query, pages: PageCache, clock: Clock, *, only_final_default: bool) -> None:
         self._query = query
         self._pages = pages
+        self._clock = clock
         self.only_final_default = only_final_default
 
     async def respond(self, scope: Scope) -> Response:
         """The answer to a GET or HEAD. Raises BinanceError."""
-        query_string: bytes = scope["query_string"]
-        asked = kline_query(query_string, self._query.symbol, only_final_default=self.only_final_default)
-        ticket = self._pages.ticket(asked.series)
-        answer = await self._query.answer(asked)
-        coverage = coverage_headers(answer) if asked.allow_partial else ()
+        key = (PATH, scope["query_string"])
+        query, asked, is_head = self._understood(key[1]), asked_by(scope["headers"]), scope["method"] == "HEAD"
+        if (hit := self._from_memory(query, key, asked, self._clock.now_ms())) is not None:
+            return HitResponse(hit, is_head=is_head)
+        ticket = self._pages.ticket(query.series)
+        answer = await self._query.answer(query)
+        coverage = coverage_headers(answer) if query.allow_partial else ()
         if answer.shortfall is not None:  # true only now: without an ETag nobody can take it for the whole later
             return json_response(answer.body, 200, NO_STORE, *BINANCE, *coverage)
         page = Page(answer.body, *coverage)
-        response = PageResponse(page, scope, self._pages.max_age_s(answer))
-        self._pages.put((scope["path"], query_string), page, answer, ticket)
-        return response
+        hit = Hit(*page.chosen(asked), self._pages.max_age_s(answer, self._clock.now_ms()))
+        self._pages.put(key, page, answer, ticket)
+        return HitResponse(hit, is_head=is_head)
+
+    def at_once(self, key: Key, asked: Asked, now_ms: int) -> Hit | None:
+        """The answer when memory has all of it. Raises BinanceError."""
+        return self._from_memory(self._understood(key[1]), key, asked, now_ms)
+
+    def _understood(self, query_string: bytes) -> KlineQuery:
+        return kline_query(query_string, self._query.symbol, only_final_default=self.only_final_default)
+
+    def _from_memory(self, query: KlineQuery, key: Key, asked: Asked, now_ms: int) -> Hit | None:
+        answer = self._query.at_once(query, now_ms)
+        if answer is None:
+            return None
+        page = Page(answer.body, *(coverage_headers(answer) if query.allow_partial else ()))
+        status, variant = page.chosen(asked)
+        is_packed = variant.body is not answer.body
+        if is_packed or self._pages.is_asked_again(key, now_ms):
+            self._pages.put(key, page, answer, self._pages.ticket(answer.series))
+        return Hit(status, variant, self._pages.max_age_s(answer, now_ms))
 
 
 def klines_router(klines: Klines) -> APIRouter:

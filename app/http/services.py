@@ -19,6 +19,10 @@ class Query(Protocol):
         """The whole answer. Raises BinanceError."""
         ...
 
+    def at_once(self, query: KlineQuery, now_ms: int) -> Answer | None:
+        """The whole answer if it can be made at `now_ms`, which is now, without waiting for anything."""
+        ...
+
     def symbol(self, text: str) -> str | None:
         """The listed name of a symbol as a client wrote it (lower case accepted), None when there is none."""
         ...

@@ -29,11 +29,10 @@ from app.services.read_through import ReadThrough
 from app.services.refusal import refusal_of
 from app.services.symbol_sync import SymbolSync
 from app.services.tail import SeriesTail, Tail
+from app.services.tail_cut import LIVE_PAGE_MS, cut_of, ends_with_live, newest, rendered
 from app.services.window import Window, closed_end_ms, wants_live, window_of
 from app.wire import rest_rows
 
-LIVE_PAGE_MS: Final = 1_000  # an answer that ends with a live kline is rendered anew after this long at the latest
-CLOSING_PAGE_MS: Final = 250  # while a closing frame is awaited, an answer is good this long
 TRIES_MAX: Final = 2  # an answer is made anew once when the exchange's time turns out to be another than we thought
 INTERVALS_BEHIND_MAX: Final = 2  # one kline may close while an answer is made; by two it would be stale
 
@@ -83,6 +82,28 @@ class QueryService:
             return name
         return None
 
+    def at_once(self, query: KlineQuery, now_ms: int) -> Answer | None:
+        """The answer if the tail has all of it and nobody has to be asked; `now_ms` is now."""
+        series = query.series
+        if not self.is_time_known() or not self._holdings.is_anchored(series):
+            return None
+        tail = self._tail.get(series)
+        if tail is None or not tail.rows:
+            return None
+        grid = self._holdings.grid(series)
+        if (answer := newest(query, grid, tail, now_ms)) is not None:
+            return answer
+        window = window_of(query, grid, closed_end_ms(grid, tail, now_ms))
+        if (cut := cut_of(query, grid, window, tail)) is None:
+            return None
+        live = None
+        if ends_with_live(query, window, cut.rows):
+            known = self._in_progress.known(series, window.closed_end_ms)
+            if known is None:
+                return None
+            live = [_row(known, grid)]
+        return cut.answer(live, now_ms)
+
     async def answer(self, query: KlineQuery) -> Answer:
         """The answer to `query`, whole unless it allows less. Raises BinanceError: 503 with Retry-After."""
         try:
@@ -111,7 +132,7 @@ class QueryService:
             return answer
         first_ms = window.span.start_ms
         if (body := await self._from_history(query.series, grid, window)) is not None:
-            return self._rendered(query, grid, window, first_ms, body, now_ms, is_live=False)
+            return rendered(query, grid, window, first_ms, body, now_ms, is_live=False)
         found = await self._from_store(query.series, grid, window, tail)
         first_ms = min([first_ms, *(open_ms for open_ms, _ in found[:1])])
         rows = [row for _, row in found]
@@ -121,11 +142,11 @@ class QueryService:
         rows += live or ()
         rows = rows[-query.limit :] if window.newest else rows[: query.limit]
         body = rest_rows.join(rows)
-        return self._rendered(query, grid, window, first_ms, body, now_ms, is_live=live is not None)
+        return rendered(query, grid, window, first_ms, body, now_ms, is_live=live is not None)
 
     async def _live(self, query: KlineQuery, grid: Grid, window: Window, rows: int) -> list[bytes] | None:
         """The kline in progress behind so many closed ones, and any that closed meanwhile; None when not asked for."""
-        if not wants_live(query, window.closed_end_ms) or not (window.newest or rows < query.limit):
+        if not ends_with_live(query, window, rows):
             return None
         end_ms = END_OF_TIME_MS if query.end_ms is None else query.end_ms + 1
         live = await self._in_progress.klines(query.series, grid, Span(window.closed_end_ms, end_ms))
@@ -157,27 +178,12 @@ class QueryService:
 
     async def _from_tail(self, query: KlineQuery, grid: Grid, window: Window, now_ms: int) -> Answer | None:
         """The answer when the tail has all of it, made without touching the database and with one copy of its rows."""
-        tail, (start_ms, end_ms) = self._tail.get(query.series), window.span
-        if tail is None or not tail.rows or start_ms < tail.start_ms or end_ms > tail.end_ms:
+        tail = self._tail.get(query.series)
+        if tail is None or (cut := cut_of(query, grid, window, tail)) is None:
             return None
-        first, end = tail.index(start_ms), tail.index(end_ms)
-        if window.newest:
-            first = max(first, end - window.limit)
-        else:
-            end = min(end, first + window.limit)
-        run = (tail.start_ms, tail.end_ms)
-        live = await self._live(query, grid, window, end - first)
-        if (tail.start_ms, tail.end_ms) != run:
-            return None  # one closed meanwhile
-        rows = live or []
-        extra = max(0, end - first + len(rows) - query.limit)
-        if window.newest:
-            closed = min(extra, end - first)
-            first, rows = first + closed, rows[extra - closed :]
-        else:
-            rows = rows[: len(rows) - extra]
-        body = rest_rows.join_text(tail.rows.joined(first, end), rows)
-        return self._rendered(query, grid, window, start_ms, body, now_ms, is_live=live is not None)
+        was = (tail.start_ms, tail.end_ms)
+        live = await self._live(query, grid, window, cut.rows)
+        return cut.answer(live, now_ms) if (tail.start_ms, tail.end_ms) == was else None  # or one closed meanwhile
 
     async def _from_history(self, series: Series, grid: Grid, window: Window) -> bytes | None:
         """The body when everything asked for is held and nothing of it can be the newest: the database prints it."""
@@ -324,28 +330,6 @@ class QueryService:
         body = rest_rows.join([row for _, row in rows])
         is_whole = not missing and is_newest_known  # what lacked has come meanwhile
         return Answer(body, series, asked, False, now_ms, None if is_whole else shortfall)
-
-    # --- the page -----------------------------------------------------------------------------------------------
-
-    def _rendered(
-        self,
-        query: KlineQuery,
-        grid: Grid,
-        window: Window,
-        first_ms: int,
-        body: bytes,
-        now_ms: int,
-        *,
-        is_live: bool,
-    ) -> Answer:
-        valid_until_ms = END_OF_TIME_MS
-        if window.is_open_ended:
-            closes_ms = grid.shift(window.closed_end_ms, 1)
-            valid_until_ms = closes_ms if closes_ms > now_ms else now_ms + CLOSING_PAGE_MS
-        if is_live:
-            valid_until_ms = min(valid_until_ms, now_ms + LIVE_PAGE_MS)
-        touches = Span(first_ms, END_OF_TIME_MS if window.is_open_ended else window.span.end_ms)
-        return Answer(body, query.series, touches, is_live, valid_until_ms)
 
 
 def _row(kline: Kline, grid: Grid) -> bytes:

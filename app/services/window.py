@@ -1,6 +1,6 @@
 """The window of a query: which closed klines it asks for, and whether it asks for the one in progress. Pure."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.domain.interval import Grid
 from app.domain.span import Span
@@ -9,8 +9,7 @@ from app.services.tail import SeriesTail
 from app.services.wish import CLOSE_GRACE_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """Closed klines to answer with: at most `limit` that open in `span`, the oldest or the newest of them.
 
     The newest ones may reach back further than `span`, by as many klines as the exchange does not have inside it.

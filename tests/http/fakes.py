@@ -63,6 +63,7 @@ class FakeQuery:
         self.body = body
         self.asked: list[KlineQuery] = []
         self.is_live = False
+        self.is_in_memory = False
         self.touches = Span(0, END_OF_TIME_MS)
         self.valid_until_ms = END_OF_TIME_MS
         self.shortfall: Shortfall | None = None
@@ -84,6 +85,12 @@ class FakeQuery:
         if self.error is not None:
             raise self.error
         return answer
+
+    def at_once(self, query: KlineQuery, now_ms: int) -> Answer | None:
+        if not self.is_in_memory:
+            return None
+        self.asked.append(query)
+        return Answer(self.body, query.series, self.touches, self.is_live, self.valid_until_ms)
 
     def symbol(self, text: str) -> str | None:
         return text.upper() if text.upper() in SYMBOLS else None
@@ -249,7 +256,14 @@ async def served(app: ASGIApp, lifespan: Literal["on", "off"] = "off") -> AsyncI
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(
-            uvicorn.Config(app, http=BoundedProtocol, log_level="critical", access_log=False, lifespan=lifespan)
+            uvicorn.Config(
+                app,
+                http=BoundedProtocol,
+                log_level="critical",
+                access_log=False,
+                lifespan=lifespan,
+                proxy_headers=False,
+            )
         )
         started = asyncio.Event()
         startup = server.startup

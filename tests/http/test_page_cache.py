@@ -104,9 +104,9 @@ def test_a_page_ends_with_its_candle() -> None:
     pages = PageCache(1_000_000, clock, 10)
     answer = answer_of(valid_until_ms=NOW_MS + 4_500)
     put(pages, b"q", answer)
-    assert pages.max_age_s(answer) == 3
+    assert pages.max_age_s(answer, clock.ms) == 3
     clock.ms += 4_499
-    assert pages.max_age_s(answer) == 0
+    assert pages.max_age_s(answer, clock.ms) == 0
     assert is_held(pages, b"q")
     clock.ms += 1
     assert not is_held(pages, b"q")
@@ -125,14 +125,14 @@ def test_a_page_does_not_outlive_its_candle_when_the_clock_is_put_back() -> None
 
 
 def test_nobody_may_keep_a_page_with_a_live_kline() -> None:
-    assert PageCache(1_000_000, ManualClock(), 10).max_age_s(answer_of(is_live=True)) == 0
+    assert PageCache(1_000_000, ManualClock(), 10).max_age_s(answer_of(is_live=True), NOW_MS) == 0
 
 
 def test_a_ttl_of_zero_keeps_nothing() -> None:
     pages = PageCache(1_000_000, ManualClock(), 0)
     put(pages, b"q", answer_of())
     assert pages.entries == 0
-    assert pages.max_age_s(answer_of()) == 0
+    assert pages.max_age_s(answer_of(), NOW_MS) == 0
 
 
 def test_a_page_larger_than_its_share_is_not_kept() -> None:
@@ -274,7 +274,7 @@ class CacheAgainstModel(RuleBasedStateMachine):
     @invariant()
     def the_bounds_hold_and_the_index_is_exact(self) -> None:
         entries = self.pages._entries
-        assert self.pages.bytes == sum(entry.cost() for entry in entries.values()) <= self.bytes_max
+        assert self.pages.bytes == sum(entry.cost for entry in entries.by_key.values()) <= self.bytes_max
         indexed: dict[Key, Series] = {}
         for which, pages in entries.of_series.items():
             assert pages
@@ -286,8 +286,8 @@ class CacheAgainstModel(RuleBasedStateMachine):
             for entry in pages.values()
         )
         assert all(entries.live_of_symbol.values())
-        assert indexed == {key: entry.answer.series for key, entry in entries.items()}
-        assert live == {key for key, entry in entries.items() if entry.answer.is_live}
+        assert indexed == {key: entry.answer.series for key, entry in entries.by_key.items()}
+        assert live == {key for key, entry in entries.by_key.items() if entry.answer.is_live}
 
     @invariant()
     def the_counters_count(self) -> None:

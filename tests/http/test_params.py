@@ -1,13 +1,14 @@
 """A wrong query string gets Binance's own error; a right one means what Binance means by it."""
 
 import json
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.interval import INTERVALS
-from app.http.params import PARAMETERS, TIME_MS_MAX, kline_query
+from app.http.params import PARAMETERS, TIME_MS_MAX, _pairs, kline_query
 from app.ports import Series
 from app.services.answer import KlineQuery
 from app.wire.error_body import BinanceError
@@ -168,3 +169,30 @@ def test_any_bytes_whatsoever_are_an_error_of_binance_or_a_query(raw: bytes) -> 
         assert 1 <= query.limit <= 1500
         assert query.start_ms is None or 0 <= query.start_ms <= TIME_MS_MAX
         assert query.end_ms is None or (query.start_ms or 0) <= query.end_ms <= TIME_MS_MAX
+
+
+_PARTS = st.sampled_from(
+    [
+        b"&",
+        b"=",
+        b";",
+        b"?",
+        b"/",
+        b" ",
+        b"\x00",
+        b"\xff",
+        b"%",
+        b"%41",
+        b"+",
+        b"symbol",
+        b"limit",
+        b"1m",
+        b"x",
+        "é".encode(),
+    ]
+)
+
+
+@given(st.lists(_PARTS, max_size=12).map(b"".join) | st.binary(max_size=40))
+def test_what_is_not_encoded_is_read_as_the_library_reads_it(raw: bytes) -> None:
+    assert [tuple(pair) for pair in _pairs(raw)] == parse_qsl(raw.decode(errors="replace"), keep_blank_values=True)

@@ -17,11 +17,12 @@ from app.domain.span import Span, Spans
 from app.ports import Batch, Series, StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
 from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.services.in_progress import LIVE_AGE_MS_MAX, InProgress
-from app.services.query import CLOSING_PAGE_MS, LIVE_PAGE_MS, QueryService
+from app.services.query import QueryService
 from app.services.read_through import ReadThrough
 from app.services.refusal import RETRY_AFTER_S
 from app.services.rolling import Rolling
 from app.services.tail import Live
+from app.services.tail_cut import CLOSING_PAGE_MS, LIVE_PAGE_MS
 from app.services.wish import CLOSE_GRACE_MS
 from app.wire.error_body import BinanceError
 from tests.services.fakes import (
@@ -50,6 +51,7 @@ class Desk:
 
     def __init__(self, made: Rig, *, read_through: bool = True, is_writer: bool = True) -> None:
         self.rig = made
+        self.at_once = 0
         self.rolling = Rolling(list(INTERVALS.values()))
         self.upstream = ReadThrough(made.clock, made.exchange, made.symbols, made.holdings, is_allowed=read_through)
         self.in_progress = InProgress(made.clock, self.upstream, made.tail, self.rolling)
@@ -90,10 +92,18 @@ class Desk:
         return encoded(series, [self.rig.exchange.kline(series, each) for each in opens])
 
     async def answer_or_error(self, query: KlineQuery) -> Answer | BinanceError:
+        """The answer; what can be answered at once is the same."""
+        now_ms = self.rig.clock.ms
+        soon, asked = self.query.at_once(query, now_ms), len(self.rig.exchange.asked)
+        found: Answer | BinanceError
         try:
-            return await self.query.answer(query)
+            found = await self.query.answer(query)
         except BinanceError as error:
-            return error
+            found = error
+        if soon is not None:
+            self.at_once += 1
+            assert (soon, self.rig.exchange.asked[asked:]) == (found, []), query
+        return found
 
     async def answer(
         self,
@@ -105,7 +115,10 @@ class Desk:
         only_final: bool = True,
         allow_partial: bool = False,
     ) -> Answer:
-        return await self.query.answer(KlineQuery(series, start_ms, end_ms, limit, only_final, allow_partial))
+        found = await self.answer_or_error(KlineQuery(series, start_ms, end_ms, limit, only_final, allow_partial))
+        if isinstance(found, BinanceError):
+            raise found
+        return found
 
 
 @asynccontextmanager
@@ -192,6 +205,34 @@ async def test_every_answer_is_the_exchanges_own_or_an_error(
                 exact += 1
         assert exact > 200
         assert errors > 20
+        assert at.at_once > 20
+
+
+@pytest.mark.parametrize("code", ["1m", "1h", "1M"])
+async def test_what_the_tail_has_is_answered_at_once_and_as_otherwise(tmp_path: Path, code: str) -> None:
+    series, rng = Series("BTCUSDT", INTERVALS[code]), random.Random(f"at once {code}")
+    grid = series.interval.grid
+    closed_ms = grid.floor(CLOSED_MS)
+    first_ms = grid.shift(closed_ms, -70)
+    async with desk(tmp_path, first_ms=first_ms) as at:
+        for number in range(600):
+            if number % 60 == 0:
+                at.rig.tail.clear()
+                for open_ms in grid.opens(grid.shift(closed_ms, -rng.randrange(1, 70)), closed_ms):
+                    at.rig.tail.append(series, grid, at.rig.exchange.kline(series, open_ms))
+                if rng.random() < 0.7:
+                    live = at.rig.exchange.kline(series, closed_ms)
+                    at.rig.tail.set_live(series, grid, Live(live, at.rig.clock.ms, from_socket=True))
+            query = random_query(rng, series, closed_ms)
+            now_ms = at.rig.clock.ms
+            if rng.random() < 0.5 or (soon := at.query.at_once(query, now_ms)) is None:
+                await at.hold(series, Span(first_ms, closed_ms))
+                answer = await at.answer_or_error(query)
+                assert isinstance(answer, Answer)
+            else:
+                answer = soon
+            assert answer.body == at.oracle(query), f"{number}: {query}"
+        assert at.at_once > 60
 
 
 async def test_what_is_known_is_answered_without_asking(tmp_path: Path) -> None:
