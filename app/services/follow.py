@@ -100,7 +100,7 @@ class Follower:
         if tail is None or not tail.rows:
             return _NOTHING if end_ms < change.ledger.end_ms else Span(grid.shift(end_ms, -1), end_ms)
         start_ms = grid.ceil(max(change.span.start_ms, tail.start_ms))
-        if grid.count(start_ms, end_ms) > self._tail.rows_max:
+        if grid.count(start_ms, end_ms) > self._tail.rows_max(series.interval):
             self._tail.lose(series)  # more than it keeps has changed: the next one who asks brings it back
             return _NOTHING
         return Span(start_ms, end_ms) if start_ms < end_ms else _NOTHING

@@ -1,11 +1,12 @@
 """The tail: the newest closed klines of each series as encoded rows, and its live kline, in memory."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from app.domain.columns import newest_open_ms
-from app.domain.interval import Grid
+from app.domain.interval import Grid, Interval
 from app.domain.kline import Kline, Precision, normalise
 from app.domain.span import Span, Spans
 from app.ports import Series
@@ -14,8 +15,10 @@ from app.wire import rest_rows
 
 ROW_BYTES: Final = 160  # an encoded row with its place in EncodedRows, measured on recorded klines of a day: 154
 ROWS_MAX: Final = 1500  # the longest answer there is
+LEVELS: Final = (100, 500, ROWS_MAX)
+"""Up to which tails grow together: enough for who follows a market, the default limit, the longest answer."""
 _SLACK_ROWS_MAX: Final = 64  # trimmed in lumps, so that appending costs O(1)
-_SLACK_SHARE: Final = 8  # an eighth of what a series may keep, when that is less: 600 × 7 series have 300 rows each
+_SLACK_SHARE: Final = 8  # an eighth of what a series may keep, when that is less
 
 
 class Live:
@@ -69,15 +72,33 @@ class SeriesTail:
         return rest_rows.encode(kline, self.grid.shift(kline.open_ms, 1) - 1)
 
 
+def shares(bytes_max: int, tails: Mapping[Interval, int]) -> dict[Interval, int]:
+    """How many rows each of so many tails by interval may keep in all these bytes.
+
+    Shorter intervals are brought to each of LEVELS first: answers that end with the newest kline are asked for anew
+    after each close, and theirs come most often.
+    """
+    rows_left = bytes_max // ROW_BYTES
+    ordered = sorted((interval for interval, number in tails.items() if number), key=lambda each: each.grid.step_ms)
+    found = dict.fromkeys(ordered, 0)
+    for level in LEVELS:
+        for interval in ordered:
+            more = min(level - found[interval], rows_left // tails[interval])
+            found[interval] += more
+            rows_left -= more * tails[interval]
+    return {interval: max(2, rows) for interval, rows in found.items()}
+
+
 class Tail:
     """The tails of all series, bounded in bytes by a bound on the rows of each."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._rows_max = ROWS_MAX
-        self._trimmed_to = ROWS_MAX
-        """The largest bound that any tail was filled under and not cut back since."""
+        self._rows_max: dict[Interval, int] = {}
+        self._filled_to: dict[Interval, int] = {}
+        """The largest bound that any tail of an interval was filled under and not cut back since."""
         self._tails: dict[Series, SeriesTail] = {}
+        self._number: Counter[Interval] = Counter()
         self._changes: dict[Series, int] = {}
         self._clears = 0
         self.is_current: Callable[[], bool] = lambda: True
@@ -85,10 +106,9 @@ class Tail:
         self.arrived: Callable[[Series, Grid, Sequence[Kline]], None] = lambda series, grid, klines: None
         """Told of closed klines, ascending, when they become servable; of what sockets brought again at its commit."""
 
-    @property
-    def rows_max(self) -> int:
-        """How many rows of each series are kept at the most."""
-        return self._rows_max
+    def rows_max(self, interval: Interval) -> int:
+        """How many rows of each series of `interval` are kept at the most."""
+        return self._rows_max.get(interval, ROWS_MAX)
 
     def get(self, series: Series) -> SeriesTail | None:
         """The tail of a series, if anything was heard of it."""
@@ -106,6 +126,7 @@ class Tail:
         """Drop all tails: nobody knows whether they are still what is held."""
         self._clears += 1
         self._tails.clear()
+        self._number.clear()
         self._share()
 
     def lose(self, series: Series) -> None:
@@ -118,6 +139,7 @@ class Tail:
         """Drop the tails of a symbol that is no longer followed."""
         for series in [series for series in self._tails if series.symbol == symbol]:
             del self._tails[series]
+            self._number[series.interval] -= 1
         self._share()
 
     @property
@@ -136,7 +158,7 @@ class Tail:
         if tail.rows and kline.open_ms == tail.end_ms:
             tail.rows.append(tail.encode(kline))
             tail.end_ms = grid.shift(kline.open_ms, 1)
-            self._trim(tail)
+            self._trim(series, tail)
         elif not tail.rows or kline.open_ms > tail.end_ms:
             tail.start_ms, tail.end_ms = kline.open_ms, grid.shift(kline.open_ms, 1)
             tail.rows = EncodedRows([tail.encode(kline)])
@@ -162,7 +184,7 @@ class Tail:
                 tail.end_ms = tail.grid.shift(kline.open_ms, 1)
         tail.rows.replace(inside)
         self._settle(tail)
-        self._trim(tail)
+        self._trim(series, tail)
 
     def seed(self, series: Series, grid: Grid, klines: Sequence[Kline], end_ms: int, ticket: int) -> None:
         """Put klines read from the store, an unbroken run up to `end_ms`, before (or in place of) what the tail has.
@@ -182,7 +204,7 @@ class Tail:
             tail.end_ms = end_ms
         tail.start_ms = tail.grid.shift(tail.end_ms, -len(tail.rows))
         self._settle(tail)
-        self._trim(tail)
+        self._trim(series, tail)
 
     def void(self, part: Series, changed: Spans) -> None:
         """Rows of `part` were replaced: longer klines that may have been made of them are left to the store."""
@@ -207,28 +229,37 @@ class Tail:
         tail = self._tails.get(series)
         if tail is None:
             tail = self._tails[series] = SeriesTail(grid)
+            self._number[series.interval] += 1
             self._share()
         return tail
 
     def _share(self) -> None:
-        self._rows_max = max(2, min(ROWS_MAX, self._bytes_max // ROW_BYTES // max(1, len(self._tails))))
-        if self._rows_max + self._slack_rows < self._trimmed_to:
-            for tail in self._tails.values():
-                self._trim(tail)
-            self._trimmed_to = self._rows_max
-        self._trimmed_to = max(self._trimmed_to, self._rows_max)
-
-    @property
-    def _slack_rows(self) -> int:
-        return min(_SLACK_ROWS_MAX, max(1, self._rows_max // _SLACK_SHARE))
+        self._rows_max = shares(self._bytes_max, self._number)
+        too_long = {
+            interval
+            for interval, rows in self._rows_max.items()
+            if rows + _slack_rows(rows) < self._filled_to.get(interval, 0)
+        }
+        if too_long:
+            for series, tail in self._tails.items():
+                if series.interval in too_long:
+                    self._trim(series, tail)
+        for interval, rows in self._rows_max.items():
+            filled_to = 0 if interval in too_long else self._filled_to.get(interval, 0)
+            self._filled_to[interval] = max(filled_to, rows)
 
     def _settle(self, tail: SeriesTail) -> None:
         """Let go of a live kline that has closed."""
         if tail.live is not None and tail.live.open_ms < tail.end_ms:
             tail.live = None
 
-    def _trim(self, tail: SeriesTail) -> None:
-        extra = len(tail.rows) - self._rows_max
-        if extra > self._slack_rows:
+    def _trim(self, series: Series, tail: SeriesTail) -> None:
+        rows_max = self._rows_max[series.interval]
+        extra = len(tail.rows) - rows_max
+        if extra > _slack_rows(rows_max):
             tail.rows.drop_front(extra)
             tail.start_ms = tail.grid.shift(tail.start_ms, extra)
+
+
+def _slack_rows(rows_max: int) -> int:
+    return min(_SLACK_ROWS_MAX, max(1, rows_max // _SLACK_SHARE))

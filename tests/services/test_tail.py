@@ -4,14 +4,17 @@ import random
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.domain.interval import HOUR_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.interval import HOUR_MS, INTERVALS, M1, MINUTE_MS, Interval
 from app.domain.kline import Kline
 from app.domain.span import Span, Spans
 from app.ports import Series
-from app.services.tail import ROW_BYTES, ROWS_MAX, Live, Tail
+from app.services.answer import LIMIT_DEFAULT
+from app.services.tail import LEVELS, ROW_BYTES, ROWS_MAX, Live, Tail, shares
+from app.settings import Settings
 from app.wire import rest_rows
 from tests.services.fakes import BTC, DAY0_MS, minute
 
@@ -36,7 +39,7 @@ class Model:
         grid = self.series.interval.grid
         opens = list(grid.opens(made.start_ms, made.end_ms)) if made.rows else []
         assert len(made.rows) == len(opens)
-        assert len(made.rows) <= tail.rows_max + 64
+        assert len(made.rows) <= tail.rows_max(self.series.interval) + 64
         for position, open_ms in enumerate(opens):
             assert made.index(open_ms) == position
             assert made.rows[position] == rest_rows.encode(self.truth[open_ms], grid.shift(open_ms, 1) - 1)
@@ -44,7 +47,7 @@ class Model:
             assert made.live.kline.open_ms >= made.end_ms, "a live kline that has closed"
 
 
-@settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     series=st.sampled_from([BTC, MONTHS]),
@@ -127,13 +130,13 @@ def test_the_tail_is_bounded_in_bytes_over_all_series() -> None:
         series = Series(f"S{number}", M1)
         for back in range(400, 0, -1):
             tail.append(series, M1.grid, marked(DAY0_MS - back * MINUTE_MS, 1))
-    assert tail.rows_max == 100
+    assert tail.rows_max(M1) == 100
     kept = [tail.get(Series(f"S{number}", M1)) for number in range(10)]
     assert all(each is not None and 88 <= len(each.rows) <= 124 for each in kept), "also those that came first"
     for number in range(9):
         tail.forget(f"S{number}")
-    assert tail.rows_max == 1000
-    assert Tail(1 << 60).rows_max == ROWS_MAX
+    assert tail.rows_max(M1) == 1000
+    assert Tail(1 << 60).rows_max(M1) == ROWS_MAX
 
 
 def test_tails_filled_while_they_were_few_make_room_for_those_that_come_later() -> None:
@@ -169,3 +172,45 @@ def test_a_committed_kline_ends_the_live_state_of_the_same_minute() -> None:
     made = tail.get(BTC)
     assert made is not None
     assert made.live is None
+
+
+def test_by_default_everybody_can_be_told_500_klines_of_the_shortest_intervals_of_600_symbols() -> None:
+    """And everything together stays inside the bytes, which is what remains of a worker's 512 MB."""
+    settings = Settings(_env_file=None)
+    bytes_max = settings.tail_bytes_max
+    found = shares(bytes_max, dict.fromkeys(settings.interval_list, 600))
+    assert [found[INTERVALS[code]] >= LIMIT_DEFAULT for code in ("1m", "3m", "5m")] == [True] * 3
+    assert min(found.values()) >= LEVELS[0]
+    assert 600 * sum(found.values()) * ROW_BYTES <= bytes_max
+
+
+@given(
+    rows=st.integers(0, 3_000_000),
+    tails=st.dictionaries(st.sampled_from(list(INTERVALS.values())), st.integers(0, 700), max_size=15),
+)
+def test_tails_share_all_the_room_there_is_and_no_more(rows: int, tails: dict[Interval, int]) -> None:
+    found = shares(rows * ROW_BYTES, tails)
+    assert set(found) == {interval for interval, number in tails.items() if number}
+    if len({tails[interval] for interval in found}) == 1:
+        ordered = sorted(found, key=lambda interval: interval.grid.step_ms)
+        assert [found[interval] for interval in ordered] == sorted(found.values(), reverse=True), (
+            "a longer one has more"
+        )
+    floor = sum(2 * tails[interval] for interval in found)
+    taken = sum(bound * tails[interval] for interval, bound in found.items())
+    assert taken <= rows + floor
+    assert all(2 <= bound <= ROWS_MAX for bound in found.values())
+    if any(bound < ROWS_MAX for bound in found.values()):
+        assert rows - taken < max(tails.values()), "room for another row of some interval is left"
+
+
+def test_tails_of_long_intervals_make_room_for_those_of_shorter_ones_that_come_later() -> None:
+    tail = Tail(ROW_BYTES * 1_000)
+    hours, minutes = Series("BTCUSDT", HOURLY), Series("BTCUSDT", M1)
+    klines = [marked(DAY0_MS - back * HOUR_MS, 1) for back in range(900, 0, -1)]
+    tail.seed(hours, HOURLY.grid, klines, DAY0_MS, tail.ticket(hours))
+    assert tail.rows == 900
+    klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(900, 0, -1)]
+    tail.seed(minutes, M1.grid, klines, DAY0_MS, tail.ticket(minutes))
+    assert (tail.rows_max(M1), tail.rows_max(HOURLY)) == (500, 500)
+    assert tail.rows <= 1_000 + 2 * 64
