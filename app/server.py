@@ -23,6 +23,7 @@ from app.node import Node
 from app.prepare import CannotStart, prepare
 from app.settings import Settings
 from infra.db.url import sqlite_path
+from infra.memory import return_large_blocks
 
 WORKER_S_MAX: Final = 30
 """A worker that does not answer its parent for so long is replaced. Its imports count: a second of processor time, ten
@@ -95,6 +96,7 @@ def _metrics_folder(settings: Settings) -> Path:
 
 
 def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
+    return_large_blocks()
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     return Node(settings, metrics_folder=metrics_folder).app

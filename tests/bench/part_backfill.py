@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -100,10 +101,10 @@ async def measure(run: Run) -> None:
 
 
 async def _months(run: Run, yard: Yard, symbols: Sequence[str], files: Sequence[Path], rows: int) -> None:
-    singles: list[tuple[float, float]] = []
-    doubles: list[tuple[float, float]] = []
+    rates: dict[bool, list[tuple[float, float]]] = {}
+    spent: dict[bool, list[tuple[float, float]]] = {}
     nodes: list[dict[str, Any]] = []
-    for cores, kept in ((1, singles), (os.cpu_count() or 1, doubles)):
+    for cores in (1, max(2, os.cpu_count() or 1)):
 
         async def ours(cores: int = cores) -> dict[str, Any]:
             return await yard.node(symbols, ["1m"], MONTH, cores=cores)
@@ -112,13 +113,24 @@ async def _months(run: Run, yard: Yard, symbols: Sequence[str], files: Sequence[
             return await yard.bare(files)
 
         pairs = await alternating(run.size.rounds, ours, limit)
-        kept += [(rows / mine["seconds"], rows / theirs["seconds"]) for mine, theirs in pairs]
+        rates[cores > 1] = [(rows / mine["seconds"], rows / theirs["seconds"]) for mine, theirs in pairs]
+        spent[cores > 1] = [
+            (mine["work_cpu_s"] / rows * 1e6, theirs["work_cpu_s"] / rows * 1e6) for mine, theirs in pairs
+        ]
         nodes += [mine for mine, _ in pairs]
     assert all(each["rows"] == rows for each in nodes), "not every row was stored"
     note = f"{len(files)} files, {rows:,} rows; bare: unzip, split, executemany on one core"
     pinned = "" if TASKSET else " (taskset is not installed: not held to one core)"
-    run.figures.append(compared(PART, f"one core{pinned}", "rows/s", singles, floor=0.8, note=note))
-    run.figures.append(compared(PART, "all cores", "rows/s", doubles, floor=1.5, note="the same limit, on one core"))
+    run.figures.append(compared(PART, f"one core{pinned}", "rows/s", rates[False], floor=0.8, note=note))
+    run.figures.append(
+        compared(PART, "all cores", "rows/s", rates[True], floor=1.5, note="the same limit, on one core")
+    )
+    run.figures.append(compared(PART, "CPU, one core", "µs/row", spent[False], is_cost=True, note="whatever else runs"))
+    serial = compared(PART, "CPU of the process that writes, all cores", "µs/row", spent[True], is_cost=True)
+    most = (
+        f"the part that is not done side by side: at most {1 / (serial.ratio or 1):.1f} × bare with any number of cores"
+    )
+    run.figures.append(replace(serial, note=most))
     cpu = median(each["cpu_s"] for each in nodes) / rows * 1e6
     run.figures.append(Figure(PART, "CPU, start and end included", "µs/row", cpu))
     run.figures.append(Figure(PART, "peak memory", "MB", max(each["peak_mb"] for each in nodes)))

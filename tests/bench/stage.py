@@ -37,7 +37,7 @@ class Size:
     material_rows: int = 43_200
     frames_a_symbol: int = 84  # a minute: the market's 1.4 a second
     ingest_minutes: int = 6
-    months: int = 6
+    months: int = 12
     year_months: int = 12
     stream_clients: int = 200
     streams_a_client: int = 50

@@ -1,6 +1,6 @@
 """The page that a rehearsal ends with: what was seen, as figures, and what each is held to."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from statistics import median
 from typing import Final
 
 from app.settings import Settings
-from infra.db.connections import CACHE_KIB
+from infra.db.connections import READER_CACHE_KIB, WRITER_CACHE_KIB
 from infra.db.sqlite_store import READ_CONNECTIONS_MAX
 from tests.bench.figures import Figure
 from tests.rehearsal.crowd import Failure, Result, quantiles
@@ -38,7 +38,10 @@ class Notes:
     first_half_s: float
     node_cores: float
     exchange_cores: float
+    missing: int
+    """Klines, in the end."""
     whole_s: float
+    """How long that took."""
     weight: int
 
 
@@ -94,9 +97,10 @@ def figures_of(notes: Notes) -> list[Figure]:
 def _kept(notes: Notes, journal: Journal) -> list[Figure]:
     failures = [each for each in notes.read.failures if not was_in_flight(each, notes.kill)]
     cut = len(notes.read.failures) - len(failures)
-    first = f"first: {failures[0].kind} {failures[0].what[:200]}" if failures else ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(each.kind for each in failures).items())
+    first = f"{kinds}; first: {failures[0].what[:160]}" if failures else ""
     answers = sum(notes.read.statuses.values())
-    last = notes.stage.scrapes[-1].values
+    handovers = notes.stage.scrapes[-1].values["klinenode_socket_handovers_total"]
     return [
         Figure(KEPT, "frames dropped", "count", notes.sent - notes.counted, floor=0, is_cost=True,
                note=f"{notes.sent:,.0f} sent until the kill, {notes.counted:,.0f} taken in"),
@@ -104,11 +108,11 @@ def _kept(notes: Notes, journal: Journal) -> list[Figure]:
                note=f"of {answers:,} answers; {cut} more were in flight at the killed worker. {first}"),
         Figure(KEPT, "5xx", "count", sum(n for code, n in notes.read.statuses.items() if code[0] == "5"), floor=0,
                is_cost=True),
-        Figure(KEPT, "klines missing in the end", "count", last["klinenode_klines_missing"], floor=0, is_cost=True,
-               note=f"whole {notes.whole_s:.1f} s after the last reader had gone"),
+        Figure(KEPT, "klines missing in the end", "count", notes.missing, floor=0, is_cost=True,
+               note=f"{notes.whole_s:.1f} s after the last reader had gone"),
         Figure(KEPT, "writers at a time", "count", journal.listeners, floor=1, is_cost=True,
                note=f"listeners of one stream; the new writer opened {notes.kill.connects} sockets, "
-               f"{last['klinenode_socket_handovers_total']:.0f} were handed over"),
+               f"{handovers:.0f} were handed over"),
     ]  # fmt: skip
 
 
@@ -165,7 +169,7 @@ def _resources(notes: Notes) -> list[Figure]:
     part, stage = "resources", notes.stage
     settings = Settings.model_fields
     tails, pages = settings["tail_bytes_max"].default / MB, settings["cache_bytes_max"].default / MB
-    sqlite = (READ_CONNECTIONS_MAX + 1) * CACHE_KIB / 1024
+    sqlite = (READ_CONNECTIONS_MAX * READER_CACHE_KIB + WRITER_CACHE_KIB) / 1024
     values = [each.values for each in stage.scrapes]
     budgets = f"tails ≤ {tails:.0f}, pages ≤ {pages:.0f}, SQLite's page caches ≤ {sqlite:.0f} MB, the rest Python"
     per_worker = ", ".join(f"{role} {mb:.0f}" for role, mb in sorted(stage.last_mb.items()))

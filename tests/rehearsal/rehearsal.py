@@ -28,7 +28,7 @@ from tests.rehearsal import crowd, watch
 from tests.rehearsal.page import Notes, figures_of
 from tests.rehearsal.stage import SCRAPE_S, Size, Stage, staged
 from tests.soak.scrape import scraped
-from tests.system.processes import ROOT, Program, pause, seconds, until
+from tests.system.processes import ROOT, Program, pause, seconds
 
 CROWD: Final = (sys.executable, "-m", "tests.rehearsal.crowd")
 WATCH: Final = (sys.executable, "-m", "tests.rehearsal.watch")
@@ -107,7 +107,7 @@ async def rehearse(folder: Path, size: Size) -> list[Figure]:
             exchange_cpu_s = cpu_s(stage.exchange) - cpu_before["exchange"]
             read, seen = await outside.end()
             ended_s = seconds()
-            await until(stage.place.is_whole, "there is no gap", WHOLE_S_MAX, every_s=0.5)
+            missing = await stage.missing(WHOLE_S_MAX)
             whole_s = seconds() - ended_s
             weight = await stage.used_weight_max()
             scraper.cancel()
@@ -124,6 +124,7 @@ async def rehearse(folder: Path, size: Size) -> list[Figure]:
             first_half_s=first_half_s,
             node_cores=node_cpu_s / first_half_s,
             exchange_cores=exchange_cpu_s / took_s,
+            missing=missing,
             whole_s=whole_s,
             weight=weight,
         )

@@ -183,6 +183,13 @@ class Stage:
         kill.connects = await connects()
         return kill
 
+    async def missing(self, within_s: float) -> int:
+        """How many klines the node lacks once it lacks none, or when the time is over."""
+        deadline_s = seconds() + within_s
+        while not await self.place.is_whole() and seconds() < deadline_s:
+            await pause(0.5)
+        return int((await self.place.get("/v1/coverage?limit=1")).json()["missing"])
+
     async def used_weight_max(self) -> int:
         """The most weight that anybody used in a minute, as the exchange counts it."""
         return int((await self._sandbox("status"))["used_weight_max"])
