@@ -17,14 +17,14 @@ from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_link import Link
 from infra.binance.socket_shard import LIFE_S, ConnectPace
 from infra.binance.sockets import BinanceSockets
-from infra.binance.stream_order import Unrepeated
+from infra.binance.stream_order import RELEASE_S, InOrder
 from infra.binance.stream_pulse import StreamPulse
 
 ROUTES: Final[tuple[Route, ...]] = ("market", "public")
 STREAMS_PER_SOCKET: Final = 200  # one control message; a cut costs few streams
 GARBAGE_EVENTS_MAX: Final = 5  # told of each connection: a storm of bad frames must not become a storm of log lines
 
-Take = Callable[[StreamFrame], None]
+Take = Callable[["StreamLink", StreamFrame], None]
 
 
 class StreamLink(Link[str]):
@@ -59,7 +59,7 @@ class StreamLink(Link[str]):
             if isinstance(message, StreamFrame):
                 if message.stream in self._wanted:  # else it was unsubscribed while the frame was under way
                     self._life.beat(message.stream, self._clock.now_ms())
-                    self._take(message)
+                    self._take(self, message)
                     self._life.first_frame.set()
             elif isinstance(message, ServerShutdown):
                 self._leave_soon()
@@ -89,10 +89,9 @@ class MarketStreams:
         self._ws_url = ws_url.rstrip("/")
         self._clock = clock
         self._observe = observe
-        self._deliver = deliver
         self._klines = klines
         self._proxy = proxy
-        self._unrepeated = Unrepeated()
+        self._in_order = InOrder(clock, deliver)
         self._wanted: dict[str, None] = {}
         self._tapped: dict[str, Series] = {}
         pace = ConnectPace(clock)
@@ -120,7 +119,7 @@ class MarketStreams:
         """See StreamSource."""
         for stream in streams:
             self._wanted.pop(stream, None)
-            self._unrepeated.forget(stream)
+            self._in_order.forget(stream)
             if self._tapped.pop(stream, None) is None and (name := parse(stream)) is not None:
                 self._fleets[name.route].remove((stream,))
         self._retap()
@@ -151,6 +150,9 @@ class MarketStreams:
         async with asyncio.TaskGroup() as tasks:
             for fleet in self._fleets.values():
                 tasks.create_task(fleet.run())
+            while True:
+                await self._clock.sleep(RELEASE_S)
+                self._in_order.release()
 
     def _place(self, streams: list[str]) -> None:
         by_route: dict[Route, list[str]] = {route: [] for route in ROUTES}
@@ -178,16 +180,14 @@ class MarketStreams:
         if self._klines is not None:
             self._klines.tap(self._tapped.values())
 
-    def _take_tapped(self, stream: str, payload: bytes, is_doubled: bool) -> None:
-        if self._unrepeated.takes(stream, payload, is_doubled=is_doubled):
-            self._deliver(stream, payload)
+    def _take_tapped(self, stream: str, payload: bytes, is_doubled: bool, is_ahead: bool) -> None:
+        self._in_order.take(stream, payload, is_doubled=is_doubled, is_ahead=is_ahead)
 
     def _maker(self, route: Route) -> Callable[[str], StreamLink]:
-        def take(frame: StreamFrame) -> None:
-            shard = self._fleets[route].shard_of(frame.stream)
-            if self._unrepeated.takes(frame.stream, frame.payload, is_doubled=shard is not None and shard.is_doubled):
-                self._deliver(frame.stream, frame.payload)
+        def take(link: StreamLink, frame: StreamFrame) -> None:
+            if (shard := self._fleets[route].shard_of(frame.stream)) is not None:
+                is_ahead = shard.is_ahead(link)
+                self._in_order.take(frame.stream, frame.payload, is_doubled=shard.is_doubled, is_ahead=is_ahead)
 
-        return lambda name: StreamLink(
-            name, f"{self._ws_url}/{route}/stream", self._clock, self._observe, take, proxy=self._proxy
-        )
+        url = f"{self._ws_url}/{route}/stream"
+        return lambda name: StreamLink(name, url, self._clock, self._observe, take, proxy=self._proxy)

@@ -21,7 +21,7 @@ class Tap(NamedTuple):
     """The streams of which somebody wants the frames as they come, and who that is."""
 
     keys: Collection[Key]
-    take: Callable[[Key, StreamFrame], None]
+    take: Callable[["KlineLink", Key, StreamFrame], None]
 
 
 class KlineLink(Link[Key]):
@@ -68,7 +68,7 @@ class KlineLink(Link[Key]):
     def _pass_on(self, key: Key, frame: bytes) -> None:
         read = decode_any(frame)
         if isinstance(read, StreamFrame):
-            self._tap.take(key, read)
+            self._tap.take(self, key, read)
 
     async def _put(self, event: KlineEvent) -> None:
         if not self._intake.is_full:

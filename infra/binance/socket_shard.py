@@ -95,6 +95,10 @@ class Shard(Generic[K]):
         """Whether two sockets carry the streams at the moment, so that frames come twice."""
         return len(self._links) > 1
 
+    def is_ahead(self, link: Link[K]) -> bool:
+        """Whether `link` is to take over from another one that still carries the streams."""
+        return len(self._links) > 1 and self._links[0] is not link
+
     def heard_ms(self, key: K) -> int | None:
         """The event time of the newest frame on an open socket whose stream `key` is alive."""
         times_ms = (link.pulse.heard_ms(key) for link in self._links if not link.ended.is_set())

@@ -40,8 +40,8 @@ class BinanceSockets:
         self._proxy = proxy
         self._intake = Intake(clock, observe, queue_max)
         self._tapped: set[Key] = set()
-        self.passed_on: Callable[[str, bytes, bool], None] = lambda stream, payload, is_doubled: None
-        """Told the frames of tapped streams: name, event, and whether two sockets carry it at the moment."""
+        self.passed_on: Callable[[str, bytes, bool, bool], None] = lambda stream, payload, is_doubled, is_ahead: None
+        """Told the frames of tapped streams: name, event, whether two sockets carry it, whether this is the new one."""
         self._fleet: Fleet[Key] = Fleet(
             "market",
             clock,
@@ -105,6 +105,6 @@ class BinanceSockets:
         tap = Tap(self._tapped, self._pass_on)
         return KlineLink(name, self._ws_url, self._clock, self._observe, self._intake, tap, proxy=self._proxy)
 
-    def _pass_on(self, key: Key, frame: StreamFrame) -> None:
-        shard = self._fleet.shard_of(key)
-        self.passed_on(frame.stream, frame.payload, shard is not None and shard.is_doubled)
+    def _pass_on(self, link: KlineLink, key: Key, frame: StreamFrame) -> None:
+        if (shard := self._fleet.shard_of(key)) is not None:
+            self.passed_on(frame.stream, frame.payload, shard.is_doubled, shard.is_ahead(link))

@@ -1,12 +1,18 @@
 """Which of two frames of one stream is the newer: two sockets that carry it at once must not repeat anything."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
+from app.ports import Clock, Listener
 from app.wire.stream_name import parse
 from app.wire.unreadable import UNREADABLE
+
+HOLD_MS: Final = 1_000  # as long as two sockets of one exchange may be apart; what comes later still is left out
+RELEASE_S: Final = 1.0
+WAITING_MAX: Final = 1_000  # events of a stream that wait for the old socket; the busiest has some hundred a second
 
 
 class _Depth(msgspec.Struct, gc=False):
@@ -69,20 +75,65 @@ def is_newer(stream: str, payload: bytes, last: bytes) -> bool:
         return True
 
 
-class Unrepeated:
-    """The newest frame of each stream, and what it makes of the next one."""
+class InOrder:
+    """Hands events on, each once and in its stream's order, also while an old and a new socket carry the stream.
 
-    def __init__(self) -> None:
+    The old one leads: what the new one brings before it waits until the old one has brought it too, or has gone, or for
+    HOLD_MS, whichever is first. A new socket that is quicker makes nobody miss what is still under way on the old one.
+    """
+
+    def __init__(self, clock: Clock, deliver: Listener) -> None:
+        self._clock = clock
+        self._deliver = deliver
         self._last: dict[str, bytes] = {}
+        self._waiting: dict[str, deque[tuple[int, bytes]]] = {}
 
-    def takes(self, stream: str, payload: bytes, *, is_doubled: bool) -> bool:
-        """Whether `payload` is to be handed on; `is_doubled` while two sockets carry the stream."""
-        last = self._last.get(stream)
-        if last is not None and (payload == last or (is_doubled and not is_newer(stream, payload, last))):
-            return False
-        self._last[stream] = payload
-        return True
+    def take(self, stream: str, payload: bytes, *, is_doubled: bool, is_ahead: bool) -> None:
+        """An event came: `is_doubled` while two sockets carry the stream, `is_ahead` on the new one of them."""
+        if is_ahead:
+            if self._is_newer(stream, payload):
+                waiting = self._waiting.setdefault(stream, deque())
+                waiting.append((self._clock.now_ms(), payload))
+                if len(waiting) > WAITING_MAX:
+                    self._let_go(stream)
+            return
+        if not is_doubled:
+            if stream in self._waiting:
+                self._let_go(stream)
+            if payload != self._last.get(stream):
+                self._hand_on(stream, payload)
+        elif self._is_newer(stream, payload):
+            self._hand_on(stream, payload)
+            self._prune(stream)
+
+    def release(self) -> None:
+        """Hand on what has waited for long enough; to be called every RELEASE_S."""
+        now_ms = self._clock.now_ms()
+        for stream in [stream for stream, held in self._waiting.items() if not 0 <= now_ms - held[0][0] < HOLD_MS]:
+            self._let_go(stream)
 
     def forget(self, stream: str) -> None:
         """The stream is no longer wanted."""
         self._last.pop(stream, None)
+        self._waiting.pop(stream, None)
+
+    def _is_newer(self, stream: str, payload: bytes) -> bool:
+        last = self._last.get(stream)
+        return last is None or is_newer(stream, payload, last)
+
+    def _prune(self, stream: str) -> None:
+        waiting = self._waiting.get(stream)
+        if waiting is not None:
+            while waiting and not self._is_newer(stream, waiting[0][1]):
+                waiting.popleft()
+            if not waiting:
+                del self._waiting[stream]
+
+    def _let_go(self, stream: str) -> None:
+        for _, payload in self._waiting.pop(stream):
+            if self._is_newer(stream, payload):
+                self._hand_on(stream, payload)
+
+    def _hand_on(self, stream: str, payload: bytes) -> None:
+        self._last[stream] = payload
+        self._deliver(stream, payload)
