@@ -5,6 +5,7 @@ import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given, settings
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from app.http import market_pages
 from app.http.forward import answer_by
 from app.http.market_pages import PAGE_SHARE_MAX, Kept, MarketPages
+from app.http.market_params import question_of
 from app.http.refused import REFUSED
 from app.ports import BucketFull, StandDown, UpstreamAway, UpstreamUnavailable
-from app.services.endpoints import ENDPOINTS, Question
+from app.services.endpoints import ENDPOINTS, Endpoint, Question
 from app.services.market_source import Fetched
+from app.wire.error_body import BinanceError
 from infra.line import Line
 from tests.http.fakes import NOW_MS, FakeLine, ManualClock, Node, served, wire
 
@@ -128,6 +131,50 @@ async def test_while_nobody_knows_the_list_the_exchange_judges_symbols() -> None
         assert (await client.get("/fapi/v1/depth?symbol=newusdt")).status_code == 200
         assert (await client.get("/fapi/v1/depth?symbol=NO-SUCH!")).status_code == 400
     assert [question.params["symbol"] for question in node.market.asked] == ["NEWUSDT"]
+
+
+class Listed:
+    """Lists two symbols."""
+
+    def symbol(self, text: str) -> str | None:
+        return text.upper() if text.upper() in ("BTCUSDT", "币安人生USDT") else None
+
+    def is_known(self) -> bool:
+        return True
+
+
+_NAMES = sorted({parameter.name for endpoint in ENDPOINTS.values() for parameter in endpoint.parameters})
+_VALUES = [
+    "BTCUSDT", "btcusdt", "币安人生usdt", "BTCUSD_PERP", "btcusd", "NOPE", "1m", "1M", "5m", "PERPETUAL", "0", "5",
+    "05", "500", "1000", "1500", "-1", str(NOW_MS), "9" * 16, "9" * 17, "", "x", "a b", "a&b", "\0", "é", "٣",
+]  # fmt: skip
+
+_GOOD = {"symbol": "btcusdt", "pair": "BTCUSDT", "interval": "1M", "contractType": "PERPETUAL", "period": "5m"}
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    st.sampled_from(list(ENDPOINTS.values())),
+    st.lists(
+        st.tuples(st.sampled_from([*_NAMES, "timestamp"]), st.sampled_from(_VALUES) | st.text(max_size=9)), max_size=7
+    ),
+)
+def test_every_query_is_one_question_in_its_form_or_an_error(endpoint: Endpoint, pairs: list[tuple[str, str]]) -> None:
+    given_names = dict(pairs)
+    needed = [each.name for each in endpoint.parameters if each.is_required and each.name not in given_names]
+    sent = urlencode([*pairs, *((name, _GOOD[name]) for name in needed)], errors="surrogatepass").encode()
+    try:
+        question = question_of(endpoint, sent, Listed(), NOW_MS)
+    except BinanceError as error:
+        if error.status != 400:
+            raise
+        return
+    names = [parameter.name for parameter in endpoint.parameters]
+    assert [name for name, _ in question.pairs] == [name for name in names if name in question.params]
+    assert question_of(endpoint, question.query_string.encode(), Listed(), NOW_MS) == question
+    shuffled = urlencode([*reversed(question.pairs), ("nonsense", "1")]).encode()
+    assert question_of(endpoint, shuffled, Listed(), NOW_MS) == question
+    assert 0 <= endpoint.weight(question) <= 40
 
 
 # --- kept while true -------------------------------------------------------------------------------------------------
