@@ -15,7 +15,7 @@ from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.http.streams import StreamServer
 from app.ports import MachineClock, Series, StoreUnavailable
-from app.services import held_marks, held_trades
+from app.services import held_books, held_marks, held_trades
 from app.services.backfill import Backfill
 from app.services.close_lag import CloseLag
 from app.services.coverage import Coverage
@@ -199,6 +199,7 @@ class Parts:
         )
         self.market = MarketSource(self.clock, self.rest, is_allowed=settings.read_through)
         self.market.held[held_marks.PATH] = held_marks.HeldMarks(self.clock, self.hub, self.observe)
+        self.market.held[held_books.PATH] = held_books.HeldBooks(self.clock, self.hub, self.observe)
         self.market.newest[held_trades.PATH] = held_trades.HeldTrades(self.clock, self.hub, self.observe)
         self.market_pages = MarketPages(self.clock)
         self.market_pages.is_weight_short = self.market.is_weight_short = self.budget.is_short

@@ -63,8 +63,10 @@ class HeldMarks:
         self._tried_ms = now_ms
         return True
 
-    def learn(self, body: bytes, asked_ms: int) -> None:
+    def learn(self, question: Question, body: bytes, asked_ms: int) -> None:
         """Take over REST's answer about all symbols to a question that left at `asked_ms`."""
+        if question.pairs:
+            return  # one row says nothing of what is listed
         self._snapshot_ms, self._tried_ms = None, asked_ms
         try:
             rows = {mark.symbol: mark for mark in marks.decode(body)}

@@ -37,8 +37,8 @@ class Held(Protocol):
         """Whether REST is to be asked about all symbols, whatever the question is."""
         ...
 
-    def learn(self, body: bytes, asked_ms: int) -> None:
-        """Take over REST's answer about all symbols to a question that left at `asked_ms`."""
+    def learn(self, question: Question, body: bytes, asked_ms: int) -> None:
+        """Take over REST's answer to a question, about a symbol or about all, that left at `asked_ms`."""
         ...
 
 
@@ -69,9 +69,10 @@ _named: Final = msgspec.json.Decoder(_Named)
 class _Whole:
     """An answer about all symbols; its rows are told apart once the first is wanted."""
 
-    def __init__(self, fetched: Fetched, now_ms: int) -> None:
+    def __init__(self, fetched: Fetched, asked_ms: int, now_ms: int) -> None:
         self._body = fetched.body
         self._rows: dict[str, bytes] | None = None
+        self.asked_ms = asked_ms
         self.made_ms = now_ms
         self.fresh_until_ms = now_ms + fetched.fresh_ms
         self.thrifty_until_ms = now_ms + fetched.thrifty_ms
@@ -120,7 +121,7 @@ class MarketSource:
         is_wanted = held is not None and held.wants_snapshot()
         if is_wanted or (self._whole(endpoint) is None and self._is_one_of_many(endpoint, question, symbol)):
             await self._all(endpoint)
-        return self._row(endpoint, symbol) or await self._ask(endpoint, question)
+        return self._row(endpoint, question, symbol) or await self._ask_and_learn(endpoint, question)
 
     def _whole(self, endpoint: Endpoint) -> _Whole | None:
         """An answer about all that is still true."""
@@ -129,7 +130,7 @@ class MarketSource:
             return None
         return whole if now_ms < whole.fresh_until_ms or self.is_weight_short() else None
 
-    def _row(self, endpoint: Endpoint, symbol: str) -> Fetched | None:
+    def _row(self, endpoint: Endpoint, question: Question, symbol: str) -> Fetched | None:
         """The symbol's row in such an answer; None also when it has none. Raises UpstreamGarbage."""
         whole = self._whole(endpoint)
         if whole is None:
@@ -139,6 +140,8 @@ class MarketSource:
         except UNREADABLE as error:
             del self._wholes[endpoint.path]
             raise UpstreamGarbage(f"{endpoint.path}: {error}") from error
+        if row is not None and (held := self.held.get(endpoint.path)) is not None:
+            held.learn(question, row, whole.asked_ms)
         now_ms = self._clock.now_ms()
         left = max(0, whole.fresh_until_ms - now_ms), whole.thrifty_until_ms - now_ms
         return None if row is None else Fetched(200, row, *left)
@@ -179,11 +182,16 @@ class MarketSource:
 
     async def _ask_all(self, endpoint: Endpoint) -> Fetched:
         asked_ms = self._clock.now_ms()
-        fetched = await self._ask(endpoint, Question(endpoint.path, ()))
+        fetched = await self._ask_and_learn(endpoint, Question(endpoint.path, ()))
         if fetched.status == 200:
-            self._wholes[endpoint.path] = _Whole(fetched, self._clock.now_ms())
-            if (held := self.held.get(endpoint.path)) is not None:
-                held.learn(fetched.body, asked_ms)
+            self._wholes[endpoint.path] = _Whole(fetched, asked_ms, self._clock.now_ms())
+        return fetched
+
+    async def _ask_and_learn(self, endpoint: Endpoint, question: Question) -> Fetched:
+        asked_ms, held = self._clock.now_ms(), self.held.get(endpoint.path)
+        fetched = await self._ask(endpoint, question)
+        if fetched.status == 200 and held is not None:
+            held.learn(question, fetched.body, asked_ms)
         return fetched
 
     async def _ask(self, endpoint: Endpoint, question: Question) -> Fetched:

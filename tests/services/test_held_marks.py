@@ -71,7 +71,7 @@ class Case:
         """As after the first two questions: a snapshot, and a second later the first frame."""
         assert self.held.answer(ALL) is None
         assert self.held.wants_snapshot()
-        self.held.learn(self.rest(), self.clock.now_ms())
+        self.held.learn(ALL, self.rest(), self.clock.now_ms())
         self.second()
 
     def second(self) -> None:
@@ -84,7 +84,7 @@ def test_held_rows_are_byte_for_byte_what_rest_says_at_that_moment() -> None:
     case.begin()
     for _ in range(130):
         if case.held.wants_snapshot():
-            case.held.learn(case.rest(), case.clock.now_ms())
+            case.held.learn(ALL, case.rest(), case.clock.now_ms())
         assert case.held.answer(ALL) == case.rest()
         for item in case.items():
             assert case.held.answer(Question(PATH, (("symbol", item.symbol),))) == case.rest(item.symbol)
@@ -110,7 +110,7 @@ def test_of_two_that_differ_in_age_the_newer_counts() -> None:
     case.begin()
     before = case.rest("BTCUSDT")
     case.clock.advance(500)
-    case.held.learn(case.rest(), case.clock.now_ms())
+    case.held.learn(ALL, case.rest(), case.clock.now_ms())
     newer = case.rest("BTCUSDT")
     assert newer != before
     assert case.held.answer(BTC) == newer
@@ -153,11 +153,11 @@ def test_what_the_stream_never_has_is_asked_for_unless_rest_has_given_it_up_too(
     case.begin()
     rows = orjson.loads(case.rest())
     gone = {**rows[0], "symbol": "GONEUSDT", "time": case.clock.now_ms() - 60_001}
-    case.held.learn(orjson.dumps([*rows, gone]), case.clock.now_ms())
+    case.held.learn(ALL, orjson.dumps([*rows, gone]), case.clock.now_ms())
     case.second()
     assert case.held.answer(ALL) == orjson.dumps([*orjson.loads(case.rest()), gone])
     lively = {**gone, "time": case.clock.now_ms() - 1}
-    case.held.learn(orjson.dumps([*orjson.loads(case.rest()), lively]), case.clock.now_ms())
+    case.held.learn(ALL, orjson.dumps([*orjson.loads(case.rest()), lively]), case.clock.now_ms())
     case.second()
     assert case.held.answer(ALL) is None
     assert case.held.answer(BTC) == case.rest("BTCUSDT")
@@ -169,7 +169,7 @@ def test_what_is_listed_meanwhile_makes_rest_be_asked() -> None:
     case.clock.advance(1_000)
     case.frame(lambda event: {**event, "s": "NEWLYUSDT"} if event["s"] == "BTCUSDT" else event)
     assert case.held.answer(ALL) is None
-    case.held.learn(case.rest(), case.clock.now_ms())
+    case.held.learn(ALL, case.rest(), case.clock.now_ms())
     case.second()
     assert case.held.answer(ALL) == case.rest(), "rest does not have it: then so be it"
 
@@ -178,7 +178,7 @@ def test_a_stream_that_contradicts_rest_about_one_moment_is_not_believed() -> No
     case = Case()
     case.begin()
     case.frame(lambda event: {**event, "i": "1.00000000"} if event["s"] == "BTCUSDT" else event)
-    case.held.learn(case.rest(), case.clock.now_ms())
+    case.held.learn(ALL, case.rest(), case.clock.now_ms())
     assert isinstance(case.events[-1], GarbageDropped)
     case.second()
     assert case.held.answer(ALL) is None
@@ -186,7 +186,7 @@ def test_a_stream_that_contradicts_rest_about_one_moment_is_not_believed() -> No
         case.second()
         assert case.held.answer(ALL) is None
     assert case.held.wants_snapshot()
-    case.held.learn(case.rest(), case.clock.now_ms())
+    case.held.learn(ALL, case.rest(), case.clock.now_ms())
     case.second()
     assert case.held.answer(ALL) == case.rest()
 
@@ -197,7 +197,7 @@ def test_a_form_of_rest_that_is_not_known_is_not_imitated(spoil: bytes | str) ->
     case.begin()
     rows = orjson.loads(case.rest())
     body = spoil if isinstance(spoil, bytes) else orjson.dumps([{**row, "more": 1} for row in rows])
-    case.held.learn(case.rest().replace(b",", b", ") if spoil == "space" else body, case.clock.now_ms())
+    case.held.learn(ALL, case.rest().replace(b",", b", ") if spoil == "space" else body, case.clock.now_ms())
     assert isinstance(case.events[-1], GarbageDropped)
     assert case.held.answer(BTC) is None
     assert not case.held.wants_snapshot()
@@ -218,7 +218,7 @@ def test_rests_own_form_stays_for_what_has_no_funding() -> None:
     case.begin()
     case.clock.advance(500)
     rows = [{**row, "lastFundingRate": "", "nextFundingTime": 0} for row in orjson.loads(case.rest())]
-    case.held.learn(orjson.dumps(rows), case.clock.now_ms())
+    case.held.learn(ALL, orjson.dumps(rows), case.clock.now_ms())
     case.clock.advance(1_000)
     case.frame(lambda event: {**event, "T": 0, "r": "0.00000000"})
     row = orjson.loads(case.held.answer(BTC) or b"")
@@ -249,7 +249,7 @@ def test_the_sandbox_lists_what_its_stream_lacks_so_all_are_asked_for_there() ->
     case = Case()
     case.begin()
     body = orjson.dumps(premium_index(case.exchange, {}, case.clock.now_ms()))
-    case.held.learn(body, case.clock.now_ms())
+    case.held.learn(ALL, body, case.clock.now_ms())
     case.second()
     assert case.held.answer(ALL) is None
     assert case.held.answer(BTC) == case.rest("BTCUSDT")

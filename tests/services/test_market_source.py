@@ -141,6 +141,37 @@ async def test_without_read_through_nothing_is_asked() -> None:
     assert case.rest.asked == []
 
 
+class Heard:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.learned: list[tuple[Question, bytes, int]] = []
+
+    def answer(self, question: Question) -> bytes | None:
+        return None
+
+    def wants_snapshot(self) -> bool:
+        return False
+
+    def learn(self, question: Question, body: bytes, asked_ms: int) -> None:
+        self.learned.append((question, body, asked_ms))
+
+
+async def test_what_holds_learns_from_every_answer_also_from_rows() -> None:
+    case, heard, path = Case(), Heard(), "/fapi/v1/ticker/bookTicker"
+    case.source.held[path] = heard
+    one, every = Question(path, (("symbol", "S1USDT"),)), Question(path, ())
+    await case.source.fetch(one)
+    await case.source.fetch(every)
+    case.clock.ms += 400
+    await case.source.fetch(one)
+    (_, body, _), (_, whole, _), (_, row, _) = heard.learned
+    assert [question for question, _, _ in heard.learned] == [one, every, one]
+    assert body == row
+    assert row in whole
+    assert [asked_ms for _, _, asked_ms in heard.learned] == [NOW_MS] * 3
+
+
 class Trades:
     """Holds nothing and learns what it is told."""
 
