@@ -133,8 +133,12 @@ class Link(ABC, Generic[K]):
         """Connect, subscribe and take frames in until the connection ends. Raises LinkLost, always."""
         reason = ""
         try:
-            async with await self._open() as connection:
-                await self._use(connection)
+            connection = await self._open()
+            try:
+                async with connection:
+                    await self._use(connection)
+            finally:
+                connection.transport.abort()  # its goodbye may have been interrupted
         except* (LinkLost, WebSocketException, OSError, EOFError) as group:
             reason = _first_reason(group)
         finally:

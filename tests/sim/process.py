@@ -158,7 +158,7 @@ class Process:
             return
         if tasks := sim.loop.tasks_of(fate):
             sim.fail(f"{fate.name} left tasks behind: {tasks}")
-        if ends := sim.network.of(fate):
+        if ends := [end for end in sim.network.of(fate) if not end.is_closing()]:  # what was closed may be slow to go
             sim.fail(f"{fate.name} left {len(ends)} connections open")
         if number := sim.disk.of(fate):
             sim.fail(f"{fate.name} left {number} database connections open")
