@@ -19,7 +19,9 @@ from infra.sandbox.candles import QUANTUM_MS
 from infra.sandbox.render import rest_row
 from infra.sandbox.render import stream_event as event_of
 from tests.bench.figures import Figure, compared
+from tests.bench.part_tail import AFTER_CLOSE_MS, path_of
 from tests.bench.stage import Run, Stage, cpu_s, resident_mb, staged
+from tests.rehearsal.wire import Wire
 from tests.system.processes import free_port, seconds, until
 
 INGEST: Final = "ingest"
@@ -76,6 +78,29 @@ async def _memory(stage: Stage) -> None:
     note = f"of one process; {series:,} series, {ROWS_ASKED} klines asked of each; {before_mb:.0f} MB after the start"
     found = resident_mb(stage.node)
     stage.run.figures.append(Figure(MEMORY, "resident", "MB", found, floor=BUDGET_MB, is_cost=True, note=note))
+    minutes = stage.run.size.memory_minutes
+    await _pass_minutes(stage, minutes)
+    note = f"every minute all symbols close and are asked for {ROWS_ASKED} klines; of the exchange's clock"
+    name = f"resident after {minutes} minutes more"
+    found = resident_mb(stage.node)
+    stage.run.figures.append(Figure(MEMORY, name, "MB", found, floor=BUDGET_MB, is_cost=True, note=note))
+
+
+async def _pass_minutes(stage: Stage, minutes: int) -> None:
+    """Put the clock forward from close to close, each time until every symbol's kline was served."""
+    wire = Wire(stage.place.port)
+    begin_ms = stage.clock.now_ms() // MINUTE_MS * MINUTE_MS
+    for open_ms in range(begin_ms, begin_ms + minutes * MINUTE_MS, MINUTE_MS):
+        stage.clock.set(open_ms + MINUTE_MS + AFTER_CLOSE_MS)
+
+        async def is_here(symbol: str, open_ms: int = open_ms) -> bool:
+            answer = await wire.ask(path_of(symbol, ROWS_ASKED))
+            newest = answer.body[answer.body.rfind(b"[") + 1 :].split(b",", 1)[0]
+            return answer.status == 200 and int(newest) >= open_ms
+
+        for symbol in stage.market.names:
+            await until(lambda symbol=symbol: is_here(symbol), f"{symbol} has closed", REPORT_S_MAX)  # type: ignore[misc]
+    wire.close()
 
 
 # --- over sockets -----------------------------------------------------------------------------------------------------

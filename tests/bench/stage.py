@@ -37,6 +37,7 @@ class Size:
     material_rows: int = 43_200
     frames_a_symbol: int = 84  # a minute: the market's 1.4 a second
     ingest_minutes: int = 6
+    memory_minutes: int = 60
     months: int = 12
     year_months: int = 12
     stream_clients: int = 200
@@ -54,6 +55,7 @@ TINY: Final = Size(
     material_rows=1_500,
     frames_a_symbol=3,
     ingest_minutes=2,
+    memory_minutes=2,
     months=1,
     year_months=1,
     stream_clients=5,
