@@ -167,7 +167,6 @@ async def staged(
         place.settings = {
             "INTERVALS": ",".join(codes),
             "WEIGHT_PER_MINUTE": str(WEIGHT_LIMIT),
-            "TAIL_BYTES_MAX": str(256 << 20),
             **(settings or {}),
         }
         deep = market.names[: size.deep_symbols]
