@@ -1,16 +1,20 @@
 """A node behind nginx with the configuration that is shipped."""
 
+import asyncio
 import gzip
+import json
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from infra.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.nginx import NGINX, nginx_conf
 from tests.system.processes import Place, Programs, ShiftedClock, until
 
+SOCKETS_S_MAX = 90.0
 TOKEN = "a-long-admin-token"
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=100&endTime={}"
 REFRESH = "/v1/admin/symbols/refresh"
@@ -67,6 +71,38 @@ async def gzip_passes_through(client: httpx.AsyncClient, path: str, plain: bytes
     assert gzip.decompress(body) == plain
     conditional = {"Accept-Encoding": "gzip", "If-None-Match": answer.headers["etag"]}
     assert (await client.get(path, headers=conditional)).status_code == 304
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
+async def test_sockets_pass_through_nginx(tmp_path: Path) -> None:
+    assert NGINX is not None
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place, front = Place(programs, sandbox.port), Place(programs, sandbox.port)
+        place.serve()
+        conf = nginx_conf(tmp_path, front.port, place.port)
+        programs.start("-p", str(tmp_path), "-c", str(conf), "-e", str(tmp_path / "error.log"), command=(NGINX,))
+
+        async def forwards() -> bool:
+            return (await front.get("/v1/health")).status_code == 200
+
+        await until(forwards, "nginx answers", SOCKETS_S_MAX)
+        many = "/".join(f"s{number}usdt@kline_15m" for number in range(1_023))
+        async with asyncio.timeout(SOCKETS_S_MAX):
+            for path in (
+                "/ws/btcusdt@markPrice@1s",
+                "/market/ws/btcusdt@markPrice@1s",
+                f"/stream?streams=btcusdt@markPrice@1s/{many}",
+                "/public/stream?streams=btcusdt@markPrice@1s",
+            ):
+                async with connect(f"ws://127.0.0.1:{front.port}{path}", proxy=None) as through:
+                    event = json.loads(await through.recv())
+                    assert event.get("data", event)["s"] == "BTCUSDT"
+                    await through.send('{"method":"GET_PROPERTY","params":["combined"],"id":"x"}')
+                    while (answer := json.loads(await through.recv())).get("id") != "x":
+                        assert "E" in answer.get("data", answer)
+                    assert answer == {"result": "stream?" in path, "id": "x"}
+        for path in ("/wsx", "/market", "/market/wss"):
+            assert (await front.get(path)).status_code == 404
 
 
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
