@@ -18,7 +18,9 @@ from tests.rehearsal.watch import Seen
 from tests.soak.trend import quantile_s
 
 KEPT: Final = "kept"  # what no load excuses: frames, answers, klines
-IN_FLIGHT_S: Final = 1.0  # after the kill: a connection that ends later was not the dead worker's
+IN_FLIGHT_S: Final = (
+    5.0  # after the kill: a reader on a busy machine notices late; what is cut later was no dead worker
+)
 BUDGET_MB: Final = 512.0  # of one worker: the unit's
 MB: Final = float(1 << 20)
 MINUTE_MS: Final = 60_000

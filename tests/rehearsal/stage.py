@@ -186,9 +186,11 @@ class Stage:
     async def missing(self, within_s: float) -> int:
         """How many klines the node lacks once it lacks none, or when the time is over."""
         deadline_s = seconds() + within_s
-        while not await self.place.is_whole() and seconds() < deadline_s:
+        while True:
+            report = (await self.place.get("/v1/coverage?limit=1")).json()
+            if report["missing"] == 0 or seconds() > deadline_s:
+                return int(report["missing"])
             await pause(0.5)
-        return int((await self.place.get("/v1/coverage?limit=1")).json()["missing"])
 
     async def used_weight_max(self) -> int:
         """The most weight that anybody used in a minute, as the exchange counts it."""

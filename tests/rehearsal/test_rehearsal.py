@@ -13,6 +13,7 @@ from infra.clock import SystemClock
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import FaultBoard
 from infra.sandbox.universe import Universe
+from tests.rehearsal import wire as wire_module
 from tests.rehearsal.crowd import Failure, faults_of
 from tests.rehearsal.exchange import BURST_MS, BurstHub
 from tests.rehearsal.page import KEPT, Journal, was_in_flight
@@ -66,7 +67,7 @@ def test_only_what_was_under_way_at_the_kill_may_be_cut() -> None:
     kill = Kill(100.0)
     found = [
         was_in_flight(Failure(at_s, kind, ""), kill)
-        for at_s, kind in ((99.9, "cut"), (100.2, "cut"), (102, "cut"), (100.2, "refused"))
+        for at_s, kind in ((99.9, "cut"), (100.2, "cut"), (106, "cut"), (100.2, "refused"))
     ]
     assert found == [False, True, False, False]
 
@@ -112,7 +113,9 @@ def test_a_close_comes_once_and_first_and_live_frames_many_times() -> None:
     assert [line.split()[0] for line in journal.getvalue().splitlines()] == ["tick", "closed", "tick"]
 
 
-async def test_a_wire_tells_a_connection_that_was_gone_from_one_that_ended_with_a_question_under_way() -> None:
+async def test_a_wire_tells_a_connection_that_was_gone_from_one_that_ended_with_a_question_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     answers = [b'HTTP/1.1 200 OK\r\ncontent-length: 2\r\netag: "x"\r\n\r\n[]', b""]
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -131,6 +134,9 @@ async def test_a_wire_tells_a_connection_that_was_gone_from_one_that_ended_with_
 
         await until(has_left, "the server has left")
         assert (await wire.ask("/b")).status == 200, "nothing was under way"
+        with monkeypatch.context() as patch:
+            patch.setattr(wire_module, "IDLE_S", 0.0)
+            assert (await wire.ask("/idle")).status == 200, "a connection that may be left any moment is not used again"
         answers.pop(0)
         with pytest.raises(Cut):
             await wire.ask("/c")

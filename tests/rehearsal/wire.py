@@ -9,6 +9,7 @@ import orjson
 
 BODY_BYTES_KEPT: Final = 1 << 20  # that a stream buffers: an answer of 1,500 klines has 200 kB
 PATIENCE_S: Final = 30.0
+IDLE_S: Final = 4.0  # a server leaves after five: what was idle so long is not used again
 ROLES: Final = ("writer", "reader")
 CONNECTS_MAX: Final = 40  # at a time, to meet both roles: chance decides which worker answers
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
@@ -34,11 +35,14 @@ class Wire:
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used_ns = 0
 
     @property
     def is_open(self) -> bool:
         """Whether the next request takes the same connection, so far as we know."""
-        return self._streams is not None and not self._streams[0].at_eof() and self._streams[0].exception() is None
+        if self._streams is None or monotonic_ns() - self._used_ns > IDLE_S * 1e9:
+            return False
+        return not self._streams[0].at_eof() and self._streams[0].exception() is None
 
     async def ask(self, path: str, etag: bytes = b"") -> Answer:
         """GET `path`. Raises Cut, and OSError when nobody listens."""
@@ -58,8 +62,9 @@ class Wire:
         except (OSError, asyncio.IncompleteReadError) as error:
             self.close()
             raise Cut(path) from error
+        self._used_ns = monotonic_ns()
         found = _ETAG.search(head)
-        return Answer(int(head[9:12]), found[1] if found else b"", body, (monotonic_ns() - began_ns) / 1e6)
+        return Answer(int(head[9:12]), found[1] if found else b"", body, (self._used_ns - began_ns) / 1e6)
 
     def close(self) -> None:
         """Hang up."""
