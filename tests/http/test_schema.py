@@ -9,7 +9,7 @@ import orjson
 
 from app.services.endpoints import ENDPOINTS
 from tests.http.fakes import OTHERS_MAY_USE_RANDOM, served
-from tests.http.schema_cases import ask_by_schema, with_what_exists
+from tests.http.schema_cases import PATIENCE_S, ask_by_schema, with_what_exists
 from tests.system.world import world
 
 SEED = 20261121
@@ -51,7 +51,7 @@ async def test_boundary_values_missing_parameters_and_other_methods(tmp_path: Pa
             process = await asyncio.create_subprocess_exec(
                 str(Path(sys.executable).parent / "schemathesis"), "run", str(document), "--url", str(client.base_url),
                 "--phases", "coverage", "--checks", "all", "--exclude-checks", EXCLUDED, "--seed", str(SEED),
-                "--no-color", "--warnings", "off", cwd=tmp_path,
+                "--no-color", "--warnings", "off", "--request-timeout", str(PATIENCE_S), cwd=tmp_path,
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
             told, _ = await process.communicate()
