@@ -1,0 +1,106 @@
+"""Fifty bots that start at once with no node between them and the exchange are banned; one is served."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import pytest
+from starlette.types import ASGIApp
+
+from infra.clock import SystemClock
+from tests.system.world import PATIENCE_S, world
+
+BOTS: Final = 50
+SYMBOLS: Final = 200
+INTERVALS: Final = ("1m", "3m", "5m")
+ROWS: Final = 99  # the most that cost one: even the cheapest start-up of fifty is a ban
+WEIGHT_OF_ONE: Final = SYMBOLS * len(INTERVALS) + 1  # its klines, and the markets
+START_S_MAX: Final = 4 * PATIENCE_S  # of all bots, on a machine with other things to do
+TRIES_MAX: Final = 40  # of a request that the node cannot answer at once
+PAUSE_S: Final = 0.25  # real seconds between them
+_real: Final = SystemClock()
+
+
+class Bot:
+    """Loads the markets, then the klines of the first 200 symbols, one request after the other as ccxt does.
+
+    A patient one asks again after 503; the other goes on to the next question, as bots do, until it is banned.
+    """
+
+    def __init__(self, app: ASGIApp, *, patient: bool) -> None:
+        self._app = app
+        self._patient = patient
+        self.statuses: list[int] = []
+        self.answers: dict[tuple[str, str], bytes] = {}
+
+    async def start(self) -> None:
+        """Do it all."""
+        markets = orjson.loads(await self.get("/fapi/v1/exchangeInfo", "") or b'{"symbols":[]}')["symbols"]
+        names = [each["symbol"] for each in markets if is_wanted(each)][:SYMBOLS]
+        for interval in INTERVALS:
+            for name in names:
+                query = f"symbol={name}&interval={interval}&limit={ROWS}"
+                self.answers[name, interval] = await self.get("/fapi/v1/klines", query)
+                if self.statuses[-1] == 418:
+                    return
+
+    async def get(self, path: str, query: str) -> bytes:
+        """The body of an answer, b"" where there was none."""
+        for _ in range(TRIES_MAX):
+            await _real.sleep(0)  # the others have their turn, as they would over a network
+            status, body = await ask(self._app, path, query)
+            self.statuses.append(status)
+            if status == 200:
+                return body
+            if not self._patient:
+                return b""
+            assert status == 503, body
+            await _real.sleep(PAUSE_S)
+        raise AssertionError(f"{path}?{query} was refused {TRIES_MAX} times")
+
+
+def is_wanted(market: dict[str, Any]) -> bool:
+    """A USDT perpetual of coins that trades."""
+    kind = (market["contractType"], market["quoteAsset"], market["status"])
+    return kind == ("PERPETUAL", "USDT", "TRADING") and not market["symbol"].startswith("NEW")
+
+
+async def ask(app: ASGIApp, path: str, query: str) -> tuple[int, bytes]:
+    """One GET."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "root_path": "", "query_string": query.encode(),
+        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000), "state": {},
+    }  # fmt: skip
+    await app(scope, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+
+async def start_all(bots: list[Bot]) -> None:
+    """At once."""
+    async with asyncio.timeout(START_S_MAX), asyncio.TaskGroup() as group:
+        for bot in bots:
+            group.create_task(bot.start())
+
+
+@pytest.mark.parametrize("bots", [1, BOTS])
+async def test_without_the_node_one_bot_is_served_and_fifty_are_banned(tmp_path: Path, bots: int) -> None:
+    async with world(tmp_path, symbols=SYMBOLS) as here:
+        here.clock.hold()
+        started = [Bot(here.sandbox.app, patient=False) for _ in range(bots)]
+        await start_all(started)
+        status = here.sandbox.limiter
+        assert (status.bans > 0) == (bots > 1)
+        assert (status.answers_418 > 0) == (bots > 1)
+        assert all((418 in bot.statuses) == (bots > 1) for bot in started)
+        if bots == 1:
+            assert status.weight_total == WEIGHT_OF_ONE
