@@ -7,16 +7,15 @@ stream is not believed.
 from typing import Final
 
 from app.events import GarbageDropped, Observe
-from app.ports import Clock, StreamHub, StreamsFull
+from app.ports import Clock, StreamHub
 from app.services.endpoints import Question
+from app.services.listened import IDLE_MS, Listened
 from app.wire import book_ticker
 from app.wire.book_ticker import BadBest, Best
 
 PATH: Final = "/fapi/v1/ticker/bookTicker"
-SYMBOLS_MAX: Final = 32  # held at a time; busy streams have hundreds of frames a second
 QUIET_MS_MAX: Final = 3_000  # a stream that may have died unnoticed is not believed after this long
 CHECKED_MS_MAX: Final = 60_000  # REST is asked so often, to see that it says the same
-IDLE_MS: Final = 60_000  # nobody has asked for so long: the stream is left
 
 
 class _Side:
@@ -36,20 +35,18 @@ class HeldBooks:
 
     def __init__(self, clock: Clock, hub: StreamHub, observe: Observe) -> None:
         self._clock = clock
-        self._hub = hub
         self._observe = observe
-        self._of: dict[str, _Side] = {}
+        self._of = Listened(hub, "bookTicker", self._hear, _Side)
 
     def answer(self, question: Question) -> bytes | None:
         """What REST would say; None when it has to be asked."""
         now_ms, symbol = self._clock.now_ms(), question.params.get("symbol")
-        self._release(now_ms)
         if symbol is None:
+            self._of.release(now_ms)
             return None
-        side = self._of.get(symbol) or self._join(symbol, now_ms)
+        side = self._of.asked(symbol, now_ms)
         if side is None:
             return None
-        side.asked_ms = now_ms
         is_heard = side.heard_ms is not None and 0 <= now_ms - side.heard_ms < QUIET_MS_MAX
         is_checked = side.checked_ms is not None and 0 <= now_ms - side.checked_ms < CHECKED_MS_MAX
         return book_ticker.encode(side.best) if is_heard and is_checked and side.best is not None else None
@@ -75,21 +72,6 @@ class HeldBooks:
         if side.best is None or told.update > side.best.update:
             side.best = told
 
-    def _join(self, symbol: str, now_ms: int) -> _Side | None:
-        if len(self._of) >= SYMBOLS_MAX:
-            return None
-        try:
-            self._hub.join(_stream(symbol), self._hear)
-        except StreamsFull:
-            return None
-        side = self._of[symbol] = _Side(now_ms)
-        return side
-
-    def _release(self, now_ms: int) -> None:
-        for symbol in [name for name, each in self._of.items() if not 0 <= now_ms - each.asked_ms < IDLE_MS]:
-            self._hub.leave(_stream(symbol), self._hear)
-            del self._of[symbol]
-
     def _hear(self, stream: str, payload: bytes) -> None:
         now_ms = self._clock.now_ms()
         try:
@@ -101,7 +83,7 @@ class HeldBooks:
         if side is None:
             return
         if not 0 <= now_ms - side.asked_ms < IDLE_MS:
-            self._release(now_ms)
+            self._of.release(now_ms)
             return
         side.heard_ms = now_ms
         if side.best is None or best.update > side.best.update:
@@ -112,7 +94,3 @@ def _compare(told: Best, heard: Best | None) -> None:
     """Raise BadBest when the stream states an update differently from REST."""
     if heard is not None and heard.update == told.update and heard != told:
         raise BadBest(f"the stream says {heard}, REST {told}")
-
-
-def _stream(symbol: str) -> str:
-    return f"{symbol.lower()}@bookTicker"

@@ -10,16 +10,15 @@ from typing import Final
 
 from app.domain.interval import HOUR_MS
 from app.events import GarbageDropped, Observe
-from app.ports import Clock, StreamHub, StreamsFull
+from app.ports import Clock, StreamHub
 from app.services.endpoints import Question
+from app.services.listened import Listened
 from app.wire import agg_trades
 from app.wire.agg_trades import AggTrade, BadTrades
 
 PATH: Final = "/fapi/v1/aggTrades"
 ROWS_MAX: Final = 1_000  # the most that REST gives at once, for the same weight as one
-SYMBOLS_MAX: Final = 32  # held at a time; 5 MB, and a stream for each
 QUIET_MS_MAX: Final = 10_000  # a stream that may have died unnoticed is checked after this long
-IDLE_MS: Final = 60_000  # nobody has asked for so long: the stream is left
 DOUBT_MS: Final = 60_000  # a stream that contradicted REST, or a form that is not known, is tried again after this long
 REACH_MS: Final = 48 * HOUR_MS  # REST gives none that are older
 
@@ -42,9 +41,8 @@ class HeldTrades:
 
     def __init__(self, clock: Clock, hub: StreamHub, observe: Observe) -> None:
         self._clock = clock
-        self._hub = hub
         self._observe = observe
-        self._of: dict[str, _Trades] = {}
+        self._of = Listened(hub, "aggTrade", self._hear, _Trades)
 
     def widened(self, question: Question) -> Question | None:
         """The question that has the answer to all about a symbol's newest trades; None when it is about others."""
@@ -56,11 +54,9 @@ class HeldTrades:
     def answer(self, question: Question) -> bytes | None:
         """What REST would say; None when it has to be asked."""
         now_ms, symbol, limit = self._clock.now_ms(), question.params["symbol"], question.number("limit")
-        self._release(now_ms)
-        trades = self._of.get(symbol) or self._join(symbol, now_ms)
+        trades = self._of.asked(symbol, now_ms)
         if trades is None:
             return None
-        trades.asked_ms = now_ms
         if trades.since_ms is None or trades.heard_ms is None:
             return None
         if not 0 <= now_ms - max(trades.heard_ms, trades.since_ms) < QUIET_MS_MAX:
@@ -92,24 +88,9 @@ class HeldTrades:
         if not is_behind or trades.since_ms is None:
             trades.since_ms = now_ms
 
-    def _join(self, symbol: str, now_ms: int) -> _Trades | None:
-        if len(self._of) >= SYMBOLS_MAX:
-            return None
-        try:
-            self._hub.join(_stream(symbol), self._hear)
-        except StreamsFull:
-            return None
-        trades = self._of[symbol] = _Trades(now_ms)
-        return trades
-
-    def _release(self, now_ms: int) -> None:
-        for symbol in [name for name, each in self._of.items() if not 0 <= now_ms - each.asked_ms < IDLE_MS]:
-            self._hub.leave(_stream(symbol), self._hear)
-            del self._of[symbol]
-
     def _hear(self, stream: str, payload: bytes) -> None:
         symbol, now_ms = stream.partition("@")[0].upper(), self._clock.now_ms()
-        self._release(now_ms)
+        self._of.release(now_ms)
         trades = self._of.get(symbol)
         if trades is None:
             return
@@ -126,10 +107,6 @@ class HeldTrades:
             trades.rows.clear()  # ids are missing: REST has them
             trades.since_ms = None
         trades.rows.append(row)
-
-
-def _stream(symbol: str) -> str:
-    return f"{symbol.lower()}@aggTrade"
 
 
 def _compare(told: Sequence[AggTrade], heard: Sequence[AggTrade]) -> None:

@@ -6,7 +6,8 @@ import pytest
 from app.events import Event, GarbageDropped
 from app.ports import Listener, StreamsFull
 from app.services.endpoints import Question
-from app.services.held_books import CHECKED_MS_MAX, IDLE_MS, PATH, QUIET_MS_MAX, SYMBOLS_MAX, HeldBooks
+from app.services.held_books import CHECKED_MS_MAX, PATH, QUIET_MS_MAX, HeldBooks
+from app.services.listened import IDLE_MS, SYMBOLS_MAX
 from infra.sandbox.answers.prices import book_ticker
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.stream_events import BookTickerSource

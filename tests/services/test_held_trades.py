@@ -8,13 +8,12 @@ from app.ports import Listener, StreamsFull
 from app.services.endpoints import Question
 from app.services.held_trades import (
     DOUBT_MS,
-    IDLE_MS,
     PATH,
     QUIET_MS_MAX,
     ROWS_MAX,
-    SYMBOLS_MAX,
     HeldTrades,
 )
+from app.services.listened import IDLE_MS, SYMBOLS_MAX
 from infra.sandbox.answers.trades import agg_trades
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.stream_events import TradeSource
