@@ -336,9 +336,9 @@ async def test_sockets_are_handed_over_without_losing_a_frame() -> None:
 
 async def test_frames_still_under_way_on_the_old_socket_are_waited_for() -> None:
     def lag(feed: Feed) -> None:
-        feed.lag_s = 0.06  # 3 s of the clock
+        feed.lag_s = 0.1  # 1 s of the clock, of the five that are waited; more leaves a busy machine no time
 
-    async with fed(A, life_s=20.0, before=lag) as (feed, run):
+    async with fed(A, life_s=20.0, speed=10, before=lag) as (feed, run):
         await run.hear(A)
         feed.lag_s = 0.0
         await run.until(lambda: run.connects() >= 3)
