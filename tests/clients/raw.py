@@ -9,6 +9,8 @@ from typing import Any, Final, TypeVar
 TRIES_MAX: Final = 300  # until the node's answer stands still while a client asks
 MOVING: Final = frozenset({"E", "T", "time", "closeTime"})  # the moment of an answer, not its content
 
+CLOSES_MAX: Final = 2_000  # until the node serves what a stream has said: some seconds
+
 T = TypeVar("T")
 
 
@@ -27,6 +29,11 @@ class Raw:
     def klines(self, symbol: str, interval: str, **query: object) -> Any:
         """Rows of klines."""
         return self.get("/fapi/v1/klines", symbol=symbol, interval=interval, **query)
+
+    def comes_to_serve(self, row: list[Any], symbol: str, interval: str) -> bool:
+        """Whether `row` is what the node says of a kline, or will say: another stream may tell of its close first."""
+        served = (self.klines(symbol, interval, startTime=row[0], limit=1) for _ in range(CLOSES_MAX))
+        return any(found[0][: len(row)] == row for found in served)
 
     def closed(self, symbol: str, interval: str, rows: int) -> Any:
         """The newest closed klines."""

@@ -51,5 +51,4 @@ async def across_a_close(socket: Any, raw: Raw) -> None:
             kline = message.get("data", message)["k"]
             if kline["x"]:
                 break
-        (row,) = raw.klines(ID, "1m", startTime=kline["t"], limit=1)
-        assert [kline[name] for name in "tohlcvTqnVQ"] == row[:11]
+        assert raw.comes_to_serve([kline[name] for name in "tohlcvTqnVQ"], ID, "1m")
