@@ -26,12 +26,13 @@ from app.services.holdings import Holdings
 from app.services.in_progress import InProgress
 from app.services.read_ahead import ReadAhead
 from app.services.read_through import ReadThrough
-from app.services.refusal import refusal_of
+from app.services.refusal import RETRY_AFTER_S, refusal_of
 from app.services.symbol_sync import SymbolSync
 from app.services.tail import SeriesTail, Tail
 from app.services.tail_cut import LIVE_PAGE_MS, cut_of, ends_with_live, newest, rendered
 from app.services.window import Window, closed_end_ms, wants_live, window_of
 from app.wire import rest_rows
+from app.wire.error_body import service_unavailable
 
 TRIES_MAX: Final = 2  # an answer is made anew once when the exchange's time turns out to be another than we thought
 INTERVALS_BEHIND_MAX: Final = 2  # one kline may close while an answer is made; by two it would be stale
@@ -76,10 +77,15 @@ class QueryService:
         """Whether the clock is the exchange's: one that lags would pass old klines off as the newest."""
 
     def symbol(self, text: str) -> str | None:
-        """The listed name of a symbol as a client wrote it (lower case is accepted), or None."""
+        """The listed name of a symbol as a client wrote it (lower case is accepted), or None.
+
+        Raises BinanceError while nobody knows what is listed.
+        """
         name = text.upper()
         if name in self._symbols.listings or name in self._symbols.wished_set or name in self._holdings.symbols():
             return name
+        if not self._symbols.listings:
+            raise service_unavailable(RETRY_AFTER_S)
         return None
 
     def at_once(self, query: KlineQuery, now_ms: int) -> Answer | None:
