@@ -74,6 +74,8 @@ lock: setup  ## pin the dependencies of pyproject.toml and those of the clients 
 	$(LOCK) -o tests/clients/python.lock tests/clients/python.in
 	$(LOCK) -o tests/clients/freqtrade.lock tests/clients/freqtrade.in
 	cd tests/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	cd tests/clients && node -e 'const l = require("./package-lock.json"); for (const p of Object.values(l.packages)) delete p.funding; \
+		require("fs").writeFileSync("package-lock.json", JSON.stringify(l, null, 2) + "\n")'
 
 env-sample: setup  ## write .env.sample from the settings
 	$(BIN)/klinenode config --sample > .env.sample

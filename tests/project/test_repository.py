@@ -28,6 +28,10 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in run("git", "ls-files", "-z").stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
+def test_the_lock_of_the_node_clients_carries_no_address() -> None:
+    assert "://" not in (ROOT / "tests/clients/package-lock.json").read_text()
+
+
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
 def test_a_lock_file_pins_and_hashes_and_carries_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text()
