@@ -108,7 +108,7 @@ class Klines:
         return self._from_memory(self._understood(key[1]), key, asked, now_ms)
 
     def _understood(self, query_string: bytes) -> KlineQuery:
-        return kline_query(query_string, self._query.symbol, only_final_default=self.only_final_default)
+        return kline_query(query_string, self._query.listed, only_final_default=self.only_final_default)
 
     def _from_memory(self, query: KlineQuery, key: Key, asked: Asked, now_ms: int) -> Hit | None:
         answer = self._query.at_once(query, now_ms)

@@ -27,6 +27,10 @@ class Query(Protocol):
         """The listed name of a symbol as a client wrote it (lower case accepted), None when there is none."""
         ...
 
+    def listed(self, text: str) -> str | None:
+        """The same. Raises BinanceError while nobody knows what is listed."""
+        ...
+
 
 class Symbols(Protocol):
     """Knows what the exchange lists."""

@@ -77,16 +77,18 @@ class QueryService:
         """Whether the clock is the exchange's: one that lags would pass old klines off as the newest."""
 
     def symbol(self, text: str) -> str | None:
-        """The listed name of a symbol as a client wrote it (lower case is accepted), or None.
-
-        Raises BinanceError while nobody knows what is listed.
-        """
+        """The listed name of a symbol as a client wrote it (lower case is accepted), or None."""
         name = text.upper()
         if name in self._symbols.listings or name in self._symbols.wished_set or name in self._holdings.symbols():
             return name
-        if not self._symbols.listings:
-            raise service_unavailable(RETRY_AFTER_S)
         return None
+
+    def listed(self, text: str) -> str | None:
+        """The same. Raises BinanceError while nobody knows what is listed."""
+        name = self.symbol(text)
+        if name is None and not self._symbols.listings:
+            raise service_unavailable(RETRY_AFTER_S)
+        return name
 
     def at_once(self, query: KlineQuery, now_ms: int) -> Answer | None:
         """The answer if the tail has all of it and nobody has to be asked; `now_ms` is now."""

@@ -919,8 +919,8 @@ async def test_the_first_kline_of_the_tail_joins_without_seam_or_double(tmp_path
 async def test_while_nobody_knows_what_is_listed_no_symbol_is_called_invalid(tmp_path: Path) -> None:
     """Found by killing nodes: one that answered before it had read any list denied a symbol that is traded."""
     async with desk(tmp_path) as at:
-        assert at.query.symbol("nosuchusdt") is None
+        assert at.query.listed("nosuchusdt") is None
         at.rig.symbols.listings = {}
         with pytest.raises(BinanceError) as caught:
-            at.query.symbol("NOSUCHUSDT")
+            at.query.listed("NOSUCHUSDT")
         assert caught.value.status == 503
