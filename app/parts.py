@@ -225,6 +225,7 @@ class Parts:
         """Klines that open in `span` may have changed: forget what was made of them."""
         self.pages.drop(series, span)
         self.query.read_ahead.drop(series, span)
+        self.read_through.memory.forget(series)
 
     def wake(self) -> None:
         """Wishes or what is held have changed: whoever writes plans anew."""
@@ -256,6 +257,7 @@ class Parts:
         self.tail.clear()
         self.pages.clear()
         self.query.read_ahead.clear()
+        self.read_through.memory.clear()
 
     def are_copies_current(self) -> bool:
         """Whether tails are those of what the store holds."""

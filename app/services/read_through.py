@@ -12,6 +12,7 @@ from app.ports import Clock, Priority, RestApi, Series, UpstreamGarbage, Upstrea
 from app.services.answer import END_OF_TIME_MS
 from app.services.flights import Flights
 from app.services.holdings import Holdings
+from app.services.read_memory import ReadMemory
 from app.services.symbol_sync import SymbolSync
 
 READS_AT_ONCE_MAX: Final = 64  # read-throughs under way; more would queue for weight longer than clients wait
@@ -39,9 +40,15 @@ class ReadThrough:
         self._flights = Flights[tuple[Series, Span | None, int], list[Kline]](READS_AT_ONCE_MAX, "read-throughs")
         self.keep: Keep | None = None
         """Commits klines that were read through; only the writer has one."""
+        self.memory = ReadMemory(clock)
 
     async def klines(self, series: Series, grid: Grid, span: Span | None, limit: int) -> list[Kline]:
-        """The oldest `limit` klines of `span`, or the newest there are; once for all who wait, and kept."""
+        """The oldest `limit` klines of `span`, or the newest there are; once for all who wait, and remembered."""
+        if span is not None and (known := self.memory.klines(series, grid, span, limit)) is not None:
+            return known
+        return await self._once(series, grid, span, limit)
+
+    async def _once(self, series: Series, grid: Grid, span: Span | None, limit: int) -> list[Kline]:
         if not self._is_allowed:
             raise UpstreamUnavailable(f"{series.symbol} {series.interval} is not held there; READ_THROUGH is off")
         return await self._flights.join((series, span, limit), lambda: self._ask(series, grid, span, limit))
@@ -49,9 +56,17 @@ class ReadThrough:
     async def _ask(self, series: Series, grid: Grid, span: Span | None, limit: int) -> list[Kline]:
         async with asyncio.timeout(READ_THROUGH_S_MAX):
             klines = await self._rest.klines(series, grid, span, limit, Priority.USER)
-            if self.keep is not None and span is not None:
-                await self.keep(series, grid, span, klines)
+            if span is not None:
+                if self.keep is not None:
+                    await self.keep(series, grid, span, klines)
+                if not self._holdings.ledger(series).known.covers(span):
+                    self.memory.learn(series, grid, span, limit, klines)
         return klines
+
+    def _garbage(self, series: Series, what: str) -> UpstreamGarbage:
+        """An answer that lacks klines: nothing that was told of the series is believed any longer."""
+        self.memory.forget(series)
+        return UpstreamGarbage(f"{series.symbol} {series.interval}: {what}")
 
     def is_trading(self, symbol: str) -> bool:
         """Whether the exchange must have a kline of `symbol` for every interval that has closed (by its own list)."""
@@ -94,11 +109,15 @@ class ReadThrough:
         is_refuted = self.must_have(series, grid, Span(0, late.end_ms))
         if not is_refuted:
             first_ms = late.end_ms if klines or ledger.held.span_at(late.end_ms) else None
+            if first_ms is not None and self.memory.begin_ms(series) == first_ms:
+                return
             until = Span(0, late.end_ms if first_ms is None else grid.shift(first_ms, 1))
-            found = await self.klines(series, grid, until, 1)
+            found = await self._once(series, grid, until, 1)  # in another way: memory has the answer that is doubted
             is_refuted = (found[0].open_ms if found else None) != first_ms
+            if first_ms is not None and not is_refuted:
+                self.memory.learn_begin(series, first_ms)
         if is_refuted:
-            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the first klines asked for")
+            raise self._garbage(series, "REST's answer lacks the first klines asked for")
 
     def check_unbroken(
         self,
@@ -122,7 +141,7 @@ class ReadThrough:
             holes.append(Span(grid.shift(klines[-1].open_ms, 1), before_ms))
         absent = self._holdings.ledger(series).absent
         if any(grid.count(*hole) and not absent.covers(hole) for hole in holes):
-            raise UpstreamGarbage(f"{series.symbol} {series.interval}: klines are missing from REST's answer")
+            raise self._garbage(series, "klines are missing from REST's answer")
 
     async def check_end(self, series: Series, grid: Grid, last: Span, *, is_begun: bool) -> None:
         """Raise UpstreamGarbage when `last`, due klines that an answer of the exchange ends without, should be in it.
@@ -144,7 +163,7 @@ class ReadThrough:
             or (is_after and is_begun)
             or (is_before and self.is_trading(series.symbol))
         ):
-            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer ends before {last.end_ms}")
+            raise self._garbage(series, f"REST's answer ends before {last.end_ms}")
 
     def check_newest(self, series: Series, grid: Grid, end_ms: int) -> None:
         """Raise UpstreamGarbage when the exchange, asked for the newest klines, must have one before `end_ms`.
@@ -154,12 +173,12 @@ class ReadThrough:
         listing = self._symbols.listing(series.symbol)
         is_begun = listing is not None and listing.onboard_ms < end_ms and self.is_trading(series.symbol)
         if is_begun or self.must_have(series, grid, Span(0, end_ms)):
-            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's answer lacks the newest klines")
+            raise self._garbage(series, "REST's answer lacks the newest klines")
 
     async def check_absent(self, series: Series, grid: Grid, last: Span) -> None:
         """Raise UpstreamGarbage when the exchange has klines now in `last`, which was proven absent a while ago.
 
         They are kept, so that the next answer has them.
         """
-        if await self.klines(series, grid, last, min(ABSENT_ROWS_MAX, grid.count(*last))):
-            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST has klines that were proven absent")
+        if await self._once(series, grid, last, min(ABSENT_ROWS_MAX, grid.count(*last))):
+            raise self._garbage(series, "REST has klines that were proven absent")

@@ -38,6 +38,11 @@ class HeldClock(ScaledClock):
         self._held_ms = self.now_ms()
         return self._held_ms
 
+    def move_to(self, time_ms: int) -> None:
+        """Let it be later, all at once, and stand there."""
+        assert time_ms >= self.now_ms(), "a clock that is put back is another test"
+        self._held_ms = time_ms
+
 
 class Watched:
     """A node and what it reported."""
