@@ -42,10 +42,11 @@ from infra.binance.budget import WeightBudget
 from infra.binance.rest import BinanceRest
 from infra.binance.stand_down import StandDownGuard
 from infra.binance.standing_file import SharedStanding
+from infra.binance.unpack import Gathered
 from infra.binance.unpackers import processes_for
 from infra.clock import SystemClock
 from infra.db.lease import WriterLease
-from infra.db.sheet import CAN_PACK, pack
+from infra.db.sheet import CAN_PACK, Packing
 from infra.db.sqlite_store import SqliteReader
 from infra.db.url import sqlite_path
 from infra.telemetry import Telemetry
@@ -147,7 +148,7 @@ class Parts:
             observe,
             seed=self.seed,
             processes=processes_for(settings.archive_processes),
-            pack=pack if CAN_PACK else None,
+            collect=Packing if CAN_PACK else Gathered,
             proxy=settings.proxy_for(settings.binance_archive_url),
         )
 

@@ -38,6 +38,13 @@ class Columns(Sequence[Kline]):
             return klines
         return cls(map(list, zip(*klines, strict=True))) if klines else EMPTY
 
+    @classmethod
+    def joined(cls, parts: Sequence["Columns"]) -> "Columns":
+        """`parts`, each of which begins after the one before it, as one run."""
+        if len(parts) < 2:
+            return parts[0] if parts else EMPTY
+        return Columns(list(chain.from_iterable(each)) for each in zip(*(part.columns for part in parts), strict=True))
+
     @property
     def opens_ms(self) -> Sequence[int]:
         """When the klines open."""
@@ -95,8 +102,7 @@ class Columns(Sequence[Kline]):
         """The klines that open inside `spans`."""
         if len(spans) == 1:
             return self.between(*spans.hull)
-        parts = [part for span in spans if (part := self.between(*span))] or [self[:0]]
-        return Columns(list(chain.from_iterable(each)) for each in zip(*(part.columns for part in parts), strict=True))
+        return Columns.joined([part for span in spans if (part := self.between(*span))] or [self[:0]])
 
     def closed_by(self, time_ms: int, grid: Grid) -> "Columns":
         """The klines that have ended at `time_ms`."""

@@ -4,7 +4,7 @@ Numbers with the same decimals are whole numbers of their smallest unit, which a
 part that has no trades follow a rule of their own and are left to rollup.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from app.domain.columns import Columns
@@ -54,6 +54,39 @@ def roll_up_days(minutes: Columns, precision: Precision, intervals: Iterable[Int
         levels.append(level)
         made[interval] = level.rows
     return made
+
+
+class DayByDay:
+    """Rolls up minutes that come part by part, ascending, as soon as their day is over."""
+
+    def __init__(self, precision: Precision, intervals: Sequence[Interval]) -> None:
+        self._precision = precision
+        self._intervals = intervals
+        self._waiting: list[Columns] = []  # of the newest day there is
+        self._is_uniform = True
+
+    def take(self, minutes: Columns, *, is_uniform: bool) -> Mapping[Interval, Columns]:
+        """The klines of the days that `minutes` complete; `is_uniform` as `roll_up_days` asks for."""
+        day_ms = D1.grid.floor(minutes.opens_ms[-1])
+        is_new_day = bool(self._waiting) and self._waiting[0].opens_ms[0] < day_ms
+        made: Mapping[Interval, Columns] = {}
+        if is_new_day:
+            self._add(minutes.between(0, day_ms), is_uniform=is_uniform)
+            made = self.rest()
+            minutes = minutes.between(day_ms, minutes.opens_ms[-1] + 1)
+        self._add(minutes, is_uniform=is_uniform)
+        return made
+
+    def rest(self) -> Mapping[Interval, Columns]:
+        """The klines of the days that have not been given yet."""
+        minutes, is_uniform = Columns.joined(self._waiting), self._is_uniform
+        self._waiting, self._is_uniform = [], True
+        return roll_up_days(minutes, self._precision, self._intervals) if is_uniform else {}
+
+    def _add(self, minutes: Columns, *, is_uniform: bool) -> None:
+        if minutes:
+            self._waiting.append(minutes)
+            self._is_uniform = self._is_uniform and is_uniform
 
 
 def _longer(parts: _Level, step_ms: int, decimals: Sequence[int]) -> _Level:

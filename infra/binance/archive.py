@@ -16,7 +16,8 @@ from app.events import ArchiveRejected, Observe
 from app.ports import Clock, FileKlines, NotPublished, UpstreamGarbage, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile, checksum_of
 from infra.binance.http import HttpClient, NoAnswer, Retries
-from infra.binance.unpackers import Pack, Unpackers
+from infra.binance.unpack import Collect, Gathered
+from infra.binance.unpackers import Unpackers
 
 DOWNLOADS_MAX: Final = 4  # at once; the host publishes no limit, and unpacking is the bottleneck beyond
 ZIP_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 2 MB
@@ -36,7 +37,7 @@ class BinanceArchive:
         folder: Path | None = None,
         seed: int = 0,
         processes: int = 0,
-        pack: Pack | None = None,
+        collect: Collect = Gathered,
         proxy: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -45,7 +46,7 @@ class BinanceArchive:
         self._retries = Retries(clock, seed)
         self._http = HttpClient(base_url, clock, observe, proxy=proxy, transport=transport)
         self._slots = asyncio.Semaphore(DOWNLOADS_MAX)
-        self._unpackers = Unpackers(processes, observe, pack)
+        self._unpackers = Unpackers(processes, observe, collect)
         self._fetching = 0
 
     async def aclose(self) -> None:

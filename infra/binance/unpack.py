@@ -3,15 +3,16 @@
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import IO, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from typing import IO, Final, Protocol
 
 from app.domain.columns import Columns
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Kline, Precision
-from app.domain.rollup_columns import roll_up_days
+from app.domain.rollup_columns import DayByDay
 from app.ports import FileKlines
-from app.wire.archive_bulk import parse_all
+from app.wire.archive_bulk import Unusual, parse_parts
 from app.wire.archive_csv import ArchiveFile, parse
 
 CSV_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 6 MB; what grows beyond is a bomb
@@ -27,8 +28,54 @@ _UNPACKABLE: Final = (
 """What the standard library is known to raise for damaged ZIPs, and what the fuzzer found beyond that."""
 
 
+class Collector(Protocol):
+    """Takes in what is found in a file, part by part."""
+
+    def take(self, interval: Interval, rows: Columns) -> None:
+        """Take in klines that open after all of the same interval that came before."""
+        ...
+
+    def found(self) -> FileKlines:
+        """All of it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+Collect = Callable[[Interval], Collector]
+"""Makes one for a file of the interval; to cross to another process, it has to have a name in some module."""
+
+
+class Gathered:
+    """A Collector of plain columns."""
+
+    def __init__(self, interval: Interval) -> None:
+        self._interval = interval
+        self._parts: dict[Interval, list[Columns]] = {}
+
+    def take(self, interval: Interval, rows: Columns) -> None:
+        """See Collector."""
+        self._parts.setdefault(interval, []).append(rows)
+
+    def found(self) -> FileKlines:
+        """See Collector."""
+        joined = {interval: Columns.joined(parts) for interval, parts in self._parts.items()}
+        return FileKlines(joined.pop(self._interval), joined)
+
+    def close(self) -> None:
+        """See Collector."""
+        self._parts.clear()
+
+
 def read_file(
-    download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
+    download: IO[bytes],
+    file: ArchiveFile,
+    grid: Grid,
+    precision: Precision,
+    longer: Sequence[Interval] = (),
+    collect: Collect = Gathered,
 ) -> FileKlines:
     """What a downloaded ZIP holds and what is made of it. Raises BadKline for everything that is wrong with it."""
     try:
@@ -37,14 +84,33 @@ def read_file(
         raise
     except _UNPACKABLE as error:
         raise BadKline(f"no ZIP that can be read: {error}") from error
-    parsed = parse_all(text, grid, precision)
-    if (
-        parsed is not None
-        and file.span.start_ms <= parsed.rows.opens_ms[0] <= parsed.rows.opens_ms[-1] < file.span.end_ms
-    ):
-        made = roll_up_days(parsed.rows, precision, longer) if parsed.is_uniform and longer else {}
-        return FileKlines(parsed.rows, made)
-    return FileKlines(Columns.of(_ascending(parse(text, grid, precision), file)), {})  # roll-up is left to others
+    with suppress(Unusual), closing(collect(file.interval)) as collector:
+        _take_apart(text, file, grid, precision, longer, collector)
+        return collector.found()
+    rows = Columns.of(_ascending(parse(text, grid, precision), file))  # roll-up is left to others
+    with closing(collect(file.interval)) as collector:
+        collector.take(file.interval, rows)
+        return collector.found()
+
+
+def _take_apart(
+    text: str, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval], collector: Collector
+) -> None:
+    """Hand all rows to `collector`, and what they make. Raises Unusual, possibly after some were handed over."""
+    days = DayByDay(precision, longer)
+    for rows, is_uniform in parse_parts(text, grid, precision):
+        if rows.opens_ms[0] < file.span.start_ms or rows.opens_ms[-1] >= file.span.end_ms:
+            raise Unusual
+        collector.take(file.interval, rows)
+        if longer:
+            _take_all(collector, days.take(rows, is_uniform=is_uniform))
+    if longer:
+        _take_all(collector, days.rest())
+
+
+def _take_all(collector: Collector, made: Mapping[Interval, Columns]) -> None:
+    for interval, rows in made.items():
+        collector.take(interval, rows)
 
 
 def _unpack(download: IO[bytes], expected: str) -> str:

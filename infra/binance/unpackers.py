@@ -6,33 +6,24 @@ imports the parent's main module. Here a worker is a pair of pipes: it ends when
 
 import asyncio
 import os
-import pickle
-import select
-import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from io import BytesIO
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.events import Observe, UnpackerLost
-from app.ports import FileKlines, Series, UpstreamUnavailable
+from app.ports import FileKlines, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile
-from infra.binance.unpack import read_file
+from infra.binance.unpack import Collect, Gathered, read_file
+from infra.binance.unpacker import Job, read, receive, send
 
 PROCESSES_MAX: Final = 4  # as many as there are downloads at once
 TRIES: Final = 2  # a file that ends two processes is not given to a third
-IDLE_S_MAX: Final = 60.0  # a process without work ends itself; the next file starts a new one (0.2 s)
-_NICENESS: Final = 5  # history gives way to those who are waiting for an answer
-_PROGRAM: Final = "from infra.binance.unpackers import serve; serve()"
-_LENGTH: Final = struct.Struct("<Q")
-
-Pack = Callable[[Series, FileKlines], FileKlines]
-"""A function of some module: what crosses to the process is its name."""
+_PROGRAM: Final = "from infra.binance.unpacker import serve; serve()"
 
 
 def processes_for(asked: int | None) -> int:
@@ -49,12 +40,12 @@ def processes_for(asked: int | None) -> int:
 class Unpackers:
     """At most `processes` processes, started when there is work for them; with none, a thread does it here.
 
-    `pack` brings what a process has found into the form in which it travels to the store.
+    `collect` brings what a process finds into the form in which it travels to the store.
     """
 
-    def __init__(self, processes: int, observe: Observe, pack: Pack | None = None) -> None:
+    def __init__(self, processes: int, observe: Observe, collect: Collect = Gathered) -> None:
         self._observe = observe
-        self._pack = pack
+        self._collect = collect
         self._processes = processes
         self._slots = asyncio.Semaphore(processes) if processes else None
         self._idle: list[_Worker] = []
@@ -73,10 +64,10 @@ class Unpackers:
     ) -> FileKlines:
         """What a downloaded ZIP holds. Raises BadKline for everything that is wrong with it."""
         if self._slots is None:
-            return await asyncio.to_thread(read_file, download, file, grid, precision, longer)
+            return await asyncio.to_thread(read_file, download, file, grid, precision, longer, self._collect)
         slots = self._slots
         download.seek(0)
-        job = _Job(download.read(), file, grid, precision, longer, self._pack)
+        job = Job(download.read(), file, grid, precision, longer, self._collect)
         await slots.acquire()
         work = asyncio.get_running_loop().run_in_executor(None, self._do, job)
         work.add_done_callback(lambda _: slots.release())
@@ -96,14 +87,14 @@ class Unpackers:
         for worker in tuple(self._workers):
             worker.end()
 
-    def _do(self, job: "_Job") -> "_Outcome":
+    def _do(self, job: Job) -> "_Outcome":
         """What becomes of a job: in a thread, and returned instead of raised, for its caller may be gone."""
         lost: list[str] = []
         while len(lost) < TRIES and not self._is_closed:
             try:
                 worker = self._take()
             except OSError as error:  # no process to be had: then here, as on a machine with one core
-                return _Outcome(_read(job), [*lost, f"none could be started: {error}"])
+                return _Outcome(read(job), [*lost, f"none could be started: {error}"])
             try:
                 answer = worker.do(job)
             except (OSError, EOFError, ValueError):  # ValueError: closed by `aclose`
@@ -146,15 +137,6 @@ class Unpackers:
         worker.end()
 
 
-class _Job(NamedTuple):
-    content: bytes
-    file: ArchiveFile
-    grid: Grid
-    precision: Precision
-    longer: Sequence[Interval]
-    pack: Pack | None
-
-
 class _Outcome(NamedTuple):
     answer: FileKlines | Exception
     lost: list[str]
@@ -177,10 +159,10 @@ class _Worker:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def do(self, job: _Job) -> FileKlines | Exception:
+    def do(self, job: Job) -> FileKlines | Exception:
         """Hand over a job and wait for what becomes of it. Raises OSError or EOFError when the process has ended."""
-        _send(self._in, job)
-        answer: FileKlines | Exception = _receive(self._out)
+        send(self._in, job)
+        answer: FileKlines | Exception = receive(self._out)
         return answer
 
     def end(self) -> int:
@@ -191,44 +173,3 @@ class _Worker:
             with suppress(OSError):  # what could not be written has no reader any more
                 pipe.close()
         return status
-
-
-def _read(job: _Job) -> FileKlines | Exception:
-    content, file, grid, precision, longer, pack = job
-    try:
-        found = read_file(BytesIO(content), file, grid, precision, longer)
-    except BadKline as error:
-        return error
-    return pack(Series(file.symbol, file.interval), found) if pack else found
-
-
-def _send(pipe: IO[bytes], thing: object) -> None:
-    content = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
-    pipe.write(_LENGTH.pack(len(content)))
-    pipe.write(content)
-    pipe.flush()
-
-
-def _receive(pipe: IO[bytes]) -> Any:
-    content = _exactly(pipe, *_LENGTH.unpack(_exactly(pipe, _LENGTH.size)))
-    return pickle.loads(content)  # noqa: S301  written by our own process at the other end
-
-
-def _exactly(pipe: IO[bytes], size: int) -> bytes:
-    content = pipe.read(size)
-    if len(content) < size:
-        raise EOFError(f"the pipe ended {size - len(content)} bytes early")
-    return content
-
-
-def serve() -> None:
-    """What a worker does: job after job, until the other end of the pipe is gone or there was no work for long."""
-    os.nice(_NICENESS)
-    jobs, answers = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # nothing but answers may get between answers
-    while select.select([jobs], [], [], IDLE_S_MAX)[0]:
-        try:
-            _send(answers, _read(_receive(jobs)))
-        except (EOFError, BrokenPipeError):
-            break
-    os._exit(0)  # what is left in buffers has no reader

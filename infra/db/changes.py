@@ -10,8 +10,8 @@ from app.domain.kline import Kline
 from app.domain.ledger import Ledger
 from app.domain.span import Span
 from app.ports import Batch, Change, Changes, Committed, Series
+from infra.db.kline_columns import ROW_COLUMNS, kline_table
 from infra.db.ledgers import read_ledgers_of
-from infra.db.schema import ROW_COLUMNS, kline_table
 from infra.db.statements import columns, put, reading
 
 CHANGES_KEPT: Final = 20_000  # four times all that closes at midnight, or minutes of a backfill; 1.2 MB on disk

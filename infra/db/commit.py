@@ -15,8 +15,8 @@ from app.domain.ledger import Ledger, Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Committed, Series, Unheld
 from infra.db.changes import note
+from infra.db.kline_columns import ROW_COLUMNS, kline_table
 from infra.db.ledgers import SeriesName, read_ledger
-from infra.db.schema import ROW_COLUMNS, kline_table
 from infra.db.sheet import Sheet, attached
 from infra.db.statements import delete_klines, overwrite, put, put_values, read_klines, writing
 from infra.db.verification import forget_checks

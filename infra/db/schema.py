@@ -8,7 +8,8 @@ from typing import Final
 
 from sqlalchemy import CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
-from app.domain.interval import INTERVALS, Interval
+from app.domain.interval import INTERVALS
+from infra.db.kline_columns import INTEGER_COLUMNS, ROW_COLUMNS, kline_table
 
 METADATA: Final = MetaData()
 
@@ -16,27 +17,6 @@ BYTES_PER_ROW_1M: Final = 105
 """Disk bytes of one stored 1m kline, key included, for estimates. Measured: 99 for a year of recorded archive files of
 three symbols committed month by month, 97 when 200 symbols arrive minute by minute, 112 for texts as long as BTCUSDT's.
 """
-
-ROW_COLUMNS: Final = (
-    "open_time",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "quote_volume",
-    "trades",
-    "taker_buy_volume",
-    "taker_buy_quote_volume",
-)
-"""The columns of a kline in the order of app.domain.kline.Kline."""
-
-INTEGER_COLUMNS: Final = frozenset({"open_time", "trades"})
-
-
-def kline_table(interval: Interval) -> str:
-    """The name of the table that keeps the klines of `interval`."""
-    return f"kline_{interval.slug}"
 
 
 def _row_columns() -> list[Column[int] | Column[str]]:

@@ -13,14 +13,15 @@ from typing import Any, Final
 
 from app.domain.columns import Columns
 from app.domain.interval import Interval
-from app.ports import Batch, FileKlines, Series
-from infra.db.schema import INTEGER_COLUMNS, ROW_COLUMNS, kline_table
-from infra.db.statements import columns
+from app.ports import Batch, FileKlines
+from infra.db.kline_columns import INTEGER_COLUMNS, ROW_COLUMNS, kline_table
+from infra.db.statements import columns, put_values
 
 CAN_PACK: Final = hasattr(sqlite3.Connection, "deserialize")
 """Whether Python was built with it; without it klines come as columns."""
 ATTACHED_MAX: Final = 4  # at once; SQLite takes ten. A commit of one file has one
 _PAGE_BYTES: Final = 16_384  # larger ones gain nothing
+_ROWS_PER_STATEMENT: Final = 125  # the texts of a new connection are compiled anew: more rows cost more than they gain
 
 Pages = bytes
 """A whole database, as sqlite3's serialize gives it."""
@@ -77,30 +78,44 @@ class Sheet(Columns):
         assert done.rowcount == len(self), f"{done.rowcount} rows of {self.table} were copied instead of {len(self)}"
 
 
-def pack(series: Series, found: FileKlines) -> FileKlines:
-    """The same klines as sheets of one database."""
-    tables = {series.interval: found.rows, **found.longer}
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-        connection.execute("PRAGMA journal_mode = off")
-        connection.execute("BEGIN")
-        for interval, rows in tables.items():
-            _fill(connection, kline_table(interval), rows)
-        connection.execute("COMMIT")
-        pages = connection.serialize()
-    sheets = {interval: _sheet(pages, interval, rows) for interval, rows in tables.items()}
-    return FileKlines(sheets.pop(series.interval), sheets)
+class Packing:
+    """Sheets in the making: takes in klines part by part (a Collector of infra.binance.unpack)."""
 
+    def __init__(self, interval: Interval) -> None:
+        """For a file of `interval`."""
+        self._interval = interval
+        self._opens_ms: dict[Interval, array[int]] = {}
+        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        self._connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        self._connection.execute("PRAGMA journal_mode = off")
+        self._connection.execute("BEGIN")
 
-def _fill(connection: sqlite3.Connection, table: str, rows: Columns) -> None:
-    key, *others = (f"{name} {'INTEGER' if name in INTEGER_COLUMNS else 'TEXT'}" for name in ROW_COLUMNS)
-    connection.execute(f"CREATE TABLE {table} ({key} PRIMARY KEY, {', '.join(others)})")
-    insert = f"INSERT INTO {table} VALUES ({', '.join('?' * len(ROW_COLUMNS))})"  # noqa: S608  constants
-    connection.executemany(insert, zip(*rows.columns, strict=True))
+    def take(self, interval: Interval, rows: Columns) -> None:
+        """Add klines that open after all of the same interval that came before."""
+        table = kline_table(interval)
+        if interval not in self._opens_ms:
+            self._opens_ms[interval] = array("q")
+            key, *others = (f"{name} {'INTEGER' if name in INTEGER_COLUMNS else 'TEXT'}" for name in ROW_COLUMNS)
+            self._connection.execute(f"CREATE TABLE {table} ({key} PRIMARY KEY, {', '.join(others)})")
+        self._opens_ms[interval].extend(rows.opens_ms)
+        width = len(ROW_COLUMNS)
+        values: list[object] = [None] * (width * len(rows))
+        for number, column in enumerate(rows.columns):
+            values[number::width] = column
+        put_values(self._connection, table, ROW_COLUMNS, values, rows_max=_ROWS_PER_STATEMENT)
 
+    def found(self) -> FileKlines:
+        """All of it, as sheets of one database. Nothing can be added any more."""
+        self._connection.execute("COMMIT")
+        pages = self._connection.serialize()
+        sheets = {
+            interval: Sheet(pages, kline_table(interval), opens_ms) for interval, opens_ms in self._opens_ms.items()
+        }
+        return FileKlines(sheets.pop(self._interval), sheets)
 
-def _sheet(pages: Pages, interval: Interval, rows: Columns) -> Sheet:
-    return Sheet(pages, kline_table(interval), array("q", rows.opens_ms))
+    def close(self) -> None:
+        """Let go of the database."""
+        self._connection.close()
 
 
 @contextmanager

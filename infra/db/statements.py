@@ -17,7 +17,7 @@ from typing import Final
 from app.domain.interval import MO1, Interval
 from app.domain.kline import Kline
 from app.domain.span import Span
-from infra.db.schema import ROW_COLUMNS, kline_table
+from infra.db.kline_columns import ROW_COLUMNS, kline_table
 
 ROWS_PER_STATEMENT: Final = 1_000  # of at most 18 columns; SQLite binds at most 32,766 values
 STATEMENTS_KEPT: Final = 256  # texts of up to 30 kB; commits of the same shape come again and again
@@ -135,10 +135,16 @@ def read_encoded(
 
 
 def put_values(
-    connection: sqlite3.Connection, table: str, names: Sequence[str], values: Sequence[object], on_conflict: str = ""
+    connection: sqlite3.Connection,
+    table: str,
+    names: Sequence[str],
+    values: Sequence[object],
+    on_conflict: str = "",
+    *,
+    rows_max: int = ROWS_PER_STATEMENT,
 ) -> None:
-    """Insert rows of the columns `names` whose values stand one after the other in `values`."""
-    size = ROWS_PER_STATEMENT * len(names)
+    """Insert rows of the columns `names` whose values stand one after the other in `values`, `rows_max` a statement."""
+    size = rows_max * len(names)
     for at in range(0, len(values), size):
         chunk = values[at : at + size]
         connection.execute(_insert(table, tuple(names), len(chunk) // len(names), on_conflict), chunk)

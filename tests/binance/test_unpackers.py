@@ -5,6 +5,7 @@ import io
 import os
 import select
 import signal
+import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator
@@ -14,16 +15,16 @@ from pathlib import Path
 import pytest
 
 from app.domain.columns import Columns
-from app.domain.interval import DAY_MS, M1, MINUTE_MS
+from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import BadKline, Precision
 from app.domain.span import Span
 from app.events import UnpackerLost
-from app.ports import UpstreamUnavailable
+from app.ports import FileKlines, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile
 from infra.binance import unpackers
-from infra.binance.unpack import read_file
+from infra.binance.unpack import Collect, Gathered, read_file
 from infra.binance.unpackers import PROCESSES_MAX, TRIES, Unpackers, processes_for
-from infra.db.sheet import Sheet, pack
+from infra.db.sheet import Packing, Sheet
 from tests.binance.loopback import Witness
 from tests.services.fakes import turn
 
@@ -189,7 +190,7 @@ async def test_processes_are_started_while_files_are_still_coming_and_no_more_of
 
 
 async def test_what_a_process_found_comes_packed() -> None:
-    made = Unpackers(1, Witness(), pack)
+    made = Unpackers(1, Witness(), Packing)
     try:
         rows = await read(made, archive())
     finally:
@@ -268,3 +269,28 @@ def test_each_core_unpacks_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch
         assert processes_for(None) == expected
     assert processes_for(0) == 0
     assert processes_for(3) == 3
+
+
+def test_a_process_that_unpacks_starts_without_what_takes_long_to_import() -> None:
+    program = "import sys, infra.binance.unpacker, infra.db.sheet; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "sqlite3" in imported.stdout.split()
+    assert {"asyncio", "sqlalchemy", "httpx", "app.events"}.isdisjoint(imported.stdout.split())
+
+
+def test_rows_and_what_they_make_come_alike_however_they_are_collected() -> None:
+    longer = [INTERVALS["5m"], D1]
+    plain = read_file(archive(), FILE, M1.grid, PRECISION, longer)
+    packed = read_file(archive(), FILE, M1.grid, PRECISION, longer, Packing)
+    assert isinstance(packed.rows, Sheet)
+    assert packed == plain
+    assert {interval: len(rows) for interval, rows in plain.longer.items()} == {longer[0]: 288, D1: 1}
+
+
+@pytest.mark.parametrize("collect", [Gathered, Packing])
+def test_a_file_that_turns_unusual_in_its_last_line_is_read_anew_and_nothing_comes_twice(collect: Collect) -> None:
+    newest_ms = DAY.end_ms - MINUTE_MS
+    line = f"{newest_ms},1.50,2.50,1.25,2.00,1439.125,{newest_ms + 59_999},3.00000,4,1.000,1.50000,0\n"
+    found = read_file(archive(damage=line), FILE, M1.grid, PRECISION, [D1], collect)  # which the archive is known for
+    assert found == FileKlines(read_file(archive(), FILE, M1.grid, PRECISION).rows, {})
+    assert len(found.rows) == 1440

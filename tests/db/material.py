@@ -2,7 +2,8 @@
 
 import itertools
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 
 from app.domain.columns import Columns
 from app.domain.interval import M1, MINUTE_MS, Grid, Interval
@@ -10,7 +11,7 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, FileKlines, Series
-from infra.db.sheet import pack
+from infra.db.sheet import Packing
 
 T0_MS = 1_577_836_800_000  # 2020-01-01, a Wednesday
 NOW_MS = 1_800_000_000_000
@@ -56,8 +57,18 @@ def batch(series: Series, source: Source, spans: Spans, mark: int = 0) -> Batch:
 
 def sheet_of(rows: Sequence[Kline]) -> Columns:
     """Minutes as they come from a process that unpacks."""
-    packed: FileKlines = pickle.loads(pickle.dumps(pack(BTC_1M, FileKlines(Columns.of(rows), {}))))
+    packed: FileKlines = pickle.loads(pickle.dumps(packed_of({BTC_1M.interval: rows})))
     return packed.rows
+
+
+def packed_of(found: Mapping[Interval, Sequence[Kline]]) -> FileKlines:
+    """What comes from a process that found these klines, the file's own first."""
+    with closing(Packing(next(iter(found)))) as packing:
+        for interval, rows in found.items():
+            columns = Columns.of(rows)
+            for at in range(0, len(columns), 50):  # they come in parts
+                packing.take(interval, columns[at : at + 50])
+        return packing.found()
 
 
 def minutes(*pairs: tuple[int, int]) -> Spans:

@@ -11,8 +11,9 @@ from sqlalchemy import create_engine
 
 from app.domain.interval import INTERVALS
 from app.ports import StoreUnavailable
+from infra.db.kline_columns import kline_table
 from infra.db.migrate import SchemaTooNew, upgrade
-from infra.db.schema import METADATA, kline_table
+from infra.db.schema import METADATA
 
 
 def layout(file: Path) -> dict[str, tuple[list[tuple[object, ...]], bool]]:

@@ -16,9 +16,9 @@ from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.span import Spans
 from app.ports import Batch, FileKlines, Series
-from infra.db.sheet import ATTACHED_MAX, Sheet, attached, pack
+from infra.db.sheet import ATTACHED_MAX, Sheet, attached
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
-from tests.db.material import BTC_1M, T0_MS, batch, everything, klines, minutes, sheet_of
+from tests.db.material import BTC_1M, T0_MS, batch, everything, klines, minutes, packed_of, sheet_of
 
 H1 = INTERVALS["1h"]
 HOURS = Series("BTCUSDT", H1)
@@ -51,7 +51,7 @@ def test_a_sheet_is_the_klines_that_it_stands_for(numbers: set[int], first: int,
 def test_what_is_made_of_a_file_travels_in_one_piece() -> None:
     rows = klines(minutes((0, 120)), M1.grid)
     found = FileKlines(Columns.of(rows), {H1: Columns.of(roll_up(rows, H1.grid))})
-    came = pickle.loads(pickle.dumps(pack(BTC_1M, found)))
+    came = pickle.loads(pickle.dumps(packed_of({M1: rows, **found.longer})))
     assert came == found
     [hours] = came.longer.values()
     assert came.rows.pages is hours.pages, "the bytes came twice"
@@ -60,7 +60,7 @@ def test_what_is_made_of_a_file_travels_in_one_piece() -> None:
 
 def batches(rows: Sequence[Kline]) -> list[Batch]:
     """A file's minutes and hours, as they are committed."""
-    packed = pack(BTC_1M, FileKlines(Columns.of(rows), {H1: Columns.of(roll_up(rows, H1.grid))}))
+    packed = packed_of({M1: rows, H1: roll_up(rows, H1.grid)})
     hours = packed.longer[H1]
     return [
         Batch(BTC_1M, Source.ARCHIVE, packed.rows.spans(M1.grid), packed.rows),

@@ -1,15 +1,17 @@
 """Whole days at once give what minute by minute gives."""
 
 import random
+from collections.abc import Mapping
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.columns import EMPTY, Columns
-from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS, Interval
 from app.domain.kline import Kline, Precision, normalise
 from app.domain.rollup import roll_up
-from app.domain.rollup_columns import can_roll_up, roll_up_days
+from app.domain.rollup_columns import DayByDay, can_roll_up, roll_up_days
 
 START_MS = 1_795_132_800_000
 LONGER = [interval for interval in INTERVALS.values() if can_roll_up(interval)]
@@ -90,3 +92,29 @@ def test_which_intervals_are_made_day_by_day() -> None:
         "1d",
     ]
     assert not can_roll_up(M1)
+
+
+@given(cuts=st.lists(st.integers(1, 3 * 1440), max_size=9), gap=st.integers(0, 3 * 1440))
+@settings(deadline=None, derandomize=True, database=None, max_examples=30)
+def test_minutes_that_come_in_parts_make_what_they_make_at_once(cuts: list[int], gap: int) -> None:
+    minutes = Columns.of(days(7, [0, 1, 2], Precision(2, 1), 0.002))
+    minutes = Columns.joined([minutes[:gap], minutes[gap + 1 :]])
+    intervals = [INTERVALS["5m"], D1]
+    rolling = DayByDay(Precision(2, 1), intervals)
+    made: list[Mapping[Interval, Columns]] = []
+    edges = sorted({0, len(minutes), *(min(cut, len(minutes)) for cut in cuts)})
+    for start, end in pairwise(edges):
+        made.append(rolling.take(minutes[start:end], is_uniform=True))
+    made.append(rolling.rest())
+    parts = {interval: Columns.joined([each[interval] for each in made if each]) for interval in intervals}
+    assert parts == roll_up_days(minutes, Precision(2, 1), intervals)
+    assert not rolling.rest()
+
+
+def test_a_day_with_a_number_of_another_form_is_left_to_others_and_the_next_is_not() -> None:
+    minutes = Columns.of(days(7, [0, 1, 2], Precision(2, 1), 0.002))
+    rolling = DayByDay(Precision(2, 1), [D1])
+    for at in range(0, len(minutes), 480):
+        made = rolling.take(minutes[at : at + 480], is_uniform=at != 1440 + 480)
+        assert bool(made) is (at == 1440), at
+    assert len(rolling.rest()[D1]) == 1

@@ -17,7 +17,7 @@ from app.services.audit import SETTLE_MS, Auditor, Tally
 from app.services.fill import Filler
 from app.services.verify import EVER
 from app.services.wish import Wish
-from infra.db.schema import kline_table
+from infra.db.kline_columns import kline_table
 from tests.services.fakes import ANCHOR_MS, BTC, DAY0_MS, NOW_MS, Rig, encoded, listing, rig, truth
 
 FIVES, HOURS, DAYS = (Series("BTCUSDT", INTERVALS[code]) for code in ("5m", "1h", "1d"))

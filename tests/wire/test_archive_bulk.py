@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.interval import D1, D3, INTERVALS, M1, MO1
+from app.domain.columns import Columns
+from app.domain.interval import D1, D3, INTERVALS, M1, MO1, Grid
 from app.domain.kline import BadKline, Kline, Precision
 from app.wire import archive_bulk
-from app.wire.archive_bulk import parse_all
+from app.wire.archive_bulk import Part, Unusual, parse_parts
 from app.wire.archive_csv import parse
 
 HEADER = (
@@ -25,6 +26,21 @@ NOW_FORM = "5.233,5.238,5.229,5.233,12.5,{close},65.4125,3,7.0,36.6310,0"
 def line(number: int, numbers: str = NOW_FORM) -> str:
     open_ms = START_MS + number * 60_000
     return f"{open_ms}," + numbers.format(close=open_ms + 59_999) + "\n"
+
+
+def parse_all(text: str, grid: Grid, precision: Precision) -> Part | None:
+    """All parts of a file as one; None for what is left to the reader of lines."""
+    try:
+        parts = list(parse_parts(text, grid, precision))
+    except Unusual:
+        return None
+    return Part(Columns.joined([part.rows for part in parts]), all(part.is_uniform for part in parts))
+
+
+@pytest.fixture(autouse=True, params=[1, 100, 60_000], ids="parts of {} characters".format)
+def parts_chars(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are taken apart line by line, some lines at a time, and whole: nothing may depend on it."""
+    monkeypatch.setattr(archive_bulk, "PART_CHARS", request.param)
 
 
 def by_line(text: str, precision: Precision) -> list[Kline] | None:
