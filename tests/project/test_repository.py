@@ -10,6 +10,8 @@ from typing import Final
 
 import pytest
 
+from app.settings import Settings
+
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = Path(sys.executable).parent
 COMMAND_S_MAX: Final = 60.0
@@ -97,6 +99,16 @@ def test_the_image_has_what_the_build_takes() -> None:
     needed = [*re.findall(r'"([^"]+)"', wheel[1]), "README.md", "LICENSE", "pyproject.toml"]
     docker = (ROOT / "Dockerfile").read_text()
     assert [name for name in needed if not re.search(rf"^COPY .*\b{re.escape(name)}\b", docker, re.MULTILINE)] == []
+
+
+def test_the_systemd_unit_has_room_for_as_many_workers_as_there_are() -> None:
+    text = (ROOT / "deploy/systemd/klinenode.service").read_text()
+    found = re.search(r"^MemoryMax=(\d+)G$", text, re.MULTILINE)
+    assert found is not None
+    workers: int = Settings.model_fields["workers"].default
+    budgets = Settings.model_fields["tail_bytes_max"].default + Settings.model_fields["cache_bytes_max"].default
+    assert int(found[1]) << 30 == (workers + 1) * (512 << 20)
+    assert budgets <= 256 << 20, "the rest of a worker takes up to half of its 512 MB"
 
 
 def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
