@@ -47,12 +47,18 @@ class Committer:
         self._observe = observe
         self._changed = changed
         self._lock = asyncio.Lock()  # what changed must be known before the next roll-up is let in
+        self._turn = asyncio.Lock()  # of those who can wait: one of them at most is ahead of what just closed
         self._changes: deque[_Change] = deque(maxlen=CHANGES_MAX)
         self.epoch = 0
         """Moves on whenever rows are replaced; whoever rolls up notes it before reading the parts."""
 
     async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
         """Write `batches` in one transaction. Raises StoreUnavailable: then nothing was written and nothing changed."""
+        async with self._turn:
+            return await self.commit_first(batches)
+
+    async def commit_first(self, batches: Sequence[Batch]) -> list[Committed]:
+        """Like `commit`, ahead of all who wait there: for klines that have just closed, which readers wait for."""
         async with self._lock:
             batches = [batch for each in batches if (batch := self._still_true(each)).spans]
             if not batches:

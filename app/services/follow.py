@@ -9,7 +9,7 @@ from app.services.commit import Drop
 from app.services.holdings import Holdings
 from app.services.tail import Tail
 
-POLL_S: Final = 0.2  # what the writer commits is seen after this long; a look costs 0.2 ms when nothing happened
+POLL_S: Final = 0.1  # what the writer commits is seen after this long; a look costs 0.2 ms when nothing happened
 TRUST_MS: Final = 1_000  # copies are good for this long after the last look; then the store itself is asked
 
 

@@ -174,7 +174,7 @@ class LiveIngest:
 
     async def _write_batch(self) -> None:
         if self._batch:
-            await self._committer.commit(_batches(self._batch))
+            await self._committer.commit_first(_batches(self._batch))
             for row in self._batch:
                 self._unwritten.pop((row.series, row.kline.open_ms), None)
             self._batch = []

@@ -23,6 +23,8 @@ LOOKS = 12  # at what is served during the ban
 SLOW, FAST = 20, 900  # times the machine's speed
 LIMIT = 2_400
 IP = "127.0.0.1"
+SMALL_LIMIT = 1_200  # so that a backfill of ten days surely lasts longer than a minute
+UNDER_WAY = IN_FLIGHT_MAX * 10  # the weight that may be on its way at any moment
 BTC = Series("BTCUSDT", M1)
 
 
@@ -179,7 +181,10 @@ async def ask_unheld(watched: Watched, start_ms: int) -> httpx.Response:
 
 
 class Neighbour:
-    """Another program behind our address: each minute, at some second, it takes a part of the limit at once."""
+    """Another program behind our address: each minute, at some second, it takes a part of the limit at once.
+
+    It leaves room for what is on its way to the exchange just then, which nobody could call back, until we have heard.
+    """
 
     def __init__(self, here: World, shares: list[float]) -> None:
         self._here = here
@@ -187,26 +192,54 @@ class Neighbour:
         self.took: list[int] = []
 
     async def run(self, watched: Watched) -> list[int]:
-        """Take the shares, one a minute; after each, a user asks for what is not held. Their answers' statuses."""
-        clock, limiter, statuses = self._here.clock, self._here.sandbox.limiter, []
+        """Take the shares, each in a new minute; then a user asks for what is not held. Their answers' statuses."""
+        clock, statuses = self._here.clock, []
         for number, share in enumerate(self._shares):
             minute_ms = (clock.now_ms() // MINUTE_MS + 1) * MINUTE_MS
             while clock.now_ms() < minute_ms + number * 700:
                 await clock.sleep(0.1)
-            now_ms = clock.now_ms()
-            weight = min(int(LIMIT * share), LIMIT - limiter.used(IP, now_ms))
-            assert limiter.admit(IP, weight, now_ms).status == 200, "the neighbour itself stays within the limit"
-            self.took.append(weight)
+            wanted = int(SMALL_LIMIT * share)
+            self.took.append(self._take(min(wanted, SMALL_LIMIT - UNDER_WAY - self._used())))
+            while clock.now_ms() < minute_ms + 15_000 and not self._is_seen(watched, minute_ms // MINUTE_MS):
+                await clock.sleep(0.1)
+            if self._is_seen(watched, minute_ms // MINUTE_MS):
+                self.took[-1] += self._take(wanted - self._used())
             while clock.now_ms() < minute_ms + 20_000:
                 await clock.sleep(1)
-            answer = await ask_unheld(watched, START_MS - (60 + number) * DAY_MS)
-            statuses.append(answer.status_code)
+            statuses.append((await self._answered(watched, START_MS - (60 + number) * DAY_MS)).status_code)
         return statuses
+
+    async def _answered(self, watched: Watched, start_ms: int) -> httpx.Response:
+        """The answer of a user who comes again when told to."""
+        async with asyncio.timeout(60):
+            while (answer := await ask_unheld(watched, start_ms)).status_code == 503:
+                await self._here.clock.sleep(int(answer.headers["Retry-After"]))
+        return answer
+
+    def _used(self) -> int:
+        return self._here.sandbox.limiter.used(IP, self._here.clock.now_ms())
+
+    def _take(self, weight: int) -> int:
+        taken = max(0, weight)
+        answer = self._here.sandbox.limiter.admit(IP, taken, self._here.clock.now_ms())
+        assert answer.status == 200, "the neighbour itself stays within the limit"
+        return taken
+
+    def _is_seen(self, watched: Watched, minute: int) -> bool:
+        """Whether an answer has told the node what the neighbour took, and whatever left before has ended."""
+        with watched.node.standing as standing:
+            return not standing.requests and standing.used(minute) >= self._used()
 
 
 async def test_a_neighbour_that_takes_most_of_every_minute_makes_us_yield_and_never_draw_a_429(tmp_path: Path) -> None:
-    shares = [0.60, 0.75, 0.90, 0.80, 0.99, 0.60]
-    async with world(tmp_path, speed=20, symbols=20) as here, here.node() as watched:
+    shares = [0.90, 0.60, 0.75, 0.80, 0.99, 0.60]
+    async with (
+        world(tmp_path, speed=20, symbols=20, weight_limit=SMALL_LIMIT) as here,
+        here.node(backfill_days=10, weight_per_minute=SMALL_LIMIT) as watched,
+    ):
+        here.sandbox.inject(
+            kind="archive_404"
+        )  # a backfill by REST alone, which lasts as long as the neighbour is there
         neighbour = Neighbour(here, shares)
         async with asyncio.TaskGroup() as tasks:
             statuses = tasks.create_task(neighbour.run(watched))
@@ -223,7 +256,7 @@ async def test_a_neighbour_that_takes_most_of_every_minute_makes_us_yield_and_ne
     crowded = Counter(
         entry.time_ms // MINUTE_MS
         for entry in asked
-        if entry.used_weight_1m > LIMIT * SHARES[Priority.TAIL] and entry.query.get("startTime") not in users
+        if entry.used_weight_1m > SMALL_LIMIT * SHARES[Priority.TAIL] and entry.query.get("startTime") not in users
     )
     assert crowded, "the neighbour came in our way"
     had_left = int(IN_FLIGHT_MAX * SHARES[Priority.TAIL])

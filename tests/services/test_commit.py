@@ -1,0 +1,26 @@
+"""The one way into the store: who goes first."""
+
+import asyncio
+from pathlib import Path
+
+from app.domain.interval import MINUTE_MS
+from app.domain.ledger import Source
+from app.domain.span import Span, Spans
+from app.ports import Batch
+from tests.services.fakes import BTC, DAY0_MS, minute, rig
+
+
+def batch(number: int) -> list[Batch]:
+    open_ms = DAY0_MS + number * MINUTE_MS
+    return [Batch(BTC, Source.REST, Spans([Span(open_ms, open_ms + MINUTE_MS)]), [minute("BTCUSDT", open_ms)])]
+
+
+async def test_klines_that_just_closed_wait_for_one_commit_of_history_at_most(tmp_path: Path) -> None:
+    async with rig(tmp_path) as made:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(5):
+                tasks.create_task(made.committer.commit(batch(number)))
+            tasks.create_task(made.committer.commit_first(batch(5)))
+        written = [(each.rows[0].open_ms - DAY0_MS) // MINUTE_MS for (each,) in made.store.commits]
+        assert written == [0, 5, 1, 2, 3, 4]
+        assert await made.stored() == [minute("BTCUSDT", DAY0_MS + number * MINUTE_MS) for number in range(6)]
