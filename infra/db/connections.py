@@ -28,7 +28,9 @@ Report = Callable[[str | None], None]
 
 BUSY_TIMEOUT_MS: Final = 5_000  # how long to wait for a lock that another process holds
 POOL_WAIT_S_MAX: Final = 30.0  # how long a transaction waits for a free connection before it is refused
-WRITER_CACHE_KIB: Final = 16 * 1024  # page cache: what closes in a minute is spread over a page of each series
+WRITER_CACHE_KIB: Final = 16 * 1024
+"""Page cache: what closes in a minute is spread over a page of each series. It fills in the first hour of a process, of
+whose growth it is two thirds: measured with 200 symbols × 7 intervals 23 MB, with 1 MB here 8 MB."""
 READER_CACHE_KIB: Final = 2 * 1024
 """Page cache of a connection that reads. Measured: 1,500 rows take 1.40 ms with 1, 2, 4 and 16 MB alike, also with
 mmap: the system's own cache is as good, and all processes share it."""

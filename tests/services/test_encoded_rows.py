@@ -1,6 +1,7 @@
 """Rows side by side behave like a list of rows, whatever is done to them."""
 
 import random
+import sys
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,3 +43,17 @@ def test_any_sequence_of_changes_leaves_what_a_list_says(seed: int) -> None:
         )
     if model:
         assert (made[-1], made[0]) == (model[-1], model[0])
+
+
+def test_what_is_held_stays_an_eighth_above_the_rows_however_long_they_are_followed() -> None:
+    rng, made = random.Random(1), EncodedRows()
+    row_bytes, rows_max, slack = 140, 500, 62
+    for number in range(20_000):
+        made.append(b"%*d" % (row_bytes, rng.randrange(10**9)))
+        if len(made) > rows_max + slack:
+            made.drop_front(slack)
+        if number % 37 == 0:
+            made.replace({rng.randrange(len(made)): b"%*d" % (row_bytes, rng.randrange(10**9))})
+        if len(made) >= rows_max:
+            held = sys.getsizeof(made._text) + sys.getsizeof(made._ends)
+            assert held <= (len(made) * (row_bytes + 9) + 200) * 9 // 8, number
