@@ -205,6 +205,7 @@ class Parts:
         self.market_pages = MarketPages(self.clock)
         self.market_pages.is_weight_short = self.market.is_weight_short = self.budget.is_short
         self.query.is_time_known = lambda: self.clock.is_trusted
+        self.query.is_wished = lambda series: self.wish().has(series)
 
     def wish(self) -> Wish:
         """What to hold at this moment."""
@@ -214,6 +215,7 @@ class Parts:
             self.settings.backfill_days,
             self.symbols.listings,
             self.holdings.extra_wishes,
+            () if self.extra_wishes_only else self.settings.price_series,
         )
 
     def observe(self, event: Event) -> None:

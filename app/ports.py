@@ -15,6 +15,7 @@ from app.domain.ledger import Ledger, Source
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
 from app.wire.archive_csv import ArchiveFile
+from app.wire.families import TRADES, parted
 from app.wire.stream_event import KlineEvent
 
 
@@ -47,6 +48,16 @@ class Series(NamedTuple):
 
     symbol: str
     interval: Interval
+
+    @property
+    def listed(self) -> str:
+        """The name by which the exchange lists whose klines these are."""
+        return parted(self.symbol)[0]
+
+    @property
+    def is_of_trades(self) -> bool:
+        """Whether the klines are of trades: longer ones add up, and sockets and archive have them too."""
+        return parted(self.symbol)[1] is TRADES
 
 
 # --- the store ---------------------------------------------------------------------------------------------------

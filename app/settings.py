@@ -1,6 +1,7 @@
 """Every setting: its name, its default and its one-line help; read from the environment or `.env`, checked at once."""
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,9 +11,12 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.domain.interval import INTERVALS, Interval
+from app.domain.interval import INTERVALS, M1, Interval
+from app.wire.families import PRICES
 
 SECRETS: Final = frozenset({"ADMIN_TOKEN"})
+PRICE_WEIGHT_SHARE: Final = 4  # of WEIGHT_PER_MINUTE a quarter may go on price klines as they close, 1 for each
+_SYMBOL: Final = re.compile(r"\w[\w.-]{0,63}")  # as app/wire/exchange_info.py
 _CsvList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -36,6 +40,12 @@ class Settings(BaseSettings):
     auto_sync_symbols: bool = Field(True, description="Follow the exchange's list of trading perpetuals.")
     symbol_sync_interval_sec: int = Field(300, ge=5, le=86_400, description="Seconds between two symbol syncs.")
     quote_assets: _CsvList = Field(("USDT",), description="Quote assets whose perpetuals are followed.")
+    price_klines: _CsvList = Field(
+        (), description="Klines of prices that are held too, of the symbols below: " + ",".join(PRICES) + "."
+    )
+    price_klines_symbols: _CsvList = Field(
+        (), description="Symbols whose price klines are held, in INTERVALS and BACKFILL_DAYS; by REST alone."
+    )
     db_url: str = Field("sqlite:///./data/klinenode.db", description="Where klines are kept (SQLite file).")
     cache_ttl_sec_klines: int = Field(10, ge=0, le=3600, description="Longest max-age of a klines answer, seconds.")
     cache_bytes_max: int = Field(
@@ -95,7 +105,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
     workers: int = Field(1, ge=1, le=64, description="Processes that answer; one of them writes.")
 
-    @field_validator("symbols", "intervals", "quote_assets", mode="before")
+    @field_validator("symbols", "intervals", "quote_assets", "price_klines", "price_klines_symbols", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -114,7 +124,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("symbols", "quote_assets")
+    @field_validator("symbols", "quote_assets", "price_klines_symbols")
     @classmethod
     def _symbols_upper(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(item.upper() for item in value))
@@ -126,6 +136,22 @@ class Settings(BaseSettings):
         if unknown or not value:
             raise ValueError(f"unknown interval {unknown}; Binance has {','.join(INTERVALS)} (1m is not 1M)")
         return tuple(code for code in INTERVALS if code in value)
+
+    @field_validator("price_klines")
+    @classmethod
+    def _known_families(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [item for item in value if item not in PRICES]:
+            raise ValueError(f"unknown family {unknown}; there are {','.join(PRICES)}")
+        return tuple(word for word in PRICES if word in value)
+
+    @field_validator("price_klines_symbols")
+    @classmethod
+    def _possible_symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [item for item in value if not _SYMBOL.fullmatch(item)]:
+            raise ValueError(
+                f"{wrong} are no symbols; give names as exchangeInfo has them, for example BTCUSDT,ETHUSDT"
+            )
+        return value
 
     @field_validator("binance_rest_url", "binance_archive_url")
     @classmethod
@@ -154,6 +180,27 @@ class Settings(BaseSettings):
         if not self.auto_sync_symbols and not self.symbols:
             raise ValueError("set SYMBOLS, or AUTO_SYNC_SYMBOLS=true: with neither there is nothing to hold")
         return self
+
+    @model_validator(mode="after")
+    def _prices_of_something(self) -> Self:
+        if bool(self.price_klines) != bool(self.price_klines_symbols):
+            raise ValueError(
+                "set PRICE_KLINES and PRICE_KLINES_SYMBOLS together: which price klines, and of which symbols"
+            )
+        closes = sum((M1.grid.step_ms / each.grid.step_ms for each in self.interval_list), 0.0)
+        weight = round(len(self.price_series) * closes)
+        if weight > self.weight_per_minute // PRICE_WEIGHT_SHARE:
+            raise ValueError(
+                f"price klines of {len(self.price_klines_symbols)} symbols would cost a weight of {weight} a minute, "
+                "more than a quarter of WEIGHT_PER_MINUTE; give fewer PRICE_KLINES_SYMBOLS, PRICE_KLINES or INTERVALS"
+            )
+        return self
+
+    @property
+    def price_series(self) -> tuple[str, ...]:
+        """The symbols of the series of prices that are held."""
+        families = [PRICES[word] for word in self.price_klines]
+        return tuple(dict.fromkeys(each.named(symbol) for symbol in self.price_klines_symbols for each in families))
 
     @property
     def interval_list(self) -> tuple[Interval, ...]:

@@ -7,6 +7,7 @@ from app.domain.interval import Grid
 
 _DECIMAL: Final = r"(?:0|[1-9]\d*)(?:\.\d+)?"
 _EIGHT_DECIMALS: Final = re.compile(rf"{_DECIMAL}(?: {_DECIMAL}){{7}}", re.ASCII)
+_SIGNED_PRICES: Final = re.compile(rf"-?{_DECIMAL}(?: -?{_DECIMAL}){{3}}(?: {_DECIMAL}){{4}}", re.ASCII)
 OPEN_MS_MAX: Final = 1 << 47  # the year 6429: beyond any kline, and within what calendars compute
 TRADES_MAX: Final = 1 << 53  # what JSON and the database hold exactly; no kline comes near
 TEXT_CHARS_MAX: Final = 40  # no number of the exchange comes near; bounds what garbage may cost
@@ -38,14 +39,18 @@ class BadKline(ValueError):
     """The exchange (or the wire) gave something that is no kline; it is dropped and asked for again."""
 
 
-def check(kline: Kline, grid: Grid) -> Kline:
-    """Return `kline`, or raise BadKline when a number is no plain decimal or its open time is not on `grid`."""
+def check(kline: Kline, grid: Grid, *, is_signed: bool = False) -> Kline:
+    """Return `kline`, or raise BadKline when a number is no plain decimal or its open time is not on `grid`.
+
+    Only where `is_signed` may prices be negative.
+    """
     if not 0 <= kline.open_ms <= OPEN_MS_MAX or grid.floor(kline.open_ms) != kline.open_ms:
         raise BadKline(f"open time {kline.open_ms} is not on the grid")
     if not 0 <= kline.trades <= TRADES_MAX:
         raise BadKline(f"trade count {kline.trades} at {kline.open_ms}")
     texts = (*kline[1:7], *kline[8:10])
-    if not _EIGHT_DECIMALS.fullmatch(" ".join(texts)) or max(map(len, texts)) > TEXT_CHARS_MAX:
+    decimals = _SIGNED_PRICES if is_signed else _EIGHT_DECIMALS
+    if not decimals.fullmatch(" ".join(texts)) or max(map(len, texts)) > TEXT_CHARS_MAX:
         raise BadKline(f"not plain decimals at {kline.open_ms}: {texts!r:.200}")
     return kline
 

@@ -47,7 +47,7 @@ def create_http_app(
     klines = Klines(services.query, pages, clock, only_final_default=only_final_default)
     app.include_router(klines_router(klines))
     app.include_router(market_router(services.symbols, clock))
-    data = MarketData(services.market, services.query, services.symbols, services.line, market_pages, clock)
+    data = MarketData(services, klines, market_pages, clock)
     app.include_router(market_data_router(data))
     app.include_router(refused_router())
     app.include_router(ops_router(services))

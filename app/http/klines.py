@@ -89,8 +89,19 @@ class Klines:
 
     async def respond(self, scope: Scope) -> Response:
         """The answer to a GET or HEAD. Raises BinanceError."""
-        key = (PATH, scope["query_string"])
-        query, asked, is_head = self._understood(key[1]), asked_by(scope["headers"]), scope["method"] == "HEAD"
+        return await self._made(self._understood(scope["query_string"]), scope)
+
+    async def kept_or_made(self, query: KlineQuery, scope: Scope) -> Response:
+        """The answer to a query of another path, whose page nobody has looked for yet. Raises BinanceError."""
+        key, asked = (scope["path"], scope["query_string"]), asked_by(scope["headers"])
+        if (hit := self._pages.hit(key, asked, self._clock.now_ms())) is not None:
+            return HitResponse(hit, is_head=scope["method"] == "HEAD")
+        self._pages.misses += 1
+        return await self._made(query, scope)
+
+    async def _made(self, query: KlineQuery, scope: Scope) -> Response:
+        key = (scope["path"], scope["query_string"])
+        asked, is_head = asked_by(scope["headers"]), scope["method"] == "HEAD"
         if (hit := self._from_memory(query, key, asked, self._clock.now_ms())) is not None:
             return HitResponse(hit, is_head=is_head)
         ticket = self._pages.ticket(query.series)

@@ -6,15 +6,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.domain.interval import INTERVALS
 from app.http.documentation import BINANCE_LIMITS, Responses, error_doc
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
+from app.http.klines import Klines
 from app.http.market_docs import answer_doc, parameters_doc
 from app.http.market_pages import Kept, MarketPages
 from app.http.market_params import DATA, question_of
 from app.http.relay import ask_writer, holds_header, is_relayed
-from app.http.services import Market, Query, Symbols, WriterLine
-from app.ports import Clock, UpstreamError
+from app.http.services import Services
+from app.ports import Clock, Series, UpstreamError
+from app.services.answer import LIMIT_DEFAULT, KlineQuery
 from app.services.endpoints import ENDPOINTS, Endpoint, Mode, Question
 from app.services.market_source import Fetched
 from app.services.refusal import refusal_of
@@ -22,6 +25,7 @@ from app.wire.error_body import BinanceError
 
 _MODES: Final = {
     Mode.HELD: "Held in memory, from the exchange's streams. An answer holds for",
+    Mode.STORED: "Held where PRICE_KLINES says so, else fetched once for all who ask. An answer holds for",
     Mode.CACHED: "Fetched from the exchange once for all who ask. An answer holds for",
 }
 
@@ -30,12 +34,17 @@ class MarketData:
     """Answers requests to the endpoints of the table; the routes and the way past them are the same."""
 
     def __init__(
-        self, market: Market, query: Query, symbols: Symbols, line: WriterLine, pages: MarketPages, clock: Clock
+        self,
+        services: Services,
+        klines: Klines,
+        pages: MarketPages,
+        clock: Clock,
     ) -> None:
-        self._market = market
-        self._query = query
-        self._symbols = symbols
-        self._line = line
+        self._market = services.market
+        self._query = services.query
+        self._symbols = services.symbols
+        self._line = services.line
+        self._klines = klines
         self._pages = pages
         self._clock = clock
 
@@ -44,6 +53,8 @@ class MarketData:
         endpoint = ENDPOINTS[scope["path"]]
         now_ms = self._clock.now_ms()
         question = question_of(endpoint, scope["query_string"], self, now_ms)
+        if not is_relayed(scope) and (query := self._stored(endpoint, question)) is not None:
+            return await self._klines.kept_or_made(query, scope)
         try:
             kept = await self._pages.answer(question, self._fetch_here if is_relayed(scope) else self._fetch)
         except BinanceError as error:
@@ -59,6 +70,17 @@ class MarketData:
     def is_known(self) -> bool:
         """Whether the exchange's list was ever read."""
         return self._symbols.exchange_info() is not None
+
+    def _stored(self, endpoint: Endpoint, question: Question) -> KlineQuery | None:
+        """What is asked of a series that is held; the answer goes up to the kline in progress, as the exchange's."""
+        if endpoint.family is None:
+            return None
+        sent = question.params
+        series = Series(endpoint.family.named(sent[endpoint.family.parameter]), INTERVALS[sent["interval"]])
+        if not self._query.keeps(series):
+            return None
+        start_ms, end_ms = question.number("startTime"), question.number("endTime")
+        return KlineQuery(series, start_ms, end_ms, question.number("limit") or LIMIT_DEFAULT, only_final=False)
 
     async def _fetch(self, question: Question) -> Fetched:
         if self._line.is_elsewhere():

@@ -27,6 +27,10 @@ class Query(Protocol):
         """The listed name of a symbol as a client wrote it (lower case accepted), None when there is none."""
         ...
 
+    def keeps(self, series: Series) -> bool:
+        """Whether klines of a series are answered from what is held."""
+        ...
+
     def listed(self, text: str) -> str | None:
         """The same. Raises BinanceError while nobody knows what is listed."""
         ...

@@ -88,7 +88,7 @@ class Auditor:
 
         Raises UpstreamError, StoreUnavailable; what was done by then stays.
         """
-        within_day = {series: spans for series, spans in due.items() if spans and not _is_longer(series)}
+        within_day = {series: spans for series, spans in due.items() if spans and not _is_by_rows(series)}
         hull = Spans(span for spans in within_day.values() for span in spans).hull
         end_ms = hull.end_ms
         while end_ms > hull.start_ms:  # newest first, like everything here
@@ -100,8 +100,8 @@ class Auditor:
                     for span in reversed(spans.clip(window)):
                         await self._audit_days(series, span, daily, tally, pause_s)
         for series, spans in due.items():
-            if _is_longer(series):
-                await self._audit_longer(series, spans, tally)
+            if _is_by_rows(series):
+                await self._audit_rows(series, spans, tally)
 
     async def compare(self, series: Series, window: Span, tally: Tally) -> Spans:
         """Compare held klines with the exchange's own of the same interval, row by row; the open times replaced.
@@ -187,9 +187,9 @@ class Auditor:
                 differing.append(hour)
         return Spans(differing)
 
-    # --- longer than a day --------------------------------------------------------------------------------------
+    # --- row by row ---------------------------------------------------------------------------------------------
 
-    async def _audit_longer(self, series: Series, spans: Spans, tally: Tally) -> None:
+    async def _audit_rows(self, series: Series, spans: Spans, tally: Tally) -> None:
         grid = self._holdings.grid(series)
         for span in spans:
             start_ms = span.start_ms
@@ -268,6 +268,11 @@ class Auditor:
 def _is_longer(series: Series) -> bool:
     """Whether a kline of the series lasts longer than the day by which the others are compared."""
     return series.interval.grid.step_ms > DAY_MS
+
+
+def _is_by_rows(series: Series) -> bool:
+    """Whether klines are compared one by one: those that last longer than a day, and those that do not add up."""
+    return _is_longer(series) or not series.is_of_trades
 
 
 def _is_equal(ours: Kline | None, theirs: Kline | None) -> bool:

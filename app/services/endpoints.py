@@ -10,6 +10,7 @@ import msgspec
 
 from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
 from app.ports import Bucket
+from app.wire.families import INDEX, MARK, PREMIUM, Family
 from app.wire.weights import depth_limits, depth_weight, klines_weight
 
 HELD_MS: Final = 250  # an answer made from memory; frames come once a second
@@ -33,6 +34,7 @@ class Mode(Enum):
     """How an endpoint is answered."""
 
     HELD = "held"
+    STORED = "held where wished"
     CACHED = "pass-through"
 
 
@@ -116,6 +118,8 @@ class Endpoint:
     is_row_of_all: bool = False
     """Whether the answer about a symbol is a row of the answer about all."""
     bucket: Bucket | None = None
+    family: Family | None = None
+    """Of which klines the answer is, when series of them may be held."""
 
     def thrifty_ms(self, question: Question, fresh_ms: int) -> int:
         """For how many ms an answer is good enough while weight is short."""
@@ -199,6 +203,9 @@ _STATISTICS: Final = (
     _END,
 )
 _KLINES_TEXT: Final = "1 s; 5 min once all its rows have closed"
+_PRICES_TEXT: Final = (
+    f"of PRICE_KLINES: until a kline changes or closes, 1 s with the one in progress; else {_KLINES_TEXT}"
+)
 _DATA_TEXT: Final = "15 s; 5 min when endTime has passed"
 
 
@@ -220,6 +227,20 @@ def _depth_costs(question: Question) -> int:
 
 def _klines(name: str, summary: str, *first: Parameter) -> Endpoint:
     return Endpoint(f"/fapi/v1/{name}", summary, (*first, *_KLINES), _klines_cost, _klines_hold, _KLINES_TEXT)
+
+
+def _prices(family: Family, summary: str) -> Endpoint:
+    first = _PAIR if family.parameter == "pair" else _SYMBOL
+    return Endpoint(
+        family.path,
+        summary,
+        (first, *_KLINES),
+        _klines_cost,
+        _klines_hold,
+        _PRICES_TEXT,
+        Mode.STORED,
+        family=family,
+    )
 
 
 def _moving(
@@ -274,9 +295,9 @@ _TABLE: Final = (
         Mode.HELD,
     ),
     _klines("continuousKlines", "Klines of a pair's contract, whichever it is", _PAIR, _CONTRACT),
-    _klines("indexPriceKlines", "Klines of the index price", _PAIR),
-    _klines("markPriceKlines", "Klines of the mark price", _SYMBOL),
-    _klines("premiumIndexKlines", "Klines of the premium index", _SYMBOL),
+    _prices(INDEX, "Klines of the index price"),
+    _prices(MARK, "Klines of the mark price"),
+    _prices(PREMIUM, "Klines of the premium index"),
     _moving(
         "/fapi/v1/premiumIndex",
         "Mark price, index price and funding rate",

@@ -30,7 +30,9 @@ def estimate(
         lacking = sum(gap.grid.count(*span) for span in gap.missing)
         klines += wished
         missing += lacking
-        if series.interval == M1:
+        if not series.is_of_trades:
+            requests += -(-lacking // REST_PAGE_ROWS)
+        elif series.interval == M1:
             recent = sum(gap.grid.count(*span) for span in gap.missing.clip(_recent(now_ms)))
             requests += -(-recent // REST_PAGE_ROWS)
             archive_rows += lacking - recent

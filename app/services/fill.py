@@ -143,7 +143,7 @@ class Filler:
             del self._suspects[next(iter(self._suspects))]
         if proven:
             await self._committer.commit([Batch(series, Source.ABSENT, Spans(proven), [])])
-        if before_listing and series.interval == M1:
+        if before_listing and series.interval == M1 and series.is_of_trades:
             await self._committer.commit(self._longer_absent(series.symbol, nothing_before_ms))
         lacking = holes - Spans(proven)
         if lacking:
@@ -151,9 +151,12 @@ class Filler:
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: {missing} klines are missing from REST's answer")
 
     def _listed_ms(self, series: Series, grid: Grid) -> int:
-        """Where a series begins that the exchange gave no kline of: an empty answer alone proves nothing after it."""
-        listing = self._wish().listings.get(series.symbol)
-        return grid.floor(listing.onboard_ms) if listing else 0
+        """Where a series begins that the exchange gave no kline of: an empty answer alone proves nothing after it.
+
+        Prices may be sampled before there are trades.
+        """
+        listing = self._wish().listings.get(series.listed)
+        return grid.floor(listing.onboard_ms) if listing and series.is_of_trades else 0
 
     def _longer_absent(self, symbol: str, first_minute_ms: int) -> list[Batch]:
         """A symbol without minutes before its first one has no longer klines before the buckets of that minute."""

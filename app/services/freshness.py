@@ -59,10 +59,8 @@ class Freshness:
         counts = dict.fromkeys(State, 0)
         lacking: list[TailAge] = []
         worst: dict[str, TailAge] = {}
-        followed = {interval.code for interval in wish.held_intervals}
         for series in wish.series():
-            is_followed = series.symbol in wish.symbols and series.interval.code in followed
-            tail = self._judge(wish, series, now_ms, is_followed=is_followed)
+            tail = self._judge(wish, series, now_ms, is_followed=wish.follows(series))
             counts[tail.state] += 1
             if tail.state is not State.FRESH:
                 lacking.append(tail)

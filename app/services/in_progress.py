@@ -15,6 +15,8 @@ from app.services.wish import CLOSE_GRACE_MS
 LIVE_AGE_MS_MAX: Final = 10_000
 """A live kline is good this long after the exchange was last heard: by REST, or on the socket that carries it."""
 
+PRICE_AGE_MS_MAX: Final = 1_000  # of mark, index and premium, which move every second: as long as pass-through holds
+
 
 class InProgress:
     """Knows klines in progress."""
@@ -61,14 +63,15 @@ class InProgress:
         if newest:
             self._tail.set_live(series, grid, Live(newest[-1], now_ms, from_socket=False))
             self._upstream.check_unbroken(series, grid, newest, after_ms=open_ms)
-        elif answer and answer[-1].open_ms < grid.shift(open_ms, -1) and self._upstream.is_trading(series.symbol):
+        elif answer and answer[-1].open_ms < grid.shift(open_ms, -1) and self._upstream.is_trading(series):
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's newest kline is older than what is due")
         elif not answer:
             self._upstream.check_newest(series, grid, grid.shift(open_ms, 1))
         return [kline for kline in newest if kline.open_ms < end_ms]
 
     def _is_fresh(self, series: Series, live: Live, now_ms: int) -> bool:
+        age_ms_max = LIVE_AGE_MS_MAX if series.is_of_trades else PRICE_AGE_MS_MAX
         heard_ms = live.heard_ms
         if live.from_socket:
             heard_ms = max(heard_ms, self.heard_ms(series) or 0)
-        return now_ms - heard_ms <= LIVE_AGE_MS_MAX
+        return now_ms - heard_ms <= age_ms_max

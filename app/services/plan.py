@@ -144,6 +144,8 @@ class Planner:
 
     def _parts(self, gap: SeriesGap) -> list[Series]:
         """The series that this one can be rolled up from, longest (fewest klines to read) first."""
+        if not gap.series.is_of_trades:
+            return []
         step_ms = min(gap.grid.step_ms, DAY_MS)
         return [
             Series(gap.series.symbol, interval)
@@ -194,7 +196,7 @@ class Planner:
 
     def _file(self, gap: SeriesGap, lacking: Spans, open_ms: int) -> ArchiveFile | None:
         """The archive file that is worth downloading for what is lacking around `open_ms`, if any; never for a tail."""
-        if open_ms >= gap.tail.start_ms:
+        if open_ms >= gap.tail.start_ms or not gap.series.is_of_trades:
             return None
         symbol, interval = gap.series
         month_ms = MO1.grid.floor(open_ms)

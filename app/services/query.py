@@ -75,6 +75,12 @@ class QueryService:
         self.read_ahead = ReadAhead(clock, store, holdings)
         self.is_time_known: Callable[[], bool] = lambda: True
         """Whether the clock is the exchange's: one that lags would pass old klines off as the newest."""
+        self.is_wished: Callable[[Series], bool] = lambda series: False
+        """Whether a series is to be held."""
+
+    def keeps(self, series: Series) -> bool:
+        """Whether klines of a series are answered from what is held."""
+        return self.is_wished(series) or bool(self._holdings.ledger(series).known)
 
     def symbol(self, text: str) -> str | None:
         """The listed name of a symbol as a client wrote it (lower case is accepted), or None."""
@@ -295,7 +301,7 @@ class QueryService:
         end_ms = _end_ms(rows, grid, window)
         if not grid.count(end_ms, window.closed_end_ms) or not found.absent.covers(Span(end_ms, window.closed_end_ms)):
             return True  # nothing is lacking, or the exchange was asked just now
-        if not self._upstream.is_trading(series.symbol):
+        if not self._upstream.is_trading(series):
             return True
         return self._clock.now_ms() < stale_at_ms(grid, end_ms, self._stale_ms_max)
 

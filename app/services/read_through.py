@@ -68,9 +68,9 @@ class ReadThrough:
         self.memory.forget(series)
         return UpstreamGarbage(f"{series.symbol} {series.interval}: {what}")
 
-    def is_trading(self, symbol: str) -> bool:
-        """Whether the exchange must have a kline of `symbol` for every interval that has closed (by its own list)."""
-        listing = self._symbols.listing(symbol)
+    def is_trading(self, series: Series) -> bool:
+        """Whether the exchange must have a kline of `series` for every interval that has closed (by its own list)."""
+        listing = self._symbols.listing(series.listed)
         now_ms = self._clock.now_ms()
         return (
             listing is not None and listing.status == "TRADING" and listing.onboard_ms <= now_ms < listing.delivery_ms
@@ -81,13 +81,13 @@ class ReadThrough:
     def must_have(self, series: Series, grid: Grid, span: Span) -> bool:
         """Whether the exchange has klines in `span`, whatever it answers.
 
-        It has those of a symbol from its listing to its delivery, and between any that are held.
+        It has those of a symbol's trades from its listing to its delivery, and between any that are held.
         """
-        listing = self._symbols.listing(series.symbol)
+        listing = self._symbols.listing(series.listed)
         begun_ms, ended_ms = END_OF_TIME_MS, 0
-        if listing is not None and listing.status != _PENDING:  # its onboardDate is a plan
+        if listing is not None and listing.status != _PENDING and series.is_of_trades:  # its onboardDate is a plan
             begun_ms = listing.onboard_ms + FIRST_KLINE_MS_MAX
-            ended_ms = END_OF_TIME_MS if self.is_trading(series.symbol) else listing.delivery_ms
+            ended_ms = END_OF_TIME_MS if self.is_trading(series) else listing.delivery_ms
         for known in (series, Series(series.symbol, M1)):
             if held := self._holdings.ledger(known).held:
                 begun_ms, ended_ms = min(begun_ms, held.hull.start_ms), max(ended_ms, held.hull.end_ms)
@@ -149,7 +149,7 @@ class ReadThrough:
         That is so when it has a kline there, when it has klines on both sides (`is_begun`: before), and when its newest
         one is older although the symbol trades.
         """
-        listing = self._symbols.listing(series.symbol)
+        listing = self._symbols.listing(series.listed)
         if not grid.count(*last) or (not is_begun and listing is not None and last.end_ms <= listing.onboard_ms):
             return
         newest = await self.klines(series, grid, None, 1)
@@ -158,11 +158,7 @@ class ReadThrough:
             return
         newest_ms = newest[-1].open_ms
         is_after, is_before = newest_ms >= last.end_ms, newest_ms < last.start_ms
-        if (
-            (not is_before and not is_after)
-            or (is_after and is_begun)
-            or (is_before and self.is_trading(series.symbol))
-        ):
+        if (not is_before and not is_after) or (is_after and is_begun) or (is_before and self.is_trading(series)):
             raise self._garbage(series, f"REST's answer ends before {last.end_ms}")
 
     def check_newest(self, series: Series, grid: Grid, end_ms: int) -> None:
@@ -170,8 +166,8 @@ class ReadThrough:
 
         A symbol that trades has one in progress, however lately it was listed.
         """
-        listing = self._symbols.listing(series.symbol)
-        is_begun = listing is not None and listing.onboard_ms < end_ms and self.is_trading(series.symbol)
+        listing = self._symbols.listing(series.listed)
+        is_begun = listing is not None and listing.onboard_ms < end_ms and self.is_trading(series)
         if is_begun or self.must_have(series, grid, Span(0, end_ms)):
             raise self._garbage(series, "REST's answer lacks the newest klines")
 

@@ -176,7 +176,7 @@ class Verifier:
             try:
                 for series, window in [*self._closed_lately(), *self._from_archive()]:
                     replaced = await auditor.compare(series, window, self.background)
-                    if series.interval != M1 and series.interval.grid.step_ms <= DAY_MS:
+                    if series.is_of_trades and series.interval != M1 and series.interval.grid.step_ms <= DAY_MS:
                         for open_ms in self._holdings.grid(series).opens(*replaced.hull):
                             if replaced.span_at(open_ms):
                                 await auditor.explain(series, open_ms, self.background)

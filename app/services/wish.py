@@ -25,10 +25,14 @@ class Wish:
     backfill_days: int
     listings: Mapping[str, Symbol]
     extra: Mapping[Series, Span]
+    prices: Sequence[str] = ()
+    """Symbols of series of prices (app/wire/families.py), held while what they belong to trades."""
 
     def series(self) -> list[Series]:
         """Every wished series; 1m of every symbol is among them, for the roll-up needs it."""
         wished = [Series(symbol, interval) for symbol in self.symbols for interval in self.held_intervals]
+        priced = (Series(symbol, interval) for symbol in self.prices for interval in self.intervals)
+        wished += [series for series in priced if self._is_priced(series)]
         seen = set(wished)
         return wished + [series for series in self.extra if series not in seen]
 
@@ -39,13 +43,25 @@ class Wish:
 
     def has(self, series: Series) -> bool:
         """Whether what is fetched of `series` should be kept."""
-        return series in self.extra or (series.symbol in self.symbols and series.interval in self.held_intervals)
+        return series in self.extra or self.follows(series)
+
+    def follows(self, series: Series) -> bool:
+        """Whether its klines are to be held as they close."""
+        if series.is_of_trades:
+            return series.symbol in self.symbols and series.interval in self.held_intervals
+        return self._is_priced(series)
+
+    def _is_priced(self, series: Series) -> bool:
+        if series.symbol not in self.prices or series.interval not in self.intervals:
+            return False
+        listing = self.listings.get(series.listed)
+        return not self.listings or (listing is not None and listing.status == "TRADING")
 
     def spans(self, series: Series, grid: Grid, now_ms: int) -> list[Span]:
         """The open times to hold, as spans on the grid: from the backfill's begin (or an earlier extra wish) to now."""
         end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
         spans = []
-        if series.symbol in self.symbols and series.interval in self.held_intervals:
+        if self.follows(series):
             spans.append(Span(self._start_ms(series, grid, now_ms), end_ms))
         if (extra := self.extra.get(series)) is not None:
             spans.append(Span(grid.ceil(extra.start_ms), min(grid.ceil(extra.end_ms), end_ms)))
@@ -62,9 +78,11 @@ class Wish:
         if series.interval == M1 and M1 not in self.intervals:
             days = min(days, BASE_DAYS_MIN)
         begin_ms = D1.grid.floor(now_ms) - days * DAY_MS
-        listing = self.listings.get(series.symbol)
+        listing = self.listings.get(series.listed)
         if listing is None or listing.onboard_ms <= begin_ms:
             return grid.ceil(begin_ms)
+        if not series.is_of_trades:  # each interval has the exchange prove by itself where it begins
+            return grid.floor(D1.grid.floor(listing.onboard_ms) - DAY_MS)
         if series.interval != M1:
             return grid.floor(listing.onboard_ms)
         # 1m is asked for from the day before on: that way the exchange itself proves that there is nothing before the

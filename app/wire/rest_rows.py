@@ -13,15 +13,19 @@ _Row = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
 _decoder: Final = msgspec.json.Decoder(list[_Row])
 
 
-def decode(body: bytes, grid: Grid) -> list[Kline]:
-    """The klines of a REST answer, checked, strictly ascending. Raises BadKline; nothing of a bad answer is used."""
+def decode(body: bytes, grid: Grid, *, is_signed: bool = False) -> list[Kline]:
+    """The klines of a REST answer, checked, strictly ascending. Raises BadKline; nothing of a bad answer is used.
+
+    Only where `is_signed` may prices be negative.
+    """
     try:
         rows = _decoder.decode(body)
     except UNREADABLE as error:
         raise BadKline(f"not kline rows: {error}") from error
     klines: list[Kline] = []
     for open_ms, o, h, low, c, volume, close_ms, quote, trades, taker, taker_quote, _ in rows:
-        kline = check(Kline(open_ms, o, h, low, c, volume, quote, trades, taker, taker_quote), grid)
+        kline = Kline(open_ms, o, h, low, c, volume, quote, trades, taker, taker_quote)
+        check(kline, grid, is_signed=is_signed)
         if close_ms != grid.shift(open_ms, 1) - 1:
             raise BadKline(f"close time {close_ms} does not belong to open time {open_ms}")
         if klines and open_ms <= klines[-1].open_ms:

@@ -22,6 +22,7 @@ from app.ports import (
     UpstreamUnavailable,
 )
 from app.wire import error_body, rest_rows, server_time
+from app.wire.families import parted
 from app.wire.unreadable import UNREADABLE
 from app.wire.weights import klines_weight
 from infra.binance.budget import Ticket, WeightBudget
@@ -73,12 +74,13 @@ class BinanceRest:
         """
         assert 1 <= limit <= KLINES_LIMIT_MAX, f"limit {limit} is not one the exchange accepts"
         assert window is None or window, "an empty window has no klines"
-        params: dict[str, str | int] = {"symbol": series.symbol, "interval": series.interval.code, "limit": limit}
+        whose, family = parted(series.symbol)
+        params: dict[str, str | int] = {family.parameter: whose, "interval": series.interval.code, "limit": limit}
         if window is not None:
             params |= {"startTime": window.start_ms, "endTime": window.end_ms - 1}  # both inclusive
-        body = await self._get("/fapi/v1/klines", params, klines_weight(limit), priority)
+        body = await self._get(family.path, params, klines_weight(limit), priority)
         try:
-            klines = rest_rows.decode(body, grid)
+            klines = rest_rows.decode(body, grid, is_signed=family.is_signed)
             _check_bounds(klines, window, limit)
         except BadKline as error:
             raise self._garbage(f"klines {series.symbol} {series.interval}", str(error)) from error

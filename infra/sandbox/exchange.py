@@ -80,6 +80,19 @@ class Exchange:
             rows.append(sampled_row(open_ms, candle, grid.open_ms(index + 1) - 1))
         return rows
 
+    def closed_sampled_rows(self, symbol: str, kind: str, interval: str, start_ms: int, end_ms: int) -> list[Row]:
+        """The closed candles of `kind` that open in [start_ms, end_ms), as REST prints them."""
+        now_ms = self.clock.now_ms()
+        item = self.universe.find(symbol, now_ms)
+        if item is None:
+            raise KeyError(symbol)
+        grid = item.grid(interval)
+        last = min(end_ms, grid.open_ms(grid.index(now_ms)))
+        if last <= start_ms:
+            return []
+        limit = grid.index(last) - grid.index(start_ms) + 1
+        return self.sampled_window(item, kind, interval, (start_ms, last - 1), limit, now_ms)
+
     def _window(
         self, item: Instrument, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
     ) -> tuple[int, int, int]:

@@ -22,6 +22,7 @@ from app.ports import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
+from app.wire.families import PRICES, Family
 from app.wire.weights import klines_weight
 from infra.binance import http as http_module
 from infra.binance.http import PAUSE_S_MAX, TRIES_MAX, is_loopback
@@ -109,6 +110,22 @@ async def test_a_window_and_its_limit_reach_the_exchange() -> None:
         whole = await rest.klines(BTC, M1.grid, window, KLINES_LIMIT_MAX, Priority.BACKFILL)
         assert [kline.open_ms for kline in whole] == list(range(window.start_ms, window.end_ms, MINUTE_MS))
         assert await rest.klines(BTC, M1.grid, window, 3, Priority.BACKFILL) == whole[:3]
+
+
+@pytest.mark.parametrize("family", PRICES.values(), ids=lambda family: family.word)
+async def test_klines_of_prices_come_from_the_path_of_their_family(family: Family) -> None:
+    body = rows(0, 1).replace(b'"1.5"', b'"-0.00012345"', 1)
+    async with case(lambda _: Reply(200, body)) as run:
+        series, window = Series(family.named("BTCUSDT"), M1), Span(START_MS, START_MS + 2 * MINUTE_MS)
+        if family.is_signed:
+            first, _ = await run.rest.klines(series, M1.grid, window, 2, Priority.TAIL)
+            assert (first.open, first.high) == ("-0.00012345", "1.5")
+        else:
+            with pytest.raises(UpstreamGarbage, match="not plain decimals"):
+                await run.rest.klines(series, M1.grid, window, 2, Priority.TAIL)
+        (asked,) = run.host.requests
+        times = f"startTime={window.start_ms}&endTime={window.end_ms - 1}"
+        assert asked == f"{family.path}?{family.parameter}=BTCUSDT&interval=1m&limit=2&{times}"
 
 
 async def test_many_requests_at_once_stay_within_what_the_sandbox_counts() -> None:

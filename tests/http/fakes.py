@@ -95,6 +95,9 @@ class FakeQuery:
     def symbol(self, text: str) -> str | None:
         return text.upper() if text.upper() in SYMBOLS else None
 
+    def keeps(self, series: Series) -> bool:
+        return False
+
     def listed(self, text: str) -> str | None:
         return self.symbol(text)
 

@@ -153,3 +153,28 @@ def test_an_empty_token_or_proxy_is_none(value: str) -> None:
 def test_loopback_is_never_asked_through_a_proxy(url: str, proxy: str | None) -> None:
     chosen = load({"http_proxy": "http://plain:1", "https_proxy": "http://secure:1"}, env_file=None)
     assert chosen.proxy_for(url) == proxy
+
+
+def test_price_klines_are_wished_by_family_and_symbol() -> None:
+    chosen = load({"price_klines": "premium,mark,index", "price_klines_symbols": "btcusdt,ETHUSDT"}, env_file=None)
+    assert chosen.price_klines == ("mark", "index", "premium")
+    assert chosen.price_series[:2] == ("BTCUSDT@markPrice", "BTCUSDT@indexPrice")
+    assert load(env_file=None).price_series == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"price_klines": "mark"}, "PRICE_KLINES and PRICE_KLINES_SYMBOLS together"),
+        ({"price_klines_symbols": "BTCUSDT"}, "PRICE_KLINES and PRICE_KLINES_SYMBOLS together"),
+        ({"price_klines": "last", "price_klines_symbols": "BTCUSDT"}, "there are mark,index,premium"),
+        ({"price_klines": "mark", "price_klines_symbols": "BTCUSDT@markPrice"}, "are no symbols"),
+        (
+            {"price_klines": "mark,index,premium", "price_klines_symbols": [f"S{n}USDT" for n in range(200)]},
+            "more than a quarter of WEIGHT_PER_MINUTE",
+        ),
+    ],
+)
+def test_price_klines_that_cannot_be_held_are_refused(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        load(wrong, env_file=None)
