@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from socket import socket
 from typing import Final
 
 import msgspec
 
 from app.ports import Asked, LineDown, Told
-from infra.unix_socket import bound, short_name
+from infra.unix_socket import listening, short_name
 
 ASK_S_MAX: Final = 25.0  # the longest a request may take: the exchange is asked within 20
 ASKED_BYTES_MAX: Final = 256 * 1024  # a request's body is at most 64 kB (app/http/admin.py), its headers 16 kB
@@ -30,16 +31,11 @@ class Line:
 
     async def open(self, answer: Answer) -> None:
         """Answer on the line from now on; only the holder of the lease may. Raises OSError."""
-        listener = bound(self._path)
-        try:
-            self._server = await asyncio.start_unix_server(
-                lambda reader, writer: self._serve(reader, writer, answer), sock=listener
-            )
-        except NotImplementedError as error:
-            raise OSError(f"this event loop knows no Unix sockets: {error}") from error
-        finally:
-            if self._server is None:
-                listener.close()
+
+        def serve(listener: socket) -> Awaitable[asyncio.Server]:
+            return asyncio.start_unix_server(lambda reader, writer: self._serve(reader, writer, answer), sock=listener)
+
+        self._server = await listening(self._path, serve)
 
     async def close(self) -> None:
         """Answer no more; nothing happens when the line is not open."""

@@ -6,14 +6,15 @@ of the length of the stream's name, the name, and the event; what the others wan
 
 import asyncio
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from pathlib import Path
+from socket import socket
 from typing import Final, cast
 
 import msgspec
 
 from app.ports import Clock, Listener, StreamHub, StreamsFull
-from infra.unix_socket import bound, short_name
+from infra.unix_socket import listening, short_name
 
 RETRY_S: Final = 0.5  # how soon a process looks for the writer again; a new one is there within a second or two
 UNSENT_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -139,15 +140,12 @@ class StreamLine:
 
     async def open(self, hub: StreamHub) -> None:
         """Let `hub` be heard from now on; only the holder of the lease may. Raises OSError."""
-        listener = bound(self._path)
-        try:
+
+        def serve(listener: socket) -> Awaitable[asyncio.Server]:
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_unix_server(lambda: _Heard(hub, self._connections), sock=listener)
-        except NotImplementedError as error:
-            raise OSError(f"this event loop knows no Unix sockets: {error}") from error
-        finally:
-            if self._server is None:
-                listener.close()
+            return loop.create_unix_server(lambda: _Heard(hub, self._connections), sock=listener)
+
+        self._server = await listening(self._path, serve)
 
     async def close(self) -> None:
         """Be heard no more; nothing happens when the line is not open."""

@@ -1,16 +1,17 @@
 """Unix sockets beside the database: bound and found whatever the database's folder is called."""
 
+import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 _NAME_BYTES_MAX: Final = 100  # the kernel takes 107
 
 
-def bound(path: Path) -> socket.socket:
+def _bound(path: Path) -> socket.socket:
     """A socket at `path` that only this user may use. Raises OSError."""
     path.unlink(missing_ok=True)  # of a process that was killed
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -35,3 +36,15 @@ def short_name(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:
         os.close(folder)
+
+
+async def listening(path: Path, serve: Callable[[socket.socket], Awaitable[asyncio.Server]]) -> asyncio.Server:
+    """What `serve` makes of a socket bound to `path`. Raises OSError."""
+    listener = _bound(path)
+    try:
+        return await serve(listener)
+    except BaseException as error:
+        listener.close()
+        if isinstance(error, NotImplementedError):
+            raise OSError(f"this event loop knows no Unix sockets: {error}") from error
+        raise
