@@ -50,7 +50,15 @@ class Node(Parts):
         self.following = Following(self)
         self.app = create_http_app(
             Services(
-                self.query, self.symbols, self.health, self.coverage, self.backfill, self.verifier, self.market, self
+                self.query,
+                self.symbols,
+                self.health,
+                self.coverage,
+                self.backfill,
+                self.verifier,
+                self.market,
+                self,
+                self.book_starts,
             ),
             pages=self.pages,
             clock=self.clock,

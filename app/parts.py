@@ -17,6 +17,7 @@ from app.http.streams import StreamServer
 from app.ports import MachineClock, Series, StoreUnavailable
 from app.services import held_books, held_marks, held_trades
 from app.services.backfill import Backfill
+from app.services.book_starts import BookStarts
 from app.services.close_lag import CloseLag
 from app.services.coverage import Coverage
 from app.services.exchange_clock import ExchangeClock, KeptTime
@@ -162,6 +163,8 @@ class Parts:
             clients_max=settings.stream_clients_max,
             queue_bytes_max=settings.stream_queue_bytes_max,
         )
+        self.book_starts = BookStarts(self.hub)
+        self.stream_server.joined = self.book_starts.joined
         self.symbols = SymbolSync(
             self.clock,
             self.observe,

@@ -14,9 +14,10 @@ from app.http.klines import Klines
 from app.http.market_docs import answer_doc, parameters_doc
 from app.http.market_pages import Kept, MarketPages
 from app.http.market_params import DATA, question_of
-from app.http.relay import ask_writer, holds_header, is_relayed
+from app.http.relay import ask_writer, holds_header, is_relayed, wants_new
 from app.http.services import Services
 from app.ports import Clock, Series, UpstreamError
+from app.services import book_starts
 from app.services.answer import LIMIT_DEFAULT, KlineQuery
 from app.services.endpoints import ENDPOINTS, Endpoint, Mode, Question
 from app.services.market_source import Fetched
@@ -45,6 +46,7 @@ class MarketData:
         self._symbols = services.symbols
         self._line = services.line
         self._klines = klines
+        self._starts = services.book_starts
         self._pages = pages
         self._clock = clock
 
@@ -55,13 +57,14 @@ class MarketData:
         question = question_of(endpoint, scope["query_string"], self, now_ms)
         if not is_relayed(scope) and (query := self._stored(endpoint, question)) is not None:
             return await self._klines.kept_or_made(query, scope)
+        edition = await self._edition(question, scope)
         try:
-            kept = await self._pages.answer(question, self._fetch_here if is_relayed(scope) else self._fetch)
+            kept = await self._pages.answer(question, self._fetch_here if is_relayed(scope) else self._fetch, edition)
         except BinanceError as error:
             raise _stated(error, endpoint) from error
         except (UpstreamError, TimeoutError) as error:
             raise _stated(refusal_of(error, now_ms), endpoint) from error
-        return self._response(question, kept, scope)
+        return self._response(question, kept, scope, edition)
 
     def symbol(self, text: str) -> str | None:
         """The listed name of a symbol as a client wrote it, None when there is none."""
@@ -82,22 +85,33 @@ class MarketData:
         start_ms, end_ms = question.number("startTime"), question.number("endTime")
         return KlineQuery(series, start_ms, end_ms, question.number("limit") or LIMIT_DEFAULT, only_final=False)
 
+    async def _edition(self, question: Question, scope: Scope) -> int:
+        """Which snapshot of a book is wanted: none from before anybody began to follow its stream."""
+        kind = book_starts.PATHS.get(question.path)
+        if kind is None:
+            return 0
+        if wants_new(scope):
+            self._starts.begin(kind, question.params["symbol"])
+        return await self._starts.edition(kind, question.params["symbol"])
+
     async def _fetch(self, question: Question) -> Fetched:
         if self._line.is_elsewhere():
-            return await ask_writer(self._line, question)
+            kind = book_starts.PATHS.get(question.path)
+            is_new = kind is not None and self._starts.is_untold(kind, question.params["symbol"])
+            return await ask_writer(self._line, question, is_new=is_new)
         return await self._fetch_here(question)
 
     async def _fetch_here(self, question: Question) -> Fetched:
         return await self._market.fetch(question)
 
-    def _response(self, question: Question, kept: Kept, scope: Scope) -> Response:
+    def _response(self, question: Question, kept: Kept, scope: Scope, edition: int) -> Response:
         now_ms, size = self._clock.now_ms(), kept.page.size
         if is_relayed(scope):
             left = (max(0, until_ms - now_ms) for until_ms in (kept.fresh_until_ms, kept.thrifty_until_ms))
             return json_response(kept.page.body, kept.status, NO_STORE, *BINANCE, holds_header(*left))
         response = kept.response(scope, now_ms)
         if kept.page.size != size:
-            self._pages.weigh(question, kept)
+            self._pages.weigh(question, kept, edition)
         return response
 
 

@@ -23,6 +23,8 @@ PAGE_SHARE_MAX: Final = 4  # one answer may take a quarter: none is kept that pu
 QUESTIONS_MAX: Final = 256  # under way at once; more would wait for weight longer than clients do
 ANSWER_S_MAX: Final = 20.0
 
+Edition = tuple[Question, int]
+"""A question and, where older answers to it are of no use, a number that is another one from then on."""
 Fetch = Callable[[Question], Awaitable[Fetched]]
 """Gets an answer. Raises UpstreamError, BinanceError."""
 
@@ -56,9 +58,9 @@ class MarketPages:
 
     def __init__(self, clock: Clock, bytes_max: int = MARKET_PAGES_BYTES_MAX) -> None:
         self._clock = clock
-        self._entries: LRUCache[Question, Kept] = LRUCache(bytes_max, getsizeof=Kept.cost)
+        self._entries: LRUCache[Edition, Kept] = LRUCache(bytes_max, getsizeof=Kept.cost)
         self._page_bytes_max = bytes_max // PAGE_SHARE_MAX
-        self._flights = Flights[Question, Kept](QUESTIONS_MAX, "questions to the exchange")
+        self._flights = Flights[Edition, Kept](QUESTIONS_MAX, "questions to the exchange")
         self.is_weight_short: Callable[[], bool] = lambda: False
         self.hits = 0
         self.misses = 0
@@ -73,36 +75,39 @@ class MarketPages:
         """How many answers there are."""
         return len(self._entries)
 
-    async def answer(self, question: Question, fetch: Fetch) -> Kept:
+    async def answer(self, question: Question, fetch: Fetch, edition: int = 0) -> Kept:
         """A true answer: one that is here, or what `fetch` gets for all who wait. Raises what it raises."""
-        kept = self._entries.get(question)
+        key = (question, edition)
+        kept = self._entries.get(key)
         if kept is not None and self._is_true(kept):
             self.hits += 1
             return kept
         self.misses += 1
-        return await self._flights.join(question, lambda: self._make(question, fetch))
+        return await self._flights.join(key, lambda: self._make(key, fetch))
 
-    def weigh(self, question: Question, kept: Kept) -> None:
+    def weigh(self, question: Question, kept: Kept, edition: int = 0) -> None:
         """Note that an answer has grown: its gzip variant was made."""
-        if self._entries.pop(question, None) is kept:
-            self._keep(question, kept)
+        key = (question, edition)
+        if self._entries.pop(key, None) is kept:
+            self._keep(key, kept)
 
     def clear(self) -> None:
         """Forget every answer."""
         self._entries.clear()
 
-    async def _make(self, question: Question, fetch: Fetch) -> Kept:
+    async def _make(self, key: Edition, fetch: Fetch) -> Kept:
+        question = key[0]
         async with asyncio.timeout(ANSWER_S_MAX):
             fetched = await fetch(question)
         kept = Kept(question, fetched, self._clock.now_ms())
-        self._entries.pop(question, None)
+        self._entries.pop(key, None)
         if kept.thrifty_until_ms > kept.made_ms:
-            self._keep(question, kept)
+            self._keep(key, kept)
         return kept
 
-    def _keep(self, question: Question, kept: Kept) -> None:
+    def _keep(self, key: Edition, kept: Kept) -> None:
         if kept.cost() <= self._page_bytes_max:
-            self._entries[question] = kept
+            self._entries[key] = kept
 
     def _is_true(self, kept: Kept) -> bool:
         """Whether it may still be given; never by a clock that was put back, by which it would not end in time."""

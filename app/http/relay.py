@@ -14,13 +14,14 @@ from app.wire.error_body import service_unavailable
 
 HOLDS: Final = "x-klinenode-holds-ms"
 """By this header the writer tells for how long an answer is true, and how long it is good enough: two numbers."""
+_NEW: Final = ("cache-control", "no-cache")
 LINE_RETRY_AFTER_S: Final = 1  # a writer that died has a successor within a second or two
 
 
-async def ask_writer(line: WriterLine, question: Question) -> Fetched:
-    """The answer of the process that writes. Raises BinanceError."""
+async def ask_writer(line: WriterLine, question: Question, *, is_new: bool = False) -> Fetched:
+    """The answer of the process that writes; `is_new`: none that it keeps. Raises BinanceError."""
     try:
-        told = await line.ask(Asked("GET", question.path, question.query_string, "", [], b""))
+        told = await line.ask(Asked("GET", question.path, question.query_string, "", [_NEW] if is_new else [], b""))
     except LineDown as error:
         raise service_unavailable(LINE_RETRY_AFTER_S) from error
     headers = dict(told.headers)
@@ -33,6 +34,11 @@ async def ask_writer(line: WriterLine, question: Question) -> Fetched:
 def is_relayed(scope: Scope) -> bool:
     """Whether a request came over the line: then it is answered here, whoever writes."""
     return FORWARDED in scope
+
+
+def wants_new(scope: Scope) -> bool:
+    """Whether who asks over the line has no use for an answer that is kept here."""
+    return is_relayed(scope) and (_NEW[0].encode(), _NEW[1].encode()) in scope["headers"]
 
 
 def holds_header(fresh_ms: int, thrifty_ms: int) -> Header:

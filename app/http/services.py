@@ -8,6 +8,7 @@ from app.domain.interval import Interval
 from app.domain.span import Span
 from app.ports import Asked, Series, Told
 from app.services.answer import Answer, KlineQuery
+from app.services.book_starts import BookStarts
 from app.services.endpoints import Question
 from app.services.market_source import Fetched
 
@@ -122,6 +123,7 @@ class Services:
     verify: Verify
     market: Market
     line: WriterLine
+    book_starts: BookStarts
 
 
 SymbolOf = Callable[[str], str | None]

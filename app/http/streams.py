@@ -1,6 +1,6 @@
 """The sockets we serve: who is connected, which frame goes to whom, and when a connection has to end."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from app.http.stream_batch import Batches
@@ -83,6 +83,8 @@ class StreamServer:
         self._clients_max = clients_max
         self._queue_bytes_max = queue_bytes_max
         self._channels: dict[str, Channel] = {}
+        self.joined: Callable[[str], None] = lambda stream: None
+        """Told of each stream that a client hears from now on."""
         self._batches = batches or Batches()
         self.batch = self._batches.add
         """See Fanout."""
@@ -169,6 +171,7 @@ class StreamServer:
             self._hub.join(stream, channel.deliver)
             self._channels[stream] = channel
         (channel.wrapped if client.is_combined else channel.plain)[client] = None
+        self.joined(stream)
 
     # --- time -----------------------------------------------------------------------------------------------------
 

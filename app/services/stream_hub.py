@@ -1,5 +1,6 @@
 """Who listens to which stream: the exchange is asked for each once, however many there are."""
 
+import asyncio
 from typing import Final
 
 from app.ports import Clock, Listener, StreamsFull, StreamSource
@@ -18,6 +19,7 @@ class Hub:
         self._linger_ms = int(linger_s * 1_000)
         self._streams_max = streams_max
         self._listeners: dict[str, dict[Listener, None]] = {}
+        self._unheard: dict[str, asyncio.Event] = {}  # those that have not delivered since they were subscribed
         self._left_ms: dict[str, int] = {}  # those without a listener: since when, longest first
         self._source: StreamSource | None = None
         self.frames = 0
@@ -36,6 +38,7 @@ class Hub:
                 return
             self._make_room()
             listeners = self._listeners[stream] = {}
+            self._unheard[stream] = asyncio.Event()
             if self._source is not None:
                 self._source.add((stream,))
         self._left_ms.pop(stream, None)
@@ -56,15 +59,23 @@ class Hub:
 
     def deliver(self, stream: str, payload: bytes) -> None:
         """A frame came."""
+        if self._unheard and (unheard := self._unheard.pop(stream, None)) is not None:
+            unheard.set()
         listeners = self._listeners.get(stream)
         if listeners:
             self.frames += 1
             for listener in tuple(listeners):
                 listener(stream, payload)
 
+    def unheard(self, stream: str) -> asyncio.Event | None:
+        """What is set by the first frame of a stream that is subscribed and has not delivered yet."""
+        return self._unheard.get(stream)
+
     def take_from(self, source: StreamSource | None) -> None:
         """Have the frames come from `source` from now on, or from nowhere."""
         self._source = source
+        for stream in self._listeners:
+            self._unheard.setdefault(stream, asyncio.Event())
         if source is not None:
             source.add(tuple(self._listeners))
 
@@ -90,5 +101,6 @@ class Hub:
     def _let_go(self, names: list[str]) -> None:
         for name in names:
             del self._left_ms[name], self._listeners[name]
+            self._unheard.pop(name, None)
         if names and self._source is not None:
             self._source.remove(names)

@@ -23,8 +23,10 @@ from app.http.protocol import BoundedProtocol
 from app.http.services import Services
 from app.ports import Asked, Series, Told
 from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
+from app.services.book_starts import BookStarts
 from app.services.endpoints import Question
 from app.services.market_source import Fetched
+from app.services.stream_hub import Hub
 from infra.line import Line
 
 # hypothesis asks its questions in a thread here, and notices when what runs beside it draws from the random module
@@ -229,6 +231,8 @@ class Node:
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
         self.market_pages = MarketPages(self.clock)
+        self.hub = Hub(self.clock)
+        self.book_starts = BookStarts(self.hub)
         self.app = create_http_app(
             Services(
                 self.query,
@@ -239,6 +243,7 @@ class Node:
                 self.verify,
                 self.market,
                 self.line,
+                self.book_starts,
             ),
             pages=self.pages,
             clock=self.clock,

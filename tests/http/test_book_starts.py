@@ -1,0 +1,142 @@
+"""Binance's procedure for a local order book succeeds the first time, whatever was asked for before."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+
+from app.http.forward import answer_by
+from app.http.streams import StreamServer
+from app.services import book_starts
+from app.services.endpoints import Question
+from app.services.market_source import Fetched
+from infra.line import Line
+from tests.http.fakes import FakeLine, Node, served
+from tests.http.sockets import PATIENCE_S, ask, said
+from tests.http.sockets import app_of as sockets_of
+
+STREAM = "btcusdt@depth@100ms"
+DEPTH = "/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
+
+
+@dataclass
+class Exchange:
+    """An order book that changes by ten updates an event; only what is subscribed hears of them."""
+
+    update: int = 100
+    before: int = 90
+    asked: list[int] = field(default_factory=list)
+
+    def move(self) -> bytes:
+        """The next event."""
+        self.before, self.update = self.update, self.update + 10
+        event = {"e": "depthUpdate", "s": "BTCUSDT", "U": self.before + 1, "u": self.update, "pu": self.before}
+        return json.dumps(event).encode()
+
+    async def fetch(self, question: Question) -> Fetched:
+        """REST's answer; it holds for longer than the test lasts."""
+        self.asked.append(self.update)
+        return Fetched(200, b'{"lastUpdateId":%d,"bids":[],"asks":[]}' % self.update, 60_000, 60_000)
+
+
+def desk(exchange: Exchange) -> tuple[Node, StreamServer]:
+    node = Node()
+    node.symbols.info = b"{}"  # the list was read
+    node.market.fetch = exchange.fetch  # type: ignore[method-assign]
+    server = StreamServer(node.hub, node.clock, clients_max=10, queue_bytes_max=1_000_000)
+    server.joined = node.book_starts.joined
+    return node, server
+
+
+async def snapshot(node: Node, path: str = DEPTH) -> int:
+    async with node.client() as client:
+        answer = await client.get(path)
+        assert answer.status_code == 200, answer.text
+        return int(answer.json()["lastUpdateId"])
+
+
+def carries_on(last_update: int, event: object) -> bool:
+    """Steps 3 and 4 of the procedure (binance-facts 5.5) for the event that comes first and those dropped."""
+    assert isinstance(event, dict)
+    return bool(event["U"] <= last_update + 1)
+
+
+@pytest.mark.parametrize("is_subscribed", [False, True])
+async def test_a_snapshot_from_before_the_stream_is_not_given(*, is_subscribed: bool) -> None:
+    exchange = Exchange()
+    node, server = desk(exchange)
+    async with served(sockets_of(server), lifespan="on") as port, asyncio.timeout(PATIENCE_S):
+        assert await snapshot(node) == 100, "kept, by its age good enough for minutes"
+        path = f"/ws/{STREAM}" if is_subscribed else "/ws"
+        async with connect(f"ws://127.0.0.1:{port}{path}", proxy=None) as mine:
+            if not is_subscribed:
+                assert await ask(mine, "SUBSCRIBE", [STREAM]) == {"result": None, "id": 1}
+            exchange.move()  # nobody hears of it: the exchange has not taken the subscription yet
+            before = len(exchange.asked)
+            async with asyncio.TaskGroup() as tasks:
+                answer = tasks.create_task(snapshot(node))
+                for _ in range(20):
+                    await asyncio.sleep(0)  # noqa: TID251  lets it ask, if it dares
+                assert len(exchange.asked) == before, "the stream is not there yet"
+                node.hub.deliver(STREAM, exchange.move())
+            assert carries_on(answer.result(), await said(mine))
+            assert await snapshot(node) == exchange.update
+            assert len(exchange.asked) == before + 1, "from then on one snapshot is good for all"
+
+
+async def test_who_comes_later_gets_no_snapshot_from_before_either() -> None:
+    exchange = Exchange()
+    node, server = desk(exchange)
+    async with (
+        served(sockets_of(server), lifespan="on") as port,
+        asyncio.timeout(PATIENCE_S),
+        connect(f"ws://127.0.0.1:{port}/ws/{STREAM}", proxy=None) as other,
+        connect(f"ws://127.0.0.1:{port}/ws", proxy=None) as mine,
+    ):
+        node.hub.deliver(STREAM, exchange.move())
+        await said(other)
+        await snapshot(node)
+        node.hub.deliver(STREAM, exchange.move())
+        await ask(mine, "SUBSCRIBE", [STREAM])
+        last_update = await snapshot(node)
+        node.hub.deliver(STREAM, exchange.move())
+        assert carries_on(last_update, await said(mine))
+
+
+async def test_a_book_that_stands_still_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book_starts, "FIRST_FRAME_S_MAX", 0.01)
+    exchange = Exchange()
+    node, server = desk(exchange)
+    async with (
+        served(sockets_of(server), lifespan="on") as port,
+        asyncio.timeout(PATIENCE_S),
+        connect(f"ws://127.0.0.1:{port}/ws/{STREAM}", proxy=None),
+    ):
+        assert await snapshot(node) == exchange.update
+
+
+async def test_a_process_that_does_not_write_tells_the_writer_once(tmp_path: Path) -> None:
+    exchange = Exchange()
+    writer, _ = desk(exchange)
+    line = Line(tmp_path / "klinenode.db")
+    await line.open(lambda asked: answer_by(writer.app, asked))
+    follower = Node(line=FakeLine(line))
+    follower.symbols.info = b"{}"
+    server = StreamServer(follower.hub, follower.clock, clients_max=10, queue_bytes_max=1_000_000)
+    server.joined = follower.book_starts.joined
+    try:
+        async with served(sockets_of(server), lifespan="on") as port, asyncio.timeout(PATIENCE_S):
+            assert await snapshot(writer) == 100
+            async with connect(f"ws://127.0.0.1:{port}/ws") as mine:
+                await ask(mine, "SUBSCRIBE", [STREAM])
+                follower.hub.deliver(STREAM, exchange.move())
+                assert await snapshot(follower) == exchange.update
+                asked = len(exchange.asked)
+                assert await snapshot(follower, DEPTH.replace("1000", "500")) == exchange.update
+                assert await snapshot(writer) == exchange.update
+                assert len(exchange.asked) == asked + 1, "another question, and one that the writer has"
+    finally:
+        await line.close()
