@@ -1,0 +1,172 @@
+"""Klines of mark price, index price and premium index: held where wished, the exchange's own byte for byte."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import orjson
+
+from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.ledger import Source
+from app.domain.span import Span
+from app.events import Event, KlinesVerified, RowsCommitted
+from app.ports import Series
+from app.wire.families import PREMIUM, PRICES, Family, parted
+from infra.sandbox.faults import Fault
+from tests.system.world import Watched, World, world
+
+YOUNG = "NEW1120USDT"  # listed yesterday: all its klines are cheap to compute, and the beginning is in the wish
+SETTINGS: Final[dict[str, Any]] = {
+    "backfill_days": 2,
+    "auto_sync_symbols": False,
+    "symbols": YOUNG,
+    "intervals": "1m,5m,1h,1d",
+    "price_klines": "mark,index,premium",
+    "price_klines_symbols": YOUNG,
+}
+
+
+def series_held() -> Iterator[tuple[Family, Series]]:
+    for family in PRICES.values():
+        for code in ("1m", "5m", "1h", "1d"):
+            yield family, Series(family.named(YOUNG), INTERVALS[code])
+
+
+def target(family: Family, series: Series, more: str = "") -> str:
+    return f"{family.path}?{family.parameter}={series.listed}&interval={series.interval}{more}"
+
+
+def truth(here: World, series: Series, span: Span) -> bytes:
+    whose, family = parted(series.symbol)
+    return orjson.dumps(here.sandbox.exchange.closed_sampled_rows(whose, family.word, series.interval.code, *span))
+
+
+async def everything_held_is_the_exchanges(here: World, watched: Watched) -> None:
+    """Every wished span of each price series, as the store has it."""
+    node, now_ms = watched.node, here.clock.now_ms()
+    wish = node.wish()
+    wished = [series for series in wish.series() if not series.is_of_trades]
+    assert set(wished) == {series for _, series in series_held()}
+    for series in wished:
+        grid = node.holdings.grid(series)
+        (span,) = wish.spans(series, grid, now_ms)
+        found, body = await node.reader.read_encoded(series, span, 100_000)
+        assert found
+        assert body == truth(here, series, span), f"{series}"
+        assert node.holdings.ledger(series).known.covers(span)
+        assert {entry.source for entry in node.holdings.ledger(series).entries} == {Source.ABSENT, Source.REST}
+
+
+async def served_alike(here: World, client: httpx.AsyncClient, targets: list[str]) -> None:
+    async with httpx.AsyncClient(base_url=here.sandbox.base_url, timeout=60) as exchange:
+        for each in targets:
+            mine, theirs = await client.get(each), await exchange.get(each)
+            assert (mine.status_code, mine.content) == (200, theirs.content), each
+
+
+async def test_price_klines_fill_up_and_are_answered_byte_for_byte(tmp_path: Path) -> None:
+    async with world(tmp_path, symbols=4) as here, here.node(**SETTINGS) as watched:
+        await watched.until_whole()
+        here.clock.hold()
+        await everything_held_is_the_exchanges(here, watched)
+        async with watched.http() as client:
+            now_ms = here.clock.now_ms()
+            past = f"&startTime={now_ms - 90 * MINUTE_MS}&endTime={now_ms - 20 * MINUTE_MS}"
+            for family, series in series_held():
+                step_ms = series.interval.grid.step_ms
+                closed = f"&endTime={series.interval.grid.floor(now_ms) - step_ms}&limit=7"
+                for more in ("", "&limit=1", "&limit=1500", "&startTime=0&limit=3", past, closed):
+                    await served_alike(here, client, [target(family, series, more)])
+            begun = here.sandbox.journal.written
+            family, series = PREMIUM, Series(PREMIUM.named(YOUNG), M1)
+            first = await client.get(target(family, series, past))
+            assert any(row[2].startswith("-") for row in first.json()), "premiums are negative now and then"
+            again = await client.get(target(family, series, past), headers={"If-None-Match": first.headers["etag"]})
+            assert again.status_code == 304
+            assert not [entry for entry in here.sandbox.journal.since(begun) if entry.path == family.path]
+            symbol = await client.get(f"/fapi/v1/klines?symbol={series.symbol}&interval=1m")
+            assert (symbol.status_code, symbol.json()["code"]) == (400, -1121), (
+                "as the exchange: there is no such symbol"
+            )
+
+
+async def test_what_is_not_wished_is_passed_through(tmp_path: Path) -> None:
+    async with world(tmp_path, symbols=4) as here, here.node(**SETTINGS | {"price_klines": "mark"}) as watched:
+        await watched.until_whole()
+        here.clock.hold()
+        async with watched.http() as client:
+            others = [
+                "/fapi/v1/markPriceKlines?symbol=BTCUSDT&interval=1m&limit=3",
+                f"/fapi/v1/markPriceKlines?symbol={YOUNG}&interval=3m&limit=3",
+                f"/fapi/v1/indexPriceKlines?pair={YOUNG}&interval=1m&limit=3",
+            ]
+            await served_alike(here, client, others)
+        assert not watched.node.holdings.ledger(Series("BTCUSDT@markPrice", M1)).known
+
+
+def closes(series: Series, after_ms: int) -> Any:
+    def is_it(event: Event) -> bool:
+        return (
+            isinstance(event, RowsCommitted)
+            and (event.symbol, event.interval) == (series.symbol, series.interval.code)
+            and event.span.end_ms > after_ms
+        )
+
+    return is_it
+
+
+async def test_closes_that_come_later_are_kept_through_lacking_rows_and_a_restart(tmp_path: Path) -> None:
+    minutes = Series(PREMIUM.named(YOUNG), M1)
+    async with world(tmp_path, speed=20.0, symbols=4) as here:
+        async with here.node(**SETTINGS) as watched:
+            await watched.until_whole()
+            here.sandbox.control.faults.add(
+                Fault(kind="missing_rows", path=PREMIUM.path, interval="1m", count=3), here.clock.now_ms()
+            )
+            await watched.until(closes(minutes, here.clock.now_ms() + MINUTE_MS))
+            await watched.until_whole()
+        async with here.node(**SETTINGS) as watched:
+            await watched.until_whole()
+            here.clock.hold()
+            await everything_held_is_the_exchanges(here, watched)
+            begun = here.sandbox.journal.written
+            async with watched.http() as client:
+                await served_alike(here, client, [target(PREMIUM, minutes, "&limit=99")])
+            asked = [entry.query for entry in here.sandbox.journal.since(begun) if entry.path == PREMIUM.path]
+            assert [query.get("limit") for query in asked] in (["2", "99"], ["99"]), (
+                "but for the one in progress it is held"
+            )
+            is_ready, detail = watched.node.health.ready()
+            assert (is_ready, detail["reasons"]) == (True, [])
+
+
+async def test_a_wrong_row_is_found_row_by_row_and_mended(tmp_path: Path) -> None:
+    """Samples do not add up to longer ones as trades do: nothing is concluded from sums."""
+    async with world(tmp_path, symbols=4) as here, here.node(**SETTINGS) as watched:
+        await watched.until_whole()
+        node = watched.node
+        wrong = Series(PREMIUM.named(YOUNG), M1)
+        open_ms = D1.grid.floor(here.clock.now_ms()) - DAY_MS // 2
+        with sqlite3.connect(here.folder / "klinenode.db") as database:
+            change = "UPDATE kline_1m SET close = '-1.00000000' WHERE symbol = ? AND open_time = ?"
+            assert database.execute(change, (wrong.symbol, open_ms)).rowcount == 1
+        series = [each for _, each in series_held()]
+        node.verifier.request(series, Span(0, here.clock.now_ms()))
+        await watched.until(lambda _: not {each.symbol for each in series} - verified(watched))
+        await watched.until(lambda _: all(audit["state"] == "done" for audit in audits(watched)))
+        (audit,) = audits(watched)
+        assert (audit["rows_replaced"], audit["disagreements"], audit["error"]) == (1, 0, None)
+        here.clock.hold()
+        await everything_held_is_the_exchanges(here, watched)
+        assert node.holdings.revisions[wrong] == 1
+
+
+def verified(watched: Watched) -> set[str]:
+    return {event.symbol for event in watched.events if isinstance(event, KlinesVerified)}
+
+
+def audits(watched: Watched) -> list[dict[str, Any]]:
+    found: Any = watched.node.verifier.report()["audits"]
+    return list(found)
