@@ -64,6 +64,7 @@ def demo(
         db_url="sqlite:///./data/demo/klinenode.db",
         backfill_days=3,
         auto_sync_symbols=True,
+        only_final_default=False,  # clients find what they find at the exchange
         host="127.0.0.1",
         port=port,
         workers=1,

@@ -63,7 +63,7 @@ class MarketData:
         except BinanceError as error:
             raise _stated(error, endpoint) from error
         except (UpstreamError, TimeoutError) as error:
-            raise _stated(refusal_of(error, now_ms), endpoint) from error
+            raise _stated(refusal_of(error, self._clock.now_ms()), endpoint) from error
         return self._response(question, kept, scope, edition)
 
     def symbol(self, text: str) -> str | None:

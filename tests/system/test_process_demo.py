@@ -57,7 +57,7 @@ async def test_five_hundred_exact_rows_within_a_minute_and_the_next_one_as_it_cl
         demo = programs.start("demo", "--port", str(port), "--sandbox-port", str(sandbox_port))
 
         async def rows_are_served() -> list[list[object]]:
-            answer = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500")
+            answer = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500&only_final=true")
             return answer.json() if answer.status_code == 200 and len(answer.json()) == 500 else []
 
         rows = await until(rows_are_served, "500 rows are served", DEMO_S_MAX)
@@ -76,7 +76,7 @@ async def test_five_hundred_exact_rows_within_a_minute_and_the_next_one_as_it_cl
         open_ms, heard_s = await closing_frame_s(sandbox_port)
 
         async def is_served() -> bool:
-            newest = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1")
+            newest = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1&only_final=true")
             return bool(newest.json()[0][0] >= open_ms)
 
         await until(is_served, "the closed row is served")
