@@ -48,7 +48,7 @@ def archive(rows: int = 1440, *, damage: str = "") -> io.BytesIO:
 
 
 def pids(of: Unpackers) -> list[int]:
-    return [worker._process.pid for worker in of._workers]
+    return [worker._process.pid for worker in tuple(of._workers)]  # threads add to them
 
 
 async def gone(pid: int) -> None:
