@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from app.http.stream_protocol import STATE
 from app.parts import Parts
 from app.ports import Asked, MachineClock, StoreUnavailable, Told
 from app.services.live import LiveIngest
+from app.services.quiet import in_quiet_moments
 from app.settings import Settings
 from app.writing import Writing
 from infra.binance.sockets import BinanceSockets
@@ -41,6 +42,7 @@ class Node(Parts):
         observers: Iterable[Observe] = (),
         extra_wishes_only: bool = False,
         metrics_folder: Path | None = None,
+        tidy: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(settings, machine_clock, seed, observers, extra_wishes_only=extra_wishes_only)
         self._url = "" if extra_wishes_only else _local_url(settings.host, settings.port)
@@ -70,6 +72,7 @@ class Node(Parts):
             lifespan=lambda _: self.running(),
         )
         sample_metrics(self)
+        self._tidy = tidy
         self._metrics_folder = metrics_folder
         if metrics_folder is not None:
             self.telemetry.share_in(metrics_folder)
@@ -108,6 +111,8 @@ class Node(Parts):
         self.supervisor.start("lease", self._keep_lease)
         if self._metrics_folder is not None:
             self.supervisor.start("metrics", self._share_metrics)
+        if (tidy := self._tidy) is not None:
+            self.supervisor.start("tidy", lambda: in_quiet_moments(self.clock, tidy))
         self.supervisor.start("hub", self.hub.run)
         self.supervisor.start("stream-clients", self.stream_server.run)
         self.supervisor.start("read-ahead", self.query.read_ahead.run)

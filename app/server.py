@@ -23,6 +23,7 @@ from app.node import Node
 from app.prepare import CannotStart, prepare
 from app.settings import Settings
 from infra.db.url import sqlite_path
+from infra.garbage import Garbage
 from infra.memory import return_large_blocks
 
 WORKER_S_MAX: Final = 30
@@ -99,7 +100,7 @@ def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
     return_large_blocks()
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
-    return Node(settings, metrics_folder=metrics_folder).app
+    return Node(settings, metrics_folder=metrics_folder, tidy=Garbage().look).app
 
 
 def _end_with(parent: BaseProcess) -> None:

@@ -20,8 +20,7 @@ import msgspec
 import orjson
 from rich.console import Console
 
-from app.domain.interval import DAY_MS, MO1
-from app.domain.span import Span
+from app.domain.interval import DAY_MS
 from tests.bench.figures import Figure, as_json, show
 from tests.bench.stage import cpu_s
 from tests.rehearsal import crowd, watch
@@ -35,12 +34,6 @@ WATCH: Final = (sys.executable, "-m", "tests.rehearsal.watch")
 KILL_AT: Final = 0.5  # of the time
 WHOLE_S_MAX: Final = 240.0  # after the end: what the dead writer did not write costs weight, which comes by the minute
 MINUTES_MAX: Final = 240.0
-
-
-def last_month_but_one(now_ms: int) -> Span:
-    """The newest month of which the archive surely has files."""
-    start_ms = MO1.grid.shift(MO1.grid.floor(now_ms), -2)
-    return Span(start_ms, MO1.grid.shift(start_ms, 1))
 
 
 @dataclass
@@ -80,10 +73,7 @@ class Outside:
 async def rehearse(folder: Path, size: Size) -> list[Figure]:
     """Everything, from the empty folder to the figures."""
     async with staged(folder, size) as stage:
-        month, backfilled = last_month_but_one(stage.clock.now_ms()), stage.market.names[-size.backfilled :]
         began_s = seconds()
-        await stage.make_files(backfilled, month)
-        print(f"archive files made after {seconds() - began_s:.0f} s", flush=True)
         await stage.warm()
         print(f"tails filled after {seconds() - began_s:.0f} s", flush=True)
         outside = Outside(stage)
@@ -94,7 +84,7 @@ async def rehearse(folder: Path, size: Size) -> list[Figure]:
         cpu_before = {name: cpu_s(each) for name, each in (("exchange", stage.exchange), ("node", stage.node))}
         async with asyncio.TaskGroup() as group:
             scraper = group.create_task(stage.scrape_for_ever())
-            await stage.backfill(backfilled, month)
+            await stage.backfill()
             await pause(KILL_AT * size.minutes * 60)
             sent, counted = await stage.frames()
             first_half_s = seconds() - began_s

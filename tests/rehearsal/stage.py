@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
-from app.domain.interval import DAY_MS, M1
+from app.domain.interval import DAY_MS, M1, MO1
 from app.domain.kline import Kline
 from app.domain.span import Span
 from app.ports import Series
@@ -124,18 +124,30 @@ class Stage:
                 for number, wire in enumerate(each):
                     tasks.create_task(ask_all(wire, paths[number :: len(each)]))
 
-    async def make_files(self, symbols: Sequence[str], span: Span) -> None:
+    async def make_files(self) -> None:
         """Have the exchange make its archive files beforehand: it computes every kline of them."""
+        span = self._month()
         async with httpx.AsyncClient(base_url=self._upstream, trust_env=False) as client:
-            for symbol in symbols:
+            for symbol in self._backfilled:
                 path = ArchiveFile(symbol, M1, span, is_monthly=True).path
                 (await client.get(path, timeout=60)).raise_for_status()
 
-    async def backfill(self, symbols: Sequence[str], span: Span) -> None:
+    async def backfill(self) -> None:
         """Wish for a month of history."""
-        wish = {"symbols": symbols, "intervals": list(CODES), "start": span.start_ms, "end": span.end_ms}
+        span = self._month()
+        wish = {"symbols": self._backfilled, "intervals": list(CODES), "start": span.start_ms, "end": span.end_ms}
         async with self.place.http() as client:
             (await client.post("/v1/admin/backfill", json=wish)).raise_for_status()
+
+    @property
+    def _backfilled(self) -> list[str]:
+        return self.market.names[-self.size.backfilled :]
+
+    def _month(self) -> Span:
+        """The newest month of which the archive surely has files."""
+        grid = MO1.grid
+        start_ms = grid.shift(grid.floor(self.clock.now_ms()), -2)
+        return Span(start_ms, grid.shift(start_ms, 1))
 
     # --- meanwhile ------------------------------------------------------------------------------------------------
 
@@ -248,6 +260,9 @@ async def staged(folder: Path, size: Size) -> AsyncIterator[Stage]:
         )
         stage = Stage(size, place, market, clock, exchange, exchange)
         await until(lambda: stage._sandbox("status"), "the exchange answers", START_S_MAX)
+        began_s = seconds()
+        await stage.make_files()  # first of all: making them, the exchange forgets the klines it has at hand
+        print(f"archive files made after {seconds() - began_s:.0f} s", flush=True)
         began_s = seconds()
         stage.node = place.serve()
         await until(place.is_whole, "the node lacks nothing", START_S_MAX, every_s=0.5)
