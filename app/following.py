@@ -45,6 +45,21 @@ class Following:
         self.follower.forget()
         self.relay.forget()
 
+    async def hand_over(self) -> bool:
+        """Follow no more, because this process writes from now on; whether the tails are those of what is stored now.
+
+        Nobody else may write any more when it is called. A process that was warm stays so when its writer dies.
+        """
+        was_running = self._is_running
+        await self._parts.supervisor.stop("follow")
+        is_current = False
+        if was_running:
+            with contextlib.suppress(StoreUnavailable):
+                await self.follower.look()
+                is_current = True
+        await self.stop()
+        return is_current
+
     def ledger_as_of_ms(self) -> int:
         """The moment that the ledger in memory speaks of: the last look at the store, if that is not long ago."""
         now_ms, looked_ms = self._parts.clock.now_ms(), self.follower.looked_ms

@@ -159,7 +159,7 @@ class Node(Parts):
             self.observe(LeaseChanged(is_writer=False, holder=self.lease.holder() or "unknown"))
             return False
         try:
-            self.writing = await Writing.begin(self, self.following.stop)
+            self.writing = await Writing.begin(self, self.following.hand_over)
         except (StoreUnavailable, SchemaTooNew, OSError) as error:
             self.lease.release()
             self.store_state.report(f"the database cannot be written: {error}")

@@ -258,9 +258,10 @@ class Parts:
         reader = self.reader
         self.holdings.load_checks(await reader.verifications(), await reader.disagreements(), await reader.revisions())
 
-    def forget_copies(self) -> None:
+    def forget_copies(self, *, but_tails: bool = False) -> None:
         """Nobody knows whether tails and pages are still what the store holds: they are made anew."""
-        self.tail.clear()
+        if not but_tails:
+            self.tail.clear()
         self.pages.clear()
         self.query.read_ahead.clear()
         self.read_through.memory.clear()

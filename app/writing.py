@@ -75,11 +75,13 @@ class Writing:
     # --- from the lease to its loss -----------------------------------------------------------------------------
 
     @classmethod
-    async def begin(cls, parts: Parts, stop_following: Callable[[], Awaitable[None]]) -> "Writing":
-        """Open the database and start everything that writes. Raises StoreUnavailable, SchemaTooNew, OSError."""
+    async def begin(cls, parts: Parts, hand_over: Callable[[], Awaitable[bool]]) -> "Writing":
+        """Open the database and start everything that writes. Raises StoreUnavailable, SchemaTooNew, OSError.
+
+        `hand_over` ends what moved the tails until now: only our own commits may. It says whether they are up to date.
+        """
         store = await SqliteWriter.open(parts.settings.db_url, parts.clock, report=parts.store_state.report)
-        await stop_following()  # nothing but our own commits may move the tails of a writer
-        parts.forget_copies()  # the writer before us may have committed what we have not seen
+        parts.forget_copies(but_tails=await hand_over())
         parts.pages.true_until_ms = END_OF_TIME_MS
         try:
             await parts.load_for_reading()

@@ -147,11 +147,6 @@ class Tail:
         """How many rows are kept of all series together."""
         return sum(len(tail.rows) for tail in self._tails.values())
 
-    def forget_live(self) -> None:
-        """Drop the klines in progress: nobody moves them any more."""
-        for tail in self._tails.values():
-            tail.live = None
-
     def append(self, series: Series, grid: Grid, kline: Kline) -> None:
         """Take in the next closed kline. After a hole the run starts anew; what is older stays in the store."""
         tail = self._of(series, grid)

@@ -80,13 +80,13 @@ class Journal:
         rates = [sum(frames for _, frames in ticks) / BURST_MS * 1000 for ticks in bursts.values()]
         return cls(sent_ms, late_ms, rates, listeners)
 
-    def lags(self, seen: Sequence[Seen]) -> dict[str, list[float]]:
-        """Milliseconds from the sending of a closing frame until each role served it."""
-        found: dict[str, list[float]] = defaultdict(list)
+    def lags(self, seen: Sequence[Seen]) -> dict[str, dict[int, list[float]]]:
+        """Milliseconds from the sending of a closing frame until each role served it, by role and minute."""
+        found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         for each in seen:
             at_ms = self.sent_ms.get((each.symbol, each.minute_ms))
             if at_ms is not None:  # else nobody was subscribed: the writer had died
-                found[each.role].append(each.seen_ms - at_ms if each.seen_ms else NEVER_MS)
+                found[each.role][each.minute_ms].append(each.seen_ms - at_ms if each.seen_ms else NEVER_MS)
         return found
 
 
@@ -130,10 +130,11 @@ def _ingest(notes: Notes, journal: Journal) -> list[Figure]:
                lost["klinenode_sockets_lost_total"] + lost["klinenode_garbage_total"], note="also at the kill"),
     ]  # fmt: skip
     for role, name, floor in (("writer", "writer", 250.0), ("reader", "follower", 1000.0)):
-        times = quantiles(lags[role])
-        note = f"{len(lags[role])} klines seen from outside; from the exchange's sending"
+        minutes = lags[role]
+        times = quantiles([lag for each in minutes.values() for lag in each])
+        note = f"{sum(map(len, minutes.values()))} klines seen from outside; from the exchange's sending"
         found.append(Figure(part, f"closed → servable, {name}, p50", "ms", times["p50"], note=note))
-        slowest = f"slowest {times['p100']:,.0f} ms"
+        slowest = f"slowest of each close {', '.join(f'{max(minutes[each]):,.0f}' for each in sorted(minutes))} ms"
         found.append(
             Figure(part, f"closed → servable, {name}, p99", "ms", times["p99"], floor=floor, is_cost=True, note=slowest)
         )

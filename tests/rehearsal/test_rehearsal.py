@@ -82,9 +82,9 @@ def test_lags_are_counted_from_the_sending_and_what_was_never_seen_is_not_forgot
     lags = journal.lags(
         [Seen("AUSDT", 0, "writer", 60_310), Seen("BUSDT", 0, "writer", 0), Seen("CUSDT", 0, "reader", 60_400)]
     )
-    assert lags["writer"][0] == 10
-    assert lags["writer"][1] > MINUTE_MS
-    assert lags["reader"] == [], "it was never sent"
+    assert lags["writer"][0][0] == 10
+    assert lags["writer"][0][1] > MINUTE_MS
+    assert not lags["reader"], "it was never sent"
     assert (journal.late_ms, journal.listeners, journal.bursts) == ([7, 0], 2, [100 / BURST_MS * 1000])
 
 

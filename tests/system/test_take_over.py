@@ -1,0 +1,40 @@
+"""A process that followed writes when the writer ends, and still knows what it knew."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from app.domain.interval import M1, MINUTE_MS
+from app.events import KlineClosed, LeaseChanged
+from app.ports import Series
+from tests.system.processes import until
+from tests.system.world import world
+
+BTC = Series("BTCUSDT", M1)
+PATH = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
+
+
+async def test_who_takes_over_is_as_warm_as_it_was_and_has_missed_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path, symbols=2) as made, AsyncExitStack() as first:
+        writer = await first.enter_async_context(made.node(intervals="1m,5m"))
+        await writer.until_whole()
+        async with made.node(intervals="1m,5m") as other, other.http() as client:
+            assert other.node.writing is None
+
+            async def looked() -> bool:
+                return other.node.following.follower.is_current()
+
+            await until(looked, "it follows")
+            (await client.get(PATH)).raise_for_status()
+            warm = other.node.tail.kept(BTC)
+            assert warm is not None
+            assert len(warm.rows) >= 500
+            end_ms = warm.end_ms
+            await first.aclose()
+            await other.until(lambda event: isinstance(event, LeaseChanged) and event.is_writer)
+            await other.until(lambda event: isinstance(event, KlineClosed) and event.symbol == BTC.symbol)
+            made.clock.hold()
+            assert other.node.tail.kept(BTC) is warm
+            assert warm.end_ms > end_ms
+            rows = made.truth(BTC, warm.end_ms - 500 * MINUTE_MS, warm.end_ms)
+            answer = await client.get(f"{PATH}&endTime={warm.end_ms - 1}")
+            assert answer.content == rows
