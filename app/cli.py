@@ -19,6 +19,7 @@ from app import operate, operate_verify, server
 from app.domain.interval import INTERVALS, Interval
 from app.prepare import CannotStart
 from app.settings import Settings, SettingsError, load, sample
+from infra.memory import stop_sqlite_counting
 
 SANDBOX_PORT: Final = 8900
 SANDBOX_START_S_MAX: Final = 20.0
@@ -36,6 +37,7 @@ End = Annotated[str | None, typer.Option(help="ISO 8601 or ms; default: now.")]
 
 def main() -> None:
     """Run the command line; a settings error ends it with status 2 and the faults, all at once."""
+    stop_sqlite_counting()
     app()
 
 

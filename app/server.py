@@ -24,7 +24,7 @@ from app.prepare import CannotStart, prepare
 from app.settings import Settings
 from infra.db.url import sqlite_path
 from infra.garbage import Garbage
-from infra.memory import return_large_blocks
+from infra.memory import return_large_blocks, stop_sqlite_counting
 
 WORKER_S_MAX: Final = 30
 """A worker that does not answer its parent for so long is replaced. Its imports count: a second of processor time, ten
@@ -99,6 +99,7 @@ def _metrics_folder(settings: Settings) -> Path:
 def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
     return_large_blocks()
     if (parent := multiprocessing.parent_process()) is not None:
+        stop_sqlite_counting()  # a process of its own, where app/cli.py has not done it
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     return Node(settings, metrics_folder=metrics_folder, tidy=Garbage().look).app
 

@@ -18,6 +18,7 @@ from app.domain.kline import BadKline, Precision
 from app.ports import FileKlines
 from app.wire.archive_csv import ArchiveFile
 from infra.binance.unpack import Collect, read_file
+from infra.memory import stop_sqlite_counting
 
 IDLE_S_MAX: Final = 60.0  # a process without work ends itself; the next file starts a new one (0.2 s)
 _NICENESS: Final = 5  # history gives way to those who are waiting for an answer
@@ -68,6 +69,7 @@ def _exactly(pipe: IO[bytes], size: int) -> bytes:
 def serve() -> None:
     """What a worker does: job after job, until the other end of the pipe is gone or there was no work for long."""
     os.nice(_NICENESS)
+    stop_sqlite_counting()
     jobs, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing but answers may get between answers
     while select.select([jobs], [], [], IDLE_S_MAX)[0]:

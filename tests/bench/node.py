@@ -9,11 +9,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from app import server
 from app.node import Node
 from app.settings import Settings, load
+from infra.memory import stop_sqlite_counting
 from tests.bench.pinned import PinnedClock
 
 COUNT: Final = struct.Struct("<q")
@@ -52,10 +53,11 @@ class Reads:
 
 def main() -> None:
     """Serve with the settings of the environment until it is stopped."""
+    stop_sqlite_counting()
     clock, reads = PinnedClock(Path(sys.argv[1])), Reads(Path(sys.argv[2]))
 
-    def made(settings: Settings, *, metrics_folder: Path | None) -> Node:
-        node = Node(settings, machine_clock=clock, metrics_folder=metrics_folder)
+    def made(settings: Settings, **others: Any) -> Node:
+        node = Node(settings, machine_clock=clock, **others)
         for name in ("read", "read_encoded"):
             setattr(node.reader, name, reads.counting(getattr(node.reader, name)))
         return node

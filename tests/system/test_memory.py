@@ -1,4 +1,4 @@
-"""Memory that is given back goes back to the system, whatever small thing was made after it."""
+"""Memory that is given back goes back to the system, and SQLite does not count what it has."""
 
 import subprocess
 import sys
@@ -34,11 +34,37 @@ print(is_set, (resident_kb() - before) // 1024)
 """
 
 
-def test_large_blocks_go_back_to_the_system() -> None:
+COUNTED = """
+import _sqlite3, ctypes, sqlite3, sys
+from infra.memory import stop_sqlite_counting
+
+is_set = stop_sqlite_counting() if sys.argv[1] == "without" else True
+connection = sqlite3.connect(":memory:")
+connection.execute("CREATE TABLE t (a TEXT)")
+connection.executemany("INSERT INTO t VALUES (?)", [("x" * 1000,)] * 1000)
+assert connection.execute("SELECT count(*), sum(length(a)) FROM t").fetchone() == (1000, 1_000_000)
+print(is_set, is_set and ctypes.CDLL(getattr(_sqlite3, "__file__", None)).sqlite3_memory_used())
+"""
+
+
+def run(program: str, *arguments: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=COMMAND_S_MAX, cwd=ROOT, check=True
-    )
-    is_set, kept_mb = done.stdout.split()
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True, text=True, timeout=COMMAND_S_MAX, cwd=ROOT, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
+def test_large_blocks_go_back_to_the_system() -> None:
+    is_set, kept_mb = run(PROGRAM)
     if is_set == "False":
         pytest.skip("not glibc")
     assert int(kept_mb) < 8, "glibc by itself keeps 88 MB here"
+
+
+def test_sqlite_does_not_count_its_memory() -> None:
+    is_set, counted = run(COUNTED, "without")
+    if is_set == "False":
+        pytest.skip("Python's SQLite is out of reach")
+    assert int(counted) == 0
+    assert int(run(COUNTED, "with")[1]) > 1_000_000, "by itself it does"
