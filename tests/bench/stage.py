@@ -193,5 +193,12 @@ async def staged(
             cwd=ROOT,
         )
         await until(place.is_whole, "the node holds its wish", START_S_MAX, every_s=0.5)
+
+        async def listens() -> bool:
+            wanted = (await place.health())["sockets"]["sockets"].values()
+            opened = sum(each["streams"] for each in node.events("SocketOpened"))
+            return bool(wanted) and opened == sum(each["streams"] for each in wanted)
+
+        await until(listens, "the node hears every symbol", START_S_MAX)  # else a close may pass it by
         yield Stage(run, clock, market, programs, place, exchange, node, reads, deep)
         programs.end()
