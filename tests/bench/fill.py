@@ -22,6 +22,7 @@ from app.events import Event, RowsCommitted
 from app.node import Node
 from app.ports import Series
 from app.settings import load
+from infra.memory import return_large_blocks, stop_sqlite_counting
 from tests.bench.pinned import PinnedClock
 
 FILL_S_MAX: Final = 600.0
@@ -93,6 +94,8 @@ def main() -> None:
     if kind == "bare":
         work = by_bare_code(Path(first), [Path(each) for each in others])
     else:
+        stop_sqlite_counting()  # as app/cli.py and app/server.py do
+        return_large_blocks()
         symbols, codes, start_ms, end_ms = others
         span = Span(int(start_ms), int(end_ms))
         work = asyncio.run(by_node(PinnedClock(Path(first)), symbols.split(","), codes.split(","), span))
