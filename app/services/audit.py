@@ -6,7 +6,7 @@ and the store keeps the replaced rows as revisions. What still does not add up t
 itself: recorded once, and not fetched again while both sides stay as they are.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -140,9 +140,11 @@ class Auditor:
     ) -> None:
         days = range(span.end_ms - DAY_MS, span.start_ms - 1, -DAY_MS)
         for at in range(0, len(days), DAYS_SAVED_AT_ONCE):
-            began_ms = self._clock.now_ms()
+            some = days[at : at + DAYS_SAVED_AT_ONCE]
+            fetched = await self._hold_again(series, Span(some[-1], some[0] + DAY_MS))
+            began_ms = self._clock.now_ms() + fetched  # what was fetched is dated by this millisecond at the latest
             right: list[Span] = []
-            for day_ms in days[at : at + DAYS_SAVED_AT_ONCE]:
+            for day_ms in some:
                 day = Span(day_ms, day_ms + DAY_MS)
                 tally.compared += 1
                 if day_ms not in daily and self._holdings.ledger(series).held.clip(day):
@@ -153,6 +155,13 @@ class Auditor:
                     await self._mend_day(series, day, daily.get(day_ms), tally)
                 await self._clock.sleep(pause_s)  # requests get their turn
             await self._save(series, Spans(right), began_ms)
+
+    async def _hold_again(self, series: Series, span: Span) -> bool:
+        """Fetch what a minute mended since `span` became due has let go of, if the reconciler was not faster."""
+        lacking = self._holdings.ledger(series).known.complement(span)
+        async for klines in self._fetched(series, lacking):
+            await self._filler.keep(series, self._holdings.grid(series), klines, Source.REST)
+        return bool(lacking)
 
     async def _is_right(self, series: Series, day: Span, theirs: Kline | None) -> bool:
         """Whether a day adds up, or fails to as it is known to: then its rows are the exchange's own all the same."""
@@ -235,13 +244,17 @@ class Auditor:
         return added_up(snapshot.rows, span.start_ms)
 
     async def _refetch(self, series: Series, spans: Spans, tally: Tally) -> None:
+        async for klines in self._fetched(series, spans):
+            await self._keep(series, klines, tally)
+
+    async def _fetched(self, series: Series, spans: Spans) -> AsyncIterator[list[Kline]]:
         grid = series.interval.grid
         for span in spans:
             start_ms = span.start_ms
             while start_ms < span.end_ms:
                 window = Span(start_ms, min(span.end_ms, grid.shift(start_ms, REST_ROWS)))
                 start_ms = window.end_ms
-                await self._keep(series, await self._rows(series, window), tally)
+                yield await self._rows(series, window)
 
     async def _keep(self, series: Series, klines: Sequence[Kline], tally: Tally) -> None:
         replaced = await self._filler.keep(series, self._holdings.grid(series), klines, Source.REST)

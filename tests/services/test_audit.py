@@ -123,6 +123,18 @@ async def test_one_wrong_digit_in_a_minute_is_found_and_mended(tmp_path: Path, c
         assert (await here.audit(BTC)).mismatched == 0
 
 
+async def test_a_roll_up_that_a_mended_minute_let_go_of_is_no_mismatch(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        await here.hold(FIVES, source=Source.ROLLUP)
+        here.plant(BTC, FIRST_MS, "volume", "1.126")
+        tally = await here.audit(BTC, FIVES)
+        assert (tally.compared, tally.mismatched, tally.mended, tally.disagreements) == (6, 1, 1, 0)
+        for series in (BTC, FIVES):
+            assert await here.is_true(series)
+            assert here.rig.holdings.verification(series).spans == Spans([Span(FIRST_MS, DAY0_MS)])
+
+
 @pytest.mark.parametrize("series", [FIVES, HOURS, DAYS])
 async def test_a_wrong_row_of_any_interval_is_found(tmp_path: Path, series: Series) -> None:
     async with desk(tmp_path) as here:
