@@ -6,9 +6,12 @@ join, side by side less than half of that; and a row takes 154 bytes instead of 
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Final, overload
 
 _COMMA: Final = b","
+_BETWEEN: Final = b"],["
+_EMPTY: Final = b"[]"
 
 
 class EncodedRows:
@@ -21,6 +24,16 @@ class EncodedRows:
         self._ends: array[int] = array("Q")  # of every row, with its comma, since the first row ever
         self._gone = 0  # what was dropped in front
         self.extend(rows)
+
+    @classmethod
+    def of_body(cls, body: bytes) -> "EncodedRows":
+        """The rows of an answer's body, `[[…],[…]]`: their values contain no bracket."""
+        rows = cls()
+        if len(body) > len(_EMPTY):
+            rows._text += body[1:-1]
+            rows._text += _COMMA
+            rows._ends = array("Q", accumulate(len(row) + len(_BETWEEN) for row in body[2:-2].split(_BETWEEN)))
+        return rows
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -51,6 +64,16 @@ class EncodedRows:
         """Add rows at the end."""
         for row in rows:
             self.append(row)
+
+    def put_before(self, rows: "EncodedRows", number: int) -> None:
+        """Add the first `number` of `rows` in front."""
+        if number > 0:
+            size = rows._start(number)
+            text = rows._text[:size]
+            text += self._text
+            ends = [end - rows._gone for end in rows._ends[:number]]
+            ends.extend(end - self._gone + size for end in self._ends)
+            self._text, self._ends, self._gone = text, array("Q", ends), 0
 
     def replace(self, rows: Mapping[int, bytes]) -> None:
         """Put other rows in the place of those at some positions."""

@@ -181,22 +181,20 @@ class Tail:
         self._settle(tail)
         self._trim(series, tail)
 
-    def seed(self, series: Series, grid: Grid, klines: Sequence[Kline], end_ms: int, ticket: int) -> None:
-        """Put klines read from the store, an unbroken run up to `end_ms`, before (or in place of) what the tail has.
+    def seed(self, series: Series, grid: Grid, rows: EncodedRows, end_ms: int, ticket: int) -> None:
+        """Put rows read from the store, an unbroken run up to `end_ms`, before (or in place of) what the tail has.
 
         `ticket` is from before they were read: what changed meanwhile is not taken in.
         """
-        if not klines or ticket != self.ticket(series):
+        if not rows or ticket != self.ticket(series):
             return
         tail = self._of(series, grid)
         if tail.rows and end_ms < tail.start_ms:
             return
         if tail.rows and end_ms <= tail.end_ms:
-            older = [tail.encode(kline) for kline in klines if kline.open_ms < tail.start_ms]
-            tail.rows = EncodedRows([*older, *tail.rows])
+            tail.rows.put_before(rows, len(rows) - grid.count(tail.start_ms, end_ms))
         else:
-            tail.rows = EncodedRows(tail.encode(kline) for kline in klines)
-            tail.end_ms = end_ms
+            tail.rows, tail.end_ms = rows, end_ms
         tail.start_ms = tail.grid.shift(tail.end_ms, -len(tail.rows))
         self._settle(tail)
         self._trim(series, tail)

@@ -329,6 +329,10 @@ class Store(SqliteWriter):
     failing = False
     commits: list[list[Batch]]
     reads: int = 0
+    printed: int = 0
+    """How many of the reads the database printed itself."""
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+    """Done once, after the next printed read."""
     idle: asyncio.Event
 
     @classmethod
@@ -355,7 +359,12 @@ class Store(SqliteWriter):
         self, series: Series, window: Span, limit: int, *, newest: bool = False
     ) -> tuple[int, bytes]:
         self.reads += 1
-        return await self._counted(SqliteWriter.read_encoded(self, series, window, limit, newest=newest))
+        self.printed += 1
+        found = await self._counted(SqliteWriter.read_encoded(self, series, window, limit, newest=newest))
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return found
 
     async def document(self, name: str) -> tuple[bytes, int] | None:
         return await self._counted(SqliteWriter.document(self, name))

@@ -21,7 +21,7 @@ def test_any_sequence_of_changes_leaves_what_a_list_says(seed: int) -> None:
     model = [row(rng) for _ in range(rng.randrange(5))]
     made = EncodedRows(model)
     for _ in range(60):
-        what = rng.choice(["append", "append", "append", "replace", "drop"])
+        what = rng.choice(["append", "append", "append", "replace", "drop", "before"])
         if what == "append":
             model.append(row(rng))
             made.append(model[-1])
@@ -30,6 +30,14 @@ def test_any_sequence_of_changes_leaves_what_a_list_says(seed: int) -> None:
             others = {place: rng.choice([model[place][::-1], row(rng)]) for place in places}
             made.replace(others)
             model = [others.get(place, each) for place, each in enumerate(model)]
+        elif what == "before":
+            older = [row(rng) for _ in range(rng.randrange(5))]
+            rows = EncodedRows.of_body(rest_rows.join(older)) if rng.random() < 0.5 else EncodedRows([b"[]", *older])
+            if len(rows) > len(older):
+                rows.drop_front(1)
+            number = rng.randrange(-1, len(older) + 1)
+            made.put_before(rows, number)
+            model = older[: max(0, number)] + model
         else:
             number = rng.randrange(min(4, len(model) + 1))
             made.drop_front(number)

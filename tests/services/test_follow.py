@@ -12,6 +12,7 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Changes, Series, StoreUnavailable
+from app.services.encoded_rows import EncodedRows
 from app.services.follow import POLL_S, TRUST_MS, Follower
 from app.services.holdings import Holdings
 from app.services.tail import Tail
@@ -74,7 +75,7 @@ class Other:
         span = Span(grid.shift(end_ms, -rows), end_ms)
         snapshot = await self.reader.read(series, span, rows)
         if len(snapshot.rows) == rows and snapshot.ledger.held.covers(span):
-            self.tail.seed(series, grid, snapshot.rows, end_ms, ticket)
+            self.tail.seed(series, grid, EncodedRows.of_body(encoded(series, snapshot.rows)), end_ms, ticket)
 
     async def check(self, series: Series) -> int:
         """The tail's rows are the store's; how many."""
@@ -154,7 +155,7 @@ async def test_rows_that_came_to_the_tail_while_the_changes_were_read_are_not_ta
         await commit(other, BTC, 0, ROWS, Source.WS)
         await other.follower.look()
         await other.seed(BTC, 5)
-        ticket, old = other.tail.ticket(BTC), rows_of(BTC, 0, ROWS)
+        ticket, old = other.tail.ticket(BTC), EncodedRows.of_body(encoded(BTC, rows_of(BTC, 0, ROWS)))
         await commit(other, BTC, 0, ROWS, Source.REST, mark=1)
         other.reader.meanwhile = lambda: other.tail.seed(BTC, M1.grid, old, START_MS + ROWS * MINUTE_MS, ticket)
         await other.follower.look()

@@ -899,9 +899,36 @@ async def test_a_question_about_the_newest_klines_needs_the_database_once(tmp_pa
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 100 * MINUTE_MS, CLOSED_MS))
         bodies = {(await at.answer(limit=100)).body for _ in range(3)}
-        assert (len(bodies), at.rig.store.reads) == (1, 1)
+        assert (len(bodies), at.rig.store.reads, at.rig.store.printed) == (1, 1, 1)
         assert opens(await at.answer(limit=50))[0] == CLOSED_MS - 50 * MINUTE_MS
         assert at.rig.store.reads == 1
+
+
+async def test_only_what_the_tail_lacks_is_read_and_from_then_on_it_has_it(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 100 * MINUTE_MS, CLOSED_MS - 2 * MINUTE_MS))
+        for back in (3, 2, 1):  # the last two are not committed yet
+            at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", CLOSED_MS - back * MINUTE_MS))
+        query = KlineQuery(BTC, None, None, 100, True)
+        assert [(await at.query.answer(query)).body for _ in range(2)] == [at.oracle(query)] * 2
+        assert (at.rig.store.reads, at.rig.store.printed, at.rig.tail.rows) == (1, 1, 100)
+
+
+@pytest.mark.parametrize("limit", [20, 100])
+async def test_a_row_that_is_replaced_while_the_database_prints_is_served_as_it_is_now(
+    tmp_path: Path, limit: int
+) -> None:
+    async with desk(tmp_path) as at:
+        span = Span(CLOSED_MS - 100 * MINUTE_MS, CLOSED_MS)
+        await at.hold(BTC, span)
+        await at.answer(limit=10)  # a tail to begin with
+        changed = minute("BTCUSDT", CLOSED_MS - 15 * MINUTE_MS)._replace(trades=424_242)
+        one = Span(changed.open_ms, changed.open_ms + MINUTE_MS)
+        at.rig.store.meanwhile = lambda: at.rig.committer.commit([Batch(BTC, Source.REST, Spans([one]), [changed])])
+        for _ in range(2):
+            rows = orjson.loads((await at.answer(limit=limit)).body)
+            assert [row[8] for row in rows if row[0] == changed.open_ms] == [424_242]
+            assert len(rows) == limit
 
 
 async def test_the_first_kline_of_the_tail_joins_without_seam_or_double(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The tail against a plain dict: whatever comes in which order, its rows are an unbroken run of the right rows."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -13,10 +14,11 @@ from app.domain.kline import Kline
 from app.domain.span import Span, Spans
 from app.ports import Series
 from app.services.answer import LIMIT_DEFAULT
+from app.services.encoded_rows import EncodedRows
 from app.services.tail import LEVELS, ROW_BYTES, ROWS_MAX, Live, Tail, shares
 from app.settings import Settings
 from app.wire import rest_rows
-from tests.services.fakes import BTC, DAY0_MS, minute
+from tests.services.fakes import BTC, DAY0_MS, encoded, minute
 
 MONTHS = Series("BTCUSDT", INTERVALS["1M"])
 HOURLY = INTERVALS["1h"]
@@ -24,6 +26,10 @@ HOURLY = INTERVALS["1h"]
 
 def marked(open_ms: int, mark: int) -> Kline:
     return minute("BTCUSDT", open_ms)._replace(trades=mark)
+
+
+def printed(series: Series, klines: Sequence[Kline]) -> EncodedRows:
+    return EncodedRows.of_body(encoded(series, klines))
 
 
 @dataclass
@@ -83,7 +89,7 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
             end = min(len(opens) - 1, at + rng.choice([1, 0, -5, 3]))
             start = max(0, end - rng.randrange(1, 60))
             klines = [model.truth.setdefault(open_ms, marked(open_ms, mark)) for open_ms in opens[start:end]]
-            tail.seed(series, grid, klines, opens[end], tail.ticket(series))
+            tail.seed(series, grid, printed(series, klines), opens[end], tail.ticket(series))
             if klines:
                 at = max(at, end - 1)
         else:
@@ -110,9 +116,9 @@ def test_rows_that_were_read_before_a_change_are_not_taken_in_after_it(what: str
         tail.lose(hours)
     else:
         tail.clear()
-    tail.seed(hours, HOURLY.grid, read, DAY0_MS, ticket)
+    tail.seed(hours, HOURLY.grid, printed(hours, read), DAY0_MS, ticket)
     assert tail.rows <= 1
-    tail.seed(hours, HOURLY.grid, read, DAY0_MS, tail.ticket(hours))
+    tail.seed(hours, HOURLY.grid, printed(hours, read), DAY0_MS, tail.ticket(hours))
     assert tail.rows == 3
 
 
@@ -145,7 +151,7 @@ def test_tails_filled_while_they_were_few_make_room_for_those_that_come_later() 
     klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(300, 0, -1)]
     tail = Tail(ROW_BYTES * 300 * len(series) // 4)
     for each in series:
-        tail.seed(each, M1.grid, klines, DAY0_MS, tail.ticket(each))
+        tail.seed(each, M1.grid, printed(each, klines), DAY0_MS, tail.ticket(each))
         bound = ROW_BYTES * 300 * len(series) // 4
         assert tail.rows * ROW_BYTES <= max(bound * 1.3, len(series) * ROW_BYTES * 2)
     kept = [tail.get(each) for each in series]
@@ -208,9 +214,9 @@ def test_tails_of_long_intervals_make_room_for_those_of_shorter_ones_that_come_l
     tail = Tail(ROW_BYTES * 1_000)
     hours, minutes = Series("BTCUSDT", HOURLY), Series("BTCUSDT", M1)
     klines = [marked(DAY0_MS - back * HOUR_MS, 1) for back in range(900, 0, -1)]
-    tail.seed(hours, HOURLY.grid, klines, DAY0_MS, tail.ticket(hours))
+    tail.seed(hours, HOURLY.grid, printed(hours, klines), DAY0_MS, tail.ticket(hours))
     assert tail.rows == 900
     klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(900, 0, -1)]
-    tail.seed(minutes, M1.grid, klines, DAY0_MS, tail.ticket(minutes))
+    tail.seed(minutes, M1.grid, printed(minutes, klines), DAY0_MS, tail.ticket(minutes))
     assert (tail.rows_max(M1), tail.rows_max(HOURLY)) == (500, 500)
     assert tail.rows <= 1_000 + 2 * 64
