@@ -34,6 +34,9 @@ WATCH: Final = (sys.executable, "-m", "tests.rehearsal.watch")
 KILL_AT: Final = 0.5  # of the time
 WHOLE_S_MAX: Final = 240.0  # after the end: what the dead writer did not write costs weight, which comes by the minute
 MINUTES_MAX: Final = 240.0
+BEGIN_S: Final = 40
+"""Of a minute. With whole minutes the writer is then killed between two closes: a process that starts takes a core for a
+second, and what readers see of a close beside it depends on where in the minute it falls."""
 
 
 @dataclass
@@ -76,6 +79,7 @@ async def rehearse(folder: Path, size: Size) -> list[Figure]:
         began_s = seconds()
         await stage.warm()
         print(f"tails filled after {seconds() - began_s:.0f} s", flush=True)
+        await stage.second()
         outside = Outside(stage)
         outside.start()
         print(f"everybody is there; {size.minutes:g} minutes from now on", flush=True)
@@ -132,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wish = parser.parse_args(arguments)
     if not 0 < wish.minutes <= MINUTES_MAX or wish.workers < 2:
         parser.error(f"at most {MINUTES_MAX:g} minutes, and two workers at least: one of them is killed")
-    size = Size(minutes=wish.minutes, symbols=wish.symbols, workers=wish.workers, burst=wish.burst)
+    size = Size(minutes=wish.minutes, symbols=wish.symbols, workers=wish.workers, burst=wish.burst, begin_s=BEGIN_S)
     loads, began_s = [os.getloadavg()], seconds()
     with tempfile.TemporaryDirectory(prefix="klinenode-rehearsal-") as folder, contextlib.suppress(KeyboardInterrupt):
         figures = asyncio.run(rehearse(Path(folder), size))

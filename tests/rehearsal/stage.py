@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
-from app.domain.interval import DAY_MS, M1, MO1
+from app.domain.interval import DAY_MS, M1, MINUTE_MS, MO1
 from app.domain.kline import Kline
 from app.domain.span import Span
 from app.ports import Series
@@ -56,6 +56,8 @@ class Size:
     backfilled: int = 6
     watched: int = 60
     shift_ms: int = 0
+    begin_s: int | None = None
+    """Second of a minute to begin at; at once when None."""
 
 
 class RealMarket(Market):
@@ -148,6 +150,11 @@ class Stage:
         grid = MO1.grid
         start_ms = grid.shift(grid.floor(self.clock.now_ms()), -2)
         return Span(start_ms, grid.shift(start_ms, 1))
+
+    async def second(self) -> None:
+        """Wait for the second of a minute at which it is to begin."""
+        if self.size.begin_s is not None:
+            await pause((self.size.begin_s * 1000 - self.clock.now_ms()) % MINUTE_MS / 1000)
 
     # --- meanwhile ------------------------------------------------------------------------------------------------
 
