@@ -35,8 +35,8 @@ KILL_AT: Final = 0.5  # of the time
 WHOLE_S_MAX: Final = 240.0  # after the end: what the dead writer did not write costs weight, which comes by the minute
 MINUTES_MAX: Final = 240.0
 BEGIN_S: Final = 40
-"""Of a minute. With whole minutes the writer is then killed between two closes: a process that starts takes a core for a
-second, and what readers see of a close beside it depends on where in the minute it falls."""
+"""Of a minute. With whole minutes the writer is then killed between two closes: a process that starts takes a core for
+a second, and what readers see of a close beside it depends on where in the minute it falls."""
 
 
 @dataclass
