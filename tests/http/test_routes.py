@@ -15,6 +15,7 @@ from app.http.refused import REFUSED
 from app.ports import StandDown, StoreUnavailable, UpstreamUnavailable
 from app.services.endpoints import ENDPOINTS
 from app.wire.error_body import service_unavailable
+from tests.http.asgi import get
 from tests.http.fakes import NOW_MS, Node
 
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
@@ -242,20 +243,6 @@ async def test_a_refresh_that_cannot_be_done_says_so(error: Exception, retry_aft
     )
 )
 async def test_no_query_string_gives_a_500(raw: bytes) -> None:
-    node = Node()
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-        "path": "/fapi/v1/klines", "raw_path": b"/fapi/v1/klines", "root_path": "", "query_string": raw,
-        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
-    }  # fmt: skip
-    await node.app(scope, receive, send)
-    assert sent[0]["status"] in (200, 400)
-    assert sent[1]["body"] == b"[]" or sent[1]["body"].startswith(b'{"code":-1')
+    status, body = await get(Node().app, "/fapi/v1/klines", raw)
+    assert status in (200, 400)
+    assert body == b"[]" or body.startswith(b'{"code":-1')

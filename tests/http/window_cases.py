@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from app.domain.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.http import window_oracle as oracle
+from tests.http.asgi import get
 from tests.http.window_oracle import Asked, Pair, Row, Truth
 from tests.system.world import PATIENCE_S, START_MS, Watched, World, world
 
@@ -224,21 +225,7 @@ def _answer(
 
 async def asked_of(app: ASGIApp, raw: bytes) -> tuple[int, bytes]:
     """Status and body of a klines request with this query string."""
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-        "path": "/fapi/v1/klines", "raw_path": b"/fapi/v1/klines", "root_path": "", "query_string": raw,
-        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000), "state": {},
-    }  # fmt: skip
-    await app(scope, receive, send)
-    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+    return await get(app, "/fapi/v1/klines", raw)
 
 
 def _truths(here: World) -> dict[tuple[str, str], Truth]:

@@ -27,7 +27,6 @@ from tests.rehearsal.exchange import MovedClock
 from tests.rehearsal.wire import ROLES, Wire, meet
 from tests.soak.scrape import Scrape, scraped
 from tests.system.processes import ROOT, Place, Program, Programs, free_port, pause, seconds, until
-from tests.system.test_process_workers import writer
 
 EXCHANGE: Final = (sys.executable, "-m", "tests.rehearsal.exchange")
 CODES: Final = ("1m", "3m", "5m", "15m", "1h", "4h", "1d")
@@ -163,7 +162,7 @@ class Stage:
         while True:
             with contextlib.suppress(httpx.TransportError):  # the worker that was asked has been killed
                 self.scrapes.append(await scraped(self.place))
-            pid, _ = writer(self.place)
+            pid, _ = self.place.writer()
             for worker, mb in workers(self.node).items():
                 self.peak_mb[worker] = max(mb, self.peak_mb.get(worker, 0.0))
                 self.last_mb["writer" if worker == pid else "follower"] = mb
@@ -183,12 +182,12 @@ class Stage:
     async def kill_the_writer(self) -> Kill:
         """SIGKILL under load, and how long it takes until another one listens to the exchange."""
         mark = (await self._sandbox("status"))["requests"]
-        pid, _ = writer(self.place)
+        pid, _ = self.place.writer()
         kill = Kill(seconds())
         os.kill(pid, signal.SIGKILL)
 
         async def another_writes() -> bool:
-            return writer(self.place)[0] not in (0, pid)
+            return self.place.writer()[0] not in (0, pid)
 
         async def connects() -> int:
             found = await self._sandbox(f"requests?since={mark}")

@@ -11,7 +11,7 @@ from app.services.file_fill import COMMIT_ROWS_MAX
 from app.services.plan import Download
 from app.wire.archive_csv import ArchiveFile
 from tests.services.fakes import BTC, DAY0_MS, minute
-from tests.services.test_reconcile import FIVES, HOURS, Bench, bench
+from tests.services.reconcile_bench import FIVES, HOURS, Bench, bench
 
 YESTERDAY = Span(DAY0_MS - DAY_MS, DAY0_MS)
 

@@ -7,7 +7,6 @@ import orjson
 import pytest
 
 from app.events import Event, GarbageDropped
-from app.ports import Listener, StreamsFull
 from app.services.endpoints import Question
 from app.services.held_marks import IDLE_MS, PATH, QUIET_MS_MAX, SNAPSHOT_MS_MAX, STREAM, HeldMarks
 from infra.sandbox.answers.prices import describe_premium, premium_index, trading
@@ -15,30 +14,10 @@ from infra.sandbox.exchange import Exchange
 from infra.sandbox.stream_events import MarkPriceSource, coin_margined
 from infra.sandbox.universe import Universe
 from tests.sandbox.conftest import ManualClock
+from tests.services.one_hub import OneHub
 
 ALL = Question(PATH, ())
 BTC = Question(PATH, (("symbol", "BTCUSDT"),))
-
-
-class OneHub:
-    """A hub with one listener, to which a test says what it hears."""
-
-    def __init__(self) -> None:
-        self.listener: Listener | None = None
-        self.is_full = False
-
-    def join(self, stream: str, listener: Listener) -> None:
-        if self.is_full:
-            raise StreamsFull("no room")
-        assert stream == STREAM
-        self.listener = listener
-
-    def leave(self, stream: str, listener: Listener) -> None:
-        assert (stream, listener) == (STREAM, self.listener)
-        self.listener = None
-
-    def heard_ms(self, stream: str) -> int | None:
-        raise AssertionError("rows are judged one by one")
 
 
 class Case:
@@ -63,9 +42,8 @@ class Case:
         """What the stream says now, with a row of the other market in between."""
         now_ms, source = self.clock.now_ms(), MarkPriceSource(self.exchange)
         events = [event for item in self.items() for event in source.events(item, now_ms)]
-        assert self.hub.listener is not None
         rows = [changed for event in [*events, coin_margined(events[0])] if (changed := change(event)) is not None]
-        self.hub.listener(STREAM, orjson.dumps(rows))
+        self.hub.listeners[STREAM](STREAM, orjson.dumps(rows))
 
     def begin(self) -> None:
         """As after the first two questions: a snapshot, and a second later the first frame."""
@@ -206,9 +184,9 @@ def test_a_form_of_rest_that_is_not_known_is_not_imitated(spoil: bytes | str) ->
 def test_frames_that_are_none_are_dropped() -> None:
     case = Case()
     case.begin()
-    assert case.hub.listener is not None
+    assert list(case.hub.listeners) == [STREAM]
     for payload in (b"", b"{}", b'[{"E":1}]', b'[{"E":"1","s":5}]'):
-        case.hub.listener(STREAM, payload)
+        case.hub.listeners[STREAM](STREAM, payload)
     assert len(case.events) == 4
     assert case.held.answer(ALL) == case.rest()
 
@@ -229,11 +207,11 @@ def test_the_stream_is_left_when_nobody_asks_and_joined_again_when_somebody_does
     case = Case()
     case.begin()
     for _ in range(IDLE_MS // 1_000):
-        if case.hub.listener is not None:
+        if case.hub.listeners:
             case.second()
-    assert case.hub.listener is None
+    assert not case.hub.listeners
     assert case.held.answer(ALL) is None
-    assert case.hub.listener is not None
+    assert list(case.hub.listeners) == [STREAM]
 
 
 def test_without_room_for_the_stream_rest_is_asked() -> None:

@@ -4,7 +4,6 @@ import orjson
 import pytest
 
 from app.events import Event, GarbageDropped
-from app.ports import Listener, StreamsFull
 from app.services.endpoints import Question
 from app.services.held_trades import (
     DOUBT_MS,
@@ -19,29 +18,10 @@ from infra.sandbox.exchange import Exchange
 from infra.sandbox.stream_events import TradeSource
 from infra.sandbox.universe import Universe
 from tests.sandbox.conftest import ManualClock
+from tests.services.one_hub import OneHub
 
 SYMBOL = "BTCUSDT"
 STREAM = "btcusdt@aggTrade"
-
-
-class OneHub:
-    """A hub with one listener for each stream, to which a test says what it hears."""
-
-    def __init__(self) -> None:
-        self.listeners: dict[str, Listener] = {}
-        self.is_full = False
-
-    def join(self, stream: str, listener: Listener) -> None:
-        if self.is_full:
-            raise StreamsFull("no room")
-        assert stream not in self.listeners
-        self.listeners[stream] = listener
-
-    def leave(self, stream: str, listener: Listener) -> None:
-        assert self.listeners.pop(stream) == listener
-
-    def heard_ms(self, stream: str) -> int | None:
-        raise AssertionError("ids and times say it all")
 
 
 def newest(limit: int = 500, symbol: str = SYMBOL) -> Question:

@@ -21,7 +21,7 @@ from app.services.holdings import Holdings
 from app.services.supervisor import Supervisor
 from app.services.wish import CLOSE_GRACE_MS, Wish
 from tests.services.fakes import BTC, DAY0_MS, NOW_MS, Rig, listing, rig, running, turn, unavailable
-from tests.services.test_reconcile import Bench
+from tests.services.reconcile_bench import Bench
 
 CLOSED_MS = NOW_MS - 30_000
 

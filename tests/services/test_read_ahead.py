@@ -9,7 +9,7 @@ from app.ports import Batch
 from app.services.answer import KlineQuery
 from app.services.read_ahead import AGE_MS_MAX
 from tests.services.fakes import BTC, NOW_MS, encoded, minute, rig, running
-from tests.services.test_query import Desk
+from tests.services.query_desk import Desk
 
 START_MS = NOW_MS // MINUTE_MS * MINUTE_MS - 1000 * MINUTE_MS
 LIMIT = 100

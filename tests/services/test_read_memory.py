@@ -8,7 +8,7 @@ from app.ports import Series, UpstreamError
 from app.services.answer import KlineQuery
 from app.services.read_memory import AGE_MS_MAX, RUN_OVERHEAD_BYTES, RUNS_MAX, ReadMemory
 from tests.services.fakes import NOW_MS, Exchange, ManualClock, listing, unavailable
-from tests.services.test_query import CLOSED_MS, Desk, desk
+from tests.services.query_desk import CLOSED_MS, Desk, desk
 
 NOBODYS = Series("ETHUSDT", M1)
 BEGIN_MS = NOW_MS - NOW_MS % MINUTE_MS - 100 * MINUTE_MS

@@ -1,110 +1,29 @@
 """The reconciler against an exchange that lacks, lies, refuses and bans: gaps close, and requests are counted."""
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, Interval
+from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Ledger, Source
 from app.domain.span import Span, Spans
 from app.events import ArchiveRejected, BackfillPaused, BackfillResumed, CommitFailed, GapsCounted, RowsCommitted
-from app.ports import Batch, NotPublished, Priority, Series, StandDown, UpstreamGarbage
-from app.services.fill import ABSENT_CONFIRM_MS, Filler
-from app.services.reconcile import STORE_RETRY_S_MAX, Reconciler
-from app.services.wish import CLOSE_GRACE_MS, Wish
+from app.ports import NotPublished, Priority, Series, StandDown, UpstreamGarbage
+from app.services.fill import ABSENT_CONFIRM_MS
+from app.services.reconcile import STORE_RETRY_S_MAX
+from app.services.wish import CLOSE_GRACE_MS
 from tests.services.fakes import (
     ANCHOR_MS,
     BTC,
     DAY0_MS,
     NOW_MS,
     Asked,
-    Rig,
-    encoded,
-    listing,
-    rig,
     running,
     unavailable,
 )
-
-HOURS = Series("BTCUSDT", INTERVALS["1h"])
-FIVES = Series("BTCUSDT", INTERVALS["5m"])
-
-
-@dataclass
-class Bench:
-    """A reconciler on a rig, and what the test turns."""
-
-    rig: Rig
-    codes: tuple[str, ...] = ("1m", "5m", "1h")
-    days: int = 1
-    symbols: set[str] = field(default_factory=lambda: {"BTCUSDT"})
-    onboard_ms: int = 0
-    free_bytes: int = 10**12
-    concurrency: int = 2
-
-    def __post_init__(self) -> None:
-        rig = self.rig
-        self.filler = Filler(
-            rig.clock, rig.observe, rig.exchange, rig.vault, rig.store, rig.committer, rig.holdings, self.wish
-        )
-        self.reconciler = Reconciler(
-            rig.clock,
-            rig.observe,
-            self.filler,
-            rig.holdings,
-            self.wish,
-            concurrency=self.concurrency,
-            rng=random.Random(5),
-            disk_free_bytes=lambda: self.free_bytes,
-            disk_free_bytes_min=10**6,
-        )
-
-    def wish(self) -> Wish:
-        listings = {symbol: listing(symbol, self.onboard_ms) for symbol in self.symbols}
-        return Wish(frozenset(self.symbols), self.intervals, self.days, listings, self.rig.holdings.extra_wishes)
-
-    @property
-    def intervals(self) -> list[Interval]:
-        return [interval for code, interval in INTERVALS.items() if code in self.codes]
-
-    @property
-    def missing(self) -> int:
-        return self.rig.seen(GapsCounted)[-1].missing_klines
-
-    async def until_whole(self, seconds: int = 180) -> None:
-        """Let time pass until a plan finds nothing missing."""
-        for _ in range(seconds):
-            await self.rig.advance(1)
-            if self.missing == 0:
-                return
-        raise AssertionError(f"{self.missing} klines are still missing: {self.reconciler.last_error}")
-
-    async def holds_the_truth(self) -> None:
-        """Compare every wished series in the store with the exchange's."""
-        rig, wish = self.rig, self.wish()
-        for series in wish.series():
-            grid = rig.holdings.grid(series)
-            for span in wish.spans(series, grid, rig.clock.ms):
-                mine = (await rig.store.read(series, span, 1_000_000)).rows
-                theirs = [rig.exchange.kline(series, each) for each in rig.exchange.opens(series, span)]
-                assert encoded(series, mine) == encoded(series, theirs), series
-
-    async def fill(self, upto_ms: int, *, but: Spans = Spans()) -> None:  # noqa: B008  immutable
-        """Hold every wished minute before `upto_ms` as if sockets had brought them."""
-        spans = Spans(self.wish().spans(BTC, M1.grid, self.rig.clock.ms)).clip(Span(0, upto_ms)) - but
-        rows = [self.rig.exchange.kline(BTC, each) for span in spans for each in M1.grid.opens(*span)]
-        await self.rig.committer.commit([Batch(BTC, Source.WS, spans, rows)])
-
-
-@asynccontextmanager
-async def bench(folder: Path, *, now_ms: int = NOW_MS, first_ms: int = 0, **options: object) -> AsyncIterator[Bench]:
-    async with rig(folder, now_ms=now_ms, first_ms=first_ms) as made:
-        yield Bench(made, **options)  # type: ignore[arg-type]
+from tests.services.reconcile_bench import HOURS, bench
 
 
 async def test_an_empty_store_fills_with_the_exchanges_own_rows(tmp_path: Path) -> None:

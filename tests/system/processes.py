@@ -267,6 +267,12 @@ class Place:
         report = (await self.get("/v1/coverage?limit=1")).json()
         return bool(report["wished"]) and report["missing"] == 0
 
+    def writer(self) -> tuple[int, str]:
+        """Who says in the lease that it writes: process and address; 0 and "" for nobody."""
+        text = (self.programs.folder / f"{self.database}.lock").read_bytes()
+        note: dict[str, Any] = orjson.loads(text or b'{"pid": 0, "url": ""}')
+        return note["pid"], note["url"]
+
     async def ledgers(self) -> dict[Series, Ledger]:
         """The ledger as the database has it; empty while there is none."""
         reader = SqliteReader(self.db_url)

@@ -13,6 +13,7 @@ from app.services.wish import CLOSE_GRACE_MS
 from infra.clock import SystemClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
+from tests.http.asgi import get
 from tests.system.world import PATIENCE_S, Watched, World, world
 
 BOTS: Final = 50
@@ -59,7 +60,7 @@ class Bot:
         """The body of an answer, b"" where there was none."""
         for _ in range(TRIES_MAX):
             await _real.sleep(0)  # the others have their turn, as they would over a network
-            status, body = await ask(self._app, path, query)
+            status, body = await get(self._app, path, query.encode())
             self.statuses.append(status)
             if status == 200:
                 return body
@@ -74,25 +75,6 @@ def is_wanted(market: dict[str, Any]) -> bool:
     """A USDT perpetual of coins that trades."""
     kind = (market["contractType"], market["quoteAsset"], market["status"])
     return kind == ("PERPETUAL", "USDT", "TRADING") and not market["symbol"].startswith("NEW")
-
-
-async def ask(app: ASGIApp, path: str, query: str) -> tuple[int, bytes]:
-    """One GET."""
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-        "path": path, "raw_path": path.encode(), "root_path": "", "query_string": query.encode(),
-        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000), "state": {},
-    }  # fmt: skip
-    await app(scope, receive, send)
-    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
 
 
 async def start_all(bots: list[Bot]) -> None:

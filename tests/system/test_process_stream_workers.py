@@ -14,7 +14,6 @@ from websockets.exceptions import ConnectionClosed
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, until
 from tests.system.test_process_streams import subscriptions
-from tests.system.test_process_workers import writer
 
 CLIENTS = 12  # chance spreads them over the two instances' and the workers' sockets
 NAMES = ("btcusdt@kline_1m", "ethusdt@kline_1m", "ethusdt@kline_15m")
@@ -65,12 +64,12 @@ async def test_clients_of_all_processes_share_one_subscription_and_outlive_the_w
             await all_hear(ears)
             assert Counter({name: subscriptions(sandbox)[name] for name in NAMES}) == Counter(NAMES), "each once"
 
-            pid, _ = writer(first)
+            pid, _ = first.writer()
             mark = sandbox.journal.written
             os.kill(pid, signal.SIGKILL)
 
             async def another_writes() -> bool:
-                return writer(first)[0] not in (0, pid)
+                return first.writer()[0] not in (0, pid)
 
             await until(another_writes, "another process has taken over", PATIENCE_S)
             survivors = [ear for ear in ears if not ear.is_lost]

@@ -5,7 +5,6 @@ import os
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -15,13 +14,6 @@ from tests.system.processes import Place, Programs, ShiftedClock, seconds, until
 TAKEOVER_S_MAX = 15.0
 ASKED = 12  # requests on connections of their own; chance spreads them over the workers
 PROCESSES = 3  # two workers and their parent (Python's resource tracker comes on top)
-
-
-def writer(place: Place) -> tuple[int, str]:
-    """Who says in the lease that it writes: process and address."""
-    text = (place.programs.folder / f"{place.database}.lock").read_text()
-    note: dict[str, Any] = json.loads(text or '{"pid": 0, "url": ""}')
-    return note["pid"], note["url"]
 
 
 async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path) -> None:
@@ -34,7 +26,7 @@ async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path) 
         await until(other.is_whole, "the second instance knows it")
         await until(lambda: both_roles(place), "both workers have answered")
         assert {(await other.health())["role"] for _ in range(ASKED)} == {"reader"}
-        pid, url = writer(place)
+        pid, url = place.writer()
         assert pid in node.members()
         assert url == f"http://127.0.0.1:{place.port}"
 
@@ -55,7 +47,7 @@ async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path) 
         os.kill(pid, signal.SIGKILL)
 
         async def another_writes() -> bool:
-            new_pid, _ = writer(place)
+            new_pid, _ = place.writer()
             return new_pid not in (0, pid) and any(entry.kind == "connect" for entry in sandbox.journal.since(mark))
 
         await until(another_writes, "another process has taken over", TAKEOVER_S_MAX)
@@ -92,7 +84,7 @@ async def test_overrides_of_the_command_line_reach_every_worker(tmp_path: Path) 
         place = Place(programs, sandbox.port, settings={"WORKERS": "2"})
         node = programs.start("serve", "--port", str(place.port), env={**place.env, "PORT": "1"})
         await until(place.is_whole, "the wish is held")
-        assert writer(place)[1] == f"http://127.0.0.1:{place.port}"
+        assert place.writer()[1] == f"http://127.0.0.1:{place.port}"
         span = ("--start", ago(sandbox, 9), "--end", ago(sandbox, 7))
         status, said = await programs.run("backfill", "--symbol", "BTCUSDT", "--interval", "1h", *span, env=place.env)
         assert (status, "asking it" in said) == (0, True)
@@ -188,14 +180,14 @@ async def test_the_metrics_of_four_workers_are_those_of_one_server(tmp_path: Pat
         wished = await scraped("klinenode_klines_wished")
         assert wished > 0
         assert await scraped("klinenode_is_writer") == 1
-        pid, _ = writer(place)
+        pid, _ = place.writer()
         os.kill(pid, signal.SIGKILL)
         seen = []
 
         async def replaced() -> bool:
             seen.append(await answers())
             assert await scraped("klinenode_klines_wished") > 0, "the writer's numbers are always there"
-            return await scraped("klinenode_is_writer") == 1 and writer(place)[0] not in (0, pid)
+            return await scraped("klinenode_is_writer") == 1 and place.writer()[0] not in (0, pid)
 
         await until(replaced, "another worker writes", TAKEOVER_S_MAX)
         assert seen == sorted(seen), "what grows does not fall"

@@ -12,7 +12,7 @@ import orjson
 
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, seconds, until
-from tests.system.test_process_workers import TAKEOVER_S_MAX, writer
+from tests.system.test_process_workers import TAKEOVER_S_MAX
 
 READERS = 12  # each with one connection, spread over the workers by the kernel
 INTERVALS = {"1m": 60_000, "5m": 300_000, "1h": 3_600_000}
@@ -87,7 +87,7 @@ async def test_reads_go_on_while_the_writer_is_killed(tmp_path: Path) -> None:
         truths, stop = truths_of(sandbox, symbols), asyncio.Event()
         readers = [Reader(place, symbols, truths, random.Random(SEED + number), stop) for number in range(READERS)]
         print(f"seed {SEED}")
-        pid, _ = writer(place)
+        pid, _ = place.writer()
         async with asyncio.TaskGroup() as group:
             for reader in readers:
                 group.create_task(reader.run())
@@ -101,7 +101,7 @@ async def test_reads_go_on_while_the_writer_is_killed(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
             async def another_writes() -> bool:
-                return writer(place)[0] not in (0, pid)
+                return place.writer()[0] not in (0, pid)
 
             await until(another_writes, "another process holds the lease", TAKEOVER_S_MAX)
             lease_s = seconds() - began_s

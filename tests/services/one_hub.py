@@ -1,0 +1,23 @@
+"""A hub with one listener for each stream, to which a test says what it hears."""
+
+from app.ports import Listener, StreamsFull
+
+
+class OneHub:
+    """Takes in who listens, unless it is full."""
+
+    def __init__(self) -> None:
+        self.listeners: dict[str, Listener] = {}
+        self.is_full = False
+
+    def join(self, stream: str, listener: Listener) -> None:
+        if self.is_full:
+            raise StreamsFull("no room")
+        assert stream not in self.listeners
+        self.listeners[stream] = listener
+
+    def leave(self, stream: str, listener: Listener) -> None:
+        assert self.listeners.pop(stream) == listener
+
+    def heard_ms(self, stream: str) -> int | None:
+        raise AssertionError("what is held is judged by what its rows say")
