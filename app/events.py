@@ -21,6 +21,13 @@ class SymbolsSynced:
 
 
 @dataclass(frozen=True, slots=True)
+class SymbolsUnlisted:
+    """The settings name symbols that the exchange does not list."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RequestDone:
     """An upstream REST or archive request ended; `status` is 0 when no answer came. `used_weight` is the exchange's."""
 
@@ -282,6 +289,7 @@ class NodeStopped:
 
 Event = (
     SymbolsSynced
+    | SymbolsUnlisted
     | RequestDone
     | StandDownBegan
     | ExchangeSilent

@@ -174,6 +174,7 @@ class Parts:
             auto=settings.auto_sync_symbols,
             every_s=settings.symbol_sync_interval_sec,
             rng=self.rng("symbols"),
+            named=settings.price_klines_symbols,
             changed=self._symbols_changed,
         )
         self.coverage = Coverage(self.clock, self.holdings, self.wish)

@@ -35,6 +35,7 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.KlineClosed: logging.DEBUG,
     events.RowsCommitted: logging.DEBUG,
     events.KlinesVerified: logging.DEBUG,
+    events.SymbolsUnlisted: logging.WARNING,
     events.KlinesMended: logging.WARNING,
     events.IntervalsDisagree: logging.WARNING,
     events.StandDownBegan: logging.WARNING,

@@ -1,6 +1,6 @@
 """Health and readiness, derived from the age of data and the fate of tasks, never from a constant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from app.ports import Clock, MarketSockets
@@ -131,6 +131,8 @@ class Health:
             reasons.append(f"symbols were last synced at {self._symbols.synced_ms}: {self._symbols.last_error}")
         elif self._symbols.last_error is not None:
             reasons.append(f"the last symbol sync failed: {self._symbols.last_error}")
+        if unlisted := self._symbols.unlisted:
+            reasons.append(f"{_some(unlisted)}: not listed by the exchange; correct SYMBOLS and PRICE_KLINES_SYMBOLS")
         if abs(self._machine.offset_ms) > OFFSET_MS_MAX:
             reasons.append(f"this machine's clock is off by {-self._machine.offset_ms} ms; set up NTP")
         if self.reconciler is not None and self.reconciler.paused is not None:
@@ -155,9 +157,13 @@ _WORDS: Final = {State.STALE: "tails stale", State.NOT_WHOLE: "tails not whole"}
 
 def _named(tails: list[TailAge]) -> str:
     """The worst of them by name and age."""
-    tails = sorted(tails, key=lambda tail: -(tail.age_ms or 0))
-    named = ", ".join(_one(tail) for tail in tails[:NAMED_MAX])
-    return f"{named} and {len(tails) - NAMED_MAX} more" if len(tails) > NAMED_MAX else named
+    return _some([_one(tail) for tail in sorted(tails, key=lambda tail: -(tail.age_ms or 0))])
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    named = ", ".join(names[:NAMED_MAX])
+    return f"{named} and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else named
 
 
 def _one(tail: TailAge) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from app.domain.symbol import Symbol
-from app.events import GarbageDropped, Observe, SymbolsSynced
+from app.events import GarbageDropped, Observe, SymbolsSynced, SymbolsUnlisted
 from app.ports import Clock, Priority, RestApi, StoreReader, StoreUnavailable, UpstreamError, UpstreamGarbage
 from app.wire import exchange_info
 
@@ -37,6 +37,7 @@ class SymbolSync:
         auto: bool,
         every_s: int,
         rng: random.Random,
+        named: Sequence[str] = (),
         changed: Callable[[Sequence[str]], None] = lambda removed: None,
     ) -> None:
         self._clock = clock
@@ -47,6 +48,7 @@ class SymbolSync:
         self._auto = auto
         self._every_s = every_s
         self._rng = rng
+        self._named = tuple(dict.fromkeys((*(() if auto else fallback), *named)))
         self._changed = changed
         self._body: bytes | None = None
         self._store: Documents | None = None
@@ -55,6 +57,8 @@ class SymbolSync:
         self.wished: tuple[str, ...] = self._fallback
         self.wished_set: frozenset[str] = frozenset(self._fallback)
         self.last_error: str | None = None
+        self.unlisted: tuple[str, ...] = ()
+        """What the settings name and the exchange does not list: misspelt, or gone."""
 
     def exchange_info(self) -> bytes | None:
         """The body of exchangeInfo as last received; None when it never was."""
@@ -84,7 +88,10 @@ class SymbolSync:
         """Ask the exchange; returns the symbols added to and removed from the wish. Raises UpstreamError."""
         body = await self._rest.exchange_info(Priority.TAIL)
         now_ms = self._clock.now_ms()
+        before = self.unlisted
         added, removed = self._adopt(body, now_ms)
+        if self.unlisted and self.unlisted != before:
+            self._observe(SymbolsUnlisted(self.unlisted))
         if self._store is not None:
             await self._store.save_document(DOCUMENT, body, now_ms)
         self.last_error = None
@@ -133,5 +140,6 @@ class SymbolSync:
         removed = tuple(name for name in before if name not in wished)
         self._body, self.listings, self.synced_ms = body, listings, received_ms
         self.wished, self.wished_set = wished, frozenset(wished)
+        self.unlisted = tuple(name for name in self._named if name not in listings)
         self._changed(removed)
         return added, removed

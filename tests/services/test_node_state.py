@@ -177,6 +177,7 @@ async def test_everything_that_is_wrong_is_a_reason(made: Rig) -> None:
     faults: list[tuple[Callable[[], None], str]] = [
         (lambda: setattr(patient, "standing", (NOW_MS + 5, "banned")), f"standing down until {NOW_MS + 5}: banned"),
         (lambda: made.clock.put(4_000), "off by 4000 ms"),
+        (lambda: setattr(made.symbols, "unlisted", ("BTCUSTD",)), "BTCUSTD: not listed by the exchange"),
         (lambda: setattr(patient.health, "store_error", "the database cannot be written"), "cannot be written"),
         (lambda: setattr(patient.bench.reconciler, "paused", "disk is full"), "backfill is paused: disk is full"),
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.interval import DAY_MS
-from app.events import GarbageDropped, SymbolsSynced
+from app.events import GarbageDropped, SymbolsSynced, SymbolsUnlisted
 from app.ports import StoreUnavailable, UpstreamGarbage, UpstreamUnavailable
 from app.services.symbol_sync import DOCUMENT, RETRY_DELAY_S_MAX, SymbolSync
 from tests.services.fakes import NOW_MS, Rig, info_of, listing, rig, running, unavailable
@@ -51,6 +51,25 @@ async def test_additions_and_removals_take_effect_and_are_told(made: Rig) -> Non
     assert removals[-1] == ("BTCUSDT",)
     assert made.seen(SymbolsSynced)[-1] == SymbolsSynced(2, ("NEWUSDT",), ("BTCUSDT",))
     assert sync.listing("BTCUSDT") is None
+
+
+async def test_what_the_settings_name_and_the_exchange_does_not_list_is_told_once(made: Rig) -> None:
+    made.exchange.symbols = [listing("BTCUSDT")]
+    sync = sync_of(made, auto=False, fallback=("BTCUSDT", "BTCUSTD"), named=("ETHUSDT",))
+    for _ in range(2):
+        await sync.refresh()
+        assert (sync.wished, sync.unlisted) == (("BTCUSDT",), ("BTCUSTD", "ETHUSDT"))
+    assert made.seen(SymbolsUnlisted) == [SymbolsUnlisted(("BTCUSTD", "ETHUSDT"))]
+    made.exchange.symbols = [listing("BTCUSDT"), listing("ETHUSDT")]
+    await sync.refresh()
+    assert made.seen(SymbolsUnlisted)[-1].names == ("BTCUSTD",)
+
+
+async def test_symbols_that_are_only_followed_until_the_first_sync_need_not_be_listed(made: Rig) -> None:
+    made.exchange.symbols = [listing("BTCUSDT")]
+    sync = sync_of(made)
+    await sync.refresh()
+    assert (sync.unlisted, made.seen(SymbolsUnlisted)) == ((), [])
 
 
 async def test_only_trading_perpetuals_in_wished_quote_assets_are_followed(made: Rig) -> None:
