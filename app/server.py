@@ -11,7 +11,7 @@ import threading
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -56,13 +56,37 @@ def run(settings: Settings) -> None:
     )
     if settings.workers > 1:
         try:
-            Multiprocess(config, [listener]).run()
+            Workers(config, [listener]).run()
         finally:
             _metrics_folder(settings)
         return
     signal.signal(signal.SIGTERM, leave)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it once more at its end
         uvicorn.Server(config).run([listener])
+
+
+class Workers(Multiprocess):
+    """uvicorn's workers and their parent, who is never kept from noticing that one died or that all are to stop.
+
+    Its own waits WORKER_S_MAX for the answer of one that died while it was asked, or that has only begun to start.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._end)
+
+    def keep_subprocess_alive(self) -> None:
+        """Ask all workers whether they live and replace those that do not."""
+        for process in self.processes:
+            process.child_conn.close()  # our copy: while there is one, the pipe of a dead worker has no end
+        super().keep_subprocess_alive()
+
+    def _end(self, number: int, _frame: object) -> None:
+        self.signal_queue.append(number)
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(cast("int", process.pid), signal.SIGTERM)
 
 
 def leave(_signal: int, _frame: object) -> NoReturn:

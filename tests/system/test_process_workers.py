@@ -8,11 +8,13 @@ from pathlib import Path
 
 import httpx
 
+from app.server import WORKER_S_MAX
 from infra.sandbox.server import SandboxServer
-from tests.system.processes import Place, Programs, ShiftedClock, seconds, until
+from tests.system.processes import Place, Programs, ShiftedClock, pause, seconds, until
 
 TAKEOVER_S_MAX = 15.0
 ASKED = 12  # requests on connections of their own; chance spreads them over the workers
+ASKED_EVERY_S = 0.5  # uvicorn's parent asks its workers this often whether they live
 PROCESSES = 3  # two workers and their parent (Python's resource tracker comes on top)
 
 
@@ -131,6 +133,25 @@ async def test_workers_whose_parent_was_killed_end_and_leave_the_port(tmp_path: 
         await until(place.is_whole, "the port is free and the next start holds the wish")
         again.signal(signal.SIGTERM)
         assert await again.ended() == 0
+
+
+async def test_a_worker_that_dies_while_its_parent_waits_for_its_answer_is_replaced_at_once(tmp_path: Path) -> None:
+    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"WORKERS": "2"})
+        node = place.serve()
+        await until(place.is_whole, "the wish is held")
+        pid, _ = place.writer()
+        known = set(node.members())
+        os.kill(pid, signal.SIGSTOP)
+        await pause(ASKED_EVERY_S * 3)
+        os.kill(pid, signal.SIGKILL)
+
+        async def replaced() -> bool:
+            return bool(set(node.members()) - known)
+
+        await until(replaced, "another worker has been started", WORKER_S_MAX / 2)
+        node.signal(signal.SIGTERM)  # while it starts: the parent has asked it and waits
+        assert await node.ended() == 0
 
 
 async def test_what_only_the_writer_does_may_be_asked_of_any_process(tmp_path: Path) -> None:
