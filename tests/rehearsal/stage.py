@@ -153,6 +153,7 @@ class Stage:
     async def second(self) -> None:
         """Wait for the second of a minute at which it is to begin."""
         if self.size.begin_s is not None:
+            print(f"waiting for second {self.size.begin_s} of a minute", flush=True)
             await pause((self.size.begin_s * 1000 - self.clock.now_ms()) % MINUTE_MS / 1000)
 
     # --- meanwhile ------------------------------------------------------------------------------------------------
