@@ -40,11 +40,12 @@ def short_name(path: Path) -> Iterator[str]:
 
 async def listening(path: Path, serve: Callable[[socket.socket], Awaitable[asyncio.Server]]) -> asyncio.Server:
     """What `serve` makes of a socket bound to `path`. Raises OSError."""
-    listener = _bound(path)
-    try:
-        return await serve(listener)
-    except BaseException as error:
-        listener.close()
-        if isinstance(error, NotImplementedError):
+    with contextlib.ExitStack() as unless_served:
+        listener = _bound(path)
+        unless_served.callback(listener.close)
+        try:
+            server = await serve(listener)
+        except NotImplementedError as error:
             raise OSError(f"this event loop knows no Unix sockets: {error}") from error
-        raise
+        unless_served.pop_all()
+        return server

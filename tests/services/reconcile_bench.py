@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from app.domain.interval import INTERVALS, M1, Interval
 from app.domain.ledger import Source
@@ -25,6 +26,18 @@ from tests.services.fakes import (
 
 HOURS = Series("BTCUSDT", INTERVALS["1h"])
 FIVES = Series("BTCUSDT", INTERVALS["5m"])
+NOTHING = Spans()
+
+
+class Options(TypedDict, total=False):
+    """What a test may turn."""
+
+    codes: tuple[str, ...]
+    days: int
+    symbols: set[str]
+    onboard_ms: int
+    free_bytes: int
+    concurrency: int
 
 
 @dataclass
@@ -86,7 +99,7 @@ class Bench:
                 theirs = [rig.exchange.kline(series, each) for each in rig.exchange.opens(series, span)]
                 assert encoded(series, mine) == encoded(series, theirs), series
 
-    async def fill(self, upto_ms: int, *, but: Spans = Spans()) -> None:  # noqa: B008  immutable
+    async def fill(self, upto_ms: int, *, but: Spans = NOTHING) -> None:
         """Hold every wished minute before `upto_ms` as if sockets had brought them."""
         spans = Spans(self.wish().spans(BTC, M1.grid, self.rig.clock.ms)).clip(Span(0, upto_ms)) - but
         rows = [self.rig.exchange.kline(BTC, each) for span in spans for each in M1.grid.opens(*span)]
@@ -94,6 +107,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(folder: Path, *, now_ms: int = NOW_MS, first_ms: int = 0, **options: object) -> AsyncIterator[Bench]:
+async def bench(
+    folder: Path, *, now_ms: int = NOW_MS, first_ms: int = 0, **options: Unpack[Options]
+) -> AsyncIterator[Bench]:
     async with rig(folder, now_ms=now_ms, first_ms=first_ms) as made:
-        yield Bench(made, **options)  # type: ignore[arg-type]
+        yield Bench(made, **options)

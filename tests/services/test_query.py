@@ -14,7 +14,7 @@ from app.services.answer import Answer
 from app.services.tail import Live
 from app.wire.error_body import BinanceError
 from tests.services.fakes import ANCHOR_MS, BTC, NOW_MS, Asked, listing, minute, true_grid, unavailable
-from tests.services.query_desk import CLOSED_MS, DAYS, HOURS, desk, opens, random_query, refused, scatter
+from tests.services.query_desk import CLOSED_MS, DAYS, HOURS, Asking, desk, opens, random_query, refused, scatter
 
 
 @pytest.mark.parametrize("read_through", [True, False])
@@ -103,7 +103,8 @@ async def test_an_answer_of_the_exchange_that_lacks_klines_is_not_passed_on(tmp_
             BTC, Span(CLOSED_MS - 40 * MINUTE_MS, CLOSED_MS - 9 * MINUTE_MS), Span(CLOSED_MS - MINUTE_MS, CLOSED_MS)
         )
         at.rig.exchange.lacking.add((BTC, CLOSED_MS - lost * MINUTE_MS))
-        for asked in ({"limit": 15}, {"start_ms": CLOSED_MS - 20 * MINUTE_MS, "limit": 19}):
+        reaching: list[Asking] = [{"limit": 15}, {"start_ms": CLOSED_MS - 20 * MINUTE_MS, "limit": 19}]
+        for asked in reaching:
             assert (await refused(at, **asked)).status == 503
         at.rig.exchange.lacking.clear()
         assert len(opens(await at.answer(limit=15))) == 15
@@ -111,7 +112,7 @@ async def test_an_answer_of_the_exchange_that_lacks_klines_is_not_passed_on(tmp_
 
 @pytest.mark.parametrize("asked", [{"limit": 50}, {"start_ms": CLOSED_MS - 45 * MINUTE_MS, "limit": 15}])
 async def test_of_a_delisted_symbol_too_what_it_had_until_its_delivery_must_be_there(
-    tmp_path: Path, asked: dict[str, object]
+    tmp_path: Path, asked: Asking
 ) -> None:
     """Found by the simulation: REST left the first rows out, and once more when it was asked for any before them."""
     async with desk(tmp_path, is_writer=False) as at:  # which proves no absence
@@ -123,13 +124,11 @@ async def test_of_a_delisted_symbol_too_what_it_had_until_its_delivery_must_be_t
         for wanted in (asked, {"end_ms": end_ms, **asked}):
             assert (await refused(at, **wanted)).status == 503
         at.rig.exchange.first_ms = 0
-        assert len(opens(await at.answer(**asked))) == asked["limit"]  # type: ignore[arg-type]
+        assert len(opens(await at.answer(**asked))) == asked["limit"]
 
 
 @pytest.mark.parametrize("asked", [{"limit": 2}, {"limit": 3, "start_ms": 0}])
-async def test_that_a_new_symbol_begins_so_late_is_asked_in_another_way(
-    tmp_path: Path, asked: dict[str, object]
-) -> None:
+async def test_that_a_new_symbol_begins_so_late_is_asked_in_another_way(tmp_path: Path, asked: Asking) -> None:
     """Found by the simulation: one answer that lacked the first day of a symbol listed the day before was believed."""
     async with desk(tmp_path, is_writer=False) as at:
         exchange = at.rig.exchange
@@ -145,12 +144,12 @@ async def test_that_a_new_symbol_begins_so_late_is_asked_in_another_way(
 
         exchange.gate = lack_it_once
         assert (await refused(at, series=DAYS, **asked)).status == 503
-        assert [int(each) for each in opens(await at.answer(DAYS, **asked))] == [first[1], first[1] + DAY_MS]  # type: ignore[arg-type]
+        assert [int(each) for each in opens(await at.answer(DAYS, **asked))] == [first[1], first[1] + DAY_MS]
 
 
 @pytest.mark.parametrize("asked", [{"limit": 15}, {"start_ms": CLOSED_MS - 15 * MINUTE_MS, "limit": 15}])
 async def test_klines_that_are_held_do_not_excuse_their_absence_from_an_answer_of_the_exchange(
-    tmp_path: Path, asked: dict[str, object]
+    tmp_path: Path, asked: Asking
 ) -> None:
     """Found by the simulation: a 200 with a silent hole, where REST had left out what the store had."""
     async with desk(tmp_path) as at:
@@ -161,7 +160,7 @@ async def test_klines_that_are_held_do_not_excuse_their_absence_from_an_answer_o
 
 
 @pytest.mark.parametrize("asked", [{"limit": 3}, {"limit": 1, "start_ms": CLOSED_MS}, {"only_final": False}])
-async def test_a_denial_that_what_is_held_refutes_is_not_believed(tmp_path: Path, asked: dict[str, object]) -> None:
+async def test_a_denial_that_what_is_held_refutes_is_not_believed(tmp_path: Path, asked: Asking) -> None:
     """Found by the simulation: 200 [] for a symbol on its way out, whose minutes were in the store."""
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 90 * MINUTE_MS, CLOSED_MS - 30 * MINUTE_MS))
@@ -184,7 +183,7 @@ async def test_an_exchange_that_denies_every_kline_of_a_symbol_that_trades_is_no
             at.rig.symbols.listings["BTCUSDT"] = young
             await at.hold(BTC, Span(CLOSED_MS - 8 * HOUR_MS, CLOSED_MS))
         at.rig.exchange.last_ms = 0
-        whole: list[dict[str, object]] = [
+        whole: list[Asking] = [
             {"limit": 3},
             {"limit": 1, "start_ms": CLOSED_MS - 4 * HOUR_MS},
             {"limit": 1, "only_final": False},

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
@@ -12,11 +13,12 @@ from app.ports import Batch, Series, StandDown, UpstreamRejected
 from app.services.answer import Shortfall
 from app.services.tail import Live
 from tests.services.fakes import BTC, NOW_MS, encoded, minute, true_grid, unavailable
-from tests.services.query_desk import CLOSED_MS, Desk, desk, opens, random_query, refused, scatter
+from tests.services.query_desk import CLOSED_MS, Asking, Desk, desk, opens, random_query, refused, scatter
 
 
-async def partial(at: Desk, **asked: object) -> tuple[list[int], Shortfall]:
-    answer = await at.answer(allow_partial=True, **asked)  # type: ignore[arg-type]
+async def partial(at: Desk, **asked: Unpack[Asking]) -> tuple[list[int], Shortfall]:
+    asked["allow_partial"] = True
+    answer = await at.answer(**asked)
     assert answer.shortfall is not None
     assert answer.valid_until_ms <= at.rig.clock.ms, "it is true only now"
     return opens(answer), answer.shortfall

@@ -15,10 +15,16 @@ class Gate:
         self.opened = asyncio.Event()
         self.entered = asyncio.Event()
         at.rig.exchange.gate = self
+        self._at = at
 
     async def __call__(self, _asked: Asked) -> None:
         self.entered.set()
         await self.opened.wait()
+
+    async def all_wait(self) -> None:
+        """Until one has asked, and all others have found out that they have to wait for it."""
+        await self.entered.wait()
+        await self._at.rig.store.settled()
 
 
 async def test_many_who_miss_the_same_share_one_request(tmp_path: Path) -> None:
@@ -26,8 +32,7 @@ async def test_many_who_miss_the_same_share_one_request(tmp_path: Path) -> None:
         gate = Gate(at)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(50)]
-            await gate.entered.wait()
-            await at.rig.store.settled()
+            await gate.all_wait()
             gate.opened.set()
         assert len({task.result().body for task in tasks}) == 1
         assert len(at.rig.exchange.windows()) == 1
@@ -54,8 +59,7 @@ async def test_when_all_go_away_at_once_nobody_asks_again(tmp_path: Path) -> Non
         gate = Gate(at)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(5)]
-            await gate.entered.wait()
-            await at.rig.store.settled()
+            await gate.all_wait()
             for task in tasks:
                 task.cancel()
             await at.rig.store.settled()
@@ -69,8 +73,7 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_remembered(tmp_path: Pa
         at.rig.exchange.error = unavailable()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(refused(at, start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(9)]
-            await gate.entered.wait()
-            await at.rig.store.settled()
+            await gate.all_wait()
             gate.opened.set()
         assert {task.result().status for task in tasks} == {503}
         assert len(at.rig.exchange.windows()) == 1
@@ -83,8 +86,7 @@ async def test_read_throughs_are_bounded(tmp_path: Path) -> None:
         gate = Gate(at)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(at.answer(start_ms=CLOSED_MS - back * MINUTE_MS)) for back in range(10, 74)]
-            await gate.entered.wait()
-            await at.rig.store.settled()
+            await gate.all_wait()
             assert len(at.rig.exchange.asked) == 64
             assert (await refused(at, start_ms=CLOSED_MS - 99 * MINUTE_MS)).status == 503
             gate.opened.set()

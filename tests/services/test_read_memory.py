@@ -5,10 +5,9 @@ from pathlib import Path
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.span import Span
 from app.ports import Series, UpstreamError
-from app.services.answer import KlineQuery
 from app.services.read_memory import AGE_MS_MAX, RUN_OVERHEAD_BYTES, RUNS_MAX, ReadMemory
 from tests.services.fakes import NOW_MS, Exchange, ManualClock, listing, unavailable
-from tests.services.query_desk import CLOSED_MS, Desk, desk
+from tests.services.query_desk import CLOSED_MS, Desk, desk, refused
 
 NOBODYS = Series("ETHUSDT", M1)
 BEGIN_MS = NOW_MS - NOW_MS % MINUTE_MS - 100 * MINUTE_MS
@@ -48,14 +47,14 @@ async def test_answers_go_on_while_the_exchange_is_away(tmp_path: Path) -> None:
         assert (await at.answer(NOBODYS, limit=50)).body == whole.body
         at.upstream.memory.forget(NOBODYS)
         assert isinstance(at.rig.exchange.error, UpstreamError)
-        assert (await at.answer_or_error(_newest())).status == 503  # type: ignore[union-attr]
+        assert (await refused(at, series=NOBODYS, limit=50)).status == 503
 
 
 async def test_an_answer_that_lacks_klines_is_not_remembered(tmp_path: Path) -> None:
     async with desk(tmp_path, is_writer=False) as at:
         hole = (NOBODYS, CLOSED_MS - 10 * MINUTE_MS)
         at.rig.exchange.lacking.add(hole)
-        assert (await at.answer_or_error(_newest())).status == 503  # type: ignore[union-attr]
+        assert (await refused(at, series=NOBODYS, limit=50)).status == 503
         at.rig.exchange.lacking.discard(hole)
         assert (await at.answer(NOBODYS, limit=50)).body.count(b"],[") == 49
 
@@ -112,7 +111,3 @@ async def test_it_is_bounded_by_bytes_and_by_runs_of_a_series() -> None:
     assert small.klines(Series("S0USDT", M1), M1.grid, spans[0], 1) is None
     small.clear()
     assert small.bytes == 0
-
-
-def _newest() -> KlineQuery:
-    return KlineQuery(NOBODYS, None, None, 50, True)
