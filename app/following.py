@@ -25,12 +25,16 @@ class Following:
         self.follower.looked = self._put_off
         self.relay = StreamRelay(parts.database, parts.clock, parts.hub.deliver)
 
-    def start(self) -> None:
-        """Follow from now on; nothing happens when we do already."""
+    async def start(self) -> None:
+        """Follow from now on, of which the first look is done at the return; nothing happens when we do already.
+
+        Whoever asked before that look would be told that nothing is known: a worker begins to answer after it.
+        """
         if self._is_running:
             return
         self._is_running = True
         self._newest_ms = self._parts.pages.true_until_ms = 0
+        await self.follower.try_to_look()
         self._parts.supervisor.start("follow", self.follower.run)
         self._parts.supervisor.start("reload", self._reload)
         self._parts.supervisor.start("stream-relay", self.relay.run)

@@ -107,7 +107,7 @@ class Node(Parts):
     async def _start(self) -> None:
         await self.recall()
         if not await self._try_to_write():
-            self.following.start()
+            await self.following.start()
         self.supervisor.start("lease", self._keep_lease)
         if self._metrics_folder is not None:
             self.supervisor.start("metrics", self._share_metrics)
@@ -146,7 +146,7 @@ class Node(Parts):
                 elif not self.lease.is_held():
                     await self._step_down("the lock file was deleted or replaced")
             elif not others and not await self._try_to_write():
-                self.following.start()
+                await self.following.start()
 
     async def _try_to_write(self) -> bool:
         """Become the writer if nobody else is and the database lets us."""
@@ -183,7 +183,7 @@ class Node(Parts):
         await writing.end(reason)
         self.lease.release()
         self.holdings.load({}, {}, {})
-        self.following.start()
+        await self.following.start()
 
     async def _close_lines(self) -> None:
         await self._line.close()

@@ -52,13 +52,19 @@ class Follower:
 
     async def run(self) -> None:
         """Look again and again, for ever."""
-        self.forget()
         while True:
-            try:
-                await self.look()
-            except StoreUnavailable:  # reads say so themselves; there may be no database yet
-                self.forget()
+            await self.try_to_look()
             await self._clock.sleep(POLL_S)
+
+    async def try_to_look(self) -> None:
+        """Look, and begin anew with the next look when this one fails."""
+        try:
+            await self.look()
+        except StoreUnavailable:  # reads say so themselves; there may be no database yet
+            self.forget()
+        except Exception:
+            self.forget()
+            raise
 
     async def look(self) -> None:
         """Take over what was committed since the last time. Raises StoreUnavailable."""

@@ -114,8 +114,9 @@ async def test_reads_go_on_while_the_writer_is_killed(tmp_path: Path) -> None:
             minute_ms = sandbox.exchange.clock.now_ms() // 60_000 * 60_000
 
             async def minute_is_held() -> bool:
-                newest = (await place.get(f"/fapi/v1/klines?symbol={symbols[0]}&interval=1m&limit=1")).json()
-                return bool(newest[0][0] >= minute_ms)
+                answer = await place.get(f"/fapi/v1/klines?symbol={symbols[0]}&interval=1m&limit=1")
+                assert answer.status_code == 200, answer.text
+                return bool(answer.json()[0][0] >= minute_ms)
 
             await until(minute_is_held, "the minute of the take-over is served", 90)
             stop.set()

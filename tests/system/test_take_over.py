@@ -1,4 +1,4 @@
-"""A process that followed writes when the writer ends, and still knows what it knew."""
+"""A process that follows knows at its start what is held; when the writer ends it writes, and still knows it."""
 
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -6,11 +6,20 @@ from pathlib import Path
 from app.domain.interval import M1, MINUTE_MS
 from app.events import KlineClosed, LeaseChanged
 from app.ports import Series
-from tests.system.processes import until
 from tests.system.world import world
 
 BTC = Series("BTCUSDT", M1)
 PATH = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
+
+
+async def test_a_follower_has_looked_before_it_is_asked(tmp_path: Path) -> None:
+    async with world(tmp_path, symbols=2) as made, made.node(intervals="1m,5m") as writer:
+        await writer.until_whole()
+        async with made.node(intervals="1m,5m") as other:
+            assert other.node.writing is None
+            assert other.node.query.listed("btcusdt") == "BTCUSDT"
+            assert other.node.holdings.ledger(BTC).held == writer.node.holdings.ledger(BTC).held
+            assert other.node.are_copies_current()
 
 
 async def test_who_takes_over_is_as_warm_as_it_was_and_has_missed_nothing(tmp_path: Path) -> None:
@@ -19,11 +28,6 @@ async def test_who_takes_over_is_as_warm_as_it_was_and_has_missed_nothing(tmp_pa
         await writer.until_whole()
         async with made.node(intervals="1m,5m") as other, other.http() as client:
             assert other.node.writing is None
-
-            async def looked() -> bool:
-                return other.node.following.follower.is_current()
-
-            await until(looked, "it follows")
             (await client.get(PATH)).raise_for_status()
             warm = other.node.tail.kept(BTC)
             assert warm is not None
