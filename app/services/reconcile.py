@@ -83,6 +83,10 @@ class Reconciler:
         self.missing_klines: int | None = None
         """Klines that the last plan found missing; None before the first one."""
 
+    def is_idle(self) -> bool:
+        """Whether no job is under way; one may be although nothing is missing, when sockets were faster."""
+        return not self._under_way
+
     def wake(self) -> None:
         """Plan anew now: the wish changed, or something was lost."""
         self._is_stale = True

@@ -332,9 +332,11 @@ async def test_what_was_done_meanwhile_is_not_asked_for_again(tmp_path: Path) ->
             await on.rig.store.settled()
             on.reconciler.wake()
             await on.rig.store.settled()
+            assert not on.reconciler.is_idle()
             gate.set()
             await on.rig.advance(1)
             assert len(on.rig.exchange.windows()) == 1
+            assert on.reconciler.is_idle()
             assert on.reconciler.last_error is None
 
 
