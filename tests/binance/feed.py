@@ -12,6 +12,7 @@ from websockets.protocol import State
 
 from app.domain.interval import INTERVALS
 from app.ports import Clock
+from tests.patience import PATIENCE_S
 
 BEAT_S = 0.01  # real seconds between two frames of each stream
 
@@ -47,7 +48,7 @@ class Feed:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait, message by message and end by end, for `condition`."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from app.events import Event
+from tests.patience import PATIENCE_S
 
 E = TypeVar("E")
-PATIENCE_S = 15.0  # of a test that waits for something that has to happen
 
 
 @dataclass

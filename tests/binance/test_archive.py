@@ -27,6 +27,7 @@ from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, HastyClock
 from tests.binance.loopback import Host, Reply, Witness, http_host, proxy
 from tests.binance.upstream import Upstream
+from tests.patience import PATIENCE_S
 
 DAY = Span(START_MS // DAY_MS * DAY_MS, START_MS // DAY_MS * DAY_MS + DAY_MS)
 FILE = ArchiveFile("BTCUSDT", M1, DAY, is_monthly=False)
@@ -283,7 +284,7 @@ async def test_downloads_at_once_are_bounded(tmp_path: Path) -> None:
 
     async with case(tmp_path, held) as run, asyncio.TaskGroup() as tasks:
         fetches = [tasks.create_task(run.fetch()) for _ in range(3 * DOWNLOADS_MAX)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(run.host.requests) < DOWNLOADS_MAX:
                 await run.clock.sleep(0)
             for _ in range(200):

@@ -17,7 +17,8 @@ from infra.clock import ScaledClock
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS
 from tests.binance.feed import Feed, feeding
-from tests.binance.loopback import PATIENCE_S, Witness
+from tests.binance.loopback import Witness
+from tests.patience import PATIENCE_S
 
 A, B = (Series(f"{letter}USDT", M1) for letter in "AB")
 

@@ -33,6 +33,7 @@ from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, HastyClock
 from tests.binance.loopback import Host, Reply, Witness, http_host, proxy
 from tests.binance.upstream import Upstream
+from tests.patience import PATIENCE_S
 
 BTC = Series("BTCUSDT", M1)
 
@@ -268,7 +269,7 @@ async def test_requests_in_flight_when_the_limit_is_hit_make_one_stand_down() ->
         async with asyncio.TaskGroup() as tasks:
             for _ in range(10):
                 tasks.create_task(refused())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while len(run.host.requests) < 11:
                     await run.clock.sleep(0)
             gate.set()

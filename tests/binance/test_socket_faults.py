@@ -16,8 +16,9 @@ from infra.clock import ScaledClock
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.feed import Feed
-from tests.binance.loopback import PATIENCE_S, Witness
+from tests.binance.loopback import Witness
 from tests.binance.test_sockets import A, B, C, Run, fed, running
+from tests.patience import PATIENCE_S
 
 SPEED = 40.0
 SLACK_S = 40  # of the clock: a real second for a loaded machine

@@ -17,7 +17,8 @@ from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS
 from tests.binance.feed import Feed, feeding
-from tests.binance.loopback import PATIENCE_S, Witness, proxy
+from tests.binance.loopback import Witness, proxy
+from tests.patience import PATIENCE_S
 
 SPEED = 50.0
 BEYOND_THE_CALENDAR = (

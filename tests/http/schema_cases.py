@@ -19,9 +19,9 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 
 from app.domain.interval import DAY_MS
 from tests.http.fakes import served
+from tests.patience import PATIENCE_S
 from tests.system.world import START_MS, world
 
-PATIENCE_S: Final = 60.0
 SYMBOLS: Final = (
     "NEW1121USDT",
     "NEW1120USDT",

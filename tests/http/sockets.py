@@ -16,8 +16,7 @@ from app.http.streams import StreamServer
 from app.services.stream_hub import Hub
 from tests.binance.clocks import START_MS, VirtualClock
 from tests.http.fakes import served
-
-PATIENCE_S = 20.0
+from tests.patience import PATIENCE_S
 
 
 class Watched(StreamServer):

@@ -20,12 +20,12 @@ from app.http import protocol
 from app.http.at_once import HEARD_MAX, AtOnce
 from app.http.protocol import HEARD_BYTES_MAX, BoundedProtocol
 from tests.http.fakes import NOW_MS, Node, kline_body, served
+from tests.patience import PATIENCE_S
 
 PATH = "/fapi/v1/klines"
 KLINES = f"{PATH}?symbol=BTCUSDT&interval=1m"
 BODY = kline_body()
 DATE = re.compile(rb"date: [^\r]*\r\n")
-PATIENCE_S = 20.0
 KINDS = ("kept", "in memory", "neither")
 
 

@@ -14,8 +14,9 @@ from app.services.endpoints import Question
 from app.services.market_source import Fetched
 from infra.line import Line
 from tests.http.fakes import FakeLine, FakeMarket, Node, served
-from tests.http.sockets import PATIENCE_S, ask, said
 from tests.http.sockets import app_of as sockets_of
+from tests.http.sockets import ask, said
+from tests.patience import PATIENCE_S
 from tests.services.fakes import turn
 
 STREAM = "btcusdt@depth@100ms"

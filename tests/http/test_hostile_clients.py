@@ -11,9 +11,9 @@ from app.http.intake import HEADER_BYTES_MAX, QUERY_BYTES_MAX
 from app.http.page import CONDITION_BYTES_MAX
 from app.http.protocol import HEAD_BYTES_MAX
 from tests.http.fakes import Node, RawAnswer, kline_body, served, wire
+from tests.patience import PATIENCE_S
 
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
-PATIENCE_S = 20.0
 
 
 @pytest.fixture

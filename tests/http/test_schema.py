@@ -9,7 +9,8 @@ import orjson
 
 from app.services.endpoints import ENDPOINTS
 from tests.http.fakes import OTHERS_MAY_USE_RANDOM, served
-from tests.http.schema_cases import PATIENCE_S, ask_by_schema, with_what_exists
+from tests.http.schema_cases import ask_by_schema, with_what_exists
+from tests.patience import PATIENCE_S
 from tests.system.world import world
 
 SEED = 20261121

@@ -20,7 +20,8 @@ from app.http.stream_commands import Address
 from app.http.streams import STALL_S_MAX, StreamServer
 from app.services.stream_hub import Hub
 from tests.binance.clocks import START_MS, VirtualClock
-from tests.http.sockets import PATIENCE_S, Exchange, ask, exchange, said
+from tests.http.sockets import Exchange, ask, exchange, said
+from tests.patience import PATIENCE_S
 
 QUEUE_BYTES = 256 * 1024
 PAD = "x" * 1_000

@@ -19,7 +19,8 @@ from app.domain.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.http import window_oracle as oracle
 from tests.http.asgi import get
 from tests.http.window_oracle import Asked, Pair, Row, Truth
-from tests.system.world import PATIENCE_S, START_MS, Watched, World, world
+from tests.patience import PATIENCE_S
+from tests.system.world import START_MS, Watched, World, world
 
 CHINESE: Final = "币安新生USDT"
 LISTED_MS: Final = START_MS // MINUTE_MS * MINUTE_MS - 40 * HOUR_MS

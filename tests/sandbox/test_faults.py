@@ -19,7 +19,7 @@ from infra.sandbox import faults
 from infra.sandbox.faults import KINDS, FaultBoard, Target, parse_fault
 from infra.sandbox.grid import MINUTE_MS
 from infra.sandbox.server import SandboxServer
-from tests.sandbox.conftest import PATIENCE_S
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import ManualClock

@@ -17,12 +17,12 @@ from infra.sandbox.feeds import FeedHub
 from infra.sandbox.grid import MINUTE_MS, utc_ms
 from infra.sandbox.server import SandboxServer, create_app
 from infra.sandbox.sockets import OUTBOX_MAX, Address, Connection
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import ManualClock
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 10
 
 
 async def test_each_sandbox_takes_its_own_port_and_gives_it_back(clock: "ManualClock") -> None:

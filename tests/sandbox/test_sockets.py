@@ -15,7 +15,7 @@ from infra.sandbox.commands import METHODS
 from infra.sandbox.grid import MINUTE_MS
 from infra.sandbox.server import SandboxServer
 from infra.sandbox.sockets import STREAMS_MAX
-from tests.sandbox.conftest import PATIENCE_S
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import ManualClock

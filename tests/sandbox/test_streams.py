@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from infra.sandbox.book import LATE_STEPS_MAX, STEP_MS, update_id
 from infra.sandbox.grid import INTERVALS, MINUTE_MS, SECOND_MS
 from infra.sandbox.stream_names import MARKET, PUBLIC, parse_kline, parse_stream, route_of
-from tests.sandbox.conftest import PATIENCE_S
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from infra.sandbox.server import SandboxServer

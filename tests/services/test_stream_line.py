@@ -12,8 +12,8 @@ from app.services.stream_hub import Hub
 from infra.clock import SystemClock
 from infra.stream_line import MESSAGE_BYTES_MAX, StreamLine, StreamRelay
 from infra.unix_socket import short_name
+from tests.patience import PATIENCE_S
 
-PATIENCE_S = 15.0
 A, B = "ausdt@trade", "busdt@trade"
 LARGE = b'"' + b"x" * 300_000 + b'"'
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from app.events import Event, TaskEnded
 from app.services.supervisor import HEALTHY_AFTER_MS, RESTART_DELAY_S_MAX, RESTART_DELAY_S_MIN, Supervisor
+from tests.patience import PATIENCE_S
 from tests.services.fakes import ManualClock, turn
 
 
@@ -161,7 +162,7 @@ async def test_a_task_that_swallows_its_cancellation_is_not_started_again() -> N
     async with run.supervisor as supervisor:
         supervisor.start("deaf", main)
         await turn(3)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await supervisor.stop("deaf")
     assert starts == [1]
 
@@ -171,6 +172,6 @@ async def test_stop_ends_a_task_that_waits_for_its_restart() -> None:
     async with run.supervisor as supervisor:
         supervisor.start("crash", failing(99, ValueError("broken")))
         await turn(5)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await supervisor.stop("crash")
         assert supervisor.states == {}

@@ -34,6 +34,7 @@ from infra.clock import SystemClock
 from infra.db.sqlite_store import SqliteReader
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
+from tests.patience import PATIENCE_S
 
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = Path(sys.executable).parent
@@ -41,7 +42,6 @@ SETPRIV: Final = shutil.which("setpriv")
 DIES_WITH_US: Final = (SETPRIV, "--pdeathsig", "KILL") if SETPRIV else ()  # when the tests themselves are killed
 KLINENODE: Final = (str(BIN / "klinenode"),)
 FAST_NODE: Final = (sys.executable, "-m", "tests.system.processes")
-PATIENCE_S: Final = 30.0  # a condition that takes longer has failed
 END_S_MAX: Final = 10.0  # the promise of design.md, invariant 9
 SETTLED_S: Final = 0.2  # for what a dead process had sent to reach an exchange in this process
 START_MS: Final = 1_795_235_400_000  # 2026-11-21 04:30 UTC, when the fast clocks start

@@ -16,6 +16,7 @@ from app.events import Event, FramesReceived, RequestDone, RowsCommitted, StandD
 from app.ports import Priority, Series
 from infra.binance.budget import IN_FLIGHT_MAX, SHARES
 from infra.sandbox.server import SandboxServer
+from tests.patience import PATIENCE_S
 from tests.system.world import START_MS, HeldClock, Watched, World, world
 
 BAN_S = 7_200
@@ -94,7 +95,7 @@ async def drawn(here: World, watched: Watched, **said: bool) -> int:
     earliest_ms = here.clock.now_ms() + BAN_S * 1_000
     here.sandbox.inject(kind="http_418", path="/fapi/v1/klines", ban_s=BAN_S, count=1, **said)
     await watched.until(is_ban)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while under_way(watched):
             await here.clock.sleep(1)
     assert watched.node.coverage.report(None, None, 0, 1)["missing"], "the backfill is not over yet"
@@ -211,7 +212,7 @@ class Neighbour:
 
     async def _answered(self, watched: Watched, start_ms: int) -> httpx.Response:
         """The answer of a user who comes again when told to."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while (answer := await ask_unheld(watched, start_ms)).status_code == 503:
                 await self._here.clock.sleep(int(answer.headers["Retry-After"]))
         return answer

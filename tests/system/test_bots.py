@@ -14,7 +14,8 @@ from infra.clock import SystemClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
 from tests.http.asgi import get
-from tests.system.world import PATIENCE_S, Watched, World, world
+from tests.patience import PATIENCE_S
+from tests.system.world import Watched, World, world
 
 BOTS: Final = 50
 SYMBOLS: Final = 200

@@ -24,6 +24,7 @@ from app.events import (
 from app.ports import Series
 from app.services.refusal import RETRY_AFTER_S
 from infra.binance.budget import IN_FLIGHT_MAX
+from tests.patience import PATIENCE_S
 from tests.system.world import Watched, World, world
 
 
@@ -169,7 +170,7 @@ async def test_listings_and_delistings_take_effect_while_the_node_runs(tmp_path:
         await watched.until(lambda event: isinstance(event, KlineClosed) and event.symbol == "FRESHUSDT")
         await watched.until_whole()
         here.sandbox.inject(kind="delist_symbol", symbol="ADAUSDT", in_s=3600)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while "ADAUSDT" in watched.node.symbols.wished_set:
                 await here.clock.sleep(1)
         await watched.until_whole()

@@ -12,9 +12,11 @@ import pytest
 
 from app.events import RequestDone
 from app.services.endpoints import ENDPOINTS
+from app.services.exchange_clock import DATE_ERROR_MS_MAX
 from app.services.held_marks import PATH, STREAM
 from infra.sandbox.faults import Fault
-from tests.system.world import PATIENCE_S, START_MS, Watched, World, world
+from tests.patience import PATIENCE_S
+from tests.system.world import START_MS, Watched, World, world
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 YOUNG = "NEW1120USDT"  # all its klines are cheap to compute
@@ -219,14 +221,16 @@ async def test_five_hundred_bots_cost_what_one_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["http_418", "http_429"])
 async def test_during_a_ban_nothing_is_asked_and_everybody_told_when_to_come_back(tmp_path: Path, kind: str) -> None:
-    async with held_still(tmp_path) as (here, _, client, _exchange):
+    async with held_still(tmp_path) as (here, watched, client, _exchange):
         assert (await client.get("/fapi/v1/premiumIndex")).status_code == 200
         here.sandbox.faults.add(Fault(kind, count=1, ban_s=600, retry_after_s=600), here.clock.now_ms())
         begun = here.sandbox.journal.written
         for path in ("/fapi/v1/openInterest", "/fapi/v1/depth", "/fapi/v1/fundingRate"):
             answer = await client.get(f"{path}?{SYMBOL}")
             assert (answer.status_code, answer.json()["code"]) == (503, -1001)
-            assert int(answer.headers["retry-after"]) == 600
+            left_ms = watched.node.guard.until_ms - watched.node.clock.now_ms()
+            assert abs(left_ms - 600_000) <= DATE_ERROR_MS_MAX, "the node measures the exchange's time"
+            assert int(answer.headers["retry-after"]) == -(-left_ms // 1_000)
         assert asked_for_others(here, begun) == ["/fapi/v1/openInterest"]
         assert (await client.get("/fapi/v1/premiumIndex")).status_code == 200, "what holds is given"
 

@@ -9,7 +9,8 @@ import httpx
 
 from app.domain.interval import DAY_MS, INTERVALS, MINUTE_MS
 from app.services.wish import CLOSE_GRACE_MS
-from tests.system.world import PATIENCE_S, Watched, world
+from tests.patience import PATIENCE_S
+from tests.system.world import Watched, world
 
 SEED = 20261121
 QUESTIONS = 400

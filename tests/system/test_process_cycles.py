@@ -77,7 +77,7 @@ async def test_no_task_thread_file_or_memory_outlives_a_node(tmp_path: Path) -> 
             async def connections_are_closed(before: set[str] = before) -> bool:
                 return len(open_files()) <= len(before)  # the exchange's side, too, which hears of it a moment later
 
-            await until(connections_are_closed, f"files are closed: {open_files() - before}", 5)
+            await until(connections_are_closed, f"files are closed: {open_files() - before}")
             leftover = {task for task in asyncio.all_tasks() - tasks if "sandbox" not in repr(task.get_coro())}
             assert not leftover
             assert len(threads()) <= len(threads_before), threads()

@@ -109,7 +109,7 @@ async def filled(folder: Path, database: str, **settings: str) -> AsyncIterator[
     async with SandboxServer(ShiftedClock(40), symbols=4) as sandbox, Programs(folder) as programs:
         place = Place(programs, sandbox.port, settings=settings, database=database)
         node = place.serve()
-        await until(is_well(place), "everything is held", 60)
+        await until(is_well(place), "everything is held")
         yield sandbox, place, node
 
 
@@ -234,16 +234,16 @@ async def test_history_stops_before_the_disk_is_full_and_live_goes_on(tmp_path: 
             settings = {"BACKFILL_DAYS": "60", "DISK_FREE_BYTES_MIN": str(free_min)}
             place = Place(programs, sandbox.port, settings=settings, database="disk/klinenode.db")
             node = place.serve()
-            await until(has_reason(place, "backfill is paused: only"), "history is paused", 90)
+            await until(has_reason(place, "backfill is paused: only"), "history is paused")
             assert shutil.disk_usage(disk).free > free_min - under_way, "jobs under way and the log are all that came"
             assert not node.events("StoreFailed")
 
             async def is_ready() -> bool:
                 return (await place.get("/v1/ready")).status_code == 200
 
-            await until(is_ready, "the tails are whole all the same", 60)
+            await until(is_ready, "the tails are whole all the same")
             assert system("mount", "-o", "remount,size=400m", str(disk))
-            await until(is_well(place), "history goes on when there is space", 150)
+            await until(is_well(place), "history goes on when there is space")
             assert node.events("BackfillResumed")
 
 

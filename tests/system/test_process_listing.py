@@ -25,13 +25,13 @@ async def test_listings_and_delistings_take_effect_without_a_restart(tmp_path: P
         async def new_is_wished() -> bool:
             return bool(await coverage(NEW)) and not await coverage(GONE)
 
-        await until(new_is_wished, "one symbol came, the other went", 20)
+        await until(new_is_wished, "one symbol came, the other went")
 
         async def new_is_served() -> bool:
             answer = await place.get(f"/fapi/v1/klines?symbol={NEW}&interval=1m&limit=5")
             return answer.status_code == 200 and len(answer.json()) >= 1
 
-        await until(new_is_served, "a closed kline of the new symbol is served", 75)
+        await until(new_is_served, "a closed kline of the new symbol is served")
         rows = (await place.get(f"/fapi/v1/klines?symbol={NEW}&interval=1m&limit=5")).json()
         assert rows == sandbox.exchange.rows(NEW, "1m", rows[0][0], rows[-1][0] + 1)
         held = await place.get(f"/fapi/v1/klines?symbol={GONE}&interval=1m&limit=5&endTime={rows[0][0] - 3_600_000}")

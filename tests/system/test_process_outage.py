@@ -75,7 +75,7 @@ async def test_an_exchange_that_is_away_is_asked_politely_and_taken_back_when_it
             async def is_well() -> bool:
                 return (await place.health())["status"] == "ok" and await place.is_whole()
 
-            await until(is_well, "the node fills itself without a restart", 75)
+            await until(is_well, "the node fills itself without a restart")
             assert await place.check_store(sandbox) > 4 * 1440
             assert (await place.get(UNHELD)).status_code == 200
 

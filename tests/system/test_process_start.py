@@ -99,7 +99,7 @@ async def test_sigterm_writes_what_a_locked_database_kept_waiting(tmp_path: Path
                 newest = [(await place.get(path.format(symbol))).json()[0][0] for symbol in symbols]
                 return newest == [open_ms] * len(symbols)
 
-            await until(closed_rows_are_served, "the minute is served while it cannot be written", 75)
+            await until(closed_rows_are_served, "the minute is served while it cannot be written")
             began_s = seconds()
             node.signal(signal.SIGTERM)
             await pause(1)

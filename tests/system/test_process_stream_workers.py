@@ -17,7 +17,6 @@ from tests.system.test_process_streams import subscriptions
 
 CLIENTS = 12  # chance spreads them over the two instances' and the workers' sockets
 NAMES = ("btcusdt@kline_1m", "ethusdt@kline_1m", "ethusdt@kline_15m")
-PATIENCE_S = 60.0
 
 
 class Ear:
@@ -42,7 +41,7 @@ async def all_hear(ears: list[Ear]) -> None:
     async def heard() -> bool:
         return all(ear.count[name] > was[name] for ear, was in zip(ears, before, strict=True) for name in NAMES)
 
-    await until(heard, "every client hears every stream", PATIENCE_S)
+    await until(heard, "every client hears every stream")
 
 
 async def test_clients_of_all_processes_share_one_subscription_and_outlive_the_writer(tmp_path: Path) -> None:
@@ -51,9 +50,9 @@ async def test_clients_of_all_processes_share_one_subscription_and_outlive_the_w
         first = Place(programs, sandbox.port, settings={**settings, "WORKERS": "2"})
         second = Place(programs, sandbox.port, settings=settings)
         first.serve()
-        await until(first.is_whole, "the wish is held", PATIENCE_S)
+        await until(first.is_whole, "the wish is held")
         second.serve()
-        await until(second.is_up, "the second instance answers", PATIENCE_S)
+        await until(second.is_up, "the second instance answers")
         path = f"/stream?streams={'/'.join(NAMES)}"
         ears = [
             Ear(await connect(f"ws://127.0.0.1:{(first, second)[number % 2].port}{path}", proxy=None))
@@ -71,7 +70,7 @@ async def test_clients_of_all_processes_share_one_subscription_and_outlive_the_w
             async def another_writes() -> bool:
                 return first.writer()[0] not in (0, pid)
 
-            await until(another_writes, "another process has taken over", PATIENCE_S)
+            await until(another_writes, "another process has taken over")
             survivors = [ear for ear in ears if not ear.is_lost]
             assert len(survivors) >= CLIENTS // 2, "the second instance's clients stay connected"
             await all_hear(survivors)

@@ -12,9 +12,9 @@ from websockets.exceptions import ConnectionClosed
 
 from app.wire.stream_name import parse
 from infra.sandbox.server import SandboxServer
+from tests.patience import PATIENCE_S
 from tests.system.processes import Place, Programs, ShiftedClock, until
 
-PATIENCE_S = 90.0
 SHUTDOWN_S_MAX = 10.0
 
 
@@ -52,7 +52,7 @@ async def test_the_nodes_streams_are_the_exchanges_whoever_listens(tmp_path: Pat
         settings = {"SYMBOLS": "BTCUSDT", "AUTO_SYNC_SYMBOLS": "false"}
         place = Place(programs, sandbox.port, settings=settings)
         node = place.serve()
-        await until(place.is_whole, "the wish is held", PATIENCE_S)
+        await until(place.is_whole, "the wish is held")
         ours: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(3)]
         theirs: dict[str, list[str]] = defaultdict(list)
         url = f"ws://127.0.0.1:{place.port}/stream?streams={'/'.join(NAMES)}"
@@ -60,11 +60,11 @@ async def test_the_nodes_streams_are_the_exchanges_whoever_listens(tmp_path: Pat
         async with asyncio.TaskGroup() as tasks, asyncio.timeout(2 * PATIENCE_S):
             for truth in truths:
                 tasks.create_task(gather(truth, theirs))
-            await until(lambda: has_all(theirs), "the exchange delivers", PATIENCE_S)
+            await until(lambda: has_all(theirs), "the exchange delivers")
             connections = [await connect(url, proxy=None) for _ in ours]
             for connection, came in zip(connections, ours, strict=True):
                 tasks.create_task(gather(connection, came))
-            await until(lambda: settled([*ours, theirs]), "a minute has closed on every socket", PATIENCE_S)
+            await until(lambda: settled([*ours, theirs]), "a minute has closed on every socket")
             assert Counter({name: subscriptions(sandbox)[name] for name in NAMES}) == Counter(NAMES), "each once"
             health = (await place.health())["streams"]
             assert (health["clients"], health["wanted"], health["cut"]) == (3, len(NAMES), 0)

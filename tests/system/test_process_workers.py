@@ -68,7 +68,7 @@ async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path) 
             newest = [(await where.get(path)).json()[0][0] for where in (place, other)]
             return all(open_ms >= minute_ms for open_ms in newest)
 
-        await until(minute_is_held, "the minute of the take-over is served", 75)
+        await until(minute_is_held, "the minute of the take-over is served")
         await until(place.is_whole, "there is no gap")
         await both_tell_the_truth(place, other, sandbox)
         assert await place.check_store(sandbox) > 4 * 1440

@@ -81,7 +81,7 @@ async def test_reads_go_on_while_the_writer_is_killed(tmp_path: Path) -> None:
     async with SandboxServer(ShiftedClock(elapsed_s=44), symbols=4) as sandbox, Programs(tmp_path) as programs:
         place = Place(programs, sandbox.port, settings={"WORKERS": "4", "BACKFILL_DAYS": "2"})
         place.serve()
-        await until(place.is_whole, "the wish is held", 90)
+        await until(place.is_whole, "the wish is held")
         names = {series.symbol for series in await place.ledgers()}
         symbols = sorted(name for name in names if not name.startswith("NEW"))  # listed long ago: all limits are full
         truths, stop = truths_of(sandbox, symbols), asyncio.Event()
@@ -95,7 +95,7 @@ async def test_reads_go_on_while_the_writer_is_killed(tmp_path: Path) -> None:
             async def warm() -> bool:
                 return sum(reader.answers for reader in readers) >= BEFORE
 
-            await until(warm, "the load runs", 60)
+            await until(warm, "the load runs")
             assert sum(reader.cut for reader in readers) == 0
             mark, began_s = sandbox.journal.written, seconds()
             os.kill(pid, signal.SIGKILL)
@@ -118,7 +118,7 @@ async def test_reads_go_on_while_the_writer_is_killed(tmp_path: Path) -> None:
                 assert answer.status_code == 200, answer.text
                 return bool(answer.json()[0][0] >= minute_ms)
 
-            await until(minute_is_held, "the minute of the take-over is served", 90)
+            await until(minute_is_held, "the minute of the take-over is served")
             stop.set()
         answers, cut = sum(reader.answers for reader in readers), [reader.cut for reader in readers]
         print(

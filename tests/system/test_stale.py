@@ -8,7 +8,8 @@ import httpx
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.ports import Series
 from app.services.wish import CLOSE_GRACE_MS
-from tests.system.world import PATIENCE_S, World, world
+from tests.patience import PATIENCE_S
+from tests.system.world import World, world
 
 NEWEST = "/fapi/v1/klines?symbol=BTCUSDT&interval={}&limit=20"
 STEPS_MS = {"1m": MINUTE_MS, "3m": 3 * MINUTE_MS}

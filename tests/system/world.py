@@ -18,9 +18,9 @@ from app.wire import rest_rows
 from infra.clock import ScaledClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
+from tests.patience import PATIENCE_S
 
 START_MS = 1_795_235_400_000  # 2026-11-21 04:30 UTC: yesterday's archive files are not out yet
-PATIENCE_S = 240.0  # real seconds; a test that needs them has failed
 
 
 class HeldClock(ScaledClock):

@@ -1,0 +1,6 @@
+"""How long tests wait for what has to happen."""
+
+from typing import Final
+
+PATIENCE_S: Final = 240.0
+"""Real seconds. A busy machine is no fault; a test that needs them has failed."""
