@@ -42,7 +42,7 @@ _OF_WRITER: Final = frozenset(
         "klinenode_stream_subscribed",
     }
 )
-"""Gauges that mean something in the process that writes only; when that one has died, its last word stands."""
+"""Gauges that mean something in the process that writes only; its last word stands until its successor has one."""
 _LARGEST: Final = frozenset(
     {
         "klinenode_database_bytes",
@@ -202,7 +202,7 @@ def _is_count(family: _Family) -> bool:
 
 def _fold(gone: _Gone, name: str, families: list[_Family]) -> None:
     """Add what a dead worker has counted to what is gone."""
-    known = {family.name: family for family in gone.families}
+    known = _by_name(gone.families)
     for family in families:
         if not _is_count(family):
             continue
@@ -211,7 +211,8 @@ def _fold(gone: _Gone, name: str, families: list[_Family]) -> None:
         known[family.name] = _Family(family.name, family.documentation, family.type, samples)
     gone.families = list(known.values())
     if _is_writer(families):
-        gone.last_word = [family for family in families if family.name in _OF_WRITER]
+        said = [family for family in families if family.name in _OF_WRITER and family.samples]
+        gone.last_word = list(_by_name([*gone.last_word, *said]).values())
     gone.folded.append(name)
 
 
@@ -220,9 +221,9 @@ def _merged(living: list[list[_Family]], gone: _Gone) -> list[Metric]:
     for families in living:
         for family in families:
             by_name.setdefault(family.name, []).append(family)
-    counted = {family.name: family for family in gone.families}
-    writer = next((families for families in living if _is_writer(families)), gone.last_word)
-    word = {family.name: family for family in writer}
+    counted = _by_name(gone.families)
+    writer = next((families for families in living if _is_writer(families)), [])
+    word = _by_name([*gone.last_word, *(family for family in writer if family.samples)])
     merged = []
     for name, found in by_name.items():
         metric = Metric(name, found[0].documentation, found[0].type)
@@ -236,6 +237,10 @@ def _merged(living: list[list[_Family]], gone: _Gone) -> list[Metric]:
             metric.add_sample(*sample)
         merged.append(metric)
     return merged
+
+
+def _by_name(families: Iterable[_Family]) -> dict[str, _Family]:
+    return {family.name: family for family in families}
 
 
 def _is_writer(families: list[_Family]) -> bool:

@@ -128,9 +128,10 @@ class Telemetry:
         self._disagreements = Counter(
             "klinenode_exchange_disagreements", "Klines of which the exchange contradicts itself.", registry=r
         )
-        self._missing = Gauge("klinenode_klines_missing", "Klines wished and not held.", registry=r)
-        self._wished = Gauge("klinenode_klines_wished", "Klines wished.", registry=r)
-        self._gaps = Gauge("klinenode_gaps", "Spans between wish and ledger.", registry=r)
+        self._planned: events.GapsCounted | None = None
+        self.sample("klinenode_klines_missing", "Klines wished and not held.", self._by_plan("missing_klines"))
+        self.sample("klinenode_klines_wished", "Klines wished.", self._by_plan("wished_klines"))
+        self.sample("klinenode_gaps", "Spans between wish and ledger.", self._by_plan("spans"))
         self._garbage = Counter("klinenode_garbage", "Unusable upstream data, dropped.", ["where"], registry=r)
         self._restarts = Counter("klinenode_task_restarts", "Restarts of background tasks.", ["task"], registry=r)
         self._commits_failed = Counter("klinenode_commits_failed", "Batches that could not be written.", registry=r)
@@ -144,6 +145,10 @@ class Telemetry:
     def sample(self, name: str, documentation: str, sample: Sample) -> None:
         """Add a gauge that is read on scrape."""
         self._sampled.samples[name] = (documentation, sample)
+
+    def _by_plan(self, field: str) -> Sample:
+        """Reads a number of the last plan; there is none before the first one, which is not the same as 0."""
+        return lambda: [] if (plan := self._planned) is None else [({}, float(getattr(plan, field)))]
 
     def sample_histogram(self, name: str, documentation: str, bounds: Sequence[float], sample: HistogramSample) -> None:
         """Add a histogram that is read on scrape."""
@@ -229,9 +234,9 @@ class Telemetry:
                 self._rows.labels(event.source.value, event.interval).inc(event.rows)
                 self._revised.inc(event.revised)
             case events.GapsCounted():
-                self._missing.set(event.missing_klines)
-                self._wished.set(event.wished_klines)
-                self._gaps.set(event.spans)
+                self._planned = event
+            case events.LeaseChanged(is_writer=False):
+                self._planned = None
             case events.KlinesVerified():
                 self._verified.labels(event.interval).inc(event.compared)
             case events.KlinesMended():

@@ -56,8 +56,7 @@ async def _ask_round(folder: Path, cases: int, seed: int) -> Counter[str]:
             backfill_days=1, weight_per_minute=100_000, auto_sync_symbols=False, symbols="NEW1120USDT"
         ) as watched,
     ):
-        await watched.until_whole()
-        here.clock.hold()
+        await here.hold_whole(watched)
         async with served(watched.node.app) as port:
             return await asyncio.to_thread(_ask_all, f"http://127.0.0.1:{port}", cases, seed)
 

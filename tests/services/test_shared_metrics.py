@@ -109,8 +109,23 @@ def test_what_only_the_writer_knows_is_the_writers_word_and_stays_until_there_is
     assert reader.scraped()["klinenode_klines_missing"] == 42
     assert reader.scraped()["klinenode_is_writer"] == 0
     reader.is_writer = True
-    reader.gaps(7)
-    assert reader.scraped()["klinenode_klines_missing"] == 7
+    assert reader.scraped()["klinenode_klines_missing"] == 42, "it has not planned yet"
+    reader.telemetry.share()
+    reader.die()
+    third = Worker(tmp_path)
+    assert third.scraped()["klinenode_klines_missing"] == 42, "nor ever did"
+    third.is_writer = True
+    third.gaps(7)
+    assert third.scraped()["klinenode_klines_missing"] == 7
+
+
+def test_who_has_not_planned_or_no_longer_writes_says_nothing_of_what_is_missing(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, is_writer=True)
+    assert "klinenode_klines_missing" not in worker.scraped()
+    worker.gaps(7)
+    assert worker.scraped()["klinenode_klines_missing"] == 7
+    worker.telemetry.observe(events.LeaseChanged(is_writer=False, holder="another"))
+    assert "klinenode_klines_missing" not in worker.scraped()
 
 
 def test_what_all_read_from_the_same_place_is_not_added_up(tmp_path: Path) -> None:

@@ -136,8 +136,7 @@ async def test_a_ban_of_two_hours_in_a_cold_backfill_with_a_restart_in_the_middl
             assert again.count(FramesReceived), "sockets are opened"
             await clock.until(until_ms - 300_000)
             await check_silent(here, mark)
-            await again.until_whole()
-            clock.hold()
+            await here.hold_whole(again)
             assert await here.differing(again) == []
     after = [entry for entry in sandbox.journal.since(mark) if entry.kind == "rest"]
     assert after
@@ -161,8 +160,7 @@ async def test_nodes_that_start_after_days_down_stay_within_the_share_together(t
         async with asyncio.TaskGroup() as tasks:
             for number, reader in enumerate(nodes[1:]):
                 tasks.create_task(ask_unheld(reader, later_ms - (60 + number) * DAY_MS))
-            await nodes[0].until_whole()
-        here.clock.hold()
+        await here.hold_whole(nodes[0])
         assert await here.differing(nodes[0]) == []
     asked = [entry for entry in here.sandbox.journal.since(0) if entry.kind == "rest"]
     weights = Counter[int]()

@@ -69,8 +69,7 @@ async def test_longer_klines_are_fresh_as_minutes_close_without_asking_rest(tmp_
         asked = here.klines_requests()
         await watched.until(is_rolled("3m"))
         await watched.until(is_rolled("5m"))
-        await watched.until_whole()
-        here.clock.hold()
+        await here.hold_whole(watched)
         assert await here.differing(watched) == []
         assert set(here.klines_requests()) == set(asked) == {"1m"}
 
@@ -81,7 +80,7 @@ async def test_the_sixteen_week_view_comes_from_rest_first_and_history_fills_beh
         world(tmp_path, speed=1.0, symbols=2) as here,
         here.node(backfill_days=40, intervals="1m,1h,1d,3d,1w,1M") as watched,
     ):
-        await watched.until_whole()
+        await here.hold_whole(watched)
         assert await here.differing(watched) == []
         asked = here.klines_requests()
         assert asked["1h"] <= 4

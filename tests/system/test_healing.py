@@ -35,8 +35,7 @@ async def minutes_pass(watched: Watched, here: World, minutes: int) -> None:
 
 
 async def everything_heals(here: World, watched: Watched) -> None:
-    await watched.until_whole()
-    here.clock.hold()
+    await here.hold_whole(watched)
     assert await here.differing(watched) == []
     assert here.sandbox.limiter.answers_429 == 0
     assert here.sandbox.journal.banned_requests == 0
@@ -89,8 +88,7 @@ async def test_a_first_closing_frame_that_was_wrong_is_replaced_by_the_row_of_re
         await watched.until_whole()
         here.sandbox.inject(kind="contradict", symbol="BTCUSDT", false_final="first", count=2)
         await watched.until(lambda _: watched.count(DisputeSettled) == 2)
-        await watched.until_whole()
-        here.clock.hold()
+        await here.hold_whole(watched)
         assert await here.differing(watched) == [], "nor is any longer kline made of the wrong minute"
         disputed = {event.open_ms for event in watched.events if isinstance(event, KlineDisputed)}
         with sqlite3.connect(here.folder / "klinenode.db") as database:
@@ -155,8 +153,7 @@ async def test_a_ban_in_the_middle_of_a_backfill_is_waited_out_while_held_data_i
         late = [entry for entry in here.sandbox.journal.since(0) if entry.kind == "rest" and entry.time_ms > began_ms]
         assert len(late) <= IN_FLIGHT_MAX, "more than what was under way came after the stand-down began"
         assert all(entry.time_ms < began_ms + 60_000 for entry in late), "requests left during a stand-down"
-        await watched.until_whole()
-        here.clock.hold()
+        await here.hold_whole(watched)
         assert await here.differing(watched) == []
 
 
@@ -173,7 +170,6 @@ async def test_listings_and_delistings_take_effect_while_the_node_runs(tmp_path:
         async with asyncio.timeout(PATIENCE_S):
             while "ADAUSDT" in watched.node.symbols.wished_set:
                 await here.clock.sleep(1)
-        await watched.until_whole()
-        here.clock.hold()
+        await here.hold_whole(watched)
         assert await here.differing(watched) == []
         assert Series("FRESHUSDT", M1) in watched.node.wish().series()

@@ -133,8 +133,7 @@ async def held_still(
         "backfill_days": 1, "auto_sync_symbols": False, "symbols": YOUNG, "weight_per_minute": 100_000, **changes
     }  # fmt: skip
     async with world(folder, symbols=4, weight_limit=1_000_000) as here, here.node(**settings) as watched:
-        await watched.until_whole()
-        here.clock.hold()
+        await here.hold_whole(watched)
         async with watched.http() as client, httpx.AsyncClient(base_url=here.sandbox.base_url, timeout=60) as exchange:
             yield here, watched, client, exchange
 

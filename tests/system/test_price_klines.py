@@ -68,8 +68,7 @@ async def served_alike(here: World, client: httpx.AsyncClient, targets: list[str
 
 async def test_price_klines_fill_up_and_are_answered_byte_for_byte(tmp_path: Path) -> None:
     async with world(tmp_path, symbols=4) as here, here.node(**SETTINGS) as watched:
-        await watched.until_whole()
-        here.clock.hold()
+        await here.hold_whole(watched)
         await everything_held_is_the_exchanges(here, watched)
         async with watched.http() as client:
             now_ms = here.clock.now_ms()
@@ -94,8 +93,7 @@ async def test_price_klines_fill_up_and_are_answered_byte_for_byte(tmp_path: Pat
 
 async def test_what_is_not_wished_is_passed_through(tmp_path: Path) -> None:
     async with world(tmp_path, symbols=4) as here, here.node(**SETTINGS | {"price_klines": "mark"}) as watched:
-        await watched.until_whole()
-        here.clock.hold()
+        await here.hold_whole(watched)
         async with watched.http() as client:
             others = [
                 "/fapi/v1/markPriceKlines?symbol=BTCUSDT&interval=1m&limit=3",
@@ -128,8 +126,7 @@ async def test_closes_that_come_later_are_kept_through_lacking_rows_and_a_restar
             await watched.until(closes(minutes, here.clock.now_ms() + MINUTE_MS))
             await watched.until_whole()
         async with here.node(**SETTINGS) as watched:
-            await watched.until_whole()
-            here.clock.hold()
+            await here.hold_whole(watched)
             await everything_held_is_the_exchanges(here, watched)
             begun = here.sandbox.journal.written
             async with watched.http() as client:

@@ -59,6 +59,5 @@ async def test_the_kline_in_progress_is_never_an_old_one(tmp_path: Path, fault: 
         if fault.get("delay_s") == 60:
             assert watched.count(SocketHandedOver)
         here.sandbox.faults.clear()
-        await watched.until_whole()
-        here.clock.hold()
+        await here.hold_whole(watched)
         assert await here.differing(watched) == []

@@ -110,7 +110,7 @@ async def test_an_exchange_that_falls_silent_makes_nothing_stale(tmp_path: Path)
                 async with asyncio.timeout(PATIENCE_S):
                     while (await newest(here, client, "1m")).status_code != 200:
                         await here.clock.sleep(2)
-            here.clock.hold()
+            await here.hold_whole(writer)
             assert await here.differing(writer) == []
 
 

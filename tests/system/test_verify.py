@@ -67,7 +67,7 @@ async def test_one_wrong_digit_is_found_mended_kept_and_shown(tmp_path: Path) ->
         with closing(sqlite3.connect(sqlite_path(watched.node.settings.db_url))) as connection:
             kept = connection.execute("SELECT interval, open_time, new_source FROM revision").fetchall()
         assert ("1m", WRONG_MS, "rest") in kept
-        await watched.until_whole()
+        await here.hold_whole(watched)
         assert await here.differing(watched) == []
 
 
@@ -77,5 +77,5 @@ async def test_the_background_finds_it_too(tmp_path: Path) -> None:
         plant(watched)
         watched.node.holdings.load_checks({}, [], {})  # as if thirty days had passed
         await watched.until(lambda event: isinstance(event, KlinesMended))
-        await watched.until_whole()
+        await here.hold_whole(watched)
         assert await here.differing(watched) == []

@@ -41,8 +41,7 @@ async def test_a_clock_that_is_wrong_from_the_start(tmp_path: Path, off_ms: int)
             await watched.until_whole()
             end_ms = here.clock.now_ms() + 2 * MINUTE_MS
             await watched.until(lambda event: isinstance(event, GapsCounted) and here.clock.now_ms() > end_ms)
-            await watched.until_whole()
-            here.clock.hold()
+            await here.hold_whole(watched)
             assert abs(watched.node.clock.offset_ms + off_ms) < 2_000
             assert await here.differing(watched) == []
             assert watched.count(GarbageDropped) == 0
@@ -58,8 +57,7 @@ async def test_a_clock_that_jumps_while_the_node_runs(tmp_path: Path, jump_ms: i
             end_ms = here.clock.now_ms() + 3 * MINUTE_MS
             await watched.until(lambda event: isinstance(event, GapsCounted) and here.clock.now_ms() > end_ms)
             await watched.node.clock.measure(watched.node.rest)
-            await watched.until_whole()
-            here.clock.hold()
+            await here.hold_whole(watched)
             assert await here.differing(watched) == []
 
 

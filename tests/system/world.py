@@ -44,6 +44,11 @@ class HeldClock(ScaledClock):
         self._held_ms = time_ms
 
 
+def is_whole(event: Event) -> bool:
+    """Whether a plan found nothing missing."""
+    return isinstance(event, GapsCounted) and event.missing_klines == 0
+
+
 class Watched:
     """A node and what it reported."""
 
@@ -60,14 +65,17 @@ class Watched:
 
     async def until(self, wanted: Callable[[Event], bool]) -> None:
         """Wait for an event that comes from now on."""
-        seen = asyncio.Event()
-        self._waiting.append((wanted, seen))
-        async with asyncio.timeout(PATIENCE_S):
-            await seen.wait()
+        waiting = (wanted, asyncio.Event())
+        self._waiting.append(waiting)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await waiting[1].wait()
+        finally:
+            self._waiting.remove(waiting)
 
     async def until_whole(self) -> None:
         """Wait until a plan finds nothing missing."""
-        await self.until(lambda event: isinstance(event, GapsCounted) and event.missing_klines == 0)
+        await self.until(is_whole)
 
     def count(self, kind: type[Event]) -> int:
         return sum(isinstance(event, kind) for event in self.events)
@@ -107,6 +115,20 @@ class World:
         watched = Watched(self.settings(**changes), machine_clock or self.clock)
         async with watched.node.running():
             yield watched
+
+    async def hold_whole(self, watched: Watched, *, if_: Callable[[], bool] = lambda: True) -> int:
+        """Stop the time in the moment in which a plan finds nothing missing, if more is so; returns it.
+
+        Who waits for the plan and stops the time then does so minutes later where time is fast and the machine busy.
+        """
+
+        def is_held(event: Event) -> bool:
+            if found := is_whole(event) and if_():
+                self.clock.hold()
+            return found
+
+        await watched.until(is_held)
+        return self.clock.now_ms()
 
     def truth(self, series: Series, start_ms: int, end_ms: int) -> bytes:
         """The exchange's own rows of a span, as it prints them."""
