@@ -200,6 +200,24 @@ async def test_another_database_in_the_place_of_the_one_it_followed_is_read_anew
         assert other.holdings.ledger(BTC).held == Spans([Span(START_MS, START_MS + MINUTE_MS)])
 
 
+async def test_what_was_taken_over_in_part_only_is_read_anew(tmp_path: Path) -> None:
+    def fail(_end_ms: int) -> None:
+        raise RuntimeError("a mistake in this program")
+
+    async with beside(tmp_path) as other:
+        await commit(other, BTC, 0, ROWS, Source.WS)
+        await other.follower.try_to_look()
+        await commit(other, BTC, ROWS, 1, Source.WS)
+        other.follower.closed, closed = fail, other.follower.closed
+        with pytest.raises(RuntimeError):
+            await other.follower.try_to_look()
+        assert not other.follower.is_current(), "nobody knows what was taken over"
+        other.follower.closed = closed
+        await other.follower.try_to_look()
+        assert other.loads == 2
+        assert other.holdings.ledger(BTC).entries == other.rig.holdings.ledger(BTC).entries
+
+
 async def test_copies_are_good_for_a_second_after_the_last_look(tmp_path: Path) -> None:
     async with beside(tmp_path) as other:
         good_until: list[int] = []

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from app.domain.interval import MINUTE_MS
+from app.services.answer import Answer
 from tests.services.fakes import Asked, unavailable
 from tests.services.query_desk import CLOSED_MS, Desk, desk, opens, refused
 
@@ -21,6 +22,10 @@ class Gate:
         self.entered.set()
         await self.opened.wait()
 
+    def ask(self, group: asyncio.TaskGroup, number: int) -> list[asyncio.Task[Answer]]:
+        """So many ask the same."""
+        return [group.create_task(self._at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(number)]
+
     async def all_wait(self) -> None:
         """Until one has asked, and all others have found out that they have to wait for it."""
         await self.entered.wait()
@@ -31,7 +36,7 @@ async def test_many_who_miss_the_same_share_one_request(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         gate = Gate(at)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(50)]
+            tasks = gate.ask(group, 50)
             await gate.all_wait()
             gate.opened.set()
         assert len({task.result().body for task in tasks}) == 1
@@ -42,9 +47,9 @@ async def test_when_the_one_who_asked_goes_away_another_asks(tmp_path: Path) -> 
     async with desk(tmp_path) as at:
         gate = Gate(at)
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS))
+            (first,) = gate.ask(group, 1)
             await gate.entered.wait()
-            others = [group.create_task(at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(9)]
+            others = gate.ask(group, 9)
             await at.rig.store.settled()
             first.cancel()
             await at.rig.store.settled()
@@ -58,7 +63,7 @@ async def test_when_all_go_away_at_once_nobody_asks_again(tmp_path: Path) -> Non
     async with desk(tmp_path) as at:
         gate = Gate(at)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(5)]
+            tasks = gate.ask(group, 5)
             await gate.all_wait()
             for task in tasks:
                 task.cancel()
