@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app import operate, operate_verify, server
+from app.domain import letters
 from app.domain.interval import INTERVALS, Interval
 from app.prepare import CannotStart
 from app.settings import Settings, SettingsError, load, sample
@@ -221,7 +222,7 @@ def _target(
     settings: Settings, symbols: list[str] | None, codes: list[str] | None, start: str | None, end: str | None
 ) -> operate.Target:
     return operate.Target(
-        tuple(name.upper() for name in symbols) if symbols else None,
+        tuple(letters.upper(name) for name in symbols) if symbols else None,
         _intervals(settings, codes),
         _ms(start, "--start"),
         _ms(end, "--end"),

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain import letters
 from app.domain.interval import INTERVALS, M1, Interval
 from app.wire.families import PRICES
 
@@ -122,12 +123,12 @@ class Settings(BaseSettings):
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
+        return letters.upper(value) if isinstance(value, str) else value
 
     @field_validator("symbols", "quote_assets", "price_klines_symbols")
     @classmethod
     def _symbols_upper(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(item.upper() for item in value))
+        return tuple(dict.fromkeys(letters.upper(item) for item in value))
 
     @field_validator("intervals")
     @classmethod

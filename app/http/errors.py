@@ -83,7 +83,7 @@ async def _on_binance_error(request: Request, error: Exception) -> Response:
 
 async def _on_api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    more = ((name.lower().encode(), value.encode()) for name, value in error.headers.items())
+    more = ((name.encode().lower(), value.encode()) for name, value in error.headers.items())
     return own_response(error.status, error.text, *more)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+from app.domain import letters
 from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
 from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, sent_parameters, text_of
 from app.services.endpoints import Endpoint, Kind, Parameter, Question
@@ -34,7 +35,7 @@ _COIN_SYMBOL: Final = re.compile(r"[A-Z0-9]{1,20}USD_(?:PERP|[0-9]{6})")
 _COIN_PAIR: Final = re.compile(r"[A-Z0-9]{1,20}USD")
 """Coin-margined names: the exchange takes them here too since 2026-06-30, but exchangeInfo does not list them."""
 _NAME: Final = re.compile(r"\w{1,32}")  # what a symbol may look like, for as long as nobody knows the list
-_WORD: Final = re.compile(r"[\w .-]+")
+_WORD: Final = re.compile(r"[\w .-]+", re.ASCII)
 
 
 class Names(Protocol):
@@ -105,7 +106,7 @@ def _number(parameter: Parameter, sent: Mapping[str, str]) -> str | None:
 def _listed(text: str, names: Names, unlisted: re.Pattern[str]) -> str:
     name = names.symbol(text)
     if name is None:
-        name = text.upper()
+        name = letters.upper(text)
         if not (unlisted if names.is_known() else _NAME).fullmatch(name):
             raise invalid_symbol()
     return name

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
+from app.domain import letters
 from app.domain.interval import INTERVALS
 from app.http.services import SymbolOf
 from app.ports import Series
@@ -108,7 +109,7 @@ def _truth(sent: dict[str, str], name: str) -> bool | None:
     text = text_of(sent, name)
     if text is None:
         return None
-    truth = _TRUTHS.get(text.lower())  # Python clients send True and False
+    truth = _TRUTHS.get(letters.lower(text))  # Python clients send True and False
     if truth is None:
         raise invalid_parameter(name)
     return truth

@@ -10,6 +10,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
+from app.domain import letters
 from app.services.stream_hub import Hub
 from app.wire.stream_name import parse
 
@@ -45,7 +46,7 @@ class BookStarts:
 
     async def edition(self, kind: str, symbol: str) -> int:
         """The edition that a snapshot asked for now belongs to, once the streams of the book have begun to deliver."""
-        streams = [f"{symbol.lower()}@{kind}{speed}" for speed in _SPEEDS[kind]]
+        streams = [f"{letters.lower(symbol)}@{kind}{speed}" for speed in _SPEEDS[kind]]
         waiting = [event for stream in streams if (event := self._hub.unheard(stream)) is not None]
         with contextlib.suppress(TimeoutError):  # nothing moves in the book, so that any snapshot is true
             async with asyncio.timeout(FIRST_FRAME_S_MAX):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from app.domain import letters
 from app.domain.interval import HOUR_MS
 from app.events import GarbageDropped, Observe
 from app.ports import Clock, StreamHub
@@ -89,7 +90,7 @@ class HeldTrades:
             trades.since_ms = now_ms
 
     def _hear(self, stream: str, payload: bytes) -> None:
-        symbol, now_ms = stream.partition("@")[0].upper(), self._clock.now_ms()
+        symbol, now_ms = letters.upper(stream.partition("@")[0]), self._clock.now_ms()
         self._of.release(now_ms)
         trades = self._of.get(symbol)
         if trades is None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
+from app.domain import letters
 from app.ports import Listener, StreamHub, StreamsFull
 
 SYMBOLS_MAX: Final = 32  # at a time: a stream for each, of which busy ones have hundreds of frames a second
@@ -54,4 +55,4 @@ class Listened(Generic[A]):
             del self._of[symbol]
 
     def _stream(self, symbol: str) -> str:
-        return f"{symbol.lower()}@{self._kind}"
+        return f"{letters.lower(symbol)}@{self._kind}"

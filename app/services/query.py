@@ -9,6 +9,7 @@ asked for. No answer claims to end with the newest kline while the node cannot k
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from app.domain import letters
 from app.domain.interval import Grid
 from app.domain.kline import Kline
 from app.domain.span import Span, Spans
@@ -85,7 +86,7 @@ class QueryService:
 
     def symbol(self, text: str) -> str | None:
         """The listed name of a symbol as a client wrote it (lower case is accepted), or None."""
-        name = text.upper()
+        name = letters.upper(text)
         if name in self._symbols.listings or name in self._symbols.wished_set or name in self._holdings.symbols():
             return name
         return None

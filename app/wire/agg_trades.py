@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from app.wire.number import Number
 from app.wire.unreadable import UNREADABLE
 
 
@@ -16,9 +17,9 @@ class AggTrade(msgspec.Struct, frozen=True):
     """One row of REST, in its order; `quantity_normal` leaves out retail price improvement."""
 
     number: int = msgspec.field(name="a")
-    price: str = msgspec.field(name="p")
-    quantity: str = msgspec.field(name="q")
-    quantity_normal: str = msgspec.field(name="nq")
+    price: Number = msgspec.field(name="p")
+    quantity: Number = msgspec.field(name="q")
+    quantity_normal: Number = msgspec.field(name="nq")
     first: int = msgspec.field(name="f")
     last: int = msgspec.field(name="l")
     time_ms: int = msgspec.field(name="T")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import islice
 from operator import lt
+from string import ascii_letters
 from typing import Final, NamedTuple
 
 from app.domain.columns import Columns
@@ -43,7 +44,7 @@ def parse_parts(text: str, grid: Grid, precision: Precision) -> Iterator[Part]:
     if type(grid) is not FixedGrid or not text or len(text) > CHARS_MAX:
         raise Unusual
     body = text if text.endswith("\n") else text + "\n"
-    body = body[body.find("\n") + 1 :] if body[0].isalpha() else body
+    body = body[body.find("\n") + 1 :] if body[0] in ascii_letters else body
     form = _form(precision)
     is_uniform = form.fullmatch(body) is not None
     if not is_uniform:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from string import ascii_letters
 from typing import Final
 
 from app.domain.interval import DAY_MS, Grid, Interval
@@ -60,7 +61,7 @@ def daily_exists(interval: Interval) -> bool:
 def parse(text: str, grid: Grid, precision: Precision) -> Iterator[Kline]:
     """The rows of a kline CSV in REST's form, in the file's order. Raises BadKline at the first row that is none."""
     for number, line in enumerate(_lines(text), start=1):
-        if not line or (number == 1 and line[0].isalpha()):  # the header begins with a name
+        if not line or (number == 1 and line[0] in ascii_letters):  # the header begins with a name
             continue
         fields = line.split(",")  # no field of the archive is quoted
         if len(fields) != _COLUMNS:
@@ -79,7 +80,7 @@ def checksum_of(content: bytes, zip_name: str) -> str:
     digest, _, name = content.strip().partition(b"  ")
     if not _SHA256.fullmatch(digest) or name.strip() != zip_name.encode():
         raise BadKline(f"no checksum of {zip_name} in {content!r:.200}")
-    return digest.decode().lower()
+    return digest.lower().decode()
 
 
 def _lines(text: str) -> Iterator[str]:

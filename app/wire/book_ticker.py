@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from app.wire.number import Number
 from app.wire.unreadable import UNREADABLE
 
 
@@ -15,10 +16,10 @@ class Best(msgspec.Struct, frozen=True):
     """A row of REST, in its order."""
 
     symbol: str
-    bid_price: str = msgspec.field(name="bidPrice")
-    bid_quantity: str = msgspec.field(name="bidQty")
-    ask_price: str = msgspec.field(name="askPrice")
-    ask_quantity: str = msgspec.field(name="askQty")
+    bid_price: Number = msgspec.field(name="bidPrice")
+    bid_quantity: Number = msgspec.field(name="bidQty")
+    ask_price: Number = msgspec.field(name="askPrice")
+    ask_quantity: Number = msgspec.field(name="askQty")
     time_ms: int = msgspec.field(name="time")
     update: int = msgspec.field(name="lastUpdateId")
 
@@ -27,10 +28,10 @@ class _Event(msgspec.Struct):
     u: int
     T: int
     s: str
-    b: str
-    B: str
-    a: str
-    A: str
+    b: Number
+    B: Number
+    a: Number
+    A: Number
 
 
 _row: Final = msgspec.json.Decoder(Best)

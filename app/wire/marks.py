@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from app.wire.number import Number, NumberOrNone
 from app.wire.unreadable import UNREADABLE
 
 UM: Final = 1  # `st` of this market's rows; all-market streams carry those of the other one too (binance-facts 5.4)
@@ -18,11 +19,11 @@ class Mark(msgspec.Struct, frozen=True):
     """One row of premiumIndex, in its order."""
 
     symbol: str
-    mark_price: str = msgspec.field(name="markPrice")
-    index_price: str = msgspec.field(name="indexPrice")
-    settle_price: str = msgspec.field(name="estimatedSettlePrice")
-    funding_rate: str = msgspec.field(name="lastFundingRate")
-    interest_rate: str = msgspec.field(name="interestRate")
+    mark_price: Number = msgspec.field(name="markPrice")
+    index_price: Number = msgspec.field(name="indexPrice")
+    settle_price: NumberOrNone = msgspec.field(name="estimatedSettlePrice")
+    funding_rate: NumberOrNone = msgspec.field(name="lastFundingRate")
+    interest_rate: NumberOrNone = msgspec.field(name="interestRate")
     next_funding_ms: int = msgspec.field(name="nextFundingTime")
     time_ms: int = msgspec.field(name="time")
 
@@ -32,10 +33,10 @@ class MarkUpdate(msgspec.Struct, frozen=True):
 
     event_ms: int = msgspec.field(name="E")
     symbol: str = msgspec.field(name="s")
-    mark_price: str = msgspec.field(name="p")
-    index_price: str = msgspec.field(name="i")
-    settle_price: str = msgspec.field(name="P")
-    funding_rate: str = msgspec.field(name="r")
+    mark_price: Number = msgspec.field(name="p")
+    index_price: Number = msgspec.field(name="i")
+    settle_price: NumberOrNone = msgspec.field(name="P")
+    funding_rate: NumberOrNone = msgspec.field(name="r")
     next_funding_ms: int = msgspec.field(name="T")
     market: int = msgspec.field(name="st", default=UM)
 

@@ -4,6 +4,7 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
+from app.domain import letters
 from app.domain.interval import INTERVALS, Interval
 from app.domain.kline import OPEN_MS_MAX, BadKline, Kline, check
 from app.wire.unreadable import UNREADABLE
@@ -135,7 +136,7 @@ def decode_any(frame: bytes) -> StreamFrame | ControlAnswer | ServerShutdown | N
 
 def kline_stream(symbol: str, interval: Interval) -> str:
     """The name of a kline stream. Stream names must be lower case; the interval keeps its case."""
-    return f"{symbol.lower()}@kline_{interval.code}"
+    return f"{letters.lower(symbol)}@kline_{interval.code}"
 
 
 def subscribe(streams: list[str], request_id: int) -> str:

@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
+from app.domain import letters
 from app.domain.interval import INTERVALS
 
 Route = Literal["market", "public"]
@@ -87,10 +88,10 @@ def parse(name: str) -> StreamName | None:
         every = _KINDS[kind]
         return StreamName(name, kind, every.route, "", "", every.is_state, every.quiet_s)
     found = _ONE.fullmatch(name)
-    if found is None or found[1] != found[1].lower():
+    if found is None or found[1] != letters.lower(found[1]):
         return None
     kind = found[2] or found[3] or found[4] or found[6] or found[7] or "partialDepth"
-    interval, symbol = found[5] or "", found[1].upper()
+    interval, symbol = found[5] or "", letters.upper(found[1])
     route, is_state, quiet_s = _KINDS[kind]
     if interval:
         if interval not in INTERVALS:

@@ -4,6 +4,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+from app.domain import letters
+
 PIECE_BYTES_MAX: Final = 256 * 1024
 _GZIP_WBITS: Final = 31  # gzip's header and trailer around the largest window
 
@@ -57,7 +59,7 @@ class _Gzip:
 
 def unpacker(content_encoding: str) -> Unpacker:
     """What unpacks a body with this Content-Encoding. Raises BadBody for one that nobody asked for."""
-    name = content_encoding.strip().lower()
+    name = letters.lower(content_encoding.strip())
     if name in ("", "identity"):
         return _Identity()
     if name in ("gzip", "x-gzip"):

@@ -14,6 +14,7 @@ from infra.sandbox.faults import BEFALLING_KINDS, MARKET_KINDS, Fault, FaultBoar
 from infra.sandbox.grid import INTERVALS, SECOND_MS
 from infra.sandbox.journal import Journal
 from infra.sandbox.limits import WeightLimiter
+from infra.sandbox.params import upper
 from infra.sandbox.sockets import SocketServer
 
 TRUTH_ROWS_MAX = 20_000
@@ -96,7 +97,7 @@ class Control:
             raise ValueError("Invalid interval.")
         start_ms, end_ms = int(query["startTime"]), int(query["endTime"])
         now_ms = self.exchange.clock.now_ms()
-        symbol = query["symbol"].upper()
+        symbol = upper(query["symbol"])
         item = self.exchange.universe.find(symbol, now_ms) or self.exchange.universe.find_ever(symbol, start_ms, end_ms)
         if item is None:
             raise ValueError("Invalid symbol.")

@@ -1,5 +1,6 @@
 """How requests are read: parameters as sent, and the errors for those that are missing or wrong (binance-facts 1.3)."""
 
+import string
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,12 +15,26 @@ END_OF_CALENDAR_MS: Final = (
 )
 
 
+_UPPER: Final = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
 class ApiError(Exception):
     """A request that the exchange refuses; `code` and `msg` are the body."""
 
     def __init__(self, code: int, msg: str, status: int = 400) -> None:
         super().__init__(msg)
         self.code, self.msg, self.status = code, msg, status
+
+
+def upper(text: str) -> str:
+    """A name with a–z as A–Z; other letters have no case here, so that ſ is no S."""
+    return text.translate(_UPPER)
+
+
+def lower(text: str) -> str:
+    """A name with A–Z as a–z, as streams are named."""
+    return text.translate(_LOWER)
 
 
 def mandatory(query: Query, name: str) -> str:
@@ -82,7 +97,7 @@ def optional_instrument(exchange: Exchange, query: Query, now_ms: int) -> Instru
 
 def known(exchange: Exchange, symbol: str, now_ms: int) -> Instrument:
     """The symbol of that name as exchangeInfo shows it now."""
-    item = exchange.universe.find(symbol.upper(), now_ms)
+    item = exchange.universe.find(upper(symbol), now_ms)
     if item is None:
         raise ApiError(-1121, "Invalid symbol.")
     return item

@@ -16,7 +16,7 @@ from infra.sandbox.exchange_info import exchange_info
 from infra.sandbox.faults import Fault, FaultBoard, Target
 from infra.sandbox.journal import Journal
 from infra.sandbox.limits import Bucket, Verdict, WeightLimiter
-from infra.sandbox.params import INT64_MAX, ApiError, Query, malformed
+from infra.sandbox.params import INT64_MAX, ApiError, Query, malformed, upper
 from infra.sandbox.render import Row
 
 _USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
@@ -177,7 +177,7 @@ def stop_reading(send: Send) -> bool:
 
 def _target(path: str, query: Query) -> Target:
     symbol = query.get("symbol") or query.get("pair", "")
-    return Target(symbol=symbol.upper(), interval=query.get("interval", ""), path=path)
+    return Target(symbol=upper(symbol), interval=query.get("interval", ""), path=path)
 
 
 def _unsigned(request: Request, query: Query) -> ApiError:

@@ -5,6 +5,8 @@ from typing import Final, NamedTuple
 from infra.sandbox.answers.klines import CONTRACT_TYPES
 from infra.sandbox.candles import QUANTUM_MS
 from infra.sandbox.grid import INTERVALS, SECOND_MS
+from infra.sandbox.params import lower as lower_case
+from infra.sandbox.params import upper
 
 MARKET: Final = "market"
 PUBLIC: Final = "public"
@@ -52,9 +54,9 @@ _OF_ALL: Final[dict[str, StreamSpec]] = {
 def parse_kline(name: str) -> tuple[str, str] | None:
     """Symbol and interval of a kline stream; None for all other names (upper case among them)."""
     lower, found, interval = name.partition("@kline_")
-    if not found or interval not in INTERVALS or lower != lower.lower():
+    if not found or interval not in INTERVALS or lower != lower_case(lower):
         return None
-    return lower.upper(), interval
+    return upper(lower), interval
 
 
 def parse_stream(name: str) -> StreamSpec | None:
@@ -62,15 +64,15 @@ def parse_stream(name: str) -> StreamSpec | None:
     if name in _OF_ALL:
         return _OF_ALL[name]
     lower, _, what = name.partition("@")
-    if not lower or lower != lower.lower():
+    if not lower or lower != lower_case(lower):
         return None
     if what in _OF_ONE:
         kind, route, every_ms, detail = _OF_ONE[what]
-        return StreamSpec(kind, lower.upper(), route, every_ms, detail)
+        return StreamSpec(kind, upper(lower), route, every_ms, detail)
     pair, _, contract = lower.partition("_")
     interval = what.removeprefix(_CONTINUOUS)
-    if interval != what and interval in INTERVALS and contract.upper() in CONTRACT_TYPES:
-        return StreamSpec("continuousKline", f"{pair}_{contract}".upper(), MARKET, QUANTUM_MS, interval)
+    if interval != what and interval in INTERVALS and upper(contract) in CONTRACT_TYPES:
+        return StreamSpec("continuousKline", upper(f"{pair}_{contract}"), MARKET, QUANTUM_MS, interval)
     return None
 
 

@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from app.domain import letters
 from app.domain.interval import Interval
 from app.domain.span import Span
 from app.http.app import create_http_app
@@ -95,7 +96,7 @@ class FakeQuery:
         return Answer(self.body, query.series, self.touches, self.is_live, self.valid_until_ms)
 
     def symbol(self, text: str) -> str | None:
-        return text.upper() if text.upper() in SYMBOLS else None
+        return name if (name := letters.upper(text)) in SYMBOLS else None
 
     def keeps(self, series: Series) -> bool:
         return False

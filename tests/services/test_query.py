@@ -280,6 +280,7 @@ async def test_which_symbols_are_known(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         assert at.query.symbol("btcusdt") == "BTCUSDT"
         assert at.query.symbol("NOSUCHUSDT") is None
+        assert at.query.symbol("BTCU\u017fDT") is at.query.symbol("btcu\u017fdt") is None, "a long s is no S"
         gone = Series("GONEUSDT", M1)
         await at.hold(gone, Span(CLOSED_MS - MINUTE_MS, CLOSED_MS))
         assert at.query.symbol("GONEUSDT") == "GONEUSDT", "delisted, but held"

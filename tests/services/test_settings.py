@@ -178,3 +178,8 @@ def test_price_klines_are_wished_by_family_and_symbol() -> None:
 def test_price_klines_that_cannot_be_held_are_refused(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         load(wrong, env_file=None)
+
+
+def test_what_looks_like_a_symbol_or_a_level_is_not_taken_for_it() -> None:
+    assert load({"symbols": "btcuſdt,币安人生usdt"}, env_file=None).symbols == ("BTCUſDT", "币安人生USDT")
+    assert "LOG_LEVEL" in faults_of(log_level="ınfo")

@@ -40,6 +40,9 @@ def test_streams_have_their_route(route: str, names: str) -> None:
         "btc usdt@trade",
         "btcusdt@trade\n",
         "listenkey",
+        "btcuſdt@TRADE",
+        "btcusdt@kline_１m",
+        "btcusdt@depth２0",
         "x" * NAME_CHARS_MAX + "@trade",
     ],
 )
@@ -63,3 +66,9 @@ def test_a_name_says_symbol_interval_and_whether_newer_frames_replace_older_ones
 def test_the_closing_frame_of_a_kline_is_known_by_its_bytes() -> None:
     assert is_closing(b'{"e":"kline","k":{"n":1,"x":true,"q":"1"}}')
     assert not is_closing(b'{"e":"kline","k":{"n":1,"x":false,"q":"1"}}')
+
+
+def test_what_is_no_ascii_letter_is_none_in_the_symbol_either() -> None:
+    name = parse("btcuſdt@trade")
+    assert name is not None
+    assert name.symbol == "BTCUſDT"

@@ -14,6 +14,7 @@ from infra.sandbox.params import (
     mandatory,
     not_valid,
     ordered,
+    upper,
     window_of,
 )
 from infra.sandbox.render import Row
@@ -70,7 +71,7 @@ def contract(exchange: Exchange, query: Query, contract_type: str, now_ms: int) 
     """The contract of a type that the pair has; Invalid symbol where it has none."""
     if contract_type not in CONTRACT_TYPES:
         raise not_valid("contractType")
-    pair = mandatory(query, "pair").upper()
+    pair = upper(mandatory(query, "pair"))
     for item in exchange.universe.at(now_ms):
         if item.pair == pair and item.contract_type == contract_type:
             return item

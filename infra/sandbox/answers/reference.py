@@ -7,7 +7,7 @@ from infra.sandbox.exchange import Exchange
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS
 from infra.sandbox.marks import ONE, PLACES, funding_hours, has_funding
 from infra.sandbox.noise import chance
-from infra.sandbox.params import ApiError, Query, instrument, optional_instrument
+from infra.sandbox.params import ApiError, Query, instrument, optional_instrument, upper
 from infra.sandbox.render import decimal
 from infra.sandbox.universe import Instrument
 
@@ -43,7 +43,7 @@ def funding_info(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
 def index_info(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
     """/fapi/v1/indexInfo: what the composite index is made of."""
     asked = query.get("symbol")
-    if asked is not None and asked.upper() != INDEX_SYMBOL:
+    if asked is not None and upper(asked) != INDEX_SYMBOL:
         raise ApiError(-1121, "Invalid symbol.")
     index = exchange.universe.find(INDEX_SYMBOL, now_ms)
     if index is None:
@@ -74,9 +74,9 @@ def asset_index(exchange: Exchange, query: Query, now_ms: int) -> Json | list[Js
     names = {f"{asset}USD": asset for asset in _ADVERSE_ASSETS}
     if symbol is None:
         return [_asset_index(exchange, name, now_ms) for name in names]
-    if symbol.upper() not in names:
+    if upper(symbol) not in names:
         raise ApiError(-1121, "Invalid symbol.")
-    return _asset_index(exchange, symbol.upper(), now_ms)
+    return _asset_index(exchange, upper(symbol), now_ms)
 
 
 def constituents(exchange: Exchange, query: Query, now_ms: int) -> Json:
