@@ -10,6 +10,7 @@ from app.http.admin import admin_router
 from app.http.at_once import AtOnce
 from app.http.direct import Direct, Timings
 from app.http.errors import add_error_handlers
+from app.http.front import add_pages
 from app.http.intake import Intake
 from app.http.klines import PATH, Klines, klines_router
 from app.http.market import market_router
@@ -41,7 +42,9 @@ def create_http_app(
         description="Binance USDⓈ-M futures klines, exact and complete, under Binance's own URLs.",
         version=version("klinenode"),
         lifespan=lifespan,
+        docs_url=None,  # its page asks a CDN for its assets; ours is in app/http/front.py
         redoc_url=None,
+        servers=[{"url": "."}],  # beside the description, whatever prefix a proxy puts before it
         redirect_slashes=False,  # Binance does not redirect either: a slash too many is an unknown path
     )
     klines = Klines(services.query, pages, clock, only_final_default=only_final_default)
@@ -52,6 +55,7 @@ def create_http_app(
     app.include_router(refused_router())
     app.include_router(ops_router(services))
     app.include_router(admin_router(services, clock, admin_token))
+    add_pages(app, services.health)
     add_error_handlers(app)
     app.add_middleware(Intake)
     instrument(app)

@@ -62,7 +62,7 @@ def test_the_readme_says_how_every_endpoint_is_answered() -> None:
 
 
 def test_every_route_of_the_readme_exists(tmp_path: Path) -> None:
-    others = {"GET /docs", "GET /openapi.json", "POST /sandbox/faults"}  # FastAPI's, and the sandbox's
+    others = {"GET /", "GET /docs", "GET /openapi.json", "POST /sandbox/faults"}  # pages, and the sandbox's
     named = set(re.findall(r"`((?:GET|POST) /[^`]*)`", README))
     assert named - others <= set(routes(tmp_path))
 
