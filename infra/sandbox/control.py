@@ -37,6 +37,9 @@ class Control:
             assert fault.symbol is not None, "market faults name a symbol"
             if fault.kind == "list_symbol":
                 self.exchange.universe.list_symbol(fault.symbol, now_ms)
+            elif fault.kind == "onboard_date":
+                assert fault.from_ms is not None, "onboard_date names a time"
+                self.exchange.universe.state_onboard(fault.symbol, fault.from_ms, now_ms)
             else:
                 self.exchange.universe.delist_symbol(fault.symbol, now_ms, now_ms + fault.in_s * SECOND_MS)
         number = self.faults.add(fault, now_ms)

@@ -36,7 +36,7 @@ def describe(item: Instrument, now_ms: int) -> Json:
         "pair": item.pair,
         "contractType": item.contract_type,
         "deliveryDate": item.delivery_date(now_ms),
-        "onboardDate": item.onboard_ms,
+        "onboardDate": item.onboard_date,
         "status": item.status(now_ms),
         "maintMarginPercent": "2.5000",
         "requiredMarginPercent": "5.0000",

@@ -7,7 +7,8 @@ clock, `probability` (with its own `seed`) lets it hit at random. Fields of sing
     REST    http_5xx {status=503} · http_429 {retry_after_s=30} · http_418 {ban_s=120, retry_after=true,
             banned_until=true: whether header and message say when it ends}
             slow {delay_s=5} · malformed {shape="truncated"|"html"|"empty"|"abort"}
-            missing_rows {rows=1 from the middle, or all in [from_ms, to_ms)}
+            missing_rows {rows=1 from the middle, or all in [from_ms, to_ms): these do not exist in any answer}
+            lost_history {to_ms: nothing that opens before it exists in any answer}
     sockets refuse {status=403; 0 drops the connection} · handshake_hang (TCP accepted, never answered)
             wrong_route (acknowledges and delivers nothing, until its end)
             cut · half_open (not a byte more, either way; dropped after ten minutes)
@@ -17,7 +18,8 @@ clock, `probability` (with its own `seed`) lets it hit at random. Fields of sing
             contradict {false_final="second"|"first": two closing frames, the one named is wrong}
     archive corrupt_zip · wrong_checksum · archive_404 · archive_missing_rows {as missing_rows}
             archive_5xx {status=503} · archive_slow {delay_s=5}
-    market list_symbol {symbol} · delist_symbol {symbol, in_s=60}; done at once, and not undone by clearing
+    market list_symbol {symbol} · delist_symbol {symbol, in_s=60} · onboard_date {symbol, from_ms: what exchangeInfo
+            says instead}; done at once, and not undone by clearing
 
 `cut`, `half_open`, `slow_socket` and `server_shutdown` befall open sockets, once each; without count and duration they
 befall the matching sockets that are open now.
@@ -30,7 +32,7 @@ from random import Random
 
 from infra.sandbox.grid import SECOND_MS
 
-REST_KINDS = frozenset({"http_5xx", "http_429", "http_418", "slow", "malformed", "missing_rows"})
+REST_KINDS = frozenset({"http_5xx", "http_429", "http_418", "slow", "malformed", "missing_rows", "lost_history"})
 OPENING_KINDS = frozenset({"refuse", "handshake_hang", "wrong_route"})
 BEFALLING_KINDS = frozenset({"cut", "half_open", "slow_socket", "server_shutdown"})
 FRAME_KINDS = frozenset(
@@ -40,7 +42,7 @@ SOCKET_KINDS = OPENING_KINDS | BEFALLING_KINDS | FRAME_KINDS
 ARCHIVE_KINDS = frozenset(
     {"corrupt_zip", "wrong_checksum", "archive_missing_rows", "archive_404", "archive_5xx", "archive_slow"}
 )
-MARKET_KINDS = frozenset({"list_symbol", "delist_symbol"})
+MARKET_KINDS = frozenset({"list_symbol", "delist_symbol", "onboard_date"})
 KINDS = REST_KINDS | SOCKET_KINDS | ARCHIVE_KINDS | MARKET_KINDS
 SHAPES = frozenset({"truncated", "html", "empty", "abort"})
 FALSE_FINALS = frozenset({"first", "second"})
@@ -78,6 +80,10 @@ class Fault:
             raise ValueError(f"kind must be one of {', '.join(sorted(KINDS))}")
         if self.kind in MARKET_KINDS and not self.symbol:
             raise ValueError(f"{self.kind} needs a symbol")
+        if self.kind == "onboard_date" and self.from_ms is None:
+            raise ValueError("onboard_date needs from_ms")
+        if self.kind == "lost_history" and self.to_ms is None:
+            raise ValueError("lost_history needs to_ms")
         if self.shape not in SHAPES:
             raise ValueError(f"shape must be one of {', '.join(sorted(SHAPES))}")
         if self.false_final not in FALSE_FINALS:

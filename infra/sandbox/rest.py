@@ -1,8 +1,10 @@
 """The REST surface: faults, bans and limits before each answer, headers and error bodies (binance-facts section 1)."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from typing import NamedTuple, cast
 
 import orjson
@@ -14,6 +16,7 @@ from infra.sandbox.endpoints import ENDPOINTS, SIGNED, Endpoint
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.exchange_info import exchange_info
 from infra.sandbox.faults import Fault, FaultBoard, Target
+from infra.sandbox.hidden import Ask, Hidden, without
 from infra.sandbox.journal import Journal
 from infra.sandbox.limits import Bucket, Verdict, WeightLimiter
 from infra.sandbox.params import INT64_MAX, ApiError, Query, malformed, upper
@@ -111,12 +114,16 @@ class RestApi:
         if endpoint.needs_key and not request.headers.get(_KEY_HEADER):
             raise _no_key()
         now_ms = self._now()
-        if endpoint.in_thread(query):
-            result = await asyncio.to_thread(endpoint.answer, self.exchange, query, now_ms)
-        else:
-            result = endpoint.answer(self.exchange, query, now_ms)
-        fault = self.faults.take("missing_rows", target, now_ms) if endpoint.rows else None
-        return result if fault is None else drop_rows(cast("list[Row]", result), fault)
+        lost = self.faults.take("lost_history", target, now_ms) if endpoint.rows else None
+        missing = self.faults.take("missing_rows", target, now_ms) if endpoint.rows else None
+        ask: Callable[[Query], object] = partial(_answered, endpoint, self.exchange, now_ms)
+        for fault in (lost, missing):
+            if fault is not None and (hidden := hidden_by(fault)) is not None:
+                ask = partial(_without, ask, hidden)
+        result = await asyncio.to_thread(ask, query) if endpoint.in_thread(query) else ask(query)
+        if missing is None or hidden_by(missing) is not None:
+            return result
+        return drop_rows(cast("list[Row]", result), missing)
 
     async def _respond(
         self, answer: Answer, used_weight: int | None, scope: Scope, receive: Receive, send: Send
@@ -147,11 +154,25 @@ class RestApi:
         return self.exchange.clock.now_ms()
 
 
+def hidden_by(fault: Fault) -> Hidden | None:
+    """The span of which a fault says that it has no candles; None where it drops rows from the middle of an answer."""
+    if fault.from_ms is None and fault.to_ms is None:
+        return None
+    return Hidden(fault.from_ms or 0, INT64_MAX if fault.to_ms is None else fault.to_ms)
+
+
+def _answered(endpoint: Endpoint, exchange: Exchange, now_ms: int, query: Query) -> object:
+    return endpoint.answer(exchange, query, now_ms)
+
+
+def _without(ask: Callable[[Query], object], hidden: Hidden, query: Query) -> object:
+    return without(cast("Ask", ask), query, hidden)
+
+
 def drop_rows(rows: list[Row], fault: Fault) -> list[Row]:
     """The rows without those that open in [from_ms, to_ms), or, without these, without `rows` from the middle."""
-    if fault.from_ms is not None or fault.to_ms is not None:
-        low, high = fault.from_ms or 0, fault.to_ms if fault.to_ms is not None else INT64_MAX
-        return [row for row in rows if not low <= int(row[0]) < high]
+    if (hidden := hidden_by(fault)) is not None:
+        return [row for row in rows if not hidden.start_ms <= int(row[0]) < hidden.end_ms]
     middle = max(0, (len(rows) - fault.rows) // 2)
     return rows[:middle] + rows[middle + fault.rows :]
 

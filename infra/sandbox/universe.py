@@ -26,6 +26,8 @@ _HEADS: tuple[tuple[str, int, int, int, int, int, int, int], ...] = (
     ("BTTC", 7, 0, 1, 4_600, 4, 560, utc_ms(2022, 2, 3, 7, 30)),
     ("BTCDOM", 1, 3, 1, 990_000, 30, 60, utc_ms(2021, 6, 22, 7, 0)),
 )
+# what exchangeInfo gives as onboardDate where the candles begin at another time, as recorded of the real ones
+_STATED_MS = dict.fromkeys(("BTC", "ETH", "SOL", "ADA", "XRP", "DOGE"), utc_ms(2019, 9, 25, 8))
 _NAMES = """
     BNB LTC LINK AVAX DOT TRX BCH NEAR UNI APT FIL ARB OP SUI ATOM ETC XLM HBAR ALGO VET ICP AAVE INJ TIA SEI
     FTM GRT MKR LDO RUNE SAND MANA AXS GALA CHZ EOS XTZ FLOW NEO IOTA ZEC DASH KSM CRV SNX COMP YFI SUSHI BAT
@@ -68,6 +70,8 @@ class Instrument:
     contract_type: str = "PERPETUAL"
     quote_asset: str = "USDT"
     underlying: str = "COIN"
+    stated_ms: int | None = None
+    """The onboardDate of exchangeInfo where it is not the time of the first candle (binance-facts section 4)."""
     pending: bool = False
 
     @cached_property
@@ -100,6 +104,11 @@ class Instrument:
         if self.pending or now_ms < self.onboard_ms:
             return "PENDING_TRADING"
         return "TRADING" if now_ms < self.delivery_ms else "SETTLING"
+
+    @property
+    def onboard_date(self) -> int:
+        """The onboardDate that exchangeInfo gives."""
+        return self.onboard_ms if self.stated_ms is None else self.stated_ms
 
     def delivery_date(self, now_ms: int) -> int:
         """The deliveryDate that is public at `now_ms`: the far future until a delisting is announced."""
@@ -156,17 +165,27 @@ class Universe:
         if item is None or item.status(now_ms) != "TRADING":
             raise ValueError(f"{symbol} does not trade")
         delivery_ms = -(-delivery_ms // MINUTE_MS) * MINUTE_MS
-        changed = replace(item, delivery_ms=delivery_ms, announced_ms=now_ms)
+        return self._replaced(item, replace(item, delivery_ms=delivery_ms, announced_ms=now_ms))
+
+    def state_onboard(self, symbol: str, stated_ms: int, now_ms: int) -> Instrument:
+        """Let exchangeInfo give another onboardDate of `symbol`; its candles stay what they are."""
+        item = self.find(symbol, now_ms)
+        if item is None:
+            raise ValueError(f"{symbol} does not exist")
+        return self._replaced(item, replace(item, stated_ms=stated_ms))
+
+    def _replaced(self, item: Instrument, changed: Instrument) -> Instrument:
         if item.uid in self._calendar:
             self._calendar[item.uid] = changed
         else:
-            self._fixed[symbol] = changed
+            self._fixed[item.symbol] = changed
         return changed
 
     def _perpetuals(self, symbols: int) -> Iterator[Instrument]:
         for base, price, quantity, tick, ticks, trades, empty, onboard_ms in _HEADS[:symbols]:
             uid = f"{self._seed}:{base}USDT"
-            yield Instrument(f"{base}USDT", base, uid, price, quantity, tick, ticks, trades, empty, onboard_ms)
+            item = Instrument(f"{base}USDT", base, uid, price, quantity, tick, ticks, trades, empty, onboard_ms)
+            yield replace(item, stated_ms=_STATED_MS.get(base))
         for number in range(symbols - len(_HEADS)):
             base = _NAMES[number] if number < len(_NAMES) else _coin_name(number)
             yield self._perpetual(base, _listing_ms(f"{self._seed}:{base}"))
