@@ -27,7 +27,7 @@ class Channel:
         name = parse(stream)
         self.stream = stream
         self.is_state = name is not None and name.is_state
-        self.is_kline = name is not None and name.kind in ("kline", "continuousKline")
+        self.is_kline = name is not None and bool(name.interval)
         self.plain: dict[Client, None] = {}
         self.wrapped: dict[Client, None] = {}
         self._server = server

@@ -17,7 +17,10 @@ _RARE_S: Final = 3_600  # of streams that send when something happens, which may
 
 
 class StreamName(NamedTuple):
-    """What a stream's name says. `symbol` is a pair in continuous klines, an asset in assetIndex, "" for all."""
+    """What a stream's name says.
+
+    `symbol` is a pair and its contract type in continuous klines, an asset and USD in assetIndex, "" for all.
+    """
 
     name: str
     kind: str
@@ -28,6 +31,22 @@ class StreamName(NamedTuple):
     """Whether each frame says all there is to say, so that a newer one makes an older one worthless."""
     quiet_s: int
     """A stream that has sent and is silent for longer than this is dead."""
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The symbols or pairs of which one must be listed for the stream to exist; empty where that is no question.
+
+        In lower case `ibtcusdt@kline_1m` may be the price index of BTCUSDT, and `iotausdt@kline_1m` is klines of
+        IOTAUSDT.
+        """
+        match self.kind:
+            case "continuousKline":
+                return (self.symbol.partition("_")[0],)
+            case "kline" if self.symbol[0] in _PRICE_PREFIXES and len(self.symbol) > 1:
+                return (self.symbol, self.symbol[1:])
+            case "assetIndex":
+                return ()
+        return (self.symbol,) if self.symbol else ()
 
 
 class _Kind(NamedTuple):
@@ -41,6 +60,7 @@ _KINDS: Final[dict[str, _Kind]] = {
     "trade": _Kind("public", False, _CHANGES_S),
     "markPrice": _Kind("market", True, _STEADY_S),
     "kline": _Kind("market", True, _RARE_S),
+    "priceKline": _Kind("market", True, _RARE_S),
     "continuousKline": _Kind("market", True, _RARE_S),
     "miniTicker": _Kind("market", True, _CHANGES_S),
     "ticker": _Kind("market", True, _CHANGES_S),
@@ -75,6 +95,11 @@ _ONE: Final = re.compile(
     r"|(depth)(?:@(?:100|250|500)ms)?"
     r"|(rpiDepth)@500ms)"
 )
+_PRICE_PREFIXES: Final = ("I", "P")
+_PRICE: Final = re.compile(r"[ip]([^a-z@]+)@kline_\w+")
+"""Klines of the price index and the premium index have the names of klines, with a letter before the symbol, which may
+be in upper case: `iBTCUSDT@kline_1m`, `pBTCUSDT@kline_1m`. Undocumented (binance-facts section 4)."""
+_SECONDS: Final = "1s"  # an interval of continuous klines alone, and of their streams alone: REST has none
 _GRACE_S: Final = 15  # a closing frame comes up to 2 s after the close, and a socket may be slow
 
 
@@ -88,15 +113,21 @@ def parse(name: str) -> StreamName | None:
         every = _KINDS[kind]
         return StreamName(name, kind, every.route, "", "", every.is_state, every.quiet_s)
     found = _ONE.fullmatch(name)
-    if found is None or found[1] != letters.lower(found[1]):
+    if found is None:
         return None
     kind = found[2] or found[3] or found[4] or found[6] or found[7] or "partialDepth"
     interval, symbol = found[5] or "", letters.upper(found[1])
+    if (price := _PRICE.fullmatch(name)) is not None:
+        kind, symbol = "priceKline", price[1]
+    elif found[1] != letters.lower(found[1]):
+        return None
     route, is_state, quiet_s = _KINDS[kind]
-    if interval:
-        if interval not in INTERVALS:
-            return None
+    if interval == _SECONDS and kind == "continuousKline":
+        quiet_s = _CHANGES_S  # nobody has confirmed that a second without trades has a kline
+    elif interval in INTERVALS:
         quiet_s = min(quiet_s, INTERVALS[interval].grid.step_ms // 1_000 + _GRACE_S)
+    elif interval:
+        return None
     return StreamName(name, kind, route, symbol, interval, is_state, quiet_s)
 
 

@@ -82,9 +82,9 @@ class FeedHub(Publisher):
     def subscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
         """Add `subscriber` to the streams that can deliver."""
         for name in names:
+            self._others.subscribe(subscriber, name)
             parsed = parse_kline(name)
             if parsed is None:
-                self._others.subscribe(subscriber, name)
                 continue
             symbol, interval = parsed
             feeds = self._symbols.setdefault(symbol, SymbolFeeds(symbol)).feeds

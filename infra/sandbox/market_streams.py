@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 import orjson
 
 from infra.sandbox.answers.klines import contract
-from infra.sandbox.continuous import ContinuousKlineSource
+from infra.sandbox.continuous import ContinuousKlineSource, SecondKlineSource
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import Target
 from infra.sandbox.params import ApiError
+from infra.sandbox.price_klines import PRICES, PriceKlineSource
 from infra.sandbox.publishing import Outlet, Publisher, Subscriber
 from infra.sandbox.stream_events import Event, Source, coin_margined, everyone, source_of
-from infra.sandbox.stream_names import StreamSpec, parse_stream
+from infra.sandbox.stream_names import SECONDS, StreamSpec, parse_stream
 from infra.sandbox.universe import Instrument
 
 FAST_MS = 100  # the pace of book streams, which is not that of klines
@@ -74,9 +75,12 @@ class MarketStreams:
                 self._exchange.market.minute_now(item, now_ms)
                 if spec.kind in {"ticker", "miniTicker"}:
                     self._exchange.tickers.at(item, now_ms)
-                if spec.kind == "continuousKline":
+                if spec.kind == "continuousKline" and spec.detail != SECONDS:
                     open_ms = item.grid(spec.detail).floor(now_ms)
                     self._exchange.market.candle_now(item, spec.detail, open_ms, now_ms)
+                if spec.kind in PRICES:
+                    open_ms = item.grid(spec.detail).floor(now_ms)
+                    self._exchange.marks.candle(item, PRICES[spec.kind], spec.detail, open_ms, now_ms)
 
     def tick(self, now_ms: int, *, faulty: bool) -> None:
         """Send what is due at `now_ms`."""
@@ -114,7 +118,12 @@ class MarketStreams:
 
     def _source(self, spec: StreamSpec) -> Source:
         if spec.kind == "continuousKline":
-            return ContinuousKlineSource(self._exchange, spec.detail)
+            of_seconds = spec.detail == SECONDS
+            return (
+                SecondKlineSource(self._exchange) if of_seconds else ContinuousKlineSource(self._exchange, spec.detail)
+            )
+        if spec.kind in PRICES:
+            return PriceKlineSource(self._exchange, spec.kind, spec.detail)
         return source_of(self._exchange, spec.kind, spec.detail)
 
     def _items(self, spec: StreamSpec, now_ms: int) -> list[Instrument]:
@@ -127,6 +136,8 @@ class MarketStreams:
                 item: Instrument | None = contract(self._exchange, {"pair": pair}, contract_type, now_ms)
             except ApiError:
                 item = None  # a stream of what does not exist is acknowledged and silent
+        elif spec.rival and self._exchange.universe.find(spec.rival, now_ms) is not None:
+            item = None
         else:
             item = self._exchange.universe.find(spec.symbol, now_ms)
         return [item] if item is not None and item.status(now_ms) == "TRADING" else []

@@ -10,7 +10,10 @@ from infra.sandbox.params import upper
 
 MARKET: Final = "market"
 PUBLIC: Final = "public"
+SECONDS: Final = "1s"  # continuous klines alone have this interval, and only as a stream
 _CONTINUOUS: Final = "continuousKline_"
+_KLINE: Final = "kline_"
+_PRICES: Final = {"i": "indexKline", "p": "premiumKline"}
 
 
 class StreamSpec(NamedTuple):
@@ -21,6 +24,8 @@ class StreamSpec(NamedTuple):
     route: str
     every_ms: int
     detail: str = ""
+    rival: str = ""
+    """A symbol whose klines have the same name: while it is listed, the name is theirs."""
 
 
 _SPEEDS: Final = {"": QUANTUM_MS, "@250ms": QUANTUM_MS, "@500ms": 500, "@100ms": 100}
@@ -60,10 +65,12 @@ def parse_kline(name: str) -> tuple[str, str] | None:
 
 
 def parse_stream(name: str) -> StreamSpec | None:
-    """The stream of that name; None for kline streams and for names that stay silent."""
+    """The stream of that name; None for kline streams of trades and for names that stay silent."""
     if name in _OF_ALL:
         return _OF_ALL[name]
     lower, _, what = name.partition("@")
+    if what.startswith(_KLINE):
+        return _prices(lower, what.removeprefix(_KLINE))
     if not lower or lower != lower_case(lower):
         return None
     if what in _OF_ONE:
@@ -71,9 +78,18 @@ def parse_stream(name: str) -> StreamSpec | None:
         return StreamSpec(kind, upper(lower), route, every_ms, detail)
     pair, _, contract = lower.partition("_")
     interval = what.removeprefix(_CONTINUOUS)
-    if interval != what and interval in INTERVALS and upper(contract) in CONTRACT_TYPES:
+    if interval != what and interval in (SECONDS, *INTERVALS) and upper(contract) in CONTRACT_TYPES:
         return StreamSpec("continuousKline", upper(f"{pair}_{contract}"), MARKET, QUANTUM_MS, interval)
     return None
+
+
+def _prices(name: str, interval: str) -> StreamSpec | None:
+    """Klines of a price: `iBTCUSDT`, `pBTCUSDT`, or all of it in lower case, where symbols may have the same name."""
+    kind, pair = _PRICES.get(name[:1]), name[1:]
+    if kind is None or interval not in INTERVALS or pair not in (upper(pair), lower_case(pair)):
+        return None
+    rival = upper(name) if pair != upper(pair) else ""
+    return StreamSpec(kind, upper(pair), MARKET, QUANTUM_MS, interval, rival)
 
 
 def route_of(name: str) -> str | None:

@@ -47,6 +47,12 @@ SHAPES = [
     *((f"btcusdt@depth{levels}", PUBLIC, DEPTH) for levels in ("5", "10@100ms", "20@500ms")),
     ("btcusdt@rpiDepth@500ms", PUBLIC, DEPTH),
     ("btcusdt_perpetual@continuousKline_1m", MARKET, ["e", "E", "ps", "ct", "k"]),
+    ("btcusdt_perpetual@continuousKline_1s", MARKET, ["e", "E", "ps", "ct", "k"]),
+    ("xauusdt_tradifi_perpetual@continuousKline_1s", MARKET, ["e", "E", "ps", "ct", "k"]),
+    *(
+        (name, MARKET, ["e", "E", "ps", "k"])
+        for name in ("pBTCUSDT@kline_1m", "iBTCUSDT@kline_1h", "ibtcusdt@kline_5m")
+    ),
     ("!forceOrder@arr", MARKET, FORCED),
 ]
 _PROBE = '{"method":"GET_PROPERTY","params":["combined"],"id":99}'
@@ -129,6 +135,7 @@ def test_names_mean_one_stream_or_none() -> None:
     for name in (
         *("BTCUSDT@aggTrade", "btcusdt@aggtrade", "btcusdt@depth7", "btcusdt@depth@1s", "btcusdt@kline_1s", "!all"),
         *("", "@", "@ticker", "btcusdt@", "btcusdt_spot@continuousKline_1m", "btcusdt@continuousKline_1m"),
+        *("PBTCUSDT@kline_1m", "pBtcUSDT@kline_1m", "pBTCUSDT@kline_1s", "iBTCUSDT@aggTrade"),
     ):
         assert route_of(name) is None
 
@@ -279,6 +286,70 @@ async def test_continuous_klines_are_the_contract_s_and_close_once(
         query: dict[str, str | int] = {"symbol": "BTCUSDT_261225", "interval": "1m", "startTime": closed[0]["t"]}
         rows = (await http.get("/fapi/v1/klines", params=query)).json()
         assert [[kline[key] for key in "tohlcvTqnVQ"] for kline in closed] == [row[:11] for row in rows[:2]]
+
+
+async def test_seconds_add_up_to_their_minute_and_each_closes_once(
+    sandbox: "SandboxServer", http: httpx.AsyncClient, clock: "ManualClock"
+) -> None:
+    async with listening(sandbox, MARKET, "xauusdt_tradifi_perpetual@continuousKline_1s") as ear:
+        start_ms = clock.now_ms() // MINUTE_MS * MINUTE_MS + MINUTE_MS
+        await pass_time(clock, sandbox, 2 * MINUTE_MS, 250)
+        events = await ear.collect()
+        closed = [event["k"] for event in events if event["k"]["x"]]
+        opens = [kline["t"] for kline in closed]
+        assert opens == list(range(opens[0], opens[-1] + 1, SECOND_MS))
+        assert {(kline["T"] - kline["t"], kline["i"]) for kline in closed} == {(SECOND_MS - 1, "1s")}
+        assert {(event["ps"], event["ct"]) for event in events} == {("XAUUSDT", "TRADIFI_PERPETUAL")}
+        minute = [kline for kline in closed if start_ms <= kline["t"] < start_ms + MINUTE_MS]
+        query: dict[str, str | int] = {"symbol": "XAUUSDT", "interval": "1m", "startTime": start_ms, "limit": 1}
+        [row] = (await http.get("/fapi/v1/klines", params=query)).json()
+        traded = [kline for kline in minute if kline["n"]]
+        assert len(minute) == 60
+        assert [traded[0]["o"], traded[-1]["c"], minute[-1]["c"]] == [row[1], row[4], row[4]]
+        assert max(Decimal(kline["h"]) for kline in traded) == Decimal(row[2])
+        assert min(Decimal(kline["l"]) for kline in traded) == Decimal(row[3])
+        for key, place in (("v", 5), ("q", 7), ("n", 8), ("V", 9), ("Q", 10)):
+            assert sum(Decimal(kline[key]) for kline in minute) == Decimal(row[place]), key
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "whose", "prefix"),
+    [
+        ("pBTCUSDT@kline_1m", "premiumIndexKlines", "symbol", "P"),
+        ("iBTCUSDT@kline_1m", "indexPriceKlines", "pair", "I"),
+        ("ibtcusdt@kline_1m", "indexPriceKlines", "pair", "I"),
+    ],
+)
+async def test_klines_of_prices_are_those_of_rest(
+    sandbox: "SandboxServer",
+    http: httpx.AsyncClient,
+    clock: "ManualClock",
+    name: str,
+    path: str,
+    whose: str,
+    prefix: str,
+) -> None:
+    async with listening(sandbox, MARKET, name) as ear:
+        await pass_time(clock, sandbox, 2 * MINUTE_MS + 3_000, 250)
+        events = await ear.collect()
+        closed = [event["k"] for event in events if event["k"]["x"]]
+        assert {(event["e"], event["ps"]) for event in events} == {("indexPrice_kline", f"{prefix}BTCUSDT")}
+        assert list(events[0]["k"]) == ["t", "T", "s", "i", "f", "L", *"ochlvnxqVQB"]
+        query: dict[str, str | int] = {whose: "BTCUSDT", "interval": "1m", "startTime": closed[0]["t"]}
+        rows = (await http.get(f"/fapi/v1/{path}", params=query)).json()
+        assert [[kline[key] for key in "tohlcvTqnVQ"] for kline in closed] == [row[:11] for row in rows[:2]]
+
+
+async def test_a_symbol_s_own_klines_go_before_a_price_of_the_same_name(
+    sandbox: "SandboxServer", clock: "ManualClock"
+) -> None:
+    sandbox.exchange.universe.list_symbol("IBTCUSDT", clock.now_ms())
+    async with listening(sandbox, MARKET, "ibtcusdt@kline_1m", "iBTCUSDT@kline_1m") as ear:
+        await pass_time(clock, sandbox, MINUTE_MS, 250)
+        assert {(event["e"], event.get("s"), event.get("ps")) for event in await ear.collect()} == {
+            ("kline", "IBTCUSDT", None),
+            ("indexPrice_kline", None, "IBTCUSDT"),
+        }
 
 
 async def test_faults_of_frames_befall_every_stream(sandbox: "SandboxServer", clock: "ManualClock") -> None:

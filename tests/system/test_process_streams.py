@@ -42,7 +42,9 @@ OTHERS = (
     *("btcusdt@markPrice", "btcusdt@markPrice@1s", "!markPrice@arr@1s"),
     *("btcusdt@miniTicker", "!miniTicker@arr", "btcusdt@ticker", "!ticker@arr"),
     *("btcusdt@depth", "btcusdt@depth@100ms", "btcusdt@depth5@100ms"),
-    "btcusdt_perpetual@continuousKline_1m",
+    *("btcusdt_perpetual@continuousKline_1m", "btcusdt_perpetual@continuousKline_1s"),
+    "xauusdt_tradifi_perpetual@continuousKline_1s",
+    *("pBTCUSDT@kline_1m", "iBTCUSDT@kline_1h", "ibtcusdt@kline_5m"),
 )
 NAMES = [*KLINES, *OTHERS]
 
