@@ -171,6 +171,7 @@ class Parts:
             self.rest,
             fallback=settings.symbols,
             quote_assets=settings.quote_assets,
+            contract_types=settings.contract_types,
             auto=settings.auto_sync_symbols,
             every_s=settings.symbol_sync_interval_sec,
             rng=self.rng("symbols"),
@@ -214,12 +215,19 @@ class Parts:
     def wish(self) -> Wish:
         """What to hold at this moment."""
         return Wish(
-            frozenset() if self.extra_wishes_only else self.symbols.wished_set,
+            frozenset() if self.extra_wishes_only else self._held_symbols(),
             self.settings.interval_list,
             self.settings.backfill_days,
             self.symbols.listings,
             self.holdings.extra_wishes,
             () if self.extra_wishes_only else self.settings.price_series,
+        )
+
+    def _held_symbols(self) -> frozenset[str]:
+        """The symbols that are followed, and those delivered lately of which something is held."""
+        symbols = self.symbols
+        return (
+            symbols.wished_set | (symbols.settled & self.holdings.symbols()) if symbols.settled else symbols.wished_set
         )
 
     def observe(self, event: Event) -> None:

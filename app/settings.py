@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.domain import letters
 from app.domain.interval import INTERVALS, M1, Interval
+from app.domain.symbol import CONTRACT_TYPES
 from app.wire.families import PRICES
 
 SECRETS: Final = frozenset({"ADMIN_TOKEN"})
@@ -40,7 +41,11 @@ class Settings(BaseSettings):
     backfill_days: int = Field(365, ge=1, le=4000, description="How many days back every series is held.")
     auto_sync_symbols: bool = Field(True, description="Follow the exchange's list of trading perpetuals.")
     symbol_sync_interval_sec: int = Field(300, ge=5, le=86_400, description="Seconds between two symbol syncs.")
-    quote_assets: _CsvList = Field(("USDT",), description="Quote assets whose perpetuals are followed.")
+    quote_assets: _CsvList = Field(("USDT",), description="Quote assets whose contracts are followed.")
+    contract_types: _CsvList = Field(
+        ("PERPETUAL", "TRADIFI_PERPETUAL"),
+        description="Contract types that are followed: " + ",".join(CONTRACT_TYPES) + ".",
+    )
     price_klines: _CsvList = Field(
         (), description="Klines of prices that are held too, of the symbols below: " + ",".join(PRICES) + "."
     )
@@ -106,7 +111,15 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
     workers: int = Field(1, ge=1, le=64, description="Processes that answer; one of them writes.")
 
-    @field_validator("symbols", "intervals", "quote_assets", "price_klines", "price_klines_symbols", mode="before")
+    @field_validator(
+        "symbols",
+        "intervals",
+        "quote_assets",
+        "contract_types",
+        "price_klines",
+        "price_klines_symbols",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -137,6 +150,14 @@ class Settings(BaseSettings):
         if unknown or not value:
             raise ValueError(f"unknown interval {unknown}; Binance has {','.join(INTERVALS)} (1m is not 1M)")
         return tuple(code for code in INTERVALS if code in value)
+
+    @field_validator("contract_types")
+    @classmethod
+    def _known_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        chosen = tuple(dict.fromkeys(item.upper() for item in value))
+        if (unknown := [item for item in chosen if item not in CONTRACT_TYPES]) or not chosen:
+            raise ValueError(f"unknown contract type {unknown}; there are {','.join(CONTRACT_TYPES)}")
+        return chosen
 
     @field_validator("price_klines")
     @classmethod

@@ -37,7 +37,10 @@ class Coverage:
         """By interval, for metrics: the age in seconds of the newest held kline, of the symbol that is worst off."""
         now_ms = self._clock.now_ms()
         newest: dict[str, int] = {}
-        for series in self._wish().series():
+        wish = self._wish()
+        for series in wish.series():
+            if wish.is_over(series, now_ms):
+                continue
             held = self._holdings.ledger(series).held
             end_ms = next(reversed(held)).end_ms if held else 0
             code = series.interval.code

@@ -60,6 +60,8 @@ class Freshness:
         lacking: list[TailAge] = []
         worst: dict[str, TailAge] = {}
         for series in wish.series():
+            if wish.is_over(series, now_ms):
+                continue  # its newest kline only grows older
             tail = self._judge(wish, series, now_ms, is_followed=wish.follows(series))
             counts[tail.state] += 1
             if tail.state is not State.FRESH:

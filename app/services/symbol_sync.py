@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from app.domain.interval import MINUTE_MS
 from app.domain.symbol import Symbol
 from app.events import GarbageDropped, Observe, SymbolsSynced, SymbolsUnlisted
 from app.ports import Clock, Priority, RestApi, StoreReader, StoreUnavailable, UpstreamError, UpstreamGarbage
@@ -34,6 +35,7 @@ class SymbolSync:
         *,
         fallback: Sequence[str],
         quote_assets: Sequence[str],
+        contract_types: Sequence[str],
         auto: bool,
         every_s: int,
         rng: random.Random,
@@ -44,6 +46,7 @@ class SymbolSync:
         self._observe = observe
         self._rest = rest
         self._quote_assets = frozenset(quote_assets)
+        self._contract_types = frozenset(contract_types)
         self._fallback = tuple(fallback)
         self._auto = auto
         self._every_s = every_s
@@ -56,6 +59,8 @@ class SymbolSync:
         self.listings: dict[str, Symbol] = {}
         self.wished: tuple[str, ...] = self._fallback
         self.wished_set: frozenset[str] = frozenset(self._fallback)
+        self.settled: frozenset[str] = frozenset()
+        """Symbols that were delivered lately: what is held of them is completed."""
         self.last_error: str | None = None
         self.unlisted: tuple[str, ...] = ()
         """What the settings name and the exchange does not list: misspelt, or gone."""
@@ -75,7 +80,7 @@ class SymbolSync:
             return False
         try:
             self._adopt(stored[0], stored[1])
-        except UpstreamGarbage as error:  # QUOTE_ASSETS or SYMBOLS were changed since: the exchange is asked anyway
+        except UpstreamGarbage as error:  # the settings were changed since: the exchange is asked anyway
             self.last_error = str(error)
             return False
         return True
@@ -105,7 +110,7 @@ class SymbolSync:
             try:
                 await self.refresh()
                 failures = 0
-                delay_s = self._every_s * self._rng.uniform(0.9, 1.1)
+                delay_s = min(self._every_s * self._rng.uniform(0.9, 1.1), self._until_an_end_s())
             except (UpstreamError, StoreUnavailable) as error:
                 failures += 1
                 self.last_error = str(error)
@@ -119,6 +124,14 @@ class SymbolSync:
             await self.load(store)
             await self._clock.sleep(RELOAD_EVERY_S)
 
+    def _until_an_end_s(self) -> float:
+        """When the list is to be read because a followed symbol has been delivered: its stream is silent then."""
+        now_ms = self._clock.now_ms()
+        ends = [each.ends_ms for name in self.wished if (each := self.listings.get(name)) and each.ends_ms is not None]
+        return (
+            min((ends_ms + MINUTE_MS - now_ms for ends_ms in ends if ends_ms + MINUTE_MS > now_ms), default=1e9) / 1000
+        )
+
     def _adopt(self, body: bytes, received_ms: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         try:
             symbols = exchange_info.decode(body)
@@ -126,13 +139,15 @@ class SymbolSync:
             self._observe(GarbageDropped("exchangeInfo", str(error)))
             raise UpstreamGarbage(str(error)) from error
         listings = {symbol.name: symbol for symbol in symbols}
+        now_ms = self._clock.now_ms()
         if self._auto:
-            now_ms = self._clock.now_ms()
-            wished = tuple(symbol.name for symbol in symbols if symbol.is_wished(self._quote_assets, now_ms))
+            wished = tuple(
+                symbol.name for symbol in symbols if symbol.is_wished(self._quote_assets, self._contract_types, now_ms)
+            )
         else:
             wished = tuple(name for name in self._fallback if name in listings)
         if not wished:
-            reason = "exchangeInfo lists no symbol to follow; check QUOTE_ASSETS and SYMBOLS"
+            reason = "exchangeInfo lists no symbol to follow; check QUOTE_ASSETS, CONTRACT_TYPES and SYMBOLS"
             self._observe(GarbageDropped("exchangeInfo", reason))
             raise UpstreamGarbage(reason)
         before = self.wished if self.synced_ms is not None else ()
@@ -140,6 +155,7 @@ class SymbolSync:
         removed = tuple(name for name in before if name not in wished)
         self._body, self.listings, self.synced_ms = body, listings, received_ms
         self.wished, self.wished_set = wished, frozenset(wished)
+        self.settled = frozenset(symbol.name for symbol in symbols if symbol.is_settled(now_ms))
         self.unlisted = tuple(name for name in self._named if name not in listings)
         self._changed(removed)
         return added, removed

@@ -55,21 +55,37 @@ class Wish:
         if series.symbol not in self.prices or series.interval not in self.intervals:
             return False
         listing = self.listings.get(series.listed)
-        return not self.listings or (listing is not None and listing.status == "TRADING")
+        return not self.listings or (listing is not None and listing.is_begun)
+
+    def is_over(self, series: Series, now_ms: int) -> bool:
+        """Whether the contract was delivered: no newer klines are expected."""
+        ends_ms = self._ends_ms(series)
+        return ends_ms is not None and ends_ms <= now_ms
+
+    def _ends_ms(self, series: Series) -> int | None:
+        listing = self.listings.get(series.listed)
+        return None if listing is None else listing.ends_ms
+
+    def _due_end_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
+        """Where the klines end that are due: with the newest that has closed, at the latest with the last there is."""
+        end_ms, ends_ms = grid.floor(now_ms - CLOSE_GRACE_MS), self._ends_ms(series)
+        return end_ms if ends_ms is None else min(end_ms, grid.ceil(ends_ms))
 
     def spans(self, series: Series, grid: Grid, now_ms: int) -> list[Span]:
         """The open times to hold, as spans on the grid: from the backfill's begin (or an earlier extra wish) to now."""
-        end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
+        end_ms = self._due_end_ms(series, grid, now_ms)
         spans = []
         if self.follows(series):
-            spans.append(Span(self._start_ms(series, grid, now_ms), end_ms))
+            start_ms = self._start_ms(series, grid, now_ms)
+            spans.append(Span(start_ms, max(start_ms, end_ms)))
         if (extra := self.extra.get(series)) is not None:
-            spans.append(Span(grid.ceil(extra.start_ms), min(grid.ceil(extra.end_ms), end_ms)))
+            end_ms = min(grid.ceil(extra.end_ms), grid.floor(now_ms - CLOSE_GRACE_MS))
+            spans.append(Span(grid.ceil(extra.start_ms), end_ms))
         return [span for span in spans if span]
 
     def tail(self, series: Series, grid: Grid, now_ms: int) -> Span:
         """The newest TAIL_KLINES open times of the wish, or all of it when it is shorter."""
-        end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
+        end_ms = self._due_end_ms(series, grid, now_ms)
         start_ms = max(grid.shift(end_ms, -TAIL_KLINES), self._start_ms(series, grid, now_ms))
         return Span(start_ms, max(start_ms, end_ms))
 

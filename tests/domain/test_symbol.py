@@ -1,6 +1,6 @@
 import pytest
 
-from app.domain.interval import DAY_MS
+from app.domain.interval import DAY_MS, MINUTE_MS
 from app.domain.kline import Precision
 from app.domain.symbol import Symbol
 
@@ -24,13 +24,26 @@ def symbol(**changes: object) -> Symbol:
         ({"status": "SETTLING"}, False),
         ({"status": "PENDING_TRADING"}, False),
         ({"contract_type": "CURRENT_QUARTER"}, False),
-        ({"contract_type": "TRADIFI_PERPETUAL"}, False),
+        ({"contract_type": "TRADIFI_PERPETUAL"}, True),
         ({"contract_type": ""}, False),
         ({"quote_asset": "USDC"}, False),
         ({"delivery_ms": NOW + 2 * DAY_MS}, True),  # announced, not yet near
-        ({"delivery_ms": NOW + DAY_MS}, False),  # dropped a day ahead
-        ({"delivery_ms": NOW - 1}, False),
+        ({"delivery_ms": NOW + MINUTE_MS}, True),  # it trades until then
+        ({"delivery_ms": NOW + MINUTE_MS, "status": "PRE_SETTLE"}, True),
+        ({"delivery_ms": NOW - MINUTE_MS // 2, "status": "SETTLING"}, True),  # the minute of the delivery trades too
+        ({"delivery_ms": NOW - 3 * MINUTE_MS, "status": "SETTLING"}, False),
+        ({"delivery_ms": NOW - 3 * MINUTE_MS}, False),
+        ({"delivery_ms": NOW + DAY_MS, "status": "PENDING_TRADING"}, False),
     ],
 )
 def test_which_symbols_are_followed(changes: dict[str, object], *, wished: bool) -> None:
-    assert symbol(**changes).is_wished(["USDT"], NOW) is wished
+    assert symbol(**changes).is_wished(["USDT"], ["PERPETUAL", "TRADIFI_PERPETUAL"], NOW) is wished
+
+
+def test_a_delivered_symbol_is_completed_for_a_month() -> None:
+    ended = symbol(delivery_ms=NOW - DAY_MS, status="SETTLING")
+    assert ended.ends_ms == NOW // MINUTE_MS * MINUTE_MS - DAY_MS + MINUTE_MS
+    assert ended.is_settled(NOW)
+    assert not ended.is_settled(NOW + 32 * DAY_MS)
+    assert not symbol(delivery_ms=NOW + DAY_MS).is_settled(NOW)
+    assert not symbol().is_settled(NOW)

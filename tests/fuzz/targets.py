@@ -151,7 +151,7 @@ def _run_exchange_info(data: bytes) -> bool:
     zero = Kline(0, "1", "1", "1", "1", "0.5", "0.5", 1, "0", "0")
     for symbol in symbols:
         assert symbol.name.encode()
-        assert symbol.is_wished({"USDT"}, _NOW_MS) in (True, False)
+        assert symbol.is_wished({"USDT"}, {"PERPETUAL"}, _NOW_MS) in (True, False)
         for grid in _GRIDS:
             assert grid.floor(symbol.onboard_ms) <= symbol.onboard_ms
             assert grid.ceil(symbol.delivery_ms) >= symbol.delivery_ms

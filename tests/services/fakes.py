@@ -412,6 +412,7 @@ class Rig:
             self.exchange,
             fallback=("BTCUSDT",),
             quote_assets=("USDT",),
+            contract_types=("PERPETUAL",),
             auto=True,
             every_s=300,
             rng=random.Random(1),

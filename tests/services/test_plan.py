@@ -272,3 +272,19 @@ def test_everything_deferred_is_looked_at_within_bounds() -> None:
 
     assert Planner(wish, holdings, NOW_MS, never, defer).jobs(survey(wish, holdings, BTC, NOW_MS)) == []
     assert len(looked) <= 30
+
+
+def test_the_wish_of_a_delivered_symbol_ends_with_the_minute_of_its_delivery() -> None:
+    """That minute trades; longer klines are wished to the end of the one it falls into."""
+    delivery_ms = DAY0_MS + 9 * HOUR_MS
+    ended = dataclasses.replace(listing(SYMBOL), status="SETTLING", delivery_ms=delivery_ms)
+    hours = INTERVALS["1h"]
+    wish = Wish({SYMBOL}, (M1, hours), 2, {SYMBOL: ended}, {})
+    now_ms = delivery_ms + DAY_MS
+    ends_ms = {M1: delivery_ms + MINUTE_MS, hours: delivery_ms + HOUR_MS}
+    for interval, end_ms in ends_ms.items():
+        series, grid = Series(SYMBOL, interval), interval.grid
+        assert [span.end_ms for span in wish.spans(series, grid, now_ms)] == [end_ms]
+        assert wish.tail(series, grid, now_ms).end_ms == end_ms
+        assert wish.is_over(series, now_ms)
+        assert not wish.is_over(series, delivery_ms)

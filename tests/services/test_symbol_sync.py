@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.interval import DAY_MS
 from app.events import GarbageDropped, SymbolsSynced, SymbolsUnlisted
 from app.ports import StoreUnavailable, UpstreamGarbage, UpstreamUnavailable
 from app.services.symbol_sync import DOCUMENT, RETRY_DELAY_S_MAX, SymbolSync
@@ -18,7 +17,8 @@ def sync_of(
     made: Rig, changed: Callable[[Sequence[str]], None] = lambda removed: None, **options: object
 ) -> SymbolSync:
     chosen: dict[str, object] = {
-        "fallback": ("BTCUSDT", "ETHUSDT"), "quote_assets": ("USDT",), "auto": True, "every_s": 300, **options
+        "fallback": ("BTCUSDT", "ETHUSDT"), "quote_assets": ("USDT",), "contract_types": ("PERPETUAL",),
+        "auto": True, "every_s": 300, **options
     }  # fmt: skip
     return SymbolSync(
         made.clock,
@@ -147,12 +147,19 @@ async def test_without_auto_sync_the_configured_symbols_are_followed_as_far_as_t
     assert sync.wished == ("ETHUSDT",)
 
 
-async def test_a_symbol_about_to_be_delivered_is_dropped(made: Rig) -> None:
-    leaving = replace(listing("LEAVEUSDT"), delivery_ms=NOW_MS + DAY_MS // 2)
-    made.exchange.symbols.append(leaving)
+async def test_a_symbol_whose_delivery_is_announced_is_followed_until_its_last_minute_has_closed(made: Rig) -> None:
+    delivery_ms = NOW_MS + 150_000
+    made.exchange.symbols.append(replace(listing("LEAVEUSDT"), delivery_ms=delivery_ms))
     sync = sync_of(made)
-    await sync.refresh()
-    assert "LEAVEUSDT" not in sync.wished_set
+    async with running(sync.run):
+        await made.advance(1)
+        assert "LEAVEUSDT" in sync.wished_set
+        made.exchange.symbols[-1] = replace(made.exchange.symbols[-1], status="SETTLING")
+        await made.advance(149)
+        assert "LEAVEUSDT" in sync.wished_set, "the minute of the delivery trades"
+        await made.advance(125)
+        assert "LEAVEUSDT" not in sync.wished_set, "the list is read when that minute has closed, not 300 s later"
+        assert sync.settled == {"LEAVEUSDT"}
 
 
 async def test_failures_are_retried_with_jitter_and_the_schedule_goes_on(made: Rig) -> None:
