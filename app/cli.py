@@ -1,6 +1,9 @@
-"""The command line: serve, demo, sandbox, backfill, gaps, verify, config."""
+"""The command line: serve, demo, sandbox, backfill, gaps, verify, config.
 
-import asyncio
+What a command needs is imported when it runs: the whole node costs a second of processor time, and `--version`,
+`--help` and `config` need none of it (tests/project/test_imports.py).
+"""
+
 import signal
 import subprocess
 import sys
@@ -8,38 +11,53 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Final, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
-import httpx
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from app import operate, operate_verify, server
-from app.domain import letters
-from app.domain.interval import INTERVALS, Interval
-from app.prepare import CannotStart
-from app.settings import Settings, SettingsError, load, sample
-from infra.memory import stop_sqlite_counting
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from app.domain.interval import Interval
+    from app.operate import Target
+    from app.settings import Settings
 
 SANDBOX_PORT: Final = 8900
 SANDBOX_START_S_MAX: Final = 20.0
 SANDBOX_STOP_S_MAX: Final = 4.0
+DEMO_DB_URL: Final = "sqlite:///./data/demo/klinenode.db"
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-_out = Console()
-_err = Console(stderr=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Symbols = Annotated[list[str] | None, typer.Option("--symbol", help="Repeatable; default: every wished symbol.")]
 Intervals = Annotated[list[str] | None, typer.Option("--interval", help="Repeatable; default: every wished one.")]
 Start = Annotated[str | None, typer.Option(help="ISO 8601 (UTC unless it says otherwise) or ms.")]
 End = Annotated[str | None, typer.Option(help="ISO 8601 or ms; default: now.")]
+Demo = Annotated[bool, typer.Option("--demo", help="For the node that `klinenode demo` runs in this folder.")]
 
 
 def main() -> None:
     """Run the command line; a settings error ends it with status 2 and the faults, all at once."""
-    stop_sqlite_counting()
     app()
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"klinenode {version('klinenode')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def klinenode(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A self-hosted, read-only market-data node."""
 
 
 @app.command()
@@ -59,24 +77,10 @@ def demo(
     symbols: Annotated[int, typer.Option(help="How many symbols the sandbox lists.")] = 50,
 ) -> None:
     """Start a sandbox exchange and a node that follows it; both on loopback, no network needed."""
-    url = f"127.0.0.1:{sandbox_port}"
-    settings = _settings(
-        binance_rest_url=f"http://{url}",
-        binance_ws_url=f"ws://{url}",
-        binance_archive_url=f"http://{url}",
-        db_url="sqlite:///./data/demo/klinenode.db",
-        backfill_days=3,
-        auto_sync_symbols=True,
-        only_final_default=False,  # clients find what they find at the exchange
-        host="127.0.0.1",
-        port=port,
-        workers=1,
-    )
+    settings = _demo_settings(port, sandbox_port)
     with _sandbox_process(sandbox_port, symbols):
-        _out.print(f"sandbox exchange on http://{url}, node on http://127.0.0.1:{port}; try, from another terminal:")
-        _out.print(
-            f"  curl 'http://127.0.0.1:{port}/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500'", soft_wrap=True
-        )
+        sys.stdout.write(_demo_greeting(f"http://127.0.0.1:{port}", settings.binance_rest_url))
+        sys.stdout.flush()
         _serve(settings)
 
 
@@ -94,23 +98,37 @@ def sandbox(
 
 
 @app.command()
-def backfill(symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None) -> None:
+def backfill(
+    symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None, *, demo: Demo = False
+) -> None:
     """Fill a span, beside a running node or by itself; Ctrl-C is safe, the next call goes on where this one stopped."""
-    settings = _settings()
+    import asyncio
+
+    from app import operate
+
+    settings = _settings_of(is_demo=demo)
     target = _target(settings, symbol, interval, start, end)
     try:
-        asyncio.run(operate.backfill(settings, target, _out))
+        asyncio.run(operate.backfill(settings, target, _console()))
     except KeyboardInterrupt:
-        _err.print("stopped; what was fetched is kept, the same command goes on from here")
+        _console(stderr=True).print("stopped; what was fetched is kept, the same command goes on from here")
         raise typer.Exit(130) from None
     except operate.OperateError as error:
         _fail(str(error))
 
 
 @app.command()
-def gaps(symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None) -> None:
+def gaps(
+    symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None, *, demo: Demo = False
+) -> None:
     """List the spans that are wished and not held, straight from the database."""
-    settings = _settings()
+    import asyncio
+
+    from rich.table import Table
+
+    from app import operate
+
+    settings = _settings_of(is_demo=demo, needs_node=False)
     target = _target(settings, symbol, interval, start, end)
     try:
         found = asyncio.run(operate.gaps(settings, target))
@@ -127,28 +145,36 @@ def gaps(symbol: Symbols = None, interval: Intervals = None, start: Start = None
                 str(gap.grid.count(*span)),
             )
     if table.row_count:
-        _out.print(table)
+        _console().print(table)
         raise typer.Exit(1)
-    _out.print("no gaps: everything that is wished is held or proven absent")
+    _console().print("no gaps: everything that is wished is held or proven absent")
 
 
 @app.command()
-def verify(symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None) -> None:
+def verify(
+    symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None, *, demo: Demo = False
+) -> None:
     """Compare what is held with the exchange's own klines and mend what differs; status 1 when something did."""
-    settings = _settings()
+    import asyncio
+
+    from rich.table import Table
+
+    from app import operate, operate_verify
+
+    settings = _settings_of(is_demo=demo)
     target = _target(settings, symbol, interval, start, end)
     try:
-        audit = asyncio.run(operate_verify.verify(settings, target, _out))
+        audit = asyncio.run(operate_verify.verify(settings, target, _console()))
     except KeyboardInterrupt:
-        _err.print("stopped; a running node goes on by itself, otherwise the same command begins anew")
+        _console(stderr=True).print("stopped; a running node goes on by itself, otherwise the same command begins anew")
         raise typer.Exit(130) from None
     except operate.OperateError as error:
         _fail(str(error))
     table = Table("compared", "differed", "rows replaced", "exchange contradicts itself", title="verification")
     table.add_row(*(str(audit[name]) for name in ("compared", "mismatched", "rows_replaced", "disagreements")))
-    _out.print(table)
+    _console().print(table)
     for finding in audit["findings"]:
-        _out.print(f"  {finding}", markup=False, highlight=False)
+        _console().print(f"  {finding}", markup=False, highlight=False)
     if audit["state"] == "failed":
         _fail(f"not everything could be compared: {audit['error']}")
     if audit["mismatched"]:
@@ -161,6 +187,8 @@ def config(
 ) -> None:
     """Print the settings in force, secrets masked."""
     if sample_file:
+        from app.settings import sample
+
         sys.stdout.write(sample())
         return
     for name, value in _settings().effective().items():
@@ -170,14 +198,92 @@ def config(
 # --- what the commands share --------------------------------------------------------------------------------------
 
 
-def _settings(**overrides: object) -> Settings:
+def _settings(**overrides: object) -> "Settings":
+    from app.settings import SettingsError, load
+
     try:
         return load(overrides)
     except SettingsError as error:
         _fail(str(error))
 
 
-def _serve(settings: Settings) -> None:
+def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
+    """The settings of the node that a command is for."""
+    from infra.memory import stop_sqlite_counting
+
+    stop_sqlite_counting()  # before the first database is opened
+    demo_runs = _has_writer(DEMO_DB_URL)
+    if is_demo:
+        if needs_node and not demo_runs:
+            _fail(f"no demo runs in this folder; start it in another terminal: {_program()} demo")
+        return _demo_settings(8000, SANDBOX_PORT)
+    settings = _settings()
+    if demo_runs and not _has_writer(settings.db_url):
+        _console(stderr=True).print(
+            f"a demo runs in this folder, but this is about {settings.db_url}; add --demo to mean the demo",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    return settings
+
+
+def _has_writer(db_url: str) -> bool:
+    """Whether a node writes to a database. One of another user cannot be asked for its address, and does."""
+    from infra.db.lease import WriterLease
+
+    try:
+        return WriterLease(db_url).holder() is not None
+    except PermissionError:
+        return True
+
+
+def _demo_settings(port: int, sandbox_port: int) -> "Settings":
+    url = f"127.0.0.1:{sandbox_port}"
+    return _settings(
+        binance_rest_url=f"http://{url}",
+        binance_ws_url=f"ws://{url}",
+        binance_archive_url=f"http://{url}",
+        db_url=DEMO_DB_URL,
+        backfill_days=3,
+        auto_sync_symbols=True,
+        only_final_default=False,  # clients find what they find at the exchange
+        host="127.0.0.1",
+        port=port,
+        workers=1,
+    )
+
+
+def _demo_greeting(node: str, exchange: str) -> str:
+    program = _program()
+    return (
+        f"sandbox exchange on {exchange}, node on {node}; try, from another terminal:\n"
+        f"  curl '{node}/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500'\n"
+        f"  {program} gaps --demo\n"
+        f"  {program} verify --demo --symbol BTCUSDT\n"
+        f"  {program} backfill --demo --symbol BTCUSDT --start {_days_ago(5)} --end {_days_ago(3)}\n"
+    )
+
+
+def _program() -> str:
+    """How this program was called, to be called so again in the same folder."""
+    path = Path(sys.argv[0])
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _days_ago(days: int) -> str:
+    from app.domain.interval import DAY_MS
+    from infra.clock import SystemClock
+
+    return _iso(SystemClock().now_ms() - days * DAY_MS).partition(" ")[0]
+
+
+def _serve(settings: "Settings") -> None:
+    from app import server
+    from app.prepare import CannotStart
+    from infra.memory import stop_sqlite_counting
+
+    stop_sqlite_counting()  # before the first database is opened
     try:
         server.run(settings)
     except CannotStart as error:
@@ -186,6 +292,9 @@ def _serve(settings: Settings) -> None:
 
 @contextmanager
 def _sandbox_process(port: int, symbols: int) -> Iterator[None]:
+    from app import server
+    from app.prepare import CannotStart
+
     try:
         server.listen("127.0.0.1", port).close()
     except CannotStart:  # whoever answers there would be taken for our sandbox
@@ -206,6 +315,8 @@ def _sandbox_process(port: int, symbols: int) -> Iterator[None]:
 
 
 def _await_sandbox(process: subprocess.Popen[bytes], port: int) -> None:
+    import httpx
+
     deadline_s = time.monotonic() + SANDBOX_START_S_MAX
     with httpx.Client(trust_env=False, timeout=1.0) as client:
         while time.monotonic() < deadline_s and process.poll() is None:
@@ -219,9 +330,12 @@ def _await_sandbox(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _target(
-    settings: Settings, symbols: list[str] | None, codes: list[str] | None, start: str | None, end: str | None
-) -> operate.Target:
-    return operate.Target(
+    settings: "Settings", symbols: list[str] | None, codes: list[str] | None, start: str | None, end: str | None
+) -> "Target":
+    from app.domain import letters
+    from app.operate import Target
+
+    return Target(
         tuple(letters.upper(name) for name in symbols) if symbols else None,
         _intervals(settings, codes),
         _ms(start, "--start"),
@@ -229,7 +343,9 @@ def _target(
     )
 
 
-def _intervals(settings: Settings, codes: list[str] | None) -> tuple[Interval, ...]:
+def _intervals(settings: "Settings", codes: list[str] | None) -> "tuple[Interval, ...]":
+    from app.domain.interval import INTERVALS
+
     if not codes:
         return settings.interval_list
     unknown = [code for code in codes if code not in INTERVALS]
@@ -254,8 +370,14 @@ def _iso(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
 def _fail(message: str) -> NoReturn:
-    _err.print(message, style="red", markup=False, soft_wrap=True)
+    _console(stderr=True).print(message, style="red", markup=False, soft_wrap=True)
     raise typer.Exit(2)
 
 

@@ -1,6 +1,7 @@
 """`klinenode demo` as a new user meets it."""
 
 import re
+import shlex
 import signal
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import orjson
 import pytest
 import websockets
 
+from app.domain.interval import DAY_MS
+from infra.clock import SystemClock
 from tests.system.processes import Place, Program, Programs, free_port, pause, seconds, until
 
 MINUTE_MS = 60_000
@@ -110,3 +113,27 @@ async def test_sigterm_ends_the_node_and_its_sandbox_whenever_it_comes(tmp_path:
         demo.signal(signal.SIGTERM)
         assert await demo.ended() == 0
         assert "Traceback" not in demo.said()
+
+
+async def test_the_commands_find_the_demo_and_the_lines_it_prints_work(tmp_path: Path) -> None:
+    port, sandbox_port = free_port(), free_port()
+    async with Programs(tmp_path) as programs:
+        status, said = await programs.run("verify", "--demo")
+        assert (status, "no demo runs in this folder" in said) == (2, True)
+        demo = programs.start("demo", "--port", str(port), "--sandbox-port", str(sandbox_port), "--symbols", "2")
+        place = Place(programs, sandbox_port, port=port)
+        await until(place.is_whole, "the demo holds its wish")
+        lines = [shlex.split(line) for line in demo.said().splitlines() if line.startswith("  ")]
+        commands = [line[1:] for line in lines if line[0].endswith("klinenode")]
+        assert [command[0] for command in commands] == ["gaps", "verify", "backfill"]
+        for command in commands:
+            assert "--demo" in command
+            status, said = await programs.run(*command)
+            assert (status, "Traceback" in said) == (0, False), f"{command}: {said}"
+        ledgers = await Place(programs, sandbox_port, database="data/demo/klinenode.db").ledgers()
+        held_ms = min(ledger.held.hull.start_ms for ledger in ledgers.values() if ledger.held)
+        assert held_ms < SystemClock().now_ms() - 4 * DAY_MS, "what is beyond the demo's three days was fetched"
+        status, said = await programs.run("gaps")
+        assert (status, "a demo runs in this folder" in said) == (2, True), "whose gaps these are is said"
+        demo.signal(signal.SIGTERM)
+        assert await demo.ended() == 0

@@ -1,0 +1,78 @@
+"""What a command imports before it does anything: a small one must not wait for the whole node."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND_S_MAX = 60.0
+NODE = {
+    "aiosqlite",
+    "alembic",
+    "app.node",
+    "app.operate",
+    "app.server",
+    "fastapi",
+    "httpx",
+    "msgspec",
+    "orjson",
+    "prometheus_client",
+    "sqlalchemy",
+    "starlette",
+    "structlog",
+    "uvicorn",
+    "uvloop",
+    "websockets",
+}
+PROGRAM = """
+import sys
+from app.cli import main
+sys.argv = ["klinenode", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+sys.stderr.write("\\n".join(sys.modules))
+"""
+
+
+SETTINGS = {"asyncio", "app.settings"}
+NOT_NEEDED = {
+    "--version": SETTINGS | {"pydantic", "rich"},
+    "--help": SETTINGS | {"pydantic"},
+    "config": {"rich"},
+    "config --sample": {"rich"},
+    **{f"{name} --help": SETTINGS for name in ("serve", "demo", "sandbox", "backfill", "gaps", "verify", "config")},
+}
+
+
+@pytest.mark.parametrize("command", NOT_NEEDED)
+def test_a_command_imports_what_it_needs_and_no_more(tmp_path: Path, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *command.split()],
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S_MAX,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout, "it has said something"
+    imported = set(done.stderr.splitlines())
+    assert "app.cli" in imported
+    assert imported & (NODE | NOT_NEEDED[command]) == set()
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    from importlib.metadata import version
+
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "klinenode"), "--version"],
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S_MAX,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert done.stdout == f"klinenode {version('klinenode')}\n"
