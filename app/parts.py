@@ -37,6 +37,7 @@ from app.services.tail import Tail
 from app.services.verify import Verifier
 from app.services.wish import Wish
 from app.settings import Settings
+from infra.beside import beside
 from infra.binance.archive import BinanceArchive
 from infra.binance.breaker import Breaker
 from infra.binance.budget import WeightBudget
@@ -127,8 +128,7 @@ class Parts:
 
     def _make_upstream(self) -> None:
         settings, observe = self.settings, self.observe
-        beside = self.database.with_name(f"{self.database.name}.weight")
-        self.standing = SharedStanding(beside, self.clock, observe)
+        self.standing = SharedStanding(beside(self.database, "weight"), self.clock, observe)
         self.guard = StandDownGuard(self.clock, observe, self._save_stand_down, self.standing)
         self.breaker = Breaker(self.clock, observe, self.standing, self.seed)
         self.budget = WeightBudget(

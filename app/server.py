@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -25,10 +24,12 @@ from app.settings import Settings
 from infra.db.url import sqlite_path
 from infra.garbage import Garbage
 from infra.memory import return_large_blocks, stop_sqlite_counting
+from infra.metrics_folder import MetricsFolder
 
 WORKER_S_MAX: Final = 30
 """A worker that does not answer its parent for so long is replaced. Its imports count: a second of processor time, ten
 of a busy machine's, where uvicorn's five seconds would end every worker before it has begun, for ever."""
+BACKLOG: Final = 2048  # connections that wait to be accepted; uvicorn's own number
 SHUTDOWN_S_MAX: Final = 4  # in-flight requests; with the flush the whole stop stays under ten seconds
 
 
@@ -40,9 +41,10 @@ def run(settings: Settings) -> None:
     listener = listen(settings.host, settings.port)
     prepare(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-    folder = _metrics_folder(settings) if settings.workers > 1 else None
+    counted = MetricsFolder(sqlite_path(settings.db_url)) if settings.workers > 1 else None
     config = uvicorn.Config(
-        partial(_app, settings, folder),  # handed over whole: what the command line overrides reaches every worker
+        # handed over whole: what the command line overrides reaches every worker
+        partial(_app, settings, None if counted is None else counted.path),
         factory=True,
         http=BoundedProtocol,
         ws=StreamProtocol,
@@ -54,11 +56,11 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=SHUTDOWN_S_MAX,
         timeout_worker_healthcheck=WORKER_S_MAX,
     )
-    if settings.workers > 1:
+    if counted is not None:
         try:
             Workers(config, [listener]).run()
         finally:
-            _metrics_folder(settings)
+            counted.remove()
         return
     signal.signal(signal.SIGTERM, leave)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it once more at its end
@@ -95,14 +97,21 @@ def leave(_signal: int, _frame: object) -> NoReturn:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the address. Raises CannotStart when it is taken or not ours."""
+    """A socket that listens on the address. Raises CannotStart when it is taken or not ours.
+
+    Who connects before the node has started waits for it.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, _, _, address = found[0]
         # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
         listener = socket.socket(family, kind, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        with contextlib.ExitStack() as unless_it_listens:
+            unless_it_listens.callback(listener.close)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)  # now: Linux lets two sockets bind one port as long as neither listens
+            unless_it_listens.pop_all()
     except OSError as error:
         raise CannotStart(
             f"cannot listen on {host} port {port}: {error.strerror or error}; "
@@ -110,14 +119,6 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
     listener.set_inheritable(True)
     return listener
-
-
-def _metrics_folder(settings: Settings) -> Path:
-    """Where the workers of this server keep their numbers: beside the database, and not there before and after."""
-    database = sqlite_path(settings.db_url)
-    folder = database.with_name(f"{database.name}.metrics-{settings.port}")
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
 
 
 def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from app.ports import Asked, LineDown, Told
-from infra.unix_socket import listening, short_name
+from infra.unix_socket import UnixSocket
 
 ASK_S_MAX: Final = 25.0  # the longest a request may take: the exchange is asked within 20
 ASKED_BYTES_MAX: Final = 256 * 1024  # a request's body is at most 64 kB (app/http/admin.py), its headers 16 kB
@@ -25,7 +25,7 @@ class Line:
     """Both ends of the line of one database: the writer answers on it, everybody else asks."""
 
     def __init__(self, database: Path) -> None:
-        self._path = database.with_name(f"{database.name}.line")
+        self._socket = UnixSocket(database, "line")
         self._server: asyncio.Server | None = None
         self._under_way = 0
 
@@ -35,20 +35,20 @@ class Line:
         def serve(listener: socket) -> Awaitable[asyncio.Server]:
             return asyncio.start_unix_server(lambda reader, writer: self._serve(reader, writer, answer), sock=listener)
 
-        self._server = await listening(self._path, serve)
+        self._server = await self._socket.listen(serve)
 
     async def close(self) -> None:
         """Answer no more; nothing happens when the line is not open."""
         if self._server is not None:
             server, self._server = self._server, None
             server.close()
-            self._path.unlink(missing_ok=True)
+            self._socket.remove()
 
     async def ask(self, asked: Asked) -> Told:
         """What the writer says. Raises LineDown."""
         try:
             async with asyncio.timeout(ASK_S_MAX):
-                with short_name(self._path) as path:
+                with self._socket.found() as path:
                     reader, writer = await asyncio.open_unix_connection(path)
                 try:
                     await _send(writer, msgspec.msgpack.encode(asked))

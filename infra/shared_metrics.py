@@ -17,6 +17,8 @@ import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
+from infra.private_file import FOLDER_MODE, open_private
+
 WRITER_GAUGE: Final = "klinenode_is_writer"
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024  # a worker's numbers take 30 kB
 
@@ -112,9 +114,7 @@ class SharedMetrics:
         return generate_latest(registry)
 
     def _write_own(self) -> list[_Family]:
-        if self._life is None:
-            self._life = os.open(self._path("life"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._life, fcntl.LOCK_EX)  # for as long as the process lives
+        self._show_life()
         families = [
             _Family(
                 metric.name,
@@ -127,11 +127,25 @@ class SharedMetrics:
         _replace(self._path("metrics"), msgspec.msgpack.encode(families))
         return families
 
+    def _show_life(self) -> None:
+        """Hold the lock by which the others see that this process lives, also when somebody has emptied the folder."""
+        path = self._path("life")
+        if self._life is not None:
+            if path.exists() and os.path.samestat(os.fstat(self._life), path.stat()):
+                return
+            os.close(self._life)
+        self._life = open_private(path)
+        fcntl.flock(self._life, fcntl.LOCK_EX)
+
     def _lives(self, name: str) -> bool:
+        """Whether a worker has not been seen dead: who has no lock file is one whose file was deleted.
+
+        Taken for dead, its numbers would be added to what is gone at every scrape, and those it has would count too.
+        """
         try:
             fd = os.open(self._folder / f"{name}.life", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            return False
+            return True
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -161,8 +175,8 @@ class SharedMetrics:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with self._thread_lock:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            fd = open_private(self._folder / "lock")
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 yield
@@ -183,7 +197,9 @@ class _Merged:
 
 def _replace(path: Path, content: bytes) -> None:
     new = path.with_name(f"{path.name}.new")
-    new.write_bytes(content)
+    with open(open_private(new), "wb") as file:  # noqa: PTH123  a descriptor
+        file.truncate()
+        file.write(content)
     new.replace(path)
 
 

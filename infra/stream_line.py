@@ -14,8 +14,9 @@ from typing import Final, cast
 import msgspec
 
 from app.ports import Clock, Listener, StreamHub, StreamsFull
-from infra.unix_socket import listening, short_name
+from infra.unix_socket import UnixSocket
 
+ENDING: Final = "streams"  # of the socket's name
 RETRY_S: Final = 0.5  # how soon a process looks for the writer again; a new one is there within a second or two
 UNSENT_BYTES_MAX: Final = 32 * 1024 * 1024
 """For a process that does not read: seconds of all there is. With more it is cut off, and begins anew."""
@@ -129,7 +130,7 @@ class StreamLine:
     """The writer's end: whoever connects hears what it asks for."""
 
     def __init__(self, database: Path) -> None:
-        self._path = _beside(database)
+        self._socket = UnixSocket(database, ENDING)
         self._server: asyncio.Server | None = None
         self._connections: set[_Heard] = set()
 
@@ -145,7 +146,7 @@ class StreamLine:
             loop = asyncio.get_running_loop()
             return loop.create_unix_server(lambda: _Heard(hub, self._connections), sock=listener)
 
-        self._server = await listening(self._path, serve)
+        self._server = await self._socket.listen(serve)
 
     async def close(self) -> None:
         """Be heard no more; nothing happens when the line is not open."""
@@ -154,7 +155,7 @@ class StreamLine:
             server.close()
             for connection in tuple(self._connections):
                 connection.end()
-            self._path.unlink(missing_ok=True)
+            self._socket.remove()
 
 
 class _Hearing(asyncio.Protocol):
@@ -198,7 +199,7 @@ class StreamRelay:
     """The source of a hub in a process that does not write. See StreamSource in app/ports.py."""
 
     def __init__(self, database: Path, clock: Clock, deliver: Listener) -> None:
-        self._path = _beside(database)
+        self._socket = UnixSocket(database, ENDING)
         self._clock = clock
         self._deliver = deliver
         self._wanted: dict[str, None] = {}
@@ -245,7 +246,7 @@ class StreamRelay:
         """Listen to whoever writes, for ever."""
         while True:
             try:
-                with short_name(self._path) as name:
+                with self._socket.found() as name:
                     _, hearing = await asyncio.get_running_loop().create_unix_connection(lambda: _Hearing(self), name)
             except (OSError, NotImplementedError):
                 await self._clock.sleep(RETRY_S)
@@ -259,7 +260,3 @@ class StreamRelay:
                 self._heard_ms.clear()
                 hearing.end()
             await self._clock.sleep(RETRY_S)
-
-
-def _beside(database: Path) -> Path:
-    return database.with_name(f"{database.name}.streams")

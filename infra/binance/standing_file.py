@@ -12,6 +12,7 @@ from typing import Final
 from app.events import Observe, StandingNotShared
 from app.ports import Bucket, Clock
 from infra.binance.standing import MINUTES_MAX, SLOTS_MAX, Minute, Standing, UnderWay
+from infra.private_file import open_private
 
 PROCESSES_MAX: Final = 64  # more workers and instances than a machine has use for
 REASON_BYTES_MAX: Final = 600
@@ -184,7 +185,7 @@ class SharedStanding:
     def _open(self) -> None:
         self._close()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = open_private(self._path)
         before, self.me = self.me, self._place(self._fd)
         self._standing.under_way = (
             {self.me: self._standing.under_way[before]} if before in self._standing.under_way else {}

@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from infra.beside import beside
 from infra.db.url import sqlite_path
+from infra.private_file import open_private
 
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -17,7 +19,7 @@ class WriterLease:
 
     def __init__(self, db_url: str) -> None:
         database = sqlite_path(db_url)
-        self._path = database.with_name(f"{database.name}.lock")
+        self._path = beside(database, "lock")
         self._fd: int | None = None
 
     def try_acquire(self, url: str) -> bool:
@@ -27,7 +29,7 @@ class WriterLease:
         """
         if self._fd is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = open_private(self._path)
             if not (_locked(fd, fcntl.LOCK_EX) and self._is_still(fd)):
                 os.close(fd)
                 return False

@@ -15,6 +15,7 @@ import migrations
 from infra.db.connections import BUSY_TIMEOUT_MS
 from infra.db.failure import unavailable
 from infra.db.url import sqlite_path
+from infra.private_file import close_to_strangers, create_private
 
 
 class SchemaTooNew(Exception):
@@ -24,10 +25,13 @@ class SchemaTooNew(Exception):
 def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
     """Create the database that `url` names when it is missing, and apply the revisions it lacks, all or none.
 
-    Blocks; only the writer calls it. Raises ValueError (not SQLite), StoreUnavailable, or SchemaTooNew.
+    Blocks; only the writer calls it. Raises ValueError (not SQLite), OSError, StoreUnavailable, or SchemaTooNew.
     """
     path = sqlite_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
+    create_private(path)  # SQLite gives the files beside it the same mode; who may read -shm can lock the writer out
+    for each in (path, *(path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm"))):
+        close_to_strangers(each)
     engine = _engine(path, busy_timeout_ms)
     try:
         with engine.begin() as connection:

@@ -1,6 +1,7 @@
 """One server, several workers, one set of numbers: whoever is scraped, they add up and what grows never falls."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from app import events
 from app.domain.ledger import Source
 from app.domain.span import Span
 from infra import shared_metrics
+from infra.metrics_folder import MetricsFolder
 from infra.telemetry import Telemetry
 
 FRAMES = "klinenode_frames_total"
@@ -167,3 +169,50 @@ def test_a_file_that_is_not_ours_and_a_folder_that_cannot_be_written_do_not_stop
     blocked = Worker(folder / "lock" / "below")
     blocked.frames(9)
     assert blocked.scraped()[FRAMES] == 9, "its own numbers are better than none"
+
+
+def test_servers_on_one_database_count_apart_whatever_their_port(tmp_path: Path) -> None:
+    database = tmp_path / "k.db"
+    first, second = MetricsFolder(database), MetricsFolder(database)
+    one, two, other = Worker(first.path), Worker(first.path), Worker(second.path)
+    one.frames(5)
+    two.frames(7)
+    other.frames(100)
+    for worker in (one, two, other):
+        worker.telemetry.share()
+    third = MetricsFolder(database)  # the start of another removes what the dead left, not what the living count
+    assert [one.scraped()[FRAMES] for _ in range(3)] == [12, 12, 12]
+    second.remove()
+    third.remove()
+    assert [two.scraped()[FRAMES] for _ in range(3)] == [12, 12, 12]
+    first.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_a_server_that_was_killed_goes_when_another_starts(tmp_path: Path) -> None:
+    killed = MetricsFolder(tmp_path / "k.db")
+    Worker(killed.path).telemetry.share()
+    os.close(killed._lock)
+    (tmp_path / "k.db.metrics-8000").mkdir()  # an earlier version named it by the port
+    (tmp_path / "other.db.metrics-8000").mkdir()
+    started = MetricsFolder(tmp_path / "k.db")
+    assert {path.name for path in tmp_path.iterdir()} == {started.path.name, "other.db.metrics-8000"}
+    started.remove()
+
+
+def test_a_worker_whose_files_somebody_deleted_is_not_taken_for_dead_at_every_scrape(tmp_path: Path) -> None:
+    one, two = Worker(tmp_path), Worker(tmp_path)
+    one.frames(5)
+    two.frames(7)
+    for worker in (one, two):
+        worker.telemetry.share()
+    shutil.rmtree(tmp_path)
+    seen = []
+    for _ in range(3):
+        for worker in (one, two):
+            worker.telemetry.share()
+            seen.append(worker.scraped()[FRAMES])
+    assert set(seen) <= {5, 12}
+    assert seen[1:] == [12] * 5
+    one.die()
+    assert two.scraped()[FRAMES] == 12

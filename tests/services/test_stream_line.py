@@ -10,8 +10,8 @@ import pytest
 
 from app.services.stream_hub import Hub
 from infra.clock import SystemClock
-from infra.stream_line import MESSAGE_BYTES_MAX, StreamLine, StreamRelay
-from infra.unix_socket import short_name
+from infra.stream_line import ENDING, MESSAGE_BYTES_MAX, StreamLine, StreamRelay
+from infra.unix_socket import UnixSocket
 from tests.patience import PATIENCE_S
 
 A, B = "ausdt@trade", "busdt@trade"
@@ -187,7 +187,7 @@ async def test_nonsense_ends_its_own_connection_only(tmp_path: Path, nonsense: b
     database = tmp_path / "k.db"
     async with writing(database) as writer, reading(database, A) as one:
         await joined(writer, one)
-        with short_name(tmp_path / "k.db.streams") as name:
+        with UnixSocket(database, ENDING).found() as name:
             reader, stranger = await asyncio.open_unix_connection(name)
         stranger.write(nonsense)
         async with asyncio.timeout(PATIENCE_S):
@@ -201,7 +201,7 @@ async def test_nonsense_ends_its_own_connection_only(tmp_path: Path, nonsense: b
 async def test_a_process_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
     database = tmp_path / "k.db"
     async with writing(database) as writer:
-        with short_name(tmp_path / "k.db.streams") as name:
+        with UnixSocket(database, ENDING).found() as name:
             _, stuck = await asyncio.open_unix_connection(name, limit=1)
         stuck.transport.pause_reading()  # type: ignore[attr-defined]
         wish = b"\x92\xc3\x91\xab" + A.encode()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from app.prepare import CannotStart
+from app.server import listen
 from infra.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import KLINENODE, Place, Programs, ShiftedClock, free_port, pause, seconds, until
@@ -169,6 +171,15 @@ async def test_a_taken_port_is_said_in_a_sentence_before_anything_is_touched(tmp
             status, said = await programs.run("demo", "--port", str(free_port()), "--sandbox-port", str(port))
             assert status == 2
             assert "--sandbox-port" in said
+
+
+def test_of_two_servers_that_start_together_one_has_the_port() -> None:
+    with listen("127.0.0.1", 0) as first:  # as it is while the database is prepared
+        port = first.getsockname()[1]
+        with pytest.raises(CannotStart, match=f"port {port}"):
+            listen("127.0.0.1", port)
+        with listen("127.0.0.2", port) as second:
+            assert second.getsockname()[1] == port
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
