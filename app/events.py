@@ -28,6 +28,14 @@ class SymbolsUnlisted:
 
 
 @dataclass(frozen=True, slots=True)
+class Relisted:
+    """A name belongs to another coin since `since_ms`; what was held of it is kept apart (tables former_…)."""
+
+    name: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class RequestDone:
     """An upstream REST or archive request ended; `status` is 0 when no answer came. `used_weight` is the exchange's."""
 
@@ -290,6 +298,7 @@ class NodeStopped:
 Event = (
     SymbolsSynced
     | SymbolsUnlisted
+    | Relisted
     | RequestDone
     | StandDownBegan
     | ExchangeSilent

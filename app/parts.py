@@ -3,7 +3,7 @@
 import contextlib
 import random
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from app.domain.interval import INTERVALS
@@ -219,16 +219,24 @@ class Parts:
             self.settings.interval_list,
             self.settings.backfill_days,
             self.symbols.listings,
-            self.holdings.extra_wishes,
+            self._undoubted(self.holdings.extra_wishes),
             () if self.extra_wishes_only else self.settings.price_series,
+            self.holdings.since_ms,
+            self.holdings.doubted,
         )
+
+    def _undoubted(self, wishes: Mapping[Series, Span]) -> Mapping[Series, Span]:
+        """The wishes without those for names of which nobody knows whose klines are held."""
+        if not self.holdings.doubted:
+            return wishes
+        return {series: span for series, span in wishes.items() if series.listed not in self.holdings.doubted}
 
     def _held_symbols(self) -> frozenset[str]:
         """The symbols that are followed, and those delivered lately of which something is held."""
-        symbols = self.symbols
-        return (
-            symbols.wished_set | (symbols.settled & self.holdings.symbols()) if symbols.settled else symbols.wished_set
-        )
+        symbols, found = self.symbols, self.symbols.wished_set
+        if symbols.settled:
+            found |= symbols.settled & self.holdings.symbols()
+        return found - self.holdings.doubted if self.holdings.doubted else found
 
     def observe(self, event: Event) -> None:
         """Where every part of the node reports what happened."""
@@ -260,6 +268,7 @@ class Parts:
         await self.symbols.load(self.reader)
         reader = self.reader
         self.holdings.load(await reader.ledgers(), await reader.anchors(), await reader.extra_wishes())
+        self.holdings.set_listings((await reader.listings()).values())
         await self.load_checks()
 
     async def load_checks(self) -> None:

@@ -6,12 +6,13 @@ Each has two implementations: one that touches the world and one that a test or 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from app.domain.columns import Columns
 from app.domain.interval import Grid, Interval
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Ledger, Source
+from app.domain.listing import Listing
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
 from app.wire.archive_csv import ArchiveFile
@@ -141,6 +142,24 @@ class Changes(NamedTuple):
     series: Mapping[Series, Change]
 
 
+class Relisting(NamedTuple):
+    """A name that another listing has taken over.
+
+    `firsts`: of each symbol of series that belongs to the name, where the first kline of `listing` opens. Rows from
+    there on are `listing`'s own; unless `keeps_newer` they are to be fetched anew, as they were taken in by the other's
+    precision.
+    """
+
+    former: Listing
+    listing: Listing
+    firsts: Mapping[str, int]
+    keeps_newer: bool
+
+
+EVERYTHING: Final = Span(0, 1 << 53)
+"""The change of a series of which nobody can tell which open times it concerns."""
+
+
 class StoreUnavailable(Exception):
     """The database cannot be read or written right now (locked, full, gone); the message says what to do."""
 
@@ -186,6 +205,10 @@ class StoreReader(Protocol):
         """Spans that an operator asked for beyond BACKFILL_DAYS."""
         ...
 
+    async def listings(self) -> dict[str, Listing]:
+        """By symbol: the listing whose klines are held under that name."""
+        ...
+
     async def verifications(self) -> dict[Series, Verification]:
         """What was compared with the exchange, and when."""
         ...
@@ -216,6 +239,14 @@ class StoreWriter(StoreReader, Protocol):
 
     async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
         """Keep a document."""
+        ...
+
+    async def save_listings(self, listings: Sequence[Listing]) -> None:
+        """Remember whose klines are held."""
+        ...
+
+    async def relist(self, relisting: Relisting) -> dict[Series, Ledger]:
+        """Keep what is held from before each first kline apart, as the former listing's; returns the ledgers now."""
         ...
 
     async def save_anchor(self, symbol: str, open_ms: int) -> None:

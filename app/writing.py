@@ -1,10 +1,11 @@
 """The writer's role: what a process runs from the moment the lease is its own until it is not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from app.domain.interval import M1
+from app.domain.listing import Listing
 from app.domain.span import Spans
 from app.events import CommitFailed
 from app.parts import KEPT_TIME, Parts
@@ -18,6 +19,8 @@ from app.services.exchange_clock import KeptTime
 from app.services.fill import Filler
 from app.services.live import LiveIngest
 from app.services.reconcile import Reconciler
+from app.services.relisting import Relistings
+from app.services.symbol_sync import nothing_more
 from app.services.warm_up import WarmUp
 from infra.binance.market_streams import MarketStreams
 from infra.binance.sockets import BinanceSockets
@@ -29,7 +32,7 @@ FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
 class Writing:
     """Ingests, backfills, verifies and keeps what is read through. `begin` makes one; `end` takes it apart again."""
 
-    def __init__(self, parts: Parts, store: SqliteWriter) -> None:
+    def __init__(self, parts: Parts, store: SqliteWriter, listings: Mapping[str, Listing]) -> None:
         """For `begin`."""
         self._parts = parts
         self._is_estimated = False
@@ -55,6 +58,20 @@ class Writing:
         self.sockets = BinanceSockets(settings.binance_ws_url, clock, observe, seed=parts.seed, proxy=proxy)
         self.streams = MarketStreams(
             settings.binance_ws_url, clock, observe, parts.hub.deliver, self.sockets, seed=parts.seed, proxy=proxy
+        )
+        self.relistings = Relistings(
+            clock,
+            observe,
+            parts.rest,
+            store,
+            committer,
+            parts.symbols,
+            parts.holdings,
+            parts.tail,
+            parts.rolling,
+            parts.drop,
+            listings,
+            self.wake,
         )
         self._disputes = Disputes(clock, observe, parts.rest, parts.reader, parts.holdings, self._filler.keep)
         self.live = LiveIngest(
@@ -86,11 +103,12 @@ class Writing:
         try:
             await parts.load_for_reading()
             standing = await store.stand_down()
+            listings = await store.listings()
         except BaseException:
             await store.close()
             raise
         parts.budget.restore(*(standing or (0, "")))
-        writing = parts.role = cls(parts, store)
+        writing = parts.role = cls(parts, store, listings)
         try:
             await parts.guard.persist()  # one that was met while nobody could write
         except BaseException:
@@ -111,6 +129,7 @@ class Writing:
         parts.health.queue_depth = lambda: 0
         parts.verifier.auditor = None
         parts.symbols.write_to(None)
+        parts.symbols.before_saving = nothing_more
         parts.clock.keep = None
         parts.close_lag.follow(())
         parts.hub.take_from(None)
@@ -132,6 +151,7 @@ class Writing:
         """Give the parts what only a writer has."""
         parts = self._parts
         parts.symbols.write_to(self.store)
+        parts.symbols.before_saving = self.relistings.save
         parts.clock.keep = self._keep_time
         parts.backfill.store = self.store
         parts.verifier.auditor = self._auditor
@@ -148,6 +168,7 @@ class Writing:
         start = parts.supervisor.start
         start("reconcile", self._reconcile)
         start("verify", self._verify)
+        start("relistings", self.relistings.run)
         if parts.extra_wishes_only:
             return
         start("symbols", parts.symbols.run)
@@ -199,6 +220,7 @@ class Writing:
     def symbols_changed(self) -> None:
         """The exchange's list was read: stream what it has, plan anew, and say once what that will cost."""
         parts = self._parts
+        self.relistings.look()
         parts.close_lag.follow(parts.symbols.wished)
         self.sockets.want([Series(symbol, M1) for symbol in parts.symbols.wished])
         self.streams.ingested_changed()
@@ -222,4 +244,15 @@ class Writing:
         self.reconciler.wake()
 
 
-_TASKS: Final = ("sockets", "streams", "ingest", "disputes", "write", "warm-up", "symbols", "verify", "reconcile")
+_TASKS: Final = (
+    "sockets",
+    "streams",
+    "ingest",
+    "disputes",
+    "write",
+    "warm-up",
+    "symbols",
+    "relistings",
+    "verify",
+    "reconcile",
+)

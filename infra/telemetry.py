@@ -36,6 +36,7 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.RowsCommitted: logging.DEBUG,
     events.KlinesVerified: logging.DEBUG,
     events.SymbolsUnlisted: logging.WARNING,
+    events.Relisted: logging.WARNING,
     events.KlinesMended: logging.WARNING,
     events.IntervalsDisagree: logging.WARNING,
     events.StandDownBegan: logging.WARNING,

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from app.domain.columns import Columns
+from app.domain.interval import M1
+from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.events import Observe, RowsCommitted
-from app.ports import Batch, Committed, Series, StoreWriter
+from app.ports import EVERYTHING, Batch, Committed, Relisting, Series, StoreWriter
 from app.services.holdings import Holdings
 from app.services.tail import Tail
 
@@ -73,8 +75,20 @@ class Committer:
         await self._store.save_anchor(symbol, open_ms)
         self._holdings.set_anchor(symbol, open_ms)
 
+    async def relist(self, relisting: Relisting) -> None:
+        """Keep apart what is held under a name that belongs to another listing now. Raises StoreUnavailable."""
+        async with self._turn, self._lock:
+            ledgers = await self._store.relist(relisting)
+            self._holdings.relisted(relisting.listing, ledgers, relisting.firsts)
+            self.epoch += 1  # nothing that was rolled up of the former one's klines may follow
+            for symbol in relisting.firsts:
+                self._changes.append(_Change(self.epoch, Series(symbol, M1), Spans([EVERYTHING])))
+
     def _still_true(self, batch: Batch) -> Batch:
-        """A roll-up without the klines whose parts are not, or no longer, those that it was made of."""
+        """A batch without the klines that are another listing's, and those whose parts are not what is held.
+
+        The archive keeps the files of a former listing under the name, and a file may have klines of both.
+        """
         void = self._void(batch)
         if not void:
             return batch
@@ -88,9 +102,12 @@ class Committer:
         return replace(batch, spans=spans, rows=[kline for kline in batch.rows if spans.span_at(kline.open_ms)])
 
     def _void(self, batch: Batch) -> Spans:
-        """Where a roll-up was made of other parts than are held."""
+        """Where klines are a former listing's, or a roll-up was made of other parts than are held."""
+        since_ms = self._holdings.since_ms.get(batch.series.listed, 0)
+        if batch.source is Source.ARCHIVE:
+            return _before(since_ms)
         if batch.made_of is not None:
-            return self._holdings.ledger(batch.made_of).known.clip(batch.spans.hull)
+            return self._holdings.ledger(batch.made_of).known.clip(batch.spans.hull) | _before(since_ms)
         if batch.as_of is None or batch.as_of == self.epoch:
             return Spans()
         if self._changes and self._changes[0].epoch > batch.as_of + 1:
@@ -130,6 +147,10 @@ class Committer:
             self._drop(longer, spans.hull)
         self._tail.void(series, result.changed)
         self._changed(series, result.changed)
+
+
+def _before(time_ms: int) -> Spans:
+    return Spans([Span(0, time_ms)]) if time_ms else Spans()
 
 
 def _is_part(part: Series, whole: Series) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from app.domain.span import Span
-from app.ports import Change, Clock, Series, StoreReader, StoreUnavailable
+from app.ports import EVERYTHING, Change, Clock, Series, StoreReader, StoreUnavailable
 from app.services.commit import Drop
 from app.services.holdings import Holdings
 from app.services.tail import Tail
@@ -79,11 +79,14 @@ class Follower:
         self.looked(now_ms + TRUST_MS)
 
     async def _take(self, changed: Mapping[Series, Change]) -> None:
+        if any(change.span.end_ms == EVERYTHING.end_ms for change in changed.values()):
+            self._holdings.set_listings((await self._store.listings()).values())
         wanted = {series: span for series, change in changed.items() if (span := self._wanted(series, change))}
         rows = await self._store.read_spans(wanted) if wanted else {}
         for series, change in changed.items():
             span = self._wanted(series, change)
-            self._holdings.set_ledger(series, change.ledger)
+            if change.ledger.entries or series in self._holdings.all():
+                self._holdings.set_ledger(series, change.ledger)
             self._drop(series, change.span)
             if not span:
                 continue
@@ -94,10 +97,13 @@ class Follower:
                     self._tail.append(series, grid, kline)
             else:
                 self._tail.lose(series)
-        self.closed(max(change.span.end_ms for change in changed.values()))
+        self.closed(max(min(change.span.end_ms, change.ledger.end_ms) for change in changed.values()))
 
     def _wanted(self, series: Series, change: Change) -> Span:
         """The klines to read for the tail of a series after a change: empty when the change does not concern it."""
+        if change.span.end_ms == EVERYTHING.end_ms:
+            self._tail.lose(series)
+            return _NOTHING
         if not self._holdings.is_anchored(series):
             return _NOTHING
         grid = self._holdings.grid(series)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from app.domain.interval import Grid, Interval
 from app.domain.ledger import Ledger
+from app.domain.listing import Listing
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
 from app.ports import Disagreement, Series
@@ -25,6 +26,10 @@ class Holdings:
         self.revisions: Counter[Series] = Counter()
         """By series: how many rows were ever replaced."""
         self.extra_wishes: dict[Series, Span] = {}
+        self.since_ms: dict[str, int] = {}
+        """Of names that belonged to another listing before: where the first minute of this one opens."""
+        self.doubted: frozenset[str] = frozenset()
+        """Names of which nobody knows at the moment whose klines are held under them."""
 
     def load(
         self, ledgers: Mapping[Series, Ledger], anchors: Mapping[str, int], extra_wishes: Mapping[Series, Span]
@@ -34,6 +39,23 @@ class Holdings:
         self._anchors = dict(anchors)
         self._symbols = {series.symbol for series in ledgers}
         self.extra_wishes = dict(extra_wishes)
+
+    def set_listings(self, listings: Iterable[Listing]) -> None:
+        """Take over what is known of whose klines are held."""
+        known = list(listings)
+        self.since_ms = {each.symbol: each.since_ms for each in known if each.since_ms}
+        self.doubted = frozenset(each.symbol for each in known if each.is_doubted)
+
+    def relisted(self, listing: Listing, ledgers: Mapping[Series, Ledger], symbols: Iterable[str]) -> None:
+        """A name belongs to another listing now: its series, `symbols` of any family, have these ledgers."""
+        self._ledgers.update(ledgers)
+        for symbol in symbols:
+            self._anchors.pop(symbol, None)
+        for series in ledgers:
+            self._verifications.pop(series, None)
+            self._disagreements.pop(series, None)
+        self.since_ms = {**self.since_ms, listing.symbol: listing.since_ms}
+        self.doubted -= {listing.symbol}
 
     def load_wishes(self, anchors: Mapping[str, int], extra_wishes: Mapping[Series, Span]) -> None:
         """Take over what the store says besides the ledgers."""

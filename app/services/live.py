@@ -110,7 +110,10 @@ class LiveIngest:
         as_of = self._committer.epoch  # from before anything is awaited: what is replaced meanwhile voids the roll-ups
         await self._close(series, Source.WS, kline, as_of)
         self._observe(KlineClosed(series.symbol, max(0, now_ms - kline.open_ms - MINUTE_MS)))
+        since_ms = self._holdings.since_ms.get(series.symbol, 0)
         for interval, longer in self._rolling.take(series.symbol, kline):
+            if longer.open_ms < since_ms < kline.open_ms:
+                continue  # the first kline of a listing that took the name over is fetched
             await self._close(Series(series.symbol, interval), Source.ROLLUP, longer, as_of)
         self._live_moved(series.symbol)  # the longer ones that are still in progress end with this minute
 

@@ -98,7 +98,7 @@ def made_of(minutes: Spans, wish: Wish, holdings: Holdings, series: Series, now_
     if not can_roll_up(series.interval):
         return Spans()
     gap = survey(wish, holdings, series, now_ms)
-    return (_whole_buckets(gap.grid, minutes) & gap.missing) - _untrusted(gap.grid)
+    return (_whole_buckets(gap.grid, minutes) & gap.missing) - _untrusted(gap, wish)
 
 
 class Planner:
@@ -157,7 +157,7 @@ class Planner:
 
     def _roll_ups(self, gap: SeriesGap) -> Iterator[RollUp]:
         """Jobs for the missing buckets whose parts are all known, in windows of bounded size."""
-        missing = gap.missing - _untrusted(gap.grid)
+        missing = gap.missing - _untrusted(gap, self._wish)
         for part in self._parts(gap):
             if not missing:
                 return
@@ -177,7 +177,7 @@ class Planner:
         for part in self._parts(gap):  # one by one: a bucket is made of parts of one kind
             coming = Spans(self._wish.spans(part, self._holdings.grid(part), self._now_ms))
             waiting |= _whole_buckets(gap.grid, coming & missing)
-        waiting -= _untrusted(gap.grid)
+        waiting -= _untrusted(gap, self._wish)
         tail_missing = missing.clip(gap.tail)
         if tail_missing and (gap.tail.end_ms - next(iter(tail_missing)).start_ms) // MINUTE_MS > ROLLUP_WAIT_MINUTES:
             waiting -= Spans([gap.tail])
@@ -226,5 +226,8 @@ def _whole_buckets(grid: Grid, spans: Spans) -> Spans:
     return Spans(Span(grid.ceil(span.start_ms), grid.floor(span.end_ms)) for span in spans)
 
 
-def _untrusted(grid: Grid) -> Spans:
-    return Spans(Span(grid.floor(span.start_ms), grid.ceil(span.end_ms)) for span in DISAGREEMENTS)
+def _untrusted(gap: SeriesGap, wish: Wish) -> Spans:
+    """Where the exchange's own kline is fetched: on days of its incidents, and where a listing took a name over."""
+    grid, since_ms = gap.grid, wish.since_ms.get(gap.series.listed, 0)
+    first = [Span(since_ms, since_ms + 1)] if since_ms else []
+    return Spans(Span(grid.floor(span.start_ms), grid.ceil(span.end_ms)) for span in (*DISAGREEMENTS, *first))

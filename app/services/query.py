@@ -103,6 +103,8 @@ class QueryService:
         series = query.series
         if not self.is_time_known() or not self._holdings.is_anchored(series):
             return None
+        if series.listed in self._holdings.doubted:
+            return None
         tail = self._tail.get(series)
         if tail is None or not tail.rows:
             return None
@@ -122,6 +124,8 @@ class QueryService:
 
     async def answer(self, query: KlineQuery) -> Answer:
         """The answer to `query`, whole unless it allows less. Raises BinanceError: 503 with Retry-After."""
+        if query.series.listed in self._holdings.doubted:
+            raise service_unavailable(RETRY_AFTER_S)  # whose klines are held is being asked at this moment
         try:
             return await self._answer(query, TRIES_MAX)
         except (UpstreamError, TimeoutError) as error:

@@ -1,7 +1,7 @@
 """Symbol sync: which symbols the exchange lists and which of them the node follows, kept up to date."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from app.domain.interval import MINUTE_MS
@@ -55,6 +55,8 @@ class SymbolSync:
         self._changed = changed
         self._body: bytes | None = None
         self._store: Documents | None = None
+        self.before_saving: Callable[[], Awaitable[None]] = nothing_more
+        """Done before a new list is kept: what it changes must be known to whoever reads it from the store."""
         self.synced_ms: int | None = None
         self.listings: dict[str, Symbol] = {}
         self.wished: tuple[str, ...] = self._fallback
@@ -98,6 +100,7 @@ class SymbolSync:
         if self.unlisted and self.unlisted != before:
             self._observe(SymbolsUnlisted(self.unlisted))
         if self._store is not None:
+            await self.before_saving()
             await self._store.save_document(DOCUMENT, body, now_ms)
         self.last_error = None
         self._observe(SymbolsSynced(len(self.wished), added, removed))
@@ -159,3 +162,7 @@ class SymbolSync:
         self.unlisted = tuple(name for name in self._named if name not in listings)
         self._changed(removed)
         return added, removed
+
+
+async def nothing_more() -> None:
+    """For who keeps no lists."""

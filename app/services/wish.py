@@ -1,7 +1,7 @@
 """The wish: which klines the node should hold, as a pure function of settings, listings and time."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from app.domain.interval import D1, DAY_MS, M1, Grid, Interval
@@ -27,6 +27,10 @@ class Wish:
     extra: Mapping[Series, Span]
     prices: Sequence[str] = ()
     """Symbols of series of prices (app/wire/families.py), held while what they belong to trades."""
+    since_ms: Mapping[str, int] = field(default_factory=dict)
+    """Of names that another listing had before: where this one begins."""
+    doubted: Collection[str] = ()
+    """Names of which nobody knows at the moment whose klines are held; `symbols` is without them."""
 
     def series(self) -> list[Series]:
         """Every wished series; 1m of every symbol is among them, for the roll-up needs it."""
@@ -52,7 +56,7 @@ class Wish:
         return self._is_priced(series)
 
     def _is_priced(self, series: Series) -> bool:
-        if series.symbol not in self.prices or series.interval not in self.intervals:
+        if series.symbol not in self.prices or series.interval not in self.intervals or series.listed in self.doubted:
             return False
         listing = self.listings.get(series.listed)
         return not self.listings or (listing is not None and listing.is_begun)
@@ -76,7 +80,7 @@ class Wish:
         end_ms = self._due_end_ms(series, grid, now_ms)
         spans = []
         if self.follows(series):
-            start_ms = self._start_ms(series, grid, now_ms)
+            start_ms = self._begin_ms(series, grid, now_ms)
             spans.append(Span(start_ms, max(start_ms, end_ms)))
         if (extra := self.extra.get(series)) is not None:
             end_ms = min(grid.ceil(extra.end_ms), grid.floor(now_ms - CLOSE_GRACE_MS))
@@ -86,8 +90,12 @@ class Wish:
     def tail(self, series: Series, grid: Grid, now_ms: int) -> Span:
         """The newest TAIL_KLINES open times of the wish, or all of it when it is shorter."""
         end_ms = self._due_end_ms(series, grid, now_ms)
-        start_ms = max(grid.shift(end_ms, -TAIL_KLINES), self._start_ms(series, grid, now_ms))
+        start_ms = max(grid.shift(end_ms, -TAIL_KLINES), self._begin_ms(series, grid, now_ms))
         return Span(start_ms, max(start_ms, end_ms))
+
+    def _begin_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
+        """Where the wish begins: never before the listing that has the name now."""
+        return max(self._start_ms(series, grid, now_ms), grid.floor(self.since_ms.get(series.listed, 0)))
 
     def _start_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
         days = self.backfill_days

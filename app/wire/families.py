@@ -35,7 +35,8 @@ PREMIUM: Final = Family("premium", "premiumIndex", "/fapi/v1/premiumIndexKlines"
 
 PRICES: Final = {family.word: family for family in (MARK, INDEX, PREMIUM)}
 """The families of sampled prices, by their word in the settings."""
-_BY_SUFFIX: Final = {family.suffix: family for family in (TRADES, *PRICES.values())}
+FAMILIES: Final = (TRADES, *PRICES.values())
+_BY_SUFFIX: Final = {family.suffix: family for family in FAMILIES}
 
 
 def parted(symbol: str) -> tuple[str, Family]:

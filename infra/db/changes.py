@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from app.domain.interval import INTERVALS, Interval
@@ -23,8 +23,13 @@ _COLUMNS: Final = ("seq", "symbol", "interval", "start_ms", "end_ms")
 
 def note(connection: sqlite3.Connection, batches: Sequence[Batch], results: Sequence[Committed], now_ms: int) -> None:
     """Record what `batches` changed, inside the transaction that changes it."""
+    note_spans(connection, _touched(batches, results), now_ms)
+
+
+def note_spans(connection: sqlite3.Connection, changed: Iterable[tuple[Series, Span]], now_ms: int) -> None:
+    """Record which open times changed, inside the transaction that changes them."""
     touched: dict[Series, Span] = {}
-    for series, span in _touched(batches, results):
+    for series, span in changed:
         known = touched.get(series, span)
         touched[series] = Span(min(known.start_ms, span.start_ms), max(known.end_ms, span.end_ms))
     if not touched:

@@ -55,6 +55,10 @@ class Commits:
         self._ledgers.update(transaction.after)
         return committed
 
+    def forget(self) -> None:
+        """Ledgers were written past these transactions."""
+        self._ledgers.clear()
+
     def _forget_if_stale(self, connection: sqlite3.Connection) -> None:
         version: int = connection.execute("PRAGMA data_version").fetchone()[0]  # changes when others commit
         if self._seen is None or self._seen[0] is not connection or self._seen[1] != version:

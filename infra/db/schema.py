@@ -78,6 +78,54 @@ DISAGREEMENT: Final = Table(
     sqlite_with_rowid=False,
 )
 
+LISTING: Final = Table(
+    "listing",
+    METADATA,
+    _text("symbol", key=True),
+    _integer("onboard_ms"),
+    _integer("delivery_ms"),
+    _integer("price_precision"),
+    _integer("quantity_precision"),
+    _integer("since_ms"),
+    _integer("is_doubted"),
+    sqlite_with_rowid=False,
+)
+
+FORMER_LISTING: Final = Table(
+    "former_listing",
+    METADATA,
+    _text("symbol", key=True),
+    _integer("until_ms", key=True),
+    _integer("onboard_ms"),
+    _integer("delivery_ms"),
+    _integer("price_precision"),
+    _integer("quantity_precision"),
+    sqlite_with_rowid=False,
+)
+
+FORMER_KLINE: Final = Table(
+    "former_kline",
+    METADATA,
+    _text("symbol", key=True),
+    _integer("until_ms", key=True),
+    _text("interval", key=True),
+    _integer("open_time", key=True),
+    *_row_columns()[1:],
+    sqlite_with_rowid=False,
+)
+
+FORMER_LEDGER: Final = Table(
+    "former_ledger",
+    METADATA,
+    _text("symbol", key=True),
+    _integer("until_ms", key=True),
+    _text("interval", key=True),
+    _integer("start_ms", key=True),
+    _integer("end_ms"),
+    _text("source"),
+    sqlite_with_rowid=False,
+)
+
 REVISION: Final = Table(
     "revision",
     METADATA,

@@ -8,14 +8,16 @@ from typing import Final, Self
 from app.domain.interval import INTERVALS
 from app.domain.kline import Kline
 from app.domain.ledger import Ledger
+from app.domain.listing import Listing
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
-from app.ports import Batch, Changes, Clock, Committed, Disagreement, Series, Snapshot
+from app.ports import Batch, Changes, Clock, Committed, Disagreement, Relisting, Series, Snapshot
 from infra.db.changes import read_changes, read_spans
 from infra.db.checkpoint import Checkpoints
 from infra.db.commit import Commits
 from infra.db.connections import BUSY_TIMEOUT_MS, Connections, Report
 from infra.db.ledgers import read_ledger, read_ledgers
+from infra.db.listings import read_listings, relist, save_listings
 from infra.db.migrate import upgrade
 from infra.db.statements import columns, overwrite, put, read_encoded, read_klines, reading, writing
 from infra.db.url import sqlite_path
@@ -110,6 +112,10 @@ class SqliteReader:
             for symbol, code, start_ms, end_ms in zip(*texts, strict=True)
         }
 
+    async def listings(self) -> dict[str, Listing]:
+        """By symbol: the listing whose klines are held under that name. Raises StoreUnavailable."""
+        return await self._reads.run(read_listings)
+
     async def verifications(self) -> dict[Series, Verification]:
         """What was compared with the exchange, and when. Raises StoreUnavailable."""
         return await self._reads.run(read_verifications)
@@ -196,6 +202,23 @@ class SqliteWriter(SqliteReader):
     async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
         """Keep a document. Raises StoreUnavailable."""
         await self._save("document", ("name",), ("body", "stored_ms"), [(name, body, stored_ms)])
+
+    async def save_listings(self, listings: Sequence[Listing]) -> None:
+        """Remember whose klines are held. Raises StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+        await self._writes.run(lambda connection: save_listings(connection, listings, now_ms))
+
+    async def relist(self, relisting: Relisting) -> dict[Series, Ledger]:
+        """Keep what is held from before each first kline apart; returns the ledgers now. Raises StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+
+        def work(connection: Connection) -> dict[Series, Ledger]:
+            ledgers = relist(connection, relisting, now_ms)
+            self._commits.forget()
+            self._checkpoints.after_commit(connection, now_ms)
+            return ledgers
+
+        return await self._writes.run(work)
 
     async def save_anchor(self, symbol: str, open_ms: int) -> None:
         """Remember one open time of the symbol's 3d grid. Raises StoreUnavailable."""

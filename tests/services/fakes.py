@@ -17,6 +17,7 @@ from app.domain.columns import Columns
 from app.domain.interval import DAY_MS, M1, MINUTE_MS, FixedGrid, Grid, Interval
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Ledger, Source
+from app.domain.listing import Listing
 from app.domain.rollup import roll_up
 from app.domain.rollup_columns import roll_up_days
 from app.domain.span import Span, Spans
@@ -31,6 +32,7 @@ from app.ports import (
     FileKlines,
     NotPublished,
     Priority,
+    Relisting,
     Series,
     Snapshot,
     StoreUnavailable,
@@ -178,6 +180,8 @@ class Exchange:
     def __init__(self, clock: Clock, first_ms: int = 0) -> None:
         self._clock = clock
         self.first_ms = first_ms
+        self.begins_ms: dict[str, int] = {}
+        """Of some symbols: where they begin instead."""
         self.last_ms = 1 << 60
         """Where its klines end: a symbol that was delisted, or an exchange that stands still."""
         self.lacking: set[tuple[Series, int]] = set()
@@ -198,7 +202,7 @@ class Exchange:
     def opens(self, series: Series, span: Span, limit: int | None = None) -> list[int]:
         """The open times that exist in `span`, the first `limit` of them."""
         grid = true_grid(series.interval)
-        start_ms = max(span.start_ms, grid.floor(self.first_ms))
+        start_ms = max(span.start_ms, grid.floor(self.begins_ms.get(series.listed, self.first_ms)))
         found = []
         for open_ms in grid.opens(start_ms, min(span.end_ms, grid.floor(self._clock.now_ms()) + 1, self.last_ms)):
             if (series, open_ms) not in self.lacking:
@@ -374,6 +378,12 @@ class Store(SqliteWriter):
 
     async def save_disagreement(self, disagreement: Disagreement) -> None:
         await self._counted(SqliteWriter.save_disagreement(self, disagreement))
+
+    async def save_listings(self, listings: Sequence[Listing]) -> None:
+        await self._counted(SqliteWriter.save_listings(self, listings))
+
+    async def relist(self, relisting: Relisting) -> dict[Series, Ledger]:
+        return await self._counted(SqliteWriter.relist(self, relisting))
 
     async def settled(self) -> None:
         """Return when no task can do more without time or the test."""

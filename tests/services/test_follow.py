@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from app.domain.interval import INTERVALS, M1, MINUTE_MS
-from app.domain.kline import Kline
+from app.domain.kline import Kline, Precision
 from app.domain.ledger import Source
+from app.domain.listing import Listing
 from app.domain.span import Span, Spans
-from app.ports import Batch, Changes, Series, StoreUnavailable
+from app.ports import Batch, Changes, Relisting, Series, StoreUnavailable
 from app.services.encoded_rows import EncodedRows
 from app.services.follow import POLL_S, TRUST_MS, Follower
 from app.services.holdings import Holdings
@@ -278,3 +279,27 @@ def test_the_clock_of_a_follower_may_stand_behind() -> None:
     follower = Follower(clock, None, Holdings(), Tail(1), lambda series, span: None, None)  # type: ignore[arg-type]
     follower.looked_ms = clock.ms + 5
     assert not follower.is_current(), "a look that is yet to come vouches for nothing"
+
+
+async def test_a_name_that_changes_hands_is_doubted_and_cut_off_here_too(tmp_path: Path) -> None:
+    """The other process learns of both by the journal, for every series of the name, whatever is held of it."""
+    async with beside(tmp_path) as other:
+        await other.rig.committer.commit([batch_of(BTC, rows_of(BTC, 0, ROWS))])
+        await other.follower.look()
+        await other.seed(BTC, ROWS)
+        assert await other.check(BTC) == ROWS
+        listed = Listing("BTCUSDT", 0, 1 << 42, Precision(2, 3))
+        await other.rig.store.save_listings([listed.doubted()])
+        await other.follower.look()
+        assert other.holdings.doubted == {"BTCUSDT"}
+        assert {series for series, _ in other.dropped} >= {BTC, FIVES, Series("BTCUSDT", INTERVALS["1M"])}
+        first_ms = START_MS + 10 * MINUTE_MS
+        new = Listing("BTCUSDT", first_ms, 1 << 42, Precision(2, 3), first_ms)
+        await other.rig.committer.relist(Relisting(listed, new, {"BTCUSDT": first_ms}, keeps_newer=True))
+        other.dropped.clear()
+        await other.follower.look()
+        assert (other.holdings.doubted, other.holdings.since_ms) == (frozenset(), {"BTCUSDT": first_ms})
+        assert other.holdings.ledger(BTC).held == Spans([Span(first_ms, START_MS + ROWS * MINUTE_MS)])
+        assert await other.check(BTC) == 0
+        assert {series for series, _ in other.dropped} >= {BTC, FIVES, Series("BTCUSDT", INTERVALS["1M"])}
+        assert set(other.holdings.all()) == {BTC}, "series of which nothing is known do not appear"

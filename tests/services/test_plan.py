@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.domain.incident import DISAGREEMENTS
 from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, Interval
-from app.domain.ledger import Ledger, Source
+from app.domain.ledger import Entry, Ledger, Source
 from app.domain.span import Span, Spans
 from app.ports import Series
 from app.services.holdings import Holdings
@@ -288,3 +288,21 @@ def test_the_wish_of_a_delivered_symbol_ends_with_the_minute_of_its_delivery() -
         assert wish.tail(series, grid, now_ms).end_ms == end_ms
         assert wish.is_over(series, now_ms)
         assert not wish.is_over(series, delivery_ms)
+
+
+def test_the_first_longer_kline_of_a_name_that_changed_hands_is_fetched() -> None:
+    """The minutes of the bucket that both listings share are the former one's in part."""
+    since_ms = DAY0_MS + 2 * HOUR_MS + 7 * MINUTE_MS
+    hours = INTERVALS["1h"]
+    wish = dataclasses.replace(wish_of("1m", "1h"), since_ms={SYMBOL: since_ms})
+    known = Ledger([Entry(Span(0, since_ms), Source.ABSENT), Entry(Span(since_ms, DAY0_MS + 9 * HOUR_MS), Source.REST)])
+    holdings = holding({BTC: known})
+    series = Series(SYMBOL, hours)
+    assert [span.start_ms for span in wish.spans(series, hours.grid, NOW_MS)] == [DAY0_MS + 2 * HOUR_MS]
+    assert wish.spans(BTC, M1.grid, NOW_MS)[0].start_ms == since_ms
+    gap = survey(wish, holdings, series, DAY0_MS + 9 * HOUR_MS + MINUTE_MS)
+    jobs = Planner(wish, holdings, DAY0_MS + 9 * HOUR_MS + MINUTE_MS, never).jobs(gap)
+    assert [(type(job), job.window) for job in jobs] == [
+        (RollUp, Span(DAY0_MS + 3 * HOUR_MS, DAY0_MS + 9 * HOUR_MS)),
+        (Fetch, Span(DAY0_MS + 2 * HOUR_MS, DAY0_MS + 3 * HOUR_MS)),
+    ]

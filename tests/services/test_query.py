@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.listing import Listing
 from app.domain.span import Span
 from app.ports import Series, StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
-from app.services.answer import Answer
+from app.services.answer import Answer, KlineQuery
 from app.services.tail import Live
 from app.wire.error_body import BinanceError
 from tests.services.fakes import ANCHOR_MS, BTC, NOW_MS, Asked, listing, minute, true_grid, unavailable
@@ -84,6 +85,25 @@ async def test_what_is_known_is_answered_without_asking(tmp_path: Path) -> None:
             CLOSED_MS - back * MINUTE_MS for back in (50, 49, 48)
         ], "the first three, not the last three"
         assert at.rig.exchange.asked == []
+
+
+@pytest.mark.parametrize("allow_partial", [False, True])
+async def test_nobody_is_answered_while_it_is_not_known_whose_klines_are_held(
+    tmp_path: Path, *, allow_partial: bool
+) -> None:
+    """Neither from the tail nor from the store, nor a part of it: the name may be another coin's by now."""
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 20 * MINUTE_MS, CLOSED_MS))
+        query = KlineQuery(BTC, None, None, 5, True, allow_partial)
+        assert not isinstance(await at.answer_or_error(query), BinanceError)
+        listed = Listing.of(listing("BTCUSDT"))
+        at.rig.holdings.set_listings([listed.doubted()])
+        assert at.query.at_once(query, at.rig.clock.ms) is None
+        answer = await at.answer_or_error(query)
+        assert isinstance(answer, BinanceError)
+        assert (answer.status, bool(answer.retry_after_s)) == (503, True)
+        at.rig.holdings.set_listings([listed])
+        assert not isinstance(await at.answer_or_error(query), BinanceError)
 
 
 async def test_the_newest_klines_reach_back_over_a_hole_that_is_proven(tmp_path: Path) -> None:

@@ -1,0 +1,225 @@
+"""Relisting: notices when a name may belong to another coin now, and asks the exchange whose klines are held.
+
+The exchange's list only gives reason to ask. While that is open the name's klines are not answered. They are a former
+listing's when the exchange, asked twice, begins later than what is held, and has not lost the history of others too.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from app.domain.interval import INTERVALS, M1, MINUTE_MS
+from app.domain.listing import Listing
+from app.domain.span import Span
+from app.events import Observe, Relisted
+from app.ports import (
+    EVERYTHING,
+    Clock,
+    Priority,
+    Relisting,
+    RestApi,
+    Series,
+    StoreUnavailable,
+    StoreWriter,
+    UpstreamError,
+    UpstreamGarbage,
+    UpstreamRejected,
+)
+from app.services.commit import Committer, Drop
+from app.services.holdings import Holdings
+from app.services.rolling import Rolling
+from app.services.symbol_sync import SymbolSync
+from app.services.tail import Tail
+from app.wire.error_body import invalid_symbol
+from app.wire.families import FAMILIES
+
+CONFIRM_S: Final = 4.0  # between the two times that the exchange is asked; its caches answer alike for a second or two
+RETRY_S: Final = 10.0  # after an answer that settles nothing
+
+Firsts = Mapping[str, int]
+"""By symbol of a family's series: where its first kline opens."""
+
+
+class Relistings:
+    """Keeps the identity of every listing. Only the process that writes has one."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        rest: RestApi,
+        store: StoreWriter,
+        committer: Committer,
+        symbols: SymbolSync,
+        holdings: Holdings,
+        tail: Tail,
+        rolling: Rolling,
+        drop: Drop,
+        recorded: Mapping[str, Listing],
+        settled: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._rest = rest
+        self._store = store
+        self._committer = committer
+        self._symbols = symbols
+        self._holdings = holdings
+        self._tail = tail
+        self._rolling = rolling
+        self._drop = drop
+        self._recorded = dict(recorded)
+        self._unsaved: dict[str, Listing] = {}
+        self._settled = settled
+        self._has_doubts = asyncio.Event()
+        self.last_error: str | None = None
+        self._mark()
+
+    def look(self) -> None:
+        """Compare the exchange's newest list with what is recorded; a doubted name is not answered any more."""
+        now_ms = self._clock.now_ms()
+        held = self._holdings.symbols()
+        for name, listed in self._symbols.listings.items():
+            recorded = self._recorded.get(name)
+            if recorded is None:
+                self._record(Listing.of(listed))
+            elif recorded.may_be_another(listed, now_ms):
+                if any(symbol in held for symbol in _symbols_of(name)):
+                    if not recorded.is_doubted:
+                        self._record(recorded.doubted())
+                        self._forget_copies(name)
+                else:
+                    self._record(Listing.of(listed))
+            elif not recorded.is_doubted and Listing.of(listed, recorded.since_ms) != recorded:
+                self._record(Listing.of(listed, recorded.since_ms))
+        self._mark()
+
+    async def save(self) -> None:
+        """Keep what `look` has found, before the list that it found it in. Raises StoreUnavailable."""
+        if unsaved := dict(self._unsaved):
+            await self._store.save_listings(list(unsaved.values()))
+            for name, listing in unsaved.items():
+                if self._unsaved.get(name) is listing:
+                    del self._unsaved[name]
+
+    async def run(self) -> None:
+        """Settle doubts, for ever."""
+        while True:
+            await self._has_doubts.wait()
+            try:
+                await self.save()
+                for name in sorted(self._holdings.doubted):
+                    await self._judge(name)
+            except (UpstreamError, StoreUnavailable) as error:
+                self.last_error = str(error)
+                await self._clock.sleep(RETRY_S)
+
+    # --- whose klines are held --------------------------------------------------------------------------------------
+
+    async def _judge(self, name: str) -> None:
+        recorded, listed = self._recorded[name], self._symbols.listing(name)
+        if listed is None:  # gone again: what is held stays what it was
+            await self._settle(
+                Listing(name, recorded.onboard_ms, recorded.delivery_ms, recorded.precision, recorded.since_ms)
+            )
+            return
+        end_ms = M1.grid.floor(self._clock.now_ms())
+        firsts = await self._first_klines(name, end_ms)
+        former = self._beginning_before(firsts)
+        if not former:
+            await self._settle(Listing.of(listed, recorded.since_ms))
+            return
+        await self._clock.sleep(CONFIRM_S)
+        if await self._first_klines(name, end_ms) != firsts:
+            raise UpstreamGarbage(f"{name}: the exchange does not stand by where its klines begin")
+        await self._check_others(name, firsts)
+        since_ms = firsts.get(name, min(firsts.values()))
+        relisting = Relisting(
+            recorded, Listing.of(listed, since_ms), firsts, keeps_newer=recorded.precision == listed.precision
+        )
+        await self._committer.relist(relisting)
+        self._recorded[name] = relisting.listing
+        self._unsaved.pop(name, None)
+        self._mark()
+        self._forget_copies(name)
+        self._observe(Relisted(name, since_ms))
+        self._settled()
+
+    async def _first_klines(self, name: str, end_ms: int) -> Firsts:
+        """Where the exchange begins each family's series of which something is held, at the latest with `end_ms`."""
+        firsts: dict[str, int] = {}
+        for symbol in _symbols_of(name):
+            held = [
+                series
+                for interval in INTERVALS.values()
+                if self._holdings.ledger(series := Series(symbol, interval)).held
+            ]
+            if not held:
+                continue
+            series = held[0]
+            try:
+                found = await self._rest.klines(series, series.interval.grid, Span(0, end_ms), 1, Priority.TAIL)
+            except UpstreamRejected as error:
+                if error.code != invalid_symbol().code:
+                    raise
+                found = []  # listed already, and no klines yet
+            firsts[symbol] = found[0].open_ms if found else end_ms
+        return firsts
+
+    def _beginning_before(self, firsts: Firsts) -> list[Series]:
+        """What is held from before the exchange's first klines."""
+        found = []
+        for symbol, first_ms in firsts.items():
+            for interval in INTERVALS.values():
+                series = Series(symbol, interval)
+                held = self._holdings.ledger(series).held
+                if held and held.hull.start_ms < self._holdings.grid(series).floor(first_ms):
+                    found.append(series)
+        return found
+
+    async def _check_others(self, name: str, firsts: Firsts) -> None:
+        """Raise UpstreamGarbage when the exchange has lost the klines of another symbol from that time too."""
+        until_ms = max(firsts.values())
+        for symbol in sorted(self._holdings.symbols()):
+            series = Series(symbol, M1)
+            held = self._holdings.ledger(series).held
+            if series.listed == name or series.listed in self._holdings.doubted or not series.is_of_trades or not held:
+                continue
+            open_ms = held.hull.start_ms
+            if open_ms >= until_ms or self._symbols.listing(symbol) is None:
+                continue
+            if not await self._rest.klines(series, M1.grid, Span(open_ms, open_ms + MINUTE_MS), 1, Priority.TAIL):
+                raise UpstreamGarbage(f"{name}: the exchange lacks klines of {symbol} too, which are held")
+            return
+
+    async def _settle(self, listing: Listing) -> None:
+        """What is held belongs to this listing."""
+        self._record(listing)
+        await self.save()
+        self._mark()
+        self._settled()
+
+    # --- what is noted ----------------------------------------------------------------------------------------------
+
+    def _record(self, listing: Listing) -> None:
+        self._recorded[listing.symbol] = self._unsaved[listing.symbol] = listing
+
+    def _mark(self) -> None:
+        self._holdings.set_listings(self._recorded.values())
+        if self._holdings.doubted:
+            self._has_doubts.set()
+        else:
+            self._has_doubts.clear()
+
+    def _forget_copies(self, name: str) -> None:
+        """Nobody may be answered from what was made of the klines of a name."""
+        for symbol in _symbols_of(name):
+            for interval in INTERVALS.values():
+                self._tail.lose(Series(symbol, interval))  # nor may rows that are being read become a tail
+                self._drop(Series(symbol, interval), EVERYTHING)
+            self._tail.forget(symbol)
+        self._rolling.forget(name)
+
+
+def _symbols_of(name: str) -> Sequence[str]:
+    return [family.named(name) for family in FAMILIES]
