@@ -1,21 +1,27 @@
-# Two stages: the first has the build tools, the second only what runs.
-FROM python:3.12-slim-bookworm AS build
+# Two stages: the first has the build tools, the second only what runs. The digest names the image for all platforms; to
+# move to a newer one: docker buildx imagetools inspect python:3.12-slim-bookworm
+ARG BASE=python:3.12.14-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254
+FROM ${BASE} AS build
 WORKDIR /src
-COPY requirements.lock requirements-dev.lock ./
-RUN python -m venv /opt/build && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements-dev.lock \
-    && python -m venv /opt/klinenode && /opt/klinenode/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY requirements.lock requirements-build.lock ./
+RUN python -m venv /opt/build && /opt/build/bin/pip install --no-deps --require-hashes -r requirements-build.lock \
+    && python -m venv /opt/klinenode && /opt/klinenode/bin/pip install --no-deps --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY infra infra
 COPY migrations migrations
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /opt/wheel . \
-    && /opt/klinenode/bin/pip install --no-cache-dir --no-deps /opt/wheel/*.whl
+    && /opt/klinenode/bin/pip install --no-deps /opt/wheel/*.whl \
+    && /opt/klinenode/bin/pip check
 
-FROM python:3.12-slim-bookworm
+FROM ${BASE}
 RUN useradd --system --uid 10001 --home-dir /var/lib/klinenode --create-home klinenode
 COPY --from=build /opt/klinenode /opt/klinenode
 USER klinenode
 WORKDIR /var/lib/klinenode
+# a fresh volume takes its owner from this folder; without one it belongs to root
+RUN mkdir /var/lib/klinenode/data
 VOLUME /var/lib/klinenode/data
 ENV HOST=0.0.0.0 PORT=8000
 EXPOSE 8000

@@ -1,8 +1,7 @@
-# The commands of klinenode. `make setup` is what the others call first; it does nothing when nothing changed.
+# The commands of klinenode. They set themselves up first, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.stamp
 PYTEST_ARGS ?=
 RUNS ?= 100000
 CASES ?= 2000
@@ -17,16 +16,16 @@ BENCH ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup run demo test sim fuzz torture soak rehearsal bench lint fmt clients lock env-sample clean
+.PHONY: help setup setup-dev run demo test sim fuzz torture soak rehearsal bench lint fmt clients lock env-sample clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: $(STAMP)  ## create .venv with the pinned dependencies (idempotent)
+setup:  ## create .venv with what running needs, as the locks pin it (idempotent)
+	@sh deploy/setup.sh run $(VENV)
 
-$(STAMP): requirements-dev.lock pyproject.toml deploy/setup.sh
-	sh deploy/setup.sh $(VENV)
-	@touch $(STAMP)
+setup-dev:  ## the same with what the commands below it need
+	@sh deploy/setup.sh dev $(VENV)
 
 run: setup  ## start the node on http://127.0.0.1:8000 against Binance, data in ./data
 	$(BIN)/klinenode serve
@@ -34,43 +33,44 @@ run: setup  ## start the node on http://127.0.0.1:8000 against Binance, data in 
 demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchange on loopback: no network needed
 	$(BIN)/klinenode demo
 
-test: setup  ## run every test
+test: setup-dev  ## run every test
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait
 
-sim: setup  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong
+sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong
 	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --seed $(SEED) $(if $(VERBOSE),--verbose)
 
-fuzz: setup  ## RUNS inputs for each decoder of outside bytes, CASES requests judged by oracle and API description
+fuzz: setup-dev  ## RUNS inputs for each decoder of outside bytes, CASES requests judged by oracle and API description
 	$(BIN)/python -m tests.fuzz.run --runs $(RUNS) --cases $(CASES)
 
-torture: setup  ## kill the node KILLS=100 times at moments chosen by SEED=1, under load, and look for what is lost
+torture: setup-dev  ## kill the node KILLS=100 times at moments chosen by SEED=1, under load, and look for what is lost
 	$(BIN)/python -m tests.system.torture --kills $(KILLS) --seed $(SEED)
 
-soak: setup  ## MINUTES=20 at RATE=10 times the market's frames: slopes of memory, files, log and queues, and a verdict
+soak: setup-dev  ## MINUTES=20 at RATE=10 times the market's frames: slopes of memory, files, log and queues, and a verdict
 	$(BIN)/python -m tests.soak.soak --minutes $(or $(MINUTES),20) --rate $(RATE)
 
-rehearsal: setup  ## MINUTES=3 of a whole market at once, the writer killed half-way: one page, and bench/rehearsal.json
+rehearsal: setup-dev  ## MINUTES=3 of a whole market at once, the writer killed half-way: one page, and bench/rehearsal.json
 	$(BIN)/python -m tests.rehearsal.rehearsal --minutes $(or $(MINUTES),3)
 
-bench: setup  ## ROUNDS=5 of each path against its own limit of the same run, BENCH=http,cold,… only these: bench/latest.json
+bench: setup-dev  ## ROUNDS=5 of each path against its own limit of the same run, BENCH=http,cold,… only these: bench/latest.json
 	$(BIN)/python -m tests.bench.bench --rounds $(ROUNDS) --parts "$(BENCH)"
 
-lint: setup  ## formatting, bans, types, import contracts
+lint: setup-dev  ## formatting, bans, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fmt: setup  ## format the code
+fmt: setup-dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clients: setup  ## install the exchange's real clients into .clients/ for tests/clients (0.9 GB)
+clients: setup-dev  ## install the exchange's real clients into .clients/ for tests/clients (0.9 GB)
 	sh deploy/clients.sh .clients $(VENV)
 
-lock: setup  ## pin the dependencies of pyproject.toml and those of the clients anew (no registry address in the files)
+lock: setup-dev  ## pin the dependencies of pyproject.toml and those of the clients anew (no registry address in the files)
 	$(LOCK) --extra dev --upgrade -o requirements-dev.lock pyproject.toml
 	$(LOCK) -c requirements-dev.lock -o requirements.lock pyproject.toml
+	printf 'editables\nhatchling\n' | $(LOCK) -c requirements-dev.lock -o requirements-build.lock -
 	$(LOCK) -o tests/clients/python.lock tests/clients/python.in
 	$(LOCK) -o tests/clients/freqtrade.lock tests/clients/freqtrade.in
 	cd tests/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
@@ -81,4 +81,4 @@ env-sample: setup  ## write .env.sample from the settings
 	$(BIN)/klinenode config --sample > .env.sample
 
 clean:  ## remove the virtual environment and caches (never data/)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VENV).flock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

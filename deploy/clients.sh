@@ -11,7 +11,8 @@ install() { # name
     lock=$here/$1.lock
     if cmp -s "$lock" "$clients/$1/installed.lock"; then return; fi
     "$uv" venv --quiet --clear --python "$2" "$clients/$1"
-    "$uv" pip install --quiet --require-hashes --python "$clients/$1/bin/python" -r "$lock"
+    "$uv" pip install --quiet --no-deps --require-hashes --python "$clients/$1/bin/python" -r "$lock"
+    "$uv" pip check --quiet --python "$clients/$1/bin/python"
     cp "$lock" "$clients/$1/installed.lock"
 }
 

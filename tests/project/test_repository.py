@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -34,32 +35,63 @@ def test_the_lock_of_the_node_clients_carries_no_address() -> None:
     assert "://" not in (ROOT / "tests/clients/package-lock.json").read_text()
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def pins(lock: str) -> set[str]:
+    return set(re.findall(r"^([a-z0-9][\w.-]*(?:\[[\w,-]+\])?==\S+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+def locks() -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.lock"), *ROOT.glob("tests/*/*.lock")]]
+
+
+@pytest.mark.parametrize("lock", locks())
 def test_a_lock_file_pins_and_hashes_and_carries_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert "://" not in text
     assert "index-url" not in text
-    pins = re.findall(r"^[a-z0-9][\w.-]*(?:\[[\w,-]+\])?==\S+", text, re.MULTILINE)
-    assert len(pins) > 20
-    assert text.count("--hash=sha256:") >= len(pins)
+    assert text.count("--hash=sha256:") >= len(pins(lock)) > 0
 
 
-def test_what_runs_is_pinned_as_what_is_tested() -> None:
-    def pins(lock: str) -> set[str]:
-        return set(re.findall(r"^([a-z0-9][\w.-]*(?:\[[\w,-]+\])?==\S+)", (ROOT / lock).read_text(), re.MULTILINE))
+def test_what_runs_and_what_builds_is_pinned_as_what_is_tested() -> None:
+    assert pins("requirements.lock") | pins("requirements-build.lock") <= pins("requirements-dev.lock")
+    assert len(pins("requirements.lock")) > 20
 
-    assert pins("requirements.lock") <= pins("requirements-dev.lock")
+
+def test_the_build_lock_holds_what_the_build_requires() -> None:
+    required = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"])
+    assert required | {"editables"} <= {pin.split("==")[0] for pin in pins("requirements-build.lock")}
+
+
+def test_whatever_installs_a_lock_takes_it_as_the_complete_list() -> None:
+    scripts = [ROOT / "Dockerfile", ROOT / "Makefile", ROOT / ".ci/run", *(ROOT / "deploy").glob("*.sh")]
+    installs = [line for path in scripts for line in re.findall(r"pip install [^&\n]*", path.read_text())]
+    assert len(installs) >= 4
+    assert [line for line in installs if "--no-deps" not in line] == []
+    assert [line for line in installs if "lock" in line and "--require-hashes" not in line] == []
+
+
+def test_the_image_stands_on_one_digest_and_owns_its_volume() -> None:
+    docker = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^FROM (\S+)", docker, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    assert re.search(r"^ARG BASE=python:3[.\w-]+@sha256:[0-9a-f]{64}$", docker, re.MULTILINE)
+    user, made, volume = (docker.index(f"\n{line}") for line in ("USER ", "RUN mkdir ", "VOLUME "))
+    assert user < made < volume, "what is made before VOLUME, by the user that runs, is what a fresh volume takes over"
+    assert docker[made:].split()[2] == docker[volume:].split()[1]
 
 
 def test_the_makefile_has_the_promised_targets_and_no_stubs() -> None:
     text = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
-    assert {"run", "demo", "test", "sim", "bench", "setup", "lint"} <= targets
+    assert {"run", "demo", "test", "sim", "bench", "setup", "setup-dev", "lint"} <= targets
     for name in ("sim", "bench"):
         recipe = text.split(f"\n{name}:", 1)[1].split("\n\n", 1)[0]
         assert "$(BIN)/" in recipe, f"make {name} is a stub"
     phony = set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split())  # type: ignore[index]
     assert {"run", "demo", "test", "sim", "bench", "setup", "lint"} <= phony
+
+
+def test_what_a_user_calls_installs_only_what_running_needs() -> None:
+    needs = dict(re.findall(r"^([a-z-]+): (setup\S*)", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {name for name, level in needs.items() if level == "setup"} == {"run", "demo", "env-sample"}
 
 
 def test_no_tracked_file_names_a_path_of_some_machine() -> None:
