@@ -142,7 +142,8 @@ def _klines_hold(question: Question, body: bytes, now_ms: int) -> int:
     rows = _rows.decode(body)
     is_full = question.number("startTime") is not None and len(rows) == question.number("limit")
     if not is_full and not _is_past(question, now_ms):
-        return MOVING_MS
+        left_ms = rows[-1].close_ms + 1 - now_ms if rows else 0  # the next one shows at the close
+        return min(MOVING_MS, left_ms) if left_ms > 0 else MOVING_MS
     return PAST_MS if not rows or rows[-1].close_ms < now_ms - SETTLED_MS else MOVING_MS
 
 

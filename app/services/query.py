@@ -31,8 +31,8 @@ from app.services.read_through import ReadThrough
 from app.services.refusal import RETRY_AFTER_S, refusal_of
 from app.services.symbol_sync import SymbolSync
 from app.services.tail import SeriesTail, Tail
-from app.services.tail_cut import LIVE_PAGE_MS, cut_of, ends_with_live, newest, rendered
-from app.services.window import Window, closed_end_ms, wants_live, window_of
+from app.services.tail_cut import LIVE_PAGE_MS, cut_of, newest, rendered
+from app.services.window import Window, closed_end_ms, window_of
 from app.wire import rest_rows
 from app.wire.error_body import service_unavailable
 
@@ -111,15 +111,15 @@ class QueryService:
         grid = self._holdings.grid(series)
         if (answer := newest(query, grid, tail, now_ms)) is not None:
             return answer
-        window = window_of(query, grid, closed_end_ms(grid, tail, now_ms))
+        window = window_of(query, grid, closed_end_ms(grid, tail, now_ms), now_ms)
         if (cut := cut_of(query, grid, window, tail)) is None:
             return None
         live = None
-        if ends_with_live(query, window, cut.rows):
-            known = self._in_progress.known(series, window.closed_end_ms)
-            if known is None:
+        if (ahead := window.ahead_of(cut.rows)) is not None:
+            live = self._in_progress.known(series, grid, window.closed_end_ms)
+            if live is None:
                 return None
-            live = [_row(known, grid)]
+            live = live[ahead]
         return cut.answer(live, now_ms)
 
     async def answer(self, query: KlineQuery) -> Answer:
@@ -146,7 +146,7 @@ class QueryService:
         if grid is None:
             return Answer(b"[]", query.series, Span(0, END_OF_TIME_MS), False, now_ms + LIVE_PAGE_MS)
         tail = self._tail.get(query.series)
-        window = window_of(query, grid, closed_end_ms(grid, tail, now_ms))
+        window = window_of(query, grid, closed_end_ms(grid, tail, now_ms), now_ms)
         is_newest = self._is_newest(query.series, grid, window, is_time_known)
         if is_newest and (answer := await self._from_tail(query, grid, window, now_ms)) is not None:
             return answer
@@ -158,19 +158,17 @@ class QueryService:
         rows = [row for _, row in found]
         if window.reaches_end(len(rows)) and not self._is_newest(query.series, grid, window, is_time_known):
             return await self._again(query, grid, tries)
-        live = await self._live(query, grid, window, len(rows))
+        live = await self._live(query.series, grid, window, len(rows))
         rows += live or ()
         rows = rows[-query.limit :] if window.newest else rows[: query.limit]
         body = rest_rows.join(rows)
         return rendered(query, grid, window, first_ms, body, now_ms, is_live=live is not None)
 
-    async def _live(self, query: KlineQuery, grid: Grid, window: Window, rows: int) -> list[bytes] | None:
+    async def _live(self, series: Series, grid: Grid, window: Window, rows: int) -> list[bytes] | None:
         """The kline in progress behind so many closed ones, and any that closed meanwhile; None when not asked for."""
-        if not ends_with_live(query, window, rows):
+        if (ahead := window.ahead_of(rows)) is None:
             return None
-        end_ms = END_OF_TIME_MS if query.end_ms is None else query.end_ms + 1
-        live = await self._in_progress.klines(query.series, grid, Span(window.closed_end_ms, end_ms))
-        return [_row(kline, grid) for kline in live]
+        return (await self._in_progress.rows(series, grid, window.closed_end_ms))[ahead]
 
     def _is_newest(self, series: Series, grid: Grid, window: Window, is_time_known: bool) -> bool:
         """Whether what the window ends with is the newest, by a clock that was right before and after it was read."""
@@ -202,7 +200,7 @@ class QueryService:
         if tail is None or (cut := cut_of(query, grid, window, tail)) is None:
             return None
         was = (tail.start_ms, tail.end_ms)
-        live = await self._live(query, grid, window, cut.rows)
+        live = await self._live(query.series, grid, window, cut.rows)
         return cut.answer(live, now_ms) if (tail.start_ms, tail.end_ms) == was else None  # or one closed meanwhile
 
     async def _from_history(self, series: Series, grid: Grid, window: Window) -> bytes | None:
@@ -347,7 +345,7 @@ class QueryService:
         """What is held of what is asked for, counted over what is held. Raises StoreUnavailable."""
         series, now_ms = query.series, self._clock.now_ms()
         grid, tail = self._holdings.grid(series), self._tail.get(series)
-        window = window_of(query, grid, closed_end_ms(grid, tail, now_ms))
+        window = window_of(query, grid, closed_end_ms(grid, tail, now_ms), now_ms)
         held = await self._held(series, grid, window, tail) if window.span else _Found([], Spans(), Spans())
         rows = held.rows[max(0, len(held.rows) - window.limit) :] if window.newest else held.rows[: window.limit]
         is_full = len(rows) == window.limit
@@ -360,11 +358,19 @@ class QueryService:
         is_newest_known = not reaches_end or (
             self.is_time_known() and self._is_proof_fresh(series, grid, window, held, rows)
         )
-        if wants_live(query, window.closed_end_ms) and (window.newest or len(rows) < query.limit):
-            end_ms = grid.shift(window.closed_end_ms, 1)
-            if (live := self._in_progress.known(series, window.closed_end_ms)) is not None:
-                known |= Spans([Span(live.open_ms, end_ms)])
-                rows = [*rows, (live.open_ms, _row(live, grid))]
+        if (ahead := window.ahead_of(len(rows))) is not None:
+            end_ms = grid.shift(max(window.closed_end_ms, grid.floor(now_ms)), 1)
+            opens = list(grid.opens(window.closed_end_ms, end_ms))
+            live = self._in_progress.known(series, grid, window.closed_end_ms) or []
+            found = list(zip(opens, live, strict=False))
+            known |= Spans(Span(open_ms, grid.shift(open_ms, 1)) for open_ms, _ in found)
+            rows, end_ms = [*rows, *found[ahead]], min(end_ms, grid.shift(opens[ahead][-1], 1))
+            if window.newest and len(rows) > query.limit:
+                rows = rows[-query.limit :]
+                start_ms = rows[0][0]
+            elif len(rows) > query.limit:
+                rows = rows[: query.limit]
+                end_ms = grid.shift(rows[-1][0], 1)
         asked = Span(start_ms, max(start_ms, end_ms))
         missing = tuple(
             span for hole in known.complement(asked) if (span := Span(grid.ceil(hole.start_ms), grid.ceil(hole.end_ms)))

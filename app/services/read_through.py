@@ -42,6 +42,11 @@ class ReadThrough:
         """Commits klines that were read through; only the writer has one."""
         self.memory = ReadMemory(clock)
 
+    @property
+    def under_way(self) -> int:
+        """How many questions to the exchange are not answered yet."""
+        return len(self._flights)
+
     async def klines(self, series: Series, grid: Grid, span: Span | None, limit: int) -> list[Kline]:
         """The oldest `limit` klines of `span`, or the newest there are; once for all who wait, and remembered."""
         if span is not None and (known := self.memory.klines(series, grid, span, limit)) is not None:

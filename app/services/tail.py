@@ -1,5 +1,6 @@
 """The tail: the newest closed klines of each series as encoded rows, and its live kline, in memory."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ class SeriesTail:
     end_ms: int = 0
     rows: EncodedRows = field(default_factory=EncodedRows)
     live: Live | None = None
+    ended: Live | None = None
+    """The kline before the live one, as REST stated it after its end, until its closing frame is in."""
 
     def index(self, open_ms: int) -> int:
         """The position of the row that opens at `open_ms`."""
@@ -101,6 +104,7 @@ class Tail:
         self._number: Counter[Interval] = Counter()
         self._changes: dict[Series, int] = {}
         self._clears = 0
+        self._awaited: dict[Series, asyncio.Event] = {}
         self.is_current: Callable[[], bool] = lambda: True
         """Whether the tails are those of what the store holds; a process that does not write may have lost touch."""
         self.arrived: Callable[[Series, Grid, Sequence[Kline]], None] = lambda series, grid, klines: None
@@ -161,6 +165,8 @@ class Tail:
             self.amend(series, grid, [kline])
             return
         self._settle(tail)
+        if self._awaited and (closed := self._awaited.pop(series, None)) is not None:
+            closed.set()
         self.arrived(series, grid, (kline,))
 
     def amend(self, series: Series, grid: Grid, klines: Sequence[Kline]) -> None:
@@ -215,6 +221,16 @@ class Tail:
         if not is_closed and (tail.live is None or not live.is_older(tail.live)):
             tail.live = live
 
+    def set_ended(self, series: Series, grid: Grid, ended: Live) -> None:
+        """Take in what REST says of a kline that has just ended; ignored when its closing frame was sooner."""
+        tail = self._of(series, grid)
+        if not tail.rows or ended.open_ms >= tail.end_ms:
+            tail.ended = ended
+
+    def closing(self, series: Series) -> asyncio.Event:
+        """What is set by the next kline of a series that closes."""
+        return self._awaited.setdefault(series, asyncio.Event())
+
     def _note(self, series: Series) -> None:
         self._changes[series] = self._changes.get(series, 0) + 1
 
@@ -245,6 +261,8 @@ class Tail:
         """Let go of a live kline that has closed."""
         if tail.live is not None and tail.live.open_ms < tail.end_ms:
             tail.live = None
+        if tail.ended is not None and tail.ended.open_ms < tail.end_ms:
+            tail.ended = None
 
     def _trim(self, series: Series, tail: SeriesTail) -> None:
         rows_max = self._rows_max[series.interval]

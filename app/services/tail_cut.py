@@ -6,7 +6,7 @@ from app.domain.interval import Grid
 from app.domain.span import Span
 from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery
 from app.services.tail import SeriesTail
-from app.services.window import Window, closed_end_ms, wants_live
+from app.services.window import Window, closed_end_ms
 from app.wire import rest_rows
 
 LIVE_PAGE_MS: Final = 1_000  # an answer that ends with a live kline is rendered anew after this long at the latest
@@ -73,11 +73,6 @@ def cut_of(query: KlineQuery, grid: Grid, window: Window, tail: SeriesTail) -> C
     else:
         end = min(end, first + window.limit)
     return Cut(query, grid, window, tail, first, end)
-
-
-def ends_with_live(query: KlineQuery, window: Window, rows: int) -> bool:
-    """Whether the kline in progress belongs behind so many closed ones."""
-    return wants_live(query, window.closed_end_ms) and (window.newest or rows < query.limit)
 
 
 def rendered(

@@ -236,7 +236,8 @@ KLINES = "/fapi/v1/markPriceKlines"
 @pytest.mark.parametrize(
     ("path", "pairs", "body", "holds_ms"),
     [
-        (KLINES, {"limit": 2}, klines(NOW_MS - 70_000, NOW_MS + 5), MOVING_MS),
+        (KLINES, {"limit": 2}, klines(NOW_MS - 70_000, NOW_MS + 5_000), MOVING_MS),
+        (KLINES, {"limit": 2}, klines(NOW_MS - 70_000, NOW_MS + 5), 6),
         (KLINES, {"limit": 2, "startTime": 0}, klines(NOW_MS - 120_001, NOW_MS - 60_001), PAST_MS),
         (KLINES, {"limit": 3, "startTime": 0}, klines(NOW_MS - 120_001, NOW_MS - 60_001), MOVING_MS),
         (KLINES, {"limit": 2, "startTime": 0}, klines(NOW_MS - 60_001, NOW_MS - 1), MOVING_MS),
