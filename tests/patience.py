@@ -2,5 +2,5 @@
 
 from typing import Final
 
-PATIENCE_S: Final = 240.0
+PATIENCE_S: Final = 1_200.0
 """Real seconds. A busy machine is no fault; a test that needs them has failed."""

@@ -13,11 +13,11 @@ from app.events import GarbageDropped, SocketHandedOver, SocketLost
 from app.ports import Clock, Series
 from infra.binance.market_streams import GARBAGE_EVENTS_MAX, MarketStreams
 from infra.binance.sockets import BinanceSockets
-from infra.clock import ScaledClock
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS
 from tests.binance.feed import Feed, feeding
 from tests.binance.loopback import Witness
+from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
 A, B = (Series(f"{letter}USDT", M1) for letter in "AB")

@@ -28,11 +28,12 @@ from infra.binance import http as http_module
 from infra.binance.http import PAUSE_S_MAX, TRIES_MAX, is_loopback
 from infra.binance.rest import KLINES_LIMIT_MAX, TRIES_MAX_USER, BinanceRest
 from infra.binance.stand_down import StandDownGuard
-from infra.clock import ScaledClock, SystemClock
+from infra.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, HastyClock
 from tests.binance.loopback import Host, Reply, Witness, http_host, proxy
 from tests.binance.upstream import Upstream
+from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
 BTC = Series("BTCUSDT", M1)

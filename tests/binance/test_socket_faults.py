@@ -12,12 +12,12 @@ from infra.binance.socket_link import CHECK_S, OPEN_S_MAX
 from infra.binance.socket_pulse import LAG_MS_MAX, LAG_S_MAX, SILENCE_GRACE_S
 from infra.binance.socket_shard import COMPLAINT_GAP_S_FIRST, COMPLAINT_GAP_S_MAX, CONNECT_GAP_S, ConnectPace, Patience
 from infra.binance.sockets import BinanceSockets
-from infra.clock import ScaledClock
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.feed import Feed
 from tests.binance.loopback import Witness
 from tests.binance.test_sockets import A, B, C, Run, fed, running
+from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
 SPEED = 40.0

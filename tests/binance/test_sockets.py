@@ -12,12 +12,12 @@ from app.ports import Clock, Series
 from app.wire.stream_event import KlineEvent
 from infra.binance.socket_intake import GARBAGE_EVENTS_MAX
 from infra.binance.sockets import STREAMS_MAX, BinanceSockets
-from infra.clock import ScaledClock
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS
 from tests.binance.feed import Feed, feeding
 from tests.binance.loopback import Witness, proxy
+from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
 SPEED = 50.0

@@ -12,11 +12,11 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from infra.clock import ScaledClock
 from infra.sandbox.feeds import FeedHub
 from infra.sandbox.grid import MINUTE_MS, utc_ms
 from infra.sandbox.server import SandboxServer, create_app
 from infra.sandbox.sockets import OUTBOX_MAX, Address, Connection
+from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:

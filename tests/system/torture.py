@@ -63,7 +63,6 @@ JOURNAL: Final = "klinenode.db-journal"  # there while SQLite turns a new file t
 FILES: Final = {f"klinenode.db{end}" for end in ("", "-wal", "-shm", ".lock", ".weight", ".line", ".streams")} | {
     JOURNAL
 }
-WHOLE_S_MAX: Final = 300.0
 CODES: Final = ("1m", "5m", "1h")
 SYMBOLS: Final = 6
 
@@ -351,7 +350,7 @@ class Torture:
         place, started_s = self.places[0], seconds()
         node = place.serve()
         await self._up(place, node, started_s)
-        await until(place.is_whole, "everything is held in the end", WHOLE_S_MAX)
+        await until(place.is_whole, "everything is held in the end")
         await pause(LOAD_S)
         self.load.place = None
         await self._kill(node, "end", started_s)

@@ -15,9 +15,9 @@ from app.node import Node
 from app.ports import MachineClock, Series
 from app.settings import Settings, load
 from app.wire import rest_rows
-from infra.clock import ScaledClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
+from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
 START_MS = 1_795_235_400_000  # 2026-11-21 04:30 UTC: yesterday's archive files are not out yet
