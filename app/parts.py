@@ -140,7 +140,7 @@ class Parts:
             self.budget,
             observe,
             seed=self.seed,
-            proxy=settings.proxy_for(settings.binance_rest_url),
+            egress=settings.egress_to(settings.binance_rest_url),
             asking=self.clock.asking,
         )
         self.archive = BinanceArchive(
@@ -150,7 +150,7 @@ class Parts:
             seed=self.seed,
             processes=processes_for(settings.archive_processes),
             collect=Packing if CAN_PACK else Gathered,
-            proxy=settings.proxy_for(settings.binance_archive_url),
+            egress=settings.egress_to(settings.binance_archive_url),
         )
 
     def _make_services(self) -> None:

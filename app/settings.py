@@ -1,9 +1,7 @@
 """Every setting: its name, its default and its one-line help; read from the environment or `.env`, checked at once."""
 
-import json
-import re
-from collections.abc import Collection, Mapping
-from ipaddress import ip_address
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -11,14 +9,20 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app import setting_names
+from app import setting_values as values
 from app.domain import letters
 from app.domain.interval import INTERVALS, M1, Interval
 from app.domain.symbol import CONTRACT_TYPES
+from app.outbound import Egress, certificate_faults, is_exempt, is_loopback, masked, proxy_of
 from app.wire.families import PRICES
 
 SECRETS: Final = frozenset({"ADMIN_TOKEN"})
 PRICE_WEIGHT_SHARE: Final = 4  # of WEIGHT_PER_MINUTE a quarter may go on price klines as they close, 1 for each
-_SYMBOL: Final = re.compile(r"\w[\w.-]{0,63}")  # as app/wire/exchange_info.py
+OUTBOUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
+UPSTREAMS: Final = ("binance_rest_url", "binance_ws_url", "binance_archive_url")
+WITH_CREDENTIALS: Final = frozenset(name.upper() for name in ("http_proxy", "https_proxy", "all_proxy", *UPSTREAMS))
+_BYTES_MAX: Final = 2**50  # of any amount of memory or disk: a petabyte is a slip of the keyboard
 _CsvList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -29,7 +33,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """The node's settings. Lists may be written as CSV or JSON."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8-sig", extra="ignore", frozen=True)
 
     symbols: _CsvList = Field(
         ("BTCUSDT", "ETHUSDT"), description="Symbols to hold until the first symbol sync, or always without it."
@@ -55,10 +59,13 @@ class Settings(BaseSettings):
     db_url: str = Field("sqlite:///./data/klinenode.db", description="Where klines are kept (SQLite file).")
     cache_ttl_sec_klines: int = Field(10, ge=0, le=3600, description="Longest max-age of a klines answer, seconds.")
     cache_bytes_max: int = Field(
-        64 * 1024 * 1024, ge=1024 * 1024, description="Memory for rendered answers, bytes per process."
+        64 * 1024 * 1024, ge=1024 * 1024, le=_BYTES_MAX, description="Memory for rendered answers, bytes per process."
     )
     tail_bytes_max: int = Field(
-        192 * 1024 * 1024, ge=1024 * 1024, description="Memory for the newest klines of all series, bytes."
+        192 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=_BYTES_MAX,
+        description="Memory for the newest klines of all series, bytes.",
     )
     fetch_concurrency: int = Field(4, ge=1, le=32, description="Upstream fetches for backfill at the same time.")
     archive_processes: int | None = Field(
@@ -71,8 +78,18 @@ class Settings(BaseSettings):
     binance_rest_url: str = Field("https://fapi.binance.com", description="REST: scheme, host and port.")
     binance_ws_url: str = Field("wss://fstream.binance.com", description="Market sockets: scheme, host and port.")
     binance_archive_url: str = Field("https://data.binance.vision", description="Archive: scheme, host and port.")
-    http_proxy: str | None = Field(None, description="Proxy for http:// and ws:// upstream addresses.")
-    https_proxy: str | None = Field(None, description="Proxy for https:// and wss:// upstream addresses.")
+    http_proxy: str | None = Field(
+        None, description="Proxy for http:// and ws:// upstream addresses: http://, https:// or socks5://host:port."
+    )
+    https_proxy: str | None = Field(None, description="Proxy for https:// and wss:// upstream addresses, likewise.")
+    all_proxy: str | None = Field(None, description="Proxy for upstream addresses that have none of the two above.")
+    no_proxy: str | None = Field(
+        None, description="Upstreams asked without a proxy: names, domains, addresses, networks, or * for all."
+    )
+    ssl_cert_file: str | None = Field(
+        None, description="PEM file of the certificates trusted instead of the system's and the bundled ones."
+    )
+    ssl_cert_dir: str | None = Field(None, description="Folder of such certificates, prepared by `openssl rehash`.")
     weight_per_minute: int = Field(
         2400, ge=20, le=100_000, description="REST weight the exchange grants this IP a minute."
     )
@@ -101,13 +118,13 @@ class Settings(BaseSettings):
         description="What may wait for a socket client that reads too slowly before it is cut, bytes.",
     )
     disk_free_bytes_min: int = Field(
-        2 * 1024**3, ge=0, description="Backfill pauses (live goes on) below this much free disk, bytes."
+        2 * 1024**3, ge=0, le=_BYTES_MAX, description="Backfill pauses (live goes on) below this much free disk, bytes."
     )
     admin_token: SecretStr | None = Field(
         None, description="Bearer token of /v1/admin. Without one only local clients are answered."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log level.")
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: str = Field("127.0.0.1", description="Address or name to listen on.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
     workers: int = Field(1, ge=1, le=64, description="Processes that answer; one of them writes.")
 
@@ -121,14 +138,10 @@ class Settings(BaseSettings):
         mode="before",
     )
     @classmethod
-    def _split(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        text = value.strip()
-        items = json.loads(text) if text.startswith("[") else text.split(",")
-        return tuple(str(item).strip() for item in items if str(item).strip())
+    def _items(cls, value: object) -> object:
+        return values.items(value)
 
-    @field_validator("archive_processes", "http_proxy", "https_proxy", "admin_token", mode="before")
+    @field_validator("archive_processes", *OUTBOUND, mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
@@ -138,64 +151,61 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return letters.upper(value) if isinstance(value, str) else value
 
+    @field_validator("admin_token", mode="before")
+    @classmethod
+    def _token(cls, value: object) -> object:
+        return values.token(value) if isinstance(value, str) else value
+
     @field_validator("symbols", "quote_assets", "price_klines_symbols")
     @classmethod
-    def _symbols_upper(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(letters.upper(item) for item in value))
+    def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return values.symbols(value)
+
+    @field_validator("quote_assets")
+    @classmethod
+    def _some_quote_asset(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one, for example USDT")
+        return value
 
     @field_validator("intervals")
     @classmethod
     def _known_intervals(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [item for item in value if item not in INTERVALS]
-        if unknown or not value:
-            raise ValueError(f"unknown interval {unknown}; Binance has {','.join(INTERVALS)} (1m is not 1M)")
-        return tuple(code for code in INTERVALS if code in value)
+        if not value:
+            raise ValueError(f"name at least one of {','.join(INTERVALS)}")
+        return values.choices(value, INTERVALS, "interval (1m is not 1M)")
 
     @field_validator("contract_types")
     @classmethod
     def _known_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        chosen = tuple(dict.fromkeys(item.upper() for item in value))
-        if (unknown := [item for item in chosen if item not in CONTRACT_TYPES]) or not chosen:
-            raise ValueError(f"unknown contract type {unknown}; there are {','.join(CONTRACT_TYPES)}")
-        return chosen
+        if not value:
+            raise ValueError(f"name at least one of {','.join(CONTRACT_TYPES)}")
+        return values.choices(tuple(map(letters.upper, value)), CONTRACT_TYPES, "contract type")
 
     @field_validator("price_klines")
     @classmethod
     def _known_families(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [item for item in value if item not in PRICES]:
-            raise ValueError(f"unknown family {unknown}; there are {','.join(PRICES)}")
-        return tuple(word for word in PRICES if word in value)
-
-    @field_validator("price_klines_symbols")
-    @classmethod
-    def _possible_symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := [item for item in value if not _SYMBOL.fullmatch(item)]:
-            raise ValueError(
-                f"{wrong} are no symbols; give names as exchangeInfo has them, for example BTCUSDT,ETHUSDT"
-            )
-        return value
+        return values.choices(value, PRICES, "family")
 
     @field_validator("binance_rest_url", "binance_archive_url")
     @classmethod
     def _plain_http_url(cls, value: str) -> str:
-        return _plain_url(value, {"http", "https"}, "https://fapi.binance.com")
+        return values.plain_url(value, {"http", "https"}, "https://fapi.binance.com")
 
     @field_validator("binance_ws_url")
     @classmethod
     def _plain_ws_url(cls, value: str) -> str:
-        return _plain_url(value, {"ws", "wss"}, "wss://fstream.binance.com")
-
-    @field_validator("http_proxy", "https_proxy")
-    @classmethod
-    def _proxy_url(cls, value: str | None) -> str | None:
-        return value and _plain_url(value, {"http", "https"}, "http://proxy.example:3128")
+        return values.plain_url(value, {"ws", "wss"}, "wss://fstream.binance.com")
 
     @field_validator("db_url")
     @classmethod
-    def _sqlite_url(cls, value: str) -> str:
-        if not value.startswith("sqlite:///") or not value.removeprefix("sqlite:///"):
-            raise ValueError("give a SQLite file, for example sqlite:///./data/klinenode.db")
-        return value
+    def _database(cls, value: str) -> str:
+        return values.database_url(value)
+
+    @field_validator("host")
+    @classmethod
+    def _listens(cls, value: str) -> str:
+        return values.host(value)
 
     @model_validator(mode="after")
     def _someone_to_follow(self) -> Self:
@@ -229,30 +239,98 @@ class Settings(BaseSettings):
         """The wished intervals, shortest first."""
         return tuple(INTERVALS[code] for code in self.intervals)
 
-    def proxy_for(self, url: str) -> str | None:
-        """The proxy for an upstream address; loopback is never proxied."""
+    def egress_to(self, url: str) -> Egress:
+        """The way to an upstream address. Raises ValueError, which names the variable, when its proxy is none.
+
+        Loopback and what NO_PROXY names are asked directly, whatever the proxies are.
+        """
         parts = urlsplit(url)
-        if _is_loopback(parts.hostname or ""):
-            return None
-        return self.https_proxy if parts.scheme in {"https", "wss"} else self.http_proxy
+        specific = "https_proxy" if parts.scheme in {"https", "wss"} else "http_proxy"
+        name = specific if getattr(self, specific) else "all_proxy"
+        text = getattr(self, name)
+        proxy = None
+        if text and not is_loopback(parts.hostname or "") and not is_exempt(self.no_proxy or "", url):
+            try:
+                proxy = proxy_of(text)
+            except ValueError as error:
+                raise ValueError(f"{name.upper()}: {error}") from None
+        is_secret = parts.scheme in {"https", "wss"} or (proxy is not None and proxy.scheme == "https")
+        return Egress(proxy, self.ssl_cert_file, self.ssl_cert_dir) if is_secret else Egress(proxy)
+
+    def outbound_faults(self) -> list[str]:
+        """Why the exchange cannot be asked with these settings. What only loopback would need is no fault."""
+        faults = []
+        for name in UPSTREAMS:
+            try:
+                egress = self.egress_to(getattr(self, name))
+            except ValueError as error:
+                faults.append(str(error))
+            else:
+                faults.extend(certificate_faults(egress))
+        return list(dict.fromkeys(faults))
+
+    def without_exchange(self) -> Self:
+        """The same settings for a process that asks the exchange for nothing: its proxies cannot be in the way."""
+        return self.model_copy(update=dict.fromkeys(OUTBOUND))
 
     def effective(self) -> dict[str, str]:
         """Every setting as it is in force, secrets masked; by variable name."""
         return {name.upper(): _shown(name.upper(), getattr(self, name)) for name in type(self).model_fields}
 
 
-def load(overrides: Mapping[str, object] | None = None, env_file: Path | None = Path(".env")) -> Settings:
-    """Read the settings; `overrides` win over both sources. Raises SettingsError naming every fault at once."""
+def load(
+    overrides: Mapping[str, object] | None = None,
+    env_file: Path | None = Path(".env"),
+    *,
+    asks_exchange: bool = True,
+    remark: Callable[[str], None] = lambda text: None,
+) -> Settings:
+    """Read the settings; `overrides` win over both sources. Raises SettingsError naming every fault at once.
+
+    `remark` receives what is odd and no fault. `asks_exchange`: whether proxies and certificates have to be usable.
+    """
+    known = [name.upper() for name in Settings.model_fields]
+    faults = setting_names.faults_in(env_file, known, remark) if env_file is not None else []
+    for name, meant in setting_names.unknown(os.environ, known):  # noqa: TID251  the one place
+        if meant:  # most of the environment is not for us
+            remark(f"the environment has {name}, which is no setting of klinenode: is {meant} meant?")
+    given = {**_lower_case(OUTBOUND), **(overrides or {})}
+    settings, more = _checked(given, env_file)
+    faults += more
+    if asks_exchange and settings is not None:
+        faults += settings.outbound_faults()
+    if faults or settings is None:
+        lines = "".join(f"\n  {fault}" for fault in faults)
+        raise SettingsError(f"these settings (environment or .env) cannot be used:{lines}")
+    return settings
+
+
+def _checked(given: Mapping[str, object], env_file: Path | None) -> tuple[Settings | None, list[str]]:
+    """The settings, or what is wrong. Rules about several values are checked too where single ones are wrong.
+
+    For that the wrong ones are replaced by their defaults.
+    """
     try:
-        return Settings(_env_file=env_file, **(overrides or {}))  # type: ignore[arg-type]
-    except (ValidationError, ValueError) as error:
-        if not isinstance(error, ValidationError):
-            raise SettingsError(f"settings cannot be read: {error}") from error
-        faults = [
-            f"  {'.'.join(str(part) for part in fault['loc']).upper() or 'SETTINGS'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        ]
-        raise SettingsError("these settings (environment or .env) need mending:\n" + "\n".join(faults)) from None
+        return Settings(_env_file=env_file, **given), []  # type: ignore[arg-type]
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False, include_context=False)
+    except (ValueError, OSError) as error:  # the file cannot be read: setting_names has said so
+        return None, [] if env_file is not None else [f"SETTINGS: {error}"]
+    named = {str(fault["loc"][0]).lower() for fault in faults if fault["loc"]}
+    lines = [f"{str((fault['loc'] or ['settings'])[0]).upper()}: {_plainly(fault['msg'])}" for fault in faults]
+    doubtful = named or set(Settings.model_fields).difference(OUTBOUND, UPSTREAMS)
+    good = {**given, **{name: Settings.model_fields[name].default for name in doubtful}}
+    settings, more = _checked(good, env_file) if good != given else (None, [])
+    return settings, lines + [each for each in more if not any(name.upper() in each for name in named)]
+
+
+def _lower_case(names: Iterable[str]) -> dict[str, str]:
+    """Variables that the environment has in lower case, which goes before upper case: the custom for proxies."""
+    return {name: text for name in names if (text := os.environ.get(name, "").strip())}  # noqa: TID251  the one place
+
+
+def _plainly(message: str) -> str:
+    return message.removeprefix("Value error, ")
 
 
 def sample() -> str:
@@ -267,24 +345,6 @@ def sample() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _plain_url(value: str, schemes: Collection[str], example: str) -> str:
-    try:
-        parts = urlsplit(value)
-        is_plain = parts.port != 0 and not parts.path.strip("/") and not parts.query and not parts.fragment
-    except ValueError:  # the port is no port, or the brackets do not close
-        is_plain = False
-    if not is_plain or parts.scheme not in schemes or not parts.hostname:
-        raise ValueError(f"give scheme, host and port only, for example {example}")
-    return value.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _plain(value: object) -> str:
     if value is None:
         return ""
@@ -297,9 +357,5 @@ def _plain(value: object) -> str:
 
 def _shown(name: str, value: object) -> str:
     if name in SECRETS:
-        return "********" if value else ""
-    text = _plain(value)
-    parts = urlsplit(text) if "://" in text else None
-    if parts is None or "@" not in parts.netloc:
-        return text
-    return parts._replace(netloc="********@" + parts.netloc.rpartition("@")[2]).geturl()
+        return values.MASK if value else ""
+    return masked(_plain(value)) if name in WITH_CREDENTIALS else _plain(value)

@@ -54,10 +54,10 @@ class Writing:
             disk_free_bytes=parts.disk_free_bytes,
             disk_free_bytes_min=settings.disk_free_bytes_min,
         )
-        proxy = settings.proxy_for(settings.binance_ws_url)
-        self.sockets = BinanceSockets(settings.binance_ws_url, clock, observe, seed=parts.seed, proxy=proxy)
+        egress = settings.egress_to(settings.binance_ws_url)
+        self.sockets = BinanceSockets(settings.binance_ws_url, clock, observe, seed=parts.seed, egress=egress)
         self.streams = MarketStreams(
-            settings.binance_ws_url, clock, observe, parts.hub.deliver, self.sockets, seed=parts.seed, proxy=proxy
+            settings.binance_ws_url, clock, observe, parts.hub.deliver, self.sockets, seed=parts.seed, egress=egress
         )
         self.relistings = Relistings(
             clock,

@@ -13,6 +13,7 @@ import httpx
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.events import ArchiveRejected, Observe
+from app.outbound import DIRECT, Egress
 from app.ports import Clock, FileKlines, NotPublished, UpstreamGarbage, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile, checksum_of
 from infra.binance.http import HttpClient, NoAnswer, Retries
@@ -38,13 +39,13 @@ class BinanceArchive:
         seed: int = 0,
         processes: int = 0,
         collect: Collect = Gathered,
-        proxy: str | None = None,
+        egress: Egress = DIRECT,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._observe = observe
         self._folder = folder
         self._retries = Retries(clock, seed)
-        self._http = HttpClient(base_url, clock, observe, proxy=proxy, transport=transport)
+        self._http = HttpClient(base_url, clock, observe, egress=egress, transport=transport)
         self._slots = asyncio.Semaphore(DOWNLOADS_MAX)
         self._unpackers = Unpackers(processes, observe, collect)
         self._fetching = 0

@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from random import Random
 from typing import Final, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
+from socksio.exceptions import SOCKSError
 
 from app.events import Observe, RequestDone
+from app.outbound import DIRECT, Egress, url_of
 from app.ports import Clock, UpstreamGarbage, UpstreamUnavailable
 from app.wire.server_time import plausible
 from infra.binance.body import BadBody, unpacker
+from infra.binance.tls import trusting, trusting_nobody
 from infra.binance.waiting import full_jitter_s
 
 CONNECT_S_MAX: Final = 5.0
@@ -72,15 +73,6 @@ class Answer(NamedTuple):
         return self.status == 408 or self.status >= 500
 
 
-def is_loopback(url: str) -> bool:
-    """Whether `url` names this machine; such an address is never asked through a proxy."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
 class Retries:
     """Repeats what got no answer, after pauses of full jitter that grow with every failure."""
 
@@ -99,7 +91,7 @@ class Retries:
 
 
 class HttpClient:
-    """GETs against one host. Nothing is taken from the environment: the proxy is the one that is handed in."""
+    """GETs against one host. Nothing is taken from the environment: `egress` has proxy and certificates."""
 
     def __init__(
         self,
@@ -107,14 +99,15 @@ class HttpClient:
         clock: Clock,
         observe: Observe,
         *,
-        proxy: str | None = None,
+        egress: Egress = DIRECT,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._clock = clock
         self._observe = observe
         self._client = httpx.AsyncClient(
             base_url=base_url,
-            proxy=None if is_loopback(base_url) else proxy,
+            proxy=_proxy(egress),
+            verify=trusting(egress) if base_url.lower().startswith("https:") else trusting_nobody(),
             transport=transport,
             trust_env=False,
             follow_redirects=False,
@@ -153,7 +146,7 @@ class HttpClient:
                 return answer
         except TimeoutError as error:
             raise NoAnswer(f"{path}: no whole answer within {TOTAL_S_MAX:.0f} s") from error
-        except (httpx.HTTPError, httpx.StreamError, BadBody, OSError) as error:
+        except (httpx.HTTPError, httpx.StreamError, SOCKSError, BadBody, OSError) as error:
             raise NoAnswer(f"{path}: {type(error).__name__} {error}".rstrip()) from error
         finally:
             status, used = (answer.status, answer.used_weight) if answer else (0, None)
@@ -180,6 +173,13 @@ class HttpClient:
                 if is_good:
                     raise UpstreamGarbage(f"{path}: more than {bytes_max} bytes") from error
             return Answer(response.status_code, response.headers, b"".join(pieces))
+
+
+def _proxy(egress: Egress) -> httpx.Proxy | None:
+    if egress.proxy is None:
+        return None
+    # the proxy's own certificate, where it has one, is trusted by the same rule
+    return httpx.Proxy(url_of(egress.proxy), ssl_context=trusting(egress) if egress.proxy.scheme == "https" else None)
 
 
 class _TooLarge(Exception):

@@ -10,6 +10,7 @@ from websockets.asyncio.client import ClientConnection
 from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
 from app.events import GarbageDropped, Observe
+from app.outbound import DIRECT, Egress
 from app.ports import Clock, Listener, Series
 from app.wire.stream_event import ServerShutdown, StreamFrame, decode_any
 from app.wire.stream_name import Route, parse
@@ -32,9 +33,9 @@ class StreamLink(Link[str]):
 
     frame_bytes_max = 4 * 1024 * 1024  # a frame with the tickers of all symbols has some 300 kB
 
-    def __init__(self, name: str, url: str, clock: Clock, observe: Observe, take: Take, *, proxy: str | None) -> None:
+    def __init__(self, name: str, url: str, clock: Clock, observe: Observe, take: Take, *, egress: Egress) -> None:
         self._life = StreamPulse()
-        super().__init__(name, url, clock, observe, self._life, proxy=proxy)
+        super().__init__(name, url, clock, observe, self._life, egress=egress)
         self._take = take
         self._told = 0
         self.garbage = 0
@@ -82,7 +83,7 @@ class MarketStreams:
         klines: BinanceSockets | None = None,
         *,
         seed: int = 0,
-        proxy: str | None = None,
+        egress: Egress = DIRECT,
         per_socket: int = STREAMS_PER_SOCKET,
         life_s: float = LIFE_S,
     ) -> None:
@@ -90,7 +91,7 @@ class MarketStreams:
         self._clock = clock
         self._observe = observe
         self._klines = klines
-        self._proxy = proxy
+        self._egress = egress
         self._in_order = InOrder(clock, deliver)
         self._wanted: dict[str, None] = {}
         self._tapped: dict[str, Series] = {}
@@ -190,4 +191,4 @@ class MarketStreams:
                 self._in_order.take(frame.stream, frame.payload, is_doubled=shard.is_doubled, is_ahead=is_ahead)
 
         url = f"{self._ws_url}/{route}/stream"
-        return lambda name: StreamLink(name, url, self._clock, self._observe, take, proxy=self._proxy)
+        return lambda name: StreamLink(name, url, self._clock, self._observe, take, egress=self._egress)

@@ -10,6 +10,7 @@ from app.domain.interval import Grid
 from app.domain.kline import BadKline, Kline
 from app.domain.span import Span
 from app.events import GarbageDropped, Observe
+from app.outbound import DIRECT, Egress
 from app.ports import (
     Bucket,
     Clock,
@@ -51,7 +52,7 @@ class BinanceRest:
         observe: Observe,
         *,
         seed: int = 0,
-        proxy: str | None = None,
+        egress: Egress = DIRECT,
         transport: httpx.AsyncBaseTransport | None = None,
         asking: Asking = lambda: lambda _: None,
     ) -> None:
@@ -59,7 +60,7 @@ class BinanceRest:
         self._budget = budget
         self._observe = observe
         self._retries = Retries(clock, seed)
-        self._http = HttpClient(base_url, clock, observe, proxy=proxy, transport=transport)
+        self._http = HttpClient(base_url, clock, observe, egress=egress, transport=transport)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -8,6 +8,7 @@ from websockets.asyncio.client import ClientConnection
 from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
 from app.events import Observe
+from app.outbound import Egress
 from app.ports import Clock
 from app.wire.stream_event import KlineEvent, ServerShutdown, StreamFrame, decode, decode_any, kline_stream
 from infra.binance.socket_intake import Intake
@@ -30,10 +31,10 @@ class KlineLink(Link[Key]):
     frame_bytes_max = 64 * 1024  # a kline frame has 350 bytes
 
     def __init__(
-        self, name: str, ws_url: str, clock: Clock, observe: Observe, intake: Intake, tap: Tap, *, proxy: str | None
+        self, name: str, ws_url: str, clock: Clock, observe: Observe, intake: Intake, tap: Tap, *, egress: Egress
     ) -> None:
         self._life = Pulse()
-        super().__init__(name, f"{ws_url.rstrip('/')}{ROUTE}", clock, observe, self._life, proxy=proxy)
+        super().__init__(name, f"{ws_url.rstrip('/')}{ROUTE}", clock, observe, self._life, egress=egress)
         self._intake = intake
         self._tap = tap
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from itertools import count, islice
 from typing import Final, Generic, Protocol, TypeVar
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import WebSocketException
 
 from app.events import Observe, SocketOpened
+from app.outbound import Egress
 from app.ports import Clock
 from app.wire.stream_event import ControlAnswer, subscribe, unsubscribe
-from infra.binance.http import USER_AGENT, is_loopback
+from infra.binance.http import USER_AGENT
+from infra.binance.socket_connect import Connect
 from infra.binance.waiting import until
 
 CHECK_S: Final = 5.0  # between two looks at the life signs
@@ -93,7 +95,7 @@ class Link(ABC, Generic[K]):
     """The longest frame that is taken; one that is longer ends the connection."""
 
     def __init__(
-        self, name: str, url: str, clock: Clock, observe: Observe, pulse: LifeSigns[K], *, proxy: str | None
+        self, name: str, url: str, clock: Clock, observe: Observe, pulse: LifeSigns[K], *, egress: Egress
     ) -> None:
         self.name = name
         self.pulse = pulse
@@ -103,7 +105,7 @@ class Link(ABC, Generic[K]):
         self.is_leaving = False
         """Whether the exchange announced the end of the connection."""
         self._url = url
-        self._proxy = None if is_loopback(url) else proxy
+        self._egress = egress
         self._clock = clock
         self._observe = observe
         self._wanted: Collection[K] = ()
@@ -176,15 +178,16 @@ class Link(ABC, Generic[K]):
         await self._clock.sleep(OPEN_S_MAX)
         raise LinkLost(f"no handshake within {OPEN_S_MAX:.0f} s")
 
-    def _connect(self) -> connect:
+    def _connect(self) -> Connect:
         """A connection without the library's own pings and time limits, which would run on the machine's time.
 
         A pong proves nothing that frames do not, and one that waits behind frames held back by our own queue would
         end a good connection.
         """
-        return connect(
+        return Connect(
             self._url,
-            proxy=self._proxy,
+            self._egress,
+            self._clock,
             compression=None,
             user_agent_header=USER_AGENT,
             open_timeout=None,

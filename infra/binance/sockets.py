@@ -6,6 +6,7 @@ from random import Random
 from typing import Final
 
 from app.events import Observe
+from app.outbound import DIRECT, Egress
 from app.ports import Clock, Series
 from app.wire.stream_event import KlineEvent, StreamFrame
 from infra.binance.socket_fleet import Fleet
@@ -28,7 +29,7 @@ class BinanceSockets:
         observe: Observe,
         *,
         seed: int = 0,
-        proxy: str | None = None,
+        egress: Egress = DIRECT,
         streams_per_socket: int = STREAMS_PER_SOCKET,
         queue_max: int = QUEUE_MAX,
         life_s: float = LIFE_S,
@@ -37,7 +38,7 @@ class BinanceSockets:
         self._ws_url = ws_url
         self._clock = clock
         self._observe = observe
-        self._proxy = proxy
+        self._egress = egress
         self._intake = Intake(clock, observe, queue_max)
         self._tapped: set[Key] = set()
         self.passed_on: Callable[[str, bytes, bool, bool], None] = lambda stream, payload, is_doubled, is_ahead: None
@@ -103,7 +104,7 @@ class BinanceSockets:
 
     def _new_link(self, name: str) -> KlineLink:
         tap = Tap(self._tapped, self._pass_on)
-        return KlineLink(name, self._ws_url, self._clock, self._observe, self._intake, tap, proxy=self._proxy)
+        return KlineLink(name, self._ws_url, self._clock, self._observe, self._intake, tap, egress=self._egress)
 
     def _pass_on(self, link: KlineLink, key: Key, frame: StreamFrame) -> None:
         if (shard := self._fleet.shard_of(key)) is not None:

@@ -15,6 +15,7 @@ from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Precision
 from app.domain.span import Span
 from app.events import ArchiveRejected
+from app.outbound import Egress, proxy_of
 from app.ports import NotPublished, Priority, Series, UpstreamGarbage, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile
 from infra.binance.archive import DOWNLOADS_MAX, MEMORY_BYTES_MAX, BinanceArchive
@@ -296,7 +297,7 @@ async def test_downloads_at_once_are_bounded(tmp_path: Path) -> None:
 
 async def test_the_proxy_is_honoured(tmp_path: Path) -> None:
     async with case(tmp_path, shelf(packed(text(0)))) as run, proxy(run.host.port) as middle:
-        archive = BinanceArchive("http://archive.test", run.clock, run.witness, proxy=middle.url)
+        archive = BinanceArchive("http://archive.test", run.clock, run.witness, egress=Egress(proxy_of(middle.url)))
         assert len((await archive.fetch(FILE, M1.grid, PRECISION)).rows) == 1
         assert middle.requests
         await archive.aclose()

@@ -11,6 +11,7 @@ from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.span import Span
 from app.events import GarbageDropped, RequestDone, StandDownBegan
+from app.outbound import Egress, proxy_of
 from app.ports import (
     Bucket,
     Clock,
@@ -25,7 +26,7 @@ from app.ports import (
 from app.wire.families import PRICES, Family
 from app.wire.weights import klines_weight
 from infra.binance import http as http_module
-from infra.binance.http import PAUSE_S_MAX, TRIES_MAX, is_loopback
+from infra.binance.http import PAUSE_S_MAX, TRIES_MAX
 from infra.binance.rest import KLINES_LIMIT_MAX, TRIES_MAX_USER, BinanceRest
 from infra.binance.stand_down import StandDownGuard
 from infra.clock import SystemClock
@@ -413,19 +414,8 @@ async def test_the_proxy_handed_in_is_used_and_none_from_the_environment(monkeyp
     async with case(lambda _: Reply(body=rows(0, 1, 2))) as run, proxy(run.host.port) as middle:
         assert len(await run.klines()) == 3, "the environment's proxy is ignored"
         budget = Upstream(run.clock).budget
-        far = BinanceRest("http://exchange.test", run.clock, budget, run.witness, proxy=middle.url)
-        near = BinanceRest(run.host.url, run.clock, budget, run.witness, proxy=middle.url)
+        far = BinanceRest("http://exchange.test", run.clock, budget, run.witness, egress=Egress(proxy_of(middle.url)))
         window = Span(START_MS, START_MS + 3 * MINUTE_MS)
         assert len(await far.klines(BTC, M1.grid, window, 3, Priority.USER)) == 3
         assert middle.requests[0].startswith("GET http://exchange.test/fapi/v1/klines?")
-        assert len(await near.klines(BTC, M1.grid, window, 3, Priority.USER)) == 3
-        assert len(middle.requests) == 1, "loopback is never asked through a proxy"
         await far.aclose()
-        await near.aclose()
-
-
-def test_loopback_is_recognised() -> None:
-    assert all(map(is_loopback, ("http://127.0.0.1:8900", "ws://localhost:1", "http://[::1]:5", "http://127.9.9.9")))
-    assert not any(
-        map(is_loopback, ("https://fapi.binance.com", "http://10.0.0.1", "http://localhost.com", "nonsense"))
-    )

@@ -8,6 +8,7 @@ import pytest
 
 from app.domain.interval import INTERVALS, M1
 from app.events import FramesReceived, GarbageDropped, SocketLost, SocketOpened
+from app.outbound import DIRECT, Egress, proxy_of
 from app.ports import Clock, Series
 from app.wire.stream_event import KlineEvent
 from infra.binance.socket_intake import GARBAGE_EVENTS_MAX
@@ -80,7 +81,7 @@ async def running(
         streams_per_socket=per_socket,
         life_s=life_s,
         queue_max=queue_max,
-        proxy=proxy_url,
+        egress=Egress(proxy_of(proxy_url)) if proxy_url else DIRECT,
     )
     sockets.want(streams)
     run = Run(clock, witness, sockets)
