@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 SANDBOX_PORT: Final = 8900
+SANDBOX_SYMBOLS_MAX: Final = 10_000  # ten times the exchange's
+TIME_MS_MAX: Final = 4_102_444_800_000  # 2100-01-01; what lies beyond is a slip, for example µs
+SHOWN_MAX: Final = 64  # characters of a wrong time that are repeated
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 SANDBOX_START_S_MAX: Final = 20.0
 SANDBOX_STOP_S_MAX: Final = 4.0
 DEMO_DB_URL: Final = "sqlite:///./data/demo/klinenode.db"
@@ -66,15 +70,19 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Overrides PORT.")] = None,
 ) -> None:
     """Start the node."""
-    overrides = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
-    _serve(_settings(**overrides))
+    overrides: dict[str, object] = {
+        name: value for name, value in {"host": host, "port": port}.items() if value is not None
+    }
+    _serve(_settings(overrides))
 
 
 @app.command()
 def demo(
-    port: Annotated[int, typer.Option(help="Where the node answers.")] = 8000,
-    sandbox_port: Annotated[int, typer.Option(help="Where the sandbox answers.")] = SANDBOX_PORT,
-    symbols: Annotated[int, typer.Option(help="How many symbols the sandbox lists.")] = 50,
+    port: Annotated[int, typer.Option(help="Where the node answers.", min=0, max=65_535)] = 8000,
+    sandbox_port: Annotated[int, typer.Option(help="Where the sandbox answers.", min=1, max=65_535)] = SANDBOX_PORT,
+    symbols: Annotated[
+        int, typer.Option(help="How many symbols the sandbox lists.", min=1, max=SANDBOX_SYMBOLS_MAX)
+    ] = 50,
 ) -> None:
     """Start a sandbox exchange and a node that follows it; both on loopback, no network needed."""
     settings = _demo_settings(port, sandbox_port)
@@ -86,10 +94,10 @@ def demo(
 
 @app.command()
 def sandbox(
-    port: Annotated[int, typer.Option(help="REST, archive and sockets.")] = SANDBOX_PORT,
+    port: Annotated[int, typer.Option(help="REST, archive and sockets.", min=0, max=65_535)] = SANDBOX_PORT,
     seed: Annotated[int, typer.Option(help="Which market.")] = 1,
-    symbols: Annotated[int, typer.Option(help="How many USDT perpetuals.")] = 50,
-    weight_limit: Annotated[int, typer.Option(help="REST weight a minute.")] = 2400,
+    symbols: Annotated[int, typer.Option(help="How many USDT perpetuals.", min=1, max=SANDBOX_SYMBOLS_MAX)] = 50,
+    weight_limit: Annotated[int, typer.Option(help="REST weight a minute.", min=1, max=10**9)] = 2400,
 ) -> None:
     """Run a seeded Binance on loopback: REST, archive, sockets, and faults through POST /sandbox/faults."""
     from infra.sandbox.server import run
@@ -198,13 +206,17 @@ def config(
 # --- what the commands share --------------------------------------------------------------------------------------
 
 
-def _settings(**overrides: object) -> "Settings":
+def _settings(overrides: Mapping[str, object] | None = None, *, asks_exchange: bool = True) -> "Settings":
     from app.settings import SettingsError, load
 
     try:
-        return load(overrides)
+        return load(overrides, asks_exchange=asks_exchange, remark=_remark)
     except SettingsError as error:
         _fail(str(error))
+
+
+def _remark(text: str) -> None:
+    _console(stderr=True).print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
@@ -217,14 +229,9 @@ def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
         if needs_node and not demo_runs:
             _fail(f"no demo runs in this folder; start it in another terminal: {_program()} demo")
         return _demo_settings(8000, SANDBOX_PORT)
-    settings = _settings()
+    settings = _settings(asks_exchange=False)  # a running node asks, and without one app/operate.py checks
     if demo_runs and not _has_writer(settings.db_url):
-        _console(stderr=True).print(
-            f"a demo runs in this folder, but this is about {settings.db_url}; add --demo to mean the demo",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
+        _remark(f"a demo runs in this folder, but this is about {settings.db_url}; add --demo to mean the demo")
     return settings
 
 
@@ -241,16 +248,18 @@ def _has_writer(db_url: str) -> bool:
 def _demo_settings(port: int, sandbox_port: int) -> "Settings":
     url = f"127.0.0.1:{sandbox_port}"
     return _settings(
-        binance_rest_url=f"http://{url}",
-        binance_ws_url=f"ws://{url}",
-        binance_archive_url=f"http://{url}",
-        db_url=DEMO_DB_URL,
-        backfill_days=3,
-        auto_sync_symbols=True,
-        only_final_default=False,  # clients find what they find at the exchange
-        host="127.0.0.1",
-        port=port,
-        workers=1,
+        {
+            "binance_rest_url": f"http://{url}",
+            "binance_ws_url": f"ws://{url}",
+            "binance_archive_url": f"http://{url}",
+            "db_url": DEMO_DB_URL,
+            "backfill_days": 3,
+            "auto_sync_symbols": True,
+            "only_final_default": False,  # clients find what they find at the exchange
+            "host": "127.0.0.1",
+            "port": port,
+            "workers": 1,
+        }
     )
 
 
@@ -357,13 +366,19 @@ def _intervals(settings: "Settings", codes: list[str] | None) -> "tuple[Interval
 def _ms(text: str | None, option: str) -> int | None:
     if text is None:
         return None
-    if text.isascii() and text.isdigit():
-        return int(text)
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        _fail(f"{option} {text} is neither ms nor ISO 8601, for example 2026-11-01T00:00:00")
-    return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
+        time_ms = int(text) if text.isascii() and text.isdigit() else _iso_ms(text)
+    except (ValueError, OverflowError):  # too many digits to be a number are no number either
+        shown = text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
+        _fail(f"{option} {shown} is neither ms nor ISO 8601, for example 2026-11-01T00:00:00")
+    if not 0 <= time_ms <= TIME_MS_MAX:
+        _fail(f"{option} must lie between 1970 and 2100; ms are counted from 1970-01-01, for example 1793491200000")
+    return time_ms
+
+
+def _iso_ms(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    return (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _iso(time_ms: int) -> str:

@@ -56,7 +56,7 @@ class Target:
 
 async def gaps(settings: Settings, target: Target) -> list[SeriesGap]:
     """What of the target is neither held nor proven absent, by the database. Raises OperateError."""
-    node = Node(settings)
+    node = Node(settings.without_exchange())
     try:
         await node.load_for_reading()
     except StoreUnavailable as error:
@@ -110,12 +110,16 @@ async def node_or_holder(settings: Settings, out: Console) -> AsyncIterator[tupl
     except CannotStart as error:
         raise OperateError(str(error)) from error
     quiet = settings.model_copy(update={"log_level": "ERROR", "verify_every_days": 0})
-    node = Node(quiet, extra_wishes_only=True)
-    if holder := node.lease.holder():
-        await node.close()
+    node = Node(quiet.without_exchange(), extra_wishes_only=True)
+    holder = node.lease.holder()
+    await node.close()
+    if holder:
         out.print(f"the node at {holder} is the writer: asking it")
         yield node, holder
         return
+    if faults := quiet.outbound_faults():
+        raise OperateError("the exchange cannot be asked: " + "; ".join(faults))
+    node = Node(quiet, extra_wishes_only=True)
     async with node.running():
         if node.writer is None:
             raise OperateError(node.health.store_error or "another process holds the writer lease; try again")
@@ -163,7 +167,7 @@ async def _through(url: str, settings: Settings, target: Target, clock: Clock, o
 async def node_client(url: str, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a running node. Raises OperateError when the node does not answer."""
     token = settings.admin_token.get_secret_value() if settings.admin_token else None
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = {b"authorization": f"Bearer {token}".encode()} if token else {}  # it may be more than ASCII
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=ASK_TIMEOUT_S) as client:
         try:
             yield client

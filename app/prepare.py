@@ -4,6 +4,7 @@ from app.ports import StoreUnavailable
 from app.settings import Settings
 from infra.db.lease import NO_SPACE, WriterLease
 from infra.db.migrate import SchemaTooNew, upgrade
+from infra.db.url import sqlite_path
 
 
 class CannotStart(Exception):
@@ -15,6 +16,8 @@ def prepare(settings: Settings) -> None:
 
     A database that is merely unavailable does not keep the node from starting: /v1/health says so, and it tries again.
     """
+    if (path := sqlite_path(settings.db_url)).is_dir():
+        raise CannotStart(f"DB_URL names {path}, which is a folder; add the name of a file")
     lease = WriterLease(settings.db_url)
     try:
         if lease.try_acquire(""):

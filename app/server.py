@@ -1,6 +1,7 @@
 """Runs a node as a server: its port, its processes, the signals that end it."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -30,6 +31,10 @@ WORKER_S_MAX: Final = 30
 """A worker that does not answer its parent for so long is replaced. Its imports count: a second of processor time, ten
 of a busy machine's, where uvicorn's five seconds would end every worker before it has begun, for ever."""
 BACKLOG: Final = 2048  # connections that wait to be accepted; uvicorn's own number
+_HOST_HELP: Final = (
+    "Set HOST to 127.0.0.1 (this machine alone), 0.0.0.0 (every address it has) or one of its own addresses, or give "
+    "--host; a HOST in the environment that another program has set goes before .env: unset it"
+)
 SHUTDOWN_S_MAX: Final = 4  # in-flight requests; with the flush the whole stop stays under ten seconds
 
 
@@ -97,28 +102,50 @@ def leave(_signal: int, _frame: object) -> NoReturn:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on the address. Raises CannotStart when it is taken or not ours.
+    """A socket that listens on the first address of `host` that is ours. Raises CannotStart, naming HOST or PORT.
 
-    Who connects before the node has started waits for it.
+    Who connects before the node has started waits for it. Other programs set HOST too: conda's compilers to the machine
+    they compile for, some shells to the machine's name.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, _, _, address = found[0]
-        # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
-        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
-        with contextlib.ExitStack() as unless_it_listens:
-            unless_it_listens.callback(listener.close)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)  # now: Linux lets two sockets bind one port as long as neither listens
-            unless_it_listens.pop_all()
-    except OSError as error:
-        raise CannotStart(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; "
-            "end the program that uses it (ss -ltnp shows which), or choose another with PORT or --port"
-        ) from error
-    listener.set_inheritable(True)
+    except (OSError, UnicodeError) as error:
+        raise CannotStart(f"HOST={host} is not an address of this machine nor the name of one. {_HOST_HELP}") from error
+    for family, kind, _, _, address in found:
+        try:
+            listener = _listener(family, kind, cast("tuple[str, int]", address))
+        except OSError as error:
+            failure = error
+        else:
+            listener.set_inheritable(True)
+            return listener
+    raise CannotStart(_why_not(host, port, failure)) from failure
+
+
+def _listener(family: int, kind: int, address: tuple[str, int]) -> socket.socket:
+    # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
+    listener = socket.socket(family, kind, socket.IPPROTO_TCP)
+    with contextlib.ExitStack() as unless_it_listens:
+        unless_it_listens.callback(listener.close)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)  # now: Linux lets two sockets bind one port as long as neither listens
+        unless_it_listens.pop_all()
     return listener
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"cannot listen on HOST {host}, PORT {port}: another program uses that port; end it (ss -ltnp shows "
+            "which), or choose another with PORT or --port"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"cannot listen on HOST {host}, PORT {port}: {error.strerror}; ports below 1024 need a right of their own, "
+            "choose another with PORT or --port"
+        )
+    return f"cannot listen on HOST {host}, PORT {port}: {error.strerror or error}. {_HOST_HELP}"
 
 
 def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:

@@ -155,6 +155,51 @@ async def test_all_mistakes_in_the_settings_are_named_at_once(tmp_path: Path) ->
             assert "Traceback" not in said
 
 
+async def test_a_misspelt_name_and_a_foreign_host_are_named(tmp_path: Path) -> None:
+    async with Programs(tmp_path) as programs:
+        place = Place(programs, free_port())
+        status, said = await programs.run("serve", env={**place.env, "HOST": "x86_64-conda-linux-gnu"})
+        assert (status, "Traceback" in said) == (2, False)
+        assert "HOST=x86_64-conda-linux-gnu is not an address of this machine" in said
+        (tmp_path / ".env").write_text("BACKFILL_DAY=30\nTZ=UTC\n")
+        for command in ("serve", "gaps"):
+            status, said = await programs.run(command, env=place.env)
+            assert (status, "Traceback" in said) == (2, False)
+            assert "BACKFILL_DAY: no setting has this name, BACKFILL_DAYS is the closest" in said
+            assert "TZ, which is no setting" in said
+
+
+async def test_proxies_of_any_kind_do_not_keep_loopback_from_being_asked(tmp_path: Path) -> None:
+    """Whoever has a SOCKS proxy in the shell has it for every command."""
+    nonsense = dict.fromkeys(("http_proxy", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE"), "socks4://u:geheim@nowhere:1")
+    async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={**nonsense, "ADMIN_TOKEN": "ein gehe\u00efmes Wort \u5e01"})
+        node = place.serve()
+        await until(place.is_whole, "the wish is held")
+        elsewhere = {**nonsense, **{name: place.env[name] for name in ("DB_URL", "ADMIN_TOKEN", "PORT")}}
+        status, said = await programs.run("gaps", env=elsewhere)
+        assert status in (0, 1)
+        status, said = await programs.run("backfill", "--symbol", "BTCUSDT", "--interval", "1h", env=elsewhere)
+        assert status == 0, said
+        assert "geheim" not in node.said()
+        node.signal(signal.SIGTERM)
+        assert await node.ended() == 0
+        status, said = await programs.run("backfill", "--symbol", "BTCUSDT", "--interval", "1h", env=elsewhere)
+        assert status == 2
+        assert "HTTPS_PROXY: a proxy of socks4:// cannot be used" in said
+        assert "geheim" not in said
+
+
+@pytest.mark.parametrize("text", ["9" * 5_000, "9" * 20, "-1", "0001-01-01", "9999-12-31", "1e3", "\uff11", "", "now"])
+async def test_a_time_of_any_length_is_a_sentence(tmp_path: Path, text: str) -> None:
+    async with Programs(tmp_path) as programs:
+        for option in ("--start", "--end"):
+            status, said = await programs.run("gaps", f"{option}={text}")
+            assert (status, "Traceback" in said) == (2, False), said
+            assert option in said
+            assert len(said) < 1_000
+
+
 async def test_a_taken_port_is_said_in_a_sentence_before_anything_is_touched(tmp_path: Path) -> None:
     with socket.socket() as taken:
         async with Programs(tmp_path) as programs:
@@ -165,7 +210,7 @@ async def test_a_taken_port_is_said_in_a_sentence_before_anything_is_touched(tmp
             for workers in ("1", "2"):
                 status, said = await programs.run("serve", env={**place.env, "WORKERS": workers})
                 assert status == 2
-                assert f"port {port}" in said
+                assert f"PORT {port}: another program uses" in said
                 assert "Traceback" not in said
             assert not (tmp_path / place.database).exists()
             status, said = await programs.run("demo", "--port", str(free_port()), "--sandbox-port", str(port))
