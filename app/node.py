@@ -5,12 +5,14 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped, Observe
 from app.following import Following
 from app.gauges import sample_metrics
 from app.http.app import create_http_app
 from app.http.forward import answer_by
+from app.http.klines import PATH as KLINES_PATH
 from app.http.services import Services
 from app.http.stream_protocol import STATE
 from app.parts import Parts
@@ -61,6 +63,7 @@ class Node(Parts):
                 self.market,
                 self,
                 self.book_starts,
+                self.names,
             ),
             pages=self.pages,
             clock=self.clock,
@@ -71,6 +74,7 @@ class Node(Parts):
             only_final_default=settings.only_final_default,
             lifespan=lambda _: self.running(),
         )
+        self.names.refresh = self._look_for
         sample_metrics(self)
         self._tidy = tidy
         self._metrics_folder = metrics_folder
@@ -188,6 +192,15 @@ class Node(Parts):
     async def _close_lines(self) -> None:
         await self._line.close()
         await self._stream_line.close()
+
+    async def _look_for(self, name: str) -> None:
+        """Read the exchange's list anew, in which a name may be by now; the process that writes reads it for all."""
+        if not self.is_elsewhere():
+            await self.symbols.refresh()
+            return
+        query = urlencode({"symbol": name, "interval": "1m", "limit": 1})
+        await self.ask(Asked("GET", KLINES_PATH, query, "", [], b""))
+        await self.symbols.load(self.reader)
 
     def is_elsewhere(self) -> bool:
         """Whether another process writes."""

@@ -26,6 +26,7 @@ from app.services.health import Health
 from app.services.holdings import Holdings
 from app.services.in_progress import InProgress
 from app.services.market_source import MarketSource
+from app.services.names import Names
 from app.services.query import QueryService
 from app.services.read_through import ReadThrough
 from app.services.rolling import Rolling
@@ -178,6 +179,7 @@ class Parts:
             named=settings.price_klines_symbols,
             changed=self._symbols_changed,
         )
+        self.names = Names(self.clock, self.symbols)
         self.coverage = Coverage(self.clock, self.holdings, self.wish)
         self.backfill = Backfill(self.holdings, self.wake)
         self.verifier = Verifier(

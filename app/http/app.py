@@ -47,7 +47,7 @@ def create_http_app(
         servers=[{"url": "."}],  # beside the description, whatever prefix a proxy puts before it
         redirect_slashes=False,  # Binance does not redirect either: a slash too many is an unknown path
     )
-    klines = Klines(services.query, pages, clock, only_final_default=only_final_default)
+    klines = Klines(services.query, services.names, pages, clock, only_final_default=only_final_default)
     app.include_router(klines_router(klines))
     app.include_router(market_router(services.symbols, clock))
     data = MarketData(services, klines, market_pages, clock)

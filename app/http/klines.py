@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.domain import letters
 from app.domain.interval import INTERVALS
 from app.http.coverage_header import coverage_headers
 from app.http.documentation import BINANCE_LIMITS, error_doc
@@ -14,9 +15,11 @@ from app.http.headers import BINANCE, NO_STORE
 from app.http.page import Asked, Hit, HitResponse, Page, asked_by
 from app.http.page_cache import Key, PageCache
 from app.http.params import INTEGER_MAX, kline_query
-from app.http.services import Query
+from app.http.services import Names, Query
 from app.ports import Clock
 from app.services.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
+from app.wire import coin_margined
+from app.wire.error_body import UnknownSymbol
 
 PATH: Final = "/fapi/v1/klines"
 
@@ -81,15 +84,22 @@ def _documentation(*, only_final_default: bool) -> dict[str, Any]:
 class Klines:
     """Answers klines requests and fills the page cache; route, direct and at_once are the same."""
 
-    def __init__(self, query: Query, pages: PageCache, clock: Clock, *, only_final_default: bool) -> None:
+    def __init__(self, query: Query, names: Names, pages: PageCache, clock: Clock, *, only_final_default: bool) -> None:
         self._query = query
+        self._names = names
         self._pages = pages
         self._clock = clock
         self.only_final_default = only_final_default
 
     async def respond(self, scope: Scope) -> Response:
         """The answer to a GET or HEAD. Raises BinanceError."""
-        return await self._made(self._understood(scope["query_string"]), scope)
+        try:
+            query = self._understood(scope["query_string"])
+        except UnknownSymbol as error:  # it may have been listed since
+            if not await self._names.learn(error.name):
+                raise
+            query = self._understood(scope["query_string"])
+        return await self._made(query, scope)
 
     async def kept_or_made(self, query: KlineQuery, scope: Scope) -> Response:
         """The answer to a query of another path, whose page nobody has looked for yet. Raises BinanceError."""
@@ -105,7 +115,8 @@ class Klines:
         if (hit := self._from_memory(query, key, asked, self._clock.now_ms())) is not None:
             return HitResponse(hit, is_head=is_head)
         ticket = self._pages.ticket(query.series)
-        answer = await self._query.answer(query)
+        with self._names.asking(PATH, query.series.symbol):
+            answer = await self._query.answer(query)
         coverage = coverage_headers(answer) if query.allow_partial else ()
         if answer.shortfall is not None:  # true only now: without an ETag nobody can take it for the whole later
             return json_response(answer.body, 200, NO_STORE, *BINANCE, *coverage)
@@ -119,7 +130,12 @@ class Klines:
         return self._from_memory(self._understood(key[1]), key, asked, now_ms)
 
     def _understood(self, query_string: bytes) -> KlineQuery:
-        return kline_query(query_string, self._query.listed, only_final_default=self.only_final_default)
+        return kline_query(query_string, self._symbol, only_final_default=self.only_final_default)
+
+    def _symbol(self, text: str) -> str | None:
+        """The name of a symbol that the exchange lists, or would not list though it has it."""
+        name = self._query.listed(text)
+        return upper if name is None and coin_margined.is_symbol(upper := letters.upper(text)) else name
 
     def _from_memory(self, query: KlineQuery, key: Key, asked: Asked, now_ms: int) -> Hit | None:
         answer = self._query.at_once(query, now_ms)

@@ -1,5 +1,6 @@
 """GET of the market data beside klines: Binance's answers under Binance's URLs, each fetched once for all."""
 
+from http import HTTPStatus
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -22,7 +23,7 @@ from app.services.answer import LIMIT_DEFAULT, KlineQuery
 from app.services.endpoints import ENDPOINTS, Endpoint, Mode, Question
 from app.services.market_source import Fetched
 from app.services.refusal import refusal_of
-from app.wire.error_body import BinanceError
+from app.wire.error_body import BinanceError, UnknownSymbol, decode
 
 _MODES: Final = {
     Mode.HELD: "Held in memory, from the exchange's streams. An answer holds for",
@@ -44,6 +45,7 @@ class MarketData:
         self._market = services.market
         self._query = services.query
         self._symbols = services.symbols
+        self._names = services.names
         self._line = services.line
         self._klines = klines
         self._starts = services.book_starts
@@ -54,16 +56,26 @@ class MarketData:
         """The answer to a GET or HEAD. Raises BinanceError."""
         endpoint = ENDPOINTS[scope["path"]]
         now_ms = self._clock.now_ms()
-        question = question_of(endpoint, scope["query_string"], self, now_ms)
+        try:
+            question = question_of(endpoint, scope["query_string"], self, now_ms)
+        except UnknownSymbol as error:  # it may have been listed since
+            if not await self._names.learn(error.name):
+                raise
+            question = question_of(endpoint, scope["query_string"], self, now_ms)
         if not is_relayed(scope) and (query := self._stored(endpoint, question)) is not None:
             return await self._klines.kept_or_made(query, scope)
         edition = await self._edition(question, scope)
+        name = question.params.get("symbol") or question.params.get("pair", "")
         try:
-            kept = await self._pages.answer(question, self._fetch_here if is_relayed(scope) else self._fetch, edition)
+            with self._names.asking(endpoint.path, name):
+                fetch = self._fetch_here if is_relayed(scope) else self._fetch
+                kept = await self._pages.answer(question, fetch, edition)
         except BinanceError as error:
             raise _stated(error, endpoint) from error
         except (UpstreamError, TimeoutError) as error:
             raise _stated(refusal_of(error, self._clock.now_ms()), endpoint) from error
+        if kept.status != HTTPStatus.OK:
+            self._names.note(endpoint.path, name, decode(kept.status, kept.page.body))
         return self._response(question, kept, scope, edition)
 
     def symbol(self, text: str) -> str | None:

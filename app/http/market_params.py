@@ -7,19 +7,20 @@ judge.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from app.domain import letters
 from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
 from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, sent_parameters, text_of
 from app.services.endpoints import Endpoint, Kind, Parameter, Question
+from app.wire import coin_margined
 from app.wire.error_body import (
     BinanceError,
+    UnknownSymbol,
     invalid_depth_limit,
     invalid_interval,
     invalid_parameter,
-    invalid_symbol,
     missing_parameter,
     start_after_end,
     window_too_old,
@@ -31,9 +32,6 @@ DATA_KEPT_MS: Final = 35 * 24 * HOUR_MS  # 30 days are fine, 35 refused (measure
 CLOCKS_MS: Final = MINUTE_MS  # so much the exchange's idea of now may differ when it judges
 WORD_MAX: Final = 32  # characters; the longest contract type has 17
 
-_COIN_SYMBOL: Final = re.compile(r"[A-Z0-9]{1,20}USD_(?:PERP|[0-9]{6})")
-_COIN_PAIR: Final = re.compile(r"[A-Z0-9]{1,20}USD")
-"""Coin-margined names: the exchange takes them here too since 2026-06-30, but exchangeInfo does not list them."""
 _NAME: Final = re.compile(r"\w{1,32}")  # what a symbol may look like, for as long as nobody knows the list
 _WORD: Final = re.compile(r"[\w .-]+", re.ASCII)
 
@@ -89,7 +87,7 @@ def _canonical(parameter: Parameter, sent: Mapping[str, str], names: Names) -> s
         if len(text) > WORD_MAX or not _WORD.fullmatch(text):
             raise invalid_parameter(name)
         return text
-    return _listed(text, names, _COIN_PAIR if kind is Kind.PAIR else _COIN_SYMBOL)
+    return _listed(text, names, coin_margined.is_pair if kind is Kind.PAIR else coin_margined.is_symbol)
 
 
 def _number(parameter: Parameter, sent: Mapping[str, str]) -> str | None:
@@ -103,12 +101,12 @@ def _number(parameter: Parameter, sent: Mapping[str, str]) -> str | None:
     return None if number is None else str(number)
 
 
-def _listed(text: str, names: Names, unlisted: re.Pattern[str]) -> str:
+def _listed(text: str, names: Names, is_coin_margined: Callable[[str], bool]) -> str:
     name = names.symbol(text)
     if name is None:
         name = letters.upper(text)
-        if not (unlisted if names.is_known() else _NAME).fullmatch(name):
-            raise invalid_symbol()
+        if not (is_coin_margined(name) if names.is_known() else _NAME.fullmatch(name)):
+            raise UnknownSymbol(name)
     return name
 
 

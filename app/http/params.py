@@ -25,10 +25,10 @@ from app.ports import Series
 from app.services.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
 from app.wire.error_body import (
     BinanceError,
+    UnknownSymbol,
     duplicate_parameter,
     invalid_interval,
     invalid_parameter,
-    invalid_symbol,
     missing_parameter,
     start_after_end,
 )
@@ -51,7 +51,7 @@ def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default:
             raise missing_parameter(name)
     symbol = symbol_of(sent["symbol"])
     if symbol is None:
-        raise invalid_symbol()
+        raise UnknownSymbol(letters.upper(sent["symbol"]))
     interval = INTERVALS.get(sent["interval"])  # case matters: 1m is a minute, 1M a month
     if interval is None:
         raise invalid_interval()

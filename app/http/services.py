@@ -1,6 +1,7 @@
 """What the HTTP face needs of the services behind it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from app.services.answer import Answer, KlineQuery
 from app.services.book_starts import BookStarts
 from app.services.endpoints import Question
 from app.services.market_source import Fetched
+from app.wire.error_body import BinanceError
 
 
 class Query(Protocol):
@@ -34,6 +36,22 @@ class Query(Protocol):
 
     def listed(self, text: str) -> str | None:
         """The same. Raises BinanceError while nobody knows what is listed."""
+        ...
+
+
+class Names(Protocol):
+    """Looks up names that are not known."""
+
+    async def learn(self, name: str) -> bool:
+        """Whether the exchange lists `name`, in upper case, by now."""
+        ...
+
+    def asking(self, path: str, name: str) -> AbstractContextManager[None]:
+        """Inside, the exchange is asked for what may be a coin-margined name. Raises BinanceError."""
+        ...
+
+    def note(self, path: str, name: str, error: BinanceError | None) -> None:
+        """The exchange has refused a question about `name`."""
         ...
 
 
@@ -124,6 +142,7 @@ class Services:
     market: Market
     line: WriterLine
     book_starts: BookStarts
+    names: Names
 
 
 SymbolOf = Callable[[str], str | None]

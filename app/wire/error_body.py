@@ -29,6 +29,14 @@ class BinanceError(Exception):
         return msgspec.json.encode({"code": self.code, "msg": self.msg})
 
 
+class UnknownSymbol(BinanceError):
+    """The list of symbols does not have `name`, in upper case."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(400, -1121, "Invalid symbol.")
+        self.name = name
+
+
 class _Body(msgspec.Struct):
     code: Annotated[int, msgspec.Meta(ge=-CODE_MAX, le=CODE_MAX)]
     msg: str

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,6 +28,7 @@ from app.services.book_starts import BookStarts
 from app.services.endpoints import Question
 from app.services.market_source import Fetched
 from app.services.stream_hub import Hub
+from app.wire.error_body import BinanceError
 from infra.line import Line
 
 # hypothesis asks its questions in a thread here, and notices when what runs beside it draws from the random module
@@ -72,6 +73,7 @@ class FakeQuery:
         self.shortfall: Shortfall | None = None
         self.error: Exception | None = None
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
+        self.listed_since: set[str] = set()
 
     async def answer(self, query: KlineQuery) -> Answer:
         self.asked.append(query)
@@ -96,13 +98,37 @@ class FakeQuery:
         return Answer(self.body, query.series, self.touches, self.is_live, self.valid_until_ms)
 
     def symbol(self, text: str) -> str | None:
-        return name if (name := letters.upper(text)) in SYMBOLS else None
+        return name if (name := letters.upper(text)) in {*SYMBOLS, *self.listed_since} else None
 
     def keeps(self, series: Series) -> bool:
         return False
 
     def listed(self, text: str) -> str | None:
         return self.symbol(text)
+
+
+class FakeNames:
+    """Finds `new` in the exchange's list when it is asked for, by having the query service know it."""
+
+    def __init__(self, query: FakeQuery) -> None:
+        self._query = query
+        self.new: set[str] = set()
+        self.learnt: list[str] = []
+        self.asked: list[tuple[str, str]] = []
+        self.refused: list[tuple[str, str]] = []
+
+    async def learn(self, name: str) -> bool:
+        self.learnt.append(name)
+        self._query.listed_since |= self.new & {name}
+        return name in self.new
+
+    def asking(self, path: str, name: str) -> AbstractContextManager[None]:
+        self.asked.append((path, name))
+        return nullcontext()
+
+    def note(self, path: str, name: str, error: BinanceError | None) -> None:
+        if error is not None:
+            self.refused.append((path, name))
 
 
 class FakeSymbols:
@@ -234,6 +260,7 @@ class Node:
         self.market_pages = MarketPages(self.clock)
         self.hub = Hub(self.clock)
         self.book_starts = BookStarts(self.hub)
+        self.names = FakeNames(self.query)
         self.app = create_http_app(
             Services(
                 self.query,
@@ -245,6 +272,7 @@ class Node:
                 self.market,
                 self.line,
                 self.book_starts,
+                self.names,
             ),
             pages=self.pages,
             clock=self.clock,

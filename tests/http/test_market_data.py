@@ -19,7 +19,7 @@ from app.http.refused import REFUSED
 from app.ports import BucketFull, StandDown, UpstreamAway, UpstreamUnavailable
 from app.services.endpoints import ENDPOINTS, Endpoint, Question
 from app.services.market_source import Fetched
-from app.wire.error_body import BinanceError
+from app.wire.error_body import BinanceError, invalid_symbol
 from infra.line import Line
 from tests.http.fakes import NOW_MS, FakeLine, ManualClock, Node, served, wire
 
@@ -457,3 +457,42 @@ async def test_without_a_writer_on_the_line_it_is_said_when_to_ask_again(tmp_pat
     async with reader.client() as client:
         answer = await client.get(DEPTH)
     assert (answer.status_code, answer.headers["retry-after"], answer.json()["code"]) == (503, "1", -1001)
+
+
+# --- names that the list does not have -------------------------------------------------------------------------------
+
+_OF_A_SYMBOL = [
+    "/fapi/v1/klines?interval=1m&symbol=",
+    "/fapi/v1/markPriceKlines?interval=1m&symbol=",
+    "/fapi/v1/indexPriceKlines?interval=1m&pair=",
+    "/fapi/v1/continuousKlines?interval=1m&contractType=PERPETUAL&pair=",
+    "/fapi/v1/depth?symbol=",
+    "/fapi/v1/premiumIndex?symbol=",
+    "/futures/data/openInterestHist?period=5m&symbol=",
+]
+
+
+@pytest.mark.parametrize("target", _OF_A_SYMBOL)
+async def test_a_symbol_that_was_listed_since_is_answered_everywhere(node: Node, target: str) -> None:
+    node.names.new = {"FRESHUSDT"}
+    async with node.client() as client:
+        assert (await client.get(f"{target}freshusdt")).status_code == 200
+        assert (await client.get(f"{target}NOPEUSDT")).json()["code"] == -1121
+    assert node.names.learnt == ["FRESHUSDT", "NOPEUSDT"]
+
+
+@pytest.mark.parametrize("target", _OF_A_SYMBOL)
+async def test_coin_margined_names_are_the_exchange_s_to_judge_everywhere(node: Node, target: str) -> None:
+    name = "BTCUSD" if "pair=" in target else "BTCUSD_PERP"
+    async with node.client() as client:
+        assert (await client.get(f"{target}{name.lower()}")).status_code == 200
+    path = target.partition("?")[0]
+    assert (node.names.learnt, node.names.asked) == ([], [(path, name)])
+    node.query.error = invalid_symbol()
+    node.market.status, node.market.body = 400, invalid_symbol().body()
+    node.clock.ms += 3_600_000
+    node.pages.clear()
+    async with node.client() as client:
+        assert (await client.get(f"{target}{name}")).json()["code"] == -1121
+    if path != "/fapi/v1/klines":
+        assert node.names.refused == [(path, name)]
