@@ -15,8 +15,10 @@ from typing import Final, NoReturn, cast
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import Multiprocess
 
+from app.http.log_bound import bounded
 from app.http.protocol import BoundedProtocol
 from app.http.stream_protocol import StreamProtocol
 from app.node import Node
@@ -54,6 +56,7 @@ def run(settings: Settings) -> None:
         http=BoundedProtocol,
         ws=StreamProtocol,
         workers=settings.workers,
+        log_config=bounded(LOGGING_CONFIG),
         log_level="warning",
         access_log=False,
         proxy_headers=False,  # the admin guard must see who really connects
