@@ -280,6 +280,13 @@ class LineFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestsRefused:
+    """So many requests were no HTTP, too large, too slow or too many; reported once a minute at most."""
+
+    by_status: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStarted:
     """The node answers requests."""
 
@@ -328,6 +335,7 @@ Event = (
     | WishEstimated
     | LeaseChanged
     | LineFailed
+    | RequestsRefused
     | NodeStarted
     | NodeStopped
 )

@@ -63,6 +63,15 @@ def sample_metrics(node: Parts) -> None:
     gauge("klinenode_stream_frames_sent", "Events sent to socket clients.", lambda: served.frames_out)
     gauge("klinenode_stream_frames_conflated", "Events replaced by newer ones unsent.", lambda: served.conflated)
     gauge("klinenode_stream_clients_cut", "Socket clients cut for being too slow.", lambda: served.cut_total)
+    connections = node.connections
+    gauge("klinenode_connections", "HTTP connections open.", lambda: len(connections))
+    gauge("klinenode_connections_made_way", "Idle connections closed for newer ones.", lambda: connections.made_way)
+    gauge("klinenode_connections_overdue", "Connections ended for being too slow.", lambda: connections.overdue)
+    node.telemetry.sample(
+        "klinenode_requests_refused",
+        "Requests refused before any route saw them.",
+        lambda: [({"status": str(status)}, count) for status, count in sorted(connections.refused_total.items())],
+    )
     gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(node.role is not None))
     node.telemetry.sample_histogram(
         "klinenode_klines_answer_seconds",

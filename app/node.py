@@ -11,10 +11,11 @@ from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped, Obser
 from app.following import Following
 from app.gauges import sample_metrics
 from app.http.app import create_http_app
+from app.http.connections import STATE as CONNECTIONS
 from app.http.forward import answer_by
 from app.http.klines import PATH as KLINES_PATH
 from app.http.services import Services
-from app.http.stream_protocol import STATE
+from app.http.stream_protocol import STATE as STREAMS
 from app.parts import Parts
 from app.ports import Asked, MachineClock, StoreUnavailable, Told
 from app.services.live import LiveIngest
@@ -90,7 +91,7 @@ class Node(Parts):
             async with self.supervisor:
                 await self._start()
                 try:
-                    yield {STATE: self.stream_server}
+                    yield {STREAMS: self.stream_server, CONNECTIONS: self.connections}
                 finally:
                     await self._stop()
         finally:

@@ -9,7 +9,8 @@ from typing import Final, Protocol
 from app.domain.interval import INTERVALS
 from app.domain.ledger import Source
 from app.domain.span import Span
-from app.events import Event, Observe, RowsCommitted
+from app.events import Event, Observe, RequestsRefused, RowsCommitted
+from app.http.connections import Connections
 from app.http.direct import Timings
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
@@ -117,6 +118,9 @@ class Parts:
         self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
         self.database = sqlite_path(settings.db_url)
         self.timings = Timings()
+        self.connections = Connections(
+            connections_max=settings.connections_max, report=lambda refused: self.observe(RequestsRefused(refused))
+        )
         self.reader = SqliteReader(settings.db_url)
         self.lease = WriterLease(settings.db_url)
         self.store_state = StoreState(self.observe, self._store_changed)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import Multiprocess
 
+from app.http.connections import SURPLUS_MAX
 from app.http.log_bound import bounded
 from app.http.protocol import BoundedProtocol
 from app.http.stream_protocol import StreamProtocol
@@ -37,6 +39,8 @@ _HOST_HELP: Final = (
     "Set HOST to 127.0.0.1 (this machine alone), 0.0.0.0 (every address it has) or one of its own addresses, or give "
     "--host; a HOST in the environment that another program has set goes before .env: unset it"
 )
+FILES_BESIDE: Final = 512  # open in a process beside its clients: database, sockets to the exchange, pipes, libraries
+CONNECTIONS_MIN: Final = 16  # where the system allows too few files for anything else
 SHUTDOWN_S_MAX: Final = 4  # in-flight requests; with the flush the whole stop stays under ten seconds
 
 
@@ -156,7 +160,21 @@ def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
     if (parent := multiprocessing.parent_process()) is not None:
         stop_sqlite_counting()  # a process of its own, where app/cli.py has not done it
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
+    settings = settings.model_copy(update={"connections_max": _allowed_connections(settings)})
     return Node(settings, metrics_folder=metrics_folder, tidy=Garbage().look).app
+
+
+def _allowed_connections(settings: Settings) -> int:
+    """CONNECTIONS_MAX, or as many as this process may have files open: whoever is out of files cannot even refuse."""
+    beside = settings.stream_clients_max + SURPLUS_MAX + FILES_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = beside + settings.connections_max
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return settings.connections_max
+    return min(settings.connections_max, max(soft - beside, CONNECTIONS_MIN))
 
 
 def _end_with(parent: BaseProcess) -> None:

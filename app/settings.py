@@ -108,6 +108,13 @@ class Settings(BaseSettings):
         description="Oldest newest kline that counts as fresh (readiness; proofs that there is none newer), seconds; "
         "never less than one interval and its grace. 0 means two intervals of the series.",
     )
+    connections_max: int = Field(
+        2048,
+        ge=16,
+        le=100_000,
+        description="Connections per process beside socket clients. One more takes the place of the one idle longest, "
+        "or gets 503 when none is idle.",
+    )
     stream_clients_max: int = Field(
         1000, ge=0, le=100_000, description="Socket clients per process; 0: none are served."
     )

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.direct import Timings
 from app.http.headers import Header
+from app.http.intake import is_oversize
 from app.http.klines import PATH, Klines
 from app.http.page import NOT_MODIFIED, Asked, Hit, cache_control, lines_of
 from app.http.page_cache import Key, PageCache
@@ -50,7 +51,8 @@ class AtOnce:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection the ASGI way."""
-        if scope["type"] == "http" and scope["path"] in CACHED_PATHS and scope["method"] in ("GET", "HEAD"):
+        is_cached = scope["type"] == "http" and scope["path"] in CACHED_PATHS and scope["method"] in ("GET", "HEAD")
+        if is_cached and not is_oversize(scope):  # the same status whether the page is kept or not
             reply = self._pages.reply(scope)
             if reply is not None:
                 await send(reply.start)

@@ -1,12 +1,15 @@
 """What every request passes before a route sees it: its size is limited, and HEAD becomes GET without a body."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.errors import refusal
+from app.http.headers import Header
 
 QUERY_BYTES_MAX: Final = 4096  # the longest sensible klines query is 150 bytes
+PATH_BYTES_MAX: Final = 4096  # the longest there is has 40 bytes
 HEADER_BYTES_MAX: Final = 16_384  # as nginx's two large buffers
 _HEADER_SIGNS: Final = 4  # colon, space and line end: without them ten thousand empty headers were small
 
@@ -26,21 +29,33 @@ class Intake:
             scope = {**scope, "method": "GET"}
             send = without_body(send)
         app = self._app
-        if len(scope["query_string"]) > QUERY_BYTES_MAX:
+        if len(_path_of(scope)) > PATH_BYTES_MAX:
+            app = refusal(scope["path"], 414, f"The path is longer than {PATH_BYTES_MAX} bytes.")
+        elif len(scope["query_string"]) > QUERY_BYTES_MAX:
             app = refusal(scope["path"], 414, f"The query string is longer than {QUERY_BYTES_MAX} bytes.")
-        elif header_bytes(scope) > HEADER_BYTES_MAX:
+        elif size_of(scope["headers"]) > HEADER_BYTES_MAX:
             app = refusal(scope["path"], 431, f"The request headers are larger than {HEADER_BYTES_MAX} bytes.")
         await app(scope, receive, send)
 
 
 def is_oversize(scope: Scope) -> bool:
     """Whether a request is larger than any that makes sense."""
-    return len(scope["query_string"]) > QUERY_BYTES_MAX or header_bytes(scope) > HEADER_BYTES_MAX
+    return (
+        len(scope["query_string"]) > QUERY_BYTES_MAX
+        or len(_path_of(scope)) > PATH_BYTES_MAX
+        or size_of(scope["headers"]) > HEADER_BYTES_MAX
+    )
 
 
-def header_bytes(scope: Scope) -> int:
-    """The bytes of all headers as they were sent."""
-    return sum(len(name) + len(value) + _HEADER_SIGNS for name, value in scope["headers"])
+def _path_of(scope: Scope) -> bytes:
+    """The path as it was sent."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    return path
+
+
+def size_of(headers: Iterable[Header]) -> int:
+    """The bytes of headers as they were sent."""
+    return sum(len(name) + len(value) + _HEADER_SIGNS for name, value in headers)
 
 
 def without_body(send: Send) -> Send:

@@ -14,19 +14,19 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from app.http.connections import Connections
 from app.http.stream_client import Client
-from app.http.stream_commands import parse_target
+from app.http.stream_commands import Address, parse_target
 from app.http.streams import SERVICE_RESTART, StreamServer
 
 STATE: Final = "streams"  # under which the application's lifespan hands over the StreamServer
 MESSAGE_BYTES_MAX: Final = 256 * 1024  # a SUBSCRIBE of 1,024 names has 50 kB
 UNSENT_BYTES_MAX: Final = 64 * 1024  # in the transport; with more a client counts as slow
 KERNEL_BYTES: Final = 256 * 1024  # asked of the kernel for what is under way: else a slow client has megabytes there
-GOODBYE_S: Final = 10.0  # for a client to read what is under way and say goodbye
 GOODBYE_S_SHUTDOWN: Final = 2.0  # of the ten seconds that a shutdown may take
 INVALID_DATA: Final = 1007
 
@@ -43,17 +43,17 @@ class StreamProtocol(asyncio.Protocol):
         self._frames = ServerProtocol(state=State.OPEN, max_size=MESSAGE_BYTES_MAX, logger=_log)
         self._transport: asyncio.Transport | None = None
         self._client: Client | None = None
+        self._address: Address | None = None
         self._parts: list[bytes] = []
         self._goodbye: asyncio.TimerHandle | None = None
+        self._goodbye_s = Connections.of(app_state).deadlines.goodbye_s
 
     # --- the beginning ------------------------------------------------------------------------------------------
 
-    def open(self, transport: asyncio.Transport, target: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Answer a handshake whose head has been read."""
-        self._transport = transport
-        self._connections.add(self)
+    def shake_hands(self, target: str, headers: Iterable[tuple[bytes, bytes]]) -> Response:
+        """The answer to a handshake whose head has been read."""
         handshake = ServerProtocol(logger=_log)
-        address = parse_target(target)
+        address = self._address = parse_target(target)
         named = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
         if address is None:
             response = handshake.reject(404, "Sockets are at /ws and /stream, also under /market, /public, /private.\n")
@@ -62,14 +62,19 @@ class StreamProtocol(asyncio.Protocol):
             response.headers["Retry-After"] = "5"
         else:
             response = handshake.accept(Request(target, named))
+        return response
+
+    def open(self, transport: asyncio.Transport, response: Response) -> None:
+        """Send the `response` of a handshake that went well, and begin."""
+        assert self._streams is not None, "who refuses a handshake does not open it"
+        assert self._address is not None, "who refuses a handshake does not open it"
+        self._transport = transport
+        self._connections.add(self)
         transport.write(response.serialize())
-        if response.status_code != 101 or address is None or self._streams is None:
-            transport.close()
-            return
         transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
         _limit_kernel(transport)
         self._client = self._streams.connect(self)
-        self._client.begin(address)
+        self._client.begin(self._address)
         self._streams.end_doomed()
 
     # --- what the transport says ----------------------------------------------------------------------------------
@@ -131,7 +136,7 @@ class StreamProtocol(asyncio.Protocol):
         if self._frames.state is State.OPEN:
             self._frames.send_close(code, reason)
             self._flush()
-        self._await_goodbye(GOODBYE_S)
+        self._await_goodbye(self._goodbye_s)
 
     def waiting_bytes(self) -> int:
         """See Wire."""
@@ -167,7 +172,7 @@ class StreamProtocol(asyncio.Protocol):
             else:  # both have said goodbye, or the client broke the protocol
                 if self._client is not None:
                     self._client.leave()
-                self._await_goodbye(GOODBYE_S)
+                self._await_goodbye(self._goodbye_s)
                 self._transport.close()
 
     def _await_goodbye(self, delay_s: float) -> None:

@@ -17,6 +17,8 @@ from app.domain import letters
 from app.domain.interval import Interval
 from app.domain.span import Span
 from app.http.app import create_http_app
+from app.http.connections import STATE as CONNECTIONS
+from app.http.connections import Connections
 from app.http.direct import Timings
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
@@ -290,8 +292,10 @@ class Node:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, lifespan: Literal["on", "off"] = "off") -> AsyncIterator[int]:
-    """The port of a real uvicorn on loopback that serves `app`."""
+async def served(
+    app: ASGIApp, lifespan: Literal["on", "off"] = "off", connections: Connections | None = None
+) -> AsyncIterator[int]:
+    """The port of a real uvicorn on loopback that serves `app`, with deadlines and a bound of the test's own."""
     # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
@@ -309,6 +313,8 @@ async def served(app: ASGIApp, lifespan: Literal["on", "off"] = "off") -> AsyncI
         startup = server.startup
 
         async def startup_and_tell(sockets: list[socket.socket] | None = None) -> None:
+            if connections is not None:
+                server.lifespan.state[CONNECTIONS] = connections
             await startup(sockets)
             started.set()
 

@@ -18,11 +18,14 @@ from uvicorn.server import ServerState
 
 from app.http import protocol
 from app.http.at_once import HEARD_MAX, AtOnce
+from app.http.connections import STATE as CONNECTIONS
+from app.http.connections import Connections, Deadlines
 from app.http.protocol import HEARD_BYTES_MAX, BoundedProtocol
 from tests.http.fakes import NOW_MS, Node, kline_body, served
 from tests.patience import PATIENCE_S
 
 PATH = "/fapi/v1/klines"
+DEADLINES = Deadlines()
 KLINES = f"{PATH}?symbol=BTCUSDT&interval=1m"
 BODY = kline_body()
 DATE = re.compile(rb"date: [^\r]*\r\n")
@@ -294,6 +297,8 @@ class Transport:
     def __init__(self) -> None:
         self.written = b""
         self.closed = False
+        self.waiting_bytes = 0
+        self.protocol: object = None
 
     def get_extra_info(self, _name: str) -> None:
         return None
@@ -310,21 +315,33 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.written += data
 
+    def get_write_buffer_size(self) -> int:
+        return self.waiting_bytes
+
+    def get_protocol(self) -> object:
+        return self.protocol
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return False
+
     def writelines(self, pieces: Sequence[bytes]) -> None:
         self.written += b"".join(pieces)
 
 
-def connection(node: Node, keep_alive_s: int = 5) -> tuple[BoundedProtocol, Transport, Loop]:
+def connection(node: Node, deadlines: Deadlines | None = None) -> tuple[BoundedProtocol, Transport, Loop]:
     config = uvicorn.Config(
         node.app,
         access_log=False,
         log_level="critical",
         proxy_headers=False,
         lifespan="off",
-        timeout_keep_alive=keep_alive_s,
     )
     loop, transport = Loop(), Transport()
-    made = BoundedProtocol(config, ServerState(), {}, _loop=loop)
+    made = BoundedProtocol(config, ServerState(), {CONNECTIONS: Connections(deadlines)}, _loop=loop)
+    transport.protocol = made
     made.connection_made(transport)  # type: ignore[arg-type]
     return made, transport, loop
 
@@ -339,29 +356,31 @@ def test_a_connection_ends_so_long_after_its_last_answer() -> None:
     made, transport, loop = connection(in_memory())
     for _ in range(4):  # parsed once, and then remembered
         made.data_received(request(KLINES))
-        loop.advance(4.9)
+        loop.advance(DEADLINES.idle_s - 0.1)
         assert not transport.is_closing()
         assert len(loop.alarms) == 1, "alarms pile up"
     assert transport.written.count(b"200 OK") == 4
-    loop.advance(0.2)
+    loop.advance(0.1 + DEADLINES.sweep_s)
     assert transport.is_closing()
+    made.connection_lost(None)
+    loop.advance(DEADLINES.sweep_s)
     assert not loop.alarms
 
 
 def test_a_request_that_is_begun_behind_one_that_was_answered_has_the_time_of_any() -> None:
-    made, transport, loop = connection(in_memory(), keep_alive_s=1)
+    made, transport, loop = connection(in_memory(), Deadlines(idle_s=1))
     made.data_received(request(KLINES))
     made.data_received(b"GET /fapi")
-    loop.advance(protocol.HEAD_S_MAX - 0.1)
+    loop.advance(DEADLINES.head_s - 0.1)
     assert not transport.is_closing()
-    loop.advance(0.2)
+    loop.advance(0.1 + DEADLINES.sweep_s)
     assert transport.is_closing()
     assert transport.written.endswith(b's."}')
-    made, transport, loop = connection(in_memory(), keep_alive_s=1)
+    made, transport, loop = connection(in_memory(), Deadlines(idle_s=1))
     made.data_received(request(KLINES) + b"GET /fapi")
-    loop.advance(protocol.HEAD_S_MAX - 0.1)
+    loop.advance(DEADLINES.head_s - 0.1)
     assert not transport.is_closing()
-    loop.advance(0.2)
+    loop.advance(0.1 + DEADLINES.sweep_s)
     assert transport.is_closing()
 
 
