@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 RUNS ?= 100000
 CASES ?= 2000
+STALLS ?= 500
 KILLS ?= 100
 SEEDS ?= 200
 SEED ?= 1
@@ -39,8 +40,8 @@ test: setup-dev  ## run every test
 sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong
 	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --seed $(SEED) $(if $(VERBOSE),--verbose)
 
-fuzz: setup-dev  ## RUNS inputs for each decoder of outside bytes, CASES requests judged by oracle and API description
-	$(BIN)/python -m tests.fuzz.run --runs $(RUNS) --cases $(CASES)
+fuzz: setup-dev  ## RUNS inputs for each decoder of outside bytes, CASES requests judged by oracle and API description, STALLS peers that stall
+	$(BIN)/python -m tests.fuzz.run --runs $(RUNS) --cases $(CASES) --stalls $(STALLS)
 
 torture: setup-dev  ## kill the node KILLS=100 times at moments chosen by SEED=1, under load, and look for what is lost
 	$(BIN)/python -m tests.system.torture --kills $(KILLS) --seed $(SEED)

@@ -1,4 +1,4 @@
-"""The long runs: `python -m tests.fuzz.run --runs N` gives every decoder N inputs, `--cases N` asks the node N times.
+"""The long runs: every decoder gets `--runs` inputs, a node is asked `--cases` times, `--stalls` peers stall.
 
 `--input FILE --target NAME` runs one input again, with its traceback.
 """
@@ -107,6 +107,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests.fuzz.run", description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS, help="inputs for each decoder; 0 leaves them out")
     parser.add_argument("--cases", type=int, default=0, help="requests to a node, judged by oracle and description")
+    parser.add_argument("--stalls", type=int, default=0, help="peers that stall, each phase of a connection in turn")
     parser.add_argument("--seconds", type=int, default=3_600, help="at most so long for each decoder")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="only these decoders")
@@ -120,6 +121,8 @@ def main(arguments: Sequence[str]) -> int:
     is_fine = not asked.runs or decoders(names, asked.runs, asked.seconds, asked.seed)
     if asked.cases:
         requests(asked.cases, asked.seed)
+    if asked.stalls:
+        stalls(asked.stalls, asked.seed)
     return 0 if is_fine else 1
 
 
@@ -136,6 +139,17 @@ def requests(cases: int, seed: int) -> None:
         print(f"{kind.__name__}: {share:,} questions in {time.monotonic() - began:.0f} s, no wrong answer")
         for name, count in sorted(counts.items()):
             print(f"  {count:>9,}  {name}")
+
+
+def stalls(cases: int, seed: int) -> None:
+    """Have `cases` peers stall; raises for the first that the server does not end, or of whom something is left."""
+    from tests.fuzz.stalls import stall_everywhere
+
+    began = time.monotonic()
+    counts = asyncio.run(stall_everywhere(cases, seed))
+    print(f"stall_everywhere: {cases:,} peers in {time.monotonic() - began:.0f} s, all ended, nothing left")
+    for name, count in sorted(counts.items()):
+        print(f"  {count:>9,}  {name}")
 
 
 if __name__ == "__main__":
