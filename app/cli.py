@@ -162,7 +162,10 @@ def gaps(
 def verify(
     symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None, *, demo: Demo = False
 ) -> None:
-    """Compare what is held with the exchange's own klines and mend what differs; status 1 when something did."""
+    """Compare what is held with the exchange's own klines and mend what differs.
+
+    Status 1 when something differed, 2 when nothing was compared or not everything could be.
+    """
     import asyncio
 
     from rich.table import Table
@@ -183,6 +186,8 @@ def verify(
     _console().print(table)
     for finding in audit["findings"]:
         _console().print(f"  {finding}", markup=False, highlight=False)
+    for line in operate_verify.left_out(audit):
+        _console().print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     if audit["state"] == "failed":
         _fail(f"not everything could be compared: {audit['error']}")
     if audit["mismatched"]:

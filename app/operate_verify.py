@@ -1,6 +1,7 @@
 """What `klinenode verify` does: compare a span with the exchange, alone or through the running node."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Final
 
 from rich.console import Console
@@ -45,6 +46,24 @@ async def verify(settings: Settings, target: Target, out: Console) -> Report:
                 return await ask_writer(client, "GET", "/v1/verification", node.clock)
 
             return await _watch(theirs, answer["audit"], node.clock, out)
+
+
+def left_out(audit: Report) -> list[str]:
+    """What an audit could not compare, a line each."""
+    lines = [
+        f"not compared: {each['symbol']} {each['interval']} from {_iso(each['start'])} to {_iso(each['end'])}: "
+        f"{each['why']}"
+        for each in audit["uncompared"]
+    ]
+    if more := audit["uncompared_total"] - len(lines):
+        lines.append(f"not compared: {more} more")
+    if audit["until"] < audit["end"]:
+        lines.append(f"not compared: what opened after {_iso(audit['until'])}; it is too young")
+    return lines
+
+
+def _iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 async def _watch(report: Callable[[], Awaitable[Report]], number: int, clock: Clock, out: Console) -> Report:

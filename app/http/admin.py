@@ -121,6 +121,8 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
         "/verify",
         status_code=202,
         summary="Compare a span of some series with the exchange; GET /v1/verification shows how it fares",
+        description="Whole days by their sums, parts of days row by row. GET /v1/verification names what of the span "
+        "could not be compared; a check that compared nothing has failed.",
         openapi_extra=_BODY_DOC,
         responses={
             202: json_doc("Taken.", object_of(ok={"const": True}, audit=INTEGER)),

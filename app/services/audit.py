@@ -4,6 +4,9 @@ One `1d` request covers 499 days of a symbol. A day of any shorter interval is r
 exchange's daily one, in every column. Where they do not, `1h` klines say in which hours, only those are fetched anew,
 and the store keeps the replaced rows as revisions. What still does not add up then is the exchange contradicting
 itself: recorded once, and not fetched again while both sides stay as they are.
+
+What no whole settled day covers is compared row by row when an operator asks for it: part days, and today. What cannot
+be compared at all is said (`left_out`), so that a check which compared nothing is never taken for a success.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -25,6 +28,7 @@ from app.services.holdings import Holdings
 from app.services.plan import REST_ROWS
 
 SETTLE_MS: Final = 10 * 60_000  # a day is compared this long after its end: late frames and repairs are in by then
+ROW_AGE_MS: Final = 90_000  # a closed kline is compared by itself once it is this old
 DAYS_SAVED_AT_ONCE: Final = 30  # what an interruption costs at the most
 FINDINGS_MAX: Final = 100  # described one by one in a report; all are counted
 _H1: Final = INTERVALS["1h"]
@@ -35,9 +39,11 @@ class Tally:
     """What an audit has done so far."""
 
     compared: int = 0
-    """Days of series (of intervals longer than a day: klines) compared with the exchange's."""
+    """Days of series (of intervals longer than a day: klines), and pages of rows, compared with the exchange's."""
+    uncompared: int = 0
+    """Days of which the exchange gave nothing to compare with."""
     mismatched: int = 0
-    """Of these, how many differed."""
+    """Of those compared, how many differed."""
     mended: int = 0
     """Rows that were replaced by the exchange's."""
     disagreements: int = 0
@@ -68,6 +74,37 @@ class Auditor:
 
         Whole days; of intervals longer than a day, whole klines.
         """
+        left = self._whole(series, span) - self._holdings.verification(series).since(verified_since_ms)
+        step = self._step(series)
+        return Spans(Span(step.floor(start), step.ceil(end)) for start, end in left)  # of some days only a part was
+
+    def due_rows(self, series: Series, span: Span, verified_since_ms: int) -> Spans:
+        """What of `span` is held and in no whole day that `due` may name: to be compared row by row."""
+        if not self._holdings.is_anchored(series):
+            return Spans()
+        held = self._holdings.ledger(series).held.clip(self._closed(series, span)) - self._whole(series, span)
+        return held - self._holdings.verification(series).since(verified_since_ms)
+
+    def left_out(self, series: Series, span: Span) -> list[tuple[Span, str]]:
+        """What of `span` cannot be compared, and why: klines that are not held, or too young if all of them are."""
+        if not self._holdings.is_anchored(series):
+            return [(span, "nothing of it is held")]
+        grid = self._holdings.grid(series)
+        if not grid.count(*span):
+            return [(span, f"no {series.interval} kline opens in it")]
+        closed = self._closed(series, span)
+        if not closed:
+            return [(span, f"its klines have not closed, or closed less than {ROW_AGE_MS // 1_000} s ago")]
+        return [(hole, "not held") for hole in self._holdings.ledger(series).known.complement(closed)]
+
+    def _closed(self, series: Series, span: Span) -> Span:
+        """The open times of `span` whose klines have closed long enough ago to be compared."""
+        grid = self._holdings.grid(series)
+        end_ms = grid.floor(self._clock.now_ms() - ROW_AGE_MS)
+        return Span(grid.ceil(span.start_ms), min(end_ms, grid.ceil(min(span.end_ms, end_ms))))
+
+    def _whole(self, series: Series, span: Span) -> Spans:
+        """The whole settled days of `span` (of intervals longer than a day: klines) of which everything is known."""
         ledger = self._holdings.ledger(series)
         if not ledger.held or not self._holdings.is_anchored(series):
             return Spans()
@@ -76,12 +113,16 @@ class Auditor:
         window = Span(max(span.start_ms, first_ms), min(span.end_ms, self._clock.now_ms() - SETTLE_MS))
         if not window:
             return Spans()
-        whole = Spans(Span(step.ceil(start), step.floor(end)) for start, end in ledger.known.clip(window))
-        return whole - self._holdings.verification(series).since(verified_since_ms)
+        return Spans(Span(step.ceil(start), step.floor(end)) for start, end in ledger.known.clip(window))
 
     def count(self, series: Series, spans: Spans) -> int:
-        """How many comparisons `spans` of a series take."""
+        """How many comparisons `spans` that are due take."""
         return sum(self._step(series).count(*span) for span in spans)
+
+    def count_rows(self, series: Series, spans: Spans) -> int:
+        """How many comparisons `spans` take that are compared row by row: pages of REST."""
+        grid = self._holdings.grid(series)
+        return sum(-(-grid.count(*span) // REST_ROWS) for span in spans)
 
     async def audit(self, due: Mapping[Series, Spans], tally: Tally, pause_s: float = 0.0) -> None:
         """Compare what is due, of one symbol, with a pause after each day: a day of minutes is 7 ms of work.
@@ -101,7 +142,7 @@ class Auditor:
                         await self._audit_days(series, span, daily, tally, pause_s)
         for series, spans in due.items():
             if _is_by_rows(series):
-                await self._audit_rows(series, spans, tally)
+                await self.audit_rows(series, spans, tally)
 
     async def compare(self, series: Series, window: Span, tally: Tally) -> Spans:
         """Compare held klines with the exchange's own of the same interval, row by row; the open times replaced.
@@ -146,15 +187,24 @@ class Auditor:
             right: list[Span] = []
             for day_ms in some:
                 day = Span(day_ms, day_ms + DAY_MS)
+                if day_ms not in daily and (held := self._holdings.ledger(series).held.clip(day)):
+                    await self._audit_without_daily(series, held, tally)
+                    continue
                 tally.compared += 1
-                if day_ms not in daily and self._holdings.ledger(series).held.clip(day):
-                    tally.note(f"{series.symbol} day {day_ms}: the exchange gave no daily kline to compare with")
-                elif await self._is_right(series, day, daily.get(day_ms)):
+                if await self._is_right(series, day, daily.get(day_ms)):
                     right.append(day)
                 else:
                     await self._mend_day(series, day, daily.get(day_ms), tally)
                 await self._clock.sleep(pause_s)  # requests get their turn
             await self._save(series, Spans(right), began_ms)
+
+    async def _audit_without_daily(self, series: Series, held: Spans, tally: Tally) -> None:
+        """Compare a day of which the exchange gave no daily kline by its rows, if it gives those."""
+        try:
+            await self.audit_rows(series, held, tally)
+        except UpstreamGarbage as error:
+            tally.uncompared += 1
+            tally.note(f"{error}, nor did it give a daily kline: day {held.hull.start_ms} is not compared")
 
     async def _hold_again(self, series: Series, span: Span) -> bool:
         """Fetch what a minute mended since `span` became due has let go of, if the reconciler was not faster."""
@@ -198,7 +248,8 @@ class Auditor:
 
     # --- row by row ---------------------------------------------------------------------------------------------
 
-    async def _audit_rows(self, series: Series, spans: Spans, tally: Tally) -> None:
+    async def audit_rows(self, series: Series, spans: Spans, tally: Tally) -> None:
+        """Compare row by row what is held in `spans`. Raises as `audit` does."""
         grid = self._holdings.grid(series)
         for span in spans:
             start_ms = span.start_ms
@@ -265,7 +316,7 @@ class Auditor:
     async def _save(self, series: Series, spans: Spans, began_ms: int) -> None:
         if spans:
             self._holdings.set_verification(series, await self._store.save_verified(series, spans, began_ms))
-            self._observe(KlinesVerified(series.symbol, series.interval.code, self.count(series, spans)))
+            self._observe(KlinesVerified(series.symbol, series.interval.code, max(1, self.count(series, spans))))
 
     async def _record(
         self, series: Series, open_ms: int, other: Interval, ours: Kline | None, theirs: Kline | None, tally: Tally

@@ -16,8 +16,8 @@ from typing import Final
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span
-from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamError
-from app.services.audit import Auditor, Tally
+from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
+from app.services.audit import ROW_AGE_MS, Auditor, Tally
 from app.services.holdings import Holdings
 from app.services.wish import Wish
 
@@ -30,9 +30,9 @@ RETRY_S: Final = 60.0  # after an error of the exchange or the store
 SAMPLE_EVERY_S: Final = 60.0
 SAMPLE_SERIES: Final = 5  # requests of weight 1 a minute: 0.2 % of what the exchange grants
 SAMPLE_ROWS: Final = 99  # the most rows that weigh 1
-SAMPLE_AGE_MS: Final = 90_000  # a closed kline is compared once it is this old
 SAMPLE_FRESH_MS: Final = 4 * MINUTE_MS  # "just closed" for a sample
 AUDITS_KEPT_MAX: Final = 16  # waiting, running and done ones that are reported
+LEFT_OUT_MAX: Final = 100  # spans that an audit could not compare, named one by one; all are counted
 AUDIT_TRIES_MAX: Final = 30  # errors in a row before an audit is given up: half an hour of a silent exchange
 EVER: Final = Span(0, 1 << 50)
 
@@ -55,6 +55,25 @@ class Audit:
     ended_ms: int | None = None
     error: str | None = None
     tally: Tally = field(default_factory=Tally)
+    left_out: list[dict[str, object]] = field(default_factory=list)
+    """What could not be compared, and why; the first LEFT_OUT_MAX."""
+    left_out_total: int = 0
+    until_ms: int = 0
+    """Where the youngest klines begin that could be compared."""
+
+    def leave_out(self, series: Series, span: Span, why: str) -> None:
+        """Note a span that is not compared."""
+        self.left_out_total += 1
+        if len(self.left_out) < LEFT_OUT_MAX:
+            named = {"symbol": series.symbol, "interval": series.interval.code}
+            self.left_out.append({**named, "start": span.start_ms, "end": span.end_ms, "why": why})
+
+    def end(self, now_ms: int) -> None:
+        """Nothing more is compared. An audit that has compared nothing has failed."""
+        self.ended_ms = now_ms
+        if self.error is None and not self.tally.compared:
+            why = f"{self.left_out[0]['why']}" if self.left_out else "the exchange gave nothing to compare with"
+            self.error = f"nothing was compared: {why}"
 
     def report(self) -> dict[str, object]:
         """The audit as users see it; times in ms."""
@@ -69,6 +88,9 @@ class Audit:
             "asked": self.asked_ms,
             "ended": self.ended_ms,
             "total": self.total,
+            "uncompared": self.left_out,
+            "uncompared_total": self.left_out_total + self.tally.uncompared,
+            "until": self.until_ms,
             **_tally(self.tally),
         }
 
@@ -135,13 +157,24 @@ class Verifier:
         began_ms = self._clock.now_ms()
         by_symbol = _by_symbol(audit.series)
         audit.is_begun = True
-        audit.total = sum(auditor.count(each, auditor.due(each, audit.span, began_ms)) for each in audit.series)
+        audit.until_ms = min(audit.span.end_ms, began_ms - ROW_AGE_MS)
+        for each in audit.series:
+            audit.total += auditor.count(each, auditor.due(each, audit.span, began_ms))
+            audit.total += auditor.count_rows(each, auditor.due_rows(each, audit.span, began_ms))
+            for span, why in auditor.left_out(each, audit.span):
+                audit.leave_out(each, span, why)
         failures = 0
         for symbol in by_symbol:
             while failures < AUDIT_TRIES_MAX:
                 due = {series: auditor.due(series, audit.span, began_ms) for series in by_symbol[symbol]}
                 try:
                     await auditor.audit(due, audit.tally)
+                    for series in by_symbol[symbol]:
+                        await auditor.audit_rows(series, auditor.due_rows(series, audit.span, began_ms), audit.tally)
+                except UpstreamRejected as error:  # asking again would be answered alike
+                    for series in by_symbol[symbol]:
+                        audit.leave_out(series, audit.span, f"the exchange refuses: {error}")
+                    break
                 except (UpstreamError, StoreUnavailable) as error:
                     failures += 1
                     audit.error = str(error)
@@ -149,7 +182,7 @@ class Verifier:
                 else:
                     failures, audit.error = 0, None
                     break
-        audit.ended_ms = self._clock.now_ms()
+        audit.end(self._clock.now_ms())
 
     # --- rounds -------------------------------------------------------------------------------------------------
 
@@ -189,15 +222,15 @@ class Verifier:
         by_step: dict[int, list[Series]] = {}
         for series in self._wish().series():
             grid = self._holdings.grid(series)
-            if self._holdings.is_anchored(series) and now_ms - grid.floor(now_ms - SAMPLE_AGE_MS) <= SAMPLE_FRESH_MS:
+            if self._holdings.is_anchored(series) and now_ms - grid.floor(now_ms - ROW_AGE_MS) <= SAMPLE_FRESH_MS:
                 by_step.setdefault(grid.step_ms, []).append(series)
         samples = []
         for step_ms in sorted(by_step, reverse=True)[:SAMPLE_SERIES]:  # the longest close most rarely
             series = self._rng.choice(by_step[step_ms])
             grid = self._holdings.grid(series)
-            held = self._holdings.ledger(series).held.span_at(grid.floor(now_ms - SAMPLE_AGE_MS) - 1)
+            held = self._holdings.ledger(series).held.span_at(grid.floor(now_ms - ROW_AGE_MS) - 1)
             if held is not None:
-                end_ms = min(held.end_ms, grid.floor(now_ms - SAMPLE_AGE_MS))
+                end_ms = min(held.end_ms, grid.floor(now_ms - ROW_AGE_MS))
                 samples.append((series, Span(max(held.start_ms, grid.shift(end_ms, -SAMPLE_ROWS)), end_ms)))
         return samples
 

@@ -285,11 +285,24 @@ async def test_an_answer_that_lacks_klines_proves_no_contradiction(tmp_path: Pat
         assert await here.is_true(BTC)
 
 
-async def test_a_day_without_a_daily_kline_is_left_for_the_next_time(tmp_path: Path) -> None:
+async def test_a_day_without_a_daily_kline_is_compared_by_its_rows(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        here.plant(BTC, FIRST_MS + DAY_MS + HOUR_MS, "volume", "1.126")
+        here.rig.exchange.lacking.add((DAYS, FIRST_MS + DAY_MS))
+        tally = await here.audit(BTC)
+        assert (tally.compared, tally.mismatched, tally.mended, here.asked()) == (5, 1, 1, ["1d", "1m", "1m", "1m"])
+        assert here.rig.holdings.verification(BTC).spans == Spans([Span(FIRST_MS, DAY0_MS)])
+        assert await here.is_true(BTC)
+
+
+async def test_a_day_of_which_the_exchange_has_nothing_is_left_for_the_next_time(tmp_path: Path) -> None:
     async with desk(tmp_path) as here:
         await here.hold(BTC)
         here.rig.exchange.lacking.add((DAYS, FIRST_MS + DAY_MS))
+        here.rig.exchange.lacking.update((BTC, FIRST_MS + DAY_MS + each * MINUTE_MS) for each in range(1440))
         tally = await here.audit(BTC)
-        assert (tally.compared, tally.mismatched, tally.disagreements, here.asked()) == (3, 0, 0, ["1d"])
+        assert (tally.compared, tally.uncompared, tally.mismatched, tally.disagreements) == (2, 1, 0, 0)
+        assert "not compared" in tally.findings[0]
         verified = here.rig.holdings.verification(BTC).spans
         assert verified == Spans([Span(FIRST_MS, FIRST_MS + DAY_MS), Span(FIRST_MS + 2 * DAY_MS, DAY0_MS)])

@@ -4,17 +4,19 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, Series, StandDown, StoreUnavailable
+from app.ports import Batch, Series, StandDown, StoreUnavailable, UpstreamRejected
+from app.services.audit import ROW_AGE_MS
 from app.services.verify import AUDITS_KEPT_MAX, TooManyAudits, Verifier
 from app.services.wish import Wish
-from tests.services.fakes import BTC, DAY0_MS, NOW_MS, listing, running, truth, unavailable
-from tests.services.test_audit import DAYS, FIRST_MS, FIVES, HELD, HOURS, Desk, desk
+from tests.services.fakes import BTC, DAY0_MS, NOW_MS, Asked, listing, running, truth, unavailable
+from tests.services.test_audit import DAYS, FIRST_MS, FIVES, HELD, HOURS, WEEKS, Desk, desk
 
 DUE = Spans([Span(FIRST_MS, DAY0_MS)])
 
@@ -34,7 +36,7 @@ async def at_work(made: Verifier, here: Desk) -> AsyncIterator[None]:
         yield
 
 
-def report(made: Verifier, number: int) -> dict[str, object]:
+def report(made: Verifier, number: int) -> dict[str, Any]:
     audits = made.report()["audits"]
     assert isinstance(audits, list)
     return next(audit for audit in audits if audit["audit"] == number)
@@ -50,7 +52,7 @@ async def test_an_audit_is_carried_out_and_reported(tmp_path: Path) -> None:
         async with at_work(made, here):
             await here.rig.advance(1)
         found = report(made, number)
-        assert (found["state"], found["total"], found["compared"], found["mismatched"]) == ("done", 3, 3, 1)
+        assert (found["state"], found["total"], found["compared"], found["mismatched"]) == ("done", 5, 5, 1)
         assert (found["rows_replaced"], len(str(found["findings"])) > 20) == (1, True)
 
 
@@ -67,7 +69,7 @@ async def test_an_audit_waits_out_a_stand_down_and_goes_on(tmp_path: Path) -> No
             here.rig.exchange.error = None
             await here.rig.advance(2_000)
         assert (report(made, number)["state"], report(made, number)["error"]) == ("done", None)
-        assert here.rig.holdings.verification(BTC).spans == DUE
+        assert here.rig.holdings.verification(BTC).spans == Spans([HELD])
 
 
 async def test_an_exchange_that_stays_away_ends_the_audit_with_the_reason(tmp_path: Path) -> None:
@@ -79,6 +81,122 @@ async def test_an_exchange_that_stays_away_ends_the_audit_with_the_reason(tmp_pa
         async with at_work(made, here):
             await here.rig.advance(3_600)
         assert (report(made, number)["state"], "down" in str(report(made, number)["error"])) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("series", "span", "wrong_ms"),
+    [
+        (BTC, Span(FIRST_MS + HOUR_MS, FIRST_MS + 2 * HOUR_MS), FIRST_MS + HOUR_MS),
+        (BTC, Span(FIRST_MS + 1, FIRST_MS + MINUTE_MS + 1), FIRST_MS + MINUTE_MS),
+        (BTC, Span(DAY0_MS - HOUR_MS, DAY0_MS + 12 * HOUR_MS), DAY0_MS + 11 * HOUR_MS),
+        (BTC, Span(FIRST_MS + HOUR_MS, DAY0_MS + HOUR_MS), FIRST_MS + 2 * HOUR_MS),
+        (BTC, Span(FIRST_MS + HOUR_MS, DAY0_MS + HOUR_MS), FIRST_MS + DAY_MS + 7 * MINUTE_MS),
+        (FIVES, Span(FIRST_MS + HOUR_MS, FIRST_MS + 2 * HOUR_MS), FIRST_MS + HOUR_MS + 5 * MINUTE_MS),
+        (HOURS, Span(DAY0_MS, HELD.end_ms), DAY0_MS + 3 * HOUR_MS),
+        (Series("BTCUSDT@markPrice", M1), Span(DAY0_MS + HOUR_MS, DAY0_MS + 2 * HOUR_MS), DAY0_MS + HOUR_MS),
+    ],
+)
+async def test_less_than_whole_days_is_compared_row_by_row(
+    tmp_path: Path, series: Series, span: Span, wrong_ms: int
+) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(series)
+        here.plant(series, wrong_ms, "volume", "1.126")
+        made = verifier(here, every_days=0)
+        number = made.request([series], span)
+        async with at_work(made, here):
+            await here.rig.advance(1)
+            found = report(made, number)
+            assert (found["state"], found["error"], found["uncompared"]) == ("done", None, [])
+            assert (found["mismatched"], found["rows_replaced"]) == (1, 1)
+            assert found["compared"] == found["total"]
+            assert await here.is_true(series)
+            again = made.request([series], span)
+            await here.rig.advance(1)
+            assert (report(made, again)["state"], report(made, again)["mismatched"]) == ("done", 0)
+
+
+def _ago(ms: int) -> Span:
+    return Span(NOW_MS - ms, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("series", "span", "why"),
+    [
+        (BTC, Span(NOW_MS + DAY_MS, NOW_MS + 2 * DAY_MS), "have not closed"),
+        (BTC, _ago(ROW_AGE_MS - MINUTE_MS), "have not closed"),
+        (BTC, Span(FIRST_MS - 9 * DAY_MS, FIRST_MS - 8 * DAY_MS), "not held"),
+        (Series("ETHUSDT", M1), HELD, "not held"),
+        (BTC, Span(FIRST_MS + 1, FIRST_MS + 2), "no 1m kline opens in it"),
+        (WEEKS, Span(FIRST_MS, FIRST_MS + HOUR_MS), "no 1w kline opens in it"),
+        (Series("ETHUSDT", INTERVALS["3d"]), HELD, "nothing of it is held"),
+        (Series("BTCUSDT@indexPrice", HOURS.interval), HELD, "not held"),
+    ],
+)
+async def test_a_check_that_compared_nothing_is_no_success(
+    tmp_path: Path, series: Series, span: Span, why: str
+) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        made = verifier(here, every_days=0)
+        number = made.request([series], span)
+        async with at_work(made, here):
+            await here.rig.advance(1)
+        found = report(made, number)
+        assert (found["state"], found["compared"], found["uncompared_total"]) == ("failed", 0, 1)
+        assert "nothing was compared" in str(found["error"])
+        assert why in str(found["error"])
+        [left_out] = found["uncompared"]
+        assert (left_out["symbol"], left_out["interval"]) == (series.symbol, series.interval.code)
+        assert why in left_out["why"]
+
+
+async def test_what_could_not_be_compared_stands_beside_what_was(tmp_path: Path) -> None:
+    hole = Span(FIRST_MS + 5 * HOUR_MS, FIRST_MS + 6 * HOUR_MS)
+    async with desk(tmp_path) as here:
+        await here.hold(BTC, Span(FIRST_MS, hole.start_ms))
+        await here.hold(BTC, Span(hole.end_ms, HELD.end_ms))
+        here.plant(BTC, hole.end_ms, "volume", "1.126")
+        made = verifier(here, every_days=0)
+        number = made.request([BTC, FIVES], Span(FIRST_MS, NOW_MS + DAY_MS))
+        async with at_work(made, here):
+            await here.rig.advance(1)
+        found = report(made, number)
+        assert (found["state"], found["mismatched"], found["until"]) == ("done", 1, NOW_MS - ROW_AGE_MS)
+        lacking = {(each["interval"], each["start"], each["end"]) for each in found["uncompared"]}
+        assert {("1m", *hole), ("5m", FIRST_MS, FIVES.interval.grid.floor(NOW_MS - ROW_AGE_MS))} <= lacking
+        assert here.rig.holdings.verification(BTC).spans == Spans([HELD]) - Spans([hole])
+
+
+async def test_a_symbol_that_the_exchange_refuses_is_said_and_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        await here.hold(Series("GONEUSDT", M1))
+        made = verifier(here, every_days=0)
+
+        async def gate(asked: Asked) -> None:
+            if asked.series.symbol == "GONEUSDT":
+                raise UpstreamRejected(400, -1121, "Invalid symbol.")
+
+        here.rig.exchange.gate = gate
+        number = made.request([Series("GONEUSDT", M1), BTC], HELD)
+        alone = made.request([Series("GONEUSDT", M1)], HELD)
+        async with at_work(made, here):
+            await here.rig.advance(1)
+        found = report(made, number)
+        assert (found["state"], found["compared"], found["uncompared_total"]) == ("done", 5, 1)
+        assert "Invalid symbol" in str(found["uncompared"])
+        assert (report(made, alone)["state"], "refuses" in str(report(made, alone)["error"])) == ("failed", True)
+
+
+async def test_a_day_of_which_a_part_was_compared_is_compared_whole_in_its_round(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.hold(BTC)
+        made = verifier(here)
+        made.request([BTC], Span(FIRST_MS + HOUR_MS, FIRST_MS + 2 * HOUR_MS))
+        async with at_work(made, here):
+            await here.rig.advance(60)
+        assert here.rig.holdings.verification(BTC).spans == DUE
 
 
 async def test_audits_are_bounded_and_old_reports_make_room(tmp_path: Path) -> None:

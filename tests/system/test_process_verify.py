@@ -34,6 +34,23 @@ async def test_verify_alone_finds_and_mends_and_then_finds_nothing(tmp_path: Pat
         assert await place.check_store(sandbox)
 
 
+async def test_verify_of_less_than_a_day_compares_it_or_fails(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        one = ("--symbol", "BTCUSDT", "--interval", "1m")
+        hour = ("--start", str(midnight(2)), "--end", str(midnight(2) + 3_600_000))
+        status, said = await programs.run("verify", *one, *hour, env=place.env)
+        assert (status, "nothing was compared: not held" in said) == (2, True)
+        assert (await programs.run("backfill", *one, *days(2, 1), env=place.env))[0] == 0
+        corrupt(place, "BTCUSDT", midnight(2) + 60_000)
+        status, said = await programs.run("verify", *one, *hour, env=place.env)
+        assert (status, "1m: 1 replaced" in said) == (1, True)
+        assert (await programs.run("verify", *one, *hour, env=place.env))[0] == 0
+        status, said = await programs.run("verify", *one, *days(3, 1), env=place.env)
+        assert (status, "not compared: BTCUSDT 1m from" in said) == (0, True)
+        assert await place.check_store(sandbox)
+
+
 async def test_verify_goes_through_the_node_that_writes(tmp_path: Path) -> None:
     async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
         place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "2", "VERIFY_EVERY_DAYS": "0"})
