@@ -40,6 +40,8 @@ class Control:
             elif fault.kind == "onboard_date":
                 assert fault.from_ms is not None, "onboard_date names a time"
                 self.exchange.universe.state_onboard(fault.symbol, fault.from_ms, now_ms)
+            elif fault.kind == "relist_symbol":
+                self.exchange.universe.relist_symbol(fault.symbol, now_ms, fault.in_s * SECOND_MS)
             else:
                 self.exchange.universe.delist_symbol(fault.symbol, now_ms, now_ms + fault.in_s * SECOND_MS)
         number = self.faults.add(fault, now_ms)

@@ -19,7 +19,8 @@ clock, `probability` (with its own `seed`) lets it hit at random. Fields of sing
     archive corrupt_zip · wrong_checksum · archive_404 · archive_missing_rows {as missing_rows}
             archive_5xx {status=503} · archive_slow {delay_s=5}
     market list_symbol {symbol} · delist_symbol {symbol, in_s=60} · onboard_date {symbol, from_ms: what exchangeInfo
-            says instead}; done at once, and not undone by clearing
+            says instead} · relist_symbol {symbol, in_s=60: the name is another coin's from the next minute on, or is
+            nobody's for so long first}; done at once, and not undone by clearing
 
 `cut`, `half_open`, `slow_socket` and `server_shutdown` befall open sockets, once each; without count and duration they
 befall the matching sockets that are open now.
@@ -42,7 +43,7 @@ SOCKET_KINDS = OPENING_KINDS | BEFALLING_KINDS | FRAME_KINDS
 ARCHIVE_KINDS = frozenset(
     {"corrupt_zip", "wrong_checksum", "archive_missing_rows", "archive_404", "archive_5xx", "archive_slow"}
 )
-MARKET_KINDS = frozenset({"list_symbol", "delist_symbol", "onboard_date"})
+MARKET_KINDS = frozenset({"list_symbol", "delist_symbol", "onboard_date", "relist_symbol"})
 KINDS = REST_KINDS | SOCKET_KINDS | ARCHIVE_KINDS | MARKET_KINDS
 SHAPES = frozenset({"truncated", "html", "empty", "abort"})
 FALSE_FINALS = frozenset({"first", "second"})

@@ -145,8 +145,11 @@ class FeedHub(Publisher):
     def _turn_minute(self, feeds: SymbolFeeds, minute_ms: int, now_ms: int) -> None:
         """Queue the closing frames of the minutes that ended and load the one that began."""
         item = self._exchange.universe.find(feeds.symbol, minute_ms) or feeds.item
-        known_ms, feeds.minute_ms, feeds.item = feeds.minute_ms, minute_ms, item
+        before, known_ms, feeds.minute_ms, feeds.item = feeds.item, feeds.minute_ms, minute_ms, item
         feeds.trades_sent, feeds.walk = 0, None
+        if before is not None and item is not None and before.uid != item.uid:
+            feeds.closing.clear()  # the name is another coin's now
+            known_ms = -1
         if item is None or item.pending:
             return
         fresh = known_ms < 0  # a new subscriber still gets the closing frame that is under way, no older one

@@ -1,4 +1,4 @@
-"""Which symbols exist at a moment: a function of seed, number of symbols and time, plus what faults list or delist."""
+"""Which symbols exist at a moment: a function of seed, number of symbols and time, plus what faults change of it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -67,6 +67,7 @@ class Instrument:
     delivery_ms: int = NEVER_MS
     announced_ms: int = 0
     gone_ms: int = NEVER_MS
+    shown_ms: int = 0
     contract_type: str = "PERPETUAL"
     quote_asset: str = "USDT"
     underlying: str = "COIN"
@@ -97,7 +98,7 @@ class Instrument:
 
     def visible(self, now_ms: int) -> bool:
         """Whether exchangeInfo knows the symbol: from the start of its listing day until it is gone."""
-        return self.onboard_ms // DAY_MS * DAY_MS <= now_ms < self.gone_ms
+        return max(self.shown_ms, self.onboard_ms // DAY_MS * DAY_MS) <= now_ms < self.gone_ms
 
     def status(self, now_ms: int) -> str:
         """PENDING_TRADING, TRADING or SETTLING at `now_ms`."""
@@ -116,17 +117,19 @@ class Instrument:
 
 
 class Universe:
-    """All symbols of a seed; `list_symbol` and `delist_symbol` are what a fault can change."""
+    """All symbols of a seed; `list_symbol` and its like are what a fault can change."""
 
     def __init__(self, seed: int, symbols: int) -> None:
         assert symbols >= 1, "an exchange without symbols answers nothing"
         self._seed = seed
         self._fixed = {item.symbol: item for item in (*self._perpetuals(symbols), *self._strays())}
         self._calendar: dict[str, Instrument] = {}
+        self._former: dict[str, list[Instrument]] = {}  # what had a name before, oldest first
 
     def at(self, now_ms: int) -> list[Instrument]:
         """The symbols that exchangeInfo shows at `now_ms`, in its order."""
-        listed = [item for item in self._fixed.values() if item.visible(now_ms)]
+        owners = [self._owner(item, now_ms) for item in self._fixed.values()]
+        listed = [item for item in owners if item.visible(now_ms)]
         today = now_ms // DAY_MS
         recent = [self._daily(day) for day in range(today, today - 6, -1)]
         return listed + [self._quarterly(now_ms)] + [item for item in recent if item.visible(now_ms)]
@@ -134,8 +137,7 @@ class Universe:
     def find(self, symbol: str, at_ms: int) -> Instrument | None:
         """The symbol as it is known at `at_ms`, or None when exchangeInfo does not show it then."""
         item = self._fixed.get(symbol)
-        if item is None:
-            item = self._dated(symbol, at_ms)
+        item = self._dated(symbol, at_ms) if item is None else self._owner(item, at_ms)
         return item if item is not None and item.symbol == symbol and item.visible(at_ms) else None
 
     def find_ever(self, symbol: str, from_ms: int, until_ms: int) -> Instrument | None:
@@ -158,6 +160,33 @@ class Universe:
         item = self._perpetual(base, now_ms // MINUTE_MS * MINUTE_MS, symbol=symbol)
         self._fixed[symbol] = item
         return item
+
+    def relist_symbol(self, symbol: str, now_ms: int, in_ms: int) -> Instrument:
+        """Let the name go to another coin, with the next minute; with `in_ms` nothing has it for so long before."""
+        item = self.find(symbol, now_ms)
+        if item is None or item.uid in self._calendar:
+            raise ValueError(f"{symbol} is not listed, or has another coin every year as it is")
+        former = self._former.setdefault(symbol, [])
+        gone_ms = now_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS
+        onboard_ms = gone_ms + in_ms // MINUTE_MS * MINUTE_MS
+        fresh = self._perpetual(item.base_asset, onboard_ms, symbol=symbol, uid=f"{item.uid}:{len(former) + 1}")
+        former.append(replace(item, gone_ms=gone_ms))
+        self._fixed[symbol] = replace(
+            fresh,
+            shown_ms=onboard_ms,
+            trades_a_minute=item.trades_a_minute,
+            empty_of_1024=item.empty_of_1024,
+            quote_asset=item.quote_asset,
+        )
+        return self._fixed[symbol]
+
+    def former(self, symbol: str) -> Instrument | None:
+        """The coin that had a name before the one it belongs to now."""
+        return self._former[symbol][-1] if symbol in self._former else None
+
+    def _owner(self, item: Instrument, at_ms: int) -> Instrument:
+        """Who has the name of `item` at a time."""
+        return next((each for each in self._former.get(item.symbol, ()) if at_ms < each.gone_ms), item)
 
     def delist_symbol(self, symbol: str, now_ms: int, delivery_ms: int) -> Instrument:
         """Announce at `now_ms` that `symbol` is delivered in the minute of `delivery_ms`."""

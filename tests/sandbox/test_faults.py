@@ -446,6 +446,39 @@ async def test_symbols_are_listed_and_delisted_on_request(http: httpx.AsyncClien
     assert rows[1][1:6] == [rows[0][4]] * 4 + ["0"]
 
 
+async def test_a_name_comes_back_as_another_coin(http: httpx.AsyncClient, clock: "ManualClock") -> None:
+    """Its list, candles and frames are the new one's; the archive goes on with the files of the former one."""
+
+    async def described() -> dict[str, object] | None:
+        listed = (await http.get("/fapi/v1/exchangeInfo")).json()["symbols"]
+        return next((entry for entry in listed if entry["symbol"] == "ADAUSDT"), None)
+
+    minutes = "/fapi/v1/klines?symbol=ADAUSDT&interval=1m"
+    before = await described()
+    assert before is not None
+    gone_ms = clock.now_ms() // MINUTE_MS * MINUTE_MS + MINUTE_MS
+    file = "/data/futures/um/daily/klines/ADAUSDT/1h/ADAUSDT-1h-2026-11-19.zip"
+    archived = (await http.get(file)).content
+    await post(http, kind="relist_symbol", symbol="ADAUSDT", in_s=120)
+    assert await described() == before, "it trades until the minute ends"
+    clock.advance(gone_ms - clock.now_ms())
+    assert await described() is None
+    assert (await http.get(minutes)).json()["code"] == -1121
+    clock.advance(3 * MINUTE_MS)
+    after = await described()
+    assert after is not None
+    assert after["onboardDate"] == gone_ms + 2 * MINUTE_MS
+    rows = (await http.get(f"{minutes}&startTime=0")).json()
+    assert [row[0] for row in rows] == [gone_ms + 2 * MINUTE_MS, gone_ms + 3 * MINUTE_MS]
+    assert (await http.get(f"{minutes}&endTime={gone_ms - 1}")).json() == []
+    assert (await http.get(file)).content == archived
+    await post(http, kind="relist_symbol", symbol="ADAUSDT", in_s=0)
+    clock.advance(MINUTE_MS)
+    again = await described()
+    assert again is not None
+    assert again["onboardDate"] == gone_ms + 4 * MINUTE_MS, "at once, and once more"
+
+
 async def test_history_is_lost_consistently_and_comes_back(http: httpx.AsyncClient, clock: "ManualClock") -> None:
     async def opens(**query: int) -> list[int]:
         answer = await http.get("/fapi/v1/klines", params={"symbol": "BTCUSDT", "interval": "1m", **query})

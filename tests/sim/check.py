@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ import httpx
 import orjson
 
 from app.domain.interval import M1, MINUTE_MS
+from app.domain.symbol import Symbol
 from app.ports import Priority, Series
 from app.services.wish import CLOSE_GRACE_MS
 from infra.binance.budget import WAITERS_MAX
@@ -40,6 +42,8 @@ class Moment:
 
     true_ms: int
     error_ms: int
+    listings: Mapping[str, Symbol]
+    """The exchange's list as the node knew it."""
 
 
 class Witness:
@@ -58,11 +62,13 @@ class Witness:
         """Now."""
         true_ms = self._sim.clock.now_ms()
         error_ms = process.node.clock.now_ms() - true_ms if process.node else 0
-        return Moment(true_ms, error_ms)
+        return Moment(true_ms, error_ms, process.node.symbols.listings if process.node else {})
 
     def answered(self, process: "Process", asked: Asked, answer: httpx.Response, sent: Moment) -> None:
         """Hold an answer against the truth."""
-        if answer.status_code == 200 and not self._sim.is_contradicted:
+        if self._is_unnoticed(asked.symbol, sent.listings):
+            self._sim.count("answers from before a relisting was noticed")
+        elif answer.status_code == 200 and not self._sim.is_contradicted:
             late_ms = max(0, -sent.error_ms, -self.moment(process).error_ms)
             if wrong := self._wrong(asked, orjson.loads(answer.content), sent.true_ms, late_ms):
                 self._sim.fail(f"{process.fate.name}: {asked.url} {wrong}")
@@ -81,6 +87,11 @@ class Witness:
 
     def _is_listed(self, asked: Asked, sent: Moment) -> bool:
         return self._sim.exchange.exchange.universe.find(asked.symbol, sent.true_ms) is not None
+
+    def _is_unnoticed(self, symbol: str, listings: Mapping[str, Symbol]) -> bool:
+        """Whether the name was given to another coin, and the list that the node knew did not say so yet."""
+        listed = listings.get(symbol)
+        return self.truth.is_elsewhere(symbol, 0 if listed is None else listed.onboard_ms)
 
     def _wrong(self, asked: Asked, body: list[list[Any]], sent_ms: int, late_ms: int) -> str:
         """What is wrong with the rows of an answer to a request sent at `sent_ms`; "" when nothing is."""
@@ -190,6 +201,10 @@ class Witness:
         node = writers[0]
         if node.symbols.synced_ms is None:
             return "symbols were never synced"
+        if late := [name for name in node.symbols.listings if self._is_unnoticed(name, node.symbols.listings)]:
+            return f"the relisting of {late} is not noticed"
+        if node.holdings.doubted:
+            return f"whose klines are held is not settled: {sorted(node.holdings.doubted)}"
         gaps = [
             f"{gap.series.symbol} {gap.series.interval} {list(gap.missing)}"
             for gap in node.coverage.gaps()

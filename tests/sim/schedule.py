@@ -161,6 +161,7 @@ _DETAILS: Final[dict[str, Draw]] = {
     "archive_slow": lambda c: {"delay_s": round(c.uniform(1.0, 25.0), 1)},
     "archive_missing_rows": lambda c: {"rows": c.choice((1, 30, 700))},
     "list_symbol": lambda c: {"symbol": f"FRESH{c.randrange(100)}USDT"},
+    "relist_symbol": lambda c: {"in_s": c.choice((0, 0, 60, 600))},
     "delist_symbol": lambda c: {"in_s": c.choice((60, 300, 3_600))},
 }
 """What is drawn for the kinds that need more than when and how long."""

@@ -21,7 +21,7 @@ class Truth:
 
     def __init__(self, sim: "Sim") -> None:
         self._sim = sim
-        self._known: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)
+        self._known: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)  # by coin: a name may change hands
 
     def rows(self, symbol: str, code: str, start_ms: int, end_ms: int) -> list[Row]:
         """The exchange's closed rows that open in [start_ms, end_ms), as the store keeps them."""
@@ -29,7 +29,7 @@ class Truth:
         if item is None:
             return []
         exchange, now_ms = self._sim.exchange.exchange, self._sim.clock.now_ms()
-        grid, known = item.grid(code), self._known[symbol, code]
+        grid, known = item.grid(code), self._known[item.uid, code]
         low = max(grid.index(item.onboard_ms), grid.index(start_ms - 1) + 1)
         rows = []
         for index in range(low, min(grid.index(now_ms), grid.index(end_ms - 1) + 1)):
@@ -44,7 +44,14 @@ class Truth:
     def item(self, symbol: str) -> Instrument | None:
         """The symbol as the exchange has or had it."""
         now_ms, universe = self._sim.clock.now_ms(), self._sim.exchange.exchange.universe
-        return universe.find(symbol, now_ms) or universe.find_ever(symbol, self._sim.plan.start_ms, now_ms + 1)
+        past = universe.former(symbol) or universe.find_ever(symbol, self._sim.plan.start_ms, now_ms + 1)
+        return universe.find(symbol, now_ms) or past
+
+    def is_elsewhere(self, symbol: str, onboard_ms: int) -> bool:
+        """Whether a name that has changed hands is not, or no longer, whose onboardDate is `onboard_ms`."""
+        now_ms, universe = self._sim.clock.now_ms(), self._sim.exchange.exchange.universe
+        item = universe.find(symbol, now_ms)
+        return universe.former(symbol) is not None and (item is None or item.onboard_date != onboard_ms)
 
     def audit(self, path: Path) -> list[str]:
         """How rows and ledger of a database differ from each other and from the exchange."""
@@ -65,6 +72,7 @@ class Truth:
         select = "SELECT symbol, interval, start_ms, end_ms, source FROM ledger ORDER BY symbol, interval, start_ms"
         for symbol, code, start_ms, end_ms, source in connection.execute(select):
             lines[symbol, code].append((start_ms, end_ms, source))
+        unnoticed = self._unnoticed(connection)
         tables = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'kline!_%' ESCAPE '!'").fetchall()
         for (table,) in sorted(tables):
             code = {"kline_1mo": "1M"}.get(table, table.removeprefix("kline_"))
@@ -75,12 +83,23 @@ class Truth:
             )
             for symbol, *row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY symbol, open_time"):
                 rows[symbol].append(tuple(row))
-            for symbol in sorted({*rows, *(name for name, interval in lines if interval == code)}):
+            for symbol in sorted({*rows, *(name for name, interval in lines if interval == code)} - unnoticed):
                 found += self._audit_series(symbol, code, rows[symbol], lines[symbol, code])
         is_quiet = not self._sim.is_contradicted
         revisions = connection.execute("SELECT symbol, interval, open_time, old_source, new_source FROM revision")
+        universe = self._sim.exchange.exchange.universe
         for line in revisions if is_quiet else ():
+            if universe.former(line[0]) is not None:
+                continue  # frames of another coin were brought to the form of the one that the node still knew
             found.append(f"a row was held that was not the exchange's: revision {line}")
+        return found
+
+    def _unnoticed(self, connection: sqlite3.Connection) -> set[str]:
+        """Names that are another coin's by now, of which the node has not heard or is just asking."""
+        found = set()
+        for symbol, onboard_ms, is_doubted in connection.execute("SELECT symbol, onboard_ms, is_doubted FROM listing"):
+            if is_doubted or self.is_elsewhere(symbol, onboard_ms):
+                found.add(symbol)
         return found
 
     def _audit_series(self, symbol: str, code: str, rows: list[Row], lines: list[tuple[int, int, str]]) -> list[str]:
