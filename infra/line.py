@@ -54,7 +54,7 @@ class Line:
                     await _send(writer, msgspec.msgpack.encode(asked))
                     return msgspec.msgpack.decode(await _receive(reader, TOLD_BYTES_MAX), type=Told)
                 finally:
-                    writer.close()
+                    writer.transport.abort()  # nothing more is of use; what was not taken by now never will be
         except (OSError, EOFError, TimeoutError, NotImplementedError, msgspec.DecodeError) as error:
             raise LineDown(f"the process that writes does not answer: {error!r}; ask again in a few seconds") from error
 
@@ -71,10 +71,12 @@ class Line:
             return  # the one who asked has gone, or will hear of it by the end of the connection
         finally:
             self._under_way -= 1
-            writer.close()
+            writer.transport.abort()  # `_send` has waited until all of it had left
 
 
 async def _send(writer: asyncio.StreamWriter, message: bytes) -> None:
+    """Return once the kernel has all of it: closing would wait without end for who does not read."""
+    writer.transport.set_write_buffer_limits(high=0)
     writer.write(len(message).to_bytes(_LENGTH_BYTES, "big") + message)
     await writer.drain()
 

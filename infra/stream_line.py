@@ -6,7 +6,7 @@ of the length of the stream's name, the name, and the event; what the others wan
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from socket import socket
 from typing import Final, cast
@@ -22,6 +22,7 @@ UNSENT_BYTES_MAX: Final = 32 * 1024 * 1024
 """For a process that does not read: seconds of all there is. With more it is cut off, and begins anew."""
 MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024  # a frame of all tickers has 300 kB, a wish for all streams there may be 700
 NAMES_MAX: Final = 1_000  # in one message
+STALL_S_MAX: Final = 30.0  # for a process to take what waits for it, and to finish a message that it has begun
 PROCESSES_MAX: Final = 128  # on one line; there are at most 64 workers and a few instances
 _HEAD: Final = struct.Struct(">IH")
 _LENGTH: Final = struct.Struct(">I")
@@ -57,6 +58,30 @@ class _Messages:
             at += _LENGTH.size + length
         self._rest = data[at:]
 
+    @property
+    def is_within_one(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._rest)
+
+
+class _Deadline:
+    """Calls `passed` unless it is lifted in time."""
+
+    def __init__(self, passed: Callable[[], None]) -> None:
+        self._passed = passed
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def set(self) -> None:
+        """Begin to count, or go on."""
+        if self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(STALL_S_MAX, self._passed)
+
+    def lift(self) -> None:
+        """Count no more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
 
 class _Heard(asyncio.Protocol):
     """The writer's end of one process's connection."""
@@ -67,6 +92,7 @@ class _Heard(asyncio.Protocol):
         self._messages = _Messages()
         self._streams: dict[str, None] = {}
         self._refused: dict[str, None] = {}
+        self._reading, self._writing = _Deadline(self.end), _Deadline(self.end)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -77,6 +103,8 @@ class _Heard(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
+        self._reading.lift()
+        self._writing.lift()
         for stream in self._streams:
             self._hub.leave(stream, self.deliver)
         self._streams.clear()
@@ -87,6 +115,16 @@ class _Heard(asyncio.Protocol):
                 self._obey(_wish.decode(message))
         except (ValueError, msgspec.DecodeError):
             self.end()
+        if self._messages.is_within_one:
+            self._reading.set()
+        else:
+            self._reading.lift()
+
+    def pause_writing(self) -> None:
+        self._writing.set()
+
+    def resume_writing(self) -> None:
+        self._writing.lift()
 
     def deliver(self, stream: str, payload: bytes) -> None:
         """Send a frame on."""
@@ -186,8 +224,10 @@ class _Hearing(asyncio.Protocol):
         names = list(streams)
         for at in range(0, len(names), NAMES_MAX):
             message = msgspec.msgpack.encode(_Wish(is_wanted, names[at : at + NAMES_MAX]))
-            if self._transport is not None:
+            if self._transport is not None and not self._transport.is_closing():
                 self._transport.write(_LENGTH.pack(len(message)) + message)
+                if self._transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
+                    self.end()  # the next connection says what is wanted then
 
     def end(self) -> None:
         """Hang up."""

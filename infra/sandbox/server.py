@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -27,6 +28,10 @@ from infra.sandbox.universe import Universe
 HOST = "127.0.0.1"
 SYMBOLS = 50
 SHUTDOWN_S = 3
+IDLE_S = 75  # between two requests of a connection, as the exchange's servers are assumed to wait
+CONNECTIONS_MAX = 4_096  # sockets among them; one more gets 503
+KERNEL_BYTES = 256 * 1024  # asked of the kernel for each direction of a connection
+KERNEL_S = 60  # for a peer to acknowledge what the kernel holds: one that never reads is dropped then
 PING_INTERVAL_S = 180.0  # binance-facts section 5.2; transport keep-alive, in real seconds
 PONG_TIMEOUT_S = 600.0
 
@@ -172,10 +177,7 @@ class SandboxServer:
 
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
-        # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, self._port))
+        listener = bound_listener(self._port)
         self._port = int(listener.getsockname()[1])
         async with serving(self.app, self._port, listener):
             yield
@@ -200,7 +202,27 @@ async def serving(app: SandboxApp, port: int, listener: socket.socket | None = N
 def run(port: int, seed: int, symbols: int, weight_limit: int = WEIGHT_LIMIT) -> None:
     """Run a sandbox by the machine's clock until SIGINT or SIGTERM."""
     app = create_app(SystemClock(), seed=seed, symbols=symbols, weight_limit=weight_limit)
-    uvicorn.Server(_config(app, port)).run()
+    try:
+        listener = bound_listener(port)
+    except OSError as error:
+        sys.exit(f"cannot listen on {HOST} port {port}: {error.strerror or error}; choose another with --port")
+    uvicorn.Server(_config(app, port)).run([listener])
+
+
+def bound_listener(port: int) -> socket.socket:
+    """A socket bound to `port`, whose connections inherit what bounds them."""
+    # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    with contextlib.ExitStack() as unless_bound:
+        unless_bound.callback(listener.close)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+        if sys.platform == "linux":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, KERNEL_S * 1_000)
+        listener.bind((HOST, port))
+        unless_bound.pop_all()
+    return listener
 
 
 def _config(app: SandboxApp, port: int) -> uvicorn.Config:
@@ -218,4 +240,6 @@ def _config(app: SandboxApp, port: int) -> uvicorn.Config:
         date_header=False,  # uvicorn's would tell the machine's time; the API's answers tell the sandbox's
         proxy_headers=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
+        timeout_keep_alive=IDLE_S,
+        limit_concurrency=CONNECTIONS_MAX,
     )

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from app.http.admin import BODY_BYTES_MAX
@@ -13,6 +15,7 @@ from app.ports import Asked, LineDown, StoreUnavailable, Told
 from infra import line as line_module
 from infra.line import Line
 from tests.http.fakes import FakeLine, Node
+from tests.patience import PATIENCE_S
 
 WISH = {"symbols": ["BTCUSDT"], "intervals": ["1m"], "start": 0, "end": 60_000}
 ELSEWHERE = StoreUnavailable("this process does not hold the writer lease; ask the one that does")
@@ -151,5 +154,52 @@ async def test_a_stranger_on_the_line_is_hung_up_on(tmp_path: Path) -> None:
         writer.write(said)
         writer.write_eof()
         assert await reader.read() == b""
+        writer.close()
+    await end.close()
+
+
+async def test_an_answer_that_is_not_read_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_module, "ASK_S_MAX", 0.2)
+    body = b"x" * 4_000_000
+
+    async def answer(asked: Asked) -> Told:
+        return Told(200, [], body)
+
+    class Watched(Line):
+        over = asyncio.Event()
+
+        async def _serve(self, *arguments: Any) -> None:
+            await super()._serve(*arguments)
+            self.over.set()
+
+    end = Watched(tmp_path / "klinenode.db")
+    await end.open(answer)
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "klinenode.db.line"), limit=1)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    asked = msgspec.msgpack.encode(Asked("GET", "/", "", "", [], b""))
+    writer.write(len(asked).to_bytes(4, "big") + asked)
+    async with asyncio.timeout(PATIENCE_S):
+        await end.over.wait()
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await reader.read()) < len(body), "the rest was dropped with the connection"
+    writer.close()
+    await end.close()
+
+
+async def test_a_request_that_is_never_finished_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_module, "ASK_S_MAX", 0.05)
+
+    async def answer(asked: Asked) -> Told:
+        raise AssertionError("nothing was asked")
+
+    end = Line(tmp_path / "klinenode.db")
+    await end.open(answer)
+    for said in (b"", b"\0\0", b"\0\0\1\0half"):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "klinenode.db.line"))
+        writer.write(said)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await reader.read() == b""
         writer.close()
     await end.close()

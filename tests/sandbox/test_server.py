@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 
 from infra.sandbox.feeds import FeedHub
 from infra.sandbox.grid import MINUTE_MS, utc_ms
-from infra.sandbox.server import SandboxServer, create_app
+from infra.sandbox.server import KERNEL_BYTES, KERNEL_S, SandboxServer, bound_listener, create_app
 from infra.sandbox.sockets import OUTBOX_MAX, Address, Connection
 from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
@@ -109,3 +109,13 @@ async def test_a_client_that_does_not_read_is_cut_and_not_buffered_for_ever(cloc
 def test_an_exchange_has_at_least_one_symbol(clock: "ManualClock", symbols: int) -> None:
     with pytest.raises(AssertionError):
         create_app(clock, symbols=symbols)
+
+
+async def test_the_kernel_keeps_little_for_who_never_reads_and_not_for_ever() -> None:
+    with bound_listener(0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == KERNEL_S * 1_000
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * KERNEL_BYTES
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * KERNEL_BYTES
+            assert client.getpeername() == listener.getsockname()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from app.ports import Listener
 from app.services.stream_hub import Hub
+from infra import stream_line
 from infra.clock import SystemClock
 from infra.stream_line import ENDING, MESSAGE_BYTES_MAX, StreamLine, StreamRelay
 from infra.unix_socket import UnixSocket
@@ -214,3 +216,94 @@ async def test_a_process_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
         writer.hub.release()
         assert not +writer.exchange.subscribed
         stuck.close()
+
+
+async def test_a_process_that_takes_nothing_for_long_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little waits for it: what waits is memory of the one who writes."""
+    monkeypatch.setattr(stream_line, "STALL_S_MAX", 0.05)
+    database = tmp_path / "k.db"
+    async with writing(database) as writer:
+        with UnixSocket(database, ENDING).found() as name:
+            _, stuck = await asyncio.open_unix_connection(name, limit=1)
+        stuck.transport.pause_reading()  # type: ignore[attr-defined]
+        wish = b"\x92\xc3\x91\xab" + A.encode()
+        stuck.write(len(wish).to_bytes(4, "big") + wish)
+        await writer.exchange.until(lambda: +writer.exchange.subscribed == Counter([A]))
+        left, leave = asyncio.Event(), writer.hub.leave
+
+        def noticed(stream: str, listener: Listener) -> None:
+            leave(stream, listener)
+            left.set()
+
+        monkeypatch.setattr(writer.hub, "leave", noticed)
+        for _ in range(4):
+            writer.hub.deliver(A, LARGE)
+        async with asyncio.timeout(PATIENCE_S):
+            await left.wait()
+        assert writer.line.processes == 0
+        stuck.close()
+
+
+async def test_a_message_that_is_never_finished_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_line, "STALL_S_MAX", 0.05)
+    database = tmp_path / "k.db"
+    async with writing(database) as writer:
+        with UnixSocket(database, ENDING).found() as name:
+            reader, stranger = await asyncio.open_unix_connection(name)
+        stranger.write((1_000).to_bytes(4, "big") + b"x" * 500)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await reader.read() == b""
+        stranger.close()
+        assert writer.line.processes == 0
+
+
+async def test_what_waits_for_a_writer_that_does_not_read_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bytes_max = 100_000
+    monkeypatch.setattr(stream_line, "UNSENT_BYTES_MAX", bytes_max)
+    database, came, gone = tmp_path / "k.db", asyncio.Event(), asyncio.Event()
+
+    class Deaf(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            transport.pause_reading()
+            self.transport = transport
+            came.set()
+
+        def eof_received(self) -> None:
+            gone.set()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            gone.set()
+
+    deaf: list[Deaf] = []
+
+    def protocol() -> Deaf:
+        deaf.append(Deaf())
+        return deaf[-1]
+
+    loop = asyncio.get_running_loop()
+    place = UnixSocket(database, ENDING)
+    server = await place.listen(lambda listener: loop.create_unix_server(protocol, sock=listener))
+    relay = StreamRelay(database, SystemClock(), lambda stream, payload: None)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(relay.run())
+        async with asyncio.timeout(PATIENCE_S):
+            await came.wait()
+            was_connected = has_ended = False
+            while not has_ended:
+                relay.add([A])
+                relay.remove([A])
+                is_connected = relay.is_connected
+                was_connected, has_ended = is_connected, was_connected and not is_connected
+                await asyncio.sleep(0)  # noqa: TID251  lets the socket work
+            deaf[0].transport.resume_reading()
+            await gone.wait()
+        running.cancel()
+    server.close()
+    place.remove()
