@@ -47,6 +47,7 @@ EVENTS: list[Event] = [
     events.WishEstimated(1, 2, 3, 4, 5, 6, 7, 8, 9),
     events.LeaseChanged(is_writer=True, holder="http://127.0.0.1:8000"),
     events.LineFailed("no Unix sockets here"),
+    events.RequestsRefused({400: 12, 503: 1}),
     events.NodeStarted("http://127.0.0.1:8000", "sqlite:///x", "https://fapi.binance.com"),
     events.NodeStopped("asked to"),
 ]
