@@ -251,7 +251,7 @@ class TaskEnded:
 
 @dataclass(frozen=True, slots=True)
 class WishEstimated:
-    """What the wish amounts to, beside what the machine has; told once at start. Bytes and seconds are estimates."""
+    """What the wish amounts to, beside what the machine has; said once at start. Bytes and seconds are estimates."""
 
     series: int
     klines: int
@@ -262,6 +262,19 @@ class WishEstimated:
     disk_bytes: int
     disk_free_bytes: int
     expected_s: int
+    summary: str
+    """The same for people."""
+    shortage: str | None
+    """Why history is not begun, and which settings to change; None when all of it fits on the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolsReplaced:
+    """SYMBOLS was set, and the exchange's list took its place."""
+
+    symbols: tuple[str, ...]
+    followed: int
+    advice: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +346,7 @@ Event = (
     | BackfillResumed
     | TaskEnded
     | WishEstimated
+    | SymbolsReplaced
     | LeaseChanged
     | LineFailed
     | RequestsRefused

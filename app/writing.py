@@ -7,7 +7,7 @@ from typing import Final
 from app.domain.interval import M1
 from app.domain.listing import Listing
 from app.domain.span import Spans
-from app.events import CommitFailed
+from app.events import CommitFailed, SymbolsReplaced
 from app.parts import KEPT_TIME, Parts
 from app.ports import Series, StoreUnavailable
 from app.services.answer import END_OF_TIME_MS
@@ -227,15 +227,24 @@ class Writing:
         self.reconciler.wake()
         if not self._is_estimated and parts.symbols.synced_ms is not None:
             self._is_estimated = True
-            parts.observe(
-                estimate(
-                    parts.wish(),
-                    parts.holdings,
-                    parts.clock.now_ms(),
-                    weight_per_minute=parts.settings.weight_per_minute,
-                    disk_free_bytes=parts.disk_free_bytes(),
-                )
+            self._say_what_it_costs()
+
+    def _say_what_it_costs(self) -> None:
+        parts, settings = self._parts, self._parts.settings
+        is_named = settings.symbols != type(settings).model_fields["symbols"].default
+        if is_named and settings.auto_sync_symbols and not parts.extra_wishes_only:
+            advice = "to hold only those of SYMBOLS set AUTO_SYNC_SYMBOLS=false"
+            parts.observe(SymbolsReplaced(settings.symbols, len(parts.symbols.wished), advice))
+        parts.observe(
+            estimate(
+                parts.wish(),
+                parts.holdings,
+                parts.clock.now_ms(),
+                weight_per_minute=settings.weight_per_minute,
+                disk_free_bytes=parts.disk_free_bytes(),
+                disk_free_bytes_min=settings.disk_free_bytes_min,
             )
+        )
 
     def _rows_changed(self, series: Series, _changed: Spans) -> None:
         """Rows were replaced: buckets in progress that contain them start anew, and lost roll-ups are made again."""

@@ -37,6 +37,7 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.KlinesVerified: logging.DEBUG,
     events.SymbolsUnlisted: logging.WARNING,
     events.Relisted: logging.WARNING,
+    events.SymbolsReplaced: logging.WARNING,
     events.KlinesMended: logging.WARNING,
     events.IntervalsDisagree: logging.WARNING,
     events.StandDownBegan: logging.WARNING,

@@ -1,15 +1,16 @@
-"""The estimate: what the wish amounts to in requests, downloads, disk and time, told before it is paid."""
+"""The estimate: what the wish amounts to in requests, downloads, disk and time, said before it is paid."""
 
 from typing import Final
 
 from app.domain.interval import DAY_MS, M1
 from app.domain.span import Span
 from app.events import WishEstimated
+from app.services.amounts import of_bytes, of_seconds
 from app.services.holdings import Holdings
 from app.services.plan import ROLLUP_WAIT_MINUTES, survey
+from app.services.room import ROW_DISK_BYTES, shortage
 from app.services.wish import TAIL_KLINES, Wish
 
-ROW_DISK_BYTES: Final = 115  # a stored 1m kline, with its share of the index (tests/db measures it)
 ROW_ZIP_BYTES: Final = 37  # a 1m kline inside a monthly ZIP, recorded files: 1.25–1.45 MB for 40,320–44,640 rows
 MONTH_ROWS: Final = 43_200
 REST_PAGE_ROWS: Final = 499
@@ -20,7 +21,13 @@ BUDGET_SHARE: Final = 0.7  # of the weight budget, which backfill may use
 
 
 def estimate(
-    wish: Wish, holdings: Holdings, now_ms: int, *, weight_per_minute: int, disk_free_bytes: int
+    wish: Wish,
+    holdings: Holdings,
+    now_ms: int,
+    *,
+    weight_per_minute: int,
+    disk_free_bytes: int,
+    disk_free_bytes_min: int,
 ) -> WishEstimated:
     """What it takes to fill the wish from what is held now. Bytes, seconds and requests are rough."""
     klines = missing = requests = archive_rows = 0
@@ -41,16 +48,25 @@ def estimate(
     weight = requests * REST_PAGE_WEIGHT
     download = archive_rows * ROW_ZIP_BYTES
     seconds = max(weight * 60 / (weight_per_minute * BUDGET_SHARE), download / DOWNLOAD_BYTES_PER_S)
+    expected_s = int(seconds + missing / ROWS_PER_S)
+    disk_bytes = missing * ROW_DISK_BYTES
+    series_count = len(wish.series())
     return WishEstimated(
-        series=len(wish.series()),
+        series=series_count,
         klines=klines,
         missing_klines=missing,
         requests=requests + -(-archive_rows // MONTH_ROWS),
         weight=weight,
         download_bytes=download,
-        disk_bytes=missing * ROW_DISK_BYTES,
+        disk_bytes=disk_bytes,
         disk_free_bytes=disk_free_bytes,
-        expected_s=int(seconds + missing / ROWS_PER_S),
+        expected_s=expected_s,
+        summary=(
+            f"{len(wish.symbols)} symbols, {series_count} series, {wish.backfill_days} days back: still to come are "
+            f"about {of_bytes(disk_bytes)} of disk ({of_bytes(disk_free_bytes)} are free), "
+            f"{of_bytes(download)} of download and {of_seconds(expected_s)}"
+        ),
+        shortage=shortage(disk_bytes, disk_free_bytes, disk_free_bytes_min),
     )
 
 

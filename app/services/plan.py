@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final
 
 from app.domain.incident import DISAGREEMENTS
-from app.domain.interval import D1, DAY_MS, MINUTE_MS, MO1, Grid
+from app.domain.interval import D1, DAY_MS, M1, MINUTE_MS, MO1, Grid
 from app.domain.rollup_columns import can_roll_up
 from app.domain.span import Span, Spans
 from app.ports import Series
@@ -105,7 +105,7 @@ class Planner:
     """Chooses sources.
 
     `is_spent` says whether an archive file was tried lately and has no more to give, `is_deferred` whether a job cannot
-    be done now; what is older does not wait for it.
+    be done now; what is older does not wait for it. While `is_history_paused` no tail waits for minutes of history.
     """
 
     def __init__(
@@ -115,12 +115,15 @@ class Planner:
         now_ms: int,
         is_spent: Callable[[ArchiveFile], bool],
         is_deferred: Callable[[Job], bool] = lambda job: False,
+        *,
+        is_history_paused: bool = False,
     ) -> None:
         self._wish = wish
         self._holdings = holdings
         self._now_ms = now_ms
         self._is_spent = is_spent
         self._is_deferred = is_deferred
+        self._is_history_paused = is_history_paused
 
     def jobs(self, gap: SeriesGap) -> list[Job]:
         """The next jobs for one series, newest first, at most JOBS_PER_SERIES."""
@@ -181,6 +184,9 @@ class Planner:
         tail_missing = missing.clip(gap.tail)
         if tail_missing and (gap.tail.end_ms - next(iter(tail_missing)).start_ms) // MINUTE_MS > ROLLUP_WAIT_MINUTES:
             waiting -= Spans([gap.tail])
+        elif tail_missing and self._is_history_paused:
+            minutes = self._wish.tail(Series(gap.series.symbol, M1), M1.grid, self._now_ms)
+            waiting -= Spans([Span(gap.tail.start_ms, max(gap.tail.start_ms, gap.grid.ceil(minutes.start_ms)))])
         return waiting
 
     # --- the exchange's own klines ------------------------------------------------------------------------------

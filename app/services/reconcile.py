@@ -16,6 +16,7 @@ from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamAway, 
 from app.services.fill import Filler
 from app.services.holdings import Holdings
 from app.services.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp, survey
+from app.services.room import Room
 from app.services.wish import CLOSE_GRACE_MS, Wish
 
 RETRY_DELAY_S_MIN: Final = 2.0
@@ -68,8 +69,7 @@ class Reconciler:
         self._wish = wish
         self._concurrency = concurrency
         self._rng = rng
-        self._disk_free_bytes = disk_free_bytes
-        self._disk_free_bytes_min = disk_free_bytes_min
+        self._room = Room(disk_free_bytes, disk_free_bytes_min)
         self._pools = {True: _Pool(), False: _Pool()}
         self._planning = asyncio.Lock()
         self._is_stale = True
@@ -192,10 +192,15 @@ class Reconciler:
         now_ms = self._clock.now_ms()
         wish = self._wish()
         self._forget_the_past(now_ms)
+        was_paused = self.paused is not None
         planner = Planner(
-            wish, self._holdings, now_ms, self._filler.is_spent, lambda job: self._is_deferred(job, now_ms)
+            wish,
+            self._holdings,
+            now_ms,
+            self._filler.is_spent,
+            lambda job: self._is_deferred(job, now_ms),
+            is_history_paused=was_paused,
         )
-        self._check_disk()
         heaps: dict[bool, list[tuple[int, int, Job]]] = {True: [], False: []}
         missing = spans = wished = number = 0
         for position, series in enumerate(wish.series(), start=1):
@@ -204,16 +209,21 @@ class Reconciler:
             missing += sum(gap.grid.count(*span) for span in gap.missing)
             spans += len(gap.missing)
             for job in planner.jobs(gap):
-                if job.is_tail or self.paused is None:
-                    number += 1
-                    heaps[job.is_tail].append((-job.window.end_ms, number, job))
+                number += 1
+                heaps[job.is_tail].append((-job.window.end_ms, number, job))
             if position % PLAN_SLICE == 0:
                 await self._clock.sleep(0)
+        self._room.plan(missing)  # only now it is known how much is needed
+        self._check_disk()
+        if self.paused is not None:
+            heaps[False].clear()
         for is_tail, heap in heaps.items():
             heapq.heapify(heap)
             self._pools[is_tail].heap = heap
             if heap:
                 self._pools[is_tail].wake.set()
+        if was_paused is not (self.paused is not None):
+            self.wake()  # tails may wait for minutes of history, or no longer
         self.missing_klines = missing
         self._observe(GapsCounted(missing, spans, wished))
 
@@ -227,15 +237,10 @@ class Reconciler:
                 del self._failures[key]
 
     def _check_disk(self) -> None:
-        free_bytes = self._disk_free_bytes()
-        if free_bytes < self._disk_free_bytes_min and self.paused is None:
-            self.paused = (
-                f"only {free_bytes} bytes of disk are free, less than DISK_FREE_BYTES_MIN={self._disk_free_bytes_min}; "
-                "free some, or lower BACKFILL_DAYS"
-            )
+        before, self.paused = self.paused, self._room.refusal()
+        if before is None and self.paused is not None:
             self._observe(BackfillPaused(self.paused))
-        elif free_bytes >= self._disk_free_bytes_min and self.paused is not None:
-            self.paused = None
+        elif before is not None and self.paused is None:
             self._observe(BackfillResumed())
 
     # --- doing --------------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from app.domain.span import Span, Spans
 from app.ports import StoreUnavailable
 from app.services.backfill import Backfill
 from app.services.coverage import Coverage
-from app.services.estimate import ROW_DISK_BYTES, ROW_ZIP_BYTES, estimate
+from app.services.estimate import ROW_ZIP_BYTES, estimate
 from app.services.holdings import Holdings
+from app.services.room import ROW_DISK_BYTES
 from tests.services.fakes import BTC, DAY0_MS, NOW_MS, Rig, rig
 from tests.services.held_whole import CLOSED_MS, holding, whole, wish_of
 
@@ -89,7 +90,7 @@ def test_the_report_stays_the_same_until_a_kline_is_due_and_can_be_kept_to_what_
 
 def test_the_estimate_of_an_empty_store_is_about_right() -> None:
     wish = wish_of("1m", "1h", days=31)
-    told = estimate(wish, Holdings(), NOW_MS, weight_per_minute=2400, disk_free_bytes=7)
+    told = estimate(wish, Holdings(), NOW_MS, weight_per_minute=2400, disk_free_bytes=7, disk_free_bytes_min=0)
     minutes = 31 * 1440 + 14 * 60 + 10
     assert (told.series, told.klines, told.missing_klines) == (2, minutes + 31 * 24 + 14, told.klines)
     by_rest = 1440 + 14 * 60 + 10  # yesterday and today
@@ -98,11 +99,36 @@ def test_the_estimate_of_an_empty_store_is_about_right() -> None:
     assert told.disk_bytes == told.klines * ROW_DISK_BYTES
     assert told.disk_free_bytes == 7
     assert told.expected_s < 60
+    assert told.summary == (
+        "1 symbols, 2 series, 31 days back: still to come are about 5.3 MB of disk (7 bytes are free), "
+        "1.6 MB of download and 1 s"
+    )
+    assert told.shortage is not None
+    assert "needs about 5.3 MB of disk" in told.shortage
+    for name in ("BACKFILL_DAYS", "SYMBOLS", "AUTO_SYNC_SYMBOLS=false", "DISK_FREE_BYTES_MIN"):
+        assert name in told.shortage
+
+
+@pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)])
+def test_the_estimate_says_whether_the_wish_fits_beside_what_is_kept_free(spare: int, *, fits: bool) -> None:
+    wish = wish_of("1m", "1h", days=31)
+    needed = estimate(wish, Holdings(), NOW_MS, weight_per_minute=2400, disk_free_bytes=0, disk_free_bytes_min=0)
+    told = estimate(
+        wish,
+        Holdings(),
+        NOW_MS,
+        weight_per_minute=2400,
+        disk_free_bytes=needed.disk_bytes + 1000 + spare,
+        disk_free_bytes_min=1000,
+    )
+    assert (told.shortage is None) is fits
 
 
 def test_the_estimate_of_a_filled_store_is_nothing() -> None:
     wish = wish_of("1m", "1h")
-    told = estimate(wish, holding(whole(wish)), NOW_MS, weight_per_minute=2400, disk_free_bytes=7)
+    told = estimate(
+        wish, holding(whole(wish)), NOW_MS, weight_per_minute=2400, disk_free_bytes=7, disk_free_bytes_min=0
+    )
     assert (told.missing_klines, told.requests, told.weight, told.download_bytes, told.expected_s) == (0, 0, 0, 0, 0)
 
 

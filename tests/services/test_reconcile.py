@@ -13,6 +13,7 @@ from app.events import ArchiveRejected, BackfillPaused, BackfillResumed, CommitF
 from app.ports import NotPublished, Priority, Series, StandDown, UpstreamGarbage
 from app.services.fill import ABSENT_CONFIRM_MS
 from app.services.reconcile import STORE_RETRY_S_MAX
+from app.services.room import ROW_DISK_BYTES
 from app.services.wish import CLOSE_GRACE_MS
 from tests.services.fakes import (
     ANCHOR_MS,
@@ -189,6 +190,29 @@ async def test_history_that_waits_for_weight_does_not_delay_the_tail(tmp_path: P
             await on.until_whole()
 
 
+async def test_history_that_does_not_fit_is_not_begun_and_the_newest_klines_of_all_intervals_are_held(
+    tmp_path: Path,
+) -> None:
+    """Also those that are otherwise rolled up from minutes of history, which do not come now."""
+    free_bytes = 10**6 + 2 * 1440 * ROW_DISK_BYTES  # of the three days wished, beyond what is kept free
+    codes = ("1m", "3m", "5m", "15m", "1h")
+    async with bench(tmp_path, codes=codes, days=3, free_bytes=free_bytes) as on, running(on.reconciler.run):
+        await on.rig.advance(200)
+        for interval in on.intervals:
+            series = Series("BTCUSDT", interval)
+            grid = on.rig.holdings.grid(series)
+            held = on.rig.holdings.ledger(series).held
+            assert held.covers(on.wish().tail(series, grid, on.rig.clock.ms)), series
+        assert on.rig.holdings.ledger(BTC).held.total_ms < 17 * HOUR_MS, "two pages of REST"
+        (paused,) = on.rig.seen(BackfillPaused)
+        assert "AUTO_SYNC_SYMBOLS=false" in paused.reason
+        on.free_bytes = 10**12
+        on.reconciler.wake()
+        await on.until_whole()
+        assert (on.reconciler.paused, len(on.rig.seen(BackfillResumed))) == (None, 1)
+        await on.holds_the_truth()
+
+
 async def test_a_full_disk_pauses_history_only_and_a_free_one_resumes_it(tmp_path: Path) -> None:
     async with bench(tmp_path, codes=("1m",), days=3, free_bytes=1000) as on, running(on.reconciler.run):
         await on.rig.advance(200)
@@ -271,7 +295,7 @@ async def test_a_store_that_fails_for_long_costs_a_probe_now_and_then_and_is_fil
 async def test_a_plan_that_raises_ends_the_task_and_a_new_start_plans_again(tmp_path: Path) -> None:
     async with bench(tmp_path, codes=("1m",)) as on:
         broken: list[Callable[[], int]] = [lambda: 1 // 0]
-        on.reconciler._disk_free_bytes = lambda: broken[0]() if broken else 10**12
+        on.reconciler._room._free_bytes = lambda: broken[0]() if broken else 10**12
         with pytest.raises(ExceptionGroup, match="TaskGroup"):
             async with running(on.reconciler.run):
                 await on.rig.advance(1)

@@ -227,23 +227,74 @@ async def test_a_disk_that_is_full_at_start(tmp_path: Path) -> None:
             assert await place.check_store(sandbox) > 4 * 1440
 
 
+async def test_history_that_does_not_fit_is_not_begun_and_live_goes_on(tmp_path: Path) -> None:
+    with small_disk(tmp_path, 60) as disk:
+        async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+            settings = {"BACKFILL_DAYS": "60", "DISK_FREE_BYTES_MIN": str(20 * MIB), "SYMBOLS": "BTCUSDT"}
+            place = Place(programs, sandbox.port, settings=settings, database="disk/klinenode.db")
+            node = place.serve()
+            await until(
+                has_reason(place, "backfill is paused: what is wished and not held needs about"), "it is refused"
+            )
+            (estimate,) = node.events("WishEstimated")
+            for word in (" MB of disk (", " are free), ", " of download and "):
+                assert word in estimate["summary"]
+            for word in ("BACKFILL_DAYS", "SYMBOLS", "AUTO_SYNC_SYMBOLS=false", "DISK_FREE_BYTES_MIN"):
+                assert word in estimate["shortage"]
+            (replaced,) = node.events("SymbolsReplaced")
+            assert (replaced["symbols"], replaced["level"]) == (["BTCUSDT"], "warning")
+            assert "AUTO_SYNC_SYMBOLS=false" in replaced["advice"]
+            await until(is_ready(place), "the tails are whole all the same")
+            assert shutil.disk_usage(disk).free > 40 * MIB
+            assert node.process.poll() is None
+            assert "needs about" in (await place.get("/")).text, "the front page says so too"
+
+            node.signal(signal.SIGTERM)
+            assert await node.ended() == 0
+            less = Place(programs, sandbox.port, place.port, {**settings, "AUTO_SYNC_SYMBOLS": "false"}, place.database)
+            node = less.serve()
+            await until(is_well(less), "only my symbols: that fits")
+            assert not node.events("BackfillPaused")
+            assert not node.events("SymbolsReplaced")
+
+
+def is_ready(place: Place) -> Callable[[], Awaitable[bool]]:
+    async def ready() -> bool:
+        return (await place.get("/v1/ready")).status_code == 200
+
+    return ready
+
+
 async def test_history_stops_before_the_disk_is_full_and_live_goes_on(tmp_path: Path) -> None:
-    with small_disk(tmp_path, 100) as disk:
+    """The wish fits when it begins; then others fill the disk."""
+    with small_disk(tmp_path, 160) as disk:
         free_min, under_way = 60 * MIB, 40 * MIB  # four files of a month, 5 MB each in the table and in the log
         async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
             settings = {"BACKFILL_DAYS": "60", "DISK_FREE_BYTES_MIN": str(free_min)}
+            sandbox.inject(kind="archive_slow", delay_s=0.5)
             place = Place(programs, sandbox.port, settings=settings, database="disk/klinenode.db")
             node = place.serve()
-            await until(has_reason(place, "backfill is paused: only"), "history is paused")
+
+            async def has_begun() -> bool:
+                assert not node.events("BackfillPaused")
+                return bool(node.events("WishEstimated"))
+
+            await until(has_begun, "the wish is estimated")
+            assert node.events("WishEstimated")[0]["shortage"] is None
+            (disk / "others").write_bytes(b"x" * (shutil.disk_usage(disk).free - free_min - 5 * MIB))
+            await until(has_reason(place, "backfill is paused: "), "history is paused")
             assert shutil.disk_usage(disk).free > free_min - under_way, "jobs under way and the log are all that came"
             assert not node.events("StoreFailed")
-
-            async def is_ready() -> bool:
-                return (await place.get("/v1/ready")).status_code == 200
-
-            await until(is_ready, "the tails are whole all the same")
+            await until(is_ready(place), "the tails are whole all the same")
+            sandbox.control.faults.clear()
             assert system("mount", "-o", "remount,size=400m", str(disk))
-            await until(is_well(place), "history goes on when there is space")
+            lacking = (await place.health())["missing_klines"]
+
+            async def goes_on() -> bool:
+                health = await place.health()
+                return not health["reasons"] and health["missing_klines"] < lacking - 1440
+
+            await until(goes_on, "history goes on when there is space")
             assert node.events("BackfillResumed")
 
 

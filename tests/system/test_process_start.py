@@ -51,9 +51,9 @@ async def test_the_log_says_what_the_wish_amounts_to(tmp_path: Path) -> None:
             return node.events("WishEstimated")
 
         (estimate,) = await until(estimated, "the estimate is logged")
-        series = 2 * (4 + 2)  # 1m and 1h of four symbols, of the one listed today and the one listed yesterday
+        series = 2 * (5 + 2)  # 1m and 1h of four symbols and a TradFi one, of those listed today and yesterday
         assert estimate["series"] == series
-        minutes, hours = 4 * 30 * 1440, 4 * 30 * 24
+        minutes, hours = 5 * 30 * 1440, 5 * 30 * 24
         assert minutes + hours < estimate["klines"] < (minutes + hours) * 1.3
         assert estimate["missing_klines"] == estimate["klines"]
         assert 50 * estimate["klines"] < estimate["disk_bytes"] < 200 * estimate["klines"]
@@ -62,6 +62,8 @@ async def test_the_log_says_what_the_wish_amounts_to(tmp_path: Path) -> None:
         assert 0 < estimate["expected_s"] < 600
         free = shutil.disk_usage(tmp_path).free
         assert abs(estimate["disk_free_bytes"] - free) < 1024 * MIB
+        assert "30 days back" in str(estimate["summary"])
+        assert not node.events("SymbolsReplaced"), "SYMBOLS were not set"
 
 
 async def test_sigterm_keeps_what_was_served_and_the_next_start_works_at_once(tmp_path: Path) -> None:
