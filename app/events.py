@@ -36,6 +36,14 @@ class Relisted:
 
 
 @dataclass(frozen=True, slots=True)
+class RelistingRefuted:
+    """The exchange has klines of a name from before `since_ms` after all: they are fetched."""
+
+    name: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class RequestDone:
     """An upstream REST or archive request ended; `status` is 0 when no answer came. `used_weight` is the exchange's."""
 
@@ -319,6 +327,7 @@ Event = (
     SymbolsSynced
     | SymbolsUnlisted
     | Relisted
+    | RelistingRefuted
     | RequestDone
     | StandDownBegan
     | ExchangeSilent

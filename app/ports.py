@@ -249,6 +249,10 @@ class StoreWriter(StoreReader, Protocol):
         """Keep what is held from before each first kline apart, as the former listing's; returns the ledgers now."""
         ...
 
+    async def unlist(self, listing: Listing, since_ms: int) -> dict[Series, Ledger]:
+        """Take back that a name begins at `since_ms`: what lies before is unknown again; the ledgers that change."""
+        ...
+
     async def save_anchor(self, symbol: str, open_ms: int) -> None:
         """Remember one open time of the symbol's 3d grid."""
         ...

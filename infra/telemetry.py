@@ -38,6 +38,7 @@ _LEVELS: Final[dict[type[Event], int]] = {
     events.SymbolsUnlisted: logging.WARNING,
     events.Relisted: logging.WARNING,
     events.SymbolsReplaced: logging.WARNING,
+    events.RelistingRefuted: logging.WARNING,
     events.KlinesMended: logging.WARNING,
     events.IntervalsDisagree: logging.WARNING,
     events.StandDownBegan: logging.WARNING,

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from app.domain.columns import Columns
 from app.domain.interval import M1
 from app.domain.ledger import Source
+from app.domain.listing import Listing
 from app.domain.span import Span, Spans
 from app.events import Observe, RowsCommitted
 from app.ports import EVERYTHING, Batch, Committed, Relisting, Series, StoreWriter
@@ -83,6 +84,12 @@ class Committer:
             self.epoch += 1  # nothing that was rolled up of the former one's klines may follow
             for symbol in relisting.firsts:
                 self._changes.append(_Change(self.epoch, Series(symbol, M1), Spans([EVERYTHING])))
+
+    async def unlist(self, listing: Listing, since_ms: int) -> None:
+        """The exchange has klines of a name from before `since_ms` after all. Raises StoreUnavailable."""
+        async with self._turn, self._lock:
+            for series, ledger in (await self._store.unlist(listing, since_ms)).items():
+                self._holdings.set_ledger(series, ledger)
 
     def _still_true(self, batch: Batch) -> Batch:
         """A batch without the klines that are another listing's, and those whose parts are not what is held.

@@ -6,12 +6,13 @@ listing's when the exchange, asked twice, begins later than what is held, and ha
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.listing import Listing
 from app.domain.span import Span
-from app.events import Observe, Relisted
+from app.events import Observe, Relisted, RelistingRefuted
 from app.ports import (
     EVERYTHING,
     Clock,
@@ -35,6 +36,7 @@ from app.wire.families import FAMILIES
 
 CONFIRM_S: Final = 4.0  # between the two times that the exchange is asked; its caches answer alike for a second or two
 RETRY_S: Final = 10.0  # after an answer that settles nothing
+RECHECK_S: Final = 3_600.0  # between two looks whether names begin where they did: weight 1 for each that changed hands
 
 Firsts = Mapping[str, int]
 """By symbol of a family's series: where its first kline opens."""
@@ -103,7 +105,36 @@ class Relistings:
                     del self._unsaved[name]
 
     async def run(self) -> None:
-        """Settle doubts, for ever."""
+        """Settle doubts, and doubt what was settled, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._settle_doubts(), name="relistings-doubts")
+            group.create_task(self._recheck(), name="relistings-recheck")
+
+    async def _recheck(self) -> None:
+        """Ask now and then whether a name does begin where we say: an exchange can have lost a history for a while."""
+        while True:
+            await self._clock.sleep(RECHECK_S)
+            for name, since_ms in self._holdings.since_ms.items():
+                try:
+                    await self._check_begin(name, since_ms)
+                except (UpstreamError, StoreUnavailable) as error:
+                    self.last_error = str(error)
+
+    async def _check_begin(self, name: str, since_ms: int) -> None:
+        listing = self._recorded[name]
+        if listing.is_doubted or self._symbols.listing(name) is None:
+            return
+        series = Series(name, M1)
+        if not await self._rest.klines(series, M1.grid, Span(0, since_ms), 1, Priority.VERIFY):
+            return
+        self._recorded[name] = replace(listing, since_ms=0)
+        await self._committer.unlist(self._recorded[name], since_ms)
+        self._mark()
+        self._forget_copies(name)
+        self._observe(RelistingRefuted(name, since_ms))
+        self._settled()
+
+    async def _settle_doubts(self) -> None:
         while True:
             await self._has_doubts.wait()
             try:

@@ -73,6 +73,24 @@ def relist(connection: sqlite3.Connection, relisting: Relisting, now_ms: int) ->
     return ledgers
 
 
+def unlist(connection: sqlite3.Connection, listing: Listing, since_ms: int, now_ms: int) -> dict[Series, Ledger]:
+    """Take back that the name of `listing` begins at `since_ms`: what is before is unknown; the ledgers that change."""
+    ledgers: dict[Series, Ledger] = {}
+    with writing(connection):
+        for series in _series_of(listing.symbol):
+            key = (series.symbol, series.interval.code)
+            before = read_ledger(connection, *key)
+            after = before.without(before.absent.clip(Span(0, since_ms)))
+            if after.entries == before.entries:
+                continue
+            ledgers[series] = after
+            connection.execute("DELETE FROM ledger WHERE symbol = ? AND interval = ?", key)
+            _put_ledger(connection, series, after)
+        _put(connection, [listing])
+        note_spans(connection, ((series, EVERYTHING) for series in _series_of(listing.symbol)), now_ms)
+    return ledgers
+
+
 def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series, first_ms: int) -> Ledger | None:
     symbol, interval = series
     before = read_ledger(connection, symbol, interval.code)
@@ -93,7 +111,7 @@ def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series
     key = (symbol, interval.code)
     for each in ("ledger", "verification", "disagreement"):
         connection.execute(f"DELETE FROM {each} WHERE symbol = ? AND interval = ?", key)  # noqa: S608  constants
-    put(connection, "ledger", _LEDGER_COLUMNS, [(*key, *entry.span, entry.source.value) for entry in after.entries])
+    _put_ledger(connection, series, after)
     return after
 
 
@@ -107,6 +125,11 @@ def _after(before: Ledger, interval: Interval, first_ms: int, *, keeps: bool) ->
         clipped = (Entry(entry.span.clip(window), entry.source) for entry in before.entries)
         entries.extend(entry for entry in clipped if entry.span)
     return Ledger(entries)
+
+
+def _put_ledger(connection: sqlite3.Connection, series: Series, ledger: Ledger) -> None:
+    rows = [(series.symbol, series.interval.code, *entry.span, entry.source.value) for entry in ledger.entries]
+    put(connection, "ledger", _LEDGER_COLUMNS, rows)
 
 
 def _put(connection: sqlite3.Connection, listings: Iterable[Listing]) -> None:

@@ -17,7 +17,7 @@ from infra.db.checkpoint import Checkpoints
 from infra.db.commit import Commits
 from infra.db.connections import BUSY_TIMEOUT_MS, Connections, Report
 from infra.db.ledgers import read_ledger, read_ledgers
-from infra.db.listings import read_listings, relist, save_listings
+from infra.db.listings import read_listings, relist, save_listings, unlist
 from infra.db.migrate import upgrade
 from infra.db.statements import columns, overwrite, put, read_encoded, read_klines, reading, writing
 from infra.db.url import sqlite_path
@@ -216,6 +216,17 @@ class SqliteWriter(SqliteReader):
             ledgers = relist(connection, relisting, now_ms)
             self._commits.forget()
             self._checkpoints.after_commit(connection, now_ms)
+            return ledgers
+
+        return await self._writes.run(work)
+
+    async def unlist(self, listing: Listing, since_ms: int) -> dict[Series, Ledger]:
+        """Take back where a name begins; the ledgers that change. Raises StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+
+        def work(connection: Connection) -> dict[Series, Ledger]:
+            ledgers = unlist(connection, listing, since_ms, now_ms)
+            self._commits.forget()
             return ledgers
 
         return await self._writes.run(work)

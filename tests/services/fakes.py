@@ -385,6 +385,9 @@ class Store(SqliteWriter):
     async def relist(self, relisting: Relisting) -> dict[Series, Ledger]:
         return await self._counted(SqliteWriter.relist(self, relisting))
 
+    async def unlist(self, listing: Listing, since_ms: int) -> dict[Series, Ledger]:
+        return await self._counted(SqliteWriter.unlist(self, listing, since_ms))
+
     async def settled(self) -> None:
         """Return when no task can do more without time or the test."""
         while True:

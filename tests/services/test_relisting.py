@@ -13,9 +13,9 @@ from app.domain.ledger import Source
 from app.domain.listing import Listing
 from app.domain.span import Span, Spans
 from app.domain.symbol import Symbol
-from app.events import Relisted
+from app.events import Relisted, RelistingRefuted
 from app.ports import Batch, Series
-from app.services.relisting import CONFIRM_S, RETRY_S, Relistings
+from app.services.relisting import CONFIRM_S, RECHECK_S, RETRY_S, Relistings
 from app.services.rolling import Rolling
 from tests.services.fakes import BTC, NOW_MS, Counter, Rig, listing, rig, running, truth, unavailable
 
@@ -208,6 +208,23 @@ async def test_what_the_archive_has_of_the_former_listing_is_never_taken_for_the
     await on.rig.committer.commit([Batch(BTC, Source.ARCHIVE, Spans([span]), rows)])
     assert on.held().hull.start_ms == FIRST_MS
     assert [row.open_ms for row in await on.rig.stored() if row.open_ms < FIRST_MS] == []
+
+
+async def test_a_relisting_that_the_exchange_refutes_later_is_taken_back(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    await on.listed(onboard_ms=FIRST_MS)
+    async with running(on.relistings.run):
+        await on.rig.advance(RECHECK_S + CONFIRM_S)
+        assert on.rig.holdings.ledger(BTC).absent.hull == Span(0, FIRST_MS), "confirmed once more"
+        on.rig.exchange.begins_ms.clear()
+        await on.rig.advance(RECHECK_S)
+    assert on.rig.seen(RelistingRefuted) == [RelistingRefuted("BTCUSDT", FIRST_MS)]
+    assert on.rig.holdings.since_ms == {}
+    assert on.rig.holdings.ledger(BTC).known == on.held() == Spans([Span(FIRST_MS, WHOLE.hull.end_ms)])
+    assert not on.rig.holdings.ledger(FIVES).absent, "what is unknown is asked for"
+    assert (await on.rig.ledger()).entries == on.rig.holdings.ledger(BTC).entries
+    listings = await on.rig.store.listings()
+    assert (listings["BTCUSDT"].since_ms, listings["BTCUSDT"].onboard_ms) == (0, FIRST_MS)
 
 
 async def test_a_name_of_which_nothing_is_held_is_not_doubted(tmp_path: Path) -> None:
