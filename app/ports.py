@@ -71,7 +71,8 @@ class Batch:
     Every grid time in `spans` has its row in `rows`; with source ABSENT there are no rows: the spans are proven empty.
     Of a roll-up, `as_of` is the Committer's epoch from before its parts were read: what changed later voids it. One
     that is committed together with its parts, in a batch of `made_of`, counts only where nothing was known of those:
-    otherwise the store may keep other parts than these.
+    otherwise the store may keep other parts than these. `withdraws`: what was recorded absent in `spans` is unknown
+    again, because the exchange has klines there after all.
     """
 
     series: Series
@@ -80,6 +81,7 @@ class Batch:
     rows: Sequence[Kline]
     as_of: int | None = None
     made_of: Series | None = None
+    withdraws: bool = False
 
 
 class Unheld(NamedTuple):
@@ -93,7 +95,8 @@ class Unheld(NamedTuple):
 class Committed(NamedTuple):
     """What became of a batch: the ledger afterwards, the spans this source was granted, and what it changed.
 
-    `changed` are the open times of held rows that became others or vanished; `unheld` what was made of such rows.
+    `changed` are the open times of held rows that became others or vanished, and those that were recorded absent and
+    are not any longer; `unheld` what was made of the klines of these times.
     """
 
     ledger: Ledger

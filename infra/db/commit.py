@@ -91,6 +91,8 @@ class _Transaction:
         symbol, interval = batch.series
         name = SeriesName(symbol, interval.code)
         ledger = self.after.get(name) or self._stored(name)
+        if batch.withdraws:
+            return self._withdraw(batch, name, ledger)
         granted = _granted(ledger, batch)
         if not granted:
             return Committed(ledger, granted, 0)
@@ -104,12 +106,23 @@ class _Transaction:
             self._sheets.setdefault(kline_table(interval), []).append((symbol, rows))
         elif rows:
             self._values.setdefault(kline_table(interval), []).extend(_values(symbol, rows))
-        ledger = self.after[name] = ledger.record(granted, batch.source)
-        if not changed:
-            return Committed(ledger, granted, 0)
         spans = Spans(Span(row.open_ms, interval.grid.shift(row.open_ms, 1)) for row in changed)
+        if batch.source is not Source.ABSENT:
+            spans |= granted & ledger.absent  # what was rolled up without these klines is as wrong as with others
+        ledger = self.after[name] = ledger.record(granted, batch.source)
+        if not spans:
+            return Committed(ledger, granted, 0)
         forget_checks(self._connection, symbol, interval.code, spans)
         return Committed(ledger, granted, len(changed), spans, tuple(self._unhold(batch.series, spans, batch.source)))
+
+    def _withdraw(self, batch: Batch, name: SeriesName, ledger: Ledger) -> Committed:
+        """What was recorded absent in the batch's spans is unknown again."""
+        gone = batch.spans & ledger.absent
+        if not gone:
+            return Committed(ledger, gone, 0)
+        ledger = self.after[name] = ledger.without(gone)
+        forget_checks(self._connection, *name, gone)
+        return Committed(ledger, gone, 0, gone, tuple(self._unhold(batch.series, gone, batch.source)))
 
     def finish(self) -> None:
         """Write what is still pending, last the ledger lines that changed."""

@@ -213,3 +213,45 @@ async def test_a_cancelled_commit_still_ends_and_the_writer_knows_it(
     assert [row.open_ms for row in snapshot.rows] == [
         open_ms for span in after.ledger.held for open_ms in M1.grid.opens(*span)
     ]
+
+
+FIVES = Series("BTCUSDT", INTERVALS["5m"])
+
+
+async def test_klines_where_none_should_be_unhold_what_was_rolled_up_without_them(
+    writer: SqliteWriter, reader: SqliteReader
+) -> None:
+    await writer.commit(
+        [
+            batch(BTC_1M, Source.REST, minutes((0, 2), (4, 10))),
+            batch(BTC_1M, Source.ABSENT, minutes((2, 4))),
+            batch(FIVES, Source.ROLLUP, minutes((0, 10))),
+        ]
+    )
+    [committed] = await writer.commit([batch(BTC_1M, Source.REST, minutes((2, 4)))])
+    assert (committed.revised, committed.changed) == (0, minutes((2, 4)))
+    assert [(unheld.series, unheld.spans) for unheld in committed.unheld] == [(FIVES, minutes((0, 5)))]
+    assert (await reader.ledgers())[FIVES].held == minutes((5, 10))
+    assert (await reader.ledgers())[BTC_1M].held == minutes((0, 10))
+
+
+async def test_an_absence_that_is_withdrawn_leaves_the_rows_around_it(
+    writer: SqliteWriter, reader: SqliteReader
+) -> None:
+    await writer.commit(
+        [
+            batch(BTC_1M, Source.ABSENT, minutes((0, 2), (7, 8))),
+            batch(BTC_1M, Source.REST, minutes((2, 7))),
+            batch(FIVES, Source.ROLLUP, minutes((0, 5))),
+            batch(FIVES, Source.REST, minutes((5, 10))),
+        ]
+    )
+    seen = (await reader.changes(None)).last
+    [withdrawn] = await writer.commit([Batch(BTC_1M, Source.ABSENT, minutes((0, 4)), [], withdraws=True)])
+    assert (withdrawn.granted, withdrawn.changed) == (minutes((0, 2)), minutes((0, 2)))
+    ledgers = await reader.ledgers()
+    assert (ledgers[BTC_1M].held, ledgers[BTC_1M].absent) == (minutes((2, 7)), minutes((7, 8)))
+    assert ledgers[FIVES].held == minutes((5, 10)), "the roll-up was made as if there was nothing"
+    assert (await reader.changes(seen)).series[BTC_1M].ledger.entries == ledgers[BTC_1M].entries
+    [again] = await writer.commit([Batch(BTC_1M, Source.ABSENT, minutes((0, 4)), [], withdraws=True)])
+    assert not again.granted
