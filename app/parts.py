@@ -17,6 +17,7 @@ from app.http.page_cache import PageCache
 from app.http.streams import StreamServer
 from app.ports import MachineClock, Series, StoreUnavailable
 from app.services import held_books, held_marks, held_trades
+from app.services.absence import Absence
 from app.services.backfill import Backfill
 from app.services.book_starts import BookStarts
 from app.services.close_lag import CloseLag
@@ -195,8 +196,9 @@ class Parts:
         self.health = Health(self.clock, self.clock, self.symbols, self.freshness, self.supervisor, self._standing_down)
         self.health.upstream_complaints = self.budget.complaints
         self.health.streams = self._streams_report
+        self.absence = Absence(self.clock, self.holdings, self.symbols.listing, self.archive)
         self.read_through = ReadThrough(
-            self.clock, self.rest, self.symbols, self.holdings, is_allowed=settings.read_through
+            self.clock, self.rest, self.symbols, self.holdings, self.absence, is_allowed=settings.read_through
         )
         self.in_progress = InProgress(self.clock, self.read_through, self.tail, self.rolling)
         self.query = QueryService(

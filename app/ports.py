@@ -379,9 +379,12 @@ class RestApi(Protocol):
     """Binance's REST API, within the weight budget. Every call raises UpstreamError."""
 
     async def klines(
-        self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority
+        self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority, *, newest: bool = False
     ) -> list[Kline]:
-        """Klines that open in `window`, oldest `limit` of them; without a window the newest `limit` (last one live)."""
+        """The oldest `limit` klines that open in `window`; without a window the newest there are, the live one last.
+
+        `newest`: the last `limit` before the window's end, which must begin at 0.
+        """
         ...
 
     async def exchange_info(self, priority: Priority) -> bytes:
@@ -434,6 +437,10 @@ class Archive(Protocol):
 
         `longer`: what to make of minutes meanwhile (app.domain.rollup_columns).
         """
+        ...
+
+    async def has(self, file: ArchiveFile) -> bool:
+        """Whether the archive has a file."""
         ...
 
 

@@ -10,6 +10,7 @@ from app.domain.span import Spans
 from app.events import CommitFailed, SymbolsReplaced
 from app.parts import KEPT_TIME, Parts
 from app.ports import Series, StoreUnavailable
+from app.services.absence_audit import AbsenceAuditor
 from app.services.answer import END_OF_TIME_MS
 from app.services.audit import Auditor
 from app.services.commit import Committer
@@ -40,9 +41,18 @@ class Writing:
         settings, clock, observe = parts.settings, parts.clock, parts.observe
         committer = Committer(store, parts.holdings, parts.tail, parts.drop, observe, self._rows_changed)
         self._filler = Filler(
-            clock, observe, parts.rest, parts.archive, parts.reader, committer, parts.holdings, parts.wish
+            clock,
+            observe,
+            parts.rest,
+            parts.archive,
+            parts.reader,
+            committer,
+            parts.holdings,
+            parts.wish,
+            parts.absence,
         )
         self._auditor = Auditor(clock, observe, parts.rest, store, parts.holdings, self._filler)
+        self._absence_auditor = AbsenceAuditor(clock, observe, parts.rest, store, parts.holdings, committer)
         self.reconciler = Reconciler(
             clock,
             observe,
@@ -127,7 +137,7 @@ class Writing:
         parts.role = None
         parts.read_through.keep = parts.backfill.store = parts.health.sockets = parts.health.reconciler = None
         parts.health.queue_depth = lambda: 0
-        parts.verifier.auditor = None
+        parts.verifier.auditor = parts.verifier.absence_auditor = None
         parts.symbols.write_to(None)
         parts.symbols.before_saving = nothing_more
         parts.clock.keep = None
@@ -155,6 +165,7 @@ class Writing:
         parts.clock.keep = self._keep_time
         parts.backfill.store = self.store
         parts.verifier.auditor = self._auditor
+        parts.verifier.absence_auditor = self._absence_auditor
         self.symbols_changed()
         parts.read_through.keep = self._filler.keep_read
         parts.in_progress.heard_ms = self.sockets.heard_ms

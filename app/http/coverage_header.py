@@ -1,5 +1,6 @@
-"""X-Klinenode-Coverage: how an answer that was allowed to be partial says what it lacks."""
+"""X-Klinenode-Coverage: what an answer lacks that was allowed to be partial, and which klines no exchange has."""
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from app.domain.span import Span
@@ -13,15 +14,18 @@ _EXPOSED: Final[Header] = (b"access-control-expose-headers", b"X-Klinenode-Cover
 
 
 def coverage_headers(answer: Answer) -> tuple[Header, ...]:
-    """The headers of an answer to a request with allow_partial=true."""
+    """The headers of an answer that has holes, or was allowed to be partial."""
     return (_NAME, _value(answer).encode()), _EXPOSED
 
 
 def _value(answer: Answer) -> str:
-    """`complete`, or what is missing: half-open spans of open times in ms, at most SPANS_MAX by name, oldest first."""
+    """What is missing, or `complete` and what the exchange itself does not have between the klines of the answer.
+
+    Spans are half-open, of open times in ms, at most SPANS_MAX of them by name, oldest first.
+    """
     lacks = answer.shortfall
     if lacks is None:
-        return "complete"
+        return "; ".join(["complete", *_holes(answer.holes)])
     parts = ["partial"]
     if lacks.missing:
         parts.append("missing=" + ",".join(_span(span) for span in lacks.missing[:SPANS_MAX]))
@@ -32,6 +36,13 @@ def _value(answer: Answer) -> str:
     if not lacks.is_newest_known:
         parts.append("newest=unconfirmed")
     return "; ".join(parts)
+
+
+def _holes(holes: Sequence[Span]) -> Iterator[str]:
+    if holes:
+        yield "absent=" + ",".join(_span(span) for span in holes[:SPANS_MAX])
+    if len(holes) > SPANS_MAX:
+        yield f"more={len(holes) - SPANS_MAX}"
 
 
 def _span(span: Span) -> str:

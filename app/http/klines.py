@@ -39,7 +39,8 @@ _ROW: Final[dict[str, Any]] = {
 }
 
 _COVERAGE: Final[dict[str, Any]] = {
-    "description": "With allow_partial=true only. `complete`, or `partial; missing=<start>-<end>,…; klines_missing=N; "
+    "description": "With allow_partial=true, or where the exchange itself has no klines between those of the answer. "
+    "`complete` (`; absent=<start>-<end>,…`: it has none), or `partial; missing=<start>-<end>,…; klines_missing=N; "
     "more=K; klines_held=N; klines_absent=N; window=<start>-<end>; newest=unconfirmed`: spans are half-open open times "
     "in ms; `more` counts missing spans that are not named; `newest` stands there when nobody can say whether newer "
     "klines exist.",
@@ -117,7 +118,7 @@ class Klines:
         ticket = self._pages.ticket(query.series)
         with self._names.asking(PATH, query.series.symbol):
             answer = await self._query.answer(query)
-        coverage = coverage_headers(answer) if query.allow_partial else ()
+        coverage = coverage_headers(answer) if query.allow_partial or answer.holes else ()
         if answer.shortfall is not None:  # true only now: without an ETag nobody can take it for the whole later
             return json_response(answer.body, 200, NO_STORE, *BINANCE, *coverage)
         page = Page(answer.body, *coverage)

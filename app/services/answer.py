@@ -53,3 +53,5 @@ class Answer(NamedTuple):
     is_live: bool
     valid_until_ms: int
     shortfall: Shortfall | None = None
+    holes: tuple[Span, ...] = ()
+    """Spans between its klines in which the exchange itself has none."""

@@ -33,8 +33,9 @@ def estimate(
     klines = missing = requests = archive_rows = 0
     for series in wish.series():
         gap = survey(wish, holdings, series, now_ms)
-        wished = sum(gap.grid.count(*span) for span in gap.wished)
-        lacking = sum(gap.grid.count(*span) for span in gap.missing)
+        probable = Span(wish.hint_ms(series), now_ms)  # what lies before is most likely proven absent by one request
+        wished = sum(gap.grid.count(*span) for span in gap.wished.clip(probable))
+        lacking = sum(gap.grid.count(*span) for span in gap.missing.clip(probable))
         klines += wished
         missing += lacking
         if not series.is_of_trades:

@@ -6,20 +6,21 @@ from typing import Final
 from app.domain.columns import Columns
 from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS, Grid, Interval
 from app.domain.ledger import Source
-from app.domain.span import Spans
+from app.domain.span import Span, Spans
 from app.events import ArchiveRejected, Observe
 from app.ports import Archive, Batch, Clock, NotPublished, Series, UpstreamGarbage, UpstreamUnavailable
 from app.services.commit import Committer
 from app.services.holdings import Holdings
 from app.services.plan import Download, made_of
 from app.services.wish import CLOSE_GRACE_MS, Wish
-from app.wire.archive_csv import ArchiveFile
+from app.wire.archive_csv import ArchiveFile, daily_exists
 
 COMMIT_ROWS_MAX: Final = 15_000
 """Rows of a file in a transaction, whole days, at least one; roll-ups add two thirds. As sheets they take 12 ms, as
 columns (where SQLite cannot be given pages) 30 ms, for which what closes meanwhile waits. A third of it costs 0.2 µs a
 row more."""
 FILE_RETRY_MS: Final = 6 * 3_600_000  # a file that is missing or not whole may be republished (binance-facts 6.3)
+HOLE_FILES_MAX: Final = 4  # looked into for a hole before it is recorded; one of trades is shorter than a day
 UNREACHABLE_RETRY_MS: Final = 15 * MINUTE_MS  # while the archive does not answer, REST does its work
 
 
@@ -73,6 +74,15 @@ class FileFiller:
             self._spent[job.file] = retry_ms
             missing = sum(grid.count(*span) for span in lacking)
             self._observe(ArchiveRejected(job.file.name, f"{missing} klines are not in the file; asking REST"))
+
+    async def fill_holes(self, series: Series, holes: Spans) -> None:
+        """Take what the archive has of holes that REST stands by, from the daily files of the newest ones."""
+        days = {D1.grid.floor(open_ms) for hole in holes for open_ms in (hole.start_ms, hole.end_ms - 1)}
+        for day_ms in sorted(days, reverse=True)[:HOLE_FILES_MAX]:
+            file = ArchiveFile(series.symbol, series.interval, Span(day_ms, day_ms + DAY_MS), is_monthly=False)
+            is_offered = daily_exists(series.interval) and file.published_ms <= self._clock.now_ms()
+            if is_offered and not self.is_spent(file):
+                await self.fill(Download(series, file, holes.clip(file.span)))
 
     def _longer(self, job: Download) -> list[Interval]:
         """The intervals of which a file's minutes make klines that are missing."""

@@ -9,7 +9,7 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.span import Span, Spans
-from app.events import GarbageDropped, Observe
+from app.events import Observe
 from app.ports import (
     Archive,
     Batch,
@@ -19,9 +19,9 @@ from app.ports import (
     Series,
     StoreReader,
     StoreUnavailable,
-    UpstreamError,
     UpstreamGarbage,
 )
+from app.services.absence import RECORD_AFTER_MS, Absence, Unproven
 from app.services.commit import Committer
 from app.services.file_fill import FileFiller
 from app.services.holdings import Holdings
@@ -32,6 +32,7 @@ from app.wire.archive_csv import ArchiveFile
 COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
 ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
+PROOF_RETRY_MS: Final = MINUTE_MS  # a proof that takes longer is asked for this often: the klines may come back
 SUSPECTS_MAX: Final = 10_000
 
 
@@ -48,16 +49,18 @@ class Filler:
         committer: Committer,
         holdings: Holdings,
         wish: Callable[[], Wish],
+        absence: Absence,
     ) -> None:
         self._clock = clock
-        self._observe = observe
         self._rest = rest
         self._store = store
         self._committer = committer
         self._holdings = holdings
         self._wish = wish
         self._files = FileFiller(clock, observe, archive, committer, holdings, wish)
+        self._absence = absence
         self._suspects: dict[tuple[Series, Span], int] = {}
+        self._unproven: dict[Series, tuple[Span, int]] = {}  # before what there may be nothing, and when to ask again
 
     async def fill(self, job: Job) -> None:
         """Do one job. Raises UpstreamError and StoreUnavailable; what was committed by then stays."""
@@ -83,14 +86,23 @@ class Filler:
                 del self._suspects[series, hole]
 
     async def _fetch(self, job: Fetch) -> None:
+        self._wait_for_proof(job)
         grid = self._holdings.grid(job.series)
         priority = Priority.TAIL if job.is_tail else Priority.BACKFILL
         limit = grid.count(*job.window)
         klines = await self._rest.klines(job.series, grid, job.window, limit, priority)
+        if klines:
+            self._absence.exist(job.series, Span(klines[0].open_ms, klines[-1].open_ms + 1))
         await self.keep(job.series, grid, klines, Source.REST)
         holes = Spans([job.window]) - Columns.of(klines).spans(grid)
         if holes:
             await self._prove_absent(job.series, grid, holes, priority)
+
+    def _wait_for_proof(self, job: Fetch) -> None:
+        """Raise Unproven while it is too early to ask again where the exchange said that there is nothing."""
+        span, until_ms = self._unproven.get(job.series, (Span(0, 0), 0))
+        if job.window.clip(span) == job.window and self._clock.now_ms() < until_ms:
+            raise Unproven(f"{job.series.symbol} {job.series.interval}: is asked for again before long", until_ms)
 
     async def keep(self, series: Series, grid: Grid, klines: Sequence[Kline], source: Source) -> int:
         """Commit klines the exchange gave, with the spans they fill; those that may still change are left out.
@@ -113,42 +125,74 @@ class Filler:
             return
         try:
             await self.keep(series, grid, klines, Source.REST)
-            leading = Span(window.start_ms, klines[0].open_ms if klines else window.end_ms)
-            if leading and not self._holdings.ledger(series).known.covers(leading):
-                await self._prove_absent(series, grid, Spans([leading]), Priority.USER)
         except StoreUnavailable:
             return  # the store tells of its trouble itself, once and not for every request; the gap stays a gap
-        except UpstreamError as error:
-            self._observe(GarbageDropped("absence", f"{series.symbol} {series.interval} is not proven: {error}"))
 
     async def _prove_absent(self, series: Series, grid: Grid, holes: Spans, priority: Priority) -> None:
         """Record as absent what the exchange provably does not have.
 
-        Before a series' first kline ever (asked for by itself) there is nothing. A hole between klines is against the
-        exchange's rules (binance-facts section 3, Gaps), so it must still be there ABSENT_CONFIRM_MS later.
+        Before a series' first kline ever (asked for by itself, twice) there is nothing. A hole between klines is
+        against the exchange's rules (binance-facts section 3, Gaps), so it must still be there ABSENT_CONFIRM_MS later.
         """
         now_ms = self._clock.now_ms()
         end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
         found = await self._rest.klines(series, grid, Span(0, end_ms), 1, priority)
         first_open_ms = found[0].open_ms if found else self._listed_ms(series, grid)
         nothing_before_ms = min(first_open_ms, grid.floor(now_ms - ABSENT_AGE_MS))
-        before_listing = holes.clip(Span(0, nothing_before_ms))
-        proven = [Span(0, nothing_before_ms)] if before_listing else []
-        for hole in holes - before_listing:
-            seen_ms = self._suspects.setdefault((series, hole), now_ms)
-            if now_ms - seen_ms >= ABSENT_CONFIRM_MS:
-                del self._suspects[series, hole]
-                proven.append(hole)
-        while len(self._suspects) > SUSPECTS_MAX:
-            del self._suspects[next(iter(self._suspects))]
+        before_first = holes.clip(Span(0, nothing_before_ms))
+        unproven: Unproven | None = None
+        if before_first:
+            try:
+                await self._check_begin(series, grid, first_open_ms)
+                await self._record_begin(series, nothing_before_ms)
+            except Unproven as error:
+                unproven = error
+        proven = Spans([hole for hole in holes - before_first if self._is_confirmed(series, hole, now_ms)])
         if proven:
-            await self._committer.commit([Batch(series, Source.ABSENT, Spans(proven), [])])
-        if before_listing and series.interval == M1 and series.is_of_trades:
-            await self._committer.commit(self._longer_absent(series.symbol, nothing_before_ms))
-        lacking = holes - Spans(proven)
+            await self._record_holes(series, proven)
+        if unproven is not None:
+            raise unproven
+        lacking = holes - self._holdings.ledger(series).known
         if lacking:
             missing = sum(grid.count(*span) for span in lacking)
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: {missing} klines are missing from REST's answer")
+
+    async def _check_begin(self, series: Series, grid: Grid, first_ms: int) -> None:
+        """Raise UpstreamGarbage unless it is proven that there is nothing before `first_ms`; Unproven: not yet."""
+        before = Span(0, first_ms)
+        self._absence.must_not_lack(series, before)
+        after_ms = RECORD_AFTER_MS.get(doubt := await self._absence.doubt(series, grid, first_ms))
+        if after_ms is None:
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: nothing before {first_ms}, but {doubt.value}")
+        try:
+            self._absence.check(series, before, after_ms)
+        except Unproven as error:
+            until_ms = min(error.until_ms, self._clock.now_ms() + PROOF_RETRY_MS)
+            self._unproven[series] = before, until_ms
+            raise Unproven(str(error), until_ms) from error
+        self._unproven.pop(series, None)
+
+    async def _record_begin(self, series: Series, first_ms: int) -> None:
+        await self._committer.commit([Batch(series, Source.ABSENT, Spans([Span(0, first_ms)]), [])])
+        if series.interval == M1 and series.is_of_trades:
+            await self._committer.commit(self._longer_absent(series.symbol, first_ms))
+
+    def _is_confirmed(self, series: Series, hole: Span, now_ms: int) -> bool:
+        """Whether a hole between klines has been there for long enough, and nothing that is held refutes it."""
+        seen_ms = self._suspects.setdefault((series, hole), now_ms)
+        while len(self._suspects) > SUSPECTS_MAX:
+            del self._suspects[next(iter(self._suspects))]
+        if now_ms - seen_ms < ABSENT_CONFIRM_MS or self._absence.refuted_by(series, hole) is not None:
+            return False
+        self._suspects.pop((series, hole), None)
+        return True
+
+    async def _record_holes(self, series: Series, holes: Spans) -> None:
+        """Record holes that REST stands by, but for what the archive has of them."""
+        if series.is_of_trades:
+            await self._files.fill_holes(series, holes)
+        lacking = holes - self._holdings.ledger(series).held
+        await self._committer.commit([Batch(series, Source.ABSENT, lacking, [])])
 
     def _listed_ms(self, series: Series, grid: Grid) -> int:
         """Where a series begins that the exchange gave no kline of: an empty answer alone proves nothing after it.

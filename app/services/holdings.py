@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from app.domain.interval import Grid, Interval
+from app.domain.interval import INTERVALS, Grid, Interval
 from app.domain.ledger import Ledger
 from app.domain.listing import Listing
 from app.domain.span import Span, Spans
@@ -109,6 +109,10 @@ class Holdings:
     def all(self) -> Mapping[Series, Ledger]:
         """Every ledger."""
         return self._ledgers
+
+    def of_symbol(self, symbol: str) -> list[Series]:
+        """The series of one symbol that something is known of, shortest interval first."""
+        return [series for each in INTERVALS.values() if (series := Series(symbol, each)) in self._ledgers]
 
     def symbols(self) -> set[str]:
         """Every symbol that something is known of."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from app.domain.incident import DISAGREEMENTS
 from app.domain.interval import D1, DAY_MS, M1, MINUTE_MS, MO1, Grid
+from app.domain.ledger import Ledger
 from app.domain.rollup_columns import can_roll_up
 from app.domain.span import Span, Spans
 from app.ports import Series
@@ -138,9 +139,12 @@ class Planner:
             yield job
             missing -= Spans([job.window])
         lacking = missing - self._waiting(gap, missing)
+        hint_ms = self._hint_ms(gap.series)
         while lacking:
-            fetch = self._fetch(gap, lacking)
+            fetch = self._fetch(gap, lacking, hint_ms)
             yield fetch
+            if fetch.window.end_ms <= hint_ms:
+                return  # one page proves that there is nothing, or shows that the hint is wrong
             lacking -= fetch.windows if isinstance(fetch, Download) else Spans([fetch.window])
 
     # --- longer intervals ---------------------------------------------------------------------------------------
@@ -164,7 +168,7 @@ class Planner:
         for part in self._parts(gap):
             if not missing:
                 return
-            whole = _whole_buckets(gap.grid, self._holdings.ledger(part).known & missing)
+            whole = _whole_buckets(gap.grid, _addable(self._holdings.ledger(part)) & missing)
             missing -= whole
             chunk_ms = max(ROLLUP_PARTS_MAX * part.interval.grid.step_ms, gap.grid.step_ms + DAY_MS)
             for span in reversed(whole):
@@ -179,7 +183,7 @@ class Planner:
         waiting = Spans()
         for part in self._parts(gap):  # one by one: a bucket is made of parts of one kind
             coming = Spans(self._wish.spans(part, self._holdings.grid(part), self._now_ms))
-            waiting |= _whole_buckets(gap.grid, coming & missing)
+            waiting |= _whole_buckets(gap.grid, (coming - _holes(self._holdings.ledger(part))) & missing)
         waiting -= _untrusted(gap, self._wish)
         tail_missing = missing.clip(gap.tail)
         if tail_missing and (gap.tail.end_ms - next(iter(tail_missing)).start_ms) // MINUTE_MS > ROLLUP_WAIT_MINUTES:
@@ -191,12 +195,19 @@ class Planner:
 
     # --- the exchange's own klines ------------------------------------------------------------------------------
 
-    def _fetch(self, gap: SeriesGap, lacking: Spans) -> Fetch | Download:
+    def _hint_ms(self, series: Series) -> int:
+        """Before what the exchange probably has nothing; 0 once rows before it are held."""
+        hint_ms, held = self._wish.hint_ms(series), self._holdings.ledger(series).held
+        return 0 if held and held.hull.start_ms < hint_ms else hint_ms
+
+    def _fetch(self, gap: SeriesGap, lacking: Spans, hint_ms: int) -> Fetch | Download:
         """The job for the newest of what is lacking: an archive file where that pays, a REST page elsewhere."""
         newest = next(reversed(lacking))
-        file = self._file(gap, lacking, gap.grid.shift(newest.end_ms, -1))
+        newest_ms = gap.grid.shift(newest.end_ms, -1)
+        probable = lacking.clip(Span(hint_ms, newest.end_ms))
+        file = self._file(gap, probable, newest_ms) if probable else None
         if file is not None:
-            return Download(gap.series, file, lacking.clip(file.span))
+            return Download(gap.series, file, probable.clip(file.span))
         start_ms = max(newest.start_ms, gap.grid.shift(newest.end_ms, -REST_ROWS))
         return Fetch(gap.series, Span(start_ms, newest.end_ms), newest.end_ms > gap.tail.start_ms)
 
@@ -226,6 +237,17 @@ class Planner:
 
     def _is_offered(self, file: ArchiveFile) -> bool:
         return file.published_ms <= self._now_ms and not self._is_spent(file)
+
+
+def _addable(ledger: Ledger) -> Spans:
+    """What longer klines can be made of: all that is known but holes, where the exchange may have longer ones."""
+    return ledger.known - _holes(ledger)
+
+
+def _holes(ledger: Ledger) -> Spans:
+    """What is absent but for all that lies before the first kline there ever was."""
+    leading = ledger.absent.span_at(0)
+    return ledger.absent if leading is None else ledger.absent - Spans([leading])
 
 
 def _whole_buckets(grid: Grid, spans: Spans) -> Spans:

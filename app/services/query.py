@@ -27,7 +27,7 @@ from app.services.freshness import stale_at_ms
 from app.services.holdings import Holdings
 from app.services.in_progress import InProgress
 from app.services.read_ahead import ReadAhead
-from app.services.read_through import ReadThrough
+from app.services.read_through import Edge, ReadThrough, absent_within
 from app.services.refusal import RETRY_AFTER_S, refusal_of
 from app.services.symbol_sync import SymbolSync
 from app.services.tail import SeriesTail, Tail
@@ -39,6 +39,9 @@ from app.wire.error_body import service_unavailable
 TRIES_MAX: Final = 2  # an answer is made anew once when the exchange's time turns out to be another than we thought
 INTERVALS_BEHIND_MAX: Final = 2  # one kline may close while an answer is made; by two it would be stale
 
+HOLED_PAGE_MS: Final = 60_000
+"""A page with a hole is made anew after this long: nobody tells when the exchange fills one that is not held."""
+
 _Row = tuple[int, bytes]
 """An open time and the row as it is served."""
 
@@ -49,6 +52,15 @@ class _Found(NamedTuple):
     rows: list[_Row]
     known: Spans
     absent: Spans
+
+
+class _Read(NamedTuple):
+    """The rows of an answer, ascending, and where the exchange has none between them."""
+
+    rows: list[_Row]
+    holes: tuple[Span, ...] = ()
+    is_recorded: bool = True
+    """Whether all holes are in the ledger; others are believed for a while only."""
 
 
 class QueryService:
@@ -153,16 +165,19 @@ class QueryService:
         first_ms = window.span.start_ms
         if (body := await self._from_history(query.series, grid, window)) is not None:
             return rendered(query, grid, window, first_ms, body, now_ms, is_live=False)
-        found = await self._from_store(query.series, grid, window, tail)
-        first_ms = min([first_ms, *(open_ms for open_ms, _ in found[:1])])
-        rows = [row for _, row in found]
+        read = await self._from_store(query.series, grid, window, tail)
+        first_ms = min([first_ms, *(open_ms for open_ms, _ in read.rows[:1])])
+        rows = [row for _, row in read.rows]
         if window.reaches_end(len(rows)) and not self._is_newest(query.series, grid, window, is_time_known):
             return await self._again(query, grid, tries)
         live = await self._live(query.series, grid, window, len(rows))
+        if live == [] and window.newest and not self._upstream.is_trading(query.series):
+            return await self._answer(query._replace(only_final=True), tries)  # it has no kline in progress any more
         rows += live or ()
         rows = rows[-query.limit :] if window.newest else rows[: query.limit]
         body = rest_rows.join(rows)
-        return rendered(query, grid, window, first_ms, body, now_ms, is_live=live is not None)
+        answer = rendered(query, grid, window, first_ms, body, now_ms, is_live=live is not None)
+        return _with_holes(answer, read, now_ms) if read.holes else answer
 
     async def _live(self, series: Series, grid: Grid, window: Window, rows: int) -> list[bytes] | None:
         """The kline in progress behind so many closed ones, and any that closed meanwhile; None when not asked for."""
@@ -221,19 +236,21 @@ class QueryService:
             self.read_ahead.served(series, grid, span)
         return body
 
-    async def _from_store(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> list[_Row]:
+    async def _from_store(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> _Read:
         """The rows from store and tail, and from the exchange where nothing is known of a time asked for."""
         if not window.span or not window.limit:
-            return []
+            return _Read([])
         found = await self._printed(series, grid, window, tail) or await self._held(series, grid, window, tail)
         if window.newest:
-            rows = await self._newest(series, grid, window, found)
+            read = await self._newest(series, grid, window, found)
         else:
-            rows = await self._oldest(series, grid, window, found)
+            read = await self._oldest(series, grid, window, found)
+        rows = read.rows
         if window.reaches_end(len(rows)) and not self._is_proof_fresh(series, grid, window, found, rows):
             last = Span(_end_ms(rows, grid, window), window.closed_end_ms)
             await self._upstream.check_absent(series, grid, last)
-        return rows
+        recorded = absent_within(found.absent, [open_ms for open_ms, _ in rows], grid)
+        return _Read(rows, tuple(Spans([*read.holes, *recorded])), is_recorded=not read.holes)
 
     async def _printed(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> _Found | None:
         """The newest rows when all of them are held: the tail's, and before them those that the database prints.
@@ -285,50 +302,70 @@ class QueryService:
             self._tail.seed(series, grid, EncodedRows(read), window.span.end_ms, ticket)
         return _Found(rows, known, snapshot.ledger.absent)
 
-    async def _oldest(self, series: Series, grid: Grid, window: Window, held: _Found) -> list[_Row]:
+    async def _oldest(self, series: Series, grid: Grid, window: Window, held: _Found) -> _Read:
         start_ms, end_ms = window.span
         run = held.known.span_at(start_ms)
         known_end_ms = min(end_ms, run.end_ms) if run else start_ms
         found = [row for row in held.rows if row[0] < known_end_ms][: window.limit]
         lacking = window.limit - len(found)
-        if known_end_ms < end_ms and lacking:
-            span = Span(known_end_ms, end_ms)
-            more = await self._upstream.klines(series, grid, span, lacking)
-            is_joined = bool(found) and found[-1][0] == grid.shift(grid.ceil(known_end_ms), -1)
-            if not is_joined:
-                await self._upstream.check_begin(series, grid, span, more)
-            after_ms = known_end_ms if is_joined else None
-            self._upstream.check_unbroken(series, grid, more, after_ms=after_ms)
-            if len(more) < lacking:
-                await self._check_end(series, grid, span, more, is_joined=is_joined)
-            found += [(kline.open_ms, _row(kline, grid)) for kline in more]
-        return found
+        if known_end_ms >= end_ms or not lacking:
+            return _Read(found)
+        upstream, span = self._upstream, Span(known_end_ms, end_ms)
+        more = await upstream.klines(series, grid, span, lacking)
+        is_joined = bool(found) and found[-1][0] == grid.shift(grid.ceil(known_end_ms), -1)
+        begin = Edge() if is_joined else await upstream.check_begin(series, grid, span, more)
+        after_ms = known_end_ms if is_joined else None
+        between = await upstream.holes_between(series, grid, more, after_ms=after_ms)
+        is_short = len(more) < lacking and (more or begin == Edge())
+        end = await self._check_end(series, grid, span, more, is_joined=is_joined) if is_short else Edge()
+        await upstream.accept(series, grid, span, lacking, more)
+        found += [(kline.open_ms, _row(kline, grid)) for kline in more]
+        return _Read(found, (*begin.holes, *between, *end.holes))
 
-    async def _newest(self, series: Series, grid: Grid, window: Window, held: _Found) -> list[_Row]:
+    async def _newest(self, series: Series, grid: Grid, window: Window, held: _Found) -> _Read:
         end_ms = window.span.end_ms
         run = held.known.span_at(end_ms - 1)
         known_start_ms = run.start_ms if run else end_ms
         found = [row for row in held.rows if row[0] >= known_start_ms][-window.limit :]
         lacking = window.limit - len(found)
         start_ms = grid.ceil(max(0, grid.shift(grid.ceil(known_start_ms), -lacking)))
-        if start_ms < known_start_ms and lacking:
-            span = Span(start_ms, known_start_ms)
-            more = await self._upstream.klines(series, grid, span, lacking)
-            await self._upstream.check_begin(series, grid, span, more)
-            before_ms = known_start_ms if run else None
-            self._upstream.check_unbroken(series, grid, more, before_ms=before_ms)
-            if not run:
-                await self._check_end(series, grid, span, more, is_joined=False)
-            found = [(kline.open_ms, _row(kline, grid)) for kline in more] + found
-        return found
+        if start_ms >= known_start_ms or not lacking:
+            return _Read(found)
+        upstream, span = self._upstream, Span(start_ms, known_start_ms)
+        more = await upstream.klines(series, grid, span, lacking)
+        begin = await upstream.check_begin(series, grid, span, more)
+        before_ms = known_start_ms if run and found and found[0][0] == grid.ceil(known_start_ms) else None
+        between = await upstream.holes_between(series, grid, more, before_ms=before_ms)
+        is_open = before_ms is None and (more or begin == Edge())
+        end = await self._check_end(series, grid, span, more, is_joined=False) if is_open else Edge()
+        await upstream.accept(series, grid, span, lacking, more)
+        ended_ms = begin.ended_ms if end.ended_ms is None else end.ended_ms
+        holes = (*begin.holes, *between, *end.holes)
+        has_more = bool(begin.holes) or ended_ms is not None or (bool(more) and more[0].open_ms == start_ms)
+        if len(more) < lacking and has_more:  # klines that there are not do not count
+            more, holes = await self._reach_back(series, grid, known_start_ms, lacking, ended_ms)
+        return _Read([*((kline.open_ms, _row(kline, grid)) for kline in more), *found], holes)
+
+    async def _reach_back(
+        self, series: Series, grid: Grid, end_ms: int, limit: int, ended_ms: int | None
+    ) -> tuple[list[Kline], tuple[Span, ...]]:
+        """The last `limit` klines before `end_ms` over every hole, with the holes; `ended_ms`: where the klines end."""
+        upstream = self._upstream
+        more = await upstream.newest_before(series, grid, end_ms, limit)
+        before_ms = grid.ceil(end_ms) if ended_ms is None else ended_ms
+        holes = await upstream.holes_between(series, grid, more, before_ms=before_ms)
+        if len(more) < limit:
+            await upstream.check_begin(series, grid, Span(0, end_ms), more)
+        return more, holes
 
     async def _check_end(
         self, series: Series, grid: Grid, span: Span, more: Sequence[Kline], *, is_joined: bool
-    ) -> None:
-        """Raise UpstreamGarbage when the exchange's klines of `span` end early and it has more of them."""
+    ) -> Edge:
+        """How `span` ends. Raises UpstreamGarbage when the exchange must have more klines there."""
         last = Span(grid.shift(more[-1].open_ms, 1) if more else span.start_ms, span.end_ms)
-        if not self._holdings.ledger(series).absent.covers(last):
-            await self._upstream.check_end(series, grid, last, is_begun=bool(more) or is_joined)
+        if self._holdings.ledger(series).absent.covers(last):
+            return Edge()
+        return await self._upstream.check_end(series, grid, last, more, is_begun=bool(more) or is_joined)
 
     def _is_proof_fresh(self, series: Series, grid: Grid, window: Window, found: _Found, rows: list[_Row]) -> bool:
         """Whether the answer may end where it does: also a proof that there is nothing newer becomes stale."""
@@ -390,6 +427,12 @@ class QueryService:
 
 def _row(kline: Kline, grid: Grid) -> bytes:
     return rest_rows.encode(kline, grid.shift(kline.open_ms, 1) - 1)
+
+
+def _with_holes(answer: Answer, read: _Read, now_ms: int) -> Answer:
+    """An answer that names its holes."""
+    until_ms = answer.valid_until_ms if read.is_recorded else min(answer.valid_until_ms, now_ms + HOLED_PAGE_MS)
+    return answer._replace(holes=read.holes, valid_until_ms=until_ms)
 
 
 def _end_ms(rows: list[_Row], grid: Grid, window: Window) -> int:

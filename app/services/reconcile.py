@@ -13,6 +13,7 @@ from app.domain.kline import BadKline
 from app.domain.span import Span, Spans
 from app.events import BackfillPaused, BackfillResumed, GapsCounted, Observe
 from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamAway, UpstreamError
+from app.services.absence import Unproven
 from app.services.fill import Filler
 from app.services.holdings import Holdings
 from app.services.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp, survey
@@ -262,6 +263,8 @@ class Reconciler:
             self.last_error = str(error)
         except StoreUnavailable as error:
             self._hold(str(error))
+        except Unproven as error:  # it is not the job's failure that the exchange must say so twice
+            self._failure_of(job).not_before_ms = error.until_ms
         except (UpstreamError, BadKline) as error:
             self._fail(job, str(error))
 
@@ -280,6 +283,14 @@ class Reconciler:
 
     def _fail(self, job: Job, reason: str) -> None:
         self.last_error = reason
+        failure = self._failure_of(job)
+        failure.count += 1
+        ceiling_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failure.count, 12))
+        delay_s = RETRY_DELAY_S_MIN + self._rng.random() * (ceiling_s - RETRY_DELAY_S_MIN)
+        failure.not_before_ms = self._clock.now_ms() + int(delay_s * 1000)
+
+    def _failure_of(self, job: Job) -> _Failure:
+        """The note about what failed lately where `job` would work, made if there is none."""
         known = self._failures_of(job)
         if known:
             failure = known[0]
@@ -287,10 +298,7 @@ class Reconciler:
             failure = _Failure(job.window, 0, 0)
             self._failures.setdefault((job.series, job.is_tail), []).append(failure)
         failure.window = job.window
-        failure.count += 1
-        ceiling_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failure.count, 12))
-        delay_s = RETRY_DELAY_S_MIN + self._rng.random() * (ceiling_s - RETRY_DELAY_S_MIN)
-        failure.not_before_ms = self._clock.now_ms() + int(delay_s * 1000)
+        return failure
 
     def _failures_of(self, job: Job) -> list[_Failure]:
         """What failed lately where `job` would work: a hole that nobody fills holds up nothing but itself."""

@@ -3,6 +3,7 @@
 from typing import Final
 
 from app.ports import BucketFull, StandDown, UpstreamRejected
+from app.services.absence import Unproven
 from app.wire.error_body import BinanceError, invalid_symbol, service_unavailable
 
 RETRY_AFTER_S: Final = 5
@@ -11,7 +12,7 @@ RETRY_AFTER_S_MAX: Final = 3600  # a client that is told to come back in days is
 
 def refusal_of(error: Exception, now_ms: int) -> BinanceError:
     """What who asked is told when the exchange or the store gave no data because of `error`."""
-    if isinstance(error, StandDown | BucketFull):
+    if isinstance(error, StandDown | BucketFull | Unproven):
         wait_s = max(1, (error.until_ms - now_ms + 999) // 1000)
         return service_unavailable(min(wait_s, RETRY_AFTER_S_MAX))
     if isinstance(error, UpstreamRejected) and error.code == invalid_symbol().code:

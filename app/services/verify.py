@@ -17,6 +17,7 @@ from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span
 from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
+from app.services.absence_audit import AbsenceAuditor
 from app.services.audit import ROW_AGE_MS, Auditor, Tally
 from app.services.holdings import Holdings
 from app.services.wish import Wish
@@ -110,6 +111,7 @@ class Verifier:
         self._audits: deque[Audit] = deque()
         self._asked = asyncio.Event()
         self.auditor: Auditor | None = None
+        self.absence_auditor: AbsenceAuditor | None = None
         self.background = Tally()
         """What rounds and samples have found since the start."""
 
@@ -163,6 +165,8 @@ class Verifier:
             audit.total += auditor.count_rows(each, auditor.due_rows(each, audit.span, began_ms))
             for span, why in auditor.left_out(each, audit.span):
                 audit.leave_out(each, span, why)
+        if self.absence_auditor is not None:
+            audit.total += sum(len(self.absence_auditor.due(each, audit.span, began_ms)) for each in audit.series)
         failures = 0
         for symbol in by_symbol:
             while failures < AUDIT_TRIES_MAX:
@@ -171,6 +175,8 @@ class Verifier:
                     await auditor.audit(due, audit.tally)
                     for series in by_symbol[symbol]:
                         await auditor.audit_rows(series, auditor.due_rows(series, audit.span, began_ms), audit.tally)
+                    if self.absence_auditor is not None:
+                        await self.absence_auditor.audit(by_symbol[symbol], audit.span, began_ms, audit.tally)
                 except UpstreamRejected as error:  # asking again would be answered alike
                     for series in by_symbol[symbol]:
                         audit.leave_out(series, audit.span, f"the exchange refuses: {error}")
@@ -194,6 +200,8 @@ class Verifier:
                 due = {each: auditor.due(each, EVER, since_ms) for each in series}
                 try:
                     await auditor.audit(due, self.background, DAY_PAUSE_S)
+                    if self.absence_auditor is not None:
+                        await self.absence_auditor.audit(series, EVER, since_ms, self.background)
                 except (
                     UpstreamError,
                     StoreUnavailable,

@@ -98,17 +98,13 @@ class Wish:
         return max(self._start_ms(series, grid, now_ms), grid.floor(self.since_ms.get(series.listed, 0)))
 
     def _start_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
+        """Where the backfill begins; where the series does, the exchange has to prove: its listing's date is a hint."""
         days = self.backfill_days
         if series.interval == M1 and M1 not in self.intervals:
             days = min(days, BASE_DAYS_MIN)
-        begin_ms = D1.grid.floor(now_ms) - days * DAY_MS
+        return grid.ceil(D1.grid.floor(now_ms) - days * DAY_MS)
+
+    def hint_ms(self, series: Series) -> int:
+        """Before what there are probably no klines: the day before the listing, which shows that there are none."""
         listing = self.listings.get(series.listed)
-        if listing is None or listing.onboard_ms <= begin_ms:
-            return grid.ceil(begin_ms)
-        if not series.is_of_trades:  # each interval has the exchange prove by itself where it begins
-            return grid.floor(D1.grid.floor(listing.onboard_ms) - DAY_MS)
-        if series.interval != M1:
-            return grid.floor(listing.onboard_ms)
-        # 1m is asked for from the day before on: that way the exchange itself proves that there is nothing before the
-        # first kline, and every bucket of the listing's day can be rolled up.
-        return D1.grid.floor(listing.onboard_ms) - DAY_MS
+        return 0 if listing is None else D1.grid.floor(listing.onboard_ms) - DAY_MS

@@ -79,6 +79,14 @@ class BinanceArchive:
             finally:
                 self._fetching -= 1
 
+    async def has(self, file: ArchiveFile) -> bool:
+        """Whether the archive has a file, by the checksum beside it. Raises UpstreamUnavailable."""
+        try:
+            await self._get(f"{file.path}.CHECKSUM", _Body(BytesIO()), CHECKSUM_BYTES_MAX)
+        except NotPublished:
+            return False
+        return True
+
     async def _download_verified(self, file: ArchiveFile, download: IO[bytes]) -> None:
         """Fill `download` with the ZIP. Raises BadKline when it differs from its checksum twice.
 

@@ -67,18 +67,21 @@ class BinanceRest:
         await self._http.aclose()
 
     async def klines(
-        self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority
+        self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority, *, newest: bool = False
     ) -> list[Kline]:
-        """Klines that open in `window`, oldest `limit` of them; without a window the newest `limit` (last one live).
+        """The oldest `limit` klines that open in `window`; without a window the newest there are, the live one last.
 
+        `newest`: the last `limit` before the window's end, which must begin at 0.
         Raises UpstreamError; of an answer with one bad row nothing is used.
         """
         assert 1 <= limit <= KLINES_LIMIT_MAX, f"limit {limit} is not one the exchange accepts"
         assert window is None or window, "an empty window has no klines"
+        assert not newest or (window is not None and not window.start_ms), "the newest before a time begin anywhere"
         whose, family = parted(series.symbol)
         params: dict[str, str | int] = {family.parameter: whose, "interval": series.interval.code, "limit": limit}
         if window is not None:
-            params |= {"startTime": window.start_ms, "endTime": window.end_ms - 1}  # both inclusive
+            params |= {} if newest else {"startTime": window.start_ms}
+            params["endTime"] = window.end_ms - 1  # both are inclusive
         body = await self._get(family.path, params, klines_weight(limit), priority)
         try:
             klines = rest_rows.decode(body, grid, is_signed=family.is_signed)

@@ -212,7 +212,7 @@ class Exchange:
         return found
 
     async def klines(
-        self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority
+        self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority, *, newest: bool = False
     ) -> list[Kline]:
         assert 1 <= limit <= 1500
         assert window is None or window
@@ -229,6 +229,11 @@ class Exchange:
             newest_ms = own.floor(min(now_ms, self.last_ms - 1))
             window = Span(max(0, own.shift(newest_ms, 1 - limit)), now_ms + 1)
             return [self.kline(series, each) for each in self.opens(series, window)][-limit:]
+        if newest:
+            assert window.start_ms == 0
+            end_ms = min(window.end_ms, self.last_ms)
+            window = Span(max(self.first_ms, true_grid(series.interval).shift(end_ms, -limit - 2_000)), end_ms)
+            return [self.kline(series, each) for each in self.opens(series, window)[-limit:]]
         return [self.kline(series, each) for each in self.opens(series, window, limit)]
 
     async def exchange_info(self, priority: Priority) -> bytes:
@@ -274,6 +279,8 @@ class Vault:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self.first_ms: int | None = None
+        """Where its files begin, when that is not where the exchange's klines do."""
         self.errors: dict[str, UpstreamError] = {}
         self.error: UpstreamError | None = None
         self.lacking: set[int] = set()
@@ -287,11 +294,23 @@ class Vault:
         if error := self.errors.get(file.name, self.error):
             raise error
         series = Series(file.symbol, file.interval)
-        opens = [each for each in self._exchange.opens(series, file.span) if each not in self.lacking]
+        opens = [each for each in self._opens(file) if each not in self.lacking]
         if not opens:
             raise NotPublished(file.name)
         rows = Columns.of([self._exchange.kline(series, each) for each in opens])
         return FileKlines(rows, roll_up_days(rows, precision, longer) if longer else {})
+
+    async def has(self, file: ArchiveFile) -> bool:
+        await turn()
+        if error := self.errors.get(file.name, self.error):
+            raise error
+        return bool(self._opens(file))
+
+    def _opens(self, file: ArchiveFile) -> list[int]:
+        series = Series(file.symbol, file.interval)
+        if self.first_ms is None:
+            return self._exchange.opens(series, file.span)
+        return list(true_grid(series.interval).opens(max(file.span.start_ms, self.first_ms), file.span.end_ms))
 
 
 class Streams:

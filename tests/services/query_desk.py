@@ -13,6 +13,7 @@ from app.domain.interval import HOUR_MS, INTERVALS
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series
+from app.services.absence import Absence
 from app.services.answer import Answer, KlineQuery
 from app.services.in_progress import InProgress
 from app.services.query import QueryService
@@ -48,7 +49,10 @@ class Desk:
         self.rig = made
         self.at_once = 0
         self.rolling = Rolling(list(INTERVALS.values()))
-        self.upstream = ReadThrough(made.clock, made.exchange, made.symbols, made.holdings, is_allowed=read_through)
+        self.absence = Absence(made.clock, made.holdings, made.symbols.listing, made.vault)
+        self.upstream = ReadThrough(
+            made.clock, made.exchange, made.symbols, made.holdings, self.absence, is_allowed=read_through
+        )
         self.in_progress = InProgress(made.clock, self.upstream, made.tail, self.rolling)
         self.query = QueryService(
             made.clock,

@@ -12,6 +12,7 @@ from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.events import GapsCounted
 from app.ports import Batch, Series
+from app.services.absence import Absence
 from app.services.fill import Filler
 from app.services.reconcile import Reconciler
 from app.services.wish import Wish
@@ -54,8 +55,17 @@ class Bench:
 
     def __post_init__(self) -> None:
         rig = self.rig
+        self.absence = Absence(rig.clock, rig.holdings, lambda symbol: self.wish().listings.get(symbol), rig.vault)
         self.filler = Filler(
-            rig.clock, rig.observe, rig.exchange, rig.vault, rig.store, rig.committer, rig.holdings, self.wish
+            rig.clock,
+            rig.observe,
+            rig.exchange,
+            rig.vault,
+            rig.store,
+            rig.committer,
+            rig.holdings,
+            self.wish,
+            self.absence,
         )
         self.reconciler = Reconciler(
             rig.clock,

@@ -13,6 +13,7 @@ from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.events import IntervalsDisagree, KlinesMended, KlinesVerified
 from app.ports import Batch, Series, UpstreamGarbage
+from app.services.absence import Absence
 from app.services.audit import SETTLE_MS, Auditor, Tally
 from app.services.fill import Filler
 from app.services.verify import EVER
@@ -32,8 +33,17 @@ class Desk:
     def __init__(self, made: Rig, folder: Path) -> None:
         self.rig, self.file = made, folder / "klinenode.db"
         wish = Wish(("BTCUSDT",), tuple(INTERVALS.values()), 4, {"BTCUSDT": listing("BTCUSDT")}, {})
+        absence = Absence(made.clock, made.holdings, wish.listings.get, made.vault)
         filler = Filler(
-            made.clock, made.observe, made.exchange, made.vault, made.store, made.committer, made.holdings, lambda: wish
+            made.clock,
+            made.observe,
+            made.exchange,
+            made.vault,
+            made.store,
+            made.committer,
+            made.holdings,
+            lambda: wish,
+            absence,
         )
         self.auditor = Auditor(made.clock, made.observe, made.exchange, made.store, made.holdings, filler)
 

@@ -11,6 +11,7 @@ from app.domain.ledger import Ledger, Source
 from app.domain.span import Span, Spans
 from app.events import ArchiveRejected, BackfillPaused, BackfillResumed, CommitFailed, GapsCounted, RowsCommitted
 from app.ports import NotPublished, Priority, Series, StandDown, UpstreamGarbage
+from app.services.absence import RECORD_AFTER_MS, Doubt
 from app.services.fill import ABSENT_CONFIRM_MS
 from app.services.reconcile import STORE_RETRY_S_MAX
 from app.services.room import ROW_DISK_BYTES
@@ -60,12 +61,14 @@ async def test_rows_and_the_ledger_are_committed_together(tmp_path: Path) -> Non
 async def test_absence_before_the_listing_is_proven_once_and_never_asked_again(tmp_path: Path) -> None:
     first_ms = DAY0_MS - DAY_MS + 7 * HOUR_MS + 3 * MINUTE_MS
     async with (
-        bench(tmp_path, days=30, onboard_ms=first_ms - HOUR_MS, first_ms=first_ms) as on,
+        bench(tmp_path, days=30, onboard_ms=first_ms, first_ms=first_ms) as on,
         running(on.reconciler.run),
     ):
         await on.until_whole()
-        proofs = [window for window in on.rig.exchange.windows() if window.start_ms == 0]
-        assert 1 <= len(proofs) <= on.concurrency
+        minutes = [asked for asked in on.rig.exchange.asked if asked.series == BTC and asked.window is not None]
+        proofs = [asked.now_ms for asked in minutes if asked.window and asked.window.start_ms == 0]
+        assert 2 <= len(proofs) <= 2 * on.concurrency, "the exchange says so twice"
+        assert max(proofs) - min(proofs) >= RECORD_AFTER_MS[Doubt.NONE]
         for series in on.wish().series():
             absent = on.rig.holdings.ledger(series).absent
             assert absent == Spans([Span(0, series.interval.grid.floor(first_ms))]), series

@@ -12,6 +12,7 @@ from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series, StandDown, StoreUnavailable, UpstreamRejected
+from app.services.absence_audit import AbsenceAuditor
 from app.services.audit import ROW_AGE_MS
 from app.services.verify import AUDITS_KEPT_MAX, TooManyAudits, Verifier
 from app.services.wish import Wish
@@ -26,6 +27,8 @@ def verifier(here: Desk, *, every_days: int = 30, auditor: bool = True) -> Verif
     wish = Wish(("BTCUSDT",), intervals, 4, {"BTCUSDT": listing("BTCUSDT")}, {})
     made = Verifier(here.rig.clock, here.rig.holdings, lambda: wish, random.Random(1), every_days=every_days)
     made.auditor = here.auditor if auditor else None
+    rig = here.rig
+    made.absence_auditor = AbsenceAuditor(rig.clock, rig.observe, rig.exchange, rig.store, rig.holdings, rig.committer)
     return made
 
 
@@ -316,3 +319,35 @@ async def test_a_replaced_row_voids_every_longer_roll_up_but_not_the_exchanges_o
         assert here.rig.holdings.ledger(HOURS).held.covers(Span(FIRST_MS, FIRST_MS + DAY_MS))
         assert here.rig.holdings.ledger(Series("ETHUSDT", FIVES.interval)).held.covers(five)
         assert D1.grid.count(FIRST_MS, DAY0_MS) == 3
+
+
+@pytest.mark.parametrize("is_round", [True, False])
+async def test_what_is_recorded_absent_is_asked_again_and_taken_back(tmp_path: Path, *, is_round: bool) -> None:
+    async with desk(tmp_path) as here:
+        hole = Span(FIRST_MS + 5 * MINUTE_MS, FIRST_MS + 7 * MINUTE_MS)
+        before, others = Span(0, FIRST_MS), Spans([HELD]) - Spans([hole])
+        for span in others:
+            await here.hold(BTC, span)
+        await here.rig.committer.commit([Batch(BTC, Source.ABSENT, Spans([before, hole]), [])])
+        await here.rig.committer.commit([Batch(HOURS, Source.ABSENT, Spans([before]), [])])
+        made = verifier(here, every_days=30 if is_round else 0)
+        number = None if is_round else made.request([BTC, HOURS], Span(0, NOW_MS))
+        async with at_work(made, here):
+            await here.rig.advance(60 if is_round else 5)
+        tally = made.background if number is None else made._audits[0].tally
+        assert tally.mismatched >= 3
+        assert any("recorded absent" in finding for finding in tally.findings)
+        for series in (BTC, HOURS):
+            assert not here.rig.holdings.ledger(series).absent
+            assert (await here.rig.ledger(series)).entries == here.rig.holdings.ledger(series).entries
+
+
+async def test_what_is_absent_still_is_asked_once_a_round(tmp_path: Path) -> None:
+    async with desk(tmp_path, first_ms=FIRST_MS) as here:
+        await here.hold(BTC)
+        await here.rig.committer.commit([Batch(BTC, Source.ABSENT, Spans([Span(0, FIRST_MS)]), [])])
+        made = verifier(here)
+        async with at_work(made, here):
+            await here.rig.advance(600)
+        assert here.rig.holdings.ledger(BTC).absent == Spans([Span(0, FIRST_MS)])
+        assert [window for window in here.rig.exchange.windows() if window.start_ms == 0] == [Span(0, FIRST_MS)]
