@@ -106,7 +106,10 @@ class Connections:
             self._loop = loop
             loop.call_later(self.deadlines.sweep_s, self._sweep)
         self._open[connection] = None
-        return len(self._open) - len(self._leaving) <= self.connections_max or self._has_made_way(loop.time())
+        if len(self._open) - len(self._leaving) <= self.connections_max or self._has_made_way(loop.time()):
+            return True
+        self._leaving.add(connection)  # as soon as it has been told so: no idle one has to make way for it
+        return False
 
     def leave(self, connection: Connection) -> None:
         """It is closed."""

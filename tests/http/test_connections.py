@@ -133,6 +133,7 @@ async def test_the_surplus_is_told_to_come_back_when_nobody_is_idle() -> None:
             async with client(port) as (reader, writer):
                 writer.write(PING)
                 refused = RawAnswer(await reader.read())
+                await connections.gone.wait()  # it was waited for longer than a look at who is idle counts
         assert (refused.status, refused.headers["retry-after"], refused.headers["connection"]) == (503, "1", "close")
         assert refused.body.startswith(b'{"code":-1000,"msg":"')
         may_go_on.set()
@@ -140,6 +141,16 @@ async def test_the_surplus_is_told_to_come_back_when_nobody_is_idle() -> None:
         async with client(port) as (reader, writer):
             writer.write(PING)
             assert (await answer(reader)).startswith(b"HTTP/1.1 200"), "it is idle now and makes way"
+
+
+def test_nobody_makes_way_for_who_was_refused() -> None:
+    loop, connections = Loop(), Connections(connections_max=2)
+    for _ in range(2):
+        assert connections.enter(Paper(), loop)  # type: ignore[arg-type]
+    assert not connections.enter(Paper(), loop)  # type: ignore[arg-type]
+    gone = next(iter(connections._open))
+    connections.leave(gone)
+    assert connections.enter(Paper(), loop), "one has left, and the refused one takes no place"  # type: ignore[arg-type]
 
 
 async def test_who_is_told_nothing_costs_nothing() -> None:
