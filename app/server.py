@@ -160,11 +160,11 @@ def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
     if (parent := multiprocessing.parent_process()) is not None:
         stop_sqlite_counting()  # a process of its own, where app/cli.py has not done it
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
-    settings = settings.model_copy(update={"connections_max": _allowed_connections(settings)})
+    settings = settings.model_copy(update={"connections_max": allowed_connections(settings)})
     return Node(settings, metrics_folder=metrics_folder, tidy=Garbage().look).app
 
 
-def _allowed_connections(settings: Settings) -> int:
+def allowed_connections(settings: Settings) -> int:
     """CONNECTIONS_MAX, or as many as this process may have files open: whoever is out of files cannot even refuse."""
     beside = settings.stream_clients_max + SURPLUS_MAX + FILES_BESIDE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
