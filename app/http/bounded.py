@@ -7,49 +7,26 @@ connection has, and how long each may last, is in app/http/connections.py.
 
 import asyncio
 import math
-import re
 from typing import Any, Final
 
 import httptools
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.http.connections import Connections, Sending, bound_kernel
-from app.http.errors import refusal
-from app.http.intake import PATH_BYTES_MAX, QUERY_BYTES_MAX, size_of
-from app.http.page import lines_of
+from app.http.connections import Sending, bound_kernel
+from app.http.refusing import HEAD_BYTES_MAX, Gentle, RefusingConnection, advice
 
-HEAD_BYTES_MAX: Final = 65_536  # four times what the intake lets through: its answer is the better one
 FEED_BYTES: Final = 4096  # parsed at a time, so that a bound is noticed wherever the pieces of a request end
 PIPELINE_MAX: Final = 64  # requests that wait for the answer to another; what comes behind them is parsed later
 KEPT_BYTES_MAX: Final = 1024 * 1024  # of what is parsed later; the kernel gives 256 kB at a time
-BUSY_RETRY_AFTER_S: Final = 1  # connections end all the time
 BUSY_TARGET: Final = "/fapi/"  # nobody has read what the surplus asks for; most of it is Binance's clients
-_ORIGIN: Final = re.compile(rb"[A-Za-z]{1,8}://[^/]*")
-_BODIED: Final = frozenset({b"content-length", b"transfer-encoding"})
-_VERSIONS: Final = frozenset({"1.0", "1.1"})
-_TLS: Final = b"\x16\x03"  # how a client begins that takes the port for one of HTTPS
 
 
-class BoundedConnection(HttpToolsProtocol):
-    """One connection: what it has sent of a request, its deadline, and the refusal that ends it."""
+class BoundedConnection(RefusingConnection):
+    """One connection: what it has sent of a request, and its deadline."""
 
     _head_bytes = 0
-    _is_in_head = True
-    _is_between = True  # whether all of the last request has been read
-    _is_over = False  # whether what still comes is thrown away
-    _has_ended = False  # whether the peer sends nothing more
-    _piece = b""
-    _kept = b""  # not parsed yet: too many requests wait
-    _current: RequestResponseCycle | None = None  # of the request that is being read
-    _running: RequestResponseCycle | None = None  # whose answer is being made; the others wait in the pipeline
-    _last_words = b""  # a refusal that waits for the answers before it
-    _due_s = math.inf  # when the peer has taken too long over what is expected of it
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._all = Connections.of(self.app_state)
-        self._deadlines = self._all.deadlines
         self._sending = Sending()
 
     # --- what the transport says ----------------------------------------------------------------------------------
@@ -176,11 +153,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self.cycle is not before:  # not so for a handshake
             self._current = self.cycle
             if self._has_body():
-                self.cycle.transport = _Gentle(self)  # type: ignore[assignment]
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
+                self.cycle.transport = Gentle(self)  # type: ignore[assignment]
 
     # --- deadlines --------------------------------------------------------------------------------------------------
 
@@ -219,11 +192,6 @@ class BoundedConnection(HttpToolsProtocol):
         what, limit_s = ("request", deadlines.head_s) if self._is_in_head else ("body", deadlines.body_s)
         self._refuse(408, f"The {what} was not complete after {limit_s:.0f} s.")
 
-    def _is_pending(self) -> bool:
-        """Whether an answer is under way or waits for its turn."""
-        running = self._running
-        return bool(self.pipeline) or (running is not None and not (running.response_complete or running.disconnected))
-
     # --- bytes into the parser --------------------------------------------------------------------------------------
 
     def _feed(self, data: bytes) -> None:
@@ -241,7 +209,7 @@ class BoundedConnection(HttpToolsProtocol):
                         self.transport.get_protocol().data_received(data)  # type: ignore[attr-defined]
                     return
             except httptools.HttpParserError:
-                self._refuse(400, _advice(self._piece))
+                self._refuse(400, advice(self._piece))
                 return
         if self._is_in_head and not self._is_between:
             self._head_bytes += len(data)
@@ -281,126 +249,3 @@ class BoundedConnection(HttpToolsProtocol):
     def _has_left(self) -> bool:
         """Whether what comes is no longer for us."""
         return self.transport.is_closing() or self.transport.get_protocol() is not self
-
-    # --- refusals ---------------------------------------------------------------------------------------------------
-
-    def _is_acceptable(self) -> bool:
-        """Whether the request whose headers have ended may go on; one that may not has been refused."""
-        if self.parser.get_http_version() not in _VERSIONS:
-            self._refuse(505, "This node speaks HTTP/1.1.")
-        elif len(self.url) + size_of(self.headers) > HEAD_BYTES_MAX:
-            self._refuse_size()
-        elif self.parser.should_upgrade() and self._has_body():  # whose bytes the parser takes for the next request
-            self._refuse(400, "A request with a body cannot ask for another protocol; leave Upgrade out.")
-        return not self._is_over
-
-    def _may_upgrade(self) -> bool:
-        """Whether a socket's handshake may be answered; one that may not has been refused."""
-        if self._is_pending():
-            self._refuse(400, "A socket's handshake has to wait for the answers to the requests before it.")
-        elif self.parser.get_method() != b"GET":
-            self._refuse(405, "A socket's handshake is a GET.")
-        elif self.parser.get_http_version() != "1.1":
-            self._refuse(505, "A socket's handshake is of HTTP/1.1.")
-        return not self._is_over
-
-    def _has_body(self) -> bool:
-        return any(name in _BODIED and value != b"0" for name, value in self.headers)
-
-    def _refuse_size(self) -> None:
-        path, _, query = self.url.partition(b"?")
-        if len(path) > PATH_BYTES_MAX or len(query) > QUERY_BYTES_MAX:
-            self._refuse(414, f"The path may have {PATH_BYTES_MAX} bytes, the query string {QUERY_BYTES_MAX}.")
-        else:
-            self._refuse(431, f"The request line and headers are larger than {HEAD_BYTES_MAX} bytes.")
-
-    def _refuse(self, status: int, text: str, target: str | None = None) -> None:
-        """Answer the request that is being read, behind the answers to those before it, and read no further."""
-        if self.transport.is_closing() or self._is_over:
-            return
-        response = refusal(self._target() if target is None else target, status, text)
-        if status == 503:
-            response.headers["retry-after"] = str(BUSY_RETRY_AFTER_S)
-        is_head = not self._is_in_head and self.parser.get_method() == b"HEAD"
-        head = lines_of((*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")))
-        self._end_with(status, b"%b%b\r\n%b" % (STATUS_LINE[status], head, b"" if is_head else bytes(response.body)))
-
-    def _end_with(self, status: int, answer: bytes) -> None:
-        self._all.refused(status)
-        self._is_over, self._kept, self._due_s, self._last_words = True, b"", math.inf, answer
-        if self._current is not None:
-            self._abandon(self._current)
-        if not self._is_pending():
-            self._say_last_words()
-
-    def _abandon(self, cycle: RequestResponseCycle) -> None:
-        """The request of `cycle` came to a bad end: the refusal is its answer, unless it has one already."""
-        self._current = None
-        if cycle.response_started:
-            self._last_words = b""
-        if not cycle.response_complete:
-            cycle.disconnected, cycle.waiting_for_100_continue = True, False
-            cycle.message_event.set()
-        if self.pipeline and self.pipeline[0][0] is cycle:
-            self.pipeline.popleft()
-
-    def _say_last_words(self) -> None:
-        """Refuse, once everything before it was answered."""
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-            return
-        if self._last_words:
-            self.transport.write(self._last_words)
-            self._last_words = b""
-        self._linger()
-
-    def close_gently(self) -> None:
-        """Close behind an answer whose request may still be coming."""
-        if self._is_between:
-            self.transport.close()
-        else:
-            self._linger()
-
-    def _linger(self) -> None:
-        """Send nothing more, and throw away what comes until the peer has noticed: a reset would destroy the answer."""
-        self._is_over = True
-        if self.transport.is_closing():
-            return
-        if self._has_ended or not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        self.transport.write_eof()
-        self.flow.resume_reading()
-        self._due_s = self.loop.time() + self._deadlines.linger_s
-
-    def _target(self) -> str:
-        """What the request that is refused asks for, as far as can be told."""
-        target: bytes = getattr(self, "url", b"")
-        if not target:
-            words = self._piece.split(b" ", 2)
-            target = words[1] if len(words) > 1 else b""
-        if origin := _ORIGIN.match(target):
-            target = target[origin.end() :]
-        return target.decode("latin-1")
-
-
-class _Gentle:
-    """The transport of a request with a body: it is not closed under a peer that still sends."""
-
-    def __init__(self, connection: BoundedConnection) -> None:
-        self._connection = connection
-
-    def write(self, data: bytes) -> None:
-        self._connection.transport.write(data)
-
-    def is_closing(self) -> bool:
-        return self._connection.transport.is_closing()
-
-    def close(self) -> None:
-        self._connection.close_gently()
-
-
-def _advice(piece: bytes) -> str:
-    if piece.startswith(_TLS):
-        return "This port speaks HTTP, not HTTPS: use http://, or put a proxy that speaks TLS in front of it."
-    return "Invalid HTTP request received. In a URL, percent-encode what is not ASCII."
