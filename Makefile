@@ -14,10 +14,11 @@ MINUTES ?=
 RATE ?= 10
 ROUNDS ?= 5
 BENCH ?=
+BASES ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo test sim fuzz torture soak rehearsal bench lint fmt clients lock env-sample clean
+.PHONY: help setup setup-dev run demo test sim fuzz torture soak rehearsal bench fresh lint fmt clients lock env-sample clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +55,9 @@ rehearsal: setup-dev  ## MINUTES=3 of a whole market at once, the writer killed 
 
 bench: setup-dev  ## ROUNDS=5 of each path against its own limit of the same run, BENCH=http,cold,… only these: bench/latest.json
 	$(BIN)/python -m tests.bench.bench --rounds $(ROUNDS) --parts "$(BENCH)"
+
+fresh:  ## as root: set-up, demo and a test in bare Debian 12 and 13, by root and a user; BASES=folder keeps the systems
+	python3 -m tests.fresh.fresh $(if $(BASES),--bases "$(BASES)")
 
 lint: setup-dev  ## formatting, bans, types, import contracts
 	$(BIN)/ruff format --check .

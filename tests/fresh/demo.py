@@ -1,0 +1,45 @@
+"""Starts `make demo`, asks what the README asks, and stops it as Ctrl-C does. Standard library only."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import Final
+
+URL: Final = "http://127.0.0.1:8000/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
+ANSWER_S_MAX: Final = 180.0
+ASK_EVERY_S: Final = 0.25
+STOP_S_MAX: Final = 30.0
+
+
+def main() -> None:
+    with subprocess.Popen(["make", "demo"], start_new_session=True) as process:
+        try:
+            rows = answered(process)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(STOP_S_MAX)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                sys.exit(f"the demo was still there {STOP_S_MAX:.0f} s after Ctrl-C")
+    print(f"{rows} klines answered")
+
+
+def answered(process: subprocess.Popen[bytes]) -> int:
+    """How many klines came with the first answer; its own error when none came."""
+    end = time.monotonic() + ANSWER_S_MAX
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(URL, timeout=10) as answer:
+            return len(json.load(answer))
+        time.sleep(ASK_EVERY_S)
+    sys.exit(f"no klines after {ANSWER_S_MAX:.0f} s, or the demo ended by itself: {process.poll()}")
+
+
+if __name__ == "__main__":
+    main()
