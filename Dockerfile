@@ -18,7 +18,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /opt/whe
 FROM ${BASE}
 RUN useradd --system --uid 10001 --home-dir /var/lib/klinenode --create-home klinenode
 COPY --from=build /opt/klinenode /opt/klinenode
-USER klinenode
+USER 10001
 WORKDIR /var/lib/klinenode
 # a fresh volume takes its owner from this folder; without one it belongs to root
 RUN mkdir /var/lib/klinenode/data
