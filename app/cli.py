@@ -204,7 +204,7 @@ def config(
 
         sys.stdout.write(sample())
         return
-    for name, value in _settings().effective().items():
+    for name, value in _settings(asks_exchange=False).effective().items():  # it shows what may be wrong, unread
         sys.stdout.write(f"{name}={value}\n")
 
 

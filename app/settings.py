@@ -266,14 +266,16 @@ class Settings(BaseSettings):
 
     def outbound_faults(self) -> list[str]:
         """Why the exchange cannot be asked with these settings. What only loopback would need is no fault."""
-        faults = []
+        faults, ways = [], {}
         for name in UPSTREAMS:
             try:
                 egress = self.egress_to(getattr(self, name))
             except ValueError as error:
                 faults.append(str(error))
             else:
-                faults.extend(certificate_faults(egress))
+                ways[egress.ca_file, egress.ca_dir] = egress  # reading a bundle takes a tenth of a second
+        for egress in ways.values():
+            faults.extend(certificate_faults(egress))
         return list(dict.fromkeys(faults))
 
     def without_exchange(self) -> Self:
