@@ -316,7 +316,9 @@ def _sandbox_process(port: int, symbols: int) -> Iterator[None]:
     signal.signal(signal.SIGTERM, server.leave)  # so that the sandbox ends too, even while it starts
     # -P: the folder this is called from may have an "app" of its own
     command = [sys.executable, "-P", "-m", "app.cli", "sandbox", "--port", str(port), "--symbols", str(symbols)]
+    pressed = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C stops the node first, then its exchange
     process = subprocess.Popen(command)  # noqa: S603  our own module
+    signal.signal(signal.SIGINT, pressed)
     try:
         _await_sandbox(process, port)
         yield

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 import uvicorn
@@ -200,13 +201,17 @@ async def serving(app: SandboxApp, port: int, listener: socket.socket | None = N
 
 
 def run(port: int, seed: int, symbols: int, weight_limit: int = WEIGHT_LIMIT) -> None:
-    """Run a sandbox by the machine's clock until SIGINT or SIGTERM."""
+    """Run a sandbox by the machine's clock until SIGINT or SIGTERM; a SIGINT that is ignored from the start stays so.
+
+    The demo has it ignored: Ctrl-C reaches both, and a node whose exchange ends first warns of it.
+    """
     app = create_app(SystemClock(), seed=seed, symbols=symbols, weight_limit=weight_limit)
     try:
         listener = bound_listener(port)
     except OSError as error:
         sys.exit(f"cannot listen on {HOST} port {port}: {error.strerror or error}; choose another with --port")
-    uvicorn.Server(_config(app, port)).run([listener])
+    server = _Patient if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else uvicorn.Server
+    server(_config(app, port)).run([listener])
 
 
 def bound_listener(port: int) -> socket.socket:
@@ -223,6 +228,14 @@ def bound_listener(port: int) -> socket.socket:
         listener.bind((HOST, port))
         unless_bound.pop_all()
     return listener
+
+
+class _Patient(uvicorn.Server):
+    """Leaves Ctrl-C to whoever started it."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig != signal.SIGINT:
+            super().handle_exit(sig, frame)
 
 
 def _config(app: SandboxApp, port: int) -> uvicorn.Config:

@@ -95,6 +95,8 @@ async def test_five_hundred_exact_rows_within_a_minute_and_the_next_one_as_it_cl
         began_s = seconds()
         demo.signal(signal.SIGINT, group=True)
         assert await demo.ended() == 0
+        assert "Traceback" not in demo.said()
+        assert '"level": "warning"' not in demo.said(), "the node ends before its exchange"
         print(f"MEASURED demo, Ctrl-C: {seconds() - began_s:.2f} s")
 
 
