@@ -275,6 +275,10 @@ class StoreWriter(StoreReader, Protocol):
         """Remember spans that an operator asked for; a series' earlier one is widened."""
         ...
 
+    async def withdraw_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
+        """Forget spans that an operator asked for. One out of the middle of a longer one cannot be: that one stays."""
+        ...
+
 
 # --- the writer, asked by others ----------------------------------------------------------------------------------
 

@@ -117,6 +117,25 @@ def admin_router(services: Services, clock: Clock, token: str | None) -> APIRout
         report = {"ok": True, "series": len(series), "start": span.start_ms, "end": span.end_ms}
         return json_response(msgspec.json.encode(report), 202, NO_STORE)
 
+    @router.delete(
+        "/backfill",
+        summary="Withdraw the wish for a further span of some series; what is held stays",
+        openapi_extra=_BODY_DOC,
+        responses={
+            200: json_doc("Done.", object_of(ok={"const": True}, withdrawn=INTEGER, remaining=INTEGER)),
+            400: own_error_doc("The wish is not understood."),
+            413: own_error_doc("The body is too large."),
+        },
+    )
+    async def withdraw(request: Request) -> Response:
+        body = await _body(request)
+        if (answer := await forwarded(services.line, request, body)) is not None:
+            return answer
+        series, span = understood(body, services.query.symbol)
+        withdrawn, remaining = await services.backfill.withdraw(series, span)
+        report = {"ok": True, "series": len(series), "withdrawn": withdrawn, "remaining": remaining}
+        return json_response(msgspec.json.encode(report), 200, NO_STORE)
+
     @router.post(
         "/verify",
         status_code=202,

@@ -96,6 +96,10 @@ class Backfill(Protocol):
         """Wish for `span` of each of `series`, beyond BACKFILL_DAYS."""
         ...
 
+    async def withdraw(self, series: Sequence[Series], span: Span) -> tuple[int, int]:
+        """Wish for that no longer: how many wishes became shorter or ended, and how many still touch the span."""
+        ...
+
 
 class Verify(Protocol):
     """Compares what is held with the exchange."""

@@ -1,4 +1,4 @@
-"""Extra wishes: spans that an operator asks for beyond BACKFILL_DAYS, kept across restarts."""
+"""Extra wishes: spans that an operator asks for beyond BACKFILL_DAYS, kept across restarts until they are withdrawn."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,8 +17,30 @@ class Backfill:
 
     async def request(self, series: Sequence[Series], span: Span) -> None:
         """Wish for `span` of each of `series`. Raises StoreUnavailable when this process does not write."""
+        store = self._writable()
+        await store.save_extra_wishes(dict.fromkeys(series, span))
+        await self._reload(store)
+
+    async def withdraw(self, series: Sequence[Series], span: Span) -> tuple[int, int]:
+        """Wish for `span` of `series` no longer: how many wishes became shorter or ended, and how many still touch it.
+
+        What is held stays. Raises StoreUnavailable when this process does not write.
+        """
+        store = self._writable()
+        before = {each: self._holdings.extra_wishes.get(each) for each in series}
+        await store.withdraw_extra_wishes(dict.fromkeys(series, span))
+        await self._reload(store)
+        after = {each: self._holdings.extra_wishes.get(each) for each in series}
+        changed = sum(before[each] != after[each] for each in series)
+        return changed, sum(wish is not None and bool(wish.clip(span)) for wish in after.values())
+
+    async def _reload(self, store: StoreWriter) -> None:
+        found = await store.extra_wishes()
+        self._holdings.extra_wishes.clear()
+        self._holdings.extra_wishes.update(found)
+        self._wake()
+
+    def _writable(self) -> StoreWriter:
         if self.store is None:
             raise StoreUnavailable("this process does not hold the writer lease; ask the one that does")
-        await self.store.save_extra_wishes(dict.fromkeys(series, span))
-        self._holdings.extra_wishes.update(await self.store.extra_wishes())
-        self._wake()
+        return self.store

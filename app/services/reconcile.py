@@ -3,8 +3,8 @@
 import asyncio
 import heapq
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
@@ -16,7 +16,7 @@ from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamAway, 
 from app.services.absence import Unproven
 from app.services.fill import Filler
 from app.services.holdings import Holdings
-from app.services.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp, survey
+from app.services.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp, SeriesGap, survey
 from app.services.room import Room
 from app.services.wish import CLOSE_GRACE_MS, Wish
 
@@ -36,11 +36,15 @@ class _Failure:
     not_before_ms: int
 
 
+_Place = tuple[int, int, int, Job]
+"""A job in its order: which turn of its wish it is, when it ends (newest first), its number."""
+
+
 class _Pool:
-    """The jobs of one kind (tail or history), newest first, and which spans are under way."""
+    """The jobs of one kind (tail or history), those that are next first."""
 
     def __init__(self) -> None:
-        self.heap: list[tuple[int, int, Job]] = []
+        self.heap: list[_Place] = []
         self.wake = asyncio.Event()
 
 
@@ -202,26 +206,31 @@ class Reconciler:
             lambda job: self._is_deferred(job, now_ms),
             is_history_paused=was_paused,
         )
-        heaps: dict[bool, list[tuple[int, int, Job]]] = {True: [], False: []}
+        heap: list[_Place] = []
+        history: dict[Span | None, list[Job]] = {}
         missing = spans = wished = number = 0
         for position, series in enumerate(wish.series(), start=1):
             gap = survey(wish, self._holdings, series, now_ms)
             wished += sum(gap.grid.count(*span) for span in gap.wished)
             missing += sum(gap.grid.count(*span) for span in gap.missing)
             spans += len(gap.missing)
-            for job in planner.jobs(gap):
-                number += 1
-                heaps[job.is_tail].append((-job.window.end_ms, number, job))
+            for extra, part in _by_wish(gap, wish.extra.get(series)):
+                for job in planner.jobs(part):
+                    number += 1
+                    if job.is_tail:
+                        heap.append((0, -job.window.end_ms, number, job))
+                    else:
+                        history.setdefault(extra, []).append(job)
             if position % PLAN_SLICE == 0:
                 await self._clock.sleep(0)
         self._room.plan(missing)  # only now it is known how much is needed
         self._check_disk()
         if self.paused is not None:
-            heaps[False].clear()
-        for is_tail, heap in heaps.items():
-            heapq.heapify(heap)
-            self._pools[is_tail].heap = heap
-            if heap:
+            history.clear()
+        for is_tail, jobs in ((True, heap), (False, _in_turn(history))):
+            heapq.heapify(jobs)
+            self._pools[is_tail].heap = jobs
+            if jobs:
                 self._pools[is_tail].wake.set()
         if was_paused is not (self.paused is not None):
             self.wake()  # tails may wait for minutes of history, or no longer
@@ -307,3 +316,21 @@ class Reconciler:
 
     def _all_failures(self) -> Iterator[_Failure]:
         return chain.from_iterable(self._failures.values())
+
+
+def _by_wish(gap: SeriesGap, extra: Span | None) -> list[tuple[Span | None, SeriesGap]]:
+    """The gap of a series, what an operator asked for beyond the rest of the wish by itself."""
+    asked = gap.missing.clip(extra) if extra is not None else Spans()
+    rest = gap.missing - asked
+    if not asked or not rest:
+        return [(extra if asked else None, gap)]
+    return [(None, replace(gap, missing=rest)), (extra, replace(gap, missing=asked))]
+
+
+def _in_turn(history: Mapping[Span | None, list[Job]]) -> list[_Place]:
+    """The jobs of each wish newest first, and one of each wish in turn: a big backfill holds up no small one."""
+    places: list[_Place] = []
+    for jobs in history.values():
+        for turn, job in enumerate(sorted(jobs, key=lambda each: -each.window.end_ms)):
+            places.append((turn, -job.window.end_ms, len(places), job))
+    return places

@@ -31,6 +31,19 @@ from infra.db.verification import (
 
 READ_CONNECTIONS_MAX: Final = 4  # SQLite works in threads of this process; more than the cores only queue elsewhere
 
+_WITHDRAW: Final = (
+    "DELETE FROM extra_wish WHERE symbol = :symbol AND interval = :interval AND start_ms >= :start AND end_ms <= :end",
+    (
+        "UPDATE extra_wish SET end_ms = :start WHERE symbol = :symbol AND interval = :interval "
+        "AND start_ms < :start AND :start < end_ms AND end_ms <= :end"
+    ),
+    (
+        "UPDATE extra_wish SET start_ms = :end WHERE symbol = :symbol AND interval = :interval "
+        "AND :start <= start_ms AND start_ms < :end AND :end < end_ms"
+    ),
+)
+"""What is withdrawn whole, at its end, at its begin."""
+
 
 class SqliteReader:
     """Reads of one database file (app.ports.StoreReader). The file is opened when it is first needed."""
@@ -254,6 +267,23 @@ class SqliteWriter(SqliteReader):
             "start_ms = min(start_ms, excluded.start_ms), end_ms = max(end_ms, excluded.end_ms)"
         )
         await self._save("extra_wish", ("symbol", "interval"), ("start_ms", "end_ms"), rows, widen)
+
+    async def withdraw_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
+        """Forget spans that an operator asked for. One out of the middle of a longer one cannot be: that one stays.
+
+        Raises StoreUnavailable.
+        """
+        rows = [
+            {"symbol": series.symbol, "interval": series.interval.code, "start": span.start_ms, "end": span.end_ms}
+            for series, span in wishes.items()
+        ]
+
+        def work(connection: Connection) -> None:
+            with writing(connection):
+                for statement in _WITHDRAW:
+                    connection.executemany(statement, rows)
+
+        await self._writes.run(work)
 
     async def _save(
         self,

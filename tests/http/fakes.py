@@ -171,9 +171,14 @@ class FakeCoverage:
 class FakeBackfill:
     def __init__(self) -> None:
         self.requests: list[tuple[Sequence[Series], Span]] = []
+        self.withdrawn: list[tuple[Sequence[Series], Span]] = []
 
     async def request(self, series: Sequence[Series], span: Span) -> None:
         self.requests.append((series, span))
+
+    async def withdraw(self, series: Sequence[Series], span: Span) -> tuple[int, int]:
+        self.withdrawn.append((series, span))
+        return len(series), 0
 
 
 class FakeVerify:

@@ -209,3 +209,16 @@ def test_a_wish_that_repeats_itself_costs_what_it_names_once() -> None:
     finally:
         tracemalloc.stop()
     assert series == [Series("BTCUSDT", INTERVALS["1m"])]
+
+
+async def test_a_wish_is_withdrawn_by_the_same_body() -> None:
+    node = Node()
+    async with node.client() as client:
+        await client.post("/v1/admin/backfill", json=wish(symbols=["btcusdt"], intervals=["1m"]))
+        answer = await client.request("DELETE", "/v1/admin/backfill", json=wish(symbols=["btcusdt"], intervals=["1m"]))
+        assert (answer.status_code, answer.json()["withdrawn"], answer.json()["remaining"]) == (200, 1, 0)
+        assert node.backfill.withdrawn == node.backfill.requests
+        wrong = await client.request("DELETE", "/v1/admin/backfill", json=wish(symbols=["NOPE"]))
+    async with node.client("10.0.0.1") as stranger:
+        refused = await stranger.request("DELETE", "/v1/admin/backfill", json=wish(symbols=["btcusdt"]))
+    assert (wrong.status_code, refused.status_code, len(node.backfill.withdrawn)) == (400, 403, 1)

@@ -285,11 +285,13 @@ class Vault:
         self.error: UpstreamError | None = None
         self.lacking: set[int] = set()
         self.asked: list[str] = []
+        self.files: list[ArchiveFile] = []
 
     async def fetch(
         self, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
     ) -> FileKlines:
         self.asked.append(file.name)
+        self.files.append(file)
         await turn()
         if error := self.errors.get(file.name, self.error):
             raise error

@@ -143,3 +143,31 @@ async def test_an_extra_wish_is_kept_widened_and_wakes_the_reconciler(made: Rig)
     await backfill.request([BTC], Span(15 * DAY_MS, 25 * DAY_MS))
     assert made.holdings.extra_wishes == {BTC: Span(10 * DAY_MS, 25 * DAY_MS)} == await made.store.extra_wishes()
     assert len(woken) == 2
+
+
+@pytest.mark.parametrize(
+    ("withdrawn", "left", "told"),
+    [
+        (Span(10, 20), None, (1, 0)),
+        (Span(0, 99), None, (1, 0)),
+        (Span(0, 15), Span(15, 20), (1, 0)),
+        (Span(15, 20), Span(10, 15), (1, 0)),
+        (Span(15, 99), Span(10, 15), (1, 0)),
+        (Span(20, 30), Span(10, 20), (0, 0)),
+        (Span(12, 15), Span(10, 20), (0, 1)),
+    ],
+)
+async def test_an_extra_wish_can_be_withdrawn(
+    made: Rig, withdrawn: Span, left: Span | None, told: tuple[int, int]
+) -> None:
+    woken: list[bool] = []
+    backfill = Backfill(made.holdings, lambda: woken.append(True))
+    with pytest.raises(StoreUnavailable, match="lease"):
+        await backfill.withdraw([BTC], withdrawn)
+    backfill.store = made.store
+    other = BTC._replace(symbol="ETHUSDT")
+    await backfill.request([BTC, other], Span(10, 20))
+    assert await backfill.withdraw([BTC], withdrawn) == told
+    wishes = {other: Span(10, 20)} | ({} if left is None else {BTC: left})
+    assert made.holdings.extra_wishes == wishes == await made.store.extra_wishes()
+    assert len(woken) == 2

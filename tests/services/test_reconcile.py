@@ -427,3 +427,21 @@ class Everything(set[tuple[Series, int]]):
 
     def __contains__(self, item: object) -> bool:
         return True
+
+
+async def test_a_big_backfill_holds_up_no_small_one_of_other_series_or_of_its_own(tmp_path: Path) -> None:
+    """The small wishes are the oldest, of another series and of one that lacks more: newest first, they end last."""
+    big, own, small = (
+        Span(DAY0_MS - first * DAY_MS, DAY0_MS - last * DAY_MS) for first, last in ((6, 2), (8, 7), (9, 8))
+    )
+    others, little = [Series(f"S{number}USDT", M1) for number in range(4)], Series("SMALLUSDT", M1)
+    async with bench(tmp_path, codes=("1m",), days=6, concurrency=1) as on:
+        on.rig.holdings.extra_wishes.update(dict.fromkeys(others, big) | {little: small, BTC: own})
+        async with running(on.reconciler.run):
+            await on.until_whole()
+        pages = [each.series for each in on.rig.exchange.asked if each.priority is Priority.BACKFILL]
+        files = [file.span for file in on.rig.vault.files if file.symbol == BTC.symbol]
+    pages.reverse()
+    assert len(pages) > 40
+    assert len(pages) - pages.index(little) < 16, "each wish has its turn"
+    assert files.index(own) < 3, "each wish has its turn"
