@@ -137,6 +137,7 @@ class Writing:
         parts.role = None
         parts.read_through.keep = parts.backfill.store = parts.health.sockets = parts.health.reconciler = None
         parts.health.queue_depth = lambda: 0
+        parts.health.log_complaint = lambda: None
         parts.verifier.auditor = parts.verifier.absence_auditor = None
         parts.symbols.write_to(None)
         parts.symbols.before_saving = nothing_more
@@ -172,6 +173,7 @@ class Writing:
         parts.hub.take_from(self.streams)
         parts.health.sockets, parts.health.reconciler = self.sockets, self.reconciler
         parts.health.queue_depth = lambda: self.live.queue_depth
+        parts.health.log_complaint = self.store.log_complaint
 
     def _start(self) -> None:
         parts = self._parts

@@ -45,6 +45,7 @@ class Health:
         self.upstream_complaints: Callable[[], list[str]] = list
         self.streams: Callable[[], dict[str, object]] = dict
         self.store_error: str | None = None
+        self.log_complaint: Callable[[], str | None] = lambda: None
 
     @property
     def is_writer(self) -> bool:
@@ -139,6 +140,8 @@ class Health:
             reasons.append(f"backfill is paused: {self.reconciler.paused}")
         if self.store_error is not None:
             reasons.append(self.store_error)
+        if (complaint := self.log_complaint()) is not None:
+            reasons.append(complaint)
         reasons.extend(
             f"task {state.name} is not running: {state.last_error}"
             for state in self._supervisor.states.values()

@@ -189,6 +189,10 @@ class SqliteWriter(SqliteReader):
         """Whether the database was deleted or replaced behind our back: nothing can be written any more."""
         return self._writes.is_replaced()
 
+    def log_complaint(self) -> str | None:
+        """That somebody's long read keeps the write-ahead log from being cut, if so, and what to do."""
+        return self._checkpoints.complaint(self._clock.now_ms())
+
     async def close(self) -> None:
         """Close all connections; commits that are under way end first."""
         await self._writes.close()

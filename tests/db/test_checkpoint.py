@@ -1,6 +1,8 @@
 """The write-ahead log stays small beside readers that never pause, and recovers from one that stays for long."""
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -11,7 +13,8 @@ import pytest
 
 from app.domain.ledger import Source
 from infra.db import checkpoint
-from infra.db.checkpoint import RETRY_MS
+from infra.db.checkpoint import HELD_MS_MIN, RETRY_MS
+from infra.db.log_readers import LOCKS
 from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import BTC_1M, NOW_MS, batch, minutes
 
@@ -123,6 +126,75 @@ async def test_a_reader_that_stays_holds_up_nobody_and_the_log_recovers_when_it_
     assert await days.commit() == 0
     [timeout_ms] = await writer._writes.run(lambda connection: connection.execute("PRAGMA busy_timeout").fetchone())
     assert timeout_ms == 5_000, "commits wait for other processes as long as before"
+
+
+READ_ON = """
+import sqlite3, sys
+reader = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, isolation_level=None)
+reader.execute("BEGIN")
+print(reader.execute("SELECT count(*) FROM kline_1m").fetchone()[0], flush=True)
+sys.stdin.read()
+"""
+
+
+def reading_on(database: Path) -> subprocess.Popen[bytes]:
+    """A program that stays inside a read transaction until its input ends."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", READ_ON, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert program.stdout is not None
+    program.stdout.readline()
+    return program
+
+
+async def test_a_program_that_reads_for_long_is_named_while_it_does(
+    writer: SqliteWriter, db_file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "COMPLAINT_BYTES_MIN", 2 * BOUND)
+    days = Days(writer, db_file)
+    await days.commit()
+    with reading_on(db_file) as program:
+        while await days.commit() < 2 * BOUND:
+            clock.ms += RETRY_MS // 2
+        assert writer.log_complaint() is None, "it has not stayed long"
+        for _ in range(HELD_MS_MIN // RETRY_MS + 1):
+            clock.ms += RETRY_MS
+            await days.commit()
+        said = writer.log_complaint()
+        assert said is not None
+        assert "inside one read transaction for " in said
+        if LOCKS.exists():
+            assert f"(process {program.pid})" in said
+        program.communicate()
+        if LOCKS.exists():
+            assert writer.log_complaint() is None, "it is over at once, not at the next commit"
+    clock.ms += RETRY_MS
+    assert await days.commit() == 0
+    assert writer.log_complaint() is None
+
+
+async def test_readers_that_come_and_go_are_no_reason_to_complain(
+    writer: SqliteWriter, db_file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every checkpoint one is inside a transaction, but never the same one for long."""
+    monkeypatch.setattr(checkpoint, "COMPLAINT_BYTES_MIN", 0)
+    days = Days(writer, db_file)
+    await days.commit()
+    before: sqlite3.Connection | None = None
+    kept = 0
+    for _ in range(3 * HELD_MS_MIN // RETRY_MS):
+        reader = sqlite3.connect(f"file:{db_file}?mode=ro", uri=True, isolation_level=None)
+        reader.execute("BEGIN")
+        rows_seen(reader)
+        if before is not None:
+            before.close()
+        before = reader
+        clock.ms += RETRY_MS
+        kept += await days.commit() > BOUND
+        assert writer.log_complaint() is None
+    assert kept > HELD_MS_MIN // RETRY_MS, "the log was held up all the time"
+    assert before is not None
+    before.close()
 
 
 async def test_a_clock_that_was_put_back_does_not_stop_checkpoints(

@@ -84,6 +84,7 @@ async def test_everything_that_is_wrong_is_a_reason(made: Rig) -> None:
         (lambda: made.clock.put(4_000), "off by 4000 ms"),
         (lambda: setattr(made.symbols, "unlisted", ("BTCUSTD",)), "BTCUSTD: not listed by the exchange"),
         (lambda: setattr(patient.health, "store_error", "the database cannot be written"), "cannot be written"),
+        (lambda: setattr(patient.health, "log_complaint", lambda: "the log has grown"), "the log has grown"),
         (lambda: setattr(patient.bench.reconciler, "paused", "disk is full"), "backfill is paused: disk is full"),
     ]
     patient.health.reconciler = patient.bench.reconciler
