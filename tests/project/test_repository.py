@@ -143,6 +143,38 @@ def test_the_systemd_unit_has_room_for_as_many_workers_as_there_are() -> None:
     assert budgets <= 256 << 20, "the rest of a worker takes up to half of its 512 MB"
 
 
+EXPOSURE_MAX: Final = 2.0  # of 10; what is left is the network, the system's files to read and threads' priorities
+
+
+def test_the_systemd_unit_exposes_little(tmp_path: Path) -> None:
+    analyzer = shutil.which("systemd-analyze")
+    if analyzer is None or " --offline" not in run(analyzer, "--help").stdout:
+        pytest.skip("no systemd-analyze that reads a unit from its file")
+    here = tmp_path / "klinenode.service"
+    shutil.copy(ROOT / "deploy/systemd/klinenode.service", here)
+    verdict = run(analyzer, "security", "--offline=true", "--no-pager", str(here))
+    found = re.search(r"Overall exposure level for klinenode.service: ([\d.]+)", verdict.stdout)
+    assert found is not None, verdict.stderr
+    assert float(found[1]) <= EXPOSURE_MAX, verdict.stdout
+
+
+def test_the_steps_of_the_readme_make_what_the_systemd_unit_names() -> None:
+    text = (ROOT / "deploy/systemd/klinenode.service").read_text()
+    unit = dict(re.findall(r"^(\w+)=(\S+)", text, re.MULTILINE))
+    [steps] = re.findall(r"```sh\n(sudo useradd.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    user = re.search(r"useradd --system --user-group --home-dir (\S+) .* (\S+)\n", steps)
+    assert user is not None
+    assert user.groups() == (unit["WorkingDirectory"], unit["User"])
+    assert unit["User"] == unit["Group"] == unit["StateDirectory"] == "klinenode"
+    clone = unit["ExecStart"].removesuffix("/.venv/bin/klinenode")
+    assert f" {clone}\n" in steps or f" {clone} " in steps
+    assert f"make -C {clone} setup" in steps
+    assert f" {unit['EnvironmentFile'].removeprefix('-')} " in steps
+    assert f"cp {clone}/deploy/systemd/klinenode.service /etc/systemd/system/" in steps
+    assert "systemctl enable --now klinenode" in steps
+    assert not clone.startswith(("/home", "/root")), "ProtectHome hides it"
+
+
 def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
     text = (ROOT / "deploy/systemd/klinenode.service").read_text()
     unit = configparser.ConfigParser(strict=False, interpolation=None, delimiters=("=",))
