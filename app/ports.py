@@ -13,6 +13,7 @@ from app.domain.interval import Grid, Interval
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Ledger, Source
 from app.domain.listing import Listing
+from app.domain.reason import Reason
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
 from app.wire.archive_csv import ArchiveFile
@@ -163,8 +164,15 @@ EVERYTHING: Final = Span(0, 1 << 53)
 """The change of a series of which nobody can tell which open times it concerns."""
 
 
+NO_WRITER: Final = "this process does not hold the writer lease; ask the one that does"
+
+
 class StoreUnavailable(Exception):
     """The database cannot be read or written right now (locked, full, gone); the message says what to do."""
+
+    def __init__(self, message: str, cause: Reason = Reason.DATABASE) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class StoreReader(Protocol):
@@ -328,8 +336,11 @@ class UpstreamError(Exception):
      │    └── BucketFull      refused here: as much was asked of this kind as the exchange grants in its time
      ├── UpstreamRejected     the exchange says this request is wrong (`error` has its code); asking again is pointless
      ├── UpstreamGarbage      an answer that cannot be used; count it and ask again later
+     │    └── FileRejected    an archive file that did not pass a check
      └── NotPublished         the archive does not have this file (404)
     """
+
+    cause = Reason.EXCHANGE
 
 
 class StandDown(UpstreamError):
@@ -337,12 +348,17 @@ class StandDown(UpstreamError):
 
     def __init__(self, until_ms: int, reason: str) -> None:
         super().__init__(f"standing down until {until_ms}: {reason}")
+        self.cause = Reason.STAND_DOWN
         self.until_ms = until_ms
         self.reason = reason
 
 
 class UpstreamUnavailable(UpstreamError):
-    """No usable answer came, after retries."""
+    """No usable answer came, after retries; or none was asked for, and `cause` says why."""
+
+    def __init__(self, message: str, cause: Reason = Reason.EXCHANGE) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class UpstreamAway(UpstreamUnavailable):
@@ -357,7 +373,7 @@ class BucketFull(UpstreamUnavailable):
     """The requests that the exchange grants of a kind are used up; there is room again at `until_ms`."""
 
     def __init__(self, until_ms: int, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__(reason, Reason.WEIGHT)
         self.until_ms = until_ms
 
 
@@ -373,6 +389,18 @@ class UpstreamRejected(UpstreamError):
 
 class UpstreamGarbage(UpstreamError):
     """The answer is not what it should be."""
+
+    def __init__(self, message: str, cause: Reason = Reason.EXCHANGE) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class FileRejected(UpstreamGarbage):
+    """An archive file did not pass a check: size, checksum, zip, name, columns, rows, order or time."""
+
+    def __init__(self, check: str, message: str) -> None:
+        super().__init__(message)
+        self.check = check
 
 
 class NotPublished(UpstreamError):

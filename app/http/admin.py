@@ -11,7 +11,7 @@ from app.domain.interval import INTERVALS
 from app.domain.span import Span
 from app.http.admin_guard import AdminGuard
 from app.http.documentation import INTEGER, OWN_LIMITS, STRINGS, json_doc, object_of, own_error_doc
-from app.http.errors import ApiError, json_response
+from app.http.errors import ApiError, json_response, unavailable
 from app.http.forward import forwarded
 from app.http.headers import NO_STORE
 from app.http.params import TIME_MS_MAX
@@ -171,7 +171,7 @@ def _upstream_failed(error: UpstreamError, clock: Clock) -> ApiError:
     if isinstance(error, StandDown):
         wait_s = max(1, -(-(error.until_ms - clock.now_ms()) // 1000))
     text = f"The exchange gave no symbols: {error}. What is held is still served; try again in {wait_s} s."
-    return ApiError(503, text, {"retry-after": str(wait_s)})
+    return unavailable(text, error.cause, wait_s)
 
 
 async def _body(request: Request) -> bytes:

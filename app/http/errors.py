@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
-from app.http.headers import BINANCE, JSON, NO_STORE, Header
+from app.domain.reason import Reason
+from app.http.headers import BINANCE, JSON, NO_STORE, REASON, Header, reason_header
 from app.ports import StoreUnavailable
-from app.wire.error_body import BinanceError, invalid_path
+from app.wire.error_body import BinanceError, invalid_path, service_unavailable
 
 PATH_ECHO_MAX: Final = 256  # characters of an unknown path that its error repeats
 STORE_RETRY_AFTER_S: Final = 1  # a locked or restarting database is back within a second or so
@@ -29,6 +30,11 @@ class ApiError(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def unavailable(text: str, reason: Reason, retry_after_s: int) -> ApiError:
+    """What a route of ours cannot do at the moment."""
+    return ApiError(503, text, {"retry-after": str(retry_after_s), REASON.decode(): reason})
+
+
 def is_binance_path(path: str) -> bool:
     """Whether a path is one of Binance's, where its clients expect its error shape."""
     return path.startswith(("/fapi/", "/futures/")) or path in ("/fapi", "/futures")
@@ -36,6 +42,8 @@ def is_binance_path(path: str) -> bool:
 
 def binance_response(error: BinanceError, *more: Header) -> Response:
     """An error in Binance's shape."""
+    if error.reason is not None:
+        more = (*more, reason_header(error.reason))
     if error.retry_after_s is not None:
         more = (*more, (b"retry-after", b"%d" % error.retry_after_s))
     return json_response(error.body(), error.status, NO_STORE, *BINANCE, *more)
@@ -78,7 +86,10 @@ async def _on_binance_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, BinanceError)
     if is_binance_path(_path(request)):
         return binance_response(error)
-    return own_response(error.status, error.msg)
+    more = [] if error.reason is None else [reason_header(error.reason)]
+    if error.retry_after_s is not None:
+        more.append((b"retry-after", b"%d" % error.retry_after_s))
+    return own_response(error.status, error.msg, *more)
 
 
 async def _on_api_error(_request: Request, error: Exception) -> Response:
@@ -115,15 +126,15 @@ async def _on_validation_error(_request: Request, error: Exception) -> Response:
 
 
 async def _on_store_unavailable(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StoreUnavailable)
     return store_unavailable(_path(request), error)
 
 
-def store_unavailable(path: str, error: Exception) -> Response:
+def store_unavailable(path: str, error: StoreUnavailable) -> Response:
     """The answer while the database cannot be read or written."""
     if is_binance_path(path):
-        text = "Internal error; unable to process your request. Please try again."
-        return binance_response(BinanceError(503, -1001, text, STORE_RETRY_AFTER_S))
-    return own_response(503, str(error), (b"retry-after", b"%d" % STORE_RETRY_AFTER_S))
+        return binance_response(service_unavailable(STORE_RETRY_AFTER_S, error.cause))
+    return own_response(503, str(error), (b"retry-after", b"%d" % STORE_RETRY_AFTER_S), reason_header(error.cause))
 
 
 async def _on_exception(request: Request, _error: Exception) -> Response:

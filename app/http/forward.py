@@ -6,14 +6,16 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Scope
 
-from app.http.errors import ApiError
+from app.domain.reason import Reason
+from app.http.errors import unavailable
+from app.http.headers import REASON
 from app.http.services import WriterLine
 from app.ports import Asked, LineDown, Told
 
 HEADERS_SENT: Final = frozenset({"authorization", "content-type", "host", "origin", "sec-fetch-site", "user-agent"})
 """What the admin guard and the routes look at; the writer checks again what the process that was asked has checked."""
 HEADERS_BACK: Final = frozenset(
-    {"content-type", "cache-control", "retry-after", "www-authenticate", "x-klinenode-holds-ms"}
+    {"content-type", "cache-control", "retry-after", "www-authenticate", "x-klinenode-holds-ms", REASON.decode()}
 )
 FORWARDED: Final = "klinenode.forwarded"  # in the scope of a request that came over the line
 
@@ -31,7 +33,7 @@ async def forwarded(line: WriterLine, request: Request, body: bytes = b"") -> Re
     try:
         told = await line.ask(Asked(request.method, request.url.path, query, client, headers, body))
     except LineDown as error:
-        raise ApiError(503, f"{error}.", {"retry-after": "1"}) from error
+        raise unavailable(f"{error}.", Reason.WRITER, 1) from error
     return Response(told.body, told.status, dict(told.headers))
 
 

@@ -5,6 +5,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.domain.reason import Reason
 from app.http.documentation import BINANCE_LIMITS, INTEGER, STRING, error_doc, json_doc, object_of
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
@@ -64,7 +65,7 @@ def market_router(symbols: Symbols, clock: Clock) -> APIRouter:
     async def exchange_info(request: Request) -> Response:
         body = symbols.exchange_info()
         if body is None:
-            raise service_unavailable(NEVER_SYNCED_RETRY_AFTER_S)
+            raise service_unavailable(NEVER_SYNCED_RETRY_AFTER_S, Reason.NOT_SYNCED)
         return PageResponse(latest.of(body), request.scope, EXCHANGE_INFO_MAX_AGE_S)
 
     return router

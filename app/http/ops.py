@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.domain.interval import INTERVALS
+from app.domain.reason import Reason
 from app.http.documentation import INTEGER, OWN_LIMITS, STRING, json_doc, object_of, own_error_doc
 from app.http.errors import ApiError, json_response
 from app.http.forward import forwarded
-from app.http.headers import NO_STORE
+from app.http.headers import NO_STORE, Header, reason_header
 from app.http.page import Page, PageResponse
 from app.http.services import Services
 
@@ -19,6 +20,7 @@ COVERAGE_LIMIT_MAX: Final = 1000
 COVERAGE_OFFSET_MAX: Final = 1_000_000
 
 _REPORT: Final = object_of(total=INTEGER, offset=INTEGER, completeness=STRING, series={"type": "array"})
+READY_RETRY_AFTER: Final[Header] = (b"retry-after", b"5")  # readiness changes with the minute
 
 
 def ops_router(services: Services) -> APIRouter:
@@ -43,7 +45,10 @@ def ops_router(services: Services) -> APIRouter:
     )
     async def ready() -> Response:
         is_ready, report = services.health.ready()
-        return json_response(msgspec.json.encode(report), 200 if is_ready else 503, NO_STORE)
+        body = msgspec.json.encode(report)
+        if is_ready:
+            return json_response(body, 200, NO_STORE)
+        return json_response(body, 503, NO_STORE, reason_header(Reason.NOT_READY), READY_RETRY_AFTER)
 
     @router.get(
         "/coverage",

@@ -4,8 +4,9 @@ from typing import Final
 
 from starlette.types import Scope
 
+from app.domain.reason import Reason
 from app.http.forward import FORWARDED
-from app.http.headers import Header
+from app.http.headers import REASON, Header
 from app.http.services import WriterLine
 from app.ports import Asked, LineDown
 from app.services.endpoints import Question
@@ -23,10 +24,11 @@ async def ask_writer(line: WriterLine, question: Question, *, is_new: bool = Fal
     try:
         told = await line.ask(Asked("GET", question.path, question.query_string, "", [_NEW] if is_new else [], b""))
     except LineDown as error:
-        raise service_unavailable(LINE_RETRY_AFTER_S) from error
+        raise service_unavailable(LINE_RETRY_AFTER_S, Reason.WRITER) from error
     headers = dict(told.headers)
     if HOLDS not in headers:
-        raise service_unavailable(int(headers.get("retry-after", LINE_RETRY_AFTER_S)))
+        told_reason = headers.get(REASON.decode(), Reason.WRITER)
+        raise service_unavailable(int(headers.get("retry-after", LINE_RETRY_AFTER_S)), Reason(told_reason))
     fresh_ms, thrifty_ms = map(int, headers[HOLDS].split())
     return Fetched(told.status, told.body, fresh_ms, thrifty_ms)
 

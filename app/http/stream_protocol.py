@@ -18,6 +18,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from app.domain.reason import Reason
 from app.http.connections import Connections
 from app.http.stream_client import Client
 from app.http.stream_commands import Address, parse_target
@@ -60,6 +61,7 @@ class StreamProtocol(asyncio.Protocol):
         elif self._streams is None or self._streams.is_full:
             response = handshake.reject(503, "This node has as many socket clients as it may have; try again later.\n")
             response.headers["Retry-After"] = "5"
+            response.headers["X-Klinenode-Reason"] = Reason.BUSY
         else:
             response = handshake.accept(Request(target, named))
         return response

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from app.domain.reason import Reason
 from app.domain.span import Span
-from app.ports import Series, StoreUnavailable, StoreWriter
+from app.ports import NO_WRITER, Series, StoreUnavailable, StoreWriter
 from app.services.holdings import Holdings
 
 
@@ -42,5 +43,5 @@ class Backfill:
 
     def _writable(self) -> StoreWriter:
         if self.store is None:
-            raise StoreUnavailable("this process does not hold the writer lease; ask the one that does")
+            raise StoreUnavailable(NO_WRITER, Reason.WRITER)
         return self.store

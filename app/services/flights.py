@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from app.domain.reason import Reason
 from app.ports import UpstreamUnavailable
 
 Question = TypeVar("Question", bound=Hashable)
@@ -31,7 +32,7 @@ class Flights(Generic[Question, Result]):
                 if not flight.cancelled() or _is_cancelled():
                     raise  # it is us who are cancelled; otherwise the one who asked was, and we ask ourselves
         if len(self._flights) >= self._at_once_max:
-            raise UpstreamUnavailable(f"{self._at_once_max} {self._what} are under way already")
+            raise UpstreamUnavailable(f"{self._at_once_max} {self._what} are under way already", Reason.BUSY)
         flight = self._flights[question] = asyncio.get_running_loop().create_future()
         try:
             result = await ask()

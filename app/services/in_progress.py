@@ -11,6 +11,7 @@ from typing import Final
 
 from app.domain.interval import M1, Grid
 from app.domain.kline import Kline
+from app.domain.reason import Reason
 from app.ports import Clock, Series, UpstreamError, UpstreamGarbage
 from app.services.read_through import ReadThrough
 from app.services.rolling import Rolling
@@ -90,7 +91,8 @@ class InProgress:
             if ended:
                 self._tail.set_ended(series, grid, Live(ended[-1], now_ms, from_socket=False))
         elif answer and answer[-1].open_ms < grid.shift(open_ms, -1) and self._upstream.is_trading(series):
-            raise UpstreamGarbage(f"{series.symbol} {series.interval}: REST's newest kline is older than what is due")
+            what = f"{series.symbol} {series.interval}"
+            raise UpstreamGarbage(f"{what}: REST's newest kline is older than what is due", Reason.NOT_WHOLE)
         elif not answer:
             self._upstream.check_newest(series, grid, grid.shift(open_ms, 1))
         return newest

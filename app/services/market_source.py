@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from app.domain.reason import Reason
 from app.ports import Clock, Priority, RawRest, UpstreamGarbage, UpstreamUnavailable
 from app.services.endpoints import ENDPOINTS, HELD_MS, MOVING_MS, REFUSED_MS, Endpoint, Question
 from app.services.flights import Flights
@@ -105,7 +106,7 @@ class MarketSource:
     async def fetch(self, question: Question) -> Fetched:
         """The answer. Raises UpstreamError."""
         if not self._is_allowed:
-            raise UpstreamUnavailable(f"{question.path} is not held; READ_THROUGH is off")
+            raise UpstreamUnavailable(f"{question.path} is not held; READ_THROUGH is off", Reason.NOT_HELD)
         endpoint = ENDPOINTS[question.path]
         held = self.held.get(question.path)
         if held is not None and (body := held.answer(question)) is not None:

@@ -13,6 +13,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from app.domain.interval import MINUTE_MS
+from app.domain.reason import Reason
 from app.ports import Clock, LineDown, StoreUnavailable, UpstreamError
 from app.services.flights import Flights
 from app.services.refusal import RETRY_AFTER_S
@@ -87,7 +88,8 @@ class Names:
             return
         oldest_ms = self._new_coins_ms[0] if len(self._new_coins_ms) == NEW_COINS_PER_MINUTE else None
         if oldest_ms is not None and 0 <= now_ms - oldest_ms < MINUTE_MS:
-            raise service_unavailable(max(RETRY_AFTER_S, (oldest_ms + MINUTE_MS - now_ms + 999) // 1000))
+            wait_s = max(RETRY_AFTER_S, (oldest_ms + MINUTE_MS - now_ms + 999) // 1000)
+            raise service_unavailable(wait_s, Reason.BUSY)
         self._new_coins_ms.append(now_ms)
 
     def _may_look(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from app.domain import letters
 from app.domain.interval import Grid
 from app.domain.kline import Kline
+from app.domain.reason import Reason
 from app.domain.span import Span, Spans
 from app.ports import (
     Clock,
@@ -107,7 +108,7 @@ class QueryService:
         """The same. Raises BinanceError while nobody knows what is listed."""
         name = self.symbol(text)
         if name is None and not self._symbols.listings:
-            raise service_unavailable(RETRY_AFTER_S)
+            raise service_unavailable(RETRY_AFTER_S, Reason.NOT_SYNCED)
         return name
 
     def at_once(self, query: KlineQuery, now_ms: int) -> Answer | None:
@@ -137,7 +138,8 @@ class QueryService:
     async def answer(self, query: KlineQuery) -> Answer:
         """The answer to `query`, whole unless it allows less. Raises BinanceError: 503 with Retry-After."""
         if query.series.listed in self._holdings.doubted:
-            raise service_unavailable(RETRY_AFTER_S)  # whose klines are held is being asked at this moment
+            # whose klines are held is being asked at this moment
+            raise service_unavailable(RETRY_AFTER_S, Reason.NOT_SYNCED)
         try:
             return await self._answer(query, TRIES_MAX)
         except (UpstreamError, TimeoutError) as error:
@@ -195,7 +197,9 @@ class QueryService:
         if tries > 1 and not self.is_time_known():
             await self._upstream.klines(query.series, grid, None, 1)
         if tries <= 1 or not self.is_time_known():
-            raise UpstreamUnavailable("it is not known what time it is at the exchange, so nor which kline is newest")
+            raise UpstreamUnavailable(
+                "it is not known what time it is at the exchange, so nor which kline is newest", Reason.CLOCK
+            )
         return await self._answer(query, tries - 1)
 
     async def _grid(self, series: Series) -> Grid | None:

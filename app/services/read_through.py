@@ -14,6 +14,7 @@ from cachetools import LRUCache
 
 from app.domain.interval import Grid
 from app.domain.kline import Kline
+from app.domain.reason import Reason
 from app.domain.span import Span, Spans
 from app.ports import Clock, Priority, RestApi, Series, UpstreamGarbage, UpstreamUnavailable
 from app.services.absence import AGAIN_MS, ANSWER_AFTER_MS, Absence
@@ -92,7 +93,8 @@ class ReadThrough:
         self, series: Series, grid: Grid, span: Span | None, limit: int, *, newest: bool = False
     ) -> list[Kline]:
         if not self._is_allowed:
-            raise UpstreamUnavailable(f"{series.symbol} {series.interval} is not held there; READ_THROUGH is off")
+            what = f"{series.symbol} {series.interval}"
+            raise UpstreamUnavailable(f"{what} is not held there; READ_THROUGH is off", Reason.NOT_HELD)
 
         async def ask() -> list[Kline]:
             async with asyncio.timeout(READ_THROUGH_S_MAX):
@@ -103,7 +105,7 @@ class ReadThrough:
     def _garbage(self, series: Series, what: str) -> UpstreamGarbage:
         """An answer that lacks klines: nothing that was told of the series is believed any longer."""
         self._forget(series)
-        return UpstreamGarbage(f"{series.symbol} {series.interval}: {what}")
+        return UpstreamGarbage(f"{series.symbol} {series.interval}: {what}", Reason.NOT_WHOLE)
 
     def _forget(self, series: Series) -> None:
         self.memory.forget(series)

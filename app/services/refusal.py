@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from app.ports import BucketFull, StandDown, UpstreamRejected
+from app.domain.reason import Reason
+from app.ports import BucketFull, StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
 from app.services.absence import Unproven
 from app.wire.error_body import BinanceError, invalid_symbol, service_unavailable
 
@@ -14,7 +15,8 @@ def refusal_of(error: Exception, now_ms: int) -> BinanceError:
     """What who asked is told when the exchange or the store gave no data because of `error`."""
     if isinstance(error, StandDown | BucketFull | Unproven):
         wait_s = max(1, (error.until_ms - now_ms + 999) // 1000)
-        return service_unavailable(min(wait_s, RETRY_AFTER_S_MAX))
+        return service_unavailable(min(wait_s, RETRY_AFTER_S_MAX), error.cause)
     if isinstance(error, UpstreamRejected) and error.code == invalid_symbol().code:
         return invalid_symbol()
-    return service_unavailable(RETRY_AFTER_S)
+    cause = error.cause if isinstance(error, UpstreamError | StoreUnavailable) else Reason.EXCHANGE  # it took too long
+    return service_unavailable(RETRY_AFTER_S, cause)

@@ -15,8 +15,9 @@ from typing import Final
 
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.ledger import Source
+from app.domain.reason import Reason
 from app.domain.span import Span
-from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
+from app.ports import NO_WRITER, Clock, Series, StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
 from app.services.absence_audit import AbsenceAuditor
 from app.services.audit import ROW_AGE_MS, Auditor, Tally
 from app.services.holdings import Holdings
@@ -118,7 +119,7 @@ class Verifier:
     def request(self, series: Sequence[Series], span: Span) -> int:
         """Compare `span` of each of `series`; the number of the audit. Raises StoreUnavailable, TooManyAudits."""
         if self.auditor is None:
-            raise StoreUnavailable("this process does not hold the writer lease; ask the one that does")
+            raise StoreUnavailable(NO_WRITER, Reason.WRITER)
         waiting = [audit for audit in self._audits if audit.ended_ms is None]
         if len(waiting) >= AUDITS_KEPT_MAX:
             raise TooManyAudits(f"{len(waiting)} audits wait already; ask again when GET /v1/verification shows fewer")
@@ -131,7 +132,7 @@ class Verifier:
     def report(self) -> dict[str, object]:
         """The audits asked for, newest first, and what was found in the background. Raises StoreUnavailable."""
         if self.auditor is None:
-            raise StoreUnavailable("this process does not hold the writer lease; ask the one that does")
+            raise StoreUnavailable(NO_WRITER, Reason.WRITER)
         return {
             "background": _tally(self.background),
             "audits": [audit.report() for audit in reversed(self._audits)],

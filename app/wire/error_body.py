@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from app.domain.reason import Reason
 from app.wire.unreadable import UNREADABLE
 
 CODE_MAX: Final = (1 << 31) - 1  # the exchange's codes have five digits at the most
@@ -19,6 +20,8 @@ class BinanceError(Exception):
     code: int
     msg: str
     retry_after_s: int | None = None
+    reason: Reason | None = None
+    """Why, where the status is 503."""
     is_msg_first: bool = False
     """As under /futures/data."""
 
@@ -116,6 +119,7 @@ def invalid_path(path: str, method: str) -> BinanceError:
     return BinanceError(404, -5000, f"Path {path}, Method {method} is invalid")
 
 
-def service_unavailable(retry_after_s: int) -> BinanceError:
+def service_unavailable(retry_after_s: int, reason: Reason) -> BinanceError:
     """What was asked for cannot be answered whole at the moment."""
-    return BinanceError(503, -1001, "Internal error; unable to process your request. Please try again.", retry_after_s)
+    text = "Internal error; unable to process your request. Please try again."
+    return BinanceError(503, -1001, text, retry_after_s, reason)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from app.domain.interval import MINUTE_MS
+from app.domain.reason import Reason
 from app.events import Event, ExchangeAnswers, Observe
 from app.ports import Bucket, BucketFull, Clock, Priority, StandDown, UpstreamAway, UpstreamUnavailable
 from infra.binance.breaker import Breaker
@@ -151,10 +152,13 @@ class WeightBudget:
 
     async def _acquire(self, weight: int, priority: Priority, bucket: Bucket | None) -> Ticket:
         if weight > self.limit:
-            raise UpstreamUnavailable(f"a request of weight {weight} never fits WEIGHT_PER_MINUTE={self.limit}")
+            text = f"a request of weight {weight} never fits WEIGHT_PER_MINUTE={self.limit}"
+            raise UpstreamUnavailable(text, Reason.WEIGHT)
         queue = self._queues[priority]
         if len(queue) >= WAITERS_MAX:
-            raise UpstreamUnavailable(f"{len(queue)} requests of priority {priority.name} wait for weight already")
+            raise UpstreamUnavailable(
+                f"{len(queue)} requests of priority {priority.name} wait for weight already", Reason.WEIGHT
+            )
         waiter = _Waiter(weight, bucket)
         queue.append(waiter)
         try:
@@ -245,7 +249,7 @@ class WeightBudget:
             refusal = standing.stand_down(now_ms)
             if refusal is None and standing.has_room(weight, self.ceiling(Priority.USER), now_ms):
                 return self._book(standing, weight, now_ms)
-        raise refusal or UpstreamUnavailable("there is no room for a probe in this minute")
+        raise refusal or UpstreamUnavailable("there is no room for a probe in this minute", Reason.WEIGHT)
 
     def _settle(self, ticket: Ticket) -> None:
         news: Event | None = None

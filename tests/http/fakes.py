@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from app.domain import letters
 from app.domain.interval import Interval
+from app.domain.reason import Reason
 from app.domain.span import Span
 from app.http.app import create_http_app
 from app.http.connections import STATE as CONNECTIONS
@@ -293,7 +294,17 @@ class Node:
     def client(self, host: str = "127.0.0.1") -> httpx.AsyncClient:
         """A client that speaks to the application directly, as if from `host`."""
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=(host, 40_000))
-        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
+        hooks = {"response": [_says_why]}
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", event_hooks=hooks)
+
+
+async def _says_why(answer: httpx.Response) -> None:
+    """Every 503 of every test has a documented reason and a time to ask again; nothing else has one."""
+    if answer.status_code == 503:
+        assert answer.headers.get("x-klinenode-reason") in set(Reason), answer.url
+        assert int(answer.headers["retry-after"]) > 0, answer.url
+    else:
+        assert "x-klinenode-reason" not in answer.headers
 
 
 @asynccontextmanager

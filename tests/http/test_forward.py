@@ -96,6 +96,7 @@ async def test_a_writer_that_is_gone_is_said_so_with_when_to_ask_again(tmp_path:
     async with reader.client() as client:
         answer = await client.post("/v1/admin/backfill", json=WISH)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.headers["x-klinenode-reason"] == "writer"
         assert "does not answer" in answer.json()["error"]
 
 

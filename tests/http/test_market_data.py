@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.reason import Reason
 from app.http import market_pages
 from app.http.forward import answer_by
 from app.http.market_pages import PAGE_SHARE_MAX, Kept, MarketPages
 from app.http.market_params import question_of
 from app.http.refused import REFUSED
-from app.ports import BucketFull, StandDown, UpstreamAway, UpstreamUnavailable
+from app.ports import BucketFull, StandDown, UpstreamAway, UpstreamGarbage, UpstreamUnavailable
 from app.services.endpoints import ENDPOINTS, Endpoint, Question
 from app.services.market_source import Fetched
 from app.wire.error_body import BinanceError, invalid_symbol
@@ -332,17 +333,20 @@ async def test_a_refusal_of_the_exchange_is_given_in_its_own_words_for_a_while(p
 
 
 @pytest.mark.parametrize(
-    ("error", "retry_after"),
+    ("error", "retry_after", "reason"),
     [
-        (StandDown(NOW_MS + 90_500, "banned"), "91"),
-        (BucketFull(NOW_MS + 30_000, "used up"), "30"),
-        (UpstreamAway(NOW_MS + 2_000, "silent"), "5"),
-        (UpstreamUnavailable("no"), "5"),
-        (TimeoutError(), "5"),
+        (StandDown(NOW_MS + 90_500, "banned"), "91", "stand-down"),
+        (BucketFull(NOW_MS + 30_000, "used up"), "30", "weight"),
+        (UpstreamAway(NOW_MS + 2_000, "silent"), "5", "exchange"),
+        (UpstreamUnavailable("no"), "5", "exchange"),
+        (UpstreamUnavailable("no", Reason.BUSY), "5", "busy"),
+        (UpstreamUnavailable("no", Reason.NOT_HELD), "5", "not-held"),
+        (UpstreamGarbage("no"), "5", "exchange"),
+        (TimeoutError(), "5", "exchange"),
     ],
 )
 async def test_what_cannot_be_had_is_a_503_and_never_something_older(
-    node: Node, error: Exception, retry_after: str
+    node: Node, error: Exception, retry_after: str, reason: str
 ) -> None:
     async with node.client() as client:
         await client.get(DEPTH)
@@ -356,6 +360,7 @@ async def test_what_cannot_be_had_is_a_503_and_never_something_older(
             assert (answer.status_code, answer.json()["code"]) == (503, -1001)
             assert list(answer.json()) == order
             assert answer.headers["retry-after"] == retry_after
+            assert answer.headers["x-klinenode-reason"] == reason
             assert answer.headers["x-mbx-used-weight-1m"] == "1"
 
 
@@ -449,6 +454,7 @@ async def test_refusals_come_over_the_line_as_they_are(tmp_path: Path) -> None:
         writer.market.error = StandDown(NOW_MS + 90_500, "banned")
         answer = await client.get(f"{DEPTH}&limit=5")
         assert (answer.status_code, answer.headers["retry-after"], answer.json()["code"]) == (503, "91", -1001)
+        assert answer.headers["x-klinenode-reason"] == "stand-down", "the writer's own reason"
 
 
 async def test_without_a_writer_on_the_line_it_is_said_when_to_ask_again(tmp_path: Path) -> None:
@@ -457,6 +463,7 @@ async def test_without_a_writer_on_the_line_it_is_said_when_to_ask_again(tmp_pat
     async with reader.client() as client:
         answer = await client.get(DEPTH)
     assert (answer.status_code, answer.headers["retry-after"], answer.json()["code"]) == (503, "1", -1001)
+    assert answer.headers["x-klinenode-reason"] == "writer"
 
 
 # --- names that the list does not have -------------------------------------------------------------------------------

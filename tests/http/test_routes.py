@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.domain.reason import Reason
 from app.domain.span import Span
 from app.http.params import PARAMETERS
 from app.http.refused import REFUSED
@@ -78,14 +79,16 @@ async def test_only_final_and_live_pages_are_kept_apart_and_live_ones_go_with_ea
 
 async def test_errors_of_the_query_service_are_passed_on_and_not_kept() -> None:
     node = Node()
-    node.query.error = service_unavailable(7)
+    node.query.error = service_unavailable(7, Reason.STAND_DOWN)
     async with node.client() as client:
         refused = await client.get(KLINES)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "7")
         assert refused.json()["code"] == -1001
+        assert refused.headers["x-klinenode-reason"] == "stand-down"
         node.query.error = StoreUnavailable("the disk is full; make room")
         refused = await client.get(KLINES)
         assert (refused.status_code, refused.json()["code"]) == (503, -1001)
+        assert refused.headers["x-klinenode-reason"] == "database"
         node.query.error = None
         assert (await client.get(KLINES)).status_code == 200
 

@@ -175,6 +175,7 @@ async def test_other_paths_and_clients_too_many_are_told_so() -> None:
                 await connect(made.url + "/ws", proxy=None)
             assert refused.value.response.status_code == 503
             assert refused.value.response.headers["Retry-After"] == "5"
+            assert refused.value.response.headers["X-Klinenode-Reason"] == "busy"
         await made.until_clients(0)
         async with client(made, "/ws"):
             pass

@@ -9,6 +9,7 @@ import typer.main
 from fastapi import FastAPI
 
 from app.cli import app as command_line
+from app.domain.reason import Reason
 from app.http.refused import REFUSED
 from app.node import Node
 from app.services.endpoints import ENDPOINTS
@@ -81,3 +82,18 @@ def test_the_sample_file_means_the_defaults(monkeypatch: pytest.MonkeyPatch) -> 
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     assert load(env_file=ROOT / ".env.sample") == load(env_file=None)
+
+
+def test_every_reason_of_a_503_is_in_the_readme() -> None:
+    for reason in Reason:
+        assert f"| `{reason}` | {reason.meaning[0].upper()}{reason.meaning[1:]}. |" in README.splitlines()
+
+
+def test_no_503_is_made_without_its_reason() -> None:
+    """Beside the functions that take it, nobody writes the number."""
+    made = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "app").rglob("*.py")
+        if re.search(r"(?:ApiError|BinanceError|own_response|json_response|refusal)\([^)]*\b503\b", path.read_text())
+    }
+    assert made == {"app/http/errors.py", "app/http/ops.py", "app/wire/error_body.py"}

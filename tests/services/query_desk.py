@@ -127,6 +127,7 @@ def opens(answer: Answer) -> list[int]:
 async def refused(answering: Desk, series: Series = BTC, **asked: Unpack[Asking]) -> BinanceError:
     with pytest.raises(BinanceError) as caught:
         await answering.answer(series, **asked)
+    assert (caught.value.reason is not None) is (caught.value.status == 503), "a 503 says why"
     return caught.value
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.domain.reason import Reason
 from app.services.names import (
     COINS_MAX,
     LOOK_PAUSE_MS_MAX,
@@ -134,7 +135,7 @@ async def test_a_refusal_holds_for_a_while_at_its_path(made: Rig) -> None:
 
 async def test_other_errors_say_nothing_about_a_name_and_other_names_are_nobodys_business(made: Rig) -> None:
     names = Names(made.clock, made.symbols)
-    assert ask(names, COIN, error=service_unavailable(5)) == 503
+    assert ask(names, COIN, error=service_unavailable(5, Reason.EXCHANGE)) == 503
     assert ask(names, COIN) == 200
     for _ in range(2):
         assert ask(names, "BTCUSDT", error=invalid_symbol()) == 400

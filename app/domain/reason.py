@@ -1,0 +1,39 @@
+"""Why a request is refused for the moment: the words of the header X-Klinenode-Reason."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """One word for programs; what each means is what README says of it."""
+
+    STAND_DOWN = "stand-down"
+    WEIGHT = "weight"
+    EXCHANGE = "exchange"
+    CLOCK = "clock"
+    NOT_WHOLE = "not-whole"
+    NOT_HELD = "not-held"
+    NOT_SYNCED = "not-synced"
+    NOT_READY = "not-ready"
+    BUSY = "busy"
+    DATABASE = "database"
+    WRITER = "writer"
+
+    @property
+    def meaning(self) -> str:
+        """What a person is told."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Reason.STAND_DOWN: "the exchange has told this address to stay away; Retry-After is when that ends",
+    Reason.WEIGHT: "the exchange's limit is used up for the moment, or kept for what is more urgent",
+    Reason.EXCHANGE: "the exchange does not answer, or gives what cannot be used",
+    Reason.CLOCK: "the exchange has not confirmed what time it is, so the newest kline is unknown",
+    Reason.NOT_WHOLE: "some of the klines are neither held nor given by the exchange",
+    Reason.NOT_HELD: "it is not held, and READ_THROUGH is off",
+    Reason.NOT_SYNCED: "the exchange's list of symbols is not known yet, or is being read again",
+    Reason.NOT_READY: "of /v1/ready: its body says what is missing",
+    Reason.BUSY: "as many requests or sockets of this kind are under way as may be",
+    Reason.DATABASE: "the database cannot be read or written",
+    Reason.WRITER: "the process that writes does not answer; another takes over within seconds",
+}
