@@ -183,10 +183,16 @@ class StoreRecovered:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRejected:
-    """An archive file is missing, damaged or not whole; what it lacks is asked for elsewhere."""
+    """An archive file is missing, damaged or not whole.
+
+    `check` is what it did not pass: published, reachable, size, checksum, zip, name, columns, rows, order, time or
+    whole; `reason` says what was found, `then` what happens next.
+    """
 
     name: str
+    check: str
     reason: str
+    then: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,17 @@ from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS, Grid, Inte
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.events import ArchiveRejected, Observe
-from app.ports import Archive, Batch, Clock, NotPublished, Series, UpstreamGarbage, UpstreamUnavailable
+from app.ports import (
+    Archive,
+    Batch,
+    Clock,
+    FileRejected,
+    NotPublished,
+    Series,
+    UpstreamError,
+    UpstreamGarbage,
+    UpstreamUnavailable,
+)
 from app.services.commit import Committer
 from app.services.holdings import Holdings
 from app.services.plan import Download, made_of
@@ -63,9 +73,9 @@ class FileFiller:
         try:
             found = await self._archive.fetch(job.file, grid, listing.precision, self._longer(job))
         except (NotPublished, UpstreamGarbage, UpstreamUnavailable) as error:
-            is_unreachable = isinstance(error, UpstreamUnavailable)
-            self._spent[job.file] = self._clock.now_ms() + UNREACHABLE_RETRY_MS if is_unreachable else retry_ms
-            self._observe(ArchiveRejected(job.file.name, str(error)))
+            pause_ms = UNREACHABLE_RETRY_MS if isinstance(error, UpstreamUnavailable) else FILE_RETRY_MS
+            self._spent[job.file] = self._clock.now_ms() + pause_ms
+            self._reject(job, *_why(error), pause_ms)
             return
         rows = found.rows.within(job.windows)
         await self._keep(job.series, grid, rows, found.longer)
@@ -73,7 +83,11 @@ class FileFiller:
         if lacking:
             self._spent[job.file] = retry_ms
             missing = sum(grid.count(*span) for span in lacking)
-            self._observe(ArchiveRejected(job.file.name, f"{missing} klines are not in the file; asking REST"))
+            self._reject(job, "whole", f"{missing} of the klines wanted are not in the file", FILE_RETRY_MS)
+
+    def _reject(self, job: Download, check: str, reason: str, pause_ms: int) -> None:
+        then = f"REST is asked for what is missing; the file is tried again in {pause_ms // MINUTE_MS} min"
+        self._observe(ArchiveRejected(job.file.name, check, reason, then))
 
     async def fill_holes(self, series: Series, holes: Spans) -> None:
         """Take what the archive has of holes that REST stands by, from the daily files of the newest ones."""
@@ -107,6 +121,15 @@ class FileFiller:
                 if made := klines.between(part.opens_ms[0], part.opens_ms[-1] + 1):
                     batches.append(Batch(each, Source.ROLLUP, made.spans(each.interval.grid), made, made_of=series))
             await self._committer.commit(batches)
+
+
+def _why(error: UpstreamError) -> tuple[str, str]:
+    """The check that a file did not pass, and what was found."""
+    if isinstance(error, NotPublished):
+        return "published", f"the archive has no {error} (404)"
+    if isinstance(error, FileRejected):
+        return error.check, str(error)
+    return ("size" if isinstance(error, UpstreamGarbage) else "reachable"), str(error)
 
 
 def _portions(rows: Columns, grid: Grid) -> Iterator[Columns]:

@@ -53,6 +53,17 @@ class ArchiveFile:
         return self.span.end_ms + (_MONTHLY_PUBLISHED_AFTER_MS if self.is_monthly else _PUBLISHED_AFTER_MS)
 
 
+class BadFile(BadKline):
+    """A file that cannot be used; `check` is the word for what it did not pass (app/ports.py, FileRejected)."""
+
+    def __init__(self, check: str, text: str) -> None:
+        super().__init__(check, text)  # both, so that it can be sent to another process
+        self.check = check
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 def daily_exists(interval: Interval) -> bool:
     """Whether the archive has daily files of `interval`: up to 1d; longer ones are monthly only."""
     return interval.grid.step_ms <= DAY_MS
@@ -65,7 +76,7 @@ def parse(text: str, grid: Grid, precision: Precision) -> Iterator[Kline]:
             continue
         fields = line.split(",")  # no field of the archive is quoted
         if len(fields) != _COLUMNS:
-            raise BadKline(f"line {number} has {len(fields)} columns, not {_COLUMNS}")
+            raise BadFile("columns", f"line {number} has {len(fields)} columns, not {_COLUMNS}")
         open_ms, o, h, low, c, volume, close_ms, quote, trades, taker, taker_quote, _ = fields
         if not all(map(_INTEGER.fullmatch, (open_ms, close_ms, trades))):
             raise BadKline(f"line {number}: no integers: {open_ms:.20} {close_ms:.20} {trades:.20}")
@@ -79,7 +90,7 @@ def checksum_of(content: bytes, zip_name: str) -> str:
     """The SHA-256 (hex) that a `.CHECKSUM` file states for `zip_name`. Raises BadKline when it states none."""
     digest, _, name = content.strip().partition(b"  ")
     if not _SHA256.fullmatch(digest) or name.strip() != zip_name.encode():
-        raise BadKline(f"no checksum of {zip_name} in {content!r:.200}")
+        raise BadFile("checksum", f"no checksum of {zip_name} in {content!r:.200}")
     return digest.lower().decode()
 
 
@@ -90,6 +101,6 @@ def _lines(text: str) -> Iterator[str]:
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
         if end - start > LINE_CHARS_MAX:
-            raise BadKline(f"a line has {end - start} characters")
+            raise BadFile("columns", f"a line has {end - start} characters")
         yield text[start:end].removesuffix("\r")
         start = end + 1

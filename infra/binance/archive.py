@@ -12,10 +12,10 @@ import httpx
 
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
-from app.events import ArchiveRejected, Observe
+from app.events import Observe
 from app.outbound import DIRECT, Egress
-from app.ports import Clock, FileKlines, NotPublished, UpstreamGarbage, UpstreamUnavailable
-from app.wire.archive_csv import ArchiveFile, checksum_of
+from app.ports import Clock, FileKlines, FileRejected, NotPublished, UpstreamGarbage, UpstreamUnavailable
+from app.wire.archive_csv import ArchiveFile, BadFile, checksum_of
 from infra.binance.http import HttpClient, NoAnswer, Retries
 from infra.binance.unpack import Collect, Gathered
 from infra.binance.unpackers import Unpackers
@@ -42,7 +42,6 @@ class BinanceArchive:
         egress: Egress = DIRECT,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._observe = observe
         self._folder = folder
         self._retries = Retries(clock, seed)
         self._http = HttpClient(base_url, clock, observe, egress=egress, transport=transport)
@@ -62,7 +61,7 @@ class BinanceArchive:
 
         `longer`: what to make of minutes in the same step.
 
-        Raises NotPublished, UpstreamUnavailable, and UpstreamGarbage for a file that is damaged or contradicts itself.
+        Raises NotPublished, UpstreamUnavailable, and FileRejected for a file that is damaged or contradicts itself.
         """
         async with self._slots:
             self._fetching += 1
@@ -73,9 +72,10 @@ class BinanceArchive:
                 ) as download:
                     await self._download_verified(file, download)
                     return await self._unpackers.read(download, file, grid, precision, longer)
-            except (BadKline, UpstreamGarbage) as error:
-                self._observe(ArchiveRejected(file.name, str(error)))
-                raise UpstreamGarbage(f"{file.name}: {error}") from error
+            except UpstreamGarbage as error:
+                raise FileRejected("size", str(error)) from error
+            except BadKline as error:
+                raise FileRejected(error.check if isinstance(error, BadFile) else "rows", str(error)) from error
             finally:
                 self._fetching -= 1
 
@@ -88,7 +88,7 @@ class BinanceArchive:
         return True
 
     async def _download_verified(self, file: ArchiveFile, download: IO[bytes]) -> None:
-        """Fill `download` with the ZIP. Raises BadKline when it differs from its checksum twice.
+        """Fill `download` with the ZIP. Raises BadFile when it differs from its checksum twice.
 
         The second time both are fetched anew: files are republished, and the pair may have been caught in between.
         """
@@ -98,7 +98,7 @@ class BinanceArchive:
             actual = await self._download(file, download)
             if actual == expected:
                 return
-        raise BadKline(f"SHA-256 is {actual}, the checksum file says {expected}")
+        raise BadFile("checksum", f"SHA-256 is {actual}, the checksum file says {expected}")
 
     async def _checksum(self, file: ArchiveFile) -> str:
         body = _Body(BytesIO())

@@ -13,7 +13,7 @@ from app.domain.kline import BadKline, Kline, Precision
 from app.domain.rollup_columns import DayByDay
 from app.ports import FileKlines
 from app.wire.archive_bulk import Unusual, parse_parts
-from app.wire.archive_csv import ArchiveFile, parse
+from app.wire.archive_csv import ArchiveFile, BadFile, parse
 
 CSV_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 6 MB; what grows beyond is a bomb
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -83,7 +83,7 @@ def read_file(
     except BadKline:
         raise
     except _UNPACKABLE as error:
-        raise BadKline(f"no ZIP that can be read: {error}") from error
+        raise BadFile("zip", f"no ZIP that can be read: {error}") from error
     with suppress(Unusual), closing(collect(file.interval)) as collector:
         _take_apart(text, file, grid, precision, longer, collector)
         return collector.found()
@@ -119,14 +119,14 @@ def _unpack(download: IO[bytes], expected: str) -> str:
     with zipfile.ZipFile(download) as archive:
         names = archive.namelist()
         if names not in ([expected], [expected.encode().decode("cp437")]):  # as a ZIP without the UTF-8 flag reads
-            raise BadKline(f"holds {names!r:.200} instead of {expected}")
+            raise BadFile("name", f"holds {names!r:.200} instead of {expected}")
         member = archive.infolist()[0]
         if member.flag_bits & _ENCRYPTED or member.compress_type not in _METHODS:
-            raise BadKline(f"packed in an unknown way ({member.compress_type})")
+            raise BadFile("zip", f"packed in an unknown way ({member.compress_type})")
         with archive.open(member) as stream:
             content = stream.read(CSV_BYTES_MAX + 1)  # the stated size proves nothing
         if len(content) > CSV_BYTES_MAX:
-            raise BadKline(f"unpacks to more than {CSV_BYTES_MAX} bytes")
+            raise BadFile("zip", f"unpacks to more than {CSV_BYTES_MAX} bytes")
         return content.decode("ascii")
 
 
@@ -138,7 +138,7 @@ def _check_directory(download: IO[bytes]) -> None:
         entries += (kept + piece).count(_DIRECTORY_ENTRY)
         kept = piece[1 - len(_DIRECTORY_ENTRY) :]
     if entries > _ENTRIES_MAX:
-        raise BadKline(f"holds {entries} files instead of one")
+        raise BadFile("zip", f"holds {entries} files instead of one")
 
 
 def _ascending(klines: Iterable[Kline], file: ArchiveFile) -> list[Kline]:
@@ -146,12 +146,12 @@ def _ascending(klines: Iterable[Kline], file: ArchiveFile) -> list[Kline]:
     rows: list[Kline] = []
     for kline in klines:
         if not file.span.start_ms <= kline.open_ms < file.span.end_ms:
-            raise BadKline(f"row {kline.open_ms} lies outside the file's time")
+            raise BadFile("time", f"row {kline.open_ms} lies outside the file's time")
         if rows and kline.open_ms <= rows[-1].open_ms:
             if kline == rows[-1]:
                 continue
-            raise BadKline(f"row {kline.open_ms} contradicts or precedes the one before it")
+            raise BadFile("order", f"row {kline.open_ms} contradicts or precedes the one before it")
         rows.append(kline)
     if not rows:
-        raise BadKline("holds no rows")
+        raise BadFile("rows", "holds no rows")
     return rows

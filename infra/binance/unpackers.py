@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import IO, Final, NamedTuple
 
 from app.domain.interval import Grid, Interval
-from app.domain.kline import BadKline, Precision
+from app.domain.kline import Precision
 from app.events import Observe, UnpackerLost
 from app.ports import FileKlines, UpstreamUnavailable
-from app.wire.archive_csv import ArchiveFile
+from app.wire.archive_csv import ArchiveFile, BadFile
 from infra.binance.unpack import Collect, Gathered, read_file
 from infra.binance.unpacker import Job, read, receive, send
 
@@ -105,7 +105,7 @@ class Unpackers:
             return _Outcome(answer, lost)
         if self._is_closed:
             return _Outcome(UpstreamUnavailable("the node is stopping"), [])
-        return _Outcome(BadKline(f"unpacking it ended a process {TRIES} times"), lost)
+        return _Outcome(BadFile("zip", f"unpacking it ended a process {TRIES} times"), lost)
 
     def _start(self, wanted: int) -> None:
         with self._starting:

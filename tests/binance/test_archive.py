@@ -14,9 +14,8 @@ from app.domain.columns import Columns
 from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Precision
 from app.domain.span import Span
-from app.events import ArchiveRejected
 from app.outbound import Egress, proxy_of
-from app.ports import NotPublished, Priority, Series, UpstreamGarbage, UpstreamUnavailable
+from app.ports import FileRejected, NotPublished, Priority, Series, UpstreamGarbage, UpstreamUnavailable
 from app.wire.archive_csv import ArchiveFile
 from infra.binance.archive import DOWNLOADS_MAX, MEMORY_BYTES_MAX, BinanceArchive
 from infra.binance.http import TRIES_MAX
@@ -71,13 +70,11 @@ class Case:
         return list(self.folder.iterdir())
 
     async def garbage(self) -> str:
-        """What is wrong with the file; asserts that it was told and that nothing is left behind."""
-        with pytest.raises(UpstreamGarbage) as garbage:
+        """The check and what is wrong with the file; asserts that nothing is left behind."""
+        with pytest.raises(FileRejected) as garbage:
             await self.fetch()
-        (event,) = self.witness.of(ArchiveRejected)
-        assert event.name == FILE.name
         assert self.leftovers() == []
-        return str(garbage.value)
+        return f"{garbage.value.check}: {garbage.value}"
 
 
 @asynccontextmanager
@@ -156,7 +153,7 @@ async def test_months_and_symbols_beyond_ascii_are_found_by_their_names(tmp_path
 async def test_a_wrong_checksum_is_checked_once_more_and_then_rejected(tmp_path: Path) -> None:
     good = packed(text(0, 1))
     async with case(tmp_path, shelf(good, checksum(b"other"))) as run:
-        assert "SHA-256" in await run.garbage()
+        assert "checksum: SHA-256 is" in await run.garbage()
         assert len(run.host.requests) == 4
     bodies = iter([checksum(b"older"), good, checksum(good), good])
     async with case(tmp_path, lambda _: Reply(body=next(bodies))) as run:
@@ -166,19 +163,19 @@ async def test_a_wrong_checksum_is_checked_once_more_and_then_rejected(tmp_path:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"not a zip", "zip"),
+        (b"not a zip", "zip: no zip"),
         (packed(text(0))[:-30], "zip"),
         (packed(text(0)).replace(b"PK\x03\x04", b"PK\x03\x05", 1), ""),
-        (packed(text(0), "other.csv"), "instead of"),
+        (packed(text(0), "other.csv"), "name: holds"),
         (packed(text(0), "../../etc/passwd"), "instead of"),
         (packed(text(0), f"{FILE.name}.csv", "more.csv"), "instead of"),
-        (packed(b"\xff\xfe\x00"), ""),
-        (packed("a,b\nc,d\n"), "columns"),
-        (packed(line(0).replace("1.50,", "NaN,", 1)), "decimals"),
+        (packed(b"\xff\xfe\x00"), "zip: "),
+        (packed("a,b\nc,d\n"), "columns: line 2 has 2 columns"),
+        (packed(line(0).replace("1.50,", "NaN,", 1)), "rows: not plain decimals"),
         (packed(line(0).replace("1.50,", "1" * 200_000 + ",", 1)), ""),
-        (packed(line(1) + line(0)), "precedes"),
-        (packed(line(0) + line(0, "7.00")), "contradicts"),
-        (packed(text(1_440)), "outside"),
+        (packed(line(1) + line(0)), "order: "),
+        (packed(line(0) + line(0, "7.00")), "order: "),
+        (packed(text(1_440)), "time: "),
         (packed(text(-1, 0)), "outside"),
         (packed(line(0).replace(f"{DAY.start_ms}", "9" * 30, 1)), ""),
         (packed("\x00" * 50), ""),

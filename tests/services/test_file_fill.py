@@ -1,15 +1,27 @@
 """What an archive file gives: its minutes, and the longer klines that are made of these and no others."""
 
+import pickle
 from pathlib import Path
+
+import pytest
 
 from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, MO1
 from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.span import Span, Spans
-from app.ports import Batch, Series
+from app.events import ArchiveRejected
+from app.ports import (
+    Batch,
+    FileRejected,
+    NotPublished,
+    Series,
+    UpstreamError,
+    UpstreamGarbage,
+    UpstreamUnavailable,
+)
 from app.services.file_fill import COMMIT_ROWS_MAX
 from app.services.plan import Download
-from app.wire.archive_csv import ArchiveFile
+from app.wire.archive_csv import ArchiveFile, BadFile
 from tests.services.fakes import BTC, DAY0_MS, minute
 from tests.services.reconcile_bench import FIVES, HOURS, Bench, bench
 
@@ -100,3 +112,28 @@ async def test_nothing_is_made_that_is_not_missing(tmp_path: Path) -> None:
         assert await held(on, BTC) == half
         assert await held(on, HOURS) == half
         assert await held(on, FIVES) == Spans(), "not wished"
+
+
+@pytest.mark.parametrize(
+    ("error", "check", "reason", "minutes"),
+    [
+        (NotPublished("/data/BTCUSDT.zip"), "published", "the archive has no /data/BTCUSDT.zip (404)", 360),
+        (UpstreamUnavailable("/data/BTCUSDT.zip: HTTP 503"), "reachable", "/data/BTCUSDT.zip: HTTP 503", 15),
+        (FileRejected("checksum", "SHA-256 is 1"), "checksum", "SHA-256 is 1", 360),
+        (UpstreamGarbage("more than 5 bytes"), "size", "more than 5 bytes", 360),
+    ],
+)
+async def test_a_file_that_is_rejected_says_why_and_what_happens_next(
+    tmp_path: Path, error: UpstreamError, check: str, reason: str, minutes: int
+) -> None:
+    async with bench(tmp_path, days=3) as on:
+        on.rig.vault.error = error
+        await on.filler.fill(download(YESTERDAY))
+        [event] = on.rig.seen(ArchiveRejected)
+        assert (event.name, event.check, event.reason) == (download(YESTERDAY).file.name, check, reason)
+        assert f"REST is asked for what is missing; the file is tried again in {minutes} min" == event.then
+
+
+def test_what_is_wrong_with_a_file_survives_the_way_between_processes() -> None:
+    sent = pickle.loads(pickle.dumps(BadFile("zip", "no ZIP")))
+    assert (sent.check, str(sent)) == ("zip", "no ZIP")

@@ -35,7 +35,7 @@ EVENTS: list[Event] = [
     events.CommitFailed(3, "locked"),
     events.StoreFailed("the disk is full"),
     events.StoreRecovered(),
-    events.ArchiveRejected("BTCUSDT-1m-2026-10", "404"),
+    events.ArchiveRejected("BTCUSDT-1m-2026-10", "published", "404", "REST is asked"),
     events.UnpackerLost("BTCUSDT-1m-2026-10", "killed"),
     events.KlinesVerified("BTCUSDT", "1m", 30),
     events.KlinesMended("BTCUSDT", "1m", 1),
