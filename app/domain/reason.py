@@ -33,7 +33,7 @@ _MEANINGS = {
     Reason.NOT_HELD: "it is not held, and READ_THROUGH is off",
     Reason.NOT_SYNCED: "the exchange's list of symbols is not known yet, or is being read again",
     Reason.NOT_READY: "of /v1/ready: its body says what is missing",
-    Reason.BUSY: "as many requests or sockets of this kind are under way as may be",
+    Reason.BUSY: "as many requests, connections or sockets are under way as may be",
     Reason.DATABASE: "the database cannot be read or written",
     Reason.WRITER: "the process that writes does not answer; another takes over within seconds",
 }

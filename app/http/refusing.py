@@ -7,8 +7,10 @@ from typing import Any, Final
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from app.domain.reason import Reason
 from app.http.connections import Connections
 from app.http.errors import refusal
+from app.http.headers import REASON
 from app.http.intake import PATH_BYTES_MAX, QUERY_BYTES_MAX, size_of
 from app.http.page import lines_of
 
@@ -89,6 +91,7 @@ class RefusingConnection(HttpToolsProtocol):
         response = refusal(self._target() if target is None else target, status, text)
         if status == 503:
             response.headers["retry-after"] = str(BUSY_RETRY_AFTER_S)
+            response.headers[REASON.decode()] = Reason.BUSY
         is_head = not self._is_in_head and self.parser.get_method() == b"HEAD"
         head = lines_of((*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")))
         self._end_with(status, b"%b%b\r\n%b" % (STATUS_LINE[status], head, b"" if is_head else bytes(response.body)))

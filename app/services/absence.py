@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from cachetools import LRUCache
 
 from app.domain.interval import D1, DAY_MS, M1, MINUTE_MS, Grid
+from app.domain.reason import Reason
 from app.domain.span import Span
 from app.domain.symbol import Symbol
 from app.ports import Archive, Clock, Series, UpstreamError, UpstreamGarbage
@@ -33,7 +34,7 @@ class Unproven(UpstreamGarbage):
     """The exchange says that it has no klines there; it is believed if it still says so at `until_ms`."""
 
     def __init__(self, reason: str, until_ms: int) -> None:
-        super().__init__(reason)
+        super().__init__(reason, Reason.NOT_WHOLE)
         self.until_ms = until_ms
 
 
@@ -133,7 +134,8 @@ class Absence:
         if (refuting := self.refuted_by(series, span)) is not None:
             raise UpstreamGarbage(
                 f"{series.symbol} {series.interval}: the exchange says that it has no klines in {tuple(span)}, "
-                f"where {refuting.interval} klines are held"
+                f"where {refuting.interval} klines are held",
+                Reason.NOT_WHOLE,
             )
 
     async def doubt(self, series: Series, grid: Grid, begin_ms: int) -> Doubt:

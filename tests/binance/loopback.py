@@ -105,6 +105,32 @@ async def proxy(target_port: int) -> AsyncIterator[Host]:
 
 
 @asynccontextmanager
+async def socks_proxy(target_port: int) -> AsyncIterator[Host]:
+    """A SOCKS5 proxy that leads every name to `target_port`; `requests` has the names it was asked for."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            _, count = await reader.readexactly(2)
+            await reader.readexactly(count)
+            writer.write(b"\x05\x00")
+            _, _, _, kind = await reader.readexactly(4)
+            assert kind == 3, "names are resolved by the proxy"
+            name = await reader.readexactly((await reader.readexactly(1))[0])
+            await reader.readexactly(2)
+            host.requests.append(name.decode())
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target_port)
+            writer.write(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_relay(reader, far_writer))
+                tasks.create_task(_relay(far_reader, writer))
+        await _close(writer)
+
+    async with listening(serve) as port:
+        host = Host(f"socks5://127.0.0.1:{port}", port)
+        yield host
+
+
+@asynccontextmanager
 async def listening(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object],
 ) -> AsyncIterator[int]:

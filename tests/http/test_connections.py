@@ -135,6 +135,7 @@ async def test_the_surplus_is_told_to_come_back_when_nobody_is_idle() -> None:
                 refused = RawAnswer(await reader.read())
                 await connections.gone.wait()  # it was waited for longer than a look at who is idle counts
         assert (refused.status, refused.headers["retry-after"], refused.headers["connection"]) == (503, "1", "close")
+        assert refused.headers["x-klinenode-reason"] == "busy"
         assert refused.body.startswith(b'{"code":-1000,"msg":"')
         may_go_on.set()
         assert (await answer(busy[0])).startswith(b"HTTP/1.1 200"), "who was there first is not disturbed"

@@ -1,4 +1,4 @@
-"""Certificates of a company's own CA, for REST, archive and sockets alike, also behind an https:// proxy."""
+"""Certificates of a company's own CA, and SOCKS and https:// proxies, for REST, archive and sockets alike."""
 
 import asyncio
 import shutil
@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
+from socksio.exceptions import ProtocolError
 from websockets.asyncio.server import ServerConnection, serve
 
 from app.outbound import Egress, proxy_of
@@ -17,6 +19,7 @@ from infra.binance.http import HttpClient
 from infra.binance.socket_connect import Connect
 from infra.clock import SystemClock
 from tests.binance.loopback import proxy as plain_proxy
+from tests.binance.loopback import socks_proxy
 
 OPENSSL = shutil.which("openssl")
 CLOCK = SystemClock()
@@ -137,6 +140,37 @@ async def test_the_name_is_checked_too(ca: Path) -> None:
     async with rest(ca) as port, plain_proxy(port) as middle:
         with pytest.raises(UpstreamUnavailable, match="mismatch"):
             await get("https://exchange.test", trust(ca, "ca_file", middle.url))
+
+
+async def test_a_socks_proxy_leads_to_rest_and_sockets_alike(ca: Path) -> None:
+    async with rest(ca) as port, socks_proxy(port) as middle:
+        assert await get("https://localhost", trust(ca, "ca_file", middle.url)) == 200
+        assert middle.requests == ["localhost"]
+    async with sockets(ca) as port, socks_proxy(port) as middle:
+        assert await echoed("wss://localhost", trust(ca, "ca_dir", middle.url)) == "hello"
+        assert middle.requests == ["localhost"]
+
+
+async def test_what_is_no_socks_proxy_is_an_unreachable_exchange(ca: Path) -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"\x05\x02\x01\xff\xff nonsense \x00")
+        writer.close()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        egress = trust(ca, "ca_file", f"socks5://u:geheim@127.0.0.1:{port}")
+        with pytest.raises(OSError) as failed:
+            await echoed("wss://localhost", egress)
+        assert "geheim" not in str(failed.value)
+
+    def refuse(_: httpx.Request) -> httpx.Response:
+        raise ProtocolError("Malformed reply")  # as socksio does; httpx does not make it one of its own
+
+    client = HttpClient("https://localhost", CLOCK, lambda event: None, transport=httpx.MockTransport(refuse))
+    with pytest.raises(UpstreamUnavailable, match="Malformed reply"):
+        await client.get("/")
+    await client.aclose()
 
 
 async def test_a_proxy_spoken_to_by_tls_is_trusted_by_the_same_rule(ca: Path) -> None:
