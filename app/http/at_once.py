@@ -16,9 +16,10 @@ from app.http.intake import is_oversize
 from app.http.klines import PATH, Klines
 from app.http.page import NOT_MODIFIED, Asked, Hit, cache_control, lines_of
 from app.http.page_cache import Key, PageCache
+from app.http.recent import Recent
 from app.ports import Clock
 
-HEARD_MAX: Final = 2048  # requests whose parsed form is remembered, twice over: 600 symbols asked by three clients
+REMEMBERED_BYTES_MAX: Final = 4 * 1024 * 1024  # for requests whose parsed form is remembered: 5,000 usual ones
 CACHED_PATHS: Final = frozenset({PATH})
 _STATUS_LINES: Final = {200: b"HTTP/1.1 200 OK\r\n", NOT_MODIFIED: b"HTTP/1.1 304 Not Modified\r\n"}
 _STAY: Final = b"\r\n"
@@ -46,8 +47,9 @@ class AtOnce:
         self._clock = clock
         self._stated: Sequence[Header] = ()
         self._stated_lines = b""
-        self._heard: dict[bytes, Heard] = {}
-        self._heard_before: dict[bytes, Heard] = {}
+        self._heard = Recent[bytes, Heard](REMEMBERED_BYTES_MAX)
+        self.heard = self._heard.get
+        """What these very bytes meant when they were parsed."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection the ASGI way."""
@@ -60,15 +62,9 @@ class AtOnce:
                 return
         await self._app(scope, receive, send)
 
-    def heard(self, request: bytes) -> Heard | None:
-        """What these very bytes meant when they were parsed."""
-        return self._heard.get(request) or self._heard_before.get(request)
-
     def remember(self, request: bytes, heard: Heard) -> None:
         """Keep what the bytes of a request mean that came whole and alone."""
-        if len(self._heard) >= HEARD_MAX:
-            self._heard, self._heard_before = {}, self._heard
-        self._heard[request] = heard
+        self._heard.add(request, heard, request, heard.key[1], *heard.asked)
 
     def answer(self, heard: Heard, stated: Sequence[Header]) -> tuple[bytes, ...] | None:
         """Head and body for the wire, or None when the request has to go the long way.

@@ -7,6 +7,7 @@ from starlette.types import Scope
 
 from app.domain.span import Span
 from app.http.page import NOT_MODIFIED, Asked, Hit, Page, Reply, asked_by, reply_of
+from app.http.recent import Recent
 from app.ports import Clock, Series
 from app.services.answer import END_OF_TIME_MS, Answer
 
@@ -15,7 +16,7 @@ KEEPING_ERROR_MS: Final = 1_100
 """How much longer than it was told another cache may keep a page: nginx counts in whole seconds, the first and the last
 included, and 0.1 s for the way to it."""
 PAGE_SHARE_MAX: Final = 8  # one page may take an eighth of the cache; the largest answer is 0.3 MB
-ASKED_MAX: Final = 4096  # pages not kept that are remembered as asked for once, twice over: 2 MB at the most
+ASKED_BYTES_MAX: Final = 2 * 1024 * 1024  # for pages not kept that are remembered as asked for once: 4,000 usual ones
 
 Key = tuple[str, bytes]  # path and raw query string
 
@@ -127,8 +128,7 @@ class PageCache:
         self._changes: dict[Series, int] = {}
         self._moves: dict[str, int] = {}
         self._clears = 0
-        self._asked: dict[Key, int] = {}
-        self._asked_before: dict[Key, int] = {}
+        self._asked = Recent[Key, int](ASKED_BYTES_MAX)
         self.true_until_ms = END_OF_TIME_MS
         """When the pages can no longer be trusted unless it is put off: whoever drops pages may have lost touch."""
         self.hits = 0
@@ -165,12 +165,10 @@ class PageCache:
 
         Keeping it costs as much as making it, and takes the room of those that are wanted.
         """
-        asked_ms = self._asked.get(key) or self._asked_before.get(key, 0)
-        if now_ms - asked_ms < self._ttl_s * 1000:
+        asked_ms = self._asked.get(key)
+        if asked_ms is not None and now_ms - asked_ms < self._ttl_s * 1000:
             return True
-        if len(self._asked) >= ASKED_MAX:
-            self._asked, self._asked_before = {}, self._asked
-        self._asked[key] = now_ms
+        self._asked.add(key, now_ms, key[1])
         return False
 
     def put(self, key: Key, page: Page, answer: Answer, ticket: Ticket) -> None:

@@ -8,6 +8,7 @@ from app.http.stream_commands import Address, Command, CommandError, accepted, p
 from app.http.stream_frames import text_frame
 from app.http.stream_outbox import Outbox
 from app.ports import StreamsFull
+from app.wire.stream_name import NAME_CHARS_MAX
 
 STREAMS_MAX: Final = 1_024  # a connection; one more and it is closed (binance-facts section 5.2)
 MESSAGES_A_SECOND_MAX: Final = 10  # pings and pongs count
@@ -137,6 +138,11 @@ class Client:
             self.tell(TOO_MANY)
             self.end(POLICY, "Invalid request")
             return
+        if any(
+            len(name) > NAME_CHARS_MAX for name in added
+        ):  # before it is kept: who may have many may not have long ones
+            text = f"Invalid request: a stream name has at most {NAME_CHARS_MAX} characters"
+            raise CommandError(2, text, command.id if command else None)
         try:
             self._fanout.enter(self, added)
         except StreamsFull as error:

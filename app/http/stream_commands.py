@@ -117,6 +117,8 @@ def _object(text: str) -> dict[str, object]:
     line, column = 1, 1
     try:
         message = json.loads(text, parse_constant=_no_constant)
+        if "\\u" in text:
+            json.dumps(message, ensure_ascii=False).encode()  # half a character cannot be told to anybody
     except json.JSONDecodeError as error:
         line, column = error.lineno, error.colno
     except (ValueError, RecursionError):

@@ -26,10 +26,12 @@ from app.http.streams import SERVICE_RESTART, StreamServer
 
 STATE: Final = "streams"  # under which the application's lifespan hands over the StreamServer
 MESSAGE_BYTES_MAX: Final = 256 * 1024  # a SUBSCRIBE of 1,024 names has 50 kB
+PARTS_MAX: Final = 1_024  # of one message: empty ones have no bytes to count
 UNSENT_BYTES_MAX: Final = 64 * 1024  # in the transport; with more a client counts as slow
 KERNEL_BYTES: Final = 256 * 1024  # asked of the kernel for what is under way: else a slow client has megabytes there
 GOODBYE_S_SHUTDOWN: Final = 2.0  # of the ten seconds that a shutdown may take
 INVALID_DATA: Final = 1007
+TOO_BIG: Final = 1009
 
 _log: Final = logging.getLogger("klinenode.streams")
 _log.setLevel(logging.CRITICAL)  # what clients do wrong is theirs to know
@@ -156,6 +158,9 @@ class StreamProtocol(asyncio.Protocol):
         if frame.opcode is Opcode.PONG:
             client.ponged()
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            if len(self._parts) >= PARTS_MAX:
+                client.end(TOO_BIG, f"A message may come in {PARTS_MAX} parts")
+                return
             self._parts.append(bytes(frame.data))
             if frame.fin:
                 message, self._parts = b"".join(self._parts), []

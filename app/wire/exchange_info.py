@@ -9,9 +9,12 @@ from app.domain.kline import OPEN_MS_MAX, Precision
 from app.domain.symbol import Symbol
 from app.wire.unreadable import UNREADABLE
 
+SYMBOLS_MAX: Final = 20_000  # live 920; each is kept, in several places
+WORD_CHARS_MAX: Final = 64
 PRECISION_MAX: Final = 16  # decimals; live ones go to 8, and numbers are padded to them
 
 _Name = Annotated[str, Meta(max_length=64, pattern=r"\A\w[\w.-]*\Z")]  # becomes part of paths and stream names
+_Word = Annotated[str, Meta(max_length=WORD_CHARS_MAX)]
 _Time = Annotated[int, Meta(ge=0, le=OPEN_MS_MAX)]  # what calendars compute
 _Decimals = Annotated[int, Meta(ge=0, le=PRECISION_MAX)]
 
@@ -22,10 +25,10 @@ class BadExchangeInfo(ValueError):
 
 class _Symbol(msgspec.Struct):
     symbol: _Name
-    contract_type: str = msgspec.field(name="contractType", default="")
-    quote_asset: str = msgspec.field(name="quoteAsset", default="")
-    status: str = ""
-    contract_status: str = msgspec.field(name="contractStatus", default="")
+    contract_type: _Word = msgspec.field(name="contractType", default="")
+    quote_asset: _Word = msgspec.field(name="quoteAsset", default="")
+    status: _Word = ""
+    contract_status: _Word = msgspec.field(name="contractStatus", default="")
     onboard_ms: _Time = msgspec.field(name="onboardDate", default=0)
     delivery_ms: _Time = msgspec.field(name="deliveryDate", default=0)
     price_precision: _Decimals = msgspec.field(name="pricePrecision", default=0)
@@ -33,7 +36,7 @@ class _Symbol(msgspec.Struct):
 
 
 class _ExchangeInfo(msgspec.Struct):
-    symbols: list[_Symbol]
+    symbols: Annotated[list[_Symbol], Meta(max_length=SYMBOLS_MAX)]
 
 
 _decoder: Final = msgspec.json.Decoder(_ExchangeInfo)

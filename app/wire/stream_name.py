@@ -6,6 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 from app.domain import letters
 from app.domain.interval import INTERVALS
+from app.wire import coin_margined
 
 Route = Literal["market", "public"]
 
@@ -103,11 +104,22 @@ _SECONDS: Final = "1s"  # an interval of continuous klines alone, and of their s
 _GRACE_S: Final = 15  # a closing frame comes up to 2 s after the close, and a socket may be slow
 
 
-@lru_cache(_PARSED_MAX)
 def parse(name: str) -> StreamName | None:
     """What `name` says; None for a name that no stream has: such a one is acknowledged and silent."""
-    if len(name) > NAME_CHARS_MAX:
-        return None
+    return None if len(name) > NAME_CHARS_MAX else _parse(name)  # what is remembered of names has a size
+
+
+def is_uncertain(name: StreamName) -> bool:
+    """Whether no list of the exchange's says that the stream exists: of asset indexes and coin-margined contracts."""
+    return bool(name.symbol) and (not name.listed or any(map(_is_coin_margined, name.listed)))
+
+
+def _is_coin_margined(name: str) -> bool:
+    return coin_margined.is_symbol(name) or coin_margined.is_pair(name)
+
+
+@lru_cache(_PARSED_MAX)
+def _parse(name: str) -> StreamName | None:
     if (found := _ALL.fullmatch(name)) is not None:
         kind = next(group for group in found.groups() if group)
         every = _KINDS[kind]

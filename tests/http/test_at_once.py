@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from app.http import protocol
-from app.http.at_once import HEARD_MAX, AtOnce
+from app.http.at_once import REMEMBERED_BYTES_MAX, AtOnce
 from app.http.connections import STATE as CONNECTIONS
 from app.http.connections import Connections, Deadlines
 from app.http.protocol import HEARD_BYTES_MAX, BoundedProtocol
@@ -419,7 +419,7 @@ def test_only_what_was_one_request_from_its_first_byte_to_its_last_is_remembered
         made.data_received(one[at:] + other)
         assert transport.written.count(b"200 OK") == 2
     made.data_received(other + one[:9])
-    for remembered in [*node.app._heard, *node.app._heard_before]:  # type: ignore[attr-defined]
+    for remembered in [*node.app._heard._newer, *node.app._heard._older]:  # type: ignore[attr-defined]
         assert remembered.strip() in (one.strip(), other.strip())
 
 
@@ -430,13 +430,15 @@ def test_what_is_remembered_of_requests_is_bounded() -> None:
     long_one = request(KLINES, "X: " + "x" * HEARD_BYTES_MAX)
     made.data_received(long_one)
     assert node.app.heard(long_one) is None
-    for number in range(3 * HEARD_MAX):
-        made.data_received(request(f"{KLINES}&x={number}"))
-        assert len(node.app._heard) <= HEARD_MAX
-        assert len(node.app._heard_before) <= HEARD_MAX
-    assert node.app.heard(request(f"{KLINES}&x={3 * HEARD_MAX - 1}")) is not None
-    assert node.app.heard(request(f"{KLINES}&x=0")) is None
-    assert transport.written.count(b"200 OK") == 3 * HEARD_MAX + 1
+    filler = "y" * 300  # twice: in the request's bytes and in what they mean
+    number = 0
+    while node.app.heard(request(f"{KLINES}&x=0&y={filler}")) is not None or not number:
+        made.data_received(request(f"{KLINES}&x={number}&y={filler}"))
+        assert node.app._heard.bytes <= REMEMBERED_BYTES_MAX
+        number += 1
+    assert node.app._heard.bytes > REMEMBERED_BYTES_MAX // 4, "what is bounded is used"
+    assert node.app.heard(request(f"{KLINES}&x={number - 1}&y={filler}")) is not None
+    assert transport.written.count(b"200 OK") == number + 1
 
 
 @settings(max_examples=300, deadline=None)
