@@ -14,7 +14,7 @@ from app.http.connections import Connections
 from app.http.direct import Timings
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
-from app.http.streams import StreamServer
+from app.http.streams import StreamServer, streams_of
 from app.ports import MachineClock, Series, StoreUnavailable
 from app.services import held_books, held_marks, held_trades
 from app.services.absence import Absence
@@ -168,9 +168,11 @@ class Parts:
             self.clock,
             clients_max=settings.stream_clients_max,
             queue_bytes_max=settings.stream_queue_bytes_max,
+            streams_max=streams_of(settings.workers),
         )
         self.book_starts = BookStarts(self.hub)
         self.stream_server.joined = self.book_starts.joined
+        self.stream_server.is_listed = self._is_listed
         self.symbols = SymbolSync(
             self.clock,
             self.observe,
@@ -311,8 +313,13 @@ class Parts:
         for symbol in removed:
             self.tail.forget(symbol)
             self.rolling.forget(symbol)
+        self.stream_server.listed_changed()
         if self.role is not None:
             self.role.symbols_changed()
+
+    def _is_listed(self, symbol: str) -> bool | None:
+        """Whether the exchange lists a symbol; None while its list was never read."""
+        return symbol in self.symbols.listings if self.symbols.synced_ms is not None else None
 
     def _store_changed(self) -> None:
         self.health.store_error = self.store_state.error

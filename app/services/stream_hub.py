@@ -30,6 +30,11 @@ class Hub:
         """How many streams are subscribed, those that linger included."""
         return len(self._listeners)
 
+    @property
+    def room(self) -> int:
+        """How many more streams can be joined; those that only linger make room."""
+        return self._streams_max - len(self._listeners) + len(self._left_ms)
+
     def join(self, stream: str, listener: Listener) -> None:
         """See StreamHub."""
         listeners = self._listeners.get(stream)
