@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped, Observe
 from app.following import Following
 from app.gauges import sample_metrics
+from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
 from app.http.connections import STATE as CONNECTIONS
 from app.http.forward import answer_by
@@ -27,6 +28,7 @@ from infra.db.migrate import SchemaTooNew
 from infra.db.sqlite_store import SqliteWriter
 from infra.line import Line
 from infra.stream_line import StreamLine
+from infra.token_file import TokenFile
 
 SETTLED_CHECKS: Final = 10  # another process that holds the lease so long writes; trying takes it at most 5 s of a lock
 SHARE_METRICS_S: Final = 2.0  # a worker that is killed takes what it counted since then with it
@@ -53,6 +55,7 @@ class Node(Parts):
         self._line = Line(self.database)
         self._stream_line = StreamLine(self.database)
         self.following = Following(self)
+        self.token_file = TokenFile(self.database)
         self.app = create_http_app(
             Services(
                 self.query,
@@ -71,11 +74,15 @@ class Node(Parts):
             market_pages=self.market_pages,
             instrument=self.telemetry.instrument,
             timings=self.timings,
-            admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
+            admin=AdminGuard(
+                settings.admin_token.get_secret_value() if settings.admin_token else None,
+                LocalToken(self.token_file.path.name, self.token_file.token),
+            ),
             only_final_default=settings.only_final_default,
             lifespan=lambda _: self.running(),
         )
         self.names.refresh = self._look_for
+        self.stream_server.look_for = self.names.learn
         sample_metrics(self)
         self._tidy = tidy
         self._metrics_folder = metrics_folder
@@ -113,6 +120,9 @@ class Node(Parts):
         await self.recall()
         if not await self._try_to_write():
             await self.following.start()
+        if self.settings.admin_token is None and self._url:
+            with contextlib.suppress(OSError):  # a full disk, a folder without permission: who sends one is told so
+                self.token_file.token()
         self.supervisor.start("lease", self._keep_lease)
         if self._metrics_folder is not None:
             self.supervisor.start("metrics", self._share_metrics)
@@ -120,6 +130,7 @@ class Node(Parts):
             self.supervisor.start("tidy", lambda: in_quiet_moments(self.clock, tidy))
         self.supervisor.start("hub", self.hub.run)
         self.supervisor.start("stream-clients", self.stream_server.run)
+        self.supervisor.start("stream-listings", self.stream_server.look_for_listings)
         self.supervisor.start("read-ahead", self.query.read_ahead.run)
         self.supervisor.start("probe", lambda: self.breaker.run(self.rest.probe))
         self.supervisor.start("clock", lambda: self.clock.run(self.rest, self.rng("clock")))

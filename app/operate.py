@@ -94,7 +94,7 @@ async def backfill(settings: Settings, target: Target, out: Console) -> None:
     """Fill the target, through the running node when there is one. Raises OperateError."""
     async with node_or_holder(settings, out) as (node, holder):
         if holder:
-            await _through(holder, settings, target, node.clock, out)
+            await _through(holder, node, target, out)
         else:
             await _by_itself(node, settings, target, out)
 
@@ -151,9 +151,10 @@ async def _by_itself(node: Node, settings: Settings, target: Target, out: Consol
     await _watch(report, symbols, target.intervals, span, node.clock, out)
 
 
-async def _through(url: str, settings: Settings, target: Target, clock: Clock, out: Console) -> None:
-    span = target.span(settings, clock.now_ms())
-    async with node_client(url, settings) as client:
+async def _through(url: str, node: Node, target: Target, out: Console) -> None:
+    clock = node.clock
+    span = target.span(node.settings, clock.now_ms())
+    async with node_client(url, node) as client:
 
         async def report(symbol: str) -> Report:
             return await _coverage(client, symbol=symbol)
@@ -164,15 +165,27 @@ async def _through(url: str, settings: Settings, target: Target, clock: Clock, o
 
 
 @asynccontextmanager
-async def node_client(url: str, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a running node. Raises OperateError when the node does not answer."""
-    token = settings.admin_token.get_secret_value() if settings.admin_token else None
+async def node_client(url: str, node: Node) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the running node at `url`, whose database is that of `node`. Raises OperateError."""
+    settings = node.settings
+    token = settings.admin_token.get_secret_value() if settings.admin_token else _local_token(node)
     headers = {b"authorization": f"Bearer {token}".encode()} if token else {}  # it may be more than ASCII
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=ASK_TIMEOUT_S) as client:
         try:
             yield client
         except httpx.TransportError as error:
             raise OperateError(f"the node at {url} does not answer: {error}") from error
+
+
+def _local_token(node: Node) -> str | None:
+    """The token that a running node keeps beside its database. Raises OperateError."""
+    try:
+        return node.token_file.read()
+    except OSError as error:
+        raise OperateError(
+            f"{node.token_file.path} cannot be read: {error.strerror or error}; run this as the user that the node "
+            "runs as, or set ADMIN_TOKEN for both"
+        ) from error
 
 
 def wish_of(symbols: Sequence[str], intervals: Sequence[Interval], span: Span) -> dict[str, Any]:

@@ -37,7 +37,7 @@ async def verify(settings: Settings, target: Target, out: Console) -> Report:
                 return node.verifier.report()
 
             return await _watch(own, number, node.clock, out)
-        async with node_client(holder, settings) as client:
+        async with node_client(holder, node) as client:
             symbols = target.symbols or await wished_symbols(client)
             body = wish_of(symbols, target.intervals, span)
             answer = await ask_writer(client, "POST", "/v1/admin/verify", node.clock, body)

@@ -128,7 +128,7 @@ class Settings(BaseSettings):
         2 * 1024**3, ge=0, le=_BYTES_MAX, description="Backfill pauses (live goes on) below this much free disk, bytes."
     )
     admin_token: SecretStr | None = Field(
-        None, description="Bearer token of /v1/admin. Without one only local clients are answered."
+        None, description="Bearer token of /v1/admin. Without one it is in a file beside the database."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log level.")
     host: str = Field("127.0.0.1", description="Address or name to listen on.")

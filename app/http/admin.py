@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
+from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
 from app.domain.interval import INTERVALS
@@ -23,6 +24,7 @@ from app.wire.unreadable import UNREADABLE
 BODY_BYTES_MAX: Final = 65_536  # every symbol of the exchange by name takes 15 kB
 SERIES_MAX: Final = 20_000  # about 1,000 symbols in all 15 intervals
 UPSTREAM_RETRY_AFTER_S: Final = 5
+_BEARER: Final = HTTPBearer(auto_error=False, description="ADMIN_TOKEN, or the token beside the database.")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -66,15 +68,16 @@ _BODY_DOC: Final = {
 }
 
 
-def admin_router(services: Services, clock: Clock, token: str | None) -> APIRouter:
+def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRouter:
     """The admin routes behind their guard."""
     router = APIRouter(
         prefix="/v1/admin",
         tags=["admin"],
-        dependencies=[Depends(AdminGuard(token))],
+        dependencies=[Depends(_BEARER), Depends(guard)],
         responses={
             401: own_error_doc("The admin token is missing or wrong."),
             403: own_error_doc("Without ADMIN_TOKEN only this machine may ask, and through no proxy."),
+            503: own_error_doc("The file with the token cannot be read or written."),
             **OWN_LIMITS,
         },
     )

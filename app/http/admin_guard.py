@@ -1,83 +1,90 @@
-"""Who may use the admin routes: the holder of the token, or without one a program on this machine."""
+"""Who may use the admin routes: the holder of the token, or without one a program of this user on this machine."""
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from fastapi import Request
-from starlette.datastructures import Headers
 
 from app.http.errors import ApiError
+from app.http.forward import FORWARDED
 
 _PROXY_HEADERS: Final = frozenset(
     {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "true-client-ip"}
 )
-_WAYS_IN: Final = "Set ADMIN_TOKEN and send 'Authorization: Bearer <token>', or ask from this machine directly"
+_REMOTE: Final = "To ask from elsewhere or through a proxy, set ADMIN_TOKEN and send it"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalToken:
+    """The token that only this machine's operator can read, and how its file is called."""
+
+    name: str
+    read: Callable[[], str]
+    """Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdminGuard:
-    """A FastAPI dependency. An empty token is none."""
+    """A FastAPI dependency. An empty `token` is none: then the local one counts, where it is sent from here."""
 
     token: str | None
+    local: LocalToken
 
     def __call__(self, request: Request) -> None:
         """Let the request pass or raise ApiError."""
         if self.token:
-            _check_token(request.headers, self.token.encode())
-        else:
-            _check_local(request)
+            _check(
+                request,
+                self.token,
+                missing="This needs the admin token: send 'Authorization: Bearer <ADMIN_TOKEN>'.",
+                wrong="The token is not the node's ADMIN_TOKEN.",
+            )
+            return
+        if FORWARDED not in request.scope:  # who asks over the line is a process of this user that has checked it
+            _check_origin(request)
+        file = f"{self.local.name} beside the database (DB_URL)"
+        try:
+            token = self.local.read()
+        except OSError as error:
+            raise ApiError(503, f"The token in {file} cannot be had: {error}. Or set ADMIN_TOKEN.") from error
+        _check(
+            request,
+            token,
+            missing=f"This needs the token in {file}, which only the node's user can read: "
+            f'send -H "Authorization: Bearer $(cat {self.local.name})". Or set ADMIN_TOKEN and send that.',
+            wrong=f"The token is not the one in {file}. Or set ADMIN_TOKEN and send that.",
+        )
 
 
-def _check_token(headers: Headers, token: bytes) -> None:
-    scheme, _, sent = headers.get("authorization", "").partition(" ")
+def _check(request: Request, token: str, *, missing: str, wrong: str) -> None:
+    scheme, _, sent = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        raise ApiError(
-            401,
-            "This needs the admin token: send 'Authorization: Bearer <ADMIN_TOKEN>'.",
-            {"www-authenticate": 'Bearer realm="klinenode"'},
-        )
-    if not hmac.compare_digest(sent.strip().encode("latin-1"), token):
-        raise ApiError(
-            401,
-            "The token is not the node's ADMIN_TOKEN.",
-            {"www-authenticate": 'Bearer realm="klinenode", error="invalid_token"'},
-        )
+        raise ApiError(401, missing, {"www-authenticate": 'Bearer realm="klinenode"'})
+    if not hmac.compare_digest(sent.strip().encode("latin-1"), token.encode()):
+        raise ApiError(401, wrong, {"www-authenticate": 'Bearer realm="klinenode", error="invalid_token"'})
 
 
-def _check_local(request: Request) -> None:
-    headers = request.headers
-    if request.client is None or not _is_loopback(request.client.host):
-        raise ApiError(403, f"Without ADMIN_TOKEN only this machine may do that. {_WAYS_IN}.")
-    if any(name in _PROXY_HEADERS or name.startswith("x-forwarded") for name in headers):
-        raise ApiError(403, f"This came through a proxy, so who asks is unknown. {_WAYS_IN}.")
-    if request.scope.get("http_version") == "1.0":  # nginx without any setting: 1.0, no header that tells of it
-        raise ApiError(403, f"HTTP/1.0 comes from proxies, so who asks is unknown. {_WAYS_IN}.")
-    host = headers.get("host", "")
-    if not _is_loopback(_name(host)):  # a rebound DNS name points a browser here under a stranger's name
-        raise ApiError(403, "The Host header must be localhost or a loopback address. " + _WAYS_IN + ".")
-    origin = headers.get("origin")
-    if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
-        raise ApiError(403, f"Pages of other origins may not do that. {_WAYS_IN}.")
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        raise ApiError(403, f"Pages of other origins may not do that. {_WAYS_IN}.")
+def _check_origin(request: Request) -> None:
+    """Keep the local token on this machine: it is not for networks. What proves who asks is the token alone."""
+    if any(name in _PROXY_HEADERS or name.startswith("x-forwarded") for name in request.headers):
+        raise ApiError(403, f"This came through a proxy. {_REMOTE}.")
+    server = request.scope.get("server")
+    if request.client is None or not _is_here(request.client.host, server[0] if server else ""):
+        raise ApiError(403, f"Without ADMIN_TOKEN only this machine may do that. {_REMOTE}.")
 
 
-def _name(host: str) -> str:
-    """The name or address in a Host header."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+def _is_here(client: str, server: str) -> bool:
+    """Whether the client's address is a loopback one, or the very one that it has reached."""
+    address = _address(client)
+    return address is not None and (address.is_loopback or address == _address(server))
 
 
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(host)
     except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_loopback
+        return None
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Lifespan
 
 from app.http.admin import admin_router
+from app.http.admin_guard import AdminGuard
 from app.http.at_once import AtOnce
 from app.http.direct import Direct, Timings
 from app.http.errors import add_error_handlers
@@ -32,7 +33,7 @@ def create_http_app(
     market_pages: MarketPages,
     instrument: Callable[[FastAPI], None],
     timings: Timings,
-    admin_token: str | None = None,
+    admin: AdminGuard,
     only_final_default: bool = True,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> ASGIApp:
@@ -54,7 +55,7 @@ def create_http_app(
     app.include_router(market_data_router(data))
     app.include_router(refused_router())
     app.include_router(ops_router(services))
-    app.include_router(admin_router(services, clock, admin_token))
+    app.include_router(admin_router(services, clock, admin))
     add_pages(app, services.health)
     add_error_handlers(app)
     app.add_middleware(Intake)

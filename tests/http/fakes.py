@@ -17,6 +17,7 @@ from app.domain import letters
 from app.domain.interval import Interval
 from app.domain.reason import Reason
 from app.domain.span import Span
+from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
 from app.http.connections import STATE as CONNECTIONS
 from app.http.connections import Connections
@@ -39,6 +40,8 @@ OTHERS_MAY_USE_RANDOM = pytest.mark.filterwarnings(
     "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
 )
 NOW_MS = 1_700_000_000_000
+LOCAL_TOKEN = "the-content-of-a-file-that-is-private"
+LOCAL = {"authorization": f"Bearer {LOCAL_TOKEN}"}
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 
 
@@ -249,6 +252,7 @@ class Node:
     """The HTTP face over fakes."""
 
     admin_token: str | None = None
+    local_token: Callable[[], str] = lambda: LOCAL_TOKEN
     only_final_default: bool = True
     bytes_max: int = 10_000_000
     ttl_s: int = 10
@@ -287,7 +291,7 @@ class Node:
             market_pages=self.market_pages,
             instrument=self.instrument,
             timings=Timings(),
-            admin_token=self.admin_token,
+            admin=AdminGuard(self.admin_token, LocalToken("klinenode.db.token", self.local_token)),
             only_final_default=self.only_final_default,
         )
 
@@ -305,6 +309,12 @@ async def _says_why(answer: httpx.Response) -> None:
         assert int(answer.headers["retry-after"]) > 0, answer.url
     else:
         assert "x-klinenode-reason" not in answer.headers
+
+    def operator(self) -> httpx.AsyncClient:
+        """A client on this machine that has read the file with the token."""
+        client = self.client()
+        client.headers.update(LOCAL)
+        return client
 
 
 @asynccontextmanager

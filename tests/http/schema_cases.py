@@ -58,10 +58,12 @@ async def _ask_round(folder: Path, cases: int, seed: int) -> Counter[str]:
     ):
         await here.hold_whole(watched)
         async with served(watched.node.app) as port:
-            return await asyncio.to_thread(_ask_all, f"http://127.0.0.1:{port}", cases, seed)
+            return await asyncio.to_thread(
+                _ask_all, f"http://127.0.0.1:{port}", watched.node.token_file.token(), cases, seed
+            )
 
 
-def _ask_all(url: str, cases: int, seed: int) -> Counter[str]:
+def _ask_all(url: str, token: str, cases: int, seed: int) -> Counter[str]:
     """Every route in both modes; a route without parameters is asked a few times only."""
     document = requests.get(f"{url}/openapi.json", timeout=PATIENCE_S).json()
     kinds: list[tuple[APIOperation[Any, Any, Any, Any], GenerationMode]] = []
@@ -75,6 +77,7 @@ def _ask_all(url: str, cases: int, seed: int) -> Counter[str]:
     share = cases // sum(_takes_something(operation) for operation, _ in kinds)
     counts: Counter[str] = Counter()
     with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {token}"
         for operation, mode in kinds:
             examples = max(EXAMPLES_MIN, share) if _takes_something(operation) else EXAMPLES_MIN
             _ask(operation, mode, url, session, examples, seed, counts)

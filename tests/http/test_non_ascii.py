@@ -56,7 +56,7 @@ async def test_what_only_looks_like_ascii_is_refused_and_costs_nothing(target: s
 async def test_an_operator_is_not_misread_either(route: str) -> None:
     node = Node()
     wish = {"symbols": ["BTCUſDT"], "intervals": ["1m"], "start": 1, "end": 2}
-    async with node.client() as client:
+    async with node.operator() as client:
         answer = await client.post(f"/v1/admin/{route}", json=wish)
         interval = await client.post(f"/v1/admin/{route}", json=wish | {"symbols": ["BTCUSDT"], "intervals": ["１m"]})
     assert (answer.status_code, interval.status_code) == (400, 400)

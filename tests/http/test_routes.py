@@ -230,7 +230,7 @@ async def test_the_documentation_covers_routes_parameters_and_errors() -> None:
 async def test_a_refresh_that_cannot_be_done_says_so(error: Exception, retry_after: str) -> None:
     node = Node()
     node.symbols.error = error
-    async with node.client() as client:
+    async with node.operator() as client:
         answer = await client.post("/v1/admin/symbols/refresh")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, retry_after)
     assert "try again" in answer.json()["error"]

@@ -49,11 +49,12 @@ async def test_boundary_values_missing_parameters_and_other_methods(tmp_path: Pa
             described = (await client.get("/openapi.json")).json()
             document = tmp_path / "openapi.json"
             document.write_bytes(orjson.dumps(with_what_exists(described, cheap_times=False)))
+            bearer = f"Authorization: Bearer {watched.node.token_file.token()}"
             process = await asyncio.create_subprocess_exec(
                 str(Path(sys.executable).parent / "schemathesis"), "run", str(document), "--url", str(client.base_url),
                 "--phases", "coverage", "--checks", "all", "--exclude-checks", EXCLUDED, "--seed", str(SEED),
-                "--no-color", "--warnings", "off", "--request-timeout", str(PATIENCE_S), cwd=tmp_path,
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+                "--no-color", "--header", bearer, "--warnings", "off", "--request-timeout", str(PATIENCE_S),
+                cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
             told, _ = await process.communicate()
     text = told.decode()

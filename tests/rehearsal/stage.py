@@ -137,7 +137,7 @@ class Stage:
         """Wish for a month of history."""
         span = self._month()
         wish = {"symbols": self._backfilled, "intervals": list(CODES), "start": span.start_ms, "end": span.end_ms}
-        async with self.place.http() as client:
+        async with self.place.operator() as client:
             (await client.post("/v1/admin/backfill", json=wish)).raise_for_status()
 
     @property

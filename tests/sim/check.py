@@ -224,7 +224,8 @@ class Witness:
         wish = process.node.wish()
         codes = list(dict.fromkeys(series.interval.code for series in wish.series()))
         body = {"symbols": sorted(wish.symbols), "intervals": codes, "start": 0, "end": self._sim.clock.now_ms()}
-        answer = await process.client.post("/v1/admin/verify", json=body, headers={"host": "localhost"})
+        operator = {"authorization": f"Bearer {process.node.token_file.token()}"}
+        answer = await process.client.post("/v1/admin/verify", json=body, headers=operator)
         if answer.status_code != 202:
             self._sim.fail(f"verification is refused: {answer.status_code} {answer.text:.200}")
             return

@@ -247,6 +247,11 @@ class Place:
         url = f"http://127.0.0.1:{self.port}"
         return httpx.AsyncClient(base_url=url, limits=limits, headers=headers, trust_env=False, timeout=25)
 
+    def operator(self) -> httpx.AsyncClient:
+        """A client that has read the file with the node's token."""
+        token = (self.programs.folder / f"{self.database}.token").read_text().strip()
+        return self.http(Authorization=f"Bearer {token}")
+
     async def get(self, path: str) -> httpx.Response:
         async with self.http() as client:
             return await client.get(path)

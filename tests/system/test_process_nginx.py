@@ -53,8 +53,9 @@ async def test_what_the_node_promises_holds_behind_nginx(tmp_path: Path) -> None
             await gzip_passes_through(client, path, answer.content)
 
             assert (await client.post(REFRESH)).status_code == 403, "a proxied request passed for a local one"
-            async with place.http() as local:
-                assert (await local.post(REFRESH)).json()["ok"] is True
+            async with place.http() as local, place.operator() as operator:
+                assert (await local.post(REFRESH)).status_code == 401, "an address was taken for a proof"
+                assert (await operator.post(REFRESH)).json()["ok"] is True
         node.kill()
         secured = Place(programs, sandbox.port, port=place.port, settings={"ADMIN_TOKEN": TOKEN})
         secured.serve()

@@ -1,7 +1,11 @@
 """The operator's commands: gaps and backfill, alone and beside a running node."""
 
 import signal
+import socket
 from pathlib import Path
+
+import httpx
+import pytest
 
 from app.domain.interval import DAY_MS
 from app.domain.span import Span
@@ -109,3 +113,35 @@ async def test_backfill_without_an_exchange_says_so_and_ends(tmp_path: Path) -> 
         place = Place(programs, 1)
         status, said = await programs.run("backfill", *ONE, *days(2, 1), env=place.env)
         assert (status, "cannot be reached" in said, "Traceback" in said) == (2, True, False)
+
+
+def address_of_this_machine() -> str:
+    """One on a network, from which nothing is sent; loopback where there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("203.0.113.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+@pytest.mark.parametrize("host", [address_of_this_machine(), "0.0.0.0", "::"])
+async def test_the_commands_reach_a_node_on_any_address_by_its_token(tmp_path: Path, host: str) -> None:
+    async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"HOST": host})
+        node = place.serve()
+
+        async def writes() -> bool:
+            return any(event["is_writer"] for event in node.events("LeaseChanged"))
+
+        await until(writes, "the node is the writer")
+        _, url = place.writer()
+        for command in (("verify", *ONE, *days(2, 1)), ("backfill", *ONE, *days(3, 2))):
+            status, said = await programs.run(*command, env=place.env)
+            assert (status, f"the node at {url} is the writer" in said) == (0, True), said
+        token = tmp_path / f"{place.database}.token"
+        token.write_text("what somebody would guess who cannot read the file\n")
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            for headers in ({}, {"Authorization": "Bearer guessed"}):
+                answer = await client.post("/v1/admin/symbols/refresh", headers=headers)
+                assert (answer.status_code, token.name in answer.json()["error"]) == (401, True)

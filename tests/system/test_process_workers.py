@@ -163,7 +163,7 @@ async def test_what_only_the_writer_does_may_be_asked_of_any_process(tmp_path: P
         await until(other.is_whole, "the second instance knows it")
         assert (await other.health())["role"] == "reader"
         wish = {"symbols": ["BTCUSDT"], "intervals": ["1h"], "start": int(ago(sandbox, 9)), "end": int(ago(sandbox, 7))}
-        async with other.http() as client:
+        async with other.operator() as client:
             assert (await client.post("/v1/admin/backfill", json=wish)).status_code == 202
             assert (await client.post("/v1/admin/verify", json=wish)).json()["audit"] == 1
             audits = (await client.get("/v1/verification")).json()["audits"]
