@@ -10,7 +10,7 @@ from app.http.bounded import KEPT_BYTES_MAX, PIPELINE_MAX
 from app.http.connections import Connections, Deadlines
 from app.http.intake import HEADER_BYTES_MAX, PATH_BYTES_MAX, QUERY_BYTES_MAX
 from app.http.refusing import HEAD_BYTES_MAX
-from tests.http.fakes import Node, RawAnswer, kline_body, served
+from tests.http.fakes import LOCAL_TOKEN, Node, RawAnswer, kline_body, served
 from tests.patience import PATIENCE_S
 
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
@@ -66,6 +66,8 @@ async def port(node: Node, connections: Connections) -> AsyncIterator[int]:
 
 CHUNKED = "Transfer-Encoding: chunked"
 POST = "/v1/admin/backfill"
+UNKNOWN_UPGRADE = ("Connection: upgrade", "Upgrade: h2c")
+OPERATOR = f"Authorization: Bearer {LOCAL_TOKEN}"
 
 
 @pytest.mark.parametrize(
@@ -73,8 +75,8 @@ POST = "/v1/admin/backfill"
     [
         (request(KLINES, CHUNKED, body="zz\r\nhello\r\n"), 400),
         (request(KLINES, CHUNKED, "Connection: close", body="zz\r\nhello\r\n"), 400),
-        (request(POST, CHUNKED, method="POST", body="zz\r\nhello\r\n"), 400),
-        (request(POST, CHUNKED, method="POST", body="5\r\nhelloXX"), 400),
+        (request(POST, OPERATOR, CHUNKED, method="POST", body="zz\r\nhello\r\n"), 400),
+        (request(POST, OPERATOR, CHUNKED, method="POST", body="5\r\nhelloXX"), 400),
         (request(KLINES, "Transfer-Encoding: gzip"), 400),
         (request(KLINES, "Content-Length: 5", "Content-Length: 6"), 400),
         (request(KLINES, "Content-Length: x"), 400),
@@ -93,7 +95,7 @@ POST = "/v1/admin/backfill"
         (request("/ws", *UPGRADE, CHUNKED, body="zz\r\n"), 400),
         (request("/ws", *UPGRADE, body="\xff\xff\xff\xff"), 503),
         (request("/nowhere", *UPGRADE), 404),
-        (request(POST, "Connection: upgrade", "Upgrade: h2c", "Content-Length: 2", method="POST", body="{}"), 400),
+        (request(POST, OPERATOR, *UNKNOWN_UPGRADE, "Content-Length: 2", method="POST", body="{}"), 400),
     ],
     ids=lambda value: str(value)[:60],
 )  # fmt: skip
@@ -117,7 +119,7 @@ async def test_a_refused_request_gets_one_status_line_wherever_its_pieces_end(
         (request(KLINES) + request("/fapi/v1/ping"), 200),
         (request(KLINES)[:-20], 400),
         (request(KLINES, "Content-Length: 5", body="he"), 400),
-        (request(POST, "Content-Length: 5", method="POST", body="he"), 400),
+        (request(POST, OPERATOR, "Content-Length: 5", method="POST", body="he"), 400),
         (b"GET", 400),
     ],
 )
@@ -179,7 +181,7 @@ async def test_an_answer_before_the_end_of_a_large_body_reaches_who_sends_it(
     port: int, target: str, status: int, close: Sequence[str]
 ) -> None:
     size = 3_000_000
-    head = request(target, f"Content-Length: {size}", *close, method="POST")
+    head = request(target, OPERATOR, f"Content-Length: {size}", *close, method="POST")
     told = await said(port, head, *[b"x" * 100_000] * (size // 100_000), ends=True)
     assert statuses(told) == [status]
 
