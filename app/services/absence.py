@@ -72,6 +72,8 @@ RECORD_AFTER_MS: Final[Mapping[Doubt, int]] = {
 class _Claim(NamedTuple):
     span: Span
     since_ms: int
+    said_ms: int
+    """When it was said last."""
 
 
 class Absence:
@@ -89,16 +91,19 @@ class Absence:
 
     # --- what the exchange says -----------------------------------------------------------------------------------
 
-    def age_ms(self, series: Series, span: Span) -> int:
-        """For how long the exchange has said that it has nothing in `span`; it says so now."""
+    def age_ms(self, series: Series, span: Span, pause_ms_max: int | None = None) -> int:
+        """For how long the exchange has said that it has nothing in `span`; it says so now.
+
+        `pause_ms_max`: the longest time in which it may not have been asked, or what it said before does not count.
+        """
         now_ms = self._clock.now_ms()
-        claims = self._claims.get(series, ())
-        ages = [now_ms - claim.since_ms for claim in claims if claim.span.clip(span) == span]
-        ages = [age for age in ages if age >= 0]  # else the clock was put back
-        if not ages:
-            kept = [claim for claim in claims if span.clip(claim.span) != claim.span and claim.since_ms <= now_ms]
-            self._claims[series] = (*kept[1 - CLAIMS_MAX :], _Claim(span, now_ms))
-        return max(ages, default=0)
+        claims = [claim for claim in self._claims.get(series, ()) if claim.said_ms <= now_ms]  # the clock may go back
+        same = [claim for claim in claims if claim.span.clip(span) == span]
+        recent = [claim for claim in same if pause_ms_max is None or now_ms - claim.said_ms <= pause_ms_max]
+        since_ms = min((claim.since_ms for claim in recent), default=now_ms)
+        others = [claim for claim in claims if claim.span.clip(span) != claim.span]
+        self._claims[series] = (*others[1 - CLAIMS_MAX :], _Claim(span, since_ms, now_ms))
+        return now_ms - since_ms
 
     def exist(self, series: Series, span: Span) -> None:
         """The exchange has klines in `span`: it is no longer believed that there are none."""
@@ -106,9 +111,9 @@ class Absence:
         if claims and any(claim.span.clip(span) for claim in claims):
             self._claims[series] = tuple(claim for claim in claims if not claim.span.clip(span))
 
-    def check(self, series: Series, span: Span, after_ms: int) -> None:
+    def check(self, series: Series, span: Span, after_ms: int, pause_ms_max: int | None = None) -> None:
         """Raise Unproven until the exchange has said for `after_ms` that it has nothing in `span`."""
-        age_ms = self.age_ms(series, span)
+        age_ms = self.age_ms(series, span, pause_ms_max)
         if age_ms < after_ms:
             until_ms = self._clock.now_ms() + after_ms - age_ms
             raise Unproven(

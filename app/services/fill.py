@@ -33,6 +33,7 @@ COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
 ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
 PROOF_RETRY_MS: Final = MINUTE_MS  # a proof that takes longer is asked for this often: the klines may come back
+PROOF_PAUSE_MS_MAX: Final = 5 * MINUTE_MS  # what it said longer ago, unasked since, may have been another lapse
 SUSPECTS_MAX: Final = 10_000
 
 
@@ -91,10 +92,11 @@ class Filler:
         priority = Priority.TAIL if job.is_tail else Priority.BACKFILL
         limit = grid.count(*job.window)
         klines = await self._rest.klines(job.series, grid, job.window, limit, priority)
-        if klines:
-            self._absence.exist(job.series, Span(klines[0].open_ms, klines[-1].open_ms + 1))
+        given = Columns.of(klines).spans(grid)
+        for span in given:
+            self._absence.exist(job.series, span)
         await self.keep(job.series, grid, klines, Source.REST)
-        holes = Spans([job.window]) - Columns.of(klines).spans(grid)
+        holes = Spans([job.window]) - given
         if holes:
             await self._prove_absent(job.series, grid, holes, priority)
 
@@ -165,7 +167,7 @@ class Filler:
         if after_ms is None:
             raise UpstreamGarbage(f"{series.symbol} {series.interval}: nothing before {first_ms}, but {doubt.value}")
         try:
-            self._absence.check(series, before, after_ms)
+            self._absence.check(series, before, after_ms, PROOF_PAUSE_MS_MAX)
         except Unproven as error:
             until_ms = min(error.until_ms, self._clock.now_ms() + PROOF_RETRY_MS)
             self._unproven[series] = before, until_ms

@@ -207,6 +207,19 @@ async def test_a_hole_that_is_not_there_when_asked_in_another_way_is_refused(tmp
         assert len(opens(found)) == 48
 
 
+async def test_two_lapses_far_apart_are_no_proof(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        absence, span = at.absence, Span(0, BEGIN_MS)
+        assert absence.age_ms(BTC, span, MINUTE_MS) == 0
+        at.rig.clock.ms += MINUTE_MS
+        assert absence.age_ms(BTC, span, MINUTE_MS) == MINUTE_MS
+        at.rig.clock.ms += MINUTE_MS + 1
+        assert absence.age_ms(BTC, Span(0, BEGIN_MS - 1), MINUTE_MS) == 0
+        assert absence.age_ms(BTC, span) == 2 * MINUTE_MS + 1, "a user may have waited longer"
+        absence.exist(BTC, Span(BEGIN_MS - 5, BEGIN_MS))
+        assert absence.age_ms(BTC, span) == 0
+
+
 def test_users_never_wait_longer_than_the_docs_say() -> None:
     assert max(ANSWER_AFTER_MS.values()) == 30 * MINUTE_MS
 

@@ -23,6 +23,10 @@ LYING_S_MAX: Final = 900.0
 """How long REST may leave rows out. Half an hour of it is the node's own standard of proof that a row does not exist
 (app/services/fill.py), so an exchange that lies longer has the last word."""
 
+AMNESIA_S_MAX: Final = 100.0
+"""How long REST may have lost its history, once a seed: two minutes of it, when neither held rows nor the archive say
+otherwise, are the node's standard of proof that there was none (app/services/absence.py)."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -49,6 +53,8 @@ class Coin:
     listed_ms: int
     trades_a_minute: int
     empty_of_1024: int
+    stated_ms: int | None = None
+    """The onboardDate that the exchange gives, where it is another."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,7 @@ def _coins(chance: Random, base_ms: int) -> tuple[Coin, ...]:
                 listed_ms,
                 chance.choice((3, 5, 8)) if quiet else chance.choice((10, 20, 40)),
                 chance.choice((205, 400, 600)) if quiet else 0,
+                chance.choice((None, None, listed_ms - 60 * DAY_MS, min(listed_ms + 17 * DAY_MS, base_ms - DAY_MS))),
             )
         )
     return tuple(coins)
@@ -149,6 +156,11 @@ _DETAILS: Final[dict[str, Draw]] = {
     "slow": lambda c: {"delay_s": round(c.uniform(0.2, 25.0), 1)},
     "malformed": lambda c: {"shape": c.choice(sorted(SHAPES))},
     "missing_rows": lambda c: {"rows": c.choice((1, 2, 30, 400)), "duration_s": c.uniform(10, 200)},
+    "lost_history": lambda c: {
+        "to_ms": BASE_MS - c.choice((2, 7, 30, 80)) * HOUR_MS + c.randrange(60) * MINUTE_MS,
+        "duration_s": c.uniform(5, AMNESIA_S_MAX),
+    },
+    "onboard_date": lambda c: {"from_ms": BASE_MS - c.choice((6, 50, 24 * 40, 24 * 700)) * HOUR_MS},
     "handshake_hang": lambda c: {"duration_s": c.uniform(5, 100)},
     "wrong_route": lambda c: {"count": c.choice((1, 2))},
     "half_open": lambda c: {"count": 1},
@@ -257,6 +269,9 @@ def _steps(chance: Random, mood: str, chaos_s: float, coins: tuple[Coin, ...]) -
         if family == "exchange":
             kind = chance.choice([*kinds, *(each for each in kinds if each in REST_KINDS)])
             wish = _exchange_fault(chance, kind, coins)
+            if kind == "lost_history":  # consistently: nobody is answered otherwise meanwhile
+                wish = {name: value for name, value in wish.items() if name not in ("count", "probability", "seed")}
+                kinds = [each for each in kinds if each not in ("lost_history", "archive_404")]
             if kind == "missing_rows":
                 lying_s += 1
                 at_s = at_s % LYING_S_MAX if lying_s else at_s
@@ -265,4 +280,6 @@ def _steps(chance: Random, mood: str, chaos_s: float, coins: tuple[Coin, ...]) -
         draw = {"network": _network, "disk": _disk, "machine": _machine}.get(family)
         what, args = draw(chance) if draw is not None else _process(chance, mood)
         steps.append(Step(at_s, what, args))
+    if any(step.kind == "lost_history" for step in steps):  # else both of the two sources of proof lie
+        steps = [step for step in steps if step.kind != "archive_404"]
     return steps

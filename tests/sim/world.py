@@ -86,7 +86,9 @@ class SimUniverse(Universe):
         del symbols
         for coin in self._plan.coins:
             item: Instrument = self._perpetual(coin.base, coin.listed_ms)
-            yield replace(item, trades_a_minute=coin.trades_a_minute, empty_of_1024=coin.empty_of_1024)
+            yield replace(
+                item, trades_a_minute=coin.trades_a_minute, empty_of_1024=coin.empty_of_1024, stated_ms=coin.stated_ms
+            )
 
 
 class Sim:
