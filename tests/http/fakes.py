@@ -301,6 +301,12 @@ class Node:
         hooks = {"response": [_says_why]}
         return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", event_hooks=hooks)
 
+    def operator(self) -> httpx.AsyncClient:
+        """A client on this machine that has read the file with the token."""
+        client = self.client()
+        client.headers.update(LOCAL)
+        return client
+
 
 async def _says_why(answer: httpx.Response) -> None:
     """Every 503 of every test has a documented reason and a time to ask again; nothing else has one."""
@@ -309,12 +315,6 @@ async def _says_why(answer: httpx.Response) -> None:
         assert int(answer.headers["retry-after"]) > 0, answer.url
     else:
         assert "x-klinenode-reason" not in answer.headers
-
-    def operator(self) -> httpx.AsyncClient:
-        """A client on this machine that has read the file with the token."""
-        client = self.client()
-        client.headers.update(LOCAL)
-        return client
 
 
 @asynccontextmanager
