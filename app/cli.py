@@ -4,6 +4,7 @@ What a command needs is imported when it runs: the whole node costs a second of 
 `--help` and `config` need none of it (tests/project/test_imports.py).
 """
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ SHOWN_MAX: Final = 64  # characters of a wrong time that are repeated
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 SANDBOX_START_S_MAX: Final = 20.0
 SANDBOX_STOP_S_MAX: Final = 4.0
+BIG_KLINES: Final = 5_000_000  # half a gigabyte of disk, ten years of minutes: more is not begun without a question
 DEMO_DB_URL: Final = "sqlite:///./data/demo/klinenode.db"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -107,19 +109,39 @@ def sandbox(
 
 @app.command()
 def backfill(
-    symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None, *, demo: Demo = False
+    symbol: Symbols = None,
+    interval: Intervals = None,
+    start: Start = None,
+    end: End = None,
+    *,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Withdraw the wish instead: of all series and times that are not named.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Begin a big backfill without a question.")] = False,
+    demo: Demo = False,
 ) -> None:
     """Fill a span, beside a running node or by itself; Ctrl-C is safe, the next call goes on where this one stopped."""
     import asyncio
 
     from app import operate
+    from app.domain.interval import INTERVALS
+    from infra.clock import SystemClock
 
     settings = _settings_of(is_demo=demo)
-    target = _target(settings, symbol, interval, start, end)
+    target = _target(settings, symbol, interval or (list(INTERVALS) if cancel else None), start, end)
     try:
-        asyncio.run(operate.backfill(settings, target, _console()))
+        if cancel:
+            told = asyncio.run(operate.cancel(settings, target, _console()))
+            _console().print(f"withdrawn: the wishes of {told['withdrawn']} series; what is held stays")
+            if told["remaining"]:
+                _console().print(
+                    f"{told['remaining']} series are wished before and after the span: withdraw more of them"
+                )
+            return
+        if not yes:
+            _approve(asyncio.run(operate.missing_klines(settings, target, SystemClock().now_ms())))
+        asyncio.run(operate.backfill(settings, target, _console(), _cancel_command()))
     except KeyboardInterrupt:
-        _console(stderr=True).print("stopped; what was fetched is kept, the same command goes on from here")
         raise typer.Exit(130) from None
     except operate.OperateError as error:
         _fail(str(error))
@@ -206,6 +228,24 @@ def config(
         return
     for name, value in _settings(asks_exchange=False).effective().items():  # it shows what may be wrong, unread
         sys.stdout.write(f"{name}={value}\n")
+
+
+def _approve(klines: int) -> None:
+    """Ask whether a big backfill is meant."""
+    from app.services.amounts import of_bytes
+    from app.services.room import ROW_DISK_BYTES
+
+    if klines <= BIG_KLINES:
+        return
+    what = f"this fetches about {klines:,} klines, {of_bytes(klines * ROW_DISK_BYTES)} of disk"
+    if not sys.stdin.isatty():
+        _fail(f"{what}; so much is asked about first, and nobody is here to answer: add --yes, or name fewer --symbol")
+    if not typer.confirm(f"{what}; begin?"):
+        raise typer.Exit(1)
+
+
+def _cancel_command() -> str:
+    return shlex.join([_program(), *(word for word in sys.argv[1:] if word != "--yes"), "--cancel"])
 
 
 # --- what the commands share --------------------------------------------------------------------------------------

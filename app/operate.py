@@ -1,8 +1,9 @@
 """What the operator's commands do: fill a span and list gaps, with or without a running node."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import httpx
@@ -90,13 +91,62 @@ def _lacking(node: Node, settings: Settings, target: Target) -> list[SeriesGap]:
     return found
 
 
-async def backfill(settings: Settings, target: Target, out: Console) -> None:
-    """Fill the target, through the running node when there is one. Raises OperateError."""
+async def missing_klines(settings: Settings, target: Target, now_ms: int) -> int:
+    """How many klines a backfill of the target has to fetch, as far as the database tells. Raises OperateError."""
+    span = target.span(settings, now_ms)
+    spanned = replace(target, start_ms=span.start_ms, end_ms=span.end_ms)
+    try:
+        found = await gaps(settings, spanned)
+    except OperateError:  # no database yet, or a symbol that it does not know: nothing of it is held
+        symbols = target.symbols or settings.symbols
+        return len(symbols) * sum(interval.grid.count(*span) for interval in target.intervals)
+    return sum(gap.grid.count(*piece) for gap in found for piece in gap.missing)
+
+
+async def backfill(settings: Settings, target: Target, out: Console, cancel_command: str) -> None:
+    """Fill the target, through the running node when there is one. Raises OperateError.
+
+    Who interrupts it is told what goes on, and `cancel_command`, which withdraws the wish.
+    """
     async with node_or_holder(settings, out) as (node, holder):
         if holder:
-            await _through(holder, node, target, out)
+            goes_on = f"stopped watching; the node at {holder} goes on filling"
         else:
-            await _by_itself(node, settings, target, out)
+            goes_on = (
+                "stopped; what was fetched is kept, the same command goes on from here, and so does a node that starts "
+                "on this database"
+            )
+        try:
+            if holder:
+                await _through(holder, node, target, out)
+            else:
+                await _by_itself(node, settings, target, out)
+        except asyncio.CancelledError:
+            out.print(
+                f"{goes_on}. To withdraw the wish: {cancel_command}", markup=False, highlight=False, soft_wrap=True
+            )
+            raise
+
+
+async def cancel(settings: Settings, target: Target, out: Console) -> Report:
+    """Withdraw what `backfill` wished for, through the running node when there is one. Raises OperateError.
+
+    Without a begin, from the first kline on; what is held stays.
+    """
+    async with node_or_holder(settings, out) as (node, holder):
+        now_ms = node.clock.now_ms()
+        span = Span(target.start_ms or 0, now_ms if target.end_ms is None else target.end_ms)
+        if not span:
+            raise OperateError("--start must be before --end and in the past")
+        if holder is None:
+            symbols = target.symbols or tuple({series.symbol: None for series in node.holdings.extra_wishes})
+            series = [Series(symbol, interval) for symbol in symbols for interval in target.intervals]
+            withdrawn, remaining = await node.backfill.withdraw(series, span)
+            return {"withdrawn": withdrawn, "remaining": remaining}
+        async with node_client(holder, node) as client:
+            symbols = target.symbols or await wished_symbols(client)
+            body = wish_of(symbols, target.intervals, span)
+            return await ask_writer(client, "DELETE", "/v1/admin/backfill", node.clock, body)
 
 
 @asynccontextmanager

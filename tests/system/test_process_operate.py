@@ -11,7 +11,7 @@ from app.domain.interval import DAY_MS
 from app.domain.span import Span
 from infra.clock import SystemClock
 from infra.sandbox.server import SandboxServer
-from tests.system.processes import Place, Programs, asked_again, until
+from tests.system.processes import Place, Programs, asked_again, pause, until
 
 ONE = ("--symbol", "BTCUSDT", "--interval", "1m")
 
@@ -79,6 +79,45 @@ async def test_backfill_beside_a_running_node_goes_through_it(tmp_path: Path) ->
         assert await place.check_store(sandbox)
         status, said = await programs.run(*command, env={**place.env, "ADMIN_TOKEN": "wrong"})
         assert (status, "refused (401)" in said) == (2, True)
+
+
+async def test_a_backfill_beside_a_node_is_told_truly_and_can_be_withdrawn(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"FETCH_CONCURRENCY": "1"})
+        place.serve()
+        await until(place.is_whole, "the wish is held")
+        sandbox.inject(kind="archive_slow", delay_s=2.0)
+        watching = programs.start("backfill", *ONE, *days(40, 10), env=place.env)
+
+        async def is_wished() -> bool:
+            report = (await place.get("/v1/coverage?symbol=BTCUSDT&interval=1m")).json()
+            return any(span["start"] <= midnight(39) for span in report["series"][0]["wished"])
+
+        await until(is_wished, "the node wishes for it")
+        await pause(1.0)
+        watching.signal(signal.SIGINT, group=True)
+        assert await watching.ended() == 130
+        said = " ".join(watching.said().split())
+        assert f"the node at http://127.0.0.1:{place.port} goes on filling" in said
+        assert "backfill --symbol BTCUSDT" in said
+        assert "--cancel" in said
+        assert "Traceback" not in said
+        assert await is_wished(), "it does go on"
+        status, said = await programs.run("backfill", "--cancel", *ONE, *days(40, 10), env=place.env)
+        assert (status, "withdrawn: the wishes of 1 series" in said) == (0, True)
+        assert not await is_wished()
+        status, said = await programs.run("backfill", "--cancel", env=place.env)
+        assert (status, "the wishes of 0 series" in said) == (0, True)
+
+
+async def test_a_big_backfill_is_asked_about_first(tmp_path: Path) -> None:
+    async with Programs(tmp_path) as programs:
+        place = Place(programs, 1)
+        big = ("--symbol", "BTCUSDT", "--interval", "1m", "--start", "2015-01-01")
+        status, said = await programs.run("backfill", *big, env=place.env)
+        assert (status, "add --yes" in said, "of disk" in said, "Traceback" in said) == (2, True, True, False)
+        status, said = await programs.run("backfill", *big, "--yes", env=place.env)
+        assert (status, "add --yes" in said, "cannot be reached" in said) == (2, False, True), "it begins"
 
 
 async def test_gaps_are_listed_in_a_table_by_series(tmp_path: Path) -> None:
