@@ -90,7 +90,9 @@ class Connections:
     @classmethod
     def of(cls, app_state: dict[str, Any]) -> "Connections":
         """Those of the process whose application handed over `app_state`."""
-        return cast("Connections", app_state.setdefault(STATE, cls()))
+        if STATE not in app_state:
+            app_state[STATE] = cls()
+        return cast("Connections", app_state[STATE])
 
     def __len__(self) -> int:
         return len(self._open)
