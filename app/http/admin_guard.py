@@ -8,12 +8,14 @@ from typing import Final
 
 from fastapi import Request
 
-from app.http.errors import ApiError
+from app.domain.reason import Reason
+from app.http.errors import ApiError, unavailable
 from app.http.forward import FORWARDED
 
 _PROXY_HEADERS: Final = frozenset(
     {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "true-client-ip"}
 )
+TOKEN_RETRY_AFTER_S: Final = 5  # a full disk, or a folder without permission, is put right by hand
 _REMOTE: Final = "To ask from elsewhere or through a proxy, set ADMIN_TOKEN and send it"
 
 
@@ -49,7 +51,8 @@ class AdminGuard:
         try:
             token = self.local.read()
         except OSError as error:
-            raise ApiError(503, f"The token in {file} cannot be had: {error}. Or set ADMIN_TOKEN.") from error
+            text = f"The token in {file} cannot be had: {error}. Or set ADMIN_TOKEN."
+            raise unavailable(text, Reason.DATABASE, TOKEN_RETRY_AFTER_S) from error
         _check(
             request,
             token,

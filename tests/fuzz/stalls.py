@@ -22,7 +22,7 @@ from app.http.stream_protocol import STATE
 from app.http.streams import LIFE_S, PONG_S_MAX, STALL_S_MAX
 from app.services.stream_hub import Hub
 from tests.binance.clocks import START_MS, VirtualClock
-from tests.http.fakes import Node, kline_body, served
+from tests.http.fakes import LOCAL_TOKEN, Node, kline_body, served
 from tests.http.sockets import Watched
 from tests.patience import PATIENCE_S
 
@@ -162,13 +162,16 @@ async def within_the_next_head(server: Server, peer: Peer, rng: random.Random) -
     return b"HTTP/1.1 408 "
 
 
+OPERATOR: Final = f"Authorization: Bearer {LOCAL_TOKEN}\r\n".encode()
+
+
 async def within_the_body(_server: Server, peer: Peer, rng: random.Random) -> bytes:
     target = rng.choice([b"/v1/admin/backfill", KLINES, b"/fapi/v1/order", b"/nothing"])
     if rng.random() < 0.5:
         framing, body = b"Content-Length: 100000", b"x" * rng.randrange(90_000)
     else:
         framing, body = b"Transfer-Encoding: chunked", b"5\r\nhello\r\n" * rng.randrange(9) + b"5\r\nhel"
-    await peer.send(b"POST " + target + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n" + framing + b"\r\n\r\n" + body)
+    await peer.send(b"POST " + target + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n" + OPERATOR + framing + b"\r\n\r\n" + body)
     return b"HTTP/1.1 4"
 
 

@@ -269,7 +269,7 @@ def test_a_wish_that_repeats_itself_costs_what_it_names_once() -> None:
 
 async def test_a_wish_is_withdrawn_by_the_same_body() -> None:
     node = Node()
-    async with node.client() as client:
+    async with node.operator() as client:
         await client.post("/v1/admin/backfill", json=wish(symbols=["btcusdt"], intervals=["1m"]))
         answer = await client.request("DELETE", "/v1/admin/backfill", json=wish(symbols=["btcusdt"], intervals=["1m"]))
         assert (answer.status_code, answer.json()["withdrawn"], answer.json()["remaining"]) == (200, 1, 0)
