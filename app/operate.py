@@ -26,6 +26,7 @@ ASK_TRIES_MAX: Final = 60
 ASK_PAUSE_S: Final = 0.1
 NOT_THE_WRITER: Final = 503
 PAGE: Final = 1000  # series a coverage answer lists at the most
+STILL_POLLS: Final = 6  # without progress for three seconds: the reason is printed
 
 Report = dict[str, Any]
 """An answer of /v1/coverage."""
@@ -33,6 +34,18 @@ Report = dict[str, Any]
 
 class OperateError(Exception):
     """The command cannot be carried out; the message says what to do."""
+
+
+class _NoRoom(Exception):
+    """The disk has no room for what a backfill fetches; the message says how much is lacking."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What `backfill` watches: the coverage of a symbol, and the reasons why nothing progresses."""
+
+    report: Callable[[str], Awaitable[Report]]
+    hindrances: Callable[[], Awaitable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +134,8 @@ async def backfill(settings: Settings, target: Target, out: Console, cancel_comm
                 await _through(holder, node, target, out)
             else:
                 await _by_itself(node, settings, target, out)
+        except _NoRoom as error:
+            raise OperateError(f"{goes_on}: {error}. To withdraw the wish: {cancel_command}") from error
         except asyncio.CancelledError:
             out.print(
                 f"{goes_on}. To withdraw the wish: {cancel_command}", markup=False, highlight=False, soft_wrap=True
@@ -198,7 +213,12 @@ async def _by_itself(node: Node, settings: Settings, target: Target, out: Consol
     async def report(symbol: str) -> Report:
         return node.coverage.report(symbol, None, 0, PAGE)
 
-    await _watch(report, symbols, target.intervals, span, node.clock, out)
+    async def hindrances() -> Sequence[str]:
+        if (reconciler := node.health.reconciler) is not None and reconciler.paused is not None:
+            raise _NoRoom(reconciler.paused)
+        return node.health.upstream_reasons()
+
+    await _watch(_Watched(report, hindrances), symbols, target.intervals, span, node.clock, out)
 
 
 async def _through(url: str, node: Node, target: Target, out: Console) -> None:
@@ -209,9 +229,13 @@ async def _through(url: str, node: Node, target: Target, out: Console) -> None:
         async def report(symbol: str) -> Report:
             return await _coverage(client, symbol=symbol)
 
+        async def hindrances() -> Sequence[str]:
+            health: Report = (await client.get("/v1/health")).json()
+            return [str(reason) for reason in health["reasons"]]
+
         symbols = target.symbols or await wished_symbols(client)
         await ask_writer(client, "POST", "/v1/admin/backfill", clock, wish_of(symbols, target.intervals, span))
-        await _watch(report, symbols, target.intervals, span, clock, out)
+        await _watch(_Watched(report, hindrances), symbols, target.intervals, span, clock, out)
 
 
 @asynccontextmanager
@@ -280,20 +304,22 @@ async def wished_symbols(client: httpx.AsyncClient) -> tuple[str, ...]:
 
 
 async def _watch(
-    report: Callable[[str], Awaitable[Report]],
+    watched: _Watched,
     symbols: tuple[str, ...],
     intervals: tuple[Interval, ...],
     span: Span,
     clock: Clock,
     out: Console,
 ) -> None:
-    """Show the progress of a span until it is whole."""
+    """Show the progress of a span until it is whole, and why there is none."""
     with Progress(*_COLUMNS, console=out) as progress:
         task = progress.add_task("backfill", total=None)
+        printed: Sequence[str] = ()
+        least_missing, still_polls = None, 0
         while True:
             total = missing = 0
             for symbol in symbols:
-                answer = await report(symbol)
+                answer = await watched.report(symbol)
                 entries = {entry["interval"]: entry for entry in answer["series"]}
                 for interval in intervals:
                     grid = interval.grid
@@ -305,6 +331,16 @@ async def _watch(
             progress.update(task, total=total, completed=total - missing)
             if not missing:
                 return
+            if least_missing is None or missing < least_missing:
+                least_missing, still_polls = missing, 0
+            else:
+                still_polls += 1
+            if still_polls >= STILL_POLLS:
+                reasons = await watched.hindrances()
+                for reason in reasons:
+                    if reason not in printed:
+                        out.print(f"waiting: {reason}", markup=False, highlight=False, soft_wrap=True)
+                printed = reasons
             await clock.sleep(POLL_S)
 
 

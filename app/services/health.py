@@ -121,11 +121,15 @@ class Health:
             for code, tail in (self._survey.worst if self._survey else {}).items()
         }
 
-    def _reasons(self, now_ms: int) -> list[str]:
+    def upstream_reasons(self) -> list[str]:
+        """Why the exchange is not asked at the moment, or not as fast as the settings allow."""
         reasons = []
         if (standing := self._stand_down()) is not None:
             reasons.append(f"standing down until {standing[0]}: {standing[1]}")
-        reasons.extend(self.upstream_complaints())
+        return reasons + self.upstream_complaints()
+
+    def _reasons(self, now_ms: int) -> list[str]:
+        reasons = self.upstream_reasons()
         if self._symbols.synced_ms is None:
             reasons.append(f"symbols were never synced: {self._symbols.last_error or 'not answered yet'}")
         elif now_ms - self._symbols.synced_ms > SYNC_AGE_MS_MAX:

@@ -120,6 +120,26 @@ async def test_a_big_backfill_is_asked_about_first(tmp_path: Path) -> None:
         assert (status, "add --yes" in said, "cannot be reached" in said) == (2, False, True), "it begins"
 
 
+async def test_a_backfill_that_does_not_fit_on_the_disk_says_so(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port, settings={"DISK_FREE_BYTES_MIN": str(1 << 50)})
+        status, said = await programs.run("backfill", *ONE, *days(9, 3), env=place.env)
+        assert (status, "Traceback" in said) == (2, False), said
+        for words in ("stopped", "disk are free, less than DISK_FREE_BYTES_MIN", "To withdraw the wish: ", "--cancel"):
+            assert words in said
+        place.serve()
+        await until(place.is_up, "the node answers")
+        watching = programs.start("backfill", *ONE, *days(9, 3), env=place.env)
+
+        async def says_why() -> bool:
+            return "waiting: backfill is paused: only" in watching.said()
+
+        await until(says_why, "what the node waits for is printed")
+        watching.signal(signal.SIGINT, group=True)
+        assert await watching.ended() == 130
+        assert watching.said().count("waiting: backfill is paused") == 1, "a reason is printed once"
+
+
 async def test_gaps_are_listed_in_a_table_by_series(tmp_path: Path) -> None:
     async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
         place = Place(programs, sandbox.port)
