@@ -15,6 +15,7 @@ from app.events import Observe, RowsCommitted
 from app.ports import EVERYTHING, Batch, Committed, Relisting, Series, StoreWriter
 from app.services.holdings import Holdings
 from app.services.tail import Tail
+from app.wire.families import FAMILIES
 
 CHANGES_MAX: Final = 10_000  # remembered; a roll-up that is older than all of them is not written
 
@@ -90,6 +91,11 @@ class Committer:
         async with self._turn, self._lock:
             for series, ledger in (await self._store.unlist(listing, since_ms)).items():
                 self._holdings.set_ledger(series, ledger)
+            self.epoch += 1  # nothing that was rolled up of minutes that were absent may follow
+            self._changes += (
+                _Change(self.epoch, Series(family.named(listing.symbol), M1), Spans([EVERYTHING]))
+                for family in FAMILIES
+            )
 
     def _still_true(self, batch: Batch) -> Batch:
         """A batch without the klines that are another listing's, and those whose parts are not what is held.
@@ -105,6 +111,8 @@ class Committer:
             for kline in batch.rows
             if void.clip(Span(kline.open_ms, end_ms := grid.shift(kline.open_ms, 1)))
         )
+        if not batch.rows:  # that there are none was made of what is not known any more
+            stale = Spans(Span(grid.floor(start_ms), grid.ceil(end_ms)) for start_ms, end_ms in void)
         spans = batch.spans - stale
         return replace(batch, spans=spans, rows=[kline for kline in batch.rows if spans.span_at(kline.open_ms)])
 

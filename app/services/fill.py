@@ -225,7 +225,7 @@ class Filler:
         batches = [Batch(job.series, Source.ROLLUP, made, klines, as_of)] if klines else []
         empty = Spans([job.window]) - made
         if empty:  # all parts proven absent
-            batches.append(Batch(job.series, Source.ABSENT, empty, []))
+            batches.append(Batch(job.series, Source.ABSENT, empty, [], as_of))
         await self._committer.commit(batches)
 
     async def _learn_anchor(self, job: LearnAnchor) -> None:
