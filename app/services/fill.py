@@ -103,7 +103,8 @@ class Filler:
     def _wait_for_proof(self, job: Fetch) -> None:
         """Raise Unproven while it is too early to ask again where the exchange said that there is nothing."""
         span, until_ms = self._unproven.get(job.series, (Span(0, 0), 0))
-        if job.window.clip(span) == job.window and self._clock.now_ms() < until_ms:
+        left_ms = until_ms - self._clock.now_ms()
+        if job.window.clip(span) == job.window and 0 < left_ms <= PROOF_RETRY_MS:  # more: the clock was put back
             raise Unproven(f"{job.series.symbol} {job.series.interval}: is asked for again before long", until_ms)
 
     async def keep(self, series: Series, grid: Grid, klines: Sequence[Kline], source: Source) -> int:
@@ -182,6 +183,8 @@ class Filler:
     def _is_confirmed(self, series: Series, hole: Span, now_ms: int) -> bool:
         """Whether a hole between klines has been there for long enough, and nothing that is held refutes it."""
         seen_ms = self._suspects.setdefault((series, hole), now_ms)
+        if seen_ms > now_ms:  # the clock was put back
+            self._suspects[series, hole] = seen_ms = now_ms
         while len(self._suspects) > SUSPECTS_MAX:
             del self._suspects[next(iter(self._suspects))]
         if now_ms - seen_ms < ABSENT_CONFIRM_MS or self._absence.refuted_by(series, hole) is not None:

@@ -17,7 +17,7 @@ from app.domain.kline import Kline
 from app.domain.reason import Reason
 from app.domain.span import Span, Spans
 from app.ports import Clock, Priority, RestApi, Series, UpstreamGarbage, UpstreamUnavailable
-from app.services.absence import AGAIN_MS, ANSWER_AFTER_MS, Absence
+from app.services.absence import AGAIN_MS, ANSWER_AFTER_MS, Absence, Unproven
 from app.services.flights import Flights
 from app.services.holdings import Holdings
 from app.services.read_memory import AGE_MS_MAX, ReadMemory
@@ -180,6 +180,7 @@ class ReadThrough:
         holes = self._unproven(series, grid, klines, after_ms, before_ms)
         if len(holes) > HOLES_MAX:
             raise self._garbage(series, "REST's answer is full of holes")
+        self._check_claims(series, holes)  # of all at once: one after the other would take as many times as long
         for hole in holes:
             await self._check_hole(series, grid, hole, klines)
         return tuple(holes)
@@ -211,12 +212,7 @@ class ReadThrough:
         """
         if self._is_confirmed(series, hole):
             return
-        try:
-            self._absence.must_not_lack(series, hole)
-            self._absence.check(series, hole, AGAIN_MS)
-        except UpstreamGarbage:
-            self._forget(series)
-            raise
+        self._check_claims(series, [hole])
         rows_before = max(ROWS_BEFORE_MIN, ABSENT_ROWS_MAX - 1 - grid.count(*hole))
         start_ms = grid.ceil(max(0, grid.shift(grid.ceil(hole.start_ms), -rows_before)))
         around = Span(start_ms, grid.shift(grid.ceil(hole.end_ms), 1))
@@ -230,6 +226,24 @@ class ReadThrough:
             raise self._garbage(series, "klines are missing from REST's answer")
         kept = [each for each in self._confirmed.get(series, ()) if hole.clip(each[0]) != each[0]]
         self._confirmed[series] = (*kept[1 - HOLES_MAX :], (hole, self._clock.now_ms()))
+
+    def _check_claims(self, series: Series, holes: Sequence[Span]) -> None:
+        """Raise UpstreamGarbage when something refutes a hole, or until the exchange has stood by all of them."""
+        unproven: Unproven | None = None
+        try:
+            for hole in holes:
+                if self._is_confirmed(series, hole):
+                    continue
+                self._absence.must_not_lack(series, hole)
+                try:
+                    self._absence.check(series, hole, AGAIN_MS)
+                except Unproven as error:
+                    unproven = error
+            if unproven is not None:
+                raise unproven
+        except UpstreamGarbage:
+            self._forget(series)
+            raise
 
     def _is_confirmed(self, series: Series, hole: Span) -> bool:
         now_ms = self._clock.now_ms()

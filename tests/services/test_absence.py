@@ -11,8 +11,9 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series
-from app.services.absence import AGAIN_MS, ANSWER_AFTER_MS, RECORD_AFTER_MS, Doubt
+from app.services.absence import AGAIN_MS, ANSWER_AFTER_MS, RECORD_AFTER_MS, Doubt, Unproven
 from app.services.answer import KlineQuery
+from app.services.plan import Fetch
 from tests.services.fakes import BTC, DAY0_MS, Asked, listing, running, unavailable
 from tests.services.query_desk import HOURS, Asking, Desk, desk, opens, refused
 from tests.services.reconcile_bench import Bench, bench
@@ -55,6 +56,19 @@ async def test_history_that_is_lost_for_a_while_is_never_recorded_absent(
             await on.until_whole(1_200)
         assert not on.rig.holdings.ledger(BTC).absent
         await on.holds_the_truth()
+
+
+async def test_a_proof_does_not_wait_for_a_clock_that_was_put_back(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m",), days=3, onboard_ms=LONG_AGO_MS) as on:
+        lose_history(on, DAY0_MS - DAY_MS)
+        job = Fetch(BTC, Span(DAY0_MS - DAY_MS - 10 * MINUTE_MS, DAY0_MS - DAY_MS), is_tail=False)
+        numbers = []
+        for put_back_ms in (0, 0, HOUR_MS):
+            on.rig.clock.ms -= put_back_ms
+            with pytest.raises(Unproven):
+                await on.filler.fill(job)
+            numbers.append(len(on.rig.exchange.asked))
+        assert numbers[0] == numbers[1] < numbers[2]
 
 
 @pytest.mark.parametrize("held", [HOURS, Series("BTCUSDT", D1)])
@@ -186,6 +200,17 @@ async def test_a_hole_that_the_exchange_stands_by_is_answered_and_named(
         assert answer.holes
         assert answer.holes[0].start_ms == max(BEGIN_MS, asked.get("start_ms") or 0)
         assert not at.rig.holdings.ledger(HOURS).absent, "the ledger takes longer to believe it"
+
+
+async def test_several_holes_take_no_longer_than_one(tmp_path: Path) -> None:
+    async with desk(tmp_path, first_ms=LONG_AGO_MS, is_writer=False) as at:
+        at.rig.exchange.lacking.update((HOURS, BEGIN_MS + n * HOUR_MS) for n in range(0, 12, 2))
+        asked: Asking = {"start_ms": BEGIN_MS - DAY_MS, "end_ms": BEGIN_MS + DAY_MS, "limit": 99}
+        await refused(at, HOURS, **asked)
+        at.rig.clock.ms += AGAIN_MS
+        answer = await at.answer(HOURS, **asked)
+        assert answer.body == at.oracle(_query(HOURS, asked))
+        assert len(answer.holes) == 6
 
 
 async def test_a_hole_that_is_not_there_when_asked_in_another_way_is_refused(tmp_path: Path) -> None:
