@@ -320,7 +320,9 @@ class Reconciler:
 
 def _by_wish(gap: SeriesGap, extra: Span | None) -> list[tuple[Span | None, SeriesGap]]:
     """The gap of a series, what an operator asked for beyond the rest of the wish by itself."""
-    asked = gap.missing.clip(extra) if extra is not None else Spans()
+    asked = Spans()
+    if extra is not None:  # whole klines: jobs are on the grid
+        asked = gap.missing.clip(Span(gap.grid.ceil(extra.start_ms), gap.grid.ceil(extra.end_ms)))
     rest = gap.missing - asked
     if not asked or not rest:
         return [(extra if asked else None, gap)]

@@ -445,3 +445,17 @@ async def test_a_big_backfill_holds_up_no_small_one_of_other_series_or_of_its_ow
     assert len(pages) > 40
     assert len(pages) - pages.index(little) < 16, "each wish has its turn"
     assert files.index(own) < 3, "each wish has its turn"
+
+
+async def test_a_wish_that_begins_within_a_kline_leaves_jobs_on_the_grid(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m", "1d"), days=9) as on:
+        days = Series("BTCUSDT", INTERVALS["1d"])
+        on.rig.holdings.extra_wishes[days] = Span(DAY0_MS - 5 * DAY_MS + HOUR_MS, DAY0_MS - 2 * DAY_MS + HOUR_MS)
+        async with running(on.reconciler.run):
+            await on.until_whole(600)
+        grid = days.interval.grid
+        windows = [each.window for each in on.rig.exchange.asked if each.series == days and each.window is not None]
+        assert windows, "the days are fetched"
+        assert [
+            window for window in windows if window != Span(grid.ceil(window.start_ms), grid.ceil(window.end_ms))
+        ] == []
