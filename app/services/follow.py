@@ -81,6 +81,7 @@ class Follower:
     async def _take(self, changed: Mapping[Series, Change]) -> None:
         if any(change.span.end_ms == EVERYTHING.end_ms for change in changed.values()):
             self._holdings.set_listings((await self._store.listings()).values())
+            self._holdings.load_wishes(await self._store.anchors(), await self._store.extra_wishes())
         wanted = {series: span for series, change in changed.items() if (span := self._wanted(series, change))}
         rows = await self._store.read_spans(wanted) if wanted else {}
         for series, change in changed.items():

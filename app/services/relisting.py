@@ -12,6 +12,7 @@ from typing import Final
 from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.listing import Listing
 from app.domain.span import Span
+from app.domain.symbol import Symbol
 from app.events import Observe, Relisted, RelistingRefuted
 from app.ports import (
     EVERYTHING,
@@ -36,7 +37,8 @@ from app.wire.families import FAMILIES
 
 CONFIRM_S: Final = 4.0  # between the two times that the exchange is asked; its caches answer alike for a second or two
 RETRY_S: Final = 10.0  # after an answer that settles nothing
-RECHECK_S: Final = 3_600.0  # between two looks whether names begin where they did: weight 1 for each that changed hands
+RECHECK_S: Final = 3_600.0  # between two looks whether names begin where they did: weight 1 for each that is suspicious
+OTHERS_MAX: Final = 3  # symbols that are asked for too: of one alone the exchange may lack a kline that an archive has
 
 Firsts = Mapping[str, int]
 """By symbol of a family's series: where its first kline opens."""
@@ -84,14 +86,16 @@ class Relistings:
         for name, listed in self._symbols.listings.items():
             recorded = self._recorded.get(name)
             if recorded is None:
-                self._record(Listing.of(listed))
-            elif recorded.may_be_another(listed, now_ms):
-                if any(symbol in held for symbol in _symbols_of(name)):
-                    if not recorded.is_doubted:
-                        self._record(recorded.doubted())
-                        self._forget_copies(name)
+                if self._is_held_before(listed):  # by a version that did not tell listings of one name apart
+                    self._doubt(Listing.of(listed))
                 else:
                     self._record(Listing.of(listed))
+            elif recorded.may_be_another(listed, now_ms):
+                if not any(symbol in held for symbol in _symbols_of(name)):
+                    self._record(Listing.of(listed))
+                    self._forget_copies(name)  # nothing is held, but something may be remembered
+                elif not recorded.is_doubted:
+                    self._doubt(recorded)
             elif not recorded.is_doubted and Listing.of(listed, recorded.since_ms) != recorded:
                 self._record(Listing.of(listed, recorded.since_ms))
         self._mark()
@@ -119,6 +123,23 @@ class Relistings:
                     await self._check_begin(name, since_ms)
                 except (UpstreamError, StoreUnavailable) as error:
                     self.last_error = str(error)
+            for name, listed in list(self._symbols.listings.items()):
+                try:
+                    if self._is_held_before(listed):
+                        await self._check_held(name)
+                except (UpstreamError, StoreUnavailable) as error:
+                    self.last_error = str(error)
+
+    async def _check_held(self, name: str) -> None:
+        """Doubt a name when the exchange does not have its first klines any more.
+
+        They were there when its date was a new one: its list can be sooner than its klines.
+        """
+        firsts = await self._first_klines(name, M1.grid.floor(self._clock.now_ms()))
+        if self._beginning_before(firsts) and name in self._recorded and name not in self._holdings.doubted:
+            self._doubt(self._recorded[name])
+            self._mark()
+            await self.save()
 
     async def _check_begin(self, name: str, since_ms: int) -> None:
         listing = self._recorded[name]
@@ -127,8 +148,8 @@ class Relistings:
         series = Series(name, M1)
         if not await self._rest.klines(series, M1.grid, Span(0, since_ms), 1, Priority.VERIFY):
             return
-        self._recorded[name] = replace(listing, since_ms=0)
-        await self._committer.unlist(self._recorded[name], since_ms)
+        await self._committer.unlist(replace(listing, since_ms=0), since_ms)
+        self._record(replace(self._recorded[name], since_ms=0))
         self._mark()
         self._forget_copies(name)
         self._observe(RelistingRefuted(name, since_ms))
@@ -137,12 +158,15 @@ class Relistings:
     async def _settle_doubts(self) -> None:
         while True:
             await self._has_doubts.wait()
-            try:
-                await self.save()
-                for name in sorted(self._holdings.doubted):
+            is_open = False
+            for name in sorted(self._holdings.doubted):
+                try:
+                    await self.save()
                     await self._judge(name)
-            except (UpstreamError, StoreUnavailable) as error:
-                self.last_error = str(error)
+                except (UpstreamError, StoreUnavailable) as error:  # the others are judged all the same
+                    self.last_error = str(error)
+                    is_open = True
+            if is_open:
                 await self._clock.sleep(RETRY_S)
 
     # --- whose klines are held --------------------------------------------------------------------------------------
@@ -209,8 +233,9 @@ class Relistings:
         return found
 
     async def _check_others(self, name: str, firsts: Firsts) -> None:
-        """Raise UpstreamGarbage when the exchange has lost the klines of another symbol from that time too."""
+        """Raise UpstreamGarbage when the exchange has lost the klines of other symbols from that time too."""
         until_ms = max(firsts.values())
+        lost: list[str] = []
         for symbol in sorted(self._holdings.symbols()):
             series = Series(symbol, M1)
             held = self._holdings.ledger(series).held
@@ -219,9 +244,13 @@ class Relistings:
             open_ms = held.hull.start_ms
             if open_ms >= until_ms or self._symbols.listing(symbol) is None:
                 continue
-            if not await self._rest.klines(series, M1.grid, Span(open_ms, open_ms + MINUTE_MS), 1, Priority.TAIL):
-                raise UpstreamGarbage(f"{name}: the exchange lacks klines of {symbol} too, which are held")
-            return
+            if await self._rest.klines(series, M1.grid, Span(open_ms, open_ms + MINUTE_MS), 1, Priority.TAIL):
+                return
+            lost.append(symbol)
+            if len(lost) == OTHERS_MAX:
+                break
+        if lost:
+            raise UpstreamGarbage(f"{name}: the exchange lacks klines of {', '.join(lost)} too, which are held")
 
     async def _settle(self, listing: Listing) -> None:
         """What is held belongs to this listing."""
@@ -234,6 +263,15 @@ class Relistings:
 
     def _record(self, listing: Listing) -> None:
         self._recorded[listing.symbol] = self._unsaved[listing.symbol] = listing
+
+    def _doubt(self, listing: Listing) -> None:
+        """Do not answer a name until it is known whose klines are held."""
+        self._record(listing.doubted())
+        self._forget_copies(listing.symbol)
+
+    def _is_held_before(self, listed: Symbol) -> bool:
+        """Whether klines of a name are held from before the date that the exchange's list gives it."""
+        return bool(self._beginning_before(dict.fromkeys(_symbols_of(listed.name), listed.onboard_ms)))
 
     def _mark(self) -> None:
         self._holdings.set_listings(self._recorded.values())

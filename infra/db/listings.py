@@ -39,7 +39,7 @@ def read_listings(connection: sqlite3.Connection) -> dict[str, Listing]:
 
 
 def save_listings(connection: sqlite3.Connection, listings: Sequence[Listing], now_ms: int) -> None:
-    """Keep listings; whoever holds copies is told of those whose doubt or begin is another one than before."""
+    """Keep listings; whoever holds copies is told of those that may be another coin than before."""
     with writing(connection):
         before = read_listings(connection)
         _put(connection, listings)
@@ -47,7 +47,7 @@ def save_listings(connection: sqlite3.Connection, listings: Sequence[Listing], n
             each.symbol
             for each in listings
             if _is_special(each) != ((old := before.get(each.symbol)) is not None and _is_special(old))
-            or (old is not None and old.since_ms != each.since_ms)
+            or (old is not None and (old.since_ms, old.onboard_ms) != (each.since_ms, each.onboard_ms))
         ]
         if told:
             note_spans(connection, ((series, EVERYTHING) for name in told for series in _series_of(name)), now_ms)

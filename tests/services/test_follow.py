@@ -288,9 +288,12 @@ async def test_a_name_that_changes_hands_is_doubted_and_cut_off_here_too(tmp_pat
         await other.follower.look()
         await other.seed(BTC, ROWS)
         assert await other.check(BTC) == ROWS
+        threes = Series("BTCUSDT", INTERVALS["3d"])
+        await other.rig.committer.save_anchor("BTCUSDT", START_MS)
         listed = Listing("BTCUSDT", 0, 1 << 42, Precision(2, 3))
         await other.rig.store.save_listings([listed.doubted()])
         await other.follower.look()
+        assert other.holdings.is_anchored(threes)
         assert other.holdings.doubted == {"BTCUSDT"}
         assert {series for series, _ in other.dropped} >= {BTC, FIVES, Series("BTCUSDT", INTERVALS["1M"])}
         first_ms = START_MS + 10 * MINUTE_MS
@@ -299,6 +302,7 @@ async def test_a_name_that_changes_hands_is_doubted_and_cut_off_here_too(tmp_pat
         other.dropped.clear()
         await other.follower.look()
         assert (other.holdings.doubted, other.holdings.since_ms) == (frozenset(), {"BTCUSDT": first_ms})
+        assert not other.holdings.is_anchored(threes), "the new coin's 3d klines may open on other days"
         assert other.holdings.ledger(BTC).held == Spans([Span(first_ms, START_MS + ROWS * MINUTE_MS)])
         assert await other.check(BTC) == 0
         assert {series for series, _ in other.dropped} >= {BTC, FIVES, Series("BTCUSDT", INTERVALS["1M"])}

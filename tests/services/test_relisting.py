@@ -17,7 +17,7 @@ from app.events import Relisted, RelistingRefuted
 from app.ports import Batch, Series
 from app.services.relisting import CONFIRM_S, RECHECK_S, RETRY_S, Relistings
 from app.services.rolling import Rolling
-from tests.services.fakes import BTC, NOW_MS, Counter, Rig, listing, rig, running, truth, unavailable
+from tests.services.fakes import BTC, NOW_MS, Asked, Counter, Rig, listing, rig, running, truth, unavailable
 
 ETH = Series("ETHUSDT", M1)
 FIVES = Series("BTCUSDT", INTERVALS["5m"])
@@ -181,6 +181,61 @@ async def test_a_relisting_while_the_node_was_down_is_noticed_at_its_start(on: S
     assert on.rig.holdings.doubted == {"BTCUSDT"}
 
 
+async def test_what_an_older_version_held_from_before_the_list_s_date_is_doubted(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    on.restarted({})
+    await on.listed(onboard_ms=FIRST_MS)
+    assert on.rig.holdings.doubted == {"BTCUSDT"}
+    assert on.dropped.calls, "nobody is answered from a copy"
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert (on.rig.holdings.doubted, on.held()) == (frozenset(), Spans([Span(FIRST_MS, WHOLE.hull.end_ms)]))
+
+
+async def test_klines_that_change_hands_later_than_the_list_are_noticed(on: Stage) -> None:
+    await on.listed(onboard_ms=FIRST_MS, status="PENDING_TRADING")
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+        assert (on.rig.holdings.doubted, on.held()) == (frozenset(), WHOLE)
+        on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+        await on.rig.advance(RECHECK_S + CONFIRM_S)
+    assert on.rig.seen(Relisted) == [Relisted("BTCUSDT", FIRST_MS)]
+    assert on.held() == Spans([Span(FIRST_MS, WHOLE.hull.end_ms)])
+
+
+async def test_a_name_that_cannot_be_judged_holds_up_no_other(on: Stage) -> None:
+    async def refuse(asked: Asked) -> None:
+        if asked.series.symbol == "BTCUSDT":
+            raise unavailable()
+
+    on.rig.exchange.gate = refuse
+    on.rig.exchange.begins_ms["ETHUSDT"] = FIRST_MS
+    on.rig.exchange.symbols = [replace(listing(each), onboard_ms=FIRST_MS) for each in ("BTCUSDT", "ETHUSDT")]
+    await on.rig.symbols.refresh()
+    on.relistings.look()
+    assert on.rig.holdings.doubted == {"BTCUSDT", "ETHUSDT"}
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert on.rig.holdings.doubted == {"BTCUSDT"}
+    assert on.held(ETH).hull.start_ms == FIRST_MS
+
+
+async def test_one_other_kline_that_the_exchange_lacks_is_no_lost_history(on: Stage) -> None:
+    await on.hold(Series("SOLUSDT", M1))
+    on.rig.exchange.lacking.add((ETH, HELD_MS))
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    on.rig.exchange.symbols = [
+        replace(listing("BTCUSDT"), onboard_ms=FIRST_MS),
+        listing("ETHUSDT"),
+        listing("SOLUSDT"),
+    ]
+    await on.rig.symbols.refresh()
+    on.relistings.look()
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert on.held().hull.start_ms == FIRST_MS
+
+
 async def test_a_new_listing_without_klines_yet_leaves_nothing_of_the_old_one(on: Stage) -> None:
     on.rig.exchange.begins_ms["BTCUSDT"] = NOW_MS + 3_600_000
     await on.listed(onboard_ms=NOW_MS + 3_600_000, status="PENDING_TRADING")
@@ -234,6 +289,7 @@ async def test_a_name_of_which_nothing_is_held_is_not_doubted(tmp_path: Path) ->
         await stage.listed(onboard_ms=FIRST_MS)
         assert made.holdings.doubted == frozenset()
         assert (await made.store.listings())["BTCUSDT"].onboard_ms == FIRST_MS
+        assert stage.dropped.calls, "what was read through of the former coin is not remembered either"
 
 
 @pytest.mark.parametrize(
