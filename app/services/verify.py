@@ -178,6 +178,11 @@ class Verifier:
                         await auditor.audit_rows(series, auditor.due_rows(series, audit.span, began_ms), audit.tally)
                     if self.absence_auditor is not None:
                         await self.absence_auditor.audit(by_symbol[symbol], audit.span, began_ms, audit.tally)
+                        for series in by_symbol[symbol]:
+                            for span in self.absence_auditor.due(series, audit.span, began_ms):
+                                audit.leave_out(
+                                    series, span, "recorded absent, and more such spans than are asked at once"
+                                )
                 except UpstreamRejected as error:  # asking again would be answered alike
                     for series in by_symbol[symbol]:
                         audit.leave_out(series, audit.span, f"the exchange refuses: {error}")

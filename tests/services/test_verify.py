@@ -12,7 +12,7 @@ from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series, StandDown, StoreUnavailable, UpstreamRejected
-from app.services.absence_audit import AbsenceAuditor
+from app.services.absence_audit import ABSENT_SPANS_MAX, AbsenceAuditor
 from app.services.audit import ROW_AGE_MS
 from app.services.verify import AUDITS_KEPT_MAX, TooManyAudits, Verifier
 from app.services.wish import Wish
@@ -351,3 +351,18 @@ async def test_what_is_absent_still_is_asked_once_a_round(tmp_path: Path) -> Non
             await here.rig.advance(600)
         assert here.rig.holdings.ledger(BTC).absent == Spans([Span(0, FIRST_MS)])
         assert [window for window in here.rig.exchange.windows() if window.start_ms == 0] == [Span(0, FIRST_MS)]
+
+
+async def test_absence_that_is_too_much_to_ask_for_at_once_is_named(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        opens_ms = [FIRST_MS + 2 * number * MINUTE_MS for number in range(ABSENT_SPANS_MAX + 3)]
+        here.rig.exchange.lacking.update((BTC, open_ms) for open_ms in opens_ms)
+        absent = Spans(Span(open_ms, open_ms + MINUTE_MS) for open_ms in opens_ms)
+        await here.rig.committer.commit([Batch(BTC, Source.ABSENT, absent, [])])
+        made = verifier(here, every_days=0)
+        number = made.request([BTC], Span(FIRST_MS, opens_ms[-1] + MINUTE_MS))
+        async with at_work(made, here):
+            await here.rig.advance(1)
+        left = [each for each in report(made, number)["uncompared"] if each["why"].startswith("recorded absent")]
+        assert [each["start"] for each in left] == opens_ms[:3]
+        assert report(made, number)["compared"] == ABSENT_SPANS_MAX
