@@ -5,6 +5,7 @@ of the symbol refute such a claim, the archive is asked where the listing's date
 the same again later. A listing's date is a hint: it decides how much of that is needed, never what is true.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final, NamedTuple
@@ -26,6 +27,8 @@ SERIES_MAX: Final = 8_192  # of which claims are remembered: a few hundred bytes
 CLAIMS_MAX: Final = 16  # of one series
 FILES_MAX: Final = 4_096  # days of which is remembered whether the archive has them
 FILE_AGE_MS_MAX: Final = 10 * MINUTE_MS
+SILENCE_AGE_MS_MAX: Final = MINUTE_MS  # an archive that did not answer is asked again after so long
+FILE_S_MAX: Final = 5.0  # a user may be waiting, and bots give up after ten seconds
 
 _PENDING: Final = "PENDING_TRADING"  # listed, and not traded yet (binance-facts section 4)
 
@@ -87,7 +90,7 @@ class Absence:
         self._listing = listing
         self._archive = archive
         self._claims: LRUCache[Series, tuple[_Claim, ...]] = LRUCache(SERIES_MAX)
-        self._files: LRUCache[ArchiveFile, tuple[bool, int]] = LRUCache(FILES_MAX)
+        self._files: LRUCache[ArchiveFile, tuple[bool | None, int]] = LRUCache(FILES_MAX)
 
     # --- what the exchange says -----------------------------------------------------------------------------------
 
@@ -168,11 +171,14 @@ class Absence:
         if file.span.end_ms <= onboard_ms:
             return None  # nobody says that there was anything on that day
         known = self._files.get(file)
-        if known is not None and 0 <= now_ms - known[1] < FILE_AGE_MS_MAX:
-            return known[0]
+        if known is not None:
+            age_ms_max = SILENCE_AGE_MS_MAX if known[0] is None else FILE_AGE_MS_MAX
+            if 0 <= now_ms - known[1] < age_ms_max:
+                return known[0]
         try:
-            has_file = await self._archive.has(file)
-        except UpstreamError:
-            return None
+            async with asyncio.timeout(FILE_S_MAX):
+                has_file = await self._archive.has(file)
+        except (UpstreamError, TimeoutError):
+            has_file = None
         self._files[file] = has_file, now_ms
         return has_file

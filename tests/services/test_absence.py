@@ -1,5 +1,6 @@
 """That the exchange has no klines somewhere is believed late, and never on one answer."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series
+from app.services import absence
 from app.services.absence import AGAIN_MS, ANSWER_AFTER_MS, RECORD_AFTER_MS, Doubt, Unproven
 from app.services.answer import KlineQuery
 from app.services.plan import Fetch
+from app.wire.archive_csv import ArchiveFile
 from tests.services.fakes import BTC, DAY0_MS, Asked, listing, running, unavailable
 from tests.services.query_desk import HOURS, Asking, Desk, desk, opens, refused
 from tests.services.reconcile_bench import Bench, bench
@@ -232,17 +235,37 @@ async def test_a_hole_that_is_not_there_when_asked_in_another_way_is_refused(tmp
         assert len(opens(found)) == 48
 
 
+async def test_an_archive_that_does_not_answer_keeps_no_reader_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[ArchiveFile] = []
+
+    async def hang(file: ArchiveFile) -> bool:
+        asked.append(file)
+        await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr(absence, "FILE_S_MAX", 0.01)
+    async with desk(tmp_path) as at:
+        at.rig.symbols.listings["BTCUSDT"] = listing("BTCUSDT", LONG_AGO_MS)
+        monkeypatch.setattr(at.rig.vault, "has", hang)
+        for number, later_ms in ((1, 0), (1, MINUTE_MS - 1), (2, 1)):
+            at.rig.clock.ms += later_ms
+            assert await at.absence.doubt(HOURS, HOURS.interval.grid, BEGIN_MS) is Doubt.UNHEARD
+            assert len(asked) == number
+
+
 async def test_two_lapses_far_apart_are_no_proof(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
-        absence, span = at.absence, Span(0, BEGIN_MS)
-        assert absence.age_ms(BTC, span, MINUTE_MS) == 0
+        judge, span = at.absence, Span(0, BEGIN_MS)
+        assert judge.age_ms(BTC, span, MINUTE_MS) == 0
         at.rig.clock.ms += MINUTE_MS
-        assert absence.age_ms(BTC, span, MINUTE_MS) == MINUTE_MS
+        assert judge.age_ms(BTC, span, MINUTE_MS) == MINUTE_MS
         at.rig.clock.ms += MINUTE_MS + 1
-        assert absence.age_ms(BTC, Span(0, BEGIN_MS - 1), MINUTE_MS) == 0
-        assert absence.age_ms(BTC, span) == 2 * MINUTE_MS + 1, "a user may have waited longer"
-        absence.exist(BTC, Span(BEGIN_MS - 5, BEGIN_MS))
-        assert absence.age_ms(BTC, span) == 0
+        assert judge.age_ms(BTC, Span(0, BEGIN_MS - 1), MINUTE_MS) == 0
+        assert judge.age_ms(BTC, span) == 2 * MINUTE_MS + 1, "a user may have waited longer"
+        judge.exist(BTC, Span(BEGIN_MS - 5, BEGIN_MS))
+        assert judge.age_ms(BTC, span) == 0
 
 
 def test_users_never_wait_longer_than_the_docs_say() -> None:
