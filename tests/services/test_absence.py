@@ -64,6 +64,7 @@ async def test_history_that_is_lost_for_a_while_is_never_recorded_absent(
 async def test_a_proof_does_not_wait_for_a_clock_that_was_put_back(tmp_path: Path) -> None:
     async with bench(tmp_path, codes=("1m",), days=3, onboard_ms=LONG_AGO_MS) as on:
         lose_history(on, DAY0_MS - DAY_MS)
+        on.rig.vault.error = unavailable()
         job = Fetch(BTC, Span(DAY0_MS - DAY_MS - 10 * MINUTE_MS, DAY0_MS - DAY_MS), is_tail=False)
         numbers = []
         for put_back_ms in (0, 0, HOUR_MS):
