@@ -74,6 +74,7 @@ class Relistings:
         self._drop = drop
         self._recorded = dict(recorded)
         self._unsaved: dict[str, Listing] = {}
+        self._lacking: set[str] = set()
         self._settled = settled
         self._has_doubts = asyncio.Event()
         self.last_error: str | None = None
@@ -131,12 +132,17 @@ class Relistings:
                     self.last_error = str(error)
 
     async def _check_held(self, name: str) -> None:
-        """Doubt a name when the exchange does not have its first klines any more.
+        """Doubt a name when the exchange has lacked its first klines for as long as from one look to the next.
 
         They were there when its date was a new one: its list can be sooner than its klines.
         """
         firsts = await self._first_klines(name, M1.grid.floor(self._clock.now_ms()))
-        if self._beginning_before(firsts) and name in self._recorded and name not in self._holdings.doubted:
+        if not self._beginning_before(firsts) or name not in self._recorded:
+            self._lacking.discard(name)
+        elif name not in self._lacking:
+            self._lacking.add(name)
+        elif name not in self._holdings.doubted:
+            self._lacking.discard(name)
             self._doubt(self._recorded[name])
             self._mark()
             await self.save()

@@ -198,7 +198,13 @@ async def test_klines_that_change_hands_later_than_the_list_are_noticed(on: Stag
         await on.rig.advance(CONFIRM_S + 1)
         assert (on.rig.holdings.doubted, on.held()) == (frozenset(), WHOLE)
         on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+        await on.rig.advance(RECHECK_S)
+        on.rig.exchange.begins_ms.clear()
+        await on.rig.advance(RECHECK_S)
+        on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
         await on.rig.advance(RECHECK_S + CONFIRM_S)
+        assert (on.rig.holdings.doubted, on.held()) == (frozenset(), WHOLE), "it may have lost them for a while"
+        await on.rig.advance(RECHECK_S)
     assert on.rig.seen(Relisted) == [Relisted("BTCUSDT", FIRST_MS)]
     assert on.held() == Spans([Span(FIRST_MS, WHOLE.hull.end_ms)])
 
