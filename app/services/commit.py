@@ -112,7 +112,9 @@ class Committer:
             if void.clip(Span(kline.open_ms, end_ms := grid.shift(kline.open_ms, 1)))
         )
         if not batch.rows:  # that there are none was made of what is not known any more
-            stale = Spans(Span(grid.floor(start_ms), grid.ceil(end_ms)) for start_ms, end_ms in void)
+            stale = Spans(
+                Span(grid.floor(start_ms), grid.ceil(end_ms)) for start_ms, end_ms in void.clip(batch.spans.hull)
+            )
         spans = batch.spans - stale
         return replace(batch, spans=spans, rows=[kline for kline in batch.rows if spans.span_at(kline.open_ms)])
 

@@ -30,11 +30,12 @@ async def test_klines_that_just_closed_wait_for_one_commit_of_history_at_most(tm
         assert await made.stored() == [minute("BTCUSDT", DAY0_MS + number * MINUTE_MS) for number in range(6)]
 
 
+@pytest.mark.parametrize("code", ["5m", "1M"])
 @pytest.mark.parametrize("is_relisting_refuted", [True, False])
 async def test_absence_that_was_made_of_absent_minutes_does_not_outlive_them(
-    tmp_path: Path, *, is_relisting_refuted: bool
+    tmp_path: Path, code: str, *, is_relisting_refuted: bool
 ) -> None:
-    fives, before = Series("BTCUSDT", INTERVALS["5m"]), Spans([Span(0, DAY0_MS)])
+    longer, before = Series("BTCUSDT", INTERVALS[code]), Spans([Span(0, INTERVALS[code].grid.floor(DAY0_MS))])
     async with rig(tmp_path) as made:
         await made.committer.commit([Batch(BTC, Source.ABSENT, before, [])])
         as_of = made.committer.epoch
@@ -42,7 +43,7 @@ async def test_absence_that_was_made_of_absent_minutes_does_not_outlive_them(
             await made.committer.unlist(Listing("BTCUSDT", 0, 0, Precision(2, 3)), DAY0_MS)
         else:
             await made.committer.commit([Batch(BTC, Source.ABSENT, before, [], withdraws=True)])
-        await made.committer.commit([Batch(fives, Source.ABSENT, before, [], as_of)])
-        assert not made.holdings.ledger(fives).known
-        await made.committer.commit([Batch(fives, Source.ABSENT, before, [], made.committer.epoch)])
-        assert made.holdings.ledger(fives).absent == before
+        await made.committer.commit([Batch(longer, Source.ABSENT, before, [], as_of)])
+        assert not made.holdings.ledger(longer).known
+        await made.committer.commit([Batch(longer, Source.ABSENT, before, [], made.committer.epoch)])
+        assert made.holdings.ledger(longer).absent == before
