@@ -80,7 +80,7 @@ def serve(
 
 @app.command()
 def demo(
-    port: Annotated[int, typer.Option(help="Where the node answers.", min=0, max=65_535)] = 8000,
+    port: Annotated[int, typer.Option(help="Where the node answers.", min=1, max=65_535)] = 8000,
     sandbox_port: Annotated[int, typer.Option(help="Where the sandbox answers.", min=1, max=65_535)] = SANDBOX_PORT,
     symbols: Annotated[
         int, typer.Option(help="How many symbols the sandbox lists.", min=1, max=SANDBOX_SYMBOLS_MAX)
@@ -115,7 +115,7 @@ def backfill(
     end: End = None,
     *,
     cancel: Annotated[
-        bool, typer.Option("--cancel", help="Withdraw the wish instead: of all series and times that are not named.")
+        bool, typer.Option("--cancel", help="Withdraw such wishes instead; by default all of them, for any time.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Begin a big backfill without a question.")] = False,
     demo: Demo = False,
@@ -131,12 +131,7 @@ def backfill(
     target = _target(settings, symbol, interval or (list(INTERVALS) if cancel else None), start, end)
     try:
         if cancel:
-            told = asyncio.run(operate.cancel(settings, target, _console()))
-            _console().print(f"withdrawn: the wishes of {told['withdrawn']} series; what is held stays")
-            if told["remaining"]:
-                _console().print(
-                    f"{told['remaining']} series are wished before and after the span: withdraw more of them"
-                )
+            _print_withdrawal(asyncio.run(operate.cancel(settings, target, _console())))
             return
         if not yes:
             _approve(asyncio.run(operate.missing_klines(settings, target, SystemClock().now_ms())))
@@ -184,9 +179,10 @@ def gaps(
 def verify(
     symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None, *, demo: Demo = False
 ) -> None:
-    """Compare what is held with the exchange's own klines and mend what differs.
+    """Compare what is held with the exchange's own klines and repair what differs.
 
-    Status 1 when something differed, 2 when nothing was compared or not everything could be.
+    Exit status 1 when something differed, 2 when nothing was compared or the comparison failed on the way. Spans that
+    are not held are listed and change no status.
     """
     import asyncio
 
@@ -199,7 +195,7 @@ def verify(
     try:
         audit = asyncio.run(operate_verify.verify(settings, target, _console()))
     except KeyboardInterrupt:
-        _console(stderr=True).print("stopped; a running node goes on by itself, otherwise the same command begins anew")
+        _console(stderr=True).print("stopped; a running node goes on by itself, otherwise run the same command again")
         raise typer.Exit(130) from None
     except operate.OperateError as error:
         _fail(str(error))
@@ -242,6 +238,18 @@ def _approve(klines: int) -> None:
         _fail(f"{what}; so much is asked about first, and nobody is here to answer: add --yes, or name fewer --symbol")
     if not typer.confirm(f"{what}; begin?"):
         raise typer.Exit(1)
+
+
+def _print_withdrawal(report: Mapping[str, int]) -> None:
+    withdrawn, remaining = report["withdrawn"], report["remaining"]
+    if withdrawn:
+        _console().print(f"withdrawn: the wishes of {withdrawn} series; what is held stays")
+    elif not remaining:
+        _console().print(
+            "nothing to withdraw: no backfill of these series and times was asked for, or it was withdrawn"
+        )
+    if remaining:
+        _console().print(f"{remaining} series are wished before and after the span: withdraw more of them")
 
 
 def _cancel_command() -> str:

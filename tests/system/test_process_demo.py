@@ -139,3 +139,9 @@ async def test_the_commands_find_the_demo_and_the_lines_it_prints_work(tmp_path:
         assert (status, "a demo runs in this folder" in said) == (2, True), "whose gaps these are is said"
         demo.signal(signal.SIGTERM)
         assert await demo.ended() == 0
+
+
+async def test_the_demo_listens_where_its_greeting_says(tmp_path: Path) -> None:
+    async with Programs(tmp_path) as programs:
+        status, said = await programs.run("demo", "--port", "0", "--sandbox-port", str(free_port()))
+        assert (status, "curl" in said, "Usage" in said) == (2, False, True), "port 0 was printed as it stood"
