@@ -77,8 +77,9 @@ class Archive:
     async def _body(self, key: FileKey, target: Target, now_ms: int, *, wants_checksum: bool) -> bytes | None:
         if self.faults.take("archive_404", target, now_ms) or now_ms < key.published_ms:
             return None
-        missing = self.faults.take("archive_missing_rows", target, now_ms)
-        content = await self._file(key, now_ms, missing)
+        kinds = ("hole", "archive_missing_rows")
+        lacks = tuple(fault for kind in kinds if (fault := self.faults.take(kind, target, now_ms)) is not None)
+        content = await self._file(key, now_ms, lacks)
         if content is None or not wants_checksum:
             if content is not None and self.faults.take("corrupt_zip", target, now_ms):
                 return corrupt(content)
@@ -88,26 +89,27 @@ class Archive:
             digest = digest[::-1]
         return f"{digest}  {key.name}\n".encode()
 
-    async def _file(self, key: FileKey, now_ms: int, missing: Fault | None) -> bytes | None:
-        if missing is None and key in self._files:
+    async def _file(self, key: FileKey, now_ms: int, lacks: tuple[Fault, ...]) -> bytes | None:
+        if not lacks and key in self._files:
             self._files.move_to_end(key)
             return self._files[key]
-        content = await asyncio.to_thread(self._build, key, now_ms, missing)
-        if content is not None and missing is None and key not in self._files:
+        content = await asyncio.to_thread(self._build, key, now_ms, lacks)
+        if content is not None and not lacks and key not in self._files:
             self._files[key] = content
             self._files_bytes += len(content)
             while self._files_bytes > FILES_BYTES_MAX:
                 self._files_bytes -= len(self._files.popitem(last=False)[1])
         return content
 
-    def _build(self, key: FileKey, now_ms: int, missing: Fault | None) -> bytes | None:
+    def _build(self, key: FileKey, now_ms: int, lacks: tuple[Fault, ...]) -> bytes | None:
         item = self.exchange.universe.find_ever(key.symbol, key.start_ms, key.end_ms)
         if item is None or item.pending:
             return None
         rows = self.exchange.closed_rows(item, key.interval, key.start_ms, min(key.end_ms, item.gone_ms), now_ms)
+        for fault in lacks:
+            rows = drop_rows(rows, fault)
         if not rows:
             return None
-        rows = drop_rows(rows, missing) if missing else rows
         return build_zip(key.name, archive_csv(item, rows))
 
 

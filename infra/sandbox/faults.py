@@ -9,6 +9,7 @@ clock, `probability` (with its own `seed`) lets it hit at random. Fields of sing
             slow {delay_s=5} · malformed {shape="truncated"|"html"|"empty"|"abort"}
             missing_rows {rows=1 from the middle, or all in [from_ms, to_ms): these do not exist in any answer}
             lost_history {to_ms: nothing that opens before it exists in any answer}
+            hole {from_ms, to_ms: what opens in [from_ms, to_ms) exists in no answer, and in no archive file either}
     sockets refuse {status=403; 0 drops the connection} · handshake_hang (TCP accepted, never answered)
             wrong_route (acknowledges and delivers nothing, until its end)
             cut · half_open (not a byte more, either way; dropped after ten minutes)
@@ -33,7 +34,9 @@ from random import Random
 
 from infra.sandbox.grid import SECOND_MS
 
-REST_KINDS = frozenset({"http_5xx", "http_429", "http_418", "slow", "malformed", "missing_rows", "lost_history"})
+REST_KINDS = frozenset(
+    {"http_5xx", "http_429", "http_418", "slow", "malformed", "missing_rows", "lost_history", "hole"}
+)
 OPENING_KINDS = frozenset({"refuse", "handshake_hang", "wrong_route"})
 BEFALLING_KINDS = frozenset({"cut", "half_open", "slow_socket", "server_shutdown"})
 FRAME_KINDS = frozenset(
@@ -85,6 +88,8 @@ class Fault:
             raise ValueError("onboard_date needs from_ms")
         if self.kind == "lost_history" and self.to_ms is None:
             raise ValueError("lost_history needs to_ms")
+        if self.kind == "hole" and (self.from_ms is None or self.to_ms is None):
+            raise ValueError("hole needs from_ms and to_ms")
         if self.shape not in SHAPES:
             raise ValueError(f"shape must be one of {', '.join(sorted(SHAPES))}")
         if self.false_final not in FALSE_FINALS:

@@ -114,13 +114,14 @@ class RestApi:
         if endpoint.needs_key and not request.headers.get(_KEY_HEADER):
             raise _no_key()
         now_ms = self._now()
-        lost = self.faults.take("lost_history", target, now_ms) if endpoint.rows else None
-        missing = self.faults.take("missing_rows", target, now_ms) if endpoint.rows else None
+        kinds = ("hole", "lost_history", "missing_rows") if endpoint.rows else ()
+        taken = {kind: self.faults.take(kind, target, now_ms) for kind in kinds}
         ask: Callable[[Query], object] = partial(_answered, endpoint, self.exchange, now_ms)
-        for fault in (lost, missing):
+        for fault in taken.values():
             if fault is not None and (hidden := hidden_by(fault)) is not None:
                 ask = partial(_without, ask, hidden)
         result = await asyncio.to_thread(ask, query) if endpoint.in_thread(query) else ask(query)
+        missing = taken.get("missing_rows")
         if missing is None or hidden_by(missing) is not None:
             return result
         return drop_rows(cast("list[Row]", result), missing)

@@ -517,6 +517,22 @@ async def test_a_span_without_candles_is_none_in_any_answer(http: httpx.AsyncCli
     assert await opens(startTime=start_ms, endTime=end_ms - 1) == []
 
 
+async def test_a_hole_is_in_the_archive_too_and_leaves_other_faults_in_force(http: httpx.AsyncClient) -> None:
+    with zipfile.ZipFile(io.BytesIO((await http.get(ZIP)).content)) as archive:
+        whole = archive.read(archive.namelist()[0]).decode().splitlines()
+    opens_ms = [int(line.split(",")[0]) for line in whole[1:]]
+    await post(http, kind="hole", interval="1h", path="*/klines*", from_ms=opens_ms[2], to_ms=opens_ms[5])
+    with zipfile.ZipFile(io.BytesIO((await http.get(ZIP)).content)) as archive:
+        assert archive.read(archive.namelist()[0]).decode().splitlines() == whole[:3] + whole[6:]
+    asked: dict[str, str | int] = {"symbol": "BTCUSDT", "interval": "1h", "startTime": opens_ms[0], "limit": 6}
+    answer = (await http.get("/fapi/v1/klines", params=asked)).json()
+    assert [row[0] for row in answer] == opens_ms[:2] + opens_ms[5:9]
+    await post(http, kind="missing_rows", rows=2, count=1)
+    assert (await http.get("/fapi/v1/klines", params=asked)).json() == answer[:2] + answer[4:]
+    marks = (await http.get("/fapi/v1/markPriceKlines", params=asked)).json()
+    assert [row[0] for row in marks] == opens_ms[:6], "another path"
+
+
 async def test_exchange_info_can_give_another_onboard_date(http: httpx.AsyncClient) -> None:
     rows = (await http.get("/fapi/v1/klines?symbol=1000PEPEUSDT&interval=1m&startTime=0&limit=1")).json()
     await post(http, kind="onboard_date", symbol="1000PEPEUSDT", from_ms=rows[0][0] + 86_400_000)

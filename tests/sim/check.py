@@ -4,6 +4,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,10 +15,12 @@ from app.domain.interval import M1, MINUTE_MS
 from app.domain.symbol import Symbol
 from app.ports import Priority, Series
 from app.services.wish import CLOSE_GRACE_MS
+from app.wire.families import TRADES, parted
 from infra.binance.budget import WAITERS_MAX
 from infra.binance.socket_intake import QUEUE_MAX
 from infra.sandbox.grid import DURATIONS_MS
 from tests.sim.clients import Asked
+from tests.sim.holes import Hole
 from tests.sim.loop import Fate
 from tests.sim.truth import Row, Truth
 
@@ -32,6 +35,7 @@ EARLY_S_MAX: Final = 1.0  # by how much a stand-down may end too soon: what a cl
 READS_MAX: Final = 64
 VERIFY_S_MAX: Final = 1_800
 HEARD_MS_MAX: Final = 150_000  # the age of the newest frame: two closes, the second one late
+HOLE_S_MAX: Final = 60  # how long an answer around a hole may be refused once all is whole: 5 s, and for the weight
 HEARD_S_MAX: Final = 200  # how long it may take until a sick socket is found out and replaced
 READY_S_MAX: Final = 15  # a process that does not write reads the ledger every five seconds
 
@@ -66,11 +70,12 @@ class Witness:
 
     def answered(self, process: "Process", asked: Asked, answer: httpx.Response, sent: Moment) -> None:
         """Hold an answer against the truth."""
-        if self._is_unnoticed(asked.symbol, sent.listings):
+        if self._is_unnoticed(asked.name, sent.listings):
             self._sim.count("answers from before a relisting was noticed")
         elif answer.status_code == 200 and not self._sim.is_contradicted:
             late_ms = max(0, -sent.error_ms, -self.moment(process).error_ms)
-            if wrong := self._wrong(asked, orjson.loads(answer.content), sent.true_ms, late_ms):
+            body = orjson.loads(answer.content)
+            if wrong := self._wrong(asked, body, sent.true_ms, late_ms) or self._unnamed(asked, body, answer):
                 self._sim.fail(f"{process.fate.name}: {asked.url} {wrong}")
         if answer.status_code == 200:
             return
@@ -85,8 +90,22 @@ class Witness:
         if not is_honest:
             self._sim.fail(f"{process.fate.name}: {asked.url} → {answer.status_code} {answer.text:.200}")
 
+    def _unnamed(self, asked: Asked, body: list[list[Any]], answer: httpx.Response) -> str:
+        """The hole between the klines of an answer that its header does not name, or names wrongly; "" for none."""
+        item = self.truth.item(asked.series)
+        if item is None or len(body) < 2:
+            return ""
+        grid = item.grid(asked.interval)
+        holes = [(grid.next(one[0]), two[0]) for one, two in pairwise(body) if grid.next(one[0]) != two[0]]
+        header = answer.headers.get("x-klinenode-coverage", "")
+        named = ",".join(f"{start_ms}-{end_ms}" for start_ms, end_ms in holes)
+        if holes and f"absent={named}" not in header.split("; "):
+            return f"lacks {named}, and the header says {header!r}"
+        self._sim.count("answers with a hole", len(holes))
+        return ""
+
     def _is_listed(self, asked: Asked, sent: Moment) -> bool:
-        return self._sim.exchange.exchange.universe.find(asked.symbol, sent.true_ms) is not None
+        return self._sim.exchange.exchange.universe.find(asked.name, sent.true_ms) is not None
 
     def _is_unnoticed(self, symbol: str, listings: Mapping[str, Symbol]) -> bool:
         """Whether the name was given to another coin, and the list that the node knew did not say so yet."""
@@ -98,11 +117,15 @@ class Witness:
         now_ms = self._sim.clock.now_ms()
         rows = [(*row[:6], *row[7:11]) for row in body]
         live = None
-        if rows and not asked.only_final and body[-1][6] >= sent_ms - CLOSE_GRACE_MS - late_ms:
+        if (
+            rows
+            and not (asked.only_final and parted(asked.series)[1] is TRADES)
+            and body[-1][6] >= sent_ms - CLOSE_GRACE_MS - late_ms
+        ):
             open_ms = body[-1][0]
-            if rows[-1:] != self.truth.rows(asked.symbol, asked.interval, open_ms, open_ms + 1):
+            if rows[-1:] != self.truth.rows(asked.series, asked.interval, open_ms, open_ms + 1):
                 live = rows.pop()[0]
-        item = self.truth.item(asked.symbol)
+        item = self.truth.item(asked.series)
         if item is None:
             return "has rows of a symbol that never was" if rows else ""
         grid = item.grid(asked.interval)
@@ -112,7 +135,7 @@ class Witness:
         if live is not None and rows and live != grid.next(int(str(rows[-1][0]))):
             return f"has a hole before its live kline {live}"
         if asked.start_ms is not None:
-            expected = self.truth.rows(asked.symbol, asked.interval, asked.start_ms, min(end_ms, now_ms))[: asked.limit]
+            expected = self.truth.rows(asked.series, asked.interval, asked.start_ms, min(end_ms, now_ms))[: asked.limit]
             due = sum(1 for row in expected if int(str(row[0])) < due_ms)
             if rows != expected[: len(rows)]:
                 return f"differs: {_difference(rows, expected)}"
@@ -122,11 +145,14 @@ class Witness:
             return "is empty" if limit and first_ms < min(due_ms, end_ms) else ""
         last_ms = int(str(rows[-1][0]))
         size_ms = DURATIONS_MS[asked.interval]
-        expected = self.truth.rows(asked.symbol, asked.interval, last_ms - (limit - 1) * size_ms, last_ms + 1)
+        hidden_ms = sum(hole.end_ms - hole.start_ms for hole in self._sim.plan.holes if hole.name == asked.series)
+        since_ms = last_ms - (limit - 1) * size_ms - hidden_ms
+        expected = self.truth.rows(asked.series, asked.interval, since_ms, last_ms + 1)[-limit:]
         if rows != expected:
             return f"differs: {_difference(rows, expected)}"
         newest_due_ms = min(due_ms, grid.next(grid.floor(end_ms - 1)) if asked.end_ms is not None else due_ms)
-        return "" if grid.next(last_ms) >= newest_due_ms else f"is stale: ends at {last_ms}, {newest_due_ms} was due"
+        is_stale = self.truth.rows(asked.series, asked.interval, grid.next(last_ms), newest_due_ms)
+        return f"is stale: ends at {last_ms}, {newest_due_ms} was due" if is_stale else ""
 
     # --- manners ----------------------------------------------------------------------------------------------------
 
@@ -246,6 +272,8 @@ class Witness:
                 continue
             if node.writer is not None:
                 await process.run_inside(self._heard(process))
+            for hole in sim.plan.holes:
+                await process.run_inside(self._told(process, hole))
             await process.run_inside(self._final(process))
 
     async def _final(self, process: "Process") -> None:
@@ -256,6 +284,28 @@ class Witness:
                 return
             await self._sim.clock.sleep(1.0)
         self._sim.fail(f"{process.fate.name} is whole but not ready: {answer.text:.300}")
+
+    async def _told(self, process: "Process", hole: Hole) -> None:
+        """Users are answered around a hole of the exchange's own, and told of it."""
+        sim, plan = self._sim, self._sim.plan
+        name, family = parted(hole.name)
+        code = M1.code if family is TRADES or M1.code in plan.settings["intervals"] else ""
+        is_answered = (hole.is_wished and M1.code in plan.settings["intervals"]) or plan.settings["read_through"]
+        universe = sim.exchange.exchange.universe
+        is_there = universe.find(name, sim.clock.now_ms()) is not None and universe.former(name) is None
+        if not code or not is_answered or not is_there:
+            return
+        limit = (hole.end_ms - hole.start_ms) // MINUTE_MS + 10
+        asked = Asked(hole.name, code, limit, hole.start_ms - 5 * MINUTE_MS, hole.end_ms + 5 * MINUTE_MS, True)
+        assert process.client is not None, "a process that is up has a client"
+        for _ in range(HOLE_S_MAX):
+            moment = self.moment(process)
+            answer = await process.client.get(asked.url)
+            self.answered(process, asked, answer, moment)
+            if answer.status_code == 200:
+                return
+            await sim.clock.sleep(1.0)
+        sim.fail(f"{process.fate.name}: {asked.url} is refused for good: {answer.text:.200}")
 
     async def _heard(self, process: "Process") -> None:
         """The sockets deliver: every symbol that trades is heard of, at the latest when a socket has been replaced."""

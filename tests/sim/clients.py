@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
+from app.wire.families import TRADES, parted
 from infra.sandbox.grid import DAY_MS, DURATIONS_MS
+from tests.sim.holes import Hole
 
 if TYPE_CHECKING:
     from tests.sim.process import Process
@@ -16,6 +18,7 @@ WATCHED: Final = ("/v1/health", "/v1/ready", "/metrics", "/v1/coverage", "/fapi/
 PATIENCE_S: Final = 60.0  # an answer that took longer is a hang
 AGAIN_SHARE: Final = 0.3
 SPAN_MS_MAX: Final = 2 * DAY_MS  # asked for at once: the sandbox computes every minute behind a longer candle
+HOLES_SHARE: Final = 0.2  # of the requests that are for what is around a hole of the exchange's own
 LEAVE_SHARE: Final = 0.05  # of the users who do not wait for their answer
 
 
@@ -23,7 +26,8 @@ LEAVE_SHARE: Final = 0.05  # of the users who do not wait for their answer
 class Asked:
     """A klines request."""
 
-    symbol: str
+    series: str
+    """Of which symbol, and which family where it is not trades, as the node names it."""
     interval: str
     limit: int
     start_ms: int | None
@@ -31,14 +35,20 @@ class Asked:
     only_final: bool
 
     @property
+    def name(self) -> str:
+        """The name of whose klines these are."""
+        return parted(self.series)[0]
+
+    @property
     def url(self) -> str:
-        named = {"symbol": self.symbol, "interval": self.interval, "limit": self.limit}
+        family = parted(self.series)[1]
+        named = {family.parameter: self.name, "interval": self.interval, "limit": self.limit}
         named |= {"startTime": self.start_ms} if self.start_ms is not None else {}
         named |= {"endTime": self.end_ms} if self.end_ms is not None else {}
         return (
-            "/fapi/v1/klines?"
+            f"{family.path}?"
             + "&".join(f"{name}={value}" for name, value in named.items())
-            + ("" if self.only_final else "&only_final=false")
+            + ("" if self.only_final or family is not TRADES else "&only_final=false")
         )
 
 
@@ -76,6 +86,8 @@ class Clients:
 
     def _draw(self) -> Asked:
         sim, chance = self._sim, self._chance
+        if sim.plan.holes and chance.random() < HOLES_SHARE:
+            return self._draw_around(chance.choice(sim.plan.holes))
         now_ms = sim.clock.now_ms()
         intervals: Sequence[str] = [code for code in sim.plan.settings["intervals"] if code in DURATIONS_MS]
         code = chance.choice([*intervals, "1m", "1h" if chance.random() < 0.2 else "1m"])
@@ -91,7 +103,32 @@ class Clients:
         elif shape < 0.6:
             start_ms = now_ms - back_ms
             end_ms = start_ms + int(chance.random() * 100 * step_ms)
-        return Asked(chance.choice(sim.plan.settings["symbols"]), code, limit, start_ms, end_ms, chance.random() < 0.75)
+        series = chance.choice(sim.plan.series) if code in intervals else chance.choice(sim.plan.settings["symbols"])
+        return Asked(series, code, limit, start_ms, end_ms, chance.random() < 0.75)
+
+    def _draw_around(self, hole: Hole) -> Asked:
+        """A window that begins or ends before, in or behind a hole; of prices only intervals are asked for that are
+        held: others are relayed as they are."""
+        chance = self._chance
+        codes = [code for code in self._sim.plan.settings["intervals"] if code in DURATIONS_MS]
+        code = chance.choice(codes if parted(hole.name)[1] is not TRADES else [*codes, "1m", "5m"])
+        step_ms = DURATIONS_MS[code]
+        limit = min(chance.choice((1, 10, 99, 500)), max(2, SPAN_MS_MAX // step_ms))
+        around_ms = [
+            hole.start_ms - int(chance.random() * 40 * step_ms),
+            hole.end_ms + int(chance.random() * 9 * step_ms),
+        ]
+        around_ms.append(chance.randrange(hole.start_ms, hole.end_ms))
+        start_ms, end_ms = sorted(chance.sample(around_ms, 2))
+        shape = chance.random()
+        return Asked(
+            hole.name,
+            code,
+            limit,
+            start_ms if shape < 0.7 else None,
+            end_ms if shape > 0.3 else None,
+            chance.random() < 0.75,
+        )
 
     # --- inside the process ---------------------------------------------------------------------------------------
 

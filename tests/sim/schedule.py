@@ -1,12 +1,15 @@
 """What happens in a seed: the world it plays in, and every fault with its moment, drawn from the seed alone."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final
 
+from app.wire.families import PRICES
 from infra.sandbox.faults import ARCHIVE_KINDS, KINDS, MARKET_KINDS, REST_KINDS, SHAPES
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
+from tests.sim import holes
+from tests.sim.holes import Hole
 
 SURFACES: Final = ("rest", "ws", "archive")
 BASE_MS: Final = utc_ms(2026, 11, 21)
@@ -26,6 +29,8 @@ LYING_S_MAX: Final = 900.0
 AMNESIA_S_MAX: Final = 100.0
 """How long REST may have lost its history, once a seed: two minutes of it, when neither held rows nor the archive say
 otherwise, are the node's standard of proof that there was none (app/services/absence.py)."""
+
+PRICES_SHARE: Final = 0.3  # of the seeds in which klines of prices are held
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,19 @@ class Plan:
     queue_rows_max: int | None = None
     split_share: float = 0.1
     ask_every_s: float = 8.0
+    holes: tuple[Hole, ...] = ()
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """What is held, by the names that the node has for it."""
+        prices = [PRICES[word] for word in self.settings.get("price_klines", ())]
+        named = [each.named(symbol) for symbol in self.settings.get("price_klines_symbols", ()) for each in prices]
+        return *self.settings["symbols"], *named
 
     def __str__(self) -> str:
-        world = {name: value for name, value in vars(self).items() if name not in ("steps", "coins")}
+        world = {name: value for name, value in vars(self).items() if name not in ("steps", "coins", "holes")}
         lines = [f"{name} = {value}" for name, value in world.items()]
-        return "\n".join([*lines, *map(str, self.coins), *map(str, self.steps)])
+        return "\n".join([*lines, *map(str, self.coins), *map(str, self.holes), *map(str, self.steps)])
 
 
 def plan(seed: int) -> Plan:
@@ -100,7 +113,7 @@ def plan(seed: int) -> Plan:
         "cache_ttl_sec_klines": chance.choice((0, 10, 10, 60)),
     }
     weight_limit = chance.choice((2_400, 2_400, 600, 120)) if mood != "cold" else chance.choice((2_400, 300))
-    return Plan(
+    drawn = Plan(
         seed=seed,
         start_ms=BASE_MS + _start(chance),
         chaos_s=chaos_s,
@@ -116,6 +129,19 @@ def plan(seed: int) -> Plan:
         queue_rows_max=chance.choice((None, None, 8)),
         split_share=chance.choice((0.02, 0.02, 0.3)),
         ask_every_s=chance.choice((4.0, 8.0, 15.0)),
+    )
+    return _with_holes(drawn, Random(f"holes:{seed}"))
+
+
+def _with_holes(drawn: Plan, chance: Random) -> Plan:
+    """The plan with holes of the exchange's own, and with klines of prices that are held now and then."""
+    begins_ms = {f"{coin.base}USDT": coin.listed_ms for coin in drawn.coins}
+    settings = dict(drawn.settings)
+    if chance.random() < PRICES_SHARE:
+        symbol, family = chance.choice(list(begins_ms)), chance.choice(list(PRICES.values()))
+        settings |= {"price_klines": (family.word,), "price_klines_symbols": (symbol,)}
+    return replace(
+        drawn, settings=settings, holes=holes.draw(chance, begins_ms, drawn.start_ms, settings["backfill_days"])
     )
 
 
@@ -259,7 +285,7 @@ def _steps(chance: Random, mood: str, chaos_s: float, coins: tuple[Coin, ...]) -
     }
     number = {"storm": 40, "downtime": 8}.get(mood, chance.choice((6, 12, 24)))
     steps = []
-    kinds = sorted(KINDS)
+    kinds = sorted(KINDS - {"hole"})  # of which the whole run has the same
     if mood != "cold":
         kinds = [kind for kind in kinds if kind not in ARCHIVE_KINDS or chance.random() < 0.3]
     lying_s = 0.0

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from app.wire.families import TRADES, parted
 from infra.sandbox.grid import DAY_MS, Grid
 from infra.sandbox.universe import Instrument
 
@@ -28,21 +29,32 @@ class Truth:
         item = self.item(symbol)
         if item is None:
             return []
-        exchange, now_ms = self._sim.exchange.exchange, self._sim.clock.now_ms()
-        grid, known = item.grid(code), self._known[item.uid, code]
+        now_ms = self._sim.clock.now_ms()
+        grid, known = item.grid(code), self._known[f"{item.uid}@{parted(symbol)[1].word}", code]
+        hidden = [hole.span(grid) for hole in self._sim.plan.holes if hole.name == symbol]
         low = max(grid.index(item.onboard_ms), grid.index(start_ms - 1) + 1)
         rows = []
         for index in range(low, min(grid.index(now_ms), grid.index(end_ms - 1) + 1)):
             open_ms = grid.open_ms(index)
+            if any(begin_ms <= open_ms < until_ms for begin_ms, until_ms in hidden):
+                continue
             row = known.get(open_ms)
             if row is None:
-                found = exchange.closed_rows(item, code, open_ms, open_ms + 1, now_ms)
-                row = known[open_ms] = (*found[0][:6], *found[0][7:11])
+                row = known[open_ms] = self._row(item, symbol, code, open_ms)
             rows.append(row)
         return rows
 
+    def _row(self, item: Instrument, symbol: str, code: str, open_ms: int) -> Row:
+        exchange, now_ms, family = self._sim.exchange.exchange, self._sim.clock.now_ms(), parted(symbol)[1]
+        if family is TRADES:
+            found = exchange.closed_rows(item, code, open_ms, open_ms + 1, now_ms)
+        else:
+            found = exchange.sampled_window(item, family.word, code, (open_ms, open_ms), 1, now_ms)
+        return (*found[0][:6], *found[0][7:11])
+
     def item(self, symbol: str) -> Instrument | None:
-        """The symbol as the exchange has or had it."""
+        """Whose klines a series is of, as the exchange has or had it."""
+        symbol = parted(symbol)[0]
         now_ms, universe = self._sim.clock.now_ms(), self._sim.exchange.exchange.universe
         past = universe.former(symbol) or universe.find_ever(symbol, self._sim.plan.start_ms, now_ms + 1)
         return universe.find(symbol, now_ms) or past
@@ -83,13 +95,15 @@ class Truth:
             )
             for symbol, *row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY symbol, open_time"):
                 rows[symbol].append(tuple(row))
-            for symbol in sorted({*rows, *(name for name, interval in lines if interval == code)} - unnoticed):
+            for symbol in sorted({*rows, *(name for name, interval in lines if interval == code)}):
+                if parted(symbol)[0] in unnoticed:
+                    continue
                 found += self._audit_series(symbol, code, rows[symbol], lines[symbol, code])
         is_quiet = not self._sim.is_contradicted
         revisions = connection.execute("SELECT symbol, interval, open_time, old_source, new_source FROM revision")
         universe = self._sim.exchange.exchange.universe
         for line in revisions if is_quiet else ():
-            if universe.former(line[0]) is not None:
+            if universe.former(parted(line[0])[0]) is not None:
                 continue  # frames of another coin were brought to the form of the one that the node still knew
             found.append(f"a row was held that was not the exchange's: revision {line}")
         return found

@@ -17,6 +17,7 @@ import httpcore._async.http11
 import app.services.live
 from app.settings import Settings, load
 from infra.binance.sockets import BinanceSockets
+from infra.sandbox.faults import parse_fault
 from infra.sandbox.server import create_app, serving
 from infra.sandbox.universe import Instrument, Universe
 from tests.sim import check
@@ -126,6 +127,13 @@ class Sim:
             socket_life_s=plan.exchange_socket_life_s,
             universe=SimUniverse(plan),
         )
+        self._make_holes()
+
+    def _make_holes(self) -> None:
+        """Let the exchange never have had what the plan says that it lacks."""
+        for hole in self.plan.holes:
+            for wish in hole.faults():
+                self.exchange.control.inject(parse_fault(wish))
 
     def chance(self, name: str) -> Random:
         """A stream of chance of its own, so that one part's draws do not move another's."""
@@ -252,6 +260,7 @@ class Sim:
         self.trace("calm")
         self.calm_since_s = self.loop.time()
         self.exchange.faults.clear()
+        self._make_holes()
         self.exchange.limiter.pardon()
         self.network.heal()
         self.disk.heal()
