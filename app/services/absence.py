@@ -137,6 +137,14 @@ class Absence:
                     return each
         return None
 
+    def is_seconded(self, series: Series, hole: Span) -> bool:
+        """Whether it is recorded that another interval of the same trades has nothing in `hole`."""
+        return series.is_of_trades and any(
+            self._holdings.ledger(each).absent.covers(hole)
+            for each in self._holdings.of_symbol(series.symbol)
+            if each != series
+        )
+
     def must_not_lack(self, series: Series, span: Span) -> None:
         """Raise UpstreamGarbage when held rows refute that there is nothing in `span`."""
         if (refuting := self.refuted_by(series, span)) is not None:

@@ -32,6 +32,9 @@ from app.wire.archive_csv import ArchiveFile
 COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
 ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
+SECONDED_CONFIRM_MS: Final = (
+    2 * MINUTE_MS
+)  # and after this long where other klines of the same trades are proven absent
 PROOF_RETRY_MS: Final = MINUTE_MS  # a proof that takes longer is asked for this often: the klines may come back
 PROOF_PAUSE_MS_MAX: Final = 5 * MINUTE_MS  # what it said longer ago, unasked since, may have been another lapse
 SUSPECTS_MAX: Final = 10_000
@@ -135,7 +138,8 @@ class Filler:
         """Record as absent what the exchange provably does not have.
 
         Before a series' first kline ever (asked for by itself, twice) there is nothing. A hole between klines is
-        against the exchange's rules (binance-facts section 3, Gaps), so it must still be there ABSENT_CONFIRM_MS later.
+        against the exchange's rules (binance-facts section 3, Gaps), so it must still be there ABSENT_CONFIRM_MS later;
+        a longer interval waits for its parts, and would need that long after them, were their proof not one for it too.
         """
         now_ms = self._clock.now_ms()
         end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
@@ -187,7 +191,8 @@ class Filler:
             self._suspects[series, hole] = seen_ms = now_ms
         while len(self._suspects) > SUSPECTS_MAX:
             del self._suspects[next(iter(self._suspects))]
-        if now_ms - seen_ms < ABSENT_CONFIRM_MS or self._absence.refuted_by(series, hole) is not None:
+        after_ms = SECONDED_CONFIRM_MS if self._absence.is_seconded(series, hole) else ABSENT_CONFIRM_MS
+        if now_ms - seen_ms < after_ms or self._absence.refuted_by(series, hole) is not None:
             return False
         self._suspects.pop((series, hole), None)
         return True

@@ -12,7 +12,7 @@ from app.domain.span import Span, Spans
 from app.events import ArchiveRejected, BackfillPaused, BackfillResumed, CommitFailed, GapsCounted, RowsCommitted
 from app.ports import NotPublished, Priority, Series, StandDown, UpstreamGarbage
 from app.services.absence import RECORD_AFTER_MS, Doubt
-from app.services.fill import ABSENT_CONFIRM_MS
+from app.services.fill import ABSENT_CONFIRM_MS, SECONDED_CONFIRM_MS
 from app.services.reconcile import STORE_RETRY_S_MAX
 from app.services.room import ROW_DISK_BYTES
 from app.services.wish import CLOSE_GRACE_MS
@@ -94,6 +94,23 @@ async def test_a_hole_is_declared_absent_only_after_it_was_seen_again_later(tmp_
         )
         about = [window for window in on.rig.exchange.windows() if window == Span(hole_ms, hole_ms + MINUTE_MS)]
         assert 2 <= len(about) <= 20, "it is asked about with growing delays"
+
+
+async def test_a_hole_of_minutes_that_is_proven_is_soon_proven_of_hours_too(tmp_path: Path) -> None:
+    """Hours wait for their minutes, so each longer interval would take half an hour after the one below it."""
+    hole = Span(DAY0_MS + HOUR_MS, DAY0_MS + 2 * HOUR_MS)
+    async with bench(tmp_path, codes=("1m", "1h")) as on, running(on.reconciler.run):
+        on.rig.exchange.lacking |= {(BTC, open_ms) for open_ms in M1.grid.opens(*hole)} | {(HOURS, hole.start_ms)}
+        proven_ms = {}
+        started_ms = on.rig.clock.ms
+        for series in (BTC, HOURS):
+            while not on.rig.holdings.ledger(series).absent.covers(hole):
+                await on.rig.advance(10)
+                assert on.rig.clock.ms < started_ms + 3 * ABSENT_CONFIRM_MS
+            proven_ms[series] = on.rig.clock.ms
+        assert proven_ms[BTC] - started_ms >= ABSENT_CONFIRM_MS
+        assert SECONDED_CONFIRM_MS <= proven_ms[HOURS] - proven_ms[BTC] < ABSENT_CONFIRM_MS / 3
+        await on.until_whole()
 
 
 async def test_a_hole_that_heals_is_filled_and_not_declared_absent(tmp_path: Path) -> None:
