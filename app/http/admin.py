@@ -12,7 +12,7 @@ from app.domain.interval import INTERVALS
 from app.domain.span import Span
 from app.http.admin_guard import AdminGuard
 from app.http.documentation import INTEGER, OWN_LIMITS, STRINGS, json_doc, object_of, own_error_doc
-from app.http.errors import ApiError, json_response, unavailable
+from app.http.errors import ApiError, json_response, takes_only, unavailable
 from app.http.forward import forwarded
 from app.http.headers import NO_STORE
 from app.http.params import TIME_MS_MAX
@@ -166,6 +166,7 @@ def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRout
         report = {"ok": True, "audit": number, "series": len(series), "start": span.start_ms, "end": span.end_ms}
         return json_response(msgspec.json.encode(report), 202, NO_STORE)
 
+    takes_only(router, "/backfill", ("POST", "DELETE"))
     return router
 
 

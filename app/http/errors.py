@@ -1,11 +1,11 @@
 """Every error as its reader expects it: Binance's shape under Binance's paths, a sentence that helps under ours."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -18,6 +18,7 @@ from app.wire.error_body import BinanceError, invalid_path, service_unavailable
 
 PATH_ECHO_MAX: Final = 256  # characters of an unknown path that its error repeats
 STORE_RETRY_AFTER_S: Final = 1  # a locked or restarting database is back within a second or so
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 UNKNOWN_ERROR: Final = BinanceError(500, -1000, "An unknown error occured while processing the request.")  # sic
 
 
@@ -33,6 +34,16 @@ class ApiError(Exception):
 def unavailable(text: str, reason: Reason, retry_after_s: int) -> ApiError:
     """What a route of ours cannot do at the moment."""
     return ApiError(503, text, {"retry-after": str(retry_after_s), REASON.decode(): reason})
+
+
+def takes_only(router: APIRouter, path: str, methods: Sequence[str]) -> None:
+    """Answer other methods of a path that stands in several routes: Starlette names those of the first route only."""
+
+    async def deny() -> Response:
+        raise HTTPException(405, headers={"Allow": ", ".join(methods)})
+
+    others = sorted(_METHODS - set(methods))
+    router.add_api_route(path, deny, methods=others, name=f"other {path}", include_in_schema=False)
 
 
 def is_binance_path(path: str) -> bool:

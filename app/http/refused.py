@@ -1,20 +1,19 @@
 """What Binance answers only to those who trade there: refused here as there, in its shape, whoever asks."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.http.documentation import BINANCE_LIMITS, error_doc
-from app.http.errors import binance_response
+from app.http.errors import binance_response, takes_only
 from app.wire.error_body import key_malformed, key_refused
 
 KEY_HEADER: Final = "x-mbx-apikey"
 _KEY: Final = re.compile(r"[A-Za-z0-9]{64}")
 
-_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _GET, _POST, _PUT, _DELETE = "GET", "POST", "PUT", "DELETE"
 REFUSED: Final[Mapping[str, tuple[str, ...]]] = {
     "/fapi/v1/historicalTrades": (_GET,),
@@ -72,14 +71,7 @@ def refused_router() -> APIRouter:
         is_key = _KEY.fullmatch(request.headers.get(KEY_HEADER, "")) is not None
         return binance_response(key_refused() if is_key else key_malformed())
 
-    def only(methods: tuple[str, ...]) -> Callable[[], Awaitable[Response]]:
-        async def deny() -> Response:
-            raise HTTPException(405, headers={"Allow": ", ".join(methods)})
-
-        return deny
-
     for path, methods in REFUSED.items():
-        others = sorted(_METHODS - set(methods))
         for method in methods:
             router.add_api_route(
                 path,
@@ -91,5 +83,5 @@ def refused_router() -> APIRouter:
                 status_code=401,
                 responses={401: error_doc("-2014 without a key, -2015 with one: no key has rights here.")},
             )
-        router.add_api_route(path, only(methods), methods=others, name=f"other {path}", include_in_schema=False)
+        takes_only(router, path, methods)
     return router

@@ -278,3 +278,14 @@ async def test_a_wish_is_withdrawn_by_the_same_body() -> None:
     async with node.client("10.0.0.1") as stranger:
         refused = await stranger.request("DELETE", "/v1/admin/backfill", json=wish(symbols=["btcusdt"]))
     assert (wrong.status_code, refused.status_code, len(node.backfill.withdrawn)) == (400, 403, 1)
+
+
+async def test_a_path_names_all_that_it_takes() -> None:
+    async with Node().operator() as client:
+        answer = await client.request("OPTIONS", "/v1/admin/backfill")
+        assert answer.status_code == 405
+        assert answer.headers["allow"] == "POST, DELETE"
+        assert answer.json()["error"] == "/v1/admin/backfill does not take OPTIONS; it takes POST, DELETE."
+        health = await client.request("POST", "/v1/health")
+        assert health.headers["allow"] == "GET, HEAD"
+        assert (await client.request("PATCH", "/fapi/v1/listenKey")).headers["allow"] == "POST, PUT, DELETE"
