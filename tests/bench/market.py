@@ -12,7 +12,7 @@ from app.domain.span import Span, Spans
 from app.ports import Batch, Clock, Series
 from infra.db.sqlite_store import SqliteWriter
 from infra.sandbox.exchange import Exchange
-from infra.sandbox.universe import NEVER_MS, Universe
+from infra.sandbox.universe import NEVER_MS, Instrument, Universe
 from tests.system.processes import START_MS
 
 MATERIAL: Final = "ETHUSDT"  # 125 bytes a row as REST prints it: neither the longest nor the shortest
@@ -30,15 +30,19 @@ class Market:
     rows: int = MATERIAL_ROWS
 
     @cached_property
-    def names(self) -> list[str]:
-        """The perpetuals that a node follows without being told, but for the few that come and go."""
+    def followed(self) -> list[Instrument]:
+        """The perpetuals that a node follows without being told."""
         now_ms = self.clock.now_ms()
         return [
-            item.symbol
+            item
             for item in self.exchange.universe.at(now_ms)
             if (item.contract_type, item.quote_asset, item.status(now_ms)) == ("PERPETUAL", "USDT", "TRADING")
-            and item.delivery_ms == NEVER_MS
         ]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Those of them that are not to be delivered."""
+        return [item.symbol for item in self.followed if item.delivery_ms == NEVER_MS]
 
     @cached_property
     def exchange(self) -> Exchange:
@@ -66,11 +70,21 @@ class Market:
         for number, open_ms in enumerate(series.interval.grid.opens(*span)):
             yield material[number % size]._replace(open_ms=open_ms)
 
+    def before_listings(self, codes: Sequence[str]) -> list[Batch]:
+        """That there is nothing before a listing, which a node believes only after some time: a clock may stand."""
+        return [
+            Batch(
+                Series(item.symbol, interval), Source.ABSENT, Spans([Span(0, interval.grid.floor(item.onboard_ms))]), []
+            )
+            for interval in map(INTERVALS.__getitem__, codes)
+            for item in self.followed
+        ]
+
     async def write(self, database: str, spans: dict[Series, Span]) -> int:
         """Write klines of `spans` with their ledger; returns how many."""
         writer = await SqliteWriter.open(database, self.clock)
         written = 0
-        pending: list[Batch] = []
+        pending = self.before_listings(sorted({series.interval.code for series in spans}))
         try:
             for series, span in spans.items():
                 batch = Batch(series, Source.REST, Spans([span]), list(self.klines(series, span)))
@@ -85,11 +99,14 @@ class Market:
         return written
 
     def spans(self, days: int, codes: Sequence[str], now_ms: int, rows_min: int = 0) -> dict[Series, Span]:
-        """What a node that wishes `days` of the intervals `codes` holds at `now_ms`, at least `rows_min` of each."""
+        """What a node that wishes `days` of `codes` holds at `now_ms`, since its listing at least `rows_min`."""
         begin_ms = now_ms // DAY_MS * DAY_MS - days * DAY_MS
         found = {}
         for interval in [INTERVALS[code] for code in codes]:
             end_ms = interval.grid.floor(now_ms)
             span = Span(min(interval.grid.ceil(begin_ms), interval.grid.shift(end_ms, -rows_min)), end_ms)
-            found.update({Series(name, interval): span for name in self.names})
+            for item in self.followed:
+                if item.delivery_ms == NEVER_MS:  # rows from before a listing would be another coin's
+                    start_ms = max(span.start_ms, interval.grid.ceil(item.onboard_ms))
+                    found[Series(item.symbol, interval)] = span._replace(start_ms=start_ms)
         return found

@@ -143,7 +143,7 @@ async def _beside_backfill(stage: Stage, next_paths: Callable[[], list[str]]) ->
         quiet = await reads()
         before = await rows_written(stage)
         wish = {"symbols": symbols, "intervals": ["1m"], "start": MONTH.start_ms, "end": MONTH.end_ms}
-        async with stage.place.http() as client:
+        async with stage.place.operator() as client:
             (await client.post("/v1/admin/backfill", json=wish)).raise_for_status()
         busy = await reads()
         written += await rows_written(stage) - before

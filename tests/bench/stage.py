@@ -166,6 +166,8 @@ async def staged(
         place = Place(programs, free_port())
         place.settings = {
             "INTERVALS": ",".join(codes),
+            "SYMBOLS": ",".join(item.symbol for item in market.followed),  # listened to from the first socket on
+            "CONTRACT_TYPES": "PERPETUAL",
             "WEIGHT_PER_MINUTE": str(WEIGHT_LIMIT),
             **(settings or {}),
         }
