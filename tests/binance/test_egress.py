@@ -1,6 +1,7 @@
 """Certificates of a company's own CA, and SOCKS and https:// proxies, for REST, archive and sockets alike."""
 
 import asyncio
+import gc
 import shutil
 import ssl
 import subprocess
@@ -23,7 +24,19 @@ from tests.binance.loopback import socks_proxy
 
 OPENSSL = shutil.which("openssl")
 CLOCK = SystemClock()
+TURNS = 5  # of the event loop, until an aborted connection is closed
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="openssl is not here")
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_stays_open() -> AsyncIterator[None]:
+    """End the connections of failed handshakes, which httpcore and the servers here leave to Python's collector."""
+    yield
+    for each in gc.get_objects():
+        if issubclass(type(each), asyncio.WriteTransport) and each._loop is asyncio.get_running_loop():
+            each.abort()
+    for _ in range(TURNS):
+        await CLOCK.sleep(0)
 
 
 @pytest.fixture(scope="module")
