@@ -13,6 +13,7 @@ from tests.patience import PATIENCE_S
 from tests.system.world import Watched, world
 
 SEED = 20261121
+TRIES_MAX = 3
 QUESTIONS = 400
 
 
@@ -52,6 +53,14 @@ async def frames_have_arrived(watched: Watched, node: httpx.AsyncClient, exchang
                 await watched.node.clock.sleep(1)
 
 
+async def answered(node: httpx.AsyncClient, path: str) -> httpx.Response:
+    """The node's answer; on a busy machine the exchange of these tests may take longer than a reader waits for it."""
+    for _ in range(TRIES_MAX - 1):
+        if (answer := await node.get(path)).status_code != 503:
+            return answer
+    return await node.get(path)
+
+
 async def test_every_shape_of_question_gets_the_exchanges_own_answer(tmp_path: Path) -> None:
     rng = random.Random(SEED)
     async with (
@@ -67,8 +76,8 @@ async def test_every_shape_of_question_gets_the_exchanges_own_answer(tmp_path: P
             await frames_have_arrived(watched, node, exchange)
             for number in range(QUESTIONS):
                 asked = urlencode(question(rng, symbols, now_ms))
-                mine = await node.get(f"/fapi/v1/klines?{asked}")
-                theirs = await exchange.get(f"/fapi/v1/klines?{asked}")
+                theirs = await exchange.get(f"/fapi/v1/klines?{asked}", timeout=PATIENCE_S)
+                mine = await answered(node, f"/fapi/v1/klines?{asked}")
                 context = f"seed {SEED}, question {number}: {asked}"
                 assert mine.status_code == theirs.status_code, (context, mine.text[:300], theirs.text[:300])
                 assert mine.content == theirs.content, context

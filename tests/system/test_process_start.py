@@ -223,7 +223,7 @@ async def test_a_taken_port_is_said_in_a_sentence_before_anything_is_touched(tmp
 def test_of_two_servers_that_start_together_one_has_the_port() -> None:
     with listen("127.0.0.1", 0) as first:  # as it is while the database is prepared
         port = first.getsockname()[1]
-        with pytest.raises(CannotStart, match=f"port {port}"):
+        with pytest.raises(CannotStart, match=f"PORT {port}"):
             listen("127.0.0.1", port)
         with listen("127.0.0.2", port) as second:
             assert second.getsockname()[1] == port
