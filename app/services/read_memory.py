@@ -12,6 +12,7 @@ from app.domain.span import Span
 from app.ports import Clock, Series
 from app.services.wish import CLOSE_GRACE_MS
 from app.wire import rest_rows
+from app.wire.families import parted
 
 BYTES_MAX: Final = 32 * 1024 * 1024  # 250,000 klines as REST prints them: 99 of 2,500 series, or 500 of 500
 AGE_MS_MAX: Final = 10 * MINUTE_MS
@@ -65,9 +66,8 @@ class ReadMemory:
         for run in self._current(series):
             if not run.span.start_ms <= span.start_ms < run.span.end_ms:
                 continue
-            found = [
-                kline for kline in rest_rows.decode(run.body, grid) if span.start_ms <= kline.open_ms < span.end_ms
-            ]
+            known = rest_rows.decode(run.body, grid, is_signed=parted(series.symbol)[1].is_signed)
+            found = [kline for kline in known if span.start_ms <= kline.open_ms < span.end_ms]
             if len(found) >= limit or span.end_ms <= run.span.end_ms:
                 return found[:limit]
         return None

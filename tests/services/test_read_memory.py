@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from app.domain.interval import M1, MINUTE_MS
+from app.domain.kline import Kline
 from app.domain.span import Span
 from app.ports import Series, UpstreamError
 from app.services.read_memory import AGE_MS_MAX, RUN_OVERHEAD_BYTES, RUNS_MAX, ReadMemory
+from app.wire.families import PREMIUM
 from tests.services.fakes import NOW_MS, Exchange, ManualClock, listing, unavailable
 from tests.services.query_desk import CLOSED_MS, Desk, desk, refused
 
@@ -111,3 +113,11 @@ async def test_it_is_bounded_by_bytes_and_by_runs_of_a_series() -> None:
     assert small.klines(Series("S0USDT", M1), M1.grid, spans[0], 1) is None
     small.clear()
     assert small.bytes == 0
+
+
+def test_klines_of_the_premium_are_remembered_below_zero_too() -> None:
+    memory, series = ReadMemory(ManualClock()), Series(PREMIUM.named("BTCUSDT"), M1)
+    span = Span(BEGIN_MS, BEGIN_MS + MINUTE_MS)
+    kline = Kline(BEGIN_MS, "0.00037467", "0.00037467", "-0.00012383", "-0.00012383", "0", "0", 60, "0", "0")
+    memory.learn(series, M1.grid, span, 1, [kline])
+    assert memory.klines(series, M1.grid, span, 1) == [kline]

@@ -134,12 +134,13 @@ def plan(seed: int) -> Plan:
 
 
 def _with_holes(drawn: Plan, chance: Random) -> Plan:
-    """The plan with holes of the exchange's own, and with klines of prices that are held now and then."""
+    """The plan with holes of the exchange's own in its series, and prices among these now and then."""
     begins_ms = {f"{coin.base}USDT": coin.listed_ms for coin in drawn.coins}
     settings = dict(drawn.settings)
     if chance.random() < PRICES_SHARE:
         symbol, family = chance.choice(list(begins_ms)), chance.choice(list(PRICES.values()))
         settings |= {"price_klines": (family.word,), "price_klines_symbols": (symbol,)}
+        begins_ms[family.named(symbol)] = begins_ms[symbol]
     return replace(
         drawn, settings=settings, holes=holes.draw(chance, begins_ms, drawn.start_ms, settings["backfill_days"])
     )
