@@ -166,8 +166,10 @@ def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRout
         report = {"ok": True, "audit": number, "series": len(series), "start": span.start_ms, "end": span.end_ms}
         return json_response(msgspec.json.encode(report), 202, NO_STORE)
 
-    takes_only(router, "/backfill", ("POST", "DELETE"))
-    return router
+    routes = APIRouter()
+    routes.include_router(router)
+    takes_only(routes, "/v1/admin/backfill", ("POST", "DELETE"))  # for everybody, as for the other paths
+    return routes
 
 
 def _upstream_failed(error: UpstreamError, clock: Clock) -> ApiError:

@@ -114,8 +114,8 @@ async def test_errors_of_the_query_service_are_passed_on_and_not_kept() -> None:
             "GET",
             "/v1/admin/backfill",
             405,
-            {"error": "/v1/admin/backfill does not take GET; it takes POST."},
-            "POST",
+            {"error": "/v1/admin/backfill does not take GET; it takes POST, DELETE."},
+            "POST, DELETE",
         ),
     ],
 )
