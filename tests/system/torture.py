@@ -60,9 +60,9 @@ DAYS_MIN: Final = 15
 DAYS_A_KILL: Final = 1.5  # history that keeps the node writing until the last kill
 LINES_MAX: Final = 200  # of one series' ledger: what a start reads must not grow with the kills before it
 JOURNAL: Final = "klinenode.db-journal"  # there while SQLite turns a new file to WAL; a hot one is rolled back
-FILES: Final = {f"klinenode.db{end}" for end in ("", "-wal", "-shm", ".lock", ".weight", ".line", ".streams")} | {
-    JOURNAL
-}
+FILES: Final = {
+    f"klinenode.db{end}" for end in ("", "-wal", "-shm", ".lock", ".weight", ".line", ".streams", ".token")
+} | {JOURNAL}
 CODES: Final = ("1m", "5m", "1h")
 SYMBOLS: Final = 6
 
