@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import orjson
 
 from app.domain.columns import Columns
-from app.domain.interval import DAY_MS, M1, MINUTE_MS, FixedGrid, Grid, Interval
+from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS, FixedGrid, Grid, Interval
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Ledger, Source
 from app.domain.listing import Listing
@@ -148,15 +148,20 @@ def true_grid(interval: Interval) -> Grid:
     return interval.anchored(ANCHOR_MS)
 
 
+_H1: Final = INTERVALS["1h"]
+
+
 @lru_cache(maxsize=100_000)
 def truth(symbol: str, interval: Interval, open_ms: int, first_minute_ms: int = 0) -> Kline:
     """The exchange's closed kline of any interval."""
     if interval == M1:
         return minute(symbol, open_ms)
     grid = true_grid(interval)
-    start_ms = max(open_ms, first_minute_ms)
-    minutes = (minute(symbol, each) for each in range(start_ms, grid.shift(open_ms, 1), MINUTE_MS))
-    return roll_up(minutes, FixedGrid(grid.shift(open_ms, 1) - open_ms, open_ms))[0]
+    start_ms, end_ms = max(open_ms, first_minute_ms), grid.shift(open_ms, 1)
+    longest = (part for part in (D1, _H1, M1) if grid.step_ms > part.grid.step_ms and start_ms % part.grid.step_ms == 0)
+    part = next(longest)  # which the other intervals are made of too
+    parts = (truth(symbol, part, each) for each in range(start_ms, end_ms, part.grid.step_ms))
+    return roll_up(parts, FixedGrid(end_ms - open_ms, open_ms))[0]
 
 
 def listing(symbol: str, onboard_ms: int = 0, *, quote_asset: str = "USDT", status: str = "TRADING") -> Symbol:

@@ -56,6 +56,8 @@ async def test_what_the_tail_has_is_answered_at_once_and_as_otherwise(tmp_path: 
     closed_ms = grid.floor(CLOSED_MS)
     first_ms = grid.shift(closed_ms, -70)
     async with desk(tmp_path, first_ms=first_ms) as at:
+        for open_ms in grid.opens(first_ms, closed_ms + 1):  # six years of months are three million minutes
+            at.rig.exchange.stated[series, open_ms] = minute("BTCUSDT", open_ms)
         at.rig.symbols.listings["BTCUSDT"] = listing("BTCUSDT", first_ms)
         for number in range(600):
             if number % 60 == 0:

@@ -299,8 +299,8 @@ async def test_the_store_may_fail_for_a_while(tmp_path: Path) -> None:
 async def test_a_store_that_fails_for_long_costs_a_probe_now_and_then_and_is_filled_at_once_when_it_works(
     tmp_path: Path,
 ) -> None:
-    """Two hundred jobs, each of which would ask the exchange again and again for what nobody can keep."""
-    symbols = {f"S{number}USDT" for number in range(200)}
+    """Fifty jobs, each of which would ask the exchange again and again for what nobody can keep."""
+    symbols = {f"S{number}USDT" for number in range(50)}
     async with bench(tmp_path, codes=("1m",), symbols=symbols) as on:
         on.rig.store.failing = True
         async with running(on.reconciler.run):
