@@ -20,6 +20,10 @@ AGAIN_SHARE: Final = 0.3
 SPAN_MS_MAX: Final = 2 * DAY_MS  # asked for at once: the sandbox computes every minute behind a longer candle
 HOLES_SHARE: Final = 0.2  # of the requests that are for what is around a hole of the exchange's own
 LEAVE_SHARE: Final = 0.05  # of the users who do not wait for their answer
+CALM_S: Final = 300.0
+CALM_PAUSES: Final = (
+    5  # once it has been calm for so long and only proofs are waited for, each pause is as long as five
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Clients:
         """Ask a living process something, after a pause of chance."""
         sim, chance = self._sim, self._chance
         while True:
-            await sim.clock.sleep(chance.expovariate(1 / sim.plan.ask_every_s))
+            pause_s = sim.plan.ask_every_s * (CALM_PAUSES if sim.has_been_calm_for(CALM_S) else 1)
+            await sim.clock.sleep(chance.expovariate(1 / pause_s))
             process = chance.choice(sim.processes)
             burst = chance.choice((1, 1, 1, 1, 6))
             watched = chance.random() < 0.15

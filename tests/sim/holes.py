@@ -8,7 +8,7 @@ from app.wire.families import TRADES, parted
 from infra.sandbox.grid import DAY_MS, DURATIONS_MS, HOUR_MS, MINUTE_MS, Grid
 
 LENGTHS: Final = (1, 7, 15, 95, 180)  # in minutes
-SHARE: Final = 0.5  # of the series that have holes
+SHARE: Final = 0.75  # of the series that have holes
 
 
 @dataclass(frozen=True)

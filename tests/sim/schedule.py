@@ -31,6 +31,7 @@ AMNESIA_S_MAX: Final = 100.0
 otherwise, are the node's standard of proof that there was none (app/services/absence.py)."""
 
 PRICES_SHARE: Final = 0.3  # of the seeds in which klines of prices are held
+HOLED_SHARE: Final = 0.3  # of the seeds in which the exchange has holes: the proof of one takes half an hour
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ def _with_holes(drawn: Plan, chance: Random) -> Plan:
         symbol, family = chance.choice(list(begins_ms)), chance.choice(list(PRICES.values()))
         settings |= {"price_klines": (family.word,), "price_klines_symbols": (symbol,)}
         begins_ms[family.named(symbol)] = begins_ms[symbol]
+    if chance.random() >= HOLED_SHARE:
+        return replace(drawn, settings=settings)
     return replace(
         drawn, settings=settings, holes=holes.draw(chance, begins_ms, drawn.start_ms, settings["backfill_days"])
     )

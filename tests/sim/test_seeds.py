@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 ROOT: Final = Path(__file__).parents[2]
-SEEDS: Final = int(os.getenv("SIM_SEEDS", "12"))  # noqa: TID251  how many a test run plays; `make sim` plays more
+SEEDS: Final = int(os.getenv("SIM_SEEDS", "4"))  # noqa: TID251  how many a test run plays; `make sim` plays more
 FIRST: Final = 1
-TWICE: Final = (3, 17)
+TWICE: Final = (4, 12)
 RUN_S_MAX: Final = 600
 
 

@@ -288,6 +288,10 @@ class Sim:
 
     # --- what is noticed ----------------------------------------------------------------------------------------------
 
+    def has_been_calm_for(self, delay_s: float) -> bool:
+        """Whether the last fault ended that long ago."""
+        return self.calm_since_s is not None and self.loop.time() - self.calm_since_s > delay_s
+
     def was_frozen(self, fate: Fate) -> bool:
         """Whether a process was ever frozen."""
         return fate in self.frozen

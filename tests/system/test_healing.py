@@ -166,7 +166,7 @@ async def test_listings_and_delistings_take_effect_while_the_node_runs(tmp_path:
         here.sandbox.inject(kind="list_symbol", symbol="FRESHUSDT")
         await watched.until(lambda event: isinstance(event, KlineClosed) and event.symbol == "FRESHUSDT")
         await watched.until_whole()
-        here.sandbox.inject(kind="delist_symbol", symbol="ADAUSDT", in_s=3600)
+        here.sandbox.inject(kind="delist_symbol", symbol="ADAUSDT", in_s=600)
         async with asyncio.timeout(PATIENCE_S):
             while "ADAUSDT" in watched.node.symbols.wished_set:
                 await here.clock.sleep(1)

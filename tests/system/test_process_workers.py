@@ -39,7 +39,8 @@ async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path) 
         klines = Counter(
             json.dumps(entry.query)
             for entry in requests
-            if entry.path == "/fapi/v1/klines" and entry.query["limit"] != "1"  # a probe for the first kline ever
+            if entry.path == "/fapi/v1/klines"
+            and entry.query["limit"] != "1"  # a probe for the first kline ever
             and not is_before_the_first(sandbox, entry.query)  # the exchange must say so twice
         )
         assert [query for query, count in klines.items() if count > 1] == []
