@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -358,5 +358,8 @@ async def is_true(answer: bool) -> bool:
 
 def deleted_files(node: Program) -> list[str]:
     """The database files that a process has open and nobody else can find."""
-    names = [str(link.readlink()) for link in Path(f"/proc/{node.pid}/fd").iterdir()]
+    names = []
+    for link in Path(f"/proc/{node.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            names.append(str(link.readlink()))
     return [name for name in names if name.endswith("(deleted)") and "klinenode.db" in name]
