@@ -14,7 +14,7 @@ from tests.system.world import Watched, world
 
 SEED = 20261121
 TRIES_MAX = 3
-QUESTIONS = 400
+QUESTIONS = 300
 
 
 def question(rng: random.Random, symbols: list[str], now_ms: int) -> dict[str, str | int]:
