@@ -16,7 +16,7 @@ from app.domain.span import Span, Spans
 from app.node import Node
 from app.ports import Clock, Series, StoreUnavailable, UpstreamError
 from app.prepare import CannotStart, prepare
-from app.services.plan import SeriesGap
+from app.services.gaps import SeriesGap
 from app.services.wish import CLOSE_GRACE_MS
 from app.settings import Settings
 

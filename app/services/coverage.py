@@ -9,8 +9,8 @@ from app.domain.interval import M1, Interval
 from app.domain.ledger import Source
 from app.domain.span import Span
 from app.ports import Clock, Disagreement
+from app.services.gaps import SeriesGap, survey
 from app.services.holdings import Holdings
-from app.services.plan import SeriesGap, survey
 from app.services.wish import CLOSE_GRACE_MS, Wish
 
 SPANS_MAX: Final = 1_000  # spans listed of one series; a ledger that is more broken than that says so by its counts

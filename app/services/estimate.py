@@ -6,8 +6,9 @@ from app.domain.interval import DAY_MS, M1
 from app.domain.span import Span
 from app.events import WishEstimated
 from app.services.amounts import of_bytes, of_seconds
+from app.services.gaps import survey
 from app.services.holdings import Holdings
-from app.services.plan import ROLLUP_WAIT_MINUTES, survey
+from app.services.plan import ROLLUP_WAIT_MINUTES
 from app.services.room import ROW_DISK_BYTES, shortage
 from app.services.wish import TAIL_KLINES, Wish
 

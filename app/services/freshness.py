@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 from app.domain.interval import Grid
 from app.domain.span import Spans
 from app.ports import Clock, Series
+from app.services.gaps import survey
 from app.services.holdings import Holdings
-from app.services.plan import survey
 from app.services.wish import CLOSE_GRACE_MS, Wish
 
 INTERVALS_MAX: Final = 2  # a tail is stale by this many intervals, unless READ_STALE_SEC_MAX says otherwise

@@ -16,6 +16,7 @@ from app.domain.ledger import Ledger
 from app.domain.rollup_columns import can_roll_up
 from app.domain.span import Span, Spans
 from app.ports import Series
+from app.services.gaps import SeriesGap, survey
 from app.services.holdings import Holdings
 from app.services.wish import Wish
 from app.wire.archive_csv import ArchiveFile, daily_exists
@@ -74,24 +75,6 @@ class LearnAnchor:
 
 
 Job = Fetch | Download | RollUp | LearnAnchor
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesGap:
-    """What is wished of one series and what of it is neither held nor proven absent."""
-
-    series: Series
-    grid: Grid
-    wished: Spans
-    missing: Spans
-    tail: Span
-
-
-def survey(wish: Wish, holdings: Holdings, series: Series, now_ms: int) -> SeriesGap:
-    """Compare wish and ledger of one series. While its grid is unknown, the spans are right to a day."""
-    grid = holdings.grid(series)
-    wished = Spans(wish.spans(series, grid, now_ms))
-    return SeriesGap(series, grid, wished, wished - holdings.ledger(series).known, wish.tail(series, grid, now_ms))
 
 
 def made_of(minutes: Spans, wish: Wish, holdings: Holdings, series: Series, now_ms: int) -> Spans:

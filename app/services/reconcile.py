@@ -15,8 +15,9 @@ from app.events import BackfillPaused, BackfillResumed, GapsCounted, Observe
 from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamAway, UpstreamError
 from app.services.absence import Unproven
 from app.services.fill import Filler
+from app.services.gaps import SeriesGap, survey
 from app.services.holdings import Holdings
-from app.services.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp, SeriesGap, survey
+from app.services.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp
 from app.services.room import Room
 from app.services.wish import CLOSE_GRACE_MS, Wish
 

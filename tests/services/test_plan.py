@@ -11,6 +11,7 @@ from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, I
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.span import Span, Spans
 from app.ports import Series
+from app.services.gaps import SeriesGap, survey
 from app.services.holdings import Holdings
 from app.services.plan import (
     JOBS_PER_SERIES,
@@ -22,8 +23,6 @@ from app.services.plan import (
     LearnAnchor,
     Planner,
     RollUp,
-    SeriesGap,
-    survey,
 )
 from app.services.wish import Wish
 from app.wire.archive_csv import ArchiveFile
