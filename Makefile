@@ -39,25 +39,25 @@ test: setup-dev  ## run every test
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait
 
 sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong
-	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --seed $(SEED) $(if $(VERBOSE),--verbose)
+	$(BIN)/python -m tests.programs.sim.run --seeds $(SEEDS) --seed $(SEED) $(if $(VERBOSE),--verbose)
 
 fuzz: setup-dev  ## RUNS inputs for each decoder of outside bytes, CASES requests judged by oracle and API description, STALLS peers that stall
-	$(BIN)/python -m tests.fuzz.run --runs $(RUNS) --cases $(CASES) --stalls $(STALLS)
+	$(BIN)/python -m tests.programs.fuzz.run --runs $(RUNS) --cases $(CASES) --stalls $(STALLS)
 
 torture: setup-dev  ## kill the node KILLS=100 times at moments chosen by SEED=1, under load, and look for what is lost
-	$(BIN)/python -m tests.system.torture --kills $(KILLS) --seed $(SEED)
+	$(BIN)/python -m tests.programs.torture.torture --kills $(KILLS) --seed $(SEED)
 
 soak: setup-dev  ## MINUTES=20 at RATE=10 times the market's frames: slopes of memory, files, log and queues, and a verdict
-	$(BIN)/python -m tests.soak.soak --minutes $(or $(MINUTES),20) --rate $(RATE)
+	$(BIN)/python -m tests.programs.soak.soak --minutes $(or $(MINUTES),20) --rate $(RATE)
 
 rehearsal: setup-dev  ## MINUTES=3 of a whole market at once, the writer killed half-way: one page, and bench/rehearsal.json
-	$(BIN)/python -m tests.rehearsal.rehearsal --minutes $(or $(MINUTES),3)
+	$(BIN)/python -m tests.programs.rehearsal.rehearsal --minutes $(or $(MINUTES),3)
 
 bench: setup-dev  ## ROUNDS=5 of each path against its own limit of the same run, BENCH=http,cold,… only these: bench/latest.json
-	$(BIN)/python -m tests.bench.bench --rounds $(ROUNDS) --parts "$(BENCH)"
+	$(BIN)/python -m tests.programs.bench.bench --rounds $(ROUNDS) --parts "$(BENCH)"
 
 fresh:  ## as root: set-up, demo and a test in bare Debian 12 and 13, by root and a user; BASES=folder keeps the systems
-	python3 -m tests.fresh.fresh $(if $(BASES),--bases "$(BASES)")
+	python3 -m tests.programs.fresh.fresh $(if $(BASES),--bases "$(BASES)")
 
 lint: setup-dev  ## formatting, bans, types, import contracts
 	$(BIN)/ruff format --check .
@@ -69,17 +69,17 @@ fmt: setup-dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clients: setup-dev  ## install the exchange's real clients into .clients/ for tests/clients (0.9 GB)
+clients: setup-dev  ## install the exchange's real clients into .clients/ for tests/programs/clients (0.9 GB)
 	sh deploy/clients.sh .clients $(VENV)
 
 lock: setup-dev  ## pin the dependencies of pyproject.toml and those of the clients anew (no registry address in the files)
 	$(LOCK) --extra dev --upgrade -o requirements-dev.lock pyproject.toml
 	$(LOCK) -c requirements-dev.lock -o requirements.lock pyproject.toml
 	printf 'editables\nhatchling\n' | $(LOCK) -c requirements-dev.lock -o requirements-build.lock -
-	$(LOCK) -o tests/clients/python.lock tests/clients/python.in
-	$(LOCK) -o tests/clients/freqtrade.lock tests/clients/freqtrade.in
-	cd tests/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
-	cd tests/clients && node -e 'const l = require("./package-lock.json"); for (const p of Object.values(l.packages)) delete p.funding; \
+	$(LOCK) -o tests/programs/clients/python.lock tests/programs/clients/python.in
+	$(LOCK) -o tests/programs/clients/freqtrade.lock tests/programs/clients/freqtrade.in
+	cd tests/programs/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	cd tests/programs/clients && node -e 'const l = require("./package-lock.json"); for (const p of Object.values(l.packages)) delete p.funding; \
 		require("fs").writeFileSync("package-lock.json", JSON.stringify(l, null, 2) + "\n")'
 
 env-sample: setup  ## write .env.sample from the settings

@@ -228,8 +228,8 @@ def config(
 
 def _approve(klines: int) -> None:
     """Ask whether a big backfill is meant."""
-    from app.services.amounts import of_bytes
-    from app.services.room import ROW_DISK_BYTES
+    from app.filling.amounts import of_bytes
+    from app.filling.room import ROW_DISK_BYTES
 
     if klines <= BIG_KLINES:
         return
@@ -342,7 +342,7 @@ def _days_ago(days: int) -> str:
 
 def _serve(settings: "Settings") -> None:
     from app import server
-    from app.prepare import CannotStart
+    from app.node.prepare import CannotStart
     from infra.memory import stop_sqlite_counting
 
     stop_sqlite_counting()  # before the first database is opened
@@ -355,7 +355,7 @@ def _serve(settings: "Settings") -> None:
 @contextmanager
 def _sandbox_process(port: int, symbols: int) -> Iterator[None]:
     from app import server
-    from app.prepare import CannotStart
+    from app.node.prepare import CannotStart
 
     try:
         server.listen("127.0.0.1", port).close()

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp
 
-from app.node import Node
+from app.node.node import Node
 from app.settings import load
 
 

@@ -13,11 +13,11 @@ from rich.text import Text
 
 from app.domain.interval import D1, DAY_MS, Interval
 from app.domain.span import Span, Spans
-from app.node import Node
+from app.holding.gaps import SeriesGap
+from app.holding.wish import CLOSE_GRACE_MS
+from app.node.node import Node
+from app.node.prepare import CannotStart, prepare
 from app.ports import Clock, Series, StoreUnavailable, UpstreamError
-from app.prepare import CannotStart, prepare
-from app.services.gaps import SeriesGap
-from app.services.wish import CLOSE_GRACE_MS
 from app.settings import Settings
 
 POLL_S: Final = 0.5

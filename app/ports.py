@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple, Protocol
 
+from app.binance.archive_csv import ArchiveFile
+from app.binance.families import TRADES, parted
+from app.binance.stream_event import KlineEvent
 from app.domain.columns import Columns
 from app.domain.interval import Grid, Interval
 from app.domain.kline import Kline, Precision
@@ -16,9 +19,6 @@ from app.domain.listing import Listing
 from app.domain.reason import Reason
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
-from app.wire.archive_csv import ArchiveFile
-from app.wire.families import TRADES, parted
-from app.wire.stream_event import KlineEvent
 
 
 class Clock(Protocol):

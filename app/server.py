@@ -19,13 +19,13 @@ from starlette.types import ASGIApp
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import Multiprocess
 
-from app.http.connections import SURPLUS_MAX
 from app.http.log_bound import bounded
 from app.http.protocol import BoundedProtocol
-from app.http.stream_protocol import StreamProtocol
-from app.node import Node
-from app.prepare import CannotStart, prepare
+from app.node.node import Node
+from app.node.prepare import CannotStart, prepare
 from app.settings import Settings
+from app.sockets.connections import SURPLUS_MAX
+from app.sockets.stream_protocol import StreamProtocol
 from infra.db.url import sqlite_path
 from infra.garbage import Garbage
 from infra.memory import return_large_blocks, stop_sqlite_counting

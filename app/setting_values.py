@@ -15,7 +15,7 @@ MASK: Final = "********"
 DB_URL_EXAMPLES: Final = (
     "sqlite:///./data/klinenode.db (relative) or sqlite:////var/lib/klinenode/klinenode.db (absolute)"
 )
-_SYMBOL: Final = re.compile(r"\w[\w.-]{0,63}")  # as app/wire/exchange_info.py
+_SYMBOL: Final = re.compile(r"\w[\w.-]{0,63}")  # as app/binance/exchange_info.py
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _COMMENT: Final = re.compile(r"\s#")
 _NAMED_MAX: Final = 5  # wrong items that a message repeats

@@ -11,11 +11,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import setting_names
 from app import setting_values as values
+from app.binance.families import PRICES
 from app.domain import letters
 from app.domain.interval import INTERVALS, M1, Interval
 from app.domain.symbol import CONTRACT_TYPES
 from app.outbound import Egress, certificate_faults, is_exempt, is_loopback, masked, proxy_of
-from app.wire.families import PRICES
 
 SECRETS: Final = frozenset({"ADMIN_TOKEN"})
 PRICE_WEIGHT_SHARE: Final = 4  # of WEIGHT_PER_MINUTE a quarter may go on price klines as they close, 1 for each

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs the exchange's real clients, which tests/clients points at a node, into $1 (.clients): each kind in an
+# Installs the exchange's real clients, which tests/programs/clients points at a node, into $1 (.clients): each kind in an
 # environment of its own, from lock files. $2 is the virtual environment of klinenode, whose uv does it. Idempotent.
 # Node.js clients need node and npm 10 or newer; Debian and Ubuntu: sudo apt-get install nodejs npm.
 set -eu
 clients=$1
 uv=$2/bin/uv
-here=$(dirname "$0")/../tests/clients
+here=$(dirname "$0")/../tests/programs/clients
 
 install() { # name
     lock=$here/$1.lock

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
+from app.binance.unreadable import UNREADABLE
 from app.domain.interval import INTERVALS
 from app.domain.span import Span
 from app.http.admin_guard import AdminGuard
@@ -18,8 +19,7 @@ from app.http.headers import NO_STORE
 from app.http.params import TIME_MS_MAX
 from app.http.services import Services, SymbolOf
 from app.ports import Clock, Series, StandDown, UpstreamError
-from app.services.verify import TooManyAudits
-from app.wire.unreadable import UNREADABLE
+from app.verifying.verify import TooManyAudits
 
 BODY_BYTES_MAX: Final = 65_536  # every symbol of the exchange by name takes 15 kB
 SERIES_MAX: Final = 20_000  # about 1,000 symbols in all 15 intervals

@@ -21,8 +21,8 @@ from app.http.ops import ops_router
 from app.http.page_cache import PageCache
 from app.http.refused import refused_router
 from app.http.services import Services
+from app.market.endpoints import ENDPOINTS
 from app.ports import Clock
-from app.services.endpoints import ENDPOINTS
 
 
 def create_http_app(

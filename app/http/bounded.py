@@ -2,7 +2,7 @@
 
 httptools gathers request line and headers without any limit of size or time, and uvicorn waits for bodies and readers
 without end; what lies behind it (app/http/intake.py) sees a request only once its headers have ended. Which phases a
-connection has, and how long each may last, is in app/http/connections.py.
+connection has, and how long each may last, is in app/sockets/connections.py.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import httptools
 
-from app.http.connections import Sending, bound_kernel
 from app.http.refusing import HEAD_BYTES_MAX, Gentle, RefusingConnection, advice
+from app.sockets.connections import Sending, bound_kernel
 
 FEED_BYTES: Final = 4096  # parsed at a time, so that a bound is noticed wherever the pieces of a request end
 PIPELINE_MAX: Final = 64  # requests that wait for the answer to another; what comes behind them is parsed later

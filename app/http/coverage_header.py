@@ -5,7 +5,7 @@ from typing import Final
 
 from app.domain.span import Span
 from app.http.headers import Header
-from app.services.answer import Answer
+from app.querying.answer import Answer
 
 SPANS_MAX: Final = 16  # named in the header; 16 × 28 bytes stay far below what proxies accept (nginx: 4 kB in all)
 

@@ -6,6 +6,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.binance import coin_margined
+from app.binance.error_body import UnknownSymbol
 from app.domain import letters
 from app.domain.interval import INTERVALS
 from app.http.coverage_header import coverage_headers
@@ -17,9 +19,7 @@ from app.http.page_cache import Key, PageCache
 from app.http.params import INTEGER_MAX, kline_query
 from app.http.services import Names, Query
 from app.ports import Clock
-from app.services.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
-from app.wire import coin_margined
-from app.wire.error_body import UnknownSymbol
+from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
 
 PATH: Final = "/fapi/v1/klines"
 

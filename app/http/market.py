@@ -5,6 +5,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.binance.error_body import service_unavailable
 from app.domain.reason import Reason
 from app.http.documentation import BINANCE_LIMITS, INTEGER, STRING, error_doc, json_doc, object_of
 from app.http.errors import json_response
@@ -12,7 +13,6 @@ from app.http.headers import BINANCE, NO_STORE
 from app.http.page import Page, PageResponse
 from app.http.services import Symbols
 from app.ports import Clock
-from app.wire.error_body import service_unavailable
 
 NEVER_SYNCED_RETRY_AFTER_S: Final = 5  # the first symbol sync takes a second or two once the exchange is reachable
 EXCHANGE_INFO_MAX_AGE_S: Final = 60  # listings are announced days ahead; the exchange caches its own for longer

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.binance.error_body import BinanceError, UnknownSymbol, decode
 from app.domain.interval import INTERVALS
 from app.http.documentation import BINANCE_LIMITS, Responses, error_doc
 from app.http.errors import json_response
@@ -17,13 +18,12 @@ from app.http.market_pages import Kept, MarketPages
 from app.http.market_params import DATA, question_of
 from app.http.relay import ask_writer, holds_header, is_relayed, wants_new
 from app.http.services import Services
+from app.market import book_starts
+from app.market.endpoints import ENDPOINTS, Endpoint, Mode, Question
+from app.market.market_source import Fetched
 from app.ports import Clock, Series, UpstreamError
-from app.services import book_starts
-from app.services.answer import LIMIT_DEFAULT, KlineQuery
-from app.services.endpoints import ENDPOINTS, Endpoint, Mode, Question
-from app.services.market_source import Fetched
-from app.services.refusal import refusal_of
-from app.wire.error_body import BinanceError, UnknownSymbol, decode
+from app.querying.answer import LIMIT_DEFAULT, KlineQuery
+from app.querying.refusal import refusal_of
 
 _MODES: Final = {
     Mode.HELD: "Held in memory, from the exchange's streams. An answer holds for",

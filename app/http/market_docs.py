@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from app.http.documentation import INTEGER, STRING, json_doc, object_of
 from app.http.params import INTEGER_MAX
-from app.services.endpoints import Endpoint, Kind, Parameter
+from app.market.endpoints import Endpoint, Kind, Parameter
 
 _Schema = dict[str, Any]
 

@@ -12,10 +12,10 @@ from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
 from app.http.page import Page, PageResponse
 from app.http.page_cache import KEEPING_ERROR_MS, PAGE_OVERHEAD_BYTES
+from app.market.endpoints import Question
+from app.market.market_source import Fetched
 from app.ports import Clock
-from app.services.endpoints import Question
-from app.services.flights import Flights
-from app.services.market_source import Fetched
+from app.querying.flights import Flights
 
 MARKET_PAGES_BYTES_MAX: Final = 32 * 1024 * 1024
 """Some hundred answers about all symbols with their gzip variants, or ten thousand about one."""

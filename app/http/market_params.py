@@ -10,12 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from app.domain import letters
-from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
-from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, sent_parameters, text_of
-from app.services.endpoints import Endpoint, Kind, Parameter, Question
-from app.wire import coin_margined
-from app.wire.error_body import (
+from app.binance import coin_margined
+from app.binance.error_body import (
     BinanceError,
     UnknownSymbol,
     invalid_depth_limit,
@@ -25,6 +21,10 @@ from app.wire.error_body import (
     start_after_end,
     window_too_old,
 )
+from app.domain import letters
+from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
+from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, sent_parameters, text_of
+from app.market.endpoints import Endpoint, Kind, Parameter, Question
 
 DATA: Final = "/futures/data/"
 TRADES_KEPT_MS: Final = 48 * HOUR_MS

@@ -9,7 +9,7 @@ from app.domain.span import Span
 from app.http.page import NOT_MODIFIED, Asked, Hit, Page, Reply, asked_by, reply_of
 from app.http.recent import Recent
 from app.ports import Clock, Series
-from app.services.answer import END_OF_TIME_MS, Answer
+from app.querying.answer import END_OF_TIME_MS, Answer
 
 PAGE_OVERHEAD_BYTES: Final = 2560  # measured beside the bodies: 1.6 kB a page, 2.2 kB once it has a gzip variant
 KEEPING_ERROR_MS: Final = 1_100

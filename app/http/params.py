@@ -18,12 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
-from app.domain import letters
-from app.domain.interval import INTERVALS
-from app.http.services import SymbolOf
-from app.ports import Series
-from app.services.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
-from app.wire.error_body import (
+from app.binance.error_body import (
     BinanceError,
     UnknownSymbol,
     duplicate_parameter,
@@ -32,6 +27,11 @@ from app.wire.error_body import (
     missing_parameter,
     start_after_end,
 )
+from app.domain import letters
+from app.domain.interval import INTERVALS
+from app.http.services import SymbolOf
+from app.ports import Series
+from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
 
 PARAMETERS: Final = ("symbol", "interval", "startTime", "endTime", "limit", "only_final", "allow_partial")
 _KNOWN: Final = frozenset(PARAMETERS)

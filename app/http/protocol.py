@@ -12,7 +12,7 @@ from app.http.bounded import BoundedConnection
 from app.http.intake import HEADER_BYTES_MAX, QUERY_BYTES_MAX
 from app.http.klines import PATH
 from app.http.page import asked_by
-from app.http.stream_protocol import StreamProtocol
+from app.sockets.stream_protocol import StreamProtocol
 
 HEARD_BYTES_MAX: Final = 1024  # a longer request is parsed each time
 USUAL_BYTES_MAX: Final = HEADER_BYTES_MAX // 2  # a piece that holds no request the intake could find too large

@@ -7,9 +7,9 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.binance.error_body import key_malformed, key_refused
 from app.http.documentation import BINANCE_LIMITS, error_doc
 from app.http.errors import binance_response, takes_only
-from app.wire.error_body import key_malformed, key_refused
 
 KEY_HEADER: Final = "x-mbx-apikey"
 _KEY: Final = re.compile(r"[A-Za-z0-9]{64}")

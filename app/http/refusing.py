@@ -8,11 +8,11 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.domain.reason import Reason
-from app.http.connections import Connections
 from app.http.errors import refusal
 from app.http.headers import REASON
 from app.http.intake import PATH_BYTES_MAX, QUERY_BYTES_MAX, size_of
 from app.http.page import lines_of
+from app.sockets.connections import Connections
 
 HEAD_BYTES_MAX: Final = 65_536  # four times what the intake lets through: its answer is the better one
 BUSY_RETRY_AFTER_S: Final = 1  # connections end all the time

@@ -4,14 +4,14 @@ from typing import Final
 
 from starlette.types import Scope
 
+from app.binance.error_body import service_unavailable
 from app.domain.reason import Reason
 from app.http.forward import FORWARDED
 from app.http.headers import REASON, Header
 from app.http.services import WriterLine
+from app.market.endpoints import Question
+from app.market.market_source import Fetched
 from app.ports import Asked, LineDown
-from app.services.endpoints import Question
-from app.services.market_source import Fetched
-from app.wire.error_body import service_unavailable
 
 HOLDS: Final = "x-klinenode-holds-ms"
 """By this header the writer tells for how long an answer is true, and how long it is good enough: two numbers."""

@@ -5,14 +5,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.binance.error_body import BinanceError
 from app.domain.interval import Interval
 from app.domain.span import Span
+from app.market.book_starts import BookStarts
+from app.market.endpoints import Question
+from app.market.market_source import Fetched
 from app.ports import Asked, Series, Told
-from app.services.answer import Answer, KlineQuery
-from app.services.book_starts import BookStarts
-from app.services.endpoints import Question
-from app.services.market_source import Fetched
-from app.wire.error_body import BinanceError
+from app.querying.answer import Answer, KlineQuery
 
 
 class Query(Protocol):

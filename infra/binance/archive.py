@@ -10,12 +10,12 @@ from typing import IO, Final
 
 import httpx
 
+from app.binance.archive_csv import ArchiveFile, BadFile, checksum_of
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.events import Observe
 from app.outbound import DIRECT, Egress
 from app.ports import Clock, FileKlines, FileRejected, NotPublished, UpstreamGarbage, UpstreamUnavailable
-from app.wire.archive_csv import ArchiveFile, BadFile, checksum_of
 from infra.binance.http import HttpClient, NoAnswer, Retries
 from infra.binance.unpack import Collect, Gathered
 from infra.binance.unpackers import Unpackers

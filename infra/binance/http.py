@@ -9,10 +9,10 @@ from typing import Final, NamedTuple, TypeVar
 import httpx
 from socksio.exceptions import SOCKSError
 
+from app.binance.server_time import plausible
 from app.events import Observe, RequestDone
 from app.outbound import DIRECT, Egress, url_of
 from app.ports import Clock, UpstreamGarbage, UpstreamUnavailable
-from app.wire.server_time import plausible
 from infra.binance.body import BadBody, unpacker
 from infra.binance.tls import trusting, trusting_nobody
 from infra.binance.waiting import full_jitter_s

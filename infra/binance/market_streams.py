@@ -7,13 +7,13 @@ from typing import Final
 
 from websockets.asyncio.client import ClientConnection
 
+from app.binance.stream_event import ServerShutdown, StreamFrame, decode_any
+from app.binance.stream_name import Route, parse
 from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
 from app.events import GarbageDropped, Observe
 from app.outbound import DIRECT, Egress
 from app.ports import Clock, Listener, Series
-from app.wire.stream_event import ServerShutdown, StreamFrame, decode_any
-from app.wire.stream_name import Route, parse
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_link import Link
 from infra.binance.socket_shard import LIFE_S, ConnectPace

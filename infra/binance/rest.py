@@ -6,6 +6,10 @@ from typing import Final
 import httpx
 import msgspec
 
+from app.binance import error_body, rest_rows, server_time
+from app.binance.families import parted
+from app.binance.unreadable import UNREADABLE
+from app.binance.weights import klines_weight
 from app.domain.interval import Grid
 from app.domain.kline import BadKline, Kline
 from app.domain.span import Span
@@ -22,10 +26,6 @@ from app.ports import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from app.wire import error_body, rest_rows, server_time
-from app.wire.families import parted
-from app.wire.unreadable import UNREADABLE
-from app.wire.weights import klines_weight
 from infra.binance.budget import Ticket, WeightBudget
 from infra.binance.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 from infra.binance.stand_down import STAND_DOWN_STATUSES

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
+from app.binance.stream_event import KlineEvent
 from app.domain.interval import MINUTE_MS
 from app.events import FramesReceived, GarbageDropped, Observe
 from app.ports import Clock
-from app.wire.stream_event import KlineEvent
 
 QUEUE_MAX: Final = 20_000  # events; about 5 s of 700 symbols, some 15 MB. When full, the sockets' readers wait
 REPORT_S: Final = 10.0  # between two FramesReceived

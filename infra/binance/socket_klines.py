@@ -5,12 +5,12 @@ from typing import Final, NamedTuple
 
 from websockets.asyncio.client import ClientConnection
 
+from app.binance.stream_event import KlineEvent, ServerShutdown, StreamFrame, decode, decode_any, kline_stream
 from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
 from app.events import Observe
 from app.outbound import Egress
 from app.ports import Clock
-from app.wire.stream_event import KlineEvent, ServerShutdown, StreamFrame, decode, decode_any, kline_stream
 from infra.binance.socket_intake import Intake
 from infra.binance.socket_link import Link
 from infra.binance.socket_pulse import Key, Pulse

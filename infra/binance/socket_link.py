@@ -9,10 +9,10 @@ from typing import Final, Generic, Protocol, TypeVar
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import WebSocketException
 
+from app.binance.stream_event import ControlAnswer, subscribe, unsubscribe
 from app.events import Observe, SocketOpened
 from app.outbound import Egress
 from app.ports import Clock
-from app.wire.stream_event import ControlAnswer, subscribe, unsubscribe
 from infra.binance.http import USER_AGENT
 from infra.binance.socket_connect import Connect
 from infra.binance.waiting import until

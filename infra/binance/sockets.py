@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from random import Random
 from typing import Final
 
+from app.binance.stream_event import KlineEvent, StreamFrame
 from app.events import Observe
 from app.outbound import DIRECT, Egress
 from app.ports import Clock, Series
-from app.wire.stream_event import KlineEvent, StreamFrame
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_intake import QUEUE_MAX, Intake
 from infra.binance.socket_klines import KlineLink, Tap

@@ -5,11 +5,11 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from app.binance.error_body import banned_until_ms
+from app.binance.server_time import plausible
 from app.domain.interval import MINUTE_MS
 from app.events import Observe, StandDownBegan
 from app.ports import Clock, StandDown, StoreUnavailable
-from app.wire.error_body import banned_until_ms
-from app.wire.server_time import plausible
 from infra.binance.standing import StandingKeeper
 
 Save = Callable[[int, str], Awaitable[None]]

@@ -6,9 +6,9 @@ from typing import Final
 
 import msgspec
 
+from app.binance.stream_name import parse
+from app.binance.unreadable import UNREADABLE
 from app.ports import Clock, Listener
-from app.wire.stream_name import parse
-from app.wire.unreadable import UNREADABLE
 
 HOLD_MS: Final = 1_000  # as long as two sockets of one exchange may be apart; what comes later still is left out
 RELEASE_S: Final = 1.0

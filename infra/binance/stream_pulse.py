@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from app.wire.stream_name import parse
+from app.binance.stream_name import parse
 from infra.binance.socket_link import CHECK_S
 
 UNHEARD_S: Final = 60  # a socket of which not one stream has ever sent anything is given up after this at the earliest

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import IO, Final, Protocol
 
+from app.binance.archive_bulk import Unusual, parse_parts
+from app.binance.archive_csv import ArchiveFile, BadFile, parse
 from app.domain.columns import Columns
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Kline, Precision
 from app.domain.rollup_columns import DayByDay
 from app.ports import FileKlines
-from app.wire.archive_bulk import Unusual, parse_parts
-from app.wire.archive_csv import ArchiveFile, BadFile, parse
 
 CSV_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 6 MB; what grows beyond is a bomb
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

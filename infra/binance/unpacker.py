@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import IO, Any, Final, NamedTuple
 
+from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.ports import FileKlines
-from app.wire.archive_csv import ArchiveFile
 from infra.binance.unpack import Collect, read_file
 from infra.memory import stop_sqlite_counting
 

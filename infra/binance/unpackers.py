@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, Final, NamedTuple
 
+from app.binance.archive_csv import ArchiveFile, BadFile
 from app.domain.interval import Grid, Interval
 from app.domain.kline import Precision
 from app.events import Observe, UnpackerLost
 from app.ports import FileKlines, UpstreamUnavailable
-from app.wire.archive_csv import ArchiveFile, BadFile
 from infra.binance.unpack import Collect, Gathered, read_file
 from infra.binance.unpacker import Job, read, receive, send
 

@@ -4,13 +4,13 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from app.binance.families import FAMILIES
 from app.domain.interval import INTERVALS, Interval
 from app.domain.kline import Precision
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.listing import Listing
 from app.domain.span import Span
 from app.ports import EVERYTHING, Relisting, Series
-from app.wire.families import FAMILIES
 from infra.db.changes import note_spans
 from infra.db.kline_columns import ROW_COLUMNS, kline_table
 from infra.db.ledgers import read_ledger

@@ -96,7 +96,7 @@ def read_klines(
 
 
 _ROW_FORMAT: Final = '[%d,"%s","%s","%s","%s","%s",%d,"%s",%d,"%s","%s","0"]'
-"""A row as app.wire.rest_rows.encode prints it (tests/db proves that they agree)."""
+"""A row as app.binance.rest_rows.encode prints it (tests/db proves that they agree)."""
 
 
 def read_encoded(

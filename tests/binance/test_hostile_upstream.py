@@ -24,7 +24,7 @@ from infra.binance.rest import TRIES_MAX_USER, BinanceRest
 from tests.binance.clocks import START_MS, HastyClock
 from tests.binance.loopback import Witness, listening
 from tests.binance.upstream import Upstream
-from tests.fuzz.seeds import FILE
+from tests.programs.fuzz.seeds import FILE
 
 SERIES = Series("BTCUSDT", M1)
 WINDOW = Span(START_MS, START_MS + 3 * MINUTE_MS)

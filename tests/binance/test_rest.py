@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
+from app.binance.families import PRICES, Family
+from app.binance.weights import klines_weight
 from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.span import Span
@@ -23,8 +25,6 @@ from app.ports import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from app.wire.families import PRICES, Family
-from app.wire.weights import klines_weight
 from infra.binance import http as http_module
 from infra.binance.http import PAUSE_S_MAX, TRIES_MAX
 from infra.binance.rest import KLINES_LIMIT_MAX, TRIES_MAX_USER, BinanceRest

@@ -5,7 +5,7 @@ from infra.binance.stream_pulse import SILENCE_S_MAX, UNHEARD_S, StreamPulse
 from tests.binance.clocks import START_MS
 
 MARK, OTHER_MARK, TRADE, ORDERS = "ausdt@markPrice", "busdt@markPrice", "ausdt@aggTrade", "ausdt@forceOrder"
-STEADY_S, CHANGES_S = 30, 300  # app/wire/stream_name.py
+STEADY_S, CHANGES_S = 30, 300  # app/binance/stream_name.py
 CHECK_MS = int(CHECK_S * 1_000)
 
 

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from app.binance.archive_csv import ArchiveFile
 from app.domain.columns import Columns
 from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import BadKline, Precision
 from app.domain.span import Span
 from app.events import UnpackerLost
 from app.ports import FileKlines, UpstreamUnavailable
-from app.wire.archive_csv import ArchiveFile
 from infra.binance import unpackers
 from infra.binance.unpack import Collect, Gathered, read_file
 from infra.binance.unpackers import PROCESSES_MAX, TRIES, Unpackers, processes_for
 from infra.db.sheet import Packing, Sheet
 from tests.binance.loopback import Witness
-from tests.services.fakes import turn
+from tests.fakes import turn
 
 DAY = Span(1_795_132_800_000, 1_795_132_800_000 + DAY_MS)
 FILE = ArchiveFile("BTCUSDT", M1, DAY, is_monthly=False)

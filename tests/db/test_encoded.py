@@ -1,12 +1,12 @@
-"""Rows printed by the database are, byte for byte, those that app.wire.rest_rows prints."""
+"""Rows printed by the database are, byte for byte, those that app.binance.rest_rows prints."""
 
 import pytest
 
+from app.binance import rest_rows
 from app.domain.interval import D3, INTERVALS, Interval
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series
-from app.wire import rest_rows
 from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import T0_MS, everything, klines
 

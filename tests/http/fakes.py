@@ -13,26 +13,26 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from app.binance.error_body import BinanceError
 from app.domain import letters
 from app.domain.interval import Interval
 from app.domain.reason import Reason
 from app.domain.span import Span
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
-from app.http.connections import STATE as CONNECTIONS
-from app.http.connections import Connections
 from app.http.direct import Timings
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.http.protocol import BoundedProtocol
 from app.http.services import Services
+from app.market.book_starts import BookStarts
+from app.market.endpoints import Question
+from app.market.market_source import Fetched
+from app.market.stream_hub import Hub
 from app.ports import Asked, Series, Told
-from app.services.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
-from app.services.book_starts import BookStarts
-from app.services.endpoints import Question
-from app.services.market_source import Fetched
-from app.services.stream_hub import Hub
-from app.wire.error_body import BinanceError
+from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
+from app.sockets.connections import STATE as CONNECTIONS
+from app.sockets.connections import Connections
 from infra.line import Line
 
 # hypothesis asks its questions in a thread here, and notices when what runs beside it draws from the random module

@@ -12,7 +12,7 @@ from app.domain.interval import INTERVALS
 from app.domain.span import Span
 from app.http.admin import BODY_BYTES_MAX, understood
 from app.ports import Series, StoreUnavailable
-from app.services.verify import TooManyAudits
+from app.verifying.verify import TooManyAudits
 from tests.http.fakes import LOCAL, LOCAL_TOKEN, Node, served, wire
 
 REFRESH = "/v1/admin/symbols/refresh"

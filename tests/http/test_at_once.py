@@ -18,9 +18,9 @@ from uvicorn.server import ServerState
 
 from app.http import protocol
 from app.http.at_once import REMEMBERED_BYTES_MAX, AtOnce
-from app.http.connections import STATE as CONNECTIONS
-from app.http.connections import Connections, Deadlines
 from app.http.protocol import HEARD_BYTES_MAX, BoundedProtocol
+from app.sockets.connections import STATE as CONNECTIONS
+from app.sockets.connections import Connections, Deadlines
 from tests.http.fakes import NOW_MS, Node, kline_body, served
 from tests.patience import PATIENCE_S
 

@@ -8,16 +8,16 @@ import pytest
 from websockets.asyncio.client import connect
 
 from app.http.forward import answer_by
-from app.http.streams import StreamServer
-from app.services import book_starts
-from app.services.endpoints import Question
-from app.services.market_source import Fetched
+from app.market import book_starts
+from app.market.endpoints import Question
+from app.market.market_source import Fetched
+from app.sockets.streams import StreamServer
 from infra.line import Line
+from tests.fakes import turn
 from tests.http.fakes import FakeLine, FakeMarket, Node, served
-from tests.http.sockets import app_of as sockets_of
-from tests.http.sockets import ask, said
 from tests.patience import PATIENCE_S
-from tests.services.fakes import turn
+from tests.sockets.sockets import app_of as sockets_of
+from tests.sockets.sockets import ask, said
 
 STREAM = "btcusdt@depth@100ms"
 DEPTH = "/fapi/v1/depth?symbol=BTCUSDT&limit=1000"

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from app.http.connections import Connections, Deadlines
 from app.http.intake import HEADER_BYTES_MAX, QUERY_BYTES_MAX
 from app.http.page import CONDITION_BYTES_MAX
 from app.http.refusing import HEAD_BYTES_MAX
+from app.sockets.connections import Connections, Deadlines
 from tests.http.fakes import Node, RawAnswer, kline_body, served, wire
 from tests.patience import PATIENCE_S
 

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.binance.error_body import BinanceError, invalid_symbol
 from app.domain.reason import Reason
 from app.http import market_pages
 from app.http.forward import answer_by
 from app.http.market_pages import PAGE_SHARE_MAX, Kept, MarketPages
 from app.http.market_params import question_of
 from app.http.refused import REFUSED
+from app.market.endpoints import ENDPOINTS, Endpoint, Question
+from app.market.market_source import Fetched
 from app.ports import BucketFull, StandDown, UpstreamAway, UpstreamGarbage, UpstreamUnavailable
-from app.services.endpoints import ENDPOINTS, Endpoint, Question
-from app.services.market_source import Fetched
-from app.wire.error_body import BinanceError, invalid_symbol
 from infra.line import Line
 from tests.http.fakes import NOW_MS, FakeLine, ManualClock, Node, served, wire
 

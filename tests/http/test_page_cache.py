@@ -12,7 +12,7 @@ from app.domain.span import Span
 from app.http.page import Page
 from app.http.page_cache import KEEPING_ERROR_MS, PAGE_OVERHEAD_BYTES, PAGE_SHARE_MAX, Key, PageCache, Ticket
 from app.ports import Series
-from app.services.answer import END_OF_TIME_MS, Answer
+from app.querying.answer import END_OF_TIME_MS, Answer
 from tests.http.fakes import NOW_MS, ManualClock, kline_body
 
 PATH = "/fapi/v1/klines"

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.binance.error_body import BinanceError
 from app.domain.interval import INTERVALS
 from app.http.params import PARAMETERS, TIME_MS_MAX, _pairs, kline_query
 from app.ports import Series
-from app.services.answer import KlineQuery
-from app.wire.error_body import BinanceError
+from app.querying.answer import KlineQuery
 from tests.http.fakes import FakeQuery
 
 OK = "symbol=BTCUSDT&interval=1m"

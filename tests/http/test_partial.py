@@ -4,7 +4,7 @@ import pytest
 
 from app.domain.span import Span
 from app.http.coverage_header import SPANS_MAX
-from app.services.answer import Shortfall
+from app.querying.answer import Shortfall
 from tests.http.fakes import NOW_MS, Node, kline_body
 
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"

@@ -5,13 +5,13 @@ import tracemalloc
 
 import pytest
 
+from app.binance import stream_name
+from app.binance.stream_name import NAME_CHARS_MAX, parse
 from app.domain.interval import M1
 from app.http.page_cache import ASKED_BYTES_MAX, PageCache
 from app.http.recent import OVERHEAD_BYTES, Recent
-from app.http.stream_client import STREAMS_MAX
 from app.ports import Series
-from app.wire import stream_name
-from app.wire.stream_name import NAME_CHARS_MAX, parse
+from app.sockets.stream_client import STREAMS_MAX
 from tests.http.fakes import ManualClock
 
 KEY_BYTES = 4_096  # of a query, the longest that the intake lets through

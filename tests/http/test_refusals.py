@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from app.http.bounded import KEPT_BYTES_MAX, PIPELINE_MAX
-from app.http.connections import Connections, Deadlines
 from app.http.intake import HEADER_BYTES_MAX, PATH_BYTES_MAX, QUERY_BYTES_MAX
 from app.http.refusing import HEAD_BYTES_MAX
+from app.sockets.connections import Connections, Deadlines
 from tests.http.fakes import LOCAL_TOKEN, Node, RawAnswer, kline_body, served
 from tests.patience import PATIENCE_S
 

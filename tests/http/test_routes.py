@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.binance.error_body import service_unavailable
 from app.domain.reason import Reason
 from app.domain.span import Span
 from app.http.params import PARAMETERS
 from app.http.refused import REFUSED
+from app.market.endpoints import ENDPOINTS
 from app.ports import StandDown, StoreUnavailable, UpstreamUnavailable
-from app.services.endpoints import ENDPOINTS
-from app.wire.error_body import service_unavailable
 from tests.http.asgi import get
 from tests.http.fakes import NOW_MS, Node
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import orjson
 
-from app.services.endpoints import ENDPOINTS
+from app.market.endpoints import ENDPOINTS
 from tests.http.fakes import OTHERS_MAY_USE_RANDOM, served
 from tests.http.schema_cases import ask_by_schema, with_what_exists
 from tests.patience import PATIENCE_S

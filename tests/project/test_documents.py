@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from app.cli import app as command_line
 from app.domain.reason import Reason
 from app.http.refused import REFUSED
-from app.node import Node
-from app.services.endpoints import ENDPOINTS
+from app.market.endpoints import ENDPOINTS
+from app.node.node import Node
 from app.settings import Settings, load, sample
 
 ROOT: Final = Path(__file__).parents[2]
@@ -96,4 +96,4 @@ def test_no_503_is_made_without_its_reason() -> None:
         for path in (ROOT / "app").rglob("*.py")
         if re.search(r"(?:ApiError|BinanceError|own_response|json_response|refusal)\([^)]*\b503\b", path.read_text())
     }
-    assert made == {"app/http/errors.py", "app/http/ops.py", "app/wire/error_body.py"}
+    assert made == {"app/http/errors.py", "app/http/ops.py", "app/binance/error_body.py"}

@@ -10,7 +10,7 @@ COMMAND_S_MAX = 60.0
 NODE = {
     "aiosqlite",
     "alembic",
-    "app.node",
+    "app.node.node",
     "app.operate",
     "app.server",
     "fastapi",

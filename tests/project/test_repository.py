@@ -32,7 +32,7 @@ def tracked() -> list[Path]:
 
 
 def test_the_lock_of_the_node_clients_carries_no_address() -> None:
-    assert "://" not in (ROOT / "tests/clients/package-lock.json").read_text()
+    assert "://" not in (ROOT / "tests/programs/clients/package-lock.json").read_text()
 
 
 def pins(lock: str) -> set[str]:
@@ -214,7 +214,7 @@ def test_the_import_contracts_hold_and_cover_every_module() -> None:
     ids=["sleep", "gather", "time", "now", "environ", "middleware"],
 )
 def test_a_ban_is_in_force(banned: str) -> None:
-    verdict = run(str(BIN / "ruff"), "check", "--stdin-filename", "app/services/example.py", "-", text=banned)
+    verdict = run(str(BIN / "ruff"), "check", "--stdin-filename", "app/querying/example.py", "-", text=banned)
     assert verdict.returncode == 1
     assert "TID251" in verdict.stdout
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from app.binance import archive_csv, exchange_info, rest_rows, stream_event
+from app.binance.stream_event import KlineEvent
 from app.domain.incident import DISAGREEMENTS
 from app.domain.interval import D3, DAY_MS, INTERVALS, Grid, Interval
 from app.domain.kline import Kline, Precision
 from app.domain.rollup import roll_up
 from app.domain.span import Span
-from app.wire import archive_csv, exchange_info, rest_rows, stream_event
-from app.wire.stream_event import KlineEvent
 
 
 def ms(text: str) -> int:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import httpx
 
+from app.binance import archive_csv, rest_rows
 from app.domain.interval import INTERVALS
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
-from app.node import Node
+from app.node.node import Node
 from app.ports import Batch, Series
 from app.settings import load
-from app.wire import archive_csv, rest_rows
 from infra.db.sqlite_store import SqliteWriter
 
 NOW_MS = 1_771_000_000_000 + 20 * 86_400_000  # after everything that was recorded

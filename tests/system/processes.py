@@ -22,14 +22,14 @@ import httpx
 import orjson
 import uvicorn
 
+from app.binance import rest_rows
+from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import DAY_MS
 from app.domain.ledger import Ledger
 from app.domain.span import Span
-from app.node import Node
+from app.node.node import Node
 from app.ports import Series, StoreUnavailable
 from app.settings import load
-from app.wire import rest_rows
-from app.wire.archive_csv import ArchiveFile
 from infra.clock import SystemClock
 from infra.db.sqlite_store import SqliteReader
 from infra.sandbox.journal import Entry

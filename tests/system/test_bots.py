@@ -11,7 +11,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from app.events import Event, RequestDone
-from app.services.wish import CLOSE_GRACE_MS
+from app.holding.wish import CLOSE_GRACE_MS
 from infra.clock import SystemClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer

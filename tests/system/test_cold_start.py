@@ -8,7 +8,7 @@ import orjson
 
 from app.domain.ledger import Source
 from app.events import Event, RowsCommitted
-from app.services.answer import LIMIT_MAX
+from app.querying.answer import LIMIT_MAX
 from tests.system.world import Watched, World, world
 
 WEIGHT_LIMIT = 2_400

@@ -22,7 +22,7 @@ from app.events import (
     StandDownBegan,
 )
 from app.ports import Series
-from app.services.refusal import RETRY_AFTER_S
+from app.querying.refusal import RETRY_AFTER_S
 from infra.binance.budget import IN_FLIGHT_MAX
 from tests.patience import PATIENCE_S
 from tests.system.world import Watched, World, world

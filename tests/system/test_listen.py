@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.prepare import CannotStart
+from app.node.prepare import CannotStart
 from app.server import listen
 from app.settings import load
 

@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from app.events import RequestDone
-from app.services.endpoints import ENDPOINTS
-from app.services.exchange_clock import DATE_ERROR_MS_MAX
-from app.services.held_marks import PATH, STREAM
+from app.market.endpoints import ENDPOINTS
+from app.market.held_marks import PATH, STREAM
+from app.node.exchange_clock import DATE_ERROR_MS_MAX
 from infra.sandbox.faults import Fault
 from tests.patience import PATIENCE_S
 from tests.system.world import START_MS, Watched, World, world

@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from app.http.connections import SURPLUS_MAX
 from app.server import CONNECTIONS_MIN, FILES_BESIDE
 from app.settings import Settings
+from app.sockets.connections import SURPLUS_MAX
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAM: Final = (

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import httpx
 
 from app.domain.interval import DAY_MS, INTERVALS, MINUTE_MS
-from app.services.wish import CLOSE_GRACE_MS
+from app.holding.wish import CLOSE_GRACE_MS
 from tests.patience import PATIENCE_S
 from tests.system.world import Watched, world
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 import httpx
 import orjson
 
+from app.binance.families import PREMIUM, PRICES, Family, parted
 from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span
 from app.events import Event, KlinesVerified, RowsCommitted
 from app.ports import Series
-from app.wire.families import PREMIUM, PRICES, Family, parted
 from infra.sandbox.faults import Fault
 from tests.system.world import Watched, World, world
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from app.node import Node
+from app.node.node import Node
 from app.settings import load
 from infra.clock import SystemClock
 from infra.sandbox.server import SandboxServer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.prepare import CannotStart
+from app.node.prepare import CannotStart
 from app.server import listen
 from infra.clock import SystemClock
 from infra.sandbox.server import SandboxServer

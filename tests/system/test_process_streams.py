@@ -10,7 +10,7 @@ from pathlib import Path
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.wire.stream_name import parse
+from app.binance.stream_name import parse
 from infra.sandbox.server import SandboxServer
 from tests.patience import PATIENCE_S
 from tests.system.processes import Place, Programs, ShiftedClock, until

@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import orjson
 
+from app.binance import rest_rows
 from app.events import Event, GapsCounted
-from app.node import Node
+from app.node.node import Node
 from app.ports import MachineClock, Series
 from app.settings import Settings, load
-from app.wire import rest_rows
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
 from tests.fast_clock import ScaledClock

@@ -1,0 +1,1 @@
+"""Binance's language, both ways: what its REST, sockets and archive say, and how the node says it again."""

@@ -1,0 +1,54 @@
+"""Kline rows as REST writes them: `[[openTime,"o","h","l","c","v",closeTime,"q",n,"V","Q","0"], …]`, both ways."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from app.binance.unreadable import UNREADABLE
+from app.domain.interval import Grid
+from app.domain.kline import BadKline, Kline, check
+
+_Row = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
+_decoder: Final = msgspec.json.Decoder(list[_Row])
+
+
+def decode(body: bytes, grid: Grid, *, is_signed: bool = False) -> list[Kline]:
+    """The klines of a REST answer, checked, strictly ascending. Raises BadKline; nothing of a bad answer is used.
+
+    Only where `is_signed` may prices be negative.
+    """
+    try:
+        rows = _decoder.decode(body)
+    except UNREADABLE as error:
+        raise BadKline(f"not kline rows: {error}") from error
+    klines: list[Kline] = []
+    for open_ms, o, h, low, c, volume, close_ms, quote, trades, taker, taker_quote, _ in rows:
+        kline = Kline(open_ms, o, h, low, c, volume, quote, trades, taker, taker_quote)
+        check(kline, grid, is_signed=is_signed)
+        if close_ms != grid.shift(open_ms, 1) - 1:
+            raise BadKline(f"close time {close_ms} does not belong to open time {open_ms}")
+        if klines and open_ms <= klines[-1].open_ms:
+            raise BadKline(f"rows out of order at {open_ms}")
+        klines.append(kline)
+    return klines
+
+
+def encode(kline: Kline, close_ms: int) -> bytes:
+    """One row, as Binance prints it. The texts are plain decimals (see `check`), so nothing needs escaping."""
+    open_ms, o, h, low, c, volume, quote, trades, taker, taker_quote = kline
+    return (
+        f'[{open_ms},"{o}","{h}","{low}","{c}","{volume}",{close_ms},"{quote}",{trades},"{taker}","{taker_quote}","0"]'
+    ).encode()
+
+
+def join(rows: Iterable[bytes]) -> bytes:
+    """The body of an answer made of encoded rows."""
+    return b"[" + b",".join(rows) + b"]"
+
+
+def join_text(text: bytes | memoryview, rows: Iterable[bytes] = ()) -> bytes:
+    """The body of an answer made of rows that are joined by commas already, and of further ones."""
+    if not len(text):
+        return join(rows)
+    return b"".join((b"[", text, *(b"," + row for row in rows), b"]"))

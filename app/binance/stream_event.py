@@ -1,0 +1,149 @@
+"""Messages of Binance's market sockets: kline events, answers to control messages, announced ends (binance-facts 5)."""
+
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+
+from app.binance.unreadable import UNREADABLE
+from app.domain import letters
+from app.domain.interval import INTERVALS, Interval
+from app.domain.kline import OPEN_MS_MAX, BadKline, Kline, check
+
+
+class KlineEvent(NamedTuple):
+    """A kline event: the state of `symbol`'s current kline, or its final state when `is_final`."""
+
+    symbol: str
+    interval: Interval
+    event_ms: int
+    is_final: bool
+    kline: Kline
+
+
+class ControlAnswer(NamedTuple):
+    """The answer to a SUBSCRIBE or UNSUBSCRIBE; `error` is None when it was accepted."""
+
+    id: int | str | None
+    error: str | None
+
+
+class StreamFrame(NamedTuple):
+    """A frame of any stream: its name and the event as the exchange wrote it."""
+
+    stream: str
+    payload: bytes
+
+
+class ServerShutdown(NamedTuple):
+    """The exchange is about to end this connection; a new one should be open before it does."""
+
+
+class _K(msgspec.Struct, gc=False):
+    t: int
+    T: int
+    s: str
+    i: str
+    o: str
+    h: str
+    l: str  # noqa: E741  Binance's name
+    c: str
+    v: str
+    q: str
+    V: str
+    Q: str
+    n: int
+    x: bool
+
+
+class _Data(msgspec.Struct, gc=False):
+    e: str
+    E: Annotated[int, msgspec.Meta(ge=0, le=OPEN_MS_MAX)] = 0
+    s: str = ""
+    k: _K | None = None
+
+
+class _Named(msgspec.Struct, gc=False):
+    e: str = ""
+
+
+class _Frame(msgspec.Struct, gc=False):
+    stream: str = ""
+    e: str = ""
+    event: _Named | None = None
+    data: _Data | None = None
+    id: int | str | None = None
+    error: msgspec.Raw = msgspec.Raw()
+    msg: str | None = None
+
+
+_SHUTDOWN: Final = "serverShutdown"
+"""Documented as `{"event":{"e":…,"E":…}}` for the WebSocket API and without a form for streams (2026-11), so it is
+taken bare, wrapped as an event, and wrapped as a stream's data."""
+
+_decoder: Final = msgspec.json.Decoder(_Frame)
+
+
+class _AnyFrame(msgspec.Struct, gc=False):
+    stream: str = ""
+    data: msgspec.Raw = msgspec.Raw()
+
+
+_any_decoder: Final = msgspec.json.Decoder(_AnyFrame)
+_name_decoder: Final = msgspec.json.Decoder(_Named)
+
+
+def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | ServerShutdown | None:
+    """What a combined-stream frame says; None for an event of another kind. Raises BadKline for what cannot be read."""
+    try:
+        message = _decoder.decode(frame)
+    except UNREADABLE as error:
+        raise BadKline(f"not a stream frame: {error}") from error
+    if message.data is None:
+        if _SHUTDOWN in (message.e, message.event.e if message.event else ""):
+            return ServerShutdown()
+        error_text = bytes(message.error).decode(errors="replace")
+        return ControlAnswer(message.id, error_text or message.msg)
+    data = message.data
+    k = data.k
+    if data.e != "kline" or k is None:
+        return ServerShutdown() if data.e == _SHUTDOWN else None
+    interval = INTERVALS.get(k.i)
+    if interval is None or k.s != data.s:
+        raise BadKline(f"kline event of {data.s!r:.40} carries {k.s!r:.40} {k.i!r:.10}")
+    kline = Kline(k.t, k.o, k.h, k.l, k.c, k.v, k.q, k.n, k.V, k.Q)
+    check(kline, interval.grid)
+    if interval.grid.shift(k.t, 1) - 1 != k.T:
+        raise BadKline(f"close time {k.T} does not belong to open time {k.t}")
+    return KlineEvent(k.s, interval, data.E, k.x, kline)
+
+
+def decode_any(frame: bytes) -> StreamFrame | ControlAnswer | ServerShutdown | None:
+    """What a combined-stream frame says, its event unread. Raises BadKline for what is no JSON."""
+    try:
+        message = _any_decoder.decode(frame)
+        payload = bytes(message.data)
+        if message.stream and payload[:1] in (b"{", b"["):
+            if not payload.isascii():
+                payload.decode()  # msgspec does not look into what it passes over; no client takes bad UTF-8 as text
+            if payload[:1] == b"[" or _SHUTDOWN.encode() not in payload or _name_decoder.decode(payload).e != _SHUTDOWN:
+                return StreamFrame(message.stream, payload)
+            return ServerShutdown()
+    except UNREADABLE as error:
+        raise BadKline(f"not a stream frame: {error}") from error
+    answer = decode(frame)
+    return None if isinstance(answer, KlineEvent) else answer
+
+
+def kline_stream(symbol: str, interval: Interval) -> str:
+    """The name of a kline stream. Stream names must be lower case; the interval keeps its case."""
+    return f"{letters.lower(symbol)}@kline_{interval.code}"
+
+
+def subscribe(streams: list[str], request_id: int) -> str:
+    """The control message that subscribes to `streams`."""
+    return msgspec.json.encode({"method": "SUBSCRIBE", "params": streams, "id": request_id}).decode()
+
+
+def unsubscribe(streams: list[str], request_id: int) -> str:
+    """The control message that unsubscribes from `streams`."""
+    return msgspec.json.encode({"method": "UNSUBSCRIBE", "params": streams, "id": request_id}).decode()

@@ -1,0 +1,1 @@
+"""Closing gaps: the plan, the reconciler that carries it out, and the proof that the exchange has nothing."""

@@ -1,0 +1,192 @@
+"""Absence: what it takes until the exchange's word that it has no klines somewhere is believed.
+
+An exchange that has lost its history for some seconds answers like one that never had it. So held rows of any interval
+of the symbol refute such a claim, the archive is asked where the listing's date disagrees, and the exchange has to say
+the same again later. A listing's date is a hint: it decides how much of that is needed, never what is true.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Final, NamedTuple
+
+from cachetools import LRUCache
+
+from app.binance.archive_csv import ArchiveFile
+from app.domain.interval import D1, DAY_MS, M1, MINUTE_MS, Grid
+from app.domain.reason import Reason
+from app.domain.span import Span
+from app.domain.symbol import Symbol
+from app.holding.holdings import Holdings
+from app.ports import Archive, Clock, Series, UpstreamError, UpstreamGarbage
+
+AGAIN_MS: Final = 5_000
+"""The exchange must say so twice, this far apart, before a user is answered with what only its word stands for."""
+
+SERIES_MAX: Final = 8_192  # of which claims are remembered: a few hundred bytes each
+CLAIMS_MAX: Final = 16  # of one series
+FILES_MAX: Final = 4_096  # days of which is remembered whether the archive has them
+FILE_AGE_MS_MAX: Final = 10 * MINUTE_MS
+SILENCE_AGE_MS_MAX: Final = MINUTE_MS  # an archive that did not answer is asked again after so long
+FILE_S_MAX: Final = 5.0  # a user may be waiting, and bots give up after ten seconds
+
+_PENDING: Final = "PENDING_TRADING"  # listed, and not traded yet (binance-facts section 4)
+
+
+class Unproven(UpstreamGarbage):
+    """The exchange says that it has no klines there; it is believed if it still says so at `until_ms`."""
+
+    def __init__(self, reason: str, until_ms: int) -> None:
+        super().__init__(reason, Reason.NOT_WHOLE)
+        self.until_ms = until_ms
+
+
+class Doubt(Enum):
+    """How much speaks against a symbol's having no klines before a time."""
+
+    NONE = "its listing, or the proven begin of its minutes, says the same"
+    NEAR = "it was listed less than a day earlier"
+    SECONDED = "it was listed earlier, and the archive has no file of the day before either"
+    PRICES = "it was listed earlier, and prices may begin at any time"
+    UNHEARD = "it was listed earlier, and the archive cannot say"
+    CONTRADICTED = "the archive has a file of the day before"
+
+
+ANSWER_AFTER_MS: Final = {
+    Doubt.NONE: 0,
+    Doubt.NEAR: 2 * MINUTE_MS,
+    Doubt.SECONDED: AGAIN_MS,
+    Doubt.PRICES: AGAIN_MS,
+    Doubt.UNHEARD: 5 * MINUTE_MS,
+    Doubt.CONTRADICTED: 30 * MINUTE_MS,
+}
+"""How long the exchange must have said so before users are answered with it: what REST says is Binance's answer."""
+
+RECORD_AFTER_MS: Final[Mapping[Doubt, int]] = {
+    Doubt.NONE: 10_000,
+    Doubt.NEAR: 2 * MINUTE_MS,
+    Doubt.SECONDED: 2 * MINUTE_MS,
+    Doubt.PRICES: 2 * MINUTE_MS,
+    Doubt.UNHEARD: 30 * MINUTE_MS,
+}
+"""And before it goes into the ledger, from which nobody asks again for days; what is contradicted never does."""
+
+
+class _Claim(NamedTuple):
+    span: Span
+    since_ms: int
+    said_ms: int
+    """When it was said last."""
+
+
+class Absence:
+    """Judges what the exchange says it does not have, and remembers since when it says so."""
+
+    def __init__(
+        self, clock: Clock, holdings: Holdings, listing: Callable[[str], Symbol | None], archive: Archive
+    ) -> None:
+        self._clock = clock
+        self._holdings = holdings
+        self._listing = listing
+        self._archive = archive
+        self._claims: LRUCache[Series, tuple[_Claim, ...]] = LRUCache(SERIES_MAX)
+        self._files: LRUCache[ArchiveFile, tuple[bool | None, int]] = LRUCache(FILES_MAX)
+
+    # --- what the exchange says -----------------------------------------------------------------------------------
+
+    def age_ms(self, series: Series, span: Span, pause_ms_max: int | None = None) -> int:
+        """For how long the exchange has said that it has nothing in `span`; it says so now.
+
+        `pause_ms_max`: the longest time in which it may not have been asked, or what it said before does not count.
+        """
+        now_ms = self._clock.now_ms()
+        claims = [claim for claim in self._claims.get(series, ()) if claim.said_ms <= now_ms]  # the clock may go back
+        same = [claim for claim in claims if claim.span.clip(span) == span]
+        recent = [claim for claim in same if pause_ms_max is None or now_ms - claim.said_ms <= pause_ms_max]
+        since_ms = min((claim.since_ms for claim in recent), default=now_ms)
+        others = [claim for claim in claims if claim.span.clip(span) != claim.span]
+        self._claims[series] = (*others[1 - CLAIMS_MAX :], _Claim(span, since_ms, now_ms))
+        return now_ms - since_ms
+
+    def exist(self, series: Series, span: Span) -> None:
+        """The exchange has klines in `span`: it is no longer believed that there are none."""
+        claims = self._claims.get(series)
+        if claims and any(claim.span.clip(span) for claim in claims):
+            self._claims[series] = tuple(claim for claim in claims if not claim.span.clip(span))
+
+    def check(self, series: Series, span: Span, after_ms: int, pause_ms_max: int | None = None) -> None:
+        """Raise Unproven until the exchange has said for `after_ms` that it has nothing in `span`."""
+        age_ms = self.age_ms(series, span, pause_ms_max)
+        if age_ms < after_ms:
+            until_ms = self._clock.now_ms() + after_ms - age_ms
+            raise Unproven(
+                f"{series.symbol} {series.interval}: no klines in {tuple(span)}, says the exchange", until_ms
+            )
+
+    # --- what speaks against it -----------------------------------------------------------------------------------
+
+    def refuted_by(self, series: Series, span: Span) -> Series | None:
+        """A series of the same symbol of which a whole held kline lies in `span`, if there is one."""
+        for each in self._holdings.of_symbol(series.symbol):
+            if each != series and not series.is_of_trades:
+                continue  # each interval of prices has holes and a begin of its own
+            grid = self._holdings.grid(each)
+            for piece in self._holdings.ledger(each).held.clip(span):
+                first_ms = grid.ceil(piece.start_ms)
+                if first_ms < piece.end_ms and grid.shift(first_ms, 1) <= span.end_ms:
+                    return each
+        return None
+
+    def is_seconded(self, series: Series, hole: Span) -> bool:
+        """Whether it is recorded that another interval of the same trades has nothing in `hole`."""
+        return series.is_of_trades and any(
+            self._holdings.ledger(each).absent.covers(hole)
+            for each in self._holdings.of_symbol(series.symbol)
+            if each != series
+        )
+
+    def must_not_lack(self, series: Series, span: Span) -> None:
+        """Raise UpstreamGarbage when held rows refute that there is nothing in `span`."""
+        if (refuting := self.refuted_by(series, span)) is not None:
+            raise UpstreamGarbage(
+                f"{series.symbol} {series.interval}: the exchange says that it has no klines in {tuple(span)}, "
+                f"where {refuting.interval} klines are held",
+                Reason.NOT_WHOLE,
+            )
+
+    async def doubt(self, series: Series, grid: Grid, begin_ms: int) -> Doubt:
+        """How much speaks against there being no klines of `series` before `begin_ms`."""
+        minutes = self._holdings.ledger(Series(series.symbol, M1)).absent.span_at(0)
+        since_ms = self._holdings.since_ms.get(series.listed, 0)  # before it another listing had the name
+        if begin_ms <= grid.floor(max(since_ms, minutes.end_ms if minutes is not None else 0)):
+            return Doubt.NONE
+        listing = self._listing(series.listed)
+        if listing is None or listing.status == _PENDING or begin_ms <= grid.floor(listing.onboard_ms):
+            return Doubt.NONE
+        if not series.is_of_trades:
+            return Doubt.PRICES
+        has_file = await self._has_file_before(series.symbol, begin_ms, listing.onboard_ms)
+        if has_file is None:
+            return Doubt.NEAR if begin_ms <= listing.onboard_ms + DAY_MS else Doubt.UNHEARD
+        return Doubt.CONTRADICTED if has_file else Doubt.SECONDED
+
+    async def _has_file_before(self, symbol: str, begin_ms: int, onboard_ms: int) -> bool | None:
+        """Whether the archive has the last day before `begin_ms` that can be published; None when nobody knows."""
+        now_ms = self._clock.now_ms()
+        day_ms = D1.grid.floor(begin_ms) - DAY_MS
+        while (file := ArchiveFile(symbol, D1, Span(day_ms, day_ms + DAY_MS), False)).published_ms > now_ms:
+            day_ms -= DAY_MS
+        if file.span.end_ms <= onboard_ms:
+            return None  # nobody says that there was anything on that day
+        known = self._files.get(file)
+        if known is not None:
+            age_ms_max = SILENCE_AGE_MS_MAX if known[0] is None else FILE_AGE_MS_MAX
+            if 0 <= now_ms - known[1] < age_ms_max:
+                return known[0]
+        try:
+            async with asyncio.timeout(FILE_S_MAX):
+                has_file = await self._archive.has(file)
+        except (UpstreamError, TimeoutError):
+            has_file = None
+        self._files[file] = has_file, now_ms
+        return has_file

@@ -1,0 +1,47 @@
+"""Extra wishes: spans that an operator asks for beyond BACKFILL_DAYS, kept across restarts until they are withdrawn."""
+
+from collections.abc import Callable, Sequence
+
+from app.domain.reason import Reason
+from app.domain.span import Span
+from app.holding.holdings import Holdings
+from app.ports import NO_WRITER, Series, StoreUnavailable, StoreWriter
+
+
+class Backfill:
+    """Takes extra wishes and wakes whoever fulfils them."""
+
+    def __init__(self, holdings: Holdings, wake: Callable[[], None]) -> None:
+        self._holdings = holdings
+        self._wake = wake
+        self.store: StoreWriter | None = None
+
+    async def request(self, series: Sequence[Series], span: Span) -> None:
+        """Wish for `span` of each of `series`. Raises StoreUnavailable when this process does not write."""
+        store = self._writable()
+        await store.save_extra_wishes(dict.fromkeys(series, span))
+        await self._reload(store)
+
+    async def withdraw(self, series: Sequence[Series], span: Span) -> tuple[int, int]:
+        """Wish for `span` of `series` no longer: how many wishes became shorter or ended, and how many still touch it.
+
+        What is held stays. Raises StoreUnavailable when this process does not write.
+        """
+        store = self._writable()
+        before = {each: self._holdings.extra_wishes.get(each) for each in series}
+        await store.withdraw_extra_wishes(dict.fromkeys(series, span))
+        await self._reload(store)
+        after = {each: self._holdings.extra_wishes.get(each) for each in series}
+        changed = sum(before[each] != after[each] for each in series)
+        return changed, sum(wish is not None and bool(wish.clip(span)) for wish in after.values())
+
+    async def _reload(self, store: StoreWriter) -> None:
+        found = await store.extra_wishes()
+        self._holdings.extra_wishes.clear()
+        self._holdings.extra_wishes.update(found)
+        self._wake()
+
+    def _writable(self) -> StoreWriter:
+        if self.store is None:
+            raise StoreUnavailable(NO_WRITER, Reason.WRITER)
+        return self.store

@@ -1,0 +1,77 @@
+"""The estimate: what the wish amounts to in requests, downloads, disk and time, said before it is paid."""
+
+from typing import Final
+
+from app.domain.interval import DAY_MS, M1
+from app.domain.span import Span
+from app.events import WishEstimated
+from app.filling.amounts import of_bytes, of_seconds
+from app.filling.plan import ROLLUP_WAIT_MINUTES
+from app.filling.room import ROW_DISK_BYTES, shortage
+from app.holding.gaps import survey
+from app.holding.holdings import Holdings
+from app.holding.wish import TAIL_KLINES, Wish
+
+ROW_ZIP_BYTES: Final = 37  # a 1m kline inside a monthly ZIP, recorded files: 1.25–1.45 MB for 40,320–44,640 rows
+MONTH_ROWS: Final = 43_200
+REST_PAGE_ROWS: Final = 499
+REST_PAGE_WEIGHT: Final = 2
+DOWNLOAD_BYTES_PER_S: Final = 4_000_000  # a modest line; the log says "about"
+ROWS_PER_S: Final = 60_000  # unzip, parse, roll up and insert on one core
+BUDGET_SHARE: Final = 0.7  # of the weight budget, which backfill may use
+
+
+def estimate(
+    wish: Wish,
+    holdings: Holdings,
+    now_ms: int,
+    *,
+    weight_per_minute: int,
+    disk_free_bytes: int,
+    disk_free_bytes_min: int,
+) -> WishEstimated:
+    """What it takes to fill the wish from what is held now. Bytes, seconds and requests are rough."""
+    klines = missing = requests = archive_rows = 0
+    for series in wish.series():
+        gap = survey(wish, holdings, series, now_ms)
+        probable = Span(wish.hint_ms(series), now_ms)  # what lies before is most likely proven absent by one request
+        wished = sum(gap.grid.count(*span) for span in gap.wished.clip(probable))
+        lacking = sum(gap.grid.count(*span) for span in gap.missing.clip(probable))
+        klines += wished
+        missing += lacking
+        if not series.is_of_trades:
+            requests += -(-lacking // REST_PAGE_ROWS)
+        elif series.interval == M1:
+            recent = sum(gap.grid.count(*span) for span in gap.missing.clip(_recent(now_ms)))
+            requests += -(-recent // REST_PAGE_ROWS)
+            archive_rows += lacking - recent
+        elif lacking and lacking * gap.grid.step_ms // M1.grid.step_ms > ROLLUP_WAIT_MINUTES:
+            requests += -(-min(lacking, TAIL_KLINES) // REST_PAGE_ROWS)
+    weight = requests * REST_PAGE_WEIGHT
+    download = archive_rows * ROW_ZIP_BYTES
+    seconds = max(weight * 60 / (weight_per_minute * BUDGET_SHARE), download / DOWNLOAD_BYTES_PER_S)
+    expected_s = int(seconds + missing / ROWS_PER_S)
+    disk_bytes = missing * ROW_DISK_BYTES
+    series_count = len(wish.series())
+    return WishEstimated(
+        series=series_count,
+        klines=klines,
+        missing_klines=missing,
+        requests=requests + -(-archive_rows // MONTH_ROWS),
+        weight=weight,
+        download_bytes=download,
+        disk_bytes=disk_bytes,
+        disk_free_bytes=disk_free_bytes,
+        expected_s=expected_s,
+        summary=(
+            f"{len(wish.symbols)} symbols, {series_count} series, {wish.backfill_days} days back: still to come are "
+            f"about {of_bytes(disk_bytes)} of disk ({of_bytes(disk_free_bytes)} are free), "
+            f"{of_bytes(download)} of download and {of_seconds(expected_s)}"
+        ),
+        shortage=shortage(disk_bytes, disk_free_bytes, disk_free_bytes_min),
+    )
+
+
+def _recent(now_ms: int) -> Span:
+    """What the archive does not have yet: today and, until its file is published, yesterday."""
+    return Span(now_ms - now_ms % DAY_MS - DAY_MS, now_ms)

@@ -1,0 +1,142 @@
+"""Filling from archive files: minutes and the longer klines made of them, committed together, some days at a time."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from app.binance.archive_csv import ArchiveFile, daily_exists
+from app.domain.columns import Columns
+from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS, Grid, Interval
+from app.domain.ledger import Source
+from app.domain.span import Span, Spans
+from app.events import ArchiveRejected, Observe
+from app.filling.plan import Download, made_of
+from app.holding.commit import Committer
+from app.holding.holdings import Holdings
+from app.holding.wish import CLOSE_GRACE_MS, Wish
+from app.ports import (
+    Archive,
+    Batch,
+    Clock,
+    FileRejected,
+    NotPublished,
+    Series,
+    UpstreamError,
+    UpstreamGarbage,
+    UpstreamUnavailable,
+)
+
+COMMIT_ROWS_MAX: Final = 15_000
+"""Rows of a file in a transaction, whole days, at least one; roll-ups add two thirds. As sheets they take 12 ms, as
+columns (where SQLite cannot be given pages) 30 ms, for which what closes meanwhile waits. A third of it costs 0.2 µs a
+row more."""
+FILE_RETRY_MS: Final = 6 * 3_600_000  # a file that is missing or not whole may be republished (binance-facts 6.3)
+HOLE_FILES_MAX: Final = 4  # looked into for a hole before it is recorded; one of trades is shorter than a day
+UNREACHABLE_RETRY_MS: Final = 15 * MINUTE_MS  # while the archive does not answer, REST does its work
+
+
+class FileFiller:
+    """Carries out downloads, and knows which files have no more to give for a while."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        archive: Archive,
+        committer: Committer,
+        holdings: Holdings,
+        wish: Callable[[], Wish],
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._archive = archive
+        self._committer = committer
+        self._holdings = holdings
+        self._wish = wish
+        self._spent: dict[ArchiveFile, int] = {}
+
+    def is_spent(self, file: ArchiveFile) -> bool:
+        """Whether a file was tried lately and has no more to give."""
+        return file in self._spent
+
+    def forget_the_past(self, now_ms: int) -> None:
+        """Drop notes about files that may be tried again."""
+        self._spent = {file: until_ms for file, until_ms in self._spent.items() if until_ms > now_ms}
+
+    async def fill(self, job: Download) -> None:
+        """Do one job; a file that cannot be had is noted. Raises StoreUnavailable; what was committed stays."""
+        grid = self._holdings.grid(job.series)
+        listing = self._wish().listings.get(job.series.symbol)
+        retry_ms = self._clock.now_ms() + FILE_RETRY_MS
+        if listing is None:  # without the symbol's precision an archive row cannot be brought to REST's form
+            self._spent[job.file] = retry_ms
+            return
+        try:
+            found = await self._archive.fetch(job.file, grid, listing.precision, self._longer(job))
+        except (NotPublished, UpstreamGarbage, UpstreamUnavailable) as error:
+            pause_ms = UNREACHABLE_RETRY_MS if isinstance(error, UpstreamUnavailable) else FILE_RETRY_MS
+            self._spent[job.file] = self._clock.now_ms() + pause_ms
+            self._reject(job, *_why(error), pause_ms)
+            return
+        rows = found.rows.within(job.windows)
+        await self._keep(job.series, grid, rows, found.longer)
+        lacking = job.windows - rows.spans(grid)
+        if lacking:
+            self._spent[job.file] = retry_ms
+            missing = sum(grid.count(*span) for span in lacking)
+            self._reject(job, "whole", f"{missing} of the klines wanted are not in the file", FILE_RETRY_MS)
+
+    def _reject(self, job: Download, check: str, reason: str, pause_ms: int) -> None:
+        then = f"REST is asked for what is missing; the file is tried again in {pause_ms // MINUTE_MS} min"
+        self._observe(ArchiveRejected(job.file.name, check, reason, then))
+
+    async def fill_holes(self, series: Series, holes: Spans) -> None:
+        """Take what the archive has of holes that REST stands by, from the daily files of the newest ones."""
+        days = {D1.grid.floor(open_ms) for hole in holes for open_ms in (hole.start_ms, hole.end_ms - 1)}
+        for day_ms in sorted(days, reverse=True)[:HOLE_FILES_MAX]:
+            file = ArchiveFile(series.symbol, series.interval, Span(day_ms, day_ms + DAY_MS), is_monthly=False)
+            is_offered = daily_exists(series.interval) and file.published_ms <= self._clock.now_ms()
+            if is_offered and not self.is_spent(file):
+                await self.fill(Download(series, file, holes.clip(file.span)))
+
+    def _longer(self, job: Download) -> list[Interval]:
+        """The intervals of which a file's minutes make klines that are missing."""
+        if job.series.interval != M1:
+            return []
+        return [interval for interval in INTERVALS.values() if self._made_of(job.windows, job.series.symbol, interval)]
+
+    def _made_of(self, minutes: Spans, symbol: str, interval: Interval) -> Spans:
+        return made_of(minutes, self._wish(), self._holdings, Series(symbol, interval), self._clock.now_ms())
+
+    async def _keep(self, series: Series, grid: Grid, rows: Columns, longer: Mapping[Interval, Columns]) -> None:
+        """Commit the wanted rows, and the missing longer klines that are made of these rows and no others."""
+        rows = rows.closed_by(self._clock.now_ms() - CLOSE_GRACE_MS, grid)
+        spans = rows.spans(grid)
+        wanted = {
+            Series(series.symbol, interval): klines.within(self._made_of(spans, series.symbol, interval))
+            for interval, klines in longer.items()
+        }
+        for part in _portions(rows, grid):
+            batches = [Batch(series, Source.ARCHIVE, part.spans(grid), part)]
+            for each, klines in wanted.items():
+                if made := klines.between(part.opens_ms[0], part.opens_ms[-1] + 1):
+                    batches.append(Batch(each, Source.ROLLUP, made.spans(each.interval.grid), made, made_of=series))
+            await self._committer.commit(batches)
+
+
+def _why(error: UpstreamError) -> tuple[str, str]:
+    """The check that a file did not pass, and what was found."""
+    if isinstance(error, NotPublished):
+        return "published", f"the archive has no {error} (404)"
+    if isinstance(error, FileRejected):
+        return error.check, str(error)
+    return ("size" if isinstance(error, UpstreamGarbage) else "reachable"), str(error)
+
+
+def _portions(rows: Columns, grid: Grid) -> Iterator[Columns]:
+    """`rows` in runs of whole days."""
+    span_ms = max(DAY_MS, COMMIT_ROWS_MAX * grid.step_ms // DAY_MS * DAY_MS)
+    while rows:
+        end_ms = D1.grid.floor(rows.opens_ms[0]) + span_ms
+        part = rows.between(0, end_ms)
+        yield part
+        rows = rows[len(part) :]

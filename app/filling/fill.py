@@ -1,0 +1,243 @@
+"""Filling: how one job of the plan is carried out, and when the exchange's silence counts as proof of absence."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from app.binance.archive_csv import ArchiveFile
+from app.domain.columns import Columns
+from app.domain.interval import M1, MINUTE_MS, Grid
+from app.domain.kline import Kline
+from app.domain.ledger import Source
+from app.domain.rollup import roll_up
+from app.domain.span import Span, Spans
+from app.events import Observe
+from app.filling.absence import RECORD_AFTER_MS, Absence, Unproven
+from app.filling.file_fill import FileFiller
+from app.filling.plan import Download, Fetch, Job, LearnAnchor, RollUp
+from app.holding.commit import Committer
+from app.holding.holdings import Holdings
+from app.holding.wish import CLOSE_GRACE_MS, Wish
+from app.ports import (
+    Archive,
+    Batch,
+    Clock,
+    Priority,
+    RestApi,
+    Series,
+    StoreReader,
+    StoreUnavailable,
+    UpstreamGarbage,
+)
+
+COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
+ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
+ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
+SECONDED_CONFIRM_MS: Final = (
+    2 * MINUTE_MS
+)  # and after this long where other klines of the same trades are proven absent
+PROOF_RETRY_MS: Final = MINUTE_MS  # a proof that takes longer is asked for this often: the klines may come back
+PROOF_PAUSE_MS_MAX: Final = 5 * MINUTE_MS  # what it said longer ago, unasked since, may have been another lapse
+SUSPECTS_MAX: Final = 10_000
+
+
+class Filler:
+    """Carries out jobs: asks REST or the archive, or rolls up, and commits what comes of it."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        rest: RestApi,
+        archive: Archive,
+        store: StoreReader,
+        committer: Committer,
+        holdings: Holdings,
+        wish: Callable[[], Wish],
+        absence: Absence,
+    ) -> None:
+        self._clock = clock
+        self._rest = rest
+        self._store = store
+        self._committer = committer
+        self._holdings = holdings
+        self._wish = wish
+        self._files = FileFiller(clock, observe, archive, committer, holdings, wish)
+        self._absence = absence
+        self._suspects: dict[tuple[Series, Span], int] = {}
+        self._unproven: dict[Series, tuple[Span, int]] = {}  # before what there may be nothing, and when to ask again
+
+    async def fill(self, job: Job) -> None:
+        """Do one job. Raises UpstreamError and StoreUnavailable; what was committed by then stays."""
+        match job:
+            case Fetch():
+                await self._fetch(job)
+            case Download():
+                await self._files.fill(job)
+            case RollUp():
+                await self._roll_up(job)
+            case LearnAnchor():
+                await self._learn_anchor(job)
+
+    def is_spent(self, file: ArchiveFile) -> bool:
+        """Whether a file was tried lately and has no more to give."""
+        return self._files.is_spent(file)
+
+    def forget_the_past(self, now_ms: int) -> None:
+        """Drop notes about files and holes that no longer matter."""
+        self._files.forget_the_past(now_ms)
+        for series, hole in list(self._suspects):
+            if self._holdings.ledger(series).known.covers(hole):
+                del self._suspects[series, hole]
+
+    async def _fetch(self, job: Fetch) -> None:
+        self._wait_for_proof(job)
+        grid = self._holdings.grid(job.series)
+        priority = Priority.TAIL if job.is_tail else Priority.BACKFILL
+        limit = grid.count(*job.window)
+        klines = await self._rest.klines(job.series, grid, job.window, limit, priority)
+        given = Columns.of(klines).spans(grid)
+        for span in given:
+            self._absence.exist(job.series, span)
+        await self.keep(job.series, grid, klines, Source.REST)
+        holes = Spans([job.window]) - given
+        if holes:
+            await self._prove_absent(job.series, grid, holes, priority)
+
+    def _wait_for_proof(self, job: Fetch) -> None:
+        """Raise Unproven while it is too early to ask again where the exchange said that there is nothing."""
+        span, until_ms = self._unproven.get(job.series, (Span(0, 0), 0))
+        left_ms = until_ms - self._clock.now_ms()
+        if job.window.clip(span) == job.window and 0 < left_ms <= PROOF_RETRY_MS:  # more: the clock was put back
+            raise Unproven(f"{job.series.symbol} {job.series.interval}: is asked for again before long", until_ms)
+
+    async def keep(self, series: Series, grid: Grid, klines: Sequence[Kline], source: Source) -> int:
+        """Commit klines the exchange gave, with the spans they fill; those that may still change are left out.
+
+        Returns how many rows were not held like that before.
+        """
+        new = 0
+        closed_ms = self._clock.now_ms() - CLOSE_GRACE_MS
+        rows = Columns.of(klines).closed_by(closed_ms, grid)
+        for at in range(0, len(rows), COMMIT_ROWS_MAX):
+            part = rows[at : at + COMMIT_ROWS_MAX]
+            held = self._holdings.ledger(series).held
+            for result in await self._committer.commit([Batch(series, source, part.spans(grid), part)]):
+                new += result.revised + sum(grid.count(*span) for span in result.granted - held)
+        return new
+
+    async def keep_read(self, series: Series, grid: Grid, window: Span, klines: Sequence[Kline]) -> None:
+        """Keep what a user's request made the node ask for, when it is wished; the user is answered in any case."""
+        if not self._wish().has(series) or not self._holdings.is_anchored(series):
+            return
+        try:
+            await self.keep(series, grid, klines, Source.REST)
+        except StoreUnavailable:
+            return  # the store tells of its trouble itself, once and not for every request; the gap stays a gap
+
+    async def _prove_absent(self, series: Series, grid: Grid, holes: Spans, priority: Priority) -> None:
+        """Record as absent what the exchange provably does not have.
+
+        Before a series' first kline ever (asked for by itself, twice) there is nothing. A hole between klines is
+        against the exchange's rules (binance-facts section 3, Gaps), so it must still be there ABSENT_CONFIRM_MS later;
+        a longer interval waits for its parts, and would need that long after them, were their proof not one for it too.
+        """
+        now_ms = self._clock.now_ms()
+        end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
+        found = await self._rest.klines(series, grid, Span(0, end_ms), 1, priority)
+        first_open_ms = found[0].open_ms if found else self._listed_ms(series, grid)
+        nothing_before_ms = min(first_open_ms, grid.floor(now_ms - ABSENT_AGE_MS))
+        before_first = holes.clip(Span(0, nothing_before_ms))
+        unproven: Unproven | None = None
+        if before_first:
+            try:
+                await self._check_begin(series, grid, first_open_ms)
+                await self._record_begin(series, nothing_before_ms)
+            except Unproven as error:
+                unproven = error
+        proven = Spans([hole for hole in holes - before_first if self._is_confirmed(series, hole, now_ms)])
+        if proven:
+            await self._record_holes(series, proven)
+        if unproven is not None:
+            raise unproven
+        lacking = holes - self._holdings.ledger(series).known
+        if lacking:
+            missing = sum(grid.count(*span) for span in lacking)
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: {missing} klines are missing from REST's answer")
+
+    async def _check_begin(self, series: Series, grid: Grid, first_ms: int) -> None:
+        """Raise UpstreamGarbage unless it is proven that there is nothing before `first_ms`; Unproven: not yet."""
+        before = Span(0, first_ms)
+        self._absence.must_not_lack(series, before)
+        after_ms = RECORD_AFTER_MS.get(doubt := await self._absence.doubt(series, grid, first_ms))
+        if after_ms is None:
+            raise UpstreamGarbage(f"{series.symbol} {series.interval}: nothing before {first_ms}, but {doubt.value}")
+        try:
+            self._absence.check(series, before, after_ms, PROOF_PAUSE_MS_MAX)
+        except Unproven as error:
+            until_ms = min(error.until_ms, self._clock.now_ms() + PROOF_RETRY_MS)
+            self._unproven[series] = before, until_ms
+            raise Unproven(str(error), until_ms) from error
+        self._unproven.pop(series, None)
+
+    async def _record_begin(self, series: Series, first_ms: int) -> None:
+        await self._committer.commit([Batch(series, Source.ABSENT, Spans([Span(0, first_ms)]), [])])
+        if series.interval == M1 and series.is_of_trades:
+            await self._committer.commit(self._longer_absent(series.symbol, first_ms))
+
+    def _is_confirmed(self, series: Series, hole: Span, now_ms: int) -> bool:
+        """Whether a hole between klines has been there for long enough, and nothing that is held refutes it."""
+        seen_ms = self._suspects.setdefault((series, hole), now_ms)
+        if seen_ms > now_ms:  # the clock was put back
+            self._suspects[series, hole] = seen_ms = now_ms
+        while len(self._suspects) > SUSPECTS_MAX:
+            del self._suspects[next(iter(self._suspects))]
+        after_ms = SECONDED_CONFIRM_MS if self._absence.is_seconded(series, hole) else ABSENT_CONFIRM_MS
+        if now_ms - seen_ms < after_ms or self._absence.refuted_by(series, hole) is not None:
+            return False
+        self._suspects.pop((series, hole), None)
+        return True
+
+    async def _record_holes(self, series: Series, holes: Spans) -> None:
+        """Record holes that REST stands by, but for what the archive has of them."""
+        if series.is_of_trades:
+            await self._files.fill_holes(series, holes)
+        lacking = holes - self._holdings.ledger(series).held
+        await self._committer.commit([Batch(series, Source.ABSENT, lacking, [])])
+
+    def _listed_ms(self, series: Series, grid: Grid) -> int:
+        """Where a series begins that the exchange gave no kline of: an empty answer alone proves nothing after it.
+
+        Prices may be sampled before there are trades.
+        """
+        listing = self._wish().listings.get(series.listed)
+        return grid.floor(listing.onboard_ms) if listing and series.is_of_trades else 0
+
+    def _longer_absent(self, symbol: str, first_minute_ms: int) -> list[Batch]:
+        """A symbol without minutes before its first one has no longer klines before the buckets of that minute."""
+        longer = [Series(symbol, interval) for interval in self._wish().held_intervals if interval != M1]
+        return [
+            Batch(series, Source.ABSENT, Spans([(0, self._holdings.grid(series).floor(first_minute_ms))]), [])
+            for series in longer
+            if self._holdings.is_anchored(series)
+        ]
+
+    async def _roll_up(self, job: RollUp) -> None:
+        grid = self._holdings.grid(job.series)
+        limit = job.part.interval.grid.count(*job.window)
+        as_of = self._committer.epoch
+        snapshot = await self._store.read(job.part, job.window, limit)
+        if not snapshot.ledger.known.covers(job.window):
+            return  # a repair is under way; the next plan sees it
+        klines = roll_up(snapshot.rows, grid)
+        made = Columns.of(klines).spans(grid)
+        batches = [Batch(job.series, Source.ROLLUP, made, klines, as_of)] if klines else []
+        empty = Spans([job.window]) - made
+        if empty:  # all parts proven absent
+            batches.append(Batch(job.series, Source.ABSENT, empty, [], as_of))
+        await self._committer.commit(batches)
+
+    async def _learn_anchor(self, job: LearnAnchor) -> None:
+        klines = await self._rest.klines(job.series, job.series.interval.grid, None, 1, Priority.TAIL)
+        if not klines:
+            raise UpstreamGarbage(f"{job.series.symbol}: the exchange gave no {job.series.interval} kline")
+        await self._committer.save_anchor(job.series.symbol, klines[-1].open_ms)

@@ -1,0 +1,339 @@
+"""The reconciler: closes the gaps between wish and ledger, newest first, by the cheapest source, for ever."""
+
+import asyncio
+import heapq
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Final
+
+from app.domain.interval import M1, MINUTE_MS
+from app.domain.kline import BadKline
+from app.domain.span import Span, Spans
+from app.events import BackfillPaused, BackfillResumed, GapsCounted, Observe
+from app.filling.absence import Unproven
+from app.filling.fill import Filler
+from app.filling.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp
+from app.filling.room import Room
+from app.holding.gaps import SeriesGap, survey
+from app.holding.holdings import Holdings
+from app.holding.wish import CLOSE_GRACE_MS, Wish
+from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamAway, UpstreamError
+
+RETRY_DELAY_S_MIN: Final = 2.0
+RETRY_DELAY_S_MAX: Final = 15 * 60.0
+STORE_RETRY_S_MIN: Final = 1.0
+STORE_RETRY_S_MAX: Final = 30.0  # a full disk costs no weight and no bandwidth but a probe of each worker this often
+TICK_S: Final = 1.0  # how often the clock is looked at; everything below waits for events
+JITTER_MS_MAX: Final = 1_000  # spreads the nodes of one exchange over the second after a close
+PLAN_SLICE: Final = 200  # series surveyed in one go; in between, requests get their turn
+
+
+@dataclass(slots=True)
+class _Failure:
+    window: Span
+    count: int
+    not_before_ms: int
+
+
+_Place = tuple[int, int, int, Job]
+"""A job in its order: which turn of its wish it is, when it ends (newest first), its number."""
+
+
+class _Pool:
+    """The jobs of one kind (tail or history), those that are next first."""
+
+    def __init__(self) -> None:
+        self.heap: list[_Place] = []
+        self.wake = asyncio.Event()
+
+
+class Reconciler:
+    """Plans every minute (and whenever something changed) and keeps `concurrency` jobs of each kind under way.
+
+    The tail has its own workers, so that it never waits behind history that waits for weight.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        filler: Filler,
+        holdings: Holdings,
+        wish: Callable[[], Wish],
+        *,
+        concurrency: int,
+        rng: random.Random,
+        disk_free_bytes: Callable[[], int],
+        disk_free_bytes_min: int,
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._filler = filler
+        self._holdings = holdings
+        self._wish = wish
+        self._concurrency = concurrency
+        self._rng = rng
+        self._room = Room(disk_free_bytes, disk_free_bytes_min)
+        self._pools = {True: _Pool(), False: _Pool()}
+        self._planning = asyncio.Lock()
+        self._is_stale = True
+        self._under_way: dict[Series, list[Span]] = {}
+        self._failures: dict[tuple[Series, bool], list[_Failure]] = {}
+        self._rest_blocked_until_ms = 0
+        self._store_blocked_until_ms = 0
+        self._store_failures = 0
+        self.paused: str | None = None
+        self.last_error: str | None = None
+        self.missing_klines: int | None = None
+        """Klines that the last plan found missing; None before the first one."""
+
+    def is_idle(self) -> bool:
+        """Whether no job is under way; one may be although nothing is missing, when sockets were faster."""
+        return not self._under_way
+
+    def wake(self) -> None:
+        """Plan anew now: the wish changed, or something was lost."""
+        self._is_stale = True
+        for pool in self._pools.values():
+            pool.wake.set()
+
+    def store_recovered(self) -> None:
+        """Go on at once: the database takes again what it is given."""
+        self._store_blocked_until_ms = self._store_failures = 0
+        self.wake()
+
+    async def run(self) -> None:
+        """Close gaps for ever."""
+        self._under_way.clear()
+        async with asyncio.TaskGroup() as group:
+            for is_tail in self._pools:
+                for number in range(self._concurrency):
+                    name = f"reconcile-{'tail' if is_tail else 'history'}-{number}"
+                    group.create_task(self._work(is_tail=is_tail), name=name)
+            group.create_task(self._tick(), name="reconcile-tick")
+
+    async def _tick(self) -> None:
+        """Plan after every minute's close, when its klines are due, and when a failed job may be tried again."""
+        due_ms = before_ms = 0
+        while True:
+            now_ms = self._clock.now_ms()
+            if now_ms < before_ms:  # the exchange says that our clock was ahead: what we noted by it is wrong
+                due_ms = self._store_blocked_until_ms = 0
+                self._failures.clear()
+            is_retry_due = any(before_ms < each.not_before_ms <= now_ms for each in self._all_failures())
+            before_ms = now_ms
+            blocks_ms = (self._rest_blocked_until_ms, self._store_blocked_until_ms)
+            if now_ms >= due_ms or is_retry_due or any(0 < until_ms <= now_ms for until_ms in blocks_ms):
+                if self._rest_blocked_until_ms <= now_ms:
+                    self._rest_blocked_until_ms = 0
+                if self._store_blocked_until_ms <= now_ms:
+                    self._store_blocked_until_ms = 0
+                minute_ms = M1.grid.floor(now_ms - CLOSE_GRACE_MS)
+                due_ms = minute_ms + MINUTE_MS + CLOSE_GRACE_MS + int(self._rng.random() * JITTER_MS_MAX)
+                self.wake()
+            await self._clock.sleep(TICK_S)
+
+    async def _work(self, *, is_tail: bool) -> None:
+        pool = self._pools[is_tail]
+        while True:
+            job = await self._next(pool)
+            if job is None:
+                await pool.wake.wait()
+                continue
+            spans = self._under_way.setdefault(job.series, [])
+            spans.append(job.window)
+            try:
+                await self._attempt(job)
+            finally:
+                spans.remove(job.window)
+                if not spans:
+                    self._under_way.pop(job.series, None)
+            if not pool.heap:
+                self.wake()
+
+    # --- choosing -----------------------------------------------------------------------------------------------
+
+    async def _next(self, pool: _Pool) -> Job | None:
+        if self._is_stale:
+            async with self._planning:
+                if self._is_stale:
+                    await self._plan()
+        now_ms = self._clock.now_ms()
+        while pool.heap:
+            *_, job = heapq.heappop(pool.heap)
+            if not job.is_tail:
+                self._check_disk()  # a minute of history, from one plan to the next, can be more than is free
+                if self.paused is not None:
+                    continue
+            if self._is_needed(job) and self._may(job, now_ms):
+                return job
+        if not self._is_stale:  # someone may have woken us while another worker planned
+            pool.wake.clear()
+        return None
+
+    def _is_needed(self, job: Job) -> bool:
+        """Whether the job still has something to do: another one may have done it while the plan was made."""
+        if isinstance(job, LearnAnchor):
+            return not self._holdings.is_anchored(job.series)
+        if isinstance(job, Download) and self._filler.is_spent(job.file):
+            return False
+        return bool(self._lacking(job))
+
+    def _may(self, job: Job, now_ms: int) -> bool:
+        if any(span.clip(job.window) for span in self._under_way.get(job.series, ())):
+            return False
+        return not self._is_deferred(job, now_ms)
+
+    def _is_deferred(self, job: Job, now_ms: int) -> bool:
+        if now_ms < self._store_blocked_until_ms:
+            return True
+        if isinstance(job, Fetch | LearnAnchor) and now_ms < self._rest_blocked_until_ms:
+            return True
+        return any(now_ms < failure.not_before_ms for failure in self._failures_of(job))
+
+    async def _plan(self) -> None:
+        self._is_stale = False
+        now_ms = self._clock.now_ms()
+        wish = self._wish()
+        self._forget_the_past(now_ms)
+        was_paused = self.paused is not None
+        planner = Planner(
+            wish,
+            self._holdings,
+            now_ms,
+            self._filler.is_spent,
+            lambda job: self._is_deferred(job, now_ms),
+            is_history_paused=was_paused,
+        )
+        heap: list[_Place] = []
+        history: dict[Span | None, list[Job]] = {}
+        missing = spans = wished = number = 0
+        for position, series in enumerate(wish.series(), start=1):
+            gap = survey(wish, self._holdings, series, now_ms)
+            wished += sum(gap.grid.count(*span) for span in gap.wished)
+            missing += sum(gap.grid.count(*span) for span in gap.missing)
+            spans += len(gap.missing)
+            for extra, part in _by_wish(gap, wish.extra.get(series)):
+                for job in planner.jobs(part):
+                    number += 1
+                    if job.is_tail:
+                        heap.append((0, -job.window.end_ms, number, job))
+                    else:
+                        history.setdefault(extra, []).append(job)
+            if position % PLAN_SLICE == 0:
+                await self._clock.sleep(0)
+        self._room.plan(missing)  # only now it is known how much is needed
+        self._check_disk()
+        if self.paused is not None:
+            history.clear()
+        for is_tail, jobs in ((True, heap), (False, _in_turn(history))):
+            heapq.heapify(jobs)
+            self._pools[is_tail].heap = jobs
+            if jobs:
+                self._pools[is_tail].wake.set()
+        if was_paused is not (self.paused is not None):
+            self.wake()  # tails may wait for minutes of history, or no longer
+        self.missing_klines = missing
+        self._observe(GapsCounted(missing, spans, wished))
+
+    def _forget_the_past(self, now_ms: int) -> None:
+        """Drop notes about failures, files and holes that no longer matter."""
+        self._filler.forget_the_past(now_ms)
+        old_ms = now_ms - int(RETRY_DELAY_S_MAX * 1000)
+        for key, failures in list(self._failures.items()):
+            self._failures[key] = [failure for failure in failures if failure.not_before_ms > old_ms]
+            if not self._failures[key]:
+                del self._failures[key]
+
+    def _check_disk(self) -> None:
+        before, self.paused = self.paused, self._room.refusal()
+        if before is None and self.paused is not None:
+            self._observe(BackfillPaused(self.paused))
+        elif before is not None and self.paused is None:
+            self._observe(BackfillResumed())
+
+    # --- doing --------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, job: Job) -> None:
+        lacking = self._lacking(job)
+        try:
+            await self._filler.fill(job)
+            self._store_failures = 0
+            if isinstance(job, Fetch | RollUp) and self._lacking(job) == lacking:
+                self._fail(job, f"{job.series.symbol} {job.series.interval}: nothing was gained by {job}")
+                return
+            for failure in self._failures_of(job):
+                self._failures[job.series, job.is_tail].remove(failure)
+        except StandDown as error:
+            self._rest_blocked_until_ms = max(self._rest_blocked_until_ms, error.until_ms)
+        except UpstreamAway as error:  # the job is not to blame, and waits no longer than the exchange is away
+            self._rest_blocked_until_ms = max(self._rest_blocked_until_ms, error.until_ms)
+            self.last_error = str(error)
+        except StoreUnavailable as error:
+            self._hold(str(error))
+        except Unproven as error:  # it is not the job's failure that the exchange must say so twice
+            self._failure_of(job).not_before_ms = error.until_ms
+        except (UpstreamError, BadKline) as error:
+            self._fail(job, str(error))
+
+    def _hold(self, reason: str) -> None:
+        """Ask for nothing that could not be kept, for a while that grows: the database took nothing."""
+        self.last_error = reason
+        now_ms = self._clock.now_ms()
+        if now_ms >= self._store_blocked_until_ms:  # the other workers' failures are the same one
+            self._store_failures += 1
+            delay_s = min(STORE_RETRY_S_MAX, STORE_RETRY_S_MIN * 2 ** min(self._store_failures, 8))
+            self._store_blocked_until_ms = now_ms + int(delay_s * 1000)
+
+    def _lacking(self, job: Job) -> Spans:
+        wanted = job.windows if isinstance(job, Download) else Spans([job.window])
+        return wanted - self._holdings.ledger(job.series).known
+
+    def _fail(self, job: Job, reason: str) -> None:
+        self.last_error = reason
+        failure = self._failure_of(job)
+        failure.count += 1
+        ceiling_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failure.count, 12))
+        delay_s = RETRY_DELAY_S_MIN + self._rng.random() * (ceiling_s - RETRY_DELAY_S_MIN)
+        failure.not_before_ms = self._clock.now_ms() + int(delay_s * 1000)
+
+    def _failure_of(self, job: Job) -> _Failure:
+        """The note about what failed lately where `job` would work, made if there is none."""
+        known = self._failures_of(job)
+        if known:
+            failure = known[0]
+        else:
+            failure = _Failure(job.window, 0, 0)
+            self._failures.setdefault((job.series, job.is_tail), []).append(failure)
+        failure.window = job.window
+        return failure
+
+    def _failures_of(self, job: Job) -> list[_Failure]:
+        """What failed lately where `job` would work: a hole that nobody fills holds up nothing but itself."""
+        failures = self._failures.get((job.series, job.is_tail), ())
+        return [failure for failure in failures if failure.window.clip(job.window)]
+
+    def _all_failures(self) -> Iterator[_Failure]:
+        return chain.from_iterable(self._failures.values())
+
+
+def _by_wish(gap: SeriesGap, extra: Span | None) -> list[tuple[Span | None, SeriesGap]]:
+    """The gap of a series, what an operator asked for beyond the rest of the wish by itself."""
+    asked = Spans()
+    if extra is not None:  # whole klines: jobs are on the grid
+        asked = gap.missing.clip(Span(gap.grid.ceil(extra.start_ms), gap.grid.ceil(extra.end_ms)))
+    rest = gap.missing - asked
+    if not asked or not rest:
+        return [(extra if asked else None, gap)]
+    return [(None, replace(gap, missing=rest)), (extra, replace(gap, missing=asked))]
+
+
+def _in_turn(history: Mapping[Span | None, list[Job]]) -> list[_Place]:
+    """The jobs of each wish newest first, and one of each wish in turn: a big backfill holds up no small one."""
+    places: list[_Place] = []
+    for jobs in history.values():
+        for turn, job in enumerate(sorted(jobs, key=lambda each: -each.window.end_ms)):
+            places.append((turn, -job.window.end_ms, len(places), job))
+    return places

@@ -1,0 +1,52 @@
+"""The room on disk: whether history that is wished fits, and whether there is enough left to fetch any of it."""
+
+from collections.abc import Callable
+from typing import Final
+
+from app.filling.amounts import of_bytes
+
+ROW_DISK_BYTES: Final = 115  # a stored 1m kline, with its share of the index (tests/db measures it)
+BEGUN_SLACK: Final = 10
+"""What has begun goes on while it lacks less than a tenth of what it still needs: the need is an estimate, and the
+write-ahead log grows and shrinks beside it."""
+_SETTINGS: Final = "lower BACKFILL_DAYS, name fewer SYMBOLS with AUTO_SYNC_SYMBOLS=false, lower DISK_FREE_BYTES_MIN"
+
+
+def shortage(needed_bytes: int, free_bytes: int, free_bytes_min: int) -> str | None:
+    """Why so much does not fit and what to do; None when it does."""
+    room_bytes = max(0, free_bytes - free_bytes_min)
+    if needed_bytes <= room_bytes:
+        return None
+    return (
+        f"what is wished and not held needs about {of_bytes(needed_bytes)} of disk, and there is room for "
+        f"{of_bytes(room_bytes)} ({of_bytes(free_bytes)} free, DISK_FREE_BYTES_MIN={free_bytes_min} kept free); "
+        f"the newest klines are held all the same. For history {_SETTINGS}, or make room"
+    )
+
+
+class Room:
+    """Says why no history may be fetched at the moment. The newest klines are held in any case."""
+
+    def __init__(self, free_bytes: Callable[[], int], free_bytes_min: int) -> None:
+        self._free_bytes = free_bytes
+        self._free_bytes_min = free_bytes_min
+        self._unfit: str | None = None
+        self._has_begun = False
+
+    def plan(self, missing_klines: int) -> None:
+        """Judge by a plan whether what it found missing fits."""
+        needed_bytes = missing_klines * ROW_DISK_BYTES
+        if self._has_begun:
+            needed_bytes -= needed_bytes // BEGUN_SLACK
+        self._unfit = shortage(needed_bytes, self._free_bytes(), self._free_bytes_min)
+        self._has_begun = self._unfit is None
+
+    def refusal(self) -> str | None:
+        """Why nothing may be fetched, by the plan and by what the disk has at this moment; None when it may."""
+        free_bytes = self._free_bytes()
+        if free_bytes < self._free_bytes_min:
+            return (
+                f"only {of_bytes(free_bytes)} of disk are free, less than DISK_FREE_BYTES_MIN={self._free_bytes_min}; "
+                f"free some, or lower BACKFILL_DAYS"
+            )
+        return self._unfit

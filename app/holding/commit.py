@@ -1,0 +1,174 @@
+"""The one way into the store: what is committed reaches the ledger in memory, the tail and the cached pages."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from app.binance.families import FAMILIES
+from app.domain.columns import Columns
+from app.domain.interval import M1
+from app.domain.ledger import Source
+from app.domain.listing import Listing
+from app.domain.span import Span, Spans
+from app.events import Observe, RowsCommitted
+from app.holding.holdings import Holdings
+from app.holding.tail import Tail
+from app.ports import EVERYTHING, Batch, Committed, Relisting, Series, StoreWriter
+
+CHANGES_MAX: Final = 10_000  # remembered; a roll-up that is older than all of them is not written
+
+Drop = Callable[[Series, Span], None]
+"""Told which open times of a series may have changed."""
+
+Changed = Callable[[Series, Spans], None]
+"""Told which rows of a series were replaced: what was made of them is void."""
+
+
+class _Change(NamedTuple):
+    epoch: int
+    series: Series
+    spans: Spans
+
+
+class Committer:
+    """Commits batches, one transaction at a time, and tells everyone who keeps a copy."""
+
+    def __init__(
+        self,
+        store: StoreWriter,
+        holdings: Holdings,
+        tail: Tail,
+        drop: Drop,
+        observe: Observe,
+        changed: Changed = lambda series, spans: None,
+    ) -> None:
+        self._store = store
+        self._holdings = holdings
+        self._tail = tail
+        self._drop = drop
+        self._observe = observe
+        self._changed = changed
+        self._lock = asyncio.Lock()  # what changed must be known before the next roll-up is let in
+        self._turn = asyncio.Lock()  # of those who can wait: one of them at most is ahead of what just closed
+        self._changes: deque[_Change] = deque(maxlen=CHANGES_MAX)
+        self.epoch = 0
+        """Moves on whenever rows are replaced; whoever rolls up notes it before reading the parts."""
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
+        """Write `batches` in one transaction. Raises StoreUnavailable: then nothing was written and nothing changed."""
+        async with self._turn:
+            return await self.commit_first(batches)
+
+    async def commit_first(self, batches: Sequence[Batch]) -> list[Committed]:
+        """Like `commit`, ahead of all who wait there: for klines that have just closed, which readers wait for."""
+        async with self._lock:
+            batches = [batch for each in batches if (batch := self._still_true(each)).spans]
+            if not batches:
+                return []
+            results = await self._store.commit(batches)
+            for batch, result in zip(batches, results, strict=True):
+                self._tell(batch, result)
+        return results
+
+    async def save_anchor(self, symbol: str, open_ms: int) -> None:
+        """Keep one open time of the symbol's 3d grid."""
+        await self._store.save_anchor(symbol, open_ms)
+        self._holdings.set_anchor(symbol, open_ms)
+
+    async def relist(self, relisting: Relisting) -> None:
+        """Keep apart what is held under a name that belongs to another listing now. Raises StoreUnavailable."""
+        async with self._turn, self._lock:
+            ledgers = await self._store.relist(relisting)
+            self._holdings.relisted(relisting.listing, ledgers, relisting.firsts)
+            self.epoch += 1  # nothing that was rolled up of the former one's klines may follow
+            for symbol in relisting.firsts:
+                self._changes.append(_Change(self.epoch, Series(symbol, M1), Spans([EVERYTHING])))
+
+    async def unlist(self, listing: Listing, since_ms: int) -> None:
+        """The exchange has klines of a name from before `since_ms` after all. Raises StoreUnavailable."""
+        async with self._turn, self._lock:
+            for series, ledger in (await self._store.unlist(listing, since_ms)).items():
+                self._holdings.set_ledger(series, ledger)
+            self.epoch += 1  # nothing that was rolled up of minutes that were absent may follow
+            self._changes += (
+                _Change(self.epoch, Series(family.named(listing.symbol), M1), Spans([EVERYTHING]))
+                for family in FAMILIES
+            )
+
+    def _still_true(self, batch: Batch) -> Batch:
+        """A batch without the klines that are another listing's, and those whose parts are not what is held.
+
+        The archive keeps the files of a former listing under the name, and a file may have klines of both.
+        """
+        void = self._void(batch)
+        if not void:
+            return batch
+        grid = self._holdings.grid(batch.series)
+        stale = Spans(
+            Span(kline.open_ms, end_ms)
+            for kline in batch.rows
+            if void.clip(Span(kline.open_ms, end_ms := grid.shift(kline.open_ms, 1)))
+        )
+        if not batch.rows:  # that there are none was made of what is not known any more
+            stale = Spans(
+                Span(grid.floor(start_ms), grid.ceil(end_ms)) for start_ms, end_ms in void.clip(batch.spans.hull)
+            )
+        spans = batch.spans - stale
+        return replace(batch, spans=spans, rows=[kline for kline in batch.rows if spans.span_at(kline.open_ms)])
+
+    def _void(self, batch: Batch) -> Spans:
+        """Where klines are a former listing's, or a roll-up was made of other parts than are held."""
+        since_ms = self._holdings.since_ms.get(batch.series.listed, 0)
+        if batch.source is Source.ARCHIVE:
+            return _before(since_ms)
+        if batch.made_of is not None:
+            return self._holdings.ledger(batch.made_of).known.clip(batch.spans.hull) | _before(since_ms)
+        if batch.as_of is None or batch.as_of == self.epoch:
+            return Spans()
+        if self._changes and self._changes[0].epoch > batch.as_of + 1:
+            return batch.spans
+        return Spans(
+            span
+            for epoch, series, spans in self._changes
+            if epoch > batch.as_of and _is_part(series, batch.series)
+            for span in spans
+        )
+
+    def _tell(self, batch: Batch, result: Committed) -> None:
+        series = batch.series
+        self._holdings.set_ledger(series, result.ledger)
+        if not result.granted:
+            return
+        granted = batch.rows
+        if result.granted != batch.spans:
+            granted = Columns.of(granted).within(result.granted)
+        self._tail.amend(series, self._holdings.grid(series), granted)
+        touched = result.granted.hull
+        self._drop(series, touched)
+        if result.changed:
+            self._tell_changed(series, result)
+        self._observe(
+            RowsCommitted(series.symbol, series.interval.code, batch.source, len(granted), touched, result.revised)
+        )
+
+    def _tell_changed(self, series: Series, result: Committed) -> None:
+        self.epoch += 1
+        self._changes.append(_Change(self.epoch, series, result.changed))
+        self._holdings.note_changed(series, result.changed, result.revised)
+        for longer, ledger, spans in result.unheld:
+            self._holdings.set_ledger(longer, ledger)
+            grid = self._holdings.grid(longer)
+            self._holdings.note_changed(longer, spans, sum(grid.count(*span) for span in spans))
+            self._drop(longer, spans.hull)
+        self._tail.void(series, result.changed)
+        self._changed(series, result.changed)
+
+
+def _before(time_ms: int) -> Spans:
+    return Spans([Span(0, time_ms)]) if time_ms else Spans()
+
+
+def _is_part(part: Series, whole: Series) -> bool:
+    return part.symbol == whole.symbol and part.interval.grid.step_ms < whole.interval.grid.step_ms

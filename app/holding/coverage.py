@@ -1,0 +1,120 @@
+"""Coverage: the ledger as users see it, beside the wish."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from app.domain.interval import M1, Interval
+from app.domain.ledger import Source
+from app.domain.span import Span
+from app.holding.gaps import SeriesGap, survey
+from app.holding.holdings import Holdings
+from app.holding.wish import CLOSE_GRACE_MS, Wish
+from app.ports import Clock, Disagreement
+
+SPANS_MAX: Final = 1_000  # spans listed of one series; a ledger that is more broken than that says so by its counts
+
+
+class Coverage:
+    """Reports, per series, which spans are held (and from where), proven absent, and missing."""
+
+    def __init__(self, clock: Clock, holdings: Holdings, wish: Callable[[], Wish]) -> None:
+        self._clock = clock
+        self._holdings = holdings
+        self._wish = wish
+
+    def gaps(self, symbol: str | None = None, interval: Interval | None = None) -> list[SeriesGap]:
+        """Wish against ledger of every wished series, or of those of one symbol or interval."""
+        wish, now_ms = self._wish(), self._clock.now_ms()
+        return [
+            survey(wish, self._holdings, series, now_ms)
+            for series in wish.series()
+            if (symbol is None or series.symbol == symbol) and (interval is None or series.interval == interval)
+        ]
+
+    def tail_lags(self) -> list[tuple[dict[str, str], float]]:
+        """By interval, for metrics: the age in seconds of the newest held kline, of the symbol that is worst off."""
+        now_ms = self._clock.now_ms()
+        newest: dict[str, int] = {}
+        wish = self._wish()
+        for series in wish.series():
+            if wish.is_over(series, now_ms):
+                continue
+            held = self._holdings.ledger(series).held
+            end_ms = next(reversed(held)).end_ms if held else 0
+            code = series.interval.code
+            newest[code] = min(newest.get(code, end_ms), end_ms)
+        return [({"interval": code}, (now_ms - end_ms) / 1000) for code, end_ms in newest.items() if end_ms]
+
+    def report(
+        self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
+    ) -> dict[str, object]:
+        """A page of the ledger. Times in ms; spans half-open `[start, end)` of open times.
+
+        `as_of` is the minute up to which klines are due: until the next one the report changes only with the ledger.
+        """
+        found = self.gaps(symbol, interval)
+        wished = sum(gap.grid.count(*span) for gap in found for span in gap.wished)
+        missing = sum(gap.grid.count(*span) for gap in found for span in gap.missing)
+        if incomplete:
+            found = [gap for gap in found if gap.missing]
+        return {
+            "as_of": M1.grid.floor(self._clock.now_ms() - CLOSE_GRACE_MS),
+            "total": len(found),
+            "offset": offset,
+            "wished": wished,
+            "missing": missing,
+            "completeness": _percent(wished, missing),
+            "series": [self._series(gap) for gap in found[offset : offset + limit]],
+        }
+
+    def _series(self, gap: SeriesGap) -> dict[str, object]:
+        ledger = self._holdings.ledger(gap.series)
+        verification = self._holdings.verification(gap.series)
+        wished = sum(gap.grid.count(*span) for span in gap.wished)
+        missing = sum(gap.grid.count(*span) for span in gap.missing)
+        return {
+            "symbol": gap.series.symbol,
+            "interval": gap.series.interval.code,
+            "wished": [_pair(span) for span in gap.wished],
+            "held": [
+                {"start": entry.span.start_ms, "end": entry.span.end_ms, "source": entry.source.value}
+                for entry in ledger.entries[-SPANS_MAX:]
+                if entry.source is not Source.ABSENT
+            ],
+            "absent": [_pair(span) for span in list(ledger.absent)[-SPANS_MAX:]],
+            "missing": [_pair(span) for span in list(gap.missing)[-SPANS_MAX:]],
+            "verified": [
+                {"start": check.span.start_ms, "end": check.span.end_ms, "at": check.at_ms}
+                for check in verification.checks[-SPANS_MAX:]
+            ],
+            "verified_up_to": verification.end_ms,
+            "disagreements": [
+                _disagreement(found) for found in list(self._holdings.disagreements(gap.series).values())[-SPANS_MAX:]
+            ],
+            "revisions": self._holdings.revisions[gap.series],
+            "klines_wished": wished,
+            "klines_missing": missing,
+            "completeness": _percent(wished, missing),
+        }
+
+
+def _pair(span: Span) -> dict[str, int]:
+    return {"start": span.start_ms, "end": span.end_ms}
+
+
+def _disagreement(found: Disagreement) -> dict[str, object]:
+    return {
+        "open": found.open_ms,
+        "other": found.other.code,
+        "ours": msgspec.Raw(found.ours.encode()),
+        "theirs": msgspec.Raw(found.theirs.encode()),
+        "seen": found.seen_ms,
+    }
+
+
+def _percent(wished: int, missing: int) -> str:
+    """Completeness as text with two decimals, rounded down: 100.00 means that nothing is missing."""
+    hundredths = 10_000 if not wished else (wished - missing) * 10_000 // wished
+    return f"{hundredths // 100}.{hundredths % 100:02d}"

@@ -1,0 +1,103 @@
+"""Freshness: how old the newest klines of each wished series are, and which tails are stale or not whole."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from app.domain.interval import Grid
+from app.domain.span import Spans
+from app.holding.gaps import survey
+from app.holding.holdings import Holdings
+from app.holding.wish import CLOSE_GRACE_MS, Wish
+from app.ports import Clock, Series
+
+INTERVALS_MAX: Final = 2  # a tail is stale by this many intervals, unless READ_STALE_SEC_MAX says otherwise
+
+
+class State(StrEnum):
+    """What the tail of a series is: whole and young, older than it may be, or with holes."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    NOT_WHOLE = "not_whole"
+
+
+class TailAge(NamedTuple):
+    """The tail of one series: how old its newest kline is, and since when it is not what it should be."""
+
+    series: Series
+    state: State
+    age_ms: int | None
+    """Since the newest held kline closed; None while nothing is held."""
+    since_ms: int | None
+    """When the first kline that is missing was due; None when nothing is missing."""
+
+
+class Survey(NamedTuple):
+    """All tails at one moment."""
+
+    counts: dict[State, int]
+    lacking: list[TailAge]
+    """Every tail that is not fresh."""
+    worst: dict[str, TailAge]
+    """By interval: the tail whose newest kline is the oldest."""
+
+
+class Freshness:
+    """Judges tails by the ledger, that is by the data, whatever sockets and tasks say of themselves."""
+
+    def __init__(self, clock: Clock, holdings: Holdings, wish: Callable[[], Wish], *, stale_ms_max: int = 0) -> None:
+        self._holdings = holdings
+        self._wish = wish
+        self._stale_ms_max = stale_ms_max
+        self.as_of_ms: Callable[[], int] = clock.now_ms
+        """The moment that the ledger speaks of; a process that does not write knows it as it was last read."""
+
+    def survey(self) -> Survey:
+        """Look at the tail of every wished series."""
+        wish, now_ms = self._wish(), self.as_of_ms()
+        counts = dict.fromkeys(State, 0)
+        lacking: list[TailAge] = []
+        worst: dict[str, TailAge] = {}
+        for series in wish.series():
+            if wish.is_over(series, now_ms):
+                continue  # its newest kline only grows older
+            tail = self._judge(wish, series, now_ms, is_followed=wish.follows(series))
+            counts[tail.state] += 1
+            if tail.state is not State.FRESH:
+                lacking.append(tail)
+            code = series.interval.code
+            if code not in worst or _rank(tail) > _rank(worst[code]):
+                worst[code] = tail
+        return Survey(counts, lacking, worst)
+
+    def _judge(self, wish: Wish, series: Series, now_ms: int, *, is_followed: bool) -> TailAge:
+        holdings, ledger = self._holdings, self._holdings.ledger(series)
+        grid = holdings.grid(series)
+        end_ms = next(reversed(ledger.held)).end_ms if ledger.held else 0
+        age_ms = max(0, now_ms - end_ms) if end_ms else None
+        if not holdings.is_anchored(series):
+            return TailAge(series, State.NOT_WHOLE, age_ms, now_ms)
+        if is_followed and end_ms and now_ms >= stale_at_ms(grid, end_ms, self._stale_ms_max):
+            return TailAge(series, State.STALE, age_ms, grid.shift(end_ms, 1) + CLOSE_GRACE_MS)
+        tail = wish.tail(series, grid, now_ms)
+        if is_followed:
+            missing = Spans() if ledger.known.covers(tail) else ledger.known.complement(tail)
+        else:  # an extra wish may end long before now
+            missing = survey(wish, holdings, series, now_ms).missing.clip(tail)
+        if missing:
+            first_ms = grid.shift(grid.ceil(next(iter(missing)).start_ms), 1)
+            return TailAge(series, State.NOT_WHOLE, age_ms, first_ms + CLOSE_GRACE_MS)
+        return TailAge(series, State.FRESH, age_ms, None)
+
+
+def stale_at_ms(grid: Grid, end_ms: int, stale_ms_max: int) -> int:
+    """When a tail whose newest kline closed at `end_ms` is stale. It is never so before the next one is due."""
+    end_ms = grid.floor(end_ms)
+    if not stale_ms_max:
+        return grid.shift(end_ms, INTERVALS_MAX)
+    return max(end_ms + stale_ms_max, grid.shift(end_ms, 1) + CLOSE_GRACE_MS)
+
+
+def _rank(tail: TailAge) -> tuple[bool, int]:
+    return tail.age_ms is None, tail.age_ms or 0

@@ -1,0 +1,110 @@
+"""The wish: which klines the node should hold, as a pure function of settings, listings and time."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from app.domain.interval import D1, DAY_MS, M1, Grid, Interval
+from app.domain.span import Span
+from app.domain.symbol import Symbol
+from app.ports import Series
+
+CLOSE_GRACE_MS: Final = 3_000
+"""A kline is due this long after its close: recorded closing frames came 0.2–2.0 s after it (realdata/INDEX.md)."""
+
+BASE_DAYS_MIN: Final = 2  # 1m is held this far back even when it is not wished: the longer ones are rolled up from it
+TAIL_KLINES: Final = 500  # the newest klines of a series, which are made whole before any history (contract: /v1/ready)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to hold: `symbols` × `intervals`, `backfill_days` back, and spans an operator asked for beyond that."""
+
+    symbols: Collection[str]
+    intervals: Sequence[Interval]
+    backfill_days: int
+    listings: Mapping[str, Symbol]
+    extra: Mapping[Series, Span]
+    prices: Sequence[str] = ()
+    """Symbols of series of prices (app/binance/families.py), held while what they belong to trades."""
+    since_ms: Mapping[str, int] = field(default_factory=dict)
+    """Of names that another listing had before: where this one begins."""
+    doubted: Collection[str] = ()
+    """Names of which nobody knows at the moment whose klines are held; `symbols` is without them."""
+
+    def series(self) -> list[Series]:
+        """Every wished series; 1m of every symbol is among them, for the roll-up needs it."""
+        wished = [Series(symbol, interval) for symbol in self.symbols for interval in self.held_intervals]
+        priced = (Series(symbol, interval) for symbol in self.prices for interval in self.intervals)
+        wished += [series for series in priced if self._is_priced(series)]
+        seen = set(wished)
+        return wished + [series for series in self.extra if series not in seen]
+
+    @property
+    def held_intervals(self) -> list[Interval]:
+        """The wished intervals and 1m, shortest first."""
+        return list(self.intervals) if M1 in self.intervals else [M1, *self.intervals]
+
+    def has(self, series: Series) -> bool:
+        """Whether what is fetched of `series` should be kept."""
+        return series in self.extra or self.follows(series)
+
+    def follows(self, series: Series) -> bool:
+        """Whether its klines are to be held as they close."""
+        if series.is_of_trades:
+            return series.symbol in self.symbols and series.interval in self.held_intervals
+        return self._is_priced(series)
+
+    def _is_priced(self, series: Series) -> bool:
+        if series.symbol not in self.prices or series.interval not in self.intervals or series.listed in self.doubted:
+            return False
+        listing = self.listings.get(series.listed)
+        return not self.listings or (listing is not None and listing.is_begun)
+
+    def is_over(self, series: Series, now_ms: int) -> bool:
+        """Whether the contract was delivered: no newer klines are expected."""
+        ends_ms = self._ends_ms(series)
+        return ends_ms is not None and ends_ms <= now_ms
+
+    def _ends_ms(self, series: Series) -> int | None:
+        listing = self.listings.get(series.listed)
+        return None if listing is None else listing.ends_ms
+
+    def _due_end_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
+        """Where the klines end that are due: with the newest that has closed, at the latest with the last there is."""
+        end_ms, ends_ms = grid.floor(now_ms - CLOSE_GRACE_MS), self._ends_ms(series)
+        return end_ms if ends_ms is None else min(end_ms, grid.ceil(ends_ms))
+
+    def spans(self, series: Series, grid: Grid, now_ms: int) -> list[Span]:
+        """The open times to hold, as spans on the grid: from the backfill's begin (or an earlier extra wish) to now."""
+        end_ms = self._due_end_ms(series, grid, now_ms)
+        spans = []
+        if self.follows(series):
+            start_ms = self._begin_ms(series, grid, now_ms)
+            spans.append(Span(start_ms, max(start_ms, end_ms)))
+        if (extra := self.extra.get(series)) is not None:
+            end_ms = min(grid.ceil(extra.end_ms), grid.floor(now_ms - CLOSE_GRACE_MS))
+            spans.append(Span(grid.ceil(extra.start_ms), end_ms))
+        return [span for span in spans if span]
+
+    def tail(self, series: Series, grid: Grid, now_ms: int) -> Span:
+        """The newest TAIL_KLINES open times of the wish, or all of it when it is shorter."""
+        end_ms = self._due_end_ms(series, grid, now_ms)
+        start_ms = max(grid.shift(end_ms, -TAIL_KLINES), self._begin_ms(series, grid, now_ms))
+        return Span(start_ms, max(start_ms, end_ms))
+
+    def _begin_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
+        """Where the wish begins: never before the listing that has the name now."""
+        return max(self._start_ms(series, grid, now_ms), grid.floor(self.since_ms.get(series.listed, 0)))
+
+    def _start_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
+        """Where the backfill begins; where the series does, the exchange has to prove: its listing's date is a hint."""
+        days = self.backfill_days
+        if series.interval == M1 and M1 not in self.intervals:
+            days = min(days, BASE_DAYS_MIN)
+        return grid.ceil(D1.grid.floor(now_ms) - days * DAY_MS)
+
+    def hint_ms(self, series: Series) -> int:
+        """Before what there are probably no klines: the day before the listing, which shows that there are none."""
+        listing = self.listings.get(series.listed)
+        return 0 if listing is None else D1.grid.floor(listing.onboard_ms) - DAY_MS

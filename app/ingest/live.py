@@ -1,0 +1,199 @@
+"""Live ingest: socket events into the tail, the roll-up and, in batches, the store."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from app.binance.stream_event import KlineEvent
+from app.domain.interval import M1, MINUTE_MS
+from app.domain.kline import Kline, normalise
+from app.domain.ledger import Source
+from app.domain.span import Span, Spans
+from app.events import CommitFailed, GarbageDropped, KlineClosed, Observe
+from app.holding.commit import Committer, Drop
+from app.holding.holdings import Holdings
+from app.holding.symbol_sync import SymbolSync
+from app.holding.tail import Live, SeriesTail, Tail
+from app.ingest.dispute import Disputes
+from app.ingest.rolling import Rolling
+from app.ports import Batch, Clock, MarketSockets, Series, StoreUnavailable
+
+QUEUE_ROWS_MAX: Final = 20_000  # 600 symbols × 7 intervals all closing at once, four times over
+BATCH_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
+BATCH_DELAY_S: Final = 0.2  # a closed kline waits at most this long for company
+RETRY_DELAY_S_MIN: Final = 0.5
+RETRY_DELAY_S_MAX: Final = 30.0
+EARLY_MS_MAX: Final = MINUTE_MS  # a kline that opens further ahead of our time is none; our clock may lag a little
+
+LiveMoved = Callable[[str], None]
+"""Told that the live klines of a symbol moved."""
+
+
+class _Row(NamedTuple):
+    series: Series
+    source: Source
+    kline: Kline
+    as_of: int
+    """The Committer's epoch when the kline closed."""
+
+
+class LiveIngest:
+    """Turns kline events into served and stored klines; loses none that it took in while it lives."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        sockets: MarketSockets,
+        symbols: SymbolSync,
+        holdings: Holdings,
+        tail: Tail,
+        rolling: Rolling,
+        committer: Committer,
+        drop: Drop,
+        live_moved: LiveMoved,
+        disputes: Disputes,
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._sockets = sockets
+        self._symbols = symbols
+        self._holdings = holdings
+        self._tail = tail
+        self._rolling = rolling
+        self._committer = committer
+        self._drop = drop
+        self._live_moved = live_moved
+        self._disputes = disputes
+        self._queue: asyncio.Queue[_Row] = asyncio.Queue(QUEUE_ROWS_MAX)
+        self._batch: list[_Row] = []
+        self._unwritten: dict[tuple[Series, int], Kline] = {}  # the minutes among them
+        self.heard: Callable[[int], None] = lambda event_ms: None
+        """Told the exchange's time as each event states it."""
+
+    @property
+    def queue_depth(self) -> int:
+        """Closed klines that wait to be written."""
+        return self._queue.qsize() + len(self._batch)
+
+    async def ingest(self) -> None:
+        """Take socket events for ever."""
+        async for event in self._sockets.events():
+            await self.take(event)
+
+    async def take(self, event: KlineEvent) -> None:
+        """Take in one event. Waits when the queue is full, which holds back the sockets instead of dropping klines."""
+        symbol = self._symbols.listing(event.symbol)
+        if event.interval != M1 or event.symbol not in self._symbols.wished_set or symbol is None:
+            return  # without the symbol's precision a kline cannot be brought to REST's form
+        self.heard(event.event_ms)
+        kline = event.kline
+        series = Series(event.symbol, M1)
+        now_ms = self._clock.now_ms()
+        closes_ms = kline.open_ms + MINUTE_MS
+        if kline.open_ms > now_ms + EARLY_MS_MAX or (event.is_final and event.event_ms < closes_ms):
+            self._observe(GarbageDropped("socket", f"{event.symbol} {kline.open_ms} is ahead of time at {now_ms}"))
+        elif event.is_final:
+            await self._take_final(series, normalise(kline, symbol.precision), now_ms)
+        elif kline.open_ms >= self._holdings.ledger(series).end_ms:  # otherwise it came after the end of its kline
+            told_ms = min(now_ms, event.event_ms or now_ms)  # as old as its event: sockets and our queue may be slow
+            self._tail.set_live(series, M1.grid, Live(kline, told_ms, from_socket=True, precision=symbol.precision))
+            self._live_moved(event.symbol)
+
+    async def _take_final(self, series: Series, kline: Kline, now_ms: int) -> None:
+        tail = self._tail.get(series)
+        is_held = self._holdings.ledger(series).held.span_at(kline.open_ms) is not None
+        if is_held or (tail and tail.rows and kline.open_ms < tail.end_ms):
+            await self._take_again(series, kline, tail, is_held=is_held)
+            return  # where the buckets miss the minute now, warm-up supplies what is held: `kline` may differ from it
+        as_of = self._committer.epoch  # from before anything is awaited: what is replaced meanwhile voids the roll-ups
+        await self._close(series, Source.WS, kline, as_of)
+        self._observe(KlineClosed(series.symbol, max(0, now_ms - kline.open_ms - MINUTE_MS)))
+        since_ms = self._holdings.since_ms.get(series.symbol, 0)
+        for interval, longer in self._rolling.take(series.symbol, kline):
+            if longer.open_ms < since_ms < kline.open_ms:
+                continue  # the first kline of a listing that took the name over is fetched
+            await self._close(Series(series.symbol, interval), Source.ROLLUP, longer, as_of)
+        self._live_moved(series.symbol)  # the longer ones that are still in progress end with this minute
+
+    async def _take_again(self, series: Series, kline: Kline, tail: SeriesTail | None, *, is_held: bool) -> None:
+        """Take a final kline of a minute that is closed already: the first one stays until REST says otherwise."""
+        first = self._unwritten.get((series, kline.open_ms))
+        if first is not None:
+            is_same = first == kline
+        elif not is_held:
+            await self._enqueue(_Row(series, Source.WS, kline, self._committer.epoch))  # late: it closes a gap
+            return
+        elif tail and tail.rows and tail.start_ms <= kline.open_ms < tail.end_ms:
+            is_same = tail.rows[tail.index(kline.open_ms)] == tail.encode(kline)
+        else:
+            self._disputes.doubt(series, kline)
+            return
+        if not is_same:
+            self._disputes.dispute(series, kline.open_ms)
+
+    async def _close(self, series: Series, source: Source, kline: Kline, as_of: int) -> None:
+        span = Span(kline.open_ms, series.interval.grid.shift(kline.open_ms, 1))
+        if not self._holdings.ledger(series).claim(span, source):
+            return  # the exchange's own kline of this interval was here first and has the last word
+        self._tail.append(series, series.interval.grid, kline)
+        self._drop(series, span)
+        await self._enqueue(_Row(series, source, kline, as_of))
+
+    async def _enqueue(self, row: _Row) -> None:
+        if row.series.interval == M1:
+            self._unwritten[row.series, row.kline.open_ms] = row.kline
+        await self._queue.put(row)
+
+    async def write(self) -> None:
+        """Write what is queued, in batches, for ever. A batch that cannot be written is kept and tried again."""
+        failures = 0
+        while True:
+            await self._fill_batch()
+            try:
+                await self._write_batch()
+                failures = 0
+            except StoreUnavailable as error:
+                failures += 1
+                self._observe(CommitFailed(len(self._batch), str(error)))
+                await self._clock.sleep(min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failures, 8)))
+
+    async def flush(self) -> None:
+        """Write everything that was taken in; for shutdown, after the sockets are closed. Raises StoreUnavailable."""
+        while self._batch or not self._queue.empty():
+            self._drain()
+            await self._write_batch()
+
+    async def _fill_batch(self) -> None:
+        if not self._batch:
+            self._batch.append(await self._queue.get())
+            await self._clock.sleep(BATCH_DELAY_S)
+        self._drain()
+
+    def _drain(self) -> None:
+        while len(self._batch) < BATCH_ROWS_MAX and not self._queue.empty():
+            self._batch.append(self._queue.get_nowait())
+
+    async def _write_batch(self) -> None:
+        if self._batch:
+            await self._committer.commit_first(_batches(self._batch))
+            for row in self._batch:
+                self._unwritten.pop((row.series, row.kline.open_ms), None)
+            self._batch = []
+
+
+def _batches(items: list[_Row]) -> list[Batch]:
+    grouped: dict[tuple[Series, Source, int], dict[int, Kline]] = defaultdict(dict)
+    for series, source, kline, as_of in items:
+        grouped[series, source, as_of][kline.open_ms] = kline
+    return [
+        Batch(
+            series,
+            source,
+            Spans(Span(open_ms, series.interval.grid.shift(open_ms, 1)) for open_ms in klines),
+            [klines[open_ms] for open_ms in sorted(klines)],
+            as_of if source is Source.ROLLUP else None,
+        )
+        for (series, source, as_of), klines in grouped.items()
+    ]

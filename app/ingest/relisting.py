@@ -1,0 +1,300 @@
+"""Relisting: notices when a name may belong to another coin now, and asks the exchange whose klines are held.
+
+The exchange's list only gives reason to ask. While that is open the name's klines are not answered. They are a former
+listing's when the exchange, asked twice, begins later than what is held, and has not lost the history of others too.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from app.binance.error_body import invalid_symbol
+from app.binance.families import FAMILIES
+from app.domain.interval import INTERVALS, M1, MINUTE_MS
+from app.domain.listing import Listing
+from app.domain.span import Span
+from app.domain.symbol import Symbol
+from app.events import Observe, Relisted, RelistingRefuted
+from app.holding.commit import Committer, Drop
+from app.holding.holdings import Holdings
+from app.holding.symbol_sync import SymbolSync
+from app.holding.tail import Tail
+from app.ingest.rolling import Rolling
+from app.ports import (
+    EVERYTHING,
+    Clock,
+    Priority,
+    Relisting,
+    RestApi,
+    Series,
+    StoreUnavailable,
+    StoreWriter,
+    UpstreamError,
+    UpstreamGarbage,
+    UpstreamRejected,
+)
+
+CONFIRM_S: Final = 4.0  # between the two times that the exchange is asked; its caches answer alike for a second or two
+RETRY_S: Final = 10.0  # after an answer that settles nothing
+RECHECK_S: Final = 3_600.0  # between two looks whether names begin where they did: weight 1 for each that is suspicious
+OTHERS_MAX: Final = 3  # symbols that are asked for too: of one alone the exchange may lack a kline that an archive has
+
+Firsts = Mapping[str, int]
+"""By symbol of a family's series: where its first kline opens."""
+
+
+class Relistings:
+    """Keeps the identity of every listing. Only the process that writes has one."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Observe,
+        rest: RestApi,
+        store: StoreWriter,
+        committer: Committer,
+        symbols: SymbolSync,
+        holdings: Holdings,
+        tail: Tail,
+        rolling: Rolling,
+        drop: Drop,
+        recorded: Mapping[str, Listing],
+        settled: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._rest = rest
+        self._store = store
+        self._committer = committer
+        self._symbols = symbols
+        self._holdings = holdings
+        self._tail = tail
+        self._rolling = rolling
+        self._drop = drop
+        self._recorded = dict(recorded)
+        self._unsaved: dict[str, Listing] = {}
+        self._lacking: set[str] = set()
+        self._settled = settled
+        self._has_doubts = asyncio.Event()
+        self.last_error: str | None = None
+        self._mark()
+
+    def look(self) -> None:
+        """Compare the exchange's newest list with what is recorded; a doubted name is not answered any more."""
+        now_ms = self._clock.now_ms()
+        held = self._holdings.symbols()
+        for name, listed in self._symbols.listings.items():
+            recorded = self._recorded.get(name)
+            if recorded is None:
+                if self._is_held_before(listed):  # by a version that did not tell listings of one name apart
+                    self._doubt(Listing.of(listed))
+                else:
+                    self._record(Listing.of(listed))
+            elif recorded.may_be_another(listed, now_ms):
+                if not any(symbol in held for symbol in _symbols_of(name)):
+                    self._record(Listing.of(listed))
+                    self._forget_copies(name)  # nothing is held, but something may be remembered
+                elif not recorded.is_doubted:
+                    self._doubt(recorded)
+            elif not recorded.is_doubted and Listing.of(listed, recorded.since_ms) != recorded:
+                self._record(Listing.of(listed, recorded.since_ms))
+        self._mark()
+
+    async def save(self) -> None:
+        """Keep what `look` has found, before the list that it found it in. Raises StoreUnavailable."""
+        if unsaved := dict(self._unsaved):
+            await self._store.save_listings(list(unsaved.values()))
+            for name, listing in unsaved.items():
+                if self._unsaved.get(name) is listing:
+                    del self._unsaved[name]
+
+    async def run(self) -> None:
+        """Settle doubts, and doubt what was settled, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._settle_doubts(), name="relistings-doubts")
+            group.create_task(self._recheck(), name="relistings-recheck")
+
+    async def _recheck(self) -> None:
+        """Ask now and then whether a name does begin where we say: an exchange can have lost a history for a while."""
+        while True:
+            await self._clock.sleep(RECHECK_S)
+            for name, since_ms in self._holdings.since_ms.items():
+                try:
+                    await self._check_begin(name, since_ms)
+                except (UpstreamError, StoreUnavailable) as error:
+                    self.last_error = str(error)
+            for name, listed in list(self._symbols.listings.items()):
+                try:
+                    if self._is_held_before(listed):
+                        await self._check_held(name)
+                except (UpstreamError, StoreUnavailable) as error:
+                    self.last_error = str(error)
+
+    async def _check_held(self, name: str) -> None:
+        """Doubt a name when the exchange has lacked its first klines for as long as from one look to the next.
+
+        They were there when its date was a new one: its list can be sooner than its klines.
+        """
+        firsts = await self._first_klines(name, M1.grid.floor(self._clock.now_ms()))
+        if not self._beginning_before(firsts) or name not in self._recorded:
+            self._lacking.discard(name)
+        elif name not in self._lacking:
+            self._lacking.add(name)
+        elif name not in self._holdings.doubted:
+            self._lacking.discard(name)
+            self._doubt(self._recorded[name])
+            self._mark()
+            await self.save()
+
+    async def _check_begin(self, name: str, since_ms: int) -> None:
+        listing = self._recorded[name]
+        if listing.is_doubted or self._symbols.listing(name) is None:
+            return
+        series = Series(name, M1)
+        if not await self._rest.klines(series, M1.grid, Span(0, since_ms), 1, Priority.VERIFY):
+            return
+        await self._committer.unlist(replace(listing, since_ms=0), since_ms)
+        self._record(replace(self._recorded[name], since_ms=0))
+        self._mark()
+        self._forget_copies(name)
+        self._observe(RelistingRefuted(name, since_ms))
+        self._settled()
+
+    async def _settle_doubts(self) -> None:
+        while True:
+            await self._has_doubts.wait()
+            is_open = False
+            for name in sorted(self._holdings.doubted):
+                try:
+                    await self.save()
+                    await self._judge(name)
+                except (UpstreamError, StoreUnavailable) as error:  # the others are judged all the same
+                    self.last_error = str(error)
+                    is_open = True
+            if is_open:
+                await self._clock.sleep(RETRY_S)
+
+    # --- whose klines are held --------------------------------------------------------------------------------------
+
+    async def _judge(self, name: str) -> None:
+        recorded, listed = self._recorded[name], self._symbols.listing(name)
+        if listed is None:  # gone again: what is held stays what it was
+            await self._settle(
+                Listing(name, recorded.onboard_ms, recorded.delivery_ms, recorded.precision, recorded.since_ms)
+            )
+            return
+        end_ms = M1.grid.floor(self._clock.now_ms())
+        firsts = await self._first_klines(name, end_ms)
+        former = self._beginning_before(firsts)
+        if not former:
+            await self._settle(Listing.of(listed, recorded.since_ms))
+            return
+        await self._clock.sleep(CONFIRM_S)
+        if await self._first_klines(name, end_ms) != firsts:
+            raise UpstreamGarbage(f"{name}: the exchange does not stand by where its klines begin")
+        await self._check_others(name, firsts)
+        since_ms = firsts.get(name, min(firsts.values()))
+        relisting = Relisting(
+            recorded, Listing.of(listed, since_ms), firsts, keeps_newer=recorded.precision == listed.precision
+        )
+        await self._committer.relist(relisting)
+        self._recorded[name] = relisting.listing
+        self._unsaved.pop(name, None)
+        self._mark()
+        self._forget_copies(name)
+        self._observe(Relisted(name, since_ms))
+        self._settled()
+
+    async def _first_klines(self, name: str, end_ms: int) -> Firsts:
+        """Where the exchange begins each family's series of which something is held, at the latest with `end_ms`."""
+        firsts: dict[str, int] = {}
+        for symbol in _symbols_of(name):
+            held = [
+                series
+                for interval in INTERVALS.values()
+                if self._holdings.ledger(series := Series(symbol, interval)).held
+            ]
+            if not held:
+                continue
+            series = held[0]
+            try:
+                found = await self._rest.klines(series, series.interval.grid, Span(0, end_ms), 1, Priority.TAIL)
+            except UpstreamRejected as error:
+                if error.code != invalid_symbol().code:
+                    raise
+                found = []  # listed already, and no klines yet
+            firsts[symbol] = found[0].open_ms if found else end_ms
+        return firsts
+
+    def _beginning_before(self, firsts: Firsts) -> list[Series]:
+        """What is held from before the exchange's first klines."""
+        found = []
+        for symbol, first_ms in firsts.items():
+            for interval in INTERVALS.values():
+                series = Series(symbol, interval)
+                held = self._holdings.ledger(series).held
+                if held and held.hull.start_ms < self._holdings.grid(series).floor(first_ms):
+                    found.append(series)
+        return found
+
+    async def _check_others(self, name: str, firsts: Firsts) -> None:
+        """Raise UpstreamGarbage when the exchange has lost the klines of other symbols from that time too."""
+        until_ms = max(firsts.values())
+        lost: list[str] = []
+        for symbol in sorted(self._holdings.symbols()):
+            series = Series(symbol, M1)
+            held = self._holdings.ledger(series).held
+            if series.listed == name or series.listed in self._holdings.doubted or not series.is_of_trades or not held:
+                continue
+            open_ms = held.hull.start_ms
+            if open_ms >= until_ms or self._symbols.listing(symbol) is None:
+                continue
+            if await self._rest.klines(series, M1.grid, Span(open_ms, open_ms + MINUTE_MS), 1, Priority.TAIL):
+                return
+            lost.append(symbol)
+            if len(lost) == OTHERS_MAX:
+                break
+        if lost:
+            raise UpstreamGarbage(f"{name}: the exchange lacks klines of {', '.join(lost)} too, which are held")
+
+    async def _settle(self, listing: Listing) -> None:
+        """What is held belongs to this listing."""
+        self._record(listing)
+        await self.save()
+        self._mark()
+        self._settled()
+
+    # --- what is noted ----------------------------------------------------------------------------------------------
+
+    def _record(self, listing: Listing) -> None:
+        self._recorded[listing.symbol] = self._unsaved[listing.symbol] = listing
+
+    def _doubt(self, listing: Listing) -> None:
+        """Do not answer a name until it is known whose klines are held."""
+        self._record(listing.doubted())
+        self._forget_copies(listing.symbol)
+
+    def _is_held_before(self, listed: Symbol) -> bool:
+        """Whether klines of a name are held from before the date that the exchange's list gives it."""
+        return bool(self._beginning_before(dict.fromkeys(_symbols_of(listed.name), listed.onboard_ms)))
+
+    def _mark(self) -> None:
+        self._holdings.set_listings(self._recorded.values())
+        if self._holdings.doubted:
+            self._has_doubts.set()
+        else:
+            self._has_doubts.clear()
+
+    def _forget_copies(self, name: str) -> None:
+        """Nobody may be answered from what was made of the klines of a name."""
+        for symbol in _symbols_of(name):
+            for interval in INTERVALS.values():
+                self._tail.lose(Series(symbol, interval))  # nor may rows that are being read become a tail
+                self._drop(Series(symbol, interval), EVERYTHING)
+            self._tail.forget(symbol)
+        self._rolling.forget(name)
+
+
+def _symbols_of(name: str) -> Sequence[str]:
+    return [family.named(name) for family in FAMILIES]

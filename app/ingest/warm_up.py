@@ -1,0 +1,48 @@
+"""Warm-up: supplies the roll-up's buckets in progress from the store, after a start and after repairs."""
+
+from typing import Final
+
+from app.domain.interval import M1
+from app.holding.holdings import Holdings
+from app.holding.symbol_sync import SymbolSync
+from app.ingest.rolling import Rolling
+from app.ports import Clock, Series, StoreReader, StoreUnavailable
+
+EVERY_S: Final = 2.0
+
+
+class WarmUp:
+    """Looks for symbols whose longer klines in progress are not followed, and supplies their minutes."""
+
+    def __init__(
+        self, clock: Clock, store: StoreReader, symbols: SymbolSync, holdings: Holdings, rolling: Rolling
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._symbols = symbols
+        self._holdings = holdings
+        self._rolling = rolling
+        self.last_error: str | None = None
+
+    async def run(self) -> None:
+        """Warm up what lacks, for ever."""
+        while True:
+            await self.once()
+            await self._clock.sleep(EVERY_S)
+
+    async def once(self) -> None:
+        """Warm up every symbol whose minutes are held without a hole from where its buckets begin."""
+        for symbol in self._symbols.wished:
+            try:
+                await self._warm(symbol)
+            except StoreUnavailable as error:
+                self.last_error = str(error)
+                return
+
+    async def _warm(self, symbol: str) -> None:
+        series = Series(symbol, M1)
+        ledger = self._holdings.ledger(series)
+        span = self._rolling.lacking(symbol, max((span.end_ms for span in ledger.held), default=0))
+        if span and ledger.known.covers(span):  # otherwise the reconciler is at it, or there is nothing yet
+            snapshot = await self._store.read(series, span, M1.grid.count(*span))
+            self._rolling.seed(symbol, snapshot.rows, span)

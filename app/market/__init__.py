@@ -1,0 +1,1 @@
+"""Market data beside klines: endpoints that are passed on, and mirrors of them that streams keep."""

@@ -1,0 +1,96 @@
+"""Best bid and ask of some symbols held in memory: the newest of what the stream says, checked by REST once a minute.
+
+Which of two is newer the exchange's update ids say; where stream and REST state the same update differently, the
+stream is not believed.
+"""
+
+from typing import Final
+
+from app.binance import book_ticker
+from app.binance.book_ticker import BadBest, Best
+from app.events import GarbageDropped, Observe
+from app.market.endpoints import Question
+from app.market.listened import IDLE_MS, Listened
+from app.ports import Clock, StreamHub
+
+PATH: Final = "/fapi/v1/ticker/bookTicker"
+QUIET_MS_MAX: Final = 3_000  # a stream that may have died unnoticed is not believed after this long
+CHECKED_MS_MAX: Final = 60_000  # REST is asked so often, to see that it says the same
+
+
+class _Side:
+    """What is known of one symbol."""
+
+    __slots__ = ("asked_ms", "best", "checked_ms", "heard_ms")
+
+    def __init__(self, now_ms: int) -> None:
+        self.best: Best | None = None
+        self.asked_ms = now_ms
+        self.heard_ms: int | None = None
+        self.checked_ms: int | None = None
+
+
+class HeldBooks:
+    """Knows the newest best bid and ask of some symbols while somebody asks for them one by one."""
+
+    def __init__(self, clock: Clock, hub: StreamHub, observe: Observe) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._of = Listened(hub, "bookTicker", self._hear, _Side)
+
+    def answer(self, question: Question) -> bytes | None:
+        """What REST would say; None when it has to be asked."""
+        now_ms, symbol = self._clock.now_ms(), question.params.get("symbol")
+        if symbol is None:
+            self._of.release(now_ms)
+            return None
+        side = self._of.asked(symbol, now_ms)
+        if side is None:
+            return None
+        is_heard = side.heard_ms is not None and 0 <= now_ms - side.heard_ms < QUIET_MS_MAX
+        is_checked = side.checked_ms is not None and 0 <= now_ms - side.checked_ms < CHECKED_MS_MAX
+        return book_ticker.encode(side.best) if is_heard and is_checked and side.best is not None else None
+
+    def wants_snapshot(self) -> bool:
+        """Nothing is held about all symbols."""
+        return False
+
+    def learn(self, question: Question, body: bytes, asked_ms: int) -> None:
+        """Take over REST's answer about one symbol to a question that left at `asked_ms`."""
+        side = self._of.get(question.params.get("symbol", ""))
+        if side is None:
+            return
+        side.checked_ms = None
+        try:
+            told = book_ticker.decode(body)
+            _compare(told, side.best)
+        except BadBest as error:
+            self._observe(GarbageDropped(PATH, str(error)))
+            side.best = None
+            return
+        side.checked_ms = asked_ms
+        if side.best is None or told.update > side.best.update:
+            side.best = told
+
+    def _hear(self, stream: str, payload: bytes) -> None:
+        now_ms = self._clock.now_ms()
+        try:
+            best = book_ticker.decode_event(payload)
+        except BadBest as error:
+            self._observe(GarbageDropped(stream, str(error)))
+            return
+        side = self._of.get(best.symbol)
+        if side is None:
+            return
+        if not 0 <= now_ms - side.asked_ms < IDLE_MS:
+            self._of.release(now_ms)
+            return
+        side.heard_ms = now_ms
+        if side.best is None or best.update > side.best.update:
+            side.best = best
+
+
+def _compare(told: Best, heard: Best | None) -> None:
+    """Raise BadBest when the stream states an update differently from REST."""
+    if heard is not None and heard.update == told.update and heard != told:
+        raise BadBest(f"the stream says {heard}, REST {told}")

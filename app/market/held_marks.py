@@ -1,0 +1,123 @@
+"""Mark prices held in memory: REST's premiumIndex once a minute, and the stream's newer rows over it.
+
+What is answered is what REST would say: a row counts while the stream updates it, or when REST itself has long stopped
+doing so. Where the two state the same moment differently the stream is not believed.
+"""
+
+from typing import Final
+
+from app.binance import marks
+from app.binance.marks import BadMarks, Mark, MarkUpdate
+from app.events import GarbageDropped, Observe
+from app.market.endpoints import Question
+from app.ports import Clock, StreamHub, StreamsFull
+
+PATH: Final = "/fapi/v1/premiumIndex"
+STREAM: Final = "!markPrice@arr@1s"
+SNAPSHOT_MS_MAX: Final = 60_000  # the interest rate, which no stream has, and what is listed are this old at most
+QUIET_MS_MAX: Final = 3_000  # a row is updated every second; one that is not for so long is asked for
+SETTLED_MS: Final = 60_000  # a row that REST has not touched for so long is no longer computed
+SYMBOLS_MAX: Final = 10_000  # ten times what is listed
+IDLE_MS: Final = 60_000  # nobody has asked for so long: the stream is left
+
+
+class HeldMarks:
+    """Knows the newest mark prices while somebody asks for them."""
+
+    def __init__(self, clock: Clock, hub: StreamHub, observe: Observe) -> None:
+        self._clock = clock
+        self._hub = hub
+        self._observe = observe
+        self._is_joined = False
+        self._asked_ms = 0
+        self._snapshot_ms: int | None = None
+        self._tried_ms: int | None = None
+        self._rows: dict[str, Mark] = {}
+        self._news: dict[str, tuple[int, MarkUpdate]] = {}
+        """By symbol: the newest update and when it came."""
+        self._strangers: frozenset[str] = frozenset()
+        """Symbols that the stream has and REST has not."""
+
+    def answer(self, question: Question) -> bytes | None:
+        """What REST would say; None when it has to be asked."""
+        now_ms = self._clock.now_ms()
+        self._asked_ms = now_ms
+        self._join()
+        if self._snapshot_ms is None or not 0 <= now_ms - self._snapshot_ms < SNAPSHOT_MS_MAX:
+            return None
+        symbol = question.params.get("symbol")
+        if symbol is not None:
+            mark = self._row(symbol, now_ms)
+            return None if mark is None else marks.encode(mark)
+        if not self._news.keys() <= self._rows.keys() | self._strangers:
+            return None  # something was listed since
+        rows = [self._row(name, now_ms) for name in self._rows]
+        whole = [row for row in rows if row is not None]
+        return marks.encode(whole) if len(whole) == len(rows) else None
+
+    def wants_snapshot(self) -> bool:
+        """Whether REST is to be asked about all symbols; that is so once a minute, whatever came of it."""
+        now_ms = self._clock.now_ms()
+        if self._tried_ms is not None and 0 <= now_ms - self._tried_ms < SNAPSHOT_MS_MAX:
+            return False
+        self._tried_ms = now_ms
+        return True
+
+    def learn(self, question: Question, body: bytes, asked_ms: int) -> None:
+        """Take over REST's answer about all symbols to a question that left at `asked_ms`."""
+        if question.pairs:
+            return  # one row says nothing of what is listed
+        self._snapshot_ms, self._tried_ms = None, asked_ms
+        try:
+            rows = {mark.symbol: mark for mark in marks.decode(body)}
+            self._compare(rows)
+        except BadMarks as error:
+            self._observe(GarbageDropped(PATH, str(error)))
+            return
+        self._rows, self._snapshot_ms = rows, asked_ms
+        self._strangers = frozenset(self._news.keys() - rows.keys())
+
+    def _join(self) -> None:
+        if not self._is_joined:
+            try:
+                self._hub.join(STREAM, self._hear)
+            except StreamsFull:
+                return  # REST is asked instead
+            self._is_joined = True
+
+    def _hear(self, _stream: str, payload: bytes) -> None:
+        now_ms = self._clock.now_ms()
+        if not 0 <= now_ms - self._asked_ms < IDLE_MS:
+            self._hub.leave(STREAM, self._hear)
+            self._is_joined, self._snapshot_ms = False, None
+            self._rows, self._news = {}, {}
+            return
+        try:
+            updates = marks.decode_updates(payload)
+        except BadMarks as error:
+            self._observe(GarbageDropped(STREAM, str(error)))
+            return
+        for update in updates:
+            before = self._news.get(update.symbol)
+            if before is None and len(self._news) >= SYMBOLS_MAX:
+                continue
+            if before is None or update.event_ms >= before[1].event_ms:
+                self._news[update.symbol] = (now_ms, update)
+
+    def _row(self, symbol: str, now_ms: int) -> Mark | None:
+        """The newest row of a symbol, None when nobody knows that it is the newest."""
+        assert self._snapshot_ms is not None, "there is a snapshot"
+        mark, news = self._rows.get(symbol), self._news.get(symbol)
+        if mark is None:
+            return None
+        if news is not None and 0 <= now_ms - news[0] < QUIET_MS_MAX:
+            return marks.updated(mark, news[1]) if news[1].event_ms > mark.time_ms else mark
+        is_settled = mark.time_ms < self._snapshot_ms - SETTLED_MS and (news is None or news[0] < self._snapshot_ms)
+        return mark if is_settled else None
+
+    def _compare(self, rows: dict[str, Mark]) -> None:
+        """Raise BadMarks when the stream states a moment differently from REST."""
+        for symbol, (_, update) in self._news.items():
+            mark = rows.get(symbol)
+            if mark is not None and mark.time_ms == update.event_ms and marks.updated(mark, update) != mark:
+                raise BadMarks(f"{symbol} at {mark.time_ms}: the stream says {update}, REST {mark}")

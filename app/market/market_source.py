@@ -1,0 +1,207 @@
+"""Where answers about the market come from, beside klines: from memory, or from the exchange within the weight budget.
+
+Who asks about many symbols one by one is answered with the rows of one answer about all, as soon as that costs less.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from app.binance.unreadable import UNREADABLE
+from app.domain.reason import Reason
+from app.market.endpoints import ENDPOINTS, HELD_MS, MOVING_MS, REFUSED_MS, Endpoint, Question
+from app.ports import Clock, Priority, RawRest, UpstreamGarbage, UpstreamUnavailable
+from app.querying.flights import Flights
+
+WIDER_MAX: Final = 256  # under way at once, as in app/http/market_pages.py
+ALONE_MAX: Final = 64  # symbols remembered as asked for one by one; less than that many cost more than any answer
+
+
+class Fetched(NamedTuple):
+    """An answer, or the exchange's refusal; true for `fresh_ms`, and good enough for `thrifty_ms`."""
+
+    status: int
+    body: bytes
+    fresh_ms: int
+    thrifty_ms: int
+
+
+class Held(Protocol):
+    """Answers of one endpoint from memory."""
+
+    def answer(self, question: Question) -> bytes | None:
+        """What REST would say; None when it has to be asked."""
+        ...
+
+    def wants_snapshot(self) -> bool:
+        """Whether REST is to be asked about all symbols, whatever the question is."""
+        ...
+
+    def learn(self, question: Question, body: bytes, asked_ms: int) -> None:
+        """Take over REST's answer to a question, about a symbol or about all, that left at `asked_ms`."""
+        ...
+
+
+class HeldNewest(Protocol):
+    """The newest rows of one endpoint, by symbol, from memory."""
+
+    def widened(self, question: Question) -> Question | None:
+        """The question whose answer ends with the answer to this one; None when this is not about the newest rows."""
+        ...
+
+    def answer(self, question: Question) -> bytes | None:
+        """What REST would say; None when it has to be asked."""
+        ...
+
+    def learn(self, question: Question, body: bytes) -> None:
+        """Take over REST's answer to a widened question."""
+        ...
+
+
+class _Named(msgspec.Struct):
+    symbol: str
+
+
+_rows: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_named: Final = msgspec.json.Decoder(_Named)
+
+
+class _Whole:
+    """An answer about all symbols; its rows are told apart once the first is wanted."""
+
+    def __init__(self, fetched: Fetched, asked_ms: int, now_ms: int) -> None:
+        self._body = fetched.body
+        self._rows: dict[str, bytes] | None = None
+        self.asked_ms = asked_ms
+        self.made_ms = now_ms
+        self.fresh_until_ms = now_ms + fetched.fresh_ms
+        self.thrifty_until_ms = now_ms + fetched.thrifty_ms
+
+    def row(self, symbol: str) -> bytes | None:
+        """The row of a symbol. Raises UNREADABLE."""
+        if self._rows is None:
+            raws = (bytes(raw) for raw in _rows.decode(self._body))
+            self._rows = {_named.decode(raw).symbol: raw for raw in raws}
+            self._body = b""
+        return self._rows.get(symbol)
+
+
+class MarketSource:
+    """Answers questions of the table of endpoints."""
+
+    def __init__(self, clock: Clock, rest: RawRest, *, is_allowed: bool) -> None:
+        self._clock = clock
+        self._rest = rest
+        self._is_allowed = is_allowed
+        self._wholes: dict[str, _Whole] = {}
+        self._alone: dict[str, dict[str, int]] = {}
+        """By path: the symbols asked for alone, and when."""
+        self._flights = Flights[Question, Fetched](WIDER_MAX, "questions about more than was asked for")
+        self.held: dict[str, Held] = {}
+        """By path: what answers from memory."""
+        self.newest: dict[str, HeldNewest] = {}
+        self.is_weight_short: Callable[[], bool] = lambda: False
+
+    async def fetch(self, question: Question) -> Fetched:
+        """The answer. Raises UpstreamError."""
+        if not self._is_allowed:
+            raise UpstreamUnavailable(f"{question.path} is not held; READ_THROUGH is off", Reason.NOT_HELD)
+        endpoint = ENDPOINTS[question.path]
+        held = self.held.get(question.path)
+        if held is not None and (body := held.answer(question)) is not None:
+            return Fetched(200, body, HELD_MS, HELD_MS)
+        newest = self.newest.get(question.path)
+        if newest is not None and (wide := newest.widened(question)) is not None:
+            return await self._newest(endpoint, newest, question, wide)
+        if not endpoint.is_row_of_all:
+            return await self._ask(endpoint, question)
+        symbol = question.params.get("symbol")
+        if symbol is None:
+            return await self._all(endpoint)
+        is_wanted = held is not None and held.wants_snapshot()
+        if is_wanted or (self._whole(endpoint) is None and self._is_one_of_many(endpoint, question, symbol)):
+            await self._all(endpoint)
+        return self._row(endpoint, question, symbol) or await self._ask_and_learn(endpoint, question)
+
+    def _whole(self, endpoint: Endpoint) -> _Whole | None:
+        """An answer about all that is still true."""
+        whole, now_ms = self._wholes.get(endpoint.path), self._clock.now_ms()
+        if whole is None or not whole.made_ms <= now_ms < whole.thrifty_until_ms:
+            return None
+        return whole if now_ms < whole.fresh_until_ms or self.is_weight_short() else None
+
+    def _row(self, endpoint: Endpoint, question: Question, symbol: str) -> Fetched | None:
+        """The symbol's row in such an answer; None also when it has none. Raises UpstreamGarbage."""
+        whole = self._whole(endpoint)
+        if whole is None:
+            return None
+        try:
+            row = whole.row(symbol)
+        except UNREADABLE as error:
+            del self._wholes[endpoint.path]
+            raise UpstreamGarbage(f"{endpoint.path}: {error}") from error
+        if row is not None and (held := self.held.get(endpoint.path)) is not None:
+            held.learn(question, row, whole.asked_ms)
+        now_ms = self._clock.now_ms()
+        left = max(0, whole.fresh_until_ms - now_ms), whole.thrifty_until_ms - now_ms
+        return None if row is None else Fetched(200, row, *left)
+
+    def _is_one_of_many(self, endpoint: Endpoint, question: Question, symbol: str) -> bool:
+        """Whether asking for each symbol lately, this one included, costs more than asking for all."""
+        now_ms = self._clock.now_ms()
+        alone = self._alone.setdefault(endpoint.path, {})
+        for name in [name for name, asked_ms in alone.items() if not 0 <= now_ms - asked_ms < MOVING_MS]:
+            del alone[name]
+        if len(alone) < ALONE_MAX:
+            alone[symbol] = now_ms
+        return len(alone) * endpoint.weight(question) > endpoint.weight(Question(endpoint.path, ()))
+
+    async def _all(self, endpoint: Endpoint) -> Fetched:
+        return await self._flights.join(Question(endpoint.path, ()), lambda: self._ask_all(endpoint))
+
+    async def _newest(self, endpoint: Endpoint, held: HeldNewest, question: Question, wide: Question) -> Fetched:
+        """The newest rows, from memory or cut from the most that REST gives: it costs no more."""
+        if (body := held.answer(question)) is not None:
+            return Fetched(200, body, HELD_MS, HELD_MS)
+
+        async def ask() -> Fetched:
+            fetched = await self._ask(endpoint, wide)
+            if fetched.status == 200:
+                held.learn(wide, fetched.body)
+            return fetched
+
+        fetched = await self._flights.join(wide, ask)
+        limit = question.number("limit")
+        if fetched.status != 200 or limit is None:
+            return fetched
+        try:
+            rows = _rows.decode(fetched.body)
+        except UNREADABLE as error:
+            raise UpstreamGarbage(f"{endpoint.path}: {error}") from error
+        return fetched if len(rows) <= limit else fetched._replace(body=b"[" + b",".join(rows[-limit:]) + b"]")
+
+    async def _ask_all(self, endpoint: Endpoint) -> Fetched:
+        asked_ms = self._clock.now_ms()
+        fetched = await self._ask_and_learn(endpoint, Question(endpoint.path, ()))
+        if fetched.status == 200:
+            self._wholes[endpoint.path] = _Whole(fetched, asked_ms, self._clock.now_ms())
+        return fetched
+
+    async def _ask_and_learn(self, endpoint: Endpoint, question: Question) -> Fetched:
+        asked_ms, held = self._clock.now_ms(), self.held.get(endpoint.path)
+        fetched = await self._ask(endpoint, question)
+        if fetched.status == 200 and held is not None:
+            held.learn(question, fetched.body, asked_ms)
+        return fetched
+
+    async def _ask(self, endpoint: Endpoint, question: Question) -> Fetched:
+        weight = endpoint.weight(question)
+        status, body = await self._rest.ask(question.path, question.params, weight, endpoint.bucket, Priority.USER)
+        if status != 200:
+            return Fetched(status, body, REFUSED_MS, REFUSED_MS)
+        try:
+            fresh_ms = endpoint.holds(question, body, self._clock.now_ms())
+        except UNREADABLE as error:
+            raise UpstreamGarbage(f"{question.path}: {error}") from error
+        return Fetched(200, body, fresh_ms, endpoint.thrifty_ms(question, fresh_ms))

@@ -1,0 +1,183 @@
+"""Health and readiness, derived from the age of data and the fate of tasks, never from a constant."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from app.filling.reconcile import Reconciler
+from app.holding.freshness import Freshness, State, Survey, TailAge
+from app.holding.symbol_sync import SymbolSync
+from app.node.exchange_clock import ExchangeClock
+from app.node.supervisor import Supervisor
+from app.ports import Clock, MarketSockets
+
+SYNC_AGE_MS_MAX: Final = 30 * 60_000  # symbols older than this are worth a complaint
+OFFSET_MS_MAX: Final = 1_000  # a machine's clock this wrong is worth a complaint
+REPORT_MS: Final = 1_000  # readiness is computed at most once a second, however often it is asked for
+NAMED_MAX: Final = 10
+
+
+class Health:
+    """What the node says of itself."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        machine: ExchangeClock,
+        symbols: SymbolSync,
+        freshness: Freshness,
+        supervisor: Supervisor,
+        stand_down: Callable[[], tuple[int, str] | None],
+    ) -> None:
+        self._clock = clock
+        self._machine = machine
+        self._symbols = symbols
+        self._freshness = freshness
+        self._supervisor = supervisor
+        self._stand_down = stand_down
+        self._started_ms = clock.now_ms()
+        self._ready_at_ms = 0
+        self._ready: tuple[bool, dict[str, object]] = (False, {})
+        self._since_ms = self._started_ms
+        self._survey: Survey | None = None
+        self.sockets: MarketSockets | None = None
+        self.reconciler: Reconciler | None = None
+        self.queue_depth: Callable[[], int] = lambda: 0
+        self.upstream_complaints: Callable[[], list[str]] = list
+        self.streams: Callable[[], dict[str, object]] = dict
+        self.store_error: str | None = None
+        self.log_complaint: Callable[[], str | None] = lambda: None
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this process ingests and backfills."""
+        return self.reconciler is not None
+
+    def report(self) -> dict[str, object]:
+        """The state of the node and everything that is wrong with it."""
+        now_ms = self._clock.now_ms()
+        reasons = self._reasons(now_ms)
+        reconciler = self.reconciler
+        return {
+            "status": "degraded" if reasons else "ok",
+            "reasons": reasons,
+            "serverTime": now_ms,
+            "uptime_s": (now_ms - self._started_ms) // 1000,
+            "role": "writer" if self.is_writer else "reader",
+            "symbols": len(self._symbols.wished),
+            "symbols_synced_ms": self._symbols.synced_ms,
+            "tails": self._tails(),
+            "missing_klines": reconciler.missing_klines if reconciler else None,
+            "queue_depth": self.queue_depth(),
+            "clock_offset_ms": self._machine.offset_ms,
+            "stand_down_until_ms": standing[0] if (standing := self._stand_down()) else None,
+            "sockets": self.sockets.status() if self.sockets else {},
+            "streams": self.streams(),
+            "tasks": {
+                state.name: {
+                    "running": state.is_running,
+                    "restarts": state.restarts,
+                    "last_error": state.last_error,
+                }
+                for state in self._supervisor.states.values()
+            },
+        }
+
+    def ready(self) -> tuple[bool, dict[str, object]]:
+        """Whether the tail of every wished series is held and fresh, which ones are not, and since when."""
+        now_ms = self._clock.now_ms()
+        if not 0 <= now_ms - self._ready_at_ms < REPORT_MS:  # the clock goes back when the exchange says it was ahead
+            self._ready_at_ms = now_ms
+            self._ready = self._compute_ready(now_ms)
+        return self._ready
+
+    def _compute_ready(self, now_ms: int) -> tuple[bool, dict[str, object]]:
+        survey = self._survey = self._freshness.survey()
+        reasons = []
+        if self._symbols.synced_ms is None:
+            reasons.append("symbols were never synced with the exchange")
+        if not self._machine.is_trusted:
+            reasons.append("the exchange has not confirmed what time it is since the start or since the clock jumped")
+        for state, words in _WORDS.items():
+            if tails := [tail for tail in survey.lacking if tail.state is state]:
+                reasons.append(f"{words}: {_named(tails)}")
+        is_ready = not reasons
+        if is_ready is not self._ready[0]:
+            self._since_ms = now_ms
+        due_ms = [tail.since_ms for tail in survey.lacking if tail.since_ms is not None]
+        if not is_ready and due_ms:  # it was so before anybody asked
+            self._since_ms = max(self._started_ms, min(self._since_ms, *due_ms))
+        return is_ready, {
+            "ready": is_ready,
+            "since_ms": self._since_ms,
+            "reasons": reasons,
+            "series": {state.value: count for state, count in survey.counts.items()},
+        }
+
+    def _tails(self) -> dict[str, object]:
+        """By interval: the series whose newest kline is the oldest."""
+        self.ready()
+        return {
+            code: {"symbol": tail.series.symbol, "state": tail.state.value, "age_ms": tail.age_ms}
+            for code, tail in (self._survey.worst if self._survey else {}).items()
+        }
+
+    def upstream_reasons(self) -> list[str]:
+        """Why the exchange is not asked at the moment, or not as fast as the settings allow."""
+        reasons = []
+        if (standing := self._stand_down()) is not None:
+            reasons.append(f"standing down until {standing[0]}: {standing[1]}")
+        return reasons + self.upstream_complaints()
+
+    def _reasons(self, now_ms: int) -> list[str]:
+        reasons = self.upstream_reasons()
+        if self._symbols.synced_ms is None:
+            reasons.append(f"symbols were never synced: {self._symbols.last_error or 'not answered yet'}")
+        elif now_ms - self._symbols.synced_ms > SYNC_AGE_MS_MAX:
+            reasons.append(f"symbols were last synced at {self._symbols.synced_ms}: {self._symbols.last_error}")
+        elif self._symbols.last_error is not None:
+            reasons.append(f"the last symbol sync failed: {self._symbols.last_error}")
+        if unlisted := self._symbols.unlisted:
+            reasons.append(f"{_some(unlisted)}: not listed by the exchange; correct SYMBOLS and PRICE_KLINES_SYMBOLS")
+        if abs(self._machine.offset_ms) > OFFSET_MS_MAX:
+            reasons.append(f"this machine's clock is off by {-self._machine.offset_ms} ms; set up NTP")
+        if self.reconciler is not None and self.reconciler.paused is not None:
+            reasons.append(f"backfill is paused: {self.reconciler.paused}")
+        if self.store_error is not None:
+            reasons.append(self.store_error)
+        if (complaint := self.log_complaint()) is not None:
+            reasons.append(complaint)
+        reasons.extend(
+            f"task {state.name} is not running: {state.last_error}"
+            for state in self._supervisor.states.values()
+            if not state.is_running
+        )
+        is_ready, detail = self.ready()
+        if not is_ready:
+            reasons.extend(str(reason) for reason in _list(detail["reasons"]))
+            if self.reconciler is not None and self.reconciler.last_error is not None:
+                reasons.append(f"the last failed fetch: {self.reconciler.last_error}")
+        return list(dict.fromkeys(reasons))
+
+
+_WORDS: Final = {State.STALE: "tails stale", State.NOT_WHOLE: "tails not whole"}
+
+
+def _named(tails: list[TailAge]) -> str:
+    """The worst of them by name and age."""
+    return _some([_one(tail) for tail in sorted(tails, key=lambda tail: -(tail.age_ms or 0))])
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    named = ", ".join(names[:NAMED_MAX])
+    return f"{named} and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else named
+
+
+def _one(tail: TailAge) -> str:
+    series = f"{tail.series.symbol} {tail.series.interval}"
+    return series if tail.age_ms is None else f"{series} (newest kline closed {tail.age_ms // 1000} s ago)"
+
+
+def _list(value: object) -> list[object]:
+    assert isinstance(value, list), "reasons are a list"
+    return value

@@ -1,0 +1,111 @@
+"""Names that the exchange's list, as last read, does not have: new listings, coin-margined contracts, and inventions.
+
+A symbol that was listed since is answered within seconds; whoever invents names must not cost weight, or memory,
+without bound.
+"""
+
+import contextlib
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+from cachetools import LRUCache
+
+from app.binance import coin_margined
+from app.binance.error_body import BinanceError, invalid_symbol, service_unavailable
+from app.domain.interval import MINUTE_MS
+from app.domain.reason import Reason
+from app.holding.symbol_sync import SymbolSync
+from app.ports import Clock, LineDown, StoreUnavailable, UpstreamError
+from app.querying.flights import Flights
+from app.querying.refusal import RETRY_AFTER_S
+
+LOOK_PAUSE_MS_MIN: Final = 4_000  # between two looks at the list for a name that it does not have: weight 1 each
+LOOK_PAUSE_MS_MAX: Final = 16_000
+"""While nothing new is found: a flood of invented names costs a weight of 4 a minute, and a listing waits no longer."""
+QUIET_MS: Final = 2 * MINUTE_MS  # without unknown names for so long the next one is looked up at once
+NEW_COINS_PER_MINUTE: Final = 30  # coin-margined names that nobody has confirmed; Binance has about as many pairs
+COINS_MAX: Final = 1_024  # confirmed ones remembered; a name has at most 27 characters
+REFUSED_MAX: Final = 4_096
+REFUSED_MS: Final = 5 * MINUTE_MS  # the exchange's refusal of such a name holds for so long
+_NAME: Final = re.compile(r"\w[\w.-]{0,31}")  # the longest live symbol has 17 characters
+
+
+class Names:
+    """Looks up what is not known. See the module."""
+
+    def __init__(self, clock: Clock, symbols: SymbolSync) -> None:
+        self._clock = clock
+        self._symbols = symbols
+        self._looks = Flights[str, None](1, "looks at the list of symbols")
+        self._looked_ms: int | None = None
+        self._pause_ms = LOOK_PAUSE_MS_MIN
+        self._coins: LRUCache[str, None] = LRUCache(COINS_MAX)
+        self._refused: LRUCache[tuple[str, str], int] = LRUCache(REFUSED_MAX)
+        self._new_coins_ms: deque[int] = deque(maxlen=NEW_COINS_PER_MINUTE)
+        self.refresh: Callable[[str], Awaitable[object]] = lambda name: symbols.refresh()
+        """Reads the list anew, for a name; a process that does not write has the one who does look."""
+
+    async def learn(self, name: str) -> bool:
+        """Whether the exchange lists `name` (in upper case) by now; its list is read again if it is not new."""
+        if not self._symbols.listings or not _NAME.fullmatch(name):
+            return False
+        if name not in self._symbols.listings and self._may_look():
+            await self._looks.join("", lambda: self._look(name))
+        return name in self._symbols.listings
+
+    @contextlib.contextmanager
+    def asking(self, path: str, name: str) -> Iterator[None]:
+        """The exchange is about to be asked at `path` for what may be a coin-margined name.
+
+        Raises BinanceError: its refusal of a moment ago, or 503 while too many such names are new. What it answers is
+        remembered.
+        """
+        if not (coin_margined.is_symbol(name) or coin_margined.is_pair(name)) or name in self._symbols.listings:
+            yield
+            return
+        self._admit(path, name)
+        try:
+            yield
+        except BinanceError as error:
+            self.note(path, name, error)
+            raise
+        self._coins[name] = None
+
+    def note(self, path: str, name: str, error: BinanceError | None) -> None:
+        """The exchange has refused a question about `name`: that holds for a while when it does not have it."""
+        if error is not None and error.code == invalid_symbol().code:
+            self._refused[path, name] = self._clock.now_ms()
+            self._coins.pop(name, None)
+
+    def _admit(self, path: str, name: str) -> None:
+        now_ms = self._clock.now_ms()
+        refused_ms = self._refused.get((path, name))
+        if refused_ms is not None and 0 <= now_ms - refused_ms < REFUSED_MS:
+            raise invalid_symbol()
+        if name in self._coins:
+            return
+        oldest_ms = self._new_coins_ms[0] if len(self._new_coins_ms) == NEW_COINS_PER_MINUTE else None
+        if oldest_ms is not None and 0 <= now_ms - oldest_ms < MINUTE_MS:
+            wait_s = max(RETRY_AFTER_S, (oldest_ms + MINUTE_MS - now_ms + 999) // 1000)
+            raise service_unavailable(wait_s, Reason.BUSY)
+        self._new_coins_ms.append(now_ms)
+
+    def _may_look(self) -> bool:
+        """Whether the list is old enough to be read again, or is being read at this moment."""
+        if len(self._looks):
+            return True
+        now_ms = self._clock.now_ms()
+        if self._looked_ms is not None and not 0 <= now_ms - self._looked_ms < QUIET_MS:
+            self._pause_ms = LOOK_PAUSE_MS_MIN
+        times_ms = [time_ms for time_ms in (self._looked_ms, self._symbols.synced_ms) if time_ms is not None]
+        return not any(0 <= now_ms - time_ms < self._pause_ms for time_ms in times_ms)
+
+    async def _look(self, name: str) -> None:
+        before = self._symbols.listings.keys()
+        with contextlib.suppress(UpstreamError, StoreUnavailable, LineDown):  # the sync tells of it; ask again later
+            await self.refresh(name)
+        self._looked_ms = self._clock.now_ms()
+        is_fruitful = self._symbols.listings.keys() != before
+        self._pause_ms = LOOK_PAUSE_MS_MIN if is_fruitful else min(LOOK_PAUSE_MS_MAX, 2 * self._pause_ms)

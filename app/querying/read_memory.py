@@ -1,0 +1,101 @@
+"""What the exchange was asked for lately and nobody stores: klines of series that are not wished, for all who ask."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from cachetools import LRUCache
+
+from app.binance import rest_rows
+from app.binance.families import parted
+from app.domain.columns import Columns
+from app.domain.interval import MINUTE_MS, Grid
+from app.domain.kline import Kline
+from app.domain.span import Span
+from app.holding.wish import CLOSE_GRACE_MS
+from app.ports import Clock, Series
+
+BYTES_MAX: Final = 32 * 1024 * 1024  # 250,000 klines as REST prints them: 99 of 2,500 series, or 500 of 500
+AGE_MS_MAX: Final = 10 * MINUTE_MS
+"""Nobody tells when the exchange mends a kline that is not held: it is asked for again after this long."""
+RUNS_MAX: Final = 32  # of one series: pages of one who goes through its history
+RUN_OVERHEAD_BYTES: Final = 512  # keys, span and index beside the rows
+BEGINS_MAX: Final = 8_192  # of series that bots ask for beyond their first kline: a time each
+
+
+class _Run(NamedTuple):
+    """Every closed kline there is in `span`, as REST prints them."""
+
+    span: Span
+    body: bytes
+    read_ms: int
+
+
+class ReadMemory:
+    """Closed klines as the exchange told them, bounded in bytes; the series that was unused for longest goes first."""
+
+    def __init__(self, clock: Clock, bytes_max: int = BYTES_MAX) -> None:
+        self._clock = clock
+        self._runs: LRUCache[Series, tuple[_Run, ...]] = LRUCache(bytes_max, getsizeof=_cost)
+        self._begins: LRUCache[Series, tuple[int, int]] = LRUCache(BEGINS_MAX)
+
+    @property
+    def bytes(self) -> int:
+        """What is remembered takes."""
+        return int(self._runs.currsize)
+
+    def learn(self, series: Series, grid: Grid, span: Span, limit: int, klines: Sequence[Kline]) -> None:
+        """The exchange was asked for the oldest `limit` klines of `span` and answered so.
+
+        What may still change is left out, as it is of what is stored.
+        """
+        now_ms = self._clock.now_ms()
+        closed = Columns.of(klines).closed_by(now_ms - CLOSE_GRACE_MS, grid)
+        end_ms = span.end_ms if len(klines) < limit else grid.shift(klines[-1].open_ms, 1)
+        known = Span(span.start_ms, min(end_ms, grid.floor(now_ms - CLOSE_GRACE_MS)))
+        if not known:
+            return
+        body = rest_rows.join(rest_rows.encode(kline, grid.shift(kline.open_ms, 1) - 1) for kline in closed)
+        others = [run for run in self._current(series) if run.span.clip(known) != run.span]
+        runs = (*others[1 - RUNS_MAX :], _Run(known, body, now_ms))
+        self._runs.pop(series, None)
+        if _cost(runs) <= self._runs.maxsize:
+            self._runs[series] = runs
+
+    def klines(self, series: Series, grid: Grid, span: Span, limit: int) -> list[Kline] | None:
+        """The oldest `limit` klines of `span`, None when some of them are not known."""
+        for run in self._current(series):
+            if not run.span.start_ms <= span.start_ms < run.span.end_ms:
+                continue
+            known = rest_rows.decode(run.body, grid, is_signed=parted(series.symbol)[1].is_signed)
+            found = [kline for kline in known if span.start_ms <= kline.open_ms < span.end_ms]
+            if len(found) >= limit or span.end_ms <= run.span.end_ms:
+                return found[:limit]
+        return None
+
+    def learn_begin(self, series: Series, open_ms: int) -> None:
+        """The exchange, asked for nothing else, named the first kline of a series."""
+        self._begins[series] = open_ms, self._clock.now_ms()
+
+    def begin_ms(self, series: Series) -> int | None:
+        """When the first kline of a series opens, if the exchange was asked for that lately."""
+        open_ms, asked_ms = self._begins.get(series, (None, 0))
+        return open_ms if 0 <= self._clock.now_ms() - asked_ms < AGE_MS_MAX else None
+
+    def forget(self, series: Series) -> None:
+        """What was told of a series is doubted, or known better."""
+        self._runs.pop(series, None)
+        self._begins.pop(series, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._runs.clear()
+        self._begins.clear()
+
+    def _current(self, series: Series) -> list[_Run]:
+        """What is still believed; never by a clock that was put back, by which it would not end in time."""
+        now_ms = self._clock.now_ms()
+        return [run for run in self._runs.get(series, ()) if 0 <= now_ms - run.read_ms < AGE_MS_MAX]
+
+
+def _cost(runs: Sequence[_Run]) -> int:
+    return sum(len(run.body) + RUN_OVERHEAD_BYTES for run in runs)

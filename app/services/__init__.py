@@ -1,1 +1,0 @@
-"""What the node does: sync symbols, ingest, reconcile, answer."""

@@ -1,0 +1,1 @@
+"""The node's own streams, and the connections of clients."""

@@ -1,0 +1,209 @@
+"""One client of the sockets: its streams, its manners, and what waits for it."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from app.binance.stream_name import NAME_CHARS_MAX
+from app.ports import StreamsFull
+from app.sockets.stream_commands import Address, Command, CommandError, accepted, parse_command
+from app.sockets.stream_frames import text_frame
+from app.sockets.stream_outbox import Outbox
+
+STREAMS_MAX: Final = 1_024  # a connection; one more and it is closed (binance-facts section 5.2)
+MESSAGES_A_SECOND_MAX: Final = 10  # pings and pongs count
+POLICY: Final = 1008
+TOO_MANY: Final = b'{"error":{"code":4,"msg":"Too many subscriptions"}}'
+
+
+class Wire(Protocol):
+    """The connection under a client."""
+
+    def write(self, data: bytes) -> None:
+        """Send a whole frame; never waits."""
+        ...
+
+    def ping(self, payload: bytes) -> None:
+        """Send a ping."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye, wait a moment for the client's, and end."""
+        ...
+
+    def waiting_bytes(self) -> int:
+        """What was written and has not left yet."""
+        ...
+
+
+class Fanout(Protocol):
+    """Brings the frames of streams to clients."""
+
+    def enter(self, client: "Client", streams: Iterable[str]) -> None:
+        """From now on. Raises StreamsFull; then none of them."""
+        ...
+
+    def exit(self, client: "Client", streams: Iterable[str]) -> None:
+        """No more."""
+        ...
+
+    def batch(self, client: "Client") -> None:
+        """Have `client` flushed in a moment."""
+        ...
+
+    def sent_late(self, frames: int) -> None:
+        """So many have left that had to wait."""
+        ...
+
+    def cut(self, client: "Client", reason: str) -> None:
+        """Close the connection of a client that does not keep up, as soon as nobody is being told anything."""
+        ...
+
+
+class Client:
+    """A connected client."""
+
+    def __init__(self, wire: Wire, fanout: Fanout, now_ms: Callable[[], int], queue_bytes_max: int) -> None:
+        self.wire = wire
+        self.batch: list[bytes] = []
+        """Frames to be written together, in a moment."""
+        self.streams: dict[str, None] = {}
+        self.is_combined = False
+        self.is_flowing = True
+        """Whether what is written leaves; otherwise it waits in the outbox."""
+        self.is_over = False
+        """Whether nothing more may be sent but the end."""
+        self.outbox = Outbox(queue_bytes_max)
+        self.opened_ms = self.pinged_ms = self.ponged_ms = self.moved_ms = now_ms()
+        self.stuck_bytes = 0
+        self._now_ms = now_ms
+        self._fanout = fanout
+        self._messages_ms: deque[int] = deque(maxlen=MESSAGES_A_SECOND_MAX + 1)
+
+    # --- what the client says -----------------------------------------------------------------------------------
+
+    def begin(self, address: Address) -> None:
+        """Subscribe what the URL says."""
+        self.is_combined = address.is_combined
+        try:
+            self._subscribe(address.streams)
+        except CommandError as error:
+            self.tell(error.answer())
+
+    def is_polite(self) -> bool:
+        """Count a message of any kind; whether that is still within what may be sent."""
+        now_ms = self._now_ms()
+        self._messages_ms.append(now_ms)
+        if len(self._messages_ms) <= MESSAGES_A_SECOND_MAX or not 0 <= now_ms - self._messages_ms[0] < 1_000:
+            return True
+        self.end(POLICY, "Too many requests")
+        return False
+
+    def ponged(self) -> None:
+        """The client is alive."""
+        self.ponged_ms = self._now_ms()
+
+    def hear(self, text: str) -> None:
+        """Do what a control message says."""
+        try:
+            command = parse_command(text)
+            if command.method == "SUBSCRIBE":
+                self._subscribe(command.streams, command)
+            else:
+                self._obey(command)
+        except CommandError as error:
+            self.tell(error.answer())
+
+    def _obey(self, command: Command) -> None:
+        result: object = None
+        if command.method == "UNSUBSCRIBE":
+            left = [name for name in command.streams if name in self.streams]
+            self._fanout.exit(self, left)
+            for name in left:
+                self.streams.pop(name, None)
+        elif command.method == "LIST_SUBSCRIPTIONS":
+            result = list(self.streams)
+        elif command.method == "GET_PROPERTY":
+            result = self.is_combined
+        elif command.value is not self.is_combined:
+            self._fanout.exit(self, self.streams)
+            self.is_combined = command.value
+            self._fanout.enter(self, self.streams)
+        self.tell(accepted(command.id, result))
+
+    def _subscribe(self, names: Iterable[str], command: Command | None = None) -> None:
+        """Add streams, acknowledging `command` before their first frame; one too many ends the connection."""
+        added = [name for name in dict.fromkeys(names) if name not in self.streams]
+        if len(self.streams) + len(added) > STREAMS_MAX:
+            self.tell(TOO_MANY)
+            self.end(POLICY, "Invalid request")
+            return
+        if any(
+            len(name) > NAME_CHARS_MAX for name in added
+        ):  # before it is kept: who may have many may not have long ones
+            text = f"Invalid request: a stream name has at most {NAME_CHARS_MAX} characters"
+            raise CommandError(2, text, command.id if command else None)
+        try:
+            self._fanout.enter(self, added)
+        except StreamsFull as error:
+            raise CommandError(4, f"Too many subscriptions: {error}", command.id if command else None) from error
+        self.streams.update(dict.fromkeys(added))
+        if command is not None:
+            self.tell(accepted(command.id))
+
+    # --- what the client is told --------------------------------------------------------------------------------
+
+    def tell(self, payload: bytes) -> None:
+        """Send a message that must not be lost."""
+        if not self.is_over:
+            self.offer(text_frame(payload))
+
+    def offer(self, frame: bytes) -> None:
+        """Send a frame now, or keep it for when the client takes something again."""
+        if self.is_flowing and not self.outbox:
+            if not self.batch:
+                self._fanout.batch(self)
+            self.batch.append(frame)
+            return
+        self.outbox.put(frame)
+        if self.outbox.is_over:
+            self._fanout.cut(self, self.too_slow())
+
+    def too_slow(self) -> str:
+        """Why a client is cut."""
+        return f"Too slow: {self.outbox.bytes} bytes wait for you; read faster or subscribe to less"
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self.batch:
+            batch, self.batch = self.batch, []
+            self.wire.write(batch[0] if len(batch) == 1 else b"".join(batch))
+
+    def pause(self) -> None:
+        """What is written does not leave any more."""
+        self.is_flowing = False
+        self.moved_ms, self.stuck_bytes = self._now_ms(), self.wire.waiting_bytes()
+
+    def resume(self) -> None:
+        """What was written has left: send what has waited, as long as that leaves too."""
+        self.is_flowing = True
+        waited = len(self.outbox)
+        while self.is_flowing and self.outbox and not self.is_over:
+            self.wire.write(self.outbox.pop())
+        self._fanout.sent_late(waited - len(self.outbox))
+
+    def end(self, code: int, reason: str) -> None:
+        """Say goodbye; what waits is not sent any more."""
+        if not self.is_over:
+            self.is_over = True
+            self.flush()
+            self.leave()
+            self.wire.close(code, reason)
+
+    def leave(self) -> None:
+        """Take part in nothing any more."""
+        self.is_over = True
+        self._fanout.exit(self, self.streams)
+        self.streams.clear()
+        self.outbox.clear()
+        self.batch.clear()

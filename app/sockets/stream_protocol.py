@@ -1,0 +1,199 @@
+"""The websocket protocol of the sockets we serve, under uvicorn.
+
+Frames that go out were made once for all clients and are handed to the transport as they are; what comes in is read by
+the `websockets` library. An ASGI server's own protocols make every frame anew for every client.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from app.domain.reason import Reason
+from app.sockets.connections import Connections
+from app.sockets.stream_client import Client
+from app.sockets.stream_commands import Address, parse_target
+from app.sockets.streams import SERVICE_RESTART, StreamServer
+
+STATE: Final = "streams"  # under which the application's lifespan hands over the StreamServer
+MESSAGE_BYTES_MAX: Final = 256 * 1024  # a SUBSCRIBE of 1,024 names has 50 kB
+PARTS_MAX: Final = 1_024  # of one message: empty ones have no bytes to count
+UNSENT_BYTES_MAX: Final = 64 * 1024  # in the transport; with more a client counts as slow
+KERNEL_BYTES: Final = 256 * 1024  # asked of the kernel for what is under way: else a slow client has megabytes there
+GOODBYE_S_SHUTDOWN: Final = 2.0  # of the ten seconds that a shutdown may take
+INVALID_DATA: Final = 1007
+TOO_BIG: Final = 1009
+
+_log: Final = logging.getLogger("klinenode.streams")
+_log.setLevel(logging.CRITICAL)  # what clients do wrong is theirs to know
+
+
+class StreamProtocol(asyncio.Protocol):
+    """One connection, from its handshake to its end."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        self._connections = cast("set[StreamProtocol]", server_state.connections)
+        self._streams: StreamServer | None = app_state.get(STATE)
+        self._frames = ServerProtocol(state=State.OPEN, max_size=MESSAGE_BYTES_MAX, logger=_log)
+        self._transport: asyncio.Transport | None = None
+        self._client: Client | None = None
+        self._address: Address | None = None
+        self._parts: list[bytes] = []
+        self._goodbye: asyncio.TimerHandle | None = None
+        self._goodbye_s = Connections.of(app_state).deadlines.goodbye_s
+
+    # --- the beginning ------------------------------------------------------------------------------------------
+
+    def shake_hands(self, target: str, headers: Iterable[tuple[bytes, bytes]]) -> Response:
+        """The answer to a handshake whose head has been read."""
+        handshake = ServerProtocol(logger=_log)
+        address = self._address = parse_target(target)
+        named = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+        if address is None:
+            response = handshake.reject(404, "Sockets are at /ws and /stream, also under /market, /public, /private.\n")
+        elif self._streams is None or self._streams.is_full:
+            response = handshake.reject(503, "This node has as many socket clients as it may have; try again later.\n")
+            response.headers["Retry-After"] = "5"
+            response.headers["X-Klinenode-Reason"] = Reason.BUSY
+        else:
+            response = handshake.accept(Request(target, named))
+        return response
+
+    def open(self, transport: asyncio.Transport, response: Response) -> None:
+        """Send the `response` of a handshake that went well, and begin."""
+        assert self._streams is not None, "who refuses a handshake does not open it"
+        assert self._address is not None, "who refuses a handshake does not open it"
+        self._transport = transport
+        self._connections.add(self)
+        transport.write(response.serialize())
+        transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
+        _limit_kernel(transport)
+        self._client = self._streams.connect(self)
+        self._client.begin(self._address)
+        self._streams.end_doomed()
+
+    # --- what the transport says ----------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what the client sends."""
+        if self._frames.state is State.CLOSED:
+            return
+        self._frames.receive_data(data)
+        for event in self._frames.events_received():
+            if isinstance(event, Frame) and self._client is not None and not self._client.is_over:
+                self._take(event, self._client)
+        self._flush()
+        if self._streams is not None:
+            self._streams.end_doomed()
+
+    def eof_received(self) -> None:
+        """The client sends nothing more: the connection is over."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing can be said any more."""
+        self._connections.discard(self)
+        if self._goodbye is not None:
+            self._goodbye.cancel()
+            self._goodbye = None
+        if self._client is not None and self._streams is not None:
+            self._streams.disconnect(self._client)
+
+    def pause_writing(self) -> None:
+        """More waits than may."""
+        if self._client is not None:
+            self._client.pause()
+
+    def resume_writing(self) -> None:
+        """What waited has left."""
+        if self._client is not None:
+            self._client.resume()
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        if self._client is not None:
+            self._client.end(SERVICE_RESTART, "The node restarts; connect again")
+        self._await_goodbye(GOODBYE_S_SHUTDOWN)
+
+    # --- what the client has to be told -----------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """See Wire."""
+        assert self._transport is not None, "opened before"
+        self._transport.write(data)
+
+    def ping(self, payload: bytes) -> None:
+        """See Wire."""
+        self._frames.send_ping(payload)
+        self._flush()
+
+    def close(self, code: int, reason: str) -> None:
+        """See Wire."""
+        if self._frames.state is State.OPEN:
+            self._frames.send_close(code, reason)
+            self._flush()
+        self._await_goodbye(self._goodbye_s)
+
+    def waiting_bytes(self) -> int:
+        """See Wire."""
+        assert self._transport is not None, "opened before"
+        return self._transport.get_write_buffer_size()
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _take(self, frame: Frame, client: Client) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            client.leave()
+            return
+        if not client.is_polite():
+            return
+        if frame.opcode is Opcode.PONG:
+            client.ponged()
+        elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            if len(self._parts) >= PARTS_MAX:
+                client.end(TOO_BIG, f"A message may come in {PARTS_MAX} parts")
+                return
+            self._parts.append(bytes(frame.data))
+            if frame.fin:
+                message, self._parts = b"".join(self._parts), []
+                try:
+                    text = message.decode()
+                except UnicodeDecodeError:
+                    client.end(INVALID_DATA, "Invalid UTF-8")
+                    return
+                client.hear(text)
+
+    def _flush(self) -> None:
+        assert self._transport is not None, "opened before"
+        for data in self._frames.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:  # both have said goodbye, or the client broke the protocol
+                if self._client is not None:
+                    self._client.leave()
+                self._await_goodbye(self._goodbye_s)
+                self._transport.close()
+
+    def _await_goodbye(self, delay_s: float) -> None:
+        if self._goodbye is not None:
+            self._goodbye.cancel()
+        self._goodbye = asyncio.get_running_loop().call_later(delay_s, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self._goodbye = None
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _limit_kernel(transport: asyncio.Transport) -> None:
+    held = transport.get_extra_info("socket")
+    if held is not None:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)

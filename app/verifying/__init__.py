@@ -1,0 +1,1 @@
+"""What is held, compared with the exchange and mended."""

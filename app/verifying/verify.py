@@ -1,0 +1,283 @@
+"""Verification: when held klines are compared with the exchange, by the clock, by chance, and when an operator asks.
+
+Three loops at the lowest priority for weight. Rounds: every symbol whose days were not compared for VERIFY_EVERY_DAYS.
+Samples: every minute some series that have just closed a kline, and some rows that came from the archive. Audits: what
+was asked for, before anything else of its kind, with a report that can be watched.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+from typing import Final
+
+from app.domain.interval import DAY_MS, M1, MINUTE_MS
+from app.domain.ledger import Source
+from app.domain.reason import Reason
+from app.domain.span import Span
+from app.holding.holdings import Holdings
+from app.holding.wish import Wish
+from app.ports import NO_WRITER, Clock, Series, StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
+from app.verifying.absence_audit import AbsenceAuditor
+from app.verifying.audit import ROW_AGE_MS, Auditor, Tally
+
+VISIT_PAUSE_S: Final = 2.0  # between two symbols of a round: 700 of them take less than half an hour
+DAY_PAUSE_S: Final = (
+    0.05  # between two days of a round: 600 symbols × 7 intervals × a year take a day, a tenth of a core
+)
+ROUND_PAUSE_S: Final = 60.0
+RETRY_S: Final = 60.0  # after an error of the exchange or the store
+SAMPLE_EVERY_S: Final = 60.0
+SAMPLE_SERIES: Final = 5  # requests of weight 1 a minute: 0.2 % of what the exchange grants
+SAMPLE_ROWS: Final = 99  # the most rows that weigh 1
+SAMPLE_FRESH_MS: Final = 4 * MINUTE_MS  # "just closed" for a sample
+AUDITS_KEPT_MAX: Final = 16  # waiting, running and done ones that are reported
+LEFT_OUT_MAX: Final = 100  # spans that an audit could not compare, named one by one; all are counted
+AUDIT_TRIES_MAX: Final = 30  # errors in a row before an audit is given up: half an hour of a silent exchange
+EVER: Final = Span(0, 1 << 50)
+
+
+class TooManyAudits(Exception):
+    """So many audits wait already that another one would not be seen to for long."""
+
+
+@dataclass(slots=True)
+class Audit:
+    """One comparison that was asked for."""
+
+    number: int
+    series: tuple[Series, ...]
+    span: Span
+    asked_ms: int
+    total: int = 0
+    """Comparisons it takes, as far as known when it began."""
+    is_begun: bool = False
+    ended_ms: int | None = None
+    error: str | None = None
+    tally: Tally = field(default_factory=Tally)
+    left_out: list[dict[str, object]] = field(default_factory=list)
+    """What could not be compared, and why; the first LEFT_OUT_MAX."""
+    left_out_total: int = 0
+    until_ms: int = 0
+    """Where the youngest klines begin that could be compared."""
+
+    def leave_out(self, series: Series, span: Span, why: str) -> None:
+        """Note a span that is not compared."""
+        self.left_out_total += 1
+        if len(self.left_out) < LEFT_OUT_MAX:
+            named = {"symbol": series.symbol, "interval": series.interval.code}
+            self.left_out.append({**named, "start": span.start_ms, "end": span.end_ms, "why": why})
+
+    def end(self, now_ms: int) -> None:
+        """Nothing more is compared. An audit that has compared nothing has failed."""
+        self.ended_ms = now_ms
+        if self.error is None and not self.tally.compared:
+            why = f"{self.left_out[0]['why']}" if self.left_out else "the exchange gave nothing to compare with"
+            self.error = f"nothing was compared: {why}"
+
+    def report(self) -> dict[str, object]:
+        """The audit as users see it; times in ms."""
+        state = "waiting" if not self.is_begun else "running" if self.ended_ms is None else "done"
+        return {
+            "audit": self.number,
+            "state": "failed" if self.error is not None and self.ended_ms is not None else state,
+            "error": self.error,
+            "series": len(self.series),
+            "start": self.span.start_ms,
+            "end": self.span.end_ms,
+            "asked": self.asked_ms,
+            "ended": self.ended_ms,
+            "total": self.total,
+            "uncompared": self.left_out,
+            "uncompared_total": self.left_out_total + self.tally.uncompared,
+            "until": self.until_ms,
+            **_tally(self.tally),
+        }
+
+
+class Verifier:
+    """Keeps comparing. Only the process that writes has an `auditor`; elsewhere audits are refused."""
+
+    def __init__(
+        self, clock: Clock, holdings: Holdings, wish: Callable[[], Wish], rng: Random, *, every_days: int
+    ) -> None:
+        self._clock = clock
+        self._holdings = holdings
+        self._wish = wish
+        self._rng = rng
+        self._every_ms = every_days * DAY_MS
+        self._numbers = count(1)
+        self._audits: deque[Audit] = deque()
+        self._asked = asyncio.Event()
+        self.auditor: Auditor | None = None
+        self.absence_auditor: AbsenceAuditor | None = None
+        self.background = Tally()
+        """What rounds and samples have found since the start."""
+
+    def request(self, series: Sequence[Series], span: Span) -> int:
+        """Compare `span` of each of `series`; the number of the audit. Raises StoreUnavailable, TooManyAudits."""
+        if self.auditor is None:
+            raise StoreUnavailable(NO_WRITER, Reason.WRITER)
+        waiting = [audit for audit in self._audits if audit.ended_ms is None]
+        if len(waiting) >= AUDITS_KEPT_MAX:
+            raise TooManyAudits(f"{len(waiting)} audits wait already; ask again when GET /v1/verification shows fewer")
+        while len(self._audits) >= AUDITS_KEPT_MAX:
+            self._audits.remove(next(audit for audit in self._audits if audit.ended_ms is not None))
+        self._audits.append(Audit(next(self._numbers), tuple(series), span, self._clock.now_ms()))
+        self._asked.set()
+        return self._audits[-1].number
+
+    def report(self) -> dict[str, object]:
+        """The audits asked for, newest first, and what was found in the background. Raises StoreUnavailable."""
+        if self.auditor is None:
+            raise StoreUnavailable(NO_WRITER, Reason.WRITER)
+        return {
+            "background": _tally(self.background),
+            "audits": [audit.report() for audit in reversed(self._audits)],
+        }
+
+    async def run(self) -> None:
+        """Verify for ever."""
+        assert self.auditor is not None, "only the writer verifies"
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._audit_asked(self.auditor), name="verify-audits")
+            if self._every_ms:
+                group.create_task(self._rounds(self.auditor), name="verify-rounds")
+                group.create_task(self._samples(self.auditor), name="verify-samples")
+
+    # --- audits -------------------------------------------------------------------------------------------------
+
+    async def _audit_asked(self, auditor: Auditor) -> None:
+        while True:
+            self._asked.clear()
+            for audit in [each for each in self._audits if each.ended_ms is None]:
+                await self._carry_out(auditor, audit)
+            await self._asked.wait()
+
+    async def _carry_out(self, auditor: Auditor, audit: Audit) -> None:
+        began_ms = self._clock.now_ms()
+        by_symbol = _by_symbol(audit.series)
+        audit.is_begun = True
+        audit.until_ms = min(audit.span.end_ms, began_ms - ROW_AGE_MS)
+        for each in audit.series:
+            audit.total += auditor.count(each, auditor.due(each, audit.span, began_ms))
+            audit.total += auditor.count_rows(each, auditor.due_rows(each, audit.span, began_ms))
+            for span, why in auditor.left_out(each, audit.span):
+                audit.leave_out(each, span, why)
+        if self.absence_auditor is not None:
+            audit.total += sum(len(self.absence_auditor.due(each, audit.span, began_ms)) for each in audit.series)
+        failures = 0
+        for symbol in by_symbol:
+            while failures < AUDIT_TRIES_MAX:
+                due = {series: auditor.due(series, audit.span, began_ms) for series in by_symbol[symbol]}
+                try:
+                    await auditor.audit(due, audit.tally)
+                    for series in by_symbol[symbol]:
+                        await auditor.audit_rows(series, auditor.due_rows(series, audit.span, began_ms), audit.tally)
+                    if self.absence_auditor is not None:
+                        await self.absence_auditor.audit(by_symbol[symbol], audit.span, began_ms, audit.tally)
+                        for series in by_symbol[symbol]:
+                            for span in self.absence_auditor.due(series, audit.span, began_ms):
+                                audit.leave_out(
+                                    series, span, "recorded absent, and more such spans than are asked at once"
+                                )
+                except UpstreamRejected as error:  # asking again would be answered alike
+                    for series in by_symbol[symbol]:
+                        audit.leave_out(series, audit.span, f"the exchange refuses: {error}")
+                    break
+                except (UpstreamError, StoreUnavailable) as error:
+                    failures += 1
+                    audit.error = str(error)
+                    await self._clock.sleep(self._pause_s(error))
+                else:
+                    failures, audit.error = 0, None
+                    break
+        audit.end(self._clock.now_ms())
+
+    # --- rounds -------------------------------------------------------------------------------------------------
+
+    async def _rounds(self, auditor: Auditor) -> None:
+        while True:
+            for series in _by_symbol(self._holdings.all()).values():
+                await self._clock.sleep(VISIT_PAUSE_S * self._rng.uniform(0.8, 1.2))
+                since_ms = self._clock.now_ms() - self._every_ms
+                due = {each: auditor.due(each, EVER, since_ms) for each in series}
+                try:
+                    await auditor.audit(due, self.background, DAY_PAUSE_S)
+                    if self.absence_auditor is not None:
+                        await self.absence_auditor.audit(series, EVER, since_ms, self.background)
+                except (
+                    UpstreamError,
+                    StoreUnavailable,
+                ) as error:  # reported where it happened; the next round sees to it
+                    await self._clock.sleep(self._pause_s(error))
+            await self._clock.sleep(ROUND_PAUSE_S)
+
+    # --- samples ------------------------------------------------------------------------------------------------
+
+    async def _samples(self, auditor: Auditor) -> None:
+        while True:
+            await self._clock.sleep(SAMPLE_EVERY_S * self._rng.uniform(0.8, 1.2))
+            try:
+                for series, window in [*self._closed_lately(), *self._from_archive()]:
+                    replaced = await auditor.compare(series, window, self.background)
+                    if series.is_of_trades and series.interval != M1 and series.interval.grid.step_ms <= DAY_MS:
+                        for open_ms in self._holdings.grid(series).opens(*replaced.hull):
+                            if replaced.span_at(open_ms):
+                                await auditor.explain(series, open_ms, self.background)
+            except (UpstreamError, StoreUnavailable) as error:
+                await self._clock.sleep(self._pause_s(error))
+
+    def _closed_lately(self) -> list[tuple[Series, Span]]:
+        """The newest rows of some series, one for each interval that has just closed a kline, as far as they go."""
+        now_ms = self._clock.now_ms()
+        by_step: dict[int, list[Series]] = {}
+        for series in self._wish().series():
+            grid = self._holdings.grid(series)
+            if self._holdings.is_anchored(series) and now_ms - grid.floor(now_ms - ROW_AGE_MS) <= SAMPLE_FRESH_MS:
+                by_step.setdefault(grid.step_ms, []).append(series)
+        samples = []
+        for step_ms in sorted(by_step, reverse=True)[:SAMPLE_SERIES]:  # the longest close most rarely
+            series = self._rng.choice(by_step[step_ms])
+            grid = self._holdings.grid(series)
+            held = self._holdings.ledger(series).held.span_at(grid.floor(now_ms - ROW_AGE_MS) - 1)
+            if held is not None:
+                end_ms = min(held.end_ms, grid.floor(now_ms - ROW_AGE_MS))
+                samples.append((series, Span(max(held.start_ms, grid.shift(end_ms, -SAMPLE_ROWS)), end_ms)))
+        return samples
+
+    def _from_archive(self) -> list[tuple[Series, Span]]:
+        """Some rows that came from the archive."""
+        series = self._rng.choice(list(self._holdings.all()) or [None])
+        if series is None:
+            return []
+        entries = [entry for entry in self._holdings.ledger(series).entries if entry.source is Source.ARCHIVE]
+        if not entries:
+            return []
+        span, grid = self._rng.choice(entries).span, self._holdings.grid(series)
+        first = self._rng.randrange(grid.count(*span))
+        start_ms = grid.shift(span.start_ms, first)
+        return [(series, Span(start_ms, min(span.end_ms, grid.shift(start_ms, SAMPLE_ROWS))))]
+
+    def _pause_s(self, error: Exception) -> float:
+        until_ms = error.until_ms if isinstance(error, StandDown) else 0
+        return max(RETRY_S, (until_ms - self._clock.now_ms()) / 1000) * self._rng.uniform(1.0, 1.2)
+
+
+def _by_symbol(series: Iterable[Series]) -> Mapping[str, list[Series]]:
+    found: dict[str, list[Series]] = {}
+    for each in series:
+        found.setdefault(each.symbol, []).append(each)
+    return found
+
+
+def _tally(tally: Tally) -> dict[str, object]:
+    return {
+        "compared": tally.compared,
+        "mismatched": tally.mismatched,
+        "rows_replaced": tally.mended,
+        "disagreements": tally.disagreements,
+        "findings": tally.findings,
+    }

@@ -1,1 +1,0 @@
-"""Binance's language, both ways. No I/O, no clock."""

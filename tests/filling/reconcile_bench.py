@@ -1,0 +1,124 @@
+"""A reconciler on a rig, with everything that a test may turn."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from app.domain.interval import INTERVALS, M1, Interval
+from app.domain.ledger import Source
+from app.domain.span import Span, Spans
+from app.events import GapsCounted
+from app.filling.absence import Absence
+from app.filling.fill import Filler
+from app.filling.reconcile import Reconciler
+from app.holding.wish import Wish
+from app.ports import Batch, Series
+from tests.fakes import (
+    BTC,
+    NOW_MS,
+    Rig,
+    encoded,
+    listing,
+    rig,
+)
+
+HOURS = Series("BTCUSDT", INTERVALS["1h"])
+FIVES = Series("BTCUSDT", INTERVALS["5m"])
+NOTHING = Spans()
+
+
+class Options(TypedDict, total=False):
+    """What a test may turn."""
+
+    codes: tuple[str, ...]
+    days: int
+    symbols: set[str]
+    onboard_ms: int
+    free_bytes: int
+    concurrency: int
+
+
+@dataclass
+class Bench:
+    """A reconciler on a rig, and what the test turns."""
+
+    rig: Rig
+    codes: tuple[str, ...] = ("1m", "5m", "1h")
+    days: int = 1
+    symbols: set[str] = field(default_factory=lambda: {"BTCUSDT"})
+    onboard_ms: int = 0
+    free_bytes: int = 10**12
+    concurrency: int = 2
+
+    def __post_init__(self) -> None:
+        rig = self.rig
+        self.absence = Absence(rig.clock, rig.holdings, lambda symbol: self.wish().listings.get(symbol), rig.vault)
+        self.filler = Filler(
+            rig.clock,
+            rig.observe,
+            rig.exchange,
+            rig.vault,
+            rig.store,
+            rig.committer,
+            rig.holdings,
+            self.wish,
+            self.absence,
+        )
+        self.reconciler = Reconciler(
+            rig.clock,
+            rig.observe,
+            self.filler,
+            rig.holdings,
+            self.wish,
+            concurrency=self.concurrency,
+            rng=random.Random(5),
+            disk_free_bytes=lambda: self.free_bytes,
+            disk_free_bytes_min=10**6,
+        )
+
+    def wish(self) -> Wish:
+        listings = {symbol: listing(symbol, self.onboard_ms) for symbol in self.symbols}
+        return Wish(frozenset(self.symbols), self.intervals, self.days, listings, self.rig.holdings.extra_wishes)
+
+    @property
+    def intervals(self) -> list[Interval]:
+        return [interval for code, interval in INTERVALS.items() if code in self.codes]
+
+    @property
+    def missing(self) -> int:
+        return self.rig.seen(GapsCounted)[-1].missing_klines
+
+    async def until_whole(self, seconds: int = 180) -> None:
+        """Let time pass until a plan finds nothing missing."""
+        for _ in range(seconds):
+            await self.rig.advance(1)
+            if self.missing == 0:
+                return
+        raise AssertionError(f"{self.missing} klines are still missing: {self.reconciler.last_error}")
+
+    async def holds_the_truth(self) -> None:
+        """Compare every wished series in the store with the exchange's."""
+        rig, wish = self.rig, self.wish()
+        for series in wish.series():
+            grid = rig.holdings.grid(series)
+            for span in wish.spans(series, grid, rig.clock.ms):
+                mine = (await rig.store.read(series, span, 1_000_000)).rows
+                theirs = [rig.exchange.kline(series, each) for each in rig.exchange.opens(series, span)]
+                assert encoded(series, mine) == encoded(series, theirs), series
+
+    async def fill(self, upto_ms: int, *, but: Spans = NOTHING) -> None:
+        """Hold every wished minute before `upto_ms` as if sockets had brought them."""
+        spans = Spans(self.wish().spans(BTC, M1.grid, self.rig.clock.ms)).clip(Span(0, upto_ms)) - but
+        rows = [self.rig.exchange.kline(BTC, each) for span in spans for each in M1.grid.opens(*span)]
+        await self.rig.committer.commit([Batch(BTC, Source.WS, spans, rows)])
+
+
+@asynccontextmanager
+async def bench(
+    folder: Path, *, now_ms: int = NOW_MS, first_ms: int = 0, **options: Unpack[Options]
+) -> AsyncIterator[Bench]:
+    async with rig(folder, now_ms=now_ms, first_ms=first_ms) as made:
+        yield Bench(made, **options)

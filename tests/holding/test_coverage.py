@@ -1,0 +1,173 @@
+"""What the node says of what it holds: coverage, the estimate, and wishes beyond the settings."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.domain.interval import DAY_MS, HOUR_MS, M1, MINUTE_MS
+from app.domain.ledger import Ledger, Source
+from app.domain.span import Span, Spans
+from app.filling.backfill import Backfill
+from app.filling.estimate import ROW_ZIP_BYTES, estimate
+from app.filling.room import ROW_DISK_BYTES
+from app.holding.coverage import Coverage
+from app.holding.holdings import Holdings
+from app.ports import StoreUnavailable
+from tests.fakes import BTC, DAY0_MS, NOW_MS, Rig, rig
+from tests.market.held_whole import CLOSED_MS, holding, whole, wish_of
+
+
+@pytest.fixture
+async def made(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with rig(tmp_path) as here:
+        yield here
+
+
+@pytest.mark.parametrize(("missing", "percent"), [(0, "100.00"), (1, "99.97"), (3731, "0.00")])
+def test_completeness_is_a_hundred_only_when_nothing_is_missing(made: Rig, missing: int, percent: str) -> None:
+    wish = wish_of("1m")
+    assert sum(M1.grid.count(*span) for span in wish.spans(BTC, M1.grid, NOW_MS)) == 3730
+    lost = Spans([Span(CLOSED_MS - missing * MINUTE_MS, CLOSED_MS)])
+    coverage = Coverage(made.clock, holding(whole(wish, but=lost)), lambda: wish)
+    report = coverage.report(None, None, 0, 10)
+    assert (report["completeness"], report["missing"]) == (percent, min(missing, 3730))
+
+
+def test_one_missing_kline_of_very_many_is_not_a_hundred_percent(made: Rig) -> None:
+    wish = wish_of("1m", days=3000)
+    lost = Spans([Span(CLOSED_MS - MINUTE_MS, CLOSED_MS)])
+    coverage = Coverage(made.clock, holding(whole(wish, but=lost)), lambda: wish)
+    assert coverage.report(None, None, 0, 1)["completeness"] == "99.99"
+
+
+def test_coverage_lists_what_is_held_absent_and_missing(made: Rig) -> None:
+    wish = wish_of("1m", "1h")
+    start_ms = DAY0_MS - 2 * DAY_MS
+    ledger = Ledger().record(Spans([Span(0, start_ms + HOUR_MS)]), Source.ABSENT)
+    ledger = ledger.record(Spans([Span(start_ms + HOUR_MS, CLOSED_MS - HOUR_MS)]), Source.REST)
+    coverage = Coverage(made.clock, holding({BTC: ledger}), lambda: wish)
+    report = coverage.report("BTCUSDT", M1, 0, 10)
+    assert (report["total"], report["missing"]) == (1, 60)
+    assert report["series"] == [
+        {
+            "symbol": "BTCUSDT",
+            "interval": "1m",
+            "wished": [{"start": start_ms, "end": CLOSED_MS}],
+            "held": [{"start": start_ms + HOUR_MS, "end": CLOSED_MS - HOUR_MS, "source": "rest"}],
+            "absent": [{"start": 0, "end": start_ms + HOUR_MS}],
+            "missing": [{"start": CLOSED_MS - HOUR_MS, "end": CLOSED_MS}],
+            "verified": [],
+            "verified_up_to": None,
+            "disagreements": [],
+            "revisions": 0,
+            "klines_wished": 3730,
+            "klines_missing": 60,
+            "completeness": "98.39",
+        }
+    ]
+    page = coverage.report(None, None, 1, 1)["series"]
+    assert isinstance(page, list)
+    assert [each["interval"] for each in page] == ["1h"]
+
+
+def test_the_report_stays_the_same_until_a_kline_is_due_and_can_be_kept_to_what_lacks(made: Rig) -> None:
+    wish = wish_of("1m", "1h")
+    coverage = Coverage(made.clock, holding({BTC: whole(wish)[BTC]}), lambda: wish)
+    first = coverage.report(None, None, 0, 10)
+    made.clock.ms += 20_000
+    assert coverage.report(None, None, 0, 10) == first, "an ETag of it would change without need"
+    made.clock.ms += 20_000
+    assert coverage.report(None, None, 0, 10) != first
+    lacking = coverage.report(None, None, 0, 10, incomplete=True)["series"]
+    assert isinstance(lacking, list)
+    assert [each["interval"] for each in lacking] == ["1m", "1h"]
+    made.clock.ms -= 40_000
+    lacking = coverage.report(None, None, 0, 10, incomplete=True)["series"]
+    assert isinstance(lacking, list)
+    assert [each["interval"] for each in lacking] == ["1h"]
+
+
+def test_the_estimate_of_an_empty_store_is_about_right() -> None:
+    wish = wish_of("1m", "1h", days=31)
+    told = estimate(wish, Holdings(), NOW_MS, weight_per_minute=2400, disk_free_bytes=7, disk_free_bytes_min=0)
+    minutes = 31 * 1440 + 14 * 60 + 10
+    assert (told.series, told.klines, told.missing_klines) == (2, minutes + 31 * 24 + 14, told.klines)
+    by_rest = 1440 + 14 * 60 + 10  # yesterday and today
+    assert told.weight == 2 * (-(-by_rest // 499) + 2)  # and the tail of 1h, two pages
+    assert told.download_bytes == (minutes - by_rest) * ROW_ZIP_BYTES
+    assert told.disk_bytes == told.klines * ROW_DISK_BYTES
+    assert told.disk_free_bytes == 7
+    assert told.expected_s < 60
+    assert told.summary == (
+        "1 symbols, 2 series, 31 days back: still to come are about 5.3 MB of disk (7 bytes are free), "
+        "1.6 MB of download and 1 s"
+    )
+    assert told.shortage is not None
+    assert "needs about 5.3 MB of disk" in told.shortage
+    for name in ("BACKFILL_DAYS", "SYMBOLS", "AUTO_SYNC_SYMBOLS=false", "DISK_FREE_BYTES_MIN"):
+        assert name in told.shortage
+
+
+@pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)])
+def test_the_estimate_says_whether_the_wish_fits_beside_what_is_kept_free(spare: int, *, fits: bool) -> None:
+    wish = wish_of("1m", "1h", days=31)
+    needed = estimate(wish, Holdings(), NOW_MS, weight_per_minute=2400, disk_free_bytes=0, disk_free_bytes_min=0)
+    told = estimate(
+        wish,
+        Holdings(),
+        NOW_MS,
+        weight_per_minute=2400,
+        disk_free_bytes=needed.disk_bytes + 1000 + spare,
+        disk_free_bytes_min=1000,
+    )
+    assert (told.shortage is None) is fits
+
+
+def test_the_estimate_of_a_filled_store_is_nothing() -> None:
+    wish = wish_of("1m", "1h")
+    told = estimate(
+        wish, holding(whole(wish)), NOW_MS, weight_per_minute=2400, disk_free_bytes=7, disk_free_bytes_min=0
+    )
+    assert (told.missing_klines, told.requests, told.weight, told.download_bytes, told.expected_s) == (0, 0, 0, 0, 0)
+
+
+async def test_an_extra_wish_is_kept_widened_and_wakes_the_reconciler(made: Rig) -> None:
+    woken: list[bool] = []
+    backfill = Backfill(made.holdings, lambda: woken.append(True))
+    with pytest.raises(StoreUnavailable, match="lease"):
+        await backfill.request([BTC], Span(0, 1))
+    assert (woken, made.holdings.extra_wishes) == ([], {})
+    backfill.store = made.store
+    await backfill.request([BTC], Span(10 * DAY_MS, 20 * DAY_MS))
+    await backfill.request([BTC], Span(15 * DAY_MS, 25 * DAY_MS))
+    assert made.holdings.extra_wishes == {BTC: Span(10 * DAY_MS, 25 * DAY_MS)} == await made.store.extra_wishes()
+    assert len(woken) == 2
+
+
+@pytest.mark.parametrize(
+    ("withdrawn", "left", "told"),
+    [
+        (Span(10, 20), None, (1, 0)),
+        (Span(0, 99), None, (1, 0)),
+        (Span(0, 15), Span(15, 20), (1, 0)),
+        (Span(15, 20), Span(10, 15), (1, 0)),
+        (Span(15, 99), Span(10, 15), (1, 0)),
+        (Span(20, 30), Span(10, 20), (0, 0)),
+        (Span(12, 15), Span(10, 20), (0, 1)),
+    ],
+)
+async def test_an_extra_wish_can_be_withdrawn(
+    made: Rig, withdrawn: Span, left: Span | None, told: tuple[int, int]
+) -> None:
+    woken: list[bool] = []
+    backfill = Backfill(made.holdings, lambda: woken.append(True))
+    with pytest.raises(StoreUnavailable, match="lease"):
+        await backfill.withdraw([BTC], withdrawn)
+    backfill.store = made.store
+    other = BTC._replace(symbol="ETHUSDT")
+    await backfill.request([BTC, other], Span(10, 20))
+    assert await backfill.withdraw([BTC], withdrawn) == told
+    wishes = {other: Span(10, 20)} | ({} if left is None else {BTC: left})
+    assert made.holdings.extra_wishes == wishes == await made.store.extra_wishes()
+    assert len(woken) == 2

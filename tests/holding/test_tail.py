@@ -1,0 +1,222 @@
+"""The tail against a plain dict: whatever comes in which order, its rows are an unbroken run of the right rows."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from app.binance import rest_rows
+from app.domain.interval import HOUR_MS, INTERVALS, M1, MINUTE_MS, Interval
+from app.domain.kline import Kline
+from app.domain.span import Span, Spans
+from app.holding.encoded_rows import EncodedRows
+from app.holding.tail import LEVELS, ROW_BYTES, ROWS_MAX, Live, Tail, shares
+from app.ports import Series
+from app.querying.answer import LIMIT_DEFAULT
+from app.settings import Settings
+from tests.fakes import BTC, DAY0_MS, encoded, minute
+
+MONTHS = Series("BTCUSDT", INTERVALS["1M"])
+HOURLY = INTERVALS["1h"]
+
+
+def marked(open_ms: int, mark: int) -> Kline:
+    return minute("BTCUSDT", open_ms)._replace(trades=mark)
+
+
+def printed(series: Series, klines: Sequence[Kline]) -> EncodedRows:
+    return EncodedRows.of_body(encoded(series, klines))
+
+
+@dataclass
+class Model:
+    """The newest version of every kline that was ever told, and the run that the tail must show."""
+
+    series: Series
+    truth: dict[int, Kline]
+
+    def check(self, tail: Tail) -> None:
+        made = tail.get(self.series)
+        assert made is not None
+        grid = self.series.interval.grid
+        opens = list(grid.opens(made.start_ms, made.end_ms)) if made.rows else []
+        assert len(made.rows) == len(opens)
+        assert len(made.rows) <= tail.rows_max(self.series.interval) + 64
+        for position, open_ms in enumerate(opens):
+            assert made.index(open_ms) == position
+            assert made.rows[position] == rest_rows.encode(self.truth[open_ms], grid.shift(open_ms, 1) - 1)
+        if made.live is not None and made.rows:
+            assert made.live.kline.open_ms >= made.end_ms, "a live kline that has closed"
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    series=st.sampled_from([BTC, MONTHS]),
+    bytes_max=st.sampled_from([ROW_BYTES * 10, ROW_BYTES * 100, 10**9]),
+)
+def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroken_run_of_the_newest_rows(
+    seed: int, series: Series, bytes_max: int
+) -> None:
+    rng = random.Random(seed)
+    tail, grid = Tail(bytes_max), series.interval.grid
+    opens = list(grid.opens(DAY0_MS - 4_000 * MINUTE_MS, DAY0_MS))
+    if series is MONTHS:
+        opens = list(grid.opens(0, DAY0_MS))
+    model, at = Model(series, {}), 100
+    for mark in range(120):
+        what = rng.choice(["append", "append", "append", "amend", "seed", "live"])
+        if what == "append":
+            at = max(0, min(len(opens) - 1, at + rng.choice([1, 1, 1, 1, 2, -3, 0])))
+            kline = marked(opens[at], mark)
+            model.truth[kline.open_ms] = kline
+            tail.append(series, grid, kline)
+        elif what == "amend":
+            chosen = sorted(rng.sample(range(max(0, at - 30), min(len(opens), at + 3)), 4))
+            klines = [marked(opens[each], mark) for each in chosen]
+            known = tail.get(series)
+            if known is None or not known.rows:
+                continue
+            model.truth.update({kline.open_ms: kline for kline in klines})
+            tail.amend(series, grid, klines)
+            end_ms = known.end_ms
+            at = max(at, next(each for each, open_ms in enumerate([*opens, end_ms]) if open_ms >= end_ms) - 1)
+        elif what == "seed":
+            end = min(len(opens) - 1, at + rng.choice([1, 0, -5, 3]))
+            start = max(0, end - rng.randrange(1, 60))
+            klines = [model.truth.setdefault(open_ms, marked(open_ms, mark)) for open_ms in opens[start:end]]
+            tail.seed(series, grid, printed(series, klines), opens[end], tail.ticket(series))
+            if klines:
+                at = max(at, end - 1)
+        else:
+            tail.set_live(
+                series,
+                grid,
+                Live(marked(opens[min(len(opens) - 1, at + rng.choice([0, 1]))], mark), 0, from_socket=True),
+            )
+        if tail.get(series) is not None:
+            model.check(tail)
+
+
+@pytest.mark.parametrize("what", ["amend", "void", "lose", "clear"])
+def test_rows_that_were_read_before_a_change_are_not_taken_in_after_it(what: str) -> None:
+    tail, hours = Tail(ROW_BYTES * 1000), Series("BTCUSDT", HOURLY)
+    read = [marked(DAY0_MS - back * HOUR_MS, 1) for back in (3, 2, 1)]
+    tail.append(hours, HOURLY.grid, read[-1])
+    ticket = tail.ticket(hours)
+    if what == "amend":
+        tail.amend(hours, HOURLY.grid, [marked(read[0].open_ms, 2)])
+    elif what == "void":
+        tail.void(Series("BTCUSDT", M1), Spans([Span(read[0].open_ms, read[0].open_ms + MINUTE_MS)]))
+    elif what == "lose":
+        tail.lose(hours)
+    else:
+        tail.clear()
+    tail.seed(hours, HOURLY.grid, printed(hours, read), DAY0_MS, ticket)
+    assert tail.rows <= 1
+    tail.seed(hours, HOURLY.grid, printed(hours, read), DAY0_MS, tail.ticket(hours))
+    assert tail.rows == 3
+
+
+def test_tails_that_may_not_be_those_of_the_store_are_not_given_out() -> None:
+    tail = Tail(ROW_BYTES * 1000)
+    tail.append(Series("BTCUSDT", M1), M1.grid, marked(DAY0_MS, 1))
+    tail.is_current = lambda: False
+    assert tail.get(Series("BTCUSDT", M1)) is None
+    assert tail.kept(Series("BTCUSDT", M1)) is not None
+
+
+def test_the_tail_is_bounded_in_bytes_over_all_series() -> None:
+    tail = Tail(ROW_BYTES * 1000)
+    for number in range(10):
+        series = Series(f"S{number}", M1)
+        for back in range(400, 0, -1):
+            tail.append(series, M1.grid, marked(DAY0_MS - back * MINUTE_MS, 1))
+    assert tail.rows_max(M1) == 100
+    kept = [tail.get(Series(f"S{number}", M1)) for number in range(10)]
+    assert all(each is not None and 88 <= len(each.rows) <= 124 for each in kept), "also those that came first"
+    for number in range(9):
+        tail.forget(f"S{number}")
+    assert tail.rows_max(M1) == 1000
+    assert Tail(1 << 60).rows_max(M1) == ROWS_MAX
+
+
+def test_tails_filled_while_they_were_few_make_room_for_those_that_come_later() -> None:
+    """A herd asks for one series after the other: each is seeded from the store and then stands for a while."""
+    series = [Series(f"S{number}", M1) for number in range(400)]
+    klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(300, 0, -1)]
+    tail = Tail(ROW_BYTES * 300 * len(series) // 4)
+    for each in series:
+        tail.seed(each, M1.grid, printed(each, klines), DAY0_MS, tail.ticket(each))
+        bound = ROW_BYTES * 300 * len(series) // 4
+        assert tail.rows * ROW_BYTES <= max(bound * 1.3, len(series) * ROW_BYTES * 2)
+    kept = [tail.get(each) for each in series]
+    assert all(each is not None and each.rows[0] == each.encode(klines[-len(each.rows)]) for each in kept)
+
+
+@pytest.mark.parametrize("older", [marked(DAY0_MS, 4), marked(DAY0_MS - MINUTE_MS, 900)])
+def test_an_older_state_of_the_kline_in_progress_does_not_replace_a_newer_one(older: Kline) -> None:
+    """Two sockets deliver the same stream during a hand-over, and not in step."""
+    tail = Tail(10**9)
+    newer = Live(marked(DAY0_MS, 5), 10, from_socket=True)
+    tail.set_live(BTC, M1.grid, newer)
+    tail.set_live(BTC, M1.grid, Live(older, 20, from_socket=True))
+    made = tail.get(BTC)
+    assert made is not None
+    assert made.live == newer
+
+
+def test_a_committed_kline_ends_the_live_state_of_the_same_minute() -> None:
+    tail = Tail(10**9)
+    tail.append(BTC, M1.grid, marked(DAY0_MS, 1))
+    tail.set_live(BTC, M1.grid, Live(marked(DAY0_MS + MINUTE_MS, 2), 0, from_socket=True))
+    tail.amend(BTC, M1.grid, [marked(DAY0_MS + MINUTE_MS, 3)])
+    made = tail.get(BTC)
+    assert made is not None
+    assert made.live is None
+
+
+def test_by_default_everybody_can_be_told_500_klines_of_the_shortest_intervals_of_600_symbols() -> None:
+    """And everything together stays inside the bytes, which is what remains of a worker's 512 MB."""
+    settings = Settings(_env_file=None)
+    bytes_max = settings.tail_bytes_max
+    found = shares(bytes_max, dict.fromkeys(settings.interval_list, 600))
+    assert [found[INTERVALS[code]] >= LIMIT_DEFAULT for code in ("1m", "3m", "5m")] == [True] * 3
+    assert min(found.values()) >= LEVELS[0]
+    assert 600 * sum(found.values()) * ROW_BYTES <= bytes_max
+
+
+@given(
+    rows=st.integers(0, 3_000_000),
+    tails=st.dictionaries(st.sampled_from(list(INTERVALS.values())), st.integers(0, 700), max_size=15),
+)
+def test_tails_share_all_the_room_there_is_and_no_more(rows: int, tails: dict[Interval, int]) -> None:
+    found = shares(rows * ROW_BYTES, tails)
+    assert set(found) == {interval for interval, number in tails.items() if number}
+    if len({tails[interval] for interval in found}) == 1:
+        ordered = sorted(found, key=lambda interval: interval.grid.step_ms)
+        assert [found[interval] for interval in ordered] == sorted(found.values(), reverse=True), (
+            "a longer one has more"
+        )
+    floor = sum(2 * tails[interval] for interval in found)
+    taken = sum(bound * tails[interval] for interval, bound in found.items())
+    assert taken <= rows + floor
+    assert all(2 <= bound <= ROWS_MAX for bound in found.values())
+    if any(bound < ROWS_MAX for bound in found.values()):
+        assert rows - taken < max(tails.values()), "room for another row of some interval is left"
+
+
+def test_tails_of_long_intervals_make_room_for_those_of_shorter_ones_that_come_later() -> None:
+    tail = Tail(ROW_BYTES * 1_000)
+    hours, minutes = Series("BTCUSDT", HOURLY), Series("BTCUSDT", M1)
+    klines = [marked(DAY0_MS - back * HOUR_MS, 1) for back in range(900, 0, -1)]
+    tail.seed(hours, HOURLY.grid, printed(hours, klines), DAY0_MS, tail.ticket(hours))
+    assert tail.rows == 900
+    klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(900, 0, -1)]
+    tail.seed(minutes, M1.grid, printed(minutes, klines), DAY0_MS, tail.ticket(minutes))
+    assert (tail.rows_max(M1), tail.rows_max(HOURLY)) == (500, 500)
+    assert tail.rows <= 1_000 + 2 * 64

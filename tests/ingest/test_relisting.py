@@ -1,0 +1,314 @@
+"""A name that comes back as another coin: the exchange's own klines decide, and nobody is served the wrong ones."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.domain.interval import INTERVALS, M1, MINUTE_MS
+from app.domain.kline import Precision
+from app.domain.ledger import Source
+from app.domain.listing import Listing
+from app.domain.span import Span, Spans
+from app.domain.symbol import Symbol
+from app.events import Relisted, RelistingRefuted
+from app.ingest.relisting import CONFIRM_S, RECHECK_S, RETRY_S, Relistings
+from app.ingest.rolling import Rolling
+from app.ports import Batch, Series
+from tests.fakes import BTC, NOW_MS, Asked, Counter, Rig, listing, rig, running, truth, unavailable
+
+ETH = Series("ETHUSDT", M1)
+FIVES = Series("BTCUSDT", INTERVALS["5m"])
+HELD_MS = M1.grid.floor(NOW_MS) - 100 * MINUTE_MS
+FIRST_MS = HELD_MS + 62 * MINUTE_MS
+MINUTES = 100
+
+
+class Stage:
+    """A rig in which two symbols are held and the exchange's list is recorded."""
+
+    def __init__(self, made: Rig) -> None:
+        self.rig = made
+        self.dropped = Counter()
+        self.settled = Counter()
+        self.relistings = self.restarted({})
+
+    def restarted(self, recorded: dict[str, Listing]) -> Relistings:
+        made = self.rig
+        self.relistings = Relistings(
+            made.clock,
+            made.observe,
+            made.exchange,
+            made.store,
+            made.committer,
+            made.symbols,
+            made.holdings,
+            made.tail,
+            Rolling([M1]),
+            self.dropped,
+            recorded,
+            self.settled,
+        )
+        return self.relistings
+
+    async def hold(self, *all_series: Series) -> None:
+        for series in all_series:
+            grid = series.interval.grid
+            opens = list(grid.opens(HELD_MS, HELD_MS + MINUTES * MINUTE_MS))
+            rows = [truth(series.symbol, series.interval, open_ms) for open_ms in opens]
+            spans = Spans([Span(opens[0], grid.shift(opens[-1], 1))])
+            await self.rig.committer.commit([Batch(series, Source.REST, spans, rows)])
+
+    async def listed(self, **changes: object) -> None:
+        """The exchange's list, with these changes of BTCUSDT, is read."""
+        changed = replace(listing("BTCUSDT"), **changes)  # type: ignore[arg-type]
+        self.rig.exchange.symbols = [changed, listing("ETHUSDT")]
+        await self.rig.symbols.refresh()
+        self.relistings.look()
+        await self.relistings.save()
+
+    def held(self, series: Series = BTC) -> Spans:
+        return self.rig.holdings.ledger(series).held
+
+
+@pytest.fixture
+async def on(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def staged(folder: Path) -> AsyncIterator[Stage]:
+    async with rig(folder) as made:
+        stage = Stage(made)
+        await stage.listed()
+        await stage.hold(BTC, ETH, FIVES)
+        yield stage
+
+
+WHOLE = Spans([Span(HELD_MS, HELD_MS + MINUTES * MINUTE_MS)])
+
+
+async def test_what_the_exchange_does_not_have_any_more_is_the_former_listing_s(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    await on.listed(onboard_ms=FIRST_MS - 7 * MINUTE_MS)  # the date is a hint; the klines begin later
+    assert on.rig.holdings.doubted == {"BTCUSDT"}
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert (on.rig.holdings.doubted, on.relistings.last_error) == (frozenset(), None)
+    assert on.held() == Spans([Span(FIRST_MS, WHOLE.hull.end_ms)])
+    assert on.held(FIVES).hull.start_ms == FIVES.interval.grid.ceil(FIRST_MS)
+    assert on.held(ETH) == WHOLE
+    assert on.rig.holdings.since_ms == {"BTCUSDT": FIRST_MS}
+    assert on.rig.seen(Relisted) == [Relisted("BTCUSDT", FIRST_MS)]
+    assert on.settled.calls, "what is missing now is planned"
+    assert (await on.rig.store.listings())["BTCUSDT"].since_ms == FIRST_MS
+    asked = [each for each in on.rig.exchange.asked if each.series == BTC]
+    assert len(asked) == 2, "one answer proves nothing"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"onboard_ms": HELD_MS + 10 * MINUTE_MS},  # later than what is held, like BTCUSDT's
+        {"precision": Precision(6, 0)},
+        {"onboard_ms": 1},
+    ],
+)
+async def test_a_corrected_list_changes_nothing_that_is_held(on: Stage, changes: dict[str, object]) -> None:
+    await on.listed(**changes)
+    assert on.rig.holdings.doubted == {"BTCUSDT"}
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert (on.rig.holdings.doubted, on.held(), on.rig.holdings.since_ms) == (frozenset(), WHOLE, {})
+    before = on.rig.exchange.asked[:]
+    await on.listed(**changes)
+    assert on.rig.holdings.doubted == frozenset(), "the same list is not doubted again"
+    assert on.rig.exchange.asked == before
+
+
+async def test_an_earlier_date_is_only_a_better_hint(on: Stage) -> None:
+    await on.listed(onboard_ms=FIRST_MS)
+    async with running(on.relistings.run):
+        await on.rig.advance(1)
+    await on.listed(onboard_ms=FIRST_MS - 1)
+    assert on.rig.holdings.doubted == frozenset()
+
+
+async def test_an_exchange_that_has_lost_everybody_s_history_is_not_believed(on: Stage) -> None:
+    on.rig.exchange.first_ms = FIRST_MS
+    await on.listed(onboard_ms=FIRST_MS)
+    async with running(on.relistings.run):
+        await on.rig.advance(3 * (CONFIRM_S + RETRY_S))
+        assert (on.rig.holdings.doubted, on.held()) == (frozenset(("BTCUSDT",)), WHOLE)
+        assert "lacks klines of ETHUSDT too" in str(on.relistings.last_error)
+        on.rig.exchange.first_ms = 0
+        await on.rig.advance(CONFIRM_S + RETRY_S)
+    assert (on.rig.holdings.doubted, on.held()) == (frozenset(), WHOLE)
+
+
+async def test_an_exchange_that_changes_its_mind_is_asked_again(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    await on.listed(onboard_ms=FIRST_MS)
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S / 2)
+        on.rig.exchange.begins_ms.clear()
+        await on.rig.advance(CONFIRM_S + RETRY_S)
+    assert (on.rig.holdings.doubted, on.held()) == (frozenset(), WHOLE)
+
+
+async def test_a_doubt_outlives_a_restart_and_an_exchange_that_does_not_answer(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    await on.listed(onboard_ms=FIRST_MS)
+    on.rig.exchange.error = unavailable()
+    async with running(on.relistings.run):
+        await on.rig.advance(60)
+    assert (on.rig.holdings.doubted, on.held()) == (frozenset(("BTCUSDT",)), WHOLE)
+    on.restarted(await on.rig.store.listings())
+    assert on.rig.holdings.doubted == {"BTCUSDT"}
+    on.rig.exchange.error = None
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert on.held() == Spans([Span(FIRST_MS, WHOLE.hull.end_ms)])
+
+
+async def test_a_relisting_while_the_node_was_down_is_noticed_at_its_start(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    on.restarted(await on.rig.store.listings())
+    await on.listed(onboard_ms=FIRST_MS)
+    assert on.rig.holdings.doubted == {"BTCUSDT"}
+
+
+async def test_what_an_older_version_held_from_before_the_list_s_date_is_doubted(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    on.restarted({})
+    await on.listed(onboard_ms=FIRST_MS)
+    assert on.rig.holdings.doubted == {"BTCUSDT"}
+    assert on.dropped.calls, "nobody is answered from a copy"
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert (on.rig.holdings.doubted, on.held()) == (frozenset(), Spans([Span(FIRST_MS, WHOLE.hull.end_ms)]))
+
+
+async def test_klines_that_change_hands_later_than_the_list_are_noticed(on: Stage) -> None:
+    await on.listed(onboard_ms=FIRST_MS, status="PENDING_TRADING")
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+        assert (on.rig.holdings.doubted, on.held()) == (frozenset(), WHOLE)
+        on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+        await on.rig.advance(RECHECK_S)
+        on.rig.exchange.begins_ms.clear()
+        await on.rig.advance(RECHECK_S)
+        on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+        await on.rig.advance(RECHECK_S + CONFIRM_S)
+        assert (on.rig.holdings.doubted, on.held()) == (frozenset(), WHOLE), "it may have lost them for a while"
+        await on.rig.advance(RECHECK_S)
+    assert on.rig.seen(Relisted) == [Relisted("BTCUSDT", FIRST_MS)]
+    assert on.held() == Spans([Span(FIRST_MS, WHOLE.hull.end_ms)])
+
+
+async def test_a_name_that_cannot_be_judged_holds_up_no_other(on: Stage) -> None:
+    async def refuse(asked: Asked) -> None:
+        if asked.series.symbol == "BTCUSDT":
+            raise unavailable()
+
+    on.rig.exchange.gate = refuse
+    on.rig.exchange.begins_ms["ETHUSDT"] = FIRST_MS
+    on.rig.exchange.symbols = [replace(listing(each), onboard_ms=FIRST_MS) for each in ("BTCUSDT", "ETHUSDT")]
+    await on.rig.symbols.refresh()
+    on.relistings.look()
+    assert on.rig.holdings.doubted == {"BTCUSDT", "ETHUSDT"}
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert on.rig.holdings.doubted == {"BTCUSDT"}
+    assert on.held(ETH).hull.start_ms == FIRST_MS
+
+
+async def test_one_other_kline_that_the_exchange_lacks_is_no_lost_history(on: Stage) -> None:
+    await on.hold(Series("SOLUSDT", M1))
+    on.rig.exchange.lacking.add((ETH, HELD_MS))
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    on.rig.exchange.symbols = [
+        replace(listing("BTCUSDT"), onboard_ms=FIRST_MS),
+        listing("ETHUSDT"),
+        listing("SOLUSDT"),
+    ]
+    await on.rig.symbols.refresh()
+    on.relistings.look()
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert on.held().hull.start_ms == FIRST_MS
+
+
+async def test_a_new_listing_without_klines_yet_leaves_nothing_of_the_old_one(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = NOW_MS + 3_600_000
+    await on.listed(onboard_ms=NOW_MS + 3_600_000, status="PENDING_TRADING")
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert (on.rig.holdings.doubted, on.held()) == (frozenset(), Spans())
+
+
+async def test_another_precision_of_the_new_listing_has_its_rows_fetched_anew(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    await on.listed(onboard_ms=FIRST_MS, precision=Precision(6, 0))
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert on.held() == Spans()
+    assert on.rig.holdings.ledger(BTC).absent == Spans([Span(0, FIRST_MS)])
+
+
+async def test_what_the_archive_has_of_the_former_listing_is_never_taken_for_the_new_one_s(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    await on.listed(onboard_ms=FIRST_MS)
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    span = Span(FIRST_MS - 10 * MINUTE_MS, FIRST_MS + 2 * MINUTE_MS)
+    rows = [truth("BTCUSDT", M1, open_ms) for open_ms in M1.grid.opens(*span)]
+    await on.rig.committer.commit([Batch(BTC, Source.ARCHIVE, Spans([span]), rows)])
+    assert on.held().hull.start_ms == FIRST_MS
+    assert [row.open_ms for row in await on.rig.stored() if row.open_ms < FIRST_MS] == []
+
+
+async def test_a_relisting_that_the_exchange_refutes_later_is_taken_back(on: Stage) -> None:
+    on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
+    await on.listed(onboard_ms=FIRST_MS)
+    async with running(on.relistings.run):
+        await on.rig.advance(RECHECK_S + CONFIRM_S)
+        assert on.rig.holdings.ledger(BTC).absent.hull == Span(0, FIRST_MS), "confirmed once more"
+        on.rig.exchange.begins_ms.clear()
+        await on.rig.advance(RECHECK_S)
+    assert on.rig.seen(RelistingRefuted) == [RelistingRefuted("BTCUSDT", FIRST_MS)]
+    assert on.rig.holdings.since_ms == {}
+    assert on.rig.holdings.ledger(BTC).known == on.held() == Spans([Span(FIRST_MS, WHOLE.hull.end_ms)])
+    assert not on.rig.holdings.ledger(FIVES).absent, "what is unknown is asked for"
+    assert (await on.rig.ledger()).entries == on.rig.holdings.ledger(BTC).entries
+    listings = await on.rig.store.listings()
+    assert (listings["BTCUSDT"].since_ms, listings["BTCUSDT"].onboard_ms) == (0, FIRST_MS)
+
+
+async def test_a_name_of_which_nothing_is_held_is_not_doubted(tmp_path: Path) -> None:
+    async with rig(tmp_path) as made:
+        stage = Stage(made)
+        await stage.listed()
+        await stage.listed(onboard_ms=FIRST_MS)
+        assert made.holdings.doubted == frozenset()
+        assert (await made.store.listings())["BTCUSDT"].onboard_ms == FIRST_MS
+        assert stage.dropped.calls, "what was read through of the former coin is not remembered either"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now", "is_doubtful"),
+    [
+        ({}, {}, False),
+        ({"status": "SETTLING", "delivery_ms": NOW_MS - 1}, {"status": "SETTLING", "delivery_ms": NOW_MS - 1}, False),
+        ({"status": "SETTLING", "delivery_ms": NOW_MS - 1}, {}, True),
+        ({"delivery_ms": NOW_MS + 1}, {}, False),  # a delisting that was called off
+        ({}, {"onboard_ms": 1}, True),
+    ],
+)
+def test_what_gives_reason_to_ask(*, recorded: dict[str, object], now: dict[str, object], is_doubtful: bool) -> None:
+    before: Symbol = replace(listing("BTCUSDT"), **recorded)  # type: ignore[arg-type]
+    after: Symbol = replace(listing("BTCUSDT"), **now)  # type: ignore[arg-type]
+    assert Listing.of(before).may_be_another(after, NOW_MS) is is_doubtful

@@ -1,0 +1,32 @@
+"""Wishes, and ledgers by which nothing of them is missing."""
+
+from app.domain.interval import INTERVALS, M1
+from app.domain.ledger import Ledger, Source
+from app.domain.span import Spans
+from app.holding.holdings import Holdings
+from app.holding.wish import Wish
+from app.ports import Series
+from tests.fakes import NOW_MS, listing
+
+CLOSED_MS = NOW_MS - 30_000
+NOTHING = Spans()
+
+
+def wish_of(*codes: str, days: int = 2, symbols: tuple[str, ...] = ("BTCUSDT",)) -> Wish:
+    chosen = tuple(interval for code, interval in INTERVALS.items() if code in codes)
+    return Wish(symbols, chosen, days, {symbol: listing(symbol) for symbol in symbols}, {})
+
+
+def whole(wish: Wish, *, but: Spans = NOTHING) -> dict[Series, Ledger]:
+    """Ledgers in which nothing is missing but `but` of 1m."""
+    made = {}
+    for series in wish.series():
+        spans = Spans(wish.spans(series, series.interval.grid, NOW_MS))
+        made[series] = Ledger().record(spans - (but if series.interval == M1 else Spans()), Source.ARCHIVE)
+    return made
+
+
+def holding(ledgers: dict[Series, Ledger]) -> Holdings:
+    holdings = Holdings()
+    holdings.load(ledgers, {}, {})
+    return holdings

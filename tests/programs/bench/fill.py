@@ -1,0 +1,111 @@
+"""Two ways to store archive files, each a process of its own that prints how long it took.
+
+`python -m tests.programs.bench.fill node CLOCK SYMBOLS CODES START_MS END_MS` is a node (settings in the environment)
+that fills the span by its own plan; `python -m tests.programs.bench.fill bare DATABASE ZIP…` unpacks, splits and
+inserts, nothing else.
+"""
+
+import asyncio
+import resource
+import sqlite3
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Final, NamedTuple
+
+import orjson
+
+from app.domain.interval import INTERVALS
+from app.domain.span import Span
+from app.events import Event, RowsCommitted
+from app.node.node import Node
+from app.ports import Series
+from app.settings import load
+from infra.memory import return_large_blocks, stop_sqlite_counting
+from tests.programs.bench.pinned import PinnedClock
+
+FILL_S_MAX: Final = 600.0
+TABLE: Final = (
+    "CREATE TABLE kline_1m (symbol TEXT NOT NULL, open_time INTEGER NOT NULL, open TEXT NOT NULL, high TEXT NOT NULL, "
+    "low TEXT NOT NULL, close TEXT NOT NULL, volume TEXT NOT NULL, quote_volume TEXT NOT NULL, "
+    "trades INTEGER NOT NULL, taker_buy_volume TEXT NOT NULL, taker_buy_quote_volume TEXT NOT NULL, "
+    "PRIMARY KEY (symbol, open_time)) WITHOUT ROWID"
+)
+
+
+class Work(NamedTuple):
+    """What it took, start and end of the program left out."""
+
+    seconds: float
+    cpu_s: float
+    """Of this process, all threads, without the processes that unpack."""
+
+
+async def by_node(clock: PinnedClock, symbols: Sequence[str], codes: Sequence[str], span: Span) -> Work:
+    """What a node takes from the wish until everything is committed."""
+    series = [Series(symbol, INTERVALS[code]) for symbol in symbols for code in codes]
+    lacking = sum(each.interval.grid.count(*span) for each in series)
+    done = asyncio.Event()
+
+    def observe(event: Event) -> None:
+        nonlocal lacking
+        if isinstance(event, RowsCommitted):
+            lacking -= event.rows
+            if lacking <= 0:
+                done.set()
+
+    node = Node(load(), machine_clock=clock, extra_wishes_only=True, observers=[observe])
+    async with node.running(), asyncio.timeout(FILL_S_MAX):
+        await node.clock.until_measured()
+        await node.symbols.refresh()
+        began_s, began_cpu_s = perf_counter(), process_time()
+        await node.backfill.request(series, span)
+        await done.wait()
+        return Work(perf_counter() - began_s, process_time() - began_cpu_s)
+
+
+def by_bare_code(database: Path, files: Sequence[Path]) -> Work:
+    """What it takes to unpack, split and insert, a transaction a file."""
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute("PRAGMA synchronous = normal")
+    connection.execute(TABLE)
+    began_s, began_cpu_s = perf_counter(), process_time()
+    for file in files:
+        symbol = file.name.partition("-")[0]
+        with zipfile.ZipFile(file) as archive:
+            text = archive.read(archive.namelist()[0]).decode()
+        rows = []
+        for line in text.splitlines()[1:]:
+            at, o, h, low, c, v, _, q, n, taker, taker_quote, _ = line.split(",")
+            rows.append((symbol, int(at), o, h, low, c, v, q, int(n), taker, taker_quote))
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(f"INSERT INTO kline_1m VALUES ({','.join('?' * 11)})", rows)
+        connection.execute("COMMIT")
+    work = Work(perf_counter() - began_s, process_time() - began_cpu_s)
+    connection.close()
+    return work
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    kind, first, *others = sys.argv[1:]
+    if kind == "bare":
+        work = by_bare_code(Path(first), [Path(each) for each in others])
+    else:
+        stop_sqlite_counting()  # as app/cli.py and app/server.py do
+        return_large_blocks()
+        symbols, codes, start_ms, end_ms = others
+        span = Span(int(start_ms), int(end_ms))
+        work = asyncio.run(by_node(PinnedClock(Path(first)), symbols.split(","), codes.split(","), span))
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu_s = sum(each.ru_utime + each.ru_stime for each in spent)
+    peak_mb = max(each.ru_maxrss for each in spent) / 1024
+    found = {"seconds": work.seconds, "work_cpu_s": work.cpu_s, "cpu_s": cpu_s, "peak_mb": peak_mb}
+    print(orjson.dumps(found).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""A node on a pinned clock, served as `klinenode serve` does: `python -m tests.programs.bench.node CLOCK READS`.
+
+It counts in the file READS how often the database was read for an answer.
+"""
+
+import mmap
+import struct
+import sys
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+from app import server
+from app.node.node import Node
+from app.settings import Settings, load
+from infra.memory import stop_sqlite_counting
+from tests.programs.bench.pinned import PinnedClock
+
+COUNT: Final = struct.Struct("<q")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Reads:
+    """A number that another process can watch."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("r+b") as file:
+            self._shared = mmap.mmap(file.fileno(), COUNT.size)
+
+    @classmethod
+    def made(cls, path: Path) -> "Reads":
+        """A new one at `path`, zero."""
+        path.write_bytes(COUNT.pack(0))
+        return cls(path)
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return int(COUNT.unpack_from(self._shared)[0])
+
+    def counting(self, read: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        """`read`, counted."""
+
+        @wraps(read)
+        async def counted(*args: P.args, **kwargs: P.kwargs) -> T:
+            COUNT.pack_into(self._shared, 0, self.count + 1)
+            return await read(*args, **kwargs)
+
+        return counted
+
+
+def main() -> None:
+    """Serve with the settings of the environment until it is stopped."""
+    stop_sqlite_counting()
+    clock, reads = PinnedClock(Path(sys.argv[1])), Reads(Path(sys.argv[2]))
+
+    def made(settings: Settings, **others: Any) -> Node:
+        node = Node(settings, machine_clock=clock, **others)
+        for name in ("read", "read_encoded"):
+            setattr(node.reader, name, reads.counting(getattr(node.reader, name)))
+        return node
+
+    assert vars(server)["Node"] is Node, "the server makes its nodes elsewhere by now"
+    vars(server)["Node"] = made
+    server.run(load())
+
+
+if __name__ == "__main__":
+    main()

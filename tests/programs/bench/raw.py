@@ -1,0 +1,105 @@
+"""The limits of the HTTP parts: what a bare ASGI application does under the same uvicorn.
+
+`python -m tests.programs.bench.raw fixed PORT FILE` sends the answer in FILE to whoever asks for whatever;
+`python -m tests.programs.bench.raw rows PORT DATABASE` answers with fetchall and orjson, in threads.
+"""
+
+import asyncio
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import orjson
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.server import listen
+
+THREADS: Final = 4  # as many as a node has connections to read
+COLUMNS: Final = (
+    "open_time, open, high, low, close, volume, open_time + 59999, quote_volume, trades, "
+    "taker_buy_volume, taker_buy_quote_volume, '0'"
+)
+SELECT: Final = f"SELECT {COLUMNS} FROM kline_1m WHERE symbol = ? AND open_time >= ? ORDER BY open_time LIMIT ?"
+
+
+def reply_file(path: Path, status: int, headers: list[tuple[str, str]], body: bytes) -> Path:
+    """Write an answer for `fixed`."""
+    path.write_bytes(orjson.dumps({"status": status, "headers": headers, "body": body.decode("latin-1")}))
+    return path
+
+
+def fixed(path: Path) -> ASGIApp:
+    """An application with one answer."""
+    reply = orjson.loads(path.read_bytes())
+    headers = [(name.encode(), value.encode()) for name, value in reply["headers"]]
+    start = {"type": "http.response.start", "status": reply["status"], "headers": headers}
+    body = {"type": "http.response.body", "body": reply["body"].encode("latin-1")}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start)
+        await send(body)
+
+    return app
+
+
+def bare_read(connection: sqlite3.Connection, symbol: str, start_ms: int, limit: int) -> bytes:
+    """The rows as a client gets them, by the shortest way that there is in Python."""
+    return orjson.dumps(connection.execute(SELECT, (symbol, start_ms, limit)).fetchall())
+
+
+def opened(database: Path) -> sqlite3.Connection:
+    """A connection for reading with the page cache that the node gives its own."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, check_same_thread=False)
+    connection.execute("PRAGMA cache_size = -16384")
+    return connection
+
+
+def rows(database: Path) -> ASGIApp:
+    """An application that reads the database in threads."""
+    mine = threading.local()
+
+    def read(symbol: str, start_ms: int, limit: int) -> bytes:
+        if not hasattr(mine, "connection"):
+            mine.connection = opened(database)
+        return bare_read(mine.connection, symbol, start_ms, limit)
+
+    pool = ThreadPoolExecutor(THREADS)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = parse_qs(scope["query_string"].decode())
+        symbol, start_ms, limit = asked["symbol"][0], int(asked["startTime"][0]), int(asked["limit"][0])
+        body = await asyncio.get_running_loop().run_in_executor(pool, read, symbol, start_ms, limit)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+KINDS: Final[dict[str, Callable[[Path], ASGIApp]]] = {"fixed": fixed, "rows": rows}
+
+
+def main() -> None:
+    """Serve until it is killed."""
+    kind, port, path = sys.argv[1:]
+    app: Any = KINDS[kind](Path(path))
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    uvicorn.Server(config).run([listen("127.0.0.1", int(port))])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Where the HTTP parts are measured: a full database, the exchange and a node on a pinned clock, all real processes."""
+
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.programs.bench.figures import Curve, Figure
+from tests.programs.bench.load import Load, Outcome, apply
+from tests.programs.bench.market import Market
+from tests.programs.bench.node import Reads
+from tests.programs.bench.pinned import PinnedClock
+from tests.programs.soak.flood import WEIGHT_LIMIT
+from tests.system.processes import ROOT, START_MS, Place, Program, Programs, free_port, until
+
+DEEP_SYMBOLS: Final = 20
+DEEP_DAYS: Final = 30
+NOW_MS: Final = START_MS + 30_000  # in the middle of a minute
+START_S_MAX: Final = 180.0  # for 600 symbols, beside other work
+_SCHEDULED: Final = 2
+"""Makes a clock of a process id on Linux (clock_getcpuclockid): in nanoseconds, where /proc has ticks of 10 ms."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large everything is: a full run, or one that only shows that the bench works."""
+
+    symbols: int = 600
+    deep_symbols: int = DEEP_SYMBOLS
+    deep_days: int = DEEP_DAYS
+    seconds: float = 3.0
+    rounds: int = 5
+    connections: int = 32
+    material_rows: int = 43_200
+    frames_a_symbol: int = 84  # a minute: the market's 1.4 a second
+    ingest_minutes: int = 6
+    memory_minutes: int = 60
+    months: int = 12
+    year_months: int = 12
+    stream_clients: int = 200
+    streams_a_client: int = 50
+
+
+FULL: Final = Size()
+TINY: Final = Size(
+    symbols=12,
+    deep_symbols=2,
+    deep_days=5,
+    seconds=0.2,
+    rounds=1,
+    connections=4,
+    material_rows=1_500,
+    frames_a_symbol=3,
+    ingest_minutes=2,
+    memory_minutes=2,
+    months=1,
+    year_months=1,
+    stream_clients=5,
+)
+
+
+@dataclass
+class Run:
+    """What a run has and what it has found."""
+
+    size: Size
+    folder: Path
+    figures: list[Figure] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Measured:
+    """A load, and what its server's processes spent on it."""
+
+    outcome: Outcome
+    cpu_us: float
+    """Of one answer."""
+
+
+@dataclass
+class Stage:
+    """Everything that runs."""
+
+    run: Run
+    clock: PinnedClock
+    market: Market
+    programs: Programs
+    place: Place
+    exchange: Program
+    node: Program
+    reads: Reads
+    deep: list[str]
+
+    async def measure(
+        self,
+        program: Program,
+        port: int,
+        paths: Sequence[str],
+        *,
+        connections: int | None = None,
+        seconds: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Measured:
+        """Load one server."""
+        load = Load(
+            port, paths, connections or self.run.size.connections, seconds or self.run.size.seconds, headers or {}
+        )
+        before_s = cpu_s(program)
+        outcome = await apply(load, self.run.folder)
+        assert outcome.failed == 0, f"{outcome.failed} of {outcome.requests} answers were errors"
+        return Measured(outcome, (cpu_s(program) - before_s) / outcome.requests * 1e6)
+
+    async def raw(self, kind: str, path: Path) -> tuple[Program, int]:
+        """A limit of tests/programs/bench/raw.py, started."""
+        port = free_port()
+        program = self.programs.start(
+            kind, str(port), str(path), command=(sys.executable, "-m", "tests.programs.bench.raw"), cwd=ROOT
+        )
+        await until_answers(self.programs, port, "/fapi/v1/klines?symbol=ETHUSDT&startTime=0&limit=1")
+        return program, port
+
+
+async def until_answers(programs: Programs, port: int, path: str) -> None:
+    """Wait until something answers there."""
+    place = Place(programs, 0, port=port)
+
+    async def answers() -> bool:
+        return (await place.get(path)).status_code < 500
+
+    await until(answers, f"port {port} answers")
+
+
+def cpu_s(program: Program) -> float:
+    """What a program and its children have spent in user and system mode."""
+    return sum(time.clock_gettime(~pid << 3 | _SCHEDULED) for pid in program.members())
+
+
+def resident_mb(program: Program) -> float:
+    """What a program has in memory."""
+    status = (Path("/proc") / str(program.pid) / "status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))) / 1024
+
+
+@asynccontextmanager
+async def staged(
+    run: Run,
+    *,
+    codes: Sequence[str] = ("1m",),
+    rows_min: int = 1_500,
+    rate: float = 0.0,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[Stage]:
+    """A stage whose node holds everything it wishes, and some symbols much further back."""
+    folder = run.folder / f"stage-{'-'.join(codes)}-{rate:g}"
+    folder.mkdir()
+    size = run.size
+    clock = PinnedClock.made(folder / "clock", NOW_MS)
+    reads = Reads.made(folder / "reads")
+    market = Market(clock, size.symbols, size.material_rows)
+    async with Programs(folder) as programs:
+        place = Place(programs, free_port())
+        place.settings = {
+            "INTERVALS": ",".join(codes),
+            "SYMBOLS": ",".join(item.symbol for item in market.followed),  # listened to from the first socket on
+            "CONTRACT_TYPES": "PERPETUAL",
+            "WEIGHT_PER_MINUTE": str(WEIGHT_LIMIT),
+            **(settings or {}),
+        }
+        deep = market.names[: size.deep_symbols]
+        spans = market.spans(1, codes, NOW_MS, rows_min)
+        for series, span in spans.items():
+            if series.symbol in deep:
+                begin_ms = series.interval.grid.floor(NOW_MS - size.deep_days * 86_400_000)
+                spans[series] = span._replace(start_ms=min(span.start_ms, begin_ms))
+        await market.write(place.db_url, spans)
+        exchange = programs.start(
+            str(folder / "clock"),
+            str(place.upstream_port),
+            str(size.symbols),
+            str(rate),
+            command=(sys.executable, "-m", "tests.programs.bench.exchange"),
+            cwd=ROOT,
+        )
+        await until_answers(programs, place.upstream_port, "/fapi/v1/ping")
+        node = programs.start(
+            str(folder / "clock"),
+            str(folder / "reads"),
+            command=(sys.executable, "-m", "tests.programs.bench.node"),
+            env=place.env,
+            cwd=ROOT,
+        )
+        await until(place.is_whole, "the node holds its wish", START_S_MAX, every_s=0.5)
+
+        async def listens() -> bool:
+            wanted = (await place.health())["sockets"]["sockets"].values()
+            opened = sum(each["streams"] for each in node.events("SocketOpened"))
+            return bool(wanted) and opened == sum(each["streams"] for each in wanted)
+
+        await until(listens, "the node hears every symbol", START_S_MAX)  # else a close may pass it by
+        yield Stage(run, clock, market, programs, place, exchange, node, reads, deep)
+        programs.end()

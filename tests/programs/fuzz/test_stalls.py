@@ -1,0 +1,17 @@
+"""A peer that stalls is ended by the server, whatever it was in the middle of, and nothing of it is left."""
+
+import random
+
+import pytest
+
+from tests.programs.fuzz.stalls import PHASES, Phase, server, stall
+
+VARIANTS = 4
+SEED = 20261128
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.__name__)
+async def test_a_peer_that_stalls_is_ended_and_nothing_of_it_is_left(phase: Phase) -> None:
+    async with server() as made:
+        for variant in range(VARIANTS):
+            await stall(made, phase, random.Random(f"{SEED}:{variant}"))

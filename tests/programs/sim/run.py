@@ -1,0 +1,204 @@
+"""`make sim`: plays seeds, each in a process of its own, and says what was simulated and what was found.
+
+SEEDS=200 SEED=1 VERBOSE=1 python -m tests.programs.sim.run
+"""
+
+import argparse
+import contextlib
+import faulthandler
+import gc
+import json
+import os
+import selectors
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.programs.sim.schedule import Plan, plan
+from tests.programs.sim.world import Sim
+
+SEED_S_MAX: Final = 180.0  # real seconds; a seed takes about one
+MEMORY: Final = Path("/dev/shm")
+LINES_SHOWN: Final = 60  # of a failing seed's log, without VERBOSE
+
+
+@dataclass
+class Outcome:
+    """What a seed came to."""
+
+    seed: int
+    failures: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    deepest: dict[str, int] = field(default_factory=dict)
+    requests: int = 0
+    virtual_s: float = 0.0
+    cpu_s: float = 0.0
+    digest: str = ""
+    log: list[str] = field(default_factory=list)
+
+
+def play(seed_plan: Plan, *, verbose: bool = False) -> Outcome:
+    """Play a seed in this process."""
+    began_s = time.process_time()
+    gc.collect()
+    gc.disable()  # what a cycle holds must not end at a moment that differs from run to run
+    folder = Path(tempfile.mkdtemp(prefix="klinenode-sim-", dir=MEMORY if MEMORY.is_dir() else None))
+    sim = Sim(seed_plan, folder, verbose=print if verbose else None)
+    try:
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(sys.stderr if verbose else nowhere):
+            sim.run()
+    except Exception as error:  # noqa: BLE001  a seed that cannot go on is a failing seed
+        sim.fail(f"{type(error).__name__}: {error}", error)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Outcome(
+        seed_plan.seed,
+        sim.failures,
+        dict(sim.counts),
+        dict(sim.witness.deepest),
+        sim.witness.requests,
+        sim.loop.time(),
+        time.process_time() - began_s,
+        sim.digest,
+        list(sim.lines)[-LINES_SHOWN:] if sim.failures else [],
+    )
+
+
+class Child:
+    """A seed under way: a fork of this process, which starts from the same state for every seed."""
+
+    def __init__(self, seed: int, *, verbose: bool) -> None:
+        self.seed = seed
+        self.deadline_s = time.monotonic() + SEED_S_MAX
+        self._chunks: list[bytes] = []
+        self.fd, write_fd = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self.fd)
+            _as_child(seed, write_fd, verbose=verbose)
+        os.close(write_fd)
+
+    def read(self) -> bool:
+        """Take in what the child says; False when it has ended."""
+        chunk = os.read(self.fd, 1 << 16)
+        self._chunks.append(chunk)
+        return bool(chunk)
+
+    def outcome(self) -> Outcome:
+        """What it came to, once it has ended."""
+        os.close(self.fd)
+        _, status = os.waitpid(self.pid, 0)
+        try:
+            return Outcome(**json.loads(b"".join(self._chunks)))
+        except ValueError:
+            return Outcome(self.seed, [f"the process of the seed ended with {os.waitstatus_to_exitcode(status)}"])
+
+
+def _as_child(seed: int, fd: int, *, verbose: bool) -> None:
+    faulthandler.dump_traceback_later(SEED_S_MAX, exit=True)
+    try:
+        outcome = play(plan(seed), verbose=verbose)
+        with os.fdopen(fd, "wb") as pipe:
+            pipe.write(json.dumps(vars(outcome)).encode())
+        sys.stdout.flush()
+    finally:
+        os._exit(0)  # nothing of the dead processes' `finally` blocks may run
+
+
+def play_all(seeds: range, jobs: int, *, verbose: bool = False, say: Any = print) -> list[Outcome]:
+    """Play `seeds`, `jobs` at a time."""
+    waiting = iter(seeds)
+    outcomes: list[Outcome] = []
+    under_way: dict[int, Child] = {}
+    with selectors.DefaultSelector() as selector:
+        while True:
+            while len(under_way) < jobs and (seed := next(waiting, None)) is not None:
+                sys.stdout.flush()
+                child = Child(seed, verbose=verbose)
+                under_way[child.fd] = child
+                selector.register(child.fd, selectors.EVENT_READ)
+            if not under_way:
+                return outcomes
+            for key, _ in selector.select():
+                child = under_way[key.fd]
+                if child.read():
+                    continue
+                selector.unregister(key.fd)
+                del under_way[key.fd]
+                outcomes.append(child.outcome())
+                _tell(outcomes[-1], len(outcomes), len(seeds), say)
+
+
+def _tell(outcome: Outcome, done: int, total: int, say: Any) -> None:
+    if outcome.failures:
+        say(f"\nseed {outcome.seed} FAILED; replay it: make sim SEED={outcome.seed} SEEDS=1 VERBOSE=1")
+        for failure in outcome.failures[:10]:
+            say(f"  {failure}")
+    if done % max(1, total // 20) == 0:
+        say(f"{done} of {total} seeds")
+
+
+def summary(outcomes: list[Outcome], wall_s: float) -> str:
+    """What was simulated, in figures."""
+    counts: Counter[str] = Counter()
+    for outcome in outcomes:
+        counts.update(outcome.counts)
+    deepest = {name: max(outcome.deepest.get(name, 0) for outcome in outcomes) for name in outcomes[0].deepest}
+    virtual_s = sum(outcome.virtual_s for outcome in outcomes)
+    cpu_s = sum(outcome.cpu_s for outcome in outcomes)
+    bad = sorted(outcome.seed for outcome in outcomes if outcome.failures)
+
+    def of(prefix: str) -> str:
+        chosen = {name.removeprefix(prefix): number for name, number in counts.items() if name.startswith(prefix)}
+        return ", ".join(f"{name} {chosen[name]}" for name in sorted(chosen))
+
+    return "\n".join(
+        [
+            f"{len(outcomes)} seeds, {virtual_s / 3600:.1f} simulated hours in {wall_s:.0f} s",
+            f"{virtual_s / wall_s:.0f} × real time, {cpu_s / len(outcomes):.2f} s of CPU a seed",
+            f"faults: {sum(n for name, n in counts.items() if name.startswith('fault '))}: {of('fault ')}",
+            f"kills: {counts['killed']}; upstream requests: {sum(outcome.requests for outcome in outcomes)}",
+            f"answers by status: {of('answer ')}",
+            f"events: {of('event ')}",
+            "deepest: " + ", ".join(f"{name} {number}" for name, number in deepest.items()),
+            f"failed seeds: {len(bad)} {bad[:50] if bad else ''}",
+        ]
+    )
+
+
+def main() -> int:
+    """Play the seeds that the command line names."""
+    parser = argparse.ArgumentParser(description="Plays seeds of the simulation.")
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1, help="the first one")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--verbose", action="store_true", help="print plan and log")
+    parser.add_argument("--json", help="write the outcomes to this file")
+    asked = parser.parse_args()
+    if sys.flags.hash_randomization:  # sets of text must be walked in the same order in every replay
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.programs.sim.run", *sys.argv[1:]],
+            {**_environment(), "PYTHONHASHSEED": "0"},
+        )
+    if asked.verbose:
+        print(plan(asked.seed))
+    began_s = time.monotonic()
+    outcomes = play_all(range(asked.seed, asked.seed + asked.seeds), asked.jobs, verbose=asked.verbose)
+    print(summary(outcomes, time.monotonic() - began_s))
+    if asked.json:
+        Path(asked.json).write_text(json.dumps([vars(outcome) for outcome in outcomes]))
+    return int(any(outcome.failures for outcome in outcomes))
+
+
+def _environment() -> dict[str, str]:
+    return dict(os.environ)  # noqa: TID251  handed on as it is
+
+
+if __name__ == "__main__":
+    sys.exit(main())

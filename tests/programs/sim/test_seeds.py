@@ -1,0 +1,54 @@
+"""Whole seeds, and that a seed is the same every time it is played."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import orjson
+import pytest
+
+ROOT: Final = Path(__file__).parents[3]
+SEEDS: Final = int(os.getenv("SIM_SEEDS", "4"))  # noqa: TID251  how many a test run plays; `make sim` plays more
+FIRST: Final = 1
+TWICE: Final = (4, 12)
+RUN_S_MAX: Final = 600
+
+
+def play(folder: Path, first: int, number: int) -> list[dict[str, object]]:
+    """The outcomes of seeds, in the order of their numbers, as another interpreter finds them."""
+    to = folder / "outcomes.json"
+    run = [
+        sys.executable,
+        "-m",
+        "tests.programs.sim.run",
+        "--seed",
+        str(first),
+        "--seeds",
+        str(number),
+        "--json",
+        str(to),
+    ]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=RUN_S_MAX, check=False)
+    assert to.exists(), done.stdout + done.stderr
+    outcomes: list[dict[str, object]] = orjson.loads(to.read_bytes())
+    assert done.returncode == int(any(outcome["failures"] for outcome in outcomes)), done.stdout
+    return sorted(outcomes, key=lambda outcome: str(outcome["seed"]).zfill(9))
+
+
+def test_seeds_end_whole(tmp_path: Path) -> None:
+    outcomes = play(tmp_path, FIRST, SEEDS)
+    assert len(outcomes) == SEEDS
+    assert {
+        f"make sim SEED={each['seed']} SEEDS=1 VERBOSE=1": each["failures"] for each in outcomes if each["failures"]
+    } == {}
+
+
+@pytest.mark.parametrize("seed", TWICE)
+def test_a_seed_plays_the_same_every_time(tmp_path: Path, seed: int) -> None:
+    alone = play(tmp_path, seed, 1)[0]
+    after_another = play(tmp_path, seed - 1, 2)[1]
+    assert alone["seed"] == after_another["seed"] == seed
+    assert alone["digest"] == after_another["digest"]
+    assert alone["counts"] == after_another["counts"]

@@ -1,0 +1,163 @@
+"""The truth, which only the exchange knows, and how the rows and the ledger of a database differ from it."""
+
+import sqlite3
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from app.binance.families import TRADES, parted
+from infra.sandbox.grid import DAY_MS, Grid
+from infra.sandbox.universe import Instrument
+
+if TYPE_CHECKING:
+    from tests.programs.sim.world import Sim
+
+NAMED_MAX: Final = 3  # differences of a kind that are written out
+
+Row = tuple[object, ...]
+
+
+class Truth:
+    """What the store must say; every row is computed once."""
+
+    def __init__(self, sim: "Sim") -> None:
+        self._sim = sim
+        self._known: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)  # by coin: a name may change hands
+
+    def rows(self, symbol: str, code: str, start_ms: int, end_ms: int) -> list[Row]:
+        """The exchange's closed rows that open in [start_ms, end_ms), as the store keeps them."""
+        item = self.item(symbol)
+        if item is None:
+            return []
+        now_ms = self._sim.clock.now_ms()
+        grid, known = item.grid(code), self._known[f"{item.uid}@{parted(symbol)[1].word}", code]
+        hidden = [hole.span(grid) for hole in self._sim.plan.holes if hole.name == symbol]
+        low = max(grid.index(item.onboard_ms), grid.index(start_ms - 1) + 1)
+        rows = []
+        for index in range(low, min(grid.index(now_ms), grid.index(end_ms - 1) + 1)):
+            open_ms = grid.open_ms(index)
+            if any(begin_ms <= open_ms < until_ms for begin_ms, until_ms in hidden):
+                continue
+            row = known.get(open_ms)
+            if row is None:
+                row = known[open_ms] = self._row(item, symbol, code, open_ms)
+            rows.append(row)
+        return rows
+
+    def _row(self, item: Instrument, symbol: str, code: str, open_ms: int) -> Row:
+        exchange, now_ms, family = self._sim.exchange.exchange, self._sim.clock.now_ms(), parted(symbol)[1]
+        if family is TRADES:
+            found = exchange.closed_rows(item, code, open_ms, open_ms + 1, now_ms)
+        else:
+            found = exchange.sampled_window(item, family.word, code, (open_ms, open_ms), 1, now_ms)
+        return (*found[0][:6], *found[0][7:11])
+
+    def item(self, symbol: str) -> Instrument | None:
+        """Whose klines a series is of, as the exchange has or had it."""
+        symbol = parted(symbol)[0]
+        now_ms, universe = self._sim.clock.now_ms(), self._sim.exchange.exchange.universe
+        past = universe.former(symbol) or universe.find_ever(symbol, self._sim.plan.start_ms, now_ms + 1)
+        return universe.find(symbol, now_ms) or past
+
+    def is_elsewhere(self, symbol: str, onboard_ms: int) -> bool:
+        """Whether a name that has changed hands is not, or no longer, whose onboardDate is `onboard_ms`."""
+        now_ms, universe = self._sim.clock.now_ms(), self._sim.exchange.exchange.universe
+        item = universe.find(symbol, now_ms)
+        return universe.former(symbol) is not None and (item is None or item.onboard_date != onboard_ms)
+
+    def audit(self, path: Path) -> list[str]:
+        """How rows and ledger of a database differ from each other and from the exchange."""
+        if not path.exists():
+            return []
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        self._sim.disk.closed(connection)
+        try:
+            return self._audit(connection)
+        except sqlite3.OperationalError as error:
+            return [] if "no such table" in str(error) else [f"the database cannot be read: {error}"]
+        finally:
+            connection.close()
+
+    def _audit(self, connection: sqlite3.Connection) -> list[str]:
+        found: list[str] = []
+        lines: dict[tuple[str, str], list[tuple[int, int, str]]] = defaultdict(list)
+        select = "SELECT symbol, interval, start_ms, end_ms, source FROM ledger ORDER BY symbol, interval, start_ms"
+        for symbol, code, start_ms, end_ms, source in connection.execute(select):
+            lines[symbol, code].append((start_ms, end_ms, source))
+        unnoticed = self._unnoticed(connection)
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'kline!_%' ESCAPE '!'").fetchall()
+        for (table,) in sorted(tables):
+            code = {"kline_1mo": "1M"}.get(table, table.removeprefix("kline_"))
+            rows: dict[str, list[Row]] = defaultdict(list)
+            columns = (
+                "symbol, open_time, open, high, low, close, volume, quote_volume, trades, taker_buy_volume, "
+                "taker_buy_quote_volume"
+            )
+            for symbol, *row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY symbol, open_time"):
+                rows[symbol].append(tuple(row))
+            for symbol in sorted({*rows, *(name for name, interval in lines if interval == code)}):
+                if parted(symbol)[0] in unnoticed:
+                    continue
+                found += self._audit_series(symbol, code, rows[symbol], lines[symbol, code])
+        is_quiet = not self._sim.is_contradicted
+        revisions = connection.execute("SELECT symbol, interval, open_time, old_source, new_source FROM revision")
+        universe = self._sim.exchange.exchange.universe
+        for line in revisions if is_quiet else ():
+            if universe.former(parted(line[0])[0]) is not None:
+                continue  # frames of another coin were brought to the form of the one that the node still knew
+            found.append(f"a row was held that was not the exchange's: revision {line}")
+        return found
+
+    def _unnoticed(self, connection: sqlite3.Connection) -> set[str]:
+        """Names that are another coin's by now, of which the node has not heard or is just asking."""
+        found = set()
+        for symbol, onboard_ms, is_doubted in connection.execute("SELECT symbol, onboard_ms, is_doubted FROM listing"):
+            if is_doubted or self.is_elsewhere(symbol, onboard_ms):
+                found.add(symbol)
+        return found
+
+    def _audit_series(self, symbol: str, code: str, rows: list[Row], lines: list[tuple[int, int, str]]) -> list[str]:
+        found = []
+        end_before_ms = -1
+        expected: list[Row] = []
+        for start_ms, end_ms, source in lines:
+            if start_ms < end_before_ms or start_ms >= end_ms:
+                found.append(f"{symbol} {code}: ledger lines overlap at {start_ms}")
+            end_before_ms = end_ms
+            there = self.rows(symbol, code, start_ms, end_ms)
+            if source == "absent":
+                if there:
+                    found.append(f"{symbol} {code}: [{start_ms}, {end_ms}) is called absent, {len(there)} rows exist")
+                continue
+            expected += there
+            item = self.item(symbol)
+            grid = item.grid(code) if item else Grid(code)
+            wanted = grid.index(end_ms - 1) - grid.index(start_ms - 1)
+            if wanted != len(there):
+                found.append(f"{symbol} {code}: [{start_ms}, {end_ms}) is held but {len(there)} of {wanted} rows exist")
+        if rows != expected:
+            have, want = {row[0]: row for row in rows}, {row[0]: row for row in expected}
+            common = sorted(have.keys() & want.keys(), key=str)
+            wrong = [(have[at], want[at]) for at in common if have[at] != want[at] and not self._is_excused(at, lines)]
+            lost = sorted(want.keys() - have.keys(), key=str)
+            stray = sorted(have.keys() - want.keys(), key=str)
+            if not (wrong or lost or stray):
+                return found
+            found.append(
+                f"{symbol} {code}: {len(wrong)} rows differ {wrong[:NAMED_MAX]}, {len(lost)} are lost "
+                f"{lost[:NAMED_MAX]}, {len(stray)} are in no ledger line {stray[:NAMED_MAX]}"
+            )
+        return found
+
+    def _is_excused(self, open_ms: object, lines: list[tuple[int, int, str]]) -> bool:
+        """Whether a row may be wrong: the sockets said two things of it, and a cut or a kill hid one of them.
+
+        Verification compares days, so it finds such a row once its day has closed.
+        """
+        sim = self._sim
+        source = next((name for start_ms, end_ms, name in lines if start_ms <= int(str(open_ms)) < end_ms), "")
+        is_young = int(str(open_ms)) >= sim.clock.now_ms() // DAY_MS * DAY_MS
+        if not (sim.is_contradicted and is_young and source in ("ws", "rollup")):
+            return False
+        sim.count("rows left wrong by a contradiction that was cut short")
+        return True

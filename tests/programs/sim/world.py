@@ -1,0 +1,326 @@
+"""One seed: the exchange, the machine, the network, the processes and their users, on one virtual clock."""
+
+import asyncio
+import hashlib
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import anyio.to_thread
+import httpcore._async.http11
+
+import app.ingest.live
+from app.settings import Settings, load
+from infra.binance.sockets import BinanceSockets
+from infra.sandbox.faults import parse_fault
+from infra.sandbox.server import create_app, serving
+from infra.sandbox.universe import Instrument, Universe
+from tests.programs.sim import check
+from tests.programs.sim.clients import Clients
+from tests.programs.sim.loop import Fate, SimLoop
+from tests.programs.sim.mishaps import IP, Mishaps
+from tests.programs.sim.network import Network
+from tests.programs.sim.process import Process
+from tests.programs.sim.schedule import SURFACES, Plan
+from tests.programs.sim.store import Disk, crash_copy, on_the_loop
+from tests.programs.sim.tcp import End
+
+PORT: Final = 8900
+LINES_MAX: Final = 50_000  # of the log that a failing seed prints
+CALM_S_MIN: Final = 240.0  # long enough for a dead socket to be found (75 s) and replaced (60 s at the most)
+CALM_S_MAX: Final = 3_600.0  # failed fetches are tried again after a quarter of an hour at the latest
+LOOK_S: Final = 5.0
+
+
+class TrueClock:
+    """The exchange's time."""
+
+    def __init__(self, loop: SimLoop, start_ms: int) -> None:
+        self._loop, self._start_ms = loop, start_ms
+
+    def now_ms(self) -> int:
+        return self._start_ms + int(self._loop.time() * 1_000 + 1e-3)
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)  # noqa: TID251  a clock
+
+
+class MachineClock:
+    """The time of the machine that the nodes run on: it may be off, drift and jump."""
+
+    def __init__(self, true: TrueClock, off_ms: int, drift_ppm: int) -> None:
+        self._true, self._off_ms, self._drift_ppm = true, off_ms, drift_ppm
+        self._since_ms = true.now_ms()
+
+    def now_ms(self) -> int:
+        true_ms = self._true.now_ms()
+        return true_ms + self._off_ms + (true_ms - self._since_ms) * self._drift_ppm // 1_000_000
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s * (1 - self._drift_ppm / 1e6))  # noqa: TID251  a clock
+
+    def steady_ms(self) -> int:
+        since_ms = self._true.now_ms() - self._since_ms
+        return 1_000_000 + since_ms + since_ms * self._drift_ppm // 1_000_000
+
+    def boot(self) -> str:
+        return "the only one"
+
+    def jump(self, ms: int) -> None:
+        """Somebody sets the clock."""
+        self._off_ms += ms
+
+
+class SimUniverse(Universe):
+    """An exchange with the coins of the plan (and the sandbox's own strays and daily listings)."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        super().__init__(plan.seed, 1)
+
+    def _perpetuals(self, symbols: int) -> Any:
+        del symbols
+        for coin in self._plan.coins:
+            item: Instrument = self._perpetual(coin.base, coin.listed_ms)
+            yield replace(
+                item, trades_a_minute=coin.trades_a_minute, empty_of_1024=coin.empty_of_1024, stated_ms=coin.stated_ms
+            )
+
+
+class Sim:
+    """Everything of one seed."""
+
+    def __init__(self, plan: Plan, folder: Path, *, verbose: Callable[[str], None] | None = None) -> None:
+        self.plan = plan
+        self.loop = SimLoop()
+        self.clock = TrueClock(self.loop, plan.start_ms)
+        self.machine = MachineClock(self.clock, plan.skew_ms, plan.drift_ppm)
+        self.network = self.loop.network = Network(self.loop, self.chance("network"))
+        self.disk = Disk(self.loop, self.chance("disk"))
+        self.loop.work_delay_s = self.disk.delay_s
+        self.path = folder / "sim.db"
+        self.lines: deque[str] = deque(maxlen=LINES_MAX)
+        self.failures: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.graveyard: list[Fate] = []
+        self.frozen: dict[Fate, None] = {}
+        self.neighbour_minutes: set[int] = set()
+        self.is_over = False
+        """When somebody last set the machine's clock."""
+        self.is_contradicted = False
+        """Whether the exchange has said two different things of one kline."""
+        self.calm_since_s: float | None = None
+        self.processes = [Process(self, f"node{number}") for number in range(1 + plan.followers)]
+        self.clients = Clients(self)
+        self.witness = check.Witness(self)
+        self.mishaps = Mishaps(self)
+        self._verbose = verbose
+        self._digest = hashlib.blake2b(digest_size=16)
+        self.exchange = create_app(
+            self.clock,
+            weight_limit=plan.weight_limit,
+            socket_life_s=plan.exchange_socket_life_s,
+            universe=SimUniverse(plan),
+        )
+        self._make_holes()
+
+    def _make_holes(self) -> None:
+        """Let the exchange never have had what the plan says that it lacks."""
+        for hole in self.plan.holes:
+            for wish in hole.faults():
+                self.exchange.control.inject(parse_fault(wish))
+
+    def chance(self, name: str) -> Random:
+        """A stream of chance of its own, so that one part's draws do not move another's."""
+        return Random(f"{self.plan.seed}:{name}")
+
+    def settings(self) -> Settings:
+        """What a process finds in its environment."""
+        rest, ws, archive = (PORT + 1 + number for number in range(len(SURFACES)))
+        return load(
+            {
+                "binance_rest_url": f"http://{IP}:{rest}",
+                "binance_ws_url": f"ws://{IP}:{ws}",
+                "binance_archive_url": f"http://{IP}:{archive}",
+                "db_url": f"sqlite:///{self.path}",
+                "disk_free_bytes_min": 1 << 20,
+                "log_level": "ERROR",
+                "archive_processes": 0,  # processes of their own know nothing of virtual time
+                **self.plan.settings,
+            },
+            env_file=None,
+        )
+
+    # --- the log --------------------------------------------------------------------------------------------------
+
+    def trace(self, text: str) -> None:
+        """Write a line to the log, of which two runs of a seed must write the same."""
+        line = f"{self.loop.time():11.4f} {text}".replace(str(self.path.parent), "FOLDER")
+        self._digest.update(line.encode())
+        self.lines.append(line)
+        if self._verbose is not None:
+            self._verbose(line)
+
+    @property
+    def digest(self) -> str:
+        """The fingerprint of the log."""
+        return self._digest.hexdigest()
+
+    def count(self, kind: str, number: int = 1) -> None:
+        """Count something for the summary."""
+        self.counts[kind] += number
+
+    def fail(self, text: str, error: BaseException | None = None) -> None:
+        """Note what must not be."""
+        self.trace(f"FAILED {text}")
+        self.failures.append(f"at {self.loop.time():.1f} s: {text}")
+        if error is not None:
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self.lines.append(line)
+
+    # --- living ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Play the seed to its end; what went wrong is in `failures`."""
+        asyncio.set_event_loop(self.loop)
+        self.loop.set_exception_handler(self._unhandled)
+        with self._substitutes(), on_the_loop(self.disk, self.loop):
+            self.loop.run_until_complete(self._live())
+
+    @contextmanager
+    def _substitutes(self) -> Iterator[None]:
+        """Limits of the node as small as the plan wants them, and libraries that look past the loop put on it."""
+        live: Any = app.ingest.live
+        pool: Any = httpcore._async.http11
+        sockets: Any = BinanceSockets.__init__
+        threads: Any = anyio.to_thread
+        before = live.QUEUE_ROWS_MAX, sockets.__kwdefaults__["life_s"], pool.time, threads.run_sync
+        live.QUEUE_ROWS_MAX = self.plan.queue_rows_max or before[0]
+        sockets.__kwdefaults__["life_s"] = self.plan.node_socket_life_s or before[1]
+        pool.time = _LoopTime(self.loop)
+        threads.run_sync = self._run_in_a_thread
+        try:
+            yield
+        finally:
+            live.QUEUE_ROWS_MAX, sockets.__kwdefaults__["life_s"], pool.time, threads.run_sync = before
+
+    async def _run_in_a_thread(self, func: Callable[..., Any], *args: Any, **_: Any) -> Any:
+        return await self.loop.run_in_executor(None, func, *args)
+
+    async def _live(self) -> None:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(serving(self.exchange, PORT))
+            for number, surface in enumerate(SURFACES):
+                self.network.alias(PORT + 1 + number, surface, (IP, PORT))
+            self.network.split_share = self.plan.split_share
+            self.network.on_write = self._wrote
+            for process in self.processes:
+                process.start()
+            asking = self._watched(self.clients.run())
+            watching = self._watched(self.witness.run())
+            await self._chaos()
+            await self._calm()
+            self.is_over = True
+            asking.cancel()
+            for process in self.processes:
+                process.stop(0.0)
+            await self.clock.sleep(30.0)
+            watching.cancel()
+            for process in self.processes:
+                if process.is_alive:
+                    self.fail(f"{process.name} does not stop: {self.loop.tasks_of(process.fate)}")
+            self.witness.sum_up()
+
+    def _watched(self, coro: Any) -> asyncio.Task[Any]:
+        """A task of the simulation's own, which must not end by itself."""
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            if not task.cancelled():
+                self.fail(f"the simulation's own task ended: {task.exception()!r}", task.exception())
+
+        task = self.loop.create_task(coro)
+        task.add_done_callback(ended)
+        return task
+
+    async def _chaos(self) -> None:
+        for step in self.plan.steps:
+            await self.clock.sleep(max(0.0, step.at_s - self.loop.time()))
+            self.mishaps.perform(step)
+        await self.clock.sleep(max(0.0, self.plan.chaos_s - self.loop.time()))
+
+    async def _calm(self) -> None:
+        """End every fault and wait until the node is whole and has been for a while."""
+        while not all(process.is_alive for process in self.processes):
+            await self.clock.sleep(LOOK_S)
+        self.trace("calm")
+        self.calm_since_s = self.loop.time()
+        self.exchange.faults.clear()
+        self._make_holes()
+        self.exchange.limiter.pardon()
+        self.network.heal()
+        self.disk.heal()
+        deadline_s = self.loop.time() + CALM_S_MAX
+        is_verified = False
+        while True:
+            await self.clock.sleep(LOOK_S)
+            standing_ms = max((process.standing_until_ms() for process in self.processes), default=0)
+            deadline_s = max(deadline_s, self.loop.time() + (standing_ms - self.clock.now_ms()) / 1_000 + 1_800)
+            lacking = self.witness.lacking()
+            if not all(process.is_alive for process in self.processes):  # a kill that was due some steps later
+                deadline_s = max(deadline_s, self.loop.time() + CALM_S_MAX)
+            if standing_ms > self.clock.now_ms():
+                self.calm_since_s = self.loop.time()  # symbols may be new to the node once it may ask
+            if not lacking and self.is_contradicted and not is_verified:
+                is_verified = True
+                await self.witness.verify()
+            if not lacking and self.loop.time() - self.calm_since_s >= CALM_S_MIN:
+                break
+            if self.loop.time() > deadline_s:
+                self.fail(f"not whole {self.loop.time() - self.calm_since_s:.0f} s after the last fault: {lacking}")
+                break
+        self.trace("whole")
+        await self.witness.at_the_end()
+
+    # --- what is noticed ----------------------------------------------------------------------------------------------
+
+    def has_been_calm_for(self, delay_s: float) -> bool:
+        """Whether the last fault ended that long ago."""
+        return self.calm_since_s is not None and self.loop.time() - self.calm_since_s > delay_s
+
+    def was_frozen(self, fate: Fate) -> bool:
+        """Whether a process was ever frozen."""
+        return fate in self.frozen
+
+    def processes_changed(self, how: str) -> None:
+        """A process is gone. If the last one was killed, the machine starts anew with what is on its disk."""
+        if how == "killed" and not any(process.is_alive for process in self.processes) and self.path.exists():
+            self.path = crash_copy(self.path)
+
+    def audit(self, when: str) -> None:
+        """Hold what is in the store against the truth."""
+        if self.is_contradicted and self.calm_since_s is None:
+            return  # the exchange says two things; which of them it means it says when asked
+        for difference in self.witness.truth.audit(self.path):
+            self.fail(f"{when}: {difference}")
+
+    def _wrote(self, end: End, data: bytes) -> None:
+        if end.fate is not None and end.link.surface == "rest" and data.startswith(b"GET "):
+            self.witness.asked(end.fate, data.split(b" ", 2)[1].decode())
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        del loop
+        if not self.is_over or "exception" in context:
+            error = context.get("exception")
+            self.fail(f"unhandled: {context.get('message')} {type(error).__name__} {error}", error)
+
+
+class _LoopTime:
+    """The `time` module as httpcore uses it: how long a connection may lie idle."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self.monotonic = loop.time
