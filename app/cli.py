@@ -274,7 +274,7 @@ def _remark(text: str) -> None:
 
 def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
     """The settings of the node that a command is for."""
-    from infra.memory import stop_sqlite_counting
+    from infra.malloc import stop_sqlite_counting
 
     stop_sqlite_counting()  # before the first database is opened
     demo_runs = _has_writer(DEMO_DB_URL)
@@ -343,7 +343,7 @@ def _days_ago(days: int) -> str:
 def _serve(settings: "Settings") -> None:
     from app import server
     from app.node.prepare import CannotStart
-    from infra.memory import stop_sqlite_counting
+    from infra.malloc import stop_sqlite_counting
 
     stop_sqlite_counting()  # before the first database is opened
     try:

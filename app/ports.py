@@ -85,7 +85,7 @@ class Batch:
     withdraws: bool = False
 
 
-class Unheld(NamedTuple):
+class Invalidated(NamedTuple):
     """Rolled-up klines whose parts have changed: no longer held, to be made anew. The ledger is the one afterwards."""
 
     series: Series
@@ -104,7 +104,7 @@ class Committed(NamedTuple):
     granted: Spans
     revised: int
     changed: Spans = Spans()
-    unheld: tuple[Unheld, ...] = ()
+    unheld: tuple[Invalidated, ...] = ()
 
 
 class Disagreement(NamedTuple):

@@ -27,8 +27,8 @@ from app.settings import Settings
 from app.sockets.connections import SURPLUS_MAX
 from app.sockets.stream_protocol import StreamProtocol
 from infra.db.url import sqlite_path
-from infra.garbage import Garbage
-from infra.memory import return_large_blocks, stop_sqlite_counting
+from infra.gc_schedule import GcSchedule
+from infra.malloc import return_large_blocks, stop_sqlite_counting
 from infra.metrics_folder import MetricsFolder
 
 WORKER_S_MAX: Final = 30
@@ -161,7 +161,7 @@ def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
         stop_sqlite_counting()  # a process of its own, where app/cli.py has not done it
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     settings = settings.model_copy(update={"connections_max": allowed_connections(settings)})
-    return Node(settings, metrics_folder=metrics_folder, tidy=Garbage().look).app
+    return Node(settings, metrics_folder=metrics_folder, tidy=GcSchedule().look).app
 
 
 def allowed_connections(settings: Settings) -> int:

@@ -199,7 +199,7 @@ class StreamLine:
 class _Hearing(asyncio.Protocol):
     """The other end."""
 
-    def __init__(self, relay: "StreamRelay") -> None:
+    def __init__(self, relay: "StreamFanoutClient") -> None:
         self.ended = asyncio.Event()
         self._relay = relay
         self._messages = _Messages()
@@ -235,7 +235,7 @@ class _Hearing(asyncio.Protocol):
             self._transport.abort()
 
 
-class StreamRelay:
+class StreamFanoutClient:
     """The source of a hub in a process that does not write. See StreamSource in app/ports.py."""
 
     def __init__(self, database: Path, clock: Clock, deliver: Listener) -> None:

@@ -26,7 +26,7 @@ from app.ports import (
 )
 
 COMMIT_ROWS_MAX: Final = 15_000
-"""Rows of a file in a transaction, whole days, at least one; roll-ups add two thirds. As sheets they take 12 ms, as
+"""Rows of a file in a transaction, whole days, at least one; roll-ups add two thirds. As images they take 12 ms, as
 columns (where SQLite cannot be given pages) 30 ms, for which what closes meanwhile waits. A third of it costs 0.2 µs a
 row more."""
 FILE_RETRY_MS: Final = 6 * 3_600_000  # a file that is missing or not whole may be republished (binance-facts 6.3)

@@ -8,9 +8,9 @@ from starlette.types import ASGIApp, Lifespan
 
 from app.http.admin import admin_router
 from app.http.admin_guard import AdminGuard
-from app.http.at_once import AtOnce
 from app.http.direct import Direct, Timings
 from app.http.errors import add_error_handlers
+from app.http.fast_path import FastPath
 from app.http.front import add_pages
 from app.http.intake import Intake
 from app.http.klines import PATH, Klines, klines_router
@@ -61,4 +61,4 @@ def create_http_app(
     app.add_middleware(Intake)
     instrument(app)
     responders = {PATH: klines.respond} | dict.fromkeys(ENDPOINTS, data.respond)
-    return AtOnce(Direct(app, responders, timings), pages, klines, timings, clock)
+    return FastPath(Direct(app, responders, timings), pages, klines, timings, clock)

@@ -15,7 +15,7 @@ from app.http.page_cache import KEEPING_ERROR_MS, PAGE_OVERHEAD_BYTES
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
 from app.ports import Clock
-from app.querying.flights import Flights
+from app.querying.single_flight import SingleFlight
 
 MARKET_PAGES_BYTES_MAX: Final = 32 * 1024 * 1024
 """Some hundred answers about all symbols with their gzip variants, or ten thousand about one."""
@@ -60,7 +60,7 @@ class MarketPages:
         self._clock = clock
         self._entries: LRUCache[Edition, Kept] = LRUCache(bytes_max, getsizeof=Kept.cost)
         self._page_bytes_max = bytes_max // PAGE_SHARE_MAX
-        self._flights = Flights[Edition, Kept](QUESTIONS_MAX, "questions to the exchange")
+        self._flights = SingleFlight[Edition, Kept](QUESTIONS_MAX, "questions to the exchange")
         self.is_weight_short: Callable[[], bool] = lambda: False
         self.hits = 0
         self.misses = 0

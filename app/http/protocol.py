@@ -1,14 +1,14 @@
 """The server's protocol: the usual klines request is answered in the moment it is read, the rest goes on to ASGI.
 
-Scope, cycle and task of an ASGI request cost more than such an answer (app/http/at_once.py). A connection's next
+Scope, cycle and task of an ASGI request cost more than such an answer (app/http/fast_path.py). A connection's next
 request may come as the very bytes of an earlier one, which were parsed then; what they mean is remembered.
 """
 
 import re
 from typing import Any, Final
 
-from app.http.at_once import AtOnce, Heard
 from app.http.bounded import BoundedConnection
+from app.http.fast_path import FastPath, ParsedRequest
 from app.http.intake import HEADER_BYTES_MAX, QUERY_BYTES_MAX
 from app.http.klines import PATH
 from app.http.page import asked_by
@@ -26,12 +26,12 @@ class BoundedProtocol(BoundedConnection):
     """One connection, with a way past ASGI."""
 
     _begun = 0  # requests that began in this piece
-    _heard: Heard | None = None  # the request that was just answered at once
+    _heard: ParsedRequest | None = None  # the request that was just answered at once
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         is_plain = not self.access_log and self.limit_concurrency is None and not self.root_path
-        self._at_once = self.app if is_plain and isinstance(self.app, AtOnce) else None
+        self._at_once = self.app if is_plain and isinstance(self.app, FastPath) else None
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes; if they are those of a request that was understood before they need not be parsed."""
@@ -70,7 +70,7 @@ class BoundedProtocol(BoundedConnection):
         heard = self._heard = None if (usual := self._usual()) is None or not self._answers(usual) else usual
         return heard is not None
 
-    def _usual(self) -> Heard | None:
+    def _usual(self) -> ParsedRequest | None:
         """The request whose headers have ended, if it is one of those that may be answered at once."""
         url, parser = self.url, self.parser
         if self._at_once is None or not url.startswith(_TARGET) or len(url) > QUERY_BYTES_MAX:
@@ -83,9 +83,11 @@ class BoundedProtocol(BoundedConnection):
         for name, _ in self.headers:
             if name in _NOT_USUAL:
                 return None
-        return Heard((PATH, query_string), method == b"HEAD", asked_by(self.headers), parser.should_keep_alive())
+        return ParsedRequest(
+            (PATH, query_string), method == b"HEAD", asked_by(self.headers), parser.should_keep_alive()
+        )
 
-    def _answers(self, heard: Heard) -> bool:
+    def _answers(self, heard: ParsedRequest) -> bool:
         """Answer at once if nothing stands before it and memory has the answer; returns whether it was."""
         assert self._at_once is not None, "nobody to ask"
         is_free = (self.cycle is None or self.cycle.response_complete) and not self._is_over

@@ -12,7 +12,7 @@ from app.binance.unreadable import UNREADABLE
 from app.domain.reason import Reason
 from app.market.endpoints import ENDPOINTS, HELD_MS, MOVING_MS, REFUSED_MS, Endpoint, Question
 from app.ports import Clock, Priority, RawRest, UpstreamGarbage, UpstreamUnavailable
-from app.querying.flights import Flights
+from app.querying.single_flight import SingleFlight
 
 WIDER_MAX: Final = 256  # under way at once, as in app/http/market_pages.py
 ALONE_MAX: Final = 64  # symbols remembered as asked for one by one; less than that many cost more than any answer
@@ -27,7 +27,7 @@ class Fetched(NamedTuple):
     thrifty_ms: int
 
 
-class Held(Protocol):
+class Mirror(Protocol):
     """Answers of one endpoint from memory."""
 
     def answer(self, question: Question) -> bytes | None:
@@ -43,7 +43,7 @@ class Held(Protocol):
         ...
 
 
-class HeldNewest(Protocol):
+class NewestMirror(Protocol):
     """The newest rows of one endpoint, by symbol, from memory."""
 
     def widened(self, question: Question) -> Question | None:
@@ -97,10 +97,10 @@ class MarketSource:
         self._wholes: dict[str, _Whole] = {}
         self._alone: dict[str, dict[str, int]] = {}
         """By path: the symbols asked for alone, and when."""
-        self._flights = Flights[Question, Fetched](WIDER_MAX, "questions about more than was asked for")
-        self.held: dict[str, Held] = {}
+        self._flights = SingleFlight[Question, Fetched](WIDER_MAX, "questions about more than was asked for")
+        self.held: dict[str, Mirror] = {}
         """By path: what answers from memory."""
-        self.newest: dict[str, HeldNewest] = {}
+        self.newest: dict[str, NewestMirror] = {}
         self.is_weight_short: Callable[[], bool] = lambda: False
 
     async def fetch(self, question: Question) -> Fetched:
@@ -160,7 +160,7 @@ class MarketSource:
     async def _all(self, endpoint: Endpoint) -> Fetched:
         return await self._flights.join(Question(endpoint.path, ()), lambda: self._ask_all(endpoint))
 
-    async def _newest(self, endpoint: Endpoint, held: HeldNewest, question: Question, wide: Question) -> Fetched:
+    async def _newest(self, endpoint: Endpoint, held: NewestMirror, question: Question, wide: Question) -> Fetched:
         """The newest rows, from memory or cut from the most that REST gives: it costs no more."""
         if (body := held.answer(question)) is not None:
             return Fetched(200, body, HELD_MS, HELD_MS)

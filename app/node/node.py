@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped, Observe
-from app.filling.quiet import in_quiet_moments
+from app.filling.chores import in_quiet_moments
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
 from app.http.forward import answer_by

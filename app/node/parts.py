@@ -24,7 +24,7 @@ from app.http.direct import Timings
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.ingest.rolling import Rolling
-from app.market import held_books, held_marks, held_trades
+from app.market import book_mirror, mark_mirror, trade_mirror
 from app.market.book_starts import BookStarts
 from app.market.market_source import MarketSource
 from app.market.stream_hub import Hub
@@ -51,7 +51,7 @@ from infra.binance.unpack import Gathered
 from infra.binance.unpackers import processes_for
 from infra.clock import SystemClock
 from infra.db.lease import WriterLease
-from infra.db.sheet import CAN_PACK, Packing
+from infra.db.sqlite_image import CAN_PACK, ImageBuilder
 from infra.db.sqlite_store import SqliteReader
 from infra.db.url import sqlite_path
 from infra.telemetry import Telemetry
@@ -155,7 +155,7 @@ class Parts:
             observe,
             seed=self.seed,
             processes=processes_for(settings.archive_processes),
-            collect=Packing if CAN_PACK else Gathered,
+            collect=ImageBuilder if CAN_PACK else Gathered,
             egress=settings.egress_to(settings.binance_archive_url),
         )
 
@@ -214,9 +214,9 @@ class Parts:
             stale_ms_max=stale_ms_max,
         )
         self.market = MarketSource(self.clock, self.rest, is_allowed=settings.read_through)
-        self.market.held[held_marks.PATH] = held_marks.HeldMarks(self.clock, self.hub, self.observe)
-        self.market.held[held_books.PATH] = held_books.HeldBooks(self.clock, self.hub, self.observe)
-        self.market.newest[held_trades.PATH] = held_trades.HeldTrades(self.clock, self.hub, self.observe)
+        self.market.held[mark_mirror.PATH] = mark_mirror.MarkMirror(self.clock, self.hub, self.observe)
+        self.market.held[book_mirror.PATH] = book_mirror.BookMirror(self.clock, self.hub, self.observe)
+        self.market.newest[trade_mirror.PATH] = trade_mirror.TradeMirror(self.clock, self.hub, self.observe)
         self.market_pages = MarketPages(self.clock)
         self.market_pages.is_weight_short = self.market.is_weight_short = self.budget.is_short
         self.query.is_time_known = lambda: self.clock.is_trusted

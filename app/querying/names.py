@@ -18,8 +18,8 @@ from app.domain.interval import MINUTE_MS
 from app.domain.reason import Reason
 from app.holding.symbol_sync import SymbolSync
 from app.ports import Clock, LineDown, StoreUnavailable, UpstreamError
-from app.querying.flights import Flights
 from app.querying.refusal import RETRY_AFTER_S
+from app.querying.single_flight import SingleFlight
 
 LOOK_PAUSE_MS_MIN: Final = 4_000  # between two looks at the list for a name that it does not have: weight 1 each
 LOOK_PAUSE_MS_MAX: Final = 16_000
@@ -38,7 +38,7 @@ class Names:
     def __init__(self, clock: Clock, symbols: SymbolSync) -> None:
         self._clock = clock
         self._symbols = symbols
-        self._looks = Flights[str, None](1, "looks at the list of symbols")
+        self._looks = SingleFlight[str, None](1, "looks at the list of symbols")
         self._looked_ms: int | None = None
         self._pause_ms = LOOK_PAUSE_MS_MIN
         self._coins: LRUCache[str, None] = LRUCache(COINS_MAX)

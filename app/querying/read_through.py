@@ -20,8 +20,8 @@ from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, Absence, Unproven
 from app.holding.holdings import Holdings
 from app.holding.symbol_sync import SymbolSync
 from app.ports import Clock, Priority, RestApi, Series, UpstreamGarbage, UpstreamUnavailable
-from app.querying.flights import Flights
 from app.querying.read_memory import AGE_MS_MAX, ReadMemory
+from app.querying.single_flight import SingleFlight
 
 READS_AT_ONCE_MAX: Final = 64  # read-throughs under way; more would queue for weight longer than clients wait
 READ_THROUGH_S_MAX: Final = 20.0
@@ -31,6 +31,8 @@ ROWS_BEFORE_MIN: Final = 8  # asked for with a hole, so that the same question i
 
 Keep = Callable[[Series, Grid, Span, Sequence[Kline]], Awaitable[None]]
 """Commits klines that were read through and accepted, where they are wished."""
+
+_Window = tuple[Series, Span | None, int, bool]
 
 
 class Edge(NamedTuple):
@@ -59,7 +61,7 @@ class ReadThrough:
         self._holdings = holdings
         self._absence = absence
         self._is_allowed = is_allowed
-        self._flights = Flights[tuple[Series, Span | None, int, bool], list[Kline]](READS_AT_ONCE_MAX, "read-throughs")
+        self._flights = SingleFlight[_Window, list[Kline]](READS_AT_ONCE_MAX, "read-throughs")
         self._confirmed: LRUCache[Series, tuple[tuple[Span, int], ...]] = LRUCache(1_024)
         self.keep: Keep | None = None
         """Commits klines that were read through; only the writer has one."""

@@ -13,11 +13,11 @@ from app.domain.interval import D3, DAY_MS, INTERVALS
 from app.domain.kline import Kline
 from app.domain.ledger import Ledger, Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, Committed, Series, Unheld
+from app.ports import Batch, Committed, Invalidated, Series
 from infra.db.changes import note
 from infra.db.kline_columns import ROW_COLUMNS, kline_table
 from infra.db.ledgers import SeriesName, read_ledger
-from infra.db.sheet import Sheet, attached
+from infra.db.sqlite_image import SqliteImage, attached
 from infra.db.statements import delete_klines, overwrite, put, put_values, read_klines, writing
 from infra.db.verification import forget_checks
 
@@ -82,7 +82,7 @@ class _Transaction:
         self._before = before
         self._read: dict[SeriesName, Ledger] = {}
         self._values: dict[str, list[object]] = {}  # of the rows to write, one after the other, by table
-        self._sheets: dict[str, list[tuple[str, Sheet]]] = {}  # and the ones to copy, each with its symbol
+        self._images: dict[str, list[tuple[str, SqliteImage]]] = {}  # and the ones to copy, each with its symbol
         self._revisions: list[tuple[object, ...]] = []
         self.after: dict[SeriesName, Ledger] = {}
 
@@ -102,8 +102,8 @@ class _Transaction:
             rows, changed = self._revise(batch, rows, overlap, ledger)
         if batch.source is Source.ABSENT or interval is D3:
             self._delete_strays(batch.series, granted - ledger.held)
-        if isinstance(rows, Sheet) and id(rows.pages) in self._schemas:
-            self._sheets.setdefault(kline_table(interval), []).append((symbol, rows))
+        if isinstance(rows, SqliteImage) and id(rows.pages) in self._schemas:
+            self._images.setdefault(kline_table(interval), []).append((symbol, rows))
         elif rows:
             self._values.setdefault(kline_table(interval), []).extend(_values(symbol, rows))
         spans = Spans(Span(row.open_ms, interval.grid.shift(row.open_ms, 1)) for row in changed)
@@ -126,7 +126,7 @@ class _Transaction:
 
     def finish(self) -> None:
         """Write what is still pending, last the ledger lines that changed."""
-        for table in {*self._values, *self._sheets}:
+        for table in {*self._values, *self._images}:
             self._write_rows(table)
         put(self._connection, "revision", _REVISION_COLUMNS, self._revisions)
         lines: list[tuple[object, ...]] = []
@@ -179,7 +179,7 @@ class _Transaction:
         name = (series.symbol, series.interval.code)
         self._revisions.append((*name, *old, old_source.value, new_source.value, self._now_ms))
 
-    def _unhold(self, part: Series, changed: Spans, source: Source) -> Iterator[Unheld]:
+    def _unhold(self, part: Series, changed: Spans, source: Source) -> Iterator[Invalidated]:
         """Let go of the longer klines that were rolled up from changed ones; the reconciler makes them anew."""
         for interval in INTERVALS.values():
             if interval.grid.step_ms <= part.interval.grid.step_ms:
@@ -206,7 +206,7 @@ class _Transaction:
             spans = Spans(Span(open_ms, interval.grid.shift(open_ms, 1)) for open_ms in stale)
             forget_checks(self._connection, *name, spans)
             ledger = self.after[name] = ledger.without(spans)
-            yield Unheld(series, ledger, spans)
+            yield Invalidated(series, ledger, spans)
 
     def _delete_strays(self, series: Series, unheld: Spans) -> None:
         """Delete rows that no ledger line speaks of (someone deleted lines) where no new row will overwrite them."""
@@ -221,8 +221,8 @@ class _Transaction:
     def _write_rows(self, table: str) -> None:
         if values := self._values.pop(table, None):
             put_values(self._connection, table, _KLINE_COLUMNS, values, _OVERWRITE_KLINE)
-        for symbol, sheet in self._sheets.pop(table, ()):
-            sheet.copy_into(self._connection, self._schemas[id(sheet.pages)], symbol, _OVERWRITE_KLINE)
+        for symbol, image in self._images.pop(table, ()):
+            image.copy_into(self._connection, self._schemas[id(image.pages)], symbol, _OVERWRITE_KLINE)
 
 
 def _check(batch: Batch) -> None:

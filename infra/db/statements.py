@@ -111,7 +111,7 @@ def read_encoded(
     """What `read_klines` reads, printed as REST prints it: how many rows, and the body.
 
     SQLite prints them in one step. Measured for 1,500 rows: 0.86 times a bare fetchall with orjson (1.2 times where
-    SQLite counts its memory, see infra/memory.py); making klines of them and printing those takes 1.65 times as long as
+    SQLite counts its memory, see infra/malloc.py); making klines of them and printing those takes 1.65 times as long as
     the bare one, and most of that holds the interpreter lock.
     """
     close_ms = (

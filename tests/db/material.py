@@ -11,7 +11,7 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, FileKlines, Series
-from infra.db.sheet import Packing
+from infra.db.sqlite_image import ImageBuilder
 
 T0_MS = 1_577_836_800_000  # 2020-01-01, a Wednesday
 NOW_MS = 1_800_000_000_000
@@ -63,7 +63,7 @@ def sheet_of(rows: Sequence[Kline]) -> Columns:
 
 def packed_of(found: Mapping[Interval, Sequence[Kline]]) -> FileKlines:
     """What comes from a process that found these klines, the file's own first."""
-    with closing(Packing(next(iter(found)))) as packing:
+    with closing(ImageBuilder(next(iter(found)))) as packing:
         for interval, rows in found.items():
             columns = Columns.of(rows)
             for at in range(0, len(columns), 50):  # they come in parts

@@ -25,7 +25,7 @@ SERIES = (Series("BTCUSDT", M1), Series("ETHUSDT", M1))
 RANK = {Source.ABSENT: 0, Source.ROLLUP: 1, Source.WS: 2, Source.ARCHIVE: 3, Source.REST: 4}
 
 Form = Callable[[Sequence[Kline]], Sequence[Kline]]
-"""Klines come as lists, in columns, and as sheets."""
+"""Klines come as lists, in columns, and as images."""
 
 a_span = st.tuples(st.integers(0, WIDTH - 1), st.integers(1, 7)).map(lambda pair: (pair[0], min(WIDTH, sum(pair))))
 a_batch = st.builds(

@@ -12,7 +12,7 @@ from app.market.stream_hub import Hub
 from app.ports import Listener
 from infra import stream_line
 from infra.clock import SystemClock
-from infra.stream_line import ENDING, MESSAGE_BYTES_MAX, StreamLine, StreamRelay
+from infra.stream_line import ENDING, MESSAGE_BYTES_MAX, StreamFanoutClient, StreamLine
 from infra.unix_socket import UnixSocket
 from tests.patience import PATIENCE_S
 
@@ -70,7 +70,7 @@ class Reader:
 
     def __init__(self, database: Path) -> None:
         self.hub = Hub(SystemClock(), linger_s=0)
-        self.relay = StreamRelay(database, SystemClock(), self.hub.deliver)
+        self.relay = StreamFanoutClient(database, SystemClock(), self.hub.deliver)
         self.hub.take_from(self.relay)
         self.heard: list[tuple[str, bytes]] = []
         self.came = asyncio.Event()
@@ -290,7 +290,7 @@ async def test_what_waits_for_a_writer_that_does_not_read_is_bounded(
     loop = asyncio.get_running_loop()
     place = UnixSocket(database, ENDING)
     server = await place.listen(lambda listener: loop.create_unix_server(protocol, sock=listener))
-    relay = StreamRelay(database, SystemClock(), lambda stream, payload: None)
+    relay = StreamFanoutClient(database, SystemClock(), lambda stream, payload: None)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(relay.run())
         async with asyncio.timeout(PATIENCE_S):

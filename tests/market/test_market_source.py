@@ -141,7 +141,7 @@ async def test_without_read_through_nothing_is_asked() -> None:
     assert case.rest.asked == []
 
 
-class Heard:
+class ParsedRequest:
     """Remembers what it is told."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class Heard:
 
 
 async def test_what_holds_learns_from_every_answer_also_from_rows() -> None:
-    case, heard, path = Case(), Heard(), "/fapi/v1/ticker/bookTicker"
+    case, heard, path = Case(), ParsedRequest(), "/fapi/v1/ticker/bookTicker"
     case.source.held[path] = heard
     one, every = Question(path, (("symbol", "S1USDT"),)), Question(path, ())
     await case.source.fetch(one)

@@ -12,7 +12,7 @@ import pytest
 
 from app.events import RequestDone
 from app.market.endpoints import ENDPOINTS
-from app.market.held_marks import PATH, STREAM
+from app.market.mark_mirror import PATH, STREAM
 from app.node.exchange_clock import DATE_ERROR_MS_MAX
 from infra.sandbox.faults import Fault
 from tests.patience import PATIENCE_S

@@ -23,7 +23,7 @@ from app.events import Event, RowsCommitted
 from app.node.node import Node
 from app.ports import Series
 from app.settings import load
-from infra.memory import return_large_blocks, stop_sqlite_counting
+from infra.malloc import return_large_blocks, stop_sqlite_counting
 from tests.programs.bench.pinned import PinnedClock
 
 FILL_S_MAX: Final = 600.0

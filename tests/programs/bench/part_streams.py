@@ -33,7 +33,7 @@ CUT_S_MAX: Final = 120.0  # the node gives a client that reads nothing 60 s from
 
 
 @dataclass
-class Heard:
+class ParsedRequest:
     """What clients got in a window, and what it cost the server."""
 
     frames: int
@@ -85,17 +85,17 @@ async def _connect(port: int, wished: Sequence[Sequence[str]]) -> list[Listener]
     return listeners
 
 
-async def _window(stage: Stage, program: Program, listeners: list[Listener]) -> Heard:
+async def _window(stage: Stage, program: Program, listeners: list[Listener]) -> ParsedRequest:
     began, began_s, spent_s = sum(each.frames for each in listeners), seconds(), cpu_s(program)
     await pause(stage.run.size.seconds * WINDOW_SHARE)
     frames, spent_s = sum(each.frames for each in listeners) - began, cpu_s(program) - spent_s
-    return Heard(frames, spent_s, seconds() - began_s, listeners)
+    return ParsedRequest(frames, spent_s, seconds() - began_s, listeners)
 
 
 # --- nothing is lost ----------------------------------------------------------------------------------------------
 
 
-async def _check(stage: Stage, wished: list[list[str]]) -> tuple[list[tuple[float, str, str]], Heard]:
+async def _check(stage: Stage, wished: list[list[str]]) -> tuple[list[tuple[float, str, str]], ParsedRequest]:
     """Listen beside the exchange itself; returns its messages, for the limit to send them."""
     names = list(dict.fromkeys(name for streams in wished for name in streams))
     port = stage.place.upstream_port
@@ -214,7 +214,7 @@ async def _stall(stage: Stage) -> Listener:
     return await listen(stage.place.port, names, is_stalled=True)
 
 
-async def _stalled_are_cut(stage: Stage, stalled: list[Listener], heard: Heard) -> None:
+async def _stalled_are_cut(stage: Stage, stalled: list[Listener], heard: ParsedRequest) -> None:
     del heard
 
     async def are_cut() -> bool:

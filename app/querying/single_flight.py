@@ -11,7 +11,7 @@ Question = TypeVar("Question", bound=Hashable)
 Result = TypeVar("Result")
 
 
-class Flights(Generic[Question, Result]):
+class SingleFlight(Generic[Question, Result]):
     """At most `at_once_max` questions are under way, each of them once."""
 
     def __init__(self, at_once_max: int, what: str) -> None:

@@ -5,14 +5,14 @@ import pytest
 
 from app.events import Event, GarbageDropped
 from app.market.endpoints import Question
-from app.market.held_trades import (
+from app.market.listened import IDLE_MS, SYMBOLS_MAX
+from app.market.trade_mirror import (
     DOUBT_MS,
     PATH,
     QUIET_MS_MAX,
     ROWS_MAX,
-    HeldTrades,
+    TradeMirror,
 )
-from app.market.listened import IDLE_MS, SYMBOLS_MAX
 from infra.sandbox.answers.trades import agg_trades
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.stream_events import TradeSource
@@ -39,7 +39,7 @@ class Case:
         self.item, self.source = item, TradeSource(self.exchange, aggregate=True)
         list(self.source.events(item, self.clock.now_ms()))  # subscribed: what was before is not sent
         self.hub, self.events = OneHub(), list[Event]()
-        self.held = HeldTrades(self.clock, self.hub, self.events.append)
+        self.held = TradeMirror(self.clock, self.hub, self.events.append)
 
     def rest(self, limit: int = 500) -> bytes:
         """What REST says now."""

@@ -16,7 +16,7 @@ import sys
 from typing import Final
 
 ARENAS_MAX: Final = 2  # one for the event loop, one for the threads beside it; more would only be more to keep
-LARGE_BYTES: Final = 1024 * 1024  # files and sheets of the archive; answers, of which there are many, are smaller
+LARGE_BYTES: Final = 1024 * 1024  # files and images of the archive; answers, of which there are many, are smaller
 _M_ARENA_MAX: Final = -8
 _M_MMAP_THRESHOLD: Final = -3
 _SQLITE_CONFIG_MEMSTATUS: Final = 9

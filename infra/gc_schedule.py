@@ -15,7 +15,7 @@ NEVER: Final = 1_000_000_000
 WHOLE_EVERY: Final = 60  # calls of `look`
 
 
-class Garbage:
+class GcSchedule:
     """Looks for garbage when it is told to. One for each process."""
 
     def __init__(self) -> None:

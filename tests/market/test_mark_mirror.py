@@ -8,7 +8,7 @@ import pytest
 
 from app.events import Event, GarbageDropped
 from app.market.endpoints import Question
-from app.market.held_marks import IDLE_MS, PATH, QUIET_MS_MAX, SNAPSHOT_MS_MAX, STREAM, HeldMarks
+from app.market.mark_mirror import IDLE_MS, PATH, QUIET_MS_MAX, SNAPSHOT_MS_MAX, STREAM, MarkMirror
 from infra.sandbox.answers.prices import describe_premium, premium_index, trading
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.stream_events import MarkPriceSource, coin_margined
@@ -27,7 +27,7 @@ class Case:
         self.clock = ManualClock()
         self.exchange = Exchange(self.clock, Universe(1, 6))
         self.hub, self.events = OneHub(), list[Event]()
-        self.held = HeldMarks(self.clock, self.hub, self.events.append)
+        self.held = MarkMirror(self.clock, self.hub, self.events.append)
 
     def rest(self, symbol: str | None = None) -> bytes:
         """What REST says now."""

@@ -10,7 +10,7 @@ COMMAND_S_MAX: Final = 60.0
 PROGRAM: Final = """
 import gc
 import weakref
-from infra.garbage import WHOLE_EVERY, Garbage
+from infra.gc_schedule import WHOLE_EVERY, GcSchedule
 
 class Ring:
     def __init__(self):
@@ -26,7 +26,7 @@ def by_itself():
     return looked_through_all() - before
 
 python_does = by_itself()
-garbage = Garbage()
+garbage = GcSchedule()
 we_do = by_itself()
 
 rings = [Ring() for _ in range(2)]

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from app.http import protocol
-from app.http.at_once import REMEMBERED_BYTES_MAX, AtOnce
+from app.http.fast_path import REMEMBERED_BYTES_MAX, FastPath
 from app.http.protocol import HEARD_BYTES_MAX, BoundedProtocol
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections, Deadlines
@@ -50,9 +50,9 @@ async def both(kind: str = "in memory") -> AsyncIterator[Both]:
     node.query.is_in_memory = kind == "in memory"
     entered: list[str] = []
     long_way = node.app
-    assert isinstance(long_way, AtOnce)
+    assert isinstance(long_way, FastPath)
 
-    class Witness(AtOnce):
+    class Witness(FastPath):
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             entered.append(scope["path"])
             await long_way(scope, receive, send)
@@ -426,7 +426,7 @@ def test_only_what_was_one_request_from_its_first_byte_to_its_last_is_remembered
 def test_what_is_remembered_of_requests_is_bounded() -> None:
     node = in_memory()
     made, transport, _ = connection(node)
-    assert isinstance(node.app, AtOnce)
+    assert isinstance(node.app, FastPath)
     long_one = request(KLINES, "X: " + "x" * HEARD_BYTES_MAX)
     made.data_received(long_one)
     assert node.app.heard(long_one) is None

@@ -30,7 +30,7 @@ class _Side:
         self.checked_ms: int | None = None
 
 
-class HeldBooks:
+class BookMirror:
     """Knows the newest best bid and ask of some symbols while somebody asks for them one by one."""
 
     def __init__(self, clock: Clock, hub: StreamHub, observe: Observe) -> None:

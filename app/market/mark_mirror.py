@@ -21,7 +21,7 @@ SYMBOLS_MAX: Final = 10_000  # ten times what is listed
 IDLE_MS: Final = 60_000  # nobody has asked for so long: the stream is left
 
 
-class HeldMarks:
+class MarkMirror:
     """Knows the newest mark prices while somebody asks for them."""
 
     def __init__(self, clock: Clock, hub: StreamHub, observe: Observe) -> None:

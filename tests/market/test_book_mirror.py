@@ -4,8 +4,8 @@ import orjson
 import pytest
 
 from app.events import Event, GarbageDropped
+from app.market.book_mirror import CHECKED_MS_MAX, PATH, QUIET_MS_MAX, BookMirror
 from app.market.endpoints import Question
-from app.market.held_books import CHECKED_MS_MAX, PATH, QUIET_MS_MAX, HeldBooks
 from app.market.listened import IDLE_MS, SYMBOLS_MAX
 from infra.sandbox.answers.prices import book_ticker
 from infra.sandbox.exchange import Exchange
@@ -28,7 +28,7 @@ class Case:
         assert item is not None
         self.item, self.source = item, BookTickerSource(self.exchange)
         self.hub, self.events = OneHub(), list[Event]()
-        self.held = HeldBooks(self.clock, self.hub, self.events.append)
+        self.held = BookMirror(self.clock, self.hub, self.events.append)
 
     def rest(self) -> bytes:
         """What REST says now."""

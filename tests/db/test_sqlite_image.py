@@ -1,4 +1,4 @@
-"""Sheets: that they are the klines they stand for, and that the database takes their rows over and nothing else."""
+"""SQLite images: that they are the klines they stand for, and that the database takes over their rows and no more."""
 
 import pickle
 import sqlite3
@@ -16,7 +16,7 @@ from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.span import Spans
 from app.ports import Batch, FileKlines, Series
-from infra.db.sheet import ATTACHED_MAX, Sheet, attached
+from infra.db.sqlite_image import ATTACHED_MAX, SqliteImage, attached
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, T0_MS, batch, everything, klines, minutes, packed_of, sheet_of
 
@@ -31,10 +31,10 @@ HOURS = Series("BTCUSDT", H1)
     last=st.integers(-3, 44),
     step=st.sampled_from((None, 1, 2, -1)),
 )
-def test_a_sheet_is_the_klines_that_it_stands_for(numbers: set[int], first: int, last: int, step: int | None) -> None:
+def test_an_image_is_the_klines_that_it_stands_for(numbers: set[int], first: int, last: int, step: int | None) -> None:
     rows = klines(minutes(*((number, number + 1) for number in sorted(numbers))), M1.grid)
     packed, columns = sheet_of(rows), Columns.of(rows)
-    assert isinstance(packed, Sheet)
+    assert isinstance(packed, SqliteImage)
     assert newest_open_ms(packed) == newest_open_ms(rows) == rows[-1].open_ms
     assert (len(packed), packed.spans(M1.grid)) == (len(rows), columns.spans(M1.grid))
     start_ms, end_ms = T0_MS + first * MINUTE_MS, T0_MS + last * MINUTE_MS
@@ -108,7 +108,7 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(
 ) -> None:
     rows = klines(minutes((0, 60)), M1.grid)
     with monkeypatch.context() as patch:
-        patch.setattr(Sheet, "__len__", lambda self: 7)  # the copy will not be what it should
+        patch.setattr(SqliteImage, "__len__", lambda self: 7)  # the copy will not be what it should
         with pytest.raises(AssertionError):
             await writer.commit([Batch(BTC_1M, Source.ARCHIVE, minutes((0, 60)), sheet_of(rows))])
     assert (await reader.read(BTC_1M, everything(), 99)).rows == []
@@ -117,7 +117,7 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(
 
 
 def test_pages_that_are_no_database_are_let_go_of() -> None:
-    broken = Sheet(b"not a database" * 1_000, "kline_1m", sheet_of(klines(minutes((0, 3)), M1.grid))._opens_ms)  # type: ignore[attr-defined]
+    broken = SqliteImage(b"not a database" * 1_000, "kline_1m", sheet_of(klines(minutes((0, 3)), M1.grid))._opens_ms)  # type: ignore[attr-defined]
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         with (
             pytest.raises(sqlite3.DatabaseError),

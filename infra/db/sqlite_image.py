@@ -1,6 +1,6 @@
-"""Sheets: the klines of an archive file as a small SQLite database, made where the file was unpacked.
+"""SQLite images: the klines of an archive file as a small SQLite database, made where the file was unpacked.
 
-Binding values to statements is what storing costs most, and it holds the interpreter lock. A sheet comes from another
+Binding values to statements is what storing costs most, and it holds the interpreter lock. An image comes from another
 process as one piece of bytes, and SQLite copies its rows into the database by itself. Measured for months of 1m, CPU of
 the process that writes: 0.8 µs a row instead of 2.6 (unfolding columns 1.1, inserting 1.1, log and checkpoint 0.3).
 """
@@ -27,7 +27,7 @@ Pages = bytes
 """A whole database, as sqlite3's serialize gives it."""
 
 
-class Sheet(Columns):
+class SqliteImage(Columns):
     """A run of the rows of one table of `pages`. Becomes columns only when somebody looks at its rows."""
 
     __slots__ = ("_opens_ms", "pages", "table")
@@ -62,10 +62,10 @@ class Sheet(Columns):
     def _run(self, index: slice) -> Columns:
         if index.step not in (None, 1):
             return Columns(self.columns)[index]
-        return Sheet(self.pages, self.table, self._opens_ms[index])
+        return SqliteImage(self.pages, self.table, self._opens_ms[index])
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Sheet, (self.pages, self.table, self._opens_ms)
+        return SqliteImage, (self.pages, self.table, self._opens_ms)
 
     def copy_into(self, connection: sqlite3.Connection, schema: str, symbol: str, on_conflict: str) -> None:
         """Insert the rows into the database's table of the same name; `schema` is where the pages are attached."""
@@ -78,8 +78,8 @@ class Sheet(Columns):
         assert done.rowcount == len(self), f"{done.rowcount} rows of {self.table} were copied instead of {len(self)}"
 
 
-class Packing:
-    """Sheets in the making: takes in klines part by part (a Collector of infra.binance.unpack)."""
+class ImageBuilder:
+    """Images in the making: takes in klines part by part (a Collector of infra.binance.unpack)."""
 
     def __init__(self, interval: Interval) -> None:
         """For a file of `interval`."""
@@ -105,13 +105,14 @@ class Packing:
         put_values(self._connection, table, ROW_COLUMNS, values, rows_max=_ROWS_PER_STATEMENT)
 
     def found(self) -> FileKlines:
-        """All of it, as sheets of one database. Nothing can be added any more."""
+        """All of it, as images of one database. Nothing can be added any more."""
         self._connection.execute("COMMIT")
         pages = self._connection.serialize()
-        sheets = {
-            interval: Sheet(pages, kline_table(interval), opens_ms) for interval, opens_ms in self._opens_ms.items()
+        images = {
+            interval: SqliteImage(pages, kline_table(interval), opens_ms)
+            for interval, opens_ms in self._opens_ms.items()
         }
-        return FileKlines(sheets.pop(self._interval), sheets)
+        return FileKlines(images.pop(self._interval), images)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -120,18 +121,18 @@ class Packing:
 
 @contextmanager
 def attached(connection: sqlite3.Connection, batches: Iterable[Batch]) -> Iterator[Mapping[int, str]]:
-    """The sheets of `batches` within reach of `connection`: the schema of each by the id of its pages.
+    """The images of `batches` within reach of `connection`: the schema of each by the id of its pages.
 
-    SQLite does this outside of transactions only. Sheets that are too many are left out.
+    SQLite does this outside of transactions only. Images that are too many are left out.
     """
     schemas: dict[int, str] = {}
     try:
         for batch in batches:
-            sheet = batch.rows
-            if isinstance(sheet, Sheet) and id(sheet.pages) not in schemas and len(schemas) < ATTACHED_MAX:
-                schema = schemas[id(sheet.pages)] = f"sheet_{len(schemas)}"
+            image = batch.rows
+            if isinstance(image, SqliteImage) and id(image.pages) not in schemas and len(schemas) < ATTACHED_MAX:
+                schema = schemas[id(image.pages)] = f"image_{len(schemas)}"
                 connection.execute(f"ATTACH ':memory:' AS {schema}")
-                connection.deserialize(sheet.pages, name=schema)
+                connection.deserialize(image.pages, name=schema)
         yield schemas
     finally:
         for schema in schemas.values():

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.domain.interval import MINUTE_MS
-from app.filling.quiet import in_quiet_moments
+from app.filling.chores import in_quiet_moments
 from tests.fakes import NOW_MS, ManualClock, turn
 
 

@@ -26,7 +26,7 @@ _STAY: Final = b"\r\n"
 _LEAVE: Final = b"connection: close\r\n\r\n"
 
 
-class Heard(NamedTuple):
+class ParsedRequest(NamedTuple):
     """A GET or HEAD of klines, as far as its answer depends on it."""
 
     key: Key
@@ -36,7 +36,7 @@ class Heard(NamedTuple):
     """Whether the connection is kept."""
 
 
-class AtOnce:
+class FastPath:
     """Answers from memory where it can; everything else goes on to `app`. The outermost layer."""
 
     def __init__(self, app: ASGIApp, pages: PageCache, klines: Klines, timings: Timings, clock: Clock) -> None:
@@ -47,7 +47,7 @@ class AtOnce:
         self._clock = clock
         self._stated: Sequence[Header] = ()
         self._stated_lines = b""
-        self._heard = Recent[bytes, Heard](REMEMBERED_BYTES_MAX)
+        self._heard = Recent[bytes, ParsedRequest](REMEMBERED_BYTES_MAX)
         self.heard = self._heard.get
         """What these very bytes meant when they were parsed."""
 
@@ -62,11 +62,11 @@ class AtOnce:
                 return
         await self._app(scope, receive, send)
 
-    def remember(self, request: bytes, heard: Heard) -> None:
+    def remember(self, request: bytes, heard: ParsedRequest) -> None:
         """Keep what the bytes of a request mean that came whole and alone."""
         self._heard.add(request, heard, request, heard.key[1], *heard.asked)
 
-    def answer(self, heard: Heard, stated: Sequence[Header]) -> tuple[bytes, ...] | None:
+    def answer(self, heard: ParsedRequest, stated: Sequence[Header]) -> tuple[bytes, ...] | None:
         """Head and body for the wire, or None when the request has to go the long way.
 
         `stated` are the headers that the server adds to every answer.
@@ -88,7 +88,7 @@ class AtOnce:
         )
         return (head,) if heard.is_head or hit.status == NOT_MODIFIED else (head, hit.variant.body)
 
-    def _rendered(self, heard: Heard, now_ms: int) -> Hit | None:
+    def _rendered(self, heard: ParsedRequest, now_ms: int) -> Hit | None:
         began_s = perf_counter()
         try:
             hit = self._klines.at_once(heard.key, heard.asked, now_ms)

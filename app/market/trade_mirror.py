@@ -37,7 +37,7 @@ class _Trades:
         self.doubted_ms: int | None = None
 
 
-class HeldTrades:
+class TradeMirror:
     """Knows the newest trades of some symbols while somebody asks for them."""
 
     def __init__(self, clock: Clock, hub: StreamHub, observe: Observe) -> None:
