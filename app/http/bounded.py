@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httptools
 
-from app.http.refusing import HEAD_BYTES_MAX, Gentle, RefusingConnection, advice
+from app.http.refusing import HEAD_BYTES_MAX, Gentle, RefusingConnection, Whole, advice
 from app.sockets.connections import Sending, bound_kernel
 
 FEED_BYTES: Final = 4096  # parsed at a time, so that a bound is noticed wherever the pieces of a request end
@@ -125,6 +125,7 @@ class BoundedConnection(RefusingConnection):
     def on_response_complete(self) -> None:
         """An answer was handed to the transport: make the next one, or parse what was kept, or wait for a request."""
         self.server_state.total_requests += 1
+        self._flush(self._running)
         if self.transport.is_closing():
             return
         if self._is_over:
@@ -152,8 +153,7 @@ class BoundedConnection(RefusingConnection):
         super().on_headers_complete()
         if self.cycle is not before:  # not so for a handshake
             self._current = self.cycle
-            if self._has_body():
-                self.cycle.transport = Gentle(self)  # type: ignore[assignment]
+            self.cycle.transport = Gentle(self) if self._has_body() else Whole(self)  # type: ignore[assignment]
 
     # --- deadlines --------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,11 @@ class RefusingConnection(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
+    def _flush(self, cycle: RequestResponseCycle | None) -> None:
+        """Send what is kept of an answer, before anything else is sent."""
+        if cycle is not None and isinstance(cycle.transport, Whole):
+            cycle.transport.flush()
+
     def _is_pending(self) -> bool:
         """Whether an answer is under way or waits for its turn."""
         running = self._running
@@ -108,6 +113,7 @@ class RefusingConnection(HttpToolsProtocol):
         """The request of `cycle` came to a bad end: the refusal is its answer, unless it has one already."""
         self._current = None
         if cycle.response_started:
+            self._flush(cycle)
             self._last_words = b""
         if not cycle.response_complete:
             cycle.disconnected, cycle.waiting_for_100_continue = True, False
@@ -155,22 +161,50 @@ class RefusingConnection(HttpToolsProtocol):
         return target.decode("latin-1")
 
 
-class Gentle:
-    """The transport of a request with a body: it is not closed under a peer that still sends."""
+class Whole:
+    """The transport of one answer: its head leaves together with the first part of its body.
+
+    uvicorn writes them one after the other. Two system calls are two segments, and a client that is quick, or a machine
+    that is busy, sees a head without a body for a moment.
+    """
 
     def __init__(self, connection: RefusingConnection) -> None:
         self._connection = connection
+        self._head: bytes | None = None  # b"" once it has left
 
     def write(self, data: bytes) -> None:
-        """Send."""
-        self._connection.transport.write(data)
+        """Send; the first piece with the second, or by itself if that does not come at once."""
+        if self._head is None:
+            self._head = data
+            self._connection.loop.call_soon(self.flush)
+        elif self._head:
+            head, self._head = self._head, b""
+            self._connection.transport.writelines((head, data))
+        else:
+            self._connection.transport.write(data)
+
+    def flush(self) -> None:
+        """Send what is kept."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._connection.transport.write(head)
 
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
         return self._connection.transport.is_closing()
 
     def close(self) -> None:
+        """Close behind the answer."""
+        self.flush()
+        self._connection.transport.close()
+
+
+class Gentle(Whole):
+    """The transport of a request with a body: it is not closed under a peer that still sends."""
+
+    def close(self) -> None:
         """Close once the peer can have read the answer."""
+        self.flush()
         self._connection.close_gently()
 
 

@@ -1,7 +1,13 @@
 """What a client of a real server sees: status, header bytes and length, encodings, conditions."""
 
+import asyncio
 import gzip
+import re
+import socket
+import struct
+import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import pytest
 
@@ -10,6 +16,7 @@ from tests.http.fakes import NOW_MS, Node, kline_body, served, wire
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
 BODY = kline_body()
 GZIP = ("Accept-Encoding", "gzip")
+DATA_SEGMENTS_AT = 152  # of tcpi_data_segs_in in struct tcp_info (linux/tcp.h)
 
 
 @pytest.fixture
@@ -125,3 +132,24 @@ async def test_oversized_requests_are_refused_in_the_right_shape(port: int, path
     assert (long_query.status, long_query.body[: len(shape)]) == (414, shape)
     large_headers = await wire(port, path, headers=[("X-Large", "x" * 20_000)])
     assert (large_headers.status, large_headers.body[: len(shape)]) == (431, shape)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts a socket's segments (TCP_INFO)")
+@pytest.mark.parametrize("path", ["/fapi/v1/ping", "/v1/health", "/v1/nothing"])
+async def test_a_small_answer_is_one_segment(port: int, path: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with closing(writer):
+        for number in range(1, 6):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = re.search(rb"content-length: (\d+)", head)
+            assert size is not None, head
+            await reader.readexactly(int(size[1]))
+            assert data_segments(writer.get_extra_info("socket")) == number
+    await writer.wait_closed()
+
+
+def data_segments(client: socket.socket) -> int:
+    """How many segments with data have come."""
+    info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    return int(struct.unpack_from("I", info, DATA_SEGMENTS_AT)[0])
