@@ -53,11 +53,11 @@ async def test_verify_of_less_than_a_day_compares_it_or_fails(tmp_path: Path) ->
 
 async def test_verify_goes_through_the_node_that_writes(tmp_path: Path) -> None:
     async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
-        place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "2", "VERIFY_EVERY_DAYS": "0"})
+        place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "3", "VERIFY_EVERY_DAYS": "0"})
         place.serve()
         await until(place.is_whole, "the wish is held")
-        corrupt(place, "ETHUSDT", midnight(1) + 60_000)
-        status, said = await programs.run("verify", *days(2, 0), env=place.env)
+        corrupt(place, "ETHUSDT", midnight(2) + 60_000)  # yesterday is not settled in the first minutes of a day
+        status, said = await programs.run("verify", *days(3, 0), env=place.env)
         assert (status, f"http://127.0.0.1:{place.port}" in said, "ETHUSDT 1m day" in said) == (1, True, True)
         await until(place.is_whole, "the roll-ups are made anew")
         assert await place.check_store(sandbox)
