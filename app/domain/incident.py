@@ -1,6 +1,6 @@
 """Days on which the exchange's own intervals are known to disagree with each other.
 
-Source: realdata/INDEX.md, "What was checked". A kline that touches one of them is never made by roll-up: the exchange's
+Source: binance-facts section 7. A kline that touches one of them is never made by roll-up: the exchange's
 own row of the asked interval is fetched and served.
 """
 

@@ -43,7 +43,7 @@ class KeptTime(NamedTuple):
 
 Keep = Callable[[KeptTime], Awaitable[None]]
 """Stores the time durably; may raise StoreUnavailable."""
-HEARD_LATE_MS_MAX: Final = 3_000  # recorded frames came up to 2 s after the time they state (realdata/INDEX.md)
+HEARD_LATE_MS_MAX: Final = 3_000  # recorded frames came up to 2 s after the time they state (binance-facts section 7)
 
 
 class ExchangeClock:

@@ -97,3 +97,22 @@ def test_no_503_is_made_without_its_reason() -> None:
         if re.search(r"(?:ApiError|BinanceError|own_response|json_response|refusal)\([^)]*\b503\b", path.read_text())
     }
     assert made == {"app/http/errors.py", "app/http/ops.py", "app/binance/error_body.py"}
+
+
+def test_every_fact_that_the_code_cites_stands_in_the_documents() -> None:
+    numbers = r"\d(?:\.\d)?"
+    sections = set(re.findall(rf"^##+ ({numbers})\.? ", (ROOT / "docs/binance-facts.md").read_text(), re.MULTILINE))
+    cited, unnumbered = set[str](), []
+    for top in ("app", "infra", "migrations", "tests"):
+        for path in (ROOT / top).rglob("*.py"):
+            if path == Path(__file__):
+                continue
+            for behind in path.read_text().split("binance-facts")[1:]:
+                found = re.match(rf"\s+(?:sections? )?({numbers}(?:(?:–|, | and ){numbers})*)", behind)
+                if found is None:
+                    unnumbered.append(f"{path}: binance-facts{behind[:20]!r}")
+                else:
+                    cited |= set(re.findall(numbers, found[1]))
+    assert unnumbered == []
+    assert len(cited) > 15
+    assert cited - sections == set()
