@@ -429,5 +429,5 @@ async def test_longer_intervals_are_not_taken_for_dead_between_their_frames() ->
     def quiet(feed: Feed) -> None:
         feed.is_mute = True
 
-    async with fed(hourly, speed=300, before=quiet) as (_, run):
+    async with fed(hourly, speed=100, before=quiet) as (_, run):
         assert (await run.witness.wait(SocketLost)).reason == "no frame of 1 streams for 915 s"
