@@ -1,6 +1,6 @@
 """Exact roll-up of klines into a longer interval.
 
-The rule was proven on recorded data (binance-facts section 7): parts without trades are left out for open, high, low and
+The rule was proven on recorded data (binance-facts 7): parts without trades are left out for open, high, low and
 close unless the whole bucket is empty; volumes and counts add. Arithmetic is decimal on the exchange's own text, and a
 context that traps rounding makes an inexact result impossible rather than unlikely.
 """

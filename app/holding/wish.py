@@ -10,7 +10,7 @@ from app.domain.symbol import Symbol
 from app.ports import Series
 
 CLOSE_GRACE_MS: Final = 3_000
-"""A kline is due this long after its close: recorded closing frames came 0.2–2.0 s after it (binance-facts section 7)."""
+"""A kline is due this long after its close: recorded closing frames came 0.2–2.0 s after it (binance-facts 7)."""
 
 BASE_DAYS_MIN: Final = 2  # 1m is held this far back even when it is not wished: the longer ones are rolled up from it
 TAIL_KLINES: Final = 500  # the newest klines of a series, which are made whole before any history (contract: /v1/ready)
