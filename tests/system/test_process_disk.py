@@ -22,7 +22,7 @@ MIB: Final = 1 << 20
 HELD: Final = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=60&endTime={}"
 NEWEST: Final = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=3"
 NOTICED_S: Final = 75.0  # a minute must close for something to be written
-RETRIED_S: Final = 60.0  # a failed write is tried again within 30 s, and the machine may be busy
+RETRIED_S: Final = 240.0  # a failed write is tried again within 30 s, a proof takes a while, the machine may be busy
 LOG_LINES_MAX: Final = 12  # of trouble with the database while it lasts: told once, and each batch's few tries
 QUEUE_ROWS_MAX: Final = 100  # of a handful of symbols in a few minutes
 
