@@ -153,7 +153,7 @@ class BoundedConnection(RefusingConnection):
         super().on_headers_complete()
         if self.cycle is not before:  # not so for a handshake
             self._current = self.cycle
-            self.cycle.transport = Gentle(self) if self._has_body() else Whole(self)  # type: ignore[assignment]
+            self.cycle.transport = Gentle(self) if self._has_body() else Whole(self)
 
     # --- deadlines --------------------------------------------------------------------------------------------------
 

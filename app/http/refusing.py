@@ -1,5 +1,6 @@
 """uvicorn's HTTP protocol with an answer to whatever it refuses: in its turn, and so that the peer can read it."""
 
+import asyncio
 import math
 import re
 from typing import Any, Final
@@ -161,7 +162,7 @@ class RefusingConnection(HttpToolsProtocol):
         return target.decode("latin-1")
 
 
-class Whole:
+class Whole(asyncio.Transport):
     """The transport of one answer: its head leaves together with the first part of its body.
 
     uvicorn writes them one after the other. Two system calls are two segments, and a client that is quick, or a machine
@@ -169,13 +170,14 @@ class Whole:
     """
 
     def __init__(self, connection: RefusingConnection) -> None:
+        super().__init__()
         self._connection = connection
         self._head: bytes | None = None  # b"" once it has left
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send; the first piece with the second, or by itself if that does not come at once."""
         if self._head is None:
-            self._head = data
+            self._head = bytes(data)
             self._connection.loop.call_soon(self.flush)
         elif self._head:
             head, self._head = self._head, b""

@@ -55,7 +55,7 @@ def batch(series: Series, source: Source, spans: Spans, mark: int = 0) -> Batch:
     return Batch(series, source, spans, rows)
 
 
-def sheet_of(rows: Sequence[Kline]) -> Columns:
+def image_of(rows: Sequence[Kline]) -> Columns:
     """Minutes as they come from a process that unpacks."""
     packed: FileKlines = pickle.loads(pickle.dumps(packed_of({BTC_1M.interval: rows})))
     return packed.rows

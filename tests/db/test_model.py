@@ -18,7 +18,7 @@ from app.domain.ledger import Entry, Ledger, Source
 from app.domain.span import Span, Spans
 from app.ports import Batch, Series
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
-from tests.db.material import T0_MS, FixedClock, everything, kline, minutes, sheet_of
+from tests.db.material import T0_MS, FixedClock, everything, image_of, kline, minutes
 
 WIDTH = 16  # minutes
 SERIES = (Series("BTCUSDT", M1), Series("ETHUSDT", M1))
@@ -34,7 +34,7 @@ a_batch = st.builds(
     st.sampled_from(list(Source)),
     st.lists(a_span, min_size=1, max_size=3),
     st.lists(st.integers(0, 1), min_size=WIDTH, max_size=WIDTH),
-    st.sampled_from((list, Columns.of, sheet_of)),
+    st.sampled_from((list, Columns.of, image_of)),
 )
 a_history = st.lists(st.tuples(st.lists(a_batch, min_size=1, max_size=3), st.booleans()), min_size=1, max_size=6)
 

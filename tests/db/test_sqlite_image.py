@@ -2,6 +2,7 @@
 
 import pickle
 import sqlite3
+from array import array
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -18,7 +19,7 @@ from app.domain.span import Spans
 from app.ports import Batch, FileKlines, Series
 from infra.db.sqlite_image import ATTACHED_MAX, SqliteImage, attached
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
-from tests.db.material import BTC_1M, T0_MS, batch, everything, klines, minutes, packed_of, sheet_of
+from tests.db.material import BTC_1M, T0_MS, batch, everything, image_of, klines, minutes, packed_of
 
 H1 = INTERVALS["1h"]
 HOURS = Series("BTCUSDT", H1)
@@ -33,7 +34,7 @@ HOURS = Series("BTCUSDT", H1)
 )
 def test_an_image_is_the_klines_that_it_stands_for(numbers: set[int], first: int, last: int, step: int | None) -> None:
     rows = klines(minutes(*((number, number + 1) for number in sorted(numbers))), M1.grid)
-    packed, columns = sheet_of(rows), Columns.of(rows)
+    packed, columns = image_of(rows), Columns.of(rows)
     assert isinstance(packed, SqliteImage)
     assert newest_open_ms(packed) == newest_open_ms(rows) == rows[-1].open_ms
     assert (len(packed), packed.spans(M1.grid)) == (len(rows), columns.spans(M1.grid))
@@ -68,7 +69,7 @@ def batches(rows: Sequence[Kline]) -> list[Batch]:
     ]
 
 
-async def test_minutes_and_hours_of_a_sheet_are_stored_and_nothing_stays_attached(
+async def test_minutes_and_hours_of_an_image_are_stored_and_nothing_stays_attached(
     writer: SqliteWriter, reader: SqliteReader
 ) -> None:
     rows = klines(minutes((0, 180)), M1.grid)
@@ -93,12 +94,12 @@ async def test_rows_that_contradict_held_ones_leave_revisions_and_better_ones_st
     assert stored == [*rows[:30], *klines(minutes((30, 40)), M1.grid, mark=2), *rows[40:]]
 
 
-async def test_more_sheets_than_can_be_attached_are_stored_all_the_same(
+async def test_more_images_than_can_be_attached_are_stored_all_the_same(
     writer: SqliteWriter, reader: SqliteReader
 ) -> None:
     series = [Series(f"S{number}USDT", M1) for number in range(ATTACHED_MAX + 2)]
     rows = klines(minutes((0, 9)), M1.grid)
-    await writer.commit([Batch(each, Source.ARCHIVE, minutes((0, 9)), sheet_of(rows)) for each in series])
+    await writer.commit([Batch(each, Source.ARCHIVE, minutes((0, 9)), image_of(rows)) for each in series])
     for each in series:
         assert (await reader.read(each, everything(), 99)).rows == rows
 
@@ -110,18 +111,18 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(
     with monkeypatch.context() as patch:
         patch.setattr(SqliteImage, "__len__", lambda self: 7)  # the copy will not be what it should
         with pytest.raises(AssertionError):
-            await writer.commit([Batch(BTC_1M, Source.ARCHIVE, minutes((0, 60)), sheet_of(rows))])
+            await writer.commit([Batch(BTC_1M, Source.ARCHIVE, minutes((0, 60)), image_of(rows))])
     assert (await reader.read(BTC_1M, everything(), 99)).rows == []
     await writer.commit(batches(rows))
     assert (await reader.read(BTC_1M, everything(), 99)).rows == rows
 
 
 def test_pages_that_are_no_database_are_let_go_of() -> None:
-    broken = SqliteImage(b"not a database" * 1_000, "kline_1m", sheet_of(klines(minutes((0, 3)), M1.grid))._opens_ms)  # type: ignore[attr-defined]
+    broken = SqliteImage(b"not a database" * 1_000, "kline_1m", array("q", range(0, 180_000, 60_000)))
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         with (
-            pytest.raises(sqlite3.DatabaseError),
+            pytest.raises(sqlite3.DatabaseError, match="file is not a database"),
             attached(connection, [Batch(BTC_1M, Source.ARCHIVE, Spans(), broken)]),
         ):
-            connection.execute("SELECT * FROM sheet_0.kline_1m")
+            connection.execute("SELECT * FROM image_0.kline_1m")
         assert len(connection.execute("PRAGMA database_list").fetchall()) <= 1

@@ -65,6 +65,17 @@ async def writing(database: Path, streams_max: int = 100) -> AsyncIterator[Write
         await writer.line.close()
 
 
+async def stuck_listener(writer: Writer, database: Path) -> asyncio.StreamWriter:
+    """A process that listens to A and takes nothing of it."""
+    with UnixSocket(database, ENDING).found() as name:
+        _, stuck = await asyncio.open_unix_connection(name, limit=1)
+    stuck.transport.pause_reading()  # type: ignore[attr-defined]
+    wish = b"\x92\xc3\x91\xab" + A.encode()
+    stuck.write(len(wish).to_bytes(4, "big") + wish)
+    await writer.exchange.until(lambda: +writer.exchange.subscribed == Counter([A]))
+    return stuck
+
+
 class Reader:
     """A process that does not write, and a listener in it."""
 
@@ -203,12 +214,7 @@ async def test_nonsense_ends_its_own_connection_only(tmp_path: Path, nonsense: b
 async def test_a_process_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
     database = tmp_path / "k.db"
     async with writing(database) as writer:
-        with UnixSocket(database, ENDING).found() as name:
-            _, stuck = await asyncio.open_unix_connection(name, limit=1)
-        stuck.transport.pause_reading()  # type: ignore[attr-defined]
-        wish = b"\x92\xc3\x91\xab" + A.encode()
-        stuck.write(len(wish).to_bytes(4, "big") + wish)
-        await writer.exchange.until(lambda: +writer.exchange.subscribed == Counter([A]))
+        stuck = await stuck_listener(writer, database)
         async with asyncio.timeout(PATIENCE_S):
             while writer.line.processes:
                 writer.hub.deliver(A, LARGE)
@@ -225,12 +231,7 @@ async def test_a_process_that_takes_nothing_for_long_is_cut_off(
     monkeypatch.setattr(stream_line, "STALL_S_MAX", 0.05)
     database = tmp_path / "k.db"
     async with writing(database) as writer:
-        with UnixSocket(database, ENDING).found() as name:
-            _, stuck = await asyncio.open_unix_connection(name, limit=1)
-        stuck.transport.pause_reading()  # type: ignore[attr-defined]
-        wish = b"\x92\xc3\x91\xab" + A.encode()
-        stuck.write(len(wish).to_bytes(4, "big") + wish)
-        await writer.exchange.until(lambda: +writer.exchange.subscribed == Counter([A]))
+        stuck = await stuck_listener(writer, database)
         left, leave = asyncio.Event(), writer.hub.leave
 
         def noticed(stream: str, listener: Listener) -> None:
