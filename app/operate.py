@@ -17,7 +17,9 @@ from app.holding.gaps import SeriesGap
 from app.holding.wish import CLOSE_GRACE_MS
 from app.node.node import Node
 from app.node.prepare import CannotStart, prepare
-from app.ports import Clock, Series, StoreUnavailable, UpstreamError
+from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable, UpstreamError
+from app.ports.series import Series
 from app.settings import Settings
 
 POLL_S: Final = 0.5

@@ -18,7 +18,8 @@ from app.operate import (
     wish_of,
     wished_symbols,
 )
-from app.ports import Clock, Series
+from app.ports.clock import Clock
+from app.ports.series import Series
 from app.settings import Settings
 
 POLL_S: Final = 0.5

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from app.ports import Asked, LineDown, Told
+from app.ports.coordination import Asked, LineDown, Told
 from infra.unix_socket import UnixSocket
 
 ASK_S_MAX: Final = 25.0  # the longest a request may take: the exchange is asked within 20

@@ -13,7 +13,8 @@ from typing import Final, cast
 
 import msgspec
 
-from app.ports import Clock, Listener, StreamHub, StreamsFull
+from app.ports.clock import Clock
+from app.ports.streams import Listener, StreamHub, StreamsFull
 from infra.unix_socket import UnixSocket
 
 ENDING: Final = "streams"  # of the socket's name
@@ -236,7 +237,7 @@ class _Hearing(asyncio.Protocol):
 
 
 class StreamFanoutClient:
-    """The source of a hub in a process that does not write. See StreamSource in app/ports.py."""
+    """The source of a hub in a process that does not write. See StreamSource in app/ports/streams.py."""
 
     def __init__(self, database: Path, clock: Clock, deliver: Listener) -> None:
         self._socket = UnixSocket(database, ENDING)

@@ -32,21 +32,11 @@ from app.holding.holdings import Holdings
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Tail
 from app.ingest.dispute import Disputes
-from app.ports import (
-    Batch,
-    Clock,
-    Committed,
-    Disagreement,
-    FileKlines,
-    NotPublished,
-    Priority,
-    Relisting,
-    Series,
-    Snapshot,
-    StoreUnavailable,
-    UpstreamError,
-    UpstreamUnavailable,
-)
+from app.ports.clock import Clock
+from app.ports.errors import NotPublished, StoreUnavailable, UpstreamError, UpstreamUnavailable
+from app.ports.exchange import FileKlines, Priority
+from app.ports.series import Series
+from app.ports.store import Batch, Committed, Disagreement, Relisting, Snapshot
 from infra.db.sqlite_store import SqliteWriter
 
 T = TypeVar("T")

@@ -54,7 +54,7 @@ class ArchiveFile:
 
 
 class BadFile(BadKline):
-    """A file that cannot be used; `check` is the word for what it did not pass (app/ports.py, FileRejected)."""
+    """A file that cannot be used; `check` is the word for what it did not pass (app/ports/errors.py, FileRejected)."""
 
     def __init__(self, check: str, text: str) -> None:
         super().__init__(check, text)  # both, so that it can be sent to another process

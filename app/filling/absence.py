@@ -18,7 +18,10 @@ from app.domain.reason import Reason
 from app.domain.span import Span
 from app.domain.symbol import Symbol
 from app.holding.holdings import Holdings
-from app.ports import Archive, Clock, Series, UpstreamError, UpstreamGarbage
+from app.ports.clock import Clock
+from app.ports.errors import UpstreamError, UpstreamGarbage
+from app.ports.exchange import Archive
+from app.ports.series import Series
 
 AGAIN_MS: Final = 5_000
 """The exchange must say so twice, this far apart, before a user is answered with what only its word stands for."""

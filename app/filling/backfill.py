@@ -5,7 +5,10 @@ from collections.abc import Callable, Sequence
 from app.domain.reason import Reason
 from app.domain.span import Span
 from app.holding.holdings import Holdings
-from app.ports import NO_WRITER, Series, StoreUnavailable, StoreWriter
+from app.ports.coordination import NO_WRITER
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
+from app.ports.store import StoreWriter
 
 
 class Backfill:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from app.domain.interval import MINUTE_MS
-from app.ports import Clock
+from app.ports.clock import Clock
 
 MIDDLE_MS: Final = MINUTE_MS // 2
 

@@ -13,17 +13,11 @@ from app.filling.plan import Download, made_of
 from app.holding.commit import Committer
 from app.holding.holdings import Holdings
 from app.holding.wish import CLOSE_GRACE_MS, Wish
-from app.ports import (
-    Archive,
-    Batch,
-    Clock,
-    FileRejected,
-    NotPublished,
-    Series,
-    UpstreamError,
-    UpstreamGarbage,
-    UpstreamUnavailable,
-)
+from app.ports.clock import Clock
+from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
+from app.ports.exchange import Archive
+from app.ports.series import Series
+from app.ports.store import Batch
 
 COMMIT_ROWS_MAX: Final = 15_000
 """Rows of a file in a transaction, whole days, at least one; roll-ups add two thirds. As images they take 12 ms, as

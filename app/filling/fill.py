@@ -17,17 +17,11 @@ from app.filling.plan import Download, Fetch, Job, LearnAnchor, RollUp
 from app.holding.commit import Committer
 from app.holding.holdings import Holdings
 from app.holding.wish import CLOSE_GRACE_MS, Wish
-from app.ports import (
-    Archive,
-    Batch,
-    Clock,
-    Priority,
-    RestApi,
-    Series,
-    StoreReader,
-    StoreUnavailable,
-    UpstreamGarbage,
-)
+from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable, UpstreamGarbage
+from app.ports.exchange import Archive, Priority, RestApi
+from app.ports.series import Series
+from app.ports.store import Batch, StoreReader
 
 COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late

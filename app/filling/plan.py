@@ -19,7 +19,7 @@ from app.domain.span import Span, Spans
 from app.holding.gaps import SeriesGap, survey
 from app.holding.holdings import Holdings
 from app.holding.wish import Wish
-from app.ports import Series
+from app.ports.series import Series
 
 REST_ROWS: Final = 499  # weight 2: the most rows per weight of all documented brackets (binance-facts section 3)
 ARCHIVE_ROWS_MIN: Final = 2 * REST_ROWS  # fewer missing rows than this cost less by REST than a file costs to download

@@ -19,7 +19,9 @@ from app.filling.room import Room
 from app.holding.gaps import SeriesGap, survey
 from app.holding.holdings import Holdings
 from app.holding.wish import CLOSE_GRACE_MS, Wish
-from app.ports import Clock, Series, StandDown, StoreUnavailable, UpstreamAway, UpstreamError
+from app.ports.clock import Clock
+from app.ports.errors import StandDown, StoreUnavailable, UpstreamAway, UpstreamError
+from app.ports.series import Series
 
 RETRY_DELAY_S_MIN: Final = 2.0
 RETRY_DELAY_S_MAX: Final = 15 * 60.0

@@ -9,7 +9,8 @@ from app.domain.columns import newest_open_ms
 from app.domain.interval import Grid
 from app.domain.kline import Kline
 from app.domain.span import Span, Spans
-from app.ports import Clock, Series
+from app.ports.clock import Clock
+from app.ports.series import Series
 
 BOUNDS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 HOLES_MAX: Final = 100  # spans of one series, oldest forgotten first; sockets lose single minutes or all of an outage

@@ -15,7 +15,8 @@ from app.domain.span import Span, Spans
 from app.events import Observe, RowsCommitted
 from app.holding.holdings import Holdings
 from app.holding.tail import Tail
-from app.ports import EVERYTHING, Batch, Committed, Relisting, Series, StoreWriter
+from app.ports.series import Series
+from app.ports.store import EVERYTHING, Batch, Committed, Relisting, StoreWriter
 
 CHANGES_MAX: Final = 10_000  # remembered; a roll-up that is older than all of them is not written
 

@@ -11,7 +11,8 @@ from app.domain.span import Span
 from app.holding.gaps import SeriesGap, survey
 from app.holding.holdings import Holdings
 from app.holding.wish import CLOSE_GRACE_MS, Wish
-from app.ports import Clock, Disagreement
+from app.ports.clock import Clock
+from app.ports.store import Disagreement
 
 SPANS_MAX: Final = 1_000  # spans listed of one series; a ledger that is more broken than that says so by its counts
 

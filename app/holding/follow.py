@@ -7,7 +7,10 @@ from app.domain.span import Span
 from app.holding.commit import Drop
 from app.holding.holdings import Holdings
 from app.holding.tail import Tail
-from app.ports import EVERYTHING, Change, Clock, Series, StoreReader, StoreUnavailable
+from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
+from app.ports.store import EVERYTHING, Change, StoreReader
 
 POLL_S: Final = 0.1  # what the writer commits is seen after this long; a look costs 0.2 ms when nothing happened
 TRUST_MS: Final = 1_000  # copies are good for this long after the last look; then the store itself is asked

@@ -6,7 +6,7 @@ from app.domain.interval import Grid
 from app.domain.span import Span, Spans
 from app.holding.holdings import Holdings
 from app.holding.wish import Wish
-from app.ports import Series
+from app.ports.series import Series
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from app.domain.ledger import Ledger
 from app.domain.listing import Listing
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
-from app.ports import Disagreement, Series
+from app.ports.series import Series
+from app.ports.store import Disagreement
 
 _EMPTY = Ledger()
 _UNVERIFIED = Verification()

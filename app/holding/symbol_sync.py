@@ -8,7 +8,10 @@ from app.binance import exchange_info
 from app.domain.interval import MINUTE_MS
 from app.domain.symbol import Symbol
 from app.events import GarbageDropped, Observe, SymbolsSynced, SymbolsUnlisted
-from app.ports import Clock, Priority, RestApi, StoreReader, StoreUnavailable, UpstreamError, UpstreamGarbage
+from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamGarbage
+from app.ports.exchange import Priority, RestApi
+from app.ports.store import StoreReader
 
 DOCUMENT: Final = "exchangeInfo"
 RETRY_DELAY_S_MIN: Final = 1.0

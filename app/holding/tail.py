@@ -12,7 +12,7 @@ from app.domain.interval import Grid, Interval
 from app.domain.kline import Kline, Precision, normalise
 from app.domain.span import Span, Spans
 from app.holding.encoded_rows import EncodedRows
-from app.ports import Series
+from app.ports.series import Series
 
 ROW_BYTES: Final = 160  # an encoded row with its place in EncodedRows, measured on recorded klines of a day: 154
 ROWS_MAX: Final = 1500  # the longest answer there is

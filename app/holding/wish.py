@@ -7,7 +7,7 @@ from typing import Final
 from app.domain.interval import D1, DAY_MS, M1, Grid, Interval
 from app.domain.span import Span
 from app.domain.symbol import Symbol
-from app.ports import Series
+from app.ports.series import Series
 
 CLOSE_GRACE_MS: Final = 3_000
 """A kline is due this long after its close: recorded closing frames came 0.2–2.0 s after it (binance-facts 7)."""

@@ -18,7 +18,9 @@ from app.http.forward import forwarded
 from app.http.headers import NO_STORE
 from app.http.params import TIME_MS_MAX
 from app.http.services import Services, SymbolOf
-from app.ports import Clock, Series, StandDown, UpstreamError
+from app.ports.clock import Clock
+from app.ports.errors import StandDown, UpstreamError
+from app.ports.series import Series
 from app.verifying.verify import TooManyAudits
 
 BODY_BYTES_MAX: Final = 65_536  # every symbol of the exchange by name takes 15 kB

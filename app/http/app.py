@@ -22,7 +22,7 @@ from app.http.page_cache import PageCache
 from app.http.refused import refused_router
 from app.http.services import Services
 from app.market.endpoints import ENDPOINTS
-from app.ports import Clock
+from app.ports.clock import Clock
 
 
 def create_http_app(

@@ -12,7 +12,7 @@ from app.binance.error_body import BinanceError
 from app.http.errors import UNKNOWN_ERROR, binance_response, store_unavailable
 from app.http.intake import is_oversize, without_body
 from app.http.klines import PATH
-from app.ports import StoreUnavailable
+from app.ports.errors import StoreUnavailable
 
 BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _METHODS: Final = frozenset({"GET", "HEAD"})

@@ -14,7 +14,7 @@ from starlette.types import ExceptionHandler
 from app.binance.error_body import BinanceError, invalid_path, service_unavailable
 from app.domain.reason import Reason
 from app.http.headers import BINANCE, JSON, NO_STORE, REASON, Header, reason_header
-from app.ports import StoreUnavailable
+from app.ports.errors import StoreUnavailable
 
 PATH_ECHO_MAX: Final = 256  # characters of an unknown path that its error repeats
 STORE_RETRY_AFTER_S: Final = 1  # a locked or restarting database is back within a second or so

@@ -17,7 +17,7 @@ from app.http.klines import PATH, Klines
 from app.http.page import NOT_MODIFIED, Asked, Hit, cache_control, lines_of
 from app.http.page_cache import Key, PageCache
 from app.http.recent import Recent
-from app.ports import Clock
+from app.ports.clock import Clock
 
 REMEMBERED_BYTES_MAX: Final = 4 * 1024 * 1024  # for requests whose parsed form is remembered: 5,000 usual ones
 CACHED_PATHS: Final = frozenset({PATH})

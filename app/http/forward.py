@@ -10,7 +10,7 @@ from app.domain.reason import Reason
 from app.http.errors import unavailable
 from app.http.headers import REASON
 from app.http.services import WriterLine
-from app.ports import Asked, LineDown, Told
+from app.ports.coordination import Asked, LineDown, Told
 
 HEADERS_SENT: Final = frozenset({"authorization", "content-type", "host", "origin", "sec-fetch-site", "user-agent"})
 """What the admin guard and the routes look at; the writer checks again what the process that was asked has checked."""

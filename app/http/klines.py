@@ -18,7 +18,7 @@ from app.http.page import Asked, Hit, HitResponse, Page, asked_by
 from app.http.page_cache import Key, PageCache
 from app.http.params import INTEGER_MAX, kline_query
 from app.http.services import Names, Query
-from app.ports import Clock
+from app.ports.clock import Clock
 from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
 
 PATH: Final = "/fapi/v1/klines"

@@ -12,7 +12,7 @@ from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
 from app.http.page import Page, PageResponse
 from app.http.services import Symbols
-from app.ports import Clock
+from app.ports.clock import Clock
 
 NEVER_SYNCED_RETRY_AFTER_S: Final = 5  # the first symbol sync takes a second or two once the exchange is reachable
 EXCHANGE_INFO_MAX_AGE_S: Final = 60  # listings are announced days ahead; the exchange caches its own for longer

@@ -21,7 +21,9 @@ from app.http.services import Services
 from app.market import book_starts
 from app.market.endpoints import ENDPOINTS, Endpoint, Mode, Question
 from app.market.market_source import Fetched
-from app.ports import Clock, Series, UpstreamError
+from app.ports.clock import Clock
+from app.ports.errors import UpstreamError
+from app.ports.series import Series
 from app.querying.answer import LIMIT_DEFAULT, KlineQuery
 from app.querying.refusal import refusal_of
 

@@ -14,7 +14,7 @@ from app.http.page import Page, PageResponse
 from app.http.page_cache import KEEPING_ERROR_MS, PAGE_OVERHEAD_BYTES
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
-from app.ports import Clock
+from app.ports.clock import Clock
 from app.querying.single_flight import SingleFlight
 
 MARKET_PAGES_BYTES_MAX: Final = 32 * 1024 * 1024

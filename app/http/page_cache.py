@@ -8,7 +8,8 @@ from starlette.types import Scope
 from app.domain.span import Span
 from app.http.page import NOT_MODIFIED, Asked, Hit, Page, Reply, asked_by, reply_of
 from app.http.recent import Recent
-from app.ports import Clock, Series
+from app.ports.clock import Clock
+from app.ports.series import Series
 from app.querying.answer import END_OF_TIME_MS, Answer
 
 PAGE_OVERHEAD_BYTES: Final = 2560  # measured beside the bodies: 1.6 kB a page, 2.2 kB once it has a gzip variant

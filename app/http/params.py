@@ -30,7 +30,7 @@ from app.binance.error_body import (
 from app.domain import letters
 from app.domain.interval import INTERVALS
 from app.http.services import SymbolOf
-from app.ports import Series
+from app.ports.series import Series
 from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
 
 PARAMETERS: Final = ("symbol", "interval", "startTime", "endTime", "limit", "only_final", "allow_partial")

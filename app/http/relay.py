@@ -11,7 +11,7 @@ from app.http.headers import REASON, Header
 from app.http.services import WriterLine
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
-from app.ports import Asked, LineDown
+from app.ports.coordination import Asked, LineDown
 
 HOLDS: Final = "x-klinenode-holds-ms"
 """By this header the writer tells for how long an answer is true, and how long it is good enough: two numbers."""

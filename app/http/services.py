@@ -11,7 +11,8 @@ from app.domain.span import Span
 from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
-from app.ports import Asked, Series, Told
+from app.ports.coordination import Asked, Told
+from app.ports.series import Series
 from app.querying.answer import Answer, KlineQuery
 
 

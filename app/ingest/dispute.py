@@ -11,18 +11,11 @@ from app.domain.span import Span
 from app.events import DisputeSettled, GarbageDropped, KlineDisputed, Observe
 from app.holding.holdings import Holdings
 from app.holding.wish import CLOSE_GRACE_MS
-from app.ports import (
-    Clock,
-    Priority,
-    RestApi,
-    Series,
-    StandDown,
-    StoreReader,
-    StoreUnavailable,
-    UpstreamError,
-    UpstreamGarbage,
-    UpstreamRejected,
-)
+from app.ports.clock import Clock
+from app.ports.errors import StandDown, StoreUnavailable, UpstreamError, UpstreamGarbage, UpstreamRejected
+from app.ports.exchange import Priority, RestApi
+from app.ports.series import Series
+from app.ports.store import StoreReader
 
 DISPUTES_MAX: Final = 2_000  # minutes at once; three minutes of the whole market. More are left to verification
 DOUBTS_MAX: Final = 1_000  # finals at once that wait to be compared with the store

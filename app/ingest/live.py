@@ -17,7 +17,11 @@ from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Live, SeriesTail, Tail
 from app.ingest.dispute import Disputes
 from app.ingest.rolling import Rolling
-from app.ports import Batch, Clock, MarketSockets, Series, StoreUnavailable
+from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
+from app.ports.store import Batch
+from app.ports.streams import MarketSockets
 
 QUEUE_ROWS_MAX: Final = 20_000  # 600 symbols × 7 intervals all closing at once, four times over
 BATCH_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer

@@ -21,19 +21,11 @@ from app.holding.holdings import Holdings
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Tail
 from app.ingest.rolling import Rolling
-from app.ports import (
-    EVERYTHING,
-    Clock,
-    Priority,
-    Relisting,
-    RestApi,
-    Series,
-    StoreUnavailable,
-    StoreWriter,
-    UpstreamError,
-    UpstreamGarbage,
-    UpstreamRejected,
-)
+from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamGarbage, UpstreamRejected
+from app.ports.exchange import Priority, RestApi
+from app.ports.series import Series
+from app.ports.store import EVERYTHING, Relisting, StoreWriter
 
 CONFIRM_S: Final = 4.0  # between the two times that the exchange is asked; its caches answer alike for a second or two
 RETRY_S: Final = 10.0  # after an answer that settles nothing

@@ -6,7 +6,10 @@ from app.domain.interval import M1
 from app.holding.holdings import Holdings
 from app.holding.symbol_sync import SymbolSync
 from app.ingest.rolling import Rolling
-from app.ports import Clock, Series, StoreReader, StoreUnavailable
+from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
+from app.ports.store import StoreReader
 
 EVERY_S: Final = 2.0
 

@@ -11,7 +11,8 @@ from app.binance.book_ticker import BadBest, Best
 from app.events import GarbageDropped, Observe
 from app.market.endpoints import Question
 from app.market.listened import IDLE_MS, Listened
-from app.ports import Clock, StreamHub
+from app.ports.clock import Clock
+from app.ports.streams import StreamHub
 
 PATH: Final = "/fapi/v1/ticker/bookTicker"
 QUIET_MS_MAX: Final = 3_000  # a stream that may have died unnoticed is not believed after this long

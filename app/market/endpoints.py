@@ -11,7 +11,7 @@ import msgspec
 from app.binance.families import INDEX, MARK, PREMIUM, Family
 from app.binance.weights import depth_limits, depth_weight, klines_weight
 from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
-from app.ports import Bucket
+from app.ports.exchange import Bucket
 
 HELD_MS: Final = 250  # an answer made from memory; frames come once a second
 BOOK_MS: Final = 250  # the default pace of the exchange's own depth stream

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from app.domain import letters
-from app.ports import Listener, StreamHub, StreamsFull
+from app.ports.streams import Listener, StreamHub, StreamsFull
 
 SYMBOLS_MAX: Final = 32  # at a time: a stream for each, of which busy ones have hundreds of frames a second
 IDLE_MS: Final = 60_000  # nobody has asked for so long: the stream is left

@@ -10,7 +10,8 @@ from app.binance import marks
 from app.binance.marks import BadMarks, Mark, MarkUpdate
 from app.events import GarbageDropped, Observe
 from app.market.endpoints import Question
-from app.ports import Clock, StreamHub, StreamsFull
+from app.ports.clock import Clock
+from app.ports.streams import StreamHub, StreamsFull
 
 PATH: Final = "/fapi/v1/premiumIndex"
 STREAM: Final = "!markPrice@arr@1s"

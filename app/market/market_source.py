@@ -11,7 +11,9 @@ import msgspec
 from app.binance.unreadable import UNREADABLE
 from app.domain.reason import Reason
 from app.market.endpoints import ENDPOINTS, HELD_MS, MOVING_MS, REFUSED_MS, Endpoint, Question
-from app.ports import Clock, Priority, RawRest, UpstreamGarbage, UpstreamUnavailable
+from app.ports.clock import Clock
+from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
+from app.ports.exchange import Priority, RawRest
 from app.querying.single_flight import SingleFlight
 
 WIDER_MAX: Final = 256  # under way at once, as in app/http/market_pages.py

@@ -4,7 +4,8 @@ import asyncio
 from typing import Final
 
 from app.binance.stream_name import parse
-from app.ports import Clock, Listener, StreamsFull, StreamSource
+from app.ports.clock import Clock
+from app.ports.streams import Listener, StreamsFull, StreamSource
 
 LINGER_S: Final = 30.0  # after the last listener left: a client that reconnects finds its streams still subscribed
 SWEEP_S: Final = 5.0  # between two looks for streams that nobody wants any more
@@ -12,7 +13,7 @@ STREAMS_MAX: Final = 8_192  # different ones; 41 sockets to the exchange, eight 
 
 
 class Hub:
-    """Hands frames on to listeners. Where they come from may change at any time: listeners stay. See app/ports.py."""
+    """Hands frames on to listeners. Where they come from may change at any time: listeners stay."""
 
     def __init__(self, clock: Clock, *, linger_s: float = LINGER_S, streams_max: int = STREAMS_MAX) -> None:
         self._clock = clock

@@ -15,7 +15,8 @@ from app.domain.interval import HOUR_MS
 from app.events import GarbageDropped, Observe
 from app.market.endpoints import Question
 from app.market.listened import Listened
-from app.ports import Clock, StreamHub
+from app.ports.clock import Clock
+from app.ports.streams import StreamHub
 
 PATH: Final = "/fapi/v1/aggTrades"
 ROWS_MAX: Final = 1_000  # the most that REST gives at once, for the same weight as one

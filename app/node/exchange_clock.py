@@ -5,7 +5,9 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, NamedTuple
 
-from app.ports import MachineClock, Priority, RestApi, StoreUnavailable, UpstreamError
+from app.ports.clock import MachineClock
+from app.ports.errors import StoreUnavailable, UpstreamError
+from app.ports.exchange import Priority, RestApi
 
 MEASURE_EVERY_S: Final = 600.0
 RETRY_S: Final = 30.0

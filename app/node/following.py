@@ -6,7 +6,7 @@ from typing import Final
 from app.domain.interval import MINUTE_MS
 from app.holding.follow import Follower
 from app.node.parts import Parts
-from app.ports import StoreUnavailable
+from app.ports.errors import StoreUnavailable
 from infra.stream_line import StreamFanoutClient
 
 RELOAD_EVERY_S: Final = 5.0  # how often symbols, checks and stand-downs are read, of which the journal says nothing

@@ -6,7 +6,7 @@ from pathlib import Path
 from app.holding.close_lag import BOUNDS_S
 from app.http import direct
 from app.node.parts import Parts
-from app.ports import Priority
+from app.ports.exchange import Priority
 from infra.telemetry import Sample
 
 

@@ -8,7 +8,8 @@ from app.holding.freshness import Freshness, State, Survey, TailAge
 from app.holding.symbol_sync import SymbolSync
 from app.node.exchange_clock import ExchangeClock
 from app.node.supervisor import Supervisor
-from app.ports import Clock, MarketSockets
+from app.ports.clock import Clock
+from app.ports.streams import MarketSockets
 
 SYNC_AGE_MS_MAX: Final = 30 * 60_000  # symbols older than this are worth a complaint
 OFFSET_MS_MAX: Final = 1_000  # a machine's clock this wrong is worth a complaint

@@ -19,7 +19,9 @@ from app.node.following import Following
 from app.node.gauges import sample_metrics
 from app.node.parts import Parts
 from app.node.writing import Writing
-from app.ports import Asked, MachineClock, StoreUnavailable, Told
+from app.ports.clock import MachineClock
+from app.ports.coordination import Asked, Told
+from app.ports.errors import StoreUnavailable
 from app.settings import Settings
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.stream_protocol import STATE as STREAMS

@@ -31,7 +31,9 @@ from app.market.stream_hub import Hub
 from app.node.exchange_clock import ExchangeClock, KeptTime
 from app.node.health import Health
 from app.node.supervisor import Supervisor
-from app.ports import MachineClock, Series, StoreUnavailable
+from app.ports.clock import MachineClock
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
 from app.querying.in_progress import InProgress
 from app.querying.names import Names
 from app.querying.query import QueryService

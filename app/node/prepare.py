@@ -1,6 +1,6 @@
 """What has to be in order before a node starts: the database, brought to this version's schema."""
 
-from app.ports import StoreUnavailable
+from app.ports.errors import StoreUnavailable
 from app.settings import Settings
 from infra.db.lease import NO_SPACE, WriterLease
 from infra.db.migrate import SchemaTooNew, upgrade

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.events import Observe, TaskEnded
-from app.ports import Clock
+from app.ports.clock import Clock
 
 RESTART_DELAY_S_MIN: Final = 0.5
 RESTART_DELAY_S_MAX: Final = 60.0

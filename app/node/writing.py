@@ -19,7 +19,8 @@ from app.ingest.relisting import Relistings
 from app.ingest.warm_up import WarmUp
 from app.node.exchange_clock import KeptTime
 from app.node.parts import KEPT_TIME, Parts
-from app.ports import Series, StoreUnavailable
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
 from app.querying.answer import END_OF_TIME_MS
 from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import Auditor

@@ -16,7 +16,9 @@ from app.domain.reason import Reason
 from app.holding.tail import Live, Tail
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ingest.rolling import Rolling
-from app.ports import Clock, Series, UpstreamError, UpstreamGarbage
+from app.ports.clock import Clock
+from app.ports.errors import UpstreamError, UpstreamGarbage
+from app.ports.series import Series
 from app.querying.read_through import ReadThrough
 
 LIVE_AGE_MS_MAX: Final = 10_000

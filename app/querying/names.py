@@ -17,7 +17,9 @@ from app.binance.error_body import BinanceError, invalid_symbol, service_unavail
 from app.domain.interval import MINUTE_MS
 from app.domain.reason import Reason
 from app.holding.symbol_sync import SymbolSync
-from app.ports import Clock, LineDown, StoreUnavailable, UpstreamError
+from app.ports.clock import Clock
+from app.ports.coordination import LineDown
+from app.ports.errors import StoreUnavailable, UpstreamError
 from app.querying.refusal import RETRY_AFTER_S
 from app.querying.single_flight import SingleFlight
 

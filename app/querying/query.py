@@ -21,14 +21,10 @@ from app.holding.freshness import stale_at_ms
 from app.holding.holdings import Holdings
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import SeriesTail, Tail
-from app.ports import (
-    Clock,
-    Series,
-    StoreReader,
-    StoreUnavailable,
-    UpstreamError,
-    UpstreamUnavailable,
-)
+from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamUnavailable
+from app.ports.series import Series
+from app.ports.store import StoreReader
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.querying.in_progress import InProgress
 from app.querying.read_ahead import ReadAhead

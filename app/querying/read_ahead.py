@@ -8,7 +8,10 @@ from cachetools import LRUCache
 from app.domain.interval import Grid
 from app.domain.span import Span
 from app.holding.holdings import Holdings
-from app.ports import Clock, Series, StoreReader, StoreUnavailable
+from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
+from app.ports.store import StoreReader
 
 PAGES_MAX: Final = 32  # of at most 0.25 MB each; a pager takes its page within milliseconds
 PAGERS_MAX: Final = 256  # last places remembered, to tell who pages from who asks once

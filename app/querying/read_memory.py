@@ -12,7 +12,8 @@ from app.domain.interval import MINUTE_MS, Grid
 from app.domain.kline import Kline
 from app.domain.span import Span
 from app.holding.wish import CLOSE_GRACE_MS
-from app.ports import Clock, Series
+from app.ports.clock import Clock
+from app.ports.series import Series
 
 BYTES_MAX: Final = 32 * 1024 * 1024  # 250,000 klines as REST prints them: 99 of 2,500 series, or 500 of 500
 AGE_MS_MAX: Final = 10 * MINUTE_MS

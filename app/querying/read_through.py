@@ -19,7 +19,10 @@ from app.domain.span import Span, Spans
 from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, Absence, Unproven
 from app.holding.holdings import Holdings
 from app.holding.symbol_sync import SymbolSync
-from app.ports import Clock, Priority, RestApi, Series, UpstreamGarbage, UpstreamUnavailable
+from app.ports.clock import Clock
+from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
+from app.ports.exchange import Priority, RestApi
+from app.ports.series import Series
 from app.querying.read_memory import AGE_MS_MAX, ReadMemory
 from app.querying.single_flight import SingleFlight
 

@@ -5,7 +5,7 @@ from typing import Final
 from app.binance.error_body import BinanceError, invalid_symbol, service_unavailable
 from app.domain.reason import Reason
 from app.filling.absence import Unproven
-from app.ports import BucketFull, StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
+from app.ports.errors import BucketFull, StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
 
 RETRY_AFTER_S: Final = 5
 RETRY_AFTER_S_MAX: Final = 3600  # a client that is told to come back in days is not told anything

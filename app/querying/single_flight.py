@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from app.domain.reason import Reason
-from app.ports import UpstreamUnavailable
+from app.ports.errors import UpstreamUnavailable
 
 Question = TypeVar("Question", bound=Hashable)
 Result = TypeVar("Result")

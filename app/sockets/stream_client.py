@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from app.binance.stream_name import NAME_CHARS_MAX
-from app.ports import StreamsFull
+from app.ports.streams import StreamsFull
 from app.sockets.stream_commands import Address, Command, CommandError, accepted, parse_command
 from app.sockets.stream_frames import text_frame
 from app.sockets.stream_outbox import Outbox

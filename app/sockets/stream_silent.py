@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from app.binance.stream_name import StreamName, parse
-from app.ports import StreamsFull
+from app.ports.streams import StreamsFull
 from app.sockets.stream_client import Client
 from app.sockets.stream_shares import Shares
 

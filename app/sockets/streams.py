@@ -7,7 +7,8 @@ from typing import Final
 from app.binance.stream_name import StreamName, is_uncertain, parse
 from app.market.stream_hub import STREAMS_MAX as HUB_STREAMS_MAX
 from app.market.stream_hub import Hub
-from app.ports import Clock, StreamsFull
+from app.ports.clock import Clock
+from app.ports.streams import StreamsFull
 from app.sockets.stream_batch import Batches
 from app.sockets.stream_channel import Channel
 from app.sockets.stream_client import POLICY, Client, Wire

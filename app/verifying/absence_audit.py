@@ -8,7 +8,10 @@ from app.domain.span import Span, Spans
 from app.events import GarbageDropped, Observe
 from app.holding.commit import Committer
 from app.holding.holdings import Holdings
-from app.ports import Batch, Clock, Priority, RestApi, Series, StoreWriter
+from app.ports.clock import Clock
+from app.ports.exchange import Priority, RestApi
+from app.ports.series import Series
+from app.ports.store import Batch, StoreWriter
 from app.verifying.audit import Tally
 
 ABSENT_SPANS_MAX: Final = 50  # of a series in one go, newest first; each costs a request of weight 1

@@ -25,7 +25,11 @@ from app.events import IntervalsDisagree, KlinesMended, KlinesVerified, Observe
 from app.filling.fill import Filler
 from app.filling.plan import REST_ROWS
 from app.holding.holdings import Holdings
-from app.ports import Clock, Disagreement, Priority, RestApi, Series, StoreWriter, UpstreamGarbage
+from app.ports.clock import Clock
+from app.ports.errors import UpstreamGarbage
+from app.ports.exchange import Priority, RestApi
+from app.ports.series import Series
+from app.ports.store import Disagreement, StoreWriter
 
 SETTLE_MS: Final = 10 * 60_000  # a day is compared this long after its end: late frames and repairs are in by then
 ROW_AGE_MS: Final = 90_000  # a closed kline is compared by itself once it is this old

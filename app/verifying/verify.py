@@ -19,7 +19,10 @@ from app.domain.reason import Reason
 from app.domain.span import Span
 from app.holding.holdings import Holdings
 from app.holding.wish import Wish
-from app.ports import NO_WRITER, Clock, Series, StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
+from app.ports.clock import Clock
+from app.ports.coordination import NO_WRITER
+from app.ports.errors import StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
+from app.ports.series import Series
 from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import ROW_AGE_MS, Auditor, Tally
 

@@ -15,7 +15,9 @@ from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.events import Observe
 from app.outbound import DIRECT, Egress
-from app.ports import Clock, FileKlines, FileRejected, NotPublished, UpstreamGarbage, UpstreamUnavailable
+from app.ports.clock import Clock
+from app.ports.errors import FileRejected, NotPublished, UpstreamGarbage, UpstreamUnavailable
+from app.ports.exchange import FileKlines
 from infra.binance.http import HttpClient, NoAnswer, Retries
 from infra.binance.unpack import Collect, Gathered
 from infra.binance.unpackers import Unpackers

@@ -6,7 +6,8 @@ from random import Random
 from typing import Final
 
 from app.events import ExchangeSilent, Observe
-from app.ports import Clock, UpstreamError
+from app.ports.clock import Clock
+from app.ports.errors import UpstreamError
 from infra.binance.standing import PAUSE_MS_MAX, Standing, StandingKeeper
 from infra.binance.waiting import full_jitter_s
 

@@ -9,7 +9,9 @@ from typing import Final
 from app.domain.interval import MINUTE_MS
 from app.domain.reason import Reason
 from app.events import Event, ExchangeAnswers, Observe
-from app.ports import Bucket, BucketFull, Clock, Priority, StandDown, UpstreamAway, UpstreamUnavailable
+from app.ports.clock import Clock
+from app.ports.errors import BucketFull, StandDown, UpstreamAway, UpstreamUnavailable
+from app.ports.exchange import Bucket, Priority
 from infra.binance.breaker import Breaker
 from infra.binance.http import NoAnswer
 from infra.binance.stand_down import StandDownGuard

@@ -14,7 +14,7 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 
 from app.outbound import Egress, Proxy
-from app.ports import Clock
+from app.ports.clock import Clock
 from infra.binance.tls import trusting
 from infra.binance.waiting import until
 

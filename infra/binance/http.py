@@ -12,7 +12,8 @@ from socksio.exceptions import SOCKSError
 from app.binance.server_time import plausible
 from app.events import Observe, RequestDone
 from app.outbound import DIRECT, Egress, url_of
-from app.ports import Clock, UpstreamGarbage, UpstreamUnavailable
+from app.ports.clock import Clock
+from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
 from infra.binance.body import BadBody, unpacker
 from infra.binance.tls import trusting, trusting_nobody
 from infra.binance.waiting import full_jitter_s

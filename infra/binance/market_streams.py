@@ -13,7 +13,9 @@ from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
 from app.events import GarbageDropped, Observe
 from app.outbound import DIRECT, Egress
-from app.ports import Clock, Listener, Series
+from app.ports.clock import Clock
+from app.ports.series import Series
+from app.ports.streams import Listener
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_link import Link
 from infra.binance.socket_shard import LIFE_S, ConnectPace
@@ -69,7 +71,7 @@ class StreamLink(Link[str]):
 
 
 class MarketStreams:
-    """The hub's source in the process that writes. See StreamSource in app/ports.py.
+    """The hub's source in the process that writes. See StreamSource in app/ports/streams.py.
 
     Klines that are ingested anyway come from the sockets that ingest them: `klines`.
     """

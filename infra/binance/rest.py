@@ -15,17 +15,10 @@ from app.domain.kline import BadKline, Kline
 from app.domain.span import Span
 from app.events import GarbageDropped, Observe
 from app.outbound import DIRECT, Egress
-from app.ports import (
-    Bucket,
-    Clock,
-    Priority,
-    RawAnswer,
-    Series,
-    UpstreamError,
-    UpstreamGarbage,
-    UpstreamRejected,
-    UpstreamUnavailable,
-)
+from app.ports.clock import Clock
+from app.ports.errors import UpstreamError, UpstreamGarbage, UpstreamRejected, UpstreamUnavailable
+from app.ports.exchange import Bucket, Priority, RawAnswer
+from app.ports.series import Series
 from infra.binance.budget import Ticket, WeightBudget
 from infra.binance.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 from infra.binance.stand_down import STAND_DOWN_STATUSES
@@ -42,7 +35,7 @@ Asking = Callable[[], Callable[[int], None]]
 
 
 class BinanceRest:
-    """`/fapi/v1` of `base_url` (scheme, host and port). Every call raises UpstreamError; see app/ports.py."""
+    """`/fapi/v1` of `base_url` (scheme, host and port). Every call raises UpstreamError; see app/ports/errors.py."""
 
     def __init__(
         self,

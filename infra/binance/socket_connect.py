@@ -6,7 +6,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from app.outbound import Egress
-from app.ports import Clock
+from app.ports.clock import Clock
 from infra.binance.dial import dial
 from infra.binance.tls import trusting
 

@@ -7,7 +7,7 @@ from random import Random
 from typing import Generic
 
 from app.events import Observe
-from app.ports import Clock
+from app.ports.clock import Clock
 from infra.binance.socket_link import K, Link
 from infra.binance.socket_shard import LIFE_S, ConnectPace, Shard
 

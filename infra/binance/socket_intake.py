@@ -7,7 +7,7 @@ from typing import Final
 from app.binance.stream_event import KlineEvent
 from app.domain.interval import MINUTE_MS
 from app.events import FramesReceived, GarbageDropped, Observe
-from app.ports import Clock
+from app.ports.clock import Clock
 
 QUEUE_MAX: Final = 20_000  # events; about 5 s of 700 symbols, some 15 MB. When full, the sockets' readers wait
 REPORT_S: Final = 10.0  # between two FramesReceived

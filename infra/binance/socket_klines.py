@@ -10,7 +10,7 @@ from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
 from app.events import Observe
 from app.outbound import Egress
-from app.ports import Clock
+from app.ports.clock import Clock
 from infra.binance.socket_intake import Intake
 from infra.binance.socket_link import Link
 from infra.binance.socket_pulse import Key, Pulse

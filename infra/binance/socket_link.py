@@ -12,7 +12,7 @@ from websockets.exceptions import WebSocketException
 from app.binance.stream_event import ControlAnswer, subscribe, unsubscribe
 from app.events import Observe, SocketOpened
 from app.outbound import Egress
-from app.ports import Clock
+from app.ports.clock import Clock
 from infra.binance.http import USER_AGENT
 from infra.binance.socket_connect import Connect
 from infra.binance.waiting import until

@@ -6,7 +6,7 @@ from random import Random
 from typing import Final, Generic
 
 from app.events import Observe, SocketHandedOver, SocketLost
-from app.ports import Clock
+from app.ports.clock import Clock
 from infra.binance.socket_link import K, Link, LinkLost
 from infra.binance.waiting import full_jitter_s, until
 

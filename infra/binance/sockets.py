@@ -8,7 +8,8 @@ from typing import Final
 from app.binance.stream_event import KlineEvent, StreamFrame
 from app.events import Observe
 from app.outbound import DIRECT, Egress
-from app.ports import Clock, Series
+from app.ports.clock import Clock
+from app.ports.series import Series
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_intake import QUEUE_MAX, Intake
 from infra.binance.socket_klines import KlineLink, Tap
@@ -20,7 +21,7 @@ STREAMS_PER_SOCKET: Final = 200  # one control message; a cut costs few streams,
 
 
 class BinanceSockets:
-    """Kline streams from `<ws_url>/market/stream`, spread over as many sockets as they need. See app/ports.py."""
+    """Kline streams from `<ws_url>/market/stream`, spread over as many sockets as they need."""
 
     def __init__(
         self,

@@ -9,7 +9,8 @@ from app.binance.error_body import banned_until_ms
 from app.binance.server_time import plausible
 from app.domain.interval import MINUTE_MS
 from app.events import Observe, StandDownBegan
-from app.ports import Clock, StandDown, StoreUnavailable
+from app.ports.clock import Clock
+from app.ports.errors import StandDown, StoreUnavailable
 from infra.binance.standing import StandingKeeper
 
 Save = Callable[[int, str], Awaitable[None]]

@@ -8,7 +8,8 @@ import msgspec
 
 from app.binance.stream_name import parse
 from app.binance.unreadable import UNREADABLE
-from app.ports import Clock, Listener
+from app.ports.clock import Clock
+from app.ports.streams import Listener
 
 HOLD_MS: Final = 1_000  # as long as two sockets of one exchange may be apart; what comes later still is left out
 RELEASE_S: Final = 1.0

@@ -13,7 +13,7 @@ from app.domain.columns import Columns
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Kline, Precision
 from app.domain.rollup_columns import DayByDay
-from app.ports import FileKlines
+from app.ports.exchange import FileKlines
 
 CSV_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 6 MB; what grows beyond is a bomb
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

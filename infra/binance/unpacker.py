@@ -16,7 +16,7 @@ from typing import IO, Any, Final, NamedTuple
 from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
-from app.ports import FileKlines
+from app.ports.exchange import FileKlines
 from infra.binance.unpack import Collect, read_file
 from infra.malloc import stop_sqlite_counting
 

@@ -17,7 +17,8 @@ from app.binance.archive_csv import ArchiveFile, BadFile
 from app.domain.interval import Grid, Interval
 from app.domain.kline import Precision
 from app.events import Observe, UnpackerLost
-from app.ports import FileKlines, UpstreamUnavailable
+from app.ports.errors import UpstreamUnavailable
+from app.ports.exchange import FileKlines
 from infra.binance.unpack import Collect, Gathered, read_file
 from infra.binance.unpacker import Job, read, receive, send
 

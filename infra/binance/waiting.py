@@ -4,7 +4,7 @@ import asyncio
 from random import Random
 from typing import Final
 
-from app.ports import Clock
+from app.ports.clock import Clock
 
 _DOUBLINGS_MAX: Final = 16  # keeps 2**n small; every pause is capped long before
 

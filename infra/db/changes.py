@@ -9,7 +9,8 @@ from app.domain.interval import INTERVALS, Interval
 from app.domain.kline import Kline
 from app.domain.ledger import Ledger
 from app.domain.span import Span
-from app.ports import Batch, Change, Changes, Committed, Series
+from app.ports.series import Series
+from app.ports.store import Batch, Change, Changes, Committed
 from infra.db.kline_columns import ROW_COLUMNS, kline_table
 from infra.db.ledgers import read_ledgers_of
 from infra.db.statements import columns, put, reading

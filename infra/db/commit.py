@@ -13,7 +13,8 @@ from app.domain.interval import D3, DAY_MS, INTERVALS
 from app.domain.kline import Kline
 from app.domain.ledger import Ledger, Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, Committed, Invalidated, Series
+from app.ports.series import Series
+from app.ports.store import Batch, Committed, Invalidated
 from infra.db.changes import note
 from infra.db.kline_columns import ROW_COLUMNS, kline_table
 from infra.db.ledgers import SeriesName, read_ledger
@@ -41,7 +42,7 @@ class Commits:
         self._seen: tuple[sqlite3.Connection, int] | None = None
 
     def commit(self, connection: sqlite3.Connection, batches: Sequence[Batch], now_ms: int) -> list[Committed]:
-        """Write `batches`, which must keep the contract of app.ports.Batch; revisions are dated `now_ms`."""
+        """Write `batches`, which must keep the contract of app.ports.store.Batch; revisions are dated `now_ms`."""
         for batch in batches:
             _check(batch)
         with attached(connection, batches) as schemas, writing(connection):

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from app.ports import StoreUnavailable
+from app.ports.errors import StoreUnavailable
 from infra.db.failure import StoreReplaced, outlived, unavailable
 from infra.db.identity import Identity, identity
 

@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from app.ports import StoreUnavailable
+from app.ports.errors import StoreUnavailable
 
 _ADVICE: Final = {
     sqlite3.SQLITE_BUSY: "is locked by another process; wait, or end the program that holds it (lsof shows which)",

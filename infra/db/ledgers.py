@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from app.domain.interval import INTERVALS
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.span import Span
-from app.ports import Series
+from app.ports.series import Series
 from infra.db.statements import columns
 
 _COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")

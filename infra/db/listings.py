@@ -10,7 +10,8 @@ from app.domain.kline import Precision
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.listing import Listing
 from app.domain.span import Span
-from app.ports import EVERYTHING, Relisting, Series
+from app.ports.series import Series
+from app.ports.store import EVERYTHING, Relisting
 from infra.db.changes import note_spans
 from infra.db.kline_columns import ROW_COLUMNS, kline_table
 from infra.db.ledgers import read_ledger

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from app.domain.columns import Columns
 from app.domain.interval import Interval
-from app.ports import Batch, FileKlines
+from app.ports.exchange import FileKlines
+from app.ports.store import Batch
 from infra.db.kline_columns import INTEGER_COLUMNS, ROW_COLUMNS, kline_table
 from infra.db.statements import columns, put_values
 

@@ -11,7 +11,9 @@ from app.domain.ledger import Ledger
 from app.domain.listing import Listing
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
-from app.ports import Batch, Changes, Clock, Committed, Disagreement, Relisting, Series, Snapshot
+from app.ports.clock import Clock
+from app.ports.series import Series
+from app.ports.store import Batch, Changes, Committed, Disagreement, Relisting, Snapshot
 from infra.db.changes import read_changes, read_spans
 from infra.db.checkpoint import Checkpoints
 from infra.db.commit import Commits
@@ -46,7 +48,7 @@ _WITHDRAW: Final = (
 
 
 class SqliteReader:
-    """Reads of one database file (app.ports.StoreReader). The file is opened when it is first needed."""
+    """Reads of one database file (app.ports.store.StoreReader). The file is opened when it is first needed."""
 
     def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         """Name the database by DB_URL. Raises ValueError when it is not SQLite's."""
@@ -143,7 +145,7 @@ class SqliteReader:
 
 
 class SqliteWriter(SqliteReader):
-    """Reads and writes of one database file (app.ports.StoreWriter); only the holder of the writer lease makes one."""
+    """Reads and writes of one database file; only the holder of the writer lease makes one."""
 
     def __init__(
         self,

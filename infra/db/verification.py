@@ -6,7 +6,8 @@ from typing import Final
 from app.domain.interval import INTERVALS
 from app.domain.span import Span, Spans
 from app.domain.verification import Check, Verification
-from app.ports import Disagreement, Series
+from app.ports.series import Series
+from app.ports.store import Disagreement
 from infra.db.statements import columns, overwrite, put, writing
 
 _COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "verified_at_ms")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from app.ports import Clock
+from app.ports.clock import Clock
 from infra.sandbox.book import Book
 from infra.sandbox.market import Market
 from infra.sandbox.marks import Marks

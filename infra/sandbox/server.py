@@ -14,7 +14,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.ports import Clock
+from app.ports.clock import Clock
 from infra.clock import SystemClock
 from infra.sandbox.archive import Archive
 from infra.sandbox.control import Control

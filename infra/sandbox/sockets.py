@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from app.ports import Clock
+from app.ports.clock import Clock
 from infra.sandbox.commands import Command, CommandError, RequestId, parse_command
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import BEFALLING_KINDS, Fault, FaultBoard, Target

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from app.domain.interval import INTERVALS
-from app.ports import Clock
+from app.ports.clock import Clock
 from tests.patience import PATIENCE_S
 
 BEAT_S = 0.01  # real seconds between two frames of each stream

@@ -16,7 +16,9 @@ from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Precision
 from app.domain.span import Span
 from app.outbound import Egress, proxy_of
-from app.ports import FileRejected, NotPublished, Priority, Series, UpstreamGarbage, UpstreamUnavailable
+from app.ports.errors import FileRejected, NotPublished, UpstreamGarbage, UpstreamUnavailable
+from app.ports.exchange import Priority
+from app.ports.series import Series
 from infra.binance.archive import DOWNLOADS_MAX, MEMORY_BYTES_MAX, BinanceArchive
 from infra.binance.http import TRIES_MAX
 from infra.binance.rest import BinanceRest

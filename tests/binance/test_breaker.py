@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.events import ExchangeAnswers, ExchangeSilent
-from app.ports import Priority, StandDown, UpstreamAway, UpstreamError, UpstreamUnavailable
+from app.ports.errors import StandDown, UpstreamAway, UpstreamError, UpstreamUnavailable
+from app.ports.exchange import Priority
 from infra.binance.breaker import PAUSE_S_FIRST, PROBE_MS_MAX, WATCH_S
 from infra.binance.budget import RECHECK_S
 from infra.binance.http import NoAnswer

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.interval import MINUTE_MS
-from app.ports import Priority, StandDown, UpstreamUnavailable
+from app.ports.errors import StandDown, UpstreamUnavailable
+from app.ports.exchange import Priority
 from infra.binance.budget import IN_FLIGHT_MAX, SHARES, WAITERS_MAX, WeightBudget
 from infra.binance.standing import SKEW_MS_MAX
 from tests.binance.clocks import VirtualClock

@@ -15,7 +15,7 @@ from socksio.exceptions import ProtocolError
 from websockets.asyncio.server import ServerConnection, serve
 
 from app.outbound import Egress, proxy_of
-from app.ports import UpstreamUnavailable
+from app.ports.errors import UpstreamUnavailable
 from infra.binance.http import HttpClient
 from infra.binance.socket_connect import Connect
 from infra.clock import SystemClock

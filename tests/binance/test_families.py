@@ -4,7 +4,7 @@ from app.binance import rest_rows
 from app.binance.families import INDEX, MARK, PREMIUM, PRICES, TRADES, parted
 from app.domain.interval import M1
 from app.domain.kline import BadKline
-from app.ports import Series
+from app.ports.series import Series
 
 NEGATIVE = (
     b'[[1795219200000,"-0.00012345","0.00000000","-0.00054321","-0.00010000","0",1795219259999,"0",60,"0","0","0"]]'

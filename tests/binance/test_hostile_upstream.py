@@ -16,7 +16,9 @@ import pytest
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import Kline, Precision
 from app.domain.span import Span
-from app.ports import Priority, Series, UpstreamError, UpstreamGarbage, UpstreamUnavailable
+from app.ports.errors import UpstreamError, UpstreamGarbage, UpstreamUnavailable
+from app.ports.exchange import Priority
+from app.ports.series import Series
 from infra.binance import http as http_module
 from infra.binance.archive import CHECKSUM_BYTES_MAX, ZIP_BYTES_MAX, BinanceArchive
 from infra.binance.http import BODY_BYTES_MAX, ERROR_BYTES_MAX

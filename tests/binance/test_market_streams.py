@@ -10,7 +10,8 @@ from itertools import pairwise
 
 from app.domain.interval import M1
 from app.events import GarbageDropped, SocketHandedOver, SocketLost
-from app.ports import Clock, Series
+from app.ports.clock import Clock
+from app.ports.series import Series
 from infra.binance.market_streams import GARBAGE_EVENTS_MAX, MarketStreams
 from infra.binance.sockets import BinanceSockets
 from infra.sandbox.server import SandboxServer

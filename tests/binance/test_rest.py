@@ -14,17 +14,10 @@ from app.domain.kline import Kline
 from app.domain.span import Span
 from app.events import GarbageDropped, RequestDone, StandDownBegan
 from app.outbound import Egress, proxy_of
-from app.ports import (
-    Bucket,
-    Clock,
-    Priority,
-    RawAnswer,
-    Series,
-    StandDown,
-    UpstreamGarbage,
-    UpstreamRejected,
-    UpstreamUnavailable,
-)
+from app.ports.clock import Clock
+from app.ports.errors import StandDown, UpstreamGarbage, UpstreamRejected, UpstreamUnavailable
+from app.ports.exchange import Bucket, Priority, RawAnswer
+from app.ports.series import Series
 from infra.binance import http as http_module
 from infra.binance.http import PAUSE_S_MAX, TRIES_MAX
 from infra.binance.rest import KLINES_LIMIT_MAX, TRIES_MAX_USER, BinanceRest

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from app.domain.interval import M1, MINUTE_MS
 from app.events import SocketHandedOver, SocketLost
-from app.ports import Series
+from app.ports.series import Series
 from infra.binance.socket_link import CHECK_S, OPEN_S_MAX
 from infra.binance.socket_pulse import LAG_MS_MAX, LAG_S_MAX, SILENCE_GRACE_S
 from infra.binance.socket_shard import COMPLAINT_GAP_S_FIRST, COMPLAINT_GAP_S_MAX, CONNECT_GAP_S, ConnectPace, Patience

@@ -10,7 +10,8 @@ from app.binance.stream_event import KlineEvent
 from app.domain.interval import INTERVALS, M1
 from app.events import FramesReceived, GarbageDropped, SocketLost, SocketOpened
 from app.outbound import DIRECT, Egress, proxy_of
-from app.ports import Clock, Series
+from app.ports.clock import Clock
+from app.ports.series import Series
 from infra.binance.socket_intake import GARBAGE_EVENTS_MAX
 from infra.binance.sockets import STREAMS_MAX, BinanceSockets
 from infra.sandbox.faults import Fault

@@ -4,7 +4,7 @@ import pytest
 
 from app.domain.interval import HOUR_MS, MINUTE_MS
 from app.events import StandDownBegan
-from app.ports import StandDown, StoreUnavailable
+from app.ports.errors import StandDown, StoreUnavailable
 from infra.binance.stand_down import BANNED_MS_MAX, MARGIN_MS, REFUSED_MS, StandDownGuard
 from infra.binance.standing import CALM_MS, OwnStanding
 from tests.binance.clocks import VirtualClock

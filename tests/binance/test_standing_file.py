@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from app.domain.interval import MINUTE_MS
 from app.events import StandDownBegan, StandingNotShared
-from app.ports import Bucket, Priority, StandDown, StoreUnavailable
+from app.ports.errors import StandDown, StoreUnavailable
+from app.ports.exchange import Bucket, Priority
 from infra.binance.budget import IN_FLIGHT_MAX, RECHECK_S, SHARES, Ticket
 from infra.binance.standing import FEELING_MS, SLOTS_MAX, Minute, Standing, UnderWay
 from infra.binance.standing_file import (
@@ -425,7 +426,7 @@ async def test_a_clock_that_was_hours_ahead_leaves_no_trace(file: Path) -> None:
 WORKER = """
 import asyncio, os, sys
 from pathlib import Path
-from app.ports import Priority
+from app.ports.exchange import Priority
 from tests.binance.clocks import VirtualClock
 from tests.binance.upstream import Upstream
 

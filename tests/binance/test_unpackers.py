@@ -20,7 +20,8 @@ from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import BadKline, Precision
 from app.domain.span import Span
 from app.events import UnpackerLost
-from app.ports import FileKlines, UpstreamUnavailable
+from app.ports.errors import UpstreamUnavailable
+from app.ports.exchange import FileKlines
 from infra.binance import unpackers
 from infra.binance.unpack import Collect, Gathered, read_file
 from infra.binance.unpackers import PROCESSES_MAX, TRIES, Unpackers, processes_for

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.ports import Clock
+from app.ports.clock import Clock
 from infra.binance.breaker import Breaker
 from infra.binance.budget import WeightBudget
 from infra.binance.stand_down import Save, StandDownGuard

@@ -10,7 +10,9 @@ from app.domain.interval import M1, MINUTE_MS, Grid, Interval
 from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, FileKlines, Series
+from app.ports.exchange import FileKlines
+from app.ports.series import Series
+from app.ports.store import Batch
 from infra.db.sqlite_image import ImageBuilder
 
 T0_MS = 1_577_836_800_000  # 2020-01-01, a Wednesday

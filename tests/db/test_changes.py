@@ -5,7 +5,7 @@ import pytest
 from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span
-from app.ports import Series
+from app.ports.series import Series
 from infra.db import changes
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, NOW_MS, T0_MS, batch, klines, minutes

@@ -10,7 +10,8 @@ import pytest
 from app.domain.interval import D3, DAY_MS, INTERVALS, M1, MINUTE_MS, Interval
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, Series, StoreReader, StoreWriter
+from app.ports.series import Series
+from app.ports.store import Batch, StoreReader, StoreWriter
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, NOW_MS, T0_MS, FixedClock, batch, everything, first_opens, kline, klines, minutes
 

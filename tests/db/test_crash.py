@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.interval import M1
 from app.domain.ledger import Source
-from app.ports import Series
+from app.ports.series import Series
 from infra.db.sqlite_store import SqliteReader
 from tests.db.material import everything, minutes
 
@@ -19,7 +19,7 @@ COMMITTER = """
 import asyncio, sys
 from app.domain.interval import M1
 from app.domain.ledger import Source
-from app.ports import Series
+from app.ports.series import Series
 from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import FixedClock, batch, minutes
 from tests.db.test_crash import ROWS_PER_COMMIT, SYMBOLS

@@ -6,7 +6,8 @@ from app.binance import rest_rows
 from app.domain.interval import D3, INTERVALS, Interval
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, Series
+from app.ports.series import Series
+from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import T0_MS, everything, klines
 

@@ -15,7 +15,7 @@ import pytest
 
 from app.domain.interval import M1
 from app.domain.ledger import Source
-from app.ports import StoreUnavailable
+from app.ports.errors import StoreUnavailable
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, FixedClock, batch, everything, klines, minutes
 

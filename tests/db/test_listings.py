@@ -9,7 +9,8 @@ from app.domain.kline import Precision
 from app.domain.ledger import Entry, Source
 from app.domain.listing import Listing
 from app.domain.span import Span, Spans
-from app.ports import EVERYTHING, Disagreement, Relisting, Series
+from app.ports.series import Series
+from app.ports.store import EVERYTHING, Disagreement, Relisting
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, NOW_MS, T0_MS, batch, minutes
 

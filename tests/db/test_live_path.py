@@ -8,7 +8,8 @@ import pytest
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Spans
-from app.ports import Batch, Series
+from app.ports.series import Series
+from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import T0_MS, batch, kline, minutes
 

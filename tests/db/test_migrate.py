@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from app.domain.interval import INTERVALS
-from app.ports import StoreUnavailable
+from app.ports.errors import StoreUnavailable
 from infra.db.kline_columns import kline_table
 from infra.db.migrate import SchemaTooNew, upgrade
 from infra.db.schema import METADATA

@@ -16,7 +16,8 @@ from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, Series
+from app.ports.series import Series
+from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import T0_MS, FixedClock, everything, image_of, kline, minutes
 

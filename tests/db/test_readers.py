@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.domain.interval import M1
 from app.domain.ledger import Source
-from app.ports import Series
+from app.ports.series import Series
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, batch, everything, klines, minutes
 

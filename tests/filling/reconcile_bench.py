@@ -15,7 +15,8 @@ from app.filling.absence import Absence
 from app.filling.fill import Filler
 from app.filling.reconcile import Reconciler
 from app.holding.wish import Wish
-from app.ports import Batch, Series
+from app.ports.series import Series
+from app.ports.store import Batch
 from tests.fakes import (
     BTC,
     NOW_MS,

@@ -15,7 +15,8 @@ from app.domain.span import Span, Spans
 from app.filling import absence
 from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, RECORD_AFTER_MS, Doubt, Unproven
 from app.filling.plan import Fetch
-from app.ports import Batch, Series
+from app.ports.series import Series
+from app.ports.store import Batch
 from app.querying.answer import KlineQuery
 from tests.fakes import BTC, DAY0_MS, Asked, listing, running, unavailable
 from tests.filling.reconcile_bench import Bench, bench

@@ -13,15 +13,9 @@ from app.domain.span import Span, Spans
 from app.events import ArchiveRejected
 from app.filling.file_fill import COMMIT_ROWS_MAX
 from app.filling.plan import Download
-from app.ports import (
-    Batch,
-    FileRejected,
-    NotPublished,
-    Series,
-    UpstreamError,
-    UpstreamGarbage,
-    UpstreamUnavailable,
-)
+from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
+from app.ports.series import Series
+from app.ports.store import Batch
 from tests.fakes import BTC, DAY0_MS, minute
 from tests.filling.reconcile_bench import FIVES, HOURS, Bench, bench
 

@@ -25,7 +25,7 @@ from app.filling.plan import (
 from app.holding.gaps import SeriesGap, survey
 from app.holding.holdings import Holdings
 from app.holding.wish import Wish
-from app.ports import Series
+from app.ports.series import Series
 from tests.fakes import ANCHOR_MS, BTC, DAY0_MS, NOW_MS, listing
 
 SYMBOL = "BTCUSDT"

@@ -15,7 +15,9 @@ from app.filling.fill import ABSENT_CONFIRM_MS, SECONDED_CONFIRM_MS
 from app.filling.reconcile import STORE_RETRY_S_MAX
 from app.filling.room import ROW_DISK_BYTES
 from app.holding.wish import CLOSE_GRACE_MS
-from app.ports import NotPublished, Priority, Series, StandDown, UpstreamGarbage
+from app.ports.errors import NotPublished, StandDown, UpstreamGarbage
+from app.ports.exchange import Priority
+from app.ports.series import Series
 from tests.fakes import (
     ANCHOR_MS,
     BTC,

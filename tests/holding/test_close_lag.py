@@ -12,7 +12,8 @@ from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.holding.close_lag import BOUNDS_S, HOLES_MAX, CloseLag
 from app.holding.tail import Tail
-from app.ports import Batch, Series
+from app.ports.series import Series
+from app.ports.store import Batch
 from tests.fakes import BTC, NOW_MS, ManualClock, minute, rig, truth
 
 CLOSED_MS = NOW_MS - 30_000

@@ -10,7 +10,8 @@ from app.domain.kline import Precision
 from app.domain.ledger import Source
 from app.domain.listing import Listing
 from app.domain.span import Span, Spans
-from app.ports import Batch, Series
+from app.ports.series import Series
+from app.ports.store import Batch
 from tests.fakes import BTC, DAY0_MS, minute, rig
 
 

@@ -13,7 +13,7 @@ from app.filling.estimate import ROW_ZIP_BYTES, estimate
 from app.filling.room import ROW_DISK_BYTES
 from app.holding.coverage import Coverage
 from app.holding.holdings import Holdings
-from app.ports import StoreUnavailable
+from app.ports.errors import StoreUnavailable
 from tests.fakes import BTC, DAY0_MS, NOW_MS, Rig, rig
 from tests.market.held_whole import CLOSED_MS, holding, whole, wish_of
 

@@ -16,7 +16,9 @@ from app.holding.encoded_rows import EncodedRows
 from app.holding.follow import POLL_S, TRUST_MS, Follower
 from app.holding.holdings import Holdings
 from app.holding.tail import Tail
-from app.ports import Batch, Changes, Relisting, Series, StoreUnavailable
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
+from app.ports.store import Batch, Changes, Relisting
 from infra.db import changes
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.fakes import BTC, DAY0_MS, ManualClock, Rig, encoded, rig, running, truth, turn

@@ -9,7 +9,7 @@ import pytest
 
 from app.events import GarbageDropped, SymbolsSynced, SymbolsUnlisted
 from app.holding.symbol_sync import DOCUMENT, RETRY_DELAY_S_MAX, SymbolSync
-from app.ports import StoreUnavailable, UpstreamGarbage, UpstreamUnavailable
+from app.ports.errors import StoreUnavailable, UpstreamGarbage, UpstreamUnavailable
 from tests.fakes import NOW_MS, Rig, info_of, listing, rig, running, unavailable
 
 

@@ -15,7 +15,7 @@ from app.domain.kline import Kline
 from app.domain.span import Span, Spans
 from app.holding.encoded_rows import EncodedRows
 from app.holding.tail import LEVELS, ROW_BYTES, ROWS_MAX, Live, Tail, shares
-from app.ports import Series
+from app.ports.series import Series
 from app.querying.answer import LIMIT_DEFAULT
 from app.settings import Settings
 from tests.fakes import BTC, DAY0_MS, encoded, minute

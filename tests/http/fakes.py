@@ -29,7 +29,8 @@ from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
 from app.market.stream_hub import Hub
-from app.ports import Asked, Series, Told
+from app.ports.coordination import Asked, Told
+from app.ports.series import Series
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections

@@ -11,7 +11,8 @@ import pytest
 from app.domain.interval import INTERVALS
 from app.domain.span import Span
 from app.http.admin import BODY_BYTES_MAX, understood
-from app.ports import Series, StoreUnavailable
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
 from app.verifying.verify import TooManyAudits
 from tests.http.fakes import LOCAL, LOCAL_TOKEN, Node, served, wire
 

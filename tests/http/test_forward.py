@@ -11,7 +11,8 @@ import pytest
 
 from app.http.admin import BODY_BYTES_MAX
 from app.http.forward import answer_by
-from app.ports import Asked, LineDown, StoreUnavailable, Told
+from app.ports.coordination import Asked, LineDown, Told
+from app.ports.errors import StoreUnavailable
 from infra import line as line_module
 from infra.line import Line
 from tests.http.fakes import LOCAL, FakeLine, Node

@@ -20,7 +20,7 @@ from app.http.market_params import question_of
 from app.http.refused import REFUSED
 from app.market.endpoints import ENDPOINTS, Endpoint, Question
 from app.market.market_source import Fetched
-from app.ports import BucketFull, StandDown, UpstreamAway, UpstreamGarbage, UpstreamUnavailable
+from app.ports.errors import BucketFull, StandDown, UpstreamAway, UpstreamGarbage, UpstreamUnavailable
 from infra.line import Line
 from tests.http.fakes import NOW_MS, FakeLine, ManualClock, Node, served, wire
 

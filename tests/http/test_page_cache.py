@@ -11,7 +11,7 @@ from app.domain.interval import INTERVALS, M1
 from app.domain.span import Span
 from app.http.page import Page
 from app.http.page_cache import KEEPING_ERROR_MS, PAGE_OVERHEAD_BYTES, PAGE_SHARE_MAX, Key, PageCache, Ticket
-from app.ports import Series
+from app.ports.series import Series
 from app.querying.answer import END_OF_TIME_MS, Answer
 from tests.http.fakes import NOW_MS, ManualClock, kline_body
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.binance.error_body import BinanceError
 from app.domain.interval import INTERVALS
 from app.http.params import PARAMETERS, TIME_MS_MAX, _pairs, kline_query
-from app.ports import Series
+from app.ports.series import Series
 from app.querying.answer import KlineQuery
 from tests.http.fakes import FakeQuery
 

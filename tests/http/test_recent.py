@@ -10,7 +10,7 @@ from app.binance.stream_name import NAME_CHARS_MAX, parse
 from app.domain.interval import M1
 from app.http.page_cache import ASKED_BYTES_MAX, PageCache
 from app.http.recent import OVERHEAD_BYTES, Recent
-from app.ports import Series
+from app.ports.series import Series
 from app.sockets.stream_client import STREAMS_MAX
 from tests.http.fakes import ManualClock
 

@@ -15,7 +15,7 @@ from app.domain.span import Span
 from app.http.params import PARAMETERS
 from app.http.refused import REFUSED
 from app.market.endpoints import ENDPOINTS
-from app.ports import StandDown, StoreUnavailable, UpstreamUnavailable
+from app.ports.errors import StandDown, StoreUnavailable, UpstreamUnavailable
 from tests.http.asgi import get
 from tests.http.fakes import NOW_MS, Node
 

@@ -12,7 +12,7 @@ import pytest
 
 from app.market.stream_hub import Hub
 from app.node.prepare import prepare
-from app.ports import Asked, Told
+from app.ports.coordination import Asked, Told
 from app.settings import load
 from infra.binance.standing_file import SharedStanding
 from infra.clock import SystemClock

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.market.stream_hub import Hub
-from app.ports import Listener
+from app.ports.streams import Listener
 from infra import stream_line
 from infra.clock import SystemClock
 from infra.stream_line import ENDING, MESSAGE_BYTES_MAX, StreamFanoutClient, StreamLine

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.ports import Asked, LineDown, Told
+from app.ports.coordination import Asked, LineDown, Told
 from infra.db.url import sqlite_path
 from infra.line import Line
 from infra.unix_socket import UnixSocket, _bound

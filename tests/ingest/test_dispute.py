@@ -16,7 +16,10 @@ from app.domain.span import Span, Spans
 from app.events import DisputeSettled, GarbageDropped, KlineDisputed
 from app.ingest import dispute
 from app.ingest.dispute import AGAIN_MS, ASK_DELAY_MS, ASK_ROWS_MAX, TRIES_MAX
-from app.ports import Batch, Priority, Series, StandDown, UpstreamGarbage, UpstreamRejected
+from app.ports.errors import StandDown, UpstreamGarbage, UpstreamRejected
+from app.ports.exchange import Priority
+from app.ports.series import Series
+from app.ports.store import Batch
 from tests.fakes import BTC, minute, running, unavailable
 from tests.ingest.test_live import START_MS, Feed, feed
 

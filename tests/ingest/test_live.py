@@ -19,7 +19,9 @@ from app.events import CommitFailed, GarbageDropped, KlineClosed
 from app.ingest.live import EARLY_MS_MAX, LiveIngest
 from app.ingest.rolling import Rolling
 from app.ingest.warm_up import WarmUp
-from app.ports import Batch, Series, StoreUnavailable
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
+from app.ports.store import Batch
 from tests.fakes import BTC, DAY0_MS, Rig, disputes_of, minute, rig, running
 
 FIVES = Series("BTCUSDT", INTERVALS["5m"])

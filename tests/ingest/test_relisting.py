@@ -16,7 +16,8 @@ from app.domain.symbol import Symbol
 from app.events import Relisted, RelistingRefuted
 from app.ingest.relisting import CONFIRM_S, RECHECK_S, RETRY_S, Relistings
 from app.ingest.rolling import Rolling
-from app.ports import Batch, Series
+from app.ports.series import Series
+from app.ports.store import Batch
 from tests.fakes import BTC, NOW_MS, Asked, Counter, Rig, listing, rig, running, truth, unavailable
 
 ETH = Series("ETHUSDT", M1)

@@ -1,6 +1,6 @@
 """A hub with one listener for each stream, to which a test says what it hears."""
 
-from app.ports import Listener, StreamsFull
+from app.ports.streams import Listener, StreamsFull
 
 
 class OneHub:

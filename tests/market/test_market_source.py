@@ -8,7 +8,8 @@ import pytest
 
 from app.market.endpoints import ENDPOINTS, MOVING_MS, PAST_MS, Question
 from app.market.market_source import ALONE_MAX, Fetched, MarketSource
-from app.ports import Bucket, Priority, RawAnswer, UpstreamGarbage, UpstreamUnavailable
+from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
+from app.ports.exchange import Bucket, Priority, RawAnswer
 from tests.fakes import NOW_MS, ManualClock
 
 SYMBOLS = [f"S{number}USDT" for number in range(100)]

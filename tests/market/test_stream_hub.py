@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from app.market.stream_hub import Hub
-from app.ports import Listener, StreamsFull
+from app.ports.streams import Listener, StreamsFull
 from tests.binance.clocks import START_MS, VirtualClock
 
 NAMES = [f"{letter}usdt@trade" for letter in "abcd"]

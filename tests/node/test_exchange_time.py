@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.interval import HOUR_MS
 from app.node.exchange_clock import HEARD_AHEAD_MS, MEASURE_EVERY_S, RETRY_S, ExchangeClock, KeptTime
-from app.ports import StoreUnavailable
+from app.ports.errors import StoreUnavailable
 from tests.fakes import NOW_MS, Rig, rig, running, unavailable
 
 

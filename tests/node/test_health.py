@@ -15,7 +15,7 @@ from app.holding.wish import CLOSE_GRACE_MS
 from app.node.exchange_clock import ExchangeClock
 from app.node.health import SYNC_AGE_MS_MAX, Health
 from app.node.supervisor import Supervisor
-from app.ports import Series
+from app.ports.series import Series
 from tests.fakes import BTC, DAY0_MS, NOW_MS, Rig, rig, turn
 from tests.filling.reconcile_bench import Bench
 from tests.market.held_whole import CLOSED_MS, whole, wish_of

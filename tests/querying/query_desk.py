@@ -16,7 +16,8 @@ from app.domain.span import Span, Spans
 from app.filling.absence import Absence
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ingest.rolling import Rolling
-from app.ports import Batch, Series
+from app.ports.series import Series
+from app.ports.store import Batch
 from app.querying.answer import Answer, KlineQuery
 from app.querying.in_progress import InProgress
 from app.querying.query import QueryService

@@ -12,7 +12,8 @@ from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.listing import Listing
 from app.domain.span import Span
 from app.holding.tail import Live
-from app.ports import Series, StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
+from app.ports.errors import StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
+from app.ports.series import Series
 from app.querying.answer import Answer, KlineQuery
 from tests.fakes import ANCHOR_MS, BTC, NOW_MS, Asked, listing, minute, true_grid, unavailable
 from tests.querying.query_desk import CLOSED_MS, DAYS, HOURS, Asking, desk, opens, random_query, refused, scatter

@@ -16,7 +16,7 @@ from app.domain.span import Span
 from app.holding.tail import Live
 from app.holding.wish import CLOSE_GRACE_MS
 from app.market.endpoints import ENDPOINTS, Question
-from app.ports import Series
+from app.ports.series import Series
 from app.querying.answer import Answer, KlineQuery
 from app.querying.in_progress import ENDED_AGE_MS_MAX, READS_AT_CLOSE_MAX
 from app.querying.window import closed_end_ms, window_of

@@ -7,7 +7,7 @@ import pytest
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.span import Span
 from app.holding.tail import Live
-from app.ports import Series
+from app.ports.series import Series
 from app.querying.answer import KlineQuery
 from app.querying.in_progress import LIVE_AGE_MS_MAX
 from app.querying.refusal import RETRY_AFTER_S

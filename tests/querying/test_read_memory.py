@@ -6,7 +6,8 @@ from app.binance.families import PREMIUM
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.span import Span
-from app.ports import Series, UpstreamError
+from app.ports.errors import UpstreamError
+from app.ports.series import Series
 from app.querying.read_memory import AGE_MS_MAX, RUN_OVERHEAD_BYTES, RUNS_MAX, ReadMemory
 from tests.fakes import NOW_MS, Exchange, ManualClock, listing, unavailable
 from tests.querying.query_desk import CLOSED_MS, Desk, desk, refused

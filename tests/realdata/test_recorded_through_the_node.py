@@ -12,7 +12,8 @@ from app.domain.kline import Kline, Precision
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
 from app.node.node import Node
-from app.ports import Batch, Series
+from app.ports.series import Series
+from app.ports.store import Batch
 from app.settings import load
 from infra.db.sqlite_store import SqliteWriter
 

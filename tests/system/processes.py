@@ -28,7 +28,8 @@ from app.domain.interval import DAY_MS
 from app.domain.ledger import Ledger
 from app.domain.span import Span
 from app.node.node import Node
-from app.ports import Series, StoreUnavailable
+from app.ports.errors import StoreUnavailable
+from app.ports.series import Series
 from app.settings import load
 from infra.clock import SystemClock
 from infra.db.sqlite_store import SqliteReader

@@ -12,7 +12,8 @@ import pytest
 
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.events import Event, FramesReceived, RequestDone, RowsCommitted, StandDownBegan
-from app.ports import Priority, Series
+from app.ports.exchange import Priority
+from app.ports.series import Series
 from infra.binance.budget import IN_FLIGHT_MAX, SHARES
 from infra.sandbox.server import SandboxServer
 from tests.patience import PATIENCE_S

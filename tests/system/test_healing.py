@@ -21,7 +21,7 @@ from app.events import (
     SocketLost,
     StandDownBegan,
 )
-from app.ports import Series
+from app.ports.series import Series
 from app.querying.refusal import RETRY_AFTER_S
 from infra.binance.budget import IN_FLIGHT_MAX
 from tests.patience import PATIENCE_S

@@ -13,7 +13,7 @@ from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span
 from app.events import Event, KlinesVerified, RowsCommitted
-from app.ports import Series
+from app.ports.series import Series
 from infra.sandbox.faults import Fault
 from tests.system.world import Watched, World, world
 

@@ -7,7 +7,7 @@ import httpx
 
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.holding.wish import CLOSE_GRACE_MS
-from app.ports import Series
+from app.ports.series import Series
 from tests.patience import PATIENCE_S
 from tests.system.world import World, world
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from app.domain.interval import M1, MINUTE_MS
 from app.events import KlineClosed, LeaseChanged
-from app.ports import Series
+from app.ports.series import Series
 from tests.system.world import world
 
 BTC = Series("BTCUSDT", M1)

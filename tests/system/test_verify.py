@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.events import Event, KlinesMended, KlinesVerified
-from app.ports import Series
+from app.ports.series import Series
 from infra.db.url import sqlite_path
 from tests.system.world import START_MS, Watched, world
 

@@ -13,7 +13,8 @@ import orjson
 from app.binance import rest_rows
 from app.events import Event, GapsCounted
 from app.node.node import Node
-from app.ports import MachineClock, Series
+from app.ports.clock import MachineClock
+from app.ports.series import Series
 from app.settings import Settings, load
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer

@@ -15,7 +15,9 @@ from app.events import IntervalsDisagree, KlinesMended, KlinesVerified
 from app.filling.absence import Absence
 from app.filling.fill import Filler
 from app.holding.wish import Wish
-from app.ports import Batch, Series, UpstreamGarbage
+from app.ports.errors import UpstreamGarbage
+from app.ports.series import Series
+from app.ports.store import Batch
 from app.verifying.audit import SETTLE_MS, Auditor, Tally
 from app.verifying.verify import EVER
 from infra.db.kline_columns import kline_table

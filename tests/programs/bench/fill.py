@@ -21,7 +21,7 @@ from app.domain.interval import INTERVALS
 from app.domain.span import Span
 from app.events import Event, RowsCommitted
 from app.node.node import Node
-from app.ports import Series
+from app.ports.series import Series
 from app.settings import load
 from infra.malloc import return_large_blocks, stop_sqlite_counting
 from tests.programs.bench.pinned import PinnedClock

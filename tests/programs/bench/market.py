@@ -9,7 +9,9 @@ from app.domain.interval import DAY_MS, INTERVALS, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
-from app.ports import Batch, Clock, Series
+from app.ports.clock import Clock
+from app.ports.series import Series
+from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteWriter
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.universe import NEVER_MS, Instrument, Universe

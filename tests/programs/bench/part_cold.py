@@ -14,7 +14,7 @@ import httpx
 from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.span import Span
-from app.ports import Series
+from app.ports.series import Series
 from infra.db.sqlite_store import SqliteReader
 from tests.programs.bench.figures import Curve, alternating, compared
 from tests.programs.bench.load import Load, Outcome, apply

@@ -20,7 +20,7 @@ from app.domain.interval import DAY_MS, M1, MINUTE_MS, MO1
 from app.domain.kline import Kline
 from app.domain.span import Span
 from app.holding.wish import TAIL_KLINES
-from app.ports import Series
+from app.ports.series import Series
 from infra.clock import SystemClock
 from tests.programs.bench.market import Market
 from tests.programs.rehearsal.exchange import MovedClock

@@ -15,7 +15,8 @@ from app.binance.families import TRADES, parted
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.symbol import Symbol
 from app.holding.wish import CLOSE_GRACE_MS
-from app.ports import Priority, Series
+from app.ports.exchange import Priority
+from app.ports.series import Series
 from infra.binance.budget import WAITERS_MAX
 from infra.binance.socket_intake import QUEUE_MAX
 from infra.sandbox.grid import DURATIONS_MS

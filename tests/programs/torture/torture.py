@@ -33,7 +33,7 @@ from app.binance import rest_rows
 from app.domain.interval import INTERVALS, MINUTE_MS
 from app.domain.ledger import Ledger
 from app.domain.span import Span, Spans
-from app.ports import Series
+from app.ports.series import Series
 from infra.clock import SystemClock
 from infra.db.migrate import upgrade
 from infra.db.sqlite_store import SqliteReader
