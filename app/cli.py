@@ -36,7 +36,9 @@ DEMO_DB_URL: Final = "sqlite:///./data/demo/klinenode.db"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-Symbols = Annotated[list[str] | None, typer.Option("--symbol", help="Repeatable; default: every wished symbol.")]
+Symbols = Annotated[
+    list[str] | None, typer.Option("--symbol", help="Repeatable, also BTCUSDT@markPrice; default: every wished symbol.")
+]
 Intervals = Annotated[list[str] | None, typer.Option("--interval", help="Repeatable; default: every wished one.")]
 Start = Annotated[str | None, typer.Option(help="ISO 8601 (UTC unless it says otherwise) or ms.")]
 End = Annotated[str | None, typer.Option(help="ISO 8601 or ms; default: now.")]
@@ -163,7 +165,7 @@ def gaps(
     for gap in found:
         for span in gap.missing:
             table.add_row(
-                gap.series.symbol,
+                gap.series.name,
                 gap.series.interval.code,
                 _iso(span.start_ms),
                 _iso(span.end_ms),
@@ -396,15 +398,24 @@ def _await_sandbox(process: subprocess.Popen[bytes], port: int) -> None:
 def _target(
     settings: "Settings", symbols: list[str] | None, codes: list[str] | None, start: str | None, end: str | None
 ) -> "Target":
-    from app.domain import letters
     from app.operate import Target
 
     return Target(
-        tuple(letters.upper(name) for name in symbols) if symbols else None,
+        tuple(map(_name, symbols)) if symbols else None,
         _intervals(settings, codes),
         _ms(start, "--start"),
         _ms(end, "--end"),
     )
+
+
+def _name(text: str) -> str:
+    from app.kinds.registry import KINDS, spelt
+
+    name = spelt(text)
+    if name is None:
+        kinds = ", ".join(f"SYMBOL@{suffix}" for suffix in KINDS if suffix)
+        _fail(f"--symbol {text}: no such series; besides those of symbols there are {kinds}")
+    return name
 
 
 def _intervals(settings: "Settings", codes: list[str] | None) -> "tuple[Interval, ...]":

@@ -15,11 +15,11 @@ from app.domain.interval import D1, DAY_MS, Interval
 from app.domain.span import Span, Spans
 from app.holding.gaps import SeriesGap
 from app.holding.wish import CLOSE_GRACE_MS
+from app.kinds.registry import named
 from app.node.node import Node
 from app.node.prepare import CannotStart, prepare
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable, UpstreamError
-from app.ports.series import Series
 from app.settings import Settings
 
 POLL_S: Final = 0.5
@@ -88,11 +88,11 @@ def _lacking(node: Node, settings: Settings, target: Target) -> list[SeriesGap]:
     now_ms = node.clock.now_ms()
     is_spanned = target.start_ms is not None or target.end_ms is not None
     symbols = target.symbols or tuple(node.symbols.wished)
-    known = node.holdings.symbols() | set(node.symbols.listings) | set(node.symbols.wished)
-    if unknown := [symbol for symbol in symbols if symbol not in known]:
+    known = node.holdings.names() | set(node.symbols.listings) | set(node.symbols.wished)
+    if unknown := [name for name in symbols if name.partition("@")[0] not in known]:
         raise OperateError(f"the exchange does not list {unknown[0]}")
     wished = {gap.series: gap for gap in node.coverage.gaps()} if not is_spanned else {}
-    for series in (Series(symbol, interval) for symbol in symbols for interval in target.intervals):
+    for series in (named(symbol, interval) for symbol in symbols for interval in target.intervals):
         gap = wished.get(series)
         if gap is None:
             grid = node.holdings.grid(series)
@@ -156,8 +156,8 @@ async def cancel(settings: Settings, target: Target, out: Console) -> Report:
         if not span:
             raise OperateError("--start must be before --end and in the past")
         if holder is None:
-            symbols = target.symbols or tuple({series.symbol: None for series in node.holdings.extra_wishes})
-            series = [Series(symbol, interval) for symbol in symbols for interval in target.intervals]
+            symbols = target.symbols or tuple({series.name: None for series in node.holdings.extra_wishes})
+            series = [named(symbol, interval) for symbol in symbols for interval in target.intervals]
             withdrawn, remaining = await node.backfill.withdraw(series, span)
             return {"withdrawn": withdrawn, "remaining": remaining}
         async with node_client(holder, node) as client:
@@ -201,8 +201,7 @@ async def listed_symbols(node: Node, target: Target) -> tuple[str, ...]:
         if node.symbols.synced_ms is None:
             raise OperateError(f"the exchange cannot be reached: {error}") from error
     symbols = target.symbols or tuple(node.symbols.wished)
-    unknown = [symbol for symbol in symbols if symbol not in node.symbols.listings]
-    if unknown:
+    if unknown := [name for name in symbols if name.partition("@")[0] not in node.symbols.listings]:
         raise OperateError(f"the exchange does not list {unknown[0]}")
     return symbols
 
@@ -210,7 +209,7 @@ async def listed_symbols(node: Node, target: Target) -> tuple[str, ...]:
 async def _by_itself(node: Node, settings: Settings, target: Target, out: Console) -> None:
     symbols = await listed_symbols(node, target)
     span = target.span(settings, node.clock.now_ms())
-    await node.backfill.request([Series(symbol, interval) for symbol in symbols for interval in target.intervals], span)
+    await node.backfill.request([named(symbol, interval) for symbol in symbols for interval in target.intervals], span)
 
     async def report(symbol: str) -> Report:
         return node.coverage.report(symbol, None, 0, PAGE)

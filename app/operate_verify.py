@@ -7,6 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from app.kinds.registry import named
 from app.operate import (
     OperateError,
     Report,
@@ -19,7 +20,6 @@ from app.operate import (
     wished_symbols,
 )
 from app.ports.clock import Clock
-from app.ports.series import Series
 from app.settings import Settings
 
 POLL_S: Final = 0.5
@@ -31,7 +31,7 @@ async def verify(settings: Settings, target: Target, out: Console) -> Report:
         span = target.span(settings, node.clock.now_ms())
         if holder is None:
             symbols = await listed_symbols(node, target)
-            series = [Series(symbol, interval) for symbol in symbols for interval in target.intervals]
+            series = [named(symbol, interval) for symbol in symbols for interval in target.intervals]
             number = node.verifier.request(series, span)
 
             async def own() -> Report:

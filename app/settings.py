@@ -11,10 +11,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import setting_names
 from app import setting_values as values
-from app.binance.families import PRICES
 from app.domain import letters
 from app.domain.interval import INTERVALS, M1, Interval
+from app.domain.kind import Kind
 from app.domain.symbol import CONTRACT_TYPES
+from app.kinds.price_klines import PRICES
 from app.outbound import Egress, certificate_faults, is_exempt, is_loopback, masked, proxy_of
 
 SECRETS: Final = frozenset({"ADMIN_TOKEN"})
@@ -227,7 +228,7 @@ class Settings(BaseSettings):
                 "set PRICE_KLINES and PRICE_KLINES_SYMBOLS together: which price klines, and of which symbols"
             )
         closes = sum((M1.grid.step_ms / each.grid.step_ms for each in self.interval_list), 0.0)
-        weight = round(len(self.price_series) * closes)
+        weight = round(sum(map(len, self.symbols_of_kinds.values())) * closes)
         if weight > self.weight_per_minute // PRICE_WEIGHT_SHARE:
             raise ValueError(
                 f"price klines of {len(self.price_klines_symbols)} symbols would cost a weight of {weight} a minute, "
@@ -236,10 +237,10 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def price_series(self) -> tuple[str, ...]:
-        """The symbols of the series of prices that are held."""
-        families = [PRICES[word] for word in self.price_klines]
-        return tuple(dict.fromkeys(each.named(symbol) for symbol in self.price_klines_symbols for each in families))
+    def symbols_of_kinds(self) -> dict[Kind, tuple[str, ...]]:
+        """By kind of price klines: of which symbols, or pairs, they are held."""
+        kinds = [PRICES[word] for word in self.price_klines]
+        return {kind: tuple(dict.fromkeys(map(kind.whose, self.price_klines_symbols))) for kind in kinds}
 
     @property
     def interval_list(self) -> tuple[Interval, ...]:

@@ -23,6 +23,7 @@ from app.domain.ledger import Ledger, Source
 from app.domain.listing import Listing
 from app.domain.rollup import roll_up
 from app.domain.rollup_columns import roll_up_days
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.symbol import Symbol
 from app.domain.verification import Verification
@@ -32,10 +33,10 @@ from app.holding.holdings import Holdings
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Tail
 from app.ingest.dispute import Disputes
+from app.kinds.klines import KLINES
 from app.ports.clock import Clock
 from app.ports.errors import NotPublished, StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.ports.exchange import FileKlines, Priority
-from app.ports.series import Series
 from app.ports.store import Batch, Committed, Disagreement, Relisting, Snapshot
 from infra.db.sqlite_store import SqliteWriter
 
@@ -46,7 +47,7 @@ DAY0_MS = 1_795_219_200_000  # 2026-11-21 00:00 UTC, a Saturday
 NOW_MS = DAY0_MS + 14 * 3_600_000 + 10 * MINUTE_MS + 30_000  # 14:10:30
 PRECISION = Precision(2, 3)
 ANCHOR_MS = DAY_MS  # one open time of the exchange's 3d grid
-BTC = Series("BTCUSDT", M1)
+BTC = Series(KLINES, "BTCUSDT", M1)
 
 
 # --- time --------------------------------------------------------------------------------------------------------
@@ -192,12 +193,12 @@ class Exchange:
 
     def kline(self, series: Series, open_ms: int) -> Kline:
         stated = self.stated.get((series, open_ms))
-        return stated or truth(series.symbol, series.interval, open_ms, self.first_ms)
+        return stated or truth(series.name, series.interval, open_ms, self.first_ms)
 
     def opens(self, series: Series, span: Span, limit: int | None = None) -> list[int]:
         """The open times that exist in `span`, the first `limit` of them."""
         grid = true_grid(series.interval)
-        start_ms = max(span.start_ms, grid.floor(self.begins_ms.get(series.listed, self.first_ms)))
+        start_ms = max(span.start_ms, grid.floor(self.begins_ms.get(series.symbol, self.first_ms)))
         found = []
         for open_ms in grid.opens(start_ms, min(span.end_ms, grid.floor(self._clock.now_ms()) + 1, self.last_ms)):
             if (series, open_ms) not in self.lacking:
@@ -290,7 +291,7 @@ class Vault:
         await turn()
         if error := self.errors.get(file.name, self.error):
             raise error
-        series = Series(file.symbol, file.interval)
+        series = Series(KLINES, file.symbol, file.interval)
         opens = [each for each in self._opens(file) if each not in self.lacking]
         if not opens:
             raise NotPublished(file.name)
@@ -304,7 +305,7 @@ class Vault:
         return bool(self._opens(file))
 
     def _opens(self, file: ArchiveFile) -> list[int]:
-        series = Series(file.symbol, file.interval)
+        series = Series(KLINES, file.symbol, file.interval)
         if self.first_ms is None:
             return self._exchange.opens(series, file.span)
         return list(true_grid(series.interval).opens(max(file.span.start_ms, self.first_ms), file.span.end_ms))
@@ -425,9 +426,9 @@ class Store(SqliteWriter):
 class Rig:
     """What services are made of: clock, exchange, archive, store, and everything that keeps a copy."""
 
-    def __init__(self, clock: ManualClock, store: Store, first_ms: int) -> None:
+    def __init__(self, clock: ManualClock, store: Store, exchange: Exchange) -> None:
         self.clock, self.store = clock, store
-        self.exchange = Exchange(clock, first_ms)
+        self.exchange = exchange
         self.vault = Vault(self.exchange)
         self.streams = Streams()
         self.events: list[Event] = []
@@ -477,11 +478,13 @@ def disputes_of(made: Rig) -> Disputes:
 
 
 @asynccontextmanager
-async def rig(folder: Path, *, now_ms: int = NOW_MS, first_ms: int = 0) -> AsyncIterator[Rig]:
+async def rig(
+    folder: Path, *, now_ms: int = NOW_MS, first_ms: int = 0, exchange: type[Exchange] = Exchange
+) -> AsyncIterator[Rig]:
     clock = ManualClock(now_ms)
     store = await Store.made(folder, clock)
     try:
-        yield Rig(clock, store, first_ms)
+        yield Rig(clock, store, exchange(clock, first_ms))
     finally:
         await store.close()
 
@@ -504,7 +507,7 @@ async def running(*mains: Callable[[], Awaitable[None]]) -> AsyncIterator[list[a
 
 def encoded(series: Series, klines: Sequence[Kline]) -> bytes:
     grid = true_grid(series.interval)
-    return rest_rows.join(rest_rows.encode(each, grid.shift(each.open_ms, 1) - 1) for each in klines)
+    return rest_rows.join(KLINES.encode(each, grid.shift(each.open_ms, 1) - 1) for each in klines)
 
 
 def opens_of(spans: Spans | Sequence[Span], grid: Grid) -> list[int]:

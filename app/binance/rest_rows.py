@@ -1,4 +1,4 @@
-"""Kline rows as REST writes them: `[[openTime,"o","h","l","c","v",closeTime,"q",n,"V","Q","0"], …]`, both ways."""
+"""Kline rows as REST writes them: `[[openTime,"o","h","l","c","v",closeTime,"q",n,"V","Q","0"], …]`."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -32,14 +32,6 @@ def decode(body: bytes, grid: Grid, *, is_signed: bool = False) -> list[Kline]:
             raise BadKline(f"rows out of order at {open_ms}")
         klines.append(kline)
     return klines
-
-
-def encode(kline: Kline, close_ms: int) -> bytes:
-    """One row, as Binance prints it. The texts are plain decimals (see `check`), so nothing needs escaping."""
-    open_ms, o, h, low, c, volume, quote, trades, taker, taker_quote = kline
-    return (
-        f'[{open_ms},"{o}","{h}","{low}","{c}","{volume}",{close_ms},"{quote}",{trades},"{taker}","{taker_quote}","0"]'
-    ).encode()
 
 
 def join(rows: Iterable[bytes]) -> bytes:

@@ -1,79 +1,82 @@
-"""Klines side by side: many of them as ten columns, in which they are parsed, travel and are stored."""
+"""Rows side by side: many of one kind as columns, in which they are parsed, travel and are stored."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, Final, overload
 
 from app.domain.interval import FixedGrid, Grid
+from app.domain.kind import Row
 from app.domain.kline import Kline
 from app.domain.span import Span, Spans
 
-_to_kline = partial(tuple.__new__, Kline)  # Kline._make without its length check: the columns are counted by their type
+_OPEN_MS: Final = 0  # the first column of every kind
 
 
-_OPEN_MS: Final = Kline._fields.index("open_ms")
-_INTEGERS: Final = frozenset({_OPEN_MS, Kline._fields.index("trades")})
+class Columns(Sequence[Any]):
+    """An immutable run of rows in ascending order. Each becomes a named tuple only when it is looked at.
 
-
-class Columns(Sequence[Kline]):
-    """An immutable run of klines in ascending order. Each becomes a Kline only when it is looked at.
-
-    Ten lists instead of a tuple for each kline: 40,000 rows are sliced, checked and handed to the database in a tenth
-    of the time, and cross to another process as ten texts.
+    A list for each column instead of a tuple for each row: 40,000 klines are sliced, checked and handed to the database
+    in a tenth of the time, and cross to another process as ten texts.
     """
 
-    __slots__ = ("_columns",)
+    __slots__ = ("_columns", "_row")
 
-    def __init__(self, columns: Iterable[list[Any]]) -> None:
-        """The columns in the order of Kline's fields, all of one length."""
+    def __init__(self, columns: Iterable[list[Any]], row: type[Any] = Kline) -> None:
+        """The columns in the order of the fields of `row`, all of one length."""
+        self._row = row
         self._columns: tuple[list[Any], ...] = tuple(columns)
         assert len(set(map(len, self._columns))) <= 1, "columns of different length"
 
     @classmethod
-    def of(cls, klines: Sequence[Kline]) -> "Columns":
-        """`klines`, which must be ascending, side by side."""
-        if isinstance(klines, Columns):
-            return klines
-        return cls(map(list, zip(*klines, strict=True))) if klines else EMPTY
+    def of(cls, rows: Sequence[Row]) -> "Columns":
+        """`rows`, which must be ascending and of one kind, side by side."""
+        if isinstance(rows, Columns):
+            return rows
+        return cls(map(list, zip(*rows, strict=True)), type(rows[0])) if rows else EMPTY
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"]) -> "Columns":
         """`parts`, each of which begins after the one before it, as one run."""
         if len(parts) < 2:
             return parts[0] if parts else EMPTY
-        return Columns(list(chain.from_iterable(each)) for each in zip(*(part.columns for part in parts), strict=True))
+        columns = zip(*(part.columns for part in parts), strict=True)
+        return Columns((list(chain.from_iterable(each)) for each in columns), parts[0]._row)
 
     @property
     def opens_ms(self) -> Sequence[int]:
-        """When the klines open."""
+        """When the rows open."""
         return self._columns[_OPEN_MS]
 
     @property
     def columns(self) -> tuple[list[Any], ...]:
-        """The columns in the order of Kline's fields. Not to be changed."""
+        """The columns in the order of the row's fields. Not to be changed."""
         return self._columns
 
     def __len__(self) -> int:
         return len(self.opens_ms)
 
     @overload
-    def __getitem__(self, index: int) -> Kline: ...
+    def __getitem__(self, index: int) -> Any: ...
 
     @overload
     def __getitem__(self, index: slice) -> "Columns": ...
 
-    def __getitem__(self, index: int | slice) -> "Kline | Columns":
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self._run(index)
-        return _to_kline([column[index] for column in self.columns])
+        return self._made([column[index] for column in self.columns])
 
     def _run(self, index: slice) -> "Columns":
-        return Columns(column[index] for column in self.columns)
+        return Columns((column[index] for column in self.columns), self._row)
 
-    def __iter__(self) -> Iterator[Kline]:
-        return map(_to_kline, zip(*self.columns, strict=True))
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._made, zip(*self.columns, strict=True))
+
+    @property
+    def _made(self) -> Callable[[Iterable[Any]], Any]:
+        return partial(tuple.__new__, self._row)  # without a check of the length: the type counts the columns
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Columns):
@@ -83,13 +86,15 @@ class Columns(Sequence[Kline]):
     __hash__ = None  # type: ignore[assignment]  # like the list that it stands for
 
     def __repr__(self) -> str:
-        return f"Columns of {len(self)} klines from {self.opens_ms[:1]}"
+        return f"Columns of {len(self)} rows from {self.opens_ms[:1]}"
 
     def __reduce__(self) -> tuple[object, ...]:
         texts = [
-            "\n".join(map(str, column) if number in _INTEGERS else column) for number, column in enumerate(self.columns)
-        ]  # a fifth of the cost of pickling each text
-        return _unfold, (len(self), texts)
+            (is_integer := isinstance(column[0], int), "\n".join(map(str, column) if is_integer else column))
+            for column in self.columns
+            if column
+        ]
+        return _unfold, (self._row, texts)  # a fifth of the cost of pickling each text
 
     def between(self, start_ms: int, end_ms: int) -> "Columns":
         """The klines that open in `[start_ms, end_ms)`."""
@@ -126,16 +131,14 @@ class Columns(Sequence[Kline]):
         return values
 
 
-def newest_open_ms(klines: Sequence[Kline]) -> int:
-    """When the last of `klines` opens, without making a kline of it."""
-    return klines.opens_ms[-1] if isinstance(klines, Columns) else klines[-1].open_ms
+def newest_open_ms(rows: Sequence[Row]) -> int:
+    """When the last of `rows` opens, without making a named tuple of it."""
+    return rows.opens_ms[-1] if isinstance(rows, Columns) else rows[-1].open_ms
 
 
-def _unfold(count: int, texts: list[str]) -> Columns:
-    if not count:
-        return EMPTY
-    split = (text.split("\n") for text in texts)
-    return Columns(list(map(int, column)) if number in _INTEGERS else column for number, column in enumerate(split))
+def _unfold(row: type[Any], texts: list[tuple[bool, str]]) -> Columns:
+    columns = [list(map(int, text.split("\n"))) if is_integer else text.split("\n") for is_integer, text in texts]
+    return Columns(columns, row) if columns else EMPTY
 
 
 EMPTY: Final = Columns([[] for _ in Kline._fields])

@@ -15,13 +15,13 @@ from cachetools import LRUCache
 from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import D1, DAY_MS, M1, MINUTE_MS, Grid
 from app.domain.reason import Reason
+from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.symbol import Symbol
 from app.holding.holdings import Holdings
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamError, UpstreamGarbage
 from app.ports.exchange import Archive
-from app.ports.series import Series
 
 AGAIN_MS: Final = 5_000
 """The exchange must say so twice, this far apart, before a user is answered with what only its word stands for."""
@@ -50,7 +50,7 @@ class Doubt(Enum):
     NONE = "its listing, or the proven begin of its minutes, says the same"
     NEAR = "it was listed less than a day earlier"
     SECONDED = "it was listed earlier, and the archive has no file of the day before either"
-    PRICES = "it was listed earlier, and prices may begin at any time"
+    ANY_BEGIN = "it was listed earlier, and rows of this kind may begin at any time"
     UNHEARD = "it was listed earlier, and the archive cannot say"
     CONTRADICTED = "the archive has a file of the day before"
 
@@ -59,7 +59,7 @@ ANSWER_AFTER_MS: Final = {
     Doubt.NONE: 0,
     Doubt.NEAR: 2 * MINUTE_MS,
     Doubt.SECONDED: AGAIN_MS,
-    Doubt.PRICES: AGAIN_MS,
+    Doubt.ANY_BEGIN: AGAIN_MS,
     Doubt.UNHEARD: 5 * MINUTE_MS,
     Doubt.CONTRADICTED: 30 * MINUTE_MS,
 }
@@ -69,7 +69,7 @@ RECORD_AFTER_MS: Final[Mapping[Doubt, int]] = {
     Doubt.NONE: 10_000,
     Doubt.NEAR: 2 * MINUTE_MS,
     Doubt.SECONDED: 2 * MINUTE_MS,
-    Doubt.PRICES: 2 * MINUTE_MS,
+    Doubt.ANY_BEGIN: 2 * MINUTE_MS,
     Doubt.UNHEARD: 30 * MINUTE_MS,
 }
 """And before it goes into the ledger, from which nobody asks again for days; what is contradicted never does."""
@@ -122,17 +122,15 @@ class Absence:
         age_ms = self.age_ms(series, span, pause_ms_max)
         if age_ms < after_ms:
             until_ms = self._clock.now_ms() + after_ms - age_ms
-            raise Unproven(
-                f"{series.symbol} {series.interval}: no klines in {tuple(span)}, says the exchange", until_ms
-            )
+            raise Unproven(f"{series.name} {series.interval}: no klines in {tuple(span)}, says the exchange", until_ms)
 
     # --- what speaks against it -----------------------------------------------------------------------------------
 
     def refuted_by(self, series: Series, span: Span) -> Series | None:
         """A series of the same symbol of which a whole held kline lies in `span`, if there is one."""
-        for each in self._holdings.of_symbol(series.symbol):
-            if each != series and not series.is_of_trades:
-                continue  # each interval of prices has holes and a begin of its own
+        for each in self._holdings.of_other_intervals(series):
+            if each != series and not series.kind.rolls_up:
+                continue  # each interval has holes and a begin of its own
             grid = self._holdings.grid(each)
             for piece in self._holdings.ledger(each).held.clip(span):
                 first_ms = grid.ceil(piece.start_ms)
@@ -142,9 +140,9 @@ class Absence:
 
     def is_seconded(self, series: Series, hole: Span) -> bool:
         """Whether it is recorded that another interval of the same trades has nothing in `hole`."""
-        return series.is_of_trades and any(
+        return series.kind.rolls_up and any(
             self._holdings.ledger(each).absent.covers(hole)
-            for each in self._holdings.of_symbol(series.symbol)
+            for each in self._holdings.of_other_intervals(series)
             if each != series
         )
 
@@ -152,23 +150,23 @@ class Absence:
         """Raise UpstreamGarbage when held rows refute that there is nothing in `span`."""
         if (refuting := self.refuted_by(series, span)) is not None:
             raise UpstreamGarbage(
-                f"{series.symbol} {series.interval}: the exchange says that it has no klines in {tuple(span)}, "
+                f"{series.name} {series.interval}: the exchange says that it has no klines in {tuple(span)}, "
                 f"where {refuting.interval} klines are held",
                 Reason.NOT_WHOLE,
             )
 
     async def doubt(self, series: Series, grid: Grid, begin_ms: int) -> Doubt:
         """How much speaks against there being no klines of `series` before `begin_ms`."""
-        minutes = self._holdings.ledger(Series(series.symbol, M1)).absent.span_at(0)
-        since_ms = self._holdings.since_ms.get(series.listed, 0)  # before it another listing had the name
+        minutes = self._holdings.ledger(series.of(M1)).absent.span_at(0)
+        since_ms = self._holdings.since_ms.get(series.symbol, 0)  # before it another listing had the name
         if begin_ms <= grid.floor(max(since_ms, minutes.end_ms if minutes is not None else 0)):
             return Doubt.NONE
-        listing = self._listing(series.listed)
+        listing = self._listing(series.symbol)
         if listing is None or listing.status == _PENDING or begin_ms <= grid.floor(listing.onboard_ms):
             return Doubt.NONE
-        if not series.is_of_trades:
-            return Doubt.PRICES
-        has_file = await self._has_file_before(series.symbol, begin_ms, listing.onboard_ms)
+        if not series.kind.begins_with_listing:
+            return Doubt.ANY_BEGIN
+        has_file = await self._has_file_before(series.name, begin_ms, listing.onboard_ms)
         if has_file is None:
             return Doubt.NEAR if begin_ms <= listing.onboard_ms + DAY_MS else Doubt.UNHEARD
         return Doubt.CONTRADICTED if has_file else Doubt.SECONDED

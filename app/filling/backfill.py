@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from app.domain.reason import Reason
+from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.holdings import Holdings
 from app.ports.coordination import NO_WRITER
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.ports.store import StoreWriter
 
 

@@ -14,7 +14,6 @@ from app.holding.wish import TAIL_KLINES, Wish
 
 ROW_ZIP_BYTES: Final = 37  # a 1m kline inside a monthly ZIP, recorded files: 1.25–1.45 MB for 40,320–44,640 rows
 MONTH_ROWS: Final = 43_200
-REST_PAGE_ROWS: Final = 499
 REST_PAGE_WEIGHT: Final = 2
 DOWNLOAD_BYTES_PER_S: Final = 4_000_000  # a modest line; the log says "about"
 ROWS_PER_S: Final = 60_000  # unzip, parse, roll up and insert on one core
@@ -39,14 +38,14 @@ def estimate(
         lacking = sum(gap.grid.count(*span) for span in gap.missing.clip(probable))
         klines += wished
         missing += lacking
-        if not series.is_of_trades:
-            requests += -(-lacking // REST_PAGE_ROWS)
+        if not series.kind.is_archived:
+            requests += -(-lacking // series.kind.rest.rows_thrifty)
         elif series.interval == M1:
             recent = sum(gap.grid.count(*span) for span in gap.missing.clip(_recent(now_ms)))
-            requests += -(-recent // REST_PAGE_ROWS)
+            requests += -(-recent // series.kind.rest.rows_thrifty)
             archive_rows += lacking - recent
         elif lacking and lacking * gap.grid.step_ms // M1.grid.step_ms > ROLLUP_WAIT_MINUTES:
-            requests += -(-min(lacking, TAIL_KLINES) // REST_PAGE_ROWS)
+            requests += -(-min(lacking, TAIL_KLINES) // series.kind.rest.rows_thrifty)
     weight = requests * REST_PAGE_WEIGHT
     download = archive_rows * ROW_ZIP_BYTES
     seconds = max(weight * 60 / (weight_per_minute * BUDGET_SHARE), download / DOWNLOAD_BYTES_PER_S)

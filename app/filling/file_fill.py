@@ -7,6 +7,7 @@ from app.binance.archive_csv import ArchiveFile, daily_exists
 from app.domain.columns import Columns
 from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS, Grid, Interval
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import ArchiveRejected, Observe
 from app.filling.plan import Download, made_of
@@ -16,7 +17,6 @@ from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Archive
-from app.ports.series import Series
 from app.ports.store import Batch
 
 COMMIT_ROWS_MAX: Final = 15_000
@@ -59,7 +59,7 @@ class FileFiller:
     async def fill(self, job: Download) -> None:
         """Do one job; a file that cannot be had is noted. Raises StoreUnavailable; what was committed stays."""
         grid = self._holdings.grid(job.series)
-        listing = self._wish().listings.get(job.series.symbol)
+        listing = self._wish().listings.get(job.series.name)
         retry_ms = self._clock.now_ms() + FILE_RETRY_MS
         if listing is None:  # without the symbol's precision an archive row cannot be brought to REST's form
             self._spent[job.file] = retry_ms
@@ -87,7 +87,7 @@ class FileFiller:
         """Take what the archive has of holes that REST stands by, from the daily files of the newest ones."""
         days = {D1.grid.floor(open_ms) for hole in holes for open_ms in (hole.start_ms, hole.end_ms - 1)}
         for day_ms in sorted(days, reverse=True)[:HOLE_FILES_MAX]:
-            file = ArchiveFile(series.symbol, series.interval, Span(day_ms, day_ms + DAY_MS), is_monthly=False)
+            file = ArchiveFile(series.name, series.interval, Span(day_ms, day_ms + DAY_MS), is_monthly=False)
             is_offered = daily_exists(series.interval) and file.published_ms <= self._clock.now_ms()
             if is_offered and not self.is_spent(file):
                 await self.fill(Download(series, file, holes.clip(file.span)))
@@ -96,18 +96,19 @@ class FileFiller:
         """The intervals of which a file's minutes make klines that are missing."""
         if job.series.interval != M1:
             return []
-        return [interval for interval in INTERVALS.values() if self._made_of(job.windows, job.series.symbol, interval)]
+        return [interval for interval in INTERVALS.values() if self._made_of(job.windows, job.series.of(interval))]
 
-    def _made_of(self, minutes: Spans, symbol: str, interval: Interval) -> Spans:
-        return made_of(minutes, self._wish(), self._holdings, Series(symbol, interval), self._clock.now_ms())
+    def _made_of(self, minutes: Spans, longer: Series) -> Spans:
+        return made_of(minutes, self._wish(), self._holdings, longer, self._clock.now_ms())
 
     async def _keep(self, series: Series, grid: Grid, rows: Columns, longer: Mapping[Interval, Columns]) -> None:
         """Commit the wanted rows, and the missing longer klines that are made of these rows and no others."""
         rows = rows.closed_by(self._clock.now_ms() - CLOSE_GRACE_MS, grid)
         spans = rows.spans(grid)
         wanted = {
-            Series(series.symbol, interval): klines.within(self._made_of(spans, series.symbol, interval))
+            each: klines.within(self._made_of(spans, each))
             for interval, klines in longer.items()
+            for each in [series.of(interval)]
         }
         for part in _portions(rows, grid):
             batches = [Batch(series, Source.ARCHIVE, part.spans(grid), part)]

@@ -6,9 +6,10 @@ from typing import Final
 from app.binance.archive_csv import ArchiveFile
 from app.domain.columns import Columns
 from app.domain.interval import M1, MINUTE_MS, Grid
-from app.domain.kline import Kline
+from app.domain.kind import Row
 from app.domain.ledger import Source
 from app.domain.rollup import roll_up
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import Observe
 from app.filling.absence import RECORD_AFTER_MS, Absence, Unproven
@@ -20,7 +21,6 @@ from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable, UpstreamGarbage
 from app.ports.exchange import Archive, Priority, RestApi
-from app.ports.series import Series
 from app.ports.store import Batch, StoreReader
 
 COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
@@ -102,9 +102,9 @@ class Filler:
         span, until_ms = self._unproven.get(job.series, (Span(0, 0), 0))
         left_ms = until_ms - self._clock.now_ms()
         if job.window.clip(span) == job.window and 0 < left_ms <= PROOF_RETRY_MS:  # more: the clock was put back
-            raise Unproven(f"{job.series.symbol} {job.series.interval}: is asked for again before long", until_ms)
+            raise Unproven(f"{job.series.name} {job.series.interval}: is asked for again before long", until_ms)
 
-    async def keep(self, series: Series, grid: Grid, klines: Sequence[Kline], source: Source) -> int:
+    async def keep(self, series: Series, grid: Grid, klines: Sequence[Row], source: Source) -> int:
         """Commit klines the exchange gave, with the spans they fill; those that may still change are left out.
 
         Returns how many rows were not held like that before.
@@ -119,7 +119,7 @@ class Filler:
                 new += result.revised + sum(grid.count(*span) for span in result.granted - held)
         return new
 
-    async def keep_read(self, series: Series, grid: Grid, window: Span, klines: Sequence[Kline]) -> None:
+    async def keep_read(self, series: Series, grid: Grid, window: Span, klines: Sequence[Row]) -> None:
         """Keep what a user's request made the node ask for, when it is wished; the user is answered in any case."""
         if not self._wish().has(series) or not self._holdings.is_anchored(series):
             return
@@ -156,7 +156,7 @@ class Filler:
         lacking = holes - self._holdings.ledger(series).known
         if lacking:
             missing = sum(grid.count(*span) for span in lacking)
-            raise UpstreamGarbage(f"{series.symbol} {series.interval}: {missing} klines are missing from REST's answer")
+            raise UpstreamGarbage(f"{series.name} {series.interval}: {missing} klines are missing from REST's answer")
 
     async def _check_begin(self, series: Series, grid: Grid, first_ms: int) -> None:
         """Raise UpstreamGarbage unless it is proven that there is nothing before `first_ms`; Unproven: not yet."""
@@ -164,7 +164,7 @@ class Filler:
         self._absence.must_not_lack(series, before)
         after_ms = RECORD_AFTER_MS.get(doubt := await self._absence.doubt(series, grid, first_ms))
         if after_ms is None:
-            raise UpstreamGarbage(f"{series.symbol} {series.interval}: nothing before {first_ms}, but {doubt.value}")
+            raise UpstreamGarbage(f"{series.name} {series.interval}: nothing before {first_ms}, but {doubt.value}")
         try:
             self._absence.check(series, before, after_ms, PROOF_PAUSE_MS_MAX)
         except Unproven as error:
@@ -175,8 +175,8 @@ class Filler:
 
     async def _record_begin(self, series: Series, first_ms: int) -> None:
         await self._committer.commit([Batch(series, Source.ABSENT, Spans([Span(0, first_ms)]), [])])
-        if series.interval == M1 and series.is_of_trades:
-            await self._committer.commit(self._longer_absent(series.symbol, first_ms))
+        if series.interval == M1 and series.kind.rolls_up:
+            await self._committer.commit(self._longer_absent(series, first_ms))
 
     def _is_confirmed(self, series: Series, hole: Span, now_ms: int) -> bool:
         """Whether a hole between klines has been there for long enough, and nothing that is held refutes it."""
@@ -193,7 +193,7 @@ class Filler:
 
     async def _record_holes(self, series: Series, holes: Spans) -> None:
         """Record holes that REST stands by, but for what the archive has of them."""
-        if series.is_of_trades:
+        if series.kind.is_archived:
             await self._files.fill_holes(series, holes)
         lacking = holes - self._holdings.ledger(series).held
         await self._committer.commit([Batch(series, Source.ABSENT, lacking, [])])
@@ -201,16 +201,16 @@ class Filler:
     def _listed_ms(self, series: Series, grid: Grid) -> int:
         """Where a series begins that the exchange gave no kline of: an empty answer alone proves nothing after it.
 
-        Prices may be sampled before there are trades.
+        Rows of some kinds begin before there are trades.
         """
-        listing = self._wish().listings.get(series.listed)
-        return grid.floor(listing.onboard_ms) if listing and series.is_of_trades else 0
+        listing = self._wish().listings.get(series.symbol)
+        return grid.floor(listing.onboard_ms) if listing and series.kind.begins_with_listing else 0
 
-    def _longer_absent(self, symbol: str, first_minute_ms: int) -> list[Batch]:
+    def _longer_absent(self, minutes: Series, first_ms: int) -> list[Batch]:
         """A symbol without minutes before its first one has no longer klines before the buckets of that minute."""
-        longer = [Series(symbol, interval) for interval in self._wish().held_intervals if interval != M1]
+        longer = [minutes.of(interval) for interval in self._wish().held_intervals if interval != M1]
         return [
-            Batch(series, Source.ABSENT, Spans([(0, self._holdings.grid(series).floor(first_minute_ms))]), [])
+            Batch(series, Source.ABSENT, Spans([(0, self._holdings.grid(series).floor(first_ms))]), [])
             for series in longer
             if self._holdings.is_anchored(series)
         ]
@@ -233,5 +233,5 @@ class Filler:
     async def _learn_anchor(self, job: LearnAnchor) -> None:
         klines = await self._rest.klines(job.series, job.series.interval.grid, None, 1, Priority.TAIL)
         if not klines:
-            raise UpstreamGarbage(f"{job.series.symbol}: the exchange gave no {job.series.interval} kline")
-        await self._committer.save_anchor(job.series.symbol, klines[-1].open_ms)
+            raise UpstreamGarbage(f"{job.series.name}: the exchange gave no {job.series.interval} kline")
+        await self._committer.save_anchor(job.series.name, klines[-1].open_ms)

@@ -15,14 +15,16 @@ from app.domain.incident import DISAGREEMENTS
 from app.domain.interval import D1, DAY_MS, M1, MINUTE_MS, MO1, Grid
 from app.domain.ledger import Ledger
 from app.domain.rollup_columns import can_roll_up
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.gaps import SeriesGap, survey
 from app.holding.holdings import Holdings
 from app.holding.wish import Wish
-from app.ports.series import Series
+from app.kinds.klines import ROWS_THRIFTY
 
-REST_ROWS: Final = 499  # weight 2: the most rows per weight of all documented brackets (binance-facts section 3)
-ARCHIVE_ROWS_MIN: Final = 2 * REST_ROWS  # fewer missing rows than this cost less by REST than a file costs to download
+ARCHIVE_ROWS_MIN: Final = (
+    2 * ROWS_THRIFTY
+)  # fewer missing rows than this cost less by REST than a file costs to download
 MONTHLY_DAYS_MIN: Final = 8  # from this many missing days on, a month's file beats its daily ones
 ROLLUP_WAIT_MINUTES: Final = 4 * 1440  # a tail that needs more minutes than four days have is fetched by itself
 ROLLUP_PARTS_MAX: Final = 1_500  # klines read at once for a roll-up: about 10 ms of work
@@ -32,7 +34,7 @@ WALK_MAX: Final = 30  # jobs of a series looked at to find those: some failed la
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Ask REST for `window`, at most REST_ROWS klines."""
+    """Ask REST for `window`, at most one thrifty page."""
 
     series: Series
     window: Span
@@ -134,11 +136,11 @@ class Planner:
 
     def _parts(self, gap: SeriesGap) -> list[Series]:
         """The series that this one can be rolled up from, longest (fewest klines to read) first."""
-        if not gap.series.is_of_trades:
+        if not gap.series.kind.rolls_up:
             return []
         step_ms = min(gap.grid.step_ms, DAY_MS)
         return [
-            Series(gap.series.symbol, interval)
+            gap.series.of(interval)
             for interval in reversed(self._wish.held_intervals)
             if not interval.needs_anchor
             and interval.grid.step_ms < gap.grid.step_ms
@@ -172,7 +174,7 @@ class Planner:
         if tail_missing and (gap.tail.end_ms - next(iter(tail_missing)).start_ms) // MINUTE_MS > ROLLUP_WAIT_MINUTES:
             waiting -= Spans([gap.tail])
         elif tail_missing and self._is_history_paused:
-            minutes = self._wish.tail(Series(gap.series.symbol, M1), M1.grid, self._now_ms)
+            minutes = self._wish.tail(gap.series.of(M1), M1.grid, self._now_ms)
             waiting -= Spans([Span(gap.tail.start_ms, max(gap.tail.start_ms, gap.grid.ceil(minutes.start_ms)))])
         return waiting
 
@@ -191,14 +193,14 @@ class Planner:
         file = self._file(gap, probable, newest_ms) if probable else None
         if file is not None:
             return Download(gap.series, file, probable.clip(file.span))
-        start_ms = max(newest.start_ms, gap.grid.shift(newest.end_ms, -REST_ROWS))
+        start_ms = max(newest.start_ms, gap.grid.shift(newest.end_ms, -gap.series.kind.rest.rows_thrifty))
         return Fetch(gap.series, Span(start_ms, newest.end_ms), newest.end_ms > gap.tail.start_ms)
 
     def _file(self, gap: SeriesGap, lacking: Spans, open_ms: int) -> ArchiveFile | None:
         """The archive file that is worth downloading for what is lacking around `open_ms`, if any; never for a tail."""
-        if open_ms >= gap.tail.start_ms or not gap.series.is_of_trades:
+        if open_ms >= gap.tail.start_ms or not gap.series.kind.is_archived:
             return None
-        symbol, interval = gap.series
+        _, symbol, interval = gap.series
         month_ms = MO1.grid.floor(open_ms)
         monthly = ArchiveFile(symbol, interval, Span(month_ms, MO1.grid.shift(month_ms, 1)), is_monthly=True)
         day_ms = D1.grid.floor(open_ms)
@@ -239,6 +241,6 @@ def _whole_buckets(grid: Grid, spans: Spans) -> Spans:
 
 def _untrusted(gap: SeriesGap, wish: Wish) -> Spans:
     """Where the exchange's own kline is fetched: on days of its incidents, and where a listing took a name over."""
-    grid, since_ms = gap.grid, wish.since_ms.get(gap.series.listed, 0)
+    grid, since_ms = gap.grid, wish.since_ms.get(gap.series.symbol, 0)
     first = [Span(since_ms, since_ms + 1)] if since_ms else []
     return Spans(Span(grid.floor(span.start_ms), grid.ceil(span.end_ms)) for span in (*DISAGREEMENTS, *first))

@@ -10,6 +10,7 @@ from typing import Final
 
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import BadKline
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import BackfillPaused, BackfillResumed, GapsCounted, Observe
 from app.filling.absence import Unproven
@@ -21,7 +22,6 @@ from app.holding.holdings import Holdings
 from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamAway, UpstreamError
-from app.ports.series import Series
 
 RETRY_DELAY_S_MIN: Final = 2.0
 RETRY_DELAY_S_MAX: Final = 15 * 60.0
@@ -264,7 +264,7 @@ class Reconciler:
             await self._filler.fill(job)
             self._store_failures = 0
             if isinstance(job, Fetch | RollUp) and self._lacking(job) == lacking:
-                self._fail(job, f"{job.series.symbol} {job.series.interval}: nothing was gained by {job}")
+                self._fail(job, f"{job.series.name} {job.series.interval}: nothing was gained by {job}")
                 return
             for failure in self._failures_of(job):
                 self._failures[job.series, job.is_tail].remove(failure)

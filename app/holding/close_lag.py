@@ -7,10 +7,10 @@ from typing import Final
 
 from app.domain.columns import newest_open_ms
 from app.domain.interval import Grid
-from app.domain.kline import Kline
+from app.domain.kind import Row
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.ports.clock import Clock
-from app.ports.series import Series
 
 BOUNDS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 HOLES_MAX: Final = 100  # spans of one series, oldest forgotten first; sockets lose single minutes or all of an outage
@@ -42,15 +42,15 @@ class CloseLag:
         """From now on count the klines of these symbols, and of no others."""
         now_ms = self._clock.now_ms()
         self._since_ms = {symbol: self._since_ms.get(symbol, now_ms) for symbol in symbols}
-        for gone in [series for series in self._next_ms if series.symbol not in self._since_ms]:
+        for gone in [series for series in self._next_ms if series.name not in self._since_ms]:
             del self._next_ms[gone]
             self._holes.pop(gone, None)
 
-    def arrived(self, series: Series, grid: Grid, klines: Sequence[Kline]) -> None:
+    def arrived(self, series: Series, grid: Grid, klines: Sequence[Row]) -> None:
         """Closed klines, ascending, can be served from now on; those that are counted already are passed over."""
         next_ms = self._next_ms.get(series)
         if next_ms is None:
-            since_ms = self._since_ms.get(series.symbol)
+            since_ms = self._since_ms.get(series.name)
             if since_ms is None:
                 return
             next_ms = self._next_ms[series] = grid.floor(since_ms)

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from app.binance.families import FAMILIES
 from app.domain.columns import Columns
 from app.domain.interval import M1
 from app.domain.ledger import Source
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import Observe, RowsCommitted
 from app.holding.holdings import Holdings
 from app.holding.tail import Tail
-from app.ports.series import Series
+from app.kinds.registry import KINDS
 from app.ports.store import EVERYTHING, Batch, Committed, Relisting, StoreWriter
 
 CHANGES_MAX: Final = 10_000  # remembered; a roll-up that is older than all of them is not written
@@ -73,19 +73,20 @@ class Committer:
                 self._tell(batch, result)
         return results
 
-    async def save_anchor(self, symbol: str, open_ms: int) -> None:
+    async def save_anchor(self, name: str, open_ms: int) -> None:
         """Keep one open time of the symbol's 3d grid."""
-        await self._store.save_anchor(symbol, open_ms)
-        self._holdings.set_anchor(symbol, open_ms)
+        await self._store.save_anchor(name, open_ms)
+        self._holdings.set_anchor(name, open_ms)
 
     async def relist(self, relisting: Relisting) -> None:
         """Keep apart what is held under a name that belongs to another listing now. Raises StoreUnavailable."""
         async with self._turn, self._lock:
             ledgers = await self._store.relist(relisting)
-            self._holdings.relisted(relisting.listing, ledgers, relisting.firsts)
+            symbol = relisting.listing.symbol
+            of_symbol = [Series(kind, kind.whose(symbol), M1) for kind in relisting.firsts]
+            self._holdings.relisted(relisting.listing, ledgers, [series.name for series in of_symbol])
             self.epoch += 1  # nothing that was rolled up of the former one's klines may follow
-            for symbol in relisting.firsts:
-                self._changes.append(_Change(self.epoch, Series(symbol, M1), Spans([EVERYTHING])))
+            self._changes += (_Change(self.epoch, series, Spans([EVERYTHING])) for series in of_symbol)
 
     async def unlist(self, listing: Listing, since_ms: int) -> None:
         """The exchange has klines of a name from before `since_ms` after all. Raises StoreUnavailable."""
@@ -94,8 +95,8 @@ class Committer:
                 self._holdings.set_ledger(series, ledger)
             self.epoch += 1  # nothing that was rolled up of minutes that were absent may follow
             self._changes += (
-                _Change(self.epoch, Series(family.named(listing.symbol), M1), Spans([EVERYTHING]))
-                for family in FAMILIES
+                _Change(self.epoch, Series(kind, kind.whose(listing.symbol), M1), Spans([EVERYTHING]))
+                for kind in KINDS.values()
             )
 
     def _still_true(self, batch: Batch) -> Batch:
@@ -121,7 +122,7 @@ class Committer:
 
     def _void(self, batch: Batch) -> Spans:
         """Where klines are a former listing's, or a roll-up was made of other parts than are held."""
-        since_ms = self._holdings.since_ms.get(batch.series.listed, 0)
+        since_ms = self._holdings.since_ms.get(batch.series.symbol, 0)
         if batch.source is Source.ARCHIVE:
             return _before(since_ms)
         if batch.made_of is not None:
@@ -151,7 +152,7 @@ class Committer:
         if result.changed:
             self._tell_changed(series, result)
         self._observe(
-            RowsCommitted(series.symbol, series.interval.code, batch.source, len(granted), touched, result.revised)
+            RowsCommitted(series.name, series.interval.code, batch.source, len(granted), touched, result.revised)
         )
 
     def _tell_changed(self, series: Series, result: Committed) -> None:
@@ -172,4 +173,4 @@ def _before(time_ms: int) -> Spans:
 
 
 def _is_part(part: Series, whole: Series) -> bool:
-    return part.symbol == whole.symbol and part.interval.grid.step_ms < whole.interval.grid.step_ms
+    return part.name == whole.name and part.interval.grid.step_ms < whole.interval.grid.step_ms

@@ -31,7 +31,7 @@ class Coverage:
         return [
             survey(wish, self._holdings, series, now_ms)
             for series in wish.series()
-            if (symbol is None or series.symbol == symbol) and (interval is None or series.interval == interval)
+            if (symbol is None or series.name == symbol) and (interval is None or series.interval == interval)
         ]
 
     def tail_lags(self) -> list[tuple[dict[str, str], float]]:
@@ -76,7 +76,7 @@ class Coverage:
         wished = sum(gap.grid.count(*span) for span in gap.wished)
         missing = sum(gap.grid.count(*span) for span in gap.missing)
         return {
-            "symbol": gap.series.symbol,
+            "symbol": gap.series.name,
             "interval": gap.series.interval.code,
             "wished": [_pair(span) for span in gap.wished],
             "held": [

@@ -10,7 +10,6 @@ from itertools import accumulate
 from typing import Final, overload
 
 _COMMA: Final = b","
-_BETWEEN: Final = b"],["
 _EMPTY: Final = b"[]"
 
 
@@ -27,12 +26,13 @@ class EncodedRows:
 
     @classmethod
     def of_body(cls, body: bytes) -> "EncodedRows":
-        """The rows of an answer's body, `[[…],[…]]`: their values contain no bracket."""
+        """The rows of an answer's body, `[[…],[…]]` or `[{…},{…}]`: their values contain no bracket or brace."""
         rows = cls()
         if len(body) > len(_EMPTY):
             rows._text += body[1:-1]
             rows._text += _COMMA
-            rows._ends = array("Q", accumulate(len(row) + len(_BETWEEN) for row in body[2:-2].split(_BETWEEN)))
+            between = body[-2:-1] + _COMMA + body[1:2]
+            rows._ends = array("Q", accumulate(len(row) + len(between) for row in body[2:-2].split(between)))
         return rows
 
     def __len__(self) -> int:

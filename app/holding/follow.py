@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.commit import Drop
 from app.holding.holdings import Holdings
 from app.holding.tail import Tail
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.ports.store import EVERYTHING, Change, StoreReader
 
 POLL_S: Final = 0.1  # what the writer commits is seen after this long; a look costs 0.2 ms when nothing happened

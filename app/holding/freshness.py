@@ -5,12 +5,12 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from app.domain.interval import Grid
+from app.domain.series import Series
 from app.domain.span import Spans
 from app.holding.gaps import survey
 from app.holding.holdings import Holdings
 from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
-from app.ports.series import Series
 
 INTERVALS_MAX: Final = 2  # a tail is stale by this many intervals, unless READ_STALE_SEC_MAX says otherwise
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from app.domain.interval import Grid
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.holdings import Holdings
 from app.holding.wish import Wish
-from app.ports.series import Series
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from app.domain.interval import INTERVALS, Grid, Interval
 from app.domain.ledger import Ledger
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
-from app.ports.series import Series
 from app.ports.store import Disagreement
 
 _EMPTY = Ledger()
@@ -21,7 +21,7 @@ class Holdings:
     def __init__(self) -> None:
         self._ledgers: dict[Series, Ledger] = {}
         self._anchors: dict[str, int] = {}
-        self._symbols: set[str] = set()
+        self._names: set[str] = set()
         self._verifications: dict[Series, Verification] = {}
         self._disagreements: dict[Series, dict[tuple[int, Interval], Disagreement]] = {}
         self.revisions: Counter[Series] = Counter()
@@ -38,7 +38,7 @@ class Holdings:
         """Take over what the store says."""
         self._ledgers = dict(ledgers)
         self._anchors = dict(anchors)
-        self._symbols = {series.symbol for series in ledgers}
+        self._names = {series.name for series in ledgers}
         self.extra_wishes = dict(extra_wishes)
 
     def set_listings(self, listings: Iterable[Listing]) -> None:
@@ -47,11 +47,11 @@ class Holdings:
         self.since_ms = {each.symbol: each.since_ms for each in known if each.since_ms}
         self.doubted = frozenset(each.symbol for each in known if each.is_doubted)
 
-    def relisted(self, listing: Listing, ledgers: Mapping[Series, Ledger], symbols: Iterable[str]) -> None:
-        """A name belongs to another listing now: its series, `symbols` of any family, have these ledgers."""
+    def relisted(self, listing: Listing, ledgers: Mapping[Series, Ledger], names: Iterable[str]) -> None:
+        """A symbol belongs to another listing now: its series, those of `names`, have these ledgers."""
         self._ledgers.update(ledgers)
-        for symbol in symbols:
-            self._anchors.pop(symbol, None)
+        for name in names:
+            self._anchors.pop(name, None)
         for series in ledgers:
             self._verifications.pop(series, None)
             self._disagreements.pop(series, None)
@@ -105,28 +105,28 @@ class Holdings:
     def set_ledger(self, series: Series, ledger: Ledger) -> None:
         """Take over the ledger as it was committed."""
         self._ledgers[series] = ledger
-        self._symbols.add(series.symbol)
+        self._names.add(series.name)
 
     def all(self) -> Mapping[Series, Ledger]:
         """Every ledger."""
         return self._ledgers
 
-    def of_symbol(self, symbol: str) -> list[Series]:
-        """The series of one symbol that something is known of, shortest interval first."""
-        return [series for each in INTERVALS.values() if (series := Series(symbol, each)) in self._ledgers]
+    def of_other_intervals(self, series: Series) -> list[Series]:
+        """The series of the same kind and symbol that something is known of, shortest interval first."""
+        return [known for each in INTERVALS.values() if (known := series.of(each)) in self._ledgers]
 
-    def symbols(self) -> set[str]:
-        """Every symbol that something is known of."""
-        return self._symbols
+    def names(self) -> set[str]:
+        """The name of every series that something is known of."""
+        return self._names
 
     def grid(self, series: Series) -> Grid:
         """The grid of a series, anchored when its anchor is known."""
-        return series.interval.anchored(self._anchors.get(series.symbol))
+        return series.interval.anchored(self._anchors.get(series.name))
 
     def is_anchored(self, series: Series) -> bool:
         """Whether the grid of a series says which rows must exist."""
-        return not series.interval.needs_anchor or series.symbol in self._anchors
+        return not series.interval.needs_anchor or series.name in self._anchors
 
-    def set_anchor(self, symbol: str, open_ms: int) -> None:
-        """Take over an anchor that was saved."""
-        self._anchors[symbol] = open_ms
+    def set_anchor(self, name: str, open_ms: int) -> None:
+        """Take over an anchor that was saved, by the name of the series."""
+        self._anchors[name] = open_ms

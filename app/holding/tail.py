@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.binance import rest_rows
 from app.domain.columns import newest_open_ms
 from app.domain.interval import Grid, Interval
+from app.domain.kind import Kind, Row
 from app.domain.kline import Kline, Precision, normalise
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.encoded_rows import EncodedRows
-from app.ports.series import Series
 
 ROW_BYTES: Final = 160  # an encoded row with its place in EncodedRows, measured on recorded klines of a day: 154
 ROWS_MAX: Final = 1500  # the longest answer there is
@@ -58,6 +58,7 @@ class Live:
 class SeriesTail:
     """An unbroken run of closed klines `[start_ms, end_ms)`, newest last, and the live kline."""
 
+    kind: Kind
     grid: Grid
     start_ms: int = 0
     end_ms: int = 0
@@ -70,9 +71,9 @@ class SeriesTail:
         """The position of the row that opens at `open_ms`."""
         return self.grid.count(self.start_ms, open_ms)
 
-    def encode(self, kline: Kline) -> bytes:
+    def encode(self, kline: Row) -> bytes:
         """The row of `kline` as it is served."""
-        return rest_rows.encode(kline, self.grid.shift(kline.open_ms, 1) - 1)
+        return self.kind.encode(kline, self.grid.shift(kline.open_ms, 1) - 1)
 
 
 def shares(bytes_max: int, tails: Mapping[Interval, int]) -> dict[Interval, int]:
@@ -107,7 +108,7 @@ class Tail:
         self._awaited: dict[Series, asyncio.Event] = {}
         self.is_current: Callable[[], bool] = lambda: True
         """Whether the tails are those of what the store holds; a process that does not write may have lost touch."""
-        self.arrived: Callable[[Series, Grid, Sequence[Kline]], None] = lambda series, grid, klines: None
+        self.arrived: Callable[[Series, Grid, Sequence[Row]], None] = lambda series, grid, klines: None
         """Told of closed klines, ascending, when they become servable; of what sockets brought again at its commit."""
 
     def rows_max(self, interval: Interval) -> int:
@@ -139,19 +140,18 @@ class Tail:
         if (tail := self._tails.get(series)) is not None:
             tail.rows, tail.start_ms, tail.end_ms = EncodedRows(), 0, 0
 
-    def forget(self, symbol: str) -> None:
-        """Drop the tails of a symbol that is no longer followed."""
-        for series in [series for series in self._tails if series.symbol == symbol]:
-            del self._tails[series]
+    def forget(self, series: Series) -> None:
+        """Drop the tail of a series that is no longer followed."""
+        if self._tails.pop(series, None) is not None:
             self._number[series.interval] -= 1
-        self._share()
+            self._share()
 
     @property
     def rows(self) -> int:
         """How many rows are kept of all series together."""
         return sum(len(tail.rows) for tail in self._tails.values())
 
-    def append(self, series: Series, grid: Grid, kline: Kline) -> None:
+    def append(self, series: Series, grid: Grid, kline: Row) -> None:
         """Take in the next closed kline. After a hole the run starts anew; what is older stays in the store."""
         tail = self._of(series, grid)
         if tail.rows and kline.open_ms == tail.end_ms:
@@ -169,7 +169,7 @@ class Tail:
             closed.set()
         self.arrived(series, grid, (kline,))
 
-    def amend(self, series: Series, grid: Grid, klines: Sequence[Kline]) -> None:
+    def amend(self, series: Series, grid: Grid, klines: Sequence[Row]) -> None:
         """Take in committed klines: rows inside the run are replaced, rows that continue it are appended."""
         self.arrived(series, grid, klines)
         self._note(series)
@@ -208,7 +208,7 @@ class Tail:
     def void(self, part: Series, changed: Spans) -> None:
         """Rows of `part` were replaced: longer klines that may have been made of them are left to the store."""
         for series, tail in self._tails.items():
-            if series.symbol != part.symbol or series.interval.grid.step_ms <= part.interval.grid.step_ms:
+            if series.name != part.name or series.interval.grid.step_ms <= part.interval.grid.step_ms:
                 continue
             self._note(series)
             if changed.clip(Span(tail.start_ms, tail.end_ms)):
@@ -237,7 +237,7 @@ class Tail:
     def _of(self, series: Series, grid: Grid) -> SeriesTail:
         tail = self._tails.get(series)
         if tail is None:
-            tail = self._tails[series] = SeriesTail(grid)
+            tail = self._tails[series] = SeriesTail(series.kind, grid)
             self._number[series.interval] += 1
             self._share()
         return tail

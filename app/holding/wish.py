@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.domain.interval import D1, DAY_MS, M1, Grid, Interval
+from app.domain.kind import Kind
+from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.symbol import Symbol
-from app.ports.series import Series
+from app.kinds.registry import KINDS
 
 CLOSE_GRACE_MS: Final = 3_000
 """A kline is due this long after its close: recorded closing frames came 0.2–2.0 s after it (binance-facts 7)."""
@@ -25,8 +27,8 @@ class Wish:
     backfill_days: int
     listings: Mapping[str, Symbol]
     extra: Mapping[Series, Span]
-    prices: Sequence[str] = ()
-    """Symbols of series of prices (app/binance/families.py), held while what they belong to trades."""
+    others: Mapping[Kind, Collection[str]] = field(default_factory=dict)
+    """Of kinds that are not wished of all `symbols`: of which, or of which pairs, while those trade."""
     since_ms: Mapping[str, int] = field(default_factory=dict)
     """Of names that another listing had before: where this one begins."""
     doubted: Collection[str] = ()
@@ -34,9 +36,13 @@ class Wish:
 
     def series(self) -> list[Series]:
         """Every wished series; 1m of every symbol is among them, for the roll-up needs it."""
-        wished = [Series(symbol, interval) for symbol in self.symbols for interval in self.held_intervals]
-        priced = (Series(symbol, interval) for symbol in self.prices for interval in self.intervals)
-        wished += [series for series in priced if self._is_priced(series)]
+        wished = [
+            series
+            for kind in KINDS.values()
+            for symbol in self._symbols_of(kind)
+            for interval in kind.intervals_of(self.held_intervals if kind.rolls_up else self.intervals)
+            if self.follows(series := Series(kind, symbol, interval))
+        ]
         seen = set(wished)
         return wished + [series for series in self.extra if series not in seen]
 
@@ -51,14 +57,20 @@ class Wish:
 
     def follows(self, series: Series) -> bool:
         """Whether its klines are to be held as they close."""
-        if series.is_of_trades:
-            return series.symbol in self.symbols and series.interval in self.held_intervals
-        return self._is_priced(series)
-
-    def _is_priced(self, series: Series) -> bool:
-        if series.symbol not in self.prices or series.interval not in self.intervals or series.listed in self.doubted:
+        kind, symbol, interval = series
+        if symbol not in self._symbols_of(kind):
             return False
-        listing = self.listings.get(series.listed)
+        if interval not in kind.intervals_of(self.held_intervals if kind.rolls_up else self.intervals):
+            return False
+        return kind.follows_symbols or self._is_traded(symbol)
+
+    def _symbols_of(self, kind: Kind) -> Collection[str]:
+        return self.symbols if kind.follows_symbols else self.others.get(kind, ())
+
+    def _is_traded(self, symbol: str) -> bool:
+        if symbol in self.doubted:
+            return False
+        listing = self.listings.get(symbol)
         return not self.listings or (listing is not None and listing.is_begun)
 
     def is_over(self, series: Series, now_ms: int) -> bool:
@@ -67,7 +79,7 @@ class Wish:
         return ends_ms is not None and ends_ms <= now_ms
 
     def _ends_ms(self, series: Series) -> int | None:
-        listing = self.listings.get(series.listed)
+        listing = self.listings.get(series.symbol)
         return None if listing is None else listing.ends_ms
 
     def _due_end_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
@@ -95,7 +107,7 @@ class Wish:
 
     def _begin_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
         """Where the wish begins: never before the listing that has the name now."""
-        return max(self._start_ms(series, grid, now_ms), grid.floor(self.since_ms.get(series.listed, 0)))
+        return max(self._start_ms(series, grid, now_ms), grid.floor(self.since_ms.get(series.symbol, 0)))
 
     def _start_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
         """Where the backfill begins; where the series does, the exchange has to prove: its listing's date is a hint."""
@@ -106,5 +118,5 @@ class Wish:
 
     def hint_ms(self, series: Series) -> int:
         """Before what there are probably no klines: the day before the listing, which shows that there are none."""
-        listing = self.listings.get(series.listed)
+        listing = self.listings.get(series.symbol)
         return 0 if listing is None else D1.grid.floor(listing.onboard_ms) - DAY_MS

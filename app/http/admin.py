@@ -10,17 +10,18 @@ from starlette.responses import Response
 
 from app.binance.unreadable import UNREADABLE
 from app.domain.interval import INTERVALS
+from app.domain.series import Series
 from app.domain.span import Span
 from app.http.admin_guard import AdminGuard
 from app.http.documentation import INTEGER, OWN_LIMITS, STRINGS, json_doc, object_of, own_error_doc
-from app.http.errors import ApiError, json_response, takes_only, unavailable
+from app.http.errors import ApiError, json_response, takes_only, unavailable, unlisted
 from app.http.forward import forwarded
 from app.http.headers import NO_STORE
 from app.http.params import TIME_MS_MAX
 from app.http.services import Services, SymbolOf
+from app.kinds.registry import named
 from app.ports.clock import Clock
 from app.ports.errors import StandDown, UpstreamError
-from app.ports.series import Series
 from app.verifying.verify import TooManyAudits
 
 BODY_BYTES_MAX: Final = 65_536  # every symbol of the exchange by name takes 15 kB
@@ -117,7 +118,7 @@ def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRout
         body = await _body(request)
         if (answer := await forwarded(services.line, request, body)) is not None:
             return answer
-        series, span = understood(body, services.query.symbol)
+        series, span = understood(body, services.query.name)
         await services.backfill.request(series, span)
         report = {"ok": True, "series": len(series), "start": span.start_ms, "end": span.end_ms}
         return json_response(msgspec.json.encode(report), 202, NO_STORE)
@@ -136,7 +137,7 @@ def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRout
         body = await _body(request)
         if (answer := await forwarded(services.line, request, body)) is not None:
             return answer
-        series, span = understood(body, services.query.symbol)
+        series, span = understood(body, services.query.name)
         withdrawn, remaining = await services.backfill.withdraw(series, span)
         report = {"ok": True, "series": len(series), "withdrawn": withdrawn, "remaining": remaining}
         return json_response(msgspec.json.encode(report), 200, NO_STORE)
@@ -160,7 +161,7 @@ def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRout
         body = await _body(request)
         if (answer := await forwarded(services.line, request, body)) is not None:
             return answer
-        series, span = understood(body, services.query.symbol)
+        series, span = understood(body, services.query.name)
         try:
             number = services.verify.request(series, span)
         except TooManyAudits as error:
@@ -202,7 +203,9 @@ def understood(body: bytes, symbol_of: SymbolOf) -> tuple[list[Series], Span]:
     names = dict.fromkeys(_named(symbol_of, text) for text in wish.symbols)
     if unknown := [text for text in wish.intervals if text not in INTERVALS]:
         raise ApiError(400, f"No such interval: {unknown[0][:20]}. There are {', '.join(INTERVALS)}.")
-    series = [Series(name, INTERVALS[code]) for name in names for code in dict.fromkeys(wish.intervals)]
+    series = [named(name, INTERVALS[code]) for name in names for code in dict.fromkeys(wish.intervals)]
+    if missing := [each for each in series if each.interval not in each.kind.intervals_of((each.interval,))]:
+        raise ApiError(400, f"There are no {missing[0].interval} rows of {missing[0].name}.")
     if not 1 <= len(series) <= SERIES_MAX:
         raise ApiError(400, f"{len(series)} series; ask for 1 to {SERIES_MAX} (symbols × intervals) at a time.")
     span = Span(_time_ms("start", wish.start), _time_ms("end", wish.end))
@@ -214,7 +217,7 @@ def understood(body: bytes, symbol_of: SymbolOf) -> tuple[list[Series], Span]:
 def _named(symbol_of: SymbolOf, text: str) -> str:
     name = symbol_of(text)
     if name is None:
-        raise ApiError(400, f"The exchange lists no {text[:40]}; /fapi/v1/exchangeInfo has the names.")
+        raise ApiError(400, unlisted(text))
     return name
 
 

@@ -14,6 +14,7 @@ from starlette.types import ExceptionHandler
 from app.binance.error_body import BinanceError, invalid_path, service_unavailable
 from app.domain.reason import Reason
 from app.http.headers import BINANCE, JSON, NO_STORE, REASON, Header, reason_header
+from app.kinds.registry import KINDS
 from app.ports.errors import StoreUnavailable
 
 PATH_ECHO_MAX: Final = 256  # characters of an unknown path that its error repeats
@@ -157,3 +158,12 @@ async def _on_exception(request: Request, _error: Exception) -> Response:
 def _path(request: Request) -> str:
     path: str = request.scope["path"]
     return path
+
+
+def unlisted(text: str) -> str:
+    """What is said of a name that no series has."""
+    shown = text[:40]
+    if "@" in text:
+        names = ", ".join(f"SYMBOL@{suffix}" for suffix in KINDS if suffix)
+        return f"There are no series {shown}; besides those of symbols there are {names}."
+    return f"The exchange lists no {shown}; /fapi/v1/exchangeInfo has the names."

@@ -116,7 +116,7 @@ class Klines:
         if (hit := self._from_memory(query, key, asked, self._clock.now_ms())) is not None:
             return HitResponse(hit, is_head=is_head)
         ticket = self._pages.ticket(query.series)
-        with self._names.asking(PATH, query.series.symbol):
+        with self._names.asking(PATH, query.series.name):
             answer = await self._query.answer(query)
         coverage = coverage_headers(answer) if query.allow_partial or answer.holes else ()
         if answer.shortfall is not None:  # true only now: without an ETag nobody can take it for the whole later

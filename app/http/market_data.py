@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from app.binance.error_body import BinanceError, UnknownSymbol, decode
 from app.domain.interval import INTERVALS
+from app.domain.series import Series
 from app.http.documentation import BINANCE_LIMITS, Responses, error_doc
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
@@ -23,7 +24,6 @@ from app.market.endpoints import ENDPOINTS, Endpoint, Mode, Question
 from app.market.market_source import Fetched
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamError
-from app.ports.series import Series
 from app.querying.answer import LIMIT_DEFAULT, KlineQuery
 from app.querying.refusal import refusal_of
 
@@ -90,10 +90,10 @@ class MarketData:
 
     def _stored(self, endpoint: Endpoint, question: Question) -> KlineQuery | None:
         """What is asked of a series that is held; the answer goes up to the kline in progress, as the exchange's."""
-        if endpoint.family is None:
+        if (kind := endpoint.kind) is None:
             return None
         sent = question.params
-        series = Series(endpoint.family.named(sent[endpoint.family.parameter]), INTERVALS[sent["interval"]])
+        series = Series(kind, kind.whose(sent[kind.rest.symbol]), INTERVALS[sent[kind.rest.interval]])
         if not self._query.keeps(series):
             return None
         start_ms, end_ms = question.number("startTime"), question.number("endTime")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from app.http.documentation import INTEGER, STRING, json_doc, object_of
 from app.http.params import INTEGER_MAX
-from app.market.endpoints import Endpoint, Kind, Parameter
+from app.market.endpoints import Endpoint, Parameter, ParameterType
 
 _Schema = dict[str, Any]
 
@@ -106,9 +106,9 @@ def parameters_doc(endpoint: Endpoint) -> list[_Schema]:
 
 
 def _schema(parameter: Parameter) -> _Schema:
-    if parameter.kind is Kind.TIME:
+    if parameter.kind is ParameterType.TIME:
         return {"type": "integer", "format": "int64", "minimum": 0, "maximum": INTEGER_MAX}
-    if parameter.kind is not Kind.NUMBER:
+    if parameter.kind is not ParameterType.NUMBER:
         values = {"enum": list(parameter.values)} if parameter.values else {"minLength": 1, "example": "BTCUSDT"}
         return {"type": "string", **values}
     if parameter.values:

@@ -24,7 +24,7 @@ from app.binance.error_body import (
 from app.domain import letters
 from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
 from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, sent_parameters, text_of
-from app.market.endpoints import Endpoint, Kind, Parameter, Question
+from app.market.endpoints import Endpoint, Parameter, ParameterType, Question
 
 DATA: Final = "/futures/data/"
 TRADES_KEPT_MS: Final = 48 * HOUR_MS
@@ -71,23 +71,23 @@ def question_of(endpoint: Endpoint, query_string: bytes, names: Names, now_ms: i
 def _canonical(parameter: Parameter, sent: Mapping[str, str], names: Names) -> str | None:
     """The parameter as it is sent on; None when it is not. Raises BinanceError."""
     name, kind = parameter.name, parameter.kind
-    if kind is Kind.TIME:
+    if kind is ParameterType.TIME:
         time_ms = integer(sent, name, 0, INTEGER_MAX)
         return None if time_ms is None else str(min(time_ms, TIME_MS_MAX))
-    if kind is Kind.NUMBER:
+    if kind is ParameterType.NUMBER:
         return _number(parameter, sent)
     text = text_of(sent, name)
     if text is None:
         return None
-    if kind is Kind.INTERVAL:
+    if kind is ParameterType.INTERVAL:
         if text not in INTERVALS:
             raise invalid_interval()
         return text
-    if kind is Kind.WORD:
+    if kind is ParameterType.WORD:
         if len(text) > WORD_MAX or not _WORD.fullmatch(text):
             raise invalid_parameter(name)
         return text
-    return _listed(text, names, coin_margined.is_pair if kind is Kind.PAIR else coin_margined.is_symbol)
+    return _listed(text, names, coin_margined.is_pair if kind is ParameterType.PAIR else coin_margined.is_symbol)
 
 
 def _number(parameter: Parameter, sent: Mapping[str, str]) -> str | None:

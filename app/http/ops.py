@@ -9,7 +9,7 @@ from starlette.responses import Response
 from app.domain.interval import INTERVALS
 from app.domain.reason import Reason
 from app.http.documentation import INTEGER, OWN_LIMITS, STRING, json_doc, object_of, own_error_doc
-from app.http.errors import ApiError, json_response
+from app.http.errors import ApiError, json_response, unlisted
 from app.http.forward import forwarded
 from app.http.headers import NO_STORE, Header, reason_header
 from app.http.page import Page, PageResponse
@@ -62,7 +62,12 @@ def ops_router(services: Services) -> APIRouter:
     async def coverage(
         request: Request,
         symbol: Annotated[
-            str | None, Query(min_length=1, max_length=64, description="One symbol; all without it.")
+            str | None,
+            Query(
+                min_length=1,
+                max_length=64,
+                description="One symbol, or BTCUSDT@markPrice; all without it.",
+            ),
         ] = None,
         interval: Annotated[
             str | None, Query(json_schema_extra={"enum": list(INTERVALS)}, description="One interval; all without it.")
@@ -71,9 +76,9 @@ def ops_router(services: Services) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=COVERAGE_LIMIT_MAX)] = COVERAGE_LIMIT_DEFAULT,
         incomplete: Annotated[bool, Query(description="Only series with something missing.")] = False,
     ) -> Response:
-        name = None if symbol is None else services.query.symbol(symbol)
+        name = None if symbol is None else services.query.name(symbol)
         if symbol is not None and name is None:
-            raise ApiError(400, f"The exchange lists no {symbol}; /fapi/v1/exchangeInfo has the names.")
+            raise ApiError(400, unlisted(symbol))
         if interval is not None and interval not in INTERVALS:
             raise ApiError(400, f"No such interval: {interval}. There are {', '.join(INTERVALS)}.")
         asked = None if interval is None else INTERVALS[interval]

@@ -5,11 +5,11 @@ from typing import Final, NamedTuple, TypeVar
 
 from starlette.types import Scope
 
+from app.domain.series import Series
 from app.domain.span import Span
 from app.http.page import NOT_MODIFIED, Asked, Hit, Page, Reply, asked_by, reply_of
 from app.http.recent import Recent
 from app.ports.clock import Clock
-from app.ports.series import Series
 from app.querying.answer import END_OF_TIME_MS, Answer
 
 PAGE_OVERHEAD_BYTES: Final = 2560  # measured beside the bodies: 1.6 kB a page, 2.2 kB once it has a gzip variant
@@ -80,7 +80,7 @@ class _Entries:
         self.bytes += entry.cost
         _file(self.of_series, series, key, entry)
         if entry.answer.is_live:
-            _file(self.live_of_symbol, series.symbol, key, entry)
+            _file(self.live_of_symbol, series.name, key, entry)
         self._make_room()
 
     def remove(self, key: Key) -> None:
@@ -92,7 +92,7 @@ class _Entries:
         series = entry.answer.series
         _take_out(self.of_series, series, key)
         if entry.answer.is_live:
-            _take_out(self.live_of_symbol, series.symbol, key)
+            _take_out(self.live_of_symbol, series.name, key)
 
     def weigh(self, entry: _Entry) -> None:
         """A page has grown by its gzip variant."""
@@ -153,7 +153,7 @@ class PageCache:
 
     def ticket(self, series: Series) -> Ticket:
         """To be taken before an answer for `series` is computed."""
-        return Ticket(self._changes.get(series, 0) + self._clears, self._moves.get(series.symbol, 0))
+        return Ticket(self._changes.get(series, 0) + self._clears, self._moves.get(series.name, 0))
 
     def max_age_s(self, answer: Answer, now_ms: int) -> int:
         """For how long others may keep `answer`: not beyond its candle, and not at all while a live kline is in it."""

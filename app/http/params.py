@@ -29,8 +29,9 @@ from app.binance.error_body import (
 )
 from app.domain import letters
 from app.domain.interval import INTERVALS
+from app.domain.series import Series
 from app.http.services import SymbolOf
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
 
 PARAMETERS: Final = ("symbol", "interval", "startTime", "endTime", "limit", "only_final", "allow_partial")
@@ -65,7 +66,7 @@ def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default:
             raise start_after_end()
         start_ms = min(start_ms, TIME_MS_MAX)
     return KlineQuery(
-        Series(symbol, interval),
+        Series(KLINES, symbol, interval),
         start_ms,
         None if end_ms is None else min(end_ms, TIME_MS_MAX),
         LIMIT_DEFAULT if limit is None else limit,

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from app.binance.error_body import BinanceError
 from app.domain.interval import Interval
+from app.domain.series import Series
 from app.domain.span import Span
 from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
 from app.ports.coordination import Asked, Told
-from app.ports.series import Series
 from app.querying.answer import Answer, KlineQuery
 
 
@@ -29,6 +29,10 @@ class Query(Protocol):
 
     def symbol(self, text: str) -> str | None:
         """The listed name of a symbol as a client wrote it (lower case accepted), None when there is none."""
+        ...
+
+    def name(self, text: str) -> str | None:
+        """The name of series (app.domain.series) as a client wrote it, None when its symbol is not listed."""
         ...
 
     def keeps(self, series: Series) -> bool:

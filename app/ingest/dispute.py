@@ -7,6 +7,7 @@ from typing import Final
 from app.domain.interval import M1, MINUTE_MS, Grid
 from app.domain.kline import Kline
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span
 from app.events import DisputeSettled, GarbageDropped, KlineDisputed, Observe
 from app.holding.holdings import Holdings
@@ -14,7 +15,6 @@ from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamError, UpstreamGarbage, UpstreamRejected
 from app.ports.exchange import Priority, RestApi
-from app.ports.series import Series
 from app.ports.store import StoreReader
 
 DISPUTES_MAX: Final = 2_000  # minutes at once; three minutes of the whole market. More are left to verification
@@ -64,7 +64,7 @@ class Disputes:
             return
         self._is_overflowing = False
         self._open[key] = 0
-        self._observe(KlineDisputed(series.symbol, open_ms, self._holdings.ledger(series).source_at(open_ms)))
+        self._observe(KlineDisputed(series.name, open_ms, self._holdings.ledger(series).source_at(open_ms)))
         self._changed.set()
 
     def doubt(self, series: Series, kline: Kline) -> None:
@@ -156,7 +156,7 @@ class Disputes:
         self._settled[series, open_ms] = self._clock.now_ms()
         while len(self._settled) > DISPUTES_MAX:
             del self._settled[next(iter(self._settled))]
-        self._observe(DisputeSettled(series.symbol, open_ms))
+        self._observe(DisputeSettled(series.name, open_ms))
 
     def _count_try(self, series: Series, opens_ms: Sequence[int], reason: str) -> None:
         """Put unsettled minutes at the end of the line, and give up on those that were tried often enough."""
@@ -170,5 +170,5 @@ class Disputes:
         for open_ms in opens_ms:
             del self._open[series, open_ms]
         self._observe(
-            GarbageDropped("dispute", f"{series.symbol} {opens_ms[0]} and {len(opens_ms) - 1} more unsettled: {reason}")
+            GarbageDropped("dispute", f"{series.name} {opens_ms[0]} and {len(opens_ms) - 1} more unsettled: {reason}")
         )

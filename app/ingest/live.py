@@ -9,6 +9,7 @@ from app.binance.stream_event import KlineEvent
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import Kline, normalise
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import CommitFailed, GarbageDropped, KlineClosed, Observe
 from app.holding.commit import Committer, Drop
@@ -17,9 +18,9 @@ from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Live, SeriesTail, Tail
 from app.ingest.dispute import Disputes
 from app.ingest.rolling import Rolling
+from app.kinds.klines import KLINES
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.ports.store import Batch
 from app.ports.streams import MarketSockets
 
@@ -93,7 +94,7 @@ class LiveIngest:
             return  # without the symbol's precision a kline cannot be brought to REST's form
         self.heard(event.event_ms)
         kline = event.kline
-        series = Series(event.symbol, M1)
+        series = Series(KLINES, event.symbol, M1)
         now_ms = self._clock.now_ms()
         closes_ms = kline.open_ms + MINUTE_MS
         if kline.open_ms > now_ms + EARLY_MS_MAX or (event.is_final and event.event_ms < closes_ms):
@@ -113,13 +114,13 @@ class LiveIngest:
             return  # where the buckets miss the minute now, warm-up supplies what is held: `kline` may differ from it
         as_of = self._committer.epoch  # from before anything is awaited: what is replaced meanwhile voids the roll-ups
         await self._close(series, Source.WS, kline, as_of)
-        self._observe(KlineClosed(series.symbol, max(0, now_ms - kline.open_ms - MINUTE_MS)))
-        since_ms = self._holdings.since_ms.get(series.symbol, 0)
-        for interval, longer in self._rolling.take(series.symbol, kline):
+        self._observe(KlineClosed(series.name, max(0, now_ms - kline.open_ms - MINUTE_MS)))
+        since_ms = self._holdings.since_ms.get(series.name, 0)
+        for interval, longer in self._rolling.take(series.name, kline):
             if longer.open_ms < since_ms < kline.open_ms:
                 continue  # the first kline of a listing that took the name over is fetched
-            await self._close(Series(series.symbol, interval), Source.ROLLUP, longer, as_of)
-        self._live_moved(series.symbol)  # the longer ones that are still in progress end with this minute
+            await self._close(series.of(interval), Source.ROLLUP, longer, as_of)
+        self._live_moved(series.name)  # the longer ones that are still in progress end with this minute
 
     async def _take_again(self, series: Series, kline: Kline, tail: SeriesTail | None, *, is_held: bool) -> None:
         """Take a final kline of a minute that is closed already: the first one stays until REST says otherwise."""

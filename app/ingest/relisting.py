@@ -5,14 +5,15 @@ listing's when the exchange, asked twice, begins later than what is held, and ha
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from app.binance.error_body import invalid_symbol
-from app.binance.families import FAMILIES
-from app.domain.interval import INTERVALS, M1, MINUTE_MS
+from app.domain.interval import M1, MINUTE_MS
+from app.domain.kind import Kind
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.symbol import Symbol
 from app.events import Observe, Relisted, RelistingRefuted
@@ -21,10 +22,11 @@ from app.holding.holdings import Holdings
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Tail
 from app.ingest.rolling import Rolling
+from app.kinds.klines import KLINES
+from app.kinds.registry import KINDS, series_of
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamGarbage, UpstreamRejected
 from app.ports.exchange import Priority, RestApi
-from app.ports.series import Series
 from app.ports.store import EVERYTHING, Relisting, StoreWriter
 
 CONFIRM_S: Final = 4.0  # between the two times that the exchange is asked; its caches answer alike for a second or two
@@ -32,8 +34,8 @@ RETRY_S: Final = 10.0  # after an answer that settles nothing
 RECHECK_S: Final = 3_600.0  # between two looks whether names begin where they did: weight 1 for each that is suspicious
 OTHERS_MAX: Final = 3  # symbols that are asked for too: of one alone the exchange may lack a kline that an archive has
 
-Firsts = Mapping[str, int]
-"""By symbol of a family's series: where its first kline opens."""
+Firsts = Mapping[Kind, int]
+"""By kind of a symbol's series: where the first row opens."""
 
 
 class Relistings:
@@ -75,7 +77,7 @@ class Relistings:
     def look(self) -> None:
         """Compare the exchange's newest list with what is recorded; a doubted name is not answered any more."""
         now_ms = self._clock.now_ms()
-        held = self._holdings.symbols()
+        held = self._holdings.names()
         for name, listed in self._symbols.listings.items():
             recorded = self._recorded.get(name)
             if recorded is None:
@@ -84,7 +86,7 @@ class Relistings:
                 else:
                     self._record(Listing.of(listed))
             elif recorded.may_be_another(listed, now_ms):
-                if not any(symbol in held for symbol in _symbols_of(name)):
+                if not any(each.name in held for each in _of_shortest(name)):
                     self._record(Listing.of(listed))
                     self._forget_copies(name)  # nothing is held, but something may be remembered
                 elif not recorded.is_doubted:
@@ -129,7 +131,7 @@ class Relistings:
         They were there when its date was a new one: its list can be sooner than its klines.
         """
         firsts = await self._first_klines(name, M1.grid.floor(self._clock.now_ms()))
-        if not self._beginning_before(firsts) or name not in self._recorded:
+        if not self._beginning_before(name, firsts) or name not in self._recorded:
             self._lacking.discard(name)
         elif name not in self._lacking:
             self._lacking.add(name)
@@ -143,7 +145,7 @@ class Relistings:
         listing = self._recorded[name]
         if listing.is_doubted or self._symbols.listing(name) is None:
             return
-        series = Series(name, M1)
+        series = Series(KLINES, name, M1)
         if not await self._rest.klines(series, M1.grid, Span(0, since_ms), 1, Priority.VERIFY):
             return
         await self._committer.unlist(replace(listing, since_ms=0), since_ms)
@@ -178,7 +180,7 @@ class Relistings:
             return
         end_ms = M1.grid.floor(self._clock.now_ms())
         firsts = await self._first_klines(name, end_ms)
-        former = self._beginning_before(firsts)
+        former = self._beginning_before(name, firsts)
         if not former:
             await self._settle(Listing.of(listed, recorded.since_ms))
             return
@@ -186,7 +188,7 @@ class Relistings:
         if await self._first_klines(name, end_ms) != firsts:
             raise UpstreamGarbage(f"{name}: the exchange does not stand by where its klines begin")
         await self._check_others(name, firsts)
-        since_ms = firsts.get(name, min(firsts.values()))
+        since_ms = firsts.get(KLINES, min(firsts.values()))
         relisting = Relisting(
             recorded, Listing.of(listed, since_ms), firsts, keeps_newer=recorded.precision == listed.precision
         )
@@ -199,45 +201,37 @@ class Relistings:
         self._settled()
 
     async def _first_klines(self, name: str, end_ms: int) -> Firsts:
-        """Where the exchange begins each family's series of which something is held, at the latest with `end_ms`."""
-        firsts: dict[str, int] = {}
-        for symbol in _symbols_of(name):
-            held = [
-                series
-                for interval in INTERVALS.values()
-                if self._holdings.ledger(series := Series(symbol, interval)).held
-            ]
-            if not held:
+        """Where the exchange begins each kind of series of which something is held, at the latest with `end_ms`."""
+        firsts: dict[Kind, int] = {}
+        for series in series_of(name):  # shortest interval first
+            if series.kind in firsts or not self._holdings.ledger(series).held:
                 continue
-            series = held[0]
             try:
                 found = await self._rest.klines(series, series.interval.grid, Span(0, end_ms), 1, Priority.TAIL)
             except UpstreamRejected as error:
                 if error.code != invalid_symbol().code:
                     raise
                 found = []  # listed already, and no klines yet
-            firsts[symbol] = found[0].open_ms if found else end_ms
+            firsts[series.kind] = found[0].open_ms if found else end_ms
         return firsts
 
-    def _beginning_before(self, firsts: Firsts) -> list[Series]:
+    def _beginning_before(self, name: str, firsts: Firsts) -> list[Series]:
         """What is held from before the exchange's first klines."""
         found = []
-        for symbol, first_ms in firsts.items():
-            for interval in INTERVALS.values():
-                series = Series(symbol, interval)
-                held = self._holdings.ledger(series).held
-                if held and held.hull.start_ms < self._holdings.grid(series).floor(first_ms):
-                    found.append(series)
+        for series in series_of(name):
+            first_ms, held = firsts.get(series.kind), self._holdings.ledger(series).held
+            if first_ms is not None and held and held.hull.start_ms < self._holdings.grid(series).floor(first_ms):
+                found.append(series)
         return found
 
     async def _check_others(self, name: str, firsts: Firsts) -> None:
         """Raise UpstreamGarbage when the exchange has lost the klines of other symbols from that time too."""
         until_ms = max(firsts.values())
         lost: list[str] = []
-        for symbol in sorted(self._holdings.symbols()):
-            series = Series(symbol, M1)
+        for symbol in sorted(self._holdings.names()):
+            series = Series(KLINES, symbol, M1)
             held = self._holdings.ledger(series).held
-            if series.listed == name or series.listed in self._holdings.doubted or not series.is_of_trades or not held:
+            if symbol == name or symbol in self._holdings.doubted or not held:
                 continue
             open_ms = held.hull.start_ms
             if open_ms >= until_ms or self._symbols.listing(symbol) is None:
@@ -269,7 +263,7 @@ class Relistings:
 
     def _is_held_before(self, listed: Symbol) -> bool:
         """Whether klines of a name are held from before the date that the exchange's list gives it."""
-        return bool(self._beginning_before(dict.fromkeys(_symbols_of(listed.name), listed.onboard_ms)))
+        return bool(self._beginning_before(listed.name, dict.fromkeys(KINDS.values(), listed.onboard_ms)))
 
     def _mark(self) -> None:
         self._holdings.set_listings(self._recorded.values())
@@ -280,13 +274,12 @@ class Relistings:
 
     def _forget_copies(self, name: str) -> None:
         """Nobody may be answered from what was made of the klines of a name."""
-        for symbol in _symbols_of(name):
-            for interval in INTERVALS.values():
-                self._tail.lose(Series(symbol, interval))  # nor may rows that are being read become a tail
-                self._drop(Series(symbol, interval), EVERYTHING)
-            self._tail.forget(symbol)
+        for series in series_of(name):
+            self._tail.lose(series)  # nor may rows that are being read become a tail
+            self._drop(series, EVERYTHING)
+            self._tail.forget(series)
         self._rolling.forget(name)
 
 
-def _symbols_of(name: str) -> Sequence[str]:
-    return [family.named(name) for family in FAMILIES]
+def _of_shortest(name: str) -> list[Series]:
+    return [Series(kind, kind.whose(name), M1) for kind in KINDS.values()]

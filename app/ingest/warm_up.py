@@ -3,12 +3,13 @@
 from typing import Final
 
 from app.domain.interval import M1
+from app.domain.series import Series
 from app.holding.holdings import Holdings
 from app.holding.symbol_sync import SymbolSync
 from app.ingest.rolling import Rolling
+from app.kinds.klines import KLINES
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.ports.store import StoreReader
 
 EVERY_S: Final = 2.0
@@ -43,7 +44,7 @@ class WarmUp:
                 return
 
     async def _warm(self, symbol: str) -> None:
-        series = Series(symbol, M1)
+        series = Series(KLINES, symbol, M1)
         ledger = self._holdings.ledger(series)
         span = self._rolling.lacking(symbol, max((span.end_ms for span in ledger.held), default=0))
         if span and ledger.known.covers(span):  # otherwise the reconciler is at it, or there is nothing yet

@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from app.binance.families import INDEX, MARK, PREMIUM, Family
 from app.binance.weights import depth_limits, depth_weight, klines_weight
 from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
-from app.ports.exchange import Bucket
+from app.domain.kind import Bucket, Kind
+from app.kinds.price_klines import INDEX, MARK, PREMIUM
 
 HELD_MS: Final = 250  # an answer made from memory; frames come once a second
 BOOK_MS: Final = 250  # the default pace of the exchange's own depth stream
@@ -38,7 +38,7 @@ class Mode(Enum):
     CACHED = "pass-through"
 
 
-class Kind(Enum):
+class ParameterType(Enum):
     """What a parameter means, which is how it is checked."""
 
     SYMBOL = "symbol"
@@ -54,7 +54,7 @@ class Parameter:
     """One parameter. Numbers without `most` and words are the exchange's to judge."""
 
     name: str
-    kind: Kind
+    kind: ParameterType
     help: str
     is_required: bool = False
     default: int | None = None
@@ -118,8 +118,8 @@ class Endpoint:
     is_row_of_all: bool = False
     """Whether the answer about a symbol is a row of the answer about all."""
     bucket: Bucket | None = None
-    family: Family | None = None
-    """Of which klines the answer is, when series of them may be held."""
+    kind: Kind | None = None
+    """Of which kind of series the answer is, when such may be held."""
 
     def thrifty_ms(self, question: Question, fresh_ms: int) -> int:
         """For how many ms an answer is good enough while weight is short."""
@@ -166,24 +166,28 @@ def _data_holds(question: Question, _body: bytes, now_ms: int) -> int:
 
 # --- what they take and cost -----------------------------------------------------------------------------------------
 
-_SYMBOL: Final = Parameter("symbol", Kind.SYMBOL, "In either case.", is_required=True)
-_ANY_SYMBOL: Final = Parameter("symbol", Kind.SYMBOL, "In either case; all symbols without it.")
-_PAIR: Final = Parameter("pair", Kind.PAIR, "In either case.", is_required=True)
+_SYMBOL: Final = Parameter("symbol", ParameterType.SYMBOL, "In either case.", is_required=True)
+_ANY_SYMBOL: Final = Parameter("symbol", ParameterType.SYMBOL, "In either case; all symbols without it.")
+_PAIR: Final = Parameter("pair", ParameterType.PAIR, "In either case.", is_required=True)
 _INTERVAL: Final = Parameter(
-    "interval", Kind.INTERVAL, "Case matters: 1m is a minute, 1M a month.", is_required=True, values=tuple(INTERVALS)
+    "interval",
+    ParameterType.INTERVAL,
+    "Case matters: 1m is a minute, 1M a month.",
+    is_required=True,
+    values=tuple(INTERVALS),
 )
-_START: Final = Parameter("startTime", Kind.TIME, "From this time on (ms).")
-_END: Final = Parameter("endTime", Kind.TIME, "Up to this time (ms).")
+_START: Final = Parameter("startTime", ParameterType.TIME, "From this time on (ms).")
+_END: Final = Parameter("endTime", ParameterType.TIME, "Up to this time (ms).")
 _CONTRACT: Final = Parameter(
     "contractType",
-    Kind.WORD,
+    ParameterType.WORD,
     "Which contract of the pair.",
     is_required=True,
     values=("PERPETUAL", "CURRENT_QUARTER", "NEXT_QUARTER", "TRADIFI_PERPETUAL"),
 )
 _PERIOD: Final = Parameter(
     "period",
-    Kind.WORD,
+    ParameterType.WORD,
     "Of the statistics.",
     is_required=True,
     values=("5m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d"),
@@ -192,14 +196,14 @@ _PERIOD: Final = Parameter(
 
 def _limit(default: int, most: int, *values: int) -> Parameter:
     return Parameter(
-        "limit", Kind.NUMBER, "How many at most.", default=default, most=most, values=tuple(map(str, values))
+        "limit", ParameterType.NUMBER, "How many at most.", default=default, most=most, values=tuple(map(str, values))
     )
 
 
 _KLINES: Final = (_INTERVAL, _START, _END, _limit(500, 1_500))
 _STATISTICS: Final = (
     _PERIOD,
-    Parameter("limit", Kind.NUMBER, "How many at most; 30 without it.", most=500),
+    Parameter("limit", ParameterType.NUMBER, "How many at most; 30 without it.", most=500),
     _START,
     _END,
 )
@@ -230,17 +234,17 @@ def _klines(name: str, summary: str, *first: Parameter) -> Endpoint:
     return Endpoint(f"/fapi/v1/{name}", summary, (*first, *_KLINES), _klines_cost, _klines_hold, _KLINES_TEXT)
 
 
-def _prices(family: Family, summary: str) -> Endpoint:
-    first = _PAIR if family.parameter == "pair" else _SYMBOL
+def _prices(kind: Kind, summary: str) -> Endpoint:
+    first = _PAIR if kind.of_pair else _SYMBOL
     return Endpoint(
-        family.path,
+        kind.rest.path,
         summary,
         (first, *_KLINES),
         _klines_cost,
         _klines_hold,
         _PRICES_TEXT,
         Mode.STORED,
-        family=family,
+        kind=kind,
     )
 
 
@@ -288,7 +292,7 @@ _TABLE: Final = (
     Endpoint(
         "/fapi/v1/aggTrades",
         "Trades of one order at one price, together; of the last 48 hours",
-        (_SYMBOL, Parameter("fromId", Kind.NUMBER, "From this number on."), _START, _END, _limit(500, 1_000)),
+        (_SYMBOL, Parameter("fromId", ParameterType.NUMBER, "From this number on."), _START, _END, _limit(500, 1_000)),
         _costs(20),
         _trades_hold,
         "the newest: 0.25 s, of a stream heard within 10 s, for 32 symbols at a time; else as pass-through 1 s; "
@@ -310,7 +314,12 @@ _TABLE: Final = (
     Endpoint(
         "/fapi/v1/fundingRate",
         "Funding rates of the past",
-        (_ANY_SYMBOL, _START, _END, Parameter("limit", Kind.NUMBER, "How many at most; 100 without it.", most=1_000)),
+        (
+            _ANY_SYMBOL,
+            _START,
+            _END,
+            Parameter("limit", ParameterType.NUMBER, "How many at most; 100 without it.", most=1_000),
+        ),
         _costs(0),
         _funding_holds,
         "a tenth of the time since the full hour, between 5 s and 5 min; 5 min when endTime has passed",
@@ -349,7 +358,7 @@ _TABLE: Final = (
     Endpoint(
         "/fapi/v1/assetIndex",
         "Rates of assets as margin",
-        (Parameter("symbol", Kind.PAIR, "An asset and USD, such as BTCUSD; all without it."),),
+        (Parameter("symbol", ParameterType.PAIR, "An asset and USD, such as BTCUSD; all without it."),),
         _by_symbol(1, 10),
         _steady(MOVING_MS),
         "1 s",

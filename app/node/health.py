@@ -118,7 +118,7 @@ class Health:
         """By interval: the series whose newest kline is the oldest."""
         self.ready()
         return {
-            code: {"symbol": tail.series.symbol, "state": tail.state.value, "age_ms": tail.age_ms}
+            code: {"symbol": tail.series.name, "state": tail.state.value, "age_ms": tail.age_ms}
             for code, tail in (self._survey.worst if self._survey else {}).items()
         }
 
@@ -175,7 +175,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _one(tail: TailAge) -> str:
-    series = f"{tail.series.symbol} {tail.series.interval}"
+    series = f"{tail.series.name} {tail.series.interval}"
     return series if tail.age_ms is None else f"{series} (newest kline closed {tail.age_ms // 1000} s ago)"
 
 

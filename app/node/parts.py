@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from app.domain.interval import INTERVALS
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span
 from app.events import Event, Observe, RequestsRefused, RowsCommitted
 from app.filling.absence import Absence
@@ -24,6 +25,8 @@ from app.http.direct import Timings
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.ingest.rolling import Rolling
+from app.kinds.klines import KLINES
+from app.kinds.registry import named
 from app.market import book_mirror, mark_mirror, trade_mirror
 from app.market.book_starts import BookStarts
 from app.market.market_source import MarketSource
@@ -33,7 +36,6 @@ from app.node.health import Health
 from app.node.supervisor import Supervisor
 from app.ports.clock import MachineClock
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.querying.in_progress import InProgress
 from app.querying.names import Names
 from app.querying.query import QueryService
@@ -232,7 +234,7 @@ class Parts:
             self.settings.backfill_days,
             self.symbols.listings,
             self._undoubted(self.holdings.extra_wishes),
-            () if self.extra_wishes_only else self.settings.price_series,
+            {} if self.extra_wishes_only else self.settings.symbols_of_kinds,
             self.holdings.since_ms,
             self.holdings.doubted,
         )
@@ -241,20 +243,20 @@ class Parts:
         """The wishes without those for names of which nobody knows whose klines are held."""
         if not self.holdings.doubted:
             return wishes
-        return {series: span for series, span in wishes.items() if series.listed not in self.holdings.doubted}
+        return {series: span for series, span in wishes.items() if series.symbol not in self.holdings.doubted}
 
     def _held_symbols(self) -> frozenset[str]:
         """The symbols that are followed, and those delivered lately of which something is held."""
         symbols, found = self.symbols, self.symbols.wished_set
         if symbols.settled:
-            found |= symbols.settled & self.holdings.symbols()
+            found |= symbols.settled & self.holdings.names()
         return found - self.holdings.doubted if self.holdings.doubted else found
 
     def observe(self, event: Event) -> None:
         """Where every part of the node reports what happened."""
         self.telemetry.observe(event)
         if isinstance(event, RowsCommitted) and event.source is Source.REST and self.role is not None:
-            self.role.exists(Series(event.symbol, INTERVALS[event.interval]), event.span.end_ms)
+            self.role.exists(named(event.symbol, INTERVALS[event.interval]), event.span.end_ms)
 
     def drop(self, series: Series, span: Span) -> None:
         """Klines that open in `span` may have changed: forget what was made of them."""
@@ -313,7 +315,8 @@ class Parts:
 
     def _symbols_changed(self, removed: Sequence[str]) -> None:
         for symbol in removed:
-            self.tail.forget(symbol)
+            for interval in INTERVALS.values():
+                self.tail.forget(Series(KLINES, symbol, interval))
             self.rolling.forget(symbol)
         self.stream_server.listed_changed()
         if self.role is not None:

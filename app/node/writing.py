@@ -6,6 +6,7 @@ from typing import Final
 
 from app.domain.interval import M1
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Spans
 from app.events import CommitFailed, SymbolsReplaced
 from app.filling.estimate import estimate
@@ -17,10 +18,10 @@ from app.ingest.dispute import Disputes
 from app.ingest.live import LiveIngest
 from app.ingest.relisting import Relistings
 from app.ingest.warm_up import WarmUp
+from app.kinds.klines import KLINES
 from app.node.exchange_clock import KeptTime
 from app.node.parts import KEPT_TIME, Parts
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.querying.answer import END_OF_TIME_MS
 from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import Auditor
@@ -236,7 +237,7 @@ class Writing:
         parts = self._parts
         self.relistings.look()
         parts.close_lag.follow(parts.symbols.wished)
-        self.sockets.want([Series(symbol, M1) for symbol in parts.symbols.wished])
+        self.sockets.want([Series(KLINES, symbol, M1) for symbol in parts.symbols.wished])
         self.streams.ingested_changed()
         self.reconciler.wake()
         if not self._is_estimated and parts.symbols.synced_ms is not None:
@@ -263,7 +264,7 @@ class Writing:
     def _rows_changed(self, series: Series, _changed: Spans) -> None:
         """Rows were replaced: buckets in progress that contain them start anew, and lost roll-ups are made again."""
         if series.interval == M1:
-            self._parts.rolling.forget(series.symbol)
+            self._parts.rolling.forget(series.name)
         self.reconciler.wake()
 
 

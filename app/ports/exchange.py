@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from app.binance.archive_csv import ArchiveFile
 from app.domain.columns import Columns
 from app.domain.interval import Grid, Interval
-from app.domain.kline import Kline, Precision
+from app.domain.kind import Bucket
+from app.domain.kline import Precision
+from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.series import Series
 
 
 class Priority(IntEnum):
@@ -26,7 +27,7 @@ class RestApi(Protocol):
 
     async def klines(
         self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority, *, newest: bool = False
-    ) -> list[Kline]:
+    ) -> Sequence[Any]:
         """The oldest `limit` klines that open in `window`; without a window the newest there are, the live one last.
 
         `newest`: the last `limit` before the window's end, which must begin at 0.
@@ -40,13 +41,6 @@ class RestApi(Protocol):
     async def server_time_ms(self, priority: Priority) -> int:
         """The exchange's clock."""
         ...
-
-
-class Bucket(IntEnum):
-    """Requests that the exchange counts apart, whatever their weight: so many in five minutes (binance-facts 1.1)."""
-
-    FUNDING = 0
-    DATA = 1
 
 
 class RawAnswer(NamedTuple):

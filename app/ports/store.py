@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from app.domain.interval import Interval
-from app.domain.kline import Kline
+from app.domain.kind import Kind, Row
 from app.domain.ledger import Ledger, Source
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
-from app.ports.series import Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Batch:
     series: Series
     source: Source
     spans: Spans
-    rows: Sequence[Kline]
+    rows: Sequence[Row]
     as_of: int | None = None
     made_of: Series | None = None
     withdraws: bool = False
@@ -72,7 +72,7 @@ class Disagreement(NamedTuple):
 class Snapshot(NamedTuple):
     """Rows and ledger of a series, read in one transaction."""
 
-    rows: list[Kline]
+    rows: list[Any]
     ledger: Ledger
 
 
@@ -97,14 +97,14 @@ class Changes(NamedTuple):
 class Relisting(NamedTuple):
     """A name that another listing has taken over.
 
-    `firsts`: of each symbol of series that belongs to the name, where the first kline of `listing` opens. Rows from
+    `firsts`: by kind of the name's series, where the first row of `listing` opens. Rows from
     there on are `listing`'s own; unless `keeps_newer` they are to be fetched anew, as they were taken in by the other's
     precision.
     """
 
     former: Listing
     listing: Listing
-    firsts: Mapping[str, int]
+    firsts: Mapping[Kind, int]
     keeps_newer: bool
 
 
@@ -133,7 +133,7 @@ class StoreReader(Protocol):
         """What was committed after the change number `after`; by None one learns the newest number."""
         ...
 
-    async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Kline]]:
+    async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
         """The rows that open in a span of each of many series, ascending; series without any are left out."""
         ...
 
@@ -146,7 +146,7 @@ class StoreReader(Protocol):
         ...
 
     async def anchors(self) -> dict[str, int]:
-        """By symbol: the open time of one 3d kline of the exchange, which fixes the symbol's 3d grid."""
+        """By the name of a series: the open time of one of its 3d klines at the exchange, which fixes its 3d grid."""
         ...
 
     async def extra_wishes(self) -> dict[Series, Span]:
@@ -201,8 +201,8 @@ class StoreWriter(StoreReader, Protocol):
         """Take back that a name begins at `since_ms`: what lies before is unknown again; the ledgers that change."""
         ...
 
-    async def save_anchor(self, symbol: str, open_ms: int) -> None:
-        """Remember one open time of the symbol's 3d grid."""
+    async def save_anchor(self, name: str, open_ms: int) -> None:
+        """Remember one open time of the 3d grid of the series of this name."""
         ...
 
     async def save_verified(self, series: Series, spans: Spans, at_ms: int) -> Verification:

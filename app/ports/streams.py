@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Protocol
 
 from app.binance.stream_event import KlineEvent
-from app.ports.series import Series
+from app.domain.series import Series
 
 
 class MarketSockets(Protocol):

@@ -3,8 +3,8 @@
 from typing import Final, NamedTuple
 
 from app.domain.interval import Interval
+from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.series import Series
 
 LIMIT_DEFAULT: Final = 500  # binance-facts section 2.1
 LIMIT_MAX: Final = 1500

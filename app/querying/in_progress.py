@@ -9,22 +9,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from app.binance import rest_rows
 from app.domain.interval import M1, Grid
+from app.domain.kind import Row
 from app.domain.kline import Kline
 from app.domain.reason import Reason
+from app.domain.series import Series
 from app.holding.tail import Live, Tail
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ingest.rolling import Rolling
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamError, UpstreamGarbage
-from app.ports.series import Series
 from app.querying.read_through import ReadThrough
 
-LIVE_AGE_MS_MAX: Final = 10_000
-"""A live kline is good this long after the exchange was last heard: by REST, or on the socket that carries it."""
-
-PRICE_AGE_MS_MAX: Final = 1_000  # of mark, index and premium, which move every second: as long as pass-through holds
 ENDED_AGE_MS_MAX: Final = 1_000  # of a kline that REST says has just closed: late trades may still change it
 READS_AT_CLOSE_MAX: Final = 16
 """Read-throughs under way from which on who asks at a close waits for the closing frame instead: bots ask for hundreds
@@ -54,10 +50,10 @@ class InProgress:
             ended = tail.ended if tail else None
             if ended is None or ended.open_ms != open_ms or now_ms - ended.heard_ms > ENDED_AGE_MS_MAX:
                 return None
-            rows.append(_row(ended.kline, grid))
+            rows.append(_row(series, ended.kline, grid))
             open_ms = grid.shift(open_ms, 1)
         live = None if self._has_ended(grid, open_ms) else self._live(series, open_ms, now_ms)
-        return None if live is None else [*rows, _row(live, grid)]
+        return None if live is None else [*rows, _row(series, live, grid)]
 
     async def rows(self, series: Series, grid: Grid, open_ms: int) -> list[bytes]:
         """The kline in progress, which opens at `open_ms` as far as we know. Raises UpstreamError.
@@ -79,7 +75,7 @@ class InProgress:
             if (rows := self.known(series, grid, open_ms)) is None:
                 raise
             return rows
-        return [_row(kline, grid) for kline in klines]
+        return [_row(series, kline, grid) for kline in klines]
 
     async def _ask(self, series: Series, grid: Grid, open_ms: int) -> list[Kline]:
         """The exchange's klines from the one that opens at `open_ms` on."""
@@ -93,7 +89,7 @@ class InProgress:
             if ended:
                 self._tail.set_ended(series, grid, Live(ended[-1], now_ms, from_socket=False))
         elif answer and answer[-1].open_ms < grid.shift(open_ms, -1) and self._upstream.is_trading(series):
-            what = f"{series.symbol} {series.interval}"
+            what = f"{series.name} {series.interval}"
             raise UpstreamGarbage(f"{what}: REST's newest kline is older than what is due", Reason.NOT_WHOLE)
         elif not answer:
             self._upstream.check_newest(series, grid, grid.shift(open_ms, 1))
@@ -106,7 +102,7 @@ class InProgress:
     async def _closing_frame(self, series: Series, grid: Grid, open_ms: int) -> None:
         """Wait until the kline that has just ended is closed here, for as long as its closing frame is expected."""
         tail = self._tail.get(series)
-        if tail is None or tail.end_ms != open_ms or not series.is_of_trades:
+        if tail is None or tail.end_ms != open_ms or not series.kind.is_streamed:
             return  # no socket brings it
         left_ms = grid.shift(open_ms, 1) + CLOSE_GRACE_MS - self._clock.now_ms()
         try:
@@ -121,25 +117,24 @@ class InProgress:
         live = tail.live if tail else None
         if live is not None and live.open_ms == open_ms and self._is_fresh(series, live, now_ms):
             return live.kline
-        if series.interval not in self._rolling.intervals:
+        if not series.kind.rolls_up or series.interval not in self._rolling.intervals:
             return None
-        minute_series = Series(series.symbol, M1)
+        minute_series = series.of(M1)
         minutes = self._tail.get(minute_series)
         if minutes is None or minutes.end_ms < M1.grid.floor(now_ms - CLOSE_GRACE_MS):
             return None
         is_fresh = minutes.live is not None and self._is_fresh(minute_series, minutes.live, now_ms)
         minute = minutes.live.kline if minutes.live and is_fresh else None
-        if minute is None and now_ms - minutes.end_ms > LIVE_AGE_MS_MAX:
+        if minute is None and now_ms - minutes.end_ms > series.kind.live_age_ms_max:
             return None
-        return self._rolling.live(series.symbol, series.interval, minute, open_ms, minutes.end_ms)
+        return self._rolling.live(series.name, series.interval, minute, open_ms, minutes.end_ms)
 
     def _is_fresh(self, series: Series, live: Live, now_ms: int) -> bool:
-        age_ms_max = LIVE_AGE_MS_MAX if series.is_of_trades else PRICE_AGE_MS_MAX
         heard_ms = live.heard_ms
         if live.from_socket:
             heard_ms = max(heard_ms, self.heard_ms(series) or 0)
-        return now_ms - heard_ms <= age_ms_max
+        return now_ms - heard_ms <= series.kind.live_age_ms_max
 
 
-def _row(kline: Kline, grid: Grid) -> bytes:
-    return rest_rows.encode(kline, grid.shift(kline.open_ms, 1) - 1)
+def _row(series: Series, row: Row, grid: Grid) -> bytes:
+    return series.kind.encode(row, grid.shift(row.open_ms, 1) - 1)

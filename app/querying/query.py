@@ -7,23 +7,24 @@ asked for. No answer claims to end with the newest kline while the node cannot k
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from app.binance import rest_rows
 from app.binance.error_body import service_unavailable
 from app.domain import letters
 from app.domain.interval import Grid
-from app.domain.kline import Kline
+from app.domain.kind import Row
 from app.domain.reason import Reason
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.encoded_rows import EncodedRows
 from app.holding.freshness import stale_at_ms
 from app.holding.holdings import Holdings
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import SeriesTail, Tail
+from app.kinds.registry import spelt
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamUnavailable
-from app.ports.series import Series
 from app.ports.store import StoreReader
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.querying.in_progress import InProgress
@@ -96,12 +97,18 @@ class QueryService:
     def symbol(self, text: str) -> str | None:
         """The listed name of a symbol as a client wrote it (lower case is accepted), or None."""
         name = letters.upper(text)
-        if name in self._symbols.listings or name in self._symbols.wished_set or name in self._holdings.symbols():
+        if name in self._symbols.listings or name in self._symbols.wished_set or name in self._holdings.names():
             return name
         return None
 
+    def name(self, text: str) -> str | None:
+        """The name of series as a client wrote it, such as `BTCUSDT` or `btcusdt@markPrice`, or None."""
+        written, at, _ = (spelt(text) or "@").partition("@")
+        symbol = self.symbol(written)
+        return None if symbol is None else f"{symbol}{at}{text.partition('@')[2]}"
+
     def listed(self, text: str) -> str | None:
-        """The same. Raises BinanceError while nobody knows what is listed."""
+        """The same as `symbol`. Raises BinanceError while nobody knows what is listed."""
         name = self.symbol(text)
         if name is None and not self._symbols.listings:
             raise service_unavailable(RETRY_AFTER_S, Reason.NOT_SYNCED)
@@ -112,7 +119,7 @@ class QueryService:
         series = query.series
         if not self.is_time_known() or not self._holdings.is_anchored(series):
             return None
-        if series.listed in self._holdings.doubted:
+        if series.symbol in self._holdings.doubted:
             return None
         tail = self._tail.get(series)
         if tail is None or not tail.rows:
@@ -133,7 +140,7 @@ class QueryService:
 
     async def answer(self, query: KlineQuery) -> Answer:
         """The answer to `query`, whole unless it allows less. Raises BinanceError: 503 with Retry-After."""
-        if query.series.listed in self._holdings.doubted:
+        if query.series.symbol in self._holdings.doubted:
             # whose klines are held is being asked at this moment
             raise service_unavailable(RETRY_AFTER_S, Reason.NOT_SYNCED)
         try:
@@ -286,7 +293,7 @@ class QueryService:
         ticket = self._tail.ticket(series)
         snapshot = await self._store.read(series, span, window.limit, newest=window.newest)
         known = snapshot.ledger.known
-        read = [_row(kline, grid) for kline in snapshot.rows]
+        read = [_row(series, kline, grid) for kline in snapshot.rows]
         rows = [(kline.open_ms, row) for kline, row in zip(snapshot.rows, read, strict=True)]
         if tail is not None and tail.rows:
             held = Span(tail.start_ms, tail.end_ms)
@@ -319,7 +326,7 @@ class QueryService:
         is_short = len(more) < lacking and (more or begin == Edge())
         end = await self._check_end(series, grid, span, more, is_joined=is_joined) if is_short else Edge()
         await upstream.accept(series, grid, span, lacking, more)
-        found += [(kline.open_ms, _row(kline, grid)) for kline in more]
+        found += [(kline.open_ms, _row(series, kline, grid)) for kline in more]
         return _Read(found, (*begin.holes, *between, *end.holes))
 
     async def _newest(self, series: Series, grid: Grid, window: Window, held: _Found) -> _Read:
@@ -344,11 +351,11 @@ class QueryService:
         has_more = bool(begin.holes) or ended_ms is not None or (bool(more) and more[0].open_ms == start_ms)
         if len(more) < lacking and has_more:  # klines that there are not do not count
             more, holes = await self._reach_back(series, grid, known_start_ms, lacking, ended_ms)
-        return _Read([*((kline.open_ms, _row(kline, grid)) for kline in more), *found], holes)
+        return _Read([*((kline.open_ms, _row(series, kline, grid)) for kline in more), *found], holes)
 
     async def _reach_back(
         self, series: Series, grid: Grid, end_ms: int, limit: int, ended_ms: int | None
-    ) -> tuple[list[Kline], tuple[Span, ...]]:
+    ) -> tuple[Sequence[Any], tuple[Span, ...]]:
         """The last `limit` klines before `end_ms` over every hole, with the holes; `ended_ms`: where the klines end."""
         upstream = self._upstream
         more = await upstream.newest_before(series, grid, end_ms, limit)
@@ -358,9 +365,7 @@ class QueryService:
             await upstream.check_begin(series, grid, Span(0, end_ms), more)
         return more, holes
 
-    async def _check_end(
-        self, series: Series, grid: Grid, span: Span, more: Sequence[Kline], *, is_joined: bool
-    ) -> Edge:
+    async def _check_end(self, series: Series, grid: Grid, span: Span, more: Sequence[Row], *, is_joined: bool) -> Edge:
         """How `span` ends. Raises UpstreamGarbage when the exchange must have more klines there."""
         last = Span(grid.shift(more[-1].open_ms, 1) if more else span.start_ms, span.end_ms)
         if self._holdings.ledger(series).absent.covers(last):
@@ -425,8 +430,8 @@ class QueryService:
         return Answer(body, series, asked, False, now_ms, None if is_whole else shortfall)
 
 
-def _row(kline: Kline, grid: Grid) -> bytes:
-    return rest_rows.encode(kline, grid.shift(kline.open_ms, 1) - 1)
+def _row(series: Series, row: Row, grid: Grid) -> bytes:
+    return series.kind.encode(row, grid.shift(row.open_ms, 1) - 1)
 
 
 def _with_holes(answer: Answer, read: _Read, now_ms: int) -> Answer:

@@ -6,11 +6,11 @@ from typing import Final, NamedTuple
 from cachetools import LRUCache
 
 from app.domain.interval import Grid
+from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.holdings import Holdings
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.ports.store import StoreReader
 
 PAGES_MAX: Final = 32  # of at most 0.25 MB each; a pager takes its page within milliseconds

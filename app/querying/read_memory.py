@@ -1,19 +1,18 @@
 """What the exchange was asked for lately and nobody stores: klines of series that are not wished, for all who ask."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cachetools import LRUCache
 
 from app.binance import rest_rows
-from app.binance.families import parted
 from app.domain.columns import Columns
 from app.domain.interval import MINUTE_MS, Grid
-from app.domain.kline import Kline
+from app.domain.kind import Row
+from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
-from app.ports.series import Series
 
 BYTES_MAX: Final = 32 * 1024 * 1024  # 250,000 klines as REST prints them: 99 of 2,500 series, or 500 of 500
 AGE_MS_MAX: Final = 10 * MINUTE_MS
@@ -44,7 +43,7 @@ class ReadMemory:
         """What is remembered takes."""
         return int(self._runs.currsize)
 
-    def learn(self, series: Series, grid: Grid, span: Span, limit: int, klines: Sequence[Kline]) -> None:
+    def learn(self, series: Series, grid: Grid, span: Span, limit: int, klines: Sequence[Row]) -> None:
         """The exchange was asked for the oldest `limit` klines of `span` and answered so.
 
         What may still change is left out, as it is of what is stored.
@@ -55,19 +54,19 @@ class ReadMemory:
         known = Span(span.start_ms, min(end_ms, grid.floor(now_ms - CLOSE_GRACE_MS)))
         if not known:
             return
-        body = rest_rows.join(rest_rows.encode(kline, grid.shift(kline.open_ms, 1) - 1) for kline in closed)
+        body = rest_rows.join(series.kind.encode(kline, grid.shift(kline.open_ms, 1) - 1) for kline in closed)
         others = [run for run in self._current(series) if run.span.clip(known) != run.span]
         runs = (*others[1 - RUNS_MAX :], _Run(known, body, now_ms))
         self._runs.pop(series, None)
         if _cost(runs) <= self._runs.maxsize:
             self._runs[series] = runs
 
-    def klines(self, series: Series, grid: Grid, span: Span, limit: int) -> list[Kline] | None:
+    def klines(self, series: Series, grid: Grid, span: Span, limit: int) -> Sequence[Any] | None:
         """The oldest `limit` klines of `span`, None when some of them are not known."""
         for run in self._current(series):
             if not run.span.start_ms <= span.start_ms < run.span.end_ms:
                 continue
-            known = rest_rows.decode(run.body, grid, is_signed=parted(series.symbol)[1].is_signed)
+            known = series.kind.rest.decode(run.body, grid)
             found = [kline for kline in known if span.start_ms <= kline.open_ms < span.end_ms]
             if len(found) >= limit or span.end_ms <= run.span.end_ms:
                 return found[:limit]

@@ -8,13 +8,14 @@ what it takes). Only an answer that was accepted is kept or remembered.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cachetools import LRUCache
 
 from app.domain.interval import Grid
-from app.domain.kline import Kline
+from app.domain.kind import Row
 from app.domain.reason import Reason
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, Absence, Unproven
 from app.holding.holdings import Holdings
@@ -22,7 +23,6 @@ from app.holding.symbol_sync import SymbolSync
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Priority, RestApi
-from app.ports.series import Series
 from app.querying.read_memory import AGE_MS_MAX, ReadMemory
 from app.querying.single_flight import SingleFlight
 
@@ -32,7 +32,7 @@ ABSENT_ROWS_MAX: Final = 499  # weight 2: the most rows per weight (binance-fact
 HOLES_MAX: Final = 8  # of an answer: each takes a request of its own once in a while
 ROWS_BEFORE_MIN: Final = 8  # asked for with a hole, so that the same question is not asked twice
 
-Keep = Callable[[Series, Grid, Span, Sequence[Kline]], Awaitable[None]]
+Keep = Callable[[Series, Grid, Span, Sequence[Row]], Awaitable[None]]
 """Commits klines that were read through and accepted, where they are wished."""
 
 _Window = tuple[Series, Span | None, int, bool]
@@ -64,7 +64,7 @@ class ReadThrough:
         self._holdings = holdings
         self._absence = absence
         self._is_allowed = is_allowed
-        self._flights = SingleFlight[_Window, list[Kline]](READS_AT_ONCE_MAX, "read-throughs")
+        self._flights = SingleFlight[_Window, Sequence[Any]](READS_AT_ONCE_MAX, "read-throughs")
         self._confirmed: LRUCache[Series, tuple[tuple[Span, int], ...]] = LRUCache(1_024)
         self.keep: Keep | None = None
         """Commits klines that were read through; only the writer has one."""
@@ -75,17 +75,17 @@ class ReadThrough:
         """How many questions to the exchange are not answered yet."""
         return len(self._flights)
 
-    async def klines(self, series: Series, grid: Grid, span: Span | None, limit: int) -> list[Kline]:
+    async def klines(self, series: Series, grid: Grid, span: Span | None, limit: int) -> Sequence[Any]:
         """The oldest `limit` klines of `span`, or the newest there are; once for all who wait, or as remembered."""
         if span is not None and (known := self.memory.klines(series, grid, span, limit)) is not None:
             return known
         return await self._once(series, grid, span, limit)
 
-    async def newest_before(self, series: Series, grid: Grid, end_ms: int, limit: int) -> list[Kline]:
+    async def newest_before(self, series: Series, grid: Grid, end_ms: int, limit: int) -> Sequence[Any]:
         """The last `limit` klines that open before `end_ms`, however far they reach back."""
         return await self._once(series, grid, Span(0, end_ms), limit, newest=True)
 
-    async def accept(self, series: Series, grid: Grid, span: Span, limit: int, klines: Sequence[Kline]) -> None:
+    async def accept(self, series: Series, grid: Grid, span: Span, limit: int, klines: Sequence[Row]) -> None:
         """The oldest `limit` klines of `span` are these: keep what is wished of them, remember the rest."""
         if klines:
             self._absence.exist(series, Span(klines[0].open_ms, klines[0].open_ms + 1))
@@ -96,12 +96,12 @@ class ReadThrough:
 
     async def _once(
         self, series: Series, grid: Grid, span: Span | None, limit: int, *, newest: bool = False
-    ) -> list[Kline]:
+    ) -> Sequence[Any]:
         if not self._is_allowed:
-            what = f"{series.symbol} {series.interval}"
+            what = f"{series.name} {series.interval}"
             raise UpstreamUnavailable(f"{what} is not held there; READ_THROUGH is off", Reason.NOT_HELD)
 
-        async def ask() -> list[Kline]:
+        async def ask() -> Sequence[Any]:
             async with asyncio.timeout(READ_THROUGH_S_MAX):
                 return await self._rest.klines(series, grid, span, limit, Priority.USER, newest=newest)
 
@@ -110,7 +110,7 @@ class ReadThrough:
     def _garbage(self, series: Series, what: str) -> UpstreamGarbage:
         """An answer that lacks klines: nothing that was told of the series is believed any longer."""
         self._forget(series)
-        return UpstreamGarbage(f"{series.symbol} {series.interval}: {what}", Reason.NOT_WHOLE)
+        return UpstreamGarbage(f"{series.name} {series.interval}: {what}", Reason.NOT_WHOLE)
 
     def _forget(self, series: Series) -> None:
         self.memory.forget(series)
@@ -118,7 +118,7 @@ class ReadThrough:
 
     def is_trading(self, series: Series) -> bool:
         """Whether the exchange must have a kline of `series` for every interval that has closed (by its own list)."""
-        listing = self._symbols.listing(series.listed)
+        listing = self._symbols.listing(series.symbol)
         now_ms = self._clock.now_ms()
         return (
             listing is not None and listing.status == "TRADING" and listing.onboard_ms <= now_ms < listing.delivery_ms
@@ -126,7 +126,7 @@ class ReadThrough:
 
     # --- what may not be lacking ----------------------------------------------------------------------------------
 
-    async def check_begin(self, series: Series, grid: Grid, span: Span, klines: Sequence[Kline]) -> Edge:
+    async def check_begin(self, series: Series, grid: Grid, span: Span, klines: Sequence[Row]) -> Edge:
         """How an answer for `span` begins. Raises UpstreamGarbage when it begins late for no proven reason.
 
         The exchange is asked for the symbol's first kline: an answer that lacks klines looks like the truth; one that
@@ -173,7 +173,7 @@ class ReadThrough:
         self,
         series: Series,
         grid: Grid,
-        klines: Sequence[Kline],
+        klines: Sequence[Row],
         *,
         after_ms: int | None = None,
         before_ms: int | None = None,
@@ -190,13 +190,13 @@ class ReadThrough:
             await self._check_hole(series, grid, hole, klines)
         return tuple(holes)
 
-    def check_unbroken(self, series: Series, grid: Grid, klines: Sequence[Kline], *, after_ms: int) -> None:
+    def check_unbroken(self, series: Series, grid: Grid, klines: Sequence[Row], *, after_ms: int) -> None:
         """Raise UpstreamGarbage when newest klines lack some between them, or to what is known before them."""
         if self._unproven(series, grid, klines, after_ms, None):
             raise self._garbage(series, "klines are missing from REST's answer")
 
     def _unproven(
-        self, series: Series, grid: Grid, klines: Sequence[Kline], after_ms: int | None, before_ms: int | None
+        self, series: Series, grid: Grid, klines: Sequence[Row], after_ms: int | None, before_ms: int | None
     ) -> list[Span]:
         """Holes of an answer that are not recorded as absent: klines that are held there are not in it either."""
         if not klines:
@@ -209,7 +209,7 @@ class ReadThrough:
         absent = self._holdings.ledger(series).absent
         return [hole for hole in holes if grid.count(*hole) and not absent.covers(hole)]
 
-    async def _check_hole(self, series: Series, grid: Grid, hole: Span, klines: Sequence[Kline]) -> None:
+    async def _check_hole(self, series: Series, grid: Grid, hole: Span, klines: Sequence[Row]) -> None:
         """Raise UpstreamGarbage unless the exchange has no klines in `hole`, and some on both sides.
 
         It has to say so twice, some seconds apart, the second time asked in another way, by an answer that has every
@@ -262,7 +262,7 @@ class ReadThrough:
         newest = await self.klines(series, grid, None, 1)
         if not newest:
             raise self._garbage(series, "REST has a first kline and no newest one")
-        return newest[-1].open_ms
+        return int(newest[-1].open_ms)
 
     def _ended(self, series: Series, grid: Grid, last: Span, newest_ms: int) -> Edge:
         """The end of a symbol's klines, due ones in `last` lacking. Raises UpstreamGarbage when these must exist."""
@@ -272,15 +272,13 @@ class ReadThrough:
         self._absence.must_not_lack(series, Span(ended_ms, last.end_ms))
         return Edge(ended_ms=ended_ms)
 
-    async def check_end(
-        self, series: Series, grid: Grid, last: Span, klines: Sequence[Kline], *, is_begun: bool
-    ) -> Edge:
+    async def check_end(self, series: Series, grid: Grid, last: Span, klines: Sequence[Row], *, is_begun: bool) -> Edge:
         """How an answer ends without `last`, which is due.
 
         Raises UpstreamGarbage when that is not proven: the exchange has a kline there, or klines on both sides
         (`is_begun`: before) and says so once, or its newest one is older although the symbol trades.
         """
-        listing = self._symbols.listing(series.listed)
+        listing = self._symbols.listing(series.symbol)
         if not grid.count(*last) or (not is_begun and listing is not None and last.end_ms <= listing.onboard_ms):
             return Edge()
         newest = await self.klines(series, grid, None, 1)
@@ -302,7 +300,7 @@ class ReadThrough:
 
         A symbol that trades has one in progress, however lately it was listed.
         """
-        listing = self._symbols.listing(series.listed)
+        listing = self._symbols.listing(series.symbol)
         is_begun = listing is not None and listing.onboard_ms < end_ms and self.is_trading(series)
         if is_begun or self._absence.refuted_by(series, Span(0, grid.ceil(end_ms))) is not None:
             raise self._garbage(series, "REST's answer lacks the newest klines")

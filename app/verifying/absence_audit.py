@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import GarbageDropped, Observe
 from app.holding.commit import Committer
 from app.holding.holdings import Holdings
 from app.ports.clock import Clock
 from app.ports.exchange import Priority, RestApi
-from app.ports.series import Series
 from app.ports.store import Batch, StoreWriter
 from app.verifying.audit import Tally
 
@@ -66,9 +66,7 @@ class AbsenceAuditor:
         recorded = self._holdings.ledger(series).absent.span_at(found[0].open_ms)
         if recorded is None:
             return  # it was filled meanwhile
-        what = (
-            f"{series.symbol} {series.interval}: {tuple(recorded)} was recorded absent, the exchange has klines there"
-        )
+        what = f"{series.name} {series.interval}: {tuple(recorded)} was recorded absent, the exchange has klines there"
         tally.note(what)
         self._observe(GarbageDropped("absence", what))
         await self._committer.commit([Batch(series, Source.ABSENT, Spans([recorded]), [], withdraws=True)])

@@ -20,15 +20,14 @@ from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, Grid, Interv
 from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.rollup import added_up
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import IntervalsDisagree, KlinesMended, KlinesVerified, Observe
 from app.filling.fill import Filler
-from app.filling.plan import REST_ROWS
 from app.holding.holdings import Holdings
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamGarbage
 from app.ports.exchange import Priority, RestApi
-from app.ports.series import Series
 from app.ports.store import Disagreement, StoreWriter
 
 SETTLE_MS: Final = 10 * 60_000  # a day is compared this long after its end: late frames and repairs are in by then
@@ -126,7 +125,7 @@ class Auditor:
     def count_rows(self, series: Series, spans: Spans) -> int:
         """How many comparisons `spans` take that are compared row by row: pages of REST."""
         grid = self._holdings.grid(series)
-        return sum(-(-grid.count(*span) // REST_ROWS) for span in spans)
+        return sum(-(-grid.count(*span) // series.kind.rest.rows_thrifty) for span in spans)
 
     async def audit(self, due: Mapping[Series, Spans], tally: Tally, pause_s: float = 0.0) -> None:
         """Compare what is due, of one symbol, with a pause after each day: a day of minutes is 7 ms of work.
@@ -137,10 +136,11 @@ class Auditor:
         hull = Spans(span for spans in within_day.values() for span in spans).hull
         end_ms = hull.end_ms
         while end_ms > hull.start_ms:  # newest first, like everything here
-            window = Span(max(hull.start_ms, end_ms - REST_ROWS * DAY_MS), end_ms)
+            days = next(iter(within_day)).kind.rest.rows_thrifty
+            window = Span(max(hull.start_ms, end_ms - days * DAY_MS), end_ms)
             end_ms = window.start_ms
             if any(spans.clip(window) for spans in within_day.values()):
-                daily = await self._theirs(Series(next(iter(within_day)).symbol, D1), window)
+                daily = await self._theirs(next(iter(within_day)).of(D1), window)
                 for series, spans in within_day.items():
                     for span in reversed(spans.clip(window)):
                         await self._audit_days(series, span, daily, tally, pause_s)
@@ -151,7 +151,7 @@ class Auditor:
     async def compare(self, series: Series, window: Span, tally: Tally) -> Spans:
         """Compare held klines with the exchange's own of the same interval, row by row; the open times replaced.
 
-        `window` has at most REST_ROWS klines. Raises UpstreamError, StoreUnavailable.
+        `window` has at most a thrifty page of rows. Raises UpstreamError, StoreUnavailable.
         """
         grid = self._holdings.grid(series)
         limit = grid.count(*window)
@@ -167,10 +167,11 @@ class Auditor:
 
     async def explain(self, series: Series, open_ms: int, tally: Tally) -> None:
         """Look into the minutes of a longer kline that was wrong; what remains is the exchange contradicting itself."""
-        minutes = Series(series.symbol, M1)
+        minutes = series.of(M1)
         bucket = Span(open_ms, self._holdings.grid(series).shift(open_ms, 1))
-        for start_ms in range(*bucket, REST_ROWS * M1.grid.step_ms):
-            piece = Span(start_ms, min(bucket.end_ms, start_ms + REST_ROWS * M1.grid.step_ms))
+        step_ms = minutes.kind.rest.rows_thrifty * M1.grid.step_ms
+        for start_ms in range(*bucket, step_ms):
+            piece = Span(start_ms, min(bucket.end_ms, start_ms + step_ms))
             if self._holdings.ledger(minutes).held.covers(piece):
                 await self.compare(minutes, piece, tally)
         ours = await self._added_up(minutes, bucket)
@@ -234,7 +235,7 @@ class Auditor:
             await self._refetch(series, Spans([day]), tally)
         else:
             await self._refetch(series, await self._differing_hours(series, day), tally)
-        tally.note(f"{series.symbol} {series.interval} day {day.start_ms}: {tally.mended - before} rows replaced")
+        tally.note(f"{series.name} {series.interval} day {day.start_ms}: {tally.mended - before} rows replaced")
         began_ms = self._clock.now_ms() + 1  # after the repair, which is dated by this millisecond at the latest
         ours = await self._added_up(series, day)
         if not _is_equal(ours, theirs):
@@ -242,7 +243,7 @@ class Auditor:
         await self._save(series, Spans([day]), began_ms)
 
     async def _differing_hours(self, series: Series, day: Span) -> Spans:
-        hourly = await self._theirs(Series(series.symbol, _H1), day)
+        hourly = await self._theirs(series.of(_H1), day)
         differing = []
         for hour_ms in range(*day, HOUR_MS):
             hour = Span(hour_ms, hour_ms + HOUR_MS)
@@ -258,12 +259,12 @@ class Auditor:
         for span in spans:
             start_ms = span.start_ms
             while start_ms < span.end_ms:
-                window = Span(start_ms, min(span.end_ms, grid.shift(start_ms, REST_ROWS)))
+                window = Span(start_ms, min(span.end_ms, grid.shift(start_ms, series.kind.rest.rows_thrifty)))
                 start_ms = window.end_ms
                 began_ms = self._clock.now_ms()
                 replaced = await self.compare(series, window, tally)
                 if replaced:
-                    tally.note(f"{series.symbol} {series.interval}: {sum(grid.count(*s) for s in replaced)} replaced")
+                    tally.note(f"{series.name} {series.interval}: {sum(grid.count(*s) for s in replaced)} replaced")
                     began_ms = self._clock.now_ms() + 1
                 await self._save(series, Spans([window]), began_ms)
 
@@ -289,9 +290,9 @@ class Auditor:
         if lacking := self._holdings.ledger(series).held.clip(window) - given:
             missing = sum(grid.count(*span) for span in lacking)
             raise UpstreamGarbage(
-                f"{series.symbol} {series.interval}: {missing} held klines are missing from REST's answer"
+                f"{series.name} {series.interval}: {missing} held klines are missing from REST's answer"
             )
-        return klines
+        return list(klines)
 
     async def _added_up(self, series: Series, span: Span) -> Kline | None:
         """What the held klines of `span`, all of them, add up to."""
@@ -307,7 +308,7 @@ class Auditor:
         for span in spans:
             start_ms = span.start_ms
             while start_ms < span.end_ms:
-                window = Span(start_ms, min(span.end_ms, grid.shift(start_ms, REST_ROWS)))
+                window = Span(start_ms, min(span.end_ms, grid.shift(start_ms, series.kind.rest.rows_thrifty)))
                 start_ms = window.end_ms
                 yield await self._rows(series, window)
 
@@ -315,22 +316,22 @@ class Auditor:
         replaced = await self._filler.keep(series, self._holdings.grid(series), klines, Source.REST)
         tally.mended += replaced
         if replaced:
-            self._observe(KlinesMended(series.symbol, series.interval.code, replaced))
+            self._observe(KlinesMended(series.name, series.interval.code, replaced))
 
     async def _save(self, series: Series, spans: Spans, began_ms: int) -> None:
         if spans:
             self._holdings.set_verification(series, await self._store.save_verified(series, spans, began_ms))
-            self._observe(KlinesVerified(series.symbol, series.interval.code, max(1, self.count(series, spans))))
+            self._observe(KlinesVerified(series.name, series.interval.code, max(1, self.count(series, spans))))
 
     async def _record(
         self, series: Series, open_ms: int, other: Interval, ours: Kline | None, theirs: Kline | None, tally: Tally
     ) -> None:
         tally.disagreements += 1
-        tally.note(f"{series.symbol} {open_ms}: the exchange's {series.interval} and {other} disagree")
+        tally.note(f"{series.name} {open_ms}: the exchange's {series.interval} and {other} disagree")
         found = Disagreement(series, open_ms, other, _text(ours), _text(theirs), self._clock.now_ms())
         await self._store.save_disagreement(found)
         self._holdings.set_disagreement(found)
-        self._observe(IntervalsDisagree(series.symbol, series.interval.code, other.code, open_ms))
+        self._observe(IntervalsDisagree(series.name, series.interval.code, other.code, open_ms))
 
 
 def _is_longer(series: Series) -> bool:
@@ -340,7 +341,7 @@ def _is_longer(series: Series) -> bool:
 
 def _is_by_rows(series: Series) -> bool:
     """Whether klines are compared one by one: those that last longer than a day, and those that do not add up."""
-    return _is_longer(series) or not series.is_of_trades
+    return _is_longer(series) or not series.kind.rolls_up
 
 
 def _is_equal(ours: Kline | None, theirs: Kline | None) -> bool:

@@ -16,13 +16,13 @@ from typing import Final
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.reason import Reason
+from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.holdings import Holdings
 from app.holding.wish import Wish
 from app.ports.clock import Clock
 from app.ports.coordination import NO_WRITER
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
-from app.ports.series import Series
 from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import ROW_AGE_MS, Auditor, Tally
 
@@ -70,7 +70,7 @@ class Audit:
         """Note a span that is not compared."""
         self.left_out_total += 1
         if len(self.left_out) < LEFT_OUT_MAX:
-            named = {"symbol": series.symbol, "interval": series.interval.code}
+            named = {"symbol": series.name, "interval": series.interval.code}
             self.left_out.append({**named, "start": span.start_ms, "end": span.end_ms, "why": why})
 
     def end(self, now_ms: int) -> None:
@@ -226,7 +226,7 @@ class Verifier:
             try:
                 for series, window in [*self._closed_lately(), *self._from_archive()]:
                     replaced = await auditor.compare(series, window, self.background)
-                    if series.is_of_trades and series.interval != M1 and series.interval.grid.step_ms <= DAY_MS:
+                    if series.kind.rolls_up and series.interval != M1 and series.interval.grid.step_ms <= DAY_MS:
                         for open_ms in self._holdings.grid(series).opens(*replaced.hull):
                             if replaced.span_at(open_ms):
                                 await auditor.explain(series, open_ms, self.background)

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from app.domain.interval import MINUTE_MS
+from app.domain.kind import Bucket
 from app.domain.reason import Reason
 from app.events import Event, ExchangeAnswers, Observe
 from app.ports.clock import Clock
 from app.ports.errors import BucketFull, StandDown, UpstreamAway, UpstreamUnavailable
-from app.ports.exchange import Bucket, Priority
+from app.ports.exchange import Priority
 from infra.binance.breaker import Breaker
 from infra.binance.http import NoAnswer
 from infra.binance.stand_down import StandDownGuard

@@ -11,10 +11,11 @@ from app.binance.stream_event import ServerShutdown, StreamFrame, decode_any
 from app.binance.stream_name import Route, parse
 from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
+from app.domain.series import Series
 from app.events import GarbageDropped, Observe
+from app.kinds.klines import KLINES
 from app.outbound import DIRECT, Egress
 from app.ports.clock import Clock
-from app.ports.series import Series
 from app.ports.streams import Listener
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_link import Link
@@ -176,7 +177,7 @@ class MarketStreams:
         name = parse(stream)
         if self._klines is None or name is None or name.kind != "kline":
             return None
-        series = Series(name.symbol, INTERVALS[name.interval])
+        series = Series(KLINES, name.symbol, INTERVALS[name.interval])
         return series if self._klines.carries(series) else None
 
     def _retap(self) -> None:

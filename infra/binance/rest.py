@@ -1,30 +1,28 @@
 """Binance's REST API within the weight budget."""
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import httpx
 import msgspec
 
-from app.binance import error_body, rest_rows, server_time
-from app.binance.families import parted
+from app.binance import error_body, server_time
 from app.binance.unreadable import UNREADABLE
-from app.binance.weights import klines_weight
 from app.domain.interval import Grid
-from app.domain.kline import BadKline, Kline
+from app.domain.kind import Bucket, Row
+from app.domain.kline import BadKline
+from app.domain.series import Series
 from app.domain.span import Span
 from app.events import GarbageDropped, Observe
 from app.outbound import DIRECT, Egress
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamError, UpstreamGarbage, UpstreamRejected, UpstreamUnavailable
-from app.ports.exchange import Bucket, Priority, RawAnswer
-from app.ports.series import Series
+from app.ports.exchange import Priority, RawAnswer
 from infra.binance.budget import Ticket, WeightBudget
 from infra.binance.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 from infra.binance.stand_down import STAND_DOWN_STATUSES
 
 TRIES_MAX_USER: Final = 2  # somebody waits for the answer; an honest error now serves them better
-KLINES_LIMIT_MAX: Final = 1_500  # the exchange refuses more instead of capping (binance-facts section 3)
 _LIGHT_WEIGHT: Final = 1  # exchangeInfo and time (binance-facts section 2.1)
 _TOO_MANY_REQUESTS: Final = -1003
 RAW_BYTES_MAX: Final = 4 * 1024 * 1024  # of an answer that is passed on; the 24 h tickers of all symbols have 0.4 MB
@@ -61,27 +59,31 @@ class BinanceRest:
 
     async def klines(
         self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority, *, newest: bool = False
-    ) -> list[Kline]:
+    ) -> Sequence[Any]:
         """The oldest `limit` klines that open in `window`; without a window the newest there are, the live one last.
 
         `newest`: the last `limit` before the window's end, which must begin at 0.
         Raises UpstreamError; of an answer with one bad row nothing is used.
         """
-        assert 1 <= limit <= KLINES_LIMIT_MAX, f"limit {limit} is not one the exchange accepts"
+        pages = series.kind.rest
+        assert 1 <= limit <= pages.rows_max, f"limit {limit} is not one the exchange accepts"
         assert window is None or window, "an empty window has no klines"
         assert not newest or (window is not None and not window.start_ms), "the newest before a time begin anywhere"
-        whose, family = parted(series.symbol)
-        params: dict[str, str | int] = {family.parameter: whose, "interval": series.interval.code, "limit": limit}
+        params: dict[str, str | int] = {
+            pages.symbol: series.symbol,
+            pages.interval: series.interval.code,
+            "limit": limit,
+        }
         if window is not None:
             params |= {} if newest else {"startTime": window.start_ms}
             params["endTime"] = window.end_ms - 1  # both are inclusive
-        body = await self._get(family.path, params, klines_weight(limit), priority)
+        body = await self._get(pages.path, params, pages.weight(limit), priority, pages.bucket)
         try:
-            klines = rest_rows.decode(body, grid, is_signed=family.is_signed)
-            _check_bounds(klines, window, limit)
+            rows = pages.decode(body, grid)
+            _check_bounds(rows, window, limit)
         except BadKline as error:
-            raise self._garbage(f"klines {series.symbol} {series.interval}", str(error)) from error
-        return klines
+            raise self._garbage(f"klines {series}", str(error)) from error
+        return rows
 
     async def exchange_info(self, priority: Priority) -> bytes:
         """The body of exchangeInfo."""
@@ -118,16 +120,25 @@ class BinanceRest:
         """Ask for something light, once, even while the exchange is silent: whether it answers is what counts."""
         await self._try("/fapi/v1/time", {}, _LIGHT_WEIGHT, Priority.USER, is_probe=True)
 
-    async def _get(self, path: str, params: dict[str, str | int], weight: int, priority: Priority) -> bytes:
+    async def _get(
+        self, path: str, params: dict[str, str | int], weight: int, priority: Priority, bucket: Bucket | None = None
+    ) -> bytes:
         async def attempt() -> bytes:
-            return await self._try(path, params, weight, priority)
+            return await self._try(path, params, weight, priority, bucket)
 
         return await self._retries.run(attempt, TRIES_MAX_USER if priority is Priority.USER else TRIES_MAX)
 
     async def _try(
-        self, path: str, params: dict[str, str | int], weight: int, priority: Priority, *, is_probe: bool = False
+        self,
+        path: str,
+        params: dict[str, str | int],
+        weight: int,
+        priority: Priority,
+        bucket: Bucket | None = None,
+        *,
+        is_probe: bool = False,
     ) -> bytes:
-        async with self._budget.spend(weight, priority, is_probe=is_probe) as ticket:
+        async with self._budget.spend(weight, priority, bucket=bucket, is_probe=is_probe) as ticket:
             answer = await self._answer(ticket, path, params, BODY_BYTES_MAX)
             if answer.status != 200:
                 raise _refusal(path, answer)
@@ -167,7 +178,7 @@ def _refusal(path: str, answer: Answer) -> UpstreamError:
     return UpstreamUnavailable(f"{path}: HTTP {answer.status}, not an answer of Binance: {answer.body!r:.120}")
 
 
-def _check_bounds(klines: list[Kline], window: Span | None, limit: int) -> None:
+def _check_bounds(klines: Sequence[Row], window: Span | None, limit: int) -> None:
     if len(klines) > limit:
         raise BadKline(f"{len(klines)} rows where {limit} were asked for")
     if klines and window is not None:

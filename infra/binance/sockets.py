@@ -6,10 +6,10 @@ from random import Random
 from typing import Final
 
 from app.binance.stream_event import KlineEvent, StreamFrame
+from app.domain.series import Series
 from app.events import Observe
 from app.outbound import DIRECT, Egress
 from app.ports.clock import Clock
-from app.ports.series import Series
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_intake import QUEUE_MAX, Intake
 from infra.binance.socket_klines import KlineLink, Tap
@@ -56,7 +56,7 @@ class BinanceSockets:
 
     def want(self, streams: Collection[Series]) -> None:
         """Set which series are streamed; takes effect without a restart."""
-        self._fleet.want((series.symbol, series.interval.code) for series in streams)
+        self._fleet.want((series.name, series.interval.code) for series in streams)
 
     def events(self) -> AsyncIterator[KlineEvent]:
         """Kline events as they arrive, for ever. After a reconnect or a hand-over some come twice or late."""
@@ -64,19 +64,19 @@ class BinanceSockets:
 
     def heard_ms(self, series: Series) -> int | None:
         """The event time of the newest frame on a socket whose stream of `series` is alive; None when there is none."""
-        key = series.symbol, series.interval.code
+        key = series.name, series.interval.code
         shard = self._fleet.shard_of(key)
         return shard.heard_ms(key) if shard is not None else None
 
     def exists(self, series: Series, closed_ms: int) -> None:
         """REST has a closed kline of `series` that ends at `closed_ms`: one that kept silent is sick, not quiet."""
-        key = series.symbol, series.interval.code
+        key = series.name, series.interval.code
         if (shard := self._fleet.shard_of(key)) is not None:
             shard.exists(key, closed_ms)
 
     def carries(self, series: Series) -> bool:
         """Whether the stream of a series is subscribed here."""
-        return self._fleet.wants((series.symbol, series.interval.code))
+        return self._fleet.wants((series.name, series.interval.code))
 
     def tap(self, series: Iterable[Series]) -> None:
         """Set of which series the frames are passed on as they come."""

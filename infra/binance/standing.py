@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from app.domain.interval import MINUTE_MS
+from app.domain.kind import Bucket
 from app.ports.errors import StandDown, UpstreamAway
-from app.ports.exchange import Bucket
 
 SKEW_MS_MAX: Final = 1_000
 """How far the exchange's minute may be from ours: weight spent so close to a minute's turn counts on both sides."""

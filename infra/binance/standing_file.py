@@ -9,9 +9,9 @@ import zlib
 from pathlib import Path
 from typing import Final
 
+from app.domain.kind import Bucket
 from app.events import Observe, StandingNotShared
 from app.ports.clock import Clock
-from app.ports.exchange import Bucket
 from infra.binance.standing import MINUTES_MAX, SLOTS_MAX, Minute, Standing, UnderWay
 from infra.private_file import open_private
 

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from app.domain.interval import INTERVALS, Interval
-from app.domain.kline import Kline
+from app.domain.kind import Kind, Row
 from app.domain.ledger import Ledger
+from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.series import Series
+from app.kinds.registry import named
 from app.ports.store import Batch, Change, Changes, Committed
-from infra.db.kline_columns import ROW_COLUMNS, kline_table
 from infra.db.ledgers import read_ledgers_of
-from infra.db.statements import columns, put, reading
+from infra.db.row_tables import row_columns, row_table
+from infra.db.statements import columns, put, reading, rows_of
 
 CHANGES_KEPT: Final = 20_000  # four times all that closes at midnight, or minutes of a backfill; 1.2 MB on disk
 FIRST_SHIFT: Final = 12
@@ -37,7 +38,7 @@ def note_spans(connection: sqlite3.Connection, changed: Iterable[tuple[Series, S
         return
     last = _last(connection) or now_ms << FIRST_SHIFT
     rows = [
-        (last + number, series.symbol, series.interval.code, *span)
+        (last + number, series.name, series.interval.code, *span)
         for number, (series, span) in enumerate(touched.items(), 1)
     ]
     put(connection, "change", _COLUMNS, rows)
@@ -57,44 +58,38 @@ def read_changes(connection: sqlite3.Connection, after: int | None) -> Changes:
         select = "SELECT symbol, interval, start_ms, end_ms FROM change WHERE seq > ? ORDER BY seq"
         spans: dict[Series, Span] = {}
         for symbol, code, start, end in zip(*columns(connection, _COLUMNS[1:], select, (after,)), strict=True):
-            series = Series(symbol, INTERVALS[code])
+            series = named(symbol, INTERVALS[code])
             known = spans.get(series, Span(int(start), int(end)))
             spans[series] = Span(min(known.start_ms, int(start)), max(known.end_ms, int(end)))
         ledgers = read_ledgers_of(connection, list(spans))
     return Changes(last, True, {series: Change(span, ledgers.get(series, _EMPTY)) for series, span in spans.items()})
 
 
-def read_spans(connection: sqlite3.Connection, wanted: Mapping[Series, Span]) -> dict[Series, list[Kline]]:
+def read_spans(connection: sqlite3.Connection, wanted: Mapping[Series, Span]) -> dict[Series, list[Row]]:
     """The rows that open in a span of each of many series, ascending: one statement an interval."""
-    found: dict[Series, list[Kline]] = {}
+    found: dict[Series, list[Row]] = {}
     with reading(connection):
-        for interval in {series.interval for series in wanted}:
-            asked = [(each.symbol, *span) for each, span in wanted.items() if each.interval == interval]
-            for symbol, kline in _read_spans(connection, interval, asked):
-                found.setdefault(Series(symbol, interval), []).append(kline)
+        for kind, interval in {(series.kind, series.interval) for series in wanted}:
+            of_table = {each.name: each for each in wanted if (each.kind, each.interval) == (kind, interval)}
+            asked = [(name, *wanted[each]) for name, each in of_table.items()]
+            for name, row in _read_spans(connection, kind, interval, asked):
+                found.setdefault(of_table[name], []).append(row)
     for rows in found.values():
         rows.sort()
     return found
 
 
 def _read_spans(
-    connection: sqlite3.Connection, interval: Interval, asked: list[tuple[str, int, int]]
-) -> Iterator[tuple[str, Kline]]:
+    connection: sqlite3.Connection, kind: Kind, interval: Interval, asked: list[tuple[str, int, int]]
+) -> Iterator[tuple[str, Row]]:
+    names_of_row, table = row_columns(kind), row_table(kind, interval)
     select = (
-        f"SELECT symbol, {', '.join(ROW_COLUMNS)} FROM json_each(?) AS one CROSS JOIN {kline_table(interval)} "  # noqa: S608  constants
+        f"SELECT symbol, {', '.join(names_of_row)} FROM json_each(?) AS one CROSS JOIN {table} "  # noqa: S608  constants
         "WHERE symbol = json_extract(one.value, '$[0]') "
         "AND open_time >= json_extract(one.value, '$[1]') AND open_time < json_extract(one.value, '$[2]')"
     )
-    texts = columns(connection, ("symbol", *ROW_COLUMNS), select, (json.dumps(asked),))
-    for symbol, open_ms, *prices, trades, taker_volume, taker_quote_volume in zip(*texts, strict=True):
-        open_, high, low, close, volume, quote_volume = prices
-        yield (
-            symbol,
-            Kline(
-                int(open_ms), open_, high, low, close, volume, quote_volume, int(trades), taker_volume,
-                taker_quote_volume,
-            ),
-        )  # fmt: skip
+    names, *texts = columns(connection, ("symbol", *names_of_row), select, (json.dumps(asked),))
+    return zip(names, rows_of(kind, texts), strict=True)
 
 
 def _touched(batches: Sequence[Batch], results: Sequence[Committed]) -> Iterator[tuple[Series, Span]]:

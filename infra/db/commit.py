@@ -9,26 +9,27 @@ from operator import lt
 from typing import Final
 
 from app.domain.columns import Columns
-from app.domain.interval import D3, DAY_MS, INTERVALS
-from app.domain.kline import Kline
+from app.domain.interval import D3, DAY_MS, INTERVALS, Interval
+from app.domain.kind import Kind, Row
 from app.domain.ledger import Ledger, Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.ports.series import Series
 from app.ports.store import Batch, Committed, Invalidated
 from infra.db.changes import note
-from infra.db.kline_columns import ROW_COLUMNS, kline_table
 from infra.db.ledgers import SeriesName, read_ledger
+from infra.db.row_tables import revision_table, row_columns, row_table
 from infra.db.sqlite_image import SqliteImage, attached
-from infra.db.statements import delete_klines, overwrite, put, put_values, read_klines, writing
+from infra.db.statements import delete_rows, overwrite, put, put_values, read_rows, writing
 from infra.db.verification import forget_checks
 
 LEDGERS_KEPT_MAX: Final = 50_000  # series whose ledger the writer remembers (about 1 kB each); all are dropped above it
 
-_KLINE_COLUMNS: Final = ("symbol", *ROW_COLUMNS)
-_OVERWRITE_KLINE: Final = overwrite(("symbol", "open_time"), ROW_COLUMNS[1:])
 _LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
 _OVERWRITE_LINE: Final = overwrite(("symbol", "interval", "start_ms"), ("end_ms", "source"))
-_REVISION_COLUMNS: Final = ("symbol", "interval", *ROW_COLUMNS, "old_source", "new_source", "replaced_at_ms")
+_REVISED: Final = ("symbol", "interval", "old_source", "new_source", "replaced_at_ms")
+
+_Table = tuple[Kind, Interval]
+"""Whose rows a table keeps."""
 
 
 class Commits:
@@ -82,38 +83,38 @@ class _Transaction:
         self._schemas = schemas
         self._before = before
         self._read: dict[SeriesName, Ledger] = {}
-        self._values: dict[str, list[object]] = {}  # of the rows to write, one after the other, by table
-        self._images: dict[str, list[tuple[str, SqliteImage]]] = {}  # and the ones to copy, each with its symbol
-        self._revisions: list[tuple[object, ...]] = []
+        self._values: dict[_Table, list[object]] = {}  # of the rows to write, one after the other
+        self._images: dict[_Table, list[tuple[str, SqliteImage]]] = {}  # and the ones to copy, each with its name
+        self._revisions: dict[Kind, list[tuple[object, ...]]] = {}
         self.after: dict[SeriesName, Ledger] = {}
 
     def apply(self, batch: Batch) -> Committed:
         """Take in what `batch` may say, seeing what earlier batches said."""
-        symbol, interval = batch.series
-        name = SeriesName(symbol, interval.code)
+        series, interval = batch.series, batch.series.interval
+        name = SeriesName(series.name, interval.code)
         ledger = self.after.get(name) or self._stored(name)
         if batch.withdraws:
             return self._withdraw(batch, name, ledger)
         granted = _granted(ledger, batch)
         if not granted:
             return Committed(ledger, granted, 0)
-        rows: Sequence[Kline] = batch.rows if granted == batch.spans else _within(batch.rows, granted)
-        changed: list[Kline] = []
+        rows: Sequence[Row] = batch.rows if granted == batch.spans else _within(batch.rows, granted)
+        changed: list[Row] = []
         if overlap := granted & ledger.held:
             rows, changed = self._revise(batch, rows, overlap, ledger)
         if batch.source is Source.ABSENT or interval is D3:
             self._delete_strays(batch.series, granted - ledger.held)
         if isinstance(rows, SqliteImage) and id(rows.pages) in self._schemas:
-            self._images.setdefault(kline_table(interval), []).append((symbol, rows))
+            self._images.setdefault(series[::2], []).append((name.symbol, rows))
         elif rows:
-            self._values.setdefault(kline_table(interval), []).extend(_values(symbol, rows))
+            self._values.setdefault(series[::2], []).extend(_values(name.symbol, rows))
         spans = Spans(Span(row.open_ms, interval.grid.shift(row.open_ms, 1)) for row in changed)
         if batch.source is not Source.ABSENT:
             spans |= granted & ledger.absent  # what was rolled up without these klines is as wrong as with others
         ledger = self.after[name] = ledger.record(granted, batch.source)
         if not spans:
             return Committed(ledger, granted, 0)
-        forget_checks(self._connection, symbol, interval.code, spans)
+        forget_checks(self._connection, *name, spans)
         return Committed(ledger, granted, len(changed), spans, tuple(self._unhold(batch.series, spans, batch.source)))
 
     def _withdraw(self, batch: Batch, name: SeriesName, ledger: Ledger) -> Committed:
@@ -129,7 +130,9 @@ class _Transaction:
         """Write what is still pending, last the ledger lines that changed."""
         for table in {*self._values, *self._images}:
             self._write_rows(table)
-        put(self._connection, "revision", _REVISION_COLUMNS, self._revisions)
+        for kind, revisions in self._revisions.items():
+            names = (*_REVISED[:2], *row_columns(kind), *_REVISED[2:])
+            put(self._connection, revision_table(kind), names, revisions)
         lines: list[tuple[object, ...]] = []
         for name, ledger in self.after.items():
             old, new = self._stored(name).entries, ledger.entries
@@ -151,17 +154,14 @@ class _Transaction:
             ledger = self._read[name] = read_ledger(self._connection, *name)
         return ledger
 
-    def _revise(
-        self, batch: Batch, rows: Sequence[Kline], overlap: Spans, ledger: Ledger
-    ) -> tuple[list[Kline], list[Kline]]:
+    def _revise(self, batch: Batch, rows: Sequence[Row], overlap: Spans, ledger: Ledger) -> tuple[list[Row], list[Row]]:
         """Keep held rows in `overlap` that `rows` change as revisions; the rows still to write, and the old ones."""
-        symbol, interval = batch.series
-        self._write_rows(kline_table(interval))
+        self._write_rows(batch.series[::2])
         unwritten = {row.open_ms: row for row in rows}
         vanished: list[int] = []
-        changed: list[Kline] = []
+        changed: list[Row] = []
         for span in overlap:
-            for old in read_klines(self._connection, symbol, interval, span):
+            for old in read_rows(self._connection, batch.series, span):
                 new = unwritten.get(old.open_ms)
                 if new == old:
                     del unwritten[old.open_ms]
@@ -171,31 +171,32 @@ class _Transaction:
                 if new is None:
                     vanished.append(old.open_ms)
         if vanished:
-            delete_klines(self._connection, symbol, interval, vanished)
+            delete_rows(self._connection, batch.series, vanished)
         return list(unwritten.values()), changed
 
-    def _keep_revision(self, series: Series, old: Kline, ledger: Ledger, new_source: Source) -> None:
+    def _keep_revision(self, series: Series, old: Row, ledger: Ledger, new_source: Source) -> None:
         old_source = ledger.source_at(old.open_ms)
         assert old_source is not None, f"{series}: a held row without a ledger line"
-        name = (series.symbol, series.interval.code)
-        self._revisions.append((*name, *old, old_source.value, new_source.value, self._now_ms))
+        name = (series.name, series.interval.code)
+        revisions = self._revisions.setdefault(series.kind, [])
+        revisions.append((*name, *old, old_source.value, new_source.value, self._now_ms))
 
     def _unhold(self, part: Series, changed: Spans, source: Source) -> Iterator[Invalidated]:
         """Let go of the longer klines that were rolled up from changed ones; the reconciler makes them anew."""
-        for interval in INTERVALS.values():
+        for interval in INTERVALS.values() if part.kind.rolls_up else ():
             if interval.grid.step_ms <= part.interval.grid.step_ms:
                 continue
-            series = Series(part.symbol, interval)
-            name = SeriesName(part.symbol, interval.code)
+            series = part.of(interval)
+            name = SeriesName(part.name, interval.code)
             ledger = self.after.get(name) or self._stored(name)
             rolled = Spans(entry.span for entry in ledger.entries if entry.source is Source.ROLLUP)
             if not rolled:
                 continue
-            self._write_rows(kline_table(interval))
-            stale: dict[int, Kline] = {}
+            self._write_rows(series[::2])
+            stale: dict[int, Row] = {}
             for span in changed:  # a kline that began before the span may reach into it
                 around = Span(span.start_ms - interval.grid.step_ms - DAY_MS, span.end_ms)
-                for row in read_klines(self._connection, part.symbol, interval, around):
+                for row in read_rows(self._connection, series, around):
                     bucket = Span(row.open_ms, interval.grid.shift(row.open_ms, 1))
                     if bucket.clip(span) and rolled.covers(bucket):
                         stale[row.open_ms] = row
@@ -203,7 +204,7 @@ class _Transaction:
                 continue
             for row in stale.values():
                 self._keep_revision(series, row, ledger, source)
-            delete_klines(self._connection, part.symbol, interval, list(stale))
+            delete_rows(self._connection, series, list(stale))
             spans = Spans(Span(open_ms, interval.grid.shift(open_ms, 1)) for open_ms in stale)
             forget_checks(self._connection, *name, spans)
             ledger = self.after[name] = ledger.without(spans)
@@ -211,19 +212,20 @@ class _Transaction:
 
     def _delete_strays(self, series: Series, unheld: Spans) -> None:
         """Delete rows that no ledger line speaks of (someone deleted lines) where no new row will overwrite them."""
-        table = kline_table(series.interval)
-        self._write_rows(table)
+        self._write_rows(series[::2])
         for span in unheld:
             self._connection.execute(
-                f"DELETE FROM {table} WHERE symbol = ? AND open_time >= ? AND open_time < ?",  # noqa: S608  constant
-                (series.symbol, *span),
+                f"DELETE FROM {row_table(*series[::2])} WHERE symbol = ? AND open_time >= ? AND open_time < ?",  # noqa: S608  constant
+                (series.name, *span),
             )
 
-    def _write_rows(self, table: str) -> None:
+    def _write_rows(self, table: _Table) -> None:
+        names = row_columns(table[0])
+        upsert = overwrite(("symbol", "open_time"), names[1:])
         if values := self._values.pop(table, None):
-            put_values(self._connection, table, _KLINE_COLUMNS, values, _OVERWRITE_KLINE)
-        for symbol, image in self._images.pop(table, ()):
-            image.copy_into(self._connection, self._schemas[id(image.pages)], symbol, _OVERWRITE_KLINE)
+            put_values(self._connection, row_table(*table), ("symbol", *names), values, upsert)
+        for name, image in self._images.pop(table, ()):
+            image.copy_into(self._connection, self._schemas[id(image.pages)], name, upsert)
 
 
 def _check(batch: Batch) -> None:
@@ -242,22 +244,22 @@ def _granted(ledger: Ledger, batch: Batch) -> Spans:
     return granted
 
 
-def _within(rows: Sequence[Kline], spans: Spans) -> Sequence[Kline]:
+def _within(rows: Sequence[Row], spans: Spans) -> Sequence[Row]:
     """The rows (ascending) that open inside `spans`."""
     if isinstance(rows, Columns):
         return rows.within(spans)
-    kept: list[Kline] = []
+    kept: list[Row] = []
     for start_ms, end_ms in spans:
         first = bisect_left(rows, start_ms, key=_open_ms)
         kept.extend(rows[first : bisect_left(rows, end_ms, lo=first, key=_open_ms)])
     return kept
 
 
-def _values(symbol: str, rows: Sequence[Kline]) -> Iterable[object]:
+def _values(symbol: str, rows: Sequence[Row]) -> Iterable[object]:
     if isinstance(rows, Columns):
         return rows.values(symbol)
     return chain.from_iterable((symbol, *row) for row in rows)
 
 
-def _open_ms(row: Kline) -> int:
+def _open_ms(row: Row) -> int:
     return row.open_ms

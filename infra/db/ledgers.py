@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 from app.domain.interval import INTERVALS
 from app.domain.ledger import Entry, Ledger, Source
+from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.series import Series
+from app.kinds.registry import named
 from infra.db.statements import columns
 
 _COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
@@ -44,7 +45,7 @@ def read_ledgers_of(connection: sqlite3.Connection, wanted: Sequence[Series]) ->
         "SELECT ledger.* FROM json_each(?) AS one CROSS JOIN ledger WHERE symbol = json_extract(one.value, '$[0]') "
         "AND interval = json_extract(one.value, '$[1]') ORDER BY symbol, interval, start_ms"
     )
-    asked = json.dumps([(series.symbol, series.interval.code) for series in wanted])
+    asked = json.dumps([(series.name, series.interval.code) for series in wanted])
     return _by_series(columns(connection, _COLUMNS, select, (asked,)))
 
 
@@ -52,7 +53,7 @@ def _by_series(lines: Iterable[Iterable[str]]) -> dict[Series, Ledger]:
     by_series: dict[SeriesName, list[tuple[str, str, str]]] = {}
     for symbol, code, *line in zip(*lines, strict=True):
         by_series.setdefault(SeriesName(symbol, code), []).append((line[0], line[1], line[2]))
-    return {Series(name.symbol, INTERVALS[name.code]): _ledger(each) for name, each in by_series.items()}
+    return {named(name.symbol, INTERVALS[name.code]): _ledger(each) for name, each in by_series.items()}
 
 
 def _ledger(lines: Iterable[tuple[str, str, str]]) -> Ledger:

@@ -4,17 +4,17 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from app.binance.families import FAMILIES
-from app.domain.interval import INTERVALS, Interval
+from app.domain.interval import Interval
 from app.domain.kline import Precision
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.series import Series
+from app.kinds.registry import series_of
 from app.ports.store import EVERYTHING, Relisting
 from infra.db.changes import note_spans
-from infra.db.kline_columns import ROW_COLUMNS, kline_table
 from infra.db.ledgers import read_ledger
+from infra.db.row_tables import former_table, row_columns, row_table
 from infra.db.statements import overwrite, put, writing
 
 _COLUMNS: Final = (
@@ -51,7 +51,7 @@ def save_listings(connection: sqlite3.Connection, listings: Sequence[Listing], n
             or (old is not None and (old.since_ms, old.onboard_ms) != (each.since_ms, each.onboard_ms))
         ]
         if told:
-            note_spans(connection, ((series, EVERYTHING) for name in told for series in _series_of(name)), now_ms)
+            note_spans(connection, ((series, EVERYTHING) for name in told for series in series_of(name)), now_ms)
 
 
 def relist(connection: sqlite3.Connection, relisting: Relisting, now_ms: int) -> dict[Series, Ledger]:
@@ -63,14 +63,15 @@ def relist(connection: sqlite3.Connection, relisting: Relisting, now_ms: int) ->
     listing = relisting.listing
     with writing(connection):
         _put_former(connection, relisting.former, listing.since_ms)
-        for symbol, first_ms in relisting.firsts.items():
-            for interval in INTERVALS.values():
-                ledger = _relist(connection, relisting, Series(symbol, interval), first_ms)
-                if ledger is not None:
-                    ledgers[Series(symbol, interval)] = ledger
-            connection.execute("DELETE FROM anchor WHERE symbol = ?", (symbol,))
+        for series in series_of(listing.symbol):
+            if (first_ms := relisting.firsts.get(series.kind)) is None:
+                continue
+            ledger = _relist(connection, relisting, series, first_ms)
+            if ledger is not None:
+                ledgers[series] = ledger
+            connection.execute("DELETE FROM anchor WHERE symbol = ?", (series.name,))
         _put(connection, [listing])
-        note_spans(connection, ((series, EVERYTHING) for series in _series_of(listing.symbol)), now_ms)
+        note_spans(connection, ((series, EVERYTHING) for series in series_of(listing.symbol)), now_ms)
     return ledgers
 
 
@@ -78,8 +79,8 @@ def unlist(connection: sqlite3.Connection, listing: Listing, since_ms: int, now_
     """Take back that the name of `listing` begins at `since_ms`: what is before is unknown; the ledgers that change."""
     ledgers: dict[Series, Ledger] = {}
     with writing(connection):
-        for series in _series_of(listing.symbol):
-            key = (series.symbol, series.interval.code)
+        for series in series_of(listing.symbol):
+            key = (series.name, series.interval.code)
             before = read_ledger(connection, *key)
             after = before.without(before.absent.clip(Span(0, since_ms)))
             if after.entries == before.entries:
@@ -88,28 +89,28 @@ def unlist(connection: sqlite3.Connection, listing: Listing, since_ms: int, now_
             connection.execute("DELETE FROM ledger WHERE symbol = ? AND interval = ?", key)
             _put_ledger(connection, series, after)
         _put(connection, [listing])
-        note_spans(connection, ((series, EVERYTHING) for series in _series_of(listing.symbol)), now_ms)
+        note_spans(connection, ((series, EVERYTHING) for series in series_of(listing.symbol)), now_ms)
     return ledgers
 
 
 def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series, first_ms: int) -> Ledger | None:
-    symbol, interval = series
-    before = read_ledger(connection, symbol, interval.code)
-    table, until_ms = kline_table(interval), relisting.listing.since_ms
-    names = ", ".join(ROW_COLUMNS)
+    name, interval = series.name, series.interval
+    before = read_ledger(connection, name, interval.code)
+    table, until_ms = row_table(*series[::2]), relisting.listing.since_ms
+    names = ", ".join(row_columns(series.kind))
     connection.execute(
-        f"INSERT OR REPLACE INTO former_kline (symbol, until_ms, interval, {names}) "  # noqa: S608  constants
+        f"INSERT OR REPLACE INTO {former_table(series.kind)} (symbol, until_ms, interval, {names}) "  # noqa: S608  constants
         f"SELECT symbol, ?, ?, {names} FROM {table} WHERE symbol = ? AND open_time < ?",
-        (until_ms, interval.code, symbol, first_ms),
+        (until_ms, interval.code, name, first_ms),
     )
     keeps = relisting.keeps_newer and not interval.needs_anchor  # its 3d grid may be another one
     end_ms = first_ms if keeps else EVERYTHING.end_ms
-    connection.execute(f"DELETE FROM {table} WHERE symbol = ? AND open_time < ?", (symbol, end_ms))  # noqa: S608
+    connection.execute(f"DELETE FROM {table} WHERE symbol = ? AND open_time < ?", (name, end_ms))  # noqa: S608
     if not before.entries:
         return None
     _put_former_ledger(connection, series, before, interval.grid.ceil(first_ms), until_ms)
     after = _after(before, interval, first_ms, keeps=keeps)
-    key = (symbol, interval.code)
+    key = (name, interval.code)
     for each in ("ledger", "verification", "disagreement"):
         connection.execute(f"DELETE FROM {each} WHERE symbol = ? AND interval = ?", key)  # noqa: S608  constants
     _put_ledger(connection, series, after)
@@ -129,7 +130,7 @@ def _after(before: Ledger, interval: Interval, first_ms: int, *, keeps: bool) ->
 
 
 def _put_ledger(connection: sqlite3.Connection, series: Series, ledger: Ledger) -> None:
-    rows = [(series.symbol, series.interval.code, *entry.span, entry.source.value) for entry in ledger.entries]
+    rows = [(series.name, series.interval.code, *entry.span, entry.source.value) for entry in ledger.entries]
     put(connection, "ledger", _LEDGER_COLUMNS, rows)
 
 
@@ -151,7 +152,7 @@ def _put_former_ledger(
 ) -> None:
     window = Span(0, end_ms)
     rows = [
-        (series.symbol, until_ms, series.interval.code, *span, entry.source.value)
+        (series.name, until_ms, series.interval.code, *span, entry.source.value)
         for entry in before.entries
         if entry.source is not Source.ABSENT and (span := entry.span.clip(window))
     ]
@@ -161,7 +162,3 @@ def _put_former_ledger(
 
 def _is_special(listing: Listing) -> bool:
     return listing.is_doubted or listing.since_ms > 0
-
-
-def _series_of(name: str) -> list[Series]:
-    return [Series(family.named(name), interval) for family in FAMILIES for interval in INTERVALS.values()]

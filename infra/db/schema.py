@@ -9,7 +9,9 @@ from typing import Final
 from sqlalchemy import CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
 from app.domain.interval import INTERVALS
-from infra.db.kline_columns import INTEGER_COLUMNS, ROW_COLUMNS, kline_table
+from app.domain.kind import Kind
+from app.kinds.registry import KINDS
+from infra.db.row_tables import former_table, revision_table, row_table
 
 METADATA: Final = MetaData()
 
@@ -19,8 +21,8 @@ three symbols committed month by month, 97 when 200 symbols arrive minute by min
 """
 
 
-def _row_columns() -> list[Column[int] | Column[str]]:
-    return [_integer(name) if name in INTEGER_COLUMNS else _text(name) for name in ROW_COLUMNS]
+def _row_columns(kind: Kind) -> list[Column[int] | Column[str]]:
+    return [_integer(name) if of_type is int else _text(name) for name, of_type in kind.columns]
 
 
 def _text(name: str, *, key: bool = False) -> Column[str]:
@@ -31,15 +33,47 @@ def _integer(name: str, *, key: bool = False) -> Column[int]:
     return Column(name, Integer, primary_key=key, nullable=False, autoincrement=False)
 
 
-for _interval in INTERVALS.values():
-    Table(
-        kline_table(_interval),
-        METADATA,
+def tables_of(kind: Kind, metadata: MetaData) -> list[Table]:
+    """The tables of a kind's rows: one for each interval, that of replaced rows, that of former listings."""
+    rows = [
+        Table(
+            row_table(kind, interval),
+            metadata,
+            _text("symbol", key=True),
+            _integer("open_time", key=True),
+            *_row_columns(kind)[1:],
+            sqlite_with_rowid=False,
+        )
+        for interval in kind.intervals or INTERVALS.values()
+    ]
+    revision = revision_table(kind)
+    replaced = Table(
+        revision,
+        metadata,
+        Column("id", Integer, primary_key=True),
+        _text("symbol"),
+        _text("interval"),
+        *_row_columns(kind),
+        _text("old_source"),
+        _text("new_source"),
+        _integer("replaced_at_ms"),
+        Index(f"{revision}_by_series", "symbol", "interval", "open_time"),
+    )
+    former = Table(
+        former_table(kind),
+        metadata,
         _text("symbol", key=True),
+        _integer("until_ms", key=True),
+        _text("interval", key=True),
         _integer("open_time", key=True),
-        *_row_columns()[1:],
+        *_row_columns(kind)[1:],
         sqlite_with_rowid=False,
     )
+    return [*rows, replaced, former]
+
+
+for _kind in {kind.table: kind for kind in KINDS.values()}.values():
+    tables_of(_kind, METADATA)
 
 LEDGER: Final = Table(
     "ledger",
@@ -103,17 +137,6 @@ FORMER_LISTING: Final = Table(
     sqlite_with_rowid=False,
 )
 
-FORMER_KLINE: Final = Table(
-    "former_kline",
-    METADATA,
-    _text("symbol", key=True),
-    _integer("until_ms", key=True),
-    _text("interval", key=True),
-    _integer("open_time", key=True),
-    *_row_columns()[1:],
-    sqlite_with_rowid=False,
-)
-
 FORMER_LEDGER: Final = Table(
     "former_ledger",
     METADATA,
@@ -124,19 +147,6 @@ FORMER_LEDGER: Final = Table(
     _integer("end_ms"),
     _text("source"),
     sqlite_with_rowid=False,
-)
-
-REVISION: Final = Table(
-    "revision",
-    METADATA,
-    Column("id", Integer, primary_key=True),
-    _text("symbol"),
-    _text("interval"),
-    *_row_columns(),
-    _text("old_source"),
-    _text("new_source"),
-    _integer("replaced_at_ms"),
-    Index("revision_by_series", "symbol", "interval", "open_time"),
 )
 
 CHANGE: Final = Table(

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from app.domain.columns import Columns
 from app.domain.interval import Interval
+from app.kinds.klines import KLINES
 from app.ports.exchange import FileKlines
 from app.ports.store import Batch
-from infra.db.kline_columns import INTEGER_COLUMNS, ROW_COLUMNS, kline_table
+from infra.db.row_tables import row_columns, row_table
 from infra.db.statements import columns, put_values
 
 CAN_PACK: Final = hasattr(sqlite3.Connection, "deserialize")
@@ -23,6 +24,9 @@ CAN_PACK: Final = hasattr(sqlite3.Connection, "deserialize")
 ATTACHED_MAX: Final = 4  # at once; SQLite takes ten. A commit of one file has one
 _PAGE_BYTES: Final = 16_384  # larger ones gain nothing
 _ROWS_PER_STATEMENT: Final = 125  # the texts of a new connection are compiled anew: more rows cost more than they gain
+
+_COLUMNS: Final = row_columns(KLINES)
+_INTEGERS: Final = frozenset(name for name, of_type in KLINES.columns if of_type is int)
 
 Pages = bytes
 """A whole database, as sqlite3's serialize gives it."""
@@ -50,15 +54,15 @@ class SqliteImage(Columns):
         """The columns in the order of Kline's fields; read when first asked for."""
         if not self._columns and self._opens_ms:
             self._columns = tuple(self._read())
-        return self._columns or tuple([] for _ in ROW_COLUMNS)
+        return self._columns or tuple([] for _ in _COLUMNS)
 
     def _read(self) -> Iterator[list[Any]]:
-        select = f"SELECT {', '.join(ROW_COLUMNS)} FROM {self.table} WHERE open_time BETWEEN ? AND ?"  # noqa: S608
+        select = f"SELECT {', '.join(_COLUMNS)} FROM {self.table} WHERE open_time BETWEEN ? AND ?"  # noqa: S608
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
             connection.deserialize(self.pages)
-            texts = columns(connection, ROW_COLUMNS, select, (self._opens_ms[0], self._opens_ms[-1]))
-        for name, column in zip(ROW_COLUMNS, texts, strict=True):
-            yield list(map(int, column)) if name in INTEGER_COLUMNS else column
+            texts = columns(connection, _COLUMNS, select, (self._opens_ms[0], self._opens_ms[-1]))
+        for name, column in zip(_COLUMNS, texts, strict=True):
+            yield list(map(int, column)) if name in _INTEGERS else column
 
     def _run(self, index: slice) -> Columns:
         if index.step not in (None, 1):
@@ -70,7 +74,7 @@ class SqliteImage(Columns):
 
     def copy_into(self, connection: sqlite3.Connection, schema: str, symbol: str, on_conflict: str) -> None:
         """Insert the rows into the database's table of the same name; `schema` is where the pages are attached."""
-        names = ", ".join(ROW_COLUMNS)
+        names = ", ".join(_COLUMNS)
         done = connection.execute(
             f"INSERT INTO main.{self.table} (symbol, {names}) SELECT ?, {names} FROM {schema}.{self.table} "  # noqa: S608  constants
             f"WHERE open_time BETWEEN ? AND ? {on_conflict}",
@@ -93,24 +97,24 @@ class ImageBuilder:
 
     def take(self, interval: Interval, rows: Columns) -> None:
         """Add klines that open after all of the same interval that came before."""
-        table = kline_table(interval)
+        table = row_table(KLINES, interval)
         if interval not in self._opens_ms:
             self._opens_ms[interval] = array("q")
-            key, *others = (f"{name} {'INTEGER' if name in INTEGER_COLUMNS else 'TEXT'}" for name in ROW_COLUMNS)
+            key, *others = (f"{name} {'INTEGER' if name in _INTEGERS else 'TEXT'}" for name in _COLUMNS)
             self._connection.execute(f"CREATE TABLE {table} ({key} PRIMARY KEY, {', '.join(others)})")
         self._opens_ms[interval].extend(rows.opens_ms)
-        width = len(ROW_COLUMNS)
+        width = len(_COLUMNS)
         values: list[object] = [None] * (width * len(rows))
         for number, column in enumerate(rows.columns):
             values[number::width] = column
-        put_values(self._connection, table, ROW_COLUMNS, values, rows_max=_ROWS_PER_STATEMENT)
+        put_values(self._connection, table, _COLUMNS, values, rows_max=_ROWS_PER_STATEMENT)
 
     def found(self) -> FileKlines:
         """All of it, as images of one database. Nothing can be added any more."""
         self._connection.execute("COMMIT")
         pages = self._connection.serialize()
         images = {
-            interval: SqliteImage(pages, kline_table(interval), opens_ms)
+            interval: SqliteImage(pages, row_table(KLINES, interval), opens_ms)
             for interval, opens_ms in self._opens_ms.items()
         }
         return FileKlines(images.pop(self._interval), images)

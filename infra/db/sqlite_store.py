@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from app.domain.interval import INTERVALS
-from app.domain.kline import Kline
 from app.domain.ledger import Ledger
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.verification import Verification
+from app.kinds.registry import named
 from app.ports.clock import Clock
-from app.ports.series import Series
 from app.ports.store import Batch, Changes, Committed, Disagreement, Relisting, Snapshot
 from infra.db.changes import read_changes, read_spans
 from infra.db.checkpoint import Checkpoints
@@ -21,7 +21,7 @@ from infra.db.connections import BUSY_TIMEOUT_MS, Connections, Report
 from infra.db.ledgers import read_ledger, read_ledgers
 from infra.db.listings import read_listings, relist, save_listings, unlist
 from infra.db.migrate import upgrade
-from infra.db.statements import columns, overwrite, put, read_encoded, read_klines, reading, writing
+from infra.db.statements import columns, overwrite, put, read_encoded, read_rows, reading, writing
 from infra.db.url import sqlite_path
 from infra.db.verification import (
     read_disagreements,
@@ -69,8 +69,8 @@ class SqliteReader:
 
         def work(connection: Connection) -> Snapshot:
             with reading(connection):
-                rows = read_klines(connection, series.symbol, series.interval, window, limit=limit, newest=newest)
-                return Snapshot(rows, read_ledger(connection, series.symbol, series.interval.code))
+                rows = read_rows(connection, series, window, limit=limit, newest=newest)
+                return Snapshot(rows, read_ledger(connection, series.name, series.interval.code))
 
         return await self._reads.run(work)
 
@@ -80,7 +80,7 @@ class SqliteReader:
         """What `read` reads, as REST prints it: how many rows, and the body. Raises StoreUnavailable."""
 
         def work(connection: Connection) -> tuple[int, bytes]:
-            return read_encoded(connection, series.symbol, series.interval, window, limit=limit, newest=newest)
+            return read_encoded(connection, series, window, limit=limit, newest=newest)
 
         return await self._reads.run(work)
 
@@ -92,7 +92,7 @@ class SqliteReader:
         """What was committed after the change number `after`, and the ledgers. Raises StoreUnavailable."""
         return await self._reads.run(lambda connection: read_changes(connection, after))
 
-    async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Kline]]:
+    async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
         """The rows that open in a span of each of many series. Raises StoreUnavailable."""
         return await self._reads.run(lambda connection: read_spans(connection, wanted))
 
@@ -123,7 +123,7 @@ class SqliteReader:
         names = ("symbol", "interval", "start_ms", "end_ms")
         texts = await self._reads.run(lambda connection: columns(connection, names, "SELECT * FROM extra_wish"))
         return {
-            Series(symbol, INTERVALS[code]): Span(int(start_ms), int(end_ms))
+            named(symbol, INTERVALS[code]): Span(int(start_ms), int(end_ms))
             for symbol, code, start_ms, end_ms in zip(*texts, strict=True)
         }
 
@@ -250,9 +250,9 @@ class SqliteWriter(SqliteReader):
 
         return await self._writes.run(work)
 
-    async def save_anchor(self, symbol: str, open_ms: int) -> None:
-        """Remember one open time of the symbol's 3d grid. Raises StoreUnavailable."""
-        await self._save("anchor", ("symbol",), ("open_ms",), [(symbol, open_ms)])
+    async def save_anchor(self, name: str, open_ms: int) -> None:
+        """Remember one open time of the 3d grid of the series of this name. Raises StoreUnavailable."""
+        await self._save("anchor", ("symbol",), ("open_ms",), [(name, open_ms)])
 
     async def save_verified(self, series: Series, spans: Spans, at_ms: int) -> Verification:
         """Remember that `spans` were compared, beginning at `at_ms`; what was changed since then is left out.
@@ -267,7 +267,7 @@ class SqliteWriter(SqliteReader):
 
     async def save_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
         """Remember spans that an operator asked for; a series' earlier one is widened. Raises StoreUnavailable."""
-        rows = [(series.symbol, series.interval.code, *span) for series, span in wishes.items() if span]
+        rows = [(series.name, series.interval.code, *span) for series, span in wishes.items() if span]
         widen = (
             "ON CONFLICT (symbol, interval) DO UPDATE SET "
             "start_ms = min(start_ms, excluded.start_ms), end_ms = max(end_ms, excluded.end_ms)"
@@ -280,7 +280,7 @@ class SqliteWriter(SqliteReader):
         Raises StoreUnavailable.
         """
         rows = [
-            {"symbol": series.symbol, "interval": series.interval.code, "start": span.start_ms, "end": span.end_ms}
+            {"symbol": series.name, "interval": series.interval.code, "start": span.start_ms, "end": span.end_ms}
             for series, span in wishes.items()
         ]
 

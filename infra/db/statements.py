@@ -14,16 +14,15 @@ from itertools import chain, islice
 from operator import gt
 from typing import Final
 
-from app.domain.interval import MO1, Interval
-from app.domain.kline import Kline
+from app.domain.interval import MO1
+from app.domain.kind import CLOSE_TIME, Kind, Row
+from app.domain.series import Series
 from app.domain.span import Span
-from infra.db.kline_columns import ROW_COLUMNS, kline_table
+from infra.db.row_tables import row_columns, row_table
 
 ROWS_PER_STATEMENT: Final = 1_000  # of at most 18 columns; SQLite binds at most 32,766 values
 STATEMENTS_KEPT: Final = 256  # texts of up to 30 kB; commits of the same shape come again and again
 _NO_LIMIT: Final = -1  # what SQLite's LIMIT takes for "all"
-
-_to_kline = partial(tuple.__new__, Kline)  # Kline._make without its length check: the columns are counted once
 
 
 @contextmanager
@@ -62,32 +61,33 @@ def columns(
     return [text.split("\n") for text in row]
 
 
-def read_klines(
+def rows_of(kind: Kind, texts: Sequence[list[str]]) -> Iterator[Row]:
+    """Rows of a kind, whose columns came as texts."""
+    to_row = partial(tuple.__new__, kind.row)  # without a check of the length: the columns are counted once
+    values = [map(int, text) if is_integer else text for text, (_, is_integer) in zip(texts, _typed(kind), strict=True)]
+    return map(to_row, zip(*values, strict=True))
+
+
+def _typed(kind: Kind) -> list[tuple[str, bool]]:
+    return [(name, of_type is int) for name, of_type in kind.columns]
+
+
+def read_rows(
     connection: sqlite3.Connection,
-    symbol: str,
-    interval: Interval,
+    series: Series,
     window: Span,
     *,
     limit: int = _NO_LIMIT,
     newest: bool = False,
-) -> list[Kline]:
-    """At most `limit` klines that open in `window`, ascending: the oldest ones, or the newest."""
+) -> list[Row]:
+    """At most `limit` rows that open in `window`, ascending: the oldest ones, or the newest."""
     order = "DESC" if newest else "ASC"
     select = (
-        f"SELECT {', '.join(ROW_COLUMNS)} FROM {kline_table(interval)} "  # noqa: S608  constants
+        f"SELECT {', '.join(row_columns(series.kind))} FROM {row_table(*series[::2])} "  # noqa: S608  constants
         f"WHERE symbol = ? AND open_time >= ? AND open_time < ? ORDER BY open_time {order} LIMIT ?"
     )
-    texts = columns(connection, ROW_COLUMNS, select, (symbol, window.start_ms, window.end_ms, limit))
-    open_ms, open_, high, low, close, volume, quote_volume, trades, taker_volume, taker_quote_volume = texts
-    rows: list[Kline] = list(
-        map(
-            _to_kline,
-            zip(
-                map(int, open_ms), open_, high, low, close, volume, quote_volume, map(int, trades),
-                taker_volume, taker_quote_volume, strict=True,
-            ),
-        )
-    )  # fmt: skip
+    values = (series.name, window.start_ms, window.end_ms, limit)
+    rows = list(rows_of(series.kind, columns(connection, row_columns(series.kind), select, values)))
     if newest:
         rows.reverse()
     if any(map(gt, rows, islice(rows, 1, None))):  # SQLite keeps the order of the inner select but does not promise to
@@ -95,43 +95,41 @@ def read_klines(
     return rows
 
 
-_ROW_FORMAT: Final = '[%d,"%s","%s","%s","%s","%s",%d,"%s",%d,"%s","%s","0"]'
-"""A row as app.binance.rest_rows.encode prints it (tests/db proves that they agree)."""
-
-
 def read_encoded(
     connection: sqlite3.Connection,
-    symbol: str,
-    interval: Interval,
+    series: Series,
     window: Span,
     *,
     limit: int,
     newest: bool = False,
 ) -> tuple[int, bytes]:
-    """What `read_klines` reads, printed as REST prints it: how many rows, and the body.
+    """What `read_rows` reads, printed as REST prints it: how many rows, and the body.
 
     SQLite prints them in one step. Measured for 1,500 rows: 0.86 times a bare fetchall with orjson (1.2 times where
     SQLite counts its memory, see infra/malloc.py); making klines of them and printing those takes 1.65 times as long as
     the bare one, and most of that holds the interpreter lock.
     """
+    kind, interval = series[::2]
     close_ms = (
         "strftime('%s', open_time / 1000, 'unixepoch', '+1 month') * 1000 - 1"
         if interval == MO1
         else f"open_time + {interval.grid.step_ms - 1}"
     )
-    names = ", ".join(ROW_COLUMNS)
-    rows = f"SELECT {names} FROM {kline_table(interval)} WHERE symbol = ? AND open_time >= ? AND open_time < ?"  # noqa: S608
+    names = ", ".join(row_columns(kind))
+    rows = f"SELECT {names} FROM {row_table(kind, interval)} WHERE symbol = ? AND open_time >= ? AND open_time < ?"  # noqa: S608
     ordered = f"{rows} ORDER BY open_time LIMIT ?"
     if newest:
         ordered = f"SELECT * FROM ({rows} ORDER BY open_time DESC LIMIT ?) ORDER BY open_time"  # noqa: S608
-    printed = ", ".join((*ROW_COLUMNS[:6], close_ms, *ROW_COLUMNS[6:]))
-    select = f"SELECT count(*), min(open_time), '[' || group_concat(printf('{_ROW_FORMAT}', {printed})) || ']' FROM ({ordered})"  # noqa: S608, E501
-    values = (symbol, window.start_ms, window.end_ms, limit)
-    found, first_ms, text = connection.execute(select, values).fetchone()
+    template, printed = kind.print_with({CLOSE_TIME: close_ms})
+    one = f"printf('{template}', {', '.join(printed)})"
+    select = f"SELECT count(*), min(open_time), {one}, '[' || group_concat({one}) || ']' FROM ({ordered})"  # noqa: S608
+    values = (series.name, window.start_ms, window.end_ms, limit)
+    found, _, first, text = connection.execute(select, values).fetchone()
     if not found:
         return 0, b"[]"
     body = bytes(text, "ascii")
-    assert body.startswith(b"[[%d," % first_ms), "SQLite did not keep the order of the inner select"
+    # a column that is not aggregated beside min() is of the row that has the minimum
+    assert body.startswith(b"[" + first.encode()), "SQLite did not keep the order of the inner select"
     return found, body
 
 
@@ -174,10 +172,10 @@ def overwrite(key: Sequence[str], names: Sequence[str]) -> str:
     return f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {assigned}"
 
 
-def delete_klines(connection: sqlite3.Connection, symbol: str, interval: Interval, opens_ms: Sequence[int]) -> None:
-    """Delete the klines that open at these times."""
+def delete_rows(connection: sqlite3.Connection, series: Series, opens_ms: Sequence[int]) -> None:
+    """Delete the rows that open at these times."""
     connection.execute(
-        f"DELETE FROM {kline_table(interval)} "  # noqa: S608  constant
+        f"DELETE FROM {row_table(*series[::2])} "  # noqa: S608  constant
         "WHERE symbol = ? AND open_time IN (SELECT value FROM json_each(?))",
-        (symbol, json.dumps(opens_ms)),
+        (series.name, json.dumps(opens_ms)),
     )

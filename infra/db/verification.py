@@ -4,10 +4,12 @@ import sqlite3
 from typing import Final
 
 from app.domain.interval import INTERVALS
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.verification import Check, Verification
-from app.ports.series import Series
+from app.kinds.registry import KINDS, named
 from app.ports.store import Disagreement
+from infra.db.row_tables import revision_table
 from infra.db.statements import columns, overwrite, put, writing
 
 _COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "verified_at_ms")
@@ -21,13 +23,13 @@ def read_verifications(connection: sqlite3.Connection) -> dict[Series, Verificat
     by_series: dict[Series, list[Check]] = {}
     for symbol, code, start, end, at in zip(*lines, strict=True):
         check = Check(Span(int(start), int(end)), int(at))
-        by_series.setdefault(Series(symbol, INTERVALS[code]), []).append(check)
+        by_series.setdefault(named(symbol, INTERVALS[code]), []).append(check)
     return {series: Verification(checks) for series, checks in by_series.items()}
 
 
 def save_verified(connection: sqlite3.Connection, series: Series, spans: Spans, at_ms: int) -> Verification:
     """Record a check of `spans`, but for rows that were changed at `at_ms` or later; returns all checks."""
-    symbol, code = series.symbol, series.interval.code
+    symbol, code = series.name, series.interval.code
     with writing(connection):
         changed = connection.execute(
             "SELECT open_time FROM revision WHERE symbol = ? AND interval = ? AND replaced_at_ms >= ?",
@@ -50,14 +52,14 @@ def read_disagreements(connection: sqlite3.Connection) -> list[Disagreement]:
     """All contradictions of the exchange, oldest kline first."""
     select = f"SELECT {', '.join((*_DISAGREEMENT_KEY, *_DISAGREEMENT_VALUES))} FROM disagreement ORDER BY open_time"  # noqa: S608  constants
     return [
-        Disagreement(Series(symbol, INTERVALS[code]), open_ms, INTERVALS[other], ours, theirs, seen_ms)
+        Disagreement(named(symbol, INTERVALS[code]), open_ms, INTERVALS[other], ours, theirs, seen_ms)
         for symbol, code, open_ms, other, ours, theirs, seen_ms in connection.execute(select).fetchall()
     ]
 
 
 def save_disagreement(connection: sqlite3.Connection, found: Disagreement) -> None:
     """Remember a contradiction of the exchange."""
-    key = (found.series.symbol, found.series.interval.code, found.open_ms, found.other.code)
+    key = (found.series.name, found.series.interval.code, found.open_ms, found.other.code)
     row = (*key, found.ours, found.theirs, found.seen_ms)
     with writing(connection):
         names = (*_DISAGREEMENT_KEY, *_DISAGREEMENT_VALUES)
@@ -66,8 +68,12 @@ def save_disagreement(connection: sqlite3.Connection, found: Disagreement) -> No
 
 def read_revisions(connection: sqlite3.Connection) -> dict[Series, int]:
     """By series: how many rows were replaced."""
-    counted = connection.execute("SELECT symbol, interval, count(*) FROM revision GROUP BY symbol, interval").fetchall()
-    return {Series(symbol, INTERVALS[code]): number for symbol, code, number in counted}
+    found: dict[Series, int] = {}
+    for table in {revision_table(kind) for kind in KINDS.values()}:
+        select = f"SELECT symbol, interval, count(*) FROM {table} GROUP BY symbol, interval"  # noqa: S608  a constant
+        for name, code, number in connection.execute(select).fetchall():
+            found[named(name, INTERVALS[code])] = number
+    return found
 
 
 def _read(connection: sqlite3.Connection, symbol: str, code: str) -> Verification:

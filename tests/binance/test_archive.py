@@ -14,11 +14,12 @@ from app.binance.archive_csv import ArchiveFile
 from app.domain.columns import Columns
 from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Precision
+from app.domain.series import Series
 from app.domain.span import Span
+from app.kinds.klines import KLINES
 from app.outbound import Egress, proxy_of
 from app.ports.errors import FileRejected, NotPublished, UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Priority
-from app.ports.series import Series
 from infra.binance.archive import DOWNLOADS_MAX, MEMORY_BYTES_MAX, BinanceArchive
 from infra.binance.http import TRIES_MAX
 from infra.binance.rest import BinanceRest
@@ -107,7 +108,7 @@ async def test_a_file_of_the_sandbox_is_what_its_rest_says(tmp_path: Path) -> No
     async with SandboxServer(clock, seed=1, symbols=3) as sandbox:
         archive = BinanceArchive(sandbox.base_url, clock, witness, folder=tmp_path)
         rest = BinanceRest(sandbox.base_url, clock, Upstream(clock, witness=witness).budget, witness)
-        rows = await rest.klines(Series("BTCUSDT", M1), M1.grid, window, 1_440, Priority.USER)
+        rows = await rest.klines(Series(KLINES, "BTCUSDT", M1), M1.grid, window, 1_440, Priority.USER)
         decimals = [len(rows[0].open.partition(".")[2]), max(len(row.volume.partition(".")[2]) for row in rows)]
         file = ArchiveFile("BTCUSDT", M1, window, is_monthly=False)
         assert (await archive.fetch(file, M1.grid, Precision(*decimals))).rows == rows

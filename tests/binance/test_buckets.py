@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.kind import Bucket
 from app.ports.errors import BucketFull
-from app.ports.exchange import Bucket, Priority
+from app.ports.exchange import Priority
 from infra.binance.budget import SHARES
 from infra.binance.standing import GRANTED, SLOT_MS, SLOTS_MAX, WINDOW_MS, Standing
 from tests.binance.clocks import START_MS, VirtualClock

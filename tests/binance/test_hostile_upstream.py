@@ -5,20 +5,21 @@ import gzip
 import hashlib
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pytest
 
 from app.domain.interval import M1, MINUTE_MS
-from app.domain.kline import Kline, Precision
+from app.domain.kline import Precision
+from app.domain.series import Series
 from app.domain.span import Span
+from app.kinds.klines import KLINES
 from app.ports.errors import UpstreamError, UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Priority
-from app.ports.series import Series
 from infra.binance import http as http_module
 from infra.binance.archive import CHECKSUM_BYTES_MAX, ZIP_BYTES_MAX, BinanceArchive
 from infra.binance.http import BODY_BYTES_MAX, ERROR_BYTES_MAX
@@ -28,7 +29,7 @@ from tests.binance.loopback import Witness, listening
 from tests.binance.upstream import Upstream
 from tests.programs.fuzz.seeds import FILE
 
-SERIES = Series("BTCUSDT", M1)
+SERIES = Series(KLINES, "BTCUSDT", M1)
 WINDOW = Span(START_MS, START_MS + 3 * MINUTE_MS)
 MB = 1024 * 1024
 ENDLESS_MB_MAX = 200  # a server that has sent so much was not stopped
@@ -77,7 +78,7 @@ async def upstream(pieces: Callable[[str], Answer]) -> AsyncIterator[tuple[str, 
         yield f"http://127.0.0.1:{port}", written
 
 
-async def klines(pieces: Callable[[str], Answer]) -> tuple[list[Kline], list[int]]:
+async def klines(pieces: Callable[[str], Answer]) -> tuple[Sequence[Any], list[int]]:
     clock, witness = HastyClock(), Witness()
 
     async with upstream(pieces) as (url, written):

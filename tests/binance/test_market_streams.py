@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from app.domain.interval import M1
+from app.domain.series import Series
 from app.events import GarbageDropped, SocketHandedOver, SocketLost
+from app.kinds.klines import KLINES
 from app.ports.clock import Clock
-from app.ports.series import Series
 from infra.binance.market_streams import GARBAGE_EVENTS_MAX, MarketStreams
 from infra.binance.sockets import BinanceSockets
 from infra.sandbox.server import SandboxServer
@@ -21,7 +22,7 @@ from tests.binance.loopback import Witness
 from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
-A, B = (Series(f"{letter}USDT", M1) for letter in "AB")
+A, B = (Series(KLINES, f"{letter}USDT", M1) for letter in "AB")
 
 
 @dataclass
@@ -94,7 +95,7 @@ async def test_the_sandboxes_events_come_as_it_wrote_them_ingested_or_not() -> N
     clock = ScaledClock(START_MS, 20)
     async with (
         SandboxServer(clock, seed=1, symbols=5) as sandbox,
-        running(clock, sandbox.ws_url, Series("BTCUSDT", M1)) as run,
+        running(clock, sandbox.ws_url, Series(KLINES, "BTCUSDT", M1)) as run,
     ):
         names = ("btcusdt@kline_1m", "btcusdt@kline_5m", "ethusdt@kline_1m")
         run.streams.add(names)

@@ -1,26 +1,28 @@
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import pytest
 
-from app.binance.families import PRICES, Family
 from app.binance.weights import klines_weight
 from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
-from app.domain.kline import Kline
+from app.domain.kind import Bucket, Kind
+from app.domain.series import Series
 from app.domain.span import Span
 from app.events import GarbageDropped, RequestDone, StandDownBegan
+from app.kinds.klines import KLINES, ROWS_MAX
+from app.kinds.price_klines import PREMIUM, PRICES
 from app.outbound import Egress, proxy_of
 from app.ports.clock import Clock
 from app.ports.errors import StandDown, UpstreamGarbage, UpstreamRejected, UpstreamUnavailable
-from app.ports.exchange import Bucket, Priority, RawAnswer
-from app.ports.series import Series
+from app.ports.exchange import Priority, RawAnswer
 from infra.binance import http as http_module
 from infra.binance.http import PAUSE_S_MAX, TRIES_MAX
-from infra.binance.rest import KLINES_LIMIT_MAX, TRIES_MAX_USER, BinanceRest
+from infra.binance.rest import TRIES_MAX_USER, BinanceRest
 from infra.binance.stand_down import StandDownGuard
 from infra.clock import SystemClock
 from infra.sandbox.server import SandboxServer
@@ -30,7 +32,7 @@ from tests.binance.upstream import Upstream
 from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
-BTC = Series("BTCUSDT", M1)
+BTC = Series(KLINES, "BTCUSDT", M1)
 
 
 def row(open_ms: int, price: str = "1.5") -> list[object]:
@@ -50,7 +52,7 @@ class Case:
     host: Host
     saved: list[tuple[int, str]]
 
-    async def klines(self, priority: Priority = Priority.TAIL) -> list[Kline]:
+    async def klines(self, priority: Priority = Priority.TAIL) -> Sequence[Any]:
         return await self.rest.klines(BTC, M1.grid, Span(START_MS, START_MS + 3 * MINUTE_MS), 3, priority)
 
 
@@ -90,7 +92,7 @@ async def test_the_sandbox_is_read_in_every_interval() -> None:
     async with sandboxed(clock) as (_, rest, witness):
         for interval in INTERVALS.values():
             rows = 5 if interval.grid.step_ms <= DAY_MS else 1  # the sandbox computes every minute of them
-            assert await rest.klines(Series("BTCUSDT", interval), interval.grid, None, rows, Priority.USER)
+            assert await rest.klines(Series(KLINES, "BTCUSDT", interval), interval.grid, None, rows, Priority.USER)
         assert b"BTCUSDT" in await rest.exchange_info(Priority.USER)
         assert abs(await rest.server_time_ms(Priority.USER) - clock.now_ms()) < 10_000
         done = witness.of(RequestDone)
@@ -103,17 +105,17 @@ async def test_a_window_and_its_limit_reach_the_exchange() -> None:
     start_ms = clock.now_ms() // MINUTE_MS * MINUTE_MS - 100 * MINUTE_MS
     async with sandboxed(clock) as (_, rest, _witness):
         window = Span(start_ms, start_ms + 10 * MINUTE_MS)
-        whole = await rest.klines(BTC, M1.grid, window, KLINES_LIMIT_MAX, Priority.BACKFILL)
+        whole = await rest.klines(BTC, M1.grid, window, ROWS_MAX, Priority.BACKFILL)
         assert [kline.open_ms for kline in whole] == list(range(window.start_ms, window.end_ms, MINUTE_MS))
         assert await rest.klines(BTC, M1.grid, window, 3, Priority.BACKFILL) == whole[:3]
 
 
-@pytest.mark.parametrize("family", PRICES.values(), ids=lambda family: family.word)
-async def test_klines_of_prices_come_from_the_path_of_their_family(family: Family) -> None:
+@pytest.mark.parametrize("kind", PRICES.values(), ids=lambda kind: kind.name)
+async def test_klines_of_prices_come_from_the_path_of_their_kind(kind: Kind) -> None:
     body = rows(0, 1).replace(b'"1.5"', b'"-0.00012345"', 1)
     async with case(lambda _: Reply(200, body)) as run:
-        series, window = Series(family.named("BTCUSDT"), M1), Span(START_MS, START_MS + 2 * MINUTE_MS)
-        if family.is_signed:
+        series, window = Series(kind, "BTCUSDT", M1), Span(START_MS, START_MS + 2 * MINUTE_MS)
+        if kind is PREMIUM:
             first, _ = await run.rest.klines(series, M1.grid, window, 2, Priority.TAIL)
             assert (first.open, first.high) == ("-0.00012345", "1.5")
         else:
@@ -121,7 +123,7 @@ async def test_klines_of_prices_come_from_the_path_of_their_family(family: Famil
                 await run.rest.klines(series, M1.grid, window, 2, Priority.TAIL)
         (asked,) = run.host.requests
         times = f"startTime={window.start_ms}&endTime={window.end_ms - 1}"
-        assert asked == f"{family.path}?{family.parameter}=BTCUSDT&interval=1m&limit=2&{times}"
+        assert asked == f"{kind.rest.path}?{kind.rest.symbol}=BTCUSDT&interval=1m&limit=2&{times}"
 
 
 async def test_many_requests_at_once_stay_within_what_the_sandbox_counts() -> None:
@@ -170,7 +172,7 @@ async def test_a_429_of_a_bucket_is_a_stand_down_like_any_other() -> None:
 
 async def test_symbols_beyond_ascii_are_percent_encoded() -> None:
     async with case(lambda _: Reply(body=b"[]")) as run:
-        assert await run.rest.klines(Series("币安人生USDT", M1), M1.grid, None, 1, Priority.USER) == []
+        assert await run.rest.klines(Series(KLINES, "币安人生USDT", M1), M1.grid, None, 1, Priority.USER) == []
         assert "symbol=%E5%B8%81%E5%AE%89%E4%BA%BA%E7%94%9FUSDT" in run.host.requests[0]
 
 
@@ -372,7 +374,7 @@ async def test_a_month_beyond_the_calendar_is_garbage(open_ms: int) -> None:
     month = INTERVALS["1M"]
     async with case(lambda _: Reply(body=msgspec.json.encode([row(open_ms)]))) as run:
         with pytest.raises(UpstreamGarbage):
-            await run.rest.klines(Series("BTCUSDT", month), month.grid, None, 1, Priority.USER)
+            await run.rest.klines(Series(KLINES, "BTCUSDT", month), month.grid, None, 1, Priority.USER)
 
 
 @pytest.mark.parametrize("time", [b'"soon"', b"0", b"-5", b"1" + b"0" * 30])

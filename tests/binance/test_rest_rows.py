@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from app.binance import rest_rows
 from app.domain.interval import D1, M1
 from app.domain.kline import BadKline
+from app.kinds.klines import KLINES
 
 ROW = [
     1750118400000,
@@ -32,7 +33,7 @@ def body(*rows: object) -> bytes:
 def test_rows_are_decoded_and_encoded_to_the_byte() -> None:
     klines = rest_rows.decode(body(ROW, NEXT), D1.grid)
     assert [kline.open_ms for kline in klines] == [ROW[0], NEXT[0]]
-    encoded = [rest_rows.encode(kline, D1.grid.shift(kline.open_ms, 1) - 1) for kline in klines]
+    encoded = [KLINES.encode(kline, D1.grid.shift(kline.open_ms, 1) - 1) for kline in klines]
     assert rest_rows.join(encoded) == body(ROW, NEXT)
     assert rest_rows.join([]) == b"[]"
     assert rest_rows.decode(b"[]", D1.grid) == []

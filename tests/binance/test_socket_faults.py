@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 
 from app.domain.interval import M1, MINUTE_MS
+from app.domain.series import Series
 from app.events import SocketHandedOver, SocketLost
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from infra.binance.socket_link import CHECK_S, OPEN_S_MAX
 from infra.binance.socket_pulse import LAG_MS_MAX, LAG_S_MAX, SILENCE_GRACE_S
 from infra.binance.socket_shard import COMPLAINT_GAP_S_FIRST, COMPLAINT_GAP_S_MAX, CONNECT_GAP_S, ConnectPace, Patience
@@ -22,7 +23,7 @@ from tests.patience import PATIENCE_S
 
 SPEED = 40.0
 SLACK_S = 40  # of the clock: a real second for a loaded machine
-BTC, ETH, XRP = (Series(f"{name}USDT", M1) for name in ("BTC", "ETH", "XRP"))
+BTC, ETH, XRP = (Series(KLINES, f"{name}USDT", M1) for name in ("BTC", "ETH", "XRP"))
 DEAD_AFTER_S = 60 + SILENCE_GRACE_S + 2 * CHECK_S
 
 
@@ -189,7 +190,7 @@ async def test_a_deaf_stream_that_rest_has_klines_of_is_carried_by_another_socke
     def mute(feed: Feed) -> None:
         feed.mute.add("ausdt@kline_1m")
 
-    many = [Series(f"S{number}USDT", M1) for number in range(9)]
+    many = [Series(KLINES, f"S{number}USDT", M1) for number in range(9)]
     async with fed(A, *many, speed=240, before=mute) as (feed, run):
         while not run.witness.of(SocketHandedOver):
             await run.hear(many[0])
@@ -201,7 +202,7 @@ async def test_a_deaf_stream_that_rest_has_klines_of_is_carried_by_another_socke
 
 
 async def test_a_stream_that_is_silent_because_nothing_trades_costs_no_socket() -> None:
-    async with fed(A, B, C, *(Series(f"S{number}USDT", M1) for number in range(9)), speed=240) as (feed, run):
+    async with fed(A, B, C, *(Series(KLINES, f"S{number}USDT", M1) for number in range(9)), speed=240) as (feed, run):
         await run.hear(A, B, C)
         feed.mute.add("ausdt@kline_1m")
         until_ms = run.clock.now_ms() + 12 * MINUTE_MS

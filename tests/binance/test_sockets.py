@@ -8,10 +8,11 @@ import pytest
 
 from app.binance.stream_event import KlineEvent
 from app.domain.interval import INTERVALS, M1
+from app.domain.series import Series
 from app.events import FramesReceived, GarbageDropped, SocketLost, SocketOpened
+from app.kinds.klines import KLINES
 from app.outbound import DIRECT, Egress, proxy_of
 from app.ports.clock import Clock
-from app.ports.series import Series
 from infra.binance.socket_intake import GARBAGE_EVENTS_MAX
 from infra.binance.sockets import STREAMS_MAX, BinanceSockets
 from infra.sandbox.faults import Fault
@@ -27,7 +28,7 @@ BEYOND_THE_CALENDAR = (
     '{"stream":"x","data":{"e":"kline","E":1,"s":"A","k":{"t":1000000000000000000,"T":1,"s":"A","i":"1M","n":1,'
     '"x":true,"o":"1","h":"1","l":"1","c":"1","v":"1","q":"1","V":"1","Q":"1"}}}'
 )
-A, B, C, D = (Series(f"{letter}USDT", M1) for letter in "ABCD")
+A, B, C, D = (Series(KLINES, f"{letter}USDT", M1) for letter in "ABCD")
 
 
 @dataclass
@@ -116,7 +117,7 @@ async def test_the_sandboxes_klines_arrive_by_the_market_route() -> None:
     clock = ScaledClock(START_MS, 20)  # a socket that a loaded machine opens late would be opened again
     async with SandboxServer(clock, seed=1, symbols=5) as sandbox:
         names = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
-        async with running(clock, sandbox.ws_url, *(Series(name, M1) for name in names), per_socket=2) as run:
+        async with running(clock, sandbox.ws_url, *(Series(KLINES, name, M1) for name in names), per_socket=2) as run:
             await run.until(lambda: {event.symbol for event in run.events if event.is_final} == set(names))
             assert run.connects() == 2
             assert sorted(event.streams for event in run.witness.of(SocketOpened)) == [1, 2]
@@ -161,7 +162,7 @@ async def test_frames_of_streams_that_are_no_longer_wanted_are_dropped() -> None
 
 
 async def test_names_go_in_batches_and_slowly_enough() -> None:
-    many = [Series(f"S{number}USDT", M1) for number in range(450)]
+    many = [Series(KLINES, f"S{number}USDT", M1) for number in range(450)]
     async with fed(*many, per_socket=STREAMS_MAX) as (feed, run):
         await feed.until_subscribed(*(f"{one.symbol.lower()}@kline_1m" for one in many))
         assert [len(names) for _, names in feed.messages] == [200, 200, 50]
@@ -194,7 +195,7 @@ async def test_a_socket_that_is_cut_or_closed_is_replaced_and_frames_come_again(
 async def test_a_cut_in_the_sandbox_heals() -> None:
     clock = ScaledClock(START_MS, SPEED)
     async with SandboxServer(clock, seed=1, symbols=5) as sandbox:
-        bitcoin = Series("BTCUSDT", M1)
+        bitcoin = Series(KLINES, "BTCUSDT", M1)
         async with running(clock, sandbox.ws_url, bitcoin) as run:
             await run.hear(bitcoin)
             sandbox.faults.add(Fault("cut", count=1), clock.now_ms())
@@ -226,7 +227,7 @@ async def test_frames_that_stop_on_a_living_connection_are_noticed() -> None:
 
 
 async def test_a_few_silent_streams_are_subscribed_again_and_many_mean_another_socket() -> None:
-    many = [Series(f"S{number}USDT", M1) for number in range(10)]
+    many = [Series(KLINES, f"S{number}USDT", M1) for number in range(10)]
     async with fed(*many, speed=120) as (feed, run):
         await run.hear(*many)
         feed.mute.add("s0usdt@kline_1m")
@@ -367,7 +368,7 @@ async def test_the_sandbox_ends_sockets_after_their_life_and_ours_end_before() -
     clock = ScaledClock(START_MS, SPEED)
     async with (
         SandboxServer(clock, seed=1, symbols=5, socket_life_s=120.0) as sandbox,
-        running(clock, sandbox.ws_url, Series("BTCUSDT", M1), life_s=60.0) as run,
+        running(clock, sandbox.ws_url, Series(KLINES, "BTCUSDT", M1), life_s=60.0) as run,
     ):
         await run.until(lambda: run.connects() >= 4)
         assert run.witness.of(SocketLost) == []
@@ -425,7 +426,7 @@ async def test_the_proxy_is_honoured() -> None:
 
 
 async def test_longer_intervals_are_not_taken_for_dead_between_their_frames() -> None:
-    hourly = Series("AUSDT", INTERVALS["1h"])
+    hourly = Series(KLINES, "AUSDT", INTERVALS["1h"])
 
     def quiet(feed: Feed) -> None:
         feed.is_mute = True

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.interval import MINUTE_MS
+from app.domain.kind import Bucket
 from app.events import StandDownBegan, StandingNotShared
 from app.ports.errors import StandDown, StoreUnavailable
-from app.ports.exchange import Bucket, Priority
+from app.ports.exchange import Priority
 from infra.binance.budget import IN_FLIGHT_MAX, RECHECK_S, SHARES, Ticket
 from infra.binance.standing import FEELING_MS, SLOTS_MAX, Minute, Standing, UnderWay
 from infra.binance.standing_file import (

@@ -9,15 +9,16 @@ from app.domain.columns import Columns
 from app.domain.interval import M1, MINUTE_MS, Grid, Interval
 from app.domain.kline import Kline
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.kinds.klines import KLINES
 from app.ports.exchange import FileKlines
-from app.ports.series import Series
 from app.ports.store import Batch
 from infra.db.sqlite_image import ImageBuilder
 
 T0_MS = 1_577_836_800_000  # 2020-01-01, a Wednesday
 NOW_MS = 1_800_000_000_000
-BTC_1M = Series("BTCUSDT", M1)
+BTC_1M = Series(KLINES, "BTCUSDT", M1)
 
 
 class FixedClock:

@@ -4,14 +4,15 @@ import pytest
 
 from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from infra.db import changes
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, NOW_MS, T0_MS, batch, klines, minutes
 
-ETH_1M = Series("ETHUSDT", M1)
-BTC_5M = Series("BTCUSDT", INTERVALS["5m"])
+ETH_1M = Series(KLINES, "ETHUSDT", M1)
+BTC_5M = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 
 
 async def mark(reader: SqliteReader) -> int:
@@ -82,9 +83,9 @@ async def test_rows_of_many_series_come_in_order_and_within_their_spans(
     writer: SqliteWriter, reader: SqliteReader
 ) -> None:
     names = [f"S{number}USDT" for number in range(50)]
-    await writer.commit([batch(Series(name, M1), Source.WS, minutes((0, 20))) for name in names])
+    await writer.commit([batch(Series(KLINES, name, M1), Source.WS, minutes((0, 20))) for name in names])
     await writer.commit([batch(BTC_5M, Source.REST, minutes((0, 20)))])
-    wanted = {Series(name, M1): minutes((at % 10, at % 10 + 3)).hull for at, name in enumerate(names)}
+    wanted = {Series(KLINES, name, M1): minutes((at % 10, at % 10 + 3)).hull for at, name in enumerate(names)}
     wanted[BTC_5M] = minutes((5, 20)).hull
     wanted[ETH_1M] = minutes((0, 20)).hull
     found = await reader.read_spans(wanted)

@@ -9,8 +9,9 @@ import pytest
 
 from app.domain.interval import D3, DAY_MS, INTERVALS, M1, MINUTE_MS, Interval
 from app.domain.ledger import Entry, Ledger, Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.ports.store import Batch, StoreReader, StoreWriter
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, NOW_MS, T0_MS, FixedClock, batch, everything, first_opens, kline, klines, minutes
@@ -26,7 +27,7 @@ def test_the_store_keeps_the_ports(url: str) -> None:
 async def test_rows_of_every_interval_come_back_byte_for_byte(
     writer: SqliteWriter, reader: SqliteReader, interval: Interval
 ) -> None:
-    series = Series("币安人生USDT", interval)
+    series = Series(KLINES, "币安人生USDT", interval)
     opens_ms = first_opens(interval, 41)
     span = Span(opens_ms[0], opens_ms[40])
     rows = klines([span], interval.grid)
@@ -43,7 +44,7 @@ async def test_rows_of_every_interval_come_back_byte_for_byte(
 
 
 async def test_minutes_and_months_of_one_symbol_do_not_mix(writer: SqliteWriter, reader: SqliteReader) -> None:
-    month = Series("BTCUSDT", INTERVALS["1M"])
+    month = Series(KLINES, "BTCUSDT", INTERVALS["1M"])
     month_span = Span(T0_MS, month.interval.grid.shift(T0_MS, 1))
     await writer.commit(
         [batch(BTC_1M, Source.WS, minutes((0, 3)), mark=1), batch(month, Source.REST, Spans([month_span]), mark=2)]
@@ -72,7 +73,7 @@ async def test_a_limit_takes_the_oldest_or_the_newest_rows_in_ascending_order(
 
 
 async def test_an_unknown_series_has_no_rows_and_an_empty_ledger(reader: SqliteReader) -> None:
-    snapshot = await reader.read(Series("NOSUCH", M1), everything(), 5)
+    snapshot = await reader.read(Series(KLINES, "NOSUCH", M1), everything(), 5)
     assert snapshot.rows == []
     assert snapshot.ledger.entries == Ledger().entries
 
@@ -134,7 +135,7 @@ async def test_batches_of_one_call_see_each_other(writer: SqliteWriter, reader: 
 async def test_a_learned_3d_grid_replaces_the_rows_of_the_assumed_one(
     writer: SqliteWriter, reader: SqliteReader
 ) -> None:
-    series = Series("XRPUSDT", D3)
+    series = Series(KLINES, "XRPUSDT", D3)
     start_ms = D3.grid.ceil(T0_MS)
     assumed = Spans([(start_ms, start_ms + 30 * DAY_MS)])
     await writer.commit([batch(series, Source.ROLLUP, assumed)])
@@ -190,7 +191,7 @@ async def test_what_the_node_remembers_comes_back(writer: SqliteWriter, reader: 
     for open_ms in (T0_MS, T0_MS + DAY_MS):
         await writer.save_anchor("BTCUSDT", open_ms)
         assert await reader.anchors() == {"BTCUSDT": open_ms}
-    month = Series("BTCUSDT", INTERVALS["1M"])
+    month = Series(KLINES, "BTCUSDT", INTERVALS["1M"])
     await writer.save_extra_wishes({BTC_1M: Span(10, 20), month: Span(1, 2)})
     await writer.save_extra_wishes({BTC_1M: Span(15, 30), month: Span(5, 5)})
     assert await reader.extra_wishes() == {BTC_1M: Span(10, 30), month: Span(1, 2)}
@@ -216,7 +217,7 @@ async def test_a_cancelled_commit_still_ends_and_the_writer_knows_it(
     ]
 
 
-FIVES = Series("BTCUSDT", INTERVALS["5m"])
+FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 
 
 async def test_klines_where_none_should_be_unhold_what_was_rolled_up_without_them(

@@ -8,7 +8,8 @@ import pytest
 
 from app.domain.interval import M1
 from app.domain.ledger import Source
-from app.ports.series import Series
+from app.domain.series import Series
+from app.kinds.klines import KLINES
 from infra.db.sqlite_store import SqliteReader
 from tests.db.material import everything, minutes
 
@@ -19,7 +20,8 @@ COMMITTER = """
 import asyncio, sys
 from app.domain.interval import M1
 from app.domain.ledger import Source
-from app.ports.series import Series
+from app.domain.series import Series
+from app.kinds.klines import KLINES
 from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import FixedClock, batch, minutes
 from tests.db.test_crash import ROWS_PER_COMMIT, SYMBOLS
@@ -28,7 +30,7 @@ async def main(url: str, start: int) -> None:
     writer = await SqliteWriter.open(url, FixedClock())
     while True:
         span = minutes((start, start + ROWS_PER_COMMIT))
-        await writer.commit([batch(Series(symbol, M1), Source.WS, span) for symbol in SYMBOLS])
+        await writer.commit([batch(Series(KLINES, symbol, M1), Source.WS, span) for symbol in SYMBOLS])
         start += ROWS_PER_COMMIT
         print(start, flush=True)
 
@@ -59,7 +61,7 @@ async def _check(url: str, acknowledged: int) -> int:
     reader = SqliteReader(url)
     ends = set()
     for symbol in SYMBOLS:
-        snapshot = await reader.read(Series(symbol, M1), everything(), 1_000_000)
+        snapshot = await reader.read(Series(KLINES, symbol, M1), everything(), 1_000_000)
         assert snapshot.ledger.held == minutes((0, len(snapshot.rows))), "rows and ledger agree"
         assert [entry.source for entry in snapshot.ledger.entries] == [Source.WS]
         ends.add(len(snapshot.rows))

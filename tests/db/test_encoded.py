@@ -5,8 +5,9 @@ import pytest
 from app.binance import rest_rows
 from app.domain.interval import D3, INTERVALS, Interval
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import T0_MS, everything, klines
@@ -17,7 +18,7 @@ from tests.db.material import T0_MS, everything, klines
 async def test_rows_printed_by_the_database_are_those_of_the_wire(
     writer: SqliteWriter, interval: Interval, newest: bool
 ) -> None:
-    series = Series("币安人生USDT", interval)
+    series = Series(KLINES, "币安人生USDT", interval)
     grid = interval.anchored(T0_MS) if interval == D3 else interval.grid
     start_ms = grid.ceil(T0_MS)
     span = Span(start_ms, grid.shift(start_ms, 40))  # of months: over leap years and all lengths
@@ -28,7 +29,7 @@ async def test_rows_printed_by_the_database_are_those_of_the_wire(
         (Span(grid.shift(start_ms, 3), grid.shift(start_ms, 9)), 4),
     ):
         rows = (await writer.read(series, window, limit, newest=newest)).rows
-        body = rest_rows.join(rest_rows.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows)
+        body = rest_rows.join(KLINES.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows)
         assert await writer.read_encoded(series, window, limit, newest=newest) == (len(rows), body)
     assert await writer.read_encoded(series, Span(0, 1), 5, newest=newest) == (0, b"[]")
-    assert await writer.read_encoded(Series("NOPE", interval), everything(), 5, newest=newest) == (0, b"[]")
+    assert await writer.read_encoded(Series(KLINES, "NOPE", interval), everything(), 5, newest=newest) == (0, b"[]")

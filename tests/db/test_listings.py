@@ -8,16 +8,18 @@ from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Precision
 from app.domain.ledger import Entry, Source
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.ports.series import Series
+from app.kinds import price_klines
+from app.kinds.klines import KLINES
 from app.ports.store import EVERYTHING, Disagreement, Relisting
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, NOW_MS, T0_MS, batch, minutes
 
-FIVES = Series("BTCUSDT", INTERVALS["5m"])
-THREE_DAYS = Series("BTCUSDT", INTERVALS["3d"])
-MARK = Series("BTCUSDT@markPrice", M1)
-ETH = Series("ETHUSDT", M1)
+FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
+THREE_DAYS = Series(KLINES, "BTCUSDT", INTERVALS["3d"])
+MARK = Series(price_klines.MARK, "BTCUSDT", M1)
+ETH = Series(KLINES, "ETHUSDT", M1)
 OLD = Listing("BTCUSDT", 0, 1 << 42, Precision(2, 3))
 FIRST_MS = T0_MS + 7 * MINUTE_MS
 NEW = Listing("BTCUSDT", FIRST_MS, 1 << 42, Precision(6, 0), FIRST_MS)
@@ -32,7 +34,7 @@ async def hold(writer: SqliteWriter) -> None:
 
 
 def relisting(*, keeps_newer: bool) -> Relisting:
-    return Relisting(OLD, NEW, {"BTCUSDT": FIRST_MS, "BTCUSDT@markPrice": FIRST_MS}, keeps_newer)
+    return Relisting(OLD, NEW, {KLINES: FIRST_MS, price_klines.MARK: FIRST_MS}, keeps_newer)
 
 
 async def opens(reader: SqliteReader, series: Series) -> list[int]:
@@ -100,7 +102,7 @@ async def test_the_third_listing_of_a_name_leaves_the_first_one_s_rows_alone(
     await writer.relist(relisting(keeps_newer=True))
     again_ms = T0_MS + 12 * MINUTE_MS
     third = Listing("BTCUSDT", again_ms, 1 << 42, Precision(6, 0), again_ms)
-    await writer.relist(Relisting(NEW, third, {"BTCUSDT": again_ms}, keeps_newer=True))
+    await writer.relist(Relisting(NEW, third, {KLINES: again_ms}, keeps_newer=True))
     with closing(sqlite3.connect(db_file)) as connection:
         select = "SELECT until_ms, count(*) FROM former_kline WHERE symbol = 'BTCUSDT' AND interval = '1m' GROUP BY 1"
         assert connection.execute(select).fetchall() == [(FIRST_MS, 7), (again_ms, 5)]

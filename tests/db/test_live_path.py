@@ -7,8 +7,9 @@ import pytest
 
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Spans
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import T0_MS, batch, kline, minutes
@@ -17,7 +18,7 @@ SYMBOLS = [f"S{number:03}USDT" for number in range(600)]
 
 
 def minute(number: int, symbols: list[str]) -> list[Batch]:
-    return [batch(Series(symbol, M1), Source.WS, minutes((number, number + 1))) for symbol in symbols]
+    return [batch(Series(KLINES, symbol, M1), Source.WS, minutes((number, number + 1))) for symbol in symbols]
 
 
 async def changes(writer: SqliteWriter) -> int:
@@ -46,7 +47,7 @@ async def test_a_closed_minute_changes_one_row_and_one_line_of_each_series(write
 
 async def test_a_series_with_many_lines_still_changes_only_its_last_one(writer: SqliteWriter) -> None:
     islands = minutes(*((start, start + 1) for start in range(0, 600, 2)))
-    await writer.commit([batch(Series("OLDUSDT", M1), Source.REST, islands)])
+    await writer.commit([batch(Series(KLINES, "OLDUSDT", M1), Source.REST, islands)])
     await writer.commit(minute(600, ["OLDUSDT"]))
     before = await changes(writer)
     [committed] = await writer.commit(minute(601, ["OLDUSDT"]))
@@ -55,7 +56,7 @@ async def test_a_series_with_many_lines_still_changes_only_its_last_one(writer: 
 
 
 async def test_closing_a_gap_joins_its_neighbours_into_one_line(writer: SqliteWriter) -> None:
-    series = Series("OLDUSDT", M1)
+    series = Series(KLINES, "OLDUSDT", M1)
     await writer.commit([batch(series, Source.REST, minutes((0, 2), (3, 5)))])
     before = await changes(writer)
     await writer.commit([batch(series, Source.REST, minutes((2, 3)))])
@@ -64,7 +65,7 @@ async def test_closing_a_gap_joins_its_neighbours_into_one_line(writer: SqliteWr
 
 
 async def test_rows_that_say_the_same_again_are_not_rewritten(writer: SqliteWriter) -> None:
-    series = Series("OLDUSDT", M1)
+    series = Series(KLINES, "OLDUSDT", M1)
     await writer.commit([batch(series, Source.REST, minutes((0, 1000)))])
     before = await changes(writer)
     span = Spans([(T0_MS, T0_MS + 1000 * MINUTE_MS)])
@@ -79,7 +80,7 @@ async def test_commits_of_many_sizes_do_not_pile_up_prepared_statements(writer: 
     async def commit(sizes: range) -> None:
         start = sizes[0] * 1000
         for size in sizes:
-            await writer.commit([batch(Series("OLDUSDT", M1), Source.WS, minutes((start, start + size)))])
+            await writer.commit([batch(Series(KLINES, "OLDUSDT", M1), Source.WS, minutes((start, start + size)))])
             start += size
 
     await commit(range(1000, 960, -1))

@@ -10,9 +10,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from app.domain.interval import INTERVALS
+from app.kinds.klines import KLINES
 from app.ports.errors import StoreUnavailable
-from infra.db.kline_columns import kline_table
 from infra.db.migrate import SchemaTooNew, upgrade
+from infra.db.row_tables import row_table
 from infra.db.schema import METADATA
 
 
@@ -43,8 +44,8 @@ def test_the_migrations_lead_to_the_metadata(
     METADATA.create_all(engine)
     engine.dispose()
     assert layout(db_file) == layout(created)
-    assert {kline_table(interval) for interval in INTERVALS.values()} <= set(layout(db_file))
-    assert kline_table(INTERVALS["1M"]) == "kline_1mo"
+    assert {row_table(KLINES, interval) for interval in INTERVALS.values()} <= set(layout(db_file))
+    assert row_table(KLINES, INTERVALS["1M"]) == "kline_1mo"
 
 
 def test_the_log_mode_stays_with_the_file(url: str, db_file: Path) -> None:

@@ -15,14 +15,15 @@ from app.domain.columns import Columns
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Entry, Ledger, Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import T0_MS, FixedClock, everything, image_of, kline, minutes
 
 WIDTH = 16  # minutes
-SERIES = (Series("BTCUSDT", M1), Series("ETHUSDT", M1))
+SERIES = (Series(KLINES, "BTCUSDT", M1), Series(KLINES, "ETHUSDT", M1))
 RANK = {Source.ABSENT: 0, Source.ROLLUP: 1, Source.WS: 2, Source.ARCHIVE: 3, Source.REST: 4}
 
 Form = Callable[[Sequence[Kline]], Sequence[Kline]]
@@ -49,7 +50,7 @@ class Model:
 
     def commit(self, batch: Batch) -> tuple[Spans, int]:
         said = self.said[batch.series]
-        rows = {row.open_ms: row for row in batch.rows}
+        rows: dict[int, Kline] = {row.open_ms: row for row in Columns.of(batch.rows)}
         granted, revised = [], 0
         for span in batch.spans:
             for open_ms in M1.grid.opens(*span):

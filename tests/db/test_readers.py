@@ -7,7 +7,8 @@ from pathlib import Path
 
 from app.domain.interval import M1
 from app.domain.ledger import Source
-from app.ports.series import Series
+from app.domain.series import Series
+from app.kinds.klines import KLINES
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, batch, everything, klines, minutes
 
@@ -28,7 +29,7 @@ async def test_a_read_is_answered_while_a_write_transaction_is_open(
 async def test_rows_and_ledger_agree_in_every_snapshot_taken_during_writes(
     writer: SqliteWriter, reader: SqliteReader
 ) -> None:
-    pair = (BTC_1M, Series("ETHUSDT", M1))
+    pair = (BTC_1M, Series(KLINES, "ETHUSDT", M1))
     finished = asyncio.Event()
 
     async def write() -> None:

@@ -15,16 +15,17 @@ from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.rollup import roll_up
+from app.domain.series import Series
 from app.domain.span import Spans
+from app.kinds.klines import KLINES
 from app.ports.exchange import FileKlines
-from app.ports.series import Series
 from app.ports.store import Batch
 from infra.db.sqlite_image import ATTACHED_MAX, SqliteImage, attached
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, T0_MS, batch, everything, image_of, klines, minutes, packed_of
 
 H1 = INTERVALS["1h"]
-HOURS = Series("BTCUSDT", H1)
+HOURS = Series(KLINES, "BTCUSDT", H1)
 
 
 @settings(deadline=None, derandomize=True, database=None)
@@ -99,7 +100,7 @@ async def test_rows_that_contradict_held_ones_leave_revisions_and_better_ones_st
 async def test_more_images_than_can_be_attached_are_stored_all_the_same(
     writer: SqliteWriter, reader: SqliteReader
 ) -> None:
-    series = [Series(f"S{number}USDT", M1) for number in range(ATTACHED_MAX + 2)]
+    series = [Series(KLINES, f"S{number}USDT", M1) for number in range(ATTACHED_MAX + 2)]
     rows = klines(minutes((0, 9)), M1.grid)
     await writer.commit([Batch(each, Source.ARCHIVE, minutes((0, 9)), image_of(rows)) for each in series])
     for each in series:

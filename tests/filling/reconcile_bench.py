@@ -1,33 +1,36 @@
 """A reconciler on a rig, with everything that a test may turn."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from app.domain.interval import INTERVALS, M1, Interval
+from app.domain.kind import Kind
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import GapsCounted
 from app.filling.absence import Absence
 from app.filling.fill import Filler
 from app.filling.reconcile import Reconciler
 from app.holding.wish import Wish
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.ports.store import Batch
 from tests.fakes import (
     BTC,
     NOW_MS,
+    Exchange,
     Rig,
     encoded,
     listing,
     rig,
 )
 
-HOURS = Series("BTCUSDT", INTERVALS["1h"])
-FIVES = Series("BTCUSDT", INTERVALS["5m"])
+HOURS = Series(KLINES, "BTCUSDT", INTERVALS["1h"])
+FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 NOTHING = Spans()
 
 
@@ -40,6 +43,7 @@ class Options(TypedDict, total=False):
     onboard_ms: int
     free_bytes: int
     concurrency: int
+    others: Mapping[Kind, Collection[str]]
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Bench:
     onboard_ms: int = 0
     free_bytes: int = 10**12
     concurrency: int = 2
+    others: Mapping[Kind, Collection[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rig = self.rig
@@ -82,7 +87,8 @@ class Bench:
 
     def wish(self) -> Wish:
         listings = {symbol: listing(symbol, self.onboard_ms) for symbol in self.symbols}
-        return Wish(frozenset(self.symbols), self.intervals, self.days, listings, self.rig.holdings.extra_wishes)
+        extra = self.rig.holdings.extra_wishes
+        return Wish(frozenset(self.symbols), self.intervals, self.days, listings, extra, self.others)
 
     @property
     def intervals(self) -> list[Interval]:
@@ -119,7 +125,12 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    folder: Path, *, now_ms: int = NOW_MS, first_ms: int = 0, **options: Unpack[Options]
+    folder: Path,
+    *,
+    now_ms: int = NOW_MS,
+    first_ms: int = 0,
+    exchange: type[Exchange] = Exchange,
+    **options: Unpack[Options],
 ) -> AsyncIterator[Bench]:
-    async with rig(folder, now_ms=now_ms, first_ms=first_ms) as made:
+    async with rig(folder, now_ms=now_ms, first_ms=first_ms, exchange=exchange) as made:
         yield Bench(made, **options)

@@ -11,18 +11,19 @@ from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.filling import absence
 from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, RECORD_AFTER_MS, Doubt, Unproven
 from app.filling.plan import Fetch
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.ports.store import Batch
 from app.querying.answer import KlineQuery
 from tests.fakes import BTC, DAY0_MS, Asked, listing, running, unavailable
 from tests.filling.reconcile_bench import Bench, bench
 from tests.querying.query_desk import HOURS, Asking, Desk, desk, opens, refused
 
-EIGHTS = Series("BTCUSDT", INTERVALS["8h"])
+EIGHTS = Series(KLINES, "BTCUSDT", INTERVALS["8h"])
 LONG_AGO_MS = DAY0_MS - 900 * DAY_MS
 BEGIN_MS = DAY0_MS - 40 * DAY_MS + 7 * HOUR_MS
 """Where the klines begin, or seem to."""
@@ -76,7 +77,7 @@ async def test_a_proof_does_not_wait_for_a_clock_that_was_put_back(tmp_path: Pat
         assert numbers[0] == numbers[1] < numbers[2]
 
 
-@pytest.mark.parametrize("held", [HOURS, Series("BTCUSDT", D1)])
+@pytest.mark.parametrize("held", [HOURS, Series(KLINES, "BTCUSDT", D1)])
 async def test_held_rows_of_any_interval_refute_that_there_was_nothing(tmp_path: Path, held: Series) -> None:
     """The listing says the same as the exchange, the archive knows nothing, and half an hour passes."""
     async with bench(tmp_path, codes=("1m",), days=3, onboard_ms=DAY0_MS - DAY_MS) as on:
@@ -173,7 +174,7 @@ async def test_behind_the_last_kline_of_a_settled_symbol_there_is_nothing(
         gone = replace(listing("BTCUSDT", LONG_AGO_MS, status=status), delivery_ms=BEGIN_MS)
         at.rig.symbols.listings["BTCUSDT"] = gone
         at.rig.exchange.last_ms = BEGIN_MS
-        for series in (EIGHTS, HOURS, Series("BTCUSDT", INTERVALS["1d"])):
+        for series in (EIGHTS, HOURS, Series(KLINES, "BTCUSDT", INTERVALS["1d"])):
             assert (await at.answer(series, **asked)).body == at.oracle(_query(series, asked)), series
 
 

@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 
 from app.binance.archive_csv import ArchiveFile, BadFile
+from app.domain.columns import Columns
 from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, MO1
 from app.domain.ledger import Source
 from app.domain.rollup import roll_up
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import ArchiveRejected
 from app.filling.file_fill import COMMIT_ROWS_MAX
 from app.filling.plan import Download
+from app.kinds.klines import KLINES
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
-from app.ports.series import Series
 from app.ports.store import Batch
 from tests.fakes import BTC, DAY0_MS, minute
 from tests.filling.reconcile_bench import FIVES, HOURS, Bench, bench
@@ -46,13 +48,13 @@ async def test_minutes_and_what_is_made_of_them_are_in_one_transaction(tmp_path:
             ]
             for each in others:
                 assert each.spans == first.spans
-                assert each.rows == roll_up(first.rows, each.series.interval.grid)
-        for series in (BTC, FIVES, HOURS, Series("BTCUSDT", D1)):
+                assert each.rows == roll_up(Columns.of(first.rows), each.series.interval.grid)
+        for series in (BTC, FIVES, HOURS, Series(KLINES, "BTCUSDT", D1)):
             assert await held(on, series) == Spans([month])
             assert await on.rig.stored(series) == [
                 on.rig.exchange.kline(series, each) for each in series.interval.grid.opens(*month)
             ]
-        assert await held(on, Series("BTCUSDT", INTERVALS["1w"])) == Spans(), "a week may reach beyond the file"
+        assert await held(on, Series(KLINES, "BTCUSDT", INTERVALS["1w"])) == Spans(), "a week may reach beyond the file"
 
 
 async def test_a_longer_kline_is_not_made_of_a_file_where_other_minutes_are_held(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from app.binance.archive_csv import ArchiveFile
 from app.domain.incident import DISAGREEMENTS
 from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, Interval
 from app.domain.ledger import Entry, Ledger, Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.filling.plan import (
     JOBS_PER_SERIES,
-    REST_ROWS,
     ROLLUP_PARTS_MAX,
     Download,
     Fetch,
@@ -25,7 +25,7 @@ from app.filling.plan import (
 from app.holding.gaps import SeriesGap, survey
 from app.holding.holdings import Holdings
 from app.holding.wish import Wish
-from app.ports.series import Series
+from app.kinds.klines import KLINES, ROWS_THRIFTY
 from tests.fakes import ANCHOR_MS, BTC, DAY0_MS, NOW_MS, listing
 
 SYMBOL = "BTCUSDT"
@@ -79,7 +79,7 @@ def check(job: Job, gap: SeriesGap, now_ms: int) -> None:
         assert gap.grid.floor(span.start_ms) == span.start_ms
         assert gap.grid.floor(span.end_ms) == span.end_ms
     if isinstance(job, Fetch):
-        assert 1 <= gap.grid.count(*job.window) <= REST_ROWS
+        assert 1 <= gap.grid.count(*job.window) <= ROWS_THRIFTY
     if isinstance(job, Download):
         assert job.file.published_ms <= now_ms
         assert not job.windows.clip(gap.tail), "the tail does not wait for files"
@@ -103,7 +103,7 @@ def situations(draw: st.DrawFn) -> tuple[Wish, Holdings, int, frozenset[int]]:
     extra = {}
     for code in draw(st.sets(st.sampled_from(CODES), max_size=3)):
         start_ms = since_ms - draw(st.integers(0, 20 * DAY_MS))
-        extra[Series(SYMBOL, INTERVALS[code])] = Span(start_ms, start_ms + draw(st.integers(1, 9 * DAY_MS)))
+        extra[Series(KLINES, SYMBOL, INTERVALS[code])] = Span(start_ms, start_ms + draw(st.integers(1, 9 * DAY_MS)))
     wish = dataclasses.replace(wish, extra=extra)
     holdings = holding(anchors=draw(st.sampled_from([{}, {SYMBOL: ANCHOR_MS}])))
     for series in wish.series():
@@ -149,7 +149,7 @@ def test_carrying_out_plans_fulfils_every_wish(situation: tuple[Wish, Holdings, 
 def test_a_bucket_whose_parts_are_wished_in_two_pieces_of_different_intervals_does_not_wait_for_ever() -> None:
     noon_ms = DAY0_MS - 50 * DAY_MS + 12 * HOUR_MS
     seam_ms = noon_ms + 30 * MINUTE_MS
-    hours, minutes, fives = (Series(SYMBOL, INTERVALS[code]) for code in ("1h", "1m", "5m"))
+    hours, minutes, fives = (Series(KLINES, SYMBOL, INTERVALS[code]) for code in ("1h", "1m", "5m"))
     extra = {
         hours: Span(noon_ms, noon_ms + HOUR_MS),
         minutes: Span(noon_ms, seam_ms),
@@ -175,7 +175,7 @@ def test_a_page_of_rest_costs_weight_two() -> None:
 
 def jobs_beyond_the_tail(interval: Interval, days: int, held_from_ms: int) -> list[Job]:
     """The jobs for history when everything newer than `held_from_ms` is held."""
-    series = Series(SYMBOL, interval)
+    series = Series(KLINES, SYMBOL, interval)
     held = Ledger().record(Spans([Span(held_from_ms, interval.grid.floor(NOW_MS))]), Source.WS)
     wish = Wish({SYMBOL}, (interval,), days, {SYMBOL: listing(SYMBOL)}, {})
     return plan(wish, holding({series: held}), NOW_MS, series)[1]
@@ -205,7 +205,7 @@ def test_few_missing_rows_are_cheaper_by_rest_than_by_a_file() -> None:
 
 def test_klines_that_roll_up_will_make_do_not_count_for_a_file() -> None:
     """On a distrusted day 288 5m klines are asked for, and not the month around them."""
-    fives = Series(SYMBOL, INTERVALS["5m"])
+    fives = Series(KLINES, SYMBOL, INTERVALS["5m"])
     now_ms = INCIDENT_MS + 20 * DAY_MS
     wish = wish_of("1m", "5m", days=30)
     gap, jobs = plan(wish, holding(), now_ms, fives)
@@ -216,7 +216,7 @@ def test_klines_that_roll_up_will_make_do_not_count_for_a_file() -> None:
 
 def test_the_tail_never_waits_for_a_file_of_the_archive() -> None:
     """30m on the tenth of a month: the tail reaches into the month before, whose file is out."""
-    series = Series(SYMBOL, INTERVALS["30m"])
+    series = Series(KLINES, SYMBOL, INTERVALS["30m"])
     now_ms = DAY0_MS - 11 * DAY_MS
     gap, jobs = plan(wish_of("30m", days=200), holding(), now_ms, series)
     fetched = Spans(job.window for job in jobs if isinstance(job, Fetch) and job.is_tail)
@@ -225,15 +225,15 @@ def test_the_tail_never_waits_for_a_file_of_the_archive() -> None:
 
 def test_a_tail_of_days_is_fetched_and_one_of_hours_waits_for_roll_up() -> None:
     wish = wish_of("1m", "5m", "1h", days=60)
-    assert plan(wish, holding(), NOW_MS, Series(SYMBOL, INTERVALS["5m"]))[1] == []
-    hourly = plan(wish, holding(), NOW_MS, Series(SYMBOL, INTERVALS["1h"]))[1]
+    assert plan(wish, holding(), NOW_MS, Series(KLINES, SYMBOL, INTERVALS["5m"]))[1] == []
+    hourly = plan(wish, holding(), NOW_MS, Series(KLINES, SYMBOL, INTERVALS["1h"]))[1]
     assert [(type(job), job.is_tail) for job in hourly] == [(Fetch, True), (Fetch, True)]
 
 
 def test_held_parts_are_rolled_up_instead_of_fetched() -> None:
     wish = wish_of("1m", "1h", days=60)
     whole = Ledger().record(Spans(wish.spans(BTC, M1.grid, NOW_MS)), Source.ARCHIVE)
-    gap, jobs = plan(wish, holding({BTC: whole}), NOW_MS, Series(SYMBOL, INTERVALS["1h"]))
+    gap, jobs = plan(wish, holding({BTC: whole}), NOW_MS, Series(KLINES, SYMBOL, INTERVALS["1h"]))
     assert [type(job) for job in jobs] == [RollUp] * JOBS_PER_SERIES
     assert jobs[0].window.end_ms == gap.tail.end_ms
 
@@ -244,13 +244,13 @@ def test_a_bucket_is_not_rolled_up_while_one_of_its_minutes_is_missing() -> None
     hour_ms = DAY0_MS + 9 * HOUR_MS
     lost = Span(hour_ms + 7 * MINUTE_MS, hour_ms + 8 * MINUTE_MS)
     ledger = Ledger().record(Spans(wish.spans(BTC, M1.grid, NOW_MS)) - Spans([lost]), Source.WS)
-    _, jobs = plan(wish, holding({BTC: ledger}), NOW_MS, Series(SYMBOL, INTERVALS["1h"]))
+    _, jobs = plan(wish, holding({BTC: ledger}), NOW_MS, Series(KLINES, SYMBOL, INTERVALS["1h"]))
     assert jobs
     assert all(not job.window.clip(Span(hour_ms, hour_ms + HOUR_MS)) for job in jobs)
 
 
 def test_a_3d_series_without_anchor_asks_for_that_only() -> None:
-    series = Series(SYMBOL, D3)
+    series = Series(KLINES, SYMBOL, D3)
     assert [type(job) for job in plan(wish_of("3d", days=60), holding(anchors={}), NOW_MS, series)[1]] == [LearnAnchor]
 
 
@@ -282,7 +282,7 @@ def test_the_wish_of_a_delivered_symbol_ends_with_the_minute_of_its_delivery() -
     now_ms = delivery_ms + DAY_MS
     ends_ms = {M1: delivery_ms + MINUTE_MS, hours: delivery_ms + HOUR_MS}
     for interval, end_ms in ends_ms.items():
-        series, grid = Series(SYMBOL, interval), interval.grid
+        series, grid = Series(KLINES, SYMBOL, interval), interval.grid
         assert [span.end_ms for span in wish.spans(series, grid, now_ms)] == [end_ms]
         assert wish.tail(series, grid, now_ms).end_ms == end_ms
         assert wish.is_over(series, now_ms)
@@ -296,7 +296,7 @@ def test_the_first_longer_kline_of_a_name_that_changed_hands_is_fetched() -> Non
     wish = dataclasses.replace(wish_of("1m", "1h"), since_ms={SYMBOL: since_ms})
     known = Ledger([Entry(Span(0, since_ms), Source.ABSENT), Entry(Span(since_ms, DAY0_MS + 9 * HOUR_MS), Source.REST)])
     holdings = holding({BTC: known})
-    series = Series(SYMBOL, hours)
+    series = Series(KLINES, SYMBOL, hours)
     assert [span.start_ms for span in wish.spans(series, hours.grid, NOW_MS)] == [DAY0_MS + 2 * HOUR_MS]
     assert wish.spans(BTC, M1.grid, NOW_MS)[0].start_ms == since_ms
     gap = survey(wish, holdings, series, DAY0_MS + 9 * HOUR_MS + MINUTE_MS)

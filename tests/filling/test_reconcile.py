@@ -8,6 +8,7 @@ import pytest
 
 from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Ledger, Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import ArchiveRejected, BackfillPaused, BackfillResumed, CommitFailed, GapsCounted, RowsCommitted
 from app.filling.absence import RECORD_AFTER_MS, Doubt
@@ -15,9 +16,9 @@ from app.filling.fill import ABSENT_CONFIRM_MS, SECONDED_CONFIRM_MS
 from app.filling.reconcile import STORE_RETRY_S_MAX
 from app.filling.room import ROW_DISK_BYTES
 from app.holding.wish import CLOSE_GRACE_MS
+from app.kinds.klines import KLINES
 from app.ports.errors import NotPublished, StandDown, UpstreamGarbage
 from app.ports.exchange import Priority
-from app.ports.series import Series
 from tests.fakes import (
     ANCHOR_MS,
     BTC,
@@ -46,7 +47,9 @@ async def test_all_intervals_fill_with_the_exchanges_own_rows(tmp_path: Path) ->
     ):
         await on.until_whole()
         await on.holds_the_truth()
-        assert on.rig.holdings.grid(Series("BTCUSDT", INTERVALS["3d"])).floor(NOW_MS) % (3 * DAY_MS) == ANCHOR_MS
+        assert (
+            on.rig.holdings.grid(Series(KLINES, "BTCUSDT", INTERVALS["3d"])).floor(NOW_MS) % (3 * DAY_MS) == ANCHOR_MS
+        )
 
 
 async def test_rows_and_the_ledger_are_committed_together(tmp_path: Path) -> None:
@@ -221,7 +224,7 @@ async def test_history_that_does_not_fit_is_not_begun_and_the_newest_klines_of_a
     async with bench(tmp_path, codes=codes, days=3, free_bytes=free_bytes) as on, running(on.reconciler.run):
         await on.rig.advance(200)
         for interval in on.intervals:
-            series = Series("BTCUSDT", interval)
+            series = Series(KLINES, "BTCUSDT", interval)
             grid = on.rig.holdings.grid(series)
             held = on.rig.holdings.ledger(series).held
             assert held.covers(on.wish().tail(series, grid, on.rig.clock.ms)), series
@@ -332,7 +335,7 @@ async def test_a_new_listing_and_a_delisting_need_no_restart(tmp_path: Path) -> 
         on.symbols.add("ETHUSDT")
         on.reconciler.wake()
         await on.until_whole()
-        other = Series("ETHUSDT", M1)
+        other = Series(KLINES, "ETHUSDT", M1)
         assert on.rig.holdings.ledger(other).held.total_ms > DAY_MS
         on.symbols.discard("ETHUSDT")
         asked = len(on.rig.exchange.windows(other))
@@ -346,7 +349,7 @@ async def test_a_wake_up_during_a_plan_is_not_lost(tmp_path: Path) -> None:
         on.symbols |= {f"S{number}USDT" for number in range(199)}  # a plan takes a breath every 200 series
         whole = Ledger().record(Spans([Span(0, NOW_MS + DAY_MS)]), Source.WS)
         for symbol in on.symbols - {"BTCUSDT"}:
-            on.rig.holdings.set_ledger(Series(symbol, M1), whole)
+            on.rig.holdings.set_ledger(Series(KLINES, symbol, M1), whole)
         number = len(on.rig.seen(GapsCounted))
         on.reconciler.wake()
         sleep = on.rig.clock.sleep
@@ -406,7 +409,7 @@ async def test_a_user_s_question_is_kept_when_it_is_wished(tmp_path: Path) -> No
         rows = [on.rig.exchange.kline(BTC, each) for each in M1.grid.opens(*window)]
         await on.filler.keep_read(BTC, M1.grid, window, rows)
         assert on.rig.holdings.ledger(BTC).held.covers(window)
-        other = Series("XRPUSDT", M1)
+        other = Series(KLINES, "XRPUSDT", M1)
         await on.filler.keep_read(other, M1.grid, window, rows)
         assert not on.rig.holdings.ledger(other).known
         on.rig.store.failing = True
@@ -420,7 +423,7 @@ async def test_a_user_s_question_is_kept_when_it_is_wished(tmp_path: Path) -> No
 async def test_suspected_holes_are_bounded_and_never_stop_the_proof_of_new_ones(tmp_path: Path) -> None:
     async with bench(tmp_path, codes=("1m",)) as on:
         for number in range(10_000):
-            on.filler._suspects[Series(f"S{number}", M1), Span(0, 1)] = NOW_MS
+            on.filler._suspects[Series(KLINES, f"S{number}", M1), Span(0, 1)] = NOW_MS
         hole = Span(NOW_MS - 30_000 - 40 * MINUTE_MS, NOW_MS - 30_000 - 39 * MINUTE_MS)
         on.rig.exchange.lacking.add((BTC, hole.start_ms))
         with pytest.raises(UpstreamGarbage):
@@ -453,7 +456,7 @@ async def test_a_big_backfill_holds_up_no_small_one_of_other_series_or_of_its_ow
     big, own, small = (
         Span(DAY0_MS - first * DAY_MS, DAY0_MS - last * DAY_MS) for first, last in ((6, 2), (8, 7), (9, 8))
     )
-    others, little = [Series(f"S{number}USDT", M1) for number in range(4)], Series("SMALLUSDT", M1)
+    others, little = [Series(KLINES, f"S{number}USDT", M1) for number in range(4)], Series(KLINES, "SMALLUSDT", M1)
     async with bench(tmp_path, codes=("1m",), days=6, concurrency=1) as on:
         on.rig.holdings.extra_wishes.update(dict.fromkeys(others, big) | {little: small, BTC: own})
         async with running(on.reconciler.run):
@@ -468,7 +471,7 @@ async def test_a_big_backfill_holds_up_no_small_one_of_other_series_or_of_its_ow
 
 async def test_a_wish_that_begins_within_a_kline_leaves_jobs_on_the_grid(tmp_path: Path) -> None:
     async with bench(tmp_path, codes=("1m", "1d"), days=9) as on:
-        days = Series("BTCUSDT", INTERVALS["1d"])
+        days = Series(KLINES, "BTCUSDT", INTERVALS["1d"])
         on.rig.holdings.extra_wishes[days] = Span(DAY0_MS - 5 * DAY_MS + HOUR_MS, DAY0_MS - 2 * DAY_MS + HOUR_MS)
         async with running(on.reconciler.run):
             await on.until_whole(600)

@@ -9,15 +9,16 @@ import pytest
 from app.domain.interval import HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.close_lag import BOUNDS_S, HOLES_MAX, CloseLag
 from app.holding.tail import Tail
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.ports.store import Batch
 from tests.fakes import BTC, NOW_MS, ManualClock, minute, rig, truth
 
 CLOSED_MS = NOW_MS - 30_000
-HOURS = Series("BTCUSDT", INTERVALS["1h"])
+HOURS = Series(KLINES, "BTCUSDT", INTERVALS["1h"])
 
 
 class Meter:
@@ -72,7 +73,7 @@ def test_history_does_not_count() -> None:
     assert at.counted() == {}
     at.tail.amend(BTC, M1.grid, minutes(*range(CLOSED_MS - 2 * MINUTE_MS, CLOSED_MS + MINUTE_MS, MINUTE_MS)))
     assert at.counted() == {3600.0: 1}, "the minute that was in progress at the start"
-    at.tail.amend(Series("ETHUSDT", M1), M1.grid, minutes(CLOSED_MS + HOUR_MS))
+    at.tail.amend(Series(KLINES, "ETHUSDT", M1), M1.grid, minutes(CLOSED_MS + HOUR_MS))
     assert sum(at.counted().values()) == 1, "nobody follows it"
 
 
@@ -80,7 +81,7 @@ def test_a_symbol_that_is_listed_later_counts_from_then_on() -> None:
     at = Meter()
     at.clock.ms = NOW_MS + HOUR_MS
     at.lag.follow(["BTCUSDT", "ETHUSDT"])
-    eth = Series("ETHUSDT", M1)
+    eth = Series(KLINES, "ETHUSDT", M1)
     at.tail.amend(eth, M1.grid, minutes(*range(CLOSED_MS, CLOSED_MS + HOUR_MS, MINUTE_MS)))
     assert at.counted() == {}
     at.clock.ms = CLOSED_MS + HOUR_MS + MINUTE_MS + 900

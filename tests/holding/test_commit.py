@@ -9,8 +9,9 @@ from app.domain.interval import INTERVALS, MINUTE_MS
 from app.domain.kline import Precision
 from app.domain.ledger import Source
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.ports.store import Batch
 from tests.fakes import BTC, DAY0_MS, minute, rig
 
@@ -36,7 +37,7 @@ async def test_klines_that_just_closed_wait_for_one_commit_of_history_at_most(tm
 async def test_absence_that_was_made_of_absent_minutes_does_not_outlive_them(
     tmp_path: Path, code: str, *, is_relisting_refuted: bool
 ) -> None:
-    longer, before = Series("BTCUSDT", INTERVALS[code]), Spans([Span(0, INTERVALS[code].grid.floor(DAY0_MS))])
+    longer, before = Series(KLINES, "BTCUSDT", INTERVALS[code]), Spans([Span(0, INTERVALS[code].grid.floor(DAY0_MS))])
     async with rig(tmp_path) as made:
         await made.committer.commit([Batch(BTC, Source.ABSENT, before, [])])
         as_of = made.committer.epoch

@@ -11,19 +11,20 @@ from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Source
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.encoded_rows import EncodedRows
 from app.holding.follow import POLL_S, TRUST_MS, Follower
 from app.holding.holdings import Holdings
 from app.holding.tail import Tail
+from app.kinds.klines import KLINES
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.ports.store import Batch, Changes, Relisting
 from infra.db import changes
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.fakes import BTC, DAY0_MS, ManualClock, Rig, encoded, rig, running, truth, turn
 
-FIVES = Series("BTCUSDT", INTERVALS["5m"])
+FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 START_MS = DAY0_MS
 ROWS = 40
 
@@ -290,22 +291,22 @@ async def test_a_name_that_changes_hands_is_doubted_and_cut_off_here_too(tmp_pat
         await other.follower.look()
         await other.seed(BTC, ROWS)
         assert await other.check(BTC) == ROWS
-        threes = Series("BTCUSDT", INTERVALS["3d"])
+        threes = Series(KLINES, "BTCUSDT", INTERVALS["3d"])
         await other.rig.committer.save_anchor("BTCUSDT", START_MS)
         listed = Listing("BTCUSDT", 0, 1 << 42, Precision(2, 3))
         await other.rig.store.save_listings([listed.doubted()])
         await other.follower.look()
         assert other.holdings.is_anchored(threes)
         assert other.holdings.doubted == {"BTCUSDT"}
-        assert {series for series, _ in other.dropped} >= {BTC, FIVES, Series("BTCUSDT", INTERVALS["1M"])}
+        assert {series for series, _ in other.dropped} >= {BTC, FIVES, Series(KLINES, "BTCUSDT", INTERVALS["1M"])}
         first_ms = START_MS + 10 * MINUTE_MS
         new = Listing("BTCUSDT", first_ms, 1 << 42, Precision(2, 3), first_ms)
-        await other.rig.committer.relist(Relisting(listed, new, {"BTCUSDT": first_ms}, keeps_newer=True))
+        await other.rig.committer.relist(Relisting(listed, new, {KLINES: first_ms}, keeps_newer=True))
         other.dropped.clear()
         await other.follower.look()
         assert (other.holdings.doubted, other.holdings.since_ms) == (frozenset(), {"BTCUSDT": first_ms})
         assert not other.holdings.is_anchored(threes), "the new coin's 3d klines may open on other days"
         assert other.holdings.ledger(BTC).held == Spans([Span(first_ms, START_MS + ROWS * MINUTE_MS)])
         assert await other.check(BTC) == 0
-        assert {series for series, _ in other.dropped} >= {BTC, FIVES, Series("BTCUSDT", INTERVALS["1M"])}
+        assert {series for series, _ in other.dropped} >= {BTC, FIVES, Series(KLINES, "BTCUSDT", INTERVALS["1M"])}
         assert set(other.holdings.all()) == {BTC}, "series of which nothing is known do not appear"

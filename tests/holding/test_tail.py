@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.binance import rest_rows
 from app.domain.interval import HOUR_MS, INTERVALS, M1, MINUTE_MS, Interval
 from app.domain.kline import Kline
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.encoded_rows import EncodedRows
 from app.holding.tail import LEVELS, ROW_BYTES, ROWS_MAX, Live, Tail, shares
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.querying.answer import LIMIT_DEFAULT
 from app.settings import Settings
 from tests.fakes import BTC, DAY0_MS, encoded, minute
 
-MONTHS = Series("BTCUSDT", INTERVALS["1M"])
+MONTHS = Series(KLINES, "BTCUSDT", INTERVALS["1M"])
 HOURLY = INTERVALS["1h"]
 
 
@@ -48,7 +48,7 @@ class Model:
         assert len(made.rows) <= tail.rows_max(self.series.interval) + 64
         for position, open_ms in enumerate(opens):
             assert made.index(open_ms) == position
-            assert made.rows[position] == rest_rows.encode(self.truth[open_ms], grid.shift(open_ms, 1) - 1)
+            assert made.rows[position] == KLINES.encode(self.truth[open_ms], grid.shift(open_ms, 1) - 1)
         if made.live is not None and made.rows:
             assert made.live.kline.open_ms >= made.end_ms, "a live kline that has closed"
 
@@ -104,14 +104,14 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
 
 @pytest.mark.parametrize("what", ["amend", "void", "lose", "clear"])
 def test_rows_that_were_read_before_a_change_are_not_taken_in_after_it(what: str) -> None:
-    tail, hours = Tail(ROW_BYTES * 1000), Series("BTCUSDT", HOURLY)
+    tail, hours = Tail(ROW_BYTES * 1000), Series(KLINES, "BTCUSDT", HOURLY)
     read = [marked(DAY0_MS - back * HOUR_MS, 1) for back in (3, 2, 1)]
     tail.append(hours, HOURLY.grid, read[-1])
     ticket = tail.ticket(hours)
     if what == "amend":
         tail.amend(hours, HOURLY.grid, [marked(read[0].open_ms, 2)])
     elif what == "void":
-        tail.void(Series("BTCUSDT", M1), Spans([Span(read[0].open_ms, read[0].open_ms + MINUTE_MS)]))
+        tail.void(Series(KLINES, "BTCUSDT", M1), Spans([Span(read[0].open_ms, read[0].open_ms + MINUTE_MS)]))
     elif what == "lose":
         tail.lose(hours)
     else:
@@ -124,30 +124,30 @@ def test_rows_that_were_read_before_a_change_are_not_taken_in_after_it(what: str
 
 def test_tails_that_may_not_be_those_of_the_store_are_not_given_out() -> None:
     tail = Tail(ROW_BYTES * 1000)
-    tail.append(Series("BTCUSDT", M1), M1.grid, marked(DAY0_MS, 1))
+    tail.append(Series(KLINES, "BTCUSDT", M1), M1.grid, marked(DAY0_MS, 1))
     tail.is_current = lambda: False
-    assert tail.get(Series("BTCUSDT", M1)) is None
-    assert tail.kept(Series("BTCUSDT", M1)) is not None
+    assert tail.get(Series(KLINES, "BTCUSDT", M1)) is None
+    assert tail.kept(Series(KLINES, "BTCUSDT", M1)) is not None
 
 
 def test_the_tail_is_bounded_in_bytes_over_all_series() -> None:
     tail = Tail(ROW_BYTES * 1000)
     for number in range(10):
-        series = Series(f"S{number}", M1)
+        series = Series(KLINES, f"S{number}", M1)
         for back in range(400, 0, -1):
             tail.append(series, M1.grid, marked(DAY0_MS - back * MINUTE_MS, 1))
     assert tail.rows_max(M1) == 100
-    kept = [tail.get(Series(f"S{number}", M1)) for number in range(10)]
+    kept = [tail.get(Series(KLINES, f"S{number}", M1)) for number in range(10)]
     assert all(each is not None and 88 <= len(each.rows) <= 124 for each in kept), "also those that came first"
     for number in range(9):
-        tail.forget(f"S{number}")
+        tail.forget(Series(KLINES, f"S{number}", M1))
     assert tail.rows_max(M1) == 1000
     assert Tail(1 << 60).rows_max(M1) == ROWS_MAX
 
 
 def test_tails_filled_while_they_were_few_make_room_for_those_that_come_later() -> None:
     """A herd asks for one series after the other: each is seeded from the store and then stands for a while."""
-    series = [Series(f"S{number}", M1) for number in range(400)]
+    series = [Series(KLINES, f"S{number}", M1) for number in range(400)]
     klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(300, 0, -1)]
     tail = Tail(ROW_BYTES * 300 * len(series) // 4)
     for each in series:
@@ -212,7 +212,7 @@ def test_tails_share_all_the_room_there_is_and_no_more(rows: int, tails: dict[In
 
 def test_tails_of_long_intervals_make_room_for_those_of_shorter_ones_that_come_later() -> None:
     tail = Tail(ROW_BYTES * 1_000)
-    hours, minutes = Series("BTCUSDT", HOURLY), Series("BTCUSDT", M1)
+    hours, minutes = Series(KLINES, "BTCUSDT", HOURLY), Series(KLINES, "BTCUSDT", M1)
     klines = [marked(DAY0_MS - back * HOUR_MS, 1) for back in range(900, 0, -1)]
     tail.seed(hours, HOURLY.grid, printed(hours, klines), DAY0_MS, tail.ticket(hours))
     assert tail.rows == 900

@@ -17,6 +17,7 @@ from app.binance.error_body import BinanceError
 from app.domain import letters
 from app.domain.interval import Interval
 from app.domain.reason import Reason
+from app.domain.series import Series
 from app.domain.span import Span
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
@@ -25,12 +26,12 @@ from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.http.protocol import BoundedProtocol
 from app.http.services import Services
+from app.kinds.registry import KINDS
 from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
 from app.market.stream_hub import Hub
 from app.ports.coordination import Asked, Told
-from app.ports.series import Series
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections
@@ -106,6 +107,11 @@ class FakeQuery:
 
     def symbol(self, text: str) -> str | None:
         return name if (name := letters.upper(text)) in {*SYMBOLS, *self.listed_since} else None
+
+    def name(self, text: str) -> str | None:
+        symbol, at, suffix = text.partition("@")
+        found = self.symbol(symbol)
+        return None if found is None or suffix not in KINDS else f"{found}{at}{suffix}"
 
     def keeps(self, series: Series) -> bool:
         return False

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from app.domain.interval import INTERVALS
+from app.domain.series import Series
 from app.domain.span import Span
 from app.http.admin import BODY_BYTES_MAX, understood
+from app.kinds.klines import KLINES
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.verifying.verify import TooManyAudits
 from tests.http.fakes import LOCAL, LOCAL_TOKEN, Node, served, wire
 
@@ -165,7 +166,7 @@ async def test_a_wish_is_handed_on_each_series_once() -> None:
         answer = await client.post("/v1/admin/backfill", json=wish())
     assert answer.status_code == 202
     assert answer.json() == {"ok": True, "series": 4, "start": 1_704_067_200_000, "end": 1_704_153_600_000}
-    series = [Series(name, INTERVALS[code]) for name in ("BTCUSDT", "ETHUSDT") for code in ("1m", "1M")]
+    series = [Series(KLINES, name, INTERVALS[code]) for name in ("BTCUSDT", "ETHUSDT") for code in ("1m", "1M")]
     assert node.backfill.requests == [(series, Span(1_704_067_200_000, 1_704_153_600_000))]
 
 
@@ -265,7 +266,7 @@ def test_a_wish_that_repeats_itself_costs_what_it_names_once() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()
-    assert series == [Series("BTCUSDT", INTERVALS["1m"])]
+    assert series == [Series(KLINES, "BTCUSDT", INTERVALS["1m"])]
 
 
 async def test_a_wish_is_withdrawn_by_the_same_body() -> None:

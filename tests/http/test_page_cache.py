@@ -8,17 +8,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from starlette.types import Scope
 
 from app.domain.interval import INTERVALS, M1
+from app.domain.series import Series
 from app.domain.span import Span
 from app.http.page import Page
 from app.http.page_cache import KEEPING_ERROR_MS, PAGE_OVERHEAD_BYTES, PAGE_SHARE_MAX, Key, PageCache, Ticket
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.querying.answer import END_OF_TIME_MS, Answer
 from tests.http.fakes import NOW_MS, ManualClock, kline_body
 
 PATH = "/fapi/v1/klines"
-BTC = Series("BTCUSDT", M1)
-BTC_MONTH = Series("BTCUSDT", INTERVALS["1M"])
-ETH = Series("ETHUSDT", INTERVALS["1m"])
+BTC = Series(KLINES, "BTCUSDT", M1)
+BTC_MONTH = Series(KLINES, "BTCUSDT", INTERVALS["1M"])
+ETH = Series(KLINES, "ETHUSDT", INTERVALS["1m"])
 ALWAYS = Span(0, END_OF_TIME_MS)
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from app.binance.error_body import BinanceError
 from app.domain.interval import INTERVALS
+from app.domain.series import Series
 from app.http.params import PARAMETERS, TIME_MS_MAX, _pairs, kline_query
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.querying.answer import KlineQuery
 from tests.http.fakes import FakeQuery
 
@@ -101,7 +102,7 @@ def test_a_wrong_query_gets_the_exchanges_error(query: str | bytes, error: tuple
     assert (refused.value.status, refused.value.code, refused.value.msg) == (400, *error)
 
 
-BTC_1M = Series("BTCUSDT", INTERVALS["1m"])
+BTC_1M = Series(KLINES, "BTCUSDT", INTERVALS["1m"])
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ BTC_1M = Series("BTCUSDT", INTERVALS["1m"])
     [
         (OK, KlineQuery(BTC_1M, None, None, 500, True)),
         ("interval=1m&symbol=btcusdt", KlineQuery(BTC_1M, None, None, 500, True)),
-        ("symbol=BTCUSDT&interval=1M", KlineQuery(Series("BTCUSDT", INTERVALS["1M"]), None, None, 500, True)),
+        ("symbol=BTCUSDT&interval=1M", KlineQuery(Series(KLINES, "BTCUSDT", INTERVALS["1M"]), None, None, 500, True)),
         (OK + "&limit=1500", KlineQuery(BTC_1M, None, None, 1500, True)),
         (OK + "&limit=007", KlineQuery(BTC_1M, None, None, 7, True)),
         (OK + "&startTime=0&endTime=0", KlineQuery(BTC_1M, 0, 0, 500, True)),
@@ -122,9 +123,12 @@ BTC_1M = Series("BTCUSDT", INTERVALS["1m"])
         (OK + "&endTIme=x&timeZone=1&&=&_=1&_=2", KlineQuery(BTC_1M, None, None, 500, True)),
         (
             "symbol=%E5%B8%81%E5%AE%89%E4%BA%BA%E7%94%9FUSDT&interval=1m",
-            KlineQuery(Series("币安人生USDT", INTERVALS["1m"]), None, None, 500, True),
+            KlineQuery(Series(KLINES, "币安人生USDT", INTERVALS["1m"]), None, None, 500, True),
         ),
-        ("symbol=币安人生usdt&interval=1m", KlineQuery(Series("币安人生USDT", INTERVALS["1m"]), None, None, 500, True)),
+        (
+            "symbol=币安人生usdt&interval=1m",
+            KlineQuery(Series(KLINES, "币安人生USDT", INTERVALS["1m"]), None, None, 500, True),
+        ),
     ],
 )
 def test_a_right_query_is_understood(query: str, meaning: KlineQuery) -> None:

@@ -8,9 +8,10 @@ import pytest
 from app.binance import stream_name
 from app.binance.stream_name import NAME_CHARS_MAX, parse
 from app.domain.interval import M1
+from app.domain.series import Series
 from app.http.page_cache import ASKED_BYTES_MAX, PageCache
 from app.http.recent import OVERHEAD_BYTES, Recent
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.sockets.stream_client import STREAMS_MAX
 from tests.http.fakes import ManualClock
 
@@ -71,5 +72,5 @@ def test_all_names_that_are_remembered_take_some_megabytes() -> None:
 
 def test_series_are_kept_by_name_only_when_they_are_listed() -> None:
     pages = PageCache(1_000_000, ManualClock(), 10)
-    pages.ticket(Series("x" * 10_000, M1))
+    pages.ticket(Series(KLINES, "x" * 10_000, M1))
     assert (pages._changes, pages._moves) == ({}, {})

@@ -12,18 +12,19 @@ from app.binance.stream_event import KlineEvent
 from app.domain.interval import MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import DisputeSettled, GarbageDropped, KlineDisputed
 from app.ingest import dispute
 from app.ingest.dispute import AGAIN_MS, ASK_DELAY_MS, ASK_ROWS_MAX, TRIES_MAX
+from app.kinds.klines import KLINES
 from app.ports.errors import StandDown, UpstreamGarbage, UpstreamRejected
 from app.ports.exchange import Priority
-from app.ports.series import Series
 from app.ports.store import Batch
 from tests.fakes import BTC, minute, running, unavailable
 from tests.ingest.test_live import START_MS, Feed, feed
 
-ETH = Series("ETHUSDT", BTC.interval)
+ETH = Series(KLINES, "ETHUSDT", BTC.interval)
 
 
 def wrong(open_ms: int, symbol: str = "BTCUSDT") -> Kline:

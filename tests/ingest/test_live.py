@@ -14,18 +14,19 @@ from app.domain.interval import HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.rollup import roll_up
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import CommitFailed, GarbageDropped, KlineClosed
 from app.ingest.live import EARLY_MS_MAX, LiveIngest
 from app.ingest.rolling import Rolling
 from app.ingest.warm_up import WarmUp
+from app.kinds.klines import KLINES
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.ports.store import Batch
 from tests.fakes import BTC, DAY0_MS, Rig, disputes_of, minute, rig, running
 
-FIVES = Series("BTCUSDT", INTERVALS["5m"])
-HOURS = Series("BTCUSDT", INTERVALS["1h"])
+FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
+HOURS = Series(KLINES, "BTCUSDT", INTERVALS["1h"])
 START_MS = DAY0_MS + 9 * HOUR_MS
 
 

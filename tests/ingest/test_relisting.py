@@ -11,17 +11,18 @@ from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Precision
 from app.domain.ledger import Source
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.symbol import Symbol
 from app.events import Relisted, RelistingRefuted
 from app.ingest.relisting import CONFIRM_S, RECHECK_S, RETRY_S, Relistings
 from app.ingest.rolling import Rolling
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.ports.store import Batch
 from tests.fakes import BTC, NOW_MS, Asked, Counter, Rig, listing, rig, running, truth, unavailable
 
-ETH = Series("ETHUSDT", M1)
-FIVES = Series("BTCUSDT", INTERVALS["5m"])
+ETH = Series(KLINES, "ETHUSDT", M1)
+FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 HELD_MS = M1.grid.floor(NOW_MS) - 100 * MINUTE_MS
 FIRST_MS = HELD_MS + 62 * MINUTE_MS
 MINUTES = 100
@@ -228,7 +229,7 @@ async def test_a_name_that_cannot_be_judged_holds_up_no_other(on: Stage) -> None
 
 
 async def test_one_other_kline_that_the_exchange_lacks_is_no_lost_history(on: Stage) -> None:
-    await on.hold(Series("SOLUSDT", M1))
+    await on.hold(Series(KLINES, "SOLUSDT", M1))
     on.rig.exchange.lacking.add((ETH, HELD_MS))
     on.rig.exchange.begins_ms["BTCUSDT"] = FIRST_MS
     on.rig.exchange.symbols = [

@@ -2,10 +2,10 @@
 
 from app.domain.interval import INTERVALS, M1
 from app.domain.ledger import Ledger, Source
+from app.domain.series import Series
 from app.domain.span import Spans
 from app.holding.holdings import Holdings
 from app.holding.wish import Wish
-from app.ports.series import Series
 from tests.fakes import NOW_MS, listing
 
 CLOSED_MS = NOW_MS - 30_000

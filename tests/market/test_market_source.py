@@ -6,10 +6,11 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
+from app.domain.kind import Bucket
 from app.market.endpoints import ENDPOINTS, MOVING_MS, PAST_MS, Question
 from app.market.market_source import ALONE_MAX, Fetched, MarketSource
 from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
-from app.ports.exchange import Bucket, Priority, RawAnswer
+from app.ports.exchange import Priority, RawAnswer
 from tests.fakes import NOW_MS, ManualClock
 
 SYMBOLS = [f"S{number}USDT" for number in range(100)]

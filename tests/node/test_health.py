@@ -9,13 +9,14 @@ import pytest
 
 from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Ledger, Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.freshness import Freshness, stale_at_ms
 from app.holding.wish import CLOSE_GRACE_MS
+from app.kinds.klines import KLINES
 from app.node.exchange_clock import ExchangeClock
 from app.node.health import SYNC_AGE_MS_MAX, Health
 from app.node.supervisor import Supervisor
-from app.ports.series import Series
 from tests.fakes import BTC, DAY0_MS, NOW_MS, Rig, rig, turn
 from tests.filling.reconcile_bench import Bench
 from tests.market.held_whole import CLOSED_MS, whole, wish_of
@@ -192,7 +193,7 @@ async def test_readiness_goes_by_the_age_of_the_data_and_says_since_when(made: R
         for series, ledger in whole(patient.wish).items()
         if series.interval == M1
     }
-    hours = Series("BTCUSDT", INTERVALS["1h"])
+    hours = Series(KLINES, "BTCUSDT", INTERVALS["1h"])
     until_ms = hours.interval.grid.floor(made.clock.ms)
     ledgers[hours] = whole(patient.wish)[hours].record(Spans([Span(until_ms - 3 * HOUR_MS, until_ms)]), Source.ROLLUP)
     made.holdings.load(ledgers, {}, {})
@@ -208,13 +209,15 @@ async def test_the_worst_series_of_each_interval_is_named(made: Rig) -> None:
     patient.wish = wish_of("1m", "1h", symbols=("BTCUSDT", "ETHUSDT"))
     ledgers = whole(patient.wish)
     start_ms = DAY0_MS - 2 * DAY_MS
-    ledgers[Series("ETHUSDT", M1)] = Ledger().record(Spans([Span(start_ms, CLOSED_MS - 5 * MINUTE_MS)]), Source.WS)
+    ledgers[Series(KLINES, "ETHUSDT", M1)] = Ledger().record(
+        Spans([Span(start_ms, CLOSED_MS - 5 * MINUTE_MS)]), Source.WS
+    )
     made.holdings.load(ledgers, {}, {})
     tails = patient.health.report()["tails"]
     assert isinstance(tails, dict)
     assert tails["1m"] == {"symbol": "ETHUSDT", "state": "stale", "age_ms": 5 * MINUTE_MS + 30_000}
     assert tails["1h"]["state"] == "fresh"
-    del ledgers[Series("ETHUSDT", M1)]
+    del ledgers[Series(KLINES, "ETHUSDT", M1)]
     made.holdings.load(ledgers, {}, {})
     made.clock.ms += 1_000
     tails = patient.health.report()["tails"]
@@ -254,7 +257,7 @@ async def test_what_is_proven_absent_is_no_fresh_tail(made: Rig) -> None:
 async def test_an_extra_wish_of_the_past_is_not_stale(made: Rig) -> None:
     await made.symbols.refresh()
     patient = Patient(made)
-    gone, span = Series("GONEUSDT", M1), Span(DAY0_MS - 9 * DAY_MS, DAY0_MS - 8 * DAY_MS)
+    gone, span = Series(KLINES, "GONEUSDT", M1), Span(DAY0_MS - 9 * DAY_MS, DAY0_MS - 8 * DAY_MS)
     patient.wish = dataclasses.replace(patient.wish, extra={gone: span})
     made.holdings.load({**whole(patient.wish), gone: Ledger().record(Spans([span]), Source.REST)}, {}, {})
     assert patient.health.ready()[0]

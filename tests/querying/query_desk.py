@@ -12,11 +12,12 @@ import pytest
 from app.binance.error_body import BinanceError
 from app.domain.interval import HOUR_MS, INTERVALS
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.filling.absence import Absence
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ingest.rolling import Rolling
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.ports.store import Batch
 from app.querying.answer import Answer, KlineQuery
 from app.querying.in_progress import InProgress
@@ -25,8 +26,8 @@ from app.querying.read_through import ReadThrough
 from tests.fakes import BTC, NOW_MS, Rig, encoded, rig, true_grid
 from tests.filling.reconcile_bench import Bench
 
-HOURS = Series("BTCUSDT", INTERVALS["1h"])
-DAYS = Series("BTCUSDT", INTERVALS["1d"])
+HOURS = Series(KLINES, "BTCUSDT", INTERVALS["1h"])
+DAYS = Series(KLINES, "BTCUSDT", INTERVALS["1d"])
 CLOSED_MS = NOW_MS - 30_000
 
 

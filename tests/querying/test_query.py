@@ -10,10 +10,11 @@ import pytest
 from app.binance.error_body import BinanceError
 from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.listing import Listing
+from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.tail import Live
+from app.kinds.klines import KLINES
 from app.ports.errors import StandDown, UpstreamError, UpstreamGarbage, UpstreamRejected
-from app.ports.series import Series
 from app.querying.answer import Answer, KlineQuery
 from tests.fakes import ANCHOR_MS, BTC, NOW_MS, Asked, listing, minute, true_grid, unavailable
 from tests.querying.query_desk import CLOSED_MS, DAYS, HOURS, Asking, desk, opens, random_query, refused, scatter
@@ -28,7 +29,7 @@ async def test_every_answer_is_the_exchanges_own_or_an_error(
         exact = errors = 0
         for seed in range(120):
             rng = random.Random(seed)
-            series = Series(f"S{seed}USDT", rng.choice([M1, M1, INTERVALS["1h"]]))
+            series = Series(KLINES, f"S{seed}USDT", rng.choice([M1, M1, INTERVALS["1h"]]))
             at.bench.symbols.add(series.symbol)
             closed_ms = true_grid(series.interval).floor(CLOSED_MS)
             first_ms = at.rig.exchange.first_ms = closed_ms - rng.randrange(20, 60) * series.interval.grid.step_ms
@@ -52,7 +53,7 @@ async def test_every_answer_is_the_exchanges_own_or_an_error(
 
 @pytest.mark.parametrize("code", ["1m", "1h", "1M"])
 async def test_what_the_tail_has_is_answered_at_once_and_as_otherwise(tmp_path: Path, code: str) -> None:
-    series, rng = Series("BTCUSDT", INTERVALS[code]), random.Random(f"at once {code}")
+    series, rng = Series(KLINES, "BTCUSDT", INTERVALS[code]), random.Random(f"at once {code}")
     grid = series.interval.grid
     closed_ms = grid.floor(CLOSED_MS)
     first_ms = grid.shift(closed_ms, -70)
@@ -219,7 +220,7 @@ async def test_an_exchange_that_denies_every_kline_of_a_symbol_that_trades_is_no
         ]
         for asked in whole:
             assert (await refused(at, series=HOURS, **asked)).status == 503
-        assert (await refused(at, series=Series("BTCUSDT", INTERVALS["3d"]), limit=1)).status == 503
+        assert (await refused(at, series=Series(KLINES, "BTCUSDT", INTERVALS["3d"]), limit=1)).status == 503
 
 
 async def test_an_exchange_that_is_kline_ahead_never_answers_beyond_the_end_asked_for(tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ async def test_an_exchange_that_is_two_klines_ahead_leaves_no_hole(tmp_path: Pat
 
 async def test_an_unanchored_series_is_answered_on_the_exchanges_grid(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
-        series = Series("BTCUSDT", D3)
+        series = Series(KLINES, "BTCUSDT", D3)
         answer = await at.answer(series, limit=4)
         assert [open_ms % (3 * 24 * HOUR_MS) for open_ms in opens(answer)] == [ANCHOR_MS] * 4
 
@@ -310,7 +311,7 @@ async def test_which_symbols_are_known(tmp_path: Path) -> None:
         assert at.query.symbol("btcusdt") == "BTCUSDT"
         assert at.query.symbol("NOSUCHUSDT") is None
         assert at.query.symbol("BTCU\u017fDT") is at.query.symbol("btcu\u017fdt") is None, "a long s is no S"
-        gone = Series("GONEUSDT", M1)
+        gone = Series(KLINES, "GONEUSDT", M1)
         await at.hold(gone, Span(CLOSED_MS - MINUTE_MS, CLOSED_MS))
         assert at.query.symbol("GONEUSDT") == "GONEUSDT", "delisted, but held"
         at.rig.exchange.symbols.append(listing("币安人生USDT"))

@@ -10,13 +10,14 @@ from typing import Final
 
 import pytest
 
-from app.binance.families import MARK
 from app.domain.interval import INTERVALS, M1, MINUTE_MS, MO1
+from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.tail import Live
 from app.holding.wish import CLOSE_GRACE_MS
+from app.kinds.klines import KLINES
+from app.kinds.price_klines import MARK
 from app.market.endpoints import ENDPOINTS, Question
-from app.ports.series import Series
 from app.querying.answer import Answer, KlineQuery
 from app.querying.in_progress import ENDED_AGE_MS_MAX, READS_AT_CLOSE_MAX
 from app.querying.window import closed_end_ms, window_of
@@ -54,7 +55,7 @@ async def hold(at: Desk, series: Series, state: str) -> None:
 )
 @pytest.mark.parametrize("code", ["1m", "1h", "1d", "price"])
 async def test_every_window_is_the_exchanges(tmp_path: Path, code: str, state: str, after_ms: int) -> None:
-    series = Series(MARK.named("BTCUSDT"), M1) if code == "price" else Series("BTCUSDT", INTERVALS[code])
+    series = Series(MARK, "BTCUSDT", M1) if code == "price" else Series(KLINES, "BTCUSDT", INTERVALS[code])
     grid, rng = series.interval.grid, random.Random(f"{code} {state} {after_ms}")
     first_ms = grid.shift(CLOSE_MS, -30)
     async with desk(tmp_path, now_ms=CLOSE_MS + after_ms, first_ms=first_ms) as at:
@@ -124,7 +125,7 @@ async def test_what_cannot_be_had_at_a_close_is_counted_as_missing(tmp_path: Pat
 
 
 async def test_bots_that_ask_for_everything_at_a_close_wait_for_its_frames(tmp_path: Path) -> None:
-    series = [Series(f"S{number}USDT", M1) for number in range(4 * READS_AT_CLOSE_MAX)]
+    series = [Series(KLINES, f"S{number}USDT", M1) for number in range(4 * READS_AT_CLOSE_MAX)]
     async with desk(tmp_path, now_ms=CLOSE_MS + 100) as at:
         for each in series:
             for open_ms in M1.grid.opens(LAST_MS - 9 * MINUTE_MS, LAST_MS):
@@ -151,7 +152,7 @@ async def test_bots_that_ask_for_everything_at_a_close_wait_for_its_frames(tmp_p
 @pytest.mark.parametrize("after_ms", [0, CLOSE_GRACE_MS - 1])
 def test_the_month_that_has_just_closed_is_one_of_two(after_ms: int) -> None:
     november_ms, now_ms = MO1.grid.shift(CLOSE_MS, -1), CLOSE_MS + after_ms
-    every = KlineQuery(Series("BTCUSDT", MO1), None, None, 5, only_final=False)
+    every = KlineQuery(Series(KLINES, "BTCUSDT", MO1), None, None, 5, only_final=False)
     for asked, ahead in (
         (every, slice(0, None)),
         (every._replace(end_ms=CLOSE_MS - 1), slice(0, 1)),

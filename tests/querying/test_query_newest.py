@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from app.domain.interval import M1, MINUTE_MS
+from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.tail import Live
-from app.ports.series import Series
+from app.kinds.klines import LIVE_AGE_MS_MAX
 from app.querying.answer import KlineQuery
-from app.querying.in_progress import LIVE_AGE_MS_MAX
 from app.querying.refusal import RETRY_AFTER_S
 from tests.fakes import BTC, NOW_MS, Asked, listing, minute, unavailable
 from tests.querying.query_desk import CLOSED_MS, HOURS, desk, opens, refused

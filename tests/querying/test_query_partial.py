@@ -8,10 +8,11 @@ import pytest
 
 from app.domain.interval import D3, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.tail import Live
+from app.kinds.klines import KLINES
 from app.ports.errors import StandDown, UpstreamRejected
-from app.ports.series import Series
 from app.ports.store import Batch
 from app.querying.answer import Shortfall
 from tests.fakes import BTC, NOW_MS, encoded, minute, true_grid, unavailable
@@ -102,7 +103,7 @@ async def test_what_no_caller_can_allow(tmp_path: Path) -> None:
         at.rig.exchange.error = UpstreamRejected(400, -1121, "Invalid symbol.")
         assert (await refused(at, allow_partial=True)).code == -1121
         at.rig.exchange.error = unavailable()
-        error = await refused(at, series=Series("BTCUSDT", D3), allow_partial=True)
+        error = await refused(at, series=Series(KLINES, "BTCUSDT", D3), allow_partial=True)
         assert error.status == 503, "without a grid nobody can say what is missing"
 
 
@@ -111,7 +112,7 @@ async def test_every_partial_answer_accounts_for_every_kline_of_its_window(tmp_p
         partial_answers = whole_answers = 0
         for seed in range(60):
             rng = random.Random(seed)
-            series = Series(f"P{seed}USDT", rng.choice([M1, INTERVALS["1h"]]))
+            series = Series(KLINES, f"P{seed}USDT", rng.choice([M1, INTERVALS["1h"]]))
             grid = true_grid(series.interval)
             closed_ms = grid.floor(CLOSED_MS)
             first_ms = at.rig.exchange.first_ms = closed_ms - rng.randrange(20, 60) * series.interval.grid.step_ms

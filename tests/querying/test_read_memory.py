@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
-from app.binance.families import PREMIUM
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import Kline
+from app.domain.series import Series
 from app.domain.span import Span
+from app.kinds.klines import KLINES
+from app.kinds.price_klines import PREMIUM
 from app.ports.errors import UpstreamError
-from app.ports.series import Series
 from app.querying.read_memory import AGE_MS_MAX, RUN_OVERHEAD_BYTES, RUNS_MAX, ReadMemory
 from tests.fakes import NOW_MS, Exchange, ManualClock, listing, unavailable
 from tests.querying.query_desk import CLOSED_MS, Desk, desk, refused
 
-NOBODYS = Series("ETHUSDT", M1)
+NOBODYS = Series(KLINES, "ETHUSDT", M1)
 BEGIN_MS = NOW_MS - NOW_MS % MINUTE_MS - 100 * MINUTE_MS
 
 
@@ -109,15 +110,15 @@ async def test_it_is_bounded_by_bytes_and_by_runs_of_a_series() -> None:
     one = memory.bytes // RUNS_MAX
     small = ReadMemory(clock, bytes_max=3 * (one + RUN_OVERHEAD_BYTES))
     for number in range(20):
-        learned(small, exchange, Series(f"S{number}USDT", M1), 0, 1)
+        learned(small, exchange, Series(KLINES, f"S{number}USDT", M1), 0, 1)
         assert 0 < small.bytes <= 3 * (one + RUN_OVERHEAD_BYTES)
-    assert small.klines(Series("S0USDT", M1), M1.grid, spans[0], 1) is None
+    assert small.klines(Series(KLINES, "S0USDT", M1), M1.grid, spans[0], 1) is None
     small.clear()
     assert small.bytes == 0
 
 
 def test_klines_of_the_premium_are_remembered_below_zero_too() -> None:
-    memory, series = ReadMemory(ManualClock()), Series(PREMIUM.named("BTCUSDT"), M1)
+    memory, series = ReadMemory(ManualClock()), Series(PREMIUM, "BTCUSDT", M1)
     span = Span(BEGIN_MS, BEGIN_MS + MINUTE_MS)
     kline = Kline(BEGIN_MS, "0.00037467", "0.00037467", "-0.00012383", "-0.00012383", "0", "0", 60, "0", "0")
     memory.learn(series, M1.grid, span, 1, [kline])

@@ -17,6 +17,7 @@ from app.domain.interval import D3, DAY_MS, INTERVALS, Grid, Interval
 from app.domain.kline import Kline, Precision
 from app.domain.rollup import roll_up
 from app.domain.span import Span
+from app.kinds.klines import KLINES
 
 
 def ms(text: str) -> int:
@@ -129,7 +130,7 @@ def test_recorded_archive_rows_of_2026_are_in_rests_form_already(realdata: Path)
         klines = list(archive_csv.parse("\n".join(lines), INTERVALS["1m"].grid, precision))
         for line, kline in zip(lines, klines, strict=True):
             fields = line.split(",")
-            assert rest_rows.encode(kline, int(fields[6])) == _as_rest(fields)
+            assert KLINES.encode(kline, int(fields[6])) == _as_rest(fields)
 
 
 def _as_rest(fields: list[str]) -> bytes:
@@ -145,7 +146,7 @@ def test_every_recorded_rest_row_passes_unchanged_to_the_byte(realdata: Path) ->
         body = json.dumps(answer, separators=(",", ":")).encode()
         klines = rest_rows.decode(body, grid)
         rows += len(klines)
-        assert rest_rows.join(rest_rows.encode(k, grid.shift(k.open_ms, 1) - 1) for k in klines) == body
+        assert rest_rows.join(KLINES.encode(k, grid.shift(k.open_ms, 1) - 1) for k in klines) == body
     assert (len(recorded), rows) == (519, 6681)
 
 
@@ -162,7 +163,7 @@ def spot(base: Path, interval: Interval) -> list[Kline]:
         answer = [row for row in json.loads(path.read_bytes()) if row[:7:6] != CUT_SHORT]
         body = json.dumps(answer, separators=(",", ":")).encode()
         decoded = rest_rows.decode(body, grid)
-        assert rest_rows.join(rest_rows.encode(k, grid.shift(k.open_ms, 1) - 1) for k in decoded) == body
+        assert rest_rows.join(KLINES.encode(k, grid.shift(k.open_ms, 1) - 1) for k in decoded) == body
         klines.update({kline.open_ms: kline for kline in decoded})
     return [klines[open_ms] for open_ms in sorted(klines)]
 

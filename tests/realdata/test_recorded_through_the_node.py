@@ -10,9 +10,10 @@ from app.binance import archive_csv, rest_rows
 from app.domain.interval import INTERVALS
 from app.domain.kline import Kline, Precision
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.kinds.klines import KLINES
 from app.node.node import Node
-from app.ports.series import Series
 from app.ports.store import Batch
 from app.settings import load
 from infra.db.sqlite_store import SqliteWriter
@@ -70,7 +71,7 @@ async def test_every_recorded_rest_answer_is_served_as_it_was_received(realdata:
     day = INTERVALS["1d"]
     answers = json.loads((realdata / "rest" / "fapi_klines_1d_519sym_2025-06.json").read_bytes())
     bodies = {
-        Series(symbol, day): json.dumps(rows, separators=(",", ":")).encode()
+        Series(KLINES, symbol, day): json.dumps(rows, separators=(",", ":")).encode()
         for symbol, rows in answers.items()
         if rows
     }
@@ -79,7 +80,7 @@ async def test_every_recorded_rest_answer_is_served_as_it_was_received(realdata:
 
 
 async def test_a_recorded_month_of_minutes_is_served_as_the_archive_has_it(realdata: Path, tmp_path: Path) -> None:
-    series = Series("ALGOUSDT", INTERVALS["1m"])
+    series = Series(KLINES, "ALGOUSDT", INTERVALS["1m"])
     with gzip.open(realdata / "klines_vision_1m" / "ALGOUSDT-1m-2026-02.csv.gz", "rt") as file:
         text = file.read()
     rows = list(archive_csv.parse(text, series.interval.grid, Precision(4, 1)))

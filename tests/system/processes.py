@@ -26,10 +26,11 @@ from app.binance import rest_rows
 from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import DAY_MS
 from app.domain.ledger import Ledger
+from app.domain.series import Series
 from app.domain.span import Span
+from app.kinds.klines import KLINES
 from app.node.node import Node
 from app.ports.errors import StoreUnavailable
-from app.ports.series import Series
 from app.settings import load
 from infra.clock import SystemClock
 from infra.db.sqlite_store import SqliteReader
@@ -302,7 +303,7 @@ class Place:
                 grid = series.interval.grid
                 for span in ledger.held:
                     rows = [kline for kline in everything.rows if span.start_ms <= kline.open_ms < span.end_ms]
-                    mine = rest_rows.join(rest_rows.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows)
+                    mine = rest_rows.join(KLINES.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows)
                     theirs = sandbox.exchange.rows(series.symbol, series.interval.code, *span)
                     assert mine == orjson.dumps(theirs), f"{series} differs in {span}"
                     rows_held += len(rows)

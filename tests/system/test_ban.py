@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
+from app.domain.series import Series
 from app.events import Event, FramesReceived, RequestDone, RowsCommitted, StandDownBegan
+from app.kinds.klines import KLINES
 from app.ports.exchange import Priority
-from app.ports.series import Series
 from infra.binance.budget import IN_FLIGHT_MAX, SHARES
 from infra.sandbox.server import SandboxServer
 from tests.patience import PATIENCE_S
@@ -26,7 +27,7 @@ LIMIT = 2_400
 IP = "127.0.0.1"
 SMALL_LIMIT = 1_200  # so that a backfill of ten days surely lasts longer than a minute
 UNDER_WAY = IN_FLIGHT_MAX * 10  # the weight that may be on its way at any moment
-BTC = Series("BTCUSDT", M1)
+BTC = Series(KLINES, "BTCUSDT", M1)
 
 
 class GearedClock(HeldClock):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.interval import M1, MINUTE_MS
+from app.domain.series import Series
 from app.events import (
     ArchiveRejected,
     DisputeSettled,
@@ -21,7 +22,7 @@ from app.events import (
     SocketLost,
     StandDownBegan,
 )
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from app.querying.refusal import RETRY_AFTER_S
 from infra.binance.budget import IN_FLIGHT_MAX
 from tests.patience import PATIENCE_S
@@ -140,7 +141,7 @@ async def test_a_ban_in_the_middle_of_a_backfill_is_waited_out_while_held_data_i
             health = (await client.get("/v1/health")).json()
             assert health["status"] == "degraded"
             assert any("standing down" in reason for reason in health["reasons"])
-            held = watched.node.holdings.ledger(Series("BTCUSDT", M1)).held
+            held = watched.node.holdings.ledger(Series(KLINES, "BTCUSDT", M1)).held
             if held:
                 span = next(iter(held))
                 first = f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1&startTime={span.start_ms}"
@@ -172,4 +173,4 @@ async def test_listings_and_delistings_take_effect_while_the_node_runs(tmp_path:
                 await here.clock.sleep(1)
         await here.hold_whole(watched)
         assert await here.differing(watched) == []
-        assert Series("FRESHUSDT", M1) in watched.node.wish().series()
+        assert Series(KLINES, "FRESHUSDT", M1) in watched.node.wish().series()

@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.interval import MINUTE_MS
 from app.events import KlineClosed, SocketHandedOver, SocketLost
-from app.querying.in_progress import LIVE_AGE_MS_MAX
+from app.kinds.klines import LIVE_AGE_MS_MAX
 from tests.system.world import World, world
 
 LIVE = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1&only_final=false"

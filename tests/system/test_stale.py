@@ -6,8 +6,9 @@ from pathlib import Path
 import httpx
 
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
+from app.domain.series import Series
 from app.holding.wish import CLOSE_GRACE_MS
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from tests.patience import PATIENCE_S
 from tests.system.world import World, world
 
@@ -77,7 +78,7 @@ async def the_outage(here: World, client: httpx.AsyncClient, began_ms: int) -> N
     assert start_ms == rows[-1][0] + MINUTE_MS, "where the rows end the missing klines begin"
     assert end_ms >= M1.grid.floor(before_ms - CLOSE_GRACE_MS), "up to now"
     assert len(rows) == 20
-    assert partial.content == here.truth(Series("BTCUSDT", M1), rows[0][0], rows[-1][0] + 1)
+    assert partial.content == here.truth(Series(KLINES, "BTCUSDT", M1), rows[0][0], rows[-1][0] + 1)
 
     old = f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&startTime={began_ms - DAY_MS}&limit=500"
     answer = await client.get(old)

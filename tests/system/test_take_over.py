@@ -4,11 +4,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from app.domain.interval import M1, MINUTE_MS
+from app.domain.series import Series
 from app.events import KlineClosed, LeaseChanged
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from tests.system.world import world
 
-BTC = Series("BTCUSDT", M1)
+BTC = Series(KLINES, "BTCUSDT", M1)
 PATH = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
 
 

@@ -5,13 +5,14 @@ from contextlib import closing
 from pathlib import Path
 
 from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.series import Series
 from app.events import Event, KlinesMended, KlinesVerified
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from infra.db.url import sqlite_path
 from tests.system.world import START_MS, Watched, world
 
-BTC = Series("BTCUSDT", M1)
-FIVES = Series("BTCUSDT", INTERVALS["5m"])
+BTC = Series(KLINES, "BTCUSDT", M1)
+FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 DAY_MS_2 = START_MS // DAY_MS * DAY_MS - 2 * DAY_MS
 WRONG_MS = DAY_MS_2 + 7 * 3_600_000 + 3 * MINUTE_MS
 WINDOW = f"startTime={WRONG_MS}&endTime={WRONG_MS}&limit=1"

@@ -11,10 +11,11 @@ import httpx
 import orjson
 
 from app.binance import rest_rows
+from app.domain.series import Series
 from app.events import Event, GapsCounted
+from app.kinds.klines import KLINES
 from app.node.node import Node
 from app.ports.clock import MachineClock
-from app.ports.series import Series
 from app.settings import Settings, load
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
@@ -146,7 +147,7 @@ class World:
             grid = node.holdings.grid(series)
             for span in wish.spans(series, grid, now_ms):
                 rows = (await node.reader.read(series, span, 1_000_000)).rows
-                mine = rest_rows.join(rest_rows.encode(k, grid.shift(k.open_ms, 1) - 1) for k in rows)
+                mine = rest_rows.join(KLINES.encode(k, grid.shift(k.open_ms, 1) - 1) for k in rows)
                 if mine != self.truth(series, *span):
                     wrong.append(f"{series.symbol} {series.interval}")
         return wrong

@@ -10,21 +10,22 @@ import pytest
 from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, MO1
 from app.domain.kline import Kline
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import IntervalsDisagree, KlinesMended, KlinesVerified
 from app.filling.absence import Absence
 from app.filling.fill import Filler
 from app.holding.wish import Wish
+from app.kinds.klines import KLINES
 from app.ports.errors import UpstreamGarbage
-from app.ports.series import Series
 from app.ports.store import Batch
 from app.verifying.audit import SETTLE_MS, Auditor, Tally
 from app.verifying.verify import EVER
-from infra.db.kline_columns import kline_table
+from infra.db.row_tables import row_table
 from tests.fakes import ANCHOR_MS, BTC, DAY0_MS, NOW_MS, Rig, encoded, listing, rig, truth
 
-FIVES, HOURS, DAYS = (Series("BTCUSDT", INTERVALS[code]) for code in ("5m", "1h", "1d"))
-WEEKS, MONTHS, THREES = (Series("BTCUSDT", INTERVALS[code]) for code in ("1w", "1M", "3d"))
+FIVES, HOURS, DAYS = (Series(KLINES, "BTCUSDT", INTERVALS[code]) for code in ("5m", "1h", "1d"))
+WEEKS, MONTHS, THREES = (Series(KLINES, "BTCUSDT", INTERVALS[code]) for code in ("1w", "1M", "3d"))
 FIRST_MS = DAY0_MS - 3 * DAY_MS
 HELD = Span(FIRST_MS, DAY0_MS + 12 * HOUR_MS)
 
@@ -66,7 +67,7 @@ class Desk:
         """Change the database behind everybody's back."""
         with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
             done = connection.execute(
-                f"UPDATE {kline_table(series.interval)} SET {column} = ? WHERE open_time = ?", (value, open_ms)
+                f"UPDATE {row_table(KLINES, series.interval)} SET {column} = ? WHERE open_time = ?", (value, open_ms)
             )
             assert done.rowcount == 1
 

@@ -10,10 +10,12 @@ import pytest
 
 from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.wish import Wish
+from app.kinds.klines import KLINES
+from app.kinds.price_klines import INDEX, MARK
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamRejected
-from app.ports.series import Series
 from app.ports.store import Batch
 from app.verifying.absence_audit import ABSENT_SPANS_MAX, AbsenceAuditor
 from app.verifying.audit import ROW_AGE_MS
@@ -98,7 +100,7 @@ async def test_an_exchange_that_stays_away_ends_the_audit_with_the_reason(tmp_pa
         (BTC, Span(FIRST_MS + HOUR_MS, DAY0_MS + HOUR_MS), FIRST_MS + DAY_MS + 7 * MINUTE_MS),
         (FIVES, Span(FIRST_MS + HOUR_MS, FIRST_MS + 2 * HOUR_MS), FIRST_MS + HOUR_MS + 5 * MINUTE_MS),
         (HOURS, Span(DAY0_MS, HELD.end_ms), DAY0_MS + 3 * HOUR_MS),
-        (Series("BTCUSDT@markPrice", M1), Span(DAY0_MS + HOUR_MS, DAY0_MS + 2 * HOUR_MS), DAY0_MS + HOUR_MS),
+        (Series(MARK, "BTCUSDT", M1), Span(DAY0_MS + HOUR_MS, DAY0_MS + 2 * HOUR_MS), DAY0_MS + HOUR_MS),
     ],
 )
 async def test_less_than_whole_days_is_compared_row_by_row(
@@ -131,11 +133,11 @@ def _ago(ms: int) -> Span:
         (BTC, Span(NOW_MS + DAY_MS, NOW_MS + 2 * DAY_MS), "have not closed"),
         (BTC, _ago(ROW_AGE_MS - MINUTE_MS), "have not closed"),
         (BTC, Span(FIRST_MS - 9 * DAY_MS, FIRST_MS - 8 * DAY_MS), "not held"),
-        (Series("ETHUSDT", M1), HELD, "not held"),
+        (Series(KLINES, "ETHUSDT", M1), HELD, "not held"),
         (BTC, Span(FIRST_MS + 1, FIRST_MS + 2), "no 1m kline opens in it"),
         (WEEKS, Span(FIRST_MS, FIRST_MS + HOUR_MS), "no 1w kline opens in it"),
-        (Series("ETHUSDT", INTERVALS["3d"]), HELD, "nothing of it is held"),
-        (Series("BTCUSDT@indexPrice", HOURS.interval), HELD, "not held"),
+        (Series(KLINES, "ETHUSDT", INTERVALS["3d"]), HELD, "nothing of it is held"),
+        (Series(INDEX, "BTCUSDT", HOURS.interval), HELD, "not held"),
     ],
 )
 async def test_a_check_that_compared_nothing_is_no_success(
@@ -152,7 +154,7 @@ async def test_a_check_that_compared_nothing_is_no_success(
         assert "nothing was compared" in str(found["error"])
         assert why in str(found["error"])
         [left_out] = found["uncompared"]
-        assert (left_out["symbol"], left_out["interval"]) == (series.symbol, series.interval.code)
+        assert (left_out["symbol"], left_out["interval"]) == (series.name, series.interval.code)
         assert why in left_out["why"]
 
 
@@ -176,7 +178,7 @@ async def test_what_could_not_be_compared_stands_beside_what_was(tmp_path: Path)
 async def test_a_symbol_that_the_exchange_refuses_is_said_and_does_not_hold_up_the_others(tmp_path: Path) -> None:
     async with desk(tmp_path) as here:
         await here.hold(BTC)
-        await here.hold(Series("GONEUSDT", M1))
+        await here.hold(Series(KLINES, "GONEUSDT", M1))
         made = verifier(here, every_days=0)
 
         async def gate(asked: Asked) -> None:
@@ -184,8 +186,8 @@ async def test_a_symbol_that_the_exchange_refuses_is_said_and_does_not_hold_up_t
                 raise UpstreamRejected(400, -1121, "Invalid symbol.")
 
         here.rig.exchange.gate = gate
-        number = made.request([Series("GONEUSDT", M1), BTC], HELD)
-        alone = made.request([Series("GONEUSDT", M1)], HELD)
+        number = made.request([Series(KLINES, "GONEUSDT", M1), BTC], HELD)
+        alone = made.request([Series(KLINES, "GONEUSDT", M1)], HELD)
         async with at_work(made, here):
             await here.rig.advance(1)
         found = report(made, number)
@@ -304,7 +306,7 @@ async def test_a_replaced_row_voids_every_longer_roll_up_but_not_the_exchanges_o
         await here.hold(FIVES, source=Source.ROLLUP)
         await here.hold(HOURS, source=Source.REST)
         await here.hold(DAYS, source=Source.ROLLUP)
-        await here.hold(Series("ETHUSDT", FIVES.interval), source=Source.ROLLUP)
+        await here.hold(Series(KLINES, "ETHUSDT", FIVES.interval), source=Source.ROLLUP)
         minute = truth("BTCUSDT", M1, FIRST_MS + 61 * MINUTE_MS)._replace(trades=5)
         span = Span(minute.open_ms, minute.open_ms + MINUTE_MS)
         (result,) = await here.rig.committer.commit([Batch(BTC, Source.REST, Spans([span]), [minute])])
@@ -319,7 +321,7 @@ async def test_a_replaced_row_voids_every_longer_roll_up_but_not_the_exchanges_o
             assert not any(spans.span_at(each) for each in opens), "a row that no ledger line speaks of was left"
         assert len(here.revisions()) == 3
         assert here.rig.holdings.ledger(HOURS).held.covers(Span(FIRST_MS, FIRST_MS + DAY_MS))
-        assert here.rig.holdings.ledger(Series("ETHUSDT", FIVES.interval)).held.covers(five)
+        assert here.rig.holdings.ledger(Series(KLINES, "ETHUSDT", FIVES.interval)).held.covers(five)
         assert D1.grid.count(FIRST_MS, DAY0_MS) == 3
 
 

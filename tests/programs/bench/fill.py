@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 import orjson
 
 from app.domain.interval import INTERVALS
+from app.domain.series import Series
 from app.domain.span import Span
 from app.events import Event, RowsCommitted
+from app.kinds.klines import KLINES
 from app.node.node import Node
-from app.ports.series import Series
 from app.settings import load
 from infra.malloc import return_large_blocks, stop_sqlite_counting
 from tests.programs.bench.pinned import PinnedClock
@@ -45,7 +46,7 @@ class Work(NamedTuple):
 
 async def by_node(clock: PinnedClock, symbols: Sequence[str], codes: Sequence[str], span: Span) -> Work:
     """What a node takes from the wish until everything is committed."""
-    series = [Series(symbol, INTERVALS[code]) for symbol in symbols for code in codes]
+    series = [Series(KLINES, symbol, INTERVALS[code]) for symbol in symbols for code in codes]
     lacking = sum(each.interval.grid.count(*span) for each in series)
     done = asyncio.Event()
 

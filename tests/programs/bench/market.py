@@ -8,9 +8,10 @@ from typing import Final
 from app.domain.interval import DAY_MS, INTERVALS, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.kinds.klines import KLINES
 from app.ports.clock import Clock
-from app.ports.series import Series
 from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteWriter
 from infra.sandbox.exchange import Exchange
@@ -76,7 +77,10 @@ class Market:
         """That there is nothing before a listing, which a node believes only after some time: a clock may stand."""
         return [
             Batch(
-                Series(item.symbol, interval), Source.ABSENT, Spans([Span(0, interval.grid.floor(item.onboard_ms))]), []
+                Series(KLINES, item.symbol, interval),
+                Source.ABSENT,
+                Spans([Span(0, interval.grid.floor(item.onboard_ms))]),
+                [],
             )
             for interval in map(INTERVALS.__getitem__, codes)
             for item in self.followed
@@ -110,5 +114,5 @@ class Market:
             for item in self.followed:
                 if item.delivery_ms == NEVER_MS:  # rows from before a listing would be another coin's
                     start_ms = max(span.start_ms, interval.grid.ceil(item.onboard_ms))
-                    found[Series(item.symbol, interval)] = span._replace(start_ms=start_ms)
+                    found[Series(KLINES, item.symbol, interval)] = span._replace(start_ms=start_ms)
         return found

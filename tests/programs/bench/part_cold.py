@@ -13,8 +13,9 @@ import httpx
 
 from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
+from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from infra.db.sqlite_store import SqliteReader
 from tests.programs.bench.figures import Curve, alternating, compared
 from tests.programs.bench.load import Load, Outcome, apply
@@ -101,7 +102,7 @@ async def _in_process(stage: Stage, wanted: Sequence[Range], database: Path) -> 
         since = _clocks()
         for symbol, start_ms in reads:
             window = Span(start_ms, start_ms + ROWS * MINUTE_MS)
-            found, _ = await reader.read_encoded(Series(symbol, M1), window, ROWS)
+            found, _ = await reader.read_encoded(Series(KLINES, symbol, M1), window, ROWS)
             assert found == ROWS
         return spent(since)
 

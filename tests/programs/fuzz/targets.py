@@ -26,6 +26,7 @@ from app.http.admin import understood
 from app.http.errors import ApiError
 from app.http.page import accepts_gzip, matches
 from app.http.params import INTEGER_MAX, PARAMETERS, TIME_MS_MAX, kline_query
+from app.kinds.klines import KLINES
 from app.querying.answer import LIMIT_MAX
 from infra.binance.http import Answer
 from infra.binance.stand_down import retry_after_ms
@@ -67,7 +68,7 @@ def _run_rest_rows(data: bytes) -> bool:
         return False
     said: list[list[Any]] = _read(body)
     assert [[*row[:6], *row[7:11]] for row in said] == [list(kline) for kline in klines], "read as something else"
-    encoded = rest_rows.join(rest_rows.encode(kline, grid.shift(kline.open_ms, 1) - 1) for kline in klines)
+    encoded = rest_rows.join(KLINES.encode(kline, grid.shift(kline.open_ms, 1) - 1) for kline in klines)
     assert json.loads(encoded) == [[*row[:11], "0"] for row in said], "written as something else"
     assert rest_rows.decode(encoded, grid) == klines
     return True

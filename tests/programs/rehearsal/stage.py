@@ -18,9 +18,10 @@ import httpx
 from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import DAY_MS, M1, MINUTE_MS, MO1
 from app.domain.kline import Kline
+from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.wish import TAIL_KLINES
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from infra.clock import SystemClock
 from tests.programs.bench.market import Market
 from tests.programs.rehearsal.exchange import MovedClock
@@ -256,7 +257,7 @@ async def staged(folder: Path, size: Size) -> AsyncIterator[Stage]:
         spans = market.spans(1, CODES, now_ms, TAIL_KLINES)
         for name in market.names[: size.pagers]:
             start_ms = now_ms // DAY_MS * DAY_MS - size.deep_days * DAY_MS
-            spans[Series(name, M1)] = spans[Series(name, M1)]._replace(start_ms=start_ms)
+            spans[Series(KLINES, name, M1)] = spans[Series(KLINES, name, M1)]._replace(start_ms=start_ms)
         rows = await market.write(place.db_url, spans)
         print(f"{rows:,} klines of {len(spans):,} series in the database after {seconds() - began_s:.0f} s", flush=True)
         exchange = programs.start(

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import orjson
 
-from app.binance.families import TRADES, parted
 from app.domain.interval import M1, MINUTE_MS
+from app.domain.series import Series
 from app.domain.symbol import Symbol
 from app.holding.wish import CLOSE_GRACE_MS
+from app.kinds.klines import KLINES
+from app.kinds.registry import named
 from app.ports.exchange import Priority
-from app.ports.series import Series
 from infra.binance.budget import WAITERS_MAX
 from infra.binance.socket_intake import QUEUE_MAX
 from infra.sandbox.grid import DURATIONS_MS
@@ -120,7 +121,7 @@ class Witness:
         live = None
         if (
             rows
-            and not (asked.only_final and parted(asked.series)[1] is TRADES)
+            and not (asked.only_final and named(asked.series, M1).kind is KLINES)
             and body[-1][6] >= sent_ms - CLOSE_GRACE_MS - late_ms
         ):
             open_ms = body[-1][0]
@@ -289,8 +290,9 @@ class Witness:
     async def _told(self, process: "Process", hole: Hole) -> None:
         """Users are answered around a hole of the exchange's own, and told of it."""
         sim, plan = self._sim, self._sim.plan
-        name, family = parted(hole.name)
-        code = M1.code if family is TRADES or M1.code in plan.settings["intervals"] else ""
+        series = named(hole.name, M1)
+        name, kind = series.symbol, series.kind
+        code = M1.code if kind is KLINES or M1.code in plan.settings["intervals"] else ""
         is_answered = (hole.is_wished and M1.code in plan.settings["intervals"]) or plan.settings["read_through"]
         universe = sim.exchange.exchange.universe
         is_there = universe.find(name, sim.clock.now_ms()) is not None and universe.former(name) is None
@@ -326,7 +328,7 @@ class Witness:
             item = self.truth.item(symbol)
             if item is None or item.status(now_ms - 5 * MINUTE_MS) != "TRADING" or item.status(now_ms) != "TRADING":
                 continue
-            heard_ms = node.sockets.heard_ms(Series(symbol, M1)) or 0
+            heard_ms = node.sockets.heard_ms(Series(KLINES, symbol, M1)) or 0
             if node.clock.now_ms() - heard_ms > HEARD_MS_MAX:
                 unheard.append(symbol)
         return unheard

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from app.binance.families import TRADES, parted
+from app.domain.interval import M1
+from app.kinds.klines import KLINES
+from app.kinds.registry import named
 from infra.sandbox.grid import DAY_MS, DURATIONS_MS
 from tests.programs.sim.holes import Hole
 
@@ -31,7 +33,7 @@ class Asked:
     """A klines request."""
 
     series: str
-    """Of which symbol, and which family where it is not trades, as the node names it."""
+    """Of which symbol, and which kind where it is not trades, as the node names it."""
     interval: str
     limit: int
     start_ms: int | None
@@ -41,18 +43,18 @@ class Asked:
     @property
     def name(self) -> str:
         """The name of whose klines these are."""
-        return parted(self.series)[0]
+        return named(self.series, M1).symbol
 
     @property
     def url(self) -> str:
-        family = parted(self.series)[1]
-        named = {family.parameter: self.name, "interval": self.interval, "limit": self.limit}
-        named |= {"startTime": self.start_ms} if self.start_ms is not None else {}
-        named |= {"endTime": self.end_ms} if self.end_ms is not None else {}
+        kind = named(self.series, M1).kind
+        sent = {kind.rest.symbol: self.name, kind.rest.interval: self.interval, "limit": self.limit}
+        sent |= {"startTime": self.start_ms} if self.start_ms is not None else {}
+        sent |= {"endTime": self.end_ms} if self.end_ms is not None else {}
         return (
-            f"{family.path}?"
-            + "&".join(f"{name}={value}" for name, value in named.items())
-            + ("" if self.only_final or family is not TRADES else "&only_final=false")
+            f"{kind.rest.path}?"
+            + "&".join(f"{name}={value}" for name, value in sent.items())
+            + ("" if self.only_final or kind is not KLINES else "&only_final=false")
         )
 
 
@@ -116,7 +118,7 @@ class Clients:
         held: others are relayed as they are."""
         chance = self._chance
         codes = [code for code in self._sim.plan.settings["intervals"] if code in DURATIONS_MS]
-        code = chance.choice(codes if parted(hole.name)[1] is not TRADES else [*codes, "1m", "5m"])
+        code = chance.choice(codes if named(hole.name, M1).kind is not KLINES else [*codes, "1m", "5m"])
         step_ms = DURATIONS_MS[code]
         limit = min(chance.choice((1, 10, 99, 500)), max(2, SPAN_MS_MAX // step_ms))
         around_ms = [

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from app.binance.families import TRADES, parted
+from app.domain.interval import M1
+from app.kinds.klines import KLINES
+from app.kinds.registry import named
 from infra.sandbox.grid import DAY_MS, DURATIONS_MS, HOUR_MS, MINUTE_MS, Grid
 
 LENGTHS: Final = (1, 7, 15, 95, 180)  # in minutes
@@ -28,8 +30,9 @@ class Hole:
 
     def faults(self) -> list[dict[str, Any]]:
         """It as the sandbox makes it, interval by interval."""
-        symbol, family = parted(self.name)
-        path = "*/klines*" if family is TRADES else family.path
+        series = named(self.name, M1)
+        symbol, kind = series.symbol, series.kind
+        path = "*/klines*" if kind is KLINES else kind.rest.path
         wishes = []
         for code in DURATIONS_MS:
             start_ms, end_ms = self.span(Grid(code))

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final
 
-from app.binance.families import PRICES
+from app.domain.interval import M1
+from app.domain.series import Series
+from app.kinds.price_klines import PRICES
 from infra.sandbox.faults import ARCHIVE_KINDS, KINDS, MARKET_KINDS, REST_KINDS, SHAPES
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from tests.programs.sim import holes
@@ -88,7 +90,11 @@ class Plan:
     def series(self) -> tuple[str, ...]:
         """What is held, by the names that the node has for it."""
         prices = [PRICES[word] for word in self.settings.get("price_klines", ())]
-        named = [each.named(symbol) for symbol in self.settings.get("price_klines_symbols", ()) for each in prices]
+        named = [
+            Series(each, each.whose(symbol), M1).name
+            for symbol in self.settings.get("price_klines_symbols", ())
+            for each in prices
+        ]
         return *self.settings["symbols"], *named
 
     def __str__(self) -> str:
@@ -139,9 +145,9 @@ def _with_holes(drawn: Plan, chance: Random) -> Plan:
     begins_ms = {f"{coin.base}USDT": coin.listed_ms for coin in drawn.coins}
     settings = dict(drawn.settings)
     if chance.random() < PRICES_SHARE:
-        symbol, family = chance.choice(list(begins_ms)), chance.choice(list(PRICES.values()))
-        settings |= {"price_klines": (family.word,), "price_klines_symbols": (symbol,)}
-        begins_ms[family.named(symbol)] = begins_ms[symbol]
+        symbol, kind = chance.choice(list(begins_ms)), chance.choice(list(PRICES.values()))
+        settings |= {"price_klines": (kind.name,), "price_klines_symbols": (symbol,)}
+        begins_ms[Series(kind, kind.whose(symbol), M1).name] = begins_ms[symbol]
     if chance.random() >= HOLED_SHARE:
         return replace(drawn, settings=settings)
     return replace(

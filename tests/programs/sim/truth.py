@@ -5,7 +5,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from app.binance.families import TRADES, parted
+from app.domain.interval import M1
+from app.kinds.klines import KLINES
+from app.kinds.registry import named
 from infra.sandbox.grid import DAY_MS, Grid
 from infra.sandbox.universe import Instrument
 
@@ -30,7 +32,7 @@ class Truth:
         if item is None:
             return []
         now_ms = self._sim.clock.now_ms()
-        grid, known = item.grid(code), self._known[f"{item.uid}@{parted(symbol)[1].word}", code]
+        grid, known = item.grid(code), self._known[f"{item.uid}@{named(symbol, M1).kind.name}", code]
         hidden = [hole.span(grid) for hole in self._sim.plan.holes if hole.name == symbol]
         low = max(grid.index(item.onboard_ms), grid.index(start_ms - 1) + 1)
         rows = []
@@ -45,16 +47,16 @@ class Truth:
         return rows
 
     def _row(self, item: Instrument, symbol: str, code: str, open_ms: int) -> Row:
-        exchange, now_ms, family = self._sim.exchange.exchange, self._sim.clock.now_ms(), parted(symbol)[1]
-        if family is TRADES:
+        exchange, now_ms, kind = self._sim.exchange.exchange, self._sim.clock.now_ms(), named(symbol, M1).kind
+        if kind is KLINES:
             found = exchange.closed_rows(item, code, open_ms, open_ms + 1, now_ms)
         else:
-            found = exchange.sampled_window(item, family.word, code, (open_ms, open_ms), 1, now_ms)
+            found = exchange.sampled_window(item, kind.name, code, (open_ms, open_ms), 1, now_ms)
         return (*found[0][:6], *found[0][7:11])
 
     def item(self, symbol: str) -> Instrument | None:
         """Whose klines a series is of, as the exchange has or had it."""
-        symbol = parted(symbol)[0]
+        symbol = named(symbol, M1).symbol
         now_ms, universe = self._sim.clock.now_ms(), self._sim.exchange.exchange.universe
         past = universe.former(symbol) or universe.find_ever(symbol, self._sim.plan.start_ms, now_ms + 1)
         return universe.find(symbol, now_ms) or past
@@ -96,14 +98,14 @@ class Truth:
             for symbol, *row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY symbol, open_time"):
                 rows[symbol].append(tuple(row))
             for symbol in sorted({*rows, *(name for name, interval in lines if interval == code)}):
-                if parted(symbol)[0] in unnoticed:
+                if named(symbol, M1).symbol in unnoticed:
                     continue
                 found += self._audit_series(symbol, code, rows[symbol], lines[symbol, code])
         is_quiet = not self._sim.is_contradicted
         revisions = connection.execute("SELECT symbol, interval, open_time, old_source, new_source FROM revision")
         universe = self._sim.exchange.exchange.universe
         for line in revisions if is_quiet else ():
-            if universe.former(parted(line[0])[0]) is not None:
+            if universe.former(named(line[0], M1).symbol) is not None:
                 continue  # frames of another coin were brought to the form of the one that the node still knew
             found.append(f"a row was held that was not the exchange's: revision {line}")
         return found

@@ -32,8 +32,9 @@ import orjson
 from app.binance import rest_rows
 from app.domain.interval import INTERVALS, MINUTE_MS
 from app.domain.ledger import Ledger
+from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.ports.series import Series
+from app.kinds.klines import KLINES
 from infra.clock import SystemClock
 from infra.db.migrate import upgrade
 from infra.db.sqlite_store import SqliteReader
@@ -119,7 +120,7 @@ class Load:
             await pause(READ_EVERY_S)
 
     async def _klines(self, client: httpx.AsyncClient, place: Place) -> None:
-        series = Series(self.rng.choice(self.symbols), INTERVALS[self.rng.choice(CODES)])
+        series = Series(KLINES, self.rng.choice(self.symbols), INTERVALS[self.rng.choice(CODES)])
         grid, now_ms = series.interval.grid, self.sandbox.exchange.clock.now_ms()
         limit = min(self.rng.choice((1, 10, 100, 499)), grid.count(grid.ceil(self.since_ms), grid.floor(now_ms)))
         back_ms = self.rng.choice((0, self.rng.randrange(MINUTE_MS * 60), self.rng.randrange(now_ms - self.since_ms)))
@@ -147,7 +148,7 @@ class Load:
         if answer.status_code == 200 and place is self.place:
             for each in answer.json()["series"]:
                 held = Spans(Span(span["start"], span["end"]) for span in each["held"])
-                self.acknowledged[Series(each["symbol"], INTERVALS[each["interval"]])] |= held
+                self.acknowledged[Series(KLINES, each["symbol"], INTERVALS[each["interval"]])] |= held
 
 
 @dataclass
@@ -340,7 +341,7 @@ class Torture:
         """The rows of a span with the exchange's, byte for byte; how many."""
         grid = series.interval.grid
         rows = (await reader.read(series, span, 1_000_000)).rows
-        mine = rest_rows.join(rest_rows.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows)
+        mine = rest_rows.join(KLINES.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows)
         theirs = self.sandbox.exchange.rows(series.symbol, series.interval.code, *span)
         expect(mine == orjson.dumps(theirs), f"{series} differs from the exchange in {span}")
         return len(rows)

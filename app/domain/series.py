@@ -1,0 +1,29 @@
+"""The series: the unit of wish and ledger."""
+
+from typing import NamedTuple
+
+from app.domain.interval import Interval
+from app.domain.kind import Kind
+
+
+class Series(NamedTuple):
+    """The rows of one kind, symbol and interval.
+
+    `symbol` is as the exchange lists it, or a pair where rows of the kind belong to pairs.
+    """
+
+    kind: Kind
+    symbol: str
+    interval: Interval
+
+    @property
+    def name(self) -> str:
+        """What is said for kind and symbol: `BTCUSDT`, `BTCUSDT@markPrice`. No symbol has an @."""
+        return f"{self.symbol}@{self.kind.suffix}" if self.kind.suffix else self.symbol
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.interval}"
+
+    def of(self, interval: Interval) -> "Series":
+        """The series of the same kind and symbol of another interval."""
+        return Series(self.kind, self.symbol, interval)

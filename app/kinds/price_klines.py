@@ -1,0 +1,46 @@
+"""Klines of sampled prices: of the mark price, the index price and the premium index.
+
+Their rows count samples and have no volumes. Nobody has confirmed how the counts of longer ones add up, and sockets and
+archive are not asked for them, so each interval comes from REST by itself.
+"""
+
+from functools import partial
+from typing import Final
+
+from app.binance import rest_rows
+from app.binance.weights import klines_weight
+from app.domain.kind import Kind, RestPages
+from app.domain.kline import Kline
+from app.kinds.klines import COLUMNS, PRINTED, ROWS_MAX, ROWS_THRIFTY
+
+LIVE_AGE_MS_MAX: Final = 1_000  # they move every second: as long as pass-through holds
+
+
+def _kind(name: str, suffix: str, *, of_pair: bool = False, is_signed: bool = False) -> Kind:
+    return Kind(
+        name=name,
+        suffix=suffix,
+        row=Kline,
+        columns=COLUMNS,
+        table="kline",
+        printed=PRINTED,
+        rest=RestPages(
+            path=f"/fapi/v1/{suffix}Klines",
+            symbol="pair" if of_pair else "symbol",
+            interval="interval",
+            rows_max=ROWS_MAX,
+            rows_thrifty=ROWS_THRIFTY,
+            weight=klines_weight,
+            decode=partial(rest_rows.decode, is_signed=is_signed),
+        ),
+        of_pair=of_pair,
+        live_age_ms_max=LIVE_AGE_MS_MAX,
+    )
+
+
+MARK: Final = _kind("mark", "markPrice")
+INDEX: Final = _kind("index", "indexPrice", of_pair=True)  # belongs to a pair (binance-facts section 2.1)
+PREMIUM: Final = _kind("premium", "premiumIndex", is_signed=True)
+
+PRICES: Final = {kind.name: kind for kind in (MARK, INDEX, PREMIUM)}
+"""By their word in the settings."""
