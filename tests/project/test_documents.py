@@ -1,45 +1,51 @@
-"""What the README and the sample file must name, they name."""
+"""What the documents must name, they name; what they name exists; their tables are what the code says."""
 
 import re
+import shlex
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-import typer.main
-from fastapi import FastAPI
 
-from app.cli import app as command_line
 from app.domain.reason import Reason
 from app.http.refused import REFUSED
 from app.market.endpoints import ENDPOINTS
-from app.node.node import Node
 from app.settings import Settings, load, sample
+from tests.project.documents import BLOCK, BLOCKS, ROOT, commands, documents, generated, summaries
 
-ROOT: Final = Path(__file__).parents[2]
+DOCS: Final = ROOT / "docs"
 README: Final = (ROOT / "README.md").read_text()
+ARCHITECTURE: Final = (ROOT / "ARCHITECTURE.md").read_text()
+ENDPOINTS_PAGE: Final = (DOCS / "endpoints.md").read_text()
+SETTINGS_PAGE: Final = (DOCS / "settings.md").read_text()
+OPERATIONS_PAGE: Final = (DOCS / "operations.md").read_text()
+PAGES: Final = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+MAKE: Final = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-def fastapi_of(asgi: Any) -> FastAPI:
-    """The FastAPI application inside its pure ASGI layers."""
-    seen = []
-    while not isinstance(asgi, FastAPI):
-        seen.append(type(asgi).__name__)
-        inner = [value for name in ("app", "_app") if (value := getattr(asgi, name, None)) is not None]
-        assert inner, f"no FastAPI inside {seen}"
-        asgi = inner[0]
-    return asgi
+def blocks(text: str, language: str = "") -> list[str]:
+    """The code blocks of a document, of one language or of all."""
+    return re.findall(rf"^```{language or r'[a-z]*'}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def routes(folder: Path) -> list[str]:
-    node = Node(load({"db_url": f"sqlite:///{folder}/k.db"}, env_file=None))
-    paths: dict[str, dict[str, object]] = fastapi_of(node.app).openapi()["paths"]
-    return [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
+def lines_of_shell(path: Path) -> list[str]:
+    return [line for block in blocks(path.read_text(), "sh") for line in block.splitlines()]
 
 
-def test_every_setting_stands_in_the_readme_with_its_default() -> None:
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_the_tables_of_a_document_are_what_the_code_says(path: Path, tmp_path: Path) -> None:
+    assert path.read_text() == generated(path.read_text(), tmp_path), "run `make docs`"
+
+
+def test_everything_that_is_generated_stands_in_one_document() -> None:
+    named = [name for path in documents() for _, name, _ in BLOCK.findall(path.read_text())]
+    assert sorted(named) == sorted(BLOCKS)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
     rows = {
         line.split("|")[1].strip(" `"): line.split("|")[2].strip(" `")
-        for line in README.splitlines()
+        for line in SETTINGS_PAGE.splitlines()
         if line.startswith("| `")
     }
     assert [name.upper() for name in Settings.model_fields if name.upper() not in rows] == []
@@ -48,30 +54,51 @@ def test_every_setting_stands_in_the_readme_with_its_default() -> None:
     assert wrong == []
 
 
-def test_every_route_stands_in_the_readme(tmp_path: Path) -> None:
-    found = routes(tmp_path)
+def test_every_route_is_documented(tmp_path: Path) -> None:
+    found = summaries(tmp_path)
     assert len(found) >= 10
-    assert [route for route in found if f"`{route}`" not in README] == []
+    assert [route for route in found if f"`{route}`" not in ENDPOINTS_PAGE] == []
 
 
-def test_the_readme_says_how_every_endpoint_is_answered() -> None:
-    for endpoint in ENDPOINTS.values():
-        assert f"| `GET {endpoint.path}` | {endpoint.mode.value} | {endpoint.holds_text} |" in README.splitlines()
-    (refused,) = [line for line in README.splitlines() if "| refused |" in line]
+def test_the_documents_say_how_every_endpoint_is_answered() -> None:
+    lines = ENDPOINTS_PAGE.splitlines()
+    for each in ENDPOINTS.values():
+        assert f"| `GET {each.path}` | {each.summary} | {each.mode.value} | {each.holds_text} |" in lines
+    [refused] = [
+        text
+        for _, name, text in re.findall(r"(<!-- generated: (\w+) -->)(.*?)<!--", ENDPOINTS_PAGE, re.DOTALL)
+        if name == "refused"
+    ]
     named = re.findall(r"`([A-Z]+) (/[^`]*)`", refused)
     assert named == [(method, path) for path, methods in REFUSED.items() for method in methods]
 
 
-def test_every_route_of_the_readme_exists(tmp_path: Path) -> None:
+def test_every_documented_route_exists(tmp_path: Path) -> None:
     others = {"GET /", "GET /docs", "GET /openapi.json", "POST /sandbox/faults"}  # pages, and the sandbox's
-    named = set(re.findall(r"`((?:GET|POST) /[^`]*)`", README))
-    assert named - others <= set(routes(tmp_path))
+    named = {route for path in PAGES for route in re.findall(r"`((?:GET|POST|PUT|DELETE) /[^`]*)`", path.read_text())}
+    assert named - others <= set(summaries(tmp_path))
 
 
-def test_every_command_stands_in_the_readme() -> None:
-    commands = set(typer.main.get_command(command_line).commands)  # type: ignore[attr-defined]
-    named = set(re.findall(r"klinenode (serve|demo|sandbox|backfill|gaps|verify|export|config)\b", README))
-    assert commands == named
+def test_every_command_is_documented() -> None:
+    named = set(re.findall(r"klinenode (serve|demo|sandbox|backfill|gaps|verify|export|config)\b", OPERATIONS_PAGE))
+    assert set(commands()) == named
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_command_that_a_document_shows_exists(path: Path) -> None:
+    """Of make: the target and its variables; of klinenode: the command and its options."""
+    makefile = (ROOT / "Makefile").read_text()
+    for line in lines_of_shell(path):
+        words = shlex.split(line, comments=True)
+        if "make" in words:
+            named = [word for word in words[words.index("make") + 1 :] if not word.startswith(("-", "/"))]
+            targets = [word for word in named if "=" not in word]
+            variables = [word.partition("=")[0] for word in named if "=" in word]
+            assert set(targets) <= set(MAKE), line
+            assert [name for name in variables if name not in makefile] == [], line
+        elif words and words[0].endswith("bin/klinenode"):
+            options = {name for option in commands()[words[1]].params for name in option.opts}
+            assert {word for word in words if word.startswith("--")} <= options, line
 
 
 def test_the_sample_file_is_what_the_settings_say() -> None:
@@ -84,9 +111,9 @@ def test_the_sample_file_means_the_defaults(monkeypatch: pytest.MonkeyPatch) -> 
     assert load(env_file=ROOT / ".env.sample") == load(env_file=None)
 
 
-def test_every_reason_of_a_503_is_in_the_readme() -> None:
+def test_every_reason_of_a_503_is_documented() -> None:
     for reason in Reason:
-        assert f"| `{reason}` | {reason.meaning[0].upper()}{reason.meaning[1:]}. |" in README.splitlines()
+        assert f"| `{reason}` | {reason.meaning[0].upper()}{reason.meaning[1:]}. |" in ENDPOINTS_PAGE.splitlines()
 
 
 def test_no_503_is_made_without_its_reason() -> None:
