@@ -15,12 +15,16 @@ from tests.project.documents import BLOCK, BLOCKS, ROOT, commands, documents, ge
 
 DOCS: Final = ROOT / "docs"
 README: Final = (ROOT / "README.md").read_text()
+CHINESE: Final = (ROOT / "README.zh-CN.md").read_text()
 ARCHITECTURE: Final = (ROOT / "ARCHITECTURE.md").read_text()
 ENDPOINTS_PAGE: Final = (DOCS / "endpoints.md").read_text()
 SETTINGS_PAGE: Final = (DOCS / "settings.md").read_text()
 OPERATIONS_PAGE: Final = (DOCS / "operations.md").read_text()
 PAGES: Final = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 MAKE: Final = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+README_LINES_MAX: Final = 120
+ROW_CHARS_MAX: Final = 200
+LINK: Final = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
 def blocks(text: str, language: str = "") -> list[str]:
@@ -99,6 +103,42 @@ def test_every_command_that_a_document_shows_exists(path: Path) -> None:
         elif words and words[0].endswith("bin/klinenode"):
             options = {name for option in commands()[words[1]].params for name in option.opts}
             assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_the_readme_is_one_page_and_its_first_candle_one_screen() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= README_LINES_MAX
+    assert max(len(line) for line in lines if line.startswith("|")) <= ROW_CHARS_MAX
+    text = "\n".join(lines[:24])
+    assert "make run" in text
+    assert "make demo" in text
+    assert "curl 'http://127.0.0.1:8000/fapi/v1/klines?" in text
+
+
+def test_the_chinese_readme_is_the_english_one() -> None:
+    """The same sections, links and commands; only comments inside the commands may be Chinese."""
+    for pattern in (r"^(#+) ", r"^(\|)", r"^(- )"):
+        found = re.findall(pattern, CHINESE, re.MULTILINE)
+        assert found == re.findall(pattern, README, re.MULTILINE), f"other lines that begin with {pattern}"
+    ours, theirs = LINK.findall(README), LINK.findall(CHINESE)
+    assert theirs == [("README.md", "") if link == ("README.zh-CN.md", "") else link for link in ours]
+    assert re.findall(r"<(http[^>]*)>", CHINESE) == re.findall(r"<(http[^>]*)>", README)
+    assert [without_comments(block) for block in blocks(CHINESE)] == [
+        without_comments(block) for block in blocks(README)
+    ]
+
+
+def without_comments(block: str) -> list[str]:
+    return [line.partition(" # ")[0].rstrip() for line in block.splitlines()]
+
+
+def test_the_chinese_readme_names_what_the_english_one_names() -> None:
+    """Everything in backquotes: settings, routes, statuses."""
+    named = [
+        sorted(set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))))
+        for text in (README, CHINESE)
+    ]
+    assert named[0] == named[1]
 
 
 def test_the_sample_file_is_what_the_settings_say() -> None:
