@@ -23,6 +23,7 @@ OPERATIONS_PAGE: Final = (DOCS / "operations.md").read_text()
 PAGES: Final = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 MAKE: Final = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 README_LINES_MAX: Final = 120
+ARCHITECTURE_LINES_MAX: Final = 110
 ROW_CHARS_MAX: Final = 200
 LINK: Final = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
@@ -105,6 +106,18 @@ def test_every_command_that_a_document_shows_exists(path: Path) -> None:
             assert {word for word in words if word.startswith("--")} <= options, line
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_of_a_document_leads_somewhere(path: Path) -> None:
+    for target, anchor in LINK.findall(path.read_text()):
+        if "://" in target:
+            continue
+        there = path.parent / target if target else path
+        assert there.exists(), f"{target} does not exist"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_the_readme_is_one_page_and_its_first_candle_one_screen() -> None:
     lines = README.splitlines()
     assert len(lines) <= README_LINES_MAX
@@ -139,6 +152,39 @@ def test_the_chinese_readme_names_what_the_english_one_names() -> None:
         for text in (README, CHINESE)
     ]
     assert named[0] == named[1]
+
+
+def test_the_architecture_is_one_page_and_names_every_package() -> None:
+    assert len(ARCHITECTURE.splitlines()) <= ARCHITECTURE_LINES_MAX
+    packages = [
+        path.parent.relative_to(ROOT).as_posix()
+        for top in ("app", "infra")
+        for path in (ROOT / top).glob("*/__init__.py")
+    ]
+    assert [name for name in packages if f"`{name}`" not in ARCHITECTURE and f"{name}/" not in ARCHITECTURE] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_file_that_a_document_names_exists(path: Path) -> None:
+    named = re.findall(r"`((?:app|infra|tests|deploy|migrations)/[\w./-]+)`", path.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_name_that_the_architecture_gives_beside_a_file_is_in_it() -> None:
+    """`app/holding/commit.py` (`Committer._tell`): the file defines it."""
+    found = re.findall(r"`((?:app|infra)/[\w./]+\.py)` \(`([\w.]+)`\)", ARCHITECTURE)
+    assert len(found) >= 8
+    for name, symbol in found:
+        text = (ROOT / name).read_text()
+        for part in symbol.split("."):
+            assert re.search(rf"\b(?:def|class) {part}\b|^{part}\b", text, re.MULTILINE), f"{name} has no {symbol}"
+
+
+def test_every_decision_has_a_date_and_what_lost() -> None:
+    text = (DOCS / "decisions.md").read_text()
+    for decision in text.split("\n### ")[1:]:
+        title, _, body = decision.partition("\n")
+        assert re.match(r"20\d\d-\d\d-\d\d\. Instead of ", body), title
 
 
 def test_the_sample_file_is_what_the_settings_say() -> None:
