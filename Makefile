@@ -18,7 +18,7 @@ BASES ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo test sim fuzz torture soak rehearsal bench fresh lint fmt clients lock env-sample clean
+.PHONY: help setup setup-dev run demo test sim fuzz torture soak rehearsal bench fresh lint fmt clients lock env-sample docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,7 +72,7 @@ fmt: setup-dev  ## format the code
 clients: setup-dev  ## install the exchange's real clients into .clients/ for tests/programs/clients (0.9 GB)
 	sh deploy/clients.sh .clients $(VENV)
 
-lock: setup-dev  ## pin the dependencies of pyproject.toml and those of the clients anew (no registry address in the files)
+lock: setup-dev  ## pin the dependencies of pyproject.toml and of the clients again (no registry address in the files)
 	$(LOCK) --extra dev --upgrade -o requirements-dev.lock pyproject.toml
 	$(LOCK) -c requirements-dev.lock -o requirements.lock pyproject.toml
 	printf 'editables\nhatchling\n' | $(LOCK) -c requirements-dev.lock -o requirements-build.lock -
@@ -84,6 +84,9 @@ lock: setup-dev  ## pin the dependencies of pyproject.toml and those of the clie
 
 env-sample: setup  ## write .env.sample from the settings
 	$(BIN)/klinenode config --sample > .env.sample
+
+docs: setup-dev  ## write the tables of docs/ from the code
+	$(BIN)/python -m tests.project.documents
 
 clean:  ## remove the virtual environment and caches (never data/)
 	rm -rf $(VENV) $(VENV).flock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """One word for programs; what each means is what README says of it."""
+    """One word for programs; docs/endpoints.md lists each with its meaning."""
 
     STAND_DOWN = "stand-down"
     WEIGHT = "weight"

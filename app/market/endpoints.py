@@ -106,7 +106,7 @@ Holds = Callable[[Question, bytes, int], int]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint. `holds_text` says in the README what `holds` computes."""
+    """One endpoint. `holds_text` says in docs/endpoints.md what `holds` computes."""
 
     path: str
     summary: str

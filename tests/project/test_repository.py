@@ -81,12 +81,12 @@ def test_the_image_stands_on_one_digest_and_owns_its_volume() -> None:
 def test_the_makefile_has_the_promised_targets_and_no_stubs() -> None:
     text = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
-    assert {"run", "demo", "test", "sim", "bench", "setup", "setup-dev", "lint"} <= targets
+    assert {"run", "demo", "test", "sim", "bench", "setup", "setup-dev", "lint", "docs"} <= targets
     for name in ("sim", "bench"):
         recipe = text.split(f"\n{name}:", 1)[1].split("\n\n", 1)[0]
         assert "$(BIN)/" in recipe, f"make {name} is a stub"
     phony = set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split())  # type: ignore[index]
-    assert {"run", "demo", "test", "sim", "bench", "setup", "lint"} <= phony
+    assert {"run", "demo", "test", "sim", "bench", "setup", "lint", "docs"} <= phony
 
 
 def test_what_a_user_calls_installs_only_what_running_needs() -> None:
@@ -158,10 +158,10 @@ def test_the_systemd_unit_exposes_little(tmp_path: Path) -> None:
     assert float(found[1]) <= EXPOSURE_MAX, verdict.stdout
 
 
-def test_the_steps_of_the_readme_make_what_the_systemd_unit_names() -> None:
+def test_the_documented_steps_make_what_the_systemd_unit_names() -> None:
     text = (ROOT / "deploy/systemd/klinenode.service").read_text()
     unit = dict(re.findall(r"^(\w+)=(\S+)", text, re.MULTILINE))
-    [steps] = re.findall(r"```sh\n(sudo useradd.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    [steps] = re.findall(r"```sh\n(sudo useradd.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
     user = re.search(r"useradd --system --user-group --home-dir (\S+) .* (\S+)\n", steps)
     assert user is not None
     assert user.groups() == (unit["WorkingDirectory"], unit["User"])
@@ -223,3 +223,7 @@ def test_ci_runs_what_a_person_runs() -> None:
     script = (ROOT / ".ci/run").read_text()
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
     assert re.findall(r"^make (\w+)(?: SEEDS=\d+)?$", script, re.MULTILINE) == ["lint", "clients", "test", "sim"]
+    readme = (ROOT / "README.md").read_text()
+    assert re.findall(r"^make (test|lint)\b", readme, re.MULTILINE) == ["test", "lint"], (
+        "a person reads of other commands"
+    )

@@ -16,7 +16,7 @@ from infra.sandbox.server import SandboxServer
 from tests.system.nginx import NGINX, nginx_conf
 from tests.system.processes import ROOT, Place, Programs, ShiftedClock, until
 
-README: Final = (ROOT / "README.md").read_text()
+ENDPOINTS_PAGE: Final = (ROOT / "docs/endpoints.md").read_text()
 SOCKETS_S_MAX = 90.0
 TOKEN = "a-long-admin-token"
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=100&endTime={}"
@@ -67,8 +67,8 @@ async def test_what_the_node_promises_holds_behind_nginx(tmp_path: Path) -> None
 
 
 async def every_documented_route_is_reachable(place: Place, front: Place) -> None:
-    """What README lists is answered through nginx as by the node itself, admin routes excepted: those need a token."""
-    routes = re.findall(r"`(GET|POST|PUT|DELETE) (/[^`]*)`", README)
+    """What docs/endpoints.md lists is answered through nginx as by the node itself; admin routes need a token."""
+    routes = re.findall(r"`(GET|POST|PUT|DELETE) (/[^`]*)`", ENDPOINTS_PAGE)
     assert len(routes) > 80
     async with place.http() as direct, front.http() as through:
         for method, path in dict.fromkeys(routes):

@@ -3,14 +3,16 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 from typing import Final
 
-URL: Final = "http://127.0.0.1:8000/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
+README: Final = Path(__file__).parents[3] / "README.md"
 ANSWER_S_MAX: Final = 180.0
 ASK_EVERY_S: Final = 0.25
 STOP_S_MAX: Final = 30.0
@@ -31,11 +33,18 @@ def main() -> None:
     print(f"{rows} klines answered")
 
 
+def asked() -> str:
+    """The address of the README's first curl."""
+    found = re.search(r"^curl '(http[^']*)'$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None, "the README asks nothing"
+    return found[1]
+
+
 def answered(process: subprocess.Popen[bytes]) -> int:
     """How many klines came with the first answer; its own error when none came."""
-    end = time.monotonic() + ANSWER_S_MAX
+    url, end = asked(), time.monotonic() + ANSWER_S_MAX
     while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(URL, timeout=10) as answer:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
             return len(json.load(answer))
         time.sleep(ASK_EVERY_S)
     sys.exit(f"no klines after {ANSWER_S_MAX:.0f} s, or the demo ended by itself: {process.poll()}")
