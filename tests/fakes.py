@@ -25,6 +25,7 @@ from app.domain.rollup import roll_up
 from app.domain.rollup_columns import roll_up_days
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.domain.symbol import Symbol
 from app.domain.verification import Verification
 from app.events import Event
@@ -37,7 +38,7 @@ from app.kinds.klines import KLINES
 from app.ports.clock import Clock
 from app.ports.errors import NotPublished, StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.ports.exchange import FileKlines, Priority
-from app.ports.store import Batch, Committed, Disagreement, Relisting, Snapshot
+from app.ports.store import Committed, Disagreement, Relisting, Snapshot
 from infra.db.sqlite_store import SqliteWriter
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS, Grid, Inte
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.events import ArchiveRejected, Observe
 from app.filling.plan import Download, made_of
 from app.holding.commit import Committer
@@ -17,7 +18,6 @@ from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Archive
-from app.ports.store import Batch
 
 COMMIT_ROWS_MAX: Final = 15_000
 """Rows of a file in a transaction, whole days, at least one; roll-ups add two thirds. As images they take 12 ms, as

@@ -11,6 +11,7 @@ from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.events import Observe
 from app.filling.absence import RECORD_AFTER_MS, Absence, Unproven
 from app.filling.file_fill import FileFiller
@@ -21,7 +22,7 @@ from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable, UpstreamGarbage
 from app.ports.exchange import Archive, Priority, RestApi
-from app.ports.store import Batch, StoreReader
+from app.ports.store import StoreReader
 
 COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late

@@ -12,11 +12,12 @@ from app.domain.ledger import Source
 from app.domain.listing import Listing
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.events import Observe, RowsCommitted
 from app.holding.holdings import Holdings
 from app.holding.tail import Tail
 from app.kinds.registry import KINDS
-from app.ports.store import EVERYTHING, Batch, Committed, Relisting, StoreWriter
+from app.ports.store import EVERYTHING, Committed, Relisting, StoreWriter
 
 CHANGES_MAX: Final = 10_000  # remembered; a roll-up that is older than all of them is not written
 

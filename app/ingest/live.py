@@ -11,6 +11,7 @@ from app.domain.kline import Kline, normalise
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.events import CommitFailed, GarbageDropped, KlineClosed, Observe
 from app.holding.commit import Committer, Drop
 from app.holding.holdings import Holdings
@@ -21,7 +22,6 @@ from app.ingest.rolling import Rolling
 from app.kinds.klines import KLINES
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
-from app.ports.store import Batch
 from app.ports.streams import MarketSockets
 
 QUEUE_ROWS_MAX: Final = 20_000  # 600 symbols × 7 intervals all closing at once, four times over

@@ -1,36 +1,16 @@
 """The store: rows, ledger and what else a node keeps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
 from app.domain.interval import Interval
-from app.domain.kind import Kind, Row
-from app.domain.ledger import Ledger, Source
+from app.domain.kind import Kind
+from app.domain.ledger import Ledger
 from app.domain.listing import Listing
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.domain.verification import Verification
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one source says of one series: `rows` (ascending, all opening inside `spans`) and the spans it answers for.
-
-    Every grid time in `spans` has its row in `rows`; with source ABSENT there are no rows: the spans are proven empty.
-    Of a roll-up, `as_of` is the Committer's epoch from before its parts were read: what changed later voids it. One
-    that is committed together with its parts, in a batch of `made_of`, counts only where nothing was known of those:
-    otherwise the store may keep other parts than these. `withdraws`: what was recorded absent in `spans` is unknown
-    again, because the exchange has klines there after all.
-    """
-
-    series: Series
-    source: Source
-    spans: Spans
-    rows: Sequence[Row]
-    as_of: int | None = None
-    made_of: Series | None = None
-    withdraws: bool = False
 
 
 class Invalidated(NamedTuple):

@@ -6,12 +6,13 @@ from typing import Final
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.events import GarbageDropped, Observe
 from app.holding.commit import Committer
 from app.holding.holdings import Holdings
 from app.ports.clock import Clock
 from app.ports.exchange import Priority, RestApi
-from app.ports.store import Batch, StoreWriter
+from app.ports.store import StoreWriter
 from app.verifying.audit import Tally
 
 ABSENT_SPANS_MAX: Final = 50  # of a series in one go, newest first; each costs a request of weight 1

@@ -10,8 +10,9 @@ from app.domain.kind import Kind, Row
 from app.domain.ledger import Ledger
 from app.domain.series import Series
 from app.domain.span import Span
+from app.domain.store_rules import Batch
 from app.kinds.registry import named
-from app.ports.store import Batch, Change, Changes, Committed
+from app.ports.store import Change, Changes, Committed
 from infra.db.ledgers import read_ledgers_of
 from infra.db.row_tables import row_columns, row_table
 from infra.db.statements import columns, put, reading, rows_of

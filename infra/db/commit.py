@@ -1,20 +1,20 @@
-"""One write transaction: batches become rows, ledger lines and revisions together."""
+"""One write transaction: what app.domain.store_rules decides of batches becomes rows, ledger lines and revisions."""
 
 import json
 import sqlite3
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
-from operator import lt
+from itertools import chain
 from typing import Final
 
+from app.domain import store_rules
 from app.domain.columns import Columns
-from app.domain.interval import D3, DAY_MS, INTERVALS, Interval
+from app.domain.interval import Interval
 from app.domain.kind import Kind, Row
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
-from app.domain.span import Span, Spans
-from app.ports.store import Batch, Committed, Invalidated
+from app.domain.span import Spans
+from app.domain.store_rules import Batch, Decision
+from app.ports.store import Committed, Invalidated
 from infra.db.changes import note
 from infra.db.ledgers import SeriesName, read_ledger
 from infra.db.row_tables import revision_table, row_columns, row_table
@@ -43,9 +43,9 @@ class Commits:
         self._seen: tuple[sqlite3.Connection, int] | None = None
 
     def commit(self, connection: sqlite3.Connection, batches: Sequence[Batch], now_ms: int) -> list[Committed]:
-        """Write `batches`, which must keep the contract of app.ports.store.Batch; revisions are dated `now_ms`."""
+        """Write `batches`, which must keep the contract of Batch; revisions are dated `now_ms`."""
         for batch in batches:
-            _check(batch)
+            batch.check()
         with attached(connection, batches) as schemas, writing(connection):
             self._forget_if_stale(connection)
             transaction = _Transaction(connection, self._ledgers, now_ms, schemas)
@@ -90,41 +90,62 @@ class _Transaction:
 
     def apply(self, batch: Batch) -> Committed:
         """Take in what `batch` may say, seeing what earlier batches said."""
-        series, interval = batch.series, batch.series.interval
-        name = SeriesName(series.name, interval.code)
-        ledger = self.after.get(name) or self._stored(name)
-        if batch.withdraws:
-            return self._withdraw(batch, name, ledger)
-        granted = _granted(ledger, batch)
-        if not granted:
-            return Committed(ledger, granted, 0)
-        rows: Sequence[Row] = batch.rows if granted == batch.spans else _within(batch.rows, granted)
-        changed: list[Row] = []
-        if overlap := granted & ledger.held:
-            rows, changed = self._revise(batch, rows, overlap, ledger)
-        if batch.source is Source.ABSENT or interval is D3:
-            self._delete_strays(batch.series, granted - ledger.held)
-        if isinstance(rows, SqliteImage) and id(rows.pages) in self._schemas:
-            self._images.setdefault(series[::2], []).append((name.symbol, rows))
-        elif rows:
-            self._values.setdefault(series[::2], []).extend(_values(name.symbol, rows))
-        spans = Spans(Span(row.open_ms, interval.grid.shift(row.open_ms, 1)) for row in changed)
-        if batch.source is not Source.ABSENT:
-            spans |= granted & ledger.absent  # what was rolled up without these klines is as wrong as with others
-        ledger = self.after[name] = ledger.record(granted, batch.source)
-        if not spans:
-            return Committed(ledger, granted, 0)
-        forget_checks(self._connection, *name, spans)
-        return Committed(ledger, granted, len(changed), spans, tuple(self._unhold(batch.series, spans, batch.source)))
+        series = batch.series
+        ledger = self._ledger(series)
+        claimed = store_rules.claim(ledger, batch)
+        held = self._rows(series, claimed.contested)
+        decision = store_rules.decide(ledger, batch, claimed, held)
+        if not decision.granted:
+            return Committed(ledger, decision.granted, 0)
+        self._execute(series, decision)
+        unheld = tuple(self._invalidate(series, decision.changed, batch.source)) if decision.changed else ()
+        return Committed(decision.ledger, decision.granted, len(decision.revisions), decision.changed, unheld)
 
-    def _withdraw(self, batch: Batch, name: SeriesName, ledger: Ledger) -> Committed:
-        """What was recorded absent in the batch's spans is unknown again."""
-        gone = batch.spans & ledger.absent
-        if not gone:
-            return Committed(ledger, gone, 0)
-        ledger = self.after[name] = ledger.without(gone)
-        forget_checks(self._connection, *name, gone)
-        return Committed(ledger, gone, 0, gone, tuple(self._unhold(batch.series, gone, batch.source)))
+    def _invalidate(self, part: Series, changed: Spans, source: Source) -> Iterator[Invalidated]:
+        """Delete the longer rows that were rolled up from changed ones; the reconciler makes them again."""
+        for series in store_rules.longer(part):
+            ledger = self._ledger(series)
+            if not (reach := store_rules.reach(series, ledger, changed)):
+                continue
+            decision = store_rules.invalidate(series, ledger, changed, self._rows(series, reach), source)
+            if decision is not None:
+                self._execute(series, decision)
+                yield Invalidated(series, decision.ledger, decision.changed)
+
+    def _execute(self, series: Series, decision: Decision) -> None:
+        """Do what was decided: rows and revisions are written later, at the latest by `finish`."""
+        name, table = SeriesName(series.name, series.interval.code), series[::2]
+        if decision.deleted:
+            delete_rows(self._connection, series, decision.deleted)
+        if decision.strays:
+            self._write_rows(table)
+            for span in decision.strays:
+                self._connection.execute(
+                    f"DELETE FROM {row_table(*table)} WHERE symbol = ? AND open_time >= ? AND open_time < ?",  # noqa: S608  constant
+                    (name.symbol, *span),
+                )
+        rows = decision.rows
+        if isinstance(rows, SqliteImage) and id(rows.pages) in self._schemas:
+            self._images.setdefault(table, []).append((name.symbol, rows))
+        elif rows:
+            self._values.setdefault(table, []).extend(_values(name.symbol, rows))
+        self._revisions.setdefault(series.kind, []).extend(
+            (*name, *row, old.value, new.value, self._now_ms) for row, old, new in decision.revisions
+        )
+        if decision.changed:
+            forget_checks(self._connection, *name, decision.changed)
+        self.after[name] = decision.ledger
+
+    def _rows(self, series: Series, spans: Spans) -> list[Row]:
+        """The stored rows of `spans`, ascending, what this transaction has written among them."""
+        if spans:
+            self._write_rows(series[::2])
+        return [row for span in spans for row in read_rows(self._connection, series, span)]
+
+    def _ledger(self, series: Series) -> Ledger:
+        """The ledger of a series as this transaction leaves it so far."""
+        name = SeriesName(series.name, series.interval.code)
+        return self.after.get(name) or self._stored(name)
 
     def finish(self) -> None:
         """Write what is still pending, last the ledger lines that changed."""
@@ -154,71 +175,6 @@ class _Transaction:
             ledger = self._read[name] = read_ledger(self._connection, *name)
         return ledger
 
-    def _revise(self, batch: Batch, rows: Sequence[Row], overlap: Spans, ledger: Ledger) -> tuple[list[Row], list[Row]]:
-        """Keep held rows in `overlap` that `rows` change as revisions; the rows still to write, and the old ones."""
-        self._write_rows(batch.series[::2])
-        unwritten = {row.open_ms: row for row in rows}
-        vanished: list[int] = []
-        changed: list[Row] = []
-        for span in overlap:
-            for old in read_rows(self._connection, batch.series, span):
-                new = unwritten.get(old.open_ms)
-                if new == old:
-                    del unwritten[old.open_ms]
-                    continue
-                changed.append(old)
-                self._keep_revision(batch.series, old, ledger, batch.source)
-                if new is None:
-                    vanished.append(old.open_ms)
-        if vanished:
-            delete_rows(self._connection, batch.series, vanished)
-        return list(unwritten.values()), changed
-
-    def _keep_revision(self, series: Series, old: Row, ledger: Ledger, new_source: Source) -> None:
-        old_source = ledger.source_at(old.open_ms)
-        assert old_source is not None, f"{series}: a held row without a ledger line"
-        name = (series.name, series.interval.code)
-        revisions = self._revisions.setdefault(series.kind, [])
-        revisions.append((*name, *old, old_source.value, new_source.value, self._now_ms))
-
-    def _unhold(self, part: Series, changed: Spans, source: Source) -> Iterator[Invalidated]:
-        """Let go of the longer klines that were rolled up from changed ones; the reconciler makes them anew."""
-        for interval in INTERVALS.values() if part.kind.rolls_up else ():
-            if interval.grid.step_ms <= part.interval.grid.step_ms:
-                continue
-            series = part.of(interval)
-            name = SeriesName(part.name, interval.code)
-            ledger = self.after.get(name) or self._stored(name)
-            rolled = Spans(entry.span for entry in ledger.entries if entry.source is Source.ROLLUP)
-            if not rolled:
-                continue
-            self._write_rows(series[::2])
-            stale: dict[int, Row] = {}
-            for span in changed:  # a kline that began before the span may reach into it
-                around = Span(span.start_ms - interval.grid.step_ms - DAY_MS, span.end_ms)
-                for row in read_rows(self._connection, series, around):
-                    bucket = Span(row.open_ms, interval.grid.shift(row.open_ms, 1))
-                    if bucket.clip(span) and rolled.covers(bucket):
-                        stale[row.open_ms] = row
-            if not stale:
-                continue
-            for row in stale.values():
-                self._keep_revision(series, row, ledger, source)
-            delete_rows(self._connection, series, list(stale))
-            spans = Spans(Span(open_ms, interval.grid.shift(open_ms, 1)) for open_ms in stale)
-            forget_checks(self._connection, *name, spans)
-            ledger = self.after[name] = ledger.without(spans)
-            yield Invalidated(series, ledger, spans)
-
-    def _delete_strays(self, series: Series, unheld: Spans) -> None:
-        """Delete rows that no ledger line speaks of (someone deleted lines) where no new row will overwrite them."""
-        self._write_rows(series[::2])
-        for span in unheld:
-            self._connection.execute(
-                f"DELETE FROM {row_table(*series[::2])} WHERE symbol = ? AND open_time >= ? AND open_time < ?",  # noqa: S608  constant
-                (series.name, *span),
-            )
-
     def _write_rows(self, table: _Table) -> None:
         names = row_columns(table[0])
         upsert = overwrite(("symbol", "open_time"), names[1:])
@@ -228,38 +184,7 @@ class _Transaction:
             image.copy_into(self._connection, self._schemas[id(image.pages)], name, upsert)
 
 
-def _check(batch: Batch) -> None:
-    """Assert what is cheap to see of a batch's contract."""
-    opens_ms = batch.rows.opens_ms if isinstance(batch.rows, Columns) else [row.open_ms for row in batch.rows]
-    assert batch.source is not Source.ABSENT or not opens_ms, f"{batch.series}: a span without klines has no rows"
-    assert all(map(lt, opens_ms, islice(opens_ms, 1, None))), f"{batch.series}: rows are not ascending"
-    inside = sum(bisect_left(opens_ms, end_ms) - bisect_left(opens_ms, start_ms) for start_ms, end_ms in batch.spans)
-    assert inside == len(opens_ms), f"{batch.series}: rows outside the spans of their batch"
-
-
-def _granted(ledger: Ledger, batch: Batch) -> Spans:
-    granted = Spans()
-    for span in batch.spans:
-        granted |= ledger.claim(span, batch.source)
-    return granted
-
-
-def _within(rows: Sequence[Row], spans: Spans) -> Sequence[Row]:
-    """The rows (ascending) that open inside `spans`."""
-    if isinstance(rows, Columns):
-        return rows.within(spans)
-    kept: list[Row] = []
-    for start_ms, end_ms in spans:
-        first = bisect_left(rows, start_ms, key=_open_ms)
-        kept.extend(rows[first : bisect_left(rows, end_ms, lo=first, key=_open_ms)])
-    return kept
-
-
 def _values(symbol: str, rows: Sequence[Row]) -> Iterable[object]:
     if isinstance(rows, Columns):
         return rows.values(symbol)
     return chain.from_iterable((symbol, *row) for row in rows)
-
-
-def _open_ms(row: Row) -> int:
-    return row.open_ms

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from app.domain.columns import Columns
 from app.domain.interval import Interval
+from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.ports.exchange import FileKlines
-from app.ports.store import Batch
 from infra.db.row_tables import row_columns, row_table
 from infra.db.statements import columns, put_values
 

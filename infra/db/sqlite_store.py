@@ -10,10 +10,11 @@ from app.domain.ledger import Ledger
 from app.domain.listing import Listing
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.domain.verification import Verification
 from app.kinds.registry import named
 from app.ports.clock import Clock
-from app.ports.store import Batch, Changes, Committed, Disagreement, Relisting, Snapshot
+from app.ports.store import Changes, Committed, Disagreement, Relisting, Snapshot
 from infra.db.changes import read_changes, read_spans
 from infra.db.checkpoint import Checkpoints
 from infra.db.commit import Commits

@@ -11,9 +11,9 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.ports.exchange import FileKlines
-from app.ports.store import Batch
 from infra.db.sqlite_image import ImageBuilder
 
 T0_MS = 1_577_836_800_000  # 2020-01-01, a Wednesday

@@ -11,8 +11,9 @@ from app.domain.interval import D3, DAY_MS, INTERVALS, M1, MINUTE_MS, Interval
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from app.ports.store import Batch, StoreReader, StoreWriter
+from app.ports.store import StoreReader, StoreWriter
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, NOW_MS, T0_MS, FixedClock, batch, everything, first_opens, kline, klines, minutes
 

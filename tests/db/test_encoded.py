@@ -7,8 +7,8 @@ from app.domain.interval import D3, INTERVALS, Interval
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import T0_MS, everything, klines
 

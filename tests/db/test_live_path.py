@@ -9,8 +9,8 @@ from app.domain.interval import M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Spans
+from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import T0_MS, batch, kline, minutes
 

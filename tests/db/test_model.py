@@ -17,8 +17,8 @@ from app.domain.kline import Kline
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import T0_MS, FixedClock, everything, image_of, kline, minutes
 

@@ -17,9 +17,9 @@ from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.series import Series
 from app.domain.span import Spans
+from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.ports.exchange import FileKlines
-from app.ports.store import Batch
 from infra.db.sqlite_image import ATTACHED_MAX, SqliteImage, attached
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, T0_MS, batch, everything, image_of, klines, minutes, packed_of

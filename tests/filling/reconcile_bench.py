@@ -12,13 +12,13 @@ from app.domain.kind import Kind
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.events import GapsCounted
 from app.filling.absence import Absence
 from app.filling.fill import Filler
 from app.filling.reconcile import Reconciler
 from app.holding.wish import Wish
 from app.kinds.klines import KLINES
-from app.ports.store import Batch
 from tests.fakes import (
     BTC,
     NOW_MS,

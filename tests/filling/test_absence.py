@@ -13,11 +13,11 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.filling import absence
 from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, RECORD_AFTER_MS, Doubt, Unproven
 from app.filling.plan import Fetch
 from app.kinds.klines import KLINES
-from app.ports.store import Batch
 from app.querying.answer import KlineQuery
 from tests.fakes import BTC, DAY0_MS, Asked, listing, running, unavailable
 from tests.filling.reconcile_bench import Bench, bench

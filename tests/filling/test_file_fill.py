@@ -12,12 +12,12 @@ from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.events import ArchiveRejected
 from app.filling.file_fill import COMMIT_ROWS_MAX
 from app.filling.plan import Download
 from app.kinds.klines import KLINES
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
-from app.ports.store import Batch
 from tests.fakes import BTC, DAY0_MS, minute
 from tests.filling.reconcile_bench import FIVES, HOURS, Bench, bench
 

@@ -11,10 +11,10 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.holding.close_lag import BOUNDS_S, HOLES_MAX, CloseLag
 from app.holding.tail import Tail
 from app.kinds.klines import KLINES
-from app.ports.store import Batch
 from tests.fakes import BTC, NOW_MS, ManualClock, minute, rig, truth
 
 CLOSED_MS = NOW_MS - 30_000

@@ -11,8 +11,8 @@ from app.domain.ledger import Source
 from app.domain.listing import Listing
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from app.ports.store import Batch
 from tests.fakes import BTC, DAY0_MS, minute, rig
 
 

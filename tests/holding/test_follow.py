@@ -13,13 +13,14 @@ from app.domain.ledger import Source
 from app.domain.listing import Listing
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.holding.encoded_rows import EncodedRows
 from app.holding.follow import POLL_S, TRUST_MS, Follower
 from app.holding.holdings import Holdings
 from app.holding.tail import Tail
 from app.kinds.klines import KLINES
 from app.ports.errors import StoreUnavailable
-from app.ports.store import Batch, Changes, Relisting
+from app.ports.store import Changes, Relisting
 from infra.db import changes
 from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.fakes import BTC, DAY0_MS, ManualClock, Rig, encoded, rig, running, truth, turn

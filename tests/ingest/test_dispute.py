@@ -14,13 +14,13 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.events import DisputeSettled, GarbageDropped, KlineDisputed
 from app.ingest import dispute
 from app.ingest.dispute import AGAIN_MS, ASK_DELAY_MS, ASK_ROWS_MAX, TRIES_MAX
 from app.kinds.klines import KLINES
 from app.ports.errors import StandDown, UpstreamGarbage, UpstreamRejected
 from app.ports.exchange import Priority
-from app.ports.store import Batch
 from tests.fakes import BTC, minute, running, unavailable
 from tests.ingest.test_live import START_MS, Feed, feed
 

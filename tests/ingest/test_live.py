@@ -16,13 +16,13 @@ from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.events import CommitFailed, GarbageDropped, KlineClosed
 from app.ingest.live import EARLY_MS_MAX, LiveIngest
 from app.ingest.rolling import Rolling
 from app.ingest.warm_up import WarmUp
 from app.kinds.klines import KLINES
 from app.ports.errors import StoreUnavailable
-from app.ports.store import Batch
 from tests.fakes import BTC, DAY0_MS, Rig, disputes_of, minute, rig, running
 
 FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])

@@ -13,12 +13,12 @@ from app.domain.ledger import Source
 from app.domain.listing import Listing
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.domain.symbol import Symbol
 from app.events import Relisted, RelistingRefuted
 from app.ingest.relisting import CONFIRM_S, RECHECK_S, RETRY_S, Relistings
 from app.ingest.rolling import Rolling
 from app.kinds.klines import KLINES
-from app.ports.store import Batch
 from tests.fakes import BTC, NOW_MS, Asked, Counter, Rig, listing, rig, running, truth, unavailable
 
 ETH = Series(KLINES, "ETHUSDT", M1)

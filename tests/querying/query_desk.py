@@ -14,11 +14,11 @@ from app.domain.interval import HOUR_MS, INTERVALS
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.filling.absence import Absence
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ingest.rolling import Rolling
 from app.kinds.klines import KLINES
-from app.ports.store import Batch
 from app.querying.answer import Answer, KlineQuery
 from app.querying.in_progress import InProgress
 from app.querying.query import QueryService

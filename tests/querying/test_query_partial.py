@@ -10,10 +10,10 @@ from app.domain.interval import D3, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.holding.tail import Live
 from app.kinds.klines import KLINES
 from app.ports.errors import StandDown, UpstreamRejected
-from app.ports.store import Batch
 from app.querying.answer import Shortfall
 from tests.fakes import BTC, NOW_MS, encoded, minute, true_grid, unavailable
 from tests.querying.query_desk import CLOSED_MS, Asking, Desk, desk, opens, random_query, refused, scatter

@@ -9,8 +9,8 @@ from app.binance.error_body import BinanceError
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.holding.tail import Live
-from app.ports.store import Batch
 from app.querying.answer import END_OF_TIME_MS, KlineQuery
 from app.querying.tail_cut import CLOSING_PAGE_MS, LIVE_PAGE_MS
 from tests.fakes import BTC, NOW_MS, minute, turn

@@ -5,7 +5,7 @@ from pathlib import Path
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.span import Span, Spans
-from app.ports.store import Batch
+from app.domain.store_rules import Batch
 from app.querying.answer import KlineQuery
 from app.querying.read_ahead import AGE_MS_MAX
 from tests.fakes import BTC, NOW_MS, encoded, minute, rig, running

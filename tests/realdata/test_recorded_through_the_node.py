@@ -12,9 +12,9 @@ from app.domain.kline import Kline, Precision
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.node.node import Node
-from app.ports.store import Batch
 from app.settings import load
 from infra.db.sqlite_store import SqliteWriter
 

@@ -12,13 +12,13 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.events import IntervalsDisagree, KlinesMended, KlinesVerified
 from app.filling.absence import Absence
 from app.filling.fill import Filler
 from app.holding.wish import Wish
 from app.kinds.klines import KLINES
 from app.ports.errors import UpstreamGarbage
-from app.ports.store import Batch
 from app.verifying.audit import SETTLE_MS, Auditor, Tally
 from app.verifying.verify import EVER
 from infra.db.row_tables import row_table

@@ -12,11 +12,11 @@ from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.holding.wish import Wish
 from app.kinds.klines import KLINES
 from app.kinds.price_klines import INDEX, MARK
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamRejected
-from app.ports.store import Batch
 from app.verifying.absence_audit import ABSENT_SPANS_MAX, AbsenceAuditor
 from app.verifying.audit import ROW_AGE_MS
 from app.verifying.verify import AUDITS_KEPT_MAX, TooManyAudits, Verifier

@@ -10,9 +10,9 @@ from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.ports.clock import Clock
-from app.ports.store import Batch
 from infra.db.sqlite_store import SqliteWriter
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.universe import NEVER_MS, Instrument, Universe
