@@ -17,6 +17,7 @@ class Reason(StrEnum):
     BUSY = "busy"
     DATABASE = "database"
     WRITER = "writer"
+    SLOW = "slow"
 
     @property
     def meaning(self) -> str:
@@ -35,5 +36,6 @@ _MEANINGS = {
     Reason.NOT_READY: "of /v1/ready: its body says what is missing",
     Reason.BUSY: "as many requests, connections or sockets are under way as may be",
     Reason.DATABASE: "the database cannot be read or written",
+    Reason.SLOW: "the exchange or the database takes longer than clients wait; /v1/health says which",
     Reason.WRITER: "the process that writes does not answer; another takes over within seconds",
 }

@@ -6,11 +6,12 @@ caller allows it, what is held with a statement of what is missing. The kline in
 asked for. No answer claims to end with the newest kline while the node cannot know what time it is at the exchange.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from app.binance import rest_rows
-from app.binance.error_body import service_unavailable
+from app.binance.error_body import BinanceError, service_unavailable
 from app.domain import letters
 from app.domain.interval import Grid
 from app.domain.kind import Row
@@ -34,6 +35,8 @@ from app.querying.refusal import RETRY_AFTER_S, refusal_of
 from app.querying.tail_cut import LIVE_PAGE_MS, cut_of, newest, rendered
 from app.querying.window import Window, closed_end_ms, window_of
 
+ANSWER_S_MAX: Final = 50.0  # nginx gives up after 60 s: until then a client learns the reason from us
+PARTIAL_S_MAX: Final = 5.0  # and so much more for what is held, where that is enough
 TRIES_MAX: Final = 2  # an answer is made anew once when the exchange's time turns out to be another than we thought
 INTERVALS_BEHIND_MAX: Final = 2  # one kline may close while an answer is made; by two it would be stale
 
@@ -143,13 +146,19 @@ class QueryService:
         if query.series.symbol in self._holdings.doubted:
             # whose klines are held is being asked at this moment
             raise service_unavailable(RETRY_AFTER_S, Reason.NOT_SYNCED)
+        deadline = asyncio.timeout(ANSWER_S_MAX)
         try:
-            return await self._answer(query, TRIES_MAX)
+            async with deadline:
+                return await self._answer(query, TRIES_MAX)
         except (UpstreamError, TimeoutError) as error:
-            refusal = refusal_of(error, self._clock.now_ms())
+            is_late = deadline.expired()
+            refusal = _too_slow() if is_late else refusal_of(error, self._clock.now_ms())
             if query.allow_partial and refusal.retry_after_s is not None and self._holdings.is_anchored(query.series):
                 try:
-                    return await self._partial(query)
+                    async with asyncio.timeout(PARTIAL_S_MAX):
+                        return await self._partial(query)
+                except TimeoutError as fault:
+                    raise _too_slow() from fault
                 except StoreUnavailable as fault:
                     raise refusal_of(fault, self._clock.now_ms()) from fault
             raise refusal from error
@@ -428,6 +437,10 @@ class QueryService:
         body = rest_rows.join([row for _, row in rows])
         is_whole = not missing and is_newest_known  # what lacked has come meanwhile
         return Answer(body, series, asked, False, now_ms, None if is_whole else shortfall)
+
+
+def _too_slow() -> BinanceError:
+    return service_unavailable(RETRY_AFTER_S, Reason.SLOW)
 
 
 def _row(series: Series, row: Row, grid: Grid) -> bytes:

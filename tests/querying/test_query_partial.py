@@ -8,15 +8,18 @@ import pytest
 
 from app.domain.interval import D3, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
+from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.holding.tail import Live
 from app.kinds.klines import KLINES
 from app.ports.errors import StandDown, UpstreamRejected
+from app.querying import query as query_module
 from app.querying.answer import Shortfall
 from tests.fakes import BTC, NOW_MS, encoded, minute, true_grid, unavailable
 from tests.querying.query_desk import CLOSED_MS, Asking, Desk, desk, opens, random_query, refused, scatter
+from tests.querying.test_query_shared import Gate
 
 
 async def partial(at: Desk, **asked: Unpack[Asking]) -> tuple[list[int], Shortfall]:
@@ -140,3 +143,22 @@ async def test_every_partial_answer_accounts_for_every_kline_of_its_window(tmp_p
                 assert lacks.held + lacks.absent + lacks.klines_missing == total, context
                 assert lacks.held == len(found), context
         assert min(partial_answers, whole_answers) > 100
+
+
+async def test_an_answer_that_takes_longer_than_clients_wait_is_a_refusal_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_module, "ANSWER_S_MAX", 0.2)
+    async with desk(tmp_path) as at:
+        start_ms = CLOSED_MS - 50 * MINUTE_MS
+        await at.hold(BTC, Span(start_ms, start_ms + 20 * MINUTE_MS))
+        gate = Gate(at)  # nobody opens it
+        refusal = await refused(at, start_ms=start_ms, limit=30)
+        assert (refusal.status, refusal.reason) == (503, Reason.SLOW)
+        assert refusal.retry_after_s
+        assert gate.entered.is_set()
+        assert not at.upstream.under_way, "what nobody waits for any more is given up"
+        held, shortfall = await partial(at, start_ms=start_ms, limit=30)
+        assert (len(held), bool(shortfall.missing)) == (20, True), "who allows it gets what is held"
+        monkeypatch.setattr(query_module, "PARTIAL_S_MAX", 0.0)
+        assert (await refused(at, start_ms=start_ms, limit=30, allow_partial=True)).reason is Reason.SLOW
