@@ -161,6 +161,8 @@ class Node(Parts):
             if self.writing is not None:
                 if self.writing.store.is_replaced():
                     await self._step_down("the database file was deleted or replaced")
+                elif self.writing.store.is_deposed:
+                    await self._step_down("another process has become the writer")
                 elif not self.lease.is_held():
                     await self._step_down("the lock file was deleted or replaced")
             elif not others and not await self._try_to_write():

@@ -7,7 +7,7 @@ the connection's own thread from begin to end, and statements.py moves many rows
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
@@ -64,14 +64,17 @@ class Connections:
         read_only: bool,
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
         report: Report = lambda reason: None,
+        carries: Sequence[str] = (),
     ) -> None:
+        """`carries`: statements that each connection begins with."""
         self._path = path
         self._read_only = read_only
         self._report = report
         self._identity: Identity | None = None  # of the file that the connections are open on
         self._generation = 0
         self._uri = f"file:{quote(str(path))}?mode={'ro' if read_only else 'rw'}"
-        self._pragmas = _READER_PRAGMAS if read_only else _WRITER_PRAGMAS
+        pragmas = _READER_PRAGMAS if read_only else _WRITER_PRAGMAS
+        self._begins_with = (*(f"PRAGMA {pragma}" for pragma in pragmas), *carries)
         self._busy_timeout_ms = busy_timeout_ms
         self._size = size
         self._engine = self._new_engine()
@@ -151,8 +154,8 @@ class Connections:
         )
         await connection
         try:
-            for pragma in self._pragmas:
-                await connection.execute_fetchall(f"PRAGMA {pragma}")
+            for statement in self._begins_with:
+                await connection.execute_fetchall(statement)
         except BaseException:
             await connection.close()
             raise

@@ -159,6 +159,13 @@ CHANGE: Final = Table(
     _integer("end_ms"),
 )
 
+WRITER: Final = Table(
+    "writer",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    _integer("epoch"),
+)
+
 STAND_DOWN: Final = Table(
     "stand_down",
     METADATA,

@@ -1,9 +1,9 @@
 """The store on SQLite: readers that never wait for the writer, and the one writer."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from sqlite3 import Connection
-from typing import Any, Final, Self
+from collections.abc import Callable, Mapping, Sequence
+from sqlite3 import Connection, Error
+from typing import Any, Final, Self, TypeVar
 
 from app.domain.interval import INTERVALS
 from app.domain.ledger import Ledger
@@ -19,6 +19,8 @@ from infra.db.changes import read_changes, read_spans
 from infra.db.checkpoint import Checkpoints
 from infra.db.commit import Commits
 from infra.db.connections import BUSY_TIMEOUT_MS, Connections, Report
+from infra.db.failure import unavailable
+from infra.db.fence import Deposed, fenced, take_over
 from infra.db.ledgers import read_ledger, read_ledgers
 from infra.db.listings import read_listings, relist, save_listings, unlist
 from infra.db.migrate import upgrade
@@ -31,6 +33,8 @@ from infra.db.verification import (
     save_disagreement,
     save_verified,
 )
+
+T = TypeVar("T")
 
 READ_CONNECTIONS_MAX: Final = 4  # SQLite works in threads of this process; more than the cores only queue elsewhere
 
@@ -152,17 +156,25 @@ class SqliteWriter(SqliteReader):
         self,
         url: str,
         clock: Clock,
+        epoch: int,
         *,
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
         report: Report = lambda reason: None,
     ) -> None:
-        """For `open`, which brings the database to this version's schema first."""
+        """For `open`, which brings the database to this version's schema and deposes earlier writers first."""
         super().__init__(url, busy_timeout_ms=busy_timeout_ms)
         self._clock = clock
+        self.is_deposed = False
+        """Whether another writer was opened since: nothing can be written any more."""
         self._commits = Commits()
         self._checkpoints = Checkpoints(sqlite_path(url))
         self._writes = Connections(
-            sqlite_path(url), size=1, read_only=False, busy_timeout_ms=busy_timeout_ms, report=report
+            sqlite_path(url),
+            size=1,
+            read_only=False,
+            busy_timeout_ms=busy_timeout_ms,
+            report=report,
+            carries=(fenced(epoch),),
         )
 
     @classmethod
@@ -179,8 +191,8 @@ class SqliteWriter(SqliteReader):
         `report` hears after every write why it failed, or None.
         Raises ValueError (no SQLite URL), StoreUnavailable, or SchemaTooNew (see infra.db.migrate).
         """
-        await asyncio.to_thread(upgrade, url, busy_timeout_ms=busy_timeout_ms)
-        writer = cls(url, clock, busy_timeout_ms=busy_timeout_ms, report=report)
+        epoch = await asyncio.to_thread(_taken_over, url, busy_timeout_ms)
+        writer = cls(url, clock, epoch, busy_timeout_ms=busy_timeout_ms, report=report)
         try:
             await writer._writes.run(lambda connection: None)  # open from here on: a replaced file is noticed
         except BaseException:
@@ -213,7 +225,7 @@ class SqliteWriter(SqliteReader):
             self._checkpoints.after_commit(connection, now_ms)
             return committed
 
-        return await self._writes.run(work)
+        return await self._write(work)
 
     async def save_stand_down(self, until_ms: int, reason: str) -> None:
         """Remember that no request may leave before `until_ms`. Raises StoreUnavailable."""
@@ -226,7 +238,7 @@ class SqliteWriter(SqliteReader):
     async def save_listings(self, listings: Sequence[Listing]) -> None:
         """Remember whose klines are held. Raises StoreUnavailable."""
         now_ms = self._clock.now_ms()
-        await self._writes.run(lambda connection: save_listings(connection, listings, now_ms))
+        await self._write(lambda connection: save_listings(connection, listings, now_ms))
 
     async def relist(self, relisting: Relisting) -> dict[Series, Ledger]:
         """Keep what is held from before each first kline apart; returns the ledgers now. Raises StoreUnavailable."""
@@ -238,7 +250,7 @@ class SqliteWriter(SqliteReader):
             self._checkpoints.after_commit(connection, now_ms)
             return ledgers
 
-        return await self._writes.run(work)
+        return await self._write(work)
 
     async def unlist(self, listing: Listing, since_ms: int) -> dict[Series, Ledger]:
         """Take back where a name begins; the ledgers that change. Raises StoreUnavailable."""
@@ -249,7 +261,7 @@ class SqliteWriter(SqliteReader):
             self._commits.forget()
             return ledgers
 
-        return await self._writes.run(work)
+        return await self._write(work)
 
     async def save_anchor(self, name: str, open_ms: int) -> None:
         """Remember one open time of the 3d grid of the series of this name. Raises StoreUnavailable."""
@@ -260,11 +272,11 @@ class SqliteWriter(SqliteReader):
 
         Returns all checks of the series. Raises StoreUnavailable.
         """
-        return await self._writes.run(lambda connection: save_verified(connection, series, spans, at_ms))
+        return await self._write(lambda connection: save_verified(connection, series, spans, at_ms))
 
     async def save_disagreement(self, disagreement: Disagreement) -> None:
         """Remember where the exchange contradicts itself. Raises StoreUnavailable."""
-        await self._writes.run(lambda connection: save_disagreement(connection, disagreement))
+        await self._write(lambda connection: save_disagreement(connection, disagreement))
 
     async def save_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
         """Remember spans that an operator asked for; a series' earlier one is widened. Raises StoreUnavailable."""
@@ -290,7 +302,14 @@ class SqliteWriter(SqliteReader):
                 for statement in _WITHDRAW:
                     connection.executemany(statement, rows)
 
-        await self._writes.run(work)
+        await self._write(work)
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return await self._writes.run(work)
+        except Deposed:
+            self.is_deposed = True
+            raise
 
     async def _save(
         self,
@@ -304,4 +323,14 @@ class SqliteWriter(SqliteReader):
             with writing(connection):
                 put(connection, table, (*key, *names), rows, on_conflict or overwrite(key, names))
 
-        await self._writes.run(work)
+        await self._write(work)
+
+
+def _taken_over(url: str, busy_timeout_ms: int) -> int:
+    """Bring the database to this version's schema and depose its earlier writers; the new one's epoch."""
+    upgrade(url, busy_timeout_ms=busy_timeout_ms)
+    path = sqlite_path(url)
+    try:
+        return take_over(path, busy_timeout_ms)
+    except Error as error:
+        raise unavailable(error, path) or error from error

@@ -18,6 +18,7 @@ from app.domain.interval import MO1
 from app.domain.kind import CLOSE_TIME, Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
+from infra.db import fence
 from infra.db.row_tables import row_columns, row_table
 
 ROWS_PER_STATEMENT: Final = 1_000  # of at most 18 columns; SQLite binds at most 32,766 values
@@ -38,9 +39,10 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def writing(connection: sqlite3.Connection) -> Iterator[None]:
-    """Everything written inside is committed together at the end, or not at all."""
+    """Everything written inside is committed together at the end, or not at all. Raises Deposed for an old writer."""
     connection.execute("BEGIN IMMEDIATE")
     try:
+        fence.check(connection)
         yield
         connection.execute("COMMIT")
     except BaseException:

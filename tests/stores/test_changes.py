@@ -8,18 +8,18 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.klines import KLINES
 from infra.db import changes
-from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import BTC_1M, NOW_MS, T0_MS, batch, klines, minutes
+from tests.stores.databases import OpenReader, OpenWriter
 
 ETH_1M = Series(KLINES, "ETHUSDT", M1)
 BTC_5M = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 
 
-async def mark(reader: SqliteReader) -> int:
+async def mark(reader: OpenReader) -> int:
     return (await reader.changes(None)).last
 
 
-async def test_a_commit_is_seen_once_with_the_ledger_it_left(writer: SqliteWriter, reader: SqliteReader) -> None:
+async def test_a_commit_is_seen_once_with_the_ledger_it_left(writer: OpenWriter, reader: OpenReader) -> None:
     await writer.commit([batch(ETH_1M, Source.WS, minutes((0, 1)))])
     start = await mark(reader)
     [first] = await writer.commit([batch(BTC_1M, Source.WS, minutes((0, 3)))])
@@ -38,7 +38,7 @@ async def test_a_commit_is_seen_once_with_the_ledger_it_left(writer: SqliteWrite
     assert await reader.changes(seen.last) == (seen.last, True, {})
 
 
-async def test_rollups_that_are_let_go_of_are_changes_too(writer: SqliteWriter, reader: SqliteReader) -> None:
+async def test_rollups_that_are_let_go_of_are_changes_too(writer: OpenWriter, reader: OpenReader) -> None:
     await writer.commit([batch(BTC_1M, Source.WS, minutes((0, 10))), batch(BTC_5M, Source.ROLLUP, minutes((0, 10)))])
     start = await mark(reader)
     await writer.commit([batch(BTC_1M, Source.REST, minutes((6, 7)), mark=1)])
@@ -48,7 +48,7 @@ async def test_rollups_that_are_let_go_of_are_changes_too(writer: SqliteWriter, 
     assert seen[BTC_5M].ledger.held == minutes((0, 5))
 
 
-async def test_what_a_source_was_not_granted_is_no_change(writer: SqliteWriter, reader: SqliteReader) -> None:
+async def test_what_a_source_was_not_granted_is_no_change(writer: OpenWriter, reader: OpenReader) -> None:
     await writer.commit([batch(BTC_1M, Source.REST, minutes((0, 3)))])
     start = await mark(reader)
     await writer.commit([batch(BTC_1M, Source.WS, minutes((0, 3)))])
@@ -56,7 +56,7 @@ async def test_what_a_source_was_not_granted_is_no_change(writer: SqliteWriter, 
 
 
 async def test_it_is_bounded_and_says_when_something_is_no_longer_in_it(
-    writer: SqliteWriter, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
+    writer: OpenWriter, reader: OpenReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "CHANGES_KEPT", 5)
     start = await mark(reader)
@@ -69,9 +69,7 @@ async def test_it_is_bounded_and_says_when_something_is_no_longer_in_it(
         assert await reader.changes(behind) == (marks[-1], False, {})
 
 
-async def test_numbers_of_another_database_are_not_mistaken_for_its_own(
-    writer: SqliteWriter, reader: SqliteReader
-) -> None:
+async def test_numbers_of_another_database_are_not_mistaken_for_its_own(writer: OpenWriter, reader: OpenReader) -> None:
     await writer.commit([batch(BTC_1M, Source.WS, minutes((0, 1)))])
     last = await mark(reader)
     assert last >> changes.FIRST_SHIFT == NOW_MS
@@ -79,9 +77,7 @@ async def test_numbers_of_another_database_are_not_mistaken_for_its_own(
         assert not (await reader.changes(other)).is_whole
 
 
-async def test_rows_of_many_series_come_in_order_and_within_their_spans(
-    writer: SqliteWriter, reader: SqliteReader
-) -> None:
+async def test_rows_of_many_series_come_in_order_and_within_their_spans(writer: OpenWriter, reader: OpenReader) -> None:
     names = [f"S{number}USDT" for number in range(50)]
     await writer.commit([batch(Series(KLINES, name, M1), Source.WS, minutes((0, 20))) for name in names])
     await writer.commit([batch(BTC_5M, Source.REST, minutes((0, 20)))])

@@ -9,14 +9,14 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from infra.db.sqlite_store import SqliteWriter
 from tests.db.material import T0_MS, everything, klines
+from tests.stores.databases import OpenWriter
 
 
 @pytest.mark.parametrize("interval", INTERVALS.values(), ids=str)
 @pytest.mark.parametrize("newest", [True, False])
 async def test_rows_printed_by_the_database_are_those_of_the_wire(
-    writer: SqliteWriter, interval: Interval, newest: bool
+    writer: OpenWriter, interval: Interval, newest: bool
 ) -> None:
     series = Series(KLINES, "币安人生USDT", interval)
     grid = interval.anchored(T0_MS) if interval == D3 else interval.grid

@@ -1,9 +1,6 @@
 """What was committed is what is read."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -13,20 +10,13 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from app.ports.store import StoreReader, StoreWriter
-from infra.db.sqlite_store import SqliteReader, SqliteWriter
-from tests.db.material import BTC_1M, NOW_MS, T0_MS, FixedClock, batch, everything, first_opens, kline, klines, minutes
-
-
-def test_the_store_keeps_the_ports(url: str) -> None:
-    reader: StoreReader = SqliteReader(url)
-    writer: StoreWriter = SqliteWriter(url, FixedClock())
-    assert reader is not writer
+from tests.db.material import BTC_1M, NOW_MS, T0_MS, batch, everything, first_opens, kline, klines, minutes
+from tests.stores.databases import Database, OpenReader, OpenWriter
 
 
 @pytest.mark.parametrize("interval", INTERVALS.values(), ids=lambda interval: interval.slug)
 async def test_rows_of_every_interval_come_back_byte_for_byte(
-    writer: SqliteWriter, reader: SqliteReader, interval: Interval
+    writer: OpenWriter, reader: OpenReader, interval: Interval
 ) -> None:
     series = Series(KLINES, "币安人生USDT", interval)
     opens_ms = first_opens(interval, 41)
@@ -44,7 +34,7 @@ async def test_rows_of_every_interval_come_back_byte_for_byte(
     }
 
 
-async def test_minutes_and_months_of_one_symbol_do_not_mix(writer: SqliteWriter, reader: SqliteReader) -> None:
+async def test_minutes_and_months_of_one_symbol_do_not_mix(writer: OpenWriter, reader: OpenReader) -> None:
     month = Series(KLINES, "BTCUSDT", INTERVALS["1M"])
     month_span = Span(T0_MS, month.interval.grid.shift(T0_MS, 1))
     await writer.commit(
@@ -58,7 +48,7 @@ async def test_minutes_and_months_of_one_symbol_do_not_mix(writer: SqliteWriter,
 
 
 async def test_a_limit_takes_the_oldest_or_the_newest_rows_in_ascending_order(
-    writer: SqliteWriter, reader: SqliteReader
+    writer: OpenWriter, reader: OpenReader
 ) -> None:
     await writer.commit([batch(BTC_1M, Source.REST, minutes((0, 10)))])
     window = Span(T0_MS + 2 * MINUTE_MS, T0_MS + 8 * MINUTE_MS)
@@ -73,20 +63,20 @@ async def test_a_limit_takes_the_oldest_or_the_newest_rows_in_ascending_order(
     assert await marks(0, newest=True) == []
 
 
-async def test_an_unknown_series_has_no_rows_and_an_empty_ledger(reader: SqliteReader) -> None:
+async def test_an_unknown_series_has_no_rows_and_an_empty_ledger(reader: OpenReader) -> None:
     snapshot = await reader.read(Series(KLINES, "NOSUCH", M1), everything(), 5)
     assert snapshot.rows == []
     assert snapshot.ledger.entries == Ledger().entries
 
 
-async def test_a_file_of_a_whole_month_is_one_commit(writer: SqliteWriter, reader: SqliteReader) -> None:
+async def test_a_file_of_a_whole_month_is_one_commit(writer: OpenWriter, reader: OpenReader) -> None:
     month = minutes((0, 31 * 1440))
     await writer.commit([batch(BTC_1M, Source.ARCHIVE, month)])
     assert (await reader.read(BTC_1M, everything(), 50_000)).rows == klines(month, M1.grid)
 
 
 async def test_a_changed_row_leaves_the_old_one_in_the_revisions(
-    writer: SqliteWriter, reader: SqliteReader, db_file: Path
+    writer: OpenWriter, reader: OpenReader, database: Database
 ) -> None:
     await writer.commit(
         [batch(BTC_1M, Source.ROLLUP, minutes((0, 2)), mark=1), batch(BTC_1M, Source.WS, minutes((2, 4)), mark=1)]
@@ -97,16 +87,14 @@ async def test_a_changed_row_leaves_the_old_one_in_the_revisions(
     assert committed.revised == 2
     assert (await reader.read(BTC_1M, everything(), 9)).rows == told
     assert committed.ledger.entries == (Entry(Span(T0_MS, T0_MS + 6 * MINUTE_MS), Source.REST),)
-    with closing(sqlite3.connect(db_file)) as connection:
-        revisions = connection.execute("SELECT * FROM revision ORDER BY id").fetchall()
-    assert revisions == [
-        (1, "BTCUSDT", "1m", *kline(told[1].open_ms, mark=1), "rollup", "rest", NOW_MS),
-        (2, "BTCUSDT", "1m", *kline(told[3].open_ms, mark=1), "ws", "rest", NOW_MS),
+    assert database.revisions() == [
+        ("BTCUSDT", "1m", kline(told[1].open_ms, mark=1), "rollup", "rest", NOW_MS),
+        ("BTCUSDT", "1m", kline(told[3].open_ms, mark=1), "ws", "rest", NOW_MS),
     ]
 
 
 async def test_a_lower_source_writes_only_where_no_higher_one_has_spoken(
-    writer: SqliteWriter, reader: SqliteReader
+    writer: OpenWriter, reader: OpenReader
 ) -> None:
     await writer.commit([batch(BTC_1M, Source.REST, minutes((2, 4)), mark=1)])
     [committed, absent] = await writer.commit(
@@ -119,7 +107,7 @@ async def test_a_lower_source_writes_only_where_no_higher_one_has_spoken(
     assert rows == [kline(T0_MS + m * MINUTE_MS, mark=1 if 2 <= m < 4 else 2) for m in range(6)]
 
 
-async def test_batches_of_one_call_see_each_other(writer: SqliteWriter, reader: SqliteReader) -> None:
+async def test_batches_of_one_call_see_each_other(writer: OpenWriter, reader: OpenReader) -> None:
     results = await writer.commit(
         [
             batch(BTC_1M, Source.WS, minutes((0, 2)), mark=1),
@@ -133,9 +121,7 @@ async def test_batches_of_one_call_see_each_other(writer: SqliteWriter, reader: 
     assert rows == [kline(T0_MS + m * MINUTE_MS, mark) for m, mark in enumerate((1, 2, 2, 3))]
 
 
-async def test_a_learned_3d_grid_replaces_the_rows_of_the_assumed_one(
-    writer: SqliteWriter, reader: SqliteReader
-) -> None:
+async def test_a_learned_3d_grid_replaces_the_rows_of_the_assumed_one(writer: OpenWriter, reader: OpenReader) -> None:
     series = Series(KLINES, "XRPUSDT", D3)
     start_ms = D3.grid.ceil(T0_MS)
     assumed = Spans([(start_ms, start_ms + 30 * DAY_MS)])
@@ -149,12 +135,10 @@ async def test_a_learned_3d_grid_replaces_the_rows_of_the_assumed_one(
 
 
 async def test_rows_left_behind_by_deleted_ledger_lines_break_nothing(
-    writer: SqliteWriter, reader: SqliteReader, db_file: Path
+    writer: OpenWriter, reader: OpenReader, database: Database
 ) -> None:
     await writer.commit([batch(BTC_1M, Source.REST, minutes((0, 6)), mark=1)])
-    with closing(sqlite3.connect(db_file)) as connection:
-        connection.execute("DELETE FROM ledger")
-        connection.commit()
+    database.forget_ledger()
     absent, fresh = await writer.commit(
         [batch(BTC_1M, Source.ABSENT, minutes((0, 2))), batch(BTC_1M, Source.WS, minutes((2, 6)), mark=2)]
     )
@@ -163,7 +147,7 @@ async def test_rows_left_behind_by_deleted_ledger_lines_break_nothing(
     assert (await reader.read(BTC_1M, everything(), 9)).rows == klines(minutes((2, 6)), M1.grid, mark=2)
 
 
-async def test_a_batch_that_breaks_its_contract_writes_nothing(writer: SqliteWriter, reader: SqliteReader) -> None:
+async def test_a_batch_that_breaks_its_contract_writes_nothing(writer: OpenWriter, reader: OpenReader) -> None:
     good = batch(BTC_1M, Source.REST, minutes((0, 2)))
     rows = klines(minutes((0, 4)), M1.grid)
     for bad in (
@@ -178,7 +162,7 @@ async def test_a_batch_that_breaks_its_contract_writes_nothing(writer: SqliteWri
     assert await reader.ledgers() == {}
 
 
-async def test_what_the_node_remembers_comes_back(writer: SqliteWriter, reader: SqliteReader) -> None:
+async def test_what_the_node_remembers_comes_back(writer: OpenWriter, reader: OpenReader) -> None:
     assert await reader.stand_down() is None
     assert await reader.document("exchangeInfo") is None
     assert await reader.anchors() == {}
@@ -200,9 +184,7 @@ async def test_what_the_node_remembers_comes_back(writer: SqliteWriter, reader: 
     assert await writer.extra_wishes() == {BTC_1M: Span(10, 30), month: Span(1, 2)}
 
 
-async def test_a_cancelled_commit_still_ends_and_the_writer_knows_it(
-    writer: SqliteWriter, reader: SqliteReader
-) -> None:
+async def test_a_cancelled_commit_still_ends_and_the_writer_knows_it(writer: OpenWriter, reader: OpenReader) -> None:
     await writer.commit([])  # the connection is open now
     async with asyncio.TaskGroup() as group:
         task = group.create_task(writer.commit([batch(BTC_1M, Source.REST, minutes((0, 20_000)))]))
@@ -222,7 +204,7 @@ FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 
 
 async def test_klines_where_none_should_be_unhold_what_was_rolled_up_without_them(
-    writer: SqliteWriter, reader: SqliteReader
+    writer: OpenWriter, reader: OpenReader
 ) -> None:
     await writer.commit(
         [
@@ -238,9 +220,7 @@ async def test_klines_where_none_should_be_unhold_what_was_rolled_up_without_the
     assert (await reader.ledgers())[BTC_1M].held == minutes((0, 10))
 
 
-async def test_an_absence_that_is_withdrawn_leaves_the_rows_around_it(
-    writer: SqliteWriter, reader: SqliteReader
-) -> None:
+async def test_an_absence_that_is_withdrawn_leaves_the_rows_around_it(writer: OpenWriter, reader: OpenReader) -> None:
     await writer.commit(
         [
             batch(BTC_1M, Source.ABSENT, minutes((0, 2), (7, 8))),

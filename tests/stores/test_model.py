@@ -1,13 +1,12 @@
 """Random sequences of commits leave what a dictionary of minutes says they leave."""
 
 import asyncio
-import sqlite3
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +18,8 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from infra.db.sqlite_store import SqliteReader, SqliteWriter
 from tests.db.material import T0_MS, FixedClock, everything, image_of, kline, minutes
+from tests.stores.databases import DATABASES, Database
 
 WIDTH = 16  # minutes
 SERIES = (Series(KLINES, "BTCUSDT", M1), Series(KLINES, "ETHUSDT", M1))
@@ -77,20 +76,22 @@ class Model:
         return tuple(entries)
 
 
+@pytest.mark.parametrize("kind", DATABASES.values(), ids=DATABASES)
 @settings(max_examples=120, deadline=None, derandomize=True, database=None)
 @given(history=a_history)
 def test_the_store_agrees_with_the_model(
-    history: list[tuple[list[tuple[Series, Source, Spans, list[int], Form]], bool]],
+    kind: type[Database], history: list[tuple[list[tuple[Series, Source, Spans, list[int], Form]], bool]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_play(history, Path(folder) / "model.db"))
+        asyncio.run(_play(history, kind, Path(folder)))
 
 
-async def _play(history: list[tuple[list[tuple[Series, Source, Spans, list[int], Form]], bool]], file: Path) -> None:
-    url = f"sqlite:///{file}"
-    model = Model()
-    reader = SqliteReader(url)
-    writer = await SqliteWriter.open(url, FixedClock())
+async def _play(
+    history: list[tuple[list[tuple[Series, Source, Spans, list[int], Form]], bool]], kind: type[Database], folder: Path
+) -> None:
+    database, model = await kind.made(folder), Model()
+    writer = await database.writer(FixedClock())
+    reader = await database.reader()
     try:
         for drawn, restart in history:
             batches = [_batch(*each) for each in drawn]
@@ -105,13 +106,12 @@ async def _play(history: list[tuple[list[tuple[Series, Source, Spans, list[int],
                 assert [row.open_ms for row in snapshot.rows] == _grid(snapshot.ledger)
             if restart:
                 await writer.close()
-                writer = SqliteWriter(url, FixedClock())
+                writer = await database.writer(FixedClock())
     finally:
         await writer.close()
         await reader.close()
-    with closing(sqlite3.connect(file)) as connection:
-        kept = connection.execute("SELECT * FROM revision").fetchall()
-    assert sorted((row[1], Kline(*row[3:13]), *row[13:15]) for row in kept) == sorted(model.revisions)
+    kept = [(each.symbol, each.row, each.old_source, each.new_source) for each in database.revisions()]
+    assert sorted(kept) == sorted(model.revisions)
 
 
 def _batch(series: Series, source: Source, spans: Spans, marks: list[int], form: Form) -> Batch:

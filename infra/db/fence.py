@@ -1,0 +1,37 @@
+"""The fence: of all writers that ever opened a database, the newest alone may commit.
+
+The lease lets one process write at a time. A process that was suspended, or whose lock file was deleted, may not know
+that it lost the lease; its next transaction finds another epoch in the database than the one it was opened with.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from app.ports.errors import StoreUnavailable
+
+
+class Deposed(StoreUnavailable):
+    """Another process has become the writer since this one opened the database."""
+
+    def __init__(self) -> None:
+        super().__init__("another process has become the writer of the database; this one only reads from now on")
+
+
+def take_over(path: Path, busy_timeout_ms: int) -> int:
+    """Depose all writers before this one; the new epoch. Blocks; raises sqlite3.Error."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=busy_timeout_ms / 1000)) as connection:
+        statement = "INSERT INTO writer VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1 RETURNING epoch"
+        epoch: int = connection.execute(statement).fetchone()[0]
+        return epoch
+
+
+def fenced(epoch: int) -> str:
+    """What a connection of the writer of this epoch carries with it."""
+    return f"CREATE TEMP TABLE fence AS SELECT {epoch} AS epoch"
+
+
+def check(connection: sqlite3.Connection) -> None:
+    """Raise Deposed, inside a write transaction, when the connection is not the newest writer's."""
+    if connection.execute("SELECT 1 FROM main.writer JOIN temp.fence USING (epoch)").fetchone() is None:
+        raise Deposed
