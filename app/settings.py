@@ -13,9 +13,8 @@ from app import setting_names
 from app import setting_values as values
 from app.domain import letters
 from app.domain.interval import INTERVALS, M1, Interval
-from app.domain.kind import Kind
 from app.domain.symbol import CONTRACT_TYPES
-from app.kinds.price_klines import PRICES
+from app.kinds import PRICE_KLINES
 from app.outbound import Egress, certificate_faults, is_exempt, is_loopback, masked, proxy_of
 
 SECRETS: Final = frozenset({"ADMIN_TOKEN"})
@@ -52,7 +51,7 @@ class Settings(BaseSettings):
         description="Contract types that are followed: " + ",".join(CONTRACT_TYPES) + ".",
     )
     price_klines: _CsvList = Field(
-        (), description="Klines of prices that are held too, of the symbols below: " + ",".join(PRICES) + "."
+        (), description="Klines of prices that are held too, of the symbols below: " + ",".join(PRICE_KLINES) + "."
     )
     price_klines_symbols: _CsvList = Field(
         (), description="Symbols whose price klines are held, in INTERVALS and BACKFILL_DAYS; by REST alone."
@@ -193,7 +192,7 @@ class Settings(BaseSettings):
     @field_validator("price_klines")
     @classmethod
     def _known_families(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return values.choices(value, PRICES, "family")
+        return values.choices(value, PRICE_KLINES, "kind of price klines")
 
     @field_validator("binance_rest_url", "binance_archive_url")
     @classmethod
@@ -228,19 +227,13 @@ class Settings(BaseSettings):
                 "set PRICE_KLINES and PRICE_KLINES_SYMBOLS together: which price klines, and of which symbols"
             )
         closes = sum((M1.grid.step_ms / each.grid.step_ms for each in self.interval_list), 0.0)
-        weight = round(sum(map(len, self.symbols_of_kinds.values())) * closes)
+        weight = round(len(self.price_klines) * len(self.price_klines_symbols) * closes)
         if weight > self.weight_per_minute // PRICE_WEIGHT_SHARE:
             raise ValueError(
                 f"price klines of {len(self.price_klines_symbols)} symbols would cost a weight of {weight} a minute, "
                 "more than a quarter of WEIGHT_PER_MINUTE; give fewer PRICE_KLINES_SYMBOLS, PRICE_KLINES or INTERVALS"
             )
         return self
-
-    @property
-    def symbols_of_kinds(self) -> dict[Kind, tuple[str, ...]]:
-        """By kind of price klines: of which symbols, or pairs, they are held."""
-        kinds = [PRICES[word] for word in self.price_klines]
-        return {kind: tuple(dict.fromkeys(map(kind.whose, self.price_klines_symbols))) for kind in kinds}
 
     @property
     def interval_list(self) -> tuple[Interval, ...]:

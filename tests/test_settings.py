@@ -159,13 +159,8 @@ def test_loopback_is_never_asked_through_a_proxy(url: str, proxy: str | None) ->
 
 def test_price_klines_are_wished_by_family_and_symbol() -> None:
     chosen = load({"price_klines": "premium,mark,index", "price_klines_symbols": "btcusdt,ETHUSDT"}, env_file=None)
-    assert chosen.price_klines == ("mark", "index", "premium")
-    assert {kind.name: symbols[:1] for kind, symbols in chosen.symbols_of_kinds.items()} == {
-        "mark": ("BTCUSDT",),
-        "index": ("BTCUSDT",),
-        "premium": ("BTCUSDT",),
-    }
-    assert load(env_file=None).symbols_of_kinds == {}
+    assert (chosen.price_klines, chosen.price_klines_symbols) == (("mark", "index", "premium"), ("BTCUSDT", "ETHUSDT"))
+    assert load(env_file=None).price_klines == ()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from app.binance import rest_rows
 from app.binance.weights import klines_weight
 from app.domain.kind import Kind, RestPages
 from app.domain.kline import Kline
+from app.kinds import PRICE_KLINES
 from app.kinds.klines import COLUMNS, PRINTED, ROWS_MAX, ROWS_THRIFTY
 
 LIVE_AGE_MS_MAX: Final = 1_000  # they move every second: as long as pass-through holds
@@ -44,3 +45,4 @@ PREMIUM: Final = _kind("premium", "premiumIndex", is_signed=True)
 
 PRICES: Final = {kind.name: kind for kind in (MARK, INDEX, PREMIUM)}
 """By their word in the settings."""
+assert tuple(PRICES) == PRICE_KLINES, "the settings know other price klines"

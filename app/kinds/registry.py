@@ -1,6 +1,6 @@
 """Every kind of series there is. A new kind is a file beside this one and a line in `KINDS`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from app.domain import letters
@@ -25,6 +25,11 @@ def spelt(text: str) -> str | None:
     """The name of a series as somebody wrote it, its symbol in any case; None when no kind has its suffix."""
     symbol, at, suffix = text.partition("@")
     return None if suffix not in KINDS or bool(at) != bool(suffix) else letters.upper(symbol) + at + suffix
+
+
+def held_beside(words: Iterable[str], symbols: Sequence[str]) -> dict[Kind, tuple[str, ...]]:
+    """By kind of price klines, named by its word: whose are held when those of `symbols` are, each once."""
+    return {kind: tuple(dict.fromkeys(map(kind.whose, symbols))) for kind in (PRICES[word] for word in words)}
 
 
 def series_of(symbol: str) -> Iterator[Series]:

@@ -26,7 +26,7 @@ from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.ingest.rolling import Rolling
 from app.kinds.klines import KLINES
-from app.kinds.registry import named
+from app.kinds.registry import held_beside, named
 from app.market import book_mirror, mark_mirror, trade_mirror
 from app.market.book_starts import BookStarts
 from app.market.market_source import MarketSource
@@ -109,6 +109,7 @@ class Parts:
         extra_wishes_only: bool,
     ) -> None:
         self.settings = settings
+        self._others = held_beside(settings.price_klines, settings.price_klines_symbols)
         self.extra_wishes_only = extra_wishes_only
         self.seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         self.role: WriterRole | None = None
@@ -234,7 +235,7 @@ class Parts:
             self.settings.backfill_days,
             self.symbols.listings,
             self._undoubted(self.holdings.extra_wishes),
-            {} if self.extra_wishes_only else self.settings.symbols_of_kinds,
+            {} if self.extra_wishes_only else self._others,
             self.holdings.since_ms,
             self.holdings.doubted,
         )

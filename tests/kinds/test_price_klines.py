@@ -6,7 +6,7 @@ from app.domain.kline import BadKline
 from app.domain.series import Series
 from app.kinds.klines import KLINES
 from app.kinds.price_klines import INDEX, MARK, PREMIUM, PRICES
-from app.kinds.registry import KINDS, named, series_of, spelt
+from app.kinds.registry import KINDS, held_beside, named, series_of, spelt
 
 NEGATIVE = (
     b'[[1795219200000,"-0.00012345","0.00000000","-0.00054321","-0.00010000","0",1795219259999,"0",60,"0","0","0"]]'
@@ -20,6 +20,12 @@ def test_a_series_is_named_as_the_streams_name_it() -> None:
     assert str(Series(PREMIUM, "币安人生USDT", M1)) == "币安人生USDT@premiumIndex 1m"
     with pytest.raises(KeyError):
         named("BTCUSDT@aggTrade", M1)
+
+
+def test_klines_of_prices_are_held_of_symbols_and_pairs() -> None:
+    symbols = ("BTCUSDT", "BTCUSDT_261225", "ETHUSDT")
+    assert held_beside(("index", "mark"), symbols) == {INDEX: ("BTCUSDT", "ETHUSDT"), MARK: symbols}
+    assert held_beside((), symbols) == {}
 
 
 def test_an_index_belongs_to_the_pair_of_a_dated_contract() -> None:
