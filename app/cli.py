@@ -127,7 +127,7 @@ def backfill(
 
     from app import operate
     from app.domain.interval import INTERVALS
-    from infra.clock import SystemClock
+    from infra.process.clock import SystemClock
 
     settings = _settings_of(is_demo=demo)
     target = _target(settings, symbol, interval or (list(INTERVALS) if cancel else None), start, end)
@@ -276,7 +276,7 @@ def _remark(text: str) -> None:
 
 def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
     """The settings of the node that a command is for."""
-    from infra.malloc import stop_sqlite_counting
+    from infra.process.malloc import stop_sqlite_counting
 
     stop_sqlite_counting()  # before the first database is opened
     demo_runs = _has_writer(DEMO_DB_URL)
@@ -292,7 +292,7 @@ def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
 
 def _has_writer(db_url: str) -> bool:
     """Whether a node writes to a database. One of another user cannot be asked for its address, and does."""
-    from infra.db.lease import WriterLease
+    from infra.sqlite.lease import WriterLease
 
     try:
         return WriterLease(db_url).holder() is not None
@@ -337,7 +337,7 @@ def _program() -> str:
 
 def _days_ago(days: int) -> str:
     from app.domain.interval import DAY_MS
-    from infra.clock import SystemClock
+    from infra.process.clock import SystemClock
 
     return _iso(SystemClock().now_ms() - days * DAY_MS).partition(" ")[0]
 
@@ -345,7 +345,7 @@ def _days_ago(days: int) -> str:
 def _serve(settings: "Settings") -> None:
     from app import server
     from app.node.prepare import CannotStart
-    from infra.malloc import stop_sqlite_counting
+    from infra.process.malloc import stop_sqlite_counting
 
     stop_sqlite_counting()  # before the first database is opened
     try:

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
         (), description="Symbols whose price klines are held, in INTERVALS and BACKFILL_DAYS; by REST alone."
     )
     db_url: str = Field("sqlite:///./data/klinenode.db", description="Where klines are kept (SQLite file).")
+    runtime_dir: str = Field(
+        "", description="Where the processes of a database keep what they share (sockets, token); empty: beside it."
+    )
     cache_ttl_sec_klines: int = Field(10, ge=0, le=3600, description="Longest max-age of a klines answer, seconds.")
     cache_bytes_max: int = Field(
         64 * 1024 * 1024, ge=1024 * 1024, le=_BYTES_MAX, description="Memory for rendered answers, bytes per process."
@@ -128,7 +131,8 @@ class Settings(BaseSettings):
         2 * 1024**3, ge=0, le=_BYTES_MAX, description="Backfill pauses (live goes on) below this much free disk, bytes."
     )
     admin_token: SecretStr | None = Field(
-        None, description="Bearer token of /v1/admin. Without one it is in a file beside the database."
+        None,
+        description="Bearer token of /v1/admin. Without one it is in a file beside the database, or in RUNTIME_DIR.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log level.")
     host: str = Field("127.0.0.1", description="Address or name to listen on.")

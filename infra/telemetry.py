@@ -27,7 +27,7 @@ from starlette.responses import PlainTextResponse
 
 from app import events
 from app.events import Event, Observe
-from infra.shared_metrics import SharedMetrics
+from infra.local.shared_metrics import SharedMetrics
 
 _LEVELS: Final[dict[type[Event], int]] = {
     events.RequestDone: logging.DEBUG,

@@ -1,4 +1,4 @@
-"""Runs the revisions on the connection, and in the transaction, of infra.db.migrate."""
+"""Runs the revisions on the connection, and in the transaction, of infra.sqlite.migrate."""
 
 from alembic import context
 

@@ -30,7 +30,7 @@ from app.domain.symbol import Symbol
 from app.domain.verification import Verification
 from app.events import Event
 from app.holding.commit import Committer
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Tail
 from app.ingest.dispute import Disputes
@@ -39,7 +39,7 @@ from app.ports.clock import Clock
 from app.ports.errors import NotPublished, StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.ports.exchange import FileKlines, Priority
 from app.ports.store import Committed, Disagreement, Relisting, Snapshot
-from infra.db.sqlite_store import SqliteWriter
+from infra.sqlite.sqlite_store import SqliteWriter
 
 T = TypeVar("T")
 Kind = TypeVar("Kind", bound=Event)
@@ -435,7 +435,7 @@ class Rig:
         self.events: list[Event] = []
         self.dropped: list[tuple[Series, Span]] = []
         self.moved: list[str] = []
-        self.holdings = Holdings()
+        self.holdings = LedgerCache()
         self.tail = Tail(50_000_000)
         self.symbols = SymbolSync(
             clock,

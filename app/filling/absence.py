@@ -18,7 +18,7 @@ from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.symbol import Symbol
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamError, UpstreamGarbage
 from app.ports.exchange import Archive
@@ -86,7 +86,7 @@ class Absence:
     """Judges what the exchange says it does not have, and remembers since when it says so."""
 
     def __init__(
-        self, clock: Clock, holdings: Holdings, listing: Callable[[str], Symbol | None], archive: Archive
+        self, clock: Clock, holdings: LedgerCache, listing: Callable[[str], Symbol | None], archive: Archive
     ) -> None:
         self._clock = clock
         self._holdings = holdings

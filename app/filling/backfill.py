@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.ports.coordination import NO_WRITER
 from app.ports.errors import StoreUnavailable
 from app.ports.store import StoreWriter
@@ -14,7 +14,7 @@ from app.ports.store import StoreWriter
 class Backfill:
     """Takes extra wishes and wakes whoever fulfils them."""
 
-    def __init__(self, holdings: Holdings, wake: Callable[[], None]) -> None:
+    def __init__(self, holdings: LedgerCache, wake: Callable[[], None]) -> None:
         self._holdings = holdings
         self._wake = wake
         self.store: StoreWriter | None = None

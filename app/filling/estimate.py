@@ -9,7 +9,7 @@ from app.filling.amounts import of_bytes, of_seconds
 from app.filling.plan import ROLLUP_WAIT_MINUTES
 from app.filling.room import ROW_DISK_BYTES, shortage
 from app.holding.gaps import survey
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import TAIL_KLINES, Wish
 
 ROW_ZIP_BYTES: Final = 37  # a 1m kline inside a monthly ZIP, recorded files: 1.25–1.45 MB for 40,320–44,640 rows
@@ -22,7 +22,7 @@ BUDGET_SHARE: Final = 0.7  # of the weight budget, which backfill may use
 
 def estimate(
     wish: Wish,
-    holdings: Holdings,
+    holdings: LedgerCache,
     now_ms: int,
     *,
     weight_per_minute: int,

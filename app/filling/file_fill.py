@@ -13,7 +13,7 @@ from app.domain.store_rules import Batch
 from app.events import ArchiveRejected, Observe
 from app.filling.plan import Download, made_of
 from app.holding.commit import Committer
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
@@ -37,7 +37,7 @@ class FileFiller:
         observe: Observe,
         archive: Archive,
         committer: Committer,
-        holdings: Holdings,
+        holdings: LedgerCache,
         wish: Callable[[], Wish],
     ) -> None:
         self._clock = clock

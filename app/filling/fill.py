@@ -17,7 +17,7 @@ from app.filling.absence import RECORD_AFTER_MS, Absence, Unproven
 from app.filling.file_fill import FileFiller
 from app.filling.plan import Download, Fetch, Job, LearnAnchor, RollUp
 from app.holding.commit import Committer
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable, UpstreamGarbage
@@ -46,7 +46,7 @@ class Filler:
         archive: Archive,
         store: StoreReader,
         committer: Committer,
-        holdings: Holdings,
+        holdings: LedgerCache,
         wish: Callable[[], Wish],
         absence: Absence,
     ) -> None:

@@ -18,7 +18,7 @@ from app.domain.rollup_columns import can_roll_up
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.gaps import SeriesGap, survey
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import Wish
 from app.kinds.klines import ROWS_THRIFTY
 
@@ -79,7 +79,7 @@ class LearnAnchor:
 Job = Fetch | Download | RollUp | LearnAnchor
 
 
-def made_of(minutes: Spans, wish: Wish, holdings: Holdings, series: Series, now_ms: int) -> Spans:
+def made_of(minutes: Spans, wish: Wish, holdings: LedgerCache, series: Series, now_ms: int) -> Spans:
     """Which missing klines of `series` can be rolled up from `minutes` of its symbol, day by day."""
     if not can_roll_up(series.interval):
         return Spans()
@@ -97,7 +97,7 @@ class Planner:
     def __init__(
         self,
         wish: Wish,
-        holdings: Holdings,
+        holdings: LedgerCache,
         now_ms: int,
         is_spent: Callable[[ArchiveFile], bool],
         is_deferred: Callable[[Job], bool] = lambda job: False,

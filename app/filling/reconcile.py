@@ -18,7 +18,7 @@ from app.filling.fill import Filler
 from app.filling.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp
 from app.filling.room import Room
 from app.holding.gaps import SeriesGap, survey
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamAway, UpstreamError
@@ -62,7 +62,7 @@ class Reconciler:
         clock: Clock,
         observe: Observe,
         filler: Filler,
-        holdings: Holdings,
+        holdings: LedgerCache,
         wish: Callable[[], Wish],
         *,
         concurrency: int,

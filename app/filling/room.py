@@ -5,7 +5,7 @@ from typing import Final
 
 from app.filling.amounts import of_bytes
 
-ROW_DISK_BYTES: Final = 115  # a stored 1m kline, with its share of the index (tests/db measures it)
+ROW_DISK_BYTES: Final = 115  # a stored 1m kline, with its share of the index (tests/sqlite measures it)
 BEGUN_SLACK: Final = 10
 """What has begun goes on while it lacks less than a tenth of what it still needs: the need is an estimate, and the
 write-ahead log grows and shrinks beside it."""

@@ -14,7 +14,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.events import Observe, RowsCommitted
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.kinds.registry import KINDS
 from app.ports.store import EVERYTHING, Committed, Relisting, StoreWriter
@@ -40,7 +40,7 @@ class Committer:
     def __init__(
         self,
         store: StoreWriter,
-        holdings: Holdings,
+        holdings: LedgerCache,
         tail: Tail,
         drop: Drop,
         observe: Observe,

@@ -9,7 +9,7 @@ from app.domain.interval import M1, Interval
 from app.domain.ledger import Source
 from app.domain.span import Span
 from app.holding.gaps import SeriesGap, survey
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
 from app.ports.store import Disagreement
@@ -20,7 +20,7 @@ SPANS_MAX: Final = 1_000  # spans listed of one series; a ledger that is more br
 class Coverage:
     """Reports, per series, which spans are held (and from where), proven absent, and missing."""
 
-    def __init__(self, clock: Clock, holdings: Holdings, wish: Callable[[], Wish]) -> None:
+    def __init__(self, clock: Clock, holdings: LedgerCache, wish: Callable[[], Wish]) -> None:
         self._clock = clock
         self._holdings = holdings
         self._wish = wish

@@ -6,7 +6,7 @@ from typing import Final
 from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.commit import Drop
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
@@ -26,7 +26,7 @@ class Follower:
         self,
         clock: Clock,
         store: StoreReader,
-        holdings: Holdings,
+        holdings: LedgerCache,
         tail: Tail,
         drop: Drop,
         load_anew: Callable[[], Awaitable[None]],

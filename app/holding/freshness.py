@@ -8,7 +8,7 @@ from app.domain.interval import Grid
 from app.domain.series import Series
 from app.domain.span import Spans
 from app.holding.gaps import survey
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.ports.clock import Clock
 
@@ -47,7 +47,7 @@ class Survey(NamedTuple):
 class Freshness:
     """Judges tails by the ledger, that is by the data, whatever sockets and tasks say of themselves."""
 
-    def __init__(self, clock: Clock, holdings: Holdings, wish: Callable[[], Wish], *, stale_ms_max: int = 0) -> None:
+    def __init__(self, clock: Clock, holdings: LedgerCache, wish: Callable[[], Wish], *, stale_ms_max: int = 0) -> None:
         self._holdings = holdings
         self._wish = wish
         self._stale_ms_max = stale_ms_max

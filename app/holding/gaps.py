@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from app.domain.interval import Grid
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import Wish
 
 
@@ -20,7 +20,7 @@ class SeriesGap:
     tail: Span
 
 
-def survey(wish: Wish, holdings: Holdings, series: Series, now_ms: int) -> SeriesGap:
+def survey(wish: Wish, holdings: LedgerCache, series: Series, now_ms: int) -> SeriesGap:
     """Compare wish and ledger of one series. While its grid is unknown, the spans are right to a day."""
     grid = holdings.grid(series)
     wished = Spans(wish.spans(series, grid, now_ms))

@@ -47,7 +47,7 @@ class AdminGuard:
             return
         if FORWARDED not in request.scope:  # who asks over the line is a process of this user that has checked it
             _check_origin(request)
-        file = f"{self.local.name} beside the database (DB_URL)"
+        file = f"{self.local.name} beside the database (DB_URL) or in RUNTIME_DIR"
         try:
             token = self.local.read()
         except OSError as error:

@@ -10,7 +10,7 @@ from app.domain.reason import Reason
 from app.http.errors import unavailable
 from app.http.headers import REASON
 from app.http.services import WriterLine
-from app.ports.coordination import Asked, LineDown, Told
+from app.ports.coordination import RpcRequest, RpcResponse, WriterUnreachable
 
 HEADERS_SENT: Final = frozenset({"authorization", "content-type", "host", "origin", "sec-fetch-site", "user-agent"})
 """What the admin guard and the routes look at; the writer checks again what the process that was asked has checked."""
@@ -31,13 +31,13 @@ async def forwarded(line: WriterLine, request: Request, body: bytes = b"") -> Re
     headers = [(name, value) for name, value in request.headers.items() if name in HEADERS_SENT]
     query = request.url.query
     try:
-        told = await line.ask(Asked(request.method, request.url.path, query, client, headers, body))
-    except LineDown as error:
+        told = await line.ask(RpcRequest(request.method, request.url.path, query, client, headers, body))
+    except WriterUnreachable as error:
         raise unavailable(f"{error}.", Reason.WRITER, 1) from error
     return Response(told.body, told.status, dict(told.headers))
 
 
-async def answer_by(app: ASGIApp, asked: Asked) -> Told:
+async def answer_by(app: ASGIApp, asked: RpcRequest) -> RpcResponse:
     """What `app` answers to a request that came over the line."""
     scope: Scope = {
         "type": "http",
@@ -71,4 +71,4 @@ async def answer_by(app: ASGIApp, asked: Asked) -> Told:
             parts.append(message.get("body", b""))
 
     await app(scope, receive, send)
-    return Told(status, headers, b"".join(parts))
+    return RpcResponse(status, headers, b"".join(parts))

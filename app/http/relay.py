@@ -11,7 +11,7 @@ from app.http.headers import REASON, Header
 from app.http.services import WriterLine
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
-from app.ports.coordination import Asked, LineDown
+from app.ports.coordination import RpcRequest, WriterUnreachable
 
 HOLDS: Final = "x-klinenode-holds-ms"
 """By this header the writer tells for how long an answer is true, and how long it is good enough: two numbers."""
@@ -22,8 +22,10 @@ LINE_RETRY_AFTER_S: Final = 1  # a writer that died has a successor within a sec
 async def ask_writer(line: WriterLine, question: Question, *, is_new: bool = False) -> Fetched:
     """The answer of the process that writes; `is_new`: none that it keeps. Raises BinanceError."""
     try:
-        told = await line.ask(Asked("GET", question.path, question.query_string, "", [_NEW] if is_new else [], b""))
-    except LineDown as error:
+        told = await line.ask(
+            RpcRequest("GET", question.path, question.query_string, "", [_NEW] if is_new else [], b"")
+        )
+    except WriterUnreachable as error:
         raise service_unavailable(LINE_RETRY_AFTER_S, Reason.WRITER) from error
     headers = dict(told.headers)
     if HOLDS not in headers:

@@ -12,7 +12,7 @@ from app.domain.span import Span
 from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
-from app.ports.coordination import Asked, Told
+from app.ports.coordination import RpcRequest, RpcResponse
 from app.querying.answer import Answer, KlineQuery
 
 
@@ -133,7 +133,7 @@ class WriterLine(Protocol):
         """Whether another process writes."""
         ...
 
-    async def ask(self, asked: Asked) -> Told:
+    async def ask(self, asked: RpcRequest) -> RpcResponse:
         """What that process answers. Raises LineDown."""
         ...
 

@@ -10,7 +10,7 @@ from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span
 from app.events import DisputeSettled, GarbageDropped, KlineDisputed, Observe
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamError, UpstreamGarbage, UpstreamRejected
@@ -34,7 +34,7 @@ class Disputes:
     """Collects disputed minutes and settles them; both bounded. REST's row outranks the sockets' and replaces it."""
 
     def __init__(
-        self, clock: Clock, observe: Observe, rest: RestApi, store: StoreReader, holdings: Holdings, keep: Keep
+        self, clock: Clock, observe: Observe, rest: RestApi, store: StoreReader, holdings: LedgerCache, keep: Keep
     ) -> None:
         self._clock = clock
         self._observe = observe

@@ -14,7 +14,7 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.events import CommitFailed, GarbageDropped, KlineClosed, Observe
 from app.holding.commit import Committer, Drop
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Live, SeriesTail, Tail
 from app.ingest.dispute import Disputes
@@ -52,7 +52,7 @@ class LiveIngest:
         observe: Observe,
         sockets: MarketSockets,
         symbols: SymbolSync,
-        holdings: Holdings,
+        holdings: LedgerCache,
         tail: Tail,
         rolling: Rolling,
         committer: Committer,

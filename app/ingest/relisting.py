@@ -18,7 +18,7 @@ from app.domain.span import Span
 from app.domain.symbol import Symbol
 from app.events import Observe, Relisted, RelistingRefuted
 from app.holding.commit import Committer, Drop
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Tail
 from app.ingest.rolling import Rolling
@@ -49,7 +49,7 @@ class Relistings:
         store: StoreWriter,
         committer: Committer,
         symbols: SymbolSync,
-        holdings: Holdings,
+        holdings: LedgerCache,
         tail: Tail,
         rolling: Rolling,
         drop: Drop,

@@ -4,7 +4,7 @@ from typing import Final
 
 from app.domain.interval import M1
 from app.domain.series import Series
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.symbol_sync import SymbolSync
 from app.ingest.rolling import Rolling
 from app.kinds.klines import KLINES
@@ -19,7 +19,7 @@ class WarmUp:
     """Looks for symbols whose longer klines in progress are not followed, and supplies their minutes."""
 
     def __init__(
-        self, clock: Clock, store: StoreReader, symbols: SymbolSync, holdings: Holdings, rolling: Rolling
+        self, clock: Clock, store: StoreReader, symbols: SymbolSync, holdings: LedgerCache, rolling: Rolling
     ) -> None:
         self._clock = clock
         self._store = store

@@ -7,7 +7,7 @@ from app.domain.interval import MINUTE_MS
 from app.holding.follow import Follower
 from app.node.parts import Parts
 from app.ports.errors import StoreUnavailable
-from infra.stream_line import StreamFanoutClient
+from infra.local.stream_fanout import StreamFanoutClient
 
 RELOAD_EVERY_S: Final = 5.0  # how often symbols, checks and stand-downs are read, of which the journal says nothing
 LEDGER_AGE_MS_MAX: Final = 15_000  # a ledger that could not be read for longer says nothing about now
@@ -23,7 +23,7 @@ class Following:
         self.follower = Follower(parts.clock, parts.reader, parts.holdings, parts.tail, parts.drop, self._load_anew)
         self.follower.closed = self._learn_time
         self.follower.looked = self._put_off
-        self.relay = StreamFanoutClient(parts.database, parts.clock, parts.hub.deliver)
+        self.relay = StreamFanoutClient(parts.shared, parts.clock, parts.hub.deliver)
 
     async def start(self) -> None:
         """Follow from now on, of which the first look is done at the return; nothing happens when we do already.
@@ -88,8 +88,8 @@ class Following:
                     parts.close_lag.follow(parts.symbols.wished)
                 parts.holdings.load_wishes(await parts.reader.anchors(), await parts.reader.extra_wishes())
                 await parts.load_checks()
-                if (standing := await parts.reader.stand_down()) is not None:
-                    parts.budget.restore(*standing)
+                if (stand_down := await parts.reader.stand_down()) is not None:
+                    parts.budget.restore(*stand_down)
 
     def _learn_time(self, end_ms: int) -> None:
         """A writer that hears the exchange commits klines as they close: seeing that confirms our clock."""

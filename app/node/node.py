@@ -20,17 +20,17 @@ from app.node.gauges import sample_metrics
 from app.node.parts import Parts
 from app.node.writing import Writing
 from app.ports.clock import MachineClock
-from app.ports.coordination import Asked, Told
+from app.ports.coordination import RpcRequest, RpcResponse
 from app.ports.errors import StoreUnavailable
 from app.settings import Settings
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.stream_protocol import STATE as STREAMS
 from infra.binance.sockets import BinanceSockets
-from infra.db.migrate import SchemaTooNew
-from infra.db.sqlite_store import SqliteWriter
-from infra.line import Line
-from infra.stream_line import StreamLine
-from infra.token_file import TokenFile
+from infra.local.stream_fanout import StreamFanoutServer
+from infra.local.token_file import TokenFile
+from infra.local.writer_rpc import WriterRpc
+from infra.sqlite.migrate import SchemaTooNew
+from infra.sqlite.sqlite_store import SqliteWriter
 
 SETTLED_CHECKS: Final = 10  # another process that holds the lease so long writes; trying takes it at most 5 s of a lock
 SHARE_METRICS_S: Final = 2.0  # a worker that is killed takes what it counted since then with it
@@ -54,10 +54,10 @@ class Node(Parts):
         super().__init__(settings, machine_clock, seed, observers, extra_wishes_only=extra_wishes_only)
         self._url = "" if extra_wishes_only else _local_url(settings.host, settings.port)
         self.writing: Writing | None = None
-        self._line = Line(self.database)
-        self._stream_line = StreamLine(self.database)
+        self._writer_rpc = WriterRpc(self.shared)
+        self._stream_fanout = StreamFanoutServer(self.shared)
         self.following = Following(self)
-        self.token_file = TokenFile(self.database)
+        self.token_file = TokenFile(self.shared)
         self.app = create_http_app(
             Services(
                 self.query,
@@ -115,7 +115,7 @@ class Node(Parts):
             await self._close_lines()
             await self.writing.store.close()
         await self.reader.close()
-        self.standing.close()
+        self.rate_state.close()
         self.lease.release()
 
     async def _start(self) -> None:
@@ -188,8 +188,8 @@ class Node(Parts):
             self.lease.release()
             raise
         try:
-            await self._line.open(lambda asked: answer_by(self.app, asked))
-            await self._stream_line.open(self.hub)
+            await self._writer_rpc.open(lambda asked: answer_by(self.app, asked))
+            await self._stream_fanout.open(self.hub)
         except OSError as error:
             self.observe(LineFailed(str(error)))
         self.observe(LeaseChanged(is_writer=True, holder=self._url))
@@ -206,8 +206,8 @@ class Node(Parts):
         await self.following.start()
 
     async def _close_lines(self) -> None:
-        await self._line.close()
-        await self._stream_line.close()
+        await self._writer_rpc.close()
+        await self._stream_fanout.close()
 
     async def _look_for(self, name: str) -> None:
         """Read the exchange's list anew, in which a name may be by now; the process that writes reads it for all."""
@@ -215,16 +215,16 @@ class Node(Parts):
             await self.symbols.refresh()
             return
         query = urlencode({"symbol": name, "interval": "1m", "limit": 1})
-        await self.ask(Asked("GET", KLINES_PATH, query, "", [], b""))
+        await self.ask(RpcRequest("GET", KLINES_PATH, query, "", [], b""))
         await self.symbols.load(self.reader)
 
     def is_elsewhere(self) -> bool:
         """Whether another process writes."""
         return self.writing is None and self.lease.holder() is not None
 
-    async def ask(self, asked: Asked) -> Told:
+    async def ask(self, asked: RpcRequest) -> RpcResponse:
         """What the process that writes answers. Raises LineDown."""
-        return await self._line.ask(asked)
+        return await self._writer_rpc.ask(asked)
 
     def ledger_as_of_ms(self) -> int:
         """The moment that the ledger in memory speaks of: now, unless another process writes and we read lately."""

@@ -16,7 +16,7 @@ from app.filling.backfill import Backfill
 from app.holding.close_lag import CloseLag
 from app.holding.coverage import Coverage
 from app.holding.freshness import Freshness
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.store_state import StoreState
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Tail
@@ -44,20 +44,20 @@ from app.settings import Settings
 from app.sockets.connections import Connections
 from app.sockets.streams import StreamServer, streams_of
 from app.verifying.verify import Verifier
-from infra.beside import beside
 from infra.binance.archive import BinanceArchive
 from infra.binance.breaker import Breaker
 from infra.binance.budget import WeightBudget
 from infra.binance.rest import BinanceRest
+from infra.binance.shared_rate_state import SharedRateState
 from infra.binance.stand_down import StandDownGuard
-from infra.binance.standing_file import SharedStanding
 from infra.binance.unpack import Gathered
 from infra.binance.unpackers import processes_for
-from infra.clock import SystemClock
-from infra.db.lease import WriterLease
-from infra.db.sqlite_image import CAN_PACK, ImageBuilder
-from infra.db.sqlite_store import SqliteReader
-from infra.db.url import sqlite_path
+from infra.process.clock import SystemClock
+from infra.process.runtime_dir import beside, shared_by
+from infra.sqlite.lease import WriterLease
+from infra.sqlite.sqlite_image import CAN_PACK, ImageBuilder
+from infra.sqlite.sqlite_store import SqliteReader
+from infra.sqlite.url import sqlite_path
 from infra.telemetry import Telemetry
 
 KEPT_TIME: Final = "time"  # the document that says how the exchange's time follows from this machine's clocks
@@ -115,7 +115,7 @@ class Parts:
         self.role: WriterRole | None = None
         self.telemetry = Telemetry(settings.log_level, observers)
         self.clock = ExchangeClock(machine_clock or SystemClock())
-        self.holdings = Holdings()
+        self.holdings = LedgerCache()
         self.tail = Tail(settings.tail_bytes_max)
         self.close_lag = CloseLag(self.clock)
         self.tail.arrived = self.close_lag.arrived
@@ -123,6 +123,7 @@ class Parts:
         self.rolling = Rolling(settings.interval_list)
         self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
         self.database = sqlite_path(settings.db_url)
+        self.shared = shared_by(self.database, settings.runtime_dir)
         self.timings = Timings()
         self.connections = Connections(
             connections_max=settings.connections_max, report=lambda refused: self.observe(RequestsRefused(refused))
@@ -139,11 +140,11 @@ class Parts:
 
     def _make_upstream(self) -> None:
         settings, observe = self.settings, self.observe
-        self.standing = SharedStanding(beside(self.database, "weight"), self.clock, observe)
-        self.guard = StandDownGuard(self.clock, observe, self._save_stand_down, self.standing)
-        self.breaker = Breaker(self.clock, observe, self.standing, self.seed)
+        self.rate_state = SharedRateState(beside(self.shared, "weight"), self.clock, observe)
+        self.guard = StandDownGuard(self.clock, observe, self._save_stand_down, self.rate_state)
+        self.breaker = Breaker(self.clock, observe, self.rate_state, self.seed)
         self.budget = WeightBudget(
-            self.clock, settings.weight_per_minute, self.standing, self.guard, self.breaker, observe
+            self.clock, settings.weight_per_minute, self.rate_state, self.guard, self.breaker, observe
         )
         self.rest = BinanceRest(
             settings.binance_rest_url,
@@ -275,8 +276,8 @@ class Parts:
         with contextlib.suppress(StoreUnavailable):  # there may be no database yet
             if (kept := await self.reader.document(KEPT_TIME)) is not None:
                 self.clock.assume(KeptTime.decoded(kept[0]))
-            if (standing := await self.reader.stand_down()) is not None:
-                self.budget.restore(*standing)
+            if (stand_down := await self.reader.stand_down()) is not None:
+                self.budget.restore(*stand_down)
 
     async def load_for_reading(self) -> None:
         """Learn what the database holds without starting anything. Raises StoreUnavailable."""

@@ -2,9 +2,10 @@
 
 from app.ports.errors import StoreUnavailable
 from app.settings import Settings
-from infra.db.lease import NO_SPACE, WriterLease
-from infra.db.migrate import SchemaTooNew, upgrade
-from infra.db.url import sqlite_path
+from infra.process.runtime_dir import make_runtime_dir
+from infra.sqlite.lease import NO_SPACE, WriterLease
+from infra.sqlite.migrate import SchemaTooNew, upgrade
+from infra.sqlite.url import sqlite_path
 
 
 class CannotStart(Exception):
@@ -18,6 +19,13 @@ def prepare(settings: Settings) -> None:
     """
     if (path := sqlite_path(settings.db_url)).is_dir():
         raise CannotStart(f"DB_URL names {path}, which is a folder; add the name of a file")
+    try:
+        make_runtime_dir(settings.runtime_dir)
+    except OSError as error:
+        raise CannotStart(
+            f"nothing can be written in RUNTIME_DIR={settings.runtime_dir}: {error.strerror or error}; "
+            "give this user write permission on it, or name another folder"
+        ) from error
     lease = WriterLease(settings.db_url)
     try:
         if lease.try_acquire(""):

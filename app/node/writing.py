@@ -27,7 +27,7 @@ from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import Auditor
 from infra.binance.market_streams import MarketStreams
 from infra.binance.sockets import BinanceSockets
-from infra.db.sqlite_store import SqliteWriter
+from infra.sqlite.sqlite_store import SqliteWriter
 
 FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
 
@@ -114,12 +114,12 @@ class Writing:
         parts.pages.true_until_ms = END_OF_TIME_MS
         try:
             await parts.load_for_reading()
-            standing = await store.stand_down()
+            stand_down = await store.stand_down()
             listings = await store.listings()
         except BaseException:
             await store.close()
             raise
-        parts.budget.restore(*(standing or (0, "")))
+        parts.budget.restore(*(stand_down or (0, "")))
         writing = parts.role = cls(parts, store, listings)
         try:
             await parts.guard.persist()  # one that was met while nobody could write

@@ -5,11 +5,11 @@ from typing import Final, NamedTuple
 NO_WRITER: Final = "this process does not hold the writer lease; ask the one that does"
 
 
-class LineDown(Exception):
+class WriterUnreachable(Exception):
     """The process that writes cannot be asked at the moment; the message says what to do."""
 
 
-class Asked(NamedTuple):
+class RpcRequest(NamedTuple):
     """A request that only the writer can answer, as it came in; `client` is the address of who asked."""
 
     method: str
@@ -20,7 +20,7 @@ class Asked(NamedTuple):
     body: bytes
 
 
-class Told(NamedTuple):
+class RpcResponse(NamedTuple):
     """The writer's answer."""
 
     status: int

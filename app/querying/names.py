@@ -18,7 +18,7 @@ from app.domain.interval import MINUTE_MS
 from app.domain.reason import Reason
 from app.holding.symbol_sync import SymbolSync
 from app.ports.clock import Clock
-from app.ports.coordination import LineDown
+from app.ports.coordination import WriterUnreachable
 from app.ports.errors import StoreUnavailable, UpstreamError
 from app.querying.refusal import RETRY_AFTER_S
 from app.querying.single_flight import SingleFlight
@@ -106,7 +106,7 @@ class Names:
 
     async def _look(self, name: str) -> None:
         before = self._symbols.listings.keys()
-        with contextlib.suppress(UpstreamError, StoreUnavailable, LineDown):  # the sync tells of it; ask again later
+        with contextlib.suppress(UpstreamError, StoreUnavailable, WriterUnreachable):  # the sync reports it
             await self.refresh(name)
         self._looked_ms = self._clock.now_ms()
         is_fruitful = self._symbols.listings.keys() != before

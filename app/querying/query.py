@@ -20,7 +20,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.encoded_rows import EncodedRows
 from app.holding.freshness import stale_at_ms
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import SeriesTail, Tail
 from app.kinds.registry import spelt
@@ -73,7 +73,7 @@ class QueryService:
         store: StoreReader,
         upstream: ReadThrough,
         symbols: SymbolSync,
-        holdings: Holdings,
+        holdings: LedgerCache,
         tail: Tail,
         *,
         in_progress: InProgress,

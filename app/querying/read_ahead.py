@@ -8,7 +8,7 @@ from cachetools import LRUCache
 from app.domain.interval import Grid
 from app.domain.series import Series
 from app.domain.span import Span
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
 from app.ports.store import StoreReader
@@ -27,7 +27,7 @@ class _Page(NamedTuple):
 class ReadAhead:
     """Pages of held history that are likely to be asked for next."""
 
-    def __init__(self, clock: Clock, store: StoreReader, holdings: Holdings) -> None:
+    def __init__(self, clock: Clock, store: StoreReader, holdings: LedgerCache) -> None:
         self._clock = clock
         self._store = store
         self._holdings = holdings

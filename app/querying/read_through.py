@@ -18,7 +18,7 @@ from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, Absence, Unproven
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.symbol_sync import SymbolSync
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
@@ -53,7 +53,7 @@ class ReadThrough:
         clock: Clock,
         rest: RestApi,
         symbols: SymbolSync,
-        holdings: Holdings,
+        holdings: LedgerCache,
         absence: Absence,
         *,
         is_allowed: bool,

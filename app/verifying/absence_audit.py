@@ -9,7 +9,7 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.events import GarbageDropped, Observe
 from app.holding.commit import Committer
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.ports.clock import Clock
 from app.ports.exchange import Priority, RestApi
 from app.ports.store import StoreWriter
@@ -27,7 +27,7 @@ class AbsenceAuditor:
         observe: Observe,
         rest: RestApi,
         store: StoreWriter,
-        holdings: Holdings,
+        holdings: LedgerCache,
         committer: Committer,
     ) -> None:
         self._clock = clock

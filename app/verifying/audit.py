@@ -24,7 +24,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import IntervalsDisagree, KlinesMended, KlinesVerified, Observe
 from app.filling.fill import Filler
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamGarbage
 from app.ports.exchange import Priority, RestApi
@@ -63,7 +63,7 @@ class Auditor:
     """Compares, mends and records; never decides when."""
 
     def __init__(
-        self, clock: Clock, observe: Observe, rest: RestApi, store: StoreWriter, holdings: Holdings, filler: Filler
+        self, clock: Clock, observe: Observe, rest: RestApi, store: StoreWriter, holdings: LedgerCache, filler: Filler
     ) -> None:
         self._clock = clock
         self._observe = observe

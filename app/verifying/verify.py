@@ -18,7 +18,7 @@ from app.domain.ledger import Source
 from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import Wish
 from app.ports.clock import Clock
 from app.ports.coordination import NO_WRITER
@@ -104,7 +104,7 @@ class Verifier:
     """Keeps comparing. Only the process that writes has an `auditor`; elsewhere audits are refused."""
 
     def __init__(
-        self, clock: Clock, holdings: Holdings, wish: Callable[[], Wish], rng: Random, *, every_days: int
+        self, clock: Clock, holdings: LedgerCache, wish: Callable[[], Wish], rng: Random, *, every_days: int
     ) -> None:
         self._clock = clock
         self._holdings = holdings

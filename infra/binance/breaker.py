@@ -8,7 +8,7 @@ from typing import Final
 from app.events import ExchangeSilent, Observe
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamError
-from infra.binance.standing import PAUSE_MS_MAX, Standing, StandingKeeper
+from infra.binance.rate_state import PAUSE_MS_MAX, RateState, RateStateKeeper
 from infra.binance.waiting import full_jitter_s
 
 PAUSE_S_FIRST: Final = 1.0
@@ -22,21 +22,21 @@ Probe = Callable[[], Awaitable[object]]
 class Breaker:
     """Decides when the silence of the exchange has lasted long enough, and probes it for all processes together."""
 
-    def __init__(self, clock: Clock, observe: Observe, keeper: StandingKeeper, seed: int = 0) -> None:
+    def __init__(self, clock: Clock, observe: Observe, keeper: RateStateKeeper, seed: int = 0) -> None:
         self._clock = clock
         self._observe = observe
         self._keeper = keeper
         self._chance = Random(f"{seed}:breaker")  # noqa: S311  spreads probes, guards nothing
 
-    def unanswered(self, standing: Standing, reason: str) -> ExchangeSilent | None:
+    def unanswered(self, state: RateState, reason: str) -> ExchangeSilent | None:
         """A request got no answer; returns the event when that was one too many."""
-        was_silent = standing.is_silent
-        standing.failures += 1
-        standing.silence = f"{reason:.200}"
-        if was_silent or not standing.is_silent:
+        was_silent = state.is_silent
+        state.failures += 1
+        state.silence = f"{reason:.200}"
+        if was_silent or not state.is_silent:
             return None
-        self._put_off(standing)
-        return ExchangeSilent(standing.failures, standing.silence)
+        self._put_off(state)
+        return ExchangeSilent(state.failures, state.silence)
 
     async def run(self, probe: Probe) -> None:
         """Probe the exchange whenever it is silent, for ever."""
@@ -48,21 +48,21 @@ class Breaker:
                 with suppress(UpstreamError):  # the budget has taken note of it
                     await probe()
             finally:  # also when we are stopped: another process may take its turn
-                with self._keeper as standing:
-                    if standing.is_silent:
-                        self._put_off(standing)
+                with self._keeper as state:
+                    if state.is_silent:
+                        self._put_off(state)
 
     def _take_turn(self) -> bool:
-        with self._keeper as standing:
+        with self._keeper as state:
             now_ms = self._clock.now_ms()
-            is_taken = 0 < standing.probe_ms - now_ms <= PROBE_MS_MAX
-            if not standing.is_silent or is_taken or now_ms < standing.until_ms or not standing.is_probe_due(now_ms):
+            is_taken = 0 < state.probe_ms - now_ms <= PROBE_MS_MAX
+            if not state.is_silent or is_taken or now_ms < state.until_ms or not state.is_probe_due(now_ms):
                 return False
-            standing.probe_ms = now_ms + PROBE_MS_MAX
+            state.probe_ms = now_ms + PROBE_MS_MAX
             return True
 
-    def _put_off(self, standing: Standing) -> None:
-        standing.probes += 1
-        pause_s = full_jitter_s(self._chance, standing.probes, PAUSE_S_FIRST, PAUSE_MS_MAX / 1_000)
-        standing.retry_ms = self._clock.now_ms() + round(pause_s * 1_000)
-        standing.probe_ms = 0
+    def _put_off(self, state: RateState) -> None:
+        state.probes += 1
+        pause_s = full_jitter_s(self._chance, state.probes, PAUSE_S_FIRST, PAUSE_MS_MAX / 1_000)
+        state.retry_ms = self._clock.now_ms() + round(pause_s * 1_000)
+        state.probe_ms = 0

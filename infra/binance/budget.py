@@ -15,8 +15,8 @@ from app.ports.errors import BucketFull, StandDown, UpstreamAway, UpstreamUnavai
 from app.ports.exchange import Priority
 from infra.binance.breaker import Breaker
 from infra.binance.http import NoAnswer
+from infra.binance.rate_state import GRANTED, SKEW_MS_MAX, RateState, RateStateKeeper
 from infra.binance.stand_down import StandDownGuard
-from infra.binance.standing import GRANTED, SKEW_MS_MAX, Standing, StandingKeeper
 from infra.binance.waiting import until
 
 SHARES: Final = {Priority.USER: 0.95, Priority.TAIL: 0.85, Priority.BACKFILL: 0.70, Priority.VERIFY: 0.50}
@@ -72,7 +72,7 @@ class WeightBudget:
         self,
         clock: Clock,
         limit_per_minute: int,
-        keeper: StandingKeeper,
+        keeper: RateStateKeeper,
         stand_down: StandDownGuard,
         breaker: Breaker,
         observe: Observe,
@@ -89,14 +89,14 @@ class WeightBudget:
     @property
     def used(self) -> int:
         """The weight used in the current clock minute, as far as known; never less than the truth about our own."""
-        with self._keeper as standing:
-            return standing.used(self._clock.now_ms() // MINUTE_MS)
+        with self._keeper as state:
+            return state.used(self._clock.now_ms() // MINUTE_MS)
 
     @property
     def is_silent(self) -> bool:
         """Whether the exchange has not answered for so long that only probes are sent."""
-        with self._keeper as standing:
-            return standing.is_silent
+        with self._keeper as state:
+            return state.is_silent
 
     def is_short(self) -> bool:
         """Whether half of what the minute allows is used: what can wait, or be had from memory, had better."""
@@ -113,8 +113,8 @@ class WeightBudget:
     def complaints(self) -> list[str]:
         """What keeps requests from leaving, or makes them leave slowly, a stand-down apart."""
         found = [self._keeper.trouble] if self._keeper.trouble else []
-        with self._keeper as standing:
-            refusal = standing.refusal(self._clock.now_ms())
+        with self._keeper as state:
+            refusal = state.refusal(self._clock.now_ms())
         if refusal is not None and not isinstance(refusal, StandDown):
             found.append(str(refusal))
         return found
@@ -200,72 +200,72 @@ class WeightBudget:
 
     def _admit(self) -> None:
         """Let in who is first, and then next, as long as there is room; or refuse them all."""
-        with self._keeper as standing:
+        with self._keeper as state:
             now_ms = self._clock.now_ms()
-            standing.roll(self._keeper.me, now_ms)
-            refusal = standing.refusal(now_ms)
+            state.roll(self._keeper.me, now_ms)
+            refusal = state.refusal(now_ms)
             if refusal is None:
-                self._let_in(standing, now_ms)
+                self._let_in(state, now_ms)
         if refusal is not None:
             self._refuse(refusal)
         elif (first := self._first()) is not None:
             first.wake.set()  # it may not have been first before
 
-    def _let_in(self, standing: Standing, now_ms: int) -> None:
+    def _let_in(self, state: RateState, now_ms: int) -> None:
         for priority, queue in self._queues.items():
             while queue:
-                if (full := self._full(standing, queue[0].bucket, now_ms)) is not None:
+                if (full := self._full(state, queue[0].bucket, now_ms)) is not None:
                     waiter = queue.popleft()
                     waiter.outcome = full
                     waiter.wake.set()
                     continue
-                if not self._has_room(standing, queue[0].weight, priority, now_ms):
+                if not self._has_room(state, queue[0].weight, priority, now_ms):
                     return  # nobody overtakes
                 waiter = queue.popleft()
                 if waiter.bucket is not None:
-                    standing.draw(waiter.bucket, now_ms)
-                waiter.outcome = self._book(standing, waiter.weight, now_ms)
+                    state.draw(waiter.bucket, now_ms)
+                waiter.outcome = self._book(state, waiter.weight, now_ms)
                 waiter.wake.set()
 
-    def _full(self, standing: Standing, bucket: Bucket | None, now_ms: int) -> BucketFull | None:
-        if bucket is None or standing.asked(bucket, now_ms) < int(GRANTED[bucket] * SHARES[Priority.USER]):
+    def _full(self, state: RateState, bucket: Bucket | None, now_ms: int) -> BucketFull | None:
+        if bucket is None or state.asked(bucket, now_ms) < int(GRANTED[bucket] * SHARES[Priority.USER]):
             return None
         reason = f"the {bucket.name} requests that the exchange grants in five minutes are used up"
-        return BucketFull(standing.room_ms(bucket, now_ms), reason)
+        return BucketFull(state.room_ms(bucket, now_ms), reason)
 
-    def _has_room(self, standing: Standing, weight: int, priority: Priority, now_ms: int) -> bool:
-        is_feeling = self._keeper.trouble is not None or not standing.is_known(now_ms)
-        if is_feeling and not standing.may_feel(now_ms):
+    def _has_room(self, state: RateState, weight: int, priority: Priority, now_ms: int) -> bool:
+        is_feeling = self._keeper.trouble is not None or not state.is_known(now_ms)
+        if is_feeling and not state.may_feel(now_ms):
             return False
-        if standing.requests >= int(IN_FLIGHT_MAX * SHARES[priority]):
+        if state.requests >= int(IN_FLIGHT_MAX * SHARES[priority]):
             return False
         ceiling = max(self.ceiling(priority), weight)  # a small limit still lets one request through
-        return standing.has_room(weight, ceiling, now_ms)
+        return state.has_room(weight, ceiling, now_ms)
 
-    def _book(self, standing: Standing, weight: int, now_ms: int) -> Ticket:
-        standing.book(self._keeper.me, weight, now_ms)
+    def _book(self, state: RateState, weight: int, now_ms: int) -> Ticket:
+        state.book(self._keeper.me, weight, now_ms)
         return Ticket(weight, now_ms)
 
     def _book_probe(self, weight: int) -> Ticket:
-        with self._keeper as standing:
+        with self._keeper as state:
             now_ms = self._clock.now_ms()
-            refusal = standing.stand_down(now_ms)
-            if refusal is None and standing.has_room(weight, self.ceiling(Priority.USER), now_ms):
-                return self._book(standing, weight, now_ms)
+            refusal = state.stand_down(now_ms)
+            if refusal is None and state.has_room(weight, self.ceiling(Priority.USER), now_ms):
+                return self._book(state, weight, now_ms)
         raise refusal or UpstreamUnavailable("there is no room for a probe in this minute", Reason.WEIGHT)
 
     def _settle(self, ticket: Ticket) -> None:
         news: Event | None = None
-        with self._keeper as standing:
+        with self._keeper as state:
             now_ms = self._clock.now_ms()
-            standing.ended(self._keeper.me, ticket.weight, now_ms)
+            state.ended(self._keeper.me, ticket.weight, now_ms)
             if ticket.used_weight is not None or (ticket.is_success and ticket.weight):  # else it says nothing of it
-                standing.told(ticket.used_weight, ticket.sent_ms, now_ms)
+                state.told(ticket.used_weight, ticket.sent_ms, now_ms)
             if ticket.is_success:
-                standing.calmed(now_ms)
+                state.calmed(now_ms)
             if ticket.failure is not None:
-                news = self._breaker.unanswered(standing, ticket.failure)
-            elif ticket.is_answered and standing.answered():
+                news = self._breaker.unanswered(state, ticket.failure)
+            elif ticket.is_answered and state.answered():
                 news = ExchangeAnswers()
         if news is not None:
             self._observe(news)

@@ -11,7 +11,7 @@ from app.domain.interval import MINUTE_MS
 from app.events import Observe, StandDownBegan
 from app.ports.clock import Clock
 from app.ports.errors import StandDown, StoreUnavailable
-from infra.binance.standing import StandingKeeper
+from infra.binance.rate_state import RateStateKeeper
 
 Save = Callable[[int, str], Awaitable[None]]
 """Stores (until_ms, reason) of a stand-down durably; may raise StoreUnavailable."""
@@ -44,7 +44,7 @@ class StandDownGuard:
     grows with every stand-down in a row. All processes that keep their standing with `keeper` have the same one.
     """
 
-    def __init__(self, clock: Clock, observe: Observe, save: Save, keeper: StandingKeeper) -> None:
+    def __init__(self, clock: Clock, observe: Observe, save: Save, keeper: RateStateKeeper) -> None:
         self._clock = clock
         self._observe = observe
         self._save = save
@@ -54,50 +54,50 @@ class StandDownGuard:
     def restore(self, until_ms: int, reason: str) -> None:
         """Take over the stand-down that the store has (of an earlier run or another process); it is never shortened."""
         self._saved_until_ms = until_ms
-        with self._keeper as standing:
-            if until_ms > standing.until_ms:
-                standing.until_ms, standing.reason = until_ms, reason
-                standing.in_a_row = max(standing.in_a_row, 1)
-                standing.unlearn()
+        with self._keeper as state:
+            if until_ms > state.until_ms:
+                state.until_ms, state.reason = until_ms, reason
+                state.in_a_row = max(state.in_a_row, 1)
+                state.unlearn()
 
     def active(self) -> StandDown | None:
         """The error to raise while the stand-down lasts, else None."""
-        with self._keeper as standing:
-            return standing.stand_down(self._clock.now_ms())
+        with self._keeper as state:
+            return state.stand_down(self._clock.now_ms())
 
     @property
     def until_ms(self) -> int:
         """The end of the last stand-down; 0 when there was none."""
-        with self._keeper as standing:
-            return standing.until_ms
+        with self._keeper as state:
+            return state.until_ms
 
     def announce(self, status: int, retry_after: str | None, msg: str, sent_ms: int) -> StandDown:
         """Begin, or lengthen, the stand-down that an answer with `status` to a request sent at `sent_ms` calls for."""
-        with self._keeper as standing:
+        with self._keeper as state:
             now_ms = self._clock.now_ms()
-            is_known = sent_ms <= standing.began_ms or now_ms < standing.until_ms  # answers to the burst that caused it
+            is_known = sent_ms <= state.began_ms or now_ms < state.until_ms  # answers to the burst that caused it
             announced_ms = _announced_ms(now_ms, retry_after, msg)
             if not is_known:
-                standing.in_a_row += 1
-                unannounced_ms = now_ms + _unannounced_ms(status, standing.in_a_row, now_ms)
+                state.in_a_row += 1
+                unannounced_ms = now_ms + _unannounced_ms(status, state.in_a_row, now_ms)
                 announced_ms = max(announced_ms or unannounced_ms, now_ms + MARGIN_MS)
-            until_ms = announced_ms or standing.until_ms
-            is_longer = until_ms > standing.until_ms
-            is_news = is_longer and (not is_known or until_ms > standing.until_ms + EXTENSION_MS_NOTICED)
+            until_ms = announced_ms or state.until_ms
+            is_longer = until_ms > state.until_ms
+            is_news = is_longer and (not is_known or until_ms > state.until_ms + EXTENSION_MS_NOTICED)
             if is_longer:
-                standing.until_ms = until_ms
-                standing.reason = f"HTTP {status}: {_ADVICE.get(status, _ADVICE[429])} ({msg:.200})"
-                standing.began_ms = max(standing.began_ms, now_ms)
-                standing.unlearn()
-            error = StandDown(standing.until_ms, standing.reason)
+                state.until_ms = until_ms
+                state.reason = f"HTTP {status}: {_ADVICE.get(status, _ADVICE[429])} ({msg:.200})"
+                state.began_ms = max(state.began_ms, now_ms)
+                state.unlearn()
+            error = StandDown(state.until_ms, state.reason)
         if is_news:
             self._observe(StandDownBegan(error.until_ms, error.reason))
         return error
 
     async def persist(self) -> None:
         """Store what is not stored yet, whoever met it. A store that cannot be written is tried again next time."""
-        with self._keeper as standing:
-            until_ms, reason = standing.until_ms, standing.reason
+        with self._keeper as state:
+            until_ms, reason = state.until_ms, state.reason
         before_ms = self._saved_until_ms
         if until_ms <= before_ms:
             return

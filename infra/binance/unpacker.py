@@ -18,7 +18,7 @@ from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.ports.exchange import FileKlines
 from infra.binance.unpack import Collect, read_file
-from infra.malloc import stop_sqlite_counting
+from infra.process.malloc import stop_sqlite_counting
 
 IDLE_S_MAX: Final = 60.0  # a process without work ends itself; the next file starts a new one (0.2 s)
 _NICENESS: Final = 5  # history gives way to those who are waiting for an answer

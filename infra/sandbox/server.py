@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.ports.clock import Clock
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.archive import Archive
 from infra.sandbox.control import Control
 from infra.sandbox.exchange import Exchange

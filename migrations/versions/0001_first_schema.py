@@ -1,6 +1,6 @@
 """Klines by interval, ledger, revisions, and what the node remembers across restarts.
 
-Written out, not derived from infra.db.schema: a revision describes the past and does not change with the code.
+Written out, not derived from infra.sqlite.schema: a revision describes the past and does not change with the code.
 """
 
 from alembic import op

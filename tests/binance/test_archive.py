@@ -24,7 +24,7 @@ from infra.binance.archive import DOWNLOADS_MAX, MEMORY_BYTES_MAX, BinanceArchiv
 from infra.binance.http import TRIES_MAX
 from infra.binance.rest import BinanceRest
 from infra.binance.unpack import CSV_BYTES_MAX
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, HastyClock

@@ -10,7 +10,7 @@ from app.domain.kind import Bucket
 from app.ports.errors import BucketFull
 from app.ports.exchange import Priority
 from infra.binance.budget import SHARES
-from infra.binance.standing import GRANTED, SLOT_MS, SLOTS_MAX, WINDOW_MS, Standing
+from infra.binance.rate_state import GRANTED, SLOT_MS, SLOTS_MAX, WINDOW_MS, RateState
 from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.upstream import Upstream
 
@@ -26,15 +26,15 @@ async def ask(process: Upstream, bucket: Bucket, number: int = 1) -> None:
 @given(st.lists(st.tuples(st.integers(0, 45_000), st.integers(1, 80)), min_size=1, max_size=60))
 @settings(deadline=None)
 def test_no_five_minutes_ever_hold_more_than_is_granted(bursts: list[tuple[int, int]]) -> None:
-    standing, now_ms, left = Standing(), START_MS, list[int]()
+    rate_state, now_ms, left = RateState(), START_MS, list[int]()
     for pause_ms, number in bursts:
         now_ms += pause_ms
         for _ in range(number):
-            if standing.asked(Bucket.FUNDING, now_ms) < GRANTED[Bucket.FUNDING]:
-                standing.draw(Bucket.FUNDING, now_ms)
+            if rate_state.asked(Bucket.FUNDING, now_ms) < GRANTED[Bucket.FUNDING]:
+                rate_state.draw(Bucket.FUNDING, now_ms)
                 left.append(now_ms)
         assert sum(now_ms - WINDOW_MS < each for each in left) <= GRANTED[Bucket.FUNDING]
-        assert len(standing.slots[Bucket.FUNDING]) <= SLOTS_MAX
+        assert len(rate_state.slots[Bucket.FUNDING]) <= SLOTS_MAX
 
 
 async def test_a_full_bucket_refuses_says_when_to_ask_again_and_keeps_its_word() -> None:
@@ -80,5 +80,5 @@ async def test_an_answer_that_says_nothing_of_the_weight_leaves_the_minute_unkno
     clock = VirtualClock()
     process = Upstream(clock)
     await ask(process, Bucket.DATA)
-    with process.keeper as standing:
-        assert not standing.is_known(clock.now_ms())
+    with process.keeper as rate_state:
+        assert not rate_state.is_known(clock.now_ms())

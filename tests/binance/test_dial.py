@@ -10,7 +10,7 @@ import pytest
 
 from app.outbound import DIRECT, Egress, proxy_of
 from infra.binance.dial import ADDRESSES_MAX, dial, first_to_answer
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from tests.binance.clocks import HastyClock
 from tests.binance.loopback import listening
 

@@ -18,7 +18,7 @@ from app.outbound import Egress, proxy_of
 from app.ports.errors import UpstreamUnavailable
 from infra.binance.http import HttpClient
 from infra.binance.socket_connect import Connect
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from tests.binance.loopback import proxy as plain_proxy
 from tests.binance.loopback import socks_proxy
 

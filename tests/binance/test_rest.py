@@ -24,7 +24,7 @@ from infra.binance import http as http_module
 from infra.binance.http import PAUSE_S_MAX, TRIES_MAX
 from infra.binance.rest import TRIES_MAX_USER, BinanceRest
 from infra.binance.stand_down import StandDownGuard
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, HastyClock
 from tests.binance.loopback import Host, Reply, Witness, http_host, proxy

@@ -5,8 +5,8 @@ import pytest
 from app.domain.interval import HOUR_MS, MINUTE_MS
 from app.events import StandDownBegan
 from app.ports.errors import StandDown, StoreUnavailable
+from infra.binance.rate_state import CALM_MS, OwnRateState
 from infra.binance.stand_down import BANNED_MS_MAX, MARGIN_MS, REFUSED_MS, StandDownGuard
-from infra.binance.standing import CALM_MS, OwnStanding
 from tests.binance.clocks import VirtualClock
 from tests.binance.loopback import Witness
 
@@ -32,7 +32,7 @@ class Case:
         self.clock = VirtualClock()
         self.witness = Witness()
         self.shelf = shelf or Shelf()
-        self.keeper = OwnStanding()
+        self.keeper = OwnRateState()
         self.guard = StandDownGuard(self.clock, self.witness, self.shelf, self.keeper)
 
     def stands_s(self, status: int, retry_after: str | None = None, msg: str = "") -> float:
@@ -41,8 +41,8 @@ class Case:
         return (until_ms - self.clock.now_ms()) / 1_000
 
     def succeeds(self) -> None:
-        with self.keeper as standing:
-            standing.calmed(self.clock.now_ms())
+        with self.keeper as rate_state:
+            rate_state.calmed(self.clock.now_ms())
 
     def wait_out(self, extra_ms: int = 0) -> None:
         active = self.guard.active()

@@ -25,7 +25,7 @@ from app.ports.exchange import FileKlines
 from infra.binance import unpackers
 from infra.binance.unpack import Collect, Gathered, read_file
 from infra.binance.unpackers import PROCESSES_MAX, TRIES, Unpackers, processes_for
-from infra.db.sqlite_image import ImageBuilder, SqliteImage
+from infra.sqlite.sqlite_image import ImageBuilder, SqliteImage
 from tests.binance.loopback import Witness
 from tests.fakes import turn
 
@@ -273,7 +273,7 @@ def test_each_core_unpacks_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_process_that_unpacks_starts_without_what_takes_long_to_import() -> None:
-    program = "import sys, infra.binance.unpacker, infra.db.sqlite_image; print(*sys.modules)"
+    program = "import sys, infra.binance.unpacker, infra.sqlite.sqlite_image; print(*sys.modules)"
     imported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert "sqlite3" in imported.stdout.split()
     assert {"asyncio", "sqlalchemy", "httpx", "app.events"}.isdisjoint(imported.stdout.split())

@@ -5,9 +5,9 @@ from pathlib import Path
 from app.ports.clock import Clock
 from infra.binance.breaker import Breaker
 from infra.binance.budget import WeightBudget
+from infra.binance.rate_state import OwnRateState, RateStateKeeper
+from infra.binance.shared_rate_state import SharedRateState
 from infra.binance.stand_down import Save, StandDownGuard
-from infra.binance.standing import OwnStanding, StandingKeeper
-from infra.binance.standing_file import SharedStanding
 from tests.binance.loopback import Witness
 
 
@@ -29,12 +29,12 @@ class Upstream:
         seed: int = 0,
     ) -> None:
         self.witness = witness or Witness()
-        self.keeper: StandingKeeper = SharedStanding(path, clock, self.witness) if path else OwnStanding()
+        self.keeper: RateStateKeeper = SharedRateState(path, clock, self.witness) if path else OwnRateState()
         self.guard = StandDownGuard(clock, self.witness, save, self.keeper)
         self.breaker = Breaker(clock, self.witness, self.keeper, seed)
         self.budget = WeightBudget(clock, limit, self.keeper, self.guard, self.breaker, self.witness)
 
     def dies(self) -> None:
         """As after kill -9: the kernel closes its file, nothing else happens."""
-        assert isinstance(self.keeper, SharedStanding)
+        assert isinstance(self.keeper, SharedRateState)
         self.keeper.close()

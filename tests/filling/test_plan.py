@@ -23,7 +23,7 @@ from app.filling.plan import (
     RollUp,
 )
 from app.holding.gaps import SeriesGap, survey
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import Wish
 from app.kinds.klines import KLINES, ROWS_THRIFTY
 from tests.fakes import ANCHOR_MS, BTC, DAY0_MS, NOW_MS, listing
@@ -42,13 +42,13 @@ def wish_of(*codes: str, days: int = 5, onboard_ms: int = 0, extra: dict[Series,
     return Wish({SYMBOL}, chosen, days, {SYMBOL: listing(SYMBOL, onboard_ms)}, extra or {})
 
 
-def holding(ledgers: dict[Series, Ledger] | None = None, anchors: dict[str, int] | None = None) -> Holdings:
-    holdings = Holdings()
+def holding(ledgers: dict[Series, Ledger] | None = None, anchors: dict[str, int] | None = None) -> LedgerCache:
+    holdings = LedgerCache()
     holdings.load(ledgers or {}, {SYMBOL: ANCHOR_MS} if anchors is None else anchors, {})
     return holdings
 
 
-def plan(wish: Wish, holdings: Holdings, now_ms: int, series: Series) -> tuple[SeriesGap, list[Job]]:
+def plan(wish: Wish, holdings: LedgerCache, now_ms: int, series: Series) -> tuple[SeriesGap, list[Job]]:
     gap = survey(wish, holdings, series, now_ms)
     return gap, Planner(wish, holdings, now_ms, never).jobs(gap)
 
@@ -57,7 +57,7 @@ def windows_of(job: Job) -> Spans:
     return job.windows if isinstance(job, Download) else Spans([job.window])
 
 
-def carry_out(job: Job, holdings: Holdings) -> None:
+def carry_out(job: Job, holdings: LedgerCache) -> None:
     """What a perfect exchange and archive make of a job."""
     if isinstance(job, LearnAnchor):
         holdings.set_anchor(job.series.symbol, ANCHOR_MS)
@@ -93,7 +93,7 @@ def check(job: Job, gap: SeriesGap, now_ms: int) -> None:
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[Wish, Holdings, int, frozenset[int]]:
+def situations(draw: st.DrawFn) -> tuple[Wish, LedgerCache, int, frozenset[int]]:
     codes = draw(st.sets(st.sampled_from(CODES), min_size=1, max_size=6))
     days = draw(st.integers(1, 40))
     now_ms = draw(st.sampled_from([NOW_MS, DAY0_MS + 5_000, INCIDENT_MS + 9 * DAY_MS])) + draw(st.integers(0, DAY_MS))
@@ -122,7 +122,7 @@ def situations(draw: st.DrawFn) -> tuple[Wish, Holdings, int, frozenset[int]]:
 
 @settings(max_examples=200, deadline=None)
 @given(situations())
-def test_carrying_out_plans_fulfils_every_wish(situation: tuple[Wish, Holdings, int, frozenset[int]]) -> None:
+def test_carrying_out_plans_fulfils_every_wish(situation: tuple[Wish, LedgerCache, int, frozenset[int]]) -> None:
     wish, holdings, now_ms, spent = situation
     for _round in itertools.count():
         planner = Planner(wish, holdings, now_ms, lambda file: file.span.start_ms // DAY_MS % 10 in spent)

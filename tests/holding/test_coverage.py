@@ -12,7 +12,7 @@ from app.filling.backfill import Backfill
 from app.filling.estimate import ROW_ZIP_BYTES, estimate
 from app.filling.room import ROW_DISK_BYTES
 from app.holding.coverage import Coverage
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.ports.errors import StoreUnavailable
 from tests.fakes import BTC, DAY0_MS, NOW_MS, Rig, rig
 from tests.market.held_whole import CLOSED_MS, holding, whole, wish_of
@@ -90,7 +90,7 @@ def test_the_report_stays_the_same_until_a_kline_is_due_and_can_be_kept_to_what_
 
 def test_the_estimate_of_an_empty_store_is_about_right() -> None:
     wish = wish_of("1m", "1h", days=31)
-    told = estimate(wish, Holdings(), NOW_MS, weight_per_minute=2400, disk_free_bytes=7, disk_free_bytes_min=0)
+    told = estimate(wish, LedgerCache(), NOW_MS, weight_per_minute=2400, disk_free_bytes=7, disk_free_bytes_min=0)
     minutes = 31 * 1440 + 14 * 60 + 10
     assert (told.series, told.klines, told.missing_klines) == (2, minutes + 31 * 24 + 14, told.klines)
     by_rest = 1440 + 14 * 60 + 10  # yesterday and today
@@ -112,10 +112,10 @@ def test_the_estimate_of_an_empty_store_is_about_right() -> None:
 @pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)])
 def test_the_estimate_says_whether_the_wish_fits_beside_what_is_kept_free(spare: int, *, fits: bool) -> None:
     wish = wish_of("1m", "1h", days=31)
-    needed = estimate(wish, Holdings(), NOW_MS, weight_per_minute=2400, disk_free_bytes=0, disk_free_bytes_min=0)
+    needed = estimate(wish, LedgerCache(), NOW_MS, weight_per_minute=2400, disk_free_bytes=0, disk_free_bytes_min=0)
     told = estimate(
         wish,
-        Holdings(),
+        LedgerCache(),
         NOW_MS,
         weight_per_minute=2400,
         disk_free_bytes=needed.disk_bytes + 1000 + spare,

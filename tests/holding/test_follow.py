@@ -16,13 +16,13 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.holding.encoded_rows import EncodedRows
 from app.holding.follow import POLL_S, TRUST_MS, Follower
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.kinds.klines import KLINES
 from app.ports.errors import StoreUnavailable
 from app.ports.store import Changes, Relisting
-from infra.db import changes
-from infra.db.sqlite_store import SqliteReader, SqliteWriter
+from infra.sqlite import changes
+from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.fakes import BTC, DAY0_MS, ManualClock, Rig, encoded, rig, running, truth, turn
 
 FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
@@ -55,7 +55,7 @@ class Other:
     def __init__(self, made: Rig, url: str) -> None:
         self.rig = made
         self.reader = Reader(url)
-        self.holdings, self.tail = Holdings(), Tail(50_000_000)
+        self.holdings, self.tail = LedgerCache(), Tail(50_000_000)
         self.dropped: list[tuple[Series, Span]] = []
         self.loads = 0
         self.follower = Follower(
@@ -280,7 +280,7 @@ async def test_whatever_is_committed_and_asked_the_tails_are_the_stores(tmp_path
 
 def test_the_clock_of_a_follower_may_stand_behind() -> None:
     clock = ManualClock()
-    follower = Follower(clock, None, Holdings(), Tail(1), lambda series, span: None, None)  # type: ignore[arg-type]
+    follower = Follower(clock, None, LedgerCache(), Tail(1), lambda series, span: None, None)  # type: ignore[arg-type]
     follower.looked_ms = clock.ms + 5
     assert not follower.is_current(), "a look that is yet to come vouches for nothing"
 

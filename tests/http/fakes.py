@@ -31,11 +31,11 @@ from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
 from app.market.stream_hub import Hub
-from app.ports.coordination import Asked, Told
+from app.ports.coordination import RpcRequest, RpcResponse
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections
-from infra.line import Line
+from infra.local.writer_rpc import WriterRpc
 
 # hypothesis asks its questions in a thread here, and notices when what runs beside it draws from the random module
 OTHERS_MAY_USE_RANDOM = pytest.mark.filterwarnings(
@@ -239,13 +239,13 @@ class FakeMarket:
 class FakeLine:
     """Nobody else writes, unless there is a line to one who does."""
 
-    def __init__(self, line: Line | None = None) -> None:
+    def __init__(self, line: WriterRpc | None = None) -> None:
         self.line = line
 
     def is_elsewhere(self) -> bool:
         return self.line is not None
 
-    async def ask(self, asked: Asked) -> Told:
+    async def ask(self, asked: RpcRequest) -> RpcResponse:
         assert self.line is not None
         return await self.line.ask(asked)
 

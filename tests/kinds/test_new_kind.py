@@ -22,8 +22,8 @@ from app.holding.coverage import Coverage
 from app.kinds.registry import KINDS
 from app.ports.exchange import Priority
 from app.querying.answer import KlineQuery
-from infra.db.schema import tables_of
-from infra.db.sqlite_store import SqliteReader
+from infra.sqlite.schema import tables_of
+from infra.sqlite.sqlite_store import SqliteReader
 from tests.binance.loopback import Reply
 from tests.binance.test_rest import case
 from tests.fakes import NOW_MS, Exchange, running

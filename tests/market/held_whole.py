@@ -4,7 +4,7 @@ from app.domain.interval import INTERVALS, M1
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Spans
-from app.holding.holdings import Holdings
+from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import Wish
 from tests.fakes import NOW_MS, listing
 
@@ -26,7 +26,7 @@ def whole(wish: Wish, *, but: Spans = NOTHING) -> dict[Series, Ledger]:
     return made
 
 
-def holding(ledgers: dict[Series, Ledger]) -> Holdings:
-    holdings = Holdings()
+def holding(ledgers: dict[Series, Ledger]) -> LedgerCache:
+    holdings = LedgerCache()
     holdings.load(ledgers, {}, {})
     return holdings

@@ -16,7 +16,7 @@ from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.node.node import Node
 from app.settings import load
-from infra.db.sqlite_store import SqliteWriter
+from infra.sqlite.sqlite_store import SqliteWriter
 
 NOW_MS = 1_771_000_000_000 + 20 * 86_400_000  # after everything that was recorded
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.db.material import FixedClock
+from tests.sqlite.material import FixedClock
 from tests.stores.databases import DATABASES, Database, OpenReader, OpenWriter
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, Self
 from app.domain.kline import Kline
 from app.ports.clock import Clock
 from app.ports.store import StoreReader, StoreWriter
-from infra.db.sqlite_store import SqliteReader, SqliteWriter
+from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 
 BUSY_TIMEOUT_MS = 50
 

@@ -7,8 +7,8 @@ from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.klines import KLINES
-from infra.db import changes
-from tests.db.material import BTC_1M, NOW_MS, T0_MS, batch, klines, minutes
+from infra.sqlite import changes
+from tests.sqlite.material import BTC_1M, NOW_MS, T0_MS, batch, klines, minutes
 from tests.stores.databases import OpenReader, OpenWriter
 
 ETH_1M = Series(KLINES, "ETHUSDT", M1)

@@ -10,7 +10,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from tests.db.material import BTC_1M, NOW_MS, T0_MS, batch, everything, first_opens, kline, klines, minutes
+from tests.sqlite.material import BTC_1M, NOW_MS, T0_MS, batch, everything, first_opens, kline, klines, minutes
 from tests.stores.databases import Database, OpenReader, OpenWriter
 
 

@@ -9,7 +9,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from tests.db.material import T0_MS, everything, klines
+from tests.sqlite.material import T0_MS, everything, klines
 from tests.stores.databases import OpenWriter
 
 

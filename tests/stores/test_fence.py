@@ -11,7 +11,7 @@ from app.domain.span import Span
 from app.kinds.klines import KLINES
 from app.ports.errors import StoreUnavailable
 from app.ports.store import Disagreement, Relisting
-from tests.db.material import BTC_1M, NOW_MS, T0_MS, FixedClock, batch, everything, klines, minutes
+from tests.sqlite.material import BTC_1M, NOW_MS, T0_MS, FixedClock, batch, everything, klines, minutes
 from tests.stores.databases import Database, OpenReader, OpenWriter
 
 OLD = Listing("BTCUSDT", 0, 1 << 42, Precision(2, 3))

@@ -18,7 +18,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from tests.db.material import T0_MS, FixedClock, everything, image_of, kline, minutes
+from tests.sqlite.material import T0_MS, FixedClock, everything, image_of, kline, minutes
 from tests.stores.databases import DATABASES, Database
 
 WIDTH = 16  # minutes

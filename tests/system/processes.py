@@ -32,10 +32,10 @@ from app.kinds.klines import KLINES
 from app.node.node import Node
 from app.ports.errors import StoreUnavailable
 from app.settings import load
-from infra.clock import SystemClock
-from infra.db.sqlite_store import SqliteReader
+from infra.process.clock import SystemClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
+from infra.sqlite.sqlite_store import SqliteReader
 from tests.patience import PATIENCE_S
 
 ROOT: Final = Path(__file__).parents[2]
@@ -251,8 +251,9 @@ class Place:
 
     def operator(self) -> httpx.AsyncClient:
         """A client that has read the file with the node's token."""
-        token = (self.programs.folder / f"{self.database}.token").read_text().strip()
-        return self.http(Authorization=f"Bearer {token}")
+        folder = Path(self.settings.get("RUNTIME_DIR", self.programs.folder))
+        (file,) = folder.glob(f"{self.database}*.token")
+        return self.http(Authorization=f"Bearer {file.read_text().strip()}")
 
     async def get(self, path: str) -> httpx.Response:
         async with self.http() as client:

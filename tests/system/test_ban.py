@@ -85,8 +85,8 @@ async def check_served(here: World, watched: Watched, start_ms: int, end_ms: int
 
 
 def under_way(watched: Watched) -> int:
-    with watched.node.standing as standing:
-        return standing.requests
+    with watched.node.rate_state as rate_state:
+        return rate_state.requests
 
 
 async def drawn(here: World, watched: Watched, **said: bool) -> int:
@@ -227,8 +227,8 @@ class Neighbour:
 
     def _is_seen(self, watched: Watched, minute: int) -> bool:
         """Whether an answer has told the node what the neighbour took, and whatever left before has ended."""
-        with watched.node.standing as standing:
-            return not standing.requests and standing.used(minute) >= self._used()
+        with watched.node.rate_state as rate_state:
+            return not rate_state.requests and rate_state.used(minute) >= self._used()
 
 
 async def test_a_neighbour_that_takes_most_of_every_minute_makes_us_yield_and_never_draw_a_429(tmp_path: Path) -> None:

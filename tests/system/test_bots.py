@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from app.events import Event, RequestDone
 from app.holding.wish import CLOSE_GRACE_MS
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
 from tests.http.asgi import get

@@ -10,7 +10,7 @@ COMMAND_S_MAX: Final = 60.0
 PROGRAM: Final = """
 import gc
 import weakref
-from infra.gc_schedule import WHOLE_EVERY, GcSchedule
+from infra.process.gc_schedule import WHOLE_EVERY, GcSchedule
 
 class Ring:
     def __init__(self):

@@ -134,9 +134,9 @@ async def test_a_ban_in_the_middle_of_a_backfill_is_waited_out_while_held_data_i
         here.sandbox.inject(kind="http_418", ban_s=600, count=1)
         await watched.until(lambda event: isinstance(event, StandDownBegan))
         began_ms = here.clock.now_ms()
-        standing = watched.node.guard.active()
-        assert standing is not None
-        assert standing.until_ms - began_ms > 500_000
+        stand_down = watched.node.guard.active()
+        assert stand_down is not None
+        assert stand_down.until_ms - began_ms > 500_000
         async with watched.http() as client:
             health = (await client.get("/v1/health")).json()
             assert health["status"] == "degraded"
@@ -149,7 +149,7 @@ async def test_a_ban_in_the_middle_of_a_backfill_is_waited_out_while_held_data_i
             answer = await client.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=5&startTime=0")
             assert answer.status_code == 503
             assert int(answer.headers["Retry-After"]) >= RETRY_AFTER_S
-        while here.clock.now_ms() < standing.until_ms - 5_000:
+        while here.clock.now_ms() < stand_down.until_ms - 5_000:
             await here.clock.sleep(5)
         late = [entry for entry in here.sandbox.journal.since(0) if entry.kind == "rest" and entry.time_ms > began_ms]
         assert len(late) <= IN_FLIGHT_MAX, "more than what was under way came after the stand-down began"

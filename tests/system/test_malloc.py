@@ -11,7 +11,7 @@ COMMAND_S_MAX = 60.0
 PROGRAM = """
 import threading
 from pathlib import Path
-from infra.malloc import return_large_blocks
+from infra.process.malloc import return_large_blocks
 
 def resident_kb():
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in line)
@@ -36,7 +36,7 @@ print(is_set, (resident_kb() - before) // 1024)
 
 COUNTED = """
 import _sqlite3, ctypes, sqlite3, sys
-from infra.malloc import stop_sqlite_counting
+from infra.process.malloc import stop_sqlite_counting
 
 is_set = stop_sqlite_counting() if sys.argv[1] == "without" else True
 connection = sqlite3.connect(":memory:")

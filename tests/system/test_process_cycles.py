@@ -9,7 +9,7 @@ import httpx
 
 from app.node.node import Node
 from app.settings import load
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import until
 

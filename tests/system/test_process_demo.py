@@ -11,7 +11,7 @@ import pytest
 import websockets
 
 from app.domain.interval import DAY_MS
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from tests.system.processes import Place, Program, Programs, free_port, pause, seconds, until
 
 MINUTE_MS = 60_000

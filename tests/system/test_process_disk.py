@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Program, Programs, ShiftedClock, until
 

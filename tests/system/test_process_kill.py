@@ -8,7 +8,7 @@ from time import monotonic_ns
 from app.domain.interval import DAY_MS
 from app.domain.ledger import Ledger
 from app.domain.series import Series
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import FAST_NODE, ROOT, SETTLED_S, Place, Programs, SharedClock, asked_again, pause, until
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.nginx import NGINX, nginx_conf
 from tests.system.processes import ROOT, Place, Programs, ShiftedClock, until

@@ -5,7 +5,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, free_port, pause, until

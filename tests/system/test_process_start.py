@@ -13,7 +13,7 @@ import pytest
 
 from app.node.prepare import CannotStart
 from app.server import listen
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import KLINENODE, Place, Programs, ShiftedClock, free_port, pause, seconds, until
 

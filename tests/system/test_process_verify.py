@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, until
 from tests.system.test_process_operate import days, midnight

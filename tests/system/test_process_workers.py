@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import pytest
 
 from app.server import WORKER_S_MAX
 from infra.sandbox.server import SandboxServer
@@ -162,9 +163,16 @@ async def test_a_worker_that_dies_while_its_parent_waits_for_its_answer_is_repla
         assert await node.ended() == 0
 
 
-async def test_what_only_the_writer_does_may_be_asked_of_any_process(tmp_path: Path) -> None:
+def names(folder: Path) -> set[str]:
+    """What lies in a folder of a node's."""
+    return {each.name for each in folder.glob("klinenode.db*")}
+
+
+@pytest.mark.parametrize("runtime_dir", [None, "run"])
+async def test_what_only_the_writer_does_may_be_asked_of_any_process(tmp_path: Path, runtime_dir: str | None) -> None:
+    settings = {} if runtime_dir is None else {"RUNTIME_DIR": str(tmp_path / runtime_dir)}
     async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=2) as sandbox, Programs(tmp_path) as programs:
-        place, other = Place(programs, sandbox.port), Place(programs, sandbox.port)
+        place, other = (Place(programs, sandbox.port, settings=settings) for _ in range(2))
         place.serve()
         await until(place.is_whole, "the wish is held")
         other.serve()
@@ -182,6 +190,10 @@ async def test_what_only_the_writer_does_may_be_asked_of_any_process(tmp_path: P
             return held["BTCUSDT1h"].held.span_at(int(ago(sandbox, 8))) is not None
 
         await until(is_held, "the writer has fetched it")
+        if runtime_dir is not None:
+            assert names(tmp_path) <= {"klinenode.db", "klinenode.db-wal", "klinenode.db-shm", "klinenode.db.lock"}
+            endings = {name.rpartition(".")[2] for name in names(tmp_path / runtime_dir)}
+            assert endings == {"line", "streams", "token", "weight"}
 
 
 async def test_the_metrics_of_four_workers_are_those_of_one_server(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.series import Series
 from app.events import Event, KlinesMended, KlinesVerified
 from app.kinds.klines import KLINES
-from infra.db.url import sqlite_path
+from infra.sqlite.url import sqlite_path
 from tests.system.world import START_MS, Watched, world
 
 BTC = Series(KLINES, "BTCUSDT", M1)

@@ -8,8 +8,8 @@ from app.domain.interval import MINUTE_MS
 from app.events import GapsCounted, GarbageDropped
 from app.node.exchange_clock import KeptTime
 from app.node.parts import KEPT_TIME
-from infra.db.lease import WriterLease
-from infra.db.sqlite_store import SqliteWriter
+from infra.sqlite.lease import WriterLease
+from infra.sqlite.sqlite_store import SqliteWriter
 from tests.system.world import HeldClock, world
 
 

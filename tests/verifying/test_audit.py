@@ -21,7 +21,7 @@ from app.kinds.klines import KLINES
 from app.ports.errors import UpstreamGarbage
 from app.verifying.audit import SETTLE_MS, Auditor, Tally
 from app.verifying.verify import EVER
-from infra.db.row_tables import row_table
+from infra.sqlite.row_tables import row_table
 from tests.fakes import ANCHOR_MS, BTC, DAY0_MS, NOW_MS, Rig, encoded, listing, rig, truth
 
 FIVES, HOURS, DAYS = (Series(KLINES, "BTCUSDT", INTERVALS[code]) for code in ("5m", "1h", "1d"))

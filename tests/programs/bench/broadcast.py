@@ -16,7 +16,7 @@ import orjson
 import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 
 _QUERY: Final = "streams="
 

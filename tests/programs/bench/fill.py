@@ -24,7 +24,7 @@ from app.events import Event, RowsCommitted
 from app.kinds.klines import KLINES
 from app.node.node import Node
 from app.settings import load
-from infra.malloc import return_large_blocks, stop_sqlite_counting
+from infra.process.malloc import return_large_blocks, stop_sqlite_counting
 from tests.programs.bench.pinned import PinnedClock
 
 FILL_S_MAX: Final = 600.0

@@ -13,9 +13,9 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.ports.clock import Clock
-from infra.db.sqlite_store import SqliteWriter
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.universe import NEVER_MS, Instrument, Universe
+from infra.sqlite.sqlite_store import SqliteWriter
 from tests.system.processes import START_MS
 
 MATERIAL: Final = "ETHUSDT"  # 125 bytes a row as REST prints it: neither the longest nor the shortest

@@ -14,7 +14,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from app import server
 from app.node.node import Node
 from app.settings import Settings, load
-from infra.malloc import stop_sqlite_counting
+from infra.process.malloc import stop_sqlite_counting
 from tests.programs.bench.pinned import PinnedClock
 
 COUNT: Final = struct.Struct("<q")

@@ -16,7 +16,7 @@ from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.klines import KLINES
-from infra.db.sqlite_store import SqliteReader
+from infra.sqlite.sqlite_store import SqliteReader
 from tests.programs.bench.figures import Curve, alternating, compared
 from tests.programs.bench.load import Load, Outcome, apply
 from tests.programs.bench.part_http import add_rates

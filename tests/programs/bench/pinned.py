@@ -6,7 +6,7 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Final
 
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 
 _LAYOUT: Final = struct.Struct("<qqq")  # its time in ms, the machine's ns at that moment, whether it runs
 _machine: Final = SystemClock()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.candles import QUANTUM_MS, Candle
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import FaultBoard, Target

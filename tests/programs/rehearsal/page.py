@@ -8,8 +8,8 @@ from statistics import median
 from typing import Final
 
 from app.settings import Settings
-from infra.db.connections import READER_CACHE_KIB, WRITER_CACHE_KIB
-from infra.db.sqlite_store import READ_CONNECTIONS_MAX
+from infra.sqlite.connections import READER_CACHE_KIB, WRITER_CACHE_KIB
+from infra.sqlite.sqlite_store import READ_CONNECTIONS_MAX
 from tests.programs.bench.figures import Figure
 from tests.programs.rehearsal.crowd import Failure, Result, quantiles
 from tests.programs.rehearsal.exchange import BURST_MS

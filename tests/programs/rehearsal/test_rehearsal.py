@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 import pytest
 
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import FaultBoard
 from infra.sandbox.universe import Universe

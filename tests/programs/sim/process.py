@@ -172,7 +172,7 @@ class Process:
         sim.count("killed")
         sim.network.bury(fate, silently=self._is_silent)
         fate.graveyard.extend((self.node, self.client, *self.queries))
-        for holder in (self.node.lease, self.node.standing) if self.node else ():
+        for holder in (self.node.lease, self.node.rate_state) if self.node else ():
             if holder._fd is not None:
                 os.close(holder._fd)  # the kernel lets go of the locks, and leaves what is written
                 holder._fd = None

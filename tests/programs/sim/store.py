@@ -23,7 +23,7 @@ from tests.programs.sim.loop import PROCESS, Fate, SimLoop
 
 PAGES_MAX: Final = 1_073_741_823  # SQLite's own default
 BUSY_RETRY_S: Final = 0.05
-BUSY_S_MAX: Final = 5.0  # infra.db.connections.BUSY_TIMEOUT_MS, waited for on the virtual clock
+BUSY_S_MAX: Final = 5.0  # infra.sqlite.connections.BUSY_TIMEOUT_MS, waited for on the virtual clock
 
 _connect_for_real = sqlite3.connect
 

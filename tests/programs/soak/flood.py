@@ -13,7 +13,7 @@ from typing import Final
 
 import uvicorn
 
-from infra.clock import SystemClock
+from infra.process.clock import SystemClock
 from infra.sandbox.candles import QUANTUM_MS
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import FaultBoard

@@ -35,11 +35,11 @@ from app.domain.ledger import Ledger
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.kinds.klines import KLINES
-from infra.clock import SystemClock
-from infra.db.migrate import upgrade
-from infra.db.sqlite_store import SqliteReader
+from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from infra.sandbox.universe import NEVER_MS, Instrument
+from infra.sqlite.migrate import upgrade
+from infra.sqlite.sqlite_store import SqliteReader
 from tests.system.processes import SETTLED_S, Place, Program, Programs, pause, seconds, until
 
 START, BOOT, MIGRATION, LOAD, CHECKPOINT, TAKEOVER = "start", "boot", "migration", "load", "checkpoint", "takeover"

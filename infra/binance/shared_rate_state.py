@@ -1,0 +1,234 @@
+"""The standing shared by all processes on one database, in a small file beside it that outlives them."""
+
+import fcntl
+import os
+import struct
+import threading
+import time
+import zlib
+from pathlib import Path
+from typing import Final
+
+from app.domain.kind import Bucket
+from app.events import Observe, StandingNotShared
+from app.ports.clock import Clock
+from infra.binance.rate_state import MINUTES_MAX, SLOTS_MAX, Minute, RateState, UnderWay
+from infra.process.private_file import open_private
+
+PROCESSES_MAX: Final = 64  # more workers and instances than a machine has use for
+REASON_BYTES_MAX: Final = 600
+SILENCE_BYTES_MAX: Final = 300
+RETRY_MS: Final = 5_000  # a file that could not be used is tried again after this long
+LOCK_TRIES_MAX: Final = 200
+LOCK_PAUSE_S: Final = 0.000_1
+"""The lock is held for microseconds; with 200 such pauses, a process that was stopped while it had it costs 30 ms."""
+
+_MAGIC: Final = b"klnstd02"  # with the layout's number
+_HEAD: Final = struct.Struct("<8sI")
+_PROCESSES_AT: Final = 3 * MINUTES_MAX
+_SLOTS_AT: Final = _PROCESSES_AT + 3 * PROCESSES_MAX
+_OTHERS_AT: Final = _SLOTS_AT + 2 * SLOTS_MAX * len(Bucket)
+_BODY: Final = struct.Struct(f"<{_OTHERS_AT + 8}q{REASON_BYTES_MAX}s{SILENCE_BYTES_MAX}s")
+FILE_BYTES: Final = _HEAD.size + _BODY.size
+assert FILE_BYTES <= 4096, "one page: even kill -9 in the middle of writing leaves it whole"
+_FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of <fcntl.h>: type, whence, start, len, pid
+_PLACES: Final = 1 << 20  # byte ranges that only serve as locks may lie beyond the end of the file
+
+
+class Damaged(Exception):
+    """The file's content is not what was written there."""
+
+
+def encode(state: RateState) -> bytes:
+    """The file's content."""
+    numbers: list[int] = []
+    for minute, entry in state.minutes.items():
+        numbers += (minute, entry.used, entry.is_told)
+    numbers += [-1, 0, 0] * (MINUTES_MAX - len(state.minutes))
+    processes = [0] * (3 * PROCESSES_MAX)
+    for number, each in state.under_way.items():
+        processes[3 * number : 3 * number + 3] = (each.requests, each.weight, each.minute)
+    numbers += processes
+    for bucket in Bucket:
+        slots = state.slots.get(bucket, {})
+        for slot, count in slots.items():
+            numbers += (slot, count)
+        numbers += [-1, 0] * (SLOTS_MAX - len(slots))
+    numbers += (state.left_ms, state.until_ms, state.began_ms, state.in_a_row)
+    numbers += (state.failures, state.probes, state.retry_ms, state.probe_ms)
+    body = _BODY.pack(*numbers, state.reason.encode(), state.silence.encode())
+    return _HEAD.pack(_MAGIC, zlib.crc32(body)) + body
+
+
+def decode(content: bytes) -> RateState:
+    """What `encode` was given, long texts cut. Raises Damaged."""
+    if len(content) != FILE_BYTES:
+        raise Damaged(f"{len(content)} bytes instead of {FILE_BYTES}")
+    magic, checksum = _HEAD.unpack_from(content)
+    body = content[_HEAD.size :]
+    if magic != _MAGIC or checksum != zlib.crc32(body):
+        raise Damaged("the checksum is wrong")
+    *numbers, reason, silence = _BODY.unpack(body)
+    state = RateState(reason=_text(reason), silence=_text(silence))
+    for at in range(0, _PROCESSES_AT, 3):
+        if numbers[at] >= 0:
+            state.minutes[numbers[at]] = Minute(numbers[at + 1], bool(numbers[at + 2]))
+    for number in range(PROCESSES_MAX):
+        at = _PROCESSES_AT + 3 * number
+        if numbers[at]:
+            state.under_way[number] = UnderWay(*numbers[at : at + 3])
+    for bucket in Bucket:
+        first = _SLOTS_AT + 2 * SLOTS_MAX * bucket
+        pairs = ((numbers[at], numbers[at + 1]) for at in range(first, first + 2 * SLOTS_MAX, 2))
+        if slots := {slot: count for slot, count in pairs if slot >= 0}:
+            state.slots[bucket] = slots
+    state.left_ms, state.until_ms, state.began_ms, state.in_a_row = numbers[-8:-4]
+    state.failures, state.probes, state.retry_ms, state.probe_ms = numbers[-4:]
+    return state
+
+
+def _text(padded: bytes) -> str:
+    return padded.rstrip(b"\0").decode(errors="ignore")
+
+
+class SharedRateState:
+    """Keeps the standing in the file at `path`. Every use takes the file's lock, which the kernel frees when we die.
+
+    A process has a place (a lock on a byte of its own), by which the others see whether it lives: what the dead had
+    under way is forgotten. A file that cannot be used is reported once; until it can be, the process goes by what it
+    knew last, and by `trouble` its requests leave one at a time.
+    """
+
+    def __init__(self, path: Path, clock: Clock, observe: Observe) -> None:
+        self._path = path
+        self._clock = clock
+        self._observe = observe
+        self._thread_lock = threading.Lock()  # metrics are read on a thread of their own
+        self._rate_state = RateState()
+        self._fd: int | None = None
+        self._is_locked = False
+        self._before = b""
+        self._is_behind = True
+        """Whether what this process knows has to be joined with what the file says."""
+        self._retry_ms = 0
+        self._news: str | None = None
+        self.me = 0
+        self.trouble: str | None = None
+
+    def __enter__(self) -> RateState:
+        self._thread_lock.acquire()
+        try:
+            if self._is_worth_trying():
+                self._take()
+        except OSError as error:
+            self._go_alone(error)
+        return self._rate_state
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._give_back()
+        except OSError as error:
+            self._go_alone(error)
+        news, self._news = self._news, None
+        self._thread_lock.release()
+        if news is not None:
+            self._observe(StandingNotShared(str(self._path), news))
+
+    def close(self) -> None:
+        """Give up the place; it is taken again when needed."""
+        with self._thread_lock:
+            self._close()
+
+    def _is_worth_trying(self) -> bool:
+        return self.trouble is None or not 0 < self._retry_ms - self._clock.now_ms() <= RETRY_MS
+
+    def _take(self) -> None:
+        if self._fd is None or not self._is_still(self._fd):
+            self._open()
+        assert self._fd is not None, "it was opened"
+        _lock(self._fd)
+        self._is_locked = True
+        self._before = os.pread(self._fd, FILE_BYTES + 1, 0)
+        try:
+            found = decode(self._before) if self._before else RateState()
+        except Damaged as error:
+            self._news = f"it was damaged ({error}) and is written anew from what this process knows"
+            found, self._is_behind = RateState(), True
+        for number in [number for number in found.under_way if number != self.me and not self._lives(number)]:
+            del found.under_way[number]
+        if self._is_behind:
+            found.join(self._rate_state, self.me)
+        self._rate_state, self._is_behind, self.trouble = found, False, None
+
+    def _give_back(self) -> None:
+        if not self._is_locked:
+            return
+        assert self._fd is not None, "what is locked is open"
+        content = encode(self._rate_state)
+        if content != self._before:
+            if os.pwrite(self._fd, content, 0) != FILE_BYTES:
+                raise OSError("the disk is full")
+            if len(self._before) > FILE_BYTES:
+                os.ftruncate(self._fd, FILE_BYTES)
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._is_locked = False
+
+    def _go_alone(self, error: OSError) -> None:
+        self._close()
+        if self.trouble is None:
+            self._news = str(error)
+            mine = self._rate_state.under_way.get(self.me)
+            self._rate_state.under_way = {} if mine is None else {self.me: mine}
+            self._rate_state.unlearn()
+        self.trouble = f"{self._path.name} cannot be used: {error}"
+        self._retry_ms = self._clock.now_ms() + RETRY_MS
+
+    def _open(self) -> None:
+        self._close()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = open_private(self._path)
+        before, self.me = self.me, self._place(self._fd)
+        self._rate_state.under_way = (
+            {self.me: self._rate_state.under_way[before]} if before in self._rate_state.under_way else {}
+        )
+
+    def _close(self) -> None:
+        self._is_locked, self._is_behind = False, True
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _is_still(self, fd: int) -> bool:
+        """Whether the file behind `fd` is the one other processes will find (someone may have deleted it)."""
+        try:
+            return os.path.samestat(os.fstat(fd), Path.stat(self._path))
+        except FileNotFoundError:
+            return False
+
+    def _place(self, fd: int) -> int:
+        """The number of a place that no living process has. Raises OSError."""
+        for number in range(PROCESSES_MAX):
+            try:
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PLACES + number, 1, 0))
+            except (BlockingIOError, PermissionError):  # either of the two says that somebody has it
+                continue
+            return number
+        raise OSError(f"{PROCESSES_MAX} processes use it already")
+
+    def _lives(self, number: int) -> bool:
+        assert self._fd is not None, "it is open"
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PLACES + number, 1, 0)
+        kind, *_ = _FLOCK.unpack(fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, asked))
+        return bool(kind != fcntl.F_UNLCK)
+
+
+def _lock(fd: int) -> None:
+    """Take the lock of the file. Raises OSError when somebody keeps it."""
+    for _ in range(LOCK_TRIES_MAX):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_S)
+            continue
+        return
+    raise OSError("another process has kept its lock for too long")

@@ -1,0 +1,288 @@
+"""Metrics of all workers of one server together: whichever of them is scraped, the answer is the same and never falls.
+
+Each worker keeps its newest numbers in a file; a scrape writes its own and adds up all of them. The numbers that only
+grow outlive the worker that counted them: whoever finds it dead adds them to what is gone.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+
+from infra.process.private_file import FOLDER_MODE, open_private
+
+WRITER_GAUGE: Final = "klinenode_is_writer"
+FILE_BYTES_MAX: Final = 4 * 1024 * 1024  # a worker's numbers take 30 kB
+
+_SUMMED: Final = frozenset({"counter", "histogram", "summary"})
+_COUNTS: Final = frozenset(
+    {
+        "klinenode_page_cache_hits",
+        "klinenode_page_cache_misses",
+        "klinenode_page_cache_not_modified",
+        "klinenode_pages_read_ahead",
+        "klinenode_stream_frames_sent",
+        "klinenode_stream_frames_conflated",
+        "klinenode_stream_clients_cut",
+    }
+)
+"""Gauges that only grow."""
+_OF_WRITER: Final = frozenset(
+    {
+        "klinenode_klines_missing",
+        "klinenode_klines_wished",
+        "klinenode_gaps",
+        "klinenode_upstream_weight_used",
+        "klinenode_stream_subscribed",
+    }
+)
+"""Gauges that mean something in the process that writes only; its last word stands until its successor has one."""
+_LARGEST: Final = frozenset(
+    {
+        "klinenode_database_bytes",
+        "klinenode_wal_bytes",
+        "klinenode_upstream_weight_booked",
+        "klinenode_upstream_weight_ceiling",
+        "klinenode_stand_down_until_seconds",
+        "klinenode_exchange_silent",
+        "klinenode_tail_lag_seconds",
+    }
+)
+"""Gauges that all processes read from the same place; where one is behind, the worst counts."""
+_SMALLEST: Final = frozenset({"klinenode_disk_free_bytes", "process_start_time_seconds", "process_max_fds"})
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class _Family(msgspec.Struct, array_like=True):
+    name: str
+    documentation: str
+    type: str
+    samples: list[tuple[str, dict[str, str], float]]
+
+
+class _Gone(msgspec.Struct, array_like=True):
+    """What the dead have left, and whose numbers are in it already although their file is still there."""
+
+    families: list[_Family]
+    last_word: list[_Family]
+    folded: list[str]
+
+
+class SharedMetrics:
+    """The numbers of one worker, and of all of them, in `folder`. Called from threads."""
+
+    def __init__(self, folder: Path, registry: CollectorRegistry) -> None:
+        self._folder = folder
+        self._registry = registry
+        self._thread_lock = threading.Lock()
+        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._life: int | None = None
+
+    def share(self) -> None:
+        """Write this worker's numbers down. Raises OSError."""
+        with self._locked():
+            self._write_own()
+
+    def exposition(self) -> bytes:
+        """The numbers of all workers, as Prometheus reads them. Raises OSError."""
+        with self._locked():
+            own = self._write_own()
+            living = [own]
+            gone = self._read_gone()
+            for path in sorted(self._folder.glob("*.metrics")):
+                if path.stem == self._name or path.stem in gone.folded:
+                    continue
+                families = _decoded(path)
+                if families is None:
+                    continue
+                if self._lives(path.stem):
+                    living.append(families)
+                else:
+                    _fold(gone, path.stem, families)
+            self._bury(gone)
+        registry = CollectorRegistry()
+        registry.register(_Merged(_merged(living, gone)))
+        return generate_latest(registry)
+
+    def _write_own(self) -> list[_Family]:
+        self._show_life()
+        families = [
+            _Family(
+                metric.name,
+                metric.documentation,
+                metric.type,
+                [(each.name, each.labels, float(each.value)) for each in metric.samples],
+            )
+            for metric in self._registry.collect()
+        ]
+        _replace(self._path("metrics"), msgspec.msgpack.encode(families))
+        return families
+
+    def _show_life(self) -> None:
+        """Hold the lock by which the others see that this process lives, also when somebody has emptied the folder."""
+        path = self._path("life")
+        if self._life is not None:
+            if path.exists() and os.path.samestat(os.fstat(self._life), path.stat()):
+                return
+            os.close(self._life)
+        self._life = open_private(path)
+        fcntl.flock(self._life, fcntl.LOCK_EX)
+
+    def _lives(self, name: str) -> bool:
+        """Whether a worker has not been seen dead: who has no lock file is one whose file was deleted.
+
+        Taken for dead, its numbers would be added to what is gone at every scrape, and those it has would count too.
+        """
+        try:
+            fd = os.open(self._folder / f"{name}.life", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def _read_gone(self) -> _Gone:
+        path = self._folder / "gone"
+        return msgspec.msgpack.decode(path.read_bytes(), type=_Gone) if path.exists() else _Gone([], [], [])
+
+    def _bury(self, gone: _Gone) -> None:
+        """Keep what the dead have left, and only then forget their files: killed in between, nothing counts twice."""
+        if not gone.folded:
+            return
+        _replace(self._folder / "gone", msgspec.msgpack.encode(gone))
+        for name in gone.folded:
+            for kind in ("metrics", "life"):
+                (self._folder / f"{name}.{kind}").unlink(missing_ok=True)
+        gone.folded = []
+        _replace(self._folder / "gone", msgspec.msgpack.encode(gone))
+
+    def _path(self, kind: str) -> Path:
+        return self._folder / f"{self._name}.{kind}"
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._thread_lock:
+            self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            fd = open_private(self._folder / "lock")
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(fd)
+
+
+class _Merged:
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+
+def _replace(path: Path, content: bytes) -> None:
+    new = path.with_name(f"{path.name}.new")
+    with open(open_private(new), "wb") as file:  # noqa: PTH123  a descriptor
+        file.truncate()
+        file.write(content)
+    new.replace(path)
+
+
+def _decoded(path: Path) -> list[_Family] | None:
+    if path.stat().st_size > FILE_BYTES_MAX:
+        return None
+    try:
+        return msgspec.msgpack.decode(path.read_bytes(), type=list[_Family])
+    except msgspec.DecodeError:
+        return None  # not a file of ours
+
+
+def _is_count(family: _Family) -> bool:
+    return family.type in _SUMMED or family.name in _COUNTS
+
+
+def _fold(gone: _Gone, name: str, families: list[_Family]) -> None:
+    """Add what a dead worker has counted to what is gone."""
+    known = _by_name(gone.families)
+    for family in families:
+        if not _is_count(family):
+            continue
+        before = known.get(family.name)
+        samples = _sum([family] if before is None else [before, family])
+        known[family.name] = _Family(family.name, family.documentation, family.type, samples)
+    gone.families = list(known.values())
+    if _is_writer(families):
+        said = [family for family in families if family.name in _OF_WRITER and family.samples]
+        gone.last_word = list(_by_name([*gone.last_word, *said]).values())
+    gone.folded.append(name)
+
+
+def _merged(living: list[list[_Family]], gone: _Gone) -> list[Metric]:
+    by_name: dict[str, list[_Family]] = {}
+    for families in living:
+        for family in families:
+            by_name.setdefault(family.name, []).append(family)
+    counted = _by_name(gone.families)
+    writer = next((families for families in living if _is_writer(families)), [])
+    word = _by_name([*gone.last_word, *(family for family in writer if family.samples)])
+    merged = []
+    for name, found in by_name.items():
+        metric = Metric(name, found[0].documentation, found[0].type)
+        if name in _OF_WRITER:
+            samples = word[name].samples if name in word else []
+        elif name in _LARGEST or name in _SMALLEST:
+            samples = _chosen(found, largest=name in _LARGEST)
+        else:
+            samples = _sum([*found, counted[name]] if name in counted else found)
+        for sample in samples:
+            metric.add_sample(*sample)
+        merged.append(metric)
+    return merged
+
+
+def _by_name(families: Iterable[_Family]) -> dict[str, _Family]:
+    return {family.name: family for family in families}
+
+
+def _is_writer(families: list[_Family]) -> bool:
+    return any(family.name == WRITER_GAUGE and family.samples[0][2] > 0 for family in families)
+
+
+def _sum(families: list[_Family]) -> list[tuple[str, dict[str, str], float]]:
+    totals: dict[_Key, float] = {}
+    for key, value in _values(families):
+        totals[key] = totals.get(key, 0.0) + value
+    return _samples(totals)
+
+
+def _chosen(families: list[_Family], *, largest: bool) -> list[tuple[str, dict[str, str], float]]:
+    chosen: dict[_Key, float] = {}
+    for key, value in _values(families):
+        known = chosen.get(key, value)
+        chosen[key] = max(known, value) if largest else min(known, value)
+    return _samples(chosen)
+
+
+def _values(families: list[_Family]) -> Iterator[tuple[_Key, float]]:
+    for family in families:
+        for name, labels, value in family.samples:
+            yield (name, tuple(labels.items())), value
+
+
+def _samples(values: dict[_Key, float]) -> list[tuple[str, dict[str, str], float]]:
+    return [(name, dict(labels), value) for (name, labels), value in values.items()]

@@ -1,0 +1,190 @@
+"""One write transaction: what app.domain.store_rules decides of batches becomes rows, ledger lines and revisions."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Final
+
+from app.domain import store_rules
+from app.domain.columns import Columns
+from app.domain.interval import Interval
+from app.domain.kind import Kind, Row
+from app.domain.ledger import Ledger, Source
+from app.domain.series import Series
+from app.domain.span import Spans
+from app.domain.store_rules import Batch, Decision
+from app.ports.store import Committed, Invalidated
+from infra.sqlite.changes import note
+from infra.sqlite.ledgers import SeriesName, read_ledger
+from infra.sqlite.row_tables import revision_table, row_columns, row_table
+from infra.sqlite.sqlite_image import SqliteImage, attached
+from infra.sqlite.statements import delete_rows, overwrite, put, put_values, read_rows, writing
+from infra.sqlite.verification import forget_checks
+
+LEDGERS_KEPT_MAX: Final = 50_000  # series whose ledger the writer remembers (about 1 kB each); all are dropped above it
+
+_LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
+_OVERWRITE_LINE: Final = overwrite(("symbol", "interval", "start_ms"), ("end_ms", "source"))
+_REVISED: Final = ("symbol", "interval", "old_source", "new_source", "replaced_at_ms")
+
+_Table = tuple[Kind, Interval]
+"""Whose rows a table keeps."""
+
+
+class Commits:
+    """The write transactions of one connection at a time, and the ledgers it knows without asking.
+
+    What is remembered is dropped when the database was changed by anyone else, and updated after COMMIT only.
+    """
+
+    def __init__(self) -> None:
+        self._ledgers: dict[SeriesName, Ledger] = {}
+        self._seen: tuple[sqlite3.Connection, int] | None = None
+
+    def commit(self, connection: sqlite3.Connection, batches: Sequence[Batch], now_ms: int) -> list[Committed]:
+        """Write `batches`, which must keep the contract of Batch; revisions are dated `now_ms`."""
+        for batch in batches:
+            batch.check()
+        with attached(connection, batches) as schemas, writing(connection):
+            self._forget_if_stale(connection)
+            transaction = _Transaction(connection, self._ledgers, now_ms, schemas)
+            committed = [transaction.apply(batch) for batch in batches]
+            transaction.finish()
+            note(connection, batches, committed, now_ms)
+        if len(self._ledgers) + len(transaction.after) > LEDGERS_KEPT_MAX:
+            self._ledgers.clear()
+        self._ledgers.update(transaction.after)
+        return committed
+
+    def forget(self) -> None:
+        """Ledgers were written past these transactions."""
+        self._ledgers.clear()
+
+    def _forget_if_stale(self, connection: sqlite3.Connection) -> None:
+        version: int = connection.execute("PRAGMA data_version").fetchone()[0]  # changes when others commit
+        if self._seen is None or self._seen[0] is not connection or self._seen[1] != version:
+            self._ledgers.clear()
+            self._seen = (connection, version)
+
+
+class _Transaction:
+    """What one transaction has written, or still has to, and the ledgers as it leaves them."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        before: dict[SeriesName, Ledger],
+        now_ms: int,
+        schemas: Mapping[int, str],
+    ) -> None:
+        self._connection = connection
+        self._now_ms = now_ms
+        self._schemas = schemas
+        self._before = before
+        self._read: dict[SeriesName, Ledger] = {}
+        self._values: dict[_Table, list[object]] = {}  # of the rows to write, one after the other
+        self._images: dict[_Table, list[tuple[str, SqliteImage]]] = {}  # and the ones to copy, each with its name
+        self._revisions: dict[Kind, list[tuple[object, ...]]] = {}
+        self.after: dict[SeriesName, Ledger] = {}
+
+    def apply(self, batch: Batch) -> Committed:
+        """Take in what `batch` may say, seeing what earlier batches said."""
+        series = batch.series
+        ledger = self._ledger(series)
+        claimed = store_rules.claim(ledger, batch)
+        held = self._rows(series, claimed.contested)
+        decision = store_rules.decide(ledger, batch, claimed, held)
+        if not decision.granted:
+            return Committed(ledger, decision.granted, 0)
+        self._execute(series, decision)
+        unheld = tuple(self._invalidate(series, decision.changed, batch.source)) if decision.changed else ()
+        return Committed(decision.ledger, decision.granted, len(decision.revisions), decision.changed, unheld)
+
+    def _invalidate(self, part: Series, changed: Spans, source: Source) -> Iterator[Invalidated]:
+        """Delete the longer rows that were rolled up from changed ones; the reconciler makes them again."""
+        for series in store_rules.longer(part):
+            ledger = self._ledger(series)
+            if not (reach := store_rules.reach(series, ledger, changed)):
+                continue
+            decision = store_rules.invalidate(series, ledger, changed, self._rows(series, reach), source)
+            if decision is not None:
+                self._execute(series, decision)
+                yield Invalidated(series, decision.ledger, decision.changed)
+
+    def _execute(self, series: Series, decision: Decision) -> None:
+        """Do what was decided: rows and revisions are written later, at the latest by `finish`."""
+        name, table = SeriesName(series.name, series.interval.code), series[::2]
+        if decision.deleted:
+            delete_rows(self._connection, series, decision.deleted)
+        if decision.strays:
+            self._write_rows(table)
+            for span in decision.strays:
+                self._connection.execute(
+                    f"DELETE FROM {row_table(*table)} WHERE symbol = ? AND open_time >= ? AND open_time < ?",  # noqa: S608  constant
+                    (name.symbol, *span),
+                )
+        rows = decision.rows
+        if isinstance(rows, SqliteImage) and id(rows.pages) in self._schemas:
+            self._images.setdefault(table, []).append((name.symbol, rows))
+        elif rows:
+            self._values.setdefault(table, []).extend(_values(name.symbol, rows))
+        self._revisions.setdefault(series.kind, []).extend(
+            (*name, *row, old.value, new.value, self._now_ms) for row, old, new in decision.revisions
+        )
+        if decision.changed:
+            forget_checks(self._connection, *name, decision.changed)
+        self.after[name] = decision.ledger
+
+    def _rows(self, series: Series, spans: Spans) -> list[Row]:
+        """The stored rows of `spans`, ascending, what this transaction has written among them."""
+        if spans:
+            self._write_rows(series[::2])
+        return [row for span in spans for row in read_rows(self._connection, series, span)]
+
+    def _ledger(self, series: Series) -> Ledger:
+        """The ledger of a series as this transaction leaves it so far."""
+        name = SeriesName(series.name, series.interval.code)
+        return self.after.get(name) or self._stored(name)
+
+    def finish(self) -> None:
+        """Write what is still pending, last the ledger lines that changed."""
+        for table in {*self._values, *self._images}:
+            self._write_rows(table)
+        for kind, revisions in self._revisions.items():
+            names = (*_REVISED[:2], *row_columns(kind), *_REVISED[2:])
+            put(self._connection, revision_table(kind), names, revisions)
+        lines: list[tuple[object, ...]] = []
+        for name, ledger in self.after.items():
+            old, new = self._stored(name).entries, ledger.entries
+            changed = set(new).difference(old)
+            lines.extend((*name, *entry.span, entry.source.value) for entry in changed)
+            starts_ms = {entry.span.start_ms for entry in set(old).difference(new)}
+            if gone := starts_ms.difference(entry.span.start_ms for entry in changed):
+                self._connection.execute(
+                    "DELETE FROM ledger WHERE symbol = ? AND interval = ? "
+                    "AND start_ms IN (SELECT value FROM json_each(?))",
+                    (*name, json.dumps(sorted(gone))),
+                )
+        put(self._connection, "ledger", _LEDGER_COLUMNS, lines, _OVERWRITE_LINE)
+
+    def _stored(self, name: SeriesName) -> Ledger:
+        """The ledger of a series as it was when the transaction began."""
+        ledger = self._before.get(name) or self._read.get(name)
+        if ledger is None:
+            ledger = self._read[name] = read_ledger(self._connection, *name)
+        return ledger
+
+    def _write_rows(self, table: _Table) -> None:
+        names = row_columns(table[0])
+        upsert = overwrite(("symbol", "open_time"), names[1:])
+        if values := self._values.pop(table, None):
+            put_values(self._connection, row_table(*table), ("symbol", *names), values, upsert)
+        for name, image in self._images.pop(table, ()):
+            image.copy_into(self._connection, self._schemas[id(image.pages)], name, upsert)
+
+
+def _values(symbol: str, rows: Sequence[Row]) -> Iterable[object]:
+    if isinstance(rows, Columns):
+        return rows.values(symbol)
+    return chain.from_iterable((symbol, *row) for row in rows)

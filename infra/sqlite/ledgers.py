@@ -1,0 +1,60 @@
+"""Ledgers in the database: of one series, of some, of all."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from app.domain.interval import INTERVALS
+from app.domain.ledger import Entry, Ledger, Source
+from app.domain.series import Series
+from app.domain.span import Span
+from app.kinds.registry import named
+from infra.sqlite.statements import columns
+
+_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
+_SOURCES: Final = {source.value: source for source in Source}
+
+
+class SeriesName(NamedTuple):
+    """A series as the ledger spells it: cheaper to hash than Series, thousands of times a minute."""
+
+    symbol: str
+    code: str
+
+
+def read_ledger(connection: sqlite3.Connection, symbol: str, code: str) -> Ledger:
+    """The stored ledger of one series."""
+    lines = columns(
+        connection,
+        ("start_ms", "end_ms", "source"),
+        "SELECT start_ms, end_ms, source FROM ledger WHERE symbol = ? AND interval = ? ORDER BY start_ms",
+        (symbol, code),
+    )
+    return _ledger(zip(*lines, strict=True))
+
+
+def read_ledgers(connection: sqlite3.Connection) -> dict[Series, Ledger]:
+    """The stored ledgers of all series."""
+    return _by_series(columns(connection, _COLUMNS, "SELECT * FROM ledger ORDER BY symbol, interval, start_ms"))
+
+
+def read_ledgers_of(connection: sqlite3.Connection, wanted: Sequence[Series]) -> dict[Series, Ledger]:
+    """The stored ledgers of some series, in one statement."""
+    select = (
+        "SELECT ledger.* FROM json_each(?) AS one CROSS JOIN ledger WHERE symbol = json_extract(one.value, '$[0]') "
+        "AND interval = json_extract(one.value, '$[1]') ORDER BY symbol, interval, start_ms"
+    )
+    asked = json.dumps([(series.name, series.interval.code) for series in wanted])
+    return _by_series(columns(connection, _COLUMNS, select, (asked,)))
+
+
+def _by_series(lines: Iterable[Iterable[str]]) -> dict[Series, Ledger]:
+    by_series: dict[SeriesName, list[tuple[str, str, str]]] = {}
+    for symbol, code, *line in zip(*lines, strict=True):
+        by_series.setdefault(SeriesName(symbol, code), []).append((line[0], line[1], line[2]))
+    return {named(name.symbol, INTERVALS[name.code]): _ledger(each) for name, each in by_series.items()}
+
+
+def _ledger(lines: Iterable[tuple[str, str, str]]) -> Ledger:
+    return Ledger(Entry(Span(int(start), int(end)), _SOURCES[source]) for start, end, source in lines)

@@ -1,0 +1,164 @@
+"""Listings in the database: whose klines are held under a name, and the move of those of a former one."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from app.domain.interval import Interval
+from app.domain.kline import Precision
+from app.domain.ledger import Entry, Ledger, Source
+from app.domain.listing import Listing
+from app.domain.series import Series
+from app.domain.span import Span
+from app.kinds.registry import series_of
+from app.ports.store import EVERYTHING, Relisting
+from infra.sqlite.changes import note_spans
+from infra.sqlite.ledgers import read_ledger
+from infra.sqlite.row_tables import former_table, row_columns, row_table
+from infra.sqlite.statements import overwrite, put, writing
+
+_COLUMNS: Final = (
+    "symbol",
+    "onboard_ms",
+    "delivery_ms",
+    "price_precision",
+    "quantity_precision",
+    "since_ms",
+    "is_doubted",
+)
+_FORMER_COLUMNS: Final = ("symbol", "until_ms", *_COLUMNS[1:5])
+_LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
+
+
+def read_listings(connection: sqlite3.Connection) -> dict[str, Listing]:
+    """Every listing that was accepted as the owner of its name."""
+    found = connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM listing").fetchall()  # noqa: S608  constants
+    return {
+        symbol: Listing(symbol, onboard_ms, delivery_ms, Precision(price, quantity), since_ms, bool(is_doubted))
+        for symbol, onboard_ms, delivery_ms, price, quantity, since_ms, is_doubted in found
+    }
+
+
+def save_listings(connection: sqlite3.Connection, listings: Sequence[Listing], now_ms: int) -> None:
+    """Keep listings; whoever holds copies is told of those that may be another coin than before."""
+    with writing(connection):
+        before = read_listings(connection)
+        _put(connection, listings)
+        told = [
+            each.symbol
+            for each in listings
+            if _is_special(each) != ((old := before.get(each.symbol)) is not None and _is_special(old))
+            or (old is not None and (old.since_ms, old.onboard_ms) != (each.since_ms, each.onboard_ms))
+        ]
+        if told:
+            note_spans(connection, ((series, EVERYTHING) for name in told for series in series_of(name)), now_ms)
+
+
+def relist(connection: sqlite3.Connection, relisting: Relisting, now_ms: int) -> dict[Series, Ledger]:
+    """Move what is held from before each first kline to the former listing; the ledgers that the name has from now on.
+
+    One transaction: nobody sees rows of both listings under the name.
+    """
+    ledgers: dict[Series, Ledger] = {}
+    listing = relisting.listing
+    with writing(connection):
+        _put_former(connection, relisting.former, listing.since_ms)
+        for series in series_of(listing.symbol):
+            if (first_ms := relisting.firsts.get(series.kind)) is None:
+                continue
+            ledger = _relist(connection, relisting, series, first_ms)
+            if ledger is not None:
+                ledgers[series] = ledger
+            connection.execute("DELETE FROM anchor WHERE symbol = ?", (series.name,))
+        _put(connection, [listing])
+        note_spans(connection, ((series, EVERYTHING) for series in series_of(listing.symbol)), now_ms)
+    return ledgers
+
+
+def unlist(connection: sqlite3.Connection, listing: Listing, since_ms: int, now_ms: int) -> dict[Series, Ledger]:
+    """Take back that the name of `listing` begins at `since_ms`: what is before is unknown; the ledgers that change."""
+    ledgers: dict[Series, Ledger] = {}
+    with writing(connection):
+        for series in series_of(listing.symbol):
+            key = (series.name, series.interval.code)
+            before = read_ledger(connection, *key)
+            after = before.without(before.absent.clip(Span(0, since_ms)))
+            if after.entries == before.entries:
+                continue
+            ledgers[series] = after
+            connection.execute("DELETE FROM ledger WHERE symbol = ? AND interval = ?", key)
+            _put_ledger(connection, series, after)
+        _put(connection, [listing])
+        note_spans(connection, ((series, EVERYTHING) for series in series_of(listing.symbol)), now_ms)
+    return ledgers
+
+
+def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series, first_ms: int) -> Ledger | None:
+    name, interval = series.name, series.interval
+    before = read_ledger(connection, name, interval.code)
+    table, until_ms = row_table(*series[::2]), relisting.listing.since_ms
+    names = ", ".join(row_columns(series.kind))
+    connection.execute(
+        f"INSERT OR REPLACE INTO {former_table(series.kind)} (symbol, until_ms, interval, {names}) "  # noqa: S608  constants
+        f"SELECT symbol, ?, ?, {names} FROM {table} WHERE symbol = ? AND open_time < ?",
+        (until_ms, interval.code, name, first_ms),
+    )
+    keeps = relisting.keeps_newer and not interval.needs_anchor  # its 3d grid may be another one
+    end_ms = first_ms if keeps else EVERYTHING.end_ms
+    connection.execute(f"DELETE FROM {table} WHERE symbol = ? AND open_time < ?", (name, end_ms))  # noqa: S608
+    if not before.entries:
+        return None
+    _put_former_ledger(connection, series, before, interval.grid.ceil(first_ms), until_ms)
+    after = _after(before, interval, first_ms, keeps=keeps)
+    key = (name, interval.code)
+    for each in ("ledger", "verification", "disagreement"):
+        connection.execute(f"DELETE FROM {each} WHERE symbol = ? AND interval = ?", key)  # noqa: S608  constants
+    _put_ledger(connection, series, after)
+    return after
+
+
+def _after(before: Ledger, interval: Interval, first_ms: int, *, keeps: bool) -> Ledger:
+    """Before its first kline there is nothing of the new listing; what it shares a kline with is asked for anew."""
+    entries = []
+    if not interval.needs_anchor and (start_ms := interval.grid.floor(first_ms)):
+        entries.append(Entry(Span(0, start_ms), Source.ABSENT))
+    if keeps:
+        window = Span(interval.grid.ceil(first_ms), EVERYTHING.end_ms)
+        clipped = (Entry(entry.span.clip(window), entry.source) for entry in before.entries)
+        entries.extend(entry for entry in clipped if entry.span)
+    return Ledger(entries)
+
+
+def _put_ledger(connection: sqlite3.Connection, series: Series, ledger: Ledger) -> None:
+    rows = [(series.name, series.interval.code, *entry.span, entry.source.value) for entry in ledger.entries]
+    put(connection, "ledger", _LEDGER_COLUMNS, rows)
+
+
+def _put(connection: sqlite3.Connection, listings: Iterable[Listing]) -> None:
+    rows = [
+        (each.symbol, each.onboard_ms, each.delivery_ms, *each.precision, each.since_ms, int(each.is_doubted))
+        for each in listings
+    ]
+    put(connection, "listing", _COLUMNS, rows, overwrite(_COLUMNS[:1], _COLUMNS[1:]))
+
+
+def _put_former(connection: sqlite3.Connection, former: Listing, until_ms: int) -> None:
+    row = (former.symbol, until_ms, former.onboard_ms, former.delivery_ms, *former.precision)
+    put(connection, "former_listing", _FORMER_COLUMNS, [row], overwrite(_FORMER_COLUMNS[:2], _FORMER_COLUMNS[2:]))
+
+
+def _put_former_ledger(
+    connection: sqlite3.Connection, series: Series, before: Ledger, end_ms: int, until_ms: int
+) -> None:
+    window = Span(0, end_ms)
+    rows = [
+        (series.name, until_ms, series.interval.code, *span, entry.source.value)
+        for entry in before.entries
+        if entry.source is not Source.ABSENT and (span := entry.span.clip(window))
+    ]
+    names = ("symbol", "until_ms", "interval", "start_ms", "end_ms", "source")
+    put(connection, "former_ledger", names, rows, overwrite(names[:4], names[4:]))
+
+
+def _is_special(listing: Listing) -> bool:
+    return listing.is_doubted or listing.since_ms > 0

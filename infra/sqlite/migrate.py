@@ -1,0 +1,76 @@
+"""Brings a database file to the schema of this version, by the revisions in migrations/."""
+
+import sqlite3
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+import migrations
+from infra.process.private_file import close_to_strangers, create_private
+from infra.sqlite.connections import BUSY_TIMEOUT_MS
+from infra.sqlite.failure import unavailable
+from infra.sqlite.url import sqlite_path
+
+
+class SchemaTooNew(Exception):
+    """The database was written by a newer version of klinenode; the message says what to do."""
+
+
+def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
+    """Create the database that `url` names when it is missing, and apply the revisions it lacks, all or none.
+
+    Blocks; only the writer calls it. Raises ValueError (not SQLite), OSError, StoreUnavailable, or SchemaTooNew.
+    """
+    path = sqlite_path(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    create_private(path)  # SQLite gives the files beside it the same mode; who may read -shm can lock the writer out
+    for each in (path, *(path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm"))):
+        close_to_strangers(each)
+    engine = _engine(path, busy_timeout_ms)
+    try:
+        with engine.begin() as connection:
+            _upgrade(connection, path)
+    except DBAPIError as error:
+        cause = error.orig
+        raise (isinstance(cause, sqlite3.Error) and unavailable(cause, path)) or error from error
+    finally:
+        engine.dispose()
+
+
+def _upgrade(connection: Connection, path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__path__[0])).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
+    stored = MigrationContext.configure(connection).get_current_revision()
+    if stored is not None and stored not in known:
+        raise SchemaTooNew(
+            f"the database {path} has schema revision {stored}, which this version of klinenode does not know: a newer "
+            "version wrote it. Start that version, or put back a copy of the file from before its upgrade, or point "
+            "DB_URL at another file."
+        )
+    command.upgrade(config, "head")
+
+
+def _engine(path: Path, busy_timeout_ms: int) -> Engine:
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(path, isolation_level=None, timeout=busy_timeout_ms / 1000),
+        poolclass=NullPool,
+    )
+
+    @event.listens_for(engine, "connect")
+    def use_wal(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA journal_mode = wal")  # stays with the file; impossible inside a transaction
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 itself would begin after the first CREATE TABLE
+
+    return engine

@@ -1,0 +1,336 @@
+"""The store on SQLite: readers that never wait for the writer, and the one writer."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from sqlite3 import Connection, Error
+from typing import Any, Final, Self, TypeVar
+
+from app.domain.interval import INTERVALS
+from app.domain.ledger import Ledger
+from app.domain.listing import Listing
+from app.domain.series import Series
+from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
+from app.domain.verification import Verification
+from app.kinds.registry import named
+from app.ports.clock import Clock
+from app.ports.store import Changes, Committed, Disagreement, Relisting, Snapshot
+from infra.sqlite.changes import read_changes, read_spans
+from infra.sqlite.checkpoint import Checkpoints
+from infra.sqlite.commit import Commits
+from infra.sqlite.connections import BUSY_TIMEOUT_MS, Connections, Report
+from infra.sqlite.failure import unavailable
+from infra.sqlite.fence import Deposed, fenced, take_over
+from infra.sqlite.ledgers import read_ledger, read_ledgers
+from infra.sqlite.listings import read_listings, relist, save_listings, unlist
+from infra.sqlite.migrate import upgrade
+from infra.sqlite.statements import columns, overwrite, put, read_encoded, read_rows, reading, writing
+from infra.sqlite.url import sqlite_path
+from infra.sqlite.verification import (
+    read_disagreements,
+    read_revisions,
+    read_verifications,
+    save_disagreement,
+    save_verified,
+)
+
+T = TypeVar("T")
+
+READ_CONNECTIONS_MAX: Final = 4  # SQLite works in threads of this process; more than the cores only queue elsewhere
+
+_WITHDRAW: Final = (
+    "DELETE FROM extra_wish WHERE symbol = :symbol AND interval = :interval AND start_ms >= :start AND end_ms <= :end",
+    (
+        "UPDATE extra_wish SET end_ms = :start WHERE symbol = :symbol AND interval = :interval "
+        "AND start_ms < :start AND :start < end_ms AND end_ms <= :end"
+    ),
+    (
+        "UPDATE extra_wish SET start_ms = :end WHERE symbol = :symbol AND interval = :interval "
+        "AND :start <= start_ms AND start_ms < :end AND :end < end_ms"
+    ),
+)
+"""What is withdrawn whole, at its end, at its begin."""
+
+
+class SqliteReader:
+    """Reads of one database file (app.ports.store.StoreReader). The file is opened when it is first needed."""
+
+    def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
+        """Name the database by DB_URL. Raises ValueError when it is not SQLite's."""
+        self._reads = Connections(
+            sqlite_path(url), size=READ_CONNECTIONS_MAX, read_only=True, busy_timeout_ms=busy_timeout_ms
+        )
+
+    async def close(self) -> None:
+        """Close all connections; reads that are under way end first."""
+        await self._reads.close()
+
+    async def read(self, series: Series, window: Span, limit: int, *, newest: bool = False) -> Snapshot:
+        """At most `limit` rows that open in `window`, ascending: the oldest ones, or the newest; and the ledger.
+
+        Raises StoreUnavailable. Rows that the ledger does not hold are there only if someone deleted ledger lines.
+        """
+        assert limit >= 0, "a read without limit is not offered"
+
+        def work(connection: Connection) -> Snapshot:
+            with reading(connection):
+                rows = read_rows(connection, series, window, limit=limit, newest=newest)
+                return Snapshot(rows, read_ledger(connection, series.name, series.interval.code))
+
+        return await self._reads.run(work)
+
+    async def read_encoded(
+        self, series: Series, window: Span, limit: int, *, newest: bool = False
+    ) -> tuple[int, bytes]:
+        """What `read` reads, as REST prints it: how many rows, and the body. Raises StoreUnavailable."""
+
+        def work(connection: Connection) -> tuple[int, bytes]:
+            return read_encoded(connection, series, window, limit=limit, newest=newest)
+
+        return await self._reads.run(work)
+
+    async def ledgers(self) -> dict[Series, Ledger]:
+        """The whole ledger. Raises StoreUnavailable."""
+        return await self._reads.run(read_ledgers)
+
+    async def changes(self, after: int | None) -> Changes:
+        """What was committed after the change number `after`, and the ledgers. Raises StoreUnavailable."""
+        return await self._reads.run(lambda connection: read_changes(connection, after))
+
+    async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
+        """The rows that open in a span of each of many series. Raises StoreUnavailable."""
+        return await self._reads.run(lambda connection: read_spans(connection, wanted))
+
+    async def stand_down(self) -> tuple[int, str] | None:
+        """The stored stand-down as (until_ms, reason), if one was ever recorded. Raises StoreUnavailable."""
+        row: tuple[int, str] | None = await self._reads.run(
+            lambda connection: connection.execute("SELECT until_ms, reason FROM stand_down").fetchone()
+        )
+        return row
+
+    async def document(self, name: str) -> tuple[bytes, int] | None:
+        """A stored document and when it was stored (ms). Raises StoreUnavailable."""
+        select = "SELECT body, stored_ms FROM document WHERE name = ?"
+        row: tuple[bytes, int] | None = await self._reads.run(
+            lambda connection: connection.execute(select, (name,)).fetchone()
+        )
+        return row
+
+    async def anchors(self) -> dict[str, int]:
+        """By symbol: the open time of one 3d kline of the exchange. Raises StoreUnavailable."""
+        symbols, opens_ms = await self._reads.run(
+            lambda connection: columns(connection, ("symbol", "open_ms"), "SELECT symbol, open_ms FROM anchor")
+        )
+        return dict(zip(symbols, map(int, opens_ms), strict=True))
+
+    async def extra_wishes(self) -> dict[Series, Span]:
+        """Spans that an operator asked for beyond BACKFILL_DAYS. Raises StoreUnavailable."""
+        names = ("symbol", "interval", "start_ms", "end_ms")
+        texts = await self._reads.run(lambda connection: columns(connection, names, "SELECT * FROM extra_wish"))
+        return {
+            named(symbol, INTERVALS[code]): Span(int(start_ms), int(end_ms))
+            for symbol, code, start_ms, end_ms in zip(*texts, strict=True)
+        }
+
+    async def listings(self) -> dict[str, Listing]:
+        """By symbol: the listing whose klines are held under that name. Raises StoreUnavailable."""
+        return await self._reads.run(read_listings)
+
+    async def verifications(self) -> dict[Series, Verification]:
+        """What was compared with the exchange, and when. Raises StoreUnavailable."""
+        return await self._reads.run(read_verifications)
+
+    async def disagreements(self) -> list[Disagreement]:
+        """Where the exchange contradicts itself. Raises StoreUnavailable."""
+        return await self._reads.run(read_disagreements)
+
+    async def revisions(self) -> dict[Series, int]:
+        """By series: how many rows were replaced since the database was made. Raises StoreUnavailable."""
+        return await self._reads.run(read_revisions)
+
+
+class SqliteWriter(SqliteReader):
+    """Reads and writes of one database file; only the holder of the writer lease makes one."""
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        epoch: int,
+        *,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        report: Report = lambda reason: None,
+    ) -> None:
+        """For `open`, which brings the database to this version's schema and deposes earlier writers first."""
+        super().__init__(url, busy_timeout_ms=busy_timeout_ms)
+        self._clock = clock
+        self.is_deposed = False
+        """Whether another writer was opened since: nothing can be written any more."""
+        self._commits = Commits()
+        self._checkpoints = Checkpoints(sqlite_path(url))
+        self._writes = Connections(
+            sqlite_path(url),
+            size=1,
+            read_only=False,
+            busy_timeout_ms=busy_timeout_ms,
+            report=report,
+            carries=(fenced(epoch),),
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        clock: Clock,
+        *,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        report: Report = lambda reason: None,
+    ) -> Self:
+        """The writer of the database that `url` names, created or migrated when necessary.
+
+        `report` hears after every write why it failed, or None.
+        Raises ValueError (no SQLite URL), StoreUnavailable, or SchemaTooNew (see infra.sqlite.migrate).
+        """
+        epoch = await asyncio.to_thread(_taken_over, url, busy_timeout_ms)
+        writer = cls(url, clock, epoch, busy_timeout_ms=busy_timeout_ms, report=report)
+        try:
+            await writer._writes.run(lambda connection: None)  # open from here on: a replaced file is noticed
+        except BaseException:
+            await writer.close()
+            raise
+        return writer
+
+    def is_replaced(self) -> bool:
+        """Whether the database was deleted or replaced behind our back: nothing can be written any more."""
+        return self._writes.is_replaced()
+
+    def log_complaint(self) -> str | None:
+        """That somebody's long read keeps the write-ahead log from being cut, if so, and what to do."""
+        return self._checkpoints.complaint(self._clock.now_ms())
+
+    async def close(self) -> None:
+        """Close all connections; commits that are under way end first."""
+        await self._writes.close()
+        await super().close()
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
+        """Write rows and ledger spans of all `batches` in one transaction. Raises StoreUnavailable: nothing is written.
+
+        When the caller is cancelled the transaction still ends one way or the other.
+        """
+        now_ms = self._clock.now_ms()
+
+        def work(connection: Connection) -> list[Committed]:
+            committed = self._commits.commit(connection, batches, now_ms)
+            self._checkpoints.after_commit(connection, now_ms)
+            return committed
+
+        return await self._write(work)
+
+    async def save_stand_down(self, until_ms: int, reason: str) -> None:
+        """Remember that no request may leave before `until_ms`. Raises StoreUnavailable."""
+        await self._save("stand_down", ("id",), ("until_ms", "reason"), [(1, until_ms, reason)])
+
+    async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
+        """Keep a document. Raises StoreUnavailable."""
+        await self._save("document", ("name",), ("body", "stored_ms"), [(name, body, stored_ms)])
+
+    async def save_listings(self, listings: Sequence[Listing]) -> None:
+        """Remember whose klines are held. Raises StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+        await self._write(lambda connection: save_listings(connection, listings, now_ms))
+
+    async def relist(self, relisting: Relisting) -> dict[Series, Ledger]:
+        """Keep what is held from before each first kline apart; returns the ledgers now. Raises StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+
+        def work(connection: Connection) -> dict[Series, Ledger]:
+            ledgers = relist(connection, relisting, now_ms)
+            self._commits.forget()
+            self._checkpoints.after_commit(connection, now_ms)
+            return ledgers
+
+        return await self._write(work)
+
+    async def unlist(self, listing: Listing, since_ms: int) -> dict[Series, Ledger]:
+        """Take back where a name begins; the ledgers that change. Raises StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+
+        def work(connection: Connection) -> dict[Series, Ledger]:
+            ledgers = unlist(connection, listing, since_ms, now_ms)
+            self._commits.forget()
+            return ledgers
+
+        return await self._write(work)
+
+    async def save_anchor(self, name: str, open_ms: int) -> None:
+        """Remember one open time of the 3d grid of the series of this name. Raises StoreUnavailable."""
+        await self._save("anchor", ("symbol",), ("open_ms",), [(name, open_ms)])
+
+    async def save_verified(self, series: Series, spans: Spans, at_ms: int) -> Verification:
+        """Remember that `spans` were compared, beginning at `at_ms`; what was changed since then is left out.
+
+        Returns all checks of the series. Raises StoreUnavailable.
+        """
+        return await self._write(lambda connection: save_verified(connection, series, spans, at_ms))
+
+    async def save_disagreement(self, disagreement: Disagreement) -> None:
+        """Remember where the exchange contradicts itself. Raises StoreUnavailable."""
+        await self._write(lambda connection: save_disagreement(connection, disagreement))
+
+    async def save_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
+        """Remember spans that an operator asked for; a series' earlier one is widened. Raises StoreUnavailable."""
+        rows = [(series.name, series.interval.code, *span) for series, span in wishes.items() if span]
+        widen = (
+            "ON CONFLICT (symbol, interval) DO UPDATE SET "
+            "start_ms = min(start_ms, excluded.start_ms), end_ms = max(end_ms, excluded.end_ms)"
+        )
+        await self._save("extra_wish", ("symbol", "interval"), ("start_ms", "end_ms"), rows, widen)
+
+    async def withdraw_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
+        """Forget spans that an operator asked for. One out of the middle of a longer one cannot be: that one stays.
+
+        Raises StoreUnavailable.
+        """
+        rows = [
+            {"symbol": series.name, "interval": series.interval.code, "start": span.start_ms, "end": span.end_ms}
+            for series, span in wishes.items()
+        ]
+
+        def work(connection: Connection) -> None:
+            with writing(connection):
+                for statement in _WITHDRAW:
+                    connection.executemany(statement, rows)
+
+        await self._write(work)
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return await self._writes.run(work)
+        except Deposed:
+            self.is_deposed = True
+            raise
+
+    async def _save(
+        self,
+        table: str,
+        key: Sequence[str],
+        names: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        on_conflict: str | None = None,
+    ) -> None:
+        def work(connection: Connection) -> None:
+            with writing(connection):
+                put(connection, table, (*key, *names), rows, on_conflict or overwrite(key, names))
+
+        await self._write(work)
+
+
+def _taken_over(url: str, busy_timeout_ms: int) -> int:
+    """Bring the database to this version's schema and depose its earlier writers; the new one's epoch."""
+    upgrade(url, busy_timeout_ms=busy_timeout_ms)
+    path = sqlite_path(url)
+    try:
+        return take_over(path, busy_timeout_ms)
+    except Error as error:
+        raise unavailable(error, path) or error from error
