@@ -292,10 +292,10 @@ def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
 
 def _has_writer(db_url: str) -> bool:
     """Whether a node writes to a database. One of another user cannot be asked for its address, and does."""
-    from infra.sqlite.lease import WriterLease
+    from app.node.stores import store_of
 
     try:
-        return WriterLease(db_url).holder() is not None
+        return store_of(db_url).lease(db_url).holder() is not None
     except PermissionError:
         return True
 

@@ -23,6 +23,7 @@ from app.http.log_bound import bounded
 from app.http.protocol import BoundedProtocol
 from app.node.node import Node
 from app.node.prepare import CannotStart, prepare
+from app.node.stores import store_of
 from app.settings import Settings
 from app.sockets.connections import SURPLUS_MAX
 from app.sockets.stream_protocol import StreamProtocol
@@ -30,7 +31,6 @@ from infra.local.metrics_folder import MetricsFolder
 from infra.process.gc_schedule import GcSchedule
 from infra.process.malloc import return_large_blocks, stop_sqlite_counting
 from infra.process.runtime_dir import shared_by
-from infra.sqlite.url import sqlite_path
 
 WORKER_S_MAX: Final = 30
 """A worker that does not answer its parent for so long is replaced. Its imports count: a second of processor time, ten
@@ -53,7 +53,7 @@ def run(settings: Settings) -> None:
     listener = listen(settings.host, settings.port)
     prepare(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-    shared = shared_by(sqlite_path(settings.db_url), settings.runtime_dir)
+    shared = shared_by(store_of(settings.db_url).place(settings.db_url), settings.runtime_dir)
     counted = MetricsFolder(shared) if settings.workers > 1 else None
     config = uvicorn.Config(
         # handed over whole: what the command line overrides reaches every worker

@@ -18,6 +18,7 @@ from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.symbol import Symbol
+from app.domain.validity import is_fresh
 from app.holding.ledger_cache import LedgerCache
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamError, UpstreamGarbage
@@ -182,7 +183,7 @@ class Absence:
         known = self._files.get(file)
         if known is not None:
             age_ms_max = SILENCE_AGE_MS_MAX if known[0] is None else FILE_AGE_MS_MAX
-            if 0 <= now_ms - known[1] < age_ms_max:
+            if is_fresh(known[1], now_ms, age_ms_max):
                 return known[0]
         try:
             async with asyncio.timeout(FILE_S_MAX):

@@ -14,7 +14,6 @@ from app.holding.wish import TAIL_KLINES, Wish
 
 ROW_ZIP_BYTES: Final = 37  # a 1m kline inside a monthly ZIP, recorded files: 1.25–1.45 MB for 40,320–44,640 rows
 MONTH_ROWS: Final = 43_200
-REST_PAGE_WEIGHT: Final = 2
 DOWNLOAD_BYTES_PER_S: Final = 4_000_000  # a modest line; the log says "about"
 ROWS_PER_S: Final = 60_000  # unzip, parse, roll up and insert on one core
 BUDGET_SHARE: Final = 0.7  # of the weight budget, which backfill may use
@@ -30,7 +29,7 @@ def estimate(
     disk_free_bytes_min: int,
 ) -> WishEstimated:
     """What it takes to fill the wish from what is held now. Bytes, seconds and requests are rough."""
-    klines = missing = requests = archive_rows = 0
+    klines = missing = requests = weight = archive_rows = 0
     for series in wish.series():
         gap = survey(wish, holdings, series, now_ms)
         probable = Span(wish.hint_ms(series), now_ms)  # what lies before is most likely proven absent by one request
@@ -38,15 +37,17 @@ def estimate(
         lacking = sum(gap.grid.count(*span) for span in gap.missing.clip(probable))
         klines += wished
         missing += lacking
+        by_rest = 0
         if not series.kind.is_archived:
-            requests += -(-lacking // series.kind.rest.rows_thrifty)
+            by_rest = lacking
         elif series.interval == M1:
-            recent = sum(gap.grid.count(*span) for span in gap.missing.clip(_recent(now_ms)))
-            requests += -(-recent // series.kind.rest.rows_thrifty)
-            archive_rows += lacking - recent
+            by_rest = sum(gap.grid.count(*span) for span in gap.missing.clip(_recent(now_ms)))
+            archive_rows += lacking - by_rest
         elif lacking and lacking * gap.grid.step_ms // M1.grid.step_ms > ROLLUP_WAIT_MINUTES:
-            requests += -(-min(lacking, TAIL_KLINES) // series.kind.rest.rows_thrifty)
-    weight = requests * REST_PAGE_WEIGHT
+            by_rest = min(lacking, TAIL_KLINES)
+        pages = -(-by_rest // series.kind.rest.rows_thrifty)
+        requests += pages
+        weight += pages * series.kind.rest.weight(series.kind.rest.rows_thrifty)
     download = archive_rows * ROW_ZIP_BYTES
     seconds = max(weight * 60 / (weight_per_minute * BUDGET_SHARE), download / DOWNLOAD_BYTES_PER_S)
     expected_s = int(seconds + missing / ROWS_PER_S)

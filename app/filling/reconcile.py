@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
+from app.domain.backoff import ceiling_s, spread_s
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import BadKline
 from app.domain.series import Series
@@ -286,7 +287,7 @@ class Reconciler:
         now_ms = self._clock.now_ms()
         if now_ms >= self._store_blocked_until_ms:  # the other workers' failures are the same one
             self._store_failures += 1
-            delay_s = min(STORE_RETRY_S_MAX, STORE_RETRY_S_MIN * 2 ** min(self._store_failures, 8))
+            delay_s = ceiling_s(self._store_failures, STORE_RETRY_S_MIN, STORE_RETRY_S_MAX)
             self._store_blocked_until_ms = now_ms + int(delay_s * 1000)
 
     def _lacking(self, job: Job) -> Spans:
@@ -297,8 +298,7 @@ class Reconciler:
         self.last_error = reason
         failure = self._failure_of(job)
         failure.count += 1
-        ceiling_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failure.count, 12))
-        delay_s = RETRY_DELAY_S_MIN + self._rng.random() * (ceiling_s - RETRY_DELAY_S_MIN)
+        delay_s = spread_s(self._rng, failure.count, RETRY_DELAY_S_MIN, RETRY_DELAY_S_MAX)
         failure.not_before_ms = self._clock.now_ms() + int(delay_s * 1000)
 
     def _failure_of(self, job: Job) -> _Failure:

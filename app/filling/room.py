@@ -5,7 +5,9 @@ from typing import Final
 
 from app.filling.amounts import of_bytes
 
-ROW_DISK_BYTES: Final = 115  # a stored 1m kline, with its share of the index (tests/sqlite measures it)
+ROW_DISK_BYTES: Final = 115
+"""A stored 1m kline, key included. Measured: 99 for a year of recorded archive files of three symbols committed month
+by month, 97 when 200 symbols arrive minute by minute, 112 for texts as long as BTCUSDT's."""
 BEGUN_SLACK: Final = 10
 """What has begun goes on while it lacks less than a tenth of what it still needs: the need is an estimate, and the
 write-ahead log grows and shrinks beside it."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from app.domain.series import Series
 from app.domain.span import Span
+from app.domain.validity import is_fresh
 from app.holding.commit import Drop
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
@@ -47,7 +48,7 @@ class Follower:
 
     def is_current(self) -> bool:
         """Whether the copies may be used."""
-        return self.looked_ms is not None and 0 <= self._clock.now_ms() - self.looked_ms <= TRUST_MS
+        return is_fresh(self.looked_ms, self._clock.now_ms(), TRUST_MS)
 
     def forget(self) -> None:
         """Begin anew with the next look: what was followed is no longer what is there."""

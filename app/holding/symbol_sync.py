@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from app.binance import exchange_info
+from app.domain.backoff import spread_s
 from app.domain.interval import MINUTE_MS
 from app.domain.symbol import Symbol
 from app.events import GarbageDropped, Observe, SymbolsSynced, SymbolsUnlisted
@@ -120,8 +121,8 @@ class SymbolSync:
             except (UpstreamError, StoreUnavailable) as error:
                 failures += 1
                 self.last_error = str(error)
-                ceiling_s = min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failures, 8))
-                delay_s = min(self._every_s, RETRY_DELAY_S_MIN + self._rng.random() * ceiling_s)
+                pause_s = spread_s(self._rng, failures, RETRY_DELAY_S_MIN, RETRY_DELAY_S_MAX)
+                delay_s = min(self._every_s, pause_s)
             await self._clock.sleep(delay_s)
 
     async def follow(self, store: StoreReader) -> None:

@@ -8,6 +8,7 @@ from cachetools import LRUCache
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.domain.validity import is_valid
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
 from app.http.page import Page, PageResponse
@@ -110,8 +111,8 @@ class MarketPages:
             self._entries[key] = kept
 
     def _is_true(self, kept: Kept) -> bool:
-        """Whether it may still be given; never by a clock that was put back, by which it would not end in time."""
+        """Whether it may still be given."""
         now_ms = self._clock.now_ms()
-        if not kept.made_ms <= now_ms < kept.thrifty_until_ms:
+        if not is_valid(kept.made_ms, now_ms, kept.thrifty_until_ms):
             return False
         return now_ms < kept.fresh_until_ms or self.is_weight_short()

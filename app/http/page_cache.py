@@ -7,6 +7,7 @@ from starlette.types import Scope
 
 from app.domain.series import Series
 from app.domain.span import Span
+from app.domain.validity import is_valid
 from app.http.page import NOT_MODIFIED, Asked, Hit, Page, Reply, asked_by, reply_of
 from app.http.recent import Recent
 from app.ports.clock import Clock
@@ -41,8 +42,8 @@ class _Entry:
         self.weigh()
 
     def is_true(self, now_ms: int) -> bool:
-        """Whether it may still be sent; never by a clock that was put back, by which it would not end in time."""
-        return self.made_ms <= now_ms < self.expires_ms
+        """Whether it may still be sent."""
+        return is_valid(self.made_ms, now_ms, self.expires_ms)
 
     def weigh(self) -> None:
         self.cost = self.page.size + self.query_bytes + PAGE_OVERHEAD_BYTES

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from app.domain.backoff import ceiling_s
 from app.domain.interval import M1, MINUTE_MS, Grid
 from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span
+from app.domain.validity import is_fresh
 from app.events import DisputeSettled, GarbageDropped, KlineDisputed, Observe
 from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import CLOSE_GRACE_MS
@@ -57,7 +59,7 @@ class Disputes:
         """A final kline came that differs from the one held or served."""
         key = series, open_ms
         settled_ms = self._settled.get(key)
-        if key in self._open or (settled_ms is not None and 0 <= self._clock.now_ms() - settled_ms < AGAIN_MS):
+        if key in self._open or is_fresh(settled_ms, self._clock.now_ms(), AGAIN_MS):
             return
         if len(self._open) >= DISPUTES_MAX:
             self._overflow(f"more than {DISPUTES_MAX} disputed minutes at once; the rest is left to verification")
@@ -95,7 +97,7 @@ class Disputes:
                 await self._clock.sleep(max(RETRY_S_MIN, (error.until_ms - self._clock.now_ms()) / 1_000))
             except (UpstreamError, StoreUnavailable):
                 failures += 1
-                await self._clock.sleep(min(RETRY_S_MAX, RETRY_S_MIN * 2 ** min(failures, 8)))
+                await self._clock.sleep(ceiling_s(failures, RETRY_S_MIN, RETRY_S_MAX))
 
     async def _compare(self) -> None:
         """Compare the doubted finals with the store's rows. Raises StoreUnavailable; what was not compared stays."""

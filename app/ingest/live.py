@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from app.binance.stream_event import KlineEvent
+from app.domain.backoff import ceiling_s
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import Kline, normalise
 from app.domain.ledger import Source
@@ -162,7 +163,7 @@ class LiveIngest:
             except StoreUnavailable as error:
                 failures += 1
                 self._observe(CommitFailed(len(self._batch), str(error)))
-                await self._clock.sleep(min(RETRY_DELAY_S_MAX, RETRY_DELAY_S_MIN * 2 ** min(failures, 8)))
+                await self._clock.sleep(ceiling_s(failures, RETRY_DELAY_S_MIN, RETRY_DELAY_S_MAX))
 
     async def flush(self) -> None:
         """Write everything that was taken in; for shutdown, after the sockets are closed. Raises StoreUnavailable."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from app.binance import book_ticker
 from app.binance.book_ticker import BadBest, Best
+from app.domain.validity import is_fresh
 from app.events import GarbageDropped, Observe
 from app.market.endpoints import Question
 from app.market.listened import IDLE_MS, Listened
@@ -48,8 +49,8 @@ class BookMirror:
         side = self._of.asked(symbol, now_ms)
         if side is None:
             return None
-        is_heard = side.heard_ms is not None and 0 <= now_ms - side.heard_ms < QUIET_MS_MAX
-        is_checked = side.checked_ms is not None and 0 <= now_ms - side.checked_ms < CHECKED_MS_MAX
+        is_heard = is_fresh(side.heard_ms, now_ms, QUIET_MS_MAX)
+        is_checked = is_fresh(side.checked_ms, now_ms, CHECKED_MS_MAX)
         return book_ticker.encode(side.best) if is_heard and is_checked and side.best is not None else None
 
     def wants_snapshot(self) -> bool:
@@ -83,7 +84,7 @@ class BookMirror:
         side = self._of.get(best.symbol)
         if side is None:
             return
-        if not 0 <= now_ms - side.asked_ms < IDLE_MS:
+        if not is_fresh(side.asked_ms, now_ms, IDLE_MS):
             self._of.release(now_ms)
             return
         side.heard_ms = now_ms

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from app.domain import letters
+from app.domain.validity import is_fresh
 from app.ports.streams import Listener, StreamHub, StreamsFull
 
 SYMBOLS_MAX: Final = 32  # at a time: a stream for each, of which busy ones have hundreds of frames a second
@@ -50,7 +51,7 @@ class Listened(Generic[A]):
 
     def release(self, now_ms: int) -> None:
         """Leave the streams of which nobody has asked for a while."""
-        for symbol in [name for name, each in self._of.items() if not 0 <= now_ms - each.asked_ms < IDLE_MS]:
+        for symbol in [name for name, each in self._of.items() if not is_fresh(each.asked_ms, now_ms, IDLE_MS)]:
             self._hub.leave(self._stream(symbol), self._hear)
             del self._of[symbol]
 

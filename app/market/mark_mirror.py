@@ -8,6 +8,7 @@ from typing import Final
 
 from app.binance import marks
 from app.binance.marks import BadMarks, Mark, MarkUpdate
+from app.domain.validity import is_fresh
 from app.events import GarbageDropped, Observe
 from app.market.endpoints import Question
 from app.ports.clock import Clock
@@ -44,7 +45,7 @@ class MarkMirror:
         now_ms = self._clock.now_ms()
         self._asked_ms = now_ms
         self._join()
-        if self._snapshot_ms is None or not 0 <= now_ms - self._snapshot_ms < SNAPSHOT_MS_MAX:
+        if not is_fresh(self._snapshot_ms, now_ms, SNAPSHOT_MS_MAX):
             return None
         symbol = question.params.get("symbol")
         if symbol is not None:
@@ -59,7 +60,7 @@ class MarkMirror:
     def wants_snapshot(self) -> bool:
         """Whether REST is to be asked about all symbols; that is so once a minute, whatever came of it."""
         now_ms = self._clock.now_ms()
-        if self._tried_ms is not None and 0 <= now_ms - self._tried_ms < SNAPSHOT_MS_MAX:
+        if is_fresh(self._tried_ms, now_ms, SNAPSHOT_MS_MAX):
             return False
         self._tried_ms = now_ms
         return True
@@ -88,7 +89,7 @@ class MarkMirror:
 
     def _hear(self, _stream: str, payload: bytes) -> None:
         now_ms = self._clock.now_ms()
-        if not 0 <= now_ms - self._asked_ms < IDLE_MS:
+        if not is_fresh(self._asked_ms, now_ms, IDLE_MS):
             self._hub.leave(STREAM, self._hear)
             self._is_joined, self._snapshot_ms = False, None
             self._rows, self._news = {}, {}
@@ -111,7 +112,7 @@ class MarkMirror:
         mark, news = self._rows.get(symbol), self._news.get(symbol)
         if mark is None:
             return None
-        if news is not None and 0 <= now_ms - news[0] < QUIET_MS_MAX:
+        if news is not None and is_fresh(news[0], now_ms, QUIET_MS_MAX):
             return marks.updated(mark, news[1]) if news[1].event_ms > mark.time_ms else mark
         is_settled = mark.time_ms < self._snapshot_ms - SETTLED_MS and (news is None or news[0] < self._snapshot_ms)
         return mark if is_settled else None

@@ -10,6 +10,7 @@ import msgspec
 
 from app.binance.unreadable import UNREADABLE
 from app.domain.reason import Reason
+from app.domain.validity import is_fresh, is_valid
 from app.market.endpoints import ENDPOINTS, HELD_MS, MOVING_MS, REFUSED_MS, Endpoint, Question
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
@@ -129,7 +130,7 @@ class MarketSource:
     def _whole(self, endpoint: Endpoint) -> _Whole | None:
         """An answer about all that is still true."""
         whole, now_ms = self._wholes.get(endpoint.path), self._clock.now_ms()
-        if whole is None or not whole.made_ms <= now_ms < whole.thrifty_until_ms:
+        if whole is None or not is_valid(whole.made_ms, now_ms, whole.thrifty_until_ms):
             return None
         return whole if now_ms < whole.fresh_until_ms or self.is_weight_short() else None
 
@@ -153,7 +154,7 @@ class MarketSource:
         """Whether asking for each symbol lately, this one included, costs more than asking for all."""
         now_ms = self._clock.now_ms()
         alone = self._alone.setdefault(endpoint.path, {})
-        for name in [name for name, asked_ms in alone.items() if not 0 <= now_ms - asked_ms < MOVING_MS]:
+        for name in [name for name, asked_ms in alone.items() if not is_fresh(asked_ms, now_ms, MOVING_MS)]:
             del alone[name]
         if len(alone) < ALONE_MAX:
             alone[symbol] = now_ms

@@ -12,6 +12,7 @@ from app.binance import agg_trades
 from app.binance.agg_trades import AggTrade, BadTrades
 from app.domain import letters
 from app.domain.interval import HOUR_MS
+from app.domain.validity import is_fresh
 from app.events import GarbageDropped, Observe
 from app.market.endpoints import Question
 from app.market.listened import Listened
@@ -61,7 +62,7 @@ class TradeMirror:
             return None
         if trades.since_ms is None or trades.heard_ms is None:
             return None
-        if not 0 <= now_ms - max(trades.heard_ms, trades.since_ms) < QUIET_MS_MAX:
+        if not is_fresh(max(trades.heard_ms, trades.since_ms), now_ms, QUIET_MS_MAX):
             return None
         rows = [row for row in trades.rows if row.time_ms >= now_ms - REACH_MS]
         return agg_trades.encode(rows[-(limit or ROWS_MAX) :])
@@ -71,7 +72,7 @@ class TradeMirror:
         trades, now_ms = self._of.get(question.params["symbol"]), self._clock.now_ms()
         if trades is None:
             return
-        if trades.doubted_ms is not None and 0 <= now_ms - trades.doubted_ms < DOUBT_MS:
+        if is_fresh(trades.doubted_ms, now_ms, DOUBT_MS):
             return
         try:
             told = agg_trades.decode(body)

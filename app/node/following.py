@@ -4,6 +4,7 @@ import contextlib
 from typing import Final
 
 from app.domain.interval import MINUTE_MS
+from app.domain.validity import is_fresh
 from app.holding.follow import Follower
 from app.node.parts import Parts
 from app.ports.errors import StoreUnavailable
@@ -67,7 +68,7 @@ class Following:
     def ledger_as_of_ms(self) -> int:
         """The moment that the ledger in memory speaks of: the last look at the store, if that is not long ago."""
         now_ms, looked_ms = self._parts.clock.now_ms(), self.follower.looked_ms
-        return looked_ms if looked_ms is not None and 0 <= now_ms - looked_ms <= LEDGER_AGE_MS_MAX else now_ms
+        return looked_ms if is_fresh(looked_ms, now_ms, LEDGER_AGE_MS_MAX) else now_ms
 
     def _put_off(self, until_ms: int) -> None:
         self._parts.pages.true_until_ms = until_ms
@@ -94,6 +95,6 @@ class Following:
     def _learn_time(self, end_ms: int) -> None:
         """A writer that hears the exchange commits klines as they close: seeing that confirms our clock."""
         clock = self._parts.clock
-        if 0 < self._newest_ms < end_ms and 0 <= clock.now_ms() - end_ms < MINUTE_MS:
+        if 0 < self._newest_ms < end_ms and is_fresh(end_ms, clock.now_ms(), MINUTE_MS):
             clock.confirm()
         self._newest_ms = max(self._newest_ms, end_ms)

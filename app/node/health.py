@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from app.domain.validity import is_fresh
 from app.filling.reconcile import Reconciler
 from app.holding.freshness import Freshness, State, Survey, TailAge
 from app.holding.symbol_sync import SymbolSync
@@ -86,7 +87,9 @@ class Health:
     def ready(self) -> tuple[bool, dict[str, object]]:
         """Whether the tail of every wished series is held and fresh, which ones are not, and since when."""
         now_ms = self._clock.now_ms()
-        if not 0 <= now_ms - self._ready_at_ms < REPORT_MS:  # the clock goes back when the exchange says it was ahead
+        if not is_fresh(
+            self._ready_at_ms, now_ms, REPORT_MS
+        ):  # the clock goes back when the exchange says it was ahead
             self._ready_at_ms = now_ms
             self._ready = self._compute_ready(now_ms)
         return self._ready

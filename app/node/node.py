@@ -21,7 +21,8 @@ from app.node.parts import Parts
 from app.node.writing import Writing
 from app.ports.clock import MachineClock
 from app.ports.coordination import RpcRequest, RpcResponse
-from app.ports.errors import StoreUnavailable
+from app.ports.errors import SchemaTooNew, StoreUnavailable
+from app.ports.store import OpenWriter
 from app.settings import Settings
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.stream_protocol import STATE as STREAMS
@@ -29,8 +30,6 @@ from infra.binance.sockets import BinanceSockets
 from infra.local.stream_fanout import StreamFanoutServer
 from infra.local.token_file import TokenFile
 from infra.local.writer_rpc import WriterRpc
-from infra.sqlite.migrate import SchemaTooNew
-from infra.sqlite.sqlite_store import SqliteWriter
 
 SETTLED_CHECKS: Final = 10  # another process that holds the lease so long writes; trying takes it at most 5 s of a lock
 SHARE_METRICS_S: Final = 2.0  # a worker that is killed takes what it counted since then with it
@@ -237,7 +236,7 @@ class Node(Parts):
     # --- what only a writer has ---------------------------------------------------------------------------------
 
     @property
-    def writer(self) -> SqliteWriter | None:
+    def writer(self) -> OpenWriter | None:
         """The store as a writer has it."""
         return self.writing.store if self.writing else None
 

@@ -33,6 +33,7 @@ from app.market.market_source import MarketSource
 from app.market.stream_hub import Hub
 from app.node.exchange_clock import ExchangeClock, KeptTime
 from app.node.health import Health
+from app.node.stores import store_of
 from app.node.supervisor import Supervisor
 from app.ports.clock import MachineClock
 from app.ports.errors import StoreUnavailable
@@ -50,14 +51,9 @@ from infra.binance.budget import WeightBudget
 from infra.binance.rest import BinanceRest
 from infra.binance.shared_rate_state import SharedRateState
 from infra.binance.stand_down import StandDownGuard
-from infra.binance.unpack import Gathered
 from infra.binance.unpackers import processes_for
 from infra.process.clock import SystemClock
 from infra.process.runtime_dir import beside, shared_by
-from infra.sqlite.lease import WriterLease
-from infra.sqlite.sqlite_image import CAN_PACK, ImageBuilder
-from infra.sqlite.sqlite_store import SqliteReader
-from infra.sqlite.url import sqlite_path
 from infra.telemetry import Telemetry
 
 KEPT_TIME: Final = "time"  # the document that says how the exchange's time follows from this machine's clocks
@@ -122,14 +118,15 @@ class Parts:
         self.tail.is_current = self.are_copies_current
         self.rolling = Rolling(settings.interval_list)
         self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
-        self.database = sqlite_path(settings.db_url)
+        self.store = store_of(settings.db_url)
+        self.database = self.store.place(settings.db_url)
         self.shared = shared_by(self.database, settings.runtime_dir)
         self.timings = Timings()
         self.connections = Connections(
             connections_max=settings.connections_max, report=lambda refused: self.observe(RequestsRefused(refused))
         )
-        self.reader = SqliteReader(settings.db_url)
-        self.lease = WriterLease(settings.db_url)
+        self.reader = self.store.reader(settings.db_url)
+        self.lease = self.store.lease(settings.db_url)
         self.store_state = StoreState(self.observe, self._store_changed)
         self._make_upstream()
         self._make_services()
@@ -161,7 +158,7 @@ class Parts:
             observe,
             seed=self.seed,
             processes=processes_for(settings.archive_processes),
-            collect=ImageBuilder if CAN_PACK else Gathered,
+            collect=self.store.collect,
             egress=settings.egress_to(settings.binance_archive_url),
         )
 

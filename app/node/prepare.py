@@ -1,11 +1,9 @@
 """What has to be in order before a node starts: the database, brought to this version's schema."""
 
-from app.ports.errors import StoreUnavailable
+from app.node.stores import store_of
+from app.ports.errors import SchemaTooNew, StoreUnavailable
 from app.settings import Settings
 from infra.process.runtime_dir import make_runtime_dir
-from infra.sqlite.lease import NO_SPACE, WriterLease
-from infra.sqlite.migrate import SchemaTooNew, upgrade
-from infra.sqlite.url import sqlite_path
 
 
 class CannotStart(Exception):
@@ -17,7 +15,8 @@ def prepare(settings: Settings) -> None:
 
     A database that is merely unavailable does not keep the node from starting: /v1/health says so, and it tries again.
     """
-    if (path := sqlite_path(settings.db_url)).is_dir():
+    store = store_of(settings.db_url)
+    if (path := store.place(settings.db_url)).is_dir():
         raise CannotStart(f"DB_URL names {path}, which is a folder; add the name of a file")
     try:
         make_runtime_dir(settings.runtime_dir)
@@ -26,16 +25,16 @@ def prepare(settings: Settings) -> None:
             f"nothing can be written in RUNTIME_DIR={settings.runtime_dir}: {error.strerror or error}; "
             "give this user write permission on it, or name another folder"
         ) from error
-    lease = WriterLease(settings.db_url)
+    lease = store.lease(settings.db_url)
     try:
         if lease.try_acquire(""):
-            upgrade(settings.db_url)
+            store.prepare(settings.db_url)
     except StoreUnavailable:
         pass
     except SchemaTooNew as error:
         raise CannotStart(str(error)) from error
     except OSError as error:
-        if error.errno in NO_SPACE:
+        if error.errno in store.no_space:
             return
         raise CannotStart(
             f"nothing can be written beside {settings.db_url}: {error.strerror or error}; "

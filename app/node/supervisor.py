@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from app.domain.backoff import spread_s
 from app.events import Observe, TaskEnded
 from app.ports.clock import Clock
 
@@ -89,8 +90,7 @@ class Supervisor:
                 state.failures_in_a_row = 0
             state.failures_in_a_row += 1
             state.restarts += 1
-            ceiling_s = min(RESTART_DELAY_S_MAX, RESTART_DELAY_S_MIN * 2 ** min(state.failures_in_a_row, 10))
-            delay_s = RESTART_DELAY_S_MIN + self.rng.random() * (ceiling_s - RESTART_DELAY_S_MIN)
+            delay_s = spread_s(self.rng, state.failures_in_a_row, RESTART_DELAY_S_MIN, RESTART_DELAY_S_MAX)
             self.observe(TaskEnded(state.name, reason, delay_s, state.restarts, crash))
             await self.clock.sleep(delay_s)
 

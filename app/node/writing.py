@@ -22,12 +22,12 @@ from app.kinds.klines import KLINES
 from app.node.exchange_clock import KeptTime
 from app.node.parts import KEPT_TIME, Parts
 from app.ports.errors import StoreUnavailable
+from app.ports.store import OpenWriter
 from app.querying.answer import END_OF_TIME_MS
 from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import Auditor
 from infra.binance.market_streams import MarketStreams
 from infra.binance.sockets import BinanceSockets
-from infra.sqlite.sqlite_store import SqliteWriter
 
 FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
 
@@ -35,7 +35,7 @@ FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
 class Writing:
     """Ingests, backfills, verifies and keeps what is read through. `begin` makes one; `end` takes it apart again."""
 
-    def __init__(self, parts: Parts, store: SqliteWriter, listings: Mapping[str, Listing]) -> None:
+    def __init__(self, parts: Parts, store: OpenWriter, listings: Mapping[str, Listing]) -> None:
         """For `begin`."""
         self._parts = parts
         self._is_estimated = False
@@ -109,7 +109,7 @@ class Writing:
 
         `hand_over` ends what moved the tails until now: only our own commits may. It says whether they are up to date.
         """
-        store = await SqliteWriter.open(parts.settings.db_url, parts.clock, report=parts.store_state.report)
+        store = await parts.store.writer(parts.settings.db_url, parts.clock, parts.store_state.report)
         parts.forget_copies(but_tails=await hand_over())
         parts.pages.true_until_ms = END_OF_TIME_MS
         try:

@@ -1,6 +1,6 @@
 """What the processes of a node ask of each other."""
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 NO_WRITER: Final = "this process does not hold the writer lease; ask the one that does"
 
@@ -26,3 +26,26 @@ class RpcResponse(NamedTuple):
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+
+
+class Lease(Protocol):
+    """The right to write to a database. At most one process has it at a time; a dead one has nothing."""
+
+    def try_acquire(self, url: str) -> bool:
+        """Take the lease without waiting; whether it is now held. `url` is where the holder's HTTP server answers.
+
+        Raises OSError when this machine does not let us.
+        """
+        ...
+
+    def is_held(self) -> bool:
+        """Whether the lease is ours, and others see that."""
+        ...
+
+    def release(self) -> None:
+        """Give the lease back; nothing happens when it is not held."""
+        ...
+
+    def holder(self) -> str | None:
+        """The address of the node that holds the lease, None when nobody does, "" when it has not said yet."""
+        ...

@@ -11,6 +11,10 @@ class StoreUnavailable(Exception):
         self.cause = cause
 
 
+class SchemaTooNew(Exception):
+    """A newer version of klinenode has changed the database; this one leaves it alone. The message says what to do."""
+
+
 class UpstreamError(Exception):
     """Why an upstream request gave no data. What the caller can do depends on the kind:
 

@@ -150,6 +150,14 @@ class StoreReader(Protocol):
         ...
 
 
+class OpenReader(StoreReader, Protocol):
+    """A reader with its connections."""
+
+    async def close(self) -> None:
+        """Close all connections; reads that are under way end first."""
+        ...
+
+
 class StoreWriter(StoreReader, Protocol):
     """Writes of the store; only the holder of the writer lease has one."""
 
@@ -202,4 +210,21 @@ class StoreWriter(StoreReader, Protocol):
 
     async def withdraw_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
         """Forget spans that an operator asked for. One out of the middle of a longer one cannot be: that one stays."""
+        ...
+
+
+class OpenWriter(StoreWriter, OpenReader, Protocol):
+    """The writer with its connections: the newest one alone may commit."""
+
+    @property
+    def is_deposed(self) -> bool:
+        """Whether another writer was opened since: nothing can be written any more."""
+        ...
+
+    def is_replaced(self) -> bool:
+        """Whether the database was deleted or replaced behind our back: nothing can be written any more."""
+        ...
+
+    def log_complaint(self) -> str | None:
+        """What keeps the database from being tidied, if anything does, and what to do."""
         ...

@@ -16,6 +16,7 @@ from app.binance import coin_margined
 from app.binance.error_body import BinanceError, invalid_symbol, service_unavailable
 from app.domain.interval import MINUTE_MS
 from app.domain.reason import Reason
+from app.domain.validity import is_fresh
 from app.holding.symbol_sync import SymbolSync
 from app.ports.clock import Clock
 from app.ports.coordination import WriterUnreachable
@@ -84,12 +85,12 @@ class Names:
     def _admit(self, path: str, name: str) -> None:
         now_ms = self._clock.now_ms()
         refused_ms = self._refused.get((path, name))
-        if refused_ms is not None and 0 <= now_ms - refused_ms < REFUSED_MS:
+        if is_fresh(refused_ms, now_ms, REFUSED_MS):
             raise invalid_symbol()
         if name in self._coins:
             return
         oldest_ms = self._new_coins_ms[0] if len(self._new_coins_ms) == NEW_COINS_PER_MINUTE else None
-        if oldest_ms is not None and 0 <= now_ms - oldest_ms < MINUTE_MS:
+        if is_fresh(oldest_ms, now_ms, MINUTE_MS):
             wait_s = max(RETRY_AFTER_S, (oldest_ms + MINUTE_MS - now_ms + 999) // 1000)
             raise service_unavailable(wait_s, Reason.BUSY)
         self._new_coins_ms.append(now_ms)
@@ -99,10 +100,10 @@ class Names:
         if len(self._looks):
             return True
         now_ms = self._clock.now_ms()
-        if self._looked_ms is not None and not 0 <= now_ms - self._looked_ms < QUIET_MS:
+        if self._looked_ms is not None and not is_fresh(self._looked_ms, now_ms, QUIET_MS):
             self._pause_ms = LOOK_PAUSE_MS_MIN
         times_ms = [time_ms for time_ms in (self._looked_ms, self._symbols.synced_ms) if time_ms is not None]
-        return not any(0 <= now_ms - time_ms < self._pause_ms for time_ms in times_ms)
+        return not any(is_fresh(time_ms, now_ms, self._pause_ms) for time_ms in times_ms)
 
     async def _look(self, name: str) -> None:
         before = self._symbols.listings.keys()

@@ -8,6 +8,7 @@ from cachetools import LRUCache
 from app.domain.interval import Grid
 from app.domain.series import Series
 from app.domain.span import Span
+from app.domain.validity import is_fresh
 from app.holding.ledger_cache import LedgerCache
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
@@ -41,7 +42,7 @@ class ReadAhead:
     def take(self, series: Series, span: Span) -> bytes | None:
         """The body of a page that was read ahead, if it is still true."""
         page = self._pages.pop((series, span), None)
-        if page is None or not 0 <= self._clock.now_ms() - page.read_ms <= AGE_MS_MAX:
+        if page is None or not is_fresh(page.read_ms, self._clock.now_ms(), AGE_MS_MAX):
             return None
         self.taken += 1
         return page.body

@@ -11,6 +11,7 @@ from app.domain.interval import MINUTE_MS, Grid
 from app.domain.kind import Row
 from app.domain.series import Series
 from app.domain.span import Span
+from app.domain.validity import is_fresh
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
 
@@ -79,7 +80,7 @@ class ReadMemory:
     def begin_ms(self, series: Series) -> int | None:
         """When the first kline of a series opens, if the exchange was asked for that lately."""
         open_ms, asked_ms = self._begins.get(series, (None, 0))
-        return open_ms if 0 <= self._clock.now_ms() - asked_ms < AGE_MS_MAX else None
+        return open_ms if is_fresh(asked_ms, self._clock.now_ms(), AGE_MS_MAX) else None
 
     def forget(self, series: Series) -> None:
         """What was told of a series is doubted, or known better."""
@@ -92,9 +93,9 @@ class ReadMemory:
         self._begins.clear()
 
     def _current(self, series: Series) -> list[_Run]:
-        """What is still believed; never by a clock that was put back, by which it would not end in time."""
+        """What is still believed."""
         now_ms = self._clock.now_ms()
-        return [run for run in self._runs.get(series, ()) if 0 <= now_ms - run.read_ms < AGE_MS_MAX]
+        return [run for run in self._runs.get(series, ()) if is_fresh(run.read_ms, now_ms, AGE_MS_MAX)]
 
 
 def _cost(runs: Sequence[_Run]) -> int:

@@ -17,6 +17,7 @@ from app.domain.kind import Row
 from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.domain.validity import is_fresh
 from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, Absence, Unproven
 from app.holding.ledger_cache import LedgerCache
 from app.holding.symbol_sync import SymbolSync
@@ -28,7 +29,6 @@ from app.querying.single_flight import SingleFlight
 
 READS_AT_ONCE_MAX: Final = 64  # read-throughs under way; more would queue for weight longer than clients wait
 READ_THROUGH_S_MAX: Final = 20.0
-ABSENT_ROWS_MAX: Final = 499  # weight 2: the most rows per weight (binance-facts section 3)
 HOLES_MAX: Final = 8  # of an answer: each takes a request of its own once in a while
 ROWS_BEFORE_MIN: Final = 8  # asked for with a hole, so that the same question is not asked twice
 
@@ -218,10 +218,11 @@ class ReadThrough:
         if self._is_confirmed(series, hole):
             return
         self._check_claims(series, [hole])
-        rows_before = max(ROWS_BEFORE_MIN, ABSENT_ROWS_MAX - 1 - grid.count(*hole))
+        page_rows = series.kind.rest.rows_thrifty
+        rows_before = max(ROWS_BEFORE_MIN, page_rows - 1 - grid.count(*hole))
         start_ms = grid.ceil(max(0, grid.shift(grid.ceil(hole.start_ms), -rows_before)))
         around = Span(start_ms, grid.shift(grid.ceil(hole.end_ms), 1))
-        limit = min(ABSENT_ROWS_MAX, grid.count(*around))
+        limit = min(page_rows, grid.count(*around))
         given = {kline.open_ms for kline in await self._once(series, grid, around, limit)}
         expected = {kline.open_ms for kline in klines if around.start_ms <= kline.open_ms < around.end_ms}
         for span in self._holdings.ledger(series).held.clip(around):
@@ -253,7 +254,7 @@ class ReadThrough:
     def _is_confirmed(self, series: Series, hole: Span) -> bool:
         now_ms = self._clock.now_ms()
         return any(
-            span.clip(hole) == hole and 0 <= now_ms - at_ms < AGE_MS_MAX
+            span.clip(hole) == hole and is_fresh(at_ms, now_ms, AGE_MS_MAX)
             for span, at_ms in self._confirmed.get(series, ())
         )
 
@@ -310,7 +311,7 @@ class ReadThrough:
 
         They are kept, so that the next answer has them.
         """
-        found = await self._once(series, grid, last, min(ABSENT_ROWS_MAX, grid.count(*last)))
+        found = await self._once(series, grid, last, min(series.kind.rest.rows_thrifty, grid.count(*last)))
         if found:
             if self.keep is not None:
                 await self.keep(series, grid, last, found)

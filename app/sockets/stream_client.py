@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from app.binance.stream_name import NAME_CHARS_MAX
+from app.domain.validity import is_fresh
 from app.ports.streams import StreamsFull
 from app.sockets.stream_commands import Address, Command, CommandError, accepted, parse_command
 from app.sockets.stream_frames import text_frame
@@ -94,7 +95,7 @@ class Client:
         """Count a message of any kind; whether that is still within what may be sent."""
         now_ms = self._now_ms()
         self._messages_ms.append(now_ms)
-        if len(self._messages_ms) <= MESSAGES_A_SECOND_MAX or not 0 <= now_ms - self._messages_ms[0] < 1_000:
+        if len(self._messages_ms) <= MESSAGES_A_SECOND_MAX or not is_fresh(self._messages_ms[0], now_ms, 1_000):
             return True
         self.end(POLICY, "Too many requests")
         return False

@@ -5,11 +5,11 @@ from contextlib import suppress
 from random import Random
 from typing import Final
 
+from app.domain.backoff import full_jitter_s
 from app.events import ExchangeSilent, Observe
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamError
 from infra.binance.rate_state import PAUSE_MS_MAX, RateState, RateStateKeeper
-from infra.binance.waiting import full_jitter_s
 
 PAUSE_S_FIRST: Final = 1.0
 WATCH_S: Final = 1.0  # how often a process looks whether a probe is due: another one's failures may have called for it

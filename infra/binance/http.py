@@ -10,13 +10,13 @@ import httpx
 from socksio.exceptions import SOCKSError
 
 from app.binance.server_time import plausible
+from app.domain.backoff import full_jitter_s
 from app.events import Observe, RequestDone
 from app.outbound import DIRECT, Egress, url_of
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
 from infra.binance.body import BadBody, unpacker
 from infra.binance.tls import trusting, trusting_nobody
-from infra.binance.waiting import full_jitter_s
 
 CONNECT_S_MAX: Final = 5.0
 READ_S_MAX: Final = 10.0  # between two pieces of an answer

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from app.domain.interval import MINUTE_MS
 from app.domain.kind import Bucket
+from app.domain.validity import is_fresh
 from app.ports.errors import StandDown, UpstreamAway
 
 SKEW_MS_MAX: Final = 1_000
@@ -86,7 +87,7 @@ class RateState:
 
     def may_feel(self, now_ms: int) -> bool:
         """Whether a request may leave that feels its way: the one before it has ended, or takes too long."""
-        return not self.requests or not 0 <= now_ms - self.left_ms < FEELING_MS
+        return not self.requests or not is_fresh(self.left_ms, now_ms, FEELING_MS)
 
     def roll(self, me: int, now_ms: int) -> None:
         """Count what process `me` has under way in the minutes that have begun since."""

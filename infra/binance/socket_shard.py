@@ -5,10 +5,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, Generic
 
+from app.domain.backoff import full_jitter_s
 from app.events import Observe, SocketHandedOver, SocketLost
 from app.ports.clock import Clock
 from infra.binance.socket_link import K, Link, LinkLost
-from infra.binance.waiting import full_jitter_s, until
+from infra.binance.waiting import until
 
 LIFE_S: Final = 23 * 3_600.0  # the exchange ends connections after 24 h; ours are handed over before
 LIFE_JITTER: Final = 0.02  # of LIFE_S, both ways: sockets opened together are not replaced together

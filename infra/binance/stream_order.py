@@ -8,6 +8,7 @@ import msgspec
 
 from app.binance.stream_name import parse
 from app.binance.unreadable import UNREADABLE
+from app.domain.validity import is_fresh
 from app.ports.clock import Clock
 from app.ports.streams import Listener
 
@@ -110,7 +111,7 @@ class InOrder:
     def release(self) -> None:
         """Hand on what has waited for long enough; to be called every RELEASE_S."""
         now_ms = self._clock.now_ms()
-        for stream in [stream for stream, held in self._waiting.items() if not 0 <= now_ms - held[0][0] < HOLD_MS]:
+        for stream in [stream for stream, held in self._waiting.items() if not is_fresh(held[0][0], now_ms, HOLD_MS)]:
             self._let_go(stream)
 
     def forget(self, stream: str) -> None:

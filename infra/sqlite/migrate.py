@@ -12,14 +12,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 import migrations
+from app.ports.errors import SchemaTooNew
 from infra.process.private_file import close_to_strangers, create_private
 from infra.sqlite.connections import BUSY_TIMEOUT_MS
 from infra.sqlite.failure import unavailable
 from infra.sqlite.url import sqlite_path
-
-
-class SchemaTooNew(Exception):
-    """The database was written by a newer version of klinenode; the message says what to do."""
 
 
 def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:

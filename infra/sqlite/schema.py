@@ -15,11 +15,6 @@ from infra.sqlite.row_tables import former_table, revision_table, row_table
 
 METADATA: Final = MetaData()
 
-BYTES_PER_ROW_1M: Final = 105
-"""Disk bytes of one stored 1m kline, key included, for estimates. Measured: 99 for a year of recorded archive files of
-three symbols committed month by month, 97 when 200 symbols arrive minute by minute, 112 for texts as long as BTCUSDT's.
-"""
-
 
 def _row_columns(kind: Kind) -> list[Column[int] | Column[str]]:
     return [_integer(name) if of_type is int else _text(name) for name, of_type in kind.columns]

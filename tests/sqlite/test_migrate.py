@@ -11,8 +11,8 @@ from sqlalchemy import create_engine
 
 from app.domain.interval import INTERVALS
 from app.kinds.klines import KLINES
-from app.ports.errors import StoreUnavailable
-from infra.sqlite.migrate import SchemaTooNew, upgrade
+from app.ports.errors import SchemaTooNew, StoreUnavailable
+from infra.sqlite.migrate import upgrade
 from infra.sqlite.row_tables import row_table
 from infra.sqlite.schema import METADATA
 

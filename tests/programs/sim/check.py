@@ -190,7 +190,7 @@ class Witness:
         sim = self._sim
         while True:
             await sim.clock.sleep(SAMPLE_S)
-            holders = [process for process in sim.processes if process.node and process.node.lease._fd is not None]
+            holders = [process for process in sim.processes if process.node and process.node.lease.is_held()]
             writers = [process.name for process in holders if process.node and process.node.writer]
             if len(writers) > 1:
                 sim.fail(f"two writers at once: {writers}")

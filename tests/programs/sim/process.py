@@ -12,6 +12,8 @@ from app.events import Event, NodeStarted, NodeStopped, StandDownBegan, TaskEnde
 from app.node.node import Node
 from app.node.prepare import CannotStart, prepare
 from app.settings import Settings
+from infra.binance.shared_rate_state import SharedRateState
+from infra.sqlite.lease import WriterLease
 from tests.programs.sim.loop import PROCESS, Fate
 from tests.programs.sim.store import Disk
 
@@ -173,6 +175,7 @@ class Process:
         sim.network.bury(fate, silently=self._is_silent)
         fate.graveyard.extend((self.node, self.client, *self.queries))
         for holder in (self.node.lease, self.node.rate_state) if self.node else ():
+            assert isinstance(holder, WriterLease | SharedRateState)
             if holder._fd is not None:
                 os.close(holder._fd)  # the kernel lets go of the locks, and leaves what is written
                 holder._fd = None

@@ -1,0 +1,57 @@
+"""The stores there are: the one place that knows what a DB_URL means. A new store is an entry of `_STORES`."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from app.ports.clock import Clock
+from app.ports.coordination import Lease
+from app.ports.store import OpenReader, OpenWriter
+from infra.binance.unpack import Gathered
+from infra.sqlite.lease import NO_SPACE, WriterLease
+from infra.sqlite.migrate import upgrade
+from infra.sqlite.sqlite_image import CAN_PACK, ImageBuilder
+from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
+from infra.sqlite.url import sqlite_path
+
+Report = Callable[[str | None], None]
+"""Told after each write why it failed, or None when it did not."""
+
+
+class Store(NamedTuple):
+    """One kind of store; each field takes the DB_URL."""
+
+    place: Callable[[str], Path]
+    """Where what its processes share lies by default, and whose disk fills up."""
+    prepare: Callable[[str], None]
+    """Brings the database to this version's schema; only who holds the lease may. Raises SchemaTooNew and OSError."""
+    lease: Callable[[str], Lease]
+    reader: Callable[[str], OpenReader]
+    writer: Callable[[str, Clock, Report], Awaitable[OpenWriter]]
+    """Opens the writer, which deposes earlier ones. Raises StoreUnavailable, SchemaTooNew, OSError."""
+    collect: Callable[..., Any]
+    """In what form archive files are unpacked for it (a Collector of infra.binance.unpack)."""
+    no_space: frozenset[int]
+    """The error numbers of a full disk, with which a node starts all the same."""
+
+
+def store_of(db_url: str) -> Store:
+    """The store that a DB_URL names; app.settings has checked it."""
+    return _STORES[db_url.partition(":")[0]]
+
+
+async def _sqlite_writer(db_url: str, clock: Clock, report: Report) -> OpenWriter:
+    return await SqliteWriter.open(db_url, clock, report=report)
+
+
+_STORES: Final = {
+    "sqlite": Store(
+        sqlite_path,
+        upgrade,
+        WriterLease,
+        SqliteReader,
+        _sqlite_writer,
+        ImageBuilder if CAN_PACK else Gathered,
+        NO_SPACE,
+    )
+}
