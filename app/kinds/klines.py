@@ -29,6 +29,15 @@ ROWS_THRIFTY: Final = 499  # weight 2: the most rows per weight of all documente
 LIVE_AGE_MS_MAX: Final = 10_000
 """A live kline is good this long after the exchange was last heard: by REST, or on the socket that carries it."""
 
+
+def encode(kline: Kline, close_ms: int) -> bytes:
+    """A kline as PRINTED says."""
+    open_ms, o, h, low, c, volume, quote, trades, taker, taker_quote = kline
+    return (
+        f'[{open_ms},"{o}","{h}","{low}","{c}","{volume}",{close_ms},"{quote}",{trades},"{taker}","{taker_quote}","0"]'
+    ).encode()
+
+
 KLINES: Final = Kind(
     name="trades",
     suffix="",
@@ -36,6 +45,7 @@ KLINES: Final = Kind(
     columns=COLUMNS,
     table="kline",
     printed=PRINTED,
+    encoder=encode,
     rest=RestPages(
         path="/fapi/v1/klines",
         symbol="symbol",

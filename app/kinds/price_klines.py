@@ -12,7 +12,7 @@ from app.binance.weights import klines_weight
 from app.domain.kind import Kind, RestPages
 from app.domain.kline import Kline
 from app.kinds import PRICE_KLINES
-from app.kinds.klines import COLUMNS, PRINTED, ROWS_MAX, ROWS_THRIFTY
+from app.kinds.klines import COLUMNS, PRINTED, ROWS_MAX, ROWS_THRIFTY, encode
 
 LIVE_AGE_MS_MAX: Final = 1_000  # they move every second: as long as pass-through holds
 
@@ -25,6 +25,7 @@ def _kind(name: str, suffix: str, *, of_pair: bool = False, is_signed: bool = Fa
         columns=COLUMNS,
         table="kline",
         printed=PRINTED,
+        encoder=encode,
         rest=RestPages(
             path=f"/fapi/v1/{suffix}Klines",
             symbol="pair" if of_pair else "symbol",
