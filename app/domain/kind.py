@@ -12,6 +12,7 @@ from app.domain.interval import Grid, Interval
 CLOSE_TIME: Final = "close_time"
 """In `Kind.printed`: the last millisecond of a row's time, which no column holds."""
 
+_WORD: Final = re.compile(r"[a-z_]+", re.ASCII)
 _FIELD: Final = re.compile(r"%\((\w+)\)([ds])")
 
 
@@ -90,6 +91,11 @@ class Kind:
     """Whether data.binance.vision has files of it."""
     live_age_ms_max: int = 0
     """For how long a row in progress may be answered after it was last heard of."""
+
+    def __post_init__(self) -> None:
+        names = [self.table, *(name for name, _ in self.columns)]
+        assert all(map(_WORD.fullmatch, names)), f"{self.name}: tables and columns are named in statements, as words"
+        assert "'" not in self.printed, f"{self.name}: `printed` is quoted in statements"
 
     def whose(self, symbol: str) -> str:
         """Whose series this kind has for a listed symbol, which may be a dated contract of a pair."""

@@ -21,6 +21,11 @@ class Series(NamedTuple):
         """What is said for kind and symbol: `BTCUSDT`, `BTCUSDT@markPrice`. No symbol has an @."""
         return f"{self.symbol}@{self.kind.suffix}" if self.kind.suffix else self.symbol
 
+    @property
+    def table(self) -> tuple[Kind, Interval]:
+        """Kind and interval: whose rows are kept in one table."""
+        return self.kind, self.interval
+
     def __str__(self) -> str:
         return f"{self.name} {self.interval}"
 

@@ -37,11 +37,12 @@ class Wish:
     def series(self) -> list[Series]:
         """Every wished series; 1m of every symbol is among them, for the roll-up needs it."""
         wished = [
-            series
+            Series(kind, symbol, interval)
             for kind in KINDS.values()
+            for intervals in [self._intervals_of(kind)]
             for symbol in self._symbols_of(kind)
-            for interval in kind.intervals_of(self.held_intervals if kind.rolls_up else self.intervals)
-            if self.follows(series := Series(kind, symbol, interval))
+            if kind.follows_symbols or self._is_traded(symbol)
+            for interval in intervals
         ]
         seen = set(wished)
         return wished + [series for series in self.extra if series not in seen]
@@ -60,12 +61,15 @@ class Wish:
         kind, symbol, interval = series
         if symbol not in self._symbols_of(kind):
             return False
-        if interval not in kind.intervals_of(self.held_intervals if kind.rolls_up else self.intervals):
+        if interval not in self._intervals_of(kind):
             return False
         return kind.follows_symbols or self._is_traded(symbol)
 
     def _symbols_of(self, kind: Kind) -> Collection[str]:
         return self.symbols if kind.follows_symbols else self.others.get(kind, ())
+
+    def _intervals_of(self, kind: Kind) -> Sequence[Interval]:
+        return kind.intervals_of(self.held_intervals if kind.rolls_up else self.intervals)
 
     def _is_traded(self, symbol: str) -> bool:
         if symbol in self.doubted:

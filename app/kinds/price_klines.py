@@ -4,15 +4,14 @@ Their rows count samples and have no volumes. Nobody has confirmed how the count
 archive are not asked for them, so each interval comes from REST by itself.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from app.binance import rest_rows
-from app.binance.weights import klines_weight
-from app.domain.kind import Kind, RestPages
-from app.domain.kline import Kline
+from app.domain.kind import Kind
 from app.kinds import PRICE_KLINES
-from app.kinds.klines import COLUMNS, PRINTED, ROWS_MAX, ROWS_THRIFTY, encode
+from app.kinds.klines import KLINES
 
 LIVE_AGE_MS_MAX: Final = 1_000  # they move every second: as long as pass-through holds
 
@@ -21,18 +20,15 @@ def _kind(name: str, suffix: str, *, of_pair: bool = False, is_signed: bool = Fa
     return Kind(
         name=name,
         suffix=suffix,
-        row=Kline,
-        columns=COLUMNS,
-        table="kline",
-        printed=PRINTED,
-        encoder=encode,
-        rest=RestPages(
+        row=KLINES.row,
+        columns=KLINES.columns,
+        table=KLINES.table,
+        printed=KLINES.printed,
+        encoder=KLINES.encoder,
+        rest=replace(
+            KLINES.rest,
             path=f"/fapi/v1/{suffix}Klines",
             symbol="pair" if of_pair else "symbol",
-            interval="interval",
-            rows_max=ROWS_MAX,
-            rows_thrifty=ROWS_THRIFTY,
-            weight=klines_weight,
             decode=partial(rest_rows.decode, is_signed=is_signed),
         ),
         of_pair=of_pair,

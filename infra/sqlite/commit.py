@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import chain
 from typing import Final
 
@@ -93,7 +94,7 @@ class _Transaction:
         series = batch.series
         ledger = self._ledger(series)
         claimed = store_rules.claim(ledger, batch)
-        held = self._rows(series, claimed.contested)
+        held = self._rows(series, claimed.contested) if claimed.contested else ()
         decision = store_rules.decide(ledger, batch, claimed, held)
         if not decision.granted:
             return Committed(ledger, decision.granted, 0)
@@ -114,7 +115,7 @@ class _Transaction:
 
     def _execute(self, series: Series, decision: Decision) -> None:
         """Do what was decided: rows and revisions are written later, at the latest by `finish`."""
-        name, table = SeriesName(series.name, series.interval.code), series[::2]
+        name, table = SeriesName(series.name, series.interval.code), series.table
         if decision.deleted:
             delete_rows(self._connection, series, decision.deleted)
         if decision.strays:
@@ -129,17 +130,17 @@ class _Transaction:
             self._images.setdefault(table, []).append((name.symbol, rows))
         elif rows:
             self._values.setdefault(table, []).extend(_values(name.symbol, rows))
-        self._revisions.setdefault(series.kind, []).extend(
-            (*name, *row, old.value, new.value, self._now_ms) for row, old, new in decision.revisions
-        )
+        if decision.revisions:
+            self._revisions.setdefault(series.kind, []).extend(
+                (*name, *row, old.value, new.value, self._now_ms) for row, old, new in decision.revisions
+            )
         if decision.changed:
             forget_checks(self._connection, *name, decision.changed)
         self.after[name] = decision.ledger
 
     def _rows(self, series: Series, spans: Spans) -> list[Row]:
         """The stored rows of `spans`, ascending, what this transaction has written among them."""
-        if spans:
-            self._write_rows(series[::2])
+        self._write_rows(series.table)
         return [row for span in spans for row in read_rows(self._connection, series, span)]
 
     def _ledger(self, series: Series) -> Ledger:
@@ -176,8 +177,7 @@ class _Transaction:
         return ledger
 
     def _write_rows(self, table: _Table) -> None:
-        names = row_columns(table[0])
-        upsert = overwrite(("symbol", "open_time"), names[1:])
+        names, upsert = row_columns(table[0]), _upsert(table[0])
         if values := self._values.pop(table, None):
             put_values(self._connection, row_table(*table), ("symbol", *names), values, upsert)
         for name, image in self._images.pop(table, ()):
@@ -188,3 +188,9 @@ def _values(symbol: str, rows: Sequence[Row]) -> Iterable[object]:
     if isinstance(rows, Columns):
         return rows.values(symbol)
     return chain.from_iterable((symbol, *row) for row in rows)
+
+
+@cache
+def _upsert(kind: Kind) -> str:
+    """What a row of a kind does to the one that opens at the same time."""
+    return overwrite(("symbol", "open_time"), row_columns(kind)[1:])

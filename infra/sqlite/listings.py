@@ -96,7 +96,7 @@ def unlist(connection: sqlite3.Connection, listing: Listing, since_ms: int, now_
 def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series, first_ms: int) -> Ledger | None:
     name, interval = series.name, series.interval
     before = read_ledger(connection, name, interval.code)
-    table, until_ms = row_table(*series[::2]), relisting.listing.since_ms
+    table, until_ms = row_table(*series.table), relisting.listing.since_ms
     names = ", ".join(row_columns(series.kind))
     connection.execute(
         f"INSERT OR REPLACE INTO {former_table(series.kind)} (symbol, until_ms, interval, {names}) "  # noqa: S608  constants

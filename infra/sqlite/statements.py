@@ -9,12 +9,12 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import chain, islice
 from operator import gt
 from typing import Final
 
-from app.domain.interval import MO1
+from app.domain.interval import MO1, Interval
 from app.domain.kind import CLOSE_TIME, Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
@@ -66,12 +66,9 @@ def columns(
 def rows_of(kind: Kind, texts: Sequence[list[str]]) -> Iterator[Row]:
     """Rows of a kind, whose columns came as texts."""
     to_row = partial(tuple.__new__, kind.row)  # without a check of the length: the columns are counted once
-    values = [map(int, text) if is_integer else text for text, (_, is_integer) in zip(texts, _typed(kind), strict=True)]
+    typed = zip(texts, kind.columns, strict=True)
+    values = [map(int, text) if of_type is int else text for text, (_, of_type) in typed]
     return map(to_row, zip(*values, strict=True))
-
-
-def _typed(kind: Kind) -> list[tuple[str, bool]]:
-    return [(name, of_type is int) for name, of_type in kind.columns]
 
 
 def read_rows(
@@ -85,7 +82,7 @@ def read_rows(
     """At most `limit` rows that open in `window`, ascending: the oldest ones, or the newest."""
     order = "DESC" if newest else "ASC"
     select = (
-        f"SELECT {', '.join(row_columns(series.kind))} FROM {row_table(*series[::2])} "  # noqa: S608  constants
+        f"SELECT {', '.join(row_columns(series.kind))} FROM {row_table(*series.table)} "  # noqa: S608  constants
         f"WHERE symbol = ? AND open_time >= ? AND open_time < ? ORDER BY open_time {order} LIMIT ?"
     )
     values = (series.name, window.start_ms, window.end_ms, limit)
@@ -111,7 +108,19 @@ def read_encoded(
     SQLite counts its memory, see infra/process/malloc.py); making klines of them and printing those takes 1.65 times as
     long as the bare one, and most of that holds the interpreter lock.
     """
-    kind, interval = series[::2]
+    values = (series.name, window.start_ms, window.end_ms, limit)
+    found, _, first, text = connection.execute(_printing(*series.table, newest=newest), values).fetchone()
+    if not found:
+        return 0, b"[]"
+    body = bytes(text, "ascii")
+    # a column that is not aggregated beside min() is of the row that has the minimum
+    assert body.startswith(b"[" + first.encode()), "SQLite did not keep the order of the inner select"
+    return found, body
+
+
+@cache
+def _printing(kind: Kind, interval: Interval, *, newest: bool) -> str:
+    """The statement of `read_encoded`."""
     close_ms = (
         "strftime('%s', open_time / 1000, 'unixepoch', '+1 month') * 1000 - 1"
         if interval == MO1
@@ -124,15 +133,7 @@ def read_encoded(
         ordered = f"SELECT * FROM ({rows} ORDER BY open_time DESC LIMIT ?) ORDER BY open_time"  # noqa: S608
     template, printed = kind.print_with({CLOSE_TIME: close_ms})
     one = f"printf('{template}', {', '.join(printed)})"
-    select = f"SELECT count(*), min(open_time), {one}, '[' || group_concat({one}) || ']' FROM ({ordered})"  # noqa: S608
-    values = (series.name, window.start_ms, window.end_ms, limit)
-    found, _, first, text = connection.execute(select, values).fetchone()
-    if not found:
-        return 0, b"[]"
-    body = bytes(text, "ascii")
-    # a column that is not aggregated beside min() is of the row that has the minimum
-    assert body.startswith(b"[" + first.encode()), "SQLite did not keep the order of the inner select"
-    return found, body
+    return f"SELECT count(*), min(open_time), {one}, '[' || group_concat({one}) || ']' FROM ({ordered})"  # noqa: S608
 
 
 def put_values(
@@ -177,7 +178,7 @@ def overwrite(key: Sequence[str], names: Sequence[str]) -> str:
 def delete_rows(connection: sqlite3.Connection, series: Series, opens_ms: Sequence[int]) -> None:
     """Delete the rows that open at these times."""
     connection.execute(
-        f"DELETE FROM {row_table(*series[::2])} "  # noqa: S608  constant
+        f"DELETE FROM {row_table(*series.table)} "  # noqa: S608  constant
         "WHERE symbol = ? AND open_time IN (SELECT value FROM json_each(?))",
         (series.name, json.dumps(opens_ms)),
     )

@@ -1,11 +1,14 @@
 """What every kind in the registry keeps."""
 
 import pickle
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from app.domain.kind import CLOSE_TIME, Kind
 from app.domain.kline import Kline
+from app.kinds.klines import KLINES
 from app.kinds.registry import KINDS
 from tests.sqlite.material import T0_MS, kline
 
@@ -36,3 +39,12 @@ def test_a_kind_is_not_copied_to_another_process() -> None:
 def test_names_suffixes_and_words_are_unique() -> None:
     assert len({kind.name for kind in KINDS.values()}) == len(KINDS)
     assert all(suffix == kind.suffix for suffix, kind in KINDS.items())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"table": "kline; DROP TABLE ledger"}, {"columns": (("open time", int),)}, {"printed": "[%(open_time)d,'"}],
+)
+def test_a_kind_whose_words_would_break_a_statement_cannot_be_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(AssertionError, match="in statements"):
+        replace(KLINES, **wrong)
