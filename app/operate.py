@@ -17,6 +17,7 @@ from app.holding.gaps import SeriesGap
 from app.holding.wish import CLOSE_GRACE_MS
 from app.kinds.registry import named
 from app.node.node import Node
+from app.node.parts import Parts
 from app.node.prepare import CannotStart, prepare
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable, UpstreamError
@@ -72,35 +73,35 @@ class Target:
 
 async def gaps(settings: Settings, target: Target) -> list[SeriesGap]:
     """What of the target is neither held nor proven absent, by the database. Raises OperateError."""
-    node = Node(settings.without_exchange())
+    node = Node(Parts(settings.without_exchange()))
     try:
-        await node.load_for_reading()
+        await node.parts.load_for_reading()
     except StoreUnavailable as error:
         raise OperateError(f"the database cannot be read: {error}") from error
     finally:
         await node.close()
-    return _lacking(node, settings, target)
+    return _lacking(node.parts, settings, target)
 
 
-def _lacking(node: Node, settings: Settings, target: Target) -> list[SeriesGap]:
+def _lacking(parts: Parts, settings: Settings, target: Target) -> list[SeriesGap]:
     """The gaps of the target, a given span standing in for the wish."""
     found = []
-    now_ms = node.clock.now_ms()
+    now_ms = parts.clock.now_ms()
     is_spanned = target.start_ms is not None or target.end_ms is not None
-    symbols = target.symbols or tuple(node.symbols.wished)
-    known = node.holdings.names() | set(node.symbols.listings) | set(node.symbols.wished)
+    symbols = target.symbols or tuple(parts.symbols.wished)
+    known = parts.holdings.names() | set(parts.symbols.listings) | set(parts.symbols.wished)
     if unknown := [name for name in symbols if name.partition("@")[0] not in known]:
         raise OperateError(f"the exchange does not list {unknown[0]}")
-    wished = {gap.series: gap for gap in node.coverage.gaps()} if not is_spanned else {}
+    wished = {gap.series: gap for gap in parts.coverage.gaps()} if not is_spanned else {}
     for series in (named(symbol, interval) for symbol in symbols for interval in target.intervals):
         gap = wished.get(series)
         if gap is None:
-            grid = node.holdings.grid(series)
+            grid = parts.holdings.grid(series)
             span = target.span(settings, now_ms)
             asked = Spans(
                 [Span(grid.ceil(span.start_ms), min(grid.ceil(span.end_ms), grid.floor(now_ms - CLOSE_GRACE_MS)))]
             )
-            gap = SeriesGap(series, grid, asked, asked - node.holdings.ledger(series).known, span)
+            gap = SeriesGap(series, grid, asked, asked - parts.holdings.ledger(series).known, span)
         if gap.missing:
             found.append(gap)
     return found
@@ -123,7 +124,7 @@ async def backfill(settings: Settings, target: Target, out: Console, cancel_comm
 
     Who interrupts it is told what goes on, and `cancel_command`, which withdraws the wish.
     """
-    async with node_or_holder(settings, out) as (node, holder):
+    async with node_or_holder(settings, out) as (parts, holder):
         if holder:
             goes_on = f"stopped watching; the node at {holder} goes on filling"
         else:
@@ -133,9 +134,9 @@ async def backfill(settings: Settings, target: Target, out: Console, cancel_comm
             )
         try:
             if holder:
-                await _through(holder, node, target, out)
+                await _through(holder, parts, target, out)
             else:
-                await _by_itself(node, settings, target, out)
+                await _by_itself(parts, settings, target, out)
         except _NoRoom as error:
             raise OperateError(f"{goes_on}: {error}. To withdraw the wish: {cancel_command}") from error
         except asyncio.CancelledError:
@@ -150,24 +151,24 @@ async def cancel(settings: Settings, target: Target, out: Console) -> Report:
 
     Without a begin, from the first kline on; what is held stays.
     """
-    async with node_or_holder(settings, out) as (node, holder):
-        now_ms = node.clock.now_ms()
+    async with node_or_holder(settings, out) as (parts, holder):
+        now_ms = parts.clock.now_ms()
         span = Span(target.start_ms or 0, now_ms if target.end_ms is None else target.end_ms)
         if not span:
             raise OperateError("--start must be before --end and in the past")
         if holder is None:
-            symbols = target.symbols or tuple({series.name: None for series in node.holdings.extra_wishes})
+            symbols = target.symbols or tuple({series.name: None for series in parts.holdings.extra_wishes})
             series = [named(symbol, interval) for symbol in symbols for interval in target.intervals]
-            withdrawn, remaining = await node.backfill.withdraw(series, span)
+            withdrawn, remaining = await parts.backfill.withdraw(series, span)
             return {"withdrawn": withdrawn, "remaining": remaining}
-        async with node_client(holder, node) as client:
+        async with node_client(holder, parts) as client:
             symbols = target.symbols or await wished_symbols(client)
             body = wish_of(symbols, target.intervals, span)
-            return await ask_writer(client, "DELETE", "/v1/admin/backfill", node.clock, body)
+            return await ask_writer(client, "DELETE", "/v1/admin/backfill", parts.clock, body)
 
 
 @asynccontextmanager
-async def node_or_holder(settings: Settings, out: Console) -> AsyncIterator[tuple[Node, str | None]]:
+async def node_or_holder(settings: Settings, out: Console) -> AsyncIterator[tuple[Parts, str | None]]:
     """A node of our own that writes and follows nothing; or, beside another that writes, that one's address.
 
     Raises OperateError.
@@ -177,55 +178,55 @@ async def node_or_holder(settings: Settings, out: Console) -> AsyncIterator[tupl
     except CannotStart as error:
         raise OperateError(str(error)) from error
     quiet = settings.model_copy(update={"log_level": "ERROR", "verify_every_days": 0})
-    node = Node(quiet.without_exchange(), extra_wishes_only=True)
-    holder = node.lease.holder()
+    node = Node(Parts(quiet.without_exchange(), extra_wishes_only=True))
+    holder = node.parts.lease.holder()
     await node.close()
     if holder:
         out.print(f"the node at {holder} is the writer: asking it")
-        yield node, holder
+        yield node.parts, holder
         return
     if faults := quiet.outbound_faults():
         raise OperateError("the exchange cannot be asked: " + "; ".join(faults))
-    node = Node(quiet, extra_wishes_only=True)
+    node = Node(Parts(quiet, extra_wishes_only=True))
     async with node.running():
         if node.writer is None:
-            raise OperateError(node.health.store_error or "another process holds the writer lease; try again")
-        yield node, None
+            raise OperateError(node.parts.store_state.error or "another process holds the writer lease; try again")
+        yield node.parts, None
 
 
-async def listed_symbols(node: Node, target: Target) -> tuple[str, ...]:
+async def listed_symbols(parts: Parts, target: Target) -> tuple[str, ...]:
     """The target's symbols, or all that are wished, by the exchange's newest list. Raises OperateError."""
     try:
-        await node.symbols.refresh()
+        await parts.symbols.refresh()
     except UpstreamError as error:
-        if node.symbols.synced_ms is None:
+        if parts.symbols.synced_ms is None:
             raise OperateError(f"the exchange cannot be reached: {error}") from error
-    symbols = target.symbols or tuple(node.symbols.wished)
-    if unknown := [name for name in symbols if name.partition("@")[0] not in node.symbols.listings]:
+    symbols = target.symbols or tuple(parts.symbols.wished)
+    if unknown := [name for name in symbols if name.partition("@")[0] not in parts.symbols.listings]:
         raise OperateError(f"the exchange does not list {unknown[0]}")
     return symbols
 
 
-async def _by_itself(node: Node, settings: Settings, target: Target, out: Console) -> None:
-    symbols = await listed_symbols(node, target)
-    span = target.span(settings, node.clock.now_ms())
-    await node.backfill.request([named(symbol, interval) for symbol in symbols for interval in target.intervals], span)
+async def _by_itself(parts: Parts, settings: Settings, target: Target, out: Console) -> None:
+    symbols = await listed_symbols(parts, target)
+    span = target.span(settings, parts.clock.now_ms())
+    await parts.backfill.request([named(symbol, interval) for symbol in symbols for interval in target.intervals], span)
 
     async def report(symbol: str) -> Report:
-        return node.coverage.report(symbol, None, 0, PAGE)
+        return parts.coverage.report(symbol, None, 0, PAGE)
 
     async def hindrances() -> Sequence[str]:
-        if (reconciler := node.health.reconciler) is not None and reconciler.paused is not None:
-            raise _NoRoom(reconciler.paused)
-        return node.health.upstream_reasons()
+        if parts.role.paused is not None:
+            raise _NoRoom(parts.role.paused)
+        return parts.health.upstream_reasons()
 
-    await _watch(_Watched(report, hindrances), symbols, target.intervals, span, node.clock, out)
+    await _watch(_Watched(report, hindrances), symbols, target.intervals, span, parts.clock, out)
 
 
-async def _through(url: str, node: Node, target: Target, out: Console) -> None:
-    clock = node.clock
-    span = target.span(node.settings, clock.now_ms())
-    async with node_client(url, node) as client:
+async def _through(url: str, parts: Parts, target: Target, out: Console) -> None:
+    clock = parts.clock
+    span = target.span(parts.settings, clock.now_ms())
+    async with node_client(url, parts) as client:
 
         async def report(symbol: str) -> Report:
             return await _coverage(client, symbol=symbol)
@@ -240,10 +241,10 @@ async def _through(url: str, node: Node, target: Target, out: Console) -> None:
 
 
 @asynccontextmanager
-async def node_client(url: str, node: Node) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the running node at `url`, whose database is that of `node`. Raises OperateError."""
-    settings = node.settings
-    token = settings.admin_token.get_secret_value() if settings.admin_token else _local_token(node)
+async def node_client(url: str, parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the running node at `url`, whose database is that of `parts`. Raises OperateError."""
+    settings = parts.settings
+    token = settings.admin_token.get_secret_value() if settings.admin_token else _local_token(parts)
     headers = {b"authorization": f"Bearer {token}".encode()} if token else {}  # it may be more than ASCII
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=ASK_TIMEOUT_S) as client:
         try:
@@ -252,13 +253,13 @@ async def node_client(url: str, node: Node) -> AsyncIterator[httpx.AsyncClient]:
             raise OperateError(f"the node at {url} does not answer: {error}") from error
 
 
-def _local_token(node: Node) -> str | None:
+def _local_token(parts: Parts) -> str | None:
     """The token that a running node keeps beside its database. Raises OperateError."""
     try:
-        return node.token_file.read()
+        return parts.token_file.read()
     except OSError as error:
         raise OperateError(
-            f"{node.token_file.path} cannot be read: {error.strerror or error}; run this as the user that the node "
+            f"{parts.token_file.path} cannot be read: {error.strerror or error}; run this as the user that the node "
             "runs as, or set ADMIN_TOKEN for both"
         ) from error
 

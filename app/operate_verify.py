@@ -27,26 +27,26 @@ POLL_S: Final = 0.5
 
 async def verify(settings: Settings, target: Target, out: Console) -> Report:
     """Compare the target with the exchange; the audit's report when it has ended. Raises OperateError."""
-    async with node_or_holder(settings, out) as (node, holder):
-        span = target.span(settings, node.clock.now_ms())
+    async with node_or_holder(settings, out) as (parts, holder):
+        span = target.span(settings, parts.clock.now_ms())
         if holder is None:
-            symbols = await listed_symbols(node, target)
+            symbols = await listed_symbols(parts, target)
             series = [named(symbol, interval) for symbol in symbols for interval in target.intervals]
-            number = node.verifier.request(series, span)
+            number = parts.verifier.request(series, span)
 
             async def own() -> Report:
-                return node.verifier.report()
+                return parts.verifier.report()
 
-            return await _watch(own, number, node.clock, out)
-        async with node_client(holder, node) as client:
+            return await _watch(own, number, parts.clock, out)
+        async with node_client(holder, parts) as client:
             symbols = target.symbols or await wished_symbols(client)
             body = wish_of(symbols, target.intervals, span)
-            answer = await ask_writer(client, "POST", "/v1/admin/verify", node.clock, body)
+            answer = await ask_writer(client, "POST", "/v1/admin/verify", parts.clock, body)
 
             async def theirs() -> Report:
-                return await ask_writer(client, "GET", "/v1/verification", node.clock)
+                return await ask_writer(client, "GET", "/v1/verification", parts.clock)
 
-            return await _watch(theirs, answer["audit"], node.clock, out)
+            return await _watch(theirs, answer["audit"], parts.clock, out)
 
 
 def left_out(audit: Report) -> list[str]:

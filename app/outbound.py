@@ -62,6 +62,14 @@ class Egress:
 DIRECT: Final = Egress()
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """An upstream address and the way to it."""
+
+    url: str
+    egress: Egress = DIRECT
+
+
 def proxy_of(text: str) -> Proxy:
     """A proxy as the variables name it; without a scheme it is one of HTTP. Raises ValueError, which repeats nothing.
 

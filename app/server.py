@@ -22,6 +22,7 @@ from uvicorn.supervisors import Multiprocess
 from app.http.log_bound import bounded
 from app.http.protocol import BoundedProtocol
 from app.node.node import Node
+from app.node.parts import Parts
 from app.node.prepare import CannotStart, prepare
 from app.node.stores import store_of
 from app.settings import Settings
@@ -163,7 +164,7 @@ def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
         stop_sqlite_counting()  # a process of its own, where app/cli.py has not done it
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     settings = settings.model_copy(update={"connections_max": allowed_connections(settings)})
-    return Node(settings, metrics_folder=metrics_folder, tidy=GcSchedule().look).app
+    return Node(Parts(settings), metrics_folder=metrics_folder, tidy=GcSchedule().look).app
 
 
 def allowed_connections(settings: Settings) -> int:

@@ -15,7 +15,7 @@ from app.domain import letters
 from app.domain.interval import INTERVALS, M1, Interval
 from app.domain.symbol import CONTRACT_TYPES
 from app.kinds import PRICE_KLINES
-from app.outbound import Egress, certificate_faults, is_exempt, is_loopback, masked, proxy_of
+from app.outbound import Destination, Egress, certificate_faults, is_exempt, is_loopback, masked, proxy_of
 
 SECRETS: Final = frozenset({"ADMIN_TOKEN"})
 PRICE_WEIGHT_SHARE: Final = 4  # of WEIGHT_PER_MINUTE a quarter may go on price klines as they close, 1 for each
@@ -243,6 +243,10 @@ class Settings(BaseSettings):
     def interval_list(self) -> tuple[Interval, ...]:
         """The wished intervals, shortest first."""
         return tuple(INTERVALS[code] for code in self.intervals)
+
+    def destination(self, url: str) -> Destination:
+        """An upstream address with the way to it. Raises ValueError, which names the variable, as `egress_to`."""
+        return Destination(url, self.egress_to(url))
 
     def egress_to(self, url: str) -> Egress:
         """The way to an upstream address. Raises ValueError, which names the variable, when its proxy is none.

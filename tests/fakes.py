@@ -2,7 +2,6 @@
 
 import asyncio
 import heapq
-import random
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -30,8 +29,10 @@ from app.domain.symbol import Symbol
 from app.domain.verification import Verification
 from app.events import Event
 from app.holding.commit import Committer
+from app.holding.copies import Copies
 from app.holding.ledger_cache import LedgerCache
-from app.holding.symbol_sync import SymbolSync
+from app.holding.rolling import Rolling
+from app.holding.symbol_sync import Selection, SymbolSync
 from app.holding.tail import Tail
 from app.ingest.dispute import Disputes
 from app.kinds.klines import KLINES
@@ -39,6 +40,7 @@ from app.ports.clock import Clock
 from app.ports.errors import NotPublished, StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.ports.exchange import FileKlines, Priority
 from app.ports.store import Committed, Disagreement, Relisting, Snapshot
+from app.runtime import Runtime
 from infra.sqlite.sqlite_store import SqliteWriter
 
 T = TypeVar("T")
@@ -424,6 +426,31 @@ class Store(SqliteWriter):
             self.idle.set()
 
 
+def always() -> bool:
+    """True: tails that nobody else changes."""
+    return True
+
+
+class FakeListed:
+    """The exchange's list: not read yet, until `names` has some."""
+
+    def __init__(self) -> None:
+        self.names: Callable[[], Collection[str] | None] = lambda: None
+        self.looked: list[str] = []
+
+    def is_listed(self, name: str) -> bool | None:
+        names = self.names()
+        return None if names is None else name in names
+
+    async def learn(self, name: str) -> bool:
+        self.looked.append(name)
+        return False
+
+
+async def nobody_keeps(*what: object) -> None:
+    """For services that store nothing here."""
+
+
 class Rig:
     """What services are made of: clock, exchange, archive, store, and everything that keeps a copy."""
 
@@ -436,20 +463,29 @@ class Rig:
         self.dropped: list[tuple[Series, Span]] = []
         self.moved: list[str] = []
         self.holdings = LedgerCache()
-        self.tail = Tail(50_000_000)
+        self.is_current = True
+        self.tail = Tail(50_000_000, lambda: self.is_current)
         self.symbols = SymbolSync(
             clock,
             self.events.append,
             self.exchange,
-            fallback=("BTCUSDT",),
-            quote_assets=("USDT",),
-            contract_types=("PERPETUAL",),
-            auto=True,
-            every_s=300,
-            rng=random.Random(1),
+            Selection(("BTCUSDT",), ("USDT",), ("PERPETUAL",), auto=True),
+            nobody_keeps,
+            lambda removed: None,
         )
-        self.committer = Committer(
-            store, self.holdings, self.tail, lambda series, span: self.dropped.append((series, span)), self.observe
+        self.runtime = Runtime(clock, self.observe, 1)
+        self.copies = self.copies_with(Rolling([M1]))
+        self.committer = Committer(store, self.copies, self.observe)
+
+    def copies_with(self, rolling: Rolling) -> Copies:
+        """The rig's copies, with roll-ups in progress of one's own."""
+        return Copies(
+            self.symbols,
+            self.holdings,
+            self.tail,
+            rolling,
+            lambda series, span: self.dropped.append((series, span)),
+            self.moved.append,
         )
 
     def observe(self, event: Event) -> None:

@@ -2,26 +2,24 @@
 
 from collections.abc import Callable, Sequence
 
-from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.ledger_cache import LedgerCache
-from app.ports.coordination import NO_WRITER
-from app.ports.errors import StoreUnavailable
 from app.ports.store import StoreWriter
 
 
 class Backfill:
     """Takes extra wishes and wakes whoever fulfils them."""
 
-    def __init__(self, holdings: LedgerCache, wake: Callable[[], None]) -> None:
+    def __init__(self, holdings: LedgerCache, store: Callable[[], StoreWriter], wake: Callable[[], None]) -> None:
+        """`store` gives the store to write to; it raises StoreUnavailable in a process that does not write."""
         self._holdings = holdings
+        self._store = store
         self._wake = wake
-        self.store: StoreWriter | None = None
 
     async def request(self, series: Sequence[Series], span: Span) -> None:
         """Wish for `span` of each of `series`. Raises StoreUnavailable when this process does not write."""
-        store = self._writable()
+        store = self._store()
         await store.save_extra_wishes(dict.fromkeys(series, span))
         await self._reload(store)
 
@@ -30,7 +28,7 @@ class Backfill:
 
         What is held stays. Raises StoreUnavailable when this process does not write.
         """
-        store = self._writable()
+        store = self._store()
         before = {each: self._holdings.extra_wishes.get(each) for each in series}
         await store.withdraw_extra_wishes(dict.fromkeys(series, span))
         await self._reload(store)
@@ -43,8 +41,3 @@ class Backfill:
         self._holdings.extra_wishes.clear()
         self._holdings.extra_wishes.update(found)
         self._wake()
-
-    def _writable(self) -> StoreWriter:
-        if self.store is None:
-            raise StoreUnavailable(NO_WRITER, Reason.WRITER)
-        return self.store

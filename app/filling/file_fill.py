@@ -1,6 +1,6 @@
 """Filling from archive files: minutes and the longer klines made of them, committed together, some days at a time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from app.binance.archive_csv import ArchiveFile, daily_exists
@@ -10,14 +10,14 @@ from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
-from app.events import ArchiveRejected, Observe
+from app.events import ArchiveRejected
 from app.filling.plan import Download, made_of
 from app.holding.commit import Committer
-from app.holding.ledger_cache import LedgerCache
-from app.holding.wish import CLOSE_GRACE_MS, Wish
-from app.ports.clock import Clock
+from app.holding.inventory import Inventory
+from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Archive
+from app.runtime import Runtime
 
 COMMIT_ROWS_MAX: Final = 15_000
 """Rows of a file in a transaction, whole days, at least one; roll-ups add two thirds. As images they take 12 ms, as
@@ -31,21 +31,13 @@ UNREACHABLE_RETRY_MS: Final = 15 * MINUTE_MS  # while the archive does not answe
 class FileFiller:
     """Carries out downloads, and knows which files have no more to give for a while."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        observe: Observe,
-        archive: Archive,
-        committer: Committer,
-        holdings: LedgerCache,
-        wish: Callable[[], Wish],
-    ) -> None:
-        self._clock = clock
-        self._observe = observe
+    def __init__(self, runtime: Runtime, archive: Archive, committer: Committer, inventory: Inventory) -> None:
+        self._clock = runtime.clock
+        self._observe = runtime.observe
         self._archive = archive
         self._committer = committer
-        self._holdings = holdings
-        self._wish = wish
+        self._holdings = inventory.ledgers
+        self._wish = inventory.wish
         self._spent: dict[ArchiveFile, int] = {}
 
     def is_spent(self, file: ArchiveFile) -> bool:

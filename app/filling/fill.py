@@ -1,6 +1,6 @@
 """Filling: how one job of the plan is carried out, and when the exchange's silence counts as proof of absence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from app.binance.archive_csv import ArchiveFile
@@ -12,17 +12,16 @@ from app.domain.rollup import roll_up
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
-from app.events import Observe
 from app.filling.absence import RECORD_AFTER_MS, Absence, Unproven
 from app.filling.file_fill import FileFiller
 from app.filling.plan import Download, Fetch, Job, LearnAnchor, RollUp
 from app.holding.commit import Committer
-from app.holding.ledger_cache import LedgerCache
-from app.holding.wish import CLOSE_GRACE_MS, Wish
-from app.ports.clock import Clock
+from app.holding.inventory import Inventory
+from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.errors import StoreUnavailable, UpstreamGarbage
-from app.ports.exchange import Archive, Priority, RestApi
+from app.ports.exchange import Exchange, Priority
 from app.ports.store import StoreReader
+from app.runtime import Runtime
 
 COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
@@ -40,23 +39,20 @@ class Filler:
 
     def __init__(
         self,
-        clock: Clock,
-        observe: Observe,
-        rest: RestApi,
-        archive: Archive,
+        runtime: Runtime,
+        exchange: Exchange,
         store: StoreReader,
         committer: Committer,
-        holdings: LedgerCache,
-        wish: Callable[[], Wish],
+        inventory: Inventory,
         absence: Absence,
     ) -> None:
-        self._clock = clock
-        self._rest = rest
+        self._clock = runtime.clock
+        self._rest = exchange.rest
         self._store = store
         self._committer = committer
-        self._holdings = holdings
-        self._wish = wish
-        self._files = FileFiller(clock, observe, archive, committer, holdings, wish)
+        self._holdings = inventory.ledgers
+        self._wish = inventory.wish
+        self._files = FileFiller(runtime, exchange.archive, committer, inventory)
         self._absence = absence
         self._suspects: dict[tuple[Series, Span], int] = {}
         self._unproven: dict[Series, tuple[Span, int]] = {}  # before what there may be nothing, and when to ask again

@@ -2,8 +2,7 @@
 
 import asyncio
 import heapq
-import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
@@ -13,16 +12,16 @@ from app.domain.interval import M1, MINUTE_MS
 from app.domain.kline import BadKline
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.events import BackfillPaused, BackfillResumed, GapsCounted, Observe
+from app.events import BackfillPaused, BackfillResumed, GapsCounted
 from app.filling.absence import Unproven
 from app.filling.fill import Filler
 from app.filling.plan import Download, Fetch, Job, LearnAnchor, Planner, RollUp
 from app.filling.room import Room
 from app.holding.gaps import SeriesGap, survey
-from app.holding.ledger_cache import LedgerCache
-from app.holding.wish import CLOSE_GRACE_MS, Wish
-from app.ports.clock import Clock
+from app.holding.inventory import Inventory
+from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamAway, UpstreamError
+from app.runtime import Runtime
 
 RETRY_DELAY_S_MIN: Final = 2.0
 RETRY_DELAY_S_MAX: Final = 15 * 60.0
@@ -58,27 +57,15 @@ class Reconciler:
     The tail has its own workers, so that it never waits behind history that waits for weight.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        observe: Observe,
-        filler: Filler,
-        holdings: LedgerCache,
-        wish: Callable[[], Wish],
-        *,
-        concurrency: int,
-        rng: random.Random,
-        disk_free_bytes: Callable[[], int],
-        disk_free_bytes_min: int,
-    ) -> None:
-        self._clock = clock
-        self._observe = observe
+    def __init__(self, runtime: Runtime, filler: Filler, inventory: Inventory, room: Room, *, concurrency: int) -> None:
+        self._clock = runtime.clock
+        self._observe = runtime.observe
         self._filler = filler
-        self._holdings = holdings
-        self._wish = wish
+        self._holdings = inventory.ledgers
+        self._wish = inventory.wish
         self._concurrency = concurrency
-        self._rng = rng
-        self._room = Room(disk_free_bytes, disk_free_bytes_min)
+        self._rng = runtime.rng("reconcile")
+        self._room = room
         self._pools = {True: _Pool(), False: _Pool()}
         self._planning = asyncio.Lock()
         self._is_stale = True

@@ -14,14 +14,12 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.events import Observe, RowsCommitted
-from app.holding.ledger_cache import LedgerCache
-from app.holding.tail import Tail
+from app.holding.copies import Copies
 from app.kinds.registry import KINDS
 from app.ports.store import EVERYTHING, Committed, Relisting, StoreWriter
 
 CHANGES_MAX: Final = 10_000  # remembered; a roll-up that is older than all of them is not written
 
-Drop = Callable[[Series, Span], None]
 """Told which open times of a series may have changed."""
 
 Changed = Callable[[Series, Spans], None]
@@ -40,16 +38,14 @@ class Committer:
     def __init__(
         self,
         store: StoreWriter,
-        holdings: LedgerCache,
-        tail: Tail,
-        drop: Drop,
+        copies: Copies,
         observe: Observe,
         changed: Changed = lambda series, spans: None,
     ) -> None:
         self._store = store
-        self._holdings = holdings
-        self._tail = tail
-        self._drop = drop
+        self._holdings = copies.ledgers
+        self._tail = copies.tail
+        self._drop = copies.drop
         self._observe = observe
         self._changed = changed
         self._lock = asyncio.Lock()  # what changed must be known before the next roll-up is let in

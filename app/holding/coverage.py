@@ -1,6 +1,5 @@
 """Coverage: the ledger as users see it, beside the wish."""
 
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -9,8 +8,8 @@ from app.domain.interval import M1, Interval
 from app.domain.ledger import Source
 from app.domain.span import Span
 from app.holding.gaps import SeriesGap, survey
-from app.holding.ledger_cache import LedgerCache
-from app.holding.wish import CLOSE_GRACE_MS, Wish
+from app.holding.inventory import Inventory
+from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
 from app.ports.store import Disagreement
 
@@ -20,10 +19,10 @@ SPANS_MAX: Final = 1_000  # spans listed of one series; a ledger that is more br
 class Coverage:
     """Reports, per series, which spans are held (and from where), proven absent, and missing."""
 
-    def __init__(self, clock: Clock, holdings: LedgerCache, wish: Callable[[], Wish]) -> None:
+    def __init__(self, clock: Clock, inventory: Inventory) -> None:
         self._clock = clock
-        self._holdings = holdings
-        self._wish = wish
+        self._holdings = inventory.ledgers
+        self._wish = inventory.wish
 
     def gaps(self, symbol: str | None = None, interval: Interval | None = None) -> list[SeriesGap]:
         """Wish against ledger of every wished series, or of those of one symbol or interval."""

@@ -6,7 +6,7 @@ from typing import Final
 from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.validity import is_fresh
-from app.holding.commit import Drop
+from app.holding.copies import Drop
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.ports.clock import Clock

@@ -8,9 +8,8 @@ from app.domain.interval import Grid
 from app.domain.series import Series
 from app.domain.span import Spans
 from app.holding.gaps import survey
-from app.holding.ledger_cache import LedgerCache
+from app.holding.inventory import Inventory
 from app.holding.wish import CLOSE_GRACE_MS, Wish
-from app.ports.clock import Clock
 
 INTERVALS_MAX: Final = 2  # a tail is stale by this many intervals, unless READ_STALE_SEC_MAX says otherwise
 
@@ -47,16 +46,16 @@ class Survey(NamedTuple):
 class Freshness:
     """Judges tails by the ledger, that is by the data, whatever sockets and tasks say of themselves."""
 
-    def __init__(self, clock: Clock, holdings: LedgerCache, wish: Callable[[], Wish], *, stale_ms_max: int = 0) -> None:
-        self._holdings = holdings
-        self._wish = wish
+    def __init__(self, as_of_ms: Callable[[], int], inventory: Inventory, *, stale_ms_max: int = 0) -> None:
+        """`as_of_ms` gives the moment that the ledger in memory describes: in a follower, when it was last read."""
+        self._as_of_ms = as_of_ms
+        self._holdings = inventory.ledgers
+        self._wish = inventory.wish
         self._stale_ms_max = stale_ms_max
-        self.as_of_ms: Callable[[], int] = clock.now_ms
-        """The moment that the ledger speaks of; a process that does not write knows it as it was last read."""
 
     def survey(self) -> Survey:
         """Look at the tail of every wished series."""
-        wish, now_ms = self._wish(), self.as_of_ms()
+        wish, now_ms = self._wish(), self._as_of_ms()
         counts = dict.fromkeys(State, 0)
         lacking: list[TailAge] = []
         worst: dict[str, TailAge] = {}

@@ -27,6 +27,8 @@ class LedgerCache:
         self.revisions: Counter[Series] = Counter()
         """By series: how many rows were ever replaced."""
         self.extra_wishes: dict[Series, Span] = {}
+        self.listings: dict[str, Listing] = {}
+        """By symbol: which listing owns the rows that are held."""
         self.since_ms: dict[str, int] = {}
         """Of names that belonged to another listing before: where the first minute of this one opens."""
         self.doubted: frozenset[str] = frozenset()
@@ -43,7 +45,8 @@ class LedgerCache:
 
     def set_listings(self, listings: Iterable[Listing]) -> None:
         """Take over what is known of whose klines are held."""
-        known = list(listings)
+        self.listings = {each.symbol: each for each in listings}
+        known = self.listings.values()
         self.since_ms = {each.symbol: each.since_ms for each in known if each.since_ms}
         self.doubted = frozenset(each.symbol for each in known if each.is_doubted)
 

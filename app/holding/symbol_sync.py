@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final
 
 from app.binance import exchange_info
 from app.domain.backoff import spread_s
@@ -20,12 +21,22 @@ RETRY_DELAY_S_MAX: Final = 60.0
 RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write looks for a newer list in the store
 
 
-class Documents(StoreReader, Protocol):
-    """A store in which the list can be kept."""
+Keep = Callable[[bytes, int], Awaitable[None]]
+"""Stores exchangeInfo, received at that time (ms), where this process writes. Raises StoreUnavailable."""
 
-    async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
-        """Keep a document."""
-        ...
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of the listed symbols the settings select."""
+
+    fallback: Sequence[str]
+    """SYMBOLS: all that is followed when `auto` is off, and until the list was read."""
+    quote_assets: Sequence[str]
+    contract_types: Sequence[str]
+    auto: bool
+    """Whether every symbol of these quote assets and contract types is followed."""
+    named: Sequence[str] = ()
+    """Symbols that other settings name: health complains of those that are not listed."""
 
 
 class SymbolSync:
@@ -36,31 +47,22 @@ class SymbolSync:
         clock: Clock,
         observe: Observe,
         rest: RestApi,
-        *,
-        fallback: Sequence[str],
-        quote_assets: Sequence[str],
-        contract_types: Sequence[str],
-        auto: bool,
-        every_s: int,
-        rng: random.Random,
-        named: Sequence[str] = (),
-        changed: Callable[[Sequence[str]], None] = lambda removed: None,
+        selection: Selection,
+        keep: Keep,
+        changed: Callable[[Sequence[str]], None],
     ) -> None:
+        """`changed` is called with the symbols that are followed no longer, after each list that was read."""
         self._clock = clock
         self._observe = observe
         self._rest = rest
-        self._quote_assets = frozenset(quote_assets)
-        self._contract_types = frozenset(contract_types)
-        self._fallback = tuple(fallback)
-        self._auto = auto
-        self._every_s = every_s
-        self._rng = rng
-        self._named = tuple(dict.fromkeys((*(() if auto else fallback), *named)))
+        self._quote_assets = frozenset(selection.quote_assets)
+        self._contract_types = frozenset(selection.contract_types)
+        self._fallback = tuple(selection.fallback)
+        self._auto = selection.auto
+        self._named = tuple(dict.fromkeys((*(() if selection.auto else selection.fallback), *selection.named)))
+        self._keep = keep
         self._changed = changed
         self._body: bytes | None = None
-        self._store: Documents | None = None
-        self.before_saving: Callable[[], Awaitable[None]] = nothing_more
-        """Done before a new list is kept: what it changes must be known to whoever reads it from the store."""
         self.synced_ms: int | None = None
         self.listings: dict[str, Symbol] = {}
         self.wished: tuple[str, ...] = self._fallback
@@ -91,10 +93,6 @@ class SymbolSync:
             return False
         return True
 
-    def write_to(self, store: Documents | None) -> None:
-        """From now on keep what is received in `store`; without one it is only kept in memory."""
-        self._store = store
-
     async def refresh(self) -> tuple[Sequence[str], Sequence[str]]:
         """Ask the exchange; returns the symbols added to and removed from the wish. Raises UpstreamError."""
         body = await self._rest.exchange_info(Priority.TAIL)
@@ -103,26 +101,24 @@ class SymbolSync:
         added, removed = self._adopt(body, now_ms)
         if self.unlisted and self.unlisted != before:
             self._observe(SymbolsUnlisted(self.unlisted))
-        if self._store is not None:
-            await self.before_saving()
-            await self._store.save_document(DOCUMENT, body, now_ms)
+        await self._keep(body, now_ms)
         self.last_error = None
         self._observe(SymbolsSynced(len(self.wished), added, removed))
         return added, removed
 
-    async def run(self) -> None:
+    async def run(self, every_s: int, rng: random.Random) -> None:
         """Refresh every `every_s` seconds with jitter, sooner after a failure, for ever."""
         failures = 0
         while True:
             try:
                 await self.refresh()
                 failures = 0
-                delay_s = min(self._every_s * self._rng.uniform(0.9, 1.1), self._until_an_end_s())
+                delay_s = min(every_s * rng.uniform(0.9, 1.1), self._until_an_end_s())
             except (UpstreamError, StoreUnavailable) as error:
                 failures += 1
                 self.last_error = str(error)
-                pause_s = spread_s(self._rng, failures, RETRY_DELAY_S_MIN, RETRY_DELAY_S_MAX)
-                delay_s = min(self._every_s, pause_s)
+                pause_s = spread_s(rng, failures, RETRY_DELAY_S_MIN, RETRY_DELAY_S_MAX)
+                delay_s = min(every_s, pause_s)
             await self._clock.sleep(delay_s)
 
     async def follow(self, store: StoreReader) -> None:
@@ -166,7 +162,3 @@ class SymbolSync:
         self.unlisted = tuple(name for name in self._named if name not in listings)
         self._changed(removed)
         return added, removed
-
-
-async def nothing_more() -> None:
-    """For who keeps no lists."""

@@ -93,10 +93,26 @@ def shares(bytes_max: int, tails: Mapping[Interval, int]) -> dict[Interval, int]
     return {interval: max(2, rows) for interval, rows in found.items()}
 
 
+def _nobody_counts(series: Series, grid: Grid, klines: Sequence[Row]) -> None:
+    """The default of `arrived`, which only counts."""
+
+
 class Tail:
     """The tails of all series, bounded in bytes by a bound on the rows of each."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(
+        self,
+        bytes_max: int,
+        is_current: Callable[[], bool],
+        arrived: Callable[[Series, Grid, Sequence[Row]], None] = _nobody_counts,
+    ) -> None:
+        """`is_current` says whether the tails are those of what the store holds: a follower may have lost touch.
+
+        `arrived` is called with closed klines, ascending, when they become servable; with those that sockets brought
+        again, at their commit.
+        """
+        self.is_current = is_current
+        self._arrived = arrived
         self._bytes_max = bytes_max
         self._rows_max: dict[Interval, int] = {}
         self._filled_to: dict[Interval, int] = {}
@@ -106,10 +122,6 @@ class Tail:
         self._changes: dict[Series, int] = {}
         self._clears = 0
         self._awaited: dict[Series, asyncio.Event] = {}
-        self.is_current: Callable[[], bool] = lambda: True
-        """Whether the tails are those of what the store holds; a process that does not write may have lost touch."""
-        self.arrived: Callable[[Series, Grid, Sequence[Row]], None] = lambda series, grid, klines: None
-        """Told of closed klines, ascending, when they become servable; of what sockets brought again at its commit."""
 
     def rows_max(self, interval: Interval) -> int:
         """How many rows of each series of `interval` are kept at the most."""
@@ -167,11 +179,11 @@ class Tail:
         self._settle(tail)
         if self._awaited and (closed := self._awaited.pop(series, None)) is not None:
             closed.set()
-        self.arrived(series, grid, (kline,))
+        self._arrived(series, grid, (kline,))
 
     def amend(self, series: Series, grid: Grid, klines: Sequence[Row]) -> None:
         """Take in committed klines: rows inside the run are replaced, rows that continue it are appended."""
-        self.arrived(series, grid, klines)
+        self._arrived(series, grid, klines)
         self._note(series)
         tail = self._tails.get(series)
         if tail is None or not tail.rows or not klines or newest_open_ms(klines) < tail.start_ms:

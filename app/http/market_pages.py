@@ -57,12 +57,15 @@ class Kept:
 class MarketPages:
     """Keeps answers by question."""
 
-    def __init__(self, clock: Clock, bytes_max: int = MARKET_PAGES_BYTES_MAX) -> None:
+    def __init__(
+        self, clock: Clock, is_weight_short: Callable[[], bool], bytes_max: int = MARKET_PAGES_BYTES_MAX
+    ) -> None:
+        """`is_weight_short` says whether answers are to be given for as long as they are good enough."""
         self._clock = clock
+        self._is_weight_short = is_weight_short
         self._entries: LRUCache[Edition, Kept] = LRUCache(bytes_max, getsizeof=Kept.cost)
         self._page_bytes_max = bytes_max // PAGE_SHARE_MAX
         self._flights = SingleFlight[Edition, Kept](QUESTIONS_MAX, "questions to the exchange")
-        self.is_weight_short: Callable[[], bool] = lambda: False
         self.hits = 0
         self.misses = 0
 
@@ -115,4 +118,4 @@ class MarketPages:
         now_ms = self._clock.now_ms()
         if not is_valid(kept.made_ms, now_ms, kept.thrifty_until_ms):
             return False
-        return now_ms < kept.fresh_until_ms or self.is_weight_short()
+        return now_ms < kept.fresh_until_ms or self._is_weight_short()

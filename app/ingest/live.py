@@ -13,17 +13,15 @@ from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
-from app.events import CommitFailed, GarbageDropped, KlineClosed, Observe
-from app.holding.commit import Committer, Drop
-from app.holding.ledger_cache import LedgerCache
-from app.holding.symbol_sync import SymbolSync
-from app.holding.tail import Live, SeriesTail, Tail
+from app.events import CommitFailed, GarbageDropped, KlineClosed
+from app.holding.commit import Committer
+from app.holding.copies import Copies
+from app.holding.tail import Live, SeriesTail
 from app.ingest.dispute import Disputes
-from app.ingest.rolling import Rolling
 from app.kinds.klines import KLINES
-from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
 from app.ports.streams import MarketSockets
+from app.runtime import Runtime
 
 QUEUE_ROWS_MAX: Final = 20_000  # 600 symbols × 7 intervals all closing at once, four times over
 BATCH_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
@@ -32,7 +30,6 @@ RETRY_DELAY_S_MIN: Final = 0.5
 RETRY_DELAY_S_MAX: Final = 30.0
 EARLY_MS_MAX: Final = MINUTE_MS  # a kline that opens further ahead of our time is none; our clock may lag a little
 
-LiveMoved = Callable[[str], None]
 """Told that the live klines of a symbol moved."""
 
 
@@ -49,34 +46,29 @@ class LiveIngest:
 
     def __init__(
         self,
-        clock: Clock,
-        observe: Observe,
+        runtime: Runtime,
         sockets: MarketSockets,
-        symbols: SymbolSync,
-        holdings: LedgerCache,
-        tail: Tail,
-        rolling: Rolling,
+        copies: Copies,
         committer: Committer,
-        drop: Drop,
-        live_moved: LiveMoved,
         disputes: Disputes,
+        heard: Callable[[int], None],
     ) -> None:
-        self._clock = clock
-        self._observe = observe
+        """`heard` is called with the exchange's time (ms), as each event of a followed symbol states it."""
+        self._clock = runtime.clock
+        self._observe = runtime.observe
         self._sockets = sockets
-        self._symbols = symbols
-        self._holdings = holdings
-        self._tail = tail
-        self._rolling = rolling
+        self._symbols = copies.symbols
+        self._holdings = copies.ledgers
+        self._tail = copies.tail
+        self._rolling = copies.rolling
         self._committer = committer
-        self._drop = drop
-        self._live_moved = live_moved
+        self._drop = copies.drop
+        self._live_moved = copies.moved
         self._disputes = disputes
+        self._heard = heard
         self._queue: asyncio.Queue[_Row] = asyncio.Queue(QUEUE_ROWS_MAX)
         self._batch: list[_Row] = []
         self._unwritten: dict[tuple[Series, int], Kline] = {}  # the minutes among them
-        self.heard: Callable[[int], None] = lambda event_ms: None
-        """Told the exchange's time as each event states it."""
 
     @property
     def queue_depth(self) -> int:
@@ -93,7 +85,7 @@ class LiveIngest:
         symbol = self._symbols.listing(event.symbol)
         if event.interval != M1 or event.symbol not in self._symbols.wished_set or symbol is None:
             return  # without the symbol's precision a kline cannot be brought to REST's form
-        self.heard(event.event_ms)
+        self._heard(event.event_ms)
         kline = event.kline
         series = Series(KLINES, event.symbol, M1)
         now_ms = self._clock.now_ms()

@@ -16,18 +16,15 @@ from app.domain.listing import Listing
 from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.symbol import Symbol
-from app.events import Observe, Relisted, RelistingRefuted
-from app.holding.commit import Committer, Drop
-from app.holding.ledger_cache import LedgerCache
-from app.holding.symbol_sync import SymbolSync
-from app.holding.tail import Tail
-from app.ingest.rolling import Rolling
+from app.events import Relisted, RelistingRefuted
+from app.holding.commit import Committer
+from app.holding.copies import Copies
 from app.kinds.klines import KLINES
 from app.kinds.registry import KINDS, series_of
-from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamGarbage, UpstreamRejected
 from app.ports.exchange import Priority, RestApi
 from app.ports.store import EVERYTHING, Relisting, StoreWriter
+from app.runtime import Runtime
 
 CONFIRM_S: Final = 4.0  # between the two times that the exchange is asked; its caches answer alike for a second or two
 RETRY_S: Final = 10.0  # after an answer that settles nothing
@@ -43,30 +40,25 @@ class Relistings:
 
     def __init__(
         self,
-        clock: Clock,
-        observe: Observe,
+        runtime: Runtime,
         rest: RestApi,
         store: StoreWriter,
         committer: Committer,
-        symbols: SymbolSync,
-        holdings: LedgerCache,
-        tail: Tail,
-        rolling: Rolling,
-        drop: Drop,
-        recorded: Mapping[str, Listing],
+        copies: Copies,
         settled: Callable[[], None],
     ) -> None:
-        self._clock = clock
-        self._observe = observe
+        """`settled` is called when a doubt was settled."""
+        self._clock = runtime.clock
+        self._observe = runtime.observe
         self._rest = rest
         self._store = store
         self._committer = committer
-        self._symbols = symbols
-        self._holdings = holdings
-        self._tail = tail
-        self._rolling = rolling
-        self._drop = drop
-        self._recorded = dict(recorded)
+        self._symbols = copies.symbols
+        self._holdings = copies.ledgers
+        self._tail = copies.tail
+        self._rolling = copies.rolling
+        self._drop = copies.drop
+        self._recorded = dict(copies.ledgers.listings)
         self._unsaved: dict[str, Listing] = {}
         self._lacking: set[str] = set()
         self._settled = settled

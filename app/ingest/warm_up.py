@@ -5,8 +5,8 @@ from typing import Final
 from app.domain.interval import M1
 from app.domain.series import Series
 from app.holding.ledger_cache import LedgerCache
+from app.holding.rolling import Rolling
 from app.holding.symbol_sync import SymbolSync
-from app.ingest.rolling import Rolling
 from app.kinds.klines import KLINES
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable

@@ -3,7 +3,7 @@
 Who asks about many symbols one by one is answered with the rows of one answer about all, as soon as that costs less.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -93,28 +93,37 @@ class _Whole:
 class MarketSource:
     """Answers questions of the table of endpoints."""
 
-    def __init__(self, clock: Clock, rest: RawRest, *, is_allowed: bool) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        rest: RawRest,
+        mirrors: Mapping[str, Mirror],
+        newest: Mapping[str, NewestMirror],
+        is_weight_short: Callable[[], bool],
+        *,
+        is_allowed: bool,
+    ) -> None:
+        """`mirrors` and `newest`: by path, what answers from memory; `is_allowed`: whether REST may be asked."""
         self._clock = clock
         self._rest = rest
+        self._mirrors = mirrors
+        self._newest_mirrors = newest
+        self._is_weight_short = is_weight_short
         self._is_allowed = is_allowed
         self._wholes: dict[str, _Whole] = {}
         self._alone: dict[str, dict[str, int]] = {}
         """By path: the symbols asked for alone, and when."""
         self._flights = SingleFlight[Question, Fetched](WIDER_MAX, "questions about more than was asked for")
-        self.held: dict[str, Mirror] = {}
-        """By path: what answers from memory."""
-        self.newest: dict[str, NewestMirror] = {}
-        self.is_weight_short: Callable[[], bool] = lambda: False
 
     async def fetch(self, question: Question) -> Fetched:
         """The answer. Raises UpstreamError."""
         if not self._is_allowed:
             raise UpstreamUnavailable(f"{question.path} is not held; READ_THROUGH is off", Reason.NOT_HELD)
         endpoint = ENDPOINTS[question.path]
-        held = self.held.get(question.path)
+        held = self._mirrors.get(question.path)
         if held is not None and (body := held.answer(question)) is not None:
             return Fetched(200, body, HELD_MS, HELD_MS)
-        newest = self.newest.get(question.path)
+        newest = self._newest_mirrors.get(question.path)
         if newest is not None and (wide := newest.widened(question)) is not None:
             return await self._newest(endpoint, newest, question, wide)
         if not endpoint.is_row_of_all:
@@ -132,7 +141,7 @@ class MarketSource:
         whole, now_ms = self._wholes.get(endpoint.path), self._clock.now_ms()
         if whole is None or not is_valid(whole.made_ms, now_ms, whole.thrifty_until_ms):
             return None
-        return whole if now_ms < whole.fresh_until_ms or self.is_weight_short() else None
+        return whole if now_ms < whole.fresh_until_ms or self._is_weight_short() else None
 
     def _row(self, endpoint: Endpoint, question: Question, symbol: str) -> Fetched | None:
         """The symbol's row in such an answer; None also when it has none. Raises UpstreamGarbage."""
@@ -144,7 +153,7 @@ class MarketSource:
         except UNREADABLE as error:
             del self._wholes[endpoint.path]
             raise UpstreamGarbage(f"{endpoint.path}: {error}") from error
-        if row is not None and (held := self.held.get(endpoint.path)) is not None:
+        if row is not None and (held := self._mirrors.get(endpoint.path)) is not None:
             held.learn(question, row, whole.asked_ms)
         now_ms = self._clock.now_ms()
         left = max(0, whole.fresh_until_ms - now_ms), whole.thrifty_until_ms - now_ms
@@ -192,7 +201,7 @@ class MarketSource:
         return fetched
 
     async def _ask_and_learn(self, endpoint: Endpoint, question: Question) -> Fetched:
-        asked_ms, held = self._clock.now_ms(), self.held.get(endpoint.path)
+        asked_ms, held = self._clock.now_ms(), self._mirrors.get(endpoint.path)
         fetched = await self._ask(endpoint, question)
         if fetched.status == 200 and held is not None:
             held.learn(question, fetched.body, asked_ms)

@@ -58,8 +58,6 @@ class ExchangeClock:
     def __init__(self, machine: MachineClock) -> None:
         self._machine = machine
         self._base_ms = machine.now_ms() - machine.steady_ms()
-        self.keep: Keep | None = None
-        """Where the time is kept for the next start; only the writer has one."""
         self._kept = KeptTime(0, 0, "")
         self._ahead: list[tuple[int, int]] = []  # of frames in a row that say we are behind: when, and by how much
         self.measured = asyncio.Event()
@@ -157,16 +155,16 @@ class ExchangeClock:
         self._base_ms += by_ms
         self._ahead.clear()
 
-    async def _keep_time(self) -> None:
+    async def _keep_time(self, keep: Keep) -> None:
         now, before = KeptTime(self.offset_ms, self._base_ms, self._machine.boot()), self._kept
         is_changed = max(abs(now.offset_ms - before.offset_ms), abs(now.base_ms - before.base_ms)) >= OFFSET_MS_KEPT
-        if self.keep is None or (not is_changed and now.boot == before.boot):
+        if not is_changed and now.boot == before.boot:
             return
         try:
-            await self.keep(now)
+            await keep(now)
             self._kept = now
         except StoreUnavailable:
-            return  # tried again at the next measurement; the store reports its own trouble
+            return  # tried again at the next measurement; the store reports its own trouble, a follower keeps none
 
     async def until_measured(self) -> None:
         """Return when the exchange has told its time, or after `MEASURE_WAIT_S`: then it cannot be reached anyway."""
@@ -180,19 +178,19 @@ class ExchangeClock:
             for task in tasks:
                 task.cancel()
 
-    async def run(self, rest: RestApi, rng: random.Random) -> None:
-        """Measure now and then, and soon when there is reason to doubt the time, for ever."""
+    async def run(self, rest: RestApi, rng: random.Random, keep: Keep) -> None:
+        """Measure now and then, and soon when there is reason to doubt the time, for ever; `keep` what was found."""
         while True:
             try:
                 delay_s = MEASURE_EVERY_S if await self.measure(rest) else RETRY_S
-                await self._keep_time()
+                await self._keep_time(keep)
             except UpstreamError:
                 delay_s = RETRY_S  # the clock of this machine serves meanwhile; other requests report the failure
             self._doubted.clear()
             delay_s *= rng.uniform(0.9, 1.1)
             await self.sleep(min(delay_s, RETRY_S))
             while (delay_s := delay_s - RETRY_S) > 0 and not self._doubted.is_set():
-                await self._keep_time()  # it changes when somebody sets the machine's clock
+                await self._keep_time(keep)  # it changes when somebody sets the machine's clock
                 await self._until_doubted(min(delay_s, RETRY_S))
 
     async def _until_doubted(self, delay_s: float) -> None:

@@ -29,11 +29,11 @@ def sample_metrics(node: Parts) -> None:
     gauge("klinenode_market_pages_hits", "Market data answers from memory.", lambda: node.market_pages.hits)
     gauge("klinenode_market_pages_misses", "Market data answers that were fetched.", lambda: node.market_pages.misses)
     gauge("klinenode_market_pages_bytes", "Bytes of market data answers.", lambda: node.market_pages.bytes)
-    gauge("klinenode_write_queue_depth", "Closed klines that wait to be written.", lambda: node.health.queue_depth())
+    gauge("klinenode_write_queue_depth", "Closed klines that wait to be written.", lambda: node.role.write_queue_depth)
     gauge(
         "klinenode_intake_queue_depth",
         "Socket events that wait to be taken in.",
-        lambda: node.role.intake_depth if node.role else 0,
+        lambda: node.role.intake_depth,
     )
     gauge("klinenode_database_bytes", "Size of the database file.", lambda: _size_bytes(node.database))
     gauge(
@@ -72,7 +72,7 @@ def sample_metrics(node: Parts) -> None:
         "Requests refused before any route saw them.",
         lambda: [({"status": str(status)}, count) for status, count in sorted(connections.refused_total.items())],
     )
-    gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(node.role is not None))
+    gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(node.role.is_writer))
     node.telemetry.sample_histogram(
         "klinenode_klines_answer_seconds",
         "Time to answer klines requests that no page was there for.",

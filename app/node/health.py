@@ -1,16 +1,15 @@
 """Health and readiness, derived from the age of data and the fate of tasks, never from a constant."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from app.domain.validity import is_fresh
-from app.filling.reconcile import Reconciler
 from app.holding.freshness import Freshness, State, Survey, TailAge
 from app.holding.symbol_sync import SymbolSync
 from app.node.exchange_clock import ExchangeClock
+from app.node.role import Role
 from app.node.supervisor import Supervisor
-from app.ports.clock import Clock
-from app.ports.streams import MarketSockets
 
 SYNC_AGE_MS_MAX: Final = 30 * 60_000  # symbols older than this are worth a complaint
 OFFSET_MS_MAX: Final = 1_000  # a machine's clock this wrong is worth a complaint
@@ -18,62 +17,64 @@ REPORT_MS: Final = 1_000  # readiness is computed at most once a second, however
 NAMED_MAX: Final = 10
 
 
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a process says of itself at the moment, each asked for when a report is made."""
+
+    role: Callable[[], Role]
+    store_error: Callable[[], str | None]
+    """Why the database cannot be read or written."""
+    stand_down: Callable[[], tuple[int, str] | None]
+    """Until when (ms) the exchange must not be asked, and why."""
+    upstream_complaints: Callable[[], list[str]]
+    """Why the exchange is not asked as fast as the settings allow."""
+    streams: Callable[[], dict[str, object]]
+    """The streams that clients subscribe to."""
+
+
 class Health:
     """What the node says of itself."""
 
     def __init__(
         self,
-        clock: Clock,
-        machine: ExchangeClock,
+        clock: ExchangeClock,
         symbols: SymbolSync,
         freshness: Freshness,
         supervisor: Supervisor,
-        stand_down: Callable[[], tuple[int, str] | None],
+        vitals: Vitals,
     ) -> None:
         self._clock = clock
-        self._machine = machine
         self._symbols = symbols
         self._freshness = freshness
         self._supervisor = supervisor
-        self._stand_down = stand_down
+        self._vitals = vitals
         self._started_ms = clock.now_ms()
         self._ready_at_ms = 0
         self._ready: tuple[bool, dict[str, object]] = (False, {})
         self._since_ms = self._started_ms
         self._survey: Survey | None = None
-        self.sockets: MarketSockets | None = None
-        self.reconciler: Reconciler | None = None
-        self.queue_depth: Callable[[], int] = lambda: 0
-        self.upstream_complaints: Callable[[], list[str]] = list
-        self.streams: Callable[[], dict[str, object]] = dict
-        self.store_error: str | None = None
-        self.log_complaint: Callable[[], str | None] = lambda: None
-
-    @property
-    def is_writer(self) -> bool:
-        """Whether this process ingests and backfills."""
-        return self.reconciler is not None
 
     def report(self) -> dict[str, object]:
         """The state of the node and everything that is wrong with it."""
         now_ms = self._clock.now_ms()
         reasons = self._reasons(now_ms)
-        reconciler = self.reconciler
+        role = self._vitals.role()
+        standing = self._vitals.stand_down()
         return {
             "status": "degraded" if reasons else "ok",
             "reasons": reasons,
             "serverTime": now_ms,
             "uptime_s": (now_ms - self._started_ms) // 1000,
-            "role": "writer" if self.is_writer else "reader",
+            "role": "writer" if role.is_writer else "reader",
             "symbols": len(self._symbols.wished),
             "symbols_synced_ms": self._symbols.synced_ms,
             "tails": self._tails(),
-            "missing_klines": reconciler.missing_klines if reconciler else None,
-            "queue_depth": self.queue_depth(),
-            "clock_offset_ms": self._machine.offset_ms,
-            "stand_down_until_ms": standing[0] if (standing := self._stand_down()) else None,
-            "sockets": self.sockets.status() if self.sockets else {},
-            "streams": self.streams(),
+            "missing_klines": role.missing_klines,
+            "queue_depth": role.write_queue_depth,
+            "clock_offset_ms": self._clock.offset_ms,
+            "stand_down_until_ms": standing[0] if standing else None,
+            "sockets": role.sockets_status(),
+            "streams": self._vitals.streams(),
             "tasks": {
                 state.name: {
                     "running": state.is_running,
@@ -99,7 +100,7 @@ class Health:
         reasons = []
         if self._symbols.synced_ms is None:
             reasons.append("symbols were never synced with the exchange")
-        if not self._machine.is_trusted:
+        if not self._clock.is_trusted:
             reasons.append("the exchange has not confirmed what time it is since the start or since the clock jumped")
         for state, words in _WORDS.items():
             if tails := [tail for tail in survey.lacking if tail.state is state]:
@@ -128,11 +129,12 @@ class Health:
     def upstream_reasons(self) -> list[str]:
         """Why the exchange is not asked at the moment, or not as fast as the settings allow."""
         reasons = []
-        if (standing := self._stand_down()) is not None:
+        if (standing := self._vitals.stand_down()) is not None:
             reasons.append(f"standing down until {standing[0]}: {standing[1]}")
-        return reasons + self.upstream_complaints()
+        return reasons + self._vitals.upstream_complaints()
 
     def _reasons(self, now_ms: int) -> list[str]:
+        role = self._vitals.role()
         reasons = self.upstream_reasons()
         if self._symbols.synced_ms is None:
             reasons.append(f"symbols were never synced: {self._symbols.last_error or 'not answered yet'}")
@@ -142,13 +144,13 @@ class Health:
             reasons.append(f"the last symbol sync failed: {self._symbols.last_error}")
         if unlisted := self._symbols.unlisted:
             reasons.append(f"{_some(unlisted)}: not listed by the exchange; correct SYMBOLS and PRICE_KLINES_SYMBOLS")
-        if abs(self._machine.offset_ms) > OFFSET_MS_MAX:
-            reasons.append(f"this machine's clock is off by {-self._machine.offset_ms} ms; set up NTP")
-        if self.reconciler is not None and self.reconciler.paused is not None:
-            reasons.append(f"backfill is paused: {self.reconciler.paused}")
-        if self.store_error is not None:
-            reasons.append(self.store_error)
-        if (complaint := self.log_complaint()) is not None:
+        if abs(self._clock.offset_ms) > OFFSET_MS_MAX:
+            reasons.append(f"this machine's clock is off by {-self._clock.offset_ms} ms; set up NTP")
+        if role.paused is not None:
+            reasons.append(f"backfill is paused: {role.paused}")
+        if (store_error := self._vitals.store_error()) is not None:
+            reasons.append(store_error)
+        if (complaint := role.log_complaint()) is not None:
             reasons.append(complaint)
         reasons.extend(
             f"task {state.name} is not running: {state.last_error}"
@@ -158,8 +160,8 @@ class Health:
         is_ready, detail = self.ready()
         if not is_ready:
             reasons.extend(str(reason) for reason in _list(detail["reasons"]))
-            if self.reconciler is not None and self.reconciler.last_error is not None:
-                reasons.append(f"the last failed fetch: {self.reconciler.last_error}")
+            if role.fetch_error is not None:
+                reasons.append(f"the last failed fetch: {role.fetch_error}")
         return list(dict.fromkeys(reasons))
 
 

@@ -4,7 +4,8 @@ import contextlib
 import random
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
+from urllib.parse import urlencode
 
 from app.domain.interval import INTERVALS
 from app.domain.ledger import Source
@@ -14,17 +15,20 @@ from app.events import Event, Observe, RequestsRefused, RowsCommitted
 from app.filling.absence import Absence
 from app.filling.backfill import Backfill
 from app.holding.close_lag import CloseLag
+from app.holding.copies import Copies
 from app.holding.coverage import Coverage
 from app.holding.freshness import Freshness
+from app.holding.inventory import Inventory
 from app.holding.ledger_cache import LedgerCache
+from app.holding.rolling import Rolling
 from app.holding.store_state import StoreState
-from app.holding.symbol_sync import SymbolSync
+from app.holding.symbol_sync import Selection, SymbolSync
 from app.holding.tail import Tail
 from app.holding.wish import Wish
 from app.http.direct import Timings
+from app.http.klines import PATH as KLINES_PATH
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
-from app.ingest.rolling import Rolling
 from app.kinds.klines import KLINES
 from app.kinds.registry import held_beside, named
 from app.market import book_mirror, mark_mirror, trade_mirror
@@ -32,18 +36,22 @@ from app.market.book_starts import BookStarts
 from app.market.market_source import MarketSource
 from app.market.stream_hub import Hub
 from app.node.exchange_clock import ExchangeClock, KeptTime
-from app.node.health import Health
+from app.node.follower import Follower
+from app.node.health import Health, Vitals
+from app.node.role import Role
 from app.node.stores import store_of
 from app.node.supervisor import Supervisor
 from app.ports.clock import MachineClock
+from app.ports.coordination import RpcRequest, RpcResponse
 from app.ports.errors import StoreUnavailable
 from app.querying.in_progress import InProgress
 from app.querying.names import Names
 from app.querying.query import QueryService
 from app.querying.read_through import ReadThrough
+from app.runtime import Runtime
 from app.settings import Settings
 from app.sockets.connections import Connections
-from app.sockets.streams import StreamServer, streams_of
+from app.sockets.streams import StreamLimits, StreamServer, streams_of
 from app.verifying.verify import Verifier
 from infra.binance.archive import BinanceArchive
 from infra.binance.breaker import Breaker
@@ -52,6 +60,8 @@ from infra.binance.rest import BinanceRest
 from infra.binance.shared_rate_state import SharedRateState
 from infra.binance.stand_down import StandDownGuard
 from infra.binance.unpackers import processes_for
+from infra.local.token_file import TokenFile
+from infra.local.writer_rpc import WriterRpc
 from infra.process.clock import SystemClock
 from infra.process.runtime_dir import beside, shared_by
 from infra.telemetry import Telemetry
@@ -59,155 +69,126 @@ from infra.telemetry import Telemetry
 KEPT_TIME: Final = "time"  # the document that says how the exchange's time follows from this machine's clocks
 
 
-class WriterRole(Protocol):
-    """What the parts tell the one who writes, while this process does."""
-
-    @property
-    def intake_depth(self) -> int:
-        """Socket events that wait to be taken in."""
-        ...
-
-    def wake(self) -> None:
-        """Wishes or what is held have changed: plan anew."""
-        ...
-
-    def symbols_changed(self) -> None:
-        """The exchange's list was read."""
-        ...
-
-    def store_recovered(self) -> None:
-        """The database takes again what it is given."""
-        ...
-
-    def streams_status(self) -> dict[str, object]:
-        """The sockets that are open for streams somebody listens to."""
-        ...
-
-    def exists(self, series: Series, closed_ms: int) -> None:
-        """REST has a closed kline of `series` that ends at `closed_ms`."""
-        ...
-
-    async def save_stand_down(self, until_ms: int, reason: str) -> None:
-        """Keep a stand-down."""
-        ...
-
-
 class Parts:
-    """The parts of one process. Those that only one role has (sockets, reconciler, …) are in `writing`."""
+    """The parts of one process. Those that only a writer has (sockets, reconciler, …) are in `Writer`."""
 
     def __init__(
         self,
         settings: Settings,
-        machine_clock: MachineClock | None,
-        seed: int | None,
-        observers: Iterable[Observe],
+        machine_clock: MachineClock | None = None,
+        seed: int | None = None,
+        observers: Iterable[Observe] = (),
         *,
-        extra_wishes_only: bool,
+        extra_wishes_only: bool = False,
     ) -> None:
         self.settings = settings
         self._others = held_beside(settings.price_klines, settings.price_klines_symbols)
         self.extra_wishes_only = extra_wishes_only
-        self.seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-        self.role: WriterRole | None = None
         self.telemetry = Telemetry(settings.log_level, observers)
         self.clock = ExchangeClock(machine_clock or SystemClock())
-        self.holdings = LedgerCache()
-        self.tail = Tail(settings.tail_bytes_max)
-        self.close_lag = CloseLag(self.clock)
-        self.tail.arrived = self.close_lag.arrived
-        self.tail.is_current = self.are_copies_current
-        self.rolling = Rolling(settings.interval_list)
-        self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
+        self.runtime = Runtime(
+            self.clock, self.observe, random.SystemRandom().getrandbits(32) if seed is None else seed
+        )
         self.store = store_of(settings.db_url)
         self.database = self.store.place(settings.db_url)
         self.shared = shared_by(self.database, settings.runtime_dir)
-        self.timings = Timings()
-        self.connections = Connections(
-            connections_max=settings.connections_max, report=lambda refused: self.observe(RequestsRefused(refused))
-        )
         self.reader = self.store.reader(settings.db_url)
         self.lease = self.store.lease(settings.db_url)
         self.store_state = StoreState(self.observe, self._store_changed)
+        self.writer_rpc = WriterRpc(self.shared)
+        self.token_file = TokenFile(self.shared)
+        self.supervisor = Supervisor(self.clock, self.observe, self.runtime.rng("supervisor"))
         self._make_upstream()
+        self._make_memory()
         self._make_services()
-
-    def rng(self, name: str) -> random.Random:
-        """Chance for one part, by the node's seed."""
-        return random.Random(f"{self.seed}:{name}")  # noqa: S311  jitter, not secrets
+        self._make_streams()
+        self.follower = Follower(self)
+        self.role: Role = self.follower
+        """What this process may do; swapped by `app/node/node.py` alone."""
 
     def _make_upstream(self) -> None:
         settings, observe = self.settings, self.observe
         self.rate_state = SharedRateState(beside(self.shared, "weight"), self.clock, observe)
-        self.guard = StandDownGuard(self.clock, observe, self._save_stand_down, self.rate_state)
-        self.breaker = Breaker(self.clock, observe, self.rate_state, self.seed)
+        self.guard = StandDownGuard(self.clock, observe, self._keep_stand_down, self.rate_state)
+        self.breaker = Breaker(self.clock, observe, self.rate_state, self.runtime.seed)
         self.budget = WeightBudget(
             self.clock, settings.weight_per_minute, self.rate_state, self.guard, self.breaker, observe
         )
         self.rest = BinanceRest(
-            settings.binance_rest_url,
-            self.clock,
-            self.budget,
-            observe,
-            seed=self.seed,
-            egress=settings.egress_to(settings.binance_rest_url),
-            asking=self.clock.asking,
+            settings.destination(settings.binance_rest_url), self.runtime, self.budget, asking=self.clock.asking
         )
         self.archive = BinanceArchive(
-            settings.binance_archive_url,
-            self.clock,
-            observe,
-            seed=self.seed,
+            settings.destination(settings.binance_archive_url),
+            self.runtime,
             processes=processes_for(settings.archive_processes),
             collect=self.store.collect,
-            egress=settings.egress_to(settings.binance_archive_url),
         )
 
-    def _make_services(self) -> None:
+    def _make_memory(self) -> None:
         settings = self.settings
-        self.supervisor = Supervisor(self.clock, self.observe, self.rng("supervisor"))
-        self.hub = Hub(self.clock)
-        self.stream_server = StreamServer(
-            self.hub,
-            self.clock,
-            clients_max=settings.stream_clients_max,
-            queue_bytes_max=settings.stream_queue_bytes_max,
-            streams_max=streams_of(settings.workers),
-        )
-        self.book_starts = BookStarts(self.hub)
-        self.stream_server.joined = self.book_starts.joined
-        self.stream_server.is_listed = self._is_listed
+        self.close_lag = CloseLag(self.clock)
+        self.pages = PageCache(settings.cache_bytes_max, self.clock, settings.cache_ttl_sec_klines)
         self.symbols = SymbolSync(
             self.clock,
             self.observe,
             self.rest,
-            fallback=settings.symbols,
-            quote_assets=settings.quote_assets,
-            contract_types=settings.contract_types,
-            auto=settings.auto_sync_symbols,
-            every_s=settings.symbol_sync_interval_sec,
-            rng=self.rng("symbols"),
-            named=settings.price_klines_symbols,
-            changed=self._symbols_changed,
+            Selection(
+                settings.symbols,
+                settings.quote_assets,
+                settings.contract_types,
+                settings.auto_sync_symbols,
+                settings.price_klines_symbols,
+            ),
+            lambda body, received_ms: self.role.keep_symbols(body, received_ms),
+            self._symbols_changed,
         )
-        self.names = Names(self.clock, self.symbols)
-        self.coverage = Coverage(self.clock, self.holdings, self.wish)
-        self.backfill = Backfill(self.holdings, self.wake)
-        self.verifier = Verifier(
-            self.clock, self.holdings, self.wish, self.rng("verify"), every_days=settings.verify_every_days
-        )
+        self.holdings = LedgerCache()
+        self.tail = Tail(settings.tail_bytes_max, lambda: self.role.are_copies_current(), self.close_lag.arrived)
+        self.rolling = Rolling(settings.interval_list)
+        self.copies = Copies(self.symbols, self.holdings, self.tail, self.rolling, self.drop, self.pages.moved)
+        self.inventory = Inventory(self.holdings, self.wish)
+
+    def _make_services(self) -> None:
+        settings, clock = self.settings, self.clock
         stale_ms_max = settings.read_stale_sec_max * 1000
-        self.freshness = Freshness(self.clock, self.holdings, self.wish, stale_ms_max=stale_ms_max)
-        self.freshness.as_of_ms = self.ledger_as_of_ms
-        self.health = Health(self.clock, self.clock, self.symbols, self.freshness, self.supervisor, self._standing_down)
-        self.health.upstream_complaints = self.budget.complaints
-        self.health.streams = self._streams_report
-        self.absence = Absence(self.clock, self.holdings, self.symbols.listing, self.archive)
-        self.read_through = ReadThrough(
-            self.clock, self.rest, self.symbols, self.holdings, self.absence, is_allowed=settings.read_through
+        self.timings = Timings()
+        self.connections = Connections(
+            connections_max=settings.connections_max, report=lambda refused: self.observe(RequestsRefused(refused))
         )
-        self.in_progress = InProgress(self.clock, self.read_through, self.tail, self.rolling)
+        self.names = Names(clock, self.symbols, self._look_for)
+        self.coverage = Coverage(clock, self.inventory)
+        self.backfill = Backfill(self.holdings, lambda: self.role.store, self.wake)
+        self.verifier = Verifier(
+            clock,
+            self.inventory,
+            self.runtime.rng("verify"),
+            lambda: self.role.auditors,
+            every_days=settings.verify_every_days,
+        )
+        freshness = Freshness(lambda: self.role.ledger_as_of_ms(), self.inventory, stale_ms_max=stale_ms_max)
+        vitals = Vitals(
+            role=lambda: self.role,
+            store_error=lambda: self.store_state.error,
+            stand_down=self._standing_down,
+            upstream_complaints=self.budget.complaints,
+            streams=self._streams_report,
+        )
+        self.health = Health(clock, self.symbols, freshness, self.supervisor, vitals)
+        self.absence = Absence(clock, self.holdings, self.symbols.listing, self.archive)
+        self.read_through = ReadThrough(
+            clock,
+            self.rest,
+            self.symbols,
+            self.holdings,
+            self.absence,
+            lambda series, grid, span, rows: self.role.keep_read(series, grid, span, rows),
+            is_allowed=settings.read_through,
+        )
+        self.in_progress = InProgress(
+            clock, self.read_through, self.tail, self.rolling, lambda series: self.role.last_seen_ms(series)
+        )
         self.query = QueryService(
-            self.clock,
+            clock,
             self.reader,
             self.read_through,
             self.symbols,
@@ -216,14 +197,29 @@ class Parts:
             in_progress=self.in_progress,
             stale_ms_max=stale_ms_max,
         )
-        self.market = MarketSource(self.clock, self.rest, is_allowed=settings.read_through)
-        self.market.held[mark_mirror.PATH] = mark_mirror.MarkMirror(self.clock, self.hub, self.observe)
-        self.market.held[book_mirror.PATH] = book_mirror.BookMirror(self.clock, self.hub, self.observe)
-        self.market.newest[trade_mirror.PATH] = trade_mirror.TradeMirror(self.clock, self.hub, self.observe)
-        self.market_pages = MarketPages(self.clock)
-        self.market_pages.is_weight_short = self.market.is_weight_short = self.budget.is_short
         self.query.is_time_known = lambda: self.clock.is_trusted
         self.query.is_wished = lambda series: self.wish().has(series)
+
+    def _make_streams(self) -> None:
+        settings, clock = self.settings, self.clock
+        self.hub = Hub(clock)
+        self.book_starts = BookStarts(self.hub)
+        limits = StreamLimits(
+            settings.stream_clients_max, settings.stream_queue_bytes_max, streams_of(settings.workers)
+        )
+        self.stream_server = StreamServer(self.hub, clock, limits, self.names, self.book_starts.joined)
+        self.market = MarketSource(
+            clock,
+            self.rest,
+            {
+                mark_mirror.PATH: mark_mirror.MarkMirror(clock, self.hub, self.observe),
+                book_mirror.PATH: book_mirror.BookMirror(clock, self.hub, self.observe),
+            },
+            {trade_mirror.PATH: trade_mirror.TradeMirror(clock, self.hub, self.observe)},
+            self.budget.is_short,
+            is_allowed=settings.read_through,
+        )
+        self.market_pages = MarketPages(clock, self.budget.is_short)
 
     def wish(self) -> Wish:
         """What to hold at this moment."""
@@ -254,7 +250,7 @@ class Parts:
     def observe(self, event: Event) -> None:
         """Where every part of the node reports what happened."""
         self.telemetry.observe(event)
-        if isinstance(event, RowsCommitted) and event.source is Source.REST and self.role is not None:
+        if isinstance(event, RowsCommitted) and event.source is Source.REST:
             self.role.exists(named(event.symbol, INTERVALS[event.interval]), event.span.end_ms)
 
     def drop(self, series: Series, span: Span) -> None:
@@ -264,9 +260,8 @@ class Parts:
         self.read_through.memory.forget(series)
 
     def wake(self) -> None:
-        """Wishes or what is held have changed: whoever writes plans anew."""
-        if self.role is not None:
-            self.role.wake()
+        """Wishes, or what is held, have changed: the writer plans again."""
+        self.role.wake()
 
     async def recall(self) -> None:
         """Learn from the store what must be known before anything is asked: our clock's error, and a stand-down."""
@@ -297,13 +292,24 @@ class Parts:
         self.query.read_ahead.clear()
         self.read_through.memory.clear()
 
-    def are_copies_current(self) -> bool:
-        """Whether tails are those of what the store holds."""
-        return True
+    # --- the writer, as the others ask it -----------------------------------------------------------------------
 
-    def ledger_as_of_ms(self) -> int:
-        """The moment that the ledger in memory speaks of."""
-        return self.clock.now_ms()
+    def is_elsewhere(self) -> bool:
+        """Whether another process writes."""
+        return not self.role.is_writer and self.lease.holder() is not None
+
+    async def ask(self, asked: RpcRequest) -> RpcResponse:
+        """The answer of the process that writes. Raises WriterUnreachable."""
+        return await self.writer_rpc.ask(asked)
+
+    async def _look_for(self, name: str) -> None:
+        """Read the exchange's list again, which may have a name by now; the writer reads it for all processes."""
+        if not self.is_elsewhere():
+            await self.symbols.refresh()
+            return
+        query = urlencode({"symbol": name, "interval": "1m", "limit": 1})
+        await self.ask(RpcRequest("GET", KLINES_PATH, query, "", [], b""))
+        await self.symbols.load(self.reader)
 
     def disk_free_bytes(self) -> int:
         """Free disk where the database lies."""
@@ -318,16 +324,10 @@ class Parts:
                 self.tail.forget(Series(KLINES, symbol, interval))
             self.rolling.forget(symbol)
         self.stream_server.listed_changed()
-        if self.role is not None:
-            self.role.symbols_changed()
-
-    def _is_listed(self, symbol: str) -> bool | None:
-        """Whether the exchange lists a symbol; None while its list was never read."""
-        return symbol in self.symbols.listings if self.symbols.synced_ms is not None else None
+        self.role.symbols_changed()
 
     def _store_changed(self) -> None:
-        self.health.store_error = self.store_state.error
-        if self.store_state.error is None and self.role is not None:
+        if self.store_state.error is None:
             self.role.store_recovered()
 
     def _streams_report(self) -> dict[str, object]:
@@ -339,13 +339,12 @@ class Parts:
             "frames_sent": served.frames_out,
             "conflated": served.conflated,
             "cut": served.cut_total,
-            "upstream": self.role.streams_status() if self.role is not None else {},
+            "upstream": self.role.streams_status(),
         }
 
     def _standing_down(self) -> tuple[int, str] | None:
         active = self.guard.active()
         return (active.until_ms, active.reason) if active else None
 
-    async def _save_stand_down(self, until_ms: int, reason: str) -> None:
-        if self.role is not None:
-            await self.role.save_stand_down(until_ms, reason)
+    async def _keep_stand_down(self, until_ms: int, reason: str) -> None:
+        await self.role.keep_stand_down(until_ms, reason)

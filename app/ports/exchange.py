@@ -82,3 +82,10 @@ class Archive(Protocol):
     async def has(self, file: ArchiveFile) -> bool:
         """Whether the archive has a file."""
         ...
+
+
+class Exchange(NamedTuple):
+    """Where history comes from."""
+
+    rest: RestApi
+    archive: Archive

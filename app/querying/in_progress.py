@@ -14,9 +14,9 @@ from app.domain.kind import Row
 from app.domain.kline import Kline
 from app.domain.reason import Reason
 from app.domain.series import Series
+from app.holding.rolling import Rolling
 from app.holding.tail import Live, Tail
 from app.holding.wish import CLOSE_GRACE_MS
-from app.ingest.rolling import Rolling
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamError, UpstreamGarbage
 from app.querying.read_through import ReadThrough
@@ -30,13 +30,20 @@ of series in that second, and the frames of most come within it."""
 class InProgress:
     """Knows klines in progress."""
 
-    def __init__(self, clock: Clock, upstream: ReadThrough, tail: Tail, rolling: Rolling) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        upstream: ReadThrough,
+        tail: Tail,
+        rolling: Rolling,
+        last_seen_ms: Callable[[Series], int | None],
+    ) -> None:
+        """`last_seen_ms`: when the socket of a series last delivered anything; a quiet kline may stand still."""
         self._clock = clock
         self._upstream = upstream
         self._tail = tail
         self._rolling = rolling
-        self.heard_ms: Callable[[Series], int | None] = lambda series: None
-        """When the socket that carries a series last brought anything; a quiet symbol's kline may stand still."""
+        self._last_seen_ms = last_seen_ms
 
     def known(self, series: Series, grid: Grid, open_ms: int) -> list[bytes] | None:
         """The rows from the kline that opens at `open_ms` up to the one in progress, if nobody has to be asked."""
@@ -132,7 +139,7 @@ class InProgress:
     def _is_fresh(self, series: Series, live: Live, now_ms: int) -> bool:
         heard_ms = live.heard_ms
         if live.from_socket:
-            heard_ms = max(heard_ms, self.heard_ms(series) or 0)
+            heard_ms = max(heard_ms, self._last_seen_ms(series) or 0)
         return now_ms - heard_ms <= series.kind.live_age_ms_max
 
 

@@ -38,17 +38,21 @@ _NAME: Final = re.compile(r"\w[\w.-]{0,31}")  # the longest live symbol has 17 c
 class Names:
     """Looks up what is not known. See the module."""
 
-    def __init__(self, clock: Clock, symbols: SymbolSync) -> None:
+    def __init__(self, clock: Clock, symbols: SymbolSync, refresh: Callable[[str], Awaitable[object]]) -> None:
+        """`refresh` reads the list again, for a name. Raises UpstreamError, StoreUnavailable, WriterUnreachable."""
         self._clock = clock
         self._symbols = symbols
+        self._refresh = refresh
         self._looks = SingleFlight[str, None](1, "looks at the list of symbols")
         self._looked_ms: int | None = None
         self._pause_ms = LOOK_PAUSE_MS_MIN
         self._coins: LRUCache[str, None] = LRUCache(COINS_MAX)
         self._refused: LRUCache[tuple[str, str], int] = LRUCache(REFUSED_MAX)
         self._new_coins_ms: deque[int] = deque(maxlen=NEW_COINS_PER_MINUTE)
-        self.refresh: Callable[[str], Awaitable[object]] = lambda name: symbols.refresh()
-        """Reads the list anew, for a name; a process that does not write has the one who does look."""
+
+    def is_listed(self, name: str) -> bool | None:
+        """Whether the exchange's list, as last read, has `name` (in upper case); None while it was never read."""
+        return name in self._symbols.listings if self._symbols.synced_ms is not None else None
 
     async def learn(self, name: str) -> bool:
         """Whether the exchange lists `name` (in upper case) by now; its list is read again if it is not new."""
@@ -108,7 +112,7 @@ class Names:
     async def _look(self, name: str) -> None:
         before = self._symbols.listings.keys()
         with contextlib.suppress(UpstreamError, StoreUnavailable, WriterUnreachable):  # the sync reports it
-            await self.refresh(name)
+            await self._refresh(name)
         self._looked_ms = self._clock.now_ms()
         is_fruitful = self._symbols.listings.keys() != before
         self._pause_ms = LOOK_PAUSE_MS_MIN if is_fruitful else min(LOOK_PAUSE_MS_MAX, 2 * self._pause_ms)

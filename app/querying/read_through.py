@@ -33,7 +33,7 @@ HOLES_MAX: Final = 8  # of an answer: each takes a request of its own once in a 
 ROWS_BEFORE_MIN: Final = 8  # asked for with a hole, so that the same question is not asked twice
 
 Keep = Callable[[Series, Grid, Span, Sequence[Row]], Awaitable[None]]
-"""Commits klines that were read through and accepted, where they are wished."""
+"""Commits klines that were read through and accepted, where they are wished and this process writes."""
 
 _Window = tuple[Series, Span | None, int, bool]
 
@@ -55,6 +55,7 @@ class ReadThrough:
         symbols: SymbolSync,
         holdings: LedgerCache,
         absence: Absence,
+        keep: Keep,
         *,
         is_allowed: bool,
     ) -> None:
@@ -63,11 +64,10 @@ class ReadThrough:
         self._symbols = symbols
         self._holdings = holdings
         self._absence = absence
+        self._keep = keep
         self._is_allowed = is_allowed
         self._flights = SingleFlight[_Window, Sequence[Any]](READS_AT_ONCE_MAX, "read-throughs")
         self._confirmed: LRUCache[Series, tuple[tuple[Span, int], ...]] = LRUCache(1_024)
-        self.keep: Keep | None = None
-        """Commits klines that were read through; only the writer has one."""
         self.memory = ReadMemory(clock)
 
     @property
@@ -89,8 +89,7 @@ class ReadThrough:
         """The oldest `limit` klines of `span` are these: keep what is wished of them, remember the rest."""
         if klines:
             self._absence.exist(series, Span(klines[0].open_ms, klines[0].open_ms + 1))
-        if self.keep is not None:
-            await self.keep(series, grid, span, klines)
+        await self._keep(series, grid, span, klines)
         if not self._holdings.ledger(series).known.covers(span):
             self.memory.learn(series, grid, span, limit, klines)
 
@@ -313,8 +312,7 @@ class ReadThrough:
         """
         found = await self._once(series, grid, last, min(series.kind.rest.rows_thrifty, grid.count(*last)))
         if found:
-            if self.keep is not None:
-                await self.keep(series, grid, last, found)
+            await self._keep(series, grid, last, found)
             raise self._garbage(series, "REST has klines that were proven absent")
 
 

@@ -1,8 +1,9 @@
 """The sockets we serve: who is connected, which frame goes to whom, and when a connection has to end."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 from app.binance.stream_name import StreamName, is_uncertain, parse
 from app.market.stream_hub import STREAMS_MAX as HUB_STREAMS_MAX
@@ -34,8 +35,27 @@ def streams_of(workers: int) -> int:
     return max(PROCESS_STREAMS_MIN, HUB_STREAMS_MAX // workers)
 
 
-async def _nobody_looks(symbol: str) -> bool:
-    return False
+class Listed(Protocol):
+    """Knows which names the exchange lists, in upper case."""
+
+    def is_listed(self, name: str) -> bool | None:
+        """Whether a symbol or pair is listed; None while the list was never read."""
+        ...
+
+    async def learn(self, name: str) -> bool:
+        """Whether a symbol is listed by now; the list is read again if it is not new."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """What the clients of one process may have."""
+
+    clients_max: int
+    queue_bytes_max: int
+    """Bytes that wait for one client."""
+    streams_max: int = HUB_STREAMS_MAX
+    """Different streams of all clients together."""
 
 
 class StreamServer:
@@ -45,24 +65,20 @@ class StreamServer:
         self,
         hub: Hub,
         clock: Clock,
-        *,
-        clients_max: int,
-        queue_bytes_max: int,
-        streams_max: int = HUB_STREAMS_MAX,
+        limits: StreamLimits,
+        listed: Listed,
+        joined: Callable[[str], None],
         batches: Batches | None = None,
     ) -> None:
+        """`joined` is called with each stream that a client receives from now on."""
         self._hub = hub
         self._clock = clock
-        self._clients_max = clients_max
-        self._queue_bytes_max = queue_bytes_max
-        self._streams_max = streams_max
+        self._clients_max = limits.clients_max
+        self._queue_bytes_max = limits.queue_bytes_max
+        self._streams_max = limits.streams_max
+        self._listed = listed
+        self._joined = joined
         self._channels: dict[str, Channel] = {}
-        self.joined: Callable[[str], None] = lambda stream: None
-        """Told of each stream that a client hears from now on."""
-        self.is_listed: Callable[[str], bool | None] = lambda symbol: None
-        """Whether the exchange lists a symbol or pair; None while its list was never read."""
-        self.look_for: Callable[[str], Awaitable[object]] = _nobody_looks
-        """Reads the exchange's list anew for a symbol, if it is not new."""
         self._silent = SilentNames()
         self._looks_until_ms = 0
         self._uncertain = 0
@@ -182,7 +198,7 @@ class StreamServer:
                 return
             channel = self._open(client, name, is_provisional=standing is None)
         (channel.wrapped if client.is_combined else channel.plain)[client] = None
-        self.joined(stream)
+        self._joined(stream)
 
     def _open(self, client: Client, name: StreamName, *, is_provisional: bool) -> Channel:
         """The channel of a stream that nobody hears yet. Raises StreamsFull."""
@@ -238,7 +254,7 @@ class StreamServer:
         """Whether the exchange has a stream; None while nobody can say."""
         if is_uncertain(name) or not name.listed:
             return True
-        known = [self.is_listed(symbol) for symbol in name.listed]
+        known = [self._listed.is_listed(symbol) for symbol in name.listed]
         return True if True in known else None if None in known else False
 
     # --- time -----------------------------------------------------------------------------------------------------
@@ -255,7 +271,7 @@ class StreamServer:
             await self._clock.sleep(LOOK_S)
             symbol = self._silent.wanted()
             if symbol is not None and self._clock.now_ms() < self._looks_until_ms:
-                await self.look_for(symbol)
+                await self._listed.learn(symbol)
 
     def sweep(self) -> None:
         """Look at every connection once."""

@@ -11,17 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.ledger import Source
-from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
-from app.holding.ledger_cache import LedgerCache
-from app.holding.wish import Wish
+from app.holding.inventory import Inventory
 from app.ports.clock import Clock
-from app.ports.coordination import NO_WRITER
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
 from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import ROW_AGE_MS, Auditor, Tally
@@ -100,29 +97,40 @@ class Audit:
         }
 
 
+class Auditors(NamedTuple):
+    """What compares with the exchange: klines, and recorded absence."""
+
+    klines: Auditor
+    absence: AbsenceAuditor
+
+
 class Verifier:
-    """Keeps comparing. Only the process that writes has an `auditor`; elsewhere audits are refused."""
+    """Keeps comparing. `auditors` raises StoreUnavailable in a process that does not write, which refuses audits."""
 
     def __init__(
-        self, clock: Clock, holdings: LedgerCache, wish: Callable[[], Wish], rng: Random, *, every_days: int
+        self,
+        clock: Clock,
+        inventory: Inventory,
+        rng: Random,
+        auditors: Callable[[], Auditors],
+        *,
+        every_days: int,
     ) -> None:
         self._clock = clock
-        self._holdings = holdings
-        self._wish = wish
+        self._holdings = inventory.ledgers
+        self._wish = inventory.wish
         self._rng = rng
+        self._auditors = auditors
         self._every_ms = every_days * DAY_MS
         self._numbers = count(1)
         self._audits: deque[Audit] = deque()
         self._asked = asyncio.Event()
-        self.auditor: Auditor | None = None
-        self.absence_auditor: AbsenceAuditor | None = None
         self.background = Tally()
         """What rounds and samples have found since the start."""
 
     def request(self, series: Sequence[Series], span: Span) -> int:
         """Compare `span` of each of `series`; the number of the audit. Raises StoreUnavailable, TooManyAudits."""
-        if self.auditor is None:
-            raise StoreUnavailable(NO_WRITER, Reason.WRITER)
+        self._auditors()
         waiting = [audit for audit in self._audits if audit.ended_ms is None]
         if len(waiting) >= AUDITS_KEPT_MAX:
             raise TooManyAudits(f"{len(waiting)} audits wait already; ask again when GET /v1/verification shows fewer")
@@ -134,32 +142,32 @@ class Verifier:
 
     def report(self) -> dict[str, object]:
         """The audits asked for, newest first, and what was found in the background. Raises StoreUnavailable."""
-        if self.auditor is None:
-            raise StoreUnavailable(NO_WRITER, Reason.WRITER)
+        self._auditors()
         return {
             "background": _tally(self.background),
             "audits": [audit.report() for audit in reversed(self._audits)],
         }
 
     async def run(self) -> None:
-        """Verify for ever."""
-        assert self.auditor is not None, "only the writer verifies"
+        """Verify for ever. Raises StoreUnavailable in a process that does not write."""
+        auditors = self._auditors()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._audit_asked(self.auditor), name="verify-audits")
+            group.create_task(self._audit_asked(auditors), name="verify-audits")
             if self._every_ms:
-                group.create_task(self._rounds(self.auditor), name="verify-rounds")
-                group.create_task(self._samples(self.auditor), name="verify-samples")
+                group.create_task(self._rounds(auditors), name="verify-rounds")
+                group.create_task(self._samples(auditors.klines), name="verify-samples")
 
     # --- audits -------------------------------------------------------------------------------------------------
 
-    async def _audit_asked(self, auditor: Auditor) -> None:
+    async def _audit_asked(self, auditors: Auditors) -> None:
         while True:
             self._asked.clear()
             for audit in [each for each in self._audits if each.ended_ms is None]:
-                await self._carry_out(auditor, audit)
+                await self._carry_out(auditors, audit)
             await self._asked.wait()
 
-    async def _carry_out(self, auditor: Auditor, audit: Audit) -> None:
+    async def _carry_out(self, auditors: Auditors, audit: Audit) -> None:
+        auditor, absence = auditors
         began_ms = self._clock.now_ms()
         by_symbol = _by_symbol(audit.series)
         audit.is_begun = True
@@ -169,8 +177,7 @@ class Verifier:
             audit.total += auditor.count_rows(each, auditor.due_rows(each, audit.span, began_ms))
             for span, why in auditor.left_out(each, audit.span):
                 audit.leave_out(each, span, why)
-        if self.absence_auditor is not None:
-            audit.total += sum(len(self.absence_auditor.due(each, audit.span, began_ms)) for each in audit.series)
+        audit.total += sum(len(absence.due(each, audit.span, began_ms)) for each in audit.series)
         failures = 0
         for symbol in by_symbol:
             while failures < AUDIT_TRIES_MAX:
@@ -179,13 +186,10 @@ class Verifier:
                     await auditor.audit(due, audit.tally)
                     for series in by_symbol[symbol]:
                         await auditor.audit_rows(series, auditor.due_rows(series, audit.span, began_ms), audit.tally)
-                    if self.absence_auditor is not None:
-                        await self.absence_auditor.audit(by_symbol[symbol], audit.span, began_ms, audit.tally)
-                        for series in by_symbol[symbol]:
-                            for span in self.absence_auditor.due(series, audit.span, began_ms):
-                                audit.leave_out(
-                                    series, span, "recorded absent, and more such spans than are asked at once"
-                                )
+                    await absence.audit(by_symbol[symbol], audit.span, began_ms, audit.tally)
+                    for series in by_symbol[symbol]:
+                        for span in absence.due(series, audit.span, began_ms):
+                            audit.leave_out(series, span, "recorded absent, and more such spans than are asked at once")
                 except UpstreamRejected as error:  # asking again would be answered alike
                     for series in by_symbol[symbol]:
                         audit.leave_out(series, audit.span, f"the exchange refuses: {error}")
@@ -201,16 +205,15 @@ class Verifier:
 
     # --- rounds -------------------------------------------------------------------------------------------------
 
-    async def _rounds(self, auditor: Auditor) -> None:
+    async def _rounds(self, auditors: Auditors) -> None:
         while True:
             for series in _by_symbol(self._holdings.all()).values():
                 await self._clock.sleep(VISIT_PAUSE_S * self._rng.uniform(0.8, 1.2))
                 since_ms = self._clock.now_ms() - self._every_ms
-                due = {each: auditor.due(each, EVER, since_ms) for each in series}
+                due = {each: auditors.klines.due(each, EVER, since_ms) for each in series}
                 try:
-                    await auditor.audit(due, self.background, DAY_PAUSE_S)
-                    if self.absence_auditor is not None:
-                        await self.absence_auditor.audit(series, EVER, since_ms, self.background)
+                    await auditors.klines.audit(due, self.background, DAY_PAUSE_S)
+                    await auditors.absence.audit(series, EVER, since_ms, self.background)
                 except (
                     UpstreamError,
                     StoreUnavailable,

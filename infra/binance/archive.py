@@ -13,11 +13,10 @@ import httpx
 from app.binance.archive_csv import ArchiveFile, BadFile, checksum_of
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
-from app.events import Observe
-from app.outbound import DIRECT, Egress
-from app.ports.clock import Clock
+from app.outbound import Destination
 from app.ports.errors import FileRejected, NotPublished, UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import FileKlines
+from app.runtime import Runtime
 from infra.binance.http import HttpClient, NoAnswer, Retries
 from infra.binance.unpack import Collect, Gathered
 from infra.binance.unpackers import Unpackers
@@ -33,22 +32,19 @@ class BinanceArchive:
 
     def __init__(
         self,
-        base_url: str,
-        clock: Clock,
-        observe: Observe,
+        at: Destination,
+        runtime: Runtime,
         *,
         folder: Path | None = None,
-        seed: int = 0,
         processes: int = 0,
         collect: Collect = Gathered,
-        egress: Egress = DIRECT,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._folder = folder
-        self._retries = Retries(clock, seed)
-        self._http = HttpClient(base_url, clock, observe, egress=egress, transport=transport)
+        self._retries = Retries(runtime.clock, runtime.seed)
+        self._http = HttpClient(at.url, runtime.clock, runtime.observe, egress=at.egress, transport=transport)
         self._slots = asyncio.Semaphore(DOWNLOADS_MAX)
-        self._unpackers = Unpackers(processes, observe, collect)
+        self._unpackers = Unpackers(processes, runtime.observe, collect)
         self._fetching = 0
 
     async def aclose(self) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from random import Random
 from typing import Final
 
 from websockets.asyncio.client import ClientConnection
@@ -12,11 +11,11 @@ from app.binance.stream_name import Route, parse
 from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
 from app.domain.series import Series
-from app.events import GarbageDropped, Observe
+from app.events import GarbageDropped
 from app.kinds.klines import KLINES
-from app.outbound import DIRECT, Egress
-from app.ports.clock import Clock
+from app.outbound import Destination
 from app.ports.streams import Listener
+from app.runtime import Runtime
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_link import Link
 from infra.binance.socket_shard import LIFE_S, ConnectPace
@@ -36,9 +35,9 @@ class StreamLink(Link[str]):
 
     frame_bytes_max = 4 * 1024 * 1024  # a frame with the tickers of all symbols has some 300 kB
 
-    def __init__(self, name: str, url: str, clock: Clock, observe: Observe, take: Take, *, egress: Egress) -> None:
+    def __init__(self, name: str, at: Destination, runtime: Runtime, take: Take) -> None:
         self._life = StreamPulse()
-        super().__init__(name, url, clock, observe, self._life, egress=egress)
+        super().__init__(name, at, runtime, self._life)
         self._take = take
         self._told = 0
         self.garbage = 0
@@ -79,32 +78,26 @@ class MarketStreams:
 
     def __init__(
         self,
-        ws_url: str,
-        clock: Clock,
-        observe: Observe,
+        at: Destination,
+        runtime: Runtime,
         deliver: Listener,
         klines: BinanceSockets | None = None,
         *,
-        seed: int = 0,
-        egress: Egress = DIRECT,
         per_socket: int = STREAMS_PER_SOCKET,
         life_s: float = LIFE_S,
     ) -> None:
-        self._ws_url = ws_url.rstrip("/")
-        self._clock = clock
-        self._observe = observe
+        self._ws_url = at.url.rstrip("/")
+        self._runtime = runtime
         self._klines = klines
-        self._egress = egress
-        self._in_order = InOrder(clock, deliver)
+        self._egress = at.egress
+        self._in_order = InOrder(runtime.clock, deliver)
         self._wanted: dict[str, None] = {}
         self._tapped: dict[str, Series] = {}
-        pace = ConnectPace(clock)
+        pace = ConnectPace(runtime.clock)
         self._fleets = {
             route: Fleet(
                 f"streams-{route}",
-                clock,
-                observe,
-                Random(f"{seed}:{route}"),  # noqa: S311  spreads reconnects, guards nothing
+                runtime,
                 self._maker(route),
                 per_shard=per_socket,
                 life_s=life_s,
@@ -155,7 +148,7 @@ class MarketStreams:
             for fleet in self._fleets.values():
                 tasks.create_task(fleet.run())
             while True:
-                await self._clock.sleep(RELEASE_S)
+                await self._runtime.clock.sleep(RELEASE_S)
                 self._in_order.release()
 
     def _place(self, streams: list[str]) -> None:
@@ -194,4 +187,4 @@ class MarketStreams:
                 self._in_order.take(frame.stream, frame.payload, is_doubled=shard.is_doubled, is_ahead=is_ahead)
 
         url = f"{self._ws_url}/{route}/stream"
-        return lambda name: StreamLink(name, url, self._clock, self._observe, take, egress=self._egress)
+        return lambda name: StreamLink(name, Destination(url, self._egress), self._runtime, take)

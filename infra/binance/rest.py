@@ -13,11 +13,11 @@ from app.domain.kind import Bucket, Row
 from app.domain.kline import BadKline
 from app.domain.series import Series
 from app.domain.span import Span
-from app.events import GarbageDropped, Observe
-from app.outbound import DIRECT, Egress
-from app.ports.clock import Clock
+from app.events import GarbageDropped
+from app.outbound import Destination
 from app.ports.errors import UpstreamError, UpstreamGarbage, UpstreamRejected, UpstreamUnavailable
 from app.ports.exchange import Priority, RawAnswer
+from app.runtime import Runtime
 from infra.binance.budget import Ticket, WeightBudget
 from infra.binance.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 from infra.binance.stand_down import STAND_DOWN_STATUSES
@@ -37,21 +37,18 @@ class BinanceRest:
 
     def __init__(
         self,
-        base_url: str,
-        clock: Clock,
+        at: Destination,
+        runtime: Runtime,
         budget: WeightBudget,
-        observe: Observe,
         *,
-        seed: int = 0,
-        egress: Egress = DIRECT,
         transport: httpx.AsyncBaseTransport | None = None,
         asking: Asking = lambda: lambda _: None,
     ) -> None:
         self._asking = asking
         self._budget = budget
-        self._observe = observe
-        self._retries = Retries(clock, seed)
-        self._http = HttpClient(base_url, clock, observe, egress=egress, transport=transport)
+        self._observe = runtime.observe
+        self._retries = Retries(runtime.clock, runtime.seed)
+        self._http = HttpClient(at.url, runtime.clock, runtime.observe, egress=at.egress, transport=transport)
 
     async def aclose(self) -> None:
         """Close all connections."""

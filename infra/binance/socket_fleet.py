@@ -6,8 +6,7 @@ from itertools import count
 from random import Random
 from typing import Generic
 
-from app.events import Observe
-from app.ports.clock import Clock
+from app.runtime import Runtime
 from infra.binance.socket_link import K, Link
 from infra.binance.socket_shard import LIFE_S, ConnectPace, Shard
 
@@ -18,9 +17,7 @@ class Fleet(Generic[K]):
     def __init__(
         self,
         name: str,
-        clock: Clock,
-        observe: Observe,
-        chance: Random,
+        runtime: Runtime,
         new_link: Callable[[str], Link[K]],
         *,
         per_shard: int,
@@ -28,13 +25,12 @@ class Fleet(Generic[K]):
         pace: ConnectPace | None = None,
     ) -> None:
         self._name = name
-        self._clock = clock
-        self._observe = observe
-        self._chance = chance
+        self._runtime = runtime
+        self._chance = runtime.rng(name)
         self._new_link = new_link
         self._per_shard = per_shard
         self._life_s = life_s
-        self._pace = pace or ConnectPace(clock)
+        self._pace = pace or ConnectPace(runtime.clock)
         self._wanted: dict[K, None] = {}
         self._moved: dict[K, None] = {}  # wanted or let go of since the last look
         self._changed = asyncio.Event()
@@ -116,6 +112,6 @@ class Fleet(Generic[K]):
     def _new_shard(self) -> Shard[K]:
         name = f"{self._name}-{next(self._numbers)}"
         chance = Random(self._chance.random())  # noqa: S311
-        shard = Shard(name, self._clock, self._observe, chance, self._pace, self._new_link, life_s=self._life_s)
+        shard = Shard(name, self._runtime, chance, self._pace, self._new_link, life_s=self._life_s)
         self._shards.append(shard)
         return shard

@@ -8,9 +8,8 @@ from websockets.asyncio.client import ClientConnection
 from app.binance.stream_event import KlineEvent, ServerShutdown, StreamFrame, decode, decode_any, kline_stream
 from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
-from app.events import Observe
-from app.outbound import Egress
-from app.ports.clock import Clock
+from app.outbound import Destination
+from app.runtime import Runtime
 from infra.binance.socket_intake import Intake
 from infra.binance.socket_link import Link
 from infra.binance.socket_pulse import Key, Pulse
@@ -30,11 +29,9 @@ class KlineLink(Link[Key]):
 
     frame_bytes_max = 64 * 1024  # a kline frame has 350 bytes
 
-    def __init__(
-        self, name: str, ws_url: str, clock: Clock, observe: Observe, intake: Intake, tap: Tap, *, egress: Egress
-    ) -> None:
+    def __init__(self, name: str, at: Destination, runtime: Runtime, intake: Intake, tap: Tap) -> None:
         self._life = Pulse()
-        super().__init__(name, f"{ws_url.rstrip('/')}{ROUTE}", clock, observe, self._life, egress=egress)
+        super().__init__(name, Destination(f"{at.url.rstrip('/')}{ROUTE}", at.egress), runtime, self._life)
         self._intake = intake
         self._tap = tap
 

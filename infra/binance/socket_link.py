@@ -10,9 +10,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import WebSocketException
 
 from app.binance.stream_event import ControlAnswer, subscribe, unsubscribe
-from app.events import Observe, SocketOpened
-from app.outbound import Egress
-from app.ports.clock import Clock
+from app.events import SocketOpened
+from app.outbound import Destination
+from app.runtime import Runtime
 from infra.binance.http import USER_AGENT
 from infra.binance.socket_connect import Connect
 from infra.binance.waiting import until
@@ -94,9 +94,7 @@ class Link(ABC, Generic[K]):
     frame_bytes_max: int
     """The longest frame that is taken; one that is longer ends the connection."""
 
-    def __init__(
-        self, name: str, url: str, clock: Clock, observe: Observe, pulse: LifeSigns[K], *, egress: Egress
-    ) -> None:
+    def __init__(self, name: str, at: Destination, runtime: Runtime, pulse: LifeSigns[K]) -> None:
         self.name = name
         self.pulse = pulse
         self.ended = asyncio.Event()
@@ -104,10 +102,10 @@ class Link(ABC, Generic[K]):
         """Set when there is a reason to look at this link: it has ended, will end, or is not well."""
         self.is_leaving = False
         """Whether the exchange announced the end of the connection."""
-        self._url = url
-        self._egress = egress
-        self._clock = clock
-        self._observe = observe
+        self._url = at.url
+        self._egress = at.egress
+        self._clock = runtime.clock
+        self._observe = runtime.observe
         self._wanted: Collection[K] = ()
         self._again: set[K] = set()
         self._changed = asyncio.Event()

@@ -6,8 +6,9 @@ from random import Random
 from typing import Final, Generic
 
 from app.domain.backoff import full_jitter_s
-from app.events import Observe, SocketHandedOver, SocketLost
+from app.events import SocketHandedOver, SocketLost
 from app.ports.clock import Clock
+from app.runtime import Runtime
 from infra.binance.socket_link import K, Link, LinkLost
 from infra.binance.waiting import until
 
@@ -66,8 +67,7 @@ class Shard(Generic[K]):
     def __init__(
         self,
         name: str,
-        clock: Clock,
-        observe: Observe,
+        runtime: Runtime,
         chance: Random,
         pace: ConnectPace,
         new_link: Callable[[str], Link[K]],
@@ -76,8 +76,8 @@ class Shard(Generic[K]):
     ) -> None:
         self.name = name
         self.streams: dict[K, None] = {}  # in order: which one comes first must not be left to chance
-        self._clock = clock
-        self._observe = observe
+        self._clock = runtime.clock
+        self._observe = runtime.observe
         self._chance = chance
         self._pace = pace
         self._new_link = new_link

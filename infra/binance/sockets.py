@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from random import Random
 from typing import Final
 
 from app.binance.stream_event import KlineEvent, StreamFrame
 from app.domain.series import Series
-from app.events import Observe
-from app.outbound import DIRECT, Egress
-from app.ports.clock import Clock
+from app.outbound import Destination
+from app.runtime import Runtime
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_intake import QUEUE_MAX, Intake
 from infra.binance.socket_klines import KlineLink, Tap
@@ -25,30 +23,23 @@ class BinanceSockets:
 
     def __init__(
         self,
-        ws_url: str,
-        clock: Clock,
-        observe: Observe,
+        at: Destination,
+        runtime: Runtime,
         *,
-        seed: int = 0,
-        egress: Egress = DIRECT,
         streams_per_socket: int = STREAMS_PER_SOCKET,
         queue_max: int = QUEUE_MAX,
         life_s: float = LIFE_S,
     ) -> None:
         assert 1 <= streams_per_socket <= STREAMS_MAX, f"{streams_per_socket} streams do not fit one connection"
-        self._ws_url = ws_url
-        self._clock = clock
-        self._observe = observe
-        self._egress = egress
-        self._intake = Intake(clock, observe, queue_max)
+        self._at = at
+        self._runtime = runtime
+        self._intake = Intake(runtime.clock, runtime.observe, queue_max)
         self._tapped: set[Key] = set()
         self.passed_on: Callable[[str, bytes, bool, bool], None] = lambda stream, payload, is_doubled, is_ahead: None
         """Told the frames of tapped streams: name, event, whether two sockets carry it, whether this is the new one."""
         self._fleet: Fleet[Key] = Fleet(
             "market",
-            clock,
-            observe,
-            Random(seed),  # noqa: S311  spreads reconnects, guards nothing
+            runtime,
             self._new_link,
             per_shard=streams_per_socket,
             life_s=life_s,
@@ -105,7 +96,7 @@ class BinanceSockets:
 
     def _new_link(self, name: str) -> KlineLink:
         tap = Tap(self._tapped, self._pass_on)
-        return KlineLink(name, self._ws_url, self._clock, self._observe, self._intake, tap, egress=self._egress)
+        return KlineLink(name, self._at, self._runtime, self._intake, tap)
 
     def _pass_on(self, link: KlineLink, key: Key, frame: StreamFrame) -> None:
         if (shard := self._fleet.shard_of(key)) is not None:

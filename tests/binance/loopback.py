@@ -6,7 +6,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from app.events import Event
+from app.events import Event, Observe
+from app.outbound import DIRECT, Destination, Egress
+from app.ports.clock import Clock
+from app.runtime import Runtime
 from tests.patience import PATIENCE_S
 
 E = TypeVar("E")
@@ -171,3 +174,13 @@ async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with suppress(ConnectionError):
         await writer.wait_closed()
+
+
+def runtime(clock: Clock, observe: Observe) -> Runtime:
+    """The surroundings of a client of the exchange, with a seed."""
+    return Runtime(clock, observe, 1)
+
+
+def to(url: str, egress: Egress = DIRECT) -> Destination:
+    """An upstream address on loopback."""
+    return Destination(url, egress)

@@ -28,7 +28,7 @@ from infra.process.clock import SystemClock
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, HastyClock
-from tests.binance.loopback import Host, Reply, Witness, http_host, proxy
+from tests.binance.loopback import Host, Reply, Witness, http_host, proxy, runtime, to
 from tests.binance.upstream import Upstream
 from tests.patience import PATIENCE_S
 
@@ -84,7 +84,7 @@ class Case:
 async def case(folder: Path, answer: Callable[[str], Reply]) -> AsyncIterator[Case]:
     clock, witness = HastyClock(), Witness()
     async with http_host(answer) as host:
-        archive = BinanceArchive(host.url, clock, witness, folder=folder)
+        archive = BinanceArchive(to(host.url), runtime(clock, witness), folder=folder)
         try:
             yield Case(clock, witness, archive, host, folder)
         finally:
@@ -106,8 +106,8 @@ async def test_a_file_of_the_sandbox_is_what_its_rest_says(tmp_path: Path) -> No
     window = Span(start_ms, start_ms + DAY_MS)
 
     async with SandboxServer(clock, seed=1, symbols=3) as sandbox:
-        archive = BinanceArchive(sandbox.base_url, clock, witness, folder=tmp_path)
-        rest = BinanceRest(sandbox.base_url, clock, Upstream(clock, witness=witness).budget, witness)
+        archive = BinanceArchive(to(sandbox.base_url), runtime(clock, witness), folder=tmp_path)
+        rest = BinanceRest(to(sandbox.base_url), runtime(clock, witness), Upstream(clock, witness=witness).budget)
         rows = await rest.klines(Series(KLINES, "BTCUSDT", M1), M1.grid, window, 1_440, Priority.USER)
         decimals = [len(rows[0].open.partition(".")[2]), max(len(row.volume.partition(".")[2]) for row in rows)]
         file = ArchiveFile("BTCUSDT", M1, window, is_monthly=False)
@@ -297,7 +297,9 @@ async def test_downloads_at_once_are_bounded(tmp_path: Path) -> None:
 
 async def test_the_proxy_is_honoured(tmp_path: Path) -> None:
     async with case(tmp_path, shelf(packed(text(0)))) as run, proxy(run.host.port) as middle:
-        archive = BinanceArchive("http://archive.test", run.clock, run.witness, egress=Egress(proxy_of(middle.url)))
+        archive = BinanceArchive(
+            to("http://archive.test", Egress(proxy_of(middle.url))), runtime(run.clock, run.witness)
+        )
         assert len((await archive.fetch(FILE, M1.grid, PRECISION)).rows) == 1
         assert middle.requests
         await archive.aclose()

@@ -25,7 +25,7 @@ from infra.binance.archive import CHECKSUM_BYTES_MAX, ZIP_BYTES_MAX, BinanceArch
 from infra.binance.http import BODY_BYTES_MAX, ERROR_BYTES_MAX
 from infra.binance.rest import TRIES_MAX_USER, BinanceRest
 from tests.binance.clocks import START_MS, HastyClock
-from tests.binance.loopback import Witness, listening
+from tests.binance.loopback import Witness, listening, runtime, to
 from tests.binance.upstream import Upstream
 from tests.programs.fuzz.seeds import FILE
 
@@ -82,7 +82,7 @@ async def klines(pieces: Callable[[str], Answer]) -> tuple[Sequence[Any], list[i
     clock, witness = HastyClock(), Witness()
 
     async with upstream(pieces) as (url, written):
-        rest = BinanceRest(url, clock, Upstream(clock, witness=witness).budget, witness)
+        rest = BinanceRest(to(url), runtime(clock, witness), Upstream(clock, witness=witness).budget)
         try:
             return await rest.klines(SERIES, M1.grid, WINDOW, 3, Priority.USER), written
         finally:
@@ -270,7 +270,7 @@ async def test_an_answer_that_trickles_is_given_up_after_its_time(monkeypatch: p
 
     async with listening(serve) as port:
         budget = Upstream(clock, witness=witness).budget
-        rest = BinanceRest(f"http://127.0.0.1:{port}", clock, budget, witness)
+        rest = BinanceRest(to(f"http://127.0.0.1:{port}"), runtime(clock, witness), budget)
         with pytest.raises(UpstreamUnavailable, match="no whole answer"):
             await rest.klines(SERIES, M1.grid, WINDOW, 3, Priority.USER)
         await rest.aclose()
@@ -300,7 +300,7 @@ async def archive_refuses(folder: Path, zip_pieces: Callable[[str], Answer], sta
         return iter([whole(checksum)]) if target.endswith(".CHECKSUM") else zip_pieces(target)
 
     async with upstream(pieces) as (url, _):
-        archive = BinanceArchive(url, HastyClock(), Witness(), folder=folder)
+        archive = BinanceArchive(to(url), runtime(HastyClock(), Witness()), folder=folder)
         tracemalloc.start()
         try:
             with pytest.raises((UpstreamGarbage, UpstreamUnavailable)):

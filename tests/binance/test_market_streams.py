@@ -18,7 +18,7 @@ from infra.binance.sockets import BinanceSockets
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS
 from tests.binance.feed import Feed, feeding
-from tests.binance.loopback import Witness
+from tests.binance.loopback import Witness, runtime, to
 from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
@@ -57,7 +57,7 @@ async def running(
     clock: Clock, url: str, *ingested: Series, per_socket: int = 200, life_s: float = 80_000.0
 ) -> AsyncIterator[Run]:
     witness = Witness()
-    klines = BinanceSockets(url, clock, witness, seed=1, life_s=life_s)
+    klines = BinanceSockets(to(url), runtime(clock, witness), life_s=life_s)
     klines.want(ingested)
     came: dict[str, list[bytes]] = defaultdict(list)
 
@@ -65,7 +65,7 @@ async def running(
         came[stream].append(payload)
         run.turned.set()
 
-    streams = MarketStreams(url, clock, witness, deliver, klines, seed=1, per_socket=per_socket, life_s=life_s)
+    streams = MarketStreams(to(url), runtime(clock, witness), deliver, klines, per_socket=per_socket, life_s=life_s)
     run = Run(clock, witness, streams, klines, came)
 
     async def consume() -> None:

@@ -27,7 +27,7 @@ from infra.binance.stand_down import StandDownGuard
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, HastyClock
-from tests.binance.loopback import Host, Reply, Witness, http_host, proxy
+from tests.binance.loopback import Host, Reply, Witness, http_host, proxy, runtime, to
 from tests.binance.upstream import Upstream
 from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
@@ -65,7 +65,7 @@ async def case(answer: Callable[[str], Reply], clock: HastyClock | None = None) 
 
     upstream = Upstream(clock, witness=witness, save=save)
     async with http_host(answer) as host:
-        rest = BinanceRest(host.url, clock, upstream.budget, witness, seed=1)
+        rest = BinanceRest(to(host.url), runtime(clock, witness), upstream.budget)
         try:
             yield Case(clock, witness, upstream.guard, rest, host, saved)
         finally:
@@ -76,7 +76,9 @@ async def case(answer: Callable[[str], Reply], clock: HastyClock | None = None) 
 async def sandboxed(clock: Clock, limit: int = 2_400) -> AsyncIterator[tuple[SandboxServer, BinanceRest, Witness]]:
     witness = Witness()
     async with SandboxServer(clock, seed=1, symbols=3) as sandbox:
-        rest = BinanceRest(sandbox.base_url, clock, Upstream(clock, limit, witness=witness).budget, witness)
+        rest = BinanceRest(
+            to(sandbox.base_url), runtime(clock, witness), Upstream(clock, limit, witness=witness).budget
+        )
         try:
             yield sandbox, rest, witness
         finally:
@@ -223,7 +225,7 @@ async def test_a_date_that_nobody_can_mean_does_not_move_the_clock(stated: str, 
     dates: list[int] = []
     async with case(lambda _: Reply(body=b"[]", headers=(("Date", stated),))) as run:
         budget = Upstream(run.clock).budget
-        rest = BinanceRest(run.host.url, run.clock, budget, run.witness, asking=lambda: dates.append)
+        rest = BinanceRest(to(run.host.url), runtime(run.clock, run.witness), budget, asking=lambda: dates.append)
         assert await rest.klines(BTC, M1.grid, None, 1, Priority.USER) == []
         await rest.aclose()
     assert dates == heard
@@ -318,7 +320,12 @@ async def test_nobody_listening_is_unavailable() -> None:
 def _fresh(run: Case) -> Case:
     budget = Upstream(run.clock, witness=run.witness).budget
     return Case(
-        run.clock, run.witness, run.guard, BinanceRest(run.host.url, run.clock, budget, run.witness), run.host, []
+        run.clock,
+        run.witness,
+        run.guard,
+        BinanceRest(to(run.host.url), runtime(run.clock, run.witness), budget),
+        run.host,
+        [],
     )
 
 
@@ -409,7 +416,9 @@ async def test_the_proxy_handed_in_is_used_and_none_from_the_environment(monkeyp
     async with case(lambda _: Reply(body=rows(0, 1, 2))) as run, proxy(run.host.port) as middle:
         assert len(await run.klines()) == 3, "the environment's proxy is ignored"
         budget = Upstream(run.clock).budget
-        far = BinanceRest("http://exchange.test", run.clock, budget, run.witness, egress=Egress(proxy_of(middle.url)))
+        far = BinanceRest(
+            to("http://exchange.test", Egress(proxy_of(middle.url))), runtime(run.clock, run.witness), budget
+        )
         window = Span(START_MS, START_MS + 3 * MINUTE_MS)
         assert len(await far.klines(BTC, M1.grid, window, 3, Priority.USER)) == 3
         assert middle.requests[0].startswith("GET http://exchange.test/fapi/v1/klines?")

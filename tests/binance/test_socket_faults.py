@@ -16,7 +16,7 @@ from infra.binance.sockets import BinanceSockets
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.feed import Feed
-from tests.binance.loopback import Witness
+from tests.binance.loopback import Witness, runtime, to
 from tests.binance.test_sockets import A, B, C, Run, fed, running
 from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
@@ -219,7 +219,7 @@ async def test_a_consumer_that_sleeps_for_minutes_costs_no_socket_and_no_frame()
     clock = ScaledClock(START_MS, SPEED)
     async with SandboxServer(clock, seed=1, symbols=5) as sandbox:
         witness = Witness()
-        sockets = BinanceSockets(sandbox.ws_url, clock, witness, queue_max=3)
+        sockets = BinanceSockets(to(sandbox.ws_url), runtime(clock, witness), queue_max=3)
         sockets.want([BTC, ETH])
         async with asyncio.TaskGroup() as tasks:
             working = tasks.create_task(sockets.run())

@@ -19,7 +19,7 @@ from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS
 from tests.binance.feed import Feed, feeding
-from tests.binance.loopback import Witness, proxy
+from tests.binance.loopback import Witness, proxy, runtime, to
 from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
@@ -76,14 +76,11 @@ async def running(
 ) -> AsyncIterator[Run]:
     witness = Witness()
     sockets = BinanceSockets(
-        url,
-        clock,
-        witness,
-        seed=1,
+        to(url, Egress(proxy_of(proxy_url)) if proxy_url else DIRECT),
+        runtime(clock, witness),
         streams_per_socket=per_socket,
         life_s=life_s,
         queue_max=queue_max,
-        egress=Egress(proxy_of(proxy_url)) if proxy_url else DIRECT,
     )
     sockets.want(streams)
     run = Run(clock, witness, sockets)
@@ -172,7 +169,9 @@ async def test_names_go_in_batches_and_slowly_enough() -> None:
 
 def test_more_streams_than_a_connection_may_carry_are_refused() -> None:
     with pytest.raises(AssertionError):
-        BinanceSockets("ws://127.0.0.1:9", ScaledClock(0, 1), Witness(), streams_per_socket=STREAMS_MAX + 1)
+        BinanceSockets(
+            to("ws://127.0.0.1:9"), runtime(ScaledClock(0, 1), Witness()), streams_per_socket=STREAMS_MAX + 1
+        )
 
 
 # --- losses ---
@@ -380,7 +379,7 @@ async def test_the_sandbox_ends_sockets_after_their_life_and_ours_end_before() -
 async def test_a_slow_consumer_holds_the_readers_back_and_loses_nothing() -> None:
     clock = ScaledClock(START_MS, 1)
     async with feeding(clock) as feed:
-        sockets = BinanceSockets(feed.url, clock, Witness(), queue_max=3)
+        sockets = BinanceSockets(to(feed.url), runtime(clock, Witness()), queue_max=3)
         sockets.want([A])
         async with asyncio.TaskGroup() as tasks:
             working = tasks.create_task(sockets.run())

@@ -1,6 +1,5 @@
 """A reconciler on a rig, with everything that a test may turn."""
 
-import random
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,8 +16,11 @@ from app.events import GapsCounted
 from app.filling.absence import Absence
 from app.filling.fill import Filler
 from app.filling.reconcile import Reconciler
+from app.filling.room import Room
+from app.holding.inventory import Inventory
 from app.holding.wish import Wish
 from app.kinds.klines import KLINES
+from app.ports import exchange as ports
 from tests.fakes import (
     BTC,
     NOW_MS,
@@ -62,27 +64,21 @@ class Bench:
     def __post_init__(self) -> None:
         rig = self.rig
         self.absence = Absence(rig.clock, rig.holdings, lambda symbol: self.wish().listings.get(symbol), rig.vault)
+        self.inventory = Inventory(rig.holdings, self.wish)
         self.filler = Filler(
-            rig.clock,
-            rig.observe,
-            rig.exchange,
-            rig.vault,
+            rig.runtime,
+            ports.Exchange(rig.exchange, rig.vault),
             rig.store,
             rig.committer,
-            rig.holdings,
-            self.wish,
+            self.inventory,
             self.absence,
         )
         self.reconciler = Reconciler(
-            rig.clock,
-            rig.observe,
+            rig.runtime,
             self.filler,
-            rig.holdings,
-            self.wish,
+            self.inventory,
+            Room(lambda: self.free_bytes, 10**6),
             concurrency=self.concurrency,
-            rng=random.Random(5),
-            disk_free_bytes=lambda: self.free_bytes,
-            disk_free_bytes_min=10**6,
         )
 
     def wish(self) -> Wish:

@@ -15,7 +15,7 @@ from app.domain.store_rules import Batch
 from app.holding.close_lag import BOUNDS_S, HOLES_MAX, CloseLag
 from app.holding.tail import Tail
 from app.kinds.klines import KLINES
-from tests.fakes import BTC, NOW_MS, ManualClock, minute, rig, truth
+from tests.fakes import BTC, NOW_MS, ManualClock, always, minute, rig, truth
 
 CLOSED_MS = NOW_MS - 30_000
 HOURS = Series(KLINES, "BTCUSDT", INTERVALS["1h"])
@@ -27,8 +27,7 @@ class Meter:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.lag = CloseLag(self.clock)
-        self.tail = Tail(10**8)
-        self.tail.arrived = self.lag.arrived
+        self.tail = Tail(10**8, always, self.lag.arrived)
         self.lag.follow(["BTCUSDT"])
 
     def counted(self, code: str = "1m") -> dict[float, int]:
@@ -129,7 +128,7 @@ def test_the_holes_that_are_remembered_are_bounded() -> None:
 async def test_every_commit_reaches_the_histogram(tmp_path: Path) -> None:
     async with rig(tmp_path) as made:
         lag = CloseLag(made.clock)
-        made.tail.arrived = lag.arrived
+        made.tail._arrived = lag.arrived
         lag.follow(["BTCUSDT"])
         made.clock.ms = NOW_MS + 5 * MINUTE_MS
         opens = list(range(CLOSED_MS, CLOSED_MS + 5 * MINUTE_MS, MINUTE_MS))

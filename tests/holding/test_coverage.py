@@ -12,8 +12,11 @@ from app.filling.backfill import Backfill
 from app.filling.estimate import ROW_ZIP_BYTES, estimate
 from app.filling.room import ROW_DISK_BYTES
 from app.holding.coverage import Coverage
+from app.holding.inventory import Inventory
 from app.holding.ledger_cache import LedgerCache
+from app.ports.coordination import NO_WRITER
 from app.ports.errors import StoreUnavailable
+from app.ports.store import StoreWriter
 from tests.fakes import BTC, DAY0_MS, NOW_MS, Rig, rig
 from tests.market.held_whole import CLOSED_MS, holding, whole, wish_of
 
@@ -29,7 +32,7 @@ def test_completeness_is_a_hundred_only_when_nothing_is_missing(made: Rig, missi
     wish = wish_of("1m")
     assert sum(M1.grid.count(*span) for span in wish.spans(BTC, M1.grid, NOW_MS)) == 3730
     lost = Spans([Span(CLOSED_MS - missing * MINUTE_MS, CLOSED_MS)])
-    coverage = Coverage(made.clock, holding(whole(wish, but=lost)), lambda: wish)
+    coverage = Coverage(made.clock, Inventory(holding(whole(wish, but=lost)), lambda: wish))
     report = coverage.report(None, None, 0, 10)
     assert (report["completeness"], report["missing"]) == (percent, min(missing, 3730))
 
@@ -37,7 +40,7 @@ def test_completeness_is_a_hundred_only_when_nothing_is_missing(made: Rig, missi
 def test_one_missing_kline_of_very_many_is_not_a_hundred_percent(made: Rig) -> None:
     wish = wish_of("1m", days=3000)
     lost = Spans([Span(CLOSED_MS - MINUTE_MS, CLOSED_MS)])
-    coverage = Coverage(made.clock, holding(whole(wish, but=lost)), lambda: wish)
+    coverage = Coverage(made.clock, Inventory(holding(whole(wish, but=lost)), lambda: wish))
     assert coverage.report(None, None, 0, 1)["completeness"] == "99.99"
 
 
@@ -46,7 +49,7 @@ def test_coverage_lists_what_is_held_absent_and_missing(made: Rig) -> None:
     start_ms = DAY0_MS - 2 * DAY_MS
     ledger = Ledger().record(Spans([Span(0, start_ms + HOUR_MS)]), Source.ABSENT)
     ledger = ledger.record(Spans([Span(start_ms + HOUR_MS, CLOSED_MS - HOUR_MS)]), Source.REST)
-    coverage = Coverage(made.clock, holding({BTC: ledger}), lambda: wish)
+    coverage = Coverage(made.clock, Inventory(holding({BTC: ledger}), lambda: wish))
     report = coverage.report("BTCUSDT", M1, 0, 10)
     assert (report["total"], report["missing"]) == (1, 60)
     assert report["series"] == [
@@ -73,7 +76,7 @@ def test_coverage_lists_what_is_held_absent_and_missing(made: Rig) -> None:
 
 def test_the_report_stays_the_same_until_a_kline_is_due_and_can_be_kept_to_what_lacks(made: Rig) -> None:
     wish = wish_of("1m", "1h")
-    coverage = Coverage(made.clock, holding({BTC: whole(wish)[BTC]}), lambda: wish)
+    coverage = Coverage(made.clock, Inventory(holding({BTC: whole(wish)[BTC]}), lambda: wish))
     first = coverage.report(None, None, 0, 10)
     made.clock.ms += 20_000
     assert coverage.report(None, None, 0, 10) == first, "an ETag of it would change without need"
@@ -132,13 +135,25 @@ def test_the_estimate_of_a_filled_store_is_nothing() -> None:
     assert (told.missing_klines, told.requests, told.weight, told.download_bytes, told.expected_s) == (0, 0, 0, 0, 0)
 
 
+class Lent:
+    """The store of a process that does not write until it has one."""
+
+    store: StoreWriter | None = None
+
+    def lent(self) -> StoreWriter:
+        if self.store is None:
+            raise StoreUnavailable(NO_WRITER)
+        return self.store
+
+
 async def test_an_extra_wish_is_kept_widened_and_wakes_the_reconciler(made: Rig) -> None:
     woken: list[bool] = []
-    backfill = Backfill(made.holdings, lambda: woken.append(True))
+    store = Lent()
+    backfill = Backfill(made.holdings, store.lent, lambda: woken.append(True))
     with pytest.raises(StoreUnavailable, match="lease"):
         await backfill.request([BTC], Span(0, 1))
     assert (woken, made.holdings.extra_wishes) == ([], {})
-    backfill.store = made.store
+    store.store = made.store
     await backfill.request([BTC], Span(10 * DAY_MS, 20 * DAY_MS))
     await backfill.request([BTC], Span(15 * DAY_MS, 25 * DAY_MS))
     assert made.holdings.extra_wishes == {BTC: Span(10 * DAY_MS, 25 * DAY_MS)} == await made.store.extra_wishes()
@@ -161,10 +176,11 @@ async def test_an_extra_wish_can_be_withdrawn(
     made: Rig, withdrawn: Span, left: Span | None, told: tuple[int, int]
 ) -> None:
     woken: list[bool] = []
-    backfill = Backfill(made.holdings, lambda: woken.append(True))
+    store = Lent()
+    backfill = Backfill(made.holdings, store.lent, lambda: woken.append(True))
     with pytest.raises(StoreUnavailable, match="lease"):
         await backfill.withdraw([BTC], withdrawn)
-    backfill.store = made.store
+    store.store = made.store
     other = BTC._replace(symbol="ETHUSDT")
     await backfill.request([BTC, other], Span(10, 20))
     assert await backfill.withdraw([BTC], withdrawn) == told

@@ -23,7 +23,7 @@ from app.ports.errors import StoreUnavailable
 from app.ports.store import Changes, Relisting
 from infra.sqlite import changes
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
-from tests.fakes import BTC, DAY0_MS, ManualClock, Rig, encoded, rig, running, truth, turn
+from tests.fakes import BTC, DAY0_MS, ManualClock, Rig, always, encoded, rig, running, truth, turn
 
 FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 START_MS = DAY0_MS
@@ -55,7 +55,7 @@ class Other:
     def __init__(self, made: Rig, url: str) -> None:
         self.rig = made
         self.reader = Reader(url)
-        self.holdings, self.tail = LedgerCache(), Tail(50_000_000)
+        self.holdings, self.tail = LedgerCache(), Tail(50_000_000, lambda: self.follower.is_current())
         self.dropped: list[tuple[Series, Span]] = []
         self.loads = 0
         self.follower = Follower(
@@ -66,7 +66,6 @@ class Other:
             lambda series, span: self.dropped.append((series, span)),
             self._load,
         )
-        self.tail.is_current = self.follower.is_current
 
     async def _load(self) -> None:
         self.loads += 1
@@ -280,7 +279,7 @@ async def test_whatever_is_committed_and_asked_the_tails_are_the_stores(tmp_path
 
 def test_the_clock_of_a_follower_may_stand_behind() -> None:
     clock = ManualClock()
-    follower = Follower(clock, None, LedgerCache(), Tail(1), lambda series, span: None, None)  # type: ignore[arg-type]
+    follower = Follower(clock, None, LedgerCache(), Tail(1, always), lambda series, span: None, None)  # type: ignore[arg-type]
     follower.looked_ms = clock.ms + 5
     assert not follower.is_current(), "a look that is yet to come vouches for nothing"
 

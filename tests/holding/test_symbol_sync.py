@@ -1,33 +1,38 @@
 """Which symbols are followed: additions, removals, and what happens when the list is missing or garbage."""
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.events import GarbageDropped, SymbolsSynced, SymbolsUnlisted
-from app.holding.symbol_sync import DOCUMENT, RETRY_DELAY_S_MAX, SymbolSync
+from app.holding.symbol_sync import DOCUMENT, RETRY_DELAY_S_MAX, Keep, Selection, SymbolSync
 from app.ports.errors import StoreUnavailable, UpstreamGarbage, UpstreamUnavailable
-from tests.fakes import NOW_MS, Rig, info_of, listing, rig, running, unavailable
+from tests.fakes import NOW_MS, Rig, info_of, listing, nobody_keeps, rig, running, unavailable
 
 
 def sync_of(
-    made: Rig, changed: Callable[[Sequence[str]], None] = lambda removed: None, **options: object
+    made: Rig,
+    changed: Callable[[Sequence[str]], None] = lambda removed: None,
+    keep: Keep = nobody_keeps,
+    **options: object,
 ) -> SymbolSync:
     chosen: dict[str, object] = {
         "fallback": ("BTCUSDT", "ETHUSDT"), "quote_assets": ("USDT",), "contract_types": ("PERPETUAL",),
-        "auto": True, "every_s": 300, **options
+        "auto": True, **options
     }  # fmt: skip
-    return SymbolSync(
-        made.clock,
-        made.observe,
-        made.exchange,
-        rng=random.Random(2),
-        changed=changed,
-        **chosen,  # type: ignore[arg-type]
-    )
+    selection = Selection(**chosen)  # type: ignore[arg-type]
+    return SymbolSync(made.clock, made.observe, made.exchange, selection, keep, changed)
+
+
+def kept_in(made: Rig) -> Keep:
+    return lambda body, received_ms: made.store.save_document(DOCUMENT, body, received_ms)
+
+
+def always_on(sync: SymbolSync) -> Callable[[], Coroutine[None, None, None]]:
+    return lambda: sync.run(300, random.Random(2))
 
 
 @pytest.fixture
@@ -103,8 +108,7 @@ async def test_garbage_and_empty_lists_keep_the_symbols_followed(made: Rig, body
 
 async def test_the_list_is_kept_and_restored_after_a_restart(made: Rig) -> None:
     made.exchange.symbols.append(listing("NEWUSDT"))
-    sync = sync_of(made)
-    sync.write_to(made.store)
+    sync = sync_of(made, keep=kept_in(made))
     await sync.refresh()
     again = sync_of(made)
     assert await again.load(made.store)
@@ -125,8 +129,7 @@ async def test_a_stored_list_in_which_nothing_is_wished_any_more_does_not_keep_t
 
 
 async def test_a_follower_takes_over_newer_lists(made: Rig) -> None:
-    writer, follower = sync_of(made), sync_of(made)
-    writer.write_to(made.store)
+    writer, follower = sync_of(made, keep=kept_in(made)), sync_of(made)
     async with running(lambda: follower.follow(made.store)):
         await made.store.settled()
         await writer.refresh()
@@ -151,7 +154,7 @@ async def test_a_symbol_whose_delivery_is_announced_is_followed_until_its_last_m
     delivery_ms = NOW_MS + 150_000
     made.exchange.symbols.append(replace(listing("LEAVEUSDT"), delivery_ms=delivery_ms))
     sync = sync_of(made)
-    async with running(sync.run):
+    async with running(always_on(sync)):
         await made.advance(1)
         assert "LEAVEUSDT" in sync.wished_set
         made.exchange.symbols[-1] = replace(made.exchange.symbols[-1], status="SETTLING")
@@ -165,7 +168,7 @@ async def test_a_symbol_whose_delivery_is_announced_is_followed_until_its_last_m
 async def test_failures_are_retried_with_jitter_and_the_schedule_goes_on(made: Rig) -> None:
     sync = sync_of(made)
     made.exchange.error = unavailable()
-    async with running(sync.run):
+    async with running(always_on(sync)):
         await made.advance(600)
         failures = made.exchange.info_requests
         assert 10 < failures < 100
@@ -182,13 +185,11 @@ async def test_failures_are_retried_with_jitter_and_the_schedule_goes_on(made: R
 
 
 async def test_a_list_that_cannot_be_kept_is_used_all_the_same(made: Rig) -> None:
-    class Full:
-        async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
-            raise StoreUnavailable("disk full")
+    async def full(body: bytes, received_ms: int) -> None:
+        raise StoreUnavailable("disk full")
 
-    sync = sync_of(made)
-    sync.write_to(Full())  # type: ignore[arg-type]
-    async with running(sync.run) as tasks:
+    sync = sync_of(made, keep=full)
+    async with running(always_on(sync)) as tasks:
         await made.advance(30)
         assert not tasks[0].done()
         assert (sync.last_error, sync.wished) == ("disk full", ("BTCUSDT", "ETHUSDT"))

@@ -18,7 +18,7 @@ from app.holding.tail import LEVELS, ROW_BYTES, ROWS_MAX, Live, Tail, shares
 from app.kinds.klines import KLINES
 from app.querying.answer import LIMIT_DEFAULT
 from app.settings import Settings
-from tests.fakes import BTC, DAY0_MS, encoded, minute
+from tests.fakes import BTC, DAY0_MS, always, encoded, minute
 
 MONTHS = Series(KLINES, "BTCUSDT", INTERVALS["1M"])
 HOURLY = INTERVALS["1h"]
@@ -63,7 +63,7 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
     seed: int, series: Series, bytes_max: int
 ) -> None:
     rng = random.Random(seed)
-    tail, grid = Tail(bytes_max), series.interval.grid
+    tail, grid = Tail(bytes_max, always), series.interval.grid
     opens = list(grid.opens(DAY0_MS - 4_000 * MINUTE_MS, DAY0_MS))
     if series is MONTHS:
         opens = list(grid.opens(0, DAY0_MS))
@@ -104,7 +104,7 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
 
 @pytest.mark.parametrize("what", ["amend", "void", "lose", "clear"])
 def test_rows_that_were_read_before_a_change_are_not_taken_in_after_it(what: str) -> None:
-    tail, hours = Tail(ROW_BYTES * 1000), Series(KLINES, "BTCUSDT", HOURLY)
+    tail, hours = Tail(ROW_BYTES * 1000, always), Series(KLINES, "BTCUSDT", HOURLY)
     read = [marked(DAY0_MS - back * HOUR_MS, 1) for back in (3, 2, 1)]
     tail.append(hours, HOURLY.grid, read[-1])
     ticket = tail.ticket(hours)
@@ -123,15 +123,16 @@ def test_rows_that_were_read_before_a_change_are_not_taken_in_after_it(what: str
 
 
 def test_tails_that_may_not_be_those_of_the_store_are_not_given_out() -> None:
-    tail = Tail(ROW_BYTES * 1000)
+    is_current = True
+    tail = Tail(ROW_BYTES * 1000, lambda: is_current)
     tail.append(Series(KLINES, "BTCUSDT", M1), M1.grid, marked(DAY0_MS, 1))
-    tail.is_current = lambda: False
+    is_current = False
     assert tail.get(Series(KLINES, "BTCUSDT", M1)) is None
     assert tail.kept(Series(KLINES, "BTCUSDT", M1)) is not None
 
 
 def test_the_tail_is_bounded_in_bytes_over_all_series() -> None:
-    tail = Tail(ROW_BYTES * 1000)
+    tail = Tail(ROW_BYTES * 1000, always)
     for number in range(10):
         series = Series(KLINES, f"S{number}", M1)
         for back in range(400, 0, -1):
@@ -142,14 +143,14 @@ def test_the_tail_is_bounded_in_bytes_over_all_series() -> None:
     for number in range(9):
         tail.forget(Series(KLINES, f"S{number}", M1))
     assert tail.rows_max(M1) == 1000
-    assert Tail(1 << 60).rows_max(M1) == ROWS_MAX
+    assert Tail(1 << 60, always).rows_max(M1) == ROWS_MAX
 
 
 def test_tails_filled_while_they_were_few_make_room_for_those_that_come_later() -> None:
     """A herd asks for one series after the other: each is seeded from the store and then stands for a while."""
     series = [Series(KLINES, f"S{number}", M1) for number in range(400)]
     klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(300, 0, -1)]
-    tail = Tail(ROW_BYTES * 300 * len(series) // 4)
+    tail = Tail(ROW_BYTES * 300 * len(series) // 4, always)
     for each in series:
         tail.seed(each, M1.grid, printed(each, klines), DAY0_MS, tail.ticket(each))
         bound = ROW_BYTES * 300 * len(series) // 4
@@ -161,7 +162,7 @@ def test_tails_filled_while_they_were_few_make_room_for_those_that_come_later() 
 @pytest.mark.parametrize("older", [marked(DAY0_MS, 4), marked(DAY0_MS - MINUTE_MS, 900)])
 def test_an_older_state_of_the_kline_in_progress_does_not_replace_a_newer_one(older: Kline) -> None:
     """Two sockets deliver the same stream during a hand-over, and not in step."""
-    tail = Tail(10**9)
+    tail = Tail(10**9, always)
     newer = Live(marked(DAY0_MS, 5), 10, from_socket=True)
     tail.set_live(BTC, M1.grid, newer)
     tail.set_live(BTC, M1.grid, Live(older, 20, from_socket=True))
@@ -171,7 +172,7 @@ def test_an_older_state_of_the_kline_in_progress_does_not_replace_a_newer_one(ol
 
 
 def test_a_committed_kline_ends_the_live_state_of_the_same_minute() -> None:
-    tail = Tail(10**9)
+    tail = Tail(10**9, always)
     tail.append(BTC, M1.grid, marked(DAY0_MS, 1))
     tail.set_live(BTC, M1.grid, Live(marked(DAY0_MS + MINUTE_MS, 2), 0, from_socket=True))
     tail.amend(BTC, M1.grid, [marked(DAY0_MS + MINUTE_MS, 3)])
@@ -211,7 +212,7 @@ def test_tails_share_all_the_room_there_is_and_no_more(rows: int, tails: dict[In
 
 
 def test_tails_of_long_intervals_make_room_for_those_of_shorter_ones_that_come_later() -> None:
-    tail = Tail(ROW_BYTES * 1_000)
+    tail = Tail(ROW_BYTES * 1_000, always)
     hours, minutes = Series(KLINES, "BTCUSDT", HOURLY), Series(KLINES, "BTCUSDT", M1)
     klines = [marked(DAY0_MS - back * HOUR_MS, 1) for back in range(900, 0, -1)]
     tail.seed(hours, HOURLY.grid, printed(hours, klines), DAY0_MS, tail.ticket(hours))

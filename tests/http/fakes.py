@@ -276,7 +276,8 @@ class Node:
 
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
-        self.market_pages = MarketPages(self.clock)
+        self.is_weight_short = False
+        self.market_pages = MarketPages(self.clock, lambda: self.is_weight_short)
         self.hub = Hub(self.clock)
         self.book_starts = BookStarts(self.hub)
         self.names = FakeNames(self.query)

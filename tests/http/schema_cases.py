@@ -59,7 +59,7 @@ async def _ask_round(folder: Path, cases: int, seed: int) -> Counter[str]:
         await here.hold_whole(watched)
         async with served(watched.node.app) as port:
             return await asyncio.to_thread(
-                _ask_all, f"http://127.0.0.1:{port}", watched.node.token_file.token(), cases, seed
+                _ask_all, f"http://127.0.0.1:{port}", watched.node.parts.token_file.token(), cases, seed
             )
 
 

@@ -11,9 +11,9 @@ from app.http.forward import answer_by
 from app.market import book_starts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
-from app.sockets.streams import StreamServer
+from app.sockets.streams import StreamLimits, StreamServer
 from infra.local.writer_rpc import WriterRpc
-from tests.fakes import turn
+from tests.fakes import FakeListed, turn
 from tests.http.fakes import FakeLine, FakeMarket, Node, served
 from tests.patience import PATIENCE_S
 from tests.sockets.sockets import app_of as sockets_of
@@ -45,8 +45,7 @@ class Exchange(FakeMarket):
 def desk(exchange: Exchange) -> tuple[Node, StreamServer]:
     node = Node(market=exchange)
     node.symbols.info = b"{}"  # the list was read
-    server = StreamServer(node.hub, node.clock, clients_max=10, queue_bytes_max=1_000_000)
-    server.joined = node.book_starts.joined
+    server = StreamServer(node.hub, node.clock, StreamLimits(10, 1_000_000), FakeListed(), node.book_starts.joined)
     return node, server
 
 
@@ -123,8 +122,9 @@ async def test_a_process_that_does_not_write_tells_the_writer_once(tmp_path: Pat
     await line.open(lambda asked: answer_by(writer.app, asked))
     follower = Node(line=FakeLine(line))
     follower.symbols.info = b"{}"
-    server = StreamServer(follower.hub, follower.clock, clients_max=10, queue_bytes_max=1_000_000)
-    server.joined = follower.book_starts.joined
+    server = StreamServer(
+        follower.hub, follower.clock, StreamLimits(10, 1_000_000), FakeListed(), follower.book_starts.joined
+    )
     try:
         async with served(sockets_of(server), lifespan="on") as port, asyncio.timeout(PATIENCE_S):
             assert await snapshot(writer) == 100

@@ -203,14 +203,14 @@ async def test_while_weight_is_short_an_answer_counts_for_longer(node: Node) -> 
     async with node.client() as client:
         await client.get(DEPTH)
         node.clock.ms += 1_999
-        node.market_pages.is_weight_short = lambda: True
+        node.is_weight_short = True
         await client.get(DEPTH)
         assert len(node.market.asked) == 1
-        node.market_pages.is_weight_short = lambda: False
+        node.is_weight_short = False
         await client.get(DEPTH)
         assert len(node.market.asked) == 2
         node.clock.ms += 2_000
-        node.market_pages.is_weight_short = lambda: True
+        node.is_weight_short = True
         await client.get(DEPTH)
         assert len(node.market.asked) == 3
 
@@ -269,7 +269,7 @@ async def test_what_is_kept_is_bounded_true_and_weighed_with_its_gzip_variant(
     asks: list[tuple[int, int, bool, int]],
 ) -> None:
     clock = ManualClock()
-    pages = MarketPages(clock, 40_000)
+    pages = MarketPages(clock, lambda: False, 40_000)
     model: dict[Question, tuple[bytes, int]] = {}
     for number, size, is_packed, passed_ms in asks:
         clock.ms += passed_ms

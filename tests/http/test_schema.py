@@ -49,7 +49,7 @@ async def test_boundary_values_missing_parameters_and_other_methods(tmp_path: Pa
             described = (await client.get("/openapi.json")).json()
             document = tmp_path / "openapi.json"
             document.write_bytes(orjson.dumps(with_what_exists(described, cheap_times=False)))
-            bearer = f"Authorization: Bearer {watched.node.token_file.token()}"
+            bearer = f"Authorization: Bearer {watched.node.parts.token_file.token()}"
             process = await asyncio.create_subprocess_exec(
                 str(Path(sys.executable).parent / "schemathesis"), "run", str(document), "--url", str(client.base_url),
                 "--phases", "coverage", "--checks", "all", "--exclude-checks", EXCLUDED, "--seed", str(SEED),

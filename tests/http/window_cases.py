@@ -253,4 +253,4 @@ async def _frames_have_arrived(watched: Watched, truths: dict[tuple[str, str], T
                 assert live is not None
                 raw = quote(symbol).join(("symbol=", f"&interval={interval}&limit=1&only_final=0")).encode()
                 while await asked_of(watched.node.app, raw) != (200, b"[" + live.text + b"]"):
-                    await watched.node.clock.sleep(1)
+                    await watched.node.parts.clock.sleep(1)

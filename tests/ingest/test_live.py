@@ -18,8 +18,8 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.events import CommitFailed, GarbageDropped, KlineClosed
+from app.holding.rolling import Rolling
 from app.ingest.live import EARLY_MS_MAX, LiveIngest
-from app.ingest.rolling import Rolling
 from app.ingest.warm_up import WarmUp
 from app.kinds.klines import KLINES
 from app.ports.errors import StoreUnavailable
@@ -37,18 +37,9 @@ class Feed:
         self.rig = made
         self.rolling = Rolling([INTERVALS["5m"], INTERVALS["1h"]])
         self.disputes = disputes_of(made)
+        self.heard: list[int] = []
         self.live = LiveIngest(
-            made.clock,
-            made.observe,
-            made.streams,
-            made.symbols,
-            made.holdings,
-            made.tail,
-            self.rolling,
-            made.committer,
-            lambda series, span: made.dropped.append((series, span)),
-            made.moved.append,
-            self.disputes,
+            made.runtime, made.streams, made.copies_with(self.rolling), made.committer, self.disputes, self.heard.append
         )
 
     async def take(self, kline: Kline, *, is_final: bool = True, after_ms: int = 500, symbol: str = "BTCUSDT") -> None:
@@ -74,8 +65,6 @@ async def feed(folder: Path, *, is_synced: bool = True) -> AsyncIterator[Feed]:
 
 async def test_a_closed_minute_is_served_at_once_and_committed_soon(tmp_path: Path) -> None:
     async with feed(tmp_path) as on, running(on.live.ingest, on.live.write):
-        heard: list[int] = []
-        on.live.heard = heard.append
         on.rig.clock.ms = START_MS + MINUTE_MS + 700
         on.rig.streams.queue.put_nowait(KlineEvent("BTCUSDT", M1, on.rig.clock.ms, True, minute("BTCUSDT", START_MS)))
         await on.rig.store.settled()
@@ -83,7 +72,7 @@ async def test_a_closed_minute_is_served_at_once_and_committed_soon(tmp_path: Pa
         assert await on.rig.stored() == []
         assert (BTC, Span(START_MS, START_MS + MINUTE_MS)) in on.rig.dropped
         assert [event.lag_ms for event in on.rig.seen(KlineClosed)] == [700]
-        assert heard == [START_MS + MINUTE_MS + 700], "the exchange's time, by which the clock is confirmed"
+        assert on.heard == [START_MS + MINUTE_MS + 700], "the exchange's time, by which the clock is confirmed"
         await on.rig.advance(0.2)
         assert await on.rig.stored() == [minute("BTCUSDT", START_MS)]
         assert (await on.rig.ledger()).entries[0] == (Span(START_MS, START_MS + MINUTE_MS), Source.WS)

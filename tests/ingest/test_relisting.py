@@ -17,7 +17,6 @@ from app.domain.store_rules import Batch
 from app.domain.symbol import Symbol
 from app.events import Relisted, RelistingRefuted
 from app.ingest.relisting import CONFIRM_S, RECHECK_S, RETRY_S, Relistings
-from app.ingest.rolling import Rolling
 from app.kinds.klines import KLINES
 from tests.fakes import BTC, NOW_MS, Asked, Counter, Rig, listing, rig, running, truth, unavailable
 
@@ -39,20 +38,9 @@ class Stage:
 
     def restarted(self, recorded: dict[str, Listing]) -> Relistings:
         made = self.rig
-        self.relistings = Relistings(
-            made.clock,
-            made.observe,
-            made.exchange,
-            made.store,
-            made.committer,
-            made.symbols,
-            made.holdings,
-            made.tail,
-            Rolling([M1]),
-            self.dropped,
-            recorded,
-            self.settled,
-        )
+        copies = replace(made.copies, drop=self.dropped)
+        made.holdings.set_listings(recorded.values())
+        self.relistings = Relistings(made.runtime, made.exchange, made.store, made.committer, copies, self.settled)
         return self.relistings
 
     async def hold(self, *all_series: Series) -> None:

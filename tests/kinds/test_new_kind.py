@@ -149,7 +149,7 @@ async def test_a_kind_of_its_own_is_wished_fetched_stored_answered_and_reported(
         assert again.body == printed(expected[-100:]), "from the tail"
         assert query.name("btcusdt@openInterest") == SERIES.name
 
-        report: Any = Coverage(on.rig.clock, on.rig.holdings, on.wish).report(SERIES.name, None, 0, 10)
+        report: Any = Coverage(on.rig.clock, on.inventory).report(SERIES.name, None, 0, 10)
         (entry,) = report["series"]
         assert (entry["symbol"], entry["interval"], entry["missing"]) == ("BTCUSDT@openInterest", "5m", [])
         await reader.close()

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.kind import Bucket
 from app.market.endpoints import ENDPOINTS, MOVING_MS, PAST_MS, Question
-from app.market.market_source import ALONE_MAX, Fetched, MarketSource
+from app.market.market_source import ALONE_MAX, Fetched, MarketSource, Mirror, NewestMirror
 from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Priority, RawAnswer
 from tests.fakes import NOW_MS, ManualClock
@@ -52,7 +52,12 @@ class Case:
     def __init__(self, *, is_allowed: bool = True) -> None:
         self.clock = ManualClock()
         self.rest = Rest(self.clock)
-        self.source = MarketSource(self.clock, self.rest, is_allowed=is_allowed)
+        self.mirrors: dict[str, Mirror] = {}
+        self.newest: dict[str, NewestMirror] = {}
+        self.is_weight_short = False
+        self.source = MarketSource(
+            self.clock, self.rest, self.mirrors, self.newest, lambda: self.is_weight_short, is_allowed=is_allowed
+        )
 
     async def ask(self, path: str, symbol: str | None = None) -> Fetched:
         pairs = () if symbol is None else (("symbol", symbol),)
@@ -90,10 +95,10 @@ async def test_while_weight_is_short_rows_of_an_older_answer_do() -> None:
     path = "/fapi/v1/ticker/24hr"
     await case.ask(path)
     case.clock.ms += 3_999
-    case.source.is_weight_short = lambda: True
+    case.is_weight_short = True
     row = await case.ask(path, "S1USDT")
     assert (row.fresh_ms, row.thrifty_ms, len(case.rest.asked)) == (0, 1, 1)
-    case.source.is_weight_short = lambda: False
+    case.is_weight_short = False
     await case.ask(path, "S1USDT")
     assert case.rest.asked[-1] == (path, "S1USDT", 1)
 
@@ -161,7 +166,7 @@ class ParsedRequest:
 
 async def test_what_holds_learns_from_every_answer_also_from_rows() -> None:
     case, heard, path = Case(), ParsedRequest(), "/fapi/v1/ticker/bookTicker"
-    case.source.held[path] = heard
+    case.mirrors[path] = heard
     one, every = Question(path, (("symbol", "S1USDT"),)), Question(path, ())
     await case.source.fetch(one)
     await case.source.fetch(every)
@@ -193,7 +198,7 @@ class Trades:
 
 async def test_newest_rows_are_cut_from_the_most_there_is_or_come_from_memory() -> None:
     case, trades, path = Case(), Trades(), "/fapi/v1/aggTrades"
-    case.source.newest[path] = trades
+    case.newest[path] = trades
     case.rest.body = b'[{"a":1},{"a":2},{"a":3}]'
     for limit, body in ((2, b'[{"a":2},{"a":3}]'), (3, case.rest.body), (500, case.rest.body)):
         fetched = await case.source.fetch(Question(path, (("limit", str(limit)),)))
@@ -212,7 +217,7 @@ async def test_newest_rows_are_cut_from_the_most_there_is_or_come_from_memory() 
 
 async def test_different_limits_at_once_ask_once() -> None:
     case, path = Case(), "/fapi/v1/aggTrades"
-    case.source.newest[path] = Trades()
+    case.newest[path] = Trades()
     case.rest.body, case.rest.gate = b'[{"a":1},{"a":2}]', asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         questions = [Question(path, (("limit", str(limit)),)) for limit in range(1, 30)]

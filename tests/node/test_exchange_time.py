@@ -9,7 +9,7 @@ import pytest
 from app.domain.interval import HOUR_MS
 from app.node.exchange_clock import HEARD_AHEAD_MS, MEASURE_EVERY_S, RETRY_S, ExchangeClock, KeptTime
 from app.ports.errors import StoreUnavailable
-from tests.fakes import NOW_MS, Rig, rig, running, unavailable
+from tests.fakes import NOW_MS, Rig, nobody_keeps, rig, running, unavailable
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def test_the_clock_runs_on_the_exchanges_time(made: Rig) -> None:
 async def test_a_slow_answer_says_nothing_about_the_time_and_is_asked_for_again_soon(made: Rig) -> None:
     clock = ExchangeClock(made.clock)
     made.exchange.time_offset_ms, made.exchange.time_takes_s = -5_000, 4.0
-    async with running(lambda: clock.run(made.exchange, random.Random(1))):
+    async with running(lambda: clock.run(made.exchange, random.Random(1), nobody_keeps)):
         await made.advance(5)
         assert clock.offset_ms == 0
         made.exchange.time_takes_s = 0.5
@@ -42,7 +42,7 @@ async def test_a_slow_answer_says_nothing_about_the_time_and_is_asked_for_again_
 async def test_the_time_is_measured_again_and_failures_are_outlived(made: Rig) -> None:
     clock = ExchangeClock(made.clock)
     made.exchange.error = unavailable()
-    async with running(lambda: clock.run(made.exchange, random.Random(1))):
+    async with running(lambda: clock.run(made.exchange, random.Random(1), nobody_keeps)):
         await made.advance(RETRY_S / 2)
         made.exchange.error = None
         made.exchange.time_offset_ms = 900
@@ -89,9 +89,8 @@ async def test_the_offset_is_kept_for_the_next_start(made: Rig) -> None:
             raise StoreUnavailable("full")
 
     clock = ExchangeClock(made.clock)
-    clock.keep = keep
     made.exchange.time_offset_ms = -420_000
-    async with running(lambda: clock.run(made.exchange, random.Random(1))):
+    async with running(lambda: clock.run(made.exchange, random.Random(1), keep)):
         await made.advance(3 * MEASURE_EVERY_S)
         made.clock.put(3_000)
         made.exchange.time_offset_ms -= 3_000
@@ -111,8 +110,7 @@ async def test_a_clock_set_while_the_node_is_down_changes_nothing_until_the_mach
         kept.append(KeptTime.decoded(time.encoded()))
 
     clock = ExchangeClock(made.clock)
-    clock.keep = keep
-    async with running(lambda: clock.run(made.exchange, random.Random(1))):
+    async with running(lambda: clock.run(made.exchange, random.Random(1), keep)):
         await made.advance(1)
     told_ms = clock.now_ms()
     made.clock.put(5 * HOUR_MS)
@@ -135,7 +133,7 @@ async def test_a_frame_confirms_the_time_when_it_states_about_the_same(
 
 async def test_a_frame_from_ahead_of_our_time_makes_the_node_ask(made: Rig) -> None:
     clock = ExchangeClock(made.clock)
-    async with running(lambda: clock.run(made.exchange, random.Random(1))):
+    async with running(lambda: clock.run(made.exchange, random.Random(1), nobody_keeps)):
         await made.advance(2 * RETRY_S)
         made.exchange.time_offset_ms = 120_000
         clock.heard(made.clock.ms + 120_000)

@@ -4,6 +4,7 @@ import dataclasses
 import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,11 +12,14 @@ from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.filling.reconcile import Reconciler
 from app.holding.freshness import Freshness, stale_at_ms
+from app.holding.inventory import Inventory
 from app.holding.wish import CLOSE_GRACE_MS
 from app.kinds.klines import KLINES
 from app.node.exchange_clock import ExchangeClock
-from app.node.health import SYNC_AGE_MS_MAX, Health
+from app.node.health import SYNC_AGE_MS_MAX, Health, Vitals
+from app.node.role import Role
 from app.node.supervisor import Supervisor
 from tests.fakes import BTC, DAY0_MS, NOW_MS, Rig, rig, turn
 from tests.filling.reconcile_bench import Bench
@@ -26,6 +30,35 @@ from tests.market.held_whole import CLOSED_MS, whole, wish_of
 async def made(tmp_path: Path) -> AsyncIterator[Rig]:
     async with rig(tmp_path) as here:
         yield here
+
+
+class FakeRole:
+    """A writer with a reconciler alone."""
+
+    is_writer = True
+    write_queue_depth = 0
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self.reconciler = reconciler
+        self.complaint: str | None = None
+
+    @property
+    def missing_klines(self) -> int | None:
+        return self.reconciler.missing_klines
+
+    @property
+    def paused(self) -> str | None:
+        return self.reconciler.paused
+
+    @property
+    def fetch_error(self) -> str | None:
+        return self.reconciler.last_error
+
+    def log_complaint(self) -> str | None:
+        return self.complaint
+
+    def sockets_status(self) -> dict[str, object]:
+        return {}
 
 
 class Patient:
@@ -41,15 +74,21 @@ class Patient:
         self.supervisor = Supervisor(made.clock, made.observe, random.Random(1))
         made.holdings.load(whole(self.wish), {}, {})
         self.bench = Bench(made)
-        self.freshness = Freshness(made.clock, made.holdings, lambda: self.wish)
-        self.health = Health(
-            made.clock,
-            self.exchange_clock,
-            made.symbols,
-            self.freshness,
-            self.supervisor,
-            lambda: self.standing,
+        self.role = FakeRole(self.bench.reconciler)
+        self.store_error: str | None = None
+        self.read_ms: int | None = None
+        freshness = Freshness(self._as_of_ms, Inventory(made.holdings, lambda: self.wish))
+        vitals = Vitals(
+            role=lambda: cast("Role", self.role),  # what health asks of a role
+            store_error=lambda: self.store_error,
+            stand_down=lambda: self.standing,
+            upstream_complaints=list,
+            streams=dict,
         )
+        self.health = Health(self.exchange_clock, made.symbols, freshness, self.supervisor, vitals)
+
+    def _as_of_ms(self) -> int:
+        return self.rig.clock.ms if self.read_ms is None else self.read_ms
 
     def reasons(self) -> list[str]:
         report = self.health.report()
@@ -84,11 +123,10 @@ async def test_everything_that_is_wrong_is_a_reason(made: Rig) -> None:
         (lambda: setattr(patient, "standing", (NOW_MS + 5, "banned")), f"standing down until {NOW_MS + 5}: banned"),
         (lambda: made.clock.put(4_000), "off by 4000 ms"),
         (lambda: setattr(made.symbols, "unlisted", ("BTCUSTD",)), "BTCUSTD: not listed by the exchange"),
-        (lambda: setattr(patient.health, "store_error", "the database cannot be written"), "cannot be written"),
-        (lambda: setattr(patient.health, "log_complaint", lambda: "the log has grown"), "the log has grown"),
+        (lambda: setattr(patient, "store_error", "the database cannot be written"), "cannot be written"),
+        (lambda: setattr(patient.role, "complaint", "the log has grown"), "the log has grown"),
         (lambda: setattr(patient.bench.reconciler, "paused", "disk is full"), "backfill is paused: disk is full"),
     ]
-    patient.health.reconciler = patient.bench.reconciler
     for number, (happen, words) in enumerate(faults, start=1):
         happen()
         reasons = patient.reasons()
@@ -277,10 +315,9 @@ async def test_a_time_that_the_exchange_has_not_confirmed_is_no_readiness(made: 
 async def test_a_process_that_does_not_write_judges_the_ledger_by_when_it_was_read(made: Rig) -> None:
     await made.symbols.refresh()
     patient = Patient(made)
-    read_ms = NOW_MS
-    patient.freshness.as_of_ms = lambda: read_ms
+    patient.read_ms = NOW_MS
     made.clock.ms = CLOSED_MS + MINUTE_MS + CLOSE_GRACE_MS + 500
     assert patient.health.ready()[0], "the minute that closed since may be in the store"
     made.clock.ms += 5_000
-    read_ms = made.clock.ms
+    patient.read_ms = made.clock.ms
     assert not patient.health.ready()[0], "it is not"

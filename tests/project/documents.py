@@ -20,6 +20,7 @@ from app.events import Event
 from app.http.refused import REFUSED
 from app.market.endpoints import ENDPOINTS
 from app.node.node import Node
+from app.node.parts import Parts
 from app.settings import Settings, load, sample
 from infra import telemetry
 
@@ -84,7 +85,7 @@ def fastapi_of(asgi: Any) -> FastAPI:
 
 def node_in(folder: Path) -> Node:
     """A node that is not started."""
-    return Node(load({"db_url": f"sqlite:///{folder}/k.db", "log_level": "ERROR"}, env_file=None))
+    return Node(Parts(load({"db_url": f"sqlite:///{folder}/k.db", "log_level": "ERROR"}, env_file=None)))
 
 
 def summaries(folder: Path) -> dict[str, str]:
@@ -172,7 +173,7 @@ def _commands(_: Path) -> str:
 
 def _metrics(folder: Path) -> str:
     rows = []
-    for metric in node_in(folder).telemetry.registry.collect():
+    for metric in node_in(folder).parts.telemetry.registry.collect():
         if metric.name.startswith("klinenode"):
             name = f"{metric.name}_total" if metric.type == "counter" else metric.name
             rows.append((f"`{name}`", metric.type, metric.documentation))

@@ -16,14 +16,14 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.filling.absence import Absence
+from app.holding.rolling import Rolling
 from app.holding.wish import CLOSE_GRACE_MS
-from app.ingest.rolling import Rolling
 from app.kinds.klines import KLINES
 from app.querying.answer import Answer, KlineQuery
 from app.querying.in_progress import InProgress
 from app.querying.query import QueryService
 from app.querying.read_through import ReadThrough
-from tests.fakes import BTC, NOW_MS, Rig, encoded, rig, true_grid
+from tests.fakes import BTC, NOW_MS, Rig, encoded, nobody_keeps, rig, true_grid
 from tests.filling.reconcile_bench import Bench
 
 HOURS = Series(KLINES, "BTCUSDT", INTERVALS["1h"])
@@ -52,10 +52,25 @@ class Desk:
         self.at_once = 0
         self.rolling = Rolling(list(INTERVALS.values()))
         self.absence = Absence(made.clock, made.holdings, made.symbols.listing, made.vault)
+        self.bench = Bench(made, codes=tuple(INTERVALS), days=400)
         self.upstream = ReadThrough(
-            made.clock, made.exchange, made.symbols, made.holdings, self.absence, is_allowed=read_through
+            made.clock,
+            made.exchange,
+            made.symbols,
+            made.holdings,
+            self.absence,
+            self.bench.filler.keep_read if is_writer else nobody_keeps,
+            is_allowed=read_through,
         )
-        self.in_progress = InProgress(made.clock, self.upstream, made.tail, self.rolling)
+        self.last_seen_ms: int | None = None
+        """When the socket of BTC last delivered anything."""
+        self.in_progress = InProgress(
+            made.clock,
+            self.upstream,
+            made.tail,
+            self.rolling,
+            lambda series: self.last_seen_ms if series == BTC else None,
+        )
         self.query = QueryService(
             made.clock,
             made.store,
@@ -65,9 +80,6 @@ class Desk:
             made.tail,
             in_progress=self.in_progress,
         )
-        self.bench = Bench(made, codes=tuple(INTERVALS), days=400)
-        if is_writer:
-            self.upstream.keep = self.bench.filler.keep_read
 
     async def hold(self, series: Series, *spans: Span, source: Source = Source.REST) -> None:
         """Put the exchange's klines of `spans` into the store."""

@@ -31,8 +31,12 @@ async def made(tmp_path: Path) -> AsyncIterator[Rig]:
         yield here
 
 
+def names_of(made: Rig) -> Names:
+    return Names(made.clock, made.symbols, lambda name: made.symbols.refresh())
+
+
 async def test_a_symbol_that_was_listed_since_is_found_at_its_first_mention(made: Rig) -> None:
-    names = Names(made.clock, made.symbols)
+    names = names_of(made)
     made.exchange.symbols.append(listing("FRESHUSDT"))
     assert await names.learn("FRESHUSDT")
     assert "FRESHUSDT" in made.symbols.wished_set
@@ -42,7 +46,7 @@ async def test_a_symbol_that_was_listed_since_is_found_at_its_first_mention(made
 
 
 async def test_invented_names_cost_a_few_requests_a_minute_however_many_there_are(made: Rig) -> None:
-    names = Names(made.clock, made.symbols)
+    names = names_of(made)
     before = made.exchange.info_requests
     for second in range(60):
         for number in range(20):
@@ -58,7 +62,7 @@ async def test_invented_names_cost_a_few_requests_a_minute_however_many_there_ar
 
 
 async def test_after_a_quiet_while_and_after_a_find_names_are_looked_up_sooner_again(made: Rig) -> None:
-    names = Names(made.clock, made.symbols)
+    names = names_of(made)
     for _ in range(4):
         await names.learn("NOPEUSDT")
         await made.advance(LOOK_PAUSE_MS_MAX / 1000)
@@ -71,7 +75,7 @@ async def test_after_a_quiet_while_and_after_a_find_names_are_looked_up_sooner_a
 
 
 async def test_all_who_wait_for_the_list_share_one_request(made: Rig) -> None:
-    names = Names(made.clock, made.symbols)
+    names = names_of(made)
     before = made.exchange.info_requests
     made.exchange.symbols.append(listing("FRESHUSDT"))
     found = await asyncio.gather(*(names.learn("FRESHUSDT") for _ in range(50)))  # noqa: TID251  who asks together
@@ -82,12 +86,12 @@ async def test_all_who_wait_for_the_list_share_one_request(made: Rig) -> None:
 @pytest.mark.parametrize("name", ["", "A" * 33, "A B", "A/B", "../X", "A\nB"])
 async def test_what_cannot_be_a_name_is_not_looked_for(made: Rig, name: str) -> None:
     before = made.exchange.info_requests
-    assert not await Names(made.clock, made.symbols).learn(name)
+    assert not await names_of(made).learn(name)
     assert made.exchange.info_requests == before
 
 
 async def test_an_exchange_that_does_not_answer_is_asked_no_more_often(made: Rig) -> None:
-    names = Names(made.clock, made.symbols)
+    names = names_of(made)
     made.exchange.error = unavailable()
     before = made.exchange.info_requests
     for _ in range(10):
@@ -110,12 +114,12 @@ def ask(names: Names, name: str, *, error: BinanceError | None = None, path: str
 
 
 async def test_coin_margined_names_that_the_exchange_has_are_asked_for_freely(made: Rig) -> None:
-    names = Names(made.clock, made.symbols)
+    names = names_of(made)
     assert {ask(names, COIN) for _ in range(3 * NEW_COINS_PER_MINUTE)} == {200}
 
 
 async def test_invented_coin_margined_names_cost_so_many_requests_a_minute(made: Rig) -> None:
-    names = Names(made.clock, made.symbols)
+    names = names_of(made)
     assert ask(names, COIN) == 200
     statuses = [ask(names, f"NO{number}USD_PERP", error=invalid_symbol()) for number in range(100)]
     assert statuses == [400] * (NEW_COINS_PER_MINUTE - 1) + [503] * (101 - NEW_COINS_PER_MINUTE)
@@ -125,7 +129,7 @@ async def test_invented_coin_margined_names_cost_so_many_requests_a_minute(made:
 
 
 async def test_a_refusal_holds_for_a_while_at_its_path(made: Rig) -> None:
-    names = Names(made.clock, made.symbols)
+    names = names_of(made)
     assert ask(names, "NOUSD", error=invalid_symbol()) == 400
     assert ask(names, "NOUSD") == 400, "the exchange is not asked again"
     assert ask(names, "NOUSD", path="/fapi/v1/assetIndex") == 200
@@ -134,7 +138,7 @@ async def test_a_refusal_holds_for_a_while_at_its_path(made: Rig) -> None:
 
 
 async def test_other_errors_say_nothing_about_a_name_and_other_names_are_nobodys_business(made: Rig) -> None:
-    names = Names(made.clock, made.symbols)
+    names = names_of(made)
     assert ask(names, COIN, error=service_unavailable(5, Reason.EXCHANGE)) == 503
     assert ask(names, COIN) == 200
     for _ in range(2):
@@ -143,7 +147,7 @@ async def test_other_errors_say_nothing_about_a_name_and_other_names_are_nobodys
 
 
 async def test_what_is_remembered_of_names_is_bounded(made: Rig) -> None:
-    names = Names(made.clock, made.symbols)
+    names = names_of(made)
     for number in range(2 * REFUSED_MAX):
         names.note(PATH, f"A{number}USD_PERP", invalid_symbol())
         if number % NEW_COINS_PER_MINUTE == 0:

@@ -59,11 +59,10 @@ async def test_a_live_kline_is_no_younger_than_the_last_frame_of_its_socket(tmp_
             at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", each))
             list(at.rolling.take("BTCUSDT", minute("BTCUSDT", each)))
         at.rig.tail.set_live(BTC, M1.grid, Live(minute("BTCUSDT", CLOSED_MS), CLOSED_MS + 5_000, from_socket=True))
-        heard_ms: int | None = CLOSED_MS + 20_000 - LIVE_AGE_MS_MAX
-        at.in_progress.heard_ms = lambda asked: heard_ms if asked == BTC else None
+        at.last_seen_ms = CLOSED_MS + 20_000 - LIVE_AGE_MS_MAX
         await at.answer(series, limit=1, only_final=False)
         assert at.rig.exchange.asked == [], "its symbol is quiet, but others on the socket are not"
-        heard_ms = CLOSED_MS + 20_000 - LIVE_AGE_MS_MAX - 1
+        at.last_seen_ms = CLOSED_MS + 20_000 - LIVE_AGE_MS_MAX - 1
         await at.answer(series, limit=1, only_final=False)
         assert len(at.rig.exchange.asked) == 1
 

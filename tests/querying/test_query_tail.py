@@ -67,7 +67,7 @@ async def test_a_process_that_does_not_write_keeps_nothing_it_read_through(tmp_p
 async def test_tails_that_lost_touch_with_the_store_are_neither_used_nor_fed(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 100 * MINUTE_MS, CLOSED_MS))
-        at.rig.tail.is_current = lambda: False
+        at.rig.is_current = False
         bodies = {(await at.answer(limit=100)).body for _ in range(3)}
         assert (len(bodies), at.rig.store.reads) == (1, 3)
         assert at.rig.tail.rows == 0

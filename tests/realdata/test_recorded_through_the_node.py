@@ -15,6 +15,7 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.node.node import Node
+from app.node.parts import Parts
 from app.settings import load
 from infra.sqlite.sqlite_store import SqliteWriter
 
@@ -44,8 +45,8 @@ async def served(folder: Path, recorded: dict[Series, tuple[Source, list[Kline]]
         spans = Spans(Span(row.open_ms, grid.shift(row.open_ms, 1)) for row in rows)
         await writer.commit([Batch(series, source, spans, rows)])
     await writer.close()
-    node = Node(load({"db_url": url, "read_through": False, "log_level": "ERROR"}, None), machine_clock=StandingClock())
-    await node.load_for_reading()
+    node = Node(Parts(load({"db_url": url, "read_through": False, "log_level": "ERROR"}, None), StandingClock()))
+    await node.parts.load_for_reading()
     answers = {}
     transport = httpx.ASGITransport(app=node.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:

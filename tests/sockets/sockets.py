@@ -13,8 +13,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from app.market.stream_hub import Hub
 from app.sockets.stream_client import Client
 from app.sockets.stream_protocol import STATE
-from app.sockets.streams import StreamServer
+from app.sockets.streams import StreamLimits, StreamServer
 from tests.binance.clocks import START_MS, VirtualClock
+from tests.fakes import FakeListed
 from tests.http.fakes import served
 from tests.patience import PATIENCE_S
 
@@ -36,6 +37,7 @@ class Exchange:
     clock: VirtualClock
     hub: Hub
     server: Watched
+    listed: FakeListed
     port: int = 0
 
     @property
@@ -69,8 +71,9 @@ async def exchange(
     Watched.gone = asyncio.Event()  # of this event loop
     clock = VirtualClock(START_MS)
     hub = Hub(clock, streams_max=streams_max)
-    server = Watched(hub, clock, clients_max=clients_max, queue_bytes_max=queue_bytes_max)
-    made = Exchange(clock, hub, server)
+    listed = FakeListed()
+    server = Watched(hub, clock, StreamLimits(clients_max, queue_bytes_max), listed, lambda stream: None)
+    made = Exchange(clock, hub, server, listed)
     async with served(app_of(server), lifespan="on") as port:
         made.port = port
         yield made

@@ -44,7 +44,7 @@ class Listing:
         self.names: set[str] | None = None
         self.upstream = Upstream()
         made.hub.take_from(self.upstream)
-        made.server.is_listed = lambda name: None if self.names is None else name in self.names
+        made.listed.names = lambda: self.names
         if names:
             self.read(*names)
 
@@ -120,10 +120,7 @@ async def test_the_list_is_read_anew_while_somebody_waits_but_not_for_ever() -> 
     async with exchange() as made, client(made, "/ws/btcusdt@trade") as one, asyncio.TaskGroup() as tasks:
         listing, looked = Listing(made, "BTCUSDT"), list[str]()
 
-        async def look_for(symbol: str) -> None:
-            looked.append(symbol)
-
-        made.server.look_for = look_for
+        made.listed.looked = looked
         looking = tasks.create_task(made.server.look_for_listings())
         await made.clock.advance(round(1_000 * 3 * LOOK_S))
         assert looked == []

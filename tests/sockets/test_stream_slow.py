@@ -18,8 +18,9 @@ from app.market.stream_hub import Hub
 from app.sockets.stream_batch import Batches
 from app.sockets.stream_client import Client
 from app.sockets.stream_commands import Address
-from app.sockets.streams import STALL_S_MAX, StreamServer
+from app.sockets.streams import STALL_S_MAX, StreamLimits, StreamServer
 from tests.binance.clocks import START_MS, VirtualClock
+from tests.fakes import FakeListed
 from tests.patience import PATIENCE_S
 from tests.sockets.sockets import Exchange, ask, exchange, said
 
@@ -276,7 +277,9 @@ class Servers(RuleBasedStateMachine):
         self.hub = Hub(self.clock, linger_s=0)
         self.hub.take_from(self.source)
         self.batches = ManualBatches()
-        self.server = StreamServer(self.hub, self.clock, clients_max=4, queue_bytes_max=64 * 1024, batches=self.batches)
+        self.server = StreamServer(
+            self.hub, self.clock, StreamLimits(4, 64 * 1024), FakeListed(), lambda stream: None, self.batches
+        )
         self.wires: list[PaperWire] = []
         self.due: dict[PaperWire, list[tuple[str, int, bool]]] = {}
         self.number = 0

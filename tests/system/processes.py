@@ -30,6 +30,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.klines import KLINES
 from app.node.node import Node
+from app.node.parts import Parts
 from app.ports.errors import StoreUnavailable
 from app.settings import load
 from infra.process.clock import SystemClock
@@ -376,7 +377,7 @@ def main() -> None:
     """A node by the environment's settings on a SharedClock: arguments are its origin (ns) and its speed."""
     settings = load()
     clock = SharedClock(int(sys.argv[1]), float(sys.argv[2]))
-    uvicorn.run(Node(settings, machine_clock=clock).app, port=settings.port, log_level="warning", access_log=False)
+    uvicorn.run(Node(Parts(settings, clock)).app, port=settings.port, log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":

@@ -85,13 +85,13 @@ async def check_served(here: World, watched: Watched, start_ms: int, end_ms: int
 
 
 def under_way(watched: Watched) -> int:
-    with watched.node.rate_state as rate_state:
+    with watched.node.parts.rate_state as rate_state:
         return rate_state.requests
 
 
 async def drawn(here: World, watched: Watched, **said: bool) -> int:
     """Let the exchange ban us in the middle of the backfill; returns when that ends, after the last answer is here."""
-    while not watched.node.holdings.ledger(BTC).held:
+    while not watched.node.parts.holdings.ledger(BTC).held:
         await watched.until(is_kept)
     earliest_ms = here.clock.now_ms() + BAN_S * 1_000
     here.sandbox.inject(kind="http_418", path="/fapi/v1/klines", ban_s=BAN_S, count=1, **said)
@@ -99,8 +99,8 @@ async def drawn(here: World, watched: Watched, **said: bool) -> int:
     async with asyncio.timeout(PATIENCE_S):
         while under_way(watched):
             await here.clock.sleep(1)
-    assert watched.node.coverage.report(None, None, 0, 1)["missing"], "the backfill is not over yet"
-    until_ms = watched.node.guard.until_ms
+    assert watched.node.parts.coverage.report(None, None, 0, 1)["missing"], "the backfill is not over yet"
+    until_ms = watched.node.parts.guard.until_ms
     assert earliest_ms <= until_ms <= here.clock.now_ms() + BAN_S * 1_000
     return until_ms
 
@@ -119,7 +119,7 @@ async def test_a_ban_of_two_hours_in_a_cold_backfill_with_a_restart_in_the_middl
         async with here.node() as watched:
             until_ms = await drawn(here, watched, **said)
             began_ms, mark = clock.now_ms(), sandbox.journal.written
-            held = max(watched.node.holdings.ledger(BTC).held, key=lambda span: span.end_ms - span.start_ms)
+            held = max(watched.node.parts.holdings.ledger(BTC).held, key=lambda span: span.end_ms - span.start_ms)
             window = (max(held.start_ms, held.end_ms - 400 * MINUTE_MS), held.end_ms)
             for look in range(1, LOOKS // 2):
                 await clock.until(began_ms + look * BAN_S * 1_000 // LOOKS)
@@ -128,7 +128,7 @@ async def test_a_ban_of_two_hours_in_a_cold_backfill_with_a_restart_in_the_middl
             await check_silent(here, mark)
         forget(tmp_path)
         async with here.node() as again:
-            active = again.node.guard.active()
+            active = again.node.parts.guard.active()
             assert active is not None
             assert active.until_ms == until_ms
             for look in range(LOOKS // 2, LOOKS):
@@ -227,7 +227,7 @@ class Neighbour:
 
     def _is_seen(self, watched: Watched, minute: int) -> bool:
         """Whether an answer has told the node what the neighbour took, and whatever left before has ended."""
-        with watched.node.rate_state as rate_state:
+        with watched.node.parts.rate_state as rate_state:
             return not rate_state.requests and rate_state.used(minute) >= self._used()
 
 

@@ -120,7 +120,7 @@ def is_given_up(event: Event) -> bool:
 def is_quiet(here: World, watched: Watched) -> bool:
     """Whether nothing is asked for and no close is near, at which two answers are right."""
     is_far = CLOSE_GRACE_MS < here.clock.now_ms() % MINUTE_MS < MINUTE_MS - FIRST_MS
-    return is_far and watched.node.writing is not None and watched.node.writing.reconciler.is_idle()
+    return is_far and watched.node.writer is not None and watched.node.writer.reconciler.is_idle()
 
 
 def truth_of(sandbox: SandboxServer) -> Callable[[str, str], bytes]:

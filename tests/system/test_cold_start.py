@@ -37,9 +37,9 @@ async def every_row_is_the_exchanges(here: World, watched: Watched) -> int:
     """Compare every wished series, as served over HTTP, with the exchange's own rows; returns the number of rows."""
     compared = 0
     now_ms = here.clock.now_ms()
-    wish = watched.node.wish()
+    wish = watched.node.parts.wish()
     for series in wish.series():
-        grid = watched.node.holdings.grid(series)
+        grid = watched.node.parts.holdings.grid(series)
         for span in wish.spans(series, grid, now_ms):
             mine = await served(watched, series.symbol, series.interval.code, *span)
             assert orjson.dumps(mine) == here.truth(series, *span), f"{series.symbol} {series.interval}"
@@ -50,10 +50,10 @@ async def every_row_is_the_exchanges(here: World, watched: Watched) -> int:
 async def test_thirty_symbols_and_seven_intervals_fill_up_exactly_and_within_the_weight(tmp_path: Path) -> None:
     async with world(tmp_path, speed=1.0, symbols=30, weight_limit=WEIGHT_LIMIT) as here, here.node() as watched:
         await watched.until_whole()
-        report = watched.node.coverage.report(None, None, 0, 1)
+        report = watched.node.parts.coverage.report(None, None, 0, 1)
         assert (report["completeness"], report["missing"]) == ("100.00", 0)
-        is_ready, detail = watched.node.health.ready()
-        series = len(watched.node.wish().series())
+        is_ready, detail = watched.node.parts.health.ready()
+        series = len(watched.node.parts.wish().series())
         assert (is_ready, detail["series"]) == (True, {"fresh": series, "stale": 0, "not_whole": 0})
         compared = await every_row_is_the_exchanges(here, watched)
         assert compared > 200_000
@@ -86,7 +86,7 @@ async def test_the_sixteen_week_view_comes_from_rest_first_and_history_fills_beh
         await here.hold_whole(watched)
         assert await here.differing(watched) == []
         asked = Counter((entry.query["symbol"], entry.query["interval"]) for entry in here.requests())
-        for symbol in watched.node.symbols.wished:
+        for symbol in watched.node.parts.symbols.wished:
             for code in ("1h", "1d"):
                 pages = PAGES + PROOF if symbol.startswith("NEW") else PAGES
                 assert asked[symbol, code] <= pages, (symbol, code)

@@ -134,14 +134,14 @@ async def test_a_ban_in_the_middle_of_a_backfill_is_waited_out_while_held_data_i
         here.sandbox.inject(kind="http_418", ban_s=600, count=1)
         await watched.until(lambda event: isinstance(event, StandDownBegan))
         began_ms = here.clock.now_ms()
-        stand_down = watched.node.guard.active()
+        stand_down = watched.node.parts.guard.active()
         assert stand_down is not None
         assert stand_down.until_ms - began_ms > 500_000
         async with watched.http() as client:
             health = (await client.get("/v1/health")).json()
             assert health["status"] == "degraded"
             assert any("standing down" in reason for reason in health["reasons"])
-            held = watched.node.holdings.ledger(Series(KLINES, "BTCUSDT", M1)).held
+            held = watched.node.parts.holdings.ledger(Series(KLINES, "BTCUSDT", M1)).held
             if held:
                 span = next(iter(held))
                 first = f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1&startTime={span.start_ms}"
@@ -169,8 +169,8 @@ async def test_listings_and_delistings_take_effect_while_the_node_runs(tmp_path:
         await watched.until_whole()
         here.sandbox.inject(kind="delist_symbol", symbol="ADAUSDT", in_s=600)
         async with asyncio.timeout(PATIENCE_S):
-            while "ADAUSDT" in watched.node.symbols.wished_set:
+            while "ADAUSDT" in watched.node.parts.symbols.wished_set:
                 await here.clock.sleep(1)
         await here.hold_whole(watched)
         assert await here.differing(watched) == []
-        assert Series(KLINES, "FRESHUSDT", M1) in watched.node.wish().series()
+        assert Series(KLINES, "FRESHUSDT", M1) in watched.node.parts.wish().series()

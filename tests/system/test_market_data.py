@@ -227,7 +227,7 @@ async def test_during_a_ban_nothing_is_asked_and_everybody_told_when_to_come_bac
         for path in ("/fapi/v1/openInterest", "/fapi/v1/depth", "/fapi/v1/fundingRate"):
             answer = await client.get(f"{path}?{SYMBOL}")
             assert (answer.status_code, answer.json()["code"]) == (503, -1001)
-            left_ms = watched.node.guard.until_ms - watched.node.clock.now_ms()
+            left_ms = watched.node.parts.guard.until_ms - watched.node.parts.clock.now_ms()
             assert abs(left_ms - 600_000) <= DATE_ERROR_MS_MAX, "the node measures the exchange's time"
             assert int(answer.headers["retry-after"]) == -(-left_ms // 1_000)
         assert asked_for_others(here, begun) == ["/fapi/v1/openInterest"]
@@ -251,7 +251,7 @@ async def test_mark_prices_come_from_memory_once_they_are_heard(tmp_path: Path) 
     settings: dict[str, Any] = {"backfill_days": 1, "auto_sync_symbols": False, "symbols": YOUNG}
     async with world(tmp_path, symbols=4, speed=2.0) as here, here.node(**settings) as watched:
         await watched.until_whole()
-        watched.node.hub.join(STREAM, listen)
+        watched.node.parts.hub.join(STREAM, listen)
         async with watched.http() as client, asyncio.timeout(PATIENCE_S):
             rows: list[dict[str, Any]] = []
             while len(rows) < 5:  # one after the other as the stream said, without asking

@@ -47,10 +47,10 @@ def question(rng: random.Random, symbols: list[str], now_ms: int) -> dict[str, s
 async def frames_have_arrived(watched: Watched, node: httpx.AsyncClient, exchange: httpx.AsyncClient) -> None:
     """With time held, wait until the frames under way have come in: the live klines are the exchange's."""
     async with asyncio.timeout(PATIENCE_S):
-        for symbol in watched.node.symbols.wished:
+        for symbol in watched.node.parts.symbols.wished:
             path = f"/fapi/v1/klines?symbol={symbol}&interval=1m&limit=1"
             while (await node.get(path)).content != (await exchange.get(path)).content:
-                await watched.node.clock.sleep(1)
+                await watched.node.parts.clock.sleep(1)
 
 
 async def answered(node: httpx.AsyncClient, path: str) -> httpx.Response:
@@ -71,7 +71,7 @@ async def test_every_shape_of_question_gets_the_exchanges_own_answer(tmp_path: P
         while here.clock.now_ms() % MINUTE_MS < CLOSE_GRACE_MS:  # the node may be behind by a kline that is not due yet
             await here.clock.sleep(1)
         now_ms = here.clock.hold()
-        symbols = [*watched.node.symbols.listings, "NOSUCHUSDT"]
+        symbols = [*watched.node.parts.symbols.listings, "NOSUCHUSDT"]
         async with watched.http() as node, httpx.AsyncClient(base_url=here.sandbox.base_url) as exchange:
             await frames_have_arrived(watched, node, exchange)
             for number in range(QUESTIONS):

@@ -47,17 +47,17 @@ def truth(here: World, series: Series, span: Span) -> bytes:
 async def everything_held_is_the_exchanges(here: World, watched: Watched) -> None:
     """Every wished span of each price series, as the store has it."""
     node, now_ms = watched.node, here.clock.now_ms()
-    wish = node.wish()
+    wish = node.parts.wish()
     wished = [series for series in wish.series() if series.kind in PRICES.values()]
     assert set(wished) == {series for _, series in series_held()}
     for series in wished:
-        grid = node.holdings.grid(series)
+        grid = node.parts.holdings.grid(series)
         (span,) = wish.spans(series, grid, now_ms)
-        found, body = await node.reader.read_encoded(series, span, 100_000)
+        found, body = await node.parts.reader.read_encoded(series, span, 100_000)
         assert found
         assert body == truth(here, series, span), f"{series}"
-        assert node.holdings.ledger(series).known.covers(span)
-        assert {entry.source for entry in node.holdings.ledger(series).entries} == {Source.ABSENT, Source.REST}
+        assert node.parts.holdings.ledger(series).known.covers(span)
+        assert {entry.source for entry in node.parts.holdings.ledger(series).entries} == {Source.ABSENT, Source.REST}
 
 
 async def served_alike(here: World, client: httpx.AsyncClient, targets: list[str]) -> None:
@@ -108,7 +108,7 @@ async def test_operators_name_price_klines_as_the_streams_do(tmp_path: Path) -> 
                 body = {"symbols": [mark.name, index.name], "intervals": ["1m", "1h"], **span}
                 taken = await client.post(path, json=body, headers={"authorization": "Bearer secret"})
                 assert taken.status_code == 202, taken.text
-            assert set(watched.node.holdings.extra_wishes) >= {mark, index}
+            assert set(watched.node.parts.holdings.extra_wishes) >= {mark, index}
 
 
 async def test_what_is_not_wished_is_passed_through(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_what_is_not_wished_is_passed_through(tmp_path: Path) -> None:
                 f"/fapi/v1/indexPriceKlines?pair={YOUNG}&interval=1m&limit=3",
             ]
             await served_alike(here, client, others)
-        assert not watched.node.holdings.ledger(Series(MARK, "BTCUSDT", M1)).known
+        assert not watched.node.parts.holdings.ledger(Series(MARK, "BTCUSDT", M1)).known
 
 
 def closes(series: Series, after_ms: int) -> Any:
@@ -155,7 +155,7 @@ async def test_closes_that_come_later_are_kept_through_lacking_rows_and_a_restar
             assert [query.get("limit") for query in asked] in (["2", "99"], ["99"]), (
                 "but for the one in progress it is held"
             )
-            is_ready, detail = watched.node.health.ready()
+            is_ready, detail = watched.node.parts.health.ready()
             assert (is_ready, detail["reasons"]) == (True, [])
 
 
@@ -170,14 +170,14 @@ async def test_a_wrong_row_is_found_row_by_row_and_mended(tmp_path: Path) -> Non
             change = "UPDATE kline_1m SET close = '-1.00000000' WHERE symbol = ? AND open_time = ?"
             assert database.execute(change, (wrong.name, open_ms)).rowcount == 1
         series = [each for _, each in series_held()]
-        node.verifier.request(series, Span(0, here.clock.now_ms()))
+        node.parts.verifier.request(series, Span(0, here.clock.now_ms()))
         await watched.until(lambda _: not {each.name for each in series} - verified(watched))
         await watched.until(lambda _: all(audit["state"] == "done" for audit in audits(watched)))
         (audit,) = audits(watched)
         assert (audit["rows_replaced"], audit["disagreements"], audit["error"]) == (1, 0, None)
         here.clock.hold()
         await everything_held_is_the_exchanges(here, watched)
-        assert node.holdings.revisions[wrong] == 1
+        assert node.parts.holdings.revisions[wrong] == 1
 
 
 def verified(watched: Watched) -> set[str]:
@@ -185,5 +185,5 @@ def verified(watched: Watched) -> set[str]:
 
 
 def audits(watched: Watched) -> list[dict[str, Any]]:
-    found: Any = watched.node.verifier.report()["audits"]
+    found: Any = watched.node.parts.verifier.report()["audits"]
     return list(found)

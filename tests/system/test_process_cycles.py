@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from app.node.node import Node
+from app.node.parts import Parts
 from app.settings import load
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
@@ -50,11 +51,13 @@ async def one_life(sandbox: SandboxServer, folder: Path) -> None:
         },
         env_file=None,
     )
-    node = Node(settings)
+    node = Node(Parts(settings))
     async with node.running():
 
         async def is_whole() -> bool:
-            return node.symbols.synced_ms is not None and not any(gap.missing for gap in node.coverage.gaps())
+            return node.parts.symbols.synced_ms is not None and not any(
+                gap.missing for gap in node.parts.coverage.gaps()
+            )
 
         await until(is_whole, "the wish is held")
         transport = httpx.ASGITransport(app=node.app)

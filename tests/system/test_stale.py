@@ -126,9 +126,9 @@ async def test_a_process_that_starts_while_rest_is_away_learns_the_time_from_wha
         await writer.until_whole()
         here.sandbox.inject(kind="http_5xx", status=503)
         async with here.node(backfill_days=1, intervals="1m,3m") as reader, reader.http() as client:
-            assert not reader.node.clock.is_trusted, "it may lag, for all that anybody said"
+            assert not reader.node.parts.clock.is_trusted, "it may lag, for all that anybody said"
             await until_ready(here, client)
             async with asyncio.timeout(PATIENCE_S):
                 while (await newest(here, client, "1m")).status_code != 200:
                     await here.clock.sleep(2)
-            assert writer.node.clock.is_trusted, "its sockets are up"
+            assert writer.node.parts.clock.is_trusted, "its sockets are up"

@@ -27,7 +27,7 @@ def is_fives_verified(event: Event) -> bool:
 def plant(watched: Watched) -> str:
     """Change a digit of a volume behind the node's back; what it was."""
     with closing(
-        sqlite3.connect(sqlite_path(watched.node.settings.db_url), isolation_level=None, timeout=10)
+        sqlite3.connect(sqlite_path(watched.node.parts.settings.db_url), isolation_level=None, timeout=10)
     ) as connection:
         of = "FROM kline_1m WHERE symbol = 'BTCUSDT' AND open_time = ?"
         (volume,) = connection.execute(f"SELECT volume {of}", (WRONG_MS,)).fetchone()
@@ -65,7 +65,7 @@ async def test_one_wrong_digit_is_found_mended_kept_and_shown(tmp_path: Path) ->
         assert (coverage["revisions"], coverage["verified_up_to"]) == (1, DAY_MS_2 + DAY_MS)
         assert [(each["start"], each["end"]) for each in coverage["verified"]] == [(DAY_MS_2, DAY_MS_2 + DAY_MS)]
         assert watched.count(KlinesMended) == 1
-        with closing(sqlite3.connect(sqlite_path(watched.node.settings.db_url))) as connection:
+        with closing(sqlite3.connect(sqlite_path(watched.node.parts.settings.db_url))) as connection:
             kept = connection.execute("SELECT interval, open_time, new_source FROM revision").fetchall()
         assert ("1m", WRONG_MS, "rest") in kept
         await here.hold_whole(watched)
@@ -76,7 +76,7 @@ async def test_the_background_finds_it_too(tmp_path: Path) -> None:
     async with world(tmp_path, symbols=1) as here, here.node(verify_every_days=30, intervals="1m,5m") as watched:
         await watched.until_whole()
         plant(watched)
-        watched.node.holdings.load_checks({}, [], {})  # as if thirty days had passed
+        watched.node.parts.holdings.load_checks({}, [], {})  # as if thirty days had passed
         await watched.until(lambda event: isinstance(event, KlinesMended))
         await here.hold_whole(watched)
         assert await here.differing(watched) == []

@@ -42,7 +42,7 @@ async def test_a_clock_that_is_wrong_from_the_start(tmp_path: Path, off_ms: int)
             end_ms = here.clock.now_ms() + 2 * MINUTE_MS
             await watched.until(lambda event: isinstance(event, GapsCounted) and here.clock.now_ms() > end_ms)
             await here.hold_whole(watched)
-            assert abs(watched.node.clock.offset_ms + off_ms) < 2_000
+            assert abs(watched.node.parts.clock.offset_ms + off_ms) < 2_000
             assert await here.differing(watched) == []
             assert watched.count(GarbageDropped) == 0
 
@@ -56,7 +56,7 @@ async def test_a_clock_that_jumps_while_the_node_runs(tmp_path: Path, jump_ms: i
             clock.off_ms = jump_ms
             end_ms = here.clock.now_ms() + 3 * MINUTE_MS
             await watched.until(lambda event: isinstance(event, GapsCounted) and here.clock.now_ms() > end_ms)
-            await watched.node.clock.measure(watched.node.rest)
+            await watched.node.parts.clock.measure(watched.node.parts.rest)
             await here.hold_whole(watched)
             assert await here.differing(watched) == []
 

@@ -15,6 +15,7 @@ from app.domain.series import Series
 from app.events import Event, GapsCounted
 from app.kinds.klines import KLINES
 from app.node.node import Node
+from app.node.parts import Parts
 from app.ports.clock import MachineClock
 from app.settings import Settings, load
 from infra.sandbox.journal import Entry
@@ -57,7 +58,7 @@ class Watched:
     def __init__(self, settings: Settings, clock: MachineClock) -> None:
         self.events: list[Event] = []
         self._waiting: list[tuple[Callable[[Event], bool], asyncio.Event]] = []
-        self.node = Node(settings, machine_clock=clock, seed=1, observers=[self._observe])
+        self.node = Node(Parts(settings, clock, 1, [self._observe]))
 
     def _observe(self, event: Event) -> None:
         self.events.append(event)
@@ -126,7 +127,7 @@ class World:
         """
 
         def is_held(event: Event) -> bool:
-            found = is_whole(event) and if_() and not watched.node.coverage.report(None, None, 0, 1)["missing"]
+            found = is_whole(event) and if_() and not watched.node.parts.coverage.report(None, None, 0, 1)["missing"]
             if found:
                 self.clock.hold()
             return found
@@ -142,11 +143,11 @@ class World:
     async def differing(self, watched: Watched) -> list[str]:
         """The wished series of which the store and the exchange do not say the same, byte for byte."""
         node, now_ms, wrong = watched.node, self.clock.now_ms(), []
-        wish = node.wish()
+        wish = node.parts.wish()
         for series in wish.series():
-            grid = node.holdings.grid(series)
+            grid = node.parts.holdings.grid(series)
             for span in wish.spans(series, grid, now_ms):
-                rows = (await node.reader.read(series, span, 1_000_000)).rows
+                rows = (await node.parts.reader.read(series, span, 1_000_000)).rows
                 mine = rest_rows.join(KLINES.encode(k, grid.shift(k.open_ms, 1) - 1) for k in rows)
                 if mine != self.truth(series, *span):
                     wrong.append(f"{series.symbol} {series.interval}")

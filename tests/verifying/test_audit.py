@@ -16,9 +16,11 @@ from app.domain.store_rules import Batch
 from app.events import IntervalsDisagree, KlinesMended, KlinesVerified
 from app.filling.absence import Absence
 from app.filling.fill import Filler
+from app.holding.inventory import Inventory
 from app.holding.wish import Wish
 from app.kinds.klines import KLINES
 from app.ports.errors import UpstreamGarbage
+from app.ports.exchange import Exchange
 from app.verifying.audit import SETTLE_MS, Auditor, Tally
 from app.verifying.verify import EVER
 from infra.sqlite.row_tables import row_table
@@ -38,14 +40,11 @@ class Desk:
         wish = Wish(("BTCUSDT",), tuple(INTERVALS.values()), 4, {"BTCUSDT": listing("BTCUSDT")}, {})
         absence = Absence(made.clock, made.holdings, wish.listings.get, made.vault)
         filler = Filler(
-            made.clock,
-            made.observe,
-            made.exchange,
-            made.vault,
+            made.runtime,
+            Exchange(made.exchange, made.vault),
             made.store,
             made.committer,
-            made.holdings,
-            lambda: wish,
+            Inventory(made.holdings, lambda: wish),
             absence,
         )
         self.auditor = Auditor(made.clock, made.observe, made.exchange, made.store, made.holdings, filler)

@@ -13,13 +13,15 @@ from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
+from app.holding.inventory import Inventory
 from app.holding.wish import Wish
 from app.kinds.klines import KLINES
 from app.kinds.price_klines import INDEX, MARK
+from app.ports.coordination import NO_WRITER
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamRejected
 from app.verifying.absence_audit import ABSENT_SPANS_MAX, AbsenceAuditor
 from app.verifying.audit import ROW_AGE_MS
-from app.verifying.verify import AUDITS_KEPT_MAX, TooManyAudits, Verifier
+from app.verifying.verify import AUDITS_KEPT_MAX, Auditors, TooManyAudits, Verifier
 from tests.fakes import BTC, DAY0_MS, NOW_MS, Asked, listing, running, truth, unavailable
 from tests.verifying.test_audit import DAYS, FIRST_MS, FIVES, HELD, HOURS, WEEKS, Desk, desk
 
@@ -29,11 +31,16 @@ DUE = Spans([Span(FIRST_MS, DAY0_MS)])
 def verifier(here: Desk, *, every_days: int = 30, auditor: bool = True) -> Verifier:
     intervals = tuple(INTERVALS[code] for code in ("1m", "5m", "1h"))
     wish = Wish(("BTCUSDT",), intervals, 4, {"BTCUSDT": listing("BTCUSDT")}, {})
-    made = Verifier(here.rig.clock, here.rig.holdings, lambda: wish, random.Random(1), every_days=every_days)
-    made.auditor = here.auditor if auditor else None
     rig = here.rig
-    made.absence_auditor = AbsenceAuditor(rig.clock, rig.observe, rig.exchange, rig.store, rig.holdings, rig.committer)
-    return made
+    absence = AbsenceAuditor(rig.clock, rig.observe, rig.exchange, rig.store, rig.holdings, rig.committer)
+
+    def auditors() -> Auditors:
+        if not auditor:
+            raise StoreUnavailable(NO_WRITER)
+        return Auditors(here.auditor, absence)
+
+    inventory = Inventory(rig.holdings, lambda: wish)
+    return Verifier(rig.clock, inventory, random.Random(1), auditors, every_days=every_days)
 
 
 @asynccontextmanager

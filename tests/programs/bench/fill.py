@@ -23,6 +23,7 @@ from app.domain.span import Span
 from app.events import Event, RowsCommitted
 from app.kinds.klines import KLINES
 from app.node.node import Node
+from app.node.parts import Parts
 from app.settings import load
 from infra.process.malloc import return_large_blocks, stop_sqlite_counting
 from tests.programs.bench.pinned import PinnedClock
@@ -57,12 +58,12 @@ async def by_node(clock: PinnedClock, symbols: Sequence[str], codes: Sequence[st
             if lacking <= 0:
                 done.set()
 
-    node = Node(load(), machine_clock=clock, extra_wishes_only=True, observers=[observe])
+    node = Node(Parts(load(), clock, None, [observe], extra_wishes_only=True))
     async with node.running(), asyncio.timeout(FILL_S_MAX):
-        await node.clock.until_measured()
-        await node.symbols.refresh()
+        await node.parts.clock.until_measured()
+        await node.parts.symbols.refresh()
         began_s, began_cpu_s = perf_counter(), process_time()
-        await node.backfill.request(series, span)
+        await node.parts.backfill.request(series, span)
         await done.wait()
         return Work(perf_counter() - began_s, process_time() - began_cpu_s)
 

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from app import server
-from app.node.node import Node
+from app.node.parts import Parts
 from app.settings import Settings, load
 from infra.process.malloc import stop_sqlite_counting
 from tests.programs.bench.pinned import PinnedClock
@@ -56,14 +56,14 @@ def main() -> None:
     stop_sqlite_counting()
     clock, reads = PinnedClock(Path(sys.argv[1])), Reads(Path(sys.argv[2]))
 
-    def made(settings: Settings, **others: Any) -> Node:
-        node = Node(settings, machine_clock=clock, **others)
+    def made(settings: Settings) -> Parts:
+        parts = Parts(settings, clock)
         for name in ("read", "read_encoded"):
-            setattr(node.reader, name, reads.counting(getattr(node.reader, name)))
-        return node
+            setattr(parts.reader, name, reads.counting(getattr(parts.reader, name)))
+        return parts
 
-    assert vars(server)["Node"] is Node, "the server makes its nodes elsewhere by now"
-    vars(server)["Node"] = made
+    assert vars(server)["Parts"] is Parts, "the server makes the parts of its nodes elsewhere by now"
+    vars(server)["Parts"] = made
     server.run(load())
 
 

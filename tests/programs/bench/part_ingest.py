@@ -14,6 +14,7 @@ from app.binance import stream_event
 from app.binance.stream_event import KlineEvent
 from app.domain.interval import M1, MINUTE_MS
 from app.node.node import Node
+from app.node.parts import Parts
 from app.settings import load
 from infra.sandbox.candles import QUANTUM_MS
 from infra.sandbox.render import rest_row
@@ -188,7 +189,8 @@ async def _in_process(stage: Stage) -> None:
     """Decode, tail and roll-up of a node without sockets, against decoding alone; it writes between the minutes."""
     place = stage.place
     env = {**place.env, "BINANCE_WS_URL": f"ws://127.0.0.1:{free_port()}", "LOG_LEVEL": "ERROR"}  # no frames but ours
-    node = Node(load({name.lower(): value for name, value in env.items()}, env_file=None), machine_clock=stage.clock)
+    settings = load({name.lower(): value for name, value in env.items()}, env_file=None)
+    node = Node(Parts(settings, stage.clock))
     async with node.running():
         await until(lambda: _is_ready(node, stage), "the node is warm", REPORT_S_MAX)
         start_ms = stage.clock.now_ms() // MINUTE_MS * MINUTE_MS
@@ -217,24 +219,25 @@ async def _in_process(stage: Stage) -> None:
 
 
 async def _is_ready(node: Node, stage: Stage) -> bool:
-    if node.live is None or not node.clock.is_trusted or not set(stage.market.names) <= node.symbols.wished_set:
+    parts = node.parts
+    if node.writer is None or not parts.clock.is_trusted or not set(stage.market.names) <= parts.symbols.wished_set:
         return False
     end_ms = stage.clock.now_ms() // MINUTE_MS * MINUTE_MS
-    return not any(node.rolling.lacking(name, end_ms) for name in stage.market.names)
+    return not any(node.parts.rolling.lacking(name, end_ms) for name in stage.market.names)
 
 
 async def _is_written(node: Node) -> bool:
-    assert node.live is not None
-    return node.live.queue_depth == 0
+    assert node.writer is not None
+    return node.writer.live.queue_depth == 0
 
 
 async def _taken(node: Node, frames: Sequence[bytes]) -> float:
-    assert node.live is not None
+    assert node.writer is not None
     began_s = time.thread_time()
     for frame in frames:
         event = stream_event.decode(frame)
         assert type(event) is KlineEvent
-        await node.live.take(event)  # never waits while the queue has room: no other task runs meanwhile
+        await node.writer.live.take(event)  # never waits while the queue has room: no other task runs meanwhile
     return time.thread_time() - began_s
 
 

@@ -20,8 +20,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.market.stream_hub import Hub
 from app.sockets.connections import Connection, Connections, Deadlines
 from app.sockets.stream_protocol import STATE
-from app.sockets.streams import LIFE_S, PONG_S_MAX, STALL_S_MAX
+from app.sockets.streams import LIFE_S, PONG_S_MAX, STALL_S_MAX, StreamLimits
 from tests.binance.clocks import START_MS, VirtualClock
+from tests.fakes import FakeListed
 from tests.http.fakes import LOCAL_TOKEN, Node, kline_body, served
 from tests.patience import PATIENCE_S
 from tests.sockets.sockets import Watched
@@ -62,7 +63,7 @@ class Server:
         self.node.query.body = kline_body(1_500)
         self.clock = VirtualClock(START_MS)
         self.hub = Hub(self.clock)
-        self.streams = Watched(self.hub, self.clock, clients_max=100, queue_bytes_max=256 * 1024)
+        self.streams = Watched(self.hub, self.clock, StreamLimits(100, 256 * 1024), FakeListed(), lambda stream: None)
         self.connections = Counted()
         self.port = 0
 

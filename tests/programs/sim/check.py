@@ -67,8 +67,8 @@ class Witness:
     def moment(self, process: "Process") -> Moment:
         """Now."""
         true_ms = self._sim.clock.now_ms()
-        error_ms = process.node.clock.now_ms() - true_ms if process.node else 0
-        return Moment(true_ms, error_ms, process.node.symbols.listings if process.node else {})
+        error_ms = process.node.parts.clock.now_ms() - true_ms if process.node else 0
+        return Moment(true_ms, error_ms, process.node.parts.symbols.listings if process.node else {})
 
     def answered(self, process: "Process", asked: Asked, answer: httpx.Response, sent: Moment) -> None:
         """Hold an answer against the truth."""
@@ -190,7 +190,7 @@ class Witness:
         sim = self._sim
         while True:
             await sim.clock.sleep(SAMPLE_S)
-            holders = [process for process in sim.processes if process.node and process.node.lease.is_held()]
+            holders = [process for process in sim.processes if process.node and process.node.parts.lease.is_held()]
             writers = [process.name for process in holders if process.node and process.node.writer]
             if len(writers) > 1:
                 sim.fail(f"two writers at once: {writers}")
@@ -201,13 +201,13 @@ class Witness:
         node = process.node
         if node is None:
             return
-        live, rows_max = node.live, self._sim.plan.queue_rows_max or 20_000
+        writer, rows_max = node.writer, self._sim.plan.queue_rows_max or 20_000
         bounds = {
-            "rows that wait to be written": (live.queue_depth if live else 0, rows_max + BATCH_ROWS_MAX),
-            "requests that wait for weight": (max(map(node.budget.waiting, Priority)), WAITERS_MAX),
-            "read-throughs": (len(node.read_through._flights), READS_MAX),
-            "bytes of pages": (node.pages.bytes, node.settings.cache_bytes_max),
-            "socket events": (node.sockets._intake.depth if live else 0, QUEUE_MAX),
+            "rows that wait to be written": (writer.live.queue_depth if writer else 0, rows_max + BATCH_ROWS_MAX),
+            "requests that wait for weight": (max(map(node.parts.budget.waiting, Priority)), WAITERS_MAX),
+            "read-throughs": (len(node.parts.read_through._flights), READS_MAX),
+            "bytes of pages": (node.parts.pages.bytes, node.parts.settings.cache_bytes_max),
+            "socket events": (writer.sockets._intake.depth if writer else 0, QUEUE_MAX),
         }
         for name, (number, most) in bounds.items():
             self.deepest[name] = max(self.deepest[name], number)
@@ -227,15 +227,17 @@ class Witness:
         if any(process.standing_until_ms() > sim.clock.now_ms() for process in sim.processes):
             return "a stand-down lasts"
         node = writers[0]
-        if node.symbols.synced_ms is None:
+        if node.parts.symbols.synced_ms is None:
             return "symbols were never synced"
-        if late := [name for name in node.symbols.listings if self._is_unnoticed(name, node.symbols.listings)]:
+        if late := [
+            name for name in node.parts.symbols.listings if self._is_unnoticed(name, node.parts.symbols.listings)
+        ]:
             return f"the relisting of {late} is not noticed"
-        if node.holdings.doubted:
-            return f"whose klines are held is not settled: {sorted(node.holdings.doubted)}"
+        if node.parts.holdings.doubted:
+            return f"whose klines are held is not settled: {sorted(node.parts.holdings.doubted)}"
         gaps = [
             f"{gap.series.symbol} {gap.series.interval} {list(gap.missing)}"
-            for gap in node.coverage.gaps()
+            for gap in node.parts.coverage.gaps()
             if gap.missing
         ]
         return ", ".join(gaps)
@@ -249,10 +251,10 @@ class Witness:
     async def _verify(self, process: "Process") -> None:
         assert process.node is not None, "a process that writes has a node"
         assert process.client is not None, "a process that is up has a client"
-        wish = process.node.wish()
+        wish = process.node.parts.wish()
         codes = list(dict.fromkeys(series.interval.code for series in wish.series()))
         body = {"symbols": sorted(wish.symbols), "intervals": codes, "start": 0, "end": self._sim.clock.now_ms()}
-        operator = {"authorization": f"Bearer {process.node.token_file.token()}"}
+        operator = {"authorization": f"Bearer {process.node.parts.token_file.token()}"}
         answer = await process.client.post("/v1/admin/verify", json=body, headers=operator)
         if answer.status_code != 202:
             self._sim.fail(f"verification is refused: {answer.status_code} {answer.text:.200}")
@@ -324,12 +326,12 @@ class Witness:
         node, now_ms = process.node, self._sim.clock.now_ms()
         assert node is not None, "a process that writes has a node"
         unheard = []
-        for symbol in node.symbols.wished:
+        for symbol in node.parts.symbols.wished:
             item = self.truth.item(symbol)
             if item is None or item.status(now_ms - 5 * MINUTE_MS) != "TRADING" or item.status(now_ms) != "TRADING":
                 continue
-            heard_ms = node.sockets.heard_ms(Series(KLINES, symbol, M1)) or 0
-            if node.clock.now_ms() - heard_ms > HEARD_MS_MAX:
+            heard_ms = node.parts.role.last_seen_ms(Series(KLINES, symbol, M1)) or 0
+            if node.parts.clock.now_ms() - heard_ms > HEARD_MS_MAX:
                 unheard.append(symbol)
         return unheard
 

@@ -10,6 +10,7 @@ import httpx
 
 from app.events import Event, NodeStarted, NodeStopped, StandDownBegan, TaskEnded
 from app.node.node import Node
+from app.node.parts import Parts
 from app.node.prepare import CannotStart, prepare
 from app.settings import Settings
 from infra.binance.shared_rate_state import SharedRateState
@@ -25,8 +26,8 @@ DRAIN_S_MAX: Final = 4.0  # app/server.py: requests in flight at a shutdown
 SHUTDOWN_S_MAX: Final = 10.0  # the node's promise
 
 
-class SimNode(Node):
-    """The node, on a disk whose free space the simulation decides."""
+class SimParts(Parts):
+    """The parts of a node, on a disk whose free space the simulation decides."""
 
     disk: Disk
 
@@ -41,7 +42,7 @@ class Process:
         self.sim, self.name = sim, name
         self.fate = Fate(name, self._on_killed)
         self.fate.is_dead = True
-        self.node: SimNode | None = None
+        self.node: Node | None = None
         self.is_up = False
         self.starts = self.kills = self.stops = 0
         self.stand_downs: list[tuple[float, float]] = []
@@ -87,7 +88,7 @@ class Process:
 
     def standing_until_ms(self) -> int:
         """When the process's stand-down ends, 0 when there is none."""
-        active = self.node.guard.active() if self.node else None
+        active = self.node.parts.guard.active() if self.node else None
         return active.until_ms if active else 0
 
     def run_inside(self, coro: Any) -> asyncio.Task[Any]:
@@ -122,10 +123,10 @@ class Process:
         self.is_up = False
         sim.loop.call_later(1.0, self._check_leaks, fate, context=Context())
 
-    def _make(self, settings: Settings) -> SimNode:
-        SimNode.disk = self.sim.disk
+    def _make(self, settings: Settings) -> Node:
+        SimParts.disk = self.sim.disk
         seed = self.sim.plan.seed * 1_000 + self.starts
-        return SimNode(settings, machine_clock=self.sim.machine, seed=seed, observers=[self._observe])
+        return Node(SimParts(settings, self.sim.machine, seed, [self._observe]))
 
     async def _drain(self) -> None:
         if self.queries:
@@ -140,7 +141,7 @@ class Process:
         sim.count(f"event {type(event).__name__}")
         if isinstance(event, StandDownBegan) and self.node is not None:
             now_s, ends_ms = sim.loop.time(), event.until_ms
-            left_ms = min(ends_ms - self.node.clock.now_ms(), ends_ms - sim.clock.now_ms())
+            left_ms = min(ends_ms - self.node.parts.clock.now_ms(), ends_ms - sim.clock.now_ms())
             self.stand_downs.append((now_s, now_s + left_ms / 1_000))
         if isinstance(event, TaskEnded):
             sim.fail(f"{self.fate.name}: task {event.name} ended: {event.reason}", event.crash)
@@ -174,7 +175,7 @@ class Process:
         sim.count("killed")
         sim.network.bury(fate, silently=self._is_silent)
         fate.graveyard.extend((self.node, self.client, *self.queries))
-        for holder in (self.node.lease, self.node.rate_state) if self.node else ():
+        for holder in (self.node.parts.lease, self.node.parts.rate_state) if self.node else ():
             assert isinstance(holder, WriterLease | SharedRateState)
             if holder._fd is not None:
                 os.close(holder._fd)  # the kernel lets go of the locks, and leaves what is written

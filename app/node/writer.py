@@ -1,19 +1,20 @@
 """The writer's role: what a process runs from the moment the lease is its own until it is not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Sequence
 from typing import Final
 
-from app.domain.interval import M1
-from app.domain.listing import Listing
+from app.domain.interval import M1, Grid
+from app.domain.kind import Row
 from app.domain.series import Series
-from app.domain.span import Spans
+from app.domain.span import Span, Spans
 from app.events import CommitFailed, SymbolsReplaced
 from app.filling.estimate import estimate
 from app.filling.fill import Filler
 from app.filling.reconcile import Reconciler
+from app.filling.room import Room
 from app.holding.commit import Committer
-from app.holding.symbol_sync import nothing_more
+from app.holding.symbol_sync import DOCUMENT
 from app.ingest.dispute import Disputes
 from app.ingest.live import LiveIngest
 from app.ingest.relisting import Relistings
@@ -22,133 +23,102 @@ from app.kinds.klines import KLINES
 from app.node.exchange_clock import KeptTime
 from app.node.parts import KEPT_TIME, Parts
 from app.ports.errors import StoreUnavailable
+from app.ports.exchange import Exchange
 from app.ports.store import OpenWriter
 from app.querying.answer import END_OF_TIME_MS
 from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import Auditor
+from app.verifying.verify import Auditors
 from infra.binance.market_streams import MarketStreams
 from infra.binance.sockets import BinanceSockets
 
 FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
 
 
-class Writing:
-    """Ingests, backfills, verifies and keeps what is read through. `begin` makes one; `end` takes it apart again."""
+class Writer:
+    """Ingests, backfills, verifies and keeps what is read through. `begin` makes one; `end` takes it apart again.
 
-    def __init__(self, parts: Parts, store: OpenWriter, listings: Mapping[str, Listing]) -> None:
+    See `app.node.role.Role`.
+    """
+
+    def __init__(self, parts: Parts, store: OpenWriter) -> None:
         """For `begin`."""
         self._parts = parts
         self._is_estimated = False
-        self.store = store
-        settings, clock, observe = parts.settings, parts.clock, parts.observe
-        committer = Committer(store, parts.holdings, parts.tail, parts.drop, observe, self._rows_changed)
-        self._filler = Filler(
-            clock,
-            observe,
-            parts.rest,
-            parts.archive,
-            parts.reader,
-            committer,
-            parts.holdings,
-            parts.wish,
-            parts.absence,
+        self._store = store
+        settings, runtime, copies, inventory = parts.settings, parts.runtime, parts.copies, parts.inventory
+        clock, observe = runtime.clock, runtime.observe
+        committer = Committer(store, copies, observe, self._rows_changed)
+        exchange = Exchange(parts.rest, parts.archive)
+        self._filler = Filler(runtime, exchange, parts.reader, committer, inventory, parts.absence)
+        self._auditors = Auditors(
+            Auditor(clock, observe, parts.rest, store, parts.holdings, self._filler),
+            AbsenceAuditor(clock, observe, parts.rest, store, parts.holdings, committer),
         )
-        self._auditor = Auditor(clock, observe, parts.rest, store, parts.holdings, self._filler)
-        self._absence_auditor = AbsenceAuditor(clock, observe, parts.rest, store, parts.holdings, committer)
-        self.reconciler = Reconciler(
-            clock,
-            observe,
-            self._filler,
-            parts.holdings,
-            parts.wish,
-            concurrency=settings.fetch_concurrency,
-            rng=parts.rng("reconcile"),
-            disk_free_bytes=parts.disk_free_bytes,
-            disk_free_bytes_min=settings.disk_free_bytes_min,
-        )
-        egress = settings.egress_to(settings.binance_ws_url)
-        self.sockets = BinanceSockets(settings.binance_ws_url, clock, observe, seed=parts.seed, egress=egress)
-        self.streams = MarketStreams(
-            settings.binance_ws_url, clock, observe, parts.hub.deliver, self.sockets, seed=parts.seed, egress=egress
-        )
-        self.relistings = Relistings(
-            clock,
-            observe,
-            parts.rest,
-            store,
-            committer,
-            parts.symbols,
-            parts.holdings,
-            parts.tail,
-            parts.rolling,
-            parts.drop,
-            listings,
-            self.wake,
-        )
+        room = Room(parts.disk_free_bytes, settings.disk_free_bytes_min)
+        self.reconciler = Reconciler(runtime, self._filler, inventory, room, concurrency=settings.fetch_concurrency)
+        ws = settings.destination(settings.binance_ws_url)
+        self.sockets = BinanceSockets(ws, runtime)
+        self.streams = MarketStreams(ws, runtime, parts.hub.deliver, self.sockets)
+        self.relistings = Relistings(runtime, parts.rest, store, committer, copies, self.wake)
         self._disputes = Disputes(clock, observe, parts.rest, parts.reader, parts.holdings, self._filler.keep)
-        self.live = LiveIngest(
-            clock,
-            observe,
-            self.sockets,
-            parts.symbols,
-            parts.holdings,
-            parts.tail,
-            parts.rolling,
-            committer,
-            parts.drop,
-            parts.pages.moved,
-            self._disputes,
-        )
-        self.live.heard = clock.heard
+        self.live = LiveIngest(runtime, self.sockets, copies, committer, self._disputes, parts.clock.heard)
 
     # --- from the lease to its loss -----------------------------------------------------------------------------
 
     @classmethod
-    async def begin(cls, parts: Parts, hand_over: Callable[[], Awaitable[bool]]) -> "Writing":
+    async def begin(cls, parts: Parts) -> "Writer":
         """Open the database and start everything that writes. Raises StoreUnavailable, SchemaTooNew, OSError.
 
-        `hand_over` ends what moved the tails until now: only our own commits may. It says whether they are up to date.
+        The follower hands over first: from now on only our own commits move the tails.
         """
         store = await parts.store.writer(parts.settings.db_url, parts.clock, parts.store_state.report)
-        parts.forget_copies(but_tails=await hand_over())
+        parts.forget_copies(but_tails=await parts.follower.hand_over())
         parts.pages.true_until_ms = END_OF_TIME_MS
         try:
             await parts.load_for_reading()
             stand_down = await store.stand_down()
-            listings = await store.listings()
         except BaseException:
             await store.close()
             raise
         parts.budget.restore(*(stand_down or (0, "")))
-        writing = parts.role = cls(parts, store, listings)
+        writer = cls(parts, store)
+        parts.role = writer
         try:
             await parts.guard.persist()  # one that was met while nobody could write
         except BaseException:
-            parts.role = None
+            parts.role = parts.follower
             await store.close()
             raise
-        writing._take_over()
-        writing._start()
-        return writing
+        parts.hub.take_from(writer.streams)
+        writer.symbols_changed()
+        writer._start()
+        return writer
 
     async def end(self, reason: str) -> None:
         """Go back to reading only. What was not written yet is asked for again by the next writer."""
         parts = self._parts
         parts.store_state.report(f"{reason} while the node had it open; it starts over with what is there now")
         await parts.supervisor.stop(*_TASKS)
-        parts.role = None
-        parts.read_through.keep = parts.backfill.store = parts.health.sockets = parts.health.reconciler = None
-        parts.health.queue_depth = lambda: 0
-        parts.health.log_complaint = lambda: None
-        parts.verifier.auditor = parts.verifier.absence_auditor = None
-        parts.symbols.write_to(None)
-        parts.symbols.before_saving = nothing_more
-        parts.clock.keep = None
+        parts.role = parts.follower
         parts.close_lag.follow(())
         parts.hub.take_from(None)
-        parts.in_progress.heard_ms = lambda series: None
         parts.forget_copies()
-        await self.store.close()
+        await self._store.close()
+
+    async def close(self) -> None:
+        """Close the store at the end of the process."""
+        await self._store.close()
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the database file is not the one any longer that was opened."""
+        return self._store.is_replaced()
+
+    @property
+    def is_deposed(self) -> bool:
+        """Whether another process has become the writer."""
+        return self._store.is_deposed
 
     async def flush(self) -> None:
         """At shutdown: take in nothing more and write what was taken in."""
@@ -160,23 +130,6 @@ class Writing:
             reason = f"at shutdown, will be fetched again: {error}"
             self._parts.observe(CommitFailed(self.live.queue_depth, reason))
 
-    def _take_over(self) -> None:
-        """Give the parts what only a writer has."""
-        parts = self._parts
-        parts.symbols.write_to(self.store)
-        parts.symbols.before_saving = self.relistings.save
-        parts.clock.keep = self._keep_time
-        parts.backfill.store = self.store
-        parts.verifier.auditor = self._auditor
-        parts.verifier.absence_auditor = self._absence_auditor
-        self.symbols_changed()
-        parts.read_through.keep = self._filler.keep_read
-        parts.in_progress.heard_ms = self.sockets.heard_ms
-        parts.hub.take_from(self.streams)
-        parts.health.sockets, parts.health.reconciler = self.sockets, self.reconciler
-        parts.health.queue_depth = lambda: self.live.queue_depth
-        parts.health.log_complaint = self.store.log_complaint
-
     def _start(self) -> None:
         parts = self._parts
         warm_up = WarmUp(parts.clock, parts.reader, parts.symbols, parts.holdings, parts.rolling)
@@ -186,13 +139,16 @@ class Writing:
         start("relistings", self.relistings.run)
         if parts.extra_wishes_only:
             return
-        start("symbols", parts.symbols.run)
+        start("symbols", self._sync_symbols)
         start("write", self.live.write)
         start("disputes", self._disputes.run)
         start("ingest", self.live.ingest)
         start("sockets", self.sockets.run)
         start("streams", self.streams.run)
         start("warm-up", warm_up.run)
+
+    async def _sync_symbols(self) -> None:
+        await self._parts.symbols.run(self._parts.settings.symbol_sync_interval_sec, self._parts.runtime.rng("symbols"))
 
     async def _reconcile(self) -> None:
         await self._parts.clock.until_measured()  # which klines are closed is the exchange's time to say
@@ -202,35 +158,100 @@ class Writing:
         await self._parts.clock.until_measured()
         await self._parts.verifier.run()
 
-    # --- what it is asked and told ------------------------------------------------------------------------------
+    # --- what it may do (app/node/role.py) ----------------------------------------------------------------------
 
     @property
-    def intake_depth(self) -> int:
-        """Socket events that wait to be taken in."""
-        return self.sockets.queue_depth
+    def is_writer(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def store(self) -> OpenWriter:
+        """The store, open for writing."""
+        return self._store
+
+    @property
+    def auditors(self) -> Auditors:
+        """What compares klines with the exchange."""
+        return self._auditors
+
+    def are_copies_current(self) -> bool:
+        """Always: only this process changes the store."""
+        return True
+
+    def ledger_as_of_ms(self) -> int:
+        """Now."""
+        return self._parts.clock.now_ms()
+
+    def last_seen_ms(self, series: Series) -> int | None:
+        """When the socket that carries `series` last delivered anything."""
+        return self.sockets.heard_ms(series)
+
+    async def keep_read(self, series: Series, grid: Grid, span: Span, rows: Sequence[Row]) -> None:
+        """Commit rows of `span` that were read through, where they are wished."""
+        await self._filler.keep_read(series, grid, span, rows)
+
+    async def keep_symbols(self, body: bytes, received_ms: int) -> None:
+        """Store exchangeInfo, after the listings that it changes: followers must know those when they read it."""
+        await self.relistings.save()
+        await self._store.save_document(DOCUMENT, body, received_ms)
+
+    async def keep_time(self, kept: KeptTime) -> None:
+        """Store how the exchange's time follows from this machine's clocks."""
+        await self._store.save_document(KEPT_TIME, kept.encoded(), self._parts.clock.now_ms())
+
+    async def keep_stand_down(self, until_ms: int, reason: str) -> None:
+        """Store a stand-down."""
+        await self._store.save_stand_down(until_ms, reason)
 
     def wake(self) -> None:
-        """Wishes or what is held have changed: plan anew."""
+        """Plan again: wishes, or what is held, have changed."""
         self.reconciler.wake()
 
     def store_recovered(self) -> None:
-        """The database takes again what it is given."""
+        """The database accepts writes again."""
         self.reconciler.store_recovered()
-
-    def streams_status(self) -> dict[str, object]:
-        """The sockets that are open for streams somebody listens to."""
-        return self.streams.status()
 
     def exists(self, series: Series, closed_ms: int) -> None:
         """REST has a closed kline of `series` that ends at `closed_ms`."""
         self.sockets.exists(series, closed_ms)
 
-    async def save_stand_down(self, until_ms: int, reason: str) -> None:
-        """Keep a stand-down."""
-        await self.store.save_stand_down(until_ms, reason)
+    @property
+    def missing_klines(self) -> int | None:
+        """Klines that the last plan found missing; None before the first plan."""
+        return self.reconciler.missing_klines
 
-    async def _keep_time(self, kept: KeptTime) -> None:
-        await self.store.save_document(KEPT_TIME, kept.encoded(), self._parts.clock.now_ms())
+    @property
+    def paused(self) -> str | None:
+        """Why history is not being filled."""
+        return self.reconciler.paused
+
+    @property
+    def fetch_error(self) -> str | None:
+        """The last failed fetch."""
+        return self.reconciler.last_error
+
+    @property
+    def write_queue_depth(self) -> int:
+        """Closed klines that wait to be written."""
+        return self.live.queue_depth
+
+    @property
+    def intake_depth(self) -> int:
+        """Socket events that wait to be processed."""
+        return self.sockets.queue_depth
+
+    def log_complaint(self) -> str | None:
+        """What is wrong with the database's write-ahead log."""
+        return self._store.log_complaint()
+
+    def sockets_status(self) -> dict[str, object]:
+        """The sockets that ingest klines."""
+        return self.sockets.status()
+
+    def streams_status(self) -> dict[str, object]:
+        """The sockets that are open for streams that clients subscribe to."""
+        return self.streams.status()
 
     def symbols_changed(self) -> None:
         """The exchange's list was read: stream what it has, plan anew, and say once what that will cost."""

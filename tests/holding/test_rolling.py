@@ -10,7 +10,7 @@ from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, Inter
 from app.domain.kline import Kline
 from app.domain.rollup import roll_up
 from app.domain.span import Span
-from app.ingest.rolling import Rolling
+from app.holding.rolling import Rolling
 from tests.fakes import DAY0_MS, minute
 
 SYMBOL = "BTCUSDT"

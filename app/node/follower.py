@@ -1,0 +1,206 @@
+"""The follower's role: how a process that does not write keeps up with the one that does."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from app.domain.interval import MINUTE_MS, Grid
+from app.domain.kind import Row
+from app.domain.reason import Reason
+from app.domain.series import Series
+from app.domain.span import Span
+from app.domain.validity import is_fresh
+from app.holding import follow
+from app.node.exchange_clock import KeptTime
+from app.ports.coordination import NO_WRITER
+from app.ports.errors import StoreUnavailable
+from app.ports.store import OpenWriter
+from app.verifying.verify import Auditors
+from infra.local.stream_fanout import StreamFanoutClient
+
+if TYPE_CHECKING:
+    from app.node.parts import Parts
+
+RELOAD_EVERY_S: Final = 5.0  # how often symbols, checks and stand-downs are read, of which the journal says nothing
+LEDGER_AGE_MS_MAX: Final = 15_000  # a ledger that could not be read for longer says nothing about now
+
+
+class Follower:
+    """Knows what the writer has committed (klines, ledger, symbols, checks, stand-downs) and receives its streams.
+
+    See `app.node.role.Role`. What only a writer can do is refused with StoreUnavailable, or left to the writer.
+    """
+
+    def __init__(self, parts: "Parts") -> None:
+        self._parts = parts
+        self._newest_ms = 0
+        self._is_running = False
+        self._feed = follow.Follower(parts.clock, parts.reader, parts.holdings, parts.tail, parts.drop, self._load_anew)
+        self._feed.closed = self._learn_time
+        self._feed.looked = self._put_off
+        self.relay = StreamFanoutClient(parts.shared, parts.clock, parts.hub.deliver)
+
+    async def start(self) -> None:
+        """Follow from now on, of which the first look is done at the return; nothing happens when we do already.
+
+        Whoever asked before that look would be told that nothing is known: a worker begins to answer after it.
+        """
+        if self._is_running:
+            return
+        self._is_running = True
+        self._newest_ms = self._parts.pages.true_until_ms = 0
+        await self._feed.try_to_look()
+        self._parts.supervisor.start("follow", self._feed.run)
+        self._parts.supervisor.start("reload", self._reload)
+        self._parts.supervisor.start("stream-relay", self.relay.run)
+        self._parts.hub.take_from(self.relay)
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        self._is_running = False
+        self._parts.hub.take_from(None)
+        await self._parts.supervisor.stop("follow", "reload", "stream-relay")
+        self._feed.forget()
+        self.relay.forget()
+
+    async def hand_over(self) -> bool:
+        """Follow no more, because this process writes from now on; whether the tails are those of what is stored now.
+
+        Nobody else may write any more when it is called. A process that was warm stays so when its writer dies.
+        """
+        was_running = self._is_running
+        await self._parts.supervisor.stop("follow")
+        is_current = False
+        if was_running:
+            with contextlib.suppress(StoreUnavailable):
+                await self._feed.look()
+                is_current = True
+        await self.stop()
+        return is_current
+
+    def ledger_as_of_ms(self) -> int:
+        """The moment that the ledger in memory speaks of: the last look at the store, if that is not long ago."""
+        now_ms, looked_ms = self._parts.clock.now_ms(), self._feed.looked_ms
+        return looked_ms if is_fresh(looked_ms, now_ms, LEDGER_AGE_MS_MAX) else now_ms
+
+    # --- what it may do (app/node/role.py) ----------------------------------------------------------------------
+
+    @property
+    def is_writer(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def store(self) -> OpenWriter:
+        """Raises StoreUnavailable."""
+        raise _not_here()
+
+    @property
+    def auditors(self) -> Auditors:
+        """Raises StoreUnavailable."""
+        raise _not_here()
+
+    def are_copies_current(self) -> bool:
+        """Whether the store was read a moment ago."""
+        return self._feed.is_current()
+
+    def last_seen_ms(self, series: Series) -> int | None:
+        """None: the writer has the sockets."""
+        return None
+
+    async def keep_read(self, series: Series, grid: Grid, span: Span, rows: Sequence[Row]) -> None:
+        """Leave rows that were read through to the writer, which fills its gaps itself."""
+
+    async def keep_symbols(self, body: bytes, received_ms: int) -> None:
+        """Leave the list of symbols to the writer, which reads it as often."""
+
+    async def keep_time(self, kept: KeptTime) -> None:
+        """Raises StoreUnavailable: a clock that becomes the writer's is stored then."""
+        raise _not_here()
+
+    async def keep_stand_down(self, until_ms: int, reason: str) -> None:
+        """Leave a stand-down to the rate state, which all processes share; the next writer stores it."""
+
+    def wake(self) -> None:
+        """Nothing is planned here."""
+
+    def symbols_changed(self) -> None:
+        """No sockets and no plans depend on the list here."""
+
+    def store_recovered(self) -> None:
+        """Nothing waits to be written here."""
+
+    def exists(self, series: Series, closed_ms: int) -> None:
+        """No socket is judged here by what REST has."""
+
+    @property
+    def missing_klines(self) -> int | None:
+        """None: only the writer plans."""
+        return None
+
+    @property
+    def paused(self) -> str | None:
+        """None: only the writer fills."""
+        return None
+
+    @property
+    def fetch_error(self) -> str | None:
+        """None: only the writer fetches."""
+        return None
+
+    @property
+    def write_queue_depth(self) -> int:
+        """0: nothing waits to be written."""
+        return 0
+
+    @property
+    def intake_depth(self) -> int:
+        """0: no socket events come in."""
+        return 0
+
+    def log_complaint(self) -> str | None:
+        """None: only the writer's connection knows the write-ahead log."""
+        return None
+
+    def sockets_status(self) -> dict[str, object]:
+        """Empty: the writer has the sockets."""
+        return {}
+
+    def streams_status(self) -> dict[str, object]:
+        """Empty: the writer has the streams."""
+        return {}
+
+    # --- following ----------------------------------------------------------------------------------------------
+
+    def _put_off(self, until_ms: int) -> None:
+        self._parts.pages.true_until_ms = until_ms
+
+    async def _load_anew(self) -> None:
+        parts = self._parts
+        parts.forget_copies()
+        await parts.load_for_reading()
+        self._newest_ms = max((ledger.end_ms for ledger in parts.holdings.all().values()), default=0)
+        parts.close_lag.follow(parts.symbols.wished)
+
+    async def _reload(self) -> None:
+        parts = self._parts
+        while True:
+            await parts.clock.sleep(RELOAD_EVERY_S)
+            with contextlib.suppress(StoreUnavailable):  # there may be no database yet; reads say so themselves
+                if await parts.symbols.load(parts.reader):
+                    parts.close_lag.follow(parts.symbols.wished)
+                parts.holdings.load_wishes(await parts.reader.anchors(), await parts.reader.extra_wishes())
+                await parts.load_checks()
+                if (stand_down := await parts.reader.stand_down()) is not None:
+                    parts.budget.restore(*stand_down)
+
+    def _learn_time(self, end_ms: int) -> None:
+        """A writer that hears the exchange commits klines as they close: seeing that confirms our clock."""
+        clock = self._parts.clock
+        if 0 < self._newest_ms < end_ms and is_fresh(end_ms, clock.now_ms(), MINUTE_MS):
+            clock.confirm()
+        self._newest_ms = max(self._newest_ms, end_ms)
+
+
+def _not_here() -> StoreUnavailable:
+    return StoreUnavailable(NO_WRITER, Reason.WRITER)
