@@ -32,6 +32,11 @@ _COUNTS: Final = frozenset(
         "klinenode_stream_frames_sent",
         "klinenode_stream_frames_conflated",
         "klinenode_stream_clients_cut",
+        "klinenode_market_pages_hits",
+        "klinenode_market_pages_misses",
+        "klinenode_connections_made_way",
+        "klinenode_connections_overdue",
+        "klinenode_requests_refused",
     }
 )
 """Gauges that only grow."""

@@ -93,6 +93,27 @@ def test_what_grows_does_not_fall_when_a_worker_dies_and_another_takes_its_place
     assert len(list(tmp_path.glob("*.metrics"))) == 1, "their files do not pile up"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "klinenode_market_pages_hits",
+        "klinenode_market_pages_misses",
+        "klinenode_connections_made_way",
+        "klinenode_connections_overdue",
+        "klinenode_requests_refused",
+    ],
+)
+def test_a_sampled_count_adds_up_and_outlives_its_worker(tmp_path: Path, name: str) -> None:
+    one, two = Worker(tmp_path), Worker(tmp_path)
+    one.telemetry.sample(name, "", lambda: [({"status": "503"}, 5)])
+    two.telemetry.sample(name, "", lambda: [({"status": "503"}, 7), ({"status": "400"}, 1)])
+    one.telemetry.share()
+    before = two.scraped()
+    one.die()
+    for found in (before, two.scraped(), two.scraped()):
+        assert (found[f"{name}|503"], found[f"{name}|400"]) == (12, 1)
+
+
 def test_a_scrape_elsewhere_never_shows_less_than_the_one_before(tmp_path: Path) -> None:
     workers, last = [Worker(tmp_path) for _ in range(3)], 0.0
     for turn in range(30):
