@@ -4,15 +4,29 @@ What happens thousands of times a second is not an event each: frames are report
 read on scrape.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Final
 
 from app.domain.ledger import Source
 from app.domain.span import Span
+from app.metric import Counter, Gauge, Histogram, Merge, Metric
+
+GAPS_MOVED_SHARE: Final = 20
+"""Gaps are worth a line when they moved by a twentieth (5 %) of the wish; the metrics have every count."""
 
 
 @dataclass(frozen=True, slots=True)
-class SymbolsSynced:
+class Event:
+    """A fact. Its class says at which level it is logged and what of it is measured."""
+
+    LEVEL: ClassVar[int] = logging.INFO
+    METRICS: ClassVar[tuple[Metric, ...]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolsSynced(Event):
     """The set of wished symbols was read from the exchange."""
 
     total: int
@@ -21,31 +35,49 @@ class SymbolsSynced:
 
 
 @dataclass(frozen=True, slots=True)
-class SymbolsUnlisted:
+class SymbolsUnlisted(Event):
     """The settings name symbols that the exchange does not list."""
+
+    LEVEL = logging.WARNING
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Relisted:
+class Relisted(Event):
     """A name belongs to another coin since `since_ms`; what was held of it is kept apart (tables former_…)."""
 
+    LEVEL = logging.WARNING
+
     name: str
     since_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class RelistingRefuted:
+class RelistingRefuted(Event):
     """The exchange has klines of a name from before `since_ms` after all: they are fetched."""
 
+    LEVEL = logging.WARNING
+
     name: str
     since_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class RequestDone:
+class RequestDone(Event):
     """An upstream REST or archive request ended; `status` is 0 when no answer came. `used_weight` is the exchange's."""
+
+    LEVEL = logging.DEBUG
+    METRICS = (
+        Counter("klinenode_upstream_requests_total", "Upstream requests by status.", labels={"status": "status"}),
+        Histogram("klinenode_upstream_request_seconds", "Upstream answer times.", "elapsed_s"),
+        Gauge(
+            "klinenode_upstream_weight_used",
+            "REST weight used this minute, as the exchange counts it.",
+            "used_weight",
+            merge=Merge.WRITER,
+        ),
+    )
 
     path: str
     status: int
@@ -55,36 +87,42 @@ class RequestDone:
 
 
 @dataclass(frozen=True, slots=True)
-class StandDownBegan:
+class StandDownBegan(Event):
     """The exchange told us to stay away: no request leaves before `until_ms`."""
+
+    LEVEL = logging.WARNING
 
     until_ms: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class ExchangeSilent:
+class ExchangeSilent(Event):
     """Several requests in a row got no answer: only probes are sent until one does."""
+
+    LEVEL = logging.WARNING
 
     failures: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class ExchangeAnswers:
+class ExchangeAnswers(Event):
     """The exchange has answered again; requests go on as before."""
 
 
 @dataclass(frozen=True, slots=True)
-class StandingNotShared:
+class StandingNotShared(Event):
     """The file by which processes share their weight was damaged, or cannot be used; `reason` says what follows."""
+
+    LEVEL = logging.WARNING
 
     path: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class SocketOpened:
+class SocketOpened(Event):
     """A market socket is connected and its streams are acknowledged."""
 
     name: str
@@ -92,24 +130,35 @@ class SocketOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class SocketLost:
+class SocketLost(Event):
     """A market socket ended or fell silent; it is replaced."""
 
+    LEVEL = logging.WARNING
+    METRICS = (Counter("klinenode_sockets_lost_total", "Sockets that ended or fell silent."),)
+
     name: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class SocketHandedOver:
+class SocketHandedOver(Event):
     """A market socket that still delivers is being replaced: a new one delivers first, then it is closed."""
 
+    METRICS = (Counter("klinenode_socket_handovers_total", "Sockets replaced while they delivered."),)
+
     name: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class FramesReceived:
+class FramesReceived(Event):
     """Socket frames taken in since the last such event, and how many of them were closed klines."""
+
+    LEVEL = logging.DEBUG
+    METRICS = (
+        Counter("klinenode_frames_total", "Socket frames received.", "frames"),
+        Counter("klinenode_closed_frames_total", "Socket frames that closed a kline.", "final"),
+    )
 
     frames: int
     final: int
@@ -117,24 +166,37 @@ class FramesReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class GarbageDropped:
+class GarbageDropped(Event):
     """The exchange gave something unusable; it was dropped and will be asked for again."""
+
+    LEVEL = logging.WARNING
+    METRICS = (Counter("klinenode_garbage_total", "Unusable upstream data, dropped.", labels={"where": "what"}),)
 
     where: str
     reason: str
 
+    @property
+    def what(self) -> str:
+        """The first word of `where`: of a bounded number of words, as labels must be."""
+        return self.where.split(" ", 1)[0]
+
 
 @dataclass(frozen=True, slots=True)
-class KlineClosed:
+class KlineClosed(Event):
     """A closed 1m kline became servable; `lag_ms` is the time since it closed at the exchange."""
+
+    LEVEL = logging.DEBUG
 
     symbol: str
     lag_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class KlineDisputed:
+class KlineDisputed(Event):
     """A final 1m kline came that differs from the one held (or served and not yet held: None); REST will be asked."""
+
+    LEVEL = logging.WARNING
+    METRICS = (Counter("klinenode_klines_disputed_total", "Closed klines that a later closing frame contradicted."),)
 
     symbol: str
     open_ms: int
@@ -142,16 +204,29 @@ class KlineDisputed:
 
 
 @dataclass(frozen=True, slots=True)
-class DisputeSettled:
+class DisputeSettled(Event):
     """REST's row of a disputed minute was committed."""
+
+    METRICS = (Counter("klinenode_disputes_settled_total", "Disputed klines that REST confirmed."),)
 
     symbol: str
     open_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class RowsCommitted:
+class RowsCommitted(Event):
     """Rows and their ledger span were committed."""
+
+    LEVEL = logging.DEBUG
+    METRICS = (
+        Counter(
+            "klinenode_rows_written_total",
+            "Rows committed, by source.",
+            "rows",
+            labels={"source": "source", "interval": "interval"},
+        ),
+        Counter("klinenode_rows_revised_total", "Committed rows that changed a held one.", "revised"),
+    )
 
     symbol: str
     interval: str
@@ -162,27 +237,34 @@ class RowsCommitted:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitFailed:
+class CommitFailed(Event):
     """A batch could not be written; it is kept and tried again."""
+
+    LEVEL = logging.ERROR
+    METRICS = (Counter("klinenode_commits_failed_total", "Batches that could not be written."),)
 
     rows: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class StoreFailed:
+class StoreFailed(Event):
     """The database does not take what it is given, for this reason; told once for each reason, not for each try."""
+
+    LEVEL = logging.ERROR
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class StoreRecovered:
+class StoreRecovered(Event):
     """The database takes what it is given again; what it lacks is filled in."""
+
+    LEVEL = logging.WARNING  # whoever read the error wants to read its end
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveRejected:
+class ArchiveRejected(Event):
     """An archive file is missing, damaged or not whole.
 
     `check` is what it did not pass: published, reachable, size, checksum, zip, name, columns, rows, order, time or
@@ -196,16 +278,28 @@ class ArchiveRejected:
 
 
 @dataclass(frozen=True, slots=True)
-class UnpackerLost:
+class UnpackerLost(Event):
     """A process that unpacked an archive file ended, or none could be started; the file is tried once more."""
+
+    LEVEL = logging.WARNING
 
     name: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class KlinesVerified:
+class KlinesVerified(Event):
     """Days of a series (klines, of intervals longer than a day) are now known to be the exchange's own."""
+
+    LEVEL = logging.DEBUG
+    METRICS = (
+        Counter(
+            "klinenode_verified_total",
+            "Days of series compared with the exchange's klines and found, or made, equal.",
+            "compared",
+            labels={"interval": "interval"},
+        ),
+    )
 
     symbol: str
     interval: str
@@ -213,8 +307,18 @@ class KlinesVerified:
 
 
 @dataclass(frozen=True, slots=True)
-class KlinesMended:
+class KlinesMended(Event):
     """Held klines differed from the exchange's and were replaced; the old rows are kept as revisions."""
+
+    LEVEL = logging.WARNING
+    METRICS = (
+        Counter(
+            "klinenode_rows_mended_total",
+            "Held rows that verification replaced by the exchange's.",
+            "rows",
+            labels={"interval": "interval"},
+        ),
+    )
 
     symbol: str
     interval: str
@@ -222,8 +326,11 @@ class KlinesMended:
 
 
 @dataclass(frozen=True, slots=True)
-class IntervalsDisagree:
+class IntervalsDisagree(Event):
     """The exchange contradicts itself: its klines of `interval` do not add up to its `other` one at `open_ms`."""
+
+    LEVEL = logging.WARNING
+    METRICS = (Counter("klinenode_exchange_disagreements_total", "Klines of which the exchange contradicts itself."),)
 
     symbol: str
     interval: str
@@ -232,29 +339,55 @@ class IntervalsDisagree:
 
 
 @dataclass(frozen=True, slots=True)
-class GapsCounted:
+class GapsCounted(Event):
     """The reconciler compared wish and ledger: klines still missing, and the spans they lie in."""
+
+    METRICS = (
+        Gauge(
+            "klinenode_klines_missing",
+            "Klines wished and not held.",
+            "missing_klines",
+            merge=Merge.WRITER,
+            is_known_at_start=False,
+        ),
+        Gauge(
+            "klinenode_klines_wished", "Klines wished.", "wished_klines", merge=Merge.WRITER, is_known_at_start=False
+        ),
+        Gauge("klinenode_gaps", "Spans between wish and ledger.", "spans", merge=Merge.WRITER, is_known_at_start=False),
+    )
 
     missing_klines: int
     spans: int
     wished_klines: int
 
+    def has_moved(self, logged: "GapsCounted | None") -> bool:
+        """Whether it is worth a line at its level, after the last that was; if not, it is one for DEBUG."""
+        if logged is None or self.missing_klines == 0 != logged.missing_klines:
+            return True
+        moved = abs(self.missing_klines - logged.missing_klines)
+        return moved > 0 and moved * GAPS_MOVED_SHARE >= self.wished_klines
+
 
 @dataclass(frozen=True, slots=True)
-class BackfillPaused:
+class BackfillPaused(Event):
     """History is not being filled (disk nearly full); live ingest goes on."""
+
+    LEVEL = logging.WARNING
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class BackfillResumed:
+class BackfillResumed(Event):
     """History is being filled again."""
 
 
 @dataclass(frozen=True, slots=True)
-class TaskEnded:
+class TaskEnded(Event):
     """A supervised task ended although it should run for ever; it starts again after `delay_s`."""
+
+    LEVEL = logging.ERROR
+    METRICS = (Counter("klinenode_task_restarts_total", "Restarts of background tasks.", labels={"task": "name"}),)
 
     name: str
     reason: str
@@ -264,7 +397,7 @@ class TaskEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class WishEstimated:
+class WishEstimated(Event):
     """What the wish amounts to, beside what the machine has; said once at start. Bytes and seconds are estimates."""
 
     series: int
@@ -283,8 +416,10 @@ class WishEstimated:
 
 
 @dataclass(frozen=True, slots=True)
-class SymbolsReplaced:
+class SymbolsReplaced(Event):
     """SYMBOLS was set, and the exchange's list took its place."""
+
+    LEVEL = logging.WARNING
 
     symbols: tuple[str, ...]
     followed: int
@@ -292,7 +427,7 @@ class SymbolsReplaced:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseChanged:
+class LeaseChanged(Event):
     """The process became the writer, or found another one at work."""
 
     is_writer: bool
@@ -300,21 +435,23 @@ class LeaseChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class LineFailed:
+class LineFailed(Event):
     """The writer cannot be asked by other processes: admin requests have to meet it by chance."""
+
+    LEVEL = logging.WARNING
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class RequestsRefused:
+class RequestsRefused(Event):
     """So many requests were no HTTP, too large, too slow or too many; reported once a minute at most."""
 
     by_status: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class NodeStarted:
+class NodeStarted(Event):
     """The node answers requests."""
 
     url: str
@@ -323,50 +460,15 @@ class NodeStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeStopped:
+class NodeStopped(Event):
     """The node has flushed and released everything."""
 
     reason: str
 
 
-Event = (
-    SymbolsSynced
-    | SymbolsUnlisted
-    | Relisted
-    | RelistingRefuted
-    | RequestDone
-    | StandDownBegan
-    | ExchangeSilent
-    | ExchangeAnswers
-    | StandingNotShared
-    | SocketOpened
-    | SocketLost
-    | SocketHandedOver
-    | FramesReceived
-    | GarbageDropped
-    | KlineClosed
-    | KlineDisputed
-    | DisputeSettled
-    | RowsCommitted
-    | CommitFailed
-    | StoreFailed
-    | StoreRecovered
-    | ArchiveRejected
-    | UnpackerLost
-    | KlinesVerified
-    | KlinesMended
-    | IntervalsDisagree
-    | GapsCounted
-    | BackfillPaused
-    | BackfillResumed
-    | TaskEnded
-    | WishEstimated
-    | SymbolsReplaced
-    | LeaseChanged
-    | LineFailed
-    | RequestsRefused
-    | NodeStarted
-    | NodeStopped
+EVENTS: Final = tuple(
+    kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 )
+"""Every class of events there is."""
 
 Observe = Callable[[Event], None]

@@ -5,9 +5,11 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import accumulate
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from prometheus_client import (
@@ -20,46 +22,15 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 from starlette.responses import PlainTextResponse
 
-from app import events
-from app.events import Event, Observe
+from app import metric
+from app.events import EVENTS, Event, GapsCounted, LeaseChanged, Observe
+from app.metric import Merge
 from infra.local.shared_metrics import SharedMetrics
-
-_LEVELS: Final[dict[type[Event], int]] = {
-    events.RequestDone: logging.DEBUG,
-    events.FramesReceived: logging.DEBUG,
-    events.KlineClosed: logging.DEBUG,
-    events.RowsCommitted: logging.DEBUG,
-    events.KlinesVerified: logging.DEBUG,
-    events.SymbolsUnlisted: logging.WARNING,
-    events.Relisted: logging.WARNING,
-    events.SymbolsReplaced: logging.WARNING,
-    events.RelistingRefuted: logging.WARNING,
-    events.KlinesMended: logging.WARNING,
-    events.IntervalsDisagree: logging.WARNING,
-    events.StandDownBegan: logging.WARNING,
-    events.ExchangeSilent: logging.WARNING,
-    events.StandingNotShared: logging.WARNING,
-    events.SocketLost: logging.WARNING,
-    events.KlineDisputed: logging.WARNING,
-    events.GarbageDropped: logging.WARNING,
-    events.ArchiveRejected: logging.INFO,
-    events.UnpackerLost: logging.WARNING,
-    events.CommitFailed: logging.ERROR,
-    events.StoreFailed: logging.ERROR,
-    events.StoreRecovered: logging.WARNING,  # whoever read the error wants to read its end
-    events.BackfillPaused: logging.WARNING,
-    events.TaskEnded: logging.ERROR,
-    events.LineFailed: logging.WARNING,
-}
-"""How loud an event is; INFO when it is not named here."""
-
-_GAPS_MOVED_SHARE: Final = 20
-"""Gaps are worth a line when they moved by a twentieth (5 %) of the wish; the metrics have every count."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` would double the series of every counter and say nothing new
 
@@ -69,32 +40,49 @@ Sample = Callable[[], Iterable[tuple[dict[str, str], float]]]
 HistogramSample = Callable[[], Iterable[tuple[dict[str, str], Sequence[int], float]]]
 """Read on scrape: label values, counts between bounds (the last beyond all of them) and sum, for each histogram."""
 
+_Record = Callable[[float], None]
+"""Takes a number."""
+
+_Measure = Callable[[Any], None]
+"""Takes an event, of which it records one metric."""
+
 
 class _Sampled(Collector):
     """Metrics whose numbers are read when they are scraped, so that keeping them costs nothing."""
 
     def __init__(self) -> None:
-        self.samples: dict[str, tuple[str, Sample]] = {}
-        self.histograms: dict[str, tuple[str, Sequence[float], HistogramSample]] = {}
+        self.samples: dict[str, tuple[metric.Counter | metric.Gauge, Sample]] = {}
+        self.histograms: dict[str, tuple[metric.Histogram, HistogramSample]] = {}
 
     def collect(self) -> Iterable[Metric]:
-        for name, (documentation, sample) in self.samples.items():
-            lines = list(sample())
-            family = GaugeMetricFamily(name, documentation, labels=list(lines[0][0]) if lines else [])
-            for labels, value in lines:
-                family.add_metric(list(labels.values()), value)
+        for declared, sample in self.samples.values():
+            family = Metric(_family_name(declared), declared.help, declared.type)
+            for labels, value in sample():
+                family.add_sample(declared.name, labels, value)
             yield family
-        for name, (documentation, bounds, read) in self.histograms.items():
+        for histogram, read in self.histograms.values():
             found = list(read())
-            histogram = HistogramMetricFamily(name, documentation, labels=list(found[0][0]) if found else [])
+            names = [*map(str, histogram.bounds), "+Inf"]
+            buckets = HistogramMetricFamily(histogram.name, histogram.help, labels=list(found[0][0]) if found else [])
             for labels, counts, total in found:
-                names = [*(str(bound) for bound in bounds), "+Inf"]
-                buckets = list(zip(names, map(float, accumulate(counts)), strict=True))
-                histogram.add_metric(list(labels.values()), buckets, total)
-            yield histogram
+                sums = map(float, accumulate(counts))
+                buckets.add_metric(list(labels.values()), list(zip(names, sums, strict=True)), total)
+            yield buckets
 
     def describe(self) -> Iterable[Metric]:
         return []
+
+
+class _ByLabels(dict[Any, _Record]):
+    """Where the numbers of one metric go, by label values. Cached: the library's `labels()` is slower than counting."""
+
+    def __init__(self, record_of: Callable[..., _Record]) -> None:
+        super().__init__()
+        self._record_of = record_of
+
+    def __missing__(self, values: Any) -> _Record:
+        record = self[values] = self._record_of(*(values if isinstance(values, tuple) else (values,)))
+        return record
 
 
 class Telemetry:
@@ -103,59 +91,26 @@ class Telemetry:
     def __init__(self, log_level: str, also: Iterable[Observe] = ()) -> None:
         self.registry = CollectorRegistry()
         self._also = tuple(also)
-        self._log = _logger(log_level)
+        self._level_min = logging.getLevelNamesMapping()[log_level]
+        self._log = _logger(self._level_min)
         self._shared: SharedMetrics | None = None
-        self._gaps_told: events.GapsCounted | None = None
+        self._gaps_logged: GapsCounted | None = None
         self._sampled = _Sampled()
         self.registry.register(self._sampled)
         ProcessCollector(registry=self.registry)  # memory, processor time and open files under their usual names
-        r = self.registry
-        self._requests = Counter("klinenode_upstream_requests", "Upstream requests by status.", ["status"], registry=r)
-        self._request_s = Histogram("klinenode_upstream_request_seconds", "Upstream answer times.", registry=r)
-        self._weight = Gauge(
-            "klinenode_upstream_weight_used", "REST weight used this minute, as the exchange counts it.", registry=r
-        )
-        self._frames = Counter("klinenode_frames", "Socket frames received.", registry=r)
-        self._final = Counter("klinenode_closed_frames", "Socket frames that closed a kline.", registry=r)
-        self._rows = Counter("klinenode_rows_written", "Rows committed, by source.", ["source", "interval"], registry=r)
-        self._revised = Counter("klinenode_rows_revised", "Committed rows that changed a held one.", registry=r)
-        self._verified = Counter(
-            "klinenode_verified",
-            "Days of series compared with the exchange's klines and found, or made, equal.",
-            ["interval"],
-            registry=r,
-        )
-        self._mended = Counter(
-            "klinenode_rows_mended", "Held rows that verification replaced by the exchange's.", ["interval"], registry=r
-        )
-        self._disagreements = Counter(
-            "klinenode_exchange_disagreements", "Klines of which the exchange contradicts itself.", registry=r
-        )
-        self._planned: events.GapsCounted | None = None
-        self.sample("klinenode_klines_missing", "Klines wished and not held.", self._by_plan("missing_klines"))
-        self.sample("klinenode_klines_wished", "Klines wished.", self._by_plan("wished_klines"))
-        self.sample("klinenode_gaps", "Spans between wish and ledger.", self._by_plan("spans"))
-        self._garbage = Counter("klinenode_garbage", "Unusable upstream data, dropped.", ["where"], registry=r)
-        self._restarts = Counter("klinenode_task_restarts", "Restarts of background tasks.", ["task"], registry=r)
-        self._commits_failed = Counter("klinenode_commits_failed", "Batches that could not be written.", registry=r)
-        self._handovers = Counter("klinenode_socket_handovers", "Sockets replaced while they delivered.", registry=r)
-        self._disputed = Counter(
-            "klinenode_klines_disputed", "Closed klines that a later closing frame contradicted.", registry=r
-        )
-        self._settled = Counter("klinenode_disputes_settled", "Disputed klines that REST confirmed.", registry=r)
-        self._sockets_lost = Counter("klinenode_sockets_lost", "Sockets that ended or fell silent.", registry=r)
+        self._merges: dict[str, Merge] = {}
+        self._latest: dict[str, float] = {}
+        self._measures = {kind: tuple(map(self._measure, kind.METRICS)) for kind in EVENTS}
+        self._measures[LeaseChanged] += (self._lease_changed,)
 
-    def sample(self, name: str, documentation: str, sample: Sample) -> None:
-        """Add a gauge that is read on scrape."""
-        self._sampled.samples[name] = (documentation, sample)
+    def sample(self, declared: metric.Counter | metric.Gauge, sample: Sample) -> None:
+        """Add a metric that is read on scrape."""
+        self._merges[_family_name(declared)] = declared.merge
+        self._sampled.samples[declared.name] = (declared, sample)
 
-    def _by_plan(self, field: str) -> Sample:
-        """Reads a number of the last plan; there is none before the first one, which is not the same as 0."""
-        return lambda: [] if (plan := self._planned) is None else [({}, float(getattr(plan, field)))]
-
-    def sample_histogram(self, name: str, documentation: str, bounds: Sequence[float], sample: HistogramSample) -> None:
+    def sample_histogram(self, declared: metric.Histogram, sample: HistogramSample) -> None:
         """Add a histogram that is read on scrape."""
-        self._sampled.histograms[name] = (documentation, bounds, sample)
+        self._sampled.histograms[declared.name] = (declared, sample)
 
     def instrument(self, app: Any) -> None:
         """Measure the requests of a FastAPI application and serve `/metrics` on it."""
@@ -173,7 +128,7 @@ class Telemetry:
 
     def share_in(self, folder: Path) -> None:
         """Count together with the other workers of this server, whose numbers are in `folder` too."""
-        self._shared = SharedMetrics(folder, self.registry)
+        self._shared = SharedMetrics(folder, self.registry, self._merges)
 
     def share(self) -> None:
         """Let the other workers know our numbers. Blocks for milliseconds."""
@@ -193,79 +148,86 @@ class Telemetry:
 
     def observe(self, event: Event) -> None:
         """Take in a fact."""
-        self._measure(event)
-        level = self._level(event)
-        if self._log.is_enabled_for(level):
-            self._write(level, event)
+        for measure in self._measures[type(event)]:
+            measure(event)
+        if self._level_min <= event.LEVEL:
+            self._write(event)
         for observe in self._also:
             observe(event)
 
     def _level(self, event: Event) -> int:
-        if isinstance(event, events.GapsCounted):
-            if not self._have_gaps_moved(event):
+        if isinstance(event, GapsCounted):
+            if not event.has_moved(self._gaps_logged):
                 return logging.DEBUG
-            self._gaps_told = event
-        return _LEVELS.get(type(event), logging.INFO)
+            self._gaps_logged = event
+        return event.LEVEL
 
-    def _have_gaps_moved(self, event: events.GapsCounted) -> bool:
-        told = self._gaps_told
-        if told is None or event.missing_klines == 0 != told.missing_klines:
-            return True
-        moved = abs(event.missing_klines - told.missing_klines)
-        return moved > 0 and moved * _GAPS_MOVED_SHARE >= event.wished_klines
+    def _write(self, event: Event) -> None:
+        level = self._level(event)
+        if level < self._level_min:
+            return
+        fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+        for name in [name for name, value in fields.items() if isinstance(value, Exception)]:
+            fields["exc_info"] = fields.pop(name)
+        self._log.log(level, type(event).__name__, **fields)
 
-    def _write(self, level: int, event: Event) -> None:
-        fields = {
-            field.name: value
-            for field in dataclasses.fields(event)
-            if not isinstance(value := getattr(event, field.name), Exception)
-        }
-        crash = event.crash if isinstance(event, events.TaskEnded) else None
-        self._log.log(level, type(event).__name__, **fields, **({"exc_info": crash} if crash else {}))
+    def _measure(self, declared: metric.Metric) -> _Measure:
+        """Build what records one metric of an event. It runs for each event, so look-ups are done here, once."""
+        value_of: Callable[[Event], Any] = attrgetter(declared.value) if declared.value else _one
+        recorder = self._recorder(declared)
+        if declared.labels:
+            values_of, records = attrgetter(*declared.labels.values()), _ByLabels(recorder)
+            return lambda event: records[values_of(event)](value_of(event))
+        record = recorder()
+        return lambda event: record(value_of(event))
 
-    def _measure(self, event: Event) -> None:
-        match event:
-            case events.RequestDone():
-                self._requests.labels(str(event.status)).inc()
-                self._request_s.observe(event.elapsed_s)
-                if event.used_weight is not None:
-                    self._weight.set(event.used_weight)
-            case events.FramesReceived():
-                self._frames.inc(event.frames)
-                self._final.inc(event.final)
-            case events.RowsCommitted():
-                self._rows.labels(event.source.value, event.interval).inc(event.rows)
-                self._revised.inc(event.revised)
-            case events.GapsCounted():
-                self._planned = event
-            case events.LeaseChanged(is_writer=False):
-                self._planned = None
-            case events.KlinesVerified():
-                self._verified.labels(event.interval).inc(event.compared)
-            case events.KlinesMended():
-                self._mended.labels(event.interval).inc(event.rows)
-            case events.IntervalsDisagree():
-                self._disagreements.inc()
-            case events.GarbageDropped():
-                self._garbage.labels(event.where.split(" ", 1)[0]).inc()
-            case events.TaskEnded():
-                self._restarts.labels(event.name).inc()
-            case events.CommitFailed():
-                self._commits_failed.inc()
-            case events.KlineDisputed():
-                self._disputed.inc()
-            case events.DisputeSettled():
-                self._settled.inc()
-            case events.SocketHandedOver():
-                self._handovers.inc()
-            case events.SocketLost():
-                self._sockets_lost.inc()
-            case _:
-                pass
+    def _recorder(self, declared: metric.Metric) -> Callable[..., _Record]:
+        """Build what returns, for label values, where the numbers of a metric go."""
+        self._merges[_family_name(declared)] = declared.merge
+        if isinstance(declared, metric.Gauge) and not declared.is_known_at_start:
+            self.sample(declared, self._latest_of(declared.name))
+            return lambda: partial(self._latest.__setitem__, declared.name)
+        return _recorder_in(self.registry, declared)
+
+    def _latest_of(self, name: str) -> Sample:
+        return lambda: [] if (value := self._latest.get(name)) is None else [({}, value)]
+
+    def _lease_changed(self, event: LeaseChanged) -> None:
+        if not event.is_writer:
+            self._latest.clear()
 
 
-def _logger(level: str) -> Any:
-    number = logging.getLevelNamesMapping()[level]
+def _recorder_in(registry: CollectorRegistry, declared: metric.Metric) -> Callable[..., _Record]:
+    """Build the same for a metric that the library keeps."""
+    name, text, labels = declared.name, declared.help, tuple(declared.labels)
+    match declared:
+        case metric.Counter():
+            assert declared.type == "counter", f"{name}: the library would add _total to its name"
+            counter = Counter(name, text, labels, registry=registry)
+            return lambda *values: (counter.labels(*values) if values else counter).inc
+        case metric.Gauge():
+            gauge = Gauge(name, text, labels, registry=registry)
+            return lambda *values: partial(_set, gauge.labels(*values) if values else gauge)
+        case metric.Histogram():
+            histogram = Histogram(name, text, labels, registry=registry, buckets=declared.bounds)
+            return lambda *values: (histogram.labels(*values) if values else histogram).observe
+
+
+def _set(gauge: Gauge, value: float | None) -> None:
+    if value is not None:
+        gauge.set(value)
+
+
+def _family_name(declared: metric.Metric) -> str:
+    """The name without the `_total` that belongs to the samples of a counter."""
+    return declared.name.removesuffix("_total") if declared.type == "counter" else declared.name
+
+
+def _one(_: Event) -> int:
+    return 1
+
+
+def _logger(level_min: int) -> Any:
     is_terminal = sys.stderr.isatty()
     processors: list[Any] = [
         structlog.processors.add_log_level,
@@ -278,6 +240,6 @@ def _logger(level: str) -> Any:
     return structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=structlog.make_filtering_bound_logger(level_min),
         cache_logger_on_first_use=True,
     ).bind()

@@ -1,95 +1,168 @@
 """Metrics that are read when they are scraped: of pages, tails, queues, files, weight and freshness."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Final
 
-from app.holding.close_lag import BOUNDS_S
+from app.holding import close_lag
 from app.http import direct
+from app.metric import IS_WRITER, Counter, Gauge, Histogram, Merge, Metric
 from app.node.parts import Parts
 from app.ports.exchange import Priority
-from infra.telemetry import Sample
+
+_NUMBERS: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], float]], ...]] = (
+    (Counter("klinenode_page_cache_hits", "Klines answers from the page cache."), lambda node: node.pages.hits),
+    (
+        Counter("klinenode_pages_read_ahead", "Pages of history that were read before they were asked for."),
+        lambda node: node.query.read_ahead.taken,
+    ),
+    (Counter("klinenode_page_cache_misses", "Klines answers that were rendered."), lambda node: node.pages.misses),
+    (Counter("klinenode_page_cache_not_modified", "Hits answered with 304."), lambda node: node.pages.not_modified),
+    (Gauge("klinenode_page_cache_bytes", "Bytes of rendered answers."), lambda node: node.pages.bytes),
+    (Gauge("klinenode_page_cache_entries", "Rendered answers kept."), lambda node: node.pages.entries),
+    (Counter("klinenode_market_pages_hits", "Market data answers from memory."), lambda node: node.market_pages.hits),
+    (
+        Counter("klinenode_market_pages_misses", "Market data answers that were fetched."),
+        lambda node: node.market_pages.misses,
+    ),
+    (Gauge("klinenode_market_pages_bytes", "Bytes of market data answers."), lambda node: node.market_pages.bytes),
+    (
+        Gauge("klinenode_write_queue_depth", "Closed klines that wait to be written."),
+        lambda node: node.role.write_queue_depth,
+    ),
+    (
+        Gauge("klinenode_intake_queue_depth", "Socket events that wait to be taken in."),
+        lambda node: node.role.intake_depth,
+    ),
+    (
+        Gauge("klinenode_database_bytes", "Size of the database file.", merge=Merge.LARGEST),
+        lambda node: _size_bytes(node.database),
+    ),
+    (
+        Gauge(
+            "klinenode_wal_bytes",
+            "Size of the database's write-ahead log; it grows while a reader keeps a transaction open.",
+            merge=Merge.LARGEST,
+        ),
+        lambda node: _size_bytes(node.database.with_name(f"{node.database.name}-wal")),
+    ),
+    (
+        Gauge("klinenode_disk_free_bytes", "Free disk where the database lies.", merge=Merge.SMALLEST),
+        lambda node: node.disk_free_bytes(),
+    ),
+    (Gauge("klinenode_tail_rows", "Newest klines kept encoded in memory."), lambda node: node.tail.rows),
+    (
+        Gauge("klinenode_upstream_weight_booked", "REST weight booked this minute by us.", merge=Merge.LARGEST),
+        lambda node: node.budget.used,
+    ),
+    (
+        Gauge("klinenode_stand_down_until_seconds", "End of the last stand-down, Unix time.", merge=Merge.LARGEST),
+        lambda node: node.guard.until_ms / 1000,
+    ),
+    (
+        Gauge("klinenode_exchange_silent", "1 while only probes are sent.", merge=Merge.LARGEST),
+        lambda node: float(node.budget.is_silent),
+    ),
+    (Gauge("klinenode_stream_clients", "Socket clients connected."), lambda node: len(node.stream_server.clients)),
+    (
+        Gauge("klinenode_stream_streams", "Different streams that socket clients want."),
+        lambda node: node.stream_server.streams,
+    ),
+    (
+        Gauge("klinenode_stream_subscribed", "Streams subscribed upstream, lingering ones too.", merge=Merge.WRITER),
+        lambda node: node.hub.streams,
+    ),
+    (
+        Gauge("klinenode_stream_waiting_bytes", "Bytes that wait for slow socket clients."),
+        lambda node: node.stream_server.waiting_bytes,
+    ),
+    (
+        Counter("klinenode_stream_frames_sent", "Events sent to socket clients."),
+        lambda node: node.stream_server.frames_out,
+    ),
+    (
+        Counter("klinenode_stream_frames_conflated", "Events replaced by newer ones unsent."),
+        lambda node: node.stream_server.conflated,
+    ),
+    (
+        Counter("klinenode_stream_clients_cut", "Socket clients cut for being too slow."),
+        lambda node: node.stream_server.cut_total,
+    ),
+    (Gauge("klinenode_connections", "HTTP connections open."), lambda node: len(node.connections)),
+    (
+        Counter("klinenode_connections_made_way", "Idle connections closed for newer ones."),
+        lambda node: node.connections.made_way,
+    ),
+    (
+        Counter("klinenode_connections_overdue", "Connections ended for being too slow."),
+        lambda node: node.connections.overdue,
+    ),
+    (IS_WRITER, lambda node: float(node.role.is_writer)),
+)
+
+_Lines = Iterable[tuple[dict[str, str], float]]
+
+_LABELLED: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], _Lines]], ...]] = (
+    (
+        Gauge("klinenode_upstream_weight_ceiling", "Weight a minute up to which requests leave.", merge=Merge.LARGEST),
+        lambda node: _by_priority(node.budget.ceiling),
+    ),
+    (
+        Gauge("klinenode_upstream_waiting", "Requests that wait for weight."),
+        lambda node: _by_priority(node.budget.waiting),
+    ),
+    (
+        Counter("klinenode_requests_refused", "Requests refused before any route saw them."),
+        lambda node: [({"status": str(each)}, n) for each, n in sorted(node.connections.refused_total.items())],
+    ),
+    (
+        Gauge(
+            "klinenode_tail_lag_seconds",
+            "Age of the newest held kline, worst symbol, by interval.",
+            merge=Merge.LARGEST,
+        ),
+        lambda node: node.coverage.tail_lags(),
+    ),
+)
+
+_Histograms = Iterable[tuple[dict[str, str], Sequence[int], float]]
+
+_HISTOGRAMS: Final[tuple[tuple[Histogram, Callable[[Parts], _Histograms]], ...]] = (
+    (
+        Histogram(
+            "klinenode_klines_answer_seconds",
+            "Time to answer klines requests that no page was there for.",
+            bounds=direct.BOUNDS_S,
+        ),
+        lambda node: [({}, node.timings.counts, node.timings.total_s)],
+    ),
+    (
+        Histogram(
+            "klinenode_close_lag_seconds",
+            "From a kline's close at the exchange until it can be served, by interval, whatever brought it.",
+            bounds=close_lag.BOUNDS_S,
+        ),
+        lambda node: node.close_lag.histograms(),
+    ),
+)
+
+METRICS: Final[tuple[Metric, ...]] = tuple(declared for declared, _ in (*_NUMBERS, *_LABELLED, *_HISTOGRAMS))
+"""All of them, as they are declared."""
 
 
 def sample_metrics(node: Parts) -> None:
     """Add them to the node's telemetry."""
+    for declared, number in _NUMBERS:
+        node.telemetry.sample(declared, partial(_line, number, node))
+    for declared, lines in _LABELLED:
+        node.telemetry.sample(declared, partial(lines, node))
+    for histogram, read in _HISTOGRAMS:
+        node.telemetry.sample_histogram(histogram, partial(read, node))
 
-    def gauge(name: str, documentation: str, read: Callable[[], float]) -> None:
-        node.telemetry.sample(name, documentation, lambda: [({}, read())])
 
-    gauge("klinenode_page_cache_hits", "Klines answers from the page cache.", lambda: node.pages.hits)
-    gauge(
-        "klinenode_pages_read_ahead",
-        "Pages of history that were read before they were asked for.",
-        lambda: node.query.read_ahead.taken,
-    )
-    gauge("klinenode_page_cache_misses", "Klines answers that were rendered.", lambda: node.pages.misses)
-    gauge("klinenode_page_cache_not_modified", "Hits answered with 304.", lambda: node.pages.not_modified)
-    gauge("klinenode_page_cache_bytes", "Bytes of rendered answers.", lambda: node.pages.bytes)
-    gauge("klinenode_page_cache_entries", "Rendered answers kept.", lambda: node.pages.entries)
-    gauge("klinenode_market_pages_hits", "Market data answers from memory.", lambda: node.market_pages.hits)
-    gauge("klinenode_market_pages_misses", "Market data answers that were fetched.", lambda: node.market_pages.misses)
-    gauge("klinenode_market_pages_bytes", "Bytes of market data answers.", lambda: node.market_pages.bytes)
-    gauge("klinenode_write_queue_depth", "Closed klines that wait to be written.", lambda: node.role.write_queue_depth)
-    gauge(
-        "klinenode_intake_queue_depth",
-        "Socket events that wait to be taken in.",
-        lambda: node.role.intake_depth,
-    )
-    gauge("klinenode_database_bytes", "Size of the database file.", lambda: _size_bytes(node.database))
-    gauge(
-        "klinenode_wal_bytes",
-        "Size of the database's write-ahead log; it grows while a reader keeps a transaction open.",
-        lambda: _size_bytes(node.database.with_name(f"{node.database.name}-wal")),
-    )
-    gauge("klinenode_disk_free_bytes", "Free disk where the database lies.", node.disk_free_bytes)
-    gauge("klinenode_tail_rows", "Newest klines kept encoded in memory.", lambda: node.tail.rows)
-    gauge("klinenode_upstream_weight_booked", "REST weight booked this minute by us.", lambda: node.budget.used)
-    gauge(
-        "klinenode_stand_down_until_seconds",
-        "End of the last stand-down, Unix time.",
-        lambda: node.guard.until_ms / 1000,
-    )
-    gauge("klinenode_exchange_silent", "1 while only probes are sent.", lambda: float(node.budget.is_silent))
-    for name, documentation, read in (
-        ("klinenode_upstream_weight_ceiling", "Weight a minute up to which requests leave.", node.budget.ceiling),
-        ("klinenode_upstream_waiting", "Requests that wait for weight.", node.budget.waiting),
-    ):
-        node.telemetry.sample(name, documentation, _by_priority(read))
-    served = node.stream_server
-    gauge("klinenode_stream_clients", "Socket clients connected.", lambda: len(served.clients))
-    gauge("klinenode_stream_streams", "Different streams that socket clients want.", lambda: served.streams)
-    gauge("klinenode_stream_subscribed", "Streams subscribed upstream, lingering ones too.", lambda: node.hub.streams)
-    gauge("klinenode_stream_waiting_bytes", "Bytes that wait for slow socket clients.", lambda: served.waiting_bytes)
-    gauge("klinenode_stream_frames_sent", "Events sent to socket clients.", lambda: served.frames_out)
-    gauge("klinenode_stream_frames_conflated", "Events replaced by newer ones unsent.", lambda: served.conflated)
-    gauge("klinenode_stream_clients_cut", "Socket clients cut for being too slow.", lambda: served.cut_total)
-    connections = node.connections
-    gauge("klinenode_connections", "HTTP connections open.", lambda: len(connections))
-    gauge("klinenode_connections_made_way", "Idle connections closed for newer ones.", lambda: connections.made_way)
-    gauge("klinenode_connections_overdue", "Connections ended for being too slow.", lambda: connections.overdue)
-    node.telemetry.sample(
-        "klinenode_requests_refused",
-        "Requests refused before any route saw them.",
-        lambda: [({"status": str(status)}, count) for status, count in sorted(connections.refused_total.items())],
-    )
-    gauge("klinenode_is_writer", "1 in the process that ingests.", lambda: float(node.role.is_writer))
-    node.telemetry.sample_histogram(
-        "klinenode_klines_answer_seconds",
-        "Time to answer klines requests that no page was there for.",
-        direct.BOUNDS_S,
-        lambda: [({}, node.timings.counts, node.timings.total_s)],
-    )
-    node.telemetry.sample_histogram(
-        "klinenode_close_lag_seconds",
-        "From a kline's close at the exchange until it can be served, by interval, whatever brought it.",
-        BOUNDS_S,
-        node.close_lag.histograms,
-    )
-    node.telemetry.sample(
-        "klinenode_tail_lag_seconds",
-        "Age of the newest held kline, worst symbol, by interval.",
-        node.coverage.tail_lags,
-    )
+def _line(read: Callable[[Parts], float], node: Parts) -> _Lines:
+    return [({}, read(node))]
 
 
 def _size_bytes(path: Path) -> int:
@@ -99,5 +172,5 @@ def _size_bytes(path: Path) -> int:
         return 0  # none yet, or no longer readable; health says so
 
 
-def _by_priority(read: Callable[[Priority], int]) -> Sample:
-    return lambda: [({"priority": priority.name.lower()}, read(priority)) for priority in Priority]
+def _by_priority(read: Callable[[Priority], int]) -> _Lines:
+    return [({"priority": priority.name.lower()}, read(priority)) for priority in Priority]

@@ -9,7 +9,7 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,52 +17,14 @@ import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
+from app.metric import IS_WRITER, Merge
 from infra.process.private_file import FOLDER_MODE, open_private
 
-WRITER_GAUGE: Final = "klinenode_is_writer"
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024  # a worker's numbers take 30 kB
 
-_SUMMED: Final = frozenset({"counter", "histogram", "summary"})
-_COUNTS: Final = frozenset(
-    {
-        "klinenode_page_cache_hits",
-        "klinenode_page_cache_misses",
-        "klinenode_page_cache_not_modified",
-        "klinenode_pages_read_ahead",
-        "klinenode_stream_frames_sent",
-        "klinenode_stream_frames_conflated",
-        "klinenode_stream_clients_cut",
-        "klinenode_market_pages_hits",
-        "klinenode_market_pages_misses",
-        "klinenode_connections_made_way",
-        "klinenode_connections_overdue",
-        "klinenode_requests_refused",
-    }
-)
-"""Gauges that only grow."""
-_OF_WRITER: Final = frozenset(
-    {
-        "klinenode_klines_missing",
-        "klinenode_klines_wished",
-        "klinenode_gaps",
-        "klinenode_upstream_weight_used",
-        "klinenode_stream_subscribed",
-    }
-)
-"""Gauges that mean something in the process that writes only; its last word stands until its successor has one."""
-_LARGEST: Final = frozenset(
-    {
-        "klinenode_database_bytes",
-        "klinenode_wal_bytes",
-        "klinenode_upstream_weight_booked",
-        "klinenode_upstream_weight_ceiling",
-        "klinenode_stand_down_until_seconds",
-        "klinenode_exchange_silent",
-        "klinenode_tail_lag_seconds",
-    }
-)
-"""Gauges that all processes read from the same place; where one is behind, the worst counts."""
-_SMALLEST: Final = frozenset({"klinenode_disk_free_bytes", "process_start_time_seconds", "process_max_fds"})
+_GROWING: Final = frozenset({"counter", "histogram", "summary"})
+_OF_THE_PROCESS: Final = {"process_start_time_seconds": Merge.SMALLEST, "process_max_fds": Merge.SMALLEST}
+"""Gauges of Prometheus' library that are not added up."""
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -83,11 +45,15 @@ class _Gone(msgspec.Struct, array_like=True):
 
 
 class SharedMetrics:
-    """The numbers of one worker, and of all of them, in `folder`. Called from threads."""
+    """The numbers of one worker, and of all of them, in `folder`. Called from threads.
 
-    def __init__(self, folder: Path, registry: CollectorRegistry) -> None:
+    `merges` says for the declared metrics, by their names, how the workers' numbers become one.
+    """
+
+    def __init__(self, folder: Path, registry: CollectorRegistry, merges: Mapping[str, Merge]) -> None:
         self._folder = folder
         self._registry = registry
+        self._merges = merges
         self._thread_lock = threading.Lock()
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._life: int | None = None
@@ -112,11 +78,58 @@ class SharedMetrics:
                 if self._lives(path.stem):
                     living.append(families)
                 else:
-                    _fold(gone, path.stem, families)
+                    self._fold(gone, path.stem, families)
             self._bury(gone)
         registry = CollectorRegistry()
-        registry.register(_Merged(_merged(living, gone)))
+        registry.register(_Merged(self._merged(living, gone)))
         return generate_latest(registry)
+
+    def _merge_of(self, family: _Family) -> Merge:
+        """As it is declared; else what only grows is added up for good, and what does not, among the living."""
+        declared = self._merges.get(family.name) or _OF_THE_PROCESS.get(family.name)
+        return declared or (Merge.TOTAL if family.type in _GROWING else Merge.SUM)
+
+    def _fold(self, gone: _Gone, name: str, families: list[_Family]) -> None:
+        """Add what a dead worker has counted to what is gone."""
+        known = _by_name(gone.families)
+        for family in families:
+            if self._merge_of(family) is not Merge.TOTAL:
+                continue
+            before = known.get(family.name)
+            samples = _sum([family] if before is None else [before, family])
+            known[family.name] = _Family(family.name, family.documentation, family.type, samples)
+        gone.families = list(known.values())
+        if _is_writer(families):
+            said = [each for each in families if self._merge_of(each) is Merge.WRITER and each.samples]
+            gone.last_word = list(_by_name([*gone.last_word, *said]).values())
+        gone.folded.append(name)
+
+    def _merged(self, living: list[list[_Family]], gone: _Gone) -> list[Metric]:
+        by_name: dict[str, list[_Family]] = {}
+        for families in living:
+            for family in families:
+                by_name.setdefault(family.name, []).append(family)
+        counted = _by_name(gone.families)
+        writer = next((families for families in living if _is_writer(families)), [])
+        word = _by_name([*gone.last_word, *(family for family in writer if family.samples)])
+        merged = []
+        for name, found in by_name.items():
+            metric = Metric(name, found[0].documentation, found[0].type)
+            match self._merge_of(found[0]):
+                case Merge.TOTAL:
+                    samples = _sum([*found, counted[name]] if name in counted else found)
+                case Merge.SUM:
+                    samples = _sum(found)
+                case Merge.WRITER:
+                    samples = word[name].samples if name in word else []
+                case Merge.LARGEST:
+                    samples = _chosen(found, max)
+                case Merge.SMALLEST:
+                    samples = _chosen(found, min)
+            for sample in samples:
+                metric.add_sample(*sample)
+            merged.append(metric)
+        return merged
 
     def _write_own(self) -> list[_Family]:
         self._show_life()
@@ -217,55 +230,12 @@ def _decoded(path: Path) -> list[_Family] | None:
         return None  # not a file of ours
 
 
-def _is_count(family: _Family) -> bool:
-    return family.type in _SUMMED or family.name in _COUNTS
-
-
-def _fold(gone: _Gone, name: str, families: list[_Family]) -> None:
-    """Add what a dead worker has counted to what is gone."""
-    known = _by_name(gone.families)
-    for family in families:
-        if not _is_count(family):
-            continue
-        before = known.get(family.name)
-        samples = _sum([family] if before is None else [before, family])
-        known[family.name] = _Family(family.name, family.documentation, family.type, samples)
-    gone.families = list(known.values())
-    if _is_writer(families):
-        said = [family for family in families if family.name in _OF_WRITER and family.samples]
-        gone.last_word = list(_by_name([*gone.last_word, *said]).values())
-    gone.folded.append(name)
-
-
-def _merged(living: list[list[_Family]], gone: _Gone) -> list[Metric]:
-    by_name: dict[str, list[_Family]] = {}
-    for families in living:
-        for family in families:
-            by_name.setdefault(family.name, []).append(family)
-    counted = _by_name(gone.families)
-    writer = next((families for families in living if _is_writer(families)), [])
-    word = _by_name([*gone.last_word, *(family for family in writer if family.samples)])
-    merged = []
-    for name, found in by_name.items():
-        metric = Metric(name, found[0].documentation, found[0].type)
-        if name in _OF_WRITER:
-            samples = word[name].samples if name in word else []
-        elif name in _LARGEST or name in _SMALLEST:
-            samples = _chosen(found, largest=name in _LARGEST)
-        else:
-            samples = _sum([*found, counted[name]] if name in counted else found)
-        for sample in samples:
-            metric.add_sample(*sample)
-        merged.append(metric)
-    return merged
-
-
 def _by_name(families: Iterable[_Family]) -> dict[str, _Family]:
     return {family.name: family for family in families}
 
 
 def _is_writer(families: list[_Family]) -> bool:
-    return any(family.name == WRITER_GAUGE and family.samples[0][2] > 0 for family in families)
+    return any(family.name == IS_WRITER.name and family.samples[0][2] > 0 for family in families)
 
 
 def _sum(families: list[_Family]) -> list[tuple[str, dict[str, str], float]]:
@@ -275,11 +245,12 @@ def _sum(families: list[_Family]) -> list[tuple[str, dict[str, str], float]]:
     return _samples(totals)
 
 
-def _chosen(families: list[_Family], *, largest: bool) -> list[tuple[str, dict[str, str], float]]:
+def _chosen(
+    families: list[_Family], choose: Callable[[float, float], float]
+) -> list[tuple[str, dict[str, str], float]]:
     chosen: dict[_Key, float] = {}
     for key, value in _values(families):
-        known = chosen.get(key, value)
-        chosen[key] = max(known, value) if largest else min(known, value)
+        chosen[key] = choose(chosen.get(key, value), value)
     return _samples(chosen)
 
 

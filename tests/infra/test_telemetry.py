@@ -1,7 +1,5 @@
 """Telemetry: every event can be logged and measured, and a backfill does not flood the log."""
 
-import typing
-
 import orjson
 import pytest
 from prometheus_client import generate_latest
@@ -10,6 +8,7 @@ from app import events
 from app.domain.ledger import Source
 from app.domain.span import Span
 from app.events import Event, GapsCounted
+from app.metric import Counter, Gauge, Histogram
 from infra.telemetry import Telemetry
 
 EVENTS: list[Event] = [
@@ -64,7 +63,7 @@ def metrics_of(telemetry: Telemetry) -> str:
 
 
 def test_every_event_there_is_can_be_logged_and_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert {type(event) for event in EVENTS} == set(typing.get_args(Event)), "an event without an example here"
+    assert {type(event) for event in EVENTS} == set(events.EVENTS), "an event without an example here"
     seen: list[Event] = []
     telemetry = Telemetry("DEBUG", [seen.append])
     for event in EVENTS:
@@ -116,18 +115,35 @@ def test_no_created_series_double_the_metrics() -> None:
 def test_sampled_gauges_are_read_on_scrape() -> None:
     telemetry = Telemetry("ERROR")
     depth = [3.0]
-    telemetry.sample("klinenode_depth", "Depth.", lambda: [({"queue": "write"}, depth[0])])
-    telemetry.sample("klinenode_nothing", "Nothing yet.", list)
+    telemetry.sample(Gauge("klinenode_depth", "Depth."), lambda: [({"queue": "write"}, depth[0])])
+    telemetry.sample(Gauge("klinenode_nothing", "Nothing yet."), list)
     assert 'klinenode_depth{queue="write"} 3.0' in metrics_of(telemetry)
     depth[0] = 4.0
     assert 'klinenode_depth{queue="write"} 4.0' in metrics_of(telemetry)
 
 
+def test_what_only_grows_and_ends_in_total_is_exposed_as_a_counter() -> None:
+    telemetry = Telemetry("ERROR")
+    telemetry.sample(Counter("klinenode_sent_total", "Sent."), lambda: [({"to": "one"}, 3)])
+    telemetry.sample(Counter("klinenode_cut", "Cut."), lambda: [({}, 4)])
+    text = metrics_of(telemetry)
+    assert '# TYPE klinenode_sent_total counter\nklinenode_sent_total{to="one"} 3.0\n' in text
+    assert "# TYPE klinenode_cut gauge\nklinenode_cut 4.0\n" in text, "a name that is scraped stays"
+
+
+def test_the_weight_stays_when_an_answer_does_not_say_it() -> None:
+    telemetry = Telemetry("ERROR")
+    telemetry.observe(events.RequestDone("/fapi/v1/klines", 200, 2, 77, 0.1))
+    telemetry.observe(events.RequestDone("/fapi/v1/klines", 0, 2, None, 0.1))
+    assert "klinenode_upstream_weight_used 77.0\n" in metrics_of(telemetry)
+
+
 def test_sampled_histograms_are_read_on_scrape_and_cumulative() -> None:
     telemetry = Telemetry("ERROR")
     counts = [2, 0, 1]
-    telemetry.sample_histogram("klinenode_lag", "Lag.", (0.5, 1.0), lambda: [({"interval": "1m"}, counts, 3.5)])
-    telemetry.sample_histogram("klinenode_none", "Nothing yet.", (1.0,), list)
+    lag = Histogram("klinenode_lag", "Lag.", bounds=(0.5, 1.0))
+    telemetry.sample_histogram(lag, lambda: [({"interval": "1m"}, counts, 3.5)])
+    telemetry.sample_histogram(Histogram("klinenode_none", "Nothing yet.", bounds=(1.0,)), list)
     counts[1] = 4
     text = metrics_of(telemetry).splitlines()
     for line in (

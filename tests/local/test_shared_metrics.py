@@ -10,11 +10,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import events
 from app.domain.ledger import Source
 from app.domain.span import Span
+from app.metric import IS_WRITER, Counter, Histogram
+from app.node import gauges
 from infra.local import shared_metrics
 from infra.local.metrics_folder import MetricsFolder
 from infra.telemetry import Telemetry
 
 FRAMES = "klinenode_frames_total"
+SAMPLED = {each.name: each for each in gauges.METRICS if not isinstance(each, Histogram)}
+COUNTERS = [Counter("klinenode_sampled_total", ""), *(each for each in SAMPLED.values() if isinstance(each, Counter))]
 
 
 class Worker:
@@ -24,14 +28,16 @@ class Worker:
         self.telemetry = Telemetry("ERROR")
         self.telemetry.share_in(folder)
         self.is_writer = is_writer
-        self.hits = self.rows = self.disk_free = 0
+        self.hits = self.rows = self.disk_free = self.wal = 0
         sample = self.telemetry.sample
-        sample("klinenode_is_writer", "", lambda: [({}, float(self.is_writer))])
-        sample("klinenode_page_cache_hits", "", lambda: [({}, self.hits)])
-        sample("klinenode_tail_rows", "", lambda: [({}, self.rows)])
-        sample("klinenode_disk_free_bytes", "", lambda: [({}, self.disk_free)])
+        sample(IS_WRITER, lambda: [({}, float(self.is_writer))])
+        sample(SAMPLED["klinenode_page_cache_hits"], lambda: [({}, self.hits)])
+        sample(SAMPLED["klinenode_tail_rows"], lambda: [({}, self.rows)])
+        sample(SAMPLED["klinenode_disk_free_bytes"], lambda: [({}, self.disk_free)])
+        sample(SAMPLED["klinenode_wal_bytes"], lambda: [({}, self.wal)])
         self.telemetry.sample_histogram(
-            "klinenode_close_lag_seconds", "", (1.0, 2.0), lambda: [({"interval": "1m"}, [self.rows, 1, 0], 0.5)]
+            Histogram("klinenode_close_lag_seconds", "", bounds=(1.0, 2.0)),
+            lambda: [({"interval": "1m"}, [self.rows, 1, 0], 0.5)],
         )
 
     def frames(self, number: int) -> None:
@@ -93,25 +99,18 @@ def test_what_grows_does_not_fall_when_a_worker_dies_and_another_takes_its_place
     assert len(list(tmp_path.glob("*.metrics"))) == 1, "their files do not pile up"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "klinenode_market_pages_hits",
-        "klinenode_market_pages_misses",
-        "klinenode_connections_made_way",
-        "klinenode_connections_overdue",
-        "klinenode_requests_refused",
-    ],
-)
-def test_a_sampled_count_adds_up_and_outlives_its_worker(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("counter", COUNTERS, ids=lambda counter: counter.name)
+def test_a_sampled_counter_adds_up_and_outlives_its_worker(tmp_path: Path, counter: Counter) -> None:
     one, two = Worker(tmp_path), Worker(tmp_path)
-    one.telemetry.sample(name, "", lambda: [({"status": "503"}, 5)])
-    two.telemetry.sample(name, "", lambda: [({"status": "503"}, 7), ({"status": "400"}, 1)])
+    one.telemetry.sample(counter, lambda: [({"status": "503"}, 5)])
+    two.telemetry.sample(counter, lambda: [({"status": "503"}, 7), ({"status": "400"}, 1)])
     one.telemetry.share()
     before = two.scraped()
     one.die()
-    for found in (before, two.scraped(), two.scraped()):
-        assert (found[f"{name}|503"], found[f"{name}|400"]) == (12, 1)
+    after = [two.scraped() for _ in range(2)]
+    for found in (before, *after):
+        assert (found[f"{counter.name}|503"], found[f"{counter.name}|400"]) == (12, 1)
+    assert f"# TYPE {counter.name} {counter.type}\n" in two.telemetry.exposition().decode()
 
 
 def test_a_scrape_elsewhere_never_shows_less_than_the_one_before(tmp_path: Path) -> None:
@@ -153,9 +152,10 @@ def test_who_has_not_planned_or_no_longer_writes_says_nothing_of_what_is_missing
 
 def test_what_all_read_from_the_same_place_is_not_added_up(tmp_path: Path) -> None:
     one, two = Worker(tmp_path), Worker(tmp_path)
-    one.disk_free, two.disk_free = 1000, 900
+    one.disk_free, two.disk_free = one.wal, two.wal = 1000, 900
     one.telemetry.share()
-    assert two.scraped()["klinenode_disk_free_bytes"] == 900
+    found = two.scraped()
+    assert (found["klinenode_disk_free_bytes"], found["klinenode_wal_bytes"]) == (900, 1000)
 
 
 def test_killed_between_keeping_the_dead_and_forgetting_their_file_nothing_counts_twice(

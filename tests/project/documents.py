@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import typer.main
 from fastapi import FastAPI
@@ -16,13 +16,13 @@ from fastapi import FastAPI
 from app.binance import stream_name
 from app.cli import app as command_line
 from app.domain.reason import Reason
-from app.events import Event
+from app.events import EVENTS
 from app.http.refused import REFUSED
 from app.market.endpoints import ENDPOINTS
+from app.node import gauges
 from app.node.node import Node
 from app.node.parts import Parts
 from app.settings import Settings, load, sample
-from infra import telemetry
 
 ROOT: Final = Path(__file__).parents[2]
 BLOCK: Final = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
@@ -171,21 +171,15 @@ def _commands(_: Path) -> str:
     return "\n".join([*parts, table(("Option", "Of", "Default", "What"), rows)])
 
 
-def _metrics(folder: Path) -> str:
-    rows = []
-    for metric in node_in(folder).parts.telemetry.registry.collect():
-        if metric.name.startswith("klinenode"):
-            name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-            rows.append((f"`{name}`", metric.type, metric.documentation))
+def _metrics(_: Path) -> str:
+    declared = [*(metric for event in EVENTS for metric in event.METRICS), *gauges.METRICS]
+    rows = [(f"`{metric.name}`", metric.type, metric.help) for metric in declared]
     return table(("Metric", "Kind", "What"), sorted(rows))
 
 
 def _events(_: Path) -> str:
-    levels = {event: logging.getLevelName(telemetry._LEVELS.get(event, logging.INFO)) for event in get_args(Event)}
-    return table(
-        ("Event", "Level", "What"),
-        [(f"`{event.__name__}`", level, _first(event.__doc__)) for event, level in levels.items()],
-    )
+    rows = [(f"`{event.__name__}`", logging.getLevelName(event.LEVEL), _first(event.__doc__)) for event in EVENTS]
+    return table(("Event", "Level", "What"), rows)
 
 
 def _targets(_: Path) -> str:

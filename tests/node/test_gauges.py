@@ -1,0 +1,46 @@
+"""Metrics as they are scraped: exactly the declared ones, as they are declared."""
+
+import re
+from pathlib import Path
+
+from httpx import ASGITransport, AsyncClient
+
+from app.events import EVENTS, GapsCounted, LeaseChanged
+from app.node import gauges
+from app.node.node import Node
+from tests.project.documents import fastapi_of, node_in
+
+HEAD = re.compile(r"^# HELP (klinenode_\w+) (.*)\n# TYPE (\S+) (\S+)$", re.MULTILINE)
+
+
+async def scraped(node: Node) -> str:
+    async with AsyncClient(transport=ASGITransport(fastapi_of(node.app)), base_url="http://node") as client:
+        answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    return answer.text
+
+
+async def test_the_declared_metrics_are_scraped_with_their_types_and_help_and_no_others(tmp_path: Path) -> None:
+    declared = [*(metric for event in EVENTS for metric in event.METRICS), *gauges.METRICS]
+    found = HEAD.findall(await scraped(node_in(tmp_path)))
+    assert sorted(found) == sorted((each.name, each.help, each.name, each.type) for each in declared)
+
+
+async def test_every_sampled_metric_reads_the_node(tmp_path: Path) -> None:
+    text = await scraped(node_in(tmp_path))
+    empty = {"klinenode_requests_refused", "klinenode_close_lag_seconds", "klinenode_tail_lag_seconds"}
+    for metric in gauges.METRICS:
+        has_sample = re.search(rf"^{metric.name}(_count)?[ {{]", text, re.MULTILINE) is not None
+        assert has_sample is (metric.name not in empty), metric.name
+
+
+async def test_what_is_known_of_a_plan_is_forgotten_with_the_lease(tmp_path: Path) -> None:
+    node = node_in(tmp_path)
+    shown = []
+    for event in (None, GapsCounted(0, 0, 100), LeaseChanged(is_writer=True, holder=""), LeaseChanged(False, "other")):
+        if event is not None:
+            node.parts.observe(event)
+        shown.append(
+            re.findall(r"^klinenode_(?:klines_missing|klines_wished|gaps) (\S+)$", await scraped(node), re.MULTILINE)
+        )
+    assert shown == [[], ["0.0", "100.0", "0.0"], ["0.0", "100.0", "0.0"], []]
