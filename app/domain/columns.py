@@ -1,4 +1,4 @@
-"""Rows side by side: many of one kind as columns, in which they are parsed, travel and are stored."""
+"""Rows of one kind in columnar form, one list for each field, as they are parsed, sent and stored."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,10 +15,10 @@ _OPEN_MS: Final = 0  # the first column of every kind
 
 
 class Columns(Sequence[Any]):
-    """An immutable run of rows in ascending order. Each becomes a named tuple only when it is looked at.
+    """An immutable, ascending sequence of rows. A row becomes a named tuple only when it is read.
 
-    A list for each column instead of a tuple for each row: 40,000 klines are sliced, checked and handed to the database
-    in a tenth of the time, and cross to another process as ten texts.
+    With a list for each column instead of a tuple for each row, 40,000 klines are sliced, checked and passed to the
+    database in a tenth of the time, and are pickled for another process as ten strings.
     """
 
     __slots__ = ("_columns", "_row")
@@ -31,14 +31,14 @@ class Columns(Sequence[Any]):
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Columns":
-        """`rows`, which must be ascending and of one kind, side by side."""
+        """`rows` as Columns. They must be ascending and of one kind."""
         if isinstance(rows, Columns):
             return rows
         return cls(map(list, zip(*rows, strict=True)), type(rows[0])) if rows else EMPTY
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"]) -> "Columns":
-        """`parts`, each of which begins after the one before it, as one run."""
+        """The rows of all `parts`. Each part must begin after the previous one ends."""
         if len(parts) < 2:
             return parts[0] if parts else EMPTY
         columns = zip(*(part.columns for part in parts), strict=True)
@@ -46,12 +46,12 @@ class Columns(Sequence[Any]):
 
     @property
     def opens_ms(self) -> Sequence[int]:
-        """When the rows open."""
+        """The open times of the rows in ms, ascending."""
         return self._columns[_OPEN_MS]
 
     @property
     def columns(self) -> tuple[list[Any], ...]:
-        """The columns in the order of the row's fields. Not to be changed."""
+        """The columns in the order of the row's fields. Callers must not modify the lists."""
         return self._columns
 
     def __len__(self) -> int:
@@ -76,14 +76,14 @@ class Columns(Sequence[Any]):
 
     @property
     def _made(self) -> Callable[[Iterable[Any]], Any]:
-        return partial(tuple.__new__, self._row)  # without a check of the length: the type counts the columns
+        return partial(tuple.__new__, self._row)  # `_make` without its check of the length
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Columns):
             return self.columns == other.columns
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]  # like the list that it stands for
+    __hash__ = None  # type: ignore[assignment]  # unhashable, like a list
 
     def __repr__(self) -> str:
         return f"Columns of {len(self)} rows from {self.opens_ms[:1]}"
@@ -97,24 +97,24 @@ class Columns(Sequence[Any]):
         return _unfold, (self._row, texts)  # a fifth of the cost of pickling each text
 
     def between(self, start_ms: int, end_ms: int) -> "Columns":
-        """The klines that open in `[start_ms, end_ms)`."""
+        """The rows that open in `[start_ms, end_ms)`."""
         opens_ms = self.opens_ms
         if not opens_ms or (start_ms <= opens_ms[0] and opens_ms[-1] < end_ms):
             return self
         return self[bisect_left(opens_ms, start_ms) : bisect_left(opens_ms, end_ms)]
 
     def within(self, spans: Spans) -> "Columns":
-        """The klines that open inside `spans`."""
+        """The rows that open inside `spans`."""
         if len(spans) == 1:
             return self.between(*spans.hull)
         return Columns.joined([part for span in spans if (part := self.between(*span))] or [self[:0]])
 
     def closed_by(self, time_ms: int, grid: Grid) -> "Columns":
-        """The klines that have ended at `time_ms`."""
+        """The rows that have closed by `time_ms`: the next open time of `grid` is at or before it."""
         return self[: bisect_right(self.opens_ms, time_ms, key=lambda open_ms: grid.shift(open_ms, 1))]
 
     def spans(self, grid: Grid) -> Spans:
-        """The times that the klines, which open on `grid`, fill."""
+        """The spans that the rows cover, from each open time to the next one on `grid`."""
         opens_ms = self.opens_ms
         if not opens_ms:
             return Spans()
@@ -123,7 +123,7 @@ class Columns(Sequence[Any]):
         return Spans(Span(open_ms, grid.shift(open_ms, 1)) for open_ms in opens_ms)
 
     def values(self, symbol: str) -> list[Any]:
-        """Row after row in one list, each led by `symbol`: what a statement for many rows binds."""
+        """All values in one list, row by row with `symbol` before each row: the parameters of a multi-row INSERT."""
         width = len(self.columns) + 1
         values: list[Any] = [symbol] * (width * len(self))
         for number, column in enumerate(self.columns, start=1):
@@ -132,7 +132,7 @@ class Columns(Sequence[Any]):
 
 
 def newest_open_ms(rows: Sequence[Row]) -> int:
-    """When the last of `rows` opens, without making a named tuple of it."""
+    """The open time (ms) of the last of `rows`, read without building its named tuple."""
     return rows.opens_ms[-1] if isinstance(rows, Columns) else rows[-1].open_ms
 
 

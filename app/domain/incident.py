@@ -1,7 +1,7 @@
 """Days on which the exchange's own intervals are known to disagree with each other.
 
-Source: binance-facts section 7. A kline that touches one of them is never made by roll-up: the exchange's
-own row of the asked interval is fetched and served.
+Source: binance-facts section 7. A kline that touches one of them is never rolled up: the exchange's own row
+of the requested interval is fetched and served.
 """
 
 from typing import Final

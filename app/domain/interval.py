@@ -78,7 +78,7 @@ class MonthGrid:
 class UnanchoredGrid(FixedGrid):
     """The grid of an interval whose anchor is not known yet: any UTC midnight may be an open time.
 
-    Good for checking the exchange's rows, from which the anchor is learned; never for saying which rows must exist.
+    Use it to check the exchange's rows, from which the anchor is learned; never to say which rows must exist.
     """
 
     def floor(self, time_ms: int) -> int:
@@ -105,10 +105,10 @@ def _month_start_ms(index: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """One of Binance's kline intervals. Each exists once, so they are equal when they are the same object.
+    """One of Binance's kline intervals. Each exists once in a process; two are equal if they are the same object.
 
-    `code` is Binance's name (`1m` and `1M` differ by case only, so it is never compared case-insensitively); `slug` is
-    the name that is safe where case is folded: table names, file names, archive folders.
+    `code` is Binance's name. `1m` and `1M` differ only by case, so it is never compared case-insensitively. `slug` is
+    the name where case may be ignored: table names, file names, archive folders.
     """
 
     code: str
@@ -116,7 +116,7 @@ class Interval:
     grid: Grid
 
     def anchored(self, open_ms: int | None) -> Grid:
-        """The grid of this interval for a symbol one of whose 3d klines opened at `open_ms`; only 3d depends on it."""
+        """The interval's grid for a symbol with a 3d kline at `open_ms` (None: unknown). Only 3d depends on it."""
         if not self.needs_anchor or open_ms is None:
             return self.grid
         return FixedGrid(self.grid.step_ms, open_ms % self.grid.step_ms)
@@ -130,10 +130,10 @@ class Interval:
         return self.code
 
     def __hash__(self) -> int:
-        return hash(self.code)  # several times for each frame: an eighth of the cost of hashing the fields
+        return hash(self.code)  # called several times for each frame; hashing all fields takes eight times as long
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _known, (self.code,)  # in another process it is that process's own
+        return _known, (self.code,)  # unpickled, it is the other process's own object
 
 
 def _fixed(code: str, step_ms: int, origin_ms: int = 0) -> Interval:

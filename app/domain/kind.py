@@ -1,4 +1,4 @@
-"""What is special about one kind of series, as one record; the records themselves stand in app/kinds/."""
+"""The record type that describes one kind of series; the records are in app/kinds/."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -10,18 +10,18 @@ from typing import Any, Final, Protocol
 from app.domain.interval import Grid, Interval
 
 CLOSE_TIME: Final = "close_time"
-"""In `Kind.printed`: the last millisecond of a row's time, which no column holds."""
+"""The name in `Kind.printed` of a row's last millisecond, which is computed and not stored in a column."""
 
 _WORD: Final = re.compile(r"[a-z_]+", re.ASCII)
 _FIELD: Final = re.compile(r"%\((\w+)\)([ds])")
 
 
 class Row(Protocol):
-    """A row of a series: a named tuple of exact texts and integers, led by the time at which it opens (ms)."""
+    """A row of a series: a named tuple of decimal texts and integers. Its first field is its open time in ms."""
 
     @property
     def open_ms(self) -> int:
-        """When the row opens."""
+        """The open time in ms."""
         ...
 
     def __iter__(self) -> Iterator[Any]: ...
@@ -32,7 +32,7 @@ class Row(Protocol):
 
 
 class Bucket(IntEnum):
-    """Requests that the exchange counts apart, whatever their weight: so many in five minutes (binance-facts 1.1)."""
+    """A rate limit that counts requests in five minutes instead of weight in a minute (binance-facts section 1.1)."""
 
     FUNDING = 0
     DATA = 1
@@ -40,7 +40,10 @@ class Bucket(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class RestPages:
-    """How REST gives rows: `path?<symbol>=…&<interval>=…&limit=…` with startTime and endTime, both inclusive."""
+    """How rows are requested from REST: `path?<symbol>=…&<interval>=…&limit=…`, startTime and endTime inclusive.
+
+    `symbol` and `interval` are the names of these two parameters.
+    """
 
     path: str
     symbol: str
@@ -48,11 +51,11 @@ class RestPages:
     rows_max: int
     """The largest limit that the exchange accepts."""
     rows_thrifty: int
-    """The limit with the most rows for their weight."""
+    """The limit that returns the most rows for each unit of weight."""
     weight: Callable[[int], int]
-    """What a request costs, by its limit."""
+    """The weight of a request, given its limit."""
     decode: Callable[[bytes, Grid], Sequence[Row]]
-    """The rows of an answer, checked, strictly ascending. Raises BadKline; nothing of a bad answer is used."""
+    """Decodes an answer's body into checked rows, strictly ascending. Raises BadKline for the whole answer."""
     bucket: Bucket | None = None
 
 
@@ -61,36 +64,36 @@ class Kind:
     """One kind of series. Two kinds are equal when they are the same object."""
 
     name: str
-    """Its word in the settings."""
+    """Its name in messages and, for price klines, in the setting PRICE_KLINES."""
     suffix: str
-    """What follows the symbol and an @ in the name of a series, as in the exchange's streams; "" for none."""
+    """The part of a series' name after the symbol and an @, as in `BTCUSDT@markPrice`; "": the name is the symbol."""
     row: type[Any]
     """The named tuple of a row; its first field is `open_ms`."""
     columns: tuple[tuple[str, type], ...]
     """The columns of a stored row in the order of `row`'s fields, `open_time` first: name, and int or str."""
     table: str
-    """What the tables of its rows begin with; one for each interval."""
+    """The prefix of its tables' names. There is one table for each interval."""
     printed: str
-    """A row as REST prints it: `%(column)d` or `%(column)s` for a column or CLOSE_TIME."""
+    """The format of a row as REST prints it, with `%(name)d` or `%(name)s` for a column or CLOSE_TIME."""
     rest: RestPages
     encoder: Callable[[Any, int], bytes] | None = None
-    """The same as `printed` in code, where many rows are printed: 1.9 µs for a kline instead of 4."""
+    """A function that prints the same as `printed`, but faster: 1.9 µs for a kline instead of 4."""
     intervals: tuple[Interval, ...] = ()
-    """The intervals that exist, whatever INTERVALS says; empty: those of INTERVALS."""
+    """The kind's only intervals, held whatever the setting INTERVALS says; empty: those of INTERVALS."""
     of_pair: bool = False
     """Whether a series belongs to a pair and not to each of its contracts."""
     follows_symbols: bool = False
-    """Whether it is wished of every symbol of the wish."""
+    """Whether the node holds it for every symbol of the wish."""
     begins_with_listing: bool = False
-    """Whether there is nothing before the symbol was listed; otherwise rows may begin at any time."""
+    """Whether its rows begin with the symbol's listing; otherwise they may begin at any time."""
     rolls_up: bool = False
-    """Whether rows of a longer interval are made of those of a shorter one, so that one refutes a hole in the other."""
+    """Whether longer rows are made of shorter ones. A row of one interval then disproves a hole in another."""
     is_streamed: bool = False
-    """Whether sockets bring its rows as they close."""
+    """Whether sockets deliver its rows as they close."""
     is_archived: bool = False
     """Whether data.binance.vision has files of it."""
     live_age_ms_max: int = 0
-    """For how long a row in progress may be answered after it was last heard of."""
+    """How long a row in progress may be served after its last update, in ms."""
 
     def __post_init__(self) -> None:
         names = [self.table, *(name for name, _ in self.columns)]
@@ -98,20 +101,20 @@ class Kind:
         assert "'" not in self.printed, f"{self.name}: `printed` is quoted in statements"
 
     def whose(self, symbol: str) -> str:
-        """Whose series this kind has for a listed symbol, which may be a dated contract of a pair."""
+        """Whose series `symbol` uses: its own, or its pair's where `of_pair` (BTCUSDT for BTCUSDT_261225)."""
         return symbol.partition("_")[0] if self.of_pair else symbol
 
     def intervals_of(self, wished: Sequence[Interval]) -> Sequence[Interval]:
-        """The intervals to hold when `wished` are."""
+        """The intervals that the node holds of this kind, `wished` being those of the setting INTERVALS."""
         return self.intervals or wished
 
     @cached_property
     def encode(self) -> Callable[[Any, int], bytes]:
-        """Prints a row, given its last millisecond, as REST does. Texts are plain decimals: nothing needs escaping."""
+        """Prints a row as REST does, from the row and its last ms. Texts are plain decimals: nothing needs escaping."""
         return self.encoder or self.encoded_by_template
 
     def encoded_by_template(self, row: Row, close_ms: int) -> bytes:
-        """A row as `printed` says."""
+        """`row` formatted with `printed`."""
         names = [*(name for name, _ in self.columns), CLOSE_TIME]
         values = dict(zip(names, (*row, close_ms), strict=True))
         return (self.printed % values).encode()
@@ -120,6 +123,9 @@ class Kind:
         raise TypeError(f"the kind {self.name} exists once in a process; send its suffix to another one")
 
     def print_with(self, expressions: dict[str, str]) -> tuple[str, list[str]]:
-        """`printed` for a printf that takes values by position: its format, and the expression of each value."""
+        """`printed` for a printf with positional values: the format, and an expression for each value.
+
+        The expression of a name is taken from `expressions`, and is otherwise the name itself.
+        """
         named = [match[1] for match in _FIELD.finditer(self.printed)]
         return _FIELD.sub(r"%\2", self.printed), [expressions.get(name, name) for name in named]

@@ -1,4 +1,4 @@
-"""A kline with the exchange's exact text, and the one form in which its numbers are kept."""
+"""A kline with the exchange's exact text, and the normal form of its numbers."""
 
 import re
 from typing import Final, NamedTuple
@@ -8,9 +8,9 @@ from app.domain.interval import Grid
 _DECIMAL: Final = r"(?:0|[1-9]\d*)(?:\.\d+)?"
 _EIGHT_DECIMALS: Final = re.compile(rf"{_DECIMAL}(?: {_DECIMAL}){{7}}", re.ASCII)
 _SIGNED_PRICES: Final = re.compile(rf"-?{_DECIMAL}(?: -?{_DECIMAL}){{3}}(?: {_DECIMAL}){{4}}", re.ASCII)
-OPEN_MS_MAX: Final = 1 << 47  # the year 6429: beyond any kline, and within what calendars compute
-TRADES_MAX: Final = 1 << 53  # what JSON and the database hold exactly; no kline comes near
-TEXT_CHARS_MAX: Final = 40  # no number of the exchange comes near; bounds what garbage may cost
+OPEN_MS_MAX: Final = 1 << 47  # the year 6429: later than any kline, and within the range of datetime
+TRADES_MAX: Final = 1 << 53  # JSON and the database hold integers up to here exactly; no kline comes near
+TEXT_CHARS_MAX: Final = 40  # no number of the exchange comes near; bounds the cost of garbage
 
 
 class Kline(NamedTuple):
@@ -29,14 +29,14 @@ class Kline(NamedTuple):
 
 
 class Precision(NamedTuple):
-    """Decimals the exchange prints for a symbol: prices and base volumes; quote volumes carry the sum of both."""
+    """How many decimals the exchange prints for a symbol's prices and base volumes; quote volumes have the sum."""
 
     price: int
     quantity: int
 
 
 class BadKline(ValueError):
-    """The exchange (or the wire) gave something that is no kline; it is dropped and asked for again."""
+    """Bytes from outside are not a valid kline. They are dropped, and the kline is fetched again."""
 
 
 def check(kline: Kline, grid: Grid, *, is_signed: bool = False) -> Kline:
@@ -76,17 +76,17 @@ def normalise(kline: Kline, precision: Precision) -> Kline:
 
 
 def is_zero(text: str) -> bool:
-    """Whether a plain decimal is zero, however many zeros it is written with."""
+    """Whether a plain decimal is zero, with any number of zeros: `0`, `0.0`, `0.000`."""
     return not text.strip("0.")
 
 
 def volume_text(text: str, decimals: int) -> str:
-    """A volume with at least so many decimals; zero is bare "0"."""
+    """A volume with at least `decimals` decimals; zero is a bare "0"."""
     return "0" if is_zero(text) else price_text(text, decimals)
 
 
 def price_text(text: str, decimals: int) -> str:
-    """A plain decimal with at least so many decimals, and no zeros beyond them."""
+    """A plain decimal with at least `decimals` decimals, and without trailing zeros beyond them."""
     whole, _, fraction = text.partition(".")
     if len(fraction) == decimals:
         return text

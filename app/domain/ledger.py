@@ -9,7 +9,7 @@ from app.domain.span import Span, Spans
 
 
 class Source(StrEnum):
-    """Where klines came from. ABSENT marks spans in which the exchange, when asked, had none."""
+    """Where klines came from. ABSENT marks spans for which the exchange was asked and has no klines."""
 
     WS = "ws"
     REST = "rest"
@@ -19,7 +19,7 @@ class Source(StrEnum):
 
 
 _RANK: Final = {Source.ABSENT: 0, Source.ROLLUP: 1, Source.WS: 2, Source.ARCHIVE: 3, Source.REST: 4}
-"""Who has the last word when two sources speak of the same span: the exchange's own candle of the asked interval."""
+"""Which source wins when two cover the same span. The exchange's own row of the interval ranks highest."""
 
 
 class Entry(NamedTuple):
@@ -39,7 +39,7 @@ class Ledger:
         self.held = Spans(entry.span for entry in self.entries if entry.source is not Source.ABSENT)
         self.absent = Spans(entry.span for entry in self.entries if entry.source is Source.ABSENT)
         self.known = self.held | self.absent
-        """Held or proven absent: everything that need not be asked for."""
+        """Held or proven absent: nothing here needs to be fetched."""
 
     @property
     def end_ms(self) -> int:
@@ -47,7 +47,7 @@ class Ledger:
         return self.entries[-1].span.end_ms if self.entries else 0
 
     def claim(self, span: Span, source: Source) -> Spans:
-        """The part of `span` that `source` may write: all but what a source of higher rank has spoken of."""
+        """The part of `span` that `source` may write: all except what the ledger has from a source of higher rank."""
         if span.start_ms >= self.end_ms:
             return Spans([span])
         rank = _RANK[source]
@@ -67,19 +67,19 @@ class Ledger:
         return Ledger(_joined(sorted(pieces)))
 
     def without(self, spans: Spans) -> "Ledger":
-        """The ledger when nothing is known of `spans` any more."""
+        """The ledger with `spans` made unknown: neither held nor absent."""
         pieces = (Entry(span, entry.source) for entry in self.entries for span in spans.complement(entry.span))
         return Ledger(_joined(list(pieces)))
 
     def source_at(self, time_ms: int) -> Source | None:
-        """Where what opens at `time_ms` came from; None when nothing is known of it."""
+        """The source of the entry that contains `time_ms`; None when the time is unknown."""
         index = bisect_right(self.entries, time_ms, key=lambda entry: entry.span.start_ms) - 1
         if index < 0 or self.entries[index].span.end_ms <= time_ms:
             return None
         return self.entries[index].source
 
     def _extended(self, span: Span, source: Source) -> "Ledger":
-        """What live ingest does thousands of times a minute: one span at the end."""
+        """`record` of one span at the end, which live ingest does thousands of times a minute."""
         made = Ledger.__new__(Ledger)
         made.entries = (*self.entries[:-1], *_joined([*self.entries[-1:], Entry(span, source)]))
         is_absent = source is Source.ABSENT

@@ -21,7 +21,7 @@ class Reason(StrEnum):
 
     @property
     def meaning(self) -> str:
-        """What a person is told."""
+        """The explanation for people."""
         return _MEANINGS[self]
 
 

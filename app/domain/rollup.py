@@ -18,7 +18,7 @@ _ZERO: Final = Decimal(0)
 
 
 class Bucket:
-    """A longer kline in the making: parts are added in time order, `kline()` may be read at any moment."""
+    """A longer kline in progress: add its parts in time order; `kline()` may be read after each of them."""
 
     __slots__ = (
         "_close", "_high", "_high_value", "_low", "_low_value", "_open", "_quote_volume", "_taker_buy_quote_volume",
@@ -28,14 +28,14 @@ class Bucket:
     def __init__(self, open_ms: int) -> None:
         self.open_ms = open_ms
         self.next_ms = open_ms
-        """Where the next part has to open for the bucket to stay whole; kept by whoever adds the parts."""
+        """The open time that the next part must have for the bucket to have no hole. Set by the caller of `add`."""
         self._open = self._high = self._low = self._close = ""
         self._high_value = self._low_value = _ZERO
         self._volume = self._quote_volume = self._taker_buy_volume = self._taker_buy_quote_volume = _ZERO
         self._trades = 0
 
     def add(self, part: Kline) -> None:
-        """Take `part` in; it must open after every part taken in before."""
+        """Add a part, which must open after all parts added before."""
         if self._trades and not part.trades:
             return
         high_value, low_value = Decimal(part.high), Decimal(part.low)
@@ -57,7 +57,7 @@ class Bucket:
 
     @property
     def is_begun(self) -> bool:
-        """Whether a part was added."""
+        """Whether any part was added."""
         return bool(self._open)
 
     def copy(self) -> "Bucket":
@@ -89,7 +89,7 @@ def _text(value: Decimal) -> str:
 
 
 def added_up(parts: Iterable[Kline], open_ms: int) -> Kline | None:
-    """The one kline, opening at `open_ms`, that all `parts` (ascending) make together; None of nothing."""
+    """One kline that opens at `open_ms` and is made of all `parts` (ascending); None when there are no parts."""
     bucket = Bucket(open_ms)
     for part in parts:
         bucket.add(part)
@@ -97,7 +97,7 @@ def added_up(parts: Iterable[Kline], open_ms: int) -> Kline | None:
 
 
 def roll_up(parts: Iterable[Kline], grid: Grid) -> list[Kline]:
-    """The klines of `grid` made of `parts`, which must be ascending and whole for every bucket they touch."""
+    """The klines on `grid` made of `parts`, which must be ascending and complete for every bucket they touch."""
     made: list[Kline] = []
     bucket: Bucket | None = None
     end_ms = 0

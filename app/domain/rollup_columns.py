@@ -1,7 +1,7 @@
-"""Roll-up of whole days of minutes at once, in columns: what app.domain.rollup gives, a tenth of the time.
+"""Columnar roll-up of whole days of minutes: the same klines as app.domain.rollup in a tenth of the time.
 
-Numbers with the same decimals are whole numbers of their smallest unit, which add and compare exactly. Buckets with a
-part that has no trades follow a rule of their own and are left to rollup.
+Numbers with the same count of decimals are converted to integers of their smallest unit, which add and compare exactly.
+A bucket that contains a part without trades is rolled up by app.domain.rollup, which has a rule for it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +13,11 @@ from app.domain.kline import Kline, Precision
 from app.domain.rollup import added_up
 from app.domain.span import Span, Spans
 
-_VOLUMES: Final = (5, 6, 8, 9)  # Kline's fields: volume, quote volume, and what takers bought of both
+_VOLUMES: Final = (5, 6, 8, 9)  # of Kline: volume, quote_volume, taker_buy_volume, taker_buy_quote_volume
 
 
 class _Level(NamedTuple):
-    """Klines of one interval, and their numbers in smallest units."""
+    """Klines of one interval, and their numbers as integers of the smallest unit."""
 
     step_ms: int
     rows: Columns
@@ -27,13 +27,13 @@ class _Level(NamedTuple):
 
 
 def can_roll_up(interval: Interval) -> bool:
-    """Whether klines of `interval` are made of minutes day by day."""
+    """Whether a UTC day consists of whole klines of `interval`, which holds from 3m to 1d."""
     grid = interval.grid
     return type(grid) is FixedGrid and MINUTE_MS < grid.step_ms <= DAY_MS and DAY_MS % grid.step_ms == 0
 
 
 def roll_up_days(minutes: Columns, precision: Precision, intervals: Iterable[Interval]) -> dict[Interval, Columns]:
-    """The klines of `intervals` (see `can_roll_up`) in every UTC day of which all minutes are here.
+    """The klines of `intervals` (see `can_roll_up`) in every UTC day of which `minutes` has all.
 
     Every number must have exactly the decimals of `precision`, or be a bare "0".
     """
@@ -57,16 +57,20 @@ def roll_up_days(minutes: Columns, precision: Precision, intervals: Iterable[Int
 
 
 class DayByDay:
-    """Rolls up minutes that come part by part, ascending, as soon as their day is over."""
+    """Rolls up minutes that arrive in ascending parts, a day as soon as a part of a later day arrives."""
 
     def __init__(self, precision: Precision, intervals: Sequence[Interval]) -> None:
         self._precision = precision
         self._intervals = intervals
-        self._waiting: list[Columns] = []  # of the newest day there is
+        self._waiting: list[Columns] = []  # parts of the newest day seen
         self._is_uniform = True
 
     def take(self, minutes: Columns, *, is_uniform: bool) -> Mapping[Interval, Columns]:
-        """The klines of the days that `minutes` complete; `is_uniform` as `roll_up_days` asks for."""
+        """Add `minutes` and return the klines of the days before their last one.
+
+        `is_uniform`: every number has exactly the decimals of the precision, or is a bare "0". Days with a part for
+        which it is False are left out.
+        """
         day_ms = D1.grid.floor(minutes.opens_ms[-1])
         is_new_day = bool(self._waiting) and self._waiting[0].opens_ms[0] < day_ms
         made: Mapping[Interval, Columns] = {}
@@ -78,7 +82,7 @@ class DayByDay:
         return made
 
     def rest(self) -> Mapping[Interval, Columns]:
-        """The klines of the days that have not been given yet."""
+        """The klines of the days that `take` has not returned yet; called after the last part."""
         minutes, is_uniform = Columns.joined(self._waiting), self._is_uniform
         self._waiting, self._is_uniform = [], True
         return roll_up_days(minutes, self._precision, self._intervals) if is_uniform else {}
@@ -90,7 +94,7 @@ class DayByDay:
 
 
 def _longer(parts: _Level, step_ms: int, decimals: Sequence[int]) -> _Level:
-    """The next level: each run of parts is a bucket, for days are whole."""
+    """The klines of `step_ms` made of `parts`. Days are whole, so each run of `size` parts is one bucket."""
     size = step_ms // parts.step_ms
     columns = parts.rows.columns
     highs = list(map(max, *(parts.highs[number::size] for number in range(size))))

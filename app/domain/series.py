@@ -1,4 +1,4 @@
-"""The series: the unit of wish and ledger."""
+"""The series, which wish and ledger are kept by: one kind, symbol and interval."""
 
 from typing import NamedTuple
 
@@ -18,17 +18,17 @@ class Series(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What is said for kind and symbol: `BTCUSDT`, `BTCUSDT@markPrice`. No symbol has an @."""
+        """Symbol and kind as one text: `BTCUSDT`, `BTCUSDT@markPrice`. A symbol never contains @."""
         return f"{self.symbol}@{self.kind.suffix}" if self.kind.suffix else self.symbol
 
     @property
     def table(self) -> tuple[Kind, Interval]:
-        """Kind and interval: whose rows are kept in one table."""
+        """Kind and interval: all series that share them are stored in one table."""
         return self.kind, self.interval
 
     def __str__(self) -> str:
         return f"{self.name} {self.interval}"
 
     def of(self, interval: Interval) -> "Series":
-        """The series of the same kind and symbol of another interval."""
+        """The series of the same kind and symbol with `interval`."""
         return Series(self.kind, self.symbol, interval)

@@ -1,9 +1,9 @@
-"""The rules of every store: who may say what, which rows are revisions, which longer rows are void. Pure.
+"""The rules by which every store turns a batch into rows to write, delete and keep as revisions. Pure.
 
-A store commits a batch in one transaction. It asks `claim` what the source is granted and which held rows are
-contested, reads those, and executes what `decide` says. When rows changed, longer rows that were rolled up from them
-are void: for each series of `longer` it reads the rows of `reach` and executes what `invalidate` says. A store adds no
-rule to these.
+A store commits a batch in one transaction. It calls `claim` for the spans that the source is granted and those where
+held rows may be replaced, reads these rows, and executes what `decide` returns. If held rows changed, longer rows that
+were rolled up from them are invalid: for each series of `longer` the store reads the rows in `reach` and executes what
+`invalidate` returns. A store adds no rule of its own.
 """
 
 from bisect import bisect_left
@@ -25,13 +25,9 @@ NOTHING: Final = Spans()
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one source says of one series: `rows` (ascending, all opening inside `spans`) and the spans it answers for.
+    """What one source reports about one series: `spans`, and the `rows` (ascending) that open inside them.
 
     Every grid time in `spans` has its row in `rows`; with source ABSENT there are no rows: the spans are proven empty.
-    Of a roll-up, `as_of` is the Committer's epoch from before its parts were read: what changed later voids it. One
-    that is committed together with its parts, in a batch of `made_of`, counts only where nothing was known of those:
-    otherwise the store may keep other parts than these. `withdraws`: what was recorded absent in `spans` is unknown
-    again, because the exchange has klines there after all.
     """
 
     series: Series
@@ -39,11 +35,15 @@ class Batch:
     spans: Spans
     rows: Sequence[Row]
     as_of: int | None = None
+    """Of a roll-up: the Committer's epoch before its parts were read. A later change of the parts invalidates it."""
     made_of: Series | None = None
+    """Of a roll-up committed together with its parts: their series. The roll-up counts only where these parts were
+    unknown before: if the store holds a minute from REST, it keeps that one, and not the file's that was rolled up."""
     withdraws: bool = False
+    """Makes the absent parts of `spans` unknown, because the exchange has klines there after all."""
 
     def check(self) -> None:
-        """Assert what is cheap to see of the contract."""
+        """Assert the parts of the contract that are cheap to check."""
         opens_ms = self.rows.opens_ms if isinstance(self.rows, Columns) else [row.open_ms for row in self.rows]
         assert self.source is not Source.ABSENT or not opens_ms, f"{self.series}: a span without klines has no rows"
         assert all(map(lt, opens_ms, islice(opens_ms, 1, None))), f"{self.series}: rows are not ascending"
@@ -52,14 +52,14 @@ class Batch:
 
 
 class Claim(NamedTuple):
-    """What the source of a batch may say (`granted`), and where it may replace rows that are held (`contested`)."""
+    """The spans that the source of a batch may write (`granted`), and those of them with held rows (`contested`)."""
 
     granted: Spans
     contested: Spans
 
 
 class Revision(NamedTuple):
-    """A held row that is replaced or vanishes, to be kept."""
+    """A held row that is replaced or deleted, and is kept in the revisions."""
 
     row: Row
     old_source: Source
@@ -67,12 +67,12 @@ class Revision(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a store does with the rows of one series.
+    """What a store has to do with the rows of one series.
 
-    `ledger` is the one afterwards. `rows` are written over what is there, those that open at `deleted` are deleted, and
-    everything in `strays`, of which no ledger line speaks: someone deleted lines. `changed` are the open times of held
-    rows that became others or vanished, and of those that were recorded absent and are not any longer: their checks
-    are forgotten.
+    `ledger` is the ledger afterwards. `rows` overwrite the rows with the same open time. Rows that open at `deleted` or
+    inside `strays` are deleted; strays are rows without a ledger line, as after somebody deleted lines. `changed` are
+    the spans of held rows that were replaced or deleted, and of times that were recorded absent and no longer are;
+    their verification records are deleted.
     """
 
     ledger: Ledger
@@ -85,7 +85,7 @@ class Decision(NamedTuple):
 
 
 def claim(ledger: Ledger, batch: Batch) -> Claim:
-    """What of `batch` counts beside what sources of higher rank have said."""
+    """The spans of `batch` that no source of higher rank has written, and where they meet held rows."""
     if batch.withdraws:
         return Claim(batch.spans & ledger.absent, NOTHING)
     if _is_beyond(batch.spans, ledger):
@@ -97,7 +97,7 @@ def claim(ledger: Ledger, batch: Batch) -> Claim:
 
 
 def decide(ledger: Ledger, batch: Batch, claimed: Claim, held: Sequence[Row]) -> Decision:
-    """What becomes of `batch`, `held` being the stored rows that open inside `claimed.contested`, ascending."""
+    """How to store `batch`; `held` are the stored rows that open inside `claimed.contested`, ascending."""
     granted, contested = claimed
     if not granted:
         return Decision(ledger, granted)
@@ -122,7 +122,7 @@ def decide(ledger: Ledger, batch: Batch, claimed: Claim, held: Sequence[Row]) ->
         grid = batch.series.interval.grid
         changed = Spans(Span(row.open_ms, grid.shift(row.open_ms, 1)) for row in replaced)
         if batch.source is not Source.ABSENT:
-            changed |= granted & ledger.absent  # what was rolled up without these rows is as wrong as with others
+            changed |= granted & ledger.absent  # a roll-up made without these rows is as wrong as one of replaced rows
     leaves_strays = batch.source is Source.ABSENT or batch.series.interval.needs_anchor  # rows do not fill the spans
     return Decision(
         ledger.record(granted, batch.source),
@@ -136,14 +136,14 @@ def decide(ledger: Ledger, batch: Batch, claimed: Claim, held: Sequence[Row]) ->
 
 
 def longer(part: Series) -> Iterator[Series]:
-    """The series whose rows may have been rolled up from those of `part`."""
+    """The series of longer intervals whose rows may have been rolled up from those of `part`."""
     for interval in INTERVALS.values() if part.kind.rolls_up else ():
         if interval.grid.step_ms > part.interval.grid.step_ms:
             yield part.of(interval)
 
 
 def reach(series: Series, ledger: Ledger, changed: Spans) -> Spans:
-    """Where rows of the longer `series` open that may be rolled up from `changed` ones; empty: there are none."""
+    """Where rows of the longer `series` may open that were rolled up from `changed`; empty if it has no roll-ups."""
     if not any(entry.source is Source.ROLLUP for entry in ledger.entries):
         return NOTHING
     before_ms = series.interval.grid.step_ms + DAY_MS  # a row that began before the span may reach into it
@@ -151,7 +151,10 @@ def reach(series: Series, ledger: Ledger, changed: Spans) -> Spans:
 
 
 def invalidate(series: Series, ledger: Ledger, changed: Spans, held: Sequence[Row], source: Source) -> Decision | None:
-    """What becomes of the longer `series` when `source` changed its parts; `held` are its stored rows in `reach`."""
+    """How to delete the roll-ups of `series` made of `changed`, which `source` replaced; None if there are none.
+
+    `held` are the stored rows of `series` that open in `reach`.
+    """
     rolled = Spans(entry.span for entry in ledger.entries if entry.source is Source.ROLLUP)
     grid = series.interval.grid
     stale = []
@@ -172,7 +175,7 @@ def invalidate(series: Series, ledger: Ledger, changed: Spans, held: Sequence[Ro
 
 
 def _is_beyond(spans: Spans, ledger: Ledger) -> bool:
-    """Whether all of it is newer than the ledger, as what closes is: thousands of times a minute."""
+    """Whether all `spans` are newer than the ledger, as those of klines that just closed: thousands a minute."""
     return bool(spans) and spans.hull.start_ms >= ledger.end_ms
 
 

@@ -1,4 +1,4 @@
-"""A symbol as the exchange lists it, and which symbols the node wishes to hold."""
+"""A symbol as exchangeInfo lists it, and whether the node holds it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ PERPETUAL_DELIVERY_MS_MIN: Final = (
     4_000_000_000_000  # "far future": 2096; perpetuals say 2100-12-25, testnet a bit later
 )
 SETTLED_MS_MAX: Final = 32 * DAY_MS
-"""For so long after a delivery its last klines are completed: the month it falls into has closed by then."""
+"""How long after a delivery the symbol's last klines are still fetched: the month of the delivery has closed then."""
 
 CONTRACT_TYPES: Final = ("PERPETUAL", "TRADIFI_PERPETUAL", "CURRENT_QUARTER", "NEXT_QUARTER")
-"""What can be followed; quarterlies expire."""
+"""The contract types that the node can follow; the quarterly ones expire."""
 
 TRADING: Final = "TRADING"
 _ENDING: Final = frozenset({"PRE_DELIVERING", "DELIVERING", "DELIVERED", "PRE_SETTLE", "SETTLING", "CLOSE"})
@@ -35,28 +35,29 @@ class Symbol:
 
     @property
     def ends_ms(self) -> int | None:
-        """Where its open times end: after the minute of the delivery, which still trades. None: no delivery is known.
+        """The end (ms, exclusive) of its open times: after the minute of the delivery. None: no delivery is announced.
 
-        An announced delisting turns deliveryDate into the real time while the status is still TRADING.
+        The minute of the delivery still trades. An announced delisting sets deliveryDate while the status is still
+        TRADING (binance-facts section 4).
         """
         if not 0 < self.delivery_ms < PERPETUAL_DELIVERY_MS_MIN:
             return None
         return self.delivery_ms // MINUTE_MS * MINUTE_MS + MINUTE_MS
 
     def is_wished(self, quote_assets: Collection[str], contract_types: Collection[str], now_ms: int) -> bool:
-        """Whether the node follows it: a contract of a wished type and quote asset, until its last minute closed."""
+        """Whether the node follows it: contract type and quote asset are wished, its last minute is not over."""
         if self.contract_type not in contract_types or self.quote_asset not in quote_assets:
             return False
         if (ends_ms := self.ends_ms) is None:
             return self.status == TRADING
-        return self.is_begun and now_ms < ends_ms + MINUTE_MS  # a minute more for the closing frame of the last one
+        return self.is_begun and now_ms < ends_ms + MINUTE_MS  # a minute more for the last closing frame to arrive
 
     def is_settled(self, now_ms: int) -> bool:
-        """Whether it was delivered lately: what is held of it is completed up to its last minute."""
+        """Whether the symbol was delivered at most SETTLED_MS_MAX ago, so that its klines are completed to the end."""
         ends_ms = self.ends_ms
         return ends_ms is not None and self.is_begun and ends_ms <= now_ms < ends_ms + SETTLED_MS_MAX
 
     @property
     def is_begun(self) -> bool:
-        """Whether it trades or has traded."""
+        """Whether the symbol trades or has traded."""
         return self.status == TRADING or self.status in _ENDING

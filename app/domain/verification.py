@@ -1,4 +1,4 @@
-"""What of a series was compared with the exchange's own klines, and when."""
+"""Which spans of a series were compared with the exchange's klines, and when."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Check(NamedTuple):
 
 
 class Verification:
-    """The checks of one series: ascending, disjoint; touching ones differ in time. Immutable."""
+    """The checks of one series: ascending, disjoint; adjacent ones differ in `at_ms`. Immutable."""
 
     __slots__ = ("checks", "spans")
 
@@ -32,15 +32,15 @@ class Verification:
 
     @property
     def end_ms(self) -> int | None:
-        """Where the newest check ends; None when nothing was ever compared."""
+        """The end of the newest checked span; None when nothing was ever compared."""
         return self.checks[-1].span.end_ms if self.checks else None
 
     def since(self, at_ms: int) -> Spans:
-        """What was compared at `at_ms` or later."""
+        """The spans that were compared at `at_ms` or later."""
         return Spans(check.span for check in self.checks if check.at_ms >= at_ms)
 
     def without(self, spans: Spans) -> "Verification":
-        """The checks without those of `spans`, whose rows have changed since."""
+        """The checks without `spans`, whose rows have changed since."""
         return Verification(Check(span, check.at_ms) for check in self.checks for span in spans.complement(check.span))
 
     def record(self, spans: Spans, at_ms: int) -> "Verification":
