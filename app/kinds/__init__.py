@@ -1,6 +1,6 @@
-"""The kinds of series, one file each: all that is special about one stands there and nowhere else."""
+"""The kinds of series, one file each: what is special about a kind is in its file and nowhere else."""
 
 from typing import Final
 
 PRICE_KLINES: Final = ("mark", "index", "premium")
-"""The words of price_klines.PRICES, for the settings: whoever only reads those needs no decoders."""
+"""The names of price_klines.PRICES. They are here so that reading the settings does not import the decoders."""

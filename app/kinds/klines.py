@@ -1,4 +1,4 @@
-"""Klines of trades: the symbol's own, which sockets, REST and the archive have, and which add up."""
+"""Klines of trades, the kind that sockets, REST and the archive have and that is rolled up."""
 
 from typing import Final
 
@@ -23,15 +23,15 @@ PRINTED: Final = (
     '[%(open_time)d,"%(open)s","%(high)s","%(low)s","%(close)s","%(volume)s",%(close_time)d,'
     '"%(quote_volume)s",%(trades)d,"%(taker_buy_volume)s","%(taker_buy_quote_volume)s","0"]'
 )
-ROWS_MAX: Final = 1_500  # the exchange refuses more instead of capping (binance-facts section 3)
+ROWS_MAX: Final = 1_500  # the exchange refuses a larger limit, it does not cap it (binance-facts section 3)
 ROWS_THRIFTY: Final = 499  # weight 2: the most rows per weight of all documented brackets (binance-facts section 3)
 
 LIVE_AGE_MS_MAX: Final = 10_000
-"""A live kline is good this long after the exchange was last heard: by REST, or on the socket that carries it."""
+"""How long a live kline may be served after the last REST answer or the last frame of the socket that carries it."""
 
 
 def encode(kline: Kline, close_ms: int) -> bytes:
-    """A kline as PRINTED says."""
+    """The same text as formatting with PRINTED."""
     open_ms, o, h, low, c, volume, quote, trades, taker, taker_quote = kline
     return (
         f'[{open_ms},"{o}","{h}","{low}","{c}","{volume}",{close_ms},"{quote}",{trades},"{taker}","{taker_quote}","0"]'

@@ -1,7 +1,7 @@
-"""Klines of sampled prices: of the mark price, the index price and the premium index.
+"""Klines of sampled prices: mark price, index price and premium index.
 
-Their rows count samples and have no volumes. Nobody has confirmed how the counts of longer ones add up, and sockets and
-archive are not asked for them, so each interval comes from REST by itself.
+Their rows count samples and have no volumes (binance-facts section 3). It is unconfirmed how the counts of longer ones
+add up, and the node reads neither sockets nor archive for them, so every interval is fetched from REST.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from app.domain.kind import Kind
 from app.kinds import PRICE_KLINES
 from app.kinds.klines import KLINES
 
-LIVE_AGE_MS_MAX: Final = 1_000  # they move every second: as long as pass-through holds
+LIVE_AGE_MS_MAX: Final = 1_000  # prices move every second; as long as a passed-through answer is cached
 
 
 def _kind(name: str, suffix: str, *, of_pair: bool = False, is_signed: bool = False) -> Kind:
@@ -41,5 +41,5 @@ INDEX: Final = _kind("index", "indexPrice", of_pair=True)  # belongs to a pair (
 PREMIUM: Final = _kind("premium", "premiumIndex", is_signed=True)
 
 PRICES: Final = {kind.name: kind for kind in (MARK, INDEX, PREMIUM)}
-"""By their word in the settings."""
+"""By name, as in the setting PRICE_KLINES."""
 assert tuple(PRICES) == PRICE_KLINES, "the settings know other price klines"

@@ -1,4 +1,4 @@
-"""The interfaces between what we know and what touches the world, one concern a file.
+"""The interfaces between app/ and infra/, one concern in each file.
 
-Each has two implementations: one that touches the world and one that a test or the simulation owns.
+Each has two implementations: the real one in infra/, and one for tests and the simulation.
 """

@@ -1,10 +1,10 @@
-"""The clock: wall time and waiting, which a test or the simulation may own."""
+"""The clock: wall time and sleeping, which tests and the simulation replace."""
 
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall time and waiting. Nothing else in klinenode may read a clock or sleep."""
+    """Wall time and sleeping. Nothing else in klinenode may read a clock or sleep."""
 
     def now_ms(self) -> int:
         """Milliseconds since the Unix epoch, UTC."""
@@ -16,12 +16,12 @@ class Clock(Protocol):
 
 
 class MachineClock(Clock, Protocol):
-    """The clock of this machine, which somebody may set, and beside it one that nobody can."""
+    """The machine's wall clock, which may be set at any time, and its monotonic clock, which cannot."""
 
     def steady_ms(self) -> int:
-        """Milliseconds since some moment; it only goes forward, also while the machine is suspended."""
+        """Milliseconds since an unspecified moment; never goes back, and counts while the machine is suspended."""
         ...
 
     def boot(self) -> str:
-        """Which start of the machine `steady_ms` counts from; "" where another process may count from another one."""
+        """The id of the boot that `steady_ms` counts from; "" if other processes may count from another moment."""
         ...

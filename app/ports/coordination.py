@@ -1,4 +1,4 @@
-"""What the processes of a node ask of each other."""
+"""How the processes of a node cooperate: the writer lease, and requests that only the writer can answer."""
 
 from typing import Final, NamedTuple, Protocol
 
@@ -6,11 +6,11 @@ NO_WRITER: Final = "this process does not hold the writer lease; ask the one tha
 
 
 class WriterUnreachable(Exception):
-    """The process that writes cannot be asked at the moment; the message says what to do."""
+    """The writer process cannot be reached at the moment; the message says what to do."""
 
 
 class RpcRequest(NamedTuple):
-    """A request that only the writer can answer, as it came in; `client` is the address of who asked."""
+    """An HTTP request that only the writer can answer, as it was received; `client` is the client's address."""
 
     method: str
     path: str
@@ -21,7 +21,7 @@ class RpcRequest(NamedTuple):
 
 
 class RpcResponse(NamedTuple):
-    """The writer's answer."""
+    """The writer's HTTP response."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -29,23 +29,23 @@ class RpcResponse(NamedTuple):
 
 
 class Lease(Protocol):
-    """The right to write to a database. At most one process has it at a time; a dead one has nothing."""
+    """The right to write to a database. At most one process holds it; a process that dies loses it."""
 
     def try_acquire(self, url: str) -> bool:
-        """Take the lease without waiting; whether it is now held. `url` is where the holder's HTTP server answers.
+        """Try to take the lease without waiting, and return whether this process now holds it.
 
-        Raises OSError when this machine does not let us.
+        `url` is the address of this process' HTTP server. Raises OSError when the machine does not permit the lock.
         """
         ...
 
     def is_held(self) -> bool:
-        """Whether the lease is ours, and others see that."""
+        """Whether this process holds the lease, and other processes can see that."""
         ...
 
     def release(self) -> None:
-        """Give the lease back; nothing happens when it is not held."""
+        """Release the lease; does nothing when it is not held."""
         ...
 
     def holder(self) -> str | None:
-        """The address of the node that holds the lease, None when nobody does, "" when it has not said yet."""
+        """The URL of the process that holds the lease; None when nobody does, "" when it has not written it yet."""
         ...

@@ -1,10 +1,10 @@
-"""What store and exchange raise, by what the caller can do about it."""
+"""The errors of store and exchange, divided by what the caller can do about them."""
 
 from app.domain.reason import Reason
 
 
 class StoreUnavailable(Exception):
-    """The database cannot be read or written right now (locked, full, gone); the message says what to do."""
+    """The database cannot be read or written right now (locked, full, deleted); the message says what to do."""
 
     def __init__(self, message: str, cause: Reason = Reason.DATABASE) -> None:
         super().__init__(message)
@@ -12,20 +12,20 @@ class StoreUnavailable(Exception):
 
 
 class SchemaTooNew(Exception):
-    """A newer version of klinenode has changed the database; this one leaves it alone. The message says what to do."""
+    """The schema was migrated by a newer version of klinenode, so this one does not open it. The message helps."""
 
 
 class UpstreamError(Exception):
-    """Why an upstream request gave no data. What the caller can do depends on the kind:
+    """An upstream request returned no data. What the caller can do depends on the class:
 
     UpstreamError
-     ├── StandDown            nothing leaves before `until_ms`; wait, serve what is held
-     ├── UpstreamUnavailable  no answer, 5xx, timeout after retries; try again later
-     │    ├── UpstreamAway    refused here: the exchange has not answered for a while; it is probed meanwhile
-     │    └── BucketFull      refused here: as much was asked of this kind as the exchange grants in its time
-     ├── UpstreamRejected     the exchange says this request is wrong (`error` has its code); asking again is pointless
-     ├── UpstreamGarbage      an answer that cannot be used; count it and ask again later
-     │    └── FileRejected    an archive file that did not pass a check
+     ├── StandDown            no request is sent before `until_ms`; wait, and serve what is held
+     ├── UpstreamUnavailable  no answer, 5xx or timeout after all retries; retry later
+     │    ├── UpstreamAway    not sent: the exchange has not answered for a while, and is being probed
+     │    └── BucketFull      not sent: the exchange's limit of requests of this type is used up
+     ├── UpstreamRejected     the exchange refused the request with an error code; do not retry
+     ├── UpstreamGarbage      the answer cannot be used; it is counted, retry later
+     │    └── FileRejected    an archive file failed a check
      └── NotPublished         the archive does not have this file (404)
     """
 
@@ -33,7 +33,7 @@ class UpstreamError(Exception):
 
 
 class StandDown(UpstreamError):
-    """No request may leave before `until_ms`."""
+    """No request may be sent before `until_ms`, because the exchange answered 403, 418, 429 or 451."""
 
     def __init__(self, until_ms: int, reason: str) -> None:
         super().__init__(f"standing down until {until_ms}: {reason}")
@@ -43,7 +43,7 @@ class StandDown(UpstreamError):
 
 
 class UpstreamUnavailable(UpstreamError):
-    """No usable answer came, after retries; or none was asked for, and `cause` says why."""
+    """There was no usable answer after all retries, or no request was sent; `cause` says why."""
 
     def __init__(self, message: str, cause: Reason = Reason.EXCHANGE) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class UpstreamUnavailable(UpstreamError):
 
 
 class UpstreamAway(UpstreamUnavailable):
-    """The exchange has not answered for a while; asking before `until_ms` is pointless."""
+    """The exchange has not answered for a while; retrying before `until_ms` is pointless."""
 
     def __init__(self, until_ms: int, reason: str) -> None:
         super().__init__(reason)
@@ -59,7 +59,7 @@ class UpstreamAway(UpstreamUnavailable):
 
 
 class BucketFull(UpstreamUnavailable):
-    """The requests that the exchange grants of a kind are used up; there is room again at `until_ms`."""
+    """A rate limit that counts requests (funding, /futures/data) is used up until `until_ms`."""
 
     def __init__(self, until_ms: int, reason: str) -> None:
         super().__init__(reason, Reason.WEIGHT)
@@ -77,7 +77,7 @@ class UpstreamRejected(UpstreamError):
 
 
 class UpstreamGarbage(UpstreamError):
-    """The answer is not what it should be."""
+    """The answer does not have the documented form."""
 
     def __init__(self, message: str, cause: Reason = Reason.EXCHANGE) -> None:
         super().__init__(message)
@@ -85,7 +85,7 @@ class UpstreamGarbage(UpstreamError):
 
 
 class FileRejected(UpstreamGarbage):
-    """An archive file did not pass a check: size, checksum, zip, name, columns, rows, order or time."""
+    """An archive file failed `check`: size, checksum, zip, name, columns, rows, order or time."""
 
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)

@@ -14,7 +14,7 @@ from app.domain.span import Span
 
 
 class Priority(IntEnum):
-    """Who goes first when weight is short; a smaller number goes first and may use more of the budget."""
+    """The order in which requests get weight; a smaller number goes first and may use more of the budget."""
 
     USER = 0
     TAIL = 1
@@ -23,14 +23,15 @@ class Priority(IntEnum):
 
 
 class RestApi(Protocol):
-    """Binance's REST API, within the weight budget. Every call raises UpstreamError."""
+    """Binance's REST API, limited by the weight budget. Every method may raise UpstreamError."""
 
     async def klines(
         self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority, *, newest: bool = False
     ) -> Sequence[Any]:
-        """The oldest `limit` klines that open in `window`; without a window the newest there are, the live one last.
+        """Request klines, ascending: the oldest `limit` that open in `window`.
 
-        `newest`: the last `limit` before the window's end, which must begin at 0.
+        Without a window: the newest `limit`, of which the last is in progress. With `newest`: the newest `limit` before
+        the window's end; the window must begin at 0.
         """
         ...
 
@@ -39,48 +40,48 @@ class RestApi(Protocol):
         ...
 
     async def server_time_ms(self, priority: Priority) -> int:
-        """The exchange's clock."""
+        """The exchange's clock in ms since the epoch (`/fapi/v1/time`)."""
         ...
 
 
 class RawAnswer(NamedTuple):
-    """An answer of the exchange as it came: 200, or its refusal of the request in its own words."""
+    """An unchanged answer of the exchange: 200, or an error status with the exchange's error body."""
 
     status: int
     body: bytes
 
 
 class RawRest(Protocol):
-    """Any question to Binance's REST API, within the weight budget."""
+    """Any GET request to Binance's REST API, limited by the weight budget."""
 
     async def ask(
         self, path: str, params: Mapping[str, str], weight: int, bucket: Bucket | None, priority: Priority
     ) -> RawAnswer:
-        """The exchange's answer. Raises UpstreamError, but not UpstreamRejected."""
+        """Send a request that costs `weight`, or one of `bucket`. Raises UpstreamError, but not UpstreamRejected."""
         ...
 
 
 class FileKlines(NamedTuple):
-    """What an archive file holds, and the longer klines that could be made of its whole UTC days."""
+    """The rows of an archive file, and the longer klines rolled up from its whole UTC days."""
 
     rows: Columns
     longer: Mapping[Interval, Columns]
 
 
 class Archive(Protocol):
-    """data.binance.vision. Every call raises UpstreamError."""
+    """data.binance.vision. Every method may raise UpstreamError."""
 
     async def fetch(
         self, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
     ) -> FileKlines:
-        """The rows of a file in REST's form, ascending, after its checksum was verified. Rows may be missing.
+        """Download a file, verify its checksum, and return its rows in REST's form, ascending. Rows may be missing.
 
-        `longer`: what to make of minutes meanwhile (app.domain.rollup_columns).
+        `longer`: the intervals to roll up from the file's minutes (app.domain.rollup_columns).
         """
         ...
 
     async def has(self, file: ArchiveFile) -> bool:
-        """Whether the archive has a file."""
+        """Whether the archive has published `file`."""
         ...
 
 

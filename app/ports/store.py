@@ -1,4 +1,4 @@
-"""The store: rows, ledger and what else a node keeps."""
+"""The store: rows, ledger, and the other records that a node keeps in its database."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -14,7 +14,7 @@ from app.domain.verification import Verification
 
 
 class Invalidated(NamedTuple):
-    """Rolled-up klines whose parts have changed: no longer held, to be made anew. The ledger is the one afterwards."""
+    """Roll-ups that were deleted because their parts changed; they are made again. `ledger` is the one afterwards."""
 
     series: Series
     ledger: Ledger
@@ -22,10 +22,11 @@ class Invalidated(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """What became of a batch: the ledger afterwards, the spans this source was granted, and what it changed.
+    """The result of committing a batch.
 
-    `changed` are the open times of held rows that became others or vanished, and those that were recorded absent and
-    are not any longer; `unheld` what was made of the klines of these times.
+    `ledger` is the ledger afterwards, `granted` the spans that the source was allowed to write, `revised` the number of
+    held rows replaced or deleted. `changed` are the spans of those rows and of times that were recorded absent and
+    no longer are; `unheld` are the roll-ups of `changed` that were deleted.
     """
 
     ledger: Ledger
@@ -36,9 +37,9 @@ class Committed(NamedTuple):
 
 
 class Disagreement(NamedTuple):
-    """The exchange's own intervals contradict each other: klines of `series` do not add up to its `other` one.
+    """The exchange's own intervals contradict each other: klines of `series` do not add up to one of interval `other`.
 
-    `ours` is what they add up to, `theirs` the exchange's own row of `other` that opens at `open_ms`; both as JSON.
+    `ours` is their roll-up, `theirs` the exchange's row of `other` that opens at `open_ms`; both as JSON.
     """
 
     series: Series
@@ -57,16 +58,17 @@ class Snapshot(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What became of a series: the span of open times that may have changed, and its ledger afterwards."""
+    """A change of a series: the span of open times that may have changed, and the ledger afterwards."""
 
     span: Span
     ledger: Ledger
 
 
 class Changes(NamedTuple):
-    """What was committed since a change number, `last` being the newest one.
+    """The changes committed since a change number; `last` is the newest number.
 
-    Not `is_whole`: more has happened than is remembered, or it is another database; everything is to be read anew.
+    If `is_whole` is False, the journal no longer reaches back to that number, or the database was replaced: the reader
+    must reload everything.
     """
 
     last: int
@@ -75,11 +77,11 @@ class Changes(NamedTuple):
 
 
 class Relisting(NamedTuple):
-    """A name that another listing has taken over.
+    """The replacement of `former`, the listing that owned a symbol, by `listing`, another coin under the same symbol.
 
-    `firsts`: by kind of the name's series, where the first row of `listing` opens. Rows from
-    there on are `listing`'s own; unless `keeps_newer` they are to be fetched anew, as they were taken in by the other's
-    precision.
+    `firsts`: by kind, the open time of the first row of `listing`. Earlier rows belong to `former`. Later rows belong
+    to `listing`: they are kept if `keeps_newer`, otherwise fetched again, because they were stored with the precision
+    of `former`.
     """
 
     former: Listing
@@ -89,142 +91,141 @@ class Relisting(NamedTuple):
 
 
 EVERYTHING: Final = Span(0, 1 << 53)
-"""The change of a series of which nobody can tell which open times it concerns."""
+"""The changed span of a series when it is not known which open times changed."""
 
 
 class StoreReader(Protocol):
-    """Reads of the store. Any number at once; they never wait for the writer."""
+    """Reads of the store. Any number may run at once; they never wait for the writer."""
 
     async def read(self, series: Series, window: Span, limit: int, *, newest: bool = False) -> Snapshot:
-        """At most `limit` rows that open in `window`, ascending: the oldest ones, or the newest; and the ledger."""
+        """At most `limit` rows that open in `window`, the oldest or the `newest`, ascending; and the ledger."""
         ...
 
     async def read_encoded(
         self, series: Series, window: Span, limit: int, *, newest: bool = False
     ) -> tuple[int, bytes]:
-        """What `read` reads, as REST prints it: how many rows, and the body of an answer made of them."""
+        """The rows of `read`, printed as REST does: their number, and the JSON array of them as an answer's body."""
         ...
 
     async def ledgers(self) -> dict[Series, Ledger]:
-        """The whole ledger."""
+        """The ledgers of all series."""
         ...
 
     async def changes(self, after: int | None) -> Changes:
-        """What was committed after the change number `after`; by None one learns the newest number."""
+        """The changes committed after change number `after`; None only asks for the newest number."""
         ...
 
     async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
-        """The rows that open in a span of each of many series, ascending; series without any are left out."""
+        """By series: its rows, ascending, that open in its span of `wanted`. Series without rows are left out."""
         ...
 
     async def stand_down(self) -> tuple[int, str] | None:
-        """The stored stand-down as (until_ms, reason), if one was ever recorded."""
+        """The stored stand-down as (until_ms, reason); None when none was ever recorded."""
         ...
 
     async def document(self, name: str) -> tuple[bytes, int] | None:
-        """A stored document (exchangeInfo as the exchange sent it) and when it was stored (ms)."""
+        """A stored document, such as exchangeInfo, as the exchange sent it, and when it was stored (ms)."""
         ...
 
     async def anchors(self) -> dict[str, int]:
-        """By the name of a series: the open time of one of its 3d klines at the exchange, which fixes its 3d grid."""
+        """By series name: the open time (ms) of one of its 3d klines at the exchange, which fixes its 3d grid."""
         ...
 
     async def extra_wishes(self) -> dict[Series, Span]:
-        """Spans that an operator asked for beyond BACKFILL_DAYS."""
+        """By series: the span that an operator wished for beyond BACKFILL_DAYS (`klinenode backfill`)."""
         ...
 
     async def listings(self) -> dict[str, Listing]:
-        """By symbol: the listing whose klines are held under that name."""
+        """By symbol: the listing whose klines are held under it."""
         ...
 
     async def verifications(self) -> dict[Series, Verification]:
-        """What was compared with the exchange, and when."""
+        """By series: which spans were compared with the exchange, and when."""
         ...
 
     async def disagreements(self) -> list[Disagreement]:
-        """Where the exchange contradicts itself."""
+        """The recorded klines in which the exchange contradicts itself."""
         ...
 
     async def revisions(self) -> dict[Series, int]:
-        """By series: how many rows were replaced since the database was made."""
+        """By series: how many rows were replaced or deleted since the database was created."""
         ...
 
 
 class OpenReader(StoreReader, Protocol):
-    """A reader with its connections."""
+    """A reader that owns its database connections."""
 
     async def close(self) -> None:
-        """Close all connections; reads that are under way end first."""
+        """Close all connections after the running reads have finished."""
         ...
 
 
 class StoreWriter(StoreReader, Protocol):
-    """Writes of the store; only the holder of the writer lease has one."""
+    """Writes of the store. Only the holder of the writer lease has one."""
 
     async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
         """Write rows and ledger spans of all `batches` in one transaction. Raises StoreUnavailable: nothing is written.
 
-        A source never overwrites what a source of higher rank has said; rows that change what was held leave the old
-        row in the revisions.
+        A source never overwrites a source of higher rank. The old row of a replaced one is kept in the revisions.
         """
         ...
 
     async def save_stand_down(self, until_ms: int, reason: str) -> None:
-        """Remember that no request may leave before `until_ms`."""
+        """Store that no request may be sent before `until_ms`."""
         ...
 
     async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
-        """Keep a document."""
+        """Store a document under `name`, replacing the earlier one."""
         ...
 
     async def save_listings(self, listings: Sequence[Listing]) -> None:
-        """Remember whose klines are held."""
+        """Store which listing the klines held under each symbol belong to."""
         ...
 
     async def relist(self, relisting: Relisting) -> dict[Series, Ledger]:
-        """Keep what is held from before each first kline apart, as the former listing's; returns the ledgers now."""
+        """Move rows older than `relisting.firsts` to the former listing; returns the ledgers that changed."""
         ...
 
     async def unlist(self, listing: Listing, since_ms: int) -> dict[Series, Ledger]:
-        """Take back that a name begins at `since_ms`: what lies before is unknown again; the ledgers that change."""
+        """Make absent times before `since_ms` unknown, since the listing began earlier; returns changed ledgers."""
         ...
 
     async def save_anchor(self, name: str, open_ms: int) -> None:
-        """Remember one open time of the 3d grid of the series of this name."""
+        """Store one open time of the 3d grid of the series called `name`."""
         ...
 
     async def save_verified(self, series: Series, spans: Spans, at_ms: int) -> Verification:
-        """Remember that `spans` were compared, beginning at `at_ms`; returns all checks of the series.
+        """Store that the comparison of `spans` began at `at_ms`; returns all checks of the series.
 
-        What was changed at that time or later is left out: it is not what was compared.
+        Rows that changed at `at_ms` or later are left out, because the comparison may have read the old ones.
         """
         ...
 
     async def save_disagreement(self, disagreement: Disagreement) -> None:
-        """Remember where the exchange contradicts itself; a later one of the same kline takes the place."""
+        """Store where the exchange contradicts itself, replacing an earlier record of the same kline."""
         ...
 
     async def save_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
-        """Remember spans that an operator asked for; a series' earlier one is widened."""
+        """Store spans that an operator wished for; an earlier span of a series is widened to include the new one."""
         ...
 
     async def withdraw_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
-        """Forget spans that an operator asked for. One out of the middle of a longer one cannot be: that one stays."""
+        """Delete spans that an operator wished for. One in the middle of a wish cannot be cut out: that wish stays."""
         ...
 
 
 class OpenWriter(StoreWriter, OpenReader, Protocol):
-    """The writer with its connections: the newest one alone may commit."""
+    """A writer that owns its database connections. Only the writer opened last may commit."""
 
     @property
     def is_deposed(self) -> bool:
-        """Whether another writer was opened since: nothing can be written any more."""
+        """Whether another writer was opened later, so that this one can no longer write."""
         ...
 
     def is_replaced(self) -> bool:
-        """Whether the database was deleted or replaced behind our back: nothing can be written any more."""
+        """Whether the database file was deleted or replaced, so that this writer can no longer write."""
         ...
 
     def log_complaint(self) -> str | None:
-        """What keeps the database from being tidied, if anything does, and what to do."""
+        """Why the write-ahead log cannot be truncated, and what to do about it; None when it can."""
         ...

@@ -1,4 +1,4 @@
-"""The exchange's streams: kline sockets, and a hub that shares streams of any kind."""
+"""The exchange's streams: the kline streams of the held series, and a hub that shares streams of any kind."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Protocol
@@ -8,10 +8,10 @@ from app.domain.series import Series
 
 
 class MarketSockets(Protocol):
-    """Kline streams. Runs until cancelled; reconnects by itself."""
+    """Kline streams of the exchange. `run` lasts until cancelled and reconnects by itself."""
 
     def want(self, streams: Collection[Series]) -> None:
-        """Set which series are streamed; takes effect without a restart."""
+        """Set the series to stream; takes effect at once."""
         ...
 
     def events(self) -> AsyncIterator[KlineEvent]:
@@ -19,68 +19,69 @@ class MarketSockets(Protocol):
         ...
 
     async def run(self) -> None:
-        """Keep the sockets that the wanted streams need, for ever."""
+        """Open and keep the sockets that the wanted streams need, for ever."""
         ...
 
     def heard_ms(self, series: Series) -> int | None:
-        """The event time of the newest frame on a socket whose stream of `series` is alive; None when there is none.
+        """The event time (ms) of the newest frame that shows the stream of `series` to be alive; None when it is not.
 
-        A symbol without trades sends nothing between its closing frames, so the socket speaks for its streams, unless
-        a stream has missed whole minutes, or is so busy that its own silence means something.
+        A symbol without trades sends nothing between its closing frames, so a frame of any stream on the same socket
+        counts. Exceptions: a stream without a frame for a whole minute is not alive, and for a busy stream only its own
+        frames count.
         """
         ...
 
     def exists(self, series: Series, closed_ms: int) -> None:
-        """REST has a closed kline of `series` that ends at `closed_ms`: one that kept silent is sick, not quiet."""
+        """Report that REST has a closed kline of `series` ending at `closed_ms`: a silent stream of it is broken."""
         ...
 
     def status(self) -> dict[str, object]:
-        """Per socket: streams, age of the newest frame in ms, connects; for health."""
+        """For /v1/health, by socket: number of streams, age of the newest frame in ms, number of connects."""
         ...
 
 
 Listener = Callable[[str, bytes], None]
-"""Takes the name of a stream and an event as the exchange wrote it ("data" of the combined form). Never waits."""
+"""Called with a stream's name and an event as the exchange wrote it ("data" of a combined frame). Never blocks."""
 
 
 class StreamsFull(Exception):
-    """As many different streams are subscribed as may be; the message says what to do."""
+    """The limit of different streams is reached; the message says what to do."""
 
 
 class StreamHub(Protocol):
-    """Every market stream of the exchange, subscribed once however many listen. Names are Binance's, lower case."""
+    """All market streams of the exchange, each subscribed once for all its listeners. Names are Binance's."""
 
     def join(self, stream: str, listener: Listener) -> None:
-        """Hear a stream from now on; the first listener has it subscribed. Raises StreamsFull.
+        """Add a listener to a stream; the first one causes the subscription. Raises StreamsFull.
 
-        A name that no stream has stays silent, as at the exchange.
+        A name that no stream has delivers nothing, as at the exchange (binance-facts section 5.1).
         """
         ...
 
     def leave(self, stream: str, listener: Listener) -> None:
-        """Hear it no more; without listeners it is released after a while. Unknown ones are fine."""
+        """Remove a listener; a stream without listeners is unsubscribed after a while. Unknown ones are ignored."""
         ...
 
     def heard_ms(self, stream: str) -> int | None:
-        """When the newest frame of the stream came.
+        """When the newest frame of the stream was received (ms); None when the stream may be dead.
 
-        None when there was none since it was subscribed (again), or when it is silent for longer than its kind ever
-        is: what came before says nothing about now. Between two frames of a stream that is alive nothing happened.
+        That is when there was no frame since it was last subscribed, or when it has been silent for longer than streams
+        of its kind are. If the stream is alive, nothing has happened at the exchange since its newest frame.
         """
         ...
 
 
 class StreamSource(Protocol):
-    """Where a hub gets its frames from: the exchange, or the process that has them from there."""
+    """Where a hub gets its frames: the exchange, or the writer process, which is connected to it."""
 
     def add(self, streams: Iterable[str]) -> None:
-        """Deliver these too; takes effect without a restart."""
+        """Also deliver `streams`; takes effect at once."""
         ...
 
     def remove(self, streams: Iterable[str]) -> None:
-        """Deliver these no more."""
+        """Stop delivering `streams`."""
         ...
 
     def heard_ms(self, stream: str) -> int | None:
-        """See StreamHub."""
+        """When the newest frame of the stream was received (ms); None when the stream may be dead."""
         ...
