@@ -1,1 +1,1 @@
-"""Binance's language, both ways: what its REST, sockets and archive say, and how the node says it again."""
+"""Binance's formats, decoded and encoded: REST bodies, socket frames and archive files. No I/O."""

@@ -1,4 +1,4 @@
-"""Trades put together (aggTrades) as REST states them and as the stream does, which says more about each."""
+"""Aggregate trades (aggTrades), as REST rows and as stream events, which have more fields."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,11 +10,11 @@ from app.binance.unreadable import UNREADABLE
 
 
 class BadTrades(ValueError):
-    """The bytes are not what is known of trades."""
+    """The bytes are not aggregate trades in the known form."""
 
 
 class AggTrade(msgspec.Struct, frozen=True):
-    """One row of REST, in its order; `quantity_normal` leaves out retail price improvement."""
+    """A row of REST, fields in REST's order; `quantity_normal` excludes retail price improvement (RPI) orders."""
 
     number: int = msgspec.field(name="a")
     price: Number = msgspec.field(name="p")
@@ -31,7 +31,7 @@ _row: Final = msgspec.json.Decoder(AggTrade)
 
 
 def decode(body: bytes) -> list[AggTrade]:
-    """REST's rows. Raises BadTrades: also when they leave ids out, or say more than we could say again."""
+    """Decode an answer of REST. Raises BadTrades, also when ids are missing or a field would be lost in `encode`."""
     try:
         rows = _rows.decode(body)
     except UNREADABLE as error:
@@ -44,7 +44,7 @@ def decode(body: bytes) -> list[AggTrade]:
 
 
 def decode_event(payload: bytes) -> AggTrade:
-    """The row of a stream's event. Raises BadTrades."""
+    """Decode a stream event into REST's row. Raises BadTrades."""
     try:
         return _row.decode(payload)
     except UNREADABLE as error:
@@ -52,5 +52,5 @@ def decode_event(payload: bytes) -> AggTrade:
 
 
 def encode(rows: Sequence[AggTrade]) -> bytes:
-    """The answer of aggTrades."""
+    """Encode rows as an answer of aggTrades."""
     return msgspec.json.encode(rows)

@@ -1,7 +1,7 @@
-"""A kline CSV of the archive taken apart all at once: twenty times as fast as line by line, for files without faults.
+"""Fast parser for a kline CSV of the archive without faults: twenty times as fast as line by line.
 
-One regular expression sees the whole file in one step, so there is nothing to be found out about single lines. What it
-does not take (damage, holes in the form, unusual line ends) is left to archive_csv.parse, which says what is wrong.
+One regular expression matches the whole file, so it cannot report which line is wrong. Files that do not match (damage,
+irregular form, unusual line ends) are left to archive_csv.parse, which reports the fault.
 """
 
 import re
@@ -16,31 +16,31 @@ from app.domain.columns import Columns
 from app.domain.interval import FixedGrid, Grid
 from app.domain.kline import OPEN_MS_MAX, Precision, price_text, volume_text
 
-CHARS_MAX: Final = 8 * 1024 * 1024  # a month of 1m has 5 MB; bounds what is unpacked and looked at in one step
+CHARS_MAX: Final = 8 * 1024 * 1024  # a month of 1m has 5 MB; bounds the text held in memory at once
 PART_CHARS: Final = 60_000
-"""About 500 rows of 1m. Their pieces stay in the processor's cache until they are where they belong: 1.8 µs a row to
-take apart and to pack (infra/sqlite/sqlite_image.py); 2.1 with three times as many, 3.2 with all at once."""
+"""About 500 rows of 1m, few enough to stay in the processor's cache until they are packed: 1.8 µs a row to parse and to
+pack (infra/sqlite/sqlite_image.py), against 2.1 with three times as many and 3.2 with all at once."""
 _INTEGER: Final = r"\d{1,15}+"
 _DECIMAL: Final = r"(?:0|[1-9]\d{0,18}+)(?:\.\d{1,20}+)?+"  # at most TEXT_CHARS_MAX characters
 _IGNORED: Final = r"[^,\r\n]{0,40}+"
 _PADDED_ZERO: Final = re.compile(r",0\.0+(?=,)", re.ASCII)
 _COLUMNS: Final = 12
-_FORMS_MAX: Final = 64  # precisions whose expression is kept
+_FORMS_MAX: Final = 64  # cached expressions, one for each precision
 
 
 class Unusual(Exception):
-    """The file has to be read line by line."""
+    """The file must be read line by line, by archive_csv.parse."""
 
 
 class Part(NamedTuple):
-    """Some rows of a file in REST's form; `is_uniform` when every number has exactly the decimals of the precision."""
+    """Some rows of a file in REST's form; `is_uniform`: every number has exactly the decimals of the precision."""
 
     rows: Columns
     is_uniform: bool
 
 
 def parse_parts(text: str, grid: Grid, precision: Precision) -> Iterator[Part]:
-    """What archive_csv.parse gives, in columns, part by part, ascending. Raises Unusual, possibly after some parts."""
+    """The rows of archive_csv.parse as Columns, in ascending parts. Raises Unusual, possibly after some parts."""
     if type(grid) is not FixedGrid or not text or len(text) > CHARS_MAX:
         raise Unusual
     body = text if text.endswith("\n") else text + "\n"
@@ -48,7 +48,7 @@ def parse_parts(text: str, grid: Grid, precision: Precision) -> Iterator[Part]:
     form = _form(precision)
     is_uniform = form.fullmatch(body) is not None
     if not is_uniform:
-        bare = _PADDED_ZERO.sub(",0", body)  # until 2023-09 that is all that differs
+        bare = _PADDED_ZERO.sub(",0", body)  # the only difference in files until 2023-09 (binance-facts section 3)
         if form.fullmatch(bare):
             body, is_uniform = bare, True
     if not body or not (is_uniform or _ANY_FORM.fullmatch(body)):
@@ -85,7 +85,7 @@ def _part(lines: str, grid: FixedGrid, precision: Precision, *, is_uniform: bool
 
 
 def _bring_into_form(texts: list[list[str]], precision: Precision) -> bool:
-    """Bring the numbers into REST's form (app.domain.kline.normalise); whether all of them have its decimals then."""
+    """Normalise numbers to REST's form, in place; returns whether all have exactly the decimals of `precision`."""
     price, quantity = precision
     is_uniform = True
     for form, decimals, numbers in (
@@ -115,7 +115,7 @@ def _column(texts: list[str], form: Callable[[str, int], str], decimals: int) ->
 
 @lru_cache(_FORMS_MAX)
 def _form(precision: Precision) -> re.Pattern[str]:
-    """Matches rows that are in REST's form already, as files since 2023-11 are (binance-facts section 3)."""
+    """A pattern for rows that already have REST's form, as files since 2023-11 do (binance-facts section 3)."""
     price, quantity = precision
     whole = r"(?:0|[1-9]\d{0,18}+)"
     return _rows(

@@ -1,6 +1,6 @@
 """Kline CSV files of data.binance.vision (binance-facts section 6): their names, and their rows as klines.
 
-Files older than about 2022-05 have no header. Numbers come in three forms over the years; they are brought to REST's.
+Files before about 2022-05 have no header. Numbers have had three forms over the years; they are normalised to REST's.
 """
 
 import re
@@ -15,7 +15,7 @@ from app.domain.kline import BadKline, Kline, Precision, check, normalise
 from app.domain.span import Span
 
 _COLUMNS: Final = 12
-LINE_CHARS_MAX: Final = 512  # a row has about 120; a file without line ends is refused before it is taken apart
+LINE_CHARS_MAX: Final = 512  # a row has about 120; a file without line ends is refused before it is split
 _INTEGER: Final = re.compile(r"\d{1,15}", re.ASCII)  # int() alone would take " 5", "+5" and "1_000"
 _SHA256: Final = re.compile(rb"[0-9a-fA-F]{64}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,15 +49,15 @@ class ArchiveFile:
 
     @property
     def published_ms(self) -> int:
-        """When the file can be expected to exist."""
+        """The time (ms) from which the file is expected to be published (binance-facts section 6.3)."""
         return self.span.end_ms + (_MONTHLY_PUBLISHED_AFTER_MS if self.is_monthly else _PUBLISHED_AFTER_MS)
 
 
 class BadFile(BadKline):
-    """A file that cannot be used; `check` is the word for what it did not pass (app/ports/errors.py, FileRejected)."""
+    """A file cannot be used; `check` names the check that it failed (FileRejected in app/ports/errors.py)."""
 
     def __init__(self, check: str, text: str) -> None:
-        super().__init__(check, text)  # both, so that it can be sent to another process
+        super().__init__(check, text)  # both arguments, so that it can be unpickled in another process
         self.check = check
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ def daily_exists(interval: Interval) -> bool:
 
 
 def parse(text: str, grid: Grid, precision: Precision) -> Iterator[Kline]:
-    """The rows of a kline CSV in REST's form, in the file's order. Raises BadKline at the first row that is none."""
+    """The rows of a kline CSV in REST's form, in the file's order. Raises BadKline at the first invalid row."""
     for number, line in enumerate(_lines(text), start=1):
         if not line or (number == 1 and line[0] in ascii_letters):  # the header begins with a name
             continue
@@ -87,7 +87,7 @@ def parse(text: str, grid: Grid, precision: Precision) -> Iterator[Kline]:
 
 
 def checksum_of(content: bytes, zip_name: str) -> str:
-    """The SHA-256 (hex) that a `.CHECKSUM` file states for `zip_name`. Raises BadKline when it states none."""
+    """The SHA-256 (lower-case hex) of `zip_name` from its `.CHECKSUM` file. Raises BadFile when it has none."""
     digest, _, name = content.strip().partition(b"  ")
     if not _SHA256.fullmatch(digest) or name.strip() != zip_name.encode():
         raise BadFile("checksum", f"no checksum of {zip_name} in {content!r:.200}")
@@ -95,7 +95,7 @@ def checksum_of(content: bytes, zip_name: str) -> str:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines one after the other, without a copy of the whole. Raises BadKline for one that is no line."""
+    """The lines of `text`, without copying all of it at once. Raises BadFile for a line that is too long."""
     start = 0
     while start < len(text):
         end = text.find("\n", start)

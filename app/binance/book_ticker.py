@@ -1,4 +1,4 @@
-"""Best bid and ask as REST's bookTicker states them and as the stream does."""
+"""Best bid and ask (bookTicker), as a REST row and as a stream event."""
 
 from typing import Final
 
@@ -9,11 +9,11 @@ from app.binance.unreadable import UNREADABLE
 
 
 class BadBest(ValueError):
-    """The bytes are not what is known of best bid and ask."""
+    """The bytes are not a best bid and ask in the known form."""
 
 
 class Best(msgspec.Struct, frozen=True):
-    """A row of REST, in its order."""
+    """A row of REST, fields in REST's order."""
 
     symbol: str
     bid_price: Number = msgspec.field(name="bidPrice")
@@ -39,7 +39,7 @@ _event: Final = msgspec.json.Decoder(_Event)
 
 
 def decode(body: bytes) -> Best:
-    """REST's answer about one symbol. Raises BadBest: also when it says more than we could say again."""
+    """Decode REST's answer for one symbol. Raises BadBest, also when a field would be lost in `encode`."""
     try:
         best = _row.decode(body)
     except UNREADABLE as error:
@@ -50,7 +50,7 @@ def decode(body: bytes) -> Best:
 
 
 def decode_event(payload: bytes) -> Best:
-    """What an event of the stream says, as REST would say it. Raises BadBest."""
+    """Decode a stream event into REST's row. Raises BadBest."""
     try:
         event = _event.decode(payload)
     except UNREADABLE as error:
@@ -59,5 +59,5 @@ def decode_event(payload: bytes) -> Best:
 
 
 def encode(best: Best) -> bytes:
-    """The answer of bookTicker."""
+    """Encode as an answer of bookTicker."""
     return msgspec.json.encode(best)

@@ -1,4 +1,4 @@
-"""Names of coin-margined contracts: the exchange takes them since 2026-06-30, but exchangeInfo does not list them."""
+"""The form of coin-margined contracts' names, which the exchange accepts but exchangeInfo does not list."""
 
 import re
 from typing import Final
@@ -8,10 +8,10 @@ _PAIR: Final = re.compile(r"[A-Z0-9]{1,20}USD")
 
 
 def is_symbol(name: str) -> bool:
-    """Whether `name`, in upper case, has the form of a contract's."""
+    """Whether `name`, in upper case, has the form of a contract's symbol, such as BTCUSD_PERP."""
     return _SYMBOL.fullmatch(name) is not None
 
 
 def is_pair(name: str) -> bool:
-    """Whether `name`, in upper case, has the form of a pair's; those of asset indexes look alike."""
+    """Whether `name`, in upper case, has the form of a pair, such as BTCUSD. Asset indexes have the same form."""
     return _PAIR.fullmatch(name) is not None

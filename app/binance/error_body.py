@@ -1,4 +1,4 @@
-"""Binance's error bodies, both ways: `{"code":-1121,"msg":"Invalid symbol."}` (binance-facts section 1.3)."""
+"""Binance's error bodies: `{"code":-1121,"msg":"Invalid symbol."}` (binance-facts section 1.3)."""
 
 import re
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class BinanceError(Exception):
     msg: str
     retry_after_s: int | None = None
     reason: Reason | None = None
-    """Why, where the status is 503."""
+    """Why the request is refused, if the status is 503."""
     is_msg_first: bool = False
-    """As under /futures/data."""
+    """Whether `msg` comes before `code`, as under /futures/data."""
 
     def body(self) -> bytes:
         """The JSON body."""
@@ -33,7 +33,7 @@ class BinanceError(Exception):
 
 
 class UnknownSymbol(BinanceError):
-    """The list of symbols does not have `name`, in upper case."""
+    """exchangeInfo does not list the symbol `name` (in upper case)."""
 
     def __init__(self, name: str) -> None:
         super().__init__(400, -1121, "Invalid symbol.")
@@ -50,7 +50,7 @@ _BANNED_UNTIL: Final = re.compile(r"banned until (\d{13})", re.ASCII)
 
 
 def decode(status: int, body: bytes) -> BinanceError | None:
-    """The error that `body` states, or None when it is not in Binance's form."""
+    """The error in `body`, or None when the body does not have Binance's form."""
     try:
         error = _decoder.decode(body)
     except UNREADABLE:
@@ -59,7 +59,7 @@ def decode(status: int, body: bytes) -> BinanceError | None:
 
 
 def banned_until_ms(msg: str) -> int | None:
-    """The end of the ban that an error text states, if it does."""
+    """The end of the ban (ms) from an error text with `banned until <ms>`; None without one."""
     found = _BANNED_UNTIL.search(msg)
     return int(found[1]) if found else None
 
@@ -75,12 +75,12 @@ def invalid_interval() -> BinanceError:
 
 
 def invalid_parameter(name: str) -> BinanceError:
-    """A parameter is of the right type but out of range."""
+    """A parameter has the right type but is out of range."""
     return BinanceError(400, -1130, f"Data sent for parameter '{name}' is not valid.")
 
 
 def missing_parameter(name: str) -> BinanceError:
-    """A mandatory parameter is missing or empty, or a parameter is not of its type."""
+    """A mandatory parameter is missing or empty, or a parameter has the wrong type."""
     return BinanceError(400, -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
 
 
@@ -90,22 +90,22 @@ def duplicate_parameter() -> BinanceError:
 
 
 def invalid_depth_limit(limit: int) -> BinanceError:
-    """The exchange has no book of so many levels."""
+    """The order book is not offered with `limit` levels."""
     return BinanceError(400, -4021, f"{limit} is not valid depth limit")
 
 
 def window_too_old() -> BinanceError:
-    """Trades are only kept for two days."""
+    """The window begins more than 48 hours ago, where the exchange has no aggTrades."""
     return BinanceError(400, -4166, "Search window is restricted to recent 2 days only.")
 
 
 def key_malformed() -> BinanceError:
-    """What needs a key was asked without one."""
+    """An endpoint that needs an API key was requested without one."""
     return BinanceError(401, -2014, "API-key format invalid.")
 
 
 def key_refused() -> BinanceError:
-    """A key was sent; nobody has rights here."""
+    """An API key was sent; the node accepts none."""
     return BinanceError(401, -2015, "Invalid API-key, IP, or permissions for action.")
 
 
@@ -120,6 +120,6 @@ def invalid_path(path: str, method: str) -> BinanceError:
 
 
 def service_unavailable(retry_after_s: int, reason: Reason) -> BinanceError:
-    """What was asked for cannot be answered whole at the moment."""
+    """The request cannot be answered completely at the moment, for `reason`."""
     text = "Internal error; unable to process your request. Please try again."
     return BinanceError(503, -1001, text, retry_after_s, reason)

@@ -1,4 +1,4 @@
-"""The part of `/fapi/v1/exchangeInfo` that the node acts on (binance-facts section 4)."""
+"""The part of `/fapi/v1/exchangeInfo` that the node uses (binance-facts section 4)."""
 
 from typing import Annotated, Final
 
@@ -9,18 +9,18 @@ from app.binance.unreadable import UNREADABLE
 from app.domain.kline import OPEN_MS_MAX, Precision
 from app.domain.symbol import Symbol
 
-SYMBOLS_MAX: Final = 20_000  # live 920; each is kept, in several places
+SYMBOLS_MAX: Final = 20_000  # live: 920; bounds the memory, as each symbol is kept in several places
 WORD_CHARS_MAX: Final = 64
-PRECISION_MAX: Final = 16  # decimals; live ones go to 8, and numbers are padded to them
+PRECISION_MAX: Final = 16  # decimals; live: at most 8. Numbers are padded to so many
 
 _Name = Annotated[str, Meta(max_length=64, pattern=r"\A\w[\w.-]*\Z")]  # becomes part of paths and stream names
 _Word = Annotated[str, Meta(max_length=WORD_CHARS_MAX)]
-_Time = Annotated[int, Meta(ge=0, le=OPEN_MS_MAX)]  # what calendars compute
+_Time = Annotated[int, Meta(ge=0, le=OPEN_MS_MAX)]  # within the range of datetime
 _Decimals = Annotated[int, Meta(ge=0, le=PRECISION_MAX)]
 
 
 class BadExchangeInfo(ValueError):
-    """The answer is no exchangeInfo; the symbols known before stay in force."""
+    """The answer is not an exchangeInfo; the symbols known before stay in use."""
 
 
 class _Symbol(msgspec.Struct):
@@ -43,12 +43,12 @@ _decoder: Final = msgspec.json.Decoder(_ExchangeInfo)
 
 
 def decode(body: bytes) -> list[Symbol]:
-    """Every symbol of an exchangeInfo answer, in its order. Raises BadExchangeInfo."""
+    """All symbols of an exchangeInfo answer, in its order. Raises BadExchangeInfo."""
     try:
         info = _decoder.decode(body)
         msgspec.json.decode(
             body
-        )  # clients get the body as it came; above, fields that are not ours were skipped unread
+        )  # clients get the unchanged body, so all of it must be JSON; the typed decoder skips fields unread
     except UNREADABLE as error:
         raise BadExchangeInfo(f"not an exchangeInfo answer: {error}") from error
     return [

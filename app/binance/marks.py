@@ -1,4 +1,4 @@
-"""Mark prices as REST's premiumIndex states them and as the stream does, which lacks the interest rate."""
+"""Mark prices, as REST rows (premiumIndex) and as stream events, which lack the interest rate."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,15 +8,15 @@ import msgspec
 from app.binance.number import Number, NumberOrNone
 from app.binance.unreadable import UNREADABLE
 
-UM: Final = 1  # `st` of this market's rows; all-market streams carry those of the other one too (binance-facts 5.4)
+UM: Final = 1  # `st` of USDⓈ-M rows; all-market streams also carry COIN-M rows (binance-facts section 5.4)
 
 
 class BadMarks(ValueError):
-    """The bytes are not what is known of mark prices."""
+    """The bytes are not mark prices in the known form."""
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """One row of premiumIndex, in its order."""
+    """A row of premiumIndex, fields in REST's order."""
 
     symbol: str
     mark_price: Number = msgspec.field(name="markPrice")
@@ -29,7 +29,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class MarkUpdate(msgspec.Struct, frozen=True):
-    """One row of `!markPrice@arr`."""
+    """A row of a `!markPrice@arr` event."""
 
     event_ms: int = msgspec.field(name="E")
     symbol: str = msgspec.field(name="s")
@@ -46,7 +46,7 @@ _updates: Final = msgspec.json.Decoder(list[MarkUpdate])
 
 
 def decode(body: bytes) -> list[Mark]:
-    """The rows of premiumIndex of all symbols. Raises BadMarks: also when a row says more than we could say again."""
+    """Decode premiumIndex of all symbols. Raises BadMarks, also when a field would be lost in `encode`."""
     try:
         marks = _marks.decode(body)
     except UNREADABLE as error:
@@ -57,7 +57,7 @@ def decode(body: bytes) -> list[Mark]:
 
 
 def decode_updates(payload: bytes) -> list[MarkUpdate]:
-    """The rows of a frame that are of this market. Raises BadMarks."""
+    """Decode the USDⓈ-M rows of a `!markPrice@arr` event. Raises BadMarks."""
     try:
         return [update for update in _updates.decode(payload) if update.market == UM]
     except UNREADABLE as error:
@@ -65,12 +65,12 @@ def decode_updates(payload: bytes) -> list[MarkUpdate]:
 
 
 def encode(marks: Sequence[Mark] | Mark) -> bytes:
-    """The answer of premiumIndex."""
+    """Encode as an answer of premiumIndex: an array, or one object for a single Mark."""
     return msgspec.json.encode(marks)
 
 
 def updated(mark: Mark, update: MarkUpdate) -> Mark:
-    """The row after an update. What has no next funding has no rate either, and REST's form of that stays."""
+    """`mark` after `update`. A contract without a next funding keeps REST's funding rate and time."""
     has_funding = update.next_funding_ms > 0
     return Mark(
         mark.symbol,

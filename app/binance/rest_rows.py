@@ -14,7 +14,7 @@ _decoder: Final = msgspec.json.Decoder(list[_Row])
 
 
 def decode(body: bytes, grid: Grid, *, is_signed: bool = False) -> list[Kline]:
-    """The klines of a REST answer, checked, strictly ascending. Raises BadKline; nothing of a bad answer is used.
+    """Decode a REST answer into checked klines, strictly ascending. Raises BadKline for the whole answer.
 
     Only where `is_signed` may prices be negative.
     """
@@ -35,12 +35,12 @@ def decode(body: bytes, grid: Grid, *, is_signed: bool = False) -> list[Kline]:
 
 
 def join(rows: Iterable[bytes]) -> bytes:
-    """The body of an answer made of encoded rows."""
+    """The body of an answer: a JSON array of encoded rows."""
     return b"[" + b",".join(rows) + b"]"
 
 
 def join_text(text: bytes | memoryview, rows: Iterable[bytes] = ()) -> bytes:
-    """The body of an answer made of rows that are joined by commas already, and of further ones."""
+    """The body of an answer: a JSON array of `text`, rows already joined by commas, and of further `rows`."""
     if not len(text):
         return join(rows)
     return b"".join((b"[", text, *(b"," + row for row in rows), b"]"))

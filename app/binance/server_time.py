@@ -1,4 +1,4 @@
-"""What the exchange says of the time: `{"serverTime":1793491200000}`, and which times it can mean at all."""
+"""The exchange's clock: `{"serverTime":1793491200000}`, and which values are plausible."""
 
 from typing import Annotated, Final
 
@@ -12,7 +12,7 @@ SERVER_MS_MAX: Final = 9_999_999_999_999  # the year 2286: the last with 13 digi
 
 
 class BadServerTime(ValueError):
-    """The answer tells no time; the clock known before stays in force."""
+    """The answer contains no plausible time; the clock known before stays in use."""
 
 
 class _ServerTime(msgspec.Struct):
@@ -23,7 +23,7 @@ _decoder: Final = msgspec.json.Decoder(_ServerTime)
 
 
 def decode(body: bytes) -> int:
-    """The exchange's clock, in ms. Raises BadServerTime."""
+    """Decode the exchange's clock, ms since the epoch. Raises BadServerTime."""
     try:
         return _decoder.decode(body).time_ms
     except UNREADABLE as error:
@@ -31,5 +31,5 @@ def decode(body: bytes) -> int:
 
 
 def plausible(time_ms: int) -> int | None:
-    """`time_ms` when the exchange can mean it, else None."""
+    """`time_ms` if it has 13 digits and is after the exchange opened, else None."""
     return time_ms if SERVER_MS_MIN <= time_ms <= SERVER_MS_MAX else None

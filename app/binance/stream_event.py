@@ -1,4 +1,4 @@
-"""Messages of Binance's market sockets: kline events, answers to control messages, announced ends (binance-facts 5)."""
+"""The messages of Binance's market sockets (binance-facts section 5)."""
 
 from typing import Annotated, Final, NamedTuple
 
@@ -21,21 +21,21 @@ class KlineEvent(NamedTuple):
 
 
 class ControlAnswer(NamedTuple):
-    """The answer to a SUBSCRIBE or UNSUBSCRIBE; `error` is None when it was accepted."""
+    """The response to SUBSCRIBE or UNSUBSCRIBE with the same `id`; `error` is None when it was accepted."""
 
     id: int | str | None
     error: str | None
 
 
 class StreamFrame(NamedTuple):
-    """A frame of any stream: its name and the event as the exchange wrote it."""
+    """A frame of any stream: the stream's name, and the event as the exchange wrote it, undecoded."""
 
     stream: str
     payload: bytes
 
 
 class ServerShutdown(NamedTuple):
-    """The exchange is about to end this connection; a new one should be open before it does."""
+    """The exchange will soon close this connection; a new one should be open before that."""
 
 
 class _K(msgspec.Struct, gc=False):
@@ -77,8 +77,8 @@ class _Frame(msgspec.Struct, gc=False):
 
 
 _SHUTDOWN: Final = "serverShutdown"
-"""Documented as `{"event":{"e":…,"E":…}}` for the WebSocket API and without a form for streams (2026-11), so it is
-taken bare, wrapped as an event, and wrapped as a stream's data."""
+"""The documents give the form `{"event":{"e":…,"E":…}}` for the WebSocket API and none for streams (2026-11), so three
+forms are accepted: bare, inside `event`, and inside `data` of a combined frame."""
 
 _decoder: Final = msgspec.json.Decoder(_Frame)
 
@@ -93,7 +93,7 @@ _name_decoder: Final = msgspec.json.Decoder(_Named)
 
 
 def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | ServerShutdown | None:
-    """What a combined-stream frame says; None for an event of another kind. Raises BadKline for what cannot be read."""
+    """Decode a combined-stream frame; None for an event that is not a kline. Raises BadKline for invalid frames."""
     try:
         message = _decoder.decode(frame)
     except UNREADABLE as error:
@@ -118,13 +118,13 @@ def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | ServerShutdown | 
 
 
 def decode_any(frame: bytes) -> StreamFrame | ControlAnswer | ServerShutdown | None:
-    """What a combined-stream frame says, its event unread. Raises BadKline for what is no JSON."""
+    """Decode a combined-stream frame without decoding its event. Raises BadKline for invalid JSON."""
     try:
         message = _any_decoder.decode(frame)
         payload = bytes(message.data)
         if message.stream and payload[:1] in (b"{", b"["):
             if not payload.isascii():
-                payload.decode()  # msgspec does not look into what it passes over; no client takes bad UTF-8 as text
+                payload.decode()  # raises on bad UTF-8, which msgspec.Raw does not check and clients would reject
             if payload[:1] == b"[" or _SHUTDOWN.encode() not in payload or _name_decoder.decode(payload).e != _SHUTDOWN:
                 return StreamFrame(message.stream, payload)
             return ServerShutdown()

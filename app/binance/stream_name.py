@@ -1,4 +1,4 @@
-"""Names of Binance's market streams: which route has them, how they may be thinned out, how long they may be silent."""
+"""The names of Binance's market streams, and the properties that follow from a name (binance-facts section 5)."""
 
 import re
 from functools import lru_cache
@@ -11,16 +11,17 @@ from app.domain.interval import INTERVALS
 Route = Literal["market", "public"]
 
 NAME_CHARS_MAX: Final = 80  # the longest there is has about 50
-_PARSED_MAX: Final = 16_384  # names remembered; twice as many as are subscribed upstream at the most
-_STEADY_S: Final = 30  # of streams that send every few seconds whatever happens
-_CHANGES_S: Final = 300  # of streams that send when something changes in a symbol that somebody asked for
-_RARE_S: Final = 3_600  # of streams that send when something happens, which may take its time
+_PARSED_MAX: Final = 16_384  # cached names; twice the most that are subscribed upstream
+_STEADY_S: Final = 30  # streams that send every few seconds in any case
+_CHANGES_S: Final = 300  # streams that send when the price or the book of a symbol changes
+_RARE_S: Final = 3_600  # streams of events that may be rare
 
 
 class StreamName(NamedTuple):
-    """What a stream's name says.
+    """A stream's name and what follows from it.
 
-    `symbol` is a pair and its contract type in continuous klines, an asset and USD in assetIndex, "" for all.
+    `symbol` is in upper case; for continuousKline it is `<pair>_<contractType>`, for assetIndex an asset and USD, and
+    "" for a stream of all symbols. `interval` is "" for streams that are not klines.
     """
 
     name: str
@@ -29,16 +30,16 @@ class StreamName(NamedTuple):
     symbol: str
     interval: str
     is_state: bool
-    """Whether each frame says all there is to say, so that a newer one makes an older one worthless."""
+    """Whether each frame is a complete state, so that a slow client needs only the newest one."""
     quiet_s: int
-    """A stream that has sent and is silent for longer than this is dead."""
+    """A stream that has delivered and then sends nothing for longer than this is considered dead."""
 
     @property
     def listed(self) -> tuple[str, ...]:
-        """The symbols or pairs of which one must be listed for the stream to exist; empty where that is no question.
+        """The symbols or pairs of which at least one must be listed for the stream to exist; empty: no such condition.
 
-        In lower case `ibtcusdt@kline_1m` may be the price index of BTCUSDT, and `iotausdt@kline_1m` is klines of
-        IOTAUSDT.
+        Example with two: `ibtcusdt@kline_1m` may be klines of BTCUSDT's price index, or of a symbol IBTCUSDT, as
+        `iotausdt@kline_1m` is klines of IOTAUSDT.
         """
         match self.kind:
             case "continuousKline":
@@ -72,16 +73,16 @@ _KINDS: Final[dict[str, _Kind]] = {
     "forceOrder": _Kind("market", False, 24 * _RARE_S),
     "compositeIndex": _Kind("market", True, _STEADY_S),
     "assetIndex": _Kind("market", True, _STEADY_S),
-    "!markPrice@arr": _Kind("market", False, _STEADY_S),  # one moment comes as two frames with different symbols
-    "!miniTicker@arr": _Kind("market", False, _STEADY_S),  # only what changed
+    "!markPrice@arr": _Kind("market", False, _STEADY_S),  # one moment is sent as two frames with different symbols
+    "!miniTicker@arr": _Kind("market", False, _STEADY_S),  # only symbols that changed
     "!ticker@arr": _Kind("market", False, _STEADY_S),
-    "!bookTicker": _Kind("public", False, _STEADY_S),  # a frame for each symbol
+    "!bookTicker": _Kind("public", False, _STEADY_S),  # one frame for each symbol
     "!forceOrder@arr": _Kind("market", False, _RARE_S),
     "!contractInfo": _Kind("market", False, 24 * _RARE_S),
     "!assetIndex@arr": _Kind("market", True, _STEADY_S),
     "tradingSession": _Kind("market", False, _RARE_S),
 }
-"""Routes, speeds and rules: binance-facts section 5. `trade` is undocumented and was measured on /public."""
+"""By `StreamName.kind`; routes from binance-facts section 5.1. `trade` is undocumented and was measured on /public."""
 
 _ALL: Final = re.compile(
     r"(?:(!markPrice@arr)(?:@1s)?|(!miniTicker@arr|!ticker@arr|!bookTicker|!forceOrder@arr|!contractInfo"
@@ -98,19 +99,19 @@ _ONE: Final = re.compile(
 )
 _PRICE_PREFIXES: Final = ("I", "P")
 _PRICE: Final = re.compile(r"[ip]([^a-z@]+)@kline_\w+")
-"""Klines of the price index and the premium index have the names of klines, with a letter before the symbol, which may
-be in upper case: `iBTCUSDT@kline_1m`, `pBTCUSDT@kline_1m`. Undocumented (binance-facts section 4)."""
-_SECONDS: Final = "1s"  # an interval of continuous klines alone, and of their streams alone: REST has none
-_GRACE_S: Final = 15  # a closing frame comes up to 2 s after the close, and a socket may be slow
+"""Klines of the price index and the premium index: names of klines with a letter before the symbol, which is in upper
+case: `iBTCUSDT@kline_1m`, `pBTCUSDT@kline_1m`. Undocumented (binance-facts section 5.1)."""
+_SECONDS: Final = "1s"  # only streams of continuous klines have it; REST does not
+_GRACE_S: Final = 15  # a closing frame is sent up to 2 s after the close, and a socket may be slow
 
 
 def parse(name: str) -> StreamName | None:
-    """What `name` says; None for a name that no stream has: such a one is acknowledged and silent."""
-    return None if len(name) > NAME_CHARS_MAX else _parse(name)  # what is remembered of names has a size
+    """Parse a stream's name; None if no stream has it. The exchange acknowledges such a name and stays silent."""
+    return None if len(name) > NAME_CHARS_MAX else _parse(name)  # bounds the memory of the cache
 
 
 def is_uncertain(name: StreamName) -> bool:
-    """Whether no list of the exchange's says that the stream exists: of asset indexes and coin-margined contracts."""
+    """Whether no list of the exchange tells if the stream exists: asset indexes and coin-margined contracts."""
     return bool(name.symbol) and (not name.listed or any(map(_is_coin_margined, name.listed)))
 
 
@@ -135,7 +136,7 @@ def _parse(name: str) -> StreamName | None:
         return None
     route, is_state, quiet_s = _KINDS[kind]
     if interval == _SECONDS and kind == "continuousKline":
-        quiet_s = _CHANGES_S  # nobody has confirmed that a second without trades has a kline
+        quiet_s = _CHANGES_S  # unconfirmed: whether a second without trades has a kline
     elif interval in INTERVALS:
         quiet_s = min(quiet_s, INTERVALS[interval].grid.step_ms // 1_000 + _GRACE_S)
     elif interval:
@@ -144,5 +145,5 @@ def _parse(name: str) -> StreamName | None:
 
 
 def is_closing(payload: bytes) -> bool:
-    """Whether a kline event is the last one of its kline."""
+    """Whether a kline event is the closing one of its kline (`"x":true`)."""
     return b'"x":true' in payload

@@ -1,8 +1,8 @@
-"""What decoding JSON from outside can raise: bad syntax or types, bad UTF-8, and nesting deeper than any answer has."""
+"""The exceptions that msgspec raises for bad JSON: syntax or types, UTF-8, and too deep nesting."""
 
 from typing import Final
 
 import msgspec
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""msgspec reports only the first of these as its own error; the other two come through as Python's."""
+"""Only the first is msgspec's own; the other two are raised as Python's exceptions."""
