@@ -1,4 +1,4 @@
-"""Every setting: its name, its default and its one-line help; read from the environment or `.env`, checked at once."""
+"""Every setting: name, default and help; read from the environment or `.env` and validated together."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -18,16 +18,16 @@ from app.kinds import PRICE_KLINES
 from app.outbound import Destination, Egress, certificate_faults, is_exempt, is_loopback, masked, proxy_of
 
 SECRETS: Final = frozenset({"ADMIN_TOKEN"})
-PRICE_WEIGHT_SHARE: Final = 4  # of WEIGHT_PER_MINUTE a quarter may go on price klines as they close, 1 for each
+PRICE_WEIGHT_SHARE: Final = 4  # price klines may use a quarter of WEIGHT_PER_MINUTE as they close, 1 for each
 OUTBOUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 UPSTREAMS: Final = ("binance_rest_url", "binance_ws_url", "binance_archive_url")
 WITH_CREDENTIALS: Final = frozenset(name.upper() for name in ("http_proxy", "https_proxy", "all_proxy", *UPSTREAMS))
-_BYTES_MAX: Final = 2**50  # of any amount of memory or disk: a petabyte is a slip of the keyboard
+_BYTES_MAX: Final = 2**50  # for memory and disk: more than a petabyte is a typing error
 _CsvList = Annotated[tuple[str, ...], NoDecode]
 
 
 class SettingsError(Exception):
-    """The settings are not usable; the message lists every fault and how to mend it."""
+    """The settings cannot be used; the message lists every fault and how to correct it."""
 
 
 class Settings(BaseSettings):
@@ -51,14 +51,14 @@ class Settings(BaseSettings):
         description="Contract types that are followed: " + ",".join(CONTRACT_TYPES) + ".",
     )
     price_klines: _CsvList = Field(
-        (), description="Klines of prices that are held too, of the symbols below: " + ",".join(PRICE_KLINES) + "."
+        (), description="Price klines to hold as well, of PRICE_KLINES_SYMBOLS: " + ",".join(PRICE_KLINES) + "."
     )
     price_klines_symbols: _CsvList = Field(
-        (), description="Symbols whose price klines are held, in INTERVALS and BACKFILL_DAYS; by REST alone."
+        (), description="Symbols whose price klines are held, for INTERVALS and BACKFILL_DAYS; fetched by REST only."
     )
     db_url: str = Field("sqlite:///./data/klinenode.db", description="Where klines are kept (SQLite file).")
     runtime_dir: str = Field(
-        "", description="Where the processes of a database keep what they share (sockets, token); empty: beside it."
+        "", description="Folder for the sockets and the token that processes share; empty: the folder of the database."
     )
     cache_ttl_sec_klines: int = Field(10, ge=0, le=3600, description="Longest max-age of a klines answer, seconds.")
     cache_bytes_max: int = Field(
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     https_proxy: str | None = Field(None, description="Proxy for https:// and wss:// upstream addresses, likewise.")
     all_proxy: str | None = Field(None, description="Proxy for upstream addresses that have none of the two above.")
     no_proxy: str | None = Field(
-        None, description="Upstreams asked without a proxy: names, domains, addresses, networks, or * for all."
+        None, description="Upstreams requested without a proxy: names, domains, addresses, networks, or * for all."
     )
     ssl_cert_file: str | None = Field(
         None, description="PEM file of the certificates trusted instead of the system's and the bundled ones."
@@ -108,14 +108,14 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=86_400,
-        description="Oldest newest kline that counts as fresh (readiness; proofs that there is none newer), seconds; "
-        "never less than one interval and its grace. 0 means two intervals of the series.",
+        description="How old the newest kline of a series may be to count as fresh (for /v1/ready, and as proof that "
+        "none is newer), seconds; at least one interval and its grace. 0: two intervals of the series.",
     )
     connections_max: int = Field(
         2048,
         ge=16,
         le=100_000,
-        description="Connections per process beside socket clients. One more takes the place of the one idle longest, "
+        description="HTTP connections per process, without socket clients. One more replaces the one idle longest, "
         "or gets 503 when none is idle.",
     )
     stream_clients_max: int = Field(
@@ -125,14 +125,17 @@ class Settings(BaseSettings):
         1024 * 1024,
         ge=64 * 1024,
         le=1024**3,
-        description="What may wait for a socket client that reads too slowly before it is cut, bytes.",
+        description="Bytes queued for a socket client that reads too slowly before it is disconnected.",
     )
     disk_free_bytes_min: int = Field(
-        2 * 1024**3, ge=0, le=_BYTES_MAX, description="Backfill pauses (live goes on) below this much free disk, bytes."
+        2 * 1024**3,
+        ge=0,
+        le=_BYTES_MAX,
+        description="Free disk below which backfill pauses (live ingest goes on), bytes.",
     )
     admin_token: SecretStr | None = Field(
         None,
-        description="Bearer token of /v1/admin. Without one it is in a file beside the database, or in RUNTIME_DIR.",
+        description="Bearer token of /v1/admin; empty: generated, in a file in RUNTIME_DIR.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log level.")
     host: str = Field("127.0.0.1", description="Address or name to listen on.")
@@ -249,9 +252,9 @@ class Settings(BaseSettings):
         return Destination(url, self.egress_to(url))
 
     def egress_to(self, url: str) -> Egress:
-        """The way to an upstream address. Raises ValueError, which names the variable, when its proxy is none.
+        """The proxy and certificates for an upstream URL. Raises ValueError, naming the variable, for an invalid proxy.
 
-        Loopback and what NO_PROXY names are asked directly, whatever the proxies are.
+        Loopback addresses and those in NO_PROXY are requested directly, whatever the proxies are.
         """
         parts = urlsplit(url)
         specific = "https_proxy" if parts.scheme in {"https", "wss"} else "http_proxy"
@@ -267,7 +270,7 @@ class Settings(BaseSettings):
         return Egress(proxy, self.ssl_cert_file, self.ssl_cert_dir) if is_secret else Egress(proxy)
 
     def outbound_faults(self) -> list[str]:
-        """Why the exchange cannot be asked with these settings. What only loopback would need is no fault."""
+        """Why the exchange cannot be reached with these settings; a proxy that no upstream URL uses is no fault."""
         faults, ways = [], {}
         for name in UPSTREAMS:
             try:
@@ -281,11 +284,11 @@ class Settings(BaseSettings):
         return list(dict.fromkeys(faults))
 
     def without_exchange(self) -> Self:
-        """The same settings for a process that asks the exchange for nothing: its proxies cannot be in the way."""
+        """A copy without proxies and certificates, for a process that sends no request to the exchange."""
         return self.model_copy(update=dict.fromkeys(OUTBOUND))
 
     def effective(self) -> dict[str, str]:
-        """Every setting as it is in force, secrets masked; by variable name."""
+        """By variable name: the value in force, with secrets masked."""
         return {name.upper(): _shown(name.upper(), getattr(self, name)) for name in type(self).model_fields}
 
 
@@ -296,14 +299,15 @@ def load(
     asks_exchange: bool = True,
     remark: Callable[[str], None] = lambda text: None,
 ) -> Settings:
-    """Read the settings; `overrides` win over both sources. Raises SettingsError naming every fault at once.
+    """Read the settings; `overrides` win over environment and `.env`. Raises SettingsError with all faults.
 
-    `remark` receives what is odd and no fault. `asks_exchange`: whether proxies and certificates have to be usable.
+    `remark` is called with warnings, such as a misspelt variable. `asks_exchange`: whether proxies and certificates are
+    checked too.
     """
     known = [name.upper() for name in Settings.model_fields]
     faults = setting_names.faults_in(env_file, known, remark) if env_file is not None else []
     for name, meant in setting_names.unknown(os.environ, known):  # noqa: TID251  the one place
-        if meant:  # most of the environment is not for us
+        if meant:  # most variables of the environment are not klinenode's
             remark(f"the environment has {name}, which is no setting of klinenode: is {meant} meant?")
     given = {**_lower_case(OUTBOUND), **(overrides or {})}
     settings, more = _checked(given, env_file)
@@ -317,15 +321,15 @@ def load(
 
 
 def _checked(given: Mapping[str, object], env_file: Path | None) -> tuple[Settings | None, list[str]]:
-    """The settings, or what is wrong. Rules about several values are checked too where single ones are wrong.
+    """The settings, or their faults.
 
-    For that the wrong ones are replaced by their defaults.
+    If single values are wrong, they are replaced by their defaults, so that rules about several values are checked too.
     """
     try:
         return Settings(_env_file=env_file, **given), []  # type: ignore[arg-type]
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
-    except (ValueError, OSError) as error:  # the file cannot be read: setting_names has said so
+    except (ValueError, OSError) as error:  # the file cannot be read: setting_names has reported it
         return None, [] if env_file is not None else [f"SETTINGS: {error}"]
     named = {str(fault["loc"][0]).lower() for fault in faults if fault["loc"]}
     lines = [f"{str((fault['loc'] or ['settings'])[0]).upper()}: {_plainly(fault['msg'])}" for fault in faults]
@@ -336,7 +340,7 @@ def _checked(given: Mapping[str, object], env_file: Path | None) -> tuple[Settin
 
 
 def _lower_case(names: Iterable[str]) -> dict[str, str]:
-    """Variables that the environment has in lower case, which goes before upper case: the custom for proxies."""
+    """Variables set in lower case, which by custom for proxies take precedence over upper case."""
     return {name: text for name in names if (text := os.environ.get(name, "").strip())}  # noqa: TID251  the one place
 
 
