@@ -1,4 +1,4 @@
-"""The journal of the newest changes: which open times of which series a commit touched, for those who keep copies."""
+"""The journal of recent changes: the series and open times of each commit, read by the other processes."""
 
 import json
 import sqlite3
@@ -17,20 +17,20 @@ from infra.sqlite.ledgers import read_ledgers_of
 from infra.sqlite.row_tables import row_columns, row_table
 from infra.sqlite.statements import columns, put, reading, rows_of
 
-CHANGES_KEPT: Final = 20_000  # four times all that closes at midnight, or minutes of a backfill; 1.2 MB on disk
+CHANGES_KEPT: Final = 20_000  # four times the series that close at midnight, or minutes of a backfill; 1.2 MB on disk
 FIRST_SHIFT: Final = 12
-"""A new database counts on from the time in ms × 4096, so that nobody takes it for one it has replaced."""
+"""A new database numbers changes from the time in ms << 12, above all numbers of one that it may have replaced."""
 
 _COLUMNS: Final = ("seq", "symbol", "interval", "start_ms", "end_ms")
 
 
 def note(connection: sqlite3.Connection, batches: Sequence[Batch], results: Sequence[Committed], now_ms: int) -> None:
-    """Record what `batches` changed, inside the transaction that changes it."""
+    """Record what `batches` changed. Called inside their transaction."""
     note_spans(connection, _touched(batches, results), now_ms)
 
 
 def note_spans(connection: sqlite3.Connection, changed: Iterable[tuple[Series, Span]], now_ms: int) -> None:
-    """Record which open times changed, inside the transaction that changes them."""
+    """Record the changed span of each series, one row a series. Called inside the transaction of the change."""
     touched: dict[Series, Span] = {}
     for series, span in changed:
         known = touched.get(series, span)
@@ -47,7 +47,7 @@ def note_spans(connection: sqlite3.Connection, changed: Iterable[tuple[Series, S
 
 
 def read_changes(connection: sqlite3.Connection, after: int | None) -> Changes:
-    """What was committed after the change number `after`, with the ledgers as they are now."""
+    """The changes committed after change number `after`, with the current ledgers."""
     last = _last(connection) or 0
     if last == after:
         return Changes(last, True, {})
@@ -67,7 +67,7 @@ def read_changes(connection: sqlite3.Connection, after: int | None) -> Changes:
 
 
 def read_spans(connection: sqlite3.Connection, wanted: Mapping[Series, Span]) -> dict[Series, list[Row]]:
-    """The rows that open in a span of each of many series, ascending: one statement an interval."""
+    """By series: its rows, ascending, that open in its span of `wanted`. One statement for each kind and interval."""
     found: dict[Series, list[Row]] = {}
     with reading(connection):
         for kind, interval in {(series.kind, series.interval) for series in wanted}:

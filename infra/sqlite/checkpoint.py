@@ -1,8 +1,8 @@
-"""When the write-ahead log goes back into the database file, so that it stays small however much is read meanwhile.
+"""Checkpoints of the write-ahead log, which keep it small also while the database is always being read.
 
-SQLite's own checkpoints never wait. The log is begun anew only at a moment when nobody reads from it, and with readers
-always under way that moment never comes: it grows for ever. Here, above WAL_BYTES_MAX, the writer waits for readers of
-old states to end. New ones read the database file alone by then, so that it waits for one read, not for silence.
+SQLite's automatic checkpoints never wait: the log restarts only when no reader uses it, so with overlapping readers it
+grows for ever. Here the writer waits for readers of old states to end when the log exceeds WAL_BYTES_MAX. New readers
+then read only the database file, so the writer waits for running reads, not for a moment without any.
 """
 
 import sqlite3
@@ -15,16 +15,14 @@ from infra.sqlite.log_readers import named, reading_processes
 WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 """Measured with 660,000 rows in commits of 4,500, in two rounds: 219,000 and 232,000 rows/s; with SQLite's own
 checkpoints every 4 MB 162,000 and 165,000. Four times as much gains a tenth, and reads search a longer log."""
-WAIT_MS_MAX: Final = 100  # for readers; a range of 1,500 rows takes 2 ms. Commits wait as long
-RETRY_MS: Final = 1_000  # after a reader stayed longer: waiting takes a tenth of the writer's time at the most
-HELD_MS_MIN: Final = (
-    10_000  # from here on a reader is worth a complaint: an answer takes ms, an export of a year seconds
-)
-COMPLAINT_BYTES_MIN: Final = 2 * WAL_BYTES_MAX  # a log below that harms nobody
+WAIT_MS_MAX: Final = 100  # wait for readers; reading 1,500 rows takes 2 ms. Commits are delayed as long
+RETRY_MS: Final = 1_000  # pause after a reader took longer, so that waiting uses at most a tenth of the writer's time
+HELD_MS_MIN: Final = 10_000  # a reader is reported from here on: an answer takes ms, an export of a year seconds
+COMPLAINT_BYTES_MIN: Final = 2 * WAL_BYTES_MAX  # a smaller log is not reported
 
 
 class Checkpoints:
-    """The checkpoints of the one connection that writes, which has SQLite's own turned off."""
+    """Checkpoints for the writing connection, whose automatic checkpoints are turned off."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
@@ -35,26 +33,26 @@ class Checkpoints:
         self._readers: frozenset[int] = frozenset()
 
     def after_commit(self, connection: sqlite3.Connection, now_ms: int) -> None:
-        """Bring the log back into the file when it has grown; what fails is tried again after a later commit."""
+        """Checkpoint and truncate the log if it is too large; retried after a later commit if that fails."""
         is_put_back = self._not_before_ms > now_ms + RETRY_MS
         if self._bytes() < WAL_BYTES_MAX or (now_ms < self._not_before_ms and not is_put_back):
             return
         [patience_ms] = connection.execute("PRAGMA busy_timeout").fetchone()
         connection.execute(f"PRAGMA busy_timeout = {min(WAIT_MS_MAX, patience_ms)}")
         is_kept_waiting, done_pages = True, -1
-        with suppress(sqlite3.Error):  # the commit is done; a disk that fails or is full says so at the next one
+        with suppress(sqlite3.Error):  # the commit is done; a disk error is raised again by the next commit
             [is_kept_waiting, _, done_pages] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
         self._not_before_ms = now_ms + RETRY_MS if is_kept_waiting else 0
         self._note(done_pages if is_kept_waiting else -1, now_ms)
 
     def complaint(self, now_ms: int) -> str | None:
-        """That a reader keeps the log from being cut, who it is, and what to do; None while none does for long."""
+        """Which reader keeps the log from being truncated, and what to do; None if none has for HELD_MS_MIN."""
         since_ms = self._held_since_ms
         if since_ms is None or now_ms - since_ms < HELD_MS_MIN or (size := self._bytes()) < COMPLAINT_BYTES_MIN:
             return None
         readers = self._readers & reading_processes(self._database)
-        if self._readers and not readers:  # it has ended; the next commit cuts the log
+        if self._readers and not readers:  # the reader has ended; the next commit truncates the log
             return None
         reader = named(readers) if readers else "a program (in another container, or in this process)"
         return (
@@ -63,9 +61,9 @@ class Checkpoints:
         )
 
     def _note(self, done_pages: int, now_ms: int) -> None:
-        """Remember since when checkpoints end at the same page: there the oldest reader is; -1: nobody held them up.
+        """Record since when checkpoints have stopped at the same page, `done_pages`; -1: the checkpoint was complete.
 
-        Readers that come and go let each checkpoint get further than the last.
+        The oldest reader reads at that page. With short readers, each checkpoint gets further than the previous one.
         """
         if done_pages < 0:
             self._held_since_ms, self._readers = None, frozenset()
@@ -79,4 +77,4 @@ class Checkpoints:
         try:
             return self._log.stat().st_size
         except OSError:
-            return 0  # no log yet, or the database was moved away, which the next transaction notices
+            return 0  # no log yet, or the database was moved away, which the next transaction detects

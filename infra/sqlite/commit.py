@@ -1,4 +1,4 @@
-"""One write transaction: what app.domain.store_rules decides of batches becomes rows, ledger lines and revisions."""
+"""The write transaction of batches, which executes what app.domain.store_rules decides."""
 
 import json
 import sqlite3
@@ -23,20 +23,20 @@ from infra.sqlite.sqlite_image import SqliteImage, attached
 from infra.sqlite.statements import delete_rows, overwrite, put, put_values, read_rows, writing
 from infra.sqlite.verification import forget_checks
 
-LEDGERS_KEPT_MAX: Final = 50_000  # series whose ledger the writer remembers (about 1 kB each); all are dropped above it
+LEDGERS_KEPT_MAX: Final = 50_000  # series whose ledgers are cached (about 1 kB each); above it the cache is cleared
 
 _LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
 _OVERWRITE_LINE: Final = overwrite(("symbol", "interval", "start_ms"), ("end_ms", "source"))
 _REVISED: Final = ("symbol", "interval", "old_source", "new_source", "replaced_at_ms")
 
 _Table = tuple[Kind, Interval]
-"""Whose rows a table keeps."""
+"""The kind and interval whose rows one table contains."""
 
 
 class Commits:
-    """The write transactions of one connection at a time, and the ledgers it knows without asking.
+    """Executes write transactions, one at a time, and caches the ledgers between them.
 
-    What is remembered is dropped when the database was changed by anyone else, and updated after COMMIT only.
+    The cache is updated only after COMMIT, and cleared when another connection has changed the database.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Commits:
         self._seen: tuple[sqlite3.Connection, int] | None = None
 
     def commit(self, connection: sqlite3.Connection, batches: Sequence[Batch], now_ms: int) -> list[Committed]:
-        """Write `batches`, which must keep the contract of Batch; revisions are dated `now_ms`."""
+        """Write `batches` in one transaction; `now_ms` is the time of their revisions. Asserts `Batch.check`."""
         for batch in batches:
             batch.check()
         with attached(connection, batches) as schemas, writing(connection):
@@ -59,7 +59,7 @@ class Commits:
         return committed
 
     def forget(self) -> None:
-        """Ledgers were written past these transactions."""
+        """Clear the cache, because other transactions of this connection wrote ledgers."""
         self._ledgers.clear()
 
     def _forget_if_stale(self, connection: sqlite3.Connection) -> None:
@@ -70,7 +70,7 @@ class Commits:
 
 
 class _Transaction:
-    """What one transaction has written, or still has to, and the ledgers as it leaves them."""
+    """A running transaction: its pending writes, and the ledgers after it."""
 
     def __init__(
         self,
@@ -84,13 +84,13 @@ class _Transaction:
         self._schemas = schemas
         self._before = before
         self._read: dict[SeriesName, Ledger] = {}
-        self._values: dict[_Table, list[object]] = {}  # of the rows to write, one after the other
-        self._images: dict[_Table, list[tuple[str, SqliteImage]]] = {}  # and the ones to copy, each with its name
+        self._values: dict[_Table, list[object]] = {}  # pending rows: all values in one list
+        self._images: dict[_Table, list[tuple[str, SqliteImage]]] = {}  # pending images, with their symbols
         self._revisions: dict[Kind, list[tuple[object, ...]]] = {}
         self.after: dict[SeriesName, Ledger] = {}
 
     def apply(self, batch: Batch) -> Committed:
-        """Take in what `batch` may say, seeing what earlier batches said."""
+        """Apply what the source of `batch` may write, on top of the earlier batches of this transaction."""
         series = batch.series
         ledger = self._ledger(series)
         claimed = store_rules.claim(ledger, batch)
@@ -103,7 +103,7 @@ class _Transaction:
         return Committed(decision.ledger, decision.granted, len(decision.revisions), decision.changed, unheld)
 
     def _invalidate(self, part: Series, changed: Spans, source: Source) -> Iterator[Invalidated]:
-        """Delete the longer rows that were rolled up from changed ones; the reconciler makes them again."""
+        """Delete longer rows that were rolled up from `changed`; the reconciler makes them again."""
         for series in store_rules.longer(part):
             ledger = self._ledger(series)
             if not (reach := store_rules.reach(series, ledger, changed)):
@@ -114,7 +114,7 @@ class _Transaction:
                 yield Invalidated(series, decision.ledger, decision.changed)
 
     def _execute(self, series: Series, decision: Decision) -> None:
-        """Do what was decided: rows and revisions are written later, at the latest by `finish`."""
+        """Execute `decision`. Rows and revisions become pending and are written by `finish` at the latest."""
         name, table = SeriesName(series.name, series.interval.code), series.table
         if decision.deleted:
             delete_rows(self._connection, series, decision.deleted)
@@ -139,17 +139,17 @@ class _Transaction:
         self.after[name] = decision.ledger
 
     def _rows(self, series: Series, spans: Spans) -> list[Row]:
-        """The stored rows of `spans`, ascending, what this transaction has written among them."""
+        """The rows that open in `spans`, ascending, including those pending in this transaction."""
         self._write_rows(series.table)
         return [row for span in spans for row in read_rows(self._connection, series, span)]
 
     def _ledger(self, series: Series) -> Ledger:
-        """The ledger of a series as this transaction leaves it so far."""
+        """The ledger of a series including the changes of this transaction so far."""
         name = SeriesName(series.name, series.interval.code)
         return self.after.get(name) or self._stored(name)
 
     def finish(self) -> None:
-        """Write what is still pending, last the ledger lines that changed."""
+        """Write everything that is pending, and then the ledger lines that changed."""
         for table in {*self._values, *self._images}:
             self._write_rows(table)
         for kind, revisions in self._revisions.items():
@@ -170,7 +170,7 @@ class _Transaction:
         put(self._connection, "ledger", _LEDGER_COLUMNS, lines, _OVERWRITE_LINE)
 
     def _stored(self, name: SeriesName) -> Ledger:
-        """The ledger of a series as it was when the transaction began."""
+        """The ledger of a series before this transaction."""
         ledger = self._before.get(name) or self._read.get(name)
         if ledger is None:
             ledger = self._read[name] = read_ledger(self._connection, *name)
@@ -192,5 +192,5 @@ def _values(symbol: str, rows: Sequence[Row]) -> Iterable[object]:
 
 @cache
 def _upsert(kind: Kind) -> str:
-    """What a row of a kind does to the one that opens at the same time."""
+    """The upsert clause by which a row of `kind` replaces the one with the same symbol and open time."""
     return overwrite(("symbol", "open_time"), row_columns(kind)[1:])

@@ -1,8 +1,8 @@
-"""Connections to one SQLite file: SQLAlchemy's async pool over aiosqlite, entered once per transaction.
+"""A pool of connections to one SQLite file (SQLAlchemy over aiosqlite), used once per transaction.
 
-Measured (1,500-row read, 2 cores, event loop 100 % busy): sqlite3 gives up the interpreter lock at every row it fetches
-or inserts and waits up to 5 ms to get it back, 790 ms instead of 1.1 ms. So a transaction is one function that runs on
-the connection's own thread from begin to end, and statements.py moves many rows in one step.
+sqlite3 releases the GIL at every row it fetches or inserts and then waits up to 5 ms to get it back. Measured with a
+read of 1,500 rows, 2 cores and a busy event loop: 790 ms instead of 1.1 ms. So a transaction is one function that runs
+on the connection's own thread, and statements.py moves many rows in one step.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from infra.sqlite.identity import Identity, identity
 
 T = TypeVar("T")
 Report = Callable[[str | None], None]
-"""Told after each transaction why it failed, or None when it did not."""
+"""Called after each transaction with the reason it failed, or None if it succeeded."""
 
 BUSY_TIMEOUT_MS: Final = 5_000  # how long to wait for a lock that another process holds
 POOL_WAIT_S_MAX: Final = 30.0  # how long a transaction waits for a free connection before it is refused
 WRITER_CACHE_KIB: Final = 16 * 1024
-"""Page cache: what closes in a minute is spread over a page of each series. It fills in the first hour of a process, of
-whose growth it is two thirds: measured with 200 symbols × 7 intervals 23 MB, with 1 MB here 8 MB."""
+"""Page cache of the writer: the klines of one minute go to one page for each series. It fills in the first hour of a
+process and is two thirds of the growth: 23 MB for 200 symbols × 7 intervals, 8 MB with a cache of 1 MB."""
 READER_CACHE_KIB: Final = 2 * 1024
-"""Page cache of a connection that reads. Measured: 1,500 rows take 1.40 ms with 1, 2, 4 and 16 MB alike, also with
-mmap: the system's own cache is as good, and all processes share it."""
-WAL_BYTES_KEPT: Final = 64 * 1024 * 1024  # the log is cut back to this after a long reader let it grow
+"""Page cache of a reading connection. Measured: 1,500 rows take 1.40 ms with 1, 2, 4 and 16 MB and also with mmap,
+because the page cache of the operating system is as fast; all processes share that one."""
+WAL_BYTES_KEPT: Final = 64 * 1024 * 1024  # the log is truncated to this after a long reader let it grow
 STATEMENTS_CACHED: Final = 24  # prepared statements of one connection; one of 1,000 rows takes 1 MB
 
 _READER_PRAGMAS: Final = ("temp_store = memory", f"cache_size = -{READER_CACHE_KIB}")
@@ -42,8 +42,8 @@ _WRITER_PRAGMAS: Final = (
     "temp_store = memory",
     f"cache_size = -{WRITER_CACHE_KIB}",
     "journal_mode = wal",
-    "synchronous = normal",  # kill -9 loses nothing; a power cut may lose the newest commits, whole ones
-    "wal_autocheckpoint = 0",  # the writer says when (checkpoint.py)
+    "synchronous = normal",  # kill -9 loses nothing; a power cut may lose the newest commits, but no part of one
+    "wal_autocheckpoint = 0",  # checkpoint.py does it
     f"journal_size_limit = {WAL_BYTES_KEPT}",
 )
 
@@ -51,9 +51,9 @@ _WRITER_PRAGMAS: Final = (
 class Connections:
     """At most `size` connections to the file at `path`, opened when first needed.
 
-    An open file outlives its name: what is written after someone deleted or replaced it is lost. So the file is looked
-    at before each transaction. Readers go on with the one that is there now; writers refuse (StoreReplaced), because
-    what their owner knows of the database is not true of another file.
+    A connection keeps its file open after the file is deleted or replaced, and what is then written is lost. So the
+    file at `path` is checked before each transaction. Readers switch to the new file. Writers raise StoreReplaced,
+    because the state that their owner has cached is not the new file's.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Connections:
         report: Report = lambda reason: None,
         carries: Sequence[str] = (),
     ) -> None:
-        """`carries`: statements that each connection begins with."""
+        """`carries`: statements that are executed on each new connection."""
         self._path = path
         self._read_only = read_only
         self._report = report
-        self._identity: Identity | None = None  # of the file that the connections are open on
+        self._identity: Identity | None = None  # of the file that the connections have open
         self._generation = 0
         self._uri = f"file:{quote(str(path))}?mode={'ro' if read_only else 'rw'}"
         pragmas = _READER_PRAGMAS if read_only else _WRITER_PRAGMAS
@@ -80,9 +80,9 @@ class Connections:
         self._engine = self._new_engine()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, called with a connection on that connection's thread. Raises StoreUnavailable.
+        """Call `work` with a connection, on its thread, and return the result. Raises StoreUnavailable.
 
-        `work` runs to its end even when the caller is cancelled; it must leave no transaction open.
+        `work` runs to its end even if the caller is cancelled; it must leave no transaction open.
         """
         try:
             result = await self._run(work)
@@ -93,7 +93,7 @@ class Connections:
         return result
 
     def is_replaced(self) -> bool:
-        """Whether the file that the connections are open on is no longer the one that its path names."""
+        """Whether `path` no longer names the file that the connections have open."""
         return self._identity is not None and identity(self._path, self._identity) != self._identity
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -120,7 +120,7 @@ class Connections:
             pooled.close()
 
     async def close(self) -> None:
-        """Close every connection, after the work that was handed to it."""
+        """Close every connection after its running and queued work."""
         await self._engine.dispose()
 
     async def _follow_the_file(self) -> None:
@@ -129,9 +129,9 @@ class Connections:
         if not self._read_only:
             raise StoreReplaced(self._path)
         old, self._engine = self._engine, self._new_engine()
-        self._generation += 1  # those at work are given up when they come back
+        self._generation += 1  # connections in use are closed when they return to the pool
         self._identity = None
-        await asyncio.shield(old.dispose())  # a caller that leaves must not leave connections behind
+        await asyncio.shield(old.dispose())  # connections are closed even if the caller is cancelled
 
     def _new_engine(self) -> AsyncEngine:
         return create_async_engine(
@@ -149,7 +149,7 @@ class Connections:
             self._uri,
             uri=True,
             timeout=self._busy_timeout_ms / 1000,
-            isolation_level=None,  # transactions begin and end where the code says so
+            isolation_level=None,  # no implicit transactions
             cached_statements=STATEMENTS_CACHED,
         )
         await connection

@@ -1,4 +1,4 @@
-"""What an SQLite error means to the operator: StoreUnavailable with a sentence that says what to do."""
+"""Translation of SQLite errors into StoreUnavailable with advice for the operator."""
 
 import sqlite3
 from pathlib import Path
@@ -24,13 +24,13 @@ _ADVICE: Final = {
     ),
     sqlite3.SQLITE_NOTADB: "is no SQLite database; check DB_URL, or move the file away",
 }
-"""By primary result code (https://www.sqlite.org/rescode.html): what follows "the database <path> "."""
+"""By primary result code (https://www.sqlite.org/rescode.html): the text after "the database <path> "."""
 
 _CONNECTION_OUTLIVES: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 
 
 class StoreReplaced(StoreUnavailable):
-    """The file that a writer has open is no longer the one its path names."""
+    """The path no longer names the file that the writer has open."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -45,7 +45,7 @@ def primary_code(error: sqlite3.Error) -> int:
 
 
 def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable | None:
-    """`error` as StoreUnavailable, or None when it is no condition of the database but a mistake in this program."""
+    """`error` as StoreUnavailable; None if it is not a state of the database but a bug of this program."""
     advice = _ADVICE.get(primary_code(error))
     if advice is None and str(error).startswith("no such table"):
         advice = "has no klinenode tables yet; the node that writes creates them when it starts"
@@ -55,5 +55,5 @@ def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable | None:
 
 
 def outlived(error: sqlite3.Error) -> bool:
-    """Whether the connection that met `error` can be used again; otherwise a new one must be opened."""
+    """Whether the connection that raised `error` can still be used; otherwise it must be closed."""
     return primary_code(error) in _CONNECTION_OUTLIVES

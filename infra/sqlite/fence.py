@@ -1,7 +1,8 @@
-"""The fence: of all writers that ever opened a database, the newest alone may commit.
+"""The fence: only the writer that opened the database last may commit.
 
 The lease lets one process write at a time. A process that was suspended, or whose lock file was deleted, may not know
-that it lost the lease; its next transaction finds another epoch in the database than the one it was opened with.
+that it lost the lease. Each writer gets an epoch when it opens the database, and each of its transactions checks that
+this is still the newest one.
 """
 
 import sqlite3
@@ -19,7 +20,7 @@ class Deposed(StoreUnavailable):
 
 
 def take_over(path: Path, busy_timeout_ms: int) -> int:
-    """Depose all writers before this one; the new epoch. Blocks; raises sqlite3.Error."""
+    """Make this process the newest writer, and return its epoch. Blocks; raises sqlite3.Error."""
     with closing(sqlite3.connect(path, isolation_level=None, timeout=busy_timeout_ms / 1000)) as connection:
         statement = "INSERT INTO writer VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1 RETURNING epoch"
         epoch: int = connection.execute(statement).fetchone()[0]
@@ -27,11 +28,11 @@ def take_over(path: Path, busy_timeout_ms: int) -> int:
 
 
 def fenced(epoch: int) -> str:
-    """What a connection of the writer of this epoch carries with it."""
+    """The statement that stores the writer's epoch in a connection, for `check`."""
     return f"CREATE TEMP TABLE fence AS SELECT {epoch} AS epoch"
 
 
 def check(connection: sqlite3.Connection) -> None:
-    """Raise Deposed, inside a write transaction, when the connection is not the newest writer's."""
+    """Raise Deposed if the connection is not the newest writer's. Called inside a write transaction."""
     if connection.execute("SELECT 1 FROM main.writer JOIN temp.fence USING (epoch)").fetchone() is None:
         raise Deposed

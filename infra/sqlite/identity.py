@@ -1,4 +1,4 @@
-"""Which file a path names at the moment, whatever its content."""
+"""The identity of the file that a path names at the moment."""
 
 import os
 from pathlib import Path
@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 
 class Identity(NamedTuple):
-    """What tells a file from every other one on this machine."""
+    """Device and inode, which together identify a file on this machine."""
 
     device: int
     inode: int
 
 
 def identity(path: Path, otherwise: Identity | None) -> Identity | None:
-    """The identity of the file at `path`, None when there is none, `otherwise` when the system does not say."""
+    """The identity of the file at `path`; None if there is no file, `otherwise` if the system returns an error."""
     try:
         found = os.stat(path)  # noqa: PTH116  half the time of Path.stat, before every transaction
     except FileNotFoundError:
         return None
     except OSError:
-        return otherwise  # a folder without permission, a share that does not answer: nothing is known
+        return otherwise  # a folder without permission, or a network share that does not answer
     return Identity(found.st_dev, found.st_ino)

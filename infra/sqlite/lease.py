@@ -1,4 +1,4 @@
-"""The writer lease of an SQLite database: a file lock beside it, which the kernel frees when its holder dies."""
+"""The writer lease of an SQLite database: an flock on `<database>.lock`, released by the kernel if its holder dies."""
 
 import errno
 import fcntl
@@ -15,7 +15,7 @@ NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class WriterLease:
-    """The right to write to the database that `db_url` names. At most one process has it at a time."""
+    """The right to write to the database of `db_url`. At most one process holds it."""
 
     def __init__(self, db_url: str) -> None:
         database = sqlite_path(db_url)
@@ -23,9 +23,10 @@ class WriterLease:
         self._fd: int | None = None
 
     def try_acquire(self, url: str) -> bool:
-        """Take the lease without waiting; whether it is now held. `url` is where the holder's HTTP server answers.
+        """Try to take the lease without waiting, and return whether this process now holds it.
 
-        Raises OSError when the lock file cannot be made (no permission, no such file system feature).
+        `url`, the address of this process' HTTP server, is written to the lock file. Raises OSError when that cannot be
+        created (no permission, or a file system without locks).
         """
         if self._fd is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,24 +42,24 @@ class WriterLease:
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
-            os.ftruncate(self._fd, 0)  # on a full disk the lock holds all the same; it only does not say whose it is
+            os.ftruncate(self._fd, 0)  # on a full disk the lock is held too; only the holder's address is missing
         return True
 
     def is_held(self) -> bool:
-        """Whether the lease is ours and others see it: whoever deletes the lock file lets a second writer in."""
+        """Whether this process holds the lock of the file at the path; a deleted lock file lets in a second writer."""
         return self._fd is not None and self._is_still(self._fd)
 
     def release(self) -> None:
-        """Give the lease back; nothing happens when it is not held."""
+        """Release the lease; does nothing when it is not held."""
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = None
 
     def holder(self) -> str | None:
-        """The address of the node that holds the lease, None when nobody does, "" when it has not said yet.
+        """The URL of the process that holds the lease; None when nobody does, "" when it has not written it yet.
 
-        Asking takes a shared lock for a moment, so an acquisition at that very moment fails and has to be tried again.
+        This takes a shared lock for a moment, so `try_acquire` of another process at that moment fails once.
         """
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
@@ -72,7 +73,7 @@ class WriterLease:
             os.close(fd)
 
     def _is_still(self, fd: int) -> bool:
-        """Whether the file behind `fd` is the one other processes will find (someone may have deleted it)."""
+        """Whether the path still names the file open at `fd`; somebody may have deleted it."""
         try:
             return os.path.samestat(os.fstat(fd), Path.stat(self._path))
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Ledgers in the database: of one series, of some, of all."""
+"""Reads of stored ledgers."""
 
 import json
 import sqlite3
@@ -17,7 +17,7 @@ _SOURCES: Final = {source.value: source for source in Source}
 
 
 class SeriesName(NamedTuple):
-    """A series as the ledger spells it: cheaper to hash than Series, thousands of times a minute."""
+    """Series name and interval code, as in the ledger table; cheaper to hash than Series."""
 
     symbol: str
     code: str

@@ -1,4 +1,4 @@
-"""Listings in the database: whose klines are held under a name, and the move of those of a former one."""
+"""Listings in the database: the owners of held klines, and the rows of former owners."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ _LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
 
 
 def read_listings(connection: sqlite3.Connection) -> dict[str, Listing]:
-    """Every listing that was accepted as the owner of its name."""
+    """By symbol: the listing that the held klines belong to."""
     found = connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM listing").fetchall()  # noqa: S608  constants
     return {
         symbol: Listing(symbol, onboard_ms, delivery_ms, Precision(price, quantity), since_ms, bool(is_doubted))
@@ -40,7 +40,7 @@ def read_listings(connection: sqlite3.Connection) -> dict[str, Listing]:
 
 
 def save_listings(connection: sqlite3.Connection, listings: Sequence[Listing], now_ms: int) -> None:
-    """Keep listings; whoever holds copies is told of those that may be another coin than before."""
+    """Store listings. A listing whose start or doubt changed is also written to the journal, for other processes."""
     with writing(connection):
         before = read_listings(connection)
         _put(connection, listings)
@@ -55,9 +55,9 @@ def save_listings(connection: sqlite3.Connection, listings: Sequence[Listing], n
 
 
 def relist(connection: sqlite3.Connection, relisting: Relisting, now_ms: int) -> dict[Series, Ledger]:
-    """Move what is held from before each first kline to the former listing; the ledgers that the name has from now on.
+    """Move rows older than `relisting.firsts` to the former listing's tables; returns the ledgers that changed.
 
-    One transaction: nobody sees rows of both listings under the name.
+    This is one transaction: no reader sees rows of both listings under the symbol.
     """
     ledgers: dict[Series, Ledger] = {}
     listing = relisting.listing
@@ -76,7 +76,7 @@ def relist(connection: sqlite3.Connection, relisting: Relisting, now_ms: int) ->
 
 
 def unlist(connection: sqlite3.Connection, listing: Listing, since_ms: int, now_ms: int) -> dict[Series, Ledger]:
-    """Take back that the name of `listing` begins at `since_ms`: what is before is unknown; the ledgers that change."""
+    """Store `listing` and make absent times before `since_ms` unknown; returns the ledgers that changed."""
     ledgers: dict[Series, Ledger] = {}
     with writing(connection):
         for series in series_of(listing.symbol):
@@ -103,7 +103,7 @@ def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series
         f"SELECT symbol, ?, ?, {names} FROM {table} WHERE symbol = ? AND open_time < ?",
         (until_ms, interval.code, name, first_ms),
     )
-    keeps = relisting.keeps_newer and not interval.needs_anchor  # its 3d grid may be another one
+    keeps = relisting.keeps_newer and not interval.needs_anchor  # the new listing's 3d grid may be another one
     end_ms = first_ms if keeps else EVERYTHING.end_ms
     connection.execute(f"DELETE FROM {table} WHERE symbol = ? AND open_time < ?", (name, end_ms))  # noqa: S608
     if not before.entries:
@@ -118,7 +118,7 @@ def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series
 
 
 def _after(before: Ledger, interval: Interval, first_ms: int, *, keeps: bool) -> Ledger:
-    """Before its first kline there is nothing of the new listing; what it shares a kline with is asked for anew."""
+    """The new listing's ledger: absent before its first kline, unknown where a kline spans both listings."""
     entries = []
     if not interval.needs_anchor and (start_ms := interval.grid.floor(first_ms)):
         entries.append(Entry(Span(0, start_ms), Source.ABSENT))

@@ -1,4 +1,4 @@
-"""Who reads the database at this moment, by the locks that SQLite's readers hold; for a message to a person."""
+"""Which processes are reading the database, found by the locks of SQLite's readers; for messages."""
 
 import os
 from contextlib import suppress
@@ -8,18 +8,18 @@ from typing import Final
 LOCKS: Final = Path("/proc/locks")
 PROCESSES: Final = Path("/proc")
 READ_MARKS: Final = range(123, 128)
-"""The bytes of the -shm file of which each reader of the log locks one (SQLite's WAL_READ_LOCK 0 to 4)."""
+"""Bytes of the -shm file; each reader of the log locks one of them (SQLite's WAL_READ_LOCK 0 to 4)."""
 NAMED_MAX: Final = 3
 
 
 def reading_processes(database: Path) -> frozenset[int]:
-    """The processes, other than this one, that are inside a read transaction; none where the system does not say.
+    """The ids of other processes inside a read transaction; empty where the system does not list locks.
 
-    It does not for processes of another container. The -shm file itself must not be opened: closing it again would
-    free the locks that this process's own connections hold on it.
+    Processes of other containers are not listed. The -shm file itself must not be opened: closing it would release the
+    locks that this process's own connections hold on it.
     """
     found = set()
-    with suppress(OSError, ValueError):  # no such file, or not in the form that Linux gives it
+    with suppress(OSError, ValueError):  # no such file, or not in Linux' form
         inode = str(database.with_name(f"{database.name}-shm").stat().st_ino)
         for line in LOCKS.read_text().splitlines():
             kind, _, mode, pid, where, first, *_ = line.split()[1:]
@@ -29,7 +29,7 @@ def reading_processes(database: Path) -> frozenset[int]:
 
 
 def named(pids: frozenset[int]) -> str:
-    """The processes by program and number."""
+    """The processes as text: program name and process id of each."""
     shown = ", ".join(f"{_program(pid)} (process {pid})" for pid in sorted(pids)[:NAMED_MAX])
     return shown if len(pids) <= NAMED_MAX else f"{shown} and {len(pids) - NAMED_MAX} more"
 

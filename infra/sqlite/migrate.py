@@ -1,4 +1,4 @@
-"""Brings a database file to the schema of this version, by the revisions in migrations/."""
+"""Migration of a database file to the schema of this version, with the revisions in migrations/."""
 
 import sqlite3
 from pathlib import Path
@@ -20,13 +20,13 @@ from infra.sqlite.url import sqlite_path
 
 
 def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
-    """Create the database that `url` names when it is missing, and apply the revisions it lacks, all or none.
+    """Create the database of `url` if it is missing, and apply its missing revisions in one transaction.
 
-    Blocks; only the writer calls it. Raises ValueError (not SQLite), OSError, StoreUnavailable, or SchemaTooNew.
+    Blocks; only the writer calls it. Raises ValueError (not an SQLite URL), OSError, StoreUnavailable or SchemaTooNew.
     """
     path = sqlite_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    create_private(path)  # SQLite gives the files beside it the same mode; who may read -shm can lock the writer out
+    create_private(path)  # SQLite gives -wal and -shm the same mode; anyone who may read -shm can lock the writer out
     for each in (path, *(path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm"))):
         close_to_strangers(each)
     engine = _engine(path, busy_timeout_ms)
@@ -64,10 +64,10 @@ def _engine(path: Path, busy_timeout_ms: int) -> Engine:
 
     @event.listens_for(engine, "connect")
     def use_wal(connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute("PRAGMA journal_mode = wal")  # stays with the file; impossible inside a transaction
+        connection.execute("PRAGMA journal_mode = wal")  # persistent in the file; not possible inside a transaction
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 itself would begin after the first CREATE TABLE
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 itself would begin only after the first CREATE TABLE
 
     return engine

@@ -1,7 +1,7 @@
-"""What the tables of rows and their columns are called in the database.
+"""The names of the tables of rows, and of their columns.
 
-Apart from the schema because processes that unpack need no more of it, and SQLAlchemy takes longer to import than a
-month of 1m takes to unpack.
+They are not in schema.py, because unpacker processes need only the names, and importing SQLAlchemy takes longer than
+unpacking a month of 1m.
 """
 
 from functools import cache
@@ -10,7 +10,7 @@ from typing import Final
 from app.domain.interval import Interval
 from app.domain.kind import Kind
 
-_KLINES: Final = "kline"  # whose revisions had a table before there were other kinds
+_KLINES: Final = "kline"  # its revisions had a table before there were other kinds
 
 
 @cache
@@ -20,15 +20,15 @@ def row_columns(kind: Kind) -> tuple[str, ...]:
 
 
 def row_table(kind: Kind, interval: Interval) -> str:
-    """The name of the table that keeps the rows of a kind and interval."""
+    """The name of the table of a kind's and interval's rows."""
     return f"{kind.table}_{interval.slug}"
 
 
 def revision_table(kind: Kind) -> str:
-    """The name of the table that keeps replaced rows of a kind."""
+    """The name of the table of a kind's replaced and deleted rows."""
     return "revision" if kind.table == _KLINES else f"{kind.table}_revision"
 
 
 def former_table(kind: Kind) -> str:
-    """The name of the table that keeps the rows of former listings."""
+    """The name of the table of a kind's rows of former listings."""
     return f"former_{kind.table}"

@@ -1,7 +1,7 @@
 """The tables of klinenode's database, as SQLAlchemy metadata; migrations/ brings a database to this state.
 
-`1m` and `1M` differ by case only. SQLite folds the case of table names, so tables carry the interval's slug; columns
-compare byte by byte (BINARY collation), so the `interval` column carries Binance's own code. Nothing here is NOCASE.
+`1m` and `1M` differ only by case. SQLite ignores the case of table names, so these contain the interval's slug. Columns
+compare byte by byte (BINARY collation, never NOCASE), so the `interval` column contains Binance's own code.
 """
 
 from typing import Final
@@ -29,7 +29,7 @@ def _integer(name: str, *, key: bool = False) -> Column[int]:
 
 
 def tables_of(kind: Kind, metadata: MetaData) -> list[Table]:
-    """The tables of a kind's rows: one for each interval, that of replaced rows, that of former listings."""
+    """The tables of a kind: one for each interval, one of replaced rows, and one of rows of former listings."""
     rows = [
         Table(
             row_table(kind, interval),

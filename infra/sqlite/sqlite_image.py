@@ -1,8 +1,8 @@
-"""SQLite images: the klines of an archive file as a small SQLite database, made where the file was unpacked.
+"""SQLite images: the klines of an archive file as a small SQLite database, built where the file is unpacked.
 
-Binding values to statements is what storing costs most, and it holds the interpreter lock. An image comes from another
-process as one piece of bytes, and SQLite copies its rows into the database by itself. Measured for months of 1m, CPU of
-the process that writes: 0.8 µs a row instead of 2.6 (unfolding columns 1.1, inserting 1.1, log and checkpoint 0.3).
+Binding values to statements is the largest cost of storing rows, and it holds the GIL. An image is received from
+another process as one bytes object, and SQLite copies its rows into the database. Measured CPU of the writer for months
+of 1m: 0.8 µs a row instead of 2.6 (unpickling columns 1.1, inserting 1.1, log and checkpoint 0.3).
 """
 
 import sqlite3
@@ -20,25 +20,25 @@ from infra.sqlite.row_tables import row_columns, row_table
 from infra.sqlite.statements import columns, put_values
 
 CAN_PACK: Final = hasattr(sqlite3.Connection, "deserialize")
-"""Whether Python was built with it; without it klines come as columns."""
-ATTACHED_MAX: Final = 4  # at once; SQLite takes ten. A commit of one file has one
-_PAGE_BYTES: Final = 16_384  # larger ones gain nothing
-_ROWS_PER_STATEMENT: Final = 125  # the texts of a new connection are compiled anew: more rows cost more than they gain
+"""Whether this Python's sqlite3 has `deserialize`; otherwise klines are sent as Columns."""
+ATTACHED_MAX: Final = 4  # at once; SQLite allows ten. The commit of one archive file needs one
+_PAGE_BYTES: Final = 16_384  # larger pages are not faster
+_ROWS_PER_STATEMENT: Final = 125  # a new connection has to compile each statement; longer ones cost more than they save
 
 _COLUMNS: Final = row_columns(KLINES)
 _INTEGERS: Final = frozenset(name for name, of_type in KLINES.columns if of_type is int)
 
 Pages = bytes
-"""A whole database, as sqlite3's serialize gives it."""
+"""A whole SQLite database, from `sqlite3.Connection.serialize`."""
 
 
 class SqliteImage(Columns):
-    """A run of the rows of one table of `pages`. Becomes columns only when somebody looks at its rows."""
+    """Columns backed by consecutive rows of one table of `pages`; the rows are read only when they are used."""
 
     __slots__ = ("_opens_ms", "pages", "table")
 
     def __init__(self, pages: Pages, table: str, opens_ms: "array[int]") -> None:
-        """`opens_ms`, ascending: every row of the table from the first of them to the last."""
+        """`opens_ms`: the open times, ascending, of all the table's rows from the first to the last of them."""
         super().__init__(())
         self.pages = pages
         self.table = table
@@ -46,12 +46,12 @@ class SqliteImage(Columns):
 
     @property
     def opens_ms(self) -> Sequence[int]:
-        """When the klines open."""
+        """The open times of the klines in ms, ascending."""
         return self._opens_ms
 
     @property
     def columns(self) -> tuple[list[Any], ...]:
-        """The columns in the order of Kline's fields; read when first asked for."""
+        """The columns in the order of Kline's fields, read from the image at the first use."""
         if not self._columns and self._opens_ms:
             self._columns = tuple(self._read())
         return self._columns or tuple([] for _ in _COLUMNS)
@@ -73,7 +73,7 @@ class SqliteImage(Columns):
         return SqliteImage, (self.pages, self.table, self._opens_ms)
 
     def copy_into(self, connection: sqlite3.Connection, schema: str, symbol: str, on_conflict: str) -> None:
-        """Insert the rows into the database's table of the same name; `schema` is where the pages are attached."""
+        """Insert the rows into the main database's table of the same name; `schema` is the attached image."""
         names = ", ".join(_COLUMNS)
         done = connection.execute(
             f"INSERT INTO main.{self.table} (symbol, {names}) SELECT ?, {names} FROM {schema}.{self.table} "  # noqa: S608  constants
@@ -84,10 +84,10 @@ class SqliteImage(Columns):
 
 
 class ImageBuilder:
-    """Images in the making: takes in klines part by part (a Collector of infra.binance.unpack)."""
+    """Builds images from klines that arrive in parts (a Collector of infra.binance.unpack)."""
 
     def __init__(self, interval: Interval) -> None:
-        """For a file of `interval`."""
+        """`interval`: that of the archive file."""
         self._interval = interval
         self._opens_ms: dict[Interval, array[int]] = {}
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -96,7 +96,7 @@ class ImageBuilder:
         self._connection.execute("BEGIN")
 
     def take(self, interval: Interval, rows: Columns) -> None:
-        """Add klines that open after all of the same interval that came before."""
+        """Add klines of `interval`, which must open after all those added before."""
         table = row_table(KLINES, interval)
         if interval not in self._opens_ms:
             self._opens_ms[interval] = array("q")
@@ -110,7 +110,7 @@ class ImageBuilder:
         put_values(self._connection, table, _COLUMNS, values, rows_max=_ROWS_PER_STATEMENT)
 
     def found(self) -> FileKlines:
-        """All of it, as images of one database. Nothing can be added any more."""
+        """All added klines, as images of one database. Nothing can be added afterwards."""
         self._connection.execute("COMMIT")
         pages = self._connection.serialize()
         images = {
@@ -120,15 +120,15 @@ class ImageBuilder:
         return FileKlines(images.pop(self._interval), images)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Free the memory of the database."""
         self._connection.close()
 
 
 @contextmanager
 def attached(connection: sqlite3.Connection, batches: Iterable[Batch]) -> Iterator[Mapping[int, str]]:
-    """The images of `batches` within reach of `connection`: the schema of each by the id of its pages.
+    """Attach the images of `batches` to `connection`, and yield their schema names by `id` of their pages.
 
-    SQLite does this outside of transactions only. Images that are too many are left out.
+    SQLite attaches only outside of transactions. More than ATTACHED_MAX images are not attached.
     """
     schemas: dict[int, str] = {}
     try:

@@ -1,4 +1,4 @@
-"""The store on SQLite: readers that never wait for the writer, and the one writer."""
+"""The store on SQLite, which implements app.ports.store."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ from infra.sqlite.verification import (
 
 T = TypeVar("T")
 
-READ_CONNECTIONS_MAX: Final = 4  # SQLite works in threads of this process; more than the cores only queue elsewhere
+READ_CONNECTIONS_MAX: Final = 4  # each is a thread of this process; more threads than cores do not read faster
 
 _WITHDRAW: Final = (
     "DELETE FROM extra_wish WHERE symbol = :symbol AND interval = :interval AND start_ms >= :start AND end_ms <= :end",
@@ -49,26 +49,26 @@ _WITHDRAW: Final = (
         "AND :start <= start_ms AND start_ms < :end AND :end < end_ms"
     ),
 )
-"""What is withdrawn whole, at its end, at its begin."""
+"""For wishes inside the withdrawn span: delete; for those that overlap it at their end or start: shorten."""
 
 
 class SqliteReader:
-    """Reads of one database file (app.ports.store.StoreReader). The file is opened when it is first needed."""
+    """Reads of one database file (app.ports.store.StoreReader), which is opened at the first read."""
 
     def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
-        """Name the database by DB_URL. Raises ValueError when it is not SQLite's."""
+        """`url` as in DB_URL. Raises ValueError when it is not an SQLite URL."""
         self._reads = Connections(
             sqlite_path(url), size=READ_CONNECTIONS_MAX, read_only=True, busy_timeout_ms=busy_timeout_ms
         )
 
     async def close(self) -> None:
-        """Close all connections; reads that are under way end first."""
+        """Close all connections after the running reads have finished."""
         await self._reads.close()
 
     async def read(self, series: Series, window: Span, limit: int, *, newest: bool = False) -> Snapshot:
-        """At most `limit` rows that open in `window`, ascending: the oldest ones, or the newest; and the ledger.
+        """At most `limit` rows that open in `window`, the oldest or the `newest`, ascending; and the ledger.
 
-        Raises StoreUnavailable. Rows that the ledger does not hold are there only if someone deleted ledger lines.
+        Raises StoreUnavailable. Rows outside the held spans occur only if somebody deleted ledger lines.
         """
         assert limit >= 0, "a read without limit is not offered"
 
@@ -82,7 +82,7 @@ class SqliteReader:
     async def read_encoded(
         self, series: Series, window: Span, limit: int, *, newest: bool = False
     ) -> tuple[int, bytes]:
-        """What `read` reads, as REST prints it: how many rows, and the body. Raises StoreUnavailable."""
+        """The rows of `read`, printed as REST does: their number, and the body. Raises StoreUnavailable."""
 
         def work(connection: Connection) -> tuple[int, bytes]:
             return read_encoded(connection, series, window, limit=limit, newest=newest)
@@ -90,19 +90,19 @@ class SqliteReader:
         return await self._reads.run(work)
 
     async def ledgers(self) -> dict[Series, Ledger]:
-        """The whole ledger. Raises StoreUnavailable."""
+        """The ledgers of all series. Raises StoreUnavailable."""
         return await self._reads.run(read_ledgers)
 
     async def changes(self, after: int | None) -> Changes:
-        """What was committed after the change number `after`, and the ledgers. Raises StoreUnavailable."""
+        """The changes committed after change number `after`, with ledgers. Raises StoreUnavailable."""
         return await self._reads.run(lambda connection: read_changes(connection, after))
 
     async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
-        """The rows that open in a span of each of many series. Raises StoreUnavailable."""
+        """By series: its rows, ascending, that open in its span of `wanted`. Raises StoreUnavailable."""
         return await self._reads.run(lambda connection: read_spans(connection, wanted))
 
     async def stand_down(self) -> tuple[int, str] | None:
-        """The stored stand-down as (until_ms, reason), if one was ever recorded. Raises StoreUnavailable."""
+        """The stored stand-down as (until_ms, reason); None when there is none. Raises StoreUnavailable."""
         row: tuple[int, str] | None = await self._reads.run(
             lambda connection: connection.execute("SELECT until_ms, reason FROM stand_down").fetchone()
         )
@@ -117,14 +117,14 @@ class SqliteReader:
         return row
 
     async def anchors(self) -> dict[str, int]:
-        """By symbol: the open time of one 3d kline of the exchange. Raises StoreUnavailable."""
+        """By series name: the open time (ms) of one 3d kline of the exchange. Raises StoreUnavailable."""
         symbols, opens_ms = await self._reads.run(
             lambda connection: columns(connection, ("symbol", "open_ms"), "SELECT symbol, open_ms FROM anchor")
         )
         return dict(zip(symbols, map(int, opens_ms), strict=True))
 
     async def extra_wishes(self) -> dict[Series, Span]:
-        """Spans that an operator asked for beyond BACKFILL_DAYS. Raises StoreUnavailable."""
+        """By series: the span that an operator wished for beyond BACKFILL_DAYS. Raises StoreUnavailable."""
         names = ("symbol", "interval", "start_ms", "end_ms")
         texts = await self._reads.run(lambda connection: columns(connection, names, "SELECT * FROM extra_wish"))
         return {
@@ -133,24 +133,24 @@ class SqliteReader:
         }
 
     async def listings(self) -> dict[str, Listing]:
-        """By symbol: the listing whose klines are held under that name. Raises StoreUnavailable."""
+        """By symbol: the listing whose klines are held under it. Raises StoreUnavailable."""
         return await self._reads.run(read_listings)
 
     async def verifications(self) -> dict[Series, Verification]:
-        """What was compared with the exchange, and when. Raises StoreUnavailable."""
+        """By series: which spans were compared with the exchange, and when. Raises StoreUnavailable."""
         return await self._reads.run(read_verifications)
 
     async def disagreements(self) -> list[Disagreement]:
-        """Where the exchange contradicts itself. Raises StoreUnavailable."""
+        """The recorded klines in which the exchange contradicts itself. Raises StoreUnavailable."""
         return await self._reads.run(read_disagreements)
 
     async def revisions(self) -> dict[Series, int]:
-        """By series: how many rows were replaced since the database was made. Raises StoreUnavailable."""
+        """By series: how many rows were replaced or deleted since the database was created. Raises StoreUnavailable."""
         return await self._reads.run(read_revisions)
 
 
 class SqliteWriter(SqliteReader):
-    """Reads and writes of one database file; only the holder of the writer lease makes one."""
+    """Reads and writes of one database file. Only the holder of the writer lease opens one."""
 
     def __init__(
         self,
@@ -161,11 +161,11 @@ class SqliteWriter(SqliteReader):
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
         report: Report = lambda reason: None,
     ) -> None:
-        """For `open`, which brings the database to this version's schema and deposes earlier writers first."""
+        """Called by `open`, which first migrates the database and gets `epoch` for this writer."""
         super().__init__(url, busy_timeout_ms=busy_timeout_ms)
         self._clock = clock
         self.is_deposed = False
-        """Whether another writer was opened since: nothing can be written any more."""
+        """Whether another writer was opened later, so that this one can no longer write."""
         self._commits = Commits()
         self._checkpoints = Checkpoints(sqlite_path(url))
         self._writes = Connections(
@@ -186,37 +186,37 @@ class SqliteWriter(SqliteReader):
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
         report: Report = lambda reason: None,
     ) -> Self:
-        """The writer of the database that `url` names, created or migrated when necessary.
+        """Open the writer of the database of `url`, which is created or migrated if necessary.
 
-        `report` hears after every write why it failed, or None.
-        Raises ValueError (no SQLite URL), StoreUnavailable, or SchemaTooNew (see infra.sqlite.migrate).
+        `report` is called after every write with the reason it failed, or None. Raises ValueError (not an SQLite URL),
+        OSError, StoreUnavailable or SchemaTooNew.
         """
         epoch = await asyncio.to_thread(_taken_over, url, busy_timeout_ms)
         writer = cls(url, clock, epoch, busy_timeout_ms=busy_timeout_ms, report=report)
         try:
-            await writer._writes.run(lambda connection: None)  # open from here on: a replaced file is noticed
+            await writer._writes.run(lambda connection: None)  # connects, to detect a replaced file from now on
         except BaseException:
             await writer.close()
             raise
         return writer
 
     def is_replaced(self) -> bool:
-        """Whether the database was deleted or replaced behind our back: nothing can be written any more."""
+        """Whether the database file was deleted or replaced, so that this writer can no longer write."""
         return self._writes.is_replaced()
 
     def log_complaint(self) -> str | None:
-        """That somebody's long read keeps the write-ahead log from being cut, if so, and what to do."""
+        """Which long read keeps the write-ahead log from being truncated, and what to do; None if none does."""
         return self._checkpoints.complaint(self._clock.now_ms())
 
     async def close(self) -> None:
-        """Close all connections; commits that are under way end first."""
+        """Close all connections after the running transactions have finished."""
         await self._writes.close()
         await super().close()
 
     async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
         """Write rows and ledger spans of all `batches` in one transaction. Raises StoreUnavailable: nothing is written.
 
-        When the caller is cancelled the transaction still ends one way or the other.
+        If the caller is cancelled, the transaction still runs to its end.
         """
         now_ms = self._clock.now_ms()
 
@@ -228,20 +228,20 @@ class SqliteWriter(SqliteReader):
         return await self._write(work)
 
     async def save_stand_down(self, until_ms: int, reason: str) -> None:
-        """Remember that no request may leave before `until_ms`. Raises StoreUnavailable."""
+        """Store that no request may be sent before `until_ms`. Raises StoreUnavailable."""
         await self._save("stand_down", ("id",), ("until_ms", "reason"), [(1, until_ms, reason)])
 
     async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
-        """Keep a document. Raises StoreUnavailable."""
+        """Store a document under `name`, replacing the earlier one. Raises StoreUnavailable."""
         await self._save("document", ("name",), ("body", "stored_ms"), [(name, body, stored_ms)])
 
     async def save_listings(self, listings: Sequence[Listing]) -> None:
-        """Remember whose klines are held. Raises StoreUnavailable."""
+        """Store which listing the klines held under each symbol belong to. Raises StoreUnavailable."""
         now_ms = self._clock.now_ms()
         await self._write(lambda connection: save_listings(connection, listings, now_ms))
 
     async def relist(self, relisting: Relisting) -> dict[Series, Ledger]:
-        """Keep what is held from before each first kline apart; returns the ledgers now. Raises StoreUnavailable."""
+        """Move the former listing's rows; returns the ledgers that changed. Raises StoreUnavailable."""
         now_ms = self._clock.now_ms()
 
         def work(connection: Connection) -> dict[Series, Ledger]:
@@ -253,7 +253,7 @@ class SqliteWriter(SqliteReader):
         return await self._write(work)
 
     async def unlist(self, listing: Listing, since_ms: int) -> dict[Series, Ledger]:
-        """Take back where a name begins; the ledgers that change. Raises StoreUnavailable."""
+        """Make absent times before `since_ms` unknown; returns the changed ledgers. Raises StoreUnavailable."""
         now_ms = self._clock.now_ms()
 
         def work(connection: Connection) -> dict[Series, Ledger]:
@@ -264,22 +264,22 @@ class SqliteWriter(SqliteReader):
         return await self._write(work)
 
     async def save_anchor(self, name: str, open_ms: int) -> None:
-        """Remember one open time of the 3d grid of the series of this name. Raises StoreUnavailable."""
+        """Store one open time of the 3d grid of the series called `name`. Raises StoreUnavailable."""
         await self._save("anchor", ("symbol",), ("open_ms",), [(name, open_ms)])
 
     async def save_verified(self, series: Series, spans: Spans, at_ms: int) -> Verification:
-        """Remember that `spans` were compared, beginning at `at_ms`; what was changed since then is left out.
+        """Store that the comparison of `spans` began at `at_ms`; returns all checks of the series.
 
-        Returns all checks of the series. Raises StoreUnavailable.
+        Rows that changed since then are left out. Raises StoreUnavailable.
         """
         return await self._write(lambda connection: save_verified(connection, series, spans, at_ms))
 
     async def save_disagreement(self, disagreement: Disagreement) -> None:
-        """Remember where the exchange contradicts itself. Raises StoreUnavailable."""
+        """Store where the exchange contradicts itself. Raises StoreUnavailable."""
         await self._write(lambda connection: save_disagreement(connection, disagreement))
 
     async def save_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
-        """Remember spans that an operator asked for; a series' earlier one is widened. Raises StoreUnavailable."""
+        """Store spans that an operator wished for; an earlier one of a series is widened. Raises StoreUnavailable."""
         rows = [(series.name, series.interval.code, *span) for series, span in wishes.items() if span]
         widen = (
             "ON CONFLICT (symbol, interval) DO UPDATE SET "
@@ -288,7 +288,7 @@ class SqliteWriter(SqliteReader):
         await self._save("extra_wish", ("symbol", "interval"), ("start_ms", "end_ms"), rows, widen)
 
     async def withdraw_extra_wishes(self, wishes: Mapping[Series, Span]) -> None:
-        """Forget spans that an operator asked for. One out of the middle of a longer one cannot be: that one stays.
+        """Delete spans that an operator wished for. One in the middle of a wish cannot be cut out: that wish stays.
 
         Raises StoreUnavailable.
         """
@@ -327,7 +327,7 @@ class SqliteWriter(SqliteReader):
 
 
 def _taken_over(url: str, busy_timeout_ms: int) -> int:
-    """Bring the database to this version's schema and depose its earlier writers; the new one's epoch."""
+    """Migrate the database and make this process its newest writer; returns the writer's epoch."""
     upgrade(url, busy_timeout_ms=busy_timeout_ms)
     path = sqlite_path(url)
     try:

@@ -1,8 +1,8 @@
-"""SQL for many rows in one step: columns folded into text on the way out, one statement for many rows on the way in.
+"""SQL for many rows in one step: columns are read as one text each, and one statement inserts many rows.
 
-sqlite3 hands the interpreter lock over at every step. 1,500 rows in one step cost 1.6 ms (fetchall 1.1 ms) and stay
-there when the event loop is busy, where fetchall needs 790 ms. Inserting 1,000 rows a statement is also 1.6 times
-as fast as executemany when nothing else runs.
+sqlite3 releases the GIL at every step. Reading 1,500 rows in one step takes 1.6 ms, also while the event loop is busy;
+fetchall takes 1.1 ms, but 790 ms while it is busy. Inserting 1,000 rows a statement is also 1.6 times as fast as
+executemany when nothing else runs.
 """
 
 import json
@@ -22,13 +22,13 @@ from infra.sqlite import fence
 from infra.sqlite.row_tables import row_columns, row_table
 
 ROWS_PER_STATEMENT: Final = 1_000  # of at most 18 columns; SQLite binds at most 32,766 values
-STATEMENTS_KEPT: Final = 256  # texts of up to 30 kB; commits of the same shape come again and again
-_NO_LIMIT: Final = -1  # what SQLite's LIMIT takes for "all"
+STATEMENTS_KEPT: Final = 256  # cached texts of up to 30 kB; commits often have the same number of rows
+_NO_LIMIT: Final = -1  # LIMIT -1 is no limit in SQLite
 
 
 @contextmanager
 def reading(connection: sqlite3.Connection) -> Iterator[None]:
-    """Everything read inside comes from one state of the database; never waits for a writer."""
+    """A read transaction: all reads inside see one state of the database. Never waits for a writer."""
     connection.execute("BEGIN")
     try:
         yield
@@ -39,14 +39,14 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def writing(connection: sqlite3.Connection) -> Iterator[None]:
-    """Everything written inside is committed together at the end, or not at all. Raises Deposed for an old writer."""
+    """A write transaction: commits at the end, or rolls back on an error. Raises Deposed for an old writer."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         fence.check(connection)
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # SQLite itself rolls back on some errors, a full disk for one
+        if connection.in_transaction:  # SQLite itself rolls back on some errors, such as a full disk
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
         raise
@@ -55,7 +55,7 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
 def columns(
     connection: sqlite3.Connection, names: Sequence[str], select: str, values: Sequence[object] = ()
 ) -> list[list[str]]:
-    """The columns `names` of the rows that `select` gives, as text; no value may be NULL or contain a line feed."""
+    """The columns `names` of the rows of `select`, as texts. No value may be NULL or contain a line feed."""
     folded = ", ".join(f"group_concat({name}, char(10))" for name in names)
     row = connection.execute(f"SELECT {folded} FROM ({select})", values).fetchone()  # noqa: S608  names are constants
     if row[0] is None:
@@ -64,8 +64,8 @@ def columns(
 
 
 def rows_of(kind: Kind, texts: Sequence[list[str]]) -> Iterator[Row]:
-    """Rows of a kind, whose columns came as texts."""
-    to_row = partial(tuple.__new__, kind.row)  # without a check of the length: the columns are counted once
+    """Rows of `kind` from `texts`, the columns that `columns` returned."""
+    to_row = partial(tuple.__new__, kind.row)  # `_make` without its check of the length
     typed = zip(texts, kind.columns, strict=True)
     values = [map(int, text) if of_type is int else text for text, (_, of_type) in typed]
     return map(to_row, zip(*values, strict=True))
@@ -79,7 +79,7 @@ def read_rows(
     limit: int = _NO_LIMIT,
     newest: bool = False,
 ) -> list[Row]:
-    """At most `limit` rows that open in `window`, ascending: the oldest ones, or the newest."""
+    """At most `limit` rows that open in `window`, the oldest or the `newest`, ascending."""
     order = "DESC" if newest else "ASC"
     select = (
         f"SELECT {', '.join(row_columns(series.kind))} FROM {row_table(*series.table)} "  # noqa: S608  constants
@@ -89,7 +89,7 @@ def read_rows(
     rows = list(rows_of(series.kind, columns(connection, row_columns(series.kind), select, values)))
     if newest:
         rows.reverse()
-    if any(map(gt, rows, islice(rows, 1, None))):  # SQLite keeps the order of the inner select but does not promise to
+    if any(map(gt, rows, islice(rows, 1, None))):  # SQLite keeps the inner order, but does not guarantee it
         rows.sort()
     return rows
 
@@ -102,25 +102,25 @@ def read_encoded(
     limit: int,
     newest: bool = False,
 ) -> tuple[int, bytes]:
-    """What `read_rows` reads, printed as REST prints it: how many rows, and the body.
+    """The rows of `read_rows`, printed by SQLite as REST does: their number, and the body of an answer.
 
-    SQLite prints them in one step. Measured for 1,500 rows: 0.86 times a bare fetchall with orjson (1.2 times where
-    SQLite counts its memory, see infra/process/malloc.py); making klines of them and printing those takes 1.65 times as
-    long as the bare one, and most of that holds the interpreter lock.
+    Measured for 1,500 rows: 0.86 times the duration of fetchall with orjson (1.2 times where SQLite counts its memory,
+    see infra/process/malloc.py). Building klines and printing these takes 1.65 times as long as fetchall with orjson,
+    and holds the GIL most of that time.
     """
     values = (series.name, window.start_ms, window.end_ms, limit)
     found, _, first, text = connection.execute(_printing(*series.table, newest=newest), values).fetchone()
     if not found:
         return 0, b"[]"
     body = bytes(text, "ascii")
-    # a column that is not aggregated beside min() is of the row that has the minimum
+    # SQLite takes columns that are not aggregated from the row with min()
     assert body.startswith(b"[" + first.encode()), "SQLite did not keep the order of the inner select"
     return found, body
 
 
 @cache
 def _printing(kind: Kind, interval: Interval, *, newest: bool) -> str:
-    """The statement of `read_encoded`."""
+    """The statement of `read_encoded`: row count, first open time, first row as printed, and the JSON array."""
     close_ms = (
         "strftime('%s', open_time / 1000, 'unixepoch', '+1 month') * 1000 - 1"
         if interval == MO1
@@ -145,7 +145,7 @@ def put_values(
     *,
     rows_max: int = ROWS_PER_STATEMENT,
 ) -> None:
-    """Insert rows of the columns `names` whose values stand one after the other in `values`, `rows_max` a statement."""
+    """Insert rows with columns `names`, given all their values in one list, `rows_max` rows a statement."""
     size = rows_max * len(names)
     for at in range(0, len(values), size):
         chunk = values[at : at + size]
@@ -165,18 +165,18 @@ def put(
     rows: Iterable[Sequence[object]],
     on_conflict: str = "",
 ) -> None:
-    """Insert `rows` of the columns `names`; `on_conflict` is the statement's upsert clause."""
+    """Insert `rows` with columns `names`; `on_conflict` is an upsert clause, such as that of `overwrite`."""
     put_values(connection, table, names, list(chain.from_iterable(rows)), on_conflict)
 
 
 def overwrite(key: Sequence[str], names: Sequence[str]) -> str:
-    """The upsert clause by which a row replaces the one with the same `key`."""
+    """The upsert clause by which a new row replaces the columns `names` of the row with the same `key`."""
     assigned = ", ".join(f"{name} = excluded.{name}" for name in names)
     return f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {assigned}"
 
 
 def delete_rows(connection: sqlite3.Connection, series: Series, opens_ms: Sequence[int]) -> None:
-    """Delete the rows that open at these times."""
+    """Delete the rows of `series` that open at `opens_ms`."""
     connection.execute(
         f"DELETE FROM {row_table(*series.table)} "  # noqa: S608  constant
         "WHERE symbol = ? AND open_time IN (SELECT value FROM json_each(?))",

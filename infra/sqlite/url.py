@@ -1,4 +1,4 @@
-"""DB_URL read as the path of an SQLite file."""
+"""The path of the SQLite file that DB_URL names."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ from app.setting_values import database_path
 
 
 def sqlite_path(url: str) -> Path:
-    """The absolute path of the database file that `url` names; nothing is created. Raises ValueError.
+    """The absolute path of the database file of `url`; nothing is created. Raises ValueError.
 
-    Three slashes begin a path relative to the working directory, four an absolute one. Symbolic links are followed, so
-    that every way to name a file leads to one writer lease.
+    `sqlite:///` is followed by a relative path, `sqlite:////` by an absolute one. Symbolic links are resolved, so that
+    all names of a file share one writer lease.
     """
     return database_path(url).resolve()

@@ -1,4 +1,4 @@
-"""Checks and disagreements in the database: what was compared with the exchange, and where it contradicts itself."""
+"""The stored results of verification: checks, disagreements and the counts of revisions."""
 
 import sqlite3
 from typing import Final
@@ -18,7 +18,7 @@ _DISAGREEMENT_VALUES: Final = ("ours", "theirs", "seen_ms")
 
 
 def read_verifications(connection: sqlite3.Connection) -> dict[Series, Verification]:
-    """All checks."""
+    """By series: all its checks."""
     lines = columns(connection, _COLUMNS, "SELECT * FROM verification ORDER BY symbol, interval, start_ms")
     by_series: dict[Series, list[Check]] = {}
     for symbol, code, start, end, at in zip(*lines, strict=True):
@@ -28,7 +28,7 @@ def read_verifications(connection: sqlite3.Connection) -> dict[Series, Verificat
 
 
 def save_verified(connection: sqlite3.Connection, series: Series, spans: Spans, at_ms: int) -> Verification:
-    """Record a check of `spans`, but for rows that were changed at `at_ms` or later; returns all checks."""
+    """Record a check of `spans`, except rows that changed at `at_ms` or later; returns all checks of the series."""
     symbol, code = series.name, series.interval.code
     with writing(connection):
         changed = connection.execute(
@@ -42,14 +42,14 @@ def save_verified(connection: sqlite3.Connection, series: Series, spans: Spans, 
 
 
 def forget_checks(connection: sqlite3.Connection, symbol: str, code: str, spans: Spans) -> None:
-    """Forget the checks of rows that have changed; inside the transaction that changes them."""
+    """Delete the checks of `spans`, which have changed. Called inside the transaction that changes them."""
     before = _read(connection, symbol, code)
     if before.spans & spans:
         _write(connection, symbol, code, before.without(spans))
 
 
 def read_disagreements(connection: sqlite3.Connection) -> list[Disagreement]:
-    """All contradictions of the exchange, oldest kline first."""
+    """All disagreements, oldest kline first."""
     select = f"SELECT {', '.join((*_DISAGREEMENT_KEY, *_DISAGREEMENT_VALUES))} FROM disagreement ORDER BY open_time"  # noqa: S608  constants
     return [
         Disagreement(named(symbol, INTERVALS[code]), open_ms, INTERVALS[other], ours, theirs, seen_ms)
@@ -58,7 +58,7 @@ def read_disagreements(connection: sqlite3.Connection) -> list[Disagreement]:
 
 
 def save_disagreement(connection: sqlite3.Connection, found: Disagreement) -> None:
-    """Remember a contradiction of the exchange."""
+    """Store a disagreement, replacing an earlier one of the same kline."""
     key = (found.series.name, found.series.interval.code, found.open_ms, found.other.code)
     row = (*key, found.ours, found.theirs, found.seen_ms)
     with writing(connection):
@@ -67,7 +67,7 @@ def save_disagreement(connection: sqlite3.Connection, found: Disagreement) -> No
 
 
 def read_revisions(connection: sqlite3.Connection) -> dict[Series, int]:
-    """By series: how many rows were replaced."""
+    """By series: how many rows were replaced or deleted."""
     found: dict[Series, int] = {}
     for table in {revision_table(kind) for kind in KINDS.values()}:
         select = f"SELECT symbol, interval, count(*) FROM {table} GROUP BY symbol, interval"  # noqa: S608  a constant
