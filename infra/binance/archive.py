@@ -1,4 +1,4 @@
-"""Kline files of data.binance.vision: downloaded, verified against their checksum and read with suspicion."""
+"""Downloads kline files of data.binance.vision and verifies them against their checksums."""
 
 import asyncio
 import hashlib
@@ -21,14 +21,14 @@ from infra.binance.http import HttpClient, NoAnswer, Retries
 from infra.binance.unpack import Collect, Gathered
 from infra.binance.unpackers import Unpackers
 
-DOWNLOADS_MAX: Final = 4  # at once; the host publishes no limit, and unpacking is the bottleneck beyond
+DOWNLOADS_MAX: Final = 4  # at once; the host documents no limit, and with more of them unpacking is the bottleneck
 ZIP_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 2 MB
 CHECKSUM_BYTES_MAX: Final = 4_096
-MEMORY_BYTES_MAX: Final = 8 * 1024 * 1024  # of one download; larger ones go to a nameless file in the folder
+MEMORY_BYTES_MAX: Final = 8 * 1024 * 1024  # of one download; a larger one is written to an unnamed file in `folder`
 
 
 class BinanceArchive:
-    """`/data/futures/um` of `base_url`. Downloads never have a name on disk, so none is left behind or in the way."""
+    """The archive at `/data/futures/um` of `base_url`. Downloads are unnamed files, so none is left behind."""
 
     def __init__(
         self,
@@ -48,18 +48,17 @@ class BinanceArchive:
         self._fetching = 0
 
     async def aclose(self) -> None:
-        """Close all connections and end the processes that unpack."""
+        """Close all connections and end the unpacker processes."""
         await self._http.aclose()
         await self._unpackers.aclose()
 
     async def fetch(
         self, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
     ) -> FileKlines:
-        """The rows of a file in REST's form, ascending, after its checksum was verified. Rows may be missing.
+        """Download a file, verify its checksum, and return its rows in REST's form, ascending. Rows may be missing.
 
-        `longer`: what to make of minutes in the same step.
-
-        Raises NotPublished, UpstreamUnavailable, and FileRejected for a file that is damaged or contradicts itself.
+        `longer`: the intervals to roll up from the file's minutes. Raises NotPublished, UpstreamUnavailable, and
+        FileRejected for a file that failed a check.
         """
         async with self._slots:
             self._fetching += 1
@@ -78,7 +77,7 @@ class BinanceArchive:
                 self._fetching -= 1
 
     async def has(self, file: ArchiveFile) -> bool:
-        """Whether the archive has a file, by the checksum beside it. Raises UpstreamUnavailable."""
+        """Whether the archive has `file`, found by requesting its `.CHECKSUM`. Raises UpstreamUnavailable."""
         try:
             await self._get(f"{file.path}.CHECKSUM", _Body(BytesIO()), CHECKSUM_BYTES_MAX)
         except NotPublished:
@@ -86,9 +85,9 @@ class BinanceArchive:
         return True
 
     async def _download_verified(self, file: ArchiveFile, download: IO[bytes]) -> None:
-        """Fill `download` with the ZIP. Raises BadFile when it differs from its checksum twice.
+        """Fill `download` with the ZIP. Raises BadFile if it differs from its checksum twice.
 
-        The second time both are fetched anew: files are republished, and the pair may have been caught in between.
+        Both are fetched again once: files are republished, and the two may be from before and after that.
         """
         expected = actual = ""
         for _ in range(2):
@@ -123,7 +122,7 @@ class BinanceArchive:
 
 
 class _Body:
-    """A body as it comes in, with its digest; begins anew with every try."""
+    """A body being received, and its SHA-256; `restart` before each try."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

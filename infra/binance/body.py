@@ -1,4 +1,4 @@
-"""The body of an answer, unpacked in bounded pieces: a megabyte of gzip may stand for a gigabyte."""
+"""Decompression of HTTP bodies in pieces of bounded size: a megabyte of gzip may contain a gigabyte."""
 
 import zlib
 from collections.abc import Iterator
@@ -7,22 +7,22 @@ from typing import Final, Protocol
 from app.domain import letters
 
 PIECE_BYTES_MAX: Final = 256 * 1024
-_GZIP_WBITS: Final = 31  # gzip's header and trailer around the largest window
+_GZIP_WBITS: Final = 31  # gzip header and trailer, 32 kB window
 
 
 class BadBody(ValueError):
-    """The body is not packed as its header says."""
+    """The body is not encoded as its Content-Encoding says."""
 
 
 class Unpacker(Protocol):
-    """Turns the bytes of a connection into those of a body."""
+    """Decodes the bytes of a connection into the bytes of a body."""
 
     def pieces(self, raw: bytes) -> Iterator[bytes]:
-        """What `raw` holds, in pieces of at most PIECE_BYTES_MAX bytes or its own size. Raises BadBody."""
+        """The decoded bytes of `raw`, in pieces of at most PIECE_BYTES_MAX or of its own size. Raises BadBody."""
         ...
 
     def finish(self) -> None:
-        """Raise BadBody when the end has not come yet."""
+        """Raise BadBody if the body is not complete."""
         ...
 
 
@@ -31,7 +31,7 @@ class _Identity:
         yield raw
 
     def finish(self) -> None:
-        """Any length is right; the connection counts."""
+        """Do nothing: the connection checks the length."""
 
 
 class _Gzip:
@@ -58,7 +58,7 @@ class _Gzip:
 
 
 def unpacker(content_encoding: str) -> Unpacker:
-    """What unpacks a body with this Content-Encoding. Raises BadBody for one that nobody asked for."""
+    """The decoder for a Content-Encoding. Raises BadBody for one that was not requested."""
     name = letters.lower(content_encoding.strip())
     if name in ("", "identity"):
         return _Identity()

@@ -1,7 +1,7 @@
-"""Opens a byte stream to an upstream host for a socket: directly or through a proxy, by the first address that answers.
+"""TCP connections to upstream hosts for sockets, direct or through a proxy, with Happy Eyeballs (RFC 8305).
 
-httpx does the same for REST and archive; uvloop's `create_connection`, which websockets uses, tries one address after
-the other, and a silent one takes two minutes.
+httpx does the same for REST and archive. uvloop's `create_connection`, which websockets uses, tries the addresses one
+after the other, and waits two minutes for one that does not answer.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from app.ports.clock import Clock
 from infra.binance.tls import trusting
 from infra.binance.waiting import until
 
-ADDRESS_GAP_S: Final = 0.25  # between the starts of two attempts: RFC 8305's, and what httpx waits
-ADDRESSES_MAX: Final = 8  # of one name; more would only be more connections at once
-HEAD_BYTES_MAX: Final = 16 * 1024  # of a proxy's answer to CONNECT
+ADDRESS_GAP_S: Final = 0.25  # between the starts of two attempts, as in RFC 8305 and httpx
+ADDRESSES_MAX: Final = 8  # tried of one name; bounds the connections opened at once
+HEAD_BYTES_MAX: Final = 16 * 1024  # of a proxy's response to CONNECT
 _SOCKS_FAILURES: Final = {
     1: "general failure",
     2: "not allowed by its rules",
@@ -33,15 +33,15 @@ _SOCKS_FAILURES: Final = {
 }
 
 Open = Callable[[str], Coroutine[Any, Any, asyncio.Transport]]
-"""Connects to an address."""
+"""Opens a connection to an address."""
 
 
 class DialFailed(OSError):
-    """The host cannot be reached; the message says why and shows no credentials."""
+    """The host cannot be reached; the message says why, without credentials."""
 
 
 async def dial(egress: Egress, host: str, port: int, clock: Clock) -> asyncio.Transport:
-    """A transport whose far end is `host`; give it a protocol before a byte is sent. Raises OSError."""
+    """Open a transport to `host`, whose protocol the caller must set before any byte is sent. Raises OSError."""
     if (proxy := egress.proxy) is None:
         return await _connect(host, port, clock, asyncio.Protocol)
     loop = asyncio.get_running_loop()
@@ -78,7 +78,7 @@ async def _connect(
 
 
 async def _addresses(host: str, port: int) -> list[str]:
-    """The addresses of a name, in the resolver's order with the families taking turns (RFC 8305)."""
+    """The addresses of a name in the resolver's order, with IPv6 and IPv4 alternating (RFC 8305)."""
     try:
         ip_address(host)
     except ValueError:
@@ -92,9 +92,9 @@ async def _addresses(host: str, port: int) -> list[str]:
 
 
 async def first_to_answer(addresses: list[str], open_: Open, clock: Clock) -> asyncio.Transport:
-    """The transport of the first address that connects; the next is tried when one failed or is slow. Raises OSError.
+    """Return the transport of the first address that connects. Raises OSError if none does.
 
-    Slow attempts go on beside the later ones.
+    The next address is tried when an attempt fails or has lasted ADDRESS_GAP_S; slow attempts continue meanwhile.
     """
     if len(addresses) == 1:
         return await open_(addresses[0])
@@ -107,7 +107,7 @@ async def first_to_answer(addresses: list[str], open_: Open, clock: Clock) -> as
         except OSError as error:
             errors.append(error)
         else:
-            if won:  # two came at the same moment
+            if won:  # two connected at the same moment
                 transport.abort()
             won.append(transport)
         finally:
@@ -140,7 +140,7 @@ async def first_to_answer(addresses: list[str], open_: Open, clock: Clock) -> as
 async def _ask_http(
     proxy: Proxy, reader: asyncio.StreamReader, transport: asyncio.Transport, host: str, port: int
 ) -> None:
-    """Have an HTTP proxy connect to the host. Raises OSError and what the reader raises."""
+    """Request a connection to the host from an HTTP proxy (CONNECT). Raises OSError and what the reader raises."""
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
     if (credentials := proxy.credentials) is not None:
@@ -156,7 +156,7 @@ async def _ask_http(
 async def _ask_socks(
     proxy: Proxy, reader: asyncio.StreamReader, transport: asyncio.Transport, host: str, port: int
 ) -> None:
-    """Have a SOCKS5 proxy connect to the host (RFC 1928, 1929). Raises OSError and what the reader raises."""
+    """Request a connection to the host from a SOCKS5 proxy (RFC 1928, 1929). Raises OSError and reader errors."""
     credentials = proxy.credentials
     transport.write(b"\x05\x02\x00\x02" if credentials else b"\x05\x01\x00")
     version, method = await reader.readexactly(2)

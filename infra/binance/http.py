@@ -1,4 +1,4 @@
-"""One bounded HTTP GET: connections, timeouts, proxy and the size an answer may have."""
+"""The HTTP client for REST and archive: GET requests with bounded time and size."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,11 +20,11 @@ from infra.binance.tls import trusting, trusting_nobody
 
 CONNECT_S_MAX: Final = 5.0
 READ_S_MAX: Final = 10.0  # between two pieces of an answer
-TOTAL_S_MAX: Final = 60.0  # of an answer that trickles
-CONNECTIONS_MAX: Final = 16  # as many as the budget lets in flight; the archive uses fewer
+TOTAL_S_MAX: Final = 60.0  # of a whole answer
+CONNECTIONS_MAX: Final = 16  # as many requests as the budget allows at once; the archive uses fewer
 KEEPALIVE_S: Final = 30.0  # below the idle timeout of the exchange's front servers
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024  # exchangeInfo, the largest answer, has 1.2 MB
-ERROR_BYTES_MAX: Final = 64 * 1024  # error bodies have 200 bytes; what is longer is some proxy's page
+ERROR_BYTES_MAX: Final = 64 * 1024  # error bodies have 200 bytes; a longer one is the page of some proxy
 USER_AGENT: Final = "klinenode"
 
 TRIES_MAX: Final = 5
@@ -32,20 +32,20 @@ PAUSE_S_FIRST: Final = 0.5
 PAUSE_S_MAX: Final = 15.0
 
 Leaving = Callable[[], None]
-"""Called in the moment before a request's first byte is sent; what it raises keeps the request from leaving."""
+"""Called just before the first byte of a request is sent; an exception prevents the request."""
 
 Sink = Callable[[bytes], object]
-"""Takes the pieces of a good answer's body as they arrive."""
+"""Called with each piece of the body of a 200 answer as it arrives."""
 
 _T = TypeVar("_T")
 
 
 class NoAnswer(UpstreamUnavailable):
-    """The connection failed, broke or took too long: worth another try."""
+    """The connection failed, broke or took too long; the request can be retried."""
 
 
 class Answer(NamedTuple):
-    """A whole answer; `body` is empty when it went into a sink."""
+    """A complete HTTP answer; `body` is empty if it was passed to a sink."""
 
     status: int
     headers: httpx.Headers
@@ -53,13 +53,13 @@ class Answer(NamedTuple):
 
     @property
     def used_weight(self) -> int | None:
-        """What the exchange says this address has used in its clock minute."""
+        """X-MBX-USED-WEIGHT-1M: the weight that this IP has used in the minute; None without a valid header."""
         text = self.headers.get("x-mbx-used-weight-1m", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
     @property
     def date_ms(self) -> int | None:
-        """When the answer was made, by the other side's clock, cut to the second; None when not fresh or absurd."""
+        """The Date header (ms, whole seconds); None if it is missing, implausible, or of a cached answer (Age)."""
         if "age" in self.headers:
             return None
         try:
@@ -70,19 +70,19 @@ class Answer(NamedTuple):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the status is one that another try may cure: a timeout or an error of the exchange's own."""
+        """Whether the status may go away with a retry: 408 or 5xx."""
         return self.status == 408 or self.status >= 500
 
 
 class Retries:
-    """Repeats what got no answer, after pauses of full jitter that grow with every failure."""
+    """Retries attempts without an answer, with exponential back-off and full jitter."""
 
     def __init__(self, clock: Clock, seed: int) -> None:
         self._clock = clock
         self._chance = Random(seed)  # noqa: S311  spreads retries, guards nothing
 
     async def run(self, attempt: Callable[[], Awaitable[_T]], tries: int = TRIES_MAX) -> _T:
-        """What `attempt` returns. Only NoAnswer is tried again; the last one is raised."""
+        """Return the result of `attempt`, called up to `tries` times. Only NoAnswer is retried; the last is raised."""
         for failures in range(1, tries):
             try:
                 return await attempt()
@@ -92,7 +92,7 @@ class Retries:
 
 
 class HttpClient:
-    """GETs against one host. Nothing is taken from the environment: `egress` has proxy and certificates."""
+    """GET requests to one host. Proxy and certificates are those of `egress`, never of the environment."""
 
     def __init__(
         self,
@@ -135,9 +135,10 @@ class HttpClient:
         sink: Sink | None = None,
         leaving: Leaving | None = None,
     ) -> Answer:
-        """The answer, whatever its status; a good one's body goes to `sink` if there is one.
+        """Send a GET request and return the answer of any status. The body of a 200 is passed to `sink` if given.
 
-        Raises NoAnswer, what `leaving` raises, and UpstreamGarbage when the body is larger than `bytes_max` bytes.
+        `weight` is only reported. Raises NoAnswer, whatever `leaving` raises, and UpstreamGarbage if the body has more
+        than `bytes_max` bytes.
         """
         began_ms = self._clock.now_ms()
         answer: Answer | None = None
@@ -161,7 +162,7 @@ class HttpClient:
         sink: Sink | None,
         leaving: Leaving | None,
     ) -> Answer:
-        encoding = {"accept-encoding": "identity"} if sink else None  # a ZIP gains nothing
+        encoding = {"accept-encoding": "identity"} if sink else None  # a ZIP is compressed already
         traced = {"trace": _tracer(leaving)} if leaving else None
         async with self._client.stream("GET", path, params=params, headers=encoding, extensions=traced) as response:
             is_good = response.status_code == 200
@@ -179,18 +180,18 @@ class HttpClient:
 def _proxy(egress: Egress) -> httpx.Proxy | None:
     if egress.proxy is None:
         return None
-    # the proxy's own certificate, where it has one, is trusted by the same rule
+    # the certificate of an https:// proxy is verified by the same rule
     return httpx.Proxy(url_of(egress.proxy), ssl_context=trusting(egress) if egress.proxy.scheme == "https" else None)
 
 
 class _TooLarge(Exception):
-    """A body is larger than its reader has room for."""
+    """A body is larger than allowed."""
 
 
 async def _unpack(response: httpx.Response, bytes_max: int, take: Sink) -> None:
-    """Hand the body to `take`, piece by piece. Raises _TooLarge, BadBody.
+    """Decode the body and pass its pieces to `take`. Raises _TooLarge, BadBody.
 
-    The bytes of the connection count too: what unpacks to nothing could come for ever.
+    `bytes_max` also limits the encoded bytes, because an endless body may decode to nothing.
     """
     body = unpacker(response.headers.get("content-encoding", ""))
     raw_room = room = bytes_max

@@ -1,4 +1,4 @@
-"""Any market stream of Binance, subscribed while it is wanted, on the route that has it."""
+"""The hub's connection to Binance: market streams of any kind, each subscribed on its route."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -24,16 +24,16 @@ from infra.binance.stream_order import RELEASE_S, InOrder
 from infra.binance.stream_pulse import StreamPulse
 
 ROUTES: Final[tuple[Route, ...]] = ("market", "public")
-STREAMS_PER_SOCKET: Final = 200  # one control message; a cut costs few streams
-GARBAGE_EVENTS_MAX: Final = 5  # told of each connection: a storm of bad frames must not become a storm of log lines
+STREAMS_PER_SOCKET: Final = 200  # one control message; a lost socket interrupts few streams
+GARBAGE_EVENTS_MAX: Final = 5  # reported for each connection, so that many bad frames do not become many log lines
 
 Take = Callable[["StreamLink", StreamFrame], None]
 
 
 class StreamLink(Link[str]):
-    """Hands on what comes, unread."""
+    """Passes frames on without decoding their events."""
 
-    frame_bytes_max = 4 * 1024 * 1024  # a frame with the tickers of all symbols has some 300 kB
+    frame_bytes_max = 4 * 1024 * 1024  # a frame with the tickers of all symbols has about 300 kB
 
     def __init__(self, name: str, at: Destination, runtime: Runtime, take: Take) -> None:
         self._life = StreamPulse()
@@ -60,7 +60,7 @@ class StreamLink(Link[str]):
                 self._drop(str(error))
                 continue
             if isinstance(message, StreamFrame):
-                if message.stream in self._wanted:  # else it was unsubscribed while the frame was under way
+                if message.stream in self._wanted:  # else it was unsubscribed while the frame was in flight
                     self._life.beat(message.stream, self._clock.now_ms())
                     self._take(self, message)
                     self._life.first_frame.set()
@@ -71,9 +71,9 @@ class StreamLink(Link[str]):
 
 
 class MarketStreams:
-    """The hub's source in the process that writes. See StreamSource in app/ports/streams.py.
+    """The StreamSource of the hub in the writer process.
 
-    Klines that are ingested anyway come from the sockets that ingest them: `klines`.
+    Kline streams that the node ingests are not subscribed again: their frames come from its sockets, `klines`.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class MarketStreams:
             klines.passed_on = self._take_tapped
 
     def add(self, streams: Iterable[str]) -> None:
-        """See StreamSource."""
+        """Also deliver `streams`; takes effect at once."""
         self._place([stream for stream in streams if stream not in self._wanted])
 
     def remove(self, streams: Iterable[str]) -> None:
-        """See StreamSource."""
+        """Stop delivering `streams`."""
         for stream in streams:
             self._wanted.pop(stream, None)
             self._in_order.forget(stream)
@@ -122,7 +122,7 @@ class MarketStreams:
         self._retap()
 
     def heard_ms(self, stream: str) -> int | None:
-        """See StreamSource."""
+        """When the newest frame of the stream was received (ms); None when the stream may be dead."""
         series = self._tapped.get(stream)
         if series is not None and self._klines is not None:
             return self._klines.heard_ms(series)
@@ -131,7 +131,7 @@ class MarketStreams:
         return shard.heard_ms(stream) if shard is not None else None
 
     def ingested_changed(self) -> None:
-        """Other klines are ingested than before: each stream stays subscribed once."""
+        """Called when the ingested series have changed: moves streams so that each stays subscribed once."""
         moved = [stream for stream in self._wanted if (self._ingested(stream) is None) is (stream in self._tapped)]
         for stream in moved:
             if self._tapped.pop(stream, None) is None and (name := parse(stream)) is not None:
@@ -139,11 +139,11 @@ class MarketStreams:
         self._place(moved)
 
     def status(self) -> dict[str, object]:
-        """By socket: streams, those silent, age of the newest frame in ms, connects."""
+        """By socket: number of streams, of silent ones, age of the newest frame in ms, number of connects."""
         return {name: state for fleet in self._fleets.values() for name, state in fleet.status().items()}
 
     async def run(self) -> None:
-        """Keep the sockets that the wanted streams need, for ever."""
+        """Open and keep the sockets that the wanted streams need, for ever."""
         async with asyncio.TaskGroup() as tasks:
             for fleet in self._fleets.values():
                 tasks.create_task(fleet.run())

@@ -1,4 +1,4 @@
-"""Binance's REST API within the weight budget."""
+"""Binance's REST API, with each request admitted by the weight budget."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -22,18 +22,18 @@ from infra.binance.budget import Ticket, WeightBudget
 from infra.binance.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 from infra.binance.stand_down import STAND_DOWN_STATUSES
 
-TRIES_MAX_USER: Final = 2  # somebody waits for the answer; an honest error now serves them better
+TRIES_MAX_USER: Final = 2  # a client waits for the answer; an early error serves it better than more retries
 _LIGHT_WEIGHT: Final = 1  # exchangeInfo and time (binance-facts section 2.1)
 _TOO_MANY_REQUESTS: Final = -1003
-RAW_BYTES_MAX: Final = 4 * 1024 * 1024  # of an answer that is passed on; the 24 h tickers of all symbols have 0.4 MB
+RAW_BYTES_MAX: Final = 4 * 1024 * 1024  # of an answer for a client; the 24 h tickers of all symbols have 0.4 MB
 
 
 Asking = Callable[[], Callable[[int], None]]
-"""Called when a request leaves; what it returns is told the answer's Date (ms, cut to the second)."""
+"""Called when a request is sent; returns the function to call with the Date of its answer (ms, whole seconds)."""
 
 
 class BinanceRest:
-    """`/fapi/v1` of `base_url` (scheme, host and port). Every call raises UpstreamError; see app/ports/errors.py."""
+    """Binance's REST API at `base_url` (scheme, host and port). Every method may raise UpstreamError."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class BinanceRest:
     async def klines(
         self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority, *, newest: bool = False
     ) -> Sequence[Any]:
-        """The oldest `limit` klines that open in `window`; without a window the newest there are, the live one last.
+        """Request klines, ascending: the oldest `limit` that open in `window`.
 
-        `newest`: the last `limit` before the window's end, which must begin at 0.
-        Raises UpstreamError; of an answer with one bad row nothing is used.
+        Without a window: the newest `limit`, of which the last is in progress. With `newest`: the newest `limit` before
+        the window's end; the window must begin at 0. Raises UpstreamError, also for an answer with one invalid row.
         """
         pages = series.kind.rest
         assert 1 <= limit <= pages.rows_max, f"limit {limit} is not one the exchange accepts"
@@ -87,7 +87,7 @@ class BinanceRest:
         return await self._get("/fapi/v1/exchangeInfo", {}, _LIGHT_WEIGHT, priority)
 
     async def server_time_ms(self, priority: Priority) -> int:
-        """The exchange's clock, in ms."""
+        """The exchange's clock, in ms since the epoch."""
         body = await self._get("/fapi/v1/time", {}, _LIGHT_WEIGHT, priority)
         try:
             return server_time.decode(body)
@@ -97,7 +97,7 @@ class BinanceRest:
     async def ask(
         self, path: str, params: Mapping[str, str], weight: int, bucket: Bucket | None, priority: Priority
     ) -> RawAnswer:
-        """What the exchange answers to any question: its JSON, or its refusal of the question. Raises UpstreamError."""
+        """Send any GET request; returns the exchange's JSON or its error body. Raises UpstreamError."""
 
         async def attempt() -> RawAnswer:
             async with self._budget.spend(weight, priority, bucket=bucket) as ticket:
@@ -114,7 +114,7 @@ class BinanceRest:
         return await self._retries.run(attempt, TRIES_MAX_USER if priority is Priority.USER else TRIES_MAX)
 
     async def probe(self) -> None:
-        """Ask for something light, once, even while the exchange is silent: whether it answers is what counts."""
+        """Send one light request without retries, also while the exchange is silent, to see if it answers again."""
         await self._try("/fapi/v1/time", {}, _LIGHT_WEIGHT, Priority.USER, is_probe=True)
 
     async def _get(
@@ -142,7 +142,7 @@ class BinanceRest:
             return answer.body
 
     async def _answer(self, ticket: Ticket, path: str, params: Mapping[str, str | int], bytes_max: int) -> Answer:
-        """The answer to one request for which `ticket` holds the weight; one that calls for a stand-down is raised."""
+        """Send one request whose weight `ticket` has booked. Raises StandDown if the answer requires one."""
         dated = self._asking()
         try:
             answer = await self._http.get(

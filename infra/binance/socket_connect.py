@@ -1,4 +1,4 @@
-"""A websocket handshake over a connection that we dial ourselves, so that proxies and certificates are as for REST."""
+"""WebSocket connections with the same proxies and certificates as REST."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from infra.binance.tls import trusting
 
 
 class Connect(connect):
-    """websockets' `connect` with our way to the host. Redirects are followed as the library does."""
+    """websockets' `connect`, which uses `dial` and `trusting`. Redirects are followed as in the library."""
 
     def __init__(self, url: str, egress: Egress, clock: Clock, **options: Any) -> None:
         super().__init__(url, proxy=None, **options)
@@ -20,7 +20,7 @@ class Connect(connect):
         self._clock = clock
 
     async def open_tcp_connection(self) -> ClientConnection:
-        """What the library calls for each attempt; the result's transport is connected to the host."""
+        """Override of the library's method for one connection attempt. Raises OSError."""
         uri = self.ws_uri
         transport = await dial(self._egress, uri.host, uri.port, self._clock)
         try:
@@ -33,7 +33,7 @@ class Connect(connect):
         uri = self.ws_uri
         connection = self.factory(uri)
         transport.set_protocol(connection)
-        if transport.is_closing():  # its end was reported to the protocol before
+        if transport.is_closing():  # `connection_lost` was called on the previous protocol
             raise ConnectionResetError("the connection was closed before the handshake")
         if uri.secure:
             loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Which socket carries which stream: as many shards as the wanted streams need, and no stream on two of them."""
+"""The assignment of streams to shards: as many shards as needed, and each stream on exactly one."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from infra.binance.socket_shard import LIFE_S, ConnectPace, Shard
 
 
 class Fleet(Generic[K]):
-    """Spreads streams over shards of `per_shard`; a stream stays where it is as long as it is wanted."""
+    """Spreads streams over shards of at most `per_shard`; a stream stays on its shard while it is wanted."""
 
     def __init__(
         self,
@@ -32,26 +32,26 @@ class Fleet(Generic[K]):
         self._life_s = life_s
         self._pace = pace or ConnectPace(runtime.clock)
         self._wanted: dict[K, None] = {}
-        self._moved: dict[K, None] = {}  # wanted or let go of since the last look
+        self._moved: dict[K, None] = {}  # added or removed since the last `_distribute`
         self._changed = asyncio.Event()
         self._numbers = count(1)
         self._homes: dict[K, Shard[K]] = {}
         self._shards: list[Shard[K]] = []
 
     def want(self, keys: Iterable[K]) -> None:
-        """Set the streams; takes effect without a restart."""
+        """Set the wanted streams; takes effect at once."""
         wanted = dict.fromkeys(keys)
         self.remove([key for key in self._wanted if key not in wanted])
         self.add(wanted)
 
     def add(self, keys: Iterable[K]) -> None:
-        """Want these too."""
+        """Add wanted streams."""
         added = dict.fromkeys(key for key in keys if key not in self._wanted)
         self._wanted.update(added)
         self._note(added)
 
     def remove(self, keys: Iterable[K]) -> None:
-        """Want these no more."""
+        """Remove wanted streams."""
         removed = dict.fromkeys(key for key in keys if key in self._wanted)
         for key in removed:
             del self._wanted[key]
@@ -67,15 +67,15 @@ class Fleet(Generic[K]):
             self._changed.set()
 
     def shard_of(self, key: K) -> Shard[K] | None:
-        """The shard that carries a stream."""
+        """The shard of a stream; None if it has none yet."""
         return self._homes.get(key)
 
     def status(self) -> dict[str, object]:
-        """By socket: streams, age of the newest frame in ms, connects."""
+        """By shard: number of streams, age of the newest frame in ms, number of connects."""
         return {shard.name: shard.status() for shard in self._shards}
 
     async def run(self) -> None:
-        """Keep the sockets that the wanted streams need, for ever."""
+        """Run the shards that the wanted streams need, for ever."""
         running: dict[Shard[K], asyncio.Task[None]] = {}
         self._shards, self._homes, self._moved = [], {}, dict(self._wanted)
         async with asyncio.TaskGroup() as tasks:
@@ -90,7 +90,7 @@ class Fleet(Generic[K]):
                 await self._changed.wait()
 
     def _distribute(self) -> None:
-        """Give every wanted stream a shard with room; what is not wanted leaves, and so do shards left empty."""
+        """Assign added streams to shards with room, and drop removed streams and empty shards."""
         touched: dict[Shard[K], None] = {}
         moved, self._moved = self._moved, {}
         for key in [key for key in moved if key not in self._wanted and key in self._homes]:

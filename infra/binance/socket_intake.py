@@ -1,4 +1,4 @@
-"""Where the frames of all market sockets meet: a bounded queue, and the counters beside it."""
+"""The bounded queue of kline events from all sockets to their one consumer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,13 +9,13 @@ from app.domain.interval import MINUTE_MS
 from app.events import FramesReceived, GarbageDropped, Observe
 from app.ports.clock import Clock
 
-QUEUE_MAX: Final = 20_000  # events; about 5 s of 700 symbols, some 15 MB. When full, the sockets' readers wait
-REPORT_S: Final = 10.0  # between two FramesReceived
-GARBAGE_EVENTS_MAX: Final = 5  # a clock minute; a storm of bad frames must not become a storm of log lines
+QUEUE_MAX: Final = 20_000  # events; about 5 s of 700 symbols, about 15 MB. When it is full, the sockets' readers wait
+REPORT_S: Final = 10.0  # between two FramesReceived events
+GARBAGE_EVENTS_MAX: Final = 5  # reported in a clock minute, so that many bad frames do not become many log lines
 
 
 class Intake:
-    """Takes kline events from sockets, hands them to the one consumer, and counts."""
+    """Queues kline events for the one consumer, and counts frames and garbage."""
 
     def __init__(self, clock: Clock, observe: Observe, queue_max: int = QUEUE_MAX) -> None:
         self._clock = clock
@@ -32,7 +32,7 @@ class Intake:
 
     @property
     def depth(self) -> int:
-        """Events that wait for the consumer."""
+        """How many events wait for the consumer."""
         return self._queue.qsize()
 
     @property
@@ -41,12 +41,12 @@ class Intake:
         return self._queue.full()
 
     def put_nowait(self, event: KlineEvent) -> None:
-        """Queue `event`, for which there is room."""
+        """Queue `event`; the queue must not be full."""
         self._queue.put_nowait(event)
         self._count(event)
 
     async def put(self, event: KlineEvent) -> None:
-        """Queue `event`; waits while the queue is full, which in the end slows the exchange's sending down."""
+        """Queue `event`. Waits while the queue is full; TCP flow control then slows down the exchange."""
         self.waits_total += 1
         await self._queue.put(event)
         self._count(event)
@@ -63,7 +63,7 @@ class Intake:
             yield await queue.get()
 
     def drop(self, where: str, reason: str) -> None:
-        """Count a frame that cannot be used, and tell of it unless the minute has had its share."""
+        """Count an unusable frame, and report it unless GARBAGE_EVENTS_MAX were reported in this minute."""
         self.garbage_total += 1
         minute = self._clock.now_ms() // MINUTE_MS
         if minute != self._garbage_minute:
@@ -76,7 +76,7 @@ class Intake:
             self._garbage_untold += 1
 
     async def report(self) -> None:
-        """Tell of the frames taken in, every few seconds, for ever."""
+        """Emit FramesReceived every REPORT_S, for ever."""
         while True:
             await self._clock.sleep(REPORT_S)
             frames, final, self._frames, self._final = self._frames, self._final, 0, 0

@@ -1,4 +1,4 @@
-"""One connection that carries kline streams: its frames become kline events."""
+"""One connection with kline streams, whose frames become kline events."""
 
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
@@ -18,14 +18,14 @@ ROUTE: Final = "/market/stream"  # elsewhere kline streams are acknowledged and 
 
 
 class Tap(NamedTuple):
-    """The streams of which somebody wants the frames as they come, and who that is."""
+    """The streams whose undecoded frames are also passed to `take`."""
 
     keys: Collection[Key]
     take: Callable[["KlineLink", Key, StreamFrame], None]
 
 
 class KlineLink(Link[Key]):
-    """Hands kline events to the intake; when that is full, the exchange has to wait."""
+    """Puts kline events into the intake, and stops reading while the intake is full."""
 
     frame_bytes_max = 64 * 1024  # a kline frame has 350 bytes
 
@@ -52,7 +52,7 @@ class KlineLink(Link[Key]):
                 continue
             if isinstance(message, KlineEvent):
                 key = (message.symbol, message.interval.code)
-                if key in self._wanted:  # else it was unsubscribed while the frame was under way
+                if key in self._wanted:  # else it was unsubscribed while the frame was in flight
                     self._life.beat(key, self._clock.now_ms(), message.event_ms)
                     if key in self._tap.keys:
                         self._pass_on(key, frame)

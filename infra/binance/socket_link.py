@@ -1,4 +1,4 @@
-"""One connection to Binance's sockets, from its handshake to its end, whatever its frames are."""
+"""One connection to Binance's sockets, from its handshake to its end, with frames of any kind."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -17,91 +17,92 @@ from infra.binance.http import USER_AGENT
 from infra.binance.socket_connect import Connect
 from infra.binance.waiting import until
 
-CHECK_S: Final = 5.0  # between two looks at the life signs
-NAMES_MAX: Final = 200  # in one control message; seen to work
-CONTROL_GAP_S: Final = 0.25  # the exchange allows 10 messages a second, pings and pongs included
+CHECK_S: Final = 5.0  # between two checks of the life signs
+NAMES_MAX: Final = 200  # stream names in one control message; known to work
+CONTROL_GAP_S: Final = 0.25  # the exchange allows 10 messages a second, pongs included (binance-facts section 5.2)
 ACK_S_MAX: Final = 10.0
-OPEN_S_MAX: Final = 20.0  # TCP, TLS and handshake; a half-open peer accepts and never answers
-CLOSE_S_MAX: Final = 2.0  # shutdown does not wait longer for the exchange's goodbye
-FRAMES_BUFFERED_MAX: Final = 256  # in the library, before it stops reading from the network
+OPEN_S_MAX: Final = 20.0  # for TCP, TLS and handshake; a half-open peer accepts and never answers
+CLOSE_S_MAX: Final = 2.0  # for the exchange's close frame
+FRAMES_BUFFERED_MAX: Final = 256  # by the library, before it stops reading from the network
 
 K = TypeVar("K", bound=Hashable)
-"""What a frame says about itself, cheap to hash: the key of its stream."""
+"""The key of a stream, cheap to hash: symbol and interval code, or the stream's name."""
 
 
 class LinkLost(Exception):
-    """The connection is of no more use; the message says why."""
+    """The connection ended or is unusable; the message says why."""
 
 
 class LifeSigns(Protocol[K]):
-    """What the frames of one connection, and their absence, say of it."""
+    """The state of a connection's streams, derived from the frames that arrive and those that do not."""
 
     first_frame: asyncio.Event
     all_heard: asyncio.Event
-    """Set once every wanted stream has delivered."""
+    """Set once every wanted stream has delivered a frame."""
     newest_ms: int | None
-    """When the newest frame came."""
+    """When the newest frame was received (ms)."""
     holds: int
-    """How often a frame had to wait for our own consumer."""
+    """How often a frame had to wait because the intake was full."""
     is_held: bool
+    """Whether a frame waits at the moment."""
 
     @property
     def subscribed(self) -> Collection[K]:
-        """The streams of the connection."""
+        """The subscribed streams."""
         ...
 
     @property
     def silent(self) -> int:
-        """How many of them have fallen silent."""
+        """How many subscribed streams are silent."""
         ...
 
     def expect(self, keys: Iterable[K], now_ms: int) -> None:
-        """These streams are being subscribed: the first frame may come before the acknowledgement."""
+        """Note that `keys` are being subscribed. Called first, as a frame may precede the acknowledgement."""
         ...
 
     def forget(self, keys: Iterable[K], *, for_good: bool = True) -> None:
-        """These streams are no longer subscribed, or will be again."""
+        """Note that `keys` are unsubscribed, either `for_good` or to be subscribed again."""
         ...
 
     def complete(self) -> None:
-        """Everything that is wanted has been subscribed."""
+        """Note that all wanted streams are subscribed."""
         ...
 
     def check(self, now_ms: int) -> Sequence[K]:
-        """To be called every CHECK_S: counts the time; returns streams found silent, to be subscribed again."""
+        """Count the time since the last check, every CHECK_S; returns silent streams to be subscribed again."""
         ...
 
     def illness(self) -> str | None:
-        """Why the connection is of no more use, if it is of none."""
+        """Why the connection must be closed; None if it is usable."""
         ...
 
     def complaint(self) -> str | None:
-        """Why another connection should take over from this one, which still delivers something."""
+        """Why another connection should replace this one, which still delivers frames; None if all is well."""
         ...
 
     def heard_ms(self, key: K) -> int | None:
-        """The time of the newest frame that speaks for `key`; None when it is not subscribed, or silent."""
+        """The time (ms) of the newest frame that shows `key` to be alive; None if not subscribed or silent."""
         ...
 
     def exists(self, key: K, closed_ms: int) -> None:
-        """REST has a closed kline of `key` that ends at `closed_ms`."""
+        """Note that REST has a closed kline of `key` that ends at `closed_ms`."""
         ...
 
 
 class Link(ABC, Generic[K]):
-    """A connection and the streams subscribed on it. `run` lasts as long as the connection is good."""
+    """A connection and its subscribed streams. `run` lasts until the connection ends."""
 
     frame_bytes_max: int
-    """The longest frame that is taken; one that is longer ends the connection."""
+    """The longest frame that is accepted; a longer one ends the connection."""
 
     def __init__(self, name: str, at: Destination, runtime: Runtime, pulse: LifeSigns[K]) -> None:
         self.name = name
         self.pulse = pulse
         self.ended = asyncio.Event()
         self.notice = asyncio.Event()
-        """Set when there is a reason to look at this link: it has ended, will end, or is not well."""
+        """Set when the shard should check this link: it has ended, will end, or has a complaint."""
         self.is_leaving = False
-        """Whether the exchange announced the end of the connection."""
+        """Whether the exchange has announced that it will close the connection."""
         self._url = at.url
         self._egress = at.egress
         self._clock = runtime.clock
@@ -114,15 +115,15 @@ class Link(ABC, Generic[K]):
 
     @abstractmethod
     def _stream(self, key: K) -> str:
-        """The stream's name, as control messages have it."""
+        """The stream's name in control messages."""
 
     @abstractmethod
     async def _receive(self, connection: ClientConnection) -> None:
-        """Take frames in, for ever."""
+        """Receive and process frames, for ever."""
 
     @abstractmethod
     def _drop(self, reason: str) -> None:
-        """Count a frame that cannot be used."""
+        """Count an unusable frame."""
 
     def want(self, wanted: Collection[K]) -> None:
         """Set the streams; `run` subscribes and unsubscribes what differs."""
@@ -130,7 +131,7 @@ class Link(ABC, Generic[K]):
         self._changed.set()
 
     async def run(self) -> None:
-        """Connect, subscribe and take frames in until the connection ends. Raises LinkLost, always."""
+        """Connect, subscribe and receive frames until the connection ends. Always raises LinkLost."""
         reason = ""
         try:
             connection = await self._open()
@@ -138,13 +139,13 @@ class Link(ABC, Generic[K]):
                 async with connection:
                     await self._use(connection)
             finally:
-                connection.transport.abort()  # its goodbye may have been interrupted
+                connection.transport.abort()  # closing may have been interrupted
         except* (LinkLost, WebSocketException, OSError, EOFError) as group:
             reason = _first_reason(group)
         finally:
             self.ended.set()
             self.notice.set()
-            self.pulse.first_frame.set()  # nobody waits for a dead socket
+            self.pulse.first_frame.set()  # nobody must wait for a closed connection
             self.pulse.all_heard.set()
         raise LinkLost(reason)
 
@@ -155,7 +156,7 @@ class Link(ABC, Generic[K]):
                 tasks.create_task(self._watch())
                 await self._receive(connection)
         except BaseExceptionGroup:
-            connection.transport.abort()  # a sick peer would let us wait for its goodbye
+            connection.transport.abort()  # do not wait for the close frame of a broken peer
             raise
 
     async def _open(self) -> ClientConnection:
@@ -167,7 +168,7 @@ class Link(ABC, Generic[K]):
                 connection = await self._connect()
                 limit.cancel()
         except BaseException:
-            if connection is not None:  # both came at the same moment
+            if connection is not None:  # connected and timed out at the same moment
                 connection.transport.abort()
             raise
         return connection
@@ -177,10 +178,10 @@ class Link(ABC, Generic[K]):
         raise LinkLost(f"no handshake within {OPEN_S_MAX:.0f} s")
 
     def _connect(self) -> Connect:
-        """A connection without the library's own pings and time limits, which would run on the machine's time.
+        """A connection without the library's own pings and timeouts, which would use the machine's clock.
 
-        A pong proves nothing that frames do not, and one that waits behind frames held back by our own queue would
-        end a good connection.
+        A pong proves no more than frames do. One that waits behind frames held back by a full intake would end a good
+        connection.
         """
         return Connect(
             self._url,
@@ -196,7 +197,7 @@ class Link(ABC, Generic[K]):
         )
 
     def _leave_soon(self) -> None:
-        """The exchange announced the end of the connection."""
+        """Note that the exchange will close the connection."""
         self.is_leaving = True
         self.notice.set()
 
@@ -214,7 +215,7 @@ class Link(ABC, Generic[K]):
     # --- subscribing ---
 
     async def _control(self, connection: ClientConnection) -> None:
-        """Bring the subscriptions to what is wanted, again and again."""
+        """Subscribe and unsubscribe what differs from the wanted streams, at every change."""
         is_told = False
         while True:
             self._changed.clear()
@@ -241,7 +242,7 @@ class Link(ABC, Generic[K]):
             await self._ask(connection, subscribe, batch)
 
     async def _ask(self, connection: ClientConnection, form: Callable[[list[str], int], str], keys: list[K]) -> None:
-        """Send one control message and wait for its acknowledgement. Raises LinkLost."""
+        """Send one control message and wait for its acknowledgement. Raises LinkLost after ACK_S_MAX."""
         request_id = next(self._ids)
         answered = self._answers[request_id] = asyncio.Event()
         await connection.send(form([self._stream(key) for key in keys], request_id))
@@ -249,7 +250,7 @@ class Link(ABC, Generic[K]):
             holds = self.pulse.holds
             if await until(answered, self._clock, ACK_S_MAX):
                 break
-            if not self.pulse.is_held and self.pulse.holds == holds:  # else it waits behind frames that we hold back
+            if not self.pulse.is_held and self.pulse.holds == holds:  # else it waits behind held-back frames
                 raise LinkLost(f"control message not acknowledged within {ACK_S_MAX:.0f} s")
         await self._clock.sleep(CONTROL_GAP_S)
 

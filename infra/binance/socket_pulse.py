@@ -1,4 +1,4 @@
-"""Which kline streams of a socket deliver, how late, and when that means that the socket is sick."""
+"""The life signs of a socket with kline streams: which streams deliver, and how late."""
 
 import asyncio
 from collections import Counter
@@ -9,38 +9,38 @@ from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from infra.binance.socket_link import CHECK_S
 
 Key = tuple[str, str]
-"""Symbol and interval code: what a frame says about itself, cheap to hash."""
+"""Symbol and interval code of a stream."""
 
 _CHECK_MS_MAX: Final = 2 * int(CHECK_S * 1_000)
-"""The most that one check counts: what is more is a clock that was put right or a machine that stood still."""
+"""The most that one check counts; a longer time means that the clock was set or the machine was suspended."""
 SILENCE_GRACE_S: Final = 15
-"""A traded symbol sends every 250 ms, and any symbol when its kline closes: a socket whose shortest interval is 1m is
-dead after 75 s without a frame."""
-SILENCE_STEP_S_MAX: Final = 900  # however long the intervals: in a quarter of an hour some symbol trades
-SILENT_SHARE_MAX: Final = 0.2  # of the 1m streams; with more of them silent the socket is replaced
-SILENT_MINUTES: Final = 2  # whole minutes without a frame, each of which has at least the closing frame of a 1m kline
+"""Added to the shortest interval. A traded symbol sends every 250 ms, and every symbol when its kline closes, so a
+socket with 1m streams is dead after 75 s without a frame."""
+SILENCE_STEP_S_MAX: Final = 900  # with any intervals: in a quarter of an hour some symbol trades
+SILENT_SHARE_MAX: Final = 0.2  # of the 1m streams; with a larger share silent the socket is replaced
+SILENT_MINUTES: Final = 2  # whole minutes without a frame, although each has at least the closing frame of a 1m kline
 BUSY_FRAMES: Final = 30
-"""A minute: a stream that sent so many speaks for itself, because a gap of 10 s is then no coincidence (1 in 150)."""
-BUSY_MINUTES: Final = 2  # so long after its last busy minute a stream still counts as one
-LAG_MS_MAX: Final = 10_000  # from event to arrival; closing frames are sent up to 2 s late, the rest at once
-LAG_S_MAX: Final = 30  # so long not one frame was in time: the socket is slow, not a frame
+"""In a minute. A stream with so many is busy and judged by its own frames: a gap of 10 s has a chance of 1 in 150."""
+BUSY_MINUTES: Final = 2  # a stream counts as busy until so long after its last busy minute
+LAG_MS_MAX: Final = 10_000  # from event to arrival; closing frames are sent up to 2 s late, others at once
+LAG_S_MAX: Final = 30  # if no frame was in time for so long, the socket is slow
 _NO_LAG: Final = 1 << 62
 
 
 class Pulse:
-    """The life signs of one connection: only kline frames count, acknowledgements prove nothing."""
+    """The life signs of one connection. Only kline frames count: silent streams are acknowledged too."""
 
     def __init__(self) -> None:
-        self.subscribed: dict[Key, int] = {}  # since when, ms
+        self.subscribed: dict[Key, int] = {}  # by stream: since when (ms)
         self.newest_ms: int | None = None
-        """When the newest frame came."""
+        """When the newest frame was received (ms)."""
         self.told_ms: int | None = None
-        """What the newest frame tells of: its event time, which a slow socket leaves behind."""
+        """The newest event time (ms) of all frames; on a slow socket it is older than `newest_ms`."""
         self.first_frame = asyncio.Event()
         self.all_heard = asyncio.Event()
-        """Set once every wanted stream has delivered."""
+        """Set once every wanted stream has delivered a frame."""
         self.holds = 0
-        """How often a frame had to wait for our own consumer."""
+        """How often a frame had to wait because the intake was full."""
         self.is_held = False
         self._checked_ms: int | None = None
         self._silent_ms = 0
@@ -56,13 +56,13 @@ class Pulse:
         self._closed_ms: dict[Key, int] = {}
         self._is_complete = False
         self._streams_told_ms: dict[Key, int] = {}
-        self._frames: Counter[Key] = Counter()  # of this minute
-        self._busy: dict[Key, int] = {}  # the last minute that was
+        self._frames: Counter[Key] = Counter()  # frames of this minute
+        self._busy: dict[Key, int] = {}  # by stream: its last busy minute
 
     # --- what happens -------------------------------------------------------------------------------------------
 
     def expect(self, keys: Iterable[Key], now_ms: int) -> None:
-        """These streams are being subscribed: the first frame may come before the acknowledgement."""
+        """Note that `keys` are being subscribed. Called first, as a frame may precede the acknowledgement."""
         if not self.subscribed:
             self._silent_ms, self._minute = 0, now_ms // MINUTE_MS
         keys = list(keys)
@@ -71,7 +71,7 @@ class Pulse:
         self._is_complete = False
 
     def forget(self, keys: Iterable[Key], *, for_good: bool = True) -> None:
-        """These streams are no longer subscribed, or will be again."""
+        """Note that `keys` are unsubscribed, either `for_good` or to be subscribed again."""
         for key in keys:
             self.subscribed.pop(key, None)
             self._unheard.discard(key)
@@ -83,13 +83,13 @@ class Pulse:
                 self._busy.pop(key, None)
 
     def complete(self) -> None:
-        """Everything that is wanted has been subscribed."""
+        """Note that all wanted streams are subscribed."""
         self._is_complete = True
         if not self._unheard:
             self.all_heard.set()
 
     def beat(self, key: Key, now_ms: int, event_ms: int) -> None:
-        """A frame of `key` came that the exchange made at `event_ms` (0: it does not say)."""
+        """Note that a frame of `key` with event time `event_ms` (0: unknown) was received at `now_ms`."""
         self.newest_ms = now_ms
         self._silent_ms = 0
         if event_ms:
@@ -105,21 +105,21 @@ class Pulse:
                 self.all_heard.set()
 
     def hold(self) -> None:
-        """A frame begins to wait for our own consumer: what comes late or not at all now is not the socket's fault."""
+        """Note that a frame waits for a full intake: late or missing frames are not the socket's fault now."""
         self.is_held = True
         self.holds += 1
 
     def release(self) -> None:
-        """The frame waits no longer."""
+        """Note that the frame was queued."""
         self.is_held = False
 
     def exists(self, key: Key, closed_ms: int) -> None:
-        """REST has a closed 1m kline of `key` that ends at `closed_ms`."""
+        """Note that REST has a closed 1m kline of `key` that ends at `closed_ms`."""
         if key in self.subscribed:
             self._closed_ms[key] = max(closed_ms, self._closed_ms.get(key, 0))
 
     def check(self, now_ms: int) -> Sequence[Key]:
-        """To be called every CHECK_S: counts the time; returns streams found silent, to be subscribed again."""
+        """Count the time since the last check, every CHECK_S; returns silent streams to be subscribed again."""
         self._count(now_ms)
         return self._turn_minute(now_ms) if now_ms // MINUTE_MS != self._minute else ()
 
@@ -127,13 +127,14 @@ class Pulse:
 
     @property
     def silent(self) -> int:
-        """Streams without a frame for SILENT_MINUTES or longer."""
+        """How many streams have had no frame for SILENT_MINUTES or longer."""
         return sum(minutes >= SILENT_MINUTES for minutes in self._silent_minutes.values())
 
     def heard_ms(self, key: Key) -> int | None:
-        """The event time of the newest frame that speaks for `key`: a busy stream's own, or else one of any stream.
+        """The event time (ms) of the newest frame that shows `key` to be alive.
 
-        None when `key` is not subscribed or missed a whole minute.
+        That is a frame of the stream itself if it is busy, otherwise of any stream on the socket. None if `key` is not
+        subscribed, or had no frame in a whole minute.
         """
         if key not in self.subscribed or key in self._silent_minutes:
             return None
@@ -141,7 +142,7 @@ class Pulse:
         return self._streams_told_ms.get(key) if is_busy else self.told_ms
 
     def illness(self) -> str | None:
-        """Why the socket is of no more use, if it is of none."""
+        """Why the socket must be closed; None if it is usable."""
         if not self.subscribed:
             return None
         steps_s = (INTERVALS[code].grid.step_ms // 1_000 for _, code in self.subscribed)
@@ -153,7 +154,7 @@ class Pulse:
         return None
 
     def complaint(self) -> str | None:
-        """Why another socket should take over from this one, which still delivers something."""
+        """Why another socket should replace this one, which still delivers frames; None if all is well."""
         if self._is_slow:
             return f"every frame came more than {LAG_MS_MAX // 1_000} s late for {LAG_S_MAX} s"
         for key, minutes in self._silent_minutes.items():
@@ -196,7 +197,7 @@ class Pulse:
         return [key for key, minutes in self._silent_minutes.items() if self._is_due(key, minutes)]
 
     def _is_due(self, key: Key, minutes: int) -> bool:
-        """Whether a stream silent for so long is to be subscribed again: after 2 minutes, 4, 8, 16 …"""
+        """Whether a stream silent for `minutes` is to be subscribed again: after 2 minutes, 4, 8, 16 …"""
         if minutes < max(SILENT_MINUTES, 2 * self._told.get(key, 0)):
             return False
         self._told[key] = minutes

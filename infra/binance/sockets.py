@@ -1,4 +1,4 @@
-"""Binance's kline streams of the wished series, and the one sequence of events they make."""
+"""The kline streams of the wished series, merged into one sequence of events."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -14,12 +14,12 @@ from infra.binance.socket_klines import KlineLink, Tap
 from infra.binance.socket_pulse import Key
 from infra.binance.socket_shard import LIFE_S
 
-STREAMS_MAX: Final = 1_024  # on one connection; one more and the exchange closes it (binance-facts section 5.2)
-STREAMS_PER_SOCKET: Final = 200  # one control message; a cut costs few streams, 700 symbols need four sockets
+STREAMS_MAX: Final = 1_024  # on one connection; the exchange closes it for one more (binance-facts section 5.2)
+STREAMS_PER_SOCKET: Final = 200  # one control message; a loss interrupts few streams, 700 symbols need four sockets
 
 
 class BinanceSockets:
-    """Kline streams from `<ws_url>/market/stream`, spread over as many sockets as they need."""
+    """Kline streams from `<ws_url>/market/stream`, on as many sockets as they need."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class BinanceSockets:
         self._intake = Intake(runtime.clock, runtime.observe, queue_max)
         self._tapped: set[Key] = set()
         self.passed_on: Callable[[str, bytes, bool, bool], None] = lambda stream, payload, is_doubled, is_ahead: None
-        """Told the frames of tapped streams: name, event, whether two sockets carry it, whether this is the new one."""
+        """Called with frames of tapped streams: name, event, if two sockets carry it, and if this is the new one."""
         self._fleet: Fleet[Key] = Fleet(
             "market",
             runtime,
@@ -46,41 +46,41 @@ class BinanceSockets:
         )
 
     def want(self, streams: Collection[Series]) -> None:
-        """Set which series are streamed; takes effect without a restart."""
+        """Set the series to stream; takes effect at once."""
         self._fleet.want((series.name, series.interval.code) for series in streams)
 
     def events(self) -> AsyncIterator[KlineEvent]:
-        """Kline events as they arrive, for ever. After a reconnect or a hand-over some come twice or late."""
+        """Kline events as they arrive, for ever. After a reconnect or hand-over, some arrive twice or late."""
         return self._intake.events()
 
     def heard_ms(self, series: Series) -> int | None:
-        """The event time of the newest frame on a socket whose stream of `series` is alive; None when there is none."""
+        """The event time (ms) of the newest frame that shows the stream of `series` to be alive; None if none does."""
         key = series.name, series.interval.code
         shard = self._fleet.shard_of(key)
         return shard.heard_ms(key) if shard is not None else None
 
     def exists(self, series: Series, closed_ms: int) -> None:
-        """REST has a closed kline of `series` that ends at `closed_ms`: one that kept silent is sick, not quiet."""
+        """Note that REST has a closed kline of `series` ending at `closed_ms`: a silent stream of it is broken."""
         key = series.name, series.interval.code
         if (shard := self._fleet.shard_of(key)) is not None:
             shard.exists(key, closed_ms)
 
     def carries(self, series: Series) -> bool:
-        """Whether the stream of a series is subscribed here."""
+        """Whether the stream of `series` is wanted here."""
         return self._fleet.wants((series.name, series.interval.code))
 
     def tap(self, series: Iterable[Series]) -> None:
-        """Set of which series the frames are passed on as they come."""
+        """Set the series whose undecoded frames are passed to `passed_on`."""
         self._tapped.clear()
         self._tapped.update((one.symbol, one.interval.code) for one in series)
 
     @property
     def queue_depth(self) -> int:
-        """Events that wait to be taken in."""
+        """How many events wait for the consumer."""
         return self._intake.depth
 
     def status(self) -> dict[str, object]:
-        """By socket: streams, age of the newest frame in ms, connects; and the state of the queue behind them."""
+        """By socket: streams, age of the newest frame in ms, connects; and the state of the queue."""
         return {
             "sockets": self._fleet.status(),
             "queue_depth": self._intake.depth,
@@ -89,7 +89,7 @@ class BinanceSockets:
         }
 
     async def run(self) -> None:
-        """Keep the sockets that the wanted streams need, for ever."""
+        """Open and keep the sockets that the wanted streams need, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._intake.report())
             tasks.create_task(self._fleet.run())

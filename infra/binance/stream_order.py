@@ -1,4 +1,4 @@
-"""Which of two frames of one stream is the newer: two sockets that carry it at once must not repeat anything."""
+"""Merges the frames of two sockets that carry the same stream, without repetition and in order."""
 
 from collections import deque
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from app.domain.validity import is_fresh
 from app.ports.clock import Clock
 from app.ports.streams import Listener
 
-HOLD_MS: Final = 1_000  # as long as two sockets of one exchange may be apart; what comes later still is left out
+HOLD_MS: Final = 1_000  # the most that two sockets may differ; older frames that arrive later are dropped
 RELEASE_S: Final = 1.0
-WAITING_MAX: Final = 1_000  # events of a stream that wait for the old socket; the busiest has some hundred a second
+WAITING_MAX: Final = 1_000  # events of a stream that wait for the old socket; the busiest has about a hundred a second
 
 
 class _Depth(msgspec.Struct, gc=False):
@@ -66,7 +66,7 @@ _NUMBERED: Final[dict[str, Callable[[bytes], Place]]] = {
 
 
 def is_newer(stream: str, payload: bytes, last: bytes) -> bool:
-    """Whether `payload` comes after `last`; what cannot be told apart does."""
+    """Whether `payload` is newer than `last`, by its id or event time; True if that cannot be told."""
     name = parse(stream)
     numbered = _NUMBERED.get(name.kind) if name is not None else None
     try:
@@ -78,10 +78,11 @@ def is_newer(stream: str, payload: bytes, last: bytes) -> bool:
 
 
 class InOrder:
-    """Hands events on, each once and in its stream's order, also while an old and a new socket carry the stream.
+    """Delivers each event once and in its stream's order, also while an old and a new socket carry the stream.
 
-    The old one leads: what the new one brings before it waits until the old one has brought it too, or has gone, or for
-    HOLD_MS, whichever is first. A new socket that is quicker makes nobody miss what is still under way on the old one.
+    The old socket leads. An event that arrives first on the new socket waits until it also arrives on the old one, the
+    old one has closed, or HOLD_MS have passed. So a faster new socket does not cause events in flight on the old one to
+    be dropped.
     """
 
     def __init__(self, clock: Clock, deliver: Listener) -> None:
@@ -91,7 +92,7 @@ class InOrder:
         self._waiting: dict[str, deque[tuple[int, bytes]]] = {}
 
     def take(self, stream: str, payload: bytes, *, is_doubled: bool, is_ahead: bool) -> None:
-        """An event came: `is_doubled` while two sockets carry the stream, `is_ahead` on the new one of them."""
+        """Process an event; `is_doubled`: two sockets carry the stream, `is_ahead`: this is the new one of them."""
         if is_ahead:
             if self._is_newer(stream, payload):
                 waiting = self._waiting.setdefault(stream, deque())
@@ -109,13 +110,13 @@ class InOrder:
             self._prune(stream)
 
     def release(self) -> None:
-        """Hand on what has waited for long enough; to be called every RELEASE_S."""
+        """Deliver events that have waited for HOLD_MS; called every RELEASE_S."""
         now_ms = self._clock.now_ms()
         for stream in [stream for stream, held in self._waiting.items() if not is_fresh(held[0][0], now_ms, HOLD_MS)]:
             self._let_go(stream)
 
     def forget(self, stream: str) -> None:
-        """The stream is no longer wanted."""
+        """Free the state of a stream that is no longer wanted."""
         self._last.pop(stream, None)
         self._waiting.pop(stream, None)
 

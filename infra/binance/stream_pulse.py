@@ -1,4 +1,4 @@
-"""Which streams of a socket are alive, when they may be of any kind: each has its own measure of silence."""
+"""The life signs of a socket with streams of any kind, each with its own limit of silence."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -7,17 +7,17 @@ from typing import Final
 from app.binance.stream_name import parse
 from infra.binance.socket_link import CHECK_S
 
-UNHEARD_S: Final = 60  # a socket of which not one stream has ever sent anything is given up after this at the earliest
+UNHEARD_S: Final = 60  # a socket without any frame since it was opened is closed after this at the earliest
 SILENCE_S_MAX: Final = 900
-"""A socket is given up after so long without a frame, however quiet its streams may be: another connection costs less
-than one that died unnoticed."""
-_CHECK_MS_MAX: Final = 2 * int(CHECK_S * 1_000)  # the most that one check counts: more is a clock that was put right
+"""A socket is closed after so long without a frame, even if its streams are rare: a new connection costs less than one
+that died without a close frame."""
+_CHECK_MS_MAX: Final = 2 * int(CHECK_S * 1_000)  # the most that one check counts; more means that the clock was set
 _DOUBLINGS_MAX: Final = 8
 _UNKNOWN_S: Final = 3_600
 
 
 class _Sign:
-    """What is known of one stream."""
+    """The state of one stream."""
 
     __slots__ = ("heard_ms", "quiet_ms", "silent_ms", "tries")
 
@@ -30,7 +30,7 @@ class _Sign:
 
 
 class StreamPulse:
-    """The life signs of one connection: only frames count, acknowledgements prove nothing."""
+    """The life signs of one connection. Only frames count: silent streams are acknowledged too."""
 
     def __init__(self) -> None:
         self.newest_ms: int | None = None
@@ -47,16 +47,16 @@ class StreamPulse:
 
     @property
     def subscribed(self) -> dict[str, _Sign]:
-        """The streams, and what is known of them."""
+        """By subscribed stream: its state."""
         return self._signs
 
     @property
     def silent(self) -> int:
-        """Streams silent for longer than their kind ever is."""
+        """How many streams have been silent for longer than their kind may be."""
         return sum(sign.silent_ms > sign.quiet_ms for sign in self._signs.values())
 
     def expect(self, keys: Iterable[str], now_ms: int) -> None:
-        """These streams are being subscribed."""
+        """Note that `keys` are being subscribed."""
         if not self._signs:
             self._silent_ms = 0
         for key in keys:
@@ -66,7 +66,7 @@ class StreamPulse:
         self._is_complete = False
 
     def forget(self, keys: Iterable[str], *, for_good: bool = True) -> None:
-        """These streams are no longer subscribed, or will be again."""
+        """Note that `keys` are unsubscribed, either `for_good` or to be subscribed again."""
         for key in keys:
             self._signs.pop(key, None)
             self._unheard.discard(key)
@@ -74,13 +74,13 @@ class StreamPulse:
                 self._tries.pop(key, None)
 
     def complete(self) -> None:
-        """Everything that is wanted has been subscribed."""
+        """Note that all wanted streams are subscribed."""
         self._is_complete = True
         if not self._unheard:
             self.all_heard.set()
 
     def beat(self, key: str, now_ms: int) -> None:
-        """A frame of `key` came."""
+        """Note that a frame of `key` was received."""
         self.newest_ms = now_ms
         self._silent_ms = 0
         sign = self._signs.get(key)
@@ -95,7 +95,7 @@ class StreamPulse:
                 self.all_heard.set()
 
     def check(self, now_ms: int) -> Sequence[str]:
-        """Count the time; returns streams found silent, to be subscribed again: at first soon, then less and less."""
+        """Count the time since the last check; returns silent streams to be subscribed again, less often each time."""
         since_ms = now_ms if self._checked_ms is None else self._checked_ms
         elapsed_ms, self._checked_ms = min(max(0, now_ms - since_ms), _CHECK_MS_MAX), now_ms
         self._silent_ms += elapsed_ms
@@ -108,12 +108,12 @@ class StreamPulse:
         return due
 
     def heard_ms(self, key: str) -> int | None:
-        """When the newest frame of `key` came; None without one since it was subscribed, or when it is dead."""
+        """When the newest frame of `key` was received; None if it is dead or had none since it was subscribed."""
         sign = self._signs.get(key)
         return sign.heard_ms if sign is not None and sign.silent_ms <= sign.quiet_ms else None
 
     def illness(self) -> str | None:
-        """Why the socket is of no more use, if it is of none."""
+        """Why the socket must be closed; None if it is usable."""
         if not self._signs:
             return None
         lively = [sign.quiet_ms for sign in self._signs.values() if sign.heard_ms is not None]
@@ -124,8 +124,8 @@ class StreamPulse:
         return None
 
     def complaint(self) -> str | None:
-        """None: nothing but the end of its life makes another socket take over, for slow and quiet look the same."""
+        """None: slow and quiet streams cannot be told apart, so the socket is replaced only at its end of life."""
         return None
 
     def exists(self, key: str, closed_ms: int) -> None:
-        """REST speaks of klines that are ingested; those have sockets of their own."""
+        """Do nothing: REST reports only series that are ingested, which have their own sockets."""

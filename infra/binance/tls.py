@@ -1,4 +1,4 @@
-"""Which certificates an upstream is trusted by: one rule for REST, archive and sockets."""
+"""The TLS contexts of all upstream connections: one rule for REST, archive and sockets."""
 
 import ssl
 from functools import cache
@@ -9,17 +9,17 @@ from app.outbound import Egress
 
 
 def trusting(egress: Egress) -> ssl.SSLContext:
-    """A context that trusts the certificates the settings name, or the system's and the bundled ones.
+    """A context that trusts the certificates of SSL_CERT_FILE and SSL_CERT_DIR, or the system's and the bundled ones.
 
-    Both of them: a company's own CA is in the system's store alone, and a bare container has the bundled ones alone.
-    Raises OSError for a file that cannot be used; app/settings.py has refused it before a node starts.
+    Both are needed: a company's CA is only in the system's store, and a bare container has only the bundled ones.
+    Raises OSError for a file that cannot be used, which app/settings.py refuses before a node starts.
     """
     return _context(egress.ca_file, egress.ca_dir)
 
 
 @cache
 def trusting_nobody() -> ssl.SSLContext:
-    """A context for a client that never speaks TLS: cheap to make, and it accepts no certificate at all."""
+    """A context for a client that never uses TLS: cheap to create, and it accepts no certificate."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

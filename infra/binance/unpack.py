@@ -1,4 +1,4 @@
-"""What is inside a downloaded ZIP of the archive: unpacked, checked and read with suspicion."""
+"""Unpacks and checks a downloaded ZIP of the archive."""
 
 import struct
 import zipfile
@@ -15,57 +15,57 @@ from app.domain.kline import BadKline, Kline, Precision
 from app.domain.rollup_columns import DayByDay
 from app.ports.exchange import FileKlines
 
-CSV_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 6 MB; what grows beyond is a bomb
+CSV_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 6 MB; a larger one may be a ZIP bomb
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED: Final = 0x1
 _DIRECTORY_ENTRY: Final = b"PK\x01\x02"
-_ENTRIES_MAX: Final = 16  # one is right; the bytes may also occur in packed data, though hardly ever
+_ENTRIES_MAX: Final = 16  # one is right; the same bytes may also occur in compressed data, though very rarely
 _PIECE_BYTES: Final = 1024 * 1024
 _UNPACKABLE: Final = (
     zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError,
-    NotImplementedError, RuntimeError, ValueError, OverflowError,  # versions, passwords and offsets that make no sense
+    NotImplementedError, RuntimeError, ValueError, OverflowError,  # invalid versions, passwords and offsets
 )  # fmt: skip
-"""What the standard library is known to raise for damaged ZIPs, and what the fuzzer found beyond that."""
+"""The documented exceptions of the standard library for damaged ZIPs, and those that the fuzzer found."""
 
 
 class Collector(Protocol):
-    """Takes in what is found in a file, part by part."""
+    """Collects the klines of a file, part by part."""
 
     def take(self, interval: Interval, rows: Columns) -> None:
-        """Take in klines that open after all of the same interval that came before."""
+        """Add klines of `interval`, which must open after all those added before."""
         ...
 
     def found(self) -> FileKlines:
-        """All of it."""
+        """All added klines. Nothing can be added afterwards."""
         ...
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Free the memory."""
         ...
 
 
 Collect = Callable[[Interval], Collector]
-"""Makes one for a file of the interval; to cross to another process, it has to have a name in some module."""
+"""Creates a Collector for a file of the interval; pickled for other processes, so it must be a module's global."""
 
 
 class Gathered:
-    """A Collector of plain columns."""
+    """A Collector that returns plain Columns."""
 
     def __init__(self, interval: Interval) -> None:
         self._interval = interval
         self._parts: dict[Interval, list[Columns]] = {}
 
     def take(self, interval: Interval, rows: Columns) -> None:
-        """See Collector."""
+        """Add klines of `interval`, which must open after all those added before."""
         self._parts.setdefault(interval, []).append(rows)
 
     def found(self) -> FileKlines:
-        """See Collector."""
+        """All added klines."""
         joined = {interval: Columns.joined(parts) for interval, parts in self._parts.items()}
         return FileKlines(joined.pop(self._interval), joined)
 
     def close(self) -> None:
-        """See Collector."""
+        """Free the memory."""
         self._parts.clear()
 
 
@@ -77,7 +77,7 @@ def read_file(
     longer: Sequence[Interval] = (),
     collect: Collect = Gathered,
 ) -> FileKlines:
-    """What a downloaded ZIP holds and what is made of it. Raises BadKline for everything that is wrong with it."""
+    """The klines of a downloaded ZIP, and those rolled up from them. Raises BadKline for any fault of the file."""
     try:
         text = _unpack(download, f"{file.name}.csv")
     except BadKline:
@@ -87,7 +87,7 @@ def read_file(
     with suppress(Unusual), closing(collect(file.interval)) as collector:
         _take_apart(text, file, grid, precision, longer, collector)
         return collector.found()
-    rows = Columns.of(_ascending(parse(text, grid, precision), file))  # roll-up is left to others
+    rows = Columns.of(_ascending(parse(text, grid, precision), file))  # the reconciler rolls them up later
     with closing(collect(file.interval)) as collector:
         collector.take(file.interval, rows)
         return collector.found()
@@ -96,7 +96,7 @@ def read_file(
 def _take_apart(
     text: str, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval], collector: Collector
 ) -> None:
-    """Hand all rows to `collector`, and what they make. Raises Unusual, possibly after some were handed over."""
+    """Pass all rows and their roll-ups to `collector`. Raises Unusual, possibly after some were passed."""
     days = DayByDay(precision, longer)
     for rows, is_uniform in parse_parts(text, grid, precision):
         if rows.opens_ms[0] < file.span.start_ms or rows.opens_ms[-1] >= file.span.end_ms:
@@ -118,20 +118,20 @@ def _unpack(download: IO[bytes], expected: str) -> str:
     download.seek(0)
     with zipfile.ZipFile(download) as archive:
         names = archive.namelist()
-        if names not in ([expected], [expected.encode().decode("cp437")]):  # as a ZIP without the UTF-8 flag reads
+        if names not in ([expected], [expected.encode().decode("cp437")]):  # how a name without the UTF-8 flag reads
             raise BadFile("name", f"holds {names!r:.200} instead of {expected}")
         member = archive.infolist()[0]
         if member.flag_bits & _ENCRYPTED or member.compress_type not in _METHODS:
             raise BadFile("zip", f"packed in an unknown way ({member.compress_type})")
         with archive.open(member) as stream:
-            content = stream.read(CSV_BYTES_MAX + 1)  # the stated size proves nothing
+            content = stream.read(CSV_BYTES_MAX + 1)  # the size in the directory may be wrong
         if len(content) > CSV_BYTES_MAX:
             raise BadFile("zip", f"unpacks to more than {CSV_BYTES_MAX} bytes")
         return content.decode("ascii")
 
 
 def _check_directory(download: IO[bytes]) -> None:
-    """Raise BadKline for a ZIP of many files: each would become an object of a kilobyte before its name is seen."""
+    """Raise BadFile for a ZIP of many files, for each of which zipfile would allocate a kilobyte."""
     download.seek(0)
     entries, kept = 0, b""
     while piece := download.read(_PIECE_BYTES):
@@ -142,7 +142,7 @@ def _check_directory(download: IO[bytes]) -> None:
 
 
 def _ascending(klines: Iterable[Kline], file: ArchiveFile) -> list[Kline]:
-    """The rows without exact repetitions (which the archive is known for: binance-facts section 6.3)."""
+    """The rows without exact repetitions, which occur in the archive (binance-facts section 6.3). Raises BadFile."""
     rows: list[Kline] = []
     for kline in klines:
         if not file.span.start_ms <= kline.open_ms < file.span.end_ms:

@@ -1,7 +1,7 @@
-"""What a process that unpacks archive files does, and the language it speaks with the one that started it.
+"""The unpacker process, and the messages between it and the process that started it.
 
-It imports little, for it is started when somebody waits for its work: without asyncio and SQLAlchemy it is there in a
-quarter of the time.
+It imports little, because it is started when a file waits for it: without asyncio and SQLAlchemy it starts in a quarter
+of the time.
 """
 
 import os
@@ -20,13 +20,13 @@ from app.ports.exchange import FileKlines
 from infra.binance.unpack import Collect, read_file
 from infra.process.malloc import stop_sqlite_counting
 
-IDLE_S_MAX: Final = 60.0  # a process without work ends itself; the next file starts a new one (0.2 s)
-_NICENESS: Final = 5  # history gives way to those who are waiting for an answer
+IDLE_S_MAX: Final = 60.0  # a process without work exits; the next file starts a new one (0.2 s)
+_NICENESS: Final = 5  # history has lower priority than answers to clients
 _LENGTH: Final = struct.Struct("<Q")
 
 
 class Job(NamedTuple):
-    """A downloaded file, and what is to be known of it."""
+    """A downloaded file, and the arguments of `read_file` for it."""
 
     content: bytes
     file: ArchiveFile
@@ -37,7 +37,7 @@ class Job(NamedTuple):
 
 
 def read(job: Job) -> FileKlines | Exception:
-    """What comes of a job."""
+    """The result of `read_file`, or the BadKline that it raised."""
     content, file, grid, precision, longer, collect = job
     try:
         return read_file(BytesIO(content), file, grid, precision, longer, collect)
@@ -46,7 +46,7 @@ def read(job: Job) -> FileKlines | Exception:
 
 
 def send(pipe: IO[bytes], thing: object) -> None:
-    """Write `thing` to the other end."""
+    """Pickle `thing` and write it to the pipe, after its length."""
     content = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
     pipe.write(_LENGTH.pack(len(content)))
     pipe.write(content)
@@ -54,7 +54,7 @@ def send(pipe: IO[bytes], thing: object) -> None:
 
 
 def receive(pipe: IO[bytes]) -> Any:
-    """What the other end wrote next. Raises EOFError when it has ended."""
+    """Read the next object from the pipe. Raises EOFError when the other end has closed it."""
     content = _exactly(pipe, *_LENGTH.unpack(_exactly(pipe, _LENGTH.size)))
     return pickle.loads(content)  # noqa: S301  written by our own process at the other end
 
@@ -67,14 +67,14 @@ def _exactly(pipe: IO[bytes], size: int) -> bytes:
 
 
 def serve() -> None:
-    """What a worker does: job after job, until the other end of the pipe is gone or there was no work for long."""
+    """Process jobs from stdin until the pipe is closed or there was no job for IDLE_S_MAX."""
     os.nice(_NICENESS)
     stop_sqlite_counting()
     jobs, answers = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # nothing but answers may get between answers
+    sys.stdout = sys.stderr  # the pipe carries answers only
     while select.select([jobs], [], [], IDLE_S_MAX)[0]:
         try:
             send(answers, read(receive(jobs)))
         except (EOFError, BrokenPipeError):
             break
-    os._exit(0)  # what is left in buffers has no reader
+    os._exit(0)  # do not flush: the pipe may have no reader

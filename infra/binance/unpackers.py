@@ -1,7 +1,7 @@
-"""Processes that unpack archive files beside the one that writes and serves, each file in one of them.
+"""The pool of unpacker processes, each of which unpacks one archive file at a time.
 
-Not concurrent.futures: there a killed worker takes the whole pool with it, workers outlive a killed parent, and each
-imports the parent's main module. Here a worker is a pair of pipes: it ends when its parent does, whatever ended that.
+concurrent.futures is not used: there a killed worker breaks the whole pool, workers survive a killed parent, and each
+imports the parent's main module. Here a worker reads from a pipe and exits when its parent ends for any reason.
 """
 
 import asyncio
@@ -22,15 +22,15 @@ from app.ports.exchange import FileKlines
 from infra.binance.unpack import Collect, Gathered, read_file
 from infra.binance.unpacker import Job, read, receive, send
 
-PROCESSES_MAX: Final = 4  # as many as there are downloads at once
-TRIES: Final = 2  # a file that ends two processes is not given to a third
+PROCESSES_MAX: Final = 4  # as many as there are simultaneous downloads
+TRIES: Final = 2  # a file that killed two processes is not given to a third
 _PROGRAM: Final = "from infra.binance.unpacker import serve; serve()"
 
 
 def processes_for(asked: int | None) -> int:
-    """How many processes unpack: as many as were asked for, or one for each core.
+    """The number of unpacker processes: `asked` (ARCHIVE_PROCESSES), or one for each core; 0 on a single core.
 
-    The one that writes has a fifth of their work to do. On a single core processes have nothing to give but their cost.
+    The writer has a fifth of their work to do. On a single core, more processes only add cost.
     """
     if asked is not None:
         return asked
@@ -39,9 +39,9 @@ def processes_for(asked: int | None) -> int:
 
 
 class Unpackers:
-    """At most `processes` processes, started when there is work for them; with none, a thread does it here.
+    """At most `processes` processes, started when there is work; with 0, a thread of this process does it.
 
-    `collect` brings what a process finds into the form in which it travels to the store.
+    `collect` creates the Collector that puts klines into the form in which they are sent to the store.
     """
 
     def __init__(self, processes: int, observe: Observe, collect: Collect = Gathered) -> None:
@@ -55,7 +55,7 @@ class Unpackers:
         self._is_closed = False
 
     def prepare(self, files: int) -> None:
-        """Start processes for `files` that are being downloaded, which takes about as long as a download does."""
+        """Start processes for `files` running downloads; starting takes about as long as a download."""
         wanted = min(files, self._processes)
         if wanted and not self._is_closed:
             asyncio.get_running_loop().run_in_executor(None, self._start, wanted)
@@ -63,7 +63,7 @@ class Unpackers:
     async def read(
         self, download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
     ) -> FileKlines:
-        """What a downloaded ZIP holds. Raises BadKline for everything that is wrong with it."""
+        """The klines of a downloaded ZIP, and their roll-ups. Raises BadKline for any fault, or UpstreamUnavailable."""
         if self._slots is None:
             return await asyncio.to_thread(read_file, download, file, grid, precision, longer, self._collect)
         slots = self._slots
@@ -72,7 +72,7 @@ class Unpackers:
         await slots.acquire()
         work = asyncio.get_running_loop().run_in_executor(None, self._do, job)
         work.add_done_callback(lambda _: slots.release())
-        outcome = await asyncio.shield(work)  # who leaves does not free the process: it is busy until it answers
+        outcome = await asyncio.shield(work)  # cancelling the caller does not free the busy process
         for error in outcome.lost:
             self._observe(UnpackerLost(file.name, error))
         if isinstance(outcome.answer, Exception):
@@ -80,7 +80,7 @@ class Unpackers:
         return outcome.answer
 
     async def aclose(self) -> None:
-        """End all processes, those at work too."""
+        """Kill all processes, also busy ones."""
         self._is_closed = True
         await asyncio.to_thread(self._end_all)
 
@@ -89,12 +89,12 @@ class Unpackers:
             worker.end()
 
     def _do(self, job: Job) -> "_Outcome":
-        """What becomes of a job: in a thread, and returned instead of raised, for its caller may be gone."""
+        """Run a job, in a thread. Errors are returned and not raised, because the caller may be cancelled."""
         lost: list[str] = []
         while len(lost) < TRIES and not self._is_closed:
             try:
                 worker = self._take()
-            except OSError as error:  # no process to be had: then here, as on a machine with one core
+            except OSError as error:  # no process can be started: do it here
                 return _Outcome(read(job), [*lost, f"none could be started: {error}"])
             try:
                 answer = worker.do(job)
@@ -112,12 +112,12 @@ class Unpackers:
         with self._starting:
             for worker in [worker for worker in self._idle if not worker.is_alive()]:
                 self._forget(worker)
-            with suppress(OSError):  # who needs one will say so
+            with suppress(OSError):  # reported when a job needs one
                 while len(self._workers) < wanted and not self._is_closed:
                     self._idle.append(self._new())
 
     def _take(self) -> "_Worker":
-        with self._starting:  # one that is being started is not started twice
+        with self._starting:  # do not start a second process while `_start` starts one
             while self._idle:
                 worker = self._idle[-1]
                 if worker.is_alive():
@@ -128,7 +128,7 @@ class Unpackers:
     def _new(self) -> "_Worker":
         worker = _Worker()
         self._workers.add(worker)
-        if self._is_closed:  # in between: whoever closes has not seen it
+        if self._is_closed:  # closed in between: `_end_all` has not seen this worker
             worker.end()
         return worker
 
@@ -161,16 +161,16 @@ class _Worker:
         return self._process.poll() is None
 
     def do(self, job: Job) -> FileKlines | Exception:
-        """Hand over a job and wait for what becomes of it. Raises OSError or EOFError when the process has ended."""
+        """Send a job and wait for its result. Raises OSError or EOFError when the process has ended."""
         send(self._in, job)
         answer: FileKlines | Exception = receive(self._out)
         return answer
 
     def end(self) -> int:
-        """Kill the process, which has nothing to lose, and return what it ended with. Who waits for it sees the end."""
+        """Kill the process and return its exit status. A thread in `do` gets an EOFError."""
         self._process.kill()
         status = self._process.wait()
         for pipe in (self._in, self._out):
-            with suppress(OSError):  # what could not be written has no reader any more
+            with suppress(OSError):  # unwritten data has no reader
                 pipe.close()
         return status

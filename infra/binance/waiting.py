@@ -1,4 +1,4 @@
-"""Waiting on the Clock: for an event or a time."""
+"""Waiting for an event with a timeout of the Clock."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from app.ports.clock import Clock
 
 
 async def until(event: asyncio.Event, clock: Clock, delay_s: float) -> bool:
-    """Return when `event` is set, or after `delay_s` seconds of `clock`; whether it is set."""
+    """Wait until `event` is set, at most `delay_s` seconds of `clock`; returns whether it is set."""
     async with asyncio.TaskGroup() as tasks:
         racers = (tasks.create_task(event.wait()), tasks.create_task(clock.sleep(delay_s)))
         await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
