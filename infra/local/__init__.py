@@ -1,1 +1,1 @@
-"""What the processes of one machine share, in RUNTIME_DIR."""
+"""What the processes of one machine share, through files and sockets in RUNTIME_DIR."""

@@ -1,4 +1,4 @@
-"""The folder in which the workers of one server keep their numbers: its own, also where servers share a database."""
+"""The folder for the metrics of one server's workers, unique also if several servers share a database."""
 
 import fcntl
 import os
@@ -10,19 +10,19 @@ from typing import Final
 from infra.process.private_file import FOLDER_MODE
 from infra.process.runtime_dir import NAME_BYTES_MAX, beside
 
-TRIES_MAX: Final = 100  # another server that starts at the same moment may sweep away what is not locked yet
+TRIES_MAX: Final = 100  # another server that starts at the same moment may remove a folder that is not locked yet
 _UNIQUE_BYTES: Final = 4
 
 
 class MetricsFolder:
-    """Made by the parent of the workers, which holds a lock on it for as long as it lives.
+    """Created by the parent of the workers, which holds a lock on the folder as long as it runs.
 
-    Two servers may have one PORT on one database, in two containers or on two addresses: a folder named by the port
-    would be emptied by whoever starts or ends while the other's workers count in it.
+    Two servers may use the same PORT on one database, in two containers or on two addresses. If the folder were named
+    by the port, one server would remove it while the other's workers use it.
     """
 
     def __init__(self, database: Path) -> None:
-        """Make it, and remove those of servers that were killed. Raises OSError."""
+        """Create the folder, and remove folders of servers that were killed. Raises OSError."""
         self._prefix = beside(database, "metrics-", bytes_max=NAME_BYTES_MAX - 2 * _UNIQUE_BYTES)
         self._sweep()
         for _ in range(TRIES_MAX):
@@ -35,7 +35,7 @@ class MetricsFolder:
         raise OSError(f"no folder can be kept beside {database}: something removes it at once")
 
     def remove(self) -> None:
-        """Remove it with what is in it."""
+        """Remove the folder with its files."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
@@ -48,7 +48,7 @@ class MetricsFolder:
 
 
 def _locked(path: Path) -> int | None:
-    """A descriptor that holds the lock of the folder at `path`; None when it is another's, or gone."""
+    """A descriptor that holds the lock of the folder at `path`; None if it is locked or was removed."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

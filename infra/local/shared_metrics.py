@@ -1,7 +1,7 @@
-"""Metrics of all workers of one server together: whichever of them is scraped, the answer is the same and never falls.
+"""Merges the metrics of all workers of a server, so that a scrape of any worker returns the same values.
 
-Each worker keeps its newest numbers in a file; a scrape writes its own and adds up all of them. The numbers that only
-grow outlive the worker that counted them: whoever finds it dead adds them to what is gone.
+Each worker writes its values to a file; a scraped worker writes its own and adds up all files. Counters never fall: the
+worker that finds another one dead adds the dead one's counters to the file `gone`.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from prometheus_client.core import Metric
 from app.metric import IS_WRITER, Merge
 from infra.process.private_file import FOLDER_MODE, open_private
 
-FILE_BYTES_MAX: Final = 4 * 1024 * 1024  # a worker's numbers take 30 kB
+FILE_BYTES_MAX: Final = 4 * 1024 * 1024  # the metrics of a worker take 30 kB
 
 _GROWING: Final = frozenset({"counter", "histogram", "summary"})
 _OF_THE_PROCESS: Final = {"process_start_time_seconds": Merge.SMALLEST, "process_max_fds": Merge.SMALLEST}
-"""Gauges of Prometheus' library that are not added up."""
+"""Gauges of Prometheus' library that are not summed."""
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -37,7 +37,7 @@ class _Family(msgspec.Struct, array_like=True):
 
 
 class _Gone(msgspec.Struct, array_like=True):
-    """What the dead have left, and whose numbers are in it already although their file is still there."""
+    """Counters and last gauges of dead workers; `folded` names those that are included but still have a file."""
 
     families: list[_Family]
     last_word: list[_Family]
@@ -45,7 +45,7 @@ class _Gone(msgspec.Struct, array_like=True):
 
 
 class SharedMetrics:
-    """The numbers of one worker, and of all of them, in `folder`. Called from threads.
+    """The metrics of this worker, and of all workers in `folder`. Thread-safe.
 
     `merges` says for the declared metrics, by their names, how the workers' numbers become one.
     """
@@ -59,12 +59,12 @@ class SharedMetrics:
         self._life: int | None = None
 
     def share(self) -> None:
-        """Write this worker's numbers down. Raises OSError."""
+        """Write this worker's metrics to its file. Raises OSError."""
         with self._locked():
             self._write_own()
 
     def exposition(self) -> bytes:
-        """The numbers of all workers, as Prometheus reads them. Raises OSError."""
+        """The metrics of all workers in Prometheus' text format. Raises OSError."""
         with self._locked():
             own = self._write_own()
             living = [own]
@@ -146,7 +146,7 @@ class SharedMetrics:
         return families
 
     def _show_life(self) -> None:
-        """Hold the lock by which the others see that this process lives, also when somebody has emptied the folder."""
+        """Hold the lock that shows that this process is alive; create its file again if somebody deleted it."""
         path = self._path("life")
         if self._life is not None:
             if path.exists() and os.path.samestat(os.fstat(self._life), path.stat()):
@@ -156,9 +156,9 @@ class SharedMetrics:
         fcntl.flock(self._life, fcntl.LOCK_EX)
 
     def _lives(self, name: str) -> bool:
-        """Whether a worker has not been seen dead: who has no lock file is one whose file was deleted.
+        """Whether a worker may be alive. One without a lock file may be: somebody deleted the file.
 
-        Taken for dead, its numbers would be added to what is gone at every scrape, and those it has would count too.
+        If it were considered dead, its counters would be added to `gone` at every scrape, and counted again as its own.
         """
         try:
             fd = os.open(self._folder / f"{name}.life", os.O_RDWR | os.O_CLOEXEC)
@@ -177,7 +177,7 @@ class SharedMetrics:
         return msgspec.msgpack.decode(path.read_bytes(), type=_Gone) if path.exists() else _Gone([], [], [])
 
     def _bury(self, gone: _Gone) -> None:
-        """Keep what the dead have left, and only then forget their files: killed in between, nothing counts twice."""
+        """Write `gone`, and only then delete its workers' files, so that a kill in between counts nothing twice."""
         if not gone.folded:
             return
         _replace(self._folder / "gone", msgspec.msgpack.encode(gone))
@@ -227,7 +227,7 @@ def _decoded(path: Path) -> list[_Family] | None:
     try:
         return msgspec.msgpack.decode(path.read_bytes(), type=list[_Family])
     except msgspec.DecodeError:
-        return None  # not a file of ours
+        return None  # not a metrics file
 
 
 def _by_name(families: Iterable[_Family]) -> dict[str, _Family]:

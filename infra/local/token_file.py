@@ -1,7 +1,7 @@
-"""The admin token of a node that none was given: a file beside its database that only its own user can read.
+"""The generated admin token of a node without ADMIN_TOKEN, in a file that only its own user can read.
 
-It proves what no address can: that a request was made by this user, or root, of this machine. Through a proxy, and in a
-container's network, a stranger's request comes from the address of a neighbour.
+The token proves that a request was made by this user, or root, of this machine. An address does not: through a proxy or
+in a container's network, a stranger's request comes from a local address.
 """
 
 import fcntl
@@ -17,17 +17,17 @@ from infra.process.runtime_dir import beside
 
 TOKEN_BYTES: Final = 32
 FILE_BYTES_MAX: Final = 1_024
-_TOKEN: Final = re.compile(rb"[!-~]{32,512}\s*")  # what can be sent in a header and not be guessed
+_TOKEN: Final = re.compile(rb"[!-~]{32,512}\s*")  # valid in a header, and long enough not to be guessed
 
 
 class TokenFile:
-    """The file of one database. It is kept over restarts; deleting it renews the token at the next request."""
+    """The token file of a database, kept across restarts. If it is deleted, the next request creates a new token."""
 
     def __init__(self, database: Path) -> None:
         self.path = beside(database, "token")
 
     def read(self) -> str | None:
-        """The token, for who wants to send it; None when there is none. Raises OSError."""
+        """The token, to be sent in a request; None when there is none. Raises OSError."""
         try:
             content = self.path.read_bytes()[:FILE_BYTES_MAX]
         except FileNotFoundError:
@@ -35,7 +35,7 @@ class TokenFile:
         return content.decode().strip() if _TOKEN.fullmatch(content) else None
 
     def token(self) -> str:
-        """The token, made when there is none that is only ours. Raises OSError when none can be kept here."""
+        """The token; a new one if there is none, or others could read it. Raises OSError if it cannot be stored."""
         was_open = self._is_open_to_others()
         fd = open_private(self.path)
         try:
@@ -44,7 +44,7 @@ class TokenFile:
                 raise PermissionError(f"{self.path} belongs to another user, or cannot be closed to others")
             content = os.pread(fd, FILE_BYTES_MAX + 1, 0)
             if was_open or not _TOKEN.fullmatch(content):
-                fcntl.flock(fd, fcntl.LOCK_EX)  # of processes that start together the first one makes it
+                fcntl.flock(fd, fcntl.LOCK_EX)  # of several starting processes, the first one creates it
                 content = os.pread(fd, FILE_BYTES_MAX + 1, 0)
                 if was_open or not _TOKEN.fullmatch(content):
                     content = secrets.token_urlsafe(TOKEN_BYTES).encode() + b"\n"
@@ -56,7 +56,7 @@ class TokenFile:
         return content.decode().strip()
 
     def _is_open_to_others(self) -> bool:
-        """Whether others may have read what is in the file."""
+        """Whether other users may have read the file."""
         try:
             return bool(stat.S_IMODE(self.path.stat().st_mode) & ~FILE_MODE)
         except FileNotFoundError:

@@ -1,8 +1,9 @@
-"""Unix sockets of one database: made and found whatever its path is like and wherever it lies.
+"""Where the Unix sockets of a database are, whatever the length of its path and its file system.
 
-A socket lies beside the database, so that also processes in other containers find it that share the folder. The kernel
-takes 107 bytes of a socket's path; a longer one is named through an open descriptor of its folder. Where the folder's
-file system has no sockets, or /proc is missing, it lies in this user's own folder, by a hash of the database's path.
+A socket is in the folder of the database, so that processes in other containers that share the folder find it. The
+kernel accepts at most 107 bytes as a socket's path; a longer path is named through an open descriptor of its folder. If
+the folder's file system has no sockets, or /proc is missing, the socket is in a folder of the user, named by a hash of
+the database's path.
 """
 
 import asyncio
@@ -19,14 +20,14 @@ from typing import Final
 from infra.process.private_file import FILE_MODE, FOLDER_MODE
 from infra.process.runtime_dir import beside
 
-_PATH_BYTES_MAX: Final = 100  # the kernel takes 107
+_PATH_BYTES_MAX: Final = 100  # the kernel accepts 107
 _NAME_BYTES_MAX: Final = 80  # behind "/proc/self/fd/<number>/"
-_SESSIONS: Final = Path("/run/user")  # where a login session has a folder of its user's own
-_DIGITS: Final = 32  # of the hash that names a database in this user's folder
+_SESSIONS: Final = Path("/run/user")  # has a folder for each user with a login session
+_DIGITS: Final = 32  # hex digits of the hash that names a database in the user's folder
 
 
 class UnixSocket:
-    """The place of one socket of a database: `ending` says which."""
+    """One socket of a database, named by its file's `ending`."""
 
     def __init__(self, database: Path, ending: str) -> None:
         digest = hashlib.sha256(os.fsencode(database)).hexdigest()[:_DIGITS]
@@ -35,7 +36,7 @@ class UnixSocket:
         self._bound: Path | None = None
 
     async def listen(self, serve: Callable[[socket.socket], Awaitable[asyncio.Server]]) -> asyncio.Server:
-        """What `serve` makes of a socket bound in the first place that can have one. Raises OSError."""
+        """Bind a socket at the first possible place and return the server that `serve` starts on it. Raises OSError."""
         with contextlib.ExitStack() as unless_served:
             listener = self._bind()
             unless_served.callback(listener.close)
@@ -47,14 +48,14 @@ class UnixSocket:
             return server
 
     def remove(self) -> None:
-        """Remove the socket that was bound."""
+        """Delete the file of the bound socket."""
         if self._bound is not None:
             self._bound.unlink(missing_ok=True)
             self._bound = None
 
     @contextlib.contextmanager
     def found(self) -> Iterator[str]:
-        """A name to connect to, of the first place that has a socket. Raises OSError."""
+        """Yield a path to connect to, of the first place that has a socket. Raises OSError."""
         own = (path for path in self._elsewhere if _is_own(path.parent))
         there = next((path for path in (self._beside, *own) if path.is_socket()), self._beside)
         with _short_name(there) as name:
@@ -77,18 +78,18 @@ class UnixSocket:
         self._bound = self._beside
         for path in self._elsewhere:
             with contextlib.suppress(OSError):
-                path.unlink()  # of a writer that was killed when the folder had no sockets
+                path.unlink()  # left by a writer that was killed when the database's folder had no sockets
         return listener
 
 
 def _bound(path: Path) -> socket.socket:
     """A socket at `path` that only this user may use. Raises OSError."""
-    path.unlink(missing_ok=True)  # of a process that was killed
+    path.unlink(missing_ok=True)  # left by a process that was killed
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _short_name(path) as name:
             listener.bind(name)
-        path.chmod(FILE_MODE)  # before it listens: until then nobody can connect
+        path.chmod(FILE_MODE)  # before it listens, so that nobody could connect before
     except BaseException:
         listener.close()
         raise
@@ -97,7 +98,7 @@ def _bound(path: Path) -> socket.socket:
 
 @contextlib.contextmanager
 def _short_name(path: Path) -> Iterator[str]:
-    """A name of the socket that is not too long for the kernel. Raises OSError."""
+    """Yield a path of the socket that is short enough for the kernel. Raises OSError."""
     if len(os.fsencode(path)) <= _PATH_BYTES_MAX:
         yield str(path)
         return
@@ -109,20 +110,20 @@ def _short_name(path: Path) -> Iterator[str]:
 
 
 def _own_folders() -> tuple[Path, ...]:
-    """Folders of this user for sockets that cannot lie beside the database: the session's, else one under /tmp."""
+    """The user's folders for sockets that cannot be in the database's folder: of the session, and under /tmp."""
     user = os.geteuid()
     return _SESSIONS / str(user) / "klinenode", Path(tempfile.gettempdir()) / f"klinenode-{user}"
 
 
 def _make_own(folder: Path) -> None:
-    """Make `folder` if it is not there. Raises OSError when somebody else could put a socket into it."""
+    """Create `folder` if it is missing. Raises OSError if another user could create a socket in it."""
     folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     if not _is_own(folder):
         raise PermissionError(f"{folder} is not this user's alone")
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether `folder` is there and this user's alone."""
+    """Whether `folder` exists, belongs to this user and is closed to others."""
     try:
         found = folder.lstat()
     except OSError:

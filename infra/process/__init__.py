@@ -1,1 +1,1 @@
-"""What a process needs of its machine: clock, memory, names and modes of files."""
+"""Access to the operating system that every process needs: clock, memory, files."""

@@ -1,4 +1,4 @@
-"""The machine's clock, the only place where wall time is read and where waiting happens."""
+"""The machine's clock, the only place that reads wall time and sleeps."""
 
 import asyncio
 import functools
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Linux's CLOCK_MONOTONIC stands still while the machine is suspended; elsewhere it is all there is."""
+"""Linux' CLOCK_MONOTONIC stops while the machine is suspended; other systems have only that one."""
 
 
 @functools.cache
@@ -19,18 +19,18 @@ def _boot() -> str:
 
 
 class SystemClock:
-    """Wall time of this machine."""
+    """The wall clock and the monotonic clock of this machine."""
 
     def now_ms(self) -> int:
         """Milliseconds since the Unix epoch, UTC."""
         return time.time_ns() // 1_000_000  # noqa: TID251  the one place
 
     def steady_ms(self) -> int:
-        """Milliseconds since the machine started; setting the clock does not move it."""
+        """Milliseconds since the machine was booted; not changed by setting the wall clock."""
         return time.clock_gettime_ns(_STEADY) // 1_000_000
 
     def boot(self) -> str:
-        """The number that Linux gives each start of the machine; "" elsewhere."""
+        """Linux' boot_id, a new one at each boot; "" on other systems."""
         return _boot()
 
     async def sleep(self, delay_s: float) -> None:

@@ -1,6 +1,6 @@
-"""Files that only the node's own user may open: locks, shared state, the admin token.
+"""Files that only the node's own user may open.
 
-Whoever may open a file may hold a lock on it, also one that can only read it: a lock file that others may read lets any
+A user who may open a file, even only for reading, can hold a lock on it: a lock file that others may read would let any
 local user stop the writer.
 """
 
@@ -16,10 +16,10 @@ STRANGERS: Final = 0o007
 
 
 def open_private(path: Path) -> int:
-    """A descriptor of the file at `path`, made if there is none, open for reading and writing. Raises OSError.
+    """Open the file at `path` for reading and writing, create it if missing, and return its descriptor. Raises OSError.
 
-    A file that an earlier version or another umask left open to more users is closed to them. A symbolic link is
-    refused: in a folder that others may write to, it would have us truncate a file of their choice.
+    If an earlier version or another umask left the file readable for others, its mode is changed. A symbolic link is
+    refused: in a folder that others may write to, they could make the node truncate a file of their choice.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
     try:
@@ -33,16 +33,17 @@ def open_private(path: Path) -> int:
 
 
 def create_private(path: Path) -> None:
-    """Make the file at `path`, empty, if there is none. Raises OSError.
+    """Create an empty file at `path` if there is none. Raises OSError.
 
-    One that exists is not opened: closing a descriptor drops the locks that SQLite has on the file in this process.
+    An existing file is not opened: closing a descriptor would release the locks that SQLite holds on it in this
+    process.
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
 
 
 def close_to_strangers(path: Path) -> None:
-    """Take a file of ours away from users who are not of its group; a group is the operator's own choice."""
+    """Remove the permissions of other users on a file that this user owns; those of its group are kept."""
     try:
         found = path.stat()
     except FileNotFoundError:

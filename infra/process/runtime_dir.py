@@ -1,4 +1,4 @@
-"""RUNTIME_DIR: where the files lie, and how they are called, that the processes of one database share."""
+"""The paths of the files that the processes of a database share, in RUNTIME_DIR."""
 
 import errno
 import hashlib
@@ -8,15 +8,16 @@ from typing import Final
 
 from infra.process.private_file import FOLDER_MODE
 
-NAME_BYTES_MAX: Final = 255  # of a file's name, on every file system of Linux
-_DIGITS: Final = 16  # of the hash that stands for a name that is too long, or for the path of a database
+NAME_BYTES_MAX: Final = 255  # of a file name, on every file system of Linux
+_DIGITS: Final = 16  # hex digits of the hash of a name that is too long, or of a database's path
 
 
 def shared_by(database: Path, runtime_dir: str) -> Path:
-    """What stands for the database in the names of shared files (`beside` it): itself, or a name in RUNTIME_DIR.
+    """The path from which `beside` makes the names of shared files: the database, or a path in RUNTIME_DIR.
 
-    There the name has a hash of the whole path: databases of one name in different folders share nothing. The writer
-    lease is not among these files: its lock lies beside the database, or two settings would make two writers.
+    The latter contains a hash of the database's path, so that databases with the same name in different folders share
+    nothing. The lock of the writer lease is not in RUNTIME_DIR but beside the database: otherwise two nodes with
+    different settings would both write.
     """
     if not runtime_dir:
         return database
@@ -25,7 +26,7 @@ def shared_by(database: Path, runtime_dir: str) -> Path:
 
 
 def make_runtime_dir(runtime_dir: str) -> None:
-    """Make RUNTIME_DIR, this user's alone, if it is set and not there. Raises OSError: nothing can be made in it."""
+    """Create RUNTIME_DIR, closed to other users, if it is set and missing. Raises OSError if it is not writable."""
     if runtime_dir:
         Path(runtime_dir).mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         if not os.access(runtime_dir, os.W_OK | os.X_OK):
@@ -33,9 +34,9 @@ def make_runtime_dir(runtime_dir: str) -> None:
 
 
 def beside(database: Path, ending: str, *, bytes_max: int = NAME_BYTES_MAX) -> Path:
-    """`<database>.<ending>`; where that is longer than a name may be, `.klinenode-<hash of its name>.<ending>`.
+    """`<database>.<ending>`; if that name is too long, `.klinenode-<hash of the database's name>.<ending>`.
 
-    A database may have a name of up to 247 bytes, which leaves room for SQLite's own endings and not for all of ours.
+    The name of a database may have up to 247 bytes, which leaves room for SQLite's suffixes but not for longer ones.
     """
     name = f"{database.name}.{ending}"
     if len(os.fsencode(name)) > bytes_max:
