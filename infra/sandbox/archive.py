@@ -114,7 +114,7 @@ class Archive:
 
 
 def parse_key(path: str) -> tuple[FileKey | None, bool]:
-    """The file that a path names, and whether its checksum is asked for; None for what the archive cannot have."""
+    """The file that a path names (None: no such file can exist), and whether its checksum is requested."""
     found = _KEY.match(path)
     if found is None:
         return None, False
@@ -133,7 +133,7 @@ def parse_key(path: str) -> tuple[FileKey | None, bool]:
 
 
 def build_zip(name: str, csv: str) -> bytes:
-    """A ZIP with one CSV of the same stem; the same bytes every time."""
+    """A ZIP with one CSV of the same stem. Deterministic: equal input gives equal bytes."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         member = zipfile.ZipInfo(name.removesuffix(".zip") + ".csv", date_time=(2020, 1, 1, 0, 0, 0))
@@ -143,7 +143,7 @@ def build_zip(name: str, csv: str) -> bytes:
 
 
 def corrupt(content: bytes) -> bytes:
-    """The file with its middle bytes inverted: opens as a ZIP, fails its CRC or inflation."""
+    """`content` with its middle bytes inverted: it opens as a ZIP and fails its CRC or decompression."""
     middle, width = len(content) // 2, min(64, len(content) // 4)
     flipped = bytes(byte ^ 0xFF for byte in content[middle : middle + width])
     return content[:middle] + flipped + content[middle + width :]

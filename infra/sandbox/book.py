@@ -1,8 +1,8 @@
-"""The order book of a symbol at any time, and the levels that change from one moment to the next.
+"""The order book of a symbol as a function of time.
 
-The book is a function of time in steps of 100 ms. Best bid and ask stand on both sides of the last price; every tick
-below and above, a thousand a side, holds lots that a hash draws anew each 6.4 s, a sixty-fourth of the ticks at every
-step, so that what a step changes is found without comparing two books. Update ids are steps counted in `_IDS_A_STEP`.
+The book changes in steps of 100 ms. Best bid and ask are next to the last price. Each side has a thousand ticks, whose
+lots are drawn from a hash and drawn again every 6.4 s: a sixty-fourth of the ticks at every step, so that the changes
+of a step are found without comparing two books. An update id is the step times `_IDS_A_STEP`.
 """
 
 from collections.abc import Iterable
@@ -14,12 +14,10 @@ from infra.sandbox.noise import chance
 from infra.sandbox.universe import Instrument
 
 STEP_MS: Final = 100
-LATE_STEPS_MAX: Final = 600  # a stream that was not fed for so long (a minute) breaks its chain of updates
+LATE_STEPS_MAX: Final = 600  # a stream that got no update for so long (a minute) continues with a break in its chain
 _IDS_A_STEP: Final = 16
-_REACH_TICKS: Final = (
-    1_000  # ticks a side of which the book consists: a full snapshot has them all, so nothing is unknown
-)
-_CYCLE: Final = 64  # steps after which a tick's lots are drawn anew
+_REACH_TICKS: Final = 1_000  # ticks a side: a snapshot of 1,000 levels has all of them
+_CYCLE: Final = 64  # steps after which a tick's lots are drawn again
 _EMPTY_OF_64: Final = 6
 _MASK: Final = (1 << 64) - 1
 
@@ -43,7 +41,7 @@ class Snapshot(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What turns the book after update `before_id` into the one after `last_id`."""
+    """The changes from the book after update `before_id` to the book after `last_id`."""
 
     before_id: int
     last_id: int
@@ -53,7 +51,7 @@ class Changes(NamedTuple):
 
 
 def step_at(now_ms: int) -> int:
-    """The number of the step in force at `now_ms`."""
+    """The number of the step at `now_ms`."""
     return now_ms // STEP_MS
 
 
@@ -84,9 +82,10 @@ class Book:
         return Snapshot(update_id(step), step * STEP_MS, bids, asks)
 
     def changes(self, item: Instrument, after: int, until: int) -> Changes:
-        """Every level touched in the steps after `after`, as it stands at `until`; 0 lots where it is gone.
+        """The levels changed in the steps after `after`, with their lots at `until`; 0 lots: the level was removed.
 
-        After more than LATE_STEPS_MAX steps only the last one's: `before_id` then tells that updates are missing.
+        After more than LATE_STEPS_MAX steps, only those of the last step: `before_id` then shows that updates are
+        missing.
         """
         if until - after > LATE_STEPS_MAX:
             after = until - 1
@@ -116,15 +115,15 @@ class Book:
 
 
 def _side(before: int, best: int, step: int, sign: int) -> Iterable[int]:
-    """The ticks of a bid side that a step touches: drawn anew, left behind, or come into reach."""
+    """The ticks of a bid side that change in a step: drawn again, removed, or new within reach."""
     low = best - _REACH_TICKS + 1
     first = low + (sign * step - low) % _CYCLE
     touched = set(range(first, best + 1, _CYCLE))
     if before != best:
         touched.update((before, best))
-        touched.update(range(max(before, low - 1) + 1, best + 1))  # new at the top
-        touched.update(range(low, min(before - _REACH_TICKS, best) + 1))  # come into reach at the bottom
-        touched.update(range(best + 1, before + 1))  # left behind at the top
+        touched.update(range(max(before, low - 1) + 1, best + 1))  # added at the top
+        touched.update(range(low, min(before - _REACH_TICKS, best) + 1))  # added at the bottom
+        touched.update(range(best + 1, before + 1))  # removed at the top
     return touched
 
 
@@ -143,7 +142,7 @@ def _key(item: Instrument) -> int:
 
 
 def _lots(item: Instrument, key: int, tick: int, step: int, best: int) -> int:
-    """The lots at a tick; never none at the best one."""
+    """The lots at a tick; at the best one never 0."""
     drawn = (step - tick) // _CYCLE
     bits = (key ^ tick * 0x9E3779B97F4A7C15 ^ drawn * 0xC2B2AE3D27D4EB4F) & _MASK
     bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & _MASK

@@ -1,9 +1,9 @@
-"""The candles themselves: one UTC hour of one symbol, minute by minute, computed from a seed in whole numbers.
+"""The 1m candles of a symbol, one UTC hour at a time, computed from a seed in integers.
 
-A minute with trades is a walk over five price levels. Its volume is cut into up to twenty equal pieces which visit the
-levels in a fixed order, and each piece into trades (infra/sandbox/tape.py tells them one by one); so every sum (volume,
-quote volume, taker buys) is exact both at the end and half-way through, and low × volume ≤ quote volume ≤ high × volume
-holds at every moment.
+A minute with trades is a walk over five price levels. Its volume is divided into up to twenty equal pieces, which visit
+the levels in a fixed order, and each piece is divided into trades (infra/sandbox/tape.py lists them). So every sum
+(volume, quote volume, taker buys) is exact at the end and at every moment before, and low × volume ≤ quote volume ≤
+high × volume always holds.
 """
 
 from array import array
@@ -41,7 +41,7 @@ class Candle(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Trades that follow each other at one price and on one side: `lots` in all; a buyer was the taker if `bought`."""
+    """Consecutive trades at one price and side, of `lots` in total; `bought`: the buyer was the taker."""
 
     price: int
     lots: int
@@ -50,9 +50,9 @@ class Run(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """The trades of one minute: `levels` visited piece by piece, `lots` a piece, `rest` lots with the last trades.
+    """The trades of one minute: each piece of `lots` is at a level of `order`; the last trades have `rest` lots more.
 
-    Buyers take `share` of 256 parts: of every piece where each has two trades or more, of the pieces otherwise.
+    Buyers take `share`/256: of each piece if every piece has at least two trades, otherwise of the number of pieces.
     """
 
     levels: tuple[int, int, int, int, int]
@@ -64,11 +64,11 @@ class Walk(NamedTuple):
     phase: int
 
     def trades_at(self, quantum: int) -> int:
-        """How many trades have happened after `quantum` of the minute's 240 quanta."""
+        """The number of trades in the first `quantum` of the minute's 240 quanta."""
         return (self.trades * quantum + self.phase) // _QUANTA
 
     def trade_ms(self, number: int) -> int:
-        """When trade `number` (from 1) happens, in ms since the minute opened; it is seen at the next quantum."""
+        """The time of trade `number` (from 1) in ms since the minute opened; it is published at the next quantum."""
         return max(0, ((number * _QUANTA - self.phase) * QUANTUM_MS - 1) // self.trades)
 
     def candle(self, open_ms: int) -> Candle:
@@ -93,7 +93,7 @@ class Walk(NamedTuple):
         return self._partial(open_ms, done)
 
     def runs(self) -> list[Run]:
-        """The minute's trades in order, in as few runs as there can be; their sums are the candle's."""
+        """The minute's trades in order, as the fewest possible runs; their sums are the candle's."""
         last = len(self.order) + (self._surplus > 0)
         return [run for piece in range(last) for run in self._runs_of(piece)]
 
@@ -113,7 +113,7 @@ class Walk(NamedTuple):
         return Candle(open_ms, seen[0], high, low, price, volume, quote, done, taker_volume, taker_quote)
 
     def _part(self, piece: int, inside: int) -> tuple[int, int]:
-        """The lots of a piece's first `inside` trades, and how many of them buyers took: what its runs say."""
+        """The lots of a piece's first `inside` trades, and how many of them buyers took; consistent with its runs."""
         if self.trades < _SPLIT_TRADES or piece == len(self.order):
             (run,) = self._runs_of(piece)
             lots = run.lots * inside // run.trades
@@ -137,18 +137,18 @@ class Walk(NamedTuple):
         return (Run(price, taken, buys, bought=True), sold) if buys else (sold,)
 
     def _split(self, piece: int) -> tuple[int, int, int]:
-        """The trades of a piece of two or more; the lots that buyers take of it, and in how many trades."""
+        """For a piece of at least two trades: their number, the lots that buyers take, and in how many trades."""
         trades, taken = self._trades_of(piece), self.lots * self.share >> 8
         buys = min(max(1, trades * self.share >> 8, trades - self.lots + taken), taken, trades - 1)
         return trades, taken, buys
 
     def _extra(self, piece: int) -> int:
-        """The lots of the rest, which come with the last piece unless there are trades for them alone."""
+        """The lots of `rest` that belong to a piece: all to the last one, unless surplus trades have them."""
         return self.rest if piece == len(self.order) - 1 and not self._surplus else 0
 
     @property
     def _surplus(self) -> int:
-        """The trades that come after the pieces with the rest: those for which the pieces have no lot."""
+        """The number of trades after the pieces, for which these have no lots left; they share `rest`."""
         return self.trades % _PIECES if self._full and self.lots == self.trades // _PIECES else 0
 
     @property
@@ -162,7 +162,7 @@ class Walk(NamedTuple):
         return least + (not self._surplus and piece < more)
 
     def _place(self, done: int) -> tuple[int, int]:
-        """How many pieces are finished after `done` trades, and how many trades of the next are done."""
+        """The number of complete pieces after `done` trades, and of trades of the next piece."""
         if not self._full:
             return done, 0
         least, more = divmod(self.trades, _PIECES)
@@ -173,7 +173,7 @@ class Walk(NamedTuple):
         return pieces, done - longer * (least + 1) - (pieces - longer) * least
 
     def _taken(self, pieces: int, whole: int) -> tuple[int, int]:
-        """What buyers took of the first pieces, whose prices add up to `whole`: lots and quote."""
+        """Lots and quote volume that buyers took of the first `pieces`, whose prices add up to `whole`."""
         if self.trades >= _SPLIT_TRADES:
             taken = self.lots * self.share >> 8
             return taken * pieces, taken * whole
@@ -189,7 +189,7 @@ class Walk(NamedTuple):
 
 @dataclass(slots=True)
 class HourBlock:
-    """The minutes of one UTC hour that exist (none before the listing), with the walks behind them."""
+    """The existing minutes of one UTC hour (none before the listing), and their walks."""
 
     start_ms: int
     first: int
@@ -216,7 +216,7 @@ def flat(open_ms: int, close: int) -> Candle:
 
 
 def build_hour(item: Instrument, hour: int) -> HourBlock:
-    """The block of UTC hour number `hour` since the epoch; the same for ever (about 0.1 ms)."""
+    """The block of UTC hour number `hour` since the epoch. Deterministic; takes about 0.1 ms."""
     start_ms, tick = hour * HOUR_MS, item.tick_units
     first, before = _minute_in(item.onboard_ms, start_ms), _close_ticks(item, hour - 1)
     words = array("Q", shake_128(f"{item.uid}#{hour}".encode()).digest(960))
@@ -266,7 +266,7 @@ def _walk(item: Instrument, bits: int, more: int, before: int, close: int, vol: 
 
 
 def _traded(item: Instrument, hour: int, words: "array[int]") -> list[bool]:
-    """Which of the hour's sixty minutes have trades, were there no delivery; the listing minute always has."""
+    """Which of the hour's sixty minutes have trades, ignoring a delivery; the listing minute always has."""
     start_ms, traded = hour * HOUR_MS, [False] * 60
     if not _trades_in(item, hour):
         return traded
@@ -286,7 +286,7 @@ def _minute_in(time_ms: int, start_ms: int) -> int:
 
 @lru_cache(maxsize=65_536)
 def _trades_in(item: Instrument, hour: int) -> bool:
-    """Whether anything trades in the hour: quiet symbols have whole hours without a trade, but not the first."""
+    """Whether the hour has trades. Quiet symbols have hours without any, but never their first."""
     start_ms = hour * HOUR_MS
     if start_ms + HOUR_MS <= item.onboard_ms or start_ms >= item.delivery_ms or item.pending:
         return False
@@ -300,7 +300,7 @@ def _anchor_ticks(item: Instrument, hour: int) -> int:
 
 
 def _close_ticks(item: Instrument, hour: int) -> int:
-    """The last price at the end of `hour`, found without generating anything before it."""
+    """The last price at the end of `hour`, computed without generating earlier candles."""
     if hour >= (item.delivery_ms - 1) // HOUR_MS:
         return _settled_ticks(item)
     while hour * HOUR_MS + HOUR_MS > item.onboard_ms and not _trades_in(item, hour):
@@ -310,5 +310,5 @@ def _close_ticks(item: Instrument, hour: int) -> int:
 
 @lru_cache(maxsize=4_096)
 def _settled_ticks(item: Instrument) -> int:
-    """The last price before the delivery, at which a settled symbol stays flat for ever."""
+    """The last price before the delivery; candles of a settled symbol stay flat at it."""
     return build_hour(item, (item.delivery_ms - 1) // HOUR_MS).candles[-1].close // item.tick_units

@@ -1,4 +1,4 @@
-"""The control messages of the sockets: what a client may say, and the errors it gets (binance-facts section 5.3)."""
+"""The control messages of clients on sockets, and the errors for invalid ones (binance-facts section 5.3)."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ RequestId = int | str | None
 
 
 class CommandError(Exception):
-    """A refused control message: `code` 0–4 and `msg` as Binance words them, `request_id` where one was readable."""
+    """A refused control message, with Binance's `code` (0–4) and `msg`, and the `request_id` if it could be read."""
 
     def __init__(self, code: int, msg: str, request_id: RequestId = None) -> None:
         super().__init__(msg)
@@ -20,7 +20,7 @@ class CommandError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One valid control message; `streams` for the first two methods, `value` for SET_PROPERTY."""
+    """A valid control message; `streams` of SUBSCRIBE and UNSUBSCRIBE, `value` of SET_PROPERTY."""
 
     method: str
     request_id: RequestId
@@ -29,7 +29,7 @@ class Command:
 
 
 def parse_command(text: str) -> Command:
-    """The command in `text`, or CommandError."""
+    """Parse a control message. Raises CommandError."""
     try:
         message = json.loads(text)
     except ValueError as error:

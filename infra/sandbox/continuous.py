@@ -1,6 +1,6 @@
-"""The continuous klines of a pair's contract: the frames of its candles, live ones and one that closes each.
+"""The streams of continuous klines: live frames of each candle and its closing frame.
 
-Their shortest interval is a second, which no other klines have.
+Their shortest interval is 1s, which no other klines have.
 """
 
 from bisect import bisect_left
@@ -17,7 +17,7 @@ from infra.sandbox.render import Row, rest_row
 from infra.sandbox.stream_names import SECONDS
 from infra.sandbox.universe import Instrument
 
-LATE_SECONDS_MAX: Final = 60  # that a starved stream makes up for; older ones it leaves out
+LATE_SECONDS_MAX: Final = 60  # a delayed stream sends these later, and omits older ones
 
 Event = dict[str, object]
 
@@ -32,7 +32,7 @@ class ContinuousKlineSource:
     _sent: tuple[int, int] = (-1, -1)
 
     def events(self, item: Instrument, now_ms: int) -> Iterator[Event]:
-        """The closing frame when it is due, then the candle in progress if something traded."""
+        """The closing frame if it is due, then the candle in progress if there were new trades."""
         grid, market = item.grid(self.interval), self.exchange.market
         if self._open_ms < 0:
             self._open_ms = grid.floor(now_ms)
@@ -52,14 +52,14 @@ class ContinuousKlineSource:
 
 @dataclass(slots=True)
 class SecondKlineSource:
-    """The events of `<pair>_<contractType>@continuousKline_1s`: a second's trades; flat when there were none."""
+    """The events of `<pair>_<contractType>@continuousKline_1s`; flat in a second without trades."""
 
     exchange: Exchange
     _open_ms: int = -1
     _sent: tuple[int, int] = (-1, -1)
 
     def events(self, item: Instrument, now_ms: int) -> Iterator[Event]:
-        """The closing frames of the seconds that have ended, then the one in progress if something traded."""
+        """The closing frames of the seconds that have ended, then the second in progress if there were new trades."""
         second_ms = now_ms // SECOND_MS * SECOND_MS
         if self._open_ms < 0:
             self._open_ms = second_ms

@@ -1,4 +1,4 @@
-"""The sandbox's own endpoints under /sandbox: faults, request log, truth, status: no weight, no limits, no faults."""
+"""The control endpoints of the sandbox under /sandbox, without weight, limits and faults."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ TRUTH_ROWS_MAX = 20_000
 
 @dataclass(slots=True)
 class Control:
-    """The ASGI application under /sandbox, and the same as methods for tests."""
+    """The ASGI application under /sandbox; tests call its methods."""
 
     exchange: Exchange
     limiter: WeightLimiter
@@ -31,7 +31,7 @@ class Control:
     sockets: SocketServer
 
     def inject(self, fault: Fault) -> int:
-        """Put a fault to work; returns its number. ValueError when the market refuses it."""
+        """Activate a fault and return its number. Raises ValueError if the market refuses it."""
         now_ms = self.exchange.clock.now_ms()
         if fault.kind in MARKET_KINDS:
             assert fault.symbol is not None, "market faults name a symbol"
@@ -94,7 +94,7 @@ class Control:
         return {"last": self.journal.written, "requests": [asdict(entry) for entry in self.journal.since(since)]}
 
     async def _truth(self, request: Request, rest: str) -> object:
-        """Closed rows with startTime ≤ open time ≤ endTime, the first 20,000."""
+        """The closed rows with startTime ≤ open time ≤ endTime, at most the first 20,000."""
         del rest
         query = request.query_params
         interval = query.get("interval", "1m")

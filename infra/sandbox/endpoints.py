@@ -1,4 +1,4 @@
-"""The table of REST endpoints: path, weight or bucket, and what answers; and the names of the signed routes."""
+"""The table of REST endpoints: path, weight or bucket, and answer function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Weighing = Callable[[Query], int]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How one path is answered; one with a `bucket` costs no weight and tells none."""
+    """How a path is answered. One with a `bucket` costs no weight, and its answers have no weight header."""
 
     answer: Answering
     weight: Weighing
@@ -23,7 +23,7 @@ class Endpoint:
     in_thread: Callable[[Query], bool] = lambda query: False
     needs_key: bool = False
     rows: bool = False
-    """Whether the answer is rows by open time, of which a fault can take some."""
+    """Whether the answer is rows by open time, some of which a fault can remove."""
 
 
 def _always(weight: int) -> Weighing:
@@ -44,7 +44,7 @@ def _yes(query: Query) -> bool:
 
 
 def depth_weight(query: Query) -> int:
-    """The weight of depth by its limit as sent; omitted it is that of 500 (documented; 1 was measured)."""
+    """The weight of depth by its `limit` parameter; without one, that of 500 (documented; 1 was measured)."""
     limit = query.get("limit", "500")
     levels = int(limit[:9]) if limit.isascii() and limit.isdigit() else 0
     if levels not in trades.DEPTH_LIMITS:

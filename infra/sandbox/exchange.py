@@ -1,4 +1,4 @@
-"""The exchange behind all three surfaces: what exists now, and any window of rows; the oracle of the tests."""
+"""The exchange behind REST, sockets and archive, which is also the oracle of the tests."""
 
 from dataclasses import dataclass, field
 
@@ -33,7 +33,7 @@ class Exchange:
         self.tickers = Tickers(self.market, self.tape)
 
     def symbols(self) -> list[str]:
-        """The names in exchangeInfo now, whatever their status."""
+        """The symbols in exchangeInfo now, with any status."""
         return [item.symbol for item in self.universe.at(self.clock.now_ms())]
 
     def rows(self, symbol: str, interval: str, start_ms: int, end_ms: int) -> list[Row]:
@@ -54,7 +54,7 @@ class Exchange:
     def window(
         self, item: Instrument, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int
     ) -> list[Row]:
-        """The klines answer: both bounds inclusive on open times, the candle in progress last (facts section 3)."""
+        """The answer of klines: open times between both bounds, inclusive; the candle in progress is last."""
         first, last, live = self._window(item, interval, start_ms, end_ms, limit, now_ms)
         return [
             self._live_row(item, interval, index, now_ms) if index == live else self._row(item, interval, index)
@@ -70,7 +70,7 @@ class Exchange:
         limit: int,
         now_ms: int,
     ) -> list[Row]:
-        """The answer of markPriceKlines and its kin; windows as those of klines."""
+        """The answer of mark, index and premium klines; windows as in `window`."""
         first, last, _ = self._window(item, interval, *bounds, limit, now_ms)
         grid = item.grid(interval)
         rows: list[Row] = []

@@ -1,30 +1,30 @@
-"""The board of faults: what is to go wrong, for whom, how often and how long.
+"""The faults that a test can inject into the sandbox.
 
-A fault is a JSON object. `kind` is one of `KINDS`; the filters `symbol`, `interval`, `stream` and `path` are shell
-patterns and narrow it down; `count` ends it after that many hits, `duration_s` after that much time of the sandbox's
-clock, `probability` (with its own `seed`) lets it hit at random. Fields of single kinds:
+A fault is a JSON object. `kind` is one of `KINDS`. `symbol`, `interval`, `stream` and `path` are filters, as shell
+patterns. `count` ends the fault after so many hits, `duration_s` after so many seconds of the sandbox's clock; with
+`probability` (and its `seed`) it hits at random. Fields of single kinds:
 
     REST    http_5xx {status=503} · http_429 {retry_after_s=30} · http_418 {ban_s=120, retry_after=true,
             banned_until=true: whether header and message say when it ends}
             slow {delay_s=5} · malformed {shape="truncated"|"html"|"empty"|"abort"}
-            missing_rows {rows=1 from the middle, or all in [from_ms, to_ms): these do not exist in any answer}
-            lost_history {to_ms: nothing that opens before it exists in any answer}
-            hole {from_ms, to_ms: what opens in [from_ms, to_ms) exists in no answer, and in no archive file either}
+            missing_rows {rows=1 from the middle of an answer, or all in [from_ms, to_ms), which no answer has}
+            lost_history {to_ms: no answer has rows that open before it}
+            hole {from_ms, to_ms: no answer and no archive file has rows that open in [from_ms, to_ms)}
     sockets refuse {status=403; 0 drops the connection} · handshake_hang (TCP accepted, never answered)
-            wrong_route (acknowledges and delivers nothing, until its end)
-            cut · half_open (not a byte more, either way; dropped after ten minutes)
-            slow_socket {delay_s=5: frames come late and later, by up to so much, until its end}
-            server_shutdown {delay_s=5: says serverShutdown and closes so much later}
+            wrong_route (acknowledges and delivers nothing, until the socket ends)
+            cut · half_open (no more bytes in either direction; dropped after ten minutes)
+            slow_socket {delay_s=5: frames are delayed more and more, up to so much, until the socket ends}
+            server_shutdown {delay_s=5: announces serverShutdown, and closes so much later}
     frames  silence · duplicate · reorder · late_close {delay_s=5} · drop_close · malformed_frame
-            contradict {false_final="second"|"first": two closing frames, the one named is wrong}
+            contradict {false_final="second"|"first": sends two closing frames, of which this one is wrong}
     archive corrupt_zip · wrong_checksum · archive_404 · archive_missing_rows {as missing_rows}
             archive_5xx {status=503} · archive_slow {delay_s=5}
-    market list_symbol {symbol} · delist_symbol {symbol, in_s=60} · onboard_date {symbol, from_ms: what exchangeInfo
-            says instead} · relist_symbol {symbol, in_s=60: the name is another coin's from the next minute on, or is
-            nobody's for so long first}; done at once, and not undone by clearing
+    market list_symbol {symbol} · delist_symbol {symbol, in_s=60} · onboard_date {symbol, from_ms: the onboardDate in
+            exchangeInfo} · relist_symbol {symbol, in_s=60: from the next minute the symbol is unused for so long, and
+            then another coin's}; executed at once, and not undone by clearing
 
-`cut`, `half_open`, `slow_socket` and `server_shutdown` befall open sockets, once each; without count and duration they
-befall the matching sockets that are open now.
+`cut`, `half_open`, `slow_socket` and `server_shutdown` hit each matching open socket once. Without count and duration
+they hit only sockets that are open now.
 """
 
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ FAULTS_MAX = 1_000  # on the board at once
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault as it was asked for; see the module's docstring for the meaning of each field."""
+    """One fault. The module's docstring describes its fields."""
 
     kind: str
     symbol: str | None = None
@@ -107,7 +107,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def parse_fault(wish: object) -> Fault:
-    """The fault of a JSON object; ValueError says which field is wrong."""
+    """Parse the JSON object of a fault. Raises ValueError, which names the wrong field."""
     if not isinstance(wish, dict) or "kind" not in wish:
         raise ValueError("a fault is a JSON object with a kind")
     for name, value in wish.items():
@@ -144,7 +144,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a fault may hit: a request, a frame or a socket with all its streams."""
+    """Something that a fault may hit: a request, a frame, or a socket with all its streams."""
 
     symbol: str = ""
     interval: str = ""
@@ -161,7 +161,7 @@ class FaultBoard:
     _kinds: frozenset[str] = frozenset()
 
     def add(self, fault: Fault, now_ms: int) -> int:
-        """Put a fault on the board; returns its number."""
+        """Add a fault and return its number. Raises ValueError above FAULTS_MAX."""
         if len(self._entries) >= FAULTS_MAX:
             raise ValueError(f"no more than {FAULTS_MAX} faults at once")
         self._numbers += 1
@@ -170,7 +170,7 @@ class FaultBoard:
         return self._numbers
 
     def clear(self, number: int | None = None) -> int:
-        """Take one fault, or all, off the board; returns how many there were."""
+        """Remove one fault, or all, and return how many were removed."""
         chosen = list(self._entries) if number is None else [number] if number in self._entries else []
         for key in chosen:
             del self._entries[key]
@@ -178,7 +178,7 @@ class FaultBoard:
         return len(chosen)
 
     def any_of(self, kinds: frozenset[str]) -> bool:
-        """Whether a fault of these kinds may be active: the cheap question before `take`."""
+        """Whether there may be an active fault of these kinds: a cheap check before `take`."""
         return not kinds.isdisjoint(self._kinds)
 
     def take(self, kind: str, target: Target, now_ms: int) -> Fault | None:

@@ -1,4 +1,4 @@
-"""The kline streams, and the tick of all: every 250 ms each subscribed symbol is looked at once, encoded once each."""
+"""The kline streams, and the tick that every 250 ms sends the due frames of all streams, each encoded once."""
 
 import asyncio
 from collections import deque
@@ -18,12 +18,12 @@ from infra.sandbox.stream_names import parse_kline
 from infra.sandbox.tape import first_id, ids_within
 from infra.sandbox.universe import Instrument
 
-CATCH_UP_MINUTES_MAX = 60  # minutes a starved ticker closes late, one by one, before it gives up on older ones
+CATCH_UP_MINUTES_MAX = 60  # minutes that a delayed tick still closes, one by one; older ones are omitted
 
 
 @dataclass(slots=True, eq=False)
 class Feed(Outlet):
-    """One stream, `<symbol>@kline_<interval>`, with what its next frame needs."""
+    """One stream, `<symbol>@kline_<interval>`, and the state for its next frame."""
 
     interval: str = field(kw_only=True)
     open_ms: int = -1
@@ -33,7 +33,7 @@ class Feed(Outlet):
 
 @dataclass(slots=True, eq=False)
 class SymbolFeeds:
-    """The streams of one symbol, and where its minute stands."""
+    """The streams of one symbol, and the state of its minute in progress."""
 
     symbol: str
     feeds: dict[str, Feed] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class SymbolFeeds:
 
 
 class _Closing(NamedTuple):
-    """A closing frame to be sent at `due_ms`; only a `late` one lets the next minute's frames overtake it."""
+    """A closing frame to be sent at `due_ms`. Only if it is `late`, frames of the next minute are sent before it."""
 
     due_ms: int
     minute_ms: int
@@ -54,7 +54,7 @@ class _Closing(NamedTuple):
 
 
 class FeedHub(Publisher):
-    """All streams of the sandbox and the one task that feeds them; those of klines itself."""
+    """All streams of the sandbox: kline streams itself, others through MarketStreams."""
 
     def __init__(self, exchange: Exchange, faults: FaultBoard) -> None:
         super().__init__(faults)
@@ -69,18 +69,18 @@ class FeedHub(Publisher):
         return sum(len(symbol.feeds) for symbol in self._symbols.values()) + len(self._others)
 
     def wait_ms(self, now_ms: int) -> int:
-        """How long it is from `now_ms` to the next tick."""
+        """The time in ms from `now_ms` to the next tick."""
         quantum_ms = QUANTUM_MS - now_ms % QUANTUM_MS
         return min(quantum_ms, FAST_MS - now_ms % FAST_MS) if self._others.is_fast else quantum_ms
 
     async def prepare(self, names: Iterable[str]) -> None:
-        """Compute in a thread what the streams build on: a month in progress has 40,000 minutes."""
+        """Compute in a thread what the streams are based on: a month in progress has 40,000 minutes."""
         wanted = list(names)
         if wanted:
             await asyncio.to_thread(self._warm, wanted)
 
     def subscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
-        """Add `subscriber` to the streams that can deliver."""
+        """Add `subscriber` to the streams of valid names."""
         for name in names:
             self._others.subscribe(subscriber, name)
             parsed = parse_kline(name)
@@ -91,7 +91,7 @@ class FeedHub(Publisher):
             feeds.setdefault(interval, Feed(name, interval=interval)).subscribers[subscriber] = None
 
     def unsubscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
-        """Remove `subscriber`; a stream without subscribers is forgotten."""
+        """Remove `subscriber`; a stream without subscribers is deleted."""
         for name in names:
             self._others.unsubscribe(subscriber, name)
             symbol, interval = parse_kline(name) or ("", "")
@@ -111,7 +111,7 @@ class FeedHub(Publisher):
             self._others.tick(now_ms, faulty=faulty)
         quantum = now_ms // QUANTUM_MS
         if quantum == self._quantum and self._others.is_fast:
-            return  # a tick between those of klines
+            return  # this tick is for fast streams only
         self._quantum = quantum
         for feeds in tuple(self._symbols.values()):
             self._advance(feeds, now_ms, faulty=faulty)
@@ -143,16 +143,16 @@ class FeedHub(Publisher):
             self._send_live(feeds, item, minute, now_ms, faulty=faulty)
 
     def _turn_minute(self, feeds: SymbolFeeds, minute_ms: int, now_ms: int) -> None:
-        """Queue the closing frames of the minutes that ended and load the one that began."""
+        """Queue the closing frames of the minutes that ended, and load the minute that began."""
         item = self._exchange.universe.find(feeds.symbol, minute_ms) or feeds.item
         before, known_ms, feeds.minute_ms, feeds.item = feeds.item, feeds.minute_ms, minute_ms, item
         feeds.trades_sent, feeds.walk = 0, None
         if before is not None and item is not None and before.uid != item.uid:
-            feeds.closing.clear()  # the name is another coin's now
+            feeds.closing.clear()  # the symbol is another coin now
             known_ms = -1
         if item is None or item.pending:
             return
-        fresh = known_ms < 0  # a new subscriber still gets the closing frame that is under way, no older one
+        fresh = known_ms < 0  # a new subscriber gets the closing frame that is not sent yet, but no older one
         oldest_ms = minute_ms - (1 if fresh else CATCH_UP_MINUTES_MAX) * MINUTE_MS
         for ended_ms in range(max(known_ms, oldest_ms, item.onboard_ms), min(minute_ms, item.delivery_ms), MINUTE_MS):
             due_ms = ended_ms + MINUTE_MS + close_delay_ms(item, ended_ms)
@@ -207,7 +207,7 @@ class FeedHub(Publisher):
             self.send(feed, _frame_target(item, feed), event, now_ms, faulty=faulty)
 
     def _contradicted(self, target: Target, row: Row, now_ms: int) -> tuple[Row, ...]:
-        """The closing frames to send for `row`: itself, or also a false one before or after it."""
+        """The closing frames to send for `row`: the row, and with a fault also a false one before or after it."""
         fault = self._faults.take("contradict", target, now_ms)
         if fault is None:
             return (row,)
@@ -219,7 +219,7 @@ def _frame_target(item: Instrument, feed: Feed) -> Target:
 
 
 def _falsified(row: Row) -> Row:
-    """The row with another volume and, where the candle has a range, another close: plausible and wrong."""
+    """The row with a wrong but plausible volume and, if the candle has a range, close."""
     open_ms, first, high, low, close, volume, *rest = row
     text = str(volume)
     return [open_ms, first, high, low, high if close == low else low, f"{text[:-1]}{(int(text[-1]) + 1) % 10}", *rest]

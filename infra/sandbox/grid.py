@@ -1,4 +1,4 @@
-"""The exchange's calendar: where the candles of each interval open (binance-facts section 3, alignment)."""
+"""The open times of the candles of each interval (binance-facts section 3, alignment)."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ def utc(time_ms: int) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Numbers the candles of one interval; `anchor_days` is the day since the epoch on which its 3d candles open."""
+    """Numbers the candles of an interval; `anchor_days` is a day since the epoch on which a 3d candle opens."""
 
     interval: str
     anchor_days: int = 1
@@ -52,7 +52,7 @@ class Grid:
         return self.anchor_days % 3 * DAY_MS if self.interval == "3d" else 0
 
     def index(self, time_ms: int) -> int:
-        """The number of the candle that holds `time_ms`."""
+        """The number of the candle that contains `time_ms`."""
         if self.interval == "1M":
             when = utc(time_ms)
             return when.year * 12 + when.month - 1
@@ -65,7 +65,7 @@ class Grid:
         return index * DURATIONS_MS[self.interval] + self._offset_ms
 
     def floor(self, time_ms: int) -> int:
-        """The open time of the candle that holds `time_ms`."""
+        """The open time of the candle that contains `time_ms`."""
         return self.open_ms(self.index(time_ms))
 
     def next(self, open_ms: int) -> int:

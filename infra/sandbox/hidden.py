@@ -1,4 +1,4 @@
-"""Candles that do not exist: answers of an exchange that has none in a span, with limits counted without them."""
+"""Answers of an exchange that has no candles in a span."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -11,14 +11,14 @@ Ask = Callable[[Query], list[Row]]
 
 
 class Hidden(NamedTuple):
-    """The open times `start_ms <= t < end_ms` of which there are no candles."""
+    """The open times `start_ms <= t < end_ms` that have no candles."""
 
     start_ms: int
     end_ms: int
 
 
 def without(ask: Ask, query: Query, hidden: Hidden) -> list[Row]:
-    """The answer to a klines request when `hidden` has no candles: a page goes on behind them or before them."""
+    """The answer to a klines request without the candles in `hidden`; rows after or before fill the limit instead."""
     rows = ask(query)
     if not any(hidden.start_ms <= int(row[0]) < hidden.end_ms for row in rows):
         return rows

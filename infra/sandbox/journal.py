@@ -1,4 +1,4 @@
-"""What the sandbox was asked, in order: the witness in tests of a client's manners."""
+"""The log of all requests to the sandbox, by which tests check the behaviour of clients."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ ENTRIES_MAX = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One request, socket connect or control message; `query` is the request's parameters as sent."""
+    """One request, socket connection or control message; `query` has the request's parameters as sent."""
 
     n: int
     time_ms: int
@@ -25,7 +25,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Journal:
-    """The newest entries; numbers go on counting when old entries are dropped."""
+    """The newest ENTRIES_MAX entries, numbered from 1 for the first request ever."""
 
     entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=ENTRIES_MAX))
     written: int = 0
@@ -51,6 +51,6 @@ class Journal:
         self.entries.append(entry)
 
     def since(self, number: int) -> list[Entry]:
-        """The kept entries whose number is greater than `number`."""
+        """The entries with a number above `number` that are still kept."""
         skip = max(0, number - (self.written - len(self.entries)))
         return list(islice(self.entries, skip, None))

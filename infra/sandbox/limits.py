@@ -1,6 +1,6 @@
-"""Request weight by IP and UTC clock minute, 429 above the limit bans for those who go on (binance-facts 1.1–1.3).
+"""Rate limits by IP: weight per UTC minute, 429 above the limit, then bans (binance-facts sections 1.1 to 1.3).
 
-Funding and statistics cost no weight; each has a bucket of its own, counted in requests per five minutes.
+Funding and statistics cost no weight; each has its own bucket, which counts requests in five minutes.
 """
 
 from dataclasses import dataclass, field
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from infra.sandbox.grid import MINUTE_MS, SECOND_MS
 
 WEIGHT_LIMIT = 2_400
-REJECTIONS_BEFORE_BAN = 10  # ignored 429s in one minute that the exchange puts up with
+REJECTIONS_BEFORE_BAN = 10  # requests after a 429 in the same minute that are tolerated before a ban
 BANS_S = (120, 600, 3_600, 21_600, 86_400, 259_200)  # 2 minutes to 3 days, escalating
 _LIMIT_DEFAULT_WEIGHT = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Requests that are counted by themselves, per IP and five minutes of the UTC clock."""
+    """A limit of requests per IP and five minutes of the UTC clock."""
 
     name: str
     limit: int
@@ -27,7 +27,7 @@ DATA_BUCKET = Bucket("futures_data", 1_000)
 
 
 def klines_weight(limit: str | None) -> int:
-    """The weight of a klines request by its `limit` as sent; omitted or unreadable costs 5."""
+    """The weight of a klines request by its `limit` parameter; a missing or invalid one costs 5."""
     if limit is None or not limit.isascii() or not limit.isdigit():
         return _LIMIT_DEFAULT_WEIGHT
     rows = int(limit[:9])
@@ -46,12 +46,12 @@ class _Client:
     tell_retry_after: bool = True
     tell_until: bool = True
     requests: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By bucket: the five minutes it counts, and how many requests there were."""
+    """By bucket: the number of its current five minutes, and the requests in them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a request: `status` 200 (go on), 429 or 418, with the weight used this minute."""
+    """The decision about a request: `status` 200 (admitted), 429 or 418, and the weight used in this minute."""
 
     status: int
     used_weight: int
@@ -61,7 +61,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class WeightLimiter:
-    """Counts weight and bans per IP; the counters of all IPs together are what a test reads."""
+    """Counts weight and bans per IP. The public counters are totals over all IPs, for tests."""
 
     weight_limit: int = WEIGHT_LIMIT
     used_weight_max: int = 0
@@ -73,7 +73,7 @@ class WeightLimiter:
     _clients: dict[str, _Client] = field(default_factory=dict)
 
     def admit(self, ip: str, weight: int, now_ms: int) -> Verdict:
-        """Charge `weight` to `ip` and say what it gets."""
+        """Count `weight` for `ip` and decide about the request."""
         client = self._clients.setdefault(ip, _Client())
         minute = now_ms // MINUTE_MS
         if client.minute != minute:
@@ -93,7 +93,7 @@ class WeightLimiter:
         return Verdict(429, client.used, _seconds_until((minute + 1) * MINUTE_MS, now_ms))
 
     def admit_to(self, bucket: Bucket, ip: str, now_ms: int) -> Verdict:
-        """Count a request in `bucket` and say what it gets; a ban is a ban here too, but none begins here."""
+        """Count a request in `bucket` and decide about it. A ban applies here too, but too many requests start none."""
         client = self._clients.setdefault(ip, _Client())
         if now_ms < client.banned_until_ms:
             return self._banned(client, now_ms)
@@ -110,7 +110,7 @@ class WeightLimiter:
     def ban(
         self, ip: str, duration_s: int, now_ms: int, *, tell_retry_after: bool = True, tell_until: bool = True
     ) -> None:
-        """Answer 418 to `ip` for `duration_s` seconds, and say in header and message when that ends."""
+        """Ban `ip` for `duration_s` seconds; header and message state the end of the ban unless told not to."""
         client = self._clients.setdefault(ip, _Client())
         client.bans += 1
         self.bans += 1

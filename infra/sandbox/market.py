@@ -1,4 +1,4 @@
-"""Any candle of any series at any time: the hours rolled up to all fifteen intervals, closed or in progress."""
+"""Any candle of any series at any time, rolled up from hours of minutes, closed or in progress."""
 
 import threading
 from collections import OrderedDict
@@ -9,15 +9,15 @@ from infra.sandbox.candles import QUANTUM_MS, Candle, HourBlock, build_hour, fla
 from infra.sandbox.grid import DAY_MS, DURATIONS_MS, HOUR_MS, MINUTE_MS
 from infra.sandbox.universe import Instrument
 
-_BLOCKS_MAX = 2_048  # hours kept minute by minute, about 50 kB each
-_SUMS_MAX = 100_000  # hours and days kept as one candle each, about 400 bytes each
+_BLOCKS_MAX = 2_048  # cached hours of minutes, about 50 kB each
+_SUMS_MAX = 100_000  # cached candles of hours and of days, about 400 bytes each
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
 class Recent(Generic[_K, _V]):
-    """A bounded memory of computed values, shared by threads; the value least recently used goes first."""
+    """A thread-safe LRU cache of computed values."""
 
     def __init__(self, size_max: int) -> None:
         self._size_max = size_max
@@ -25,7 +25,7 @@ class Recent(Generic[_K, _V]):
         self._lock = threading.Lock()
 
     def get(self, key: _K) -> _V | None:
-        """The value, or None where it has to be computed."""
+        """The cached value, or None."""
         with self._lock:
             value = self._items.get(key)
             if value is not None:
@@ -33,7 +33,7 @@ class Recent(Generic[_K, _V]):
             return value
 
     def put(self, key: _K, value: _V) -> _V:
-        """Keep `value`, and give it back."""
+        """Cache `value` and return it."""
         with self._lock:
             self._items[key] = value
             if len(self._items) > self._size_max:
@@ -42,7 +42,7 @@ class Recent(Generic[_K, _V]):
 
 
 def roll_up(open_ms: int, parts: Iterable[Candle]) -> Candle:
-    """One candle from consecutive ones: parts without trades count for prices only if all are such."""
+    """One candle from consecutive ones. Parts without trades are left out of the prices, unless none has trades."""
     held = list(parts)
     assert held, "a bucket has at least one part"
     traded = [part for part in held if part.trades]
@@ -63,7 +63,7 @@ def roll_up(open_ms: int, parts: Iterable[Candle]) -> Candle:
 
 
 class Market:
-    """Candles by symbol and interval; pure functions behind bounded memories."""
+    """Candles by symbol and interval: pure functions with bounded caches."""
 
     def __init__(self) -> None:
         self._blocks: Recent[tuple[Instrument, int], HourBlock] = Recent(_BLOCKS_MAX)
@@ -71,7 +71,7 @@ class Market:
         self._days: Recent[tuple[Instrument, int], Candle] = Recent(_SUMS_MAX)
 
     def block(self, item: Instrument, time_ms: int) -> HourBlock:
-        """The hour that holds `time_ms`, minute by minute."""
+        """The hour that contains `time_ms`, as minutes."""
         key = (item, time_ms // HOUR_MS)
         found = self._blocks.get(key)
         return found if found is not None else self._blocks.put(key, build_hour(*key))
@@ -90,7 +90,7 @@ class Market:
         return roll_up(open_ms, self._parts(item, open_ms, item.grid(interval).next(open_ms)))
 
     def candle_now(self, item: Instrument, interval: str, open_ms: int, now_ms: int) -> Candle:
-        """The candle in progress as it stands in the 250 ms quantum of `now_ms`."""
+        """The candle in progress, as of the 250 ms quantum of `now_ms`."""
         return self.so_far(open_ms, self.before_minute(item, open_ms, now_ms), self.minute_now(item, now_ms))
 
     def before_minute(self, item: Instrument, open_ms: int, now_ms: int) -> Candle | None:
@@ -109,15 +109,15 @@ class Market:
 
     @staticmethod
     def so_far(open_ms: int, finished: Candle | None, minute: Candle) -> Candle:
-        """What is finished of a bucket, and the minute in progress, as one candle."""
+        """One candle from the finished part of a bucket and the minute in progress."""
         return roll_up(open_ms, (finished, minute) if finished else (minute,))
 
     def between(self, item: Instrument, start_ms: int, end_ms: int) -> Iterator[Candle]:
-        """[start_ms, end_ms) as the fewest days, hours and minutes; nothing before the listing."""
+        """The candles of [start_ms, end_ms) as the fewest days, hours and minutes; none before the listing."""
         return self._parts(item, start_ms, end_ms)
 
     def _parts(self, item: Instrument, start_ms: int, end_ms: int) -> Iterator[Candle]:
-        """[start_ms, end_ms) as the fewest days, hours and minutes."""
+        """The candles of [start_ms, end_ms) as the fewest days, hours and minutes."""
         time_ms = max(start_ms, item.onboard_ms)
         while time_ms < end_ms:
             day_end, hour_end = (time_ms // size * size + size for size in (DAY_MS, HOUR_MS))
@@ -148,5 +148,5 @@ class Market:
 
 
 def cost_minutes(interval: str, rows: int) -> int:
-    """How many minutes stand behind `rows` candles: what decides whether a thread should compute them."""
+    """The number of minutes in `rows` candles, which decides whether a thread computes them."""
     return DURATIONS_MS.get(interval, 30 * DAY_MS) // MINUTE_MS * rows

@@ -1,4 +1,4 @@
-"""All streams but klines: who listens to which, and the events that are due at a tick."""
+"""All streams except klines: their subscribers, and the events due at a tick."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ from infra.sandbox.stream_events import Event, Source, coin_margined, everyone, 
 from infra.sandbox.stream_names import SECONDS, StreamSpec, parse_stream
 from infra.sandbox.universe import Instrument
 
-FAST_MS = 100  # the pace of book streams, which is not that of klines
-_MIXED_SYMBOL = "BTCUSDT"  # the symbol that has a row of the other market beside its own in all-market streams
+FAST_MS = 100  # the interval of book streams; that of klines is 250 ms
+_MIXED_SYMBOL = "BTCUSDT"  # the symbol that also has a COIN-M row in all-market streams
 _LISTS = frozenset({"markPrice", "ticker", "miniTicker"})  # all-market streams whose payload is a list
 
 
 @dataclass(slots=True, eq=False)
 class MarketStream(Outlet):
-    """One stream with its sources by symbol, and the number of the period it last looked at."""
+    """One stream with its sources by symbol, and the number of the period last sent."""
 
     spec: StreamSpec = field(kw_only=True)
     sources: dict[str, Source] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class MarketStream(Outlet):
 
 
 class MarketStreams:
-    """The streams that somebody listens to."""
+    """The streams with subscribers."""
 
     def __init__(self, exchange: Exchange, publisher: Publisher) -> None:
         self._exchange = exchange
@@ -44,11 +44,11 @@ class MarketStreams:
 
     @property
     def is_fast(self) -> bool:
-        """Whether a stream wants to be looked at every 100 ms."""
+        """Whether a subscribed stream has events every 100 ms."""
         return self._fast > 0
 
     def subscribe(self, subscriber: Subscriber, name: str) -> None:
-        """Add `subscriber` to a stream; names that mean nothing stay silent."""
+        """Add `subscriber` to a stream; unknown names are ignored and stay silent."""
         spec = parse_stream(name)
         if spec is None:
             return
@@ -58,7 +58,7 @@ class MarketStreams:
         self._streams[name].subscribers[subscriber] = None
 
     def unsubscribe(self, subscriber: Subscriber, name: str) -> None:
-        """Remove `subscriber`; a stream without subscribers is forgotten."""
+        """Remove `subscriber`; a stream without subscribers is deleted."""
         stream = self._streams.get(name)
         if stream is None:
             return
@@ -101,13 +101,13 @@ class MarketStreams:
                 yield from self._told(stream, item, now_ms)
             return
         rows = [(item, row) for item in items for row in self._told(stream, item, now_ms)]
-        for of_frame in _FRAMES:  # the lists come in two frames: crypto, and what is called TradFi
+        for of_frame in _FRAMES:  # a list is sent as two frames: crypto and TradFi symbols
             frame = [row for item, row in rows if of_frame(item)]
             if frame:
                 yield frame
 
     def _told(self, stream: MarketStream, item: Instrument, now_ms: int) -> Iterator[Event]:
-        """A symbol's events; in all-market streams one symbol's also as a row of the other market."""
+        """A symbol's events; in all-market streams, those of one symbol also as COIN-M rows."""
         source = stream.sources.get(item.symbol)
         if source is None:
             source = stream.sources[item.symbol] = self._source(stream.spec)
@@ -135,7 +135,7 @@ class MarketStreams:
             try:
                 item: Instrument | None = contract(self._exchange, {"pair": pair}, contract_type, now_ms)
             except ApiError:
-                item = None  # a stream of what does not exist is acknowledged and silent
+                item = None  # a stream of a missing contract is acknowledged and stays silent
         elif spec.rival and self._exchange.universe.find(spec.rival, now_ms) is not None:
             item = None
         else:

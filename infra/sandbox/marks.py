@@ -1,8 +1,8 @@
-"""What is derived from the price: index, mark and premium, their candles, funding and open interest.
+"""The values derived from the price: index, mark and premium, their candles, funding and open interest.
 
-Everything has eight decimals and hangs on the last trade: index = price × (1 ± 0.03 %), anew each minute; mark is index
-× (1 + premium), the premium of the minute's beginning. So a candle of mark or index is the minute's candle of trades,
-begun at the price before it, and any price that a stream or premiumIndex shows lies within it.
+All have eight decimals. index = price × (1 + a factor of the minute, within ± 0.03 %), and mark = index × (1 + the
+premium at the minute's start). So a minute's candle of mark or index follows from its candle of trades and the price
+before it, and any price in a stream or in premiumIndex lies within that candle.
 """
 
 from collections.abc import Iterable
@@ -20,10 +20,10 @@ ONE: Final = int("1" + "0" * PLACES)
 KINDS: Final = ("index", "mark", "premium")
 INTEREST: Final = 10_000  # 0.00010000, the fixed part of a funding rate
 _SAMPLES_A_MINUTE = 60
-_PERIODS_MAX = 100_000  # hours and days kept as one candle each
-FUNDING_JITTER_MS = 8  # a funding is stamped a few ms after its hour (binance-facts section 2.1)
+_PERIODS_MAX = 100_000  # cached candles of hours and days
+FUNDING_JITTER_MS = 8  # a funding's time is a few ms after its hour (binance-facts section 2.1)
 _OPEN_INTEREST_STEP_MS = 5 * MINUTE_MS
-_MARKS_SINCE_MS = utc_ms(2023, 1)  # earlier fundings show no mark price
+_MARKS_SINCE_MS = utc_ms(2023, 1)  # earlier fundings have no mark price
 
 
 class Sampled(NamedTuple):
@@ -37,7 +37,7 @@ class Sampled(NamedTuple):
 
 
 class Funding(NamedTuple):
-    """One funding, as it is stamped."""
+    """One funding, with its time a few ms after the hour."""
 
     time_ms: int
     rate: int
@@ -74,7 +74,7 @@ class Marks:
         self._periods: Recent[tuple[str, Instrument, int, int], Sampled] = Recent(_PERIODS_MAX)
 
     def premium(self, item: Instrument, now_ms: int) -> int:
-        """The premium index, moving within a minute in a straight line."""
+        """The premium index, interpolated linearly within a minute."""
         open_ms, into_ms = now_ms // MINUTE_MS * MINUTE_MS, now_ms % MINUTE_MS
         start, end = _premium(item, open_ms), _premium(item, open_ms + MINUTE_MS)
         return start + (end - start) * (into_ms // SECOND_MS) // _SAMPLES_A_MINUTE
@@ -88,7 +88,7 @@ class Marks:
         return _mark(item, now_ms, self._market.minute_now(item, now_ms).close)
 
     def average(self, item: Instrument, now_ms: int) -> int:
-        """The mean of the mark price now and a minute ago, as the moving average."""
+        """The moving average of the mark price: the mean of now and a minute ago."""
         before_ms = max(item.onboard_ms, now_ms - MINUTE_MS)
         return (self.mark(item, now_ms) + self.mark(item, before_ms)) // 2
 
@@ -108,19 +108,19 @@ class Marks:
         return roll_samples(parts)
 
     def next_funding_ms(self, item: Instrument, now_ms: int) -> int:
-        """When the next funding is; 0 where there is none."""
+        """The time of the next funding (ms); 0 if there is none."""
         every_ms = funding_hours(item) * HOUR_MS
         return (now_ms // every_ms + 1) * every_ms if has_funding(item) and item.status(now_ms) == "TRADING" else 0
 
     def funding_rate(self, item: Instrument, time_ms: int) -> int:
-        """The rate of the funding at `time_ms`, which is also what is foreseen for it all the time before."""
+        """The rate of the funding at `time_ms`; the prediction before that time is the same."""
         if not time_ms:
             return 0
         bits = chance(f"{item.uid}/rate/{time_ms // HOUR_MS}")
         return INTEREST if bits & 3 else (bits >> 2) % 40_000 - 20_000
 
     def funding_hours_ms(self, item: Instrument, start_ms: int, end_ms: int) -> range:
-        """The full hours of the fundings that are stamped in [start_ms, end_ms] (a few ms later, or just then)."""
+        """The full hours (ms) of the fundings whose time, up to 8 ms later, is in [start_ms, end_ms]."""
         every_ms = funding_hours(item) * HOUR_MS
         if not has_funding(item) or item.pending:
             return range(0)
@@ -138,11 +138,11 @@ class Marks:
         return Funding(hour_ms + max(0, stamp), self.funding_rate(item, hour_ms))
 
     def funding_mark(self, item: Instrument, hour_ms: int) -> int | None:
-        """The mark price of a funding; None where the exchange did not keep it."""
+        """The mark price of a funding; None before 2023, when the exchange did not store it."""
         return None if hour_ms < _MARKS_SINCE_MS else self.mark(item, hour_ms)
 
     def open_interest(self, item: Instrument, now_ms: int) -> int:
-        """The lots that are open; a new figure every five minutes."""
+        """The open interest in lots, which changes every five minutes."""
         if item.status(now_ms) != "TRADING":
             return 0
         step = now_ms // _OPEN_INTEREST_STEP_MS
@@ -189,7 +189,7 @@ def _premium(item: Instrument, minute_ms: int) -> int:
 
 
 def _between(key: str, step: int, every: int, width: int) -> int:
-    """A figure in [0, width) that goes in straight lines from one multiple of `every` steps to the next."""
+    """A number in [0, width), interpolated linearly between multiples of `every` steps."""
     index, offset = divmod(step, every)
     left, right = chance(f"{key}/{index}") % width, chance(f"{key}/{index + 1}") % width
     return left + (right - left) * offset // every

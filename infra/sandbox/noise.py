@@ -1,9 +1,9 @@
-"""Chance as a pure function: the same key gives the same number on every machine and for ever."""
+"""Pseudo-random numbers as a pure function of a key, the same on every machine."""
 
 from functools import lru_cache
 from hashlib import blake2b
 
-# Hours between two nodes of the price curve, and how far a node may move the price (parts per million).
+# (hours between two nodes of the price curve, maximum change of the price by a node in parts per million)
 _OCTAVES = ((4096, 300_000), (512, 120_000), (64, 40_000), (8, 12_000), (1, 4_000))
 _NODES_MAX = 131_072
 

@@ -1,4 +1,4 @@
-"""How requests are read: parameters as sent, and the errors for those that are missing or wrong (binance-facts 1.3)."""
+"""Parsing of request parameters, with the errors for missing and wrong ones (binance-facts section 1.3)."""
 
 import string
 from collections.abc import Mapping
@@ -10,9 +10,7 @@ from infra.sandbox.universe import Instrument
 Query = Mapping[str, str]
 
 INT64_MAX: Final = (1 << 63) - 1
-END_OF_CALENDAR_MS: Final = (
-    253_402_300_799_999  # the last of the year 9999: no candle opens later, and months end there
-)
+END_OF_CALENDAR_MS: Final = 253_402_300_799_999  # the end of the year 9999, and of datetime's range
 
 
 _UPPER: Final = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
@@ -20,7 +18,7 @@ _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 class ApiError(Exception):
-    """A request that the exchange refuses; `code` and `msg` are the body."""
+    """The exchange refuses a request; `code` and `msg` are the body."""
 
     def __init__(self, code: int, msg: str, status: int = 400) -> None:
         super().__init__(msg)
@@ -28,17 +26,17 @@ class ApiError(Exception):
 
 
 def upper(text: str) -> str:
-    """A name with a–z as A–Z; other letters have no case here, so that ſ is no S."""
+    """`text` with a–z in upper case. Other letters do not change, so that ſ does not become S."""
     return text.translate(_UPPER)
 
 
 def lower(text: str) -> str:
-    """A name with A–Z as a–z, as streams are named."""
+    """`text` with A–Z in lower case, as in stream names."""
     return text.translate(_LOWER)
 
 
 def mandatory(query: Query, name: str) -> str:
-    """The parameter's text."""
+    """The parameter's text. Raises ApiError if it is missing or empty."""
     value = query.get(name, "")
     if not value:
         raise malformed(name)
@@ -46,7 +44,7 @@ def mandatory(query: Query, name: str) -> str:
 
 
 def integer(query: Query, name: str) -> int | None:
-    """The parameter's number; None where it was not sent."""
+    """The parameter's number; None if it was not sent. Raises ApiError if it is not an integer."""
     text = query.get(name)
     if text is None:
         return None
@@ -57,7 +55,7 @@ def integer(query: Query, name: str) -> int | None:
 
 
 def limit_of(query: Query, default: int, most: int) -> int:
-    """The number of rows asked for; too many are an error, not fewer rows."""
+    """The `limit` parameter or `default`. Raises ApiError if it is not in 1 to `most`."""
     limit = integer(query, "limit")
     if limit is not None and not 1 <= limit <= most:
         raise not_valid("limit")
@@ -65,7 +63,7 @@ def limit_of(query: Query, default: int, most: int) -> int:
 
 
 def window_of(query: Query) -> tuple[int | None, int | None]:
-    """The bounds startTime and endTime, none of them beyond the calendar."""
+    """The startTime and endTime (None: not sent), at most END_OF_CALENDAR_MS. Raises ApiError if negative."""
     bounds: list[int | None] = []
     for name in ("startTime", "endTime"):
         value = integer(query, name)
@@ -77,18 +75,18 @@ def window_of(query: Query) -> tuple[int | None, int | None]:
 
 
 def ordered(start_ms: int | None, end_ms: int | None) -> None:
-    """Refuse a window that ends before it begins."""
+    """Raise ApiError if the window ends before it begins."""
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         raise ApiError(-1023, "Start time is greater than end time.")
 
 
 def instrument(exchange: Exchange, query: Query, now_ms: int, name: str = "symbol") -> Instrument:
-    """The symbol that the parameter names, in lower case as well as in upper case."""
+    """The symbol of parameter `name`, in upper or lower case. Raises ApiError if it is missing or not listed."""
     return known(exchange, mandatory(query, name), now_ms)
 
 
 def optional_instrument(exchange: Exchange, query: Query, now_ms: int) -> Instrument | None:
-    """The symbol, or None where all are asked for."""
+    """The symbol; None if the parameter was not sent. Raises ApiError if it is not listed."""
     symbol = query.get("symbol")
     if symbol is None:
         return None

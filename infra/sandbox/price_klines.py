@@ -1,7 +1,7 @@
-"""The klines of the price index and of the premium index as streams, which the exchange has and does not document.
+"""The undocumented kline streams of the price index and of the premium index.
 
 Their names are those of klines with a letter before the symbol (`iBTCUSDT@kline_1m`, `pBTCUSDT@kline_1m`, binance-facts
-section 4); their events have the form of coin-margined index klines, and `ps` carries the letter in upper case.
+section 5.1). Their events have the form of COIN-M index klines, with the letter in upper case in `ps`.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from infra.sandbox.render import sampled_row
 from infra.sandbox.universe import Instrument
 
 PRICES: Final = {"indexKline": "index", "premiumKline": "premium"}
-"""By kind of stream: which price."""
+"""By kind of stream: the kind of price (marks.KINDS)."""
 _LETTERS: Final = {"indexKline": "I", "premiumKline": "P"}
 
 Event = dict[str, object]
@@ -24,7 +24,7 @@ Event = dict[str, object]
 
 @dataclass(slots=True)
 class PriceKlineSource:
-    """The events of one such stream."""
+    """The events of one stream."""
 
     exchange: Exchange
     kind: str
@@ -33,7 +33,7 @@ class PriceKlineSource:
     _sent: tuple[int, int] = (-1, -1)
 
     def events(self, item: Instrument, now_ms: int) -> Iterator[Event]:
-        """The closing frame when it is due, then the candle in progress, which has a new sample each second."""
+        """The closing frame if it is due, then the candle in progress, which has a new sample each second."""
         grid = item.grid(self.interval)
         if self._open_ms < 0:
             self._open_ms = grid.floor(now_ms)

@@ -1,4 +1,4 @@
-"""How an event reaches those who subscribed to its stream, and what the faults of frames make of it on the way."""
+"""The delivery of events to the subscribers of a stream, with the faults of frames."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -7,16 +7,16 @@ from infra.sandbox.faults import FRAME_KINDS, FaultBoard, Target
 
 
 class Subscriber(Protocol):
-    """A socket as its feeds see it."""
+    """The receiver of events: a socket."""
 
     def deliver(self, stream: str, event: str) -> None:
-        """Take an event of `stream` (JSON text) without waiting."""
+        """Accept an event of `stream` (JSON text) without blocking."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Outlet:
-    """One stream by name, who listens to it, and an event that a fault holds back."""
+    """A stream with its subscribers, and the event that a fault holds back."""
 
     name: str
     subscribers: dict[Subscriber, None] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Outlet:
 
 
 class Publisher:
-    """Fans events out."""
+    """Sends events to all subscribers of a stream, subject to faults."""
 
     def __init__(self, faults: FaultBoard) -> None:
         self._faults = faults
@@ -32,11 +32,11 @@ class Publisher:
 
     @property
     def is_faulty(self) -> bool:
-        """Whether a fault may befall frames: asked once a tick, not once a frame."""
+        """Whether a fault may hit frames; checked once a tick, not for each frame."""
         return self._faults.any_of(FRAME_KINDS)
 
     def send(self, outlet: Outlet, target: Target, event: str, now_ms: int, *, faulty: bool) -> None:
-        """Give `event` to all subscribers, unless a fault keeps it, doubles it or spoils it."""
+        """Send `event` to all subscribers; a fault may drop, delay, duplicate or damage it."""
         events = self._spoil(outlet, target, event, now_ms) if faulty or outlet.held else (event,)
         for each in events:
             self.frames_sent += len(outlet.subscribers)
@@ -44,7 +44,7 @@ class Publisher:
                 subscriber.deliver(outlet.name, each)
 
     def _spoil(self, outlet: Outlet, target: Target, event: str, now_ms: int) -> tuple[str, ...]:
-        """What the faults make of one event."""
+        """The events to send for `event` after its faults."""
         if self._faults.take("silence", target, now_ms):
             return ()
         if self._faults.take("malformed_frame", target, now_ms):

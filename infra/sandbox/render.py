@@ -1,4 +1,4 @@
-"""Binance's own text for a candle: REST row, stream event, archive line (binance-facts sections 3, 5.4 and 6.2)."""
+"""Binance's text forms of a candle: REST row, stream event, archive line (binance-facts sections 3, 5.4 and 6.2)."""
 
 from collections.abc import Sequence
 
@@ -58,7 +58,7 @@ def rest_row(item: Instrument, candle: Candle, close_ms: int) -> Row:
 
 
 def sampled_row(open_ms: int, candle: Sampled, close_ms: int) -> Row:
-    """The 12 elements of a row of mark, index or premium klines: no volumes, and the number of samples."""
+    """The 12 elements of a row of mark, index or premium klines: no volumes, and samples in place of trades."""
     values = [signed(value, PLACES) for value in candle[:4]]
     return [open_ms, *values, "0", close_ms, "0", candle.samples, "0", "0", "0"]
 
@@ -77,7 +77,7 @@ def stream_event(
 
 
 def archive_csv(item: Instrument, rows: Sequence[Row]) -> str:
-    """The CSV of an archive file, in the number form of each row's date; the header came in May 2022."""
+    """The CSV of an archive file, with the number form of each row's date; with a header from May 2022 on."""
     header = CSV_HEADER if rows and int(rows[0][0]) >= HEADER_SINCE_MS else ""
     return header + "".join(f"{','.join(_archive_fields(item, row))}\n" for row in rows)
 

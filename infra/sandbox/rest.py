@@ -1,4 +1,4 @@
-"""The REST surface: faults, bans and limits before each answer, headers and error bodies (binance-facts section 1)."""
+"""The REST API of the sandbox (binance-facts section 1)."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,14 +24,14 @@ from infra.sandbox.render import Row
 
 _USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
 _KEY_HEADER = "X-MBX-APIKEY"
-_DATA = "/futures/data/"  # whose errors say `msg` first
+_DATA = "/futures/data/"  # errors here have `msg` first
 _HTML_ERROR = (
     "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n</body>\r\n</html>\r\n"
 )
 
 
 class Answer(NamedTuple):
-    """An answer before its headers."""
+    """An answer without its headers."""
 
     status: int
     body: bytes
@@ -156,7 +156,7 @@ class RestApi:
 
 
 def hidden_by(fault: Fault) -> Hidden | None:
-    """The span of which a fault says that it has no candles; None where it drops rows from the middle of an answer."""
+    """The span that has no candles because of a fault; None if the fault drops rows from the middle of an answer."""
     if fault.from_ms is None and fault.to_ms is None:
         return None
     return Hidden(fault.from_ms or 0, INT64_MAX if fault.to_ms is None else fault.to_ms)
@@ -171,7 +171,7 @@ def _without(ask: Callable[[Query], object], hidden: Hidden, query: Query) -> ob
 
 
 def drop_rows(rows: list[Row], fault: Fault) -> list[Row]:
-    """The rows without those that open in [from_ms, to_ms), or, without these, without `rows` from the middle."""
+    """The rows without those in the fault's [from_ms, to_ms); if it has no times, without `rows` from the middle."""
     if (hidden := hidden_by(fault)) is not None:
         return [row for row in rows if not hidden.start_ms <= int(row[0]) < hidden.end_ms]
     middle = max(0, (len(rows) - fault.rows) // 2)
@@ -179,7 +179,7 @@ def drop_rows(rows: list[Row], fault: Fault) -> list[Row]:
 
 
 def abort_transport(send: Send) -> bool:
-    """Cut the TCP connection behind an ASGI `send` at once; False where no transport can be reached."""
+    """Abort the TCP connection behind an ASGI `send`; False if the transport cannot be accessed."""
     transport = getattr(getattr(send, "__self__", None), "transport", None)
     abort = getattr(transport, "abort", None)
     if abort is None:
@@ -189,7 +189,7 @@ def abort_transport(send: Send) -> bool:
 
 
 def stop_reading(send: Send) -> bool:
-    """Leave what the client sends unread from now on; False where no transport can be reached."""
+    """Stop reading from the client; False if the transport cannot be accessed."""
     pause = getattr(getattr(getattr(send, "__self__", None), "transport", None), "pause_reading", None)
     if pause is None:
         return False
@@ -203,7 +203,7 @@ def _target(path: str, query: Query) -> Target:
 
 
 def _unsigned(request: Request, query: Query) -> ApiError:
-    """What a signed route says to who shows no key, no signature, or ones that are not known here."""
+    """The error of a signed route: the key or the signature is missing, or the sandbox does not know them."""
     if not request.headers.get(_KEY_HEADER):
         return _no_key()
     if not query.get("signature"):
@@ -229,7 +229,7 @@ def _rejection(verdict: Verdict, ip: str, weight_limit: int, bucket: Bucket | No
 
 
 def _server_error(status: int) -> Answer:
-    """503 speaks JSON, the other 5xx come from the CDN in front and speak HTML (binance-facts section 1.2)."""
+    """The answer of a 5xx: 503 has a JSON body, others come from the CDN and are HTML (binance-facts section 1.2)."""
     if status == 503:
         return Answer(503, orjson.dumps({"code": -1008, "msg": "Service Unavailable."}))
     return Answer(status, _HTML_ERROR.format(f"{status} ERROR").encode(), "text/html")

@@ -1,4 +1,4 @@
-"""The sandbox as a server: one ASGI application over REST, sockets and archive, and ways to run it."""
+"""The sandbox's ASGI application, and the servers that run it."""
 
 import asyncio
 import contextlib
@@ -29,10 +29,10 @@ from infra.sandbox.universe import Universe
 HOST = "127.0.0.1"
 SYMBOLS = 50
 SHUTDOWN_S = 3
-IDLE_S = 75  # between two requests of a connection, as the exchange's servers are assumed to wait
-CONNECTIONS_MAX = 4_096  # sockets among them; one more gets 503
-KERNEL_BYTES = 256 * 1024  # asked of the kernel for each direction of a connection
-KERNEL_S = 60  # for a peer to acknowledge what the kernel holds: one that never reads is dropped then
+IDLE_S = 75  # between two requests of a connection; assumed of the exchange's servers
+CONNECTIONS_MAX = 4_096  # including sockets; one more gets 503
+KERNEL_BYTES = 256 * 1024  # kernel buffer for each direction of a connection
+KERNEL_S = 60  # for a peer to acknowledge sent data; one that never reads is dropped then
 PING_INTERVAL_S = 180.0  # binance-facts section 5.2; transport keep-alive, in real seconds
 PONG_TIMEOUT_S = 600.0
 
@@ -50,7 +50,7 @@ class SandboxApp:
     _http: dict[str, ASGIApp]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the connection to its part of the exchange."""
+        """Route the connection by its type and the first part of its path."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "websocket":
@@ -81,9 +81,9 @@ def create_app(
     socket_life_s: float = LIFE_S,
     universe: Universe | None = None,
 ) -> SandboxApp:
-    """An exchange with `symbols` USDT perpetuals (and a few strays) grown from `seed`, living by `clock`.
+    """An exchange with `symbols` USDT perpetuals and a few other contracts, made from `seed`, with the time of `clock`.
 
-    A `universe` that is handed in takes the place of those.
+    A given `universe` replaces these symbols.
     """
     exchange = Exchange(clock, universe or Universe(seed, symbols))
     limiter, faults, journal = WeightLimiter(weight_limit), FaultBoard(), Journal()
@@ -100,7 +100,7 @@ def create_app(
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn that leaves signals to whoever runs the event loop, and says when it listens."""
+    """A uvicorn server without signal handlers, and with an event that is set when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -108,13 +108,13 @@ class _Server(uvicorn.Server):
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Begin the shutdown now, not at uvicorn's next tick."""
+        """Begin the shutdown at once, not at uvicorn's next tick."""
         self.should_exit = True
         self._stopping.set()
 
     async def main_loop(self) -> None:
         await self.on_tick(0)
-        await self._stopping.wait()  # uvicorn's tick ten times a second keeps a Date header, which is off here
+        await self._stopping.wait()  # uvicorn's loop only updates the Date header, which is turned off here
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -126,7 +126,7 @@ class _Server(uvicorn.Server):
 
 
 class SandboxServer:
-    """A sandbox on a loopback port for the length of an `async with`; port 0 takes a free one."""
+    """A sandbox that runs on a loopback port during an `async with`; port 0 chooses a free one."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class SandboxServer:
         self._stack = contextlib.AsyncExitStack()
 
     def inject(self, **wish: object) -> int:
-        """Put a fault to work, fields as in infra/sandbox/faults.py; returns its number."""
+        """Activate a fault, with the fields of infra/sandbox/faults.py, and return its number."""
         return self.control.inject(parse_fault(wish))
 
     @property
@@ -159,12 +159,12 @@ class SandboxServer:
 
     @property
     def base_url(self) -> str:
-        """Where REST and archive are."""
+        """The base URL of REST and archive."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def ws_url(self) -> str:
-        """Where the sockets are."""
+        """The base URL of the sockets."""
         return f"ws://{HOST}:{self.port}"
 
     async def __aenter__(self) -> Self:
@@ -186,7 +186,7 @@ class SandboxServer:
 
 @contextlib.asynccontextmanager
 async def serving(app: SandboxApp, port: int, listener: socket.socket | None = None) -> AsyncIterator[None]:
-    """Serve `app` on `port`, through `listener` if it is bound already, for the length of an `async with`."""
+    """Serve `app` on `port` during an `async with`; `listener` is a socket that is already bound to it."""
     server = _Server(_config(app, port))
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve([listener] if listener else None))
@@ -201,9 +201,9 @@ async def serving(app: SandboxApp, port: int, listener: socket.socket | None = N
 
 
 def run(port: int, seed: int, symbols: int, weight_limit: int = WEIGHT_LIMIT) -> None:
-    """Run a sandbox by the machine's clock until SIGINT or SIGTERM; a SIGINT that is ignored from the start stays so.
+    """Run a sandbox with the machine's clock until SIGINT or SIGTERM. SIGINT stays ignored if it was before.
 
-    The demo has it ignored: Ctrl-C reaches both, and a node whose exchange ends first warns of it.
+    The demo ignores it: Ctrl-C reaches both processes, and the node would log warnings if its exchange ended first.
     """
     app = create_app(SystemClock(), seed=seed, symbols=symbols, weight_limit=weight_limit)
     try:
@@ -215,8 +215,8 @@ def run(port: int, seed: int, symbols: int, weight_limit: int = WEIGHT_LIMIT) ->
 
 
 def bound_listener(port: int) -> socket.socket:
-    """A socket bound to `port`, whose connections inherit what bounds them."""
-    # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
+    """A socket bound to `port`; its connections inherit buffer sizes and timeout."""
+    # with an explicit protocol asyncio sets TCP_NODELAY (otherwise 40 ms a request)
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with contextlib.ExitStack() as unless_bound:
         unless_bound.callback(listener.close)
@@ -231,7 +231,7 @@ def bound_listener(port: int) -> socket.socket:
 
 
 class _Patient(uvicorn.Server):
-    """Leaves Ctrl-C to whoever started it."""
+    """Ignores SIGINT."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if sig != signal.SIGINT:
@@ -250,7 +250,7 @@ def _config(app: SandboxApp, port: int) -> uvicorn.Config:
         lifespan="on",
         log_level="warning",
         access_log=False,
-        date_header=False,  # uvicorn's would tell the machine's time; the API's answers tell the sandbox's
+        date_header=False,  # uvicorn's has the machine's time; answers have the sandbox's
         proxy_headers=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
         timeout_keep_alive=IDLE_S,

@@ -1,4 +1,4 @@
-"""The sockets: routes, subscriptions, limits and ends of life, as binance-facts sections 5.1–5.3 state them."""
+"""The sockets of the sandbox, as described in binance-facts sections 5.1 to 5.3."""
 
 import asyncio
 from collections import deque
@@ -22,19 +22,19 @@ from infra.sandbox.stream_names import PUBLIC, route_of
 STREAMS_MAX = 1_024
 MESSAGES_A_SECOND_MAX = 10
 LIFE_S = 24 * 3600
-OUTBOX_MAX = 8_192  # frames that wait for a slow client before it is cut
+OUTBOX_MAX = 8_192  # frames queued for a slow client before it is disconnected
 ROUTES = frozenset({"market", "public", "private"})
-_LEGACY_ROUTE = PUBLIC  # what addresses without a route still deliver; all else is acknowledged and silent there
-DETAIL_MAX = 8_192  # characters of a control message that the journal keeps
-HALF_OPEN_MS = 600_000  # the exchange drops who sends no pong for ten minutes (binance-facts section 5.2)
+_LEGACY_ROUTE = PUBLIC  # URLs without a route deliver only its streams; others are acknowledged and silent
+DETAIL_MAX = 8_192  # characters of a control message in the journal
+HALF_OPEN_MS = 600_000  # the exchange drops a client without a pong for ten minutes (binance-facts section 5.2)
 _ABNORMAL = 1011
 _SERVICE_RESTART = 1012
-_LAG_SHARE = 2  # a slow socket's frames fall behind by one second in so many, up to the delay asked for
+_LAG_SHARE = 2  # the delay of a slow socket grows by one second in so many, up to the fault's `delay_s`
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a socket's URL says: route ("" for the legacy ones), whether events are wrapped, and the first streams."""
+    """A socket's URL: route ("": legacy), whether events are wrapped (combined), and the initial streams."""
 
     route: str
     combined: bool
@@ -48,7 +48,7 @@ class _Close:
 
 
 def parse_address(path: str, query: str) -> Address | None:
-    """The address in a URL, or None for a path that is not a socket's."""
+    """Parse a URL; None if the path is not a socket's."""
     parts = path.strip("/").split("/")
     route = parts.pop(0) if parts[0] in ROUTES else ""
     if not parts or parts[0] not in {"ws", "stream"}:
@@ -60,7 +60,7 @@ def parse_address(path: str, query: str) -> Address | None:
 
 
 class Connection:
-    """One open socket: its streams, its bounded outbox and its manners."""
+    """One open socket, with its streams and its bounded outbox."""
 
     def __init__(
         self, hub: FeedHub, address: Address, path: str, send: Send, clock: Clock, *, delivers: bool = True
@@ -68,7 +68,7 @@ class Connection:
         self.path, self.opened_ms = path, clock.now_ms()
         self.ends_ms: int | None = None
         self.suffers: dict[str, tuple[int, Fault]] = {}
-        """By kind: the faults that befell it, and when."""
+        """By kind: the fault that hit this socket, and when."""
         self.streams: dict[str, None] = {}
         self.combined = address.combined
         self._clock = clock
@@ -80,11 +80,11 @@ class Connection:
         self._ending = False
 
     def deliver(self, stream: str, event: str) -> None:
-        """Queue an event; a client that has let the outbox fill up is cut."""
+        """Queue an event; a client whose outbox is full is disconnected."""
         self._put(f'{{"stream":"{stream}","data":{event}}}' if self.combined else event)
 
     def befall(self, fault: Fault) -> None:
-        """Suffer `fault` from now on."""
+        """Apply `fault` from now on."""
         now_ms = self._clock.now_ms()
         self.suffers[fault.kind] = (now_ms, fault)
         match fault.kind:
@@ -98,14 +98,14 @@ class Connection:
                 self._put(f'{{"event":{{"e":"serverShutdown","E":{now_ms}}}}}')
 
     def end(self) -> None:
-        """End as what befell it says: announced, or without a word."""
+        """Close as its fault demands: with a close frame, or without."""
         if "half_open" in self.suffers:
             self.abort()
         else:
             self.close(_SERVICE_RESTART, "service restart")
 
     def close(self, code: int, reason: str) -> None:
-        """Say what is queued, then close."""
+        """Close after the queued frames."""
         if not self._ending:
             self._put(_Close(code, reason))
         self._ending = True
@@ -116,7 +116,7 @@ class Connection:
             self.close(_ABNORMAL, "cut")
 
     async def talk(self, receive: Receive, first: Iterable[str]) -> None:
-        """Live until the client or the sandbox ends it."""
+        """Serve the socket until the client or the sandbox ends it."""
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write())
             await self.subscribe(first)
@@ -129,7 +129,7 @@ class Connection:
             writer.cancel()
 
     async def subscribe(self, names: Iterable[str], command: Command | None = None) -> None:
-        """Add streams, acknowledging `command` before their first frame; one stream too many ends the connection."""
+        """Add streams; `command` is acknowledged before their first frame. Too many streams end the connection."""
         added = [name for name in dict.fromkeys(names) if name not in self.streams]
         heard = [name for name in added if self._route and route_of(name) == self._route]
         if heard:
@@ -144,7 +144,7 @@ class Connection:
         self._hub.subscribe(self, heard)
 
     def leave(self) -> None:
-        """Take the connection out of all feeds."""
+        """Unsubscribe the connection from all feeds."""
         self._hub.unsubscribe(self, self.streams)
 
     async def _obey(self, text: str) -> None:
@@ -204,22 +204,22 @@ class Connection:
                     return
                 await self._send({"type": "websocket.send", "text": item})
         except OSError:
-            return  # the client is gone, which the reader hears too
+            return  # the client disconnected, which the reader sees too
 
 
 class SocketServer:
-    """The ASGI application for sockets, and the task that feeds, ages and cuts them."""
+    """The ASGI application for sockets, and the task that sends frames and ends old sockets."""
 
     def __init__(self, exchange: Exchange, faults: FaultBoard, journal: Journal, life_s: float = LIFE_S) -> None:
         self.hub = FeedHub(exchange, faults)
-        self.connections: dict[Connection, None] = {}  # in order: which one a fault hits must not be left to chance
+        self.connections: dict[Connection, None] = {}  # ordered, so that faults hit the same sockets in every run
         self._exchange = exchange
         self._faults = faults
         self._journal = journal
         self._life_ms = int(life_s * SECOND_MS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one socket from handshake to end."""
+        """Serve one socket from its handshake to its end."""
         path, query = str(scope["path"]), scope["query_string"].decode("ascii", "replace")
         address, now_ms = parse_address(path, query), self._exchange.clock.now_ms()
         await receive()
@@ -229,7 +229,7 @@ class SocketServer:
         target = Target(path=path, streams=address.streams)
         if self._faults.take("handshake_hang", target, now_ms) is not None:
             self._journal.write(now_ms, "connect", path, status=0)
-            await receive()  # until the client leaves
+            await receive()  # until the client disconnects
             return
         refusal = self._faults.take("refuse", target, now_ms)
         streams = {"streams": "/".join(address.streams)}
@@ -248,7 +248,7 @@ class SocketServer:
             connection.leave()
 
     async def run(self) -> None:
-        """Tick every 250 ms of the clock, and every 100 ms while a stream wants it, for ever."""
+        """Tick every 250 ms of the clock, and every 100 ms while a subscribed stream needs it, for ever."""
         clock = self._exchange.clock
         while True:
             now_ms = clock.now_ms()
@@ -258,7 +258,7 @@ class SocketServer:
             await clock.sleep(self.hub.wait_ms(clock.now_ms()) / SECOND_MS)
 
     def befall(self, now_ms: int) -> None:
-        """Let the open sockets suffer the faults that name them, each kind once."""
+        """Apply active faults to the matching open sockets, each kind at most once to a socket."""
         if not self._faults.any_of(BEFALLING_KINDS):
             return
         for connection in tuple(self.connections):
@@ -275,7 +275,7 @@ class SocketServer:
                 connection.end()
 
     def _listen(self, connection: Connection, receive: Receive) -> Receive:
-        """`receive`, with every message written to the journal."""
+        """`receive` that also writes every message to the journal."""
 
         async def listen() -> dict[str, object]:
             message = dict(await receive())
@@ -297,7 +297,7 @@ async def _reject(send: Send, status: int) -> None:
 
 
 async def _refuse(send: Send, fault: Fault) -> None:
-    """Answer the handshake with a status, or with nothing at all when the status is 0."""
+    """Answer the handshake with the fault's status, or drop the connection if it is 0."""
     if fault.status == 0:
         abort_transport(send)
     await _reject(send, fault.status or 403)

@@ -1,4 +1,4 @@
-"""The events of all streams but klines, one function a kind, with what each must remember of what it has sent."""
+"""The events of all streams except klines, one class for each kind, with the state of what was sent."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from infra.sandbox.tape import Aggregate, Trade
 from infra.sandbox.tickers import last_number
 from infra.sandbox.universe import Instrument
 
-USD_M: Final = 1  # what `st` says of rows of this market
-COIN_M: Final = 2  # and of the other, whose rows all-market streams carry too since 2026-06-30
-LIQUIDATIONS_OF_97: Final = 1  # seconds of which a symbol has a forced order
-_LATE_MINUTES_MAX: Final = 5  # minutes of trades that a starved stream makes up for; older ones it leaves out
+USD_M: Final = 1  # `st` of USDⓈ-M rows
+COIN_M: Final = 2  # `st` of COIN-M rows, which all-market streams also have since 2026-06-30
+LIQUIDATIONS_OF_97: Final = 1  # seconds in which a symbol has a liquidation
+_LATE_MINUTES_MAX: Final = 5  # minutes of trades that a delayed stream still sends; older ones are omitted
 
 Event = dict[str, object]
 
@@ -29,13 +29,13 @@ class Source(Protocol):
     """The events of one stream of one symbol."""
 
     def events(self, item: Instrument, now_ms: int) -> Iterator[Event]:
-        """What is to be sent at `now_ms`, after what was sent before."""
+        """The events to send at `now_ms`, after those of earlier calls."""
         ...
 
 
 @dataclass(slots=True)
 class TradeSource:
-    """The trades, or the aggregates, that have come to be seen since the last tick."""
+    """The trades, or aggregates, published since the last tick."""
 
     exchange: Exchange
     aggregate: bool
@@ -44,7 +44,7 @@ class TradeSource:
     _sent: int = 0
 
     def events(self, item: Instrument, now_ms: int) -> Iterator[Event]:
-        """What came since; nothing of before the first call."""
+        """The trades since the last call; none at the first call."""
         minute_ms = now_ms // MINUTE_MS * MINUTE_MS
         if self._rows is None:
             self._load(item, minute_ms)
@@ -64,7 +64,7 @@ class TradeSource:
         self._rows = tape.aggregates(item, open_ms, end_ms) if self.aggregate else tape.minute(item, open_ms)
 
     def _seen(self, item: Instrument, now_ms: int) -> int:
-        """How many of the minute's rows are seen by now."""
+        """How many of the minute's rows are published by now."""
         rows = self._rows or []
         if now_ms >= self._open_ms + MINUTE_MS or not rows:
             return len(rows)
@@ -89,7 +89,7 @@ class DepthSource:
     _step: int | None = None
 
     def events(self, item: Instrument, now_ms: int) -> Iterator[Event]:
-        """One update, chained to the one before."""
+        """One update, chained to the previous one by `pu`."""
         step = step_at(now_ms)
         if self._step is None or self._step >= step:
             self._step = step if self._step is None else self._step
@@ -102,14 +102,14 @@ class DepthSource:
 
 @dataclass(slots=True)
 class PartialDepthSource:
-    """The best levels, whenever they may have changed."""
+    """The best levels, at every tick in which they may have changed."""
 
     exchange: Exchange
     levels: int
     _step: int = 0
 
     def events(self, item: Instrument, now_ms: int) -> Iterator[Event]:
-        """One snapshot under the name of an update."""
+        """One snapshot in the form of an update."""
         step = step_at(now_ms)
         if step == self._step:
             return
@@ -122,13 +122,13 @@ class PartialDepthSource:
 
 @dataclass(slots=True)
 class BookTickerSource:
-    """Best bid and ask when they change."""
+    """Best bid and ask, when they change."""
 
     exchange: Exchange
     _sent: tuple[object, ...] = ()
 
     def events(self, item: Instrument, now_ms: int) -> Iterator[Event]:
-        """One event if anything but the time is new."""
+        """One event if anything except the time has changed."""
         snapshot = self.exchange.book.snapshot(item, 1, now_ms)
         (bid, bid_lots), (ask, ask_lots) = snapshot.bids[0], snapshot.asks[0]
         if self._sent == (bid, bid_lots, ask, ask_lots):
@@ -152,7 +152,7 @@ class BookTickerSource:
 
 @dataclass(slots=True)
 class MarkPriceSource:
-    """Mark and index price, every time."""
+    """Mark and index price, at every tick."""
 
     exchange: Exchange
 
@@ -176,7 +176,7 @@ class MarkPriceSource:
 
 @dataclass(slots=True)
 class TickerSource:
-    """The last 24 hours, when something traded since; `mini` has fewer fields."""
+    """The last 24 hours, if there were trades since the last tick; `mini` has fewer fields."""
 
     exchange: Exchange
     mini: bool
@@ -203,7 +203,7 @@ class TickerSource:
 
 @dataclass(slots=True)
 class ForceOrderSource:
-    """A liquidation now and then; the largest of the second, as the exchange has it."""
+    """An occasional liquidation; like the exchange, at most one a second and symbol (binance-facts section 5.4)."""
 
     exchange: Exchange
 
@@ -232,7 +232,7 @@ class ForceOrderSource:
 
 
 def source_of(exchange: Exchange, kind: str, detail: str) -> Source:
-    """What feeds a stream of `kind`."""
+    """The source of events for a stream of `kind`."""
     makers: dict[str, Callable[[], Source]] = {
         "aggTrade": lambda: TradeSource(exchange, aggregate=True),
         "trade": lambda: TradeSource(exchange, aggregate=False),
@@ -248,7 +248,7 @@ def source_of(exchange: Exchange, kind: str, detail: str) -> Source:
 
 
 def coin_margined(event: Event) -> Event:
-    """The same as a row of the other market, as all-market streams mix them in."""
+    """`event` as a COIN-M row, which all-market streams also contain."""
     base = str(event["s"]).removesuffix("USDT")
     pair = {"ps": f"{base}USD"} if "ps" in event else {}
     return {**event, "s": f"{base}USD_PERP", **pair, "st": COIN_M}

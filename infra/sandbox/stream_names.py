@@ -1,4 +1,4 @@
-"""What streams there are: their names, the route that delivers each, and how often (binance-facts 5.1 and 5.4)."""
+"""The names of streams, with the route and the interval of each (binance-facts sections 5.1 and 5.4)."""
 
 from typing import Final, NamedTuple
 
@@ -10,14 +10,14 @@ from infra.sandbox.params import upper
 
 MARKET: Final = "market"
 PUBLIC: Final = "public"
-SECONDS: Final = "1s"  # continuous klines alone have this interval, and only as a stream
+SECONDS: Final = "1s"  # only streams of continuous klines have this interval
 _CONTINUOUS: Final = "continuousKline_"
 _KLINE: Final = "kline_"
 _PRICES: Final = {"i": "indexKline", "p": "premiumKline"}
 
 
 class StreamSpec(NamedTuple):
-    """A stream: `kind` says what its events are, `symbol` is "" for all; `detail` is the levels or the interval."""
+    """A stream: `kind` of its events, `symbol` ("" for all), `detail`: number of levels, or interval."""
 
     kind: str
     symbol: str
@@ -25,7 +25,7 @@ class StreamSpec(NamedTuple):
     every_ms: int
     detail: str = ""
     rival: str = ""
-    """A symbol whose klines have the same name: while it is listed, the name is theirs."""
+    """A symbol whose kline stream has the same name, and takes precedence while the symbol is listed."""
 
 
 _SPEEDS: Final = {"": QUANTUM_MS, "@250ms": QUANTUM_MS, "@500ms": 500, "@100ms": 100}
@@ -57,7 +57,7 @@ _OF_ALL: Final[dict[str, StreamSpec]] = {
 
 
 def parse_kline(name: str) -> tuple[str, str] | None:
-    """Symbol and interval of a kline stream; None for all other names (upper case among them)."""
+    """Symbol and interval of a kline stream; None for other names, and for names in upper case."""
     lower, found, interval = name.partition("@kline_")
     if not found or interval not in INTERVALS or lower != lower_case(lower):
         return None
@@ -65,7 +65,7 @@ def parse_kline(name: str) -> tuple[str, str] | None:
 
 
 def parse_stream(name: str) -> StreamSpec | None:
-    """The stream of that name; None for kline streams of trades and for names that stay silent."""
+    """The stream called `name`; None for kline streams of trades and for unknown names, which stay silent."""
     if name in _OF_ALL:
         return _OF_ALL[name]
     lower, _, what = name.partition("@")
@@ -84,7 +84,7 @@ def parse_stream(name: str) -> StreamSpec | None:
 
 
 def _prices(name: str, interval: str) -> StreamSpec | None:
-    """Klines of a price: `iBTCUSDT`, `pBTCUSDT`, or all of it in lower case, where symbols may have the same name."""
+    """Klines of a price: `iBTCUSDT`, `pBTCUSDT`, or all in lower case, which may also be the name of a symbol."""
     kind, pair = _PRICES.get(name[:1]), name[1:]
     if kind is None or interval not in INTERVALS or pair not in (upper(pair), lower_case(pair)):
         return None
@@ -93,7 +93,7 @@ def _prices(name: str, interval: str) -> StreamSpec | None:
 
 
 def route_of(name: str) -> str | None:
-    """The route on which a stream delivers; on any other it is acknowledged and silent."""
+    """The route that delivers a stream; on others it is acknowledged and stays silent."""
     if parse_kline(name) is not None:
         return MARKET
     spec = parse_stream(name)

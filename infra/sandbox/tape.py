@@ -1,6 +1,6 @@
-"""The trades of a symbol one by one: what its candles are the sums of, singly and in the exchange's aggregates.
+"""The trades of a symbol, single and aggregated, whose sums are its candles.
 
-Ids ascend without a hole within a UTC hour and jump from one hour to the next, so that the id of any trade is found
+Ids are consecutive within a UTC hour and jump from one hour to the next, so that the id of any trade is computed
 without counting from the listing on.
 """
 
@@ -14,10 +14,10 @@ from infra.sandbox.grid import HOUR_MS, MINUTE_MS
 from infra.sandbox.market import Market, Recent
 from infra.sandbox.universe import Instrument
 
-IDS_AN_HOUR: Final = 1_000_000  # above the most trades that an hour can have: 60 × 4,801 of the busiest symbol
-_MINUTES_MAX = 128  # minutes kept trade by trade, up to 0.5 MB each of the busiest symbol
-_HOURS_MAX = 4_096  # hours of which the number of aggregates is known
-_SEARCH_HOURS_MAX = 24 * 4  # how far the newest trade is looked for; a quiet symbol trades once a day at least
+IDS_AN_HOUR: Final = 1_000_000  # above the most trades in an hour: 60 × 4,801 of the busiest symbol
+_MINUTES_MAX = 128  # cached minutes of trades, up to 0.5 MB each for the busiest symbol
+_HOURS_MAX = 4_096  # cached hours of aggregate counts
+_SEARCH_HOURS_MAX = 24 * 4  # the newest trade is searched for so far back; a quiet symbol trades at least once a day
 
 
 class Trade(NamedTuple):
@@ -31,7 +31,7 @@ class Trade(NamedTuple):
 
 
 class Aggregate(NamedTuple):
-    """Trades of one price and side that were seen together."""
+    """Consecutive trades of one price and side, published together."""
 
     number: int
     price: int
@@ -43,12 +43,12 @@ class Aggregate(NamedTuple):
 
 
 def first_id(market: Market, item: Instrument, open_ms: int) -> int:
-    """The id that the first trade at or after the minute `open_ms` gets, within its hour."""
+    """The id of the first trade at or after the minute `open_ms`, within its hour."""
     return open_ms // HOUR_MS * IDS_AN_HOUR + market.block(item, open_ms).trades_before(open_ms)
 
 
 def ids_within(market: Market, item: Instrument, start_ms: int, end_ms: int) -> tuple[int, int]:
-    """The ids of the first and the last trade of the minutes that open in [start_ms, end_ms), where there is one."""
+    """The ids of the first and last trade of the minutes that open in [start_ms, end_ms), which must have trades."""
     minutes = range(max(start_ms, item.onboard_ms), min(end_ms, item.delivery_ms), MINUTE_MS)
     first_ms = next(open_ms for open_ms in minutes if market.block(item, open_ms).minute(open_ms)[0].trades)
     for last_ms in reversed(minutes):
@@ -59,7 +59,7 @@ def ids_within(market: Market, item: Instrument, start_ms: int, end_ms: int) -> 
 
 
 class Tape:
-    """Trades by time and by id; pure functions behind bounded memories."""
+    """Trades by time and by id: pure functions with bounded caches."""
 
     def __init__(self, market: Market) -> None:
         self._market = market
@@ -67,7 +67,7 @@ class Tape:
         self._counts: Recent[tuple[Instrument, int], list[int]] = Recent(_HOURS_MAX)
 
     def minute(self, item: Instrument, open_ms: int) -> list[Trade]:
-        """All trades of the minute, in order; none outside of the symbol's life."""
+        """All trades of the minute, in order; none before the listing or after the delivery."""
         if not item.onboard_ms <= open_ms < item.delivery_ms or item.pending:
             return []
         found = self._trades.get((item, open_ms))
@@ -78,7 +78,7 @@ class Tape:
         return found
 
     def seen(self, item: Instrument, open_ms: int, now_ms: int) -> list[Trade]:
-        """The trades of the minute that a client can know at `now_ms`: those the candle so far is made of."""
+        """The trades of the minute published by `now_ms`: those in the candle in progress."""
         trades = self.minute(item, open_ms)
         if now_ms >= open_ms + MINUTE_MS or not trades:
             return trades
@@ -87,13 +87,13 @@ class Tape:
         return trades[: walk.trades_at((now_ms - open_ms) // QUANTUM_MS)]
 
     def forwards(self, item: Instrument, start_ms: int, now_ms: int) -> Iterator[list[Trade]]:
-        """The known trades from the minute of `start_ms` on, minute by minute."""
+        """The published trades from the minute of `start_ms` on, minute by minute."""
         start_ms = max(start_ms, item.onboard_ms) // MINUTE_MS * MINUTE_MS
         for open_ms in range(start_ms, min(now_ms + 1, item.delivery_ms), MINUTE_MS):
             yield self.seen(item, open_ms, now_ms)
 
     def backwards(self, item: Instrument, end_ms: int, now_ms: int) -> Iterator[list[Trade]]:
-        """The known trades of the minute of `end_ms` and of those before it, newest minute first."""
+        """The published trades of the minute of `end_ms` and earlier ones, newest minute first."""
         newest_ms = min(end_ms, now_ms, item.delivery_ms - 1) // MINUTE_MS * MINUTE_MS
         oldest_ms = max(item.onboard_ms, newest_ms - _SEARCH_HOURS_MAX * HOUR_MS)
         for open_ms in range(newest_ms, oldest_ms - 1, -MINUTE_MS):
@@ -111,7 +111,7 @@ class Tape:
         return found[max(0, -limit) :]
 
     def last(self, item: Instrument, now_ms: int) -> Trade | None:
-        """The newest trade, found without telling the others of its minute."""
+        """The newest trade, computed without the other trades of its minute; None if there is none in reach."""
         newest_ms = min(now_ms, item.delivery_ms - 1) // MINUTE_MS * MINUTE_MS
         oldest_ms = max(item.onboard_ms, newest_ms - _SEARCH_HOURS_MAX * HOUR_MS)
         for open_ms in range(newest_ms, oldest_ms - 1, -MINUTE_MS):
@@ -122,7 +122,7 @@ class Tape:
         return None
 
     def aggregates(self, item: Instrument, open_ms: int, now_ms: int) -> list[Aggregate]:
-        """The known trades of a minute as aggregates; one ends where price or side change, or a frame is sent."""
+        """The published trades of a minute, aggregated; an aggregate ends when price, side or quantum changes."""
         seen = self.seen(item, open_ms, now_ms)
         if not seen:
             return []
@@ -139,7 +139,7 @@ class Tape:
         ]  # fmt: skip
 
     def minute_of(self, item: Instrument, number: int, *, aggregate: bool) -> int:
-        """The open time of the minute that holds id `number`, or of the first one after it."""
+        """The open time of the minute that contains id `number`, or of the first minute after it."""
         hour, place = divmod(number, IDS_AN_HOUR)
         hour_ms = hour * HOUR_MS
         if hour_ms + HOUR_MS <= item.onboard_ms:
@@ -152,7 +152,7 @@ class Tape:
         return hour_ms + max(0, bisect_left(before, place + 1) - 1) * MINUTE_MS
 
     def _aggregates_before(self, item: Instrument, hour_ms: int) -> list[int]:
-        """How many aggregates of the hour come before each of its minutes; the whole hour's last."""
+        """The number of aggregates in the hour before each of its minutes, and at last of the whole hour."""
         found = self._counts.get((item, hour_ms))
         if found is None:
             opens = range(hour_ms, hour_ms + HOUR_MS, MINUTE_MS)
@@ -184,7 +184,7 @@ def _nth(walk: Walk, open_ms: int, number: int, nth: int) -> Trade:
 
 
 def _starts(trades: list[Trade]) -> list[int]:
-    """The places at which an aggregate begins."""
+    """The indexes at which an aggregate begins."""
     starts: list[int] = []
     last: tuple[int, bool, int] | None = None
     for place, trade in enumerate(trades):

@@ -1,4 +1,4 @@
-"""The last 24 hours of a symbol, as the ticker endpoints and streams tell them."""
+"""The last 24 hours of a symbol, for the ticker endpoints and streams."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ from infra.sandbox.market import Market, Recent
 from infra.sandbox.tape import Tape, Trade, first_id
 from infra.sandbox.universe import Instrument
 
-_FINISHED_MAX = 2_048  # symbols of which the finished minutes of the window are kept, for the newest minute each
+_FINISHED_MAX = 2_048  # symbols whose finished minutes are cached as one candle, for the newest minute
 
 
 class Ticker(NamedTuple):
-    """What happened in [open_ms, close_ms]; `last` is None where nothing ever traded in reach."""
+    """The trading in [open_ms, close_ms]; `last` is None without a trade in reach (see Tape.last)."""
 
     candle: Candle
     last: Trade | None
@@ -41,7 +41,7 @@ class Tickers:
         return Ticker(candle, self._tape.last(item, now_ms), known[2], open_ms, now_ms)
 
     def _first(self, item: Instrument, open_ms: int, now_ms: int) -> int:
-        """The id of the first trade since `open_ms`, or of the one that comes next."""
+        """The id of the first trade since `open_ms`; if there is none, of the next trade to come."""
         for minute_ms in range(open_ms, now_ms, MINUTE_MS):
             if self._market.block(item, minute_ms).minute(minute_ms)[0].trades:
                 return first_id(self._market, item, minute_ms)
@@ -49,5 +49,5 @@ class Tickers:
 
 
 def last_number(ticker: Ticker) -> int:
-    """The id of the last trade of the window; -1 where there is none."""
+    """The id of the last trade of the window; -1 if there is none."""
     return ticker.last.number if ticker.last is not None and ticker.candle.trades else -1

@@ -1,4 +1,4 @@
-"""Which symbols exist at a moment: a function of seed, number of symbols and time, plus what faults change of it."""
+"""The symbols that exist at a time: a function of seed, number of symbols and time, plus changes by faults."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, Grid, utc, utc_ms
 from infra.sandbox.noise import chance
 
 NEVER_MS = 4_133_404_800_000  # 2100-12-25 08:00 UTC, Binance's "no delivery" (binance-facts section 4)
-_TRADE_USD = 150  # the mean trade, from which the lots of a trade follow
+_TRADE_USD = 150  # value of the mean trade, which determines its lots
 _QUIET_TRADES = 5
 
 # base asset, price precision, quantity precision, tick in units of 10^-precision, base price in ticks, trades a minute,
@@ -26,7 +26,7 @@ _HEADS: tuple[tuple[str, int, int, int, int, int, int, int], ...] = (
     ("BTTC", 7, 0, 1, 4_600, 4, 560, utc_ms(2022, 2, 3, 7, 30)),
     ("BTCDOM", 1, 3, 1, 990_000, 30, 60, utc_ms(2021, 6, 22, 7, 0)),
 )
-# what exchangeInfo gives as onboardDate where the candles begin at another time, as recorded of the real ones
+# onboardDate in exchangeInfo of symbols whose candles begin at another time, as recorded
 _STATED_MS = dict.fromkeys(("BTC", "ETH", "SOL", "ADA", "XRP", "DOGE"), utc_ms(2019, 9, 25, 8))
 _NAMES = """
     BNB LTC LINK AVAX DOT TRX BCH NEAR UNI APT FIL ARB OP SUI ATOM ETC XLM HBAR ALGO VET ICP AAVE INJ TIA SEI
@@ -52,7 +52,7 @@ _PRECISIONS = (
 
 @dataclass(frozen=True, eq=False)
 class Instrument:
-    """One symbol with what its candles are made of; prices in units of 10^-`price_precision`, times in ms."""
+    """One symbol and the parameters of its candles; prices in units of 10^-`price_precision`, times in ms."""
 
     symbol: str
     base_asset: str
@@ -72,17 +72,17 @@ class Instrument:
     quote_asset: str = "USDT"
     underlying: str = "COIN"
     stated_ms: int | None = None
-    """The onboardDate of exchangeInfo where it is not the time of the first candle (binance-facts section 4)."""
+    """The onboardDate in exchangeInfo if it differs from the first candle's time (binance-facts section 4)."""
     pending: bool = False
 
     @cached_property
     def pair(self) -> str:
-        """The pair, which a quarterly shares with its perpetual."""
+        """The pair, which a quarterly contract shares with its perpetual."""
         return self.symbol.partition("_")[0]
 
     @cached_property
     def lots_a_trade(self) -> int:
-        """Mean lots of one trade, worth about 150 dollars."""
+        """The mean lots of a trade, worth about 150 dollars."""
         price_units = self.base_ticks * self.tick_units
         scale = int("1" + "0" * (self.price_precision + self.quantity_precision))
         return max(1, _TRADE_USD * scale // price_units)
@@ -97,7 +97,7 @@ class Instrument:
         return Grid(interval, 1 if self.symbol == "BTCUSDT" else self.onboard_ms // DAY_MS)
 
     def visible(self, now_ms: int) -> bool:
-        """Whether exchangeInfo knows the symbol: from the start of its listing day until it is gone."""
+        """Whether exchangeInfo shows the symbol: from the start of its listing day until `gone_ms`."""
         return max(self.shown_ms, self.onboard_ms // DAY_MS * DAY_MS) <= now_ms < self.gone_ms
 
     def status(self, now_ms: int) -> str:
@@ -108,23 +108,23 @@ class Instrument:
 
     @property
     def onboard_date(self) -> int:
-        """The onboardDate that exchangeInfo gives."""
+        """The onboardDate in exchangeInfo."""
         return self.onboard_ms if self.stated_ms is None else self.stated_ms
 
     def delivery_date(self, now_ms: int) -> int:
-        """The deliveryDate that is public at `now_ms`: the far future until a delisting is announced."""
+        """The deliveryDate in exchangeInfo at `now_ms`: the far future until a delisting is announced."""
         return self.delivery_ms if now_ms >= self.announced_ms else NEVER_MS
 
 
 class Universe:
-    """All symbols of a seed; `list_symbol` and its like are what a fault can change."""
+    """All symbols of a seed. Faults change them with `list_symbol` and similar methods."""
 
     def __init__(self, seed: int, symbols: int) -> None:
         assert symbols >= 1, "an exchange without symbols answers nothing"
         self._seed = seed
         self._fixed = {item.symbol: item for item in (*self._perpetuals(symbols), *self._strays())}
         self._calendar: dict[str, Instrument] = {}
-        self._former: dict[str, list[Instrument]] = {}  # what had a name before, oldest first
+        self._former: dict[str, list[Instrument]] = {}  # by symbol: its former coins, oldest first
 
     def at(self, now_ms: int) -> list[Instrument]:
         """The symbols that exchangeInfo shows at `now_ms`, in its order."""
@@ -135,13 +135,13 @@ class Universe:
         return listed + [self._quarterly(now_ms)] + [item for item in recent if item.visible(now_ms)]
 
     def find(self, symbol: str, at_ms: int) -> Instrument | None:
-        """The symbol as it is known at `at_ms`, or None when exchangeInfo does not show it then."""
+        """The instrument of `symbol` at `at_ms`; None if exchangeInfo does not show it then."""
         item = self._fixed.get(symbol)
         item = self._dated(symbol, at_ms) if item is None else self._owner(item, at_ms)
         return item if item is not None and item.symbol == symbol and item.visible(at_ms) else None
 
     def find_ever(self, symbol: str, from_ms: int, until_ms: int) -> Instrument | None:
-        """The symbol that was shown at some moment of [from_ms, until_ms): the archive keeps what is delisted."""
+        """The instrument of `symbol` at some time in [from_ms, until_ms); the archive keeps delisted symbols."""
         day_ms = from_ms
         while day_ms < until_ms:
             found = self.find(symbol, day_ms) or self.find(symbol, min(day_ms + DAY_MS, until_ms) - 1)
@@ -151,7 +151,7 @@ class Universe:
         return None
 
     def list_symbol(self, symbol: str, now_ms: int) -> Instrument:
-        """Let a new perpetual start trading in the minute of `now_ms`."""
+        """List a new perpetual that trades from the minute of `now_ms` on. Raises ValueError."""
         if self.find(symbol, now_ms) is not None:
             raise ValueError(f"{symbol} exists already")
         base = symbol.removesuffix("USDT")
@@ -162,7 +162,7 @@ class Universe:
         return item
 
     def relist_symbol(self, symbol: str, now_ms: int, in_ms: int) -> Instrument:
-        """Let the name go to another coin, with the next minute; with `in_ms` nothing has it for so long before."""
+        """Unlist the symbol at the next minute, and list it as another coin `in_ms` later. Raises ValueError."""
         item = self.find(symbol, now_ms)
         if item is None or item.uid in self._calendar:
             raise ValueError(f"{symbol} is not listed, or has another coin every year as it is")
@@ -181,15 +181,15 @@ class Universe:
         return self._fixed[symbol]
 
     def former(self, symbol: str) -> Instrument | None:
-        """The coin that had a name before the one it belongs to now."""
+        """The previous coin of a symbol; None if there was none."""
         return self._former[symbol][-1] if symbol in self._former else None
 
     def _owner(self, item: Instrument, at_ms: int) -> Instrument:
-        """Who has the name of `item` at a time."""
+        """The instrument that owns the symbol of `item` at `at_ms`."""
         return next((each for each in self._former.get(item.symbol, ()) if at_ms < each.gone_ms), item)
 
     def delist_symbol(self, symbol: str, now_ms: int, delivery_ms: int) -> Instrument:
-        """Announce at `now_ms` that `symbol` is delivered in the minute of `delivery_ms`."""
+        """Announce at `now_ms` the delivery of `symbol` at `delivery_ms`, rounded up to a minute. Raises ValueError."""
         item = self.find(symbol, now_ms)
         if item is None or item.status(now_ms) != "TRADING":
             raise ValueError(f"{symbol} does not trade")
@@ -197,7 +197,7 @@ class Universe:
         return self._replaced(item, replace(item, delivery_ms=delivery_ms, announced_ms=now_ms))
 
     def state_onboard(self, symbol: str, stated_ms: int, now_ms: int) -> Instrument:
-        """Let exchangeInfo give another onboardDate of `symbol`; its candles stay what they are."""
+        """Set another onboardDate of `symbol` in exchangeInfo; its candles do not change. Raises ValueError."""
         item = self.find(symbol, now_ms)
         if item is None:
             raise ValueError(f"{symbol} does not exist")
@@ -231,7 +231,7 @@ class Universe:
         return Instrument(symbol, base, uid, price, quantity, tick, ticks, trades, empty, onboard_ms)
 
     def _strays(self) -> Iterator[Instrument]:
-        """What a client that wants USDT perpetuals must leave out."""
+        """Symbols that a client of USDT perpetuals must filter out."""
         seed = self._seed
         gold = Instrument("XAUUSDT", "XAU", f"{seed}:XAUUSDT", 2, 3, 1, 420_000, 90, 40, utc_ms(2025, 12, 11, 8, 5))
         yield replace(gold, contract_type="TRADIFI_PERPETUAL", underlying="COMMODITY")
@@ -249,7 +249,7 @@ class Universe:
         return next((item for day in range(today, today - 6, -1) if (item := self._daily(day)).symbol == symbol), None)
 
     def _daily(self, day: int) -> Instrument:
-        """The symbol that lists on `day` at 00:30 UTC and is delivered two days later at 09:00 (announced at 00:00)."""
+        """The symbol listed on `day` at 00:30 UTC and delivered two days later at 09:00 (announced at 00:00)."""
         when = utc(day * DAY_MS)
         symbol = f"NEW{when:%m%d}USDT"
         uid = f"{self._seed}:{symbol}:{when.year}"
@@ -279,7 +279,7 @@ class Universe:
 
 
 def _coin_name(number: int) -> str:
-    """A pronounceable ticker that no other number has."""
+    """A pronounceable asset name, unique for each number."""
     letters = ""
     for alphabet in ("KLMNPRSTVZ", "AEIOU", "BDGHJKQVXZ", "AEIOUY"):
         number, place = divmod(number, len(alphabet))
@@ -288,7 +288,7 @@ def _coin_name(number: int) -> str:
 
 
 def _listing_ms(key: str) -> int:
-    """A listing between 2020-02 and 2025-11, on one of the minutes at which exchanges list."""
+    """A listing time between 2020-02 and 2025-11, on a quarter of an hour."""
     bits = chance(f"{key}/listing")
     day_ms = utc_ms(2020, 2) + bits % 2_100 * DAY_MS
     return day_ms + (7 + (bits >> 16) % 9) * HOUR_MS + (bits >> 24) % 4 * 15 * MINUTE_MS

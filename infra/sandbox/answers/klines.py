@@ -1,4 +1,4 @@
-"""The kline endpoints: trades, continuous, index, mark and premium; one set of windows for all."""
+"""The kline endpoints: klines, continuousKlines, and the klines of index, mark and premium."""
 
 from typing import Final
 
@@ -27,7 +27,7 @@ CONTRACT_TYPES: Final = frozenset({"PERPETUAL", "CURRENT_QUARTER", "NEXT_QUARTER
 
 
 def is_long(query: Query) -> bool:
-    """Whether a klines request is worth a thread of its own."""
+    """Whether a klines request takes so long that it is computed in a thread."""
     limit = query.get("limit", "")
     rows = int(limit[:9]) if limit.isascii() and limit.isdigit() else LIMIT_DEFAULT
     return cost_minutes(query.get("interval", ""), rows) > INLINE_MINUTES_MAX
@@ -43,7 +43,7 @@ def klines(exchange: Exchange, query: Query, now_ms: int) -> list[Row]:
 
 
 def continuous_klines(exchange: Exchange, query: Query, now_ms: int) -> list[Row]:
-    """/fapi/v1/continuousKlines: of the pair's contract of a type."""
+    """/fapi/v1/continuousKlines: by pair and contract type."""
     mandatory(query, "pair")
     contract_type = mandatory(query, "contractType")
     interval, start_ms, end_ms, limit = _asked(query)
@@ -68,7 +68,7 @@ def premium_klines(exchange: Exchange, query: Query, now_ms: int) -> list[Row]:
 
 
 def contract(exchange: Exchange, query: Query, contract_type: str, now_ms: int) -> Instrument:
-    """The contract of a type that the pair has; Invalid symbol where it has none."""
+    """The pair's contract of `contract_type`. Raises ApiError when there is none."""
     if contract_type not in CONTRACT_TYPES:
         raise not_valid("contractType")
     pair = upper(mandatory(query, "pair"))

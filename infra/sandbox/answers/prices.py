@@ -1,4 +1,4 @@
-"""The endpoints of present prices: premiumIndex, fundingRate, the tickers, openInterest."""
+"""The endpoints of current prices: premiumIndex, fundingRate, the tickers, openInterest."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -15,7 +15,7 @@ from infra.sandbox.universe import Instrument
 FUNDINGS_MAX: Final = 1_000
 _FUNDINGS_DEFAULT: Final = 100
 _PERCENT_PLACES: Final = 3
-_FUNDING_STEP_MS: Final = 4 * HOUR_MS  # of which every funding interval is a multiple
+_FUNDING_STEP_MS: Final = 4 * HOUR_MS  # every funding interval is a multiple of it
 
 Json = dict[str, object]
 _Describe = Callable[[Exchange, Instrument, int], Json]
@@ -27,12 +27,12 @@ def premium_index(exchange: Exchange, query: Query, now_ms: int) -> Json | list[
 
 
 def ticker_24hr(exchange: Exchange, query: Query, now_ms: int) -> Json | list[Json]:
-    """/fapi/v1/ticker/24hr; the list has only what trades."""
+    """/fapi/v1/ticker/24hr; without a symbol only those that trade."""
     return _one_or_all(exchange, query, now_ms, describe_ticker, trading)
 
 
 def ticker_price(exchange: Exchange, query: Query, now_ms: int) -> Json | list[Json]:
-    """/fapi/v1/ticker/price and v2; symbols that were settled stay, with their last price and time."""
+    """/fapi/v1/ticker/price and v2; includes settled symbols, with their last price and time."""
     return _one_or_all(exchange, query, now_ms, _describe_price, _listed)
 
 
@@ -49,7 +49,7 @@ def open_interest(exchange: Exchange, query: Query, now_ms: int) -> Json:
 
 
 def funding_rate(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/fapi/v1/fundingRate: the newest without startTime, the oldest of the window with it; ascending always."""
+    """/fapi/v1/fundingRate, ascending: the newest rows, or with startTime the oldest of the window."""
     item = optional_instrument(exchange, query, now_ms)
     limit = limit_of(query, _FUNDINGS_DEFAULT, FUNDINGS_MAX)
     start_ms, end_ms = window_of(query)
@@ -120,7 +120,7 @@ def describe_ticker(exchange: Exchange, item: Instrument, now_ms: int) -> Json:
 
 
 def ticker_text(item: Instrument, ticker: Ticker) -> dict[str, str]:
-    """The numbers of a ticker under the names of the stream, in its order."""
+    """The numbers of a ticker by the stream's field names, in the stream's order."""
     candle, price, lots = ticker.candle, item.price_precision, item.quantity_precision
     change = candle.close - candle.open
     percent = abs(change) * int("1" + "0" * (2 + _PERCENT_PLACES)) // candle.open

@@ -1,4 +1,4 @@
-"""The endpoints of what seldom changes: exchangeInfo, fundingInfo, indices, constituents, insurance, risk, sessions."""
+"""The endpoints of reference data, which seldom changes."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ Json = dict[str, object]
 
 
 def funding_info(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/fapi/v1/fundingInfo: all perpetuals, whatever symbol is asked for."""
+    """/fapi/v1/fundingInfo: all perpetuals; the symbol parameter is ignored."""
     del query
     return [
         {
@@ -41,7 +41,7 @@ def funding_info(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
 
 
 def index_info(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/fapi/v1/indexInfo: what the composite index is made of."""
+    """/fapi/v1/indexInfo: the components of the composite index."""
     asked = query.get("symbol")
     if asked is not None and upper(asked) != INDEX_SYMBOL:
         raise ApiError(-1121, "Invalid symbol.")
@@ -69,7 +69,7 @@ def index_info(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
 
 
 def asset_index(exchange: Exchange, query: Query, now_ms: int) -> Json | list[Json]:
-    """/fapi/v1/assetIndex: by asset and USD, such as BTCUSD."""
+    """/fapi/v1/assetIndex: the symbol is asset and USD, such as BTCUSD."""
     symbol = query.get("symbol")
     names = {f"{asset}USD": asset for asset in _ADVERSE_ASSETS}
     if symbol is None:
@@ -80,7 +80,7 @@ def asset_index(exchange: Exchange, query: Query, now_ms: int) -> Json | list[Js
 
 
 def constituents(exchange: Exchange, query: Query, now_ms: int) -> Json:
-    """/fapi/v1/constituents: the markets behind an index price; those of TradFi hide their prices."""
+    """/fapi/v1/constituents: the markets of an index price; for TradFi symbols without their prices."""
     item = instrument(exchange, query, now_ms)
     hidden = item.contract_type == "TRADIFI_PERPETUAL"
     price = "-1" if hidden else decimal(exchange.marks.index(item, now_ms), PLACES)
@@ -106,7 +106,7 @@ def insurance_balance(exchange: Exchange, query: Query, now_ms: int) -> Json | l
 
 
 def symbol_adl_risk(exchange: Exchange, query: Query, now_ms: int) -> Json | list[Json]:
-    """/fapi/v1/symbolAdlRisk: new every half hour."""
+    """/fapi/v1/symbolAdlRisk: changes every half hour."""
     item = optional_instrument(exchange, query, now_ms)
     if item is not None:
         return _adl_risk(item, now_ms)
@@ -114,7 +114,7 @@ def symbol_adl_risk(exchange: Exchange, query: Query, now_ms: int) -> Json | lis
 
 
 def trading_schedule(exchange: Exchange, query: Query, now_ms: int) -> Json:
-    """/fapi/v1/tradingSchedule: here every market is open from 14:30 to 21:00 UTC, today and tomorrow."""
+    """/fapi/v1/tradingSchedule: in the sandbox every market is open from 14:30 to 21:00 UTC, today and tomorrow."""
     del exchange, query
     today_ms = now_ms // DAY_MS * DAY_MS
     sessions = [

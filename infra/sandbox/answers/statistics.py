@@ -1,7 +1,7 @@
 """The /futures/data family: five-minute statistics of the last 30 days (binance-facts section 2.2).
 
-A row is stamped with the end of its period, and the newest `limit` rows of a window are answered, ascending: both are
-UNCONFIRMED on the exchange. What can be agrees with the rest: open interest with openInterest, takers with the klines.
+The timestamp of a row is the end of its period, and an answer has the newest `limit` rows of a window, ascending: both
+are unconfirmed for the exchange. Open interest agrees with openInterest, and taker volumes agree with the klines.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def open_interest_hist(exchange: Exchange, query: Query, now_ms: int) -> list[Js
 
 
 def ratios(name: str) -> Callable[[Exchange, Query, int], list[Json]]:
-    """The answer of one of the three long-short ratios, whose figures depend on its `name`."""
+    """The answer function of one of the three long-short ratios; the numbers depend on `name`."""
 
     def describe(exchange: Exchange, item: Instrument, start_ms: int, end_ms: int) -> Json:
         del exchange, start_ms
@@ -58,22 +58,22 @@ def ratios(name: str) -> Callable[[Exchange, Query, int], list[Json]]:
 
 
 def taker_ratio(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/futures/data/takerlongshortRatio: the taker columns of the klines; no symbol in the rows."""
+    """/futures/data/takerlongshortRatio: from the taker columns of the klines; rows have no symbol."""
     return _rows(exchange, query, now_ms, _takers)
 
 
 def basis(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/futures/data/basis: of the pair's contract of a type."""
+    """/futures/data/basis: by pair and contract type."""
     mandatory(query, "pair")
     item = contract(exchange, query, mandatory(query, "contractType"), now_ms)
     return _described(exchange, query, now_ms, item, _basis)
 
 
 def delivery_price(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/futures/data/delivery-price: the quarterlies of the pair that were delivered, newest first."""
+    """/futures/data/delivery-price: the pair's delivered quarterly contracts, newest first."""
     pair = instrument(exchange, query, now_ms, "pair")
     found: list[Json] = []
-    if pair.symbol != "BTCUSDT":  # the only pair with quarterlies here
+    if pair.symbol != "BTCUSDT":  # the only pair with quarterly contracts in the sandbox
         return found
     at_ms = now_ms
     while len(found) < _DELIVERIES_MAX:

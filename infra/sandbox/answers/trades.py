@@ -1,4 +1,4 @@
-"""The endpoints of the book and of single trades: depth, trades, historicalTrades, aggTrades."""
+"""The endpoints of the order book and of trades: depth, trades, historicalTrades, aggTrades."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -22,7 +22,7 @@ Json = dict[str, object]
 
 
 def depth(exchange: Exchange, query: Query, now_ms: int) -> Json:
-    """/fapi/v1/depth: a snapshot that depth streams go on from."""
+    """/fapi/v1/depth: a snapshot that depth streams continue."""
     item = instrument(exchange, query, now_ms)
     limit = integer(query, "limit")
     levels = 500 if limit is None else limit
@@ -34,7 +34,7 @@ def depth(exchange: Exchange, query: Query, now_ms: int) -> Json:
 
 
 def rpi_depth(exchange: Exchange, query: Query, now_ms: int) -> Json:
-    """/fapi/v1/rpiDepth: only in full; no orders here are of retail."""
+    """/fapi/v1/rpiDepth: always 1,000 levels; the sandbox has no RPI orders."""
     item = instrument(exchange, query, now_ms)
     limit = integer(query, "limit")
     if limit not in {None, DEPTH_LIMITS[-1]}:
@@ -43,14 +43,14 @@ def rpi_depth(exchange: Exchange, query: Query, now_ms: int) -> Json:
 
 
 def trades(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/fapi/v1/trades: the newest."""
+    """/fapi/v1/trades: the newest trades."""
     item = instrument(exchange, query, now_ms)
     limit = limit_of(query, 500, TRADES_MAX)
     return [describe_trade(item, trade) for trade in exchange.tape.latest(item, limit, now_ms)]
 
 
 def historical_trades(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/fapi/v1/historicalTrades: from an id on, for who shows a key (which rest.py looks at)."""
+    """/fapi/v1/historicalTrades: from an id on. rest.py requires an API key for it."""
     item = instrument(exchange, query, now_ms)
     limit, number = limit_of(query, 100, HISTORICAL_MAX), integer(query, "fromId")
     if number is None:
@@ -61,7 +61,7 @@ def historical_trades(exchange: Exchange, query: Query, now_ms: int) -> list[Jso
 
 
 def agg_trades(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/fapi/v1/aggTrades: of the last 48 hours, from an id on or within times."""
+    """/fapi/v1/aggTrades: from an id on, or between two times of the last 48 hours."""
     item = instrument(exchange, query, now_ms)
     limit, number = limit_of(query, 500, AGGREGATES_MAX), integer(query, "fromId")
     start_ms, end_ms = window_of(query)
@@ -97,7 +97,7 @@ def describe_trade(item: Instrument, trade: Trade) -> Json:
 
 
 def describe_aggregate(item: Instrument, each: Aggregate) -> Json:
-    """One row of aggTrades; no fills here are of retail, so `nq` is the whole quantity."""
+    """A row of aggTrades; the sandbox has no RPI orders, so `nq` is the whole quantity."""
     quantity = decimal(each.lots, item.quantity_precision)
     return {
         "a": each.number,
@@ -112,7 +112,7 @@ def describe_aggregate(item: Instrument, each: Aggregate) -> Json:
 
 
 def levels_of(item: Instrument, levels: Iterable[tuple[int, int]]) -> list[list[str]]:
-    """One side of a book as [price, quantity]; a level that is gone has the bare "0"."""
+    """One side of a book as [price, quantity]; a removed level has the bare quantity "0"."""
     price, lots = item.price_precision, item.quantity_precision
     return [[decimal(each[0], price), amount(each[1], lots)] for each in levels]
 
