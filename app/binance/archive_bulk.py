@@ -16,7 +16,7 @@ from app.domain.columns import Columns
 from app.domain.interval import FixedGrid, Grid
 from app.domain.kline import OPEN_MS_MAX, Precision, price_text, volume_text
 
-CHARS_MAX: Final = 8 * 1024 * 1024  # a month of 1m has 5 MB; bounds the text held in memory at once
+CHARS_MAX: Final = 8 * 1024 * 1024  # a month of 1m has 5 MB; a longer text is parsed line by line
 PART_CHARS: Final = 60_000
 """About 500 rows of 1m, few enough to stay in the processor's cache until they are packed: 1.8 µs a row to parse and to
 pack (infra/sqlite/sqlite_image.py), against 2.1 with three times as many and 3.2 with all at once."""

@@ -66,7 +66,7 @@ class DayByDay:
         self._is_uniform = True
 
     def take(self, minutes: Columns, *, is_uniform: bool) -> Mapping[Interval, Columns]:
-        """Add `minutes` and return the klines of the days before their last one.
+        """Add `minutes` and return klines of days that are over; those of other days follow later or from `rest`.
 
         `is_uniform`: every number has exactly the decimals of the precision, or is a bare "0". Days with a part for
         which it is False are left out.

@@ -61,7 +61,7 @@ class Checkpoints:
         )
 
     def _note(self, done_pages: int, now_ms: int) -> None:
-        """Record since when checkpoints have stopped at the same page, `done_pages`; -1: the checkpoint was complete.
+        """Record since when checkpoints have stopped at the same page, `done_pages`; -1: no reader held it up.
 
         The oldest reader reads at that page. With short readers, each checkpoint gets further than the previous one.
         """
