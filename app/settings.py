@@ -58,7 +58,8 @@ class Settings(BaseSettings):
     )
     db_url: str = Field("sqlite:///./data/klinenode.db", description="Where klines are kept (SQLite file).")
     runtime_dir: str = Field(
-        "", description="Folder for the sockets and the token that processes share; empty: the folder of the database."
+        "",
+        description="Folder of the files that a database's processes share (sockets, token); empty: the database's.",
     )
     cache_ttl_sec_klines: int = Field(10, ge=0, le=3600, description="Longest max-age of a klines answer, seconds.")
     cache_bytes_max: int = Field(

@@ -1,1 +1,1 @@
-"""How klinenode touches the world: exchange, database, telemetry, clock."""
+"""The adapters to the outside: exchange, database, telemetry, operating system."""

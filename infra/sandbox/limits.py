@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from infra.sandbox.grid import MINUTE_MS, SECOND_MS
 
 WEIGHT_LIMIT = 2_400
-REJECTIONS_BEFORE_BAN = 10  # requests after a 429 in the same minute that are tolerated before a ban
+REJECTIONS_BEFORE_BAN = 10  # 429 answers in a minute; one more request over the limit is banned
 BANS_S = (120, 600, 3_600, 21_600, 86_400, 259_200)  # 2 minutes to 3 days, escalating
 _LIMIT_DEFAULT_WEIGHT = 5
 
