@@ -54,6 +54,15 @@ class Relisted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Reprinted(Event):
+    """The exchange prints a name's numbers with other decimals than what is held; all of it is fetched again."""
+
+    LEVEL = logging.WARNING
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class RelistingRefuted(Event):
     """The exchange has klines of a name from before `since_ms` after all: they are fetched."""
 

@@ -11,12 +11,12 @@ from typing import Final
 
 from app.binance.error_body import invalid_symbol
 from app.domain.interval import M1, MINUTE_MS
-from app.domain.kind import Kind
+from app.domain.kind import Kind, Row
 from app.domain.listing import Listing
 from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.symbol import Symbol
-from app.events import Relisted, RelistingRefuted
+from app.events import Relisted, RelistingRefuted, Reprinted
 from app.holding.commit import Committer
 from app.holding.copies import Copies
 from app.kinds.klines import KLINES
@@ -29,6 +29,7 @@ from app.runtime import Runtime
 CONFIRM_S: Final = 4.0  # between the two times that the exchange is asked; its caches answer alike for a second or two
 RETRY_S: Final = 10.0  # after an answer that settles nothing
 RECHECK_S: Final = 3_600.0  # between two looks whether names begin where they did: weight 1 for each that is suspicious
+ROWS_COMPARED: Final = 99  # of each kind, when the list states another precision: the most rows that weigh 1
 OTHERS_MAX: Final = 3  # symbols that are asked for too: of one alone the exchange may lack a kline that an archive has
 
 Firsts = Mapping[Kind, int]
@@ -173,7 +174,8 @@ class Relistings:
         end_ms = M1.grid.floor(self._clock.now_ms())
         firsts = await self._first_klines(name, end_ms)
         former = self._beginning_before(name, firsts)
-        if not former:
+        is_reprinted = recorded.precision != listed.precision and await self._is_reprinted(name)
+        if not former and not is_reprinted:
             await self._settle(Listing.of(listed, recorded.since_ms))
             return
         await self._clock.sleep(CONFIRM_S)
@@ -189,8 +191,28 @@ class Relistings:
         self._unsaved.pop(name, None)
         self._mark()
         self._forget_copies(name)
-        self._observe(Relisted(name, since_ms))
+        self._observe(Relisted(name, since_ms) if former else Reprinted(name))
         self._settled()
+
+    async def _is_reprinted(self, name: str) -> bool:
+        """Whether the exchange prints rows that are held with other decimals, as a later listing of the name would.
+
+        Rows that sockets delivered before the list was read again have the former listing's decimals. When LITUSDT came
+        back with six decimals instead of three, "1.234" would be held and served where the exchange has "1.234000".
+        """
+        compared: set[Kind] = set()
+        for series in series_of(name):  # shortest interval first
+            held, grid = self._holdings.ledger(series).held, self._holdings.grid(series)
+            if series.kind in compared or not held:
+                continue
+            compared.add(series.kind)
+            newest = next(reversed(held))
+            window = Span(max(newest.start_ms, grid.shift(newest.end_ms, -ROWS_COMPARED)), newest.end_ms)
+            ours = {row.open_ms: row for row in (await self._store.read(series, window, ROWS_COMPARED)).rows}
+            for row in await self._rest.klines(series, grid, window, ROWS_COMPARED, Priority.TAIL):
+                if (mine := ours.get(row.open_ms)) is not None and _has_other_decimals(mine, row):
+                    return True
+        return False
 
     async def _first_klines(self, name: str, end_ms: int) -> Firsts:
         """Where the exchange begins each kind of series of which something is held, at the latest with `end_ms`."""
@@ -275,3 +297,9 @@ class Relistings:
 
 def _of_shortest(name: str) -> list[Series]:
     return [Series(kind, kind.whose(name), M1) for kind in KINDS.values()]
+
+
+def _has_other_decimals(mine: Row, other: Row) -> bool:
+    """Whether a number of two rows is printed with different decimals; a bare "0" has none of its own."""
+    texts = [(a, b) for a, b in zip(mine, other, strict=True) if isinstance(a, str) and isinstance(b, str)]
+    return any("0" not in (a, b) and len(a.partition(".")[2]) != len(b.partition(".")[2]) for a, b in texts)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from app.domain.interval import INTERVALS, M1, MINUTE_MS
-from app.domain.kline import Precision
+from app.domain.kline import Precision, normalise
 from app.domain.ledger import Source
 from app.domain.listing import Listing
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.domain.symbol import Symbol
-from app.events import Relisted, RelistingRefuted
+from app.events import Relisted, RelistingRefuted, Reprinted
 from app.ingest.relisting import CONFIRM_S, RECHECK_S, RETRY_S, Relistings
 from app.kinds.klines import KLINES
 from tests.fakes import BTC, NOW_MS, Asked, Counter, Rig, listing, rig, running, truth, unavailable
@@ -302,3 +302,24 @@ def test_what_gives_reason_to_ask(*, recorded: dict[str, object], now: dict[str,
     before: Symbol = replace(listing("BTCUSDT"), **recorded)  # type: ignore[arg-type]
     after: Symbol = replace(listing("BTCUSDT"), **now)  # type: ignore[arg-type]
     assert Listing.of(before).may_be_another(after, NOW_MS) is is_doubtful
+
+
+async def test_rows_in_another_listing_s_decimals_are_fetched_again_though_none_is_older(on: Stage) -> None:
+    """Found by the simulation: sockets brought a new coin's first minute before the list had told its precision."""
+    precision = Precision(6, 3)
+    for series, opens in ((BTC, M1.grid.opens(*WHOLE.hull)), (FIVES, FIVES.interval.grid.opens(*WHOLE.hull))):
+        for open_ms in opens:
+            on.rig.exchange.stated[series, open_ms] = normalise(truth("BTCUSDT", series.interval, open_ms), precision)
+    on.rig.exchange.begins_ms["BTCUSDT"] = WHOLE.hull.start_ms
+    await on.listed(precision=precision)
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert (on.rig.holdings.doubted, on.relistings.last_error) == (frozenset(), None)
+    assert (on.held(), on.held(FIVES), on.held(ETH)) == (Spans(), Spans(), WHOLE)
+    assert on.rig.seen(Reprinted) == [Reprinted("BTCUSDT")]
+    assert on.rig.seen(Relisted) == []
+    assert on.settled.calls, "what is missing now is planned"
+    assert await on.rig.stored() == [], "nobody reads them from the store either"
+    before = on.rig.exchange.asked[:]
+    await on.listed(precision=precision)
+    assert (on.rig.holdings.doubted, on.rig.exchange.asked) == (frozenset(), before), "it is asked once"
