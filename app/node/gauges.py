@@ -15,7 +15,7 @@ _NUMBERS: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], float]], ...]] = 
     (Counter("klinenode_page_cache_hits", "Klines answers from the page cache."), lambda node: node.pages.hits),
     (
         Counter("klinenode_pages_read_ahead", "Pages of history that were read before they were asked for."),
-        lambda node: node.query.read_ahead.taken,
+        lambda node: node.gatherer.read_ahead.taken,
     ),
     (Counter("klinenode_page_cache_misses", "Klines answers that were rendered."), lambda node: node.pages.misses),
     (Counter("klinenode_page_cache_not_modified", "Hits answered with 304."), lambda node: node.pages.not_modified),

@@ -113,7 +113,7 @@ class Node:
         self.parts.supervisor.start("hub", self.parts.hub.run)
         self.parts.supervisor.start("stream-clients", self.parts.stream_server.run)
         self.parts.supervisor.start("stream-listings", self.parts.stream_server.look_for_listings)
-        self.parts.supervisor.start("read-ahead", self.parts.query.read_ahead.run)
+        self.parts.supervisor.start("read-ahead", self.parts.gatherer.read_ahead.run)
         self.parts.supervisor.start("probe", lambda: self.parts.breaker.run(self.parts.rest.probe))
         self.parts.supervisor.start("clock", lambda: self._keep_time())
         self.parts.observe(NodeStarted(self._url, self.parts.settings.db_url, self.parts.settings.binance_rest_url))

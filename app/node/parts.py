@@ -44,8 +44,10 @@ from app.node.supervisor import Supervisor
 from app.ports.clock import MachineClock
 from app.ports.coordination import RpcRequest, RpcResponse
 from app.ports.errors import StoreUnavailable
+from app.querying.gather import Gatherer
 from app.querying.in_progress import InProgress
 from app.querying.names import Names
+from app.querying.prove import Prover
 from app.querying.query import QueryService
 from app.querying.read_through import ReadThrough
 from app.runtime import Runtime
@@ -178,8 +180,7 @@ class Parts:
         self.read_through = ReadThrough(
             clock,
             self.rest,
-            self.symbols,
-            self.holdings,
+            self.copies,
             self.absence,
             lambda series, grid, span, rows: self.role.keep_read(series, grid, span, rows),
             is_allowed=settings.read_through,
@@ -187,18 +188,11 @@ class Parts:
         self.in_progress = InProgress(
             clock, self.read_through, self.tail, self.rolling, lambda series: self.role.last_seen_ms(series)
         )
+        self.gatherer = Gatherer(clock, self.reader, self.copies)
+        prover = Prover(clock, self.read_through, self.holdings, stale_ms_max=stale_ms_max)
         self.query = QueryService(
-            clock,
-            self.reader,
-            self.read_through,
-            self.symbols,
-            self.holdings,
-            self.tail,
-            in_progress=self.in_progress,
-            stale_ms_max=stale_ms_max,
+            clock, self.copies, self.gatherer, prover, self.in_progress, lambda series: self.wish().has(series)
         )
-        self.query.is_time_known = lambda: self.clock.is_trusted
-        self.query.is_wished = lambda series: self.wish().has(series)
 
     def _make_streams(self) -> None:
         settings, clock = self.settings, self.clock
@@ -256,7 +250,7 @@ class Parts:
     def drop(self, series: Series, span: Span) -> None:
         """Klines that open in `span` may have changed: forget what was made of them."""
         self.pages.drop(series, span)
-        self.query.read_ahead.drop(series, span)
+        self.gatherer.read_ahead.drop(series, span)
         self.read_through.memory.forget(series)
 
     def wake(self) -> None:
@@ -289,7 +283,7 @@ class Parts:
         if not but_tails:
             self.tail.clear()
         self.pages.clear()
-        self.query.read_ahead.clear()
+        self.gatherer.read_ahead.clear()
         self.read_through.memory.clear()
 
     # --- the writer, as the others ask it -----------------------------------------------------------------------

@@ -15,6 +15,15 @@ class Clock(Protocol):
         ...
 
 
+class ConfirmedClock(Clock, Protocol):
+    """A clock of which is known whether it is right."""
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the exchange has confirmed this time. One that lags would pass old klines off as the newest."""
+        ...
+
+
 class MachineClock(Clock, Protocol):
     """The machine's wall clock, which may be set at any time, and its monotonic clock, which cannot."""
 

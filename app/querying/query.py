@@ -7,30 +7,25 @@ asked for. No answer claims to end with the newest kline while the node cannot k
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 from app.binance import rest_rows
 from app.binance.error_body import BinanceError, service_unavailable
 from app.domain import letters
 from app.domain.interval import Grid
-from app.domain.kind import Row
 from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.holding.encoded_rows import EncodedRows
-from app.holding.freshness import stale_at_ms
-from app.holding.ledger_cache import LedgerCache
-from app.holding.symbol_sync import SymbolSync
-from app.holding.tail import SeriesTail, Tail
+from app.holding.copies import Copies
+from app.holding.tail import SeriesTail
 from app.kinds.registry import spelt
-from app.ports.clock import Clock
+from app.ports.clock import ConfirmedClock
 from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamUnavailable
-from app.ports.store import StoreReader
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
+from app.querying.gather import NOTHING, Gatherer
 from app.querying.in_progress import InProgress
-from app.querying.read_ahead import ReadAhead
-from app.querying.read_through import Edge, ReadThrough, absent_within
+from app.querying.prove import Proven, Prover
 from app.querying.refusal import RETRY_AFTER_S, refusal_of
 from app.querying.tail_cut import LIVE_PAGE_MS, cut_of, newest, rendered
 from app.querying.window import Window, closed_end_ms, window_of
@@ -43,59 +38,32 @@ INTERVALS_BEHIND_MAX: Final = 2  # one kline may close while an answer is made; 
 HOLED_PAGE_MS: Final = 60_000
 """A page with a hole is made anew after this long: nobody tells when the exchange fills one that is not held."""
 
-_Row = tuple[int, bytes]
-"""An open time and the row as it is served."""
-
-
-class _Found(NamedTuple):
-    """What store and tail have: rows, ascending, and the times they know of."""
-
-    rows: list[_Row]
-    known: Spans
-    absent: Spans
-
-
-class _Read(NamedTuple):
-    """The rows of an answer, ascending, and where the exchange has none between them."""
-
-    rows: list[_Row]
-    holes: tuple[Span, ...] = ()
-    is_recorded: bool = True
-    """Whether all holes are in the ledger; others are believed for a while only."""
-
 
 class QueryService:
     """Answers klines queries."""
 
     def __init__(
         self,
-        clock: Clock,
-        store: StoreReader,
-        upstream: ReadThrough,
-        symbols: SymbolSync,
-        holdings: LedgerCache,
-        tail: Tail,
-        *,
+        clock: ConfirmedClock,
+        copies: Copies,
+        gatherer: Gatherer,
+        prover: Prover,
         in_progress: InProgress,
-        stale_ms_max: int = 0,
+        is_wished: Callable[[Series], bool],
     ) -> None:
+        """`is_wished` says whether a series is to be held."""
         self._clock = clock
-        self._store = store
-        self._upstream = upstream
-        self._symbols = symbols
-        self._holdings = holdings
-        self._tail = tail
+        self._symbols = copies.symbols
+        self._holdings = copies.ledgers
+        self._tail = copies.tail
+        self._gatherer = gatherer
+        self._prover = prover
         self._in_progress = in_progress
-        self._stale_ms_max = stale_ms_max
-        self.read_ahead = ReadAhead(clock, store, holdings)
-        self.is_time_known: Callable[[], bool] = lambda: True
-        """Whether the clock is the exchange's: one that lags would pass old klines off as the newest."""
-        self.is_wished: Callable[[Series], bool] = lambda series: False
-        """Whether a series is to be held."""
+        self._is_wished = is_wished
 
     def keeps(self, series: Series) -> bool:
         """Whether klines of a series are answered from what is held."""
-        return self.is_wished(series) or bool(self._holdings.ledger(series).known)
+        return self._is_wished(series) or bool(self._holdings.ledger(series).known)
 
     def symbol(self, text: str) -> str | None:
         """The listed name of a symbol as a client wrote it (lower case is accepted), or None."""
@@ -120,7 +88,7 @@ class QueryService:
     def at_once(self, query: KlineQuery, now_ms: int) -> Answer | None:
         """The answer if the tail has all of it and nobody has to be asked; `now_ms` is now."""
         series = query.series
-        if not self.is_time_known() or not self._holdings.is_anchored(series):
+        if not self._clock.is_trusted or not self._holdings.is_anchored(series):
             return None
         if series.symbol in self._holdings.doubted:
             return None
@@ -166,9 +134,9 @@ class QueryService:
             raise refusal_of(error, self._clock.now_ms()) from error
 
     async def _answer(self, query: KlineQuery, tries: int) -> Answer:
-        is_time_known = self.is_time_known()
+        is_time_known = self._clock.is_trusted
         now_ms = self._clock.now_ms()
-        grid = await self._grid(query.series)
+        grid = await self._prover.grid(query.series)
         if grid is None:
             return Answer(b"[]", query.series, Span(0, END_OF_TIME_MS), False, now_ms + LIVE_PAGE_MS)
         tail = self._tail.get(query.series)
@@ -177,7 +145,7 @@ class QueryService:
         if is_newest and (answer := await self._from_tail(query, grid, window, now_ms)) is not None:
             return answer
         first_ms = window.span.start_ms
-        if (body := await self._from_history(query.series, grid, window)) is not None:
+        if (body := await self._gatherer.history(query.series, grid, window)) is not None:
             return rendered(query, grid, window, first_ms, body, now_ms, is_live=False)
         read = await self._from_store(query.series, grid, window, tail)
         first_ms = min([first_ms, *(open_ms for open_ms, _ in read.rows[:1])])
@@ -185,7 +153,7 @@ class QueryService:
         if window.reaches_end(len(rows)) and not self._is_newest(query.series, grid, window, is_time_known):
             return await self._again(query, grid, tries)
         live = await self._live(query.series, grid, window, len(rows))
-        if live == [] and window.newest and not self._upstream.is_trading(query.series):
+        if live == [] and window.newest and not self._prover.is_trading(query.series):
             return await self._answer(query._replace(only_final=True), tries)  # it has no kline in progress any more
         rows += live or ()
         rows = rows[-query.limit :] if window.newest else rows[: query.limit]
@@ -206,22 +174,13 @@ class QueryService:
 
     async def _again(self, query: KlineQuery, grid: Grid, tries: int) -> Answer:
         """Answer anew once the exchange has told its time, as it does with every answer."""
-        if tries > 1 and not self.is_time_known():
-            await self._upstream.klines(query.series, grid, None, 1)
-        if tries <= 1 or not self.is_time_known():
+        if tries > 1 and not self._clock.is_trusted:
+            await self._prover.ask_anything(query.series, grid)
+        if tries <= 1 or not self._clock.is_trusted:
             raise UpstreamUnavailable(
                 "it is not known what time it is at the exchange, so nor which kline is newest", Reason.CLOCK
             )
         return await self._answer(query, tries - 1)
-
-    async def _grid(self, series: Series) -> Grid | None:
-        """The series' grid, asked for when it is not known; None when the exchange has no kline to learn it from."""
-        if self._holdings.is_anchored(series):
-            return self._holdings.grid(series)
-        newest = await self._upstream.klines(series, series.interval.grid, None, 1)
-        if not newest:
-            self._upstream.check_newest(series, series.interval.grid, self._clock.now_ms())
-        return series.interval.anchored(newest[-1].open_ms) if newest else None
 
     # --- where it comes from ------------------------------------------------------------------------------------
 
@@ -234,161 +193,11 @@ class QueryService:
         live = await self._live(query.series, grid, window, cut.rows)
         return cut.answer(live, now_ms) if (tail.start_ms, tail.end_ms) == was else None  # or one closed meanwhile
 
-    async def _from_history(self, series: Series, grid: Grid, window: Window) -> bytes | None:
-        """The body when everything asked for is held and nothing of it can be the newest: the database prints it."""
-        start_ms, end_ms = window.span
-        if not window.span or not window.limit:
-            return None
-        span = Span(start_ms, min(end_ms, grid.shift(start_ms, window.limit)))
-        wanted = grid.count(*span)
-        if window.reaches_end(wanted) or not self._holdings.ledger(series).held.covers(span):
-            return None
-        body = self.read_ahead.take(series, span)
-        if body is None:
-            found, body = await self._store.read_encoded(series, span, wanted)
-            if found != wanted:
-                return None  # some were let go of meanwhile
-        if not window.newest and wanted == window.limit:
-            self.read_ahead.served(series, grid, span)
-        return body
-
-    async def _from_store(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> _Read:
+    async def _from_store(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> Proven:
         """The rows from store and tail, and from the exchange where nothing is known of a time asked for."""
         if not window.span or not window.limit:
-            return _Read([])
-        found = await self._printed(series, grid, window, tail) or await self._held(series, grid, window, tail)
-        if window.newest:
-            read = await self._newest(series, grid, window, found)
-        else:
-            read = await self._oldest(series, grid, window, found)
-        rows = read.rows
-        if window.reaches_end(len(rows)) and not self._is_proof_fresh(series, grid, window, found, rows):
-            last = Span(_end_ms(rows, grid, window), window.closed_end_ms)
-            await self._upstream.check_absent(series, grid, last)
-        recorded = absent_within(found.absent, [open_ms for open_ms, _ in rows], grid)
-        return _Read(rows, tuple(Spans([*read.holes, *recorded])), is_recorded=not read.holes)
-
-    async def _printed(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> _Found | None:
-        """The newest rows when all of them are held: the tail's, and before them those that the database prints.
-
-        Printing holds no interpreter lock. 500 rows: 0.63 ms in all; making klines of them and printing those 0.94 ms.
-        """
-        ledger, (start_ms, end_ms) = self._holdings.ledger(series), window.span
-        known = ledger.known
-        lacking = window.span
-        if tail is not None and tail.rows:
-            known |= Spans([Span(tail.start_ms, tail.end_ms)])
-            lacking = Span(start_ms, min(end_ms, tail.start_ms))
-            if tail.end_ms < end_ms:
-                return None
-        if not (window.newest and window.is_open_ended and lacking and ledger.held.covers(lacking)):
-            return None
-        ticket, wanted = self._tail.ticket(series), grid.count(*lacking)
-        found, body = await self._store.read_encoded(series, lacking, wanted)
-        if found != wanted or ticket != self._tail.ticket(series):
-            return None  # some were let go of or replaced meanwhile
-        read = EncodedRows.of_body(body)
-        rows = list(read)
-        if tail is not None and lacking.end_ms < end_ms:
-            if tail.start_ms > lacking.end_ms:
-                return None  # it grew meanwhile, and was cut
-            rows += tail.rows[tail.index(lacking.end_ms) : tail.index(end_ms)]
-        if self._tail.is_current():
-            self._tail.seed(series, grid, read, lacking.end_ms, ticket)  # the next one needs no database
-        return _Found(list(zip(grid.opens(*window.span), rows, strict=True)), known, ledger.absent)
-
-    async def _held(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> _Found:
-        span = Span(0, window.span.end_ms) if window.newest else window.span
-        ticket = self._tail.ticket(series)
-        snapshot = await self._store.read(series, span, window.limit, newest=window.newest)
-        known = snapshot.ledger.known
-        read = [_row(series, kline, grid) for kline in snapshot.rows]
-        rows = [(kline.open_ms, row) for kline, row in zip(snapshot.rows, read, strict=True)]
-        if tail is not None and tail.rows:
-            held = Span(tail.start_ms, tail.end_ms)
-            known |= Spans([held])
-            if newer := held.clip(span):
-                encoded = tail.rows[tail.index(newer.start_ms) : tail.index(newer.end_ms)]
-                before = [row for row in rows if row[0] < newer.start_ms]
-                after = [row for row in rows if row[0] >= newer.end_ms]
-                rows = [*before, *zip(grid.opens(*newer), encoded, strict=True), *after]
-        is_tail = window.newest and window.is_open_ended and self._tail.is_current()
-        is_unbroken = len(snapshot.rows) == window.limit > 0 and snapshot.rows[0].open_ms == window.span.start_ms
-        if is_tail and is_unbroken:
-            self._tail.seed(series, grid, EncodedRows(read), window.span.end_ms, ticket)
-        return _Found(rows, known, snapshot.ledger.absent)
-
-    async def _oldest(self, series: Series, grid: Grid, window: Window, held: _Found) -> _Read:
-        start_ms, end_ms = window.span
-        run = held.known.span_at(start_ms)
-        known_end_ms = min(end_ms, run.end_ms) if run else start_ms
-        found = [row for row in held.rows if row[0] < known_end_ms][: window.limit]
-        lacking = window.limit - len(found)
-        if known_end_ms >= end_ms or not lacking:
-            return _Read(found)
-        upstream, span = self._upstream, Span(known_end_ms, end_ms)
-        more = await upstream.klines(series, grid, span, lacking)
-        is_joined = bool(found) and found[-1][0] == grid.shift(grid.ceil(known_end_ms), -1)
-        begin = Edge() if is_joined else await upstream.check_begin(series, grid, span, more)
-        after_ms = known_end_ms if is_joined else None
-        between = await upstream.holes_between(series, grid, more, after_ms=after_ms)
-        is_short = len(more) < lacking and (more or begin == Edge())
-        end = await self._check_end(series, grid, span, more, is_joined=is_joined) if is_short else Edge()
-        await upstream.accept(series, grid, span, lacking, more)
-        found += [(kline.open_ms, _row(series, kline, grid)) for kline in more]
-        return _Read(found, (*begin.holes, *between, *end.holes))
-
-    async def _newest(self, series: Series, grid: Grid, window: Window, held: _Found) -> _Read:
-        end_ms = window.span.end_ms
-        run = held.known.span_at(end_ms - 1)
-        known_start_ms = run.start_ms if run else end_ms
-        found = [row for row in held.rows if row[0] >= known_start_ms][-window.limit :]
-        lacking = window.limit - len(found)
-        start_ms = grid.ceil(max(0, grid.shift(grid.ceil(known_start_ms), -lacking)))
-        if start_ms >= known_start_ms or not lacking:
-            return _Read(found)
-        upstream, span = self._upstream, Span(start_ms, known_start_ms)
-        more = await upstream.klines(series, grid, span, lacking)
-        begin = await upstream.check_begin(series, grid, span, more)
-        before_ms = known_start_ms if run and found and found[0][0] == grid.ceil(known_start_ms) else None
-        between = await upstream.holes_between(series, grid, more, before_ms=before_ms)
-        is_open = before_ms is None and (more or begin == Edge())
-        end = await self._check_end(series, grid, span, more, is_joined=False) if is_open else Edge()
-        await upstream.accept(series, grid, span, lacking, more)
-        ended_ms = begin.ended_ms if end.ended_ms is None else end.ended_ms
-        holes = (*begin.holes, *between, *end.holes)
-        has_more = bool(begin.holes) or ended_ms is not None or (bool(more) and more[0].open_ms == start_ms)
-        if len(more) < lacking and has_more:  # klines that there are not do not count
-            more, holes = await self._reach_back(series, grid, known_start_ms, lacking, ended_ms)
-        return _Read([*((kline.open_ms, _row(series, kline, grid)) for kline in more), *found], holes)
-
-    async def _reach_back(
-        self, series: Series, grid: Grid, end_ms: int, limit: int, ended_ms: int | None
-    ) -> tuple[Sequence[Any], tuple[Span, ...]]:
-        """The last `limit` klines before `end_ms` over every hole, with the holes; `ended_ms`: where the klines end."""
-        upstream = self._upstream
-        more = await upstream.newest_before(series, grid, end_ms, limit)
-        before_ms = grid.ceil(end_ms) if ended_ms is None else ended_ms
-        holes = await upstream.holes_between(series, grid, more, before_ms=before_ms)
-        if len(more) < limit:
-            await upstream.check_begin(series, grid, Span(0, end_ms), more)
-        return more, holes
-
-    async def _check_end(self, series: Series, grid: Grid, span: Span, more: Sequence[Row], *, is_joined: bool) -> Edge:
-        """How `span` ends. Raises UpstreamGarbage when the exchange must have more klines there."""
-        last = Span(grid.shift(more[-1].open_ms, 1) if more else span.start_ms, span.end_ms)
-        if self._holdings.ledger(series).absent.covers(last):
-            return Edge()
-        return await self._upstream.check_end(series, grid, last, more, is_begun=bool(more) or is_joined)
-
-    def _is_proof_fresh(self, series: Series, grid: Grid, window: Window, found: _Found, rows: list[_Row]) -> bool:
-        """Whether the answer may end where it does: also a proof that there is nothing newer becomes stale."""
-        end_ms = _end_ms(rows, grid, window)
-        if not grid.count(end_ms, window.closed_end_ms) or not found.absent.covers(Span(end_ms, window.closed_end_ms)):
-            return True  # nothing is lacking, or the exchange was asked just now
-        if not self._upstream.is_trading(series):
-            return True
-        return self._clock.now_ms() < stale_at_ms(grid, end_ms, self._stale_ms_max)
+            return Proven([])
+        return await self._prover.complete(series, grid, window, await self._gatherer.rows(series, grid, window, tail))
 
     # --- less than the whole --------------------------------------------------------------------------------------
 
@@ -397,7 +206,7 @@ class QueryService:
         series, now_ms = query.series, self._clock.now_ms()
         grid, tail = self._holdings.grid(series), self._tail.get(series)
         window = window_of(query, grid, closed_end_ms(grid, tail, now_ms), now_ms)
-        held = await self._held(series, grid, window, tail) if window.span else _Found([], Spans(), Spans())
+        held = await self._gatherer.held(series, grid, window, tail) if window.span else NOTHING
         rows = held.rows[max(0, len(held.rows) - window.limit) :] if window.newest else held.rows[: window.limit]
         is_full = len(rows) == window.limit
         start_ms, end_ms = window.span
@@ -407,7 +216,7 @@ class QueryService:
             end_ms = grid.shift(rows[-1][0], 1)
         known, reaches_end = held.known, window.reaches_end(len(rows))
         is_newest_known = not reaches_end or (
-            self.is_time_known() and self._is_proof_fresh(series, grid, window, held, rows)
+            self._clock.is_trusted and self._prover.is_fresh(series, grid, window, held, rows)
         )
         if (ahead := window.ahead_of(len(rows))) is not None:
             end_ms = grid.shift(max(window.closed_end_ms, grid.floor(now_ms)), 1)
@@ -443,16 +252,7 @@ def _too_slow() -> BinanceError:
     return service_unavailable(RETRY_AFTER_S, Reason.SLOW)
 
 
-def _row(series: Series, row: Row, grid: Grid) -> bytes:
-    return series.kind.encode(row, grid.shift(row.open_ms, 1) - 1)
-
-
-def _with_holes(answer: Answer, read: _Read, now_ms: int) -> Answer:
+def _with_holes(answer: Answer, read: Proven, now_ms: int) -> Answer:
     """An answer that names its holes."""
     until_ms = answer.valid_until_ms if read.is_recorded else min(answer.valid_until_ms, now_ms + HOLED_PAGE_MS)
     return answer._replace(holes=read.holes, valid_until_ms=until_ms)
-
-
-def _end_ms(rows: list[_Row], grid: Grid, window: Window) -> int:
-    """Where the rows end; without any, where they should begin."""
-    return grid.shift(rows[-1][0], 1) if rows else window.span.start_ms

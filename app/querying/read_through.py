@@ -19,8 +19,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.validity import is_fresh
 from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, Absence, Unproven
-from app.holding.ledger_cache import LedgerCache
-from app.holding.symbol_sync import SymbolSync
+from app.holding.copies import Copies
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Priority, RestApi
@@ -52,8 +51,7 @@ class ReadThrough:
         self,
         clock: Clock,
         rest: RestApi,
-        symbols: SymbolSync,
-        holdings: LedgerCache,
+        copies: Copies,
         absence: Absence,
         keep: Keep,
         *,
@@ -61,8 +59,8 @@ class ReadThrough:
     ) -> None:
         self._clock = clock
         self._rest = rest
-        self._symbols = symbols
-        self._holdings = holdings
+        self._symbols = copies.symbols
+        self._holdings = copies.ledgers
         self._absence = absence
         self._keep = keep
         self._is_allowed = is_allowed

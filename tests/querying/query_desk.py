@@ -20,7 +20,9 @@ from app.holding.rolling import Rolling
 from app.holding.wish import CLOSE_GRACE_MS
 from app.kinds.klines import KLINES
 from app.querying.answer import Answer, KlineQuery
+from app.querying.gather import Gatherer
 from app.querying.in_progress import InProgress
+from app.querying.prove import Prover
 from app.querying.query import QueryService
 from app.querying.read_through import ReadThrough
 from tests.fakes import BTC, NOW_MS, Rig, encoded, nobody_keeps, rig, true_grid
@@ -44,6 +46,19 @@ class Asking(TypedDict, total=False):
 _USUAL: Final = KlineQuery(BTC, None, None, 5, True)
 
 
+class TrustedClock:
+    """A desk's clock, which is right while the desk says so."""
+
+    def __init__(self, desk: "Desk") -> None:
+        self._desk = desk
+        self.now_ms = desk.rig.clock.now_ms
+        self.sleep = desk.rig.clock.sleep
+
+    @property
+    def is_trusted(self) -> bool:
+        return self._desk.is_time_known
+
+
 class Desk:
     """A query service on a rig; `bench` keeps what is read through, as the writer does."""
 
@@ -56,8 +71,7 @@ class Desk:
         self.upstream = ReadThrough(
             made.clock,
             made.exchange,
-            made.symbols,
-            made.holdings,
+            made.copies,
             self.absence,
             self.bench.filler.keep_read if is_writer else nobody_keeps,
             is_allowed=read_through,
@@ -71,14 +85,15 @@ class Desk:
             self.rolling,
             lambda series: self.last_seen_ms if series == BTC else None,
         )
+        self.is_time_known = True
+        self.gatherer = Gatherer(made.clock, made.store, made.copies)
         self.query = QueryService(
-            made.clock,
-            made.store,
-            self.upstream,
-            made.symbols,
-            made.holdings,
-            made.tail,
-            in_progress=self.in_progress,
+            TrustedClock(self),
+            made.copies,
+            self.gatherer,
+            Prover(made.clock, self.upstream, made.holdings),
+            self.in_progress,
+            lambda series: False,
         )
 
     async def hold(self, series: Series, *spans: Span, source: Source = Source.REST) -> None:

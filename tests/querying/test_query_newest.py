@@ -145,16 +145,14 @@ async def test_by_a_clock_that_nobody_confirmed_no_kline_is_the_newest(tmp_path:
     """The machine's clock lags by minutes: what is held seems to be up to date."""
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
-        is_known = False
-        at.query.is_time_known = lambda: is_known
+        at.is_time_known = False
         at.rig.exchange.error = unavailable()
         assert (await refused(at)).retry_after_s == RETRY_AFTER_S
         assert len(opens(await at.answer(end_ms=CLOSED_MS - 1))) == 5, "up to a time that is held"
         assert len(opens(await at.answer(start_ms=CLOSED_MS - 50 * MINUTE_MS, limit=50))) == 50
 
         async def tell_the_time(_asked: Asked) -> None:
-            nonlocal is_known
-            is_known = True
+            at.is_time_known = True
             at.rig.clock.ms = NOW_MS + 7 * MINUTE_MS  # every answer of the exchange is dated
 
         at.rig.exchange.error, at.rig.exchange.gate = None, tell_the_time
@@ -176,6 +174,6 @@ async def test_an_answer_whose_read_through_put_the_clock_right_is_made_anew(tmp
 async def test_a_time_that_stays_unknown_is_asked_for_once(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
-        at.query.is_time_known = lambda: False
+        at.is_time_known = False
         assert (await refused(at)).status == 503
         assert len(at.rig.exchange.asked) == 1

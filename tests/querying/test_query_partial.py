@@ -76,11 +76,11 @@ async def test_a_partial_answer_never_makes_old_klines_the_newest(tmp_path: Path
 async def test_a_partial_answer_by_an_unconfirmed_clock_says_so(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
-        at.query.is_time_known = lambda: False
+        at.is_time_known = False
         at.rig.exchange.error = unavailable()
         found, lacks = await partial(at)
         assert (len(found), lacks.missing, lacks.is_newest_known) == (5, (), False)
-        at.query.is_time_known = lambda: True
+        at.is_time_known = True
         at.rig.exchange.error = None
         at.rig.exchange.last_ms = CLOSED_MS - 2 * MINUTE_MS
         await at.rig.committer.commit(

@@ -32,7 +32,7 @@ async def test_the_third_page_of_a_pager_needs_no_database(tmp_path: Path) -> No
     async with rig(tmp_path) as made:
         desk = Desk(made)
         await desk.hold(BTC, Span(START_MS, NOW_MS))
-        ahead = desk.query.read_ahead
+        ahead = desk.gatherer.read_ahead
         async with running(ahead.run):
             for number in range(5):
                 await made.store.settled()
@@ -45,7 +45,7 @@ async def test_who_asks_here_and_there_is_no_pager(tmp_path: Path) -> None:
     async with rig(tmp_path) as made:
         desk = Desk(made)
         await desk.hold(BTC, Span(START_MS, NOW_MS))
-        async with running(desk.query.read_ahead.run):
+        async with running(desk.gatherer.read_ahead.run):
             for number in (4, 2, 5, 1, 3):
                 assert (await desk.query.answer(query(number))).body == truth(number)
                 await made.store.settled()
@@ -56,7 +56,7 @@ async def test_a_page_read_ahead_is_not_served_after_a_row_of_it_changed(tmp_pat
     async with rig(tmp_path) as made:
         desk = Desk(made)
         await desk.hold(BTC, Span(START_MS, NOW_MS))
-        ahead = desk.query.read_ahead
+        ahead = desk.gatherer.read_ahead
         async with running(ahead.run):
             for number in (0, 1):
                 await desk.query.answer(query(number))
@@ -73,10 +73,10 @@ async def test_a_page_that_nobody_took_is_not_kept_for_long(tmp_path: Path) -> N
     async with rig(tmp_path) as made:
         desk = Desk(made)
         await desk.hold(BTC, Span(START_MS, NOW_MS))
-        async with running(desk.query.read_ahead.run):
+        async with running(desk.gatherer.read_ahead.run):
             for number in (0, 1):
                 await desk.query.answer(query(number))
             await made.store.settled()
             made.clock.ms += AGE_MS_MAX + 1
             assert (await desk.query.answer(query(2))).body == truth(2)
-            assert desk.query.read_ahead.taken == 0
+            assert desk.gatherer.read_ahead.taken == 0
