@@ -10,15 +10,16 @@ from app.holding.copies import Drop
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.ports.clock import Clock
+from app.ports.coordination import Change, ChangeFeed
 from app.ports.errors import StoreUnavailable
-from app.ports.store import EVERYTHING, Change, StoreReader
+from app.ports.store import EVERYTHING, StoreReader
 
 POLL_S: Final = 0.1  # what the writer commits is seen after this long; a look costs 0.2 ms when nothing happened
 TRUST_MS: Final = 1_000  # copies are good for this long after the last look; then the store itself is asked
 
 
 class Follower:
-    """Looks into the journal of changes and brings what this process keeps up to date.
+    """Looks into the change feed and brings what this process keeps up to date.
 
     Copies hold as of the last look: they may be used for `TRUST_MS` after it, whatever keeps the next one from coming.
     """
@@ -26,6 +27,7 @@ class Follower:
     def __init__(
         self,
         clock: Clock,
+        feed: ChangeFeed,
         store: StoreReader,
         holdings: LedgerCache,
         tail: Tail,
@@ -33,6 +35,7 @@ class Follower:
         load_anew: Callable[[], Awaitable[None]],
     ) -> None:
         self._clock = clock
+        self._feed = feed
         self._store = store
         self._holdings = holdings
         self._tail = tail
@@ -73,7 +76,7 @@ class Follower:
     async def look(self) -> None:
         """Take over what was committed since the last time. Raises StoreUnavailable."""
         now_ms = self._clock.now_ms()
-        changes = await self._store.changes(self._last)
+        changes = await self._feed.changes(self._last)
         if not changes.is_whole:
             self.looked_ms = None
             await self._load_anew()  # what is committed from here on is in the journal after `changes.last`

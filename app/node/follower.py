@@ -35,7 +35,9 @@ class Follower:
         self._parts = parts
         self._newest_ms = 0
         self._is_running = False
-        self._feed = follow.Follower(parts.clock, parts.reader, parts.holdings, parts.tail, parts.drop, self._load_anew)
+        self._feed = follow.Follower(
+            parts.clock, parts.feed, parts.reader, parts.holdings, parts.tail, parts.drop, self._load_anew
+        )
         self._feed.closed = self._learn_time
         self._feed.looked = self._put_off
         self.relay = StreamFanoutClient(parts.shared, parts.clock, parts.hub.deliver)

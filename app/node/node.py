@@ -95,6 +95,7 @@ class Node:
             await self._close_lines()
             await self.writer.close()
         await self.parts.reader.close()
+        await self.parts.feed.close()
         self.parts.rate_state.close()
         self.parts.lease.release()
 

@@ -95,6 +95,7 @@ class Parts:
         self.database = self.store.place(settings.db_url)
         self.shared = shared_by(self.database, settings.runtime_dir)
         self.reader = self.store.reader(settings.db_url)
+        self.feed = self.store.change_feed(settings.db_url)
         self.lease = self.store.lease(settings.db_url)
         self.store_state = StoreState(self.observe, self._store_changed)
         self.writer_rpc = WriterRpc(self.shared)

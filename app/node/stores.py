@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from app.ports.clock import Clock
-from app.ports.coordination import Lease
+from app.ports.coordination import ChangeFeed, Lease
 from app.ports.store import OpenReader, OpenWriter
 from infra.binance.unpack import Gathered
+from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.lease import NO_SPACE, WriterLease
 from infra.sqlite.migrate import upgrade
 from infra.sqlite.sqlite_image import CAN_PACK, ImageBuilder
@@ -27,6 +28,7 @@ class Store(NamedTuple):
     """Brings the database to this version's schema; only who holds the lease may. Raises SchemaTooNew and OSError."""
     lease: Callable[[str], Lease]
     reader: Callable[[str], OpenReader]
+    change_feed: Callable[[str], ChangeFeed]
     writer: Callable[[str, Clock, Report], Awaitable[OpenWriter]]
     """Opens the writer, which deposes earlier ones. Raises StoreUnavailable, SchemaTooNew, OSError."""
     collect: Callable[..., Any]
@@ -50,6 +52,7 @@ _STORES: Final = {
         upgrade,
         WriterLease,
         SqliteReader,
+        SqliteChangeFeed,
         _sqlite_writer,
         ImageBuilder if CAN_PACK else Gathered,
         NO_SPACE,

@@ -1,6 +1,11 @@
 """How the processes of a node cooperate: the writer lease, and requests that only the writer can answer."""
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
+
+from app.domain.ledger import Ledger
+from app.domain.series import Series
+from app.domain.span import Span
 
 NO_WRITER: Final = "this process does not hold the writer lease; ask the one that does"
 
@@ -48,4 +53,37 @@ class Lease(Protocol):
 
     def holder(self) -> str | None:
         """The URL of the process that holds the lease; None when nobody does, "" when it has not written it yet."""
+        ...
+
+
+class Change(NamedTuple):
+    """What became of a series: the span of open times that may have changed (ms), and its ledger afterwards."""
+
+    span: Span
+    ledger: Ledger
+
+
+class Changes(NamedTuple):
+    """What was committed since a change number, `last` being the newest one.
+
+    Not `is_whole`: more has happened than is remembered, or it is another database; the reader loads everything again.
+    """
+
+    last: int
+    is_whole: bool
+    series: Mapping[Series, Change]
+
+
+class ChangeFeed(Protocol):
+    """What the writer commits, for processes that keep copies of it."""
+
+    async def changes(self, after: int | None) -> Changes:
+        """What was committed after the change number `after`; None asks for the newest number only.
+
+        Nothing that was committed before the call is missing. Raises StoreUnavailable.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close its connection; a call that is under way ends first."""
         ...

@@ -57,25 +57,6 @@ class Snapshot(NamedTuple):
     ledger: Ledger
 
 
-class Change(NamedTuple):
-    """A change of a series: the span of open times that may have changed, and the ledger afterwards."""
-
-    span: Span
-    ledger: Ledger
-
-
-class Changes(NamedTuple):
-    """The changes committed since a change number; `last` is the newest number.
-
-    If `is_whole` is False, the journal no longer reaches back to that number, or the database was replaced: the reader
-    must reload everything.
-    """
-
-    last: int
-    is_whole: bool
-    series: Mapping[Series, Change]
-
-
 class Relisting(NamedTuple):
     """The replacement of `former`, the listing that owned a symbol, by `listing`, another coin under the same symbol.
 
@@ -109,10 +90,6 @@ class StoreReader(Protocol):
 
     async def ledgers(self) -> dict[Series, Ledger]:
         """The ledgers of all series."""
-        ...
-
-    async def changes(self, after: int | None) -> Changes:
-        """The changes committed after change number `after`; None only asks for the newest number."""
         ...
 
     async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:

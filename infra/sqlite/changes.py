@@ -12,7 +12,8 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.store_rules import Batch
 from app.kinds.registry import named
-from app.ports.store import Change, Changes, Committed
+from app.ports.coordination import Change, Changes
+from app.ports.store import Committed
 from infra.sqlite.ledgers import read_ledgers_of
 from infra.sqlite.row_tables import row_columns, row_table
 from infra.sqlite.statements import columns, put, reading, rows_of

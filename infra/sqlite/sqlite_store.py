@@ -14,8 +14,8 @@ from app.domain.store_rules import Batch
 from app.domain.verification import Verification
 from app.kinds.registry import named
 from app.ports.clock import Clock
-from app.ports.store import Changes, Committed, Disagreement, Relisting, Snapshot
-from infra.sqlite.changes import read_changes, read_spans
+from app.ports.store import Committed, Disagreement, Relisting, Snapshot
+from infra.sqlite.changes import read_spans
 from infra.sqlite.checkpoint import Checkpoints
 from infra.sqlite.commit import Commits
 from infra.sqlite.connections import BUSY_TIMEOUT_MS, Connections, Report
@@ -92,10 +92,6 @@ class SqliteReader:
     async def ledgers(self) -> dict[Series, Ledger]:
         """The ledgers of all series. Raises StoreUnavailable."""
         return await self._reads.run(read_ledgers)
-
-    async def changes(self, after: int | None) -> Changes:
-        """The changes committed after change number `after`, with ledgers. Raises StoreUnavailable."""
-        return await self._reads.run(lambda connection: read_changes(connection, after))
 
     async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
         """By series: its rows, ascending, that open in its span of `wanted`. Raises StoreUnavailable."""

@@ -19,9 +19,11 @@ from app.holding.follow import POLL_S, TRUST_MS, Follower
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.kinds.klines import KLINES
+from app.ports.coordination import Changes
 from app.ports.errors import StoreUnavailable
-from app.ports.store import Changes, Relisting
+from app.ports.store import Relisting
 from infra.sqlite import changes
+from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.fakes import BTC, DAY0_MS, ManualClock, Rig, always, encoded, rig, running, truth, turn
 
@@ -30,18 +32,23 @@ START_MS = DAY0_MS
 ROWS = 40
 
 
-class Reader(SqliteReader):
-    """The real store, which can be away, and lets a test do something after a read."""
+class Feed(SqliteChangeFeed):
+    """The real feed, which can be away."""
 
     is_away = False
     refused = 0
-    meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
     async def changes(self, after: int | None) -> Changes:
         if self.is_away:
             self.refused += 1
             raise StoreUnavailable("locked, says the test")
         return await super().changes(after)
+
+
+class Reader(SqliteReader):
+    """The real store, which lets a test do something after a read."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
     async def read_spans(self, wanted: object) -> dict[Series, list[Kline]]:
         found = await super().read_spans(wanted)  # type: ignore[arg-type]
@@ -54,12 +61,13 @@ class Other:
 
     def __init__(self, made: Rig, url: str) -> None:
         self.rig = made
-        self.reader = Reader(url)
+        self.reader, self.feed = Reader(url), Feed(url)
         self.holdings, self.tail = LedgerCache(), Tail(50_000_000, lambda: self.follower.is_current())
         self.dropped: list[tuple[Series, Span]] = []
         self.loads = 0
         self.follower = Follower(
             made.clock,
+            self.feed,
             self.reader,
             self.holdings,
             self.tail,
@@ -100,6 +108,7 @@ async def beside(folder: Path) -> AsyncIterator[Other]:
             yield other
         finally:
             await other.reader.close()
+            await other.feed.close()
 
 
 def rows_of(series: Series, first: int, rows: int, mark: int | None = None) -> list[Kline]:
@@ -233,11 +242,11 @@ async def test_copies_are_good_for_a_second_after_the_last_look(tmp_path: Path) 
                 await turn()
             assert other.follower.is_current()
             assert good_until == [other.rig.clock.ms + TRUST_MS]
-            other.reader.is_away = True
-            while not other.reader.refused:
+            other.feed.is_away = True
+            while not other.feed.refused:
                 await other.rig.advance(POLL_S)
             assert not other.follower.is_current(), "what cannot be looked into is not vouched for"
-            other.reader.is_away = False
+            other.feed.is_away = False
             while len(good_until) < 2:
                 await other.rig.advance(POLL_S)
             assert other.loads == 2, "what was committed meanwhile is not known: everything is read anew"
@@ -279,7 +288,7 @@ async def test_whatever_is_committed_and_asked_the_tails_are_the_stores(tmp_path
 
 def test_the_clock_of_a_follower_may_stand_behind() -> None:
     clock = ManualClock()
-    follower = Follower(clock, None, LedgerCache(), Tail(1, always), lambda series, span: None, None)  # type: ignore[arg-type]
+    follower = Follower(clock, None, None, LedgerCache(), Tail(1, always), lambda series, span: None, None)  # type: ignore[arg-type]
     follower.looked_ms = clock.ms + 5
     assert not follower.is_current(), "a look that is yet to come vouches for nothing"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.sqlite.material import FixedClock
 
@@ -31,3 +32,10 @@ async def reader(writer: SqliteWriter, url: str) -> AsyncIterator[SqliteReader]:
     store = SqliteReader(url, busy_timeout_ms=50)
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def feed(writer: SqliteWriter, url: str) -> AsyncIterator[SqliteChangeFeed]:
+    found = SqliteChangeFeed(url, busy_timeout_ms=50)
+    yield found
+    await found.close()

@@ -13,6 +13,7 @@ from app.domain.span import Span, Spans
 from app.kinds import price_klines
 from app.kinds.klines import KLINES
 from app.ports.store import EVERYTHING, Disagreement, Relisting
+from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.sqlite.material import BTC_1M, NOW_MS, T0_MS, batch, minutes
 
@@ -109,20 +110,20 @@ async def test_the_third_listing_of_a_name_leaves_the_first_one_s_rows_alone(
 
 
 async def test_doubts_and_relistings_are_in_the_journal_of_every_series_of_the_name(
-    writer: SqliteWriter, reader: SqliteReader
+    writer: SqliteWriter, reader: SqliteReader, feed: SqliteChangeFeed
 ) -> None:
     await hold(writer)
-    start = (await reader.changes(None)).last
+    start = (await feed.changes(None)).last
     await writer.save_listings([OLD, Listing("ETHUSDT", 0, 1 << 42, Precision(2, 3))])
-    assert (await reader.changes(start)).series == {}, "nobody waits for what changes no answer"
+    assert (await feed.changes(start)).series == {}, "nobody waits for what changes no answer"
     await writer.save_listings([OLD.doubted()])
-    seen = (await reader.changes(start)).series
+    seen = (await feed.changes(start)).series
     assert {BTC_1M, FIVES, MARK, THREE_DAYS} <= set(seen)
     assert {change.span for change in seen.values()} == {EVERYTHING}
     assert ETH not in seen
     assert (await reader.listings())["BTCUSDT"] == OLD.doubted()
-    start = (await reader.changes(None)).last
+    start = (await feed.changes(None)).last
     await writer.relist(relisting(keeps_newer=True))
-    seen = (await reader.changes(start)).series
+    seen = (await feed.changes(start)).series
     assert seen[BTC_1M].ledger.held == minutes((7, 20))
     assert set(seen) >= {BTC_1M, FIVES, MARK, THREE_DAYS}

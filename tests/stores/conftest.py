@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.ports.coordination import ChangeFeed
 from tests.sqlite.material import FixedClock
 from tests.stores.databases import DATABASES, Database, OpenReader, OpenWriter
 
@@ -27,3 +28,10 @@ async def reader(writer: OpenWriter, database: Database) -> AsyncIterator[OpenRe
     store = await database.reader()
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def feed(writer: OpenWriter, database: Database) -> AsyncIterator[ChangeFeed]:
+    found = database.change_feed()
+    yield found
+    await found.close()

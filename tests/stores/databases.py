@@ -5,9 +5,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
+import pytest
+
 from app.domain.kline import Kline
 from app.ports.clock import Clock
+from app.ports.coordination import ChangeFeed
 from app.ports.store import StoreReader, StoreWriter
+from infra.sqlite import changes as sqlite_changes
+from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 
 BUSY_TIMEOUT_MS = 50
@@ -50,6 +55,14 @@ class Database(Protocol):
         """A reader."""
         ...
 
+    def change_feed(self) -> ChangeFeed:
+        """What the writer commits."""
+        ...
+
+    def remember(self, changes: int, patch: pytest.MonkeyPatch) -> None:
+        """Let it remember that many changes only."""
+        ...
+
     def revisions(self) -> list[Revised]:
         """Every replaced row, oldest first."""
         ...
@@ -75,6 +88,12 @@ class SqliteDatabase:
 
     async def reader(self) -> SqliteReader:
         return SqliteReader(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
+
+    def change_feed(self) -> SqliteChangeFeed:
+        return SqliteChangeFeed(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
+
+    def remember(self, changes: int, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(sqlite_changes, "CHANGES_KEPT", changes)
 
     def revisions(self) -> list[Revised]:
         with closing(sqlite3.connect(self._file)) as connection:

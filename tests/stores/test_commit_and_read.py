@@ -10,6 +10,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
+from app.ports.coordination import ChangeFeed
 from tests.sqlite.material import BTC_1M, NOW_MS, T0_MS, batch, everything, first_opens, kline, klines, minutes
 from tests.stores.databases import Database, OpenReader, OpenWriter
 
@@ -220,7 +221,9 @@ async def test_klines_where_none_should_be_unhold_what_was_rolled_up_without_the
     assert (await reader.ledgers())[BTC_1M].held == minutes((0, 10))
 
 
-async def test_an_absence_that_is_withdrawn_leaves_the_rows_around_it(writer: OpenWriter, reader: OpenReader) -> None:
+async def test_an_absence_that_is_withdrawn_leaves_the_rows_around_it(
+    writer: OpenWriter, reader: OpenReader, feed: ChangeFeed
+) -> None:
     await writer.commit(
         [
             batch(BTC_1M, Source.ABSENT, minutes((0, 2), (7, 8))),
@@ -229,12 +232,12 @@ async def test_an_absence_that_is_withdrawn_leaves_the_rows_around_it(writer: Op
             batch(FIVES, Source.REST, minutes((5, 10))),
         ]
     )
-    seen = (await reader.changes(None)).last
+    seen = (await feed.changes(None)).last
     [withdrawn] = await writer.commit([Batch(BTC_1M, Source.ABSENT, minutes((0, 4)), [], withdraws=True)])
     assert (withdrawn.granted, withdrawn.changed) == (minutes((0, 2)), minutes((0, 2)))
     ledgers = await reader.ledgers()
     assert (ledgers[BTC_1M].held, ledgers[BTC_1M].absent) == (minutes((2, 7)), minutes((7, 8)))
     assert ledgers[FIVES].held == minutes((5, 10)), "the roll-up was made as if there was nothing"
-    assert (await reader.changes(seen)).series[BTC_1M].ledger.entries == ledgers[BTC_1M].entries
+    assert (await feed.changes(seen)).series[BTC_1M].ledger.entries == ledgers[BTC_1M].entries
     [again] = await writer.commit([Batch(BTC_1M, Source.ABSENT, minutes((0, 4)), [], withdraws=True)])
     assert not again.granted
