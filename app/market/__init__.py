@@ -1,1 +1,1 @@
-"""Market data beside klines: endpoints that are passed on, and mirrors of them that streams keep."""
+"""Market data other than klines: pass-through endpoints, and in-memory mirrors of some that streams keep current."""

@@ -1,7 +1,7 @@
-"""Best bid and ask of some symbols held in memory: the newest of what the stream says, checked by REST once a minute.
+"""Best bid and ask of some symbols in memory: the bookTicker stream's newest update, compared with REST every minute.
 
-Which of two is newer the exchange's update ids say; where stream and REST state the same update differently, the
-stream is not believed.
+The exchange's update ids order the updates. If stream and REST give different values for the same update id, the
+mirror drops its row and REST answers.
 """
 
 from typing import Final
@@ -16,12 +16,12 @@ from app.ports.clock import Clock
 from app.ports.streams import StreamHub
 
 PATH: Final = "/fapi/v1/ticker/bookTicker"
-QUIET_MS_MAX: Final = 3_000  # a stream that may have died unnoticed is not believed after this long
-CHECKED_MS_MAX: Final = 60_000  # REST is asked so often, to see that it says the same
+QUIET_MS_MAX: Final = 3_000  # without a frame for longer, the stream may be dead: REST answers
+CHECKED_MS_MAX: Final = 60_000  # the longest time between two comparisons with REST
 
 
 class _Side:
-    """What is known of one symbol."""
+    """One symbol's best bid and ask, with the times of the last request, stream frame and comparison with REST."""
 
     __slots__ = ("asked_ms", "best", "checked_ms", "heard_ms")
 
@@ -33,7 +33,7 @@ class _Side:
 
 
 class BookMirror:
-    """Knows the newest best bid and ask of some symbols while somebody asks for them one by one."""
+    """The newest best bid and ask of symbols that clients request one by one; a Mirror of /ticker/bookTicker."""
 
     def __init__(self, clock: Clock, hub: StreamHub, observe: Observe) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class BookMirror:
         self._of = Listened(hub, "bookTicker", self._hear, _Side)
 
     def answer(self, question: Question) -> bytes | None:
-        """What REST would say; None when it has to be asked."""
+        """The body REST would answer with; None when REST has to be asked, which for all symbols is always."""
         now_ms, symbol = self._clock.now_ms(), question.params.get("symbol")
         if symbol is None:
             self._of.release(now_ms)
@@ -54,11 +54,11 @@ class BookMirror:
         return book_ticker.encode(side.best) if is_heard and is_checked and side.best is not None else None
 
     def wants_snapshot(self) -> bool:
-        """Nothing is held about all symbols."""
+        """False: the mirror holds single symbols, never the answer about all."""
         return False
 
     def learn(self, question: Question, body: bytes, asked_ms: int) -> None:
-        """Take over REST's answer about one symbol to a question that left at `asked_ms`."""
+        """Take in REST's answer about one symbol, requested at `asked_ms`; garbage or a contradiction drops the row."""
         side = self._of.get(question.params.get("symbol", ""))
         if side is None:
             return
@@ -93,6 +93,6 @@ class BookMirror:
 
 
 def _compare(told: Best, heard: Best | None) -> None:
-    """Raise BadBest when the stream states an update differently from REST."""
+    """Raise BadBest when stream and REST give different values for the same update id."""
     if heard is not None and heard.update == told.update and heard != told:
         raise BadBest(f"the stream says {heard}, REST {told}")

@@ -1,6 +1,6 @@
-"""Since when somebody follows a symbol's order book by its stream: a snapshot from before that is of no use to them.
+"""When clients began to follow an order book by its stream: a snapshot cached before then must not be served to them.
 
-Binance's procedure for a local book needs a snapshot that the stream's first event continues, or one that is newer.
+A local order book needs a snapshot that the stream's first event continues, or a newer one (binance-facts section 5.5).
 """
 
 import asyncio
@@ -15,14 +15,18 @@ from app.domain import letters
 from app.market.stream_hub import Hub
 
 PATHS: Final = {"/fapi/v1/depth": "depth", "/fapi/v1/rpiDepth": "rpiDepth"}
-"""Endpoints that give snapshots, and the kind of the streams that carry them on."""
-SYMBOLS_MAX: Final = 8_192  # as many as there are streams
-FIRST_FRAME_S_MAX: Final = 3.0  # the book of a quiet symbol may stand still for longer: its snapshot is true then
+"""Snapshot endpoints, each with the kind of the streams whose events continue its snapshots."""
+SYMBOLS_MAX: Final = 8_192  # as many as streams may be subscribed (STREAMS_MAX in stream_hub.py)
+FIRST_FRAME_S_MAX: Final = 3.0  # a symbol without a frame for so long has an unchanged book: any snapshot of it is true
 _SPEEDS: Final = {"depth": ("", "@100ms", "@250ms", "@500ms"), "rpiDepth": ("@500ms",)}
 
 
 class BookStarts:
-    """Numbers the editions of books: with every new listener begins one, whose snapshots are asked for anew."""
+    """Numbers the editions of order books: each new listener starts an edition, for which a new snapshot is fetched.
+
+    Example: a client that subscribes to btcusdt@depth starts a new edition of the book ("depth", "BTCUSDT"); a depth
+    snapshot cached under the edition before is no longer served.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -31,24 +35,27 @@ class BookStarts:
         self._untold: LRUCache[tuple[str, str], int] = LRUCache(SYMBOLS_MAX)
 
     def joined(self, stream: str) -> None:
-        """Somebody hears `stream` from now on."""
+        """A client has subscribed to `stream`; if it is a book's stream, start a new edition of the book."""
         name = parse(stream)
         if name is not None and name.kind in _SPEEDS:
             self.begin(name.kind, name.symbol)
 
     def begin(self, kind: str, symbol: str) -> None:
-        """No snapshot from before is of use any longer."""
+        """Start a new edition of a book: snapshots cached before now are outdated."""
         self._editions[kind, symbol] = self._untold[kind, symbol] = next(self._numbers)
 
     def is_untold(self, kind: str, symbol: str) -> bool:
-        """Whether an edition has begun since the last call: whoever else keeps snapshots has to hear of it once."""
+        """Whether an edition has begun since the last call; the caller then reports it once to the writer process."""
         return self._untold.pop((kind, symbol), None) is not None
 
     async def edition(self, kind: str, symbol: str) -> int:
-        """The edition that a snapshot asked for now belongs to, once the streams of the book have begun to deliver."""
+        """The edition that a snapshot requested now belongs to.
+
+        Waits until each subscribed stream of the book has delivered its first frame, FIRST_FRAME_S_MAX at most.
+        """
         streams = [f"{letters.lower(symbol)}@{kind}{speed}" for speed in _SPEEDS[kind]]
         waiting = [event for stream in streams if (event := self._hub.unheard(stream)) is not None]
-        with contextlib.suppress(TimeoutError):  # nothing moves in the book, so that any snapshot is true
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_FRAME_S_MAX):
                 for event in waiting:
                     await event.wait()

@@ -1,4 +1,4 @@
-"""The market data beside klines: what each endpoint takes and costs, how it is answered and how long that holds."""
+"""The table of market data endpoints other than klines: parameters, weight, how each is answered and for how long."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,21 +13,22 @@ from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
 from app.domain.kind import Bucket, Kind
 from app.kinds.price_klines import INDEX, MARK, PREMIUM
 
+# How long answers stay valid, in ms.
 HELD_MS: Final = 250  # an answer made from memory; frames come once a second
-BOOK_MS: Final = 250  # the default pace of the exchange's own depth stream
-MOVING_MS: Final = 1_000  # the pace of its mark prices and tickers
+BOOK_MS: Final = 250  # the default update interval of the exchange's depth stream
+MOVING_MS: Final = 1_000  # the update interval of its mark prices and tickers
 SLOW_MS: Final = 5_000  # prices and weights inside an index
 DATA_MS: Final = 15_000  # statistics that get a row every five minutes
-FUNDING_MS_MIN: Final = 5_000  # rates are added on the hour: an answer holds for a tenth of the time since then
+FUNDING_MS_MIN: Final = 5_000  # rates are added on the hour: an answer is valid for a tenth of the time since then
 FUNDING_MS_MAX: Final = 5 * MINUTE_MS
-SELDOM_MS: Final = MINUTE_MS  # what the exchange computes anew every half hour or hour
-LISTED_MS: Final = 5 * MINUTE_MS  # what changes with announcements
-PAST_MS: Final = 5 * MINUTE_MS  # what has closed changes when the exchange corrects it
+SELDOM_MS: Final = MINUTE_MS  # what the exchange recomputes every half hour or hour
+LISTED_MS: Final = 5 * MINUTE_MS  # what changes only with an announcement
+PAST_MS: Final = 5 * MINUTE_MS  # closed rows; they change only when the exchange corrects them
 REFUSED_MS: Final = 5_000  # a symbol that is refused may be listed a moment later
-SETTLED_MS: Final = MINUTE_MS  # a row this old is no longer in the making
+SETTLED_MS: Final = MINUTE_MS  # a row this old is final
 THRIFT_MS_PER_WEIGHT: Final = 100
-"""While more than half of the minute's weight is used, an answer counts for so long: what all keep asking for then
-costs at most a quarter of the minute."""
+"""ms per weight for which an answer is still served while more than half of the minute's weight is used: a request of
+weight 40 is repeated every 4 s at most, which costs 600 of the minute's 2,400."""
 
 
 class Mode(Enum):
@@ -39,7 +40,7 @@ class Mode(Enum):
 
 
 class ParameterType(Enum):
-    """What a parameter means, which is how it is checked."""
+    """What a parameter means, and therefore how it is checked."""
 
     SYMBOL = "symbol"
     PAIR = "pair"
@@ -51,7 +52,7 @@ class ParameterType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter. Numbers without `most` and words are the exchange's to judge."""
+    """One parameter. The exchange, not the node, checks words, and numbers without `most`."""
 
     name: str
     kind: ParameterType
@@ -63,7 +64,7 @@ class Parameter:
 
 
 class Question(NamedTuple):
-    """A request after its text was understood: two that mean the same are the same."""
+    """A parsed request: two requests that mean the same compare equal."""
 
     path: str
     pairs: tuple[tuple[str, str], ...]
@@ -75,17 +76,17 @@ class Question(NamedTuple):
 
     @property
     def query_string(self) -> str:
-        """The parameters as a URL has them."""
+        """The parameters as the query string of a URL."""
         return urlencode(self.pairs)
 
     def number(self, name: str) -> int | None:
-        """A number or time that was sent, or its default."""
+        """The value of a number or time parameter, its default where it has one; None when it was not sent."""
         text = dict(self.pairs).get(name)
         return None if text is None else int(text)
 
 
 class _Row(msgspec.Struct, array_like=True):
-    """The beginning of a klines row, for when it closes."""
+    """The first seven fields of a klines row: `close_ms` is needed, the fields before it are skipped."""
 
     open_ms: int
     open: str
@@ -101,12 +102,12 @@ _things: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 Weight = Callable[[Question], int]
 Holds = Callable[[Question, bytes, int], int]
-"""For how many ms an answer, made now, is true: by question, body and the time. Raises UNREADABLE."""
+"""For how many ms an answer received now is valid: takes question, body and the time (ms). Raises UNREADABLE."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint. `holds_text` says in docs/endpoints.md what `holds` computes."""
+    """One endpoint. `holds_text` is what docs/endpoints.md says about the validity that `holds` computes."""
 
     path: str
     summary: str
@@ -116,13 +117,13 @@ class Endpoint:
     holds_text: str
     mode: Mode = Mode.CACHED
     is_row_of_all: bool = False
-    """Whether the answer about a symbol is a row of the answer about all."""
+    """Whether the answer about one symbol is a row of the answer about all symbols."""
     bucket: Bucket | None = None
     kind: Kind | None = None
-    """Of which kind of series the answer is, when such may be held."""
+    """The kind of series that the endpoint's rows belong to, if the node can store them."""
 
     def thrifty_ms(self, question: Question, fresh_ms: int) -> int:
-        """For how many ms an answer is good enough while weight is short."""
+        """For how many ms an answer may still be served while weight is short; at least `fresh_ms`."""
         return max(fresh_ms, self.weight(question) * THRIFT_MS_PER_WEIGHT)
 
 
@@ -142,7 +143,7 @@ def _klines_hold(question: Question, body: bytes, now_ms: int) -> int:
     rows = _rows.decode(body)
     is_full = question.number("startTime") is not None and len(rows) == question.number("limit")
     if not is_full and not _is_past(question, now_ms):
-        left_ms = rows[-1].close_ms + 1 - now_ms if rows else 0  # the next one shows at the close
+        left_ms = rows[-1].close_ms + 1 - now_ms if rows else 0  # the next kline appears at this one's close
         return min(MOVING_MS, left_ms) if left_ms > 0 else MOVING_MS
     return PAST_MS if not rows or rows[-1].close_ms < now_ms - SETTLED_MS else MOVING_MS
 

@@ -1,4 +1,4 @@
-"""What is known of some symbols while somebody asks: each has a stream, left when nobody has asked for a while."""
+"""State per symbol that clients request: each symbol's stream is joined on the first request and left when idle."""
 
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
@@ -7,12 +7,12 @@ from app.domain import letters
 from app.domain.validity import is_fresh
 from app.ports.streams import Listener, StreamHub, StreamsFull
 
-SYMBOLS_MAX: Final = 32  # at a time: a stream for each, of which busy ones have hundreds of frames a second
-IDLE_MS: Final = 60_000  # nobody has asked for so long: the stream is left
+SYMBOLS_MAX: Final = 32  # at a time; each has a stream, and a busy stream has hundreds of frames a second
+IDLE_MS: Final = 60_000  # without a request for so long, the stream is left
 
 
 class Asked(Protocol):
-    """What is known of a symbol, and when it was asked for last."""
+    """The state of one symbol, with the time of the last request for it."""
 
     asked_ms: int
 
@@ -21,7 +21,7 @@ A = TypeVar("A", bound=Asked)
 
 
 class Listened(Generic[A]):
-    """The symbols that are asked for. `kind` names their streams: `btcusdt@<kind>`."""
+    """The symbols that clients request, at most SYMBOLS_MAX, each with its stream `<symbol>@<kind>` and its state."""
 
     def __init__(self, hub: StreamHub, kind: str, hear: Listener, new: Callable[[int], A]) -> None:
         self._hub = hub
@@ -31,11 +31,11 @@ class Listened(Generic[A]):
         self._of: dict[str, A] = {}
 
     def get(self, symbol: str) -> A | None:
-        """What is known of a symbol; None when it is not listened to."""
+        """The state of a symbol; None when its stream is not joined."""
         return self._of.get(symbol)
 
     def asked(self, symbol: str, now_ms: int) -> A | None:
-        """The same for somebody who asks: it is listened to from now on; None when there are too many already."""
+        """Record a request for a symbol and join its stream; None when SYMBOLS_MAX or the hub's bound is reached."""
         self.release(now_ms)
         found = self._of.get(symbol)
         if found is None:
@@ -50,7 +50,7 @@ class Listened(Generic[A]):
         return found
 
     def release(self, now_ms: int) -> None:
-        """Leave the streams of which nobody has asked for a while."""
+        """Leave the streams of symbols without a request for IDLE_MS, and drop their state."""
         for symbol in [name for name, each in self._of.items() if not is_fresh(each.asked_ms, now_ms, IDLE_MS)]:
             self._hub.leave(self._stream(symbol), self._hear)
             del self._of[symbol]

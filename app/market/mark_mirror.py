@@ -1,7 +1,8 @@
-"""Mark prices held in memory: REST's premiumIndex once a minute, and the stream's newer rows over it.
+"""Mark prices in memory: a REST snapshot of premiumIndex once a minute, updated by the rows of the stream.
 
-What is answered is what REST would say: a row counts while the stream updates it, or when REST itself has long stopped
-doing so. Where the two state the same moment differently the stream is not believed.
+The mirror answers what REST would answer. A row is used while the stream updates it, or when REST itself has stopped
+updating it: a settled symbol keeps its last row. If stream and REST give different values for the same symbol and time,
+the snapshot is dropped and REST answers.
 """
 
 from typing import Final
@@ -16,15 +17,15 @@ from app.ports.streams import StreamHub, StreamsFull
 
 PATH: Final = "/fapi/v1/premiumIndex"
 STREAM: Final = "!markPrice@arr@1s"
-SNAPSHOT_MS_MAX: Final = 60_000  # the interest rate, which no stream has, and what is listed are this old at most
-QUIET_MS_MAX: Final = 3_000  # a row is updated every second; one that is not for so long is asked for
-SETTLED_MS: Final = 60_000  # a row that REST has not touched for so long is no longer computed
+SNAPSHOT_MS_MAX: Final = 60_000  # bounds the age of what no stream has: the interest rate and the list of symbols
+QUIET_MS_MAX: Final = 3_000  # a row is updated every second; without an update for so long, REST is asked
+SETTLED_MS: Final = 60_000  # a row that REST has not updated for so long is no longer computed
 SYMBOLS_MAX: Final = 10_000  # ten times what is listed
-IDLE_MS: Final = 60_000  # nobody has asked for so long: the stream is left
+IDLE_MS: Final = 60_000  # without a request for so long, the stream is left
 
 
 class MarkMirror:
-    """Knows the newest mark prices while somebody asks for them."""
+    """The newest mark prices, kept while clients request them; a Mirror of /premiumIndex."""
 
     def __init__(self, clock: Clock, hub: StreamHub, observe: Observe) -> None:
         self._clock = clock
@@ -36,12 +37,12 @@ class MarkMirror:
         self._tried_ms: int | None = None
         self._rows: dict[str, Mark] = {}
         self._news: dict[str, tuple[int, MarkUpdate]] = {}
-        """By symbol: the newest update and when it came."""
+        """By symbol: the time (ms) at which the newest update arrived, and the update."""
         self._strangers: frozenset[str] = frozenset()
-        """Symbols that the stream has and REST has not."""
+        """Symbols that the stream has and the last snapshot lacks."""
 
     def answer(self, question: Question) -> bytes | None:
-        """What REST would say; None when it has to be asked."""
+        """The body REST would answer with, for one symbol or all; None when REST has to be asked."""
         now_ms = self._clock.now_ms()
         self._asked_ms = now_ms
         self._join()
@@ -52,13 +53,13 @@ class MarkMirror:
             mark = self._row(symbol, now_ms)
             return None if mark is None else marks.encode(mark)
         if not self._news.keys() <= self._rows.keys() | self._strangers:
-            return None  # something was listed since
+            return None  # a symbol was listed after the snapshot
         rows = [self._row(name, now_ms) for name in self._rows]
         whole = [row for row in rows if row is not None]
         return marks.encode(whole) if len(whole) == len(rows) else None
 
     def wants_snapshot(self) -> bool:
-        """Whether REST is to be asked about all symbols; that is so once a minute, whatever came of it."""
+        """Whether a snapshot of all symbols is due: once in SNAPSHOT_MS_MAX, even if the last attempt failed."""
         now_ms = self._clock.now_ms()
         if is_fresh(self._tried_ms, now_ms, SNAPSHOT_MS_MAX):
             return False
@@ -66,9 +67,9 @@ class MarkMirror:
         return True
 
     def learn(self, question: Question, body: bytes, asked_ms: int) -> None:
-        """Take over REST's answer about all symbols to a question that left at `asked_ms`."""
+        """Replace the snapshot by REST's answer about all symbols, requested at `asked_ms`; garbage drops it."""
         if question.pairs:
-            return  # one row says nothing of what is listed
+            return  # one row is no snapshot: it does not say which symbols are listed
         self._snapshot_ms, self._tried_ms = None, asked_ms
         try:
             rows = {mark.symbol: mark for mark in marks.decode(body)}
@@ -107,7 +108,7 @@ class MarkMirror:
                 self._news[update.symbol] = (now_ms, update)
 
     def _row(self, symbol: str, now_ms: int) -> Mark | None:
-        """The newest row of a symbol, None when nobody knows that it is the newest."""
+        """The newest row of a symbol; None when it may be outdated."""
         assert self._snapshot_ms is not None, "there is a snapshot"
         mark, news = self._rows.get(symbol), self._news.get(symbol)
         if mark is None:
@@ -118,7 +119,7 @@ class MarkMirror:
         return mark if is_settled else None
 
     def _compare(self, rows: dict[str, Mark]) -> None:
-        """Raise BadMarks when the stream states a moment differently from REST."""
+        """Raise BadMarks when stream and REST give different values for the same symbol and time."""
         for symbol, (_, update) in self._news.items():
             mark = rows.get(symbol)
             if mark is not None and mark.time_ms == update.event_ms and marks.updated(mark, update) != mark:

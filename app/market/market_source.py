@@ -1,6 +1,7 @@
-"""Where answers about the market come from, beside klines: from memory, or from the exchange within the weight budget.
+"""Where the answer to a market data request comes from: a mirror in memory, or one REST request for all who wait.
 
-Who asks about many symbols one by one is answered with the rows of one answer about all, as soon as that costs less.
+When clients request many symbols one by one, one request about all symbols replaces those requests as soon as it costs
+less. Example: /ticker/24hr costs 1 for a symbol and 40 for all, so that the 41st symbol within a second fetches all.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,12 +18,12 @@ from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Priority, RawRest
 from app.querying.single_flight import SingleFlight
 
-WIDER_MAX: Final = 256  # under way at once, as in app/http/market_pages.py
-ALONE_MAX: Final = 64  # symbols remembered as asked for one by one; less than that many cost more than any answer
+WIDER_MAX: Final = 256  # upstream requests in progress at once, as in app/http/market_pages.py
+ALONE_MAX: Final = 64  # single symbols remembered for each endpoint; fewer already cost more than all symbols together
 
 
 class Fetched(NamedTuple):
-    """An answer, or the exchange's refusal; true for `fresh_ms`, and good enough for `thrifty_ms`."""
+    """An answer or the exchange's refusal: valid for `fresh_ms`, and for `thrifty_ms` while weight is short."""
 
     status: int
     body: bytes
@@ -31,34 +32,34 @@ class Fetched(NamedTuple):
 
 
 class Mirror(Protocol):
-    """Answers of one endpoint from memory."""
+    """A copy in memory of one endpoint's rows, kept current by a stream."""
 
     def answer(self, question: Question) -> bytes | None:
-        """What REST would say; None when it has to be asked."""
+        """The body REST would answer with; None when REST has to be asked."""
         ...
 
     def wants_snapshot(self) -> bool:
-        """Whether REST is to be asked about all symbols, whatever the question is."""
+        """Whether the mirror needs REST's answer about all symbols, even if the request is about one."""
         ...
 
     def learn(self, question: Question, body: bytes, asked_ms: int) -> None:
-        """Take over REST's answer to a question, about a symbol or about all, that left at `asked_ms`."""
+        """Take in REST's answer, about one symbol or all, to a question that was sent at `asked_ms`."""
         ...
 
 
 class NewestMirror(Protocol):
-    """The newest rows of one endpoint, by symbol, from memory."""
+    """A copy in memory of one endpoint's newest rows, by symbol, kept current by a stream."""
 
     def widened(self, question: Question) -> Question | None:
         """The question whose answer ends with the answer to this one; None when this is not about the newest rows."""
         ...
 
     def answer(self, question: Question) -> bytes | None:
-        """What REST would say; None when it has to be asked."""
+        """The body REST would answer with; None when REST has to be asked."""
         ...
 
     def learn(self, question: Question, body: bytes) -> None:
-        """Take over REST's answer to a widened question."""
+        """Take in REST's answer to a widened question."""
         ...
 
 
@@ -71,7 +72,7 @@ _named: Final = msgspec.json.Decoder(_Named)
 
 
 class _Whole:
-    """An answer about all symbols; its rows are told apart once the first is wanted."""
+    """An answer about all symbols, split into rows when the first row is requested."""
 
     def __init__(self, fetched: Fetched, asked_ms: int, now_ms: int) -> None:
         self._body = fetched.body
@@ -82,7 +83,7 @@ class _Whole:
         self.thrifty_until_ms = now_ms + fetched.thrifty_ms
 
     def row(self, symbol: str) -> bytes | None:
-        """The row of a symbol. Raises UNREADABLE."""
+        """The row of a symbol, None when the answer has none. Raises UNREADABLE."""
         if self._rows is None:
             raws = (bytes(raw) for raw in _rows.decode(self._body))
             self._rows = {_named.decode(raw).symbol: raw for raw in raws}
@@ -91,7 +92,7 @@ class _Whole:
 
 
 class MarketSource:
-    """Answers questions of the table of endpoints."""
+    """Answers questions about the endpoints of the table in endpoints.py."""
 
     def __init__(
         self,
@@ -112,11 +113,11 @@ class MarketSource:
         self._is_allowed = is_allowed
         self._wholes: dict[str, _Whole] = {}
         self._alone: dict[str, dict[str, int]] = {}
-        """By path: the symbols asked for alone, and when."""
+        """By path: the symbols requested one by one, with the time (ms) of the last request."""
         self._flights = SingleFlight[Question, Fetched](WIDER_MAX, "questions about more than was asked for")
 
     async def fetch(self, question: Question) -> Fetched:
-        """The answer. Raises UpstreamError."""
+        """Answer a question from a mirror, from an answer about all symbols, or from REST. Raises UpstreamError."""
         if not self._is_allowed:
             raise UpstreamUnavailable(f"{question.path} is not held; READ_THROUGH is off", Reason.NOT_HELD)
         endpoint = ENDPOINTS[question.path]
@@ -137,14 +138,14 @@ class MarketSource:
         return self._row(endpoint, question, symbol) or await self._ask_and_learn(endpoint, question)
 
     def _whole(self, endpoint: Endpoint) -> _Whole | None:
-        """An answer about all that is still true."""
+        """The last answer about all symbols if it is still valid; while weight is short, it is valid for longer."""
         whole, now_ms = self._wholes.get(endpoint.path), self._clock.now_ms()
         if whole is None or not is_valid(whole.made_ms, now_ms, whole.thrifty_until_ms):
             return None
         return whole if now_ms < whole.fresh_until_ms or self._is_weight_short() else None
 
     def _row(self, endpoint: Endpoint, question: Question, symbol: str) -> Fetched | None:
-        """The symbol's row in such an answer; None also when it has none. Raises UpstreamGarbage."""
+        """The symbol's row in a valid answer about all symbols; None without one of the two. Raises UpstreamGarbage."""
         whole = self._whole(endpoint)
         if whole is None:
             return None
@@ -160,7 +161,7 @@ class MarketSource:
         return None if row is None else Fetched(200, row, *left)
 
     def _is_one_of_many(self, endpoint: Endpoint, question: Question, symbol: str) -> bool:
-        """Whether asking for each symbol lately, this one included, costs more than asking for all."""
+        """Whether the symbols requested one by one within MOVING_MS, this one included, cost more than all at once."""
         now_ms = self._clock.now_ms()
         alone = self._alone.setdefault(endpoint.path, {})
         for name in [name for name, asked_ms in alone.items() if not is_fresh(asked_ms, now_ms, MOVING_MS)]:
@@ -173,7 +174,7 @@ class MarketSource:
         return await self._flights.join(Question(endpoint.path, ()), lambda: self._ask_all(endpoint))
 
     async def _newest(self, endpoint: Endpoint, held: NewestMirror, question: Question, wide: Question) -> Fetched:
-        """The newest rows, from memory or cut from the most that REST gives: it costs no more."""
+        """The newest rows, from the mirror or cut from REST's largest page, which costs no more than a small one."""
         if (body := held.answer(question)) is not None:
             return Fetched(200, body, HELD_MS, HELD_MS)
 

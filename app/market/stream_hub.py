@@ -1,4 +1,4 @@
-"""Who listens to which stream: the exchange is asked for each once, however many there are."""
+"""Which listeners want which stream: each stream is subscribed once upstream, however many listeners it has."""
 
 import asyncio
 from typing import Final
@@ -8,36 +8,36 @@ from app.ports.clock import Clock
 from app.ports.streams import Listener, StreamsFull, StreamSource
 
 LINGER_S: Final = 30.0  # after the last listener left: a client that reconnects finds its streams still subscribed
-SWEEP_S: Final = 5.0  # between two looks for streams that nobody wants any more
-STREAMS_MAX: Final = 8_192  # different ones; 41 sockets to the exchange, eight clients with all a connection may have
+SWEEP_S: Final = 5.0  # between two checks for streams without listeners
+STREAMS_MAX: Final = 8_192  # different streams: 41 sockets to the exchange, or eight clients with 1,024 streams each
 
 
 class Hub:
-    """Hands frames on to listeners. Where they come from may change at any time: listeners stay."""
+    """Fans frames out to listeners. The source of the frames may change at any time; listeners stay subscribed."""
 
     def __init__(self, clock: Clock, *, linger_s: float = LINGER_S, streams_max: int = STREAMS_MAX) -> None:
         self._clock = clock
         self._linger_ms = int(linger_s * 1_000)
         self._streams_max = streams_max
         self._listeners: dict[str, dict[Listener, None]] = {}
-        self._unheard: dict[str, asyncio.Event] = {}  # those that have not delivered since they were subscribed
-        self._left_ms: dict[str, int] = {}  # those without a listener: since when, longest first
+        self._unheard: dict[str, asyncio.Event] = {}  # streams without a frame since they were subscribed
+        self._left_ms: dict[str, int] = {}  # streams without a listener: when the last one left (ms), oldest first
         self._source: StreamSource | None = None
         self.frames = 0
-        """How many were handed on to at least one listener."""
+        """How many frames were delivered to at least one listener."""
 
     @property
     def streams(self) -> int:
-        """How many streams are subscribed, those that linger included."""
+        """How many streams are subscribed, including those without a listener that linger for LINGER_S."""
         return len(self._listeners)
 
     @property
     def room(self) -> int:
-        """How many more streams can be joined; those that only linger make room."""
+        """How many more streams can be joined; streams without a listener count as room."""
         return self._streams_max - len(self._listeners) + len(self._left_ms)
 
     def join(self, stream: str, listener: Listener) -> None:
-        """See StreamHub."""
+        """Subscribe a listener to a stream. An unknown name is ignored: it never delivers. Raises StreamsFull."""
         listeners = self._listeners.get(stream)
         if listeners is None:
             if parse(stream) is None:
@@ -51,7 +51,7 @@ class Hub:
         listeners[listener] = None
 
     def leave(self, stream: str, listener: Listener) -> None:
-        """See StreamHub."""
+        """Unsubscribe a listener; a stream without listeners is released after LINGER_S. Unknown names are ignored."""
         listeners = self._listeners.get(stream)
         if listeners is None or listener not in listeners:
             return
@@ -60,11 +60,11 @@ class Hub:
             self._left_ms[stream] = self._clock.now_ms()
 
     def heard_ms(self, stream: str) -> int | None:
-        """See StreamHub."""
+        """When the newest frame of a stream arrived (ms); None without a subscription, a source or a recent frame."""
         return self._source.heard_ms(stream) if self._source is not None and stream in self._listeners else None
 
     def deliver(self, stream: str, payload: bytes) -> None:
-        """A frame came."""
+        """Pass a frame of a stream on to its listeners."""
         if self._unheard and (unheard := self._unheard.pop(stream, None)) is not None:
             unheard.set()
         listeners = self._listeners.get(stream)
@@ -74,11 +74,11 @@ class Hub:
                 listener(stream, payload)
 
     def unheard(self, stream: str) -> asyncio.Event | None:
-        """What is set by the first frame of a stream that is subscribed and has not delivered yet."""
+        """The event that a stream's first frame will set; None when it has delivered one, or is not subscribed."""
         return self._unheard.get(stream)
 
     def take_from(self, source: StreamSource | None) -> None:
-        """Have the frames come from `source` from now on, or from nowhere."""
+        """Take the frames from `source` from now on and subscribe every stream there; None: no frames arrive."""
         self._source = source
         for stream in self._listeners:
             self._unheard.setdefault(stream, asyncio.Event())
@@ -86,13 +86,13 @@ class Hub:
             source.add(tuple(self._listeners))
 
     def release(self) -> None:
-        """Let go of the streams that nobody has listened to for a while."""
+        """Unsubscribe from the streams that have had no listener for LINGER_S."""
         now_ms = self._clock.now_ms()
-        # a clock that was put back makes nobody wait longer than once more
+        # a negative age means that the clock was set back: release at once
         self._let_go([name for name, left_ms in self._left_ms.items() if not -1 < now_ms - left_ms < self._linger_ms])
 
     async def run(self) -> None:
-        """Release streams, for ever."""
+        """Call `release` every SWEEP_S, for ever."""
         while True:
             await self._clock.sleep(SWEEP_S)
             self.release()

@@ -1,7 +1,7 @@
-"""The newest aggTrades held in memory: REST's rows once, and the stream's after them for as long as no id is missing.
+"""The newest aggTrades in memory: one page of REST, then the rows of the stream as long as no trade id is missing.
 
-What is answered is what REST would say: ids follow each other without a gap, a row that both state is the same in both,
-and where the stream has been quiet for a while REST is asked whether there is nothing new.
+The mirror answers what REST would answer: its ids have no gap, and rows that both stream and REST have are equal. After
+QUIET_MS_MAX without a frame, REST is asked, because a silent stream may have no news or be dead.
 """
 
 from collections import deque
@@ -21,13 +21,13 @@ from app.ports.streams import StreamHub
 
 PATH: Final = "/fapi/v1/aggTrades"
 ROWS_MAX: Final = 1_000  # the most that REST gives at once, for the same weight as one
-QUIET_MS_MAX: Final = 10_000  # a stream that may have died unnoticed is checked after this long
-DOUBT_MS: Final = 60_000  # a stream that contradicted REST, or a form that is not known, is tried again after this long
-REACH_MS: Final = 48 * HOUR_MS  # REST gives none that are older
+QUIET_MS_MAX: Final = 10_000  # without a frame for longer, the stream may be dead: REST answers
+DOUBT_MS: Final = 60_000  # how long REST's pages are ignored after one was unreadable or contradicted the stream
+REACH_MS: Final = 48 * HOUR_MS  # REST gives no older trades (binance-facts section 2.1)
 
 
 class _Trades:
-    """The newest trades of one symbol; `since_ms` is None while an id may be missing."""
+    """The newest trades of one symbol; `since_ms` is when REST last confirmed them, None while an id may be missing."""
 
     __slots__ = ("asked_ms", "doubted_ms", "heard_ms", "rows", "since_ms")
 
@@ -40,7 +40,7 @@ class _Trades:
 
 
 class TradeMirror:
-    """Knows the newest trades of some symbols while somebody asks for them."""
+    """The newest trades of symbols that clients request; a NewestMirror of /aggTrades."""
 
     def __init__(self, clock: Clock, hub: StreamHub, observe: Observe) -> None:
         self._clock = clock
@@ -48,14 +48,14 @@ class TradeMirror:
         self._of = Listened(hub, "aggTrade", self._hear, _Trades)
 
     def widened(self, question: Question) -> Question | None:
-        """The question that has the answer to all about a symbol's newest trades; None when it is about others."""
+        """The same question with REST's largest limit; None when the question is not about the newest trades."""
         params = question.params
         if params.keys() != {"symbol", "limit"}:
             return None
         return Question(PATH, (("symbol", params["symbol"]), ("limit", str(ROWS_MAX))))
 
     def answer(self, question: Question) -> bytes | None:
-        """What REST would say; None when it has to be asked."""
+        """The body REST would answer with; None when REST has to be asked."""
         now_ms, symbol, limit = self._clock.now_ms(), question.params["symbol"], question.number("limit")
         trades = self._of.asked(symbol, now_ms)
         if trades is None:
@@ -68,7 +68,7 @@ class TradeMirror:
         return agg_trades.encode(rows[-(limit or ROWS_MAX) :])
 
     def learn(self, question: Question, body: bytes) -> None:
-        """Take over REST's answer to a widened question."""
+        """Merge REST's answer to a widened question with the stream's rows; garbage or a contradiction drops all."""
         trades, now_ms = self._of.get(question.params["symbol"]), self._clock.now_ms()
         if trades is None:
             return
@@ -84,7 +84,7 @@ class TradeMirror:
             return
         heard = trades.rows
         if told and heard and heard[0].number > told[-1].number + 1:
-            return  # between the two something is missing: the next answer reaches further
+            return  # trades between REST's page and the stream's rows are missing: wait for a later page
         newer = [row for row in heard if not told or row.number > told[-1].number]
         is_behind = bool(told and heard and told[-1].number > heard[-1].number)
         trades.rows = deque([*told, *newer], ROWS_MAX)
@@ -107,13 +107,13 @@ class TradeMirror:
         if newest is not None and row.number <= newest:
             return
         if newest is not None and row.number != newest + 1:
-            trades.rows.clear()  # ids are missing: REST has them
+            trades.rows.clear()  # ids are missing; the next page of REST has them
             trades.since_ms = None
         trades.rows.append(row)
 
 
 def _compare(told: Sequence[AggTrade], heard: Sequence[AggTrade]) -> None:
-    """Raise BadTrades when the stream states a row differently from REST."""
+    """Raise BadTrades when stream and REST give different values for the same trade id."""
     known = {row.number: row for row in told}
     for row in heard:
         if known.get(row.number, row) != row:
