@@ -1,1 +1,1 @@
-"""The node's own streams, and the connections of clients."""
+"""The websocket streams that the node serves, and the bounds on connections of its clients."""

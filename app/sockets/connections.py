@@ -1,7 +1,7 @@
-"""The connections of one process: how many there may be, and how long a peer may take over each phase of one.
+"""Bounds on the connections of one process: their number, and the time a peer has for each phase of a connection.
 
-One timer looks at all of them once a second, so that a request sets none. A phase may therefore last up to a second
-longer than its deadline.
+One timer checks all connections once a second, so that a request needs no timer of its own. A phase may therefore last
+up to a second longer than its deadline.
 """
 
 import asyncio
@@ -13,56 +13,56 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 CONNECTIONS_MAX: Final = 2048  # unless CONNECTIONS_MAX says otherwise; an idle one takes about 10 kB
-SURPLUS_MAX: Final = 64  # beyond the bound, for as long as it takes to tell them so; more are closed without a word
-SEND_BYTES_MIN: Final = 16 * 1024  # that have to leave in `send_s`; a modem's 0.5 kB/s is enough
-SEND_KERNEL_BYTES: Final = 128 * 1024  # Linux doubles it; without a bound it keeps 2.5 MB for a peer that does not read
-RECEIVE_KERNEL_BYTES: Final = 128 * 1024  # without a bound up to 6 MB while nothing is read
-REPORT_EVERY_S: Final = 60.0  # refusals are reported together: a log line for each would let strangers fill the disk
-STATE: Final = "connections"  # under which the application's lifespan may hand over the Connections of its process
+SURPLUS_MAX: Final = 64  # connections above the bound that are open to send them a 503; more are closed unanswered
+SEND_BYTES_MIN: Final = 16 * 1024  # a peer must take so much within `send_s`; a modem's 0.5 kB/s is enough
+SEND_KERNEL_BYTES: Final = 128 * 1024  # Linux doubles it; by default it buffers 2.5 MB for a peer that does not read
+RECEIVE_KERNEL_BYTES: Final = 128 * 1024  # by default up to 6 MB while the process does not read
+REPORT_EVERY_S: Final = 60.0  # refusals are logged together: a log line for each would let strangers fill the disk
+STATE: Final = "connections"  # key of the Connections in the application's lifespan state
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds that a peer has."""
+    """Seconds that a peer has for each phase of a connection."""
 
     head_s: float = 10.0
-    """From its connection, or from a request's first byte, to the end of the headers."""
+    """From the connection, or from a request's first byte, to the end of the headers."""
     body_s: float = 30.0
     """From the end of the headers to the end of the body; no route takes more than 64 kB."""
     send_s: float = 30.0
-    """To take SEND_BYTES_MIN of what waits to be sent, or all of it."""
+    """To receive SEND_BYTES_MIN of the bytes that wait to be sent, or all if there are fewer."""
     idle_s: float = 75.0
-    """Between two requests: clients that ask once a minute keep their connection, and nginx (60 s) closes it first."""
+    """Between two requests: a client that polls once a minute keeps its connection, and nginx (60 s) closes first."""
     linger_s: float = 2.0
-    """After it was refused, to read why: closing while it still sends would destroy the answer on its way."""
+    """After a refusal, to read the answer: closing while the peer still sends would reset it before it is read."""
     goodbye_s: float = 10.0
-    """To read what is under way to a socket's client and to answer the closing frame."""
+    """For a socket's client to read what has been sent and to answer the close frame."""
     kernel_s: float = 90.0
-    """To acknowledge what the kernel holds, also after we closed; longer than a stalled socket's end takes (70 s)."""
+    """To acknowledge what the kernel buffers, also after the close; ending a stalled socket takes less (70 s)."""
     sweep_s: float = 1.0
-    """Between two looks at all connections."""
+    """Between two checks of all connections."""
 
 
 class Connection(Protocol):
-    """What the process knows of a connection."""
+    """One connection as `Connections` uses it; times are the event loop's."""
 
     def look(self, now_s: float) -> None:
-        """End it if it is overdue."""
+        """Close the connection if its current phase is past its deadline."""
         ...
 
     def idle_since_s(self) -> float | None:
-        """Since when nothing has been asked; None for one that is in use."""
+        """When the last request was answered; None while a request is in progress."""
         ...
 
     def make_way(self) -> None:
-        """Close an idle one."""
+        """Close the connection, which is idle, to make room for a new one."""
         ...
 
 
 class Connections:
-    """All connections of a process but those of socket clients, whose bound is another.
+    """All connections of a process, except those of socket clients, which have a bound of their own.
 
-    The surplus takes the place of the one that has been idle longest, if one is idle.
+    A new connection above the bound replaces the one that has been idle longest; if none is idle, it is refused.
     """
 
     def __init__(
@@ -74,10 +74,11 @@ class Connections:
         self.deadlines = deadlines or Deadlines()
         self.connections_max = connections_max
         self.refused_total: Counter[int] = Counter()
-        """Refusals by status, of requests that no route saw."""
+        """By HTTP status: requests refused before a route saw them."""
         self.made_way = 0
+        """Idle connections that were closed to make room."""
         self.overdue = 0
-        """Connections that were ended because their peer took too long."""
+        """Connections that were closed because the peer missed a deadline."""
         self._report = report
         self._unreported: Counter[int] = Counter()
         self._report_due_s = 0.0
@@ -89,7 +90,7 @@ class Connections:
 
     @classmethod
     def of(cls, app_state: dict[str, Any]) -> "Connections":
-        """Those of the process whose application handed over `app_state`."""
+        """The Connections in the application's lifespan state, created on first use."""
         if STATE not in app_state:
             app_state[STATE] = cls()
         return cast("Connections", app_state[STATE])
@@ -99,32 +100,32 @@ class Connections:
 
     @property
     def is_over(self) -> bool:
-        """Whether there are so many that the newest is not even told so."""
+        """Whether even the surplus is full, so that a new connection is closed without an answer."""
         return len(self._open) > self.connections_max + SURPLUS_MAX
 
     def enter(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
-        """Count a new connection; whether there is room for it, if need be for the price of an idle one."""
+        """Count a new connection. Return whether it is admitted; at the bound that takes closing an idle one."""
         if not self._open and self._loop is not loop:
             self._loop = loop
             loop.call_later(self.deadlines.sweep_s, self._sweep)
         self._open[connection] = None
         if len(self._open) - len(self._leaving) <= self.connections_max or self._has_made_way(loop.time()):
             return True
-        self._leaving.add(connection)  # as soon as it has been told so: no idle one has to make way for it
+        self._leaving.add(connection)  # it closes after its refusal, so that no idle connection has to make room
         return False
 
     def leave(self, connection: Connection) -> None:
-        """It is closed."""
+        """Count a connection no longer: it has closed."""
         self._open.pop(connection, None)
         self._leaving.discard(connection)
 
     def refused(self, status: int) -> None:
-        """A request was refused before any route saw it."""
+        """Count a request that was refused with `status` before a route saw it."""
         self.refused_total[status] += 1
         self._unreported[status] += 1
 
     def _has_made_way(self, now_s: float) -> bool:
-        if not self._idle and now_s >= self._idle_due_s:  # a flood may not cost a look at all of them each time
+        if not self._idle and now_s >= self._idle_due_s:  # scan all at most once a sweep, however many connect
             self._idle_due_s = now_s + self.deadlines.sweep_s
             since = {each: each.idle_since_s() for each in self._open if each not in self._leaving}
             idle = [(idle_s, each) for each, idle_s in since.items() if idle_s is not None]
@@ -158,7 +159,7 @@ class Connections:
 
 
 class Sending:
-    """Whether what waits for a peer leaves fast enough."""
+    """Tracks whether a peer receives the bytes that wait for it fast enough."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
@@ -166,11 +167,11 @@ class Sending:
         self._left_bytes = 0
 
     def drained(self) -> None:
-        """A buffer that was full has left."""
+        """The full write buffer was sent: count this as progress."""
         self._left_bytes = SEND_BYTES_MIN
 
     def is_stuck(self, waiting_bytes: int, now_s: float, send_s: float) -> bool:
-        """Whether too little has left in `send_s`, now that `waiting_bytes` wait."""
+        """Whether the peer took fewer than SEND_BYTES_MIN in `send_s`; `waiting_bytes` are in the buffer now."""
         self._left_bytes += max(0, self._waiting_bytes - waiting_bytes)
         self._waiting_bytes = waiting_bytes
         if not waiting_bytes:
@@ -181,7 +182,7 @@ class Sending:
 
 
 def bound_kernel(transport: asyncio.BaseTransport, deadlines: Deadlines) -> None:
-    """Bound what the kernel keeps for a connection, and for how long it keeps what nobody acknowledges."""
+    """Bound the kernel's buffers of a connection, and how long it keeps bytes that the peer does not acknowledge."""
     held = transport.get_extra_info("socket")
     if held is None:
         return

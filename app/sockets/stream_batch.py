@@ -1,24 +1,24 @@
-"""When what clients are to be sent is written: at once when little happens, together when much does."""
+"""When frames are written to clients: a single frame at once, a burst of frames in batches."""
 
 import asyncio
 import math
 from typing import Final, Protocol
 
 GAP_S: Final = 0.005
-"""Between two writes to a connection while frames come in bursts. Most of what a frame costs is the system call, and a
-burst of the exchange (250 ms of all symbols) takes some ten milliseconds to arrive; a single frame does not wait."""
+"""Seconds between two flushes during a burst of frames. The system call is most of a frame's cost, and a burst of the
+exchange (250 ms of all symbols) takes some ten milliseconds to arrive. A single frame does not wait."""
 
 
 class Batched(Protocol):
-    """A client with frames to be written."""
+    """A client with frames to write."""
 
     def flush(self) -> None:
-        """Write them."""
+        """Write the client's waiting frames in one call."""
         ...
 
 
 class Batches:
-    """The clients with frames to be written, and the moment when that is done."""
+    """The clients with frames to write, and the timer that flushes them."""
 
     def __init__(self) -> None:
         self._clients: list[Batched] = []
@@ -26,14 +26,14 @@ class Batches:
         self._flushed_s = -math.inf
 
     def add(self, client: Batched) -> None:
-        """`client` has its first frame since the last flush."""
+        """Schedule `client`, which has its first frame since the last flush, for the next one."""
         self._clients.append(client)
         if not self._is_due:
             self._is_due = True
             self._schedule()
 
     def flush(self) -> None:
-        """Write everything."""
+        """Flush every scheduled client."""
         self._is_due = False
         clients, self._clients = self._clients, []
         for client in clients:

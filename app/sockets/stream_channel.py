@@ -1,4 +1,4 @@
-"""One stream that we serve, and who hears it."""
+"""One stream that the node serves, with the clients subscribed to it."""
 
 from typing import Protocol
 
@@ -8,26 +8,26 @@ from app.sockets.stream_frames import combined, text_frame
 
 
 class Sending(Protocol):
-    """What a channel needs of the server."""
+    """What a channel needs of the StreamServer."""
 
     frames_out: int
     conflated: int
 
     def batch(self, client: Client) -> None:
-        """See Fanout."""
+        """Schedule `client` to be flushed within GAP_S."""
         ...
 
     def cut(self, client: Client, reason: str) -> None:
-        """See Fanout."""
+        """Mark a client that is too slow; `end_doomed` closes its connection."""
         ...
 
     def end_doomed(self) -> None:
-        """Cut those who did not keep up."""
+        """Close the connections of the clients that `cut` marked."""
         ...
 
 
 class Channel:
-    """One stream and the clients that want its frames, plain or wrapped."""
+    """One stream, with the clients that want its events plain and those that want them in the combined form."""
 
     __slots__ = (
         "_fanout", "charged", "is_kline", "is_provisional", "is_state", "is_uncertain", "name", "plain", "stream",
@@ -41,20 +41,20 @@ class Channel:
         self.is_kline = bool(name.interval)
         self.is_uncertain = is_uncertain(name)
         self.is_provisional = is_provisional
-        """Whether the exchange's list was never read when it was subscribed."""
+        """Whether the exchange's list of symbols had not been read yet when the stream was subscribed."""
         self.plain: dict[Client, None] = {}
         self.wrapped: dict[Client, None] = {}
         self.charged: Client | None = None
-        """The client to whose share it counts."""
+        """The client whose share the stream counts towards."""
         self._fanout = fanout
 
     @property
     def listeners(self) -> int:
-        """How many clients hear it."""
+        """How many clients are subscribed to the stream."""
         return len(self.plain) + len(self.wrapped)
 
     def deliver(self, stream: str, payload: bytes) -> None:
-        """Send an event to everybody; its frame is made once."""
+        """Send an event to every client; the frame is made once for each form."""
         if self.plain:
             self._spread(self.plain, text_frame(payload), payload)
         if self.wrapped:

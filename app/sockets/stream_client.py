@@ -1,4 +1,4 @@
-"""One client of the sockets: its streams, its manners, and what waits for it."""
+"""One socket client: its subscriptions, its rate limit and the frames that wait for it."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,69 +11,69 @@ from app.sockets.stream_commands import Address, Command, CommandError, accepted
 from app.sockets.stream_frames import text_frame
 from app.sockets.stream_outbox import Outbox
 
-STREAMS_MAX: Final = 1_024  # a connection; one more and it is closed (binance-facts section 5.2)
-MESSAGES_A_SECOND_MAX: Final = 10  # pings and pongs count
+STREAMS_MAX: Final = 1_024  # of one connection; one more closes it (binance-facts section 5.2)
+MESSAGES_A_SECOND_MAX: Final = 10  # pings and pongs included (binance-facts section 5.2)
 POLICY: Final = 1008
 TOO_MANY: Final = b'{"error":{"code":4,"msg":"Too many subscriptions"}}'
 
 
 class Wire(Protocol):
-    """The connection under a client."""
+    """The connection of a client."""
 
     def write(self, data: bytes) -> None:
-        """Send a whole frame; never waits."""
+        """Send one or more whole frames; never waits."""
         ...
 
     def ping(self, payload: bytes) -> None:
-        """Send a ping."""
+        """Send a ping frame."""
         ...
 
     def close(self, code: int, reason: str) -> None:
-        """Say goodbye, wait a moment for the client's, and end."""
+        """Send a close frame, wait a few seconds for the client's, and close the connection."""
         ...
 
     def waiting_bytes(self) -> int:
-        """What was written and has not left yet."""
+        """How many bytes were written and not yet passed to the kernel."""
         ...
 
 
 class Fanout(Protocol):
-    """Brings the frames of streams to clients."""
+    """Delivers the frames of streams to clients."""
 
     def enter(self, client: "Client", streams: Iterable[str]) -> None:
-        """From now on. Raises StreamsFull; then none of them."""
+        """Subscribe a client to streams: to all of them, or to none and raise StreamsFull."""
         ...
 
     def exit(self, client: "Client", streams: Iterable[str]) -> None:
-        """No more."""
+        """Unsubscribe a client from streams; those it does not have are ignored."""
         ...
 
     def batch(self, client: "Client") -> None:
-        """Have `client` flushed in a moment."""
+        """Schedule `client` to be flushed within GAP_S (stream_batch.py)."""
         ...
 
     def sent_late(self, frames: int) -> None:
-        """So many have left that had to wait."""
+        """Count frames that were sent after waiting in an outbox."""
         ...
 
     def cut(self, client: "Client", reason: str) -> None:
-        """Close the connection of a client that does not keep up, as soon as nobody is being told anything."""
+        """Close the connection of a client that is too slow, once no loop over clients is running."""
         ...
 
 
 class Client:
-    """A connected client."""
+    """One connected client. Control messages and their answers are in binance-facts section 5.3."""
 
     def __init__(self, wire: Wire, fanout: Fanout, now_ms: Callable[[], int], queue_bytes_max: int) -> None:
         self.wire = wire
         self.batch: list[bytes] = []
-        """Frames to be written together, in a moment."""
+        """Frames that the next flush writes together."""
         self.streams: dict[str, None] = {}
         self.is_combined = False
         self.is_flowing = True
-        """Whether what is written leaves; otherwise it waits in the outbox."""
+        """Whether the transport accepts frames; while it does not, frames wait in the outbox."""
         self.is_over = False
-        """Whether nothing more may be sent but the end."""
+        """Whether the connection is ending; nothing but the close frame is sent then."""
         self.outbox = Outbox(queue_bytes_max)
         self.opened_ms = self.pinged_ms = self.ponged_ms = self.moved_ms = now_ms()
         self.stuck_bytes = 0
@@ -84,7 +84,7 @@ class Client:
     # --- what the client says -----------------------------------------------------------------------------------
 
     def begin(self, address: Address) -> None:
-        """Subscribe what the URL says."""
+        """Subscribe to the streams named in the URL; a refusal is sent as an error message."""
         self.is_combined = address.is_combined
         try:
             self._subscribe(address.streams)
@@ -92,7 +92,7 @@ class Client:
             self.tell(error.answer())
 
     def is_polite(self) -> bool:
-        """Count a message of any kind; whether that is still within what may be sent."""
+        """Count a message of any kind. Return whether the rate limit allows it; if not, close the connection."""
         now_ms = self._now_ms()
         self._messages_ms.append(now_ms)
         if len(self._messages_ms) <= MESSAGES_A_SECOND_MAX or not is_fresh(self._messages_ms[0], now_ms, 1_000):
@@ -101,11 +101,11 @@ class Client:
         return False
 
     def ponged(self) -> None:
-        """The client is alive."""
+        """Record the time of the client's pong."""
         self.ponged_ms = self._now_ms()
 
     def hear(self, text: str) -> None:
-        """Do what a control message says."""
+        """Execute a control message and answer it; a refusal is answered with its error."""
         try:
             command = parse_command(text)
             if command.method == "SUBSCRIBE":
@@ -133,7 +133,10 @@ class Client:
         self.tell(accepted(command.id, result))
 
     def _subscribe(self, names: Iterable[str], command: Command | None = None) -> None:
-        """Add streams, acknowledging `command` before their first frame; one too many ends the connection."""
+        """Add streams, acknowledging `command` before their first frame; more than STREAMS_MAX close the connection.
+
+        Raises CommandError.
+        """
         added = [name for name in dict.fromkeys(names) if name not in self.streams]
         if len(self.streams) + len(added) > STREAMS_MAX:
             self.tell(TOO_MANY)
@@ -141,7 +144,7 @@ class Client:
             return
         if any(
             len(name) > NAME_CHARS_MAX for name in added
-        ):  # before it is kept: who may have many may not have long ones
+        ):  # a client may keep 1,024 names, so their length is bounded
             text = f"Invalid request: a stream name has at most {NAME_CHARS_MAX} characters"
             raise CommandError(2, text, command.id if command else None)
         try:
@@ -155,12 +158,12 @@ class Client:
     # --- what the client is told --------------------------------------------------------------------------------
 
     def tell(self, payload: bytes) -> None:
-        """Send a message that must not be lost."""
+        """Send a control message's answer; it is never replaced by a newer message."""
         if not self.is_over:
             self.offer(text_frame(payload))
 
     def offer(self, frame: bytes) -> None:
-        """Send a frame now, or keep it for when the client takes something again."""
+        """Send a frame with the next flush, or keep it in the outbox while the client is slow."""
         if self.is_flowing and not self.outbox:
             if not self.batch:
                 self._fanout.batch(self)
@@ -171,22 +174,22 @@ class Client:
             self._fanout.cut(self, self.too_slow())
 
     def too_slow(self) -> str:
-        """Why a client is cut."""
+        """The close reason for a client whose outbox is too large."""
         return f"Too slow: {self.outbox.bytes} bytes wait for you; read faster or subscribe to less"
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the batched frames in one call."""
         if self.batch:
             batch, self.batch = self.batch, []
             self.wire.write(batch[0] if len(batch) == 1 else b"".join(batch))
 
     def pause(self) -> None:
-        """What is written does not leave any more."""
+        """The transport's buffer is full: keep further frames in the outbox."""
         self.is_flowing = False
         self.moved_ms, self.stuck_bytes = self._now_ms(), self.wire.waiting_bytes()
 
     def resume(self) -> None:
-        """What was written has left: send what has waited, as long as that leaves too."""
+        """The transport's buffer is empty again: send the frames of the outbox until it fills up."""
         self.is_flowing = True
         waited = len(self.outbox)
         while self.is_flowing and self.outbox and not self.is_over:
@@ -194,7 +197,7 @@ class Client:
         self._fanout.sent_late(waited - len(self.outbox))
 
     def end(self, code: int, reason: str) -> None:
-        """Say goodbye; what waits is not sent any more."""
+        """Close the connection with a code and a reason; the frames in the outbox are dropped."""
         if not self.is_over:
             self.is_over = True
             self.flush()
@@ -202,7 +205,7 @@ class Client:
             self.wire.close(code, reason)
 
     def leave(self) -> None:
-        """Take part in nothing any more."""
+        """Unsubscribe from every stream and drop what waits; the connection itself is not touched."""
         self.is_over = True
         self._fanout.exit(self, self.streams)
         self.streams.clear()

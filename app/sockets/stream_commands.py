@@ -1,6 +1,6 @@
-"""What a client of the sockets may ask for, in its URL and in control messages, and the errors it gets for the rest.
+"""The grammar of socket clients' URLs and control messages, with Binance's error texts and codes for what it refuses.
 
-Texts and codes are Binance's (binance-facts section 5.3).
+The codes are in binance-facts section 5.3.
 """
 
 import json
@@ -18,14 +18,14 @@ RequestId = int | str | None
 
 
 class Address(NamedTuple):
-    """What a URL says: whether events are wrapped as `{"stream":…,"data":…}`, and the first streams."""
+    """A parsed URL: whether events are wrapped as `{"stream":…,"data":…}`, and the streams to subscribe to at once."""
 
     is_combined: bool
     streams: tuple[str, ...]
 
 
 class Command(NamedTuple):
-    """A valid control message; `streams` for the first two methods, `value` for SET_PROPERTY."""
+    """A valid control message; `streams` belongs to SUBSCRIBE and UNSUBSCRIBE, `value` to SET_PROPERTY."""
 
     method: str
     id: RequestId
@@ -34,7 +34,7 @@ class Command(NamedTuple):
 
 
 class CommandError(Exception):
-    """A control message that is refused; `id` where one could be read."""
+    """A control message that is refused; `id` is the message's id, None if it could not be read."""
 
     def __init__(self, code: int, msg: str, request_id: RequestId = None) -> None:
         super().__init__(msg)
@@ -43,7 +43,7 @@ class CommandError(Exception):
         self.id = request_id
 
     def answer(self) -> bytes:
-        """What the client is told."""
+        """The error message for the client, as JSON."""
         body: dict[str, object] = {"error": {"code": self.code, "msg": self.msg}}
         if self.id is not None:
             body["id"] = self.id
@@ -51,9 +51,10 @@ class CommandError(Exception):
 
 
 def parse_target(target: str) -> Address | None:
-    """The address in a request's target (path and query as sent); None for one that is not a socket's.
+    """The address in a request's target (path and query as sent); None if the path is not a socket's.
 
-    Any route will do, none too: where Binance acknowledges and stays silent, we deliver.
+    The route (/market, /public or /private) may be missing or wrong. Binance would acknowledge the subscription and
+    stay silent (binance-facts section 5.1); the node delivers.
     """
     path, _, query = target.partition("?")
     first, *names = [unquote(part) for part in path.strip("/").split("/")]
@@ -71,12 +72,12 @@ def parse_target(target: str) -> Address | None:
 
 
 def accepted(request_id: RequestId, result: object = None) -> bytes:
-    """The answer to a command."""
+    """The answer to a command that succeeded, as JSON."""
     return msgspec.json.encode({"result": result, "id": request_id})
 
 
 def parse_command(text: str) -> Command:
-    """What a control message says. Raises CommandError."""
+    """Parse a control message. Raises CommandError with the message's id."""
     message = _object(text)
     request_id = _id(message.get("id"))
 
@@ -118,11 +119,11 @@ def _object(text: str) -> dict[str, object]:
     try:
         message = json.loads(text, parse_constant=_no_constant)
         if "\\u" in text:
-            json.dumps(message, ensure_ascii=False).encode()  # half a character cannot be told to anybody
+            json.dumps(message, ensure_ascii=False).encode()  # refuse lone surrogates: no answer could contain them
     except json.JSONDecodeError as error:
         line, column = error.lineno, error.colno
     except (ValueError, RecursionError):
-        pass  # NaN, a number of thousands of digits, thousands of brackets: nothing that has a better place to name
+        pass  # NaN, a number of thousands of digits, thousands of brackets: there is no position to report
     else:
         if isinstance(message, dict):
             return message
@@ -134,7 +135,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _id(value: object) -> RequestId:
-    """The id as it came: documented as an unsigned integer, and clients send strings too."""
+    """The id as sent: an unsigned integer as documented, or a string, as some clients send. Raises CommandError."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64:

@@ -1,4 +1,4 @@
-"""Websocket frames as a server sends them: unmasked, whole, made once for all clients."""
+"""The encoding of websocket frames that a server sends: unmasked and unfragmented, so that all clients share them."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ _MEDIUM_MAX: Final = 0xFFFF
 
 
 def text_frame(payload: bytes) -> bytes:
-    """A text message."""
+    """A text message as one frame."""
     length = len(payload)
     if length <= _SHORT_MAX:
         return bytes((_TEXT, length)) + payload
@@ -18,5 +18,5 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def combined(stream: str, payload: bytes) -> bytes:
-    """An event as it is told under `/stream`. Names of streams need no escaping (app/binance/stream_name.py)."""
+    """An event in the combined form of `/stream`. Stream names need no escaping (app/binance/stream_name.py)."""
     return b'{"stream":"%b","data":%b}' % (stream.encode(), payload)

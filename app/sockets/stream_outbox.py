@@ -1,13 +1,13 @@
-"""What waits for a client that takes its frames too slowly: bounded in bytes, and thinned out where nothing is lost."""
+"""The frames that wait for a slow client: bounded in bytes, with outdated states of a stream replaced by newer ones."""
 
 from itertools import count
 from typing import Final
 
-FRAME_COST_BYTES: Final = 100  # what keeping a frame costs beside its bytes, which many clients share
+FRAME_COST_BYTES: Final = 100  # memory of an entry in the outbox, in addition to the frame's bytes
 
 
 class Outbox:
-    """Frames in the order they came, but that a newer state of a stream takes the place of an older one."""
+    """Frames in order of arrival; a newer state of a stream replaces the older one in the older one's place."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -22,25 +22,25 @@ class Outbox:
 
     @property
     def is_over(self) -> bool:
-        """Whether more waits than may."""
+        """Whether the frames exceed the bound in bytes."""
         return self.bytes > self._bytes_max
 
     def put(self, frame: bytes) -> None:
-        """Take a frame that must not be lost."""
+        """Add a frame that must not be lost."""
         self._add(next(self._numbers), frame)
 
     def put_state(self, stream: str, frame: bytes) -> None:
-        """Take a frame that says all there is to say of its stream: an older one is worth nothing any more."""
+        """Add a frame with a stream's complete state, such as a kline in progress; it replaces an older one."""
         older = self._frames.get(stream)
         if older is None:
             self._add(stream, frame)
         else:
-            self._frames[stream] = frame  # in its place: it does not wait longer for being replaced
+            self._frames[stream] = frame  # keeps the older frame's place in the queue
             self.bytes += len(frame) - len(older)
             self.conflated += 1
 
     def put_last(self, stream: str, frame: bytes) -> None:
-        """Take the last state of something (a kline that closed): it replaces older ones and is never replaced."""
+        """Add a final state (a kline that closed): it replaces an older state and is never replaced itself."""
         older = self._frames.pop(stream, None)
         if older is not None:
             self.bytes -= len(older) + FRAME_COST_BYTES
@@ -48,14 +48,14 @@ class Outbox:
         self.put(frame)
 
     def pop(self) -> bytes:
-        """The frame that has waited longest."""
+        """Remove and return the oldest frame."""
         key = next(iter(self._frames))
         frame = self._frames.pop(key)
         self.bytes -= len(frame) + FRAME_COST_BYTES
         return frame
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all frames."""
         self._frames.clear()
         self.bytes = 0
 

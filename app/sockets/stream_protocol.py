@@ -1,7 +1,7 @@
-"""The websocket protocol of the sockets we serve, under uvicorn.
+"""The websocket protocol of the node's sockets, as an asyncio protocol under uvicorn.
 
-Frames that go out were made once for all clients and are handed to the transport as they are; what comes in is read by
-the `websockets` library. An ASGI server's own protocols make every frame anew for every client.
+Outgoing frames are made once for all clients and written to the transport unchanged; incoming bytes are parsed by the
+`websockets` library. An ASGI server's own protocols would make every frame again for every client.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ from app.sockets.stream_client import Client
 from app.sockets.stream_commands import Address, parse_target
 from app.sockets.streams import SERVICE_RESTART, StreamServer
 
-STATE: Final = "streams"  # under which the application's lifespan hands over the StreamServer
+STATE: Final = "streams"  # key of the StreamServer in the application's lifespan state
 MESSAGE_BYTES_MAX: Final = 256 * 1024  # a SUBSCRIBE of 1,024 names has 50 kB
-PARTS_MAX: Final = 1_024  # of one message: empty ones have no bytes to count
-UNSENT_BYTES_MAX: Final = 64 * 1024  # in the transport; with more a client counts as slow
-KERNEL_BYTES: Final = 256 * 1024  # asked of the kernel for what is under way: else a slow client has megabytes there
-GOODBYE_S_SHUTDOWN: Final = 2.0  # of the ten seconds that a shutdown may take
+PARTS_MAX: Final = 1_024  # of one message: empty parts do not count against MESSAGE_BYTES_MAX
+UNSENT_BYTES_MAX: Final = 64 * 1024  # in the transport's buffer; a client with more counts as slow
+KERNEL_BYTES: Final = 256 * 1024  # the kernel's send buffer; by default it holds megabytes for a slow client
+GOODBYE_S_SHUTDOWN: Final = 2.0  # for the client's close frame; a shutdown may take ten seconds in all
 INVALID_DATA: Final = 1007
 TOO_BIG: Final = 1009
 
 _log: Final = logging.getLogger("klinenode.streams")
-_log.setLevel(logging.CRITICAL)  # what clients do wrong is theirs to know
+_log.setLevel(logging.CRITICAL)  # protocol errors of clients are answered, not logged
 
 
 class StreamProtocol(asyncio.Protocol):
-    """One connection, from its handshake to its end."""
+    """One websocket connection, from handshake to close; the Wire of its Client."""
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         self._connections = cast("set[StreamProtocol]", server_state.connections)
@@ -54,7 +54,7 @@ class StreamProtocol(asyncio.Protocol):
     # --- the beginning ------------------------------------------------------------------------------------------
 
     def shake_hands(self, target: str, headers: Iterable[tuple[bytes, bytes]]) -> Response:
-        """The answer to a handshake whose head has been read."""
+        """The answer to a handshake: 101, 404 for an unknown path, or 503 with Retry-After while the server is full."""
         handshake = ServerProtocol(logger=_log)
         address = self._address = parse_target(target)
         named = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
@@ -69,7 +69,7 @@ class StreamProtocol(asyncio.Protocol):
         return response
 
     def open(self, transport: asyncio.Transport, response: Response) -> None:
-        """Send the `response` of a handshake that went well, and begin."""
+        """Send the 101 `response` of a handshake, and subscribe to the streams of its URL."""
         assert self._streams is not None, "who refuses a handshake does not open it"
         assert self._address is not None, "who refuses a handshake does not open it"
         self._transport = transport
@@ -84,7 +84,7 @@ class StreamProtocol(asyncio.Protocol):
     # --- what the transport says ----------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Take in what the client sends."""
+        """Parse what the client sent, and pass messages and pongs to the Client."""
         if self._frames.state is State.CLOSED:
             return
         self._frames.receive_data(data)
@@ -96,10 +96,10 @@ class StreamProtocol(asyncio.Protocol):
             self._streams.end_doomed()
 
     def eof_received(self) -> None:
-        """The client sends nothing more: the connection is over."""
+        """The client closed its sending side: None lets asyncio close the connection."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing can be said any more."""
+        """The connection is closed: free the client's subscriptions."""
         self._connections.discard(self)
         if self._goodbye is not None:
             self._goodbye.cancel()
@@ -108,17 +108,17 @@ class StreamProtocol(asyncio.Protocol):
             self._streams.disconnect(self._client)
 
     def pause_writing(self) -> None:
-        """More waits than may."""
+        """The transport's buffer exceeds UNSENT_BYTES_MAX: the client's frames wait in its outbox."""
         if self._client is not None:
             self._client.pause()
 
     def resume_writing(self) -> None:
-        """What waited has left."""
+        """The transport's buffer has drained: send the frames of the client's outbox."""
         if self._client is not None:
             self._client.resume()
 
     def shutdown(self) -> None:
-        """The server ends."""
+        """The server shuts down: close with 1012 and hang up after GOODBYE_S_SHUTDOWN."""
         if self._client is not None:
             self._client.end(SERVICE_RESTART, "The node restarts; connect again")
         self._await_goodbye(GOODBYE_S_SHUTDOWN)
@@ -126,24 +126,24 @@ class StreamProtocol(asyncio.Protocol):
     # --- what the client has to be told -----------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """See Wire."""
+        """Send one or more whole frames; never waits."""
         assert self._transport is not None, "opened before"
         self._transport.write(data)
 
     def ping(self, payload: bytes) -> None:
-        """See Wire."""
+        """Send a ping frame."""
         self._frames.send_ping(payload)
         self._flush()
 
     def close(self, code: int, reason: str) -> None:
-        """See Wire."""
+        """Send a close frame, and hang up if the client does not answer it within `goodbye_s`."""
         if self._frames.state is State.OPEN:
             self._frames.send_close(code, reason)
             self._flush()
         self._await_goodbye(self._goodbye_s)
 
     def waiting_bytes(self) -> int:
-        """See Wire."""
+        """How many bytes are in the transport's buffer."""
         assert self._transport is not None, "opened before"
         return self._transport.get_write_buffer_size()
 
@@ -176,7 +176,7 @@ class StreamProtocol(asyncio.Protocol):
         for data in self._frames.data_to_send():
             if data:
                 self._transport.write(data)
-            else:  # both have said goodbye, or the client broke the protocol
+            else:  # both sides have sent close frames, or the client violated the protocol
                 if self._client is not None:
                     self._client.leave()
                 self._await_goodbye(self._goodbye_s)

@@ -1,28 +1,28 @@
-"""Who has how much of what all clients share: when it is used up, the one with the most gives way to one with less."""
+"""How many names of a limited set each client has: when the set is full, the largest owner has to give one up."""
 
 from typing import Final, Generic, TypeVar
 
-LEAD_MIN: Final = 2  # who has only one more than the asker keeps it: both would take it from each other for ever
+LEAD_MIN: Final = 2  # over the asker; with a lead of 1, two owners would take a name from each other for ever
 
 Owner = TypeVar("Owner")
 
 
 class Shares(Generic[Owner]):
-    """Names by owner, the owners by how many they have. Nothing here takes longer the more there are."""
+    """Names by owner, and owners by number of names. Every operation takes constant time, however many there are."""
 
     def __init__(self) -> None:
         self._of: dict[Owner, dict[str, None]] = {}
         self._with: dict[int, dict[Owner, None]] = {}
-        """By number of names: who has so many."""
+        """By number of names: the owners that have exactly so many."""
         self._most = 0
         self.names = 0
 
     def of(self, owner: Owner) -> dict[str, None]:
-        """What somebody has, the newest last."""
+        """The names of an owner, the newest last."""
         return self._of.get(owner, {})
 
     def add(self, owner: Owner, name: str) -> None:
-        """Count a name that is not counted yet."""
+        """Give `owner` a name that it does not have yet."""
         mine = self._of.setdefault(owner, {})
         assert name not in mine, "it is counted once"
         self._leave(owner, len(mine))
@@ -32,7 +32,7 @@ class Shares(Generic[Owner]):
         self._most = max(self._most, len(mine))
 
     def discard(self, owner: Owner, name: str) -> None:
-        """Count a name no more, if it was."""
+        """Take a name from `owner`, if it has it."""
         mine = self._of.get(owner)
         if mine is None or name not in mine:
             return
@@ -47,7 +47,7 @@ class Shares(Generic[Owner]):
             self._most -= 1
 
     def giver_to(self, owner: Owner) -> Owner | None:
-        """Who has to give way to `owner`, if anybody has that much more."""
+        """The owner with the most names, if it has at least LEAD_MIN more than `owner`; else None."""
         if self._most < len(self.of(owner)) + LEAD_MIN:
             return None
         return next(iter(self._with[self._most]))

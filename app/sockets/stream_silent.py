@@ -1,6 +1,7 @@
-"""Streams that clients have and nobody delivers: names that no stream has, and those of symbols that are not listed.
+"""Subscriptions that deliver nothing: to names that are no streams, and to streams of symbols that are not listed.
 
-The exchange acknowledges them and is silent. Subscribed there they would open sockets and take the place of others.
+The exchange acknowledges such a subscription and stays silent (binance-facts section 5.1), and so does the node. It
+does not subscribe to them upstream, where they would use up sockets and the room of real streams.
 """
 
 from collections.abc import Callable
@@ -11,25 +12,28 @@ from app.ports.streams import StreamsFull
 from app.sockets.stream_client import Client
 from app.sockets.stream_shares import Shares
 
-NAMES_MAX: Final = 16_384  # of all clients together: 8 MB at the most, as names have 80 characters
+NAMES_MAX: Final = 16_384  # of all clients together: 8 MB at most, as a name has at most 80 characters
 
 
 class SilentNames:
-    """By client, and which of them may be delivered one day."""
+    """The silent names of each client, and the clients that wait for the listing of a symbol."""
 
     def __init__(self, names_max: int = NAMES_MAX) -> None:
         self._names_max = names_max
         self._shares = Shares[Client]()
         self._waiting: dict[str, dict[Client, None]] = {}
-        """By stream that would be one if its symbol were listed: who waits for it."""
+        """By stream that would exist if its symbol were listed: the clients that wait for it."""
 
     @property
     def names(self) -> int:
-        """How many there are."""
+        """How many names all clients have together."""
         return self._shares.names
 
     def add(self, client: Client, stream: str, name: StreamName | None) -> tuple[Client, str] | None:
-        """Keep a name; whose had to go for it, and which. Raises StreamsFull."""
+        """Keep a name of `client`; `name` is None if it can never be a stream.
+
+        Return the client and the name that were dropped to make room, or None. Raises StreamsFull.
+        """
         gone = None
         if self.names >= self._names_max:
             giver = self._shares.giver_to(client)
@@ -43,7 +47,7 @@ class SilentNames:
         return gone
 
     def discard(self, client: Client, stream: str) -> None:
-        """Forget a name, if it is here."""
+        """Drop a name of `client`, if it is kept here."""
         self._shares.discard(client, stream)
         waiting = self._waiting.get(stream)
         if waiting is not None:
@@ -52,12 +56,12 @@ class SilentNames:
                 del self._waiting[stream]
 
     def wanted(self) -> str | None:
-        """A symbol that somebody waits for."""
+        """A symbol whose listing a client waits for; None when there is none."""
         name = parse(next(iter(self._waiting), ""))
         return name.listed[0] if name is not None else None
 
     def found(self, is_had: Callable[[StreamName], bool]) -> list[tuple[Client, str]]:
-        """The names that are streams by now, and whose they are."""
+        """The clients and names for which `is_had` now says that the stream exists."""
         return [
             (client, stream)
             for stream, waiting in self._waiting.items()

@@ -1,4 +1,4 @@
-"""The sockets we serve: who is connected, which frame goes to whom, and when a connection has to end."""
+"""The server side of the node's sockets: connected clients, their subscriptions, and the end of connections."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from app.sockets.stream_commands import CommandError
 from app.sockets.stream_shares import Shares
 from app.sockets.stream_silent import SilentNames
 
-LIFE_S: Final = 24 * 3_600  # of a connection, as at the exchange
+LIFE_S: Final = 24 * 3_600  # of a connection, as at the exchange (binance-facts section 5.2)
 PING_EVERY_S: Final = 180
 PONG_S_MAX: Final = 600
-STALL_S_MAX: Final = 60  # a client that reads nothing for so long while frames wait for it is gone, or as good as gone
-SWEEP_S: Final = 1.0  # between two looks at all connections
-LOOK_S: Final = 2.0  # between two looks whether the exchange's list should be read anew
-LOOK_S_MAX: Final = 600  # after a name was subscribed that it did not have; then the regular reading has to do
-PROCESS_STREAMS_MIN: Final = 2_048  # of the streams of all, however many processes there are: twice one client's
-UNCERTAIN_MAX: Final = 400  # streams of names that no list has, such as coin-margined ones: two sockets to the exchange
+STALL_S_MAX: Final = 60  # a client that reads nothing for so long while frames wait is cut
+SWEEP_S: Final = 1.0  # between two checks of all connections
+LOOK_S: Final = 2.0  # between two checks whether to read the exchange's list of symbols again
+LOOK_S_MAX: Final = 600  # after a subscription to an unlisted symbol; from then on the regular symbol sync has to do
+PROCESS_STREAMS_MIN: Final = 2_048  # streams for each process, however many processes: two clients' STREAMS_MAX
+UNCERTAIN_MAX: Final = 400  # streams whose names no list can confirm, such as coin-margined ones: two sockets upstream
 GOING_AWAY: Final = 1001
 SERVICE_RESTART: Final = 1012
 
 
 def streams_of(workers: int) -> int:
-    """How many streams the clients of one of so many processes may have together."""
+    """How many different streams the clients of one process may have together, when there are `workers` processes."""
     return max(PROCESS_STREAMS_MIN, HUB_STREAMS_MAX // workers)
 
 
@@ -59,7 +59,7 @@ class StreamLimits:
 
 
 class StreamServer:
-    """All clients of this process."""
+    """All socket clients of this process, and the channels that deliver streams to them; implements Fanout."""
 
     def __init__(
         self,
@@ -83,48 +83,48 @@ class StreamServer:
         self._looks_until_ms = 0
         self._uncertain = 0
         self._charged = Shares[Client]()
-        """By client: the streams that it was the first to hear. Whoever hears them too has them for nothing."""
+        """By client: the streams it was the first to subscribe to. Later subscribers are not charged for them."""
         self._lost: dict[Client, list[str]] = {}
         self._batches = batches or Batches()
         self.batch = self._batches.add
-        """See Fanout."""
+        """Schedule a client to be flushed within GAP_S."""
         self._doomed: list[tuple[Client, str]] = []
         self.clients: dict[Client, None] = {}
         self.frames_out = 0
-        """Events sent; of slow clients also the answers that had to wait with them."""
+        """Events sent to clients, including answers that waited in the outbox of a slow client."""
         self.conflated = 0
         self.cut_total = 0
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody more may connect."""
+        """Whether as many clients are connected as may be."""
         return len(self.clients) >= self._clients_max
 
     @property
     def streams(self) -> int:
-        """Different streams that clients want."""
+        """How many different streams the clients are subscribed to, without silent names."""
         return len(self._channels)
 
     @property
     def waiting_bytes(self) -> int:
-        """What waits for slow clients."""
+        """The bytes in the outboxes of slow clients."""
         return sum(client.outbox.bytes for client in self.clients)
 
     def connect(self, wire: Wire) -> Client:
-        """A client came."""
+        """Register a client that has just connected."""
         client = Client(wire, self, self._clock.now_ms, self._queue_bytes_max)
         self.clients[client] = None
         return client
 
     def disconnect(self, client: Client) -> None:
-        """It went."""
+        """The client disconnected; free its subscriptions."""
         client.leave()
         self.clients.pop(client, None)
 
     # --- for clients --------------------------------------------------------------------------------------------
 
     def enter(self, client: Client, streams: Iterable[str]) -> None:
-        """See Fanout."""
+        """Subscribe a client to streams: to all of them, or to none and raise StreamsFull."""
         entered = []
         try:
             for stream in streams:
@@ -137,7 +137,7 @@ class StreamServer:
             self._tell_losers()
 
     def exit(self, client: Client, streams: Iterable[str]) -> None:
-        """See Fanout."""
+        """Unsubscribe a client from streams; a stream without clients leaves the hub."""
         for stream in streams:
             channel = self._channels.get(stream)
             if channel is None:
@@ -153,15 +153,15 @@ class StreamServer:
                 self._hub.leave(stream, channel.deliver)
 
     def cut(self, client: Client, reason: str) -> None:
-        """See Fanout."""
+        """Mark a client that is too slow; `end_doomed` closes its connection."""
         self._doomed.append((client, reason))
 
     def sent_late(self, frames: int) -> None:
-        """See Fanout."""
+        """Count frames that were sent after waiting in an outbox."""
         self.frames_out += frames
 
     def end_doomed(self) -> None:
-        """Cut those who did not keep up; not to be called while they are being walked through."""
+        """Close the connections of the clients that `cut` marked. Never call it while iterating over clients."""
         while self._doomed:
             client, reason = self._doomed.pop()
             if not client.is_over:
@@ -169,7 +169,7 @@ class StreamServer:
                 client.end(POLICY, reason)
 
     def listed_changed(self) -> None:
-        """The exchange's list was read: deliver what it has by now, and no longer what it never had."""
+        """The exchange's list of symbols was read: start streams it has now, and silence those it does not have."""
         for channel in [channel for channel in self._channels.values() if channel.is_provisional]:
             channel.is_provisional = False
             if self._standing(channel.name) is False:
@@ -180,7 +180,7 @@ class StreamServer:
         self._tell_losers()
 
     def _move(self, client: Client, stream: str) -> None:
-        """A client's stream has begun to exist, or does not exist after all."""
+        """Subscribe a client again, to a stream that has begun to exist or has turned out not to exist."""
         self.exit(client, (stream,))
         try:
             self._enter(client, stream)
@@ -188,7 +188,7 @@ class StreamServer:
             self._lose(client, stream)
 
     def _enter(self, client: Client, stream: str) -> None:
-        """Have a client hear a stream. Raises StreamsFull."""
+        """Subscribe a client to one stream, or keep it as a silent name. Raises StreamsFull."""
         channel = self._channels.get(stream)
         if channel is None:
             name = parse(stream)
@@ -201,7 +201,7 @@ class StreamServer:
         self._joined(stream)
 
     def _open(self, client: Client, name: StreamName, *, is_provisional: bool) -> Channel:
-        """The channel of a stream that nobody hears yet. Raises StreamsFull."""
+        """Make the channel of a stream that has no client yet, and join the hub. Raises StreamsFull."""
         channel = Channel(self, name, is_provisional=is_provisional)
         if channel.is_uncertain and self._uncertain >= UNCERTAIN_MAX:
             raise StreamsFull("so many streams of symbols that no list has are subscribed already")
@@ -214,7 +214,10 @@ class StreamServer:
         return channel
 
     def _make_room(self, client: Client) -> None:
-        """Take a stream from the client who has most; from one that others hear too its share passes to them."""
+        """Take a stream from the client with the most streams, if possible one that no other client has.
+
+        If another client has it too, the stream stays open and its charge passes to that client. Raises StreamsFull.
+        """
         giver = self._charged.giver_to(client)
         if giver is None:
             raise StreamsFull("the node has all the streams it may have; unsubscribe from others first")
@@ -235,7 +238,7 @@ class StreamServer:
             client.tell(CommandError(4, text).answer())
 
     def _charge(self, channel: Channel, client: Client | None) -> None:
-        """Have `client` be the one to whose share a stream counts."""
+        """Count a stream towards the share of `client` instead of the client charged before; None: towards nobody's."""
         if channel.charged is not None:
             self._charged.discard(channel.charged, channel.stream)
         channel.charged = client
@@ -243,7 +246,7 @@ class StreamServer:
             self._charged.add(client, channel.stream)
 
     def _wait(self, client: Client, stream: str, name: StreamName | None) -> None:
-        """Acknowledged and silent, as at the exchange, until a symbol of the name is listed. Raises StreamsFull."""
+        """Keep a stream as a silent name, as the exchange does, until its symbol is listed. Raises StreamsFull."""
         gone = self._silent.add(client, stream, name)
         if gone is not None:
             self._lose(*gone)
@@ -251,7 +254,7 @@ class StreamServer:
             self._looks_until_ms = self._clock.now_ms() + LOOK_S_MAX * 1_000
 
     def _standing(self, name: StreamName) -> bool | None:
-        """Whether the exchange has a stream; None while nobody can say."""
+        """Whether the exchange has a stream; None while its list of symbols has not been read yet."""
         if is_uncertain(name) or not name.listed:
             return True
         known = [self._listed.is_listed(symbol) for symbol in name.listed]
@@ -260,13 +263,13 @@ class StreamServer:
     # --- time -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Ping, and end what has to end, for ever."""
+        """Call `sweep` every SWEEP_S, for ever."""
         while True:
             await self._clock.sleep(SWEEP_S)
             self.sweep()
 
     async def look_for_listings(self) -> None:
-        """Have the exchange's list read anew while somebody waits for a symbol that it did not have, for ever."""
+        """Have the exchange's list of symbols read again while a client waits for an unlisted symbol, for ever."""
         while True:
             await self._clock.sleep(LOOK_S)
             symbol = self._silent.wanted()
@@ -274,7 +277,7 @@ class StreamServer:
                 await self._listed.learn(symbol)
 
     def sweep(self) -> None:
-        """Look at every connection once."""
+        """Check each client: ping it, or end its connection for age, a missing pong or a stall."""
         now_ms = self._clock.now_ms()
         for client in tuple(self.clients):
             if not client.is_over:
