@@ -1,4 +1,4 @@
-"""POST /v1/admin/…: the few things an operator may ask the node to do."""
+"""The admin routes /v1/admin/…: what an operator may ask the node to do."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -24,7 +24,7 @@ from app.ports.clock import Clock
 from app.ports.errors import StandDown, UpstreamError
 from app.verifying.verify import TooManyAudits
 
-BODY_BYTES_MAX: Final = 65_536  # every symbol of the exchange by name takes 15 kB
+BODY_BYTES_MAX: Final = 65_536  # the names of all the exchange's symbols take 15 kB
 SERIES_MAX: Final = 20_000  # about 1,000 symbols in all 15 intervals
 UPSTREAM_RETRY_AFTER_S: Final = 5
 _BEARER: Final = HTTPBearer(auto_error=False, description="ADMIN_TOKEN, or the token beside the database.")
@@ -72,7 +72,7 @@ _BODY_DOC: Final = {
 
 
 def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRouter:
-    """The admin routes behind their guard."""
+    """The admin routes, each behind `guard`."""
     router = APIRouter(
         prefix="/v1/admin",
         tags=["admin"],
@@ -171,7 +171,7 @@ def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRout
 
     routes = APIRouter()
     routes.include_router(router)
-    takes_only(routes, "/v1/admin/backfill", ("POST", "DELETE"))  # for everybody, as for the other paths
+    takes_only(routes, "/v1/admin/backfill", ("POST", "DELETE"))  # outside the guard, like the 405 of other paths
     return routes
 
 
@@ -193,13 +193,13 @@ async def _body(request: Request) -> bytes:
 
 
 def understood(body: bytes, symbol_of: SymbolOf) -> tuple[list[Series], Span]:
-    """The series and the span that a body wishes for. Raises ApiError."""
+    """The series and the span that a request's body names. Raises ApiError."""
     try:
         wish = _decoder.decode(body)
     except UNREADABLE as error:
         text = f'Not understood: {error}. Send {{"symbols": […], "intervals": […], "start": ms or ISO, "end": …}}.'
         raise ApiError(400, text) from error
-    # dict: each once, in the order asked; the product of what may be repeated would not be bounded
+    # dict.fromkeys: each once, in the order sent; repeated names would make the product below unbounded
     names = dict.fromkeys(_named(symbol_of, text) for text in wish.symbols)
     if unknown := [text for text in wish.intervals if text not in INTERVALS]:
         raise ApiError(400, f"No such interval: {unknown[0][:20]}. There are {', '.join(INTERVALS)}.")

@@ -1,4 +1,4 @@
-"""Who may use the admin routes: the holder of the token, or without one a program of this user on this machine."""
+"""Access to the admin routes: ADMIN_TOKEN from anywhere; without one, the local token file, from this machine only."""
 
 import hmac
 from collections.abc import Callable
@@ -15,22 +15,22 @@ from app.http.forward import FORWARDED
 _PROXY_HEADERS: Final = frozenset(
     {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "true-client-ip"}
 )
-TOKEN_RETRY_AFTER_S: Final = 5  # a full disk, or a folder without permission, is put right by hand
+TOKEN_RETRY_AFTER_S: Final = 5  # the file fails on a full disk or without permission, which an operator has to fix
 _REMOTE: Final = "To ask from elsewhere or through a proxy, set ADMIN_TOKEN and send it"
 
 
 @dataclass(frozen=True, slots=True)
 class LocalToken:
-    """The token that only this machine's operator can read, and how its file is called."""
+    """The token in a file that only the node's user can read; `name` is the file's name."""
 
     name: str
     read: Callable[[], str]
-    """Raises OSError."""
+    """Reads the token, and writes the file first if there is none. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdminGuard:
-    """A FastAPI dependency. An empty `token` is none: then the local one counts, where it is sent from here."""
+    """A FastAPI dependency that requires `token`, or the local token if `token` is None or empty."""
 
     token: str | None
     local: LocalToken
@@ -45,7 +45,7 @@ class AdminGuard:
                 wrong="The token is not the node's ADMIN_TOKEN.",
             )
             return
-        if FORWARDED not in request.scope:  # who asks over the line is a process of this user that has checked it
+        if FORWARDED not in request.scope:  # a forwarded request was checked by the process that received it
             _check_origin(request)
         file = f"{self.local.name} beside the database (DB_URL) or in RUNTIME_DIR"
         try:
@@ -71,7 +71,10 @@ def _check(request: Request, token: str, *, missing: str, wrong: str) -> None:
 
 
 def _check_origin(request: Request) -> None:
-    """Keep the local token on this machine: it is not for networks. What proves who asks is the token alone."""
+    """Raise ApiError unless the request comes from this machine: the local token must not travel over a network.
+
+    This is no authentication; only the token is.
+    """
     if any(name in _PROXY_HEADERS or name.startswith("x-forwarded") for name in request.headers):
         raise ApiError(403, f"This came through a proxy. {_REMOTE}.")
     server = request.scope.get("server")
@@ -80,7 +83,7 @@ def _check_origin(request: Request) -> None:
 
 
 def _is_here(client: str, server: str) -> bool:
-    """Whether the client's address is a loopback one, or the very one that it has reached."""
+    """Whether the client's address is a loopback address, or the same address that the client connected to."""
     address = _address(client)
     return address is not None and (address.is_loopback or address == _address(server))
 

@@ -1,4 +1,4 @@
-"""The HTTP application: routes inside FastAPI, the page cache around it."""
+"""The HTTP application: the routes inside FastAPI, and the layers around it."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -37,16 +37,16 @@ def create_http_app(
     only_final_default: bool = True,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> ASGIApp:
-    """A request meets, in this order: what memory has, the way past FastAPI, the metrics, the intake, the routes."""
+    """Build the application. A request passes, in this order: FastPath, Direct, the metrics, Intake, the routes."""
     app = FastAPI(
         title="klinenode",
         description="Binance USDⓈ-M futures klines, exact and complete, under Binance's own URLs.",
         version=version("klinenode"),
         lifespan=lifespan,
-        docs_url=None,  # its page asks a CDN for its assets; ours is in app/http/front.py
+        docs_url=None,  # FastAPI's page loads its assets from a CDN; ours is in app/http/front.py
         redoc_url=None,
-        servers=[{"url": "."}],  # beside the description, whatever prefix a proxy puts before it
-        redirect_slashes=False,  # Binance does not redirect either: a slash too many is an unknown path
+        servers=[{"url": "."}],  # relative to the description, so that a proxy may add a prefix
+        redirect_slashes=False,  # Binance does not redirect either: a path with a slash too many is unknown
     )
     klines = Klines(services.query, services.names, pages, clock, only_final_default=only_final_default)
     app.include_router(klines_router(klines))

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol with a bound on all that a peer may cost, and an answer to whatever is refused.
+"""uvicorn's HTTP protocol with bounds on the bytes, requests and time that a peer may take.
 
-httptools gathers request line and headers without any limit of size or time, and uvicorn waits for bodies and readers
-without end; what lies behind it (app/http/intake.py) sees a request only once its headers have ended. Which phases a
-connection has, and how long each may last, is in app/sockets/connections.py.
+httptools reads request line and headers without a limit of size or time, and uvicorn waits for bodies and slow readers
+for ever; the intake behind it (app/http/intake.py) sees a request only after its headers have ended. The deadlines of
+a connection's phases are in app/sockets/connections.py.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ import httptools
 from app.http.refusing import HEAD_BYTES_MAX, Gentle, RefusingConnection, Whole, advice
 from app.sockets.connections import Sending, bound_kernel
 
-FEED_BYTES: Final = 4096  # parsed at a time, so that a bound is noticed wherever the pieces of a request end
-PIPELINE_MAX: Final = 64  # requests that wait for the answer to another; what comes behind them is parsed later
-KEPT_BYTES_MAX: Final = 1024 * 1024  # of what is parsed later; the kernel gives 256 kB at a time
-BUSY_TARGET: Final = "/fapi/"  # nobody has read what the surplus asks for; most of it is Binance's clients
+FEED_BYTES: Final = 4096  # parsed at a time, so that bounds are checked however the request's bytes are split
+PIPELINE_MAX: Final = 64  # pipelined requests that wait for an answer; bytes after them are kept and parsed later
+KEPT_BYTES_MAX: Final = 1024 * 1024  # of unparsed bytes; asyncio delivers 256 kB at a time
+BUSY_TARGET: Final = "/fapi/"  # surplus connections are refused before their path is read: in Binance's shape
 
 
 class BoundedConnection(RefusingConnection):
-    """One connection: what it has sent of a request, and its deadline."""
+    """One connection with its bounds: the request being read, and the deadline of the current phase."""
 
     _head_bytes = 0
 
@@ -32,7 +32,7 @@ class BoundedConnection(RefusingConnection):
     # --- what the transport says ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, unless there are too many connections."""
+        """Register the connection; above the bound refuse it with 503, or close it if even the surplus is full."""
         super().connection_made(transport)  # type: ignore[arg-type]
         bound_kernel(transport, self._deadlines)
         self._due_s = self.loop.time() + self._deadlines.head_s
@@ -46,17 +46,17 @@ class BoundedConnection(RefusingConnection):
             self._refuse(503, text, BUSY_TARGET)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Free everything, and tell the application whose answer nobody will read."""
+        """Free the connection's state, and tell the application that is answering that its client has disconnected."""
         self._all.leave(self)
         self._current = None
         if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True  # uvicorn tells the newest only
+            self._running.disconnected = True  # uvicorn tells only the newest of pipelined requests
             self._running.message_event.set()
         self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes."""
+        """Parse bytes, at most FEED_BYTES at a time, or keep them while too many requests wait."""
         if self._is_over:
             return
         if self._kept:
@@ -68,7 +68,7 @@ class BoundedConnection(RefusingConnection):
         self._piece = b""
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's never stays open
-        """The peer sends nothing more but may read on: what it has asked for is answered. Whether to stay open."""
+        """The peer closed its sending side but may still read. Return whether to stay open for pending answers."""
         self._has_ended = True
         if self._kept:
             return True
@@ -81,12 +81,12 @@ class BoundedConnection(RefusingConnection):
         return True
 
     def resume_writing(self) -> None:
-        """The peer has taken what filled the buffer."""
+        """The write buffer has drained: count the progress and let uvicorn continue."""
         self._sending.drained()
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """The server ends: close now, or after the answers that are under way."""
+        """The server shuts down: close the connection now, or after its pending answers."""
         self._kept = b""
         if self._is_over and not self._is_pending():
             self.transport.close()
@@ -96,26 +96,26 @@ class BoundedConnection(RefusingConnection):
     # --- what the parser says -------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request's first byte was parsed: start the deadline of its head."""
         self._is_in_head, self._head_bytes, self._is_between = True, 0, False
         self._current = None
         self._due_s = self.loop.time() + self._deadlines.head_s
         self.url, self.headers, self.expect_100_continue = b"", [], False  # the scope is made when it is needed
 
     def on_headers_complete(self) -> None:
-        """The head has been read: answer it, refuse it or hand it to the application."""
+        """The head was parsed: answer the request from memory, refuse it or pass it to the application."""
         self._is_in_head = False
         if not self._is_over and not self._is_answered() and self._is_acceptable():
             self._due_s = self.loop.time() + self._deadlines.body_s
             self._enter_asgi()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body came."""
+        """Pass a part of the body to the application, unless the request was refused or answered."""
         if self._current is not None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """All of the request has been read."""
+        """The whole request was parsed: start the idle deadline, unless an answer is pending."""
         self._is_between = True
         self._due_s = math.inf if self._is_pending() else self.loop.time() + self._deadlines.idle_s
         if self._current is not None:
@@ -123,7 +123,7 @@ class BoundedConnection(RefusingConnection):
             self._current = None
 
     def on_response_complete(self) -> None:
-        """An answer was handed to the transport: make the next one, or parse what was kept, or wait for a request."""
+        """An answer was written: start the next pipelined request, parse kept bytes, or wait for a request."""
         self.server_state.total_requests += 1
         self._flush(self._running)
         if self.transport.is_closing():
@@ -141,11 +141,11 @@ class BoundedConnection(RefusingConnection):
             self.flow.resume_reading()
 
     def _is_answered(self) -> bool:
-        """Whether the request whose headers have ended needs no application, and has been answered."""
+        """Whether the request whose headers have ended has been answered without the application; never, here."""
         return False
 
     def _enter_asgi(self) -> None:
-        """Go on as uvicorn does, which makes the scope when the first byte of a request comes."""
+        """Continue as uvicorn does; it would have made the scope already at the request's first byte."""
         url, headers, expects, before = self.url, self.headers, self.expect_100_continue, self.cycle
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
@@ -158,7 +158,7 @@ class BoundedConnection(RefusingConnection):
     # --- deadlines --------------------------------------------------------------------------------------------------
 
     def look(self, now_s: float) -> None:
-        """See Connection."""
+        """Close the connection if its current phase is past its deadline, or its peer does not read."""
         waiting_bytes = self.transport.get_write_buffer_size()
         if self._sending.is_stuck(waiting_bytes, now_s, self._deadlines.send_s):
             self._all.overdue += 1
@@ -167,25 +167,25 @@ class BoundedConnection(RefusingConnection):
             return
         elif self._is_over:
             self.transport.abort()
-        elif self.flow.read_paused:  # it is not the peer who keeps us waiting
+        elif self.flow.read_paused:  # we have stopped reading: the peer is not at fault
             self._due_s = now_s + self._deadlines.head_s
         else:
             self._give_up()
 
     def idle_since_s(self) -> float | None:
-        """See Connection."""
+        """When the last request was answered; None while a request is in progress."""
         if self._is_in_head or not self._is_between or self._is_over or self._is_pending():
             return None
         return None if self.transport.is_closing() else self._due_s - self._deadlines.idle_s
 
     def make_way(self) -> None:
-        """See Connection."""
+        """Close the connection, which is idle, to make room for a new one."""
         self.transport.close()
 
     def _give_up(self) -> None:
-        """The peer did not do in time what was expected of it."""
+        """End a phase that is overdue: close an idle connection, refuse an incomplete request with 408."""
         if self._is_between and not self._is_in_head:
-            self.transport.close()  # idle, which is no fault
+            self.transport.close()  # idle: not counted as overdue
             return
         self._all.overdue += 1
         deadlines = self._deadlines
@@ -195,7 +195,10 @@ class BoundedConnection(RefusingConnection):
     # --- bytes into the parser --------------------------------------------------------------------------------------
 
     def _feed(self, data: bytes) -> None:
-        """Parse a piece; what is behind a request for another protocol is read as what follows it."""
+        """Parse a piece of at most FEED_BYTES.
+
+        The bytes after an Upgrade request go to the websocket, or are parsed as the next request if it is no socket's.
+        """
         self._piece = data
         while not self._is_over and not self.transport.is_closing():
             try:
@@ -217,7 +220,7 @@ class BoundedConnection(RefusingConnection):
                 self._refuse_size()
 
     def _feed_in_parts(self, data: bytes) -> None:
-        """Parse a large piece part by part, and keep what is behind as many requests as may wait."""
+        """Parse a large piece in parts of FEED_BYTES; keep the rest once PIPELINE_MAX requests wait."""
         for at in range(0, len(data), FEED_BYTES):
             if self._is_over or self._has_left():
                 return
@@ -234,7 +237,7 @@ class BoundedConnection(RefusingConnection):
             self.flow.pause_reading()
 
     def _feed_kept(self) -> None:
-        """Parse what was kept, and when that was all go on reading."""
+        """Parse the kept bytes, and resume reading when all are parsed."""
         kept, self._kept = self._kept, b""
         self._feed_in_parts(kept)
         self._piece = b""
@@ -247,5 +250,5 @@ class BoundedConnection(RefusingConnection):
             self.flow.resume_reading()
 
     def _has_left(self) -> bool:
-        """Whether what comes is no longer for us."""
+        """Whether the connection is closing or belongs to another protocol now."""
         return self.transport.is_closing() or self.transport.get_protocol() is not self

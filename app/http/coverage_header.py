@@ -1,4 +1,4 @@
-"""X-Klinenode-Coverage: what an answer lacks that was allowed to be partial, and which klines no exchange has."""
+"""The header X-Klinenode-Coverage: what a partial answer lacks, and which klines the exchange itself does not have."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -7,10 +7,10 @@ from app.domain.span import Span
 from app.http.headers import Header
 from app.querying.answer import Answer
 
-SPANS_MAX: Final = 16  # named in the header; 16 × 28 bytes stay far below what proxies accept (nginx: 4 kB in all)
+SPANS_MAX: Final = 16  # in the header; 16 × 28 bytes are far below what proxies accept (nginx: 4 kB for all headers)
 
 _NAME: Final = b"x-klinenode-coverage"
-_EXPOSED: Final[Header] = (b"access-control-expose-headers", b"X-Klinenode-Coverage")  # for pages of any origin
+_EXPOSED: Final[Header] = (b"access-control-expose-headers", b"X-Klinenode-Coverage")  # readable from any origin
 
 
 def coverage_headers(answer: Answer) -> tuple[Header, ...]:
@@ -19,9 +19,10 @@ def coverage_headers(answer: Answer) -> tuple[Header, ...]:
 
 
 def _value(answer: Answer) -> str:
-    """What is missing, or `complete` and what the exchange itself does not have between the klines of the answer.
+    """`partial` and what is missing, or `complete` and the holes that the exchange itself has within the answer.
 
-    Spans are half-open, of open times in ms, at most SPANS_MAX of them by name, oldest first.
+    Spans are half-open, of open times in ms, oldest first; at most SPANS_MAX are named, `more` counts the others.
+    Example: "partial; missing=1735689600000-1735689900000; klines_missing=5; …".
     """
     lacks = answer.shortfall
     if lacks is None:

@@ -1,4 +1,4 @@
-"""The way of market data past FastAPI, which costs more than the answers: the same checks, answers and errors."""
+"""The ASGI layer that answers market data requests without FastAPI, whose routing costs more than the answers."""
 
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,24 +18,24 @@ BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0
 _METHODS: Final = frozenset({"GET", "HEAD"})
 
 Respond = Callable[[Scope], Awaitable[Response]]
-"""Makes the answer to a GET or HEAD. Raises BinanceError, StoreUnavailable."""
+"""Makes the response to a GET or HEAD. Raises BinanceError, StoreUnavailable."""
 
 
 class Timings:
-    """How long klines answers took that no page was there for: a histogram that costs a fraction of a microsecond."""
+    """A histogram of the time it takes to make klines answers that were not cached; an entry costs less than 1 µs."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
         self.total_s = 0.0
 
     def note(self, elapsed_s: float) -> None:
-        """Count one answer."""
+        """Count one answer that took `elapsed_s`."""
         self.counts[bisect_left(BOUNDS_S, elapsed_s)] += 1
         self.total_s += elapsed_s
 
 
 class Direct:
-    """Answers requests for the paths that have a responder by itself; the rest, and what is oversize, goes to `app`."""
+    """ASGI layer that answers the paths with a responder; other and oversize requests go to `app`."""
 
     def __init__(self, app: ASGIApp, responders: Mapping[str, Respond], timings: Timings) -> None:
         self._app = app
@@ -43,7 +43,7 @@ class Direct:
         self._timings = timings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
+        """Handle one request."""
         respond = self._responders.get(scope["path"]) if scope["type"] == "http" else None
         if respond is None or scope["method"] not in _METHODS or is_oversize(scope):
             await self._app(scope, receive, send)

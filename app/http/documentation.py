@@ -1,4 +1,4 @@
-"""The words of the API's description: what a response looks like, for clients and for the tests that hold us to it."""
+"""Building blocks of the OpenAPI description: the schemas of answers and errors, which tests compare with responses."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -24,7 +24,7 @@ STRINGS: Final[dict[str, Any]] = {"type": "array", "items": STRING}
 
 
 def json_doc(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The documentation of a JSON answer."""
+    """The OpenAPI description of a JSON answer."""
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
@@ -34,12 +34,12 @@ def object_of(**properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def error_doc(description: str) -> dict[str, Any]:
-    """The documentation of an error in Binance's shape."""
+    """The OpenAPI description of an error in Binance's shape, `{"code": …, "msg": …}`."""
     return json_doc(description, _BINANCE_ERROR)
 
 
 def own_error_doc(description: str) -> dict[str, Any]:
-    """The documentation of an error of a route of ours."""
+    """The OpenAPI description of an error of the node's own routes, `{"error": …}`."""
     return json_doc(description, _OWN_ERROR)
 
 

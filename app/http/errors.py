@@ -1,4 +1,4 @@
-"""Every error as its reader expects it: Binance's shape under Binance's paths, a sentence that helps under ours."""
+"""The shape of error responses: Binance's `{"code", "msg"}` under Binance's paths, `{"error"}` under the node's own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from app.http.headers import BINANCE, JSON, NO_STORE, REASON, Header, reason_hea
 from app.kinds.registry import KINDS
 from app.ports.errors import StoreUnavailable
 
-PATH_ECHO_MAX: Final = 256  # characters of an unknown path that its error repeats
+PATH_ECHO_MAX: Final = 256  # characters of an unknown path that the error repeats
 STORE_RETRY_AFTER_S: Final = 1  # a locked or restarting database is back within a second or so
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 UNKNOWN_ERROR: Final = BinanceError(500, -1000, "An unknown error occured while processing the request.")  # sic
@@ -25,7 +25,7 @@ UNKNOWN_ERROR: Final = BinanceError(500, -1000, "An unknown error occured while 
 
 @dataclass(eq=False)
 class ApiError(Exception):
-    """An error of a route of ours; `text` says what to do next."""
+    """An error of one of the node's own routes; `text` says what to do next."""
 
     status: int
     text: str
@@ -33,12 +33,15 @@ class ApiError(Exception):
 
 
 def unavailable(text: str, reason: Reason, retry_after_s: int) -> ApiError:
-    """What a route of ours cannot do at the moment."""
+    """A 503 of one of the node's own routes, with Retry-After and X-Klinenode-Reason."""
     return ApiError(503, text, {"retry-after": str(retry_after_s), REASON.decode(): reason})
 
 
 def takes_only(router: APIRouter, path: str, methods: Sequence[str]) -> None:
-    """Answer other methods of a path that stands in several routes: Starlette names those of the first route only."""
+    """Answer other methods of a path with 405 and all of `methods` in Allow.
+
+    Needed where a path has several routes: Starlette's own 405 names the methods of the first route only.
+    """
 
     async def deny() -> Response:
         raise HTTPException(405, headers={"Allow": ", ".join(methods)})
@@ -48,7 +51,7 @@ def takes_only(router: APIRouter, path: str, methods: Sequence[str]) -> None:
 
 
 def is_binance_path(path: str) -> bool:
-    """Whether a path is one of Binance's, where its clients expect its error shape."""
+    """Whether a path lies under Binance's paths, where clients expect Binance's error shape."""
     return path.startswith(("/fapi/", "/futures/")) or path in ("/fapi", "/futures")
 
 
@@ -62,26 +65,26 @@ def binance_response(error: BinanceError, *more: Header) -> Response:
 
 
 def own_response(status: int, text: str, *more: Header) -> Response:
-    """An error of a route of ours: `{"error": "…"}`."""
+    """An error in the shape of the node's own routes: `{"error": "…"}`."""
     return json_response(msgspec.json.encode({"error": text}), status, NO_STORE, *more)
 
 
 def json_response(body: bytes, status: int, *headers: Header) -> Response:
-    """A JSON answer with exactly these headers beside Content-Type and Content-Length."""
+    """A JSON response with Content-Type, Content-Length and exactly these `headers`."""
     response = Response(body, status)
     response.raw_headers.extend((JSON, *headers))
     return response
 
 
 def refusal(path: str, status: int, text: str) -> Response:
-    """A request that is refused before any route sees it."""
+    """The response to a request that is refused before a route sees it, in the shape that its path expects."""
     if is_binance_path(path):
         return binance_response(BinanceError(status, -1000, text))
     return own_response(status, text)
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let every exception end in its shape. An unexpected one goes on to the server, which logs it."""
+    """Turn each exception into a response of the right shape. The server also logs unexpected ones."""
     handlers: dict[type[Exception], ExceptionHandler] = {
         BinanceError: _on_binance_error,
         ApiError: _on_api_error,
@@ -143,7 +146,7 @@ async def _on_store_unavailable(request: Request, error: Exception) -> Response:
 
 
 def store_unavailable(path: str, error: StoreUnavailable) -> Response:
-    """The answer while the database cannot be read or written."""
+    """The 503 while the database cannot be read or written."""
     if is_binance_path(path):
         return binance_response(service_unavailable(STORE_RETRY_AFTER_S, error.cause))
     return own_response(503, str(error), (b"retry-after", b"%d" % STORE_RETRY_AFTER_S), reason_header(error.cause))
@@ -161,7 +164,7 @@ def _path(request: Request) -> str:
 
 
 def unlisted(text: str) -> str:
-    """What is said of a name that no series has."""
+    """The error text for a name that no series has."""
     shown = text[:40]
     if "@" in text:
         names = ", ".join(f"SYMBOL@{suffix}" for suffix in KINDS if suffix)

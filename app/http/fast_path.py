@@ -1,7 +1,7 @@
-"""Klines requests that are answered in the moment they are read: from a page that is kept, or out of the tail.
+"""Klines requests that are answered without ASGI, from a cached page or from the tail.
 
-The server's protocol (app/http/protocol.py) asks here before it makes an ASGI request of what it has read. Whatever
-cannot be answered at once, and everything that is not the usual request, goes the long way; its answers are the same.
+The server's protocol (app/http/protocol.py) asks the FastPath before it starts an ASGI request. A request that memory
+cannot answer, or that is not a usual klines request, goes through ASGI and gets the same answer.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from app.http.page_cache import Key, PageCache
 from app.http.recent import Recent
 from app.ports.clock import Clock
 
-REMEMBERED_BYTES_MAX: Final = 4 * 1024 * 1024  # for requests whose parsed form is remembered: 5,000 usual ones
+REMEMBERED_BYTES_MAX: Final = 4 * 1024 * 1024  # for parsed requests by their bytes: 5,000 usual ones
 CACHED_PATHS: Final = frozenset({PATH})
 _STATUS_LINES: Final = {200: b"HTTP/1.1 200 OK\r\n", NOT_MODIFIED: b"HTTP/1.1 304 Not Modified\r\n"}
 _STAY: Final = b"\r\n"
@@ -27,17 +27,17 @@ _LEAVE: Final = b"connection: close\r\n\r\n"
 
 
 class ParsedRequest(NamedTuple):
-    """A GET or HEAD of klines, as far as its answer depends on it."""
+    """What the answer to a klines request (GET or HEAD) depends on."""
 
     key: Key
     is_head: bool
     asked: Asked
     stays: bool
-    """Whether the connection is kept."""
+    """Whether the connection stays open after the answer."""
 
 
 class FastPath:
-    """Answers from memory where it can; everything else goes on to `app`. The outermost layer."""
+    """The outermost layer: answers klines requests from memory where it can and passes all others to `app`."""
 
     def __init__(self, app: ASGIApp, pages: PageCache, klines: Klines, timings: Timings, clock: Clock) -> None:
         self._app = app
@@ -49,12 +49,12 @@ class FastPath:
         self._stated_lines = b""
         self._heard = Recent[bytes, ParsedRequest](REMEMBERED_BYTES_MAX)
         self.heard = self._heard.get
-        """What these very bytes meant when they were parsed."""
+        """Takes the bytes of a request; the ParsedRequest if the same bytes were parsed before, else None."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection the ASGI way."""
+        """Handle one ASGI request: answer it from a cached page, or pass it on."""
         is_cached = scope["type"] == "http" and scope["path"] in CACHED_PATHS and scope["method"] in ("GET", "HEAD")
-        if is_cached and not is_oversize(scope):  # the same status whether the page is kept or not
+        if is_cached and not is_oversize(scope):  # an oversize request gets 414 or 431 even if its page is cached
             reply = self._pages.reply(scope)
             if reply is not None:
                 await send(reply.start)
@@ -63,19 +63,19 @@ class FastPath:
         await self._app(scope, receive, send)
 
     def remember(self, request: bytes, heard: ParsedRequest) -> None:
-        """Keep what the bytes of a request mean that came whole and alone."""
+        """Remember the parsed form of `request`, the bytes of exactly one whole request."""
         self._heard.add(request, heard, request, heard.key[1], *heard.asked)
 
     def answer(self, heard: ParsedRequest, stated: Sequence[Header]) -> tuple[bytes, ...] | None:
-        """Head and body for the wire, or None when the request has to go the long way.
+        """The bytes of head and body, or None when the request has to go through ASGI.
 
-        `stated` are the headers that the server adds to every answer.
+        `stated` are the headers that the server adds to every answer, such as Date.
         """
         now_ms = self._clock.now_ms()
         hit = self._pages.hit(heard.key, heard.asked, now_ms)
         if hit is None and (hit := self._rendered(heard, now_ms)) is None:
             return None
-        if stated is not self._stated:  # the server makes another list once a second
+        if stated is not self._stated:  # the server makes a new list once a second
             self._stated, self._stated_lines = stated, lines_of(stated)
         name, value = cache_control(hit.max_age_s)
         head = b"%b%b%b%b: %b\r\n%b" % (
@@ -92,7 +92,7 @@ class FastPath:
         began_s = perf_counter()
         try:
             hit = self._klines.at_once(heard.key, heard.asked, now_ms)
-        except Exception:  # noqa: BLE001  met again on the long way, which makes an answer and, if need be, a log line of it
+        except Exception:  # noqa: BLE001  the ASGI way raises it again, answers it and logs it if need be
             return None
         if hit is not None:
             self._pages.misses += 1

@@ -1,4 +1,4 @@
-"""Requests that only the writer can answer: sent on to it by whoever is asked, answered there by the same routes."""
+"""Requests that only the writer can answer: other processes forward them, and the writer's own routes answer them."""
 
 from typing import Final
 
@@ -13,17 +13,17 @@ from app.http.services import WriterLine
 from app.ports.coordination import RpcRequest, RpcResponse, WriterUnreachable
 
 HEADERS_SENT: Final = frozenset({"authorization", "content-type", "host", "origin", "sec-fetch-site", "user-agent"})
-"""What the admin guard and the routes look at; the writer checks again what the process that was asked has checked."""
+"""Request headers that the admin guard and the routes read; the writer repeats the checks of the forwarding process."""
 HEADERS_BACK: Final = frozenset(
     {"content-type", "cache-control", "retry-after", "www-authenticate", "x-klinenode-holds-ms", REASON.decode()}
 )
-FORWARDED: Final = "klinenode.forwarded"  # in the scope of a request that came over the line
+FORWARDED: Final = "klinenode.forwarded"  # key in the scope of a request that another process forwarded
 
 
 async def forwarded(line: WriterLine, request: Request, body: bytes = b"") -> Response | None:
-    """The writer's answer to a request whose body was read; None when it is for this process to answer.
+    """The writer's answer to a request with this `body`; None when this process has to answer itself.
 
-    Raises ApiError when the writer does not answer.
+    Raises ApiError (503) when the writer cannot be reached.
     """
     if FORWARDED in request.scope or not line.is_elsewhere():
         return None
@@ -38,7 +38,7 @@ async def forwarded(line: WriterLine, request: Request, body: bytes = b"") -> Re
 
 
 async def answer_by(app: ASGIApp, asked: RpcRequest) -> RpcResponse:
-    """What `app` answers to a request that came over the line."""
+    """Run a forwarded request through `app`, in the writer, and collect the response."""
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -1,6 +1,6 @@
-"""The pages for people: what this node is at `/`, and the API's description at `/docs`, without anything from outside.
+"""The HTML pages: the status page at `/` and the API description at `/docs`, which load nothing from other hosts.
 
-Every link and asset is named relative to its page, so both work behind a proxy that puts a prefix before the paths.
+All links and assets are relative, so that the pages work behind a proxy that adds a prefix to the paths.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from app.http.services import Health
 
-REASONS_SHOWN_MAX: Final = 20  # of a degraded node; /v1/health has all of them
+REASONS_SHOWN_MAX: Final = 20  # why the node is degraded; /v1/health shows all reasons
 ASSETS_PACKAGE: Final = ("fastapi_offline", "static")  # Swagger UI as released, without a CDN
 ASSETS_PATH: Final = "/docs"
 _LINKS: Final = (
@@ -66,7 +66,7 @@ _START: Final = """SwaggerUIBundle({
 
 
 def add_pages(app: FastAPI, health: Health) -> None:
-    """Serve `/`, `/docs` and the assets of the latter."""
+    """Serve `/`, `/docs` and the assets of `/docs`."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -116,7 +116,7 @@ def _front(report: dict[str, object]) -> str:
 
 
 def _listed(reasons: object) -> str:
-    """Why the node is degraded, as a list; nothing when it is not."""
+    """The reasons why the node is degraded as an HTML list; empty when there are none."""
     if not isinstance(reasons, Sequence) or not reasons:
         return ""
     lines = "\n".join(f"<li>{escape(str(reason))}</li>" for reason in reasons[:REASONS_SHOWN_MAX])

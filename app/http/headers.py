@@ -1,4 +1,4 @@
-"""The header tuples that every answer under Binance's paths carries."""
+"""The response headers that several modules share."""
 
 from typing import Final
 
@@ -12,11 +12,11 @@ NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 VARY: Final[Header] = (b"vary", b"Accept-Encoding")
 
 BINANCE: Final[tuple[Header, ...]] = (
-    (b"x-mbx-used-weight-1m", b"1"),  # ours: nobody is ever near a limit, and clients' own limiters stay calm
-    (b"access-control-allow-origin", b"*"),  # as the exchange: public data, read by pages of any origin
+    (b"x-mbx-used-weight-1m", b"1"),  # the node has no weight limit; clients' own rate limiters read this header
+    (b"access-control-allow-origin", b"*"),  # as the exchange (binance-facts section 1): pages of any origin may read
 )
 
 
 def reason_header(reason: Reason) -> Header:
-    """Why a request is refused for the moment, for programs."""
+    """The header X-Klinenode-Reason: why a request is refused for the moment, in a form for programs."""
     return REASON, reason.encode()

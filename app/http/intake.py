@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it: its size is limited, and HEAD becomes GET without a body."""
+"""The ASGI layer before the routes: it refuses oversize requests and answers HEAD as GET without a body."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -8,20 +8,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.http.errors import refusal
 from app.http.headers import Header
 
-QUERY_BYTES_MAX: Final = 4096  # the longest sensible klines query is 150 bytes
-PATH_BYTES_MAX: Final = 4096  # the longest there is has 40 bytes
-HEADER_BYTES_MAX: Final = 16_384  # as nginx's two large buffers
-_HEADER_SIGNS: Final = 4  # colon, space and line end: without them ten thousand empty headers were small
+QUERY_BYTES_MAX: Final = 4096  # the longest sensible klines query has 150 bytes
+PATH_BYTES_MAX: Final = 4096  # the longest path of a route has 40 bytes
+HEADER_BYTES_MAX: Final = 16_384  # as two of nginx's large buffers
+_HEADER_SIGNS: Final = 4  # colon, space and line end; otherwise ten thousand empty headers would count as nothing
 
 
 class Intake:
-    """Pure ASGI; inside the metrics, outside the routes."""
+    """A pure ASGI layer between the metrics and the routes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
+        """Handle one request; an oversize one is answered with 414 or 431."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -39,7 +39,7 @@ class Intake:
 
 
 def is_oversize(scope: Scope) -> bool:
-    """Whether a request is larger than any that makes sense."""
+    """Whether the path, the query string or the headers exceed their bound in bytes."""
     return (
         len(scope["query_string"]) > QUERY_BYTES_MAX
         or len(_path_of(scope)) > PATH_BYTES_MAX
@@ -48,18 +48,18 @@ def is_oversize(scope: Scope) -> bool:
 
 
 def _path_of(scope: Scope) -> bytes:
-    """The path as it was sent."""
+    """The path as it was sent, percent-encoded."""
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     return path
 
 
 def size_of(headers: Iterable[Header]) -> int:
-    """The bytes of headers as they were sent."""
+    """The size of headers as they were sent, in bytes."""
     return sum(len(name) + len(value) + _HEADER_SIGNS for name, value in headers)
 
 
 def without_body(send: Send) -> Send:
-    """A `send` that leaves bodies out, for answers to HEAD."""
+    """A `send` that empties the bodies, for answers to HEAD."""
 
     async def send_head(message: Message) -> None:
         if message["type"] == "http.response.body":

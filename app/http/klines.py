@@ -1,4 +1,4 @@
-"""GET /fapi/v1/klines: Binance's candles under Binance's URL."""
+"""The route GET /fapi/v1/klines: parameters, answers and caching of klines requests."""
 
 from typing import Any, Final
 
@@ -83,7 +83,7 @@ def _documentation(*, only_final_default: bool) -> dict[str, Any]:
 
 
 class Klines:
-    """Answers klines requests and fills the page cache; route, direct and at_once are the same."""
+    """Answers klines requests and fills the page cache, for the route, `Direct` and `FastPath` alike."""
 
     def __init__(self, query: Query, names: Names, pages: PageCache, clock: Clock, *, only_final_default: bool) -> None:
         self._query = query
@@ -93,17 +93,17 @@ class Klines:
         self.only_final_default = only_final_default
 
     async def respond(self, scope: Scope) -> Response:
-        """The answer to a GET or HEAD. Raises BinanceError."""
+        """The response to a GET or HEAD. Raises BinanceError, StoreUnavailable."""
         try:
             query = self._understood(scope["query_string"])
-        except UnknownSymbol as error:  # it may have been listed since
+        except UnknownSymbol as error:  # the symbol may have been listed since the last symbol sync
             if not await self._names.learn(error.name):
                 raise
             query = self._understood(scope["query_string"])
         return await self._made(query, scope)
 
     async def kept_or_made(self, query: KlineQuery, scope: Scope) -> Response:
-        """The answer to a query of another path, whose page nobody has looked for yet. Raises BinanceError."""
+        """The response to a query of another path (price klines), from the page cache or made. Raises BinanceError."""
         key, asked = (scope["path"], scope["query_string"]), asked_by(scope["headers"])
         if (hit := self._pages.hit(key, asked, self._clock.now_ms())) is not None:
             return HitResponse(hit, is_head=scope["method"] == "HEAD")
@@ -119,7 +119,7 @@ class Klines:
         with self._names.asking(PATH, query.series.name):
             answer = await self._query.answer(query)
         coverage = coverage_headers(answer) if query.allow_partial or answer.holes else ()
-        if answer.shortfall is not None:  # true only now: without an ETag nobody can take it for the whole later
+        if answer.shortfall is not None:  # partial: without cache and ETag nobody can later take it for the whole
             return json_response(answer.body, 200, NO_STORE, *BINANCE, *coverage)
         page = Page(answer.body, *coverage)
         hit = Hit(*page.chosen(asked), self._pages.max_age_s(answer, self._clock.now_ms()))
@@ -127,14 +127,14 @@ class Klines:
         return HitResponse(hit, is_head=is_head)
 
     def at_once(self, key: Key, asked: Asked, now_ms: int) -> Hit | None:
-        """The answer when memory has all of it. Raises BinanceError."""
+        """The answer if memory has all of it, else None. Raises BinanceError."""
         return self._from_memory(self._understood(key[1]), key, asked, now_ms)
 
     def _understood(self, query_string: bytes) -> KlineQuery:
         return kline_query(query_string, self._symbol, only_final_default=self.only_final_default)
 
     def _symbol(self, text: str) -> str | None:
-        """The name of a symbol that the exchange lists, or would not list though it has it."""
+        """The name of a listed symbol, or of a coin-margined one, which the exchange serves without listing it here."""
         name = self._query.listed(text)
         return upper if name is None and coin_margined.is_symbol(upper := letters.upper(text)) else name
 
@@ -151,7 +151,7 @@ class Klines:
 
 
 def klines_router(klines: Klines) -> APIRouter:
-    """The klines route."""
+    """The router with the klines route."""
     router = APIRouter(prefix="/fapi/v1", tags=["market data"], responses=BINANCE_LIMITS)
 
     @router.get(

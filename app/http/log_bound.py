@@ -1,15 +1,15 @@
-"""A bound on the log lines of libraries, which strangers can cause as often as they like and as long as they like."""
+"""A bound on the number and length of libraries' log lines, which any client can cause."""
 
 import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-LINES_MAX: Final = 10  # of one kind in WINDOW_S
+LINES_MAX: Final = 10  # of one kind (logger and message template) in WINDOW_S
 WINDOW_S: Final = 60.0
 TEXT_MAX: Final = 2_000  # characters of a message
-TRACEBACK_MAX: Final = 8_000  # its end says what happened
-KINDS_MAX: Final = 64  # told apart; the messages of libraries are constants, and few
+TRACEBACK_MAX: Final = 8_000  # characters of a traceback; its end is kept, which has the error
+KINDS_MAX: Final = 64  # counted separately; libraries have few messages, and those are constants
 _REST: Final = ("", "")
 
 
@@ -21,7 +21,7 @@ class _Window:
 
 
 class LogBound(logging.Filter):
-    """Lets LINES_MAX records of each kind through in a minute, shortened, and counts the others."""
+    """A logging filter that passes LINES_MAX records of each kind a minute, shortened, and counts the others."""
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class LogBound(logging.Filter):
         self._formatter = logging.Formatter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether `record` is written."""
+        """Whether `record` is written. The first one of a new minute says how many were left out."""
         now_s = self._monotonic_s()
         kind = (record.name, str(record.msg)[:TEXT_MAX])
         if kind not in self._windows and len(self._windows) >= KINDS_MAX:
@@ -59,7 +59,7 @@ class LogBound(logging.Filter):
 
 
 def bounded(config: dict[str, Any]) -> dict[str, Any]:
-    """A logging configuration in which all that goes to its default handler is bounded, and all loggers go there."""
+    """The logging `config` of uvicorn with a LogBound on its default handler, which the root logger uses too."""
     handlers = {**config["handlers"], "default": {**config["handlers"]["default"], "filters": ["bound"]}}
     root = {"handlers": ["default"], "level": "WARNING"}
     return {**config, "filters": {"bound": {"()": LogBound}}, "handlers": handlers, "root": root}

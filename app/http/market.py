@@ -1,4 +1,4 @@
-"""GET /fapi/v1/ping, time and exchangeInfo: what Binance's clients ask before anything else."""
+"""The routes GET /fapi/v1/ping, time and exchangeInfo, which Binance's clients call when they start."""
 
 from typing import Final
 
@@ -15,13 +15,13 @@ from app.http.services import Symbols
 from app.ports.clock import Clock
 
 NEVER_SYNCED_RETRY_AFTER_S: Final = 5  # the first symbol sync takes a second or two once the exchange is reachable
-EXCHANGE_INFO_MAX_AGE_S: Final = 60  # listings are announced days ahead; the exchange caches its own for longer
+EXCHANGE_INFO_MAX_AGE_S: Final = 60  # listings are announced days ahead, and the exchange caches its own list longer
 
 _SYMBOLS: Final = {"type": "array", "items": object_of(symbol=STRING)}
 
 
 class _LatestPage:
-    """The page of the newest body; rendered again only when the body is another one."""
+    """The rendered page of the newest body; a new page is made only when the body changes."""
 
     def __init__(self) -> None:
         self._body: bytes | None = None
@@ -35,7 +35,7 @@ class _LatestPage:
 
 
 def market_router(symbols: Symbols, clock: Clock) -> APIRouter:
-    """The routes beside klines."""
+    """The router with ping, time and exchangeInfo."""
     router = APIRouter(prefix="/fapi/v1", tags=["market data"], responses=BINANCE_LIMITS)
     latest = _LatestPage()
 

@@ -1,4 +1,4 @@
-"""GET of the market data beside klines: Binance's answers under Binance's URLs, each fetched once for all."""
+"""The routes of market data other than klines: Binance's answers under Binance's URLs, each fetched once for all."""
 
 from http import HTTPStatus
 from typing import Final
@@ -35,7 +35,7 @@ _MODES: Final = {
 
 
 class MarketData:
-    """Answers requests to the endpoints of the table; the routes and the way past them are the same."""
+    """Answers requests to the endpoints of app/market/endpoints.py, for the routes and `Direct` alike."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class MarketData:
         self._clock = clock
 
     async def respond(self, scope: Scope) -> Response:
-        """The answer to a GET or HEAD. Raises BinanceError."""
+        """The response to a GET or HEAD. Raises BinanceError."""
         endpoint = ENDPOINTS[scope["path"]]
         now_ms = self._clock.now_ms()
         try:
             question = question_of(endpoint, scope["query_string"], self, now_ms)
-        except UnknownSymbol as error:  # it may have been listed since
+        except UnknownSymbol as error:  # the symbol may have been listed since the last symbol sync
             if not await self._names.learn(error.name):
                 raise
             question = question_of(endpoint, scope["query_string"], self, now_ms)
@@ -81,15 +81,15 @@ class MarketData:
         return self._response(question, kept, scope, edition)
 
     def symbol(self, text: str) -> str | None:
-        """The listed name of a symbol as a client wrote it, None when there is none."""
+        """The listed name of a symbol as a client wrote it (lower case accepted); None when it is not listed."""
         return self._query.symbol(text)
 
     def is_known(self) -> bool:
-        """Whether the exchange's list was ever read."""
+        """Whether the exchange's list of symbols has been read at least once."""
         return self._symbols.exchange_info() is not None
 
     def _stored(self, endpoint: Endpoint, question: Question) -> KlineQuery | None:
-        """What is asked of a series that is held; the answer goes up to the kline in progress, as the exchange's."""
+        """The klines query that a question states if its series is stored, with the kline in progress; else None."""
         if (kind := endpoint.kind) is None:
             return None
         sent = question.params
@@ -100,7 +100,7 @@ class MarketData:
         return KlineQuery(series, start_ms, end_ms, question.number("limit") or LIMIT_DEFAULT, only_final=False)
 
     async def _edition(self, question: Question, scope: Scope) -> int:
-        """Which snapshot of a book is wanted: none from before anybody began to follow its stream."""
+        """The edition of an order book that the question needs (book_starts.py); 0 for other endpoints."""
         kind = book_starts.PATHS.get(question.path)
         if kind is None:
             return 0
@@ -135,7 +135,7 @@ def _stated(error: BinanceError, endpoint: Endpoint) -> BinanceError:
 
 
 def market_data_router(data: MarketData) -> APIRouter:
-    """The routes of the table."""
+    """The router with a route for each endpoint of app/market/endpoints.py."""
     router = APIRouter(tags=["market data"], responses=BINANCE_LIMITS)
 
     async def answer(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""What answers of the market-data endpoints look like (binance-facts section 2), for the description of the API."""
+"""The OpenAPI schemas of the market data endpoints' answers (binance-facts section 2)."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -21,7 +21,7 @@ _PARTS: Final[_Schema] = {"type": "array", "items": {"type": "object"}}
 
 
 def _row(strings: str, integers: str = "", **others: _Schema) -> _Schema:
-    """An object with fields of decimals and texts, fields of whole numbers, and others."""
+    """The schema of an object; `strings` and `integers` are field names separated by spaces."""
     named: Mapping[str, Any] = dict.fromkeys(strings.split(), STRING) | dict.fromkeys(integers.split(), INTEGER)
     return object_of(**named, **others)
 
@@ -87,12 +87,12 @@ _ANSWERS: Final[Mapping[str, _Schema]] = {
 
 
 def answer_doc(endpoint: Endpoint) -> _Schema:
-    """The documentation of a good answer."""
+    """The OpenAPI description of an endpoint's 200."""
     return json_doc("As the exchange answers; decimals are strings.", _ANSWERS[endpoint.path])
 
 
 def parameters_doc(endpoint: Endpoint) -> list[_Schema]:
-    """The documentation of the parameters."""
+    """The OpenAPI description of an endpoint's parameters."""
     return [
         {
             "name": parameter.name,

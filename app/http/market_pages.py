@@ -1,4 +1,4 @@
-"""Answers of market-data endpoints for as long as they are true, each asked for once, bounded in bytes."""
+"""The cache of market data answers: bounded in bytes, each valid for its time and fetched once for all who wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,19 +19,19 @@ from app.ports.clock import Clock
 from app.querying.single_flight import SingleFlight
 
 MARKET_PAGES_BYTES_MAX: Final = 32 * 1024 * 1024
-"""Some hundred answers about all symbols with their gzip variants, or ten thousand about one."""
-PAGE_SHARE_MAX: Final = 4  # one answer may take a quarter: none is kept that pushes all others out
-QUESTIONS_MAX: Final = 256  # under way at once; more would wait for weight longer than clients do
+"""Some hundred answers about all symbols with their gzip variants, or ten thousand about one symbol."""
+PAGE_SHARE_MAX: Final = 4  # a page larger than a quarter of the cache is not kept: it would evict too many others
+QUESTIONS_MAX: Final = 256  # upstream requests in progress; more would wait for weight longer than clients do
 ANSWER_S_MAX: Final = 20.0
 
 Edition = tuple[Question, int]
-"""A question and, where older answers to it are of no use, a number that is another one from then on."""
+"""A question, and a number that changes when cached answers to it must not be served again (book_starts.py), else 0."""
 Fetch = Callable[[Question], Awaitable[Fetched]]
-"""Gets an answer. Raises UpstreamError, BinanceError."""
+"""Fetches the answer to a question. Raises UpstreamError, BinanceError."""
 
 
 class Kept:
-    """An answer and until when it is true: strictly, and for the time that weight is short."""
+    """A cached answer with its two ends of validity: the usual one, and a later one for while weight is short."""
 
     __slots__ = ("fresh_until_ms", "made_ms", "overhead", "page", "status", "thrifty_until_ms")
 
@@ -44,18 +44,18 @@ class Kept:
         self.overhead = PAGE_OVERHEAD_BYTES + sum(len(name) + len(value) for name, value in question.pairs)
 
     def cost(self) -> int:
-        """What it takes in memory."""
+        """The bytes it takes in memory, with overhead."""
         return self.page.size + self.overhead
 
     def response(self, scope: Scope, now_ms: int) -> Response:
-        """The answer to one request; nobody may keep it for longer than it is true, an error not at all."""
+        """The response to one request, with a max-age that ends with the answer's validity; errors get no-store."""
         if self.status != 200:
             return json_response(self.page.body, self.status, NO_STORE, *BINANCE)
         return PageResponse(self.page, scope, max(0, (self.fresh_until_ms - now_ms - KEEPING_ERROR_MS) // 1000))
 
 
 class MarketPages:
-    """Keeps answers by question."""
+    """The cached answers, by question and edition, in an LRU of at most `bytes_max`."""
 
     def __init__(
         self, clock: Clock, is_weight_short: Callable[[], bool], bytes_max: int = MARKET_PAGES_BYTES_MAX
@@ -71,16 +71,19 @@ class MarketPages:
 
     @property
     def bytes(self) -> int:
-        """What the answers take, with headers and keys."""
+        """The bytes that all cached answers take, with headers and keys."""
         return int(self._entries.currsize)
 
     @property
     def entries(self) -> int:
-        """How many answers there are."""
+        """How many answers are cached."""
         return len(self._entries)
 
     async def answer(self, question: Question, fetch: Fetch, edition: int = 0) -> Kept:
-        """A true answer: one that is here, or what `fetch` gets for all who wait. Raises what it raises."""
+        """A valid answer: from the cache, or from one `fetch` for all who wait.
+
+        Raises what `fetch` raises, TimeoutError after ANSWER_S_MAX, UpstreamUnavailable above QUESTIONS_MAX.
+        """
         key = (question, edition)
         kept = self._entries.get(key)
         if kept is not None and self._is_true(kept):
@@ -90,13 +93,13 @@ class MarketPages:
         return await self._flights.join(key, lambda: self._make(key, fetch))
 
     def weigh(self, question: Question, kept: Kept, edition: int = 0) -> None:
-        """Note that an answer has grown: its gzip variant was made."""
+        """Account for the growth of a cached answer whose gzip variant was made."""
         key = (question, edition)
         if self._entries.pop(key, None) is kept:
             self._keep(key, kept)
 
     def clear(self) -> None:
-        """Forget every answer."""
+        """Drop every cached answer."""
         self._entries.clear()
 
     async def _make(self, key: Edition, fetch: Fetch) -> Kept:
@@ -114,7 +117,7 @@ class MarketPages:
             self._entries[key] = kept
 
     def _is_true(self, kept: Kept) -> bool:
-        """Whether it may still be given."""
+        """Whether a cached answer is still valid; while weight is short, it is valid for longer."""
         now_ms = self._clock.now_ms()
         if not is_valid(kept.made_ms, now_ms, kept.thrifty_until_ms):
             return False

@@ -1,9 +1,9 @@
-"""The query string of a market-data request, understood or refused as Binance does it, before it costs anything.
+"""The parser of market data query strings, which refuses what Binance refuses before a request costs weight.
 
-What it means is brought into one form, so that requests which mean the same are one question: parameters that the
-exchange ignores are left out, names are in upper case, numbers without leading zeros, defaults are stated. Checked here
-is what has a known error (binance-facts section 1.3), in the order of app/http/params.py; the rest is the exchange's to
-judge.
+Requests that mean the same become one question: parameters that the exchange ignores are left out, names are in upper
+case, numbers have no leading zeros, defaults are added. Example: `symbol=btcusdt&x=1` and `limit=0500&symbol=BTCUSDT`
+are the same question to /depth. Only errors that are known (binance-facts section 1.3) are raised here, in the order of
+app/http/params.py; the exchange judges the rest.
 """
 
 import re
@@ -27,29 +27,29 @@ from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, sent_parameters, 
 from app.market.endpoints import Endpoint, Parameter, ParameterType, Question
 
 DATA: Final = "/futures/data/"
-TRADES_KEPT_MS: Final = 48 * HOUR_MS
-DATA_KEPT_MS: Final = 35 * 24 * HOUR_MS  # 30 days are fine, 35 refused (measured); between them the exchange judges
-CLOCKS_MS: Final = MINUTE_MS  # so much the exchange's idea of now may differ when it judges
+TRADES_KEPT_MS: Final = 48 * HOUR_MS  # how far back aggTrades reach (binance-facts section 2.1)
+DATA_KEPT_MS: Final = 35 * 24 * HOUR_MS  # 30 days are served, 35 refused (measured); between them the exchange judges
+CLOCKS_MS: Final = MINUTE_MS  # allowance for a difference between the exchange's clock and ours
 WORD_MAX: Final = 32  # characters; the longest contract type has 17
 
-_NAME: Final = re.compile(r"\w{1,32}")  # what a symbol may look like, for as long as nobody knows the list
+_NAME: Final = re.compile(r"\w{1,32}")  # what a symbol may look like, used until the list of symbols has been read
 _WORD: Final = re.compile(r"[\w .-]+", re.ASCII)
 
 
 class Names(Protocol):
-    """Knows what the exchange lists, or that this is not known yet."""
+    """The exchange's list of symbols, which may not have been read yet."""
 
     def is_known(self) -> bool:
-        """Whether the exchange's list was ever read."""
+        """Whether the exchange's list of symbols has been read at least once."""
         ...
 
     def symbol(self, text: str) -> str | None:
-        """The listed name of a symbol as a client wrote it, None when there is none."""
+        """The listed name of a symbol as a client wrote it (lower case accepted); None when it is not listed."""
         ...
 
 
 def question_of(endpoint: Endpoint, query_string: bytes, names: Names, now_ms: int) -> Question:
-    """The question that a raw query string states. Raises BinanceError."""
+    """The question that a raw query string asks of `endpoint`. Raises BinanceError, UnknownSymbol among them."""
     try:
         sent = sent_parameters(query_string, [parameter.name for parameter in endpoint.parameters])
         for parameter in endpoint.parameters:
@@ -69,7 +69,7 @@ def question_of(endpoint: Endpoint, query_string: bytes, names: Names, now_ms: i
 
 
 def _canonical(parameter: Parameter, sent: Mapping[str, str], names: Names) -> str | None:
-    """The parameter as it is sent on; None when it is not. Raises BinanceError."""
+    """The parameter's text for the exchange; None when it was not sent and has no default. Raises BinanceError."""
     name, kind = parameter.name, parameter.kind
     if kind is ParameterType.TIME:
         time_ms = integer(sent, name, 0, INTEGER_MAX)

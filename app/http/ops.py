@@ -1,4 +1,4 @@
-"""GET /v1/health, ready and coverage: how the node is, and how complete what it holds is."""
+"""The node's own read-only routes under /v1: health, readiness, coverage and verification."""
 
 from typing import Annotated, Final
 
@@ -20,11 +20,11 @@ COVERAGE_LIMIT_MAX: Final = 1000
 COVERAGE_OFFSET_MAX: Final = 1_000_000
 
 _REPORT: Final = object_of(total=INTEGER, offset=INTEGER, completeness=STRING, series={"type": "array"})
-READY_RETRY_AFTER: Final[Header] = (b"retry-after", b"5")  # readiness changes with the minute
+READY_RETRY_AFTER: Final[Header] = (b"retry-after", b"5")  # seconds; readiness can change with each minute's klines
 
 
 def ops_router(services: Services) -> APIRouter:
-    """The routes for operators and their monitoring."""
+    """The router with the routes for operators and monitoring."""
     router = APIRouter(prefix="/v1", tags=["operation"], responses=OWN_LIMITS)
 
     @router.get(

@@ -1,4 +1,4 @@
-"""The pages that were answered lately, bounded in bytes, each gone as soon as it is no longer true."""
+"""The cache of rendered klines answers (pages), bounded in bytes; a change of a shown kline invalidates its pages."""
 
 from collections import OrderedDict
 from typing import Final, NamedTuple, TypeVar
@@ -13,18 +13,18 @@ from app.http.recent import Recent
 from app.ports.clock import Clock
 from app.querying.answer import END_OF_TIME_MS, Answer
 
-PAGE_OVERHEAD_BYTES: Final = 2560  # measured beside the bodies: 1.6 kB a page, 2.2 kB once it has a gzip variant
+PAGE_OVERHEAD_BYTES: Final = 2560  # measured without the bodies: 1.6 kB a page, 2.2 kB once it has a gzip variant
 KEEPING_ERROR_MS: Final = 1_100
-"""How much longer than it was told another cache may keep a page: nginx counts in whole seconds, the first and the last
-included, and 0.1 s for the way to it."""
+"""How much longer than its max-age another cache may serve a page: nginx counts whole seconds, including the first and
+the last; 0.1 s are for the way to it."""
 PAGE_SHARE_MAX: Final = 8  # one page may take an eighth of the cache; the largest answer is 0.3 MB
-ASKED_BYTES_MAX: Final = 2 * 1024 * 1024  # for pages not kept that are remembered as asked for once: 4,000 usual ones
+ASKED_BYTES_MAX: Final = 2 * 1024 * 1024  # for requests seen once whose page is not cached: 4,000 usual ones
 
 Key = tuple[str, bytes]  # path and raw query string
 
 
 class Ticket(NamedTuple):
-    """How often a series had changed, and its symbol's live klines moved, when an answer began to be computed."""
+    """How often a series had changed, and its symbol's live klines had moved, before an answer was computed."""
 
     changes: int
     moves: int
@@ -42,7 +42,7 @@ class _Entry:
         self.weigh()
 
     def is_true(self, now_ms: int) -> bool:
-        """Whether it may still be sent."""
+        """Whether the page is still valid at `now_ms`."""
         return is_valid(self.made_ms, now_ms, self.expires_ms)
 
     def weigh(self) -> None:
@@ -63,19 +63,19 @@ def _take_out(index: dict[Owner, dict[Key, _Entry]], owner: Owner, key: Key) -> 
 
 
 class _Entries:
-    """LRU by bytes that knows the keys of each series."""
+    """An LRU of pages, bounded in bytes, with an index of the keys of each series."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self.by_key: OrderedDict[Key, _Entry] = OrderedDict()
-        """The page that was unused for the longest time comes first."""
+        """The least recently used page comes first."""
         self.bytes = 0
         self.of_series: dict[Series, dict[Key, _Entry]] = {}
         self.live_of_symbol: dict[str, dict[Key, _Entry]] = {}
         self.evictions = 0
 
     def put(self, key: Key, entry: _Entry) -> None:
-        """Add a page, at the cost of those that were unused for longest."""
+        """Add a page and evict the least recently used ones above the bound."""
         series = entry.answer.series
         self.by_key[key] = entry
         self.bytes += entry.cost
@@ -85,7 +85,7 @@ class _Entries:
         self._make_room()
 
     def remove(self, key: Key) -> None:
-        """Forget a page, if it is here."""
+        """Drop a page, if it is cached."""
         entry = self.by_key.pop(key, None)
         if entry is None:
             return
@@ -96,14 +96,14 @@ class _Entries:
             _take_out(self.live_of_symbol, series.name, key)
 
     def weigh(self, entry: _Entry) -> None:
-        """A page has grown by its gzip variant."""
+        """Account for the growth of a page whose gzip variant was made."""
         self.bytes -= entry.cost
         entry.weigh()
         self.bytes += entry.cost
         self._make_room()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop every page."""
         self.by_key.clear()
         self.of_series.clear()
         self.live_of_symbol.clear()
@@ -118,8 +118,8 @@ class _Entries:
 class PageCache:
     """Pages by path and raw query string.
 
-    Whoever computes an answer takes a `ticket` first and hands it in with the page: an answer that was computed before
-    its series changed is not kept after it.
+    To add a page, take a `ticket` before the answer is computed and pass it to `put`. If the series changed in between,
+    the answer may be outdated and `put` does not keep it.
     """
 
     def __init__(self, bytes_max: int, clock: Clock, ttl_s: int) -> None:
@@ -132,40 +132,40 @@ class PageCache:
         self._clears = 0
         self._asked = Recent[Key, int](ASKED_BYTES_MAX)
         self.true_until_ms = END_OF_TIME_MS
-        """When the pages can no longer be trusted unless it is put off: whoever drops pages may have lost touch."""
+        """When pages stop being served unless the follower postpones it: without its drops they may be outdated."""
         self.hits = 0
         self.misses = 0
         self.not_modified = 0
 
     @property
     def bytes(self) -> int:
-        """What the pages take, with headers, keys and index."""
+        """The bytes that the pages take, with headers, keys and index."""
         return self._entries.bytes
 
     @property
     def entries(self) -> int:
-        """How many pages there are."""
+        """How many pages are cached."""
         return len(self._entries.by_key)
 
     @property
     def evictions(self) -> int:
-        """How many pages had to go for others."""
+        """How many pages were evicted for newer ones."""
         return self._entries.evictions
 
     def ticket(self, series: Series) -> Ticket:
-        """To be taken before an answer for `series` is computed."""
+        """The ticket for an answer about `series`; take it before the answer is computed."""
         return Ticket(self._changes.get(series, 0) + self._clears, self._moves.get(series.name, 0))
 
     def max_age_s(self, answer: Answer, now_ms: int) -> int:
-        """For how long others may keep `answer`: not beyond its candle, and not at all while a live kline is in it."""
+        """For how long others may cache `answer`: until its newest kline is outdated, 0 with a kline in progress."""
         if answer.is_live:
             return 0
         return max(0, min(self._ttl_s, (answer.valid_until_ms - now_ms - KEEPING_ERROR_MS) // 1000))
 
     def is_asked_again(self, key: Key, now_ms: int) -> bool:
-        """Whether the same page was asked for a moment ago: only then one that costs little to make is worth keeping.
+        """Whether the same page was requested within the last `ttl_s`; otherwise record this request.
 
-        Keeping it costs as much as making it, and takes the room of those that are wanted.
+        Only then is a page from memory cached: caching it costs as much as making it, and takes the room of others.
         """
         asked_ms = self._asked.get(key)
         if asked_ms is not None and now_ms - asked_ms < self._ttl_s * 1000:
@@ -174,7 +174,7 @@ class PageCache:
         return False
 
     def put(self, key: Key, page: Page, answer: Answer, ticket: Ticket) -> None:
-        """Keep the page of `answer`, unless it is no longer true or too large."""
+        """Cache the page of `answer`, unless its series changed since `ticket`, it is outdated or it is too large."""
         now_ms = self._clock.now_ms()
         changes, moves = self.ticket(answer.series)
         is_stale = changes != ticket.changes or (answer.is_live and moves != ticket.moves)
@@ -184,7 +184,7 @@ class PageCache:
             self._entries.put(key, entry)
 
     def drop(self, series: Series, span: Span) -> None:
-        """Klines of `series` that open in `span` changed: forget their pages."""
+        """Invalidate the pages of `series` that touch `span`, in which klines have changed."""
         self._changes[series] = self._changes.get(series, 0) + 1
         now_ms = self._clock.now_ms()
         gone = [
@@ -196,21 +196,22 @@ class PageCache:
             self._entries.remove(key)
 
     def moved(self, symbol: str) -> None:
-        """The live klines of `symbol` moved: forget the pages that show one. Costs next to nothing when there is none.
+        """Invalidate the pages that show a kline in progress of `symbol`, because a frame has changed it.
 
-        It is told of every frame, and once for all intervals: all are made of the same minute.
+        Called for each frame, once for all intervals, since all are made of the same minute. Costs next to nothing
+        when there is no such page.
         """
         self._moves[symbol] = self._moves.get(symbol, 0) + 1
         for key in tuple(self._entries.live_of_symbol.get(symbol, ())):
             self._entries.remove(key)
 
     def clear(self) -> None:
-        """Forget every page, and those that are being made."""
+        """Drop every page, and keep none whose answer is being computed now."""
         self._clears += 1
         self._entries.clear()
 
     def hit(self, key: Key, asked: Asked, now_ms: int) -> Hit | None:
-        """What is sent without asking anybody, or None when no valid page is here; a miss is counted by who renders."""
+        """The answer from a valid cached page, or None; the caller that renders the page counts the miss."""
         entries = self._entries
         entry = entries.by_key.get(key)
         if entry is None:
@@ -232,7 +233,7 @@ class PageCache:
         return Hit(status, variant, self.max_age_s(entry.answer, now_ms))
 
     def reply(self, scope: Scope) -> Reply | None:
-        """The same as ASGI messages, for a GET or HEAD."""
+        """The ASGI messages for a GET or HEAD from a valid cached page; None, counted as a miss, without one."""
         hit = self.hit((scope["path"], scope["query_string"]), asked_by(scope["headers"]), self._clock.now_ms())
         if hit is None:
             self.misses += 1

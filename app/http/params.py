@@ -1,6 +1,6 @@
-"""The query string of a klines request, understood or refused exactly as Binance does it.
+"""The parser of klines query strings, which refuses what Binance refuses, with Binance's errors.
 
-The order of the checks, the first that fails is the answer:
+The checks run in this order, and the first failure is the answer:
 
 1. a known parameter given twice: -1101 (unknown parameters are ignored, however often they come)
 2. `symbol`, then `interval`, missing or empty: -1102
@@ -9,8 +9,8 @@ The order of the checks, the first that fails is the answer:
 4. startTime later than endTime: -1023
 
 Confirmed on the exchange (binance-facts section 1.3): -1121, -1120, -1130 for limit > 1500, -1023, -1102 for a missing
-mandatory parameter and for a malformed number. Not confirmed, so chosen by the wording of its error list: -1105 for an
-empty optional parameter, -1130 for numbers out of range, -1101 for duplicates. The order is ours.
+mandatory parameter and for a malformed number. Not confirmed, chosen by the wording of the exchange's error list: -1105
+for an empty optional parameter, -1130 for numbers out of range, -1101 for duplicates. The order is our choice.
 """
 
 import re
@@ -37,7 +37,7 @@ from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
 PARAMETERS: Final = ("symbol", "interval", "startTime", "endTime", "limit", "only_final", "allow_partial")
 _KNOWN: Final = frozenset(PARAMETERS)
 
-INTEGER_MAX: Final = 2**53  # what JSON clients can write exactly; clients send it for "no end"
+INTEGER_MAX: Final = 2**53  # the largest integer that JSON clients write exactly; some send it for "no end"
 TIME_MS_MAX: Final = 9_999_999_999_999  # year 2286; later times are clamped to it, no kline opens there either way
 _DIGITS_MAX: Final = 16  # the digits of 2**53
 _INTEGER: Final = re.compile(r"-?[0-9]+")  # ASCII digits only: int() alone would take ٣ and 1_000
@@ -45,7 +45,7 @@ _TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
 def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default: bool) -> KlineQuery:
-    """The request that a raw query string states. Raises BinanceError."""
+    """The query that a raw query string states, with defaults filled in. Raises BinanceError."""
     sent = sent_parameters(query_string, _KNOWN)
     for name in ("symbol", "interval"):
         if not sent.get(name):
@@ -76,7 +76,10 @@ def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default:
 
 
 def sent_parameters(query_string: bytes, known: Collection[str]) -> dict[str, str]:
-    """The known parameters that were sent. Bytes that are no UTF-8 become U+FFFD, which no symbol holds."""
+    """The known parameters that were sent, decoded. Raises BinanceError for a duplicate.
+
+    Invalid UTF-8 becomes U+FFFD, which no symbol contains.
+    """
     sent: dict[str, str] = {}
     for name, value in _pairs(query_string):
         if name not in known:
@@ -88,14 +91,14 @@ def sent_parameters(query_string: bytes, known: Collection[str]) -> dict[str, st
 
 
 def _pairs(query_string: bytes) -> Iterable[Sequence[str]]:
-    """Names and values. Where nothing is encoded, as usual, the library's way costs more than all the rest here."""
+    """Names and values. For the usual query string without encoding, parse_qsl would cost more than all other steps."""
     if b"%" in query_string or b"+" in query_string or not query_string.isascii():
         return parse_qsl(query_string.decode(errors="replace"), keep_blank_values=True)
     return [part.partition("=")[::2] for part in query_string.decode().split("&") if part]
 
 
 def integer(sent: Mapping[str, str], name: str, least: int, most: int) -> int | None:
-    """An optional number. Raises BinanceError."""
+    """An optional integer parameter; None if not sent. Raises BinanceError."""
     text = text_of(sent, name)
     if text is None:
         return None
@@ -117,7 +120,7 @@ def _truth(sent: dict[str, str], name: str) -> bool | None:
 
 
 def text_of(sent: Mapping[str, str], name: str) -> str | None:
-    """An optional parameter, which is not empty. Raises BinanceError."""
+    """An optional parameter's text; None if not sent. Raises BinanceError (-1105) if it is empty."""
     text = sent.get(name)
     if text == "":
         raise BinanceError(400, -1105, f"Parameter '{name}' was empty.")

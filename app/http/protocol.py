@@ -1,7 +1,7 @@
-"""The server's protocol: the usual klines request is answered in the moment it is read, the rest goes on to ASGI.
+"""The HTTP server's protocol, which answers the usual klines request before ASGI and passes all others on to it.
 
-Scope, cycle and task of an ASGI request cost more than such an answer (app/http/fast_path.py). A connection's next
-request may come as the very bytes of an earlier one, which were parsed then; what they mean is remembered.
+The scope, cycle and task of an ASGI request cost more than such an answer (app/http/fast_path.py). Clients repeat their
+requests byte for byte, so the parsed form of a request is remembered by its bytes.
 """
 
 import re
@@ -15,18 +15,18 @@ from app.http.page import asked_by
 from app.sockets.stream_protocol import StreamProtocol
 
 HEARD_BYTES_MAX: Final = 1024  # a longer request is parsed each time
-USUAL_BYTES_MAX: Final = HEADER_BYTES_MAX // 2  # a piece that holds no request the intake could find too large
+USUAL_BYTES_MAX: Final = HEADER_BYTES_MAX // 2  # larger requests go through the intake, which checks their size
 _TARGET: Final = f"{PATH}?".encode()
-_QUERY: Final = re.compile(rb"[!\"$-~]*")  # ASCII that is neither space nor control nor the sign of a fragment
+_QUERY: Final = re.compile(rb"[!\"$-~]*")  # printable ASCII without space and "#"
 _METHODS: Final = frozenset({b"GET", b"HEAD"})
-_NOT_USUAL: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})  # there is more to come
+_NOT_USUAL: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})  # more bytes follow
 
 
 class BoundedProtocol(BoundedConnection):
-    """One connection, with a way past ASGI."""
+    """One connection that answers usual klines requests without ASGI."""
 
-    _begun = 0  # requests that began in this piece
-    _heard: ParsedRequest | None = None  # the request that was just answered at once
+    _begun = 0  # requests that began in the current piece of bytes
+    _heard: ParsedRequest | None = None  # the last request of the piece, if the fast path answered it
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -34,7 +34,7 @@ class BoundedProtocol(BoundedConnection):
         self._at_once = self.app if is_plain and isinstance(self.app, FastPath) else None
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes; if they are those of a request that was understood before they need not be parsed."""
+        """Parse bytes; bytes equal to a remembered request are answered without parsing."""
         was_between, at_once = self._is_between, self._at_once
         if was_between and at_once is not None and (heard := at_once.heard(data)) is not None and self._answers(heard):
             self._is_in_head = False
@@ -44,18 +44,18 @@ class BoundedProtocol(BoundedConnection):
         if (heard := self._heard) is None or at_once is None or len(data) > HEARD_BYTES_MAX:
             return
         if was_between and self._is_between and self._begun == 1 and heard.stays:
-            at_once.remember(data, heard)  # from its first byte to its last it was one request
+            at_once.remember(data, heard)  # the piece was exactly one request
 
     def _begin(self) -> None:
         self._begun, self._heard = 0, None
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Count the request, and start its head's deadline."""
         self._begun += 1
         super().on_message_begin()
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over, its head as it was read: another parser would take less of it."""
+        """Hand the connection over to a StreamProtocol, with the head already parsed: its own parser allows less."""
         protocol = StreamProtocol(self.config, self.server_state, self.app_state)
         response = protocol.shake_hands(self.url.decode("latin-1"), self.headers)
         if response.status_code != 101:
@@ -71,7 +71,7 @@ class BoundedProtocol(BoundedConnection):
         return heard is not None
 
     def _usual(self) -> ParsedRequest | None:
-        """The request whose headers have ended, if it is one of those that may be answered at once."""
+        """The request whose headers have ended, if it is a klines request that may be answered without ASGI."""
         url, parser = self.url, self.parser
         if self._at_once is None or not url.startswith(_TARGET) or len(url) > QUERY_BYTES_MAX:
             return None
@@ -88,7 +88,7 @@ class BoundedProtocol(BoundedConnection):
         )
 
     def _answers(self, heard: ParsedRequest) -> bool:
-        """Answer at once if nothing stands before it and memory has the answer; returns whether it was."""
+        """Answer `heard` if no earlier answer is pending and memory has the answer. Return whether it was answered."""
         assert self._at_once is not None, "nobody to ask"
         is_free = (self.cycle is None or self.cycle.response_complete) and not self._is_over
         if not is_free or self.flow.write_paused or self.transport.is_closing():
@@ -96,7 +96,7 @@ class BoundedProtocol(BoundedConnection):
         pieces = self._at_once.answer(heard, self.server_state.default_headers)
         if pieces is None:
             return False
-        self.transport.writelines(pieces)  # one system call, and no copy of the body to put a head before it
+        self.transport.writelines(pieces)  # one system call, without copying the body behind the head
         self.server_state.total_requests += 1
         if heard.stays:
             self._due_s = self.loop.time() + self._deadlines.idle_s

@@ -1,18 +1,18 @@
-"""What was seen lately, bounded in bytes: the older of two halves goes when the newer one is full."""
+"""A cache of recent entries, bounded in bytes: when the newer of its two halves is full, the older one is dropped."""
 
 from collections.abc import Sized
 from typing import Final, Generic, TypeVar
 
 OVERHEAD_BYTES: Final = 400
-"""Of an entry, beside its bytes. Measured by tracemalloc: 155 of a page that was asked for, 322 of a request whose
-meaning is known; a dictionary that has just grown has room of 70 more."""
+"""Memory of an entry in addition to its sized parts. Measured by tracemalloc: 155 bytes for a requested page's key, 322
+for a parsed request; a dictionary that has just grown takes 70 more for each entry."""
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """At most `bytes_max` for both halves; what is added twice in a while stays."""
+    """Entries in two halves of `bytes_max` together; adding an entry again moves it to the newer half."""
 
     def __init__(self, bytes_max: int) -> None:
         self._half_max = bytes_max // 2
@@ -22,15 +22,15 @@ class Recent(Generic[Key, Value]):
 
     @property
     def bytes(self) -> int:
-        """What is kept takes."""
+        """The bytes that all entries take, with overhead."""
         return self._newer_bytes + self._older_bytes
 
     def get(self, key: Key) -> Value | None:
-        """What was added with `key` lately; values are true."""
+        """The value that was recently added with `key`, else None. Values must be truthy."""
         return self._newer.get(key) or self._older.get(key)
 
     def add(self, key: Key, value: Value, *sized: Sized) -> None:
-        """Keep `value`, in place of an earlier one; `sized` is what there is of varying size in both."""
+        """Add or replace an entry; `sized` are the parts of key and value whose size varies. Too large: not kept."""
         if key in self._newer:
             self._newer[key] = value
             return

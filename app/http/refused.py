@@ -1,4 +1,4 @@
-"""What Binance answers only to those who trade there: refused here as there, in its shape, whoever asks."""
+"""Binance's endpoints for accounts and trading, which the node refuses as Binance refuses a wrong API key."""
 
 import re
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ REFUSED: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def refused_router() -> APIRouter:
-    """The routes that are refused."""
+    """The router with every refused route."""
     router = APIRouter(tags=["refused"], responses=BINANCE_LIMITS)
 
     async def refuse(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with an answer to whatever it refuses: in its turn, and so that the peer can read it."""
+"""uvicorn's HTTP protocol with refusals that the peer can read, sent after the answers to earlier requests."""
 
 import asyncio
 import math
@@ -15,27 +15,27 @@ from app.http.intake import PATH_BYTES_MAX, QUERY_BYTES_MAX, size_of
 from app.http.page import lines_of
 from app.sockets.connections import Connections
 
-HEAD_BYTES_MAX: Final = 65_536  # four times what the intake lets through: its answer is the better one
-BUSY_RETRY_AFTER_S: Final = 1  # connections end all the time
+HEAD_BYTES_MAX: Final = 65_536  # four times the intake's bound, so that the intake answers most oversize requests
+BUSY_RETRY_AFTER_S: Final = 1  # room is made all the time: connections are short
 _ORIGIN: Final = re.compile(rb"[A-Za-z]{1,8}://[^/]*")
 _BODIED: Final = frozenset({b"content-length", b"transfer-encoding"})
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
-_TLS: Final = b"\x16\x03"  # how a client begins that takes the port for one of HTTPS
+_TLS: Final = b"\x16\x03"  # the first bytes of a TLS handshake
 
 
 class RefusingConnection(HttpToolsProtocol):
-    """One connection: the requests whose answers are under way, and the refusal that ends it."""
+    """One connection: its pending answers, and the refusal that ends it."""
 
     _is_in_head = True
     _is_between = True  # whether all of the last request has been read
-    _is_over = False  # whether what still comes is thrown away
-    _has_ended = False  # whether the peer sends nothing more
-    _piece = b""
-    _kept = b""  # not parsed yet: too many requests wait
-    _current: RequestResponseCycle | None = None  # of the request that is being read
-    _running: RequestResponseCycle | None = None  # whose answer is being made; the others wait in the pipeline
-    _last_words = b""  # a refusal that waits for the answers before it
-    _due_s = math.inf  # when the peer has taken too long over what is expected of it
+    _is_over = False  # whether further bytes from the peer are discarded
+    _has_ended = False  # whether the peer has closed its sending side
+    _piece = b""  # the bytes that are being parsed
+    _kept = b""  # bytes not parsed yet, because too many requests wait
+    _current: RequestResponseCycle | None = None  # the cycle of the request that is being read
+    _running: RequestResponseCycle | None = None  # the cycle that is being answered; others wait in the pipeline
+    _last_words = b""  # a refusal that waits for earlier answers
+    _due_s = math.inf  # the deadline of the current phase, on the event loop's clock
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -49,29 +49,29 @@ class RefusingConnection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _flush(self, cycle: RequestResponseCycle | None) -> None:
-        """Send what is kept of an answer, before anything else is sent."""
+        """Send the head that an answer's transport holds back, before anything else is sent."""
         if cycle is not None and isinstance(cycle.transport, Whole):
             cycle.transport.flush()
 
     def _is_pending(self) -> bool:
-        """Whether an answer is under way or waits for its turn."""
+        """Whether an answer is in progress or waits in the pipeline."""
         running = self._running
         return bool(self.pipeline) or (running is not None and not (running.response_complete or running.disconnected))
 
     # --- refusals ---------------------------------------------------------------------------------------------------
 
     def _is_acceptable(self) -> bool:
-        """Whether the request whose headers have ended may go on; one that may not has been refused."""
+        """Whether the request whose headers have ended is acceptable; if not, it has been refused."""
         if self.parser.get_http_version() not in _VERSIONS:
             self._refuse(505, "This node speaks HTTP/1.1.")
         elif len(self.url) + size_of(self.headers) > HEAD_BYTES_MAX:
             self._refuse_size()
-        elif self.parser.should_upgrade() and self._has_body():  # whose bytes the parser takes for the next request
+        elif self.parser.should_upgrade() and self._has_body():  # the parser would take the body for the next request
             self._refuse(400, "A request with a body cannot ask for another protocol; leave Upgrade out.")
         return not self._is_over
 
     def _may_upgrade(self) -> bool:
-        """Whether a socket's handshake may be answered; one that may not has been refused."""
+        """Whether a websocket handshake is acceptable; if not, it has been refused."""
         if self._is_pending():
             self._refuse(400, "A socket's handshake has to wait for the answers to the requests before it.")
         elif self.parser.get_method() != b"GET":
@@ -91,7 +91,10 @@ class RefusingConnection(HttpToolsProtocol):
             self._refuse(431, f"The request line and headers are larger than {HEAD_BYTES_MAX} bytes.")
 
     def _refuse(self, status: int, text: str, target: str | None = None) -> None:
-        """Answer the request that is being read, behind the answers to those before it, and read no further."""
+        """Refuse the request that is being read, after the answers to earlier requests, and read no further.
+
+        `target` is its path, by default the one that was read.
+        """
         if self.transport.is_closing() or self._is_over:
             return
         response = refusal(self._target() if target is None else target, status, text)
@@ -111,7 +114,7 @@ class RefusingConnection(HttpToolsProtocol):
             self._say_last_words()
 
     def _abandon(self, cycle: RequestResponseCycle) -> None:
-        """The request of `cycle` came to a bad end: the refusal is its answer, unless it has one already."""
+        """Abandon the request of `cycle`: the refusal becomes its answer, unless an answer has been started."""
         self._current = None
         if cycle.response_started:
             self._flush(cycle)
@@ -123,7 +126,7 @@ class RefusingConnection(HttpToolsProtocol):
             self.pipeline.popleft()
 
     def _say_last_words(self) -> None:
-        """Refuse, once everything before it was answered."""
+        """Send the refusal once all earlier requests are answered, then linger."""
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
@@ -133,14 +136,17 @@ class RefusingConnection(HttpToolsProtocol):
         self._linger()
 
     def close_gently(self) -> None:
-        """Close behind an answer whose request may still be coming."""
+        """Close after the answer; linger first if the peer may still be sending the request."""
         if self._is_between:
             self.transport.close()
         else:
             self._linger()
 
     def _linger(self) -> None:
-        """Send nothing more, and throw away what comes until the peer has noticed: a reset would destroy the answer."""
+        """Close our sending side and discard further bytes until the peer closes or `linger_s` is over.
+
+        Closing at once would reset the connection, and the peer might lose the answer.
+        """
         self._is_over = True
         if self.transport.is_closing():
             return
@@ -152,7 +158,7 @@ class RefusingConnection(HttpToolsProtocol):
         self._due_s = self.loop.time() + self._deadlines.linger_s
 
     def _target(self) -> str:
-        """What the request that is refused asks for, as far as can be told."""
+        """The target of the refused request, as far as it was read."""
         target: bytes = getattr(self, "url", b"")
         if not target:
             words = self._piece.split(b" ", 2)
@@ -163,19 +169,19 @@ class RefusingConnection(HttpToolsProtocol):
 
 
 class Whole(asyncio.Transport):
-    """The transport of one answer: its head leaves together with the first part of its body.
+    """The transport of one answer, which sends the head together with the first part of the body.
 
-    uvicorn writes them one after the other. Two system calls are two segments, and a client that is quick, or a machine
-    that is busy, sees a head without a body for a moment.
+    uvicorn writes them one after the other. Two system calls make two TCP segments, and a fast client would see a head
+    without its body for a moment.
     """
 
     def __init__(self, connection: RefusingConnection) -> None:
         super().__init__()
         self._connection = connection
-        self._head: bytes | None = None  # b"" once it has left
+        self._head: bytes | None = None  # None before the head, b"" after it was sent
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send; the first piece with the second, or by itself if that does not come at once."""
+        """Send; the first piece waits for the second until the end of the event loop's turn."""
         if self._head is None:
             self._head = bytes(data)
             self._connection.loop.call_soon(self.flush)
@@ -186,32 +192,32 @@ class Whole(asyncio.Transport):
             self._connection.transport.write(data)
 
     def flush(self) -> None:
-        """Send what is kept."""
+        """Send the head that was held back, if any."""
         if self._head:
             head, self._head = self._head, b""
             self._connection.transport.write(head)
 
     def is_closing(self) -> bool:
-        """Whether nothing more can be sent."""
+        """Whether the connection is closing."""
         return self._connection.transport.is_closing()
 
     def close(self) -> None:
-        """Close behind the answer."""
+        """Close the connection after the answer."""
         self.flush()
         self._connection.transport.close()
 
 
 class Gentle(Whole):
-    """The transport of a request with a body: it is not closed under a peer that still sends."""
+    """The transport of an answer to a request with a body, which is not closed while the peer is still sending."""
 
     def close(self) -> None:
-        """Close once the peer can have read the answer."""
+        """Close the connection after the answer, and after the peer had time to read it."""
         self.flush()
         self._connection.close_gently()
 
 
 def advice(piece: bytes) -> str:
-    """What to do instead of sending `piece`."""
+    """The error text for bytes that are no HTTP request."""
     if piece.startswith(_TLS):
         return "This port speaks HTTP, not HTTPS: use http://, or put a proxy that speaks TLS in front of it."
     return "Invalid HTTP request received. In a URL, percent-encode what is not ASCII."

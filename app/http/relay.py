@@ -1,4 +1,4 @@
-"""Questions about the market that a process asks the one who writes, so that the exchange is asked once for all."""
+"""Market data questions that other processes send to the writer, so that the exchange is asked once for all of them."""
 
 from typing import Final
 
@@ -14,13 +14,13 @@ from app.market.market_source import Fetched
 from app.ports.coordination import RpcRequest, WriterUnreachable
 
 HOLDS: Final = "x-klinenode-holds-ms"
-"""By this header the writer tells for how long an answer is true, and how long it is good enough: two numbers."""
+"""The writer's response header with an answer's `fresh_ms` and `thrifty_ms` (market_source.Fetched), as two numbers."""
 _NEW: Final = ("cache-control", "no-cache")
-LINE_RETRY_AFTER_S: Final = 1  # a writer that died has a successor within a second or two
+LINE_RETRY_AFTER_S: Final = 1  # another process takes over from a dead writer within a second or two
 
 
 async def ask_writer(line: WriterLine, question: Question, *, is_new: bool = False) -> Fetched:
-    """The answer of the process that writes; `is_new`: none that it keeps. Raises BinanceError."""
+    """The writer's answer to a question; `is_new` asks it not to use a cached one. Raises BinanceError (503)."""
     try:
         told = await line.ask(
             RpcRequest("GET", question.path, question.query_string, "", [_NEW] if is_new else [], b"")
@@ -36,15 +36,15 @@ async def ask_writer(line: WriterLine, question: Question, *, is_new: bool = Fal
 
 
 def is_relayed(scope: Scope) -> bool:
-    """Whether a request came over the line: then it is answered here, whoever writes."""
+    """Whether another process sent the request; it is then answered here and never forwarded again."""
     return FORWARDED in scope
 
 
 def wants_new(scope: Scope) -> bool:
-    """Whether who asks over the line has no use for an answer that is kept here."""
+    """Whether the process that sent the request needs an answer newer than the cached one."""
     return is_relayed(scope) and (_NEW[0].encode(), _NEW[1].encode()) in scope["headers"]
 
 
 def holds_header(fresh_ms: int, thrifty_ms: int) -> Header:
-    """What the writer tells whoever asks over the line."""
+    """The header HOLDS with the two times for which an answer is valid, in ms."""
     return HOLDS.encode(), b"%d %d" % (fresh_ms, thrifty_ms)

@@ -1,4 +1,4 @@
-"""What the HTTP face needs of the services behind it."""
+"""The interfaces of the services that the HTTP routes call."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -17,130 +17,136 @@ from app.querying.answer import Answer, KlineQuery
 
 
 class Query(Protocol):
-    """Answers klines requests."""
+    """Answers klines queries."""
 
     async def answer(self, query: KlineQuery) -> Answer:
-        """The whole answer. Raises BinanceError."""
+        """The answer, whole unless `allow_partial` is set. Raises BinanceError."""
         ...
 
     def at_once(self, query: KlineQuery, now_ms: int) -> Answer | None:
-        """The whole answer if it can be made at `now_ms`, which is now, without waiting for anything."""
+        """The whole answer if memory has it, else None; `now_ms` is the current time."""
         ...
 
     def symbol(self, text: str) -> str | None:
-        """The listed name of a symbol as a client wrote it (lower case accepted), None when there is none."""
+        """The listed name of a symbol as a client wrote it (lower case accepted); None when it is not listed."""
         ...
 
     def name(self, text: str) -> str | None:
-        """The name of series (app.domain.series) as a client wrote it, None when its symbol is not listed."""
+        """The name of a series as a client wrote it, such as BTCUSDT@markPrice; None when its symbol is not listed."""
         ...
 
     def keeps(self, series: Series) -> bool:
-        """Whether klines of a series are answered from what is held."""
+        """Whether klines of a series are answered from the store, instead of passed through."""
         ...
 
     def listed(self, text: str) -> str | None:
-        """The same. Raises BinanceError while nobody knows what is listed."""
+        """The same as `symbol`, but raises BinanceError while the list of symbols has not been read yet."""
         ...
 
 
 class Names(Protocol):
-    """Looks up names that are not known."""
+    """Looks up names that the node does not know."""
 
     async def learn(self, name: str) -> bool:
-        """Whether the exchange lists `name`, in upper case, by now."""
+        """Read the exchange's list of symbols again if it is old; whether it now has `name` (upper case)."""
         ...
 
     def asking(self, path: str, name: str) -> AbstractContextManager[None]:
-        """Inside, the exchange is asked for what may be a coin-margined name. Raises BinanceError."""
+        """The context in which the exchange is asked for `name`; it limits unknown coin-margined names.
+
+        Raises BinanceError: the exchange's recent refusal of `name`, or 503 when too many such names are new.
+        """
         ...
 
     def note(self, path: str, name: str, error: BinanceError | None) -> None:
-        """The exchange has refused a question about `name`."""
+        """Remember the exchange's refusal of `name` for a while, if it is that the symbol does not exist."""
         ...
 
 
 class Symbols(Protocol):
-    """Knows what the exchange lists."""
+    """The exchange's list of symbols."""
 
     def exchange_info(self) -> bytes | None:
-        """The exchange's own exchangeInfo body, None while it was never read."""
+        """The exchange's own exchangeInfo body; None until it has been read once."""
         ...
 
     async def refresh(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Read the symbols now; which were added and which removed. Raises UpstreamError."""
+        """Read the list now. Return the symbols that were added and those that were removed. Raises UpstreamError."""
         ...
 
 
 class Health(Protocol):
-    """Knows how the node is."""
+    """The state of the node."""
 
     def report(self) -> dict[str, object]:
-        """`status` (ok | degraded) and why. Cheap."""
+        """`status` (ok or degraded) and the reasons. Cheap."""
         ...
 
     def ready(self) -> tuple[bool, dict[str, object]]:
-        """Whether every wished series is held and fresh at its tail, and what is missing."""
+        """Whether the tail of every wished series is held and fresh, and a report of what is missing."""
         ...
 
 
 class Coverage(Protocol):
-    """Knows the ledger."""
+    """Reports on the ledger."""
 
     def report(
         self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
     ) -> dict[str, object]:
-        """Held, absent, missing, source and verified, of `limit` series from the `offset`-th on."""
+        """Held, absent and missing spans, sources and verification of `limit` series, after skipping `offset`."""
         ...
 
 
 class Backfill(Protocol):
-    """Takes extra wishes."""
+    """Takes wishes beyond BACKFILL_DAYS."""
 
     async def request(self, series: Sequence[Series], span: Span) -> None:
-        """Wish for `span` of each of `series`, beyond BACKFILL_DAYS."""
+        """Add a wish for `span` of each of `series`."""
         ...
 
     async def withdraw(self, series: Sequence[Series], span: Span) -> tuple[int, int]:
-        """Wish for that no longer: how many wishes became shorter or ended, and how many still touch the span."""
+        """Withdraw `span` from the wishes for `series`.
+
+        Return how many wishes were shortened or removed, and how many still touch the span.
+        """
         ...
 
 
 class Verify(Protocol):
-    """Compares what is held with the exchange."""
+    """Compares held klines with the exchange."""
 
     def request(self, series: Sequence[Series], span: Span) -> int:
-        """Begin an audit; its number. Raises StoreUnavailable in a process that does not write, TooManyAudits."""
+        """Start an audit and return its number. Raises TooManyAudits; StoreUnavailable outside the writer."""
         ...
 
     def report(self) -> dict[str, object]:
-        """How the audits fare. Raises StoreUnavailable in a process that does not write."""
+        """The progress and results of the audits. Raises StoreUnavailable outside the writer."""
         ...
 
 
 class Market(Protocol):
-    """Knows the market beside klines."""
+    """Fetches market data other than klines."""
 
     async def fetch(self, question: Question) -> Fetched:
-        """The exchange's answer, and how long it is true. Raises UpstreamError."""
+        """The exchange's answer, with the time for which it is valid. Raises UpstreamError."""
         ...
 
 
 class WriterLine(Protocol):
-    """Knows who writes."""
+    """The connection to the process that writes."""
 
     def is_elsewhere(self) -> bool:
-        """Whether another process writes."""
+        """Whether another process is the writer."""
         ...
 
     async def ask(self, asked: RpcRequest) -> RpcResponse:
-        """What that process answers. Raises LineDown."""
+        """Send a request to the writer and return its response. Raises WriterUnreachable."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything the routes call."""
+    """All services that the routes call."""
 
     query: Query
     symbols: Symbols
