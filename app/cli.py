@@ -1,7 +1,7 @@
-"""The command line: serve, demo, sandbox, backfill, gaps, verify, config.
+"""The command line: its commands, their options, and what they print.
 
-What a command needs is imported when it runs: the whole node costs a second of processor time, and `--version`,
-`--help` and `config` need none of it (tests/project/test_imports.py).
+A command imports its modules when it runs: importing the whole node takes a second of processor time, which
+`--version`, `--help` and `config` do not need (tests/project/test_imports.py).
 """
 
 import shlex
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 SANDBOX_PORT: Final = 8900
-SANDBOX_SYMBOLS_MAX: Final = 10_000  # ten times the exchange's
-TIME_MS_MAX: Final = 4_102_444_800_000  # 2100-01-01; what lies beyond is a slip, for example µs
-SHOWN_MAX: Final = 64  # characters of a wrong time that are repeated
+SANDBOX_SYMBOLS_MAX: Final = 10_000  # ten times as many as the exchange has
+TIME_MS_MAX: Final = 4_102_444_800_000  # 2100-01-01; a later time is a mistake, for example µs
+SHOWN_MAX: Final = 64  # characters of a wrong time that the error repeats
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 SANDBOX_START_S_MAX: Final = 20.0
 SANDBOX_STOP_S_MAX: Final = 4.0
-BIG_KLINES: Final = 5_000_000  # half a gigabyte of disk, ten years of minutes: more is not begun without a question
+BIG_KLINES: Final = 5_000_000  # half a gigabyte of disk, ten years of minutes: a larger backfill needs a confirmation
 DEMO_DB_URL: Final = "sqlite:///./data/demo/klinenode.db"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -46,7 +46,7 @@ Demo = Annotated[bool, typer.Option("--demo", help="For the node that `klinenode
 
 
 def main() -> None:
-    """Run the command line; a settings error ends it with status 2 and the faults, all at once."""
+    """Run the command line. A settings error prints all faults and ends it with status 2."""
     app()
 
 
@@ -224,12 +224,12 @@ def config(
 
         sys.stdout.write(sample())
         return
-    for name, value in _settings(asks_exchange=False).effective().items():  # it shows what may be wrong, unread
+    for name, value in _settings(asks_exchange=False).effective().items():  # unchecked: it shows what may be wrong
         sys.stdout.write(f"{name}={value}\n")
 
 
 def _approve(klines: int) -> None:
-    """Ask whether a big backfill is meant."""
+    """Ask for confirmation of a backfill of more than BIG_KLINES; without a terminal, fail. Raises typer.Exit."""
     from app.filling.amounts import of_bytes
     from app.filling.room import ROW_DISK_BYTES
 
@@ -275,7 +275,7 @@ def _remark(text: str) -> None:
 
 
 def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
-    """The settings of the node that a command is for."""
+    """The settings of the node that a command works for: the configured one, or the demo's."""
     from infra.process.malloc import stop_sqlite_counting
 
     stop_sqlite_counting()  # before the first database is opened
@@ -284,14 +284,14 @@ def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
         if needs_node and not demo_runs:
             _fail(f"no demo runs in this folder; start it in another terminal: {_program()} demo")
         return _demo_settings(8000, SANDBOX_PORT)
-    settings = _settings(asks_exchange=False)  # a running node asks, and without one app/operate.py checks
+    settings = _settings(asks_exchange=False)  # a running node has them checked; else app/operate.py checks
     if demo_runs and not _has_writer(settings.db_url):
         _remark(f"a demo runs in this folder, but this is about {settings.db_url}; add --demo to mean the demo")
     return settings
 
 
 def _has_writer(db_url: str) -> bool:
-    """Whether a node writes to a database. One of another user cannot be asked for its address, and does."""
+    """Whether a node writes to a database. PermissionError means that another user's node does."""
     from app.node.stores import store_of
 
     try:
@@ -310,7 +310,7 @@ def _demo_settings(port: int, sandbox_port: int) -> "Settings":
             "db_url": DEMO_DB_URL,
             "backfill_days": 3,
             "auto_sync_symbols": True,
-            "only_final_default": False,  # clients find what they find at the exchange
+            "only_final_default": False,  # answers as the exchange does, with the kline in progress
             "host": "127.0.0.1",
             "port": port,
             "workers": 1,
@@ -330,7 +330,7 @@ def _demo_greeting(node: str, exchange: str) -> str:
 
 
 def _program() -> str:
-    """How this program was called, to be called so again in the same folder."""
+    """The path by which this program was called, relative to the current folder if possible."""
     path = Path(sys.argv[0])
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
@@ -361,12 +361,12 @@ def _sandbox_process(port: int, symbols: int) -> Iterator[None]:
 
     try:
         server.listen("127.0.0.1", port).close()
-    except CannotStart:  # whoever answers there would be taken for our sandbox
+    except CannotStart:  # another program on the port would be taken for our sandbox
         _fail(f"port {port} is taken; choose another for the sandbox with --sandbox-port")
-    signal.signal(signal.SIGTERM, server.leave)  # so that the sandbox ends too, even while it starts
-    # -P: the folder this is called from may have an "app" of its own
+    signal.signal(signal.SIGTERM, server.leave)  # so that `finally` below ends the sandbox, even while it starts
+    # -P: the current folder may have a package named "app"
     command = [sys.executable, "-P", "-m", "app.cli", "sandbox", "--port", str(port), "--symbols", str(symbols)]
-    pressed = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C stops the node first, then its exchange
+    pressed = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C stops the node first, then the sandbox
     process = subprocess.Popen(command)  # noqa: S603  our own module
     signal.signal(signal.SIGINT, pressed)
     try:
@@ -434,7 +434,7 @@ def _ms(text: str | None, option: str) -> int | None:
         return None
     try:
         time_ms = int(text) if text.isascii() and text.isdigit() else _iso_ms(text)
-    except (ValueError, OverflowError):  # too many digits to be a number are no number either
+    except (ValueError, OverflowError):  # int() refuses thousands of digits with a ValueError
         shown = text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
         _fail(f"{option} {shown} is neither ms nor ISO 8601, for example 2026-11-01T00:00:00")
     if not 0 <= time_ms <= TIME_MS_MAX:

@@ -1,4 +1,4 @@
-"""The uvicorn target: `uvicorn app.main:create_app --factory`."""
+"""The application factory for uvicorn: `uvicorn app.main:create_app --factory`."""
 
 from starlette.types import ASGIApp
 
@@ -8,5 +8,5 @@ from app.settings import load
 
 
 def create_app() -> ASGIApp:
-    """The ASGI application of a node with the settings of the environment. Raises SettingsError."""
+    """The ASGI application of a node with settings from the environment and .env. Raises SettingsError."""
     return Node(Parts(load())).app

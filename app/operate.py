@@ -1,4 +1,4 @@
-"""What the operator's commands do: fill a span and list gaps, with or without a running node."""
+"""What the commands backfill and gaps do, through a running node or without one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -28,24 +28,24 @@ ASK_TIMEOUT_S: Final = 10.0
 ASK_TRIES_MAX: Final = 60
 ASK_PAUSE_S: Final = 0.1
 NOT_THE_WRITER: Final = 503
-PAGE: Final = 1000  # series a coverage answer lists at the most
-STILL_POLLS: Final = 6  # without progress for three seconds: the reason is printed
+PAGE: Final = 1000  # the most series in one answer of /v1/coverage
+STILL_POLLS: Final = 6  # polls without progress (three seconds) until the reason is printed
 
 Report = dict[str, Any]
 """An answer of /v1/coverage."""
 
 
 class OperateError(Exception):
-    """The command cannot be carried out; the message says what to do."""
+    """A command cannot be carried out; the message says what to do."""
 
 
 class _NoRoom(Exception):
-    """The disk has no room for what a backfill fetches; the message says how much is lacking."""
+    """The disk has no room for a backfill; the message says how much is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """What `backfill` watches: the coverage of a symbol, and the reasons why nothing progresses."""
+    """What `backfill` polls: the coverage of a symbol, and the reasons for a lack of progress."""
 
     report: Callable[[str], Awaitable[Report]]
     hindrances: Callable[[], Awaitable[Sequence[str]]]
@@ -53,7 +53,7 @@ class _Watched:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a command is about; times in ms, end exclusive; None stands for what is wished."""
+    """The series and the span of a command: times in ms, end exclusive; None stands for the node's wish."""
 
     symbols: tuple[str, ...] | None
     intervals: tuple[Interval, ...]
@@ -61,7 +61,7 @@ class Target:
     end_ms: int | None
 
     def span(self, settings: Settings, now_ms: int) -> Span:
-        """The span asked for. Raises OperateError when it is empty."""
+        """The span up to now; by default it starts BACKFILL_DAYS ago. Raises OperateError when it is empty."""
         start_ms = self.start_ms
         if start_ms is None:
             start_ms = D1.grid.floor(now_ms) - settings.backfill_days * DAY_MS
@@ -72,7 +72,7 @@ class Target:
 
 
 async def gaps(settings: Settings, target: Target) -> list[SeriesGap]:
-    """What of the target is neither held nor proven absent, by the database. Raises OperateError."""
+    """The gaps of the target according to the database, without asking the exchange. Raises OperateError."""
     node = Node(Parts(settings.without_exchange()))
     try:
         await node.parts.load_for_reading()
@@ -84,7 +84,7 @@ async def gaps(settings: Settings, target: Target) -> list[SeriesGap]:
 
 
 def _lacking(parts: Parts, settings: Settings, target: Target) -> list[SeriesGap]:
-    """The gaps of the target, a given span standing in for the wish."""
+    """The gaps of the target; a span given on the command line replaces the wished one. Raises OperateError."""
     found = []
     now_ms = parts.clock.now_ms()
     is_spanned = target.start_ms is not None or target.end_ms is not None
@@ -108,21 +108,21 @@ def _lacking(parts: Parts, settings: Settings, target: Target) -> list[SeriesGap
 
 
 async def missing_klines(settings: Settings, target: Target, now_ms: int) -> int:
-    """How many klines a backfill of the target has to fetch, as far as the database tells. Raises OperateError."""
+    """How many klines a backfill of the target has to fetch, according to the database. Raises OperateError."""
     span = target.span(settings, now_ms)
     spanned = replace(target, start_ms=span.start_ms, end_ms=span.end_ms)
     try:
         found = await gaps(settings, spanned)
-    except OperateError:  # no database yet, or a symbol that it does not know: nothing of it is held
+    except OperateError:  # no database yet, or an unknown symbol: nothing is held
         symbols = target.symbols or settings.symbols
         return len(symbols) * sum(interval.grid.count(*span) for interval in target.intervals)
     return sum(gap.grid.count(*piece) for gap in found for piece in gap.missing)
 
 
 async def backfill(settings: Settings, target: Target, out: Console, cancel_command: str) -> None:
-    """Fill the target, through the running node when there is one. Raises OperateError.
+    """Fill the target, through the running node if there is one. Raises OperateError.
 
-    Who interrupts it is told what goes on, and `cancel_command`, which withdraws the wish.
+    On cancellation (Ctrl-C), print what continues, and `cancel_command`, which withdraws the wish.
     """
     async with node_or_holder(settings, out) as (parts, holder):
         if holder:
@@ -147,9 +147,9 @@ async def backfill(settings: Settings, target: Target, out: Console, cancel_comm
 
 
 async def cancel(settings: Settings, target: Target, out: Console) -> Report:
-    """Withdraw what `backfill` wished for, through the running node when there is one. Raises OperateError.
+    """Withdraw the wishes of `backfill`, through the running node if there is one. Raises OperateError.
 
-    Without a begin, from the first kline on; what is held stays.
+    Without --start, the span begins with the first kline. Held klines stay.
     """
     async with node_or_holder(settings, out) as (parts, holder):
         now_ms = parts.clock.now_ms()
@@ -169,9 +169,9 @@ async def cancel(settings: Settings, target: Target, out: Console) -> Report:
 
 @asynccontextmanager
 async def node_or_holder(settings: Settings, out: Console) -> AsyncIterator[tuple[Parts, str | None]]:
-    """A node of our own that writes and follows nothing; or, beside another that writes, that one's address.
+    """Give the parts of a running node and None, or, while another node is the writer, parts and the writer's URL.
 
-    Raises OperateError.
+    The running node holds the lease and follows no symbols; the other one has not been started. Raises OperateError.
     """
     try:
         prepare(settings)
@@ -195,7 +195,7 @@ async def node_or_holder(settings: Settings, out: Console) -> AsyncIterator[tupl
 
 
 async def listed_symbols(parts: Parts, target: Target) -> tuple[str, ...]:
-    """The target's symbols, or all that are wished, by the exchange's newest list. Raises OperateError."""
+    """The target's symbols, or all wished ones, checked against the exchange's list. Raises OperateError."""
     try:
         await parts.symbols.refresh()
     except UpstreamError as error:
@@ -242,10 +242,13 @@ async def _through(url: str, parts: Parts, target: Target, out: Console) -> None
 
 @asynccontextmanager
 async def node_client(url: str, parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the running node at `url`, whose database is that of `parts`. Raises OperateError."""
+    """An HTTP client with the admin token for the running node at `url`, which shares the database of `parts`.
+
+    Raises OperateError.
+    """
     settings = parts.settings
     token = settings.admin_token.get_secret_value() if settings.admin_token else _local_token(parts)
-    headers = {b"authorization": f"Bearer {token}".encode()} if token else {}  # it may be more than ASCII
+    headers = {b"authorization": f"Bearer {token}".encode()} if token else {}  # bytes: a token may not be ASCII
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=ASK_TIMEOUT_S) as client:
         try:
             yield client
@@ -254,7 +257,7 @@ async def node_client(url: str, parts: Parts) -> AsyncIterator[httpx.AsyncClient
 
 
 def _local_token(parts: Parts) -> str | None:
-    """The token that a running node keeps beside its database. Raises OperateError."""
+    """The token from a running node's token file, None if there is none. Raises OperateError."""
     try:
         return parts.token_file.read()
     except OSError as error:
@@ -265,7 +268,7 @@ def _local_token(parts: Parts) -> str | None:
 
 
 def wish_of(symbols: Sequence[str], intervals: Sequence[Interval], span: Span) -> dict[str, Any]:
-    """The body of an admin request about a span of some series."""
+    """The body of an admin request about a span of symbols × intervals."""
     codes = [interval.code for interval in intervals]
     return {"symbols": symbols, "intervals": codes, "start": span.start_ms, "end": span.end_ms}
 
@@ -273,7 +276,10 @@ def wish_of(symbols: Sequence[str], intervals: Sequence[Interval], span: Span) -
 async def ask_writer(
     client: httpx.AsyncClient, method: str, path: str, clock: Clock, body: dict[str, Any] | None = None
 ) -> Report:
-    """What the process that writes answers, whichever process is met; while another takes over, it is waited for."""
+    """The writer's answer to a request to any process of the node. Raises OperateError.
+
+    A 503 is retried ASK_TRIES_MAX times, ASK_PAUSE_S apart: another process may be taking over as the writer.
+    """
     for number in range(ASK_TRIES_MAX):
         answer = await client.request(method, path, json=body)
         if answer.is_success:
@@ -294,7 +300,7 @@ async def _coverage(client: httpx.AsyncClient, **params: str | int) -> Report:
 
 
 async def wished_symbols(client: httpx.AsyncClient) -> tuple[str, ...]:
-    """The symbols that the node follows."""
+    """The symbols of all series that the node's coverage lists. Raises OperateError."""
     symbols: dict[str, None] = {}
     offset = 0
     while True:
@@ -313,7 +319,7 @@ async def _watch(
     clock: Clock,
     out: Console,
 ) -> None:
-    """Show the progress of a span until it is whole, and why there is none."""
+    """Show the progress of a span until it is filled; while there is none, print the reasons."""
     with Progress(*_COLUMNS, console=out) as progress:
         task = progress.add_task("backfill", total=None)
         printed: Sequence[str] = ()
@@ -347,9 +353,9 @@ async def _watch(
 
 
 def _lacking_by(entry: Report | None, asked: Span, interval: Interval) -> Spans:
-    """What is missing of `asked` by a series' coverage; all of it while the process that answers has not heard of it.
+    """What is missing of `asked` according to a series' coverage: all of it until its wish covers `asked`.
 
-    A 3d grid is known to within its step only: the answer's may be another than ours.
+    The 3d grid's anchor in the answer may differ from ours, so that `asked` is compared less one step at each end.
     """
     margin_ms = interval.grid.step_ms if interval.needs_anchor else 0
     inner = Span(asked.start_ms + margin_ms, asked.end_ms - margin_ms)

@@ -1,4 +1,4 @@
-"""How an upstream connection leaves this machine: through which proxy, and which certificates it trusts."""
+"""How an upstream connection leaves this machine: its proxy and the certificates it trusts."""
 
 import os
 import re
@@ -25,7 +25,7 @@ _NO_NAME: Final = re.compile(r"^$|[\s\x00-\x1f\x7f!-,/:-@\[-^`{-~]")  # all ASCI
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy of HTTP (with CONNECT) or SOCKS5; the credentials never appear in a `repr`."""
+    """An HTTP (CONNECT) or SOCKS5 proxy; its `repr` leaves the credentials out."""
 
     scheme: str
     host: str
@@ -35,7 +35,7 @@ class Proxy:
 
     @property
     def is_socks(self) -> bool:
-        """Whether it speaks SOCKS5. Names are always resolved by the proxy (socks5 and socks5h alike)."""
+        """Whether the proxy speaks SOCKS5. The proxy always resolves names (socks5 and socks5h alike)."""
         return self.scheme.startswith("socks")
 
     @property
@@ -46,13 +46,13 @@ class Proxy:
 
     @property
     def credentials(self) -> tuple[str, str] | None:
-        """User and password, when the proxy wants them."""
+        """User and password; None if both are empty."""
         return (self.username, self.password) if self.username or self.password else None
 
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """The way to one upstream address. Without files, the system's and the bundled certificates are trusted."""
+    """The way to one upstream address. Without `ca_file` and `ca_dir`, system and bundled certificates are trusted."""
 
     proxy: Proxy | None = None
     ca_file: str | None = None
@@ -71,14 +71,14 @@ class Destination:
 
 
 def proxy_of(text: str) -> Proxy:
-    """A proxy as the variables name it; without a scheme it is one of HTTP. Raises ValueError, which repeats nothing.
+    """Parse a proxy variable; a value without a scheme means an HTTP proxy. Raises ValueError.
 
-    The text may hold a password, so no message quotes it.
+    The text may contain a password, so no message quotes it.
     """
     try:
         parts = urlsplit(text if _SCHEME.match(text) else f"http://{text}")
         port = parts.port
-    except ValueError:  # its message would quote what may be a password
+    except ValueError:  # its message might quote the password
         raise ValueError(_HOW) from None
     if parts.scheme not in _PORTS:
         raise ValueError(
@@ -96,14 +96,14 @@ def proxy_of(text: str) -> Proxy:
 
 
 def masked(text: str) -> str:
-    """A URL, or a proxy without a scheme, with its credentials masked. What has none is returned as it is."""
+    """A URL, or a proxy without a scheme, with its credentials masked; unchanged if it has none."""
     start = found.end() if (found := _SCHEME.match(text)) else 0
     _, at, rest = text[start:].rpartition("@")
     return f"{text[:start]}{_MASK}@{rest}" if at else text
 
 
 def url_of(proxy: Proxy) -> str:
-    """The URL with its credentials, percent-encoded: for the connection, never for a person."""
+    """The URL with its credentials, percent-encoded; for connecting only, never for logs."""
     if (credentials := proxy.credentials) is None:
         return proxy.address
     scheme, _, rest = proxy.address.partition("://")
@@ -111,7 +111,7 @@ def url_of(proxy: Proxy) -> str:
 
 
 def is_host(text: str) -> bool:
-    """Whether this is an address, or a name that can be looked up."""
+    """Whether `text` is an IP address or a valid host name."""
     try:
         ip_address(text)
     except ValueError:
@@ -124,7 +124,7 @@ def is_host(text: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own; such an upstream is never asked through a proxy."""
+    """Whether a name or address is a loopback one; such an upstream is never reached through a proxy."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -144,7 +144,7 @@ def is_exempt(no_proxy: str, url: str) -> bool:
 
 
 def certificate_faults(egress: Egress) -> list[str]:
-    """Why the files with certificates that an upstream is to be trusted by cannot be used."""
+    """Error messages for SSL_CERT_FILE and SSL_CERT_DIR if they cannot be used; empty if they can."""
     faults = []
     if egress.ca_file is not None:
         try:
@@ -163,12 +163,12 @@ def certificate_faults(egress: Egress) -> list[str]:
 
 
 def _entries(no_proxy: str) -> Iterator[tuple[str, int | None]]:
-    """The entries and the port each is limited to. Commas and blanks part them."""
+    """The entries of NO_PROXY, separated by commas or blanks, with the port that each is limited to or None."""
     for text in no_proxy.replace(",", " ").lower().split():
         entry = text.partition("://")[2].rstrip("/") if "://" in text else text
         name, colon, port = entry.rpartition(":")
         is_port = bool(colon) and port.isascii() and port.isdigit() and len(port) <= 5
-        if is_port and (":" not in name or name.endswith("]")):  # a bare IPv6 address has colons of its own
+        if is_port and (":" not in name or name.endswith("]")):  # a bare IPv6 address contains colons
             yield name.strip("[]"), int(port)
         else:
             yield entry.strip("[]"), None
@@ -179,6 +179,6 @@ def _matches(entry: str, host: str) -> bool:
         return True
     try:
         return ip_address(host) in ip_network(entry, strict=False)
-    except ValueError:  # one of them is a name
+    except ValueError:  # `host` or `entry` is a name
         domain = entry.removeprefix("*").strip(".")
         return bool(domain) and (host == domain or host.endswith(f".{domain}"))

@@ -1,4 +1,4 @@
-"""Runs a node as a server: its port, its processes, the signals that end it."""
+"""How the node runs as a server: its listening socket, its worker processes and the signals that end it."""
 
 import contextlib
 import errno
@@ -34,22 +34,22 @@ from infra.process.malloc import return_large_blocks, stop_sqlite_counting
 from infra.process.runtime_dir import shared_by
 
 WORKER_S_MAX: Final = 30
-"""A worker that does not answer its parent for so long is replaced. Its imports count: a second of processor time, ten
-of a busy machine's, where uvicorn's five seconds would end every worker before it has begun, for ever."""
-BACKLOG: Final = 2048  # connections that wait to be accepted; uvicorn's own number
+"""A worker that does not answer its parent for so long is replaced. This includes its imports: one second of processor
+time, ten seconds on a busy machine, where uvicorn's default of 5 s would replace every worker before it has started."""
+BACKLOG: Final = 2048  # connections that wait to be accepted; uvicorn's default
 _HOST_HELP: Final = (
     "Set HOST to 127.0.0.1 (this machine alone), 0.0.0.0 (every address it has) or one of its own addresses, or give "
     "--host; a HOST in the environment that another program has set goes before .env: unset it"
 )
-FILES_BESIDE: Final = 512  # open in a process beside its clients: database, sockets to the exchange, pipes, libraries
-CONNECTIONS_MIN: Final = 16  # where the system allows too few files for anything else
-SHUTDOWN_S_MAX: Final = 4  # in-flight requests; with the flush the whole stop stays under ten seconds
+FILES_BESIDE: Final = 512  # a process's files other than clients: database, sockets to the exchange, pipes, libraries
+CONNECTIONS_MIN: Final = 16  # even if the system allows too few open files
+SHUTDOWN_S_MAX: Final = 4  # for requests in progress; with the flush the whole stop stays under ten seconds
 
 
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then return (one process) or raise SystemExit. Raises CannotStart.
 
-    The database and the port are seen to first: what cannot start says why in one sentence and changes nothing.
+    The port and the database are checked first: if the node cannot start, the error says why, and nothing has changed.
     """
     listener = listen(settings.host, settings.port)
     prepare(settings)
@@ -57,7 +57,7 @@ def run(settings: Settings) -> None:
     shared = shared_by(store_of(settings.db_url).place(settings.db_url), settings.runtime_dir)
     counted = MetricsFolder(shared) if settings.workers > 1 else None
     config = uvicorn.Config(
-        # handed over whole: what the command line overrides reaches every worker
+        # all settings, so that the command line's overrides reach every worker
         partial(_app, settings, None if counted is None else counted.path),
         factory=True,
         http=BoundedProtocol,
@@ -66,7 +66,7 @@ def run(settings: Settings) -> None:
         log_config=bounded(LOGGING_CONFIG),
         log_level="warning",
         access_log=False,
-        proxy_headers=False,  # the admin guard must see who really connects
+        proxy_headers=False,  # the admin guard needs the address that really connects
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_S_MAX,
         timeout_worker_healthcheck=WORKER_S_MAX,
@@ -78,14 +78,15 @@ def run(settings: Settings) -> None:
             counted.remove()
         return
     signal.signal(signal.SIGTERM, leave)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it once more at its end
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it again when it ends
         uvicorn.Server(config).run([listener])
 
 
 class Workers(Multiprocess):
-    """uvicorn's workers and their parent, who is never kept from noticing that one died or that all are to stop.
+    """The parent of uvicorn's workers, which notices at once that a worker died or that all have to stop.
 
-    Its own waits WORKER_S_MAX for the answer of one that died while it was asked, or that has only begun to start.
+    uvicorn's own parent waits up to WORKER_S_MAX for the answer of a worker that died while it was asked, or that has
+    only begun to start.
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
@@ -94,9 +95,9 @@ class Workers(Multiprocess):
             signal.signal(number, self._end)
 
     def keep_subprocess_alive(self) -> None:
-        """Ask all workers whether they live and replace those that do not."""
+        """Check that all workers answer, and replace those that do not."""
         for process in self.processes:
-            process.child_conn.close()  # our copy: while there is one, the pipe of a dead worker has no end
+            process.child_conn.close()  # the parent's copy: while it is open, a dead worker's pipe reports no end
         super().keep_subprocess_alive()
 
     def _end(self, number: int, _frame: object) -> None:
@@ -107,15 +108,15 @@ class Workers(Multiprocess):
 
 
 def leave(_signal: int, _frame: object) -> NoReturn:
-    """A signal handler that ends the program by the ordinary way, so that everything opened is closed."""
+    """A signal handler that raises SystemExit, so that `finally` blocks run and close what is open."""
     sys.exit(0)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on the first address of `host` that is ours. Raises CannotStart, naming HOST or PORT.
+    """A socket that listens on the first usable address of `host`. Raises CannotStart, naming HOST or PORT.
 
-    Who connects before the node has started waits for it. Other programs set HOST too: conda's compilers to the machine
-    they compile for, some shells to the machine's name.
+    Clients that connect before the node has started wait for it. HOST may be wrong because other programs set it too:
+    conda's compilers to their target machine, some shells to the machine's name.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -133,13 +134,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _listener(family: int, kind: int, address: tuple[str, int]) -> socket.socket:
-    # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
+    # with an explicit IPPROTO_TCP, asyncio sets TCP_NODELAY; Nagle's algorithm would cost 40 ms a request
     listener = socket.socket(family, kind, socket.IPPROTO_TCP)
     with contextlib.ExitStack() as unless_it_listens:
         unless_it_listens.callback(listener.close)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)  # now: Linux lets two sockets bind one port as long as neither listens
+        listener.listen(BACKLOG)  # at once: Linux lets two sockets bind one port as long as neither listens
         unless_it_listens.pop_all()
     return listener
 
@@ -161,14 +162,17 @@ def _why_not(host: str, port: int, error: OSError) -> str:
 def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
     return_large_blocks()
     if (parent := multiprocessing.parent_process()) is not None:
-        stop_sqlite_counting()  # a process of its own, where app/cli.py has not done it
+        stop_sqlite_counting()  # a worker process; app/cli.py has done it for the parent only
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     settings = settings.model_copy(update={"connections_max": allowed_connections(settings)})
     return Node(Parts(settings), metrics_folder=metrics_folder, tidy=GcSchedule().look).app
 
 
 def allowed_connections(settings: Settings) -> int:
-    """CONNECTIONS_MAX, or as many as this process may have files open: whoever is out of files cannot even refuse."""
+    """CONNECTIONS_MAX, or fewer if the process may not open enough files, of which it raises the soft limit.
+
+    A process without free files cannot even accept a connection to refuse it.
+    """
     beside = settings.stream_clients_max + SURPLUS_MAX + FILES_BESIDE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = beside + settings.connections_max
@@ -181,6 +185,6 @@ def allowed_connections(settings: Settings) -> int:
 
 
 def _end_with(parent: BaseProcess) -> None:
-    """Stop when the parent has died (kill -9): nobody would ever end us or start us anew, and the port stays taken."""
-    parent.join()  # a pipe that only the parent keeps open, so this waits for an event
+    """Stop this worker when its parent has died (kill -9): otherwise it would run for ever and keep the port."""
+    parent.join()  # waits for the end of a pipe that only the parent holds open
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""What is held, compared with the exchange and mended."""
+"""Verification: held klines and recorded absence compared with the exchange, and repaired where they differ."""

@@ -1,4 +1,4 @@
-"""Recorded absence, asked again: what the exchange did not have once, it may have now."""
+"""The audit of recorded absence: the exchange may have klines now for spans in which it once had none."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -15,11 +15,11 @@ from app.ports.exchange import Priority, RestApi
 from app.ports.store import StoreWriter
 from app.verifying.audit import Tally
 
-ABSENT_SPANS_MAX: Final = 50  # of a series in one go, newest first; each costs a request of weight 1
+ABSENT_SPANS_MAX: Final = 50  # of one series in one audit, newest first; each costs a request of weight 1
 
 
 class AbsenceAuditor:
-    """Asks the exchange for a kline in every span that is recorded absent, and takes back what is not."""
+    """Asks the exchange for one kline in each absent span, and withdraws the absence if there is one."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class AbsenceAuditor:
         self._committer = committer
 
     def due(self, series: Series, span: Span, verified_since_ms: int) -> Spans:
-        """What is recorded absent in `span`, also before the first held row, and was not asked for lately."""
+        """The absent spans in `span`, also before the first held row, without those verified since then."""
         if not self._holdings.is_anchored(series):
             return Spans()
         return self._holdings.ledger(series).absent.clip(span) - self._holdings.verification(series).since(
@@ -46,7 +46,7 @@ class AbsenceAuditor:
         )
 
     async def audit(self, several: Iterable[Series], span: Span, verified_since_ms: int, tally: Tally) -> None:
-        """Ask for what is due of several series; what was done before an error stays.
+        """Check the absent spans that are due, and count into `tally`; an error keeps what was done before it.
 
         Raises UpstreamError, StoreUnavailable.
         """
@@ -66,7 +66,7 @@ class AbsenceAuditor:
         tally.mismatched += 1
         recorded = self._holdings.ledger(series).absent.span_at(found[0].open_ms)
         if recorded is None:
-            return  # it was filled meanwhile
+            return  # the span was filled in the meantime
         what = f"{series.name} {series.interval}: {tuple(recorded)} was recorded absent, the exchange has klines there"
         tally.note(what)
         self._observe(GarbageDropped("absence", what))

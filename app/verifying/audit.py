@@ -1,12 +1,13 @@
-"""Auditing: held klines against the exchange's own daily ones, narrowed down and mended where they differ.
+"""The audit of held klines against the exchange's daily ones, which finds and replaces the rows that differ.
 
-One `1d` request covers 499 days of a symbol. A day of any shorter interval is right when its klines add up to the
-exchange's daily one, in every column. Where they do not, `1h` klines say in which hours, only those are fetched anew,
-and the store keeps the replaced rows as revisions. What still does not add up then is the exchange contradicting
-itself: recorded once, and not fetched again while both sides stay as they are.
+One `1d` request covers 499 days of a symbol. A day of any shorter interval is right if its klines add up to the
+exchange's daily kline in every column. If they do not, the `1h` klines show which hours differ, only those hours are
+fetched again, and the store keeps the replaced rows as revisions. If the day still does not add up, the exchange
+contradicts itself (binance-facts section 7): this is recorded as a disagreement, and the day is not fetched again
+while both sides stay the same.
 
-What no whole settled day covers is compared row by row when an operator asks for it: part days, and today. What cannot
-be compared at all is said (`left_out`), so that a check which compared nothing is never taken for a success.
+Klines outside whole settled days (parts of days, and today) are compared row by row when an operator asks for it. What
+cannot be compared at all is reported (`left_out`), so that an audit that compared nothing never counts as a success.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -30,37 +31,37 @@ from app.ports.errors import UpstreamGarbage
 from app.ports.exchange import Priority, RestApi
 from app.ports.store import Disagreement, StoreWriter
 
-SETTLE_MS: Final = 10 * 60_000  # a day is compared this long after its end: late frames and repairs are in by then
-ROW_AGE_MS: Final = 90_000  # a closed kline is compared by itself once it is this old
-DAYS_SAVED_AT_ONCE: Final = 30  # what an interruption costs at the most
-FINDINGS_MAX: Final = 100  # described one by one in a report; all are counted
+SETTLE_MS: Final = 10 * 60_000  # after a day's end until it is compared: late frames and repairs are stored by then
+ROW_AGE_MS: Final = 90_000  # after a kline's close until it is compared row by row
+DAYS_SAVED_AT_ONCE: Final = 30  # an interruption loses the results of at most so many days
+FINDINGS_MAX: Final = 100  # described in a report; all are counted
 _H1: Final = INTERVALS["1h"]
 
 
 @dataclass(slots=True)
 class Tally:
-    """What an audit has done so far."""
+    """The counts and findings of an audit so far."""
 
     compared: int = 0
-    """Days of series (of intervals longer than a day: klines), and pages of rows, compared with the exchange's."""
+    """Comparisons made: days, klines (of intervals longer than a day), pages of rows, absent spans."""
     uncompared: int = 0
-    """Days of which the exchange gave nothing to compare with."""
+    """Days for which the exchange had nothing to compare with."""
     mismatched: int = 0
-    """Of those compared, how many differed."""
+    """Comparisons that found a difference."""
     mended: int = 0
-    """Rows that were replaced by the exchange's."""
+    """Rows replaced by the exchange's."""
     disagreements: int = 0
-    """Klines of which the exchange contradicts itself."""
+    """Klines about which the exchange contradicts itself."""
     findings: list[str] = field(default_factory=list)
 
     def note(self, finding: str) -> None:
-        """Describe a finding, while there is room."""
+        """Add a finding, up to FINDINGS_MAX."""
         if len(self.findings) < FINDINGS_MAX:
             self.findings.append(finding)
 
 
 class Auditor:
-    """Compares, mends and records; never decides when."""
+    """Compares klines, replaces rows that differ and records disagreements. The Verifier decides when."""
 
     def __init__(
         self, clock: Clock, observe: Observe, rest: RestApi, store: StoreWriter, holdings: LedgerCache, filler: Filler
@@ -73,23 +74,26 @@ class Auditor:
         self._filler = filler
 
     def due(self, series: Series, span: Span, verified_since_ms: int) -> Spans:
-        """What of `span` can be compared and was not since `verified_since_ms`: known and settled.
+        """The parts of `span` that can be compared and have not been verified since `verified_since_ms`.
 
-        Whole days; of intervals longer than a day, whole klines.
+        These are whole days (of intervals longer than a day: whole klines) that are known and settled.
         """
         left = self._whole(series, span) - self._holdings.verification(series).since(verified_since_ms)
         step = self._step(series)
-        return Spans(Span(step.floor(start), step.ceil(end)) for start, end in left)  # of some days only a part was
+        return Spans(Span(step.floor(start), step.ceil(end)) for start, end in left)  # also days verified in part
 
     def due_rows(self, series: Series, span: Span, verified_since_ms: int) -> Spans:
-        """What of `span` is held and in no whole day that `due` may name: to be compared row by row."""
+        """The held parts of `span` to be compared row by row: those outside the whole days that `due` covers."""
         if not self._holdings.is_anchored(series):
             return Spans()
         held = self._holdings.ledger(series).held.clip(self._closed(series, span)) - self._whole(series, span)
         return held - self._holdings.verification(series).since(verified_since_ms)
 
     def left_out(self, series: Series, span: Span) -> list[tuple[Span, str]]:
-        """What of `span` cannot be compared, and why: klines that are not held, or too young if all of them are."""
+        """The parts of `span` that cannot be compared, each with the reason.
+
+        Klines that are too young are named only if all klines of `span` are; otherwise the audit ends before them.
+        """
         if not self._holdings.is_anchored(series):
             return [(span, "nothing of it is held")]
         grid = self._holdings.grid(series)
@@ -107,35 +111,35 @@ class Auditor:
         return Span(grid.ceil(span.start_ms), min(end_ms, grid.ceil(min(span.end_ms, end_ms))))
 
     def _whole(self, series: Series, span: Span) -> Spans:
-        """The whole settled days of `span` (of intervals longer than a day: klines) of which everything is known."""
+        """The settled whole days of `span` (of intervals longer than a day: klines) that are held or proven absent."""
         ledger = self._holdings.ledger(series)
         if not ledger.held or not self._holdings.is_anchored(series):
             return Spans()
         step = self._step(series)
-        first_ms = step.floor(ledger.held.hull.start_ms)  # before it nothing exists that could be added up
+        first_ms = step.floor(ledger.held.hull.start_ms)  # before the first held kline there is nothing to add up
         window = Span(max(span.start_ms, first_ms), min(span.end_ms, self._clock.now_ms() - SETTLE_MS))
         if not window:
             return Spans()
         return Spans(Span(step.ceil(start), step.floor(end)) for start, end in ledger.known.clip(window))
 
     def count(self, series: Series, spans: Spans) -> int:
-        """How many comparisons `spans` that are due take."""
+        """How many comparisons the `spans` of `due` take."""
         return sum(self._step(series).count(*span) for span in spans)
 
     def count_rows(self, series: Series, spans: Spans) -> int:
-        """How many comparisons `spans` take that are compared row by row: pages of REST."""
+        """How many comparisons the `spans` of `due_rows` take: one for each page of REST."""
         grid = self._holdings.grid(series)
         return sum(-(-grid.count(*span) // series.kind.rest.rows_thrifty) for span in spans)
 
     async def audit(self, due: Mapping[Series, Spans], tally: Tally, pause_s: float = 0.0) -> None:
-        """Compare what is due, of one symbol, with a pause after each day: a day of minutes is 7 ms of work.
+        """Compare the spans that are due of one symbol, with a pause after each day (a day of minutes takes 7 ms).
 
-        Raises UpstreamError, StoreUnavailable; what was done by then stays.
+        Raises UpstreamError, StoreUnavailable; an error keeps what was done before it.
         """
         within_day = {series: spans for series, spans in due.items() if spans and not _is_by_rows(series)}
         hull = Spans(span for spans in within_day.values() for span in spans).hull
         end_ms = hull.end_ms
-        while end_ms > hull.start_ms:  # newest first, like everything here
+        while end_ms > hull.start_ms:  # newest first
             days = next(iter(within_day)).kind.rest.rows_thrifty
             window = Span(max(hull.start_ms, end_ms - days * DAY_MS), end_ms)
             end_ms = window.start_ms
@@ -149,9 +153,9 @@ class Auditor:
                 await self.audit_rows(series, spans, tally)
 
     async def compare(self, series: Series, window: Span, tally: Tally) -> Spans:
-        """Compare held klines with the exchange's own of the same interval, row by row; the open times replaced.
+        """Compare held klines with the exchange's of the same interval, row by row. Return the spans of replaced rows.
 
-        `window` has at most a thrifty page of rows. Raises UpstreamError, StoreUnavailable.
+        `window` has at most `rest.rows_thrifty` rows. Raises UpstreamError, StoreUnavailable.
         """
         grid = self._holdings.grid(series)
         limit = grid.count(*window)
@@ -166,7 +170,10 @@ class Auditor:
         return Spans(Span(kline.open_ms, grid.shift(kline.open_ms, 1)) for kline in differing)
 
     async def explain(self, series: Series, open_ms: int, tally: Tally) -> None:
-        """Look into the minutes of a longer kline that was wrong; what remains is the exchange contradicting itself."""
+        """Compare the minutes of a longer kline that differed; if they still do not add up, record a disagreement.
+
+        Raises UpstreamError, StoreUnavailable.
+        """
         minutes = series.of(M1)
         bucket = Span(open_ms, self._holdings.grid(series).shift(open_ms, 1))
         step_ms = minutes.kind.rest.rows_thrifty * M1.grid.step_ms
@@ -188,7 +195,7 @@ class Auditor:
         for at in range(0, len(days), DAYS_SAVED_AT_ONCE):
             some = days[at : at + DAYS_SAVED_AT_ONCE]
             fetched = await self._hold_again(series, Span(some[-1], some[0] + DAY_MS))
-            began_ms = self._clock.now_ms() + fetched  # what was fetched is dated by this millisecond at the latest
+            began_ms = self._clock.now_ms() + fetched  # after the rows fetched just now, whose time is this ms at most
             right: list[Span] = []
             for day_ms in some:
                 day = Span(day_ms, day_ms + DAY_MS)
@@ -200,11 +207,11 @@ class Auditor:
                     right.append(day)
                 else:
                     await self._mend_day(series, day, daily.get(day_ms), tally)
-                await self._clock.sleep(pause_s)  # requests get their turn
+                await self._clock.sleep(pause_s)  # lets requests run
             await self._save(series, Spans(right), began_ms)
 
     async def _audit_without_daily(self, series: Series, held: Spans, tally: Tally) -> None:
-        """Compare a day of which the exchange gave no daily kline by its rows, if it gives those."""
+        """Compare a day without a daily kline at the exchange row by row, or count it as uncompared."""
         try:
             await self.audit_rows(series, held, tally)
         except UpstreamGarbage as error:
@@ -212,14 +219,17 @@ class Auditor:
             tally.note(f"{error}, nor did it give a daily kline: day {held.hull.start_ms} is not compared")
 
     async def _hold_again(self, series: Series, span: Span) -> bool:
-        """Fetch what a minute mended since `span` became due has let go of, if the reconciler was not faster."""
+        """Fetch the parts of `span` that are no longer known; return whether there were any.
+
+        A repair of a minute invalidates the roll-ups made of it, possibly after `span` was found due.
+        """
         lacking = self._holdings.ledger(series).known.complement(span)
         async for klines in self._fetched(series, lacking):
             await self._filler.keep(series, self._holdings.grid(series), klines, Source.REST)
         return bool(lacking)
 
     async def _is_right(self, series: Series, day: Span, theirs: Kline | None) -> bool:
-        """Whether a day adds up, or fails to as it is known to: then its rows are the exchange's own all the same."""
+        """Whether a day adds up, or differs as a recorded disagreement does (its rows are then the exchange's)."""
         ours = await self._added_up(series, day)
         known = self._holdings.disagreements(series).get((day.start_ms, D1))
         return _is_equal(ours, theirs) or (
@@ -236,7 +246,7 @@ class Auditor:
         else:
             await self._refetch(series, await self._differing_hours(series, day), tally)
         tally.note(f"{series.name} {series.interval} day {day.start_ms}: {tally.mended - before} rows replaced")
-        began_ms = self._clock.now_ms() + 1  # after the repair, which is dated by this millisecond at the latest
+        began_ms = self._clock.now_ms() + 1  # after the repair, whose time is this ms at most
         ours = await self._added_up(series, day)
         if not _is_equal(ours, theirs):
             await self._record(series, day.start_ms, D1, ours, theirs, tally)
@@ -254,7 +264,7 @@ class Auditor:
     # --- row by row ---------------------------------------------------------------------------------------------
 
     async def audit_rows(self, series: Series, spans: Spans, tally: Tally) -> None:
-        """Compare row by row what is held in `spans`. Raises as `audit` does."""
+        """Compare the held klines of `spans` row by row. Raises UpstreamError, StoreUnavailable."""
         grid = self._holdings.grid(series)
         for span in spans:
             start_ms = span.start_ms
@@ -271,7 +281,7 @@ class Auditor:
     # --- the two sides, and the store ---------------------------------------------------------------------------
 
     def _step(self, series: Series) -> Grid:
-        """The grid of what is compared at once."""
+        """The grid of single comparisons: days, or the series' own klines if they are longer."""
         return self._holdings.grid(series) if _is_longer(series) else D1.grid
 
     async def _theirs(self, series: Series, window: Span) -> dict[int, Kline]:
@@ -280,9 +290,9 @@ class Auditor:
         return {kline.open_ms: kline for kline in klines}
 
     async def _rows(self, series: Series, window: Span) -> list[Kline]:
-        """The exchange's klines of `window`. Raises UpstreamGarbage when some that are held are not among them.
+        """The exchange's klines of `window`. Raises UpstreamGarbage when held klines are missing from the answer.
 
-        Such an answer proves nothing: neither what is wrong, nor that the exchange contradicts itself.
+        Such an answer proves nothing: neither which rows are wrong, nor that the exchange contradicts itself.
         """
         grid = self._holdings.grid(series)
         klines = await self._rest.klines(series, grid, window, grid.count(*window), Priority.VERIFY)
@@ -295,7 +305,7 @@ class Auditor:
         return list(klines)
 
     async def _added_up(self, series: Series, span: Span) -> Kline | None:
-        """What the held klines of `span`, all of them, add up to."""
+        """The sum of the held klines of `span`; None when they do not add up to a kline."""
         snapshot = await self._store.read(series, span, series.interval.grid.count(*span))
         return added_up(snapshot.rows, span.start_ms)
 
@@ -335,17 +345,17 @@ class Auditor:
 
 
 def _is_longer(series: Series) -> bool:
-    """Whether a kline of the series lasts longer than the day by which the others are compared."""
+    """Whether a kline of the series is longer than the day by which shorter ones are compared."""
     return series.interval.grid.step_ms > DAY_MS
 
 
 def _is_by_rows(series: Series) -> bool:
-    """Whether klines are compared one by one: those that last longer than a day, and those that do not add up."""
+    """Whether klines are compared row by row: those longer than a day, and kinds that do not roll up."""
     return _is_longer(series) or not series.kind.rolls_up
 
 
 def _is_equal(ours: Kline | None, theirs: Kline | None) -> bool:
-    """Whether two klines have the same numbers, however they are printed."""
+    """Whether two klines have equal numbers (1.50 equals 1.5); two Nones are equal."""
     if ours is None or theirs is None:
         return ours is theirs
     return ours.trades == theirs.trades and all(

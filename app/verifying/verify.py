@@ -1,8 +1,8 @@
-"""Verification: when held klines are compared with the exchange, by the clock, by chance, and when an operator asks.
+"""The schedule of comparisons with the exchange: regular rounds, random samples, and audits requested by an operator.
 
-Three loops at the lowest priority for weight. Rounds: every symbol whose days were not compared for VERIFY_EVERY_DAYS.
-Samples: every minute some series that have just closed a kline, and some rows that came from the archive. Audits: what
-was asked for, before anything else of its kind, with a report that can be watched.
+Three loops spend weight at the lowest priority. Rounds compare every symbol whose days were not verified for
+VERIFY_EVERY_DAYS. Samples compare, every minute, some series that have just closed a kline and some rows from the
+archive. Audits compare what an operator requested, at once, with a report of their progress.
 """
 
 import asyncio
@@ -25,60 +25,60 @@ from app.verifying.audit import ROW_AGE_MS, Auditor, Tally
 
 VISIT_PAUSE_S: Final = 2.0  # between two symbols of a round: 700 of them take less than half an hour
 DAY_PAUSE_S: Final = (
-    0.05  # between two days of a round: 600 symbols × 7 intervals × a year take a day, a tenth of a core
+    0.05  # between two days of a round: 600 symbols × 7 intervals × a year take a day and a tenth of a core
 )
 ROUND_PAUSE_S: Final = 60.0
-RETRY_S: Final = 60.0  # after an error of the exchange or the store
+RETRY_S: Final = 60.0  # after an error of the exchange or the store, at least
 SAMPLE_EVERY_S: Final = 60.0
 SAMPLE_SERIES: Final = 5  # requests of weight 1 a minute: 0.2 % of what the exchange grants
-SAMPLE_ROWS: Final = 99  # the most rows that weigh 1
-SAMPLE_FRESH_MS: Final = 4 * MINUTE_MS  # "just closed" for a sample
-AUDITS_KEPT_MAX: Final = 16  # waiting, running and done ones that are reported
-LEFT_OUT_MAX: Final = 100  # spans that an audit could not compare, named one by one; all are counted
-AUDIT_TRIES_MAX: Final = 30  # errors in a row before an audit is given up: half an hour of a silent exchange
+SAMPLE_ROWS: Final = 99  # the most rows for a weight of 1 (binance-facts section 3)
+SAMPLE_FRESH_MS: Final = 4 * MINUTE_MS  # a kline that closed within this time has "just closed"
+AUDITS_KEPT_MAX: Final = 16  # audits in the report: waiting, running and done
+LEFT_OUT_MAX: Final = 100  # spans named in a report that an audit could not compare; all are counted
+AUDIT_TRIES_MAX: Final = 30  # errors in a row until an audit gives up: half an hour without the exchange
 EVER: Final = Span(0, 1 << 50)
 
 
 class TooManyAudits(Exception):
-    """So many audits wait already that another one would not be seen to for long."""
+    """AUDITS_KEPT_MAX audits are waiting or running: another one is refused."""
 
 
 @dataclass(slots=True)
 class Audit:
-    """One comparison that was asked for."""
+    """One requested comparison, with its progress and result; times in ms."""
 
     number: int
     series: tuple[Series, ...]
     span: Span
     asked_ms: int
     total: int = 0
-    """Comparisons it takes, as far as known when it began."""
+    """The number of comparisons, as known when the audit began."""
     is_begun: bool = False
     ended_ms: int | None = None
     error: str | None = None
     tally: Tally = field(default_factory=Tally)
     left_out: list[dict[str, object]] = field(default_factory=list)
-    """What could not be compared, and why; the first LEFT_OUT_MAX."""
+    """Spans that could not be compared, with reasons; the first LEFT_OUT_MAX."""
     left_out_total: int = 0
     until_ms: int = 0
-    """Where the youngest klines begin that could be compared."""
+    """The audit compares no kline that opens at or after this time."""
 
     def leave_out(self, series: Series, span: Span, why: str) -> None:
-        """Note a span that is not compared."""
+        """Record a span that is not compared, and why."""
         self.left_out_total += 1
         if len(self.left_out) < LEFT_OUT_MAX:
             named = {"symbol": series.name, "interval": series.interval.code}
             self.left_out.append({**named, "start": span.start_ms, "end": span.end_ms, "why": why})
 
     def end(self, now_ms: int) -> None:
-        """Nothing more is compared. An audit that has compared nothing has failed."""
+        """End the audit. If it has compared nothing, it has failed."""
         self.ended_ms = now_ms
         if self.error is None and not self.tally.compared:
             why = f"{self.left_out[0]['why']}" if self.left_out else "the exchange gave nothing to compare with"
             self.error = f"nothing was compared: {why}"
 
     def report(self) -> dict[str, object]:
-        """The audit as users see it; times in ms."""
+        """The audit as GET /v1/verification shows it; times in ms."""
         state = "waiting" if not self.is_begun else "running" if self.ended_ms is None else "done"
         return {
             "audit": self.number,
@@ -105,7 +105,7 @@ class Auditors(NamedTuple):
 
 
 class Verifier:
-    """Keeps comparing. `auditors` raises StoreUnavailable in a process that does not write, which refuses audits."""
+    """Runs rounds, samples and audits. `auditors` raises StoreUnavailable in a process that does not write."""
 
     def __init__(
         self,
@@ -126,10 +126,10 @@ class Verifier:
         self._audits: deque[Audit] = deque()
         self._asked = asyncio.Event()
         self.background = Tally()
-        """What rounds and samples have found since the start."""
+        """The counts and findings of rounds and samples since the start."""
 
     def request(self, series: Sequence[Series], span: Span) -> int:
-        """Compare `span` of each of `series`; the number of the audit. Raises StoreUnavailable, TooManyAudits."""
+        """Start an audit of `span` of each of `series`; return its number. Raises StoreUnavailable, TooManyAudits."""
         self._auditors()
         waiting = [audit for audit in self._audits if audit.ended_ms is None]
         if len(waiting) >= AUDITS_KEPT_MAX:
@@ -141,7 +141,7 @@ class Verifier:
         return self._audits[-1].number
 
     def report(self) -> dict[str, object]:
-        """The audits asked for, newest first, and what was found in the background. Raises StoreUnavailable."""
+        """The audits, newest first, and the findings of rounds and samples. Raises StoreUnavailable."""
         self._auditors()
         return {
             "background": _tally(self.background),
@@ -190,7 +190,7 @@ class Verifier:
                     for series in by_symbol[symbol]:
                         for span in absence.due(series, audit.span, began_ms):
                             audit.leave_out(series, span, "recorded absent, and more such spans than are asked at once")
-                except UpstreamRejected as error:  # asking again would be answered alike
+                except UpstreamRejected as error:  # the exchange would refuse again
                     for series in by_symbol[symbol]:
                         audit.leave_out(series, audit.span, f"the exchange refuses: {error}")
                     break
@@ -217,7 +217,7 @@ class Verifier:
                 except (
                     UpstreamError,
                     StoreUnavailable,
-                ) as error:  # reported where it happened; the next round sees to it
+                ) as error:  # the error was reported where it was raised; the next round tries again
                     await self._clock.sleep(self._pause_s(error))
             await self._clock.sleep(ROUND_PAUSE_S)
 
@@ -237,7 +237,10 @@ class Verifier:
                 await self._clock.sleep(self._pause_s(error))
 
     def _closed_lately(self) -> list[tuple[Series, Span]]:
-        """The newest rows of some series, one for each interval that has just closed a kline, as far as they go."""
+        """Samples of the newest rows: one random series for each interval that has just closed a kline.
+
+        At most SAMPLE_SERIES of them, with SAMPLE_ROWS rows each or as many as are held without a gap.
+        """
         now_ms = self._clock.now_ms()
         by_step: dict[int, list[Series]] = {}
         for series in self._wish().series():
@@ -245,7 +248,7 @@ class Verifier:
             if self._holdings.is_anchored(series) and now_ms - grid.floor(now_ms - ROW_AGE_MS) <= SAMPLE_FRESH_MS:
                 by_step.setdefault(grid.step_ms, []).append(series)
         samples = []
-        for step_ms in sorted(by_step, reverse=True)[:SAMPLE_SERIES]:  # the longest close most rarely
+        for step_ms in sorted(by_step, reverse=True)[:SAMPLE_SERIES]:  # the longest first: they close most rarely
             series = self._rng.choice(by_step[step_ms])
             grid = self._holdings.grid(series)
             held = self._holdings.ledger(series).held.span_at(grid.floor(now_ms - ROW_AGE_MS) - 1)
@@ -255,7 +258,7 @@ class Verifier:
         return samples
 
     def _from_archive(self) -> list[tuple[Series, Span]]:
-        """Some rows that came from the archive."""
+        """A sample of up to SAMPLE_ROWS rows that came from the archive; none if the random series has no such rows."""
         series = self._rng.choice(list(self._holdings.all()) or [None])
         if series is None:
             return []
