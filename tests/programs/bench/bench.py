@@ -36,7 +36,7 @@ PARTS: Final = (*STAGED, *ALONE)
 
 
 async def measure(run: Run, parts: Sequence[str], say: Callable[[str], None]) -> None:
-    """Carry out `parts`."""
+    """Measure `parts` in the table's order, those that share a stage together."""
     on_stage = [name for name in STAGED if name in parts]
     if on_stage:
         say(f"a database of {run.size.symbols} symbols …")
@@ -51,7 +51,7 @@ async def measure(run: Run, parts: Sequence[str], say: Callable[[str], None]) ->
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print and write."""
+    """Measure the parts named on the command line, print the table and write the files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", default="", help=f"which of {','.join(PARTS)}; all without it")
     parser.add_argument("--rounds", type=int, default=FULL.rounds)
@@ -79,7 +79,7 @@ def finish(
     took_s: float,
     out: Console,
 ) -> None:
-    """Print the table and leave the files."""
+    """Print the table and write bench/latest.json and bench/latency.svg."""
     show(run.figures, out)
     generator = "wrk" if WRK else "its own generator (install wrk for a cheaper one)"
     machine = (

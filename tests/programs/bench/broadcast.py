@@ -1,7 +1,7 @@
-"""The limit of the sockets we serve: `websockets` and its broadcast, and nothing else.
+"""The limit for the node's sockets: a server that only calls `websockets.broadcast`.
 
-`python -m tests.programs.bench.broadcast PORT FILE` serves /stream?streams=… and sends the messages in FILE over and
-over, each at its moment, to those who asked for its stream; from SIGUSR1 on.
+`python -m tests.programs.bench.broadcast PORT FILE` serves /stream?streams=… and, from SIGUSR1 on, sends the messages
+in FILE again and again, each at its recorded time, to the clients that subscribed to its stream.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _QUERY: Final = "streams="
 
 
 async def run(port: int, messages: list[tuple[float, str, str]]) -> None:
-    """Serve until it is killed."""
+    """Serve until the process is killed."""
     wanted: dict[str, set[ServerConnection]] = defaultdict(set)
     begun = asyncio.Event()
     loop, clock = asyncio.get_running_loop(), SystemClock()
@@ -50,7 +50,7 @@ async def run(port: int, messages: list[tuple[float, str, str]]) -> None:
 
 
 def main() -> None:
-    """Run until it is killed."""
+    """Read the arguments and serve until the process is killed."""
     port, path = sys.argv[1:]
     messages = [(float(at), stream, text) for at, stream, text in orjson.loads(Path(path).read_bytes())]
     uvloop.run(run(int(port), messages))

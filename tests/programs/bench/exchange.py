@@ -1,7 +1,7 @@
-"""The sandbox as a process of its own on a pinned clock.
+"""The sandbox exchange as a process on a pinned clock.
 
 `python -m tests.programs.bench.exchange CLOCK PORT SYMBOLS RATE` sends RATE times the market's frames
-(tests/programs/soak/flood.py), once SIGUSR1 has come; until then only closing frames are sent.
+(tests/programs/soak/flood.py) from SIGUSR1 on; before that it sends only closing frames.
 """
 
 import signal
@@ -14,7 +14,7 @@ from tests.programs.soak.flood import WEIGHT_LIMIT, FloodHub, serve
 
 
 def main() -> None:
-    """Run until it is killed."""
+    """Read the arguments and serve until the process is killed."""
     path, port, symbols, rate = sys.argv[1:]
     app = create_app(PinnedClock(Path(path)), symbols=int(symbols), weight_limit=WEIGHT_LIMIT)
     hub = app.sockets.hub = FloodHub(app.exchange, app.faults, float(rate))

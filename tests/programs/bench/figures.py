@@ -1,4 +1,4 @@
-"""What was measured: each figure beside its own limit of the same run, as a table, as JSON, and what it is held to."""
+"""The measured figures, each with its limit from the same run and its required floor, as a table and as JSON."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Figure:
-    """One line: ours and the limit, medians of all rounds; `ratio` is the median of the rounds' own ratios.
+    """One line of the table: our value and the limit's, medians of all rounds; `ratio` is the median of rounds' ratios.
 
-    `floor` holds a ratio (or, without a limit, our own value) from below, or from above where `is_cost`.
+    `floor` is the lowest allowed ratio (or, without a limit, our lowest value); with `is_cost` it is the highest.
     """
 
     part: str
@@ -31,7 +31,7 @@ class Figure:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether it is what the project asks of itself; None when nothing is asked."""
+        """Whether the figure meets its floor; None when it has none."""
         found = self.ours if self.ratio is None else self.ratio
         if self.floor is None:
             return None
@@ -64,12 +64,12 @@ def compared(
     is_cost: bool = False,
     note: str = "",
 ) -> Figure:
-    """The figure of rounds of (ours, limit)."""
+    """Make a figure of the rounds' pairs (our value, the limit's)."""
     ours, limit = (median(each) for each in zip(*pairs, strict=True))
     measured = [
         (mine, theirs) for mine, theirs in pairs if theirs > 0
-    ]  # else the round was shorter than a tick of the CPU clock
-    if not measured:  # all were: of a cheap server's CPU in a run that only shows that the bench works
+    ]  # a limit of zero: the round was shorter than a tick of the CPU clock
+    if not measured:  # every round was, in a short run that only tests the bench
         return Figure(part, name, unit, ours, note=note, is_cost=is_cost, rounds=[list(pair) for pair in pairs])
     ratio = median(mine / theirs for mine, theirs in measured)
     return Figure(part, name, unit, ours, limit, ratio, floor, is_cost, note, [list(pair) for pair in pairs])
@@ -78,10 +78,10 @@ def compared(
 async def alternating(
     rounds: int, ours: Callable[[], Awaitable[T]], limit: Callable[[], Awaitable[T]]
 ) -> list[tuple[T, T]]:
-    """Measure both by turns, so that what else the machine does meets both."""
+    """Measure both by turns, so that other load on the machine affects both alike."""
     pairs = []
     for number in range(rounds):
-        if number % 2:  # whoever goes first finds another machine than whoever follows
+        if number % 2:  # the order matters, so it alternates
             theirs = await limit()
             pairs.append((await ours(), theirs))
         else:

@@ -1,8 +1,8 @@
-"""Two ways to store archive files, each a process of its own that prints how long it took.
+"""Two programs that store archive files and print how long it took: a node, and the least code that does it.
 
-`python -m tests.programs.bench.fill node CLOCK SYMBOLS CODES START_MS END_MS` is a node (settings in the environment)
-that fills the span by its own plan; `python -m tests.programs.bench.fill bare DATABASE ZIP…` unpacks, splits and
-inserts, nothing else.
+`python -m tests.programs.bench.fill node CLOCK SYMBOLS CODES START_MS END_MS` runs a node (settings in the environment)
+that fills the span by its own plan; `python -m tests.programs.bench.fill bare DATABASE ZIP…` only unpacks, splits and
+inserts.
 """
 
 import asyncio
@@ -38,15 +38,15 @@ TABLE: Final = (
 
 
 class Work(NamedTuple):
-    """What it took, start and end of the program left out."""
+    """The time a fill took, without the start and end of the program."""
 
     seconds: float
     cpu_s: float
-    """Of this process, all threads, without the processes that unpack."""
+    """Processor time of all threads of this process, without the unpacking processes."""
 
 
 async def by_node(clock: PinnedClock, symbols: Sequence[str], codes: Sequence[str], span: Span) -> Work:
-    """What a node takes from the wish until everything is committed."""
+    """Measure a node from the wish until everything is committed."""
     series = [Series(KLINES, symbol, INTERVALS[code]) for symbol in symbols for code in codes]
     lacking = sum(each.interval.grid.count(*span) for each in series)
     done = asyncio.Event()
@@ -69,7 +69,7 @@ async def by_node(clock: PinnedClock, symbols: Sequence[str], codes: Sequence[st
 
 
 def by_bare_code(database: Path, files: Sequence[Path]) -> Work:
-    """What it takes to unpack, split and insert, a transaction a file."""
+    """Measure unpacking, splitting and inserting, with one transaction for each file."""
     connection = sqlite3.connect(database, isolation_level=None)
     connection.execute("PRAGMA journal_mode = wal")
     connection.execute("PRAGMA synchronous = normal")
@@ -92,7 +92,7 @@ def by_bare_code(database: Path, files: Sequence[Path]) -> Work:
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run one of the two programs and print its time as JSON."""
     kind, first, *others = sys.argv[1:]
     if kind == "bare":
         work = by_bare_code(Path(first), [Path(each) for each in others])

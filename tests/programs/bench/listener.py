@@ -1,4 +1,4 @@
-"""Socket clients that cost next to nothing, many in one process: each keeps when its streams' events were made."""
+"""Cheap socket clients, many in one process, which record the event times of their streams."""
 
 import asyncio
 from collections import defaultdict
@@ -15,13 +15,13 @@ _TIME_DIGITS: Final = 13
 
 
 class Listener(asyncio.Protocol):
-    """A client of combined streams. A stalled one stops reading once it is connected."""
+    """A client of combined streams. A stalled client stops reading once it is connected."""
 
     def __init__(self, path: str, *, keeps: bool = False, is_stalled: bool = False) -> None:
         self.times_ms: dict[str, list[int]] = defaultdict(list)
-        """Of each stream's events, in the order they came."""
+        """By stream: the event times ("E") in order of arrival."""
         self.kept: list[tuple[float, str, str]] = []
-        """With `keeps`: when each message came, its stream, and itself."""
+        """With `keeps`: each message's arrival time, stream and text."""
         self.is_open = asyncio.Event()
         self.is_lost = False
         self.refusal = ""
@@ -33,7 +33,7 @@ class Listener(asyncio.Protocol):
 
     @property
     def frames(self) -> int:
-        """How many events came."""
+        """How many events have arrived."""
         return sum(len(times) for times in self.times_ms.values())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -94,7 +94,7 @@ class Listener(asyncio.Protocol):
 async def listen(
     port: int, streams: Sequence[str], route: str = "", *, keeps: bool = False, is_stalled: bool = False
 ) -> Listener:
-    """A connected client."""
+    """Connect a client."""
     path = f"{route}/stream?streams={quote('/'.join(streams), safe='/@!')}"
     loop = asyncio.get_running_loop()
     _, made = await loop.create_connection(

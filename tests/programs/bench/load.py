@@ -1,7 +1,7 @@
-"""A load generator on keep-alive connections: wrk where it is installed, and one of our own.
+"""A load generator on keep-alive connections: wrk where it is installed, otherwise our own.
 
-Ours runs as a process of its own (`python -m tests.programs.bench.load`, its task as JSON on stdin): one epoll loop
-over plain sockets, no asyncio, because its cost must stay below that of the servers it measures.
+Our own is a process (`python -m tests.programs.bench.load`, its task as JSON on stdin) with one epoll loop over plain
+sockets, without asyncio, because it must cost less than the servers it measures.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ import orjson
 
 WRK: Final = shutil.which("wrk")
 QUANTILES: Final = (*(n / 100 for n in range(1, 100)), 0.995, 0.999, 0.9999)
-WRK_S_MIN: Final = 1.0  # it counts in whole seconds
-PATIENCE_S: Final = 60.0  # beyond the time that a measurement is given
+WRK_S_MIN: Final = 1.0  # wrk counts in whole seconds
+PATIENCE_S: Final = 60.0  # after a measurement's time, until it is given up
 _BUFFER_BYTES: Final = 1 << 19
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _DONE_LUA: Final = """
@@ -52,7 +52,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What to ask: `paths` in turn on `connections`, for `seconds`, or (None) each once."""
+    """The requests to send: `paths` in turn on `connections`, for `seconds`, or each path once if that is None."""
 
     port: int
     paths: Sequence[str]
@@ -63,7 +63,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it; `ms` are the latencies at QUANTILES."""
+    """The result of a load; `ms` are the latencies at QUANTILES."""
 
     requests: int
     seconds: float
@@ -81,7 +81,7 @@ class Outcome:
 
 
 async def apply(load: Load, folder: Path) -> Outcome:
-    """Carry out `load`."""
+    """Apply `load` with wrk or our own generator, in a process."""
     paths = folder / "paths.txt"
     paths.write_text("".join(f"{path}\n" for path in load.paths))
     if WRK is None or load.seconds is None or load.seconds < WRK_S_MIN:
@@ -126,7 +126,7 @@ def _said(command: Sequence[str], text: bytes, seconds: float) -> str:
 
 
 class _Connection:
-    """One socket and the answer that it waits for."""
+    """One socket with the answer that it is receiving."""
 
     __slots__ = ("asked_ns", "head", "left", "sock")
 
@@ -134,7 +134,7 @@ class _Connection:
         self.sock = socket.create_connection(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
-        self.left = -1  # bytes of the body that have not come; -1 before its size is known
+        self.left = -1  # missing bytes of the body; -1 until its size is known
         self.head = b""
         self.asked_ns = 0
 
@@ -144,7 +144,7 @@ class _Connection:
         self.sock.sendall(request)
 
     def take(self, piece: memoryview) -> bytes | None:
-        """Take in bytes; the status when the answer is whole."""
+        """Parse received bytes; return the status when the answer is complete, else None."""
         if self.left < 0:
             self.head += bytes(piece[:65_536]) if self.head else bytes(piece[:4_096])
             end = self.head.find(b"\r\n\r\n")
@@ -157,7 +157,7 @@ class _Connection:
 
 
 def drive(port: int, requests: Sequence[bytes], connections: int, seconds: float | None) -> dict[str, object]:
-    """Ask until the time is over, or everything is answered; counts and latencies."""
+    """Send requests until the time is over or every request is answered; return counts and latencies."""
     asked = iter(requests) if seconds is None else chain.from_iterable(repeat(requests))
     poller, by_number = select.epoll(), {}
     for _ in range(min(connections, len(requests)) if seconds is None else connections):
@@ -198,7 +198,7 @@ def drive(port: int, requests: Sequence[bytes], connections: int, seconds: float
 
 
 def main() -> None:
-    """Carry out the task on stdin."""
+    """Run the task on stdin and print the result as JSON."""
     task = orjson.loads(sys.stdin.buffer.read())
     headers = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "127.0.0.1", **task["headers"]}.items())
     paths = Path(task["paths"]).read_text().splitlines()

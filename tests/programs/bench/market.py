@@ -1,4 +1,4 @@
-"""A market of realistic rows, written into a node's database in one go, and as archive files."""
+"""A market of realistic klines, written directly into a node's database."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from infra.sandbox.universe import NEVER_MS, Instrument, Universe
 from infra.sqlite.sqlite_store import SqliteWriter
 from tests.system.processes import START_MS
 
-MATERIAL: Final = "ETHUSDT"  # 125 bytes a row as REST prints it: neither the longest nor the shortest
+MATERIAL: Final = "ETHUSDT"  # 125 bytes a row in REST's form: neither the longest nor the shortest
 MATERIAL_ROWS: Final = 43_200
-BATCHES: Final = 24  # of a transaction
+BATCHES: Final = 24  # in one transaction
 LEDGER_BATCH_ROWS: Final = 5_000
 
 
 @dataclass
 class Market:
-    """`symbols` symbols of the sandbox and klines that look like theirs."""
+    """The sandbox's market with `symbols` symbols, and realistic klines for them."""
 
     clock: Clock
     symbols: int
@@ -34,7 +34,7 @@ class Market:
 
     @cached_property
     def followed(self) -> list[Instrument]:
-        """The perpetuals that a node follows without being told."""
+        """The perpetuals that a node follows by default."""
         now_ms = self.clock.now_ms()
         return [
             item
@@ -44,7 +44,7 @@ class Market:
 
     @cached_property
     def names(self) -> list[str]:
-        """Those of them that are not to be delivered."""
+        """The names of the followed symbols without a delivery date."""
         return [item.symbol for item in self.followed if item.delivery_ms == NEVER_MS]
 
     @cached_property
@@ -54,7 +54,7 @@ class Market:
 
     @cached_property
     def material(self) -> list[Kline]:
-        """Minutes of one symbol; every series is made of them."""
+        """Minutes of MATERIAL, which are repeated in every series."""
         start_ms = START_MS - self.rows * MINUTE_MS
         return self.real(MATERIAL, "1m", Span(start_ms, START_MS))
 
@@ -68,13 +68,13 @@ class Market:
         ]
 
     def klines(self, series: Series, span: Span) -> Iterable[Kline]:
-        """Klines for every open time of `span`; `material` repeats."""
+        """A kline for every open time of `span`, repeated from `material`."""
         material, size = self.material, len(self.material)
         for number, open_ms in enumerate(series.interval.grid.opens(*span)):
             yield material[number % size]._replace(open_ms=open_ms)
 
     def before_listings(self, codes: Sequence[str]) -> list[Batch]:
-        """That there is nothing before a listing, which a node believes only after some time: a clock may stand."""
+        """Batches that record absence before each listing, which a node cannot prove while a pinned clock stands."""
         return [
             Batch(
                 Series(KLINES, item.symbol, interval),
@@ -87,7 +87,7 @@ class Market:
         ]
 
     async def write(self, database: str, spans: dict[Series, Span]) -> int:
-        """Write klines of `spans` with their ledger; returns how many."""
+        """Write klines and ledger of `spans`; return the number of klines."""
         writer = await SqliteWriter.open(database, self.clock)
         written = 0
         pending = self.before_listings(sorted({series.interval.code for series in spans}))
@@ -105,14 +105,17 @@ class Market:
         return written
 
     def spans(self, days: int, codes: Sequence[str], now_ms: int, rows_min: int = 0) -> dict[Series, Span]:
-        """What a node that wishes `days` of `codes` holds at `now_ms`, since its listing at least `rows_min`."""
+        """The spans that a node with a wish of `days` for `codes` holds at `now_ms`.
+
+        Each has at least `rows_min` rows, unless the symbol was listed later.
+        """
         begin_ms = now_ms // DAY_MS * DAY_MS - days * DAY_MS
         found = {}
         for interval in [INTERVALS[code] for code in codes]:
             end_ms = interval.grid.floor(now_ms)
             span = Span(min(interval.grid.ceil(begin_ms), interval.grid.shift(end_ms, -rows_min)), end_ms)
             for item in self.followed:
-                if item.delivery_ms == NEVER_MS:  # rows from before a listing would be another coin's
+                if item.delivery_ms == NEVER_MS:
                     start_ms = max(span.start_ms, interval.grid.ceil(item.onboard_ms))
                     found[Series(KLINES, item.symbol, interval)] = span._replace(start_ms=start_ms)
         return found

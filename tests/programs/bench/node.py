@@ -1,6 +1,6 @@
-"""A node on a pinned clock, served as `klinenode serve` does: `python -m tests.programs.bench.node CLOCK READS`.
+"""A node on a pinned clock, served as by `klinenode serve`: `python -m tests.programs.bench.node CLOCK READS`.
 
-It counts in the file READS how often the database was read for an answer.
+The node counts in the file READS how often an answer read the database.
 """
 
 import mmap
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Reads:
-    """A number that another process can watch."""
+    """A counter in a file, which another process can read."""
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
@@ -31,17 +31,17 @@ class Reads:
 
     @classmethod
     def made(cls, path: Path) -> "Reads":
-        """A new one at `path`, zero."""
+        """Create a counter at `path` with the value zero."""
         path.write_bytes(COUNT.pack(0))
         return cls(path)
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """The number of reads so far."""
         return int(COUNT.unpack_from(self._shared)[0])
 
     def counting(self, read: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-        """`read`, counted."""
+        """Wrap `read` so that each call is counted."""
 
         @wraps(read)
         async def counted(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -52,7 +52,7 @@ class Reads:
 
 
 def main() -> None:
-    """Serve with the settings of the environment until it is stopped."""
+    """Serve with settings from the environment until the process is stopped."""
     stop_sqlite_counting()
     clock, reads = PinnedClock(Path(sys.argv[1])), Reads(Path(sys.argv[2]))
 

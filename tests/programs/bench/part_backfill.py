@@ -35,7 +35,7 @@ PATIENCE_S: Final = 600.0
 
 
 class Yard:
-    """The exchange with its files made, and fresh databases for whoever stores them."""
+    """The exchange with its archive files ready, and a new database for each program that stores them."""
 
     def __init__(self, run: Run, programs: Programs, clock: Path, place: Place) -> None:
         self._run = run
@@ -45,7 +45,7 @@ class Yard:
         self._databases = 0
 
     async def node(self, symbols: Sequence[str], codes: Sequence[str], span: Span, *, cores: int) -> dict[str, Any]:
-        """Fill an empty database by a node; what it took, and what came of it."""
+        """Fill an empty database with a node on `cores` cores; return its times and the resulting rows."""
         self._databases += 1
         self._place.database = f"filled-{self._databases}.db"
         env = {**self._place.env, "FETCH_CONCURRENCY": str(FETCHES if cores > 1 else 1), "LOG_LEVEL": "ERROR"}
@@ -63,7 +63,7 @@ class Yard:
         return found
 
     async def bare(self, files: Sequence[Path]) -> dict[str, Any]:
-        """Fill an empty database by bare code on one core."""
+        """Fill an empty database with the bare code on one core; return its times."""
         database = self._programs.folder / "bare.db"
         found = await self._fill(["bare", str(database), *map(str, files)], {}, 1)
         for each in self._programs.folder.glob("bare.db*"):
@@ -81,7 +81,7 @@ class Yard:
 
 
 async def measure(run: Run) -> None:
-    """The same files by a node on one core, by a node on all, and by bare code."""
+    """Store the same files with a node on one core, a node on all cores, and the bare code."""
     folder = run.folder / "backfill"
     folder.mkdir()
     clock = PinnedClock.made(folder / "clock", NOW_MS)
@@ -151,7 +151,7 @@ async def _year(run: Run, yard: Yard, place: Place, symbol: str, folder: Path) -
 
 
 async def download(place: Place, symbol: str, span: Span, folder: Path) -> Path:
-    """A month of a symbol as the exchange has it, which from now on has it ready."""
+    """Download a month's archive file of a symbol; the exchange makes it on this first request and caches it."""
     file = ArchiveFile(symbol, M1, span, is_monthly=True)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{place.upstream_port}", trust_env=False) as client:
         answer = await client.get(file.path, timeout=60)

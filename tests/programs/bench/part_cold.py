@@ -1,4 +1,4 @@
-"""Part 3: ranges that only the database has, against fetchall and orjson; and beside a backfill that writes."""
+"""Part 3: ranges that only the database has, against fetchall and orjson; also during a backfill."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from tests.system.processes import Place, until
 PART: Final = "cold"
 ROWS: Final = 1_500
 AT_ONCE: Final = (1, 8)
-IN_PROCESS: Final = 200  # reads of a round
+IN_PROCESS: Final = 200  # reads in each round
 MONTH: Final = Span(1_790_812_800_000, 1_793_491_200_000)  # October 2026: the month before NOW_MS, one archive file
 BACKFILL_SYMBOLS: Final = 8  # more than the node stores in one measurement
 BACKFILL_ROUNDS_MAX: Final = 3  # making the exchange's files takes much longer than the measurement
@@ -35,19 +35,19 @@ BACKFILL_S_MAX: Final = 180.0
 
 
 class Range(NamedTuple):
-    """ROWS minutes of a symbol from here."""
+    """ROWS minutes of a symbol, from `start_ms` on."""
 
     symbol: str
     start_ms: int
 
     @property
     def path(self) -> str:
-        """As a client asks for it."""
+        """The request for the range."""
         return f"/fapi/v1/klines?symbol={quote(self.symbol)}&interval=1m&startTime={self.start_ms}&limit={ROWS}"
 
 
 def ranges(stage: Stage) -> list[Range]:
-    """Ranges of the deep symbols, each another one, none of which reaches the tail."""
+    """Ranges of the symbols with deep history, all different, none of which reaches the tail."""
     rng = random.Random(2)
     end_ms = NOW_MS // DAY_MS * DAY_MS - 2 * DAY_MS
     starts = range(NOW_MS // MINUTE_MS * MINUTE_MS - (stage.run.size.deep_days - 1) * DAY_MS, end_ms, MINUTE_MS)
@@ -57,7 +57,7 @@ def ranges(stage: Stage) -> list[Range]:
 
 
 async def measure(stage: Stage) -> None:
-    """In process, over HTTP for one and for eight readers, and beside a backfill."""
+    """Measure reads in process, over HTTP with one and with eight readers, and during a backfill."""
     wanted = ranges(stage)
     database = Path(stage.place.db_url.removeprefix("sqlite:///"))
     bare_ms = await _in_process(stage, wanted, database)
@@ -90,7 +90,7 @@ async def measure(stage: Stage) -> None:
 
 
 async def _in_process(stage: Stage, wanted: Sequence[Range], database: Path) -> float:
-    """The store's own read against the bare one, without any HTTP; returns the bare one's time in ms."""
+    """Compare the store's read with the bare read, without HTTP; return the bare read's time in ms."""
     reader, connection = SqliteReader(stage.place.db_url), opened(database)
     reads = wanted[: min(IN_PROCESS, len(wanted))]
 
@@ -125,12 +125,12 @@ async def _in_process(stage: Stage, wanted: Sequence[Range], database: Path) -> 
 
 
 def _clocks() -> tuple[float, float]:
-    """Elapsed time, and what this process has spent of it on all its threads."""
+    """The wall clock and this process's processor time on all threads, in seconds."""
     return perf_counter(), process_time()
 
 
 async def _beside_backfill(stage: Stage, next_paths: Callable[[], list[str]]) -> None:
-    """The slowest of a hundred while the node fetches, reads and writes a month of other symbols."""
+    """Measure the 99th percentile of reads while the node fetches and writes a month of other symbols."""
     size = stage.run.size
     others = iter(stage.market.names[size.deep_symbols :])
     pairs, written = [], 0.0
@@ -160,7 +160,7 @@ async def _beside_backfill(stage: Stage, next_paths: Callable[[], list[str]]) ->
 
 
 async def prepare_archive(stage: Stage, symbols: Sequence[str]) -> None:
-    """Have the exchange make its files before they are asked for: making one takes longer than storing it."""
+    """Have the exchange make its files before the measurement: making a file takes longer than storing it."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stage.place.upstream_port}", trust_env=False) as client:
         for symbol in symbols:
             path = ArchiveFile(symbol, M1, MONTH, is_monthly=True).path
@@ -168,7 +168,7 @@ async def prepare_archive(stage: Stage, symbols: Sequence[str]) -> None:
 
 
 async def rows_written(stage: Stage) -> float:
-    """The node's own count."""
+    """The node's counter of written rows."""
     text = (await stage.place.get("/metrics")).text
     return sum(
         float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("klinenode_rows_written_total")

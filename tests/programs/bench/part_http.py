@@ -15,7 +15,7 @@ _NOT_THE_APPLICATION: Final = ("date", "server")  # headers that uvicorn writes
 
 
 async def measure(stage: Stage) -> None:
-    """A page of 500 rows: whole, packed, and not modified."""
+    """Measure a page of 500 rows: uncompressed, with gzip, and as 304."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stage.place.port}", trust_env=False) as client:
         plain = await client.get(PATH, headers={"Accept-Encoding": "identity"})
     etag = plain.headers["etag"]
@@ -25,7 +25,7 @@ async def measure(stage: Stage) -> None:
 
 
 async def _line(stage: Stage, name: str, headers: Mapping[str, str], floor: float) -> None:
-    """Take our own answer, have a bare application send the same, and load both by turns."""
+    """Take the node's answer, have a bare application send the same bytes, and load both by turns."""
     status, stated, body = await answer_of(stage.place.port, PATH, headers)
     path = reply_file(stage.run.folder / "reply.json", status, stated, body)
     raw, port = await stage.raw("fixed", path)
@@ -52,7 +52,7 @@ def add_rates(
     limit_name: str,
     note: str = "",
 ) -> None:
-    """Answers a second, what one costs the server, and the latencies of the last round."""
+    """Add the figures of answers a second and server time of one answer, and the last round's latency curve."""
     figures = stage.run.figures
     rates = [(mine.outcome.rate, theirs.outcome.rate) for mine, theirs in pairs]
     figures.append(compared(part, name, "answers/s", rates, floor=floor, note=f"against {limit_name}; {note}"))
@@ -64,7 +64,7 @@ def add_rates(
 
 
 async def answer_of(port: int, path: str, headers: Mapping[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Status, headers and body as they come over the wire; what uvicorn itself adds is left out."""
+    """Status, headers and body as received, without the headers that uvicorn adds."""
     async with httpx.AsyncClient(trust_env=False) as client:
         request = client.build_request(
             "GET", f"http://127.0.0.1:{port}{path}", headers={"Accept-Encoding": "identity", **headers}

@@ -32,14 +32,14 @@ ROWS_ASKED: Final = 500
 AT_ONCE: Final = 8
 RATE: Final = 5.0  # times the market's frames
 LISTENING_S: Final = 5.0
-REPORTS: Final = 2  # of a node's frame counter, ten seconds each
+REPORTS: Final = 2  # updates of a node's frame counter, ten seconds each
 REPORT_S_MAX: Final = 60.0
 STREAMS_A_SOCKET: Final = 200
-BUDGET_MB: Final = 512.0  # the unit's
+BUDGET_MB: Final = 512.0  # the memory limit of the systemd unit
 
 
 class _Bare(msgspec.Struct, gc=False):
-    """What a kline frame has that anybody needs, and nothing checked."""
+    """The fields of a kline frame that a reader needs, without validation."""
 
     stream: str = ""
     data: dict[str, object] = {}
@@ -49,7 +49,7 @@ _decoder: Final = msgspec.json.Decoder(_Bare)
 
 
 async def measure(run: Run) -> None:
-    """Everything that needs 600 symbols × 7 intervals."""
+    """Measure what needs 600 symbols × 7 intervals."""
     settings = {"TAIL_BYTES_MAX": str(192 << 20)}  # the default
     async with staged(run, codes=CODES, rows_min=ROWS_ASKED, rate=RATE, settings=settings) as stage:
         await _memory(stage)
@@ -88,7 +88,7 @@ async def _memory(stage: Stage) -> None:
 
 
 async def _pass_minutes(stage: Stage, minutes: int) -> None:
-    """Put the clock forward from close to close, each time until every symbol's kline was served."""
+    """Move the clock from close to close, each time waiting until every symbol's kline is served."""
     wire = Wire(stage.place.port)
     begin_ms = stage.clock.now_ms() // MINUTE_MS * MINUTE_MS
     for open_ms in range(begin_ms, begin_ms + minutes * MINUTE_MS, MINUTE_MS):
@@ -108,7 +108,7 @@ async def _pass_minutes(stage: Stage, minutes: int) -> None:
 
 
 async def _over_sockets(stage: Stage) -> None:
-    """Processor time of a frame, in a node and in a client that only decodes, on the exchange's own sockets."""
+    """Measure a frame's processor time in a node and in a client that only decodes, on the exchange's sockets."""
     stage.clock.set(stage.clock.now_ms(), runs=True)
     stage.exchange.signal(signal.SIGUSR1)
     await _next_report(stage, await _frames(stage))
@@ -137,7 +137,7 @@ async def _next_report(stage: Stage, before: float) -> None:
 
 
 async def _listen(stage: Stage) -> tuple[int, float]:
-    """How many frames a bare client decodes, and the processor time that takes (of this thread alone)."""
+    """The number of frames that a bare client decodes, and its thread's processor time in seconds."""
     streams = [stream_event.kline_stream(name, M1) for name in stage.market.names]
     heard = 0
 
@@ -164,7 +164,7 @@ async def _listen(stage: Stage) -> tuple[int, float]:
 
 
 def frames_of(stage: Stage, minute_ms: int) -> list[bytes]:
-    """What the market sends in a minute: states of the live klines, in turn, and at the end the closing frames."""
+    """The market's frames of one minute: live klines in turn, and at the end the closing frames."""
     live: list[tuple[int, bytes]] = []
     closing: list[bytes] = []
     exchange, count = stage.market.exchange, stage.run.size.frames_a_symbol
@@ -186,7 +186,7 @@ def frames_of(stage: Stage, minute_ms: int) -> list[bytes]:
 
 
 async def _in_process(stage: Stage) -> None:
-    """Decode, tail and roll-up of a node without sockets, against decoding alone; it writes between the minutes."""
+    """Measure decoding, tail and roll-up of a node without sockets against decoding alone, writing between minutes."""
     place = stage.place
     env = {**place.env, "BINANCE_WS_URL": f"ws://127.0.0.1:{free_port()}", "LOG_LEVEL": "ERROR"}  # no frames but ours
     settings = load({name.lower(): value for name, value in env.items()}, env_file=None)

@@ -9,11 +9,11 @@ from tests.system.nginx import NGINX, nginx_conf
 from tests.system.processes import free_port
 
 PART: Final = "nginx"
-UNLIMITED: Final = "1000000r/s"  # one address asks for everything here
+UNLIMITED: Final = "1000000r/s"  # all requests come from one address here
 
 
 async def measure(stage: Stage) -> None:
-    """One page through nginx, kept by it."""
+    """Measure one page through nginx, which caches it."""
     if NGINX is None:
         stage.run.notes.append("nginx is not installed: nothing was measured behind it (apt-get install nginx-light)")
         return
@@ -46,4 +46,4 @@ async def measure(stage: Stage) -> None:
     )
 
 
-_SHOWN: Final = frozenset({"vary", "cache-control", "x-mbx-used-weight-1m"})  # nginx makes an etag of its own
+_SHOWN: Final = frozenset({"vary", "cache-control", "x-mbx-used-weight-1m"})  # nginx makes its own ETag for a file

@@ -1,4 +1,4 @@
-"""Part 7: the sockets we serve at the scale of the market: what a delivered frame costs, and whether one is lost."""
+"""Part 7: the node's sockets at the scale of the market: the cost of a delivered frame, and whether frames are lost."""
 
 import asyncio
 import random
@@ -22,19 +22,19 @@ from tests.system.processes import ROOT, Program, free_port, pause, seconds, unt
 
 PART: Final = "streams"
 RATE: Final = 1.0  # the market's frames
-INGESTED: Final = 40  # of a client's streams: 1m, which the node takes in anyway; the others are subscribed for it
+INGESTED: Final = 40  # of a client's streams: 1m klines, which the node ingests anyway; it subscribes to the others
 OTHER_CODES: Final = ("5m", "1h")
-NAMES_A_URL: Final = 100  # of the exchange's server, which takes short URLs only
+NAMES_A_URL: Final = 100  # the sandbox exchange accepts short URLs only
 STALLED: Final = 5
-WINDOW_SHARE: Final = 4.0  # of a measurement's seconds: frames come in bursts, and once a minute klines close
-SETTLE_S: Final = 1.0  # behind a window, for what is still under way
+WINDOW_SHARE: Final = 4.0  # times a measurement's seconds: frames come in bursts, and klines close once a minute
+SETTLE_S: Final = 1.0  # after a window, for frames on their way
 WARM_S_MAX: Final = 60.0
-CUT_S_MAX: Final = 120.0  # the node gives a client that reads nothing 60 s from when it noticed
+CUT_S_MAX: Final = 120.0  # the node cuts a client that reads nothing 60 s after noticing it
 
 
 @dataclass
 class ParsedRequest:
-    """What clients got in a window, and what it cost the server."""
+    """The frames that clients received in a window, and the server's processor time for them."""
 
     frames: int
     spent_s: float
@@ -43,7 +43,7 @@ class ParsedRequest:
 
 
 def wishes(stage: Stage) -> list[list[str]]:
-    """The streams of each client."""
+    """The list of streams of each client."""
     rng, size = random.Random(1), stage.run.size
     names = stage.market.names
     found = []
@@ -58,7 +58,7 @@ def wishes(stage: Stage) -> list[list[str]]:
 
 
 async def measure(run: Run) -> None:
-    """Everything on a stage of its own, whose exchange sends what the market sends."""
+    """Measure on a stage whose exchange sends the market's number of frames."""
     async with staged(run, rate=RATE) as stage:
         stage.clock.set(stage.clock.now_ms(), runs=True)
         stage.exchange.signal(signal.SIGUSR1)
@@ -96,7 +96,10 @@ async def _window(stage: Stage, program: Program, listeners: list[Listener]) -> 
 
 
 async def _check(stage: Stage, wished: list[list[str]]) -> tuple[list[tuple[float, str, str]], ParsedRequest]:
-    """Listen beside the exchange itself; returns its messages, for the limit to send them."""
+    """Compare what clients of the node receive with what a client of the exchange receives.
+
+    Return the exchange's messages, which the limit then sends, and what the clients received.
+    """
     names = list(dict.fromkeys(name for streams in wished for name in streams))
     port = stage.place.upstream_port
     truths = [
@@ -130,7 +133,7 @@ async def _check(stage: Stage, wished: list[list[str]]) -> tuple[list[tuple[floa
 
 
 def _within(listener: Listener, began_ms: int, ended_ms: int) -> Mapping[str, list[int]]:
-    """When events of each stream were made, each once: the exchange of this bench repeats frames to keep its rate."""
+    """By stream: the event times within the window, without repeats (this exchange repeats frames to keep its rate)."""
     return {
         name: [time_ms for time_ms, _ in groupby(times) if began_ms <= time_ms < ended_ms]
         for name, times in listener.times_ms.items()
@@ -199,7 +202,7 @@ async def _subscriptions(stage: Stage) -> None:
     most = 0
     for message in said:
         step = 1 if message["method"] == "SUBSCRIBE" else -1
-        for name in message["params"]:  # released while nobody listens to us, and had again afterwards
+        for name in message["params"]:  # the node releases streams without clients and subscribes to them again
             held[name] += step
             most = max(most, held[name])
     note = f"{len(held):,} streams by the exchange's own account"
@@ -209,7 +212,7 @@ async def _subscriptions(stage: Stage) -> None:
 
 
 async def _stall(stage: Stage) -> Listener:
-    """A client of every symbol that never reads."""
+    """Connect a client that subscribes to every symbol and never reads."""
     names = [kline_stream(name, INTERVALS["1m"]) for name in stage.market.names]
     return await listen(stage.place.port, names, is_stalled=True)
 
@@ -221,7 +224,7 @@ async def _stalled_are_cut(stage: Stage, stalled: list[Listener], heard: ParsedR
         return int((await stage.place.health())["streams"]["cut"]) >= len(stalled)
 
     streams = (await stage.place.health())["streams"]
-    if streams["conflated"]:  # a handful of symbols does not fill what the kernel holds
+    if streams["conflated"]:  # a handful of symbols does not fill the kernel's buffers
         await until(are_cut, "those who do not read are cut", CUT_S_MAX, every_s=0.5)
     streams = (await stage.place.health())["streams"]
     note = f"{streams['conflated']:,} frames replaced by newer ones before"

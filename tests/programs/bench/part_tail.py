@@ -1,4 +1,4 @@
-"""Part 2: answers out of the tail that no page is there for: one after the other, and the herd after a close."""
+"""Part 2: answers from the tail without a cached page: one after another, and all at once after a close."""
 
 import asyncio
 import random
@@ -24,12 +24,12 @@ WARM_AT_ONCE: Final = 8
 
 
 def path_of(symbol: str, limit: int) -> str:
-    """The newest `limit` minutes."""
+    """The request for the newest `limit` minutes."""
     return f"/fapi/v1/klines?symbol={quote(symbol)}&interval=1m&limit={limit}"
 
 
 async def warm(stage: Stage) -> None:
-    """Have every tail filled, as it is in a node that runs for a while."""
+    """Fill every tail, as in a node that has run for a while."""
     slots = asyncio.Semaphore(WARM_AT_ONCE)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stage.place.port}", trust_env=False) as client:
 
@@ -43,7 +43,7 @@ async def warm(stage: Stage) -> None:
 
 
 async def measure(stage: Stage) -> None:
-    """Requests that differ, then the same 600 of everybody in the second after a close."""
+    """Measure requests that all differ, then the same 600 requests from all clients in the second after a close."""
     await warm(stage)
     rng = random.Random(1)
     paths = [path_of(symbol, limit) for symbol in stage.market.names for limit in LIMITS]
@@ -52,7 +52,7 @@ async def measure(stage: Stage) -> None:
     before = stage.reads.count
 
     async def ours() -> Measured:
-        rng.shuffle(paths)  # another order each round: what a round has left in the page cache is of no use to the next
+        rng.shuffle(paths)  # a new order each round, so that pages cached by one round do not serve the next
         return await stage.measure(stage.node, stage.place.port, paths)
 
     async def limit() -> Measured:
@@ -68,7 +68,7 @@ async def measure(stage: Stage) -> None:
 
 
 async def herds(stage: Stage) -> None:
-    """Close a minute, and let 50 connections ask for 500 rows of every symbol at once."""
+    """Close a minute, and have 50 connections request 500 rows of every symbol at once."""
     totals, outcomes, reads = [], [], 0
     for number in range(1, stage.run.size.rounds + 1):
         closes_ms = NOW_MS // MINUTE_MS * MINUTE_MS + number * MINUTE_MS
@@ -96,7 +96,7 @@ async def herds(stage: Stage) -> None:
 
 
 async def close_minute(stage: Stage, closes_ms: int) -> None:
-    """Let a minute end: the exchange sends the closing frames; return when all can be served."""
+    """End a minute, so that the exchange sends the closing frames; return when the node serves all of them."""
     stage.clock.set(closes_ms + AFTER_CLOSE_MS)
     newest_ms = closes_ms - MINUTE_MS
     async with stage.place.http() as client:
@@ -110,7 +110,7 @@ async def close_minute(stage: Stage, closes_ms: int) -> None:
 
 
 async def cached_answers(stage: Stage) -> int:
-    """The node's own count of page cache hits."""
+    """The node's counter of page cache hits."""
     text = (await stage.place.get("/metrics")).text
     line = next(line for line in text.splitlines() if line.startswith("klinenode_page_cache_hits"))
     return int(float(line.split()[1]))

@@ -1,4 +1,4 @@
-"""A clock that several processes read alike and the bench owns: it stands, jumps, or runs with the machine's."""
+"""A clock that the bench sets and several processes read: it stands, jumps, or runs with the machine's."""
 
 import mmap
 import struct
@@ -8,12 +8,12 @@ from typing import Final
 
 from infra.process.clock import SystemClock
 
-_LAYOUT: Final = struct.Struct("<qqq")  # its time in ms, the machine's ns at that moment, whether it runs
+_LAYOUT: Final = struct.Struct("<qqq")  # the clock's time in ms, the machine's ns at that moment, whether it runs
 _machine: Final = SystemClock()
 
 
 class PinnedClock:
-    """Time out of a small shared file. Waiting is real: a node's own rhythms go on while the time stands."""
+    """A Clock that reads its time from a small shared file. `sleep` takes real time, also while the clock stands."""
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
@@ -21,7 +21,7 @@ class PinnedClock:
 
     @classmethod
     def made(cls, path: Path, now_ms: int) -> "PinnedClock":
-        """A new clock at `path` that stands at `now_ms`."""
+        """Create a clock at `path` that stands at `now_ms`."""
         path.write_bytes(_LAYOUT.pack(now_ms, monotonic_ns(), 0))
         return cls(path)
 
@@ -31,11 +31,11 @@ class PinnedClock:
         return int(now_ms + (monotonic_ns() - at_ns) // 1_000_000) if runs else int(now_ms)
 
     def steady_ms(self) -> int:
-        """The same: this clock is the one thing that a bench moves."""
+        """The same as `now_ms`."""
         return self.now_ms()
 
     def boot(self) -> str:
-        """No start of the machine has to do with it."""
+        """Empty: this clock does not depend on the machine's boot."""
         return ""
 
     async def sleep(self, delay_s: float) -> None:
@@ -43,5 +43,5 @@ class PinnedClock:
         await _machine.sleep(delay_s)
 
     def set(self, now_ms: int, *, runs: bool = False) -> None:
-        """Put it to `now_ms`, to stand there or to run on from there."""
+        """Set the clock to `now_ms`, and let it stand or run from there."""
         _LAYOUT.pack_into(self._shared, 0, now_ms, monotonic_ns(), runs)

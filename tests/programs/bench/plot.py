@@ -1,4 +1,4 @@
-"""Latency distributions as an SVG: quantiles to the right, stretched towards the slowest, milliseconds upwards."""
+"""Latency distributions as an SVG: quantiles on the x axis, stretched towards the slowest, and ms on the y axis."""
 
 import math
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""The limits of the HTTP parts: what a bare ASGI application does under the same uvicorn.
+"""The limits of the HTTP parts: bare ASGI applications under the same uvicorn.
 
-`python -m tests.programs.bench.raw fixed PORT FILE` sends the answer in FILE to whoever asks for whatever;
+`python -m tests.programs.bench.raw fixed PORT FILE` answers every request with the answer in FILE;
 `python -m tests.programs.bench.raw rows PORT DATABASE` answers with fetchall and orjson, in threads.
 """
 
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.server import listen
 
-THREADS: Final = 4  # as many as a node has connections to read
+THREADS: Final = 4  # as many as a node's reading connections
 COLUMNS: Final = (
     "open_time, open, high, low, close, volume, open_time + 59999, quote_volume, trades, "
     "taker_buy_volume, taker_buy_quote_volume, '0'"
@@ -29,13 +29,13 @@ SELECT: Final = f"SELECT {COLUMNS} FROM kline_1m WHERE symbol = ? AND open_time 
 
 
 def reply_file(path: Path, status: int, headers: list[tuple[str, str]], body: bytes) -> Path:
-    """Write an answer for `fixed`."""
+    """Write the file with an answer for `fixed`."""
     path.write_bytes(orjson.dumps({"status": status, "headers": headers, "body": body.decode("latin-1")}))
     return path
 
 
 def fixed(path: Path) -> ASGIApp:
-    """An application with one answer."""
+    """An application that answers every request with the answer in `path`."""
     reply = orjson.loads(path.read_bytes())
     headers = [(name.encode(), value.encode()) for name, value in reply["headers"]]
     start = {"type": "http.response.start", "status": reply["status"], "headers": headers}
@@ -49,19 +49,19 @@ def fixed(path: Path) -> ASGIApp:
 
 
 def bare_read(connection: sqlite3.Connection, symbol: str, start_ms: int, limit: int) -> bytes:
-    """The rows as a client gets them, by the shortest way that there is in Python."""
+    """The body that a client gets, made by the shortest way in Python."""
     return orjson.dumps(connection.execute(SELECT, (symbol, start_ms, limit)).fetchall())
 
 
 def opened(database: Path) -> sqlite3.Connection:
-    """A connection for reading with the page cache that the node gives its own."""
+    """A read-only connection with the same page cache as the node's."""
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, check_same_thread=False)
     connection.execute("PRAGMA cache_size = -16384")
     return connection
 
 
 def rows(database: Path) -> ASGIApp:
-    """An application that reads the database in threads."""
+    """An application that answers with `bare_read` in threads."""
     mine = threading.local()
 
     def read(symbol: str, start_ms: int, limit: int) -> bytes:
@@ -86,7 +86,7 @@ KINDS: Final[dict[str, Callable[[Path], ASGIApp]]] = {"fixed": fixed, "rows": ro
 
 
 def main() -> None:
-    """Serve until it is killed."""
+    """Serve one of the applications until the process is killed."""
     kind, port, path = sys.argv[1:]
     app: Any = KINDS[kind](Path(path))
     config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""Where the HTTP parts are measured: a full database, the exchange and a node on a pinned clock, all real processes."""
+"""The stage of the HTTP parts: a full database, the exchange and a node on a pinned clock, all real processes."""
 
 import sys
 import time
@@ -19,14 +19,14 @@ from tests.system.processes import ROOT, START_MS, Place, Program, Programs, fre
 DEEP_SYMBOLS: Final = 20
 DEEP_DAYS: Final = 30
 NOW_MS: Final = START_MS + 30_000  # in the middle of a minute
-START_S_MAX: Final = 180.0  # for 600 symbols, beside other work
+START_S_MAX: Final = 180.0  # for 600 symbols, on a machine with other work
 _SCHEDULED: Final = 2
-"""Makes a clock of a process id on Linux (clock_getcpuclockid): in nanoseconds, where /proc has ticks of 10 ms."""
+"""Turns a process id into its CPU clock on Linux (clock_getcpuclockid), which counts ns; /proc has ticks of 10 ms."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large everything is: a full run, or one that only shows that the bench works."""
+    """The sizes of a run: a full one, or one that only tests the bench."""
 
     symbols: int = 600
     deep_symbols: int = DEEP_SYMBOLS
@@ -35,7 +35,7 @@ class Size:
     rounds: int = 5
     connections: int = 32
     material_rows: int = 43_200
-    frames_a_symbol: int = 84  # a minute: the market's 1.4 a second
+    frames_a_symbol: int = 84  # in a minute: the market's 1.4 a second
     ingest_minutes: int = 6
     memory_minutes: int = 60
     months: int = 12
@@ -64,7 +64,7 @@ TINY: Final = Size(
 
 @dataclass
 class Run:
-    """What a run has and what it has found."""
+    """A run's folder and sizes, and the figures it has collected."""
 
     size: Size
     folder: Path
@@ -75,16 +75,16 @@ class Run:
 
 @dataclass
 class Measured:
-    """A load, and what its server's processes spent on it."""
+    """The outcome of a load, and the processor time that the server's processes spent on it."""
 
     outcome: Outcome
     cpu_us: float
-    """Of one answer."""
+    """µs for one answer."""
 
 
 @dataclass
 class Stage:
-    """Everything that runs."""
+    """The running processes of a stage."""
 
     run: Run
     clock: PinnedClock
@@ -106,7 +106,7 @@ class Stage:
         seconds: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Measured:
-        """Load one server."""
+        """Load one server and measure its processor time."""
         load = Load(
             port, paths, connections or self.run.size.connections, seconds or self.run.size.seconds, headers or {}
         )
@@ -116,7 +116,7 @@ class Stage:
         return Measured(outcome, (cpu_s(program) - before_s) / outcome.requests * 1e6)
 
     async def raw(self, kind: str, path: Path) -> tuple[Program, int]:
-        """A limit of tests/programs/bench/raw.py, started."""
+        """Start an application of tests/programs/bench/raw.py; return the program and its port."""
         port = free_port()
         program = self.programs.start(
             kind, str(port), str(path), command=(sys.executable, "-m", "tests.programs.bench.raw"), cwd=ROOT
@@ -126,7 +126,7 @@ class Stage:
 
 
 async def until_answers(programs: Programs, port: int, path: str) -> None:
-    """Wait until something answers there."""
+    """Wait until a server answers `path` on `port`."""
     place = Place(programs, 0, port=port)
 
     async def answers() -> bool:
@@ -136,12 +136,12 @@ async def until_answers(programs: Programs, port: int, path: str) -> None:
 
 
 def cpu_s(program: Program) -> float:
-    """What a program and its children have spent in user and system mode."""
+    """The processor time in seconds of a program and its children, user and system."""
     return sum(time.clock_gettime(~pid << 3 | _SCHEDULED) for pid in program.members())
 
 
 def resident_mb(program: Program) -> float:
-    """What a program has in memory."""
+    """The resident memory of a program in MB."""
     status = (Path("/proc") / str(program.pid) / "status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))) / 1024
 
@@ -155,7 +155,7 @@ async def staged(
     rate: float = 0.0,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stage]:
-    """A stage whose node holds everything it wishes, and some symbols much further back."""
+    """Start a stage whose node holds everything it wishes, and some symbols much further back."""
     folder = run.folder / f"stage-{'-'.join(codes)}-{rate:g}"
     folder.mkdir()
     size = run.size
@@ -166,7 +166,7 @@ async def staged(
         place = Place(programs, free_port())
         place.settings = {
             "INTERVALS": ",".join(codes),
-            "SYMBOLS": ",".join(item.symbol for item in market.followed),  # listened to from the first socket on
+            "SYMBOLS": ",".join(item.symbol for item in market.followed),  # streamed from the first socket on
             "CONTRACT_TYPES": "PERPETUAL",
             "WEIGHT_PER_MINUTE": str(WEIGHT_LIMIT),
             **(settings or {}),
@@ -201,6 +201,6 @@ async def staged(
             opened = sum(each["streams"] for each in node.events("SocketOpened"))
             return bool(wanted) and opened == sum(each["streams"] for each in wanted)
 
-        await until(listens, "the node hears every symbol", START_S_MAX)  # else a close may pass it by
+        await until(listens, "the node hears every symbol", START_S_MAX)  # otherwise the node may miss a close
         yield Stage(run, clock, market, programs, place, exchange, node, reads, deep)
         programs.end()

@@ -1,4 +1,4 @@
-"""The bench itself: that every part runs against the node as it is, and that its reckoning is right. No speeds."""
+"""Tests of the bench: every part runs against the current node, and its figures are computed correctly."""
 
 import asyncio
 import sys
@@ -27,9 +27,7 @@ def test_a_part_runs_and_leaves_its_figures(tmp_path: Path, part: str) -> None:
     report = orjson.loads((tmp_path / "latest.json").read_bytes())
     assert report["figures"], "a part without figures"
     for figure in report["figures"]:
-        assert (
-            figure["ours"] >= 0 or part == "streams"
-        )  # what idling costs is taken off: little is left of so few frames
+        assert figure["ours"] >= 0 or part == "streams"  # idle time is subtracted, and so few frames leave little
         assert (figure["limit"] is None) == (figure["ratio"] is None)
     assert ET.parse(tmp_path / "latency.svg").getroot().tag.endswith("svg")
 
@@ -68,7 +66,7 @@ def test_the_plot_has_a_line_for_each_curve() -> None:
 
 
 async def test_the_generator_asks_each_path_once_and_counts_errors(tmp_path: Path) -> None:
-    """Bodies larger than what the kernel hands over at once, answers without body, and refusals."""
+    """Covers bodies larger than one read of the kernel, answers without a body, and refusals."""
     for status, body in ((200, b"x" * 3_000_000), (304, b""), (503, b"no")):
         headers = [("content-length", str(len(body)))] if body else []
         file = reply_file(tmp_path / "reply", status, headers, body)

@@ -1,4 +1,4 @@
-"""The pages of docs/clients, and the code in them."""
+"""The code blocks of the pages in docs/clients."""
 
 import re
 from pathlib import Path

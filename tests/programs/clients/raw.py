@@ -1,4 +1,4 @@
-"""The node's answers without any client, to compare with."""
+"""The node's answers over plain HTTP, with which the answers of clients are compared."""
 
 import json
 import urllib.parse
@@ -6,10 +6,10 @@ import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-TRIES_MAX: Final = 300  # until the node's answer stands still while a client asks
+TRIES_MAX: Final = 300  # until the node's answer does not change during a client's request
 MOVING: Final = frozenset({"E", "T", "time", "closeTime"})  # the moment of an answer, not its content
 
-CLOSES_MAX: Final = 2_000  # until the node serves what a stream has said: some seconds
+CLOSES_MAX: Final = 2_000  # tries until the node serves a kline that a stream delivered: some seconds
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class Raw:
         self._url = f"http://{address}"
 
     def get(self, path: str, **query: object) -> Any:
-        """A decoded answer; anything but 200 is an error."""
+        """GET a path and decode the answer; any status but 200 raises."""
         text = urllib.parse.urlencode({name: value for name, value in query.items() if value is not None})
         with urllib.request.urlopen(f"{self._url}{path}?{text}", timeout=30) as answer:
             return json.load(answer)
@@ -31,7 +31,7 @@ class Raw:
         return self.get("/fapi/v1/klines", symbol=symbol, interval=interval, **query)
 
     def comes_to_serve(self, row: list[Any], symbol: str, interval: str) -> bool:
-        """Whether `row` is what the node says of a kline, or will say: another stream may tell of its close first."""
+        """Whether the node serves `row`, now or within seconds: a client's stream may deliver a close earlier."""
         served = (self.klines(symbol, interval, startTime=row[0], limit=1) for _ in range(CLOSES_MAX))
         return any(found[0][: len(row)] == row for found in served)
 
@@ -40,7 +40,7 @@ class Raw:
         return self.klines(symbol, interval, limit=rows + 1)[:-1]
 
     def still(self, path: str, ask: Callable[[], T], **query: object) -> tuple[Any, T]:
-        """The node's answer and the client's, made while the node's did not change."""
+        """The node's answer and the client's; retried until the node's is the same before and after the client's."""
         for _ in range(TRIES_MAX):
             before = _content(self.get(path, **query))
             mine = ask()
@@ -49,7 +49,7 @@ class Raw:
         raise AssertionError(f"{path} never stood still")
 
     async def still_async(self, path: str, ask: Callable[[], Awaitable[T]], **query: object) -> tuple[Any, T]:
-        """The same for a client that is awaited."""
+        """The same as `still` for an async client."""
         for _ in range(TRIES_MAX):
             before = _content(self.get(path, **query))
             mine = await ask()
@@ -59,12 +59,12 @@ class Raw:
 
 
 def floats(row: Any) -> list[float]:
-    """Open time and the five numbers of a kline as most clients give them."""
+    """A kline as most clients return it: open time, open, high, low, close, volume."""
     return [row[0], *map(float, row[1:6])]
 
 
 def levels(side: Any) -> list[list[float]]:
-    """A side of a book as most clients give it."""
+    """A side of an order book as most clients return it: pairs of price and quantity."""
     return [[float(price), float(quantity)] for price, quantity in side]
 
 

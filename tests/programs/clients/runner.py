@@ -1,8 +1,8 @@
-"""Carries out a page of docs/clients in the environment of its client, and then the checks of that client.
+"""Runs the code of a page of docs/clients in its client's environment, then the checks of that client.
 
     python -m tests.programs.clients.runner <page> <address of the node, host:port>
 
-Runs under the client's interpreter (.clients/), not under that of the tests: nothing here but the standard library.
+It runs under the client's interpreter (.clients/), not under that of the tests, and uses the standard library only.
 """
 
 import importlib
@@ -17,7 +17,7 @@ PAGES = Path(__file__).parents[3] / "docs/clients"
 
 
 def main(page: str, address: str) -> None:
-    """Execute the page's Python as it stands, but for the address; then check what it made."""
+    """Execute the page's Python, with only the address replaced, then check the objects that it made."""
     made: dict[str, Any] = {"__name__": "page"}
     for block in blocks(PAGES / f"{page}.md", "python"):
         exec(compile(block.replace("127.0.0.1:8000", address), f"{page}.md", "exec"), made)

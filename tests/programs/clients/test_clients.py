@@ -1,7 +1,7 @@
-"""Real clients, configured as docs/clients says and not patched, against a real node: each page is carried out.
+"""Tests that run each page of docs/clients with its real, unpatched client against a real node.
 
-They run at the same time, for each of them waits for a kline to close. `make clients` installs them (.clients/); what
-is not there is skipped by name.
+The clients run concurrently, because each waits for a kline to close. `make clients` installs them (.clients/); a
+client that is not installed is skipped by name.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ PAGES: Final = ROOT / "docs/clients"
 CHECKS: Final = Path(__file__).parent / "checks"
 PYTHON: Final = ("ccxt", "ccxt-async", "ccxt-pro", "python-binance", "binance-sdk")
 NODE_JS: Final = ("node-ccxt", "node-binance")
-DEADLINE_S: Final = 240.0  # of all clients together: one minute to its close, and imports on a busy machine
+DEADLINE_S: Final = 240.0  # for all clients together: the rest of a minute, and imports on a busy machine
 WHOLE_S: Final = 60.0
-ADDRESS: Final = "127.0.0.1:8000"  # as the pages have it
-AGE_S: Final = 30.0  # of the minute when the exchange starts: the node is whole before it ends
-KLINES_MIN: Final = 700  # what the checks page through
+ADDRESS: Final = "127.0.0.1:8000"  # the address on the pages
+AGE_S: Final = 30.0  # the second of a minute at which the exchange starts: the node is whole before the minute ends
+KLINES_MIN: Final = 700  # the checks page through so many
 
 Command = tuple[tuple[str, ...], dict[str, str]]
 
@@ -69,7 +69,7 @@ async def test_every_client_agrees_with_the_node(node: Place, tmp_path: Path) ->
 
 
 def commands(node: Place, folder: Path) -> Iterator[tuple[str, Command]]:
-    """How to carry out each page whose client is installed."""
+    """The command that runs each page whose client is installed."""
     address = f"127.0.0.1:{node.port}"
     python = CLIENTS / "python/bin/python"
     if python.exists():
@@ -95,7 +95,7 @@ def written(page: str, address: str, folder: Path) -> Path:
 
 
 def freqtrade(address: str, folder: Path) -> Command:
-    """The page's configuration and commands in a folder of their own, then the comparison of what they downloaded."""
+    """A command that runs the page's configuration and commands in a new folder, then compares the downloaded files."""
     folder.mkdir()
     (config,) = blocks(PAGES / "freqtrade.md", "json")
     (folder / "config.json").write_text(config.replace(ADDRESS, address))
@@ -107,7 +107,7 @@ def freqtrade(address: str, folder: Path) -> Command:
 
 
 async def carry_out(command: tuple[str, ...], env: dict[str, str], home: Path) -> tuple[int, str]:
-    """Exit status and output; the program sees its own environment and nothing of ours."""
+    """Run a command with only the given environment; return its exit status and output."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,

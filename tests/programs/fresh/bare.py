@@ -1,4 +1,4 @@
-"""A bare Debian below a folder: made, configured to reach what this machine reaches, entered, removed."""
+"""A bare Debian system in a folder: made, given this machine's configuration for registries, entered and removed."""
 
 import os
 import re
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Final
 
 STEP_S_MAX: Final = 1200
-"""For one command in the system, fetching included."""
+"""For one command in the system, including downloads."""
 LINES_SHOWN_MAX: Final = 25
 CONTENTS: Final = "git,make,python3,ca-certificates"
-"""What the README asks for; certificates because git brings them on any system that can clone."""
+"""What the README asks for, and certificates, which every system has whose git can clone."""
 CARRIED_FILES: Final = (
     "/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/xdg/pip", "/etc/apt/auth.conf", "/etc/apt/auth.conf.d",
     "/etc/ssl/certs/ca-certificates.crt", "/usr/local/share/ca-certificates",
 )  # fmt: skip
-"""How this machine reaches its registries; and those of root's home go to the user's."""
+"""Files that say how this machine reaches its registries; CARRIED_HOME: those in root's home, for the user's."""
 CARRIED_HOME: Final = (".config/pip", ".pip")
 CARRIED_VARIABLES: Final = re.compile(
     r"PIP_\w+|(https?|no|all)_proxy|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE", re.IGNORECASE
@@ -26,11 +26,11 @@ CARRIED_APT: Final = re.compile(r"Acquire::(https?::|Check-|Retries|Proxy)")
 
 
 class Failed(Exception):
-    """A command in the system did not do what it should; the text says which, and ends with what it said."""
+    """A command in the system failed; the text names the command and ends with its output."""
 
 
 def bootstrap(release: str, bases: Path) -> Path:
-    """A bare system of this release, made once below `bases`."""
+    """A bare system of this release, made in `bases` if it is not there yet."""
     base = bases / release
     if base.is_dir():
         return base
@@ -47,7 +47,7 @@ def bootstrap(release: str, bases: Path) -> Path:
 
 
 def mirror() -> list[str]:
-    """The Debian mirror that this machine's apt uses; none known: debootstrap's own."""
+    """The Debian mirror that this machine's apt uses, as arguments; empty for debootstrap's default."""
     apt = shutil.which("apt-get")
     if apt is None:
         return []
@@ -57,7 +57,7 @@ def mirror() -> list[str]:
 
 
 def removed(root: Path) -> None:
-    """Remove a system and what this program mounted in it; never through a mount."""
+    """Unmount everything in a system, then remove it; the removal never follows a mount."""
     for point in reversed(mounted(root)):
         subprocess.run(["umount", point], check=True)
     assert not mounted(root), f"{root} still has mounts in it: {mounted(root)}"
@@ -66,7 +66,7 @@ def removed(root: Path) -> None:
 
 
 def mounted(root: Path) -> list[str]:
-    """Where something is mounted in `root`, as this process sees it."""
+    """The mount points in `root`, as this process sees them."""
     points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [point for point in points if Path(point).is_relative_to(root)]
 
@@ -88,7 +88,7 @@ class Bare:
         self._carry_over()
 
     def clone(self, repository: Path) -> None:
-        """A clean clone of the newest commit."""
+        """Make a clean clone of the newest commit in the user's home."""
         target = f"{self.root}{self.clone_folder}"
         subprocess.run(
             ["git", "clone", "--quiet", "--no-hardlinks", repository, target], check=True, timeout=STEP_S_MAX
@@ -96,33 +96,33 @@ class Bare:
         self.as_root("chown", "-R", f"{self.user}:", self.clone_folder)
 
     def does(self, *command: str, network: bool = True) -> str:
-        """What the user's command in the clone said; it must succeed."""
+        """Run a command in the clone as the user and return its output. Raises Failed."""
         done = self._run(self._entered(command, network))
         if done.returncode:
             raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{ended(done.stdout)}")
         return done.stdout
 
     def fails(self, *command: str, told: str) -> None:
-        """The user's command must fail with a sentence."""
+        """Run a command in the clone as the user; it must fail with the sentence `told`. Raises Failed."""
         done = self._run(self._entered(command, network=True))
         if done.returncode == 0 or told not in done.stdout:
             raise Failed(f"{' '.join(command)} was to fail with {told!r}, and said:\n{ended(done.stdout)}")
 
     def as_root(self, *command: str) -> None:
-        """A step of the system's administrator."""
+        """Run a command in the system as root."""
         done = self._run(["chroot", str(self.root), *command])
         if done.returncode:
             raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{ended(done.stdout)}")
 
     def megabytes(self, name: str) -> int:
-        """Disk that a folder of the clone takes."""
+        """The disk space of a folder in the clone, in MB."""
         size = subprocess.run(
             ["du", "-sm", f"{self.root}{self.clone_folder}/{name}"], capture_output=True, text=True, check=True
         )
         return int(size.stdout.split()[0])
 
     def _entered(self, command: tuple[str, ...], network: bool) -> list[str]:
-        # without a network there is loopback only, of its own: no port is taken, and nothing outside can be asked
+        # without a network, the namespace has its own loopback only: every port is free, and no other host is reachable
         alone = [] if network else ["unshare", "--net", sys.executable, "-m", "tests.programs.fresh.loopback"]
         as_user = (
             [] if self.user == "root" else ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--init-groups"]
@@ -131,7 +131,7 @@ class Bare:
         return [*alone, "chroot", str(self.root), *as_user, *words]
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        machine = dict(os.environ)  # noqa: TID251  the part that says how registries are reached is handed on
+        machine = dict(os.environ)  # noqa: TID251  the variables for registries are passed on
         carried = {name: value for name, value in machine.items() if CARRIED_VARIABLES.fullmatch(name)}
         environ = {**carried, "HOME": self.home, "LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         try:
@@ -143,7 +143,7 @@ class Bare:
             raise Failed(f"{command} was not done after {STEP_S_MAX} s") from late
 
     def _carry_over(self) -> None:
-        """Let the system reach the registries that this machine reaches, the way it does."""
+        """Copy this machine's configuration for registries into the system."""
         pairs = [(Path(name), name) for name in CARRIED_FILES]
         pairs += [(Path.home() / name, f"{self.home}/{name}") for name in CARRIED_HOME]
         for source, name in pairs:
@@ -160,5 +160,5 @@ class Bare:
 
 
 def ended(text: str) -> str:
-    """The last lines of what a command said."""
+    """The last lines of a command's output."""
     return "\n".join(text.splitlines()[-LINES_SHOWN_MAX:])

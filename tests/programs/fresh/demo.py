@@ -1,4 +1,4 @@
-"""Starts `make demo`, asks what the README asks, and stops it as Ctrl-C does. Standard library only."""
+"""Starts `make demo`, sends the README's first request, and stops it as Ctrl-C does. Standard library only."""
 
 import contextlib
 import json
@@ -34,14 +34,14 @@ def main() -> None:
 
 
 def asked() -> str:
-    """The address of the README's first curl."""
+    """The URL of the README's first curl."""
     found = re.search(r"^curl '(http[^']*)'$", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None, "the README asks nothing"
     return found[1]
 
 
 def answered(process: subprocess.Popen[bytes]) -> int:
-    """How many klines came with the first answer; its own error when none came."""
+    """The number of klines in the first answer. Raises if there is none."""
     url, end = asked(), time.monotonic() + ANSWER_S_MAX
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:

@@ -22,14 +22,14 @@ from tests.programs.fresh.bare import Bare, Failed, bootstrap, removed
 ROOT: Final = Path(__file__).parents[3]
 RELEASES: Final = "bookworm,trixie"
 WHOLE_S_MAX: Final = 5400
-"""Two systems are fetched and set up twice each, all of them with a package index at the pace of a slow line."""
+"""Two systems are fetched and set up twice each, with a package index on a slow line."""
 ONE_TEST: Final = "tests/domain/test_span.py"
 COLUMNS: Final = ("set-up s", "MB", "demo s", "set-up-dev s", "MB dev", "one test s")
 
 
 @dataclass
 class Run:
-    """What was measured of one system and one user."""
+    """The measurements of one system and one user."""
 
     name: str
     figures: list[str] = field(default_factory=list)
@@ -78,7 +78,7 @@ def main() -> None:
             try:
                 status = process.wait(WHOLE_S_MAX)
             except subprocess.TimeoutExpired:
-                process.kill()  # and with it, by --kill-child, everything that began inside
+                process.kill()  # --kill-child kills everything that was started inside
                 status = 1
                 print(f"not done after {WHOLE_S_MAX} s", file=sys.stderr)
     sys.exit(status)
@@ -86,7 +86,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A folder that is removed with all its systems, unless something of it were still mounted."""
+    """Give a folder that is removed with all its systems, unless something in it is still mounted."""
     here = Path(tempfile.mkdtemp(prefix="klinenode-fresh-"))
     try:
         yield here
@@ -95,7 +95,7 @@ def folder() -> Iterator[Path]:
 
 
 def inside(here: Path, bases: Path, releases: list[str]) -> int:
-    """In the namespaces: each release as each user; 0 when everything succeeded."""
+    """Try each release as each user, in the namespaces; return 0 if everything succeeded."""
     runs, faults = [], 0
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -118,7 +118,7 @@ def inside(here: Path, bases: Path, releases: list[str]) -> int:
 
 
 def tried(run: Run, base: Path, root: Path, user: str) -> None:
-    """Everything that the README promises of one clone."""
+    """Try everything that the README promises, in one clone."""
     bare = Bare(base, root, user)
     bare.clone(ROOT)
     if user != "root":

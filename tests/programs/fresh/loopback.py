@@ -1,4 +1,4 @@
-"""Brings up loopback in a new network namespace and becomes the command that follows."""
+"""Brings up loopback in a new network namespace and replaces itself by the command in its arguments."""
 
 import fcntl
 import os

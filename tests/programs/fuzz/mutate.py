@@ -1,11 +1,11 @@
-"""Mutations of valid samples: bytes, tokens and splices; and the loop that feeds a target with them from a seed."""
+"""Seeded mutations of valid samples (bytes, tokens, splices), and the loop that feeds a target with them."""
 
 import re
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final, NamedTuple
 
-SIZE_MAX: Final = 4_096  # bytes of one input; the large ones have tests of their own
+SIZE_MAX: Final = 4_096  # bytes of one input; large inputs have their own tests
 _TOKEN: Final = re.compile(rb'"[^"]*"|-?[0-9.]+|[A-Za-z_]+|[\[\]{},:=&%]')
 _CHANGES_MAX: Final = 4
 
@@ -54,7 +54,7 @@ def _word(data: bytes, rng: Random, words: Sequence[bytes], _others: Sequence[by
 
 
 def _token(data: bytes, rng: Random, words: Sequence[bytes], _others: Sequence[bytes]) -> bytes:
-    """One token becomes a word or another token; a text keeps its quotes half of the time."""
+    """Replace one token by a word or another token; a quoted text keeps its quotes half of the time."""
     tokens = list(_TOKEN.finditer(data))
     if not tokens:
         return data
@@ -66,7 +66,7 @@ def _token(data: bytes, rng: Random, words: Sequence[bytes], _others: Sequence[b
 
 
 def _number(data: bytes, rng: Random, _words: Sequence[bytes], _others: Sequence[bytes]) -> bytes:
-    """One digit becomes another: what is left is well-formed, and may be accepted."""
+    """Replace one digit: the result stays well-formed and may be accepted."""
     digits = [at for at, code in enumerate(data) if 48 <= code <= 57]
     if not digits:
         return data
@@ -84,14 +84,14 @@ _CHANGES: Final = (_byte, _bit, _cut, _repeat, _word, _token, _token, _number, _
 
 
 class Failure(NamedTuple):
-    """An input that a target does not stand, and what it raised."""
+    """An input that made a target raise, and the exception."""
 
     data: bytes
     error: Exception
 
 
 class Hunt(NamedTuple):
-    """What a loop did: how many inputs, how many of them were accepted by the decoder, the failure that ended it."""
+    """The result of a loop: the numbers of inputs and of accepted ones, and the failure that ended it."""
 
     executions: int
     accepted: int
@@ -99,14 +99,14 @@ class Hunt(NamedTuple):
 
 
 def hunt(run: Callable[[bytes], bool], seeds: Sequence[bytes], words: Sequence[bytes], runs: int, seed: int) -> Hunt:
-    """Feed `run` with `runs` mutations of `seeds`; mutations that were accepted are mutated further."""
+    """Feed `run` with `runs` mutations of `seeds`; accepted mutations are mutated further."""
     rng = Random(seed)
     pool, accepted = list(seeds), 0
     for number in range(runs):
         data = mutated(rng.choice(pool), rng, words, seeds, SIZE_MAX)
         try:
             is_accepted = run(data)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is what was looked for
+        except Exception as error:  # noqa: BLE001  any exception is a finding
             return Hunt(number + 1, accepted, Failure(data, error))
         if is_accepted:
             accepted += 1

@@ -1,4 +1,4 @@
-"""The long runs: every decoder gets `--runs` inputs, a node is asked `--cases` times, `--stalls` peers stall.
+"""The long fuzz runs: every decoder gets `--runs` inputs, a node `--cases` requests and `--stalls` peers that stall.
 
 `--input FILE --target NAME` runs one input again, with its traceback.
 """
@@ -37,7 +37,7 @@ _COUNTED: Final = re.compile(r"^#(\d+)\s", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came out for one target."""
+    """The result for one target."""
 
     name: str
     executions: int
@@ -48,7 +48,7 @@ class Result:
 
 
 def samples(target: Target) -> list[bytes]:
-    """The samples of a target, recorded ones included where there are any."""
+    """The samples of a target, including recorded ones where there are any."""
     return [*target.seeds(), *seeds.recorded(RECORDED).get(target.name, [])]
 
 
@@ -88,7 +88,7 @@ def fuzz(target: Target, runs: int, seconds_max: int, seed: int) -> Result:
 
 
 def decoders(names: Sequence[str], runs: int, seconds_max: int, seed: int) -> bool:
-    """Fuzz targets side by side, one process each; print the table and return whether none failed."""
+    """Fuzz targets concurrently, one process each; print a table and return whether none failed."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         results = list(pool.map(lambda name: fuzz(TARGETS[name], runs, seconds_max, seed), names))
     print(f"{'target':<18}{'executions':>12}{'seconds':>9}{'per second':>12}  coverage")
@@ -104,7 +104,7 @@ def decoders(names: Sequence[str], runs: int, seconds_max: int, seed: int) -> bo
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what the command line asks; the exit status is 1 when something was found."""
+    """Run what the command line names; return exit status 1 if something was found."""
     parser = argparse.ArgumentParser(prog="tests.programs.fuzz.run", description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS, help="inputs for each decoder; 0 leaves them out")
     parser.add_argument("--cases", type=int, default=0, help="requests to a node, judged by oracle and description")
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def requests(cases: int, seed: int) -> None:
-    """Ask a node `cases` times, most of it about windows; raises the first wrong answer, smallest form first."""
+    """Send `cases` requests to a node, most about windows; raise the first wrong answer in its smallest form."""
     from tests.http.schema_cases import ask_by_schema
     from tests.http.window_cases import ask_windows
 
@@ -143,7 +143,7 @@ def requests(cases: int, seed: int) -> None:
 
 
 def stalls(cases: int, seed: int) -> None:
-    """Have `cases` peers stall; raises for the first that the server does not end, or of whom something is left."""
+    """Have `cases` peers stall; raise for the first that the server does not end, or that leaves something behind."""
     from tests.programs.fuzz.stalls import stall_everywhere
 
     began = time.monotonic()

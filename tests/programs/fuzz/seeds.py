@@ -1,4 +1,4 @@
-"""Valid samples of everything that the decoders read, made here; recorded ones are added where they lie beside us."""
+"""Valid samples for every decoder; recorded samples are added where the recordings are at hand."""
 
 import gzip
 import io
@@ -35,7 +35,7 @@ def _compact(value: object) -> bytes:
 
 
 def rest_bodies() -> list[bytes]:
-    """REST answers; the first byte says which interval was asked for."""
+    """Klines bodies of REST; the first byte chooses the requested interval."""
     made = [b"\x00[]"]
     for index, code in enumerate(INTERVALS):
         rows = [_row(code, number, is_empty=number == 1) for number in range(3)]
@@ -44,7 +44,7 @@ def rest_bodies() -> list[bytes]:
 
 
 def frames() -> list[bytes]:
-    """Frames of the market sockets; the first byte says whether they come as text."""
+    """Frames of the market sockets; the first byte says whether the frame is text."""
     made: list[bytes] = []
     for code in ("1m", "1h", "3d", "1w", "1M"):
         open_ms, o, h, low, c, v, close_ms, q, n, taker, taker_quote, _ = _row(code, 0)
@@ -82,7 +82,7 @@ def csv_files() -> list[bytes]:
 
 
 def zips() -> list[bytes]:
-    """Archive ZIPs as they are, and CSVs to be packed (first byte 1)."""
+    """Archive ZIPs, and CSVs that the target has to pack first (first byte 1)."""
     made = [b"\x01" + csv_text(), b"\x01" + HEADER + csv_text()]
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
         for name in (f"{FILE.name}.csv", "币安人生USDT.csv"):
@@ -95,7 +95,7 @@ def zips() -> list[bytes]:
 
 
 def checksums() -> list[bytes]:
-    """Files that state a SHA-256."""
+    """Files with a SHA-256, in the form of sha256sum."""
     name = f"{FILE.name}.zip".encode()
     return [b"a1" * 32 + b"  " + name + b"\n", b"A1" * 32 + b"  " + name, b"0" * 64 + b" *" + name, b"<html>"]
 
@@ -127,7 +127,7 @@ def errors() -> list[bytes]:
 
 
 def header_values() -> list[bytes]:
-    """Values of Retry-After, Date and X-MBX-USED-WEIGHT-1M; the first byte says which of them."""
+    """Values of Retry-After, Date and X-MBX-USED-WEIGHT-1M; the first byte chooses the header."""
     date = b"Sun, 01 Nov 2026 00:00:07 GMT"
     made = [b"\x00120", b"\x00" + date, b"\x00 5 ", b"\x01" + date, b"\x01Sunday, 01-Nov-26 00:00:07 GMT"]
     made += [b"\x01Sun Nov  1 00:00:07 2026", b"\x01Sun, 01 Nov 2026 00:00:07 +0130", b"\x021234", b"\x020"]
@@ -156,7 +156,7 @@ def encodings() -> list[bytes]:
 
 
 def admin_bodies() -> list[bytes]:
-    """What POST /v1/admin/backfill takes."""
+    """Bodies for POST /v1/admin/backfill."""
     return [
         _compact({"symbols": ["BTCUSDT"], "intervals": ["1m", "1M"], "start": OPEN_MS, "end": OPEN_MS + DAY_MS}),
         _compact({"symbols": ["btcusdt"], "intervals": ["1d"], "start": "2024-01-31T00:00:00Z", "end": "2025-01-01"}),
@@ -170,7 +170,7 @@ def server_times() -> list[bytes]:
 
 
 def recorded(folder: Path) -> dict[str, list[bytes]]:
-    """Recorded samples by target, where `folder` has any: a few rows each, so that mutations stay cheap."""
+    """The recorded samples in `folder` by target: a few rows each, so that mutations stay cheap."""
     found: dict[str, list[bytes]] = {}
     day = bytes((list(INTERVALS).index("1d"),))
     for path in sorted(folder.glob("rest/fapi_klines_1d_B*.json")):
@@ -188,7 +188,7 @@ def recorded(folder: Path) -> dict[str, list[bytes]]:
 
 
 def _first_rows(document: object) -> list[object]:
-    """The first rows of a recorded klines answer, which some recorders wrapped."""
+    """The first rows of a recorded klines answer, which some recorders wrapped in an object."""
     while isinstance(document, dict):
         document = next(value for value in document.values() if isinstance(value, list | dict))
     assert isinstance(document, list)

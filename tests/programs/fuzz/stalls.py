@@ -1,7 +1,7 @@
-"""Peers that stop in the middle of something, each phase of a connection in turn, against a real server on loopback.
+"""Peers that stall in each phase of a connection, against a real server on loopback.
 
-The server's deadlines are short and those of its sockets' clients go by a clock of the test's own. A stalled connection
-has to be ended by the server, and nothing of it may be left: no connection, client, task or open file.
+The server's deadlines are short, and those of its socket clients use a clock that the test moves. The server has to
+end a stalled connection, and nothing of it may remain: no connection, client, task or open file.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _MASK: Final = b"\0\0\0\0"
 
 
 class Counted(Connections):
-    """Connections that tell when one has come and when one has gone."""
+    """Connections that set an event when a connection has entered or left."""
 
     def __init__(self, connections_max: int = 100) -> None:
         super().__init__(SHORT, connections_max)
@@ -56,7 +56,7 @@ class Counted(Connections):
 
 
 class Server:
-    """A node's HTTP face and its sockets, with what a test has to move."""
+    """A server with the node's HTTP protocol and sockets, and the clock and sweeps that a test controls."""
 
     def __init__(self) -> None:
         self.node = Node()
@@ -80,7 +80,7 @@ class Server:
         return both
 
     async def until_nobody(self) -> None:
-        """Return once no connection is left."""
+        """Wait until no connection is left."""
         async with asyncio.timeout(PATIENCE_S):
             while len(self.connections):
                 self.connections.gone.clear()
@@ -90,7 +90,7 @@ class Server:
                 await self.streams.gone.wait()
 
     async def until_clients(self, number: int) -> None:
-        """Return once so many sockets are open; a request that is answered shows that the server has read so far."""
+        """Wait until `number` socket clients are connected; each answered ping gives the server a turn to read."""
         async with asyncio.timeout(PATIENCE_S):
             while len(self.streams.clients) != number:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -109,7 +109,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 class Peer:
-    """A client with a small receive buffer, that reads only when it is told to."""
+    """A client with a small receive buffer, which reads only when the test says so."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -125,13 +125,13 @@ class Peer:
         try:
             await self._loop.sock_sendall(self.socket, data)
         except ConnectionError:
-            return  # the server was quicker: the connection is over, as it should be
+            return  # the server has already ended the connection, as it should
 
     async def read(self, length: int) -> bytes:
         return await self._loop.sock_recv(self.socket, length)
 
     async def rest(self) -> bytes:
-        """All that still comes, up to the end of the connection."""
+        """Read and return all bytes up to the end of the connection."""
         parts = []
         async with asyncio.timeout(PATIENCE_S):
             try:
@@ -217,7 +217,7 @@ async def _opened(server: Server, peer: Peer) -> None:
 
 
 async def within_a_frame(server: Server, peer: Peer, rng: random.Random) -> bytes:
-    """A message that is never finished keeps pongs away."""
+    """An unfinished message, behind which no pong can be sent."""
     await _opened(server, peer)
     frame = b"\x01\xfe" + struct.pack(">H", 40_000) + _MASK + b" " * rng.randrange(30_000)
     await peer.send(frame[: rng.randrange(1, len(frame))])
@@ -265,7 +265,7 @@ def _open_files() -> int:
 
 
 async def stall(made: Server, phase: Phase, rng: random.Random) -> None:
-    """Have one peer stall in `phase`, and see that the server ends it and keeps nothing of it."""
+    """Have one peer stall in `phase`; check that the server ends it and keeps nothing of it."""
     tasks, files = asyncio.all_tasks(), _open_files()
     peer = Peer(made.port)
     try:
@@ -290,7 +290,7 @@ async def stall(made: Server, phase: Phase, rng: random.Random) -> None:
 
 
 async def stall_everywhere(cases: int, seed: int) -> Counter[str]:
-    """Have `cases` peers stall, one after the other; how many in which phase."""
+    """Have `cases` peers stall, one after another; return how many stalled in each phase."""
     counts: Counter[str] = Counter()
     async with server() as made:
         for number in range(cases):

@@ -1,4 +1,4 @@
-"""Fuzz targets of the streams: what the exchange sends and what clients of our own sockets say (see targets.py)."""
+"""Fuzz targets of the streams: the exchange's frames, and what clients send to the node's sockets."""
 
 import json
 from urllib.parse import unquote
@@ -10,7 +10,7 @@ from infra.binance.stream_order import is_newer
 
 
 def run_stream_frame(data: bytes) -> bool:
-    """A frame of any stream: its event is handed on as it is, so it must be whole and text."""
+    """Decode a frame of any stream; its event is passed on unchanged, so it must be complete JSON text."""
     try:
         frame = decode_any(data)
     except BadKline:
@@ -25,7 +25,7 @@ def run_stream_frame(data: bytes) -> bool:
 
 
 def run_stream_command(data: bytes) -> bool:
-    """A control message of a client."""
+    """Parse a client's control message."""
     text = data.decode(errors="replace")
     try:
         command = parse_command(text)
@@ -43,7 +43,7 @@ def run_stream_command(data: bytes) -> bool:
 
 
 def run_stream_target(data: bytes) -> bool:
-    """The path and query of a handshake."""
+    """Parse the path and query of a handshake."""
     target = data.decode("latin-1")
     address = parse_target(target)
     if address is None:
@@ -54,7 +54,7 @@ def run_stream_target(data: bytes) -> bool:
 
 
 def frame_seeds() -> list[bytes]:
-    """Frames of each kind that is put in order."""
+    """Frames of each kind of stream whose events the node orders."""
     events: dict[str, object] = {
         "btcusdt@kline_1m": {"e": "kline", "E": 2, "s": "BTCUSDT", "k": {"t": 1, "n": 2, "x": False, "c": "1.10"}},
         "btcusdt@depth": {"e": "depthUpdate", "E": 1, "u": 7, "pu": 3, "b": [["1.0", "2"]], "a": []},
@@ -78,7 +78,7 @@ def command_seeds() -> list[bytes]:
 
 
 def target_seeds() -> list[bytes]:
-    """URLs of sockets."""
+    """Paths and queries of handshakes."""
     return [
         b"/ws",
         b"/ws/btcusdt@kline_1m/ethusdt@trade",

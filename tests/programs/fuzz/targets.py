@@ -1,7 +1,7 @@
-"""One fuzz target for each decoder of bytes from outside: it returns a typed value or raises its one typed error.
+"""One fuzz target for each decoder of bytes from outside, which must return a typed value or raise its one typed error.
 
-A target takes any bytes. It returns whether they were accepted, lets every other exception through, and compares what
-was accepted with an independent reading of the same bytes.
+A target takes any bytes and returns whether the decoder accepted them. It lets every other exception through, and
+compares what was accepted with an independent reading of the same bytes.
 """
 
 import io
@@ -42,7 +42,7 @@ _NOW_MS: Final = seeds.OPEN_MS
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A decoder under fire: its samples, and the words of its language."""
+    """A decoder with its samples and the words of its language."""
 
     name: str
     run: Callable[[bytes], bool]
@@ -51,12 +51,12 @@ class Target:
 
     @property
     def dictionary(self) -> Sequence[bytes]:
-        """The words that mutations put in."""
+        """The words that mutations insert."""
         return (*NASTY, *self.words)
 
 
 def _read(document: bytes | str) -> Any:
-    """What another reader finds in a document; fields that nobody uses may hold bytes that are no UTF-8."""
+    """A document as another JSON reader sees it; unused fields may contain invalid UTF-8."""
     return json.loads(document if isinstance(document, str) else document.decode(errors="replace"), strict=False)
 
 

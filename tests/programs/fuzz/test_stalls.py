@@ -1,4 +1,4 @@
-"""A peer that stalls is ended by the server, whatever it was in the middle of, and nothing of it is left."""
+"""Tests that the server ends a stalled peer in every phase of a connection and keeps nothing of it."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Every decoder stands a few thousand mutations of valid samples; the loop that makes them finds what is planted."""
+"""Tests that every decoder survives thousands of mutations of valid samples, and that the loop finds planted errors."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.programs.fuzz.targets import TARGETS, Target
 
 RUNS = 4_000
 SEED = 20261121
-ACCEPTED_MIN = RUNS // 100  # mutations that are still well-formed, or the comparison behind the decoder checks nothing
+ACCEPTED_MIN = RUNS // 100  # accepted mutations; with fewer, the comparison after the decoder would check nothing
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)

@@ -1,6 +1,6 @@
-"""One target under atheris, in a process of its own: `python -m tests.programs.fuzz.worker TARGET [libFuzzer options]`.
+"""One target under atheris in its own process: `python -m tests.programs.fuzz.worker TARGET [libFuzzer options]`.
 
-libFuzzer ends the process: status 0 after its runs, anything else after a failure, whose input it has written down.
+libFuzzer ends the process: with status 0 after its runs, with another one after a failure, whose input it has saved.
 """
 
 import importlib
@@ -13,7 +13,7 @@ INSTRUMENTED: Final = ("app.domain", "app.binance", "app.http", "infra.binance",
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Fuzz until libFuzzer has had enough."""
+    """Fuzz until libFuzzer ends the process."""
     atheris: Any = importlib.import_module("atheris")
     name, *options = arguments
     with atheris.instrument_imports(include=list(INSTRUMENTED)):

@@ -1,8 +1,8 @@
-"""Everybody who reads during a rehearsal, as a process of its own: bots after each close, pollers, pagers.
+"""The readers of a rehearsal as one process: bots after each close, pollers and pagers.
 
-`python -m tests.programs.rehearsal.crowd TASK` takes its task from a JSON file and prints what came of it when SIGTERM
-ends it. Every answer is looked at: a hole, a short page or a page that does not follow the one before is a failure like
-a 503.
+`python -m tests.programs.rehearsal.crowd TASK` reads its task from a JSON file and prints its result when SIGTERM ends
+it. Every answer is checked: a hole, a short page, or a page that does not continue the one before is a failure, as a
+503 is.
 """
 
 import asyncio
@@ -25,26 +25,26 @@ from tests.programs.rehearsal.exchange import MovedClock
 from tests.programs.rehearsal.wire import Answer, Cut, Wire
 from tests.system.processes import seconds
 
-HERD_AFTER_S: Final = 0.3  # after a close: the bots' timers have fired
+HERD_AFTER_S: Final = 0.3  # after a close, when the bots' timers fire
 HERD_LIMIT: Final = 500
 POLL_EVERY_S: Final = 0.25
 POLL_LIMIT: Final = 50
-POLLED_EACH: Final = 4  # series of one poller
+POLLED_EACH: Final = 4  # series that one poller requests
 PAGE_ROWS: Final = 1_500
-PAGE_EVERY_S: Final = 0.05  # of one pager: a backtest computes between two pages
+PAGE_EVERY_S: Final = 0.05  # between two pages of one pager: a backtest computes in between
 FAILURES_KEPT: Final = 1_000
 TIMES_KEPT: Final = 200_000
 DEGREES: Final = (0.5, 0.99, 1.0)
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What a crowd does."""
+    """The task of a crowd: the node's port and the readers of each kind."""
 
     port: int
     shift_ms: int
     symbols: list[str]
     pagers: dict[str, tuple[int, int]]
-    """By symbol: the history that one pager reads again and again, [from, to) in ms."""
+    """By symbol: the history that one pager reads repeatedly, [from, to) in ms."""
     herd: int = 50
     pollers: int = 20
     codes: tuple[str, ...] = ("1m", "5m", "1h")
@@ -55,13 +55,13 @@ class Failure(msgspec.Struct, frozen=True):
     """A read that failed."""
 
     at_s: float
-    """By the machine's monotonic clock, which all processes read alike."""
+    """By the machine's monotonic clock, which is the same in all processes."""
     kind: str
     what: str
 
 
 class Herd(msgspec.Struct, frozen=True):
-    """One minute's herd."""
+    """The bots' requests after one close."""
 
     minute_ms: int
     answers: int
@@ -72,7 +72,7 @@ class Herd(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct):
-    """What came of it."""
+    """The result of a crowd."""
 
     herds: list[Herd] = []
     failures: list[Failure] = []
@@ -87,14 +87,14 @@ class Result(msgspec.Struct):
 
 
 def quantiles(times_ms: Sequence[float]) -> dict[str, float]:
-    """Median, 99 % and the slowest."""
+    """The median, the 99th percentile and the maximum."""
     ordered = sorted(times_ms) or [0.0]
     return {f"p{degree * 100:g}": ordered[min(len(ordered) - 1, int(degree * len(ordered)))] for degree in DEGREES}
 
 
 @dataclass
 class Crowd:
-    """The readers and what happens to them."""
+    """The readers, with their failures and latencies."""
 
     task: Task
     result: Result = field(default_factory=Result)
@@ -108,7 +108,7 @@ class Crowd:
         self._began_s = seconds()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Read until cancelled."""
         rng = random.Random(self.task.seed)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._herds())
@@ -118,7 +118,7 @@ class Crowd:
                 tasks.create_task(self._page(symbol, start_ms, end_ms))
 
     def report(self) -> Result:
-        """What came of it until now."""
+        """The result so far."""
         found = self.result
         found.seconds = seconds() - self._began_s
         found.statuses, found.failed = dict(self.statuses), dict(self.failed)
@@ -127,7 +127,7 @@ class Crowd:
         return found
 
     async def _ask(self, wire: Wire, path: str, check: Callable[[bytes], str], etag: bytes = b"") -> Answer | None:
-        """One question; None when it failed, which is noted. `check` says what is wrong with a body."""
+        """Send one request; `check` says what is wrong with a body. Return None after a failure, which is recorded."""
         try:
             answer = await wire.ask(path, etag)
         except (Cut, OSError, TimeoutError) as error:
@@ -150,7 +150,7 @@ class Crowd:
     # --- bots -----------------------------------------------------------------------------------------------------
 
     async def _herds(self) -> None:
-        """After each close, ask for the newest klines of every symbol at once."""
+        """After each close, request the newest klines of every symbol at once."""
         while True:
             now_ms = self._clock.now_ms()
             minute_ms = (now_ms // MINUTE_MS + 1) * MINUTE_MS
@@ -162,7 +162,7 @@ class Crowd:
 
         async def bot() -> None:
             nonlocal size
-            wire = Wire(self.task.port)  # a new one: the server has closed what was idle for a minute
+            wire = Wire(self.task.port)  # a new connection: the server closes one that is idle for a minute
             for symbol in symbols:
                 path = f"/fapi/v1/klines?symbol={quote(symbol)}&interval=1m&limit={HERD_LIMIT}"
                 answer = await self._ask(wire, path, lambda body: faults_of(body, HERD_LIMIT, MINUTE_MS))
@@ -181,7 +181,7 @@ class Crowd:
     # --- pollers --------------------------------------------------------------------------------------------------
 
     async def _poll(self, rng: random.Random) -> None:
-        """Ask for a few series again and again, as a dashboard does: only what has changed comes back."""
+        """Request a few series repeatedly with their ETags, as a dashboard does: unchanged series give 304."""
         wire = Wire(self.task.port)
         etags: dict[str, bytes] = {}
         series = [(rng.choice(self.task.symbols), rng.choice(self.task.codes)) for _ in range(POLLED_EACH)]
@@ -203,8 +203,7 @@ class Crowd:
     # --- pagers ---------------------------------------------------------------------------------------------------
 
     async def _page(self, symbol: str, start_ms: int, end_ms: int) -> None:
-        """Read a symbol's history page by page to its end, and again: each time from another minute on, so that no
-        page has been asked for before."""
+        """Read a symbol's history page by page, repeatedly, each time from another minute, so that no page repeats."""
         wire, rng = Wire(self.task.port), random.Random(f"{self.task.seed} {symbol}")
         while True:
             at_ms = start_ms + rng.randrange(PAGE_ROWS) * MINUTE_MS
@@ -229,7 +228,7 @@ _KINDS: Final = {Cut: "cut", TimeoutError: "no answer"}
 
 
 def faults_of(body: bytes, rows: int, step_ms: int, first_ms: int | None = None) -> str:
-    """What is wrong with the open times of a body, without decoding all of it: "" when nothing is."""
+    """What is wrong with the open times of a body, "" if nothing is; reads only parts of the body."""
     if not body.startswith(b"[["):
         return f"no rows: {body[:100]!r}"
     found = body.count(b"],[") + 1
@@ -251,7 +250,7 @@ async def _main(task: Task) -> Result:
 
 
 def main() -> None:
-    """Carry out the task."""
+    """Run the task in the file that the command line names."""
     task = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Task)
     print(orjson.dumps(msgspec.to_builtins(asyncio.run(_main(task)))).decode())
 

@@ -1,8 +1,8 @@
-"""The exchange of a rehearsal as a process of its own: real klines, real weight, and at each close a burst of frames.
+"""The exchange of a rehearsal as a process: the sandbox's klines and weight, and a burst of frames at each close.
 
-Between the closes its streams are the sandbox's: a frame for each 250 ms in which a symbol trades. For BURST_MS after a
-close every such frame is sent `burst` times. Closing frames go out once, ahead of what else a tick sends, and the
-moment at which each was sent is written down: from there on it is the node's time that passes.
+Between closes its streams are the sandbox's: a frame for each 250 ms in which a symbol trades. For BURST_MS after a
+close every such frame is sent `burst` times. Closing frames are sent once, before the other frames of a tick, and the
+time of sending is recorded: the node's close lag counts from it.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BURST_MS: Final = 2_000  # after a close; by then all closing frames have been s
 
 
 class MovedClock(SystemClock):
-    """The machine's clock, put forward so that a rehearsal need not wait for a minute to end."""
+    """The machine's clock, moved forward so that a rehearsal need not wait for the end of a minute."""
 
     def __init__(self, shift_ms: int) -> None:
         self._shift_ms = shift_ms
@@ -52,9 +52,9 @@ class BurstHub(FeedHub):
         self.is_live = False
 
     def tick(self, now_ms: int) -> None:
-        """Send what is due at `now_ms` and write down how it went: the closing frames now, the others once they left.
+        """Send the frames due at `now_ms` and record them: closing frames at once, the others after they were written.
 
-        What is sent leaves when the loop comes round; a tick with a burst takes it a tenth of a second.
+        Frames are written in the event loop's next turn; a tick with a burst takes a tenth of a second.
         """
         late_ms = 0 if self._tick_ms is None else max(0, now_ms - self._tick_ms - QUANTUM_MS)
         self._tick_ms = now_ms
@@ -77,7 +77,7 @@ class BurstHub(FeedHub):
         self._journal.write(f"tick {now_ms} {late_ms} {frames} {self._listeners()}\n")
 
     def _listeners(self) -> int:
-        """How many have subscribed to the same stream: one, unless two processes take themselves for the writer."""
+        """The most subscribers of one stream: one, unless two processes believe that they are the writer."""
         feeds = (feed for symbol in self._symbols.values() for feed in symbol.feeds.values())
         return max((len(feed.subscribers) for feed in feeds), default=0)
 
@@ -87,20 +87,20 @@ class BurstHub(FeedHub):
 
     def _send_live(self, feeds: SymbolFeeds, item: Instrument, minute: Candle, now_ms: int, *, faulty: bool) -> None:
         if not self._is_second_pass:
-            feeds.trades_sent = -1  # nothing was sent yet
+            feeds.trades_sent = -1  # the first pass sends no live frames
             return
         self._copies = self._burst if now_ms % MINUTE_MS < BURST_MS else 1
         super()._send_live(feeds, item, minute, now_ms, faulty=faulty)
         self._copies = 1
 
     def send(self, outlet: Outlet, target: Target, event: str, now_ms: int, *, faulty: bool) -> None:
-        """Give `event` to all subscribers, as often as the burst asks."""
+        """Send `event` to all subscribers, `_copies` times."""
         for _ in range(self._copies):
             super().send(outlet, target, event, now_ms, faulty=faulty)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run until SIGTERM. SIGUSR1 lets live frames flow, SIGUSR2 stops them."""
+    """Serve until SIGTERM. SIGUSR1 starts live frames, SIGUSR2 stops them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--symbols", type=int, required=True)

@@ -1,4 +1,4 @@
-"""The page that a rehearsal ends with: what was seen, as figures, and what each is held to."""
+"""The page of a rehearsal's results: its figures, each with the floor that it has to meet."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from tests.programs.rehearsal.stage import WEIGHT, Kill, Stage
 from tests.programs.rehearsal.watch import Seen
 from tests.programs.soak.trend import quantile_s
 
-KEPT: Final = "kept"  # what no load excuses: frames, answers, klines
+KEPT: Final = "kept"  # figures that must be perfect under any load: frames, answers, klines
 IN_FLIGHT_S: Final = (
-    5.0  # after the kill: a reader on a busy machine notices late; what is cut later was no dead worker
+    5.0  # after the kill, in which a cut connection counts as the dead worker's: readers on a busy machine notice late
 )
-BUDGET_MB: Final = 512.0  # of one worker: the unit's
+BUDGET_MB: Final = 512.0  # for one worker: the memory limit of the systemd unit
 MB: Final = float(1 << 20)
 MINUTE_MS: Final = 60_000
-NEVER_MS: Final = 1e9  # what stands for a kline that was never seen
+NEVER_MS: Final = 1e9  # the lag of a kline that was never seen
 
 
 @dataclass
 class Notes:
-    """Everything that was seen."""
+    """Everything that a rehearsal has recorded."""
 
     stage: Stage
     kill: Kill
@@ -41,28 +41,28 @@ class Notes:
     node_cores: float
     exchange_cores: float
     missing: int
-    """Klines, in the end."""
+    """Klines that the node lacks at the end."""
     whole_s: float
-    """How long that took."""
+    """Seconds until the node lacked so few."""
     weight: int
 
 
 @dataclass
 class Journal:
-    """What the exchange has written down."""
+    """What the exchange has recorded."""
 
     sent_ms: dict[tuple[str, int], int]
-    """When the closing frame of a symbol's minute was sent first."""
+    """By symbol and minute: when the closing frame was first sent."""
     late_ms: list[int]
-    """How much later than it should each tick came."""
+    """The delay of each tick."""
     bursts: list[float]
     """Frames a second after each close."""
     listeners: int
-    """How many, at the most, had subscribed to the same stream."""
+    """The most subscribers that one stream had."""
 
     @classmethod
     def of(cls, file: Path) -> "Journal":
-        """Read it."""
+        """Read the journal in `file`."""
         sent_ms: dict[tuple[str, int], int] = {}
         late_ms: list[int] = []
         listeners = 0
@@ -85,13 +85,13 @@ class Journal:
         found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         for each in seen:
             at_ms = self.sent_ms.get((each.symbol, each.minute_ms))
-            if at_ms is not None:  # else nobody was subscribed: the writer had died
+            if at_ms is not None:  # None: the writer had died and nobody was subscribed
                 found[each.role][each.minute_ms].append(each.seen_ms - at_ms if each.seen_ms else NEVER_MS)
         return found
 
 
 def figures_of(notes: Notes) -> list[Figure]:
-    """The page."""
+    """The figures of the page."""
     journal = Journal.of(notes.stage.place.programs.folder / "exchange.log")
     return [*_kept(notes, journal), *_ingest(notes, journal), *_readers(notes), *_resources(notes)]
 

@@ -31,23 +31,23 @@ from tests.system.processes import ROOT, Program, pause, seconds
 
 CROWD: Final = (sys.executable, "-m", "tests.programs.rehearsal.crowd")
 WATCH: Final = (sys.executable, "-m", "tests.programs.rehearsal.watch")
-KILL_AT: Final = 0.5  # of the time
-WHOLE_S_MAX: Final = 240.0  # after the end: what the dead writer did not write costs weight, which comes by the minute
+KILL_AT: Final = 0.5  # of the rehearsal's time
+WHOLE_S_MAX: Final = 240.0  # after the end: rows that the dead writer did not write cost weight, granted by the minute
 MINUTES_MAX: Final = 240.0
 BEGIN_S: Final = 40
-"""Of a minute. With whole minutes the writer is then killed between two closes: a process that starts takes a core for
-a second, and what readers see of a close beside it depends on where in the minute it falls."""
+"""Second of a minute at which a rehearsal begins. If it lasts whole minutes, the writer is then killed between two
+closes. A starting process takes a core for a second, so the time of the kill affects what readers see of a close."""
 
 
 @dataclass
 class Outside:
-    """The processes that read."""
+    """The reading processes: the crowd and the watch."""
 
     stage: Stage
     programs: dict[str, Program] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Let them come."""
+        """Start the processes."""
         size, place, names = self.stage.size, self.stage.place, self.stage.market.names
         end_ms = self.stage.clock.now_ms() // DAY_MS * DAY_MS
         pagers = dict.fromkeys(names[: size.pagers], (end_ms - size.deep_days * DAY_MS, end_ms))
@@ -62,7 +62,7 @@ class Outside:
             self.programs[name] = place.programs.start(str(file), command=command, env={"PYTHONPATH": str(ROOT)})
 
     async def end(self) -> tuple[crowd.Result, list[watch.Seen]]:
-        """Let them go; what they have seen."""
+        """End the processes and return their results."""
         for program in self.programs.values():
             program.signal(signal.SIGTERM)
         for program in self.programs.values():
@@ -74,7 +74,7 @@ class Outside:
 
 
 async def rehearse(folder: Path, size: Size) -> list[Figure]:
-    """Everything, from the empty folder to the figures."""
+    """Run a rehearsal in an empty folder and return its figures."""
     async with staged(folder, size) as stage:
         began_s = seconds()
         await stage.warm()
@@ -126,7 +126,7 @@ async def rehearse(folder: Path, size: Size) -> list[Figure]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rehearse, print the page and write it as JSON; exit status 1 when something was lost."""
+    """Rehearse, print the page and write it as JSON; return exit status 1 when something was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=Size.minutes)
     parser.add_argument("--symbols", type=int, default=Size.symbols)
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def finish(
     figures: Sequence[Figure], size: Size, loads: Sequence[tuple[float, float, float]], took_s: float, file: Path
 ) -> int:
-    """Print the page and leave the file."""
+    """Print the page and write the JSON file."""
     out = Console(width=180)
     title = f"{size.symbols} symbols × 7 intervals, {size.workers} workers, {size.minutes:g} minutes"
     show(figures, out, title=title)

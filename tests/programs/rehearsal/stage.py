@@ -1,4 +1,4 @@
-"""What a rehearsal is played on: a full database, the exchange, a node of several workers, and what befalls it."""
+"""The stage of a rehearsal: a full database, the exchange, and a node of several workers whose writer is killed."""
 
 import asyncio
 import contextlib
@@ -31,19 +31,19 @@ from tests.system.processes import ROOT, Place, Program, Programs, free_port, pa
 
 EXCHANGE: Final = (sys.executable, "-m", "tests.programs.rehearsal.exchange")
 CODES: Final = ("1m", "3m", "5m", "15m", "1h", "4h", "1d")
-REAL_MS: Final = 2 * 3_600_000  # what is about to close is rolled up from these minutes
-WEIGHT: Final = 2_400  # the exchange's own, a minute
+REAL_MS: Final = 2 * 3_600_000  # klines that are about to close are rolled up from these minutes
+WEIGHT: Final = 2_400  # a minute, as at the exchange (binance-facts section 1.1)
 WARM_CONNECTIONS: Final = 4  # to each worker
 SCRAPE_S: Final = 2.0
 START_S_MAX: Final = 240.0
-QUIET_S_MAX: Final = 25.0  # until a node has counted all frames: it does so every ten seconds
+QUIET_S_MAX: Final = 25.0  # until a node has counted all frames, which it does every ten seconds
 TAKE_OVER_S_MAX: Final = 30.0
-SOCKETS_S: Final = 8.0  # for all sockets of a new writer, a second after one another
+SOCKETS_S: Final = 8.0  # for all sockets of a new writer, which it opens a second apart
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything."""
+    """The sizes of a rehearsal."""
 
     minutes: float = 3.0
     symbols: int = 600
@@ -65,7 +65,7 @@ class RealMarket(Market):
 
     @cached_property
     def begin_ms(self) -> int:
-        """Since when klines are the exchange's own: a computed one costs ten times as much as one that is repeated."""
+        """The time from which klines are the sandbox's own. Computing one costs ten times as much as repeating one."""
         return self.clock.now_ms() - REAL_MS
 
     def klines(self, series: Series, span: Span) -> Iterator[Kline]:
@@ -76,7 +76,7 @@ class RealMarket(Market):
 
 @dataclass
 class Kill:
-    """The death of the writer, and how long its successor took."""
+    """The kill of the writer, and how long its successor took."""
 
     at_s: float
     lease_s: float = 0.0
@@ -86,7 +86,7 @@ class Kill:
 
 @dataclass
 class Stage:
-    """Everything that runs, and what was seen of it."""
+    """The running processes, and what was recorded about them."""
 
     size: Size
     place: Place
@@ -96,13 +96,13 @@ class Stage:
     node: Program
     scrapes: list[Scrape] = field(default_factory=list)
     peak_mb: dict[int, float] = field(default_factory=dict)
-    """The most that each worker, by process, has had in memory."""
+    """By process id: the most memory that each worker had, in MB."""
     last_mb: dict[str, float] = field(default_factory=dict)
 
     # --- before ---------------------------------------------------------------------------------------------------
 
     async def warm(self) -> None:
-        """Have the tails of both workers filled: every series was asked for once."""
+        """Fill the tails of both workers by requesting every series once."""
         paths = [
             f"/fapi/v1/klines?symbol={quote(name)}&interval={code}&limit={TAIL_KLINES}"
             for name in self.market.names
@@ -127,7 +127,7 @@ class Stage:
                     tasks.create_task(ask_all(wire, paths[number :: len(each)]))
 
     async def make_files(self) -> None:
-        """Have the exchange make its archive files beforehand: it computes every kline of them."""
+        """Have the exchange make its archive files beforehand, since it computes each of their klines."""
         span = self._month()
         async with httpx.AsyncClient(base_url=self._upstream, trust_env=False) as client:
             for symbol in self._backfilled:
@@ -135,7 +135,7 @@ class Stage:
                 (await client.get(path, timeout=60)).raise_for_status()
 
     async def backfill(self) -> None:
-        """Wish for a month of history."""
+        """Request a backfill of a month of history."""
         span = self._month()
         wish = {"symbols": self._backfilled, "intervals": list(CODES), "start": span.start_ms, "end": span.end_ms}
         async with self.place.operator() as client:
@@ -146,13 +146,13 @@ class Stage:
         return self.market.names[-self.size.backfilled :]
 
     def _month(self) -> Span:
-        """The newest month of which the archive surely has files."""
+        """The newest month for which the archive is sure to have files."""
         grid = MO1.grid
         start_ms = grid.shift(grid.floor(self.clock.now_ms()), -2)
         return Span(start_ms, grid.shift(start_ms, 1))
 
     async def second(self) -> None:
-        """Wait for the second of a minute at which it is to begin."""
+        """Wait for the second of a minute at which the rehearsal begins."""
         if self.size.begin_s is not None:
             print(f"waiting for second {self.size.begin_s} of a minute", flush=True)
             await pause((self.size.begin_s * 1000 - self.clock.now_ms()) % MINUTE_MS / 1000)
@@ -160,9 +160,9 @@ class Stage:
     # --- meanwhile ------------------------------------------------------------------------------------------------
 
     async def scrape_for_ever(self) -> None:
-        """As Prometheus does, and what the system knows of the workers."""
+        """Scrape /metrics as Prometheus does, and record the workers' memory, for ever."""
         while True:
-            with contextlib.suppress(httpx.TransportError):  # the worker that was asked has been killed
+            with contextlib.suppress(httpx.TransportError):  # the worker that was scraped has been killed
                 self.scrapes.append(await scraped(self.place))
             pid, _ = self.place.writer()
             for worker, mb in workers(self.node).items():
@@ -171,7 +171,7 @@ class Stage:
             await pause(SCRAPE_S)
 
     async def frames(self) -> tuple[float, float]:
-        """Let the exchange fall silent; how many frames it has sent, and how many the node has counted."""
+        """Stop the exchange's frames; return how many it has sent and how many the node has counted."""
         self.exchange.signal(signal.SIGUSR2)
         deadline_s, sent, got = seconds() + QUIET_S_MAX, 0.0, -1.0
         while sent != got and seconds() < deadline_s:
@@ -182,7 +182,7 @@ class Stage:
         return sent, got
 
     async def kill_the_writer(self) -> Kill:
-        """SIGKILL under load, and how long it takes until another one listens to the exchange."""
+        """Kill the writer under load (SIGKILL); measure the time until another process subscribes at the exchange."""
         mark = (await self._sandbox("status"))["requests"]
         pid, _ = self.place.writer()
         kill = Kill(seconds())
@@ -204,7 +204,7 @@ class Stage:
         return kill
 
     async def missing(self, within_s: float) -> int:
-        """How many klines the node lacks once it lacks none, or when the time is over."""
+        """Wait until the node lacks no klines, `within_s` at most; return how many it lacks."""
         deadline_s = seconds() + within_s
         while True:
             report = (await self.place.get("/v1/coverage?limit=1")).json()
@@ -213,7 +213,7 @@ class Stage:
             await pause(0.5)
 
     async def used_weight_max(self) -> int:
-        """The most weight that anybody used in a minute, as the exchange counts it."""
+        """The most weight used in a minute, as the exchange counts it."""
         return int((await self._sandbox("status"))["used_weight_max"])
 
     async def _sandbox(self, what: str) -> dict[str, Any]:
@@ -227,14 +227,14 @@ class Stage:
 
 
 def workers(node: Program) -> dict[int, float]:
-    """The processes of a node that answer (not uvicorn's parent, nor those that unpack), and their memory in MB."""
+    """The memory in MB of a node's answering processes, by process id (without uvicorn's parent and the unpackers)."""
     found = {}
     for pid in node.members():
         folder = Path("/proc") / str(pid)
         try:
             command, status = (folder / "cmdline").read_bytes(), (folder / "status").read_text()
         except OSError:
-            continue  # it ended meanwhile
+            continue  # the process has ended
         resident = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
         if b"spawn_main" in command and resident:
             found[pid] = int(resident[0]) / 1024
@@ -243,7 +243,7 @@ def workers(node: Program) -> dict[int, float]:
 
 @asynccontextmanager
 async def staged(folder: Path, size: Size) -> AsyncIterator[Stage]:
-    """A full database, the exchange and the node, which lacks nothing."""
+    """Start the exchange and a node on a full database, and wait until the node lacks nothing."""
     clock = MovedClock(size.shift_ms)
     market = RealMarket(clock, size.symbols)
     async with Programs(folder) as programs:
@@ -269,7 +269,7 @@ async def staged(folder: Path, size: Size) -> AsyncIterator[Stage]:
         stage = Stage(size, place, market, clock, exchange, exchange)
         await until(lambda: stage._sandbox("status"), "the exchange answers", START_S_MAX)
         began_s = seconds()
-        await stage.make_files()  # first of all: making them, the exchange forgets the klines it has at hand
+        await stage.make_files()  # first of all: it evicts the klines that the exchange has cached
         print(f"archive files made after {seconds() - began_s:.0f} s", flush=True)
         began_s = seconds()
         stage.node = place.serve()

@@ -1,4 +1,4 @@
-"""The rehearsal itself: that all of it runs on a small market, and that what it looks for would be seen."""
+"""Tests of the rehearsal: it runs on a small market, and it would notice the faults that it looks for."""
 
 import asyncio
 import io
@@ -25,7 +25,7 @@ from tests.programs.rehearsal.wire import Cut, Wire
 from tests.sandbox.conftest import ManualClock
 from tests.system.processes import until
 
-CLOSES_AFTER_S: Final = 30  # from the begin on: the start, and what it waits for, takes about as long
+CLOSES_AFTER_S: Final = 30  # after the beginning: the start of everything takes about as long
 MINUTE_MS: Final = 60_000
 
 
@@ -89,7 +89,7 @@ def test_lags_are_counted_from_the_sending_and_what_was_never_seen_is_not_forgot
 
 
 class Ear:
-    """Who subscribes."""
+    """A subscriber."""
 
     def __init__(self) -> None:
         self.heard: list[bool] = []

@@ -1,8 +1,8 @@
-"""How soon a closed kline can be had of each worker, seen from outside, as a process of its own.
+"""A process that measures how soon each worker serves a closed kline, seen from outside.
 
-`python -m tests.programs.rehearsal.watch TASK` keeps connections to the worker that writes and to one that follows.
-After each close it asks both for the newest kline of some symbols, from the moment on that the exchange sends it, until
-it is there; when SIGTERM ends it, it prints when each was seen.
+`python -m tests.programs.rehearsal.watch TASK` keeps connections to the writer and to a follower. After each close it
+requests the newest kline of some symbols from both until they serve it; when SIGTERM ends the process, it prints when
+each kline was first seen.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from infra.sandbox.universe import Universe
 from tests.programs.rehearsal.exchange import MovedClock
 from tests.programs.rehearsal.wire import ROLES, Cut, Wire, meet, role_of
 
-CONNECTIONS: Final = 2  # to each role
-KEEP_S: Final = 2.0  # between two signs of life on a connection
+CONNECTIONS: Final = 2  # to the writer, and as many to a follower
+KEEP_S: Final = 2.0  # between two keep-alive requests on a connection
 READY_MS: Final = 500  # before the close
-LOOK_S: Final = 0.005  # between two looks for the same kline
+LOOK_S: Final = 0.005  # between two requests for the same kline
 GIVE_UP_MS: Final = 30_000  # after the close
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What to watch."""
+    """The node's port and the symbols to watch."""
 
     port: int
     shift_ms: int
@@ -47,12 +47,12 @@ class Seen(msgspec.Struct, frozen=True):
     """When the kline opened."""
     role: str
     seen_ms: int
-    """By the exchange's clock, when the answer with the kline had come; 0: never."""
+    """When the answer with the kline had arrived, by the exchange's clock; 0 if it never did."""
 
 
 @dataclass
 class Watch:
-    """What was seen so far."""
+    """The klines seen so far on each worker."""
 
     task: Task
     seen: list[Seen] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Watch:
         self._universe = Universe(1, self.task.universe)
 
     async def run(self) -> None:
-        """Minute after minute."""
+        """Watch one close after another, for ever."""
         wires: dict[str, list[Wire]] = {role: [] for role in ROLES}
         while True:
             now_ms = self._clock.now_ms()
@@ -80,10 +80,10 @@ class Watch:
                     for wire in wires[role]:
                         tasks.create_task(self._look(role, wire, minute_ms, pending))
             now_ms = self._clock.now_ms()
-            await self._clock.sleep(max(0, minute_ms + MINUTE_MS - now_ms) / 1000)  # nobody may have been there to ask
+            await self._clock.sleep(max(0, minute_ms + MINUTE_MS - now_ms) / 1000)  # both roles may be unreachable
 
     async def _keep(self, wires: dict[str, list[Wire]], until_ms: int) -> None:
-        """Have connections to both roles, and keep them: a server closes what is idle for five seconds."""
+        """Open connections to both roles and keep them alive; the server closes one that is idle for five seconds."""
         while (left_ms := until_ms - self._clock.now_ms()) > 0:
             for role in ROLES:
                 wires[role] = [wire for wire in wires[role] if await role_of(wire) == role]
@@ -91,7 +91,7 @@ class Watch:
             await self._clock.sleep(min(KEEP_S, left_ms / 1000))
 
     async def _look(self, role: str, wire: Wire, minute_ms: int, pending: list[tuple[int, str]]) -> None:
-        """Take the kline that is due next, look for it, and put it back if it is not there yet."""
+        """Request the kline that is due next; put it back if the worker does not serve it yet."""
         closes_ms = minute_ms + MINUTE_MS
         while pending:
             due_ms, symbol = heapq.heappop(pending)
@@ -102,7 +102,7 @@ class Watch:
                 body = (await wire.ask(path)).body if wire.is_open else b""
             except (Cut, OSError, TimeoutError):
                 body = b""
-            if not wire.is_open:  # the worker has died; another connection leads to who knows which
+            if not wire.is_open:  # the worker has died; a new connection may lead to any worker
                 heapq.heappush(pending, (due_ms, symbol))
                 return
             now_ms = self._clock.now_ms()
@@ -126,7 +126,7 @@ async def _main(task: Task) -> list[Seen]:
 
 
 def main() -> None:
-    """Carry out the task."""
+    """Run the task in the file that the command line names."""
     task = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Task)
     print(orjson.dumps(msgspec.to_builtins(asyncio.run(_main(task)))).decode())
 

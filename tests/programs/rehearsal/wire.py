@@ -1,4 +1,4 @@
-"""One keep-alive connection to a node, cheap enough that hundreds of them fit beside it on the same machine."""
+"""A keep-alive HTTP connection that is cheap enough for hundreds on the same machine as the node."""
 
 import asyncio
 import re
@@ -7,21 +7,21 @@ from typing import Final, NamedTuple
 
 import orjson
 
-BODY_BYTES_KEPT: Final = 1 << 20  # that a stream buffers: an answer of 1,500 klines has 200 kB
+BODY_BYTES_KEPT: Final = 1 << 20  # a stream's buffer: an answer of 1,500 klines has 200 kB
 PATIENCE_S: Final = 30.0
-IDLE_S: Final = 4.0  # a server leaves after five: what was idle so long is not used again
+IDLE_S: Final = 4.0  # a connection that was idle for so long is not used again: the server closes it after 5 s
 ROLES: Final = ("writer", "reader")
-CONNECTS_MAX: Final = 40  # at a time, to meet both roles: chance decides which worker answers
+CONNECTS_MAX: Final = 40  # tries to reach both roles: chance decides which worker accepts
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _ETAG: Final = re.compile(rb"\r\netag: ([^\r]+)", re.IGNORECASE)
 
 
 class Cut(Exception):
-    """The connection ended while a request was under way."""
+    """The connection ended before the answer was complete."""
 
 
 class Answer(NamedTuple):
-    """What came back, and how long it took."""
+    """An answer and its latency."""
 
     status: int
     etag: bytes
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 class Wire:
-    """A client that connects when it has something to ask, and again when the other side has left meanwhile."""
+    """A client that connects for its first request, and again when the server has closed the connection."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -39,13 +39,13 @@ class Wire:
 
     @property
     def is_open(self) -> bool:
-        """Whether the next request takes the same connection, so far as we know."""
+        """Whether the next request can use the current connection, as far as known."""
         if self._streams is None or monotonic_ns() - self._used_ns > IDLE_S * 1e9:
             return False
         return not self._streams[0].at_eof() and self._streams[0].exception() is None
 
     async def ask(self, path: str, etag: bytes = b"") -> Answer:
-        """GET `path`. Raises Cut, and OSError when nobody listens."""
+        """GET `path`. Raises Cut; OSError when nothing listens on the port."""
         if not self.is_open:
             self.close()
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=BODY_BYTES_KEPT)
@@ -67,14 +67,14 @@ class Wire:
         return Answer(int(head[9:12]), found[1] if found else b"", body, (self._used_ns - began_ns) / 1e6)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
 
 
 async def role_of(wire: Wire) -> str:
-    """What the worker at the other end does; "" when it has died just now."""
+    """The role of the worker at the other end; "" if it has just died."""
     try:
         return str(orjson.loads((await wire.ask("/v1/health")).body)["role"])
     except (Cut, OSError, TimeoutError):
@@ -82,7 +82,7 @@ async def role_of(wire: Wire) -> str:
 
 
 async def meet(port: int, wires: dict[str, list[Wire]], count: int) -> bool:
-    """Add connections until there are `count` to each role; False when chance and the workers did not allow it."""
+    """Open connections until there are `count` to each role; return False if CONNECTS_MAX tries were not enough."""
     for _ in range(CONNECTS_MAX):
         if all(len(each) >= count for each in wires.values()):
             return True

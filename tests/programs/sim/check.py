@@ -1,4 +1,4 @@
-"""The witness: holds what the node serves and asks, and how it fares, against the truth and the exchange's rules."""
+"""The witness, which compares the node's answers, requests and state with the truth and the exchange's rules."""
 
 import sqlite3
 from collections import Counter
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from tests.programs.sim.world import Sim
 
 SAMPLE_S: Final = 1.0
-STALE_MS: Final = 1_000  # by how much an answer's clock may be behind without being called stale
+STALE_MS: Final = 1_000  # an answer's clock may be so far behind without counting as stale
 BATCH_ROWS_MAX: Final = 5_000
-EARLY_S_MAX: Final = 1.0  # by how much a stand-down may end too soon: what a clock measured over a network is wrong by
+EARLY_S_MAX: Final = 1.0  # a stand-down may end so much too early: the error of a clock measured over a network
 READS_MAX: Final = 64
 VERIFY_S_MAX: Final = 1_800
 HEARD_MS_MAX: Final = 150_000  # the age of the newest frame: two closes, the second one late
-HOLE_S_MAX: Final = 60  # how long an answer around a hole may be refused once all is whole: 5 s, and for the weight
-HEARD_S_MAX: Final = 200  # how long it may take until a sick socket is found out and replaced
-READY_S_MAX: Final = 15  # a process that does not write reads the ledger every five seconds
+HOLE_S_MAX: Final = 60  # answers around a hole may be refused for so long once all is whole: 5 s, and for the weight
+HEARD_S_MAX: Final = 200  # until a sick socket is detected and replaced
+READY_S_MAX: Final = 15  # a follower reads the ledger every five seconds
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When a request was sent: true time, and how wrong the node's idea of it was."""
+    """When a request was sent: the true time, and the error of the node's clock."""
 
     true_ms: int
     error_ms: int
@@ -53,7 +53,7 @@ class Moment:
 
 
 class Witness:
-    """See the module."""
+    """Compares what the node does with the truth; differences fail the seed."""
 
     def __init__(self, sim: "Sim") -> None:
         self._sim = sim
@@ -65,13 +65,13 @@ class Witness:
     # --- answers --------------------------------------------------------------------------------------------------
 
     def moment(self, process: "Process") -> Moment:
-        """Now."""
+        """The current Moment of a process."""
         true_ms = self._sim.clock.now_ms()
         error_ms = process.node.parts.clock.now_ms() - true_ms if process.node else 0
         return Moment(true_ms, error_ms, process.node.parts.symbols.listings if process.node else {})
 
     def answered(self, process: "Process", asked: Asked, answer: httpx.Response, sent: Moment) -> None:
-        """Hold an answer against the truth."""
+        """Compare an answer with the truth."""
         if self._is_unnoticed(asked.name, sent.listings):
             self._sim.count("answers from before a relisting was noticed")
         elif answer.status_code == 200 and not self._sim.is_contradicted:
@@ -93,7 +93,7 @@ class Witness:
             self._sim.fail(f"{process.fate.name}: {asked.url} → {answer.status_code} {answer.text:.200}")
 
     def _unnamed(self, asked: Asked, body: list[list[Any]], answer: httpx.Response) -> str:
-        """The hole between the klines of an answer that its header does not name, or names wrongly; "" for none."""
+        """Describe a hole in an answer that its coverage header does not name, or names wrongly; "" without one."""
         item = self.truth.item(asked.series)
         if item is None or len(body) < 2:
             return ""
@@ -110,7 +110,7 @@ class Witness:
         return self._sim.exchange.exchange.universe.find(asked.name, sent.true_ms) is not None
 
     def _is_unnoticed(self, symbol: str, listings: Mapping[str, Symbol]) -> bool:
-        """Whether the name was given to another coin, and the list that the node knew did not say so yet."""
+        """Whether the name belongs to another coin by now, and the node's list of symbols does not say so yet."""
         listed = listings.get(symbol)
         return self.truth.is_elsewhere(symbol, 0 if listed is None else listed.onboard_ms)
 
@@ -159,7 +159,7 @@ class Witness:
     # --- manners ----------------------------------------------------------------------------------------------------
 
     def asked(self, fate: Fate, path: str) -> None:
-        """A request of a process leaves for the exchange's REST."""
+        """Check a process's request to the exchange's REST against its stand-down."""
         sim = self._sim
         self.requests += 1
         sim.trace(f"{fate.name} GET {path}")
@@ -172,7 +172,7 @@ class Witness:
             sim.fail(f"{fate.name} asks {path} {stored_ms - sim.clock.now_ms()} ms before the stored stand-down ends")
 
     def started(self, fate: Fate, path: Path) -> None:
-        """A process starts: from now on it must honour what is stored."""
+        """A process has started: it must honour the stand-down in the database at `path`."""
         if not path.exists():
             return
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
@@ -186,7 +186,7 @@ class Witness:
         self._stored_stand_down_ms[fate] = row[0] if row else 0
 
     async def run(self) -> None:
-        """Look into the processes every second, for ever."""
+        """Check the state of the processes every second, for ever."""
         sim = self._sim
         while True:
             await sim.clock.sleep(SAMPLE_S)
@@ -217,7 +217,7 @@ class Witness:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def lacking(self) -> str:
-        """What the node, now that nothing is wrong any more, still has to do; "" when nothing."""
+        """What the node still lacks now that all faults have ended; "" if nothing."""
         sim = self._sim
         if not all(process.is_up and process.node for process in sim.processes):
             return "not all processes are up"
@@ -243,7 +243,7 @@ class Witness:
         return ", ".join(gaps)
 
     async def verify(self) -> None:
-        """Let the writer compare all that it holds with the exchange, as an operator would."""
+        """Have the writer verify all that it holds, as an operator would."""
         sim = self._sim
         process = next(process for process in sim.processes if process.node and process.node.writer)
         await process.run_inside(self._verify(process))
@@ -267,7 +267,7 @@ class Witness:
         self._sim.fail(f"verification does not end: {report}")
 
     async def at_the_end(self) -> None:
-        """Everything is whole: is it the truth, and does the node say so?"""
+        """Check, once everything is whole, that the held klines are the truth and that the node reports so."""
         sim = self._sim
         sim.audit("at the end")
         for process in sim.processes:
@@ -290,7 +290,7 @@ class Witness:
         self._sim.fail(f"{process.fate.name} is whole but not ready: {answer.text:.300}")
 
     async def _told(self, process: "Process", hole: Hole) -> None:
-        """Users are answered around a hole of the exchange's own, and told of it."""
+        """Check that requests around a hole of the exchange are answered and name the hole."""
         sim, plan = self._sim, self._sim.plan
         series = named(hole.name, M1)
         name, kind = series.symbol, series.kind
@@ -313,7 +313,7 @@ class Witness:
         sim.fail(f"{process.fate.name}: {asked.url} is refused for good: {answer.text:.200}")
 
     async def _heard(self, process: "Process") -> None:
-        """The sockets deliver: every symbol that trades is heard of, at the latest when a socket has been replaced."""
+        """Check that the sockets deliver every trading symbol, at the latest once a sick socket was replaced."""
         unheard: list[str] = []
         for _ in range(HEARD_S_MAX):
             unheard = self._unheard(process)
@@ -336,7 +336,7 @@ class Witness:
         return unheard
 
     def sum_up(self) -> None:
-        """What only the whole run tells: weight, and 429s that were nobody's fault but ours."""
+        """Check what only the whole run shows: the weight used, and 429s that the node itself has caused."""
         sim = self._sim
         by_minute: Counter[int] = Counter()
         for entry in sim.exchange.journal.since(0):

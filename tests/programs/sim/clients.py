@@ -1,4 +1,4 @@
-"""The node's users: a seeded stream of requests, each answer held against the exchange at that moment."""
+"""The node's users: a seeded stream of requests, each answer compared with the exchange at that moment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +17,13 @@ if TYPE_CHECKING:
     from tests.programs.sim.world import Sim
 
 WATCHED: Final = ("/v1/health", "/v1/ready", "/metrics", "/v1/coverage", "/fapi/v1/time", "/fapi/v1/exchangeInfo")
-PATIENCE_S: Final = 60.0  # an answer that took longer is a hang
+PATIENCE_S: Final = 60.0  # an answer that takes longer counts as a hang
 AGAIN_SHARE: Final = 0.3
-SPAN_MS_MAX: Final = 2 * DAY_MS  # asked for at once: the sandbox computes every minute behind a longer candle
-HOLES_SHARE: Final = 0.2  # of the requests that are for what is around a hole of the exchange's own
-LEAVE_SHARE: Final = 0.05  # of the users who do not wait for their answer
+SPAN_MS_MAX: Final = 2 * DAY_MS  # of one request: the sandbox computes every minute of a longer candle
+HOLES_SHARE: Final = 0.2  # of requests whose window is around a hole of the exchange
+LEAVE_SHARE: Final = 0.05  # of users who disconnect before their answer
 CALM_S: Final = 300.0
-CALM_PAUSES: Final = (
-    5  # once it has been calm for so long and only proofs are waited for, each pause is as long as five
-)
+CALM_PAUSES: Final = 5  # pauses in one, after CALM_S of calm, when only proofs of absence are still to come
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Asked:
     """A klines request."""
 
     series: str
-    """Of which symbol, and which kind where it is not trades, as the node names it."""
+    """The node's name of the series: a symbol, or such as BTCUSDT@markPrice."""
     interval: str
     limit: int
     start_ms: int | None
@@ -42,7 +40,7 @@ class Asked:
 
     @property
     def name(self) -> str:
-        """The name of whose klines these are."""
+        """The symbol or pair that the klines belong to."""
         return named(self.series, M1).symbol
 
     @property
@@ -59,14 +57,14 @@ class Asked:
 
 
 class Clients:
-    """Asks now and then, for ever."""
+    """Sends requests at random moments, for ever."""
 
     def __init__(self, sim: "Sim") -> None:
         self._sim = sim
         self._chance = sim.chance("clients")
 
     async def run(self) -> None:
-        """Ask a living process something, after a pause of chance."""
+        """Send a request to a living process after each random pause, for ever."""
         sim, chance = self._sim, self._chance
         while True:
             pause_s = sim.plan.ask_every_s * (CALM_PAUSES if sim.has_been_calm_for(CALM_S) else 1)
@@ -114,8 +112,10 @@ class Clients:
         return Asked(series, code, limit, start_ms, end_ms, chance.random() < 0.75)
 
     def _draw_around(self, hole: Hole) -> Asked:
-        """A window that begins or ends before, in or behind a hole; of prices only intervals are asked for that are
-        held: others are relayed as they are."""
+        """A window that begins or ends before, in or after a hole.
+
+        Of price klines only held intervals are requested; others are passed through unchanged.
+        """
         chance = self._chance
         codes = [code for code in self._sim.plan.settings["intervals"] if code in DURATIONS_MS]
         code = chance.choice(codes if named(hole.name, M1).kind is not KLINES else [*codes, "1m", "5m"])
@@ -169,6 +169,6 @@ class Clients:
             moment = sim.witness.moment(process)
             second = await self._get(process, asked.url, {"if-none-match": etag})
             if second is not None and second.status_code == 304:
-                sim.witness.answered(process, asked, answer, moment)  # what we have is said to be true still
+                sim.witness.answered(process, asked, answer, moment)  # 304: the earlier answer must still be true
             elif second is not None:
                 sim.witness.answered(process, asked, second, moment)

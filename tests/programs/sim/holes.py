@@ -1,4 +1,4 @@
-"""Klines that the exchange never had: holes of each series, for the whole run, in every answer and archive file."""
+"""Holes in the exchange's series: klines that it never had, in every answer and archive file of a run."""
 
 from dataclasses import dataclass
 from random import Random
@@ -21,15 +21,15 @@ class Hole:
     start_ms: int
     end_ms: int
     is_wished: bool
-    """Whether the node means to hold what is around it."""
+    """Whether the series is part of the node's wish."""
 
     def span(self, grid: Grid) -> tuple[int, int]:
-        """The open times of an interval, half-open, of which there are no klines; those that reach out of it exist."""
+        """The half-open span of open times without klines of an interval. A kline that is only partly inside exists."""
         start_ms = grid.next(grid.floor(self.start_ms - 1))
         return start_ms, max(start_ms, grid.floor(self.end_ms))
 
     def faults(self) -> list[dict[str, Any]]:
-        """It as the sandbox makes it, interval by interval."""
+        """The hole as the sandbox's faults, one for each interval."""
         series = named(self.name, M1)
         symbol, kind = series.symbol, series.kind
         path = "*/klines*" if kind is KLINES else kind.rest.path
@@ -43,7 +43,7 @@ class Hole:
 
 
 def draw(chance: Random, begins_ms: dict[str, int], start_ms: int, days: int) -> tuple[Hole, ...]:
-    """At most one hole for a series, by the time of its begin; the last one ends two hours before the start."""
+    """Draw at most one hole for each series, sorted by start; the last one ends two hours before the run starts."""
     holes = []
     for name, begin_ms in begins_ms.items():
         length_ms = chance.choice(LENGTHS) * MINUTE_MS

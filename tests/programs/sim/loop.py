@@ -1,7 +1,7 @@
-"""An event loop on virtual time: it never waits, it jumps to the next timer; and it can kill or freeze a process.
+"""An event loop on virtual time, which jumps to the next timer instead of waiting, and can kill or freeze a process.
 
-A process is everything that runs in a context which carries its `Fate`. Tasks and callbacks inherit the context they
-are made in, so whatever a node starts belongs to it, at every await.
+A process is everything that runs in a context with its `Fate`. Tasks and callbacks inherit the context in which they
+are made, so that all that a node starts belongs to its process.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from tests.programs.sim.network import Network
 
-STEP_S: Final = 2e-6  # what a callback takes of the virtual time: a busy loop cannot make time stand still
-CANCELLED_MAX: Final = 500  # cancelled timers that may lie in the heap before they are swept out
+STEP_S: Final = 2e-6  # virtual time that a callback takes: time passes also in a busy loop
+CANCELLED_MAX: Final = 500  # cancelled timers in the heap before they are removed
 
 PROCESS: ContextVar["Fate | None"] = ContextVar("process", default=None)
 
 
 class Deadlocked(Exception):
-    """Nothing is ready and no timer is set: whoever waits now waits for ever."""
+    """Nothing is ready and no timer is set: all tasks would wait for ever."""
 
 
 class Fate:
-    """Whether the callbacks of one process run: they do, or wait while it is frozen, or never will once it is dead."""
+    """The state of one process: its callbacks run, wait while it is frozen, or never run once it is dead."""
 
     def __init__(self, name: str, killed: Callable[[], None]) -> None:
         self.name = name
@@ -36,11 +36,11 @@ class Fate:
         self.is_dead = False
         self.parked: list[asyncio.Handle] | None = None
         self.graveyard: list[object] = []
-        """What the dead process would have run: kept, so that no `finally` runs before the seed is over."""
+        """The callbacks of the dead process, kept so that no `finally` block runs before the seed is over."""
         self._killed = killed
 
     def kill(self) -> None:
-        """From this step on nothing of the process runs."""
+        """Kill the process: none of its callbacks runs from this step on."""
         if not self.is_dead:
             self.is_dead = True
             self.graveyard.extend(self.parked or ())
@@ -48,7 +48,7 @@ class Fate:
             self._killed()
 
     def admits(self, handle: asyncio.Handle) -> bool:
-        """Whether `handle` runs now."""
+        """Whether `handle` may run now; otherwise keep it for later, or for good."""
         if not self.is_dead and self.parked is None:
             self.steps += 1
             if self.steps != self.kill_at_step:
@@ -59,7 +59,7 @@ class Fate:
 
 
 class SimTask(asyncio.Task[Any]):
-    """A task whose hash is its number: sets of tasks are walked in the same order in every replay."""
+    """A task whose hash is its number, so that sets of tasks are iterated in the same order in every replay."""
 
     def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: "SimLoop", name: str | None, context: Context | None):
         self.number = next(loop.numbers)
@@ -71,7 +71,7 @@ class SimTask(asyncio.Task[Any]):
 
 
 class SimLoop(asyncio.BaseEventLoop):
-    """See the module. `network` is what `create_connection` and `create_server` join."""
+    """The event loop on virtual time; `create_connection` and `create_server` use `network`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class SimLoop(asyncio.BaseEventLoop):
     # --- time and callbacks -------------------------------------------------------------------------------------
 
     def __del__(self) -> None:
-        """Nothing: a simulated loop holds nothing of the machine's that had to be closed."""
+        """Do nothing: a simulated loop holds no resources of the machine."""
 
     def time(self) -> float:
         return self._now_s
@@ -177,7 +177,7 @@ class SimLoop(asyncio.BaseEventLoop):
     # --- processes ----------------------------------------------------------------------------------------------
 
     def freeze(self, fate: Fate, delay_s: float) -> None:
-        """Stop a process for `delay_s` seconds (SIGSTOP, a suspended machine): what comes due meanwhile runs after."""
+        """Stop a process for `delay_s` seconds (SIGSTOP, a suspended machine); callbacks due then run afterwards."""
 
         def thaw() -> None:
             parked, fate.parked = fate.parked, None
@@ -197,7 +197,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: object, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        """Runs at once; the result comes a little later, so that other things happen in between."""
+        """Run `func` at once and deliver its result a little later, so that other callbacks run in between."""
         del executor
         future: asyncio.Future[Any] = self.create_future()
 
@@ -211,7 +211,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
         try:
             result, failure = func(*args), None
-        except Exception as error:  # noqa: BLE001  it belongs to whoever awaits the future
+        except Exception as error:  # noqa: BLE001  raised again where the future is awaited
             result, failure = None, error
         self.call_later(self.work_delay_s(), deliver, result, failure)
         return future

@@ -1,4 +1,4 @@
-"""What can happen to a node, its machine, its network and its exchange: the steps of a plan, carried out."""
+"""The execution of a plan's steps: faults of the node, its machine, its network and its exchange."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,13 +20,13 @@ class Mishaps:
         self._sim = sim
 
     def perform(self, step: Step) -> None:
-        """Let a step of the plan happen."""
+        """Execute a step of the plan."""
         self._sim.trace(f"step {step}")
         self._sim.count(f"fault {step.kind}")
         getattr(self, f"do_{step.what}")(**step.args)
 
     def do_exchange(self, **wish: Any) -> None:
-        """A fault of the sandbox."""
+        """Set a fault of the sandbox exchange."""
         self._sim.is_contradicted |= wish["kind"] == "contradict"
         try:
             self._sim.exchange.control.inject(parse_fault(wish))
@@ -81,7 +81,7 @@ class Mishaps:
         self._sim.loop.freeze(fate, duration_s)
 
     def do_neighbour(self, weight_per_s: int, duration_s: float) -> None:
-        """Another program on our address asks the exchange too, and stops at a 429 for the rest of the minute."""
+        """Have another program on the node's IP use weight; after a 429 it stops for the rest of the minute."""
         ends_s = self._sim.loop.time() + duration_s
 
         def ask() -> None:

@@ -1,4 +1,4 @@
-"""The network: who listens where, all connections, and everything that goes wrong between two machines.
+"""The simulated network: listeners, connections, and the faults between two machines.
 
 The real httpx, websockets and uvicorn run on it unchanged: both ends of a connection are asyncio transports.
 """
@@ -17,7 +17,7 @@ CONNECT_S_MAX: Final = 127.0  # Linux gives up after six SYNs
 
 
 class Listener(asyncio.AbstractServer):
-    """What `create_server` returns."""
+    """A listening server, as `create_server` returns it."""
 
     def __init__(self, network: "Network", factory: Callable[[], asyncio.Protocol], address: tuple[str, int]) -> None:
         self.factory, self.context, self.address = factory, copy_context(), address
@@ -44,15 +44,15 @@ class Listener(asyncio.AbstractServer):
 
 
 class Network:
-    """All connections, and what is wrong with the ways between the machines.
+    """All connections, and the current faults between the machines.
 
-    A surface is a port of the exchange: its REST, its sockets or its archive. They can fail one by one.
+    A surface is a port of the exchange: its REST, its sockets or its archive. Each can fail separately.
     """
 
     def __init__(self, loop: SimLoop, chance: Random) -> None:
         self.loop = loop
         self.chance = chance
-        self.context = Context()  # the kernel's: it belongs to no process
+        self.context = Context()  # the kernel's, which belongs to no process
         self.listeners: dict[tuple[str, int], Listener] = {}
         self.aliases: dict[int, tuple[str, tuple[str, int]]] = {}
         self.links: dict[Link, None] = {}
@@ -74,11 +74,11 @@ class Network:
         return listener
 
     def alias(self, port: int, surface: str, address: tuple[str, int]) -> None:
-        """Let `port` lead to the listener at `address`, as a surface that can fail by itself."""
+        """Make `port` lead to the listener at `address`, as a surface that can fail separately."""
         self.aliases[port] = (surface, address)
 
     async def connect(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> tuple[End, Any]:
-        """Open a connection, or fail the way connections fail."""
+        """Open a connection. Raises the OSError that a real connection would raise."""
         surface, address = self.aliases.get(port, ("", (host, port)))
         loop, started_s = self.loop, self.loop.time()
         await self._wait(self.latency_s(surface, 0))
@@ -110,7 +110,7 @@ class Network:
         return link.client, link.client.get_protocol()
 
     def latency_s(self, surface: str, size: int) -> float:
-        """How long a chunk of `size` bytes takes now."""
+        """The seconds that a chunk of `size` bytes takes now."""
         latency_s = self.base_latency_s + self.chance.random() * self.jitter_s
         slow = self._slow.get(surface)
         if slow is not None and slow[0] > self.loop.time():
@@ -118,7 +118,7 @@ class Network:
         return latency_s
 
     def forget(self, link: Link) -> None:
-        """A connection of which both ends are closed is of no more interest."""
+        """Drop a connection whose ends are both closed."""
         if link.client.is_lost and link.server.is_lost:
             self.links.pop(link, None)
 
@@ -127,7 +127,7 @@ class Network:
         return [link.client for link in self.links if link.client.fate is fate and not link.client.is_lost]
 
     def bury(self, fate: Fate, *, silently: bool) -> None:
-        """Close what a dead process had open; `silently`: its whole machine is gone, and the exchange is not told."""
+        """Close a dead process's connections; `silently`: its machine is gone, and the exchange gets no FIN or RST."""
         for end in self.of(fate):
             if silently:
                 end.vanishes = True
@@ -139,7 +139,7 @@ class Network:
     # --- faults -------------------------------------------------------------------------------------------------
 
     def cut(self, surface: str, *, politely: bool = False) -> int:
-        """End the connections of a surface: by RST on both sides, or by FIN from the exchange."""
+        """End the connections of a surface, by RST on both sides or (`politely`) by FIN from the exchange."""
         links = self._of(surface)
         for link in links:
             if politely:
@@ -150,7 +150,7 @@ class Network:
         return len(links)
 
     def vanish(self, surface: str, direction: str) -> int:
-        """What the open connections of a surface carry `in` or `out` (or `both`) disappears from now on."""
+        """Lose all further data of a surface's open connections in one direction: `in`, `out` or `both`."""
         links = self._of(surface)
         for link in links:
             link.client.vanishes |= direction in ("out", "both")
@@ -158,21 +158,21 @@ class Network:
         return len(links)
 
     def refuse(self, surface: str, duration_s: float) -> None:
-        """Nobody listens for a while."""
+        """Refuse new connections to a surface for a while."""
         self._refuses[surface] = self.loop.time() + duration_s
 
     def block(self, surface: str, duration_s: float, *, only_new: bool = False) -> None:
-        """Nothing gets through for a while: neither new connections nor, unless `only_new`, what is under way."""
+        """Block a surface for a while: new connections and, unless `only_new`, the data of open ones wait."""
         until_s = self._blocked[surface] = self.loop.time() + duration_s
         for link in () if only_new else self._of(surface):
             link.blocked_until_s = until_s
 
     def slow(self, surface: str, duration_s: float, delay_s: float, bytes_per_s: float) -> None:
-        """A long and narrow way for a while."""
+        """Add latency to a surface and limit its bandwidth for a while."""
         self._slow[surface] = (self.loop.time() + duration_s, delay_s, bytes_per_s)
 
     def heal(self) -> None:
-        """Every way is free again; what has vanished stays so."""
+        """End all faults; connections that lose their data continue to lose it."""
         self._slow.clear()
         self._refuses.clear()
         self._blocked.clear()

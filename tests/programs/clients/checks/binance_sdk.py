@@ -1,4 +1,4 @@
-"""Binance's own SDK, whose models take a wrong JSON type for an error: REST, and a kline stream across a close."""
+"""Checks of Binance's own SDK, whose models reject wrong JSON types: REST, and a kline stream across a close."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,7 @@ CLOSE_S = 75.0
 
 
 def check(page: dict[str, Any], raw: Raw) -> None:
-    """Compare everything with the node's own answers."""
+    """Compare what the page's client received with the node's own answers."""
     rest = page["new_client"]().rest_api
     rest.test_connectivity()
     info = rest.exchange_information().data()

@@ -1,4 +1,4 @@
-"""ccxt, blocking: markets, klines over ranges and pages, tickers, book, trades, funding, marks, open interest."""
+"""Checks of blocking ccxt: markets, klines over ranges and pages, tickers, book, trades, funding, open interest."""
 
 from decimal import Decimal
 from typing import Any
@@ -19,7 +19,7 @@ TICKER = {
 
 
 def check(page: dict[str, Any], raw: Raw) -> None:
-    """Compare everything with the node's own answers."""
+    """Compare what the page's client received with the node's own answers."""
     exchange = page["new_exchange"]()
     markets(exchange, raw)
     klines(exchange, raw)

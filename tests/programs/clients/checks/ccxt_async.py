@@ -1,4 +1,4 @@
-"""ccxt with asyncio: klines of many symbols at once, and what else is asked for beside each other."""
+"""Checks of ccxt with asyncio: klines of many symbols and other market data, requested concurrently."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,7 @@ INTERVALS = ("1m", "5m", "1h")
 
 
 def check(page: dict[str, Any], raw: Raw) -> None:
-    """Compare everything with the node's own answers."""
+    """Compare what the page's client received with the node's own answers."""
     asyncio.run(_check(page["new_exchange"](), raw))
 
 

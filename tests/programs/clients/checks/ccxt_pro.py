@@ -1,4 +1,4 @@
-"""ccxt.pro: klines across a close, order book, tickers, trades and mark prices as streams."""
+"""Checks of ccxt.pro: klines across a close, order book, tickers, trades and mark prices as streams."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ STREAM_S = 30.0
 
 
 def check(page: dict[str, Any], raw: Raw) -> None:
-    """Compare everything with the node's own answers."""
+    """Compare what the page's client received with the node's own answers."""
     asyncio.run(_check(page["new_exchange"](), raw, page["ccxt"].ChecksumError))
 
 
@@ -40,7 +40,10 @@ async def across_a_close(exchange: Any, raw: Raw) -> None:
 
 
 async def order_book(exchange: Any, raw: Raw, begin_anew: type[Exception]) -> None:
-    """The book that the client keeps is the node's at the same update; ccxt asks to begin anew if a snapshot is old."""
+    """Check that the client's book equals the node's at the same update id.
+
+    ccxt raises `begin_anew` when a snapshot is too old for the stream; watching the book again fetches another.
+    """
     async with asyncio.timeout(STREAM_S):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""freqtrade: the files of `download-data` have the node's klines, marks and fundings; run by its own interpreter.
+"""Checks that freqtrade's `download-data` files hold the node's klines, marks and fundings; runs in its environment.
 
 python -m tests.programs.clients.checks.freqtrade <folder of the data files> <address of the node>
 """
@@ -35,7 +35,7 @@ def main(folder: str, address: str) -> None:
 
 
 def rows_of(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[list[float]]:
-    """The time and the columns of a data file."""
+    """The rows of a data file: the time in ms and the columns."""
     pandas: Any = __import__("pandas")  # of freqtrade's environment
     frame = pandas.read_feather(path)
     assert {*columns} <= {*frame.columns}, f"{path.name} has {list(frame.columns)}"

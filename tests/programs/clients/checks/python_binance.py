@@ -1,4 +1,4 @@
-"""python-binance: klines and their history, tickers, book, funding; kline streams of both kinds across a close."""
+"""Checks of python-binance: klines, history, tickers, book, funding, and kline streams of both kinds across a close."""
 
 import asyncio
 from functools import partial
@@ -11,7 +11,7 @@ CLOSE_S = 75.0
 
 
 def check(page: dict[str, Any], raw: Raw) -> None:
-    """Compare everything with the node's own answers."""
+    """Compare what the page's client received with the node's own answers."""
     client = page["client"]
     rows = raw.closed(ID, "1m", 700)
     assert client.futures_klines(symbol=ID, interval="1m", startTime=rows[0][0], limit=700) == rows
