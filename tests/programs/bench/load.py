@@ -81,7 +81,7 @@ class Outcome:
 
 
 async def apply(load: Load, folder: Path) -> Outcome:
-    """Apply `load` with wrk or our own generator, in a process."""
+    """Apply `load`, with wrk or with our own generator as a process."""
     paths = folder / "paths.txt"
     paths.write_text("".join(f"{path}\n" for path in load.paths))
     if WRK is None or load.seconds is None or load.seconds < WRK_S_MIN:

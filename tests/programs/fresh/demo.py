@@ -41,7 +41,7 @@ def asked() -> str:
 
 
 def answered(process: subprocess.Popen[bytes]) -> int:
-    """The number of klines in the first answer. Raises if there is none."""
+    """The number of klines in the first answer; exit with an error if none comes within ANSWER_S_MAX."""
     url, end = asked(), time.monotonic() + ANSWER_S_MAX
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:

@@ -21,7 +21,7 @@ class Hole:
     start_ms: int
     end_ms: int
     is_wished: bool
-    """Whether the series is part of the node's wish."""
+    """Whether the hole lies in the history that the node wishes to hold."""
 
     def span(self, grid: Grid) -> tuple[int, int]:
         """The half-open span of open times without klines of an interval. A kline that is only partly inside exists."""
@@ -43,7 +43,7 @@ class Hole:
 
 
 def draw(chance: Random, begins_ms: dict[str, int], start_ms: int, days: int) -> tuple[Hole, ...]:
-    """Draw at most one hole for each series, sorted by start; the last one ends two hours before the run starts."""
+    """Draw at most one hole for each series, which begin at `begins_ms`. Holes end 2 h before the run's start."""
     holes = []
     for name, begin_ms in begins_ms.items():
         length_ms = chance.choice(LENGTHS) * MINUTE_MS

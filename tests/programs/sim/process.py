@@ -46,7 +46,7 @@ class Process:
         self.is_up = False
         self.starts = self.kills = self.stops = 0
         self.stand_downs: list[tuple[float, float]] = []
-        """Of the process that lives: when each was announced to it, and when it ends (virtual s)."""
+        """Of the living process: when each stand-down was announced to it, and when it ends (virtual s)."""
         """When the sockets last closed a kline of a symbol."""
         self.queries: dict[asyncio.Task[Any], None] = {}
         self.client: httpx.AsyncClient | None = None
@@ -61,7 +61,7 @@ class Process:
         return not self.fate.is_dead
 
     def start(self) -> None:
-        """Start it, unless it runs."""
+        """Start the process, unless it is running."""
         if self.is_alive:
             return
         self.starts += 1
@@ -74,14 +74,14 @@ class Process:
         self.sim.loop.create_task(self._main(), name=self.fate.name, context=self._context)
 
     def stop(self, down_s: float) -> None:
-        """SIGTERM."""
+        """Send SIGTERM; the process starts again `down_s` seconds after its end."""
         if self.is_alive and self._stopping is not None and not self._stopping.is_set():
             self._down_s = down_s
             self.stops += 1
             self.sim.loop.call_soon(self._stopping.set, context=self._context)
 
     def kill(self, after_steps: int, down_s: float, *, silently: bool) -> None:
-        """SIGKILL, `after_steps` callbacks from now; `silently`: the exchange does not hear of it."""
+        """Send SIGKILL, `after_steps` callbacks from now; `silently`: the exchange gets no FIN or RST."""
         if self.is_alive:
             self._down_s, self._is_silent = down_s, silently
             self.fate.kill_at_step = self.fate.steps + after_steps

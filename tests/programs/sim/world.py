@@ -72,7 +72,7 @@ class MachineClock:
         return "the only one"
 
     def jump(self, ms: int) -> None:
-        """Somebody sets the clock."""
+        """Set the clock forward or back by `ms`."""
         self._off_ms += ms
 
 
@@ -176,7 +176,7 @@ class Sim:
         self.counts[kind] += number
 
     def fail(self, text: str, error: BaseException | None = None) -> None:
-        """Note what must not be."""
+        """Record a violation, which fails the seed."""
         self.trace(f"FAILED {text}")
         self.failures.append(f"at {self.loop.time():.1f} s: {text}")
         if error is not None:
@@ -302,7 +302,7 @@ class Sim:
             self.path = crash_copy(self.path)
 
     def audit(self, when: str) -> None:
-        """Hold what is in the store against the truth."""
+        """Compare the store with the truth."""
         if self.is_contradicted and self.calm_since_s is None:
             return  # the exchange says two things; which of them it means it says when asked
         for difference in self.witness.truth.audit(self.path):

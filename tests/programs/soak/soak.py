@@ -87,7 +87,7 @@ class Sample:
 
 @dataclass
 class Readers:
-    """Users who ask all the time."""
+    """Users who send requests all the time."""
 
     place: Place
     rng: random.Random
@@ -161,7 +161,7 @@ class Soak:
     warm_up_min_s: float = WARM_UP_S_MIN
 
     async def warm_up(self) -> None:
-        """Until the node lacks nothing, its tails and pages are full, and a minute has passed."""
+        """Wait until the node lacks nothing, its tails and pages are full, and `warm_up_min_s` has passed."""
         began_s = seconds()
         await until(self.place.is_whole, "the node holds everything", WARM_UP_S_MAX, every_s=2.0)
         print(f"whole after {seconds() - began_s:.0f} s; now the flood, and filling its memory", flush=True)
@@ -244,7 +244,7 @@ def report(result: dict[str, Any]) -> str:
 async def soak(
     folder: Path, *, minutes: float, rate: float, symbols: int, readers: int = READERS
 ) -> AsyncIterator[Soak]:
-    """An exchange, a node and its readers."""
+    """Start an exchange, a node and its readers."""
     async with Programs(folder) as programs:
         upstream = free_port()
         flood = ("--port", str(upstream), "--symbols", str(symbols), "--rate", str(rate))

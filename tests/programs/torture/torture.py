@@ -96,7 +96,7 @@ class Kill:
 
 @dataclass
 class Load:
-    """Users who ask all the time, compare every answer with the exchange, and remember what they were told."""
+    """Users who send requests all the time, compare every answer with the exchange, and record what was served."""
 
     sandbox: SandboxServer
     rng: random.Random
@@ -172,7 +172,7 @@ class Torture:
         return self.programs.folder / "klinenode.db"
 
     async def run(self, kills: int) -> None:
-        """Kill so often, then let the node become whole and look at everything."""
+        """Kill nodes `kills` times, then let the node become whole and check everything."""
         moments = self._moments()
         while len(self.kills) < kills:
             moment = next(moments)
@@ -282,7 +282,7 @@ class Torture:
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def _check(self, kill: Kill, *, whole: bool = False) -> None:
-        """Look at what a dead node left behind."""
+        """Check what a dead node left behind."""
         names = {path.name for path in self.programs.folder.glob("klinenode.db*")}
         expect(names <= FILES, f"files came: {names - FILES}")
         if not self.database.exists():
