@@ -1,12 +1,11 @@
 """Following: how the tails, ledgers and pages of a process that does not write stay those of the one that does."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.validity import is_fresh
-from app.holding.copies import Drop
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.ports.clock import Clock
@@ -18,7 +17,27 @@ POLL_S: Final = 0.1  # what the writer commits is seen after this long; a look c
 TRUST_MS: Final = 1_000  # copies are good for this long after the last look; then the store itself is asked
 
 
-class Follower:
+class Listener(Protocol):
+    """Who owns the copies that a change feed keeps up to date."""
+
+    def drop(self, series: Series, span: Span) -> None:
+        """Forget what was made of klines that open in `span`: they may have changed."""
+        ...
+
+    async def reload(self) -> None:
+        """Load everything again: the feed does not reach back to what was last seen. Raises StoreUnavailable."""
+        ...
+
+    def looked(self, until_ms: int) -> None:
+        """The copies are those of the store, and good until `until_ms`."""
+        ...
+
+    def closed(self, end_ms: int) -> None:
+        """The newest klines that the writer has committed end at `end_ms`."""
+        ...
+
+
+class ChangeFollower:
     """Looks into the change feed and brings what this process keeps up to date.
 
     Copies hold as of the last look: they may be used for `TRUST_MS` after it, whatever keeps the next one from coming.
@@ -31,23 +50,17 @@ class Follower:
         store: StoreReader,
         holdings: LedgerCache,
         tail: Tail,
-        drop: Drop,
-        load_anew: Callable[[], Awaitable[None]],
+        listener: Listener,
     ) -> None:
         self._clock = clock
         self._feed = feed
         self._store = store
         self._holdings = holdings
         self._tail = tail
-        self._drop = drop
-        self._load_anew = load_anew
+        self._listener = listener
         self._last: int | None = None
         self.looked_ms: int | None = None
         """When the store was last looked into; None when the copies are not of what it holds."""
-        self.looked: Callable[[int], None] = lambda until_ms: None
-        """Told after each look how long copies are good for."""
-        self.closed: Callable[[int], None] = lambda end_ms: None
-        """Told where the newest klines that were committed end."""
 
     def is_current(self) -> bool:
         """Whether the copies may be used."""
@@ -79,11 +92,11 @@ class Follower:
         changes = await self._feed.changes(self._last)
         if not changes.is_whole:
             self.looked_ms = None
-            await self._load_anew()  # what is committed from here on is in the journal after `changes.last`
+            await self._listener.reload()  # what is committed from here on is in the journal after `changes.last`
         elif changes.series:
             await self._take(changes.series)
         self._last, self.looked_ms = changes.last, now_ms
-        self.looked(now_ms + TRUST_MS)
+        self._listener.looked(now_ms + TRUST_MS)
 
     async def _take(self, changed: Mapping[Series, Change]) -> None:
         if any(change.span.end_ms == EVERYTHING.end_ms for change in changed.values()):
@@ -95,7 +108,7 @@ class Follower:
             span = self._wanted(series, change)
             if change.ledger.entries or series in self._holdings.all():
                 self._holdings.set_ledger(series, change.ledger)
-            self._drop(series, change.span)
+            self._listener.drop(series, change.span)
             if not span:
                 continue
             grid, found = self._holdings.grid(series), rows.get(series, [])
@@ -105,7 +118,7 @@ class Follower:
                     self._tail.append(series, grid, kline)
             else:
                 self._tail.lose(series)
-        self.closed(max(min(change.span.end_ms, change.ledger.end_ms) for change in changed.values()))
+        self._listener.closed(max(min(change.span.end_ms, change.ledger.end_ms) for change in changed.values()))
 
     def _wanted(self, series: Series, change: Change) -> Span:
         """The klines to read for the tail of a series after a change: empty when the change does not concern it."""

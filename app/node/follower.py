@@ -10,7 +10,7 @@ from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.validity import is_fresh
-from app.holding import follow
+from app.holding.follow import ChangeFollower
 from app.node.exchange_clock import KeptTime
 from app.ports.coordination import NO_WRITER
 from app.ports.errors import StoreUnavailable
@@ -35,11 +35,7 @@ class Follower:
         self._parts = parts
         self._newest_ms = 0
         self._is_running = False
-        self._feed = follow.Follower(
-            parts.clock, parts.feed, parts.reader, parts.holdings, parts.tail, parts.drop, self._load_anew
-        )
-        self._feed.closed = self._learn_time
-        self._feed.looked = self._put_off
+        self._feed = ChangeFollower(parts.clock, parts.feed, parts.reader, parts.holdings, parts.tail, self)
         self.relay = StreamFanoutClient(parts.shared, parts.clock, parts.hub.deliver)
 
     async def start(self) -> None:
@@ -174,10 +170,16 @@ class Follower:
 
     # --- following ----------------------------------------------------------------------------------------------
 
-    def _put_off(self, until_ms: int) -> None:
+    def drop(self, series: Series, span: Span) -> None:
+        """Forget what was made of klines that open in `span`."""
+        self._parts.drop(series, span)
+
+    def looked(self, until_ms: int) -> None:
+        """Give pages out until `until_ms`."""
         self._parts.pages.true_until_ms = until_ms
 
-    async def _load_anew(self) -> None:
+    async def reload(self) -> None:
+        """Load everything again. Raises StoreUnavailable."""
         parts = self._parts
         parts.forget_copies()
         await parts.load_for_reading()
@@ -196,7 +198,7 @@ class Follower:
                 if (stand_down := await parts.reader.stand_down()) is not None:
                     parts.budget.restore(*stand_down)
 
-    def _learn_time(self, end_ms: int) -> None:
+    def closed(self, end_ms: int) -> None:
         """A writer that hears the exchange commits klines as they close: seeing that confirms our clock."""
         clock = self._parts.clock
         if 0 < self._newest_ms < end_ms and is_fresh(end_ms, clock.now_ms(), MINUTE_MS):

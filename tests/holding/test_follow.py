@@ -15,7 +15,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.holding.encoded_rows import EncodedRows
-from app.holding.follow import POLL_S, TRUST_MS, Follower
+from app.holding.follow import POLL_S, TRUST_MS, ChangeFollower
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.kinds.klines import KLINES
@@ -65,17 +65,21 @@ class Other:
         self.holdings, self.tail = LedgerCache(), Tail(50_000_000, lambda: self.follower.is_current())
         self.dropped: list[tuple[Series, Span]] = []
         self.loads = 0
-        self.follower = Follower(
-            made.clock,
-            self.feed,
-            self.reader,
-            self.holdings,
-            self.tail,
-            lambda series, span: self.dropped.append((series, span)),
-            self._load,
-        )
+        self.good_until: list[int] = []
+        self.fault: Exception | None = None
+        self.follower = ChangeFollower(made.clock, self.feed, self.reader, self.holdings, self.tail, self)
 
-    async def _load(self) -> None:
+    def drop(self, series: Series, span: Span) -> None:
+        self.dropped.append((series, span))
+
+    def looked(self, until_ms: int) -> None:
+        self.good_until.append(until_ms)
+
+    def closed(self, end_ms: int) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    async def reload(self) -> None:
         self.loads += 1
         self.tail.clear()
         self.holdings.load(await self.reader.ledgers(), await self.reader.anchors(), await self.reader.extra_wishes())
@@ -214,18 +218,15 @@ async def test_another_database_in_the_place_of_the_one_it_followed_is_read_anew
 
 
 async def test_what_was_taken_over_in_part_only_is_read_anew(tmp_path: Path) -> None:
-    def fail(_end_ms: int) -> None:
-        raise RuntimeError("a mistake in this program")
-
     async with beside(tmp_path) as other:
         await commit(other, BTC, 0, ROWS, Source.WS)
         await other.follower.try_to_look()
         await commit(other, BTC, ROWS, 1, Source.WS)
-        other.follower.closed, closed = fail, other.follower.closed
+        other.fault = RuntimeError("a mistake in this program")
         with pytest.raises(RuntimeError):
             await other.follower.try_to_look()
         assert not other.follower.is_current(), "nobody knows what was taken over"
-        other.follower.closed = closed
+        other.fault = None
         await other.follower.try_to_look()
         assert other.loads == 2
         assert other.holdings.ledger(BTC).entries == other.rig.holdings.ledger(BTC).entries
@@ -233,21 +234,19 @@ async def test_what_was_taken_over_in_part_only_is_read_anew(tmp_path: Path) -> 
 
 async def test_copies_are_good_for_a_second_after_the_last_look(tmp_path: Path) -> None:
     async with beside(tmp_path) as other:
-        good_until: list[int] = []
-        other.follower.looked = good_until.append
         await commit(other, BTC, 0, 2, Source.WS)
         assert not other.follower.is_current()
         async with running(other.follower.run):
-            while not good_until:
+            while not other.good_until:
                 await turn()
             assert other.follower.is_current()
-            assert good_until == [other.rig.clock.ms + TRUST_MS]
+            assert other.good_until == [other.rig.clock.ms + TRUST_MS]
             other.feed.is_away = True
             while not other.feed.refused:
                 await other.rig.advance(POLL_S)
             assert not other.follower.is_current(), "what cannot be looked into is not vouched for"
             other.feed.is_away = False
-            while len(good_until) < 2:
+            while len(other.good_until) < 2:
                 await other.rig.advance(POLL_S)
             assert other.loads == 2, "what was committed meanwhile is not known: everything is read anew"
         await other.follower.look()
@@ -288,7 +287,7 @@ async def test_whatever_is_committed_and_asked_the_tails_are_the_stores(tmp_path
 
 def test_the_clock_of_a_follower_may_stand_behind() -> None:
     clock = ManualClock()
-    follower = Follower(clock, None, None, LedgerCache(), Tail(1, always), lambda series, span: None, None)  # type: ignore[arg-type]
+    follower = ChangeFollower(clock, None, None, LedgerCache(), Tail(1, always), None)  # type: ignore[arg-type]
     follower.looked_ms = clock.ms + 5
     assert not follower.is_current(), "a look that is yet to come vouches for nothing"
 

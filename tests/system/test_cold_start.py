@@ -85,7 +85,9 @@ async def test_the_sixteen_week_view_comes_from_rest_first_and_history_fills_beh
     ):
         await here.hold_whole(watched)
         assert await here.differing(watched) == []
-        pages_asked = {tuple(sorted(entry.query.items())) for entry in here.requests()}  # one whose answer is late, again
+        pages_asked = {
+            tuple(sorted(entry.query.items())) for entry in here.requests()
+        }  # one whose answer is late, again
         asked = Counter((page["symbol"], page["interval"]) for page in map(dict, pages_asked))
         for symbol in watched.node.parts.symbols.wished:
             for code in ("1h", "1d"):
