@@ -98,8 +98,8 @@ class Absence:
 
     # --- what the exchange says -----------------------------------------------------------------------------------
 
-    def age_ms(self, series: Series, span: Span, pause_ms_max: int | None = None) -> int:
-        """For how long the exchange has said that it has nothing in `span`; it says so now.
+    def note_claim(self, series: Series, span: Span, pause_ms_max: int | None = None) -> int:
+        """Note that the exchange says now that it has nothing in `span`; return for how long (ms) it has said so.
 
         `pause_ms_max`: the longest time in which it may not have been asked, or what it said before does not count.
         """
@@ -112,15 +112,15 @@ class Absence:
         self._claims[series] = (*others[1 - CLAIMS_MAX :], _Claim(span, since_ms, now_ms))
         return now_ms - since_ms
 
-    def exist(self, series: Series, span: Span) -> None:
-        """The exchange has klines in `span`: it is no longer believed that there are none."""
+    def found(self, series: Series, span: Span) -> None:
+        """Klines were found in `span`: drop the claims that there are none."""
         claims = self._claims.get(series)
         if claims and any(claim.span.clip(span) for claim in claims):
             self._claims[series] = tuple(claim for claim in claims if not claim.span.clip(span))
 
     def check(self, series: Series, span: Span, after_ms: int, pause_ms_max: int | None = None) -> None:
-        """Raise Unproven until the exchange has said for `after_ms` that it has nothing in `span`."""
-        age_ms = self.age_ms(series, span, pause_ms_max)
+        """Note the exchange's claim that it has nothing in `span`; raise Unproven until the claim is `after_ms` old."""
+        age_ms = self.note_claim(series, span, pause_ms_max)
         if age_ms < after_ms:
             until_ms = self._clock.now_ms() + after_ms - age_ms
             raise Unproven(f"{series.name} {series.interval}: no klines in {tuple(span)}, says the exchange", until_ms)

@@ -1,4 +1,4 @@
-"""Filling: how one job of the plan is carried out, and when the exchange's silence counts as proof of absence."""
+"""Filling: how one job of the plan is carried out, and when an answer without klines counts as proof of absence."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -29,8 +29,8 @@ ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as rea
 SECONDED_CONFIRM_MS: Final = (
     2 * MINUTE_MS
 )  # and after this long where other klines of the same trades are proven absent
-PROOF_RETRY_MS: Final = MINUTE_MS  # a proof that takes longer is asked for this often: the klines may come back
-PROOF_PAUSE_MS_MAX: Final = 5 * MINUTE_MS  # what it said longer ago, unasked since, may have been another lapse
+PROOF_RETRY_MS: Final = MINUTE_MS  # while a proof is pending, REST is asked this often: the klines may come back
+PROOF_PAUSE_MS_MAX: Final = 5 * MINUTE_MS  # a claim not repeated for this long may have been a lapse
 SUSPECTS_MAX: Final = 10_000
 
 
@@ -55,7 +55,8 @@ class Filler:
         self._files = FileFiller(runtime, exchange.archive, committer, inventory)
         self._absence = absence
         self._suspects: dict[tuple[Series, Span], int] = {}
-        self._unproven: dict[Series, tuple[Span, int]] = {}  # before what there may be nothing, and when to ask again
+        self._pending_proofs: dict[Series, tuple[Span, int]] = {}
+        """What may be absent before a first kline, and when to ask again (ms)."""
 
     async def fill(self, job: Job) -> None:
         """Do one job. Raises UpstreamError and StoreUnavailable; what was committed by then stays."""
@@ -88,7 +89,7 @@ class Filler:
         klines = await self._rest.klines(job.series, grid, job.window, limit, priority)
         given = Columns.of(klines).spans(grid)
         for span in given:
-            self._absence.exist(job.series, span)
+            self._absence.found(job.series, span)
         await self.keep(job.series, grid, klines, Source.REST)
         holes = Spans([job.window]) - given
         if holes:
@@ -96,7 +97,7 @@ class Filler:
 
     def _wait_for_proof(self, job: Fetch) -> None:
         """Raise Unproven while it is too early to ask again where the exchange said that there is nothing."""
-        span, until_ms = self._unproven.get(job.series, (Span(0, 0), 0))
+        span, until_ms = self._pending_proofs.get(job.series, (Span(0, 0), 0))
         left_ms = until_ms - self._clock.now_ms()
         if job.window.clip(span) == job.window and 0 < left_ms <= PROOF_RETRY_MS:  # more: the clock was put back
             raise Unproven(f"{job.series.name} {job.series.interval}: is asked for again before long", until_ms)
@@ -166,9 +167,9 @@ class Filler:
             self._absence.check(series, before, after_ms, PROOF_PAUSE_MS_MAX)
         except Unproven as error:
             until_ms = min(error.until_ms, self._clock.now_ms() + PROOF_RETRY_MS)
-            self._unproven[series] = before, until_ms
+            self._pending_proofs[series] = before, until_ms
             raise Unproven(str(error), until_ms) from error
-        self._unproven.pop(series, None)
+        self._pending_proofs.pop(series, None)
 
     async def _record_begin(self, series: Series, first_ms: int) -> None:
         await self._committer.commit([Batch(series, Source.ABSENT, Spans([Span(0, first_ms)]), [])])

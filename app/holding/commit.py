@@ -20,10 +20,8 @@ from app.ports.store import EVERYTHING, Committed, Relisting, StoreWriter
 
 CHANGES_MAX: Final = 10_000  # remembered; a roll-up that is older than all of them is not written
 
-"""Told which open times of a series may have changed."""
-
 Changed = Callable[[Series, Spans], None]
-"""Told which rows of a series were replaced: what was made of them is void."""
+"""Called with the rows of a series that were replaced: whatever was made of them is void."""
 
 
 class _Change(NamedTuple):

@@ -30,8 +30,6 @@ RETRY_DELAY_S_MIN: Final = 0.5
 RETRY_DELAY_S_MAX: Final = 30.0
 EARLY_MS_MAX: Final = MINUTE_MS  # a kline that opens further ahead of our time is none; our clock may lag a little
 
-"""Told that the live klines of a symbol moved."""
-
 
 class _Row(NamedTuple):
     series: Series

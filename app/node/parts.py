@@ -249,7 +249,7 @@ class Parts:
             self.role.exists(named(event.symbol, INTERVALS[event.interval]), event.span.end_ms)
 
     def drop(self, series: Series, span: Span) -> None:
-        """Klines that open in `span` may have changed: forget what was made of them."""
+        """Forget what was made of klines that open in `span`: they may have changed. This is `Copies.drop`."""
         self.pages.drop(series, span)
         self.gatherer.read_ahead.drop(series, span)
         self.read_through.memory.forget(series)

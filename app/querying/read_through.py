@@ -65,7 +65,7 @@ class ReadThrough:
         self._keep = keep
         self._is_allowed = is_allowed
         self._flights = SingleFlight[_Window, Sequence[Any]](READS_AT_ONCE_MAX, "read-throughs")
-        self._confirmed: LRUCache[Series, tuple[tuple[Span, int], ...]] = LRUCache(1_024)
+        self._proven_lately: LRUCache[Series, tuple[tuple[Span, int], ...]] = LRUCache(1_024)
         self.memory = ReadMemory(clock)
 
     @property
@@ -86,7 +86,7 @@ class ReadThrough:
     async def accept(self, series: Series, grid: Grid, span: Span, limit: int, klines: Sequence[Row]) -> None:
         """The oldest `limit` klines of `span` are these: keep what is wished of them, remember the rest."""
         if klines:
-            self._absence.exist(series, Span(klines[0].open_ms, klines[0].open_ms + 1))
+            self._absence.found(series, Span(klines[0].open_ms, klines[0].open_ms + 1))
         await self._keep(series, grid, span, klines)
         if not self._holdings.ledger(series).known.covers(span):
             self.memory.learn(series, grid, span, limit, klines)
@@ -111,7 +111,7 @@ class ReadThrough:
 
     def _forget(self, series: Series) -> None:
         self.memory.forget(series)
-        self._confirmed.pop(series, None)
+        self._proven_lately.pop(series, None)
 
     def is_trading(self, series: Series) -> bool:
         """Whether the exchange must have a kline of `series` for every interval that has closed (by its own list)."""
@@ -179,7 +179,7 @@ class ReadThrough:
 
         Raises UpstreamGarbage when one of them is not proven to be the exchange's own.
         """
-        holes = self._unproven(series, grid, klines, after_ms, before_ms)
+        holes = self._unrecorded_holes(series, grid, klines, after_ms, before_ms)
         if len(holes) > HOLES_MAX:
             raise self._garbage(series, "REST's answer is full of holes")
         self._check_claims(series, holes)  # of all at once: one after the other would take as many times as long
@@ -189,13 +189,13 @@ class ReadThrough:
 
     def check_unbroken(self, series: Series, grid: Grid, klines: Sequence[Row], *, after_ms: int) -> None:
         """Raise UpstreamGarbage when newest klines lack some between them, or to what is known before them."""
-        if self._unproven(series, grid, klines, after_ms, None):
+        if self._unrecorded_holes(series, grid, klines, after_ms, None):
             raise self._garbage(series, "klines are missing from REST's answer")
 
-    def _unproven(
+    def _unrecorded_holes(
         self, series: Series, grid: Grid, klines: Sequence[Row], after_ms: int | None, before_ms: int | None
     ) -> list[Span]:
-        """Holes of an answer that are not recorded as absent: klines that are held there are not in it either."""
+        """Holes of an answer that the ledger does not record as absent; a held span is one too: its rows lack."""
         if not klines:
             return []
         holes = [Span(grid.shift(one.open_ms, 1), other.open_ms) for one, other in pairwise(klines)]
@@ -212,7 +212,7 @@ class ReadThrough:
         It has to say so twice, some seconds apart, the second time asked in another way, by an answer that has every
         kline around the hole that is known to exist; and nothing that is held may refute it.
         """
-        if self._is_confirmed(series, hole):
+        if self._was_proven_lately(series, hole):
             return
         self._check_claims(series, [hole])
         page_rows = series.kind.rest.rows_thrifty
@@ -225,17 +225,17 @@ class ReadThrough:
         for span in self._holdings.ledger(series).held.clip(around):
             expected.update(grid.opens(*span))
         if expected - given or any(hole.start_ms <= open_ms < hole.end_ms for open_ms in given):
-            self._absence.exist(series, hole)
+            self._absence.found(series, hole)
             raise self._garbage(series, "klines are missing from REST's answer")
-        kept = [each for each in self._confirmed.get(series, ()) if hole.clip(each[0]) != each[0]]
-        self._confirmed[series] = (*kept[1 - HOLES_MAX :], (hole, self._clock.now_ms()))
+        kept = [each for each in self._proven_lately.get(series, ()) if hole.clip(each[0]) != each[0]]
+        self._proven_lately[series] = (*kept[1 - HOLES_MAX :], (hole, self._clock.now_ms()))
 
     def _check_claims(self, series: Series, holes: Sequence[Span]) -> None:
         """Raise UpstreamGarbage when something refutes a hole, or until the exchange has stood by all of them."""
         unproven: Unproven | None = None
         try:
             for hole in holes:
-                if self._is_confirmed(series, hole):
+                if self._was_proven_lately(series, hole):
                     continue
                 self._absence.must_not_lack(series, hole)
                 try:
@@ -248,11 +248,11 @@ class ReadThrough:
             self._forget(series)
             raise
 
-    def _is_confirmed(self, series: Series, hole: Span) -> bool:
+    def _was_proven_lately(self, series: Series, hole: Span) -> bool:
         now_ms = self._clock.now_ms()
         return any(
             span.clip(hole) == hole and is_fresh(at_ms, now_ms, AGE_MS_MAX)
-            for span, at_ms in self._confirmed.get(series, ())
+            for span, at_ms in self._proven_lately.get(series, ())
         )
 
     async def _newest_ms(self, series: Series, grid: Grid) -> int:

@@ -59,13 +59,14 @@ class _Waiter:
 
 
 class WeightBudget:
-    """Admits requests while the minute has room for their weight, smaller priorities first, each in order of arrival.
+    """Admits requests while the minute has room for their weight: users, tails, backfill, verification (`Priority`).
 
-    Weight counts in every clock minute in which the exchange may book it, from when it leaves until its answer is
-    here. What other programs behind the same address use is learned from the answers' X-MBX-USED-WEIGHT-1M. Until an
-    answer has told the state of a minute, requests leave one at a time. What the exchange counts in a bucket of its
-    own is refused when that is full: five minutes are too long to wait. All this holds for all processes together
-    that keep their standing with `keeper`; `stand_down` and `breaker` keep theirs with it too.
+    Within a priority requests leave in order of arrival. Weight counts in every clock minute in which the exchange
+    may book it, from when it leaves until its answer is here. What other programs behind the same address use is
+    learned from the answers' X-MBX-USED-WEIGHT-1M. Until an answer has told the state of a minute, requests leave
+    one at a time. What the exchange counts in a bucket of its own is refused when that is full: five minutes are
+    too long to wait. All this holds for all processes together that keep the rate state with `keeper`; `stand_down`
+    and `breaker` keep theirs with it too.
     """
 
     def __init__(

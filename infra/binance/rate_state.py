@@ -1,4 +1,4 @@
-"""The standing of this address with the exchange: weight, requests under way, stand-down, silence; and their rules."""
+"""The rate state of this address: weight, requests under way, stand-down, the exchange's silence; and their rules."""
 
 import threading
 from dataclasses import dataclass, field
@@ -229,11 +229,11 @@ class RateState:
 
 
 class RateStateKeeper(Protocol):
-    """Where the standing is kept. `with keeper as standing:` has it alone; inside, nothing may wait or be observed."""
+    """Keeps the rate state. `with keeper as state:` holds it alone; inside, nothing may wait or be observed."""
 
     @property
     def me(self) -> int:
-        """The number of this process in `Standing.under_way`; valid inside `with`."""
+        """The number of this process in `RateState.under_way`; valid inside `with`."""
         ...
 
     @property
@@ -251,7 +251,7 @@ class RateStateKeeper(Protocol):
 
 
 class OwnRateState:
-    """Keeps the standing in memory: for a process that shares its database with no other."""
+    """Keeps the rate state in memory: for a process that shares its database with no other."""
 
     me: Final = 0
     trouble: Final = None

@@ -1,4 +1,4 @@
-"""The standing shared by all processes on one database, in a small file beside it that outlives them."""
+"""The rate state shared by all processes on one database, in a small file beside it that outlives them."""
 
 import fcntl
 import os
@@ -92,7 +92,7 @@ def _text(padded: bytes) -> str:
 
 
 class SharedRateState:
-    """Keeps the standing in the file at `path`. Every use takes the file's lock, which the kernel frees when we die.
+    """Keeps the rate state in the file at `path`. Every use takes the file's lock, which the kernel frees when we die.
 
     A process has a place (a lock on a byte of its own), by which the others see whether it lives: what the dead had
     under way is forgotten. A file that cannot be used is reported once; until it can be, the process goes by what it

@@ -41,7 +41,7 @@ class StandDownGuard:
     """The one stand-down of an address: when it ends and why.
 
     What the exchange announces (Retry-After, "banned until") is honoured in full; without an announcement the time
-    grows with every stand-down in a row. All processes that keep their standing with `keeper` have the same one.
+    grows with every stand-down in a row. All processes that keep the rate state with `keeper` have the same one.
     """
 
     def __init__(self, clock: Clock, observe: Observe, save: Save, keeper: RateStateKeeper) -> None:

@@ -261,14 +261,14 @@ async def test_an_archive_that_does_not_answer_keeps_no_reader_waiting(
 async def test_two_lapses_far_apart_are_no_proof(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         judge, span = at.absence, Span(0, BEGIN_MS)
-        assert judge.age_ms(BTC, span, MINUTE_MS) == 0
+        assert judge.note_claim(BTC, span, MINUTE_MS) == 0
         at.rig.clock.ms += MINUTE_MS
-        assert judge.age_ms(BTC, span, MINUTE_MS) == MINUTE_MS
+        assert judge.note_claim(BTC, span, MINUTE_MS) == MINUTE_MS
         at.rig.clock.ms += MINUTE_MS + 1
-        assert judge.age_ms(BTC, Span(0, BEGIN_MS - 1), MINUTE_MS) == 0
-        assert judge.age_ms(BTC, span) == 2 * MINUTE_MS + 1, "a user may have waited longer"
-        judge.exist(BTC, Span(BEGIN_MS - 5, BEGIN_MS))
-        assert judge.age_ms(BTC, span) == 0
+        assert judge.note_claim(BTC, Span(0, BEGIN_MS - 1), MINUTE_MS) == 0
+        assert judge.note_claim(BTC, span) == 2 * MINUTE_MS + 1, "a user may have waited longer"
+        judge.found(BTC, Span(BEGIN_MS - 5, BEGIN_MS))
+        assert judge.note_claim(BTC, span) == 0
 
 
 def test_users_never_wait_longer_than_the_docs_say() -> None:
