@@ -15,6 +15,7 @@ EVENTS: list[Event] = [
     events.SymbolsSynced(2, ("BTCUSDT",), ()),
     events.SymbolsUnlisted(("BTCUSTD",)),
     events.Relisted("LITUSDT", 1_766_511_000_000),
+    events.Reprinted("LITUSDT"),
     events.RelistingRefuted("LITUSDT", 1_766_511_000_000),
     events.RequestDone("/fapi/v1/klines", 200, 2, 77, 0.1),
     events.RequestDone("/fapi/v1/klines", 0, 2, None, 0.1),
