@@ -1,8 +1,8 @@
-"""Absence: what it takes until the exchange's word that it has no klines somewhere is believed.
+"""Absence: the evidence required before the exchange's claim to have no klines in a span is believed.
 
-An exchange that has lost its history for some seconds answers like one that never had it. So held rows of any interval
-of the symbol refute such a claim, the archive is asked where the listing's date disagrees, and the exchange has to say
-the same again later. A listing's date is a hint: it decides how much of that is needed, never what is true.
+An exchange that has lost its history for some seconds answers like one that never had it. Therefore held rows of any
+interval of the symbol refute such a claim, the archive is asked where the listing's date disagrees, and the exchange
+must repeat the claim later. A listing's date is a hint: it decides how much evidence is needed, never what is true.
 """
 
 import asyncio
@@ -25,20 +25,20 @@ from app.ports.errors import UpstreamError, UpstreamGarbage
 from app.ports.exchange import Archive
 
 AGAIN_MS: Final = 5_000
-"""The exchange must say so twice, this far apart, before a user is answered with what only its word stands for."""
+"""The exchange must repeat a claim of absence after this long before a user's answer relies on that claim alone."""
 
-SERIES_MAX: Final = 8_192  # of which claims are remembered: a few hundred bytes each
-CLAIMS_MAX: Final = 16  # of one series
-FILES_MAX: Final = 4_096  # days of which is remembered whether the archive has them
+SERIES_MAX: Final = 8_192  # series whose claims are kept: a few hundred bytes each
+CLAIMS_MAX: Final = 16  # claims kept per series
+FILES_MAX: Final = 4_096  # cached results of asking whether the archive has a day's file
 FILE_AGE_MS_MAX: Final = 10 * MINUTE_MS
-SILENCE_AGE_MS_MAX: Final = MINUTE_MS  # an archive that did not answer is asked again after so long
+SILENCE_AGE_MS_MAX: Final = MINUTE_MS  # an archive that did not answer is asked again after this long
 FILE_S_MAX: Final = 5.0  # a user may be waiting, and bots give up after ten seconds
 
 _PENDING: Final = "PENDING_TRADING"  # listed, and not traded yet (binance-facts section 4)
 
 
 class Unproven(UpstreamGarbage):
-    """The exchange says that it has no klines there; it is believed if it still says so at `until_ms`."""
+    """The exchange claims to have no klines in a span; the claim is believed if it still stands at `until_ms`."""
 
     def __init__(self, reason: str, until_ms: int) -> None:
         super().__init__(reason, Reason.NOT_WHOLE)
@@ -46,7 +46,7 @@ class Unproven(UpstreamGarbage):
 
 
 class Doubt(Enum):
-    """How much speaks against a symbol's having no klines before a time."""
+    """How strong the evidence is against the claim that a symbol has no klines before a given time."""
 
     NONE = "its listing, or the proven begin of its minutes, says the same"
     NEAR = "it was listed less than a day earlier"
@@ -64,7 +64,7 @@ ANSWER_AFTER_MS: Final = {
     Doubt.UNHEARD: 5 * MINUTE_MS,
     Doubt.CONTRADICTED: 30 * MINUTE_MS,
 }
-"""How long the exchange must have said so before users are answered with it: what REST says is Binance's answer."""
+"""How long (ms) the exchange must have claimed an absence before users' answers rely on it: REST defines the answer."""
 
 RECORD_AFTER_MS: Final[Mapping[Doubt, int]] = {
     Doubt.NONE: 10_000,
@@ -73,18 +73,21 @@ RECORD_AFTER_MS: Final[Mapping[Doubt, int]] = {
     Doubt.ANY_BEGIN: 2 * MINUTE_MS,
     Doubt.UNHEARD: 30 * MINUTE_MS,
 }
-"""And before it goes into the ledger, from which nobody asks again for days; what is contradicted never does."""
+"""How long (ms) a claim must stand before the ledger records it and it is not checked again for days.
+
+A claim that the archive contradicts is never recorded.
+"""
 
 
 class _Claim(NamedTuple):
     span: Span
     since_ms: int
     said_ms: int
-    """When it was said last."""
+    """When the exchange last repeated the claim."""
 
 
 class Absence:
-    """Judges what the exchange says it does not have, and remembers since when it says so."""
+    """Judges the exchange's claims to have no klines in a span, and records since when each claim stands."""
 
     def __init__(
         self, clock: Clock, holdings: LedgerCache, listing: Callable[[str], Symbol | None], archive: Archive
@@ -99,9 +102,9 @@ class Absence:
     # --- what the exchange says -----------------------------------------------------------------------------------
 
     def note_claim(self, series: Series, span: Span, pause_ms_max: int | None = None) -> int:
-        """Note that the exchange says now that it has nothing in `span`; return for how long (ms) it has said so.
+        """Record that the exchange now claims to have nothing in `span`; return the age of that claim in ms.
 
-        `pause_ms_max`: the longest time in which it may not have been asked, or what it said before does not count.
+        `pause_ms_max`: a claim that was not repeated for longer than this (ms) counts as a new one.
         """
         now_ms = self._clock.now_ms()
         claims = [claim for claim in self._claims.get(series, ()) if claim.said_ms <= now_ms]  # the clock may go back
@@ -119,7 +122,7 @@ class Absence:
             self._claims[series] = tuple(claim for claim in claims if not claim.span.clip(span))
 
     def check(self, series: Series, span: Span, after_ms: int, pause_ms_max: int | None = None) -> None:
-        """Note the exchange's claim that it has nothing in `span`; raise Unproven until the claim is `after_ms` old."""
+        """Record the exchange's claim to have nothing in `span`; raise Unproven until the claim is `after_ms` old."""
         age_ms = self.note_claim(series, span, pause_ms_max)
         if age_ms < after_ms:
             until_ms = self._clock.now_ms() + after_ms - age_ms
@@ -128,7 +131,7 @@ class Absence:
     # --- what speaks against it -----------------------------------------------------------------------------------
 
     def refuted_by(self, series: Series, span: Span) -> Series | None:
-        """A series of the same symbol of which a whole held kline lies in `span`, if there is one."""
+        """A series of the same symbol that holds a whole kline inside `span`; None when there is none."""
         for each in self._holdings.of_other_intervals(series):
             if each != series and not series.kind.rolls_up:
                 continue  # each interval has holes and a begin of its own
@@ -140,7 +143,7 @@ class Absence:
         return None
 
     def is_seconded(self, series: Series, hole: Span) -> bool:
-        """Whether it is recorded that another interval of the same trades has nothing in `hole`."""
+        """Whether the ledger of another interval of the same trades records `hole` as absent."""
         return series.kind.rolls_up and any(
             self._holdings.ledger(each).absent.covers(hole)
             for each in self._holdings.of_other_intervals(series)
@@ -148,7 +151,7 @@ class Absence:
         )
 
     def must_not_lack(self, series: Series, span: Span) -> None:
-        """Raise UpstreamGarbage when held rows refute that there is nothing in `span`."""
+        """Raise UpstreamGarbage when held rows refute the claim that the exchange has nothing in `span`."""
         if (refuting := self.refuted_by(series, span)) is not None:
             raise UpstreamGarbage(
                 f"{series.name} {series.interval}: the exchange says that it has no klines in {tuple(span)}, "
@@ -157,9 +160,9 @@ class Absence:
             )
 
     async def doubt(self, series: Series, grid: Grid, begin_ms: int) -> Doubt:
-        """How much speaks against there being no klines of `series` before `begin_ms`."""
+        """The evidence against the claim that `series` has no klines before `begin_ms`; may ask the archive."""
         minutes = self._holdings.ledger(series.of(M1)).absent.span_at(0)
-        since_ms = self._holdings.since_ms.get(series.symbol, 0)  # before it another listing had the name
+        since_ms = self._holdings.since_ms.get(series.symbol, 0)  # before that time another listing had the name
         if begin_ms <= grid.floor(max(since_ms, minutes.end_ms if minutes is not None else 0)):
             return Doubt.NONE
         listing = self._listing(series.symbol)
@@ -173,13 +176,13 @@ class Absence:
         return Doubt.CONTRADICTED if has_file else Doubt.SECONDED
 
     async def _has_file_before(self, symbol: str, begin_ms: int, onboard_ms: int) -> bool | None:
-        """Whether the archive has the last day before `begin_ms` that can be published; None when nobody knows."""
+        """Whether the archive has the file of the last published day before `begin_ms`; None when that is unknown."""
         now_ms = self._clock.now_ms()
         day_ms = D1.grid.floor(begin_ms) - DAY_MS
         while (file := ArchiveFile(symbol, D1, Span(day_ms, day_ms + DAY_MS), False)).published_ms > now_ms:
             day_ms -= DAY_MS
         if file.span.end_ms <= onboard_ms:
-            return None  # nobody says that there was anything on that day
+            return None  # the symbol was not listed on that day
         known = self._files.get(file)
         if known is not None:
             age_ms_max = SILENCE_AGE_MS_MAX if known[0] is None else FILE_AGE_MS_MAX

@@ -9,7 +9,7 @@ DAY_S: Final = 86_400
 
 
 def of_bytes(count: int) -> str:
-    """For example 51 GB or 2.1 GB: decimal units, as disks are sold."""
+    """Format a number of bytes, for example 51 GB or 2.1 GB, in decimal units, as disks are sold."""
     for size, unit in _BYTE_UNITS:
         if count >= size:
             whole = (count + size // 2) // size
@@ -19,7 +19,7 @@ def of_bytes(count: int) -> str:
 
 
 def of_seconds(count: int) -> str:
-    """For example 40 s, 12 min, 3 h 20 min or 2 days 5 h."""
+    """Format a number of seconds, for example 40 s, 12 min, 3 h 20 min or 2 days 5 h."""
     if count < MINUTE_S:
         return f"{count} s"
     minutes = -(-count // MINUTE_S)

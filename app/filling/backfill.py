@@ -1,4 +1,4 @@
-"""Extra wishes: spans that an operator asks for beyond BACKFILL_DAYS, kept across restarts until they are withdrawn."""
+"""Extra wishes: spans that an operator requests beyond BACKFILL_DAYS, kept across restarts until they are withdrawn."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,24 +9,24 @@ from app.ports.store import StoreWriter
 
 
 class Backfill:
-    """Takes extra wishes and wakes whoever fulfils them."""
+    """Stores extra wishes and wakes the reconciler, which fulfils them."""
 
     def __init__(self, holdings: LedgerCache, store: Callable[[], StoreWriter], wake: Callable[[], None]) -> None:
-        """`store` gives the store to write to; it raises StoreUnavailable in a process that does not write."""
+        """`store` returns the store to write to; raises StoreUnavailable in a process that does not write."""
         self._holdings = holdings
         self._store = store
         self._wake = wake
 
     async def request(self, series: Sequence[Series], span: Span) -> None:
-        """Wish for `span` of each of `series`. Raises StoreUnavailable when this process does not write."""
+        """Add a wish for `span` to each of `series`. Raises StoreUnavailable when this process does not write."""
         store = self._store()
         await store.save_extra_wishes(dict.fromkeys(series, span))
         await self._reload(store)
 
     async def withdraw(self, series: Sequence[Series], span: Span) -> tuple[int, int]:
-        """Wish for `span` of `series` no longer: how many wishes became shorter or ended, and how many still touch it.
+        """Withdraw `span` from the extra wishes of `series`; return how many changed, and how many still touch `span`.
 
-        What is held stays. Raises StoreUnavailable when this process does not write.
+        Klines that are held are not deleted. Raises StoreUnavailable when this process does not write.
         """
         store = self._store()
         before = {each: self._holdings.extra_wishes.get(each) for each in series}

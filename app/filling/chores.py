@@ -1,4 +1,4 @@
-"""The quiet moment: the middle of a minute, when no kline closes and nobody asks for what has just closed."""
+"""The quiet moment: the middle of a minute, when no kline closes and no client asks for one that has just closed."""
 
 from collections.abc import Callable
 from typing import Final

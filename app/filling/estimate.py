@@ -1,4 +1,4 @@
-"""The estimate: what the wish amounts to in requests, downloads, disk and time, said before it is paid."""
+"""The estimate: the requests, downloads, disk and time that fulfilling the wish takes, reported before it begins."""
 
 from typing import Final
 
@@ -28,11 +28,11 @@ def estimate(
     disk_free_bytes: int,
     disk_free_bytes_min: int,
 ) -> WishEstimated:
-    """What it takes to fill the wish from what is held now. Bytes, seconds and requests are rough."""
+    """Estimate the cost of every kline that is wished and not held. Bytes, seconds and requests are approximate."""
     klines = missing = requests = weight = archive_rows = 0
     for series in wish.series():
         gap = survey(wish, holdings, series, now_ms)
-        probable = Span(wish.hint_ms(series), now_ms)  # what lies before is most likely proven absent by one request
+        probable = Span(wish.hint_ms(series), now_ms)  # one request most likely proves the time before it absent
         wished = sum(gap.grid.count(*span) for span in gap.wished.clip(probable))
         lacking = sum(gap.grid.count(*span) for span in gap.missing.clip(probable))
         klines += wished
@@ -73,5 +73,5 @@ def estimate(
 
 
 def _recent(now_ms: int) -> Span:
-    """What the archive does not have yet: today and, until its file is published, yesterday."""
+    """The span the archive does not have yet: today and, until its file is published, yesterday."""
     return Span(now_ms - now_ms % DAY_MS - DAY_MS, now_ms)

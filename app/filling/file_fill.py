@@ -20,16 +20,18 @@ from app.ports.exchange import Archive
 from app.runtime import Runtime
 
 COMMIT_ROWS_MAX: Final = 15_000
-"""Rows of a file in a transaction, whole days, at least one; roll-ups add two thirds. As images they take 12 ms, as
-columns (where SQLite cannot be given pages) 30 ms, for which what closes meanwhile waits. A third of it costs 0.2 µs a
-row more."""
+"""Rows of a file per transaction, rounded to whole days, at least one day; roll-ups add two thirds.
+
+Such a transaction takes 12 ms with SQLite page images and 30 ms with columns (where SQLite cannot be given pages), and
+klines that close meanwhile wait for it. A transaction a third as large costs 0.2 µs more per row.
+"""
 FILE_RETRY_MS: Final = 6 * 3_600_000  # a file that is missing or not whole may be republished (binance-facts 6.3)
-HOLE_FILES_MAX: Final = 4  # looked into for a hole before it is recorded; one of trades is shorter than a day
-UNREACHABLE_RETRY_MS: Final = 15 * MINUTE_MS  # while the archive does not answer, REST does its work
+HOLE_FILES_MAX: Final = 4  # files tried before holes are recorded; a hole in the trades is shorter than a day
+UNREACHABLE_RETRY_MS: Final = 15 * MINUTE_MS  # while the archive does not answer, REST replaces it
 
 
 class FileFiller:
-    """Carries out downloads, and knows which files have no more to give for a while."""
+    """Carries out downloads, and remembers which files are not worth another try for now."""
 
     def __init__(self, runtime: Runtime, archive: Archive, committer: Committer, inventory: Inventory) -> None:
         self._clock = runtime.clock
@@ -41,15 +43,18 @@ class FileFiller:
         self._spent: dict[ArchiveFile, int] = {}
 
     def is_spent(self, file: ArchiveFile) -> bool:
-        """Whether a file was tried lately and has no more to give."""
+        """Whether a file was tried recently and is not worth another try yet."""
         return file in self._spent
 
     def forget_the_past(self, now_ms: int) -> None:
-        """Drop notes about files that may be tried again."""
+        """Drop the entries of files that may be tried again."""
         self._spent = {file: until_ms for file, until_ms in self._spent.items() if until_ms > now_ms}
 
     async def fill(self, job: Download) -> None:
-        """Do one job; a file that cannot be had is noted. Raises StoreUnavailable; what was committed stays."""
+        """Carry out one download; an unusable file is reported and not tried again for a while.
+
+        Raises StoreUnavailable; earlier commits stay.
+        """
         grid = self._holdings.grid(job.series)
         listing = self._wish().listings.get(job.series.name)
         retry_ms = self._clock.now_ms() + FILE_RETRY_MS
@@ -76,7 +81,7 @@ class FileFiller:
         self._observe(ArchiveRejected(job.file.name, check, reason, then))
 
     async def fill_holes(self, series: Series, holes: Spans) -> None:
-        """Take what the archive has of holes that REST stands by, from the daily files of the newest ones."""
+        """Fill holes confirmed by REST from the archive's daily files, newest day first, at most HOLE_FILES_MAX."""
         days = {D1.grid.floor(open_ms) for hole in holes for open_ms in (hole.start_ms, hole.end_ms - 1)}
         for day_ms in sorted(days, reverse=True)[:HOLE_FILES_MAX]:
             file = ArchiveFile(series.name, series.interval, Span(day_ms, day_ms + DAY_MS), is_monthly=False)
@@ -85,7 +90,7 @@ class FileFiller:
                 await self.fill(Download(series, file, holes.clip(file.span)))
 
     def _longer(self, job: Download) -> list[Interval]:
-        """The intervals of which a file's minutes make klines that are missing."""
+        """The longer intervals whose missing klines can be rolled up from the minutes of the job's file."""
         if job.series.interval != M1:
             return []
         return [interval for interval in INTERVALS.values() if self._made_of(job.windows, job.series.of(interval))]
@@ -94,7 +99,7 @@ class FileFiller:
         return made_of(minutes, self._wish(), self._holdings, longer, self._clock.now_ms())
 
     async def _keep(self, series: Series, grid: Grid, rows: Columns, longer: Mapping[Interval, Columns]) -> None:
-        """Commit the wanted rows, and the missing longer klines that are made of these rows and no others."""
+        """Commit `rows`, and those missing klines of `longer` that are rolled up from these rows alone."""
         rows = rows.closed_by(self._clock.now_ms() - CLOSE_GRACE_MS, grid)
         spans = rows.spans(grid)
         wanted = {
@@ -111,7 +116,7 @@ class FileFiller:
 
 
 def _why(error: UpstreamError) -> tuple[str, str]:
-    """The check that a file did not pass, and what was found."""
+    """The check that a file failed, and the details."""
     if isinstance(error, NotPublished):
         return "published", f"the archive has no {error} (404)"
     if isinstance(error, FileRejected):
@@ -120,7 +125,7 @@ def _why(error: UpstreamError) -> tuple[str, str]:
 
 
 def _portions(rows: Columns, grid: Grid) -> Iterator[Columns]:
-    """`rows` in runs of whole days."""
+    """Split `rows` into portions of whole days."""
     span_ms = max(DAY_MS, COMMIT_ROWS_MAX * grid.step_ms // DAY_MS * DAY_MS)
     while rows:
         end_ms = D1.grid.floor(rows.opens_ms[0]) + span_ms

@@ -1,4 +1,4 @@
-"""Filling: how one job of the plan is carried out, and when an answer without klines counts as proof of absence."""
+"""Filling: carries out one job of the plan, and decides when an answer without klines proves their absence."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -23,19 +23,17 @@ from app.ports.exchange import Exchange, Priority
 from app.ports.store import StoreReader
 from app.runtime import Runtime
 
-COMMIT_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
+COMMIT_ROWS_MAX: Final = 5_000  # rows per transaction: more gain nothing and lock the database longer
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
 ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
-SECONDED_CONFIRM_MS: Final = (
-    2 * MINUTE_MS
-)  # and after this long where other klines of the same trades are proven absent
-PROOF_RETRY_MS: Final = MINUTE_MS  # while a proof is pending, REST is asked this often: the klines may come back
-PROOF_PAUSE_MS_MAX: Final = 5 * MINUTE_MS  # a claim not repeated for this long may have been a lapse
+SECONDED_CONFIRM_MS: Final = 2 * MINUTE_MS  # the same where other klines of the same trades are proven absent
+PROOF_RETRY_MS: Final = MINUTE_MS  # while a proof is pending, REST is asked this often: the klines may reappear
+PROOF_PAUSE_MS_MAX: Final = 5 * MINUTE_MS  # a claim not repeated for this long may have been an error
 SUSPECTS_MAX: Final = 10_000
 
 
 class Filler:
-    """Carries out jobs: asks REST or the archive, or rolls up, and commits what comes of it."""
+    """Carries out jobs: fetches from REST or the archive, or rolls up, and commits the result."""
 
     def __init__(
         self,
@@ -56,10 +54,10 @@ class Filler:
         self._absence = absence
         self._suspects: dict[tuple[Series, Span], int] = {}
         self._pending_proofs: dict[Series, tuple[Span, int]] = {}
-        """What may be absent before a first kline, and when to ask again (ms)."""
+        """By series: the span before its first kline whose absence is being proven, and when to ask again (ms)."""
 
     async def fill(self, job: Job) -> None:
-        """Do one job. Raises UpstreamError and StoreUnavailable; what was committed by then stays."""
+        """Carry out one job. Raises UpstreamError and StoreUnavailable; earlier commits stay."""
         match job:
             case Fetch():
                 await self._fetch(job)
@@ -71,11 +69,11 @@ class Filler:
                 await self._learn_anchor(job)
 
     def is_spent(self, file: ArchiveFile) -> bool:
-        """Whether a file was tried lately and has no more to give."""
+        """Whether a file was tried recently and is not worth another try yet."""
         return self._files.is_spent(file)
 
     def forget_the_past(self, now_ms: int) -> None:
-        """Drop notes about files and holes that no longer matter."""
+        """Drop the entries of files that may be tried again, and of suspected holes that are known by now."""
         self._files.forget_the_past(now_ms)
         for series, hole in list(self._suspects):
             if self._holdings.ledger(series).known.covers(hole):
@@ -96,16 +94,16 @@ class Filler:
             await self._prove_absent(job.series, grid, holes, priority)
 
     def _wait_for_proof(self, job: Fetch) -> None:
-        """Raise Unproven while it is too early to ask again where the exchange said that there is nothing."""
+        """Raise Unproven while it is too early to ask again about a span that the exchange claims to be empty."""
         span, until_ms = self._pending_proofs.get(job.series, (Span(0, 0), 0))
         left_ms = until_ms - self._clock.now_ms()
-        if job.window.clip(span) == job.window and 0 < left_ms <= PROOF_RETRY_MS:  # more: the clock was put back
+        if job.window.clip(span) == job.window and 0 < left_ms <= PROOF_RETRY_MS:  # more: the clock was set back
             raise Unproven(f"{job.series.name} {job.series.interval}: is asked for again before long", until_ms)
 
     async def keep(self, series: Series, grid: Grid, klines: Sequence[Row], source: Source) -> int:
-        """Commit klines the exchange gave, with the spans they fill; those that may still change are left out.
+        """Commit klines from the exchange with the spans they fill; klines that may still change are left out.
 
-        Returns how many rows were not held like that before.
+        Returns how many rows are new or changed. Raises StoreUnavailable.
         """
         new = 0
         closed_ms = self._clock.now_ms() - CLOSE_GRACE_MS
@@ -118,20 +116,20 @@ class Filler:
         return new
 
     async def keep_read(self, series: Series, grid: Grid, window: Span, klines: Sequence[Row]) -> None:
-        """Keep what a user's request made the node ask for, when it is wished; the user is answered in any case."""
+        """Commit klines fetched for a user's request if the series is wished; StoreUnavailable is ignored."""
         if not self._wish().has(series) or not self._holdings.is_anchored(series):
             return
         try:
             await self.keep(series, grid, klines, Source.REST)
         except StoreUnavailable:
-            return  # the store tells of its trouble itself, once and not for every request; the gap stays a gap
+            return  # the store reports its failure itself, once, not per request; the gap stays
 
     async def _prove_absent(self, series: Series, grid: Grid, holes: Spans, priority: Priority) -> None:
-        """Record as absent what the exchange provably does not have.
+        """Record the parts of `holes` that are proven absent. Raises UpstreamGarbage for the rest, Unproven: not yet.
 
-        Before a series' first kline ever (asked for by itself, twice) there is nothing. A hole between klines is
-        against the exchange's rules (binance-facts section 3, Gaps), so it must still be there ABSENT_CONFIRM_MS later;
-        a longer interval waits for its parts, and would need that long after them, were their proof not one for it too.
+        The span before a series' first kline (fetched by itself, twice) is absent. A hole between klines is against the
+        exchange's rules (binance-facts section 3, Gaps), so it must still be there ABSENT_CONFIRM_MS later. A longer
+        interval waits for its parts; their proof supports its own, so it needs only SECONDED_CONFIRM_MS.
         """
         now_ms = self._clock.now_ms()
         end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
@@ -157,7 +155,7 @@ class Filler:
             raise UpstreamGarbage(f"{series.name} {series.interval}: {missing} klines are missing from REST's answer")
 
     async def _check_begin(self, series: Series, grid: Grid, first_ms: int) -> None:
-        """Raise UpstreamGarbage unless it is proven that there is nothing before `first_ms`; Unproven: not yet."""
+        """Raise UpstreamGarbage when absence before `first_ms` is contradicted, Unproven while it is not proven yet."""
         before = Span(0, first_ms)
         self._absence.must_not_lack(series, before)
         after_ms = RECORD_AFTER_MS.get(doubt := await self._absence.doubt(series, grid, first_ms))
@@ -177,9 +175,9 @@ class Filler:
             await self._committer.commit(self._longer_absent(series, first_ms))
 
     def _is_confirmed(self, series: Series, hole: Span, now_ms: int) -> bool:
-        """Whether a hole between klines has been there for long enough, and nothing that is held refutes it."""
+        """Whether a hole between klines has been seen for long enough and no held row refutes it."""
         seen_ms = self._suspects.setdefault((series, hole), now_ms)
-        if seen_ms > now_ms:  # the clock was put back
+        if seen_ms > now_ms:  # the clock was set back
             self._suspects[series, hole] = seen_ms = now_ms
         while len(self._suspects) > SUSPECTS_MAX:
             del self._suspects[next(iter(self._suspects))]
@@ -190,22 +188,22 @@ class Filler:
         return True
 
     async def _record_holes(self, series: Series, holes: Spans) -> None:
-        """Record holes that REST stands by, but for what the archive has of them."""
+        """Fill holes that REST has confirmed from the archive, and record the rest as absent."""
         if series.kind.is_archived:
             await self._files.fill_holes(series, holes)
         lacking = holes - self._holdings.ledger(series).held
         await self._committer.commit([Batch(series, Source.ABSENT, lacking, [])])
 
     def _listed_ms(self, series: Series, grid: Grid) -> int:
-        """Where a series begins that the exchange gave no kline of: an empty answer alone proves nothing after it.
+        """The begin (ms) of a series for which the exchange returned no kline: its listing's date, or 0.
 
-        Rows of some kinds begin before there are trades.
+        An empty answer alone proves nothing after the listing. Rows of some kinds begin before trading does: 0 then.
         """
         listing = self._wish().listings.get(series.symbol)
         return grid.floor(listing.onboard_ms) if listing and series.kind.begins_with_listing else 0
 
     def _longer_absent(self, minutes: Series, first_ms: int) -> list[Batch]:
-        """A symbol without minutes before its first one has no longer klines before the buckets of that minute."""
+        """Batches that record longer klines as absent before the bucket that contains the symbol's first minute."""
         longer = [minutes.of(interval) for interval in self._wish().held_intervals if interval != M1]
         return [
             Batch(series, Source.ABSENT, Spans([(0, self._holdings.grid(series).floor(first_ms))]), [])

@@ -1,8 +1,8 @@
 """The plan: which gaps between wish and ledger to close next, and by which source. Pure; the reconciler carries it out.
 
-gap = wish − ledger, whatever made it. Newest first; the newest klines of every series before any history. A minute
-comes from a socket as it closes; when it is missing, from REST near the tail and from the archive further back. Longer
-klines are rolled up from what is held, unless that would keep the tail of a series waiting for days of minutes.
+gap = wish − ledger, whatever its cause. Newest first; the newest klines of every series before any history. A socket
+delivers a minute as it closes; a missing minute is fetched from REST near the tail and from the archive further back.
+Longer klines are rolled up from held ones, unless the tail of a series would then wait for days of minutes.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,10 +26,10 @@ ARCHIVE_ROWS_MIN: Final = (
     2 * ROWS_THRIFTY
 )  # fewer missing rows than this cost less by REST than a file costs to download
 MONTHLY_DAYS_MIN: Final = 8  # from this many missing days on, a month's file beats its daily ones
-ROLLUP_WAIT_MINUTES: Final = 4 * 1440  # a tail that needs more minutes than four days have is fetched by itself
+ROLLUP_WAIT_MINUTES: Final = 4 * 1440  # a tail that needs more minutes than four days have is fetched from REST
 ROLLUP_PARTS_MAX: Final = 1_500  # klines read at once for a roll-up: about 10 ms of work
-JOBS_PER_SERIES: Final = 3  # a plan is made anew every minute at the latest; more would only be thrown away
-WALK_MAX: Final = 30  # jobs of a series looked at to find those: some failed lately, or wait for a stand-down to end
+JOBS_PER_SERIES: Final = 3  # the plan is made again within a minute; more jobs would only be discarded
+WALK_MAX: Final = 30  # candidates examined per series: some failed recently, or wait for a stand-down to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Take `windows` from an archive file."""
+    """Fill `windows` from an archive file."""
 
     series: Series
     file: ArchiveFile
@@ -52,7 +52,7 @@ class Download:
 
     @property
     def window(self) -> Span:
-        """From the oldest to the newest kline that is wanted."""
+        """The span from the oldest to the newest wanted kline."""
         spans = list(self.windows)
         return Span(spans[0].start_ms, spans[-1].end_ms)
 
@@ -80,7 +80,7 @@ Job = Fetch | Download | RollUp | LearnAnchor
 
 
 def made_of(minutes: Spans, wish: Wish, holdings: LedgerCache, series: Series, now_ms: int) -> Spans:
-    """Which missing klines of `series` can be rolled up from `minutes` of its symbol, day by day."""
+    """The missing klines of `series` that can be rolled up from `minutes` of its symbol, day by day."""
     if not can_roll_up(series.interval):
         return Spans()
     gap = survey(wish, holdings, series, now_ms)
@@ -88,10 +88,10 @@ def made_of(minutes: Spans, wish: Wish, holdings: LedgerCache, series: Series, n
 
 
 class Planner:
-    """Chooses sources.
+    """Chooses the source for each missing span.
 
-    `is_spent` says whether an archive file was tried lately and has no more to give, `is_deferred` whether a job cannot
-    be done now; what is older does not wait for it. While `is_history_paused` no tail waits for minutes of history.
+    `is_spent`: whether an archive file was tried recently and is not worth another try. `is_deferred`: whether a job
+    cannot run now; older jobs do not wait for it. While `is_history_paused`, no tail waits for minutes of history.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Planner:
         ]
 
     def _roll_ups(self, gap: SeriesGap) -> Iterator[RollUp]:
-        """Jobs for the missing buckets whose parts are all known, in windows of bounded size."""
+        """Roll-up jobs for the missing buckets whose parts are all known, in windows of bounded size."""
         missing = gap.missing - _untrusted(gap, self._wish)
         for part in self._parts(gap):
             if not missing:
@@ -164,9 +164,9 @@ class Planner:
                     end_ms = start_ms
 
     def _waiting(self, gap: SeriesGap, missing: Spans) -> Spans:
-        """The part of `missing` whose parts are wished too, so that roll-up will make it before long."""
+        """The part of `missing` that a roll-up will fill soon, because the klines it is made of are wished too."""
         waiting = Spans()
-        for part in self._parts(gap):  # one by one: a bucket is made of parts of one kind
+        for part in self._parts(gap):  # one at a time: a bucket is made of parts of one interval
             coming = Spans(self._wish.spans(part, self._holdings.grid(part), self._now_ms))
             waiting |= _whole_buckets(gap.grid, (coming - _holes(self._holdings.ledger(part))) & missing)
         waiting -= _untrusted(gap, self._wish)
@@ -181,12 +181,12 @@ class Planner:
     # --- the exchange's own klines ------------------------------------------------------------------------------
 
     def _hint_ms(self, series: Series) -> int:
-        """Before what the exchange probably has nothing; 0 once rows before it are held."""
+        """The time (ms) before which the exchange probably has nothing; 0 once earlier rows are held."""
         hint_ms, held = self._wish.hint_ms(series), self._holdings.ledger(series).held
         return 0 if held and held.hull.start_ms < hint_ms else hint_ms
 
     def _fetch(self, gap: SeriesGap, lacking: Spans, hint_ms: int) -> Fetch | Download:
-        """The job for the newest of what is lacking: an archive file where that pays, a REST page elsewhere."""
+        """The job for the newest lacking klines: an archive file where it costs less, otherwise a REST page."""
         newest = next(reversed(lacking))
         newest_ms = gap.grid.shift(newest.end_ms, -1)
         probable = lacking.clip(Span(hint_ms, newest.end_ms))
@@ -197,7 +197,7 @@ class Planner:
         return Fetch(gap.series, Span(start_ms, newest.end_ms), newest.end_ms > gap.tail.start_ms)
 
     def _file(self, gap: SeriesGap, lacking: Spans, open_ms: int) -> ArchiveFile | None:
-        """The archive file that is worth downloading for what is lacking around `open_ms`, if any; never for a tail."""
+        """The archive file worth downloading for klines lacking around `open_ms`; None if none is, or for a tail."""
         if open_ms >= gap.tail.start_ms or not gap.series.kind.is_archived:
             return None
         _, symbol, interval = gap.series
@@ -225,12 +225,12 @@ class Planner:
 
 
 def _addable(ledger: Ledger) -> Spans:
-    """What longer klines can be made of: all that is known but holes, where the exchange may have longer ones."""
+    """The known spans to roll up from: all but holes, where the exchange may have longer klines."""
     return ledger.known - _holes(ledger)
 
 
 def _holes(ledger: Ledger) -> Spans:
-    """What is absent but for all that lies before the first kline there ever was."""
+    """The absent spans without the one before the series' first kline."""
     leading = ledger.absent.span_at(0)
     return ledger.absent if leading is None else ledger.absent - Spans([leading])
 
@@ -240,7 +240,7 @@ def _whole_buckets(grid: Grid, spans: Spans) -> Spans:
 
 
 def _untrusted(gap: SeriesGap, wish: Wish) -> Spans:
-    """Where the exchange's own kline is fetched: on days of its incidents, and where a listing took a name over."""
+    """Spans fetched instead of rolled up: days of the exchange's incidents, and where a listing reused a name."""
     grid, since_ms = gap.grid, wish.since_ms.get(gap.series.symbol, 0)
     first = [Span(since_ms, since_ms + 1)] if since_ms else []
     return Spans(Span(grid.floor(span.start_ms), grid.ceil(span.end_ms)) for span in (*DISAGREEMENTS, *first))

@@ -26,10 +26,10 @@ from app.runtime import Runtime
 RETRY_DELAY_S_MIN: Final = 2.0
 RETRY_DELAY_S_MAX: Final = 15 * 60.0
 STORE_RETRY_S_MIN: Final = 1.0
-STORE_RETRY_S_MAX: Final = 30.0  # a full disk costs no weight and no bandwidth but a probe of each worker this often
-TICK_S: Final = 1.0  # how often the clock is looked at; everything below waits for events
+STORE_RETRY_S_MAX: Final = 30.0  # on a full disk each worker probes this often and fetches nothing else
+TICK_S: Final = 1.0  # how often the clock is read; everything below waits for events
 JITTER_MS_MAX: Final = 1_000  # spreads the nodes of one exchange over the second after a close
-PLAN_SLICE: Final = 200  # series surveyed in one go; in between, requests get their turn
+PLAN_SLICE: Final = 200  # series surveyed without a pause; between slices the event loop serves requests
 
 
 @dataclass(slots=True)
@@ -40,11 +40,11 @@ class _Failure:
 
 
 _Place = tuple[int, int, int, Job]
-"""A job in its order: which turn of its wish it is, when it ends (newest first), its number."""
+"""A job with its sort key: its turn within its wish, the negated end of its window (newest first), a serial number."""
 
 
 class _Pool:
-    """The jobs of one kind (tail or history), those that are next first."""
+    """The jobs of one kind (tail or history) as a heap, the next job first."""
 
     def __init__(self) -> None:
         self.heap: list[_Place] = []
@@ -80,17 +80,17 @@ class Reconciler:
         """Klines that the last plan found missing; None before the first one."""
 
     def is_idle(self) -> bool:
-        """Whether no job is under way; one may be although nothing is missing, when sockets were faster."""
+        """Whether no job is under way. A job may be under way although nothing is missing, when sockets were faster."""
         return not self._under_way
 
     def wake(self) -> None:
-        """Plan anew now: the wish changed, or something was lost."""
+        """Plan again now: the wish changed, or held klines were lost."""
         self._is_stale = True
         for pool in self._pools.values():
             pool.wake.set()
 
     def store_recovered(self) -> None:
-        """Go on at once: the database takes again what it is given."""
+        """Resume at once: the database accepts writes again."""
         self._store_blocked_until_ms = self._store_failures = 0
         self.wake()
 
@@ -109,7 +109,7 @@ class Reconciler:
         due_ms = before_ms = 0
         while True:
             now_ms = self._clock.now_ms()
-            if now_ms < before_ms:  # the exchange says that our clock was ahead: what we noted by it is wrong
+            if now_ms < before_ms:  # the exchange reported that our clock was ahead: times recorded by it are wrong
                 due_ms = self._store_blocked_until_ms = 0
                 self._failures.clear()
             is_retry_due = any(before_ms < each.not_before_ms <= now_ms for each in self._all_failures())
@@ -154,7 +154,7 @@ class Reconciler:
         while pool.heap:
             *_, job = heapq.heappop(pool.heap)
             if not job.is_tail:
-                self._check_disk()  # a minute of history, from one plan to the next, can be more than is free
+                self._check_disk()  # the history fetched between two plans can exceed the free disk
                 if self.paused is not None:
                     continue
             if self._is_needed(job) and self._may(job, now_ms):
@@ -164,7 +164,7 @@ class Reconciler:
         return None
 
     def _is_needed(self, job: Job) -> bool:
-        """Whether the job still has something to do: another one may have done it while the plan was made."""
+        """Whether the job still has something to do: another job may have done it while the plan was made."""
         if isinstance(job, LearnAnchor):
             return not self._holdings.is_anchored(job.series)
         if isinstance(job, Download) and self._filler.is_spent(job.file):
@@ -214,7 +214,7 @@ class Reconciler:
                         history.setdefault(extra, []).append(job)
             if position % PLAN_SLICE == 0:
                 await self._clock.sleep(0)
-        self._room.plan(missing)  # only now it is known how much is needed
+        self._room.plan(missing)  # the number of missing klines is known only now
         self._check_disk()
         if self.paused is not None:
             history.clear()
@@ -224,12 +224,12 @@ class Reconciler:
             if jobs:
                 self._pools[is_tail].wake.set()
         if was_paused is not (self.paused is not None):
-            self.wake()  # tails may wait for minutes of history, or no longer
+            self.wake()  # whether tails wait for minutes of history has changed
         self.missing_klines = missing
         self._observe(GapsCounted(missing, spans, wished))
 
     def _forget_the_past(self, now_ms: int) -> None:
-        """Drop notes about failures, files and holes that no longer matter."""
+        """Drop outdated entries about failures, files and holes."""
         self._filler.forget_the_past(now_ms)
         old_ms = now_ms - int(RETRY_DELAY_S_MAX * 1000)
         for key, failures in list(self._failures.items()):
@@ -258,21 +258,21 @@ class Reconciler:
                 self._failures[job.series, job.is_tail].remove(failure)
         except StandDown as error:
             self._rest_blocked_until_ms = max(self._rest_blocked_until_ms, error.until_ms)
-        except UpstreamAway as error:  # the job is not to blame, and waits no longer than the exchange is away
+        except UpstreamAway as error:  # the job is not to blame and waits only while the exchange is unreachable
             self._rest_blocked_until_ms = max(self._rest_blocked_until_ms, error.until_ms)
             self.last_error = str(error)
         except StoreUnavailable as error:
             self._hold(str(error))
-        except Unproven as error:  # it is not the job's failure that the exchange must say so twice
+        except Unproven as error:  # not a failure of the job: the exchange must repeat its claim
             self._failure_of(job).not_before_ms = error.until_ms
         except (UpstreamError, BadKline) as error:
             self._fail(job, str(error))
 
     def _hold(self, reason: str) -> None:
-        """Ask for nothing that could not be kept, for a while that grows: the database took nothing."""
+        """Block all jobs for a growing delay: the database accepted no write, so fetched klines would be lost."""
         self.last_error = reason
         now_ms = self._clock.now_ms()
-        if now_ms >= self._store_blocked_until_ms:  # the other workers' failures are the same one
+        if now_ms >= self._store_blocked_until_ms:  # otherwise another worker has counted this failure
             self._store_failures += 1
             delay_s = ceiling_s(self._store_failures, STORE_RETRY_S_MIN, STORE_RETRY_S_MAX)
             self._store_blocked_until_ms = now_ms + int(delay_s * 1000)
@@ -289,7 +289,7 @@ class Reconciler:
         failure.not_before_ms = self._clock.now_ms() + int(delay_s * 1000)
 
     def _failure_of(self, job: Job) -> _Failure:
-        """The note about what failed lately where `job` would work, made if there is none."""
+        """The recent failure whose window overlaps that of `job`, created if there is none."""
         known = self._failures_of(job)
         if known:
             failure = known[0]
@@ -300,7 +300,7 @@ class Reconciler:
         return failure
 
     def _failures_of(self, job: Job) -> list[_Failure]:
-        """What failed lately where `job` would work: a hole that nobody fills holds up nothing but itself."""
+        """Recent failures whose windows overlap that of `job`: a hole that cannot be filled delays no other window."""
         failures = self._failures.get((job.series, job.is_tail), ())
         return [failure for failure in failures if failure.window.clip(job.window)]
 
@@ -309,7 +309,7 @@ class Reconciler:
 
 
 def _by_wish(gap: SeriesGap, extra: Span | None) -> list[tuple[Span | None, SeriesGap]]:
-    """The gap of a series, what an operator asked for beyond the rest of the wish by itself."""
+    """Split the gap of a series: the part of its extra wish, and the rest under None."""
     asked = Spans()
     if extra is not None:  # whole klines: jobs are on the grid
         asked = gap.missing.clip(Span(gap.grid.ceil(extra.start_ms), gap.grid.ceil(extra.end_ms)))
@@ -320,7 +320,7 @@ def _by_wish(gap: SeriesGap, extra: Span | None) -> list[tuple[Span | None, Seri
 
 
 def _in_turn(history: Mapping[Span | None, list[Job]]) -> list[_Place]:
-    """The jobs of each wish newest first, and one of each wish in turn: a big backfill holds up no small one."""
+    """The jobs of each wish newest first, one of each wish in turn: a large backfill does not delay a small one."""
     places: list[_Place] = []
     for jobs in history.values():
         for turn, job in enumerate(sorted(jobs, key=lambda each: -each.window.end_ms)):

@@ -1,4 +1,4 @@
-"""The room on disk: whether history that is wished fits, and whether there is enough left to fetch any of it."""
+"""The room on disk: whether wished history fits, and whether enough disk is left to fetch any of it."""
 
 from collections.abc import Callable
 from typing import Final
@@ -6,16 +6,21 @@ from typing import Final
 from app.filling.amounts import of_bytes
 
 ROW_DISK_BYTES: Final = 115
-"""A stored 1m kline, key included. Measured: 99 for a year of recorded archive files of three symbols committed month
-by month, 97 when 200 symbols arrive minute by minute, 112 for texts as long as BTCUSDT's."""
+"""Bytes on disk of a stored 1m kline, key included.
+
+Measured: 99 for a year of recorded archive files of three symbols committed month by month, 97 when 200 symbols arrive
+minute by minute, 112 for texts as long as BTCUSDT's.
+"""
 BEGUN_SLACK: Final = 10
-"""What has begun goes on while it lacks less than a tenth of what it still needs: the need is an estimate, and the
-write-ahead log grows and shrinks beside it."""
+"""A backfill that has begun continues while it is short of less than a tenth (1/BEGUN_SLACK) of what it still needs.
+
+The need is an estimate, and the write-ahead log on the same disk grows and shrinks.
+"""
 _SETTINGS: Final = "lower BACKFILL_DAYS, name fewer SYMBOLS with AUTO_SYNC_SYMBOLS=false, lower DISK_FREE_BYTES_MIN"
 
 
 def shortage(needed_bytes: int, free_bytes: int, free_bytes_min: int) -> str | None:
-    """Why so much does not fit and what to do; None when it does."""
+    """Why `needed_bytes` do not fit on the disk and what to do about it; None when they fit."""
     room_bytes = max(0, free_bytes - free_bytes_min)
     if needed_bytes <= room_bytes:
         return None
@@ -27,7 +32,7 @@ def shortage(needed_bytes: int, free_bytes: int, free_bytes_min: int) -> str | N
 
 
 class Room:
-    """Says why no history may be fetched at the moment. The newest klines are held in any case."""
+    """Says why no history may be fetched at the moment. The newest klines are fetched in any case."""
 
     def __init__(self, free_bytes: Callable[[], int], free_bytes_min: int) -> None:
         self._free_bytes = free_bytes
@@ -36,7 +41,7 @@ class Room:
         self._has_begun = False
 
     def plan(self, missing_klines: int) -> None:
-        """Judge by a plan whether what it found missing fits."""
+        """Decide whether the missing klines that a plan has counted fit on the disk."""
         needed_bytes = missing_klines * ROW_DISK_BYTES
         if self._has_begun:
             needed_bytes -= needed_bytes // BEGUN_SLACK
@@ -44,7 +49,7 @@ class Room:
         self._has_begun = self._unfit is None
 
     def refusal(self) -> str | None:
-        """Why nothing may be fetched, by the plan and by what the disk has at this moment; None when it may."""
+        """Why no history may be fetched, by the last plan and by the disk's free bytes now; None when it may."""
         free_bytes = self._free_bytes()
         if free_bytes < self._free_bytes_min:
             return (

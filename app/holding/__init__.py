@@ -1,1 +1,1 @@
-"""What is wished and what is held: the ledger, the tail, commits, and how fresh and whole they are."""
+"""The wish and what the node holds of it: ledger, tail, commits, freshness and completeness."""

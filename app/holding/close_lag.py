@@ -1,4 +1,4 @@
-"""Close lag: how long after its close at the exchange each kline could be served, by interval, as a histogram."""
+"""Close lag: a histogram by interval of the time from a kline's close at the exchange until it can be served."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
@@ -13,22 +13,23 @@ from app.domain.span import Span, Spans
 from app.ports.clock import Clock
 
 BOUNDS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
-HOLES_MAX: Final = 100  # spans of one series, oldest forgotten first; sockets lose single minutes or all of an outage
+HOLES_MAX: Final = 100  # spans per series, the oldest dropped first; sockets lose single minutes or a whole outage
 
 
 @dataclass(slots=True)
 class Buckets:
-    """A histogram: how many lags lie between each two of `BOUNDS_S` (the last: beyond all of them), and their sum."""
+    """A histogram of lags: one count per bucket between `BOUNDS_S`, a last one for lags beyond them, and the sum."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     sum_s: float = 0.0
 
 
 class CloseLag:
-    """Counts every kline of the followed symbols that closes while the node runs once, whatever brings it first.
+    """Counts each kline of a followed symbol once, at its first arrival, if it closes while the node runs.
 
-    What closed before the symbol was followed is history: its repair says nothing about freshness. Counting costs a
-    look-up and a comparison, for seven intervals of 600 symbols close at once; what it counts is read on scrape.
+    Klines that closed before the symbol was followed are history: their repair says nothing about freshness. Counting
+    costs one look-up and one comparison, because seven intervals of 600 symbols close at once. Metrics read the
+    histograms on scrape.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -39,7 +40,7 @@ class CloseLag:
         self._buckets: dict[str, Buckets] = {}
 
     def follow(self, symbols: Collection[str]) -> None:
-        """From now on count the klines of these symbols, and of no others."""
+        """Count klines of exactly these symbols from now on."""
         now_ms = self._clock.now_ms()
         self._since_ms = {symbol: self._since_ms.get(symbol, now_ms) for symbol in symbols}
         for gone in [series for series in self._next_ms if series.name not in self._since_ms]:
@@ -47,7 +48,7 @@ class CloseLag:
             self._holes.pop(gone, None)
 
     def arrived(self, series: Series, grid: Grid, klines: Sequence[Row]) -> None:
-        """Closed klines, ascending, can be served from now on; those that are counted already are passed over."""
+        """Count closed klines, ascending, that can be served from now on; klines already counted are skipped."""
         next_ms = self._next_ms.get(series)
         if next_ms is None:
             since_ms = self._since_ms.get(series.name)
@@ -69,11 +70,11 @@ class CloseLag:
                 self._count(series, now_ms - grid.shift(open_ms, 1))
 
     def histograms(self) -> list[tuple[dict[str, str], Sequence[int], float]]:
-        """What was counted so far, for metrics: by interval, counts between `BOUNDS_S` and the sum."""
+        """The histograms for metrics, one per interval: its label, the counts per bucket and the sum in seconds."""
         return [({"interval": code}, buckets.counts, buckets.sum_s) for code, buckets in self._buckets.items()]
 
     def _lack(self, series: Series, span: Span) -> None:
-        """Note klines that were passed over; when they come, their lag counts."""
+        """Record skipped klines, so that their lag is counted when they arrive."""
         holes = self._holes.get(series, _NONE).extended(span)
         self._holes[series] = Spans(list(holes)[-HOLES_MAX:]) if len(holes) > HOLES_MAX else holes
 
@@ -88,7 +89,7 @@ class CloseLag:
         buckets = self._buckets.get(series.interval.code)
         if buckets is None:
             buckets = self._buckets[series.interval.code] = Buckets()
-        lag_s = max(0, lag_ms) / 1000  # our clock may be a little behind
+        lag_s = max(0, lag_ms) / 1000  # our clock may be slightly behind the exchange's
         buckets.counts[bisect_left(BOUNDS_S, lag_s)] += 1
         buckets.sum_s += lag_s
 

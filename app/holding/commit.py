@@ -1,4 +1,4 @@
-"""The one way into the store: what is committed reaches the ledger in memory, the tail and the cached pages."""
+"""The only write path to the store; each commit also updates the ledger in memory, the tail and the cached pages."""
 
 import asyncio
 from collections import deque
@@ -18,10 +18,10 @@ from app.holding.copies import Copies
 from app.kinds.registry import KINDS
 from app.ports.store import EVERYTHING, Committed, Relisting, StoreWriter
 
-CHANGES_MAX: Final = 10_000  # remembered; a roll-up that is older than all of them is not written
+CHANGES_MAX: Final = 10_000  # changes remembered; a roll-up whose epoch is older than all of them is not written
 
 Changed = Callable[[Series, Spans], None]
-"""Called with the rows of a series that were replaced: whatever was made of them is void."""
+"""Called with a series and the spans of its replaced rows: everything derived from those rows is invalid."""
 
 
 class _Change(NamedTuple):
@@ -31,7 +31,7 @@ class _Change(NamedTuple):
 
 
 class Committer:
-    """Commits batches, one transaction at a time, and tells everyone who keeps a copy."""
+    """Commits batches, one transaction at a time, and updates or invalidates every copy of the rows in memory."""
 
     def __init__(
         self,
@@ -46,19 +46,19 @@ class Committer:
         self._drop = copies.drop
         self._observe = observe
         self._changed = changed
-        self._lock = asyncio.Lock()  # what changed must be known before the next roll-up is let in
-        self._turn = asyncio.Lock()  # of those who can wait: one of them at most is ahead of what just closed
+        self._lock = asyncio.Lock()  # a change must be recorded before the next roll-up is committed
+        self._turn = asyncio.Lock()  # for commits that can wait: at most one of them delays klines that just closed
         self._changes: deque[_Change] = deque(maxlen=CHANGES_MAX)
         self.epoch = 0
-        """Moves on whenever rows are replaced; whoever rolls up notes it before reading the parts."""
+        """Incremented whenever rows are replaced; a roll-up notes the epoch before it reads its parts."""
 
     async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
-        """Write `batches` in one transaction. Raises StoreUnavailable: then nothing was written and nothing changed."""
+        """Write `batches` in one transaction. Raises StoreUnavailable: nothing was written and no copy changed."""
         async with self._turn:
             return await self.commit_first(batches)
 
     async def commit_first(self, batches: Sequence[Batch]) -> list[Committed]:
-        """Like `commit`, ahead of all who wait there: for klines that have just closed, which readers wait for."""
+        """Like `commit`, but ahead of its waiting callers: for klines that just closed, which readers wait for."""
         async with self._lock:
             batches = [batch for each in batches if (batch := self._still_true(each)).spans]
             if not batches:
@@ -69,35 +69,35 @@ class Committer:
         return results
 
     async def save_anchor(self, name: str, open_ms: int) -> None:
-        """Keep one open time of the symbol's 3d grid."""
+        """Save one open time of the symbol's 3d grid, its anchor. Raises StoreUnavailable."""
         await self._store.save_anchor(name, open_ms)
         self._holdings.set_anchor(name, open_ms)
 
     async def relist(self, relisting: Relisting) -> None:
-        """Keep apart what is held under a name that belongs to another listing now. Raises StoreUnavailable."""
+        """Separate the former listing's rows from a name that another listing has now. Raises StoreUnavailable."""
         async with self._turn, self._lock:
             ledgers = await self._store.relist(relisting)
             symbol = relisting.listing.symbol
             of_symbol = [Series(kind, kind.whose(symbol), M1) for kind in relisting.firsts]
             self._holdings.relisted(relisting.listing, ledgers, [series.name for series in of_symbol])
-            self.epoch += 1  # nothing that was rolled up of the former one's klines may follow
+            self.epoch += 1  # rejects pending roll-ups of the former listing's klines
             self._changes += (_Change(self.epoch, series, Spans([EVERYTHING])) for series in of_symbol)
 
     async def unlist(self, listing: Listing, since_ms: int) -> None:
-        """The exchange has klines of a name from before `since_ms` after all. Raises StoreUnavailable."""
+        """Undo a relisting: the exchange does have klines of the name before `since_ms`. Raises StoreUnavailable."""
         async with self._turn, self._lock:
             for series, ledger in (await self._store.unlist(listing, since_ms)).items():
                 self._holdings.set_ledger(series, ledger)
-            self.epoch += 1  # nothing that was rolled up of minutes that were absent may follow
+            self.epoch += 1  # rejects pending roll-ups of minutes recorded absent
             self._changes += (
                 _Change(self.epoch, Series(kind, kind.whose(listing.symbol), M1), Spans([EVERYTHING]))
                 for kind in KINDS.values()
             )
 
     def _still_true(self, batch: Batch) -> Batch:
-        """A batch without the klines that are another listing's, and those whose parts are not what is held.
+        """The batch without another listing's klines and without roll-ups whose parts differ from the rows held.
 
-        The archive keeps the files of a former listing under the name, and a file may have klines of both.
+        The archive keeps a former listing's files under the same name, and one file may have klines of both listings.
         """
         void = self._void(batch)
         if not void:
@@ -108,7 +108,7 @@ class Committer:
             for kline in batch.rows
             if void.clip(Span(kline.open_ms, end_ms := grid.shift(kline.open_ms, 1)))
         )
-        if not batch.rows:  # that there are none was made of what is not known any more
+        if not batch.rows:  # a proof of absence, derived from parts that are no longer known
             stale = Spans(
                 Span(grid.floor(start_ms), grid.ceil(end_ms)) for start_ms, end_ms in void.clip(batch.spans.hull)
             )
@@ -116,7 +116,7 @@ class Committer:
         return replace(batch, spans=spans, rows=[kline for kline in batch.rows if spans.span_at(kline.open_ms)])
 
     def _void(self, batch: Batch) -> Spans:
-        """Where klines are a former listing's, or a roll-up was made of other parts than are held."""
+        """The spans where the batch has a former listing's klines, or a roll-up of parts other than the ones held."""
         since_ms = self._holdings.since_ms.get(batch.series.symbol, 0)
         if batch.source is Source.ARCHIVE:
             return _before(since_ms)

@@ -1,4 +1,4 @@
-"""What a process keeps in memory: copies of what the store holds and of what the exchange lists."""
+"""The copies in a process's memory: of what the store holds and of what the exchange lists."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from app.holding.symbol_sync import SymbolSync
 from app.holding.tail import Tail
 
 Drop = Callable[[Series, Span], None]
-"""Forgets what was made of klines that open in the span, because they may have changed: pages, rows read ahead."""
+"""Invalidates pages and rows read ahead that contain klines opening in the span: these klines may have changed."""
 Moved = Callable[[str], None]
-"""Forgets what shows klines in progress of a name of series."""
+"""Invalidates cached answers that show klines in progress, for all series of one name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """The copies of one process, and how to forget what was made of them."""
+    """The copies of one process, and the callbacks that invalidate what was derived from them."""
 
     symbols: SymbolSync
     ledgers: LedgerCache

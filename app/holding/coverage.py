@@ -1,4 +1,4 @@
-"""Coverage: the ledger as users see it, beside the wish."""
+"""Coverage: the report that shows users the ledger compared with the wish."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
 from app.ports.store import Disagreement
 
-SPANS_MAX: Final = 1_000  # spans listed of one series; a ledger that is more broken than that says so by its counts
+SPANS_MAX: Final = 1_000  # newest spans listed per series; the counts cover all of a more fragmented ledger
 
 
 class Coverage:
@@ -25,7 +25,7 @@ class Coverage:
         self._wish = inventory.wish
 
     def gaps(self, symbol: str | None = None, interval: Interval | None = None) -> list[SeriesGap]:
-        """Wish against ledger of every wished series, or of those of one symbol or interval."""
+        """Compare wish and ledger of every wished series, or only of one symbol's or one interval's."""
         wish, now_ms = self._wish(), self._clock.now_ms()
         return [
             survey(wish, self._holdings, series, now_ms)
@@ -34,7 +34,7 @@ class Coverage:
         ]
 
     def tail_lags(self) -> list[tuple[dict[str, str], float]]:
-        """By interval, for metrics: the age in seconds of the newest held kline, of the symbol that is worst off."""
+        """For metrics, per interval: the seconds since the newest held kline's close, of the symbol furthest behind."""
         now_ms = self._clock.now_ms()
         newest: dict[str, int] = {}
         wish = self._wish()
@@ -50,9 +50,9 @@ class Coverage:
     def report(
         self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
     ) -> dict[str, object]:
-        """A page of the ledger. Times in ms; spans half-open `[start, end)` of open times.
+        """One page of the report. Times are in ms; spans are half-open `[start, end)` of open times.
 
-        `as_of` is the minute up to which klines are due: until the next one the report changes only with the ledger.
+        `as_of` is the minute up to which klines are due; until the next minute only a ledger change alters the report.
         """
         found = self.gaps(symbol, interval)
         wished = sum(gap.grid.count(*span) for gap in found for span in gap.wished)
@@ -115,6 +115,6 @@ def _disagreement(found: Disagreement) -> dict[str, object]:
 
 
 def _percent(wished: int, missing: int) -> str:
-    """Completeness as text with two decimals, rounded down: 100.00 means that nothing is missing."""
+    """Completeness in percent as text with two decimals, rounded down: 100.00 means that nothing is missing."""
     hundredths = 10_000 if not wished else (wished - missing) * 10_000 // wished
     return f"{hundredths // 100}.{hundredths % 100:02d}"

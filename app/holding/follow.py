@@ -1,4 +1,4 @@
-"""Following: how the tails, ledgers and pages of a process that does not write stay those of the one that does."""
+"""Following: a process that does not write keeps its tails, ledgers and pages equal to the writer's."""
 
 from collections.abc import Mapping
 from typing import Final, Protocol
@@ -13,34 +13,35 @@ from app.ports.coordination import Change, ChangeFeed
 from app.ports.errors import StoreUnavailable
 from app.ports.store import EVERYTHING, StoreReader
 
-POLL_S: Final = 0.1  # what the writer commits is seen after this long; a look costs 0.2 ms when nothing happened
-TRUST_MS: Final = 1_000  # copies are good for this long after the last look; then the store itself is asked
+POLL_S: Final = 0.1  # the writer's commits are seen after at most this long; a look costs 0.2 ms when nothing changed
+TRUST_MS: Final = 1_000  # copies are valid for this long after the last look; after that, readers ask the store
 
 
 class Listener(Protocol):
-    """Who owns the copies that a change feed keeps up to date."""
+    """The owner of the copies that a ChangeFollower keeps up to date."""
 
     def drop(self, series: Series, span: Span) -> None:
-        """Forget what was made of klines that open in `span`: they may have changed."""
+        """Invalidate everything derived from klines that open in `span`: they may have changed."""
         ...
 
     async def reload(self) -> None:
-        """Load everything again: the feed does not reach back to what was last seen. Raises StoreUnavailable."""
+        """Load everything again: the feed no longer has all changes since the last look. Raises StoreUnavailable."""
         ...
 
     def looked(self, until_ms: int) -> None:
-        """The copies are those of the store, and good until `until_ms`."""
+        """The copies equal the store and are valid until `until_ms`."""
         ...
 
     def closed(self, end_ms: int) -> None:
-        """The newest klines that the writer has committed end at `end_ms`."""
+        """The newest klines that the writer committed end at `end_ms`."""
         ...
 
 
 class ChangeFollower:
-    """Looks into the change feed and brings what this process keeps up to date.
+    """Polls the change feed and updates the copies of this process.
 
-    Copies hold as of the last look: they may be used for `TRUST_MS` after it, whatever keeps the next one from coming.
+    The copies show the store as of the last look. They may be used for `TRUST_MS` after it, even if no later look
+    succeeds.
     """
 
     def __init__(
@@ -60,39 +61,39 @@ class ChangeFollower:
         self._listener = listener
         self._last: int | None = None
         self.looked_ms: int | None = None
-        """When the store was last looked into; None when the copies are not of what it holds."""
+        """When the change feed was last read; None when the copies may differ from the store."""
 
     def is_current(self) -> bool:
         """Whether the copies may be used."""
         return is_fresh(self.looked_ms, self._clock.now_ms(), TRUST_MS)
 
     def forget(self) -> None:
-        """Begin anew with the next look: what was followed is no longer what is there."""
+        """Let the next look reload everything: the store that was followed may have been replaced."""
         self._last = self.looked_ms = None
 
     async def run(self) -> None:
-        """Look again and again, for ever."""
+        """Look every `POLL_S` seconds, forever."""
         while True:
             await self.try_to_look()
             await self._clock.sleep(POLL_S)
 
     async def try_to_look(self) -> None:
-        """Look, and begin anew with the next look when this one fails."""
+        """Look once; when the look fails, the next one reloads everything."""
         try:
             await self.look()
-        except StoreUnavailable:  # reads say so themselves; there may be no database yet
+        except StoreUnavailable:  # reads report it themselves; the database may not exist yet
             self.forget()
         except Exception:
             self.forget()
             raise
 
     async def look(self) -> None:
-        """Take over what was committed since the last time. Raises StoreUnavailable."""
+        """Apply what was committed since the last look. Raises StoreUnavailable."""
         now_ms = self._clock.now_ms()
         changes = await self._feed.changes(self._last)
         if not changes.is_whole:
             self.looked_ms = None
-            await self._listener.reload()  # what is committed from here on is in the journal after `changes.last`
+            await self._listener.reload()  # later commits are in the journal after `changes.last`
         elif changes.series:
             await self._take(changes.series)
         self._last, self.looked_ms = changes.last, now_ms
@@ -113,7 +114,7 @@ class ChangeFollower:
                 continue
             grid, found = self._holdings.grid(series), rows.get(series, [])
             is_whole = len(found) == grid.count(*span) and change.ledger.held.covers(span)
-            if is_whole and span == wanted.get(series):  # else the tail has grown backwards meanwhile
+            if is_whole and span == wanted.get(series):  # otherwise the tail was extended backwards during the read
                 for kline in found:
                     self._tail.append(series, grid, kline)
             else:
@@ -121,7 +122,7 @@ class ChangeFollower:
         self._listener.closed(max(min(change.span.end_ms, change.ledger.end_ms) for change in changed.values()))
 
     def _wanted(self, series: Series, change: Change) -> Span:
-        """The klines to read for the tail of a series after a change: empty when the change does not concern it."""
+        """The klines to read for a series' tail after a change; empty when the change does not affect the tail."""
         if change.span.end_ms == EVERYTHING.end_ms:
             self._tail.lose(series)
             return _NOTHING
@@ -134,7 +135,7 @@ class ChangeFollower:
             return _NOTHING if end_ms < change.ledger.end_ms else Span(grid.shift(end_ms, -1), end_ms)
         start_ms = grid.ceil(max(change.span.start_ms, tail.start_ms))
         if grid.count(start_ms, end_ms) > self._tail.rows_max(series.interval):
-            self._tail.lose(series)  # more than it keeps has changed: the next one who asks brings it back
+            self._tail.lose(series)  # more rows changed than the tail keeps: the next request seeds it again
             return _NOTHING
         return Span(start_ms, end_ms) if start_ms < end_ms else _NOTHING
 

@@ -1,4 +1,4 @@
-"""Freshness: how old the newest klines of each wished series are, and which tails are stale or not whole."""
+"""Freshness: the age of each wished series' newest kline, and which tails are stale or incomplete."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -11,11 +11,11 @@ from app.holding.gaps import survey
 from app.holding.inventory import Inventory
 from app.holding.wish import CLOSE_GRACE_MS, Wish
 
-INTERVALS_MAX: Final = 2  # a tail is stale by this many intervals, unless READ_STALE_SEC_MAX says otherwise
+INTERVALS_MAX: Final = 2  # a tail this many intervals old is stale, unless READ_STALE_SEC_MAX sets another age
 
 
 class State(StrEnum):
-    """What the tail of a series is: whole and young, older than it may be, or with holes."""
+    """The state of a series' tail: FRESH is complete and recent, STALE is too old, NOT_WHOLE has gaps."""
 
     FRESH = "fresh"
     STALE = "stale"
@@ -23,45 +23,45 @@ class State(StrEnum):
 
 
 class TailAge(NamedTuple):
-    """The tail of one series: how old its newest kline is, and since when it is not what it should be."""
+    """The tail of one series: its state, the age of its newest kline, and since when a kline is overdue."""
 
     series: Series
     state: State
     age_ms: int | None
-    """Since the newest held kline closed; None while nothing is held."""
+    """Milliseconds since the newest held kline closed; None while nothing is held."""
     since_ms: int | None
-    """When the first kline that is missing was due; None when nothing is missing."""
+    """When the first missing kline was due; None when nothing is missing."""
 
 
 class Survey(NamedTuple):
-    """All tails at one moment."""
+    """The state of all tails at one moment."""
 
     counts: dict[State, int]
     lacking: list[TailAge]
     """Every tail that is not fresh."""
     worst: dict[str, TailAge]
-    """By interval: the tail whose newest kline is the oldest."""
+    """Per interval code: the tail whose newest kline is the oldest; a tail without klines counts as oldest."""
 
 
 class Freshness:
-    """Judges tails by the ledger, that is by the data, whatever sockets and tasks say of themselves."""
+    """Judges tails by the ledger, that is by the data held, and not by what sockets and tasks report of themselves."""
 
     def __init__(self, as_of_ms: Callable[[], int], inventory: Inventory, *, stale_ms_max: int = 0) -> None:
-        """`as_of_ms` gives the moment that the ledger in memory describes: in a follower, when it was last read."""
+        """`as_of_ms` returns the time that the ledger in memory describes; in a follower, the time of its last read."""
         self._as_of_ms = as_of_ms
         self._holdings = inventory.ledgers
         self._wish = inventory.wish
         self._stale_ms_max = stale_ms_max
 
     def survey(self) -> Survey:
-        """Look at the tail of every wished series."""
+        """Judge the tail of every wished series whose contract still trades."""
         wish, now_ms = self._wish(), self._as_of_ms()
         counts = dict.fromkeys(State, 0)
         lacking: list[TailAge] = []
         worst: dict[str, TailAge] = {}
         for series in wish.series():
             if wish.is_over(series, now_ms):
-                continue  # its newest kline only grows older
+                continue  # a delivered contract gets no newer klines
             tail = self._judge(wish, series, now_ms, is_followed=wish.follows(series))
             counts[tail.state] += 1
             if tail.state is not State.FRESH:
@@ -92,7 +92,7 @@ class Freshness:
 
 
 def stale_at_ms(grid: Grid, end_ms: int, stale_ms_max: int) -> int:
-    """When a tail whose newest kline closed at `end_ms` is stale. It is never so before the next one is due."""
+    """The time (ms) at which a tail whose newest kline closed at `end_ms` turns stale: never before the next is due."""
     end_ms = grid.floor(end_ms)
     if not stale_ms_max:
         return grid.shift(end_ms, INTERVALS_MAX)

@@ -1,4 +1,4 @@
-"""The gaps: what is wished of a series and neither held nor proven absent."""
+"""Gaps: the klines of a series that are wished but neither held nor proven absent."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from app.holding.wish import Wish
 
 @dataclass(frozen=True, slots=True)
 class SeriesGap:
-    """What is wished of one series and what of it is neither held nor proven absent."""
+    """The wished spans of one series, and its gaps: the wished spans neither held nor proven absent (`missing`)."""
 
     series: Series
     grid: Grid
@@ -21,7 +21,7 @@ class SeriesGap:
 
 
 def survey(wish: Wish, holdings: LedgerCache, series: Series, now_ms: int) -> SeriesGap:
-    """Compare wish and ledger of one series. While its grid is unknown, the spans are right to a day."""
+    """Compare wish and ledger of one series. While the grid's anchor is unknown, spans may be off by up to a day."""
     grid = holdings.grid(series)
     wished = Spans(wish.spans(series, grid, now_ms))
     return SeriesGap(series, grid, wished, wished - holdings.ledger(series).known, wish.tail(series, grid, now_ms))

@@ -1,4 +1,4 @@
-"""What the node holds and what it should hold; the difference is what is missing."""
+"""What the node holds (ledgers) and what it should hold (wish); the difference is missing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from app.holding.wish import Wish
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The ledgers, and the wish at this moment."""
+    """The ledgers, and a function that returns the current wish."""
 
     ledgers: LedgerCache
     wish: Callable[[], Wish]

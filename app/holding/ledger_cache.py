@@ -1,4 +1,4 @@
-"""What the node knows it holds: ledgers, anchors of the 3d grids and checks of every series, in memory."""
+"""The ledgers of all series in memory, with the anchors of the 3d grids and the results of verification."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ _UNVERIFIED = Verification()
 
 
 class LedgerCache:
-    """A copy of the store's ledger that is changed only after a commit succeeded."""
+    """A copy of the store's ledgers, changed only after a commit succeeded."""
 
     def __init__(self) -> None:
         self._ledgers: dict[Series, Ledger] = {}
@@ -25,33 +25,33 @@ class LedgerCache:
         self._verifications: dict[Series, Verification] = {}
         self._disagreements: dict[Series, dict[tuple[int, Interval], Disagreement]] = {}
         self.revisions: Counter[Series] = Counter()
-        """By series: how many rows were ever replaced."""
+        """Per series: how many rows were ever replaced."""
         self.extra_wishes: dict[Series, Span] = {}
         self.listings: dict[str, Listing] = {}
-        """By symbol: which listing owns the rows that are held."""
+        """Per symbol: the listing that owns the held rows."""
         self.since_ms: dict[str, int] = {}
-        """Of names that belonged to another listing before: where the first minute of this one opens."""
+        """Per name that belonged to another listing before: when the current listing's first minute opens."""
         self.doubted: frozenset[str] = frozenset()
-        """Names of which nobody knows at the moment whose klines are held under them."""
+        """Names under doubt: it is not known which listing's klines are held under them."""
 
     def load(
         self, ledgers: Mapping[Series, Ledger], anchors: Mapping[str, int], extra_wishes: Mapping[Series, Span]
     ) -> None:
-        """Take over what the store says."""
+        """Load ledgers, anchors and extra wishes from the store, replacing the ones in memory."""
         self._ledgers = dict(ledgers)
         self._anchors = dict(anchors)
         self._names = {series.name for series in ledgers}
         self.extra_wishes = dict(extra_wishes)
 
     def set_listings(self, listings: Iterable[Listing]) -> None:
-        """Take over what is known of whose klines are held."""
+        """Set the listings that own the held klines; `since_ms` and `doubted` follow from them."""
         self.listings = {each.symbol: each for each in listings}
         known = self.listings.values()
         self.since_ms = {each.symbol: each.since_ms for each in known if each.since_ms}
         self.doubted = frozenset(each.symbol for each in known if each.is_doubted)
 
     def relisted(self, listing: Listing, ledgers: Mapping[Series, Ledger], names: Iterable[str]) -> None:
-        """A symbol belongs to another listing now: its series, those of `names`, have these ledgers."""
+        """Apply a relisting: replace the symbol's ledgers, and drop the anchors of `names` and the series' checks."""
         self._ledgers.update(ledgers)
         for name in names:
             self._anchors.pop(name, None)
@@ -62,7 +62,7 @@ class LedgerCache:
         self.doubted -= {listing.symbol}
 
     def load_wishes(self, anchors: Mapping[str, int], extra_wishes: Mapping[Series, Span]) -> None:
-        """Take over what the store says besides the ledgers."""
+        """Load anchors and extra wishes from the store; the ledgers stay."""
         self._anchors = dict(anchors)
         self.extra_wishes = dict(extra_wishes)
 
@@ -72,7 +72,7 @@ class LedgerCache:
         disagreements: Iterable[Disagreement],
         revisions: Mapping[Series, int],
     ) -> None:
-        """Take over what the store says of verification."""
+        """Load the results of verification from the store: checks, disagreements and counts of replaced rows."""
         self._verifications = dict(verifications)
         self._disagreements = {}
         for each in disagreements:
@@ -80,56 +80,56 @@ class LedgerCache:
         self.revisions = Counter(revisions)
 
     def verification(self, series: Series) -> Verification:
-        """What of a series was compared with the exchange."""
+        """The checks of a series: which spans were compared with the exchange, and when."""
         return self._verifications.get(series, _UNVERIFIED)
 
     def set_verification(self, series: Series, verification: Verification) -> None:
-        """Take over the checks as they were stored."""
+        """Set the checks of a series as stored."""
         self._verifications[series] = verification
 
     def disagreements(self, series: Series) -> Mapping[tuple[int, Interval], Disagreement]:
-        """Where the exchange contradicts itself about a series: by open time and interval of its other kline."""
+        """The exchange's contradictions about a series, by open time and interval of the contradicting kline."""
         return self._disagreements.get(series, {})
 
     def set_disagreement(self, found: Disagreement) -> None:
-        """Take over a contradiction as it was stored."""
+        """Add a disagreement as stored."""
         self._disagreements.setdefault(found.series, {})[found.open_ms, found.other] = found
 
     def note_changed(self, series: Series, changed: Spans, revised: int) -> None:
-        """Rows were replaced: what was verified of them is no longer what is held."""
+        """Record that rows were replaced: add `revised` to the count and remove `changed` from the verified spans."""
         self.revisions[series] += revised
         if series in self._verifications:
             self._verifications[series] = self._verifications[series].without(changed)
 
     def ledger(self, series: Series) -> Ledger:
-        """The ledger of a series; empty when nothing was ever asked."""
+        """The ledger of a series; empty when the series was never fetched."""
         return self._ledgers.get(series, _EMPTY)
 
     def set_ledger(self, series: Series, ledger: Ledger) -> None:
-        """Take over the ledger as it was committed."""
+        """Set the ledger of a series as committed."""
         self._ledgers[series] = ledger
         self._names.add(series.name)
 
     def all(self) -> Mapping[Series, Ledger]:
-        """Every ledger."""
+        """All ledgers, by series."""
         return self._ledgers
 
     def of_other_intervals(self, series: Series) -> list[Series]:
-        """The series of the same kind and symbol that something is known of, shortest interval first."""
+        """The series of the same kind and symbol, `series` included, that have a ledger; shortest interval first."""
         return [known for each in INTERVALS.values() if (known := series.of(each)) in self._ledgers]
 
     def names(self) -> set[str]:
-        """The name of every series that something is known of."""
+        """The names of all series that have a ledger."""
         return self._names
 
     def grid(self, series: Series) -> Grid:
-        """The grid of a series, anchored when its anchor is known."""
+        """The grid of a series, anchored if its anchor is known."""
         return series.interval.anchored(self._anchors.get(series.name))
 
     def is_anchored(self, series: Series) -> bool:
-        """Whether the grid of a series says which rows must exist."""
+        """Whether the series' grid is exact: its interval needs no anchor, or the anchor is known."""
         return not series.interval.needs_anchor or series.name in self._anchors
 
     def set_anchor(self, name: str, open_ms: int) -> None:
-        """Take over an anchor that was saved, by the name of the series."""
+        """Set a saved anchor: one open time (ms) of the 3d grid of the series called `name`."""
         self._anchors[name] = open_ms

@@ -1,4 +1,4 @@
-"""Live roll-up: the buckets in progress of each symbol, fed minute by minute."""
+"""Live roll-up: each symbol's buckets in progress, extended by every closed minute."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from app.domain.span import Span
 
 @dataclass(slots=True)
 class _Minutes:
-    """The buckets of one symbol, each whole up to the same minute."""
+    """The buckets of one symbol, all complete up to `next_ms`."""
 
     next_ms: int
     buckets: dict[str, Bucket] = field(default_factory=dict)
@@ -20,8 +20,8 @@ class _Minutes:
 class Rolling:
     """Rolls 1m klines up into the wished intervals of up to a day as they close.
 
-    A bucket that was not followed from its begin (start-up, a missed minute) is absent here until `seed` supplies its
-    minutes; its kline then comes from the reconciler. Longer intervals always do.
+    A bucket whose first minutes were missed (start-up, a lost minute) is absent until `seed` supplies them. If it
+    closes before that, the reconciler provides its kline, as it always does for intervals longer than a day.
     """
 
     def __init__(self, intervals: Sequence[Interval]) -> None:
@@ -38,7 +38,7 @@ class Rolling:
         return self._intervals
 
     def take(self, symbol: str, minute: Kline) -> Iterator[tuple[Interval, Kline]]:
-        """Take in a closed 1m kline and yield the longer klines that it closes."""
+        """Add a closed 1m kline and yield the longer klines that end with it."""
         state = self._symbols.get(symbol)
         if state is None or state.next_ms != minute.open_ms:
             state = self._symbols[symbol] = _Minutes(minute.open_ms)
@@ -56,9 +56,9 @@ class Rolling:
                 yield interval, bucket.kline()
 
     def lacking(self, symbol: str, held_end_ms: int) -> Span:
-        """The minutes that `seed` needs for every bucket of `symbol` to be followed; empty when nothing is lacking.
+        """The span of minutes that `seed` needs to supply the missing buckets of `symbol`; empty when none is missing.
 
-        `held_end_ms` is where the held minutes end, for a symbol of which no minute has closed yet.
+        `held_end_ms` is the end of the held minutes; it counts only for a symbol without any closed minute here yet.
         """
         state = self._symbols.get(symbol)
         end_ms = state.next_ms if state else held_end_ms
@@ -67,7 +67,7 @@ class Rolling:
         return Span(min(starts, default=end_ms), end_ms)
 
     def seed(self, symbol: str, minutes: Sequence[Kline], span: Span) -> None:
-        """Supply the closed minutes of `span`, whole; ignored unless they end where the buckets stand."""
+        """Add missing buckets from the complete closed minutes of `span`; ignored unless `span` ends at `next_ms`."""
         state = self._symbols.setdefault(symbol, _Minutes(span.end_ms))
         if state.next_ms != span.end_ms:
             return
@@ -86,8 +86,8 @@ class Rolling:
     ) -> Kline | None:
         """The kline in progress of `interval` that opens at `now_open_ms`, with the live 1m kline added.
 
-        None when it is not known: the bucket is not followed from its begin, or stands back behind the closed minutes,
-        which end at `closed_end_ms`, or behind the live one.
+        None when the kline is unknown: its bucket lacks its first minutes, does not end at `closed_end_ms` (where the
+        closed minutes end), or does not reach the live minute.
         """
         state = self._symbols.get(symbol)
         if state is None or state.next_ms != closed_end_ms:

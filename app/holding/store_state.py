@@ -1,4 +1,4 @@
-"""Whether the database takes what it is given, and if not, why."""
+"""Store state: whether the last write to the database succeeded, and if not, why."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,16 @@ from app.events import Observe, StoreFailed, StoreRecovered
 
 
 class StoreState:
-    """Hears of every write and tells of what changed."""
+    """Receives the result of every write; emits an event and calls `changed` when the result differs from the last."""
 
     def __init__(self, observe: Observe, changed: Callable[[], None] = lambda: None) -> None:
         self._observe = observe
         self._changed = changed
         self.error: str | None = None
-        """Why the last write failed; None when it did not."""
+        """Why the last write failed; None when it succeeded."""
 
     def report(self, reason: str | None) -> None:
-        """Take in how a write ended: the reason when it failed, else None."""
+        """Record the result of a write: `reason` when it failed, None when it succeeded."""
         before, self.error = self.error, reason
         if reason == before:
             return

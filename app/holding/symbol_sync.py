@@ -1,4 +1,4 @@
-"""Symbol sync: which symbols the exchange lists and which of them the node follows, kept up to date."""
+"""Symbol sync: keeps the exchange's list of symbols, and the symbols the node follows, up to date."""
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,29 +18,29 @@ from app.ports.store import StoreReader
 DOCUMENT: Final = "exchangeInfo"
 RETRY_DELAY_S_MIN: Final = 1.0
 RETRY_DELAY_S_MAX: Final = 60.0
-RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write looks for a newer list in the store
+RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write checks the store for a newer list
 
 
 Keep = Callable[[bytes, int], Awaitable[None]]
-"""Stores exchangeInfo, received at that time (ms), where this process writes. Raises StoreUnavailable."""
+"""Stores exchangeInfo's body, received at the given time (ms), if this process writes. Raises StoreUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which of the listed symbols the settings select."""
+    """The settings that select symbols from the exchange's list."""
 
     fallback: Sequence[str]
-    """SYMBOLS: all that is followed when `auto` is off, and until the list was read."""
+    """SYMBOLS: the symbols followed when `auto` is off, and until the list is first read."""
     quote_assets: Sequence[str]
     contract_types: Sequence[str]
     auto: bool
-    """Whether every symbol of these quote assets and contract types is followed."""
+    """Whether all symbols of these quote assets and contract types are followed."""
     named: Sequence[str] = ()
-    """Symbols that other settings name: health complains of those that are not listed."""
+    """Symbols named by other settings; health reports the ones that are not listed."""
 
 
 class SymbolSync:
-    """The listed symbols, the wished ones among them, and exchangeInfo as the exchange sent it."""
+    """The listed symbols, the wished ones among them, and the body of exchangeInfo as received."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class SymbolSync:
         keep: Keep,
         changed: Callable[[Sequence[str]], None],
     ) -> None:
-        """`changed` is called with the symbols that are followed no longer, after each list that was read."""
+        """`changed` is called after each list read, with the symbols no longer followed."""
         self._clock = clock
         self._observe = observe
         self._rest = rest
@@ -68,33 +68,36 @@ class SymbolSync:
         self.wished: tuple[str, ...] = self._fallback
         self.wished_set: frozenset[str] = frozenset(self._fallback)
         self.settled: frozenset[str] = frozenset()
-        """Symbols that were delivered lately: what is held of them is completed."""
+        """Recently delivered symbols: the node still completes their klines."""
         self.last_error: str | None = None
         self.unlisted: tuple[str, ...] = ()
-        """What the settings name and the exchange does not list: misspelt, or gone."""
+        """Symbols that the settings name and the exchange does not list: misspelt or delisted."""
 
     def exchange_info(self) -> bytes | None:
-        """The body of exchangeInfo as last received; None when it never was."""
+        """The body of exchangeInfo as last received; None before the first."""
         return self._body
 
     def listing(self, symbol: str) -> Symbol | None:
-        """What the exchange says of a symbol."""
+        """The symbol's entry in the exchange's list; None when it is not listed."""
         return self.listings.get(symbol)
 
     async def load(self, store: StoreReader) -> bool:
-        """Take over the list that the store holds, if it is newer than ours and usable; returns whether it was."""
+        """Adopt the store's list if it is newer than ours and usable; returns whether it was adopted."""
         stored = await store.document(DOCUMENT)
         if stored is None or (self.synced_ms is not None and stored[1] <= self.synced_ms):
             return False
         try:
             self._adopt(stored[0], stored[1])
-        except UpstreamGarbage as error:  # the settings were changed since: the exchange is asked anyway
+        except UpstreamGarbage as error:  # the settings changed since it was stored; `refresh` will fetch a new list
             self.last_error = str(error)
             return False
         return True
 
     async def refresh(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Ask the exchange; returns the symbols added to and removed from the wish. Raises UpstreamError."""
+        """Fetch the list; returns symbols added to and removed from the wish.
+
+        Raises UpstreamError, and StoreUnavailable when the list could not be stored.
+        """
         body = await self._rest.exchange_info(Priority.TAIL)
         now_ms = self._clock.now_ms()
         before = self.unlisted
@@ -107,7 +110,7 @@ class SymbolSync:
         return added, removed
 
     async def run(self, every_s: int, rng: random.Random) -> None:
-        """Refresh every `every_s` seconds with jitter, sooner after a failure, for ever."""
+        """Refresh forever: every `every_s` seconds with jitter, sooner after a failure or a followed symbol's end."""
         failures = 0
         while True:
             try:
@@ -122,13 +125,13 @@ class SymbolSync:
             await self._clock.sleep(delay_s)
 
     async def follow(self, store: StoreReader) -> None:
-        """Take over newer lists from the store for ever: what a process does that does not write."""
+        """Adopt newer lists from the store every `RELOAD_EVERY_S`, forever; for a process that does not write."""
         while True:
             await self.load(store)
             await self._clock.sleep(RELOAD_EVERY_S)
 
     def _until_an_end_s(self) -> float:
-        """When the list is to be read because a followed symbol has been delivered: its stream is silent then."""
+        """Seconds until a minute after the next followed symbol is delivered: its stream is silent then, so refresh."""
         now_ms = self._clock.now_ms()
         ends = [each.ends_ms for name in self.wished if (each := self.listings.get(name)) and each.ends_ms is not None]
         return (

@@ -1,4 +1,4 @@
-"""The tail: the newest closed klines of each series as encoded rows, and its live kline, in memory."""
+"""The tail: each series' newest closed klines as encoded rows, and its live kline, in memory."""
 
 import asyncio
 from collections import Counter
@@ -14,18 +14,18 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.encoded_rows import EncodedRows
 
-ROW_BYTES: Final = 160  # an encoded row with its place in EncodedRows, measured on recorded klines of a day: 154
-ROWS_MAX: Final = 1500  # the longest answer there is
+ROW_BYTES: Final = 160  # an encoded row with its index in EncodedRows; measured on a day of recorded klines: 154
+ROWS_MAX: Final = 1500  # rows in the longest possible answer
 LEVELS: Final = (100, 500, ROWS_MAX)
-"""Up to which tails grow together: enough for who follows a market, the default limit, the longest answer."""
-_SLACK_ROWS_MAX: Final = 64  # trimmed in lumps, so that appending costs O(1)
-_SLACK_SHARE: Final = 8  # an eighth of what a series may keep, when that is less
+"""Sizes to which all tails grow before any grows further: for market followers, the default limit, the maximum."""
+_SLACK_ROWS_MAX: Final = 64  # rows are trimmed in batches of at least this many, so that appending costs O(1)
+_SLACK_SHARE: Final = 8  # or of an eighth of the rows that a series may keep, when that is less
 
 
 class Live:
-    """The kline in progress, as last heard of.
+    """The last received state of a kline in progress.
 
-    With a `precision` it is brought to REST's form when it is first looked at: most states are gone before that.
+    A Live with a `precision` converts its kline to REST's form on first access: most states are replaced unread.
     """
 
     __slots__ = ("_kline", "_precision", "from_socket", "heard_ms")
@@ -49,7 +49,7 @@ class Live:
         return self._kline.open_ms
 
     def is_older(self, other: "Live") -> bool:
-        """Whether `other` is a later state: while one kline lasts, its trades only become more."""
+        """Whether `other` is a later state: while a kline is in progress, its number of trades only grows."""
         mine, its = self._kline, other._kline
         return mine.open_ms < its.open_ms or (mine.open_ms == its.open_ms and mine.trades < its.trades)
 
@@ -65,7 +65,7 @@ class SeriesTail:
     rows: EncodedRows = field(default_factory=EncodedRows)
     live: Live | None = None
     ended: Live | None = None
-    """The kline before the live one, as REST stated it after its end, until its closing frame is in."""
+    """The kline before the live one as REST reported it after its end; kept until its closing frame arrives."""
 
     def index(self, open_ms: int) -> int:
         """The position of the row that opens at `open_ms`."""
@@ -77,10 +77,10 @@ class SeriesTail:
 
 
 def shares(bytes_max: int, tails: Mapping[Interval, int]) -> dict[Interval, int]:
-    """How many rows each of so many tails by interval may keep in all these bytes.
+    """Share `bytes_max` among tails: by interval, the rows that each of its `tails[interval]` series may keep.
 
-    Shorter intervals are brought to each of LEVELS first: answers that end with the newest kline are asked for anew
-    after each close, and theirs come most often.
+    At each of LEVELS, shorter intervals are raised first: clients repeat requests for the newest kline after each
+    close, and short intervals close most often.
     """
     rows_left = bytes_max // ROW_BYTES
     ordered = sorted((interval for interval, number in tails.items() if number), key=lambda each: each.grid.step_ms)
@@ -94,11 +94,11 @@ def shares(bytes_max: int, tails: Mapping[Interval, int]) -> dict[Interval, int]
 
 
 def _nobody_counts(series: Series, grid: Grid, klines: Sequence[Row]) -> None:
-    """The default of `arrived`, which only counts."""
+    """The default of `arrived`: counts nothing."""
 
 
 class Tail:
-    """The tails of all series, bounded in bytes by a bound on the rows of each."""
+    """The tails of all series; a limit on the rows of each keeps all within `bytes_max`."""
 
     def __init__(
         self,
@@ -106,17 +106,17 @@ class Tail:
         is_current: Callable[[], bool],
         arrived: Callable[[Series, Grid, Sequence[Row]], None] = _nobody_counts,
     ) -> None:
-        """`is_current` says whether the tails are those of what the store holds: a follower may have lost touch.
+        """`is_current` returns whether the tails match the store: a follower's may not, when it cannot read changes.
 
-        `arrived` is called with closed klines, ascending, when they become servable; with those that sockets brought
-        again, at their commit.
+        `arrived` is called with closed klines, ascending, when they become servable, and with socket klines a second
+        time at their commit.
         """
         self.is_current = is_current
         self._arrived = arrived
         self._bytes_max = bytes_max
         self._rows_max: dict[Interval, int] = {}
         self._filled_to: dict[Interval, int] = {}
-        """The largest bound that any tail of an interval was filled under and not cut back since."""
+        """Per interval: the largest row limit that its tails may have been filled to since they were trimmed."""
         self._tails: dict[Series, SeriesTail] = {}
         self._number: Counter[Interval] = Counter()
         self._changes: dict[Series, int] = {}
@@ -124,30 +124,30 @@ class Tail:
         self._awaited: dict[Series, asyncio.Event] = {}
 
     def rows_max(self, interval: Interval) -> int:
-        """How many rows of each series of `interval` are kept at the most."""
+        """The maximum number of rows kept of each series of `interval`."""
         return self._rows_max.get(interval, ROWS_MAX)
 
     def get(self, series: Series) -> SeriesTail | None:
-        """The tail of a series, if anything was heard of it."""
+        """The tail of a series; None if it has none or the tails may differ from the store."""
         return self._tails.get(series) if self.is_current() else None
 
     def kept(self, series: Series) -> SeriesTail | None:
-        """The tail of a series as it was last brought up to date, however long ago."""
+        """The tail of a series as last updated, even if that was long ago."""
         return self._tails.get(series)
 
     def ticket(self, series: Series) -> int:
-        """To be taken before rows are read for `seed`: it is another one when they may have changed meanwhile."""
+        """A version to take before reading rows for `seed`; it differs once the series' rows may have changed."""
         return self._changes.get(series, 0) + self._clears
 
     def clear(self) -> None:
-        """Drop all tails: nobody knows whether they are still what is held."""
+        """Drop all tails: they may differ from the rows held."""
         self._clears += 1
         self._tails.clear()
         self._number.clear()
         self._share()
 
     def lose(self, series: Series) -> None:
-        """Leave the rows of a series to the store: not all of its run is known any more."""
+        """Drop the rows of a series, so that the store serves them: some of the run is no longer known."""
         self._note(series)
         if (tail := self._tails.get(series)) is not None:
             tail.rows, tail.start_ms, tail.end_ms = EncodedRows(), 0, 0
@@ -160,11 +160,11 @@ class Tail:
 
     @property
     def rows(self) -> int:
-        """How many rows are kept of all series together."""
+        """The number of rows kept of all series together."""
         return sum(len(tail.rows) for tail in self._tails.values())
 
     def append(self, series: Series, grid: Grid, kline: Row) -> None:
-        """Take in the next closed kline. After a hole the run starts anew; what is older stays in the store."""
+        """Append the next closed kline. After a gap the run restarts with `kline`; the store serves older rows."""
         tail = self._of(series, grid)
         if tail.rows and kline.open_ms == tail.end_ms:
             tail.rows.append(tail.encode(kline))
@@ -182,7 +182,7 @@ class Tail:
         self._arrived(series, grid, (kline,))
 
     def amend(self, series: Series, grid: Grid, klines: Sequence[Row]) -> None:
-        """Take in committed klines: rows inside the run are replaced, rows that continue it are appended."""
+        """Apply committed klines: replace the rows inside the run and append those that continue it."""
         self._arrived(series, grid, klines)
         self._note(series)
         tail = self._tails.get(series)
@@ -200,9 +200,9 @@ class Tail:
         self._trim(series, tail)
 
     def seed(self, series: Series, grid: Grid, rows: EncodedRows, end_ms: int, ticket: int) -> None:
-        """Put rows read from the store, an unbroken run up to `end_ms`, before (or in place of) what the tail has.
+        """Add rows read from the store, an unbroken run up to `end_ms`, in front of the tail's rows or in their place.
 
-        `ticket` is from before they were read: what changed meanwhile is not taken in.
+        `ticket` was taken before the rows were read: if the series changed since, the rows are ignored.
         """
         if not rows or ticket != self.ticket(series):
             return
@@ -218,7 +218,7 @@ class Tail:
         self._trim(series, tail)
 
     def void(self, part: Series, changed: Spans) -> None:
-        """Rows of `part` were replaced: longer klines that may have been made of them are left to the store."""
+        """Rows of `part` were replaced: drop the rows of each longer tail that may contain roll-ups of `changed`."""
         for series, tail in self._tails.items():
             if series.name != part.name or series.interval.grid.step_ms <= part.interval.grid.step_ms:
                 continue
@@ -227,20 +227,20 @@ class Tail:
                 tail.rows, tail.start_ms, tail.end_ms = EncodedRows(), 0, 0
 
     def set_live(self, series: Series, grid: Grid, live: Live) -> None:
-        """Take in the state of the kline in progress; one that is closed already, or older than ours, is ignored."""
+        """Set the kline in progress; a state that is older than the present one, or of a closed kline, is ignored."""
         tail = self._of(series, grid)
         is_closed = bool(tail.rows) and live.open_ms < tail.end_ms
         if not is_closed and (tail.live is None or not live.is_older(tail.live)):
             tail.live = live
 
     def set_ended(self, series: Series, grid: Grid, ended: Live) -> None:
-        """Take in what REST says of a kline that has just ended; ignored when its closing frame was sooner."""
+        """Set REST's row of a kline that just ended; ignored when its closing frame arrived first."""
         tail = self._of(series, grid)
         if not tail.rows or ended.open_ms >= tail.end_ms:
             tail.ended = ended
 
     def closing(self, series: Series) -> asyncio.Event:
-        """What is set by the next kline of a series that closes."""
+        """An event that is set when the next kline of the series closes."""
         return self._awaited.setdefault(series, asyncio.Event())
 
     def _note(self, series: Series) -> None:
@@ -270,7 +270,7 @@ class Tail:
             self._filled_to[interval] = max(filled_to, rows)
 
     def _settle(self, tail: SeriesTail) -> None:
-        """Let go of a live kline that has closed."""
+        """Clear the live and the ended kline once they are closed."""
         if tail.live is not None and tail.live.open_ms < tail.end_ms:
             tail.live = None
         if tail.ended is not None and tail.ended.open_ms < tail.end_ms:

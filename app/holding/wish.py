@@ -14,13 +14,13 @@ from app.kinds.registry import KINDS
 CLOSE_GRACE_MS: Final = 3_000
 """A kline is due this long after its close: recorded closing frames came 0.2–2.0 s after it (binance-facts 7)."""
 
-BASE_DAYS_MIN: Final = 2  # 1m is held this far back even when it is not wished: the longer ones are rolled up from it
-TAIL_KLINES: Final = 500  # the newest klines of a series, which are made whole before any history (contract: /v1/ready)
+BASE_DAYS_MIN: Final = 2  # 1m is held this far back even when it is not wished: longer intervals are rolled up from it
+TAIL_KLINES: Final = 500  # the newest klines of a series, completed before any history (contract: /v1/ready)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to hold: `symbols` × `intervals`, `backfill_days` back, and spans an operator asked for beyond that."""
+    """What to hold: `symbols` × `intervals` for the last `backfill_days`, and `extra` spans an operator asked for."""
 
     symbols: Collection[str]
     intervals: Sequence[Interval]
@@ -28,14 +28,14 @@ class Wish:
     listings: Mapping[str, Symbol]
     extra: Mapping[Series, Span]
     others: Mapping[Kind, Collection[str]] = field(default_factory=dict)
-    """Of kinds that are not wished of all `symbols`: of which, or of which pairs, while those trade."""
+    """Per kind that is not wished for all `symbols`: its own symbols or pairs, wished while they trade."""
     since_ms: Mapping[str, int] = field(default_factory=dict)
-    """Of names that another listing had before: where this one begins."""
+    """Per name that another listing had before: when the current listing begins."""
     doubted: Collection[str] = ()
-    """Names of which nobody knows at the moment whose klines are held; `symbols` is without them."""
+    """Names under doubt: it is not known which listing's klines are held. `symbols` excludes them."""
 
     def series(self) -> list[Series]:
-        """Every wished series; 1m of every symbol is among them, for the roll-up needs it."""
+        """Every wished series, including 1m of every symbol, which the roll-up needs."""
         wished = [
             Series(kind, symbol, interval)
             for kind in KINDS.values()
@@ -53,11 +53,11 @@ class Wish:
         return list(self.intervals) if M1 in self.intervals else [M1, *self.intervals]
 
     def has(self, series: Series) -> bool:
-        """Whether what is fetched of `series` should be kept."""
+        """Whether fetched klines of `series` should be stored."""
         return series in self.extra or self.follows(series)
 
     def follows(self, series: Series) -> bool:
-        """Whether its klines are to be held as they close."""
+        """Whether the klines of `series` are to be held as they close."""
         kind, symbol, interval = series
         if symbol not in self._symbols_of(kind):
             return False
@@ -78,7 +78,7 @@ class Wish:
         return not self.listings or (listing is not None and listing.is_begun)
 
     def is_over(self, series: Series, now_ms: int) -> bool:
-        """Whether the contract was delivered: no newer klines are expected."""
+        """Whether the series' contract was delivered by `now_ms`, so that no newer klines are expected."""
         ends_ms = self._ends_ms(series)
         return ends_ms is not None and ends_ms <= now_ms
 
@@ -87,12 +87,12 @@ class Wish:
         return None if listing is None else listing.ends_ms
 
     def _due_end_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
-        """Where the klines end that are due: with the newest that has closed, at the latest with the last there is."""
+        """The end of the due klines: the newest kline closed CLOSE_GRACE_MS ago, or the contract's last one."""
         end_ms, ends_ms = grid.floor(now_ms - CLOSE_GRACE_MS), self._ends_ms(series)
         return end_ms if ends_ms is None else min(end_ms, grid.ceil(ends_ms))
 
     def spans(self, series: Series, grid: Grid, now_ms: int) -> list[Span]:
-        """The open times to hold, as spans on the grid: from the backfill's begin (or an earlier extra wish) to now."""
+        """The open times to hold, as spans on the grid: the backfill up to the newest due kline, and the extra wish."""
         end_ms = self._due_end_ms(series, grid, now_ms)
         spans = []
         if self.follows(series):
@@ -104,23 +104,23 @@ class Wish:
         return [span for span in spans if span]
 
     def tail(self, series: Series, grid: Grid, now_ms: int) -> Span:
-        """The newest TAIL_KLINES open times of the wish, or all of it when it is shorter."""
+        """The newest TAIL_KLINES open times of the wish, or the whole wish when it is shorter."""
         end_ms = self._due_end_ms(series, grid, now_ms)
         start_ms = max(grid.shift(end_ms, -TAIL_KLINES), self._begin_ms(series, grid, now_ms))
         return Span(start_ms, max(start_ms, end_ms))
 
     def _begin_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
-        """Where the wish begins: never before the listing that has the name now."""
+        """When the wish begins: never before the listing that has the name now."""
         return max(self._start_ms(series, grid, now_ms), grid.floor(self.since_ms.get(series.symbol, 0)))
 
     def _start_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
-        """Where the backfill begins; where the series does, the exchange has to prove: its listing's date is a hint."""
+        """When the backfill begins. The listing's date is only a hint; the exchange proves when the series begins."""
         days = self.backfill_days
         if series.interval == M1 and M1 not in self.intervals:
             days = min(days, BASE_DAYS_MIN)
         return grid.ceil(D1.grid.floor(now_ms) - days * DAY_MS)
 
     def hint_ms(self, series: Series) -> int:
-        """Before what there are probably no klines: the day before the listing, which shows that there are none."""
+        """A day before the listing: klines from before probably do not exist, and the day's absence shows it."""
         listing = self.listings.get(series.symbol)
         return 0 if listing is None else D1.grid.floor(listing.onboard_ms) - DAY_MS

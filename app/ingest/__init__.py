@@ -1,1 +1,1 @@
-"""What sockets bring as it happens: live klines, longer ones rolled up from them, and what contradicts them."""
+"""Ingest of socket events: live klines, their roll-ups, disputes between sockets and store, and relistings."""

@@ -1,4 +1,4 @@
-"""Disputes: minutes of which the sockets say two different things, settled by what REST says."""
+"""Disputes: minutes for which sockets delivered two different final klines, settled by REST's row."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,21 +19,21 @@ from app.ports.errors import StandDown, StoreUnavailable, UpstreamError, Upstrea
 from app.ports.exchange import Priority, RestApi
 from app.ports.store import StoreReader
 
-DISPUTES_MAX: Final = 2_000  # minutes at once; three minutes of the whole market. More are left to verification
-DOUBTS_MAX: Final = 1_000  # finals at once that wait to be compared with the store
-ASK_ROWS_MAX: Final = 99  # minutes a request may span: it costs weight 1
-ASK_DELAY_MS: Final = CLOSE_GRACE_MS + 2_000  # after the close: REST's row is final by then
-AGAIN_MS: Final = 10 * MINUTE_MS  # REST has spoken: what the sockets say of the minute until then changes nothing
-TRIES_MAX: Final = 5  # answers that lack the minute; then the reconciler and verification have to do
+DISPUTES_MAX: Final = 2_000  # disputed minutes at once: three minutes of the whole market; verification finds the rest
+DOUBTS_MAX: Final = 1_000  # final klines that wait at once to be compared with the store
+ASK_ROWS_MAX: Final = 99  # minutes per request: the most that cost weight 1
+ASK_DELAY_MS: Final = CLOSE_GRACE_MS + 2_000  # after the close; by then REST's row is final
+AGAIN_MS: Final = 10 * MINUTE_MS  # after REST settled a minute, socket klines cannot dispute it again for this long
+TRIES_MAX: Final = 5  # answers without the minute; after that it is left to the reconciler and verification
 RETRY_S_MIN: Final = 2.0
 RETRY_S_MAX: Final = 120.0
 
 Keep = Callable[[Series, Grid, Sequence[Kline], Source], Awaitable[object]]
-"""Commits klines that the exchange gave (`Filler.keep`)."""
+"""Commits klines fetched from the exchange (`Filler.keep`)."""
 
 
 class Disputes:
-    """Collects disputed minutes and settles them; both bounded. REST's row outranks the sockets' and replaces it."""
+    """Collects disputed minutes, up to a limit, and settles each: REST's row outranks and replaces the sockets'."""
 
     def __init__(
         self, clock: Clock, observe: Observe, rest: RestApi, store: StoreReader, holdings: LedgerCache, keep: Keep
@@ -52,11 +52,11 @@ class Disputes:
 
     @property
     def open(self) -> int:
-        """Minutes that wait for REST's word."""
+        """The number of disputed minutes that wait for REST's row."""
         return len(self._open)
 
     def dispute(self, series: Series, open_ms: int) -> None:
-        """A final kline came that differs from the one held or served."""
+        """Open a dispute: a final kline arrived that differs from the one held or served. `run` settles it by REST."""
         key = series, open_ms
         settled_ms = self._settled.get(key)
         if key in self._open or is_fresh(settled_ms, self._clock.now_ms(), AGAIN_MS):
@@ -70,7 +70,7 @@ class Disputes:
         self._changed.set()
 
     def doubt(self, series: Series, kline: Kline) -> None:
-        """A final kline came whose minute only the store holds: it is compared there, and disputed if unlike."""
+        """Queue a final kline for comparison with the store, which alone has its minute; a difference is disputed."""
         if len(self._doubts) >= DOUBTS_MAX:
             self._overflow(f"more than {DOUBTS_MAX} late finals at once; the rest is not compared with the store")
             return
@@ -83,7 +83,7 @@ class Disputes:
             self._observe(GarbageDropped("dispute", reason))
 
     async def run(self) -> None:
-        """Settle what is disputed, for ever."""
+        """Compare doubted klines and settle disputes, forever."""
         failures = 0
         while True:
             if not self._open and not self._doubts:
@@ -100,7 +100,7 @@ class Disputes:
                 await self._clock.sleep(ceiling_s(failures, RETRY_S_MIN, RETRY_S_MAX))
 
     async def _compare(self) -> None:
-        """Compare the doubted finals with the store's rows. Raises StoreUnavailable; what was not compared stays."""
+        """Compare the doubted klines with the store's rows. Raises StoreUnavailable; the remaining ones stay queued."""
         while self._doubts:
             (series, open_ms), kline = next(iter(self._doubts.items()))
             snapshot = await self._store.read(series, Span(open_ms, open_ms + MINUTE_MS), 1)
@@ -109,9 +109,9 @@ class Disputes:
                 self.dispute(series, open_ms)
 
     async def _settle_next(self) -> None:
-        """Ask REST for the oldest dispute and its neighbours, and commit what it says.
+        """Fetch the oldest dispute and its neighbours from REST, and commit the rows.
 
-        Raises UpstreamError and StoreUnavailable: then they stay disputed.
+        Raises UpstreamError and StoreUnavailable; the minutes stay disputed then.
         """
         if not self._open:
             return
@@ -142,12 +142,12 @@ class Disputes:
         self._count_try(series, [each for each in opens_ms if each not in heard_of], "REST's answer lacks it")
 
     def _is_held(self, key: tuple[Series, int]) -> bool:
-        """Whether the disputed row is written: only then what was made of it is made again when it is replaced."""
+        """Whether the disputed row is in the store: only replacing a stored row makes its roll-ups be built again."""
         series, open_ms = key
         return self._holdings.ledger(series).held.span_at(open_ms) is not None
 
     def _neighbours(self, series: Series, first_ms: int) -> list[int]:
-        """The disputed minutes of `series`, ascending, that one cheap request can ask for together with `first_ms`."""
+        """`first_ms` and the later due disputes of `series` that the same request of weight 1 can cover, ascending."""
         due_ms = self._clock.now_ms() - MINUTE_MS - ASK_DELAY_MS
         last_ms = first_ms + (ASK_ROWS_MAX - 1) * MINUTE_MS
         opens_ms = (open_ms for each, open_ms in self._open if each == series and self._is_held((each, open_ms)))
@@ -161,7 +161,7 @@ class Disputes:
         self._observe(DisputeSettled(series.name, open_ms))
 
     def _count_try(self, series: Series, opens_ms: Sequence[int], reason: str) -> None:
-        """Put unsettled minutes at the end of the line, and give up on those that were tried often enough."""
+        """Move unsettled minutes to the end of the queue, and give up on those tried TRIES_MAX times."""
         for open_ms in opens_ms:
             tries = self._open.pop((series, open_ms)) + 1
             self._open[series, open_ms] = tries

@@ -1,4 +1,4 @@
-"""Live ingest: socket events into the tail, the roll-up and, in batches, the store."""
+"""Live ingest: passes socket events to the tail, the roll-up and, in batches, the store."""
 
 import asyncio
 from collections import defaultdict
@@ -24,11 +24,11 @@ from app.ports.streams import MarketSockets
 from app.runtime import Runtime
 
 QUEUE_ROWS_MAX: Final = 20_000  # 600 symbols × 7 intervals all closing at once, four times over
-BATCH_ROWS_MAX: Final = 5_000  # rows a transaction: more gain nothing and hold the database longer
-BATCH_DELAY_S: Final = 0.2  # a closed kline waits at most this long for company
+BATCH_ROWS_MAX: Final = 5_000  # rows per transaction: more gain nothing and lock the database longer
+BATCH_DELAY_S: Final = 0.2  # a closed kline waits at most this long for others to share its transaction
 RETRY_DELAY_S_MIN: Final = 0.5
 RETRY_DELAY_S_MAX: Final = 30.0
-EARLY_MS_MAX: Final = MINUTE_MS  # a kline that opens further ahead of our time is none; our clock may lag a little
+EARLY_MS_MAX: Final = MINUTE_MS  # a kline that opens further ahead of our clock is dropped; our clock may lag slightly
 
 
 class _Row(NamedTuple):
@@ -40,7 +40,7 @@ class _Row(NamedTuple):
 
 
 class LiveIngest:
-    """Turns kline events into served and stored klines; loses none that it took in while it lives."""
+    """Turns kline events into served and stored klines; loses no accepted kline while the process runs."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class LiveIngest:
         disputes: Disputes,
         heard: Callable[[int], None],
     ) -> None:
-        """`heard` is called with the exchange's time (ms), as each event of a followed symbol states it."""
+        """`heard` is called for each event of a followed symbol, with the exchange's time (ms) stated in the event."""
         self._clock = runtime.clock
         self._observe = runtime.observe
         self._sockets = sockets
@@ -66,20 +66,20 @@ class LiveIngest:
         self._heard = heard
         self._queue: asyncio.Queue[_Row] = asyncio.Queue(QUEUE_ROWS_MAX)
         self._batch: list[_Row] = []
-        self._unwritten: dict[tuple[Series, int], Kline] = {}  # the minutes among them
+        self._unwritten: dict[tuple[Series, int], Kline] = {}  # the 1m klines that wait to be written
 
     @property
     def queue_depth(self) -> int:
-        """Closed klines that wait to be written."""
+        """The number of closed klines that wait to be written."""
         return self._queue.qsize() + len(self._batch)
 
     async def ingest(self) -> None:
-        """Take socket events for ever."""
+        """Process socket events, forever."""
         async for event in self._sockets.events():
             await self.take(event)
 
     async def take(self, event: KlineEvent) -> None:
-        """Take in one event. Waits when the queue is full, which holds back the sockets instead of dropping klines."""
+        """Process one event. Waits while the queue is full: that slows the sockets down instead of dropping klines."""
         symbol = self._symbols.listing(event.symbol)
         if event.interval != M1 or event.symbol not in self._symbols.wished_set or symbol is None:
             return  # without the symbol's precision a kline cannot be brought to REST's form
@@ -92,8 +92,8 @@ class LiveIngest:
             self._observe(GarbageDropped("socket", f"{event.symbol} {kline.open_ms} is ahead of time at {now_ms}"))
         elif event.is_final:
             await self._take_final(series, normalise(kline, symbol.precision), now_ms)
-        elif kline.open_ms >= self._holdings.ledger(series).end_ms:  # otherwise it came after the end of its kline
-            told_ms = min(now_ms, event.event_ms or now_ms)  # as old as its event: sockets and our queue may be slow
+        elif kline.open_ms >= self._holdings.ledger(series).end_ms:  # otherwise the event arrived after the close
+            told_ms = min(now_ms, event.event_ms or now_ms)  # sockets and our queue may delay an event
             self._tail.set_live(series, M1.grid, Live(kline, told_ms, from_socket=True, precision=symbol.precision))
             self._live_moved(event.symbol)
 
@@ -102,24 +102,24 @@ class LiveIngest:
         is_held = self._holdings.ledger(series).held.span_at(kline.open_ms) is not None
         if is_held or (tail and tail.rows and kline.open_ms < tail.end_ms):
             await self._take_again(series, kline, tail, is_held=is_held)
-            return  # where the buckets miss the minute now, warm-up supplies what is held: `kline` may differ from it
-        as_of = self._committer.epoch  # from before anything is awaited: what is replaced meanwhile voids the roll-ups
+            return  # a bucket that lacks the minute gets the held row from warm-up: `kline` may differ from it
+        as_of = self._committer.epoch  # read before the first await: rows replaced during it invalidate the roll-ups
         await self._close(series, Source.WS, kline, as_of)
         self._observe(KlineClosed(series.name, max(0, now_ms - kline.open_ms - MINUTE_MS)))
         since_ms = self._holdings.since_ms.get(series.name, 0)
         for interval, longer in self._rolling.take(series.name, kline):
             if longer.open_ms < since_ms < kline.open_ms:
-                continue  # the first kline of a listing that took the name over is fetched
+                continue  # the first longer kline of a new listing under this name is fetched instead
             await self._close(series.of(interval), Source.ROLLUP, longer, as_of)
-        self._live_moved(series.name)  # the longer ones that are still in progress end with this minute
+        self._live_moved(series.name)  # longer klines in progress now end with this minute
 
     async def _take_again(self, series: Series, kline: Kline, tail: SeriesTail | None, *, is_held: bool) -> None:
-        """Take a final kline of a minute that is closed already: the first one stays until REST says otherwise."""
+        """Process a final kline of a minute already closed: the first one stays unless REST's row differs."""
         first = self._unwritten.get((series, kline.open_ms))
         if first is not None:
             is_same = first == kline
         elif not is_held:
-            await self._enqueue(_Row(series, Source.WS, kline, self._committer.epoch))  # late: it closes a gap
+            await self._enqueue(_Row(series, Source.WS, kline, self._committer.epoch))  # late: the kline fills a gap
             return
         elif tail and tail.rows and tail.start_ms <= kline.open_ms < tail.end_ms:
             is_same = tail.rows[tail.index(kline.open_ms)] == tail.encode(kline)
@@ -132,7 +132,7 @@ class LiveIngest:
     async def _close(self, series: Series, source: Source, kline: Kline, as_of: int) -> None:
         span = Span(kline.open_ms, series.interval.grid.shift(kline.open_ms, 1))
         if not self._holdings.ledger(series).claim(span, source):
-            return  # the exchange's own kline of this interval was here first and has the last word
+            return  # the exchange's own kline of this interval is held already and outranks this one
         self._tail.append(series, series.interval.grid, kline)
         self._drop(series, span)
         await self._enqueue(_Row(series, source, kline, as_of))
@@ -143,7 +143,7 @@ class LiveIngest:
         await self._queue.put(row)
 
     async def write(self) -> None:
-        """Write what is queued, in batches, for ever. A batch that cannot be written is kept and tried again."""
+        """Write queued klines in batches, forever. A batch that cannot be written is kept and retried."""
         failures = 0
         while True:
             await self._fill_batch()
@@ -156,7 +156,7 @@ class LiveIngest:
                 await self._clock.sleep(ceiling_s(failures, RETRY_DELAY_S_MIN, RETRY_DELAY_S_MAX))
 
     async def flush(self) -> None:
-        """Write everything that was taken in; for shutdown, after the sockets are closed. Raises StoreUnavailable."""
+        """Write all accepted klines; for shutdown, after the sockets are closed. Raises StoreUnavailable."""
         while self._batch or not self._queue.empty():
             self._drain()
             await self._write_batch()

@@ -1,7 +1,8 @@
-"""Relisting: notices when a name may belong to another coin now, and asks the exchange whose klines are held.
+"""Relisting: detects that a name may belong to another coin now, and asks the exchange whose klines are held.
 
-The exchange's list only gives reason to ask. While that is open the name's klines are not answered. They are a former
-listing's when the exchange, asked twice, begins later than what is held, and has not lost the history of others too.
+The exchange's list can only raise a doubt. While a name is doubted, its klines are not served. The held klines are a
+former listing's if the exchange, asked twice, has only klines that begin later than the held ones, and if it has not
+lost the history of other symbols too.
 """
 
 import asyncio
@@ -26,18 +27,18 @@ from app.ports.exchange import Priority, RestApi
 from app.ports.store import EVERYTHING, Relisting, StoreWriter
 from app.runtime import Runtime
 
-CONFIRM_S: Final = 4.0  # between the two times that the exchange is asked; its caches answer alike for a second or two
-RETRY_S: Final = 10.0  # after an answer that settles nothing
-RECHECK_S: Final = 3_600.0  # between two looks whether names begin where they did: weight 1 for each that is suspicious
-ROWS_COMPARED: Final = 99  # of each kind, when the list states another precision: the most rows that weigh 1
-OTHERS_MAX: Final = 3  # symbols that are asked for too: of one alone the exchange may lack a kline that an archive has
+CONFIRM_S: Final = 4.0  # between the two requests for first klines; the exchange caches an answer for a second or two
+RETRY_S: Final = 10.0  # before a name is judged again whose doubt could not be settled
+RECHECK_S: Final = 3_600.0  # between two checks of where names begin; costs weight 1 for each suspicious name
+ROWS_COMPARED: Final = 99  # rows per kind, when the list states another precision: the most that cost weight 1
+OTHERS_MAX: Final = 3  # other symbols checked: for a single one the exchange may lack a kline that an archive has
 
 Firsts = Mapping[Kind, int]
-"""By kind of a symbol's series: where the first row opens."""
+"""Per kind of a symbol's series: when the exchange's first row opens (ms)."""
 
 
 class Relistings:
-    """Keeps the identity of every listing. Only the process that writes has one."""
+    """Records which listing owns the klines of each name. Only the process that writes has a Relistings."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Relistings:
         copies: Copies,
         settled: Callable[[], None],
     ) -> None:
-        """`settled` is called when a doubt was settled."""
+        """`settled` is called after a doubt was settled or a relisting was refuted."""
         self._clock = runtime.clock
         self._observe = runtime.observe
         self._rest = rest
@@ -68,20 +69,20 @@ class Relistings:
         self._mark()
 
     def look(self) -> None:
-        """Compare the exchange's newest list with what is recorded; a doubted name is not answered any more."""
+        """Compare the exchange's newest list with the recorded listings; klines of a doubted name are not served."""
         now_ms = self._clock.now_ms()
         held = self._holdings.names()
         for name, listed in self._symbols.listings.items():
             recorded = self._recorded.get(name)
             if recorded is None:
-                if self._is_held_before(listed):  # by a version that did not tell listings of one name apart
+                if self._is_held_before(listed):  # by a version that did not distinguish listings of one name
                     self._doubt(Listing.of(listed))
                 else:
                     self._record(Listing.of(listed))
             elif recorded.may_be_another(listed, now_ms):
                 if not any(each.name in held for each in _of_shortest(name)):
                     self._record(Listing.of(listed))
-                    self._forget_copies(name)  # nothing is held, but something may be remembered
+                    self._forget_copies(name)  # nothing is held, but copies in memory may exist
                 elif not recorded.is_doubted:
                     self._doubt(recorded)
             elif not recorded.is_doubted and Listing.of(listed, recorded.since_ms) != recorded:
@@ -89,7 +90,7 @@ class Relistings:
         self._mark()
 
     async def save(self) -> None:
-        """Keep what `look` has found, before the list that it found it in. Raises StoreUnavailable."""
+        """Store the listings that `look` recorded; call before the list itself is stored. Raises StoreUnavailable."""
         if unsaved := dict(self._unsaved):
             await self._store.save_listings(list(unsaved.values()))
             for name, listing in unsaved.items():
@@ -97,13 +98,13 @@ class Relistings:
                     del self._unsaved[name]
 
     async def run(self) -> None:
-        """Settle doubts, and doubt what was settled, for ever."""
+        """Settle doubts, and recheck settled names, forever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._settle_doubts(), name="relistings-doubts")
             group.create_task(self._recheck(), name="relistings-recheck")
 
     async def _recheck(self) -> None:
-        """Ask now and then whether a name does begin where we say: an exchange can have lost a history for a while."""
+        """Check every RECHECK_S where names begin: an exchange may lack a history only temporarily."""
         while True:
             await self._clock.sleep(RECHECK_S)
             for name, since_ms in self._holdings.since_ms.items():
@@ -119,9 +120,9 @@ class Relistings:
                     self.last_error = str(error)
 
     async def _check_held(self, name: str) -> None:
-        """Doubt a name when the exchange has lacked its first klines for as long as from one look to the next.
+        """Doubt a name when the exchange lacked its first held klines in two successive rechecks.
 
-        They were there when its date was a new one: its list can be sooner than its klines.
+        They may still have been there when the new date was judged: the exchange's list can change before its klines.
         """
         firsts = await self._first_klines(name, M1.grid.floor(self._clock.now_ms()))
         if not self._beginning_before(name, firsts) or name not in self._recorded:
@@ -156,7 +157,7 @@ class Relistings:
                 try:
                     await self.save()
                     await self._judge(name)
-                except (UpstreamError, StoreUnavailable) as error:  # the others are judged all the same
+                except (UpstreamError, StoreUnavailable) as error:  # the other names are judged all the same
                     self.last_error = str(error)
                     is_open = True
             if is_open:
@@ -166,7 +167,7 @@ class Relistings:
 
     async def _judge(self, name: str) -> None:
         recorded, listed = self._recorded[name], self._symbols.listing(name)
-        if listed is None:  # gone again: what is held stays what it was
+        if listed is None:  # delisted again: the held klines stay the recorded listing's
             await self._settle(
                 Listing(name, recorded.onboard_ms, recorded.delivery_ms, recorded.precision, recorded.since_ms)
             )
@@ -195,10 +196,10 @@ class Relistings:
         self._settled()
 
     async def _is_reprinted(self, name: str) -> bool:
-        """Whether the exchange prints rows that are held with other decimals, as a later listing of the name would.
+        """Whether the exchange now prints held rows with other decimals, as it does for a later listing of the name.
 
-        Rows that sockets delivered before the list was read again have the former listing's decimals. When LITUSDT came
-        back with six decimals instead of three, "1.234" would be held and served where the exchange has "1.234000".
+        Rows that sockets delivered before the list was read again have the former listing's decimals. When LITUSDT was
+        relisted with six decimals instead of three, "1.234" would be served where the exchange has "1.234000".
         """
         compared: set[Kind] = set()
         for series in series_of(name):  # shortest interval first
@@ -215,7 +216,7 @@ class Relistings:
         return False
 
     async def _first_klines(self, name: str, end_ms: int) -> Firsts:
-        """Where the exchange begins each kind of series of which something is held, at the latest with `end_ms`."""
+        """When the exchange's first row of each held kind opens (ms); `end_ms` where the exchange has no row."""
         firsts: dict[Kind, int] = {}
         for series in series_of(name):  # shortest interval first
             if series.kind in firsts or not self._holdings.ledger(series).held:
@@ -225,12 +226,12 @@ class Relistings:
             except UpstreamRejected as error:
                 if error.code != invalid_symbol().code:
                     raise
-                found = []  # listed already, and no klines yet
+                found = []  # listed already, but without klines yet
             firsts[series.kind] = found[0].open_ms if found else end_ms
         return firsts
 
     def _beginning_before(self, name: str, firsts: Firsts) -> list[Series]:
-        """What is held from before the exchange's first klines."""
+        """The series with held klines from before the exchange's first ones."""
         found = []
         for series in series_of(name):
             first_ms, held = firsts.get(series.kind), self._holdings.ledger(series).held
@@ -239,7 +240,7 @@ class Relistings:
         return found
 
     async def _check_others(self, name: str, firsts: Firsts) -> None:
-        """Raise UpstreamGarbage when the exchange has lost the klines of other symbols from that time too."""
+        """Raise UpstreamGarbage if the exchange also lost other symbols' klines from before the latest of `firsts`."""
         until_ms = max(firsts.values())
         lost: list[str] = []
         for symbol in sorted(self._holdings.names()):
@@ -259,7 +260,7 @@ class Relistings:
             raise UpstreamGarbage(f"{name}: the exchange lacks klines of {', '.join(lost)} too, which are held")
 
     async def _settle(self, listing: Listing) -> None:
-        """What is held belongs to this listing."""
+        """Record that the held klines belong to `listing`. Raises StoreUnavailable."""
         self._record(listing)
         await self.save()
         self._mark()
@@ -271,12 +272,12 @@ class Relistings:
         self._recorded[listing.symbol] = self._unsaved[listing.symbol] = listing
 
     def _doubt(self, listing: Listing) -> None:
-        """Do not answer a name until it is known whose klines are held."""
+        """Stop serving a name's klines until it is known which listing they belong to."""
         self._record(listing.doubted())
         self._forget_copies(listing.symbol)
 
     def _is_held_before(self, listed: Symbol) -> bool:
-        """Whether klines of a name are held from before the date that the exchange's list gives it."""
+        """Whether held klines of a name open before the onboard date in the exchange's list."""
         return bool(self._beginning_before(listed.name, dict.fromkeys(KINDS.values(), listed.onboard_ms)))
 
     def _mark(self) -> None:
@@ -287,9 +288,9 @@ class Relistings:
             self._has_doubts.clear()
 
     def _forget_copies(self, name: str) -> None:
-        """Nobody may be answered from what was made of the klines of a name."""
+        """Invalidate all copies in memory of a name's klines, so that none is served."""
         for series in series_of(name):
-            self._tail.lose(series)  # nor may rows that are being read become a tail
+            self._tail.lose(series)  # also keeps rows that are being read from becoming a tail
             self._drop(series, EVERYTHING)
             self._tail.forget(series)
         self._rolling.forget(name)
@@ -300,6 +301,6 @@ def _of_shortest(name: str) -> list[Series]:
 
 
 def _has_other_decimals(mine: Row, other: Row) -> bool:
-    """Whether a number of two rows is printed with different decimals; a bare "0" has none of its own."""
+    """Whether the two rows print any number with different decimals; a bare "0" says nothing about decimals."""
     texts = [(a, b) for a, b in zip(mine, other, strict=True) if isinstance(a, str) and isinstance(b, str)]
     return any("0" not in (a, b) and len(a.partition(".")[2]) != len(b.partition(".")[2]) for a, b in texts)

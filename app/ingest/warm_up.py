@@ -1,4 +1,4 @@
-"""Warm-up: supplies the roll-up's buckets in progress from the store, after a start and after repairs."""
+"""Warm-up: fills the roll-up's buckets in progress from the store, after a start and after repairs."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ EVERY_S: Final = 2.0
 
 
 class WarmUp:
-    """Looks for symbols whose longer klines in progress are not followed, and supplies their minutes."""
+    """Finds symbols that lack buckets of longer klines in progress, and supplies their minutes from the store."""
 
     def __init__(
         self, clock: Clock, store: StoreReader, symbols: SymbolSync, holdings: LedgerCache, rolling: Rolling
@@ -29,13 +29,13 @@ class WarmUp:
         self.last_error: str | None = None
 
     async def run(self) -> None:
-        """Warm up what lacks, for ever."""
+        """Warm up symbols that lack buckets, every `EVERY_S` seconds, forever."""
         while True:
             await self.once()
             await self._clock.sleep(EVERY_S)
 
     async def once(self) -> None:
-        """Warm up every symbol whose minutes are held without a hole from where its buckets begin."""
+        """Warm up every symbol whose minutes are known without a gap since its missing buckets began."""
         for symbol in self._symbols.wished:
             try:
                 await self._warm(symbol)
@@ -47,6 +47,6 @@ class WarmUp:
         series = Series(KLINES, symbol, M1)
         ledger = self._holdings.ledger(series)
         span = self._rolling.lacking(symbol, max((span.end_ms for span in ledger.held), default=0))
-        if span and ledger.known.covers(span):  # otherwise the reconciler is at it, or there is nothing yet
+        if span and ledger.known.covers(span):  # otherwise the reconciler fetches them, or none is held yet
             snapshot = await self._store.read(series, span, M1.grid.count(*span))
             self._rolling.seed(symbol, snapshot.rows, span)

@@ -1,1 +1,1 @@
-"""The parts put together: the node, what only the writer does, what the others do, and how it all fares."""
+"""The node: the composition root, the roles of writer and follower, the supervisor, health and metrics."""

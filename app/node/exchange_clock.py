@@ -1,4 +1,4 @@
-"""The exchange's time: what the exchange has said it is, carried on by a clock of this machine that nobody can set."""
+"""The exchange's time: measured at the exchange, and advanced by this machine's steady clock, which nobody can set."""
 
 import asyncio
 import random
@@ -16,16 +16,16 @@ MEASURE_WAIT_S: Final = 30.0
 DATE_ERROR_MS_MAX: Final = 500  # servers behind one name differ a little
 OFFSET_MS_MIN: Final = 50  # less than this is within the error of measurement
 HEARD_AHEAD_MS: Final = 45_000
-"""Frames that say for so long that we are behind are believed: REST cannot be asked, or it would have told by now."""
-HEARD_MAX: Final = 1_000  # frames remembered of those
-OFFSET_MS_KEPT: Final = 500  # a change by less is not worth a write
+"""Frames that show our clock behind for this long are believed: a reachable REST would have corrected it."""
+HEARD_MAX: Final = 1_000  # such frames kept
+OFFSET_MS_KEPT: Final = 500  # a smaller change is not worth a write
 
 
 class KeptTime(NamedTuple):
-    """What a later start can know of the time before the exchange has told it.
+    """The stored clock correction that a later start uses until the exchange has reported its time.
 
-    `offset_ms` is what has to be added to the machine's clock, which somebody may set meanwhile; `base_ms` to the
-    steady one, which holds as long as the machine's start `boot` lasts.
+    `offset_ms` is to be added to the machine's wall clock, which somebody may set meanwhile; `base_ms` to the steady
+    clock, which is valid only until the machine reboots (`boot` names the boot).
     """
 
     offset_ms: int
@@ -33,35 +33,35 @@ class KeptTime(NamedTuple):
     boot: str
 
     def encoded(self) -> bytes:
-        """The document that is stored."""
+        """The document to store."""
         return f"{self.offset_ms} {self.base_ms} {self.boot}".encode()
 
     @classmethod
     def decoded(cls, document: bytes) -> "KeptTime":
-        """What a stored document says."""
+        """Parse a stored document. Raises ValueError."""
         offset_ms, base_ms, boot = document.decode().split(" ", 2)
         return cls(int(offset_ms), int(base_ms), boot)
 
 
 Keep = Callable[[KeptTime], Awaitable[None]]
-"""Stores the time durably; may raise StoreUnavailable."""
-HEARD_LATE_MS_MAX: Final = 3_000  # recorded frames came up to 2 s after the time they state (binance-facts section 7)
+"""Stores the KeptTime durably; may raise StoreUnavailable."""
+HEARD_LATE_MS_MAX: Final = 3_000  # recorded frames arrived up to 2 s after their event time (binance-facts section 7)
 
 
 class ExchangeClock:
     """A Clock that runs on the exchange's time, by which klines close and weight windows turn.
 
-    Until the exchange has told its time, the machine's is taken, corrected as it had to be the last time. From then on
-    nothing that is done to the machine's clock matters.
+    Until the exchange has reported its time, the machine's clock is used with the correction stored by the last run.
+    From then on changes to the machine's clock have no effect.
     """
 
     def __init__(self, machine: MachineClock) -> None:
         self._machine = machine
         self._base_ms = machine.now_ms() - machine.steady_ms()
         self._kept = KeptTime(0, 0, "")
-        self._ahead: list[tuple[int, int]] = []  # of frames in a row that say we are behind: when, and by how much
+        self._ahead: list[tuple[int, int]] = []  # frames in a row that show us behind: (our time, by how many ms)
         self.measured = asyncio.Event()
-        """Set when the exchange has told its time once."""
+        """Set when the exchange's time was measured once."""
         self._is_confirmed = False
         self._doubted = asyncio.Event()
 
@@ -71,11 +71,11 @@ class ExchangeClock:
 
     @property
     def offset_ms(self) -> int:
-        """What has to be added to this machine's clock."""
+        """Milliseconds to add to this machine's clock for the exchange's time."""
         return self.now_ms() - self._machine.now_ms()
 
     def assume(self, kept: KeptTime) -> None:
-        """Take what an earlier run kept for right until the exchange has told its time."""
+        """Use an earlier run's stored correction until the exchange has reported its time."""
         if not self._is_confirmed:
             is_same_boot = kept.boot != "" and kept.boot == self._machine.boot()
             steady_ms = self._machine.steady_ms()
@@ -86,19 +86,21 @@ class ExchangeClock:
     def is_trusted(self) -> bool:
         """Whether the exchange has confirmed this time since the start.
 
-        A clock that lags makes old klines look like the newest. While it is not trusted nobody may say which is newest.
+        A clock that lags makes old klines look like the newest. While it is not trusted, no answer may claim to end
+        with the newest kline.
         """
         return self._is_confirmed
 
     def confirm(self) -> None:
-        """The exchange agrees with this time."""
+        """Mark this clock as trusted: the exchange has confirmed its time."""
         self._is_confirmed = True
 
     def heard(self, event_ms: int) -> None:
-        """A frame that the exchange sent at `event_ms` has come: it confirms our time, or gives reason to measure it.
+        """Check our time against a frame that the exchange sent at `event_ms`; confirm or re-measure our time.
 
-        One frame never sets the time: REST says it better, and a wrong one must not make klines in progress closed
-        ones. But REST may be forbidden for hours, during which a clock that lags would make us deaf.
+        One frame never sets the time: REST is more precise, and a wrong frame must not turn klines in progress into
+        closed ones. But REST may be banned for hours, in which a lagging clock would cut us off from live klines;
+        therefore frames that show us behind for HEARD_AHEAD_MS set the time.
         """
         now_ms = self.now_ms()
         ahead_ms = event_ms - now_ms
@@ -108,7 +110,7 @@ class ExchangeClock:
             if now_ms - self._ahead[0][0] >= HEARD_AHEAD_MS:
                 self._put_right(min(by_ms for _, by_ms in self._ahead))
             elif len(self._ahead) > HEARD_MAX:
-                del self._ahead[1]  # the first one says since when
+                del self._ahead[1]  # the first one is kept: it tells since when
             return
         self._ahead.clear()
         if ahead_ms >= -HEARD_LATE_MS_MAX and not self._is_confirmed:
@@ -119,7 +121,7 @@ class ExchangeClock:
         await self._machine.sleep(delay_s)
 
     async def measure(self, rest: RestApi) -> bool:
-        """Ask the exchange for its time and take it over; False when the answer took too long. Raises UpstreamError."""
+        """Measure the exchange's time and set this clock; False when the answer took too long. Raises UpstreamError."""
         sent_ms = self._machine.steady_ms()
         server_ms = await rest.server_time_ms(Priority.TAIL)
         received_ms = self._machine.steady_ms()
@@ -133,10 +135,10 @@ class ExchangeClock:
         return True
 
     def asking(self) -> Callable[[int], None]:
-        """To be called when a request leaves; what it returns, with the time its answer is dated by (to the second).
+        """Call this when a request is sent, and the returned function with the date of its answer (ms, whole seconds).
 
-        That time lies between the moments the request left and its answer came; where ours cannot be right, it is put
-        right. A clock that ran ahead would let the kline in progress pass for a closed one.
+        The date lies between the sending of the request and the arrival of its answer; a clock that contradicts it is
+        corrected. A clock that runs ahead would make the kline in progress look closed.
         """
         sent_ms = self._machine.steady_ms()
 
@@ -164,10 +166,10 @@ class ExchangeClock:
             await keep(now)
             self._kept = now
         except StoreUnavailable:
-            return  # tried again at the next measurement; the store reports its own trouble, a follower keeps none
+            return  # tried again later; the store reports its own failure, and a follower stores no time
 
     async def until_measured(self) -> None:
-        """Return when the exchange has told its time, or after `MEASURE_WAIT_S`: then it cannot be reached anyway."""
+        """Return when the exchange's time was measured, or after `MEASURE_WAIT_S`: the exchange is unreachable then."""
         await self._first(self.measured.wait(), self.sleep(MEASURE_WAIT_S))
 
     @staticmethod
@@ -179,21 +181,21 @@ class ExchangeClock:
                 task.cancel()
 
     async def run(self, rest: RestApi, rng: random.Random, keep: Keep) -> None:
-        """Measure now and then, and soon when there is reason to doubt the time, for ever; `keep` what was found."""
+        """Measure every MEASURE_EVERY_S, sooner when frames contradict the time, for ever; `keep` stores the result."""
         while True:
             try:
                 delay_s = MEASURE_EVERY_S if await self.measure(rest) else RETRY_S
                 await self._keep_time(keep)
             except UpstreamError:
-                delay_s = RETRY_S  # the clock of this machine serves meanwhile; other requests report the failure
+                delay_s = RETRY_S  # this clock runs on meanwhile; other requests report the failure
             self._doubted.clear()
             delay_s *= rng.uniform(0.9, 1.1)
             await self.sleep(min(delay_s, RETRY_S))
             while (delay_s := delay_s - RETRY_S) > 0 and not self._doubted.is_set():
-                await self._keep_time(keep)  # it changes when somebody sets the machine's clock
+                await self._keep_time(keep)  # the offset changes when somebody sets the machine's clock
                 await self._until_doubted(min(delay_s, RETRY_S))
 
     async def _until_doubted(self, delay_s: float) -> None:
-        """Return after `delay_s`, or as soon as there is reason to doubt the time."""
+        """Return after `delay_s` seconds, or as soon as a frame contradicts the time."""
         if delay_s > 0:
             await self._first(self._doubted.wait(), self.sleep(delay_s))

@@ -1,4 +1,4 @@
-"""The follower's role: how a process that does not write keeps up with the one that does."""
+"""The follower's role: how a process that does not write follows the writer."""
 
 import contextlib
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from infra.local.stream_fanout import StreamFanoutClient
 if TYPE_CHECKING:
     from app.node.parts import Parts
 
-RELOAD_EVERY_S: Final = 5.0  # how often symbols, checks and stand-downs are read, of which the journal says nothing
-LEDGER_AGE_MS_MAX: Final = 15_000  # a ledger that could not be read for longer says nothing about now
+RELOAD_EVERY_S: Final = 5.0  # how often symbols, checks and stand-downs are read: the journal does not list them
+LEDGER_AGE_MS_MAX: Final = 15_000  # a ledger that could not be read for longer does not describe the present
 
 
 class Follower:
-    """Knows what the writer has committed (klines, ledger, symbols, checks, stand-downs) and receives its streams.
+    """Follows the writer's commits (klines, ledger, symbols, checks, stand-downs) and receives its streams.
 
-    See `app.node.role.Role`. What only a writer can do is refused with StoreUnavailable, or left to the writer.
+    See `app.node.role.Role`. Operations that only a writer can do raise StoreUnavailable or do nothing.
     """
 
     def __init__(self, parts: "Parts") -> None:
@@ -39,9 +39,9 @@ class Follower:
         self.relay = StreamFanoutClient(parts.shared, parts.clock, parts.hub.deliver)
 
     async def start(self) -> None:
-        """Follow from now on, of which the first look is done at the return; nothing happens when we do already.
+        """Start to follow; the first look at the store is done on return. Does nothing if this process follows already.
 
-        Whoever asked before that look would be told that nothing is known: a worker begins to answer after it.
+        A request served before that look would find nothing: a worker begins to answer after it.
         """
         if self._is_running:
             return
@@ -54,7 +54,7 @@ class Follower:
         self._parts.hub.take_from(self.relay)
 
     async def stop(self) -> None:
-        """Follow no more."""
+        """Stop following and drop what was received."""
         self._is_running = False
         self._parts.hub.take_from(None)
         await self._parts.supervisor.stop("follow", "reload", "stream-relay")
@@ -62,9 +62,9 @@ class Follower:
         self.relay.forget()
 
     async def hand_over(self) -> bool:
-        """Follow no more, because this process writes from now on; whether the tails are those of what is stored now.
+        """Stop following because this process becomes the writer; return whether the tails match the store.
 
-        Nobody else may write any more when it is called. A process that was warm stays so when its writer dies.
+        No other process may write any more when this is called. Tails that match are kept when the writer dies.
         """
         was_running = self._is_running
         await self._parts.supervisor.stop("follow")
@@ -77,7 +77,7 @@ class Follower:
         return is_current
 
     def ledger_as_of_ms(self) -> int:
-        """The moment that the ledger in memory speaks of: the last look at the store, if that is not long ago."""
+        """The moment (ms) that the ledger in memory describes: the last look at the store if recent, otherwise now."""
         now_ms, looked_ms = self._parts.clock.now_ms(), self._feed.looked_ms
         return looked_ms if is_fresh(looked_ms, now_ms, LEDGER_AGE_MS_MAX) else now_ms
 
@@ -99,7 +99,7 @@ class Follower:
         raise _not_here()
 
     def are_copies_current(self) -> bool:
-        """Whether the store was read a moment ago."""
+        """Whether the last look at the store is recent enough."""
         return self._feed.is_current()
 
     def last_seen_ms(self, series: Series) -> int | None:
@@ -113,7 +113,7 @@ class Follower:
         """Leave the list of symbols to the writer, which reads it as often."""
 
     async def keep_time(self, kept: KeptTime) -> None:
-        """Raises StoreUnavailable: a clock that becomes the writer's is stored then."""
+        """Raises StoreUnavailable: the time is stored once this process is the writer."""
         raise _not_here()
 
     async def keep_stand_down(self, until_ms: int, reason: str) -> None:
@@ -129,7 +129,7 @@ class Follower:
         """Nothing waits to be written here."""
 
     def exists(self, series: Series, closed_ms: int) -> None:
-        """No socket is judged here by what REST has."""
+        """No socket is checked here against REST."""
 
     @property
     def missing_klines(self) -> int | None:
@@ -171,11 +171,11 @@ class Follower:
     # --- following ----------------------------------------------------------------------------------------------
 
     def drop(self, series: Series, span: Span) -> None:
-        """Forget what was made of klines that open in `span`."""
+        """Invalidate everything derived from klines that open in `span`."""
         self._parts.drop(series, span)
 
     def looked(self, until_ms: int) -> None:
-        """Give pages out until `until_ms`."""
+        """Allow pages to be served until `until_ms`."""
         self._parts.pages.true_until_ms = until_ms
 
     async def reload(self) -> None:
@@ -190,7 +190,7 @@ class Follower:
         parts = self._parts
         while True:
             await parts.clock.sleep(RELOAD_EVERY_S)
-            with contextlib.suppress(StoreUnavailable):  # there may be no database yet; reads say so themselves
+            with contextlib.suppress(StoreUnavailable):  # there may be no database yet; reads report it themselves
                 if await parts.symbols.load(parts.reader):
                     parts.close_lag.follow(parts.symbols.wished)
                 parts.holdings.load_wishes(await parts.reader.anchors(), await parts.reader.extra_wishes())
@@ -199,7 +199,7 @@ class Follower:
                     parts.budget.restore(*stand_down)
 
     def closed(self, end_ms: int) -> None:
-        """A writer that hears the exchange commits klines as they close: seeing that confirms our clock."""
+        """Confirm our clock when a new commit ends within the last minute: a connected writer commits every close."""
         clock = self._parts.clock
         if 0 < self._newest_ms < end_ms and is_fresh(end_ms, clock.now_ms(), MINUTE_MS):
             clock.confirm()

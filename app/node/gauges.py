@@ -148,11 +148,11 @@ _HISTOGRAMS: Final[tuple[tuple[Histogram, Callable[[Parts], _Histograms]], ...]]
 )
 
 METRICS: Final[tuple[Metric, ...]] = tuple(declared for declared, _ in (*_NUMBERS, *_LABELLED, *_HISTOGRAMS))
-"""All of them, as they are declared."""
+"""All declared metrics of this module."""
 
 
 def sample_metrics(node: Parts) -> None:
-    """Add them to the node's telemetry."""
+    """Register METRICS with the node's telemetry, to be read at each scrape."""
     for declared, number in _NUMBERS:
         node.telemetry.sample(declared, partial(_line, number, node))
     for declared, lines in _LABELLED:
@@ -169,7 +169,7 @@ def _size_bytes(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
-        return 0  # none yet, or no longer readable; health says so
+        return 0  # no file yet, or not readable; health reports it
 
 
 def _by_priority(read: Callable[[Priority], int]) -> _Lines:

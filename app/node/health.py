@@ -1,4 +1,4 @@
-"""Health and readiness, derived from the age of data and the fate of tasks, never from a constant."""
+"""Health and readiness, derived from the age of data and the state of tasks, never from a constant."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from app.node.exchange_clock import ExchangeClock
 from app.node.role import Role
 from app.node.supervisor import Supervisor
 
-SYNC_AGE_MS_MAX: Final = 30 * 60_000  # symbols older than this are worth a complaint
-OFFSET_MS_MAX: Final = 1_000  # a machine's clock this wrong is worth a complaint
+SYNC_AGE_MS_MAX: Final = 30 * 60_000  # older symbols are reported
+OFFSET_MS_MAX: Final = 1_000  # a larger error of the machine's clock is reported
 REPORT_MS: Final = 1_000  # readiness is computed at most once a second, however often it is asked for
 NAMED_MAX: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What a process says of itself at the moment, each asked for when a report is made."""
+    """Callbacks for the current state of a process; each is called when a report is made."""
 
     role: Callable[[], Role]
     store_error: Callable[[], str | None]
     """Why the database cannot be read or written."""
     stand_down: Callable[[], tuple[int, str] | None]
-    """Until when (ms) the exchange must not be asked, and why."""
+    """Until when (ms) the exchange must not be asked, and why; None without a stand-down."""
     upstream_complaints: Callable[[], list[str]]
     """Why the exchange is not asked as fast as the settings allow."""
     streams: Callable[[], dict[str, object]]
@@ -33,7 +33,7 @@ class Vitals:
 
 
 class Health:
-    """What the node says of itself."""
+    """Makes the reports of /v1/health and of readiness."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Health:
         self._survey: Survey | None = None
 
     def report(self) -> dict[str, object]:
-        """The state of the node and everything that is wrong with it."""
+        """The state of the node and the reasons why it is degraded."""
         now_ms = self._clock.now_ms()
         reasons = self._reasons(now_ms)
         role = self._vitals.role()
@@ -109,7 +109,7 @@ class Health:
         if is_ready is not self._ready[0]:
             self._since_ms = now_ms
         due_ms = [tail.since_ms for tail in survey.lacking if tail.since_ms is not None]
-        if not is_ready and due_ms:  # it was so before anybody asked
+        if not is_ready and due_ms:  # the tails lagged before readiness was first asked for
             self._since_ms = max(self._started_ms, min(self._since_ms, *due_ms))
         return is_ready, {
             "ready": is_ready,
@@ -119,7 +119,7 @@ class Health:
         }
 
     def _tails(self) -> dict[str, object]:
-        """By interval: the series whose newest kline is the oldest."""
+        """By interval: the series whose newest kline is oldest."""
         self.ready()
         return {
             code: {"symbol": tail.series.name, "state": tail.state.value, "age_ms": tail.age_ms}
@@ -169,12 +169,12 @@ _WORDS: Final = {State.STALE: "tails stale", State.NOT_WHOLE: "tails not whole"}
 
 
 def _named(tails: list[TailAge]) -> str:
-    """The worst of them by name and age."""
+    """The tails by name and age, oldest first, at most NAMED_MAX."""
     return _some([_one(tail) for tail in sorted(tails, key=lambda tail: -(tail.age_ms or 0))])
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
+    """The first NAMED_MAX names, and how many more there are."""
     named = ", ".join(names[:NAMED_MAX])
     return f"{named} and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else named
 

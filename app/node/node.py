@@ -20,8 +20,8 @@ from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.stream_protocol import STATE as STREAMS
 from infra.local.stream_fanout import StreamFanoutServer
 
-SETTLED_CHECKS: Final = 10  # another process that holds the lease so long writes; trying takes it at most 5 s of a lock
-SHARE_METRICS_S: Final = 2.0  # a worker that is killed takes what it counted since then with it
+SETTLED_CHECKS: Final = 10  # a lease held for so many checks is a writer's: an attempt ends after a 5 s lock at most
+SHARE_METRICS_S: Final = 2.0  # a worker that is killed loses the counts since then
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
 
 
@@ -71,7 +71,7 @@ class Node:
         if metrics_folder is not None:
             parts.telemetry.share_in(metrics_folder)
 
-    # --- living -------------------------------------------------------------------------------------------------
+    # --- life cycle ---------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[dict[str, object]]:
@@ -88,7 +88,7 @@ class Node:
             self.parts.observe(NodeStopped("asked to"))
 
     async def close(self) -> None:
-        """Close connections and files and give the lease back."""
+        """Close connections and files and release the lease."""
         await self.parts.rest.aclose()
         await self.parts.archive.aclose()
         if self.writer is not None:
@@ -104,7 +104,7 @@ class Node:
         if not await self._try_to_write():
             await self.parts.follower.start()
         if self.parts.settings.admin_token is None and self._url:
-            with contextlib.suppress(OSError):  # a full disk, a folder without permission: who sends one is told so
+            with contextlib.suppress(OSError):  # a full disk, no permission: a client that sends a token gets the error
                 self.parts.token_file.token()
         self.parts.supervisor.start("lease", self._keep_lease)
         if self._metrics_folder is not None:
@@ -136,13 +136,13 @@ class Node:
     # --- the role -----------------------------------------------------------------------------------------------
 
     async def _keep_lease(self) -> None:
-        """Become the writer as soon as nobody is; stop being it when its database or its lease is taken away."""
+        """Check every second, for ever: become the writer if there is none; step down if database or lease is lost."""
         others = 0
         while True:
             await self.parts.clock.sleep(LEASE_RETRY_S)
             others = others + 1 if self.writer is None and self.parts.lease.holder() is not None else 0
             if others == SETTLED_CHECKS:
-                self.parts.store_state.report(None)  # what kept us from writing is no longer ours to complain of
+                self.parts.store_state.report(None)  # another process writes: our failure to write no longer matters
             if self.writer is not None:
                 if self.writer.is_replaced:
                     await self._step_down("the database file was deleted or replaced")
@@ -154,10 +154,10 @@ class Node:
                 await self.parts.follower.start()
 
     async def _try_to_write(self) -> bool:
-        """Become the writer if nobody else is and the database lets us."""
+        """Become the writer if the lease is free and the database can be opened; return whether it worked."""
         try:
             is_ours = self.parts.lease.try_acquire(self._url)
-        except OSError as error:  # what will not pass by itself was refused at the start (app/node/prepare.py)
+        except OSError as error:  # permanent errors were refused at the start (app/node/prepare.py)
             self.parts.store_state.report(
                 f"nothing can be written beside {self.parts.settings.db_url}: {error.strerror or error}"
             )
@@ -183,7 +183,7 @@ class Node:
         return True
 
     async def _step_down(self, reason: str) -> None:
-        """Become a process that only reads."""
+        """Release the lease and become a follower."""
         assert self.writer is not None, "only a writer can step down"
         writer, self.writer = self.writer, None
         await self._close_lines()
@@ -198,6 +198,6 @@ class Node:
 
 
 def _local_url(host: str, port: int) -> str:
-    """Where a program on this machine reaches a server that listens on `host`."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  told apart, not listened on
+    """The URL at which a program on this machine reaches a server that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""What every process is made of, whatever its role: settings → adapters → services, made once and wired together."""
+"""The parts of every process, whatever its role: settings → adapters → services, made once and wired together."""
 
 import contextlib
 import random
@@ -68,7 +68,7 @@ from infra.process.clock import SystemClock
 from infra.process.runtime_dir import beside, shared_by
 from infra.telemetry import Telemetry
 
-KEPT_TIME: Final = "time"  # the document that says how the exchange's time follows from this machine's clocks
+KEPT_TIME: Final = "time"  # the stored document with the clock correction (KeptTime)
 
 
 class Parts:
@@ -107,7 +107,7 @@ class Parts:
         self._make_streams()
         self.follower = Follower(self)
         self.role: Role = self.follower
-        """What this process may do; swapped by `app/node/node.py` alone."""
+        """The role of this process; only `Node` (through `Writer`) swaps it."""
 
     def _make_upstream(self) -> None:
         settings, observe = self.settings, self.observe
@@ -217,7 +217,7 @@ class Parts:
         self.market_pages = MarketPages(clock, self.budget.is_short)
 
     def wish(self) -> Wish:
-        """What to hold at this moment."""
+        """The current wish."""
         return Wish(
             frozenset() if self.extra_wishes_only else self._held_symbols(),
             self.settings.interval_list,
@@ -230,36 +230,36 @@ class Parts:
         )
 
     def _undoubted(self, wishes: Mapping[Series, Span]) -> Mapping[Series, Span]:
-        """The wishes without those for names of which nobody knows whose klines are held."""
+        """The wishes without those for doubted names, whose held klines may belong to another listing."""
         if not self.holdings.doubted:
             return wishes
         return {series: span for series, span in wishes.items() if series.symbol not in self.holdings.doubted}
 
     def _held_symbols(self) -> frozenset[str]:
-        """The symbols that are followed, and those delivered lately of which something is held."""
+        """The wished symbols, and recently delivered ones of which klines are held, without doubted names."""
         symbols, found = self.symbols, self.symbols.wished_set
         if symbols.settled:
             found |= symbols.settled & self.holdings.names()
         return found - self.holdings.doubted if self.holdings.doubted else found
 
     def observe(self, event: Event) -> None:
-        """Where every part of the node reports what happened."""
+        """Receive the events of every part of the node and pass them to telemetry."""
         self.telemetry.observe(event)
         if isinstance(event, RowsCommitted) and event.source is Source.REST:
             self.role.exists(named(event.symbol, INTERVALS[event.interval]), event.span.end_ms)
 
     def drop(self, series: Series, span: Span) -> None:
-        """Forget what was made of klines that open in `span`: they may have changed. This is `Copies.drop`."""
+        """Invalidate everything derived from klines that open in `span`, which may have changed (`Copies.drop`)."""
         self.pages.drop(series, span)
         self.gatherer.read_ahead.drop(series, span)
         self.read_through.memory.forget(series)
 
     def wake(self) -> None:
-        """Wishes, or what is held, have changed: the writer plans again."""
+        """Make the writer plan again: wishes or held klines have changed."""
         self.role.wake()
 
     async def recall(self) -> None:
-        """Learn from the store what must be known before anything is asked: our clock's error, and a stand-down."""
+        """Load what must be known before the first request to the exchange: the clock correction and a stand-down."""
         with contextlib.suppress(StoreUnavailable):  # there may be no database yet
             if (kept := await self.reader.document(KEPT_TIME)) is not None:
                 self.clock.assume(KeptTime.decoded(kept[0]))
@@ -267,7 +267,7 @@ class Parts:
                 self.budget.restore(*stand_down)
 
     async def load_for_reading(self) -> None:
-        """Learn what the database holds without starting anything. Raises StoreUnavailable."""
+        """Load symbols, ledgers, wishes and checks from the store. Raises StoreUnavailable."""
         await self.symbols.load(self.reader)
         reader = self.reader
         self.holdings.load(await reader.ledgers(), await reader.anchors(), await reader.extra_wishes())
@@ -275,30 +275,30 @@ class Parts:
         await self.load_checks()
 
     async def load_checks(self) -> None:
-        """Learn what the database says of comparisons with the exchange. Raises StoreUnavailable."""
+        """Load the results of comparisons with the exchange from the store. Raises StoreUnavailable."""
         reader = self.reader
         self.holdings.load_checks(await reader.verifications(), await reader.disagreements(), await reader.revisions())
 
     def forget_copies(self, *, but_tails: bool = False) -> None:
-        """Nobody knows whether tails and pages are still what the store holds: they are made anew."""
+        """Invalidate pages, and tails unless `but_tails`: they may no longer match the store."""
         if not but_tails:
             self.tail.clear()
         self.pages.clear()
         self.gatherer.read_ahead.clear()
         self.read_through.memory.clear()
 
-    # --- the writer, as the others ask it -----------------------------------------------------------------------
+    # --- requests to the writer process -------------------------------------------------------------------------
 
     def is_elsewhere(self) -> bool:
         """Whether another process writes."""
         return not self.role.is_writer and self.lease.holder() is not None
 
     async def ask(self, asked: RpcRequest) -> RpcResponse:
-        """The answer of the process that writes. Raises WriterUnreachable."""
+        """Forward a request to the writer process and return its response. Raises WriterUnreachable."""
         return await self.writer_rpc.ask(asked)
 
     async def _look_for(self, name: str) -> None:
-        """Read the exchange's list again, which may have a name by now; the writer reads it for all processes."""
+        """Fetch the exchange's list again, which may have `name` by now; the writer fetches it for all processes."""
         if not self.is_elsewhere():
             await self.symbols.refresh()
             return
@@ -307,7 +307,7 @@ class Parts:
         await self.symbols.load(self.reader)
 
     def disk_free_bytes(self) -> int:
-        """Free disk where the database lies."""
+        """Free bytes of the disk that holds the database."""
         folder = self.database.parent
         while not folder.exists():
             folder = folder.parent

@@ -1,4 +1,4 @@
-"""What has to be in order before a node starts: the database, brought to this version's schema."""
+"""The checks before a node starts, and the upgrade of the database to this version's schema."""
 
 from app.node.stores import store_of
 from app.ports.errors import SchemaTooNew, StoreUnavailable
@@ -11,9 +11,9 @@ class CannotStart(Exception):
 
 
 def prepare(settings: Settings) -> None:
-    """Bring the database to this version's schema, unless another process has it in hand. Raises CannotStart.
+    """Upgrade the database to this version's schema, unless another process holds the lease. Raises CannotStart.
 
-    A database that is merely unavailable does not keep the node from starting: /v1/health says so, and it tries again.
+    A database that is merely unavailable does not prevent the start: /v1/health reports it, and the node retries.
     """
     store = store_of(settings.db_url)
     if (path := store.place(settings.db_url)).is_dir():

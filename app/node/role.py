@@ -1,7 +1,7 @@
 """What a process may do: write to the database, or read what another process writes there.
 
-A process has one role at a time and keeps it in `Parts.role`. Services that need to know ask the role at the moment of
-use: a role is swapped as one value, nothing is taken out of the services or put into them.
+A process has one role at a time and keeps it in `Parts.role`. Services read the role at the moment of use:
+a role is swapped as one value, and no service is changed when that happens.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from app.verifying.verify import Auditors
 
 
 class Role(Protocol):
-    """What a process does and answers according to its role: `Writer` or `Follower`."""
+    """The operations that depend on a process's role: `Writer` or `Follower`."""
 
     # --- whether it may write -----------------------------------------------------------------------------------
 
@@ -39,7 +39,7 @@ class Role(Protocol):
     # --- how current this process's memory is -------------------------------------------------------------------
 
     def are_copies_current(self) -> bool:
-        """Whether the tails in memory are those of what the store holds."""
+        """Whether the tails in memory match the store."""
         ...
 
     def ledger_as_of_ms(self) -> int:
@@ -61,7 +61,7 @@ class Role(Protocol):
         ...
 
     async def keep_time(self, kept: KeptTime) -> None:
-        """Store how the exchange's time follows from this machine's clocks. Raises StoreUnavailable."""
+        """Store the clock correction. Raises StoreUnavailable."""
         ...
 
     async def keep_stand_down(self, until_ms: int, reason: str) -> None:
@@ -71,7 +71,7 @@ class Role(Protocol):
     # --- what has happened --------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Plan again: wishes, or what is held, have changed."""
+        """Plan again: wishes or held klines have changed."""
         ...
 
     def symbols_changed(self) -> None:

@@ -1,4 +1,4 @@
-"""The stores there are: the one place that knows what a DB_URL means. A new store is an entry of `_STORES`."""
+"""The registry of stores: the one place that interprets a DB_URL. A new store is an entry of `_STORES`."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,25 +16,25 @@ from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from infra.sqlite.url import sqlite_path
 
 Report = Callable[[str | None], None]
-"""Told after each write why it failed, or None when it did not."""
+"""Called after each write with the reason of its failure, or None when the write succeeded."""
 
 
 class Store(NamedTuple):
     """One kind of store; each field takes the DB_URL."""
 
     place: Callable[[str], Path]
-    """Where what its processes share lies by default, and whose disk fills up."""
+    """The path of the database: its processes share files there by default, and its disk fills up."""
     prepare: Callable[[str], None]
-    """Brings the database to this version's schema; only who holds the lease may. Raises SchemaTooNew and OSError."""
+    """Upgrades the database's schema to this version; only for the lease's holder. Raises SchemaTooNew and OSError."""
     lease: Callable[[str], Lease]
     reader: Callable[[str], OpenReader]
     change_feed: Callable[[str], ChangeFeed]
     writer: Callable[[str, Clock, Report], Awaitable[OpenWriter]]
     """Opens the writer, which deposes earlier ones. Raises StoreUnavailable, SchemaTooNew, OSError."""
     collect: Callable[..., Any]
-    """In what form archive files are unpacked for it (a Collector of infra.binance.unpack)."""
+    """The form in which archive files are unpacked for the store (a Collector of infra.binance.unpack)."""
     no_space: frozenset[int]
-    """The error numbers of a full disk, with which a node starts all the same."""
+    """The error numbers of a full disk, which does not prevent a start."""
 
 
 def store_of(db_url: str) -> Store:

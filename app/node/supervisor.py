@@ -1,4 +1,4 @@
-"""The one place where tasks are born: it restarts what ends, within bounds, and knows how each task fares."""
+"""The supervisor: starts every long-lived task, restarts it with backoff when it ends, and tracks its state."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ Main = Callable[[], Awaitable[None]]
 
 @dataclass(slots=True)
 class TaskState:
-    """How one supervised task fares."""
+    """The state of one supervised task."""
 
     name: str
     restarts: int = 0
@@ -52,14 +52,14 @@ class Supervisor:
         self._group = None
 
     def start(self, name: str, main: Main) -> None:
-        """Run `main` under `name` until `stop`; one at a time by that name."""
+        """Run `main` as the task `name` until `stop`; the name must not be in use."""
         assert self._group is not None, "start tasks inside `async with supervisor`"
         assert name not in self._tasks, f"task {name} runs already"
         self.states[name] = TaskState(name)
         self._tasks[name] = self._group.create_task(self._keep(self.states[name], main), name=name)
 
     async def stop(self, *names: str) -> None:
-        """Cancel tasks and wait until they have ended; unknown names are fine."""
+        """Cancel tasks and wait until they have ended; unknown names are ignored."""
         tasks = [task for name in names if (task := self._tasks.pop(name, None))]
         for task in tasks:
             task.cancel()
@@ -78,13 +78,13 @@ class Supervisor:
             except asyncio.CancelledError:
                 if _is_stopping():
                     raise
-                reason = "cancelled from within"  # it awaited something that was cancelled; nobody stopped it
+                reason = "cancelled from within"  # `main` awaited something that was cancelled; `stop` was not called
             except Exception as error:  # noqa: BLE001  whatever it was, it is reported and the task starts again
                 reason = f"{type(error).__name__}: {error}"
                 crash = error
             state.is_running = False
             if _is_stopping():
-                return  # `main` kept the cancellation to itself
+                return  # `main` swallowed the cancellation
             state.last_error = reason
             if self.clock.now_ms() - state.started_ms >= HEALTHY_AFTER_MS:
                 state.failures_in_a_row = 0

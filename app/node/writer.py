@@ -1,4 +1,4 @@
-"""The writer's role: what a process runs from the moment the lease is its own until it is not."""
+"""The writer's role: what a process runs while it holds the lease."""
 
 import asyncio
 from collections.abc import Sequence
@@ -36,13 +36,13 @@ FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
 
 
 class Writer:
-    """Ingests, backfills, verifies and keeps what is read through. `begin` makes one; `end` takes it apart again.
+    """Ingests, backfills, verifies and stores read-through klines. `begin` creates and starts it; `end` stops it.
 
     See `app.node.role.Role`.
     """
 
     def __init__(self, parts: Parts, store: OpenWriter) -> None:
-        """For `begin`."""
+        """Used by `begin` only."""
         self._parts = parts
         self._is_estimated = False
         self._store = store
@@ -70,7 +70,7 @@ class Writer:
     async def begin(cls, parts: Parts) -> "Writer":
         """Open the database and start everything that writes. Raises StoreUnavailable, SchemaTooNew, OSError.
 
-        The follower hands over first: from now on only our own commits move the tails.
+        The follower hands over first: from then on only this process's commits change the tails.
         """
         store = await parts.store.writer(parts.settings.db_url, parts.clock, parts.store_state.report)
         parts.forget_copies(but_tails=await parts.follower.hand_over())
@@ -85,7 +85,7 @@ class Writer:
         writer = cls(parts, store)
         parts.role = writer
         try:
-            await parts.guard.persist()  # one that was met while nobody could write
+            await parts.guard.persist()  # a stand-down that began while no process could write
         except BaseException:
             parts.role = parts.follower
             await store.close()
@@ -96,7 +96,7 @@ class Writer:
         return writer
 
     async def end(self, reason: str) -> None:
-        """Go back to reading only. What was not written yet is asked for again by the next writer."""
+        """Stop writing and return to the follower's role. The next writer fetches again what was not written."""
         parts = self._parts
         parts.store_state.report(f"{reason} while the node had it open; it starts over with what is there now")
         await parts.supervisor.stop(*_TASKS)
@@ -112,7 +112,7 @@ class Writer:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether the database file is not the one any longer that was opened."""
+        """Whether the database file is no longer the one that was opened."""
         return self._store.is_replaced()
 
     @property
@@ -121,7 +121,7 @@ class Writer:
         return self._store.is_deposed
 
     async def flush(self) -> None:
-        """At shutdown: take in nothing more and write what was taken in."""
+        """At shutdown: stop the sockets and write the queued klines, within FLUSH_S_MAX seconds."""
         await self._parts.supervisor.stop("sockets", "ingest", "write")
         try:
             async with asyncio.timeout(FLUSH_S_MAX):
@@ -151,7 +151,7 @@ class Writer:
         await self._parts.symbols.run(self._parts.settings.symbol_sync_interval_sec, self._parts.runtime.rng("symbols"))
 
     async def _reconcile(self) -> None:
-        await self._parts.clock.until_measured()  # which klines are closed is the exchange's time to say
+        await self._parts.clock.until_measured()  # the exchange's time decides which klines are closed
         await self.reconciler.run()
 
     async def _verify(self) -> None:
@@ -192,12 +192,12 @@ class Writer:
         await self._filler.keep_read(series, grid, span, rows)
 
     async def keep_symbols(self, body: bytes, received_ms: int) -> None:
-        """Store exchangeInfo, after the listings that it changes: followers must know those when they read it."""
+        """Store exchangeInfo after the listings that it changes, so that a follower that reads it finds them."""
         await self.relistings.save()
         await self._store.save_document(DOCUMENT, body, received_ms)
 
     async def keep_time(self, kept: KeptTime) -> None:
-        """Store how the exchange's time follows from this machine's clocks."""
+        """Store the clock correction. Raises StoreUnavailable."""
         await self._store.save_document(KEPT_TIME, kept.encoded(), self._parts.clock.now_ms())
 
     async def keep_stand_down(self, until_ms: int, reason: str) -> None:
@@ -205,7 +205,7 @@ class Writer:
         await self._store.save_stand_down(until_ms, reason)
 
     def wake(self) -> None:
-        """Plan again: wishes, or what is held, have changed."""
+        """Plan again: wishes or held klines have changed."""
         self.reconciler.wake()
 
     def store_recovered(self) -> None:
@@ -254,7 +254,7 @@ class Writer:
         return self.streams.status()
 
     def symbols_changed(self) -> None:
-        """The exchange's list was read: stream what it has, plan anew, and say once what that will cost."""
+        """The exchange's list was read: subscribe to its symbols, plan again, and report the estimate once."""
         parts = self._parts
         self.relistings.look()
         parts.close_lag.follow(parts.symbols.wished)
@@ -283,7 +283,7 @@ class Writer:
         )
 
     def _rows_changed(self, series: Series, _changed: Spans) -> None:
-        """Rows were replaced: buckets in progress that contain them start anew, and lost roll-ups are made again."""
+        """Rows were replaced: rebuild buckets in progress that contain them, and plan lost roll-ups again."""
         if series.interval == M1:
             self._parts.rolling.forget(series.name)
         self.reconciler.wake()

@@ -1,1 +1,1 @@
-"""Answering: what is held, what the exchange is asked for at a user's request, and what is refused."""
+"""Answering queries: from held klines, by a request to the exchange (read-through), or with a refusal."""

@@ -1,4 +1,4 @@
-"""What is asked of the node and what it answers: the words between the HTTP face and the query service."""
+"""The types between the HTTP layer and the query service: query, answer, and shortfall of a partial answer."""
 
 from typing import Final, NamedTuple
 
@@ -12,7 +12,7 @@ END_OF_TIME_MS: Final = 1 << 62
 
 
 class KlineQuery(NamedTuple):
-    """A klines request after its text was understood. `end_ms` is inclusive, as Binance's endTime."""
+    """A parsed klines request. `end_ms` is inclusive, as Binance's endTime."""
 
     series: Series
     start_ms: int | None
@@ -20,7 +20,7 @@ class KlineQuery(NamedTuple):
     limit: int
     only_final: bool
     allow_partial: bool = False
-    """Whether what is held is a good answer when the whole one cannot be had."""
+    """Whether the client accepts the held klines alone when the whole answer is not available."""
 
     @property
     def interval(self) -> Interval:
@@ -29,7 +29,7 @@ class KlineQuery(NamedTuple):
 
 
 class Shortfall(NamedTuple):
-    """What a partial answer lacks: of `window`, how many klines are held and absent, and which spans are missing."""
+    """What a partial answer lacks: the klines held and absent in `window`, and the spans that are missing."""
 
     window: Span
     held: int
@@ -37,14 +37,14 @@ class Shortfall(NamedTuple):
     missing: tuple[Span, ...]
     klines_missing: int
     is_newest_known: bool
-    """False when nobody could say whether there are klines after `window`."""
+    """False when it is unknown whether there are klines after `window`."""
 
 
 class Answer(NamedTuple):
     """An answer: whole, unless it has a shortfall.
 
-    It stays true until a kline of `series` changes that opens in `touches` (`END_OF_TIME_MS` where the answer ends with
-    the newest kline), until a live kline moves when `is_live`, or until `valid_until_ms`, whichever comes first.
+    The answer is valid until the first of: a kline of `series` that opens in `touches` changes (`touches` ends at
+    `END_OF_TIME_MS` where the answer ends with the newest kline), a live kline changes if `is_live`, `valid_until_ms`.
     """
 
     body: bytes
@@ -54,4 +54,4 @@ class Answer(NamedTuple):
     valid_until_ms: int
     shortfall: Shortfall | None = None
     holes: tuple[Span, ...] = ()
-    """Spans between its klines in which the exchange itself has none."""
+    """Spans between the answer's klines in which the exchange itself has none."""

@@ -1,8 +1,8 @@
-"""The kline in progress of a series: from sockets, roll-up or the exchange, and for how long each is trusted.
+"""The kline in progress of a series: from sockets, roll-up or the exchange, and for how long each source is trusted.
 
-At its close a kline ends for the exchange at once: REST shows the next one, which opens then. Here it counts as closed
-when its closing frame is in, or CLOSE_GRACE_MS later. In between, an answer that ends with the kline in progress has
-both: the one that has just closed, as REST states it, or by its frame where too many ask for that; and the new one.
+At the exchange a kline ends at its close time: REST then shows the next one. Here a kline counts as closed when its
+closing frame has arrived, or CLOSE_GRACE_MS later. In between, an answer that ends with the kline in progress has two
+klines: the one that has just ended, from REST (or from its closing frame while many requests wait), and the new one.
 """
 
 import asyncio
@@ -21,14 +21,16 @@ from app.ports.clock import Clock
 from app.ports.errors import UpstreamError, UpstreamGarbage
 from app.querying.read_through import ReadThrough
 
-ENDED_AGE_MS_MAX: Final = 1_000  # of a kline that REST says has just closed: late trades may still change it
+ENDED_AGE_MS_MAX: Final = 1_000  # age of a kline that has just ended, from REST: late trades may still change it
 READS_AT_CLOSE_MAX: Final = 16
-"""Read-throughs under way from which on who asks at a close waits for the closing frame instead: bots ask for hundreds
-of series in that second, and the frames of most come within it."""
+"""From this many read-throughs under way on, a request at a close waits for the closing frame instead.
+
+Bots ask for hundreds of series in that second, and most closing frames arrive within it.
+"""
 
 
 class InProgress:
-    """Knows klines in progress."""
+    """Finds the kline in progress of a series: in memory, or by asking the exchange."""
 
     def __init__(
         self,
@@ -38,7 +40,7 @@ class InProgress:
         rolling: Rolling,
         last_seen_ms: Callable[[Series], int | None],
     ) -> None:
-        """`last_seen_ms`: when the socket of a series last delivered anything; a quiet kline may stand still."""
+        """`last_seen_ms`: when a series' socket last delivered anything; without trades a kline does not change."""
         self._clock = clock
         self._upstream = upstream
         self._tail = tail
@@ -46,7 +48,7 @@ class InProgress:
         self._last_seen_ms = last_seen_ms
 
     def known(self, series: Series, grid: Grid, open_ms: int) -> list[bytes] | None:
-        """The rows from the kline that opens at `open_ms` up to the one in progress, if nobody has to be asked."""
+        """The rows from the kline opening at `open_ms` to the one in progress; None if the exchange must be asked."""
         now_ms = self._clock.now_ms()
         tail = self._tail.get(series)
         rows: list[bytes] = []
@@ -63,9 +65,9 @@ class InProgress:
         return None if live is None else [*rows, _row(series, live, grid)]
 
     async def rows(self, series: Series, grid: Grid, open_ms: int) -> list[bytes]:
-        """The kline in progress, which opens at `open_ms` as far as we know. Raises UpstreamError.
+        """The kline in progress, which opens at `open_ms` as far as this node knows. Raises UpstreamError.
 
-        When the exchange is a kline further, both: the one that has closed and the one in progress.
+        Two rows when the exchange is one kline ahead: the one that has closed and the one in progress.
         """
         if (rows := self.known(series, grid, open_ms)) is not None:
             return rows
@@ -85,7 +87,7 @@ class InProgress:
         return [_row(series, kline, grid) for kline in klines]
 
     async def _ask(self, series: Series, grid: Grid, open_ms: int) -> list[Kline]:
-        """The exchange's klines from the one that opens at `open_ms` on."""
+        """Fetch the exchange's klines that open at or after `open_ms`. Raises UpstreamError."""
         now_ms = self._clock.now_ms()
         answer = await self._upstream.klines(series, grid, None, 2)
         newest = [kline for kline in answer if kline.open_ms >= open_ms]
@@ -107,10 +109,10 @@ class InProgress:
         return grid.shift(open_ms, 1) <= self._clock.now_ms()
 
     async def _closing_frame(self, series: Series, grid: Grid, open_ms: int) -> None:
-        """Wait until the kline that has just ended is closed here, for as long as its closing frame is expected."""
+        """Wait until the kline that opened at `open_ms` is closed here, at most until CLOSE_GRACE_MS after its end."""
         tail = self._tail.get(series)
         if tail is None or tail.end_ms != open_ms or not series.kind.is_streamed:
-            return  # no socket brings it
+            return  # no socket delivers its closing frame
         left_ms = grid.shift(open_ms, 1) + CLOSE_GRACE_MS - self._clock.now_ms()
         try:
             async with asyncio.timeout(max(0, left_ms) / 1000):
@@ -119,7 +121,7 @@ class InProgress:
             return
 
     def _live(self, series: Series, open_ms: int, now_ms: int) -> Kline | None:
-        """The kline in progress that opens at `open_ms`, as sockets or REST have said, or rolled up."""
+        """The kline in progress that opens at `open_ms`, from sockets, REST or roll-up; None when none is fresh."""
         tail = self._tail.get(series)
         live = tail.live if tail else None
         if live is not None and live.open_ms == open_ms and self._is_fresh(series, live, now_ms):

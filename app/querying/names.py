@@ -1,7 +1,6 @@
-"""Names that the exchange's list, as last read, does not have: new listings, coin-margined contracts, and inventions.
+"""Names missing from the exchange's list as last read: new listings, coin-margined contracts, and invented names.
 
-A symbol that was listed since is answered within seconds; whoever invents names must not cost weight, or memory,
-without bound.
+A symbol listed since then is served within seconds; invented names must not cost unbounded weight or memory.
 """
 
 import contextlib
@@ -24,22 +23,22 @@ from app.ports.errors import StoreUnavailable, UpstreamError
 from app.querying.refusal import RETRY_AFTER_S
 from app.querying.single_flight import SingleFlight
 
-LOOK_PAUSE_MS_MIN: Final = 4_000  # between two looks at the list for a name that it does not have: weight 1 each
+LOOK_PAUSE_MS_MIN: Final = 4_000  # between two fetches of the list for an unknown name: weight 1 each
 LOOK_PAUSE_MS_MAX: Final = 16_000
-"""While nothing new is found: a flood of invented names costs a weight of 4 a minute, and a listing waits no longer."""
-QUIET_MS: Final = 2 * MINUTE_MS  # without unknown names for so long the next one is looked up at once
-NEW_COINS_PER_MINUTE: Final = 30  # coin-margined names that nobody has confirmed; Binance has about as many pairs
-COINS_MAX: Final = 1_024  # confirmed ones remembered; a name has at most 27 characters
+"""The pause while nothing new is found: invented names cost a weight of 4 a minute, a listing waits no longer."""
+QUIET_MS: Final = 2 * MINUTE_MS  # after this long without unknown names the next one is looked up at once
+NEW_COINS_PER_MINUTE: Final = 30  # unconfirmed coin-margined names; Binance has about as many pairs
+COINS_MAX: Final = 1_024  # confirmed names cached; a name has at most 27 characters
 REFUSED_MAX: Final = 4_096
 REFUSED_MS: Final = 5 * MINUTE_MS  # the exchange's refusal of such a name holds for so long
 _NAME: Final = re.compile(r"\w[\w.-]{0,31}")  # the longest live symbol has 17 characters
 
 
 class Names:
-    """Looks up what is not known. See the module."""
+    """Looks up unknown names at the exchange, within a rate limit, and caches its refusals."""
 
     def __init__(self, clock: Clock, symbols: SymbolSync, refresh: Callable[[str], Awaitable[object]]) -> None:
-        """`refresh` reads the list again, for a name. Raises UpstreamError, StoreUnavailable, WriterUnreachable."""
+        """`refresh` fetches the list again for a name; raises UpstreamError, StoreUnavailable or WriterUnreachable."""
         self._clock = clock
         self._symbols = symbols
         self._refresh = refresh
@@ -51,11 +50,11 @@ class Names:
         self._new_coins_ms: deque[int] = deque(maxlen=NEW_COINS_PER_MINUTE)
 
     def is_listed(self, name: str) -> bool | None:
-        """Whether the exchange's list, as last read, has `name` (in upper case); None while it was never read."""
+        """Whether the exchange's list, as last read, has `name` (in upper case); None if the list was never read."""
         return name in self._symbols.listings if self._symbols.synced_ms is not None else None
 
     async def learn(self, name: str) -> bool:
-        """Whether the exchange lists `name` (in upper case) by now; its list is read again if it is not new."""
+        """Whether the exchange lists `name` (upper case); fetches the list again if it lacks the name and is old."""
         if not self._symbols.listings or not _NAME.fullmatch(name):
             return False
         if name not in self._symbols.listings and self._may_look():
@@ -64,10 +63,9 @@ class Names:
 
     @contextlib.contextmanager
     def asking(self, path: str, name: str) -> Iterator[None]:
-        """The exchange is about to be asked at `path` for what may be a coin-margined name.
+        """Wrap a request to the exchange at `path` for `name`, which may be coin-margined, and cache the outcome.
 
-        Raises BinanceError: its refusal of a moment ago, or 503 while too many such names are new. What it answers is
-        remembered.
+        Raises BinanceError: the exchange's cached refusal, or 503 while too many unconfirmed names are asked for.
         """
         if not (coin_margined.is_symbol(name) or coin_margined.is_pair(name)) or name in self._symbols.listings:
             yield
@@ -81,7 +79,7 @@ class Names:
         self._coins[name] = None
 
     def note(self, path: str, name: str, error: BinanceError | None) -> None:
-        """The exchange has refused a question about `name`: that holds for a while when it does not have it."""
+        """Cache the exchange's refusal of `name` at `path` for REFUSED_MS if it says that the symbol is invalid."""
         if error is not None and error.code == invalid_symbol().code:
             self._refused[path, name] = self._clock.now_ms()
             self._coins.pop(name, None)

@@ -1,7 +1,7 @@
-"""Completes what is held with what the exchange says, and proves that nothing is lacking.
+"""Completes held rows with klines fetched from the exchange, and proves that none is lacking.
 
-Where the run of known open times ends, REST is asked for the rest. Every kline that is due and not in its answer must
-be accounted for (app/querying/read_through.py), or the answer is refused.
+REST is asked for the rest where the run of known open times ends. Every kline that is due and missing from REST's
+answer must be accounted for (app/querying/read_through.py), or the answer is refused.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ from app.querying.window import Window
 
 
 class Proven(NamedTuple):
-    """The rows of an answer, ascending, and where the exchange has none between them."""
+    """The rows of an answer, ascending, and the holes between them in which the exchange has none."""
 
     rows: list[PrintedRow]
     holes: tuple[Span, ...] = ()
     is_recorded: bool = True
-    """Whether all holes are in the ledger; others are believed for a while only."""
+    """Whether all holes are recorded in the ledger; unrecorded ones are believed for a limited time only."""
 
 
 class Prover:
-    """Asks the exchange for what is lacking. Every call raises UpstreamError."""
+    """Fetches lacking klines from the exchange. Every coroutine raises UpstreamError."""
 
     def __init__(self, clock: Clock, upstream: ReadThrough, holdings: LedgerCache, *, stale_ms_max: int = 0) -> None:
         self._clock = clock
@@ -38,7 +38,7 @@ class Prover:
         self._stale_ms_max = stale_ms_max
 
     async def grid(self, series: Series) -> Grid | None:
-        """The series' grid, asked for when it is not known; None when the exchange has no kline to learn it from."""
+        """The grid of the series, fetched if it is unknown; None when the exchange has no kline to learn it from."""
         if self._holdings.is_anchored(series):
             return self._holdings.grid(series)
         newest = await self._upstream.klines(series, series.interval.grid, None, 1)
@@ -47,15 +47,15 @@ class Prover:
         return series.interval.anchored(newest[-1].open_ms) if newest else None
 
     async def ask_anything(self, series: Series, grid: Grid) -> None:
-        """Have the exchange answer: each of its answers is dated, which puts our clock right."""
+        """Send any request to the exchange: every answer is dated, and the date corrects our clock."""
         await self._upstream.klines(series, grid, None, 1)
 
     def is_trading(self, series: Series) -> bool:
-        """Whether the symbol of a series trades, so that it has a kline in progress."""
+        """Whether the symbol of `series` trades, so that the series has a kline in progress."""
         return self._upstream.is_trading(series)
 
     async def complete(self, series: Series, grid: Grid, window: Window, found: Found) -> Proven:
-        """The rows of a window, whole: those that were found, and the exchange's where nothing is known of a time."""
+        """All rows of a window: those found in tail and store, and the exchange's for open times that are unknown."""
         if window.newest:
             read = await self._newest(series, grid, window, found)
         else:
@@ -114,7 +114,10 @@ class Prover:
     async def _reach_back(
         self, series: Series, grid: Grid, end_ms: int, limit: int, ended_ms: int | None
     ) -> tuple[Sequence[Any], tuple[Span, ...]]:
-        """The last `limit` klines before `end_ms` over every hole, with the holes; `ended_ms`: where the klines end."""
+        """The last `limit` klines before `end_ms`, however many holes lie between, and the holes.
+
+        `ended_ms`: where the klines of a symbol that no longer trades end.
+        """
         upstream = self._upstream
         more = await upstream.newest_before(series, grid, end_ms, limit)
         before_ms = grid.ceil(end_ms) if ended_ms is None else ended_ms
@@ -124,22 +127,22 @@ class Prover:
         return more, holes
 
     async def _check_end(self, series: Series, grid: Grid, span: Span, more: Sequence[Row], *, is_joined: bool) -> Edge:
-        """How `span` ends. Raises UpstreamGarbage when the exchange must have more klines there."""
+        """How `span` ends after `more`. Raises UpstreamGarbage when the exchange must have later klines in it."""
         last = Span(grid.shift(more[-1].open_ms, 1) if more else span.start_ms, span.end_ms)
         if self._holdings.ledger(series).absent.covers(last):
             return Edge()
         return await self._upstream.check_end(series, grid, last, more, is_begun=bool(more) or is_joined)
 
     def is_fresh(self, series: Series, grid: Grid, window: Window, found: Found, rows: list[PrintedRow]) -> bool:
-        """Whether the answer may end where it does: also a proof that there is nothing newer becomes stale."""
+        """Whether the answer may end where it does: a recorded absence of newer klines becomes stale with time."""
         end_ms = _end_ms(rows, grid, window)
         if not grid.count(end_ms, window.closed_end_ms) or not found.absent.covers(Span(end_ms, window.closed_end_ms)):
-            return True  # nothing is lacking, or the exchange was asked just now
+            return True  # no kline is lacking, or the exchange was asked just now
         if not self._upstream.is_trading(series):
             return True
         return self._clock.now_ms() < stale_at_ms(grid, end_ms, self._stale_ms_max)
 
 
 def _end_ms(rows: list[PrintedRow], grid: Grid, window: Window) -> int:
-    """Where the rows end; without any, where they should begin."""
+    """The end (ms) of the last row; without rows, the start of the window."""
     return grid.shift(rows[-1][0], 1) if rows else window.span.start_ms

@@ -1,9 +1,9 @@
 """The query service: whole answers from the tail, the store and, for what neither holds, one upstream request.
 
-An answer is a run of open times that are all known: held, or proven absent. Where the run meets a time nothing is
-known of, the exchange is asked for the rest (READ_THROUGH), or the answer is an error in Binance's shape, or, where the
-caller allows it, what is held with a statement of what is missing. The kline in progress ends the answer when it was
-asked for. No answer claims to end with the newest kline while the node cannot know what time it is at the exchange.
+An answer is a run of open times that are all known: held, or proven absent. Where the run meets an unknown open time,
+the exchange is asked for the rest (READ_THROUGH), or the answer is an error in Binance's shape, or, where the caller
+allows it, the held klines with a list of the missing spans. The kline in progress ends the answer if the query asks
+for it. No answer claims to end with the newest kline while the node cannot know the exchange's time.
 """
 
 import asyncio
@@ -30,17 +30,17 @@ from app.querying.refusal import RETRY_AFTER_S, refusal_of
 from app.querying.tail_cut import LIVE_PAGE_MS, cut_of, newest, rendered
 from app.querying.window import Window, closed_end_ms, window_of
 
-ANSWER_S_MAX: Final = 50.0  # nginx gives up after 60 s: until then a client learns the reason from us
-PARTIAL_S_MAX: Final = 5.0  # and so much more for what is held, where that is enough
-TRIES_MAX: Final = 2  # an answer is made anew once when the exchange's time turns out to be another than we thought
-INTERVALS_BEHIND_MAX: Final = 2  # one kline may close while an answer is made; by two it would be stale
+ANSWER_S_MAX: Final = 50.0  # nginx gives up after 60 s: until then the client gets our reason
+PARTIAL_S_MAX: Final = 5.0  # additional time for a partial answer, where the client accepts one
+TRIES_MAX: Final = 2  # an answer is made again once when the exchange's time turns out to differ from ours
+INTERVALS_BEHIND_MAX: Final = 2  # one kline may close while an answer is made; two would make it stale
 
 HOLED_PAGE_MS: Final = 60_000
-"""A page with a hole is made anew after this long: nobody tells when the exchange fills one that is not held."""
+"""A page with an unrecorded hole is made again after this long: the exchange does not report when it fills one."""
 
 
 class QueryService:
-    """Answers klines queries."""
+    """Answers klines queries from the tail, the store or the exchange."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class QueryService:
         in_progress: InProgress,
         is_wished: Callable[[Series], bool],
     ) -> None:
-        """`is_wished` says whether a series is to be held."""
+        """`is_wished`: whether a series is part of the wish."""
         self._clock = clock
         self._symbols = copies.symbols
         self._holdings = copies.ledgers
@@ -62,7 +62,7 @@ class QueryService:
         self._is_wished = is_wished
 
     def keeps(self, series: Series) -> bool:
-        """Whether klines of a series are answered from what is held."""
+        """Whether `series` is served from held klines: it is wished, or part of it is known."""
         return self._is_wished(series) or bool(self._holdings.ledger(series).known)
 
     def symbol(self, text: str) -> str | None:
@@ -79,14 +79,14 @@ class QueryService:
         return None if symbol is None else f"{symbol}{at}{text.partition('@')[2]}"
 
     def listed(self, text: str) -> str | None:
-        """The same as `symbol`. Raises BinanceError while nobody knows what is listed."""
+        """Like `symbol`, but raises BinanceError (503) for an unknown name if the exchange's list was never read."""
         name = self.symbol(text)
         if name is None and not self._symbols.listings:
             raise service_unavailable(RETRY_AFTER_S, Reason.NOT_SYNCED)
         return name
 
     def at_once(self, query: KlineQuery, now_ms: int) -> Answer | None:
-        """The answer if the tail has all of it and nobody has to be asked; `now_ms` is now."""
+        """The answer if tail and memory suffice, without any I/O; otherwise None. `now_ms`: the current time."""
         series = query.series
         if not self._clock.is_trusted or not self._holdings.is_anchored(series):
             return None
@@ -110,9 +110,9 @@ class QueryService:
         return cut.answer(live, now_ms)
 
     async def answer(self, query: KlineQuery) -> Answer:
-        """The answer to `query`, whole unless it allows less. Raises BinanceError: 503 with Retry-After."""
+        """The answer to `query`, whole unless it allows a partial one. Raises BinanceError: 503 with Retry-After."""
         if query.series.symbol in self._holdings.doubted:
-            # whose klines are held is being asked at this moment
+            # it is being checked which listing the held klines belong to
             raise service_unavailable(RETRY_AFTER_S, Reason.NOT_SYNCED)
         deadline = asyncio.timeout(ANSWER_S_MAX)
         try:
@@ -162,18 +162,21 @@ class QueryService:
         return _with_holes(answer, read, now_ms) if read.holes else answer
 
     async def _live(self, series: Series, grid: Grid, window: Window, rows: int) -> list[bytes] | None:
-        """The kline in progress behind so many closed ones, and any that closed meanwhile; None when not asked for."""
+        """The kline in progress after `rows` closed ones, and any that closed meanwhile; None if not asked for."""
         if (ahead := window.ahead_of(rows)) is None:
             return None
         return (await self._in_progress.rows(series, grid, window.closed_end_ms))[ahead]
 
     def _is_newest(self, series: Series, grid: Grid, window: Window, is_time_known: bool) -> bool:
-        """Whether what the window ends with is the newest, by a clock that was right before and after it was read."""
+        """Whether the window still ends with the newest closed kline; False if the time was not known at the start."""
         end_ms = closed_end_ms(grid, self._tail.get(series), self._clock.now_ms())
         return is_time_known and grid.count(window.closed_end_ms, end_ms) < INTERVALS_BEHIND_MAX
 
     async def _again(self, query: KlineQuery, grid: Grid, tries: int) -> Answer:
-        """Answer anew once the exchange has told its time, as it does with every answer."""
+        """Answer again after the exchange has confirmed its time.
+
+        Raises UpstreamUnavailable when the time is still not confirmed, or no try is left.
+        """
         if tries > 1 and not self._clock.is_trusted:
             await self._prover.ask_anything(query.series, grid)
         if tries <= 1 or not self._clock.is_trusted:
@@ -185,7 +188,7 @@ class QueryService:
     # --- where it comes from ------------------------------------------------------------------------------------
 
     async def _from_tail(self, query: KlineQuery, grid: Grid, window: Window, now_ms: int) -> Answer | None:
-        """The answer when the tail has all of it, made without touching the database and with one copy of its rows."""
+        """The answer, made without the database and with one copy of the rows; None if the tail lacks some."""
         tail = self._tail.get(query.series)
         if tail is None or (cut := cut_of(query, grid, window, tail)) is None:
             return None
@@ -194,7 +197,7 @@ class QueryService:
         return cut.answer(live, now_ms) if (tail.start_ms, tail.end_ms) == was else None  # or one closed meanwhile
 
     async def _from_store(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> Proven:
-        """The rows from store and tail, and from the exchange where nothing is known of a time asked for."""
+        """The rows from store and tail, and from the exchange for unknown open times."""
         if not window.span or not window.limit:
             return Proven([])
         return await self._prover.complete(series, grid, window, await self._gatherer.rows(series, grid, window, tail))
@@ -202,7 +205,7 @@ class QueryService:
     # --- less than the whole --------------------------------------------------------------------------------------
 
     async def _partial(self, query: KlineQuery) -> Answer:
-        """What is held of what is asked for, counted over what is held. Raises StoreUnavailable."""
+        """The held rows of the window, with a count of the missing ones. Raises StoreUnavailable."""
         series, now_ms = query.series, self._clock.now_ms()
         grid, tail = self._holdings.grid(series), self._tail.get(series)
         window = window_of(query, grid, closed_end_ms(grid, tail, now_ms), now_ms)
@@ -244,7 +247,7 @@ class QueryService:
             is_newest_known,
         )
         body = rest_rows.join([row for _, row in rows])
-        is_whole = not missing and is_newest_known  # what lacked has come meanwhile
+        is_whole = not missing and is_newest_known  # whole: the missing klines arrived meanwhile
         return Answer(body, series, asked, False, now_ms, None if is_whole else shortfall)
 
 
@@ -253,6 +256,6 @@ def _too_slow() -> BinanceError:
 
 
 def _with_holes(answer: Answer, read: Proven, now_ms: int) -> Answer:
-    """An answer that names its holes."""
+    """The answer with its holes; an unrecorded hole limits its validity to HOLED_PAGE_MS."""
     until_ms = answer.valid_until_ms if read.is_recorded else min(answer.valid_until_ms, now_ms + HOLED_PAGE_MS)
     return answer._replace(holes=read.holes, valid_until_ms=until_ms)

@@ -1,4 +1,4 @@
-"""Reading ahead: whoever pages through history finds the next page read already."""
+"""Reading ahead: when a client pages through history, the next page is read before the client asks for it."""
 
 import asyncio
 from typing import Final, NamedTuple
@@ -14,10 +14,10 @@ from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
 from app.ports.store import StoreReader
 
-PAGES_MAX: Final = 32  # of at most 0.25 MB each; a pager takes its page within milliseconds
-PAGERS_MAX: Final = 256  # last places remembered, to tell who pages from who asks once
-QUEUE_MAX: Final = 16  # pages to read; more pagers than that keep the database busy as it is
-AGE_MS_MAX: Final = 1_000  # a page that was not taken by then was a wrong guess; followers hear of changes this late
+PAGES_MAX: Final = 32  # of at most 0.25 MB each; a paging client asks for its page within milliseconds
+PAGERS_MAX: Final = 256  # ends of served pages kept, to recognise a client that pages
+QUEUE_MAX: Final = 16  # pages waiting to be read; with more paging clients the database is busy anyway
+AGE_MS_MAX: Final = 1_000  # an unused page was a wrong guess; followers see changes up to this late
 
 
 class _Page(NamedTuple):
@@ -37,10 +37,10 @@ class ReadAhead:
         self._wanted: asyncio.Queue[tuple[Series, Span, int]] = asyncio.Queue(QUEUE_MAX)
         self._under_way: tuple[Series, Span] | None = None
         self.taken = 0
-        """Pages that were asked for after they had been read."""
+        """Count of pages that were read ahead and then asked for."""
 
     def take(self, series: Series, span: Span) -> bytes | None:
-        """The body of a page that was read ahead, if it is still true."""
+        """Remove and return the body of a page that was read ahead; None if there is none or it is too old."""
         page = self._pages.pop((series, span), None)
         if page is None or not is_fresh(page.read_ms, self._clock.now_ms(), AGE_MS_MAX):
             return None
@@ -48,7 +48,7 @@ class ReadAhead:
         return page.body
 
     def served(self, series: Series, grid: Grid, span: Span) -> None:
-        """A page was served: when it continued another of its size, the one after it is wanted."""
+        """Record that a page was served; if it continues an earlier page of the same size, queue the next page."""
         rows = grid.count(*span)
         key = (series, rows)
         is_paging = self._ends.get(key) == span.start_ms
@@ -58,25 +58,25 @@ class ReadAhead:
             self._wanted.put_nowait((series, following, rows))
 
     def drop(self, series: Series, span: Span) -> None:
-        """Klines of `series` that open in `span` changed."""
+        """Invalidate pages of `series` that overlap `span`: their klines changed."""
         for key in [key for key in self._pages if key[0] == series and key[1].clip(span)]:
             del self._pages[key]
         if self._under_way is not None and self._under_way[0] == series and self._under_way[1].clip(span):
             self._under_way = None
 
     def clear(self) -> None:
-        """Anything may have changed."""
+        """Invalidate all pages: any kline may have changed."""
         self._pages.clear()
         self._under_way = None
 
     async def run(self) -> None:
-        """Read what is wanted, for ever."""
+        """Read queued pages, for ever."""
         while True:
             series, span, rows = await self._wanted.get()
             self._under_way = key = (series, span)
             try:
                 found, body = await self._store.read_encoded(series, span, rows)
             except StoreUnavailable:
-                continue  # the request itself will say so
-            if found == rows and self._under_way is key:  # else something changed while it was read
+                continue  # the client's own request will report it
+            if found == rows and self._under_way is key:  # otherwise the page was invalidated while it was read
                 self._pages[key] = _Page(body, self._clock.now_ms())

@@ -1,4 +1,4 @@
-"""What the exchange was asked for lately and nobody stores: klines of series that are not wished, for all who ask."""
+"""A cache of klines that were read through recently and are not stored, because their series are not wished."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -17,14 +17,14 @@ from app.ports.clock import Clock
 
 BYTES_MAX: Final = 32 * 1024 * 1024  # 250,000 klines as REST prints them: 99 of 2,500 series, or 500 of 500
 AGE_MS_MAX: Final = 10 * MINUTE_MS
-"""Nobody tells when the exchange mends a kline that is not held: it is asked for again after this long."""
-RUNS_MAX: Final = 32  # of one series: pages of one who goes through its history
-RUN_OVERHEAD_BYTES: Final = 512  # keys, span and index beside the rows
-BEGINS_MAX: Final = 8_192  # of series that bots ask for beyond their first kline: a time each
+"""The exchange does not report a repaired kline that is not held: it is fetched again after this long."""
+RUNS_MAX: Final = 32  # runs per series: pages of a client that pages through its history
+RUN_OVERHEAD_BYTES: Final = 512  # keys, span and index besides the rows
+BEGINS_MAX: Final = 8_192  # series whose first open time is cached: bots ask for earlier klines
 
 
 class _Run(NamedTuple):
-    """Every closed kline there is in `span`, as REST prints them."""
+    """Every closed kline that exists in `span`, as REST prints them."""
 
     span: Span
     body: bytes
@@ -32,7 +32,7 @@ class _Run(NamedTuple):
 
 
 class ReadMemory:
-    """Closed klines as the exchange told them, bounded in bytes; the series that was unused for longest goes first."""
+    """An LRU cache of closed klines from the exchange, bounded in bytes; it evicts the series unused for longest."""
 
     def __init__(self, clock: Clock, bytes_max: int = BYTES_MAX) -> None:
         self._clock = clock
@@ -41,13 +41,13 @@ class ReadMemory:
 
     @property
     def bytes(self) -> int:
-        """What is remembered takes."""
+        """The size of the cached klines in bytes."""
         return int(self._runs.currsize)
 
     def learn(self, series: Series, grid: Grid, span: Span, limit: int, klines: Sequence[Row]) -> None:
-        """The exchange was asked for the oldest `limit` klines of `span` and answered so.
+        """Cache the exchange's answer to a request for the oldest `limit` klines of `span`.
 
-        What may still change is left out, as it is of what is stored.
+        Klines that may still change are left out, as in the store.
         """
         now_ms = self._clock.now_ms()
         closed = Columns.of(klines).closed_by(now_ms - CLOSE_GRACE_MS, grid)
@@ -63,7 +63,7 @@ class ReadMemory:
             self._runs[series] = runs
 
     def klines(self, series: Series, grid: Grid, span: Span, limit: int) -> Sequence[Any] | None:
-        """The oldest `limit` klines of `span`, None when some of them are not known."""
+        """The oldest `limit` klines of `span`; None when some of them are not cached."""
         for run in self._current(series):
             if not run.span.start_ms <= span.start_ms < run.span.end_ms:
                 continue
@@ -74,26 +74,26 @@ class ReadMemory:
         return None
 
     def learn_begin(self, series: Series, open_ms: int) -> None:
-        """The exchange, asked for nothing else, named the first kline of a series."""
+        """Cache the open time (ms) of a series' first kline, which the exchange was asked for by itself."""
         self._begins[series] = open_ms, self._clock.now_ms()
 
     def begin_ms(self, series: Series) -> int | None:
-        """When the first kline of a series opens, if the exchange was asked for that lately."""
+        """The open time (ms) of a series' first kline; None unless fetched within AGE_MS_MAX."""
         open_ms, asked_ms = self._begins.get(series, (None, 0))
         return open_ms if is_fresh(asked_ms, self._clock.now_ms(), AGE_MS_MAX) else None
 
     def forget(self, series: Series) -> None:
-        """What was told of a series is doubted, or known better."""
+        """Invalidate the klines and the begin of a series: they are doubted, or the store knows better."""
         self._runs.pop(series, None)
         self._begins.pop(series, None)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Invalidate the whole cache."""
         self._runs.clear()
         self._begins.clear()
 
     def _current(self, series: Series) -> list[_Run]:
-        """What is still believed."""
+        """The runs of a series that are not older than AGE_MS_MAX."""
         now_ms = self._clock.now_ms()
         return [run for run in self._runs.get(series, ()) if is_fresh(run.read_ms, now_ms, AGE_MS_MAX)]
 

@@ -1,8 +1,8 @@
-"""Read-through: asks the exchange once for all who miss the same, and refuses answers of it that lack klines.
+"""Read-through: sends identical requests to the exchange once, and refuses answers that lack klines.
 
-Every kline that is due and not in an answer has to be accounted for: before the first one there ever was, behind the
-last one of a symbol that does not trade any longer, or in a hole of the exchange's own (app/filling/absence.py says
-what it takes). Only an answer that was accepted is kept or remembered.
+Every kline that is due and missing from the exchange's answer must be accounted for: it lies before the series' first
+kline, after the last one of a symbol that no longer trades, or in a hole of the exchange's own (for the evidence see
+app/filling/absence.py). Only an accepted answer is stored or cached.
 """
 
 import asyncio
@@ -26,26 +26,26 @@ from app.ports.exchange import Priority, RestApi
 from app.querying.read_memory import AGE_MS_MAX, ReadMemory
 from app.querying.single_flight import SingleFlight
 
-READS_AT_ONCE_MAX: Final = 64  # read-throughs under way; more would queue for weight longer than clients wait
+READS_AT_ONCE_MAX: Final = 64  # more read-throughs under way would wait for weight longer than clients wait
 READ_THROUGH_S_MAX: Final = 20.0
-HOLES_MAX: Final = 8  # of an answer: each takes a request of its own once in a while
-ROWS_BEFORE_MIN: Final = 8  # asked for with a hole, so that the same question is not asked twice
+HOLES_MAX: Final = 8  # holes per answer: each takes a request of its own from time to time
+ROWS_BEFORE_MIN: Final = 8  # rows fetched before a hole, so that the second request differs from the first
 
 Keep = Callable[[Series, Grid, Span, Sequence[Row]], Awaitable[None]]
-"""Commits klines that were read through and accepted, where they are wished and this process writes."""
+"""Commits klines of an accepted read-through if they are wished and this process is the writer."""
 
 _Window = tuple[Series, Span | None, int, bool]
 
 
 class Edge(NamedTuple):
-    """How an answer begins or ends: with a hole of the exchange's own, or because a symbol's klines end there."""
+    """How an answer begins or ends: with a hole of the exchange's own, or at `ended_ms`, where the klines end."""
 
     holes: tuple[Span, ...] = ()
     ended_ms: int | None = None
 
 
 class ReadThrough:
-    """What the query service asks of the exchange. Every call raises UpstreamError."""
+    """Fetches klines for the query service and checks that none is lacking. Every coroutine raises UpstreamError."""
 
     def __init__(
         self,
@@ -70,11 +70,11 @@ class ReadThrough:
 
     @property
     def under_way(self) -> int:
-        """How many questions to the exchange are not answered yet."""
+        """The number of read-throughs that wait for the exchange's answer."""
         return len(self._flights)
 
     async def klines(self, series: Series, grid: Grid, span: Span | None, limit: int) -> Sequence[Any]:
-        """The oldest `limit` klines of `span`, or the newest there are; once for all who wait, or as remembered."""
+        """The oldest `limit` klines of `span`, or without it the newest: from the cache or by one shared request."""
         if span is not None and (known := self.memory.klines(series, grid, span, limit)) is not None:
             return known
         return await self._once(series, grid, span, limit)
@@ -84,7 +84,7 @@ class ReadThrough:
         return await self._once(series, grid, Span(0, end_ms), limit, newest=True)
 
     async def accept(self, series: Series, grid: Grid, span: Span, limit: int, klines: Sequence[Row]) -> None:
-        """The oldest `limit` klines of `span` are these: keep what is wished of them, remember the rest."""
+        """Accept `klines` as the oldest `limit` of `span`: commit those that are wished, cache the rest."""
         if klines:
             self._absence.found(series, Span(klines[0].open_ms, klines[0].open_ms + 1))
         await self._keep(series, grid, span, klines)
@@ -105,7 +105,7 @@ class ReadThrough:
         return await self._flights.join((series, span, limit, newest), ask)
 
     def _garbage(self, series: Series, what: str) -> UpstreamGarbage:
-        """An answer that lacks klines: nothing that was told of the series is believed any longer."""
+        """The error for an answer that lacks klines; invalidates everything cached of the series."""
         self._forget(series)
         return UpstreamGarbage(f"{series.name} {series.interval}: {what}", Reason.NOT_WHOLE)
 
@@ -126,8 +126,8 @@ class ReadThrough:
     async def check_begin(self, series: Series, grid: Grid, span: Span, klines: Sequence[Row]) -> Edge:
         """How an answer for `span` begins. Raises UpstreamGarbage when it begins late for no proven reason.
 
-        The exchange is asked for the symbol's first kline: an answer that lacks klines looks like the truth; one that
-        lacks the first of them and has the second is another.
+        The exchange is asked for the symbol's first kline, because an answer that lacks klines looks like a whole one.
+        If it names an earlier first kline than the answer has, the span in between is a hole, or the answer is wrong.
         """
         late = Span(span.start_ms, klines[0].open_ms if klines else span.end_ms)
         ledger = self._holdings.ledger(series)
@@ -137,7 +137,7 @@ class ReadThrough:
         if first_ms is not None and self.memory.begin_ms(series) == first_ms:
             return Edge()
         until = Span(0, late.end_ms if first_ms is None else grid.shift(first_ms, 1))
-        found = await self._once(series, grid, until, 1)  # in another way: memory has the answer that is doubted
+        found = await self._once(series, grid, until, 1)  # not from the cache, which may have the doubted answer
         begin_ms = found[0].open_ms if found else None
         if begin_ms == first_ms:
             await self._check_nothing_before(series, grid, late.end_ms)
@@ -175,27 +175,27 @@ class ReadThrough:
         after_ms: int | None = None,
         before_ms: int | None = None,
     ) -> tuple[Span, ...]:
-        """The holes between klines that the exchange gave, and to what is known before and behind them.
+        """The unrecorded holes between the exchange's klines, and to the known ones before (`after_ms`) and after them.
 
-        Raises UpstreamGarbage when one of them is not proven to be the exchange's own.
+        Raises UpstreamGarbage when a hole is not proven to be the exchange's own.
         """
         holes = self._unrecorded_holes(series, grid, klines, after_ms, before_ms)
         if len(holes) > HOLES_MAX:
             raise self._garbage(series, "REST's answer is full of holes")
-        self._check_claims(series, holes)  # of all at once: one after the other would take as many times as long
+        self._check_claims(series, holes)  # all at once: one after the other would multiply the wait
         for hole in holes:
             await self._check_hole(series, grid, hole, klines)
         return tuple(holes)
 
     def check_unbroken(self, series: Series, grid: Grid, klines: Sequence[Row], *, after_ms: int) -> None:
-        """Raise UpstreamGarbage when newest klines lack some between them, or to what is known before them."""
+        """Raise UpstreamGarbage when the newest klines have a hole between them or after `after_ms`."""
         if self._unrecorded_holes(series, grid, klines, after_ms, None):
             raise self._garbage(series, "klines are missing from REST's answer")
 
     def _unrecorded_holes(
         self, series: Series, grid: Grid, klines: Sequence[Row], after_ms: int | None, before_ms: int | None
     ) -> list[Span]:
-        """Holes of an answer that the ledger does not record as absent; a held span is one too: its rows lack."""
+        """Holes of an answer that the ledger does not record as absent; a hole where rows are held counts too."""
         if not klines:
             return []
         holes = [Span(grid.shift(one.open_ms, 1), other.open_ms) for one, other in pairwise(klines)]
@@ -209,8 +209,8 @@ class ReadThrough:
     async def _check_hole(self, series: Series, grid: Grid, hole: Span, klines: Sequence[Row]) -> None:
         """Raise UpstreamGarbage unless the exchange has no klines in `hole`, and some on both sides.
 
-        It has to say so twice, some seconds apart, the second time asked in another way, by an answer that has every
-        kline around the hole that is known to exist; and nothing that is held may refute it.
+        The exchange must claim so twice, some seconds apart; the second request differs from the first, and its answer
+        must have every kline around the hole that is known to exist. No held row may refute the claim.
         """
         if self._was_proven_lately(series, hole):
             return
@@ -231,7 +231,7 @@ class ReadThrough:
         self._proven_lately[series] = (*kept[1 - HOLES_MAX :], (hole, self._clock.now_ms()))
 
     def _check_claims(self, series: Series, holes: Sequence[Span]) -> None:
-        """Raise UpstreamGarbage when something refutes a hole, or until the exchange has stood by all of them."""
+        """Raise UpstreamGarbage when a held row refutes a hole, Unproven until the exchange has repeated all claims."""
         unproven: Unproven | None = None
         try:
             for hole in holes:
@@ -256,14 +256,14 @@ class ReadThrough:
         )
 
     async def _newest_ms(self, series: Series, grid: Grid) -> int:
-        """When the exchange's newest kline opens, of a symbol that has some."""
+        """The open time (ms) of the exchange's newest kline, for a symbol that has klines."""
         newest = await self.klines(series, grid, None, 1)
         if not newest:
             raise self._garbage(series, "REST has a first kline and no newest one")
         return int(newest[-1].open_ms)
 
     def _ended(self, series: Series, grid: Grid, last: Span, newest_ms: int) -> Edge:
-        """The end of a symbol's klines, due ones in `last` lacking. Raises UpstreamGarbage when these must exist."""
+        """The Edge of a symbol whose klines end before `last`. Raises UpstreamGarbage when `last` must have klines."""
         ended_ms = grid.shift(newest_ms, 1)
         if self.is_trading(series):
             raise self._garbage(series, f"REST's answer ends before {last.end_ms}")
@@ -273,8 +273,9 @@ class ReadThrough:
     async def check_end(self, series: Series, grid: Grid, last: Span, klines: Sequence[Row], *, is_begun: bool) -> Edge:
         """How an answer ends without `last`, which is due.
 
-        Raises UpstreamGarbage when that is not proven: the exchange has a kline there, or klines on both sides
-        (`is_begun`: before) and says so once, or its newest one is older although the symbol trades.
+        Raises UpstreamGarbage when the absence is not proven: the exchange has a kline in `last`; or it has klines on
+        both sides (`is_begun`: before `last`) and has claimed the hole only once; or the symbol trades and its newest
+        kline is older than `last`.
         """
         listing = self._symbols.listing(series.symbol)
         if not grid.count(*last) or (not is_begun and listing is not None and last.end_ms <= listing.onboard_ms):
@@ -296,7 +297,7 @@ class ReadThrough:
     def check_newest(self, series: Series, grid: Grid, end_ms: int) -> None:
         """Raise UpstreamGarbage when the exchange, asked for the newest klines, must have one before `end_ms`.
 
-        A symbol that trades has one in progress, however lately it was listed.
+        A symbol that trades has a kline in progress, however recently it was listed.
         """
         listing = self._symbols.listing(series.symbol)
         is_begun = listing is not None and listing.onboard_ms < end_ms and self.is_trading(series)
@@ -306,7 +307,7 @@ class ReadThrough:
     async def check_absent(self, series: Series, grid: Grid, last: Span) -> None:
         """Raise UpstreamGarbage when the exchange has klines now in `last`, which was proven absent a while ago.
 
-        They are kept, so that the next answer has them.
+        Those klines are committed, so that the next answer has them.
         """
         found = await self._once(series, grid, last, min(series.kind.rest.rows_thrifty, grid.count(*last)))
         if found:

@@ -1,4 +1,4 @@
-"""Questions under way: asked once, for all who want to know the same."""
+"""Single flight: identical concurrent requests share one call."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class SingleFlight(Generic[Question, Result]):
-    """At most `at_once_max` questions are under way, each of them once."""
+    """Runs at most `at_once_max` calls at once, and one per question."""
 
     def __init__(self, at_once_max: int, what: str) -> None:
         self._at_once_max = at_once_max
@@ -20,17 +20,20 @@ class SingleFlight(Generic[Question, Result]):
         self._flights: dict[Question, asyncio.Future[Result]] = {}
 
     def __len__(self) -> int:
-        """How many are under way."""
+        """The number of calls under way."""
         return len(self._flights)
 
     async def join(self, question: Question, ask: Callable[[], Awaitable[Result]]) -> Result:
-        """What `ask` gives, whoever called it; its error goes to all who wait. Raises UpstreamUnavailable."""
+        """Call `ask` once per question; its result or error goes to all waiting callers.
+
+        Raises UpstreamUnavailable when `at_once_max` calls are under way.
+        """
         while (flight := self._flights.get(question)) is not None:
             try:
                 return await asyncio.shield(flight)
             except asyncio.CancelledError:
                 if not flight.cancelled() or _is_cancelled():
-                    raise  # it is us who are cancelled; otherwise the one who asked was, and we ask ourselves
+                    raise  # this caller was cancelled; otherwise the asking caller was: ask again
         if len(self._flights) >= self._at_once_max:
             raise UpstreamUnavailable(f"{self._at_once_max} {self._what} are under way already", Reason.BUSY)
         flight = self._flights[question] = asyncio.get_running_loop().create_future()
@@ -39,7 +42,7 @@ class SingleFlight(Generic[Question, Result]):
             flight.set_result(result)
         except Exception as error:
             flight.set_exception(error)
-            flight.exception()  # nobody may be waiting for it
+            flight.exception()  # marks the error as retrieved: there may be no waiting caller
             raise
         finally:
             del self._flights[question]

@@ -1,4 +1,4 @@
-"""An answer cut out of a tail: which of its rows are asked for, and for how long an answer is true. Pure."""
+"""An answer cut from a tail: which rows a query asks for, and for how long an answer is valid. Pure."""
 
 from typing import Final, NamedTuple
 
@@ -9,8 +9,8 @@ from app.holding.tail import SeriesTail
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery
 from app.querying.window import Window, closed_end_ms
 
-LIVE_PAGE_MS: Final = 1_000  # an answer that ends with a live kline is rendered anew after this long at the latest
-CLOSING_PAGE_MS: Final = 250  # while a closing frame is awaited, an answer is good this long
+LIVE_PAGE_MS: Final = 1_000  # an answer that ends with a live kline is rendered again after this long at the latest
+CLOSING_PAGE_MS: Final = 250  # while a closing frame is awaited, an answer is valid this long
 
 
 class Cut(NamedTuple):
@@ -25,11 +25,11 @@ class Cut(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """The number of rows in the cut."""
         return self.end - self.first
 
     def answer(self, live: list[bytes] | None, now_ms: int) -> Answer:
-        """The answer with them and, where it was asked for, the kline in progress (and any that closed meanwhile)."""
+        """The answer: the rows of the cut, then `live`: the kline in progress and any that closed meanwhile."""
         query, grid, window, tail, first, end = self
         rows = live or []
         extra = max(0, end - first + len(rows) - query.limit)
@@ -43,9 +43,9 @@ class Cut(NamedTuple):
 
 
 def newest(query: KlineQuery, grid: Grid, tail: SeriesTail, now_ms: int) -> Answer | None:
-    """The answer to the usual question, for the newest closed klines, if they are the last ones of the tail.
+    """The answer to the most frequent query, the newest closed klines, if the tail ends with them; else None.
 
-    It is what `window_of`, `cut_of` and `Cut.answer` come to, in a third of their time.
+    The result equals that of `window_of`, `cut_of` and `Cut.answer`, in a third of their time.
     """
     first = len(tail.rows) - query.limit
     if query.start_ms is not None or query.end_ms is not None or not query.only_final or first < 0:
@@ -63,7 +63,7 @@ def newest(query: KlineQuery, grid: Grid, tail: SeriesTail, now_ms: int) -> Answ
 
 
 def cut_of(query: KlineQuery, grid: Grid, window: Window, tail: SeriesTail) -> Cut | None:
-    """What the window asks for, if the tail has all of it."""
+    """The rows of the tail that the window asks for; None if the tail lacks some of them."""
     start_ms, end_ms = window.span
     if not tail.rows or start_ms < tail.start_ms or end_ms > tail.end_ms:
         return None
@@ -78,7 +78,7 @@ def cut_of(query: KlineQuery, grid: Grid, window: Window, tail: SeriesTail) -> C
 def rendered(
     query: KlineQuery, grid: Grid, window: Window, first_ms: int, body: bytes, now_ms: int, *, is_live: bool
 ) -> Answer:
-    """An answer that begins with the kline that opens at `first_ms`, and when it ends to be true."""
+    """An Answer whose first kline opens at `first_ms`, with the time until which it is valid."""
     valid_until_ms = END_OF_TIME_MS
     if window.is_open_ended:
         closes_ms = grid.shift(window.closed_end_ms, 1)

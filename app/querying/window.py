@@ -10,9 +10,9 @@ from app.querying.answer import KlineQuery
 
 
 class Window(NamedTuple):
-    """Closed klines to answer with: at most `limit` that open in `span`, the oldest or the newest of them.
+    """The closed klines that a query asks for: at most `limit` that open in `span`, the oldest or the newest ones.
 
-    The newest ones may reach back further than `span`, by as many klines as the exchange does not have inside it.
+    The newest ones may begin before `span`, by as many klines as the exchange lacks inside it.
     """
 
     span: Span
@@ -22,20 +22,22 @@ class Window(NamedTuple):
     """Whether klines that close from now on are asked for too."""
     closed_end_ms: int
     ahead: slice | None
-    """Which of the klines that open from `closed_end_ms` on are asked for: the one in progress, and the one before it
-    while that has ended and is not closed here yet. None when none of them is."""
+    """Which of the klines that open from `closed_end_ms` on are asked for; None when none is.
+
+    They are the kline in progress and, while it has ended but is not closed here yet, the one before.
+    """
 
     def ahead_of(self, rows: int) -> slice | None:
-        """The same, behind so many closed ones: none when those are as many as were asked for."""
+        """`ahead` for an answer with `rows` closed klines; None when those reach the limit."""
         return self.ahead if self.newest or rows < self.limit else None
 
     def reaches_end(self, rows: int) -> bool:
-        """Whether an answer of so many rows says that there are no newer closed klines."""
+        """Whether an answer of `rows` closed klines implies that there are no newer closed ones."""
         return self.is_open_ended and (self.newest or rows < self.limit)
 
 
 def closed_end_ms(grid: Grid, tail: SeriesTail | None, now_ms: int) -> int:
-    """Where the closed klines end: those that are due, and any that came sooner."""
+    """The end (ms) of the closed klines: those that are due, and any whose closing frame arrived earlier."""
     due_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
     return max(due_ms, tail.end_ms) if tail and tail.rows and tail.end_ms <= grid.floor(now_ms + 1000) else due_ms
 
@@ -53,7 +55,7 @@ def _ahead(query: KlineQuery, grid: Grid, closed_end_ms: int, now_ms: int) -> sl
 
 
 def window_of(query: KlineQuery, grid: Grid, closed_end_ms: int, now_ms: int) -> Window:
-    """What `query` asks for, as far as the grid tells."""
+    """The window of `query` on `grid`, for closed klines that end at `closed_end_ms`."""
     ahead = _ahead(query, grid, closed_end_ms, now_ms)
     asked_end_ms = None if query.end_ms is None else grid.ceil(query.end_ms + 1)
     end_ms = closed_end_ms if asked_end_ms is None else min(closed_end_ms, asked_end_ms)
