@@ -18,7 +18,6 @@ from app.ports.store import StoreReader
 DOCUMENT: Final = "exchangeInfo"
 RETRY_DELAY_S_MIN: Final = 1.0
 RETRY_DELAY_S_MAX: Final = 60.0
-RELOAD_EVERY_S: Final = 5.0  # how often a process that does not write checks the store for a newer list
 
 
 Keep = Callable[[bytes, int], Awaitable[None]]
@@ -123,12 +122,6 @@ class SymbolSync:
                 pause_s = spread_s(rng, failures, RETRY_DELAY_S_MIN, RETRY_DELAY_S_MAX)
                 delay_s = min(every_s, pause_s)
             await self._clock.sleep(delay_s)
-
-    async def follow(self, store: StoreReader) -> None:
-        """Adopt newer lists from the store every `RELOAD_EVERY_S`, forever; for a process that does not write."""
-        while True:
-            await self.load(store)
-            await self._clock.sleep(RELOAD_EVERY_S)
 
     def _until_an_end_s(self) -> float:
         """Seconds until a minute after the next followed symbol is delivered: its stream is silent then, so refresh."""
