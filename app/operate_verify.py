@@ -1,4 +1,4 @@
-"""What `klinenode verify` does: compare a span with the exchange, alone or through the running node."""
+"""The command `klinenode verify`: compare a span with the exchange, alone or through the running node."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -26,7 +26,11 @@ POLL_S: Final = 0.5
 
 
 async def verify(settings: Settings, target: Target, out: Console) -> Report:
-    """Compare the target with the exchange; the audit's report when it has ended. Raises OperateError."""
+    """Compare the target's klines with the exchange and show the progress; return the report of the ended audit.
+
+    The audit runs in the node that holds the writer's lease, if there is one, else in this process. Raises
+    OperateError.
+    """
     async with node_or_holder(settings, out) as (parts, holder):
         span = target.span(settings, parts.clock.now_ms())
         if holder is None:
@@ -50,7 +54,7 @@ async def verify(settings: Settings, target: Target, out: Console) -> Report:
 
 
 def left_out(audit: Report) -> list[str]:
-    """What an audit could not compare, a line each."""
+    """One line for each part of the span that the audit did not compare, with the reason."""
     lines = [
         f"not compared: {each['symbol']} {each['interval']} from {_iso(each['start'])} to {_iso(each['end'])}: "
         f"{each['why']}"
@@ -68,7 +72,7 @@ def _iso(time_ms: int) -> str:
 
 
 async def _watch(report: Callable[[], Awaitable[Report]], number: int, clock: Clock, out: Console) -> Report:
-    """Show the progress of an audit until it has ended."""
+    """Show the progress of audit `number` until it ends; return its report. Raises OperateError if the node lost it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=out) as progress:
         task = progress.add_task("verify", total=None)
