@@ -21,13 +21,13 @@ from tests.programs.sim.store import Disk
 if TYPE_CHECKING:
     from tests.programs.sim.world import Sim
 
-RESTART_S: Final = 5.0  # what deploy/systemd waits before it starts a process again that ended by itself
-DRAIN_S_MAX: Final = 4.0  # app/server.py: requests in flight at a shutdown
+RESTART_S: Final = 5.0  # systemd's pause (deploy/systemd) before it restarts a process that ended by itself
+DRAIN_S_MAX: Final = 4.0  # app/server.py: time for requests in flight at a shutdown
 SHUTDOWN_S_MAX: Final = 10.0  # the node's promise
 
 
 class SimParts(Parts):
-    """The parts of a node, on a disk whose free space the simulation decides."""
+    """The parts of a node; the simulation decides how much disk space is free."""
 
     disk: Disk
 
@@ -46,8 +46,7 @@ class Process:
         self.is_up = False
         self.starts = self.kills = self.stops = 0
         self.stand_downs: list[tuple[float, float]] = []
-        """Of the living process: when each stand-down was announced to it, and when it ends (virtual s)."""
-        """When the sockets last closed a kline of a symbol."""
+        """By stand-down of the living process: when it was announced and when it ends (virtual s)."""
         self.queries: dict[asyncio.Task[Any], None] = {}
         self.client: httpx.AsyncClient | None = None
         self._stopping: asyncio.Event | None = None
@@ -57,7 +56,7 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        """Whether there is a process at all."""
+        """Whether the process is running."""
         return not self.fate.is_dead
 
     def start(self) -> None:
@@ -87,7 +86,7 @@ class Process:
             self.fate.kill_at_step = self.fate.steps + after_steps
 
     def standing_until_ms(self) -> int:
-        """When the process's stand-down ends, 0 when there is none."""
+        """When the process's stand-down ends (ms); 0 when there is none."""
         active = self.node.parts.guard.active() if self.node else None
         return active.until_ms if active else 0
 
@@ -152,7 +151,7 @@ class Process:
             self.sim.fail(f"{self.fate.name} took {took_s:.1f} s to stop")
 
     def _check_leaks(self, fate: Fate) -> None:
-        """After a clean end: nothing of the process is left."""
+        """Fail the seed if tasks or connections are left after a clean end; then mark the process as dead."""
         sim = self.sim
         if fate.is_dead:
             return
@@ -161,7 +160,7 @@ class Process:
             return
         if tasks := sim.loop.tasks_of(fate):
             sim.fail(f"{fate.name} left tasks behind: {tasks}")
-        if ends := [end for end in sim.network.of(fate) if not end.is_closing()]:  # what was closed may be slow to go
+        if ends := [end for end in sim.network.of(fate) if not end.is_closing()]:  # closing may take a while
             sim.fail(f"{fate.name} left {len(ends)} connections open")
         if number := sim.disk.of(fate):
             sim.fail(f"{fate.name} left {number} database connections open")
@@ -178,7 +177,7 @@ class Process:
         for holder in (self.node.parts.lease, self.node.parts.rate_state) if self.node else ():
             assert isinstance(holder, WriterLease | SharedRateState)
             if holder._fd is not None:
-                os.close(holder._fd)  # the kernel lets go of the locks, and leaves what is written
+                os.close(holder._fd)  # the kernel releases the locks and keeps what was written
                 holder._fd = None
         sim.disk.abandon(fate)
         sim.graveyard.append(fate)

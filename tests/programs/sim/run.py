@@ -1,4 +1,4 @@
-"""`make sim`: plays seeds, each in a process of its own, and says what was simulated and what was found.
+"""`make sim`: play seeds, each in a process of its own, and print what was simulated and which seeds failed.
 
 SEEDS=200 SEED=1 VERBOSE=1 python -m tests.programs.sim.run
 """
@@ -24,12 +24,12 @@ from tests.programs.sim.world import Sim
 
 SEED_S_MAX: Final = 180.0  # real seconds; a seed takes about one
 MEMORY: Final = Path("/dev/shm")
-LINES_SHOWN: Final = 60  # of a failing seed's log, without VERBOSE
+LINES_SHOWN: Final = 60  # last lines of a failing seed's log, without VERBOSE
 
 
 @dataclass
 class Outcome:
-    """What a seed came to."""
+    """The result of one seed."""
 
     seed: int
     failures: list[str] = field(default_factory=list)
@@ -43,10 +43,10 @@ class Outcome:
 
 
 def play(seed_plan: Plan, *, verbose: bool = False) -> Outcome:
-    """Play a seed in this process."""
+    """Play one seed in this process and return its result."""
     began_s = time.process_time()
     gc.collect()
-    gc.disable()  # what a cycle holds must not end at a moment that differs from run to run
+    gc.disable()  # objects in cycles must not be finalized at times that differ between runs
     folder = Path(tempfile.mkdtemp(prefix="klinenode-sim-", dir=MEMORY if MEMORY.is_dir() else None))
     sim = Sim(seed_plan, folder, verbose=print if verbose else None)
     try:
@@ -70,7 +70,7 @@ def play(seed_plan: Plan, *, verbose: bool = False) -> Outcome:
 
 
 class Child:
-    """A seed under way: a fork of this process, which starts from the same state for every seed."""
+    """A running seed: a fork of this process, so that every seed starts from the same state."""
 
     def __init__(self, seed: int, *, verbose: bool) -> None:
         self.seed = seed
@@ -84,13 +84,13 @@ class Child:
         os.close(write_fd)
 
     def read(self) -> bool:
-        """Take in what the child says; False when it has ended."""
+        """Read what the child writes; return False when it has ended."""
         chunk = os.read(self.fd, 1 << 16)
         self._chunks.append(chunk)
         return bool(chunk)
 
     def outcome(self) -> Outcome:
-        """What it came to, once it has ended."""
+        """Return the child's result after it has ended; a crash counts as a failure."""
         os.close(self.fd)
         _, status = os.waitpid(self.pid, 0)
         try:
@@ -107,11 +107,11 @@ def _as_child(seed: int, fd: int, *, verbose: bool) -> None:
             pipe.write(json.dumps(vars(outcome)).encode())
         sys.stdout.flush()
     finally:
-        os._exit(0)  # nothing of the dead processes' `finally` blocks may run
+        os._exit(0)  # `finally` blocks of the killed processes must not run
 
 
 def play_all(seeds: range, jobs: int, *, verbose: bool = False, say: Any = print) -> list[Outcome]:
-    """Play `seeds`, `jobs` at a time."""
+    """Play `seeds`, `jobs` at a time; return their results."""
     waiting = iter(seeds)
     outcomes: list[Outcome] = []
     under_way: dict[int, Child] = {}
@@ -144,7 +144,7 @@ def _tell(outcome: Outcome, done: int, total: int, say: Any) -> None:
 
 
 def summary(outcomes: list[Outcome], wall_s: float) -> str:
-    """What was simulated, in figures."""
+    """Format the totals of all seeds as text."""
     counts: Counter[str] = Counter()
     for outcome in outcomes:
         counts.update(outcome.counts)
@@ -180,7 +180,7 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="print plan and log")
     parser.add_argument("--json", help="write the outcomes to this file")
     asked = parser.parse_args()
-    if sys.flags.hash_randomization:  # sets of text must be walked in the same order in every replay
+    if sys.flags.hash_randomization:  # sets of strings must iterate in the same order in every replay
         os.execve(
             sys.executable,
             [sys.executable, "-m", "tests.programs.sim.run", *sys.argv[1:]],

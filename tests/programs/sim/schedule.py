@@ -1,4 +1,4 @@
-"""What happens in a seed: the world it plays in, and every fault with its moment, drawn from the seed alone."""
+"""The plan of a seed: the simulated world, and every fault with its time, drawn from the seed alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -25,20 +25,25 @@ INTERVAL_SETS: Final = (
     ("1m", "5m", "1w"),
 )
 LYING_S_MAX: Final = 900.0
-"""How long REST may leave rows out. Half an hour of it is the node's own standard of proof that a row does not exist
-(app/filling/fill.py), so an exchange that lies longer has the last word."""
+"""How long (s) REST may leave rows out.
+
+After half an hour the node accepts that a row does not exist (app/filling/fill.py): it would believe a longer lie.
+"""
 
 AMNESIA_S_MAX: Final = 100.0
-"""How long REST may have lost its history, once a seed: two minutes of it, when neither held rows nor the archive say
-otherwise, are the node's standard of proof that there was none (app/filling/absence.py)."""
+"""How long (s) REST may have lost its history, once a seed.
 
-PRICES_SHARE: Final = 0.3  # of the seeds in which klines of prices are held
-HOLED_SHARE: Final = 0.3  # of the seeds in which the exchange has holes: the proof of one takes half an hour
+After two minutes, if neither held rows nor the archive disagree, the node accepts that there was no history
+(app/filling/absence.py).
+"""
+
+PRICES_SHARE: Final = 0.3  # of the seeds: those in which price klines are held
+HOLED_SHARE: Final = 0.3  # of the seeds: those in which the exchange has holes; proving one absent takes half an hour
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that happens, `at_s` seconds after the start: a method `do_<what>` of tests/programs/sim/mishaps.py."""
+    """One event of the plan, `at_s` seconds after the start: it calls `do_<what>` of tests/programs/sim/mishaps.py."""
 
     at_s: float
     what: str
@@ -46,7 +51,7 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """What it is counted as."""
+        """The name under which the summary counts this step."""
         return f"{self.args['kind']}" if self.what == "exchange" else self.what
 
     def __str__(self) -> str:
@@ -62,12 +67,12 @@ class Coin:
     trades_a_minute: int
     empty_of_1024: int
     stated_ms: int | None = None
-    """The onboardDate that the exchange gives, where it is another."""
+    """The onboardDate that the exchange states, when it is not `listed_ms`."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole seed."""
+    """Everything that a seed determines."""
 
     seed: int
     start_ms: int
@@ -88,7 +93,7 @@ class Plan:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """What is held, by the names that the node has for it."""
+        """The names of the series that the node holds: the coins' symbols and those of the price series."""
         prices = [PRICES[word] for word in self.settings.get("price_klines", ())]
         named = [
             Series(each, each.whose(symbol), M1).name
@@ -104,7 +109,7 @@ class Plan:
 
 
 def plan(seed: int) -> Plan:
-    """The plan of a seed."""
+    """Draw the plan of a seed."""
     chance = Random(f"plan:{seed}")
     mood = chance.choice(("minutes", "minutes", "minutes", "downtime", "cold", "storm", "kills", "disk"))
     chaos_s = {"downtime": 600.0, "cold": 900.0}.get(mood, 1_000.0) * chance.uniform(0.8, 1.6)
@@ -141,7 +146,7 @@ def plan(seed: int) -> Plan:
 
 
 def _with_holes(drawn: Plan, chance: Random) -> Plan:
-    """The plan with holes of the exchange's own in its series, and prices among these now and then."""
+    """Return the plan with holes at the exchange added in some seeds, and with price klines in some."""
     begins_ms = {f"{coin.base}USDT": coin.listed_ms for coin in drawn.coins}
     settings = dict(drawn.settings)
     if chance.random() < PRICES_SHARE:
@@ -156,10 +161,10 @@ def _with_holes(drawn: Plan, chance: Random) -> Plan:
 
 
 def _start(chance: Random) -> int:
-    """A time of day: often shortly before something turns (a day, the archive's publication, a listing)."""
+    """Draw the start, often shortly before a boundary: midnight, the archive's publication, a listing."""
     turn_ms = chance.choice((0, 0, 30 * MINUTE_MS, 8 * HOUR_MS + 30 * MINUTE_MS, 4 * HOUR_MS, 12 * HOUR_MS))
     before_ms = int(chance.uniform(0, 10) * MINUTE_MS)
-    days = chance.choice((0, 0, 2, 10))  # Saturday, Monday, the first of December
+    days = chance.choice((0, 0, 2, 10))  # Saturday, Monday, 1 December
     return int(days * DAY_MS + turn_ms - before_ms)
 
 
@@ -212,7 +217,7 @@ _DETAILS: Final[dict[str, Draw]] = {
     "relist_symbol": lambda c: {"in_s": c.choice((0, 0, 60, 600))},
     "delist_symbol": lambda c: {"in_s": c.choice((60, 300, 3_600))},
 }
-"""What is drawn for the kinds that need more than when and how long."""
+"""Draws the parameters of the fault kinds that need more than a start and a duration."""
 
 
 def _details(chance: Random, kind: str) -> dict[str, Any]:
@@ -285,7 +290,7 @@ def _machine(chance: Random) -> tuple[str, dict[str, Any]]:
 
 
 def _steps(chance: Random, mood: str, chaos_s: float, coins: tuple[Coin, ...]) -> list[Step]:
-    """Every family of faults has a share in every seed; the mood says which has more."""
+    """Draw the faults: every family has a weight in every seed, and the mood raises some of them."""
     shares = {
         "exchange": 10.0,
         "network": 5.0,
@@ -295,7 +300,7 @@ def _steps(chance: Random, mood: str, chaos_s: float, coins: tuple[Coin, ...]) -
     }
     number = {"storm": 40, "downtime": 8}.get(mood, chance.choice((6, 12, 24)))
     steps = []
-    kinds = sorted(KINDS - {"hole"})  # of which the whole run has the same
+    kinds = sorted(KINDS - {"hole"})  # holes are drawn separately and last for the whole run
     if mood != "cold":
         kinds = [kind for kind in kinds if kind not in ARCHIVE_KINDS or chance.random() < 0.3]
     lying_s = 0.0
@@ -305,7 +310,7 @@ def _steps(chance: Random, mood: str, chaos_s: float, coins: tuple[Coin, ...]) -
         if family == "exchange":
             kind = chance.choice([*kinds, *(each for each in kinds if each in REST_KINDS)])
             wish = _exchange_fault(chance, kind, coins)
-            if kind == "lost_history":  # consistently: nobody is answered otherwise meanwhile
+            if kind == "lost_history":  # consistently: it applies to every request while it lasts
                 wish = {name: value for name, value in wish.items() if name not in ("count", "probability", "seed")}
                 kinds = [each for each in kinds if each not in ("lost_history", "archive_404")]
             if kind == "missing_rows":
@@ -316,6 +321,6 @@ def _steps(chance: Random, mood: str, chaos_s: float, coins: tuple[Coin, ...]) -
         draw = {"network": _network, "disk": _disk, "machine": _machine}.get(family)
         what, args = draw(chance) if draw is not None else _process(chance, mood)
         steps.append(Step(at_s, what, args))
-    if any(step.kind == "lost_history" for step in steps):  # else both of the two sources of proof lie
+    if any(step.kind == "lost_history" for step in steps):  # otherwise both sources of proof would be wrong at once
         steps = [step for step in steps if step.kind != "archive_404"]
     return steps

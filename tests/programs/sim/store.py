@@ -1,7 +1,7 @@
-"""SQLite under the simulation: aiosqlite's threads become callbacks of the loop, and the disk can fail.
+"""SQLite in the simulation: aiosqlite's threads become callbacks of the event loop, and the disk can fail.
 
-The pool, the driver and the database are the real ones; only the thread between them is gone. Every error is SQLite's
-own: a full disk is `max_page_count`, a lock is another connection's, a read-only file is `query_only`.
+Pool, driver and database are the real ones; only the thread between them is replaced. Every error is raised by SQLite
+itself: a full disk is `max_page_count`, a lock is another connection's, a read-only file is `query_only`.
 """
 
 import asyncio
@@ -21,22 +21,22 @@ import aiosqlite.core
 
 from tests.programs.sim.loop import PROCESS, Fate, SimLoop
 
-PAGES_MAX: Final = 1_073_741_823  # SQLite's own default
+PAGES_MAX: Final = 1_073_741_823  # SQLite's default
 BUSY_RETRY_S: Final = 0.05
-BUSY_S_MAX: Final = 5.0  # infra.sqlite.connections.BUSY_TIMEOUT_MS, waited for on the virtual clock
+BUSY_S_MAX: Final = 5.0  # infra.sqlite.connections.BUSY_TIMEOUT_MS, on the virtual clock
 
 _connect_for_real = sqlite3.connect
 
 
-QUICK_S: Final = 0.001  # what a piece of work takes on a disk that is well
+QUICK_S: Final = 0.001  # duration of one operation on a healthy disk
 
 
 class Tracked(sqlite3.Connection):
-    """A connection that can be looked after without being kept alive."""
+    """A connection that weak references can point to."""
 
 
 class Disk:
-    """The state of the disk under all databases of a simulation, and who has what open there."""
+    """The state of the disk under all databases of a simulation, and the connections that each process has open."""
 
     def __init__(self, loop: SimLoop, chance: Random) -> None:
         self._loop = loop
@@ -44,13 +44,13 @@ class Disk:
         self.is_full = False
         self.is_read_only = False
         self.work_s = QUICK_S
-        self._was_slow_s = (-1.0, QUICK_S)  # until when, and what a piece of work took then
+        self._was_slow_s = (-1.0, QUICK_S)  # when the last slow period ended, and how long an operation took in it
         self.free_bytes = 1 << 40
         self.open: WeakKeyDictionary[sqlite3.Connection, Fate | None] = WeakKeyDictionary()
         self._locks: list[sqlite3.Connection] = []
 
     def slow_down(self, work_s: float, duration_s: float) -> None:
-        """Let a piece of work take so long for a while."""
+        """Let each operation take `work_s` seconds for `duration_s` seconds."""
         self.work_s = work_s
         self._loop.call_later(duration_s, self._quicken)
 
@@ -60,34 +60,34 @@ class Disk:
         self.work_s = QUICK_S
 
     def work_s_since(self, since_s: float) -> float:
-        """What a piece of work has taken at most since then."""
+        """The longest duration (s) of an operation since `since_s`."""
         until_s, work_s = self._was_slow_s
         return max(self.work_s, work_s) if until_s >= since_s else self.work_s
 
     def delay_s(self) -> float:
-        """How long the next piece of work takes."""
+        """Draw the duration (s) of the next operation."""
         return self.work_s * (0.5 + self._chance.random())
 
     def connect(self, database: str, **options: Any) -> sqlite3.Connection:
-        """What sqlite3.connect is while the simulation runs: a lock is never waited for in real time."""
+        """Replace sqlite3.connect during the simulation, so that no lock is waited for in real time."""
         connection: Tracked = _connect_for_real(database, **(options | {"timeout": 0, "factory": Tracked}))
         self.open[connection] = PROCESS.get()
         self._apply(connection)
         return connection
 
     def closed(self, connection: sqlite3.Connection) -> None:
-        """A connection is no longer open."""
+        """Stop tracking a connection that was closed."""
         self.open.pop(connection, None)
 
     def set(self, *, is_full: bool | None = None, is_read_only: bool | None = None) -> None:
-        """Change the state of the disk for the connections there are and those to come."""
+        """Make the disk full or read-only, or not, for all open connections and later ones."""
         self.is_full = self.is_full if is_full is None else is_full
         self.is_read_only = self.is_read_only if is_read_only is None else is_read_only
         for connection in list(self.open):
             self._apply(connection)
 
     def lock(self, path: Path, duration_s: float) -> None:
-        """Let another program hold the write lock of the database for a while."""
+        """Hold the write lock of the database from another connection for `duration_s` seconds, unless it is held."""
         if not path.exists():
             return
         other = _connect_for_real(path, isolation_level=None, timeout=0)
@@ -100,7 +100,7 @@ class Disk:
         self._loop.call_later(duration_s, self._unlock, other)
 
     def heal(self) -> None:
-        """Nothing is wrong with the disk."""
+        """End every fault of the disk."""
         self._quicken()
         self.free_bytes = 1 << 40
         self.set(is_full=False, is_read_only=False)
@@ -108,13 +108,13 @@ class Disk:
             self._unlock(other)
 
     def abandon(self, fate: Fate) -> None:
-        """Forget what a dead process had open. Its connections stay as they are until the end of the simulation."""
+        """Stop tracking a dead process's connections; they stay open until the end of the simulation."""
         for connection in self._of(fate):
             fate.graveyard.append(connection)
             self.closed(connection)
 
     def of(self, fate: Fate) -> int:
-        """How many connections a process has open."""
+        """The number of connections that a process has open."""
         if self._of(fate):
             gc.collect()  # the collector is off during a seed
         for connection in self._of(fate):
@@ -138,13 +138,13 @@ class Disk:
             connection.execute(f"PRAGMA max_page_count = {max(1, pages)}").fetchone()
             connection.execute(f"PRAGMA query_only = {int(self.is_read_only)}")
         except sqlite3.OperationalError:
-            return  # locked at this very moment, or not a database yet
+            return  # locked at this moment, or not a database yet
         except sqlite3.ProgrammingError:
             self.closed(connection)
 
 
 def crash_copy(path: Path) -> Path:
-    """The files of a database as a dead machine leaves them: the log not folded in, no shared memory beside it."""
+    """Copy a database as a crash of the machine leaves it: with an unmerged log, without shared memory."""
     stem, _, number = path.stem.partition("-")
     copy = path.with_name(f"{stem}-{int(number or 0) + 1}{path.suffix}")
     for ending in ("", "-wal", ".lock", ".weight"):
@@ -163,7 +163,7 @@ class _NoThread:
 
 
 class _WorkQueue:
-    """The queue of a connection's thread, and the thread: one piece of work at a time, in the caller's context."""
+    """Replaces a connection's thread and its queue: one operation at a time, in the caller's context."""
 
     def __init__(self, disk: Disk, loop: SimLoop) -> None:
         self._disk, self._loop = disk, loop
@@ -192,7 +192,7 @@ class _WorkQueue:
         except Exception as error:  # noqa: BLE001  it belongs to whoever awaits the future
             failure = error
         self._waiting.popleft()
-        # what is committed is not known to be committed yet: a kill may come in between
+        # the caller does not know yet that it is committed: a kill may come in between
         self._loop.call_later(self._disk.delay_s(), self._deliver, future, result, failure)
         self._next()
 
@@ -208,7 +208,7 @@ class _WorkQueue:
 
 @contextlib.contextmanager
 def on_the_loop(disk: Disk, loop: SimLoop) -> Iterator[None]:
-    """Let every database of this interpreter work on `loop` and `disk`."""
+    """Run every database of this interpreter on `loop` and `disk`."""
     core: Any = aiosqlite.core
     before = core.Thread, core.SimpleQueue, sqlite3.connect
 

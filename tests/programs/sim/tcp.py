@@ -1,7 +1,7 @@
-"""A TCP connection in memory: two asyncio transports, and between them latency, chunks and backpressure.
+"""A TCP connection in memory: two asyncio transports with latency, chunks and backpressure between them.
 
-What is "in the kernel" (sent and not yet read) survives the death of the process that sent it; what is in a transport's
-own buffer does not.
+Data "in the kernel" (sent and not yet read) survives the death of the process that sent it; data in a transport's own
+buffer does not.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from tests.programs.sim.loop import PROCESS, Fate
 if TYPE_CHECKING:
     from tests.programs.sim.network import Network
 
-KERNEL_BYTES: Final = 128 * 1024  # send and receive buffer of a direction together
-READ_BYTES_MAX: Final = 256 * 1024  # asyncio's own
+KERNEL_BYTES: Final = 128 * 1024  # send and receive buffer of one direction together
+READ_BYTES_MAX: Final = 256 * 1024  # as in asyncio
 HIGH_WATER: Final = 64 * 1024  # asyncio's default
 RETRANSMIT_S_MAX: Final = 924.0  # Linux gives up on unacknowledged data after about fifteen minutes
 
@@ -25,7 +25,7 @@ Chunk = tuple[float, bytes]
 
 
 class FakeSocket:
-    """What libraries ask a transport's socket: addresses, and whether something can be read."""
+    """What libraries read from a transport's socket: the addresses, and whether it is readable."""
 
     family, type, proto = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
 
@@ -45,7 +45,7 @@ class FakeSocket:
         pass
 
     def fileno(self) -> int:
-        """A descriptor that poll() finds readable exactly when this socket would be."""
+        """A descriptor that poll() reports as readable exactly when this socket would be."""
         return self._network.readable_fd if self.is_readable else self._network.quiet_fd
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class FakeSocket:
 
 
 class End(asyncio.Transport):
-    """One end of a connection."""
+    """One end of a connection, as the transport of its protocol."""
 
     peer: "End"
 
@@ -64,13 +64,13 @@ class End(asyncio.Transport):
         self.link = link
         self.context = context
         self.vanishes = False
-        """What this end sends from now on never arrives."""
+        """Whether data that this end sends from now on is lost on the way."""
         self._loop = link.network.loop
         self._protocol = protocol
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
         self._high, self._low = HIGH_WATER, HIGH_WATER // 4
-        self._in_kernel = 0  # sent by this end and not yet read by the other
+        self._in_kernel = 0  # bytes sent by this end and not yet read by the other
         self._under_way: deque[Chunk] = deque()
         self._arrival_s = 0.0
         self._inbox: deque[bytes] = deque()
@@ -153,7 +153,7 @@ class End(asyncio.Transport):
     # --- sending ------------------------------------------------------------------------------------------------
 
     def _send(self) -> None:
-        """Hand to the kernel what it takes, and tell the protocol whether it may go on."""
+        """Move data into the kernel's buffer while it has room; resume or pause the protocol accordingly."""
         if self._is_lost:
             return
         while self._unsent and self._in_kernel < KERNEL_BYTES:
@@ -186,7 +186,7 @@ class End(asyncio.Transport):
             self._loop.call_at(self._arrival_s, self._arrive, context=self.link.network.context)
 
     def _arrive(self) -> None:
-        """Move what has arrived into the other end's inbox; while the way is blocked, later."""
+        """Move data whose latency has passed into the other end's inbox; while the link is blocked, try again later."""
         now_s, peer = self._loop.time(), self.peer
         if self.link.blocked_until_s > now_s:
             self._loop.call_at(self.link.blocked_until_s, self._arrive, context=self.link.network.context)
@@ -196,7 +196,7 @@ class End(asyncio.Transport):
             if self.vanishes:
                 self.link.give_up_later(self)
             elif peer._is_lost:
-                if chunk:  # data for a closed socket is answered with RST
+                if chunk:  # a closed socket answers data with RST
                     self._loop.call_later(self.link.latency_s(0), self.reset, context=self.link.network.context)
             else:
                 peer._inbox.append(chunk)
@@ -241,7 +241,7 @@ class End(asyncio.Transport):
     # --- ending -------------------------------------------------------------------------------------------------
 
     def vacate(self) -> None:
-        """Close the socket without another word of the process: FIN, or RST when something was left unread."""
+        """Close the socket of a dead process: send FIN, or RST if it left data unread."""
         self._is_lost = True
         self._unsent.clear()
         self._unsent_bytes = 0
@@ -249,7 +249,7 @@ class End(asyncio.Transport):
         self.socket.is_readable = True
 
     def reset(self) -> None:
-        """The other side, or something between, has ended the connection."""
+        """Report to the protocol that the other side, or something between, has reset the connection."""
         if self._is_lost:
             return
         self._is_lost = True
@@ -277,12 +277,12 @@ class End(asyncio.Transport):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the process has nothing to do with the connection any more."""
+        """Whether the connection is over for the process."""
         return self._is_lost
 
 
 class Link:
-    """A connection: its two ends and the way between them."""
+    """A connection: its two ends and the link's faults between them."""
 
     client: End
     server: End
@@ -293,11 +293,11 @@ class Link:
         self._is_doomed = False
 
     def latency_s(self, size: int) -> float:
-        """How long the next chunk takes."""
+        """Draw the latency (s) of a chunk of `size` bytes."""
         return self.network.latency_s(self.surface, size)
 
     def pieces(self, data: bytes) -> list[bytes]:
-        """`data` as the chunks in which it will arrive."""
+        """Split `data` into the chunks in which it will arrive."""
         chance = self.network.chance
         if len(data) < 2 or chance.random() >= self.network.split_share:
             return [data]
@@ -305,7 +305,7 @@ class Link:
         return [data[:at], data[at:]]
 
     def give_up_later(self, sender: End) -> None:
-        """Nobody acknowledges what `sender` sends: its kernel gives the connection up in the end."""
+        """Reset `sender` after RETRANSMIT_S_MAX: nobody acknowledges its data."""
         if not self._is_doomed:
             self._is_doomed = True
             self.network.loop.call_later(RETRANSMIT_S_MAX, sender.reset, context=self.network.context)

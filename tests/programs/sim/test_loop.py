@@ -1,4 +1,4 @@
-"""The loop itself: virtual time, kills, frozen processes."""
+"""The simulation's event loop: virtual time, killed and frozen processes."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ import pytest
 
 from tests.programs.sim.loop import PROCESS, Deadlocked, Fate, SimLoop
 
-# streams are left open as the dead leave them, and complain when they are collected
+# killed processes leave their streams open, which warn when they are garbage-collected
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 KEPT: list[object] = []
-"""What the dead left behind: collected, it would run its `finally` blocks in the middle of some other test."""
+"""Objects of killed processes, kept alive: collected, they would run their `finally` blocks during some other test."""
 
 
 @pytest.fixture

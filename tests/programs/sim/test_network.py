@@ -1,4 +1,4 @@
-"""The simulated network: what real TCP promises it keeps, and what can go wrong goes wrong."""
+"""The simulated network: it keeps the guarantees of real TCP, and injects every kind of failure."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,13 +14,13 @@ from tests.programs.sim.tcp import HIGH_WATER, KERNEL_BYTES
 HOST, PORT = "127.0.0.1", 80
 
 
-# streams are left open as the dead leave them, and complain when they are collected
+# killed processes leave their streams open, which warn when they are garbage-collected
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 KEPT: list[object] = []
-"""What the dead left behind: collected, it would run its `finally` blocks in the middle of some other test."""
+"""Objects of killed processes, kept alive: collected, they would run their `finally` blocks during some other test."""
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_what_a_half_open_connection_carries_never_arrives_and_nobody_is_told(lo
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(1), 600)
         server = next(iter(network(loop).links)).server
-        while not server.is_lost:  # the sender's kernel gives up after a quarter of an hour
+        while not server.is_lost:  # the sender's kernel gives up after about fifteen minutes
             await pause(10)
 
     loop.run_until_complete(talk())

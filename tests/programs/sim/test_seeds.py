@@ -1,4 +1,4 @@
-"""Whole seeds, and that a seed is the same every time it is played."""
+"""Whole seeds succeed, and playing a seed again gives the same run."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ RUN_S_MAX: Final = 600
 
 
 def play(folder: Path, first: int, number: int) -> list[dict[str, object]]:
-    """The outcomes of seeds, in the order of their numbers, as another interpreter finds them."""
+    """Play seeds in another interpreter; return their outcomes in the order of the seeds."""
     to = folder / "outcomes.json"
     run = [
         sys.executable,

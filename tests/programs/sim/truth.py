@@ -1,4 +1,4 @@
-"""The truth, which only the exchange knows, and how the rows and the ledger of a database differ from it."""
+"""The rows that only the exchange knows, and how a database's rows and ledger differ from them."""
 
 import sqlite3
 from collections import defaultdict
@@ -14,20 +14,20 @@ from infra.sandbox.universe import Instrument
 if TYPE_CHECKING:
     from tests.programs.sim.world import Sim
 
-NAMED_MAX: Final = 3  # differences of a kind that are written out
+NAMED_MAX: Final = 3  # differences of one kind that are listed in full
 
 Row = tuple[object, ...]
 
 
 class Truth:
-    """What the store must say; every row is computed once."""
+    """The rows that the store must hold; each is computed once."""
 
     def __init__(self, sim: "Sim") -> None:
         self._sim = sim
         self._known: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)  # by coin: a name may change hands
 
     def rows(self, symbol: str, code: str, start_ms: int, end_ms: int) -> list[Row]:
-        """The exchange's closed rows that open in [start_ms, end_ms), as the store keeps them."""
+        """The exchange's closed rows that open in [start_ms, end_ms), in the store's form."""
         item = self.item(symbol)
         if item is None:
             return []
@@ -55,20 +55,20 @@ class Truth:
         return (*found[0][:6], *found[0][7:11])
 
     def item(self, symbol: str) -> Instrument | None:
-        """Whose klines a series is of, as the exchange has or had it."""
+        """The instrument that a series belongs to, as the exchange lists it or used to; None if it never did."""
         symbol = named(symbol, M1).symbol
         now_ms, universe = self._sim.clock.now_ms(), self._sim.exchange.exchange.universe
         past = universe.former(symbol) or universe.find_ever(symbol, self._sim.plan.start_ms, now_ms + 1)
         return universe.find(symbol, now_ms) or past
 
     def is_elsewhere(self, symbol: str, onboard_ms: int) -> bool:
-        """Whether a name that has changed hands is not, or no longer, whose onboardDate is `onboard_ms`."""
+        """Whether a name has changed hands and is not the listing whose onboardDate is `onboard_ms`."""
         now_ms, universe = self._sim.clock.now_ms(), self._sim.exchange.exchange.universe
         item = universe.find(symbol, now_ms)
         return universe.former(symbol) is not None and (item is None or item.onboard_date != onboard_ms)
 
     def audit(self, path: Path) -> list[str]:
-        """How rows and ledger of a database differ from each other and from the exchange."""
+        """Describe every difference between a database's rows, its ledger and the exchange."""
         if not path.exists():
             return []
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
@@ -106,12 +106,12 @@ class Truth:
         universe = self._sim.exchange.exchange.universe
         for line in revisions if is_quiet else ():
             if universe.former(named(line[0], M1).symbol) is not None:
-                continue  # frames of another coin were brought to the form of the one that the node still knew
+                continue  # frames of another coin were read with the listing that the node still knew
             found.append(f"a row was held that was not the exchange's: revision {line}")
         return found
 
     def _unnoticed(self, connection: sqlite3.Connection) -> set[str]:
-        """Names that are another coin's by now, of which the node has not heard or is just asking."""
+        """Names that belong to another coin by now, which the node has not learnt or is just checking."""
         found = set()
         for symbol, onboard_ms, is_doubted in connection.execute("SELECT symbol, onboard_ms, is_doubted FROM listing"):
             if is_doubted or self.is_elsewhere(symbol, onboard_ms):
@@ -152,9 +152,9 @@ class Truth:
         return found
 
     def _is_excused(self, open_ms: object, lines: list[tuple[int, int, str]]) -> bool:
-        """Whether a row may be wrong: the sockets said two things of it, and a cut or a kill hid one of them.
+        """Whether a row may be wrong because the sockets sent two versions of it and a cut or a kill hid one of them.
 
-        Verification compares days, so it finds such a row once its day has closed.
+        Verification compares whole days, so it finds such a row after its day has closed.
         """
         sim = self._sim
         source = next((name for start_ms, end_ms, name in lines if start_ms <= int(str(open_ms)) < end_ms), "")

@@ -32,8 +32,8 @@ from tests.programs.sim.tcp import End
 
 PORT: Final = 8900
 LINES_MAX: Final = 50_000  # of the log that a failing seed prints
-CALM_S_MIN: Final = 240.0  # long enough for a dead socket to be found (75 s) and replaced (60 s at the most)
-CALM_S_MAX: Final = 3_600.0  # failed fetches are tried again after a quarter of an hour at the latest
+CALM_S_MIN: Final = 240.0  # long enough to detect a dead socket (75 s) and replace it (at most 60 s)
+CALM_S_MAX: Final = 3_600.0  # failed fetches are retried after a quarter of an hour at the latest
 LOOK_S: Final = 5.0
 
 
@@ -51,7 +51,7 @@ class TrueClock:
 
 
 class MachineClock:
-    """The time of the machine that the nodes run on: it may be off, drift and jump."""
+    """The clock of the machine that the nodes run on: it may be wrong, drift and jump."""
 
     def __init__(self, true: TrueClock, off_ms: int, drift_ppm: int) -> None:
         self._true, self._off_ms, self._drift_ppm = true, off_ms, drift_ppm
@@ -93,7 +93,7 @@ class SimUniverse(Universe):
 
 
 class Sim:
-    """Everything of one seed."""
+    """The world of one seed: exchange, machine, network, disk, processes and users."""
 
     def __init__(self, plan: Plan, folder: Path, *, verbose: Callable[[str], None] | None = None) -> None:
         self.plan = plan
@@ -111,9 +111,8 @@ class Sim:
         self.frozen: dict[Fate, None] = {}
         self.neighbour_minutes: set[int] = set()
         self.is_over = False
-        """When somebody last set the machine's clock."""
         self.is_contradicted = False
-        """Whether the exchange has said two different things of one kline."""
+        """Whether the exchange has sent two different versions of a kline."""
         self.calm_since_s: float | None = None
         self.processes = [Process(self, f"node{number}") for number in range(1 + plan.followers)]
         self.clients = Clients(self)
@@ -130,17 +129,17 @@ class Sim:
         self._make_holes()
 
     def _make_holes(self) -> None:
-        """Let the exchange never have had what the plan says that it lacks."""
+        """Let the exchange lack the klines in the plan's holes, from the beginning."""
         for hole in self.plan.holes:
             for wish in hole.faults():
                 self.exchange.control.inject(parse_fault(wish))
 
     def chance(self, name: str) -> Random:
-        """A stream of chance of its own, so that one part's draws do not move another's."""
+        """A random generator for one part, so that its draws do not change another part's."""
         return Random(f"{self.plan.seed}:{name}")
 
     def settings(self) -> Settings:
-        """What a process finds in its environment."""
+        """The settings of a process, as its environment would give them."""
         rest, ws, archive = (PORT + 1 + number for number in range(len(SURFACES)))
         return load(
             {
@@ -150,7 +149,7 @@ class Sim:
                 "db_url": f"sqlite:///{self.path}",
                 "disk_free_bytes_min": 1 << 20,
                 "log_level": "ERROR",
-                "archive_processes": 0,  # processes of their own know nothing of virtual time
+                "archive_processes": 0,  # other processes would not run on virtual time
                 **self.plan.settings,
             },
             env_file=None,
@@ -159,7 +158,7 @@ class Sim:
     # --- the log --------------------------------------------------------------------------------------------------
 
     def trace(self, text: str) -> None:
-        """Write a line to the log, of which two runs of a seed must write the same."""
+        """Write a line to the log; two runs of a seed must write the same log."""
         line = f"{self.loop.time():11.4f} {text}".replace(str(self.path.parent), "FOLDER")
         self._digest.update(line.encode())
         self.lines.append(line)
@@ -168,11 +167,11 @@ class Sim:
 
     @property
     def digest(self) -> str:
-        """The fingerprint of the log."""
+        """The hash of the log so far, to compare two runs."""
         return self._digest.hexdigest()
 
     def count(self, kind: str, number: int = 1) -> None:
-        """Count something for the summary."""
+        """Add `number` to a count of the summary."""
         self.counts[kind] += number
 
     def fail(self, text: str, error: BaseException | None = None) -> None:
@@ -186,7 +185,7 @@ class Sim:
     # --- living ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Play the seed to its end; what went wrong is in `failures`."""
+        """Play the seed to its end; `failures` then lists what went wrong."""
         asyncio.set_event_loop(self.loop)
         self.loop.set_exception_handler(self._unhandled)
         with self._substitutes(), on_the_loop(self.disk, self.loop):
@@ -194,7 +193,7 @@ class Sim:
 
     @contextmanager
     def _substitutes(self) -> Iterator[None]:
-        """Limits of the node as small as the plan wants them, and libraries that look past the loop put on it."""
+        """Apply the plan's limits to the node, and put libraries that bypass the event loop onto it."""
         live: Any = app.ingest.live
         pool: Any = httpcore._async.http11
         sockets: Any = BinanceSockets.__init__
@@ -237,7 +236,7 @@ class Sim:
             self.witness.sum_up()
 
     def _watched(self, coro: Any) -> asyncio.Task[Any]:
-        """A task of the simulation's own, which must not end by itself."""
+        """Start a task of the simulation itself; the seed fails if the task ends by itself."""
 
         def ended(task: asyncio.Task[Any]) -> None:
             if not task.cancelled():
@@ -254,7 +253,7 @@ class Sim:
         await self.clock.sleep(max(0.0, self.plan.chaos_s - self.loop.time()))
 
     async def _calm(self) -> None:
-        """End every fault and wait until the node is whole and has been for a while."""
+        """End every fault, wait until the node has held its whole wish for CALM_S_MIN, and check everything."""
         while not all(process.is_alive for process in self.processes):
             await self.clock.sleep(LOOK_S)
         self.trace("calm")
@@ -274,7 +273,7 @@ class Sim:
             if not all(process.is_alive for process in self.processes):  # a kill that was due some steps later
                 deadline_s = max(deadline_s, self.loop.time() + CALM_S_MAX)
             if standing_ms > self.clock.now_ms():
-                self.calm_since_s = self.loop.time()  # symbols may be new to the node once it may ask
+                self.calm_since_s = self.loop.time()  # a node may learn of new symbols when it may send again
             if not lacking and self.is_contradicted and not is_verified:
                 is_verified = True
                 await self.witness.verify()
@@ -289,22 +288,22 @@ class Sim:
     # --- what is noticed ----------------------------------------------------------------------------------------------
 
     def has_been_calm_for(self, delay_s: float) -> bool:
-        """Whether the last fault ended that long ago."""
+        """Whether the last fault ended more than `delay_s` seconds ago."""
         return self.calm_since_s is not None and self.loop.time() - self.calm_since_s > delay_s
 
     def was_frozen(self, fate: Fate) -> bool:
-        """Whether a process was ever frozen."""
+        """Whether this process was ever frozen."""
         return fate in self.frozen
 
     def processes_changed(self, how: str) -> None:
-        """A process is gone. If the last one was killed, the machine starts anew with what is on its disk."""
+        """React to the end of a process: after a kill of the last one, go on with the disk of a crashed machine."""
         if how == "killed" and not any(process.is_alive for process in self.processes) and self.path.exists():
             self.path = crash_copy(self.path)
 
     def audit(self, when: str) -> None:
-        """Compare the store with the truth."""
+        """Compare the store with the exchange; every difference fails the seed."""
         if self.is_contradicted and self.calm_since_s is None:
-            return  # the exchange says two things; which of them it means it says when asked
+            return  # the sockets gave two versions; only REST can tell later which one is right
         for difference in self.witness.truth.audit(self.path):
             self.fail(f"{when}: {difference}")
 
@@ -320,7 +319,7 @@ class Sim:
 
 
 class _LoopTime:
-    """The `time` module as httpcore uses it: how long a connection may lie idle."""
+    """Replaces the `time` module in httpcore, which measures idle connections with it."""
 
     def __init__(self, loop: SimLoop) -> None:
         self.monotonic = loop.time

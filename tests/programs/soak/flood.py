@@ -1,8 +1,8 @@
-"""A sandbox exchange whose kline streams carry many times the frames of the real market, as a process of its own.
+"""A sandbox exchange in a process of its own whose kline streams carry many times the real market's frames.
 
-Everything but the number of frames is the sandbox's: REST agrees with the sockets, closing frames come once and when
-they are due. A live frame is encoded once a quarter of a second and sent as often as the rate asks: the node's work
-with it is the same as with different ones.
+Apart from the number of frames it is the sandbox: REST agrees with the sockets, and each closing frame is sent once and
+on time. A live frame is encoded once every 250 ms and sent as often as the rate requires: the node's work with equal
+frames is the same as with different ones.
 """
 
 import argparse
@@ -22,24 +22,24 @@ from infra.sandbox.render import rest_row, stream_event
 from infra.sandbox.server import HOST, SandboxApp, create_app
 
 MARKET_FRAMES_A_SECOND: Final = 1.4
-"""Of one 1m stream, the mean of all symbols.
+"""Mean number of frames a second of one 1m stream over all symbols.
 
 Recorded daily trade counts (../shared/realdata, 480 traded symbols of June 2025) and one frame for each 250 ms with a
-trade (binance-facts section 5.4) give 4·(1 − exp(−trades in 250 ms)), 1.40 on average: too many rather than too few,
-for real trades come in bunches. The recorded socket capture (four symbols, July 2021) has 67 frames in 28.9 s: 0.58.
-For 600 symbols 1.4 is 840 frames a second; the most there can be is 2,400.
+trade (binance-facts section 5.4) give 4·(1 − exp(−trades in 250 ms)), 1.40 on average. That is too many rather than too
+few, because real trades come in bursts. The recorded socket capture (four symbols, July 2021) has 67 frames in 28.9 s:
+0.58. For 600 symbols, 1.4 means 840 frames a second; the maximum possible is 2,400.
 """
 
-LATE_MS_MAX: Final = 1_000  # of frames made up for; more at once would be cut off as a slow reader's
-SHARE_MAX: Final = 4.0  # of one symbol's frames sent for silent ones; right after a close nearly all are silent
-WEIGHT_LIMIT: Final = 100_000  # a soak is about frames; its cold start need not take an hour of weight
+LATE_MS_MAX: Final = 1_000  # made up for after a late tick; more frames at once would cut the node as a slow reader
+SHARE_MAX: Final = 4.0  # times a symbol's own frames: it also sends for those without trades, most right after a close
+WEIGHT_LIMIT: Final = 100_000  # a soak is about frames; its cold start must not wait for weight
 
 
 class FloodHub(FeedHub):
     """Feeds that send each state of a live kline `rate` times as often as the market would, spread evenly.
 
-    What a late tick did not send the next one does, and what symbols without trades do not send the others do: the rate
-    is kept.
+    To keep the rate, a tick makes up for what a late one did not send, and symbols with trades send the frames of
+    symbols without.
     """
 
     def __init__(self, exchange: Exchange, faults: FaultBoard, rate: float) -> None:
@@ -53,11 +53,11 @@ class FloodHub(FeedHub):
         self._is_open = False
 
     def open(self) -> None:
-        """Begin with the flood; until then live klines stand still and only closing frames come."""
+        """Start the flood; before this call live klines do not change and only closing frames are sent."""
         self._is_open = True
 
     def tick(self, now_ms: int) -> None:
-        """Send what is due at `now_ms`."""
+        """Send the frames that are due at `now_ms`."""
         self._elapsed_ms = min(now_ms - self._ticked_ms, LATE_MS_MAX)
         self._ticked_ms = now_ms
         self._share = 1 + self._idle / self._busy if self._busy else 1.0
@@ -92,7 +92,7 @@ class FloodHub(FeedHub):
 
 
 def serve(app: SandboxApp, port: int) -> None:
-    """Serve an exchange until SIGTERM."""
+    """Serve a sandbox exchange on `port` until SIGTERM."""
     uvicorn.run(
         app,
         host=HOST,
@@ -107,7 +107,7 @@ def serve(app: SandboxApp, port: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run until SIGTERM; the flood begins with SIGUSR1."""
+    """Read the arguments and serve until SIGTERM; SIGUSR1 starts the flood."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--symbols", type=int, required=True)

@@ -1,4 +1,4 @@
-"""A node's /metrics as numbers."""
+"""A node's /metrics, parsed into numbers."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ LAG: Final = "klinenode_close_lag_seconds"
 
 @dataclass
 class Scrape:
-    """What one scrape says."""
+    """The values of one scrape."""
 
     names: set[str]
-    """Of all metrics there are."""
+    """The names of all declared metrics."""
     values: defaultdict[str, float]
-    """By the name of a line, whatever its labels."""
+    """The sum over all labels, by the name of the sample line."""
     lag: dict[str, dict[float, float]] = field(default_factory=dict)
     """The histogram of close lag by interval: cumulative counts by upper bound."""
 
 
 async def scraped(place: Place) -> Scrape:
-    """Scrape the node there."""
+    """Fetch and parse /metrics of the node at `place`."""
     text = (await place.get("/metrics")).text
     found = Scrape({line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}, defaultdict(float))
     for family in text_string_to_metric_families(text):

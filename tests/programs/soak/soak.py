@@ -30,15 +30,15 @@ from tests.system.processes import ROOT, Place, Program, Programs, free_port, pa
 FLOOD: Final = (sys.executable, "-m", "tests.programs.soak.flood")
 SAMPLE_S: Final = 5.0
 WARM_UP_S_MIN: Final = 120.0
-WARM_UP_S_MAX: Final = 1_200.0  # 600 symbols from nothing, on two cores that others use too
+WARM_UP_S_MAX: Final = 1_200.0  # for 600 symbols from an empty database, on two cores that other processes use too
 READERS: Final = 2
 READ_EVERY_S: Final = 0.05
-TAIL_BYTES: Final = 64 << 20  # so small that the tails are full when the sampling begins: 600 × 7 times 99 rows
-TAIL_ROWS: Final = (99, 111)  # a tail grows by up to an eighth before it is trimmed; each begins somewhere in between
+TAIL_BYTES: Final = 64 << 20  # so small that the tails are full when sampling begins: 600 × 7 times 99 rows
+TAIL_ROWS: Final = (99, 111)  # a tail grows by up to an eighth before it is trimmed; each starts somewhere in between
 CACHE_BYTES: Final = 8 << 20
 ROWS_ASKED: Final = (1, 10, 60, 100)
 A_DAY: Final = {"1m": 1_000, "3m": 480, "5m": 288, "15m": 96, "1h": 24, "4h": 6, "1d": 1}
-"""By interval: how many klines are asked for at the most. What the node holds, so that no reader makes it fetch."""
+"""By interval: the most klines that a reader requests. The node holds that many, so no reader causes a fetch."""
 MIB: Final = float(1 << 20)
 
 GAUGES: Final = {
@@ -51,7 +51,7 @@ GAUGES: Final = {
     "page_cache_bytes": 2 * MIB,
     "tail_rows": 2_000.0,
 }
-"""What must not grow, and the growth in an hour that is noise in its unit."""
+"""The gauges that must not grow, each with the growth an hour (in its unit) that counts as noise."""
 METRICS: Final = {
     "process_resident_memory_bytes",
     "process_open_fds",
@@ -68,7 +68,7 @@ METRICS: Final = {
     "klinenode_close_lag_seconds",
 }
 SHOWN: Final = {"ping_ms": float("inf")}
-"""What is shown beside them: an answer's time follows the load of the machine, which is not ours alone."""
+"""Gauges that are shown without a verdict: response time depends on the load of the machine, not only on the node."""
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Sample:
 
 @dataclass
 class Readers:
-    """Users who send requests all the time."""
+    """Clients that send requests all the time."""
 
     place: Place
     rng: random.Random
@@ -113,7 +113,7 @@ class Readers:
 
 
 async def sample(place: Place, node: Program) -> Sample:
-    """Read /metrics, and what the system says of the process."""
+    """Read the gauges of the node from /metrics, its threads from /proc, and time a ping."""
     async with place.http() as client:
         asked_s = seconds()
         await client.get("/fapi/v1/ping")
@@ -147,7 +147,7 @@ async def sample(place: Place, node: Program) -> Sample:
 
 @dataclass
 class Soak:
-    """One run."""
+    """One run of the soak."""
 
     minutes: float
     rate: float
@@ -161,7 +161,7 @@ class Soak:
     warm_up_min_s: float = WARM_UP_S_MIN
 
     async def warm_up(self) -> None:
-        """Wait until the node lacks nothing, its tails and pages are full, and `warm_up_min_s` has passed."""
+        """Wait until the node holds its whole wish, its tails and pages are full, and `warm_up_min_s` has passed."""
         began_s = seconds()
         await until(self.place.is_whole, "the node holds everything", WARM_UP_S_MAX, every_s=2.0)
         print(f"whole after {seconds() - began_s:.0f} s; now the flood, and filling its memory", flush=True)
@@ -178,7 +178,7 @@ class Soak:
         self.readers.slowest_s = 0.0
 
     async def watch(self) -> None:
-        """Sample until the time is over."""
+        """Take samples until `minutes` have passed, and print the gauges once a minute."""
         end_s, told_s = seconds() + self.minutes * 60, 0.0
         while seconds() < end_s or len(self.samples) < 3:
             now = await sample(self.place, self.node)
@@ -190,7 +190,7 @@ class Soak:
             await pause(SAMPLE_S)
 
     def result(self) -> dict[str, Any]:
-        """Everything measured."""
+        """The trends of all gauges, the verdict and the totals, ready for JSON."""
         first, last = self.samples[0], self.samples[-1]
         elapsed_s = last.at_s - first.at_s
         times_s = [each.at_s - first.at_s for each in self.samples]
@@ -226,7 +226,7 @@ class Soak:
 
 
 def report(result: dict[str, Any]) -> str:
-    """The result for people."""
+    """Format the result as a table for people."""
     lines = [f"{'gauge':18}{'first':>14}{'median':>14}{'highest':>14}{'last':>14}{'slope/h':>16}{'± error':>14}"]
     for each in (Trend(**fields) for fields in result["trends"]):
         numbers = f"{each.first:14,.0f}{each.median:14,.0f}{each.highest:14,.0f}{each.last:14,.0f}"
@@ -244,7 +244,7 @@ def report(result: dict[str, Any]) -> str:
 async def soak(
     folder: Path, *, minutes: float, rate: float, symbols: int, readers: int = READERS
 ) -> AsyncIterator[Soak]:
-    """Start an exchange, a node and its readers."""
+    """Start an exchange, a node and its readers; stop them all at the end."""
     async with Programs(folder) as programs:
         upstream = free_port()
         flood = ("--port", str(upstream), "--symbols", str(symbols), "--rate", str(rate))
@@ -292,7 +292,7 @@ async def _main(minutes: float, rate: float, symbols: int, json: Path) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run by hand."""
+    """Run the soak from the command line; return 1 when a gauge grows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=10.0)

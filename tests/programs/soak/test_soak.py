@@ -1,4 +1,4 @@
-"""The soak itself: that it tells growth from noise, and that its processes run and are measured."""
+"""The soak: it tells growth from noise, and its processes run and are measured."""
 
 import random
 from pathlib import Path
@@ -18,7 +18,7 @@ def noisy(level: float, an_hour: float, noise: float, seed: int) -> list[float]:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_leak_grows_and_noise_does_not(seed: int) -> None:
-    """A megabyte a minute on top of 400, against allocation noise of two."""
+    """A leak of 1 MB a minute on top of 400 MB, against allocation noise of 2 MB."""
     leak = trend("m", TIMES_S, noisy(400, 60, 2, seed), noise_an_hour=16)
     assert leak.grows
     assert leak.slope_an_hour == pytest.approx(60, abs=4 * leak.error_an_hour)

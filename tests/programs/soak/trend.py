@@ -1,4 +1,4 @@
-"""What a row of samples says: level, slope by least squares, and whether it grows."""
+"""The trend of a row of samples: level, slope by least squares, and whether it grows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from math import sqrt
 from statistics import fmean, median
 from typing import Final
 
-GROWTH_SHARE_MAX: Final = 0.05  # of the level, an hour: less cannot be told from noise in twenty minutes
+GROWTH_SHARE_MAX: Final = 0.05  # of the level, an hour: slower growth cannot be told from noise in twenty minutes
 SIGMAS_MIN: Final = 3.0
-ALIKE_MAX: Final = 0.99  # of neighbouring samples' correlation; with more nothing could be said at all
+ALIKE_MAX: Final = 0.99  # bound for the correlation of neighbouring samples; above it nothing could be proven
 HOUR_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The trend of one gauge."""
+    """Level and slope of one gauge."""
 
     name: str
     first: float
@@ -28,7 +28,11 @@ class Trend:
 
 
 def trend(name: str, times_s: Sequence[float], values: Sequence[float], *, noise_an_hour: float) -> Trend:
-    """The trend of `values`: it grows when the slope is beyond chance, `noise_an_hour` and a twentieth of the level."""
+    """The trend of `values`.
+
+    It grows when the slope exceeds all three: SIGMAS_MIN standard errors, `noise_an_hour`, and GROWTH_SHARE_MAX of the
+    level.
+    """
     assert len(times_s) == len(values) >= 3, "two points are always on a line"
     mean_t, mean_v = fmean(times_s), fmean(values)
     spread = sum((t - mean_t) ** 2 for t in times_s)
@@ -43,14 +47,14 @@ def trend(name: str, times_s: Sequence[float], values: Sequence[float], *, noise
 
 
 def _inflation(residues: Sequence[float], squares: float) -> float:
-    """How much less neighbouring samples say than independent ones: those of a saw's tooth all lean the same way."""
+    """The factor on the slope's variance because neighbouring samples are correlated, as on the ramps of a sawtooth."""
     alike = sum(before * after for before, after in pairwise(residues)) / squares if squares else 0.0
     alike = min(max(alike, 0.0), ALIKE_MAX)
     return (1 + alike) / (1 - alike)
 
 
 def quantile_s(buckets: dict[float, float], share: float) -> float:
-    """The value below which `share` of a histogram lies; `buckets` are cumulative counts by upper bound."""
+    """The value below which `share` of a histogram lies; `buckets` are cumulative counts by upper bound in seconds."""
     total = max(buckets.values(), default=0.0)
     below = count_below = 0.0
     for bound, count in sorted(buckets.items()):

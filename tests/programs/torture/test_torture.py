@@ -1,4 +1,4 @@
-"""A modest number of kills at moments that a seed has chosen; `make torture KILLS=100` is the long run."""
+"""A small number of kills at moments drawn from a seed; `make torture KILLS=100` is the long run."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""Kills nodes at moments a seed has chosen, under load, and looks after each kill for what is lost, doubled or wrong.
+"""Kill nodes under load at moments drawn from a seed; after each kill look for lost, duplicate and wrong rows.
 
-What is acknowledged is what the ledger was seen to hold: in the database, or in /v1/coverage. A kline that was served
-from memory before its commit is not (a kill may cost it), but it was the exchange's own, so it comes back as the same
-bytes. What a user's question made the node fetch is committed before it is answered.
+Acknowledged is what the ledger was seen to hold, in the database or in /v1/coverage. A kline served from memory before
+its commit is not acknowledged: a kill may lose it. It was the exchange's own, so it is served with the same bytes again
+later. Klines that the node fetched for a user's request are committed before the answer.
 
 As a program (`python -m tests.programs.torture.torture --kills 100 --seed 1`) it prints a line for each kill and a
 summary.
@@ -45,23 +45,23 @@ from tests.system.processes import SETTLED_S, Place, Program, Programs, pause, s
 START, BOOT, MIGRATION, LOAD, CHECKPOINT, TAKEOVER = "start", "boot", "migration", "load", "checkpoint", "takeover"
 MOMENTS: Final = (LOAD, START, CHECKPOINT, TAKEOVER, BOOT, MIGRATION)
 START_S: Final = 0.1  # the interpreter is still importing
-BOOT_S: Final = 2.5  # from imports over the lease and the migration to the first jobs
+BOOT_S: Final = 2.5  # covers imports, lease, migration and the first jobs
 MIGRATION_S: Final = 0.15  # from the empty file to the committed schema, on a slow machine
 LOAD_S: Final = 3.0
-CLOSE_WAIT_S: Final = 15.0  # a minute's close that is so near is waited for
-CLOSING_S: Final = (0.2, 2.5)  # after the close, when the closing frames come, are served, and are committed
-TAKEOVER_S: Final = 2.0  # the lease is tried for every second
+CLOSE_WAIT_S: Final = 15.0  # if a minute closes within this time, the kill waits for the close
+CLOSING_S: Final = (0.2, 2.5)  # after the close, while the closing frames arrive, are served and are committed
+TAKEOVER_S: Final = 2.0  # followers try for the lease every second
 CHECKPOINT_WAIT_S: Final = 12.0
 WATCH_S: Final = 0.001
 READERS: Final = 2
-READ_EVERY_S: Final = 0.005  # leaves the exchange, which lives in the same process, its share of the processor
+READ_EVERY_S: Final = 0.005  # leaves processor time to the exchange, which lives in the same process
 COVERAGE_EVERY: Final = 10
-UNCOMMITTED_MS_MAX: Final = 60_000  # a closed kline waits 0.2 s for company, and then for a busy disk
-DUE_MS: Final = 6_000  # a kline that closed less long ago may be left out of an answer while it settles
+UNCOMMITTED_MS_MAX: Final = 60_000  # a closed kline waits 0.2 s for its batch, and then for a busy disk
+DUE_MS: Final = 6_000  # a kline that closed more recently may be missing from an answer while it settles
 DAYS_MIN: Final = 15
-DAYS_A_KILL: Final = 1.5  # history that keeps the node writing until the last kill
-LINES_MAX: Final = 200  # of one series' ledger: what a start reads must not grow with the kills before it
-JOURNAL: Final = "klinenode.db-journal"  # there while SQLite turns a new file to WAL; a hot one is rolled back
+DAYS_A_KILL: Final = 1.5  # enough history that the node is still writing at the last kill
+LINES_MAX: Final = 200  # of one series' ledger: the work of a start must not grow with the number of earlier kills
+JOURNAL: Final = "klinenode.db-journal"  # exists while SQLite turns a new file to WAL; a hot one is rolled back
 FILES: Final = {
     f"klinenode.db{end}" for end in ("", "-wal", "-shm", ".lock", ".weight", ".line", ".streams", ".token")
 } | {JOURNAL}
@@ -70,18 +70,18 @@ SYMBOLS: Final = 6
 
 
 class Broken(AssertionError):
-    """The node broke its promise."""
+    """The node broke one of its promises."""
 
 
 def expect(holds: object, what: str) -> None:
-    """Raise Broken unless the promise holds."""
+    """Raise Broken with the text `what` unless `holds`."""
     if not holds:
         raise Broken(what)
 
 
 @dataclass(slots=True)
 class Kill:
-    """One kill and what was found after it."""
+    """One kill and what the check after it found."""
 
     number: int
     moment: str
@@ -96,7 +96,7 @@ class Kill:
 
 @dataclass
 class Load:
-    """Users who send requests all the time, compare every answer with the exchange, and record what was served."""
+    """Clients that send requests all the time, compare every answer with the exchange, and record what was served."""
 
     sandbox: SandboxServer
     rng: random.Random
@@ -114,7 +114,7 @@ class Load:
             place = self.place
             if place is not None:
                 asked += 1
-                with contextlib.suppress(httpx.HTTPError):  # it was killed meanwhile
+                with contextlib.suppress(httpx.HTTPError):  # the node was killed during the request
                     async with place.http() as client:
                         await (self._coverage if asked % COVERAGE_EVERY == 0 else self._klines)(client, place)
             await pause(READ_EVERY_S)
@@ -153,7 +153,7 @@ class Load:
 
 @dataclass
 class Torture:
-    """One seed's run."""
+    """The run of one seed."""
 
     programs: Programs
     sandbox: SandboxServer
@@ -172,7 +172,7 @@ class Torture:
         return self.programs.folder / "klinenode.db"
 
     async def run(self, kills: int) -> None:
-        """Kill nodes `kills` times, then let the node become whole and check everything."""
+        """Kill nodes `kills` times, then let the node fetch its whole wish and check everything."""
         moments = self._moments()
         while len(self.kills) < kills:
             moment = next(moments)
@@ -183,7 +183,7 @@ class Torture:
         await self._end()
 
     def _moments(self) -> Iterator[str]:
-        """Every moment in turn, each round in another order."""
+        """Yield every kind of moment once per round, each round in a new random order."""
         return chain.from_iterable(self.rng.sample(MOMENTS, len(MOMENTS)) for _ in repeat(None))
 
     async def _attack(self, moment: str) -> None:
@@ -227,7 +227,7 @@ class Torture:
         return "no checkpoint came"
 
     def _written(self) -> int:
-        """When the database file was last written, which only checkpoints do."""
+        """The modification time (ns) of the database file, which only checkpoints change."""
         return self.database.stat().st_mtime_ns
 
     async def _kill(self, node: Program, moment: str, started_s: float, note: str = "") -> None:
@@ -237,7 +237,7 @@ class Torture:
         await pause(SETTLED_S)
 
     async def _kill_during_takeover(self) -> None:
-        """Two nodes on one file: the writer is killed, and the other one while it takes over or soon after."""
+        """Run two nodes on one database: kill the writer, then kill the other while it takes over or soon after."""
         (first, second), started_s = self.places, seconds()
         node = first.serve()
         await self._up(first, node, started_s)
@@ -259,7 +259,7 @@ class Torture:
         await self._check(self.kills[-1])
 
     async def _kill_during_migration(self) -> None:
-        """A database of its own, killed while it is made: afterwards it has all tables or none, and can be made."""
+        """Kill a node while it creates a database; then the file has all tables or none, and a start completes it."""
         with tempfile.TemporaryDirectory(dir=self.programs.folder) as folder:
             file = Path(folder) / "klinenode.db"
             place = Place(self.programs, self.sandbox.port, database=f"{Path(folder).name}/klinenode.db")
@@ -282,7 +282,7 @@ class Torture:
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def _check(self, kill: Kill, *, whole: bool = False) -> None:
-        """Check what a dead node left behind."""
+        """Check the files and the database that a killed node left."""
         names = {path.name for path in self.programs.folder.glob("klinenode.db*")}
         expect(names <= FILES, f"files came: {names - FILES}")
         if not self.database.exists():
@@ -318,7 +318,7 @@ class Torture:
             await reader.close()
 
     def _served_and_lost(self, ledgers: dict[Series, Ledger]) -> int:
-        """How many klines were served and never committed: only what had just closed."""
+        """Count the klines that were served and never committed; raise Broken for any that had not just closed."""
         count, now_ms = 0, self.sandbox.exchange.clock.now_ms()
         for series, spans in self.load.served.items():
             grid = series.interval.grid
@@ -338,7 +338,7 @@ class Torture:
         return item.onboard_ms if item else 0
 
     async def _compare(self, reader: SqliteReader, series: Series, span: Span) -> int:
-        """The rows of a span with the exchange's, byte for byte; how many."""
+        """Compare the stored rows of `span` with the exchange's, byte for byte; return their number."""
         grid = series.interval.grid
         rows = (await reader.read(series, span, 1_000_000)).rows
         mine = rest_rows.join(KLINES.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows)
@@ -347,7 +347,7 @@ class Torture:
         return len(rows)
 
     async def _end(self) -> None:
-        """Leave the node in peace until it is whole; then everything ever served is there and the exchange's."""
+        """Let the node run without faults until its wish is held; then check that all klines ever served are stored."""
         self.sandbox.faults.clear(None)
         place, started_s = self.places[0], seconds()
         node = place.serve()
@@ -364,12 +364,15 @@ class Torture:
 
 
 def _rows_are_the_ledgers(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Count rows and ledger lines; every line has its rows, and there are no others. No row was ever revised."""
+    """Check that every ledger line has its rows, that there are no other rows, and no revisions.
+
+    Return the number of rows and of ledger lines.
+    """
     lines = connection.execute("SELECT symbol, interval, start_ms, end_ms, source FROM ledger").fetchall()
     by_table: Counter[str] = Counter()
     for symbol, code, start_ms, end_ms, source in lines:
         table = f"kline_{code}"
-        within = f"FROM {table} WHERE symbol = ? AND open_time >= ? AND open_time < ?"  # constants
+        within = f"FROM {table} WHERE symbol = ? AND open_time >= ? AND open_time < ?"  # formats constants only
         found = connection.execute(f"SELECT count(*) {within}", (symbol, start_ms, end_ms)).fetchone()[0]
         due = 0 if source == "absent" else INTERVALS[code].grid.count(start_ms, end_ms)
         expect(found == due, f"{symbol} {code} {start_ms}–{end_ms} ({source}): {found} rows instead of {due}")
@@ -385,7 +388,7 @@ def _rows_are_the_ledgers(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _processor_s(node: Program) -> float:
-    """The processor time a process has used, which says more of its work than the clock of a busy machine."""
+    """The processor time (s) of a process: on a busy machine a better measure of its work than the wall clock."""
     _, _, fields = (Path("/proc") / str(node.pid) / "stat").read_text().rpartition(")")
     user, system = fields.split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
@@ -410,7 +413,7 @@ async def _exists(file: Path) -> bool:
 
 @asynccontextmanager
 async def torture(folder: Path, *, seed: int, kills: int, told: Callable[[Kill], None]) -> AsyncIterator[Torture]:
-    """An exchange with a slow archive, a load, and nodes to be killed."""
+    """Start an exchange with a slow archive and a load; yield the run, which starts and kills the nodes."""
     days = max(DAYS_MIN, int(kills * DAYS_A_KILL))
     async with SandboxServer(SystemClock(), symbols=SYMBOLS) as sandbox, Programs(folder) as programs:
         sandbox.inject(kind="archive_slow", delay_s=0.3)
@@ -434,7 +437,7 @@ async def torture(folder: Path, *, seed: int, kills: int, told: Callable[[Kill],
 
 
 def table(done: Torture) -> str:
-    """What a run found, for people."""
+    """Format the findings of a run as a table for people."""
     starts = done.start_s
     moments = Counter(kill.moment for kill in done.kills)
     answers = done.load.statuses
@@ -480,7 +483,7 @@ async def _main(kills: int, seed: int, folder: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run by hand, in a folder of its own that is removed afterwards unless something broke."""
+    """Run from the command line, in a temporary folder that is kept only if something broke."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
