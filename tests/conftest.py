@@ -6,13 +6,13 @@ import pytest
 REALDATA = Path(__file__).parents[2] / "shared" / "realdata"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell that runs the suite in the background has it ignore Ctrl-C, and so would every program a test starts.
+    # A shell that runs the suite in the background makes it ignore SIGINT, and programs that tests start inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def realdata() -> Path:
-    """Recorded exchange data that lies beside the project; tests that need it skip visibly without it."""
+    """The folder of recorded exchange data, outside the repository; skips the test when it is missing."""
     if not REALDATA.is_dir():
         pytest.skip(f"no recorded exchange data in {REALDATA}")
     return REALDATA

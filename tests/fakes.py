@@ -1,4 +1,4 @@
-"""An exchange, an archive, sockets and a clock that the tests own, around the real store."""
+"""A fake exchange, archive, sockets and clock that tests control, around the real SQLite store."""
 
 import asyncio
 import heapq
@@ -57,7 +57,7 @@ BTC = Series(KLINES, "BTCUSDT", M1)
 
 
 async def turn(times: int = 1) -> None:
-    """Let every task that can run do so, `times` rounds."""
+    """Let every task that is ready run, `times` rounds of the event loop."""
     loop = asyncio.get_running_loop()
     for _ in range(times):
         passed = loop.create_future()
@@ -66,12 +66,12 @@ async def turn(times: int = 1) -> None:
 
 
 class ManualClock:
-    """Time moves when the test says so; sleepers wake in order."""
+    """A clock that only the test moves; sleepers wake in the order of their wake-up times."""
 
     def __init__(self, now_ms: int = NOW_MS) -> None:
         self.ms = now_ms
         self.put_ms = 0
-        """By how much somebody has set the clock; what is steady does not follow."""
+        """How far (ms) the clock has been set forward or back; the steady time does not include it."""
         self.slept_s: list[float] = []
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._number = 0
@@ -99,7 +99,7 @@ class ManualClock:
         return await woken
 
     async def advance(self, delay_s: float, settle: Callable[[], Awaitable[None]]) -> None:
-        """Move on by `delay_s`, waking sleepers on the way; `settle` lets the woken finish what they can."""
+        """Move the clock by `delay_s`, waking sleepers in order; `settle` runs after each wake-up."""
         target_ms = self.ms + round(delay_s * 1000)
         await settle()
         while self._sleepers and self._sleepers[0][0] <= target_ms:
@@ -118,7 +118,7 @@ class ManualClock:
 
 @lru_cache(maxsize=500_000)
 def minute(symbol: str, open_ms: int) -> Kline:
-    """The exchange's 1m kline: about one in seven has no trades and is flat at the close before it."""
+    """The exchange's 1m kline: about one in seven has no trades and is flat at the previous close."""
     mark = zlib.crc32(f"{symbol}{open_ms}".encode())
     if mark % 7 == 0:
         close = minute(symbol, open_ms - MINUTE_MS).close
@@ -147,13 +147,13 @@ _H1: Final = INTERVALS["1h"]
 
 @lru_cache(maxsize=100_000)
 def truth(symbol: str, interval: Interval, open_ms: int, first_minute_ms: int = 0) -> Kline:
-    """The exchange's closed kline of any interval."""
+    """The exchange's closed kline of `interval` that opens at `open_ms`, made of minutes from `first_minute_ms` on."""
     if interval == M1:
         return minute(symbol, open_ms)
     grid = true_grid(interval)
     start_ms, end_ms = max(open_ms, first_minute_ms), grid.shift(open_ms, 1)
     longest = (part for part in (D1, _H1, M1) if grid.step_ms > part.grid.step_ms and start_ms % part.grid.step_ms == 0)
-    part = next(longest)  # which the other intervals are made of too
+    part = next(longest)  # the longest of these that is shorter and fits
     parts = (truth(symbol, part, each) for each in range(start_ms, end_ms, part.grid.step_ms))
     return roll_up(parts, FixedGrid(end_ms - open_ms, open_ms))[0]
 
@@ -164,7 +164,7 @@ def listing(symbol: str, onboard_ms: int = 0, *, quote_asset: str = "USDT", stat
 
 @dataclass
 class Asked:
-    """One klines request as the exchange saw it."""
+    """One klines request as the exchange received it."""
 
     series: Series
     window: Span | None
@@ -174,17 +174,17 @@ class Asked:
 
 
 class Exchange:
-    """RestApi over the truth: listings begin at `first_ms`, opens in `lacking` are left out of answers."""
+    """A RestApi that answers with `truth`: klines begin at `first_ms`; opens in `lacking` are left out of answers."""
 
     def __init__(self, clock: Clock, first_ms: int = 0) -> None:
         self._clock = clock
         self.first_ms = first_ms
         self.begins_ms: dict[str, int] = {}
-        """Of some symbols: where they begin instead."""
+        """By symbol: where its klines begin, if not at `first_ms`."""
         self.last_ms = 1 << 60
-        """Where its klines end: a symbol that was delisted, or an exchange that stands still."""
+        """Where all klines end: for a delisted symbol, or an exchange that has stopped."""
         self.lacking: set[tuple[Series, int]] = set()
-        self.stated: dict[tuple[Series, int], Kline] = {}  # where it contradicts itself
+        self.stated: dict[tuple[Series, int], Kline] = {}  # klines that differ from the other intervals'
         self.error: UpstreamError | None = None
         self.gate: Callable[[Asked], Awaitable[None]] | None = None
         self.asked: list[Asked] = []
@@ -199,7 +199,7 @@ class Exchange:
         return stated or truth(series.name, series.interval, open_ms, self.first_ms)
 
     def opens(self, series: Series, span: Span, limit: int | None = None) -> list[int]:
-        """The open times that exist in `span`, the first `limit` of them."""
+        """The open times that exist in `span`, at most the first `limit`."""
         grid = true_grid(series.interval)
         start_ms = max(span.start_ms, grid.floor(self.begins_ms.get(series.symbol, self.first_ms)))
         found = []
@@ -274,12 +274,12 @@ def info_of(symbols: Sequence[Symbol]) -> bytes:
 
 
 class Vault:
-    """The archive: files exist when published, unless the test says otherwise."""
+    """An archive with a file for every span in which the exchange has klines, unless the test says otherwise."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self.first_ms: int | None = None
-        """Where its files begin, when that is not where the exchange's klines do."""
+        """Where its files begin, if not where the exchange's klines do."""
         self.errors: dict[str, UpstreamError] = {}
         self.error: UpstreamError | None = None
         self.lacking: set[int] = set()
@@ -315,7 +315,7 @@ class Vault:
 
 
 class Streams:
-    """MarketSockets that deliver what the test puts in."""
+    """MarketSockets that deliver the events a test puts into `queue`."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[KlineEvent] = asyncio.Queue()
@@ -347,16 +347,16 @@ class Streams:
 
 
 class Store(SqliteWriter):
-    """The real store, which counts what is under way and fails on request."""
+    """The real store; it counts the calls in progress, and commits fail on request."""
 
     under_way = 0
     failing = False
     commits: list[list[Batch]]
     reads: int = 0
     printed: int = 0
-    """How many of the reads the database printed itself."""
+    """The number of reads that the database printed itself."""
     meanwhile: Callable[[], Awaitable[object]] | None = None
-    """Done once, after the next printed read."""
+    """Called once, after the next printed read."""
     idle: asyncio.Event
 
     @classmethod
@@ -409,7 +409,7 @@ class Store(SqliteWriter):
         return await self._counted(SqliteWriter.unlist(self, listing, since_ms))
 
     async def settled(self) -> None:
-        """Return when no task can do more without time or the test."""
+        """Return when no task can go on without the clock or the test."""
         while True:
             await turn(12)
             if not self.under_way:
@@ -427,12 +427,12 @@ class Store(SqliteWriter):
 
 
 def always() -> bool:
-    """True: tails that nobody else changes."""
+    """Return True: for a tail that no other process changes."""
     return True
 
 
 class FakeListed:
-    """The exchange's list: not read yet, until `names` has some."""
+    """The exchange's list of symbols; not read yet while `names` returns None."""
 
     def __init__(self) -> None:
         self.names: Callable[[], Collection[str] | None] = lambda: None
@@ -448,11 +448,11 @@ class FakeListed:
 
 
 async def nobody_keeps(*what: object) -> None:
-    """For services that store nothing here."""
+    """Discard what a service would store."""
 
 
 class Rig:
-    """What services are made of: clock, exchange, archive, store, and everything that keeps a copy."""
+    """The dependencies of the services under test: clock, exchange, archive, store, and every holder of copies."""
 
     def __init__(self, clock: ManualClock, store: Store, exchange: Exchange) -> None:
         self.clock, self.store = clock, store
@@ -478,7 +478,7 @@ class Rig:
         self.committer = Committer(store, self.copies, self.observe)
 
     def copies_with(self, rolling: Rolling) -> Copies:
-        """The rig's copies, with roll-ups in progress of one's own."""
+        """The rig's copies, but with the given roll-ups in progress."""
         return Copies(
             self.symbols,
             self.holdings,
@@ -505,7 +505,7 @@ class Rig:
 
 
 def disputes_of(made: Rig) -> Disputes:
-    """The rig's own disputes: REST's rows go to its store."""
+    """Disputes on the rig's parts, which store REST's rows in its store."""
 
     async def keep(series: Series, grid: Grid, klines: Sequence[Kline], source: Source) -> None:
         spans = Spans(Span(kline.open_ms, grid.shift(kline.open_ms, 1)) for kline in klines)
@@ -528,7 +528,7 @@ async def rig(
 
 @asynccontextmanager
 async def running(*mains: Callable[[], Awaitable[None]]) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Run tasks while the test looks at them."""
+    """Run tasks during the `async with` block and cancel them at its end."""
 
     async def run(main: Callable[[], Awaitable[None]]) -> None:
         await main()
@@ -557,7 +557,7 @@ def unavailable() -> UpstreamUnavailable:
 
 @dataclass
 class Counter:
-    """Counts calls."""
+    """A callable that counts its calls."""
 
     calls: int = 0
     arguments: list[object] = field(default_factory=list)

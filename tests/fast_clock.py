@@ -1,4 +1,4 @@
-"""A clock that runs faster than the machine's and stands still while the machine keeps this process waiting."""
+"""A clock that runs faster than the machine's and stops while this process waits for a processor."""
 
 import asyncio
 import time
@@ -6,27 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-LOOK_NS: Final = 4_000_000  # reading what Linux counts costs some 10 µs a thread
+LOOK_NS: Final = 4_000_000  # reading Linux's counters costs some 10 µs a thread
 _TASKS: Final = Path("/proc/self/task")
 
 
 def kept_waiting_ns() -> dict[str, int]:
-    """By thread of this process: how long it was ready to run and had no processor; empty where nobody counts it."""
+    """By thread of this process: how long (ns) it was ready to run without a processor; empty if not counted."""
     waited_ns = {}
     for task in _TASKS.iterdir() if _TASKS.is_dir() else ():
         try:
             waited_ns[task.name] = int((task / "schedstat").read_text().split()[1])
         except OSError:
-            continue  # the thread has ended, or the kernel keeps no count
+            continue  # the thread has ended, or the kernel does not count
     return waited_ns
 
 
 class GrantedTime:
-    """The nanoseconds for which the machine let this process run or rest as it liked.
+    """The time (ns) in which the machine let this process run, or rest by its own choice.
 
-    A test whose minutes pass in a second measures the machine when five other programs want its processors: what takes
-    a moment then lasts for minutes of the test's time. Linux counts how long a thread waited for a processor
-    (/proc/…/schedstat); what the thread lost that lost most is left out.
+    When a test's minute passes in a second and other programs occupy the processors, a moment of work would last for
+    minutes of the test's time. Linux counts how long each thread waited for a processor (/proc/…/schedstat); the
+    largest wait of any thread is subtracted.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class GrantedTime:
         self._waited_ns = waited()
 
     def now_ns(self) -> int:
-        """Nanoseconds since the start; they never go back."""
+        """Nanoseconds since the start, never less than returned before."""
         elapsed_ns = self._elapsed() - self._looked_ns
         if elapsed_ns < LOOK_NS:
             self._newest_ns = max(self._newest_ns, self._granted_ns + elapsed_ns)
@@ -71,20 +71,20 @@ class ScaledClock:
         self._origin_ns = self._granted.now_ns()
 
     def now_ms(self) -> int:
-        """Milliseconds since the Unix epoch, in this clock's time."""
+        """Milliseconds since the Unix epoch on this clock."""
         elapsed_ns = self._granted.now_ns() - self._origin_ns
         return self._start_ms + int(elapsed_ns * self._speed) // 1_000_000
 
     def steady_ms(self) -> int:
-        """Milliseconds that nobody can set: this clock is one of those already."""
+        """Milliseconds on a clock that cannot be set: this one cannot."""
         return self.now_ms()
 
     def boot(self) -> str:
-        """No other process counts from where this clock does."""
+        """An empty boot id: no other process shares this clock's origin."""
         return ""
 
     def set_speed(self, speed: float) -> None:
-        """Go on from now at another speed."""
+        """Continue from the present time at another speed."""
         self._start_ms, self._origin_ns, self._speed = self.now_ms(), self._granted.now_ns(), speed
 
     async def sleep(self, delay_s: float) -> None:

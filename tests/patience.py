@@ -1,6 +1,6 @@
-"""How long tests wait for what has to happen."""
+"""The longest time a test waits for an event."""
 
 from typing import Final
 
 PATIENCE_S: Final = 1_200.0
-"""Real seconds. A busy machine is no fault; a test that needs them has failed."""
+"""Real seconds, long because a busy machine is no failure; a test that waits this long has failed."""

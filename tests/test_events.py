@@ -1,4 +1,4 @@
-"""Events: what their classes declare is whole, once, and can be read of them."""
+"""Events: each class declares its level and metrics completely and once."""
 
 import dataclasses
 import inspect
@@ -44,7 +44,7 @@ def test_every_metric_has_a_name_of_its_own_and_a_help() -> None:
 
 
 def test_what_is_unknown_at_start_is_the_writers() -> None:
-    """It is forgotten when the process stops writing; whoever else knew it would lose it too."""
+    """The metric is dropped when the process stops being the writer; another process's value would be lost with it."""
     unknown = [metric for metric in METRICS if not getattr(metric, "is_known_at_start", True)]
     assert [metric.name for metric in unknown] == [metric.name for metric in GapsCounted.METRICS]
     assert {metric.merge for metric in unknown} == {Merge.WRITER}

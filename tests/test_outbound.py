@@ -1,4 +1,4 @@
-"""Which proxy an upstream is asked through, and that no password is ever shown."""
+"""Which proxy each upstream is reached through; passwords are never shown."""
 
 import pytest
 

@@ -37,7 +37,7 @@ def test_the_committed_sample_is_the_generated_one() -> None:
 
 
 def test_the_sample_says_exactly_the_defaults() -> None:
-    """The first system could not start from its own sample (lesson 1)."""
+    """The first system could not start from its own sample file (lesson 1)."""
     assert load(env_file=SAMPLE).effective() == load(env_file=None).effective()
     assert load(env_file=SAMPLE) == load(env_file=None)
 
@@ -115,7 +115,7 @@ def test_a_trailing_slash_is_no_fault() -> None:
 
 
 def test_secrets_are_never_shown() -> None:
-    """Secrets were logged at start (lesson 17)."""
+    """Secrets were once logged at start (lesson 17)."""
     chosen = load(
         {
             "admin_token": "geheim1",
@@ -250,7 +250,7 @@ def write(folder: Path, *lines: str) -> Path:
     ],
 )
 def test_a_misspelt_name_is_refused_with_the_right_one(tmp_path: Path, name: str, meant: str) -> None:
-    """The node would do something else in silence: BACKFILL_DAY=30 downloaded a year."""
+    """Otherwise the node silently does something else: BACKFILL_DAY=30 downloaded a year."""
     with pytest.raises(SettingsError) as caught:
         load(env_file=write(tmp_path, f"{name}=30", "PORT=many"))
     assert f"\n  {name}: no setting has this name, {meant} is the closest" in str(caught.value)
@@ -307,7 +307,7 @@ def test_a_file_of_windows_begins_with_a_mark(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
-    """Docker makes one where a file to be mounted is missing."""
+    """Docker creates a folder where a file to be mounted is missing."""
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
         load(env_file=tmp_path)
 
@@ -387,7 +387,7 @@ ON_LOOPBACK = {
 def test_no_proxy_and_no_certificate_is_fatal_where_only_loopback_is_asked(name: str) -> None:
     load({name: "socks4://nonsense", **ON_LOOPBACK}, env_file=None)
     load({name: "socks4://nonsense"}, env_file=None, asks_exchange=False)
-    if name != "http_proxy":  # nothing is asked over http://
+    if name != "http_proxy":  # no upstream has an http:// URL
         assert f"\n  {name.upper()}: " in faults_of(**{name: "socks4://nonsense"})
 
 

@@ -171,7 +171,7 @@ def test_the_log_level_is_respected(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def told(capsys: pytest.CaptureFixture[str], *missing: int, wished: int = 1000) -> list[object]:
-    """The counts that were logged at INFO."""
+    """Report gap counts of `missing`; return those that were logged at INFO."""
     telemetry = Telemetry("INFO")
     for each in missing:
         telemetry.observe(GapsCounted(each, min(each, 1), wished))

@@ -1,4 +1,4 @@
-"""What a node keeps beside its database is its user's alone: who may open a lock file may stop the writer."""
+"""The files that a node keeps beside its database are private to its user: who can open a lock can stop the writer."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ from infra.telemetry import Telemetry
 NAMES = {"k.db", "k.db-wal", "k.db-shm", "k.db.lock", "k.db.weight", "k.db.line", "k.db.streams"}
 NOBODY = 65_534
 FLOCK = shutil.which("flock")
-CANNOT_OPEN = 66  # its exit status
+CANNOT_OPEN = 66  # flock's exit status
 
 
 @pytest.fixture(params=[0o022, 0o000, 0o077])
@@ -46,7 +46,7 @@ async def nothing(asked: RpcRequest) -> RpcResponse:
 
 
 async def everything_in(folder: Path) -> dict[str, int]:
-    """The modes of all that a writer with workers keeps, while it runs."""
+    """The file modes of everything that a writer with workers keeps, read while it runs."""
     database, clock = folder / "k.db", SystemClock()
     lease, rate_state = (
         WriterLease(f"sqlite:///{database}"),
@@ -63,7 +63,7 @@ async def everything_in(folder: Path) -> dict[str, int]:
         at_the_end.push_async_callback(store.close)
         for each in (lease.release, rate_state.close, counted.remove):
             at_the_end.callback(each)
-        await store.save_stand_down(0, "")  # a write, so that the log is there
+        await store.save_stand_down(0, "")  # a write, so that the write-ahead log exists
         await line.open(nothing)
         at_the_end.push_async_callback(line.close)
         await streams.open(Hub(clock))
@@ -98,7 +98,7 @@ async def test_another_user_cannot_hold_a_lock_on_any_of_them(tmp_path: Path) ->
 
 
 def held_by_another(path: Path) -> int:
-    """The exit status of a user of no rights who tries to get a lock, as one may who can read the file."""
+    """Try to lock the file as a user without rights; return flock's exit status. Who can read a file can lock it."""
     assert FLOCK is not None, "the test is skipped"
     return subprocess.call([FLOCK, "--shared", "--nonblock", path, "true"], user=NOBODY, group=NOBODY, extra_groups=[])
 

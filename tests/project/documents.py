@@ -1,6 +1,6 @@
-"""The parts of docs/ that the code already says: settings, routes, commands, metrics, events, streams, make targets.
+"""The parts of docs/ that are generated from code: settings, routes, commands, metrics, events, streams, make targets.
 
-They stand between `<!-- generated: NAME -->` and `<!-- end: NAME -->`. `make docs` writes them again; a test compares.
+They are enclosed in `<!-- generated: NAME -->` and `<!-- end: NAME -->`. `make docs` writes them; a test compares them.
 """
 
 import logging
@@ -51,29 +51,29 @@ STREAMS: Final = {
     "!contractInfo": "Listings, deliveries and changes of contracts",
     "tradingSession": "When traditional markets are open",
 }
-"""By the name as a client writes it. Every kind of stream that the code knows must be among them."""
+"""By stream name as a client writes it: what the stream has. All kinds of streams that the code knows must be here."""
 _EXAMPLES: Final = {"<symbol>": "btcusdt", "<SYMBOL>": "BTCUSDT", "<pair>": "btcusdt", "<contractType>": "perpetual",
                     "<interval>": "1m", "<asset>": "btcusd", "<5|10|20>": "5"}  # fmt: skip
 
 
 def documents() -> list[Path]:
-    """Every document with a generated block."""
+    """The documents that contain a generated block."""
     return [path for path in sorted((ROOT / "docs").glob("*.md")) if BLOCK.search(path.read_text())]
 
 
 def generated(text: str, folder: Path) -> str:
-    """The text of a document with each block as the code says it; `folder` is for a node's files."""
+    """A document's text with every block generated again; `folder` is for the files of a node."""
     return BLOCK.sub(lambda found: f"{found[1]}\n{BLOCKS[found[2]](folder)}\n{found[3]}", text)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table as Markdown."""
+    """Format a table as Markdown."""
     lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines).replace("| --- |", "|---|").replace("| --- ", "|---")
 
 
 def fastapi_of(asgi: Any) -> FastAPI:
-    """The FastAPI application inside its pure ASGI layers."""
+    """The FastAPI application inside the ASGI layers around it."""
     seen = []
     while not isinstance(asgi, FastAPI):
         seen.append(type(asgi).__name__)
@@ -84,18 +84,18 @@ def fastapi_of(asgi: Any) -> FastAPI:
 
 
 def node_in(folder: Path) -> Node:
-    """A node that is not started."""
+    """A node with its database in `folder`; it is not started."""
     return Node(Parts(load({"db_url": f"sqlite:///{folder}/k.db", "log_level": "ERROR"}, env_file=None)))
 
 
 def summaries(folder: Path) -> dict[str, str]:
-    """By route, such as "GET /v1/health": what the API's description says of it."""
+    """By route, for example "GET /v1/health": its summary in the OpenAPI description."""
     paths: dict[str, dict[str, dict[str, str]]] = fastapi_of(node_in(folder).app).openapi()["paths"]
     return {f"{verb.upper()} {path}": each["summary"] for path, verbs in paths.items() for verb, each in verbs.items()}
 
 
 def commands() -> Mapping[str, Any]:
-    """The commands of the command line by name."""
+    """The subcommands of `klinenode` by name."""
     found: Mapping[str, Any] = typer.main.get_command(command_line).commands  # type: ignore[attr-defined]
     return found
 
@@ -188,7 +188,7 @@ def _targets(_: Path) -> str:
 
 
 def _first(text: str | None) -> str:
-    """The first paragraph of a docstring on one line."""
+    """The first paragraph of a docstring, on one line."""
     return " ".join((text or "").strip().partition("\n\n")[0].split())
 
 
@@ -207,7 +207,7 @@ BLOCKS: Final[Mapping[str, Callable[[Path], str]]] = {
 
 
 def main() -> None:
-    """Write the blocks again."""
+    """Write every generated block into the documents."""
     with tempfile.TemporaryDirectory() as folder:
         for path in documents():
             path.write_text(generated(path.read_text(), Path(folder)))

@@ -1,4 +1,4 @@
-"""What the documents must name, they name; what they name exists; their tables are what the code says."""
+"""The documents name everything they must, everything they name exists, and their tables agree with the code."""
 
 import re
 import shlex
@@ -29,7 +29,7 @@ LINK: Final = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
 def blocks(text: str, language: str = "") -> list[str]:
-    """The code blocks of a document, of one language or of all."""
+    """The code blocks of a document in `language`, or all of them."""
     return re.findall(rf"^```{language or r'[a-z]*'}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
@@ -79,7 +79,7 @@ def test_the_documents_say_how_every_endpoint_is_answered() -> None:
 
 
 def test_every_documented_route_exists(tmp_path: Path) -> None:
-    others = {"GET /", "GET /docs", "GET /openapi.json", "POST /sandbox/faults"}  # pages, and the sandbox's
+    others = {"GET /", "GET /docs", "GET /openapi.json", "POST /sandbox/faults"}  # pages, and a route of the sandbox
     named = {route for path in PAGES for route in re.findall(r"`((?:GET|POST|PUT|DELETE) /[^`]*)`", path.read_text())}
     assert named - others <= set(summaries(tmp_path))
 
@@ -91,7 +91,7 @@ def test_every_command_is_documented() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_command_that_a_document_shows_exists(path: Path) -> None:
-    """Of make: the target and its variables; of klinenode: the command and its options."""
+    """For make: the target and its variables; for klinenode: the command and its options."""
     makefile = (ROOT / "Makefile").read_text()
     for line in lines_of_shell(path):
         words = shlex.split(line, comments=True)
@@ -129,7 +129,7 @@ def test_the_readme_is_one_page_and_its_first_candle_one_screen() -> None:
 
 
 def test_the_chinese_readme_is_the_english_one() -> None:
-    """The same sections, links and commands; only comments inside the commands may be Chinese."""
+    """Both have the same sections, links and commands; only comments inside the commands may be Chinese."""
     for pattern in (r"^(#+) ", r"^(\|)", r"^(- )"):
         found = re.findall(pattern, CHINESE, re.MULTILINE)
         assert found == re.findall(pattern, README, re.MULTILINE), f"other lines that begin with {pattern}"
@@ -146,7 +146,7 @@ def without_comments(block: str) -> list[str]:
 
 
 def test_the_chinese_readme_names_what_the_english_one_names() -> None:
-    """Everything in backquotes: settings, routes, statuses."""
+    """Both have the same words in backquotes: settings, routes, statuses."""
     named = [
         sorted(set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))))
         for text in (README, CHINESE)
@@ -171,7 +171,7 @@ def test_every_file_that_a_document_names_exists(path: Path) -> None:
 
 
 def test_every_name_that_the_architecture_gives_beside_a_file_is_in_it() -> None:
-    """`app/holding/commit.py` (`Committer._tell`): the file defines it."""
+    """For example `app/holding/commit.py` (`Committer._tell`): that file must define it."""
     found = re.findall(r"`((?:app|infra)/[\w./]+\.py)` \(`([\w.]+)`\)", ARCHITECTURE)
     assert len(found) >= 8
     for name, symbol in found:
@@ -203,7 +203,7 @@ def test_every_reason_of_a_503_is_documented() -> None:
 
 
 def test_no_503_is_made_without_its_reason() -> None:
-    """Beside the functions that take it, nobody writes the number."""
+    """Only the functions that require a reason contain the number 503."""
     made = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "app").rglob("*.py")

@@ -1,10 +1,10 @@
-"""The tests' fast clock stands still while the machine keeps the tests waiting."""
+"""The tests' fast clock stops while this process waits for a processor."""
 
 from tests.fast_clock import LOOK_NS, GrantedTime
 
 
 class Machine:
-    """A machine whose time and whose count of lost time a test decides."""
+    """A machine whose elapsed time and waiting times a test sets."""
 
     def __init__(self) -> None:
         self.now_ns = 0
@@ -12,7 +12,7 @@ class Machine:
         self.granted = GrantedTime(lambda: self.now_ns, lambda: dict(self.lost_ns))
 
     def passes(self, elapsed_ns: int, **lost_ns: int) -> int:
-        """Time passes, of which threads lost some; returns the time granted so far."""
+        """Let time pass, some of it lost by threads; return the time (ns) granted since the start."""
         self.now_ns += elapsed_ns
         for thread, more_ns in lost_ns.items():
             self.lost_ns[thread] += more_ns

@@ -1,4 +1,4 @@
-"""What a command imports before it does anything: a small one must not wait for the whole node."""
+"""What a command imports before it starts: a small command must not load the whole node."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What is special about a kind of series stands in app/kinds/: nothing else asks which kind it has."""
+"""All differences between kinds of series are in app/kinds/: no other code asks for the kind of a series."""
 
 import ast
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ CONSTANTS = {"KLINES", "MARK", "INDEX", "PREMIUM", "PRICES", "KINDS"}
 
 
 def questions(text: str) -> Iterator[int]:
-    """The lines of `text` that compare the kind of a series with another, or match on it."""
+    """The numbers of the lines in `text` that compare a series' kind or match on it."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]
@@ -29,7 +29,7 @@ def _is_constant(node: ast.expr) -> bool:
 
 
 def _is_kind(node: ast.expr) -> bool:
-    """Whether it says `series.kind`, or the name or suffix of that."""
+    """Whether an expression is `series.kind`, or the name or suffix of it."""
     if isinstance(node, ast.Attribute) and node.attr in {"name", "suffix"}:
         node = node.value
     if not isinstance(node, ast.Attribute) or node.attr != "kind":
@@ -62,7 +62,7 @@ def test_no_code_outside_kinds_asks_which_kind_a_series_has() -> None:
         f"{path.relative_to(ROOT)}:{line}"
         for folder in ("app", "infra", "migrations")
         for path in sorted((ROOT / folder).rglob("*.py"))
-        if not {ROOT / "app" / "kinds", ROOT / "infra" / "sandbox"} & set(path.parents)  # the sandbox knows no kinds
+        if not {ROOT / "app" / "kinds", ROOT / "infra" / "sandbox"} & set(path.parents)  # the sandbox has no kinds
         for line in questions(path.read_text())
     ]
     assert not found, "say it in a field of app.domain.kind.Kind instead"

@@ -1,4 +1,4 @@
-"""Promises of the repository itself: locks, targets, deployment files, and that the bans are in force."""
+"""The repository itself: locks, make targets and deployment files are correct, and the bans are in force."""
 
 import configparser
 import re
@@ -16,7 +16,7 @@ from app.settings import Settings
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = Path(sys.executable).parent
 COMMAND_S_MAX: Final = 60.0
-MACHINES: Final = re.compile(r"(?<![\w.])/(work|root|farm|home/\w+)/")  # no path of the machine it was written on
+MACHINES: Final = re.compile(r"(?<![\w.])/(work|root|farm|home/\w+)/")  # paths that exist on one machine only
 
 
 def run(*command: str, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -143,7 +143,7 @@ def test_the_systemd_unit_has_room_for_as_many_workers_as_there_are() -> None:
     assert budgets <= 256 << 20, "the rest of a worker takes up to half of its 512 MB"
 
 
-EXPOSURE_MAX: Final = 2.0  # of 10; what is left is the network, the system's files to read and threads' priorities
+EXPOSURE_MAX: Final = 2.0  # of 10; remaining: the network, reading the system's files, and thread priorities
 
 
 def test_the_systemd_unit_exposes_little(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Set-up makes of a clone what its locks say: with any pip, from any state, and says what it does."""
+"""deploy/setup.sh installs exactly what the locks pin, with any pip and from any state, and reports what it does."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ BASE: Final = getattr(sys, "_base_executable", sys.executable)
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Toy:
-    """`outer` needs an extra of `inner`, of which a newer release than the locked one has come out."""
+    """A project with `outer`, which needs an extra of `inner`; the index has a newer `inner` than the lock."""
     made = Toy(tmp_path)
     outer = made.release("outer", "1.0", "Requires-Dist: inner[more]>=1")
     inner = made.release("inner", "1.0", "Provides-Extra: more")

@@ -1,4 +1,4 @@
-"""A tiny project beside a tiny package index, made on the spot: set-up without a network."""
+"""A tiny project and package index, made on the spot to test the set-up without a network."""
 
 import hashlib
 import os
@@ -49,7 +49,7 @@ MAIN: Final = "def main() -> None:\n    print('klinenode runs')\n"
 
 
 class Toy:
-    """A project that deploy/setup.sh sets up, and the index it installs from."""
+    """A project for deploy/setup.sh, and the package index it installs from."""
 
     def __init__(self, folder: Path) -> None:
         self.index = folder / "index"
@@ -69,7 +69,7 @@ class Toy:
         return self.folder / ".venv"
 
     def release(self, name: str, version: str, *metadata: str) -> str:
-        """Put a release into the index; returns the lines that pin it in a lock."""
+        """Add a release to the index; return the lines that pin it in a lock."""
         path = self.index / f"{name}-{version}-py3-none-any.whl"
         info = f"{name}-{version}.dist-info"
         head = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *metadata]
@@ -87,7 +87,7 @@ class Toy:
         (self.folder / name).write_text("".join(pins))
 
     def environment_with_the_oldest_pip(self) -> None:
-        """An environment as it is on a system that ships that pip."""
+        """Create a virtual environment with the oldest supported pip, as some systems ship it."""
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.venv], check=True, timeout=PATIENCE_S)
         (site,) = self.venv.glob("lib/python*/site-packages")
         for part in OLDEST_PIP.glob("pip*"):
@@ -100,23 +100,23 @@ class Toy:
         return ["/bin/sh", "deploy/setup.sh", level, venv]
 
     def environ(self, **more: str) -> dict[str, str]:
-        """The machine's own, without what it says to pip."""
+        """The machine's environment variables without pip's own, with `more` added."""
         machine = dict(os.environ)  # noqa: TID251  handed on
         kept = {name: value for name, value in machine.items() if not name.startswith("PIP_") and name != "PYTHON"}
         return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(self.index), **more}
 
     def set_up(self, level: str, *, venv: str = ".venv", **environ: str) -> subprocess.CompletedProcess[str]:
-        """deploy/setup.sh, as make calls it."""
+        """Run deploy/setup.sh as make does."""
         return run(*self.command(level, venv), cwd=self.folder, env=self.environ(**(environ or NO_INDEX)))
 
     def installed(self) -> dict[str, str]:
-        """Names and versions in the environment, without what comes with every environment."""
+        """Versions by name of the installed packages, without those of every environment."""
         (site,) = self.venv.glob("lib/python*/site-packages")
         names = [found.name.removesuffix(".dist-info").rsplit("-", 1) for found in site.glob("*.dist-info")]
         return {name: version for name, version in names if name not in {"pip", "setuptools", "klinenode"}}
 
     def speaks(self) -> bool:
-        """Whether the command line that set-up installs starts."""
+        """Whether the installed command line starts."""
         return run(str(self.venv / "bin/klinenode"), cwd=self.folder).stdout == "klinenode runs\n"
 
 
