@@ -1,4 +1,4 @@
-"""Clocks that a test owns."""
+"""Clocks that a test controls."""
 
 import asyncio
 import heapq
@@ -7,12 +7,12 @@ from itertools import count
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-START_MS = 1_790_000_040_000  # a full minute
-_TURNS = 12  # of the event loop, enough for every chain of wake-ups between two moments
+START_MS = 1_790_000_040_000  # the start of a minute
+_TURNS = 12  # rounds of the event loop: enough for every chain of wake-ups between two moments
 
 
 class VirtualClock:
-    """Time that jumps to the next sleeper when nothing else is left to do."""
+    """A clock that jumps to the next sleeper's time when no task can go on."""
 
     def __init__(self, now_ms: int = START_MS) -> None:
         self.time_ms = now_ms
@@ -28,7 +28,7 @@ class VirtualClock:
         await awake.wait()
 
     async def advance(self, delta_ms: int) -> None:
-        """Let `delta_ms` pass, waking every sleeper in its turn."""
+        """Let `delta_ms` pass, waking every sleeper in order."""
         end_ms = self.time_ms + delta_ms
         await _settle()
         while self._sleepers and self._sleepers[0][0] <= end_ms:
@@ -37,7 +37,7 @@ class VirtualClock:
         await _settle()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """The result of `main`, in an event loop of its own."""
+        """Run `main` in a new event loop and return its result."""
 
         async def drive() -> T:
             async with asyncio.TaskGroup() as tasks:
@@ -63,7 +63,7 @@ async def _settle() -> None:
 
 
 class HastyClock:
-    """A clock whose sleepers wake at once, the time having passed. `slept_s` is what was waited."""
+    """A clock that returns from each sleep at once, with the time moved on; `slept_s` lists the sleeps."""
 
     def __init__(self, now_ms: int = START_MS) -> None:
         self.time_ms = now_ms

@@ -1,4 +1,4 @@
-"""A hand-made market socket server on loopback: acknowledges, sends numbered frames, and misbehaves on request."""
+"""A market socket server on loopback for tests: it acknowledges, sends numbered frames, and misbehaves on request."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ BEAT_S = 0.01  # real seconds between two frames of each stream
 
 @dataclass
 class Feed:
-    """What the server does, and what it saw."""
+    """The behaviour of the server, and what clients sent it."""
 
     clock: Clock
     url: str = ""
@@ -27,10 +27,10 @@ class Feed:
     paths: list[str] = field(default_factory=list)
     messages: list[tuple[str, list[str]]] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=dict)
-    mute: set[str] = field(default_factory=set)  # acknowledged, but never delivered
-    is_mute: bool = False  # of connections opened from now on
+    mute: set[str] = field(default_factory=set)  # streams that are acknowledged, but never sent
+    is_mute: bool = False  # whether connections opened from now on get no frames
     is_deaf: bool = False  # acknowledges UNSUBSCRIBE and goes on delivering
-    lag_s: float = 0.0  # real seconds by which connections opened from now on get their frames late
+    lag_s: float = 0.0  # real seconds by which frames are late on connections opened from now on
     acknowledges: bool = True
     error: str | None = None
     closes_at_once: bool = False
@@ -40,21 +40,21 @@ class Feed:
 
     @property
     def subscribed(self) -> list[str]:
-        """The streams of all connections, sorted; one that is on two appears twice."""
+        """The streams of all connections, sorted; a stream on two connections appears twice."""
         return sorted(name for names in self.streams.values() for name in names)
 
     async def until_subscribed(self, *names: str) -> None:
         await self.until(lambda: self.subscribed == sorted(names))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait, message by message and end by end, for `condition`."""
+        """Wait until `condition` holds; it is checked at each message and at each end of a connection."""
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
 
     async def close_all(self) -> None:
-        """End every connection cleanly."""
+        """Close every connection cleanly."""
         for connection in list(self.streams):
             await connection.close()
 

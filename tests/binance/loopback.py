@@ -1,4 +1,4 @@
-"""Small real servers on loopback: an HTTP host that answers what a test says, a proxy, and a witness of events."""
+"""Small real servers on loopback (an HTTP host and proxies), and a recorder of events that tests can wait on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +17,7 @@ E = TypeVar("E")
 
 @dataclass
 class Witness:
-    """Keeps every event observed, and lets a test wait for one."""
+    """Records every event, and lets a test wait for one."""
 
     events: list[Event] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -30,7 +30,7 @@ class Witness:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def wait(self, kind: type[E], number: int = 1) -> E:
-        """The `number`-th event of this kind."""
+        """Wait until `number` events of this kind were recorded; return the last of these."""
         async with asyncio.timeout(PATIENCE_S):
             while len(found := self.of(kind)) < number:
                 self._changed.clear()
@@ -43,8 +43,8 @@ class Reply:
     status: int = 200
     body: bytes = b"{}"
     headers: tuple[tuple[str, str], ...] = ()
-    missing_bytes: int = 0  # announced, but the connection breaks before them
-    hold: asyncio.Event | None = None  # answered only once this is set
+    missing_bytes: int = 0  # counted in Content-Length; the connection closes before sending them
+    hold: asyncio.Event | None = None  # the reply waits until this is set
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Host:
 
 @asynccontextmanager
 async def http_host(answer: Callable[[str], Reply]) -> AsyncIterator[Host]:
-    """A server that answers each GET with `answer(target)`."""
+    """A server that replies to each GET with `answer(target)`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -84,7 +84,7 @@ async def http_host(answer: Callable[[str], Reply]) -> AsyncIterator[Host]:
 
 @asynccontextmanager
 async def proxy(target_port: int) -> AsyncIterator[Host]:
-    """An HTTP proxy that leads every name to `target_port`; `requests` has what it was asked for."""
+    """An HTTP proxy that connects every host name to `target_port`; `requests` lists its request lines."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -109,7 +109,7 @@ async def proxy(target_port: int) -> AsyncIterator[Host]:
 
 @asynccontextmanager
 async def socks_proxy(target_port: int) -> AsyncIterator[Host]:
-    """A SOCKS5 proxy that leads every name to `target_port`; `requests` has the names it was asked for."""
+    """A SOCKS5 proxy that connects every host name to `target_port`; `requests` lists the names it was asked for."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -177,10 +177,10 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 def runtime(clock: Clock, observe: Observe) -> Runtime:
-    """The surroundings of a client of the exchange, with a seed."""
+    """The Runtime of an exchange client, with a fixed seed."""
     return Runtime(clock, observe, 1)
 
 
 def to(url: str, egress: Egress = DIRECT) -> Destination:
-    """An upstream address on loopback."""
+    """The destination of an upstream at `url`."""
     return Destination(url, egress)

@@ -73,7 +73,7 @@ class Case:
         return list(self.folder.iterdir())
 
     async def garbage(self) -> str:
-        """The check and what is wrong with the file; asserts that nothing is left behind."""
+        """Fetch a bad file; return the failed check and its message. Asserts that no file is left behind."""
         with pytest.raises(FileRejected) as garbage:
             await self.fetch()
         assert self.leftovers() == []
@@ -92,7 +92,7 @@ async def case(folder: Path, answer: Callable[[str], Reply]) -> AsyncIterator[Ca
 
 
 def shelf(content: bytes, stated: bytes | None = None) -> Callable[[str], Reply]:
-    """Answers with a ZIP and its checksum."""
+    """Reply with a ZIP and its checksum, or with `stated` in place of the right checksum."""
 
     def answer(target: str) -> Reply:
         return Reply(body=(stated or checksum(content)) if target.endswith(".CHECKSUM") else content)
@@ -190,7 +190,7 @@ async def test_a_damaged_file_gives_nothing(tmp_path: Path, content: bytes, comp
 
 
 def altered(at: bytes, offset: int, value: bytes) -> bytes:
-    """A good ZIP with other bytes `offset` behind the last record that begins with `at`."""
+    """A good ZIP with `value` written `offset` bytes after the last occurrence of `at`, a record's signature."""
     content = packed(text(0))
     place = content.rindex(at) + offset
     return content[:place] + value + content[place + len(value) :]
@@ -199,11 +199,11 @@ def altered(at: bytes, offset: int, value: bytes) -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        altered(b"PK\x01\x02", 6, b"\x54\x00"),  # needs version 8.4 of the format: NotImplementedError
+        altered(b"PK\x01\x02", 6, b"\x54\x00"),  # requires version 8.4 of the format: NotImplementedError
         altered(b"PK\x01\x02", 8, b"\x40\x00"),  # strong encryption: NotImplementedError
-        altered(b"PK\x01\x02", 8, b"\x20\x00"),  # a patch: NotImplementedError
-        altered(b"PK\x05\x06", 16, b"\xff\x00\x00\x00"),  # directory behind its own end: ValueError, negative seek
-        altered(b"PK\x01\x02", 42, b"\xff\xff\xff\x7f"),  # the file begins beyond the end
+        altered(b"PK\x01\x02", 8, b"\x20\x00"),  # patched data: NotImplementedError
+        altered(b"PK\x05\x06", 16, b"\xff\x00\x00\x00"),  # directory starts behind its end: ValueError, negative seek
+        altered(b"PK\x01\x02", 42, b"\xff\xff\xff\x7f"),  # the file starts after the end of the archive
     ],
 )
 async def test_a_zip_whose_records_make_no_sense_is_garbage(tmp_path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A file taken apart at once gives exactly what reading it line by line gives, or is left to that."""
+"""Parsing an archive file in bulk gives exactly what the line reader gives, or leaves the file to the line reader."""
 
 import random
 import re
@@ -29,7 +29,7 @@ def line(number: int, numbers: str = NOW_FORM) -> str:
 
 
 def parse_all(text: str, grid: Grid, precision: Precision) -> Part | None:
-    """All parts of a file as one; None for what is left to the reader of lines."""
+    """All parts of a file joined; None if the file is left to the line reader."""
     try:
         parts = list(parse_parts(text, grid, precision))
     except Unusual:
@@ -39,7 +39,7 @@ def parse_all(text: str, grid: Grid, precision: Precision) -> Part | None:
 
 @pytest.fixture(autouse=True, params=[1, 100, 60_000], ids="parts of {} characters".format)
 def parts_chars(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are taken apart line by line, some lines at a time, and whole: nothing may depend on it."""
+    """Parse files one line at a time, a few lines at a time, and whole: the result must not depend on it."""
     monkeypatch.setattr(archive_bulk, "PART_CHARS", request.param)
 
 
@@ -61,7 +61,7 @@ FILE = "".join(map(line, range(5)))
         ("5.233,5.233,5.233,5.233,0,{close},0,0,0,0,0", True),
         ("5.233,5.238,5.229,5.233,0.0,{close},0.0000,0,0.0,0.0000,0", True),  # before 2023-09-19
         ("5,6,4.5,5.2,12,{close},60.5,3,7,35,0", True),  # until 2023-11-16
-        ("5.2331,5.238,5.229,5.233,12.5,{close},65.4125,3,7.0,36.6310,0", False),  # a precision that was changed
+        ("5.2331,5.238,5.229,5.233,12.5,{close},65.4125,3,7.0,36.6310,0", False),  # rows of another precision
         ("5.2330,5.238,5.229,5.233,12.50,{close},65.4125,3,7.0,36.63100,0", True),
     ],
 )

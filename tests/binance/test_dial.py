@@ -1,4 +1,4 @@
-"""How a socket's connection reaches its host: the first address that answers, proxies, and what they refuse."""
+"""Connecting a socket: the first address that answers, proxies, and their refusals."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ class Transport(asyncio.Transport):
 
 
 class World:
-    """Addresses that connect, refuse or are silent; `asked` in their order."""
+    """Addresses that connect, refuse or never answer; `asked` lists the attempts in order."""
 
     def __init__(self, **fates: str) -> None:
         self.fates = fates
@@ -157,7 +157,7 @@ def socks(asked: list[bytes], method: int = 0, failure: int = 0, kind: int = 1) 
         asked.append(await reader.readexactly({1: 4, 4: 16}.get(how) or (await reader.readexactly(1))[0]))
         asked.append(await reader.readexactly(2))
         bound = {1: b"\0" * 4, 3: b"\4name", 4: b"\0" * 16}[kind]
-        for byte in bytes([5, failure, 0, kind]) + bound + b"\0\0":  # in the smallest pieces
+        for byte in bytes([5, failure, 0, kind]) + bound + b"\0\0":  # in the smallest pieces possible
             writer.write(bytes([byte]))
             await writer.drain()
 

@@ -1,4 +1,4 @@
-"""Certificates of a company's own CA, and SOCKS and https:// proxies, for REST, archive and sockets alike."""
+"""A company's own CA, and SOCKS and https:// proxies, work alike for REST, archive and sockets."""
 
 import asyncio
 import gc
@@ -24,13 +24,13 @@ from tests.binance.loopback import socks_proxy
 
 OPENSSL = shutil.which("openssl")
 CLOCK = SystemClock()
-TURNS = 5  # of the event loop, until an aborted connection is closed
+TURNS = 5  # rounds of the event loop until an aborted connection is closed
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="openssl is not here")
 
 
 @pytest.fixture(autouse=True)
 async def _nothing_stays_open() -> AsyncIterator[None]:
-    """End the connections of failed handshakes, which httpcore and the servers here leave to Python's collector."""
+    """Abort the connections of failed handshakes, which httpcore and these servers leave to the garbage collector."""
     yield
     for each in gc.get_objects():
         if issubclass(type(each), asyncio.WriteTransport) and each._loop is asyncio.get_running_loop():
@@ -95,7 +95,7 @@ async def sockets(ca: Path) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def tls_proxy(ca: Path, target_port: int) -> AsyncIterator[int]:
-    """A proxy that is itself spoken to by TLS and leads every name to `target_port`."""
+    """A proxy that is itself reached by TLS and connects every host name to `target_port`."""
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -178,7 +178,7 @@ async def test_what_is_no_socks_proxy_is_an_unreachable_exchange(ca: Path) -> No
         assert "geheim" not in str(failed.value)
 
     def refuse(_: httpx.Request) -> httpx.Response:
-        raise ProtocolError("Malformed reply")  # as socksio does; httpx does not make it one of its own
+        raise ProtocolError("Malformed reply")  # raised by socksio; httpx does not translate it
 
     client = HttpClient("https://localhost", CLOCK, lambda event: None, transport=httpx.MockTransport(refuse))
     with pytest.raises(UpstreamUnavailable, match="Malformed reply"):

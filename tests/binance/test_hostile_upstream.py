@@ -1,4 +1,4 @@
-"""What an upstream may send, byte for byte: one typed error, bounded memory, and nothing of it is used."""
+"""Any bytes an upstream may send: they cause one typed error, memory stays bounded, and no part of them is used."""
 
 import asyncio
 import gzip
@@ -32,10 +32,10 @@ from tests.programs.fuzz.seeds import FILE
 SERIES = Series(KLINES, "BTCUSDT", M1)
 WINDOW = Span(START_MS, START_MS + 3 * MINUTE_MS)
 MB = 1024 * 1024
-ENDLESS_MB_MAX = 200  # a server that has sent so much was not stopped
+ENDLESS_MB_MAX = 200  # a server that could send more was not stopped
 
 Answer = Iterator[bytes]
-"""The pieces that a server writes for one request, headers included."""
+"""The chunks that a server writes for one request, headers included."""
 
 
 def row(minute: int = 0, **changes: object) -> list[object]:
@@ -58,7 +58,7 @@ def whole(body: bytes, *headers: bytes) -> bytes:
 
 @asynccontextmanager
 async def upstream(pieces: Callable[[str], Answer]) -> AsyncIterator[tuple[str, list[int]]]:
-    """A server that writes what it is told and hangs up; the bytes that it could write, by request."""
+    """A server that writes the given chunks and closes; yields its URL and, by request, the number of bytes written."""
     written: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,7 +90,7 @@ async def klines(pieces: Callable[[str], Answer]) -> tuple[Sequence[Any], list[i
 
 
 async def refused(body: Callable[[str], Answer], error: type[UpstreamError] = UpstreamError) -> int:
-    """Asserts that asking for klines fails with `error`; the most memory that it took, in bytes."""
+    """Assert that requesting klines fails with `error`; return the peak memory in bytes."""
     tracemalloc.start()
     try:
         with pytest.raises(error):
@@ -111,7 +111,7 @@ def endless(begin: bytes, piece: bytes) -> Callable[[str], Answer]:
 
 
 def endless_gzip() -> tuple[bytes, bytes]:
-    """The begin of a gzip stream, and a megabyte of zeros that can follow it any number of times."""
+    """The start of a gzip stream, and a block of 1 MB of spaces that can follow it any number of times."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     begin = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
     return begin, packer.compress(b" " * MB) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -203,7 +203,7 @@ _WRONG: Final[tuple[object, ...]] = (None, True, 1.5, "", "x", [], {}, [1], -1, 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [  # any text will do in the last column, which means nothing
+    [  # the last column has no meaning and may hold any text
         (field, value) for field in "tohlcvTqnVQB" for value in _WRONG if field != "B" or not isinstance(value, str)
     ],
 )
@@ -230,7 +230,7 @@ async def test_a_body_without_end_is_cut_off(encoding: str) -> None:
 
 
 async def test_a_bomb_of_gzip_is_unpacked_in_pieces() -> None:
-    """What comes as one piece of the network, and unpacks to 64 MB, must not become one piece of memory."""
+    """One chunk from the network that unpacks to 128 MB must not be unpacked in one piece."""
     packer = zlib.compressobj(6, zlib.DEFLATED, 31)
     bomb = b"".join(packer.compress(b" " * MB) for _ in range(128)) + packer.flush()
     assert len(bomb) < MB
@@ -293,7 +293,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 async def archive_refuses(folder: Path, zip_pieces: Callable[[str], Answer], stated: bytes | None = None) -> int:
-    """Asserts that fetching a file fails and leaves nothing behind; the most memory that it took, in bytes."""
+    """Assert that fetching a file fails and leaves no file behind; return the peak memory in bytes."""
     checksum = stated or f"{hashlib.sha256(b'').hexdigest()}  {FILE.name}.zip\n".encode()
 
     def pieces(target: str) -> Answer:

@@ -1,4 +1,4 @@
-"""Streams of any kind, subscribed while they are wanted: on the right route, once, whole over a hand-over."""
+"""Streams of any kind: subscribed while wanted, once, on the right route, and complete across a hand-over."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ A, B = (Series(KLINES, f"{letter}USDT", M1) for letter in "AB")
 
 @dataclass
 class Run:
-    """Streams at work beside the sockets that ingest, and what was delivered."""
+    """Market streams at work beside the sockets of live ingest, and the frames they delivered."""
 
     clock: Clock
     witness: Witness
@@ -40,7 +40,7 @@ class Run:
         return [json.loads(payload)["a"] for payload in self.came[stream]]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait, frame by frame, for `condition`."""
+        """Wait until `condition` holds; it is checked at each frame."""
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self.turned.clear()
@@ -145,7 +145,7 @@ async def test_a_kline_stream_moves_to_the_sockets_that_ingest_it_and_back() -> 
         await run.hear(name)
         run.klines.want([A])
         run.streams.ingested_changed()
-        await feed.until_subscribed(name)  # once
+        await feed.until_subscribed(name)  # subscribed once
         await run.hear(name)
         assert not run.streams.status()
         run.klines.want([B])

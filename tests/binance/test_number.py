@@ -1,4 +1,4 @@
-"""Numbers that the node hands on in a form of its own are plain ASCII decimals; a body with others is garbage."""
+"""Numbers that the node prints in its own form are plain ASCII decimals; a body with any other number is garbage."""
 
 from collections.abc import Callable
 

@@ -90,7 +90,7 @@ def test_klines_weight_follows_the_documented_brackets() -> None:
 
 
 async def test_the_sandbox_is_read_in_every_interval() -> None:
-    clock = ScaledClock(START_MS + 2_000, 1.0)  # 58 s before the weight starts anew
+    clock = ScaledClock(START_MS + 2_000, 1.0)  # 58 s before the weight is counted from 0 again
     async with sandboxed(clock) as (_, rest, witness):
         for interval in INTERVALS.values():
             rows = 5 if interval.grid.step_ms <= DAY_MS else 1  # the sandbox computes every minute of them
@@ -197,7 +197,7 @@ async def test_after_a_429_no_request_leaves_for_as_long_as_it_says() -> None:
 
 
 async def test_a_request_that_still_waits_for_its_connection_when_a_stand_down_begins_never_leaves() -> None:
-    """Found by the simulation: requests let in before a ban left up to five seconds into it."""
+    """Found by the simulation: requests admitted before a ban were sent up to five seconds into it."""
     async with case(lambda _: Reply(body=rows(0, 1, 2))) as here:
 
         def banned_meanwhile() -> Callable[[int], None]:

@@ -1,4 +1,4 @@
-"""Sockets that would die silently: each kind is noticed within a named time and replaced, over real connections."""
+"""Sockets that stop working silently: each kind is detected within a named time and replaced, on real connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
 SPEED = 40.0
-SLACK_S = 40  # of the clock: a real second for a loaded machine
+SLACK_S = 40  # on the clock: one real second for a busy machine
 BTC, ETH, XRP = (Series(KLINES, f"{name}USDT", M1) for name in ("BTC", "ETH", "XRP"))
 DEAD_AFTER_S = 60 + SILENCE_GRACE_S + 2 * CHECK_S
 
@@ -40,7 +40,7 @@ async def exchange(
 
 
 async def finals_go_on(run: Run, minutes: int, *streams: Series) -> None:
-    """From now on every stream closes minute after minute."""
+    """Wait until each stream has closed each of the next `minutes` minutes."""
     start_ms = -(-run.clock.now_ms() // MINUTE_MS) * MINUTE_MS
     wanted = {(one.symbol, start_ms + number * MINUTE_MS) for one in streams for number in range(minutes)}
     await run.until(lambda: wanted <= {(one.symbol, one.kline.open_ms) for one in run.events if one.is_final})

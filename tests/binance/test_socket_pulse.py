@@ -1,4 +1,4 @@
-"""What frames, their absence and their age say of a socket, at the boundaries."""
+"""The verdicts on a socket from its frames, their absence and their age, at the boundaries."""
 
 import pytest
 
@@ -175,7 +175,7 @@ def test_a_stream_that_stays_silent_is_subscribed_again_less_and_less_often() ->
 
 def test_only_what_rest_has_makes_a_silent_stream_a_sick_one() -> None:
     life = Life(A, *MANY)
-    minutes = 2 * SILENT_MINUTES + 1  # the first one is not whole
+    minutes = 2 * SILENT_MINUTES + 1  # the first minute is incomplete
     life.live(minutes * 60, *MANY)
     life.pulse.exists(A, START_MS)
     assert life.pulse.complaint() is None, "closed before the silence began: a symbol that no longer trades"

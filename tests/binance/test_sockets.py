@@ -33,7 +33,7 @@ A, B, C, D = (Series(KLINES, f"{letter}USDT", M1) for letter in "ABCD")
 
 @dataclass
 class Run:
-    """Sockets at work and everything that came out of them."""
+    """Sockets at work, with all their events."""
 
     clock: Clock
     witness: Witness
@@ -47,7 +47,7 @@ class Run:
             self._came.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait, frame by frame, for `condition`."""
+        """Wait until `condition` holds; it is checked at each frame."""
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self._came.clear()
@@ -111,7 +111,7 @@ async def fed(
 
 
 async def test_the_sandboxes_klines_arrive_by_the_market_route() -> None:
-    clock = ScaledClock(START_MS, 20)  # a socket that a loaded machine opens late would be opened again
+    clock = ScaledClock(START_MS, 20)  # slow, because a socket that a busy machine opens late would be opened again
     async with SandboxServer(clock, seed=1, symbols=5) as sandbox:
         names = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
         async with running(clock, sandbox.ws_url, *(Series(KLINES, name, M1) for name in names), per_socket=2) as run:
@@ -339,7 +339,7 @@ async def test_sockets_are_handed_over_without_losing_a_frame() -> None:
 
 async def test_frames_still_under_way_on_the_old_socket_are_waited_for() -> None:
     def lag(feed: Feed) -> None:
-        feed.lag_s = 0.1  # 1 s of the clock, of the five that are waited; more leaves a busy machine no time
+        feed.lag_s = 0.1  # 1 s on the clock, of the five that are allowed; more leaves a busy machine no time
 
     async with fed(A, life_s=20.0, speed=10, before=lag) as (feed, run):
         await run.hear(A)
@@ -354,7 +354,7 @@ async def test_the_old_socket_stays_until_the_new_one_delivers() -> None:
         await run.hear(A)
         feed.is_mute = True
         await run.until(lambda: run.connects() >= 2)
-        await run.witness.wait(SocketLost)  # the new one, after 75 s of silence
+        await run.witness.wait(SocketLost)  # the new socket, after 75 s of silence
         await run.hear(A)
         feed.is_mute = False
         connects = run.connects()

@@ -1,4 +1,4 @@
-"""Every stream name of binance-facts section 5 is known, on its route; everything else is none."""
+"""Every stream name of binance-facts section 5 is known, with its route; no other name is."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Two sockets that carry the same stream for a while, one behind the other: what is handed on is the stream, once."""
+"""Two sockets that carry one stream for a while, not in step: each frame of the stream is passed on once, in order."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def payload(stream: str, number: int) -> bytes:
 
 
 class Ear:
-    """Keeps the numbers of what is handed on."""
+    """Records the numbers of the frames that are passed on."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock(START_MS)
@@ -52,7 +52,7 @@ class Ear:
 def test_a_hand_over_repeats_and_loses_nothing_however_the_sockets_interleave(
     stream: str, turns: list[bool], begins: int, count: int
 ) -> None:
-    """The new socket begins anywhere in what the old one brings, and may be far ahead of it or behind."""
+    """The new socket starts anywhere in the old one's frames, and may be far ahead of it or behind it."""
     old, new = list(range(1, count + 1)), list(range(min(begins, count + 1), count + 4))
     ear = Ear()
     for is_old in turns:
@@ -63,7 +63,7 @@ def test_a_hand_over_repeats_and_loses_nothing_however_the_sockets_interleave(
     for number in old:
         ear.old(stream, number)
     for number in (number for number in new if number <= count):
-        ear.new(stream, number)  # the old one has gone when the new one is level with it
+        ear.new(stream, number)  # the old socket is closed when the new one has caught up
     for number in (number for number in (*new, count + 4) if number > count):
         ear.only(stream, number)
     assert ear.came == list(range(1, count + 5))

@@ -1,11 +1,11 @@
-"""What frames of streams of any kind, and their absence, say of a socket, at the boundaries."""
+"""The verdicts on a socket from frames of any stream and from their absence, at the boundaries."""
 
 from infra.binance.socket_link import CHECK_S
 from infra.binance.stream_pulse import SILENCE_S_MAX, UNHEARD_S, StreamPulse
 from tests.binance.clocks import START_MS
 
 MARK, OTHER_MARK, TRADE, ORDERS = "ausdt@markPrice", "busdt@markPrice", "ausdt@aggTrade", "ausdt@forceOrder"
-STEADY_S, CHANGES_S = 30, 300  # app/binance/stream_name.py
+STEADY_S, CHANGES_S = 30, 300  # as in app/binance/stream_name.py
 CHECK_MS = int(CHECK_S * 1_000)
 
 
@@ -20,7 +20,7 @@ class Life:
         self.pulse.complete()
 
     def live(self, seconds: int, *streams: str) -> list[str]:
-        """Let time pass in which these streams send; what is to be subscribed again."""
+        """Let time pass while these streams send; return the streams that must be subscribed again."""
         again: list[str] = []
         for _ in range(seconds * 1_000 // CHECK_MS):
             for stream in streams:

@@ -1,4 +1,4 @@
-"""Processes that unpack: what they give, and that nothing which happens to one of them is lost or left behind."""
+"""Processes that unpack archives: their results, and that the failure of one loses no job and leaves no process."""
 
 import asyncio
 import io
@@ -33,11 +33,11 @@ DAY = Span(1_795_132_800_000, 1_795_132_800_000 + DAY_MS)
 FILE = ArchiveFile("BTCUSDT", M1, DAY, is_monthly=False)
 PRECISION = Precision(2, 3)
 ROOT = Path(__file__).parents[2]
-END_S_MAX = 20.0  # how long a test waits for the end of a process
+END_S_MAX = 20.0  # the longest a test waits for the end of a process
 
 
 def archive(rows: int = 1440, *, damage: str = "") -> io.BytesIO:
-    """A stored (not packed) day, larger than a pipe holds: who writes it waits for the reader."""
+    """A day as a stored (uncompressed) ZIP, larger than a pipe's buffer, so that the writer waits for the reader."""
     lines = []
     for number in range(rows):
         open_ms = DAY.start_ms + number * MINUTE_MS
@@ -49,11 +49,11 @@ def archive(rows: int = 1440, *, damage: str = "") -> io.BytesIO:
 
 
 def pids(of: Unpackers) -> list[int]:
-    return [worker._process.pid for worker in tuple(of._workers)]  # threads add to them
+    return [worker._process.pid for worker in tuple(of._workers)]  # a copy, because threads add to the list
 
 
 async def gone(pid: int) -> None:
-    """Return when the process has ended."""
+    """Wait until the process has ended."""
     fd = os.pidfd_open(pid)
     try:
         assert await asyncio.to_thread(select.select, [fd], [], [], END_S_MAX) != ([], [], []), f"{pid} did not end"
@@ -120,7 +120,7 @@ async def test_a_process_killed_in_the_middle_costs_a_second_try_and_nothing_els
     async with some() as (made, witness), asyncio.TaskGroup() as tasks:
         await read(made, archive(1))
         [pid] = pids(made)
-        os.kill(pid, signal.SIGSTOP)  # it takes the job no further
+        os.kill(pid, signal.SIGSTOP)  # it stops reading the job
         reading = tasks.create_task(read(made, archive()))
         await until_at_work(made)
         os.kill(pid, signal.SIGKILL)
@@ -292,6 +292,6 @@ def test_rows_and_what_they_make_come_alike_however_they_are_collected() -> None
 def test_a_file_that_turns_unusual_in_its_last_line_is_read_anew_and_nothing_comes_twice(collect: Collect) -> None:
     newest_ms = DAY.end_ms - MINUTE_MS
     line = f"{newest_ms},1.50,2.50,1.25,2.00,1439.125,{newest_ms + 59_999},3.00000,4,1.000,1.50000,0\n"
-    found = read_file(archive(damage=line), FILE, M1.grid, PRECISION, [D1], collect)  # which the archive is known for
+    found = read_file(archive(damage=line), FILE, M1.grid, PRECISION, [D1], collect)  # known to occur in the archive
     assert found == FileKlines(read_file(archive(), FILE, M1.grid, PRECISION).rows, {})
     assert len(found.rows) == 1440

@@ -1,4 +1,4 @@
-"""A budget with its guards, as a node has them."""
+"""A weight budget with its guards, as a node has them."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ async def keep_nothing(until_ms: int, reason: str) -> None:
 
 
 class Upstream:
-    """One process: what it shares with others lies in `path`; without one it is by itself."""
+    """The budget of one process; processes with the same `path` share its state, without `path` nothing is shared."""
 
     def __init__(
         self,
@@ -35,6 +35,6 @@ class Upstream:
         self.budget = WeightBudget(clock, limit, self.keeper, self.guard, self.breaker, self.witness)
 
     def dies(self) -> None:
-        """As after kill -9: the kernel closes its file, nothing else happens."""
+        """End as by kill -9: the kernel closes the file, and no other clean-up happens."""
         assert isinstance(self.keeper, SharedRateState)
         self.keeper.close()
