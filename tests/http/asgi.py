@@ -1,4 +1,4 @@
-"""A GET by ASGI, with any bytes for a query: what no client would send."""
+"""Send a GET over ASGI with any bytes as its query, including what no HTTP client would send."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from starlette.types import ASGIApp
 
 
 async def get(app: ASGIApp, path: str, query: bytes) -> tuple[int, bytes]:
-    """Status and body."""
+    """Return status and body of a GET for `path`."""
     sent: list[Any] = []
 
     async def receive() -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Hand-made services, a clock that the test moves, and a node's HTTP face over them."""
+"""Fake services, a clock that the test moves, and the node's HTTP application on top of them."""
 
 import asyncio
 import socket
@@ -37,7 +37,7 @@ from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections
 from infra.local.writer_rpc import WriterRpc
 
-# hypothesis asks its questions in a thread here, and notices when what runs beside it draws from the random module
+# hypothesis runs its examples in a thread here, and warns when other threads use the random module meanwhile
 OTHERS_MAY_USE_RANDOM = pytest.mark.filterwarnings(
     "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
 )
@@ -69,7 +69,7 @@ def kline_body(rows: int = 500) -> bytes:
 
 
 class FakeQuery:
-    """Answers every query with `body`; `meanwhile` runs while it computes."""
+    """A query service that answers every query with `body`; `meanwhile` runs while it computes."""
 
     def __init__(self, body: bytes = b"[]") -> None:
         self.body = body
@@ -121,7 +121,7 @@ class FakeQuery:
 
 
 class FakeNames:
-    """Finds `new` in the exchange's list when it is asked for, by having the query service know it."""
+    """Names of which `new` are listed at the exchange, but unknown to the query service until they are looked up."""
 
     def __init__(self, query: FakeQuery) -> None:
         self._query = query
@@ -210,7 +210,7 @@ class FakeVerify:
 
 
 class FakeMarket:
-    """Answers every question with `body`, which holds for a second."""
+    """Market data that answers every question with `body`, valid for one second."""
 
     def __init__(self) -> None:
         self.asked: list[Question] = []
@@ -221,7 +221,7 @@ class FakeMarket:
         self._news = asyncio.Event()
 
     async def until_asked(self, number: int) -> None:
-        """Return once so many questions were asked."""
+        """Wait until `number` questions were asked."""
         while len(self.asked) < number:
             self._news.clear()
             await self._news.wait()
@@ -237,7 +237,7 @@ class FakeMarket:
 
 
 class FakeLine:
-    """Nobody else writes, unless there is a line to one who does."""
+    """The forward to the writer: this process is the writer, unless it is given an RPC connection to another one."""
 
     def __init__(self, line: WriterRpc | None = None) -> None:
         self.line = line
@@ -251,12 +251,12 @@ class FakeLine:
 
 
 def no_metrics(_app: FastAPI) -> None:
-    """Stands for the Prometheus instrumentation."""
+    """Replaces the Prometheus instrumentation and does nothing."""
 
 
 @dataclass
 class Node:
-    """The HTTP face over fakes."""
+    """The node's HTTP application on fake services."""
 
     admin_token: str | None = None
     local_token: Callable[[], str] = lambda: LOCAL_TOKEN
@@ -304,20 +304,20 @@ class Node:
         )
 
     def client(self, host: str = "127.0.0.1") -> httpx.AsyncClient:
-        """A client that speaks to the application directly, as if from `host`."""
+        """A client that calls the application directly, with `host` as its address."""
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=(host, 40_000))
         hooks = {"response": [_says_why]}
         return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", event_hooks=hooks)
 
     def operator(self) -> httpx.AsyncClient:
-        """A client on this machine that has read the file with the token."""
+        """A client on this machine that sends the token of the token file."""
         client = self.client()
         client.headers.update(LOCAL)
         return client
 
 
 async def _says_why(answer: httpx.Response) -> None:
-    """Every 503 of every test has a documented reason and a time to ask again; nothing else has one."""
+    """Assert that a 503 has a documented reason and Retry-After, and that no other status has a reason."""
     if answer.status_code == 503:
         assert answer.headers.get("x-klinenode-reason") in set(Reason), answer.url
         assert int(answer.headers["retry-after"]) > 0, answer.url
@@ -329,8 +329,8 @@ async def _says_why(answer: httpx.Response) -> None:
 async def served(
     app: ASGIApp, lifespan: Literal["on", "off"] = "off", connections: Connections | None = None
 ) -> AsyncIterator[int]:
-    """The port of a real uvicorn on loopback that serves `app`, with deadlines and a bound of the test's own."""
-    # the protocol is named so that asyncio turns Nagle's delay off (40 ms a request otherwise)
+    """Serve `app` with a real uvicorn on loopback, with the test's own connection bounds; yields the port."""
+    # the protocol is named so that asyncio sets TCP_NODELAY (Nagle's delay costs 40 ms a request)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(
@@ -363,7 +363,7 @@ async def served(
 
 
 class RawAnswer:
-    """An HTTP answer as it was on the wire."""
+    """An HTTP response as received, split into status, headers and body."""
 
     def __init__(self, wire: bytes) -> None:
         head, _, self.body = wire.partition(b"\r\n\r\n")
@@ -374,7 +374,7 @@ class RawAnswer:
 
 
 async def wire(port: int, target: str, *, method: str = "GET", headers: Sequence[tuple[str, str]] = ()) -> RawAnswer:
-    """One request over its own connection, byte for byte."""
+    """Send one request on a connection of its own; return the response byte for byte."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     lines = [f"{method} {target} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers]

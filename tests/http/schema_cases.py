@@ -1,4 +1,4 @@
-"""The node against its own OpenAPI description: schemathesis asks every route, validly and not, over real HTTP."""
+"""The node against its own OpenAPI description: schemathesis sends valid and invalid requests to every route."""
 
 import asyncio
 import copy
@@ -27,20 +27,20 @@ SYMBOLS: Final = (
     "NEW1120USDT",
     "NEW1119USDT",
     "new1118usdt",
-)  # young, so that all their klines are cheap
+)  # young symbols, so that all their klines are cheap
 UNLISTED: Final = {"/fapi/v1/assetIndex": ("BTCUSD", "ethusd")}
-REACHING_BACK: Final = ("/fapi/v1/aggTrades", "/futures/data/")  # only so far: older times are refused
+REACHING_BACK: Final = ("/fapi/v1/aggTrades", "/futures/data/")  # they serve recent times only and refuse older ones
 EXAMPLES_MIN: Final = 4
 TOO_LARGE: Final = frozenset({413, 414, 431})
-ROUND: Final = 4_000  # questions for one world: its time is held, so the weight of its one minute must suffice
+ROUND: Final = 4_000  # questions per world: time stands still in it, so one minute's weight must suffice for all
 
 
 class Contradiction(AssertionError):
-    """The node does not do what its description says."""
+    """The node's behaviour contradicts its OpenAPI description."""
 
 
 async def ask_by_schema(folder: Path, cases: int, seed: int) -> Counter[str]:
-    """Ask a node about `cases` questions, spread over all routes; the answers by route and status."""
+    """Send `cases` requests spread over all routes; return the number of answers by route and status."""
     counts: Counter[str] = Counter()
     for number in range(-(-cases // ROUND)):
         here = folder / str(number)
@@ -64,10 +64,10 @@ async def _ask_round(folder: Path, cases: int, seed: int) -> Counter[str]:
 
 
 def _ask_all(url: str, token: str, cases: int, seed: int) -> Counter[str]:
-    """Every route in both modes; a route without parameters is asked a few times only."""
+    """Send valid and invalid requests to every route; a route without parameters gets only a few."""
     document = requests.get(f"{url}/openapi.json", timeout=PATIENCE_S).json()
     kinds: list[tuple[APIOperation[Any, Any, Any, Any], GenerationMode]] = []
-    for mode in GenerationMode:  # what is to be accepted must be cheap; what is to be refused breaks the real bounds
+    for mode in GenerationMode:  # valid requests must be cheap to answer; invalid ones must break the real bounds
         known = with_what_exists(copy.deepcopy(document), cheap_times=mode is GenerationMode.POSITIVE)
         for result in schemathesis.openapi.from_dict(known).get_all_operations():
             assert isinstance(result, Ok), f"the description is wrong: {result}"
@@ -107,7 +107,7 @@ def _ask(
         counts[f"{case.method} {case.path} {response.status_code}"] += 1
         excluded: list[CheckFunction] = [positive_data_acceptance] if _is_out_of_order(case) else []
         if response.status_code in TOO_LARGE:
-            excluded.append(negative_data_rejection)  # it was rejected, though by a status that is not on its list
+            excluded.append(negative_data_rejection)  # it was rejected, but with a status that the check does not list
         try:
             case.validate_response(response, excluded_checks=excluded)
         except FailureGroup as failures:
@@ -123,7 +123,7 @@ def _takes_something(operation: "APIOperation[Any, Any, Any, Any]") -> bool:
 
 
 def with_what_exists(document: dict[str, Any], *, cheap_times: bool) -> dict[str, Any]:
-    """The description with the symbols that are listed, and on demand with times that are cheap to backfill."""
+    """Restrict the description's symbols to listed ones and, if asked, its times to those cheap to backfill."""
     for path, methods in document["paths"].items():
         for operation in methods.values():
             for parameter in operation.get("parameters", ()):
@@ -142,7 +142,7 @@ def with_what_exists(document: dict[str, Any], *, cheap_times: bool) -> dict[str
 
 
 def _is_out_of_order(case: schemathesis.Case[Any]) -> bool:
-    """Whether a question is refused for what no schema can say: its symbol, or times out of order or too old."""
+    """Whether a request is refused for what no schema can express: its symbol, or times out of order or too old."""
     if case.path.startswith("/v1/admin/"):
         body: Any = case.body
         times = [body.get(name) for name in ("start", "end")] if isinstance(body, dict) else []

@@ -1,4 +1,4 @@
-"""Nobody but the operator gets through to the admin routes, and a wish that is not understood changes nothing."""
+"""Only the operator may use the admin routes, and an invalid wish changes nothing."""
 
 import asyncio
 import tracemalloc
@@ -29,7 +29,7 @@ DONE = {"ok": True, "added": ["NEWUSDT"], "removed": []}
 async def test_an_address_of_this_machine_proves_nothing(
     token: str | None, client_host: str, headers: dict[str, str]
 ) -> None:
-    """Any proxy has it: nginx with HTTP/1.1 and no header of its own, a TCP proxy, a published port of a container."""
+    """Every proxy has one: nginx with HTTP/1.1 and no headers, a TCP proxy, the published port of a container."""
     async with Node(admin_token=token).client(client_host) as client:
         nobody = await client.post(REFRESH, headers=headers)
         assert nobody.status_code == 401
@@ -134,7 +134,7 @@ async def test_a_real_server_lets_in_who_has_read_the_file_however_the_request_c
 
 @asynccontextmanager
 async def tcp_proxy(port: int) -> AsyncIterator[int]:
-    """The port of a proxy that passes bytes on and leaves no mark of itself."""
+    """A TCP proxy to `port` that adds nothing to the bytes; yields its port."""
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(65_536):

@@ -1,4 +1,4 @@
-"""Binance's procedure for a local order book succeeds the first time, whatever was asked for before."""
+"""Binance's procedure for a local order book succeeds at the first try, whatever was requested before."""
 
 import asyncio
 import json
@@ -24,15 +24,15 @@ DEPTH = "/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
 
 
 class Exchange(FakeMarket):
-    """An order book that changes by ten updates an event; only what is subscribed hears of them."""
+    """An order book that changes by ten updates per event; events reach subscribed streams only."""
 
     def __init__(self) -> None:
         super().__init__()
         self.update, self.before = 100, 90
-        self.fresh_ms = self.thrifty_ms = 60_000  # longer than the test lasts
+        self.fresh_ms = self.thrifty_ms = 60_000  # longer than the test
 
     def move(self) -> bytes:
-        """The next event."""
+        """Change the book and return the event."""
         self.before, self.update = self.update, self.update + 10
         event = {"e": "depthUpdate", "s": "BTCUSDT", "U": self.before + 1, "u": self.update, "pu": self.before}
         return json.dumps(event).encode()
@@ -44,7 +44,7 @@ class Exchange(FakeMarket):
 
 def desk(exchange: Exchange) -> tuple[Node, StreamServer]:
     node = Node(market=exchange)
-    node.symbols.info = b"{}"  # the list was read
+    node.symbols.info = b"{}"  # the list of symbols was read
     server = StreamServer(node.hub, node.clock, StreamLimits(10, 1_000_000), FakeListed(), node.book_starts.joined)
     return node, server
 
@@ -57,7 +57,7 @@ async def snapshot(node: Node, path: str = DEPTH) -> int:
 
 
 def carries_on(last_update: int, event: object) -> bool:
-    """Steps 3 and 4 of the procedure (binance-facts 5.5) for the event that comes first and those dropped."""
+    """Whether the first event received leaves no gap after `last_update` (binance-facts 5.5)."""
     assert isinstance(event, dict)
     return bool(event["U"] <= last_update + 1)
 
@@ -72,11 +72,11 @@ async def test_a_snapshot_from_before_the_stream_is_not_given(*, is_subscribed: 
         async with connect(f"ws://127.0.0.1:{port}{path}", proxy=None) as mine:
             if not is_subscribed:
                 assert await ask(mine, "SUBSCRIBE", [STREAM]) == {"result": None, "id": 1}
-            exchange.move()  # nobody hears of it: the exchange has not taken the subscription yet
+            exchange.move()  # not delivered: the exchange has not confirmed the subscription yet
             before = len(exchange.asked)
             async with asyncio.TaskGroup() as tasks:
                 answer = tasks.create_task(snapshot(node))
-                await turn(20)  # lets it ask, if it dares
+                await turn(20)  # time for a wrong early request
                 assert len(exchange.asked) == before, "the stream is not there yet"
                 node.hub.deliver(STREAM, exchange.move())
             assert carries_on(answer.result(), await said(mine))

@@ -1,4 +1,4 @@
-"""Requests that are answered in the protocol get what the long way gives, byte for byte, and when it is their turn."""
+"""Requests answered in the protocol get the same bytes as on the long way through ASGI, and in order."""
 
 import asyncio
 import re
@@ -34,13 +34,13 @@ KINDS = ("kept", "in memory", "neither")
 
 @dataclass
 class Both:
-    """One node behind two servers, of which one does not know that it could answer at once."""
+    """One node behind two servers; the second cannot see the fast path and takes the long way."""
 
     node: Node
     port: int
     long_port: int
     entered: list[str] = field(default_factory=list)
-    """Requests that became ASGI ones on the short way."""
+    """Paths of the requests to the first server that the fast path left to ASGI."""
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ def request(target: str, *headers: str, method: str = "GET", version: str = "1.1
 
 
 async def said(port: int, *pieces: bytes) -> bytes:
-    """Everything the server says until it hangs up, without the date."""
+    """Send `pieces` and return everything the server sends until it closes, without the Date header."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for piece in pieces:
         writer.write(piece)
@@ -85,7 +85,7 @@ async def said(port: int, *pieces: bytes) -> bytes:
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """The next answer of a connection that stays: status and body."""
+    """Read the next answer of a connection that stays open: status and body."""
     async with asyncio.timeout(PATIENCE_S):
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head)
@@ -186,7 +186,7 @@ async def test_no_answer_overtakes_one_that_takes_longer() -> None:
         writer.write(request(KLINES))
         writer.write(request("/fapi/v1/ping"))
         await writer.drain()
-        await said(here.port, request("/v1/health", "Connection: close"))  # by now the server has read what came before
+        await said(here.port, request("/v1/health", "Connection: close"))  # by now the server has read the pieces
         may_go_on.set()
         assert [await answer(reader) for _ in range(3)] == [(200, b"[0]"), (200, BODY), (200, b"{}")]
         writer.close()
@@ -258,7 +258,7 @@ class Alarm:
 
 
 class Loop:
-    """Time that the test moves."""
+    """An event loop whose time the test moves."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -274,7 +274,7 @@ class Loop:
         return self
 
     def add_done_callback(self, _done: Callable[[object], None]) -> None:
-        """None of its tasks is ever done."""
+        """Ignored: its tasks never end."""
 
     def call_later(self, delay_s: float, call: Callable[[], None]) -> Alarm:
         alarm = Alarm(self, self.now_s + delay_s, call)
@@ -292,7 +292,7 @@ class Loop:
 
 
 class Transport:
-    """What was written, and whether it is closed."""
+    """A transport that records what is written and whether it is closed."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -310,7 +310,7 @@ class Transport:
         self.closed = True
 
     def pause_reading(self) -> None:
-        """The test sends no more."""
+        """Ignored: the test sends no more."""
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -354,7 +354,7 @@ def in_memory() -> Node:
 
 def test_a_connection_ends_so_long_after_its_last_answer() -> None:
     made, transport, loop = connection(in_memory())
-    for _ in range(4):  # parsed once, and then remembered
+    for _ in range(4):  # parsed once, and then cached
         made.data_received(request(KLINES))
         loop.advance(DEADLINES.idle_s - 0.1)
         assert not transport.is_closing()
@@ -388,7 +388,7 @@ def test_one_who_does_not_read_is_waited_for_by_the_long_way() -> None:
     made, transport, loop = connection(in_memory())
     made.data_received(request(KLINES))
     made.pause_writing()
-    made.data_received(request(KLINES))  # remembered
+    made.data_received(request(KLINES))  # cached
     made.data_received(request(KLINES + "&limit=2"))
     assert (transport.written.count(b"200 OK"), loop.tasks) == (1, 1), "one after the other"
     made, transport, loop = connection(in_memory())
@@ -430,7 +430,7 @@ def test_what_is_remembered_of_requests_is_bounded() -> None:
     long_one = request(KLINES, "X: " + "x" * HEARD_BYTES_MAX)
     made.data_received(long_one)
     assert node.app.heard(long_one) is None
-    filler = "y" * 300  # twice: in the request's bytes and in what they mean
+    filler = "y" * 300  # counts twice: in the request's bytes and in its parsed form
     number = 0
     while node.app.heard(request(f"{KLINES}&x=0&y={filler}")) is not None or not number:
         made.data_received(request(f"{KLINES}&x={number}&y={filler}"))

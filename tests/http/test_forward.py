@@ -1,4 +1,4 @@
-"""What only the writer can do is done by it, whichever process is asked, and only for those who may ask it."""
+"""Requests that only the writer can serve are forwarded to it by every process, for authorized clients only."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ ELSEWHERE = StoreUnavailable("this process does not hold the writer lease; ask t
 
 @asynccontextmanager
 async def processes(folder: Path, token: str | None = None) -> AsyncIterator[tuple[Node, Node]]:
-    """A reader that is asked, and the writer at the other end of the line."""
+    """A reader with an RPC connection, and the writer at its other end."""
     writer, end = Node(admin_token=token), WriterRpc(folder / "klinenode.db")
     await end.open(lambda asked: answer_by(writer.app, asked))
     reader = Node(admin_token=token, line=FakeLine(WriterRpc(folder / "klinenode.db")))
@@ -83,7 +83,7 @@ async def test_who_may_not_ask_gets_nothing_through(
 
 @pytest.mark.parametrize(("token", "client"), [(None, "127.0.0.1"), (None, "10.0.0.1"), ("secret", "127.0.0.1")])
 async def test_the_writer_checks_again_who_asked(tmp_path: Path, token: str | None, client: str) -> None:
-    """A process with other settings on the same database, or none of ours, does not lend its rights."""
+    """A process with other settings on the same database, or a foreign one, cannot pass on its own authorization."""
     async with processes(tmp_path, token) as (_, writer):
         headers = [("host", "127.0.0.1:8000"), ("content-type", "application/json")]
         asked = RpcRequest("POST", "/v1/admin/symbols/refresh", "", client, headers, b"")

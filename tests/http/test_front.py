@@ -1,4 +1,4 @@
-"""The pages for people are whole by themselves: every link and asset is the node's own, under any prefix."""
+"""The pages for people are self-contained: every link and asset is served by the node, under any prefix."""
 
 import re
 from html import unescape
@@ -10,7 +10,7 @@ import pytest
 
 from tests.http.fakes import FakeHealth, Node
 
-PREFIXED = "http://proxy.example/some/where"  # what a browser sees behind a proxy that cuts the prefix off
+PREFIXED = "http://proxy.example/some/where"  # what a browser sees behind a proxy that removes this prefix
 REFERENCE = re.compile(r'(?:href|src)="([^"]*)"')
 
 
@@ -25,7 +25,7 @@ class Well(FakeHealth):
 
 
 def named_by(page: httpx.Response, path: str) -> list[str]:
-    """The paths of what the page names, as the node sees them when a proxy cuts the prefix off."""
+    """The paths that `page` refers to, as the node receives them from a proxy that removes the prefix."""
     found = []
     for reference in REFERENCE.findall(page.text):
         if reference.startswith("data:"):
@@ -45,7 +45,7 @@ async def test_what_a_page_names_is_answered_by_the_node_under_any_prefix(path: 
         names = named_by(page, path)
         assert len(names) >= 4
         for name in names:
-            if urlsplit(name).path != "/metrics":  # the telemetry's, which is not among the fakes
+            if urlsplit(name).path != "/metrics":  # served by the telemetry, which the fakes do not include
                 answer = await client.get(name)
                 assert answer.status_code in (200, 503), name
                 assert answer.content, name

@@ -1,4 +1,4 @@
-"""What a client may send, byte for byte, to a real server: a right status, the right shape, never a 500, no memory."""
+"""Any bytes a client may send to a real server get the right status and shape, never a 500, and bounded memory."""
 
 import asyncio
 import tracemalloc
@@ -31,7 +31,7 @@ async def port(node: Node) -> AsyncIterator[int]:
 
 
 async def said(port: int, *pieces: bytes) -> bytes:
-    """Everything the server says to these bytes until it hangs up."""
+    """Send `pieces` and return everything the server sends until it closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for piece in pieces:
@@ -129,7 +129,7 @@ async def test_other_methods_are_told_which_are_right(port: int, method: str) ->
         request(KLINES, method="FETCH"),
         request(KLINES, method="get"),
         request(KLINES, version="9.9"),
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200,  # a TLS greeting
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200,  # a TLS client hello
         b"\x00" * 100,
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n",
@@ -268,7 +268,7 @@ async def test_a_request_that_never_ends_is_cut_and_costs_no_memory(port: int, b
         writer.transport.abort()
     finally:
         tracemalloc.stop()
-    if told.exception() is None:  # the server hung up before all was read; a reset may swallow its answer
+    if told.exception() is None:  # the server closed before reading everything; a reset may discard its answer
         assert told.result() == b"" or RawAnswer(told.result()).status in (414, 431)
 
 

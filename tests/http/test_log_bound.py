@@ -1,4 +1,4 @@
-"""Strangers cannot fill a disk with log lines: neither by their number nor by their length."""
+"""Clients cannot fill the disk with log lines, neither by their number nor by their length."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Market data beside klines: one question for all who mean the same, kept while true and bounded; errors; the line."""
+"""Market data beside klines: equal questions share one request, answers are cached while valid, errors, forwarding."""
 
 import asyncio
 import gzip
@@ -32,7 +32,7 @@ KEY = "k" * 64
 @pytest.fixture
 def node() -> Node:
     node = Node()
-    node.symbols.info = b"{}"  # the list was read
+    node.symbols.info = b"{}"  # the list of symbols was read
     return node
 
 
@@ -135,7 +135,7 @@ async def test_while_nobody_knows_the_list_the_exchange_judges_symbols() -> None
 
 
 class Listed:
-    """Lists two symbols."""
+    """A list of two symbols."""
 
     def symbol(self, text: str) -> str | None:
         return text.upper() if text.upper() in ("BTCUSDT", "币安人生USDT") else None
@@ -415,7 +415,7 @@ async def test_an_unknown_path_is_unknown(node: Node) -> None:
 
 @asynccontextmanager
 async def processes(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
-    """A reader that is asked, and the writer at the other end of the line."""
+    """A reader with an RPC connection, and the writer at its other end."""
     writer, end = Node(), WriterRpc(folder / "klinenode.db")
     await end.open(lambda asked: answer_by(writer.app, asked))
     reader = Node(line=FakeLine(WriterRpc(folder / "klinenode.db")))

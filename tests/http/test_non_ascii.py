@@ -1,4 +1,4 @@
-"""Nothing a client writes outside ASCII is taken for ASCII: ſ is no S, ı no I, the Kelvin sign no K, ٣ and ３ no 3."""
+"""No character outside ASCII is taken for an ASCII one: ſ is no S, ı no I, the Kelvin sign no K, ٣ and ３ no 3."""
 
 from urllib.parse import quote
 

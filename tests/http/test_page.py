@@ -1,4 +1,4 @@
-"""What a conditional or encoded request gets of a page, decided without a server."""
+"""What a page answers to conditional requests and accepted encodings, decided without a server."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""The page cache against a model that remembers everything and forgets by looking at every page."""
+"""The page cache against a model that keeps every page and invalidates by checking all of them."""
 
 from dataclasses import dataclass
 
@@ -115,7 +115,7 @@ def test_a_page_ends_with_its_candle() -> None:
 
 
 def test_a_page_does_not_outlive_its_candle_when_the_clock_is_put_back() -> None:
-    """By the clock as it is now the page was made in the future: it would be sent, and confirmed, for hours."""
+    """By the new clock the page was made in the future: it would be served, and confirmed by 304, for hours."""
     clock = ManualClock()
     pages = PageCache(1_000_000, clock, 10)
     put(pages, b"q", answer_of(valid_until_ms=NOW_MS + 4_500))
@@ -165,7 +165,7 @@ def test_gzip_variants_count_and_may_push_out_others() -> None:
 
 @dataclass
 class Remembered:
-    """What the model knows of a page."""
+    """A page in the model."""
 
     answer: Answer
     expires_ms: int
@@ -173,7 +173,7 @@ class Remembered:
 
 
 class CacheAgainstModel(RuleBasedStateMachine):
-    """Whatever the cache serves, the model holds; whatever the model forgot, the cache never serves."""
+    """What the cache serves, the model has too; what the model invalidated, the cache never serves."""
 
     bytes_max = 16 * (PAGE_OVERHEAD_BYTES + 3000)
     ttl_s = 10

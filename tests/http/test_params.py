@@ -1,4 +1,4 @@
-"""A wrong query string gets Binance's own error; a right one means what Binance means by it."""
+"""An invalid query string gets Binance's own error; a valid one has the meaning that Binance gives it."""
 
 import json
 from urllib.parse import parse_qsl

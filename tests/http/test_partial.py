@@ -1,4 +1,4 @@
-"""allow_partial: an answer that is not whole says exactly what it lacks, and is never taken for the whole."""
+"""allow_partial: an incomplete answer states exactly what it lacks and cannot be taken for a complete one."""
 
 import pytest
 
@@ -53,7 +53,7 @@ async def test_however_many_spans_are_missing_the_header_is_short() -> None:
 
 
 async def test_a_partial_answer_is_never_kept_nor_confirmed() -> None:
-    """It has no ETag, so a cache cannot take it for the whole, and `*` names nothing that there is."""
+    """It has no ETag, so no cache can take it for the complete answer, and `If-None-Match: *` matches nothing."""
     node = Node()
     node.query.body, node.query.shortfall = kline_body(), lacking(*HOLES)
     async with node.client() as client:
@@ -77,7 +77,7 @@ async def test_a_partial_answer_is_never_kept_nor_confirmed() -> None:
 
 
 async def test_a_page_is_not_confirmed_once_the_whole_cannot_be_had() -> None:
-    """What a client holds was true; the node cannot say whether it still is, so neither 304 nor 200."""
+    """The client's copy was right once; the node cannot tell whether it still is: neither 304 nor a complete 200."""
     node = Node()
     node.query.valid_until_ms = NOW_MS + 1_000
     async with node.client() as client:

@@ -1,4 +1,4 @@
-"""What is kept by what clients send is bounded in bytes, keys included, however long they make them."""
+"""Caches that clients fill are bounded in bytes, keys included, however long the keys are."""
 
 import sys
 import tracemalloc
@@ -15,7 +15,7 @@ from app.kinds.klines import KLINES
 from app.sockets.stream_client import STREAMS_MAX
 from tests.http.fakes import ManualClock
 
-KEY_BYTES = 4_096  # of a query, the longest that the intake lets through
+KEY_BYTES = 4_096  # the longest query that the protocol accepts
 
 
 def test_the_older_half_goes_and_what_is_asked_for_again_stays() -> None:
@@ -65,7 +65,7 @@ def test_a_stream_name_longer_than_any_is_not_remembered(name: str) -> None:
 
 
 def test_all_names_that_are_remembered_take_some_megabytes() -> None:
-    most = sys.getsizeof("币" * NAME_CHARS_MAX) + 1_000  # and the tuple that says what it means
+    most = sys.getsizeof("币" * NAME_CHARS_MAX) + 1_000  # and the tuple of its parsed form
     assert stream_name._PARSED_MAX * most < 32 * 1024 * 1024
     assert STREAMS_MAX * most < 2 * 1024 * 1024, "of one client"
 

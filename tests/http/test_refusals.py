@@ -1,4 +1,4 @@
-"""Whatever is refused gets a status line, in the shape its path asks for, and the same one wherever the pieces end."""
+"""Every refused request gets a status line in the shape of its path, the same however the bytes are split."""
 
 import asyncio
 import re
@@ -29,7 +29,7 @@ def request(target: str, *headers: str, method: str = "GET", version: str = "1.1
 
 
 async def said(port: int, *pieces: bytes, ends: bool = False) -> bytes:
-    """Everything the server says to these bytes until it hangs up."""
+    """Send `pieces`, with `ends` also EOF, and return everything the server sends until it closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for piece in pieces:
         writer.write(piece)
@@ -154,7 +154,7 @@ async def test_answers_that_are_under_way_come_before_a_refusal(
     writer.write(b"".join(request(f"{KLINES}&limit={number + 1}") for number in range(waiting)) + behind)
     async with asyncio.timeout(PATIENCE_S):
         await asked.wait()
-        await said(port, request("/fapi/v1/ping", "Connection: close"))  # by now the server has read what came before
+        await said(port, request("/fapi/v1/ping", "Connection: close"))  # by now the server has read the pieces
         may_go_on.set()
         told = await reader.read()
     writer.close()

@@ -1,4 +1,4 @@
-"""Every route answers what it promises, and every failure ends in the shape its reader expects."""
+"""Every route answers as documented, and every failure has the shape that clients of its path expect."""
 
 from typing import Any
 

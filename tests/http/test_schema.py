@@ -1,4 +1,4 @@
-"""The node does what its OpenAPI description says, whatever it is asked."""
+"""The node behaves as its OpenAPI description says, whatever the request."""
 
 import asyncio
 import sys
@@ -14,9 +14,9 @@ from tests.patience import PATIENCE_S
 from tests.system.world import world
 
 SEED = 20261121
-CASES = 480  # eight for each route that takes something, in each mode
-ANSWERED_MIN = 3  # of each kind of answer that must have come
-EXCLUDED = "positive_data_acceptance"  # which symbols exist, and that start is before end, no schema can say
+CASES = 480  # eight for each route with parameters, in each mode
+ANSWERED_MIN = 3  # the least number of each required kind of answer
+EXCLUDED = "positive_data_acceptance"  # no schema can express which symbols exist and that start is before end
 
 
 @OTHERS_MAY_USE_RANDOM
@@ -37,7 +37,7 @@ async def test_every_route_does_what_the_description_says(tmp_path: Path) -> Non
 
 
 async def test_boundary_values_missing_parameters_and_other_methods(tmp_path: Path) -> None:
-    """The coverage phase of schemathesis: no chance in it, every boundary of every parameter once."""
+    """The coverage phase of schemathesis: deterministic, each boundary of each parameter once."""
     async with (
         world(tmp_path, symbols=1, weight_limit=1_000_000) as here,
         here.node(

@@ -1,4 +1,4 @@
-"""Node and sandbox answer every klines question as an oracle does that was written from the facts alone."""
+"""Node and sandbox answer every klines request like an oracle that was written from the facts alone."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a client of a real server sees: status, header bytes and length, encodings, conditions."""
+"""What a client receives from a real server: status, headers, length, encodings, conditions."""
 
 import asyncio
 import gzip
@@ -16,7 +16,7 @@ from tests.http.fakes import NOW_MS, Node, kline_body, served, wire
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
 BODY = kline_body()
 GZIP = ("Accept-Encoding", "gzip")
-DATA_SEGMENTS_AT = 152  # of tcpi_data_segs_in in struct tcp_info (linux/tcp.h)
+DATA_SEGMENTS_AT = 152  # the offset of tcpi_data_segs_in in struct tcp_info (linux/tcp.h)
 
 
 @pytest.fixture
@@ -150,6 +150,6 @@ async def test_a_small_answer_is_one_segment(port: int, path: str) -> None:
 
 
 def data_segments(client: socket.socket) -> int:
-    """How many segments with data have come."""
+    """The number of segments with data that `client` has received."""
     info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
     return int(struct.unpack_from("I", info, DATA_SEGMENTS_AT)[0])

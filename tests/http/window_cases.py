@@ -1,4 +1,4 @@
-"""Klines questions in every shape, asked of a node and of the sandbox, and judged by the oracle."""
+"""Klines requests of every shape, sent to a node and to the sandbox and judged by the oracle."""
 
 import asyncio
 import re
@@ -24,16 +24,16 @@ from tests.system.world import START_MS, Watched, World, world
 
 CHINESE: Final = "币安新生USDT"
 LISTED_MS: Final = START_MS // MINUTE_MS * MINUTE_MS - 40 * HOUR_MS
-SYMBOLS: Final = ("NEW1121USDT", "NEW1120USDT", "NEW1119USDT", "NEW1118USDT", CHINESE)  # young: all they have is cheap
-WISHED: Final = ("NEW1120USDT", CHINESE)  # held; the others are read through
+SYMBOLS: Final = ("NEW1121USDT", "NEW1120USDT", "NEW1119USDT", "NEW1118USDT", CHINESE)  # young: few klines to compute
+WISHED: Final = ("NEW1120USDT", CHINESE)  # these are held; the others are read through
 STEPS_MS: Final = (1, 30_000, MINUTE_MS, HOUR_MS, DAY_MS, 3 * DAY_MS)
-ROUND: Final = 4_000  # questions for one world: its time is held, so the weight of its one minute must suffice
-_QUIET_S: Final = 30  # of a minute: no kline closes around it
+ROUND: Final = 4_000  # questions per world: time stands still in it, so one minute's weight must suffice for all
+_QUIET_S: Final = 30  # second of a minute, away from every close
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is meant, and how it was written."""
+    """A request: its parameters, and how they were written."""
 
     pairs: tuple[Pair, ...]
     raw: bytes
@@ -96,7 +96,7 @@ _HEX: Final = re.compile("%[0-9A-F]{2}")
 
 
 def _written(text: str, style: int) -> bytes:
-    """The same text in one of the ways in which clients write it in a URL."""
+    """Percent-encode `text` in one of the styles that clients use in URLs."""
     if style == 0:
         return quote(text, safe="").encode()
     if style == 1:
@@ -108,7 +108,7 @@ def _written(text: str, style: int) -> bytes:
 
 @st.composite
 def questions(draw: st.DrawFn) -> Question:
-    """Any combination of parameters; most symbols and intervals are right, or nothing behind them would be reached."""
+    """Any combination of parameters; most symbols and intervals are valid, so that many requests pass the checks."""
     pairs: list[Pair] = []
     for name, values, percent in (
         ("symbol", _SYMBOL, 98), ("interval", _INTERVAL, 98), ("startTime", _TIME, 50), ("endTime", _TIME, 50),
@@ -135,12 +135,15 @@ def questions(draw: st.DrawFn) -> Question:
 
 
 def _as_read(pairs: Sequence[Pair], raw: bytes) -> tuple[Pair, ...]:
-    """What was meant; a text of bytes that are no UTF-8 is some text that nobody lists."""
+    """The parameters as a server decodes `raw`; a value that is not UTF-8 becomes a text that is no symbol."""
     return tuple((name, "no utf-8" if value == "\ufffd" else value) for name, value in pairs) if raw else ()
 
 
 async def ask_windows(folder: Path, cases: int, seed: int) -> Counter[str]:
-    """Ask `cases` questions; how many were answered how. Raises AssertionError for the first wrong answer."""
+    """Send `cases` requests and return the number of each kind of answer.
+
+    Raises AssertionError for the first wrong answer.
+    """
     counts: Counter[str] = Counter()
     for number in range(-(-cases // ROUND)):
         here = folder / str(number)
@@ -230,7 +233,7 @@ async def asked_of(app: ASGIApp, raw: bytes) -> tuple[int, bytes]:
 
 
 def _truths(here: World) -> dict[tuple[str, str], Truth]:
-    """All klines of every symbol as the exchange prints them now."""
+    """By symbol and interval: all klines as the exchange prints them now."""
     exchange, now_ms = here.sandbox.exchange, here.clock.now_ms()
     found = {}
     for symbol in SYMBOLS:
@@ -245,7 +248,7 @@ def _truths(here: World) -> dict[tuple[str, str], Truth]:
 
 
 async def _frames_have_arrived(watched: Watched, truths: dict[tuple[str, str], Truth]) -> None:
-    """With time held, wait until the frames under way have come in: the klines in progress are the exchange's."""
+    """With the clock stopped, wait until the frames on their way have arrived, so that klines in progress are equal."""
     async with asyncio.timeout(PATIENCE_S):
         for symbol in WISHED:
             for interval in oracle.INTERVALS:

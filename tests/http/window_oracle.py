@@ -1,6 +1,6 @@
-"""What a klines query must be answered with, written from binance-facts sections 1.3 and 3 and from nothing else.
+"""The right answer to any klines query, written from binance-facts sections 1.3 and 3 and nothing else.
 
-It shares no code with the node nor with the sandbox: a third reading of the same facts, by which both are judged.
+It shares no code with the node or the sandbox: it is a third, independent reading of the same facts, and judges both.
 """
 
 import re
@@ -13,7 +13,7 @@ THEIRS: Final = OURS[:5]
 TIME_MAX: Final = 2**53
 
 Pair = tuple[str, str]
-"""A parameter as it was meant: name and value after decoding."""
+"""A parameter after decoding: name and value."""
 
 
 class Row(NamedTuple):
@@ -24,14 +24,14 @@ class Row(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """All klines of a series: those that have closed, ascending, and the one in progress."""
+    """All klines of a series: the closed ones in ascending order, and the one in progress."""
 
     closed: Sequence[Row]
     live: Row | None
 
 
 class Asked(NamedTuple):
-    """A query that is in order."""
+    """A valid query."""
 
     symbol: str
     interval: str
@@ -42,7 +42,7 @@ class Asked(NamedTuple):
 
 
 def window(truth: Truth, asked: Asked) -> bytes:
-    """The answer: with startTime the oldest, without it the newest `limit` rows that open within both bounds."""
+    """The answer: at most `limit` rows that open within both bounds, the oldest with startTime, else the newest."""
     rows = list(truth.closed)
     if truth.live is not None and not asked.only_final:
         rows.append(truth.live)
@@ -55,7 +55,7 @@ def window(truth: Truth, asked: Asked) -> bytes:
 
 
 def understood(pairs: Sequence[Pair], symbols: Sequence[str]) -> Asked | int:
-    """The query, or the code of the error that the node promises: its first complaint, in its documented order."""
+    """The valid query, or the error code that the node promises: its first complaint, in the documented order."""
     sent = {name: value for name, value in pairs if name in OURS}
     if len(sent) < sum(name in OURS for name, _ in pairs):
         return -1101
@@ -83,9 +83,9 @@ def understood(pairs: Sequence[Pair], symbols: Sequence[str]) -> Asked | int:
 
 
 def complaints(pairs: Sequence[Pair], symbols: Sequence[str]) -> set[int] | None:
-    """Every complaint that the exchange may have; None where the facts do not say what it does.
+    """Every error code that the exchange may give; None where the facts do not say what it does.
 
-    They do not say it of empty, repeated and enormous values, and with several mistakes not which one comes first.
+    They leave open what empty, repeated and very large values get, and which of several errors is reported.
     """
     mine = [(name, value) for name, value in pairs if name in THEIRS]
     sent = dict(mine)
