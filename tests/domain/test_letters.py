@@ -1,4 +1,4 @@
-"""Only ASCII letters have a case: no other character becomes one of them, in names nor in the code that reads them."""
+"""Only ASCII letters have a case: no other character is changed into one, in names or in the code that reads them."""
 
 import ast
 import string

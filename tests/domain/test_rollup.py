@@ -43,10 +43,10 @@ def minutes(draw: st.DrawFn) -> list[Kline]:
 
 
 def brute(parts: list[Kline]) -> list[object]:
-    """The rule of design.md section 5, written down without regard to anything but the rule."""
+    """The roll-up rule of binance-facts section 7, written as directly as possible and without the code under test."""
     traded = [part for part in parts if part.trades] or parts
     sums = [
-        sum(int(getattr(part, name).replace(".", "")) for part in parts)  # amounts have three decimals, zeros none
+        sum(int(getattr(part, name).replace(".", "")) for part in parts)  # amounts have three decimals, zeros have none
         for name in ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
     ]
     return [

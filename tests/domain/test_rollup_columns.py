@@ -1,4 +1,4 @@
-"""Whole days at once give what minute by minute gives."""
+"""Rolling up whole days in columns gives the same as rolling up minute by minute."""
 
 import random
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ LONGER = [interval for interval in INTERVALS.values() if can_roll_up(interval)]
 
 
 def days(seed: int, numbers: list[int], precision: Precision, quiet: float) -> list[Kline]:
-    """Minutes of some days, some of them without trades, some with trades and nothing bought by takers."""
+    """The minutes of some days; a share `quiet` has no trades, and some have trades but no taker buys."""
     rng = random.Random(seed)
     price, quantity = precision
 
@@ -45,7 +45,7 @@ def days(seed: int, numbers: list[int], precision: Precision, quiet: float) -> l
     return rows
 
 
-@settings(deadline=None, max_examples=40)  # a day has 1,440 minutes, whatever is drawn
+@settings(deadline=None, max_examples=40)  # a day has 1,440 minutes in every example
 @given(
     seed=st.integers(0, 1 << 30),
     numbers=st.sets(st.integers(0, 4), min_size=1, max_size=2),

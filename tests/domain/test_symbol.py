@@ -20,17 +20,17 @@ def symbol(**changes: object) -> Symbol:
     ("changes", "wished"),
     [
         ({}, True),
-        ({"delivery_ms": FOREVER + 2_000}, True),  # testnet's idea of for ever
+        ({"delivery_ms": FOREVER + 2_000}, True),  # the testnet's "never"
         ({"status": "SETTLING"}, False),
         ({"status": "PENDING_TRADING"}, False),
         ({"contract_type": "CURRENT_QUARTER"}, False),
         ({"contract_type": "TRADIFI_PERPETUAL"}, True),
         ({"contract_type": ""}, False),
         ({"quote_asset": "USDC"}, False),
-        ({"delivery_ms": NOW + 2 * DAY_MS}, True),  # announced, not yet near
-        ({"delivery_ms": NOW + MINUTE_MS}, True),  # it trades until then
+        ({"delivery_ms": NOW + 2 * DAY_MS}, True),  # announced, but not soon
+        ({"delivery_ms": NOW + MINUTE_MS}, True),  # it trades until its delivery
         ({"delivery_ms": NOW + MINUTE_MS, "status": "PRE_SETTLE"}, True),
-        ({"delivery_ms": NOW - MINUTE_MS // 2, "status": "SETTLING"}, True),  # the minute of the delivery trades too
+        ({"delivery_ms": NOW - MINUTE_MS // 2, "status": "SETTLING"}, True),  # the minute of delivery has trades too
         ({"delivery_ms": NOW - 3 * MINUTE_MS, "status": "SETTLING"}, False),
         ({"delivery_ms": NOW - 3 * MINUTE_MS}, False),
         ({"delivery_ms": NOW + DAY_MS, "status": "PENDING_TRADING"}, False),

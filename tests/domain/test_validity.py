@@ -7,7 +7,7 @@ from app.domain.validity import is_fresh, is_valid
     ("since_ms", "fresh"), [(None, False), (900, False), (901, True), (1_000, True), (1_001, False)]
 )
 def test_what_was_learnt_lately_counts_and_nothing_from_the_future(since_ms: int | None, fresh: bool) -> None:
-    """By a clock that was put back, what lies in the future would count for as long as the clock was wrong."""
+    """Otherwise, after a clock was put back, a future time would stay fresh for as long as the clock was wrong."""
     assert is_fresh(since_ms, 1_000, 100) is fresh
 
 

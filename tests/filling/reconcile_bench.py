@@ -1,4 +1,4 @@
-"""A reconciler on a rig, with everything that a test may turn."""
+"""A reconciler on a rig, with everything that a test can vary."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -37,7 +37,7 @@ NOTHING = Spans()
 
 
 class Options(TypedDict, total=False):
-    """What a test may turn."""
+    """What a test can set."""
 
     codes: tuple[str, ...]
     days: int
@@ -50,7 +50,7 @@ class Options(TypedDict, total=False):
 
 @dataclass
 class Bench:
-    """A reconciler on a rig, and what the test turns."""
+    """A reconciler on a rig, and the settings of a test."""
 
     rig: Rig
     codes: tuple[str, ...] = ("1m", "5m", "1h")
@@ -95,7 +95,7 @@ class Bench:
         return self.rig.seen(GapsCounted)[-1].missing_klines
 
     async def until_whole(self, seconds: int = 180) -> None:
-        """Let time pass until a plan finds nothing missing."""
+        """Let up to `seconds` pass until a plan finds nothing missing; raises AssertionError if none does."""
         for _ in range(seconds):
             await self.rig.advance(1)
             if self.missing == 0:
@@ -103,7 +103,7 @@ class Bench:
         raise AssertionError(f"{self.missing} klines are still missing: {self.reconciler.last_error}")
 
     async def holds_the_truth(self) -> None:
-        """Compare every wished series in the store with the exchange's."""
+        """Assert that the store holds every wished kline exactly as the exchange has it."""
         rig, wish = self.rig, self.wish()
         for series in wish.series():
             grid = rig.holdings.grid(series)
@@ -113,7 +113,7 @@ class Bench:
                 assert encoded(series, mine) == encoded(series, theirs), series
 
     async def fill(self, upto_ms: int, *, but: Spans = NOTHING) -> None:
-        """Hold every wished minute before `upto_ms` as if sockets had brought them."""
+        """Commit every wished minute before `upto_ms`, apart from `but`, as if it came from sockets."""
         spans = Spans(self.wish().spans(BTC, M1.grid, self.rig.clock.ms)).clip(Span(0, upto_ms)) - but
         rows = [self.rig.exchange.kline(BTC, each) for span in spans for each in M1.grid.opens(*span)]
         await self.rig.committer.commit([Batch(BTC, Source.WS, spans, rows)])

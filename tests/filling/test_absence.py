@@ -1,4 +1,4 @@
-"""That the exchange has no klines somewhere is believed late, and never on one answer."""
+"""The exchange's claim that it has no klines in a span is believed late, and never after one answer."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ from tests.querying.query_desk import HOURS, Asking, Desk, desk, opens, refused
 EIGHTS = Series(KLINES, "BTCUSDT", INTERVALS["8h"])
 LONG_AGO_MS = DAY0_MS - 900 * DAY_MS
 BEGIN_MS = DAY0_MS - 40 * DAY_MS + 7 * HOUR_MS
-"""Where the klines begin, or seem to."""
+"""Where the klines begin, or seem to begin."""
 
 
 def lose_history(on: Bench | Desk, before_ms: int) -> Callable[[], None]:
-    """Let REST have nothing before a moment, consistently; returns what gives it back. The archive keeps everything."""
+    """Let REST have no klines before `before_ms`, while the archive keeps all; return a function that restores them."""
     exchange, vault = on.rig.exchange, on.rig.vault
     kept = exchange.first_ms
     exchange.first_ms = before_ms
@@ -79,7 +79,7 @@ async def test_a_proof_does_not_wait_for_a_clock_that_was_put_back(tmp_path: Pat
 
 @pytest.mark.parametrize("held", [HOURS, Series(KLINES, "BTCUSDT", D1)])
 async def test_held_rows_of_any_interval_refute_that_there_was_nothing(tmp_path: Path, held: Series) -> None:
-    """The listing says the same as the exchange, the archive knows nothing, and half an hour passes."""
+    """The listing agrees with the exchange, the archive has no file, and half an hour passes."""
     async with bench(tmp_path, codes=("1m",), days=3, onboard_ms=DAY0_MS - DAY_MS) as on:
         day_ms = DAY0_MS - 2 * DAY_MS
         rows = [on.rig.exchange.kline(held, each) for each in held.interval.grid.opens(day_ms, day_ms + DAY_MS)]
@@ -101,7 +101,7 @@ async def test_rows_before_the_listing_s_date_are_wished_and_held(tmp_path: Path
 
 
 async def test_no_longer_kline_is_made_of_minutes_with_a_hole(tmp_path: Path) -> None:
-    """The exchange may have the hour although it lacks minutes of it: it is asked."""
+    """The exchange may have the hour although it lacks some of its minutes: the hour is fetched."""
     async with bench(tmp_path, codes=("1m", "1h"), days=1) as on:
         hour_ms = DAY0_MS + 3 * HOUR_MS
         on.rig.exchange.lacking.update((BTC, hour_ms + n * MINUTE_MS) for n in range(5))

@@ -1,4 +1,4 @@
-"""What would disturb at a close is done in the middle of a minute, once in each."""
+"""Work that would disturb a close is done in the middle of a minute, once in each."""
 
 import asyncio
 

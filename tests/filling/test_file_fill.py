@@ -1,4 +1,4 @@
-"""What an archive file gives: its minutes, and the longer klines that are made of these and no others."""
+"""The klines from an archive file: its minutes, and longer klines made of these minutes only."""
 
 import pickle
 from pathlib import Path
@@ -61,7 +61,7 @@ async def test_a_longer_kline_is_not_made_of_a_file_where_other_minutes_are_held
     at_ms = YESTERDAY.start_ms + 7 * HOUR_MS + 12 * MINUTE_MS
     mended = minute("BTCUSDT", at_ms)._replace(volume="77.125", trades=5)
     async with bench(tmp_path, days=3) as on:
-        stale = download(YESTERDAY)  # planned before the minute came from elsewhere
+        stale = download(YESTERDAY)  # planned before the minute was fetched from elsewhere
         await on.rig.committer.commit([Batch(BTC, Source.REST, Spans([(at_ms, at_ms + MINUTE_MS)]), [mended])])
         await on.filler.fill(stale)
         hour = Spans([Span(at_ms - 12 * MINUTE_MS, at_ms + 48 * MINUTE_MS)])

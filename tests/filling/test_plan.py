@@ -58,7 +58,7 @@ def windows_of(job: Job) -> Spans:
 
 
 def carry_out(job: Job, holdings: LedgerCache) -> None:
-    """What a perfect exchange and archive make of a job."""
+    """Record the result of a job as if exchange and archive were perfect."""
     if isinstance(job, LearnAnchor):
         holdings.set_anchor(job.series.symbol, ANCHOR_MS)
         return
@@ -70,7 +70,7 @@ def carry_out(job: Job, holdings: LedgerCache) -> None:
 
 
 def check(job: Job, gap: SeriesGap, now_ms: int) -> None:
-    """What holds of every job."""
+    """Assert the properties of every job: it has windows, on the grid, of missing klines only."""
     if isinstance(job, LearnAnchor):
         return
     assert windows_of(job), "a job without a window"
@@ -116,7 +116,7 @@ def situations(draw: st.DrawFn) -> tuple[Wish, LedgerCache, int, frozenset[int]]
             source = draw(st.sampled_from(list(Source)))
             ledger = ledger.record(Spans([span]) - ledger.known, source)
         holdings.set_ledger(series, ledger)
-    spent = draw(st.frozensets(st.integers(0, 9), max_size=9))  # files by the last digit of their day or month
+    spent = draw(st.frozensets(st.integers(0, 9), max_size=9))  # tried files, by the last digit of their day or month
     return wish, holdings, now_ms, spent
 
 
@@ -204,7 +204,7 @@ def test_few_missing_rows_are_cheaper_by_rest_than_by_a_file() -> None:
 
 
 def test_klines_that_roll_up_will_make_do_not_count_for_a_file() -> None:
-    """On a distrusted day 288 5m klines are asked for, and not the month around them."""
+    """On a distrusted day 288 5m klines are fetched, not the month around them."""
     fives = Series(KLINES, SYMBOL, INTERVALS["5m"])
     now_ms = INCIDENT_MS + 20 * DAY_MS
     wish = wish_of("1m", "5m", days=30)
@@ -215,7 +215,7 @@ def test_klines_that_roll_up_will_make_do_not_count_for_a_file() -> None:
 
 
 def test_the_tail_never_waits_for_a_file_of_the_archive() -> None:
-    """30m on the tenth of a month: the tail reaches into the month before, whose file is out."""
+    """30m on the tenth of a month: the tail reaches into the previous month, whose file is published."""
     series = Series(KLINES, SYMBOL, INTERVALS["30m"])
     now_ms = DAY0_MS - 11 * DAY_MS
     gap, jobs = plan(wish_of("30m", days=200), holding(), now_ms, series)
@@ -239,7 +239,7 @@ def test_held_parts_are_rolled_up_instead_of_fetched() -> None:
 
 
 def test_a_bucket_is_not_rolled_up_while_one_of_its_minutes_is_missing() -> None:
-    """Half-full buckets that look whole were lesson 5."""
+    """Incomplete buckets that look complete were lesson 5."""
     wish = wish_of("1m", "1h", days=1)
     hour_ms = DAY0_MS + 9 * HOUR_MS
     lost = Span(hour_ms + 7 * MINUTE_MS, hour_ms + 8 * MINUTE_MS)
@@ -274,7 +274,7 @@ def test_everything_deferred_is_looked_at_within_bounds() -> None:
 
 
 def test_the_wish_of_a_delivered_symbol_ends_with_the_minute_of_its_delivery() -> None:
-    """That minute trades; longer klines are wished to the end of the one it falls into."""
+    """That minute has trades; longer klines are wished to the end of the one that contains it."""
     delivery_ms = DAY0_MS + 9 * HOUR_MS
     ended = dataclasses.replace(listing(SYMBOL), status="SETTLING", delivery_ms=delivery_ms)
     hours = INTERVALS["1h"]
@@ -290,7 +290,7 @@ def test_the_wish_of_a_delivered_symbol_ends_with_the_minute_of_its_delivery() -
 
 
 def test_the_first_longer_kline_of_a_name_that_changed_hands_is_fetched() -> None:
-    """The minutes of the bucket that both listings share are the former one's in part."""
+    """The bucket contains the change of listings, and part of its minutes belong to the former one."""
     since_ms = DAY0_MS + 2 * HOUR_MS + 7 * MINUTE_MS
     hours = INTERVALS["1h"]
     wish = dataclasses.replace(wish_of("1m", "1h"), since_ms={SYMBOL: since_ms})

@@ -1,4 +1,4 @@
-"""The reconciler against an exchange that lacks, lies, refuses and bans: gaps close, and requests are counted."""
+"""The reconciler against an exchange that omits, lies, refuses and bans: gaps close, and its requests are counted."""
 
 import asyncio
 from collections.abc import Callable
@@ -102,7 +102,7 @@ async def test_a_hole_is_declared_absent_only_after_it_was_seen_again_later(tmp_
 
 
 async def test_a_hole_of_minutes_that_is_proven_is_soon_proven_of_hours_too(tmp_path: Path) -> None:
-    """Hours wait for their minutes, so each longer interval would take half an hour after the one below it."""
+    """Hours wait for their minutes, so each longer interval would take half an hour more than the one below it."""
     hole = Span(DAY0_MS + HOUR_MS, DAY0_MS + 2 * HOUR_MS)
     async with bench(tmp_path, codes=("1m", "1h")) as on, running(on.reconciler.run):
         on.rig.exchange.lacking |= {(BTC, open_ms) for open_ms in M1.grid.opens(*hole)} | {(HOURS, hole.start_ms)}
@@ -136,7 +136,7 @@ async def test_a_hole_does_not_keep_newer_minutes_waiting(tmp_path: Path) -> Non
     async with bench(tmp_path, codes=("1m",)) as on, running(on.reconciler.run):
         on.rig.exchange.lacking.add((BTC, hole_ms))
         worst_ms = 0
-        for _ in range(25 * 12):  # sockets are cut: REST alone brings each minute as it closes
+        for _ in range(25 * 12):  # there are no sockets: REST alone fetches each minute as it closes
             await on.rig.advance(5)
             held = on.rig.holdings.ledger(BTC).held
             worst_ms = max(worst_ms, on.rig.clock.ms - next(reversed(held)).end_ms)
@@ -170,7 +170,7 @@ async def test_a_refused_request_backs_off(tmp_path: Path) -> None:
 
 
 async def test_an_answer_that_gains_nothing_is_not_asked_for_in_a_circle(tmp_path: Path) -> None:
-    """Our clock is ahead of the exchange's: the kline is open there, and what it says of it is not taken."""
+    """Our clock is ahead: at the exchange the kline is still open, and its rows are rejected."""
     async with bench(tmp_path, codes=("1m",)) as on:
         await on.fill(NOW_MS - 30_000 - 5 * MINUTE_MS)
         whole = on.rig.exchange.kline
@@ -218,8 +218,8 @@ async def test_history_that_waits_for_weight_does_not_delay_the_tail(tmp_path: P
 async def test_history_that_does_not_fit_is_not_begun_and_the_newest_klines_of_all_intervals_are_held(
     tmp_path: Path,
 ) -> None:
-    """Also those that are otherwise rolled up from minutes of history, which do not come now."""
-    free_bytes = 10**6 + 2 * 1440 * ROW_DISK_BYTES  # of the three days wished, beyond what is kept free
+    """This includes intervals otherwise rolled up from minutes of history, which are not fetched now."""
+    free_bytes = 10**6 + 2 * 1440 * ROW_DISK_BYTES  # room for two of the three days wished, beyond the reserve
     codes = ("1m", "3m", "5m", "15m", "1h")
     async with bench(tmp_path, codes=codes, days=3, free_bytes=free_bytes) as on, running(on.reconciler.run):
         await on.rig.advance(200)
@@ -273,7 +273,7 @@ async def test_rows_that_a_file_lacks_come_from_rest(tmp_path: Path) -> None:
 
 
 async def test_a_kline_in_progress_is_never_committed(tmp_path: Path) -> None:
-    """Closed was a constant once (lesson 5)."""
+    """Whether a kline had closed was once a constant (lesson 5)."""
     async with bench(tmp_path, codes=("1m",)) as on:
         open_ms = M1.grid.floor(NOW_MS)
         rows = [on.rig.exchange.kline(BTC, each) for each in range(open_ms - 3 * MINUTE_MS, open_ms + 1, MINUTE_MS)]
@@ -304,7 +304,7 @@ async def test_the_store_may_fail_for_a_while(tmp_path: Path) -> None:
 async def test_a_store_that_fails_for_long_costs_a_probe_now_and_then_and_is_filled_at_once_when_it_works(
     tmp_path: Path,
 ) -> None:
-    """Fifty jobs, each of which would ask the exchange again and again for what nobody can keep."""
+    """There are fifty jobs, each of which would otherwise fetch again and again what cannot be stored."""
     symbols = {f"S{number}USDT" for number in range(50)}
     async with bench(tmp_path, codes=("1m",), symbols=symbols) as on:
         on.rig.store.failing = True
@@ -346,7 +346,7 @@ async def test_a_new_listing_and_a_delisting_need_no_restart(tmp_path: Path) -> 
 async def test_a_wake_up_during_a_plan_is_not_lost(tmp_path: Path) -> None:
     async with bench(tmp_path, codes=("1m",), concurrency=1) as on, running(on.reconciler.run):
         await on.until_whole()
-        on.symbols |= {f"S{number}USDT" for number in range(199)}  # a plan takes a breath every 200 series
+        on.symbols |= {f"S{number}USDT" for number in range(199)}  # planning yields to other tasks every 200 series
         whole = Ledger().record(Spans([Span(0, NOW_MS + DAY_MS)]), Source.WS)
         for symbol in on.symbols - {"BTCUSDT"}:
             on.rig.holdings.set_ledger(Series(KLINES, symbol, M1), whole)
@@ -368,7 +368,7 @@ async def test_a_wake_up_during_a_plan_is_not_lost(tmp_path: Path) -> None:
 
 
 async def test_what_was_done_meanwhile_is_not_asked_for_again(tmp_path: Path) -> None:
-    """A plan is made while a request is under way: its answer makes the planned job needless."""
+    """A plan is made while a request is in flight, whose answer makes the planned job unnecessary."""
     gate = asyncio.Event()
 
     async def wait(asked: Asked) -> None:
@@ -390,7 +390,7 @@ async def test_what_was_done_meanwhile_is_not_asked_for_again(tmp_path: Path) ->
 
 
 async def test_a_clock_that_is_put_back_does_not_stop_the_planning(tmp_path: Path) -> None:
-    """This machine's clock was an hour ahead until the exchange said so."""
+    """The machine's clock was an hour ahead until the exchange's time was known."""
     async with bench(tmp_path, codes=("1m",)) as on:
         on.rig.exchange.error = unavailable()
         async with running(on.reconciler.run):
@@ -435,7 +435,7 @@ async def test_suspected_holes_are_bounded_and_never_stop_the_proof_of_new_ones(
 
 
 async def test_an_empty_answer_about_a_listed_symbol_proves_nothing_at_once(tmp_path: Path) -> None:
-    """An exchange that answers [] for a moment must not make years of history count as absent for ever."""
+    """An exchange that answers [] for a moment must not cause years of history to be recorded as absent."""
     async with bench(tmp_path, codes=("1m",), onboard_ms=DAY0_MS - 300 * DAY_MS, first_ms=DAY0_MS - 2 * DAY_MS) as on:
         on.rig.exchange.lacking = Everything()
         span = Span(DAY0_MS - DAY_MS, DAY0_MS)
@@ -445,14 +445,14 @@ async def test_an_empty_answer_about_a_listed_symbol_proves_nothing_at_once(tmp_
 
 
 class Everything(set[tuple[Series, int]]):
-    """As what an exchange lacks: all of it."""
+    """A set that contains every kline, for an exchange that lacks them all."""
 
     def __contains__(self, item: object) -> bool:
         return True
 
 
 async def test_a_big_backfill_holds_up_no_small_one_of_other_series_or_of_its_own(tmp_path: Path) -> None:
-    """The small wishes are the oldest, of another series and of one that lacks more: newest first, they end last."""
+    """The small wishes are the oldest, for another series and for one that lacks more: newest-first does them last."""
     big, own, small = (
         Span(DAY0_MS - first * DAY_MS, DAY0_MS - last * DAY_MS) for first, last in ((6, 2), (8, 7), (9, 8))
     )

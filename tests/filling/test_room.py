@@ -1,4 +1,4 @@
-"""History begins only when all of it fits, and stops only when it does not by far, or when the disk is nearly full."""
+"""History starts only when all of it fits on disk; it stops only if far too little fits or the disk is nearly full."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every kline that closes while the node runs is counted once, whatever brings it; history never is."""
+"""Every kline that closes while the node runs is counted once, whatever its source; history is never counted."""
 
 import random
 from collections import Counter
@@ -22,7 +22,7 @@ HOURS = Series(KLINES, "BTCUSDT", INTERVALS["1h"])
 
 
 class Meter:
-    """A tail that is measured."""
+    """A tail whose close lag is measured."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -31,7 +31,7 @@ class Meter:
         self.lag.follow(["BTCUSDT"])
 
     def counted(self, code: str = "1m") -> dict[float, int]:
-        """How many lags were counted, by the bound they lie under."""
+        """The number of lags of an interval, by the upper bound (s) of their histogram bucket."""
         found = {labels["interval"]: counts for labels, counts, _ in self.lag.histograms()}
         bounds = (*BOUNDS_S, float("inf"))
         return {bound: count for bound, count in zip(bounds, found.get(code, []), strict=False) if count}

@@ -1,4 +1,4 @@
-"""The one way into the store: who goes first."""
+"""All commits take one path to the store: which batches go first."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the node says of what it holds: coverage, the estimate, and wishes beyond the settings."""
+"""What the node reports of its data: coverage, the estimate, and wishes beyond the settings."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_the_estimate_of_an_empty_store_is_about_right() -> None:
     minutes = 31 * 1440 + 14 * 60 + 10
     assert (told.series, told.klines, told.missing_klines) == (2, minutes + 31 * 24 + 14, told.klines)
     by_rest = 1440 + 14 * 60 + 10  # yesterday and today
-    assert told.weight == 2 * (-(-by_rest // 499) + 2)  # and the tail of 1h, two pages
+    assert told.weight == 2 * (-(-by_rest // 499) + 2)  # and two pages for the tail of 1h
     assert told.download_bytes == (minutes - by_rest) * ROW_ZIP_BYTES
     assert told.disk_bytes == told.klines * ROW_DISK_BYTES
     assert told.disk_free_bytes == 7
@@ -136,7 +136,7 @@ def test_the_estimate_of_a_filled_store_is_nothing() -> None:
 
 
 class Lent:
-    """The store of a process that does not write until it has one."""
+    """A process that has no store to write to until the test gives it one."""
 
     store: StoreWriter | None = None
 

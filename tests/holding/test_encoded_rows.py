@@ -1,4 +1,4 @@
-"""Rows side by side behave like a list of rows, whatever is done to them."""
+"""Rows stored side by side in bytes behave like a list of rows under every operation."""
 
 import random
 import sys

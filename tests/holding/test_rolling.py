@@ -1,4 +1,4 @@
-"""Live roll-up against brute force: what it says is the roll-up of all the minutes, or it says nothing."""
+"""Live roll-up against brute force: its result is the roll-up of all the minutes, or none."""
 
 import random
 
@@ -36,7 +36,7 @@ def test_whatever_starts_holes_and_seeds_there_are_every_kline_told_is_the_whole
     for _ in range(150):
         what = rng.random()
         if what < 0.06:
-            now_ms += rng.choice([1, 2, 61]) * MINUTE_MS  # minutes that were never heard of
+            now_ms += rng.choice([1, 2, 61]) * MINUTE_MS  # minutes that never arrive
         elif what < 0.2:
             end_ms = now_ms + rng.choice([0, 0, 0, MINUTE_MS, -MINUTE_MS])
             lacking = rolling.lacking(SYMBOL, end_ms)
@@ -88,7 +88,7 @@ def test_no_hour_is_told_when_one_of_its_minutes_was_missed(missed: int) -> None
 
 
 def test_minutes_that_do_not_reach_back_to_the_begin_of_a_bucket_do_not_seed_it() -> None:
-    """A half-full day that looks whole is what lesson 5 is about."""
+    """An incomplete day that looks complete is what lesson 5 was about."""
     rolling = Rolling([INTERVALS["5m"], INTERVALS["1d"]])
     end_ms = DAY0_MS + 7 * MINUTE_MS
     span = Span(DAY0_MS + 5 * MINUTE_MS, end_ms)

@@ -1,4 +1,4 @@
-"""Trouble with the database is told once, not at every try, and so is its end."""
+"""A failure of the database is reported once, not at each attempt, and so is its end."""
 
 from app.events import Event, StoreFailed, StoreRecovered
 from app.holding.store_state import StoreState

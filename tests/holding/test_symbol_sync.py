@@ -1,4 +1,4 @@
-"""Which symbols are followed: additions, removals, and what happens when the list is missing or garbage."""
+"""Which symbols are followed: additions, removals, and a list that is missing or garbage."""
 
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence

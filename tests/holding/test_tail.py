@@ -1,4 +1,4 @@
-"""The tail against a plain dict: whatever comes in which order, its rows are an unbroken run of the right rows."""
+"""The tail against a plain dict: in whatever order klines arrive, its rows are the right ones without a hole."""
 
 import random
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def printed(series: Series, klines: Sequence[Kline]) -> EncodedRows:
 
 @dataclass
 class Model:
-    """The newest version of every kline that was ever told, and the run that the tail must show."""
+    """The newest version of every kline that was added, and the run of rows that the tail must show."""
 
     series: Series
     truth: dict[int, Kline]
@@ -147,7 +147,7 @@ def test_the_tail_is_bounded_in_bytes_over_all_series() -> None:
 
 
 def test_tails_filled_while_they_were_few_make_room_for_those_that_come_later() -> None:
-    """A herd asks for one series after the other: each is seeded from the store and then stands for a while."""
+    """Many clients request one series after another: each tail is seeded from the store, then stays for a while."""
     series = [Series(KLINES, f"S{number}", M1) for number in range(400)]
     klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(300, 0, -1)]
     tail = Tail(ROW_BYTES * 300 * len(series) // 4, always)
@@ -161,7 +161,7 @@ def test_tails_filled_while_they_were_few_make_room_for_those_that_come_later() 
 
 @pytest.mark.parametrize("older", [marked(DAY0_MS, 4), marked(DAY0_MS - MINUTE_MS, 900)])
 def test_an_older_state_of_the_kline_in_progress_does_not_replace_a_newer_one(older: Kline) -> None:
-    """Two sockets deliver the same stream during a hand-over, and not in step."""
+    """During a hand-over two sockets deliver the same stream, not in step."""
     tail = Tail(10**9, always)
     newer = Live(marked(DAY0_MS, 5), 10, from_socket=True)
     tail.set_live(BTC, M1.grid, newer)
@@ -182,7 +182,7 @@ def test_a_committed_kline_ends_the_live_state_of_the_same_minute() -> None:
 
 
 def test_by_default_everybody_can_be_told_500_klines_of_the_shortest_intervals_of_600_symbols() -> None:
-    """And everything together stays inside the bytes, which is what remains of a worker's 512 MB."""
+    """All tails together also stay within the bytes that remain of a worker's 512 MB."""
     settings = Settings(_env_file=None)
     bytes_max = settings.tail_bytes_max
     found = shares(bytes_max, dict.fromkeys(settings.interval_list, 600))

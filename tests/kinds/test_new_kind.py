@@ -1,4 +1,4 @@
-"""A kind that only this test knows travels from the wish to the answer without a change elsewhere."""
+"""A kind that only this test defines works from the wish to the answer without a change elsewhere."""
 
 import random
 import sqlite3
@@ -35,7 +35,7 @@ FIRST_MS: Final = (NOW_MS // 86_400_000 - 3) * 86_400_000
 
 
 class Interest(NamedTuple):
-    """Contracts that were open at a time, and what they were worth."""
+    """The number of open contracts at a time, and their value."""
 
     open_ms: int
     contracts: str
@@ -49,7 +49,7 @@ class _Wire(msgspec.Struct):
 
 
 def decoded(body: bytes, grid: Grid) -> list[Interest]:
-    """The rows of an answer, or BadKline."""
+    """The rows in the body of an answer. Raises BadKline."""
     rows = [Interest(row.timestamp, row.sumOpenInterest, row.sumOpenInterestValue) for row in _wire.decode(body)]
     if any(grid.floor(row.open_ms) != row.open_ms for row in rows):
         raise BadKline("not on the grid")
@@ -86,12 +86,12 @@ def interest(open_ms: int) -> Interest:
 
 
 def printed(rows: Sequence[Interest]) -> bytes:
-    """As the exchange prints them, made without the kind."""
+    """The rows as the exchange prints them, encoded without the kind under test."""
     return msgspec.json.encode([_Wire(row.contracts, row.value, row.open_ms) for row in rows])
 
 
 class Metering(Exchange):
-    """An exchange that has the new kind too: it answers in bytes, which are decoded as the kind says."""
+    """An exchange that has the new kind too: it answers in bytes, which the kind decodes."""
 
     async def klines(
         self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority, *, newest: bool = False
@@ -104,7 +104,7 @@ class Metering(Exchange):
 
 
 def make_tables(folder: Path, kind: Kind) -> None:
-    """What a migration does for a new kind."""
+    """Create the new kind's tables, as a migration would."""
     with closing(sqlite3.connect(folder / "klinenode.db")) as connection, connection:
         for table in tables_of(kind, MetaData()):
             connection.execute(str(CreateTable(table).compile(dialect=sqlite.dialect())))

@@ -1,4 +1,4 @@
-"""What every kind in the registry keeps."""
+"""The properties that every kind in the registry must have."""
 
 import pickle
 from dataclasses import replace
