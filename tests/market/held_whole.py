@@ -1,4 +1,4 @@
-"""Wishes, and ledgers by which nothing of them is missing."""
+"""Ledgers that hold a whole wish."""
 
 from app.domain.interval import INTERVALS, M1
 from app.domain.ledger import Ledger, Source
@@ -18,7 +18,7 @@ def wish_of(*codes: str, days: int = 2, symbols: tuple[str, ...] = ("BTCUSDT",))
 
 
 def whole(wish: Wish, *, but: Spans = NOTHING) -> dict[Series, Ledger]:
-    """Ledgers in which nothing is missing but `but` of 1m."""
+    """By series: a ledger in which nothing of the wish is missing, except the spans `but` of 1m."""
     made = {}
     for series in wish.series():
         spans = Spans(wish.spans(series, series.interval.grid, NOW_MS))

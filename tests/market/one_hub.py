@@ -1,10 +1,10 @@
-"""A hub with one listener for each stream, to which a test says what it hears."""
+"""A fake hub with one listener for each stream, through which a test delivers events."""
 
 from app.ports.streams import Listener, StreamsFull
 
 
 class OneHub:
-    """Takes in who listens, unless it is full."""
+    """Accepts one listener for each stream; raises StreamsFull while `is_full`."""
 
     def __init__(self) -> None:
         self.listeners: dict[str, Listener] = {}

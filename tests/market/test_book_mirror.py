@@ -1,4 +1,4 @@
-"""Best bid and ask from memory are those that REST states: the sandbox's rows against what its streams say."""
+"""Best bid and ask from memory equal REST's: the sandbox's rows against the mirror of its stream."""
 
 import orjson
 import pytest
@@ -19,7 +19,7 @@ BTC = Question(PATH, (("symbol", SYMBOL),))
 
 
 class Case:
-    """The exchange and what is held of it."""
+    """The sandbox exchange, and the mirror under test."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -31,14 +31,14 @@ class Case:
         self.held = BookMirror(self.clock, self.hub, self.events.append)
 
     def rest(self) -> bytes:
-        """What REST says now."""
+        """REST's present answer."""
         return orjson.dumps(book_ticker(self.exchange, {"symbol": SYMBOL}, self.clock.now_ms()))
 
     def learn(self, body: bytes | None = None) -> None:
         self.held.learn(BTC, self.rest() if body is None else body, self.clock.now_ms())
 
     def frames(self) -> list[bytes]:
-        """What the stream has to say at some moment from now on."""
+        """The stream's next frames; moves the clock until there are some."""
         while not (events := list(self.source.events(self.item, self.clock.now_ms()))):
             self.clock.advance(100)
         return [orjson.dumps(event) for event in events]
@@ -48,7 +48,7 @@ class Case:
             self.hub.listeners[STREAM](STREAM, frame)
 
     def begin(self) -> None:
-        """As after the first question, once the stream was heard."""
+        """Bring the mirror to the state after a first question and a first frame."""
         assert self.held.answer(BTC) is None
         self.learn()
         self.clock.advance(1_000)

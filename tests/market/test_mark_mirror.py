@@ -1,4 +1,4 @@
-"""Mark prices from memory are those that REST states: the sandbox's rows against what its stream was heard to say."""
+"""Mark prices from memory equal REST's: the sandbox's rows against the mirror of its stream."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ BTC = Question(PATH, (("symbol", "BTCUSDT"),))
 
 
 class Case:
-    """The exchange, of which only what trades is listed unless a test wants more, and what is held of it."""
+    """The sandbox exchange, which lists only trading symbols unless a test wants more, and the mirror under test."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -30,7 +30,7 @@ class Case:
         self.held = MarkMirror(self.clock, self.hub, self.events.append)
 
     def rest(self, symbol: str | None = None) -> bytes:
-        """What REST says now."""
+        """REST's present answer for one symbol or for all."""
         now_ms = self.clock.now_ms()
         rows = {item.symbol: describe_premium(self.exchange, item, now_ms) for item in self.items()}
         return orjson.dumps(list(rows.values()) if symbol is None else rows[symbol])
@@ -39,14 +39,14 @@ class Case:
         return trading(self.exchange, self.clock.now_ms())
 
     def frame(self, change: Callable[[dict[str, object]], dict[str, object] | None] = lambda event: event) -> None:
-        """What the stream says now, with a row of the other market in between."""
+        """Deliver the stream's present frame with a coin-margined row added; `change` edits or drops each row."""
         now_ms, source = self.clock.now_ms(), MarkPriceSource(self.exchange)
         events = [event for item in self.items() for event in source.events(item, now_ms)]
         rows = [changed for event in [*events, coin_margined(events[0])] if (changed := change(event)) is not None]
         self.hub.listeners[STREAM](STREAM, orjson.dumps(rows))
 
     def begin(self) -> None:
-        """As after the first two questions: a snapshot, and a second later the first frame."""
+        """Bring the mirror to the state after the first two questions: a snapshot, then after one second a frame."""
         assert self.held.answer(ALL) is None
         assert self.held.wants_snapshot()
         self.held.learn(ALL, self.rest(), self.clock.now_ms())

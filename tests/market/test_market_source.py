@@ -1,4 +1,4 @@
-"""Who asks for many symbols one by one is answered with rows of one answer about all, as soon as that costs less."""
+"""Clients that ask for many symbols one by one get rows of one answer for all, as soon as that costs less."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ SYMBOLS = [f"S{number}USDT" for number in range(100)]
 
 
 class Rest:
-    """The exchange: rows that say when they were made, and the weight it was asked for."""
+    """A fake REST whose rows say when they were made; it records the requests and their weights."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -149,7 +149,7 @@ async def test_without_read_through_nothing_is_asked() -> None:
 
 
 class ParsedRequest:
-    """Remembers what it is told."""
+    """A mirror that holds nothing and records what it learns."""
 
     def __init__(self) -> None:
         self.learned: list[tuple[Question, bytes, int]] = []
@@ -180,7 +180,7 @@ async def test_what_holds_learns_from_every_answer_also_from_rows() -> None:
 
 
 class Trades:
-    """Holds nothing and learns what it is told."""
+    """A trade mirror that answers with `body` and records what it learns."""
 
     def __init__(self) -> None:
         self.body: bytes | None = None

@@ -1,4 +1,4 @@
-"""The hub: one subscription however many listen, kept for a while after the last one, whatever the order of events."""
+"""The hub: one subscription for any number of listeners, kept for a while after the last, in any order of events."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ LINGER_S = 30
 
 
 class Exchange:
-    """A source that keeps book."""
+    """A source of streams that counts subscriptions."""
 
     def __init__(self) -> None:
         self.subscribed: Counter[str] = Counter()
@@ -33,7 +33,7 @@ class Exchange:
 
 
 class Ear:
-    """A listener that keeps what it heard."""
+    """A listener that records what it receives."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, bytes]] = []
@@ -87,14 +87,14 @@ def test_streams_are_bounded_and_those_that_linger_make_room() -> None:
     hub.join("busdt@trade", ear)
     with pytest.raises(StreamsFull, match="unsubscribe"):
         hub.join("cusdt@trade", ear)
-    hub.join("busdt@trade", Ear())  # one more listener is no more stream
+    hub.join("busdt@trade", Ear())  # another listener, not another stream
     hub.leave("ausdt@trade", ear)
     hub.join("cusdt@trade", ear)
     assert +exchange.subscribed == Counter(["busdt@trade", "cusdt@trade"])
 
 
 class Hubs(RuleBasedStateMachine):
-    """Clients that come and go, sources that change, time that passes."""
+    """Clients that join and leave, sources that change, and time that passes, in random order."""
 
     def __init__(self) -> None:
         super().__init__()

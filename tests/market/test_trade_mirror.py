@@ -1,4 +1,4 @@
-"""Newest trades from memory are those that REST states: the sandbox's rows against what its streams say."""
+"""Newest trades from memory equal REST's: the sandbox's rows against the mirror of its stream."""
 
 import orjson
 import pytest
@@ -29,7 +29,7 @@ def newest(limit: int = 500, symbol: str = SYMBOL) -> Question:
 
 
 class Case:
-    """The exchange and what is held of it."""
+    """The sandbox exchange, and the mirror under test."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -37,12 +37,12 @@ class Case:
         item = self.exchange.universe.find(SYMBOL, self.clock.now_ms())
         assert item is not None
         self.item, self.source = item, TradeSource(self.exchange, aggregate=True)
-        list(self.source.events(item, self.clock.now_ms()))  # subscribed: what was before is not sent
+        list(self.source.events(item, self.clock.now_ms()))  # subscribes: earlier trades are not sent
         self.hub, self.events = OneHub(), list[Event]()
         self.held = TradeMirror(self.clock, self.hub, self.events.append)
 
     def rest(self, limit: int = 500) -> bytes:
-        """What REST says now."""
+        """REST's present answer: the newest `limit` trades."""
         return orjson.dumps(agg_trades(self.exchange, {"symbol": SYMBOL, "limit": str(limit)}, self.clock.now_ms()))
 
     def learn(self, body: bytes | None = None) -> None:
@@ -51,7 +51,7 @@ class Case:
         self.held.learn(wide, self.rest(ROWS_MAX) if body is None else body)
 
     def spoken(self) -> list[dict[str, object]]:
-        """What the stream has to say since it last spoke."""
+        """The events of the stream since the last call."""
         return list(self.source.events(self.item, self.clock.now_ms()))
 
     def say(self, events: list[dict[str, object]]) -> None:
@@ -59,13 +59,13 @@ class Case:
             self.hub.listeners[STREAM](STREAM, orjson.dumps(event))
 
     def pass_on(self, seconds: int = 1) -> None:
-        """Time goes by and the stream is heard, until it had something to say."""
+        """Let `seconds` pass, delivering the stream's events after each."""
         for _ in range(seconds):
             self.clock.advance(1_000)
             self.say(self.spoken())
 
     def begin(self) -> None:
-        """As after the first question, once the stream was heard."""
+        """Bring the mirror to the state after a first question and a first frame."""
         assert self.held.answer(newest()) is None
         self.learn()
         while self.held.answer(newest()) is None:
@@ -78,7 +78,7 @@ def test_held_rows_are_byte_for_byte_what_rest_says_at_that_moment() -> None:
     for _ in range(90):
         for limit in (1, 37, 500, ROWS_MAX):
             body = case.held.answer(newest(limit))
-            if body is None:  # quiet for ten seconds: REST is asked
+            if body is None:  # no trade for ten seconds: REST is asked
                 case.learn()
                 body = case.held.answer(newest(limit))
             assert body == case.rest(limit)
@@ -139,7 +139,7 @@ def test_a_stream_that_is_quiet_is_checked_and_one_that_is_behind_not_believed()
     spoken: list[dict[str, object]] = []
     for _ in range(QUIET_MS_MAX // 1_000):
         case.clock.advance(1_000)
-        spoken += case.spoken()  # and nobody hears it
+        spoken += case.spoken()  # not delivered to the mirror
     assert spoken
     assert case.held.answer(newest()) is None
     case.learn()

@@ -1,4 +1,4 @@
-"""The clock runs on the exchange's time, whatever the machine's clock says."""
+"""The node's clock runs on the exchange's time, whatever the machine's clock says."""
 
 import random
 from collections.abc import AsyncIterator
@@ -54,7 +54,7 @@ async def test_the_time_is_measured_again_and_failures_are_outlived(made: Rig) -
 
 
 async def test_setting_the_clock_moves_no_time_that_the_exchange_has_told(made: Rig) -> None:
-    """Found by the simulation: a clock put back by hours during a ban made it last hours longer, and the node deaf."""
+    """Found by the simulation: a clock put back by hours during a ban prolonged it by hours and stopped ingest."""
     clock = ExchangeClock(made.clock)
     trusted = [clock.is_trusted]
     await clock.measure(made.exchange)
@@ -67,7 +67,7 @@ async def test_setting_the_clock_moves_no_time_that_the_exchange_has_told(made: 
 
 
 async def test_frames_set_the_time_when_they_agree_for_as_long_as_a_request_would_have_taken(made: Rig) -> None:
-    """Found by the simulation: with a clock that lags, started during a ban, every frame was dropped as too early."""
+    """Found by the simulation: started during a ban with a slow clock, the node dropped every frame as too early."""
     clock = ExchangeClock(made.clock)
     for second in range(HEARD_AHEAD_MS // 1000):
         clock.heard(made.clock.ms + 420_000 + second % 3)
@@ -80,7 +80,7 @@ async def test_frames_set_the_time_when_they_agree_for_as_long_as_a_request_woul
 
 
 async def test_the_offset_is_kept_for_the_next_start(made: Rig) -> None:
-    """Found by the simulation: started anew with a clock that is ahead, the node thought that a ban was over."""
+    """Found by the simulation: restarted with a clock that is ahead, the node took a ban for over."""
     kept: list[KeptTime] = []
 
     async def keep(time: KeptTime) -> None:
@@ -103,7 +103,7 @@ async def test_the_offset_is_kept_for_the_next_start(made: Rig) -> None:
 
 
 async def test_a_clock_set_while_the_node_is_down_changes_nothing_until_the_machine_starts_anew(made: Rig) -> None:
-    """Found by the simulation: a machine's clock put ahead between two runs ended a stored stand-down too early."""
+    """Found by the simulation: a machine's clock set forward between two runs ended a stored stand-down too early."""
     kept: list[KeptTime] = []
 
     async def keep(time: KeptTime) -> None:

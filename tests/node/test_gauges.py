@@ -1,4 +1,4 @@
-"""Metrics as they are scraped: exactly the declared ones, as they are declared."""
+"""Scraped metrics are exactly the declared ones, with the declared types."""
 
 import re
 from pathlib import Path

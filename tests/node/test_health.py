@@ -1,4 +1,4 @@
-"""What the node says of itself: health, readiness, and whether tails are fresh."""
+"""What the node reports of itself: health, readiness, and whether tails are fresh."""
 
 import dataclasses
 import random
@@ -33,7 +33,7 @@ async def made(tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 class FakeRole:
-    """A writer with a reconciler alone."""
+    """The role of a writer, of which only the reconciler is real."""
 
     is_writer = True
     write_queue_depth = 0
@@ -62,7 +62,7 @@ class FakeRole:
 
 
 class Patient:
-    """A node's health, and what can be wrong with it."""
+    """A node's Health with everything that a test can put wrong."""
 
     def __init__(self, made: Rig, *, is_confirmed: bool = True) -> None:
         self.rig = made
@@ -79,7 +79,7 @@ class Patient:
         self.read_ms: int | None = None
         freshness = Freshness(self._as_of_ms, Inventory(made.holdings, lambda: self.wish))
         vitals = Vitals(
-            role=lambda: cast("Role", self.role),  # what health asks of a role
+            role=lambda: cast("Role", self.role),  # Health uses only these members of a role
             store_error=lambda: self.store_error,
             stand_down=lambda: self.standing,
             upstream_complaints=list,
@@ -196,7 +196,7 @@ async def test_readiness_does_not_freeze_when_the_clock_is_put_back(made: Rig) -
 
 
 async def test_readiness_goes_by_the_age_of_the_data_and_says_since_when(made: Rig) -> None:
-    """Tasks run, sockets are open, nothing says that it failed: there is only no newer kline."""
+    """Tasks run, sockets are open and nothing reports a failure, but no newer kline arrives."""
     await made.symbols.refresh()
     patient = Patient(made)
     patient.wish = wish_of("1m", "1h")
@@ -275,13 +275,13 @@ async def test_the_worst_series_of_each_interval_is_named(made: Rig) -> None:
 )
 def test_when_a_tail_is_stale(code: str, stale_s: int, after_ms: int) -> None:
     grid = INTERVALS[code].grid
-    end_ms = grid.floor(1_706_745_600_000 - 31 * DAY_MS)  # 2024-01-01: January and February have 60 days
+    end_ms = grid.floor(1_706_745_600_000 - 31 * DAY_MS)  # 2024-01-01: January and February 2024 have 60 days
     after_ms += DAY_MS if code == "1M" else 0
     assert stale_at_ms(grid, end_ms, stale_s * 1000) == end_ms + after_ms
 
 
 async def test_what_is_proven_absent_is_no_fresh_tail(made: Rig) -> None:
-    """The exchange went on answering, but with nothing: nobody has newer klines, and readiness says so."""
+    """The exchange kept answering, but without klines: nobody has newer ones, and readiness reports that."""
     await made.symbols.refresh()
     patient = Patient(made)
     made.clock.ms = NOW_MS + HOUR_MS

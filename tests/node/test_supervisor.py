@@ -1,4 +1,4 @@
-"""Tasks that end start again, whatever way they ended, and are reported; and they stop when told."""
+"""Tasks that end in any way are reported and restarted, and stop on request."""
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ from tests.patience import PATIENCE_S
 
 
 class Run:
-    """A supervisor on a manual clock, and what it reported."""
+    """A supervisor on a manual clock, and the events it reported."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -104,7 +104,7 @@ async def test_the_failure_of_one_task_does_not_end_another() -> None:
 
 
 async def test_a_cancellation_that_nobody_asked_for_is_a_crash() -> None:
-    """A main that waits for something that gets cancelled must not vanish while health says it runs."""
+    """A task that awaits something cancelled must not disappear while health reports it as running."""
     run = Run()
     starts: list[int] = []
 

@@ -1,4 +1,4 @@
-"""A query service on a rig, what Binance would answer, and questions and holdings by chance."""
+"""A query service on a rig, an oracle of Binance's answers, and random queries and holdings."""
 
 import random
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ CLOSED_MS = NOW_MS - 30_000
 
 
 class Asking(TypedDict, total=False):
-    """What a test asks for otherwise than `_USUAL`."""
+    """The fields of a query that differ from `_USUAL`."""
 
     start_ms: int | None
     end_ms: int | None
@@ -47,7 +47,7 @@ _USUAL: Final = KlineQuery(BTC, None, None, 5, True)
 
 
 class TrustedClock:
-    """A desk's clock, which is right while the desk says so."""
+    """A desk's clock, trusted while the desk's `is_time_known` is true."""
 
     def __init__(self, desk: "Desk") -> None:
         self._desk = desk
@@ -60,7 +60,7 @@ class TrustedClock:
 
 
 class Desk:
-    """A query service on a rig; `bench` keeps what is read through, as the writer does."""
+    """A query service on a rig; its `bench` stores what was read through, as the writer does."""
 
     def __init__(self, made: Rig, *, read_through: bool = True, is_writer: bool = True) -> None:
         self.rig = made
@@ -77,7 +77,7 @@ class Desk:
             is_allowed=read_through,
         )
         self.last_seen_ms: int | None = None
-        """When the socket of BTC last delivered anything."""
+        """When the socket of BTC last delivered a frame (ms); None before the first."""
         self.in_progress = InProgress(
             made.clock,
             self.upstream,
@@ -97,7 +97,7 @@ class Desk:
         )
 
     async def hold(self, series: Series, *spans: Span, source: Source = Source.REST) -> None:
-        """Put the exchange's klines of `spans` into the store."""
+        """Commit the exchange's klines of `spans`."""
         wanted = Spans(spans)
         rows = [
             self.rig.exchange.kline(series, each) for span in wanted for each in self.rig.exchange.opens(series, span)
@@ -110,7 +110,7 @@ class Desk:
         await self.rig.committer.commit(batches)
 
     def oracle(self, query: KlineQuery) -> bytes:
-        """What Binance answers (binance-facts section 3); closed klines alone when those are asked for."""
+        """Binance's answer to `query` (binance-facts section 3); only closed klines with only_final."""
         series, now_ms = query.series, self.rig.clock.ms
         grid = true_grid(series.interval)
         upto_ms = grid.floor(now_ms - CLOSE_GRACE_MS) if query.only_final else now_ms + 1
@@ -120,7 +120,7 @@ class Desk:
         return encoded(series, [self.rig.exchange.kline(series, each) for each in opens])
 
     async def answer_or_error(self, query: KlineQuery) -> Answer | BinanceError:
-        """The answer; what can be answered at once is the same."""
+        """Answer `query`, or return the error; asserts that an answer given at once is equal and causes no request."""
         now_ms = self.rig.clock.ms
         soon, asked = self.query.at_once(query, now_ms), len(self.rig.exchange.asked)
         found: Answer | BinanceError
@@ -161,7 +161,7 @@ async def refused(answering: Desk, series: Series = BTC, **asked: Unpack[Asking]
 
 
 async def scatter(at: Desk, rng: random.Random, series: Series, first_ms: int, closed_ms: int) -> bool:
-    """Hold, prove absent and leave out at random; returns whether a question can meet an unproven hole."""
+    """Hold, prove absent and omit klines at random; return whether a query can meet an unproven hole."""
     grid, exchange = true_grid(series.interval), at.rig.exchange
     times = list(grid.opens(grid.shift(grid.ceil(first_ms), -12), closed_ms))
     is_holed = rng.random() < 0.4
@@ -172,7 +172,7 @@ async def scatter(at: Desk, rng: random.Random, series: Series, first_ms: int, c
         await at.hold(series, Span(times[start], grid.shift(times[min(start + length, len(times)) - 1], 1)))
     if rng.random() < 0.5:
         await at.rig.committer.commit([Batch(series, Source.ABSENT, Spans([Span(0, grid.floor(first_ms))]), [])])
-    if rng.random() < 0.5:  # what live ingest took in and did not commit yet
+    if rng.random() < 0.5:  # what live ingest has added to the tail and not committed yet
         for each in times[-rng.randrange(1, 9) :]:
             if (series, each) not in exchange.lacking and each >= first_ms:
                 at.rig.tail.append(series, grid, exchange.kline(series, each))

@@ -1,4 +1,4 @@
-"""Names that are not known: new listings are found within seconds, and inventions cost next to nothing."""
+"""Unknown names: new listings are found within seconds, and invented names cost next to nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -103,7 +103,7 @@ async def test_an_exchange_that_does_not_answer_is_asked_no_more_often(made: Rig
 
 
 def ask(names: Names, name: str, *, error: BinanceError | None = None, path: str = PATH) -> int:
-    """Ask for a name as the routes do; the status of the answer."""
+    """Ask for `name` as a route does; return the status of the answer."""
     try:
         with names.asking(path, name):
             if error is not None:

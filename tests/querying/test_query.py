@@ -1,4 +1,4 @@
-"""Answers are whole and the exchange's own, or they are an error."""
+"""Answers are complete and equal to the exchange's, or they are an error."""
 
 import dataclasses
 import random
@@ -58,7 +58,7 @@ async def test_what_the_tail_has_is_answered_at_once_and_as_otherwise(tmp_path: 
     closed_ms = grid.floor(CLOSED_MS)
     first_ms = grid.shift(closed_ms, -70)
     async with desk(tmp_path, first_ms=first_ms) as at:
-        for open_ms in grid.opens(first_ms, closed_ms + 1):  # six years of months are three million minutes
+        for open_ms in grid.opens(first_ms, closed_ms + 1):  # stated: six years of months are three million minutes
             at.rig.exchange.stated[series, open_ms] = minute("BTCUSDT", open_ms)
         at.rig.symbols.listings["BTCUSDT"] = listing("BTCUSDT", first_ms)
         for number in range(600):
@@ -96,7 +96,7 @@ async def test_what_is_known_is_answered_without_asking(tmp_path: Path) -> None:
 async def test_nobody_is_answered_while_it_is_not_known_whose_klines_are_held(
     tmp_path: Path, *, allow_partial: bool
 ) -> None:
-    """Neither from the tail nor from the store, nor a part of it: the name may be another coin's by now."""
+    """No answer comes from the tail or the store, not even a part: the name may belong to another coin by now."""
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 20 * MINUTE_MS, CLOSED_MS))
         query = KlineQuery(BTC, None, None, 5, True, allow_partial)
@@ -122,7 +122,7 @@ async def test_the_newest_klines_reach_back_over_a_hole_that_is_proven(tmp_path:
 
 @pytest.mark.parametrize("lost", [2, 5, 9])
 async def test_an_answer_of_the_exchange_that_lacks_klines_is_not_passed_on(tmp_path: Path, lost: int) -> None:
-    """2 and 9: next to what is held; 5: between what it gave."""
+    """2 and 9: beside held klines; 5: between klines of the answer."""
     async with desk(tmp_path) as at:
         await at.hold(
             BTC, Span(CLOSED_MS - 40 * MINUTE_MS, CLOSED_MS - 9 * MINUTE_MS), Span(CLOSED_MS - MINUTE_MS, CLOSED_MS)
@@ -139,8 +139,8 @@ async def test_an_answer_of_the_exchange_that_lacks_klines_is_not_passed_on(tmp_
 async def test_of_a_delisted_symbol_too_what_it_had_until_its_delivery_must_be_there(
     tmp_path: Path, asked: Asking
 ) -> None:
-    """Found by the simulation: REST left the first rows out, and once more when it was asked for any before them."""
-    async with desk(tmp_path, is_writer=False) as at:  # which proves no absence
+    """Found by the simulation: REST omitted the first rows, and again when it was asked for any earlier ones."""
+    async with desk(tmp_path, is_writer=False) as at:  # a reader, which proves no absence
         gone = replace(listing("BTCUSDT", status="SETTLING"), delivery_ms=CLOSED_MS - 30 * MINUTE_MS)
         at.rig.exchange.symbols = [gone, listing("ETHUSDT")]
         await at.rig.symbols.refresh()
@@ -154,7 +154,7 @@ async def test_of_a_delisted_symbol_too_what_it_had_until_its_delivery_must_be_t
 
 @pytest.mark.parametrize("asked", [{"limit": 2}, {"limit": 3, "start_ms": 0}])
 async def test_that_a_new_symbol_begins_so_late_is_asked_in_another_way(tmp_path: Path, asked: Asking) -> None:
-    """Found by the simulation: one answer that lacked the first day of a symbol listed the day before was believed."""
+    """Found by the simulation: an answer that omitted the first day of a symbol listed the day before was believed."""
     async with desk(tmp_path, is_writer=False) as at:
         exchange = at.rig.exchange
         listed_ms = CLOSED_MS - 54 * HOUR_MS
@@ -176,7 +176,7 @@ async def test_that_a_new_symbol_begins_so_late_is_asked_in_another_way(tmp_path
 async def test_klines_that_are_held_do_not_excuse_their_absence_from_an_answer_of_the_exchange(
     tmp_path: Path, asked: Asking
 ) -> None:
-    """Found by the simulation: a 200 with a silent hole, where REST had left out what the store had."""
+    """Found by the simulation: a 200 with a silent hole, where REST had omitted klines that the store held."""
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 12 * MINUTE_MS, CLOSED_MS - 4 * MINUTE_MS))
         at.rig.exchange.lacking.update((BTC, CLOSED_MS - back * MINUTE_MS) for back in (8, 7))
@@ -191,7 +191,7 @@ async def test_klines_that_are_held_do_not_excuse_their_absence_from_an_answer_o
 
 @pytest.mark.parametrize("asked", [{"limit": 3}, {"limit": 1, "start_ms": CLOSED_MS}, {"only_final": False}])
 async def test_a_denial_that_what_is_held_refutes_is_not_believed(tmp_path: Path, asked: Asking) -> None:
-    """Found by the simulation: 200 [] for a symbol on its way out, whose minutes were in the store."""
+    """Found by the simulation: 200 [] for a symbol that is being delisted and whose minutes were in the store."""
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 90 * MINUTE_MS, CLOSED_MS - 30 * MINUTE_MS))
         settling = dataclasses.replace(at.rig.symbols.listings["BTCUSDT"], status="SETTLING")
@@ -206,9 +206,9 @@ async def test_a_denial_that_what_is_held_refutes_is_not_believed(tmp_path: Path
 async def test_an_exchange_that_denies_every_kline_of_a_symbol_that_trades_is_not_believed(
     tmp_path: Path, *, has_minutes: bool
 ) -> None:
-    """Found by the simulation: 200 [] when REST answered [] to every question, control questions included."""
+    """Found by the simulation: 200 [] when REST answered [] to every request, including the control requests."""
     async with desk(tmp_path) as at:
-        if has_minutes:  # the symbol is a day old: only the minutes prove that there was trading
+        if has_minutes:  # the symbol is a day old: only its minutes prove that it traded
             young = dataclasses.replace(at.rig.symbols.listings["BTCUSDT"], onboard_ms=CLOSED_MS - 9 * HOUR_MS)
             at.rig.symbols.listings["BTCUSDT"] = young
             await at.hold(BTC, Span(CLOSED_MS - 8 * HOUR_MS, CLOSED_MS))
@@ -224,7 +224,7 @@ async def test_an_exchange_that_denies_every_kline_of_a_symbol_that_trades_is_no
 
 
 async def test_an_exchange_that_is_kline_ahead_never_answers_beyond_the_end_asked_for(tmp_path: Path) -> None:
-    """Our clock lags: the kline in progress has closed over there and a new one has begun."""
+    """Our clock is behind: at the exchange the kline in progress has closed and the next one has opened."""
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 9 * MINUTE_MS, CLOSED_MS))
 

@@ -1,6 +1,6 @@
-"""In the seconds after a close: an answer that ends with the kline in progress has the new one, as the exchange's has.
+"""In the seconds after a close, an answer that ends with the kline in progress shows the new one, as the exchange does.
 
-The exchange shows the next kline at once; here the last one is closed when its frame is in, or CLOSE_GRACE_MS later.
+The exchange shows the next kline at once. Here the previous one is closed by its frame, or CLOSE_GRACE_MS later.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from app.querying.window import closed_end_ms, window_of
 from tests.fakes import BTC, Asked, minute, unavailable
 from tests.querying.query_desk import Desk, desk, opens, refused
 
-CLOSE_MS: Final = MO1.grid.floor(1_764_547_200_000)  # 2025-12-01: also an hour, a day and a month have just closed
+CLOSE_MS: Final = MO1.grid.floor(1_764_547_200_000)  # 2025-12-01: an hour, a day and a month close at the same time
 LAST_MS: Final = CLOSE_MS - MINUTE_MS
 
 
@@ -33,7 +33,7 @@ def live(open_ms: int, heard_ms: int) -> Live:
 
 
 async def hold(at: Desk, series: Series, state: str) -> None:
-    """Bring the series into one of the states in which a close can find it."""
+    """Bring the series into `state`, one of those in which a close can find it."""
     grid = series.interval.grid
     last_ms = grid.shift(CLOSE_MS, -1)
     if state != "nothing held":

@@ -1,4 +1,4 @@
-"""The kline in progress, and that no answer passes old klines off as the newest."""
+"""The kline in progress, and that no answer presents old klines as the newest."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.querying.query_desk import CLOSED_MS, HOURS, desk, opens, refused
 
 
 async def test_the_live_kline_of_an_hour_has_every_closed_minute(tmp_path: Path) -> None:
-    """REST brought a minute whose closing frame was lost: roll-up does not have it."""
+    """REST supplied a minute whose closing frame was lost, so the live roll-up lacks it."""
     async with desk(tmp_path) as at:
         for each in M1.grid.opens(HOURS.interval.grid.floor(NOW_MS), CLOSED_MS - MINUTE_MS):
             at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", each))
@@ -53,7 +53,7 @@ async def test_a_live_kline_asked_for_by_rest_is_asked_for_again_when_it_is_old(
 
 @pytest.mark.parametrize("series", [BTC, HOURS])
 async def test_a_live_kline_is_no_younger_than_the_last_frame_of_its_socket(tmp_path: Path, series: Series) -> None:
-    """A socket fell silent in the middle of a minute: what it said last is not what is true now."""
+    """A socket fell silent in the middle of a minute: its last frame is not the present state."""
     async with desk(tmp_path, now_ms=CLOSED_MS + 20_000) as at:
         for each in M1.grid.opens(HOURS.interval.grid.floor(NOW_MS), CLOSED_MS):
             at.rig.tail.append(BTC, M1.grid, minute("BTCUSDT", each))
@@ -110,7 +110,7 @@ async def test_an_answer_of_the_exchange_that_ends_early_is_not_taken_for_the_ne
 
 
 async def test_a_proof_that_there_is_nothing_newer_becomes_stale(tmp_path: Path) -> None:
-    """The exchange answered for half an hour without klines, which was recorded; that says nothing about now."""
+    """The exchange answered without klines for half an hour, which was recorded as absent: no proof about now."""
     async with desk(tmp_path) as at:
         at.rig.exchange.last_ms = CLOSED_MS - 2 * MINUTE_MS
         await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
@@ -142,7 +142,7 @@ async def test_a_young_proof_of_absence_needs_no_question(tmp_path: Path) -> Non
 
 
 async def test_by_a_clock_that_nobody_confirmed_no_kline_is_the_newest(tmp_path: Path) -> None:
-    """The machine's clock lags by minutes: what is held seems to be up to date."""
+    """The machine's clock is minutes behind, so the held klines seem to be up to date."""
     async with desk(tmp_path) as at:
         await at.hold(BTC, Span(CLOSED_MS - 50 * MINUTE_MS, CLOSED_MS))
         at.is_time_known = False
@@ -153,14 +153,14 @@ async def test_by_a_clock_that_nobody_confirmed_no_kline_is_the_newest(tmp_path:
 
         async def tell_the_time(_asked: Asked) -> None:
             at.is_time_known = True
-            at.rig.clock.ms = NOW_MS + 7 * MINUTE_MS  # every answer of the exchange is dated
+            at.rig.clock.ms = NOW_MS + 7 * MINUTE_MS  # every answer of the exchange carries its time
 
         at.rig.exchange.error, at.rig.exchange.gate = None, tell_the_time
         assert opens(await at.answer())[-1] == CLOSED_MS + 6 * MINUTE_MS
 
 
 async def test_an_answer_whose_read_through_put_the_clock_right_is_made_anew(tmp_path: Path) -> None:
-    """The clock was confirmed, and the machine stood still since: the first answer of the exchange says so."""
+    """The clock was confirmed, then the machine was suspended; the exchange's first answer corrects the time."""
     async with desk(tmp_path) as at:
 
         async def tell_the_time(_asked: Asked) -> None:

@@ -1,4 +1,4 @@
-"""Who allows less than the whole gets what is held, and is told of every kline that is missing."""
+"""A query that allows partial answers gets what is held, and a list of every missing kline."""
 
 import random
 from pathlib import Path
@@ -152,7 +152,7 @@ async def test_an_answer_that_takes_longer_than_clients_wait_is_a_refusal_with_i
     async with desk(tmp_path) as at:
         start_ms = CLOSED_MS - 50 * MINUTE_MS
         await at.hold(BTC, Span(start_ms, start_ms + 20 * MINUTE_MS))
-        gate = Gate(at)  # nobody opens it
+        gate = Gate(at)  # never opened
         refusal = await refused(at, start_ms=start_ms, limit=30)
         assert (refusal.status, refusal.reason) == (503, Reason.SLOW)
         assert refusal.retry_after_s

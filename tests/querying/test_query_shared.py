@@ -1,4 +1,4 @@
-"""One question upstream serves all who ask it at the same time."""
+"""One upstream request serves all clients that ask the same question at the same time."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.querying.query_desk import CLOSED_MS, Desk, desk, opens, refused
 
 
 class Gate:
-    """Holds requests until the test opens it."""
+    """Holds the exchange's answers back until the test opens the gate."""
 
     def __init__(self, at: Desk) -> None:
         self.opened = asyncio.Event()
@@ -23,11 +23,11 @@ class Gate:
         await self.opened.wait()
 
     def ask(self, group: asyncio.TaskGroup, number: int) -> list[asyncio.Task[Answer]]:
-        """So many ask the same."""
+        """Start `number` equal queries."""
         return [group.create_task(self._at.answer(start_ms=CLOSED_MS - 9 * MINUTE_MS)) for _ in range(number)]
 
     async def all_wait(self) -> None:
-        """Until one has asked, and all others have found out that they have to wait for it."""
+        """Wait until one query has sent its request and all others wait for it."""
         await self.entered.wait()
         await self._at.rig.store.settled()
 
@@ -59,7 +59,7 @@ async def test_when_the_one_who_asked_goes_away_another_asks(tmp_path: Path) -> 
 
 
 async def test_when_all_go_away_at_once_nobody_asks_again(tmp_path: Path) -> None:
-    """A shutdown cancels who asked and who waits; none may take the other's cancellation for its own."""
+    """A shutdown cancels the query that sends the request and those that wait; no query confuses the cancellations."""
     async with desk(tmp_path) as at:
         gate = Gate(at)
         async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""What answers need the database for, and how long they are true."""
+"""Which answers need the database, and for how long they are valid."""
 
 from pathlib import Path
 
@@ -99,7 +99,7 @@ async def test_a_row_that_is_replaced_while_the_database_prints_is_served_as_it_
     async with desk(tmp_path) as at:
         span = Span(CLOSED_MS - 100 * MINUTE_MS, CLOSED_MS)
         await at.hold(BTC, span)
-        await at.answer(limit=10)  # a tail to begin with
+        await at.answer(limit=10)  # creates a tail
         changed = minute("BTCUSDT", CLOSED_MS - 15 * MINUTE_MS)._replace(trades=424_242)
         one = Span(changed.open_ms, changed.open_ms + MINUTE_MS)
         at.rig.store.meanwhile = lambda: at.rig.committer.commit([Batch(BTC, Source.REST, Spans([one]), [changed])])
@@ -122,7 +122,7 @@ async def test_the_first_kline_of_the_tail_joins_without_seam_or_double(tmp_path
 
 
 async def test_while_nobody_knows_what_is_listed_no_symbol_is_called_invalid(tmp_path: Path) -> None:
-    """Found by killing nodes: one that answered before it had read any list denied a symbol that is traded."""
+    """Found by killing nodes: one that had not read any list yet denied a symbol that is traded."""
     async with desk(tmp_path) as at:
         assert at.query.listed("nosuchusdt") is None
         at.rig.symbols.listings = {}

@@ -1,4 +1,4 @@
-"""A pager finds its next page read already, never an old one."""
+"""A client that pages through history finds its next page already read, and never an outdated one."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def page(number: int) -> Span:
 
 
 def query(number: int, *, off_ms: int = 0) -> KlineQuery:
-    """A page as a client asks for it: from the open time, or from just after the last close."""
+    """The query for a page; with `off_ms` it starts that much earlier, for example at the previous close time."""
     return KlineQuery(BTC, page(number).start_ms - off_ms, None, LIMIT, True)
 
 

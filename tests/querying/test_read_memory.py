@@ -1,4 +1,4 @@
-"""What was read through of series that nobody wishes: the exchange is asked once, and again when it may say another."""
+"""Klines read through of series that are not wished: fetched once, and again when the exchange may have others."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ BEGIN_MS = NOW_MS - NOW_MS % MINUTE_MS - 100 * MINUTE_MS
 
 
 def requests(at: Desk, *, newest: bool = False) -> int:
-    """How often the exchange was asked for a span, or for the newest klines."""
+    """How often the exchange was asked for a span, or with `newest` for the newest klines."""
     return sum((each.window is None) is newest for each in at.rig.exchange.asked)
 
 

@@ -1,4 +1,4 @@
-"""The audit: held klines against the exchange's daily ones, with real corruption planted in a real database."""
+"""The audit: held klines against the exchange's daily ones, with corruption planted in a real database."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -63,7 +63,7 @@ class Desk:
         return tally
 
     def plant(self, series: Series, open_ms: int, column: str, value: object) -> None:
-        """Change the database behind everybody's back."""
+        """Change a column of a row in the database without the node's knowledge."""
         with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
             done = connection.execute(
                 f"UPDATE {row_table(KLINES, series.interval)} SET {column} = ? WHERE open_time = ?", (value, open_ms)

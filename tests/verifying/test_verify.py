@@ -1,4 +1,4 @@
-"""When verification runs: on request with a report, in rounds, on samples; and what a change of rows voids."""
+"""When verification runs: on request with a report, in rounds, on samples; and what a change of rows invalidates."""
 
 import random
 from collections.abc import AsyncIterator
@@ -242,7 +242,7 @@ async def test_rounds_compare_what_was_not_compared_for_long(tmp_path: Path) -> 
         here.plant(FIVES, FIRST_MS, "volume", "1.126")
         made = verifier(here)
         async with at_work(made, here):
-            for _ in range(30):  # a round has pauses; how many depends on the database's thread
+            for _ in range(30):  # a round has pauses, whose number depends on the database's thread
                 if here.rig.holdings.verification(HOURS).spans == DUE:
                     break
                 await here.rig.advance(2)
@@ -278,7 +278,7 @@ async def test_a_roll_up_that_has_just_closed_wrong_is_caught_within_minutes(tmp
 
 
 async def test_rows_from_the_archive_are_sampled(tmp_path: Path) -> None:
-    old = Span(DAY0_MS - DAY_MS, DAY0_MS - DAY_MS + 40 * MINUTE_MS)  # less than a day: rounds do not see it
+    old = Span(DAY0_MS - DAY_MS, DAY0_MS - DAY_MS + 40 * MINUTE_MS)  # less than a day: rounds skip it
     async with desk(tmp_path) as here:
         await here.hold(BTC, old)
         here.plant(BTC, old.end_ms - MINUTE_MS, "close", "1.00")
