@@ -1,4 +1,4 @@
-"""Recorded exchange data: rows pass unchanged, and roll-ups give what the exchange itself gave, but for named dates."""
+"""Recorded exchange data: rows pass unchanged, and roll-ups equal the exchange's own klines, except on named dates."""
 
 import csv
 import gzip
@@ -25,7 +25,7 @@ def ms(text: str) -> int:
 
 
 def ohlcv(path: Path) -> list[Kline]:
-    """Rows of a recorded file that has open, high, low, close and volume only."""
+    """Read a recorded file that has only open, high, low, close and volume; the other columns are made up."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt") as file:
         rows = list(csv.reader(file))[1:]
@@ -40,7 +40,7 @@ def values(kline: Kline) -> tuple[Decimal, ...]:
 
 
 def differing(parts: list[Kline], whole: list[Kline], grid: Grid, part_grid: Grid) -> tuple[int, set[int]]:
-    """How many buckets that `parts` fill could be compared, and where they differ from the exchange's own."""
+    """Compare roll-ups of `parts` with `whole`; return the number of buckets, and the open times of wrong ones."""
     by_bucket: dict[int, list[Kline]] = {}
     for part in parts:
         by_bucket.setdefault(grid.floor(part.open_ms), []).append(part)
@@ -123,7 +123,7 @@ def test_recorded_archive_files_roll_up_to_the_api_s_hours_and_days(
 
 
 def test_recorded_archive_rows_of_2026_are_in_rests_form_already(realdata: Path) -> None:
-    """What normalising changes in today's files is nothing: 80,640 rows come out as they were printed."""
+    """Normalising changes nothing in present-day files: all 80,640 rows come out as they were printed."""
     for symbol, precision in (("LTCUSDT", Precision(2, 3)), ("ALGOUSDT", Precision(4, 1))):
         with gzip.open(realdata / "klines_vision_1m" / f"{symbol}-1m-2026-02.csv.gz", "rt") as file:
             lines = file.read().splitlines()[1:]
@@ -151,13 +151,13 @@ def test_every_recorded_rest_row_passes_unchanged_to_the_byte(realdata: Path) ->
 
 
 CUT_SHORT = [1518048000000, 1518049694788]
-"""The one recorded row (spot, 1d, the outage of 2018-02-08) whose close time is not the next open time − 1 ms."""
+"""The only recorded row (spot, 1d, the outage of 2018-02-08) whose close time is not the next open time − 1 ms."""
 
 SPOT = ["15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"]
 
 
 def spot(base: Path, interval: Interval) -> list[Kline]:
-    """All files of an interval, each row checked and proven to pass unchanged."""
+    """All klines of an interval; asserts that each row decodes and prints unchanged."""
     grid, klines = interval.grid, {}
     for path in sorted((base / interval.code).glob("*.json")):
         answer = [row for row in json.loads(path.read_bytes()) if row[:7:6] != CUT_SHORT]
@@ -170,7 +170,7 @@ def spot(base: Path, interval: Interval) -> list[Kline]:
 
 @pytest.mark.parametrize("whole", SPOT[1:])
 def test_recorded_spot_klines_roll_up_in_all_nine_columns(realdata: Path, whole: str) -> None:
-    """Spot pads every number to eight decimals, so equal text means equal sums: volumes, counts and takers too."""
+    """Spot pads every number to eight decimals, so equal sums have equal text: volumes, counts and takers too."""
     base = realdata / "spot_multi_interval" / "BTCUSDT"
     own = spot(base, INTERVALS[whole])
     grid = INTERVALS[whole].anchored(own[0].open_ms)
@@ -178,7 +178,7 @@ def test_recorded_spot_klines_roll_up_in_all_nine_columns(realdata: Path, whole:
     for code in SPOT[: SPOT.index(whole)]:
         part = INTERVALS[code]
         if min(grid.step_ms, DAY_MS) % part.grid.step_ms:
-            continue  # its klines do not nest
+            continue  # its klines do not fit whole into the longer one
         by_bucket: dict[int, list[Kline]] = {}
         for kline in spot(base, part):
             by_bucket.setdefault(grid.floor(kline.open_ms), []).append(kline)

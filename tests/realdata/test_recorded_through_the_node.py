@@ -1,4 +1,4 @@
-"""Recorded exchange rows on their whole way: decoded, stored, served over HTTP, unchanged to the byte."""
+"""Recorded exchange rows through the whole node: decoded, stored and served over HTTP, byte for byte the same."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ from app.node.parts import Parts
 from app.settings import load
 from infra.sqlite.sqlite_store import SqliteWriter
 
-NOW_MS = 1_771_000_000_000 + 20 * 86_400_000  # after everything that was recorded
+NOW_MS = 1_771_000_000_000 + 20 * 86_400_000  # later than everything that was recorded
 
 
 class StandingClock:
@@ -37,7 +37,7 @@ class StandingClock:
 
 
 async def served(folder: Path, recorded: dict[Series, tuple[Source, list[Kline]]]) -> dict[Series, bytes]:
-    """Store `recorded` and ask a node without an exchange for each series, in pages."""
+    """Store `recorded` and page through each series at a node without an exchange; return the bodies."""
     url = f"sqlite:///{folder}/klinenode.db"
     writer = await SqliteWriter.open(url, StandingClock())
     for series, (source, rows) in recorded.items():

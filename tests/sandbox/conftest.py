@@ -8,11 +8,11 @@ from infra.sandbox.grid import utc_ms
 from infra.sandbox.server import SandboxServer
 from tests.patience import PATIENCE_S
 
-START_MS = utc_ms(2026, 11, 21, 4, 29) + 5_000  # the closing frames of 04:28 are out
+START_MS = utc_ms(2026, 11, 21, 4, 29) + 5_000  # the closing frames of 04:28 were sent
 
 
 class ManualClock:
-    """Time that moves only when a test says so."""
+    """A clock that only the test moves."""
 
     def __init__(self, now_ms: int = START_MS) -> None:
         self._now_ms = now_ms

@@ -1,4 +1,4 @@
-"""The REST surface beside klines: every field in order, every type, and answers that agree with each other."""
+"""The sandbox's REST answers beside klines: every field in order, with its type, and consistent with each other."""
 
 import itertools
 import re
@@ -65,7 +65,7 @@ BTC = {"symbol": "BTCUSDT"}
 FIVE = {**BTC, "period": "5m"}
 PERPETUAL = {"pair": "BTCUSDT", "contractType": "PERPETUAL"}
 
-# path, query, the keys of a row (or of the object) in order with their types, weight (None: a bucket of its own)
+# path, query, keys of a row (or of the object) in order with their types, weight (None: a separate bucket)
 SHAPES: list[tuple[str, dict[str, str], dict[str, type], int | None]] = [
     (FAPI + "depth", BTC, {"lastUpdateId": int, "E": int, "T": int, "bids": list, "asks": list}, 10),
     (FAPI + "rpiDepth", BTC, {"lastUpdateId": int, "E": int, "T": int, "bids": list, "asks": list}, 20),
@@ -228,7 +228,7 @@ async def test_trades_add_up_to_the_candles_at_any_moment(
     for row in rows:
         mine = [each for each in trades if row[0] <= each["time"] <= row[6]]
         if not mine or mine[0] is trades[0]:
-            continue  # some of the minute's trades may be older than the oldest of the answer
+            continue  # some of the minute's trades may be older than the answer's oldest
         covered += 1
         assert sum(Decimal(each["qty"]) for each in mine) == Decimal(row[5])
         assert sum(Decimal(each["quoteQty"]) for each in mine) == Decimal(row[7])

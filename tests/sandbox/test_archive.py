@@ -1,4 +1,4 @@
-"""The archive: the same rows as REST in the archive's own clothes, when the exchange would have published them."""
+"""The sandbox's archive: REST's rows in the archive's format, available when the exchange would publish them."""
 
 import csv
 import hashlib
@@ -27,7 +27,7 @@ def monthly(symbol: str, folder: str, month: str) -> str:
 
 
 async def read(http: httpx.AsyncClient, path: str) -> list[list[str]]:
-    """The CSV lines of a file whose checksum fits."""
+    """The CSV rows of a file; asserts that its checksum is right."""
     content = (await http.get(path)).raise_for_status().content
     checksum = (await http.get(f"{path}.CHECKSUM")).raise_for_status().text
     name = path.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""What makes the sandbox an oracle: the same candle for ever, exact sums, and all intervals telling one story."""
+"""The sandbox is an oracle: a candle never changes, sums are exact, and all intervals agree."""
 
 from decimal import Decimal
 from itertools import pairwise
@@ -41,7 +41,7 @@ def minutes(symbol: str, days: int = 2) -> list[Candle]:
 
 
 def brute_force(rows: list[list[int | str]], open_ms: int, close_ms: int) -> list[int | str]:
-    """The rule of binance-facts section 3 on the text of 1m rows, in decimals; shares nothing with the sandbox."""
+    """The rule of binance-facts section 7 applied to the text of 1m rows, in decimals, without code of the sandbox."""
     traded = [row for row in rows if row[8]]
     if not traded:
         last = rows[-1][4]
@@ -87,7 +87,7 @@ def test_a_seed_gives_the_same_candles_for_ever_and_another_seed_others() -> Non
     mine = list(EXCHANGE.market.minutes(instrument("ADAUSDT"), hour_ms, hour_ms + HOUR_MS))
     assert mine == list(Market().minutes(instrument("ADAUSDT", again), hour_ms, hour_ms + HOUR_MS))
     assert mine != list(Market().minutes(instrument("ADAUSDT", other), hour_ms, hour_ms + HOUR_MS))
-    # pinned: a change of the generator is a change of every user's demo data
+    # pinned: a change of the generator would change every user's demo data
     assert mine[0] == (hour_ms, 71390, 71410, 71380, 71410, 20036, 1430450440, 106, 13920, 993804480)
 
 

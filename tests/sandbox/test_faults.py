@@ -1,4 +1,4 @@
-"""Every fault does what it says, to whom it says and as often as it says."""
+"""Every fault has its stated effect, on the requests it names and as many times as stated."""
 
 import asyncio
 import hashlib
@@ -181,7 +181,7 @@ async def drain(connection: ClientConnection) -> list[str]:
 
 
 async def frames(connection: ClientConnection, clock: "ManualClock", *, minutes: int = 0) -> list[str]:
-    """What one tick, or that many minutes later two seconds after their end, bring of bitcoin."""
+    """The bitcoin frames after one tick, or through `minutes` more minutes, each until two seconds after its end."""
     clock.advance(250)
     texts = await drain(connection)
     for _ in range(minutes):
@@ -447,7 +447,7 @@ async def test_symbols_are_listed_and_delisted_on_request(http: httpx.AsyncClien
 
 
 async def test_a_name_comes_back_as_another_coin(http: httpx.AsyncClient, clock: "ManualClock") -> None:
-    """Its list, candles and frames are the new one's; the archive goes on with the files of the former one."""
+    """List, candles and frames belong to the new coin; the archive continues the former coin's files."""
 
     async def described() -> dict[str, object] | None:
         listed = (await http.get("/fapi/v1/exchangeInfo")).json()["symbols"]

@@ -1,4 +1,4 @@
-"""The weight limit, the ban after it, and the clock minute that ends the former."""
+"""The weight limit, the ban after it, and the clock minute that resets the limit."""
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING

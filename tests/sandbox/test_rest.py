@@ -1,4 +1,4 @@
-"""The REST surface: windows, numbers, error bodies and weights."""
+"""The sandbox's REST klines: windows, numbers, error bodies and weights."""
 
 import re
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The sandbox as a process: ports, scaled time, a clean end, and slow clients."""
+"""The sandbox as a process: ports, scaled time, a clean shutdown, and slow clients."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The sockets: who gets frames, who only gets an acknowledgement, and how a connection ends."""
+"""The sandbox's sockets: who gets frames, who gets only an acknowledgement, and how connections end."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ async def ask(socket: ClientConnection, message: dict[str, object] | str) -> dic
 
 
 async def assert_silent(socket: ClientConnection) -> None:
-    """The answer to a question comes next, so no frame was waiting before it."""
+    """Assert that no frame is waiting: the next message is the answer to a request."""
     assert (await ask(socket, {"method": "GET_PROPERTY", "params": ["combined"], "id": 99}))["id"] == 99
 
 
@@ -47,8 +47,8 @@ def kline(event: dict[str, object]) -> dict[str, object]:
 
 
 async def closing_frame(socket: ClientConnection, clock: "ManualClock") -> dict[str, object]:
-    """Let time pass until a closed candle arrives."""
-    for delta_ms in (0, 250):  # the streams of the URL are subscribed when a first question is answered
+    """Let time pass until a closing frame arrives, and return it."""
+    for delta_ms in (0, 250):  # the URL's streams are subscribed when the first request is answered
         clock.advance(delta_ms)
         await assert_silent_or_collect(socket, [])
     clock.advance(MINUTE_MS - clock.now_ms() % MINUTE_MS)
@@ -142,7 +142,7 @@ async def test_minutes_without_trades_close_too_and_only_buckets_that_end(
 
 
 async def assert_silent_or_collect(socket: ClientConnection, closed: list[tuple[object, object]]) -> None:
-    """Everything before the answer to a question."""
+    """Read up to the answer to a request; append interval and open time of each closing frame to `closed`."""
     await socket.send('{"method":"LIST_SUBSCRIPTIONS","id":5}')
     while "result" not in (event := await hear(socket)):
         frame = kline(event)
@@ -292,7 +292,7 @@ async def test_a_new_listing_delivers_and_a_delivered_symbol_falls_silent(
 
 
 async def assert_closes(socket: ClientConnection, clock: "ManualClock", expected: set[str]) -> None:
-    """The symbols that close a minute while one passes."""
+    """Let one minute pass and assert which symbols close it."""
     clock.advance(MINUTE_MS)
     await socket.send('{"method":"LIST_SUBSCRIPTIONS","id":5}')
     seen = set()

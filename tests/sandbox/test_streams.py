@@ -1,4 +1,4 @@
-"""The streams beside klines: every field in order, on their own routes, and in agreement with REST."""
+"""The sandbox's streams beside klines: every field in order, on the right routes, and consistent with REST."""
 
 import asyncio
 import itertools
@@ -29,7 +29,7 @@ BEST = ["e", "u", "E", "T", "s", "b", "B", "a", "A", "ps", "st"]
 AGGREGATE = ["e", "E", "s", "a", "p", "q", "nq", "f", "l", "T", "m", "st"]
 FORCED = ["e", "E", "o", "ps", "st"]
 
-# stream, route, the keys of an event (of a list's rows) in order
+# stream, route, keys of an event (or of a list's rows) in order
 SHAPES = [
     ("btcusdt@aggTrade", MARKET, AGGREGATE),
     ("btcusdt@trade", PUBLIC, ["e", "E", "T", "s", "t", "p", "q", "X", "m", "st"]),
@@ -59,13 +59,13 @@ _PROBE = '{"method":"GET_PROPERTY","params":["combined"],"id":99}'
 
 
 class Ear:
-    """A socket whose frames are read as far as they have been sent."""
+    """A socket of which all frames sent so far can be read."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
 
     async def collect(self) -> list[Any]:
-        """What has been sent until now: everything before the answer to a question."""
+        """All events sent so far: those before the answer to a request."""
         await self.socket.send(_PROBE)
         events: list[Any] = []
         async with asyncio.timeout(PATIENCE_S):
@@ -83,7 +83,7 @@ async def listening(sandbox: "SandboxServer", route: str, *names: str) -> AsyncI
 
 
 async def pass_time(clock: "ManualClock", sandbox: "SandboxServer", total_ms: int, step_ms: int = 100) -> None:
-    """Let the sandbox tick at each step, as it would have."""
+    """Move the clock in steps, with the sandbox's tick at each, as it would do by itself."""
     for _ in range(0, total_ms, step_ms):
         clock.advance(step_ms)
         sandbox.app.sockets.hub.tick(clock.now_ms())
@@ -104,7 +104,7 @@ async def test_an_event_has_every_field_in_order_and_only_on_its_route(
         listening(sandbox, "private", name) as private,
     ):
         events: list[Any] = []
-        for _ in range(60):  # a forced order is rare
+        for _ in range(60):  # forced orders are rare
             await pass_time(clock, sandbox, 6 * SECOND_MS, 500)
             events += await right.collect()
             if events:
@@ -148,7 +148,7 @@ async def test_a_snapshot_and_the_updates_after_it_make_the_later_book(
     async with listening(sandbox, PUBLIC, name) as ear:
         await pass_time(clock, sandbox, 1_300)
         book = (await http.get("/fapi/v1/depth", params={"symbol": symbol, "limit": 1000})).json()
-        await pass_time(clock, sandbox, 30_200)  # to a moment at which every pace has its update
+        await pass_time(clock, sandbox, 30_200)  # to a moment at which every update speed has sent an update
         events = [event for event in await ear.collect() if event["u"] >= book["lastUpdateId"]]
         assert events[0]["U"] <= book["lastUpdateId"] <= events[0]["u"]
         sides = {side: {Decimal(price): quantity for price, quantity in book[side]} for side in ("bids", "asks")}
@@ -235,7 +235,7 @@ async def test_prices_and_tickers_are_those_of_rest(
         mini = one["24hrMiniTicker"]
         assert all(mini[key] == one["24hrTicker"][key] for key in "cohlvq")
         lists = [event for event in events if isinstance(event, list) and event[0]["e"] == "markPriceUpdate"]
-        assert [row["s"] for row in lists[-1]] == ["XAUUSDT"]  # the second frame has what is called TradFi
+        assert [row["s"] for row in lists[-1]] == ["XAUUSDT"]  # the second frame has Binance's TradFi symbols
         everyone = {row["s"]: row for row in rows_of(lists)}
         assert everyone["ETHUSDT"] == mark
         assert (everyone["BTCUSDT"]["st"], everyone["BTCUSD_PERP"]["st"]) == (1, 2)

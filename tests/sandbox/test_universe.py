@@ -1,4 +1,4 @@
-"""Who is listed when, and whether exchangeInfo says it as the exchange does."""
+"""Which symbols are listed when, and exchangeInfo's form of that."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A real server of sockets on loopback whose streams a test feeds, and the clients that connect to it."""
+"""A real socket server on loopback whose streams a test feeds, and clients that connect to it."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.patience import PATIENCE_S
 
 
 class Watched(StreamServer):
-    """A server that tells when somebody has gone."""
+    """A server that sets `gone` when a client has disconnected."""
 
     gone = asyncio.Event()
 
@@ -32,7 +32,7 @@ class Watched(StreamServer):
 
 @dataclass
 class Exchange:
-    """The streams behind the server; a test sends the events."""
+    """The exchange's streams behind the server; the test sends the events."""
 
     clock: VirtualClock
     hub: Hub
@@ -68,7 +68,7 @@ def app_of(server: StreamServer) -> ASGIApp:
 async def exchange(
     *, clients_max: int = 100, queue_bytes_max: int = 256 * 1024, streams_max: int = 5_000
 ) -> AsyncIterator[Exchange]:
-    Watched.gone = asyncio.Event()  # of this event loop
+    Watched.gone = asyncio.Event()  # belongs to this event loop
     clock = VirtualClock(START_MS)
     hub = Hub(clock, streams_max=streams_max)
     listed = FakeListed()
@@ -86,7 +86,7 @@ async def client(made: Exchange, path: str) -> AsyncIterator[ClientConnection]:
 
 
 async def said(connection: ClientConnection) -> object:
-    """The next message."""
+    """The next message, decoded from JSON."""
     async with asyncio.timeout(PATIENCE_S):
         return json.loads(await connection.recv())
 

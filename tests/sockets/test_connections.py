@@ -1,4 +1,4 @@
-"""How many connections there may be, who makes way, how long each may last, and what the kernel keeps for it."""
+"""Connections: how many there may be, which are dropped for new ones, their deadlines, and the kernel's buffers."""
 
 import asyncio
 import socket
@@ -27,7 +27,7 @@ PING = b"GET /fapi/v1/ping HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Watched(Connections):
-    """Connections that tell when one has gone, and how."""
+    """Connections that set `gone` when one has ended."""
 
     def __init__(self, deadlines: Deadlines | None = None, connections_max: int = 100) -> None:
         super().__init__(deadlines, connections_max)
@@ -133,7 +133,7 @@ async def test_the_surplus_is_told_to_come_back_when_nobody_is_idle() -> None:
             async with client(port) as (reader, writer):
                 writer.write(PING)
                 refused = RawAnswer(await reader.read())
-                await connections.gone.wait()  # it was waited for longer than a look at who is idle counts
+                await connections.gone.wait()  # waiting took longer than an idle check counts
         assert (refused.status, refused.headers["retry-after"], refused.headers["connection"]) == (503, "1", "close")
         assert refused.headers["x-klinenode-reason"] == "busy"
         assert refused.body.startswith(b'{"code":-1000,"msg":"')
@@ -182,7 +182,7 @@ async def test_the_kernel_keeps_little_and_not_for_ever() -> None:
 
 
 async def test_the_kernel_ends_a_connection_whose_peer_takes_nothing_of_what_it_holds() -> None:
-    """What fits into the kernel has left for us; its own deadline is what ends it."""
+    """Bytes in the kernel's buffer have left the node; the kernel's own timeout ends such a connection."""
     node, connections = Node(), Watched(Deadlines(kernel_s=0.3, idle_s=PATIENCE_S, send_s=PATIENCE_S))
     node.query.body = kline_body(100)
     raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -240,7 +240,7 @@ class Paper:
     """A connection that does nothing."""
 
     def look(self, now_s: float) -> None:
-        """It is never overdue."""
+        """Never overdue."""
 
     def idle_since_s(self) -> float | None:
         return None

@@ -1,4 +1,4 @@
-"""What clients say to the sockets, and Binance's words for what they should not have said."""
+"""What clients may send to the sockets, and Binance's answers to what they may not."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The outbox against a model: nothing that counts is lost, the newest state of each stream comes, in order."""
+"""The outbox against a model: frames that must arrive do, each stream's newest state arrives, all in order."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ BYTES_MAX = 1_000
 
 
 class Outboxes(RuleBasedStateMachine):
-    """Frames are (stream, number); `kept` are those that must come out, `newest` the state of each stream."""
+    """A frame names its stream and number; `kept` are those that must arrive, `newest` has each stream's state."""
 
     def __init__(self) -> None:
         super().__init__()

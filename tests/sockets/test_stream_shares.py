@@ -1,4 +1,4 @@
-"""Nobody takes the streams of others: invented names cost nothing, and of what there is each client has a share."""
+"""No client can take the streams of others: invented names cost nothing, and each client has a share of the rest."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ ACCEPTED = {"result": None, "id": 1}
 
 
 class Upstream:
-    """The exchange's side of the hub."""
+    """The exchange's side of the hub; records what is subscribed."""
 
     def __init__(self) -> None:
         self.subscribed: set[str] = set()
@@ -37,7 +37,7 @@ class Upstream:
 
 
 class Listing:
-    """The exchange's list as the node knows it: nothing until it was read."""
+    """The node's list of the exchange's symbols; unknown until `read`."""
 
     def __init__(self, made: Exchange, *names: str) -> None:
         self.server = made.server
@@ -97,7 +97,7 @@ async def test_a_symbol_that_is_listed_later_is_delivered_to_those_who_wait() ->
         made.send("newusdt@trade")
         assert await said(one) == {"s": "newusdt@trade"}
         assert await said(two) == {"stream": "newusdt@trade", "data": {"s": "newusdt@trade"}}
-        listing.read("BTCUSDT")  # gone from the list: whoever hears it goes on hearing it
+        listing.read("BTCUSDT")  # gone from the list: clients that receive it continue to do so
         made.send("newusdt@trade")
         assert await said(one) == {"s": "newusdt@trade"}
 
@@ -143,7 +143,7 @@ async def test_who_takes_all_there_is_gives_way_to_who_has_less_and_is_told() ->
         assert await ask(told, "SUBSCRIBE", [f"{symbol}@trade" for symbol in symbols[:60]]) == ACCEPTED
         greedy = [made.server.connect(Silence()) for _ in range(3)]
         for number, one in enumerate(greedy):
-            for symbol in symbols[60 * number :]:  # they hear each other's too
+            for symbol in symbols[60 * number :]:  # these overlap with the other clients' streams
                 one.hear(json.dumps({"method": "SUBSCRIBE", "params": [f"{symbol}@trade"], "id": 1}))
         assert made.server.streams == 200, "what there is is used"
         async with client(made, "/ws") as polite:
@@ -252,7 +252,7 @@ def test_workers_share_what_one_node_may_have() -> None:
 
 
 class Silence:
-    """A wire that nobody reads."""
+    """A connection that discards what is written."""
 
     def write(self, data: bytes) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Clients that do not keep up: what waits for them is bounded and thinned out, or they are cut; nobody else notices."""
+"""Clients that do not keep up: their queues are bounded and thinned out, or they are cut, without effect on others."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ PAD = "x" * 1_000
 
 
 async def stalled(made: Exchange, path: str) -> ClientConnection:
-    """A client with a small buffer that has stopped reading."""
+    """A client with a small receive buffer that has stopped reading."""
     raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     raw.setblocking(False)
@@ -41,12 +41,12 @@ async def stalled(made: Exchange, path: str) -> ClientConnection:
 
 
 def held(made: Exchange) -> Client:
-    """The newest client, as the server has it."""
+    """The newest client, as the server's object."""
     return list(made.server.clients)[-1]
 
 
 async def stuff(made: Exchange, stream: str) -> int:
-    """Send until the newest client is slow; how many it took."""
+    """Send events until the newest client's connection is full; return how many it took."""
     sent = 0
     while held(made).is_flowing:
         made.send(stream, n=sent, pad=PAD)
@@ -57,7 +57,7 @@ async def stuff(made: Exchange, stream: str) -> int:
 
 
 async def rest(connection: ClientConnection) -> list[dict[str, object]]:
-    """Everything that still comes, up to a message `last`."""
+    """All events that still arrive, up to an event of `last@trade`."""
     connection.transport.resume_reading()
     came: list[dict[str, object]] = []
     async with asyncio.timeout(PATIENCE_S):
@@ -162,7 +162,7 @@ async def test_many_clients_share_one_subscription_and_those_who_stall_harm_nobo
         made.hub.take_from(source)
         wished = [rng.sample(names, 10) for _ in range(40)]
         clients = [await connect(f"{made.url}/ws/{'/'.join(wish)}", proxy=None, max_queue=None) for wish in wished]
-        whole = await stalled(made, f"/ws/{'/'.join(names)}")  # trades among them must not be lost
+        whole = await stalled(made, f"/ws/{'/'.join(names)}")  # its streams include trades, which must not be lost
         states = await stalled(made, f"/ws/{'/'.join(name for name in names if 'trade' not in name)}")
         assert source.subscribed.keys() == set(names), "each once: a second time would have failed"
         for n in range(rounds):
@@ -194,7 +194,7 @@ async def test_many_clients_share_one_subscription_and_those_who_stall_harm_nobo
 
 
 class PaperWire:
-    """A connection on paper: takes so much, then holds back."""
+    """A fake connection that accepts `room` writes and then pauses the client."""
 
     def __init__(self) -> None:
         self.room = 4
@@ -210,7 +210,7 @@ class PaperWire:
             self.client.pause()
 
     def read(self, room: int) -> None:
-        """The client reads: so much more fits."""
+        """Act as a client that reads: make room for `room` more writes."""
         self.room = room
         if self.client is not None and not self.client.is_flowing and not self.client.is_over:
             self.client.resume()
@@ -229,7 +229,7 @@ class PaperWire:
 
 
 def frames(data: bytes) -> Iterator[bytes]:
-    """The messages in whole short frames."""
+    """The messages in a sequence of complete short WebSocket frames."""
     at = 0
     while at < len(data):
         assert data[at] == 0x81
@@ -242,10 +242,10 @@ def frames(data: bytes) -> Iterator[bytes]:
 
 
 class ManualBatches(Batches):
-    """Written when the test says."""
+    """Batches that are written when the test says."""
 
     def _schedule(self) -> None:
-        """Nothing runs here that could do it."""
+        """Ignored: no event loop runs that could write them."""
 
 
 class Source:
@@ -269,7 +269,7 @@ NAMES = ("ausdt@trade", "ausdt@ticker", "ausdt@kline_1m", "nonsense")
 
 
 class Servers(RuleBasedStateMachine):
-    """Clients that come, subscribe, stop reading, read on and go, while events come."""
+    """Clients that connect, subscribe, stop reading, continue and leave while events arrive, in random order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -340,7 +340,7 @@ class Servers(RuleBasedStateMachine):
         self.batches.flush()
 
     def check(self, wire: PaperWire) -> None:
-        """Having read everything, a client has all that must not be lost, and the newest of the rest, in order."""
+        """Assert that a client that read everything got all that must arrive and the newest of the rest, in order."""
         came = [event.get("data", event) for event in wire.events() if "stream" in event or "n" in event]
         for name in NAMES[:3]:
             got = [event["n"] for event in came if isinstance(event, dict) and event["s"] == name]

@@ -1,4 +1,4 @@
-"""The sockets we serve, seen by the real `websockets` client: paths, commands, limits, life and manners."""
+"""The node's sockets with the real `websockets` client: paths, commands, limits, lifetime and protocol errors."""
 
 import asyncio
 import json
@@ -138,7 +138,7 @@ async def test_clients_are_pinged_and_live_a_day_if_they_answer() -> None:
         for _ in range(LIFE_S // PING_EVERY_S - 1):
             made.clock.time_ms += PING_EVERY_S * 1_000
             made.server.sweep()
-            await ask(one, "GET_PROPERTY", ["combined"])  # comes after the ping, which is answered then
+            await ask(one, "GET_PROPERTY", ["combined"])  # answered after the ping
             await ask(one, "GET_PROPERTY", ["combined"])
             assert held.ponged_ms == made.clock.time_ms
         made.send("ausdt@trade")
@@ -194,11 +194,11 @@ async def test_messages_in_fragments_are_one_message() -> None:
     [
         (b"\x81\x82\x00\x00\x00\x00\xff\xfe", 1007),  # not UTF-8
         (b"\x81\x02{}", 1002),  # not masked
-        (b"\x80\x80\x00\x00\x00\x00", 1002),  # the rest of nothing
+        (b"\x80\x80\x00\x00\x00\x00", 1002),  # a continuation without a beginning
         (b"\xf1\x80\x00\x00\x00\x00", 1002),  # reserved bits
         (b"\x81\xff" + (MESSAGE_BYTES_MAX + 1).to_bytes(8, "big") + bytes(4), 1009),
         (b"\x81\xff" + (2**62).to_bytes(8, "big") + bytes(4), 1009),
-        (b"\x89\xfe\x00\x80" + bytes(4) + bytes(128), 1002),  # a ping too long
+        (b"\x89\xfe\x00\x80" + bytes(4) + bytes(128), 1002),  # a ping that is too long
     ],
 )
 async def test_what_is_no_websocket_ends_the_connection_and_no_other(frame: bytes, code: int) -> None:

@@ -32,7 +32,7 @@ class FixedClock:
 
 
 def kline(open_ms: int, mark: int = 0) -> Kline:
-    """A kline whose every text column depends on its time and on `mark`."""
+    """A kline of which each text column depends on `open_ms` and `mark`."""
     seed = open_ms // MINUTE_MS % 1_000_003 + 7 * mark
     return Kline(
         open_ms,
@@ -53,29 +53,29 @@ def klines(spans: Iterable[Span], grid: Grid, mark: int = 0) -> list[Kline]:
 
 
 def batch(series: Series, source: Source, spans: Spans, mark: int = 0) -> Batch:
-    """A batch that keeps its contract."""
+    """A batch whose rows agree with its spans; `mark` chooses the version of the rows."""
     rows = [] if source is Source.ABSENT else klines(spans, series.interval.grid, mark)
     return Batch(series, source, spans, rows)
 
 
 def image_of(rows: Sequence[Kline]) -> Columns:
-    """Minutes as they come from a process that unpacks."""
+    """Minutes as a process that unpacks sends them: packed in an image, pickled and unpickled."""
     packed: FileKlines = pickle.loads(pickle.dumps(packed_of({BTC_1M.interval: rows})))
     return packed.rows
 
 
 def packed_of(found: Mapping[Interval, Sequence[Kline]]) -> FileKlines:
-    """What comes from a process that found these klines, the file's own first."""
+    """The result of a process that unpacked these klines; the first interval is the file's own."""
     with closing(ImageBuilder(next(iter(found)))) as packing:
         for interval, rows in found.items():
             columns = Columns.of(rows)
-            for at in range(0, len(columns), 50):  # they come in parts
+            for at in range(0, len(columns), 50):  # in parts, as they are parsed
                 packing.take(interval, columns[at : at + 50])
         return packing.found()
 
 
 def minutes(*pairs: tuple[int, int]) -> Spans:
-    """Spans given in minutes after T0_MS."""
+    """Spans from pairs of minutes after T0_MS."""
     return Spans((T0_MS + start * MINUTE_MS, T0_MS + end * MINUTE_MS) for start, end in pairs)
 
 

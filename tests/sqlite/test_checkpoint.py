@@ -1,4 +1,4 @@
-"""The write-ahead log stays small beside readers that never pause, and recovers from one that stays for long."""
+"""The write-ahead log stays small with readers that never pause, and recovers after a reader that stays for long."""
 
 import sqlite3
 import subprocess
@@ -19,11 +19,11 @@ from infra.sqlite.sqlite_store import SqliteWriter
 from tests.sqlite.material import BTC_1M, NOW_MS, batch, minutes
 
 BOUND = 256 * 1024
-ROWS = 500  # of a commit: about 80 kB of log
+ROWS = 500  # of a commit, which adds about 80 kB to the log
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that stands still until it is moved."""
 
     ms = NOW_MS
 
@@ -48,7 +48,7 @@ async def writer(url: str, clock: Clock) -> AsyncIterator[SqliteWriter]:
 
 
 class Days:
-    """Commits of ever later minutes, and the size of the log after each."""
+    """Commits later and later minutes; each commit returns the size (bytes) of the log."""
 
     def __init__(self, writer: SqliteWriter, db_file: Path) -> None:
         self._writer = writer
@@ -138,7 +138,7 @@ sys.stdin.read()
 
 
 def reading_on(database: Path) -> subprocess.Popen[bytes]:
-    """A program that stays inside a read transaction until its input ends."""
+    """Start a program that stays inside a read transaction until its input ends."""
     program = subprocess.Popen(
         [sys.executable, "-c", READ_ON, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -176,7 +176,7 @@ async def test_a_program_that_reads_for_long_is_named_while_it_does(
 async def test_readers_that_come_and_go_are_no_reason_to_complain(
     writer: SqliteWriter, db_file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At every checkpoint one is inside a transaction, but never the same one for long."""
+    """At every checkpoint some reader is inside a transaction, but no reader stays long."""
     monkeypatch.setattr(checkpoint, "COMPLAINT_BYTES_MIN", 0)
     days = Days(writer, db_file)
     await days.commit()

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: what was acknowledged is there, and rows and ledger agree."""
+"""kill -9 at any moment: everything acknowledged is stored, and rows and ledger agree."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ async def test_a_killed_writer_leaves_whole_transactions(tmp_path: Path, request
 
 
 def _commit_until_killed(url: str, start: int, acknowledgements: int, root: Path) -> int:
-    """The minute up to which everything was acknowledged before kill -9."""
+    """Run a program that commits, and kill it after some acknowledgements; return the last acknowledged minute."""
     with subprocess.Popen(
         [sys.executable, "-c", COMMITTER, url, str(start)], stdout=subprocess.PIPE, text=True, cwd=root
     ) as process:

@@ -1,4 +1,4 @@
-"""When the database cannot be written, nothing is, the message says what to do, and it works again afterwards."""
+"""If the database cannot be written, nothing is committed, the message says what to do, and it recovers."""
 
 import asyncio
 import os
@@ -118,7 +118,7 @@ async def test_reads_under_way_when_the_file_is_replaced_end_and_leave_no_connec
 
 
 def connections_end() -> None:
-    """Wait until the threads of connections that were given up have ended: each closes its files at its end."""
+    """Wait until the threads of abandoned connections have ended: each closes its files at its end."""
     for thread in threading.enumerate():
         if "connection" in thread.name:
             thread.join(10)
@@ -151,7 +151,7 @@ def put_text_in_place_of(file: Path) -> None:
 
 
 def damage(file: Path) -> None:
-    """Spoil every page but the first."""
+    """Overwrite every page but the first with garbage."""
     whole = file.read_bytes()
     file.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
 
@@ -220,7 +220,7 @@ async def test_a_missing_database_and_one_without_tables(url: str, db_file: Path
     reader = SqliteReader(url)
     with pytest.raises(StoreUnavailable, match="cannot be opened; check DB_URL"):
         await reader.read(BTC_1M, everything(), 1)
-    db_file.parent.mkdir()  # which did not exist: a reader creates nothing
+    db_file.parent.mkdir()  # the folder did not exist: a reader creates nothing
     with closing(sqlite3.connect(db_file)) as connection:
         connection.execute("PRAGMA journal_mode = wal")
     with pytest.raises(StoreUnavailable, match="has no klinenode tables yet; the node that writes creates them"):

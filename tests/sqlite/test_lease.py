@@ -1,4 +1,4 @@
-"""At most one process holds the writer lease, and a dead one holds nothing."""
+"""At most one process holds the writer lease, and a dead process holds none."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A name that changes hands: what was held of the former listing is kept apart, whole and readable with SQL."""
+"""A name that changes hands: the former listing's klines are kept apart, complete and readable with SQL."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""A minute of a thousand series costs a row and a ledger line each, in a handful of statements."""
+"""One minute of a thousand series is written with a row and a ledger line each, in a few statements."""
 
 import os
 from pathlib import Path

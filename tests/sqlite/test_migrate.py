@@ -1,4 +1,4 @@
-"""The migrated database is the one the metadata describes."""
+"""The migrations create exactly the schema that the metadata describes."""
 
 import sqlite3
 from contextlib import closing
@@ -18,7 +18,7 @@ from infra.sqlite.schema import METADATA
 
 
 def layout(file: Path) -> dict[str, tuple[list[tuple[object, ...]], bool]]:
-    """Of every table: its columns (name, type, not null, default, key) and whether it has row ids."""
+    """By table: its columns (name, type, not null, default, key) and whether it is WITHOUT ROWID."""
     with closing(sqlite3.connect(file)) as connection:
         listed = connection.execute("PRAGMA table_list").fetchall()
         return {
@@ -31,7 +31,7 @@ def layout(file: Path) -> dict[str, tuple[list[tuple[object, ...]], bool]]:
 def test_the_migrations_lead_to_the_metadata(
     url: str, db_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # the revisions are found from anywhere
+    monkeypatch.chdir(tmp_path)  # the revisions are found from any working directory
     upgrade(url)
     upgrade(url)
     engine = create_engine(url)

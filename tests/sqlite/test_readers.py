@@ -1,4 +1,4 @@
-"""Readers see whole transactions only, and never wait for the writer."""
+"""Readers see complete transactions only, and never wait for the writer."""
 
 import asyncio
 import sqlite3

@@ -1,4 +1,4 @@
-"""SQLite images: that they are the klines they stand for, and that the database takes over their rows and no more."""
+"""SQLite images hold exactly the klines given to them, and the database takes exactly their rows."""
 
 import pickle
 import sqlite3
@@ -63,7 +63,7 @@ def test_what_is_made_of_a_file_travels_in_one_piece() -> None:
 
 
 def batches(rows: Sequence[Kline]) -> list[Batch]:
-    """A file's minutes and hours, as they are committed."""
+    """The batches of a file's minutes and of the hours made of them."""
     packed = packed_of({M1: rows, H1: roll_up(rows, H1.grid)})
     hours = packed.longer[H1]
     return [
@@ -112,7 +112,7 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(
 ) -> None:
     rows = klines(minutes((0, 60)), M1.grid)
     with monkeypatch.context() as patch:
-        patch.setattr(SqliteImage, "__len__", lambda self: 7)  # the copy will not be what it should
+        patch.setattr(SqliteImage, "__len__", lambda self: 7)  # the copy's size will be wrong
         with pytest.raises(AssertionError):
             await writer.commit([Batch(BTC_1M, Source.ARCHIVE, minutes((0, 60)), image_of(rows))])
     assert (await reader.read(BTC_1M, everything(), 99)).rows == []

@@ -1,4 +1,4 @@
-"""DB_URL names a file, or the error says how to write it."""
+"""DB_URL names a file; otherwise the error says how to write it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the contract suite needs of a store: to open it, and to look past it."""
+"""What the contract suite needs of each kind of store: opening it, and looking into it from outside."""
 
 import sqlite3
 from contextlib import closing
@@ -19,7 +19,7 @@ BUSY_TIMEOUT_MS = 50
 
 
 class Revised(NamedTuple):
-    """A replaced row as the store keeps it."""
+    """A replaced row, as the store keeps it."""
 
     symbol: str
     interval: str
@@ -30,37 +30,37 @@ class Revised(NamedTuple):
 
 
 class OpenReader(StoreReader, Protocol):
-    """A reader that is open."""
+    """An open reader, which can be closed."""
 
     async def close(self) -> None: ...
 
 
 class OpenWriter(StoreWriter, OpenReader, Protocol):
-    """A writer that is open."""
+    """An open writer, which can be closed."""
 
 
 class Database(Protocol):
-    """An empty database of one kind of store. A new store adds one of these to DATABASES."""
+    """An empty database of one kind of store. For a new store, add an implementation to DATABASES."""
 
     @classmethod
     async def made(cls, folder: Path) -> Self:
-        """A new one, whose files, if it has any, lie in `folder`."""
+        """Create one; its files, if any, are in `folder`."""
         ...
 
     async def writer(self, clock: Clock) -> OpenWriter:
-        """A writer, which deposes those opened before."""
+        """Open a writer, which deposes those opened before."""
         ...
 
     async def reader(self) -> OpenReader:
-        """A reader."""
+        """Open a reader."""
         ...
 
     def change_feed(self) -> ChangeFeed:
-        """What the writer commits."""
+        """The feed of the writer's commits."""
         ...
 
     def remember(self, changes: int, patch: pytest.MonkeyPatch) -> None:
-        """Let it remember that many changes only."""
+        """Let the store keep only `changes` changes for its feed."""
         ...
 
     def revisions(self) -> list[Revised]:
@@ -68,12 +68,12 @@ class Database(Protocol):
         ...
 
     def forget_ledger(self) -> None:
-        """Delete every ledger line, as somebody might by hand."""
+        """Delete all ledger lines, as somebody might do by hand."""
         ...
 
 
 class SqliteDatabase:
-    """A file."""
+    """A SQLite database file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""The change feed: what a commit touched is in it, nothing else is, and what it remembers is bounded."""
+"""The change feed has everything that commits touched and nothing else, and keeps a bounded number of changes."""
 
 import pytest
 

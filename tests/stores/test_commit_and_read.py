@@ -1,4 +1,4 @@
-"""What was committed is what is read."""
+"""What was committed can be read, unchanged."""
 
 import asyncio
 
@@ -186,7 +186,7 @@ async def test_what_the_node_remembers_comes_back(writer: OpenWriter, reader: Op
 
 
 async def test_a_cancelled_commit_still_ends_and_the_writer_knows_it(writer: OpenWriter, reader: OpenReader) -> None:
-    await writer.commit([])  # the connection is open now
+    await writer.commit([])  # now the connection is open
     async with asyncio.TaskGroup() as group:
         task = group.create_task(writer.commit([batch(BTC_1M, Source.REST, minutes((0, 20_000)))]))
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Rows printed by the database are, byte for byte, those that app.binance.rest_rows prints."""
+"""Rows that the database prints equal, byte for byte, those printed by app.binance.rest_rows."""
 
 import pytest
 
@@ -21,7 +21,7 @@ async def test_rows_printed_by_the_database_are_those_of_the_wire(
     series = Series(KLINES, "币安人生USDT", interval)
     grid = interval.anchored(T0_MS) if interval == D3 else interval.grid
     start_ms = grid.ceil(T0_MS)
-    span = Span(start_ms, grid.shift(start_ms, 40))  # of months: over leap years and all lengths
+    span = Span(start_ms, grid.shift(start_ms, 40))  # for months: covers leap years and all lengths
     await writer.commit([Batch(series, Source.REST, Spans([span]), klines([span], grid))])
     for window, limit in (
         (everything(), 1500),

@@ -1,4 +1,4 @@
-"""Of two writers the newer one alone commits, whatever the older one believes."""
+"""Of two writers only the newer one can commit, whatever the older one assumes."""
 
 from collections.abc import Awaitable, Callable
 

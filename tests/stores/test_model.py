@@ -1,4 +1,4 @@
-"""Random sequences of commits leave what a dictionary of minutes says they leave."""
+"""Random sequences of commits leave the same as a dictionary by minute."""
 
 import asyncio
 import tempfile
@@ -26,7 +26,7 @@ SERIES = (Series(KLINES, "BTCUSDT", M1), Series(KLINES, "ETHUSDT", M1))
 RANK = {Source.ABSENT: 0, Source.ROLLUP: 1, Source.WS: 2, Source.ARCHIVE: 3, Source.REST: 4}
 
 Form = Callable[[Sequence[Kline]], Sequence[Kline]]
-"""Klines come as lists, in columns, and as images."""
+"""How a batch holds its klines: as a list, in columns, or as an image."""
 
 a_span = st.tuples(st.integers(0, WIDTH - 1), st.integers(1, 7)).map(lambda pair: (pair[0], min(WIDTH, sum(pair))))
 a_batch = st.builds(
@@ -41,7 +41,7 @@ a_history = st.lists(st.tuples(st.lists(a_batch, min_size=1, max_size=3), st.boo
 
 
 class Model:
-    """Minute by minute: who spoke last, and the row."""
+    """By minute: the source that committed last, and its row (None if absent)."""
 
     def __init__(self) -> None:
         self.said: dict[Series, dict[int, tuple[Source, Kline | None]]] = {series: {} for series in SERIES}
