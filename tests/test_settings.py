@@ -37,7 +37,7 @@ def test_the_committed_sample_is_the_generated_one() -> None:
 
 
 def test_the_sample_says_exactly_the_defaults() -> None:
-    """The first system could not start from its own sample file (lesson 1)."""
+    """The first system could not start from its own sample file."""
     assert load(env_file=SAMPLE).effective() == load(env_file=None).effective()
     assert load(env_file=SAMPLE) == load(env_file=None)
 
@@ -115,7 +115,7 @@ def test_a_trailing_slash_is_no_fault() -> None:
 
 
 def test_secrets_are_never_shown() -> None:
-    """Secrets were once logged at start (lesson 17)."""
+    """The first system logged its secrets at start."""
     chosen = load(
         {
             "admin_token": "geheim1",

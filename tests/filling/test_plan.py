@@ -239,7 +239,7 @@ def test_held_parts_are_rolled_up_instead_of_fetched() -> None:
 
 
 def test_a_bucket_is_not_rolled_up_while_one_of_its_minutes_is_missing() -> None:
-    """Incomplete buckets that look complete were lesson 5."""
+    """A roll-up of an incomplete bucket would look like a complete kline."""
     wish = wish_of("1m", "1h", days=1)
     hour_ms = DAY0_MS + 9 * HOUR_MS
     lost = Span(hour_ms + 7 * MINUTE_MS, hour_ms + 8 * MINUTE_MS)

@@ -273,7 +273,7 @@ async def test_rows_that_a_file_lacks_come_from_rest(tmp_path: Path) -> None:
 
 
 async def test_a_kline_in_progress_is_never_committed(tmp_path: Path) -> None:
-    """Whether a kline had closed was once a constant (lesson 5)."""
+    """The first system stored every row as closed."""
     async with bench(tmp_path, codes=("1m",)) as on:
         open_ms = M1.grid.floor(NOW_MS)
         rows = [on.rig.exchange.kline(BTC, each) for each in range(open_ms - 3 * MINUTE_MS, open_ms + 1, MINUTE_MS)]

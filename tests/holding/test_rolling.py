@@ -88,7 +88,7 @@ def test_no_hour_is_told_when_one_of_its_minutes_was_missed(missed: int) -> None
 
 
 def test_minutes_that_do_not_reach_back_to_the_begin_of_a_bucket_do_not_seed_it() -> None:
-    """An incomplete day that looks complete is what lesson 5 was about."""
+    """A roll-up of part of a day would look like a whole day."""
     rolling = Rolling([INTERVALS["5m"], INTERVALS["1d"]])
     end_ms = DAY0_MS + 7 * MINUTE_MS
     span = Span(DAY0_MS + 5 * MINUTE_MS, end_ms)

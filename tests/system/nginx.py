@@ -1,4 +1,4 @@
-"""nginx with the configuration that is shipped, for tests and for the bench."""
+"""nginx with the configuration that is shipped, for tests and the benchmark."""
 
 import os
 import shutil
@@ -12,9 +12,9 @@ SHIPPED: Final = ROOT / "deploy/nginx/klinenode.conf"
 
 
 def nginx_conf(prefix: Path, port: int, node_port: int, *, more: str = "", rate: str = "60r/s") -> Path:
-    """The shipped file with other ports (and rate), inside a main file that keeps everything under `prefix`.
+    """Write the shipped configuration, with other ports and another rate, inside a main file; return that file.
 
-    `more` are server blocks to put beside it.
+    nginx keeps all its files in `prefix`. `more` are further server blocks.
     """
     shipped = SHIPPED.read_text()
     for place, there in (("/dev/shm/klinenode-nginx", f"{prefix}/pages"), ("60r/s", rate)):

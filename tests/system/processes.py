@@ -1,7 +1,7 @@
-"""The command line as real processes on loopback: started, asked, and ended, always within a deadline.
+"""The command line as real processes on loopback, each started, used and ended within a deadline.
 
 As a program (`python -m tests.system.processes`) it is a node whose minutes pass faster than the machine's, for tests
-that need many of them.
+that need many minutes.
 """
 
 import os
@@ -42,11 +42,11 @@ from tests.patience import PATIENCE_S
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = Path(sys.executable).parent
 SETPRIV: Final = shutil.which("setpriv")
-DIES_WITH_US: Final = (SETPRIV, "--pdeathsig", "KILL") if SETPRIV else ()  # when the tests themselves are killed
+DIES_WITH_US: Final = (SETPRIV, "--pdeathsig", "KILL") if SETPRIV else ()  # if the tests themselves are killed
 KLINENODE: Final = (str(BIN / "klinenode"),)
 FAST_NODE: Final = (sys.executable, "-m", "tests.system.processes")
-END_S_MAX: Final = 10.0  # the promise of design.md, invariant 9
-SETTLED_S: Final = 0.2  # for what a dead process had sent to reach an exchange in this process
+END_S_MAX: Final = 10.0  # the promise of ARCHITECTURE.md: SIGTERM ends the node within 10 s
+SETTLED_S: Final = 0.2  # for data that a dead process had sent to reach an exchange in this process
 START_MS: Final = 1_795_235_400_000  # 2026-11-21 04:30 UTC, when the fast clocks start
 
 T = TypeVar("T")
@@ -54,14 +54,17 @@ _clock: Final = SystemClock()
 
 
 def seconds() -> float:
-    """A stopwatch."""
+    """Seconds on a clock that never goes back, to measure durations."""
     return monotonic_ns() / 1e9
 
 
 async def until(
     condition: Callable[[], Awaitable[T]], what: str, within_s: float = PATIENCE_S, every_s: float = 0.05
 ) -> T:
-    """Ask again and again until the answer is true; a server that does not answer has not answered true."""
+    """Call `condition` until it returns something true, and return that; a transport error counts as false.
+
+    Raises AssertionError with `what` and the last result after `within_s` seconds.
+    """
     deadline_s = seconds() + within_s
     answer: object = None
     while seconds() < deadline_s:
@@ -77,12 +80,12 @@ async def until(
 
 
 async def pause(delay_s: float) -> None:
-    """Let time pass in which nothing must happen, or until a moment that a seed has chosen."""
+    """Wait `delay_s` seconds, in which nothing must happen, or up to a moment drawn from a seed."""
     await _clock.sleep(delay_s)
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
+    """A port on which nothing listens at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -91,7 +94,7 @@ def free_port() -> int:
 
 @dataclass
 class Program:
-    """One started command and whatever it started in turn (its process group)."""
+    """A started command with all its child processes (its process group)."""
 
     process: subprocess.Popen[bytes]
     out: Path
@@ -102,42 +105,42 @@ class Program:
         return self.process.pid
 
     def said(self) -> str:
-        """Both outputs so far."""
+        """Its standard output and standard error so far."""
         return self.out.read_text() + self.err.read_text()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The log's events of a kind."""
+        """The events called `name` in its log."""
         lines = [line for line in self.err.read_text().splitlines() if line.startswith("{")]
         return [event for line in lines if (event := orjson.loads(line)).get("event") == name]
 
     def signal(self, number: signal.Signals, *, group: bool = False) -> None:
-        """To the process, or to its group as a terminal's Ctrl-C does."""
+        """Send a signal to the process, or with `group` to the whole group, as a terminal's Ctrl-C does."""
         if group:
             os.killpg(self.pid, number)
         else:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """kill -9 of everything, no last words."""
+        """Kill the whole group with SIGKILL and wait for the process."""
         self.signal(signal.SIGKILL, group=True)
         self.process.wait(END_S_MAX)
 
     def members(self) -> list[int]:
-        """The living processes of the group."""
+        """The process ids of the group's living members."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
                     _, _, fields = (entry / "stat").read_text().rpartition(")")
                 except OSError:
-                    continue  # it ended meanwhile
+                    continue  # it has ended meanwhile
                 state, _, group, *_ = fields.split()
                 if int(group) == self.pid and state != "Z":
                     found.append(int(entry.name))
         return found
 
     async def ended(self, within_s: float = END_S_MAX) -> int:
-        """The exit status; everything it started must have ended too."""
+        """Wait until the process and all its children have ended; return the exit status."""
         deadline_s = seconds() + within_s
         while self.process.poll() is None or self.members():
             assert seconds() < deadline_s, f"still running after {within_s} s: {self.members()}"
@@ -147,21 +150,21 @@ class Program:
 
 
 class Programs:
-    """What a test starts. At the end everything still running is killed, and what was said is shown."""
+    """The programs that a test starts. At the end, those that still run are killed, and all output is printed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._started: list[Program] = []
 
     def end(self) -> None:
-        """Kill what still runs and show nothing of it."""
+        """Kill the programs that still run, and print no output of any of them."""
         for program in self._started:
             if program.process.poll() is None:
                 program.kill()
         self.forget()
 
     def forget(self) -> None:
-        """Show nothing of the programs that have ended: what they were started for is known."""
+        """Do not print the output of programs that have ended."""
         self._started = [each for each in self._started if each.process.poll() is None]
 
     def start(
@@ -171,7 +174,7 @@ class Programs:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> Program:
-        """Start `klinenode arguments…`; it sees the given environment and nothing of ours."""
+        """Start `klinenode arguments…` with the given environment only, in a process group of its own."""
         number = len(self._started)
         out, err = self.folder / f"program-{number}.out", self.folder / f"program-{number}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
@@ -194,7 +197,7 @@ class Programs:
         env: Mapping[str, str] | None = None,
         within_s: float = PATIENCE_S,
     ) -> tuple[int, str]:
-        """Run a command to its end; its exit status and what it said."""
+        """Run a command until it ends; return its exit status and output."""
         program = self.start(*arguments, env=env)
         return await program.ended(within_s), program.said()
 
@@ -214,7 +217,7 @@ class Programs:
 
 @dataclass
 class Place:
-    """Where a node lives: its upstream, its database, its port; and how to start it there."""
+    """The upstream, database and port of a node, and how to start it with them."""
 
     programs: Programs
     upstream_port: int
@@ -237,7 +240,7 @@ class Place:
             "BACKFILL_DAYS": "1",
             "INTERVALS": "1m,5m,1h",
             "DISK_FREE_BYTES_MIN": "0",
-            "VERIFY_EVERY_DAYS": "0",  # tests count requests; those of verification ask for it
+            "VERIFY_EVERY_DAYS": "0",  # tests count requests; tests of verification turn it on
             **self.settings,
         }
 
@@ -245,13 +248,13 @@ class Place:
         return self.programs.start("serve", env=self.env)
 
     def http(self, **headers: str) -> httpx.AsyncClient:
-        """A client of the node there; every request is a new connection, as other programs' would be."""
+        """An HTTP client of the node there that opens a new connection for each request, as other programs would."""
         limits = httpx.Limits(max_keepalive_connections=0)
         url = f"http://127.0.0.1:{self.port}"
         return httpx.AsyncClient(base_url=url, limits=limits, headers=headers, trust_env=False, timeout=25)
 
     def operator(self) -> httpx.AsyncClient:
-        """A client that has read the file with the node's token."""
+        """An HTTP client that sends the token of the node's token file."""
         folder = Path(self.settings.get("RUNTIME_DIR", self.programs.folder))
         (file,) = folder.glob(f"{self.database}*.token")
         return self.http(Authorization=f"Bearer {file.read_text().strip()}")
@@ -270,20 +273,20 @@ class Place:
         return bool(await self.health())
 
     async def is_whole(self) -> bool:
-        """Whether the exchange was heard of and the ledger lacks nothing of the wish."""
+        """Whether the list of symbols was read and the ledger covers the whole wish."""
         if (await self.health())["symbols_synced_ms"] is None:
             return False
         report = (await self.get("/v1/coverage?limit=1")).json()
         return bool(report["wished"]) and report["missing"] == 0
 
     def writer(self) -> tuple[int, str]:
-        """Who says in the lease that it writes: process and address; 0 and "" for nobody."""
+        """Process id and address of the writer as noted in the lease; 0 and "" when there is none."""
         text = (self.programs.folder / f"{self.database}.lock").read_bytes()
         note: dict[str, Any] = orjson.loads(text or b'{"pid": 0, "url": ""}')
         return note["pid"], note["url"]
 
     async def ledgers(self) -> dict[Series, Ledger]:
-        """The ledger as the database has it; empty while there is none."""
+        """The ledgers in the database; empty if it does not exist yet."""
         reader = SqliteReader(self.db_url)
         try:
             return await reader.ledgers()
@@ -293,13 +296,13 @@ class Place:
             await reader.close()
 
     async def check_store(self, sandbox: SandboxServer) -> int:
-        """Every row that is held is the exchange's, each once, and no row lies outside the ledger; how many."""
+        """Assert that the rows held are the exchange's and exactly those in the ledger; return their number."""
         reader = SqliteReader(self.db_url)
         rows_held = 0
         try:
             for series in await reader.ledgers():
                 everything = await reader.read(series, Span(0, 1 << 60), 1_000_000)
-                ledger = everything.ledger  # of the same moment as the rows: the node may be writing
+                ledger = everything.ledger  # from the same moment as the rows: the node may be writing
                 stray = [kline.open_ms for kline in everything.rows if not ledger.held.span_at(kline.open_ms)]
                 assert not stray, f"{series}: rows outside the ledger at {stray[:3]}"
                 grid = series.interval.grid
@@ -315,14 +318,14 @@ class Place:
 
 
 def asked_again(entries: list[Entry], ledgers: Mapping[Series, Ledger]) -> list[str]:
-    """The requests for klines that lie wholly inside what `ledgers` knows: nobody who remembers makes them."""
+    """The requests for klines that `ledgers` cover completely: a node that has kept them sends none."""
     by_name = {(series.symbol, series.interval.code): (series, ledger) for series, ledger in ledgers.items()}
     again = []
     for entry in entries:
         if entry.kind == "rest" and entry.path == "/fapi/v1/klines" and "startTime" in entry.query:
             window = Span(int(entry.query["startTime"]), int(entry.query["endTime"]) + 1)
             found = by_name.get((entry.query["symbol"], entry.query["interval"]))
-            is_probe = entry.query["limit"] == "1"  # for the first kline ever, which proves absence before it
+            is_probe = entry.query["limit"] == "1"  # a request for the first kline ever, which proves absence before it
             if found and not is_probe and found[1].known.covers(window):
                 again.append(f"{entry.path} {entry.query}")
         elif entry.kind == "archive" and "/daily/" in entry.path and entry.path.endswith(".zip"):
@@ -343,7 +346,7 @@ def _day(text: str) -> Span:
 
 
 class ShiftedClock(SystemClock):
-    """An exchange's clock on which a minute is `elapsed_s` old right now, so that nobody waits long for its end."""
+    """An exchange's clock on which a minute is `elapsed_s` old right now, so that a test soon sees its end."""
 
     def __init__(self, elapsed_s: float) -> None:
         now_ms = super().now_ms()
@@ -355,7 +358,7 @@ class ShiftedClock(SystemClock):
 
 @dataclass(frozen=True)
 class SharedClock:
-    """A fast clock that several processes read alike: it starts where the machine's monotonic clock says."""
+    """A fast clock that several processes share: START_MS is at `origin_ns` of the machine's monotonic clock."""
 
     origin_ns: int
     speed: float
@@ -374,7 +377,7 @@ class SharedClock:
 
 
 def main() -> None:
-    """A node by the environment's settings on a SharedClock: arguments are its origin (ns) and its speed."""
+    """Serve a node with the environment's settings on a SharedClock of the arguments: origin (ns) and speed."""
     settings = load()
     clock = SharedClock(int(sys.argv[1]), float(sys.argv[2]))
     uvicorn.run(Node(Parts(settings, clock)).app, port=settings.port, log_level="warning", access_log=False)

@@ -1,4 +1,4 @@
-"""The ban firewall: whoever else uses the address, whatever the exchange says, we draw no ban and worsen none."""
+"""The ban firewall: whatever other programs on the address and the exchange do, the node causes and prolongs no ban."""
 
 import asyncio
 import sqlite3
@@ -21,23 +21,23 @@ from tests.patience import PATIENCE_S
 from tests.system.world import START_MS, HeldClock, Watched, World, world
 
 BAN_S = 7_200
-LOOKS = 12  # at what is served during the ban
+LOOKS = 12  # times that the answers are checked during the ban
 SLOW, FAST = 20, 900  # times the machine's speed
 LIMIT = 2_400
 IP = "127.0.0.1"
 SMALL_LIMIT = 1_200  # so that a backfill of ten days surely lasts longer than a minute
-UNDER_WAY = IN_FLIGHT_MAX * 10  # the weight that may be on its way at any moment
+UNDER_WAY = IN_FLIGHT_MAX * 10  # the most weight that requests in flight can have
 BTC = Series(KLINES, "BTCUSDT", M1)
 
 
 class GearedClock(HeldClock):
-    """A fast clock whose speed can be changed, so that two hours need not take as long as what comes before them."""
+    """A fast clock whose speed can be changed, so that two hours pass faster than the time before them."""
 
     def gear(self, speed: float) -> None:
         self.set_speed(speed)
 
     async def until(self, time_ms: int) -> None:
-        """Run fast until then: whatever is looked at afterwards has time enough on a slow machine too."""
+        """Run fast until `time_ms`, then slowly, so that a slow machine too has time for what is checked afterwards."""
         self.gear(FAST)
         while self.now_ms() < time_ms:
             await self.sleep((time_ms - self.now_ms()) / 1_000)
@@ -90,7 +90,7 @@ def under_way(watched: Watched) -> int:
 
 
 async def drawn(here: World, watched: Watched, **said: bool) -> int:
-    """Let the exchange ban us in the middle of the backfill; returns when that ends, after the last answer is here."""
+    """Let the exchange ban the node during the backfill; return the stand-down's end (ms) after the last answer."""
     while not watched.node.parts.holdings.ledger(BTC).held:
         await watched.until(is_kept)
     earliest_ms = here.clock.now_ms() + BAN_S * 1_000
@@ -181,9 +181,9 @@ async def ask_unheld(watched: Watched, start_ms: int) -> httpx.Response:
 
 
 class Neighbour:
-    """Another program behind our address: each minute, at some second, it takes a part of the limit at once.
+    """Another program on the same address that takes part of the limit at once, at some second of each minute.
 
-    It leaves room for what is on its way to the exchange just then, which nobody could call back, until we have heard.
+    It leaves room for the node's requests in flight, which cannot be recalled, until the node has seen its share.
     """
 
     def __init__(self, here: World, shares: list[float]) -> None:
@@ -192,7 +192,7 @@ class Neighbour:
         self.took: list[int] = []
 
     async def run(self, watched: Watched) -> list[int]:
-        """Take the shares, each in a new minute; then a user asks for what is not held. Their answers' statuses."""
+        """Take each share in a new minute, then request klines that are not held; return the answers' statuses."""
         clock, statuses = self._here.clock, []
         for number, share in enumerate(self._shares):
             minute_ms = (clock.now_ms() // MINUTE_MS + 1) * MINUTE_MS
@@ -210,7 +210,7 @@ class Neighbour:
         return statuses
 
     async def _answered(self, watched: Watched, start_ms: int) -> httpx.Response:
-        """The answer of a user who comes again when told to."""
+        """The answer for a user who repeats a refused request after Retry-After."""
         async with asyncio.timeout(PATIENCE_S):
             while (answer := await ask_unheld(watched, start_ms)).status_code == 503:
                 await self._here.clock.sleep(int(answer.headers["Retry-After"]))
@@ -226,7 +226,7 @@ class Neighbour:
         return taken
 
     def _is_seen(self, watched: Watched, minute: int) -> bool:
-        """Whether an answer has told the node what the neighbour took, and whatever left before has ended."""
+        """Whether the node knows the neighbour's share from an answer, and has no request in flight."""
         with watched.node.parts.rate_state as rate_state:
             return not rate_state.requests and rate_state.used(minute) >= self._used()
 
@@ -239,7 +239,7 @@ async def test_a_neighbour_that_takes_most_of_every_minute_makes_us_yield_and_ne
     ):
         here.sandbox.inject(
             kind="archive_404"
-        )  # a backfill by REST alone, which lasts as long as the neighbour is there
+        )  # the backfill uses REST only, and lasts as long as the neighbour takes shares
         neighbour = Neighbour(here, shares)
         async with asyncio.TaskGroup() as tasks:
             statuses = tasks.create_task(neighbour.run(watched))

@@ -1,4 +1,4 @@
-"""Fifty bots that start at once: through the node they cost what one costs, without it the address is banned."""
+"""Fifty bots that start at once cost, through the node, as much as one; without it the address is banned."""
 
 import asyncio
 from collections import Counter
@@ -22,23 +22,23 @@ from tests.system.world import Watched, World, world
 BOTS: Final = 50
 SYMBOLS: Final = 60
 INTERVALS: Final = ("1m", "3m", "5m")
-ROWS: Final = 99  # the most that cost one: even the cheapest start-up of fifty is a ban
-WEIGHT_OF_ONE: Final = SYMBOLS * len(INTERVALS) + 1  # its klines, and the markets
-WEIGHT_LIMIT: Final = 20_000  # a minute, with the node: its cold start is not what is measured
+ROWS: Final = 99  # the most rows that cost weight 1: even with the cheapest start-up, fifty bots are banned
+WEIGHT_OF_ONE: Final = SYMBOLS * len(INTERVALS) + 1  # its klines, and one request for the markets
+WEIGHT_LIMIT: Final = 20_000  # a minute, with the node: the test does not measure its cold start
 MINUTE_MS: Final = 60_000
-FIRST_MS: Final = 10_000  # of a minute: what closed before it is due
+FIRST_MS: Final = 10_000  # of a minute: by then the minute before is due
 LATER_MS: Final = (
-    40_000  # the second half of the bots: no page that is kept for CACHE_TTL_SEC_KLINES is left of the first
+    40_000  # start of the second half of the bots: no page of the first half is cached (CACHE_TTL_SEC_KLINES) any more
 )
-SPEED: Final = 5.0  # a plan of all series must end within a minute of this time, on a slow machine too
+SPEED: Final = 5.0  # a plan of all series must end within a minute of this clock, also on a slow machine
 PAUSE_S: Final = 0.25  # real seconds before a patient bot repeats a request that was refused
 _real: Final = SystemClock()
 
 
 class Bot:
-    """Loads the markets, then the klines of the first 60 symbols, one request after the other as ccxt does.
+    """Load the markets, then the klines of the first 60 symbols, one request after the other, as ccxt does.
 
-    A patient one asks again after 503; the other goes on to the next question, as bots do, until it is banned.
+    A patient bot repeats a request after 503. Others go on to their next request, as bots do, until they are banned.
     """
 
     def __init__(self, app: ASGIApp, *, patient: bool) -> None:
@@ -48,7 +48,7 @@ class Bot:
         self.answers: dict[tuple[str, str], bytes] = {}
 
     async def start(self) -> None:
-        """Do it all."""
+        """Send all requests and record the answers."""
         markets = orjson.loads(await self.get("/fapi/v1/exchangeInfo", "") or b'{"symbols":[]}')["symbols"]
         names = [each["symbol"] for each in markets if is_wanted(each)][:SYMBOLS]
         for interval in INTERVALS:
@@ -59,9 +59,9 @@ class Bot:
                     return
 
     async def get(self, path: str, query: str) -> bytes:
-        """The body of an answer, b"" where there was none."""
-        while True:  # as long as `start_all` is patient
-            await _real.sleep(0)  # the others have their turn, as they would over a network
+        """The body of the answer with status 200; b"" if there was none."""
+        while True:  # `start_all` limits the time
+            await _real.sleep(0)  # lets the other bots run, as a network would
             status, body = await get(self._app, path, query.encode())
             self.statuses.append(status)
             if status == 200:
@@ -73,13 +73,13 @@ class Bot:
 
 
 def is_wanted(market: dict[str, Any]) -> bool:
-    """A USDT perpetual of coins that trades."""
+    """Whether a market is a USDT perpetual of an old symbol that trades."""
     kind = (market["contractType"], market["quoteAsset"], market["status"])
     return kind == ("PERPETUAL", "USDT", "TRADING") and not market["symbol"].startswith("NEW")
 
 
 async def start_all(bots: list[Bot]) -> None:
-    """At once."""
+    """Start all bots at once and wait until they are done."""
     async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         for bot in bots:
             group.create_task(bot.start())
@@ -88,16 +88,17 @@ async def start_all(bots: list[Bot]) -> None:
 async def through_the_node(
     folder: Path, bots: int, *, wished: list[str] | None = None
 ) -> tuple[list[Entry], int, list[Bot], Callable[[str, str], bytes]]:
-    """The klines requests that `bots` cost the exchange through a node that holds what it wishes: all symbols.
+    """Run `bots` against a node that holds its wish, by default all symbols.
 
-    With how many of them the node gave up: an answer takes longer than ten seconds where the machine is busy enough.
+    Return the klines requests that the bots caused at the exchange, the number of those that the node gave up (an
+    answer can take longer than ten seconds on a busy machine), the bots, and the exchange's answers.
     """
     wish: dict[str, Any] = {} if wished is None else {"symbols": wished, "auto_sync_symbols": False}
     async with (
         world(folder, speed=SPEED, symbols=SYMBOLS, weight_limit=WEIGHT_LIMIT) as here,
         here.node(intervals=list(INTERVALS), backfill_days=1, weight_per_minute=WEIGHT_LIMIT, **wish) as watched,
     ):
-        # What the bots cost is then all there is, but for the list of symbols.
+        # from here on, only the bots and the list of symbols cause requests
         now_ms = await here.hold_whole(watched, if_=lambda: is_quiet(here, watched))
         if wished is not None:
             here.clock.move_to(now_ms - now_ms % MINUTE_MS + MINUTE_MS + FIRST_MS)
@@ -113,18 +114,18 @@ async def through_the_node(
 
 
 def is_given_up(event: Event) -> bool:
-    """Whether it is a klines request that got no answer."""
+    """Whether a klines request of the node got no answer."""
     return isinstance(event, RequestDone) and (event.path, event.status) == ("/fapi/v1/klines", 0)
 
 
 def is_quiet(here: World, watched: Watched) -> bool:
-    """Whether nothing is asked for and no close is near, at which two answers are right."""
+    """Whether the node has nothing to fetch and no close is near, at which two different answers are right."""
     is_far = CLOSE_GRACE_MS < here.clock.now_ms() % MINUTE_MS < MINUTE_MS - FIRST_MS
     return is_far and watched.node.writer is not None and watched.node.writer.reconciler.is_idle()
 
 
 def truth_of(sandbox: SandboxServer) -> Callable[[str, str], bytes]:
-    """The exchange's own answer to a bot's request: by default the node gives closed klines only."""
+    """The exchange's own answer to a bot's request: closed klines only, as is the node's default."""
     exchange = sandbox.exchange
     now_ms = exchange.clock.now_ms()
 

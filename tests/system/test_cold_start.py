@@ -1,4 +1,4 @@
-"""From an empty disk to the whole wish: every row the exchange's own, by few requests, within the weight."""
+"""From an empty database to the whole wish: all rows are the exchange's, by few requests and within the weight."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from app.querying.answer import LIMIT_MAX
 from tests.system.world import Watched, World, world
 
 WEIGHT_LIMIT = 2_400
-PAGES = 2  # of forty days of hours
-PROOF = 2  # of a symbol listed lately: its first kline ever, and both once more, for the exchange must say so twice
+PAGES = 2  # forty days of hours
+PROOF = 2  # more for a new symbol: its first kline ever, and repeated requests, for a proof takes two answers
 
 
 async def served(watched: Watched, symbol: str, interval: str, start_ms: int, end_ms: int) -> list[object]:
-    """All rows of a span as a client pages through them."""
+    """Page through a span as a client does; return all rows."""
     rows: list[object] = []
     async with watched.http() as client:
         while True:
@@ -34,7 +34,7 @@ async def served(watched: Watched, symbol: str, interval: str, start_ms: int, en
 
 
 async def every_row_is_the_exchanges(here: World, watched: Watched) -> int:
-    """Compare every wished series, as served over HTTP, with the exchange's own rows; returns the number of rows."""
+    """Assert that every wished series, served over HTTP, equals the exchange's rows; return the number of rows."""
     compared = 0
     now_ms = here.clock.now_ms()
     wish = watched.node.parts.wish()
@@ -78,7 +78,7 @@ async def test_longer_klines_are_fresh_as_minutes_close_without_asking_rest(tmp_
 
 
 async def test_the_sixteen_week_view_comes_from_rest_first_and_history_fills_behind(tmp_path: Path) -> None:
-    """A wish too long to roll up before anyone can use it: tails are fetched, history comes from the archive."""
+    """The wish is too long to roll up at once: tails are fetched by REST, history comes from the archive."""
     async with (
         world(tmp_path, speed=1.0, symbols=2) as here,
         here.node(backfill_days=40, intervals="1m,1h,1d,3d,1w,1M") as watched,
@@ -87,7 +87,7 @@ async def test_the_sixteen_week_view_comes_from_rest_first_and_history_fills_beh
         assert await here.differing(watched) == []
         pages_asked = {
             tuple(sorted(entry.query.items())) for entry in here.requests()
-        }  # one whose answer is late, again
+        }  # a set, because a request whose answer is late is repeated
         asked = Counter((page["symbol"], page["interval"]) for page in map(dict, pages_asked))
         for symbol in watched.node.parts.symbols.wished:
             for code in ("1h", "1d"):

@@ -1,4 +1,4 @@
-"""Garbage that holds on to itself: found when it is looked for, not when rows are read."""
+"""Garbage in reference cycles is collected by scheduled collections, not while rows are read."""
 
 import subprocess
 import sys

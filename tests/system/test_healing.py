@@ -1,4 +1,4 @@
-"""A hostile exchange, sockets and archive: whatever happens, the store ends up saying what the exchange says."""
+"""Hostile exchange, sockets and archive: whatever happens, in the end the store equals the exchange."""
 
 import asyncio
 import sqlite3
@@ -30,7 +30,7 @@ from tests.system.world import Watched, World, world
 
 
 async def minutes_pass(watched: Watched, here: World, minutes: int) -> None:
-    """Wait until the clock is `minutes` further and the last of them is due."""
+    """Wait until `minutes` have passed and a plan was made after that."""
     end_ms = here.clock.now_ms() + minutes * MINUTE_MS
     await watched.until(lambda event: isinstance(event, GapsCounted) and here.clock.now_ms() >= end_ms)
 
@@ -128,7 +128,7 @@ async def test_what_an_archive_file_lacks_comes_from_rest(tmp_path: Path, fault:
 
 
 async def test_a_ban_in_the_middle_of_a_backfill_is_waited_out_while_held_data_is_served(tmp_path: Path) -> None:
-    """Lesson 3: not one request leaves during a stand-down, however long it is, and afterwards the work goes on."""
+    """No request is sent during a stand-down, however long it is; afterwards the backfill continues."""
     async with world(tmp_path, speed=60.0, symbols=5) as here, here.node() as watched:
         await watched.until(lambda event: isinstance(event, RequestDone) and "/klines" in event.path)
         here.sandbox.inject(kind="http_418", ban_s=600, count=1)

@@ -1,4 +1,4 @@
-"""What a node can listen on, and what it says of what it cannot."""
+"""The addresses that a node can listen on, and the errors for those it cannot."""
 
 import errno
 import socket
@@ -21,7 +21,7 @@ def has_ipv6() -> bool:
 
 
 def only_loopback_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some machines let any address be bound."""
+    """Allow binding to loopback addresses only; some machines would allow any."""
     bind = socket.socket.bind
 
     def bind_loopback(self: socket.socket, address: tuple[str, int]) -> None:
@@ -68,7 +68,7 @@ def names(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 
 def test_the_first_address_of_a_name_that_is_ours_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """localhost is ::1 first also where IPv6 is turned off."""
+    """localhost is ::1 first, even on machines without IPv6."""
     only_loopback_is_ours(monkeypatch)
     names(monkeypatch, "192.0.2.1", "127.0.0.1")
     with listen("my.box", 0) as listener:

@@ -1,4 +1,4 @@
-"""Memory that is given back goes back to the system, and SQLite does not count what it has."""
+"""Freed memory is returned to the system, and SQLite does not count its allocations."""
 
 import subprocess
 import sys

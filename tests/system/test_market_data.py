@@ -1,4 +1,4 @@
-"""Market data through the node against the exchange's own answer: every byte, every error, and what it costs."""
+"""Market data through the node equals the exchange's own answers: every byte, every error, and the cost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -128,7 +128,7 @@ REFUSED_THERE = [
 async def held_still(
     folder: Path, **changes: object
 ) -> AsyncIterator[tuple[World, Watched, httpx.AsyncClient, httpx.AsyncClient]]:
-    """A node that has all it wishes at a moment that lasts; clients of it and of the exchange."""
+    """A node that holds its wish while the clock stands; yields the world, the node and clients of both sides."""
     settings: dict[str, Any] = {
         "backfill_days": 1, "auto_sync_symbols": False, "symbols": YOUNG, "weight_per_minute": 100_000, **changes
     }  # fmt: skip
@@ -139,7 +139,7 @@ async def held_still(
 
 
 def asked_for_others(here: World, since: int) -> list[str]:
-    """What the exchange was asked since, apart from the node's own business."""
+    """The paths requested from the exchange since `since`, without the node's own requests."""
     own = ("/fapi/v1/time", "/fapi/v1/exchangeInfo", "/fapi/v1/klines")
     return [
         entry.path
@@ -149,7 +149,7 @@ def asked_for_others(here: World, since: int) -> list[str]:
 
 
 def asked_of(here: World, target: str, since: int) -> list[int]:
-    """The weights of the requests for the target's path that the exchange has seen since."""
+    """The weights of the requests for `target`'s path since `since`."""
     path = target.split("?")[0]
     return [entry.weight for entry in here.sandbox.journal.since(since) if entry.path == path]
 
@@ -254,7 +254,7 @@ async def test_mark_prices_come_from_memory_once_they_are_heard(tmp_path: Path) 
         watched.node.parts.hub.join(STREAM, listen)
         async with watched.http() as client, asyncio.timeout(PATIENCE_S):
             rows: list[dict[str, Any]] = []
-            while len(rows) < 5:  # one after the other as the stream said, without asking
+            while len(rows) < 5:  # one trade after another, as the stream sent them, without a request
                 heard.clear()
                 begun = here.sandbox.journal.written
                 row = (await client.get(f"{PATH}?{SYMBOL}")).json()

@@ -1,4 +1,4 @@
-"""What nginx itself refuses has the node's shape, with the configuration that is shipped; no node runs here."""
+"""nginx's own refusals have the node's shape, with the configuration that is shipped; no node runs here."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.system.processes import Programs, free_port, until
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
 
-BURST = 200  # of the shipped file, which lets so many through at once
+BURST = 200  # as in the shipped file: so many requests pass at once
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
 LIMITED = [
     KLINES,
@@ -36,7 +36,7 @@ UNLIMITED = ["/v1/health", "/v1/ready", "/metrics"]
 
 @asynccontextmanager
 async def front(folder: Path, node_port: int, *, rate: str = "60r/s", timeout: str = "30s") -> AsyncIterator[int]:
-    """nginx on a port, with a node's port behind it."""
+    """Start nginx in front of `node_port`; yields its port."""
     assert NGINX is not None
     port = free_port()
     conf = nginx_conf(folder, port, node_port, rate=rate)
@@ -59,7 +59,7 @@ def client_of(port: int) -> httpx.AsyncClient:
 
 
 def told(port: int, request_head: bytes) -> bytes:
-    """All that comes back for bytes of which nginx need not read the end: it then resets after its answer."""
+    """Send bytes and return everything received, even if nginx resets the connection after its answer."""
     came = b""
     with socket.create_connection(("127.0.0.1", port), timeout=25) as client, suppress(ConnectionError):
         client.sendall(request_head)
@@ -125,7 +125,7 @@ async def test_what_never_reaches_the_node_is_refused_in_its_shape(tmp_path: Pat
     ("status", "request_head"),
     [
         (400, b"GARBAGE\r\n\r\n"),
-        (400, b"GET /fapi/v1/klines HTTP/1.1\r\n\r\n"),  # no Host
+        (400, b"GET /fapi/v1/klines HTTP/1.1\r\n\r\n"),  # no Host header
         (400, b"GET /fapi/v1/klines HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
         (400, b"GET /fapi/v1/klines HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"),
         (414, b"GET /fapi/v1/klines?x=" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"),

@@ -1,4 +1,4 @@
-"""A process bounds its connections by the files it may have open, and asks the system for as many as it needs."""
+"""A process bounds its connections by its limit of open files, and raises that limit as far as it needs."""
 
 import subprocess
 import sys

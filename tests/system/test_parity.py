@@ -1,4 +1,4 @@
-"""The node's answers against the exchange's own, byte for byte, with time held still."""
+"""The node's klines equal the exchange's own, byte for byte, with the clock stopped."""
 
 import asyncio
 import random
@@ -18,9 +18,9 @@ QUESTIONS = 300
 
 
 def question(rng: random.Random, symbols: list[str], now_ms: int) -> dict[str, str | int]:
-    """A klines request in one of the shapes that clients send.
+    """A random klines request in one of the shapes that clients send.
 
-    Old symbols are asked about their last days only: for a kline of years ago the sandbox computes all its minutes.
+    Requests for old symbols cover their last days only: for a kline of years ago the sandbox computes all its minutes.
     """
     asked: dict[str, str | int] = {"symbol": rng.choice(symbols)}
     is_young = str(asked["symbol"]).startswith("N")
@@ -45,7 +45,7 @@ def question(rng: random.Random, symbols: list[str], now_ms: int) -> dict[str, s
 
 
 async def frames_have_arrived(watched: Watched, node: httpx.AsyncClient, exchange: httpx.AsyncClient) -> None:
-    """With time held, wait until the frames under way have come in: the live klines are the exchange's."""
+    """With the clock stopped, wait until the frames on their way have arrived, so that live klines are equal."""
     async with asyncio.timeout(PATIENCE_S):
         for symbol in watched.node.parts.symbols.wished:
             path = f"/fapi/v1/klines?symbol={symbol}&interval=1m&limit=1"
@@ -54,7 +54,7 @@ async def frames_have_arrived(watched: Watched, node: httpx.AsyncClient, exchang
 
 
 async def answered(node: httpx.AsyncClient, path: str) -> httpx.Response:
-    """The node's answer; on a busy machine the exchange of these tests may take longer than a reader waits for it."""
+    """The node's answer; a 503 is retried, because on a busy machine this exchange may answer too late for a reader."""
     for _ in range(TRIES_MAX - 1):
         if (answer := await node.get(path)).status_code != 503:
             return answer
@@ -68,7 +68,7 @@ async def test_every_shape_of_question_gets_the_exchanges_own_answer(tmp_path: P
         here.node(only_final_default=False, weight_per_minute=100_000) as watched,
     ):
         await watched.until_whole()
-        while here.clock.now_ms() % MINUTE_MS < CLOSE_GRACE_MS:  # the node may be behind by a kline that is not due yet
+        while here.clock.now_ms() % MINUTE_MS < CLOSE_GRACE_MS:  # the node may lag by a kline that is not due yet
             await here.clock.sleep(1)
         now_ms = here.clock.hold()
         symbols = [*watched.node.parts.symbols.listings, "NOSUCHUSDT"]

@@ -1,4 +1,4 @@
-"""Klines of mark price, index price and premium index: held where wished, the exchange's own byte for byte."""
+"""Klines of mark price, index price and premium index: held where wished, and equal to the exchange's byte for byte."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from app.kinds.price_klines import INDEX, MARK, PREMIUM, PRICES
 from infra.sandbox.faults import Fault
 from tests.system.world import Watched, World, world
 
-YOUNG = "NEW1120USDT"  # listed yesterday: all its klines are cheap to compute, and the beginning is in the wish
+YOUNG = "NEW1120USDT"  # listed yesterday: its klines are cheap to compute, and the wish includes the first one
 SETTINGS: Final[dict[str, Any]] = {
     "backfill_days": 2,
     "auto_sync_symbols": False,
@@ -45,7 +45,7 @@ def truth(here: World, series: Series, span: Span) -> bytes:
 
 
 async def everything_held_is_the_exchanges(here: World, watched: Watched) -> None:
-    """Every wished span of each price series, as the store has it."""
+    """Assert that every wished span of each price series is stored as the exchange has it."""
     node, now_ms = watched.node, here.clock.now_ms()
     wish = node.parts.wish()
     wished = [series for series in wish.series() if series.kind in PRICES.values()]
@@ -160,7 +160,7 @@ async def test_closes_that_come_later_are_kept_through_lacking_rows_and_a_restar
 
 
 async def test_a_wrong_row_is_found_row_by_row_and_mended(tmp_path: Path) -> None:
-    """Samples do not add up to longer ones as trades do: nothing is concluded from sums."""
+    """Samples do not add up to longer klines as trades do, so no sums are compared: each row is."""
     async with world(tmp_path, symbols=4) as here, here.node(**SETTINGS) as watched:
         await watched.until_whole()
         node = watched.node

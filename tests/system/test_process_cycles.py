@@ -1,4 +1,4 @@
-"""A node started and stopped again and again in one process leaves nothing behind."""
+"""A node that is started and stopped repeatedly in one process leaves nothing behind."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ from infra.sandbox.server import SandboxServer
 from tests.system.processes import until
 
 CYCLES = 3
-GROWTH_MIB_MAX = 15.0  # a cycle; measured 6: FastAPI remembers the routes of a process's last applications
+GROWTH_MIB_MAX = 15.0  # a cycle; measured 6: FastAPI keeps the routes of the last applications
 
 
 def memory_mib() -> float:
@@ -24,7 +24,7 @@ def memory_mib() -> float:
 
 
 def threads() -> list[str]:
-    """The threads alive, but for the event loop's own pool, which grows to its bound and stays."""
+    """The names of the living threads, without the event loop's pool, which grows to its limit and stays."""
     return [thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")]
 
 
@@ -34,7 +34,7 @@ def open_files() -> set[str]:
         try:
             found.add(f"{entry.name} {entry.readlink()}")
         except OSError:
-            continue  # the listing's own
+            continue  # the descriptor of the listing itself
     return found
 
 
@@ -78,7 +78,7 @@ async def test_no_task_thread_file_or_memory_outlives_a_node(tmp_path: Path) -> 
             gc.collect()
 
             async def connections_are_closed(before: set[str] = before) -> bool:
-                return len(open_files()) <= len(before)  # the exchange's side, too, which hears of it a moment later
+                return len(open_files()) <= len(before)  # includes the exchange's side, which is closed a moment later
 
             await until(connections_are_closed, f"files are closed: {open_files() - before}")
             leftover = {task for task in asyncio.all_tasks() - tasks if "sandbox" not in repr(task.get_coro())}

@@ -1,4 +1,4 @@
-"""`klinenode demo` as a new user meets it."""
+"""`klinenode demo` as a new user runs it."""
 
 import re
 import shlex
@@ -15,12 +15,12 @@ from infra.process.clock import SystemClock
 from tests.system.processes import Place, Program, Programs, free_port, pause, seconds, until
 
 MINUTE_MS = 60_000
-DEMO_S_MAX = 60.0  # the promise of issue 2
+DEMO_S_MAX = 60.0  # the longest a new user may wait for the first 500 rows
 SERVED_S_MAX = 5.0  # the promise is 1 s; a loaded test machine gets more
 
 
 def remote_addresses(program: Program) -> set[str]:
-    """Where the sockets of the processes lead, from /proc; the addresses that are not this machine."""
+    """The remote addresses of the program's sockets, from /proc, other than this machine's."""
     inodes = set()
     for pid in program.members():
         for entry in Path(f"/proc/{pid}/fd").iterdir():
@@ -42,7 +42,7 @@ def remote_addresses(program: Program) -> set[str]:
 
 
 async def closing_frame_s(sandbox_port: int) -> tuple[int, float]:
-    """Wait for the frame that closes the minute; which minute, and when it came."""
+    """Wait for the frame that closes the minute; return the minute's open time (ms) and when it arrived (s)."""
     url = f"ws://127.0.0.1:{sandbox_port}/market/stream?streams=btcusdt@kline_1m"
     async with websockets.connect(url, proxy=None) as witness:
         async for frame in witness:
@@ -111,7 +111,7 @@ async def test_sigterm_ends_the_node_and_its_sandbox_whenever_it_comes(tmp_path:
 
         place = Place(programs, sandbox_port, port=port)
         await until(both_run if moment == "the sandbox is starting" else place.is_up, moment)
-        await pause(0.1)  # the sandbox's process exists a moment before the demo knows of it
+        await pause(0.1)  # the sandbox's process exists a moment before the demo has noted it
         demo.signal(signal.SIGTERM)
         assert await demo.ended() == 0
         assert "Traceback" not in demo.said()

@@ -1,4 +1,4 @@
-"""The disk is full, read-only, locked or not there any more: what the node says, serves, and does when it is back."""
+"""The disk is full, read-only, locked or gone: what the node reports and serves, and how it recovers."""
 
 import contextlib
 import resource
@@ -21,10 +21,10 @@ from tests.system.processes import Place, Program, Programs, ShiftedClock, until
 MIB: Final = 1 << 20
 HELD: Final = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=60&endTime={}"
 NEWEST: Final = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=3"
-NOTICED_S: Final = 75.0  # a minute must close for something to be written
-RETRIED_S: Final = 240.0  # a failed write is tried again within 30 s, a proof takes a while, the machine may be busy
-LOG_LINES_MAX: Final = 12  # of trouble with the database while it lasts: told once, and each batch's few tries
-QUEUE_ROWS_MAX: Final = 100  # of a handful of symbols in a few minutes
+NOTICED_S: Final = 75.0  # nothing is written before the next minute closes
+RETRIED_S: Final = 240.0  # a failed write is retried within 30 s, a proof takes a while, and the machine may be busy
+LOG_LINES_MAX: Final = 12  # about one failure of the database: it is reported once, and each batch is tried a few times
+QUEUE_ROWS_MAX: Final = 100  # a handful of symbols for a few minutes
 
 LOCKER = """
 import sqlite3, sys
@@ -36,7 +36,7 @@ sys.stdin.read()
 
 
 def system(*command: str) -> bool:
-    """Run a command that may not be permitted here; whether it was."""
+    """Run a command that may not be permitted here; return whether it succeeded."""
     if shutil.which(command[0]) is None:
         return False
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -44,7 +44,7 @@ def system(*command: str) -> bool:
 
 @contextmanager
 def small_disk(folder: Path, size_mib: int) -> Iterator[Path]:
-    """A file system of its own, of that size."""
+    """Mount a file system of `size_mib`; skips the test if that is not permitted."""
     disk = folder / "disk"
     disk.mkdir()
     if not system("mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "none", str(disk)):
@@ -69,7 +69,7 @@ def locked_by_another_program(database: Path) -> Iterator[subprocess.Popen[str]]
 
 
 def fill_up(disk: Path) -> Path:
-    """Write a file until nothing fits any more."""
+    """Fill the disk with one file, and return it."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(4096)):
@@ -79,7 +79,7 @@ def fill_up(disk: Path) -> Path:
 
 
 def empty_the_log(database: Path) -> None:
-    """Bring everything into the database file, so that the next write needs new space."""
+    """Move the log into the database file, so that the next write needs new space."""
     with closing(sqlite3.connect(database, timeout=10)) as connection:
         assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
 
@@ -93,11 +93,11 @@ def has_reason(place: Place, text: str) -> Callable[[], Awaitable[dict[str, Any]
 
 
 def is_well(place: Place) -> Callable[[], Awaitable[bool]]:
-    """Nothing to complain of, nothing missing and nothing unwritten."""
+    """A condition: health has no complaint, nothing is missing and nothing waits to be written."""
 
     async def well() -> bool:
         found = await place.health()
-        troubles = [reason for reason in found["reasons"] if "set up NTP" not in reason]  # a ShiftedClock's
+        troubles = [reason for reason in found["reasons"] if "set up NTP" not in reason]  # caused by the ShiftedClock
         return not troubles and found["queue_depth"] == 0 and await place.is_whole()
 
     return well
@@ -105,7 +105,7 @@ def is_well(place: Place) -> Callable[[], Awaitable[bool]]:
 
 @asynccontextmanager
 async def filled(folder: Path, database: str, **settings: str) -> AsyncIterator[tuple[SandboxServer, Place, Program]]:
-    """A node that holds everything, ten seconds before a minute ends."""
+    """A node that holds its wish, a few seconds before a minute ends."""
     async with SandboxServer(ShiftedClock(40), symbols=4) as sandbox, Programs(folder) as programs:
         place = Place(programs, sandbox.port, settings=settings, database=database)
         node = place.serve()
@@ -114,7 +114,7 @@ async def filled(folder: Path, database: str, **settings: str) -> AsyncIterator[
 
 
 async def serves_what_it_holds(place: Place, sandbox: SandboxServer) -> None:
-    """Old rows come from the database, new ones from memory or the exchange: right in any case."""
+    """Assert that old rows (from the database) and new ones (from memory or the exchange) are served and right."""
     end_ms = sandbox.exchange.clock.now_ms() // 60_000 * 60_000 - 600 * 60_000
     for path, start_ms, last_ms in (
         (HELD.format(end_ms - 1), end_ms - 60 * 60_000, end_ms),
@@ -131,7 +131,7 @@ async def serves_what_it_holds(place: Place, sandbox: SandboxServer) -> None:
 async def complains_serves_and_recovers(
     sandbox: SandboxServer, place: Place, node: Program, complaint: str, repair: Callable[[], object]
 ) -> None:
-    """What every trouble with the disk looks like from outside, from its begin to its end."""
+    """Assert what all failures of the disk have in common: complaint, service meanwhile, recovery by `repair`."""
     await until(has_reason(place, complaint), f"health says: {complaint}", NOTICED_S)
     assert (await place.health())["status"] == "degraded"
     before = sandbox.journal.written
@@ -164,12 +164,12 @@ async def test_a_full_disk(tmp_path: Path) -> None:
 
 
 async def test_a_log_that_may_not_grow(tmp_path: Path) -> None:
-    """A size limit, which needs no permission of anybody, in place of a full disk."""
+    """A limit on file sizes, which needs no permission, stands in for a full disk."""
     async with filled(tmp_path, "klinenode.db") as (sandbox, place, node):
         empty_the_log(tmp_path / "klinenode.db")
         _, hard = resource.prlimit(node.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (20_000, hard))
-        node.err.write_bytes(b"")  # its log is a file too, and must go on
+        node.err.write_bytes(b"")  # its log is a file too and must stay below the limit
         await complains_serves_and_recovers(
             sandbox,
             place,
@@ -201,7 +201,7 @@ async def test_a_database_locked_by_another_program(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_is_full_at_start(tmp_path: Path) -> None:
-    """First with nothing to read, then with a database that cannot be written: the node starts, says why, and waits."""
+    """With no database, then with one that cannot be written: the node starts, reports why, and waits."""
     with small_disk(tmp_path, 32) as disk:
         ballast = fill_up(disk)
         async with SandboxServer(ShiftedClock(40), symbols=4) as sandbox, Programs(tmp_path) as programs:
@@ -266,9 +266,9 @@ def is_ready(place: Place) -> Callable[[], Awaitable[bool]]:
 
 
 async def test_history_stops_before_the_disk_is_full_and_live_goes_on(tmp_path: Path) -> None:
-    """The wish fits when it begins; then others fill the disk."""
+    """The wish fits when the backfill begins; then other files fill the disk."""
     with small_disk(tmp_path, 160) as disk:
-        free_min, under_way = 60 * MIB, 40 * MIB  # four files of a month, 5 MB each in the table and in the log
+        free_min, under_way = 60 * MIB, 40 * MIB  # four monthly files, each 5 MB in the table and in the log
         async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
             settings = {"BACKFILL_DAYS": "60", "DISK_FREE_BYTES_MIN": str(free_min)}
             sandbox.inject(kind="archive_slow", delay_s=0.5)
@@ -300,7 +300,7 @@ async def test_history_stops_before_the_disk_is_full_and_live_goes_on(tmp_path: 
 
 @pytest.mark.parametrize("is_replaced", [False, True], ids=["deleted", "replaced"])
 async def test_a_database_that_is_taken_away_under_the_node(tmp_path: Path, is_replaced: bool) -> None:
-    """Nothing may go on being written into a file without a name."""
+    """The node must not go on writing to a file that has no name any more."""
     async with filled(tmp_path, "klinenode.db") as (sandbox, place, node):
         copy = tmp_path / "copy.db"
         if is_replaced:
@@ -357,9 +357,9 @@ async def is_true(answer: bool) -> bool:
 
 
 def deleted_files(node: Program) -> list[str]:
-    """The database files that a process has open and nobody else can find."""
+    """The database files that the node has open and that are deleted."""
     names = []
     for link in Path(f"/proc/{node.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed since it was listed
+        with suppress(FileNotFoundError):  # closed since the folder was listed
             names.append(str(link.readlink()))
     return [name for name in names if name.endswith("(deleted)") and "klinenode.db" in name]

@@ -1,4 +1,4 @@
-"""kill -9 at moments that a seed has chosen: nothing lost, nothing doubled, nothing fetched again."""
+"""kill -9 at moments drawn from a seed: nothing is lost, stored twice, or fetched again."""
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,12 +17,12 @@ SPEED = 25.0  # a minute passes in 2.4 s
 
 
 def forgotten(before: Mapping[Series, Ledger], after: Mapping[Series, Ledger]) -> list[Series]:
-    """The series of which something was known and no longer is."""
+    """The series of which something known before is not known after."""
     return [series for series, ledger in before.items() if ledger.known - after.get(series, Ledger()).known]
 
 
 def has_seen(sandbox: SandboxServer, number: int) -> Callable[[], Awaitable[bool]]:
-    """Whether the exchange has been asked that often."""
+    """A condition: the exchange has received `number` requests."""
 
     async def is_there() -> bool:
         return sandbox.journal.written >= number

@@ -1,4 +1,4 @@
-"""A symbol is listed and the delivery of another announced while the node runs."""
+"""A symbol is listed, and the delivery of another is announced, while the node runs."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Market data from several processes on one database: the exchange is asked once for all, by the one who writes."""
+"""Market data from several processes on one database: the writer alone sends the request for all of them."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import httpx
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, until
 
-ASKED = 40  # requests on connections of their own; chance spreads them over the workers
+ASKED = 40  # requests on separate connections, spread over the workers by chance
 STEADY = ("/fapi/v1/fundingInfo", "/fapi/v1/tradingSchedule", "/futures/data/delivery-price?pair=BTCUSDT")
 
 BAD = (
@@ -21,7 +21,7 @@ BAD = (
 
 
 async def ask_all(places: list[Place], target: str) -> set[tuple[int, bytes]]:
-    """What all processes answer when everybody asks at once."""
+    """Send `target` to all processes many times at once; return the set of different answers."""
     async with asyncio.TaskGroup() as tasks:
         answers = [tasks.create_task(place.get(target)) for place in places for _ in range(ASKED)]
     return {(answer.result().status_code, answer.result().content) for answer in answers}

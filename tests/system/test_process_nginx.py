@@ -28,7 +28,7 @@ async def test_what_the_node_promises_holds_behind_nginx(tmp_path: Path) -> None
     assert NGINX is not None
     async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
         place = Place(programs, sandbox.port)
-        front = Place(programs, sandbox.port)  # only its port is used: nginx answers there
+        front = Place(programs, sandbox.port)  # used for its port, on which nginx listens
         node = place.serve()
         await until(place.is_whole, "the wish is held")
         conf = nginx_conf(tmp_path, front.port, place.port)
@@ -67,13 +67,13 @@ async def test_what_the_node_promises_holds_behind_nginx(tmp_path: Path) -> None
 
 
 async def every_documented_route_is_reachable(place: Place, front: Place) -> None:
-    """What docs/endpoints.md lists is answered through nginx as by the node itself; admin routes need a token."""
+    """Assert that nginx answers every route of docs/endpoints.md as the node does; admin routes need a token."""
     routes = re.findall(r"`(GET|POST|PUT|DELETE) (/[^`]*)`", ENDPOINTS_PAGE)
     assert len(routes) > 80
     async with place.http() as direct, front.http() as through:
         for method, path in dict.fromkeys(routes):
             if path.startswith("/sandbox/"):
-                continue  # the sandbox's
+                continue  # a route of the sandbox
             theirs = await through.request(method, path)
             if path.startswith("/v1/admin/"):
                 assert theirs.status_code == 403, f"{method} {path} through a proxy: {theirs.status_code}"
@@ -132,7 +132,7 @@ async def test_sockets_pass_through_nginx(tmp_path: Path) -> None:
 
 
 def client_keeps_s(answer: httpx.Response) -> int:
-    """For how long a client's cache may use an answer without asking (RFC 9111, 4.2), counted from its request."""
+    """The seconds for which a client's cache may reuse the answer (RFC 9111, 4.2), counted from its request."""
     directives = answer.headers["cache-control"]
     if "no-store" in directives:
         return 0
@@ -144,7 +144,7 @@ def client_keeps_s(answer: httpx.Response) -> int:
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
 @pytest.mark.parametrize("phase_ms", [0, 350, 700])
 async def test_nginx_keeps_pages_but_never_beyond_their_candle(tmp_path: Path, phase_ms: int) -> None:
-    """The exchange's seconds begin `phase_ms` after the machine's: nginx counts in whole ones of its own."""
+    """The exchange's seconds start `phase_ms` after the machine's, in whose whole seconds nginx counts."""
     assert NGINX is not None
     exchange_clock = ShiftedClock((53_000 - phase_ms + SystemClock().now_ms() % 1_000) / 1_000)
     async with SandboxServer(exchange_clock, symbols=4) as sandbox, Programs(tmp_path) as programs:

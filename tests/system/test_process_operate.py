@@ -1,4 +1,4 @@
-"""The operator's commands: gaps and backfill, alone and beside a running node."""
+"""The operator's commands gaps and backfill, alone and beside a running node."""
 
 import signal
 import socket
@@ -21,7 +21,7 @@ def midnight(days_ago: int) -> int:
 
 
 def days(first: int, last: int) -> tuple[str, ...]:
-    """Options for the days from `first` to before `last` days ago."""
+    """Command line options for the days from `first` days ago until `last` days ago, which is excluded."""
     return ("--start", str(midnight(first)), "--end", str(midnight(last)))
 
 
@@ -175,7 +175,7 @@ async def test_backfill_without_an_exchange_says_so_and_ends(tmp_path: Path) -> 
 
 
 def address_of_this_machine() -> str:
-    """One on a network, from which nothing is sent; loopback where there is none."""
+    """An address of this machine on a network, else loopback; nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("203.0.113.1", 9))
@@ -195,7 +195,7 @@ async def test_the_commands_reach_a_node_on_any_address_by_its_token(tmp_path: P
 
         await until(writes, "the node is the writer")
         _, url = place.writer()
-        for command in (("backfill", *ONE, *days(3, 2)), ("verify", *ONE, *days(3, 2))):  # first something is held
+        for command in (("backfill", *ONE, *days(3, 2)), ("verify", *ONE, *days(3, 2))):  # the first to hold some
             status, said = await programs.run(*command, env=place.env)
             assert (status, f"the node at {url} is the writer" in said) == (0, True), said
         token = tmp_path / f"{place.database}.token"

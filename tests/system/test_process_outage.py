@@ -1,4 +1,4 @@
-"""The exchange is away, or has banned us: what the node says, serves and does not do."""
+"""The exchange is away or has banned the node: what the node reports, serves and refrains from."""
 
 import asyncio
 import signal
@@ -11,14 +11,14 @@ from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, free_port, pause, until
 
 WATCHED_S = 6.0
-CONNECTIONS_MAX = 20  # in WATCHED_S; measured 6: the sockets backing off, and one probe at a time
+CONNECTIONS_MAX = 20  # in WATCHED_S; measured 6: the sockets' retries, and one probe at a time
 HELD = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=60&endTime={}"
 UNHELD = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=10&startTime=1735689600000"
 BAN_S = 600
 
 
 class Slammed:
-    """A listener that closes every connection at once, and counts them."""
+    """A listener that closes every connection at once and counts them."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -49,7 +49,7 @@ async def test_an_exchange_that_is_away_is_asked_politely_and_taken_back_when_it
             node.signal(signal.SIGTERM)
             assert await node.ended() == 0
 
-        place.serve()  # nobody listens on the exchange's port now
+        place.serve()  # nothing listens on the exchange's port now
 
         async def says_why() -> bool:
             report = await place.health()
@@ -63,7 +63,7 @@ async def test_an_exchange_that_is_away_is_asked_politely_and_taken_back_when_it
         assert answer.json().keys() == {"code", "msg"}
         assert answer.json()["code"] < 0
         assert int(answer.headers["retry-after"]) > 0
-        assert (await place.get("/v1/ready")).status_code in (200, 503)  # the tail may still be fresh enough
+        assert (await place.get("/v1/ready")).status_code in (200, 503)  # the tail may still be fresh
 
         async with Slammed(upstream_port) as slammed:
             await pause(WATCHED_S)
@@ -115,13 +115,13 @@ async def test_a_ban_silences_the_node_until_it_ends_also_across_kill_and_restar
         async def is_banned() -> bool:
             return bool((await place.health())["stand_down_until_ms"])
 
-        async with place.http() as client:  # whoever asks for what is not held draws the answer, if nobody has
+        async with place.http() as client:  # triggers the ban, if nothing has yet
             await client.get(UNHELD)
         await until(is_banned, "the ban has arrived")
         await pause(0.5)
         mark, banned_ms = sandbox.journal.written, sandbox_clock.now_ms()
 
-        def came_since() -> list[Entry]:  # what came earlier is written later when its answer takes long to compute
+        def came_since() -> list[Entry]:  # by arrival: slow answers are journalled later
             return [entry for entry in sandbox.journal.since(mark) if entry.time_ms >= banned_ms]
 
         for _restart in range(2):

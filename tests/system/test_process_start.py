@@ -1,4 +1,4 @@
-"""Starting and stopping the real program: from the sample file, against mistakes, and by SIGTERM."""
+"""Starting and stopping the real program: from the sample file, with mistakes, and by SIGTERM."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ async def sample_text(programs: Programs) -> str:
 
 
 def trading(sandbox: SandboxServer) -> int:
-    """How many perpetuals against USDT the sandbox trades right now."""
+    """The number of USDT perpetuals that the sandbox trades right now."""
     now_ms = SystemClock().now_ms()
     listed = sandbox.exchange.universe.at(now_ms)
     perpetual = [item for item in listed if "PERPETUAL" in item.contract_type and item.quote_asset == "USDT"]
@@ -60,7 +60,7 @@ async def test_the_log_says_what_the_wish_amounts_to(tmp_path: Path) -> None:
 
         before = trading(sandbox)
         (estimate,) = await until(estimated, "the estimate is logged")
-        # 1m and 1h of four symbols and a TradFi one, and of the two or three that live a day: the hour decides
+        # 1m and 1h of four symbols, a TradFi one, and the two or three that live for a day, which depends on the hour
         assert estimate["series"] in {2 * before, 2 * trading(sandbox)}
         assert before in {7, 8}
         minutes, hours = 5 * 30 * 1440, 5 * 30 * 24
@@ -129,7 +129,7 @@ async def test_a_request_under_way_ends_before_the_node_does(tmp_path: Path) -> 
         place = Place(programs, sandbox.port)
         node = place.serve()
         await until(place.is_whole, "the wish is held")
-        sandbox.inject(kind="slow", delay_s=1.5, interval="1d")  # outside the wish: read through, slowly
+        sandbox.inject(kind="slow", delay_s=1.5, interval="1d")  # outside the wish, so that it is read through, slowly
         host, port = "127.0.0.1", place.port
         with socket.create_connection((host, port), timeout=10) as client:
             client.sendall(
@@ -182,7 +182,7 @@ async def test_a_misspelt_name_and_a_foreign_host_are_named(tmp_path: Path) -> N
 
 
 async def test_proxies_of_any_kind_do_not_keep_loopback_from_being_asked(tmp_path: Path) -> None:
-    """Whoever has a SOCKS proxy in the shell has it for every command."""
+    """A SOCKS proxy in the shell's environment applies to every command."""
     nonsense = dict.fromkeys(("http_proxy", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE"), "socks4://u:geheim@nowhere:1")
     async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
         place = Place(programs, sandbox.port, settings={**nonsense, "ADMIN_TOKEN": "ein gehe\u00efmes Wort \u5e01"})
@@ -231,7 +231,7 @@ async def test_a_taken_port_is_said_in_a_sentence_before_anything_is_touched(tmp
 
 
 def test_of_two_servers_that_start_together_one_has_the_port() -> None:
-    with listen("127.0.0.1", 0) as first:  # as it is while the database is prepared
+    with listen("127.0.0.1", 0) as first:  # as while the database is prepared
         port = first.getsockname()[1]
         with pytest.raises(CannotStart, match=f"PORT {port}"):
             listen("127.0.0.1", port)

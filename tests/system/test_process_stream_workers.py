@@ -1,4 +1,4 @@
-"""Sockets of several processes on one database: one subscription upstream, and clients that outlive the writer."""
+"""Sockets of several processes on one database: one upstream subscription, and clients that survive the writer."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, until
 from tests.system.test_process_streams import subscriptions
 
-CLIENTS = 12  # chance spreads them over the two instances' and the workers' sockets
+CLIENTS = 12  # spread by chance over both instances and their workers
 NAMES = ("btcusdt@kline_1m", "ethusdt@kline_1m", "ethusdt@kline_15m")
 
 
 class Ear:
-    """A client, and what it heard last."""
+    """A client that counts the messages of each stream."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -35,7 +35,7 @@ class Ear:
 
 
 async def all_hear(ears: list[Ear]) -> None:
-    """Wait until everybody has heard something newer on every stream."""
+    """Wait until every client has received something new on every stream."""
     before = [Counter(ear.count) for ear in ears]
 
     async def heard() -> bool:

@@ -1,4 +1,4 @@
-"""The sockets of a real node, seen by the real `websockets` client beside the exchange's own."""
+"""The sockets of a real node, compared with the exchange's own by the real `websockets` client."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,13 @@ SHUTDOWN_S_MAX = 10.0
 
 
 def subscriptions(sandbox: SandboxServer) -> Counter[str]:
-    """How often each stream was subscribed at the exchange."""
+    """By stream: the number of subscriptions at the exchange."""
     said = [json.loads(entry.detail) for entry in sandbox.journal.since(0) if entry.kind == "message"]
     return Counter(name for message in said if message["method"] == "SUBSCRIBE" for name in message["params"])
 
 
 async def gather(connection: ClientConnection, came: dict[str, list[str]]) -> None:
-    """Keep what comes, until the connection is closed."""
+    """Collect messages by stream until the connection is closed."""
     with contextlib.suppress(ConnectionClosed):
         async for message in connection:
             assert isinstance(message, str)
@@ -84,7 +84,7 @@ async def test_the_nodes_streams_are_the_exchanges_whoever_listens(tmp_path: Pat
 
 
 def by_route(ws_url: str) -> list[str]:
-    """Where the exchange has the streams."""
+    """The exchange's URLs for all streams, one for each route."""
     routes: dict[str, list[str]] = defaultdict(list)
     for text in NAMES:
         name = parse(text)
@@ -98,7 +98,7 @@ async def has_all(came: dict[str, list[str]]) -> bool:
 
 
 async def settled(ears: list[dict[str, list[str]]]) -> bool:
-    """Whether everybody has heard every stream, and of the minutes a close and something after it."""
+    """Whether every client has a message of every stream, and of the 1m klines a close with later frames."""
     for came in ears:
         for name in (name for name in KLINES if name.endswith("1m")):
             if not closed(came[name]) or closed(came[name][-1:]):

@@ -56,7 +56,7 @@ async def test_verify_goes_through_the_node_that_writes(tmp_path: Path) -> None:
         place = Place(programs, sandbox.port, settings={"BACKFILL_DAYS": "3", "VERIFY_EVERY_DAYS": "0"})
         place.serve()
         await until(place.is_whole, "the wish is held")
-        corrupt(place, "ETHUSDT", midnight(2) + 60_000)  # yesterday is not settled in the first minutes of a day
+        corrupt(place, "ETHUSDT", midnight(2) + 60_000)  # yesterday is not yet final in the first minutes of a day
         status, said = await programs.run("verify", *days(3, 0), env=place.env)
         assert (status, f"http://127.0.0.1:{place.port}" in said, "ETHUSDT 1m day" in said) == (1, True, True)
         await until(place.is_whole, "the roll-ups are made anew")

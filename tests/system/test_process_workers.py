@@ -1,4 +1,4 @@
-"""Several processes on one database: one writes, all answer, and another takes over when it dies."""
+"""Several processes on one database: one writes, all answer, and another takes over when the writer dies."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, pause, seconds, until
 
 TAKEOVER_S_MAX = 15.0
-ASKED = 12  # requests on connections of their own; chance spreads them over the workers
-ASKED_EVERY_S = 0.5  # uvicorn's parent asks its workers this often whether they live
-PROCESSES = 3  # two workers and their parent (Python's resource tracker comes on top)
+ASKED = 12  # requests on separate connections, spread over the workers by chance
+ASKED_EVERY_S = 0.5  # uvicorn's parent checks this often whether its workers live
+PROCESSES = 3  # two workers and their parent; Python's resource tracker is one more
 
 
 async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path) 
             for entry in requests
             if entry.path == "/fapi/v1/klines"
             and entry.query["limit"] != "1"  # a probe for the first kline ever
-            and not is_before_the_first(sandbox, entry.query)  # the exchange must say so twice
+            and not is_before_the_first(sandbox, entry.query)  # a proof takes two equal answers
         )
         assert [query for query, count in klines.items() if count > 1] == []
         await both_tell_the_truth(place, other, sandbox)
@@ -102,19 +102,19 @@ async def test_overrides_of_the_command_line_reach_every_worker(tmp_path: Path) 
 
 
 def ago(sandbox: SandboxServer, days: int) -> str:
-    """A midnight some days ago, in ms."""
+    """The midnight `days` days ago, in ms, as text."""
     day_ms = 86_400_000
     return str((sandbox.exchange.clock.now_ms() // day_ms - days) * day_ms)
 
 
 def is_before_the_first(sandbox: SandboxServer, query: dict[str, str]) -> bool:
-    """Whether a page ends before there was a kline of its symbol."""
+    """Whether a page ends before the symbol's first kline."""
     item = sandbox.exchange.universe.find(query["symbol"], sandbox.exchange.clock.now_ms())
     return item is not None and int(query["endTime"]) < item.onboard_ms
 
 
 async def both_roles(place: Place) -> bool:
-    """Whether a number of requests, on connections of their own, met the writer and a reader."""
+    """Whether several requests on separate connections reached the writer and a reader."""
     return {(await place.health())["role"] for _ in range(ASKED)} == {"writer", "reader"}
 
 
@@ -159,12 +159,12 @@ async def test_a_worker_that_dies_while_its_parent_waits_for_its_answer_is_repla
             return bool(set(node.members()) - known)
 
         await until(replaced, "another worker has been started", WORKER_S_MAX / 2)
-        node.signal(signal.SIGTERM)  # while it starts: the parent has asked it and waits
+        node.signal(signal.SIGTERM)  # during the start: the parent has asked the worker and waits
         assert await node.ended() == 0
 
 
 def names(folder: Path) -> set[str]:
-    """What lies in a folder of a node's."""
+    """The names of the node's files in a folder."""
     return {each.name for each in folder.glob("klinenode.db*")}
 
 

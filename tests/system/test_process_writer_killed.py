@@ -1,4 +1,4 @@
-"""kill -9 of the writer while four workers are being read from: nobody but its own clients notices."""
+"""kill -9 of the writer while clients read from four workers: only the writer's own clients notice."""
 
 import asyncio
 import os
@@ -14,15 +14,15 @@ from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, seconds, until
 from tests.system.test_process_workers import TAKEOVER_S_MAX
 
-READERS = 12  # each with one connection, spread over the workers by the kernel
+READERS = 12  # one connection each; the kernel spreads them over the workers
 INTERVALS = {"1m": 60_000, "5m": 300_000, "1h": 3_600_000}
-BEFORE = 300  # answers until the kill
+BEFORE = 300  # answers before the kill
 SEED = 5
 
 
 @dataclass
 class Reader:
-    """A bot: one connection, one question after the other, until told to stop."""
+    """A bot that sends one request after another on one connection until `stop` is set, and checks the answers."""
 
     place: Place
     symbols: list[str]
@@ -66,7 +66,7 @@ def _is_unbroken(body: bytes, limit: int, step_ms: int) -> bool:
 
 
 def truths_of(sandbox: SandboxServer, symbols: list[str]) -> dict[str, bytes]:
-    """Questions about closed klines, and the exchange's own rows."""
+    """By path: requests for closed klines, and the exchange's own rows for them."""
     now_ms, found = sandbox.exchange.clock.now_ms(), {}
     for symbol in symbols:
         for code, step_ms in INTERVALS.items():
@@ -83,7 +83,7 @@ async def test_reads_go_on_while_the_writer_is_killed(tmp_path: Path) -> None:
         place.serve()
         await until(place.is_whole, "the wish is held")
         names = {series.symbol for series in await place.ledgers()}
-        symbols = sorted(name for name in names if not name.startswith("NEW"))  # listed long ago: all limits are full
+        symbols = sorted(name for name in names if not name.startswith("NEW"))  # listed long ago: any limit can be met
         truths, stop = truths_of(sandbox, symbols), asyncio.Event()
         readers = [Reader(place, symbols, truths, random.Random(SEED + number), stop) for number in range(READERS)]
         print(f"seed {SEED}")

@@ -1,4 +1,4 @@
-"""Behind a socket that is dead or slow without a word, no answer is older than the node promises."""
+"""With a socket that is silently dead or slow, no answer is older than the node promises."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from app.kinds.klines import LIVE_AGE_MS_MAX
 from tests.system.world import World, world
 
 LIVE = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1&only_final=false"
-SLACK_MS = 5_000  # of the clock, 170 ms of the machine's: rendered pages, frames in our own queue
-WATCHED_MS = 150_000  # longer than every kind of sickness takes to be noticed
+SLACK_MS = 5_000  # of the clock, 170 ms real: rendered pages, frames in the node's queue
+WATCHED_MS = 150_000  # longer than it takes to detect any kind of sickness
 
 
 def trades_at(here: World, open_ms: int, at_ms: int) -> int:
-    """How many trades the exchange's kline that opens at `open_ms` had at `at_ms`."""
+    """The number of trades at `at_ms` in the exchange's kline that opens at `open_ms`."""
     item = here.sandbox.exchange.universe.find("BTCUSDT", at_ms)
     assert item is not None
     return here.sandbox.exchange.market.candle_now(item, "1m", open_ms, at_ms).trades
@@ -39,7 +39,7 @@ async def test_the_kline_in_progress_is_never_an_old_one(tmp_path: Path, fault: 
         watched.http() as client,
     ):
         await watched.until_whole()
-        for _ in range(2):  # a whole minute shows which streams are busy
+        for _ in range(2):  # after a whole minute the node knows which streams are busy
             await watched.until(lambda event: isinstance(event, KlineClosed) and event.symbol == "BTCUSDT")
         here.sandbox.inject(**fault)
         end_ms = here.clock.now_ms() + WATCHED_MS

@@ -1,4 +1,4 @@
-"""The exchange falls silent for minutes: nothing old passes for the newest, what is held is served, and it heals."""
+"""The exchange is silent for minutes: no old kline is served as the newest, held ones are served, and it recovers."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ SILENT_MINUTES = 8
 
 
 async def newest(here: World, client: httpx.AsyncClient, code: str) -> httpx.Response:
-    """Ask for the newest klines; a 200 must end with the newest that was due when it was asked for."""
+    """Request the newest klines; assert that a 200 ends with the newest one that was due at the request."""
     step_ms = STEPS_MS[code]
     due_ms = (here.clock.now_ms() - CLOSE_GRACE_MS) // step_ms * step_ms
     answer = await client.get(NEWEST.format(code))
@@ -43,7 +43,7 @@ async def until_ready(here: World, client: httpx.AsyncClient) -> None:
 
 
 async def the_outage(here: World, client: httpx.AsyncClient, began_ms: int) -> None:
-    """What one process says while the exchange is away, from `began_ms` until SILENT_MINUTES later."""
+    """Assert what one process answers while the exchange is away, from `began_ms` until SILENT_MINUTES later."""
     tag = (await newest(here, client, "1m")).headers.get("etag", '"none"')
     refused: set[str] = set()
     while here.clock.now_ms() < began_ms + SILENT_MINUTES * MINUTE_MS:
@@ -118,7 +118,7 @@ async def test_an_exchange_that_falls_silent_makes_nothing_stale(tmp_path: Path)
 async def test_a_process_that_starts_while_rest_is_away_learns_the_time_from_what_the_writer_commits(
     tmp_path: Path,
 ) -> None:
-    """Sockets stay up in a ban, so the writer goes on; its readers may not refuse for the whole of the ban."""
+    """Sockets stay up in a ban, so the writer continues; its readers must not refuse for the whole ban."""
     async with (
         world(tmp_path, speed=30.0, symbols=2) as here,
         here.node(backfill_days=1, intervals="1m,3m") as writer,

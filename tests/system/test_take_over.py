@@ -1,4 +1,4 @@
-"""A process that follows knows at its start what is held; when the writer ends it writes, and still knows it."""
+"""A follower knows at its start what is held; when the writer ends, it writes and still knows that."""
 
 from contextlib import AsyncExitStack
 from pathlib import Path

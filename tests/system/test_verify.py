@@ -1,4 +1,4 @@
-"""A wrong digit in the database of a running node: found, mended, kept as a revision, seen in metrics and coverage."""
+"""A wrong digit in the database of a running node is found, repaired, kept as a revision, and shown in metrics."""
 
 import sqlite3
 from contextlib import closing
@@ -25,7 +25,7 @@ def is_fives_verified(event: Event) -> bool:
 
 
 def plant(watched: Watched) -> str:
-    """Change a digit of a volume behind the node's back; what it was."""
+    """Change a digit of a volume in the database without the node's knowledge; return the old volume."""
     with closing(
         sqlite3.connect(sqlite_path(watched.node.parts.settings.db_url), isolation_level=None, timeout=10)
     ) as connection:
@@ -76,7 +76,7 @@ async def test_the_background_finds_it_too(tmp_path: Path) -> None:
     async with world(tmp_path, symbols=1) as here, here.node(verify_every_days=30, intervals="1m,5m") as watched:
         await watched.until_whole()
         plant(watched)
-        watched.node.parts.holdings.load_checks({}, [], {})  # as if thirty days had passed
+        watched.node.parts.holdings.load_checks({}, [], {})  # as after thirty days
         await watched.until(lambda event: isinstance(event, KlinesMended))
         await here.hold_whole(watched)
         assert await here.differing(watched) == []

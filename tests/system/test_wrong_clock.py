@@ -1,4 +1,4 @@
-"""A machine whose clock is wrong: what is closed is decided by the exchange's time, never by ours."""
+"""A machine with a wrong clock: what has closed is decided by the exchange's time, not by the machine's."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.system.world import HeldClock, world
 
 
 class WrongClock:
-    """A machine's clock that is off, and may jump while the node runs."""
+    """A machine's clock that is wrong by `off_ms` and may jump while the node runs."""
 
     def __init__(self, true: HeldClock, off_ms: int) -> None:
         self._true = true
@@ -63,8 +63,7 @@ async def test_a_clock_that_jumps_while_the_node_runs(tmp_path: Path, jump_ms: i
 
 @pytest.mark.parametrize("is_writer", [True, False])
 async def test_a_start_with_a_clock_that_is_ahead_forgets_no_stand_down(tmp_path: Path, *, is_writer: bool) -> None:
-    """Found by the simulation: to a clock that is ahead a ban is over, and a process that only reads asked before it
-    had read of one."""
+    """Found by the simulation: by a fast clock the ban was over, and a reader sent requests before it read of it."""
     async with world(tmp_path, speed=60.0, symbols=3) as here:
         url = here.settings().db_url
         lease = WriterLease(url)

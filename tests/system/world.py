@@ -1,4 +1,4 @@
-"""A sandbox exchange and nodes in one process, on a clock that runs fast and can be held still."""
+"""A sandbox exchange and nodes in one process, on a clock that runs fast and can be stopped."""
 
 import asyncio
 from collections import Counter
@@ -23,7 +23,7 @@ from infra.sandbox.server import SandboxServer
 from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
-START_MS = 1_795_235_400_000  # 2026-11-21 04:30 UTC: yesterday's archive files are not out yet
+START_MS = 1_795_235_400_000  # 2026-11-21 04:30 UTC: yesterday's archive files are not published yet
 
 
 class HeldClock(ScaledClock):
@@ -37,23 +37,23 @@ class HeldClock(ScaledClock):
         return super().now_ms() if self._held_ms is None else self._held_ms
 
     def hold(self) -> int:
-        """Stop the time; returns where it stands."""
+        """Stop the clock; return its time (ms)."""
         self._held_ms = self.now_ms()
         return self._held_ms
 
     def move_to(self, time_ms: int) -> None:
-        """Let it be later, all at once, and stand there."""
+        """Set the clock forward to `time_ms` at once, and stop it there."""
         assert time_ms >= self.now_ms(), "a clock that is put back is another test"
         self._held_ms = time_ms
 
 
 def is_whole(event: Event) -> bool:
-    """Whether a plan found nothing missing."""
+    """Whether the event says that a plan found nothing missing."""
     return isinstance(event, GapsCounted) and event.missing_klines == 0
 
 
 class Watched:
-    """A node and what it reported."""
+    """A node, and the events it reported."""
 
     def __init__(self, settings: Settings, clock: MachineClock) -> None:
         self.events: list[Event] = []
@@ -67,7 +67,7 @@ class Watched:
                 seen.set()
 
     async def until(self, wanted: Callable[[Event], bool]) -> None:
-        """Wait for an event that comes from now on."""
+        """Wait for the next event that `wanted` accepts."""
         waiting = (wanted, asyncio.Event())
         self._waiting.append(waiting)
         try:
@@ -90,7 +90,7 @@ class Watched:
 
 @dataclass
 class World:
-    """The exchange, the clock and where databases go."""
+    """The exchange, the clock and the folder of the nodes' databases."""
 
     clock: HeldClock
     sandbox: SandboxServer
@@ -106,7 +106,7 @@ class World:
                 "backfill_days": 3,
                 "disk_free_bytes_min": 0,
                 "log_level": "ERROR",
-                "verify_every_days": 0,  # tests count requests; those of verification turn it on
+                "verify_every_days": 0,  # tests count requests; tests of verification turn it on
                 **changes,
             },
             env_file=None,
@@ -120,10 +120,10 @@ class World:
             yield watched
 
     async def hold_whole(self, watched: Watched, *, if_: Callable[[], bool] = lambda: True) -> int:
-        """Stop the time in the moment in which a plan finds nothing missing, if more is so; returns it.
+        """Stop the clock at the moment in which a plan finds nothing missing and `if_` holds; return its time (ms).
 
-        Who waits for the plan and stops the time then does so minutes later where time is fast and the machine busy.
-        What became due while the plan was made must be held too.
+        A test that waited for the plan and then stopped the clock would do so minutes later when time is fast and the
+        machine busy. Klines that became due while the plan was made must be held too.
         """
 
         def is_held(event: Event) -> bool:
@@ -136,12 +136,12 @@ class World:
         return self.clock.now_ms()
 
     def truth(self, series: Series, start_ms: int, end_ms: int) -> bytes:
-        """The exchange's own rows of a span, as it prints them."""
+        """The exchange's rows of a span, as it prints them."""
         rows = self.sandbox.exchange.rows(series.symbol, series.interval.code, start_ms, end_ms)
         return orjson.dumps(rows)
 
     async def differing(self, watched: Watched) -> list[str]:
-        """The wished series of which the store and the exchange do not say the same, byte for byte."""
+        """The wished series whose rows in the store are not, byte for byte, the exchange's."""
         node, now_ms, wrong = watched.node, self.clock.now_ms(), []
         wish = node.parts.wish()
         for series in wish.series():
@@ -154,11 +154,11 @@ class World:
         return wrong
 
     def requests(self, path: str = "/fapi/v1/klines") -> list[Entry]:
-        """The requests of a path that the exchange has seen."""
+        """The requests for `path` that the exchange has received."""
         return [entry for entry in self.sandbox.journal.since(0) if entry.path == path]
 
     def klines_requests(self) -> Counter[str]:
-        """REST klines requests the exchange has seen, by interval."""
+        """The number of klines requests that the exchange has received, by interval."""
         return Counter(entry.query["interval"] for entry in self.requests())
 
 
@@ -166,7 +166,7 @@ class World:
 async def world(
     folder: Path, *, speed: float = 20.0, symbols: int = 10, weight_limit: int = 2400, start_ms: int = START_MS
 ) -> AsyncIterator[World]:
-    """A running exchange."""
+    """A running exchange, in which nodes can be started."""
     clock = HeldClock(start_ms, speed)
     async with SandboxServer(clock, seed=1, symbols=symbols, weight_limit=weight_limit) as sandbox:
         yield World(clock, sandbox, folder)
