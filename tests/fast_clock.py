@@ -55,7 +55,7 @@ class GrantedTime:
         """Return after `delay_s` seconds of this time."""
         end_ns = self.now_ns() + int(delay_s * 1e9)
         while True:
-            await asyncio.sleep(max(0.0, (end_ns - self.now_ns()) / 1e9))  # noqa: TID251  the one place of these clocks
+            await asyncio.sleep(max(0.0, (end_ns - self.now_ns()) / 1e9))  # noqa: TID251  the only sleep of these clocks
             if self.now_ns() >= end_ns:
                 return
 

@@ -270,7 +270,7 @@ def test_a_strange_name_is_remarked_and_not_refused(tmp_path: Path, monkeypatch:
 
 
 def test_what_other_programs_set_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):  # noqa: TID251  as another machine has it
+    for name in list(os.environ):  # noqa: TID251  as on another machine
         monkeypatch.delenv(name)
     common = (
         "HOSTNAME HOSTTYPE LOGNAME SHELL TERM PATH HOME USER LANG EDITOR PAGER FTP_PROXY GOPROXY GITHUB_TOKEN CI"

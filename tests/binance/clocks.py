@@ -59,7 +59,7 @@ class VirtualClock:
 
 async def _settle() -> None:
     for _ in range(_TURNS):
-        await asyncio.sleep(0)  # noqa: TID251  lets the others run; no time passes
+        await asyncio.sleep(0)  # noqa: TID251  lets other tasks run; no time passes
 
 
 class HastyClock:
@@ -75,4 +75,4 @@ class HastyClock:
     async def sleep(self, delay_s: float) -> None:
         self.slept_s.append(delay_s)
         self.time_ms += round(delay_s * 1_000)
-        await asyncio.sleep(0)  # noqa: TID251  lets the others run
+        await asyncio.sleep(0)  # noqa: TID251  lets other tasks run

@@ -102,7 +102,7 @@ class Feed:
                 for connection, names in self.streams.items():
                     if name in names and connection not in self._muted:
                         self._send(connection, frame)
-            await asyncio.sleep(BEAT_S)  # noqa: TID251  the server lives in real time
+            await asyncio.sleep(BEAT_S)  # noqa: TID251  the server runs in real time
 
     def _send(self, connection: ServerConnection, frame: bytes, *, is_late: bool = False) -> None:
         if (lag_s := self._lags[connection]) and not is_late:

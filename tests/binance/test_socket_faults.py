@@ -212,7 +212,7 @@ async def test_a_stream_that_is_silent_because_nothing_trades_costs_no_socket() 
         assert run.connects() == 1
 
 
-# --- our own slowness ---
+# --- a slow node ---
 
 
 async def test_a_consumer_that_sleeps_for_minutes_costs_no_socket_and_no_frame() -> None:

@@ -297,7 +297,7 @@ async def test_a_frame_beyond_all_size_ends_the_socket() -> None:
         await run.hear(A)
 
 
-# --- what is known of a stream ---
+# --- the state of a stream ---
 
 
 async def test_a_stream_was_heard_when_its_socket_was() -> None:
@@ -373,7 +373,7 @@ async def test_the_sandbox_ends_sockets_after_their_life_and_ours_end_before() -
         assert run.witness.of(SocketLost) == []
 
 
-# --- pressure, ends ---
+# --- backpressure, ends ---
 
 
 async def test_a_slow_consumer_holds_the_readers_back_and_loses_nothing() -> None:
@@ -386,7 +386,7 @@ async def test_a_slow_consumer_holds_the_readers_back_and_loses_nothing() -> Non
             async with asyncio.timeout(PATIENCE_S):
                 while sockets.status()["queue_waits"] == 0:
                     feed.changed.clear()
-                    await asyncio.sleep(0.01)  # noqa: TID251  nothing tells of a reader that waits
+                    await asyncio.sleep(0.01)  # noqa: TID251  no event reports a waiting reader
             assert sockets.status()["queue_depth"] == 3
             numbers: list[int] = []
             async for event in sockets.events():

@@ -246,7 +246,7 @@ async def test_a_server_that_stops_ends_connections_that_were_answered_at_once()
     writer.close()
 
 
-# --- without a network: time, and what is remembered ------------------------------------------------------------------
+# --- without a network: time, and the caches --------------------------------------------------------------------------
 
 
 class Alarm:

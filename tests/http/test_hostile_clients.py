@@ -41,7 +41,7 @@ async def said(port: int, *pieces: bytes) -> bytes:
             return await reader.read()
     finally:
         writer.close()
-        await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])  # noqa: TID251  a reset is as good
+        await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])  # noqa: TID251  a reset is accepted too
 
 
 def request(target: str | bytes, *headers: str, method: str = "GET", version: str = "1.1", body: bytes = b"") -> bytes:

@@ -48,7 +48,7 @@ def test_a_line_is_no_longer_than_it_may_be() -> None:
 def test_messages_that_are_all_different_share_one_bound() -> None:
     log = Log()
     for number in range(10_000):
-        log.logger.warning(f"from {number}")  # noqa: G004  what a careless library does
+        log.logger.warning(f"from {number}")  # noqa: G004  as a careless library does
     assert len(log.lines) == KINDS_MAX + LINES_MAX
 
 

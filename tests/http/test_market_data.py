@@ -36,7 +36,7 @@ def node() -> Node:
     return node
 
 
-# --- one form for one question ---------------------------------------------------------------------------------------
+# --- one canonical form for each question ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_every_query_is_one_question_in_its_form_or_an_error(endpoint: Endpoint,
     assert 0 <= endpoint.weight(question) <= 40
 
 
-# --- kept while true -------------------------------------------------------------------------------------------------
+# --- cached while valid ----------------------------------------------------------------------------------------------
 
 
 async def test_an_answer_is_given_to_all_for_as_long_as_it_holds_and_no_longer(node: Node) -> None:
@@ -236,9 +236,9 @@ async def test_one_caller_who_goes_away_takes_nobodys_answer_along(node: Node) -
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(node.market_pages.answer(body, fetch))
         others = [tasks.create_task(node.market_pages.answer(body, fetch)) for _ in range(3)]
-        await asyncio.sleep(0)  # noqa: TID251  lets them ask
+        await asyncio.sleep(0)  # noqa: TID251  lets the tasks ask
         first.cancel()
-        await asyncio.sleep(0)  # noqa: TID251  lets it go
+        await asyncio.sleep(0)  # noqa: TID251  lets it be cancelled
         gate.set()
     assert [task.result().page.body for task in others] == [b"[]"] * 3
 
@@ -296,7 +296,7 @@ def test_an_entry_costs_more_than_its_body() -> None:
     assert Kept(question, Fetched(200, b"x" * 100, 1, 1), 0).cost() > 100 + len("symbolBTCUSDT")
 
 
-# --- what goes over the wire -----------------------------------------------------------------------------------------
+# --- what is sent to clients -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -466,7 +466,7 @@ async def test_without_a_writer_on_the_line_it_is_said_when_to_ask_again(tmp_pat
     assert answer.headers["x-klinenode-reason"] == "writer"
 
 
-# --- names that the list does not have -------------------------------------------------------------------------------
+# --- names that are not listed ---------------------------------------------------------------------------------------
 
 _OF_A_SYMBOL = [
     "/fapi/v1/klines?interval=1m&symbol=",

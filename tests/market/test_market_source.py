@@ -116,7 +116,7 @@ async def test_many_at_once_ask_about_all_once() -> None:
     case.rest.gate = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         answers = [tasks.create_task(case.ask("/fapi/v1/ticker/bookTicker", symbol)) for symbol in SYMBOLS[:90]]
-        await asyncio.sleep(0)  # noqa: TID251  lets them ask
+        await asyncio.sleep(0)  # noqa: TID251  lets the tasks ask
         case.rest.gate.set()
     assert [task.result().body for task in answers] == [case.rest.row(symbol) for symbol in SYMBOLS[:90]]
     assert case.rest.weight == 2 * 2 + 5
@@ -222,13 +222,13 @@ async def test_different_limits_at_once_ask_once() -> None:
     async with asyncio.TaskGroup() as tasks:
         questions = [Question(path, (("limit", str(limit)),)) for limit in range(1, 30)]
         answers = [tasks.create_task(case.source.fetch(question)) for question in questions]
-        await asyncio.sleep(0)  # noqa: TID251  lets them ask
+        await asyncio.sleep(0)  # noqa: TID251  lets the tasks ask
         case.rest.gate.set()
     assert [task.result().body for task in answers[:2]] == [b'[{"a":2}]', case.rest.body]
     assert len(case.rest.asked) == 1
 
 
-# --- how long answers hold -------------------------------------------------------------------------------------------
+# --- how long answers are valid --------------------------------------------------------------------------------------
 
 
 def klines(*closes_ms: int) -> bytes:

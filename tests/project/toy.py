@@ -101,7 +101,7 @@ class Toy:
 
     def environ(self, **more: str) -> dict[str, str]:
         """The machine's environment variables without pip's own, with `more` added."""
-        machine = dict(os.environ)  # noqa: TID251  handed on
+        machine = dict(os.environ)  # noqa: TID251  passed to child processes
         kept = {name: value for name, value in machine.items() if not name.startswith("PIP_") and name != "PYTHON"}
         return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(self.index), **more}
 

@@ -78,7 +78,7 @@ async def test_all_who_wait_for_the_list_share_one_request(made: Rig) -> None:
     names = names_of(made)
     before = made.exchange.info_requests
     made.exchange.symbols.append(listing("FRESHUSDT"))
-    found = await asyncio.gather(*(names.learn("FRESHUSDT") for _ in range(50)))  # noqa: TID251  who asks together
+    found = await asyncio.gather(*(names.learn("FRESHUSDT") for _ in range(50)))  # noqa: TID251  concurrent calls
     assert all(found)
     assert made.exchange.info_requests == before + 1
 

@@ -287,7 +287,7 @@ async def test_rows_from_the_archive_are_sampled(tmp_path: Path) -> None:
         assert await here.is_true(BTC)
 
 
-# --- what a change voids -----------------------------------------------------------------------------------------
+# --- what a change invalidates -----------------------------------------------------------------------------------
 
 
 async def test_a_roll_up_made_of_rows_that_were_replaced_meanwhile_is_not_written(tmp_path: Path) -> None:

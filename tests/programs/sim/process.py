@@ -116,7 +116,7 @@ class Process:
             sim.trace(f"{fate.name} could not start: {error}")
             sim.count("could not start")
             self._down_s = RESTART_S
-        except Exception as error:  # noqa: BLE001  whatever it is, it is what the seed has found
+        except Exception as error:  # noqa: BLE001  any exception is a finding of the seed
             sim.fail(f"{fate.name} ended with {type(error).__name__}: {error}", error)
             self._down_s = RESTART_S
         self.is_up = False

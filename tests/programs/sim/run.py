@@ -52,7 +52,7 @@ def play(seed_plan: Plan, *, verbose: bool = False) -> Outcome:
     try:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(sys.stderr if verbose else nowhere):
             sim.run()
-    except Exception as error:  # noqa: BLE001  a seed that cannot go on is a failing seed
+    except Exception as error:  # noqa: BLE001  a seed that raises has failed
         sim.fail(f"{type(error).__name__}: {error}", error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -197,7 +197,7 @@ def main() -> int:
 
 
 def _environment() -> dict[str, str]:
-    return dict(os.environ)  # noqa: TID251  handed on as it is
+    return dict(os.environ)  # noqa: TID251  passed on unchanged
 
 
 if __name__ == "__main__":

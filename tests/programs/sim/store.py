@@ -119,7 +119,7 @@ class Disk:
             gc.collect()  # the collector is off during a seed
         for connection in self._of(fate):
             try:
-                connection.total_changes  # noqa: B018  the cheapest question that a closed connection refuses
+                connection.total_changes  # noqa: B018  the cheapest call that fails on a closed connection
             except sqlite3.ProgrammingError:
                 self.closed(connection)
         return len(self._of(fate))
@@ -189,7 +189,7 @@ class _WorkQueue:
                 self._loop.call_later(BUSY_RETRY_S, self._run, deadline_s)
                 return
             failure = error
-        except Exception as error:  # noqa: BLE001  it belongs to whoever awaits the future
+        except Exception as error:  # noqa: BLE001  passed to the task that awaits the future
             failure = error
         self._waiting.popleft()
         # the caller does not know yet that it is committed: a kill may come in between

@@ -78,7 +78,7 @@ class End(asyncio.Transport):
         self._is_closing = self._is_lost = self._wants_eof = self._eof_gone = self._eof_seen = False
         self._read_scheduled = self._is_told = False
 
-    # --- what protocols call ------------------------------------------------------------------------------------
+    # --- the interface for protocols ----------------------------------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "socket":

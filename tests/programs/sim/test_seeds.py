@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 ROOT: Final = Path(__file__).parents[3]
-SEEDS: Final = int(os.getenv("SIM_SEEDS", "4"))  # noqa: TID251  how many a test run plays; `make sim` plays more
+SEEDS: Final = int(os.getenv("SIM_SEEDS", "4"))  # noqa: TID251  seeds of a test run; `make sim` plays more
 FIRST: Final = 1
 TWICE: Final = (3, 12)
 RUN_S_MAX: Final = 600

@@ -182,7 +182,7 @@ class Sim:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self.lines.append(line)
 
-    # --- living ---------------------------------------------------------------------------------------------------
+    # --- running a seed -------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Play the seed to its end; `failures` then lists what went wrong."""
@@ -285,7 +285,7 @@ class Sim:
         self.trace("whole")
         await self.witness.at_the_end()
 
-    # --- what is noticed ----------------------------------------------------------------------------------------------
+    # --- observations -------------------------------------------------------------------------------------------------
 
     def has_been_calm_for(self, delay_s: float) -> bool:
         """Whether the last fault ended more than `delay_s` seconds ago."""
