@@ -196,7 +196,7 @@ class Follower:
                 parts.holdings.load_wishes(await parts.reader.anchors(), await parts.reader.extra_wishes())
                 await parts.load_checks()
                 if (stand_down := await parts.reader.stand_down()) is not None:
-                    parts.budget.restore(*stand_down)
+                    await parts.budget.restore(*stand_down)
 
     def closed(self, end_ms: int) -> None:
         """Confirm our clock when a new commit ends within the last minute: a connected writer commits every close."""

@@ -59,9 +59,9 @@ from infra.binance.archive import BinanceArchive
 from infra.binance.breaker import Breaker
 from infra.binance.budget import WeightBudget
 from infra.binance.rest import BinanceRest
-from infra.binance.shared_rate_state import SharedRateState
 from infra.binance.stand_down import StandDownGuard
 from infra.binance.unpackers import processes_for
+from infra.local.rate_state import LocalRateState
 from infra.local.token_file import TokenFile
 from infra.local.writer_rpc import WriterRpc
 from infra.process.clock import SystemClock
@@ -111,7 +111,7 @@ class Parts:
 
     def _make_upstream(self) -> None:
         settings, observe = self.settings, self.observe
-        self.rate_state = SharedRateState(beside(self.shared, "weight"), self.clock, observe)
+        self.rate_state = LocalRateState(beside(self.shared, "weight"), self.clock, observe)
         self.guard = StandDownGuard(self.clock, observe, self._keep_stand_down, self.rate_state)
         self.breaker = Breaker(self.clock, observe, self.rate_state, self.runtime.seed)
         self.budget = WeightBudget(
@@ -264,7 +264,7 @@ class Parts:
             if (kept := await self.reader.document(KEPT_TIME)) is not None:
                 self.clock.assume(KeptTime.decoded(kept[0]))
             if (stand_down := await self.reader.stand_down()) is not None:
-                self.budget.restore(*stand_down)
+                await self.budget.restore(*stand_down)
 
     async def load_for_reading(self) -> None:
         """Load symbols, ledgers, wishes and checks from the store. Raises StoreUnavailable."""

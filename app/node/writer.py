@@ -78,10 +78,10 @@ class Writer:
         try:
             await parts.load_for_reading()
             stand_down = await store.stand_down()
+            await parts.budget.restore(*(stand_down or (0, "")))
         except BaseException:
             await store.close()
             raise
-        parts.budget.restore(*(stand_down or (0, "")))
         writer = cls(parts, store)
         parts.role = writer
         try:

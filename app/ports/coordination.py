@@ -1,11 +1,14 @@
 """How the processes of a node cooperate: the writer lease, and requests that only the writer can answer."""
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Protocol, TypeVar
 
+from app.binance.rate_state import RateState
 from app.domain.ledger import Ledger
 from app.domain.series import Series
 from app.domain.span import Span
+
+T = TypeVar("T")
 
 NO_WRITER: Final = "this process does not hold the writer lease; ask the one that does"
 
@@ -53,6 +56,44 @@ class Lease(Protocol):
 
     def holder(self) -> str | None:
         """The URL of the process that holds the lease; None when nobody does, "" when it has not written it yet."""
+        ...
+
+
+class RateStateKeeper(Protocol):
+    """Keeps the rate state that the processes of a node share.
+
+    `update` and `look` never raise an error of their own. While the shared state cannot be used, both go by what this
+    process knew last, and `trouble` says why; what the process did meanwhile is merged into the shared state later.
+    """
+
+    @property
+    def me(self) -> int:
+        """The number of this process in `RateState.under_way`; valid inside `update` and `look`."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the shared state cannot be used; None if it can."""
+        ...
+
+    async def update(self, change: Callable[[RateState], T]) -> T:
+        """Call `change` once with the newest state, store the changed state, and return the result of `change`.
+
+        Meanwhile no other task, thread or process reads or changes the shared state. This also holds when the caller is
+        cancelled: CancelledError is raised after the state was stored, so the caller can still undo what it booked.
+        `change` reports no events and calls neither `update` nor `look`.
+        """
+        ...
+
+    def look(self, read: Callable[[RateState], T]) -> T:
+        """Return the result of `read` for the state as this process knows it; from any thread, without waiting.
+
+        It includes every update of this process, and those of other processes up to the last update of this process.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the file or connection; the next use opens it again."""
         ...
 
 

@@ -31,8 +31,8 @@ TRIES_MAX: Final = 5
 PAUSE_S_FIRST: Final = 0.5
 PAUSE_S_MAX: Final = 15.0
 
-Leaving = Callable[[], None]
-"""Called just before the first byte of a request is sent; an exception prevents the request."""
+Leaving = Callable[[], Awaitable[None]]
+"""Awaited just before the first byte of a request is sent; an exception prevents the request."""
 
 Sink = Callable[[bytes], object]
 """Called with each piece of the body of a 200 answer as it arrives."""
@@ -210,6 +210,6 @@ async def _unpack(response: httpx.Response, bytes_max: int, take: Sink) -> None:
 def _tracer(leaving: Leaving) -> Callable[[str, object], Awaitable[None]]:
     async def trace(event: str, _info: object) -> None:
         if event.endswith("send_request_headers.started"):
-            leaving()
+            await leaving()
 
     return trace

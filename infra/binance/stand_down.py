@@ -1,4 +1,4 @@
-"""How long the exchange wants to be left alone, kept across restarts."""
+"""How long no request may be sent to the exchange; survives restarts."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC
@@ -6,12 +6,13 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from app.binance.error_body import banned_until_ms
+from app.binance.rate_state import RateState
 from app.binance.server_time import plausible
 from app.domain.interval import MINUTE_MS
 from app.events import Observe, StandDownBegan
 from app.ports.clock import Clock
+from app.ports.coordination import RateStateKeeper
 from app.ports.errors import StandDown, StoreUnavailable
-from infra.binance.rate_state import RateStateKeeper
 
 Save = Callable[[int, str], Awaitable[None]]
 """Stores (until_ms, reason) of a stand-down durably; may raise StoreUnavailable."""
@@ -25,7 +26,7 @@ LIMITED_MS_FIRST: Final = 2 * MINUTE_MS  # the second 429 in a row; it doubles f
 LIMITED_MS_MAX: Final = 60 * MINUTE_MS
 BANNED_MS_FIRST: Final = 2 * MINUTE_MS  # Binance's bans last from 2 minutes …
 BANNED_MS_MAX: Final = 3 * 24 * 60 * MINUTE_MS  # … to 3 days
-REFUSED_MS: Final = 5 * MINUTE_MS  # 403 and 451 do not pass by themselves; asking every five minutes offends nobody
+REFUSED_MS: Final = 5 * MINUTE_MS  # 403 and 451 last until somebody acts; one request in five minutes does no harm
 RETRY_AFTER_DIGITS_MAX: Final = 9  # 31 years; a longer number is no announcement
 EXTENSION_MS_NOTICED: Final = 5_000  # answers to one burst announce ends that differ by their travel time only
 
@@ -38,10 +39,10 @@ _ADVICE: Final = {
 
 
 class StandDownGuard:
-    """The one stand-down of an address: when it ends and why.
+    """Decides until when no request may be sent from this address, and why.
 
-    What the exchange announces (Retry-After, "banned until") is honoured in full; without an announcement the time
-    grows with every stand-down in a row. All processes that keep the rate state with `keeper` have the same one.
+    An announced time (Retry-After, "banned until") is honoured in full. Without one, the time grows with each
+    stand-down in a row. All processes that share `keeper` have the same stand-down.
     """
 
     def __init__(self, clock: Clock, observe: Observe, save: Save, keeper: RateStateKeeper) -> None:
@@ -51,29 +52,38 @@ class StandDownGuard:
         self._keeper = keeper
         self._saved_until_ms = 0
 
-    def restore(self, until_ms: int, reason: str) -> None:
-        """Take over the stand-down that the store has (of an earlier run or another process); it is never shortened."""
+    async def restore(self, until_ms: int, reason: str) -> None:
+        """Apply the stored stand-down of an earlier run or another process; the present one is never shortened."""
         self._saved_until_ms = until_ms
-        with self._keeper as state:
+
+        def change(state: RateState) -> None:
             if until_ms > state.until_ms:
                 state.until_ms, state.reason = until_ms, reason
                 state.in_a_row = max(state.in_a_row, 1)
                 state.unlearn()
 
+        await self._keeper.update(change)
+
     def active(self) -> StandDown | None:
-        """The error to raise while the stand-down lasts, else None."""
-        with self._keeper as state:
-            return state.stand_down(self._clock.now_ms())
+        """Return the error to raise while the stand-down lasts, as far as this process knows, else None."""
+        return self._keeper.look(lambda state: standing_down(state, self._clock.now_ms()))
+
+    async def check(self) -> None:
+        """Raise StandDown while one lasts, in whichever process it began."""
+        await self._keeper.update(lambda state: None)
+        if active := self.active():  # last, because one may have begun in this process while the update returned
+            raise active
 
     @property
     def until_ms(self) -> int:
-        """The end of the last stand-down; 0 when there was none."""
-        with self._keeper as state:
-            return state.until_ms
+        """The end of the last stand-down (ms); 0 when there was none."""
+        return self._keeper.look(lambda state: state.until_ms)
 
-    def announce(self, status: int, retry_after: str | None, msg: str, sent_ms: int) -> StandDown:
-        """Begin, or lengthen, the stand-down that an answer with `status` to a request sent at `sent_ms` calls for."""
-        with self._keeper as state:
+    async def announce(self, status: int, retry_after: str | None, msg: str, sent_ms: int) -> StandDown:
+        """Begin or lengthen the stand-down that an answer with `status` to a request sent at `sent_ms` requires."""
+        news: list[StandDownBegan] = []
+
+        def change(state: RateState) -> StandDown:
             now_ms = self._clock.now_ms()
             is_known = sent_ms <= state.began_ms or now_ms < state.until_ms  # answers to the burst that caused it
             announced_ms = _announced_ms(now_ms, retry_after, msg)
@@ -89,15 +99,19 @@ class StandDownGuard:
                 state.reason = f"HTTP {status}: {_ADVICE.get(status, _ADVICE[429])} ({msg:.200})"
                 state.began_ms = max(state.began_ms, now_ms)
                 state.unlearn()
-            error = StandDown(state.until_ms, state.reason)
-        if is_news:
-            self._observe(StandDownBegan(error.until_ms, error.reason))
-        return error
+            if is_news:
+                news.append(StandDownBegan(state.until_ms, state.reason))
+            return StandDown(state.until_ms, state.reason)
+
+        try:
+            return await self._keeper.update(change)
+        finally:
+            for event in news:
+                self._observe(event)
 
     async def persist(self) -> None:
-        """Store what is not stored yet, whoever met it. A store that cannot be written is tried again next time."""
-        with self._keeper as state:
-            until_ms, reason = state.until_ms, state.reason
+        """Store the stand-down unless it is stored, in whichever process it began; the next call retries a failure."""
+        until_ms, reason = self._keeper.look(lambda state: (state.until_ms, state.reason))
         before_ms = self._saved_until_ms
         if until_ms <= before_ms:
             return
@@ -105,7 +119,12 @@ class StandDownGuard:
         try:
             await self._save(until_ms, reason)
         except StoreUnavailable:
-            self._saved_until_ms = before_ms  # the file and memory hold it; the store reports its own trouble
+            self._saved_until_ms = before_ms  # the rate state has it; the store reports its own error
+
+
+def standing_down(state: RateState, now_ms: int) -> StandDown | None:
+    """Return the error to raise while the stand-down lasts, else None."""
+    return StandDown(state.until_ms, state.reason) if now_ms < state.until_ms else None
 
 
 def _unannounced_ms(status: int, in_a_row: int, now_ms: int) -> int:
@@ -125,7 +144,7 @@ def _announced_ms(now_ms: int, retry_after: str | None, msg: str) -> int | None:
 
 
 def retry_after_ms(now_ms: int, text: str | None) -> int | None:
-    """When a Retry-After lets us ask again: seconds from now, or a date; None when it says neither."""
+    """Return when a Retry-After header permits the next request; None if it has neither seconds nor a date."""
     text = (text or "").strip()
     if text.isascii() and text.isdigit() and len(text) <= RETRY_AFTER_DIGITS_MAX:
         return now_ms + int(text) * 1_000

@@ -14,8 +14,9 @@ _TURNS = 12  # rounds of the event loop: enough for every chain of wake-ups betw
 class VirtualClock:
     """A clock that jumps to the next sleeper's time when no task can go on."""
 
-    def __init__(self, now_ms: int = START_MS) -> None:
+    def __init__(self, now_ms: int = START_MS, *, turns: int = _TURNS) -> None:
         self.time_ms = now_ms
+        self._turns = turns
         self._sleepers: list[tuple[int, int, asyncio.Event]] = []
         self._order = count()
 
@@ -30,11 +31,11 @@ class VirtualClock:
     async def advance(self, delta_ms: int) -> None:
         """Let `delta_ms` pass, waking every sleeper in order."""
         end_ms = self.time_ms + delta_ms
-        await _settle()
+        await self._settle()
         while self._sleepers and self._sleepers[0][0] <= end_ms:
             await self._jump()
         self.time_ms = end_ms
-        await _settle()
+        await self._settle()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run `main` in a new event loop and return its result."""
@@ -42,7 +43,7 @@ class VirtualClock:
         async def drive() -> T:
             async with asyncio.TaskGroup() as tasks:
                 task = tasks.create_task(main)
-                await _settle()
+                await self._settle()
                 while not task.done():
                     assert self._sleepers, "everybody waits and nobody sleeps"
                     await self._jump()
@@ -54,12 +55,11 @@ class VirtualClock:
         due_ms, _, awake = heapq.heappop(self._sleepers)
         self.time_ms = max(self.time_ms, due_ms)
         awake.set()
-        await _settle()
+        await self._settle()
 
-
-async def _settle() -> None:
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)  # noqa: TID251  lets other tasks run; no time passes
+    async def _settle(self) -> None:
+        for _ in range(self._turns):
+            await asyncio.sleep(0)  # noqa: TID251  lets other tasks run; no time passes
 
 
 class HastyClock:

@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from app.binance.rate_state import PAUSE_MS_MAX, SILENCE_MAX, RateState
 from app.events import ExchangeAnswers, ExchangeSilent
 from app.ports.errors import StandDown, UpstreamAway, UpstreamError, UpstreamUnavailable
 from app.ports.exchange import Priority
 from infra.binance.breaker import PAUSE_S_FIRST, PROBE_MS_MAX, WATCH_S
 from infra.binance.budget import RECHECK_S
 from infra.binance.http import NoAnswer
-from infra.binance.rate_state import PAUSE_MS_MAX, SILENCE_MAX
 from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.upstream import Upstream
 
 MIDDLE_MS = START_MS + 5_000
+
+
+def fail(state: RateState) -> None:
+    state.failures = SILENCE_MAX
 
 
 class Line:
@@ -159,8 +163,7 @@ async def test_whoever_dies_while_probing_is_replaced(tmp_path: Path) -> None:
     dead, living = away.processes
     away.takes_s = 3_600.0
     async with asyncio.TaskGroup() as tasks:
-        with dead.keeper as rate_state:
-            rate_state.failures = SILENCE_MAX
+        await dead.keeper.update(fail)
         first = tasks.create_task(dead.breaker.run(lambda: away.ask(dead, is_probe=True)))
         await away.clock.advance(5_000)
         assert len(away.asked_ms) == 1

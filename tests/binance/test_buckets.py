@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.binance.rate_state import GRANTED, SLOT_MS, SLOTS_MAX, WINDOW_MS, RateState
 from app.domain.kind import Bucket
 from app.ports.errors import BucketFull
 from app.ports.exchange import Priority
 from infra.binance.budget import SHARES
-from infra.binance.rate_state import GRANTED, SLOT_MS, SLOTS_MAX, WINDOW_MS, RateState
 from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.upstream import Upstream
 
@@ -80,5 +80,4 @@ async def test_an_answer_that_says_nothing_of_the_weight_leaves_the_minute_unkno
     clock = VirtualClock()
     process = Upstream(clock)
     await ask(process, Bucket.DATA)
-    with process.keeper as rate_state:
-        assert not rate_state.is_known(clock.now_ms())
+    assert not process.keeper.look(lambda state: state.is_known(clock.now_ms()))

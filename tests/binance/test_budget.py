@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.binance.rate_state import SKEW_MS_MAX
 from app.domain.interval import MINUTE_MS
 from app.ports.errors import StandDown, UpstreamUnavailable
 from app.ports.exchange import Priority
 from infra.binance.budget import IN_FLIGHT_MAX, SHARES, WAITERS_MAX, WeightBudget
-from infra.binance.rate_state import SKEW_MS_MAX
 from tests.binance.clocks import VirtualClock
 from tests.binance.upstream import Upstream
 

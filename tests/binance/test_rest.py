@@ -198,10 +198,10 @@ async def test_after_a_429_no_request_leaves_for_as_long_as_it_says() -> None:
 
 async def test_a_request_that_still_waits_for_its_connection_when_a_stand_down_begins_never_leaves() -> None:
     """Found by the simulation: requests admitted before a ban were sent up to five seconds into it."""
-    async with case(lambda _: Reply(body=rows(0, 1, 2))) as here:
+    async with case(lambda _: Reply(body=rows(0, 1, 2))) as here, asyncio.TaskGroup() as tasks:
 
         def banned_meanwhile() -> Callable[[int], None]:
-            here.guard.announce(418, "600", "", here.clock.now_ms())
+            tasks.create_task(here.guard.announce(418, "600", "", here.clock.now_ms()))
             return lambda _: None
 
         here.rest._asking = banned_meanwhile
@@ -238,7 +238,7 @@ async def test_a_ban_of_hours_is_honoured_in_full_and_by_the_next_run() -> None:
         with pytest.raises(StandDown):
             await run.klines()
     async with case(lambda _: Reply(body=rows(0, 1, 2))) as again:
-        again.guard.restore(*run.saved[0])
+        await again.guard.restore(*run.saved[0])
         again.clock.time_ms = until_ms - 1
         with pytest.raises(StandDown):
             await again.klines()

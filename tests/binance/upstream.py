@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from app.ports.clock import Clock
+from app.ports.coordination import RateStateKeeper
 from infra.binance.breaker import Breaker
 from infra.binance.budget import WeightBudget
-from infra.binance.rate_state import OwnRateState, RateStateKeeper
-from infra.binance.shared_rate_state import SharedRateState
 from infra.binance.stand_down import Save, StandDownGuard
+from infra.local.rate_state import LocalRateState
 from tests.binance.loopback import Witness
+from tests.coordination.fake_rate_state import FakeRateState
+from tests.coordination.rate_states import RateStates
 
 
 async def keep_nothing(until_ms: int, reason: str) -> None:
@@ -16,7 +18,7 @@ async def keep_nothing(until_ms: int, reason: str) -> None:
 
 
 class Upstream:
-    """The budget of one process; processes with the same `path` share its state, without `path` nothing is shared."""
+    """One process. It shares `states`, or the file at `path`, with others; without either it is alone."""
 
     def __init__(
         self,
@@ -26,15 +28,28 @@ class Upstream:
         witness: Witness | None = None,
         save: Save = keep_nothing,
         path: Path | None = None,
+        states: RateStates | None = None,
         seed: int = 0,
     ) -> None:
         self.witness = witness or Witness()
-        self.keeper: RateStateKeeper = SharedRateState(path, clock, self.witness) if path else OwnRateState()
+        self._states = states
+        self.keeper: RateStateKeeper
+        if states is not None:
+            self.keeper = states.keeper(clock, self.witness)
+        else:
+            self.keeper = LocalRateState(path, clock, self.witness) if path else FakeRateState()
         self.guard = StandDownGuard(clock, self.witness, save, self.keeper)
         self.breaker = Breaker(clock, self.witness, self.keeper, seed)
         self.budget = WeightBudget(clock, limit, self.keeper, self.guard, self.breaker, self.witness)
 
+    async def used(self) -> int:
+        """Return the weight used in the minute, with that of the other processes."""
+        await self.keeper.update(lambda state: None)
+        return self.budget.used
+
     def dies(self) -> None:
-        """End as by kill -9: the kernel closes the file, and no other clean-up happens."""
-        assert isinstance(self.keeper, SharedRateState)
-        self.keeper.close()
+        """Do what kill -9 does."""
+        if self._states is not None:
+            self._states.dies(self.keeper)
+        else:
+            self.keeper.close()  # the kernel closes its file, nothing else happens

@@ -14,8 +14,8 @@ from app.market.stream_hub import Hub
 from app.node.prepare import prepare
 from app.ports.coordination import RpcRequest, RpcResponse
 from app.settings import load
-from infra.binance.shared_rate_state import SharedRateState
 from infra.local.metrics_folder import MetricsFolder
+from infra.local.rate_state import LocalRateState
 from infra.local.stream_fanout import StreamFanoutServer
 from infra.local.writer_rpc import WriterRpc
 from infra.process.clock import SystemClock
@@ -50,11 +50,10 @@ async def everything_in(folder: Path) -> dict[str, int]:
     database, clock = folder / "k.db", SystemClock()
     lease, rate_state = (
         WriterLease(f"sqlite:///{database}"),
-        SharedRateState(database.with_name("k.db.weight"), clock, print),
+        LocalRateState(database.with_name("k.db.weight"), clock, print),
     )
     assert lease.try_acquire("http://127.0.0.1:8000")
-    with rate_state:
-        pass
+    await rate_state.update(lambda state: None)
     line, streams, counted = WriterRpc(database), StreamFanoutServer(database), MetricsFolder(database)
     telemetry = Telemetry("ERROR")
     telemetry.share_in(counted.path)

@@ -85,8 +85,7 @@ async def check_served(here: World, watched: Watched, start_ms: int, end_ms: int
 
 
 def under_way(watched: Watched) -> int:
-    with watched.node.parts.rate_state as rate_state:
-        return rate_state.requests
+    return watched.node.parts.rate_state.look(lambda state: state.requests)
 
 
 async def drawn(here: World, watched: Watched, **said: bool) -> int:
@@ -227,8 +226,8 @@ class Neighbour:
 
     def _is_seen(self, watched: Watched, minute: int) -> bool:
         """Whether the node knows the neighbour's share from an answer, and has no request in flight."""
-        with watched.node.parts.rate_state as rate_state:
-            return not rate_state.requests and rate_state.used(minute) >= self._used()
+        look = watched.node.parts.rate_state.look
+        return look(lambda state: not state.requests and state.used(minute) >= self._used())
 
 
 async def test_a_neighbour_that_takes_most_of_every_minute_makes_us_yield_and_never_draw_a_429(tmp_path: Path) -> None:

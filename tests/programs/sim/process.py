@@ -13,7 +13,7 @@ from app.node.node import Node
 from app.node.parts import Parts
 from app.node.prepare import CannotStart, prepare
 from app.settings import Settings
-from infra.binance.shared_rate_state import SharedRateState
+from infra.local.rate_state import LocalRateState
 from infra.sqlite.lease import WriterLease
 from tests.programs.sim.loop import PROCESS, Fate
 from tests.programs.sim.store import Disk
@@ -175,7 +175,7 @@ class Process:
         sim.network.bury(fate, silently=self._is_silent)
         fate.graveyard.extend((self.node, self.client, *self.queries))
         for holder in (self.node.parts.lease, self.node.parts.rate_state) if self.node else ():
-            assert isinstance(holder, WriterLease | SharedRateState)
+            assert isinstance(holder, WriterLease | LocalRateState)
             if holder._fd is not None:
                 os.close(holder._fd)  # the kernel releases the locks and keeps what was written
                 holder._fd = None

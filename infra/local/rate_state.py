@@ -1,4 +1,4 @@
-"""The rate state shared by all processes on one database, in a small file beside it that outlives them."""
+"""The rate state that all processes on one database share, in a small file that survives their end."""
 
 import fcntl
 import os
@@ -6,14 +6,17 @@ import struct
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+from app.binance.rate_state import MINUTES_MAX, SLOTS_MAX, Minute, RateState, UnderWay
 from app.domain.kind import Bucket
 from app.events import Observe, StandingNotShared
 from app.ports.clock import Clock
-from infra.binance.rate_state import MINUTES_MAX, SLOTS_MAX, Minute, RateState, UnderWay
 from infra.process.private_file import open_private
+
+T = TypeVar("T")
 
 PROCESSES_MAX: Final = 64  # more workers and instances than a machine has use for
 REASON_BYTES_MAX: Final = 600
@@ -21,7 +24,7 @@ SILENCE_BYTES_MAX: Final = 300
 RETRY_MS: Final = 5_000  # a file that could not be used is tried again after this long
 LOCK_TRIES_MAX: Final = 200
 LOCK_PAUSE_S: Final = 0.000_1
-"""The lock is held for microseconds; with 200 such pauses, a process that was stopped while it had it costs 30 ms."""
+"""The lock is held for microseconds. If its holder was stopped, 200 such pauses cost the others 30 ms."""
 
 _MAGIC: Final = b"klnstd02"  # with the layout's number
 _HEAD: Final = struct.Struct("<8sI")
@@ -36,11 +39,11 @@ _PLACES: Final = 1 << 20  # byte ranges that only serve as locks may lie beyond 
 
 
 class Damaged(Exception):
-    """The file's content is not what was written there."""
+    """The content of the file is not what a process wrote."""
 
 
 def encode(state: RateState) -> bytes:
-    """The file's content."""
+    """Return the content of the file for `state`."""
     numbers: list[int] = []
     for minute, entry in state.minutes.items():
         numbers += (minute, entry.used, entry.is_told)
@@ -61,7 +64,7 @@ def encode(state: RateState) -> bytes:
 
 
 def decode(content: bytes) -> RateState:
-    """What `encode` was given, long texts cut. Raises Damaged."""
+    """Return the state that was given to `encode`; long texts are cut. Raises Damaged."""
     if len(content) != FILE_BYTES:
         raise Damaged(f"{len(content)} bytes instead of {FILE_BYTES}")
     magic, checksum = _HEAD.unpack_from(content)
@@ -91,12 +94,12 @@ def _text(padded: bytes) -> str:
     return padded.rstrip(b"\0").decode(errors="ignore")
 
 
-class SharedRateState:
-    """Keeps the rate state in the file at `path`. Every use takes the file's lock, which the kernel frees when we die.
+class LocalRateState:
+    """Keeps the rate state in the file at `path`. Every use locks the file; the kernel unlocks it if the process dies.
 
-    A process has a place (a lock on a byte of its own), by which the others see whether it lives: what the dead had
-    under way is forgotten. A file that cannot be used is reported once; until it can be, the process goes by what it
-    knew last, and by `trouble` its requests leave one at a time.
+    Each process also locks a byte of its own, its place, which shows the others that it lives: the requests that a dead
+    process had under way are dropped. A file that cannot be used is reported once. Until it can be used again, the
+    process goes by what it knew last, and because of `trouble` its requests leave one at a time.
     """
 
     def __init__(self, path: Path, clock: Clock, observe: Observe) -> None:
@@ -109,22 +112,41 @@ class SharedRateState:
         self._is_locked = False
         self._before = b""
         self._is_behind = True
-        """Whether what this process knows has to be joined with what the file says."""
+        """Whether what this process knows has to be merged into what the file says."""
         self._retry_ms = 0
         self._news: str | None = None
         self.me = 0
         self.trouble: str | None = None
 
-    def __enter__(self) -> RateState:
+    async def update(self, change: Callable[[RateState], T]) -> T:
+        """Call `change` under the lock of the file, without suspending: no task can run, or be cancelled, meanwhile."""
+        return self._use(change)
+
+    def look(self, read: Callable[[RateState], T]) -> T:
+        """Return the result of `read` for what the file says now."""
+        return self._use(read)
+
+    def close(self) -> None:
+        """Close the file, which frees the place of this process; the next use opens it again."""
+        with self._thread_lock:
+            self._close()
+
+    def _use(self, use: Callable[[RateState], T]) -> T:
+        self._begin()
+        try:
+            return use(self._rate_state)
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
         self._thread_lock.acquire()
         try:
             if self._is_worth_trying():
                 self._take()
         except OSError as error:
             self._go_alone(error)
-        return self._rate_state
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         try:
             self._give_back()
         except OSError as error:
@@ -133,11 +155,6 @@ class SharedRateState:
         self._thread_lock.release()
         if news is not None:
             self._observe(StandingNotShared(str(self._path), news))
-
-    def close(self) -> None:
-        """Give up the place; it is taken again when needed."""
-        with self._thread_lock:
-            self._close()
 
     def _is_worth_trying(self) -> bool:
         return self.trouble is None or not 0 < self._retry_ms - self._clock.now_ms() <= RETRY_MS
@@ -199,18 +216,18 @@ class SharedRateState:
             self._fd = None
 
     def _is_still(self, fd: int) -> bool:
-        """Whether the file behind `fd` is the one other processes will find (someone may have deleted it)."""
+        """Whether `fd` is still the file at the path; somebody may have deleted it."""
         try:
             return os.path.samestat(os.fstat(fd), Path.stat(self._path))
         except FileNotFoundError:
             return False
 
     def _place(self, fd: int) -> int:
-        """The number of a place that no living process has. Raises OSError."""
+        """Lock the first place that no living process has, and return its number. Raises OSError."""
         for number in range(PROCESSES_MAX):
             try:
                 fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PLACES + number, 1, 0))
-            except (BlockingIOError, PermissionError):  # either of the two says that somebody has it
+            except (BlockingIOError, PermissionError):  # either one means that another process has it
                 continue
             return number
         raise OSError(f"{PROCESSES_MAX} processes use it already")
@@ -223,7 +240,7 @@ class SharedRateState:
 
 
 def _lock(fd: int) -> None:
-    """Take the lock of the file. Raises OSError when somebody keeps it."""
+    """Lock the file. Raises OSError if another process keeps it locked."""
     for _ in range(LOCK_TRIES_MAX):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
