@@ -12,7 +12,7 @@ from app.domain.span import Span
 from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
-from app.ports.coordination import RpcRequest, RpcResponse
+from app.ports.coordination import WriterRpcClient
 from app.querying.answer import Answer, KlineQuery
 
 
@@ -132,15 +132,11 @@ class Market(Protocol):
         ...
 
 
-class WriterLine(Protocol):
+class WriterLine(WriterRpcClient, Protocol):
     """The connection to the process that writes."""
 
     def is_elsewhere(self) -> bool:
         """Whether another process is the writer."""
-        ...
-
-    async def ask(self, asked: RpcRequest) -> RpcResponse:
-        """Send a request to the writer and return its response. Raises WriterUnreachable."""
         ...
 
 

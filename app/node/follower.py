@@ -16,7 +16,6 @@ from app.ports.coordination import NO_WRITER
 from app.ports.errors import StoreUnavailable
 from app.ports.store import OpenWriter
 from app.verifying.verify import Auditors
-from infra.local.stream_fanout import StreamFanoutClient
 
 if TYPE_CHECKING:
     from app.node.parts import Parts
@@ -36,7 +35,6 @@ class Follower:
         self._newest_ms = 0
         self._is_running = False
         self._feed = ChangeFollower(parts.clock, parts.feed, parts.reader, parts.holdings, parts.tail, self)
-        self.relay = StreamFanoutClient(parts.shared, parts.clock, parts.hub.deliver)
 
     async def start(self) -> None:
         """Start to follow; the first look at the store is done on return. Does nothing if this process follows already.
@@ -50,8 +48,8 @@ class Follower:
         await self._feed.try_to_look()
         self._parts.supervisor.start("follow", self._feed.run)
         self._parts.supervisor.start("reload", self._reload)
-        self._parts.supervisor.start("stream-relay", self.relay.run)
-        self._parts.hub.take_from(self.relay)
+        self._parts.supervisor.start("stream-relay", self._parts.stream_fanout_client.run)
+        self._parts.hub.take_from(self._parts.stream_fanout_client)
 
     async def stop(self) -> None:
         """Stop following and drop what was received."""
@@ -59,7 +57,7 @@ class Follower:
         self._parts.hub.take_from(None)
         await self._parts.supervisor.stop("follow", "reload", "stream-relay")
         self._feed.forget()
-        self.relay.forget()
+        self._parts.stream_fanout_client.forget()
 
     async def hand_over(self) -> bool:
         """Stop following because this process becomes the writer; return whether the tails match the store.

@@ -18,7 +18,6 @@ from app.node.writer import Writer
 from app.ports.errors import SchemaTooNew, StoreUnavailable
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.stream_protocol import STATE as STREAMS
-from infra.local.stream_fanout import StreamFanoutServer
 
 SETTLED_CHECKS: Final = 10  # a lease held for so many checks is a writer's: an attempt ends after a 5 s lock at most
 SHARE_METRICS_S: Final = 2.0  # a worker that is killed loses the counts since then
@@ -39,7 +38,6 @@ class Node:
         self.writer: Writer | None = None
         settings = parts.settings
         self._url = "" if parts.extra_wishes_only else _local_url(settings.host, settings.port)
-        self._stream_fanout = StreamFanoutServer(parts.shared)
         self.app = create_http_app(
             Services(
                 parts.query,
@@ -176,7 +174,7 @@ class Node:
             raise
         try:
             await self.parts.writer_rpc.open(lambda asked: answer_by(self.app, asked))
-            await self._stream_fanout.open(self.parts.hub)
+            await self.parts.stream_fanout_server.open(self.parts.hub)
         except OSError as error:
             self.parts.observe(LineFailed(str(error)))
         self.parts.observe(LeaseChanged(is_writer=True, holder=self._url))
@@ -194,7 +192,7 @@ class Node:
 
     async def _close_lines(self) -> None:
         await self.parts.writer_rpc.close()
-        await self._stream_fanout.close()
+        await self.parts.stream_fanout_server.close()
 
 
 def _local_url(host: str, port: int) -> str:

@@ -42,7 +42,7 @@ from app.node.role import Role
 from app.node.stores import store_of
 from app.node.supervisor import Supervisor
 from app.ports.clock import MachineClock
-from app.ports.coordination import RpcRequest, RpcResponse
+from app.ports.coordination import RpcRequest, RpcResponse, StreamFanoutClient, StreamFanoutServer, WriterRpc
 from app.ports.errors import StoreUnavailable
 from app.querying.gather import Gatherer
 from app.querying.in_progress import InProgress
@@ -62,8 +62,9 @@ from infra.binance.rest import BinanceRest
 from infra.binance.stand_down import StandDownGuard
 from infra.binance.unpackers import processes_for
 from infra.local.rate_state import LocalRateState
+from infra.local.stream_fanout import LocalStreamFanoutClient, LocalStreamFanoutServer
 from infra.local.token_file import TokenFile
-from infra.local.writer_rpc import WriterRpc
+from infra.local.writer_rpc import LocalWriterRpc
 from infra.process.clock import SystemClock
 from infra.process.runtime_dir import beside, shared_by
 from infra.telemetry import Telemetry
@@ -98,7 +99,7 @@ class Parts:
         self.feed = self.store.change_feed(settings.db_url)
         self.lease = self.store.lease(settings.db_url)
         self.store_state = StoreState(self.observe, self._store_changed)
-        self.writer_rpc = WriterRpc(self.shared)
+        self.writer_rpc: WriterRpc = LocalWriterRpc(self.shared)
         self.token_file = TokenFile(self.shared)
         self.supervisor = Supervisor(self.clock, self.observe, self.runtime.rng("supervisor"))
         self._make_upstream()
@@ -198,6 +199,8 @@ class Parts:
     def _make_streams(self) -> None:
         settings, clock = self.settings, self.clock
         self.hub = Hub(clock)
+        self.stream_fanout_server: StreamFanoutServer = LocalStreamFanoutServer(self.shared)
+        self.stream_fanout_client: StreamFanoutClient = LocalStreamFanoutClient(self.shared, clock, self.hub.deliver)
         self.book_starts = BookStarts(self.hub)
         limits = StreamLimits(
             settings.stream_clients_max, settings.stream_queue_bytes_max, streams_of(settings.workers)
@@ -293,9 +296,9 @@ class Parts:
         """Whether another process writes."""
         return not self.role.is_writer and self.lease.holder() is not None
 
-    async def ask(self, asked: RpcRequest) -> RpcResponse:
+    async def ask(self, request: RpcRequest) -> RpcResponse:
         """Forward a request to the writer process and return its response. Raises WriterUnreachable."""
-        return await self.writer_rpc.ask(asked)
+        return await self.writer_rpc.ask(request)
 
     async def _look_for(self, name: str) -> None:
         """Fetch the exchange's list again, which may have `name` by now; the writer fetches it for all processes."""

@@ -1,12 +1,13 @@
-"""How the processes of a node cooperate: the writer lease, and requests that only the writer can answer."""
+"""How the processes of a node cooperate: lease, requests to the writer, its commits and streams, shared rate state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from app.binance.rate_state import RateState
 from app.domain.ledger import Ledger
 from app.domain.series import Series
 from app.domain.span import Span
+from app.ports.streams import StreamHub, StreamSource
 
 T = TypeVar("T")
 
@@ -34,6 +35,43 @@ class RpcResponse(NamedTuple):
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+
+
+AnswerRequest = Callable[[RpcRequest], Awaitable[RpcResponse]]
+"""How the writer answers a request that another process forwards."""
+
+
+class WriterRpcServer(Protocol):
+    """The writer's side: answers the requests that other processes forward. Only the lease's holder opens it."""
+
+    async def open(self, answer: AnswerRequest) -> None:
+        """Answer each request by one call of `answer`, many at a time; takes over from a writer that died.
+
+        Requests at a time, the size of a request and the time for an answer are limited. Beyond a limit the request is
+        dropped, and the process that asked gets WriterUnreachable. Raises OSError when no request could arrive.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Accept no more requests; those under way are still answered. Does nothing when it is not open."""
+        ...
+
+
+class WriterRpcClient(Protocol):
+    """The other processes' side: forwards requests to whichever process is the writer at that moment."""
+
+    async def ask(self, request: RpcRequest) -> RpcResponse:
+        """Return what the writer's `answer` returned for `request`, unchanged and whatever its status.
+
+        Raises WriterUnreachable, without waiting longer than a limit: nobody is the writer, or it died meanwhile, is at
+        a limit, or its `answer` raised an exception; or the response is too large. The request is not sent again, but
+        may have been carried out.
+        """
+        ...
+
+
+class WriterRpc(WriterRpcServer, WriterRpcClient, Protocol):
+    """Both sides: every process has them, since any may become the writer."""
 
 
 class Lease(Protocol):
@@ -127,4 +165,38 @@ class ChangeFeed(Protocol):
 
     async def close(self) -> None:
         """Close its connection; a call that is under way ends first."""
+        ...
+
+
+class StreamFanoutServer(Protocol):
+    """The writer's side: sends the frames of its hub to the other processes. Only the lease's holder opens it."""
+
+    async def open(self, hub: StreamHub) -> None:
+        """Join and leave streams of `hub` as the other processes ask; takes over from a writer that died.
+
+        A stream for which the hub has no room is joined when it has. `hub` never waits for a process: one that takes
+        too little, in bytes or for too long, is disconnected, and the others receive their frames. Raises OSError when
+        no process could connect.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Disconnect every process and leave its streams. Does nothing when it is not open."""
+        ...
+
+
+class StreamFanoutClient(StreamSource, Protocol):
+    """The other processes' side: delivers the writer's frames, as the source of a hub.
+
+    Frames are delivered byte for byte and, over all streams, in the writer's order. A connection loses none. Every loss
+    of a connection is a gap, and is told: `heard_ms` is None for each stream until a frame arrives on the next one. The
+    frames between are not sent again.
+    """
+
+    def forget(self) -> None:
+        """Deliver no stream any more."""
+        ...
+
+    async def run(self) -> None:
+        """Connect to whichever process is the writer and ask for the streams, again after each loss, for ever."""
         ...

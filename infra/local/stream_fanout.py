@@ -1,7 +1,8 @@
-"""Streams from the process that writes to all others: a Unix socket in RUNTIME_DIR on which its hub is heard.
+"""Sends the writer's streams to the other processes, over a Unix socket in RUNTIME_DIR.
 
-However many processes answer clients, the exchange is asked for each stream once. A frame is four bytes of length, two
-of the length of the stream's name, the name, and the event; what the others want is msgpack behind four of length.
+However many processes serve clients, each stream is subscribed once at the exchange. A frame is four bytes of length,
+two with the length of the stream's name, the name, and the event; a change of what a process subscribes to is msgpack
+behind four bytes of length.
 """
 
 import asyncio
@@ -18,35 +19,35 @@ from app.ports.streams import Listener, StreamHub, StreamsFull
 from infra.local.unix_socket import UnixSocket
 
 ENDING: Final = "streams"  # of the socket's name
-RETRY_S: Final = 0.5  # how soon a process looks for the writer again; a new one is there within a second or two
+RETRY_S: Final = 0.5  # before a process connects again; after a writer's death there is a new one in a second or two
 UNSENT_BYTES_MAX: Final = 32 * 1024 * 1024
-"""For a process that does not read: seconds of all there is. With more it is cut off, and begins anew."""
-MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024  # a frame of all tickers has 300 kB, a wish for all streams there may be 700
+"""Waiting for a peer that does not read: seconds of all streams. With more it is disconnected, and connects again."""
+MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024  # a frame of all tickers has 300 kB, the names of all possible streams 700
 NAMES_MAX: Final = 1_000  # in one message
-STALL_S_MAX: Final = 30.0  # for a process to take what waits for it, and to finish a message that it has begun
-PROCESSES_MAX: Final = 128  # on one line; there are at most 64 workers and a few instances
+STALL_S_MAX: Final = 30.0  # for a process to read what waits for it, and to finish a message that it has begun
+PROCESSES_MAX: Final = 128  # connected at once; there are at most 64 workers and a few instances
 _HEAD: Final = struct.Struct(">IH")
 _LENGTH: Final = struct.Struct(">I")
 
 
-class _Wish(msgspec.Struct, array_like=True):
-    """Streams that a process wants, or wants no more."""
+class _SubscriptionChange(msgspec.Struct, array_like=True):
+    """Streams to which a process subscribes, or from which it unsubscribes."""
 
     is_wanted: bool
     streams: list[str]
 
 
-_wish: Final = msgspec.msgpack.Decoder(_Wish)
+_subscription_change: Final = msgspec.msgpack.Decoder(_SubscriptionChange)
 
 
 class _Messages:
-    """Cuts what comes into messages behind their lengths."""
+    """Splits received bytes into messages."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def take(self, data: bytes) -> Iterator[bytes]:
-        """The messages that are whole. Raises ValueError for one that is longer than any can be."""
+        """The messages that are complete with `data`. Raises ValueError for one longer than MESSAGE_BYTES_MAX."""
         data = self._rest + data
         at, end = 0, len(data)
         while end - at >= _LENGTH.size:
@@ -61,33 +62,33 @@ class _Messages:
 
     @property
     def is_within_one(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Whether a message has begun and is not complete."""
         return bool(self._rest)
 
 
 class _Deadline:
-    """Calls `passed` unless it is lifted in time."""
+    """Calls `passed` STALL_S_MAX after `set`, unless `lift` is called before."""
 
     def __init__(self, passed: Callable[[], None]) -> None:
         self._passed = passed
         self._alarm: asyncio.TimerHandle | None = None
 
     def set(self) -> None:
-        """Begin to count, or go on."""
+        """Start the timer; does nothing while it runs."""
         if self._alarm is None:
             self._alarm = asyncio.get_running_loop().call_later(STALL_S_MAX, self._passed)
 
     def lift(self) -> None:
-        """Count no more."""
+        """Stop the timer."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
 
 
-class _Heard(asyncio.Protocol):
-    """The writer's end of one process's connection."""
+class _ServerConnection(asyncio.Protocol):
+    """The writer's end of the connection of one process."""
 
-    def __init__(self, hub: StreamHub, connections: set["_Heard"]) -> None:
+    def __init__(self, hub: StreamHub, connections: set["_ServerConnection"]) -> None:
         self._hub = hub
         self._connections = connections
         self._messages = _Messages()
@@ -113,7 +114,7 @@ class _Heard(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for message in self._messages.take(data):
-                self._obey(_wish.decode(message))
+                self._apply(_subscription_change.decode(message))
         except (ValueError, msgspec.DecodeError):
             self.end()
         if self._messages.is_within_one:
@@ -128,8 +129,8 @@ class _Heard(asyncio.Protocol):
         self._writing.lift()
 
     def deliver(self, stream: str, payload: bytes) -> None:
-        """Send a frame on."""
-        assert self._transport is not None, "it listens since its connection was made"
+        """Send a frame to the process."""
+        assert self._transport is not None, "it joins streams after its connection was made"
         if self._transport.is_closing():
             return
         name = stream.encode()
@@ -139,15 +140,15 @@ class _Heard(asyncio.Protocol):
             self._transport.abort()
 
     def end(self) -> None:
-        """Hang up."""
+        """Disconnect, and drop what was not sent."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _obey(self, wish: _Wish) -> None:
-        if wish.is_wanted:
-            self._join((*self._refused, *wish.streams))
+    def _apply(self, change: _SubscriptionChange) -> None:
+        if change.is_wanted:
+            self._join((*self._refused, *change.streams))
             return
-        for stream in wish.streams:
+        for stream in change.streams:
             self._refused.pop(stream, None)
             if stream in self._streams:
                 del self._streams[stream]
@@ -159,36 +160,31 @@ class _Heard(asyncio.Protocol):
             try:
                 self._hub.join(stream, self.deliver)
             except StreamsFull:
-                self._refused[stream] = None  # tried again whenever this process says what it wants
+                self._refused[stream] = None  # tried again with every change of what this process subscribes to
             else:
                 self._refused.pop(stream, None)
                 self._streams[stream] = None
 
 
-class StreamFanoutServer:
-    """The writer's end: whoever connects hears what it asks for."""
+class LocalStreamFanoutServer:
+    """The writer's side for the processes of one database. See StreamFanoutServer in app/ports/coordination.py."""
 
     def __init__(self, database: Path) -> None:
         self._socket = UnixSocket(database, ENDING)
         self._server: asyncio.Server | None = None
-        self._connections: set[_Heard] = set()
-
-    @property
-    def processes(self) -> int:
-        """How many are connected."""
-        return len(self._connections)
+        self._connections: set[_ServerConnection] = set()
 
     async def open(self, hub: StreamHub) -> None:
-        """Let `hub` be heard from now on; only the holder of the lease may. Raises OSError."""
+        """Listen on the socket, and send frames of `hub` to the processes that connect. Raises OSError."""
 
         def serve(listener: socket) -> Awaitable[asyncio.Server]:
             loop = asyncio.get_running_loop()
-            return loop.create_unix_server(lambda: _Heard(hub, self._connections), sock=listener)
+            return loop.create_unix_server(lambda: _ServerConnection(hub, self._connections), sock=listener)
 
         self._server = await self._socket.listen(serve)
 
     async def close(self) -> None:
-        """Be heard no more; nothing happens when the line is not open."""
+        """Stop listening, disconnect every process and delete the socket."""
         if self._server is not None:
             server, self._server = self._server, None
             server.close()
@@ -197,12 +193,12 @@ class StreamFanoutServer:
             self._socket.remove()
 
 
-class _Hearing(asyncio.Protocol):
-    """The other end."""
+class _ClientConnection(asyncio.Protocol):
+    """The end of a connection in a process that does not write."""
 
-    def __init__(self, relay: "StreamFanoutClient") -> None:
+    def __init__(self, client: "LocalStreamFanoutClient") -> None:
         self.ended = asyncio.Event()
-        self._relay = relay
+        self._client = client
         self._messages = _Messages()
         self._transport: asyncio.Transport | None = None
 
@@ -216,28 +212,28 @@ class _Hearing(asyncio.Protocol):
         try:
             for message in self._messages.take(data):
                 name_end = 2 + int.from_bytes(message[:2], "big")
-                self._relay.heard(message[2:name_end].decode(), message[name_end:])
+                self._client.received(message[2:name_end].decode(), message[name_end:])
         except ValueError:  # a UnicodeDecodeError is one
             self.end()
 
     def say(self, streams: Iterable[str], *, is_wanted: bool) -> None:
-        """Tell what is wanted, or no more."""
+        """Tell the writer that streams are wanted, or no longer wanted."""
         names = list(streams)
         for at in range(0, len(names), NAMES_MAX):
-            message = msgspec.msgpack.encode(_Wish(is_wanted, names[at : at + NAMES_MAX]))
+            message = msgspec.msgpack.encode(_SubscriptionChange(is_wanted, names[at : at + NAMES_MAX]))
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.write(_LENGTH.pack(len(message)) + message)
                 if self._transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
-                    self.end()  # the next connection says what is wanted then
+                    self.end()  # the next connection begins with the streams wanted by then
 
     def end(self) -> None:
-        """Hang up."""
+        """Disconnect, and drop what was not sent."""
         if self._transport is not None:
             self._transport.abort()
 
 
-class StreamFanoutClient:
-    """The source of a hub in a process that does not write. See StreamSource in app/ports/streams.py."""
+class LocalStreamFanoutClient:
+    """The side of a process that does not write. See StreamFanoutClient in app/ports/coordination.py."""
 
     def __init__(self, database: Path, clock: Clock, deliver: Listener) -> None:
         self._socket = UnixSocket(database, ENDING)
@@ -245,59 +241,56 @@ class StreamFanoutClient:
         self._deliver = deliver
         self._wanted: dict[str, None] = {}
         self._heard_ms: dict[str, int] = {}
-        self._hearing: _Hearing | None = None
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the writer is heard."""
-        return self._hearing is not None
+        self._connection: _ClientConnection | None = None
 
     def add(self, streams: Iterable[str]) -> None:
-        """See StreamSource."""
+        """Ask the writer for streams, now and on each later connection."""
         added = dict.fromkeys(stream for stream in streams if stream not in self._wanted)
         self._wanted.update(added)
-        if self._hearing is not None:
-            self._hearing.say(added, is_wanted=True)
+        if self._connection is not None:
+            self._connection.say(added, is_wanted=True)
 
     def remove(self, streams: Iterable[str]) -> None:
-        """See StreamSource."""
+        """Tell the writer that streams are no longer wanted; frames of them that still arrive are dropped."""
         removed = [stream for stream in streams if stream in self._wanted]
         for stream in removed:
             del self._wanted[stream]
             self._heard_ms.pop(stream, None)
-        if self._hearing is not None:
-            self._hearing.say(removed, is_wanted=False)
+        if self._connection is not None:
+            self._connection.say(removed, is_wanted=False)
 
     def heard_ms(self, stream: str) -> int | None:
-        """When the newest frame came on the connection there is; the writer knows which streams are dead, not we."""
+        """When the newest frame arrived on this connection (ms); which streams are dead, only the writer knows."""
         return self._heard_ms.get(stream)
 
-    def heard(self, stream: str, payload: bytes) -> None:
-        """A frame came."""
+    def received(self, stream: str, payload: bytes) -> None:
+        """Deliver a frame if its stream is still wanted."""
         if stream in self._wanted:
             self._heard_ms[stream] = self._clock.now_ms()
             self._deliver(stream, payload)
 
     def forget(self) -> None:
-        """Want nothing any more."""
+        """Deliver no stream any more; called when `run` has ended."""
         self._wanted.clear()
         self._heard_ms.clear()
 
     async def run(self) -> None:
-        """Listen to whoever writes, for ever."""
+        """Stay connected to the writer, for ever."""
         while True:
             try:
                 with self._socket.found() as name:
-                    _, hearing = await asyncio.get_running_loop().create_unix_connection(lambda: _Hearing(self), name)
+                    _, connection = await asyncio.get_running_loop().create_unix_connection(
+                        lambda: _ClientConnection(self), name
+                    )
             except (OSError, NotImplementedError):
                 await self._clock.sleep(RETRY_S)
                 continue
             try:
-                self._hearing = hearing
-                hearing.say(self._wanted, is_wanted=True)
-                await hearing.ended.wait()
+                self._connection = connection
+                connection.say(self._wanted, is_wanted=True)
+                await connection.ended.wait()
             finally:
-                self._hearing = None
+                self._connection = None
                 self._heard_ms.clear()
-                hearing.end()
+                connection.end()
             await self._clock.sleep(RETRY_S)

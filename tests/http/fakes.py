@@ -31,11 +31,10 @@ from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
 from app.market.stream_hub import Hub
-from app.ports.coordination import RpcRequest, RpcResponse
+from app.ports.coordination import RpcRequest, RpcResponse, WriterRpcClient
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections
-from infra.local.writer_rpc import WriterRpc
 
 # hypothesis runs its examples in a thread here, and warns when other threads use the random module meanwhile
 OTHERS_MAY_USE_RANDOM = pytest.mark.filterwarnings(
@@ -239,15 +238,15 @@ class FakeMarket:
 class FakeLine:
     """The forward to the writer: this process is the writer, unless it is given an RPC connection to another one."""
 
-    def __init__(self, line: WriterRpc | None = None) -> None:
+    def __init__(self, line: WriterRpcClient | None = None) -> None:
         self.line = line
 
     def is_elsewhere(self) -> bool:
         return self.line is not None
 
-    async def ask(self, asked: RpcRequest) -> RpcResponse:
+    async def ask(self, request: RpcRequest) -> RpcResponse:
         assert self.line is not None
-        return await self.line.ask(asked)
+        return await self.line.ask(request)
 
 
 def no_metrics(_app: FastAPI) -> None:

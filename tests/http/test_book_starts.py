@@ -12,7 +12,7 @@ from app.market import book_starts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
 from app.sockets.streams import StreamLimits, StreamServer
-from infra.local.writer_rpc import WriterRpc
+from infra.local.writer_rpc import LocalWriterRpc
 from tests.fakes import FakeListed, turn
 from tests.http.fakes import FakeLine, FakeMarket, Node, served
 from tests.patience import PATIENCE_S
@@ -118,7 +118,7 @@ async def test_a_book_that_stands_still_is_not_waited_for_for_ever(monkeypatch: 
 async def test_a_process_that_does_not_write_tells_the_writer_once(tmp_path: Path) -> None:
     exchange = Exchange()
     writer, _ = desk(exchange)
-    line = WriterRpc(tmp_path / "klinenode.db")
+    line = LocalWriterRpc(tmp_path / "klinenode.db")
     await line.open(lambda asked: answer_by(writer.app, asked))
     follower = Node(line=FakeLine(line))
     follower.symbols.info = b"{}"

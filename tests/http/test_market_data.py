@@ -21,7 +21,7 @@ from app.http.refused import REFUSED
 from app.market.endpoints import ENDPOINTS, Endpoint, Question
 from app.market.market_source import Fetched
 from app.ports.errors import BucketFull, StandDown, UpstreamAway, UpstreamGarbage, UpstreamUnavailable
-from infra.local.writer_rpc import WriterRpc
+from infra.local.writer_rpc import LocalWriterRpc
 from tests.http.fakes import NOW_MS, FakeLine, ManualClock, Node, served, wire
 
 DEPTH = "/fapi/v1/depth?symbol=BTCUSDT"
@@ -416,9 +416,9 @@ async def test_an_unknown_path_is_unknown(node: Node) -> None:
 @asynccontextmanager
 async def processes(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
     """A reader with an RPC connection, and the writer at its other end."""
-    writer, end = Node(), WriterRpc(folder / "klinenode.db")
+    writer, end = Node(), LocalWriterRpc(folder / "klinenode.db")
     await end.open(lambda asked: answer_by(writer.app, asked))
-    reader = Node(line=FakeLine(WriterRpc(folder / "klinenode.db")))
+    reader = Node(line=FakeLine(LocalWriterRpc(folder / "klinenode.db")))
     reader.symbols.info = writer.symbols.info = b"{}"
     try:
         yield reader, writer

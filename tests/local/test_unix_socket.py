@@ -10,7 +10,7 @@ import pytest
 
 from app.ports.coordination import RpcRequest, RpcResponse, WriterUnreachable
 from infra.local.unix_socket import UnixSocket, _bound
-from infra.local.writer_rpc import WriterRpc
+from infra.local.writer_rpc import LocalWriterRpc
 from infra.sqlite.url import sqlite_path
 
 ASKED = RpcRequest("GET", "/", "", "", [], b"question")
@@ -36,7 +36,7 @@ def make(folder: Path, mode: int) -> None:
 
 @asynccontextmanager
 async def open_line(database: Path) -> AsyncIterator[None]:
-    line = WriterRpc(database)
+    line = LocalWriterRpc(database)
     await line.open(echo)
     try:
         yield
@@ -70,26 +70,26 @@ async def test_any_path_of_a_database_has_its_line(tmp_path: Path, names: tuple[
     database = tmp_path.joinpath(*names)
     database.parent.mkdir(parents=True, exist_ok=True)
     async with open_line(database):
-        assert (await WriterRpc(database).ask(ASKED)).body == b"question"
+        assert (await LocalWriterRpc(database).ask(ASKED)).body == b"question"
     assert content(database.parent) == [], "nothing of it stays"
     with pytest.raises(WriterUnreachable):
-        await WriterRpc(database).ask(ASKED)
+        await LocalWriterRpc(database).ask(ASKED)
 
 
 async def test_two_databases_with_long_names_have_two_lines(tmp_path: Path) -> None:
     one, two = tmp_path / ("n" * 200 + "1"), tmp_path / ("n" * 200 + "2")
     async with open_line(one):
         with pytest.raises(WriterUnreachable):
-            await WriterRpc(two).ask(ASKED)
+            await LocalWriterRpc(two).ask(ASKED)
         async with open_line(two):
-            assert (await WriterRpc(two).ask(ASKED)).body == b"question"
-        assert (await WriterRpc(one).ask(ASKED)).body == b"question"
+            assert (await LocalWriterRpc(two).ask(ASKED)).body == b"question"
+        assert (await LocalWriterRpc(one).ask(ASKED)).body == b"question"
 
 
 async def test_where_the_folder_has_no_sockets_it_lies_in_a_folder_of_the_users_own(own_folder: Path) -> None:
     database = NO_SOCKETS / "k.db"
     async with open_line(database):
-        assert (await WriterRpc(database).ask(ASKED)).body == b"question"
+        assert (await LocalWriterRpc(database).ask(ASKED)).body == b"question"
         assert modes(own_folder, *content(own_folder)) == [0o700, 0o600]
     assert content(own_folder) == []
 
@@ -98,12 +98,12 @@ async def test_a_folder_that_others_may_write_to_is_not_trusted(own_folder: Path
     database = NO_SOCKETS / "k.db"
     make(own_folder, 0o777)
     with pytest.raises(OSError, match=f"no socket can be made at {database}"):
-        await WriterRpc(database).open(echo)
+        await LocalWriterRpc(database).open(echo)
     async with open_line(own_folder / "k.db"):  # somebody's socket, by the name that ours would have
         (stranger,) = content(own_folder)
         stranger.rename(UnixSocket(database, "line")._elsewhere[-1])
         with pytest.raises(WriterUnreachable):
-            await WriterRpc(database).ask(ASKED)
+            await LocalWriterRpc(database).ask(ASKED)
 
 
 async def test_what_a_killed_writer_left_elsewhere_is_not_met_any_more(tmp_path: Path, own_folder: Path) -> None:
@@ -112,7 +112,7 @@ async def test_what_a_killed_writer_left_elsewhere_is_not_met_any_more(tmp_path:
     left = UnixSocket(database, "line")._elsewhere[-1]
     _bound(left).close()
     async with open_line(database):
-        assert (await WriterRpc(database).ask(ASKED)).body == b"question"
+        assert (await LocalWriterRpc(database).ask(ASKED)).body == b"question"
         assert not left.exists()
 
 
@@ -121,4 +121,4 @@ async def test_a_database_named_relative_to_the_working_directory_has_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     async with open_line(sqlite_path("sqlite:///./data/../k.db")):
-        assert (await WriterRpc(tmp_path / "k.db").ask(ASKED)).body == b"question"
+        assert (await LocalWriterRpc(tmp_path / "k.db").ask(ASKED)).body == b"question"

@@ -16,8 +16,8 @@ from app.ports.coordination import RpcRequest, RpcResponse
 from app.settings import load
 from infra.local.metrics_folder import MetricsFolder
 from infra.local.rate_state import LocalRateState
-from infra.local.stream_fanout import StreamFanoutServer
-from infra.local.writer_rpc import WriterRpc
+from infra.local.stream_fanout import LocalStreamFanoutServer
+from infra.local.writer_rpc import LocalWriterRpc
 from infra.process.clock import SystemClock
 from infra.process.private_file import open_private
 from infra.sqlite.lease import WriterLease
@@ -54,7 +54,7 @@ async def everything_in(folder: Path) -> dict[str, int]:
     )
     assert lease.try_acquire("http://127.0.0.1:8000")
     await rate_state.update(lambda state: None)
-    line, streams, counted = WriterRpc(database), StreamFanoutServer(database), MetricsFolder(database)
+    line, streams, counted = LocalWriterRpc(database), LocalStreamFanoutServer(database), MetricsFolder(database)
     telemetry = Telemetry("ERROR")
     telemetry.share_in(counted.path)
     async with AsyncExitStack() as at_the_end:
