@@ -24,14 +24,13 @@ from app.http.protocol import BoundedProtocol
 from app.node.node import Node
 from app.node.parts import Parts
 from app.node.prepare import CannotStart, prepare
-from app.node.stores import store_of
+from app.node.stores import shared_path
 from app.settings import Settings
 from app.sockets.connections import SURPLUS_MAX
 from app.sockets.stream_protocol import StreamProtocol
 from infra.local.metrics_folder import MetricsFolder
 from infra.process.gc_schedule import GcSchedule
 from infra.process.malloc import return_large_blocks, stop_sqlite_counting
-from infra.process.runtime_dir import shared_by
 
 WORKER_S_MAX: Final = 30
 """A worker that does not answer its parent for so long is replaced. This includes its imports: one second of processor
@@ -54,8 +53,7 @@ def run(settings: Settings) -> None:
     listener = listen(settings.host, settings.port)
     prepare(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-    shared = shared_by(store_of(settings.db_url).place(settings.db_url), settings.runtime_dir)
-    counted = MetricsFolder(shared) if settings.workers > 1 else None
+    counted = MetricsFolder(shared_path(settings)) if settings.workers > 1 else None
     config = uvicorn.Config(
         # all settings, so that the command line's overrides reach every worker
         partial(_app, settings, None if counted is None else counted.path),

@@ -39,7 +39,7 @@ from app.node.exchange_clock import ExchangeClock, KeptTime
 from app.node.follower import Follower
 from app.node.health import Health, Vitals
 from app.node.role import Role
-from app.node.stores import store_of
+from app.node.stores import shared_path, store_of
 from app.node.supervisor import Supervisor
 from app.ports.clock import MachineClock
 from app.ports.coordination import RpcRequest, RpcResponse, StreamFanoutClient, StreamFanoutServer, WriterRpc
@@ -66,7 +66,7 @@ from infra.local.stream_fanout import LocalStreamFanoutClient, LocalStreamFanout
 from infra.local.token_file import TokenFile
 from infra.local.writer_rpc import LocalWriterRpc
 from infra.process.clock import SystemClock
-from infra.process.runtime_dir import beside, shared_by
+from infra.process.runtime_dir import beside
 from infra.telemetry import Telemetry
 
 KEPT_TIME: Final = "time"  # the stored document with the clock correction (KeptTime)
@@ -94,7 +94,7 @@ class Parts:
         )
         self.store = store_of(settings.db_url)
         self.database = self.store.place(settings.db_url)
-        self.shared = shared_by(self.database, settings.runtime_dir)
+        self.shared = shared_path(settings)
         self.reader = self.store.reader(settings.db_url)
         self.feed = self.store.change_feed(settings.db_url)
         self.lease = self.store.lease(settings.db_url)

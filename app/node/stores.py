@@ -7,7 +7,9 @@ from typing import Any, Final, NamedTuple
 from app.ports.clock import Clock
 from app.ports.coordination import ChangeFeed, Lease
 from app.ports.store import OpenReader, OpenWriter
+from app.settings import Settings
 from infra.binance.unpack import Gathered
+from infra.process.runtime_dir import shared_by
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.lease import NO_SPACE, WriterLease
 from infra.sqlite.migrate import upgrade
@@ -35,6 +37,11 @@ class Store(NamedTuple):
     """The form in which archive files are unpacked for the store (a Collector of infra.binance.unpack)."""
     no_space: frozenset[int]
     """The error numbers of a full disk, which does not prevent a start."""
+
+
+def shared_path(settings: Settings) -> Path:
+    """The path from which the names of the files are made that the processes of a database share (RUNTIME_DIR)."""
+    return shared_by(store_of(settings.db_url).place(settings.db_url), settings.runtime_dir)
 
 
 def store_of(db_url: str) -> Store:

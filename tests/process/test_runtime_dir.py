@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from app.node.prepare import CannotStart, prepare
+from app.node.stores import shared_path
 from app.settings import load
 from infra.process.runtime_dir import beside, make_runtime_dir, shared_by
 
@@ -12,6 +13,13 @@ def test_what_is_shared_lies_beside_the_database_unless_a_folder_is_named(tmp_pa
     assert shared_by(database, "") == database
     assert beside(shared_by(database, ""), "token") == tmp_path / "k.db.token"
     assert beside(shared_by(database, "/run/klinenode"), "token").parent == Path("/run/klinenode")
+
+
+def test_the_settings_decide_it_for_server_and_workers_alike(tmp_path: Path) -> None:
+    settings = load({"db_url": f"sqlite:///{tmp_path}/k.db"}, env_file=None)
+    assert shared_path(settings) == tmp_path / "k.db"
+    elsewhere = shared_path(settings.model_copy(update={"runtime_dir": "/run/klinenode"}))
+    assert elsewhere == shared_by(tmp_path / "k.db", "/run/klinenode")
 
 
 def test_databases_of_one_name_share_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
