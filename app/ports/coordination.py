@@ -53,7 +53,10 @@ class WriterRpcServer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Accept no more requests; those under way are still answered. Does nothing when it is not open."""
+        """Accept no more requests; those under way are still answered. Does nothing when it is not open.
+
+        If another process has taken over already, requests go on reaching that one.
+        """
         ...
 
 
@@ -181,7 +184,10 @@ class StreamFanoutServer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Disconnect every process and leave its streams. Does nothing when it is not open."""
+        """Disconnect every process and leave its streams. Does nothing when it is not open.
+
+        If another process has taken over already, processes go on finding that one.
+        """
         ...
 
 

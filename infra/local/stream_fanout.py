@@ -187,10 +187,10 @@ class LocalStreamFanoutServer:
         """Stop listening, disconnect every process and delete the socket."""
         if self._server is not None:
             server, self._server = self._server, None
+            self._socket.remove()
             server.close()
             for connection in tuple(self._connections):
                 connection.end()
-            self._socket.remove()
 
 
 class _ClientConnection(asyncio.Protocol):

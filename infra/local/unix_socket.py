@@ -33,7 +33,7 @@ class UnixSocket:
         digest = hashlib.sha256(os.fsencode(database)).hexdigest()[:_DIGITS]
         self._beside = beside(database, ending, bytes_max=_NAME_BYTES_MAX)
         self._elsewhere = tuple(folder / f"{digest}.{ending}" for folder in _own_folders())
-        self._bound: Path | None = None
+        self._bound: tuple[Path, os.stat_result] | None = None
 
     async def listen(self, serve: Callable[[socket.socket], Awaitable[asyncio.Server]]) -> asyncio.Server:
         """Bind a socket at the first possible place and return the server that `serve` starts on it. Raises OSError."""
@@ -48,10 +48,15 @@ class UnixSocket:
             return server
 
     def remove(self) -> None:
-        """Delete the file of the bound socket."""
+        """Delete the file of the bound socket, unless another process has put its own there.
+
+        Call it before the server is closed: while the socket is open, no other file can have its inode.
+        """
         if self._bound is not None:
-            self._bound.unlink(missing_ok=True)
-            self._bound = None
+            (path, ours), self._bound = self._bound, None
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(path.lstat(), ours):
+                    path.unlink()
 
     @contextlib.contextmanager
     def found(self) -> Iterator[str]:
@@ -63,22 +68,29 @@ class UnixSocket:
 
     def _bind(self) -> socket.socket:
         try:
-            listener = _bound(self._beside)
+            listener = self._bound_at(self._beside)
         except OSError as error:
             for path in self._elsewhere:
                 with contextlib.suppress(OSError):
                     _make_own(path.parent)
-                    listener, self._bound = _bound(path), path
-                    return listener
+                    return self._bound_at(path)
             raise OSError(
                 error.errno,
                 f"no socket can be made at {self._beside} ({error.strerror or error}), "
                 f"nor in {' or '.join(str(path.parent) for path in self._elsewhere)}",
             ) from error
-        self._bound = self._beside
         for path in self._elsewhere:
             with contextlib.suppress(OSError):
                 path.unlink()  # left by a writer that was killed when the database's folder had no sockets
+        return listener
+
+    def _bound_at(self, path: Path) -> socket.socket:
+        listener = _bound(path)
+        try:
+            self._bound = path, path.lstat()
+        except OSError:
+            listener.close()
+            raise
         return listener
 
 

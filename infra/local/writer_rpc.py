@@ -42,8 +42,8 @@ class LocalWriterRpc:
         """Stop listening and delete the socket; requests under way are still answered."""
         if self._server is not None:
             server, self._server = self._server, None
-            server.close()
             self._socket.remove()
+            server.close()
 
     async def ask(self, request: RpcRequest) -> RpcResponse:
         """Send a request to the writer and return its response. Raises WriterUnreachable."""

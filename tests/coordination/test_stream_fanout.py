@@ -175,6 +175,15 @@ async def test_a_killed_writer_is_noticed_and_a_successor_takes_over(
             assert one.received == [(A, b"{}")]
 
 
+async def test_a_writer_that_was_replaced_does_not_take_its_successor_away(fanouts: StreamFanouts) -> None:
+    """It was suspended or lost its lock file, and closes only when it finds that out."""
+    async with writing(fanouts) as replaced, writing(fanouts) as writer:
+        await replaced.server.close()
+        async with following(fanouts, A) as one:
+            await joined(writer, one)
+            assert not +replaced.exchange.subscribed
+
+
 async def test_a_process_that_reads_too_little_holds_up_nobody_and_is_told_what_it_missed(
     fanouts: StreamFanouts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

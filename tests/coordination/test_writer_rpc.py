@@ -285,3 +285,18 @@ async def test_a_killed_writer_releases_who_waits_for_it_and_a_successor_takes_o
 async def refused(process: WriterRpc) -> None:
     with pytest.raises(WriterUnreachable):
         await process.ask(asking())
+
+
+async def test_a_writer_that_was_replaced_does_not_take_its_successor_away(rpcs: WriterRpcs) -> None:
+    """It was suspended or lost its lock file, and closes only when it finds that out."""
+
+    async def former(request: RpcRequest) -> RpcResponse:
+        return RpcResponse(200, [], b"former")
+
+    async with answering(rpcs, former) as replaced:
+        async with answering(rpcs, echo):
+            assert (await rpcs.process().ask(asking(b"x"))).body == b"x"
+            await replaced.close()
+            assert (await rpcs.process().ask(asking(b"x"))).body == b"x"
+        with pytest.raises(WriterUnreachable):
+            await rpcs.process().ask(asking())
