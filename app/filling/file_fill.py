@@ -19,7 +19,7 @@ from app.ports.errors import FileRejected, NotPublished, UpstreamError, Upstream
 from app.ports.exchange import Archive
 from app.runtime import Runtime
 
-COMMIT_ROWS_MAX: Final = 15_000
+FILE_COMMIT_ROWS_MAX: Final = 15_000
 """Rows of a file per transaction, rounded to whole days, at least one day; roll-ups add two thirds.
 
 Such a transaction takes 12 ms with SQLite page images and 30 ms with columns (where SQLite cannot be given pages), and
@@ -126,7 +126,7 @@ def _why(error: UpstreamError) -> tuple[str, str]:
 
 def _portions(rows: Columns, grid: Grid) -> Iterator[Columns]:
     """Split `rows` into portions of whole days."""
-    span_ms = max(DAY_MS, COMMIT_ROWS_MAX * grid.step_ms // DAY_MS * DAY_MS)
+    span_ms = max(DAY_MS, FILE_COMMIT_ROWS_MAX * grid.step_ms // DAY_MS * DAY_MS)
     while rows:
         end_ms = D1.grid.floor(rows.opens_ms[0]) + span_ms
         part = rows.between(0, end_ms)

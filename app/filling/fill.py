@@ -23,7 +23,7 @@ from app.ports.exchange import Exchange, Priority
 from app.ports.store import StoreReader
 from app.runtime import Runtime
 
-COMMIT_ROWS_MAX: Final = 5_000  # rows per transaction: more gain nothing and lock the database longer
+REST_COMMIT_ROWS_MAX: Final = 5_000  # rows per transaction; more gain nothing and lock the database longer
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
 ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
 SECONDED_CONFIRM_MS: Final = 2 * MINUTE_MS  # the same where other klines of the same trades are proven absent
@@ -108,8 +108,8 @@ class Filler:
         new = 0
         closed_ms = self._clock.now_ms() - CLOSE_GRACE_MS
         rows = Columns.of(klines).closed_by(closed_ms, grid)
-        for at in range(0, len(rows), COMMIT_ROWS_MAX):
-            part = rows[at : at + COMMIT_ROWS_MAX]
+        for at in range(0, len(rows), REST_COMMIT_ROWS_MAX):
+            part = rows[at : at + REST_COMMIT_ROWS_MAX]
             held = self._holdings.ledger(series).held
             for result in await self._committer.commit([Batch(series, source, part.spans(grid), part)]):
                 new += result.revised + sum(grid.count(*span) for span in result.granted - held)

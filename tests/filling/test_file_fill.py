@@ -14,7 +14,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.events import ArchiveRejected
-from app.filling.file_fill import COMMIT_ROWS_MAX
+from app.filling.file_fill import FILE_COMMIT_ROWS_MAX
 from app.filling.plan import Download
 from app.kinds.klines import KLINES
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
@@ -40,7 +40,7 @@ async def test_minutes_and_what_is_made_of_them_are_in_one_transaction(tmp_path:
         for commit in on.rig.store.commits:
             first, *others = commit
             assert (first.series, first.source) == (BTC, Source.ARCHIVE)
-            assert len(first.rows) <= COMMIT_ROWS_MAX
+            assert len(first.rows) <= FILE_COMMIT_ROWS_MAX
             days = first.spans.hull
             assert (D1.grid.floor(days.start_ms), D1.grid.floor(days.end_ms)) == days
             assert [(each.series.interval.code, each.source) for each in others] == [
