@@ -71,7 +71,8 @@ class _Entries:
         """The least recently used page comes first."""
         self.bytes = 0
         self.of_series: dict[Series, dict[Key, _Entry]] = {}
-        self.live_of_symbol: dict[str, dict[Key, _Entry]] = {}
+        self.live_of_name: dict[str, dict[Key, _Entry]] = {}
+        """The pages with a kline in progress, by the name of their series, which all its intervals share."""
         self.evictions = 0
 
     def put(self, key: Key, entry: _Entry) -> None:
@@ -81,7 +82,7 @@ class _Entries:
         self.bytes += entry.cost
         _file(self.of_series, series, key, entry)
         if entry.answer.is_live:
-            _file(self.live_of_symbol, series.name, key, entry)
+            _file(self.live_of_name, series.name, key, entry)
         self._make_room()
 
     def remove(self, key: Key) -> None:
@@ -93,7 +94,7 @@ class _Entries:
         series = entry.answer.series
         _take_out(self.of_series, series, key)
         if entry.answer.is_live:
-            _take_out(self.live_of_symbol, series.name, key)
+            _take_out(self.live_of_name, series.name, key)
 
     def weigh(self, entry: _Entry) -> None:
         """Account for the growth of a page whose gzip variant was made."""
@@ -106,7 +107,7 @@ class _Entries:
         """Drop every page."""
         self.by_key.clear()
         self.of_series.clear()
-        self.live_of_symbol.clear()
+        self.live_of_name.clear()
         self.bytes = 0
 
     def _make_room(self) -> None:
@@ -195,14 +196,14 @@ class PageCache:
         for key in gone:
             self._entries.remove(key)
 
-    def moved(self, symbol: str) -> None:
-        """Invalidate the pages that show a kline in progress of `symbol`, because a frame has changed it.
+    def moved(self, name: str) -> None:
+        """Invalidate the pages that show a kline in progress of the series called `name`: a frame has changed it.
 
         Called for each frame, once for all intervals, since all are made of the same minute. Costs next to nothing
         when there is no such page.
         """
-        self._moves[symbol] = self._moves.get(symbol, 0) + 1
-        for key in tuple(self._entries.live_of_symbol.get(symbol, ())):
+        self._moves[name] = self._moves.get(name, 0) + 1
+        for key in tuple(self._entries.live_of_name.get(name, ())):
             self._entries.remove(key)
 
     def clear(self) -> None:

@@ -280,13 +280,11 @@ class CacheAgainstModel(RuleBasedStateMachine):
         for which, pages in entries.of_series.items():
             assert pages
             indexed |= dict.fromkeys(pages, which)
-        live = {key for pages in entries.live_of_symbol.values() for key in pages}
+        live = {key for pages in entries.live_of_name.values() for key in pages}
         assert all(
-            entry.answer.series.symbol == symbol
-            for symbol, pages in entries.live_of_symbol.items()
-            for entry in pages.values()
+            entry.answer.series.name == name for name, pages in entries.live_of_name.items() for entry in pages.values()
         )
-        assert all(entries.live_of_symbol.values())
+        assert all(entries.live_of_name.values())
         assert indexed == {key: entry.answer.series for key, entry in entries.by_key.items()}
         assert live == {key for key, entry in entries.by_key.items() if entry.answer.is_live}
 
