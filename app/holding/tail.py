@@ -135,7 +135,7 @@ class Tail:
         """The tail of a series as last updated, even if that was long ago."""
         return self._tails.get(series)
 
-    def ticket(self, series: Series) -> int:
+    def version(self, series: Series) -> int:
         """A version to take before reading rows for `seed`; it differs once the series' rows may have changed."""
         return self._changes.get(series, 0) + self._clears
 
@@ -199,12 +199,12 @@ class Tail:
         self._settle(tail)
         self._trim(series, tail)
 
-    def seed(self, series: Series, grid: Grid, rows: EncodedRows, end_ms: int, ticket: int) -> None:
+    def seed(self, series: Series, grid: Grid, rows: EncodedRows, end_ms: int, version: int) -> None:
         """Add rows read from the store, an unbroken run up to `end_ms`, in front of the tail's rows or in their place.
 
-        `ticket` was taken before the rows were read: if the series changed since, the rows are ignored.
+        `version` was taken before the rows were read: if the series changed since, the rows are ignored.
         """
-        if not rows or ticket != self.ticket(series):
+        if not rows or version != self.version(series):
             return
         tail = self._of(series, grid)
         if tail.rows and end_ms < tail.start_ms:

@@ -115,7 +115,7 @@ class Klines:
         asked, is_head = asked_by(scope["headers"]), scope["method"] == "HEAD"
         if (hit := self._from_memory(query, key, asked, self._clock.now_ms())) is not None:
             return HitResponse(hit, is_head=is_head)
-        ticket = self._pages.ticket(query.series)
+        version = self._pages.version(query.series)
         with self._names.asking(PATH, query.series.name):
             answer = await self._query.answer(query)
         coverage = coverage_headers(answer) if query.allow_partial or answer.holes else ()
@@ -123,7 +123,7 @@ class Klines:
             return json_response(answer.body, 200, NO_STORE, *BINANCE, *coverage)
         page = Page(answer.body, *coverage)
         hit = Hit(*page.chosen(asked), self._pages.max_age_s(answer, self._clock.now_ms()))
-        self._pages.put(key, page, answer, ticket)
+        self._pages.put(key, page, answer, version)
         return HitResponse(hit, is_head=is_head)
 
     def at_once(self, key: Key, asked: Asked, now_ms: int) -> Hit | None:
@@ -146,7 +146,7 @@ class Klines:
         status, variant = page.chosen(asked)
         is_packed = variant.body is not answer.body
         if is_packed or self._pages.is_asked_again(key, now_ms):
-            self._pages.put(key, page, answer, self._pages.ticket(answer.series))
+            self._pages.put(key, page, answer, self._pages.version(answer.series))
         return Hit(status, variant, self._pages.max_age_s(answer, now_ms))
 
 

@@ -23,8 +23,8 @@ ASKED_BYTES_MAX: Final = 2 * 1024 * 1024  # for requests seen once whose page is
 Key = tuple[str, bytes]  # path and raw query string
 
 
-class Ticket(NamedTuple):
-    """How often a series had changed, and its symbol's live klines had moved, before an answer was computed."""
+class SeriesVersion(NamedTuple):
+    """How often a series has changed, and how often a frame has changed a kline in progress of its name."""
 
     changes: int
     moves: int
@@ -119,8 +119,8 @@ class _Entries:
 class PageCache:
     """Pages by path and raw query string.
 
-    To add a page, take a `ticket` before the answer is computed and pass it to `put`. If the series changed in between,
-    the answer may be outdated and `put` does not keep it.
+    To add a page, take the `version` before the answer is computed and pass it to `put`. If the series changed in
+    between, the answer may be outdated and `put` does not keep it.
     """
 
     def __init__(self, bytes_max: int, clock: Clock, ttl_s: int) -> None:
@@ -153,9 +153,9 @@ class PageCache:
         """How many pages were evicted for newer ones."""
         return self._entries.evictions
 
-    def ticket(self, series: Series) -> Ticket:
-        """The ticket for an answer about `series`; take it before the answer is computed."""
-        return Ticket(self._changes.get(series, 0) + self._clears, self._moves.get(series.name, 0))
+    def version(self, series: Series) -> SeriesVersion:
+        """The version of `series` now; take it before an answer about it is computed."""
+        return SeriesVersion(self._changes.get(series, 0) + self._clears, self._moves.get(series.name, 0))
 
     def max_age_s(self, answer: Answer, now_ms: int) -> int:
         """For how long others may cache `answer`: until its newest kline is outdated, 0 with a kline in progress."""
@@ -174,11 +174,11 @@ class PageCache:
         self._asked.add(key, now_ms, key[1])
         return False
 
-    def put(self, key: Key, page: Page, answer: Answer, ticket: Ticket) -> None:
-        """Cache the page of `answer`, unless its series changed since `ticket`, it is outdated or it is too large."""
+    def put(self, key: Key, page: Page, answer: Answer, version: SeriesVersion) -> None:
+        """Cache the page of `answer`, unless its series changed since `version`, it is outdated or it is too large."""
         now_ms = self._clock.now_ms()
-        changes, moves = self.ticket(answer.series)
-        is_stale = changes != ticket.changes or (answer.is_live and moves != ticket.moves)
+        changes, moves = self.version(answer.series)
+        is_stale = changes != version.changes or (answer.is_live and moves != version.moves)
         entry = _Entry(page, answer, len(key[1]), now_ms, min(now_ms + self._ttl_s * 1000, answer.valid_until_ms))
         self._entries.remove(key)
         if not is_stale and entry.is_true(now_ms) and entry.cost <= self._page_bytes_max:

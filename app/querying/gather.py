@@ -79,9 +79,9 @@ class Gatherer:
                 return None
         if not (window.newest and window.is_open_ended and lacking and ledger.held.covers(lacking)):
             return None
-        ticket, wanted = self._tail.ticket(series), grid.count(*lacking)
+        version, wanted = self._tail.version(series), grid.count(*lacking)
         found, body = await self._store.read_encoded(series, lacking, wanted)
-        if found != wanted or ticket != self._tail.ticket(series):
+        if found != wanted or version != self._tail.version(series):
             return None  # rows were deleted or replaced meanwhile
         read = EncodedRows.of_body(body)
         rows = list(read)
@@ -90,13 +90,13 @@ class Gatherer:
                 return None  # the tail grew meanwhile, and its oldest rows were evicted
             rows += tail.rows[tail.index(lacking.end_ms) : tail.index(end_ms)]
         if self._tail.is_current():
-            self._tail.seed(series, grid, read, lacking.end_ms, ticket)  # the next such query needs no database
+            self._tail.seed(series, grid, read, lacking.end_ms, version)  # the next such query needs no database
         return Found(list(zip(grid.opens(*window.span), rows, strict=True)), known, ledger.absent)
 
     async def held(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> Found:
         """The rows of a window, decoded from the database, merged with the tail's. Raises StoreUnavailable."""
         span = Span(0, window.span.end_ms) if window.newest else window.span
-        ticket = self._tail.ticket(series)
+        version = self._tail.version(series)
         snapshot = await self._store.read(series, span, window.limit, newest=window.newest)
         known = snapshot.ledger.known
         read = [printed(series, kline, grid) for kline in snapshot.rows]
@@ -112,7 +112,7 @@ class Gatherer:
         is_tail = window.newest and window.is_open_ended and self._tail.is_current()
         is_unbroken = len(snapshot.rows) == window.limit > 0 and snapshot.rows[0].open_ms == window.span.start_ms
         if is_tail and is_unbroken:
-            self._tail.seed(series, grid, EncodedRows(read), window.span.end_ms, ticket)
+            self._tail.seed(series, grid, EncodedRows(read), window.span.end_ms, version)
         return Found(rows, known, snapshot.ledger.absent)
 
 

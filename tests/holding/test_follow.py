@@ -86,12 +86,12 @@ class Other:
 
     async def seed(self, series: Series, rows: int) -> None:
         """What the query service does with the newest rows that it had to read."""
-        ticket, grid = self.tail.ticket(series), series.interval.grid
+        version, grid = self.tail.version(series), series.interval.grid
         end_ms = self.holdings.ledger(series).end_ms
         span = Span(grid.shift(end_ms, -rows), end_ms)
         snapshot = await self.reader.read(series, span, rows)
         if len(snapshot.rows) == rows and snapshot.ledger.held.covers(span):
-            self.tail.seed(series, grid, EncodedRows.of_body(encoded(series, snapshot.rows)), end_ms, ticket)
+            self.tail.seed(series, grid, EncodedRows.of_body(encoded(series, snapshot.rows)), end_ms, version)
 
     async def check(self, series: Series) -> int:
         """The tail's rows are the store's; how many."""
@@ -172,9 +172,9 @@ async def test_rows_that_came_to_the_tail_while_the_changes_were_read_are_not_ta
         await commit(other, BTC, 0, ROWS, Source.WS)
         await other.follower.look()
         await other.seed(BTC, 5)
-        ticket, old = other.tail.ticket(BTC), EncodedRows.of_body(encoded(BTC, rows_of(BTC, 0, ROWS)))
+        version, old = other.tail.version(BTC), EncodedRows.of_body(encoded(BTC, rows_of(BTC, 0, ROWS)))
         await commit(other, BTC, 0, ROWS, Source.REST, mark=1)
-        other.reader.meanwhile = lambda: other.tail.seed(BTC, M1.grid, old, START_MS + ROWS * MINUTE_MS, ticket)
+        other.reader.meanwhile = lambda: other.tail.seed(BTC, M1.grid, old, START_MS + ROWS * MINUTE_MS, version)
         await other.follower.look()
         await other.check(BTC)
 

@@ -89,7 +89,7 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
             end = min(len(opens) - 1, at + rng.choice([1, 0, -5, 3]))
             start = max(0, end - rng.randrange(1, 60))
             klines = [model.truth.setdefault(open_ms, marked(open_ms, mark)) for open_ms in opens[start:end]]
-            tail.seed(series, grid, printed(series, klines), opens[end], tail.ticket(series))
+            tail.seed(series, grid, printed(series, klines), opens[end], tail.version(series))
             if klines:
                 at = max(at, end - 1)
         else:
@@ -107,7 +107,7 @@ def test_rows_that_were_read_before_a_change_are_not_taken_in_after_it(what: str
     tail, hours = Tail(ROW_BYTES * 1000, always), Series(KLINES, "BTCUSDT", HOURLY)
     read = [marked(DAY0_MS - back * HOUR_MS, 1) for back in (3, 2, 1)]
     tail.append(hours, HOURLY.grid, read[-1])
-    ticket = tail.ticket(hours)
+    version = tail.version(hours)
     if what == "amend":
         tail.amend(hours, HOURLY.grid, [marked(read[0].open_ms, 2)])
     elif what == "void":
@@ -116,9 +116,9 @@ def test_rows_that_were_read_before_a_change_are_not_taken_in_after_it(what: str
         tail.lose(hours)
     else:
         tail.clear()
-    tail.seed(hours, HOURLY.grid, printed(hours, read), DAY0_MS, ticket)
+    tail.seed(hours, HOURLY.grid, printed(hours, read), DAY0_MS, version)
     assert tail.rows <= 1
-    tail.seed(hours, HOURLY.grid, printed(hours, read), DAY0_MS, tail.ticket(hours))
+    tail.seed(hours, HOURLY.grid, printed(hours, read), DAY0_MS, tail.version(hours))
     assert tail.rows == 3
 
 
@@ -152,7 +152,7 @@ def test_tails_filled_while_they_were_few_make_room_for_those_that_come_later() 
     klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(300, 0, -1)]
     tail = Tail(ROW_BYTES * 300 * len(series) // 4, always)
     for each in series:
-        tail.seed(each, M1.grid, printed(each, klines), DAY0_MS, tail.ticket(each))
+        tail.seed(each, M1.grid, printed(each, klines), DAY0_MS, tail.version(each))
         bound = ROW_BYTES * 300 * len(series) // 4
         assert tail.rows * ROW_BYTES <= max(bound * 1.3, len(series) * ROW_BYTES * 2)
     kept = [tail.get(each) for each in series]
@@ -215,9 +215,9 @@ def test_tails_of_long_intervals_make_room_for_those_of_shorter_ones_that_come_l
     tail = Tail(ROW_BYTES * 1_000, always)
     hours, minutes = Series(KLINES, "BTCUSDT", HOURLY), Series(KLINES, "BTCUSDT", M1)
     klines = [marked(DAY0_MS - back * HOUR_MS, 1) for back in range(900, 0, -1)]
-    tail.seed(hours, HOURLY.grid, printed(hours, klines), DAY0_MS, tail.ticket(hours))
+    tail.seed(hours, HOURLY.grid, printed(hours, klines), DAY0_MS, tail.version(hours))
     assert tail.rows == 900
     klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(900, 0, -1)]
-    tail.seed(minutes, M1.grid, printed(minutes, klines), DAY0_MS, tail.ticket(minutes))
+    tail.seed(minutes, M1.grid, printed(minutes, klines), DAY0_MS, tail.version(minutes))
     assert (tail.rows_max(M1), tail.rows_max(HOURLY)) == (500, 500)
     assert tail.rows <= 1_000 + 2 * 64

@@ -11,7 +11,7 @@ from app.domain.interval import INTERVALS, M1
 from app.domain.series import Series
 from app.domain.span import Span
 from app.http.page import Page
-from app.http.page_cache import KEEPING_ERROR_MS, PAGE_OVERHEAD_BYTES, PAGE_SHARE_MAX, Key, PageCache, Ticket
+from app.http.page_cache import KEEPING_ERROR_MS, PAGE_OVERHEAD_BYTES, PAGE_SHARE_MAX, Key, PageCache, SeriesVersion
 from app.kinds.klines import KLINES
 from app.querying.answer import END_OF_TIME_MS, Answer
 from tests.http.fakes import NOW_MS, ManualClock, kline_body
@@ -39,8 +39,8 @@ def answer_of(
     return Answer(body, series, touches, is_live, valid_until_ms)
 
 
-def put(pages: PageCache, query: bytes, answer: Answer, ticket: Ticket | None = None) -> None:
-    pages.put((PATH, query), Page(answer.body), answer, ticket or pages.ticket(answer.series))
+def put(pages: PageCache, query: bytes, answer: Answer, version: SeriesVersion | None = None) -> None:
+    pages.put((PATH, query), Page(answer.body), answer, version or pages.version(answer.series))
 
 
 def is_held(pages: PageCache, query: bytes) -> bool:
@@ -49,19 +49,19 @@ def is_held(pages: PageCache, query: bytes) -> bool:
 
 def test_an_answer_computed_before_a_change_is_not_kept_after_it() -> None:
     pages = PageCache(1_000_000, ManualClock(), 10)
-    ticket, ticket_of_another = pages.ticket(BTC), pages.ticket(BTC_MONTH)
+    version, version_of_another = pages.version(BTC), pages.version(BTC_MONTH)
     pages.drop(BTC, Span(0, 1))
-    put(pages, b"late", answer_of(), ticket)
-    put(pages, b"other", answer_of(series=BTC_MONTH), ticket_of_another)
+    put(pages, b"late", answer_of(), version)
+    put(pages, b"other", answer_of(series=BTC_MONTH), version_of_another)
     assert not is_held(pages, b"late")
     assert is_held(pages, b"other")
 
 
 def test_an_answer_computed_before_everything_was_forgotten_is_not_kept_after_it() -> None:
     pages = PageCache(1_000_000, ManualClock(), 10)
-    ticket = pages.ticket(BTC)
+    version = pages.version(BTC)
     pages.clear()
-    put(pages, b"late", answer_of(), ticket)
+    put(pages, b"late", answer_of(), version)
     assert not is_held(pages, b"late")
 
 
@@ -92,10 +92,10 @@ def test_pages_that_nobody_vouches_for_are_not_sent_and_are_good_again_when_some
 
 def test_a_live_update_outdates_only_answers_with_a_live_kline() -> None:
     pages = PageCache(1_000_000, ManualClock(), 10)
-    ticket = pages.ticket(BTC)
+    version = pages.version(BTC)
     pages.moved("BTCUSDT")
-    put(pages, b"live", answer_of(is_live=True), ticket)
-    put(pages, b"closed", answer_of(), ticket)
+    put(pages, b"live", answer_of(is_live=True), version)
+    put(pages, b"closed", answer_of(), version)
     assert not is_held(pages, b"live")
     assert is_held(pages, b"closed")
 
@@ -212,13 +212,13 @@ class CacheAgainstModel(RuleBasedStateMachine):
         body = kline_body(rows)
         now_ms = self.clock.ms
         answer = answer_of(body, which, touches, is_live=is_live, valid_until_ms=now_ms + valid_ms)
-        ticket = self.pages.ticket(which)
+        version = self.pages.version(which)
         for changed, span in meanwhile:
             if span is None:
                 self.move(changed.symbol)
             else:
                 self.drop(changed, span)
-        put(self.pages, query, answer, ticket)
+        put(self.pages, query, answer, version)
         outdated = any(
             changed == which if span is not None else is_live and changed.symbol == which.symbol
             for changed, span in meanwhile

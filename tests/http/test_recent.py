@@ -72,5 +72,5 @@ def test_all_names_that_are_remembered_take_some_megabytes() -> None:
 
 def test_series_are_kept_by_name_only_when_they_are_listed() -> None:
     pages = PageCache(1_000_000, ManualClock(), 10)
-    pages.ticket(Series(KLINES, "x" * 10_000, M1))
+    pages.version(Series(KLINES, "x" * 10_000, M1))
     assert (pages._changes, pages._moves) == ({}, {})
