@@ -46,7 +46,7 @@ class Ledger:
         """Where the newest entry ends; 0 when there is none."""
         return self.entries[-1].span.end_ms if self.entries else 0
 
-    def claim(self, span: Span, source: Source) -> Spans:
+    def writable(self, span: Span, source: Source) -> Spans:
         """The part of `span` that `source` may write: all except what the ledger has from a source of higher rank."""
         if span.start_ms >= self.end_ms:
             return Spans([span])
@@ -55,7 +55,7 @@ class Ledger:
         return higher.complement(span)
 
     def record(self, spans: Spans, source: Source) -> "Ledger":
-        """The ledger after `source` has written `spans` (which it must have been granted by `claim`)."""
+        """The ledger after `source` has written `spans` (which it must have been granted, see `writable`)."""
         if not spans:
             return self
         first, *others = spans

@@ -1,6 +1,6 @@
 """The rules by which every store turns a batch into rows to write, delete and keep as revisions. Pure.
 
-A store commits a batch in one transaction. It calls `claim` for the spans that the source is granted and those where
+A store commits a batch in one transaction. It calls `grant` for the spans that the source may write and those where
 held rows may be replaced, reads these rows, and executes what `decide` returns. If held rows changed, longer rows that
 were rolled up from them are invalid: for each series of `longer` the store reads the rows in `reach` and executes what
 `invalidate` returns. A store adds no rule of its own.
@@ -51,7 +51,7 @@ class Batch:
         assert inside == len(opens_ms), f"{self.series}: rows outside the spans of their batch"
 
 
-class Claim(NamedTuple):
+class Grant(NamedTuple):
     """The spans that the source of a batch may write (`granted`), and those of them with held rows (`contested`)."""
 
     granted: Spans
@@ -84,21 +84,21 @@ class Decision(NamedTuple):
     changed: Spans = NOTHING
 
 
-def claim(ledger: Ledger, batch: Batch) -> Claim:
+def grant(ledger: Ledger, batch: Batch) -> Grant:
     """The spans of `batch` that no source of higher rank has written, and where they meet held rows."""
     if batch.withdraws:
-        return Claim(batch.spans & ledger.absent, NOTHING)
+        return Grant(batch.spans & ledger.absent, NOTHING)
     if _is_beyond(batch.spans, ledger):
-        return Claim(batch.spans, NOTHING)
+        return Grant(batch.spans, NOTHING)
     granted = NOTHING
     for span in batch.spans:
-        granted |= ledger.claim(span, batch.source)
-    return Claim(granted, granted & ledger.held)
+        granted |= ledger.writable(span, batch.source)
+    return Grant(granted, granted & ledger.held)
 
 
-def decide(ledger: Ledger, batch: Batch, claimed: Claim, held: Sequence[Row]) -> Decision:
-    """How to store `batch`; `held` are the stored rows that open inside `claimed.contested`, ascending."""
-    granted, contested = claimed
+def decide(ledger: Ledger, batch: Batch, grant: Grant, held: Sequence[Row]) -> Decision:
+    """How to store `batch`; `held` are the stored rows that open inside `grant.contested`, ascending."""
+    granted, contested = grant
     if not granted:
         return Decision(ledger, granted)
     if batch.withdraws:

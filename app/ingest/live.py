@@ -131,7 +131,7 @@ class LiveIngest:
 
     async def _close(self, series: Series, source: Source, kline: Kline, as_of: int) -> None:
         span = Span(kline.open_ms, series.interval.grid.shift(kline.open_ms, 1))
-        if not self._holdings.ledger(series).claim(span, source):
+        if not self._holdings.ledger(series).writable(span, source):
             return  # the exchange's own kline of this interval is held already and outranks this one
         self._tail.append(series, series.interval.grid, kline)
         self._drop(series, span)

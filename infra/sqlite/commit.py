@@ -93,9 +93,9 @@ class _Transaction:
         """Apply what the source of `batch` may write, on top of the earlier batches of this transaction."""
         series = batch.series
         ledger = self._ledger(series)
-        claimed = store_rules.claim(ledger, batch)
-        held = self._rows(series, claimed.contested) if claimed.contested else ()
-        decision = store_rules.decide(ledger, batch, claimed, held)
+        grant = store_rules.grant(ledger, batch)
+        held = self._rows(series, grant.contested) if grant.contested else ()
+        decision = store_rules.decide(ledger, batch, grant, held)
         if not decision.granted:
             return Committed(ledger, decision.granted, 0)
         self._execute(series, decision)

@@ -14,7 +14,7 @@ def test_the_ledger_agrees_with_a_model_that_remembers_every_time(writes: list[t
     model: dict[int, Source] = {}
     for start, length, source in writes:
         span = Span(start, start + length)
-        granted = ledger.claim(span, source)
+        granted = ledger.writable(span, source)
         mine = {time for time in range(*span) if time not in model or RANK.index(model[time]) <= RANK.index(source)}
         assert {time for piece in granted for time in range(*piece)} == mine
         ledger = ledger.record(granted, source)
@@ -29,6 +29,6 @@ def test_the_ledger_agrees_with_a_model_that_remembers_every_time(writes: list[t
 
 def test_the_exchanges_own_candle_has_the_last_word() -> None:
     ledger = Ledger([Entry(Span(0, 10), Source.REST)])
-    assert not ledger.claim(Span(0, 10), Source.ROLLUP)
-    assert ledger.claim(Span(5, 15), Source.WS) == Spans([(10, 15)])
-    assert ledger.claim(Span(0, 10), Source.REST) == Spans([(0, 10)])
+    assert not ledger.writable(Span(0, 10), Source.ROLLUP)
+    assert ledger.writable(Span(5, 15), Source.WS) == Spans([(10, 15)])
+    assert ledger.writable(Span(0, 10), Source.REST) == Spans([(0, 10)])
