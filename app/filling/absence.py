@@ -50,7 +50,7 @@ class Doubt(Enum):
 
     NONE = "its listing, or the proven begin of its minutes, says the same"
     NEAR = "it was listed less than a day earlier"
-    SECONDED = "it was listed earlier, and the archive has no file of the day before either"
+    NO_FILE = "it was listed earlier, and the archive has no file of the day before either"
     ANY_BEGIN = "it was listed earlier, and rows of this kind may begin at any time"
     UNHEARD = "it was listed earlier, and the archive cannot say"
     CONTRADICTED = "the archive has a file of the day before"
@@ -59,7 +59,7 @@ class Doubt(Enum):
 ANSWER_AFTER_MS: Final = {
     Doubt.NONE: 0,
     Doubt.NEAR: 2 * MINUTE_MS,
-    Doubt.SECONDED: AGAIN_MS,
+    Doubt.NO_FILE: AGAIN_MS,
     Doubt.ANY_BEGIN: AGAIN_MS,
     Doubt.UNHEARD: 5 * MINUTE_MS,
     Doubt.CONTRADICTED: 30 * MINUTE_MS,
@@ -69,7 +69,7 @@ ANSWER_AFTER_MS: Final = {
 RECORD_AFTER_MS: Final[Mapping[Doubt, int]] = {
     Doubt.NONE: 10_000,
     Doubt.NEAR: 2 * MINUTE_MS,
-    Doubt.SECONDED: 2 * MINUTE_MS,
+    Doubt.NO_FILE: 2 * MINUTE_MS,
     Doubt.ANY_BEGIN: 2 * MINUTE_MS,
     Doubt.UNHEARD: 30 * MINUTE_MS,
 }
@@ -142,7 +142,7 @@ class Absence:
                     return each
         return None
 
-    def is_seconded(self, series: Series, hole: Span) -> bool:
+    def is_absent_elsewhere(self, series: Series, hole: Span) -> bool:
         """Whether the ledger of another interval of the same trades records `hole` as absent."""
         return series.kind.rolls_up and any(
             self._holdings.ledger(each).absent.covers(hole)
@@ -173,7 +173,7 @@ class Absence:
         has_file = await self._has_file_before(series.name, begin_ms, listing.onboard_ms)
         if has_file is None:
             return Doubt.NEAR if begin_ms <= listing.onboard_ms + DAY_MS else Doubt.UNHEARD
-        return Doubt.CONTRADICTED if has_file else Doubt.SECONDED
+        return Doubt.CONTRADICTED if has_file else Doubt.NO_FILE
 
     async def _has_file_before(self, symbol: str, begin_ms: int, onboard_ms: int) -> bool | None:
         """Whether the archive has the file of the last published day before `begin_ms`; None when that is unknown."""

@@ -26,7 +26,7 @@ from app.runtime import Runtime
 REST_COMMIT_ROWS_MAX: Final = 5_000  # rows per transaction; more gain nothing and lock the database longer
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
 ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
-SECONDED_CONFIRM_MS: Final = 2 * MINUTE_MS  # the same where other klines of the same trades are proven absent
+ABSENT_ELSEWHERE_CONFIRM_MS: Final = 2 * MINUTE_MS  # the same where other klines of the same trades are proven absent
 PROOF_RETRY_MS: Final = MINUTE_MS  # while a proof is pending, REST is asked this often: the klines may reappear
 PROOF_PAUSE_MS_MAX: Final = 5 * MINUTE_MS  # a claim not repeated for this long may have been an error
 SUSPECTS_MAX: Final = 10_000
@@ -129,7 +129,7 @@ class Filler:
 
         The span before a series' first kline (fetched by itself, twice) is absent. A hole between klines is against the
         exchange's rules (binance-facts section 3, Gaps), so it must still be there ABSENT_CONFIRM_MS later. A longer
-        interval waits for its parts; their proof supports its own, so it needs only SECONDED_CONFIRM_MS.
+        interval waits for its parts; their proof supports its own, so it needs only ABSENT_ELSEWHERE_CONFIRM_MS.
         """
         now_ms = self._clock.now_ms()
         end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
@@ -181,7 +181,7 @@ class Filler:
             self._suspects[series, hole] = seen_ms = now_ms
         while len(self._suspects) > SUSPECTS_MAX:
             del self._suspects[next(iter(self._suspects))]
-        after_ms = SECONDED_CONFIRM_MS if self._absence.is_seconded(series, hole) else ABSENT_CONFIRM_MS
+        after_ms = ABSENT_ELSEWHERE_CONFIRM_MS if self._absence.is_absent_elsewhere(series, hole) else ABSENT_CONFIRM_MS
         if now_ms - seen_ms < after_ms or self._absence.refuted_by(series, hole) is not None:
             return False
         self._suspects.pop((series, hole), None)

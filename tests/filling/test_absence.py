@@ -53,7 +53,7 @@ async def test_history_that_is_lost_for_a_while_is_never_recorded_absent(
         recover = lose_history(on, DAY0_MS - DAY_MS + 5 * HOUR_MS)
         on.rig.vault.error = unavailable() if is_archive_silent else None
         async with running(on.reconciler.run):
-            await on.rig.advance(RECORD_AFTER_MS[Doubt.SECONDED] // 1000 + 60)
+            await on.rig.advance(RECORD_AFTER_MS[Doubt.NO_FILE] // 1000 + 60)
             assert not on.rig.holdings.ledger(BTC).absent
             assert not on.rig.holdings.ledger(HOURS).absent
             recover()

@@ -12,7 +12,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import ArchiveRejected, BackfillPaused, BackfillResumed, CommitFailed, GapsCounted, RowsCommitted
 from app.filling.absence import RECORD_AFTER_MS, Doubt
-from app.filling.fill import ABSENT_CONFIRM_MS, SECONDED_CONFIRM_MS
+from app.filling.fill import ABSENT_CONFIRM_MS, ABSENT_ELSEWHERE_CONFIRM_MS
 from app.filling.reconcile import STORE_RETRY_S_MAX
 from app.filling.room import ROW_DISK_BYTES
 from app.holding.wish import CLOSE_GRACE_MS
@@ -114,7 +114,7 @@ async def test_a_hole_of_minutes_that_is_proven_is_soon_proven_of_hours_too(tmp_
                 assert on.rig.clock.ms < started_ms + 3 * ABSENT_CONFIRM_MS
             proven_ms[series] = on.rig.clock.ms
         assert proven_ms[BTC] - started_ms >= ABSENT_CONFIRM_MS
-        assert SECONDED_CONFIRM_MS <= proven_ms[HOURS] - proven_ms[BTC] < ABSENT_CONFIRM_MS / 3
+        assert ABSENT_ELSEWHERE_CONFIRM_MS <= proven_ms[HOURS] - proven_ms[BTC] < ABSENT_CONFIRM_MS / 3
         await on.until_whole()
 
 
