@@ -121,7 +121,7 @@ class ExchangeAnswers(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class StandingNotShared(Event):
+class RateStateNotShared(Event):
     """The file by which processes share their weight was damaged, or cannot be used; `reason` says what follows."""
 
     LEVEL = logging.WARNING

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from app.binance.rate_state import MINUTES_MAX, SLOTS_MAX, Minute, RateState, UnderWay
 from app.domain.kind import Bucket
-from app.events import Observe, StandingNotShared
+from app.events import Observe, RateStateNotShared
 from app.ports.clock import Clock
 from infra.process.private_file import open_private
 
@@ -154,7 +154,7 @@ class LocalRateState:
         news, self._news = self._news, None
         self._thread_lock.release()
         if news is not None:
-            self._observe(StandingNotShared(str(self._path), news))
+            self._observe(RateStateNotShared(str(self._path), news))
 
     def _is_worth_trying(self) -> bool:
         return self.trouble is None or not 0 < self._retry_ms - self._clock.now_ms() <= RETRY_MS

@@ -22,7 +22,7 @@ EVENTS: list[Event] = [
     events.StandDownBegan(1_800_000_000_000, "banned"),
     events.ExchangeSilent(5, "time: ConnectError"),
     events.ExchangeAnswers(),
-    events.StandingNotShared("k.db.weight", "the disk is full"),
+    events.RateStateNotShared("k.db.weight", "the disk is full"),
     events.SocketOpened("0", 200),
     events.SocketLost("0", "silent"),
     events.SocketHandedOver("0", "slow"),

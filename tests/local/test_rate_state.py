@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from app.binance.rate_state import SLOTS_MAX, Minute, RateState, UnderWay
 from app.domain.interval import MINUTE_MS
 from app.domain.kind import Bucket
-from app.events import StandingNotShared
+from app.events import RateStateNotShared
 from app.ports.errors import StandDown
 from app.ports.exchange import Priority
 from infra.binance.budget import SHARES
@@ -139,10 +139,10 @@ async def test_a_damaged_file_is_reported_once_and_written_anew(file: Path, harm
     for _ in range(5):
         assert await refused(process) == until_ms
     assert process.budget.used == 50
-    (event,) = process.witness.of(StandingNotShared)
+    (event,) = process.witness.of(RateStateNotShared)
     assert "written anew" in event.reason
     assert await refused(other) == until_ms
-    assert not other.witness.of(StandingNotShared)
+    assert not other.witness.of(RateStateNotShared)
 
 
 async def test_a_file_damaged_while_nobody_ran_makes_requests_feel_their_way(file: Path) -> None:
@@ -153,7 +153,7 @@ async def test_a_file_damaged_while_nobody_ran_makes_requests_feel_their_way(fil
         other = tasks.create_task(served(process, 1, Priority.USER))
         await clock.advance(0)
         assert not other.done()
-    assert len(process.witness.of(StandingNotShared)) == 1
+    assert len(process.witness.of(RateStateNotShared)) == 1
 
 
 async def test_a_deleted_file_is_made_again_with_what_is_known(file: Path) -> None:
@@ -182,7 +182,7 @@ async def test_a_file_that_cannot_be_made_slows_the_process_down_until_it_can(tm
             ticket.answered(20, is_success=True)
         await clock.advance(0)
         assert other.done()
-    (event,) = process.witness.of(StandingNotShared)
+    (event,) = process.witness.of(RateStateNotShared)
     (complaint,) = process.budget.complaints()
     assert "klinenode.db.weight" in complaint
     taken_away(folder / "klinenode.db.weight")
@@ -202,7 +202,7 @@ async def test_a_process_that_was_stopped_while_it_had_the_lock_does_not_stop_th
         flock(fd, LOCK_EX)
         await served(process, 10, Priority.USER, 20)
         assert process.budget.used == 20
-        (event,) = process.witness.of(StandingNotShared)
+        (event,) = process.witness.of(RateStateNotShared)
         assert "lock" in event.reason
         flock(fd, LOCK_UN)
     finally:
@@ -287,4 +287,4 @@ async def test_processes_killed_at_full_speed_never_book_more_than_one_share_tog
         await clock.advance(1_000)
         assert not late.done()
         await clock.advance(MINUTE_MS)
-    assert not last.witness.of(StandingNotShared)
+    assert not last.witness.of(RateStateNotShared)
