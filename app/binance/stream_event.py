@@ -34,6 +34,13 @@ class StreamFrame(NamedTuple):
     payload: bytes
 
 
+class KlineHead(NamedTuple):
+    """A kline stream's name, and the text with which each of its frames begins, up to the event's brace."""
+
+    stream: str
+    text: bytes
+
+
 class ServerShutdown(NamedTuple):
     """The exchange will soon close this connection; a new one should be open before that."""
 
@@ -88,6 +95,9 @@ class _AnyFrame(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw()
 
 
+_ENDS: Final = b"}}}"
+"""The end of a kline frame: of `k`, of `data` and of the frame."""
+
 _any_decoder: Final = msgspec.json.Decoder(_AnyFrame)
 _name_decoder: Final = msgspec.json.Decoder(_Named)
 
@@ -132,6 +142,29 @@ def decode_any(frame: bytes) -> StreamFrame | ControlAnswer | ServerShutdown | N
         raise BadKline(f"not a stream frame: {error}") from error
     answer = decode(frame)
     return None if isinstance(answer, KlineEvent) else answer
+
+
+def head_of(symbol: str, interval: Interval) -> KlineHead:
+    """The head of the frames of a kline stream, for `undecoded`."""
+    stream = kline_stream(symbol, interval)
+    return KlineHead(stream, f'{{"stream":"{stream}","data":{{'.encode())
+
+
+def undecoded(frame: bytes, head: KlineHead) -> StreamFrame | None:
+    """The event of a frame from which `decode` made a KlineEvent, as the exchange wrote it; None if it has no name.
+
+    It is cut out of the frame if nothing but the frame's end can follow it: the only braces are those of the frame, of
+    `data` and of `k`, and all three close at the end. Cutting takes less than half as long as decoding the frame again,
+    which is done for frames in another form. None also if the event is not UTF-8: clients would reject it.
+    """
+    is_usual = frame.startswith(head.text) and frame.endswith(_ENDS) and frame.isascii()
+    if is_usual and frame.count(b"{") == frame.count(b"}") == len(_ENDS):
+        return StreamFrame(head.stream, frame[len(head.text) - 1 : -1])
+    try:
+        again = decode_any(frame)
+    except BadKline:
+        return None
+    return again if isinstance(again, StreamFrame) else None
 
 
 def kline_stream(symbol: str, interval: Interval) -> str:

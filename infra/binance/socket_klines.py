@@ -1,11 +1,19 @@
 """One connection with kline streams, whose frames become kline events."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from websockets.asyncio.client import ClientConnection
 
-from app.binance.stream_event import KlineEvent, ServerShutdown, StreamFrame, decode, decode_any, kline_stream
+from app.binance.stream_event import (
+    KlineEvent,
+    KlineHead,
+    ServerShutdown,
+    StreamFrame,
+    decode,
+    kline_stream,
+    undecoded,
+)
 from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
 from app.outbound import Destination
@@ -20,7 +28,7 @@ ROUTE: Final = "/market/stream"  # elsewhere kline streams are acknowledged and 
 class Tap(NamedTuple):
     """The streams whose undecoded frames are also passed to `take`."""
 
-    keys: Collection[Key]
+    heads: Mapping[Key, KlineHead]
     take: Callable[["KlineLink", Key, StreamFrame], None]
 
 
@@ -54,8 +62,8 @@ class KlineLink(Link[Key]):
                 key = (message.symbol, message.interval.code)
                 if key in self._wanted:  # else it was unsubscribed while the frame was in flight
                     self._life.beat(key, self._clock.now_ms(), message.event_ms)
-                    if key in self._tap.keys:
-                        self._pass_on(key, frame)
+                    if (head := self._tap.heads.get(key)) is not None:
+                        self._pass_on(key, frame, head)
                     await self._put(message)
                     self._life.first_frame.set()
             elif isinstance(message, ServerShutdown):
@@ -63,10 +71,11 @@ class KlineLink(Link[Key]):
             elif message is not None:
                 self._settle(message)
 
-    def _pass_on(self, key: Key, frame: bytes) -> None:
-        read = decode_any(frame)
-        if isinstance(read, StreamFrame):
-            self._tap.take(self, key, read)
+    def _pass_on(self, key: Key, frame: bytes, head: KlineHead) -> None:
+        if (event := undecoded(frame, head)) is not None:
+            self._tap.take(self, key, event)
+        else:
+            self._drop("a kline event without its stream's name, or not UTF-8: ingested, and not sent to clients")
 
     async def _put(self, event: KlineEvent) -> None:
         if not self._intake.is_full:

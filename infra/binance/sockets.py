@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Final
 
-from app.binance.stream_event import KlineEvent, StreamFrame
+from app.binance.stream_event import KlineEvent, KlineHead, StreamFrame, head_of
 from app.domain.series import Series
 from app.outbound import Destination
 from app.runtime import Runtime
@@ -34,7 +34,7 @@ class BinanceSockets:
         self._at = at
         self._runtime = runtime
         self._intake = Intake(runtime.clock, runtime.observe, queue_max)
-        self._tapped: set[Key] = set()
+        self._tapped: dict[Key, KlineHead] = {}
         self.passed_on: Callable[[str, bytes, bool, bool], None] = lambda stream, payload, is_doubled, is_ahead: None
         """Called with frames of tapped streams: name, event, if two sockets carry it, and if this is the new one."""
         self._fleet: Fleet[Key] = Fleet(
@@ -72,7 +72,8 @@ class BinanceSockets:
     def tap(self, series: Iterable[Series]) -> None:
         """Set the series whose undecoded frames are passed to `passed_on`."""
         self._tapped.clear()
-        self._tapped.update((one.symbol, one.interval.code) for one in series)
+        for one in series:
+            self._tapped[one.symbol, one.interval.code] = head_of(one.symbol, one.interval)
 
     @property
     def queue_depth(self) -> int:

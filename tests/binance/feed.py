@@ -58,9 +58,10 @@ class Feed:
         for connection in list(self.streams):
             await connection.close()
 
-    def send_all(self, text: str) -> None:
+    def send_all(self, text: str | bytes) -> None:
+        frame = text if isinstance(text, bytes) else text.encode()
         for connection in self.streams:
-            connection.protocol.send_text(text.encode())
+            connection.protocol.send_text(frame)
             connection.send_data()
 
     async def talk(self, connection: ServerConnection) -> None:
@@ -98,7 +99,7 @@ class Feed:
     async def beat(self) -> None:
         while True:
             for name in {name for names in self.streams.values() for name in names} - self.mute:
-                frame = self._frame(name)
+                frame = self.frame(name)
                 for connection, names in self.streams.items():
                     if name in names and connection not in self._muted:
                         self._send(connection, frame)
@@ -112,7 +113,7 @@ class Feed:
             connection.protocol.send_text(frame)
             connection.send_data()
 
-    def _frame(self, name: str) -> bytes:
+    def frame(self, name: str) -> bytes:
         number = self.sent[name] = self.sent.get(name, -1) + 1
         symbol, _, code = name.upper().partition("@KLINE_")
         if not code:

@@ -7,7 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
+import msgspec
+import pytest
+
+from app.binance import stream_event
 from app.domain.interval import M1
 from app.domain.series import Series
 from app.events import GarbageDropped, SocketHandedOver, SocketLost
@@ -23,6 +28,18 @@ from tests.fast_clock import ScaledClock
 from tests.patience import PATIENCE_S
 
 A, B = (Series(KLINES, f"{letter}USDT", M1) for letter in "AB")
+
+
+class Decoded:
+    """A decoder that counts its frames."""
+
+    def __init__(self, decoder: msgspec.json.Decoder[Any]) -> None:
+        self._decoder = decoder
+        self.frames = 0
+
+    def decode(self, frame: bytes) -> object:
+        self.frames += 1
+        return self._decoder.decode(frame)
 
 
 @dataclass
@@ -176,6 +193,38 @@ async def test_tapped_klines_are_not_repeated_by_a_hand_over_either() -> None:
         await run.hear(name)
         numbers = [json.loads(payload)["k"]["n"] for payload in run.came[name]]
         assert numbers == sorted(set(numbers))
+
+
+async def test_a_tapped_frame_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the sockets that ingest it; clients are sent a part of the frame's bytes."""
+    again = Decoded(stream_event._any_decoder)
+    monkeypatch.setattr(stream_event, "_any_decoder", again)
+    clock, name = ScaledClock(START_MS, 20), "btcusdt@kline_1m"
+    async with (
+        SandboxServer(clock, seed=1, symbols=5) as sandbox,
+        running(clock, sandbox.ws_url, Series(KLINES, "BTCUSDT", M1)) as run,
+    ):
+        run.streams.add([name])
+        for _ in range(3):
+            await run.hear(name)
+        assert again.frames == 0
+        run.streams.add(["btcusdt@kline_5m"])
+        await run.hear("btcusdt@kline_5m")
+        assert again.frames, "where nothing ingests the stream, this is the only decoder"
+
+
+async def test_a_tapped_frame_that_no_client_could_read_ends_no_socket() -> None:
+    name = "ausdt@kline_1m"
+    async with fed(A) as (feed, run):
+        run.streams.add([name])
+        await run.hear(name)
+        bad = feed.frame(name).replace(b'"2"', b'"2", "B": "\xff"', 1)
+        feed.send_all(bad)
+        dropped = await run.witness.wait(GarbageDropped)
+        assert "not UTF-8" in dropped.reason
+        await run.hear(name)
+        assert not run.witness.of(SocketLost)
+        assert not any(b"\xff" in payload for payload in run.came[name])
 
 
 async def test_a_stream_that_falls_silent_is_dead_and_subscribed_again() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.binance import stream_event
-from app.binance.stream_event import ControlAnswer, KlineEvent, ServerShutdown
+from app.binance.stream_event import ControlAnswer, KlineEvent, ServerShutdown, StreamFrame
 from app.domain.interval import INTERVALS, M1
 from app.domain.kline import BadKline
 
@@ -42,6 +42,66 @@ FRAME: dict[str, Any] = {
 def frame(**k: object) -> bytes:
     data = FRAME["data"]
     return json.dumps({**FRAME, "data": {**data, "k": {**data["k"], **k}}}).encode()
+
+
+COMPACT = json.dumps(FRAME, separators=(",", ":")).encode()
+HEAD = stream_event.head_of("SUSHIUSDT", M1)
+
+
+class Unused:
+    """A decoder that must not be used."""
+
+    def decode(self, frame: bytes) -> None:
+        raise AssertionError(f"decoded again: {frame!r}")
+
+
+def test_the_event_of_a_decoded_frame_is_cut_out_of_it_without_decoding_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = stream_event.decode_any(COMPACT)
+    monkeypatch.setattr(stream_event, "_any_decoder", Unused())
+    assert stream_event.undecoded(COMPACT, HEAD) == said
+    assert said == StreamFrame("sushiusdt@kline_1m", COMPACT[len(b'{"stream":"sushiusdt@kline_1m","data":') : -1])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"}}}", b'}},"id":1}'),
+        (b"}}}", b'}},"x":{"y":{}}}'),
+        (b"}}}", b'},"z":{"y":{}}}}'),
+        (b"}}}", b'},"st":2}}'),
+        (b"}}}", b"}}} "),
+        (b"}}}", b"} } }"),
+        (b'"B":"0"', b'"B":"{"'),
+        (b'"B":"0"', b'"B":"}}}"'),
+        (b'"B":"0"', b'"B":{}'),
+        (b'"B":"0"', '"B":"币安人生"'.encode()),
+        (b'"data":', b'"data": '),
+        (b'"data":', b'"data":null,"data":'),
+        (b'{"stream":', b'{"id":1,"stream":'),
+        (b'{"stream":', b' {"stream":'),
+        (b"}}}", b'}},"stream":"other@kline_1m"}'),
+        (b"sushiusdt@", b"other@"),
+        (b"sushiusdt@", b"s\\u0075shiusdt@"),
+    ],
+)
+def test_the_event_of_a_frame_in_any_other_form_is_what_decoding_finds(old: bytes, new: bytes) -> None:
+    changed = new.join(COMPACT.rsplit(old, 1))
+    assert isinstance(stream_event.decode(changed), KlineEvent), "the sockets ingest it"
+    said = stream_event.decode_any(changed)
+    assert isinstance(said, StreamFrame)
+    assert stream_event.undecoded(changed, HEAD) == said
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"B":"0"', b'"B":"\xff"'), (b'"stream":"sushiusdt@kline_1m",', b""), (b"sushiusdt@kline_1m", b"")],
+)
+def test_an_event_without_a_stream_or_that_is_no_text_is_not_for_clients(old: bytes, new: bytes) -> None:
+    changed = COMPACT.replace(old, new)
+    assert isinstance(stream_event.decode(changed), KlineEvent), "the sockets ingest it"
+    assert stream_event.undecoded(changed, HEAD) is None
 
 
 def test_a_recorded_closing_frame() -> None:

@@ -91,6 +91,12 @@ def _run_stream_event(data: bytes) -> bool:
     assert event.kline == tuple(k[name] for name in ("t", "o", "h", "l", "c", "v", "q", "n", "V", "Q"))
     assert k["T"] == event.interval.grid.shift(k["t"], 1) - 1
     assert check(event.kline, event.interval.grid) is event.kline
+    if isinstance(frame, bytes) and event.symbol.isalnum():  # as every subscribed one is
+        cut = stream_event.undecoded(frame, stream_event.head_of(event.symbol, event.interval))
+        try:
+            assert cut == stream_event.decode_any(frame), "cut at another place than decoding finds"
+        except BadKline:
+            assert cut is None
     return True
 
 
