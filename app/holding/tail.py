@@ -66,6 +66,17 @@ class SeriesTail:
     live: Live | None = None
     ended: Live | None = None
     """The kline before the live one as REST reported it after its end; kept until its closing frame arrives."""
+    uncommitted: dict[int, Row] = field(default_factory=dict)
+    """By open time: the klines of the run that `Tail.close` added and that no commit has reached since."""
+
+    def restart(self, rows: EncodedRows, start_ms: int, end_ms: int) -> None:
+        """Set another run, of which no row is known to wait for its commit."""
+        self.rows, self.start_ms, self.end_ms = rows, start_ms, end_ms
+        self.uncommitted.clear()
+
+    def empty(self) -> None:
+        """Drop the run: some of it is no longer known."""
+        self.restart(EncodedRows(), 0, 0)
 
     def index(self, open_ms: int) -> int:
         """The position of the row that opens at `open_ms`."""
@@ -108,8 +119,8 @@ class Tail:
     ) -> None:
         """`is_current` returns whether the tails match the store: a follower's may not, when it cannot read changes.
 
-        `arrived` is called with closed klines, ascending, when they become servable, and with socket klines a second
-        time at their commit.
+        `arrived` is called with closed klines, ascending, when they become servable. It may be called again with klines
+        that are committed later, unless the tail still has them as `close` added them.
         """
         self.is_current = is_current
         self._arrived = arrived
@@ -150,7 +161,7 @@ class Tail:
         """Drop the rows of a series, so that the store serves them: some of the run is no longer known."""
         self._note(series)
         if (tail := self._tails.get(series)) is not None:
-            tail.rows, tail.start_ms, tail.end_ms = EncodedRows(), 0, 0
+            tail.empty()
 
     def forget(self, series: Series) -> None:
         """Drop the tail of a series that is no longer followed."""
@@ -163,6 +174,13 @@ class Tail:
         """The number of rows kept of all series together."""
         return sum(len(tail.rows) for tail in self._tails.values())
 
+    def close(self, series: Series, grid: Grid, kline: Row) -> None:
+        """Append a kline that just closed and is not committed yet; committed as it is, it is not applied again."""
+        self.append(series, grid, kline)
+        tail = self._tails[series]
+        if tail.start_ms <= kline.open_ms < tail.end_ms:
+            tail.uncommitted[kline.open_ms] = kline
+
     def append(self, series: Series, grid: Grid, kline: Row) -> None:
         """Append the next closed kline. After a gap the run restarts with `kline`; the store serves older rows."""
         tail = self._of(series, grid)
@@ -171,8 +189,7 @@ class Tail:
             tail.end_ms = grid.shift(kline.open_ms, 1)
             self._trim(series, tail)
         elif not tail.rows or kline.open_ms > tail.end_ms:
-            tail.start_ms, tail.end_ms = kline.open_ms, grid.shift(kline.open_ms, 1)
-            tail.rows = EncodedRows([tail.encode(kline)])
+            tail.restart(EncodedRows([tail.encode(kline)]), kline.open_ms, grid.shift(kline.open_ms, 1))
         else:
             self.amend(series, grid, [kline])
             return
@@ -182,10 +199,19 @@ class Tail:
         self._arrived(series, grid, (kline,))
 
     def amend(self, series: Series, grid: Grid, klines: Sequence[Row]) -> None:
-        """Apply committed klines: replace the rows inside the run and append those that continue it."""
-        self._arrived(series, grid, klines)
+        """Apply committed klines: replace the rows inside the run and append those that continue it.
+
+        A kline that `close` added is left out if it was committed as it is. It is applied all the same if the run was
+        dropped and read from the store in between: then the run may lack it.
+        """
         self._note(series)
         tail = self._tails.get(series)
+        if tail is not None and tail.uncommitted and klines and newest_open_ms(klines) >= min(tail.uncommitted):
+            waiting = tail.uncommitted
+            klines = [kline for kline in klines if waiting.pop(kline.open_ms, None) != kline]
+            if not klines:
+                return
+        self._arrived(series, grid, klines)
         if tail is None or not tail.rows or not klines or newest_open_ms(klines) < tail.start_ms:
             return
         inside = {}
@@ -212,7 +238,7 @@ class Tail:
         if tail.rows and end_ms <= tail.end_ms:
             tail.rows.put_before(rows, len(rows) - grid.count(tail.start_ms, end_ms))
         else:
-            tail.rows, tail.end_ms = rows, end_ms
+            tail.restart(rows, 0, end_ms)
         tail.start_ms = tail.grid.shift(tail.end_ms, -len(tail.rows))
         self._settle(tail)
         self._trim(series, tail)
@@ -224,7 +250,7 @@ class Tail:
                 continue
             self._note(series)
             if changed.clip(Span(tail.start_ms, tail.end_ms)):
-                tail.rows, tail.start_ms, tail.end_ms = EncodedRows(), 0, 0
+                tail.empty()
 
     def set_live(self, series: Series, grid: Grid, live: Live) -> None:
         """Set the kline in progress; a state that is older than the present one, or of a closed kline, is ignored."""
@@ -282,6 +308,8 @@ class Tail:
         if extra > _slack_rows(rows_max):
             tail.rows.drop_front(extra)
             tail.start_ms = tail.grid.shift(tail.start_ms, extra)
+            for open_ms in [open_ms for open_ms in tail.uncommitted if open_ms < tail.start_ms]:
+                del tail.uncommitted[open_ms]
 
 
 def _slack_rows(rows_max: int) -> int:

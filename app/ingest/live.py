@@ -133,7 +133,7 @@ class LiveIngest:
         span = Span(kline.open_ms, series.interval.grid.shift(kline.open_ms, 1))
         if not self._holdings.ledger(series).writable(span, source):
             return  # the exchange's own kline of this interval is held already and outranks this one
-        self._tail.append(series, series.interval.grid, kline)
+        self._tail.close(series, series.interval.grid, kline)
         self._drop(series, span)
         await self._enqueue(_Row(series, source, kline, as_of))
 

@@ -10,11 +10,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from app.domain.interval import HOUR_MS, INTERVALS, M1, MINUTE_MS, Interval
+from app.domain.kind import Row
 from app.domain.kline import Kline
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.encoded_rows import EncodedRows
-from app.holding.tail import LEVELS, ROW_BYTES, ROWS_MAX, Live, Tail, shares
+from app.holding.tail import LEVELS, ROW_BYTES, ROWS_MAX, Live, SeriesTail, Tail, shares
 from app.kinds.klines import KLINES
 from app.querying.answer import LIMIT_DEFAULT
 from app.settings import Settings
@@ -68,13 +69,29 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
     if series is MONTHS:
         opens = list(grid.opens(0, DAY0_MS))
     model, at = Model(series, {}), 100
+    closed: dict[int, Kline] = {}
     for mark in range(120):
-        what = rng.choice(["append", "append", "append", "amend", "seed", "live"])
+        what = rng.choice(["append", "append", "close", "close", "commit", "amend", "seed", "live", "lose"])
         if what == "append":
             at = max(0, min(len(opens) - 1, at + rng.choice([1, 1, 1, 1, 2, -3, 0])))
             kline = marked(opens[at], mark)
             model.truth[kline.open_ms] = kline
             tail.append(series, grid, kline)
+        elif what == "close":
+            at = max(0, min(len(opens) - 1, at + rng.choice([1, 1, 1, 2, 0])))
+            kline = closed[opens[at]] = marked(opens[at], mark)
+            model.truth[kline.open_ms] = kline
+            tail.close(series, grid, kline)
+        elif what == "commit" and closed:
+            granted = [kline for open_ms, kline in sorted(closed.items()) if model.truth[open_ms] == kline]
+            if granted and rng.random() < 0.2:
+                granted[-1] = marked(granted[-1].open_ms, mark)  # stored otherwise than it was served
+            model.truth.update({kline.open_ms: kline for kline in granted})
+            closed.clear()
+            if granted:
+                tail.amend(series, grid, granted)
+        elif what == "lose":
+            tail.lose(series)
         elif what == "amend":
             chosen = sorted(rng.sample(range(max(0, at - 30), min(len(opens), at + 3)), 4))
             klines = [marked(opens[each], mark) for each in chosen]
@@ -92,7 +109,7 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
             tail.seed(series, grid, printed(series, klines), opens[end], tail.version(series))
             if klines:
                 at = max(at, end - 1)
-        else:
+        elif what == "live":
             tail.set_live(
                 series,
                 grid,
@@ -120,6 +137,106 @@ def test_rows_that_were_read_before_a_change_are_not_taken_in_after_it(what: str
     assert tail.rows <= 1
     tail.seed(hours, HOURLY.grid, printed(hours, read), DAY0_MS, tail.version(hours))
     assert tail.rows == 3
+
+
+class Entries:
+    """Counts the klines that a tail prints, and those that it reports as servable."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.printed: list[Row] = []
+        self.arrived: list[Row] = []
+        self.tail = Tail(10**9, always, lambda series, grid, klines: self.arrived.extend(klines))
+        print_row = SeriesTail.encode
+
+        def encode(tail: SeriesTail, kline: Row) -> bytes:
+            self.printed.append(kline)
+            return print_row(tail, kline)
+
+        monkeypatch.setattr(SeriesTail, "encode", encode)
+
+    def rows(self) -> list[bytes]:
+        made = self.tail.get(BTC)
+        return [] if made is None else list(made.rows)
+
+
+MINUTES = [marked(DAY0_MS + number * MINUTE_MS, 1 + number) for number in range(4)]
+
+
+def row_of(kline: Kline) -> bytes:
+    return KLINES.encode(kline, kline.open_ms + MINUTE_MS - 1)
+
+
+def test_a_kline_that_closed_enters_once_when_it_is_committed_as_it_was_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on = Entries(monkeypatch)
+    for kline in MINUTES:
+        on.tail.close(BTC, M1.grid, kline)
+    version = on.tail.version(BTC)
+    for committed in (MINUTES[:1], MINUTES[1:]):
+        on.tail.amend(BTC, M1.grid, committed)
+    assert (on.printed, on.arrived) == (MINUTES, MINUTES)
+    assert on.rows() == [row_of(kline) for kline in MINUTES]
+    assert on.tail.version(BTC) == version + 2, "what was read from the store before a commit may lack its rows"
+    on.tail.amend(BTC, M1.grid, MINUTES[:1])
+    assert len(on.printed) == 5, "a second commit is not the one that was waited for"
+
+
+def test_a_kline_that_was_committed_otherwise_than_it_closed_is_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    on = Entries(monkeypatch)
+    for kline in MINUTES:
+        on.tail.close(BTC, M1.grid, kline)
+    other = marked(MINUTES[1].open_ms, 99)
+    on.tail.amend(BTC, M1.grid, [MINUTES[0], other, MINUTES[2]])
+    assert on.printed == [*MINUTES, other], "and nothing else is printed again"
+    assert on.rows() == [row_of(kline) for kline in (MINUTES[0], other, *MINUTES[2:])]
+
+
+@pytest.mark.parametrize("lost_by", ["lose", "void", "clear", "forget"])
+def test_a_kline_whose_run_was_dropped_before_its_commit_is_applied_by_the_commit(lost_by: str) -> None:
+    """The run is read from the store again, which does not have the kline yet."""
+    series = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
+    grid, parts = series.interval.grid, Series(KLINES, "BTCUSDT", M1)
+    first, second, third = (marked(DAY0_MS + number * 5 * MINUTE_MS, 1) for number in range(3))
+    tail = Tail(10**9, always)
+    for kline in (first, second, third):
+        tail.close(series, grid, kline)
+    tail.amend(series, grid, [first, second])
+    if lost_by == "lose":
+        tail.lose(series)
+    elif lost_by == "void":
+        tail.void(parts, Spans([Span(DAY0_MS, DAY0_MS + MINUTE_MS)]))
+    elif lost_by == "clear":
+        tail.clear()
+    else:
+        tail.forget(series)
+    tail.seed(series, grid, printed(series, [first, second]), third.open_ms, tail.version(series))
+    tail.amend(series, grid, [third])
+    made = tail.get(series)
+    assert made is not None
+    assert list(made.rows) == [made.encode(kline) for kline in (first, second, third)]
+
+
+def test_a_kline_that_the_stores_rows_replaced_before_its_commit_is_applied_by_the_commit() -> None:
+    """The store may hold another row of that time, which the commit replaces."""
+    tail, old = Tail(10**9, always), marked(MINUTES[1].open_ms, 77)
+    for kline in MINUTES[:2]:
+        tail.close(BTC, M1.grid, kline)
+    read = [MINUTES[0], old, MINUTES[2]]
+    tail.seed(BTC, M1.grid, printed(BTC, read), MINUTES[3].open_ms, tail.version(BTC))
+    tail.amend(BTC, M1.grid, [MINUTES[1]])
+    made = tail.get(BTC)
+    assert made is not None
+    assert list(made.rows) == [row_of(kline) for kline in MINUTES[:3]]
+
+
+def test_klines_whose_commit_never_comes_are_remembered_no_longer_than_their_rows() -> None:
+    tail = Tail(ROW_BYTES * 10, always)
+    for number in range(200):
+        tail.close(BTC, M1.grid, marked(DAY0_MS + number * MINUTE_MS, 1))
+    made = tail.get(BTC)
+    assert made is not None
+    assert len(made.uncommitted) == len(made.rows) < 20
 
 
 def test_tails_that_may_not_be_those_of_the_store_are_not_given_out() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,12 +19,14 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.events import CommitFailed, GarbageDropped, KlineClosed
+from app.holding.encoded_rows import EncodedRows
 from app.holding.rolling import Rolling
+from app.holding.tail import SeriesTail
 from app.ingest.live import EARLY_MS_MAX, LiveIngest
 from app.ingest.warm_up import WarmUp
 from app.kinds.klines import KLINES
 from app.ports.errors import StoreUnavailable
-from tests.fakes import BTC, DAY0_MS, Rig, disputes_of, minute, rig, running
+from tests.fakes import BTC, DAY0_MS, Rig, disputes_of, encoded, minute, rig, running
 
 FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 HOURS = Series(KLINES, "BTCUSDT", INTERVALS["1h"])
@@ -310,6 +313,56 @@ async def test_what_the_tail_says_is_what_the_store_will_say(tmp_path: Path) -> 
             tail = on.rig.tail.get(series)
             assert tail is not None
             assert list(tail.rows) == [tail.encode(row) for row in await on.rig.stored(series)]
+
+
+async def test_a_closing_kline_enters_the_tail_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it closes; its commit finds it there, also if it succeeds late. Longer klines likewise."""
+    entries: Counter[int] = Counter()
+    print_row = SeriesTail.encode
+
+    def encode(tail: SeriesTail, kline: Kline) -> bytes:
+        entries[tail.grid.shift(kline.open_ms, 1) - kline.open_ms] += 1
+        return print_row(tail, kline)
+
+    monkeypatch.setattr(SeriesTail, "encode", encode)
+    async with feed(tmp_path) as on, running(on.live.write):
+        for number in range(60):
+            on.rig.store.failing = number % 20 < 5
+            await on.close(START_MS + number * MINUTE_MS)
+            await on.rig.advance(30)
+        assert entries == {MINUTE_MS: 60, 5 * MINUTE_MS: 12, HOUR_MS: 1}
+        assert on.live.queue_depth == 0
+        assert len(await on.rig.stored()) == 60
+        for open_ms in range(START_MS, START_MS + HOUR_MS, MINUTE_MS):
+            assert on.rig.dropped.count((BTC, Span(open_ms, open_ms + MINUTE_MS))) >= 1, "pages that end with it"
+
+
+async def test_rest_s_row_that_comes_before_the_commit_of_a_closing_kline_stays(tmp_path: Path) -> None:
+    async with feed(tmp_path) as on:
+        await on.close(START_MS)
+        own = minute("BTCUSDT", START_MS)._replace(trades=12_345)
+        span = Span(START_MS, START_MS + MINUTE_MS)
+        await on.rig.committer.commit([Batch(BTC, Source.REST, Spans([span]), [own])])
+        tail = on.rig.tail.get(BTC)
+        assert tail is not None
+        assert list(tail.rows) == [tail.encode(own)]
+        await on.live.flush()
+        assert list(tail.rows) == [tail.encode(own)]
+        assert await on.rig.stored() == [own]
+        assert not tail.uncommitted, "its commit was refused, and nothing waits for it"
+
+
+async def test_a_closing_kline_that_the_tail_lost_comes_back_by_its_commit(tmp_path: Path) -> None:
+    async with feed(tmp_path) as on:
+        await on.close(START_MS)
+        await on.live.flush()
+        await on.close(START_MS + MINUTE_MS)
+        on.rig.tail.lose(BTC)
+        read = EncodedRows.of_body(encoded(BTC, await on.rig.stored()))
+        on.rig.tail.seed(BTC, M1.grid, read, START_MS + MINUTE_MS, on.rig.tail.version(BTC))
+        assert on.tail_opens() == [START_MS]
+        await on.live.flush()
+        assert on.tail_opens() == [START_MS, START_MS + MINUTE_MS]
 
 
 async def test_a_final_minute_moves_the_longer_klines_that_it_does_not_close(tmp_path: Path) -> None:
