@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from app.domain.columns import Columns
 from app.domain.interval import DAY_MS, INTERVALS
 from app.domain.kind import Row
+from app.domain.kline import Precision
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
@@ -39,6 +40,9 @@ class Batch:
     made_of: Series | None = None
     """Of a roll-up committed together with its parts: their series. The roll-up counts only where these parts were
     unknown before: if the store holds a minute from REST, it keeps that one, and not the file's that was rolled up."""
+    precision: Precision | None = None
+    """Of rows that this process brought to REST's form: the decimals of their numbers. The Committer rejects them when
+    the exchange's list has come to state others: the symbol may be another coin, and is printed differently."""
     withdraws: bool = False
     """Makes the absent parts of `spans` unknown, because the exchange has klines there after all."""
 

@@ -1,11 +1,12 @@
 """Filling from archive files: minutes and the longer klines made of them, committed together, some days at a time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from app.binance.archive_csv import ArchiveFile, daily_exists
 from app.domain.columns import Columns
 from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS, Grid, Interval
+from app.domain.kline import Precision
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
@@ -16,7 +17,7 @@ from app.holding.commit import Committer
 from app.holding.inventory import Inventory
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
-from app.ports.exchange import Archive
+from app.ports.exchange import Archive, FileKlines
 from app.runtime import Runtime
 
 FILE_COMMIT_ROWS_MAX: Final = 15_000
@@ -69,7 +70,7 @@ class FileFiller:
             self._reject(job, *_why(error), pause_ms)
             return
         rows = found.rows.within(job.windows)
-        await self._keep(job.series, grid, rows, found.longer)
+        await self._keep(job.series, grid, FileKlines(rows, found.longer), listing.precision)
         lacking = job.windows - rows.spans(grid)
         if lacking:
             self._spent[job.file] = retry_ms
@@ -98,20 +99,21 @@ class FileFiller:
     def _made_of(self, minutes: Spans, longer: Series) -> Spans:
         return made_of(minutes, self._wish(), self._holdings, longer, self._clock.now_ms())
 
-    async def _keep(self, series: Series, grid: Grid, rows: Columns, longer: Mapping[Interval, Columns]) -> None:
-        """Commit `rows`, and those missing klines of `longer` that are rolled up from these rows alone."""
-        rows = rows.closed_by(self._clock.now_ms() - CLOSE_GRACE_MS, grid)
+    async def _keep(self, series: Series, grid: Grid, found: FileKlines, precision: Precision) -> None:
+        """Commit the rows, and those missing longer klines that are rolled up from these rows alone."""
+        rows = found.rows.closed_by(self._clock.now_ms() - CLOSE_GRACE_MS, grid)
         spans = rows.spans(grid)
         wanted = {
             each: klines.within(self._made_of(spans, each))
-            for interval, klines in longer.items()
+            for interval, klines in found.longer.items()
             for each in [series.of(interval)]
         }
         for part in _portions(rows, grid):
-            batches = [Batch(series, Source.ARCHIVE, part.spans(grid), part)]
+            batches = [Batch(series, Source.ARCHIVE, part.spans(grid), part, precision=precision)]
             for each, klines in wanted.items():
                 if made := klines.between(part.opens_ms[0], part.opens_ms[-1] + 1):
-                    batches.append(Batch(each, Source.ROLLUP, made.spans(each.interval.grid), made, made_of=series))
+                    filled = made.spans(each.interval.grid)
+                    batches.append(Batch(each, Source.ROLLUP, filled, made, made_of=series, precision=precision))
             await self._committer.commit(batches)
 
 

@@ -41,6 +41,7 @@ class Committer:
         changed: Changed = lambda series, spans: None,
     ) -> None:
         self._store = store
+        self._symbols = copies.symbols
         self._holdings = copies.ledgers
         self._tail = copies.tail
         self._drop = copies.drop
@@ -98,7 +99,12 @@ class Committer:
         """The batch without another listing's klines and without roll-ups whose parts differ from the rows held.
 
         The archive keeps a former listing's files under the same name, and one file may have klines of both listings.
+        Socket klines wait while the store cannot be written to; meanwhile the name may have become another coin's.
         """
+        if self._is_printed_otherwise(batch):
+            self._tail.lose(batch.series)  # it may serve them
+            self._drop(batch.series, batch.spans.hull)
+            return replace(batch, spans=Spans(), rows=())
         void = self._void(batch)
         if not void:
             return batch
@@ -115,10 +121,15 @@ class Committer:
         spans = batch.spans - stale
         return replace(batch, spans=spans, rows=[kline for kline in batch.rows if spans.span_at(kline.open_ms)])
 
+    def _is_printed_otherwise(self, batch: Batch) -> bool:
+        """Whether the batch was printed with other decimals than the exchange's list states now."""
+        listed = self._symbols.listing(batch.series.symbol) if batch.precision is not None else None
+        return listed is not None and listed.precision != batch.precision
+
     def _void(self, batch: Batch) -> Spans:
         """The spans where the batch has a former listing's klines, or a roll-up of parts other than the ones held."""
         since_ms = self._holdings.since_ms.get(batch.series.symbol, 0)
-        if batch.source is Source.ARCHIVE:
+        if batch.source in (Source.ARCHIVE, Source.WS):
             return _before(since_ms)
         if batch.made_of is not None:
             return self._holdings.ledger(batch.made_of).known.clip(batch.spans.hull) | _before(since_ms)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from app.binance.stream_event import KlineEvent
 from app.domain.backoff import ceiling_s
 from app.domain.interval import M1, MINUTE_MS
-from app.domain.kline import Kline, normalise
+from app.domain.kline import Kline, Precision, normalise
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
@@ -37,6 +37,8 @@ class _Row(NamedTuple):
     kline: Kline
     as_of: int
     """The Committer's epoch when the kline closed."""
+    precision: Precision
+    """The decimals of its numbers."""
 
 
 class LiveIngest:
@@ -91,35 +93,38 @@ class LiveIngest:
         if kline.open_ms > now_ms + EARLY_MS_MAX or (event.is_final and event.event_ms < closes_ms):
             self._observe(GarbageDropped("socket", f"{event.symbol} {kline.open_ms} is ahead of time at {now_ms}"))
         elif event.is_final:
-            await self._take_final(series, normalise(kline, symbol.precision), now_ms)
+            # the epoch is read before the first await: rows replaced during it invalidate the roll-ups
+            epoch, precision = self._committer.epoch, symbol.precision
+            await self._take_final(_Row(series, Source.WS, normalise(kline, precision), epoch, precision), now_ms)
         elif kline.open_ms >= self._holdings.ledger(series).end_ms:  # otherwise the event arrived after the close
             told_ms = min(now_ms, event.event_ms or now_ms)  # sockets and our queue may delay an event
             self._tail.set_live(series, M1.grid, Live(kline, told_ms, from_socket=True, precision=symbol.precision))
             self._live_moved(event.symbol)
 
-    async def _take_final(self, series: Series, kline: Kline, now_ms: int) -> None:
+    async def _take_final(self, row: _Row, now_ms: int) -> None:
+        series, kline = row.series, row.kline
         tail = self._tail.get(series)
         is_held = self._holdings.ledger(series).held.span_at(kline.open_ms) is not None
         if is_held or (tail and tail.rows and kline.open_ms < tail.end_ms):
-            await self._take_again(series, kline, tail, is_held=is_held)
+            await self._take_again(row, tail, is_held=is_held)
             return  # a bucket that lacks the minute gets the held row from warm-up: `kline` may differ from it
-        as_of = self._committer.epoch  # read before the first await: rows replaced during it invalidate the roll-ups
-        await self._close(series, Source.WS, kline, as_of)
+        await self._close(row)
         self._observe(KlineClosed(series.name, max(0, now_ms - kline.open_ms - MINUTE_MS)))
         since_ms = self._holdings.since_ms.get(series.name, 0)
         for interval, longer in self._rolling.take(series.name, kline):
             if longer.open_ms < since_ms < kline.open_ms:
                 continue  # the first longer kline of a new listing under this name is fetched instead
-            await self._close(series.of(interval), Source.ROLLUP, longer, as_of)
+            await self._close(row._replace(series=series.of(interval), source=Source.ROLLUP, kline=longer))
         self._live_moved(series.name)  # longer klines in progress now end with this minute
 
-    async def _take_again(self, series: Series, kline: Kline, tail: SeriesTail | None, *, is_held: bool) -> None:
+    async def _take_again(self, row: _Row, tail: SeriesTail | None, *, is_held: bool) -> None:
         """Process a final kline of a minute already closed: the first one stays unless REST's row differs."""
+        series, kline = row.series, row.kline
         first = self._unwritten.get((series, kline.open_ms))
         if first is not None:
             is_same = first == kline
         elif not is_held:
-            await self._enqueue(_Row(series, Source.WS, kline, self._committer.epoch))  # late: the kline fills a gap
+            await self._enqueue(row)  # late: the kline fills a gap
             return
         elif tail and tail.rows and tail.start_ms <= kline.open_ms < tail.end_ms:
             is_same = tail.rows[tail.index(kline.open_ms)] == tail.encode(kline)
@@ -129,13 +134,14 @@ class LiveIngest:
         if not is_same:
             self._disputes.dispute(series, kline.open_ms)
 
-    async def _close(self, series: Series, source: Source, kline: Kline, as_of: int) -> None:
-        span = Span(kline.open_ms, series.interval.grid.shift(kline.open_ms, 1))
-        if not self._holdings.ledger(series).writable(span, source):
+    async def _close(self, row: _Row) -> None:
+        series, grid, open_ms = row.series, row.series.interval.grid, row.kline.open_ms
+        span = Span(open_ms, grid.shift(open_ms, 1))
+        if not self._holdings.ledger(series).writable(span, row.source):
             return  # the exchange's own kline of this interval is held already and outranks this one
-        self._tail.close(series, series.interval.grid, kline)
+        self._tail.close(series, grid, row.kline)
         self._drop(series, span)
-        await self._enqueue(_Row(series, source, kline, as_of))
+        await self._enqueue(row)
 
     async def _enqueue(self, row: _Row) -> None:
         if row.series.interval == M1:
@@ -180,9 +186,9 @@ class LiveIngest:
 
 
 def _batches(items: list[_Row]) -> list[Batch]:
-    grouped: dict[tuple[Series, Source, int], dict[int, Kline]] = defaultdict(dict)
-    for series, source, kline, as_of in items:
-        grouped[series, source, as_of][kline.open_ms] = kline
+    grouped: dict[tuple[Series, Source, int, Precision], dict[int, Kline]] = defaultdict(dict)
+    for series, source, kline, as_of, precision in items:
+        grouped[series, source, as_of, precision][kline.open_ms] = kline
     return [
         Batch(
             series,
@@ -190,6 +196,7 @@ def _batches(items: list[_Row]) -> list[Batch]:
             Spans(Span(open_ms, series.interval.grid.shift(open_ms, 1)) for open_ms in klines),
             [klines[open_ms] for open_ms in sorted(klines)],
             as_of if source is Source.ROLLUP else None,
+            precision=precision,
         )
-        for (series, source, as_of), klines in grouped.items()
+        for (series, source, as_of, precision), klines in grouped.items()
     ]

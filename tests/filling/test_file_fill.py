@@ -1,6 +1,7 @@
 """The klines from an archive file: its minutes, and longer klines made of these minutes only."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from app.binance.archive_csv import ArchiveFile, BadFile
 from app.domain.columns import Columns
 from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, MO1
+from app.domain.kline import Precision
 from app.domain.ledger import Source
 from app.domain.rollup import roll_up
 from app.domain.series import Series
@@ -18,7 +20,7 @@ from app.filling.file_fill import FILE_COMMIT_ROWS_MAX
 from app.filling.plan import Download
 from app.kinds.klines import KLINES
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
-from tests.fakes import BTC, DAY0_MS, minute
+from tests.fakes import BTC, DAY0_MS, listing, minute
 from tests.filling.reconcile_bench import FIVES, HOURS, Bench, bench
 
 YESTERDAY = Span(DAY0_MS - DAY_MS, DAY0_MS)
@@ -99,6 +101,19 @@ async def test_a_day_with_a_hole_in_its_file_is_left_to_the_reconciler(tmp_path:
             await on.filler.fill(download(day))
         assert await held(on, HOURS) == Spans([before])
         assert (await held(on, BTC)).total_ms == 2 * DAY_MS - MINUTE_MS
+
+
+async def test_a_file_that_was_printed_in_a_former_listing_s_decimals_is_not_kept(tmp_path: Path) -> None:
+    """The exchange's list was read while the file was downloaded."""
+    async with bench(tmp_path, days=3) as on:
+        on.rig.exchange.symbols = [replace(listing("BTCUSDT"), precision=Precision(6, 3))]
+        await on.rig.symbols.refresh()
+        await on.filler.fill(download(YESTERDAY))
+        assert [await held(on, series) for series in (BTC, FIVES, HOURS)] == [Spans()] * 3
+        on.rig.exchange.symbols = [listing("BTCUSDT")]
+        await on.rig.symbols.refresh()
+        await on.filler.fill(download(YESTERDAY))
+        assert [await held(on, series) for series in (BTC, FIVES, HOURS)] == [Spans([YESTERDAY])] * 3
 
 
 async def test_nothing_is_made_that_is_not_missing(tmp_path: Path) -> None:

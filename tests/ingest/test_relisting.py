@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app.binance.stream_event import KlineEvent
 from app.domain.interval import INTERVALS, M1, MINUTE_MS
-from app.domain.kline import Precision, normalise
+from app.domain.kline import Kline, Precision, normalise
 from app.domain.ledger import Source
 from app.domain.listing import Listing
 from app.domain.series import Series
@@ -16,9 +17,11 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.domain.symbol import Symbol
 from app.events import Relisted, RelistingRefuted, Reprinted
+from app.holding.rolling import Rolling
+from app.ingest.live import LiveIngest
 from app.ingest.relisting import CONFIRM_S, RECHECK_S, RETRY_S, Relistings
 from app.kinds.klines import KLINES
-from tests.fakes import BTC, NOW_MS, Asked, Counter, Rig, listing, rig, running, truth, unavailable
+from tests.fakes import BTC, NOW_MS, Asked, Counter, Rig, disputes_of, listing, rig, running, truth, unavailable
 
 ETH = Series(KLINES, "ETHUSDT", M1)
 FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
@@ -323,3 +326,112 @@ async def test_rows_in_another_listing_s_decimals_are_fetched_again_though_none_
     before = on.rig.exchange.asked[:]
     await on.listed(precision=precision)
     assert (on.rig.holdings.doubted, on.rig.exchange.asked) == (frozenset(), before), "it is asked once"
+
+
+class Queue:
+    """Live ingest beside a stage, whose store cannot be written to at first: klines that close wait in the queue."""
+
+    def __init__(self, on: Stage, rolling: Rolling) -> None:
+        self.rig = on.rig
+        self.rig.store.failing = True
+        copies = on.rig.copies_with(rolling)
+        self.live = LiveIngest(
+            on.rig.runtime, on.rig.streams, copies, on.rig.committer, disputes_of(on.rig), lambda event_ms: None
+        )
+
+    async def close(self, open_ms: int) -> Kline:
+        """Close a minute, told with few decimals as sockets do."""
+        self.rig.clock.ms = max(self.rig.clock.ms, open_ms + MINUTE_MS + 500)
+        kline = Kline(open_ms, "1.5", "1.5", "1.5", "1.5", "2", "3", 1, "1", "1.5")
+        await self.live.take(KlineEvent("BTCUSDT", M1, open_ms + MINUTE_MS, True, kline))
+        return kline
+
+    async def write(self) -> None:
+        """The store can be written to again."""
+        self.rig.store.failing = False
+        await self.live.flush()
+        assert self.live.queue_depth == 0
+
+
+OTHER = Precision(6, 3)
+END_MS = WHOLE.hull.end_ms
+
+
+async def reprint(on: Stage) -> None:
+    """Another coin has the name: the list and all of the exchange's klines have other decimals."""
+    for series in (BTC, FIVES):
+        for open_ms in series.interval.grid.opens(*WHOLE.hull):
+            on.rig.exchange.stated[series, open_ms] = normalise(truth("BTCUSDT", series.interval, open_ms), OTHER)
+    on.rig.exchange.begins_ms["BTCUSDT"] = WHOLE.hull.start_ms
+    await on.listed(precision=OTHER)
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert on.rig.seen(Reprinted) == [Reprinted("BTCUSDT")]
+
+
+async def test_klines_that_waited_to_be_written_in_a_former_listing_s_decimals_are_not_written(on: Stage) -> None:
+    """The disk was full when they closed, and had room again after all rows of the name had been deleted."""
+    queue = Queue(on, Rolling([INTERVALS["5m"]]))
+    for open_ms in M1.grid.opens(END_MS, END_MS + 5 * MINUTE_MS):
+        await queue.close(open_ms)
+    assert queue.live.queue_depth >= 5
+    await reprint(on)
+    kept = normalise(await queue.close(END_MS + 5 * MINUTE_MS), OTHER)
+    await queue.write()
+    assert await on.rig.stored() == [kept], "those that closed after the list was read have the right ones"
+    assert (await on.rig.stored(FIVES), on.held(FIVES)) == ([], Spans())
+    assert on.held() == Spans([Span(kept.open_ms, kept.open_ms + MINUTE_MS)]), "the others are planned"
+
+
+async def test_klines_in_former_decimals_are_not_written_where_nothing_held_gives_them_away(tmp_path: Path) -> None:
+    """All klines of the name still wait, so that there is no held row to compare with REST's."""
+    async with rig(tmp_path) as made:
+        stage = Stage(made)
+        await stage.listed()
+        queue = Queue(stage, Rolling([]))
+        await queue.close(END_MS)
+        await stage.listed(precision=OTHER)
+        assert made.holdings.doubted == frozenset()
+        await queue.write()
+        assert (await made.stored(), stage.held()) == ([], Spans())
+        kept = normalise(await queue.close(END_MS + MINUTE_MS), OTHER)
+        await queue.write()
+        assert await made.stored() == [kept]
+
+
+async def test_klines_that_will_not_be_written_are_not_served_either(on: Stage) -> None:
+    """A reader sees a closing kline before its commit; when the commit rejects it, nobody does any longer."""
+    queue = Queue(on, Rolling([]))
+    await queue.close(END_MS)
+    on.rig.exchange.symbols = [replace(listing("BTCUSDT"), precision=OTHER)]
+    await on.rig.symbols.refresh()
+    on.rig.dropped.clear()
+    await queue.write()
+    tail = on.rig.tail.get(BTC)
+    assert tail is not None
+    assert not tail.rows
+    assert on.rig.dropped == [(BTC, Span(END_MS, END_MS + MINUTE_MS))]
+
+
+async def test_klines_of_a_delisted_symbol_that_waited_are_written(on: Stage) -> None:
+    queue = Queue(on, Rolling([]))
+    await queue.close(END_MS)
+    on.rig.exchange.symbols = [listing("ETHUSDT")]
+    await on.rig.symbols.refresh()
+    await queue.write()
+    assert on.held() == Spans([Span(HELD_MS, END_MS + MINUTE_MS)])
+
+
+async def test_klines_of_a_former_listing_that_waited_are_not_written_under_the_new_one(on: Stage) -> None:
+    """Even if both have the same decimals."""
+    queue, first_ms = Queue(on, Rolling([])), END_MS + 2 * MINUTE_MS
+    for open_ms in (END_MS, END_MS + MINUTE_MS):
+        await queue.close(open_ms)
+    on.rig.clock.ms = first_ms + 10 * MINUTE_MS
+    on.rig.exchange.begins_ms["BTCUSDT"] = first_ms
+    await on.listed(onboard_ms=first_ms)
+    async with running(on.relistings.run):
+        await on.rig.advance(CONFIRM_S + 1)
+    assert on.rig.holdings.since_ms == {"BTCUSDT": first_ms}
+    await queue.write()
+    assert (await on.rig.stored(), on.held()) == ([], Spans())
