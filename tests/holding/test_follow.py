@@ -1,7 +1,7 @@
 """What a process that does not write keeps is what the one that does has committed, whatever it commits."""
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from app.ports.store import Relisting
 from infra.sqlite import changes
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
-from tests.fakes import BTC, DAY0_MS, ManualClock, Rig, always, encoded, rig, running, truth, turn
+from tests.fakes import BTC, DAY0_MS, Rig, encoded, rig, running, truth, turn
 
 FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 START_MS = DAY0_MS
@@ -50,8 +50,8 @@ class Reader(SqliteReader):
 
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
-    async def read_spans(self, wanted: object) -> dict[Series, list[Kline]]:
-        found = await super().read_spans(wanted)  # type: ignore[arg-type]
+    async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Kline]]:
+        found = await super().read_spans(wanted)
         self.meanwhile()
         return found
 
@@ -285,11 +285,12 @@ async def test_whatever_is_committed_and_asked_the_tails_are_the_stores(tmp_path
         assert checked > 100, "tails were there to be looked at"
 
 
-def test_the_clock_of_a_follower_may_stand_behind() -> None:
-    clock = ManualClock()
-    follower = ChangeFollower(clock, None, None, LedgerCache(), Tail(1, always), None)  # type: ignore[arg-type]
-    follower.looked_ms = clock.ms + 5
-    assert not follower.is_current(), "a look that is yet to come vouches for nothing"
+async def test_the_clock_of_a_follower_may_stand_behind(tmp_path: Path) -> None:
+    async with beside(tmp_path) as other:
+        await other.follower.look()
+        assert other.follower.is_current()
+        other.rig.clock.ms -= 5
+        assert not other.follower.is_current(), "a look that is yet to come vouches for nothing"
 
 
 async def test_a_name_that_changes_hands_is_doubted_and_cut_off_here_too(tmp_path: Path) -> None:

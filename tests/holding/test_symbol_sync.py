@@ -12,18 +12,15 @@ from app.holding.symbol_sync import DOCUMENT, RETRY_DELAY_S_MAX, Keep, Selection
 from app.ports.errors import StoreUnavailable, UpstreamGarbage, UpstreamUnavailable
 from tests.fakes import NOW_MS, Rig, info_of, listing, nobody_keeps, rig, running, unavailable
 
+AUTO = Selection(("BTCUSDT", "ETHUSDT"), ("USDT",), ("PERPETUAL",), auto=True)
+
 
 def sync_of(
     made: Rig,
     changed: Callable[[Sequence[str]], None] = lambda removed: None,
     keep: Keep = nobody_keeps,
-    **options: object,
+    selection: Selection = AUTO,
 ) -> SymbolSync:
-    chosen: dict[str, object] = {
-        "fallback": ("BTCUSDT", "ETHUSDT"), "quote_assets": ("USDT",), "contract_types": ("PERPETUAL",),
-        "auto": True, **options
-    }  # fmt: skip
-    selection = Selection(**chosen)  # type: ignore[arg-type]
     return SymbolSync(made.clock, made.observe, made.exchange, selection, keep, changed)
 
 
@@ -60,7 +57,7 @@ async def test_additions_and_removals_take_effect_and_are_told(made: Rig) -> Non
 
 async def test_what_the_settings_name_and_the_exchange_does_not_list_is_told_once(made: Rig) -> None:
     made.exchange.symbols = [listing("BTCUSDT")]
-    sync = sync_of(made, auto=False, fallback=("BTCUSDT", "BTCUSTD"), named=("ETHUSDT",))
+    sync = sync_of(made, selection=replace(AUTO, auto=False, fallback=("BTCUSDT", "BTCUSTD"), named=("ETHUSDT",)))
     for _ in range(2):
         await sync.refresh()
         assert (sync.wished, sync.unlisted) == (("BTCUSDT",), ("BTCUSTD", "ETHUSDT"))
@@ -87,7 +84,7 @@ async def test_only_trading_perpetuals_in_wished_quote_assets_are_followed(made:
     await sync.refresh()
     assert sync.wished == ("BTCUSDT",)
     assert set(sync.listings) == {"BTCUSDT", "BTCUSDC", "OLDUSDT"}, "the others are known by name"
-    both = sync_of(made, quote_assets=("USDT", "USDC"))
+    both = sync_of(made, selection=replace(AUTO, quote_assets=("USDT", "USDC")))
     await both.refresh()
     assert both.wished == ("BTCUSDT", "BTCUSDC")
 
@@ -122,7 +119,7 @@ async def test_a_stored_list_in_which_nothing_is_wished_any_more_does_not_keep_t
 ) -> None:
     """QUOTE_ASSETS was changed between two runs."""
     await made.store.save_document(DOCUMENT, info_of(made.exchange.symbols), NOW_MS - 5)
-    sync = sync_of(made, quote_assets=("USDC",))
+    sync = sync_of(made, selection=replace(AUTO, quote_assets=("USDC",)))
     assert not await sync.load(made.store)
     assert sync.wished == ("BTCUSDT", "ETHUSDT")
     assert "QUOTE_ASSETS" in str(sync.last_error)
@@ -142,7 +139,7 @@ async def test_a_follower_takes_over_newer_lists(made: Rig) -> None:
 
 
 async def test_without_auto_sync_the_configured_symbols_are_followed_as_far_as_they_are_listed(made: Rig) -> None:
-    sync = sync_of(made, auto=False, fallback=("ETHUSDT", "NOSUCHUSDT"))
+    sync = sync_of(made, selection=replace(AUTO, auto=False, fallback=("ETHUSDT", "NOSUCHUSDT")))
     await sync.refresh()
     assert sync.wished == ("ETHUSDT",)
 
