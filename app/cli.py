@@ -136,7 +136,8 @@ def backfill(
             _print_withdrawal(asyncio.run(operate.cancel(settings, target, _console())))
             return
         if not yes:
-            _approve(asyncio.run(operate.missing_klines(settings, target, SystemClock().now_ms())))
+            klines = asyncio.run(operate.missing_klines(settings, target, SystemClock().now_ms()))
+            _approve(klines, settings.seal_after_days)
         asyncio.run(operate.backfill(settings, target, _console(), _cancel_command()))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -215,6 +216,27 @@ def verify(
 
 
 @app.command()
+def unseal(*, demo: Demo = False) -> None:
+    """Turn sealed blocks back into plain rows: for SQL on the whole history. The node must not run.
+
+    Set SEAL_AFTER_DAYS=0 first, or the next start seals them again. Rows take three times the disk space of blocks.
+    """
+    import asyncio
+
+    from app import operate, operate_unseal
+
+    settings = _settings_of(is_demo=demo)
+    try:
+        rows = asyncio.run(operate_unseal.unseal(settings, _console()))
+    except KeyboardInterrupt:
+        _console(stderr=True).print("stopped; what was unsealed stays, the same command goes on from here")
+        raise typer.Exit(130) from None
+    except operate.OperateError as error:
+        _fail(str(error))
+    _console().print(f"{rows:,} rows are plain rows again")
+
+
+@app.command()
 def config(
     *, sample_file: Annotated[bool, typer.Option("--sample", help="Print .env.sample instead.")] = False
 ) -> None:
@@ -228,14 +250,14 @@ def config(
         sys.stdout.write(f"{name}={value}\n")
 
 
-def _approve(klines: int) -> None:
+def _approve(klines: int, seal_after_days: float) -> None:
     """Ask for confirmation of a backfill of more than BIG_KLINES; without a terminal, fail. Raises typer.Exit."""
     from app.filling.amounts import of_bytes
-    from app.filling.room import ROW_DISK_BYTES
+    from app.filling.room import row_disk_bytes
 
     if klines <= BIG_KLINES:
         return
-    what = f"this fetches about {klines:,} klines, {of_bytes(klines * ROW_DISK_BYTES)} of disk"
+    what = f"this fetches about {klines:,} klines, {of_bytes(klines * row_disk_bytes(seal_after_days))} of disk"
     if not sys.stdin.isatty():
         _fail(f"{what}; so much is asked about first, and nobody is here to answer: add --yes, or name fewer --symbol")
     if not typer.confirm(f"{what}; begin?"):

@@ -246,6 +246,56 @@ class RowsCommitted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RowsSealed(Event):
+    """Old rows of a series are kept as one compressed block."""
+
+    LEVEL = logging.DEBUG
+    METRICS = (
+        Counter("klinenode_rows_sealed_total", "Rows that became part of a compressed block.", "rows"),
+        Counter("klinenode_sealed_bytes_total", "Bytes of the blocks that these rows became.", "body_bytes"),
+    )
+
+    symbol: str
+    interval: str
+    rows: int
+    body_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealingProgress(Event):
+    """How far a pass that seals old rows is: series that are done, of all, and rows so far."""
+
+    LEVEL = logging.INFO
+
+    series: int
+    of: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksChecked(Event):
+    """Sealed blocks were compared with their SHA-256."""
+
+    LEVEL = logging.DEBUG
+    METRICS = (Counter("klinenode_blocks_checked_total", "Sealed blocks compared with their SHA-256.", "blocks"),)
+
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockGivenUp(Event):
+    """A sealed block is not what was written: it was deleted, and its rows are fetched again."""
+
+    LEVEL = logging.ERROR
+    METRICS = (Counter("klinenode_blocks_damaged_total", "Sealed blocks that were damaged and are fetched again."),)
+
+    symbol: str
+    interval: str
+    span: Span
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CommitFailed(Event):
     """A batch could not be written; it is kept and tried again."""
 

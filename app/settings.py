@@ -99,6 +99,12 @@ class Settings(BaseSettings):
     )
     only_final_default: bool = Field(True, description="Whether klines without only_final= are closed ones only.")
     read_through: bool = Field(True, description="Fetch from the exchange what is asked for and not held yet.")
+    seal_after_days: float = Field(
+        3,
+        ge=0,
+        le=3650,
+        description="Days after which rows are kept as compressed blocks, a third of the size; 0: never.",
+    )
     verify_every_days: int = Field(
         30,
         ge=0,

@@ -39,7 +39,7 @@ from app.kinds.klines import KLINES
 from app.ports.clock import Clock
 from app.ports.errors import NotPublished, StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.ports.exchange import FileKlines, Priority
-from app.ports.store import Committed, Disagreement, Relisting, Snapshot
+from app.ports.store import BlockCheck, Committed, Disagreement, Relisting, Sealed, Snapshot
 from app.runtime import Runtime
 from infra.sqlite.sqlite_store import SqliteWriter
 
@@ -389,6 +389,25 @@ class Store(SqliteWriter):
         if meanwhile is not None:
             await meanwhile()
         return found
+
+    async def seal(self, series: Series, window: Span) -> Sealed:
+        async def work() -> Sealed:
+            if self.failing:
+                raise StoreUnavailable("locked, says the test")
+            return await SqliteWriter.seal(self, series, window)
+
+        return await self._counted(work())
+
+    async def check_blocks(self, after: int, number: int) -> BlockCheck:
+        return await self._counted(SqliteWriter.check_blocks(self, after, number))
+
+    async def give_up(self, series: Series, span: Span) -> Ledger | None:
+        async def work() -> Ledger | None:
+            if self.failing:
+                raise StoreUnavailable("locked, says the test")
+            return await SqliteWriter.give_up(self, series, span)
+
+        return await self._counted(work())
 
     async def document(self, name: str) -> tuple[bytes, int] | None:
         return await self._counted(SqliteWriter.document(self, name))

@@ -19,7 +19,7 @@ from app.domain.kline import OPEN_MS_MAX, Precision, price_text, volume_text
 CHARS_MAX: Final = 8 * 1024 * 1024  # a month of 1m has 5 MB; a longer text is parsed line by line
 PART_CHARS: Final = 60_000
 """About 500 rows of 1m, few enough to stay in the processor's cache until they are packed: 1.8 µs a row to parse and to
-pack (infra/sqlite/sqlite_image.py), against 2.1 with three times as many and 3.2 with all at once."""
+pack (infra/blocks), against 2.1 with three times as many and 3.2 with all at once."""
 _INTEGER: Final = r"\d{1,15}+"
 _DECIMAL: Final = r"(?:0|[1-9]\d{0,18}+)(?:\.\d{1,20}+)?+"  # at most TEXT_CHARS_MAX characters
 _IGNORED: Final = r"[^,\r\n]{0,40}+"

@@ -7,7 +7,7 @@ from app.domain.span import Span
 from app.events import WishEstimated
 from app.filling.amounts import of_bytes, of_seconds
 from app.filling.plan import ROLLUP_WAIT_MINUTES
-from app.filling.room import ROW_DISK_BYTES, shortage
+from app.filling.room import shortage
 from app.holding.gaps import survey
 from app.holding.ledger_cache import LedgerCache
 from app.holding.wish import TAIL_KLINES, Wish
@@ -27,6 +27,7 @@ def estimate(
     weight_per_minute: int,
     disk_free_bytes: int,
     disk_free_bytes_min: int,
+    row_disk_bytes: int,
 ) -> WishEstimated:
     """Estimate the cost of every kline that is wished and not held. Bytes, seconds and requests are approximate."""
     klines = missing = requests = weight = archive_rows = 0
@@ -51,7 +52,7 @@ def estimate(
     download = archive_rows * ROW_ZIP_BYTES
     seconds = max(weight * 60 / (weight_per_minute * BUDGET_SHARE), download / DOWNLOAD_BYTES_PER_S)
     expected_s = int(seconds + missing / ROWS_PER_S)
-    disk_bytes = missing * ROW_DISK_BYTES
+    disk_bytes = missing * row_disk_bytes
     series_count = len(wish.series())
     return WishEstimated(
         series=series_count,

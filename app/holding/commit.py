@@ -95,6 +95,17 @@ class Committer:
                 for kind in KINDS.values()
             )
 
+    async def give_up(self, series: Series, span: Span) -> bool:
+        """Delete the sealed block of `span` if it is damaged; whether it was. Raises StoreUnavailable."""
+        async with self._turn, self._lock:
+            ledger = await self._store.give_up(series, span)
+            if ledger is None:
+                return False
+            self._holdings.set_ledger(series, ledger)
+            self._drop(series, span)
+            self._changed(series, Spans([span]))
+        return True
+
     def _still_true(self, batch: Batch) -> Batch:
         """The batch without another listing's klines and without roll-ups whose parts differ from the rows held.
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
 
 from app.domain.interval import MINUTE_MS, Grid
 from app.domain.kind import Row
@@ -11,9 +12,10 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.validity import is_fresh
 from app.holding.follow import ChangeFollower
+from app.holding.sealing import DamagedBlocks
 from app.node.exchange_clock import KeptTime
-from app.ports.coordination import NO_WRITER
-from app.ports.errors import StoreUnavailable
+from app.ports.coordination import NO_WRITER, RpcRequest, WriterUnreachable
+from app.ports.errors import StoreDamaged, StoreUnavailable
 from app.ports.store import OpenWriter
 from app.verifying.verify import Auditors
 
@@ -34,6 +36,7 @@ class Follower:
         self._parts = parts
         self._newest_ms = 0
         self._is_running = False
+        self._damaged = DamagedBlocks()
         self._feed = ChangeFollower(parts.clock, parts.feed, parts.reader, parts.holdings, parts.tail, self)
 
     async def start(self) -> None:
@@ -49,13 +52,30 @@ class Follower:
         self._parts.supervisor.start("follow", self._feed.run)
         self._parts.supervisor.start("reload", self._reload)
         self._parts.supervisor.start("stream-relay", self._parts.stream_fanout_client.run)
+        self._parts.supervisor.start("report-damage", self._report_damage)
         self._parts.hub.take_from(self._parts.stream_fanout_client)
+
+    async def _report_damage(self) -> None:
+        """Ask the writer for the rows of damaged blocks."""
+        parts = self._parts
+        while True:
+            error = await self._damaged.next()
+            rest, series = error.series.kind.rest, error.series
+            query = {
+                rest.symbol: series.symbol,
+                rest.interval: series.interval.code,
+                "startTime": error.span.start_ms,
+                "endTime": error.span.end_ms - 1,
+                "limit": rest.rows_max,
+            }
+            with contextlib.suppress(WriterUnreachable):  # the next writer's own reads and checks find it
+                await parts.ask(RpcRequest("GET", rest.path, urlencode(query), "", [], b""))
 
     async def stop(self) -> None:
         """Stop following and drop what was received."""
         self._is_running = False
         self._parts.hub.take_from(None)
-        await self._parts.supervisor.stop("follow", "reload", "stream-relay")
+        await self._parts.supervisor.stop("follow", "reload", "stream-relay", "report-damage")
         self._feed.forget()
         self._parts.stream_fanout_client.forget()
 
@@ -116,6 +136,10 @@ class Follower:
 
     async def keep_stand_down(self, until_ms: int, reason: str) -> None:
         """Leave a stand-down to the rate state, which all processes share; the next writer stores it."""
+
+    def repair(self, error: StoreDamaged) -> None:
+        """Have the writer read the damaged block too, which gives it up then."""
+        self._damaged.add(error)
 
     def wake(self) -> None:
         """Nothing is planned here."""

@@ -43,7 +43,7 @@ from app.node.stores import shared_path, store_of
 from app.node.supervisor import Supervisor
 from app.ports.clock import MachineClock
 from app.ports.coordination import RpcRequest, RpcResponse, StreamFanoutClient, StreamFanoutServer, WriterRpc
-from app.ports.errors import StoreUnavailable
+from app.ports.errors import StoreDamaged, StoreUnavailable
 from app.querying.gather import Gatherer
 from app.querying.in_progress import InProgress
 from app.querying.names import Names
@@ -60,6 +60,7 @@ from infra.binance.breaker import Breaker
 from infra.binance.budget import WeightBudget
 from infra.binance.rest import BinanceRest
 from infra.binance.stand_down import StandDownGuard
+from infra.binance.unpack import Gathered
 from infra.binance.unpackers import processes_for
 from infra.local.rate_state import LocalRateState
 from infra.local.stream_fanout import LocalStreamFanoutClient, LocalStreamFanoutServer
@@ -95,7 +96,7 @@ class Parts:
         self.store = store_of(settings.db_url)
         self.database = self.store.place(settings.db_url)
         self.shared = shared_path(settings)
-        self.reader = self.store.reader(settings.db_url)
+        self.reader = self.store.reader(settings.db_url, self.repair)
         self.feed = self.store.change_feed(settings.db_url)
         self.lease = self.store.lease(settings.db_url)
         self.store_state = StoreState(self.observe, self._store_changed)
@@ -125,7 +126,7 @@ class Parts:
             settings.destination(settings.binance_archive_url),
             self.runtime,
             processes=processes_for(settings.archive_processes),
-            collect=self.store.collect,
+            collect=self.store.collect if settings.seal_after_days else Gathered,
         )
 
     def _make_memory(self) -> None:
@@ -256,6 +257,10 @@ class Parts:
         self.pages.drop(series, span)
         self.gatherer.read_ahead.drop(series, span)
         self.read_through.memory.forget(series)
+
+    def repair(self, error: StoreDamaged) -> None:
+        """Have the writer give up a damaged block that a read has met, and fetch its rows again."""
+        self.role.repair(error)
 
     def wake(self) -> None:
         """Make the writer plan again: wishes or held klines have changed."""

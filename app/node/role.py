@@ -12,6 +12,7 @@ from app.domain.kind import Row
 from app.domain.series import Series
 from app.domain.span import Span
 from app.node.exchange_clock import KeptTime
+from app.ports.errors import StoreDamaged
 from app.ports.store import OpenWriter
 from app.verifying.verify import Auditors
 
@@ -69,6 +70,10 @@ class Role(Protocol):
         ...
 
     # --- what has happened --------------------------------------------------------------------------------------
+
+    def repair(self, error: StoreDamaged) -> None:
+        """A read found a damaged block: it is deleted, and its rows are fetched again."""
+        ...
 
     def wake(self) -> None:
         """Plan again: wishes or held klines have changed."""

@@ -6,19 +6,23 @@ from typing import Any, Final, NamedTuple
 
 from app.ports.clock import Clock
 from app.ports.coordination import ChangeFeed, Lease
+from app.ports.errors import StoreDamaged
 from app.ports.store import OpenReader, OpenWriter
 from app.settings import Settings
-from infra.binance.unpack import Gathered
+from infra.blocks.sealed_columns import BlockBuilder
 from infra.process.runtime_dir import shared_by
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.lease import NO_SPACE, WriterLease
 from infra.sqlite.migrate import upgrade
-from infra.sqlite.sqlite_image import CAN_PACK, ImageBuilder
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from infra.sqlite.url import sqlite_path
 
 Report = Callable[[str | None], None]
 """Called after each write with the reason of its failure, or None when the write succeeded."""
+
+
+Damage = Callable[[StoreDamaged], None]
+"""Called with each damaged block that a read meets."""
 
 
 class Store(NamedTuple):
@@ -29,12 +33,13 @@ class Store(NamedTuple):
     prepare: Callable[[str], None]
     """Upgrades the database's schema to this version; only for the lease's holder. Raises SchemaTooNew and OSError."""
     lease: Callable[[str], Lease]
-    reader: Callable[[str], OpenReader]
+    reader: Callable[[str, Damage], OpenReader]
+    """Creates a reader, which calls the second argument with each damaged block that it meets."""
     change_feed: Callable[[str], ChangeFeed]
-    writer: Callable[[str, Clock, Report], Awaitable[OpenWriter]]
+    writer: Callable[[str, Clock, Report, Damage], Awaitable[OpenWriter]]
     """Opens the writer, which deposes earlier ones. Raises StoreUnavailable, SchemaTooNew, OSError."""
     collect: Callable[..., Any]
-    """The form in which archive files are unpacked for the store (a Collector of infra.binance.unpack)."""
+    """The form in which archive files are unpacked for the store (a Collector of infra.binance.unpack): in blocks."""
     no_space: frozenset[int]
     """The error numbers of a full disk, which does not prevent a start."""
 
@@ -49,8 +54,8 @@ def store_of(db_url: str) -> Store:
     return _STORES[db_url.partition(":")[0]]
 
 
-async def _sqlite_writer(db_url: str, clock: Clock, report: Report) -> OpenWriter:
-    return await SqliteWriter.open(db_url, clock, report=report)
+async def _sqlite_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
+    return await SqliteWriter.open(db_url, clock, report=report, damage=damage)
 
 
 _STORES: Final = {
@@ -58,10 +63,10 @@ _STORES: Final = {
         sqlite_path,
         upgrade,
         WriterLease,
-        SqliteReader,
+        lambda db_url, damage: SqliteReader(db_url, damage=damage),
         SqliteChangeFeed,
         _sqlite_writer,
-        ImageBuilder if CAN_PACK else Gathered,
+        BlockBuilder,
         NO_SPACE,
     )
 }

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from app.domain.interval import M1, Grid
+from app.domain.interval import DAY_MS, M1, Grid
 from app.domain.kind import Row
 from app.domain.series import Series
 from app.domain.span import Span, Spans
@@ -12,8 +12,9 @@ from app.events import CommitFailed, SymbolsReplaced
 from app.filling.estimate import estimate
 from app.filling.fill import Filler
 from app.filling.reconcile import Reconciler
-from app.filling.room import Room
+from app.filling.room import Room, row_disk_bytes
 from app.holding.commit import Committer
+from app.holding.sealing import Sealer
 from app.holding.symbol_sync import DOCUMENT
 from app.ingest.dispute import Disputes
 from app.ingest.live import LiveIngest
@@ -22,7 +23,7 @@ from app.ingest.warm_up import WarmUp
 from app.kinds.klines import KLINES
 from app.node.exchange_clock import KeptTime
 from app.node.parts import KEPT_TIME, Parts
-from app.ports.errors import StoreUnavailable
+from app.ports.errors import StoreDamaged, StoreUnavailable
 from app.ports.exchange import Exchange
 from app.ports.store import OpenWriter
 from app.querying.answer import END_OF_TIME_MS
@@ -55,12 +56,15 @@ class Writer:
             Auditor(clock, observe, parts.rest, store, parts.holdings, self._filler),
             AbsenceAuditor(clock, observe, parts.rest, store, parts.holdings, committer),
         )
-        room = Room(parts.disk_free_bytes, settings.disk_free_bytes_min)
+        row_bytes = row_disk_bytes(settings.seal_after_days)
+        room = Room(parts.disk_free_bytes, settings.disk_free_bytes_min, row_bytes)
         self.reconciler = Reconciler(runtime, self._filler, inventory, room, concurrency=settings.fetch_concurrency)
         ws = settings.destination(settings.binance_ws_url)
         self.sockets = BinanceSockets(ws, runtime)
         self.streams = MarketStreams(ws, runtime, parts.hub.deliver, self.sockets)
         self.relistings = Relistings(runtime, parts.rest, store, committer, copies, self.wake)
+        after_ms = int(settings.seal_after_days * DAY_MS)
+        self.sealer = Sealer(clock, observe, store, parts.holdings, committer, after_ms)
         self._disputes = Disputes(clock, observe, parts.rest, parts.reader, parts.holdings, self._filler.keep)
         self.live = LiveIngest(runtime, self.sockets, copies, committer, self._disputes, parts.clock.heard)
 
@@ -72,7 +76,7 @@ class Writer:
 
         The follower hands over first: from then on only this process's commits change the tails.
         """
-        store = await parts.store.writer(parts.settings.db_url, parts.clock, parts.store_state.report)
+        store = await parts.store.writer(parts.settings.db_url, parts.clock, parts.store_state.report, parts.repair)
         parts.forget_copies(but_tails=await parts.follower.hand_over())
         parts.pages.true_until_ms = END_OF_TIME_MS
         try:
@@ -137,6 +141,10 @@ class Writer:
         start("reconcile", self._reconcile)
         start("verify", self._verify)
         start("relistings", self.relistings.run)
+        start("check-blocks", self.sealer.check)
+        start("repair-blocks", self.sealer.repair)
+        if self._parts.settings.seal_after_days:
+            start("seal", self.sealer.seal)
         if parts.extra_wishes_only:
             return
         start("symbols", self._sync_symbols)
@@ -203,6 +211,10 @@ class Writer:
     async def keep_stand_down(self, until_ms: int, reason: str) -> None:
         """Store a stand-down."""
         await self._store.save_stand_down(until_ms, reason)
+
+    def repair(self, error: StoreDamaged) -> None:
+        """Give up a damaged block; its rows are fetched again."""
+        self.sealer.report(error)
 
     def wake(self) -> None:
         """Plan again: wishes or held klines have changed."""
@@ -279,6 +291,7 @@ class Writer:
                 weight_per_minute=settings.weight_per_minute,
                 disk_free_bytes=parts.disk_free_bytes(),
                 disk_free_bytes_min=settings.disk_free_bytes_min,
+                row_disk_bytes=row_disk_bytes(settings.seal_after_days),
             )
         )
 
@@ -299,5 +312,8 @@ _TASKS: Final = (
     "symbols",
     "relistings",
     "verify",
+    "seal",
+    "check-blocks",
+    "repair-blocks",
     "reconcile",
 )

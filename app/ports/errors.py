@@ -1,6 +1,8 @@
 """The errors of store and exchange, divided by what the caller can do about them."""
 
 from app.domain.reason import Reason
+from app.domain.series import Series
+from app.domain.span import Span
 
 
 class StoreUnavailable(Exception):
@@ -9,6 +11,17 @@ class StoreUnavailable(Exception):
     def __init__(self, message: str, cause: Reason = Reason.DATABASE) -> None:
         super().__init__(message)
         self.cause = cause
+
+
+class StoreDamaged(StoreUnavailable):
+    """A sealed block does not contain what was written; the writer deletes it and fetches the rows of `span` again."""
+
+    def __init__(self, series: Series, span: Span, reason: str) -> None:
+        super().__init__(
+            f"the stored block of {series} from {span.start_ms} on is damaged, it is fetched again: {reason}"
+        )
+        self.series = series
+        self.span = span
 
 
 class SchemaTooNew(Exception):

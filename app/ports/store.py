@@ -11,6 +11,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.domain.verification import Verification
+from app.ports.errors import StoreDamaged
 
 
 class Invalidated(NamedTuple):
@@ -71,6 +72,22 @@ class Relisting(NamedTuple):
     keeps_newer: bool
 
 
+class Sealed(NamedTuple):
+    """One step of sealing or unsealing: how many rows, the bytes of their block, and where to go on (None: done)."""
+
+    rows: int
+    body_bytes: int
+    next_ms: int | None
+
+
+class BlockCheck(NamedTuple):
+    """Some blocks compared with their SHA-256: the id of the last one (0: none left), their number, and the damaged."""
+
+    last: int
+    blocks: int
+    damaged: Sequence[StoreDamaged]
+
+
 EVERYTHING: Final = Span(0, 1 << 53)
 """The changed span of a series when it is not known which open times changed."""
 
@@ -128,6 +145,10 @@ class StoreReader(Protocol):
         """By series: how many rows were replaced or deleted since the database was created."""
         ...
 
+    async def check_blocks(self, after: int, number: int) -> BlockCheck:
+        """Compare the next `number` sealed blocks after the one with id `after` with their SHA-256."""
+        ...
+
 
 class OpenReader(StoreReader, Protocol):
     """A reader that owns its database connections."""
@@ -144,6 +165,24 @@ class StoreWriter(StoreReader, Protocol):
         """Write rows and ledger spans of all `batches` in one transaction. Raises StoreUnavailable: nothing is written.
 
         A source never overwrites a source of higher rank. The old row of a replaced one is kept in the revisions.
+        """
+        ...
+
+    async def seal(self, series: Series, window: Span) -> Sealed:
+        """Seal the oldest unsealed rows of `window` that form a whole block; `window.end_ms`: the block ends by then.
+
+        Whole means that every open time is held or proven absent. Rows, ledger and answers stay what they are.
+        """
+        ...
+
+    async def unseal(self, series: Series, window: Span) -> Sealed:
+        """Turn the oldest block of `window` into rows. Raises StoreDamaged."""
+        ...
+
+    async def give_up(self, series: Series, span: Span) -> Ledger | None:
+        """Delete the block of `span` if it is damaged, and make its rows unknown; returns the ledger afterwards.
+
+        Returns None if there is no such block, or nothing is wrong with it.
         """
         ...
 

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from app.domain.block_grid import is_sealable
 from app.domain.interval import INTERVALS, Interval
 from app.domain.kind import Kind, Row
 from app.domain.ledger import Ledger
@@ -15,8 +16,10 @@ from app.kinds.registry import named
 from app.ports.coordination import Change, Changes
 from app.ports.store import Committed
 from infra.sqlite.ledgers import read_ledgers_of
+from infra.sqlite.row_reads import NO_LIMIT, rows_of
 from infra.sqlite.row_tables import row_columns, row_table
-from infra.sqlite.statements import columns, put, reading, rows_of
+from infra.sqlite.sealed import reach, sealed_rows
+from infra.sqlite.statements import columns, put, reading
 
 CHANGES_KEPT: Final = 20_000  # four times the series that close at midnight, or minutes of a backfill; 1.2 MB on disk
 FIRST_SHIFT: Final = 12
@@ -68,7 +71,10 @@ def read_changes(connection: sqlite3.Connection, after: int | None) -> Changes:
 
 
 def read_spans(connection: sqlite3.Connection, wanted: Mapping[Series, Span]) -> dict[Series, list[Row]]:
-    """By series: its rows, ascending, that open in its span of `wanted`. One statement for each kind and interval."""
+    """By series: its rows, ascending, that open in its span of `wanted`. Raises StoreDamaged.
+
+    Two statements for each kind and interval, and one for each block.
+    """
     found: dict[Series, list[Row]] = {}
     with reading(connection):
         for kind, interval in {(series.kind, series.interval) for series in wanted}:
@@ -76,6 +82,9 @@ def read_spans(connection: sqlite3.Connection, wanted: Mapping[Series, Span]) ->
             asked = [(name, *wanted[each]) for name, each in of_table.items()]
             for name, row in _read_spans(connection, kind, interval, asked):
                 found.setdefault(of_table[name], []).append(row)
+            for series in _with_blocks(connection, interval, {each: wanted[each] for each in of_table.values()}):
+                if sealed := sealed_rows(connection, series, wanted[series], limit=NO_LIMIT, newest=False):
+                    found.setdefault(series, []).extend(sealed)
     for rows in found.values():
         rows.sort()
     return found
@@ -92,6 +101,21 @@ def _read_spans(
     )
     names, *texts = columns(connection, ("symbol", *names_of_row), select, (json.dumps(asked),))
     return zip(names, rows_of(kind, texts), strict=True)
+
+
+def _with_blocks(connection: sqlite3.Connection, interval: Interval, wanted: Mapping[Series, Span]) -> list[Series]:
+    """Those of `wanted`, all of `interval`, that have a block in their span."""
+    if not is_sealable(interval):
+        return []
+    by_name = {series.name: series for series in wanted}
+    asked = [reach(series, span) for series, span in wanted.items() if span]
+    select = (
+        "SELECT json_extract(value, '$[0]') AS name FROM json_each(?) WHERE EXISTS (SELECT 1 FROM block "
+        "WHERE symbol = json_extract(value, '$[0]') AND interval = json_extract(value, '$[1]') "
+        "AND start_ms >= json_extract(value, '$[2]') AND start_ms < json_extract(value, '$[3]'))"
+    )
+    [names] = columns(connection, ("name",), select, (json.dumps(asked),))
+    return [by_name[name] for name in names]
 
 
 def _touched(batches: Sequence[Batch], results: Sequence[Committed]) -> Iterator[tuple[Series, Span]]:

@@ -1,4 +1,4 @@
-"""Reads of stored ledgers."""
+"""Stored ledgers."""
 
 import json
 import sqlite3
@@ -10,7 +10,7 @@ from app.domain.ledger import Entry, Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.registry import named
-from infra.sqlite.statements import columns
+from infra.sqlite.statements import columns, put
 
 _COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
 _SOURCES: Final = {source.value: source for source in Source}
@@ -47,6 +47,13 @@ def read_ledgers_of(connection: sqlite3.Connection, wanted: Sequence[Series]) ->
     )
     asked = json.dumps([(series.name, series.interval.code) for series in wanted])
     return _by_series(columns(connection, _COLUMNS, select, (asked,)))
+
+
+def write_ledger(connection: sqlite3.Connection, series: Series, ledger: Ledger) -> None:
+    """Replace the stored ledger of `series`. Called inside a transaction."""
+    name, code = series.name, series.interval.code
+    connection.execute("DELETE FROM ledger WHERE symbol = ? AND interval = ?", (name, code))
+    put(connection, "ledger", _COLUMNS, [(name, code, *entry.span, entry.source.value) for entry in ledger.entries])
 
 
 def _by_series(lines: Iterable[Iterable[str]]) -> dict[Series, Ledger]:

@@ -13,8 +13,9 @@ from app.domain.span import Span
 from app.kinds.registry import series_of
 from app.ports.store import EVERYTHING, Relisting
 from infra.sqlite.changes import note_spans
-from infra.sqlite.ledgers import read_ledger
+from infra.sqlite.ledgers import read_ledger, write_ledger
 from infra.sqlite.row_tables import former_table, row_columns, row_table
+from infra.sqlite.sealed import block_starts, open_block
 from infra.sqlite.statements import overwrite, put, writing
 
 _COLUMNS: Final = (
@@ -27,7 +28,6 @@ _COLUMNS: Final = (
     "is_doubted",
 )
 _FORMER_COLUMNS: Final = ("symbol", "until_ms", *_COLUMNS[1:5])
-_LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
 
 
 def read_listings(connection: sqlite3.Connection) -> dict[str, Listing]:
@@ -86,8 +86,7 @@ def unlist(connection: sqlite3.Connection, listing: Listing, since_ms: int, now_
             if after.entries == before.entries:
                 continue
             ledgers[series] = after
-            connection.execute("DELETE FROM ledger WHERE symbol = ? AND interval = ?", key)
-            _put_ledger(connection, series, after)
+            write_ledger(connection, series, after)
         _put(connection, [listing])
         note_spans(connection, ((series, EVERYTHING) for series in series_of(listing.symbol)), now_ms)
     return ledgers
@@ -98,6 +97,8 @@ def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series
     before = read_ledger(connection, name, interval.code)
     table, until_ms = row_table(*series.table), relisting.listing.since_ms
     names = ", ".join(row_columns(series.kind))
+    for start_ms in block_starts(connection, series, EVERYTHING):
+        open_block(connection, series, start_ms)
     connection.execute(
         f"INSERT OR REPLACE INTO {former_table(series.kind)} (symbol, until_ms, interval, {names}) "  # noqa: S608  constants
         f"SELECT symbol, ?, ?, {names} FROM {table} WHERE symbol = ? AND open_time < ?",
@@ -111,9 +112,9 @@ def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series
     _put_former_ledger(connection, series, before, interval.grid.ceil(first_ms), until_ms)
     after = _after(before, interval, first_ms, keeps=keeps)
     key = (name, interval.code)
-    for each in ("ledger", "verification", "disagreement"):
+    for each in ("verification", "disagreement"):
         connection.execute(f"DELETE FROM {each} WHERE symbol = ? AND interval = ?", key)  # noqa: S608  constants
-    _put_ledger(connection, series, after)
+    write_ledger(connection, series, after)
     return after
 
 
@@ -127,11 +128,6 @@ def _after(before: Ledger, interval: Interval, first_ms: int, *, keeps: bool) ->
         clipped = (Entry(entry.span.clip(window), entry.source) for entry in before.entries)
         entries.extend(entry for entry in clipped if entry.span)
     return Ledger(entries)
-
-
-def _put_ledger(connection: sqlite3.Connection, series: Series, ledger: Ledger) -> None:
-    rows = [(series.name, series.interval.code, *entry.span, entry.source.value) for entry in ledger.entries]
-    put(connection, "ledger", _LEDGER_COLUMNS, rows)
 
 
 def _put(connection: sqlite3.Connection, listings: Iterable[Listing]) -> None:

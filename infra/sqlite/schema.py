@@ -70,6 +70,23 @@ def tables_of(kind: Kind, metadata: MetaData) -> list[Table]:
 for _kind in {kind.table: kind for kind in KINDS.values()}.values():
     tables_of(_kind, METADATA)
 
+BLOCK: Final = Table(
+    "block",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    _text("symbol"),
+    _text("interval"),
+    _integer("start_ms"),
+    _integer("rows"),
+    _integer("first_ms"),
+    _integer("last_ms"),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("block_of_series", "symbol", "interval", "start_ms", unique=True),
+)
+"""The rows of a series in one span (infra.blocks), instead of rows in its table. A table of rows without rowid would
+keep 1,000 bytes of each body in its inner pages, and be nine levels deep."""
+
 LEDGER: Final = Table(
     "ledger",
     METADATA,

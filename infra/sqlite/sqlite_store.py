@@ -14,17 +14,20 @@ from app.domain.store_rules import Batch
 from app.domain.verification import Verification
 from app.kinds.registry import named
 from app.ports.clock import Clock
-from app.ports.store import Committed, Disagreement, Relisting, Snapshot
+from app.ports.errors import StoreDamaged
+from app.ports.store import BlockCheck, Committed, Disagreement, Relisting, Sealed, Snapshot
 from infra.sqlite.changes import read_spans
 from infra.sqlite.checkpoint import Checkpoints
 from infra.sqlite.commit import Commits
 from infra.sqlite.connections import BUSY_TIMEOUT_MS, Connections, Report
 from infra.sqlite.failure import unavailable
 from infra.sqlite.fence import Deposed, fenced, take_over
+from infra.sqlite.history import read_encoded, read_rows
 from infra.sqlite.ledgers import read_ledger, read_ledgers
 from infra.sqlite.listings import read_listings, relist, save_listings, unlist
 from infra.sqlite.migrate import upgrade
-from infra.sqlite.statements import columns, overwrite, put, read_encoded, read_rows, reading, writing
+from infra.sqlite.seal import check_blocks, give_up, seal, unseal
+from infra.sqlite.statements import columns, overwrite, put, reading, writing
 from infra.sqlite.url import sqlite_path
 from infra.sqlite.verification import (
     read_disagreements,
@@ -55,8 +58,18 @@ _WITHDRAW: Final = (
 class SqliteReader:
     """Reads of one database file (app.ports.store.StoreReader), which is opened at the first read."""
 
-    def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
-        """`url` as in DB_URL. Raises ValueError when it is not an SQLite URL."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        damage: Callable[[StoreDamaged], None] = lambda error: None,
+    ) -> None:
+        """`url` as in DB_URL; `damage` is called with each damaged block that a read meets.
+
+        Raises ValueError when it is not an SQLite URL.
+        """
+        self._damage = damage
         self._reads = Connections(
             sqlite_path(url), size=READ_CONNECTIONS_MAX, read_only=True, busy_timeout_ms=busy_timeout_ms
         )
@@ -77,7 +90,7 @@ class SqliteReader:
                 rows = read_rows(connection, series, window, limit=limit, newest=newest)
                 return Snapshot(rows, read_ledger(connection, series.name, series.interval.code))
 
-        return await self._reads.run(work)
+        return await self._read(work)
 
     async def read_encoded(
         self, series: Series, window: Span, limit: int, *, newest: bool = False
@@ -87,7 +100,7 @@ class SqliteReader:
         def work(connection: Connection) -> tuple[int, bytes]:
             return read_encoded(connection, series, window, limit=limit, newest=newest)
 
-        return await self._reads.run(work)
+        return await self._read(work)
 
     async def ledgers(self) -> dict[Series, Ledger]:
         """The ledgers of all series. Raises StoreUnavailable."""
@@ -95,7 +108,7 @@ class SqliteReader:
 
     async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
         """By series: its rows, ascending, that open in its span of `wanted`. Raises StoreUnavailable."""
-        return await self._reads.run(lambda connection: read_spans(connection, wanted))
+        return await self._read(lambda connection: read_spans(connection, wanted))
 
     async def stand_down(self) -> tuple[int, str] | None:
         """The stored stand-down as (until_ms, reason); None when there is none. Raises StoreUnavailable."""
@@ -144,6 +157,17 @@ class SqliteReader:
         """By series: how many rows were replaced or deleted since the database was created. Raises StoreUnavailable."""
         return await self._reads.run(read_revisions)
 
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return await self._reads.run(work)
+        except StoreDamaged as error:
+            self._damage(error)
+            raise
+
+    async def check_blocks(self, after: int, number: int) -> BlockCheck:
+        """Compare the next `number` sealed blocks with their SHA-256. Raises StoreUnavailable."""
+        return await self._reads.run(lambda connection: check_blocks(connection, after, number))
+
 
 class SqliteWriter(SqliteReader):
     """Reads and writes of one database file. Only the holder of the writer lease opens one."""
@@ -156,9 +180,10 @@ class SqliteWriter(SqliteReader):
         *,
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
         report: Report = lambda reason: None,
+        damage: Callable[[StoreDamaged], None] = lambda error: None,
     ) -> None:
         """Called by `open`, which first migrates the database and gets `epoch` for this writer."""
-        super().__init__(url, busy_timeout_ms=busy_timeout_ms)
+        super().__init__(url, busy_timeout_ms=busy_timeout_ms, damage=damage)
         self._clock = clock
         self.is_deposed = False
         """Whether another writer was opened later, so that this one can no longer write."""
@@ -181,6 +206,7 @@ class SqliteWriter(SqliteReader):
         *,
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
         report: Report = lambda reason: None,
+        damage: Callable[[StoreDamaged], None] = lambda error: None,
     ) -> Self:
         """Open the writer of the database of `url`, which is created or migrated if necessary.
 
@@ -188,7 +214,7 @@ class SqliteWriter(SqliteReader):
         OSError, StoreUnavailable or SchemaTooNew.
         """
         epoch = await asyncio.to_thread(_taken_over, url, busy_timeout_ms)
-        writer = cls(url, clock, epoch, busy_timeout_ms=busy_timeout_ms, report=report)
+        writer = cls(url, clock, epoch, busy_timeout_ms=busy_timeout_ms, report=report, damage=damage)
         try:
             await writer._writes.run(lambda connection: None)  # connects, to detect a replaced file from now on
         except BaseException:
@@ -222,6 +248,35 @@ class SqliteWriter(SqliteReader):
             return committed
 
         return await self._write(work)
+
+    async def seal(self, series: Series, window: Span) -> Sealed:
+        """Seal the oldest unsealed rows of `window` that form a whole block. Raises StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+
+        def work(connection: Connection) -> Sealed:
+            step, span = seal(connection, series, window)
+            if span is not None:
+                self._commits.sealed(series, span)
+                self._checkpoints.after_commit(connection, now_ms)
+            return step
+
+        return await self._write(work)
+
+    async def unseal(self, series: Series, window: Span) -> Sealed:
+        """Turn the oldest block of `window` into rows. Raises StoreDamaged, StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+
+        def work(connection: Connection) -> Sealed:
+            step = unseal(connection, series, window)
+            self._checkpoints.after_commit(connection, now_ms)
+            return step
+
+        return await self._write(work)
+
+    async def give_up(self, series: Series, span: Span) -> Ledger | None:
+        """Delete the block of `span` if it is damaged, and make its rows unknown. Raises StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+        return await self._write(lambda connection: give_up(connection, series, span, now_ms, self._commits.forget))
 
     async def save_stand_down(self, until_ms: int, reason: str) -> None:
         """Store that no request may be sent before `until_ms`. Raises StoreUnavailable."""
@@ -305,6 +360,9 @@ class SqliteWriter(SqliteReader):
             return await self._writes.run(work)
         except Deposed:
             self.is_deposed = True
+            raise
+        except StoreDamaged as error:
+            self._damage(error)
             raise
 
     async def _save(

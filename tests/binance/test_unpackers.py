@@ -25,7 +25,7 @@ from app.ports.exchange import FileKlines
 from infra.binance import unpackers
 from infra.binance.unpack import Collect, Gathered, read_file
 from infra.binance.unpackers import PROCESSES_MAX, TRIES, Unpackers, processes_for
-from infra.sqlite.sqlite_image import ImageBuilder, SqliteImage
+from infra.blocks.sealed_columns import BlockBuilder, SealedColumns
 from tests.binance.loopback import Witness
 from tests.fakes import turn
 
@@ -191,12 +191,12 @@ async def test_processes_are_started_while_files_are_still_coming_and_no_more_of
 
 
 async def test_what_a_process_found_comes_packed() -> None:
-    made = Unpackers(1, Witness(), ImageBuilder)
+    made = Unpackers(1, Witness(), BlockBuilder)
     try:
         rows = await read(made, archive())
     finally:
         await made.aclose()
-    assert isinstance(rows, SqliteImage)
+    assert isinstance(rows, SealedColumns)
     assert rows == read_file(archive(), FILE, M1.grid, PRECISION).rows
 
 
@@ -273,22 +273,22 @@ def test_each_core_unpacks_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_process_that_unpacks_starts_without_what_takes_long_to_import() -> None:
-    program = "import sys, infra.binance.unpacker, infra.sqlite.sqlite_image; print(*sys.modules)"
+    program = "import sys, infra.binance.unpacker, infra.blocks.sealed_columns; print(*sys.modules)"
     imported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert "sqlite3" in imported.stdout.split()
+    assert "zstandard" in imported.stdout.split()
     assert {"asyncio", "sqlalchemy", "httpx", "app.events"}.isdisjoint(imported.stdout.split())
 
 
 def test_rows_and_what_they_make_come_alike_however_they_are_collected() -> None:
     longer = [INTERVALS["5m"], D1]
     plain = read_file(archive(), FILE, M1.grid, PRECISION, longer)
-    packed = read_file(archive(), FILE, M1.grid, PRECISION, longer, ImageBuilder)
-    assert isinstance(packed.rows, SqliteImage)
+    packed = read_file(archive(), FILE, M1.grid, PRECISION, longer, BlockBuilder)
+    assert isinstance(packed.rows, SealedColumns)
     assert packed == plain
     assert {interval: len(rows) for interval, rows in plain.longer.items()} == {longer[0]: 288, D1: 1}
 
 
-@pytest.mark.parametrize("collect", [Gathered, ImageBuilder])
+@pytest.mark.parametrize("collect", [Gathered, BlockBuilder])
 def test_a_file_that_turns_unusual_in_its_last_line_is_read_anew_and_nothing_comes_twice(collect: Collect) -> None:
     newest_ms = DAY.end_ms - MINUTE_MS
     line = f"{newest_ms},1.50,2.50,1.25,2.00,1439.125,{newest_ms + 59_999},3.00000,4,1.000,1.50000,0\n"

@@ -16,7 +16,7 @@ from app.events import GapsCounted
 from app.filling.absence import Absence
 from app.filling.fill import Filler
 from app.filling.reconcile import Reconciler
-from app.filling.room import Room
+from app.filling.room import ROW_DISK_BYTES, Room
 from app.holding.inventory import Inventory
 from app.holding.wish import Wish
 from app.kinds.klines import KLINES
@@ -77,7 +77,7 @@ class Bench:
             rig.runtime,
             self.filler,
             self.inventory,
-            Room(lambda: self.free_bytes, 10**6),
+            Room(lambda: self.free_bytes, 10**6, ROW_DISK_BYTES),
             concurrency=self.concurrency,
         )
 

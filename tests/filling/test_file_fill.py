@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.binance.archive_csv import ArchiveFile, BadFile
+from app.domain.block_grid import block_span
 from app.domain.columns import Columns
 from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS, MO1
 from app.domain.kline import Precision
@@ -16,7 +17,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.events import ArchiveRejected
-from app.filling.file_fill import FILE_COMMIT_ROWS_MAX
+from app.filling.file_fill import PORTION
 from app.filling.plan import Download
 from app.kinds.klines import KLINES
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
@@ -42,9 +43,7 @@ async def test_minutes_and_what_is_made_of_them_are_in_one_transaction(tmp_path:
         for commit in on.rig.store.commits:
             first, *others = commit
             assert (first.series, first.source) == (BTC, Source.ARCHIVE)
-            assert len(first.rows) <= FILE_COMMIT_ROWS_MAX
-            days = first.spans.hull
-            assert (D1.grid.floor(days.start_ms), D1.grid.floor(days.end_ms)) == days
+            assert first.spans == Spans([block_span(PORTION, first.spans.hull.start_ms)]), "half a month"
             assert [(each.series.interval.code, each.source) for each in others] == [
                 (code, Source.ROLLUP) for code in ("5m", "1h", "1d")
             ]

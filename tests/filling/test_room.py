@@ -3,7 +3,7 @@
 import pytest
 
 from app.filling.amounts import of_bytes, of_seconds
-from app.filling.room import ROW_DISK_BYTES, Room, shortage
+from app.filling.room import ROW_DISK_BYTES, SEALED_ROW_DISK_BYTES, Room, row_disk_bytes, shortage
 
 MIN = 10_000
 
@@ -18,7 +18,7 @@ class Disk:
 
 def test_what_does_not_fit_is_not_begun_until_there_is_room_or_less_is_wished() -> None:
     disk = Disk(MIN + 1000 * ROW_DISK_BYTES)
-    room = Room(disk.read, MIN)
+    room = Room(disk.read, MIN, ROW_DISK_BYTES)
     assert room.refusal() is None, "before the first plan nothing speaks against it"
     room.plan(1001)
     refusal = room.refusal()
@@ -26,7 +26,7 @@ def test_what_does_not_fit_is_not_begun_until_there_is_room_or_less_is_wished() 
     assert "needs about 115 kB of disk, and there is room for 115 kB (125 kB free" in refusal
     room.plan(1000)
     assert room.refusal() is None
-    room = Room(disk.read, MIN)
+    room = Room(disk.read, MIN, ROW_DISK_BYTES)
     room.plan(1001)
     disk.free_bytes += ROW_DISK_BYTES
     assert room.refusal() is not None, "the plan decides, not each look"
@@ -36,7 +36,7 @@ def test_what_does_not_fit_is_not_begun_until_there_is_room_or_less_is_wished() 
 
 def test_what_has_begun_goes_on_although_the_estimate_was_a_little_low() -> None:
     disk = Disk(MIN + 1000 * ROW_DISK_BYTES)
-    room = Room(disk.read, MIN)
+    room = Room(disk.read, MIN, ROW_DISK_BYTES)
     room.plan(1000)
     disk.free_bytes -= 500 * ROW_DISK_BYTES
     room.plan(550)
@@ -51,7 +51,7 @@ def test_what_has_begun_goes_on_although_the_estimate_was_a_little_low() -> None
 
 def test_a_disk_that_is_nearly_full_stops_everything_at_once() -> None:
     disk = Disk(MIN + 1000 * ROW_DISK_BYTES)
-    room = Room(disk.read, MIN)
+    room = Room(disk.read, MIN, ROW_DISK_BYTES)
     room.plan(10)
     disk.free_bytes = MIN - 1
     refusal = room.refusal()
@@ -98,3 +98,8 @@ def test_bytes_are_said_in_two_digits(count: int, text: str) -> None:
 )
 def test_time_is_said_in_two_units_at_the_most(count: int, text: str) -> None:
     assert of_seconds(count) == text
+
+
+def test_a_sealed_row_takes_less() -> None:
+    assert row_disk_bytes(0) == ROW_DISK_BYTES
+    assert row_disk_bytes(0.5) == SEALED_ROW_DISK_BYTES < ROW_DISK_BYTES / 2

@@ -1,6 +1,7 @@
 """What the node reports of its data: coverage, the estimate, and wishes beyond the settings."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,9 +92,12 @@ def test_the_report_stays_the_same_until_a_kline_is_due_and_can_be_kept_to_what_
     assert [each["interval"] for each in lacking] == ["1h"]
 
 
+cost = partial(estimate, weight_per_minute=2400, row_disk_bytes=ROW_DISK_BYTES)
+
+
 def test_the_estimate_of_an_empty_store_is_about_right() -> None:
     wish = wish_of("1m", "1h", days=31)
-    told = estimate(wish, LedgerCache(), NOW_MS, weight_per_minute=2400, disk_free_bytes=7, disk_free_bytes_min=0)
+    told = cost(wish, LedgerCache(), NOW_MS, disk_free_bytes=7, disk_free_bytes_min=0)
     minutes = 31 * 1440 + 14 * 60 + 10
     assert (told.series, told.klines, told.missing_klines) == (2, minutes + 31 * 24 + 14, told.klines)
     by_rest = 1440 + 14 * 60 + 10  # yesterday and today
@@ -115,12 +119,11 @@ def test_the_estimate_of_an_empty_store_is_about_right() -> None:
 @pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)])
 def test_the_estimate_says_whether_the_wish_fits_beside_what_is_kept_free(spare: int, *, fits: bool) -> None:
     wish = wish_of("1m", "1h", days=31)
-    needed = estimate(wish, LedgerCache(), NOW_MS, weight_per_minute=2400, disk_free_bytes=0, disk_free_bytes_min=0)
-    told = estimate(
+    needed = cost(wish, LedgerCache(), NOW_MS, disk_free_bytes=0, disk_free_bytes_min=0)
+    told = cost(
         wish,
         LedgerCache(),
         NOW_MS,
-        weight_per_minute=2400,
         disk_free_bytes=needed.disk_bytes + 1000 + spare,
         disk_free_bytes_min=1000,
     )
@@ -129,9 +132,7 @@ def test_the_estimate_says_whether_the_wish_fits_beside_what_is_kept_free(spare:
 
 def test_the_estimate_of_a_filled_store_is_nothing() -> None:
     wish = wish_of("1m", "1h")
-    told = estimate(
-        wish, holding(whole(wish)), NOW_MS, weight_per_minute=2400, disk_free_bytes=7, disk_free_bytes_min=0
-    )
+    told = cost(wish, holding(whole(wish)), NOW_MS, disk_free_bytes=7, disk_free_bytes_min=0)
     assert (told.missing_klines, told.requests, told.weight, told.download_bytes, told.expected_s) == (0, 0, 0, 0, 0)
 
 

@@ -85,7 +85,9 @@ def test_every_documented_route_exists(tmp_path: Path) -> None:
 
 
 def test_every_command_is_documented() -> None:
-    named = set(re.findall(r"klinenode (serve|demo|sandbox|backfill|gaps|verify|export|config)\b", OPERATIONS_PAGE))
+    named = set(
+        re.findall(r"klinenode (serve|demo|sandbox|backfill|gaps|verify|unseal|export|config)\b", OPERATIONS_PAGE)
+    )
     assert set(commands()) == named
 
 

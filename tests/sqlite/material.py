@@ -14,7 +14,7 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.ports.exchange import FileKlines
-from infra.sqlite.sqlite_image import ImageBuilder
+from infra.blocks.sealed_columns import BlockBuilder
 
 T0_MS = 1_577_836_800_000  # 2020-01-01, a Wednesday
 NOW_MS = 1_800_000_000_000
@@ -58,15 +58,15 @@ def batch(series: Series, source: Source, spans: Spans, mark: int = 0) -> Batch:
     return Batch(series, source, spans, rows)
 
 
-def image_of(rows: Sequence[Kline]) -> Columns:
-    """Minutes as a process that unpacks sends them: packed in an image, pickled and unpickled."""
+def sealed_of(rows: Sequence[Kline]) -> Columns:
+    """Minutes as a process that unpacks sends them: with whole blocks packed, pickled and unpickled."""
     packed: FileKlines = pickle.loads(pickle.dumps(packed_of({BTC_1M.interval: rows})))
     return packed.rows
 
 
 def packed_of(found: Mapping[Interval, Sequence[Kline]]) -> FileKlines:
     """The result of a process that unpacked these klines; the first interval is the file's own."""
-    with closing(ImageBuilder(next(iter(found)))) as packing:
+    with closing(BlockBuilder(next(iter(found)))) as packing:
         for interval, rows in found.items():
             columns = Columns.of(rows)
             for at in range(0, len(columns), 50):  # in parts, as they are parsed

@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from app.domain import block_grid
+from app.domain.interval import MINUTE_MS
 from app.ports.coordination import ChangeFeed
 from tests.sqlite.material import FixedClock
 from tests.stores.databases import DATABASES, Database, OpenReader, OpenWriter
+
+
+@pytest.fixture(autouse=True)
+def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of four minutes, so that a test's few rows form some."""
+    monkeypatch.setattr(block_grid, "OF_MINUTES_MS", 4 * MINUTE_MS)
 
 
 @pytest.fixture(params=DATABASES.values(), ids=list(DATABASES))

@@ -1,19 +1,26 @@
 """What the contract suite needs of each kind of store: opening it, and looking into it from outside."""
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
 import pytest
 
+from app.domain.block_grid import block_span
 from app.domain.kline import Kline
+from app.domain.series import Series
+from app.domain.span import Span
+from app.domain.store_rules import Batch
 from app.ports.clock import Clock
 from app.ports.coordination import ChangeFeed
-from app.ports.store import StoreReader, StoreWriter
+from app.ports.store import EVERYTHING, Committed, StoreReader, StoreWriter
+from infra.blocks.block import Block, pack
 from infra.sqlite import changes as sqlite_changes
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
+from tests.sqlite.material import klines
 
 BUSY_TIMEOUT_MS = 50
 
@@ -71,6 +78,14 @@ class Database(Protocol):
         """Delete all ledger lines, as somebody might do by hand."""
         ...
 
+    def blocks(self, series: Series) -> list[tuple[int, int]]:
+        """The sealed blocks of a series: start in ms and number of rows."""
+        ...
+
+    def damage(self, series: Series, start_ms: int, how: str) -> None:
+        """Change a block: flip a bit of it, truncate it, or replace it by one with other rows or by a later one."""
+        ...
+
 
 class SqliteDatabase:
     """A SQLite database file."""
@@ -104,5 +119,53 @@ class SqliteDatabase:
         with closing(sqlite3.connect(self._file)) as connection, connection:
             connection.execute("DELETE FROM ledger")
 
+    def blocks(self, series: Series) -> list[tuple[int, int]]:
+        select = "SELECT start_ms, rows FROM block WHERE symbol = ? AND interval = ? ORDER BY start_ms"
+        with closing(sqlite3.connect(self._file)) as connection:
+            return connection.execute(select, (series.name, series.interval.code)).fetchall()
 
-DATABASES: dict[str, type[Database]] = {"sqlite": SqliteDatabase}
+    def damage(self, series: Series, start_ms: int, how: str) -> None:
+        where = (series.name, series.interval.code, start_ms)
+        with closing(sqlite3.connect(self._file)) as connection, connection:
+            select = "SELECT body FROM block WHERE symbol = ? AND interval = ? AND start_ms = ?"
+            [body] = connection.execute(select, where).fetchone()
+            changed = {
+                "flipped": body[:-40] + bytes([body[-40] ^ 8]) + body[-39:],
+                "truncated": body[:-1],
+                "another": _other(body, series, start_ms),
+                "elsewhere": connection.execute(
+                    "SELECT body FROM block WHERE symbol = ? AND interval = ? AND start_ms > ?", where
+                ).fetchone()[0],
+            }[how]
+            update = "UPDATE block SET body = ? WHERE symbol = ? AND interval = ? AND start_ms = ?"
+            connection.execute(update, (changed, *where))
+
+
+def _other(body: bytes, series: Series, start_ms: int) -> bytes:
+    """A block of the same span with other rows."""
+    grid, opens_ms = series.interval.grid, Block(body).opens_ms()
+    rows = klines([Span(open_ms, open_ms + 1) for open_ms in opens_ms], grid, mark=7)
+    texts = [series.kind.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows]
+    return pack(texts, opens_ms, block_span(series.interval, start_ms), grid.step_ms).body
+
+
+class _Sealing(SqliteWriter):
+    """A writer that seals everything that can be sealed after each commit."""
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
+        committed = await super().commit(batches)
+        for batch in batches:
+            next_ms: int | None = 0
+            while next_ms is not None:
+                next_ms = (await self.seal(batch.series, Span(next_ms, EVERYTHING.end_ms))).next_ms
+        return committed
+
+
+class SealedDatabase(SqliteDatabase):
+    """A file whose rows are sealed as soon as they can be."""
+
+    async def writer(self, clock: Clock) -> SqliteWriter:
+        return await _Sealing.open(self._url, clock, busy_timeout_ms=BUSY_TIMEOUT_MS)
+
+
+DATABASES: dict[str, type[Database]] = {"sqlite": SqliteDatabase, "sealed": SealedDatabase}

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from app.domain.interval import MINUTE_MS
 from app.domain.kline import Precision
 from app.domain.ledger import Source
 from app.domain.listing import Listing
@@ -19,6 +20,9 @@ NEW = Listing("BTCUSDT", T0_MS, 1 << 42, Precision(2, 3), T0_MS)
 
 WRITES: dict[str, Callable[[OpenWriter], Awaitable[object]]] = {
     "commit": lambda store: store.commit([batch(BTC_1M, Source.REST, minutes((5, 9)), mark=1)]),
+    "seal": lambda store: store.seal(BTC_1M, everything()),
+    "unseal": lambda store: store.unseal(BTC_1M, everything()),
+    "give_up": lambda store: store.give_up(BTC_1M, Span(T0_MS, T0_MS + 4 * MINUTE_MS)),
     "save_stand_down": lambda store: store.save_stand_down(NOW_MS, "418"),
     "save_document": lambda store: store.save_document("exchangeInfo", b"{}", NOW_MS),
     "save_listings": lambda store: store.save_listings([NEW]),

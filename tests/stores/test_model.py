@@ -18,7 +18,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
-from tests.sqlite.material import T0_MS, FixedClock, everything, image_of, kline, minutes
+from tests.sqlite.material import T0_MS, FixedClock, everything, kline, minutes, sealed_of
 from tests.stores.databases import DATABASES, Database
 
 WIDTH = 16  # minutes
@@ -35,7 +35,7 @@ a_batch = st.builds(
     st.sampled_from(list(Source)),
     st.lists(a_span, min_size=1, max_size=3),
     st.lists(st.integers(0, 1), min_size=WIDTH, max_size=WIDTH),
-    st.sampled_from((list, Columns.of, image_of)),
+    st.sampled_from((list, Columns.of, sealed_of)),
 )
 a_history = st.lists(st.tuples(st.lists(a_batch, min_size=1, max_size=3), st.booleans()), min_size=1, max_size=6)
 

@@ -1,6 +1,5 @@
 """Klines of mark price, index price and premium index: held where wished, and equal to the exchange's byte for byte."""
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,7 @@ from app.domain.span import Span
 from app.events import Event, KlinesVerified, RowsCommitted
 from app.kinds.price_klines import INDEX, MARK, PREMIUM, PRICES
 from infra.sandbox.faults import Fault
+from tests.stored import change
 from tests.system.world import Watched, World, world
 
 YOUNG = "NEW1120USDT"  # listed yesterday: its klines are cheap to compute, and the wish includes the first one
@@ -166,9 +166,7 @@ async def test_a_wrong_row_is_found_row_by_row_and_mended(tmp_path: Path) -> Non
         node = watched.node
         wrong = Series(PREMIUM, YOUNG, M1)
         open_ms = D1.grid.floor(here.clock.now_ms()) - DAY_MS // 2
-        with sqlite3.connect(here.folder / "klinenode.db") as database:
-            change = "UPDATE kline_1m SET close = '-1.00000000' WHERE symbol = ? AND open_time = ?"
-            assert database.execute(change, (wrong.name, open_ms)).rowcount == 1
+        change(here.folder / "klinenode.db", wrong, open_ms, "close = '-1.00000000'")
         series = [each for _, each in series_held()]
         node.parts.verifier.request(series, Span(0, here.clock.now_ms()))
         await watched.until(lambda _: not {each.name for each in series} - verified(watched))

@@ -1,23 +1,20 @@
 """`klinenode verify`, alone and through a running node."""
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
+from app.domain.interval import M1
+from app.domain.series import Series
+from app.kinds.klines import KLINES
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
+from tests.stored import change
 from tests.system.processes import Place, Programs, until
 from tests.system.test_process_operate import days, midnight
 
 
 def corrupt(place: Place, symbol: str, open_ms: int) -> None:
-    with closing(
-        sqlite3.connect(place.db_url.removeprefix("sqlite:///"), isolation_level=None, timeout=10)
-    ) as connection:
-        done = connection.execute(
-            "UPDATE kline_1m SET volume = volume || '1' WHERE symbol = ? AND open_time = ?", (symbol, open_ms)
-        )
-        assert done.rowcount == 1
+    database = Path(place.db_url.removeprefix("sqlite:///"))
+    change(database, Series(KLINES, symbol, M1), open_ms, "volume = volume || '1'")
 
 
 async def test_verify_alone_finds_and_mends_and_then_finds_nothing(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.series import Series
+from app.domain.span import Span
 from app.events import Event, KlinesMended, KlinesVerified
 from app.kinds.klines import KLINES
 from infra.sqlite.url import sqlite_path
+from tests.stored import change
 from tests.system.world import START_MS, Watched, world
 
 BTC = Series(KLINES, "BTCUSDT", M1)
@@ -24,18 +26,13 @@ def is_fives_verified(event: Event) -> bool:
     return isinstance(event, KlinesVerified) and event.interval == "5m"
 
 
-def plant(watched: Watched) -> str:
+async def plant(watched: Watched) -> str:
     """Change a digit of a volume in the database without the node's knowledge; return the old volume."""
-    with closing(
-        sqlite3.connect(sqlite_path(watched.node.parts.settings.db_url), isolation_level=None, timeout=10)
-    ) as connection:
-        of = "FROM kline_1m WHERE symbol = 'BTCUSDT' AND open_time = ?"
-        (volume,) = connection.execute(f"SELECT volume {of}", (WRONG_MS,)).fetchone()
-        wrong = ("2" if volume[0] == "1" else "1") + volume[1:]
-        connection.execute(
-            "UPDATE kline_1m SET volume = ? WHERE symbol = 'BTCUSDT' AND open_time = ?", (wrong, WRONG_MS)
-        )
-        return str(volume)
+    series = Series(KLINES, "BTCUSDT", M1)
+    row = (await watched.node.parts.reader.read(series, Span(WRONG_MS, WRONG_MS + 1), 1)).rows[0]
+    wrong = ("2" if row.volume[0] == "1" else "1") + row.volume[1:]
+    change(sqlite_path(watched.node.parts.settings.db_url), series, WRONG_MS, "volume = ?", wrong)
+    return str(row.volume)
 
 
 async def test_one_wrong_digit_is_found_mended_kept_and_shown(tmp_path: Path) -> None:
@@ -44,7 +41,7 @@ async def test_one_wrong_digit_is_found_mended_kept_and_shown(tmp_path: Path) ->
         here.node(intervals="1m,5m", admin_token="secret") as watched,
     ):
         await watched.until_whole()
-        true = plant(watched)
+        true = await plant(watched)
         async with watched.http() as client:
             served = (await client.get(f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&{WINDOW}")).json()
             assert served[0][5] != true, "the corruption is what is served before it is found"
@@ -75,7 +72,7 @@ async def test_one_wrong_digit_is_found_mended_kept_and_shown(tmp_path: Path) ->
 async def test_the_background_finds_it_too(tmp_path: Path) -> None:
     async with world(tmp_path, symbols=1) as here, here.node(verify_every_days=30, intervals="1m,5m") as watched:
         await watched.until_whole()
-        plant(watched)
+        await plant(watched)
         watched.node.parts.holdings.load_checks({}, [], {})  # as after thirty days
         await watched.until(lambda event: isinstance(event, KlinesMended))
         await here.hold_whole(watched)

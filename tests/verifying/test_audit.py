@@ -23,8 +23,8 @@ from app.ports.errors import UpstreamGarbage
 from app.ports.exchange import Exchange
 from app.verifying.audit import SETTLE_MS, Auditor, Tally
 from app.verifying.verify import EVER
-from infra.sqlite.row_tables import row_table
 from tests.fakes import ANCHOR_MS, BTC, DAY0_MS, NOW_MS, Rig, encoded, listing, rig, truth
+from tests.stored import change
 
 FIVES, HOURS, DAYS = (Series(KLINES, "BTCUSDT", INTERVALS[code]) for code in ("5m", "1h", "1d"))
 WEEKS, MONTHS, THREES = (Series(KLINES, "BTCUSDT", INTERVALS[code]) for code in ("1w", "1M", "3d"))
@@ -64,11 +64,7 @@ class Desk:
 
     def plant(self, series: Series, open_ms: int, column: str, value: object) -> None:
         """Change a column of a row in the database without the node's knowledge."""
-        with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
-            done = connection.execute(
-                f"UPDATE {row_table(KLINES, series.interval)} SET {column} = ? WHERE open_time = ?", (value, open_ms)
-            )
-            assert done.rowcount == 1
+        change(self.file, series, open_ms, f"{column} = ?", value)
 
     def revisions(self) -> list[tuple[object, ...]]:
         with closing(sqlite3.connect(self.file)) as connection:

@@ -53,9 +53,8 @@ class Yard:
         found = await self._fill(arguments, env, cores)
         database = self._programs.folder / self._place.database
         with sqlite3.connect(database) as connection:
-            found["rows"] = sum(
-                connection.execute(f"SELECT count(*) FROM kline_{code}").fetchone()[0] for code in codes
-            )
+            plain = sum(connection.execute(f"SELECT count(*) FROM kline_{code}").fetchone()[0] for code in codes)
+            found["rows"] = plain + connection.execute("SELECT coalesce(sum(rows), 0) FROM block").fetchone()[0]
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
         found["bytes"] = database.stat().st_size

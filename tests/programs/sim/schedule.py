@@ -108,6 +108,10 @@ class Plan:
         return "\n".join([*lines, *map(str, self.coins), *map(str, self.holes), *map(str, self.steps)])
 
 
+SEAL_AFTER_DAYS: Final = 0.002
+"""Three minutes: whatever forms a block is sealed, and corrections meet blocks."""
+
+
 def plan(seed: int) -> Plan:
     """Draw the plan of a seed."""
     chance = Random(f"plan:{seed}")
@@ -123,6 +127,7 @@ def plan(seed: int) -> Plan:
         "fetch_concurrency": chance.choice((1, 2, 4)),
         "read_through": chance.random() < 0.9,
         "cache_ttl_sec_klines": chance.choice((0, 10, 10, 60)),
+        "seal_after_days": SEAL_AFTER_DAYS,
     }
     weight_limit = chance.choice((2_400, 2_400, 600, 120)) if mood != "cold" else chance.choice((2_400, 300))
     drawn = Plan(

@@ -10,6 +10,7 @@ from app.kinds.klines import KLINES
 from app.kinds.registry import named
 from infra.sandbox.grid import DAY_MS, Grid
 from infra.sandbox.universe import Instrument
+from tests.stored import sealed_rows
 
 if TYPE_CHECKING:
     from tests.programs.sim.world import Sim
@@ -87,6 +88,7 @@ class Truth:
         for symbol, code, start_ms, end_ms, source in connection.execute(select):
             lines[symbol, code].append((start_ms, end_ms, source))
         unnoticed = self._unnoticed(connection)
+        sealed = sealed_rows(connection)
         tables = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'kline!_%' ESCAPE '!'").fetchall()
         for (table,) in sorted(tables):
             code = {"kline_1mo": "1M"}.get(table, table.removeprefix("kline_"))
@@ -97,6 +99,9 @@ class Truth:
             )
             for symbol, *row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY symbol, open_time"):
                 rows[symbol].append(tuple(row))
+            for series, blocks in sealed.items():
+                if series.interval.code == code:
+                    rows[series.name] = sorted([*rows[series.name], *map(tuple, blocks)])
             for symbol in sorted({*rows, *(name for name, interval in lines if interval == code)}):
                 if named(symbol, M1).symbol in unnoticed:
                     continue

@@ -14,6 +14,8 @@ from typing import Any, Final
 import anyio.to_thread
 import httpcore._async.http11
 
+import app.domain.block_grid
+import app.holding.sealing
 import app.ingest.live
 from app.settings import Settings, load
 from infra.binance.sockets import BinanceSockets
@@ -35,6 +37,8 @@ LINES_MAX: Final = 50_000  # of the log that a failing seed prints
 CALM_S_MIN: Final = 240.0  # long enough to detect a dead socket (75 s) and replace it (at most 60 s)
 CALM_S_MAX: Final = 3_600.0  # failed fetches are retried after a quarter of an hour at the latest
 LOOK_S: Final = 5.0
+BLOCK_MS: Final = 30 * 60_000  # of minutes: a seed lasts about half an hour, and holds a day or more
+SEAL_EVERY_S: Final = 20.0
 
 
 class TrueClock:
@@ -199,6 +203,11 @@ class Sim:
         sockets: Any = BinanceSockets.__init__
         threads: Any = anyio.to_thread
         before = live.QUEUE_ROWS_MAX, sockets.__kwdefaults__["life_s"], pool.time, threads.run_sync
+        sealing: Any = (app.domain.block_grid, app.holding.sealing, app.holding.sealing)
+        names = ("OF_MINUTES_MS", "PASS_EVERY_S", "CHECK_EVERY_S")
+        sealed_before = [getattr(module, name) for module, name in zip(sealing, names, strict=True)]
+        for module, name, value in zip(sealing, names, (BLOCK_MS, SEAL_EVERY_S, SEAL_EVERY_S), strict=True):
+            setattr(module, name, value)
         live.QUEUE_ROWS_MAX = self.plan.queue_rows_max or before[0]
         sockets.__kwdefaults__["life_s"] = self.plan.node_socket_life_s or before[1]
         pool.time = _LoopTime(self.loop)
@@ -207,6 +216,8 @@ class Sim:
             yield
         finally:
             live.QUEUE_ROWS_MAX, sockets.__kwdefaults__["life_s"], pool.time, threads.run_sync = before
+            for module, name, value in zip(sealing, names, sealed_before, strict=True):
+                setattr(module, name, value)
 
     async def _run_in_a_thread(self, func: Callable[..., Any], *args: Any, **_: Any) -> Any:
         return await self.loop.run_in_executor(None, func, *args)

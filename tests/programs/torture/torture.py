@@ -40,6 +40,7 @@ from infra.sandbox.server import SandboxServer
 from infra.sandbox.universe import NEVER_MS, Instrument
 from infra.sqlite.migrate import upgrade
 from infra.sqlite.sqlite_store import SqliteReader
+from tests.stored import sealed_rows
 from tests.system.processes import SETTLED_S, Place, Program, Programs, pause, seconds, until
 
 START, BOOT, MIGRATION, LOAD, CHECKPOINT, TAKEOVER = "start", "boot", "migration", "load", "checkpoint", "takeover"
@@ -370,15 +371,18 @@ def _rows_are_the_ledgers(connection: sqlite3.Connection) -> tuple[int, int]:
     """
     lines = connection.execute("SELECT symbol, interval, start_ms, end_ms, source FROM ledger").fetchall()
     by_table: Counter[str] = Counter()
+    sealed = {(series.name, series.interval.code): rows for series, rows in sealed_rows(connection).items()}
     for symbol, code, start_ms, end_ms, source in lines:
         table = f"kline_{code}"
         within = f"FROM {table} WHERE symbol = ? AND open_time >= ? AND open_time < ?"  # formats constants only
         found = connection.execute(f"SELECT count(*) {within}", (symbol, start_ms, end_ms)).fetchone()[0]
+        found += sum(start_ms <= row.open_ms < end_ms for row in sealed.get((symbol, code), ()))
         due = 0 if source == "absent" else INTERVALS[code].grid.count(start_ms, end_ms)
         expect(found == due, f"{symbol} {code} {start_ms}–{end_ms} ({source}): {found} rows instead of {due}")
         by_table[table] += found
     for code in CODES:
         rows = connection.execute(f"SELECT count(*) FROM kline_{code}").fetchone()[0]
+        rows += sum(len(each) for (_, interval), each in sealed.items() if interval == code)
         expect(
             rows == by_table[f"kline_{code}"], f"kline_{code}: {rows} rows, {by_table[f'kline_{code}']} in the ledger"
         )

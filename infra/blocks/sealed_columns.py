@@ -1,0 +1,143 @@
+"""Columns of which whole blocks are packed already: the klines of an archive file, sealed where it is unpacked.
+
+The one process that writes then stores 45 kB for a day of minutes instead of 1,440 rows.
+"""
+
+from array import array
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from app.domain.block_grid import block_span, is_sealable
+from app.domain.columns import Columns
+from app.domain.interval import Grid, Interval
+from app.domain.span import Span, Spans
+from app.kinds.klines import KLINES, encode_columns
+from app.ports.exchange import FileKlines
+from infra.blocks.block import Block, Packed, pack
+from infra.blocks.rows import rows_of_text
+
+Part = Packed | Columns
+"""Rows that follow one another: a whole block, or some that fill none."""
+
+
+class SealedColumns(Columns):
+    """Columns that consist of `parts`; the rows of blocks are decoded only when they are used."""
+
+    __slots__ = ("_ends", "_grid", "_opens_ms", "parts")
+
+    def __init__(self, parts: Sequence[Part], grid: Grid) -> None:
+        """`parts` ascending, each begins after the one before ends."""
+        super().__init__(())
+        self.parts = parts
+        self._grid = grid
+        self._ends = list(accumulate(_length(part) for part in parts))
+        self._opens_ms: array[int] = array("q")
+        for part in parts:
+            self._opens_ms.extend(part.opens_ms if isinstance(part, Columns) else _opens_ms(part, grid))
+
+    @property
+    def opens_ms(self) -> Sequence[int]:
+        """The open times of the klines in ms, ascending."""
+        return self._opens_ms
+
+    @property
+    def columns(self) -> tuple[list[Any], ...]:
+        """The columns in the order of Kline's fields, decoded at the first use."""
+        if not self._columns:
+            self._columns = Columns.joined([self._decoded(part) for part in self.parts]).columns
+        return self._columns
+
+    def _run(self, index: slice) -> Columns:
+        start, end, step = index.indices(len(self))
+        if step != 1:
+            return Columns(self.columns)[index]
+        kept: list[Part] = []
+        for part, part_end in zip(self.parts, self._ends, strict=True):
+            part_start = part_end - _length(part)
+            first, last = max(start, part_start) - part_start, min(end, part_end) - part_start
+            if first >= last:
+                continue
+            kept.append(part if last - first == _length(part) else self._decoded(part)[first:last])
+        return SealedColumns(kept, self._grid)
+
+    def within(self, spans: Spans) -> Columns:
+        """The rows that open inside `spans`; blocks that lie inside stay packed."""
+        parts: list[Part] = []
+        for span in spans:
+            inside = self.between(*span)
+            assert isinstance(inside, SealedColumns), "a run of it"
+            parts += inside.parts
+        return SealedColumns(parts, self._grid)
+
+    def _decoded(self, part: Part) -> Columns:
+        if isinstance(part, Columns):
+            return part
+        block = Block(part.body)
+        return Columns.of(rows_of_text(KLINES, block.text(0, block.rows)))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return SealedColumns, (self.parts, self._grid)
+
+
+class BlockBuilder:
+    """Packs klines that arrive in parts (a Collector of infra.binance.unpack).
+
+    Only a span with a kline at each of its times becomes a block: whether one is missing for good is not known here.
+    """
+
+    def __init__(self, interval: Interval) -> None:
+        """`interval`: that of the archive file."""
+        self._interval = interval
+        self._parts: dict[Interval, list[Part]] = {}
+        self._begun: dict[Interval, list[Columns]] = {}  # parts of a block that may still grow
+
+    def take(self, interval: Interval, rows: Columns) -> None:
+        """Add klines of `interval`, which must open after all those added before."""
+        if not is_sealable(interval):
+            self._parts.setdefault(interval, []).append(rows)
+            return
+        begun = self._begun.setdefault(interval, [])
+        parts = self._parts.setdefault(interval, [])
+        while rows:
+            first_ms = (begun or [rows])[0].opens_ms[0]
+            span = block_span(interval, first_ms)
+            inside = rows.between(*span)
+            if inside:
+                begun.append(inside)
+            if inside is rows and rows.opens_ms[-1] < span.end_ms - interval.grid.step_ms:
+                return
+            parts.append(_sealed(Columns.joined(begun), span, interval))
+            begun.clear()
+            rows = rows[len(inside) :]
+
+    def found(self) -> FileKlines:
+        """All added klines. Nothing can be added afterwards."""
+        for interval, begun in self._begun.items():
+            if begun:
+                self._parts[interval].append(Columns.joined(begun))
+        self._begun.clear()
+        made = {interval: SealedColumns(parts, interval.grid) for interval, parts in self._parts.items()}
+        return FileKlines(made.pop(self._interval), made)
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._parts.clear()
+        self._begun.clear()
+
+
+def _sealed(rows: Columns, span: Span, interval: Interval) -> Part:
+    step_ms = interval.grid.step_ms
+    if len(rows) != interval.grid.count(*span):
+        return rows
+    return pack(encode_columns(rows.columns, step_ms), rows.opens_ms, span, step_ms)
+
+
+def _length(part: Part) -> int:
+    return len(part) if isinstance(part, Columns) else part.rows
+
+
+def _opens_ms(block: Packed, grid: Grid) -> Sequence[int]:
+    if block.rows == grid.count(*block.span):
+        return range(block.first_ms, block.span.end_ms, grid.step_ms)
+    return Block(block.body).opens_ms()
