@@ -109,7 +109,7 @@ async def test_no_longer_kline_is_made_of_minutes_with_a_hole(tmp_path: Path, lo
 
 
 async def test_a_failed_commit_keeps_the_batch_and_tries_again(tmp_path: Path) -> None:
-    """Buffers were cleared before the write (lesson 8)."""
+    """A program that empties its buffer before the write loses what the write could not store."""
     async with feed(tmp_path) as on, running(on.live.write):
         on.rig.store.failing = True
         for number in range(7):

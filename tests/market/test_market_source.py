@@ -148,7 +148,7 @@ async def test_without_read_through_nothing_is_asked() -> None:
     assert case.rest.asked == []
 
 
-class ParsedRequest:
+class EmptyMirror:
     """A mirror that holds nothing and records what it learns."""
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class ParsedRequest:
 
 
 async def test_what_holds_learns_from_every_answer_also_from_rows() -> None:
-    case, heard, path = Case(), ParsedRequest(), "/fapi/v1/ticker/bookTicker"
+    case, heard, path = Case(), EmptyMirror(), "/fapi/v1/ticker/bookTicker"
     case.mirrors[path] = heard
     one, every = Question(path, (("symbol", "S1USDT"),)), Question(path, ())
     await case.source.fetch(one)

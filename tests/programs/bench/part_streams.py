@@ -33,7 +33,7 @@ CUT_S_MAX: Final = 120.0  # the node cuts a client that reads nothing 60 s after
 
 
 @dataclass
-class ParsedRequest:
+class Received:
     """The frames that clients received in a window, and the server's processor time for them."""
 
     frames: int
@@ -85,17 +85,17 @@ async def _connect(port: int, wished: Sequence[Sequence[str]]) -> list[Listener]
     return listeners
 
 
-async def _window(stage: Stage, program: Program, listeners: list[Listener]) -> ParsedRequest:
+async def _window(stage: Stage, program: Program, listeners: list[Listener]) -> Received:
     began, began_s, spent_s = sum(each.frames for each in listeners), seconds(), cpu_s(program)
     await pause(stage.run.size.seconds * WINDOW_SHARE)
     frames, spent_s = sum(each.frames for each in listeners) - began, cpu_s(program) - spent_s
-    return ParsedRequest(frames, spent_s, seconds() - began_s, listeners)
+    return Received(frames, spent_s, seconds() - began_s, listeners)
 
 
 # --- nothing is lost ----------------------------------------------------------------------------------------------
 
 
-async def _check(stage: Stage, wished: list[list[str]]) -> tuple[list[tuple[float, str, str]], ParsedRequest]:
+async def _check(stage: Stage, wished: list[list[str]]) -> tuple[list[tuple[float, str, str]], Received]:
     """Compare what clients of the node receive with what a client of the exchange receives.
 
     Return the exchange's messages, which the limit then sends, and what the clients received.
@@ -217,7 +217,7 @@ async def _stall(stage: Stage) -> Listener:
     return await listen(stage.place.port, names, is_stalled=True)
 
 
-async def _stalled_are_cut(stage: Stage, stalled: list[Listener], heard: ParsedRequest) -> None:
+async def _stalled_are_cut(stage: Stage, stalled: list[Listener], heard: Received) -> None:
     del heard
 
     async def are_cut() -> bool:
