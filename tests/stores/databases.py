@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import pytest
 
@@ -23,6 +23,9 @@ from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.sqlite.material import klines
 
 BUSY_TIMEOUT_MS = 50
+
+
+Damage = Literal["flipped", "truncated", "another", "elsewhere"]
 
 
 class Revised(NamedTuple):
@@ -82,7 +85,7 @@ class Database(Protocol):
         """The sealed blocks of a series: start in ms and number of rows."""
         ...
 
-    def damage(self, series: Series, start_ms: int, how: str) -> None:
+    def damage(self, series: Series, start_ms: int, how: Damage) -> None:
         """Change a block: flip a bit of it, truncate it, or replace it by one with other rows or by a later one."""
         ...
 
@@ -124,19 +127,20 @@ class SqliteDatabase:
         with closing(sqlite3.connect(self._file)) as connection:
             return connection.execute(select, (series.name, series.interval.code)).fetchall()
 
-    def damage(self, series: Series, start_ms: int, how: str) -> None:
+    def damage(self, series: Series, start_ms: int, how: Damage) -> None:
         where = (series.name, series.interval.code, start_ms)
         with closing(sqlite3.connect(self._file)) as connection, connection:
             select = "SELECT body FROM block WHERE symbol = ? AND interval = ? AND start_ms = ?"
             [body] = connection.execute(select, where).fetchone()
-            changed = {
-                "flipped": body[:-40] + bytes([body[-40] ^ 8]) + body[-39:],
-                "truncated": body[:-1],
-                "another": _other(body, series, start_ms),
-                "elsewhere": connection.execute(
-                    "SELECT body FROM block WHERE symbol = ? AND interval = ? AND start_ms > ?", where
-                ).fetchone()[0],
-            }[how]
+            if how == "flipped":
+                changed = body[:-40] + bytes([body[-40] ^ 8]) + body[-39:]
+            elif how == "truncated":
+                changed = body[:-1]
+            elif how == "another":
+                changed = _other(body, series, start_ms)
+            else:
+                later = "SELECT body FROM block WHERE symbol = ? AND interval = ? AND start_ms > ?"
+                [changed] = connection.execute(later, where).fetchone()
             update = "UPDATE block SET body = ? WHERE symbol = ? AND interval = ? AND start_ms = ?"
             connection.execute(update, (changed, *where))
 

@@ -17,7 +17,7 @@ from app.kinds.klines import KLINES
 from app.ports.errors import StoreDamaged
 from app.ports.store import EVERYTHING
 from tests.sqlite.material import BTC_1M, T0_MS, FixedClock, batch, everything, klines, minutes
-from tests.stores.databases import Database, OpenReader, OpenWriter, SqliteDatabase
+from tests.stores.databases import Damage, Database, OpenReader, OpenWriter, SqliteDatabase
 
 
 async def seal_all(writer: OpenWriter, series: Series = BTC_1M, end_ms: int = EVERYTHING.end_ms) -> int:
@@ -131,7 +131,7 @@ async def test_unsealing_brings_back_the_rows(database: Database, writer: OpenWr
 
 @pytest.mark.parametrize("where", ["flipped", "truncated", "another", "elsewhere"])
 async def test_a_damaged_block_is_never_served_and_given_up(
-    database: Database, writer: OpenWriter, reader: OpenReader, where: str
+    database: Database, writer: OpenWriter, reader: OpenReader, where: Damage
 ) -> None:
     await writer.commit([batch(BTC_1M, Source.REST, minutes((0, 12)))])
     await seal_all(writer)

@@ -15,7 +15,7 @@ from app.holding import sealing
 from app.kinds.klines import KLINES
 from infra.sqlite.url import sqlite_path
 from tests.stored import sealed_rows
-from tests.stores.databases import SqliteDatabase
+from tests.stores.databases import Damage, SqliteDatabase
 from tests.system.world import START_MS, Watched, World, world
 
 BTC = Series(KLINES, "BTCUSDT", M1)
@@ -58,7 +58,7 @@ async def test_what_is_sealed_is_served_and_is_the_exchanges(tmp_path: Path, mon
 
 @pytest.mark.parametrize("how", ["flipped", "truncated"])
 async def test_a_block_that_a_reader_finds_damaged_is_not_served_and_fetched_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Damage
 ) -> None:
     monkeypatch.setattr(sealing, "PASS_EVERY_S", 10.0)
     async with world(tmp_path, symbols=2) as here, here.node(**SETTINGS) as watched, watched.http() as client:
