@@ -75,11 +75,18 @@ def sealed_rows(connection: sqlite3.Connection, series: Series, window: Span, *,
     return [row for part in parts for row in part]
 
 
-def rows_in(connection: sqlite3.Connection, series: Series, start_ms: int, window: Span) -> list[Row]:
-    """The rows of the block that begins at `start_ms` that open in `window`. Raises StoreDamaged."""
-    _, body = read_body(connection, series, start_ms)
+def rows_in(
+    connection: sqlite3.Connection, series: Series, start_ms: int, window: Span, *, is_checked: bool = False
+) -> list[Row]:
+    """The rows of the block that begins at `start_ms` that open in `window`. Raises StoreDamaged.
+
+    `is_checked`: compare the whole block with its SHA-256 first.
+    """
+    sha256, body = read_body(connection, series, start_ms)
     try:
         block = Block(body, start_ms)
+        if is_checked:
+            block.check(sha256)
         text = block.text(block.position(window.start_ms), block.position(window.end_ms))
         return rows_of_text(series.kind, text)
     except BlockDamaged as error:
@@ -100,8 +107,11 @@ def delete_block(connection: sqlite3.Connection, series: Series, start_ms: int) 
 
 
 def open_block(connection: sqlite3.Connection, series: Series, start_ms: int) -> int:
-    """Turn the block that begins at `start_ms` into rows, and return their number. Raises StoreDamaged."""
-    rows = rows_in(connection, series, start_ms, block_span(series.interval, start_ms))
+    """Turn the block that begins at `start_ms` into rows, and return their number. Raises StoreDamaged.
+
+    It is compared with its SHA-256: nothing could tell afterwards that the rows are not what was written.
+    """
+    rows = rows_in(connection, series, start_ms, block_span(series.interval, start_ms), is_checked=True)
     delete_block(connection, series, start_ms)
     values = [value for row in rows for value in (series.name, *row)]
     put_values(connection, row_table(*series.table), ("symbol", *row_columns(series.kind)), values, _KEEP)

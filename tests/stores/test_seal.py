@@ -147,8 +147,10 @@ async def test_a_damaged_block_is_never_served_and_given_up(
                 await reader.read_encoded(BTC_1M, window, 99)
             with pytest.raises(StoreDamaged):
                 await reader.read_spans({BTC_1M: window})
-        with pytest.raises(StoreDamaged):
-            await writer.commit([batch(BTC_1M, Source.REST, minutes((5, 6)), mark=1)])
+    with pytest.raises(StoreDamaged):
+        await writer.commit([batch(BTC_1M, Source.REST, minutes((5, 6)), mark=1)])
+    with pytest.raises(StoreDamaged):
+        await writer.unseal(BTC_1M, Span(at(4), at(8)))
     assert (await reader.read(BTC_1M, Span(at(0), at(4)), 99)).rows == klines(minutes((0, 4)), M1.grid)
     assert await writer.give_up(BTC_1M, Span(at(0), at(4))) is None, "nothing is wrong with it"
     ledger = await writer.give_up(BTC_1M, Span(at(4), at(8)))
