@@ -102,7 +102,10 @@ class Committer:
             if ledger is None:
                 return False
             self._holdings.set_ledger(series, ledger)
+            self._tail.lose(series)  # its rows may have been read from the block, as may pending roll-ups
             self._drop(series, span)
+            self.epoch += 1
+            self._changes.append(_Change(self.epoch, series, Spans([span])))
             self._changed(series, Spans([span]))
         return True
 

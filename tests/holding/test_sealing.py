@@ -5,13 +5,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.events import BlockGivenUp, BlocksChecked, RowsSealed, SealingProgress
 from app.holding import sealing
+from app.holding.encoded_rows import EncodedRows
 from app.holding.sealing import CHECK_EVERY_S, PASS_EVERY_S, RETRY_S, Sealer
 from app.kinds.klines import KLINES
 from app.ports.store import EVERYTHING
@@ -109,6 +110,27 @@ async def test_a_block_with_other_rows_is_found_in_turn_given_up_and_unknown_the
         assert sum(each.blocks for each in at.rig.seen(BlocksChecked)) == 5
         assert not at.rig.holdings.ledger(BTC).known & Spans([day])
         assert (BTC, day) in at.rig.dropped, "pages of it are dropped"
+
+
+async def test_nothing_made_of_a_block_that_is_given_up_is_served_or_written_any_more(tmp_path: Path) -> None:
+    """A block with other rows was read, until its SHA-256 was compared."""
+    async with desk(tmp_path) as at:
+        await at.sealer_pass()
+        rig, day = at.rig, Span(DAY0_MS + 2 * DAY_MS, DAY0_MS + 3 * DAY_MS)
+        at.database.damage(BTC, day.start_ms, "another")
+        as_of = rig.committer.epoch
+        _, body = await rig.store.read_encoded(BTC, day, 1440)
+        rig.tail.seed(BTC, M1.grid, EncodedRows.of_body(body), day.end_ms, rig.tail.version(BTC))
+        version = rig.tail.version(BTC)
+        async with running(at.sealer.check, at.sealer.repair):
+            await rig.advance(CHECK_EVERY_S)
+        assert rig.seen(BlockGivenUp)
+        assert not rig.tail.get(BTC).rows  # type: ignore[union-attr]
+        assert rig.tail.version(BTC) != version, "what is still being read of it does not become a tail"
+        hours = BTC.of(INTERVALS["1h"])
+        row = minute("BTCUSDT", day.start_ms)
+        made = Batch(hours, Source.ROLLUP, Spans([Span(day.start_ms, day.start_ms + HOUR_MS)]), [row], as_of)
+        assert await rig.committer.commit([made]) == []
 
 
 async def test_a_damaged_block_is_given_up_when_the_database_can_be_written_again(tmp_path: Path) -> None:
