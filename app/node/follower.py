@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode
 
 from app.domain.interval import MINUTE_MS, Grid
 from app.domain.kind import Row
@@ -13,8 +12,9 @@ from app.domain.span import Span
 from app.domain.validity import is_fresh
 from app.holding.follow import ChangeFollower
 from app.holding.sealing import DamagedBlocks
+from app.node.damage_report import report_of
 from app.node.exchange_clock import KeptTime
-from app.ports.coordination import NO_WRITER, RpcRequest, WriterUnreachable
+from app.ports.coordination import NO_WRITER, WriterUnreachable
 from app.ports.errors import StoreDamaged, StoreUnavailable
 from app.ports.store import OpenWriter
 from app.verifying.verify import Auditors
@@ -56,20 +56,11 @@ class Follower:
         self._parts.hub.take_from(self._parts.stream_fanout_client)
 
     async def _report_damage(self) -> None:
-        """Ask the writer for the rows of damaged blocks."""
-        parts = self._parts
+        """Tell the writer of damaged blocks. It need not read them itself: its memory may have their rows."""
         while True:
             error = await self._damaged.next()
-            rest, series = error.series.kind.rest, error.series
-            query = {
-                rest.symbol: series.symbol,
-                rest.interval: series.interval.code,
-                "startTime": error.span.start_ms,
-                "endTime": error.span.end_ms - 1,
-                "limit": rest.rows_max,
-            }
             with contextlib.suppress(WriterUnreachable):  # the next writer's own reads and checks find it
-                await parts.ask(RpcRequest("GET", rest.path, urlencode(query), "", [], b""))
+                await self._parts.ask(report_of(error))
 
     async def stop(self) -> None:
         """Stop following and drop what was received."""
@@ -138,7 +129,7 @@ class Follower:
         """Leave a stand-down to the rate state, which all processes share; the next writer stores it."""
 
     def repair(self, error: StoreDamaged) -> None:
-        """Have the writer read the damaged block too, which gives it up then."""
+        """Have the writer check the damaged block, and give it up."""
         self._damaged.add(error)
 
     def wake(self) -> None:

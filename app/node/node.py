@@ -12,9 +12,11 @@ from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
 from app.http.forward import answer_by
 from app.http.services import Services
+from app.node.damage_report import RECEIVED, reported
 from app.node.gauges import sample_metrics
 from app.node.parts import Parts
 from app.node.writer import Writer
+from app.ports.coordination import RpcRequest, RpcResponse
 from app.ports.errors import SchemaTooNew, StoreUnavailable
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.stream_protocol import STATE as STREAMS
@@ -173,12 +175,18 @@ class Node:
             self.parts.lease.release()
             raise
         try:
-            await self.parts.writer_rpc.open(lambda asked: answer_by(self.app, asked))
+            await self.parts.writer_rpc.open(self._answer_rpc)
             await self.parts.stream_fanout_server.open(self.parts.hub)
         except OSError as error:
             self.parts.observe(LineFailed(str(error)))
         self.parts.observe(LeaseChanged(is_writer=True, holder=self._url))
         return True
+
+    async def _answer_rpc(self, asked: RpcRequest) -> RpcResponse:
+        if (error := reported(asked)) is not None:
+            self.parts.repair(error)
+            return RECEIVED
+        return await answer_by(self.app, asked)
 
     async def _step_down(self, reason: str) -> None:
         """Release the lease and become a follower."""

@@ -22,6 +22,7 @@ class StoreDamaged(StoreUnavailable):
         )
         self.series = series
         self.span = span
+        self.reason = reason
 
 
 class SchemaTooNew(Exception):

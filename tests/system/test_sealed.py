@@ -92,8 +92,12 @@ async def test_a_follower_that_meets_a_damaged_block_has_the_writer_fetch_it_aga
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sealing, "PASS_EVERY_S", 10.0)
-    async with world(tmp_path, symbols=2) as here, here.node(**SETTINGS) as writer:
+    monkeypatch.setattr(sealing, "CHECK_EVERY_S", 10_000.0)
+    async with world(tmp_path, symbols=2) as here, here.node(**SETTINGS) as writer, writer.http() as beside:
         await until_sealed(here, writer)
+        day = f"startTime={DAY2_MS}&endTime={DAY2_MS + DAY_MS - 1}&limit=1500"
+        kept = await beside.get(f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&{day}")  # the writer need not read it
+        assert kept.status_code == 200
         async with here.node(**SETTINGS) as reader, reader.http() as client:
             assert (await client.get("/v1/health")).json()["role"] == "reader"
             database(here).damage(BTC, DAY2_MS, "flipped")
