@@ -227,13 +227,15 @@ def unseal(*, demo: Demo = False) -> None:
 
     settings = _settings_of(is_demo=demo)
     try:
-        rows = asyncio.run(operate_unseal.unseal(settings, _console()))
+        rows, damaged = asyncio.run(operate_unseal.unseal(settings, _console()))
     except KeyboardInterrupt:
         _console(stderr=True).print("stopped; what was unsealed stays, the same command goes on from here")
         raise typer.Exit(130) from None
     except operate.OperateError as error:
         _fail(str(error))
     _console().print(f"{rows:,} rows are plain rows again")
+    if damaged:
+        _console().print(f"{damaged:,} damaged blocks were deleted: the node fetches their rows again when it runs")
 
 
 @app.command()

@@ -19,10 +19,10 @@ from infra.process.clock import SystemClock
 _COLUMNS: Final = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
-async def unseal(settings: Settings, out: Console) -> int:
-    """Turn every block into rows and return the number of rows. Raises OperateError.
+async def unseal(settings: Settings, out: Console) -> tuple[int, int]:
+    """Turn every block into rows and return the number of rows, and of damaged blocks. Raises OperateError.
 
-    Each block is one transaction: what is done stays done.
+    Each block is one transaction: what is done stays done. A damaged one is deleted, and its rows become unknown.
     """
     if settings.seal_after_days:
         raise OperateError("SEAL_AFTER_DAYS is not 0, so the node would seal the rows again: set it to 0 first")
@@ -30,7 +30,7 @@ async def unseal(settings: Settings, out: Console) -> int:
         prepare(settings)
     except CannotStart as error:
         raise OperateError(str(error)) from error
-    rows = 0
+    rows = damaged = 0
     try:
         async with _writer(settings) as writer:
             found = list(await writer.ledgers())
@@ -38,13 +38,17 @@ async def unseal(settings: Settings, out: Console) -> int:
                 for series in progress.track(found, description="series"):
                     next_ms: int | None = 0
                     while next_ms is not None:
-                        step = await writer.unseal(series, Span(next_ms, EVERYTHING.end_ms))
+                        try:
+                            step = await writer.unseal(series, Span(next_ms, EVERYTHING.end_ms))
+                        except StoreDamaged as error:
+                            if await writer.give_up(error.series, error.span) is None:
+                                raise
+                            damaged += 1
+                            continue
                         rows, next_ms = rows + step.rows, step.next_ms
-    except StoreDamaged as error:
-        raise OperateError(f"{error}: start the node once, which does so, and run this again") from error
     except StoreUnavailable as error:
         raise OperateError(str(error)) from error
-    return rows
+    return rows, damaged
 
 
 @asynccontextmanager
