@@ -120,10 +120,9 @@ class Sealer:
                 began_ms = self._clock.now_ms()
                 step = await self._store.seal(series, Span(next_ms, before_ms))
                 next_ms = step.next_ms
-                if not step.rows:
-                    continue
-                rows += step.rows
-                self._observe(RowsSealed(series.name, series.interval.code, step.rows, step.body_bytes))
+                if step.rows:
+                    rows += step.rows
+                    self._observe(RowsSealed(series.name, series.interval.code, step.rows, step.body_bytes))
                 if self._clock.now_ms() - told_ms >= PROGRESS_EVERY_MS:
                     self._observe(SealingProgress(number, len(found), rows))
                     told_ms = self._clock.now_ms()

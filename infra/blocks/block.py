@@ -24,7 +24,7 @@ import zstandard
 from app.domain.block_grid import ROWS_MAX
 from app.domain.span import Span
 
-VERSION: Final = 1
+VERSION: Final = 1  # another one needs another schema revision, which an older klinenode refuses to open
 FRAME_ROWS: Final = 240
 LEVEL: Final = 1
 FRAME_BYTES_MAX: Final = FRAME_ROWS * 1_024
@@ -94,8 +94,11 @@ class Block:
     start_ms: int
     _step_ms: int
 
-    def __init__(self, body: bytes, start_ms: int | None = None) -> None:
-        """`start_ms`: where its span must begin. Raises BlockDamaged when its description is not what was written."""
+    def __init__(self, body: bytes, start_ms: int | None = None, step_ms: int | None = None) -> None:
+        """`start_ms` and `step_ms`: where its span must begin, and its grid.
+
+        Raises BlockDamaged when its description is not what was written.
+        """
         self._body = body
         try:
             version, gaps, frames, self.start_ms, self._step_ms = _HEAD.unpack_from(body)
@@ -109,6 +112,8 @@ class Block:
             raise BlockDamaged(f"it has version {version}, which this klinenode does not know")
         if start_ms not in (None, self.start_ms):
             raise BlockDamaged(f"it is the block of {self.start_ms}")
+        if step_ms not in (None, self._step_ms):
+            raise BlockDamaged(f"its rows are {self._step_ms} ms apart")
         described = memoryview(body)[_HEAD.size : size]
         self._gaps: list[tuple[int, int]] = list(_GAP.iter_unpack(described[: gaps * _GAP.size]))
         counts, sizes = zip(*_FRAME.iter_unpack(described[gaps * _GAP.size :]), strict=True)

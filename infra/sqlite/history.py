@@ -124,7 +124,7 @@ def _cut(
     parts: list[bytes] = []
     left, end_ms = limit, 0
     for start_ms, body in blocks:
-        block = Block(body, start_ms)
+        block = Block(body, start_ms, interval.grid.step_ms)
         end_ms = max(end_ms, block_span(interval, start_ms).end_ms)
         first, end = block.position(window.start_ms), block.position(window.end_ms)
         first, end = (max(first, end - left), end) if newest else (first, min(end, first + left))

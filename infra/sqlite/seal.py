@@ -68,7 +68,7 @@ def check_blocks(connection: sqlite3.Connection, after: int, number: int) -> Blo
     found = []
     for _, name, code, start_ms, sha256, body in blocks:
         try:
-            Block(body, start_ms).check(sha256)
+            Block(body, start_ms, INTERVALS[code].grid.step_ms).check(sha256)
         except BlockDamaged as error:
             found.append(damaged(named(name, INTERVALS[code]), start_ms, error))
     return BlockCheck(blocks[-1][0] if blocks else 0, len(blocks), found)
@@ -87,7 +87,7 @@ def give_up(
             return None
         sha256, body = read_body(connection, series, span.start_ms)
         try:
-            Block(body, span.start_ms).check(sha256)
+            Block(body, span.start_ms, series.interval.grid.step_ms).check(sha256)
         except BlockDamaged:
             delete_block(connection, series, span.start_ms)
         else:

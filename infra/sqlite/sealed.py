@@ -84,7 +84,7 @@ def rows_in(
     """
     sha256, body = read_body(connection, series, start_ms)
     try:
-        block = Block(body, start_ms)
+        block = Block(body, start_ms, series.interval.grid.step_ms)
         if is_checked:
             block.check(sha256)
         text = block.text(block.position(window.start_ms), block.position(window.end_ms))

@@ -74,3 +74,11 @@ def test_rows_outside_of_the_span_are_refused() -> None:
         pack(printed([DAY.end_ms]), [DAY.end_ms], DAY, MINUTE_MS)
     with pytest.raises(AssertionError, match="grid"):
         pack(printed([DAY.start_ms + 1]), [DAY.start_ms + 1], Span(*DAY), MINUTE_MS)
+
+
+def test_a_block_of_another_time_or_grid_is_found() -> None:
+    body = packed(list(M1.grid.opens(*DAY))).body
+    Block(body, DAY.start_ms, MINUTE_MS)
+    for start_ms, step_ms in ((DAY.end_ms, MINUTE_MS), (DAY.start_ms, 5 * MINUTE_MS)):
+        with pytest.raises(BlockDamaged, match=r"it is the block of|apart"):
+            Block(body, start_ms, step_ms)
