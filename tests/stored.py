@@ -48,3 +48,14 @@ def change(database: Path, series: Series, open_ms: int, assignment: str, *value
             assert block is not None, "the changed row cannot be sealed"
             insert_block(connection, series, block)
         connection.execute("COMMIT")
+
+
+def plain_copy(database: Path, copy: Path) -> None:
+    """Copy a database that may be in use; the copy holds every row as a plain one."""
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy, isolation_level=None)) as target:
+        source.backup(target)
+        target.execute("BEGIN")
+        blocks = target.execute("SELECT symbol, interval, start_ms FROM block").fetchall()
+        for name, code, start_ms in blocks:
+            open_block(target, named(name, INTERVALS[code]), start_ms)
+        target.execute("COMMIT")

@@ -1,7 +1,10 @@
 """Part 3: ranges that only the database has, against fetchall and orjson; also during a backfill."""
 
 import random
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -22,6 +25,7 @@ from tests.programs.bench.load import Load, Outcome, apply
 from tests.programs.bench.part_http import add_rates
 from tests.programs.bench.raw import bare_read, opened
 from tests.programs.bench.stage import NOW_MS, Measured, Stage
+from tests.stored import plain_copy
 from tests.system.processes import Place, until
 
 PART: Final = "cold"
@@ -32,6 +36,8 @@ MONTH: Final = Span(1_790_812_800_000, 1_793_491_200_000)  # October 2026: the m
 BACKFILL_SYMBOLS: Final = 8  # more than the node stores in one measurement
 BACKFILL_ROUNDS_MAX: Final = 3  # making the exchange's files takes much longer than the measurement
 BACKFILL_S_MAX: Final = 180.0
+SEALED_S_MAX: Final = 180.0
+SEAL_AFTER_DAYS: Final = 3.0  # the setting's default
 
 
 class Range(NamedTuple):
@@ -60,8 +66,11 @@ async def measure(stage: Stage) -> None:
     """Measure reads in process, over HTTP with one and with eight readers, and during a backfill."""
     wanted = ranges(stage)
     database = Path(stage.place.db_url.removeprefix("sqlite:///"))
-    bare_ms = await _in_process(stage, wanted, database)
-    raw, port = await stage.raw("rows", database)
+    await until(partial(_is_sealed, stage, database), "old rows are sealed", SEALED_S_MAX)
+    plain = stage.run.folder / "plain.db"
+    plain_copy(database, plain)
+    bare_ms = await _in_process(stage, wanted, plain)
+    raw, port = await stage.raw("rows", plain)
     probe = wanted[0].path
     mine, theirs = await stage.place.get(probe), await Place(stage.programs, 0, port=port).get(probe)
     assert mine.content == theirs.content, "the limit answers something else"
@@ -87,6 +96,16 @@ async def measure(stage: Stage) -> None:
         stage.run.figures.append(compared(PART, name, "ms", times, floor=1.5, is_cost=True))
     raw.kill()
     await _beside_backfill(stage, next_paths)
+
+
+async def _is_sealed(stage: Stage, database: Path) -> bool:
+    """Whether the node has sealed every day of the symbols with deep history that is old enough."""
+    settings = stage.place.settings.get("SEAL_AFTER_DAYS", str(SEAL_AFTER_DAYS))
+    until_ms = (NOW_MS - int(float(settings) * DAY_MS)) // DAY_MS * DAY_MS
+    select = "SELECT count(*) FROM kline_1m WHERE symbol = ? AND open_time >= ? AND open_time < ?"
+    first_ms = NOW_MS // DAY_MS * DAY_MS - (stage.run.size.deep_days - 1) * DAY_MS
+    with closing(sqlite3.connect(database)) as connection:
+        return not any(connection.execute(select, (name, first_ms, until_ms)).fetchone()[0] for name in stage.deep)
 
 
 async def _in_process(stage: Stage, wanted: Sequence[Range], database: Path) -> float:
