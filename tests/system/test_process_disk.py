@@ -230,7 +230,12 @@ async def test_a_disk_that_is_full_at_start(tmp_path: Path) -> None:
 async def test_history_that_does_not_fit_is_not_begun_and_live_goes_on(tmp_path: Path) -> None:
     with small_disk(tmp_path, 60) as disk:
         async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
-            settings = {"BACKFILL_DAYS": "60", "DISK_FREE_BYTES_MIN": str(20 * MIB), "SYMBOLS": "BTCUSDT"}
+            settings = {
+                "BACKFILL_DAYS": "60",
+                "DISK_FREE_BYTES_MIN": str(20 * MIB),
+                "SYMBOLS": "BTCUSDT",
+                "SEAL_AFTER_DAYS": "0",  # sealed, it would fit
+            }
             place = Place(programs, sandbox.port, settings=settings, database="disk/klinenode.db")
             node = place.serve()
             await until(
@@ -270,7 +275,7 @@ async def test_history_stops_before_the_disk_is_full_and_live_goes_on(tmp_path: 
     with small_disk(tmp_path, 160) as disk:
         free_min, under_way = 60 * MIB, 40 * MIB  # four monthly files, each 5 MB in the table and in the log
         async with SandboxServer(SystemClock(), symbols=4) as sandbox, Programs(tmp_path) as programs:
-            settings = {"BACKFILL_DAYS": "60", "DISK_FREE_BYTES_MIN": str(free_min)}
+            settings = {"BACKFILL_DAYS": "60", "DISK_FREE_BYTES_MIN": str(free_min), "SEAL_AFTER_DAYS": "0"}
             sandbox.inject(kind="archive_slow", delay_s=0.5)
             place = Place(programs, sandbox.port, settings=settings, database="disk/klinenode.db")
             node = place.serve()

@@ -66,7 +66,7 @@ async def test_the_log_says_what_the_wish_amounts_to(tmp_path: Path) -> None:
         minutes, hours = 5 * 30 * 1440, 5 * 30 * 24
         assert minutes + hours < estimate["klines"] < (minutes + hours) * 1.3
         assert estimate["missing_klines"] == estimate["klines"]
-        assert 50 * estimate["klines"] < estimate["disk_bytes"] < 200 * estimate["klines"]
+        assert 30 * estimate["klines"] < estimate["disk_bytes"] < 100 * estimate["klines"]
         assert 20 * minutes < estimate["download_bytes"] < 60 * minutes
         assert 0 < estimate["requests"] < 500
         assert 0 < estimate["expected_s"] < 600
