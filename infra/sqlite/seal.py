@@ -30,7 +30,7 @@ from infra.sqlite.verification import forget_checks
 def seal(connection: sqlite3.Connection, series: Series, window: Span) -> tuple[Sealed, Span | None]:
     """Seal the oldest unsealed rows of `window`, if all of their block's span is known; and the span of that block.
 
-    The block must end by `window.end_ms`. One transaction: its rows are printed, compressed and deleted in 10 ms.
+    The block must end by `window.end_ms`. One transaction: its rows are printed, compressed and deleted in 15 ms.
     """
     with writing(connection):
         if not is_sealable(series.interval):
