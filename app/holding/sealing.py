@@ -123,8 +123,8 @@ class Sealer:
                 if step.rows:
                     rows += step.rows
                     self._observe(RowsSealed(series.name, series.interval.code, step.rows, step.body_bytes))
-                if self._clock.now_ms() - told_ms >= PROGRESS_EVERY_MS:
-                    self._observe(SealingProgress(number, len(found), rows))
-                    told_ms = self._clock.now_ms()
+                    if self._clock.now_ms() - told_ms >= PROGRESS_EVERY_MS:
+                        self._observe(SealingProgress(number, len(found), rows))
+                        told_ms = self._clock.now_ms()
                 took_s = max(0, self._clock.now_ms() - began_ms) / 1000
                 await self._clock.sleep(max(PAUSE_S_MIN, took_s * (1 / SHARE - 1)))

@@ -42,7 +42,7 @@ def encode(kline: Kline, close_ms: int) -> bytes:
 def encode_columns(columns: Sequence[Sequence[Any]], step_ms: int) -> list[bytes]:
     """The rows of `columns`, those of a kline, as `encode` prints them, `step_ms` being their interval's.
 
-    Half of the time, because no row is built: 0.9 µs a row.
+    Measured: 0.6 of the time, because no row is built.
     """
     last = step_ms - 1
     return [

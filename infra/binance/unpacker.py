@@ -18,7 +18,6 @@ from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.ports.exchange import FileKlines
 from infra.binance.unpack import Collect, read_file
-from infra.process.malloc import stop_sqlite_counting
 
 IDLE_S_MAX: Final = 60.0  # a process without work exits; the next file starts a new one (0.2 s)
 _NICENESS: Final = 5  # history has lower priority than answers to clients
@@ -69,7 +68,6 @@ def _exactly(pipe: IO[bytes], size: int) -> bytes:
 def serve() -> None:
     """Process jobs from stdin until the pipe is closed or there was no job for IDLE_S_MAX."""
     os.nice(_NICENESS)
-    stop_sqlite_counting()
     jobs, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # the pipe carries answers only
     while select.select([jobs], [], [], IDLE_S_MAX)[0]:

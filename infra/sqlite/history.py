@@ -47,7 +47,7 @@ def read_encoded(
     SQLite prints the unsealed rows and returns the blocks in one statement. Measured for 1,500 unsealed rows: 0.86
     times the duration of fetchall with orjson (1.2 times where SQLite counts its memory, see infra/process/malloc.py).
     Building klines and printing these takes 1.65 times as long as fetchall with orjson, and holds the GIL most of that
-    time. Sealed ones take a fifth.
+    time. Sealed ones take a sixth.
     """
     if limit <= 0 or not window:
         return 0, _EMPTY

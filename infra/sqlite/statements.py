@@ -16,7 +16,6 @@ from infra.sqlite import fence
 
 ROWS_PER_STATEMENT: Final = 1_000  # of at most 18 columns; SQLite binds at most 32,766 values
 STATEMENTS_KEPT: Final = 256  # cached texts of up to 30 kB; commits often have the same number of rows
-_NO_LIMIT: Final = -1  # LIMIT -1 is no limit in SQLite
 
 
 @contextmanager

@@ -97,6 +97,21 @@ async def test_a_long_pass_says_how_far_it_is(tmp_path: Path) -> None:
         assert share in at.rig.clock.slept_s, "it leaves the writer the rest of its time"
 
 
+async def test_a_long_pass_that_finds_nothing_says_nothing(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.sealer_pass()
+        at.rig.events.clear()
+        seal = at.rig.store.seal
+
+        async def slowly(series: Series, window: Span) -> object:
+            at.rig.clock.put(sealing.PROGRESS_EVERY_MS)
+            return await seal(series, window)
+
+        at.rig.store.seal = slowly  # type: ignore[method-assign, assignment]
+        await at.sealer_pass()
+        assert at.rig.seen(SealingProgress) == []
+
+
 async def test_a_block_with_other_rows_is_found_in_turn_given_up_and_unknown_then(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         await at.sealer_pass()

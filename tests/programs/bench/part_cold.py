@@ -19,6 +19,7 @@ from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.klines import KLINES
+from app.settings import Settings
 from infra.sqlite.sqlite_store import SqliteReader
 from tests.programs.bench.figures import Curve, alternating, compared
 from tests.programs.bench.load import Load, Outcome, apply
@@ -37,7 +38,6 @@ BACKFILL_SYMBOLS: Final = 8  # more than the node stores in one measurement
 BACKFILL_ROUNDS_MAX: Final = 3  # making the exchange's files takes much longer than the measurement
 BACKFILL_S_MAX: Final = 180.0
 SEALED_S_MAX: Final = 180.0
-SEAL_AFTER_DAYS: Final = 3.0  # the setting's default
 
 
 class Range(NamedTuple):
@@ -100,8 +100,8 @@ async def measure(stage: Stage) -> None:
 
 async def _is_sealed(stage: Stage, database: Path) -> bool:
     """Whether the node has sealed every day of the symbols with deep history that is old enough."""
-    settings = stage.place.settings.get("SEAL_AFTER_DAYS", str(SEAL_AFTER_DAYS))
-    until_ms = (NOW_MS - int(float(settings) * DAY_MS)) // DAY_MS * DAY_MS
+    after_days: float = Settings.model_fields["seal_after_days"].default
+    until_ms = (NOW_MS - int(after_days * DAY_MS)) // DAY_MS * DAY_MS
     select = "SELECT count(*) FROM kline_1m WHERE symbol = ? AND open_time >= ? AND open_time < ?"
     first_ms = NOW_MS // DAY_MS * DAY_MS - (stage.run.size.deep_days - 1) * DAY_MS
     with closing(sqlite3.connect(database)) as connection:
