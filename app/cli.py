@@ -300,9 +300,9 @@ def _remark(text: str) -> None:
 
 def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
     """The settings of the node that a command works for: the configured one, or the demo's."""
-    from infra.process.malloc import stop_sqlite_counting
+    from app.node.stores import set_up_libraries
 
-    stop_sqlite_counting()  # before the first database is opened
+    set_up_libraries()
     demo_runs = _has_writer(DEMO_DB_URL)
     if is_demo:
         if needs_node and not demo_runs:
@@ -369,9 +369,9 @@ def _days_ago(days: int) -> str:
 def _serve(settings: "Settings") -> None:
     from app import server
     from app.node.prepare import CannotStart
-    from infra.process.malloc import stop_sqlite_counting
+    from app.node.stores import set_up_libraries
 
-    stop_sqlite_counting()  # before the first database is opened
+    set_up_libraries()
     try:
         server.run(settings)
     except CannotStart as error:

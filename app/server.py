@@ -24,13 +24,13 @@ from app.http.protocol import BoundedProtocol
 from app.node.node import Node
 from app.node.parts import Parts
 from app.node.prepare import CannotStart, prepare
-from app.node.stores import shared_path
+from app.node.stores import set_up_libraries, shared_path
 from app.settings import Settings
 from app.sockets.connections import SURPLUS_MAX
 from app.sockets.stream_protocol import StreamProtocol
 from infra.local.metrics_folder import MetricsFolder
 from infra.process.gc_schedule import GcSchedule
-from infra.process.malloc import return_large_blocks, stop_sqlite_counting
+from infra.process.malloc import return_large_blocks
 
 WORKER_S_MAX: Final = 30
 """A worker that does not answer its parent for so long is replaced. This includes its imports: one second of processor
@@ -160,7 +160,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
 def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
     return_large_blocks()
     if (parent := multiprocessing.parent_process()) is not None:
-        stop_sqlite_counting()  # a worker process; app/cli.py has done it for the parent only
+        set_up_libraries()  # a worker process; app/cli.py has done it for the parent only
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     settings = settings.model_copy(update={"connections_max": allowed_connections(settings)})
     return Node(Parts(settings), metrics_folder=metrics_folder, tidy=GcSchedule().look).app

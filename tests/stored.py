@@ -1,6 +1,5 @@
 """What a database file holds, sealed or not, for tests that look past the node."""
 
-import sqlite3
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ from app.domain.span import Span
 from app.kinds.registry import named
 from infra.blocks.block import Block
 from infra.blocks.rows import rows_of_text
+from infra.sqlite.library import sqlite3
 from infra.sqlite.row_tables import row_table
 from infra.sqlite.sealed import block_starts, insert_block, open_block, packed
 

@@ -13,6 +13,7 @@ from infra.blocks.sealed_columns import BlockBuilder
 from infra.process.runtime_dir import shared_by
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.lease import NO_SPACE, WriterLease
+from infra.sqlite.library import stop_counting
 from infra.sqlite.migrate import upgrade
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from infra.sqlite.url import sqlite_path
@@ -52,6 +53,11 @@ def shared_path(settings: Settings) -> Path:
 def store_of(db_url: str) -> Store:
     """The store that a DB_URL names; app.settings has checked it."""
     return _STORES[db_url.partition(":")[0]]
+
+
+def set_up_libraries() -> None:
+    """Set the options of the stores' libraries, in each process before it opens its first database."""
+    stop_counting()
 
 
 async def _sqlite_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:

@@ -92,6 +92,15 @@ EVERYTHING: Final = Span(0, 1 << 53)
 """The changed span of a series when it is not known which open times changed."""
 
 
+class StoreLibrary(NamedTuple):
+    """The library by which a store accesses its database."""
+
+    name: str
+    version: str
+    note: str | None
+    """A known fault of this version, and what must not be done because of it."""
+
+
 class StoreReader(Protocol):
     """Reads of the store. Any number may run at once; they never wait for the writer."""
 

@@ -1,7 +1,6 @@
 """The journal of recent changes: the series and open times of each commit, read by the other processes."""
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -16,6 +15,7 @@ from app.kinds.registry import named
 from app.ports.coordination import Change, Changes
 from app.ports.store import Committed
 from infra.sqlite.ledgers import read_ledgers_of
+from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import NO_LIMIT, rows_of
 from infra.sqlite.row_tables import row_columns, row_table
 from infra.sqlite.sealed import reach, sealed_rows

@@ -5,11 +5,11 @@ grows for ever. Here the writer waits for readers of old states to end when the 
 then read only the database file, so the writer waits for running reads, not for a moment without any.
 """
 
-import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from infra.sqlite.library import sqlite3
 from infra.sqlite.log_readers import named, reading_processes
 
 WAL_BYTES_MAX: Final = 16 * 1024 * 1024

@@ -1,7 +1,6 @@
 """The write transaction of batches, which executes what app.domain.store_rules decides."""
 
 import json
-import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -22,6 +21,7 @@ from infra.blocks.sealed_columns import SealedColumns
 from infra.sqlite.changes import note
 from infra.sqlite.history import read_rows
 from infra.sqlite.ledgers import SeriesName, read_ledger
+from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import delete_rows, delete_rows_in
 from infra.sqlite.row_tables import revision_table, row_columns, row_table
 from infra.sqlite.sealed import block_starts, insert_block, open_block, packed, sealed_end_ms

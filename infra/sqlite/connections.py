@@ -6,7 +6,6 @@ on the connection's own thread, and statements.py moves many rows in one step.
 """
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -21,6 +20,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from app.ports.errors import StoreUnavailable
 from infra.sqlite.failure import StoreReplaced, outlived, unavailable
 from infra.sqlite.identity import Identity, identity
+from infra.sqlite.library import async_driver, sqlite3
 
 T = TypeVar("T")
 Report = Callable[[str | None], None]
@@ -136,6 +136,7 @@ class Connections:
     def _new_engine(self) -> AsyncEngine:
         return create_async_engine(
             "sqlite+aiosqlite://",
+            module=async_driver(),
             async_creator=self._connect,
             poolclass=AsyncAdaptedQueuePool,
             pool_size=self._size,

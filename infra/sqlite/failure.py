@@ -1,10 +1,10 @@
 """Translation of SQLite errors into StoreUnavailable with advice for the operator."""
 
-import sqlite3
 from pathlib import Path
 from typing import Final
 
 from app.ports.errors import StoreUnavailable
+from infra.sqlite.library import sqlite3
 
 _ADVICE: Final = {
     sqlite3.SQLITE_BUSY: "is locked by another process; wait, or end the program that holds it (lsof shows which)",

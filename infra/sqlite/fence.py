@@ -5,11 +5,11 @@ that it lost the lease. Each writer gets an epoch when it opens the database, an
 this is still the newest one.
 """
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from app.ports.errors import StoreUnavailable
+from infra.sqlite.library import sqlite3
 
 
 class Deposed(StoreUnavailable):

@@ -1,6 +1,5 @@
 """Reads of the rows of a series, whether they are sealed or not."""
 
-import sqlite3
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -10,6 +9,7 @@ from app.domain.kind import Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
 from infra.blocks.block import Block, BlockDamaged, split
+from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import NO_LIMIT, printing, table_rows
 from infra.sqlite.row_tables import row_columns, row_table
 from infra.sqlite.sealed import IN_WINDOW, reach, sealed_rows
@@ -45,7 +45,7 @@ def read_encoded(
     """The rows of `read_rows`, printed as REST does: their number, and the body of an answer. Raises StoreDamaged.
 
     SQLite prints the unsealed rows and returns the blocks in one statement. Measured for 1,500 unsealed rows: 0.86
-    times the duration of fetchall with orjson (1.2 times where SQLite counts its memory, see infra/process/malloc.py).
+    times the duration of fetchall with orjson (1.2 times where SQLite counts its memory, see infra/sqlite/library.py).
     Building klines and printing these takes 1.65 times as long as fetchall with orjson, and holds the GIL most of that
     time. Sealed ones take a sixth.
     """

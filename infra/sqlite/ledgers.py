@@ -1,7 +1,6 @@
 """Stored ledgers."""
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -10,6 +9,7 @@ from app.domain.ledger import Entry, Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.registry import named
+from infra.sqlite.library import sqlite3
 from infra.sqlite.statements import columns, put
 
 _COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")

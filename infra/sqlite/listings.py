@@ -1,6 +1,5 @@
 """Listings in the database: the owners of held klines, and the rows of former owners."""
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -14,6 +13,7 @@ from app.kinds.registry import series_of
 from app.ports.store import EVERYTHING, Relisting
 from infra.sqlite.changes import note_spans
 from infra.sqlite.ledgers import read_ledger, write_ledger
+from infra.sqlite.library import sqlite3
 from infra.sqlite.row_tables import former_table, row_columns, row_table
 from infra.sqlite.sealed import block_starts, open_block
 from infra.sqlite.statements import overwrite, put, writing

@@ -1,6 +1,5 @@
 """Migration of a database file to the schema of this version, with the revisions in migrations/."""
 
-import sqlite3
 from pathlib import Path
 
 from alembic import command
@@ -16,6 +15,7 @@ from app.ports.errors import SchemaTooNew
 from infra.process.private_file import close_to_strangers, create_private
 from infra.sqlite.connections import BUSY_TIMEOUT_MS
 from infra.sqlite.failure import unavailable
+from infra.sqlite.library import sqlite3
 from infra.sqlite.url import sqlite_path
 
 
@@ -58,6 +58,7 @@ def _upgrade(connection: Connection, path: Path) -> None:
 def _engine(path: Path, busy_timeout_ms: int) -> Engine:
     engine = create_engine(
         "sqlite://",
+        module=sqlite3,
         creator=lambda: sqlite3.connect(path, isolation_level=None, timeout=busy_timeout_ms / 1000),
         poolclass=NullPool,
     )

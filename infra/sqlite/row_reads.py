@@ -1,7 +1,6 @@
 """Statements on the tables of rows that are not sealed."""
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -12,6 +11,7 @@ from app.domain.interval import MO1, Interval
 from app.domain.kind import CLOSE_TIME, Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
+from infra.sqlite.library import sqlite3
 from infra.sqlite.row_tables import row_columns, row_table
 from infra.sqlite.statements import columns
 

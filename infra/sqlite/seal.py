@@ -1,6 +1,5 @@
 """Sealing: rows become blocks, blocks become rows, and damaged blocks are found and given up."""
 
-import sqlite3
 from collections.abc import Callable
 
 from app.domain.block_grid import block_span, is_sealable
@@ -13,6 +12,7 @@ from app.ports.store import BlockCheck, Sealed
 from infra.blocks.block import Block, BlockDamaged
 from infra.sqlite.changes import note_spans
 from infra.sqlite.ledgers import read_ledger, write_ledger
+from infra.sqlite.library import sqlite3
 from infra.sqlite.row_tables import row_table
 from infra.sqlite.sealed import (
     block_starts,

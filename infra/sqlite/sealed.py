@@ -1,6 +1,5 @@
 """The table of sealed blocks (infra.blocks). Where a block is, the tables of rows have no rows of its series."""
 
-import sqlite3
 from typing import Final
 
 from app.domain.block_grid import block_span, is_sealable
@@ -10,6 +9,7 @@ from app.domain.span import Span
 from app.ports.errors import StoreDamaged
 from infra.blocks.block import Block, BlockDamaged, Packed, pack
 from infra.blocks.rows import rows_of_text
+from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import delete_rows_in, printing
 from infra.sqlite.row_tables import row_columns, row_table
 from infra.sqlite.statements import columns, put, put_values

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from sqlite3 import Connection, Error
 from typing import Any, Final, Self, TypeVar
 
 from app.domain.interval import INTERVALS
@@ -24,6 +23,7 @@ from infra.sqlite.failure import unavailable
 from infra.sqlite.fence import Deposed, fenced, take_over
 from infra.sqlite.history import read_encoded, read_rows
 from infra.sqlite.ledgers import read_ledger, read_ledgers
+from infra.sqlite.library import sqlite3
 from infra.sqlite.listings import read_listings, relist, save_listings, unlist
 from infra.sqlite.migrate import upgrade
 from infra.sqlite.seal import check_blocks, give_up, seal, unseal
@@ -85,7 +85,7 @@ class SqliteReader:
         """
         assert limit >= 0, "a read without limit is not offered"
 
-        def work(connection: Connection) -> Snapshot:
+        def work(connection: sqlite3.Connection) -> Snapshot:
             with reading(connection):
                 rows = read_rows(connection, series, window, limit=limit, newest=newest)
                 return Snapshot(rows, read_ledger(connection, series.name, series.interval.code))
@@ -97,7 +97,7 @@ class SqliteReader:
     ) -> tuple[int, bytes]:
         """The rows of `read`, printed as REST does: their number, and the body. Raises StoreUnavailable."""
 
-        def work(connection: Connection) -> tuple[int, bytes]:
+        def work(connection: sqlite3.Connection) -> tuple[int, bytes]:
             return read_encoded(connection, series, window, limit=limit, newest=newest)
 
         return await self._read(work)
@@ -157,7 +157,7 @@ class SqliteReader:
         """By series: how many rows were replaced or deleted since the database was created. Raises StoreUnavailable."""
         return await self._reads.run(read_revisions)
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return await self._reads.run(work)
         except StoreDamaged as error:
@@ -242,7 +242,7 @@ class SqliteWriter(SqliteReader):
         """
         now_ms = self._clock.now_ms()
 
-        def work(connection: Connection) -> list[Committed]:
+        def work(connection: sqlite3.Connection) -> list[Committed]:
             committed = self._commits.commit(connection, batches, now_ms)
             self._checkpoints.after_commit(connection, now_ms)
             return committed
@@ -253,7 +253,7 @@ class SqliteWriter(SqliteReader):
         """Seal the oldest unsealed rows of `window` that form a whole block. Raises StoreUnavailable."""
         now_ms = self._clock.now_ms()
 
-        def work(connection: Connection) -> Sealed:
+        def work(connection: sqlite3.Connection) -> Sealed:
             step, span = seal(connection, series, window)
             if span is not None:
                 self._commits.sealed(series, span)
@@ -266,7 +266,7 @@ class SqliteWriter(SqliteReader):
         """Turn the oldest block of `window` into rows. Raises StoreDamaged, StoreUnavailable."""
         now_ms = self._clock.now_ms()
 
-        def work(connection: Connection) -> Sealed:
+        def work(connection: sqlite3.Connection) -> Sealed:
             step = unseal(connection, series, window)
             self._checkpoints.after_commit(connection, now_ms)
             return step
@@ -295,7 +295,7 @@ class SqliteWriter(SqliteReader):
         """Move the former listing's rows; returns the ledgers that changed. Raises StoreUnavailable."""
         now_ms = self._clock.now_ms()
 
-        def work(connection: Connection) -> dict[Series, Ledger]:
+        def work(connection: sqlite3.Connection) -> dict[Series, Ledger]:
             ledgers = relist(connection, relisting, now_ms)
             self._commits.forget()
             self._checkpoints.after_commit(connection, now_ms)
@@ -307,7 +307,7 @@ class SqliteWriter(SqliteReader):
         """Make absent times before `since_ms` unknown; returns the changed ledgers. Raises StoreUnavailable."""
         now_ms = self._clock.now_ms()
 
-        def work(connection: Connection) -> dict[Series, Ledger]:
+        def work(connection: sqlite3.Connection) -> dict[Series, Ledger]:
             ledgers = unlist(connection, listing, since_ms, now_ms)
             self._commits.forget()
             return ledgers
@@ -348,14 +348,14 @@ class SqliteWriter(SqliteReader):
             for series, span in wishes.items()
         ]
 
-        def work(connection: Connection) -> None:
+        def work(connection: sqlite3.Connection) -> None:
             with writing(connection):
                 for statement in _WITHDRAW:
                     connection.executemany(statement, rows)
 
         await self._write(work)
 
-    async def _write(self, work: Callable[[Connection], T]) -> T:
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return await self._writes.run(work)
         except Deposed:
@@ -373,7 +373,7 @@ class SqliteWriter(SqliteReader):
         rows: Sequence[Sequence[object]],
         on_conflict: str | None = None,
     ) -> None:
-        def work(connection: Connection) -> None:
+        def work(connection: sqlite3.Connection) -> None:
             with writing(connection):
                 put(connection, table, (*key, *names), rows, on_conflict or overwrite(key, names))
 
@@ -386,5 +386,5 @@ def _taken_over(url: str, busy_timeout_ms: int) -> int:
     path = sqlite_path(url)
     try:
         return take_over(path, busy_timeout_ms)
-    except Error as error:
+    except sqlite3.Error as error:
         raise unavailable(error, path) or error from error

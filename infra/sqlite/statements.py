@@ -5,7 +5,6 @@ fetchall takes 1.1 ms, but 790 ms while it is busy. Inserting 1,000 rows a state
 executemany when nothing else runs.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -13,6 +12,7 @@ from itertools import chain
 from typing import Final
 
 from infra.sqlite import fence
+from infra.sqlite.library import sqlite3
 
 ROWS_PER_STATEMENT: Final = 1_000  # of at most 18 columns; SQLite binds at most 32,766 values
 STATEMENTS_KEPT: Final = 256  # cached texts of up to 30 kB; commits often have the same number of rows

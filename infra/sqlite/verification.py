@@ -1,6 +1,5 @@
 """The stored results of verification: checks, disagreements and the counts of revisions."""
 
-import sqlite3
 from typing import Final
 
 from app.domain.interval import INTERVALS
@@ -9,6 +8,7 @@ from app.domain.span import Span, Spans
 from app.domain.verification import Check, Verification
 from app.kinds.registry import KINDS, named
 from app.ports.store import Disagreement
+from infra.sqlite.library import sqlite3
 from infra.sqlite.row_tables import revision_table
 from infra.sqlite.statements import columns, overwrite, put, writing
 

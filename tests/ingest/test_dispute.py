@@ -1,7 +1,6 @@
 """Closing frames that contradict each other: the first one stays until REST has spoken, then REST's row is held."""
 
 import random
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from app.ingest.dispute import AGAIN_MS, ASK_DELAY_MS, ASK_ROWS_MAX, TRIES_MAX
 from app.kinds.klines import KLINES
 from app.ports.errors import StandDown, UpstreamGarbage, UpstreamRejected
 from app.ports.exchange import Priority
+from infra.sqlite.library import sqlite3
 from tests.fakes import BTC, minute, running, unavailable
 from tests.ingest.test_live import START_MS, Feed, feed
 

@@ -1,7 +1,6 @@
 """A kind that only this test defines works from the wish to the answer without a change elsewhere."""
 
 import random
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +21,7 @@ from app.holding.coverage import Coverage
 from app.kinds.registry import KINDS
 from app.ports.exchange import Priority
 from app.querying.answer import KlineQuery
+from infra.sqlite.library import sqlite3
 from infra.sqlite.schema import tables_of
 from infra.sqlite.sqlite_store import SqliteReader
 from tests.binance.loopback import Reply

@@ -1,6 +1,5 @@
 """The write-ahead log stays small with readers that never pause, and recovers after a reader that stays for long."""
 
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import pytest
 from app.domain.ledger import Source
 from infra.sqlite import checkpoint
 from infra.sqlite.checkpoint import HELD_MS_MIN, RETRY_MS
+from infra.sqlite.library import sqlite3
 from infra.sqlite.log_readers import LOCKS
 from infra.sqlite.sqlite_store import SqliteWriter
 from tests.sqlite.material import BTC_1M, NOW_MS, batch, minutes

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import resource
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import pytest
 from app.domain.interval import M1
 from app.domain.ledger import Source
 from app.ports.errors import StoreUnavailable
+from infra.sqlite.library import sqlite3
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.sqlite.material import BTC_1M, FixedClock, batch, everything, klines, minutes
 

@@ -1,6 +1,5 @@
 """A name that changes hands: the former listing's klines are kept apart, complete and readable with SQL."""
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from app.kinds import price_klines
 from app.kinds.klines import KLINES
 from app.ports.store import EVERYTHING, Disagreement, Relisting
 from infra.sqlite.change_feed import SqliteChangeFeed
+from infra.sqlite.library import sqlite3
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.sqlite.material import BTC_1M, NOW_MS, T0_MS, batch, minutes
 

@@ -1,6 +1,5 @@
 """The migrations create exactly the schema that the metadata describes."""
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from sqlalchemy import create_engine
 from app.domain.interval import INTERVALS
 from app.kinds.klines import KLINES
 from app.ports.errors import SchemaTooNew, StoreUnavailable
+from infra.sqlite.library import sqlite3
 from infra.sqlite.migrate import upgrade
 from infra.sqlite.row_tables import row_table
 from infra.sqlite.schema import METADATA

@@ -1,7 +1,6 @@
 """Readers see complete transactions only, and never wait for the writer."""
 
 import asyncio
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from app.domain.interval import M1
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.kinds.klines import KLINES
+from infra.sqlite.library import sqlite3
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.sqlite.material import BTC_1M, batch, everything, klines, minutes
 

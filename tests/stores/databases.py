@@ -1,6 +1,5 @@
 """What the contract suite needs of each kind of store: opening it, and looking into it from outside."""
 
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +18,7 @@ from app.ports.store import EVERYTHING, Committed, StoreReader, StoreWriter
 from infra.blocks.block import Block, pack
 from infra.sqlite import changes as sqlite_changes
 from infra.sqlite.change_feed import SqliteChangeFeed
+from infra.sqlite.library import sqlite3
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.sqlite.material import klines
 

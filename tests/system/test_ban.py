@@ -1,7 +1,6 @@
 """The ban firewall: whatever other programs on the address and the exchange do, the node causes and prolongs no ban."""
 
 import asyncio
-import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -17,6 +16,7 @@ from app.kinds.klines import KLINES
 from app.ports.exchange import Priority
 from infra.binance.budget import IN_FLIGHT_MAX, SHARES
 from infra.sandbox.server import SandboxServer
+from infra.sqlite.library import sqlite3
 from tests.patience import PATIENCE_S
 from tests.system.world import START_MS, HeldClock, Watched, World, world
 

@@ -1,7 +1,6 @@
 """Hostile exchange, sockets and archive: whatever happens, in the end the store equals the exchange."""
 
 import asyncio
-import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from app.events import (
 from app.kinds.klines import KLINES
 from app.querying.refusal import RETRY_AFTER_S
 from infra.binance.budget import IN_FLIGHT_MAX
+from infra.sqlite.library import sqlite3
 from tests.patience import PATIENCE_S
 from tests.system.world import Watched, World, world
 

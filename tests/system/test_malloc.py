@@ -35,15 +35,15 @@ print(is_set, (resident_kb() - before) // 1024)
 
 
 COUNTED = """
-import _sqlite3, ctypes, sqlite3, sys
-from infra.process.malloc import stop_sqlite_counting
+import ctypes, sys
+from infra.sqlite.library import extension, sqlite3, stop_counting
 
-is_set = stop_sqlite_counting() if sys.argv[1] == "without" else True
+is_set = stop_counting() if sys.argv[1] == "without" else True
 connection = sqlite3.connect(":memory:")
 connection.execute("CREATE TABLE t (a TEXT)")
 connection.executemany("INSERT INTO t VALUES (?)", [("x" * 1000,)] * 1000)
 assert connection.execute("SELECT count(*), sum(length(a)) FROM t").fetchone() == (1000, 1_000_000)
-print(is_set, is_set and ctypes.CDLL(getattr(_sqlite3, "__file__", None)).sqlite3_memory_used())
+print(is_set, is_set and ctypes.CDLL(getattr(extension, "__file__", None)).sqlite3_memory_used())
 """
 
 
@@ -65,6 +65,6 @@ def test_large_blocks_go_back_to_the_system() -> None:
 def test_sqlite_does_not_count_its_memory() -> None:
     is_set, counted = run(COUNTED, "without")
     if is_set == "False":
-        pytest.skip("Python's SQLite is out of reach")
+        pytest.skip("SQLite's library is out of reach")
     assert int(counted) == 0
     assert int(run(COUNTED, "with")[1]) > 1_000_000, "by itself it does"

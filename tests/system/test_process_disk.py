@@ -4,7 +4,6 @@ import contextlib
 import resource
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
+from infra.sqlite.library import sqlite3
 from tests.system.processes import Place, Program, Programs, ShiftedClock, until
 
 MIB: Final = 1 << 20

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ from app.node.prepare import CannotStart
 from app.server import listen
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
+from infra.sqlite.library import sqlite3
 from tests.system.processes import KLINENODE, Place, Programs, ShiftedClock, free_port, pause, seconds, until
 
 MIB = 1 << 20

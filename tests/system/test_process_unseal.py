@@ -1,7 +1,6 @@
 """`klinenode unseal`: blocks become plain rows again."""
 
 import signal
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from app.domain.series import Series
 from app.kinds.klines import KLINES
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
+from infra.sqlite.library import sqlite3
 from tests.stores.databases import SqliteDatabase
 from tests.system.processes import Place, Programs, until
 from tests.system.test_process_operate import days

@@ -1,6 +1,5 @@
 """Sealed blocks in a running node: served, found damaged, never served then, and fetched again."""
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ from app.domain.series import Series
 from app.events import BlockGivenUp, Event, RowsSealed
 from app.holding import sealing
 from app.kinds.klines import KLINES
+from infra.sqlite.library import sqlite3
 from infra.sqlite.url import sqlite_path
 from tests.stored import sealed_rows
 from tests.stores.databases import Damage, SqliteDatabase

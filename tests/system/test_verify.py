@@ -1,6 +1,5 @@
 """A wrong digit in the database of a running node is found, repaired, kept as a revision, and shown in metrics."""
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.events import Event, KlinesMended, KlinesVerified
 from app.kinds.klines import KLINES
+from infra.sqlite.library import sqlite3
 from infra.sqlite.url import sqlite_path
 from tests.stored import change
 from tests.system.world import START_MS, Watched, world

@@ -1,6 +1,5 @@
 """The audit: held klines against the exchange's daily ones, with corruption planted in a real database."""
 
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -23,6 +22,7 @@ from app.ports.errors import UpstreamGarbage
 from app.ports.exchange import Exchange
 from app.verifying.audit import SETTLE_MS, Auditor, Tally
 from app.verifying.verify import EVER
+from infra.sqlite.library import sqlite3
 from tests.fakes import ANCHOR_MS, BTC, DAY0_MS, NOW_MS, Rig, encoded, listing, rig, truth
 from tests.stored import change
 

@@ -7,7 +7,6 @@ inserts.
 
 import asyncio
 import resource
-import sqlite3
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -24,8 +23,10 @@ from app.events import Event, RowsCommitted
 from app.kinds.klines import KLINES
 from app.node.node import Node
 from app.node.parts import Parts
+from app.node.stores import set_up_libraries
 from app.settings import load
-from infra.process.malloc import return_large_blocks, stop_sqlite_counting
+from infra.process.malloc import return_large_blocks
+from infra.sqlite.library import sqlite3
 from tests.programs.bench.pinned import PinnedClock
 
 FILL_S_MAX: Final = 600.0
@@ -97,7 +98,7 @@ def main() -> None:
     if kind == "bare":
         work = by_bare_code(Path(first), [Path(each) for each in others])
     else:
-        stop_sqlite_counting()  # as app/cli.py and app/server.py do
+        set_up_libraries()  # as app/cli.py and app/server.py do
         return_large_blocks()
         symbols, codes, start_ms, end_ms = others
         span = Span(int(start_ms), int(end_ms))

@@ -13,8 +13,8 @@ from typing import Final, ParamSpec, TypeVar
 
 from app import server
 from app.node.parts import Parts
+from app.node.stores import set_up_libraries
 from app.settings import Settings, load
-from infra.process.malloc import stop_sqlite_counting
 from tests.programs.bench.pinned import PinnedClock
 
 COUNT: Final = struct.Struct("<q")
@@ -53,7 +53,7 @@ class Reads:
 
 def main() -> None:
     """Serve with settings from the environment until the process is stopped."""
-    stop_sqlite_counting()
+    set_up_libraries()
     clock, reads = PinnedClock(Path(sys.argv[1])), Reads(Path(sys.argv[2]))
 
     def made(settings: Settings) -> Parts:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sqlite3
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import M1
 from app.domain.span import Span
 from infra.sandbox.grid import utc_ms
+from infra.sqlite.library import sqlite3
 from tests.programs.bench.figures import Figure, alternating, compared
 from tests.programs.bench.market import Market
 from tests.programs.bench.pinned import PinnedClock

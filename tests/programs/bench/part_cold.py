@@ -1,7 +1,6 @@
 """Part 3: ranges that only the database has, against fetchall and orjson; also during a backfill."""
 
 import random
-import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
@@ -20,6 +19,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.klines import KLINES
 from app.settings import Settings
+from infra.sqlite.library import sqlite3
 from infra.sqlite.sqlite_store import SqliteReader
 from tests.programs.bench.figures import Curve, alternating, compared
 from tests.programs.bench.load import Load, Outcome, apply

@@ -5,7 +5,6 @@
 """
 
 import asyncio
-import sqlite3
 import sys
 import threading
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.server import listen
+from infra.sqlite.library import sqlite3
 
 THREADS: Final = 4  # as many as a node's reading connections
 COLUMNS: Final = (

@@ -1,6 +1,5 @@
 """The witness, which compares the node's answers, requests and state with the truth and the exchange's rules."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from app.ports.exchange import Priority
 from infra.binance.budget import WAITERS_MAX
 from infra.binance.socket_intake import QUEUE_MAX
 from infra.sandbox.grid import DURATIONS_MS
+from infra.sqlite.library import sqlite3
 from tests.programs.sim.clients import Asked
 from tests.programs.sim.holes import Hole
 from tests.programs.sim.loop import Fate

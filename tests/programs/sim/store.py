@@ -9,7 +9,6 @@ import contextlib
 import gc
 import itertools
 import shutil
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import aiosqlite.core
 
+from infra.sqlite.library import sqlite3
 from tests.programs.sim.loop import PROCESS, Fate, SimLoop
 
 PAGES_MAX: Final = 1_073_741_823  # SQLite's default

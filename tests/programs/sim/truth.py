@@ -1,6 +1,5 @@
 """The rows that only the exchange knows, and how a database's rows and ledger differ from them."""
 
-import sqlite3
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,6 +9,7 @@ from app.kinds.klines import KLINES
 from app.kinds.registry import named
 from infra.sandbox.grid import DAY_MS, Grid
 from infra.sandbox.universe import Instrument
+from infra.sqlite.library import sqlite3
 from tests.stored import sealed_rows
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import contextlib
 import os
 import random
 import shutil
-import sqlite3
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -38,6 +37,7 @@ from app.kinds.klines import KLINES
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from infra.sandbox.universe import NEVER_MS, Instrument
+from infra.sqlite.library import sqlite3
 from infra.sqlite.migrate import upgrade
 from infra.sqlite.sqlite_store import SqliteReader
 from tests.stored import sealed_rows
