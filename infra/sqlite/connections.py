@@ -37,13 +37,15 @@ because the page cache of the operating system is as fast; all processes share t
 WAL_BYTES_KEPT: Final = 64 * 1024 * 1024  # the log is truncated to this after a long reader let it grow
 STATEMENTS_CACHED: Final = 24  # prepared statements of one connection; one of 1,000 rows takes 1 MB
 
+NO_CHECKPOINTS: Final = "PRAGMA wal_autocheckpoint = 0"
+"""What every connection begins with: its commits do not checkpoint. The writer's does so by checkpoint.py."""
+
 _READER_PRAGMAS: Final = ("temp_store = memory", f"cache_size = -{READER_CACHE_KIB}")
 _WRITER_PRAGMAS: Final = (
     "temp_store = memory",
     f"cache_size = -{WRITER_CACHE_KIB}",
     "journal_mode = wal",
     "synchronous = normal",  # kill -9 loses nothing; a power cut may lose the newest commits, but no part of one
-    "wal_autocheckpoint = 0",  # checkpoint.py does it
     f"journal_size_limit = {WAL_BYTES_KEPT}",
 )
 
@@ -74,7 +76,7 @@ class Connections:
         self._generation = 0
         self._uri = f"file:{quote(str(path))}?mode={'ro' if read_only else 'rw'}"
         pragmas = _READER_PRAGMAS if read_only else _WRITER_PRAGMAS
-        self._begins_with = (*(f"PRAGMA {pragma}" for pragma in pragmas), *carries)
+        self._begins_with = (NO_CHECKPOINTS, *(f"PRAGMA {pragma}" for pragma in pragmas), *carries)
         self._busy_timeout_ms = busy_timeout_ms
         self._size = size
         self._engine = self._new_engine()

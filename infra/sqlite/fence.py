@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from app.ports.errors import StoreUnavailable
+from infra.sqlite.connections import NO_CHECKPOINTS
 from infra.sqlite.library import sqlite3
 
 
@@ -22,6 +23,7 @@ class Deposed(StoreUnavailable):
 def take_over(path: Path, busy_timeout_ms: int) -> int:
     """Make this process the newest writer, and return its epoch. Blocks; raises sqlite3.Error."""
     with closing(sqlite3.connect(path, isolation_level=None, timeout=busy_timeout_ms / 1000)) as connection:
+        connection.execute(NO_CHECKPOINTS)  # a former writer may still be checkpointing
         statement = "INSERT INTO writer VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1 RETURNING epoch"
         epoch: int = connection.execute(statement).fetchone()[0]
         return epoch

@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 import migrations
 from app.ports.errors import SchemaTooNew
 from infra.process.private_file import close_to_strangers, create_private
-from infra.sqlite.connections import BUSY_TIMEOUT_MS
+from infra.sqlite.connections import BUSY_TIMEOUT_MS, NO_CHECKPOINTS
 from infra.sqlite.failure import unavailable
 from infra.sqlite.library import sqlite3
 from infra.sqlite.url import sqlite_path
@@ -65,6 +65,7 @@ def _engine(path: Path, busy_timeout_ms: int) -> Engine:
 
     @event.listens_for(engine, "connect")
     def use_wal(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(NO_CHECKPOINTS)
         connection.execute("PRAGMA journal_mode = wal")  # persistent in the file; not possible inside a transaction
 
     @event.listens_for(engine, "begin")
