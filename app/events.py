@@ -510,6 +510,23 @@ class RequestsRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StoreLinked(Event):
+    """The library by which the process accesses the database, and its version."""
+
+    library: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLibraryFaulty(Event):
+    """The library has a known fault; the note says what must not be done. `/v1/health` has the same note."""
+
+    LEVEL = logging.WARNING
+
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStarted(Event):
     """The node answers requests."""
 

@@ -30,6 +30,8 @@ class Vitals:
     """Why the exchange is not asked as fast as the settings allow."""
     streams: Callable[[], dict[str, object]]
     """The streams that clients subscribe to."""
+    notes: Callable[[], list[str]]
+    """What an operator has to know although nothing is wrong at the moment."""
 
 
 class Health:
@@ -55,7 +57,7 @@ class Health:
         self._survey: Survey | None = None
 
     def report(self) -> dict[str, object]:
-        """The state of the node and the reasons why it is degraded."""
+        """The state of the node, the reasons why it is degraded, and notes, which do not degrade it."""
         now_ms = self._clock.now_ms()
         reasons = self._reasons(now_ms)
         role = self._vitals.role()
@@ -63,6 +65,7 @@ class Health:
         return {
             "status": "degraded" if reasons else "ok",
             "reasons": reasons,
+            "notes": self._vitals.notes(),
             "serverTime": now_ms,
             "uptime_s": (now_ms - self._started_ms) // 1000,
             "role": "writer" if role.is_writer else "reader",

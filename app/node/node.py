@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped
+from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped, StoreLibraryFaulty, StoreLinked
 from app.filling.chores import in_quiet_moments
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
@@ -100,6 +100,7 @@ class Node:
         self.parts.lease.release()
 
     async def _start(self) -> None:
+        self._report_library()
         await self.parts.recall()
         if not await self._try_to_write():
             await self.parts.follower.start()
@@ -118,6 +119,12 @@ class Node:
         self.parts.supervisor.start("probe", lambda: self.parts.breaker.run(self.parts.rest.probe))
         self.parts.supervisor.start("clock", lambda: self._keep_time())
         self.parts.observe(NodeStarted(self._url, self.parts.settings.db_url, self.parts.settings.binance_rest_url))
+
+    def _report_library(self) -> None:
+        library = self.parts.store.library()
+        self.parts.observe(StoreLinked(library.name, library.version))
+        if library.note is not None:
+            self.parts.observe(StoreLibraryFaulty(library.note))
 
     async def _keep_time(self) -> None:
         parts = self.parts

@@ -177,6 +177,7 @@ class Parts:
             stand_down=self._standing_down,
             upstream_complaints=self.budget.complaints,
             streams=self._streams_report,
+            notes=self._notes,
         )
         self.health = Health(clock, self.symbols, freshness, self.supervisor, vitals)
         self.absence = Absence(clock, self.holdings, self.symbols.listing, self.archive)
@@ -332,6 +333,10 @@ class Parts:
     def _store_changed(self) -> None:
         if self.store_state.error is None:
             self.role.store_recovered()
+
+    def _notes(self) -> list[str]:
+        note = self.store.library().note
+        return [] if note is None else [note]
 
     def _streams_report(self) -> dict[str, object]:
         served = self.stream_server

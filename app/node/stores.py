@@ -7,13 +7,13 @@ from typing import Any, Final, NamedTuple
 from app.ports.clock import Clock
 from app.ports.coordination import ChangeFeed, Lease
 from app.ports.errors import StoreDamaged
-from app.ports.store import OpenReader, OpenWriter
+from app.ports.store import OpenReader, OpenWriter, StoreLibrary
 from app.settings import Settings
 from infra.blocks.sealed_columns import BlockBuilder
 from infra.process.runtime_dir import shared_by
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.lease import NO_SPACE, WriterLease
-from infra.sqlite.library import stop_counting
+from infra.sqlite.library import linked, stop_counting
 from infra.sqlite.migrate import upgrade
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from infra.sqlite.url import sqlite_path
@@ -41,6 +41,7 @@ class Store(NamedTuple):
     """Opens the writer, which deposes earlier ones. Raises StoreUnavailable, SchemaTooNew, OSError."""
     collect: Callable[..., Any]
     """The form in which archive files are unpacked for the store (a Collector of infra.binance.unpack): in blocks."""
+    library: Callable[[], StoreLibrary]
     no_space: frozenset[int]
     """The error numbers of a full disk, which does not prevent a start."""
 
@@ -73,6 +74,7 @@ _STORES: Final = {
         SqliteChangeFeed,
         _sqlite_writer,
         BlockBuilder,
+        linked,
         NO_SPACE,
     )
 }

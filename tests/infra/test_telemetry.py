@@ -54,6 +54,8 @@ EVENTS: list[Event] = [
     events.LeaseChanged(is_writer=True, holder="http://127.0.0.1:8000"),
     events.LineFailed("no Unix sockets here"),
     events.RequestsRefused({400: 12, 503: 1}),
+    events.StoreLinked("pysqlite3", "3.53.4"),
+    events.StoreLibraryFaulty("SQLite 3.40.1 may lose commits"),
     events.NodeStarted("http://127.0.0.1:8000", "sqlite:///x", "https://fapi.binance.com"),
     events.NodeStopped("asked to"),
 ]

@@ -76,6 +76,7 @@ class Patient:
         self.bench = Bench(made)
         self.role = FakeRole(self.bench.reconciler)
         self.store_error: str | None = None
+        self.notes: list[str] = []
         self.read_ms: int | None = None
         freshness = Freshness(self._as_of_ms, Inventory(made.holdings, lambda: self.wish))
         vitals = Vitals(
@@ -84,6 +85,7 @@ class Patient:
             stand_down=lambda: self.standing,
             upstream_complaints=list,
             streams=dict,
+            notes=lambda: self.notes,
         )
         self.health = Health(self.exchange_clock, made.symbols, freshness, self.supervisor, vitals)
 
@@ -114,6 +116,15 @@ async def test_a_node_that_never_synced_says_so_and_is_not_ready(made: Rig) -> N
     made.symbols.last_error = "no route to host"
     assert "no route to host" in patient.reasons()[0]
     assert not patient.health.ready()[0]
+
+
+async def test_a_note_degrades_nothing(made: Rig) -> None:
+    await made.symbols.refresh()
+    patient = Patient(made)
+    assert patient.health.report()["notes"] == []
+    patient.notes = ["SQLite 3.40.1 may lose commits"]
+    assert patient.health.report()["notes"] == patient.notes
+    assert patient.reasons() == []
 
 
 async def test_everything_that_is_wrong_is_a_reason(made: Rig) -> None:
