@@ -9,8 +9,10 @@ import faulthandler
 import gc
 import json
 import os
+import resource
 import selectors
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,7 +24,10 @@ from typing import Any, Final
 from tests.programs.sim.schedule import Plan, plan
 from tests.programs.sim.world import Sim
 
-SEED_S_MAX: Final = 180.0  # real seconds; a seed takes about one
+SEED_CPU_S_MAX: Final = (
+    180  # of processor time, so that other work on the machine ends no seed; a seed takes some seconds
+)
+SEED_S_MAX: Final = 3_600.0  # of real time: for a seed that waits for something that never happens
 MEMORY: Final = Path("/dev/shm")
 LINES_SHOWN: Final = 60  # last lines of a failing seed's log, without VERBOSE
 
@@ -74,7 +79,6 @@ class Child:
 
     def __init__(self, seed: int, *, verbose: bool) -> None:
         self.seed = seed
-        self.deadline_s = time.monotonic() + SEED_S_MAX
         self._chunks: list[bytes] = []
         self.fd, write_fd = os.pipe()
         self.pid = os.fork()
@@ -100,7 +104,7 @@ class Child:
 
 
 def _as_child(seed: int, fd: int, *, verbose: bool) -> None:
-    faulthandler.dump_traceback_later(SEED_S_MAX, exit=True)
+    bound()
     try:
         outcome = play(plan(seed), verbose=verbose)
         with os.fdopen(fd, "wb") as pipe:
@@ -108,6 +112,13 @@ def _as_child(seed: int, fd: int, *, verbose: bool) -> None:
         sys.stdout.flush()
     finally:
         os._exit(0)  # `finally` blocks of the killed processes must not run
+
+
+def bound(cpu_s: int = SEED_CPU_S_MAX) -> None:
+    """End this process with a traceback once it has used `cpu_s` seconds of processor time, or run for `SEED_S_MAX`."""
+    faulthandler.register(signal.SIGXCPU, chain=True)  # the default action, which comes after it, ends the process
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    faulthandler.dump_traceback_later(SEED_S_MAX, exit=True)
 
 
 def play_all(seeds: range, jobs: int, *, verbose: bool = False, say: Any = print) -> list[Outcome]:

@@ -1,6 +1,7 @@
 """Whole seeds succeed, and playing a seed again gives the same run."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,12 @@ def test_a_seed_plays_the_same_every_time(tmp_path: Path, seed: int) -> None:
     assert alone["seed"] == after_another["seed"] == seed
     assert alone["digest"] == after_another["digest"]
     assert alone["counts"] == after_another["counts"]
+
+
+def test_a_seed_that_never_ends_is_ended_by_the_time_it_uses() -> None:
+    endless = "from tests.programs.sim.run import bound; bound(cpu_s=1)\nwhile True: pass"
+    done = subprocess.run(
+        [sys.executable, "-c", endless], cwd=ROOT, capture_output=True, text=True, timeout=RUN_S_MAX, check=False
+    )
+    assert done.returncode == -signal.SIGXCPU
+    assert 'File "<string>", line 2' in done.stderr, "the traceback says where it was"
