@@ -75,6 +75,17 @@ def test_spans_with_a_kline_at_each_time_become_blocks() -> None:
     assert blocks_of(packed.between(T0_MS, T0_MS + 90 * MINUTE_MS)) == [20, 60]
 
 
+def test_open_times_are_a_range_where_none_is_missing() -> None:
+    """The process that writes asks for those of a month several times for each file."""
+    step_ms, start_ms = MINUTE_MS, T0_MS + 5 * MINUTE_MS
+    whole = sealed_of(klines(minutes((5, 101)), M1.grid))
+    assert whole.opens_ms == range(start_ms, start_ms + 96 * step_ms, step_ms)
+    assert whole[15:60].opens_ms == range(start_ms + 15 * step_ms, start_ms + 60 * step_ms, step_ms)
+    for hole in (7, 20, 39, 52, 99):
+        rows = klines(minutes((5, hole), (hole + 1, 101)), M1.grid)
+        assert list(sealed_of(rows).opens_ms) == [row.open_ms for row in rows]
+
+
 def batches(rows: Sequence[Kline]) -> list[Batch]:
     """A file's minutes and hours, as they are committed."""
     packed = pickle.loads(pickle.dumps(packed_of({M1: rows, H1: roll_up(rows, H1.grid)})))
