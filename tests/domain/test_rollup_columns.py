@@ -77,6 +77,15 @@ def test_a_day_with_a_hole_is_left_out_and_its_neighbours_are_not() -> None:
     assert roll_up_days(EMPTY, Precision(2, 3), [hour]) == {}
 
 
+def test_a_minute_without_trades_adds_nothing_whatever_its_volumes_say() -> None:
+    rows = days(11, [0], Precision(2, 3), 0.0)
+    for number in (4, 700, 701, 702, 1439):
+        rows[number] = rows[number]._replace(trades=0)
+    made = roll_up_days(Columns.of(rows), Precision(2, 3), LONGER)
+    for interval, longer in made.items():
+        assert longer == roll_up(rows, interval.grid), interval
+
+
 def test_which_intervals_are_made_day_by_day() -> None:
     assert [interval.code for interval in LONGER] == [
         "3m",
