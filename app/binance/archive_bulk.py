@@ -5,7 +5,7 @@ irregular form, unusual line ends) are left to archive_csv.parse, which reports 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from operator import lt
@@ -13,14 +13,17 @@ from string import ascii_letters
 from typing import Final, NamedTuple
 
 from app.domain.columns import Columns
+from app.domain.integers import integers
 from app.domain.interval import FixedGrid, Grid
 from app.domain.kline import OPEN_MS_MAX, Precision, price_text, volume_text
+from app.domain.text_columns import TextColumns
 
 CHARS_MAX: Final = 8 * 1024 * 1024  # a month of 1m has 5 MB; a longer text is parsed line by line
 PART_CHARS: Final = 60_000
 """About 500 rows of 1m, few enough to stay in the processor's cache until they are packed: 1.8 µs a row to parse and to
 pack (infra/blocks), against 2.1 with three times as many and 3.2 with all at once."""
-_INTEGER: Final = r"\d{1,15}+"
+_TIME: Final = r"[1-9]\d{0,14}+"
+_COUNT: Final = r"(?:0|[1-9]\d{0,14}+)"
 _DECIMAL: Final = r"(?:0|[1-9]\d{0,18}+)(?:\.\d{1,20}+)?+"  # at most TEXT_CHARS_MAX characters
 _IGNORED: Final = r"[^,\r\n]{0,40}+"
 _PADDED_ZERO: Final = re.compile(r",0\.0+(?=,)", re.ASCII)
@@ -66,22 +69,29 @@ def parse_parts(text: str, grid: Grid, precision: Precision) -> Iterator[Part]:
 
 def _part(lines: str, grid: FixedGrid, precision: Precision, *, is_uniform: bool) -> Part:
     pieces = lines.replace("\n", ",").split(",")
-    texts = [pieces[number::_COLUMNS] for number in range(_COLUMNS)]
-    opens_ms = list(map(int, texts[0]))
-    step_ms, origin_ms = grid.step_ms, grid.origin_ms
-    if (
-        opens_ms[-1] > OPEN_MS_MAX
-        or not all(map(lt, opens_ms, islice(opens_ms, 1, None)))
-        or {open_ms % step_ms for open_ms in opens_ms} != {origin_ms % step_ms}
-        or list(map(int, texts[6])) != [open_ms + step_ms - 1 for open_ms in opens_ms]
-    ):
+    texts = [pieces[number::_COLUMNS] for number in range(_COLUMNS - 1)]  # REST's order; the last has no meaning
+    opens_ms = _opens_ms(texts[0], grid)
+    last = grid.step_ms - 1
+    if integers(",".join(texts[6])) != [open_ms + last for open_ms in opens_ms]:
         raise Unusual
     if not is_uniform:
         is_uniform = _bring_into_form(texts, precision)
-    _, open_, high, low, close, volume, _, quote_volume, trades, taker, taker_quote, _ = texts
-    counts = list(map(int, trades))
-    rows = Columns([opens_ms, open_, high, low, close, volume, quote_volume, counts, taker, taker_quote])
-    return Part(rows, is_uniform)
+    return Part(TextColumns(texts, opens_ms), is_uniform)
+
+
+def _opens_ms(texts: list[str], grid: FixedGrid) -> Sequence[int]:
+    """The open times, a range if none is missing. Raises Unusual if they are not ascending and on the grid."""
+    opens_ms = integers(",".join(texts))
+    step_ms, first_ms = grid.step_ms, opens_ms[0]
+    run = range(first_ms, first_ms + len(opens_ms) * step_ms, step_ms)
+    is_run = opens_ms == list(run)
+    if (
+        opens_ms[-1] > OPEN_MS_MAX
+        or not (is_run or all(map(lt, opens_ms, islice(opens_ms, 1, None))))
+        or {open_ms % step_ms for open_ms in (opens_ms[:1] if is_run else opens_ms)} != {grid.origin_ms % step_ms}
+    ):
+        raise Unusual
+    return run if is_run else opens_ms
 
 
 def _bring_into_form(texts: list[list[str]], precision: Precision) -> bool:
@@ -135,7 +145,7 @@ def _fraction(decimals: int) -> str:
 
 def _rows(price: str, volume: str, quote: str) -> re.Pattern[str]:
     columns = (
-        _INTEGER, price, price, price, price, volume, _INTEGER, quote, _INTEGER, volume, quote, _IGNORED
+        _TIME, price, price, price, price, volume, _TIME, quote, _COUNT, volume, quote, _IGNORED
     )  # fmt: skip
     return re.compile(rf"(?:{','.join(columns)}\n)*+", re.ASCII)
 

@@ -57,20 +57,34 @@ def pack(rows: Sequence[bytes], opens_ms: Sequence[int], span: Span, step_ms: in
 
     All of them open inside `span`. At least one row is needed.
     """
-    assert 0 < len(rows) == len(opens_ms) <= ROWS_MAX, "a block has some rows, and not more than its span has times"
+    assert len(rows) == len(opens_ms), "each row has its open time"
+    return pack_frames(
+        [_COMMA.join(rows[at : at + FRAME_ROWS]) for at in frame_starts(len(rows))], opens_ms, span, step_ms
+    )
+
+
+def frame_starts(rows: int) -> range:
+    """The positions of the first rows of frames in a block of so many rows."""
+    return range(0, rows, FRAME_ROWS)
+
+
+def pack_frames(texts: Sequence[bytes], opens_ms: Sequence[int], span: Span, step_ms: int) -> Packed:
+    """Pack rows like `pack`; `texts` are those of each frame, joined by commas."""
+    rows = len(opens_ms)
+    assert 0 < rows <= ROWS_MAX, "a block has some rows, and not more than its span has times"
+    assert len(texts) == -(-rows // FRAME_ROWS), "every frame but the last has FRAME_ROWS rows"
     assert span.start_ms <= opens_ms[0] <= opens_ms[-1] < span.end_ms, "rows outside of their block"
-    texts = [_COMMA.join(rows[at : at + FRAME_ROWS]) for at in range(0, len(rows), FRAME_ROWS)]
     compress = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress
     frames = [compress(text) for text in texts]
     gaps = list(_gaps(opens_ms, span, step_ms))
     head = [_HEAD.pack(VERSION, len(gaps), len(frames), span.start_ms, step_ms)]
     head += [_GAP.pack(*gap) for gap in gaps]
-    counts = [FRAME_ROWS] * (len(frames) - 1) + [len(rows) - FRAME_ROWS * (len(frames) - 1)]
+    counts = [FRAME_ROWS] * (len(frames) - 1) + [rows - FRAME_ROWS * (len(frames) - 1)]
     head += [_FRAME.pack(count, len(frame)) for count, frame in zip(counts, frames, strict=True)]
     described = b"".join(head)
     digest = sha256(_COMMA.join(texts)).digest()
     body = b"".join((described, _CRC.pack(zlib.crc32(described)), *frames))
-    return Packed(span, len(rows), opens_ms[0], opens_ms[-1], digest, body)
+    return Packed(span, rows, opens_ms[0], opens_ms[-1], digest, body)
 
 
 def _gaps(opens_ms: Sequence[int], span: Span, step_ms: int) -> Iterator[tuple[int, int]]:

@@ -11,10 +11,10 @@ from typing import Any
 from app.domain.block_grid import block_span, is_sealable
 from app.domain.columns import Columns
 from app.domain.interval import Grid, Interval
-from app.domain.span import Span, Spans
-from app.kinds.klines import KLINES, encode_columns
+from app.domain.span import Spans
+from app.kinds.klines import KLINES, encode_texts, texts_of
 from app.ports.exchange import FileKlines
-from infra.blocks.block import Block, Packed, pack
+from infra.blocks.block import FRAME_ROWS, Block, Packed, pack_frames
 from infra.blocks.rows import rows_of_text
 
 Part = Packed | Columns
@@ -88,32 +88,29 @@ class BlockBuilder:
         """`interval`: that of the archive file."""
         self._interval = interval
         self._parts: dict[Interval, list[Part]] = {}
-        self._begun: dict[Interval, list[Columns]] = {}  # parts of a block that may still grow
+        self._begun: dict[Interval, _Begun] = {}
 
     def take(self, interval: Interval, rows: Columns) -> None:
         """Add klines of `interval`, which must open after all those added before."""
         if not is_sealable(interval):
             self._parts.setdefault(interval, []).append(rows)
             return
-        begun = self._begun.setdefault(interval, [])
         parts = self._parts.setdefault(interval, [])
         while rows:
-            first_ms = (begun or [rows])[0].opens_ms[0]
-            span = block_span(interval, first_ms)
-            inside = rows.between(*span)
-            if inside:
-                begun.append(inside)
-            if inside is rows and rows.opens_ms[-1] < span.end_ms - interval.grid.step_ms:
+            begun = self._begun.get(interval)
+            if begun is None:
+                begun = self._begun[interval] = _Begun(interval, rows.opens_ms[0])
+            inside = rows.between(*begun.span)
+            begun.add(inside)
+            if inside is rows and not begun.is_over():
                 return
-            parts.append(_sealed(Columns.joined(begun), span, interval))
-            begun.clear()
+            parts += self._begun.pop(interval).part()
             rows = rows[len(inside) :]
 
     def found(self) -> FileKlines:
         """All added klines. Nothing can be added afterwards."""
         for interval, begun in self._begun.items():
-            if begun:
-                self._parts[interval].append(Columns.joined(begun))
+            self._parts[interval] += begun.part()
         self._begun.clear()
         made = {interval: SealedColumns(parts, interval.grid) for interval, parts in self._parts.items()}
         return FileKlines(made.pop(self._interval), made)
@@ -124,11 +121,40 @@ class BlockBuilder:
         self._begun.clear()
 
 
-def _sealed(rows: Columns, span: Span, interval: Interval) -> Part:
-    step_ms = interval.grid.step_ms
-    if len(rows) != interval.grid.count(*span):
-        return rows
-    return pack(encode_columns(rows.columns, step_ms), rows.opens_ms, span, step_ms)
+class _Begun:
+    """A block whose rows are still arriving. They are printed at once, while they are in the processor's cache."""
+
+    def __init__(self, interval: Interval, open_ms: int) -> None:
+        """`open_ms`: when its first row opens."""
+        self.span = block_span(interval, open_ms)
+        self._grid = interval.grid
+        self._opens_ms: list[int] = []
+        self._frames: list[list[bytes]] = []
+
+    def add(self, rows: Columns) -> None:
+        """Add rows that open inside the span, after all those added before."""
+        columns = texts_of(rows, self._grid.step_ms)
+        at = 0
+        while at < len(rows):
+            begun = len(self._opens_ms) % FRAME_ROWS
+            if not begun:
+                self._frames.append([])
+            end = at + FRAME_ROWS - begun
+            self._frames[-1].append(encode_texts([column[at:end] for column in columns]))
+            self._opens_ms += rows.opens_ms[at:end]
+            at = end
+
+    def is_over(self) -> bool:
+        """Whether no row can follow."""
+        return bool(self._opens_ms) and self._opens_ms[-1] >= self.span.end_ms - self._grid.step_ms
+
+    def part(self) -> list[Part]:
+        """A block if no time of the span lacks its row, otherwise the rows; nothing if there are none."""
+        texts = [b",".join(pieces) for pieces in self._frames]
+        if len(self._opens_ms) == self._grid.count(*self.span):
+            return [pack_frames(texts, self._opens_ms, self.span, self._grid.step_ms)]
+        rows = rows_of_text(KLINES, b",".join(texts))
+        return [Columns.of(rows)] if rows else []
 
 
 def _length(part: Part) -> int:

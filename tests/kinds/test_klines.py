@@ -1,8 +1,8 @@
 """How klines of trades are printed."""
 
-from app.domain.columns import Columns
+from app.domain.columns import EMPTY, Columns
 from app.domain.interval import INTERVALS, MINUTE_MS
-from app.kinds.klines import KLINES, encode_columns
+from app.kinds.klines import KLINES, encode_texts, texts_of
 from tests.sqlite.material import klines, minutes
 
 
@@ -10,9 +10,9 @@ def test_columns_print_as_their_rows_do() -> None:
     grid = INTERVALS["5m"].grid
     rows = klines(minutes((0, 300)), grid)
     encoded = [KLINES.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows]
-    assert encode_columns(Columns.of(rows).columns, 5 * MINUTE_MS) == encoded
+    assert encode_texts(texts_of(Columns.of(rows), 5 * MINUTE_MS)) == b",".join(encoded)
     assert encoded == [KLINES.encoded_by_template(row, grid.shift(row.open_ms, 1) - 1) for row in rows]
 
 
 def test_no_columns_print_nothing() -> None:
-    assert encode_columns([[] for _ in KLINES.columns], MINUTE_MS) == []
+    assert encode_texts(texts_of(EMPTY, MINUTE_MS)) == b""
