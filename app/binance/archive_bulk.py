@@ -27,6 +27,8 @@ _COUNT: Final = r"(?:0|[1-9]\d{0,14}+)"
 _DECIMAL: Final = r"(?:0|[1-9]\d{0,18}+)(?:\.\d{1,20}+)?+"  # at most TEXT_CHARS_MAX characters
 _IGNORED: Final = r"[^,\r\n]{0,40}+"
 _PADDED_ZERO: Final = re.compile(r",0\.0+(?=,)", re.ASCII)
+_ZEROS: Final = re.compile(r",0(?:\d|\.0+,)", re.ASCII)
+_ONE_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
 _COLUMNS: Final = 12
 _FORMS_MAX: Final = 64  # cached expressions, one for each precision
 
@@ -48,31 +50,61 @@ def parse_parts(text: str, grid: Grid, precision: Precision) -> Iterator[Part]:
         raise Unusual
     body = text if text.endswith("\n") else text + "\n"
     body = body[body.find("\n") + 1 :] if body[0] in ascii_letters else body
-    form = _form(precision)
-    is_uniform = form.fullmatch(body) is not None
-    if not is_uniform:
-        bare = _PADDED_ZERO.sub(",0", body)  # the only difference in files until 2023-09 (binance-facts section 3)
-        if form.fullmatch(bare):
-            body, is_uniform = bare, True
-    if not body or not (is_uniform or _ANY_FORM.fullmatch(body)):
+    if not body:
         raise Unusual
+    form = _Form(precision)
     at, newest_ms = 0, -1
     while at < len(body):
-        end = body.find("\n", min(at + PART_CHARS, len(body) - 1))
-        part = _part(body[at:end], grid, precision, is_uniform=is_uniform)
+        end = body.find("\n", min(at + PART_CHARS, len(body) - 1)) + 1
+        part = _part(body[at:end], grid, precision, form)
         opens_ms = part.rows.opens_ms
         if opens_ms[0] <= newest_ms:
             raise Unusual
-        at, newest_ms = end + 1, opens_ms[-1]
+        at, newest_ms = end, opens_ms[-1]
         yield part
 
 
-def _part(lines: str, grid: FixedGrid, precision: Precision, *, is_uniform: bool) -> Part:
-    pieces = lines.replace("\n", ",").split(",")
+class _Form:
+    """REST's form of rows, as files since 2023-11 have it (binance-facts section 3)."""
+
+    def __init__(self, precision: Precision) -> None:
+        self._rows = _form(precision)
+        self._shape = _shape(precision)
+        self._known: set[bytes] = set()
+
+    def matches(self, lines: str) -> bool:
+        """Whether all lines have it: what the expression for rows says of them, in half of the time.
+
+        Lines differ in their digits, and few in anything else: each shape is compared once. Rows with a bare zero and
+        others that a shape does not prove are left to the expression.
+        """
+        if _ZEROS.search(lines):
+            return self._rows.fullmatch(lines) is not None
+        shapes = lines.encode().translate(_ONE_DIGIT).split(b"\n")[:-1]
+        unknown = set(shapes) - self._known
+        if unknown:
+            proven = set(filter(self._shape.fullmatch, unknown))
+            self._known |= proven
+            unknown -= proven
+        if not unknown:
+            return True
+        rows = [line for line, shape in zip(lines.split("\n"), shapes, strict=False) if shape in unknown]
+        return self._rows.fullmatch("\n".join(rows) + "\n") is not None
+
+
+def _part(lines: str, grid: FixedGrid, precision: Precision, form: _Form) -> Part:
+    is_uniform = form.matches(lines)
+    if not is_uniform:
+        bare = _PADDED_ZERO.sub(",0", lines)  # the only difference in files until 2023-09 (binance-facts section 3)
+        if form.matches(bare):
+            lines, is_uniform = bare, True
+        elif not _ANY_FORM.fullmatch(lines):
+            raise Unusual
+    pieces = lines[:-1].replace("\n", ",").split(",")
     texts = [pieces[number::_COLUMNS] for number in range(_COLUMNS - 1)]  # REST's order; the last has no meaning
     opens_ms = _opens_ms(texts[0], grid)
     last = grid.step_ms - 1
-    if integers(",".join(texts[6])) != [open_ms + last for open_ms in opens_ms]:
+    if _times(texts[6]) != [open_ms + last for open_ms in opens_ms]:
         raise Unusual
     if not is_uniform:
         is_uniform = _bring_into_form(texts, precision)
@@ -81,7 +113,7 @@ def _part(lines: str, grid: FixedGrid, precision: Precision, *, is_uniform: bool
 
 def _opens_ms(texts: list[str], grid: FixedGrid) -> Sequence[int]:
     """The open times, a range if none is missing. Raises Unusual if they are not ascending and on the grid."""
-    opens_ms = integers(",".join(texts))
+    opens_ms = _times(texts)
     step_ms, first_ms = grid.step_ms, opens_ms[0]
     run = range(first_ms, first_ms + len(opens_ms) * step_ms, step_ms)
     is_run = opens_ms == list(run)
@@ -92,6 +124,13 @@ def _opens_ms(texts: list[str], grid: FixedGrid) -> Sequence[int]:
     ):
         raise Unusual
     return run if is_run else opens_ms
+
+
+def _times(texts: list[str]) -> list[int]:
+    try:
+        return integers(",".join(texts))
+    except ValueError:  # zeros in front
+        raise Unusual from None
 
 
 def _bring_into_form(texts: list[list[str]], precision: Precision) -> bool:
@@ -125,7 +164,7 @@ def _column(texts: list[str], form: Callable[[str, int], str], decimals: int) ->
 
 @lru_cache(_FORMS_MAX)
 def _form(precision: Precision) -> re.Pattern[str]:
-    """A pattern for rows that already have REST's form, as files since 2023-11 do (binance-facts section 3)."""
+    """A pattern for rows of REST's form."""
     price, quantity = precision
     whole = r"(?:0|[1-9]\d{0,18}+)"
     return _rows(
@@ -133,6 +172,22 @@ def _form(precision: Precision) -> re.Pattern[str]:
         _volume_form(whole, quantity),
         _volume_form(whole, price + quantity),
     )
+
+
+@lru_cache(_FORMS_MAX)
+def _shape(precision: Precision) -> re.Pattern[bytes]:
+    """A pattern for lines of which every digit was replaced by 0: those of it without bare zeros have REST's form.
+
+    Unless a number begins with zeros or is a padded zero, which _ZEROS finds.
+    """
+    price, quantity, quote = (
+        f"0{{1,19}}\\.0{{{decimals}}}" if decimals else "0{1,19}" for decimals in (*precision, sum(precision))
+    )
+    integer = "0{1,15}"
+    columns = (
+        integer, price, price, price, price, quantity, integer, quote, integer, quantity, quote, _IGNORED
+    )  # fmt: skip
+    return re.compile(",".join(columns).encode())
 
 
 def _volume_form(whole: str, decimals: int) -> str:

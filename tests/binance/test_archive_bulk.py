@@ -14,6 +14,7 @@ from app.binance.archive_csv import parse
 from app.domain.columns import Columns
 from app.domain.interval import D1, D3, INTERVALS, M1, MO1, Grid
 from app.domain.kline import BadKline, Kline, Precision
+from app.kinds.klines import KLINES, encode_texts, texts_of
 
 HEADER = (
     "open_time,open,high,low,close,volume,close_time,"
@@ -75,6 +76,23 @@ def test_every_form_of_the_archive_comes_out_as_line_by_line(numbers: str, is_un
         assert parsed.is_uniform is is_uniform
 
 
+@pytest.mark.parametrize("odd", ["5", "0.0", "00.5", "0.5", "12.50", "0"])
+def test_a_line_is_not_taken_for_another_of_the_same_shape(odd: str) -> None:
+    bare = NOW_FORM.replace("12.5", "0")
+    text = "".join(map(line, range(3))) + line(3, bare) + line(4, NOW_FORM.replace("12.5", odd)) + line(5)
+    parsed = parse_all(text, M1.grid, Precision(3, 1))
+    assert (None if parsed is None else parsed.rows) == by_line(text, Precision(3, 1))
+
+
+def test_what_is_printed_of_texts_is_what_is_printed_of_klines() -> None:
+    text = FILE + line(7) + line(8, NOW_FORM.replace("12.5", "0")) + line(9)
+    for part in parse_parts(text, M1.grid, Precision(3, 1)):
+        for rows in (part.rows, part.rows[1:3], part.rows[:0]):
+            printed = [KLINES.encode(row, row.open_ms + 59_999) for row in rows]
+            assert encode_texts(texts_of(rows, 60_000)) == b",".join(printed)
+            assert rows == Columns.of(list(rows))
+
+
 @given(
     st.lists(st.lists(NUMBERS, min_size=8, max_size=8), max_size=9),
     st.builds(Precision, st.integers(0, 4), st.integers(0, 4)),
@@ -106,6 +124,9 @@ def test_any_numbers_and_precision_come_out_as_line_by_line(rows: list[list[str]
         lambda text: text.replace("5.238", "٥.238", 1),
         lambda text: text.replace(",3,", ",+3,", 1),
         lambda text: text.replace(",3,", ",1234567890123456,", 1),
+        lambda text: text.replace(",3,", ",03,", 1),
+        lambda text: text.replace("\n16752", "\n016752", 1),
+        lambda text: text.replace(",16752", ",016752", 1),
         lambda text: text.replace("659999", "659998", 1),
         lambda text: text.replace("600000,5", "600001,5", 1),
         lambda text: text + text,
