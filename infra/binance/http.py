@@ -1,8 +1,10 @@
 """The HTTP client for REST and archive: GET requests with bounded time and size."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 from random import Random
 from typing import Final, NamedTuple, TypeVar
 
@@ -30,6 +32,10 @@ USER_AGENT: Final = "klinenode"
 TRIES_MAX: Final = 5
 PAUSE_S_FIRST: Final = 0.5
 PAUSE_S_MAX: Final = 15.0
+
+if find_spec("sniffio") is None:
+    # httpcore imports it for each of the four locks of a request; a failed import searches the disk each time (0.3 ms)
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 Leaving = Callable[[], Awaitable[None]]
 """Awaited just before the first byte of a request is sent; an exception prevents the request."""
