@@ -1,7 +1,7 @@
 """The tail: each series' newest closed klines as encoded rows, and its live kline, in memory."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,12 +12,15 @@ from app.domain.kind import Kind, Row
 from app.domain.kline import Kline, Precision, normalise
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.holding.encoded_rows import EncodedRows
+from app.holding.encoded_rows import FRAME_ROWS, EncodedRows
 
-ROW_BYTES: Final = 160  # an encoded row with its index in EncodedRows; measured on a day of recorded klines: 154
+ROW_BYTES: Final = 160  # an encoded row with its index in EncodedRows; measured on a day of recorded klines: 150
 ROWS_MAX: Final = 1500  # rows in the longest possible answer
 LEVELS: Final = (100, 500, ROWS_MAX)
 """Sizes to which all tails grow before any grows further: for market followers, the default limit, the maximum."""
+PLAIN_TENTHS: Final = 3
+"""Rows are compressed above three tenths of `bytes_max`: by default, 600 rows of 600 series are not."""
+_UNWEIGHED_BYTES_MAX: Final = FRAME_ROWS * ROW_BYTES  # bytes by which a series' rows may grow until they are counted
 _SLACK_ROWS_MAX: Final = 64  # rows are trimmed in batches of at least this many, so that appending costs O(1)
 _SLACK_SHARE: Final = 8  # or of an eighth of the rows that a series may keep, when that is less
 
@@ -54,7 +57,7 @@ class Live:
         return mine.open_ms < its.open_ms or (mine.open_ms == its.open_ms and mine.trades < its.trades)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SeriesTail:
     """An unbroken run of closed klines `[start_ms, end_ms)`, newest last, and the live kline."""
 
@@ -109,7 +112,10 @@ def _nobody_counts(series: Series, grid: Grid, klines: Sequence[Row]) -> None:
 
 
 class Tail:
-    """The tails of all series; a limit on the rows of each keeps all within `bytes_max`."""
+    """The tails of all series; a limit on the rows of each keeps all within `bytes_max`.
+
+    Rows above a share of `bytes_max` are compressed, those first that were read longest ago.
+    """
 
     def __init__(
         self,
@@ -133,6 +139,9 @@ class Tail:
         self._changes: dict[Series, int] = {}
         self._clears = 0
         self._awaited: dict[Series, asyncio.Event] = {}
+        self._plain: OrderedDict[SeriesTail, int] = OrderedDict()
+        """The bytes of each tail's rows that are not compressed; the tail that was read longest ago comes first."""
+        self._plain_bytes = 0
 
     def rows_max(self, interval: Interval) -> int:
         """The maximum number of rows kept of each series of `interval`."""
@@ -150,10 +159,20 @@ class Tail:
         """A version to take before reading rows for `seed`; it differs once the series' rows may have changed."""
         return self._changes.get(series, 0) + self._clears
 
+    def read(self, tail: SeriesTail) -> None:
+        """Record that rows of `tail` were read, and compress the rows that were read longest ago above the share."""
+        weighed = self._plain.get(tail)
+        if weighed is not None:
+            self._plain.move_to_end(tail)
+        if weighed != tail.rows.plain_bytes:
+            self._weigh(tail)
+
     def clear(self) -> None:
         """Drop all tails: they may differ from the rows held."""
         self._clears += 1
         self._tails.clear()
+        self._plain.clear()
+        self._plain_bytes = 0
         self._number.clear()
         self._share()
 
@@ -165,7 +184,8 @@ class Tail:
 
     def forget(self, series: Series) -> None:
         """Drop the tail of a series that is no longer followed."""
-        if self._tails.pop(series, None) is not None:
+        if (tail := self._tails.pop(series, None)) is not None:
+            self._plain_bytes -= self._plain.pop(tail, 0)
             self._number[series.interval] -= 1
             self._share()
 
@@ -242,6 +262,7 @@ class Tail:
         tail.start_ms = tail.grid.shift(tail.end_ms, -len(tail.rows))
         self._settle(tail)
         self._trim(series, tail)
+        self.read(tail)
 
     def void(self, part: Series, changed: Spans) -> None:
         """Rows of `part` were replaced: drop the rows of each longer tail that may contain roll-ups of `changed`."""
@@ -310,6 +331,17 @@ class Tail:
             tail.start_ms = tail.grid.shift(tail.start_ms, extra)
             for open_ms in [open_ms for open_ms in tail.uncommitted if open_ms < tail.start_ms]:
                 del tail.uncommitted[open_ms]
+        if tail.rows.plain_bytes > self._plain.get(tail, 0) + _UNWEIGHED_BYTES_MAX:
+            self._weigh(tail)
+
+    def _weigh(self, tail: SeriesTail) -> None:
+        size = tail.rows.plain_bytes
+        self._plain_bytes += size - self._plain.get(tail, 0)
+        self._plain[tail] = size
+        while self._plain_bytes > self._bytes_max * PLAIN_TENTHS // 10 and len(self._plain) > 1:
+            oldest, size = self._plain.popitem(last=False)
+            self._plain_bytes -= size
+            oldest.rows.pack()
 
 
 def _slack_rows(rows_max: int) -> int:

@@ -97,6 +97,7 @@ class QueryService:
             return None
         grid = self._holdings.grid(series)
         if (answer := newest(query, grid, tail, now_ms)) is not None:
+            self._tail.read(tail)
             return answer
         window = window_of(query, grid, closed_end_ms(grid, tail, now_ms), now_ms)
         if (cut := cut_of(query, grid, window, tail)) is None:
@@ -107,7 +108,9 @@ class QueryService:
             if live is None:
                 return None
             live = live[ahead]
-        return cut.answer(live, now_ms)
+        answer = cut.answer(live, now_ms)
+        self._tail.read(tail)
+        return answer
 
     async def answer(self, query: KlineQuery) -> Answer:
         """The answer to `query`, whole unless it allows a partial one. Raises BinanceError: 503 with Retry-After."""
@@ -194,7 +197,11 @@ class QueryService:
             return None
         was = (tail.start_ms, tail.end_ms)
         live = await self._live(query.series, grid, window, cut.rows)
-        return cut.answer(live, now_ms) if (tail.start_ms, tail.end_ms) == was else None  # or one closed meanwhile
+        if (tail.start_ms, tail.end_ms) != was:  # one closed meanwhile
+            return None
+        answer = cut.answer(live, now_ms)
+        self._tail.read(tail)
+        return answer
 
     async def _from_store(self, series: Series, grid: Grid, window: Window, tail: SeriesTail | None) -> Proven:
         """The rows from store and tail, and from the exchange for unknown open times."""

@@ -14,8 +14,8 @@ from app.domain.kind import Row
 from app.domain.kline import Kline
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.holding.encoded_rows import EncodedRows
-from app.holding.tail import LEVELS, ROW_BYTES, ROWS_MAX, Live, SeriesTail, Tail, shares
+from app.holding.encoded_rows import FRAME_ROWS, EncodedRows
+from app.holding.tail import LEVELS, PLAIN_TENTHS, ROW_BYTES, ROWS_MAX, Live, SeriesTail, Tail, shares
 from app.kinds.klines import KLINES
 from app.querying.answer import LIMIT_DEFAULT
 from app.settings import Settings
@@ -71,7 +71,7 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
     model, at = Model(series, {}), 100
     closed: dict[int, Kline] = {}
     for mark in range(120):
-        what = rng.choice(["append", "append", "close", "close", "commit", "amend", "seed", "live", "lose"])
+        what = rng.choice(["append", "append", "close", "close", "commit", "amend", "seed", "live", "lose", "pack"])
         if what == "append":
             at = max(0, min(len(opens) - 1, at + rng.choice([1, 1, 1, 1, 2, -3, 0])))
             kline = marked(opens[at], mark)
@@ -92,6 +92,8 @@ def test_any_order_of_appends_amendments_seeds_and_live_klines_leaves_an_unbroke
                 tail.amend(series, grid, granted)
         elif what == "lose":
             tail.lose(series)
+        elif what == "pack" and (known := tail.get(series)) is not None:
+            known.rows.pack()
         elif what == "amend":
             chosen = sorted(rng.sample(range(max(0, at - 30), min(len(opens), at + 3)), 4))
             klines = [marked(opens[each], mark) for each in chosen]
@@ -338,3 +340,49 @@ def test_tails_of_long_intervals_make_room_for_those_of_shorter_ones_that_come_l
     tail.seed(minutes, M1.grid, printed(minutes, klines), DAY0_MS, tail.version(minutes))
     assert (tail.rows_max(M1), tail.rows_max(HOURLY)) == (500, 500)
     assert tail.rows <= 1_000 + 2 * 64
+
+
+def test_rows_that_were_read_longest_ago_are_compressed_above_the_share() -> None:
+    names = [Series(KLINES, f"S{number}", M1) for number in range(60)]
+    klines = [marked(DAY0_MS - back * MINUTE_MS, 1) for back in range(300, 0, -1)]
+    tail = Tail(ROW_BYTES * 300 * len(names), always)
+
+    def plain() -> dict[Series, int]:
+        return {each: made.rows.plain_bytes for each in names if (made := tail.get(each)) and made.rows.plain_bytes}
+
+    for each in names:
+        tail.seed(each, M1.grid, printed(each, klines), DAY0_MS, tail.version(each))
+        assert sum(plain().values()) <= ROW_BYTES * 300 * len(names) * PLAIN_TENTHS // 10
+    kept = list(plain())
+    assert kept == names[-len(kept) :]
+    assert len(kept) >= len(names) * PLAIN_TENTHS // 10
+    assert tail.rows == 300 * len(names)
+
+    def read(series: Series) -> None:
+        made = tail.get(series)
+        assert made is not None
+        assert bytes(made.rows.joined(0, 300)) == b",".join(printed(series, klines))
+        tail.read(made)
+
+    read(kept[0])
+    read(names[0])
+    assert {names[0], kept[0]} <= set(plain()), "they were read last"
+    assert kept[1] not in plain(), "it was read longest ago"
+
+
+def test_by_default_600_klines_of_the_minutes_of_600_symbols_are_not_compressed() -> None:
+    bytes_max = Settings(_env_file=None).tail_bytes_max
+    row = KLINES.encode(marked(DAY0_MS, 12_345), DAY0_MS + MINUTE_MS - 1)
+    assert 600 * (600 + FRAME_ROWS) * (len(row) + 1) <= bytes_max * PLAIN_TENTHS // 10
+
+
+def test_klines_that_close_while_nobody_reads_a_series_are_compressed_with_it() -> None:
+    names = [Series(KLINES, f"S{number}", M1) for number in range(20)]
+    bytes_max = ROW_BYTES * 500 * len(names)
+    tail = Tail(bytes_max, always)
+    for number in range(600):
+        for each in names:
+            tail.append(each, M1.grid, marked(DAY0_MS + number * MINUTE_MS, 1))
+    plain = sum(made.rows.plain_bytes for each in names if (made := tail.get(each)) is not None)
+    assert plain <= bytes_max * PLAIN_TENTHS // 10 + len(names) * (FRAME_ROWS + 1) * ROW_BYTES
+    assert tail.rows >= 500 * len(names)
