@@ -75,6 +75,14 @@ class _Entries:
         """The pages with a kline in progress, by the name of their series, which all its intervals share."""
         self.evictions = 0
 
+    def drop_expired(self, now_ms: int) -> None:
+        """Drop the expired pages from the least recently used one up to the first that is valid.
+
+        Whatever page was last used longer ago than pages are valid is dropped.
+        """
+        while self.by_key and not (oldest := next(iter(self.by_key.items())))[1].is_true(now_ms):
+            self.remove(oldest[0])
+
     def put(self, key: Key, entry: _Entry) -> None:
         """Add a page and evict the least recently used ones above the bound."""
         series = entry.answer.series
@@ -188,6 +196,7 @@ class PageCache:
         """Invalidate the pages of `series` that touch `span`, in which klines have changed."""
         self._changes[series] = self._changes.get(series, 0) + 1
         now_ms = self._clock.now_ms()
+        self._entries.drop_expired(now_ms)  # here, because klines close whether somebody asks or not
         gone = [
             key
             for key, entry in self._entries.of_series.get(series, {}).items()

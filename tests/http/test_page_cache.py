@@ -147,6 +147,22 @@ def test_a_page_larger_than_its_share_is_not_kept() -> None:
     assert pages.entries == 0
 
 
+def test_pages_that_have_expired_are_dropped_when_any_kline_closes() -> None:
+    """Nobody asks for them again: the newest klines of long intervals, each asked for once."""
+    clock = ManualClock()
+    pages = PageCache(1_000_000, clock, 10)
+    for number in range(5):
+        put(pages, b"%d" % number, answer_of(series=BTC_MONTH))
+        clock.ms += 1_000
+    assert is_held(pages, b"0")
+    clock.ms += 7_500
+    pages.drop(ETH, ALWAYS)
+    assert pages.entries == 3, "two were last used before it"
+    clock.ms += 10_000
+    pages.drop(ETH, ALWAYS)
+    assert (pages.entries, pages.bytes, pages.evictions) == (0, 0, 0)
+
+
 def test_gzip_variants_count_and_may_push_out_others() -> None:
     body = kline_body(20)
     bytes_max = 20 * (1 + len(body) + PAGE_OVERHEAD_BYTES)
