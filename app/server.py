@@ -30,7 +30,7 @@ from app.sockets.connections import SURPLUS_MAX
 from app.sockets.stream_protocol import StreamProtocol
 from infra.local.metrics_folder import MetricsFolder
 from infra.process.gc_schedule import GcSchedule
-from infra.process.malloc import return_large_blocks
+from infra.process.malloc import return_free_pages, return_large_blocks
 
 WORKER_S_MAX: Final = 30
 """A worker that does not answer its parent for so long is replaced. This includes its imports: one second of processor
@@ -163,7 +163,13 @@ def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
         set_up_libraries()  # a worker process; app/cli.py has done it for the parent only
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     settings = settings.model_copy(update={"connections_max": allowed_connections(settings)})
-    return Node(Parts(settings), metrics_folder=metrics_folder, tidy=GcSchedule().look).app
+    schedule = GcSchedule()
+
+    def tidy() -> None:
+        schedule.look()
+        return_free_pages()
+
+    return Node(Parts(settings), metrics_folder=metrics_folder, tidy=tidy).app
 
 
 def allowed_connections(settings: Settings) -> int:

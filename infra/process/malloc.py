@@ -6,6 +6,7 @@ them keeps them for ever. Measured in the writer with 60 symbols after a backfil
 of 302.
 """
 
+import contextlib
 import ctypes
 from typing import Final
 
@@ -22,3 +23,12 @@ def return_large_blocks() -> bool:
     except (OSError, AttributeError):
         return False  # musl and macOS have no arenas
     return bool(mallopt(_M_ARENA_MAX, ARENAS_MAX)) and bool(mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES))
+
+
+def return_free_pages() -> None:
+    """Return to the system all whole pages that are free inside glibc's arenas, between blocks that are not.
+
+    By default glibc returns only what is free at an arena's end. Takes 2 to 20 ms for a few hundred MB.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

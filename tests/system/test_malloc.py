@@ -34,6 +34,25 @@ print(is_set, (resident_kb() - before) // 1024)
 """
 
 
+SCATTERED = """
+from pathlib import Path
+from infra.process.malloc import return_free_pages, return_large_blocks
+
+def resident_kb():
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in line)
+
+is_set = return_large_blocks()
+kept, dropped = [], []
+for _ in range(2_000):
+    dropped.append(bytearray(20_000))
+    kept.append(bytearray(700))
+full = resident_kb()
+dropped.clear()
+freed = resident_kb()
+return_free_pages()
+print(is_set, (full - freed) // 1024, (full - resident_kb()) // 1024)
+"""
+
 COUNTED = """
 import ctypes, sys
 from infra.sqlite.library import extension, sqlite3, stop_counting
@@ -60,6 +79,14 @@ def test_large_blocks_go_back_to_the_system() -> None:
     if is_set == "False":
         pytest.skip("not glibc")
     assert int(kept_mb) < 8, "glibc by itself keeps 88 MB here"
+
+
+def test_pages_that_are_free_between_small_blocks_go_back_to_the_system() -> None:
+    is_set, at_once_mb, then_mb = run(SCATTERED)
+    if is_set == "False":
+        pytest.skip("not glibc")
+    assert int(at_once_mb) < 4, "glibc by itself keeps 38 MB here"
+    assert int(then_mb) > 25
 
 
 def test_sqlite_does_not_count_its_memory() -> None:
