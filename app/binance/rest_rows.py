@@ -43,4 +43,4 @@ def join_text(text: bytes | memoryview, rows: Iterable[bytes] = ()) -> bytes:
     """The body of an answer: a JSON array of `text`, rows already joined by commas, and of further `rows`."""
     if not len(text):
         return join(rows)
-    return b"".join((b"[", text, *(b"," + row for row in rows), b"]"))
+    return b"".join((b"[", text, *[b"," + row for row in rows], b"]"))

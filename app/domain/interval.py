@@ -114,17 +114,14 @@ class Interval:
     code: str
     slug: str
     grid: Grid
+    needs_anchor: bool = False
+    """Whether the grid has to be learned per symbol (binance-facts section 3: 3d only)."""
 
     def anchored(self, open_ms: int | None) -> Grid:
         """The interval's grid for a symbol with a 3d kline at `open_ms` (None: unknown). Only 3d depends on it."""
         if not self.needs_anchor or open_ms is None:
             return self.grid
         return FixedGrid(self.grid.step_ms, open_ms % self.grid.step_ms)
-
-    @property
-    def needs_anchor(self) -> bool:
-        """Whether the grid has to be learned per symbol (binance-facts section 3: 3d only)."""
-        return isinstance(self.grid, UnanchoredGrid)
 
     def __str__(self) -> str:
         return self.code
@@ -143,7 +140,7 @@ def _fixed(code: str, step_ms: int, origin_ms: int = 0) -> Interval:
 M1: Final = _fixed("1m", MINUTE_MS)
 D1: Final = _fixed("1d", DAY_MS)
 MO1: Final = Interval("1M", "1mo", MonthGrid())
-D3: Final = Interval("3d", "3d", UnanchoredGrid(3 * DAY_MS))
+D3: Final = Interval("3d", "3d", UnanchoredGrid(3 * DAY_MS), needs_anchor=True)
 
 INTERVALS: Final[dict[str, Interval]] = {
     interval.code: interval

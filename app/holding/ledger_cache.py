@@ -124,7 +124,8 @@ class LedgerCache:
 
     def grid(self, series: Series) -> Grid:
         """The grid of a series, anchored if its anchor is known."""
-        return series.interval.anchored(self._anchors.get(series.name))
+        interval = series.interval
+        return interval.anchored(self._anchors.get(series.name)) if interval.needs_anchor else interval.grid
 
     def is_anchored(self, series: Series) -> bool:
         """Whether the series' grid is exact: its interval needs no anchor, or the anchor is known."""

@@ -51,7 +51,7 @@ class Names(Protocol):
 def question_of(endpoint: Endpoint, query_string: bytes, names: Names, now_ms: int) -> Question:
     """The question that a raw query string asks of `endpoint`. Raises BinanceError, UnknownSymbol among them."""
     try:
-        sent = sent_parameters(query_string, [parameter.name for parameter in endpoint.parameters])
+        sent = sent_parameters(query_string, {parameter.name for parameter in endpoint.parameters})
         for parameter in endpoint.parameters:
             if parameter.is_required and not sent.get(parameter.name):
                 raise missing_parameter(parameter.name)

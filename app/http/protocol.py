@@ -1,7 +1,7 @@
 """The HTTP server's protocol, which answers the usual klines request before ASGI and passes all others on to it.
 
-The scope, cycle and task of an ASGI request cost more than such an answer (app/http/fast_path.py). Clients repeat their
-requests byte for byte, so the parsed form of a request is remembered by its bytes.
+The scope, cycle and task of an ASGI request cost more than such an answer (app/http/fast_path.py). A client repeats its
+headers byte for byte, so their parsed form is remembered by their bytes; the request line is matched by one pattern.
 """
 
 import re
@@ -14,7 +14,6 @@ from app.http.klines import PATH
 from app.http.page import asked_by
 from app.sockets.stream_protocol import StreamProtocol
 
-HEARD_BYTES_MAX: Final = 1024  # a longer request is parsed each time
 USUAL_BYTES_MAX: Final = HEADER_BYTES_MAX // 2  # larger requests go through the intake, which checks their size
 _TARGET: Final = f"{PATH}?".encode()
 _QUERY: Final = re.compile(rb"[!\"$-~]*")  # printable ASCII without space and "#"
@@ -27,6 +26,7 @@ class BoundedProtocol(BoundedConnection):
 
     _begun = 0  # requests that began in the current piece of bytes
     _heard: ParsedRequest | None = None  # the last request of the piece, if the fast path answered it
+    _was_tried = False  # whether the fast path has just failed to answer the request that is being parsed
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -34,14 +34,16 @@ class BoundedProtocol(BoundedConnection):
         self._at_once = self.app if is_plain and isinstance(self.app, FastPath) else None
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes; bytes equal to a remembered request are answered without parsing."""
+        """Parse bytes; a usual request line before remembered headers is answered without parsing."""
         was_between, at_once = self._is_between, self._at_once
-        if was_between and at_once is not None and (heard := at_once.heard(data)) is not None and self._answers(heard):
+        heard = at_once.heard(data) if was_between and at_once is not None else None
+        if heard is not None and self._answers(heard):
             self._is_in_head = False
             return
+        self._was_tried = heard is not None
         self._begin()
         super().data_received(data)
-        if (heard := self._heard) is None or at_once is None or len(data) > HEARD_BYTES_MAX:
+        if (heard := self._heard) is None or at_once is None:
             return
         if was_between and self._is_between and self._begun == 1 and heard.stays:
             at_once.remember(data, heard)  # the piece was exactly one request
@@ -67,8 +69,11 @@ class BoundedProtocol(BoundedConnection):
         protocol.open(self.transport, response)
 
     def _is_answered(self) -> bool:
-        heard = self._heard = None if (usual := self._usual()) is None or not self._answers(usual) else usual
-        return heard is not None
+        if self._was_tried or (usual := self._usual()) is None or not self._answers(usual):
+            self._heard, self._was_tried = None, False
+        else:
+            self._heard = usual
+        return self._heard is not None
 
     def _usual(self) -> ParsedRequest | None:
         """The request whose headers have ended, if it is a klines request that may be answered without ASGI."""

@@ -17,8 +17,9 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from app.http import protocol
-from app.http.fast_path import REMEMBERED_BYTES_MAX, FastPath
-from app.http.protocol import HEARD_BYTES_MAX, BoundedProtocol
+from app.http.fast_path import HEARD_BYTES_MAX, REMEMBERED_BYTES_MAX, FastPath
+from app.http.protocol import BoundedProtocol
+from app.querying.answer import KlineQuery
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections, Deadlines
 from tests.http.fakes import NOW_MS, Node, kline_body, served
@@ -419,8 +420,34 @@ def test_only_what_was_one_request_from_its_first_byte_to_its_last_is_remembered
         made.data_received(one[at:] + other)
         assert transport.written.count(b"200 OK") == 2
     made.data_received(other + one[:9])
-    for remembered in [*node.app._heard._newer, *node.app._heard._older]:  # type: ignore[attr-defined]
-        assert remembered.strip() in (one.strip(), other.strip())
+    remembered = [*node.app._heard._newer, *node.app._heard._older]  # type: ignore[attr-defined]
+    assert remembered == [b"Host: x\r\n\r\n"]
+
+
+def test_a_request_is_the_same_whether_its_headers_were_parsed_before_or_not() -> None:
+    for query, headers, method in product(QUERIES, HEADERS, ("GET", "HEAD", "POST")):
+        outcomes = []
+        for before in (headers, ("X-Other: x",)):
+            node = in_memory()
+            made, transport, loop = connection(node)
+            made.data_received(request(KLINES + "&limit=3", *before))
+            if before == headers and (transport.closed or loop.tasks):
+                continue  # not a usual request
+            transport.written, answered = b"", node.pages.misses
+            made.data_received(request(f"{PATH}?{query}", *headers, method=method))
+            outcomes.append((transport.written, transport.closed, loop.tasks, node.pages.misses - answered))
+        assert len(set(outcomes)) == 1, (query, headers, method)
+
+
+def test_a_request_that_memory_cannot_answer_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = in_memory()
+    made, _, loop = connection(node)
+    made.data_received(request(KLINES))
+    node.query.is_in_memory = False
+    asked: list[KlineQuery] = []
+    monkeypatch.setattr(node.query, "at_once", lambda query, _now_ms: asked.append(query))
+    made.data_received(request(KLINES + "&limit=2"))
+    assert (len(asked), loop.tasks) == (1, 1)
 
 
 def test_what_is_remembered_of_requests_is_bounded() -> None:
@@ -430,14 +457,14 @@ def test_what_is_remembered_of_requests_is_bounded() -> None:
     long_one = request(KLINES, "X: " + "x" * HEARD_BYTES_MAX)
     made.data_received(long_one)
     assert node.app.heard(long_one) is None
-    filler = "y" * 300  # counts twice: in the request's bytes and in its parsed form
+    filler = "y" * 300
     number = 0
-    while node.app.heard(request(f"{KLINES}&x=0&y={filler}")) is not None or not number:
-        made.data_received(request(f"{KLINES}&x={number}&y={filler}"))
+    while node.app.heard(request(KLINES, f"X: 0{filler}")) is not None or not number:
+        made.data_received(request(KLINES, f"X: {number}{filler}"))
         assert node.app._heard.bytes <= REMEMBERED_BYTES_MAX
         number += 1
     assert node.app._heard.bytes > REMEMBERED_BYTES_MAX // 4, "what is bounded is used"
-    assert node.app.heard(request(f"{KLINES}&x={number - 1}&y={filler}")) is not None
+    assert node.app.heard(request(KLINES + "&limit=2", f"X: {number - 1}{filler}")) is not None
     assert transport.written.count(b"200 OK") == number + 1
 
 
