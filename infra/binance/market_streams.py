@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from websockets.asyncio.client import ClientConnection
-
 from app.binance.stream_event import ServerShutdown, StreamFrame, decode_any
 from app.binance.stream_name import Route, parse
 from app.domain.interval import INTERVALS
@@ -18,6 +16,7 @@ from app.ports.streams import Listener
 from app.runtime import Runtime
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_link import Link
+from infra.binance.socket_messages import MessageConnection
 from infra.binance.socket_shard import LIFE_S, ConnectPace
 from infra.binance.sockets import BinanceSockets
 from infra.binance.stream_order import RELEASE_S, InOrder
@@ -51,23 +50,26 @@ class StreamLink(Link[str]):
             self._told += 1
             self._observe(GarbageDropped(f"socket {self.name}", reason))
 
-    async def _receive(self, connection: ClientConnection) -> None:
+    async def _receive(self, connection: MessageConnection) -> None:
         while True:
-            frame = await connection.recv(decode=False)
-            try:
-                message = decode_any(frame)
-            except BadKline as error:
-                self._drop(str(error))
-                continue
-            if isinstance(message, StreamFrame):
-                if message.stream in self._wanted:  # else it was unsubscribed while the frame was in flight
-                    self._life.beat(message.stream, self._clock.now_ms())
-                    self._take(self, message)
-                    self._life.first_frame.set()
-            elif isinstance(message, ServerShutdown):
-                self._leave_soon()
-            elif message is not None:
-                self._settle(message)
+            for frame in await connection.messages():
+                self._take_frame(frame)
+
+    def _take_frame(self, frame: bytes) -> None:
+        try:
+            message = decode_any(frame)
+        except BadKline as error:
+            self._drop(str(error))
+            return
+        if isinstance(message, StreamFrame):
+            if message.stream in self._wanted:  # else it was unsubscribed while the frame was in flight
+                self._life.beat(message.stream, self._clock.now_ms())
+                self._take(self, message)
+                self._life.first_frame.set()
+        elif isinstance(message, ServerShutdown):
+            self._leave_soon()
+        elif message is not None:
+            self._settle(message)
 
 
 class MarketStreams:

@@ -8,6 +8,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from app.outbound import Egress
 from app.ports.clock import Clock
 from infra.binance.dial import dial
+from infra.binance.socket_messages import MessageConnection
 from infra.binance.tls import trusting
 
 
@@ -15,9 +16,15 @@ class Connect(connect):
     """websockets' `connect`, which uses `dial` and `trusting`. Redirects are followed as in the library."""
 
     def __init__(self, url: str, egress: Egress, clock: Clock, **options: Any) -> None:
-        super().__init__(url, proxy=None, **options)
+        super().__init__(url, proxy=None, create_connection=MessageConnection, **options)
         self._egress = egress
         self._clock = clock
+
+    async def open(self) -> MessageConnection:
+        """Connect. Raises OSError and WebSocketException."""
+        connection = await self
+        assert isinstance(connection, MessageConnection), "that is what `create_connection` makes"
+        return connection
 
     async def open_tcp_connection(self) -> ClientConnection:
         """Override of the library's method for one connection attempt. Raises OSError."""

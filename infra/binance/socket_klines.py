@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from websockets.asyncio.client import ClientConnection
-
 from app.binance.stream_event import (
     KlineEvent,
     KlineHead,
@@ -20,6 +18,7 @@ from app.outbound import Destination
 from app.runtime import Runtime
 from infra.binance.socket_intake import Intake
 from infra.binance.socket_link import Link
+from infra.binance.socket_messages import MessageConnection
 from infra.binance.socket_pulse import Key, Pulse
 
 ROUTE: Final = "/market/stream"  # elsewhere kline streams are acknowledged and silent (binance-facts section 5.1)
@@ -50,26 +49,43 @@ class KlineLink(Link[Key]):
     def _drop(self, reason: str) -> None:
         self._intake.drop(f"socket {self.name}", reason)
 
-    async def _receive(self, connection: ClientConnection) -> None:
+    async def _receive(self, connection: MessageConnection) -> None:
         while True:
-            frame = await connection.recv(decode=False)
-            try:
-                message = decode(frame)
-            except BadKline as error:
-                self._drop(str(error))
-                continue
-            if isinstance(message, KlineEvent):
-                key = (message.symbol, message.interval.code)
-                if key in self._wanted:  # else it was unsubscribed while the frame was in flight
-                    self._life.beat(key, self._clock.now_ms(), message.event_ms)
-                    if (head := self._tap.heads.get(key)) is not None:
-                        self._pass_on(key, frame, head)
-                    await self._put(message)
+            frames = await connection.messages()
+            now_ms, is_first = self._clock.now_ms(), True
+            for frame in frames:
+                event = self._take(frame, now_ms)
+                if event is None:
+                    continue
+                if self._intake.is_full:
+                    await self._wait_to_put(event)
+                    now_ms = self._clock.now_ms()
+                else:
+                    self._intake.put_nowait(event)
+                if is_first:
                     self._life.first_frame.set()
-            elif isinstance(message, ServerShutdown):
-                self._leave_soon()
-            elif message is not None:
-                self._settle(message)
+                    is_first = False
+
+    def _take(self, frame: bytes, now_ms: int) -> KlineEvent | None:
+        """The event of a frame received at `now_ms`; None if it is to be left out, or the frame has none."""
+        try:
+            message = decode(frame)
+        except BadKline as error:
+            self._drop(str(error))
+            return None
+        if isinstance(message, KlineEvent):
+            key = (message.symbol, message.interval.code)
+            if key not in self._wanted:
+                return None  # it was unsubscribed while the frame was in flight
+            self._life.beat(key, now_ms, message.event_ms)
+            if (heads := self._tap.heads) and (head := heads.get(key)) is not None:
+                self._pass_on(key, frame, head)
+            return message
+        if isinstance(message, ServerShutdown):
+            self._leave_soon()
+        elif message is not None:
+            self._settle(message)
+        return None
 
     def _pass_on(self, key: Key, frame: bytes, head: KlineHead) -> None:
         if (event := undecoded(frame, head)) is not None:
@@ -77,10 +93,7 @@ class KlineLink(Link[Key]):
         else:
             self._drop("a kline event without its stream's name, or not UTF-8: ingested, and not sent to clients")
 
-    async def _put(self, event: KlineEvent) -> None:
-        if not self._intake.is_full:
-            self._intake.put_nowait(event)
-            return
+    async def _wait_to_put(self, event: KlineEvent) -> None:
         self._life.hold()
         try:
             await self._intake.put(event)

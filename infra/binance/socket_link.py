@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from itertools import count, islice
 from typing import Final, Generic, Protocol, TypeVar
 
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import WebSocketException
 
 from app.binance.stream_event import ControlAnswer, subscribe, unsubscribe
@@ -15,6 +14,7 @@ from app.outbound import Destination
 from app.runtime import Runtime
 from infra.binance.http import USER_AGENT
 from infra.binance.socket_connect import Connect
+from infra.binance.socket_messages import MessageConnection
 from infra.binance.waiting import until
 
 CHECK_S: Final = 5.0  # between two checks of the life signs
@@ -23,7 +23,6 @@ CONTROL_GAP_S: Final = 0.25  # the exchange allows 10 messages a second, pongs i
 ACK_S_MAX: Final = 10.0
 OPEN_S_MAX: Final = 20.0  # for TCP, TLS and handshake; a half-open peer accepts and never answers
 CLOSE_S_MAX: Final = 2.0  # for the exchange's close frame
-FRAMES_BUFFERED_MAX: Final = 256  # by the library, before it stops reading from the network
 
 K = TypeVar("K", bound=Hashable)
 """The key of a stream, cheap to hash: symbol and interval code, or the stream's name."""
@@ -118,7 +117,7 @@ class Link(ABC, Generic[K]):
         """The stream's name in control messages."""
 
     @abstractmethod
-    async def _receive(self, connection: ClientConnection) -> None:
+    async def _receive(self, connection: MessageConnection) -> None:
         """Receive and process frames, for ever."""
 
     @abstractmethod
@@ -149,7 +148,7 @@ class Link(ABC, Generic[K]):
             self.pulse.all_heard.set()
         raise LinkLost(reason)
 
-    async def _use(self, connection: ClientConnection) -> None:
+    async def _use(self, connection: MessageConnection) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._control(connection))
@@ -159,13 +158,13 @@ class Link(ABC, Generic[K]):
             connection.transport.abort()  # do not wait for the close frame of a broken peer
             raise
 
-    async def _open(self) -> ClientConnection:
+    async def _open(self) -> MessageConnection:
         """Connect, within OPEN_S_MAX of the clock. Raises LinkLost and what the library raises."""
-        connection: ClientConnection | None = None
+        connection: MessageConnection | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 limit = tasks.create_task(self._give_up_opening())
-                connection = await self._connect()
+                connection = await self._connect().open()
                 limit.cancel()
         except BaseException:
             if connection is not None:  # connected and timed out at the same moment
@@ -193,7 +192,6 @@ class Link(ABC, Generic[K]):
             close_timeout=CLOSE_S_MAX,
             ping_interval=None,
             max_size=self.frame_bytes_max,
-            max_queue=FRAMES_BUFFERED_MAX,
         )
 
     def _leave_soon(self) -> None:
@@ -214,7 +212,7 @@ class Link(ABC, Generic[K]):
 
     # --- subscribing ---
 
-    async def _control(self, connection: ClientConnection) -> None:
+    async def _control(self, connection: MessageConnection) -> None:
         """Subscribe and unsubscribe what differs from the wanted streams, at every change."""
         is_told = False
         while True:
@@ -231,17 +229,17 @@ class Link(ABC, Generic[K]):
                 self.pulse.complete()
             await self._changed.wait()
 
-    async def _leave(self, connection: ClientConnection, keys: Collection[K], *, for_good: bool) -> None:
+    async def _leave(self, connection: MessageConnection, keys: Collection[K], *, for_good: bool) -> None:
         for batch in _batches(keys):
             await self._ask(connection, unsubscribe, batch)
             self.pulse.forget(batch, for_good=for_good)
 
-    async def _join(self, connection: ClientConnection, keys: Collection[K]) -> None:
+    async def _join(self, connection: MessageConnection, keys: Collection[K]) -> None:
         for batch in _batches(keys):
             self.pulse.expect(batch, self._clock.now_ms())
             await self._ask(connection, subscribe, batch)
 
-    async def _ask(self, connection: ClientConnection, form: Callable[[list[str], int], str], keys: list[K]) -> None:
+    async def _ask(self, connection: MessageConnection, form: Callable[[list[str], int], str], keys: list[K]) -> None:
         """Send one control message and wait for its acknowledgement. Raises LinkLost after ACK_S_MAX."""
         request_id = next(self._ids)
         answered = self._answers[request_id] = asyncio.Event()

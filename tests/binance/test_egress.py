@@ -125,9 +125,9 @@ async def get(url: str, egress: Egress) -> int:
 
 
 async def echoed(url: str, egress: Egress) -> str:
-    async with Connect(url, egress, CLOCK) as connection:
+    async with await Connect(url, egress, CLOCK).open() as connection:
         await connection.send("hello")
-        return str(await connection.recv())
+        return b"".join(await connection.messages()).decode()
 
 
 @pytest.mark.parametrize("by", ["ca_file", "ca_dir"])
