@@ -10,7 +10,7 @@ from app.domain.interval import INTERVALS, Interval
 from app.domain.kline import OPEN_MS_MAX, BadKline, Kline, check
 
 
-class KlineEvent(NamedTuple):
+class KlineEvent(msgspec.Struct, frozen=True, gc=False):
     """A kline event: the state of `symbol`'s current kline, or its final state when `is_final`."""
 
     symbol: str
@@ -88,6 +88,7 @@ _SHUTDOWN: Final = "serverShutdown"
 forms are accepted: bare, inside `event`, and inside `data` of a combined frame."""
 
 _decoder: Final = msgspec.json.Decoder(_Frame)
+_tuple: Final = tuple.__new__
 
 
 class _AnyFrame(msgspec.Struct, gc=False):
@@ -120,7 +121,7 @@ def decode(frame: bytes | str) -> KlineEvent | ControlAnswer | ServerShutdown | 
     interval = INTERVALS.get(k.i)
     if interval is None or k.s != data.s:
         raise BadKline(f"kline event of {data.s!r:.40} carries {k.s!r:.40} {k.i!r:.10}")
-    kline = Kline(k.t, k.o, k.h, k.l, k.c, k.v, k.q, k.n, k.V, k.Q)
+    kline = _tuple(Kline, (k.t, k.o, k.h, k.l, k.c, k.v, k.q, k.n, k.V, k.Q))  # in half of the time of Kline(…)
     check(kline, interval.grid)
     if interval.grid.shift(k.t, 1) - 1 != k.T:
         raise BadKline(f"close time {k.T} does not belong to open time {k.t}")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from app.domain.columns import newest_open_ms
 from app.domain.interval import Grid, Interval
 from app.domain.kind import Kind, Row
@@ -25,25 +27,23 @@ _SLACK_ROWS_MAX: Final = 64  # rows are trimmed in batches of at least this many
 _SLACK_SHARE: Final = 8  # or of an eighth of the rows that a series may keep, when that is less
 
 
-class Live:
+class Live(msgspec.Struct, eq=False, gc=False):
     """The last received state of a kline in progress.
 
-    A Live with a `precision` converts its kline to REST's form on first access: most states are replaced unread.
+    A Live with a `precision` converts its kline to REST's form on first access: most states are replaced unread. One is
+    made for each frame: as a Struct that takes a tenth of the time of an `__init__` in Python.
     """
 
-    __slots__ = ("_kline", "_precision", "from_socket", "heard_ms")
-
-    def __init__(self, kline: Kline, heard_ms: int, *, from_socket: bool, precision: Precision | None = None) -> None:
-        self._kline = kline
-        self._precision = precision
-        self.heard_ms = heard_ms
-        self.from_socket = from_socket
+    _kline: Kline
+    heard_ms: int
+    from_socket: bool
+    precision: Precision | None = None
 
     @property
     def kline(self) -> Kline:
         """The kline in REST's form."""
-        if self._precision is not None:
-            self._kline, self._precision = normalise(self._kline, self._precision), None
+        if self.precision is not None:
+            self._kline, self.precision = normalise(self._kline, self.precision), None
         return self._kline
 
     @property
@@ -275,8 +275,8 @@ class Tail:
 
     def set_live(self, series: Series, grid: Grid, live: Live) -> None:
         """Set the kline in progress; a state that is older than the present one, or of a closed kline, is ignored."""
-        tail = self._of(series, grid)
-        is_closed = bool(tail.rows) and live.open_ms < tail.end_ms
+        tail = self._tails.get(series) or self._of(series, grid)
+        is_closed = live.open_ms < tail.end_ms and bool(tail.rows)
         if not is_closed and (tail.live is None or not live.is_older(tail.live)):
             tail.live = live
 

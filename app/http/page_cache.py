@@ -212,8 +212,9 @@ class PageCache:
         when there is no such page.
         """
         self._moves[name] = self._moves.get(name, 0) + 1
-        for key in tuple(self._entries.live_of_name.get(name, ())):
-            self._entries.remove(key)
+        if pages := self._entries.live_of_name.get(name):
+            for key in tuple(pages):
+                self._entries.remove(key)
 
     def clear(self) -> None:
         """Drop every page, and keep none whose answer is being computed now."""

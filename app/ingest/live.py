@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from app.binance.stream_event import KlineEvent
@@ -29,6 +30,7 @@ BATCH_DELAY_S: Final = 0.2  # a closed kline waits at most this long for others 
 RETRY_DELAY_S_MIN: Final = 0.5
 RETRY_DELAY_S_MAX: Final = 30.0
 EARLY_MS_MAX: Final = MINUTE_MS  # a kline that opens further ahead of our clock is dropped; our clock may lag slightly
+SYMBOLS_MAX: Final = 4_096  # whose series are kept for their next frame: several times as many as are listed
 
 
 class _Row(NamedTuple):
@@ -87,7 +89,7 @@ class LiveIngest:
             return  # without the symbol's precision a kline cannot be brought to REST's form
         self._heard(event.event_ms)
         kline = event.kline
-        series = Series(KLINES, event.symbol, M1)
+        series = _minutes(event.symbol)
         now_ms = self._clock.now_ms()
         closes_ms = kline.open_ms + MINUTE_MS
         if kline.open_ms > now_ms + EARLY_MS_MAX or (event.is_final and event.event_ms < closes_ms):
@@ -97,7 +99,7 @@ class LiveIngest:
             epoch, precision = self._committer.epoch, symbol.precision
             await self._take_final(_Row(series, Source.WS, normalise(kline, precision), epoch, precision), now_ms)
         elif kline.open_ms >= self._holdings.ledger(series).end_ms:  # otherwise the event arrived after the close
-            told_ms = min(now_ms, event.event_ms or now_ms)  # sockets and our queue may delay an event
+            told_ms = event.event_ms if 0 < event.event_ms < now_ms else now_ms  # sockets and our queue may delay it
             self._tail.set_live(series, M1.grid, Live(kline, told_ms, from_socket=True, precision=symbol.precision))
             self._live_moved(event.symbol)
 
@@ -183,6 +185,11 @@ class LiveIngest:
             for row in self._batch:
                 self._unwritten.pop((row.series, row.kline.open_ms), None)
             self._batch = []
+
+
+@lru_cache(SYMBOLS_MAX)
+def _minutes(symbol: str) -> Series:
+    return Series(KLINES, symbol, M1)
 
 
 def _batches(items: list[_Row]) -> list[Batch]:

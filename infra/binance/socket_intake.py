@@ -1,6 +1,7 @@
 """The bounded queue of kline events from all sockets to their one consumer."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -20,7 +21,10 @@ class Intake:
     def __init__(self, clock: Clock, observe: Observe, queue_max: int = QUEUE_MAX) -> None:
         self._clock = clock
         self._observe = observe
-        self._queue: asyncio.Queue[KlineEvent] = asyncio.Queue(queue_max)
+        self._queue: deque[KlineEvent] = deque()
+        self._queue_max = queue_max
+        self._has_events = asyncio.Event()
+        self._has_room = asyncio.Event()
         self._frames = 0
         self._final = 0
         self._garbage_minute = 0
@@ -33,34 +37,40 @@ class Intake:
     @property
     def depth(self) -> int:
         """How many events wait for the consumer."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     @property
     def is_full(self) -> bool:
         """Whether `put` would have to wait."""
-        return self._queue.full()
+        return len(self._queue) >= self._queue_max
 
     def put_nowait(self, event: KlineEvent) -> None:
         """Queue `event`; the queue must not be full."""
-        self._queue.put_nowait(event)
-        self._count(event)
-
-    async def put(self, event: KlineEvent) -> None:
-        """Queue `event`. Waits while the queue is full; TCP flow control then slows down the exchange."""
-        self.waits_total += 1
-        await self._queue.put(event)
-        self._count(event)
-
-    def _count(self, event: KlineEvent) -> None:
+        if not self._queue:
+            self._has_events.set()
+        self._queue.append(event)
         self._frames += 1
         if event.is_final:
             self._final += 1
 
+    async def put(self, event: KlineEvent) -> None:
+        """Queue `event`. Waits while the queue is full; TCP flow control then slows down the exchange."""
+        self.waits_total += 1
+        while self.is_full:
+            self._has_room.clear()
+            await self._has_room.wait()
+        self.put_nowait(event)
+
     async def events(self) -> AsyncIterator[KlineEvent]:
         """Kline events as they arrive, for ever."""
-        queue = self._queue
+        queue, queue_max = self._queue, self._queue_max
         while True:
-            yield await queue.get()
+            while queue:
+                if len(queue) >= queue_max:
+                    self._has_room.set()
+                yield queue.popleft()
+            self._has_events.clear()
+            await self._has_events.wait()
 
     def drop(self, where: str, reason: str) -> None:
         """Count an unusable frame, and report it unless GARBAGE_EVENTS_MAX were reported in this minute."""

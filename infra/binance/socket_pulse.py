@@ -1,7 +1,6 @@
 """The life signs of a socket with kline streams: which streams deliver, and how late."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -25,6 +24,21 @@ BUSY_MINUTES: Final = 2  # a stream counts as busy until so long after its last 
 LAG_MS_MAX: Final = 10_000  # from event to arrival; closing frames are sent up to 2 s late, others at once
 LAG_S_MAX: Final = 30  # if no frame was in time for so long, the socket is slow
 _NO_LAG: Final = 1 << 62
+
+
+class _Heard:
+    """What was received of one stream."""
+
+    __slots__ = ("frames", "told_ms")
+
+    def __init__(self) -> None:
+        self.told_ms: int | None = None
+        """The event time (ms) of the newest frame since the stream was last subscribed."""
+        self.frames = 0
+        """How many came in this minute."""
+
+
+_UNHEARD: Final = _Heard()
 
 
 class Pulse:
@@ -55,8 +69,7 @@ class Pulse:
         self._told: dict[Key, int] = {}
         self._closed_ms: dict[Key, int] = {}
         self._is_complete = False
-        self._streams_told_ms: dict[Key, int] = {}
-        self._frames: Counter[Key] = Counter()  # frames of this minute
+        self._heard: dict[Key, _Heard] = {}
         self._busy: dict[Key, int] = {}  # by stream: its last busy minute
 
     # --- what happens -------------------------------------------------------------------------------------------
@@ -79,7 +92,8 @@ class Pulse:
                 self._silent_minutes.pop(key, None)
                 self._told.pop(key, None)
                 self._closed_ms.pop(key, None)
-                self._streams_told_ms.pop(key, None)
+                if (heard := self._heard.get(key)) is not None:
+                    heard.told_ms = None
                 self._busy.pop(key, None)
 
     def complete(self) -> None:
@@ -92,12 +106,20 @@ class Pulse:
         """Note that a frame of `key` with event time `event_ms` (0: unknown) was received at `now_ms`."""
         self.newest_ms = now_ms
         self._silent_ms = 0
+        told_ms = now_ms
         if event_ms:
-            self._lag_ms_min = min(self._lag_ms_min, now_ms - event_ms)
-        told_ms = min(now_ms, event_ms) if event_ms else now_ms
-        self.told_ms = max(self.told_ms or 0, told_ms)
-        self._streams_told_ms[key] = told_ms
-        self._frames[key] += 1
+            lag_ms = now_ms - event_ms
+            if lag_ms < self._lag_ms_min:
+                self._lag_ms_min = lag_ms
+            if lag_ms > 0:
+                told_ms = event_ms
+        if self.told_ms is None or told_ms > self.told_ms:
+            self.told_ms = told_ms
+        heard = self._heard.get(key)
+        if heard is None:
+            heard = self._heard[key] = _Heard()
+        heard.told_ms = told_ms
+        heard.frames += 1
         unheard = self._unheard
         if unheard:
             unheard.discard(key)
@@ -138,8 +160,9 @@ class Pulse:
         """
         if key not in self.subscribed or key in self._silent_minutes:
             return None
-        is_busy = key in self._busy or self._frames[key] >= BUSY_FRAMES
-        return self._streams_told_ms.get(key) if is_busy else self.told_ms
+        heard = self._heard.get(key, _UNHEARD)
+        is_busy = key in self._busy or heard.frames >= BUSY_FRAMES
+        return heard.told_ms if is_busy else self.told_ms
 
     def illness(self) -> str | None:
         """Why the socket must be closed; None if it is usable."""
@@ -191,9 +214,11 @@ class Pulse:
             elif key[1] == M1.code and since_ms <= began_ms and not was_held:
                 self._silent_minutes[key] = self._silent_minutes.get(key, 0) + 1
         self._unheard = set(self.subscribed)
-        self._busy.update((key, self._minute) for key, frames in self._frames.items() if frames >= BUSY_FRAMES)
+        self._heard = {key: heard for key, heard in self._heard.items() if heard.told_ms is not None or heard.frames}
+        self._busy.update((key, self._minute) for key, heard in self._heard.items() if heard.frames >= BUSY_FRAMES)
         self._busy = {key: minute for key, minute in self._busy.items() if 0 <= self._minute - minute < BUSY_MINUTES}
-        self._frames.clear()
+        for heard in self._heard.values():
+            heard.frames = 0
         return [key for key, minutes in self._silent_minutes.items() if self._is_due(key, minutes)]
 
     def _is_due(self, key: Key, minutes: int) -> bool:
