@@ -53,9 +53,12 @@ class LiveIngest:
         copies: Copies,
         committer: Committer,
         disputes: Disputes,
-        heard: Callable[[int], None],
+        heard: Callable[[int], int],
     ) -> None:
-        """`heard` is called for each event of a followed symbol, with the exchange's time (ms) stated in the event."""
+        """`heard` is called for each event of a followed symbol, with the exchange's time (ms) stated in the event.
+
+        It returns the time (ms) by our clock, which it may have corrected.
+        """
         self._clock = runtime.clock
         self._observe = runtime.observe
         self._sockets = sockets
@@ -80,28 +83,33 @@ class LiveIngest:
     async def ingest(self) -> None:
         """Process socket events, forever."""
         async for event in self._sockets.events():
-            await self.take(event)
+            if (final := self._take_live(event)) is not None:
+                await self._take_final(*final)
 
     async def take(self, event: KlineEvent) -> None:
         """Process one event. Waits while the queue is full: that slows the sockets down instead of dropping klines."""
+        if (final := self._take_live(event)) is not None:
+            await self._take_final(*final)
+
+    def _take_live(self, event: KlineEvent) -> tuple[_Row, int] | None:
+        """Process an event of a kline in progress; returns a closed kline, and the time (ms) at which it was taken."""
         symbol = self._symbols.listing(event.symbol)
         if event.interval != M1 or event.symbol not in self._symbols.wished_set or symbol is None:
-            return  # without the symbol's precision a kline cannot be brought to REST's form
-        self._heard(event.event_ms)
-        kline = event.kline
-        series = _minutes(event.symbol)
-        now_ms = self._clock.now_ms()
+            return None  # without the symbol's precision a kline cannot be brought to REST's form
+        now_ms = self._heard(event.event_ms)
+        kline, series = event.kline, _minutes(event.symbol)
         closes_ms = kline.open_ms + MINUTE_MS
         if kline.open_ms > now_ms + EARLY_MS_MAX or (event.is_final and event.event_ms < closes_ms):
             self._observe(GarbageDropped("socket", f"{event.symbol} {kline.open_ms} is ahead of time at {now_ms}"))
         elif event.is_final:
             # the epoch is read before the first await: rows replaced during it invalidate the roll-ups
             epoch, precision = self._committer.epoch, symbol.precision
-            await self._take_final(_Row(series, Source.WS, normalise(kline, precision), epoch, precision), now_ms)
+            return _Row(series, Source.WS, normalise(kline, precision), epoch, precision), now_ms
         elif kline.open_ms >= self._holdings.ledger(series).end_ms:  # otherwise the event arrived after the close
             told_ms = event.event_ms if 0 < event.event_ms < now_ms else now_ms  # sockets and our queue may delay it
             self._tail.set_live(series, M1.grid, Live(kline, told_ms, from_socket=True, precision=symbol.precision))
             self._live_moved(event.symbol)
+        return None
 
     async def _take_final(self, row: _Row, now_ms: int) -> None:
         series, kline = row.series, row.kline

@@ -95,8 +95,8 @@ class ExchangeClock:
         """Mark this clock as trusted: the exchange has confirmed its time."""
         self._is_confirmed = True
 
-    def heard(self, event_ms: int) -> None:
-        """Check our time against a frame that the exchange sent at `event_ms`; confirm or re-measure our time.
+    def heard(self, event_ms: int) -> int:
+        """Check our time against a frame that the exchange sent at `event_ms`; confirm or re-measure it, and return it.
 
         One frame never sets the time: REST is more precise, and a wrong frame must not turn klines in progress into
         closed ones. But REST may be banned for hours, in which a lagging clock would cut us off from live klines;
@@ -111,10 +111,11 @@ class ExchangeClock:
                 self._put_right(min(by_ms for _, by_ms in self._ahead))
             elif len(self._ahead) > HEARD_MAX:
                 del self._ahead[1]  # the first one is kept: it tells since when
-            return
+            return self.now_ms()
         self._ahead.clear()
         if ahead_ms >= -HEARD_LATE_MS_MAX and not self._is_confirmed:
             self.confirm()
+        return now_ms
 
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` seconds."""

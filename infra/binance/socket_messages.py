@@ -12,7 +12,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.protocol import Event, State
 
-MESSAGES_BUFFERED_MAX: Final = 256  # not yet taken; with more, no more is read from the network
+MESSAGES_BUFFERED_MAX: Final = 256  # not yet taken; when one read has brought more, reading pauses
 PARTS_MAX: Final = 4_096  # of one message: empty parts do not count against its limit of size
 _WHOLE: Final = (0x81, 0x82)  # the first byte of a frame that is a whole message, of text or binary
 _LENGTH_16: Final = 126  # the length is in the next two bytes
@@ -90,15 +90,12 @@ class MessageConnection(ClientConnection):
         found = self._rest.find(_HEAD_END)
         if found < 0:
             self._rest = self._rest[1 - len(_HEAD_END) :]
-            return self._to_library(data)
-        self._rest = bytearray()
-        end = found + len(_HEAD_END) - before
-        self._to_library(data[:end])
+            end = len(data)
+        else:
+            self._rest.clear()
+            end = found + len(_HEAD_END) - before
+        super().data_received(data[:end])
         return data[end:]
-
-    def _to_library(self, data: bytes) -> bytes:
-        super().data_received(data)
-        return b""
 
     def _cut(self, data: bytes) -> bytes:
         """Take the messages out of `data`, up to an incomplete frame; returns what the library has to reject."""

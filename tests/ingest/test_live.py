@@ -42,8 +42,12 @@ class Feed:
         self.disputes = disputes_of(made)
         self.heard: list[int] = []
         self.live = LiveIngest(
-            made.runtime, made.streams, made.copies_with(self.rolling), made.committer, self.disputes, self.heard.append
+            made.runtime, made.streams, made.copies_with(self.rolling), made.committer, self.disputes, self._hear
         )
+
+    def _hear(self, event_ms: int) -> int:
+        self.heard.append(event_ms)
+        return self.rig.clock.now_ms()
 
     async def take(self, kline: Kline, *, is_final: bool = True, after_ms: int = 500, symbol: str = "BTCUSDT") -> None:
         if is_final:

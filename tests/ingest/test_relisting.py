@@ -336,7 +336,12 @@ class Queue:
         self.rig.store.failing = True
         copies = on.rig.copies_with(rolling)
         self.live = LiveIngest(
-            on.rig.runtime, on.rig.streams, copies, on.rig.committer, disputes_of(on.rig), lambda event_ms: None
+            on.rig.runtime,
+            on.rig.streams,
+            copies,
+            on.rig.committer,
+            disputes_of(on.rig),
+            lambda _: on.rig.clock.now_ms(),
         )
 
     async def close(self, open_ms: int) -> Kline:
