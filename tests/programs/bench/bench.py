@@ -41,6 +41,7 @@ async def measure(run: Run, parts: Sequence[str], say: Callable[[str], None]) ->
     if on_stage:
         say(f"a database of {run.size.symbols} symbols …")
         async with staged(run) as stage:
+            await part_cold.until_sealed(stage)
             for name in on_stage:
                 say(f"{name} …")
                 await STAGED[name](stage)

@@ -65,10 +65,8 @@ def ranges(stage: Stage) -> list[Range]:
 async def measure(stage: Stage) -> None:
     """Measure reads in process, over HTTP with one and with eight readers, and during a backfill."""
     wanted = ranges(stage)
-    database = Path(stage.place.db_url.removeprefix("sqlite:///"))
-    await until(partial(_is_sealed, stage, database), "old rows are sealed", SEALED_S_MAX)
     plain = stage.run.folder / "plain.db"
-    plain_copy(database, plain)
+    plain_copy(_database(stage), plain)
     bare_ms = await _in_process(stage, wanted, plain)
     raw, port = await stage.raw("rows", plain)
     probe = wanted[0].path
@@ -98,13 +96,22 @@ async def measure(stage: Stage) -> None:
     await _beside_backfill(stage, next_paths)
 
 
-async def _is_sealed(stage: Stage, database: Path) -> bool:
+async def until_sealed(stage: Stage) -> None:
+    """Wait until the node has sealed what it will seal: meanwhile sealing takes a quarter of the writer's time."""
+    await until(partial(_is_sealed, stage), "old rows are sealed", SEALED_S_MAX)
+
+
+def _database(stage: Stage) -> Path:
+    return Path(stage.place.db_url.removeprefix("sqlite:///"))
+
+
+async def _is_sealed(stage: Stage) -> bool:
     """Whether the node has sealed every day of the symbols with deep history that is old enough."""
     after_days: float = Settings.model_fields["seal_after_days"].default
     until_ms = (NOW_MS - int(after_days * DAY_MS)) // DAY_MS * DAY_MS
     select = "SELECT count(*) FROM kline_1m WHERE symbol = ? AND open_time >= ? AND open_time < ?"
     first_ms = NOW_MS // DAY_MS * DAY_MS - (stage.run.size.deep_days - 1) * DAY_MS
-    with closing(sqlite3.connect(database)) as connection:
+    with closing(sqlite3.connect(_database(stage))) as connection:
         return not any(connection.execute(select, (name, first_ms, until_ms)).fetchone()[0] for name in stage.deep)
 
 

@@ -21,7 +21,7 @@ from infra.sandbox.render import rest_row
 from infra.sandbox.render import stream_event as event_of
 from tests.programs.bench.figures import Figure, compared
 from tests.programs.bench.part_tail import AFTER_CLOSE_MS, path_of
-from tests.programs.bench.stage import Run, Stage, cpu_s, resident_mb, staged
+from tests.programs.bench.stage import UNSEALED, Run, Stage, cpu_s, resident_mb, staged
 from tests.programs.rehearsal.wire import Wire
 from tests.system.processes import free_port, seconds, until
 
@@ -50,8 +50,7 @@ _decoder: Final = msgspec.json.Decoder(_Bare)
 
 async def measure(run: Run) -> None:
     """Measure what needs 600 symbols × 7 intervals."""
-    settings = {"TAIL_BYTES_MAX": str(192 << 20)}  # the default
-    async with staged(run, codes=CODES, rows_min=ROWS_ASKED, rate=RATE, settings=settings) as stage:
+    async with staged(run, codes=CODES, rows_min=ROWS_ASKED, rate=RATE, settings=UNSEALED) as stage:
         await _memory(stage)
         await _over_sockets(stage)
         stage.node.kill()

@@ -17,7 +17,7 @@ from app.binance.stream_event import kline_stream
 from app.domain.interval import INTERVALS
 from tests.programs.bench.figures import Figure, alternating, compared
 from tests.programs.bench.listener import Listener, listen
-from tests.programs.bench.stage import Run, Stage, cpu_s, resident_mb, staged
+from tests.programs.bench.stage import UNSEALED, Run, Stage, cpu_s, resident_mb, staged
 from tests.system.processes import ROOT, Program, free_port, pause, seconds, until
 
 PART: Final = "streams"
@@ -59,7 +59,7 @@ def wishes(stage: Stage) -> list[list[str]]:
 
 async def measure(run: Run) -> None:
     """Measure on a stage whose exchange sends the market's number of frames."""
-    async with staged(run, rate=RATE) as stage:
+    async with staged(run, rate=RATE, settings=UNSEALED) as stage:
         stage.clock.set(stage.clock.now_ms(), runs=True)
         stage.exchange.signal(signal.SIGUSR1)
         wished = wishes(stage)

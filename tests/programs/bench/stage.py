@@ -19,6 +19,8 @@ from tests.system.processes import ROOT, START_MS, Place, Program, Programs, fre
 DEEP_SYMBOLS: Final = 20
 DEEP_DAYS: Final = 30
 NOW_MS: Final = START_MS + 30_000  # in the middle of a minute
+UNSEALED: Final = {"SEAL_AFTER_DAYS": "0"}
+"""For parts that do not read old rows: sealing those of the stage would take a quarter of the writer's time."""
 START_S_MAX: Final = 180.0  # for 600 symbols, on a machine with other work
 _SCHEDULED: Final = 2
 """Turns a process id into its CPU clock on Linux (clock_getcpuclockid), which counts ns; /proc has ticks of 10 ms."""
