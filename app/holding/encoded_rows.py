@@ -136,6 +136,8 @@ class EncodedRows:
 
     def pack(self) -> None:
         """Compress all rows."""
+        if self._text and self._frames and self._frames[-1][0] < FRAME_ROWS:
+            self._open(self._framed - 1)  # otherwise rows that come one by one would become as many frames
         before = self._start(self._framed)
         for first in range(self._framed, len(self), FRAME_ROWS):
             end = min(first + FRAME_ROWS, len(self))

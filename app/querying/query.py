@@ -197,8 +197,8 @@ class QueryService:
             return None
         was = (tail.start_ms, tail.end_ms)
         live = await self._live(query.series, grid, window, cut.rows)
-        if (tail.start_ms, tail.end_ms) != was:  # one closed meanwhile
-            return None
+        if self._tail.get(query.series) is not tail or (tail.start_ms, tail.end_ms) != was:
+            return None  # one closed meanwhile, or the tail was dropped
         answer = cut.answer(live, now_ms)
         self._tail.read(tail)
         return answer

@@ -62,13 +62,18 @@ class MessageConnection(ClientConnection):
             data = self._shake_hands(data)
         if data and self.protocol.state is State.OPEN:
             data = self._cut(data)
+        elif data and self._rest:  # closing in the middle of a frame
+            data = bytes(self._rest) + data
+            self._rest.clear()
         if data:
             super().data_received(data)
 
     def process_event(self, event: Event) -> None:
-        """Join the parts of a message; everything else is the library's."""
+        """Join the parts of a message, and drop what arrives once closing has begun; all else is the library's."""
         if not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
             super().process_event(event)
+            return
+        if self.protocol.state is not State.OPEN:
             return
         self._parts.append(bytes(event.data))
         if event.fin:

@@ -209,6 +209,24 @@ async def test_a_long_message_in_small_pieces_is_joined_once() -> None:
     assert await connection.messages() == [message]
 
 
+async def closing_in_a_frame(kind: type[ClientConnection]) -> tuple[list[bytes], Close | None, int]:
+    """What a connection that closes in the middle of a frame has left, hears, and does when it is flooded then."""
+    connection, wire, response = opened(kind)
+    begun = frame(1, b"begun")
+    connection.data_received(response + begun[:4])
+    connection.protocol.send_close(1000)
+    connection.send_data()
+    connection.data_received(begun[4:] + frame(2, b"late") * 2 * MESSAGES_BUFFERED_MAX)
+    connection.data_received(frame(8, b"\x03\xe8"))
+    connection.connection_lost(None)
+    messages, _ = await left(connection)
+    return messages, connection.protocol.close_rcvd, len(wire.turns)
+
+
+async def test_what_arrives_once_closing_has_begun_is_not_kept_and_the_close_frame_behind_it_is_read() -> None:
+    assert await closing_in_a_frame(MessageConnection) == ([], Close(1000, ""), 0)
+
+
 # --- over real sockets ---
 
 

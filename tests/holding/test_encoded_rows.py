@@ -96,3 +96,15 @@ def test_rows_are_decompressed_only_as_far_back_as_they_are_read() -> None:
     made.drop_front(900)
     assert list(made) == [*model[900:], b"[1]"]
     assert made.plain_bytes < size // 2
+
+
+def test_rows_that_are_compressed_one_by_one_take_no_more_room_than_all_at_once() -> None:
+    rng = random.Random(1)
+    model = [b"[17%08d,%d]" % (number, rng.randrange(10**6)) for number in range(200)]
+    made, at_once = EncodedRows(), EncodedRows(model)
+    at_once.pack()
+    for row in model:
+        made.append(row)
+        made.pack()
+    assert [rows for rows, _ in made._frames] == [rows for rows, _ in at_once._frames] == [64, 64, 64, 8]
+    assert list(made) == model

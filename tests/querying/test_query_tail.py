@@ -6,11 +6,13 @@ import orjson
 import pytest
 
 from app.binance.error_body import BinanceError
-from app.domain.interval import M1, MINUTE_MS
+from app.domain.interval import M1, MINUTE_MS, Grid
+from app.domain.kline import Kline
 from app.domain.ledger import Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
-from app.holding.tail import Live
+from app.holding.tail import Live, SeriesTail
 from app.querying.answer import END_OF_TIME_MS, KlineQuery
 from app.querying.tail_cut import CLOSING_PAGE_MS, LIVE_PAGE_MS
 from tests.fakes import BTC, NOW_MS, minute, turn
@@ -129,3 +131,25 @@ async def test_while_nobody_knows_what_is_listed_no_symbol_is_called_invalid(tmp
         with pytest.raises(BinanceError) as caught:
             at.query.listed("NOSUCHUSDT")
         assert caught.value.status == 503
+
+
+async def test_a_tail_that_is_dropped_while_the_exchange_is_asked_is_neither_served_nor_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(tmp_path) as at:
+        await at.hold(BTC, Span(CLOSED_MS - 100 * MINUTE_MS, CLOSED_MS))
+        await at.answer()
+        tails, ask = at.rig.tail, at.upstream.klines
+        dropped: list[SeriesTail | None] = []
+
+        async def drop_first(series: Series, grid: Grid, start_ms: int | None, limit: int) -> list[Kline]:
+            dropped.append(tails.get(series))
+            tails.forget(series)
+            return await ask(series, grid, start_ms, limit)
+
+        monkeypatch.setattr(at.upstream, "klines", drop_first)
+        before = at.rig.store.reads
+        assert (await at.answer(only_final=False)).is_live
+        assert dropped[0] is not None
+        assert at.rig.store.reads > before
+        assert dropped[0] not in tails._plain
