@@ -96,7 +96,7 @@ def _part(lines: str, grid: FixedGrid, precision: Precision, form: _Form) -> Par
     is_uniform = form.matches(lines)
     if not is_uniform:
         bare = _PADDED_ZERO.sub(",0", lines)  # the only difference in files until 2023-09 (binance-facts section 3)
-        if form.matches(bare):
+        if form.matches(bare) and _ANY_FORM.fullmatch(lines):  # trades have no decimals
             lines, is_uniform = bare, True
         elif not _ANY_FORM.fullmatch(lines):
             raise Unusual

@@ -76,7 +76,7 @@ class DayByDay:
         which it is False are left out.
         """
         day_ms = D1.grid.floor(minutes.opens_ms[-1])
-        is_new_day = bool(self._waiting) and self._waiting[0].opens_ms[0] < day_ms
+        is_new_day = (self._waiting or [minutes])[0].opens_ms[0] < day_ms
         made: Mapping[Interval, Columns] = {}
         if is_new_day:
             self._add(minutes.between(0, day_ms), is_uniform=is_uniform)

@@ -180,7 +180,7 @@ class Tail:
         """Drop the rows of a series, so that the store serves them: some of the run is no longer known."""
         self._note(series)
         if (tail := self._tails.get(series)) is not None:
-            tail.empty()
+            self._empty(tail)
 
     def forget(self, series: Series) -> None:
         """Drop the tail of a series that is no longer followed."""
@@ -271,7 +271,7 @@ class Tail:
                 continue
             self._note(series)
             if changed.clip(Span(tail.start_ms, tail.end_ms)):
-                tail.empty()
+                self._empty(tail)
 
     def set_live(self, series: Series, grid: Grid, live: Live) -> None:
         """Set the kline in progress; a state that is older than the present one, or of a closed kline, is ignored."""
@@ -333,6 +333,10 @@ class Tail:
                 del tail.uncommitted[open_ms]
         if tail.rows.plain_bytes > self._plain.get(tail, 0) + _UNWEIGHED_BYTES_MAX:
             self._weigh(tail)
+
+    def _empty(self, tail: SeriesTail) -> None:
+        tail.empty()
+        self._plain_bytes -= self._plain.pop(tail, 0)
 
     def _weigh(self, tail: SeriesTail) -> None:
         size = tail.rows.plain_bytes

@@ -8,6 +8,7 @@ on the connection's own thread, and statements.py moves many rows in one step.
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
 
@@ -155,7 +156,12 @@ class Connections:
             isolation_level=None,  # no implicit transactions
             cached_statements=STATEMENTS_CACHED,
         )
-        await connection
+        try:
+            await connection
+        except BaseException:
+            thread: Thread = cast(Any, connection)._thread  # tells this loop its end, which may be closed by then
+            await asyncio.to_thread(thread.join)
+            raise
         try:
             for statement in self._begins_with:
                 await connection.execute_fetchall(statement)

@@ -62,7 +62,9 @@ def stop_counting() -> bool:
     if sys.platform != "linux":
         return False  # elsewhere variadic arguments may be passed in another way than ctypes does
     try:
-        library = ctypes.CDLL(getattr(extension, "__file__", None))
+        library = ctypes.CDLL(None)  # where the extension's own calls go, if another copy is in all of the process
+        if not hasattr(library, "sqlite3_config"):
+            library = ctypes.CDLL(getattr(extension, "__file__", None))
         shutdown, config, initialize = library.sqlite3_shutdown, library.sqlite3_config, library.sqlite3_initialize
     except (OSError, AttributeError):
         return False  # statically linked into Python, without symbols

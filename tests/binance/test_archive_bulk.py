@@ -125,6 +125,7 @@ def test_any_numbers_and_precision_come_out_as_line_by_line(rows: list[list[str]
         lambda text: text.replace(",3,", ",+3,", 1),
         lambda text: text.replace(",3,", ",1234567890123456,", 1),
         lambda text: text.replace(",3,", ",03,", 1),
+        lambda text: text.replace(",3,", ",0.0,", 1),
         lambda text: text.replace("\n16752", "\n016752", 1),
         lambda text: text.replace(",16752", ",016752", 1),
         lambda text: text.replace("659999", "659998", 1),

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.domain.columns import EMPTY, Columns
@@ -104,6 +104,7 @@ def test_which_intervals_are_made_day_by_day() -> None:
 
 
 @given(cuts=st.lists(st.integers(1, 3 * 1440), max_size=9), gap=st.integers(0, 3 * 1440))
+@example(cuts=[1_500, 2_000], gap=0)  # the first part ends with the begin of a day
 @settings(deadline=None, derandomize=True, database=None, max_examples=30)
 def test_minutes_that_come_in_parts_make_what_they_make_at_once(cuts: list[int], gap: int) -> None:
     minutes = Columns.of(days(7, [0, 1, 2], Precision(2, 1), 0.002))

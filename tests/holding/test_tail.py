@@ -368,6 +368,9 @@ def test_rows_that_were_read_longest_ago_are_compressed_above_the_share() -> Non
     read(names[0])
     assert {names[0], kept[0]} <= set(plain()), "they were read last"
     assert kept[1] not in plain(), "it was read longest ago"
+    for each in list(plain()):
+        tail.lose(each)
+    assert tail._plain_bytes == 0, "rows that were dropped take no room from others"
 
 
 def test_by_default_600_klines_of_the_minutes_of_600_symbols_are_not_compressed() -> None:

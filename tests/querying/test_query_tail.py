@@ -1,5 +1,6 @@
 """Which answers need the database, and for how long they are valid."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -7,7 +8,7 @@ import pytest
 
 from app.binance.error_body import BinanceError
 from app.domain.interval import M1, MINUTE_MS, Grid
-from app.domain.kline import Kline
+from app.domain.kind import Row
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
@@ -142,10 +143,10 @@ async def test_a_tail_that_is_dropped_while_the_exchange_is_asked_is_neither_ser
         tails, ask = at.rig.tail, at.upstream.klines
         dropped: list[SeriesTail | None] = []
 
-        async def drop_first(series: Series, grid: Grid, start_ms: int | None, limit: int) -> list[Kline]:
+        async def drop_first(series: Series, grid: Grid, span: Span | None, limit: int) -> Sequence[Row]:
             dropped.append(tails.get(series))
             tails.forget(series)
-            return await ask(series, grid, start_ms, limit)
+            return await ask(series, grid, span, limit)
 
         monkeypatch.setattr(at.upstream, "klines", drop_first)
         before = at.rig.store.reads

@@ -1,8 +1,10 @@
 """One SQLite library makes every connection of a process, and the versions that may lose commits are known."""
 
 import importlib.util
+import sqlite3 as of_python  # noqa: TID251  what Python has
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +107,7 @@ async def test_every_connection_and_every_error_is_of_that_library(db_file: Path
 async def test_errors_of_a_pool_are_understood(db_file: Path) -> None:
     with pytest.raises(StoreUnavailable, match="cannot be opened"):
         await Connections(db_file, size=1, read_only=True).run(lambda connection: None)
+    assert not [each for each in threading.enumerate() if "_connection_worker_thread" in each.name]
 
 
 def test_errors_of_a_migration_are_understood(db_file: Path, url: str) -> None:
@@ -122,3 +125,15 @@ def test_without_the_wheel_the_library_is_pythons(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=COMMAND_S_MAX, cwd=ROOT, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["True", "True", "sqlite3", "True"]
+
+
+def test_another_sqlite_that_is_loaded_before_everything_is_the_one_that_is_set_up() -> None:
+    mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libsqlite3" in line}
+    if not mapped:
+        pytest.skip("Python has SQLite built in: there is no shared library of it to load")
+    stated = "from infra.sqlite.library import stop_counting, linked, sqlite3; print(stop_counting(), linked().version)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{stated}; sqlite3.connect(':memory:').execute('SELECT 1')"],
+        capture_output=True, text=True, timeout=COMMAND_S_MAX, cwd=ROOT, check=True, env={"LD_PRELOAD": mapped.pop()},
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", of_python.sqlite_version]
