@@ -375,6 +375,7 @@ async def test_a_socket_on_the_wrong_route_acknowledges_and_is_silent(
         connect(f"{sandbox.ws_url}/market/stream?streams=btcusdt@kline_1m") as deaf,
         connect(f"{sandbox.ws_url}/market/stream?streams=btcusdt@kline_1m") as other,
     ):
+        await drain(other)  # an answer shows that its streams are subscribed to
         for _ in range(2):
             await drain(deaf)
             clock.advance(MINUTE_MS)

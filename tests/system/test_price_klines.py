@@ -173,7 +173,7 @@ async def test_a_wrong_row_is_found_row_by_row_and_mended(tmp_path: Path) -> Non
         await watched.until(lambda _: all(audit["state"] == "done" for audit in audits(watched)))
         (audit,) = audits(watched)
         assert (audit["rows_replaced"], audit["disagreements"], audit["error"]) == (1, 0, None)
-        here.clock.hold()
+        await here.hold_whole(watched)
         await everything_held_is_the_exchanges(here, watched)
         assert node.parts.holdings.revisions[wrong] == 1
 
