@@ -28,7 +28,7 @@ def return_large_blocks() -> bool:
 def return_free_pages() -> None:
     """Return to the system all whole pages that are free inside glibc's arenas, between blocks that are not.
 
-    By default glibc returns only what is free at an arena's end. Takes 2 to 20 ms for a few hundred MB.
+    By default glibc returns only what is free at an arena's end. Takes 2 to 30 ms for a few hundred MB.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
