@@ -21,6 +21,7 @@ from app.http.recent import Recent
 from app.ports.clock import Clock
 
 REMEMBERED_BYTES_MAX: Final = 1024 * 1024  # for parsed headers by their bytes: of 1,500 clients
+REPEATED_BYTES_MAX: Final = 3 * 1024 * 1024  # for whole requests by their bytes: 3,500 usual ones
 HEARD_BYTES_MAX: Final = 1024  # a longer request is parsed each time
 CACHED_PATHS: Final = frozenset({PATH})
 _STATUS_LINES: Final = {200: b"HTTP/1.1 200 OK\r\n", NOT_MODIFIED: b"HTTP/1.1 304 Not Modified\r\n"}
@@ -52,6 +53,7 @@ class FastPath:
         self._stated: Sequence[Header] = ()
         self._stated_lines = b""
         self._heard = Recent[bytes, ParsedRequest](REMEMBERED_BYTES_MAX)
+        self._repeated = Recent[bytes, ParsedRequest](REPEATED_BYTES_MAX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI request: answer it from a cached page, or pass it on."""
@@ -66,6 +68,8 @@ class FastPath:
 
     def heard(self, request: bytes) -> ParsedRequest | None:
         """The parsed form of `request`, if it has a usual request line and headers that were parsed before."""
+        if (known := self._repeated.get(request)) is not None:
+            return known
         if len(request) > HEARD_BYTES_MAX:
             return None
         line, _, fields = request.partition(b"\r\n")
@@ -73,7 +77,9 @@ class FastPath:
         if before is None or (usual := _USUAL.fullmatch(line)) is None:
             return None
         method, query_string = usual.groups()
-        return ParsedRequest((PATH, query_string), method == b"HEAD", before.asked, before.stays)
+        parsed = ParsedRequest((PATH, query_string), method == b"HEAD", before.asked, before.stays)
+        self._repeated.add(request, parsed, request, query_string)
+        return parsed
 
     def remember(self, request: bytes, heard: ParsedRequest) -> None:
         """Remember the parsed headers of `request`, the bytes of exactly one whole request."""

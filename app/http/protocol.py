@@ -1,7 +1,8 @@
 """The HTTP server's protocol, which answers the usual klines request before ASGI and passes all others on to it.
 
 The scope, cycle and task of an ASGI request cost more than such an answer (app/http/fast_path.py). A client repeats its
-headers byte for byte, so their parsed form is remembered by their bytes; the request line is matched by one pattern.
+headers byte for byte, so their parsed form is remembered by their bytes, as is that of whole requests that come again;
+another request line is matched by one pattern.
 """
 
 import re

@@ -17,8 +17,9 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from app.http import protocol
-from app.http.fast_path import HEARD_BYTES_MAX, REMEMBERED_BYTES_MAX, FastPath
+from app.http.fast_path import HEARD_BYTES_MAX, REMEMBERED_BYTES_MAX, REPEATED_BYTES_MAX, FastPath
 from app.http.protocol import BoundedProtocol
+from app.http.recent import OVERHEAD_BYTES
 from app.querying.answer import KlineQuery
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections, Deadlines
@@ -459,13 +460,30 @@ def test_what_is_remembered_of_requests_is_bounded() -> None:
     assert node.app.heard(long_one) is None
     filler = "y" * 300
     number = 0
-    while node.app.heard(request(KLINES, f"X: 0{filler}")) is not None or not number:
+    while node.app.heard(request(f"{KLINES}&limit={number}", f"X: 0{filler}")) is not None or not number:
         made.data_received(request(KLINES, f"X: {number}{filler}"))
         assert node.app._heard.bytes <= REMEMBERED_BYTES_MAX
         number += 1
     assert node.app._heard.bytes > REMEMBERED_BYTES_MAX // 4, "what is bounded is used"
     assert node.app.heard(request(KLINES + "&limit=2", f"X: {number - 1}{filler}")) is not None
     assert transport.written.count(b"200 OK") == number + 1
+
+
+def test_requests_that_come_again_byte_for_byte_are_known_by_their_bytes_within_a_bound() -> None:
+    node = in_memory()
+    made, transport, _ = connection(node)
+    assert isinstance(node.app, FastPath)
+    made.data_received(request(KLINES))
+    first, transport.written = transport.written, b""
+    again = node.app.heard(request(KLINES))
+    assert again is not None
+    assert node.app.heard(request(KLINES)) is again
+    made.data_received(request(KLINES))
+    assert transport.written == first
+    for number in range(3 * REPEATED_BYTES_MAX // OVERHEAD_BYTES):
+        assert node.app.heard(request(f"{KLINES}&limit={number}")) is not None
+        assert node.app._repeated.bytes <= REPEATED_BYTES_MAX
+    assert node.app._repeated.bytes > REPEATED_BYTES_MAX // 4
 
 
 @settings(max_examples=300, deadline=None)
