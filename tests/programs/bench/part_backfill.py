@@ -120,12 +120,13 @@ async def _months(run: Run, yard: Yard, symbols: Sequence[str], files: Sequence[
     assert all(each["rows"] == rows for each in nodes), "not every row was stored"
     note = f"{len(files)} files, {rows:,} rows; bare: unzip, split, executemany on one core"
     pinned = "" if TASKSET else " (taskset is not installed: not held to one core)"
-    run.figures.append(compared(PART, f"one core{pinned}", "rows/s", rates[False], floor=0.8, note=note))
+    run.figures.append(compared(PART, f"one core{pinned}", "rows/s", rates[False], floor=1.2, note=note))
     run.figures.append(
-        compared(PART, "all cores", "rows/s", rates[True], floor=3.0, note="the same limit, on one core")
+        compared(PART, "all cores", "rows/s", rates[True], floor=2.0, note="the same limit, on one core")
     )
     run.figures.append(compared(PART, "CPU, one core", "µs/row", spent[False], is_cost=True, note="whatever else runs"))
-    serial = compared(PART, "CPU of the process that writes, all cores", "µs/row", spent[True], floor=0.1, is_cost=True)
+    name = "CPU of the process that writes, all cores"
+    serial = compared(PART, name, "µs/row", spent[True], floor=0.12, is_cost=True)
     most = (
         f"the part that is not done side by side: at most {1 / (serial.ratio or 1):.1f} × bare with any number of cores"
     )
@@ -135,7 +136,7 @@ async def _months(run: Run, yard: Yard, symbols: Sequence[str], files: Sequence[
     peak_mb, note = max(each["peak_mb"] for each in nodes), "the peaks of all processes added up"
     run.figures.append(Figure(PART, "peak memory", "MB", peak_mb, floor=320, is_cost=True, note=note))
     size = median(each["bytes"] for each in nodes) / rows
-    run.figures.append(Figure(PART, "stored row of 1m", "bytes", size, floor=115, is_cost=True))
+    run.figures.append(Figure(PART, "stored row of 1m", "bytes", size, floor=40, is_cost=True))
 
 
 async def _year(run: Run, yard: Yard, place: Place, symbol: str, folder: Path) -> None:

@@ -91,7 +91,7 @@ async def measure(stage: Stage) -> None:
         add_rates(stage, PART, f"{readers} at once, over HTTP", pairs, None, limit_name="bare ASGI in 4 threads")
         times = [(1000 / each.outcome.rate, bare_ms) for each, _ in pairs]
         name = f"{readers} at once: time of one over HTTP / bare in process"
-        stage.run.figures.append(compared(PART, name, "ms", times, floor=1.5, is_cost=True))
+        stage.run.figures.append(compared(PART, name, "ms", times, floor=0.5, is_cost=True))
     raw.kill()
     await _beside_backfill(stage, next_paths)
 
@@ -146,7 +146,7 @@ async def _in_process(stage: Stage, wanted: Sequence[Range], database: Path) -> 
     for number, unit in enumerate(("ms", "ms of CPU")):
         each = [(mine[number], theirs[number]) for mine, theirs in pairs]
         name = "the store's read, in process"
-        stage.run.figures.append(compared(PART, name, unit, each, floor=1.5, is_cost=True, note="fetchall + orjson"))
+        stage.run.figures.append(compared(PART, name, unit, each, floor=0.25, is_cost=True, note="fetchall + orjson"))
     return median(theirs[0] for _, theirs in pairs)
 
 

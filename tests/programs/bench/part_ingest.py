@@ -35,7 +35,7 @@ LISTENING_S: Final = 5.0
 REPORTS: Final = 2  # updates of a node's frame counter, ten seconds each
 REPORT_S_MAX: Final = 60.0
 STREAMS_A_SOCKET: Final = 200
-BUDGET_MB: Final = 512.0  # the memory limit of the systemd unit
+BUDGET_MB: Final = 320.0
 
 
 class _Bare(msgspec.Struct, gc=False):
