@@ -1,5 +1,6 @@
 """Rows of one kind in columnar form, one list for each field, as they are parsed, sent and stored."""
 
+from abc import abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -139,6 +140,32 @@ def newest_open_ms(rows: Sequence[Row]) -> int:
 def _unfold(row: type[Any], texts: list[tuple[bool, str]]) -> Columns:
     columns = [list(map(int, text.split("\n"))) if is_integer else text.split("\n") for is_integer, text in texts]
     return Columns(columns, row) if columns else EMPTY
+
+
+class LazyColumns(Columns):
+    """Columns whose open times are known, and whose other values are made when they are first used."""
+
+    __slots__ = ("_opens_ms",)
+
+    def __init__(self, opens_ms: Sequence[int]) -> None:
+        super().__init__(())
+        self._opens_ms = opens_ms
+
+    @property
+    def opens_ms(self) -> Sequence[int]:
+        """The open times of the klines in ms, ascending; a range if none is missing between the first and the last."""
+        return self._opens_ms
+
+    @property
+    def columns(self) -> tuple[list[Any], ...]:
+        """The columns in the order of the fields of the rows, made at the first use."""
+        if not self._columns:
+            self._columns = self._all_columns()
+        return self._columns
+
+    @abstractmethod
+    def _all_columns(self) -> tuple[list[Any], ...]:
+        """The columns."""
 
 
 EMPTY: Final = Columns([[] for _ in Kline._fields])

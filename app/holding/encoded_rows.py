@@ -122,9 +122,8 @@ class EncodedRows:
             self._framed -= dropped
         start = self._start(number)
         if left:
-            self._text = self._text[
-                start - self._start(number - left) :
-            ]  # a copy: a bytearray keeps its front allocated
+            dropped_bytes = start - self._start(number - left)
+            self._text = self._text[dropped_bytes:]  # a copy: a bytearray keeps its front allocated
         self._ends = array("I", (end - start for end in self._ends[number:]))
 
     def joined(self, first: int, end: int) -> memoryview | bytes:

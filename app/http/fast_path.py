@@ -27,8 +27,10 @@ CACHED_PATHS: Final = frozenset({PATH})
 _STATUS_LINES: Final = {200: b"HTTP/1.1 200 OK\r\n", NOT_MODIFIED: b"HTTP/1.1 304 Not Modified\r\n"}
 _STAY: Final = b"\r\n"
 _LEAVE: Final = b"connection: close\r\n\r\n"
-_USUAL: Final = re.compile(rb"(GET|HEAD) %b\?([!\"$-~]*) HTTP/1\.1" % PATH.encode())
-"""A usual request line; the query string is printable ASCII without space and "#"."""
+QUERY: Final = rb"[!\"$-~]*"
+"""A pattern for usual query strings: printable ASCII without space and "#"."""
+_USUAL: Final = re.compile(rb"(GET|HEAD) %b\?(%b) HTTP/1\.1" % (PATH.encode(), QUERY))
+"""A usual request line."""
 
 
 class ParsedRequest(NamedTuple):

@@ -9,7 +9,7 @@ import re
 from typing import Any, Final
 
 from app.http.bounded import BoundedConnection
-from app.http.fast_path import FastPath, ParsedRequest
+from app.http.fast_path import QUERY, FastPath, ParsedRequest
 from app.http.intake import HEADER_BYTES_MAX, QUERY_BYTES_MAX
 from app.http.klines import PATH
 from app.http.page import asked_by
@@ -17,7 +17,7 @@ from app.sockets.stream_protocol import StreamProtocol
 
 USUAL_BYTES_MAX: Final = HEADER_BYTES_MAX // 2  # larger requests go through the intake, which checks their size
 _TARGET: Final = f"{PATH}?".encode()
-_QUERY: Final = re.compile(rb"[!\"$-~]*")  # printable ASCII without space and "#"
+_QUERY: Final = re.compile(QUERY)
 _METHODS: Final = frozenset({b"GET", b"HEAD"})
 _NOT_USUAL: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})  # more bytes follow
 

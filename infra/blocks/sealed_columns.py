@@ -9,7 +9,7 @@ from itertools import accumulate, chain
 from typing import Any
 
 from app.domain.block_grid import block_span, is_sealable
-from app.domain.columns import Columns
+from app.domain.columns import Columns, LazyColumns
 from app.domain.interval import Grid, Interval
 from app.domain.span import Spans
 from app.kinds.klines import KLINES, encode_texts, texts_of
@@ -21,30 +21,20 @@ Part = Packed | Columns
 """Rows that follow one another: a whole block, or some that fill none."""
 
 
-class SealedColumns(Columns):
+class SealedColumns(LazyColumns):
     """Columns that consist of `parts`; the rows of blocks are decoded only when they are used."""
 
-    __slots__ = ("_ends", "_grid", "_opens_ms", "parts")
+    __slots__ = ("_ends", "_grid", "parts")
 
     def __init__(self, parts: Sequence[Part], grid: Grid) -> None:
         """`parts` ascending, each begins after the one before ends."""
-        super().__init__(())
+        super().__init__(_opens_ms(parts, grid))
         self.parts = parts
         self._grid = grid
         self._ends = list(accumulate(_length(part) for part in parts))
-        self._opens_ms = _opens_ms(parts, grid)
 
-    @property
-    def opens_ms(self) -> Sequence[int]:
-        """The open times of the klines in ms, ascending; a range if none is missing between the first and the last."""
-        return self._opens_ms
-
-    @property
-    def columns(self) -> tuple[list[Any], ...]:
-        """The columns in the order of Kline's fields, decoded at the first use."""
-        if not self._columns:
-            self._columns = Columns.joined([self._decoded(part) for part in self.parts]).columns
-        return self._columns
+    def _all_columns(self) -> tuple[list[Any], ...]:
+        return Columns.joined([self._decoded(part) for part in self.parts]).columns
 
     def _run(self, index: slice) -> Columns:
         start, end, step = index.indices(len(self))
