@@ -115,6 +115,8 @@ class Planner:
         """The next jobs for one series, newest first, at most JOBS_PER_SERIES."""
         if not self._holdings.is_anchored(gap.series):
             return [LearnAnchor(gap.series, Span(0, self._now_ms))]
+        if not gap.missing:
+            return []
         possible = (job for job in islice(self._walk(gap), WALK_MAX) if not self._is_deferred(job))
         return list(islice(possible, JOBS_PER_SERIES))
 

@@ -3,17 +3,20 @@
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+from app.domain.interval import MINUTE_MS
 from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.validity import is_fresh
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
+from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
 from app.ports.coordination import Change, ChangeFeed
 from app.ports.errors import StoreUnavailable
 from app.ports.store import EVERYTHING, StoreReader
 
 POLL_S: Final = 0.1  # the writer's commits are seen after at most this long; a look costs 0.2 ms when nothing changed
+CLOSING_POLL_S: Final = 0.03  # the same while klines close: in the first CLOSE_GRACE_MS of each minute
 TRUST_MS: Final = 1_000  # copies are valid for this long after the last look; after that, readers ask the store
 
 
@@ -72,10 +75,11 @@ class ChangeFollower:
         self._last = self.looked_ms = None
 
     async def run(self) -> None:
-        """Look every `POLL_S` seconds, forever."""
+        """Look every `POLL_S` seconds, and more often while klines close, forever."""
         while True:
             await self.try_to_look()
-            await self._clock.sleep(POLL_S)
+            is_closing = self._clock.now_ms() % MINUTE_MS < CLOSE_GRACE_MS
+            await self._clock.sleep(CLOSING_POLL_S if is_closing else POLL_S)
 
     async def try_to_look(self) -> None:
         """Look once; when the look fails, the next one reloads everything."""

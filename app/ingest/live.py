@@ -26,7 +26,7 @@ from app.runtime import Runtime
 
 QUEUE_ROWS_MAX: Final = 20_000  # 600 symbols × 7 intervals all closing at once, four times over
 BATCH_ROWS_MAX: Final = 5_000  # rows per transaction: more gain nothing and lock the database longer
-BATCH_DELAY_S: Final = 0.2  # a closed kline waits at most this long for others to share its transaction
+BATCH_DELAY_S: Final = 0.1  # a closed kline waits at most this long for others to share its transaction
 RETRY_DELAY_S_MIN: Final = 0.5
 RETRY_DELAY_S_MAX: Final = 30.0
 EARLY_MS_MAX: Final = MINUTE_MS  # a kline that opens further ahead of our clock is dropped; our clock may lag slightly

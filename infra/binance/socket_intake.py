@@ -1,4 +1,4 @@
-"""The bounded queue of kline events from all sockets to their one consumer."""
+"""The bounded queue of kline events from all sockets to their one consumer, in which final klines come first."""
 
 import asyncio
 from collections import deque
@@ -21,7 +21,8 @@ class Intake:
     def __init__(self, clock: Clock, observe: Observe, queue_max: int = QUEUE_MAX) -> None:
         self._clock = clock
         self._observe = observe
-        self._queue: deque[KlineEvent] = deque()
+        self._final_queue: deque[KlineEvent] = deque()
+        self._live_queue: deque[KlineEvent] = deque()
         self._queue_max = queue_max
         self._has_events = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -37,21 +38,26 @@ class Intake:
     @property
     def depth(self) -> int:
         """How many events wait for the consumer."""
-        return len(self._queue)
+        return len(self._final_queue) + len(self._live_queue)
 
     @property
     def is_full(self) -> bool:
         """Whether `put` would have to wait."""
-        return len(self._queue) >= self._queue_max
+        return self.depth >= self._queue_max
 
     def put_nowait(self, event: KlineEvent) -> None:
         """Queue `event`; the queue must not be full."""
-        if not self._queue:
-            self._has_events.set()
-        self._queue.append(event)
         self._frames += 1
         if event.is_final:
             self._final += 1
+            self._final_queue.append(event)
+        else:
+            self._live_queue.append(event)
+        self._has_events.set()
+
+    def leave_out(self, frames: int) -> None:
+        """Count received frames that need not be queued, because later ones supersede them."""
+        self._frames += frames
 
     async def put(self, event: KlineEvent) -> None:
         """Queue `event`. Waits while the queue is full; TCP flow control then slows down the exchange."""
@@ -62,11 +68,11 @@ class Intake:
         self.put_nowait(event)
 
     async def events(self) -> AsyncIterator[KlineEvent]:
-        """Kline events as they arrive, for ever."""
-        queue, queue_max = self._queue, self._queue_max
+        """Kline events as they arrive, for ever; final klines before live ones that wait beside them."""
+        final, live = self._final_queue, self._live_queue
         while True:
-            while queue:
-                if len(queue) >= queue_max:
+            while queue := final or live:
+                if self.is_full:
                     self._has_room.set()
                 yield queue.popleft()
             self._has_events.clear()

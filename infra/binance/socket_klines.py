@@ -1,6 +1,6 @@
 """One connection with kline streams, whose frames become kline events."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
 from app.binance.stream_event import (
@@ -19,15 +19,17 @@ from app.runtime import Runtime
 from infra.binance.socket_intake import Intake
 from infra.binance.socket_link import Link
 from infra.binance.socket_messages import MessageConnection
+from infra.binance.socket_order import urgent_first
 from infra.binance.socket_pulse import Key, Pulse
 
 ROUTE: Final = "/market/stream"  # elsewhere kline streams are acknowledged and silent (binance-facts section 5.1)
 
 
 class Tap(NamedTuple):
-    """The streams whose undecoded frames are also passed to `take`."""
+    """The streams whose undecoded frames are also passed to `take`, and their names as in frames."""
 
     heads: Mapping[Key, KlineHead]
+    names: Collection[bytes]
     take: Callable[["KlineLink", Key, StreamFrame], None]
 
 
@@ -51,7 +53,8 @@ class KlineLink(Link[Key]):
 
     async def _receive(self, connection: MessageConnection) -> None:
         while True:
-            frames = await connection.messages()
+            frames, superseded = urgent_first(await connection.messages(), self._tap.names)
+            self._intake.leave_out(superseded)
             now_ms, is_first = self._clock.now_ms(), True
             for frame in frames:
                 event = self._take(frame, now_ms)

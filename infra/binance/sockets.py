@@ -35,6 +35,7 @@ class BinanceSockets:
         self._runtime = runtime
         self._intake = Intake(runtime.clock, runtime.observe, queue_max)
         self._tapped: dict[Key, KlineHead] = {}
+        self._tapped_names: set[bytes] = set()
         self.passed_on: Callable[[str, bytes, bool, bool], None] = lambda stream, payload, is_doubled, is_ahead: None
         """Called with frames of tapped streams: name, event, if two sockets carry it, and if this is the new one."""
         self._fleet: Fleet[Key] = Fleet(
@@ -50,7 +51,11 @@ class BinanceSockets:
         self._fleet.want((series.name, series.interval.code) for series in streams)
 
     def events(self) -> AsyncIterator[KlineEvent]:
-        """Kline events as they arrive, for ever. After a reconnect or hand-over, some arrive twice or late."""
+        """Kline events as they arrive, for ever. After a reconnect or hand-over, some arrive twice or late.
+
+        Final klines come before live ones that arrived at the same time. Of several states of a live kline that did,
+        only the newest is certain to come.
+        """
         return self._intake.events()
 
     def heard_ms(self, series: Series) -> int | None:
@@ -72,8 +77,11 @@ class BinanceSockets:
     def tap(self, series: Iterable[Series]) -> None:
         """Set the series whose undecoded frames are passed to `passed_on`."""
         self._tapped.clear()
+        self._tapped_names.clear()
         for one in series:
-            self._tapped[one.symbol, one.interval.code] = head_of(one.symbol, one.interval)
+            head = head_of(one.symbol, one.interval)
+            self._tapped[one.symbol, one.interval.code] = head
+            self._tapped_names.add(head.stream.encode())
 
     @property
     def queue_depth(self) -> int:
@@ -96,7 +104,7 @@ class BinanceSockets:
             tasks.create_task(self._fleet.run())
 
     def _new_link(self, name: str) -> KlineLink:
-        tap = Tap(self._tapped, self._pass_on)
+        tap = Tap(self._tapped, self._tapped_names, self._pass_on)
         return KlineLink(name, self._at, self._runtime, self._intake, tap)
 
     def _pass_on(self, link: KlineLink, key: Key, frame: StreamFrame) -> None:
