@@ -22,6 +22,8 @@ LEVELS: Final = (100, 500, ROWS_MAX)
 """Sizes to which all tails grow before any grows further: for market followers, the default limit, the maximum."""
 PLAIN_TENTHS: Final = 3
 """Rows are compressed above three tenths of `bytes_max`: by default, 600 rows of 600 series are not."""
+PLAIN_TENTHS_MAX: Final = 6
+"""Above six tenths a reader compresses at once what `pack` has not compressed yet."""
 _UNWEIGHED_BYTES_MAX: Final = FRAME_ROWS * ROW_BYTES  # bytes by which a series' rows may grow until they are counted
 _SLACK_ROWS_MAX: Final = 64  # rows are trimmed in batches of at least this many, so that appending costs O(1)
 _SLACK_SHARE: Final = 8  # or of an eighth of the rows that a series may keep, when that is less
@@ -114,7 +116,7 @@ def _nobody_counts(series: Series, grid: Grid, klines: Sequence[Row]) -> None:
 class Tail:
     """The tails of all series; a limit on the rows of each keeps all within `bytes_max`.
 
-    Rows above a share of `bytes_max` are compressed, those first that were read longest ago.
+    Rows above a share of `bytes_max` are compressed by `pack`, those first that were read longest ago.
     """
 
     def __init__(
@@ -160,12 +162,16 @@ class Tail:
         return self._changes.get(series, 0) + self._clears
 
     def read(self, tail: SeriesTail) -> None:
-        """Record that rows of `tail` were read, and compress the rows that were read longest ago above the share."""
+        """Record that rows of `tail` were read."""
         weighed = self._plain.get(tail)
         if weighed is not None:
             self._plain.move_to_end(tail)
         if weighed != tail.rows.plain_bytes:
             self._weigh(tail)
+
+    def pack(self, most: int) -> bool:
+        """Compress the rows of at most `most` tails above the share; returns whether there may be more."""
+        return self._pack(PLAIN_TENTHS, most)
 
     def clear(self) -> None:
         """Drop all tails: they may differ from the rows held."""
@@ -342,10 +348,16 @@ class Tail:
         size = tail.rows.plain_bytes
         self._plain_bytes += size - self._plain.get(tail, 0)
         self._plain[tail] = size
-        while self._plain_bytes > self._bytes_max * PLAIN_TENTHS // 10 and len(self._plain) > 1:
+        self._pack(PLAIN_TENTHS_MAX, len(self._plain))
+
+    def _pack(self, tenths: int, most: int) -> bool:
+        for _ in range(most):
+            if self._plain_bytes <= self._bytes_max * tenths // 10 or len(self._plain) <= 1:
+                return False
             oldest, size = self._plain.popitem(last=False)
             self._plain_bytes -= size
             oldest.rows.pack()
+        return True
 
 
 def _slack_rows(rows_max: int) -> int:

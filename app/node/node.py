@@ -8,6 +8,7 @@ from typing import Final
 
 from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped, StoreLibraryFaulty, StoreLinked
 from app.filling.chores import in_quiet_moments
+from app.holding.packing import keep_packed
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
 from app.http.forward import answer_by
@@ -110,6 +111,7 @@ class Node:
         self.parts.supervisor.start("lease", self._keep_lease)
         if self._metrics_folder is not None:
             self.parts.supervisor.start("metrics", self._share_metrics)
+        self.parts.supervisor.start("tails", lambda: keep_packed(self.parts.clock, self.parts.tail))
         if (tidy := self._tidy) is not None:
             self.parts.supervisor.start("tidy", lambda: in_quiet_moments(self.parts.clock, tidy))
         self.parts.supervisor.start("hub", self.parts.hub.run)

@@ -15,7 +15,7 @@ from app.domain.kline import Kline
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.encoded_rows import FRAME_ROWS, EncodedRows
-from app.holding.tail import LEVELS, PLAIN_TENTHS, ROW_BYTES, ROWS_MAX, Live, SeriesTail, Tail, shares
+from app.holding.tail import LEVELS, PLAIN_TENTHS, PLAIN_TENTHS_MAX, ROW_BYTES, ROWS_MAX, Live, SeriesTail, Tail, shares
 from app.kinds.klines import KLINES
 from app.querying.answer import LIMIT_DEFAULT
 from app.settings import Settings
@@ -352,7 +352,14 @@ def test_rows_that_were_read_longest_ago_are_compressed_above_the_share() -> Non
 
     for each in names:
         tail.seed(each, M1.grid, printed(each, klines), DAY0_MS, tail.version(each))
-        assert sum(plain().values()) <= ROW_BYTES * 300 * len(names) * PLAIN_TENTHS // 10
+        assert sum(plain().values()) <= ROW_BYTES * 300 * len(names) * PLAIN_TENTHS_MAX // 10
+    kept = list(plain())
+    assert kept == names[-len(kept) :], "a reader compresses only what is far above the share"
+    assert len(kept) >= len(names) * PLAIN_TENTHS_MAX // 10
+    assert tail.pack(2), "there is more"
+    assert list(plain()) == kept[2:]
+    assert not tail.pack(len(names))
+    assert sum(plain().values()) <= ROW_BYTES * 300 * len(names) * PLAIN_TENTHS // 10
     kept = list(plain())
     assert kept == names[-len(kept) :]
     assert len(kept) >= len(names) * PLAIN_TENTHS // 10
@@ -366,6 +373,7 @@ def test_rows_that_were_read_longest_ago_are_compressed_above_the_share() -> Non
 
     read(kept[0])
     read(names[0])
+    assert not tail.pack(len(names))
     assert {names[0], kept[0]} <= set(plain()), "they were read last"
     assert kept[1] not in plain(), "it was read longest ago"
     for each in list(plain()):
@@ -386,6 +394,7 @@ def test_klines_that_close_while_nobody_reads_a_series_are_compressed_with_it() 
     for number in range(600):
         for each in names:
             tail.append(each, M1.grid, marked(DAY0_MS + number * MINUTE_MS, 1))
+        tail.pack(len(names))
     plain = sum(made.rows.plain_bytes for each in names if (made := tail.get(each)) is not None)
     assert plain <= bytes_max * PLAIN_TENTHS // 10 + len(names) * (FRAME_ROWS + 1) * ROW_BYTES
     assert tail.rows >= 500 * len(names)
