@@ -8,6 +8,7 @@ from app.binance import agg_trades, archive_csv, book_ticker, marks, rest_rows, 
 from app.binance.agg_trades import BadTrades
 from app.binance.book_ticker import BadBest
 from app.binance.marks import BadMarks
+from app.binance.number import CHARS_MAX, are_amounts
 from app.domain.interval import M1
 from app.domain.kline import BadKline, Precision
 
@@ -77,3 +78,14 @@ def test_each_number_must_be_a_plain_decimal(
 def test_a_dated_contract_has_no_funding_rate() -> None:
     body = MARK.replace('"lastFundingRate":"1.5","interestRate":"1.5"', '"lastFundingRate":"","interestRate":""')
     assert marks.encode(marks.decode(body.encode())) == body.encode()
+
+
+def test_amounts_are_checked_together_as_each_alone() -> None:
+    assert are_amounts([])
+    good = ["0", "1.5", "", "0.00", "1" * CHARS_MAX, "9" * 19 + "." + "9" * 20]
+    assert are_amounts(good)
+    assert are_amounts([""])
+    more = ["1 2", " ", "1\n", "-1", "01", "1" * (CHARS_MAX + 1)]
+    for garbage in filter(None, GARBAGE + more):
+        for place in range(len(good) + 1):
+            assert not are_amounts([*good[:place], garbage, *good[place:]]), garbage
