@@ -1,0 +1,93 @@
+"""Funding events as REST writes them: rows of /fapi/v1/fundingRate at irregular times (binance-facts section 2.1)."""
+
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from app.binance.number import AmountOrNone, Number
+from app.binance.statistics_rows import NO_SYMBOL
+from app.binance.unreadable import UNREADABLE
+from app.domain.interval import Grid
+from app.domain.kline import OPEN_MS_MAX, BadKline
+
+_Word = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_ -]{0,40}\Z")]
+_Symbol = Annotated[str, Meta(min_length=1)]
+
+
+class FundingRow(NamedTuple):
+    """One funding event. `open_ms` is its time as sent, which may be some ms after the hour; the others are texts.
+
+    `mark_price` is "" for events before about 2022. It is None in the archive, and `rate_type` there and where REST has
+    none (before 2026-07-23).
+    """
+
+    open_ms: int
+    funding_rate: str
+    mark_price: str | None
+    rate_type: str | None
+
+
+class _Wire(msgspec.Struct):
+    symbol: _Symbol
+    time_ms: int = msgspec.field(name="fundingTime")
+    rate: Number = msgspec.field(name="fundingRate")
+    mark: AmountOrNone = msgspec.field(name="markPrice", default="")
+    kind: _Word | None = msgspec.field(name="rateType", default=None)
+
+
+_decoder: Final = msgspec.json.Decoder(list[_Wire])
+
+PRINTED: Final = NO_SYMBOL + (
+    ',"fundingTime":%(open_time)d,"fundingRate":"%(funding_rate)s","markPrice":"%(mark_price)s",'
+    '"rateType":"%(rate_type)s"}'
+)
+"""A template as in app.domain.kind, without the symbol; it prints the same as `encode` only if no value is None."""
+
+
+def decode(body: bytes, grid: Grid | None = None, symbol: str | None = None) -> list[FundingRow]:
+    """Decode an answer for one symbol, strictly ascending. Raises BadKline for the whole answer.
+
+    All rows must be of `symbol`; None: of the first row's. Funding has no grid.
+    """
+    rows = _read(body)
+    whose = symbol if symbol is not None or not rows else rows[0][0]
+    newest_ms = -1
+    for name, row in rows:
+        if name != whose:
+            raise BadKline(f"a row of {name!r:.60} instead of {whose!r:.60}")
+        if row.open_ms <= newest_ms:
+            raise BadKline(f"rows out of order at {row.open_ms}")
+        newest_ms = row.open_ms
+    return [row for _, row in rows]
+
+
+def decode_all(body: bytes) -> list[tuple[str, FundingRow]]:
+    """Decode an answer for all symbols, ascending for each of them. Raises BadKline for the whole answer."""
+    rows = _read(body)
+    newest_ms: dict[str, int] = {}
+    for name, row in rows:
+        if row.open_ms <= newest_ms.get(name, -1):
+            raise BadKline(f"rows of {name!r:.60} out of order at {row.open_ms}")
+        newest_ms[name] = row.open_ms
+    return rows
+
+
+def encode(row: FundingRow, close_ms: int) -> bytes:
+    """Print a row without its symbol (statistics_rows.with_symbol inserts it); None is printed as ""."""
+    open_ms, rate, mark, kind = row
+    return (
+        f'{NO_SYMBOL},"fundingTime":{open_ms},"fundingRate":"{rate}","markPrice":"{mark or ""}",'
+        f'"rateType":"{kind or ""}"}}'
+    ).encode()
+
+
+def _read(body: bytes) -> list[tuple[str, FundingRow]]:
+    try:
+        rows = _decoder.decode(body)
+    except UNREADABLE as error:
+        raise BadKline(f"not funding rates: {error}") from error
+    for row in rows:
+        if not 0 <= row.time_ms <= OPEN_MS_MAX:
+            raise BadKline(f"funding time {row.time_ms}")
+    return [(row.symbol, FundingRow(row.time_ms, row.rate, row.mark, row.kind)) for row in rows]
