@@ -22,6 +22,7 @@ PRICE_WEIGHT_SHARE: Final = 4  # price klines may use a quarter of WEIGHT_PER_MI
 OUTBOUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 UPSTREAMS: Final = ("binance_rest_url", "binance_ws_url", "binance_archive_url")
 WITH_CREDENTIALS: Final = frozenset(name.upper() for name in ("http_proxy", "https_proxy", "all_proxy", *UPSTREAMS))
+ALL_SYMBOLS: Final = "ALL"  # in METRICS: every followed symbol
 _BYTES_MAX: Final = 2**50  # for memory and disk: more than a petabyte is a typing error
 _CsvList = Annotated[tuple[str, ...], NoDecode]
 
@@ -55,6 +56,11 @@ class Settings(BaseSettings):
     )
     price_klines_symbols: _CsvList = Field(
         (), description="Symbols whose price klines are held, for INTERVALS and BACKFILL_DAYS; fetched by REST only."
+    )
+    metrics: _CsvList = Field(
+        (),
+        description="Symbols whose 5-minute metrics are held (open interest, long/short ratios, taker volume), or all: "
+        "of every followed symbol, or none. The exchange has them for 30 days.",
     )
     db_url: str = Field("sqlite:///./data/klinenode.db", description="Where klines are kept (SQLite file).")
     runtime_dir: str = Field(
@@ -162,6 +168,11 @@ class Settings(BaseSettings):
     def _items(cls, value: object) -> object:
         return values.items(value)
 
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _items_or_none(cls, value: object) -> object:
+        return () if isinstance(value, str) and letters.upper(value.strip()) == "NONE" else values.items(value)
+
     @field_validator("archive_processes", *OUTBOUND, mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
@@ -177,7 +188,7 @@ class Settings(BaseSettings):
     def _token(cls, value: object) -> object:
         return values.token(value) if isinstance(value, str) else value
 
-    @field_validator("symbols", "quote_assets", "price_klines_symbols")
+    @field_validator("symbols", "quote_assets", "price_klines_symbols", "metrics")
     @classmethod
     def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return values.symbols(value)
@@ -202,6 +213,13 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError(f"name at least one of {','.join(CONTRACT_TYPES)}")
         return values.choices(tuple(map(letters.upper, value)), CONTRACT_TYPES, "contract type")
+
+    @field_validator("metrics")
+    @classmethod
+    def _all_or_some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if ALL_SYMBOLS in value and len(value) > 1:
+            raise ValueError("give all, or the names of symbols")
+        return value
 
     @field_validator("price_klines")
     @classmethod

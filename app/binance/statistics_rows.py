@@ -18,8 +18,6 @@ from app.domain.kline import OPEN_MS_MAX, BadKline
 PERIOD_MS: Final = 5 * MINUTE_MS
 STAMP_AFTER_OPEN_MS: Final = PERIOD_MS
 """REST's `timestamp` minus a row's open time: it is the end of the period (unconfirmed: binance-facts section 2.2)."""
-END_TIME: Final = "end_time"
-"""The name in the templates of a row's `timestamp`, `open_ms + STAMP_AFTER_OPEN_MS`; no column stores it."""
 
 OPEN_INTEREST: Final = "openInterestHist"
 TOP_ACCOUNTS: Final = "topLongShortAccountRatio"
@@ -32,7 +30,7 @@ _Symbol = Annotated[str, Meta(min_length=1)]
 
 
 class OpenInterestRow(NamedTuple):
-    """Open interest at the end of a period: decimal texts, "" if the exchange knows no value, None if not archived."""
+    """Open interest at the end of a period: decimal texts, None where nobody knows a value."""
 
     open_ms: int
     sum_open_interest: str | None
@@ -41,7 +39,7 @@ class OpenInterestRow(NamedTuple):
 
 
 class RatioRow(NamedTuple):
-    """Long against short at the end of a period: decimal texts, "" and None as in OpenInterestRow."""
+    """Long against short at the end of a period: decimal texts, None as in OpenInterestRow."""
 
     open_ms: int
     long_short_ratio: str | None
@@ -50,7 +48,7 @@ class RatioRow(NamedTuple):
 
 
 class TakerRow(NamedTuple):
-    """What takers bought and sold in a period: decimal texts, "" and None as in OpenInterestRow."""
+    """What takers bought and sold in a period: decimal texts, None as in OpenInterestRow."""
 
     open_ms: int
     buy_sell_ratio: str | None
@@ -95,19 +93,30 @@ def decode_open_interest(body: bytes, grid: Grid, symbol: str | None = None) -> 
     All rows must be of `symbol`; None: of the first row's.
     """
     rows = _timed(_interests, body, grid, symbol)
-    return _numeric([OpenInterestRow(open_ms, row.interest, row.value, row.supply or "") for open_ms, row in rows])
+    return _numeric(
+        [OpenInterestRow(open_ms, row.interest or None, row.value or None, row.supply or None) for open_ms, row in rows]
+    )
 
 
 def decode_ratio(body: bytes, grid: Grid, symbol: str | None = None) -> list[RatioRow]:
     """Decode an answer of one of the three long/short ratios, as decode_open_interest does."""
     rows = _timed(_ratios, body, grid, symbol)
-    return _numeric([RatioRow(open_ms, row.ratio, row.long, row.short) for open_ms, row in rows])
+    return _numeric(
+        [RatioRow(open_ms, row.ratio or None, row.long or None, row.short or None) for open_ms, row in rows]
+    )
 
 
 def decode_takers(body: bytes, grid: Grid, symbol: str | None = None) -> list[TakerRow]:
     """Decode an answer of takerlongshortRatio, whose rows have no symbol, as decode_open_interest does."""
     rows = _timed(_takers, body, grid, symbol)
-    return _numeric([TakerRow(open_ms, row.ratio, row.sold, row.bought) for open_ms, row in rows])
+    return _numeric(
+        [TakerRow(open_ms, row.ratio or None, row.sold or None, row.bought or None) for open_ms, row in rows]
+    )
+
+
+def _known(*texts: str | None) -> Iterator[str | None]:
+    """The texts of a row's values; the exchange writes "" for a value that it does not know."""
+    return (text or None for text in texts)
 
 
 def _timed(
@@ -145,14 +154,14 @@ NO_SYMBOL: Final = '{"symbol":""'
 
 _OPEN_INTEREST: Final = NO_SYMBOL + (
     ',"sumOpenInterest":"%(sum_open_interest)s","sumOpenInterestValue":"%(sum_open_interest_value)s",'
-    '"CMCCirculatingSupply":"%(cmc_circulating_supply)s","timestamp":%(end_time)d}'
+    '"CMCCirculatingSupply":"%(cmc_circulating_supply)s","timestamp":%(stamp_time)d}'
 )
 _RATIO: Final = NO_SYMBOL + (
     ',"longAccount":"%(long_account)s","longShortRatio":"%(long_short_ratio)s",'
-    '"shortAccount":"%(short_account)s","timestamp":%(end_time)d}'
+    '"shortAccount":"%(short_account)s","timestamp":%(stamp_time)d}'
 )
 _TAKERS: Final = (
-    '{"buySellRatio":"%(buy_sell_ratio)s","sellVol":"%(sell_vol)s","buyVol":"%(buy_vol)s","timestamp":%(end_time)d}'
+    '{"buySellRatio":"%(buy_sell_ratio)s","sellVol":"%(sell_vol)s","buyVol":"%(buy_vol)s","timestamp":%(stamp_time)d}'
 )
 
 
@@ -189,10 +198,7 @@ def with_symbol(body: bytes, symbol: str) -> bytes:
 
 
 class Statistic(NamedTuple):
-    """The language of one endpoint; `printed` is a template as in app.domain.kind, with END_TIME as a further name.
-
-    The template prints the same as `encode` only if no value is None.
-    """
+    """The language of one endpoint; `printed` is a template as in app.domain.kind."""
 
     row: type[Any]
     decode: Callable[..., Sequence[Row]]

@@ -5,12 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from types import UnionType
 from typing import Any, Final, Protocol
 
 from app.domain.interval import Grid, Interval
 
 CLOSE_TIME: Final = "close_time"
 """The name in `Kind.printed` of a row's last millisecond, which is computed and not stored in a column."""
+
+STAMP_TIME: Final = "stamp_time"
+"""The name in `Kind.printed` of the time that the exchange states for a row: `RestPages.stamp_ms` after it opens."""
 
 _WORD: Final = re.compile(r"[a-z_]+", re.ASCII)
 _FIELD: Final = re.compile(r"%\((\w+)\)([ds])")
@@ -57,6 +61,13 @@ class RestPages:
     decode: Callable[[bytes, Grid], Sequence[Row]]
     """Decodes an answer's body into checked rows, strictly ascending. Raises BadKline for the whole answer."""
     bucket: Bucket | None = None
+    stamp_ms: int = 0
+    """How long after a row's open time the time lies that the exchange states for it, and that parameters mean."""
+    reach_ms: int | None = None
+    """How far back the exchange has rows; None: to their begin. Where a kind has a reach, an answer has the newest
+    `limit` rows of a window instead of the oldest, so that a window must not have more open times than that."""
+    late_ms: int = 0
+    """How long after its close the exchange may have no row yet, beside the grace that every kind has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +80,15 @@ class Kind:
     """The part of a series' name after the symbol and an @, as in `BTCUSDT@markPrice`; "": the name is the symbol."""
     row: type[Any]
     """The named tuple of a row; its first field is `open_ms`."""
-    columns: tuple[tuple[str, type], ...]
-    """The columns of a stored row in the order of `row`'s fields, `open_time` first: name, and int or str."""
+    columns: tuple[tuple[str, type | UnionType], ...]
+    """The columns of a stored row in the order of `row`'s fields, `open_time` first: name, and int, str or str | None.
+
+    None is a value that nobody knows. It is stored as NULL and printed as an empty text.
+    """
     table: str
     """The prefix of its tables' names. There is one table for each interval."""
     printed: str
-    """The format of a row as REST prints it, with `%(name)d` or `%(name)s` for a column or CLOSE_TIME."""
+    """The format of a row as REST prints it, with `%(name)d` or `%(name)s` for a column, CLOSE_TIME or STAMP_TIME."""
     rest: RestPages
     encoder: Callable[[Any, int], bytes] | None = None
     """A function that prints the same as `printed`, but faster: 1.9 µs for a kline instead of 4."""
@@ -94,6 +108,11 @@ class Kind:
     """Whether data.binance.vision has files of it."""
     live_age_ms_max: int = 0
     """How long a row in progress may be served after its last update, in ms."""
+    is_gathered: bool = False
+    """Whether rows are gathered in turn, as the kind's bucket allows, instead of as each closes. Such a series is no
+    part of readiness, and is not compared with the exchange in rounds."""
+    shows_listing: bool = True
+    """Whether the begin of its rows, and their decimals, show which listing of a name they belong to."""
 
     def __post_init__(self) -> None:
         names = [self.table, *(name for name, _ in self.columns)]
@@ -115,8 +134,9 @@ class Kind:
 
     def encoded_by_template(self, row: Row, close_ms: int) -> bytes:
         """`row` formatted with `printed`."""
-        names = [*(name for name, _ in self.columns), CLOSE_TIME]
-        values = dict(zip(names, (*row, close_ms), strict=True))
+        names = [*(name for name, _ in self.columns), CLOSE_TIME, STAMP_TIME]
+        texts = ("" if value is None else value for value in row)
+        values = dict(zip(names, (*texts, close_ms, row.open_ms + self.rest.stamp_ms), strict=True))
         return (self.printed % values).encode()
 
     def __reduce__(self) -> tuple[Any, ...]:

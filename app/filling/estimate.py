@@ -32,6 +32,8 @@ def estimate(
     """Estimate the cost of every kline that is wished and not held. Bytes, seconds and requests are approximate."""
     klines = missing = requests = weight = archive_rows = 0
     for series in wish.series():
+        if series.kind.is_gathered:
+            continue  # what they take is little beside klines, and lasts as long as the bucket makes it
         gap = survey(wish, holdings, series, now_ms)
         probable = Span(wish.hint_ms(series), now_ms)  # one request most likely proves the time before it absent
         wished = sum(gap.grid.count(*span) for span in gap.wished.clip(probable))

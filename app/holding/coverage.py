@@ -39,7 +39,7 @@ class Coverage:
         newest: dict[str, int] = {}
         wish = self._wish()
         for series in wish.series():
-            if wish.is_over(series, now_ms):
+            if series.kind.is_gathered or wish.is_over(series, now_ms):
                 continue
             held = self._holdings.ledger(series).held
             end_ms = next(reversed(held)).end_ms if held else 0

@@ -54,13 +54,13 @@ class Freshness:
         self._stale_ms_max = stale_ms_max
 
     def survey(self) -> Survey:
-        """Judge the tail of every wished series whose contract still trades."""
+        """Judge the tail of every wished series whose contract still trades, but of gathered kinds."""
         wish, now_ms = self._wish(), self._as_of_ms()
         counts = dict.fromkeys(State, 0)
         lacking: list[TailAge] = []
         worst: dict[str, TailAge] = {}
         for series in wish.series():
-            if wish.is_over(series, now_ms):
+            if series.kind.is_gathered or wish.is_over(series, now_ms):
                 continue  # a delivered contract gets no newer klines
             tail = self._judge(wish, series, now_ms, is_followed=wish.follows(series))
             counts[tail.state] += 1

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.domain.interval import D1, DAY_MS, M1, Grid, Interval
+from app.domain.interval import D1, DAY_MS, HOUR_MS, M1, Grid, Interval
 from app.domain.kind import Kind
 from app.domain.series import Series
 from app.domain.span import Span
@@ -15,6 +15,7 @@ CLOSE_GRACE_MS: Final = 3_000
 """A kline is due this long after its close: recorded closing frames came 0.2–2.0 s after it (binance-facts 7)."""
 
 BASE_DAYS_MIN: Final = 2  # 1m is held this far back even when it is not wished: longer intervals are rolled up from it
+REACH_MARGIN_MS: Final = HOUR_MS  # rows about to pass out of the exchange's reach are not asked for any more
 TAIL_KLINES: Final = 500  # the newest klines of a series, completed before any history (contract: /v1/ready)
 
 
@@ -88,7 +89,8 @@ class Wish:
 
     def _due_end_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
         """The end of the due klines: the newest kline closed CLOSE_GRACE_MS ago, or the contract's last one."""
-        end_ms, ends_ms = grid.floor(now_ms - CLOSE_GRACE_MS), self._ends_ms(series)
+        late_ms = CLOSE_GRACE_MS + series.kind.rest.late_ms
+        end_ms, ends_ms = grid.floor(now_ms - late_ms), self._ends_ms(series)
         return end_ms if ends_ms is None else min(end_ms, grid.ceil(ends_ms))
 
     def spans(self, series: Series, grid: Grid, now_ms: int) -> list[Span]:
@@ -110,8 +112,12 @@ class Wish:
         return Span(start_ms, max(start_ms, end_ms))
 
     def _begin_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
-        """When the wish begins: never before the listing that has the name now."""
-        return max(self._start_ms(series, grid, now_ms), grid.floor(self.since_ms.get(series.symbol, 0)))
+        """When the wish begins: never before the listing that has the name now, or before the exchange has rows."""
+        begin_ms = max(self._start_ms(series, grid, now_ms), grid.floor(self.since_ms.get(series.symbol, 0)))
+        reach_ms = series.kind.rest.reach_ms
+        if reach_ms is None or series.kind.is_archived:
+            return begin_ms
+        return max(begin_ms, grid.ceil(now_ms - reach_ms + REACH_MARGIN_MS), grid.floor(self.hint_ms(series)))
 
     def _start_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
         """When the backfill begins. The listing's date is only a hint; the exchange proves when the series begins."""

@@ -184,8 +184,12 @@ class Relistings:
             raise UpstreamGarbage(f"{name}: the exchange does not stand by where its klines begin")
         await self._check_others(name, firsts)
         since_ms = firsts.get(KLINES, min(firsts.values()))
+        others = {kind: since_ms for kind in KINDS.values() if not kind.shows_listing}
         relisting = Relisting(
-            recorded, Listing.of(listed, since_ms), firsts, keeps_newer=recorded.precision == listed.precision
+            recorded,
+            Listing.of(listed, since_ms),
+            {**others, **firsts},
+            keeps_newer=recorded.precision == listed.precision,
         )
         await self._committer.relist(relisting)
         self._recorded[name] = relisting.listing
@@ -202,7 +206,7 @@ class Relistings:
         relisted with six decimals instead of three, "1.234" would be served where the exchange has "1.234000".
         """
         compared: set[Kind] = set()
-        for series in series_of(name):  # shortest interval first
+        for series in _showing(name):  # shortest interval first
             held, grid = self._holdings.ledger(series).held, self._holdings.grid(series)
             if series.kind in compared or not held:
                 continue
@@ -218,7 +222,7 @@ class Relistings:
     async def _first_klines(self, name: str, end_ms: int) -> Firsts:
         """When the exchange's first row of each held kind opens (ms); `end_ms` where the exchange has no row."""
         firsts: dict[Kind, int] = {}
-        for series in series_of(name):  # shortest interval first
+        for series in _showing(name):  # shortest interval first
             if series.kind in firsts or not self._holdings.ledger(series).held:
                 continue
             try:
@@ -278,7 +282,8 @@ class Relistings:
 
     def _is_held_before(self, listed: Symbol) -> bool:
         """Whether held klines of a name open before the onboard date in the exchange's list."""
-        return bool(self._beginning_before(listed.name, dict.fromkeys(KINDS.values(), listed.onboard_ms)))
+        kinds = [kind for kind in KINDS.values() if kind.shows_listing]
+        return bool(self._beginning_before(listed.name, dict.fromkeys(kinds, listed.onboard_ms)))
 
     def _mark(self) -> None:
         self._holdings.set_listings(self._recorded.values())
@@ -294,6 +299,11 @@ class Relistings:
             self._drop(series, EVERYTHING)
             self._tail.forget(series)
         self._rolling.forget(name)
+
+
+def _showing(name: str) -> list[Series]:
+    """The series of a name that show which listing it belongs to, kind by kind, shortest interval first."""
+    return [series for series in series_of(name) if series.kind.shows_listing]
 
 
 def _of_shortest(name: str) -> list[Series]:

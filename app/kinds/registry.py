@@ -1,6 +1,6 @@
 """The registry of all kinds of series. A new kind is a file in this folder and an entry in `KINDS`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from app.domain import letters
@@ -8,9 +8,10 @@ from app.domain.interval import INTERVALS, Interval
 from app.domain.kind import Kind
 from app.domain.series import Series
 from app.kinds.klines import KLINES
+from app.kinds.metrics import METRICS
 from app.kinds.price_klines import PRICES
 
-KINDS: Final[dict[str, Kind]] = {kind.suffix: kind for kind in (KLINES, *PRICES.values())}
+KINDS: Final[dict[str, Kind]] = {kind.suffix: kind for kind in (KLINES, *PRICES.values(), *METRICS.values())}
 """By `Kind.suffix`, which follows the symbol in the name of a series."""
 
 
@@ -30,6 +31,11 @@ def spelt(text: str) -> str | None:
 def held_beside(words: Iterable[str], symbols: Sequence[str]) -> dict[Kind, tuple[str, ...]]:
     """By kind of price klines in `words`: the symbols, or pairs, of its series for `symbols`, without duplicates."""
     return {kind: tuple(dict.fromkeys(map(kind.whose, symbols))) for kind in (PRICES[word] for word in words)}
+
+
+def metrics_of(symbols: Collection[str]) -> dict[Kind, Collection[str]]:
+    """By kind of metrics: `symbols`."""
+    return dict.fromkeys(METRICS.values(), symbols)
 
 
 def series_of(symbol: str) -> Iterator[Series]:

@@ -3,11 +3,12 @@
 import contextlib
 import random
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlencode
 
 from app.domain.interval import INTERVALS
+from app.domain.kind import Kind
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span
@@ -30,7 +31,7 @@ from app.http.klines import PATH as KLINES_PATH
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.kinds.klines import KLINES
-from app.kinds.registry import held_beside, named
+from app.kinds.registry import held_beside, metrics_of, named
 from app.market import book_mirror, mark_mirror, trade_mirror
 from app.market.book_starts import BookStarts
 from app.market.market_source import MarketSource
@@ -51,7 +52,7 @@ from app.querying.prove import Prover
 from app.querying.query import QueryService
 from app.querying.read_through import ReadThrough
 from app.runtime import Runtime
-from app.settings import Settings
+from app.settings import ALL_SYMBOLS, Settings
 from app.sockets.connections import Connections
 from app.sockets.streams import StreamLimits, StreamServer, streams_of
 from app.verifying.verify import Verifier
@@ -142,7 +143,7 @@ class Parts:
                 settings.quote_assets,
                 settings.contract_types,
                 settings.auto_sync_symbols,
-                settings.price_klines_symbols,
+                (*settings.price_klines_symbols, *(name for name in settings.metrics if name != ALL_SYMBOLS)),
             ),
             lambda body, received_ms: self.role.keep_symbols(body, received_ms),
             self._symbols_changed,
@@ -229,10 +230,17 @@ class Parts:
             self.settings.backfill_days,
             self.symbols.listings,
             self._undoubted(self.holdings.extra_wishes),
-            {} if self.extra_wishes_only else self._others,
+            {} if self.extra_wishes_only else self._wished_beside(),
             self.holdings.since_ms,
             self.holdings.doubted,
         )
+
+    def _wished_beside(self) -> Mapping[Kind, Collection[str]]:
+        """By kind: the symbols, or pairs, of the series that are wished beside klines of trades."""
+        wished = self.settings.metrics
+        if not wished:
+            return self._others
+        return {**self._others, **metrics_of(self._held_symbols() if wished == (ALL_SYMBOLS,) else wished)}
 
     def _undoubted(self, wishes: Mapping[Series, Span]) -> Mapping[Series, Span]:
         """The wishes without those for doubted names, whose held klines may belong to another listing."""

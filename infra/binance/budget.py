@@ -242,7 +242,7 @@ class WeightBudget:
         for priority, queue in self._queues.items():
             while queue:
                 waiter = queue[0]
-                outcome = refusal or self._full(state, waiter.bucket, now_ms)
+                outcome = refusal or self._full(state, waiter.bucket, priority, now_ms)
                 if outcome is not None:
                     waiter.outcome = outcome
                 elif self._has_room(state, waiter.weight, priority, now_ms):
@@ -253,8 +253,8 @@ class WeightBudget:
                     return  # nobody overtakes
                 yield queue.popleft()
 
-    def _full(self, state: RateState, bucket: Bucket | None, now_ms: int) -> BucketFull | None:
-        if bucket is None or state.asked(bucket, now_ms) < int(GRANTED[bucket] * SHARES[Priority.USER]):
+    def _full(self, state: RateState, bucket: Bucket | None, priority: Priority, now_ms: int) -> BucketFull | None:
+        if bucket is None or state.asked(bucket, now_ms) < int(GRANTED[bucket] * SHARES[priority]):
             return None
         reason = f"the {bucket.name} requests that the exchange grants in five minutes are used up"
         return BucketFull(state.room_ms(bucket, now_ms), reason)

@@ -72,8 +72,9 @@ class BinanceRest:
             "limit": limit,
         }
         if window is not None:
-            params |= {} if newest else {"startTime": window.start_ms}
-            params["endTime"] = window.end_ms - 1  # both are inclusive
+            assert pages.reach_ms is None or grid.count(*window) <= limit, "the answer would lack the oldest rows"
+            params |= {} if newest else {"startTime": window.start_ms + pages.stamp_ms}
+            params["endTime"] = window.end_ms - 1 + pages.stamp_ms  # both are inclusive
         body = await self._get(pages.path, params, pages.weight(limit), priority, pages.bucket)
         try:
             rows = pages.decode(body, grid)

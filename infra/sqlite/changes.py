@@ -17,7 +17,7 @@ from app.ports.store import Committed
 from infra.sqlite.ledgers import read_ledgers_of
 from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import NO_LIMIT, rows_of
-from infra.sqlite.row_tables import row_columns, row_table
+from infra.sqlite.row_tables import row_columns, row_table, selected
 from infra.sqlite.sealed import reach, sealed_rows
 from infra.sqlite.statements import columns, put, reading
 
@@ -95,7 +95,7 @@ def _read_spans(
 ) -> Iterator[tuple[str, Row]]:
     names_of_row, table = row_columns(kind), row_table(kind, interval)
     select = (
-        f"SELECT symbol, {', '.join(names_of_row)} FROM json_each(?) AS one CROSS JOIN {table} "  # noqa: S608  constants
+        f"SELECT symbol, {selected(kind)} FROM json_each(?) AS one CROSS JOIN {table} "  # noqa: S608  constants
         "WHERE symbol = json_extract(one.value, '$[0]') "
         "AND open_time >= json_extract(one.value, '$[1]') AND open_time < json_extract(one.value, '$[2]')"
     )

@@ -1,18 +1,19 @@
 """Statements on the tables of rows that are not sealed."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from operator import gt
+from types import UnionType
 from typing import Final
 
 from app.domain.interval import MO1, Interval
-from app.domain.kind import CLOSE_TIME, Kind, Row
+from app.domain.kind import CLOSE_TIME, STAMP_TIME, Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
 from infra.sqlite.library import sqlite3
-from infra.sqlite.row_tables import row_columns, row_table
+from infra.sqlite.row_tables import UNKNOWN, row_columns, row_table, selected
 from infra.sqlite.statements import columns
 
 NO_LIMIT: Final = -1  # LIMIT -1 is no limit in SQLite
@@ -22,8 +23,14 @@ def rows_of(kind: Kind, texts: Sequence[list[str]]) -> Iterator[Row]:
     """Rows of `kind` from `texts`, the columns that `columns` returned."""
     to_row = partial(tuple.__new__, kind.row)  # `_make` without its check of the length
     typed = zip(texts, kind.columns, strict=True)
-    values = [map(int, text) if of_type is int else text for text, (_, of_type) in typed]
+    values = [_typed(text, of_type) for text, (_, of_type) in typed]
     return map(to_row, zip(*values, strict=True))
+
+
+def _typed(texts: list[str], of_type: type | UnionType) -> Iterable[int | str | None]:
+    if of_type is int:
+        return map(int, texts)
+    return texts if of_type is str else (None if text == UNKNOWN else text for text in texts)
 
 
 def table_rows(
@@ -32,7 +39,7 @@ def table_rows(
     """At most `limit` unsealed rows that open in `window`, the oldest or the `newest`, ascending."""
     order = "DESC" if newest else "ASC"
     select = (
-        f"SELECT {', '.join(row_columns(series.kind))} FROM {row_table(*series.table)} "  # noqa: S608  constants
+        f"SELECT {selected(series.kind)} FROM {row_table(*series.table)} "  # noqa: S608  constants
         f"WHERE symbol = ? AND open_time >= ? AND open_time < ? ORDER BY open_time {order} LIMIT ?"
     )
     values = (series.name, window.start_ms, window.end_ms, limit)
@@ -51,7 +58,7 @@ def printing(kind: Kind, interval: Interval) -> str:
         if interval == MO1
         else f"open_time + {interval.grid.step_ms - 1}"
     )
-    template, printed = kind.print_with({CLOSE_TIME: close_ms})
+    template, printed = kind.print_with({CLOSE_TIME: close_ms, STAMP_TIME: f"open_time + {kind.rest.stamp_ms}"})
     return f"printf('{template}', {', '.join(printed)})"
 
 

@@ -17,11 +17,14 @@ METADATA: Final = MetaData()
 
 
 def _row_columns(kind: Kind) -> list[Column[int] | Column[str]]:
-    return [_integer(name) if of_type is int else _text(name) for name, of_type in kind.columns]
+    return [
+        _integer(name) if of_type is int else _text(name, or_null=of_type == str | None)
+        for name, of_type in kind.columns
+    ]
 
 
-def _text(name: str, *, key: bool = False) -> Column[str]:
-    return Column(name, Text, primary_key=key, nullable=False)
+def _text(name: str, *, key: bool = False, or_null: bool = False) -> Column[str]:
+    return Column(name, Text, primary_key=key, nullable=or_null)
 
 
 def _integer(name: str, *, key: bool = False) -> Column[int]:

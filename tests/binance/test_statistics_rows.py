@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from app.binance.statistics_rows import (
     ACCOUNTS,
-    END_TIME,
     OPEN_INTEREST,
     STAMP_AFTER_OPEN_MS,
     STATISTICS,
@@ -28,6 +27,7 @@ from app.binance.statistics_rows import (
     with_symbol,
 )
 from app.domain.interval import INTERVALS
+from app.domain.kind import STAMP_TIME
 from app.domain.kline import BadKline
 
 GRID = INTERVALS["5m"].grid
@@ -63,7 +63,7 @@ DECODERS: list[tuple[Decode, str]] = [
 def test_values_are_decoded_as_text_and_keyed_by_the_start_of_their_period() -> None:
     assert decode_open_interest(INTEREST.encode(), GRID) == [
         OpenInterestRow(OPEN_MS, "106289.69300000", "8175197334.30990000", "20084481.00000000"),
-        OpenInterestRow(STAMP_MS, "106240.84300000", "8171275487.55589900", ""),
+        OpenInterestRow(STAMP_MS, "106240.84300000", "8171275487.55589900", None),
     ]
     assert decode_ratio(RATIO.encode(), GRID)[0] == RatioRow(OPEN_MS, "1.9078", "0.6561", "0.3439")
     assert decode_takers(TAKER.encode(), GRID)[1] == TakerRow(STAMP_MS, "0.9239", "954.6240", "881.9500")
@@ -78,9 +78,10 @@ def test_answers_are_printed_to_the_byte_and_by_template_too(name: str) -> None:
     assert (b"BTCUSDT" in printed, printed == body) == (False, name == TAKERS)
     assert with_symbol(printed, "BTCUSDT") == body
     for row in rows:
-        values = {**row._asdict(), END_TIME: row.open_ms + STAMP_AFTER_OPEN_MS}  # type: ignore[attr-defined]
+        texts = {name: "" if value is None else value for name, value in row._asdict().items()}
+        values = {**texts, STAMP_TIME: row.open_ms + STAMP_AFTER_OPEN_MS}
         assert (statistic.printed % values).encode() == statistic.encode(row, row.open_ms + 299_999)
-    assert tuple(statistic.row._fields) == tuple(rows[0]._fields)  # type: ignore[attr-defined]
+    assert tuple(statistic.row._fields) == tuple(rows[0]._fields)
     assert statistic.decode(b"[]", GRID, "BTCUSDT") == []
 
 
@@ -97,7 +98,7 @@ def test_the_symbol_is_inserted_into_every_row_as_json(symbol: str) -> None:
     assert with_symbol(takers, symbol) == takers
 
 
-def test_a_value_that_is_not_archived_is_printed_as_empty() -> None:
+def test_a_value_that_nobody_knows_is_printed_as_empty() -> None:
     assert encode_open_interest(OpenInterestRow(0, "1", None, None), 0) == (
         b'{"symbol":"","sumOpenInterest":"1","sumOpenInterestValue":"","CMCCirculatingSupply":"","timestamp":300000}'
     )
@@ -125,12 +126,12 @@ def test_the_circulating_supply_may_be_absent_and_any_value_unknown() -> None:
     said = json.loads(INTEREST)
     del said[0]["CMCCirculatingSupply"]
     said[1]["CMCCirculatingSupply"] = None
-    assert [row.cmc_circulating_supply for row in decode_open_interest(json.dumps(said).encode(), GRID)] == ["", ""]
+    assert [row.cmc_circulating_supply for row in decode_open_interest(json.dumps(said).encode(), GRID)] == [None, None]
     for decode, body in DECODERS:
         said = json.loads(body)
         for each in said:
             each.update({name: "" for name in each if name not in {"symbol", "timestamp"}})
-        assert {value for row in decode(json.dumps(said).encode(), GRID) for value in row[1:]} == {""}
+        assert {value for row in decode(json.dumps(said).encode(), GRID) for value in row[1:]} == {None}
 
 
 @pytest.mark.parametrize(("decode", "body"), DECODERS)

@@ -23,8 +23,8 @@ def layout(file: Path) -> dict[str, tuple[list[tuple[object, ...]], bool]]:
         listed = connection.execute("PRAGMA table_list").fetchall()
         return {
             name: (connection.execute(f"SELECT * FROM pragma_table_info('{name}')").fetchall(), bool(without_rowid))
-            for _, name, _, _, without_rowid, _ in listed
-            if not name.startswith(("sqlite_", "alembic_"))
+            for _, name, type_, _, without_rowid, _ in listed
+            if type_ == "table" and not name.startswith(("sqlite_", "alembic_"))
         }
 
 
