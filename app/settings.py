@@ -105,6 +105,11 @@ class Settings(BaseSettings):
     )
     only_final_default: bool = Field(True, description="Whether klines without only_final= are closed ones only.")
     read_through: bool = Field(True, description="Fetch from the exchange what is asked for and not held yet.")
+    strict_retention: bool = Field(
+        False,
+        description="Whether metrics that the exchange itself no longer has (older than 30 days) are refused as there, "
+        "although they are held.",
+    )
     seal_after_days: float = Field(
         3,
         ge=0,

@@ -111,6 +111,8 @@ class Kind:
     is_gathered: bool = False
     """Whether rows are gathered in turn, as the kind's bucket allows, instead of as each closes. Such a series is no
     part of readiness, and is not compared with the exchange in rounds."""
+    finished: Callable[[bytes, str], bytes] = lambda body, symbol: body
+    """Completes the body of an answer of printed rows by what they all share: the symbol."""
     shows_listing: bool = True
     """Whether the begin of its rows, and their decimals, show which listing of a name they belong to."""
 

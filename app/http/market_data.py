@@ -16,7 +16,7 @@ from app.http.headers import BINANCE, NO_STORE
 from app.http.klines import Klines
 from app.http.market_docs import answer_doc, parameters_doc
 from app.http.market_pages import Kept, MarketPages
-from app.http.market_params import DATA, question_of
+from app.http.market_params import DATA, question_of, refuse_too_old
 from app.http.relay import ask_writer, holds_header, is_relayed, wants_new
 from app.http.services import Services
 from app.market import book_starts
@@ -26,10 +26,13 @@ from app.ports.clock import Clock
 from app.ports.errors import UpstreamError
 from app.querying.answer import LIMIT_DEFAULT, KlineQuery
 from app.querying.refusal import refusal_of
+from app.querying.statistics import StatisticsQuery
+
+STATISTICS_DEFAULT: Final = 30  # rows of /futures/data without a limit (binance-facts section 2.2)
 
 _MODES: Final = {
     Mode.HELD: "Held in memory, from the exchange's streams. An answer holds for",
-    Mode.STORED: "Held where PRICE_KLINES says so, else fetched once for all who ask. An answer holds for",
+    Mode.STORED: "Held where PRICE_KLINES or METRICS says so, else fetched once for all who ask. An answer holds for",
     Mode.CACHED: "Fetched from the exchange once for all who ask. An answer holds for",
 }
 
@@ -45,6 +48,7 @@ class MarketData:
         clock: Clock,
     ) -> None:
         self._market = services.market
+        self._statistics = services.statistics
         self._query = services.query
         self._symbols = services.symbols
         self._names = services.names
@@ -90,7 +94,7 @@ class MarketData:
 
     def _stored(self, endpoint: Endpoint, question: Question) -> KlineQuery | None:
         """The klines query that a question states if its series is stored, with the kline in progress; else None."""
-        if (kind := endpoint.kind) is None:
+        if (kind := endpoint.kind) is None or kind.is_gathered:
             return None
         sent = question.params
         series = Series(kind, kind.whose(sent[kind.rest.symbol]), INTERVALS[sent[kind.rest.interval]])
@@ -108,7 +112,32 @@ class MarketData:
             self._starts.begin(kind, question.params["symbol"])
         return await self._starts.edition(kind, question.params["symbol"])
 
+    def _statistics_query(self, question: Question) -> StatisticsQuery | None:
+        """The question about a gathered kind whose rows are kept; None for any other question."""
+        kind = ENDPOINTS[question.path].kind
+        if kind is None or not kind.is_gathered:
+            return None
+        sent = question.params
+        interval = INTERVALS.get(sent[kind.rest.interval])
+        if interval is None or interval not in kind.intervals_of(()):
+            return None
+        series = Series(kind, kind.whose(sent[kind.rest.symbol]), interval)
+        limit = question.number("limit") or STATISTICS_DEFAULT
+        if limit > kind.rest.rows_max or not self._statistics.keeps(series):
+            return None
+        return StatisticsQuery(series, question.number("startTime"), question.number("endTime"), limit)
+
+    async def _held(self, question: Question) -> Fetched | None:
+        """The answer of held statistics; None for what has to be asked for. Raises BinanceError."""
+        query = self._statistics_query(question)
+        if query is not None and (answer := await self._statistics.held(query)) is not None:
+            return Fetched(HTTPStatus.OK, answer.body, answer.fresh_ms, answer.fresh_ms)
+        refuse_too_old(question, self._clock.now_ms())
+        return None
+
     async def _fetch(self, question: Question) -> Fetched:
+        if (held := await self._held(question)) is not None:
+            return held
         if self._line.is_elsewhere():
             kind = book_starts.PATHS.get(question.path)
             is_new = kind is not None and self._starts.is_untold(kind, question.params["symbol"])
@@ -116,7 +145,12 @@ class MarketData:
         return await self._fetch_here(question)
 
     async def _fetch_here(self, question: Question) -> Fetched:
-        return await self._market.fetch(question)
+        if (held := await self._held(question)) is not None:
+            return held
+        fetched = await self._market.fetch(question)
+        if fetched.status == HTTPStatus.OK and (query := self._statistics_query(question)) is not None:
+            await self._statistics.learn(query.series, fetched.body)
+        return fetched
 
     def _response(self, question: Question, kept: Kept, scope: Scope, edition: int) -> Response:
         now_ms, size = self._clock.now_ms(), kept.page.size

@@ -118,5 +118,12 @@ def _check_times(question: Question, now_ms: int) -> None:
         raise start_after_end()
     if question.path == "/fapi/v1/aggTrades" and start_ms < now_ms - TRADES_KEPT_MS - CLOCKS_MS:
         raise window_too_old()
-    if question.path.startswith(DATA) and start_ms < now_ms - DATA_KEPT_MS:
-        raise BinanceError(400, -1130, "parameter 'startTime' is invalid.")
+
+
+def refuse_too_old(question: Question, now_ms: int) -> None:
+    """Raise BinanceError for a question about statistics that the exchange has no more, without asking it."""
+    start_ms = question.number("startTime")
+    if question.path.startswith(DATA) and start_ms is not None and start_ms < now_ms - DATA_KEPT_MS:
+        error = BinanceError(400, -1130, "parameter 'startTime' is invalid.")
+        error.is_msg_first = True
+        raise error

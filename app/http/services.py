@@ -14,6 +14,7 @@ from app.market.endpoints import Question
 from app.market.market_source import Fetched
 from app.ports.coordination import WriterRpcClient
 from app.querying.answer import Answer, KlineQuery
+from app.querying.statistics import HeldAnswer, StatisticsQuery
 
 
 class Query(Protocol):
@@ -132,6 +133,22 @@ class Market(Protocol):
         ...
 
 
+class Statistics(Protocol):
+    """Answers from held rows of statistics."""
+
+    def keeps(self, series: Series) -> bool:
+        """Whether rows of a series are held, or wished."""
+        ...
+
+    async def held(self, query: StatisticsQuery) -> HeldAnswer | None:
+        """The answer from held rows; None when the exchange has to be asked."""
+        ...
+
+    async def learn(self, series: Series, body: bytes) -> None:
+        """Keep the rows of the exchange's answer about a series."""
+        ...
+
+
 class WriterLine(WriterRpcClient, Protocol):
     """The connection to the process that writes."""
 
@@ -151,6 +168,7 @@ class Services:
     backfill: Backfill
     verify: Verify
     market: Market
+    statistics: Statistics
     line: WriterLine
     book_starts: BookStarts
     names: Names

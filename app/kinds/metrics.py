@@ -14,6 +14,7 @@ from app.binance.statistics_rows import (
     TAKERS,
     TOP_ACCOUNTS,
     TOP_POSITIONS,
+    with_symbol,
 )
 from app.domain.interval import DAY_MS, INTERVALS, MINUTE_MS
 from app.domain.kind import Bucket, Kind, RestPages
@@ -34,6 +35,7 @@ def _kind(name: str, table: str) -> Kind:
         table=table,
         printed=language.printed,
         encoder=language.encode,
+        finished=with_symbol,
         rest=RestPages(
             path=f"{FOLDER}{name}",
             symbol="symbol",

@@ -11,6 +11,7 @@ import msgspec
 from app.binance.weights import depth_limits, depth_weight, klines_weight
 from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
 from app.domain.kind import Bucket, Kind
+from app.kinds.metrics import METRICS
 from app.kinds.price_klines import INDEX, MARK, PREMIUM
 
 # How long answers stay valid, in ms.
@@ -261,6 +262,7 @@ def _seldom(name: str, summary: str, weight: Weight, *parameters: Parameter) -> 
 
 
 def _statistics(name: str, summary: str, *first: Parameter) -> Endpoint:
+    kind = METRICS.get(name)
     return Endpoint(
         f"/futures/data/{name}",
         summary,
@@ -268,7 +270,9 @@ def _statistics(name: str, summary: str, *first: Parameter) -> Endpoint:
         _costs(0),
         _data_holds,
         _DATA_TEXT,
+        Mode.CACHED if kind is None else Mode.STORED,
         bucket=Bucket.DATA,
+        kind=kind,
     )
 
 
@@ -367,7 +371,7 @@ _TABLE: Final = (
     _seldom("insuranceBalance", "The insurance fund", _costs(1), _ANY_SYMBOL),
     _seldom("symbolAdlRisk", "How near symbols are to auto-deleveraging", _costs(1), _ANY_SYMBOL),
     _seldom("tradingSchedule", "When traditional markets are open", _costs(5)),
-    _statistics("openInterestHist", "Open interest of the last 30 days"),
+    _statistics("openInterestHist", "Open interest"),
     _statistics("topLongShortAccountRatio", "Accounts of top traders, long to short"),
     _statistics("topLongShortPositionRatio", "Positions of top traders, long to short"),
     _statistics("globalLongShortAccountRatio", "Accounts of all, long to short"),

@@ -50,6 +50,7 @@ class Node:
                 parts.backfill,
                 parts.verifier,
                 parts.market,
+                parts.statistics,
                 parts,
                 parts.book_starts,
                 parts.names,

@@ -51,6 +51,7 @@ from app.querying.names import Names
 from app.querying.prove import Prover
 from app.querying.query import QueryService
 from app.querying.read_through import ReadThrough
+from app.querying.statistics import Statistics
 from app.runtime import Runtime
 from app.settings import ALL_SYMBOLS, Settings
 from app.sockets.connections import Connections
@@ -195,6 +196,15 @@ class Parts:
         )
         self.gatherer = Gatherer(clock, self.reader, self.copies)
         prover = Prover(clock, self.read_through, self.holdings, stale_ms_max=stale_ms_max)
+        self.statistics = Statistics(
+            clock,
+            self.reader,
+            self.holdings,
+            lambda series: self.wish().has(series),
+            lambda series, grid, span, rows: self.role.keep_read(series, grid, span, rows),
+            lambda: self.role.are_copies_current(),
+            is_retention_strict=settings.strict_retention,
+        )
         self.query = QueryService(
             clock, self.copies, self.gatherer, prover, self.in_progress, lambda series: self.wish().has(series)
         )

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from app.domain.interval import DAY_MS, M1, Grid
-from app.domain.kind import Row
+from app.domain.kind import Bucket, Row
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import CommitFailed, SymbolsReplaced
 from app.filling.estimate import estimate
 from app.filling.fill import Filler
+from app.filling.gathering import Gathering
 from app.filling.reconcile import Reconciler
 from app.filling.room import Room, row_disk_bytes
 from app.holding.commit import Committer
@@ -59,6 +60,7 @@ class Writer:
         row_bytes = row_disk_bytes(settings.seal_after_days)
         room = Room(parts.disk_free_bytes, settings.disk_free_bytes_min, row_bytes)
         self.reconciler = Reconciler(runtime, self._filler, inventory, room, concurrency=settings.fetch_concurrency)
+        self.gathering = Gathering(runtime, parts.rest, committer, inventory)
         ws = settings.destination(settings.binance_ws_url)
         self.sockets = BinanceSockets(ws, runtime)
         self.streams = MarketStreams(ws, runtime, parts.hub.deliver, self.sockets)
@@ -154,6 +156,7 @@ class Writer:
         start("sockets", self.sockets.run)
         start("streams", self.streams.run)
         start("warm-up", warm_up.run)
+        start("gather", self._gather)
 
     async def _sync_symbols(self) -> None:
         await self._parts.symbols.run(self._parts.settings.symbol_sync_interval_sec, self._parts.runtime.rng("symbols"))
@@ -161,6 +164,10 @@ class Writer:
     async def _reconcile(self) -> None:
         await self._parts.clock.until_measured()  # the exchange's time decides which klines are closed
         await self.reconciler.run()
+
+    async def _gather(self) -> None:
+        await self._parts.clock.until_measured()
+        await self.gathering.run(Bucket.DATA)
 
     async def _verify(self) -> None:
         await self._parts.clock.until_measured()
@@ -197,6 +204,8 @@ class Writer:
 
     async def keep_read(self, series: Series, grid: Grid, span: Span, rows: Sequence[Row]) -> None:
         """Commit rows of `span` that were read through, where they are wished."""
+        if series.kind.is_gathered:
+            self.gathering.asked(series)
         await self._filler.keep_read(series, grid, span, rows)
 
     async def keep_symbols(self, body: bytes, received_ms: int) -> None:
@@ -316,4 +325,5 @@ _TASKS: Final = (
     "check-blocks",
     "repair-blocks",
     "reconcile",
+    "gather",
 )

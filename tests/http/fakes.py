@@ -33,6 +33,7 @@ from app.market.market_source import Fetched
 from app.market.stream_hub import Hub
 from app.ports.coordination import RpcRequest, RpcResponse, WriterRpcClient
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
+from app.querying.statistics import HeldAnswer, StatisticsQuery
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections
 
@@ -44,6 +45,19 @@ NOW_MS = 1_700_000_000_000
 LOCAL_TOKEN = "the-content-of-a-file-that-is-private"
 LOCAL = {"authorization": f"Bearer {LOCAL_TOKEN}"}
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
+
+
+class FakeStatistics:
+    """Statistics of which nothing is held."""
+
+    def keeps(self, series: Series) -> bool:
+        return False
+
+    async def held(self, query: StatisticsQuery) -> HeldAnswer | None:
+        return None
+
+    async def learn(self, series: Series, body: bytes) -> None:
+        raise AssertionError(f"nothing of {series} is kept")
 
 
 class ManualClock:
@@ -289,6 +303,7 @@ class Node:
                 self.backfill,
                 self.verify,
                 self.market,
+                FakeStatistics(),
                 self.line,
                 self.book_starts,
                 self.names,

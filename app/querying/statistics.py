@@ -1,0 +1,123 @@
+"""Answers from held rows of kinds whose answers count from the end, such as metrics: the newest rows of a window.
+
+An answer is made of known open times only: held, or proven absent. Where it needs another one, or where a newer row may
+exist than the newest one held, the exchange is asked instead, and the rows of its answer are kept.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
+
+from app.binance.unreadable import UNREADABLE
+from app.domain.interval import Grid
+from app.domain.kind import Row
+from app.domain.kline import BadKline
+from app.domain.ledger import Ledger
+from app.domain.series import Series
+from app.domain.span import Span
+from app.holding.ledger_cache import LedgerCache
+from app.ports.clock import ConfirmedClock
+from app.ports.store import StoreReader
+
+NEWEST_MS: Final = 15_000  # how long an answer with the newest row holds: its rows come every five minutes
+PAST_MS: Final = 60_000  # how long one without it does: a row may come late, or be replaced
+TRIES_MAX: Final = 8  # windows read until one has enough rows: each reaches back over the absent times of the last
+
+Keep = Callable[[Series, Grid, Span, Sequence[Row]], Awaitable[None]]
+"""Commits rows of an answer that cover a span, if they are wished and this process is the writer."""
+
+
+class StatisticsQuery(NamedTuple):
+    """A question: the newest `limit` rows whose stated times lie in `[start_ms, end_ms]`; None is no bound."""
+
+    series: Series
+    start_ms: int | None
+    end_ms: int | None
+    limit: int
+
+
+class HeldAnswer(NamedTuple):
+    """The body of an answer, and for how many ms it holds."""
+
+    body: bytes
+    fresh_ms: int
+
+
+class Statistics:
+    """Answers questions about gathered kinds from the store."""
+
+    def __init__(
+        self,
+        clock: ConfirmedClock,
+        store: StoreReader,
+        holdings: LedgerCache,
+        is_wished: Callable[[Series], bool],
+        keep: Keep,
+        is_current: Callable[[], bool],
+        *,
+        is_retention_strict: bool,
+    ) -> None:
+        """`is_current`: whether the ledgers match the store.
+
+        `is_retention_strict`: questions about times that the exchange no longer has are left to it.
+        """
+        self._clock = clock
+        self._store = store
+        self._holdings = holdings
+        self._is_wished = is_wished
+        self._keep = keep
+        self._is_current = is_current
+        self._is_strict = is_retention_strict
+
+    def keeps(self, series: Series) -> bool:
+        """Whether rows of `series` are held, or wished."""
+        return self._is_wished(series) or bool(self._holdings.ledger(series).known)
+
+    async def held(self, query: StatisticsQuery) -> HeldAnswer | None:
+        """The answer from held rows; None when the exchange has to be asked. Raises StoreUnavailable."""
+        series, pages = query.series, query.series.kind.rest
+        if not (self._clock.is_trusted and self._is_current()) or series.symbol in self._holdings.doubted:
+            return None
+        now_ms, grid = self._clock.now_ms(), self._holdings.grid(series)
+        lower_ms = 0 if query.start_ms is None else grid.ceil(max(0, query.start_ms - pages.stamp_ms))
+        if self._is_strict and pages.reach_ms is not None and lower_ms < now_ms - pages.reach_ms:
+            if query.start_ms is not None:
+                return None
+            lower_ms = grid.ceil(now_ms - pages.reach_ms)
+        end_ms = newest_end_ms = grid.floor(now_ms)
+        if query.end_ms is not None:
+            end_ms = min(end_ms, grid.ceil(max(0, query.end_ms - pages.stamp_ms + 1)))
+        window = self._window(query, grid, lower_ms, end_ms)
+        if window is None:
+            return None
+        _, body = await self._store.read_encoded(series, window, query.limit, newest=True)
+        fresh_ms = NEWEST_MS if end_ms == newest_end_ms else PAST_MS
+        return HeldAnswer(series.kind.finished(body, series.symbol), fresh_ms)
+
+    async def learn(self, series: Series, body: bytes) -> None:
+        """Keep the rows of the exchange's answer about `series`."""
+        grid = self._holdings.grid(series)
+        try:
+            rows = series.kind.rest.decode(body, grid)
+        except (BadKline, *UNREADABLE):
+            return  # the client gets what the exchange has sent; nothing of it is kept
+        if rows:
+            await self._keep(series, grid, Span(rows[0].open_ms, grid.shift(rows[-1].open_ms, 1)), rows)
+
+    def _window(self, query: StatisticsQuery, grid: Grid, lower_ms: int, end_ms: int) -> Span | None:
+        """The shortest known span up to `end_ms` with `limit` rows, or down to `lower_ms`; None if some is unknown."""
+        ledger = self._holdings.ledger(query.series)
+        start_ms = end_ms
+        lacking = query.limit
+        for _ in range(TRIES_MAX):
+            start_ms = max(lower_ms, grid.shift(grid.ceil(start_ms), -lacking))
+            window = Span(start_ms, max(start_ms, end_ms))
+            if not ledger.known.covers(window):
+                return None
+            lacking = query.limit - _held(ledger, grid, window)
+            if lacking <= 0 or start_ms <= lower_ms:
+                return window
+        return None
+
+
+def _held(ledger: Ledger, grid: Grid, window: Span) -> int:
+    return sum(grid.count(*span) for span in ledger.held.clip(window))
