@@ -103,12 +103,17 @@ class Gathering:
         found = []
         for number, each in enumerate(series, start=1):
             if self._state(each).not_before_ms <= now_ms:
-                gap = survey(wish, self._holdings, each, now_ms)
-                if gap.missing:
-                    found.append(self._lack(each, gap.missing, now_ms))
+                missing = survey(wish, self._holdings, each, now_ms).missing
+                if missing and (missing := missing - self._suspected(each, now_ms)):
+                    found.append(self._lack(each, missing, now_ms))
             if number % SURVEY_SLICE == 0:
                 await self._clock.sleep(0)
         return found
+
+    def _suspected(self, series: Series, now_ms: int) -> Spans:
+        """What the exchange lacked a while ago: it is asked for again when its answer can settle it."""
+        suspects = self._state(series).suspects.items()
+        return Spans(span for span, at_ms in suspects if 0 <= now_ms - at_ms < ABSENT_CONFIRM_MS)
 
     def _lack(self, series: Series, missing: Spans, now_ms: int) -> _Lack:
         grid, held = self._holdings.grid(series), self._holdings.ledger(series).held

@@ -114,7 +114,7 @@ async def test_the_newest_row_is_asked_for_until_it_is_held_and_then_kept(tmp_pa
     async with world(tmp_path, symbols=4) as here, here.node(**SETTINGS) as watched:
         await here.hold_whole(watched)
         series = next(series_held())
-        here.clock.move_to(M5.grid.floor(here.clock.now_ms()) + 5 * MINUTE_MS + 1_000)
+        here.clock.move_to(M5.grid.floor(here.clock.now_ms()) + 5 * MINUTE_MS + 4_000)
         target = f"{series.kind.rest.path}?symbol={YOUNG}&period=5m&limit=3"
         async with watched.http() as client:
             await served_alike(here, client, [target])

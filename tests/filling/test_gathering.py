@@ -1,0 +1,230 @@
+"""Gathering in virtual time: who is asked for when, what is kept, and what is recorded absent."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, Grid
+from app.domain.kind import Bucket
+from app.domain.ledger import Source
+from app.domain.series import Series
+from app.domain.span import Span, Spans
+from app.filling.gathering import ABSENT_CONFIRM_MS, ASKED_FACTOR, HISTORY_TURN, Gathering, ages_ms
+from app.holding.inventory import Inventory
+from app.holding.wish import Wish
+from app.kinds.metrics import METRICS, REACH_MS
+from app.ports.errors import BucketFull, StandDown, UpstreamRejected
+from app.ports.exchange import Priority
+from tests.fakes import NOW_MS, Rig, listing, rig, running
+
+M5 = INTERVALS["5m"]
+STEP_MS = M5.grid.step_ms
+
+
+@dataclass
+class Data:
+    """The exchange's statistics: rows that follow from series and time, granted by a bucket of `room` requests."""
+
+    clock: Any
+    room: int = 1_000
+    lacking: set[tuple[Series, int]] = field(default_factory=set)
+    late_ms: int = 0
+    refused: set[str] = field(default_factory=set)
+    asked: list[tuple[int, Series, Span, Priority]] = field(default_factory=list)
+    error: Exception | None = None
+    _left: list[int] = field(default_factory=list)
+
+    def row(self, series: Series, open_ms: int) -> Any:
+        values = (f"{open_ms // 1000 % 100_000}.{number}" for number in range(len(series.kind.columns) - 1))
+        return series.kind.row(open_ms, *values)
+
+    async def klines(
+        self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority, *, newest: bool = False
+    ) -> Sequence[Any]:
+        now_ms = self.clock.now_ms()
+        assert window is not None
+        assert not newest
+        assert grid.count(*window) <= limit <= series.kind.rest.rows_max, "the exchange would leave the oldest out"
+        assert window.start_ms >= now_ms - REACH_MS, "the exchange refuses what is older"
+        await asyncio.sleep(0)  # noqa: TID251  a turn of the event loop
+        if self.error is not None:
+            raise self.error
+        self._left = [at for at in self._left if at > now_ms - 5 * MINUTE_MS]
+        if len(self._left) >= self.room:
+            raise BucketFull(self._left[0] + 5 * MINUTE_MS, "used up")
+        self._left.append(now_ms)
+        self.asked.append((now_ms, series, window, priority))
+        if series.symbol in self.refused:
+            raise UpstreamRejected(400, -1121, "Invalid symbol.")
+        end_ms = min(window.end_ms, grid.floor(now_ms - self.late_ms))
+        return [self.row(series, at) for at in grid.opens(window.start_ms, end_ms) if (series, at) not in self.lacking]
+
+
+@dataclass
+class Case:
+    """Gathering on a rig."""
+
+    rig: Rig
+    data: Data
+    symbols: Collection[str]
+    kinds: int = len(METRICS)
+
+    def __post_init__(self) -> None:
+        self.inventory = Inventory(self.rig.holdings, self.wish)
+        self.gathering = Gathering(self.rig.runtime, self.data, self.rig.committer, self.inventory)  # type: ignore[arg-type]
+
+    def wish(self) -> Wish:
+        listings = {symbol: listing(symbol, 0) for symbol in self.symbols}
+        others = dict.fromkeys(list(METRICS.values())[: self.kinds], self.symbols)
+        return Wish(frozenset(), (), 30, listings, {}, others)
+
+    @property
+    def series(self) -> list[Series]:
+        return [each for each in self.wish().series() if each.kind.is_gathered]
+
+    def newest(self, series: Series) -> int:
+        held = self.rig.holdings.ledger(series).held
+        return held.hull.end_ms if held else 0
+
+    async def run(self) -> None:
+        await self.gathering.run(Bucket.DATA)
+
+    async def pass_s(self, seconds: int, every_s: int = 5) -> None:
+        """Let time pass in steps, so that what is under way does not fall behind the clock."""
+        for _ in range(0, seconds, every_s):
+            await self.rig.advance(every_s)
+
+
+@asynccontextmanager
+async def gathering(folder: Path, symbols: int = 2, kinds: int = len(METRICS), **data: Any) -> AsyncIterator[Case]:
+    async with rig(folder) as made:
+        case = Case(made, Data(made.clock, **data), [f"S{number}USDT" for number in range(symbols)], kinds)
+        async with running(case.run):
+            yield case
+
+
+async def test_everything_within_reach_is_gathered_newest_first(tmp_path: Path) -> None:
+    async with gathering(tmp_path) as case:
+        await case.pass_s(120)
+        for series in case.series:
+            ledger = case.rig.holdings.ledger(series)
+            end_ms = M5.grid.floor(case.rig.clock.ms - 63_000)
+            begin_ms = M5.grid.ceil(case.rig.clock.ms - REACH_MS + HOUR_MS)
+            assert ledger.held.covers(Span(begin_ms, end_ms)), f"{series} {ledger.held}"
+            rows = (await case.rig.store.read(series, Span(begin_ms, end_ms), 10_000)).rows
+            assert rows == [case.data.row(series, at) for at in M5.grid.opens(begin_ms, end_ms)]
+        newest_ms = max(window.end_ms for _, _, window, _ in case.data.asked[:2])
+        begun = case.data.asked[: len(case.series) * HISTORY_TURN // (HISTORY_TURN - 1) + 1]
+        assert {series for _, series, window, _ in begun if window.end_ms == newest_ms} == set(case.series)
+        windows = [window for _, series, window, _ in case.data.asked if series == case.series[0]]
+        history = [window.end_ms for window in windows if window.end_ms <= newest_ms]
+        assert history == sorted(history, reverse=True), "newest first"
+        asked = Counter((series, window) for _, series, window, _ in case.data.asked)
+        assert set(asked.values()) == {1}, "nothing is asked for twice"
+
+
+async def test_the_series_furthest_behind_is_first_when_the_bucket_is_small(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=8, kinds=5, room=10) as case:
+        await case.pass_s(3 * 3_600)
+        counts = Counter(series for _, series, _, _ in case.data.asked)
+        assert set(counts) == set(case.series), "none is left behind"
+        ages = ages_ms(case.inventory, case.rig.clock.ms)
+        assert sum(map(len, ages.values())) == len(case.series)
+        oldest_ms = max(each[-1] for each in ages.values())
+        assert oldest_ms <= 45 * MINUTE_MS, "40 series, of ten requests in five minutes a quarter for history"
+        at = [now_ms for now_ms, *_ in case.data.asked]
+        assert max(sum(each <= other < each + 5 * MINUTE_MS for other in at) for each in at) <= 10
+
+
+async def test_what_clients_ask_for_is_fetched_more_often(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=8, kinds=5, room=10) as case:
+        await case.pass_s(2 * 3_600)
+        wanted, begun = case.series[17], len(case.data.asked)
+        for _ in range(12):
+            case.gathering.asked(wanted)
+            await case.pass_s(600)
+        counts = Counter(series for _, series, window, _ in case.data.asked[begun:] if window.end_ms > NOW_MS)
+        others = [count for series, count in counts.items() if series != wanted]
+        assert counts[wanted] >= 2 * max(others) > 0, f"{ASKED_FACTOR} times as urgent"
+
+
+async def test_a_late_row_is_waited_for_without_asking_all_the_time(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=1, kinds=1, late_ms=4 * MINUTE_MS) as case:
+        await case.pass_s(60)
+        begun = len(case.data.asked)
+        await case.pass_s(3_600)
+        assert len(case.data.asked) - begun <= 12 * 4
+        assert case.newest(case.series[0]) >= case.rig.clock.ms - 4 * MINUTE_MS - 2 * STEP_MS
+        assert not case.rig.holdings.ledger(case.series[0]).absent
+
+
+async def test_a_row_that_the_exchange_lacks_is_absent_after_half_an_hour_and_not_before(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=1, kinds=1) as case:
+        series = case.series[0]
+        hole_ms = M5.grid.floor(NOW_MS - 7 * HOUR_MS)
+        case.data.lacking |= {(series, hole_ms), (series, hole_ms + STEP_MS)}
+        await case.pass_s(ABSENT_CONFIRM_MS // 1000 - 120)
+        assert not case.rig.holdings.ledger(series).absent
+        await case.pass_s(3_600)
+        assert case.rig.holdings.ledger(series).absent == Spans([Span(hole_ms, hole_ms + 2 * STEP_MS)])
+        asked = [window for _, _, window, _ in case.data.asked if window.clip(Span(hole_ms, hole_ms + 1))]
+        assert len(asked) == 2, "once more when that settles it"
+        assert case.rig.holdings.ledger(series).source_at(hole_ms - 1) is Source.REST
+
+
+async def test_a_row_that_comes_after_all_is_held(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=1, kinds=1) as case:
+        series = case.series[0]
+        hole_ms = M5.grid.floor(NOW_MS - 7 * HOUR_MS)
+        case.data.lacking.add((series, hole_ms))
+        await case.pass_s(600)
+        case.data.lacking.clear()
+        await case.pass_s(3_600)
+        assert case.rig.holdings.ledger(series).held.covers(Span(hole_ms, hole_ms + STEP_MS))
+
+
+async def test_a_full_bucket_and_a_stand_down_are_waited_for(tmp_path: Path) -> None:
+    async with gathering(tmp_path) as case:
+        await case.pass_s(60)
+        case.data.error = StandDown(case.rig.clock.ms + 20 * MINUTE_MS, "banned")
+        await case.pass_s(10 * 60)
+        begun = len(case.data.asked)
+        case.data.error = None
+        await case.pass_s(5 * 60)
+        assert len(case.data.asked) == begun, "nothing leaves during a stand-down"
+        assert "banned" in str(case.gathering.last_error)
+        await case.pass_s(10 * 60)
+        assert len(case.data.asked) >= begun + len(case.series)
+
+
+async def test_a_series_that_is_refused_delays_no_other(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=3) as case:
+        case.data.refused.add("S1USDT")
+        await case.pass_s(3_600)
+        refused = sum(series.symbol == "S1USDT" for _, series, _, _ in case.data.asked)
+        assert 0 < refused <= 5 * 20, "it is asked for less and less often"
+        for series in case.series:
+            if series.symbol != "S1USDT":
+                assert case.newest(series) >= case.rig.clock.ms - 2 * STEP_MS
+
+
+async def test_a_month_without_the_exchange_loses_what_it_no_longer_has_and_nothing_else(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=1, kinds=1) as case:
+        await case.pass_s(120)
+        series = case.series[0]
+        until_ms = case.newest(series)
+        case.data.error = StandDown(case.rig.clock.ms + 33 * DAY_MS, "away")
+        await case.rig.advance(33 * DAY_MS / 1000)
+        case.data.error = None
+        await case.pass_s(600)
+        held = case.rig.holdings.ledger(series).held
+        assert held.covers(Span(until_ms - DAY_MS, until_ms)), "what was held stays held"
+        missing = held.complement(Span(until_ms, case.newest(series)))
+        assert [each.end_ms for each in missing] == [
+            next(span.start_ms for span in held if span.start_ms > until_ms)
+        ], "one hole, which has passed out of reach"
+        assert missing.hull.end_ms <= M5.grid.ceil(case.rig.clock.ms - REACH_MS + HOUR_MS) + STEP_MS
