@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from app.domain.interval import D1, DAY_MS, Interval
+from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.filling.backfill import refusal as backfill_refusal
 from app.holding.gaps import SeriesGap
 from app.holding.wish import CLOSE_GRACE_MS
 from app.kinds.registry import named
@@ -60,6 +62,18 @@ class Target:
     start_ms: int | None
     end_ms: int | None
 
+    def series(self, symbols: Sequence[str]) -> list[Series]:
+        """The series of `symbols`, in the intervals that there are of each. Raises OperateError when there are none."""
+        found = []
+        for symbol in symbols:
+            of_symbol = [named(symbol, interval) for interval in self.intervals]
+            some = [each for each in of_symbol if each.interval in each.kind.intervals_of((each.interval,))]
+            if not some:
+                there_are = ", ".join(str(interval) for interval in of_symbol[0].kind.intervals)
+                raise OperateError(f"{symbol} has rows of {there_are} only: name it with --interval")
+            found += some
+        return found
+
     def span(self, settings: Settings, now_ms: int) -> Span:
         """The span up to now; by default it starts BACKFILL_DAYS ago. Raises OperateError when it is empty."""
         start_ms = self.start_ms
@@ -93,7 +107,7 @@ def _lacking(parts: Parts, settings: Settings, target: Target) -> list[SeriesGap
     if unknown := [name for name in symbols if name.partition("@")[0] not in known]:
         raise OperateError(f"the exchange does not list {unknown[0]}")
     wished = {gap.series: gap for gap in parts.coverage.gaps()} if not is_spanned else {}
-    for series in (named(symbol, interval) for symbol in symbols for interval in target.intervals):
+    for series in target.series(symbols):
         gap = wished.get(series)
         if gap is None:
             grid = parts.holdings.grid(series)
@@ -158,7 +172,7 @@ async def cancel(settings: Settings, target: Target, out: Console) -> Report:
             raise OperateError("--start must be before --end and in the past")
         if holder is None:
             symbols = target.symbols or tuple({series.name: None for series in parts.holdings.extra_wishes})
-            series = [named(symbol, interval) for symbol in symbols for interval in target.intervals]
+            series = target.series(symbols)
             withdrawn, remaining = await parts.backfill.withdraw(series, span)
             return {"withdrawn": withdrawn, "remaining": remaining}
         async with node_client(holder, parts) as client:
@@ -210,7 +224,10 @@ async def listed_symbols(parts: Parts, target: Target) -> tuple[str, ...]:
 async def _by_itself(parts: Parts, settings: Settings, target: Target, out: Console) -> None:
     symbols = await listed_symbols(parts, target)
     span = target.span(settings, parts.clock.now_ms())
-    await parts.backfill.request([named(symbol, interval) for symbol in symbols for interval in target.intervals], span)
+    series = target.series(symbols)
+    if (refusal := backfill_refusal(series)) is not None:
+        raise OperateError(refusal)
+    await parts.backfill.request(series, span)
 
     async def report(symbol: str) -> Report:
         return parts.coverage.report(symbol, None, 0, PAGE)

@@ -7,7 +7,6 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.kinds.registry import named
 from app.operate import (
     OperateError,
     Report,
@@ -35,7 +34,7 @@ async def verify(settings: Settings, target: Target, out: Console) -> Report:
         span = target.span(settings, parts.clock.now_ms())
         if holder is None:
             symbols = await listed_symbols(parts, target)
-            series = [named(symbol, interval) for symbol in symbols for interval in target.intervals]
+            series = target.series(symbols)
             number = parts.verifier.request(series, span)
 
             async def own() -> Report:

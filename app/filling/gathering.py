@@ -6,7 +6,7 @@ counts as if it were ASKED_FACTOR times as far behind. While rows are missing fu
 fetches them, newest first. A row that the exchange lacks is recorded absent when it still does half an hour later.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -23,6 +23,7 @@ from app.domain.store_rules import Batch
 from app.holding.commit import Committer
 from app.holding.gaps import survey
 from app.holding.inventory import Inventory
+from app.holding.wish import REACH_MARGIN_MS
 from app.ports.errors import BucketFull, StandDown, StoreUnavailable, UpstreamAway, UpstreamError
 from app.ports.exchange import Priority, RestApi
 from app.runtime import Runtime
@@ -103,12 +104,18 @@ class Gathering:
         found = []
         for number, each in enumerate(series, start=1):
             if self._state(each).not_before_ms <= now_ms:
-                missing = survey(wish, self._holdings, each, now_ms).missing
+                missing = survey(wish, self._holdings, each, now_ms).missing.clip(self._reach(each, now_ms))
                 if missing and (missing := missing - self._suspected(each, now_ms)):
                     found.append(self._lack(each, missing, now_ms))
             if number % SURVEY_SLICE == 0:
                 await self._clock.sleep(0)
         return found
+
+    def _reach(self, series: Series, now_ms: int) -> Span:
+        """The open times of which the exchange still has rows."""
+        reach_ms = series.kind.rest.reach_ms
+        begin_ms = 0 if reach_ms is None else self._holdings.grid(series).ceil(now_ms - reach_ms + REACH_MARGIN_MS)
+        return Span(begin_ms, now_ms)
 
     def _suspected(self, series: Series, now_ms: int) -> Spans:
         """What the exchange lacked a while ago: it is asked for again when its answer can settle it."""
@@ -206,13 +213,3 @@ class Gathering:
 
     def _state(self, series: Series) -> _State:
         return self._states.setdefault(series, _State())
-
-
-def ages_ms(inventory: Inventory, now_ms: int) -> Mapping[str, list[int]]:
-    """By gathered kind's name: the ages (ms) of the newest rows of all its series that have any, ascending."""
-    found: dict[str, list[int]] = {}
-    for series in inventory.wish().series():
-        held = inventory.ledgers.ledger(series).held
-        if series.kind.is_gathered and held:
-            found.setdefault(series.kind.name, []).append(now_ms - next(reversed(held)).end_ms)
-    return {name: sorted(ages) for name, ages in found.items()}

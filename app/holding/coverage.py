@@ -1,6 +1,7 @@
 """Coverage: the report that shows users the ledger compared with the wish."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -14,6 +15,23 @@ from app.ports.clock import Clock
 from app.ports.store import Disagreement
 
 SPANS_MAX: Final = 1_000  # newest spans listed per series; the counts cover all of a more fragmented ledger
+
+
+class Gathered(NamedTuple):
+    """How far the series of a gathered kind are behind: ages (ms) of the newest held rows, None without any."""
+
+    series: int
+    held: int
+    """Series of which a row is held."""
+    p50_ms: int | None
+    p99_ms: int | None
+
+    @classmethod
+    def of(cls, ages_ms: Sequence[int | None]) -> "Gathered":
+        """From the age of each series, None where no row is held."""
+        known = sorted(age for age in ages_ms if age is not None)
+        p50_ms, p99_ms = (known[int(degree * len(known))] if known else None for degree in (0.5, 0.99))
+        return cls(len(ages_ms), len(known), p50_ms, p99_ms)
 
 
 class Coverage:
@@ -46,6 +64,25 @@ class Coverage:
             code = series.interval.code
             newest[code] = min(newest.get(code, end_ms), end_ms)
         return [({"interval": code}, (now_ms - end_ms) / 1000) for code, end_ms in newest.items() if end_ms]
+
+    def gathered(self) -> dict[str, Gathered]:
+        """By name of each wished gathered kind: how far its series are behind."""
+        now_ms = self._clock.now_ms()
+        ages_ms: dict[str, list[int | None]] = {}
+        for series in self._wish().series():
+            if series.kind.is_gathered:
+                held = self._holdings.ledger(series).held
+                ages_ms.setdefault(series.kind.name, []).append(now_ms - held.hull.end_ms if held else None)
+        return {name: Gathered.of(ages) for name, ages in ages_ms.items()}
+
+    def gathered_ages(self) -> list[tuple[dict[str, str], float]]:
+        """For metrics, per gathered kind and quantile: the seconds since the end of the newest held row's period."""
+        return [
+            ({"kind": name, "quantile": quantile}, age_ms / 1000)
+            for name, found in self.gathered().items()
+            for quantile, age_ms in (("0.5", found.p50_ms), ("0.99", found.p99_ms))
+            if age_ms is not None
+        ]
 
     def report(
         self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False

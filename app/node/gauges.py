@@ -124,6 +124,14 @@ _LABELLED: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], _Lines]], ...]] 
         ),
         lambda node: node.coverage.tail_lags(),
     ),
+    (
+        Gauge(
+            "klinenode_gathered_age_seconds",
+            "Age of the newest held row of the symbols, by kind of metrics and quantile.",
+            merge=Merge.LARGEST,
+        ),
+        lambda node: node.coverage.gathered_ages(),
+    ),
 )
 
 _Histograms = Iterable[tuple[dict[str, str], Sequence[int], float]]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.domain.validity import is_fresh
+from app.holding.coverage import Gathered
 from app.holding.freshness import Freshness, State, Survey, TailAge
 from app.holding.symbol_sync import SymbolSync
 from app.node.exchange_clock import ExchangeClock
@@ -32,6 +33,8 @@ class Vitals:
     """The streams that clients subscribe to."""
     notes: Callable[[], list[str]]
     """What an operator has to know although nothing is wrong at the moment."""
+    gathered: Callable[[], dict[str, Gathered]]
+    """How far the series of gathered kinds are behind."""
 
 
 class Health:
@@ -72,6 +75,7 @@ class Health:
             "symbols": len(self._symbols.wished),
             "symbols_synced_ms": self._symbols.synced_ms,
             "tails": self._tails(),
+            "gathered": {name: found._asdict() for name, found in self._vitals.gathered().items()},
             "missing_klines": role.missing_klines,
             "queue_depth": role.write_queue_depth,
             "clock_offset_ms": self._clock.offset_ms,

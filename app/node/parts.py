@@ -180,6 +180,7 @@ class Parts:
             upstream_complaints=self.budget.complaints,
             streams=self._streams_report,
             notes=self._notes,
+            gathered=self.coverage.gathered,
         )
         self.health = Health(clock, self.symbols, freshness, self.supervisor, vitals)
         self.absence = Absence(clock, self.holdings, self.symbols.listing, self.archive)

@@ -13,7 +13,8 @@ from app.domain.kind import Bucket
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.filling.gathering import ABSENT_CONFIRM_MS, ASKED_FACTOR, HISTORY_TURN, Gathering, ages_ms
+from app.filling.gathering import ABSENT_CONFIRM_MS, ASKED_FACTOR, HISTORY_TURN, Gathering
+from app.holding.coverage import Coverage
 from app.holding.inventory import Inventory
 from app.holding.wish import Wish
 from app.kinds.metrics import METRICS, REACH_MS
@@ -132,9 +133,9 @@ async def test_the_series_furthest_behind_is_first_when_the_bucket_is_small(tmp_
         await case.pass_s(3 * 3_600)
         counts = Counter(series for _, series, _, _ in case.data.asked)
         assert set(counts) == set(case.series), "none is left behind"
-        ages = ages_ms(case.inventory, case.rig.clock.ms)
-        assert sum(map(len, ages.values())) == len(case.series)
-        oldest_ms = max(each[-1] for each in ages.values())
+        found = Coverage(case.rig.clock, case.inventory).gathered()
+        assert [(each.series, each.held) for each in found.values()] == [(8, 8)] * 5
+        oldest_ms = max(each.p99_ms or 0 for each in found.values())
         assert oldest_ms <= 45 * MINUTE_MS, "40 series, of ten requests in five minutes a quarter for history"
         at = [now_ms for now_ms, *_ in case.data.asked]
         assert max(sum(each <= other < each + 5 * MINUTE_MS for other in at) for each in at) <= 10

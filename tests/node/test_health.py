@@ -86,6 +86,7 @@ class Patient:
             upstream_complaints=list,
             streams=dict,
             notes=lambda: self.notes,
+            gathered=dict,
         )
         self.health = Health(self.exchange_clock, made.symbols, freshness, self.supervisor, vitals)
 
