@@ -71,7 +71,7 @@ def daily_exists(interval: Interval) -> bool:
 
 def parse(text: str, grid: Grid, precision: Precision) -> Iterator[Kline]:
     """The rows of a kline CSV in REST's form, in the file's order. Raises BadKline at the first invalid row."""
-    for number, line in enumerate(_lines(text), start=1):
+    for number, line in enumerate(lines(text), start=1):
         if not line or (number == 1 and line[0] in ascii_letters):  # the header begins with a name
             continue
         fields = line.split(",")  # no field of the archive is quoted
@@ -94,7 +94,7 @@ def checksum_of(content: bytes, zip_name: str) -> str:
     return digest.lower().decode()
 
 
-def _lines(text: str) -> Iterator[str]:
+def lines(text: str) -> Iterator[str]:
     """The lines of `text`, without copying all of it at once. Raises BadFile for a line that is too long."""
     start = 0
     while start < len(text):

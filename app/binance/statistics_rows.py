@@ -93,25 +93,19 @@ def decode_open_interest(body: bytes, grid: Grid, symbol: str | None = None) -> 
     All rows must be of `symbol`; None: of the first row's.
     """
     rows = _timed(_interests, body, grid, symbol)
-    return _numeric(
-        [OpenInterestRow(open_ms, row.interest or None, row.value or None, row.supply or None) for open_ms, row in rows]
-    )
+    return _numeric([OpenInterestRow(at, *_known(row.interest, row.value, row.supply)) for at, row in rows])
 
 
 def decode_ratio(body: bytes, grid: Grid, symbol: str | None = None) -> list[RatioRow]:
     """Decode an answer of one of the three long/short ratios, as decode_open_interest does."""
     rows = _timed(_ratios, body, grid, symbol)
-    return _numeric(
-        [RatioRow(open_ms, row.ratio or None, row.long or None, row.short or None) for open_ms, row in rows]
-    )
+    return _numeric([RatioRow(at, *_known(row.ratio, row.long, row.short)) for at, row in rows])
 
 
 def decode_takers(body: bytes, grid: Grid, symbol: str | None = None) -> list[TakerRow]:
     """Decode an answer of takerlongshortRatio, whose rows have no symbol, as decode_open_interest does."""
     rows = _timed(_takers, body, grid, symbol)
-    return _numeric(
-        [TakerRow(open_ms, row.ratio or None, row.sold or None, row.bought or None) for open_ms, row in rows]
-    )
+    return _numeric([TakerRow(at, *_known(row.ratio, row.sold, row.bought)) for at, row in rows])
 
 
 def _known(*texts: str | None) -> Iterator[str | None]:

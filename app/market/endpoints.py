@@ -214,6 +214,7 @@ _PRICES_TEXT: Final = (
     f"of PRICE_KLINES: until a kline changes or closes, 1 s with the one in progress; else {_KLINES_TEXT}"
 )
 _DATA_TEXT: Final = "15 s; 5 min when endTime has passed"
+_METRICS_TEXT: Final = f"of METRICS, with period=5m: 15 s, 1 min without the newest row; else {_DATA_TEXT}"
 
 
 def _costs(weight: int) -> Weight:
@@ -269,7 +270,7 @@ def _statistics(name: str, summary: str, *first: Parameter) -> Endpoint:
         (*(first or (_SYMBOL,)), *_STATISTICS),
         _costs(0),
         _data_holds,
-        _DATA_TEXT,
+        _DATA_TEXT if kind is None else _METRICS_TEXT,
         Mode.CACHED if kind is None else Mode.STORED,
         bucket=Bucket.DATA,
         kind=kind,

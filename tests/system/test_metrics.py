@@ -163,7 +163,7 @@ async def test_metrics_that_nobody_wishes_are_passed_through(tmp_path: Path) -> 
 async def test_a_failing_exchange_is_asked_again_until_everything_is_held(tmp_path: Path) -> None:
     async with world(tmp_path, symbols=4) as here:
         for kind in METRICS.values():
-            fault = Fault(kind="rest_5xx", path=kind.rest.path, count=3, status=503)
+            fault = Fault(kind="http_5xx", path=kind.rest.path, count=3, status=503)
             here.sandbox.control.faults.add(fault, here.clock.now_ms())
         async with here.node(**SETTINGS) as watched:
             await here.hold_whole(watched)

@@ -1,0 +1,147 @@
+"""Metrics CSV files of data.binance.vision: five-minute statistics of a symbol's day (binance-facts section 6.3).
+
+Lines may be repeated, out of order or missing, and values may be blank. Numbers are kept as the archive prints them.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice, repeat
+from operator import lt
+from typing import Final, NamedTuple
+
+from app.binance.archive_csv import BadFile
+from app.binance.metrics_lines import Table, era_of, read
+from app.binance.statistics_rows import (
+    ACCOUNTS,
+    OPEN_INTEREST,
+    PERIOD_MS,
+    TAKERS,
+    TOP_ACCOUNTS,
+    TOP_POSITIONS,
+    OpenInterestRow,
+    RatioRow,
+    TakerRow,
+)
+from app.domain.interval import DAY_MS
+from app.domain.kind import Row
+from app.domain.kline import is_zero
+
+LINES_MAX: Final = 10 * DAY_MS // PERIOD_MS  # files with every line twice exist; ten times is no file of a day
+_RATIOS: Final[dict[str, tuple[int, type[RatioRow | TakerRow]]]] = {
+    TOP_ACCOUNTS: (2, RatioRow),
+    TOP_POSITIONS: (3, RatioRow),
+    ACCOUNTS: (4, RatioRow),
+    TAKERS: (5, TakerRow),
+}
+"""Of each endpoint with one archived value: its place among the values of a line, and its row."""
+
+
+class Report(NamedTuple):
+    """What a file contained, and what of it was unusual: numbers of lines unless named values."""
+
+    lines: int
+    missing: int
+    """Periods of the day without a line."""
+    duplicates: int
+    """Lines that are equal to an earlier one."""
+    conflicts: int
+    """Lines that differ from an earlier one of the same time."""
+    disordered: int
+    """Lines whose time is before that of the line above."""
+    outside: int
+    """Periods that open at most five minutes outside the file's day. Others are refused."""
+    bare_dates: int
+    """Lines whose time is a date alone, which means midnight."""
+    blank_values: int
+    zero_values: int
+    """Zeros that stand for unknown values."""
+
+
+class MetricsFile(NamedTuple):
+    """The rows of a file by endpoint, strictly ascending; `revisions` has those that later lines replaced."""
+
+    rows: dict[str, Sequence[Row]]
+    revisions: dict[str, Sequence[Row]]
+    report: Report
+
+
+def parse(content: bytes, symbol: str, day_ms: int) -> MetricsFile:
+    """The rows of the file of `symbol` and the UTC day that begins at `day_ms`. Raises BadKline for the whole file.
+
+    A row of open interest needs one of its two values, the other is None then. Of lines of the same time the later one
+    counts, except for values that it leaves blank. Rows outside the day are returned too (Report.outside).
+    """
+    assert day_ms % DAY_MS == 0, "a file has one UTC day"
+    if content.count(b"\n") > LINES_MAX:
+        raise BadFile("rows", f"more than {LINES_MAX} lines")
+    table = read(content, symbol, day_ms)
+    blank_values, zero_values = sum(column.count("") for column in table.values), 0
+    if era_of(day_ms).zero_is_unknown:
+        table = table._replace(values=[["" if is_zero(text) else text for text in column] for column in table.values])
+        zero_values = sum(column.count("") for column in table.values) - blank_values
+    opens_ms = table.opens_ms
+    disordered = sum(map(int.__lt__, islice(opens_ms, 1, None), opens_ms))
+    merged, duplicates, replaced = _merged(table)
+    outside = sum(not day_ms <= open_ms < day_ms + DAY_MS for open_ms in {*merged.opens_ms[:1], *merged.opens_ms[-1:]})
+    missing = DAY_MS // PERIOD_MS - len(merged.opens_ms) + outside
+    report = Report(
+        len(opens_ms), missing, duplicates, len(replaced.opens_ms), disordered, outside, table.bare_dates,
+        blank_values, zero_values,
+    )  # fmt: skip
+    rows = _rows(merged)
+    return MetricsFile(rows, _revisions(replaced, rows) if replaced.opens_ms else {}, report)
+
+
+def _merged(table: Table) -> tuple[Table, int, Table]:
+    """One line for each time, ascending; how many were equal to an earlier one; those that a different one replaced."""
+    opens_ms, values, _ = table
+    if all(map(lt, opens_ms, islice(opens_ms, 1, None))):
+        return table, 0, Table([], [[]] * 6)
+    found: dict[int, tuple[str, ...]] = {}
+    replaced: list[tuple[int, tuple[str, ...]]] = []
+    duplicates = 0
+    for open_ms, line in zip(opens_ms, zip(*values, strict=True), strict=True):
+        former = found.setdefault(open_ms, line)
+        if former is line:
+            continue
+        if former == line:
+            duplicates += 1
+            continue
+        found[open_ms] = tuple(text or before for text, before in zip(line, former, strict=True))
+        replaced.append((open_ms, former))
+    return _table(sorted(found.items())), duplicates, _table(replaced)
+
+
+def _table(found: list[tuple[int, tuple[str, ...]]]) -> Table:
+    columns = [list(column) for column in zip(*(line for _, line in found), strict=True)]
+    return Table([open_ms for open_ms, _ in found], columns or [[]] * 6)
+
+
+def _rows(table: Table) -> dict[str, Sequence[Row]]:
+    opens_ms, values, _ = table
+    rows: dict[str, Sequence[Row]] = {OPEN_INTEREST: _interests(opens_ms, *values[:2])}
+    for endpoint, (place, row) in _RATIOS.items():
+        made = map(partial(tuple.__new__, row), zip(opens_ms, values[place], repeat(None), repeat(None), strict=False))
+        rows[endpoint] = list(made) if "" not in values[place] else [each for each in made if each[1]]
+    return rows
+
+
+def _interests(opens_ms: list[int], interests: list[str], worths: list[str]) -> list[OpenInterestRow]:
+    if "" not in interests and "" not in worths:
+        values = zip(opens_ms, interests, worths, repeat(None), strict=False)
+        return list(map(partial(tuple.__new__, OpenInterestRow), values))
+    return [
+        OpenInterestRow(open_ms, interest or None, worth or None, None)
+        for open_ms, interest, worth in zip(opens_ms, interests, worths, strict=True)
+        if interest or worth
+    ]
+
+
+def _revisions(replaced: Table, rows: dict[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+    """Of each endpoint, the rows of the replaced lines that differ from the row that is left."""
+    revisions: dict[str, Sequence[Row]] = {}
+    for endpoint, formers in _rows(replaced).items():
+        left = set(rows[endpoint])
+        if changed := [row for row in formers if row not in left]:
+            revisions[endpoint] = changed
+    return revisions
