@@ -74,7 +74,7 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
     "/fapi/v1/markPriceKlines": _klines(klines.mark_klines),
     "/fapi/v1/premiumIndexKlines": _klines(klines.premium_klines),
     "/fapi/v1/premiumIndex": Endpoint(prices.premium_index, _by_symbol(1, 10), in_thread=_of_all),
-    "/fapi/v1/fundingRate": Endpoint(prices.funding_rate, _always(0), FUNDING_BUCKET, in_thread=_yes),
+    "/fapi/v1/fundingRate": Endpoint(prices.funding_rates, _always(0), FUNDING_BUCKET, in_thread=_yes),
     "/fapi/v1/fundingInfo": Endpoint(reference.funding_info, _always(0), FUNDING_BUCKET),
     "/fapi/v1/ticker/24hr": Endpoint(prices.ticker_24hr, _by_symbol(1, 40), in_thread=_of_all),
     "/fapi/v1/ticker/price": _PRICE,

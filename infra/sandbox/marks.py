@@ -1,4 +1,4 @@
-"""The values derived from the price: index, mark and premium, their candles, funding and open interest.
+"""The values derived from the price: index, mark and premium, their candles, and open interest.
 
 All have eight decimals. index = price × (1 + a factor of the minute, within ± 0.03 %), and mark = index × (1 + the
 premium at the minute's start). So a minute's candle of mark or index follows from its candle of trades and the price
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from infra.sandbox.candles import Candle
-from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, utc_ms
+from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from infra.sandbox.market import Market, Recent
 from infra.sandbox.noise import chance
 from infra.sandbox.universe import Instrument
@@ -18,12 +18,9 @@ from infra.sandbox.universe import Instrument
 PLACES: Final = 8
 ONE: Final = int("1" + "0" * PLACES)
 KINDS: Final = ("index", "mark", "premium")
-INTEREST: Final = 10_000  # 0.00010000, the fixed part of a funding rate
 _SAMPLES_A_MINUTE = 60
 _PERIODS_MAX = 100_000  # cached candles of hours and days
-FUNDING_JITTER_MS = 8  # a funding's time is a few ms after its hour (binance-facts section 2.1)
 _OPEN_INTEREST_STEP_MS = 5 * MINUTE_MS
-_MARKS_SINCE_MS = utc_ms(2023, 1)  # earlier fundings have no mark price
 
 
 class Sampled(NamedTuple):
@@ -34,13 +31,6 @@ class Sampled(NamedTuple):
     low: int
     close: int
     samples: int
-
-
-class Funding(NamedTuple):
-    """One funding, with its time a few ms after the hour."""
-
-    time_ms: int
-    rate: int
 
 
 def roll_samples(parts: Iterable[Sampled]) -> Sampled:
@@ -56,18 +46,8 @@ def roll_samples(parts: Iterable[Sampled]) -> Sampled:
     )
 
 
-def has_funding(item: Instrument) -> bool:
-    """Whether the symbol is a perpetual."""
-    return "PERPETUAL" in item.contract_type
-
-
-def funding_hours(item: Instrument) -> int:
-    """The hours between two fundings."""
-    return 4 if has_funding(item) and chance(f"{item.uid}/funding") % 4 == 0 and item.base_asset != "BTC" else 8
-
-
 class Marks:
-    """Index, mark, premium, funding and open interest of any symbol at any time."""
+    """Index, mark, premium and open interest of any symbol at any time."""
 
     def __init__(self, market: Market) -> None:
         self._market = market
@@ -106,40 +86,6 @@ class Marks:
         if end_ms > now_ms:
             parts.append(self._minute(item, kind, time_ms, self._market.minute_now(item, now_ms), now_ms))
         return roll_samples(parts)
-
-    def next_funding_ms(self, item: Instrument, now_ms: int) -> int:
-        """The time of the next funding (ms); 0 if there is none."""
-        every_ms = funding_hours(item) * HOUR_MS
-        return (now_ms // every_ms + 1) * every_ms if has_funding(item) and item.status(now_ms) == "TRADING" else 0
-
-    def funding_rate(self, item: Instrument, time_ms: int) -> int:
-        """The rate of the funding at `time_ms`; the prediction before that time is the same."""
-        if not time_ms:
-            return 0
-        bits = chance(f"{item.uid}/rate/{time_ms // HOUR_MS}")
-        return INTEREST if bits & 3 else (bits >> 2) % 40_000 - 20_000
-
-    def funding_hours_ms(self, item: Instrument, start_ms: int, end_ms: int) -> range:
-        """The full hours (ms) of the fundings whose time, up to 8 ms later, is in [start_ms, end_ms]."""
-        every_ms = funding_hours(item) * HOUR_MS
-        if not has_funding(item) or item.pending:
-            return range(0)
-        first = max(item.onboard_ms // every_ms + 1, (start_ms - 1 - FUNDING_JITTER_MS) // every_ms + 1)
-        last = min(end_ms, item.delivery_ms - 1) // every_ms
-        while first <= last and self.funding(item, first * every_ms).time_ms < start_ms:
-            first += 1
-        while first <= last and self.funding(item, last * every_ms).time_ms > end_ms:
-            last -= 1
-        return range(first * every_ms, (last + 1) * every_ms, every_ms)
-
-    def funding(self, item: Instrument, hour_ms: int) -> Funding:
-        """The funding of a full hour, without its mark price."""
-        stamp = chance(f"{item.uid}/stamp/{hour_ms // HOUR_MS}") % (2 * FUNDING_JITTER_MS + 1) - FUNDING_JITTER_MS
-        return Funding(hour_ms + max(0, stamp), self.funding_rate(item, hour_ms))
-
-    def funding_mark(self, item: Instrument, hour_ms: int) -> int | None:
-        """The mark price of a funding; None before 2023, when the exchange did not store it."""
-        return None if hour_ms < _MARKS_SINCE_MS else self.mark(item, hour_ms)
 
     def open_interest(self, item: Instrument, now_ms: int) -> int:
         """The open interest in lots, which changes every five minutes."""

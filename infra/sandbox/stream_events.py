@@ -9,6 +9,7 @@ from infra.sandbox.answers.trades import levels_of
 from infra.sandbox.book import step_at, update_id
 from infra.sandbox.candles import QUANTUM_MS
 from infra.sandbox.exchange import Exchange
+from infra.sandbox.funding import funding_rate, next_funding_ms
 from infra.sandbox.grid import MINUTE_MS, SECOND_MS
 from infra.sandbox.marks import PLACES
 from infra.sandbox.noise import chance
@@ -159,7 +160,7 @@ class MarkPriceSource:
     def events(self, item: Instrument, now_ms: int) -> Iterator[Event]:
         """One event."""
         marks = self.exchange.marks
-        next_ms, mark = marks.next_funding_ms(item, now_ms), marks.mark(item, now_ms)
+        next_ms, mark = next_funding_ms(item, now_ms), marks.mark(item, now_ms)
         yield {
             "e": "markPriceUpdate",
             "E": now_ms,
@@ -168,7 +169,7 @@ class MarkPriceSource:
             "ap": decimal(marks.average(item, now_ms), PLACES),
             "i": decimal(index_price(self.exchange, item, now_ms), PLACES),
             "P": decimal(mark, PLACES),
-            "r": signed(marks.funding_rate(item, next_ms), PLACES),
+            "r": signed(funding_rate(item, next_ms), PLACES),
             "T": next_ms,
             "st": USD_M,
         }

@@ -1,12 +1,12 @@
 """The endpoints of current prices: premiumIndex, fundingRate, the tickers, openInterest."""
 
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 from typing import Final
 
 from infra.sandbox.exchange import Exchange
-from infra.sandbox.grid import HOUR_MS
-from infra.sandbox.marks import FUNDING_JITTER_MS, INTEREST, PLACES, has_funding
+from infra.sandbox.funding import INTEREST, funding, funding_rate, has_funding, hours_ms, next_funding_ms
+from infra.sandbox.grid import utc_ms
+from infra.sandbox.marks import PLACES
 from infra.sandbox.params import Query, instrument, limit_of, optional_instrument, ordered, window_of
 from infra.sandbox.render import amount, decimal, signed
 from infra.sandbox.tickers import Ticker, last_number
@@ -15,7 +15,9 @@ from infra.sandbox.universe import Instrument
 FUNDINGS_MAX: Final = 1_000
 _FUNDINGS_DEFAULT: Final = 100
 _PERCENT_PLACES: Final = 3
-_FUNDING_STEP_MS: Final = 4 * HOUR_MS  # every funding interval is a multiple of it
+_MARKS_SINCE_MS: Final = utc_ms(2023, 1)  # earlier fundings have no mark price (binance-facts section 2.1)
+_RATE_TYPES_SINCE_MS: Final = utc_ms(2026, 7, 23)
+"""Fundings have a rateType since then (binance-facts section 7); that earlier ones have none is unconfirmed."""
 
 Json = dict[str, object]
 _Describe = Callable[[Exchange, Instrument, int], Json]
@@ -48,23 +50,34 @@ def open_interest(exchange: Exchange, query: Query, now_ms: int) -> Json:
     return {"openInterest": decimal(lots, item.quantity_precision), "symbol": item.symbol, "time": now_ms}
 
 
-def funding_rate(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
+def funding_rates(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
     """/fapi/v1/fundingRate, ascending: the newest rows, or with startTime the oldest of the window."""
     item = optional_instrument(exchange, query, now_ms)
     limit = limit_of(query, _FUNDINGS_DEFAULT, FUNDINGS_MAX)
     start_ms, end_ms = window_of(query)
     ordered(start_ms, end_ms)
     items = _listed(exchange, now_ms) if item is None else [item]
-    first_ms = max(start_ms or 0, min((each.onboard_ms for each in items), default=0))
     last_ms = now_ms if end_ms is None else min(end_ms, now_ms)
-    if item is not None:
-        hours: Iterable[int] = exchange.marks.funding_hours_ms(item, first_ms, last_ms)
-        found = _pick([(hour_ms, item) for hour_ms in hours], start_ms, limit)
-    else:
-        events = _of_all(exchange, items, (first_ms, last_ms), oldest_first=start_ms is not None)
-        found = list(islice(events, limit))
-        found = found if start_ms is not None else found[::-1]
-    return [_describe_funding(exchange, each, hour_ms) for hour_ms, each in found]
+    chosen = slice(-limit, None) if start_ms is None else slice(limit)
+    found = [
+        (hour_ms, place)
+        for place, each in enumerate(items)
+        for hour_ms in hours_ms(each, start_ms or 0, last_ms)[chosen]
+    ]
+    return [describe_funding(exchange, items[place], hour_ms) for hour_ms, place in sorted(found)[chosen]]
+
+
+def describe_funding(exchange: Exchange, item: Instrument, hour_ms: int) -> Json:
+    """One row of fundingRate: the funding of a full hour."""
+    one = funding(item, hour_ms)
+    mark = "" if hour_ms < _MARKS_SINCE_MS else decimal(exchange.marks.mark(item, hour_ms), PLACES)
+    return {
+        "symbol": item.symbol,
+        "fundingTime": one.time_ms,
+        "fundingRate": signed(one.rate, PLACES),
+        "markPrice": mark,
+        **({} if hour_ms < _RATE_TYPES_SINCE_MS else {"rateType": "Regular"}),
+    }
 
 
 def trading(exchange: Exchange, now_ms: int) -> list[Instrument]:
@@ -75,14 +88,14 @@ def trading(exchange: Exchange, now_ms: int) -> list[Instrument]:
 def describe_premium(exchange: Exchange, item: Instrument, now_ms: int) -> Json:
     """One object of premiumIndex."""
     marks = exchange.marks
-    next_ms = marks.next_funding_ms(item, now_ms)
+    next_ms = next_funding_ms(item, now_ms)
     mark = decimal(marks.mark(item, now_ms), PLACES)
     return {
         "symbol": item.symbol,
         "markPrice": mark,
         "indexPrice": decimal(index_price(exchange, item, now_ms), PLACES),
         "estimatedSettlePrice": mark,
-        "lastFundingRate": signed(marks.funding_rate(item, next_ms), PLACES),
+        "lastFundingRate": signed(funding_rate(item, next_ms), PLACES),
         "interestRate": decimal(INTEREST if has_funding(item) else 0, PLACES),
         "nextFundingTime": next_ms,
         "time": now_ms,
@@ -162,37 +175,6 @@ def _describe_best(exchange: Exchange, item: Instrument, now_ms: int) -> Json:
         "time": snapshot.time_ms,
         "lastUpdateId": snapshot.update_id,
     }
-
-
-def _describe_funding(exchange: Exchange, item: Instrument, hour_ms: int) -> Json:
-    funding, mark = exchange.marks.funding(item, hour_ms), exchange.marks.funding_mark(item, hour_ms)
-    return {
-        "symbol": item.symbol,
-        "fundingTime": funding.time_ms,
-        "fundingRate": signed(funding.rate, PLACES),
-        "markPrice": "" if mark is None else decimal(mark, PLACES),
-        "rateType": "Regular",
-    }
-
-
-def _pick(events: list[tuple[int, Instrument]], start_ms: int | None, limit: int) -> list[tuple[int, Instrument]]:
-    return events[:limit] if start_ms is not None else events[-limit:]
-
-
-def _of_all(
-    exchange: Exchange, items: list[Instrument], bounds: tuple[int, int], *, oldest_first: bool
-) -> Iterable[tuple[int, Instrument]]:
-    first_ms, last_ms = bounds
-    hours = range(
-        max(0, first_ms - FUNDING_JITTER_MS) // _FUNDING_STEP_MS * _FUNDING_STEP_MS, last_ms + 1, _FUNDING_STEP_MS
-    )
-    for hour_ms in hours if oldest_first else reversed(hours):
-        for item in items:
-            each = exchange.marks.funding_hours_ms(
-                item, max(first_ms, hour_ms), min(last_ms, hour_ms + FUNDING_JITTER_MS)
-            )
-            if each:
-                yield hour_ms, item
 
 
 def _listed(exchange: Exchange, now_ms: int) -> list[Instrument]:

@@ -4,8 +4,9 @@ from typing import Final
 
 from infra.sandbox.answers.prices import trading
 from infra.sandbox.exchange import Exchange
+from infra.sandbox.funding import has_funding, regime_at
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS
-from infra.sandbox.marks import ONE, PLACES, funding_hours, has_funding
+from infra.sandbox.marks import ONE, PLACES
 from infra.sandbox.noise import chance
 from infra.sandbox.params import ApiError, Query, instrument, optional_instrument, upper
 from infra.sandbox.render import decimal
@@ -31,9 +32,9 @@ def funding_info(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
             "symbol": item.symbol,
             "adjustedFundingRateCap": decimal(ONE // 50, PLACES),
             "adjustedFundingRateFloor": f"-{decimal(ONE // 50, PLACES)}",
-            "fundingIntervalHours": funding_hours(item),
+            "fundingIntervalHours": regime_at(item, now_ms).hours,
             "disclaimer": False,
-            "updateTime": None if chance(f"{item.uid}/adjusted") & 1 else item.onboard_ms,
+            "updateTime": None if chance(f"{item.uid}/adjusted") & 1 else regime_at(item, now_ms).since_ms,
         }
         for item in trading(exchange, now_ms)
         if has_funding(item)
