@@ -87,11 +87,7 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
     "/fapi/v1/insuranceBalance": Endpoint(reference.insurance_balance, _always(1)),
     "/fapi/v1/symbolAdlRisk": Endpoint(reference.symbol_adl_risk, _always(1)),
     "/fapi/v1/tradingSchedule": Endpoint(reference.trading_schedule, _always(5)),
-    "/futures/data/openInterestHist": _data(statistics.open_interest_hist),
-    "/futures/data/topLongShortAccountRatio": _data(statistics.ratios("topAccounts")),
-    "/futures/data/topLongShortPositionRatio": _data(statistics.ratios("topPositions")),
-    "/futures/data/globalLongShortAccountRatio": _data(statistics.ratios("allAccounts")),
-    "/futures/data/takerlongshortRatio": _data(statistics.taker_ratio),
+    **{f"/futures/data/{endpoint}": _data(statistics.series(endpoint)) for endpoint in statistics.SERIES},
     "/futures/data/basis": _data(statistics.basis),
     "/futures/data/delivery-price": _data(statistics.delivery_price),
 }

@@ -6,7 +6,9 @@ from app.ports.clock import Clock
 from infra.sandbox.book import Book
 from infra.sandbox.market import Market
 from infra.sandbox.marks import Marks
+from infra.sandbox.options import Options
 from infra.sandbox.render import Row, rest_row, sampled_row
+from infra.sandbox.statistics import Statistics
 from infra.sandbox.tape import Tape
 from infra.sandbox.tickers import Tickers
 from infra.sandbox.universe import Instrument, Universe
@@ -20,17 +22,20 @@ class Exchange:
 
     clock: Clock
     universe: Universe
+    options: Options = field(default_factory=Options)
     market: Market = field(default_factory=Market)
     tape: Tape = field(init=False)
     book: Book = field(init=False)
     marks: Marks = field(init=False)
     tickers: Tickers = field(init=False)
+    statistics: Statistics = field(init=False)
 
     def __post_init__(self) -> None:
         self.tape = Tape(self.market)
         self.book = Book(self.market)
         self.marks = Marks(self.market)
         self.tickers = Tickers(self.market, self.tape)
+        self.statistics = Statistics(self.market, self.marks)
 
     def symbols(self) -> list[str]:
         """The symbols in exchangeInfo now, with any status."""
@@ -38,11 +43,15 @@ class Exchange:
 
     def rows(self, symbol: str, interval: str, start_ms: int, end_ms: int) -> list[Row]:
         """The closed candles that open in [start_ms, end_ms), as REST prints them."""
-        now_ms = self.clock.now_ms()
-        item = self.universe.find_ever(symbol, start_ms, end_ms) or self.universe.find(symbol, now_ms)
+        item = self.instrument(symbol, start_ms, end_ms)
+        return self.closed_rows(item, interval, start_ms, end_ms, self.clock.now_ms())
+
+    def instrument(self, symbol: str, start_ms: int, end_ms: int) -> Instrument:
+        """The instrument of `symbol` in [start_ms, end_ms), or else of now. Raises KeyError."""
+        item = self.universe.find_ever(symbol, start_ms, end_ms) or self.universe.find(symbol, self.clock.now_ms())
         if item is None:
             raise KeyError(symbol)
-        return self.closed_rows(item, interval, start_ms, end_ms, now_ms)
+        return item
 
     def closed_rows(self, item: Instrument, interval: str, start_ms: int, end_ms: int, now_ms: int) -> list[Row]:
         """The candles of `item` that open in [start_ms, end_ms) and have closed by `now_ms`."""

@@ -1,7 +1,7 @@
-"""The /futures/data family: five-minute statistics of the last 30 days (binance-facts section 2.2).
+"""The /futures/data family: statistics of the last 30 days (binance-facts section 2.2).
 
 The timestamp of a row is the end of its period, and an answer has the newest `limit` rows of a window, ascending: both
-are unconfirmed for the exchange. Open interest agrees with openInterest, and taker volumes agree with the klines.
+are unconfirmed for the exchange.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,19 @@ from infra.sandbox.answers.klines import contract
 from infra.sandbox.answers.prices import index_price
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.grid import DAY_MS, DURATIONS_MS
-from infra.sandbox.marks import PLACES
+from infra.sandbox.marks import ONE, PLACES
 from infra.sandbox.noise import chance
 from infra.sandbox.params import ApiError, Query, instrument, limit_of, mandatory, window_of
 from infra.sandbox.render import decimal, signed
+from infra.sandbox.statistics import AMOUNT_PLACES, RATIO_PLACES, RATIOS, shares, shortened
 from infra.sandbox.universe import Instrument
 
 PERIODS: Final = ("5m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d")
 ROWS_DEFAULT: Final = 30
 ROWS_MAX: Final = 500
 REACH_MS: Final = 30 * DAY_MS
-_RATIO_PLACES: Final = 4
+_VOLUME_PLACES: Final = 4
+_RATE_PLACES: Final = 4
 _DELIVERIES_MAX: Final = 8
 _QUARTER_MS: Final = 91 * DAY_MS
 
@@ -31,35 +33,13 @@ Json = dict[str, object]
 _Describe = Callable[[Exchange, Instrument, int, int], Json]
 
 
-def open_interest_hist(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/futures/data/openInterestHist."""
-    return _rows(exchange, query, now_ms, _open_interest)
-
-
-def ratios(name: str) -> Callable[[Exchange, Query, int], list[Json]]:
-    """The answer function of one of the three long-short ratios; the numbers depend on `name`."""
-
-    def describe(exchange: Exchange, item: Instrument, start_ms: int, end_ms: int) -> Json:
-        del exchange, start_ms
-        one = int("1" + "0" * _RATIO_PLACES)
-        longs = 3_000 + chance(f"{item.uid}/{name}/{end_ms}") % 4_001
-        return {
-            "symbol": item.symbol,
-            "longAccount": decimal(longs, _RATIO_PLACES),
-            "longShortRatio": decimal(longs * one // (one - longs), _RATIO_PLACES),
-            "shortAccount": decimal(one - longs, _RATIO_PLACES),
-            "timestamp": end_ms,
-        }
+def series(endpoint: str) -> Callable[[Exchange, Query, int], list[Json]]:
+    """The answer function of one of the five series of a symbol."""
 
     def answer(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-        return _rows(exchange, query, now_ms, describe)
+        return _described(exchange, query, now_ms, instrument(exchange, query, now_ms), SERIES[endpoint])
 
     return answer
-
-
-def taker_ratio(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
-    """/futures/data/takerlongshortRatio: from the taker columns of the klines; rows have no symbol."""
-    return _rows(exchange, query, now_ms, _takers)
 
 
 def basis(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
@@ -86,10 +66,6 @@ def delivery_price(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
     return found
 
 
-def _rows(exchange: Exchange, query: Query, now_ms: int, describe: _Describe) -> list[Json]:
-    return _described(exchange, query, now_ms, instrument(exchange, query, now_ms), describe)
-
-
 def _described(exchange: Exchange, query: Query, now_ms: int, item: Instrument, describe: _Describe) -> list[Json]:
     period = mandatory(query, "period")
     if period not in PERIODS:
@@ -101,40 +77,67 @@ def _described(exchange: Exchange, query: Query, now_ms: int, item: Instrument, 
     if end_ms is not None and (end_ms < now_ms - REACH_MS or end_ms < (start_ms or 0)):
         raise _invalid("endTime")
     size_ms = DURATIONS_MS[period]
-    last = min(now_ms if end_ms is None else end_ms, now_ms, item.delivery_ms) // size_ms
-    oldest_ms = max(now_ms - REACH_MS if start_ms is None else start_ms, item.onboard_ms)
-    first = max(-(-oldest_ms // size_ms), last - limit + 1)
-    ends = range(first * size_ms, (last + 1) * size_ms, size_ms)
-    if item.status(now_ms) == "PENDING_TRADING":
-        return []
-    return [describe(exchange, item, end - size_ms, end) for end in ends]
+    oldest_ms = now_ms - REACH_MS if start_ms is None else start_ms
+    ends_ms = exchange.statistics.ends_ms(item, size_ms, oldest_ms, now_ms if end_ms is None else min(end_ms, now_ms))
+    return [describe(exchange, item, each_ms - size_ms, each_ms) for each_ms in ends_ms[-limit:]]
 
 
 def _open_interest(exchange: Exchange, item: Instrument, start_ms: int, end_ms: int) -> Json:
     del start_ms
-    lots = exchange.marks.open_interest(item, end_ms)
-    value = lots * exchange.marks.mark(item, end_ms)
-    scale = int("1" + "0" * item.quantity_precision)
+    interest = exchange.statistics.interest(item, end_ms)
     return {
         "symbol": item.symbol,
-        "sumOpenInterest": decimal(lots * int("1" + "0" * (PLACES - item.quantity_precision)), PLACES),
-        "sumOpenInterestValue": decimal(value // scale, PLACES),
-        "CMCCirculatingSupply": decimal(21_000_000 + chance(item.uid) % 1_000_000_000, 0),
+        "sumOpenInterest": _amount_text(exchange, interest.coins),
+        "sumOpenInterestValue": _amount_text(exchange, interest.value),
+        "CMCCirculatingSupply": decimal((21_000_000 + chance(item.uid) % 1_000_000_000) * ONE, PLACES),
         "timestamp": end_ms,
     }
+
+
+def _ratio(endpoint: str) -> _Describe:
+    def describe(exchange: Exchange, item: Instrument, start_ms: int, end_ms: int) -> Json:
+        del start_ms
+        digits, ratio = exchange.options.rest_digits, exchange.statistics.ratio(item, endpoint, end_ms)
+        longs, shorts = shares(ratio, digits.ratio_places, cut=digits.cut)
+        return {
+            "symbol": item.symbol,
+            "longAccount": decimal(longs, digits.ratio_places),
+            "longShortRatio": _ratio_text(exchange, ratio),
+            "shortAccount": decimal(shorts, digits.ratio_places),
+            "timestamp": end_ms,
+        }
+
+    return describe
 
 
 def _takers(exchange: Exchange, item: Instrument, start_ms: int, end_ms: int) -> Json:
-    parts = list(exchange.market.between(item, start_ms, end_ms))
-    bought = sum(part.taker_volume for part in parts)
-    sold = sum(part.volume for part in parts) - bought
-    one, places = int("1" + "0" * _RATIO_PLACES), _RATIO_PLACES - item.quantity_precision
+    takers = exchange.statistics.takers(item, start_ms, end_ms)
+    lot = int("1" + "0" * (_VOLUME_PLACES - item.quantity_precision))
     return {
-        "buySellRatio": decimal(bought * one // sold if sold else 0, _RATIO_PLACES),
-        "sellVol": decimal(sold * int("1" + "0" * places), _RATIO_PLACES),
-        "buyVol": decimal(bought * int("1" + "0" * places), _RATIO_PLACES),
+        "buySellRatio": _ratio_text(exchange, takers.ratio),
+        "sellVol": decimal(takers.sold * lot, _VOLUME_PLACES),
+        "buyVol": decimal(takers.bought * lot, _VOLUME_PLACES),
         "timestamp": end_ms,
     }
+
+
+SERIES: Final[dict[str, _Describe]] = {
+    "openInterestHist": _open_interest,
+    **{endpoint: _ratio(endpoint) for endpoint in RATIOS},
+    "takerlongshortRatio": _takers,
+}
+"""By endpoint: the row of a period [start_ms, end_ms)."""
+
+
+def _amount_text(exchange: Exchange, units: int) -> str:
+    digits = exchange.options.rest_digits
+    text = decimal(shortened(units, AMOUNT_PLACES, digits.amount_places, cut=digits.cut), digits.amount_places)
+    return text.rstrip("0").rstrip(".") if digits.trimmed and "." in text else text
+
+
+def _ratio_text(exchange: Exchange, units: int) -> str:
+    digits = exchange.options.rest_digits
+    return decimal(shortened(units, RATIO_PLACES, digits.ratio_places, cut=digits.cut), digits.ratio_places)
 
 
 def _basis(exchange: Exchange, item: Instrument, start_ms: int, end_ms: int) -> Json:
@@ -142,11 +145,11 @@ def _basis(exchange: Exchange, item: Instrument, start_ms: int, end_ms: int) -> 
     index = index_price(exchange, item, end_ms)
     price = exchange.market.minute_now(item, end_ms).close
     futures = price * int("1" + "0" * (PLACES - item.price_precision))
-    rate = abs(futures - index) * int("1" + "0" * _RATIO_PLACES) // index
+    rate = abs(futures - index) * int("1" + "0" * _RATE_PLACES) // index
     return {
         "indexPrice": decimal(index, PLACES),
         "contractType": item.contract_type,
-        "basisRate": signed(-rate if futures < index else rate, _RATIO_PLACES),
+        "basisRate": signed(-rate if futures < index else rate, _RATE_PLACES),
         "futuresPrice": decimal(price, item.price_precision),
         "annualizedBasisRate": "",
         "basis": signed(futures - index, PLACES),
