@@ -9,13 +9,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from infra.sandbox import truth
+from infra.sandbox.answers.statistics import SERIES
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import BEFALLING_KINDS, MARKET_KINDS, Fault, FaultBoard, parse_fault
-from infra.sandbox.grid import INTERVALS, SECOND_MS
+from infra.sandbox.grid import HOUR_MS, INTERVALS, SECOND_MS
 from infra.sandbox.journal import Journal
 from infra.sandbox.limits import WeightLimiter
 from infra.sandbox.params import upper
 from infra.sandbox.sockets import SocketServer
+from infra.sandbox.statistics import PERIOD_MS
 
 TRUTH_ROWS_MAX = 20_000
 
@@ -94,21 +97,34 @@ class Control:
         return {"last": self.journal.written, "requests": [asdict(entry) for entry in self.journal.since(since)]}
 
     async def _truth(self, request: Request, rest: str) -> object:
-        """The closed rows with startTime ≤ open time ≤ endTime, at most the first 20,000."""
+        """The true rows of klines, or of `endpoint`: one of the statistics of 5 minutes, or fundingRate.
+
+        Closed rows with startTime ≤ open time (or funding time) ≤ endTime, at most the first 20,000.
+        """
         del rest
         query = request.query_params
-        interval = query.get("interval", "1m")
+        start_ms, end_ms, symbol = int(query["startTime"]), int(query["endTime"]) + 1, upper(query["symbol"])
+        endpoint = query.get("endpoint")
+        if endpoint is None:
+            return await self._true_klines(query.get("interval", "1m"), symbol, start_ms, end_ms)
+        if endpoint not in {*SERIES, "fundingRate"}:
+            raise ValueError(f"endpoint must be fundingRate or one of {', '.join(SERIES)}")
+        if endpoint == "fundingRate":
+            end_ms = min(end_ms, start_ms + TRUTH_ROWS_MAX * HOUR_MS)
+            return await asyncio.to_thread(truth.fundings, self.exchange, symbol, start_ms, end_ms)
+        end_ms = min(end_ms, start_ms + TRUTH_ROWS_MAX * PERIOD_MS)
+        return await asyncio.to_thread(truth.statistics, self.exchange, symbol, endpoint, start_ms, end_ms)
+
+    async def _true_klines(self, interval: str, symbol: str, start_ms: int, end_ms: int) -> object:
         if interval not in INTERVALS:
             raise ValueError("Invalid interval.")
-        start_ms, end_ms = int(query["startTime"]), int(query["endTime"])
         now_ms = self.exchange.clock.now_ms()
-        symbol = upper(query["symbol"])
         item = self.exchange.universe.find(symbol, now_ms) or self.exchange.universe.find_ever(symbol, start_ms, end_ms)
         if item is None:
             raise ValueError("Invalid symbol.")
         grid = item.grid(interval)
         first = max(grid.index(item.onboard_ms), grid.index(start_ms - 1) + 1)
-        end_ms = min(end_ms + 1, grid.open_ms(first + TRUTH_ROWS_MAX))
+        end_ms = min(end_ms, grid.open_ms(first + TRUTH_ROWS_MAX))
         return await asyncio.to_thread(self.exchange.closed_rows, item, interval, start_ms, end_ms, now_ms)
 
     async def _status(self, request: Request, rest: str) -> object:

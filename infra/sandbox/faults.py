@@ -19,6 +19,15 @@ patterns. `count` ends the fault after so many hits, `duration_s` after so many 
             contradict {false_final="second"|"first": sends two closing frames, of which this one is wrong}
     archive corrupt_zip · wrong_checksum · archive_404 · archive_missing_rows {as missing_rows}
             archive_5xx {status=503} · archive_slow {delay_s=5}
+    metrics faults of the archive's files of metrics, for rows in the middle of a file; `rows` says how many:
+            metrics_blanks {rows=1: have no text for some numbers} · metrics_zeros {rows=1: have 0 for all numbers}
+            metrics_duplicates {rows=1: come twice} · metrics_conflicts {rows=1: come twice, with different numbers}
+            metrics_republished {rows=1: have wrong numbers, until the fault ends and the file is replaced}
+            metrics_disorder {rows=1: come in reverse order}
+            metrics_short_day {rows=1: are missing at the end of the file}
+            metrics_midnight (the row labelled 00:00 is in the neighbour's file too, with other numbers)
+            metrics_bare_date (create_time is a date without 00:00:00)
+            A day without a file is archive_404 with a `path` like */metrics/*-2026-11-19.zip*
     market list_symbol {symbol} · delist_symbol {symbol, in_s=60} · onboard_date {symbol, from_ms: the onboardDate in
             exchangeInfo} · relist_symbol {symbol, in_s=60: from the next minute the symbol is unused for so long, and
             then another coin's}; executed at once, and not undone by clearing
@@ -46,8 +55,14 @@ SOCKET_KINDS = OPENING_KINDS | BEFALLING_KINDS | FRAME_KINDS
 ARCHIVE_KINDS = frozenset(
     {"corrupt_zip", "wrong_checksum", "archive_missing_rows", "archive_404", "archive_5xx", "archive_slow"}
 )
+QUIRK_KINDS = frozenset(
+    {
+        *("metrics_blanks", "metrics_zeros", "metrics_duplicates", "metrics_conflicts"),
+        *("metrics_republished", "metrics_disorder", "metrics_short_day", "metrics_midnight", "metrics_bare_date"),
+    }
+)
 MARKET_KINDS = frozenset({"list_symbol", "delist_symbol", "onboard_date", "relist_symbol"})
-KINDS = REST_KINDS | SOCKET_KINDS | ARCHIVE_KINDS | MARKET_KINDS
+KINDS = REST_KINDS | SOCKET_KINDS | ARCHIVE_KINDS | QUIRK_KINDS | MARKET_KINDS
 SHAPES = frozenset({"truncated", "html", "empty", "abort"})
 FALSE_FINALS = frozenset({"first", "second"})
 FAULTS_MAX = 1_000  # on the board at once

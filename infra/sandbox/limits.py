@@ -46,7 +46,7 @@ class _Client:
     tell_retry_after: bool = True
     tell_until: bool = True
     requests: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By bucket: the number of its current five minutes, and the requests in them."""
+    """By bucket or path: the number of its current five minutes, and the requests in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,8 @@ class WeightLimiter:
     """Counts weight and bans per IP. The public counters are totals over all IPs, for tests."""
 
     weight_limit: int = WEIGHT_LIMIT
+    data_limit_per_path: bool = False
+    """Whether DATA_BUCKET is one for each path."""
     used_weight_max: int = 0
     answers_429: int = 0
     answers_418: int = 0
@@ -92,16 +94,17 @@ class WeightLimiter:
         self.answers_429 += 1
         return Verdict(429, client.used, _seconds_until((minute + 1) * MINUTE_MS, now_ms))
 
-    def admit_to(self, bucket: Bucket, ip: str, now_ms: int) -> Verdict:
+    def admit_to(self, bucket: Bucket, ip: str, now_ms: int, path: str) -> Verdict:
         """Count a request in `bucket` and decide about it. A ban applies here too, but too many requests start none."""
         client = self._clients.setdefault(ip, _Client())
         if now_ms < client.banned_until_ms:
             return self._banned(client, now_ms)
         self.bucket_totals[bucket.name] += 1
+        name = path if self.data_limit_per_path and bucket is DATA_BUCKET else bucket.name
         period = now_ms // BUCKET_MS
-        counted, requests = client.requests.get(bucket.name, (period, 0))
+        counted, requests = client.requests.get(name, (period, 0))
         requests = requests + 1 if counted == period else 1
-        client.requests[bucket.name] = (period, requests)
+        client.requests[name] = (period, requests)
         if requests <= bucket.limit:
             return Verdict(200, client.used)
         self.answers_429 += 1

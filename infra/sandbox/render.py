@@ -1,20 +1,9 @@
-"""Binance's text forms of a candle: REST row, stream event, archive line (binance-facts sections 3, 5.4 and 6.2)."""
-
-from collections.abc import Sequence
+"""Binance's text forms of a candle: REST row and stream event (binance-facts sections 3 and 5.4)."""
 
 from infra.sandbox.candles import Candle
-from infra.sandbox.grid import utc_ms
 from infra.sandbox.marks import PLACES, Sampled
 from infra.sandbox.universe import Instrument
 
-_COLUMNS = (
-    *("open_time", "open", "high", "low", "close", "volume", "close_time"),
-    *("quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore"),
-)
-CSV_HEADER = ",".join(_COLUMNS) + "\n"
-HEADER_SINCE_MS = utc_ms(2022, 5)
-PADDED_ZEROS_UNTIL_MS = utc_ms(2023, 9, 19)
-SHORT_WHOLES_UNTIL_MS = utc_ms(2023, 11, 16)
 NO_TRADES = (-1, -1)  # first and last trade id of a candle without trades
 
 Row = list[int | str]
@@ -74,23 +63,3 @@ def stream_event(
         f'"v":"{volume}","n":{trades},"x":{"true" if closed else "false"},"q":"{quote}","V":"{taker}",'
         f'"Q":"{taker_quote}","B":"0"}}}}'
     )
-
-
-def archive_csv(item: Instrument, rows: Sequence[Row]) -> str:
-    """The CSV of an archive file, with the number form of each row's date; with a header from May 2022 on."""
-    header = CSV_HEADER if rows and int(rows[0][0]) >= HEADER_SINCE_MS else ""
-    return header + "".join(f"{','.join(_archive_fields(item, row))}\n" for row in rows)
-
-
-def _archive_fields(item: Instrument, row: Row) -> list[str]:
-    fields, open_ms = [str(field) for field in row], int(row[0])
-    if open_ms < PADDED_ZEROS_UNTIL_MS:
-        places = {5: item.quantity_precision, 7: item.quantity_precision + item.price_precision}
-        for place, decimals in (*places.items(), (9, places[5]), (10, places[7])):
-            if fields[place] == "0":
-                fields[place] = decimal(0, decimals)
-    elif open_ms < SHORT_WHOLES_UNTIL_MS:
-        for place in (1, 2, 3, 4, 5, 7, 9, 10):
-            whole, _, fraction = fields[place].partition(".")
-            fields[place] = fields[place] if fraction.strip("0") else whole
-    return fields

@@ -65,7 +65,7 @@ class RestApi:
         if bucket is None:
             verdict = self.limiter.admit(ip, weight, now_ms)
         else:
-            verdict = self.limiter.admit_to(bucket, ip, now_ms)
+            verdict = self.limiter.admit_to(bucket, ip, now_ms, request.scope["path"])
         answer = await self._answer(request, query, target, verdict, ip)
         malformed = self.faults.take("malformed", target, now_ms) if answer.status == 200 else None
         self._write(request, query, answer, weight, verdict, now_ms)

@@ -16,18 +16,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.ports.clock import Clock
 from infra.process.clock import SystemClock
-from infra.sandbox.archive import Archive
+from infra.sandbox.archive.app import Archive
 from infra.sandbox.control import Control
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import FaultBoard, parse_fault
 from infra.sandbox.journal import Journal
 from infra.sandbox.limits import WEIGHT_LIMIT, WeightLimiter
+from infra.sandbox.options import Options
 from infra.sandbox.rest import RestApi
 from infra.sandbox.sockets import LIFE_S, SocketServer
 from infra.sandbox.universe import Universe
 
 HOST = "127.0.0.1"
 SYMBOLS = 50
+DEFAULTS = Options()
 SHUTDOWN_S = 3
 IDLE_S = 75  # between two requests of a connection; assumed of the exchange's servers
 CONNECTIONS_MAX = 4_096  # including sockets; one more gets 503
@@ -80,13 +82,15 @@ def create_app(
     weight_limit: int = WEIGHT_LIMIT,
     socket_life_s: float = LIFE_S,
     universe: Universe | None = None,
+    options: Options = DEFAULTS,
 ) -> SandboxApp:
     """An exchange with `symbols` USDT perpetuals and a few other contracts, made from `seed`, with the time of `clock`.
 
     A given `universe` replaces these symbols.
     """
-    exchange = Exchange(clock, universe or Universe(seed, symbols))
-    limiter, faults, journal = WeightLimiter(weight_limit), FaultBoard(), Journal()
+    exchange = Exchange(clock, universe or Universe(seed, symbols), options)
+    limiter = WeightLimiter(weight_limit, options.data_limit_per_path)
+    faults, journal = FaultBoard(), Journal()
     sockets = SocketServer(exchange, faults, journal, socket_life_s)
     control = Control(exchange, limiter, faults, journal, sockets)
     rest = RestApi(exchange, limiter, faults, journal)
@@ -137,8 +141,16 @@ class SandboxServer:
         weight_limit: int = WEIGHT_LIMIT,
         port: int = 0,
         socket_life_s: float = LIFE_S,
+        options: Options = DEFAULTS,
     ) -> None:
-        self.app = create_app(clock, seed=seed, symbols=symbols, weight_limit=weight_limit, socket_life_s=socket_life_s)
+        self.app = create_app(
+            clock,
+            seed=seed,
+            symbols=symbols,
+            weight_limit=weight_limit,
+            socket_life_s=socket_life_s,
+            options=options,
+        )
         self.exchange = self.app.exchange
         self.faults = self.app.faults
         self.journal = self.app.journal

@@ -1,9 +1,5 @@
 """The sandbox's archive: REST's rows in the archive's format, available when the exchange would publish them."""
 
-import csv
-import hashlib
-import io
-import zipfile
 from typing import TYPE_CHECKING
 
 import httpx
@@ -11,11 +7,10 @@ import pytest
 
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from infra.sandbox.server import SandboxServer
+from tests.sandbox.files import ROOT, funding_file, metrics_file, read
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import ManualClock
-
-ROOT = "/data/futures/um"
 
 
 def daily(symbol: str, interval: str, day: str) -> str:
@@ -24,17 +19,6 @@ def daily(symbol: str, interval: str, day: str) -> str:
 
 def monthly(symbol: str, folder: str, month: str) -> str:
     return f"{ROOT}/monthly/klines/{symbol}/{folder}/{symbol}-{folder}-{month}.zip"
-
-
-async def read(http: httpx.AsyncClient, path: str) -> list[list[str]]:
-    """The CSV rows of a file; asserts that its checksum is right."""
-    content = (await http.get(path)).raise_for_status().content
-    checksum = (await http.get(f"{path}.CHECKSUM")).raise_for_status().text
-    name = path.rpartition("/")[2]
-    assert checksum == f"{hashlib.sha256(content).hexdigest()}  {name}\n"
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert archive.namelist() == [name.replace(".zip", ".csv")]
-        return list(csv.reader(archive.read(archive.namelist()[0]).decode().splitlines()))
 
 
 @pytest.mark.parametrize("interval", ["1m", "15m", "1d"])
@@ -107,6 +91,16 @@ MISSING = [
     monthly("BTCUSDT", "1h", "2026-10-01"),
     f"{ROOT}/daily/klines/BTCUSDT/1m/ETHUSDT-1m-2026-11-19.zip",
     "/data/futures/cm/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2026-11-19.zip",
+    metrics_file("BTCUSDT", "2026-10"),
+    metrics_file("BTCUSDT", "2026-10").replace("/daily/", "/monthly/"),
+    metrics_file("BTCUSDT", "2026-11-19").replace("/metrics/BTCUSDT/", "/metrics/ETHUSDT/"),
+    metrics_file("BTCUSDT", "2026-11-19").replace("/BTCUSDT/", "/BTCUSDT/5m/"),
+    metrics_file("BTCUSDT", "2026-11-31"),
+    metrics_file("NOPEUSDT", "2026-11-19"),
+    metrics_file("BTCSTUSDT", "2026-11-19"),
+    funding_file("BTCUSDT", "2026-10-19"),
+    funding_file("BTCUSDT", "2026-10-19").replace("/monthly/", "/daily/"),
+    funding_file("BTCUSDT_261225", "2026-10"),
 ]
 
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from infra.sandbox.limits import REJECTIONS_BEFORE_BAN
+from infra.sandbox.options import Options
 from infra.sandbox.server import SandboxServer
 
 if TYPE_CHECKING:
@@ -82,3 +83,23 @@ async def test_the_sandbox_s_own_endpoints_and_the_archive_have_no_weight(strict
         assert (await strict.get("/sandbox/status")).status_code == 200
         assert (await strict.get("/data/x")).status_code == 404
     assert (await ping(strict)).headers["x-mbx-used-weight-1m"] == "1"
+
+
+@pytest.mark.parametrize("per_path", [False, True])
+async def test_paths_of_statistics_share_a_bucket_or_have_one_each(clock: "ManualClock", *, per_path: bool) -> None:
+    full, other = "/futures/data/delivery-price?pair=ETHUSDT", "/futures/data/openInterestHist?symbol=X&period=5m"
+    options = Options(data_limit_per_path=per_path)
+    async with (
+        SandboxServer(clock, seed=1, symbols=2, options=options) as server,
+        httpx.AsyncClient(base_url=server.base_url) as http,
+    ):
+        for _ in range(999):
+            assert (await http.get(full)).status_code == 200
+        assert (await http.get(other)).status_code == 400
+        assert (await http.get(full)).status_code == (200 if per_path else 429)
+        assert (await http.get(full)).status_code == 429
+        assert (await http.get(other)).status_code == (400 if per_path else 429)
+        assert (await http.get("/fapi/v1/fundingInfo")).status_code == 200
+        assert server.limiter.bucket_totals == {"funding": 1, "futures_data": 1003}
+        clock.advance(5 * 60_000)
+        assert (await http.get(full)).status_code == 200

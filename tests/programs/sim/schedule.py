@@ -8,7 +8,7 @@ from typing import Any, Final
 from app.domain.interval import M1
 from app.domain.series import Series
 from app.kinds.price_klines import PRICES
-from infra.sandbox.faults import ARCHIVE_KINDS, KINDS, MARKET_KINDS, REST_KINDS, SHAPES
+from infra.sandbox.faults import ARCHIVE_KINDS, KINDS, MARKET_KINDS, QUIRK_KINDS, REST_KINDS, SHAPES
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from tests.programs.sim import holes
 from tests.programs.sim.holes import Hole
@@ -305,7 +305,7 @@ def _steps(chance: Random, mood: str, chaos_s: float, coins: tuple[Coin, ...]) -
     }
     number = {"storm": 40, "downtime": 8}.get(mood, chance.choice((6, 12, 24)))
     steps = []
-    kinds = sorted(KINDS - {"hole"})  # holes are drawn separately and last for the whole run
+    kinds = sorted(KINDS - {"hole"} - QUIRK_KINDS)  # holes are drawn separately; the node holds no metrics
     if mood != "cold":
         kinds = [kind for kind in kinds if kind not in ARCHIVE_KINDS or chance.random() < 0.3]
     lying_s = 0.0
