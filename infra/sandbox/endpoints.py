@@ -6,6 +6,7 @@ from typing import Final
 
 from infra.sandbox.answers import klines, prices, reference, statistics, trades
 from infra.sandbox.exchange import Exchange
+from infra.sandbox.hidden import FUNDING_ROWS, KLINE_ROWS, STATISTICS_ROWS, RowForm
 from infra.sandbox.limits import DATA_BUCKET, FUNDING_BUCKET, Bucket, klines_weight
 from infra.sandbox.params import Query
 
@@ -22,8 +23,8 @@ class Endpoint:
     bucket: Bucket | None = None
     in_thread: Callable[[Query], bool] = lambda query: False
     needs_key: bool = False
-    rows: bool = False
-    """Whether the answer is rows by open time, some of which a fault can remove."""
+    rows: RowForm | None = None
+    """The form of the answer's rows, some of which a fault can remove."""
 
 
 def _always(weight: int) -> Weighing:
@@ -53,11 +54,11 @@ def depth_weight(query: Query) -> int:
 
 
 def _klines(answer: Answering) -> Endpoint:
-    return Endpoint(answer, lambda query: klines_weight(query.get("limit")), in_thread=klines.is_long, rows=True)
+    return Endpoint(answer, lambda query: klines_weight(query.get("limit")), in_thread=klines.is_long, rows=KLINE_ROWS)
 
 
-def _data(answer: Answering) -> Endpoint:
-    return Endpoint(answer, _always(0), DATA_BUCKET, in_thread=_yes)
+def _data(answer: Answering, rows: RowForm | None = STATISTICS_ROWS) -> Endpoint:
+    return Endpoint(answer, _always(0), DATA_BUCKET, in_thread=_yes, rows=rows)
 
 
 _PRICE = Endpoint(prices.ticker_price, _by_symbol(1, 2), in_thread=_of_all)
@@ -74,7 +75,9 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
     "/fapi/v1/markPriceKlines": _klines(klines.mark_klines),
     "/fapi/v1/premiumIndexKlines": _klines(klines.premium_klines),
     "/fapi/v1/premiumIndex": Endpoint(prices.premium_index, _by_symbol(1, 10), in_thread=_of_all),
-    "/fapi/v1/fundingRate": Endpoint(prices.funding_rates, _always(0), FUNDING_BUCKET, in_thread=_yes),
+    "/fapi/v1/fundingRate": Endpoint(
+        prices.funding_rates, _always(0), FUNDING_BUCKET, in_thread=_yes, rows=FUNDING_ROWS
+    ),
     "/fapi/v1/fundingInfo": Endpoint(reference.funding_info, _always(0), FUNDING_BUCKET),
     "/fapi/v1/ticker/24hr": Endpoint(prices.ticker_24hr, _by_symbol(1, 40), in_thread=_of_all),
     "/fapi/v1/ticker/price": _PRICE,
@@ -89,7 +92,7 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
     "/fapi/v1/tradingSchedule": Endpoint(reference.trading_schedule, _always(5)),
     **{f"/futures/data/{endpoint}": _data(statistics.series(endpoint)) for endpoint in statistics.SERIES},
     "/futures/data/basis": _data(statistics.basis),
-    "/futures/data/delivery-price": _data(statistics.delivery_price),
+    "/futures/data/delivery-price": _data(statistics.delivery_price, rows=None),
 }
 
 SIGNED: Final = frozenset(

@@ -1,8 +1,8 @@
 """The faults that a test can inject into the sandbox.
 
-A fault is a JSON object. `kind` is one of `KINDS`. `symbol`, `interval`, `stream` and `path` are filters, as shell
-patterns. `count` ends the fault after so many hits, `duration_s` after so many seconds of the sandbox's clock; with
-`probability` (and its `seed`) it hits at random. Fields of single kinds:
+A fault is a JSON object. `kind` is one of `KINDS`. `symbol`, `interval` (the period of statistics and metrics),
+`stream` and `path` are filters, as shell patterns. `count` ends the fault after so many hits, `duration_s` after so
+many seconds of the sandbox's clock; with `probability` (and its `seed`) it hits at random. Fields of single kinds:
 
     REST    http_5xx {status=503} · http_429 {retry_after_s=30} · http_418 {ban_s=120, retry_after=true,
             banned_until=true: whether header and message say when it ends}
@@ -10,6 +10,7 @@ patterns. `count` ends the fault after so many hits, `duration_s` after so many 
             missing_rows {rows=1 from the middle of an answer, or all in [from_ms, to_ms), which no answer has}
             lost_history {to_ms: no answer has rows that open before it}
             hole {from_ms, to_ms: no answer and no archive file has rows that open in [from_ms, to_ms)}
+            The rows of these three are klines, fundings, and statistics, whose periods open at the time given.
     sockets refuse {status=403; 0 drops the connection} · handshake_hang (TCP accepted, never answered)
             wrong_route (acknowledges and delivers nothing, until the socket ends)
             cut · half_open (no more bytes in either direction; dropped after ten minutes)

@@ -16,7 +16,7 @@ from infra.sandbox.endpoints import ENDPOINTS, SIGNED, Endpoint
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.exchange_info import exchange_info
 from infra.sandbox.faults import Fault, FaultBoard, Target
-from infra.sandbox.hidden import Ask, Hidden, without
+from infra.sandbox.hidden import Ask, Hidden, RowForm, without
 from infra.sandbox.journal import Journal
 from infra.sandbox.limits import Bucket, Verdict, WeightLimiter
 from infra.sandbox.params import INT64_MAX, ApiError, Query, malformed, upper
@@ -118,8 +118,8 @@ class RestApi:
         taken = {kind: self.faults.take(kind, target, now_ms) for kind in kinds}
         ask: Callable[[Query], object] = partial(_answered, endpoint, self.exchange, now_ms)
         for fault in taken.values():
-            if fault is not None and (hidden := hidden_by(fault)) is not None:
-                ask = partial(_without, ask, hidden)
+            if fault is not None and endpoint.rows is not None and (hidden := hidden_by(fault)) is not None:
+                ask = partial(_without, ask, hidden, endpoint.rows)
         result = await asyncio.to_thread(ask, query) if endpoint.in_thread(query) else ask(query)
         missing = taken.get("missing_rows")
         if missing is None or hidden_by(missing) is not None:
@@ -156,7 +156,7 @@ class RestApi:
 
 
 def hidden_by(fault: Fault) -> Hidden | None:
-    """The span that has no candles because of a fault; None if the fault drops rows from the middle of an answer."""
+    """The span that has no rows because of a fault; None if the fault drops rows from the middle of an answer."""
     if fault.from_ms is None and fault.to_ms is None:
         return None
     return Hidden(fault.from_ms or 0, INT64_MAX if fault.to_ms is None else fault.to_ms)
@@ -166,8 +166,8 @@ def _answered(endpoint: Endpoint, exchange: Exchange, now_ms: int, query: Query)
     return endpoint.answer(exchange, query, now_ms)
 
 
-def _without(ask: Callable[[Query], object], hidden: Hidden, query: Query) -> object:
-    return without(cast("Ask", ask), query, hidden)
+def _without(ask: Callable[[Query], object], hidden: Hidden, form: RowForm, query: Query) -> object:
+    return without(cast("Ask", ask), query, hidden, form)
 
 
 def drop_rows(rows: list[Row], fault: Fault) -> list[Row]:
@@ -199,7 +199,7 @@ def stop_reading(send: Send) -> bool:
 
 def _target(path: str, query: Query) -> Target:
     symbol = query.get("symbol") or query.get("pair", "")
-    return Target(symbol=upper(symbol), interval=query.get("interval", ""), path=path)
+    return Target(symbol=upper(symbol), interval=query.get("interval") or query.get("period", ""), path=path)
 
 
 def _unsigned(request: Request, query: Query) -> ApiError:

@@ -540,3 +540,53 @@ async def test_exchange_info_can_give_another_onboard_date(http: httpx.AsyncClie
     symbols = (await http.get("/fapi/v1/exchangeInfo")).json()["symbols"]
     assert next(each for each in symbols if each["symbol"] == "1000PEPEUSDT")["onboardDate"] == rows[0][0] + 86_400_000
     assert (await http.get("/fapi/v1/klines?symbol=1000PEPEUSDT&interval=1m&startTime=0&limit=1")).json() == rows
+
+
+@pytest.mark.parametrize("endpoint", ["openInterestHist", "takerlongshortRatio", "topLongShortAccountRatio"])
+async def test_statistics_lack_rows_too(http: httpx.AsyncClient, clock: "ManualClock", endpoint: str) -> None:
+    five_ms = 5 * MINUTE_MS
+    now_ms = clock.now_ms() // five_ms * five_ms
+
+    async def opens(**query: int) -> list[int]:
+        """When the periods of the rows open, in periods before the newest row's end."""
+        asked: dict[str, str | int] = {"symbol": "BTCUSDT", "period": "5m", **query}
+        rows = (await http.get(f"/futures/data/{endpoint}", params=asked)).raise_for_status().json()
+        return [(row["timestamp"] - five_ms - now_ms) // five_ms for row in rows]
+
+    number = await post(
+        http, kind="hole", symbol="BTCUSDT", interval="5m", from_ms=now_ms - 4 * five_ms, to_ms=now_ms - 2 * five_ms
+    )
+    assert await opens(limit=4) == [-6, -5, -2, -1]
+    assert await opens(startTime=now_ms - 5 * five_ms, limit=9) == [-6, -5, -2, -1]
+    assert await opens(startTime=now_ms - 5 * five_ms, endTime=now_ms - 2 * five_ms) == [-6, -5]
+    assert await opens(startTime=now_ms - 3 * five_ms, endTime=now_ms - 2 * five_ms) == []
+    asked = {"symbol": "BTCUSDT", "period": "15m", "limit": "3"}
+    assert len((await http.get(f"/futures/data/{endpoint}", params=asked)).json()) == 3
+    await http.delete(f"/sandbox/faults/{number}")
+    await post(http, kind="lost_history", to_ms=now_ms - 3 * five_ms)
+    assert await opens() == [-3, -2, -1]
+    await http.delete("/sandbox/faults")
+    await post(http, kind="missing_rows", from_ms=now_ms - 31 * 86_400_000, to_ms=now_ms - five_ms)
+    assert await opens() == [-1], "what is before the hole is beyond the reach"
+    await http.delete("/sandbox/faults")
+    await post(http, kind="missing_rows", rows=2, count=1)
+    assert await opens(limit=4) == [-4, -1]
+
+
+async def test_fundings_lack_rows_too(http: httpx.AsyncClient) -> None:
+    async def times(**query: int) -> list[int]:
+        rows = (await http.get("/fapi/v1/fundingRate", params={"symbol": "BTCUSDT", **query})).json()
+        return [row["fundingTime"] for row in rows]
+
+    whole = await times()
+    await post(http, kind="hole", symbol="BTCUSDT", path="*/fundingRate*", from_ms=whole[90], to_ms=whole[95])
+    assert (await times())[-95:] == whole[:90] + whole[95:]
+    assert len(await times()) == 100
+    assert await times(startTime=whole[88], limit=4) == [*whole[88:90], *whole[95:97]]
+    month = "/data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2026-10.zip"
+    await http.delete("/sandbox/faults")
+    await post(http, kind="hole", symbol="BTCUSDT", path="*/fundingRate*", from_ms=whole[0], to_ms=whole[10])
+    with zipfile.ZipFile(io.BytesIO((await http.get(month)).content)) as archive:
+        lines = archive.read(archive.namelist()[0]).decode().splitlines()[1:]
+    assert len(lines) == 31 * 3 - 10
+    assert {int(line.partition(",")[0]) for line in lines}.isdisjoint(whole[:10])

@@ -13,7 +13,7 @@ from infra.sandbox.tickers import Ticker, last_number
 from infra.sandbox.universe import Instrument
 
 FUNDINGS_MAX: Final = 1_000
-_FUNDINGS_DEFAULT: Final = 100
+FUNDINGS_DEFAULT: Final = 100
 _PERCENT_PLACES: Final = 3
 _MARKS_SINCE_MS: Final = utc_ms(2023, 1)  # earlier fundings have no mark price (binance-facts section 2.1)
 _RATE_TYPES_SINCE_MS: Final = utc_ms(2026, 7, 23)
@@ -53,7 +53,7 @@ def open_interest(exchange: Exchange, query: Query, now_ms: int) -> Json:
 def funding_rates(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
     """/fapi/v1/fundingRate, ascending: the newest rows, or with startTime the oldest of the window."""
     item = optional_instrument(exchange, query, now_ms)
-    limit = limit_of(query, _FUNDINGS_DEFAULT, FUNDINGS_MAX)
+    limit = limit_of(query, FUNDINGS_DEFAULT, FUNDINGS_MAX)
     start_ms, end_ms = window_of(query)
     ordered(start_ms, end_ms)
     items = _listed(exchange, now_ms) if item is None else [item]
