@@ -29,6 +29,7 @@ many seconds of the sandbox's clock; with `probability` (and its `seed`) it hits
             metrics_midnight (the row labelled 00:00 is in the neighbour's file too, with other numbers)
             metrics_bare_date (create_time is a date without 00:00:00)
             A day without a file is archive_404 with a `path` like */metrics/*-2026-11-19.zip*
+    funding funding_jitter {rows=1: so many rows in the middle of a file of fundings are some ms later than in REST}
     market list_symbol {symbol} · delist_symbol {symbol, in_s=60} · onboard_date {symbol, from_ms: the onboardDate in
             exchangeInfo} · relist_symbol {symbol, in_s=60: from the next minute the symbol is unused for so long, and
             then another coin's}; executed at once, and not undone by clearing
@@ -56,12 +57,14 @@ SOCKET_KINDS = OPENING_KINDS | BEFALLING_KINDS | FRAME_KINDS
 ARCHIVE_KINDS = frozenset(
     {"corrupt_zip", "wrong_checksum", "archive_missing_rows", "archive_404", "archive_5xx", "archive_slow"}
 )
-QUIRK_KINDS = frozenset(
+METRICS_KINDS = frozenset(
     {
         *("metrics_blanks", "metrics_zeros", "metrics_duplicates", "metrics_conflicts"),
         *("metrics_republished", "metrics_disorder", "metrics_short_day", "metrics_midnight", "metrics_bare_date"),
     }
 )
+FUNDING_KINDS = frozenset({"funding_jitter"})
+QUIRK_KINDS = METRICS_KINDS | FUNDING_KINDS
 MARKET_KINDS = frozenset({"list_symbol", "delist_symbol", "onboard_date", "relist_symbol"})
 KINDS = REST_KINDS | SOCKET_KINDS | ARCHIVE_KINDS | QUIRK_KINDS | MARKET_KINDS
 SHAPES = frozenset({"truncated", "html", "empty", "abort"})

@@ -12,7 +12,7 @@ import pytest
 
 from infra.sandbox.archive.files import parse_path
 from infra.sandbox.archive.quirks import drawn
-from infra.sandbox.faults import QUIRK_KINDS, Fault
+from infra.sandbox.faults import METRICS_KINDS, Fault
 from infra.sandbox.grid import DAY_MS, utc_ms
 from infra.sandbox.options import Options
 from infra.sandbox.server import SandboxServer
@@ -117,7 +117,7 @@ def assert_other_numbers(one: list[str], row: list[str]) -> None:
 
 
 def test_every_quirk_is_checked() -> None:
-    assert set(CHECKS) == QUIRK_KINDS
+    assert set(CHECKS) == METRICS_KINDS
 
 
 @pytest.mark.parametrize("day", [DAY, OLD_DAY])
@@ -227,7 +227,7 @@ async def test_the_seed_draws_every_quirk_where_the_option_asks_for_it(
     http: httpx.AsyncClient, strange: httpx.AsyncClient, quirky: SandboxServer
 ) -> None:
     found = drawn_days(quirky, at_publication=False)
-    assert set(found) == {*QUIRK_KINDS, "archive_404", "wrong_checksum"} - {"metrics_republished"}
+    assert set(found) == {*METRICS_KINDS, "archive_404", "wrong_checksum"} - {"metrics_republished"}
     for kind, (symbol, day, fault) in found.items():
         true = await read_metrics(http, symbol, day)
         path = metrics_file(symbol, day)

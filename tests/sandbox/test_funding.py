@@ -128,3 +128,15 @@ async def test_the_fundings_of_all_symbols_are_in_the_order_of_time(http: httpx.
     assert oldest[0]["symbol"] == "BTCUSDT"
     btc = [row for row in oldest if row["symbol"] == "BTCUSDT"]
     assert btc == await fundings(http, symbol="BTCUSDT", startTime=0, limit=len(btc))
+
+
+async def test_times_of_the_archive_can_differ_from_those_of_rest(
+    http: httpx.AsyncClient, sandbox: SandboxServer
+) -> None:
+    path = funding_file("BTCUSDT", "2026-10")
+    true = await read(http, path)
+    sandbox.inject(kind="funding_jitter", symbol="BTCUSDT", rows=93, duration_s=60)
+    rows = await read(http, path)
+    later = [int(row[0]) - int(one[0]) for one, row in zip(true[1:], rows[1:], strict=True)]
+    assert (min(later), max(later)) == (1, 20)
+    assert [row[1:] for row in rows] == [row[1:] for row in true]

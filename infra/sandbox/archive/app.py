@@ -16,7 +16,7 @@ from infra.sandbox.archive import funding, klines, metrics, quirks
 from infra.sandbox.archive.files import FUNDING, KLINES, METRICS, FileKey, parse_path
 from infra.sandbox.archive.zips import build_zip, corrupt
 from infra.sandbox.exchange import Exchange
-from infra.sandbox.faults import QUIRK_KINDS, Fault, FaultBoard, Target
+from infra.sandbox.faults import FUNDING_KINDS, METRICS_KINDS, Fault, FaultBoard, Target
 from infra.sandbox.journal import Journal
 from infra.sandbox.render import Row
 from infra.sandbox.rest import drop_rows
@@ -37,8 +37,8 @@ class Family:
 
 FAMILIES: Final = {
     KLINES: Family(klines.rows, klines.csv),
-    METRICS: Family(metrics.rows, metrics.csv, (*_LACK_KINDS, *sorted(QUIRK_KINDS))),
-    FUNDING: Family(funding.rows, funding.csv),
+    METRICS: Family(metrics.rows, metrics.csv, (*_LACK_KINDS, *sorted(METRICS_KINDS))),
+    FUNDING: Family(funding.rows, funding.csv, (*_LACK_KINDS, *sorted(FUNDING_KINDS))),
 }
 
 

@@ -1,8 +1,8 @@
-"""The faults of metrics files that the real archive has had: what each does, and which are drawn from the seed.
+"""The faults that files of the real archive have had: what each does to rows, and which are drawn from the seed.
 
 Sources: binance-facts section 6.3. Each is a fault of infra/sandbox/faults.py, injected by a test or, with the option
-`archive_quirks`, drawn from the seed for some days of a symbol, where a day of the archive that is known for a quirk
-has that one. What they change are texts: the numbers that the sandbox holds true stay as they are.
+`archive_quirks`, drawn from the seed for the metrics of some days of a symbol, where a day of the archive that is known
+for a quirk has that one. What they change are texts: the numbers that the sandbox holds true stay as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +20,7 @@ from infra.sandbox.universe import Instrument
 
 _LABEL: Final = 1  # the place of create_time in a row of infra/sandbox/archive/metrics.py
 _NUMBERS: Final = range(3, 1 + len(COLUMNS))  # the places of the numbers
+_JITTER_MS: Final = 20  # by up to which a funding's time in the archive is later than in REST
 _ODDS: Final = 64  # one day in so many has a certain quirk
 _DRAWN: Final = (
     Fault("metrics_blanks", rows=3),
@@ -63,7 +64,7 @@ def drawn(item: Instrument, key: FileKey, now_ms: int) -> Mapping[str, Fault]:
 
 
 def changed(exchange: Exchange, item: Instrument, key: FileKey, held: list[Row], faults: Sequence[Fault]) -> list[Row]:
-    """The rows of a file of metrics with those of `faults` that change rows, in the order of `_CHANGES`."""
+    """The rows of a file with those of `faults` that change rows, in the order of `_CHANGES`."""
     by_kind = {fault.kind: fault for fault in faults}
     if "metrics_midnight" in by_kind:
         held = _with_midnight(exchange, item, key, held)
@@ -126,6 +127,10 @@ def _short_day(held: list[Row], fault: Fault) -> list[Row]:
     return held[: max(0, len(held) - fault.rows)]
 
 
+def _jitter(held: list[Row], fault: Fault) -> list[Row]:
+    return _each(held, fault, lambda one: [[int(one[0]) + 1 + chance(f"jitter/{one[0]}") % _JITTER_MS, *one[1:]]])
+
+
 _CHANGES: Final[dict[str, Callable[[list[Row], Fault], list[Row]]]] = {
     "metrics_republished": _republished,
     "metrics_zeros": _zeros,
@@ -135,6 +140,7 @@ _CHANGES: Final[dict[str, Callable[[list[Row], Fault], list[Row]]]] = {
     "metrics_disorder": _disorder,
     "metrics_bare_date": _bare_date,
     "metrics_short_day": _short_day,
+    "funding_jitter": _jitter,
 }
 
 
