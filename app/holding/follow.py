@@ -130,8 +130,8 @@ class ChangeFollower:
         if change.span.end_ms == EVERYTHING.end_ms:
             self._tail.lose(series)
             return _NOTHING
-        if not self._holdings.is_anchored(series):
-            return _NOTHING
+        if series.kind.is_gathered or not self._holdings.is_anchored(series):
+            return _NOTHING  # series of gathered kinds have no tails
         grid = self._holdings.grid(series)
         tail = self._tail.kept(series)
         end_ms = grid.ceil(change.span.end_ms)

@@ -19,6 +19,7 @@ from app.holding.follow import POLL_S, TRUST_MS, ChangeFollower
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.kinds.klines import KLINES
+from app.kinds.metrics import METRICS
 from app.ports.coordination import Changes
 from app.ports.errors import StoreUnavailable
 from app.ports.store import Relisting
@@ -319,3 +320,22 @@ async def test_a_name_that_changes_hands_is_doubted_and_cut_off_here_too(tmp_pat
         assert await other.check(BTC) == 0
         assert {series for series, _ in other.dropped} >= {BTC, FIVES, Series(KLINES, "BTCUSDT", INTERVALS["1M"])}
         assert set(other.holdings.all()) == {BTC}, "series of which nothing is known do not appear"
+
+
+async def test_rows_of_gathered_kinds_are_followed_by_their_ledgers_alone(tmp_path: Path) -> None:
+    """Nobody reads a tail of theirs, and 3,000 tails would take the room of those that are read."""
+    async with beside(tmp_path) as other:
+        await other.follower.look()
+        kind = next(iter(METRICS.values()))
+        series = Series(kind, "BTCUSDT", kind.intervals[0])
+        step_ms = series.interval.grid.step_ms
+        span = Span(START_MS, START_MS + 3 * step_ms)
+        rows = [kind.row(open_ms, "1", "2", None) for open_ms in series.interval.grid.opens(*span)]
+        await other.rig.committer.commit([Batch(series, Source.REST, Spans([span]), rows)])
+        await other.follower.look()
+        assert other.holdings.ledger(series).held == Spans([span])
+        assert (series, span) in other.dropped
+        assert other.tail.kept(series) is None
+        await commit(other, BTC, 0, 2, Source.WS)
+        await other.follower.look()
+        assert other.tail.kept(BTC) is not None
