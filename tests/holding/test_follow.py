@@ -325,6 +325,7 @@ async def test_a_name_that_changes_hands_is_doubted_and_cut_off_here_too(tmp_pat
 async def test_rows_of_gathered_kinds_are_followed_by_their_ledgers_alone(tmp_path: Path) -> None:
     """Nobody reads a tail of theirs, and 3,000 tails would take the room of those that are read."""
     async with beside(tmp_path) as other:
+        await commit(other, BTC, 0, 2, Source.WS)
         await other.follower.look()
         kind = next(iter(METRICS.values()))
         series = Series(kind, "BTCUSDT", kind.intervals[0])
@@ -336,6 +337,6 @@ async def test_rows_of_gathered_kinds_are_followed_by_their_ledgers_alone(tmp_pa
         assert other.holdings.ledger(series).held == Spans([span])
         assert (series, span) in other.dropped
         assert other.tail.kept(series) is None
-        await commit(other, BTC, 0, 2, Source.WS)
+        await commit(other, BTC, 2, 1, Source.WS)
         await other.follower.look()
         assert other.tail.kept(BTC) is not None
