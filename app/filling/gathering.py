@@ -3,7 +3,8 @@
 The exchange grants fewer requests in five minutes than there are series that get a row in that time. So each request
 fetches all rows that a page holds. The series whose newest row is oldest is first, and one that clients have asked for
 counts as if it were ASKED_FACTOR times as far behind. While rows are missing further back, one of HISTORY_TURN requests
-fetches them, newest first. A row that the exchange lacks is recorded absent when it still does half an hour later.
+fetches them, newest first. A row that the exchange lacks is asked for again after half an hour, three hours and a day;
+if it still lacks then, it is recorded absent. An exchange that has lost its history for some hours looks the same.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Final
 
 from app.domain.backoff import spread_s
 from app.domain.columns import Columns
-from app.domain.interval import MINUTE_MS
+from app.domain.interval import HOUR_MS, MINUTE_MS
 from app.domain.kind import Bucket
 from app.domain.kline import BadKline
 from app.domain.ledger import Source
@@ -35,11 +36,32 @@ ASKED_MAX: Final = 4_096
 NEW_ROW_RETRY_MS: Final = MINUTE_MS  # a series whose due row is late is asked for again after this long, then twice it
 RETRY_S_MIN: Final = 5.0
 RETRY_S_MAX: Final = 15 * 60.0
+NOT_BEFORE_MS_MAX: Final = 40 * MINUTE_MS  # the longest time for which a series is not asked for
 ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # a younger row may be late
-ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a row that still lacks after this long is absent
+RECHECKS_MS: Final = (30 * MINUTE_MS, 3 * HOUR_MS, 24 * HOUR_MS)
+"""When a row that was first seen to lack is asked for again; if it lacks after the last, it is absent."""
 IDLE_S: Final = 1.0
 ROUND_MAX: Final = 50  # requests until all series are surveyed again: about a quarter of a minute's
 SURVEY_SLICE: Final = 200  # series surveyed without a pause
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """Rows that the exchange lacked: since when (ms), and how often they were asked for again."""
+
+    since_ms: int
+    rechecks: int = 0
+
+    def waits(self, now_ms: int) -> bool:
+        """Whether it is too early to ask again."""
+        return 0 <= now_ms - self.since_ms < RECHECKS_MS[self.rechecks]
+
+    def lacked_again(self, now_ms: int) -> "_Suspect | None":
+        """What is known after the exchange lacked them once more; None when they are absent."""
+        if not now_ms - self.since_ms >= 0:
+            return _Suspect(now_ms)  # the clock was set back
+        done = sum(now_ms - self.since_ms >= recheck_ms for recheck_ms in RECHECKS_MS)
+        return None if done == len(RECHECKS_MS) else _Suspect(self.since_ms, done)
 
 
 @dataclass(slots=True)
@@ -50,8 +72,12 @@ class _State:
     not_before_ms: int = 0
     asked_ms: int = 0
     """When a client last asked for it."""
-    suspects: dict[Span, int] = field(default_factory=dict)
-    """Since when (ms) the exchange has been seen to lack the rows of a span."""
+    suspects: dict[Span, _Suspect] = field(default_factory=dict)
+    """By span: what the exchange has lacked."""
+
+    def waits(self, now_ms: int) -> bool:
+        """Whether it is too early to ask; a longer time than is ever set means that the clock was set back."""
+        return 0 < self.not_before_ms - now_ms <= NOT_BEFORE_MS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +129,7 @@ class Gathering:
             del self._states[gone]
         found = []
         for number, each in enumerate(series, start=1):
-            if self._state(each).not_before_ms <= now_ms:
+            if not self._state(each).waits(now_ms):
                 missing = survey(wish, self._holdings, each, now_ms).missing.clip(self._reach(each, now_ms))
                 if missing and (missing := missing - self._suspected(each, now_ms)):
                     found.append(self._lack(each, missing, now_ms))
@@ -118,9 +144,8 @@ class Gathering:
         return Span(begin_ms, now_ms)
 
     def _suspected(self, series: Series, now_ms: int) -> Spans:
-        """What the exchange lacked a while ago: it is asked for again when its answer can settle it."""
-        suspects = self._state(series).suspects.items()
-        return Spans(span for span, at_ms in suspects if 0 <= now_ms - at_ms < ABSENT_CONFIRM_MS)
+        """What the exchange lacked lately."""
+        return Spans(span for span, suspect in self._state(series).suspects.items() if suspect.waits(now_ms))
 
     def _lack(self, series: Series, missing: Spans, now_ms: int) -> _Lack:
         grid, held = self._holdings.grid(series), self._holdings.ledger(series).held
@@ -195,18 +220,27 @@ class Gathering:
         state.not_before_ms = now_ms + int(pause_ms * self._rng.uniform(1.0, 1.2))
 
     async def _judge(self, series: Series, lacking: Spans, now_ms: int) -> None:
-        """Record as absent what the exchange has lacked for ABSENT_CONFIRM_MS, and what lies before the listing."""
+        """Record as absent what has lacked through all rechecks, and what lies before the listing."""
         state, grid = self._state(series), self._holdings.grid(series)
-        old = lacking.clip(Span(0, grid.floor(now_ms - ABSENT_AGE_MS)))
-        seen: dict[Span, int] = {}
-        proven = []
+        listing = self._wish().listings.get(series.symbol)
+        listed_ms = 0 if listing is None else grid.floor(listing.onboard_ms)
+        proven = list(lacking.clip(Span(0, listed_ms)))
+        old = lacking.clip(Span(listed_ms, grid.floor(now_ms - ABSENT_AGE_MS)))
+        seen: dict[Span, _Suspect] = {}
         for span in old:
-            since_ms = min((at for known, at in state.suspects.items() if known.clip(span) == span), default=now_ms)
-            if now_ms - since_ms >= ABSENT_CONFIRM_MS:
+            before = [suspect for known, suspect in state.suspects.items() if known.clip(span) == span]
+            suspect = min(before, key=lambda each: each.since_ms).lacked_again(now_ms) if before else _Suspect(now_ms)
+            if suspect is None:
                 proven.append(span)
             else:
-                seen[span] = min(since_ms, now_ms)
-        kept = {span: at for span, at in state.suspects.items() if not any(span.clip(each) for each in old)}
+                seen[span] = suspect
+        open_ = self._reach(series, now_ms)
+        known = self._holdings.ledger(series).known
+        kept = {
+            span: suspect
+            for span, suspect in state.suspects.items()
+            if span.clip(open_) and not known.covers(span) and not any(span.clip(each) for each in old)
+        }
         state.suspects = kept | seen
         if proven:
             await self._committer.commit([Batch(series, Source.ABSENT, Spans(proven), [])])

@@ -250,7 +250,7 @@ class Writer:
     @property
     def fetch_error(self) -> str | None:
         """The last failed fetch."""
-        return self.reconciler.last_error
+        return self.reconciler.last_error or self.gathering.last_error
 
     @property
     def write_queue_depth(self) -> int:

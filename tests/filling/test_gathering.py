@@ -13,7 +13,7 @@ from app.domain.kind import Bucket
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.filling.gathering import ABSENT_CONFIRM_MS, ASKED_FACTOR, HISTORY_TURN, Gathering
+from app.filling.gathering import ASKED_FACTOR, HISTORY_TURN, RECHECKS_MS, Gathering
 from app.holding.coverage import Coverage
 from app.holding.inventory import Inventory
 from app.holding.wish import Wish
@@ -34,6 +34,7 @@ class Data:
     room: int = 1_000
     lacking: set[tuple[Series, int]] = field(default_factory=set)
     late_ms: int = 0
+    first_ms: int = 0
     refused: set[str] = field(default_factory=set)
     asked: list[tuple[int, Series, Span, Priority]] = field(default_factory=list)
     error: Exception | None = None
@@ -62,7 +63,11 @@ class Data:
         if series.symbol in self.refused:
             raise UpstreamRejected(400, -1121, "Invalid symbol.")
         end_ms = min(window.end_ms, grid.floor(now_ms - self.late_ms))
-        return [self.row(series, at) for at in grid.opens(window.start_ms, end_ms) if (series, at) not in self.lacking]
+        return [
+            self.row(series, at)
+            for at in grid.opens(max(self.first_ms, window.start_ms), end_ms)
+            if (series, at) not in self.lacking
+        ]
 
 
 @dataclass
@@ -73,13 +78,14 @@ class Case:
     data: Data
     symbols: Collection[str]
     kinds: int = len(METRICS)
+    onboard_ms: int = 0
 
     def __post_init__(self) -> None:
         self.inventory = Inventory(self.rig.holdings, self.wish)
         self.gathering = Gathering(self.rig.runtime, self.data, self.rig.committer, self.inventory)  # type: ignore[arg-type]
 
     def wish(self) -> Wish:
-        listings = {symbol: listing(symbol, 0) for symbol in self.symbols}
+        listings = {symbol: listing(symbol, self.onboard_ms) for symbol in self.symbols}
         others = dict.fromkeys(list(METRICS.values())[: self.kinds], self.symbols)
         return Wish(frozenset(), (), 30, listings, {}, others)
 
@@ -163,18 +169,48 @@ async def test_a_late_row_is_waited_for_without_asking_all_the_time(tmp_path: Pa
         assert not case.rig.holdings.ledger(case.series[0]).absent
 
 
-async def test_a_row_that_the_exchange_lacks_is_absent_after_half_an_hour_and_not_before(tmp_path: Path) -> None:
+async def test_a_row_that_the_exchange_lacks_is_absent_after_a_day_and_four_answers(tmp_path: Path) -> None:
     async with gathering(tmp_path, symbols=1, kinds=1) as case:
         series = case.series[0]
         hole_ms = M5.grid.floor(NOW_MS - 7 * HOUR_MS)
         case.data.lacking |= {(series, hole_ms), (series, hole_ms + STEP_MS)}
-        await case.pass_s(ABSENT_CONFIRM_MS // 1000 - 120)
+        await case.pass_s(24 * 3_600 - 600, every_s=60)
         assert not case.rig.holdings.ledger(series).absent
-        await case.pass_s(3_600)
+        await case.pass_s(3_600, every_s=60)
         assert case.rig.holdings.ledger(series).absent == Spans([Span(hole_ms, hole_ms + 2 * STEP_MS)])
-        asked = [window for _, _, window, _ in case.data.asked if window.clip(Span(hole_ms, hole_ms + 1))]
-        assert len(asked) == 2, "once more when that settles it"
+        asked = [at for at, _, window, _ in case.data.asked if window.clip(Span(hole_ms, hole_ms + 1))]
+        assert len(asked) == 1 + len(RECHECKS_MS)
+        assert all(
+            RECHECKS_MS[number] <= at - asked[0] <= RECHECKS_MS[number] + 6 * MINUTE_MS
+            for number, at in enumerate(asked[1:])
+        )
         assert case.rig.holdings.ledger(series).source_at(hole_ms - 1) is Source.REST
+
+
+async def test_rows_from_before_the_listing_are_absent_at_once(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=1, kinds=1) as case:
+        series = case.series[0]
+        case.onboard_ms = listed_ms = M5.grid.floor(NOW_MS - 30 * HOUR_MS)
+        case.data.first_ms = listed_ms
+        await case.pass_s(600)
+        ledger = case.rig.holdings.ledger(series)
+        assert ledger.held.hull.start_ms == listed_ms
+        assert ledger.absent.hull.end_ms == listed_ms
+        assert ledger.absent.hull.start_ms <= listed_ms - 24 * HOUR_MS
+        assert ledger.absent.hull.start_ms >= listed_ms - 2 * DAY_MS, "what is long before it is not asked for"
+
+
+async def test_an_exchange_that_has_lost_its_history_for_hours_leaves_no_hole(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=1, kinds=1) as case:
+        series = case.series[0]
+        case.data.first_ms = NOW_MS + 365 * DAY_MS
+        await case.pass_s(10 * 3_600, every_s=60)
+        assert not case.rig.holdings.ledger(series).known
+        case.data.first_ms = 0
+        await case.pass_s(15 * 3_600, every_s=60)
+        ledger = case.rig.holdings.ledger(series)
+        assert not ledger.absent
+        assert ledger.held.covers(Span(NOW_MS - 20 * DAY_MS, NOW_MS + 10 * HOUR_MS))
 
 
 async def test_a_row_that_comes_after_all_is_held(tmp_path: Path) -> None:
