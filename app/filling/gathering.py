@@ -3,8 +3,7 @@
 The exchange grants fewer requests in five minutes than there are series that get a row in that time. So each request
 fetches all rows that a page holds. The series whose newest row is oldest is first, and one that clients have asked for
 counts as if it were ASKED_FACTOR times as far behind. While rows are missing further back, one of HISTORY_TURN requests
-fetches them, newest first. A row that the exchange lacks is asked for again after half an hour, three hours and a day;
-if it still lacks then, it is recorded absent. An exchange that has lost its history for some hours looks the same.
+fetches them, newest first.
 """
 
 from collections.abc import Iterator
@@ -15,17 +14,18 @@ from typing import Final
 from app.domain.backoff import spread_s
 from app.domain.columns import Columns
 from app.domain.interval import HOUR_MS, MINUTE_MS
-from app.domain.kind import Bucket
+from app.domain.kind import Bucket, Kind
 from app.domain.kline import BadKline
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
+from app.filling.lacking import Lacking
 from app.holding.commit import Committer
 from app.holding.gaps import survey
 from app.holding.inventory import Inventory
-from app.holding.wish import REACH_MARGIN_MS
-from app.ports.errors import BucketFull, StandDown, StoreUnavailable, UpstreamAway, UpstreamError
+from app.holding.wish import REACH_MARGIN_MS, Wish
+from app.ports.errors import BucketFull, StandDown, StoreUnavailable, UpstreamAway, UpstreamError, UpstreamRejected
 from app.ports.exchange import Priority, RestApi
 from app.runtime import Runtime
 
@@ -33,56 +33,46 @@ HISTORY_TURN: Final = 4
 ASKED_FACTOR: Final = 4
 ASKED_MS: Final = 15 * MINUTE_MS  # how long a client's question about a series counts
 ASKED_MAX: Final = 4_096
-NEW_ROW_RETRY_MS: Final = MINUTE_MS  # a series whose due row is late is asked for again after this long, then twice it
+LATE_RETRY_MS: Final = MINUTE_MS  # a series whose due row is late is asked for again after this long
 RETRY_S_MIN: Final = 5.0
 RETRY_S_MAX: Final = 15 * 60.0
-NOT_BEFORE_MS_MAX: Final = 40 * MINUTE_MS  # the longest time for which a series is not asked for
-ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # a younger row may be late
-RECHECKS_MS: Final = (30 * MINUTE_MS, 3 * HOUR_MS, 24 * HOUR_MS)
-"""When a row that was first seen to lack is asked for again; if it lacks after the last, it is absent."""
-IDLE_S: Final = 1.0
+KIND_FAILURES: Final = 3  # failures in a row after which all series of a kind wait: its endpoint is down
 ROUND_MAX: Final = 50  # requests until all series are surveyed again: about a quarter of a minute's
-SURVEY_SLICE: Final = 200  # series surveyed without a pause
+SURVEY_SLICE: Final = 100  # series surveyed without a pause
+IDLE_S: Final = 10.0  # until the next survey when nothing can be asked for
+STORE_RETRY_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Suspect:
-    """Rows that the exchange lacked: since when (ms), and how often they were asked for again."""
+@dataclass(slots=True)
+class _Pause:
+    """Failures in a row, and until when (ms) nothing is asked because of them."""
 
-    since_ms: int
-    rechecks: int = 0
+    failures: int = 0
+    until_ms: int = 0
 
     def waits(self, now_ms: int) -> bool:
-        """Whether it is too early to ask again."""
-        return 0 <= now_ms - self.since_ms < RECHECKS_MS[self.rechecks]
+        """Whether it is too early to ask; a longer time than is ever set means that the clock was set back."""
+        return 0 < self.until_ms - now_ms <= RETRY_S_MAX * 1_000
 
-    def lacked_again(self, now_ms: int) -> "_Suspect | None":
-        """What is known after the exchange lacked them once more; None when they are absent."""
-        if not now_ms - self.since_ms >= 0:
-            return _Suspect(now_ms)  # the clock was set back
-        done = sum(now_ms - self.since_ms >= recheck_ms for recheck_ms in RECHECKS_MS)
-        return None if done == len(RECHECKS_MS) else _Suspect(self.since_ms, done)
+    def clear(self) -> None:
+        """Forget the failures."""
+        self.failures = self.until_ms = 0
 
 
 @dataclass(slots=True)
 class _State:
     """What was seen of one series."""
 
-    failures: int = 0
-    not_before_ms: int = 0
+    newest: _Pause = field(default_factory=_Pause)
+    history: _Pause = field(default_factory=_Pause)
     asked_ms: int = 0
     """When a client last asked for it."""
-    suspects: dict[Span, _Suspect] = field(default_factory=dict)
-    """By span: what the exchange has lacked."""
-
-    def waits(self, now_ms: int) -> bool:
-        """Whether it is too early to ask; a longer time than is ever set means that the clock was set back."""
-        return 0 < self.not_before_ms - now_ms <= NOT_BEFORE_MS_MAX
+    lacking: Lacking = field(default_factory=Lacking)
 
 
 @dataclass(frozen=True, slots=True)
 class _Lack:
-    """What one series lacks: the span of its newest rows, and spans further back."""
+    """What one series lacks: the span to ask for its newest rows (empty: none is due), and spans further back."""
 
     series: Series
     newest: Span
@@ -101,6 +91,8 @@ class Gathering:
         self._holdings = inventory.ledgers
         self._wish = inventory.wish
         self._states: dict[Series, _State] = {}
+        self._kinds: dict[Kind, _Pause] = {}
+        self._history_until_ms = 0
         self._turn = 0
         self.last_error: str | None = None
 
@@ -112,30 +104,50 @@ class Gathering:
     async def run(self, bucket: Bucket) -> None:
         """Fetch the rows of all series in `bucket`, for ever."""
         while True:
-            lacks = await self._survey(bucket)
-            if not lacks:
-                await self._clock.sleep(IDLE_S)
-            for lack, span, priority in islice(self._chosen(lacks), ROUND_MAX):
-                if not await self._attempt(lack.series, span, priority):
+            has_asked = False
+            for lack, span, priority in islice(self._chosen(await self._survey(bucket)), ROUND_MAX):
+                if self._kind(lack.series).waits(self._clock.now_ms()):
+                    continue  # its endpoint has failed since the survey
+                has_asked = True
+                if not await self._attempt(lack.series, span, priority, is_newest=span == lack.newest):
                     break  # nothing can be asked for the moment: what is furthest behind may be another one then
+            if not has_asked:
+                await self._clock.sleep(IDLE_S)
 
     # --- what is next -----------------------------------------------------------------------------------------------
 
     async def _survey(self, bucket: Bucket) -> list[_Lack]:
         """Every series of `bucket` that lacks rows and may be asked for."""
-        wish, now_ms = self._wish(), self._clock.now_ms()
-        series = [each for each in wish.series() if each.kind.is_gathered and each.kind.rest.bucket is bucket]
+        wish = self._wish()
+        series = [each for each in wish.gathered() if each.kind.rest.bucket is bucket]
         for gone in self._states.keys() - set(series):
             del self._states[gone]
         found = []
         for number, each in enumerate(series, start=1):
-            if not self._state(each).waits(now_ms):
-                missing = survey(wish, self._holdings, each, now_ms).missing.clip(self._reach(each, now_ms))
-                if missing and (missing := missing - self._suspected(each, now_ms)):
-                    found.append(self._lack(each, missing, now_ms))
+            if (lack := self._lack(wish, each)) is not None:
+                found.append(lack)
             if number % SURVEY_SLICE == 0:
                 await self._clock.sleep(0)
         return found
+
+    def _lack(self, wish: Wish, series: Series) -> _Lack | None:
+        now_ms, state = self._clock.now_ms(), self._state(series)
+        if self._kind(series).waits(now_ms):
+            return None
+        ledger = self._holdings.ledger(series)
+        reach = self._reach(series, now_ms)
+        missing = survey(wish, self._holdings, series, now_ms).missing.clip(reach) - state.lacking.waiting(now_ms)
+        held_end_ms = next(reversed(ledger.held)).end_ms if ledger.held else 0
+        newest, behind_ms = Span(0, 0), 0
+        if missing and missing.hull.end_ms > held_end_ms and not state.newest.waits(now_ms):
+            newest, behind_ms = self._page(series, missing, reach), now_ms - held_end_ms
+        history = Spans()
+        if not state.history.waits(now_ms):
+            older = missing - Spans([Span(held_end_ms, reach.end_ms)]) if held_end_ms else missing
+            history = (older | state.lacking.to_recheck(ledger.absent.clip(reach), now_ms)) - Spans([newest])
+        if not newest and not history:
+            return None
+        return _Lack(series, newest, behind_ms, history)
 
     def _reach(self, series: Series, now_ms: int) -> Span:
         """The open times of which the exchange still has rows."""
@@ -143,19 +155,11 @@ class Gathering:
         begin_ms = 0 if reach_ms is None else self._holdings.grid(series).ceil(now_ms - reach_ms + REACH_MARGIN_MS)
         return Span(begin_ms, now_ms)
 
-    def _suspected(self, series: Series, now_ms: int) -> Spans:
-        """What the exchange lacked lately."""
-        return Spans(span for span, suspect in self._state(series).suspects.items() if suspect.waits(now_ms))
-
-    def _lack(self, series: Series, missing: Spans, now_ms: int) -> _Lack:
-        grid, held = self._holdings.grid(series), self._holdings.ledger(series).held
-        last = next(reversed(missing))
-        held_end_ms = next(reversed(held)).end_ms if held else 0
-        if last.end_ms <= held_end_ms:
-            return _Lack(series, Span(0, 0), 0, missing)
-        start_ms = max(last.start_ms, grid.shift(last.end_ms, -series.kind.rest.rows_max))
-        newest = Span(start_ms, last.end_ms)
-        return _Lack(series, newest, now_ms - held_end_ms, missing - Spans([newest]))
+    def _page(self, series: Series, wanted: Spans, reach: Span) -> Span:
+        """The span of one request for the newest of `wanted`, and for all others that fit on its page."""
+        grid, end_ms = self._holdings.grid(series), wanted.hull.end_ms
+        page = Span(max(reach.start_ms, grid.shift(end_ms, -series.kind.rest.rows_max)), end_ms)
+        return wanted.clip(page).hull
 
     def _chosen(self, lacks: list[_Lack]) -> Iterator[tuple[_Lack, Span, Priority]]:
         """The requests of one round: each series' newest rows once, with older rows of some in between."""
@@ -166,84 +170,87 @@ class Gathering:
         for lack in newest:
             self._turn += 1
             if self._turn % HISTORY_TURN == 0 and (one := next(older, None)) is not None:
-                yield one, self._page(one), Priority.TAIL
+                yield one, self._history_page(one), Priority.TAIL
             yield lack, lack.newest, Priority.TAIL
-        if not newest:
+        if not newest and not 0 < self._history_until_ms - now_ms <= RETRY_S_MAX * 1_000:
             for lack in older:
-                yield lack, self._page(lack), Priority.BACKFILL
+                yield lack, self._history_page(lack), Priority.BACKFILL
+
+    def _history_page(self, lack: _Lack) -> Span:
+        return self._page(lack.series, lack.history, self._reach(lack.series, self._clock.now_ms()))
 
     def _urgency(self, lack: _Lack, now_ms: int) -> int:
         asked_ms = self._state(lack.series).asked_ms
         return lack.behind_ms * (ASKED_FACTOR if 0 <= now_ms - asked_ms < ASKED_MS else 1)
 
-    def _page(self, lack: _Lack) -> Span:
-        last = next(reversed(lack.history))
-        grid = self._holdings.grid(lack.series)
-        return Span(max(last.start_ms, grid.shift(last.end_ms, -lack.series.kind.rest.rows_max)), last.end_ms)
-
     # --- doing it -----------------------------------------------------------------------------------------------
 
-    async def _attempt(self, series: Series, span: Span, priority: Priority) -> bool:
+    async def _attempt(self, series: Series, span: Span, priority: Priority, *, is_newest: bool) -> bool:
         """Fetch the rows of `span`; returns whether the next request may follow at once."""
         state = self._state(series)
+        pause = state.newest if is_newest else state.history
         try:
-            await self._fetch(series, span, priority)
+            is_whole = await self._fetch(series, span, priority)
         except (BucketFull, StandDown, UpstreamAway) as error:
             self.last_error = str(error)
-            await self._clock.sleep(max(IDLE_S, (error.until_ms - self._clock.now_ms()) / 1000))
+            if isinstance(error, BucketFull) and priority is Priority.BACKFILL:
+                self._history_until_ms = error.until_ms  # newest rows may use what is left
+            else:
+                await self._clock.sleep(max(1.0, (error.until_ms - self._clock.now_ms()) / 1000))
             return False
         except StoreUnavailable as error:
             self.last_error = str(error)
-            await self._clock.sleep(RETRY_S_MIN)
+            await self._clock.sleep(STORE_RETRY_S)
             return False
         except (UpstreamError, BadKline) as error:
             self.last_error = str(error)
-            state.failures += 1
-            delay_s = spread_s(self._rng, state.failures, RETRY_S_MIN, RETRY_S_MAX)
-            state.not_before_ms = self._clock.now_ms() + int(delay_s * 1000)
+            self._fail(pause)
+            if not isinstance(error, UpstreamRejected):
+                self._fail(self._kind(series), KIND_FAILURES)
+            return True
+        self._kind(series).clear()
+        if is_whole:
+            pause.clear()
+        elif is_newest:
+            self._late(pause)
         return True
 
-    async def _fetch(self, series: Series, span: Span, priority: Priority) -> None:
+    def _fail(self, pause: _Pause, beyond: int = 1) -> None:
+        """Count a failure; from `beyond` in a row on, wait for a growing time."""
+        pause.failures += 1
+        if pause.failures >= beyond:
+            delay_s = spread_s(self._rng, pause.failures - beyond + 1, RETRY_S_MIN, RETRY_S_MAX)
+            pause.until_ms = self._clock.now_ms() + int(delay_s * 1000)
+
+    def _late(self, pause: _Pause) -> None:
+        """Wait for a row that is due and has not appeared, longer each time."""
+        delay_ms = min(LATE_RETRY_MS << min(pause.failures, 8), RETRY_S_MAX * 900)
+        pause.failures += 1
+        pause.until_ms = self._clock.now_ms() + int(delay_ms * self._rng.uniform(1.0, 1.1))
+
+    async def _fetch(self, series: Series, span: Span, priority: Priority) -> bool:
+        """Fetch the rows of `span` and keep those that are not held; returns whether its newest row was there."""
         grid, state = self._holdings.grid(series), self._state(series)
         rows = Columns.of(await self._rest.klines(series, grid, span, grid.count(*span), priority))
-        given = rows.spans(grid)
-        await self._committer.commit([Batch(series, Source.REST, given, rows)] if rows else [])
-        now_ms = self._clock.now_ms()
-        lacking = Spans([span]) - given
-        if not lacking:
-            state.failures, state.not_before_ms = 0, 0
-            return
-        await self._judge(series, lacking, now_ms)
-        if not given:
-            state.failures += 1
-        pause_ms = NEW_ROW_RETRY_MS * 2 ** min(state.failures, 5)
-        state.not_before_ms = now_ms + int(pause_ms * self._rng.uniform(1.0, 1.2))
-
-    async def _judge(self, series: Series, lacking: Spans, now_ms: int) -> None:
-        """Record as absent what has lacked through all rechecks, and what lies before the listing."""
-        state, grid = self._state(series), self._holdings.grid(series)
-        listing = self._wish().listings.get(series.symbol)
+        given, now_ms = rows.spans(grid), self._clock.now_ms()
+        batches = []
+        if new := given - self._holdings.ledger(series).held:
+            batches.append(Batch(series, Source.REST, new, rows.within(new)))
+        listing, held = self._wish().listings.get(series.symbol), self._holdings.ledger(series).held | given
         listed_ms = 0 if listing is None else grid.floor(listing.onboard_ms)
-        proven = list(lacking.clip(Span(0, listed_ms)))
-        old = lacking.clip(Span(listed_ms, grid.floor(now_ms - ABSENT_AGE_MS)))
-        seen: dict[Span, _Suspect] = {}
-        for span in old:
-            before = [suspect for known, suspect in state.suspects.items() if known.clip(span) == span]
-            suspect = min(before, key=lambda each: each.since_ms).lacked_again(now_ms) if before else _Suspect(now_ms)
-            if suspect is None:
-                proven.append(span)
-            else:
-                seen[span] = suspect
-        open_ = self._reach(series, now_ms)
-        known = self._holdings.ledger(series).known
-        kept = {
-            span: suspect
-            for span, suspect in state.suspects.items()
-            if span.clip(open_) and not known.covers(span) and not any(span.clip(each) for each in old)
-        }
-        state.suspects = kept | seen
-        if proven:
-            await self._committer.commit([Batch(series, Source.ABSENT, Spans(proven), [])])
+        settled_ms = held.hull.end_ms if held else now_ms - HOUR_MS  # what comes after all others may still come
+        lacking = (Spans([span]) - given).clip(Span(0, settled_ms))
+        before = lacking.clip(Span(0, listed_ms))
+        absent = before | state.lacking.note(lacking - before, given, Span(*span), now_ms)
+        if absent := absent - self._holdings.ledger(series).known:
+            batches.append(Batch(series, Source.ABSENT, absent, []))
+        if batches:
+            await self._committer.commit(batches)
+        state.lacking.keep(self._reach(series, now_ms))
+        return given.covers(Span(grid.shift(span.end_ms, -1), span.end_ms))
 
     def _state(self, series: Series) -> _State:
         return self._states.setdefault(series, _State())
+
+    def _kind(self, series: Series) -> _Pause:
+        return self._kinds.setdefault(series.kind, _Pause())

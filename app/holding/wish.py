@@ -48,6 +48,12 @@ class Wish:
         seen = set(wished)
         return wished + [series for series in self.extra if series not in seen]
 
+    def gathered(self) -> list[Series]:
+        """The wished series of gathered kinds."""
+        if not self.extra and not any(kind.is_gathered for kind in self.others):
+            return []
+        return [series for series in self.series() if series.kind.is_gathered]
+
     @property
     def held_intervals(self) -> list[Interval]:
         """The wished intervals and 1m, shortest first."""
@@ -112,12 +118,14 @@ class Wish:
         return Span(start_ms, max(start_ms, end_ms))
 
     def _begin_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
-        """When the wish begins: never before the listing that has the name now, or before the exchange has rows."""
-        begin_ms = max(self._start_ms(series, grid, now_ms), grid.floor(self.since_ms.get(series.symbol, 0)))
-        reach_ms = series.kind.rest.reach_ms
+        """When the wish begins: never before the listing that has the name now.
+
+        Of a kind of which the exchange alone has rows, and for a limited time, everything that it has is wished.
+        """
+        since_ms, reach_ms = grid.floor(self.since_ms.get(series.symbol, 0)), series.kind.rest.reach_ms
         if reach_ms is None or series.kind.is_archived:
-            return begin_ms
-        return max(begin_ms, grid.ceil(now_ms - reach_ms + REACH_MARGIN_MS), grid.floor(self.hint_ms(series)))
+            return max(self._start_ms(series, grid, now_ms), since_ms)
+        return max(since_ms, grid.ceil(now_ms - reach_ms + REACH_MARGIN_MS), grid.floor(self.hint_ms(series)))
 
     def _start_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
         """When the backfill begins. The listing's date is only a hint; the exchange proves when the series begins."""

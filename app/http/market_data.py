@@ -23,10 +23,10 @@ from app.market import book_starts
 from app.market.endpoints import ENDPOINTS, Endpoint, Mode, Question
 from app.market.market_source import Fetched
 from app.ports.clock import Clock
-from app.ports.errors import UpstreamError
+from app.ports.errors import StoreUnavailable, UpstreamError
 from app.querying.answer import LIMIT_DEFAULT, KlineQuery
 from app.querying.refusal import refusal_of
-from app.querying.statistics import StatisticsQuery
+from app.querying.statistics import NEWEST_MS, StatisticsQuery
 
 STATISTICS_DEFAULT: Final = 30  # rows of /futures/data without a limit (binance-facts section 2.2)
 
@@ -78,7 +78,7 @@ class MarketData:
                 kept = await self._pages.answer(question, fetch, edition)
         except BinanceError as error:
             raise _stated(error, endpoint) from error
-        except (UpstreamError, TimeoutError) as error:
+        except (UpstreamError, StoreUnavailable, TimeoutError) as error:
             raise _stated(refusal_of(error, self._clock.now_ms()), endpoint) from error
         if kept.status != HTTPStatus.OK:
             self._names.note(endpoint.path, name, decode(kept.status, kept.page.body))
@@ -150,6 +150,7 @@ class MarketData:
         fetched = await self._market.fetch(question)
         if fetched.status == HTTPStatus.OK and (query := self._statistics_query(question)) is not None:
             await self._statistics.learn(query.series, fetched.body)
+            fetched = fetched._replace(fresh_ms=NEWEST_MS, thrifty_ms=NEWEST_MS)  # its rows may be joined by late ones
         return fetched
 
     def _response(self, question: Question, kept: Kept, scope: Scope, edition: int) -> Response:

@@ -79,13 +79,16 @@ class Statistics:
             return None
         now_ms, grid = self._clock.now_ms(), self._holdings.grid(series)
         lower_ms = 0 if query.start_ms is None else grid.ceil(max(0, query.start_ms - pages.stamp_ms))
-        if self._is_strict and pages.reach_ms is not None and lower_ms < now_ms - pages.reach_ms:
-            if query.start_ms is not None:
+        reach_ms = 0 if pages.reach_ms is None else now_ms - pages.reach_ms
+        if self._is_strict and lower_ms < reach_ms:
+            if query.start_ms is not None or (query.end_ms is not None and query.end_ms < reach_ms):
                 return None
-            lower_ms = grid.ceil(now_ms - pages.reach_ms)
+            lower_ms = grid.ceil(reach_ms)
         end_ms = newest_end_ms = grid.floor(now_ms)
         if query.end_ms is not None:
             end_ms = min(end_ms, grid.ceil(max(0, query.end_ms - pages.stamp_ms + 1)))
+        if end_ms <= lower_ms and end_ms < reach_ms:
+            return None  # the exchange refuses it
         window = self._window(query, grid, lower_ms, end_ms)
         if window is None:
             return None

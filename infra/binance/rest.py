@@ -23,6 +23,7 @@ from infra.binance.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, No
 from infra.binance.stand_down import STAND_DOWN_STATUSES
 
 TRIES_MAX_USER: Final = 2  # a client waits for the answer; an early error serves it better than more retries
+TRIES_MAX_BUCKET: Final = 1  # few requests are granted, and others wait for their turn; the next turn tries again
 _LIGHT_WEIGHT: Final = 1  # exchangeInfo and time (binance-facts section 2.1)
 _TOO_MANY_REQUESTS: Final = -1003
 RAW_BYTES_MAX: Final = 4 * 1024 * 1024  # of an answer for a client; the 24 h tickers of all symbols have 0.4 MB
@@ -124,7 +125,8 @@ class BinanceRest:
         async def attempt() -> bytes:
             return await self._try(path, params, weight, priority, bucket)
 
-        return await self._retries.run(attempt, TRIES_MAX_USER if priority is Priority.USER else TRIES_MAX)
+        tries = TRIES_MAX_USER if priority is Priority.USER else TRIES_MAX if bucket is None else TRIES_MAX_BUCKET
+        return await self._retries.run(attempt, tries)
 
     async def _try(
         self,

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, Grid
-from app.domain.kind import Bucket
+from app.domain.kind import Bucket, Kind
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.filling.gathering import ASKED_FACTOR, HISTORY_TURN, RECHECKS_MS, Gathering
+from app.filling.gathering import ASKED_FACTOR, HISTORY_TURN, Gathering
+from app.filling.lacking import RECHECKS_MS
 from app.holding.coverage import Coverage
 from app.holding.inventory import Inventory
 from app.holding.wish import Wish
 from app.kinds.metrics import METRICS, REACH_MS
-from app.ports.errors import BucketFull, StandDown, UpstreamRejected
+from app.ports.errors import BucketFull, StandDown, UpstreamRejected, UpstreamUnavailable
 from app.ports.exchange import Priority
 from tests.fakes import NOW_MS, Rig, listing, rig, running
 
@@ -35,6 +36,9 @@ class Data:
     lacking: set[tuple[Series, int]] = field(default_factory=set)
     late_ms: int = 0
     first_ms: int = 0
+    until_ms: int = 1 << 60
+    down: Kind | None = None
+    history_room: int = 1_000
     refused: set[str] = field(default_factory=set)
     asked: list[tuple[int, Series, Span, Priority]] = field(default_factory=list)
     error: Exception | None = None
@@ -56,13 +60,16 @@ class Data:
         if self.error is not None:
             raise self.error
         self._left = [at for at in self._left if at > now_ms - 5 * MINUTE_MS]
-        if len(self._left) >= self.room:
+        room = self.room if priority is Priority.TAIL else min(self.room, self.history_room)
+        if len(self._left) >= room:
             raise BucketFull(self._left[0] + 5 * MINUTE_MS, "used up")
         self._left.append(now_ms)
         self.asked.append((now_ms, series, window, priority))
+        if series.kind is self.down:
+            raise UpstreamUnavailable("HTTP 503")
         if series.symbol in self.refused:
             raise UpstreamRejected(400, -1121, "Invalid symbol.")
-        end_ms = min(window.end_ms, grid.floor(now_ms - self.late_ms))
+        end_ms = min(window.end_ms, grid.floor(now_ms - self.late_ms), self.until_ms)
         return [
             self.row(series, at)
             for at in grid.opens(max(self.first_ms, window.start_ms), end_ms)
@@ -169,22 +176,78 @@ async def test_a_late_row_is_waited_for_without_asking_all_the_time(tmp_path: Pa
         assert not case.rig.holdings.ledger(case.series[0]).absent
 
 
-async def test_a_row_that_the_exchange_lacks_is_absent_after_a_day_and_four_answers(tmp_path: Path) -> None:
+async def test_a_row_that_the_exchange_lacks_is_absent_after_a_day_and_asked_for_every_day(tmp_path: Path) -> None:
     async with gathering(tmp_path, symbols=1, kinds=1) as case:
         series = case.series[0]
         hole_ms = M5.grid.floor(NOW_MS - 7 * HOUR_MS)
+        hole = Span(hole_ms, hole_ms + 2 * STEP_MS)
         case.data.lacking |= {(series, hole_ms), (series, hole_ms + STEP_MS)}
         await case.pass_s(24 * 3_600 - 600, every_s=60)
         assert not case.rig.holdings.ledger(series).absent
         await case.pass_s(3_600, every_s=60)
-        assert case.rig.holdings.ledger(series).absent == Spans([Span(hole_ms, hole_ms + 2 * STEP_MS)])
-        asked = [at for at, _, window, _ in case.data.asked if window.clip(Span(hole_ms, hole_ms + 1))]
+        assert case.rig.holdings.ledger(series).absent == Spans([hole])
+        asked = [at for at, _, window, _ in case.data.asked if window.clip(hole)]
         assert len(asked) == 1 + len(RECHECKS_MS)
-        assert all(
-            RECHECKS_MS[number] <= at - asked[0] <= RECHECKS_MS[number] + 6 * MINUTE_MS
-            for number, at in enumerate(asked[1:])
-        )
+        for recheck_ms, at in zip(RECHECKS_MS, asked[1:], strict=True):
+            assert recheck_ms <= at - asked[0] <= recheck_ms + 16 * MINUTE_MS
         assert case.rig.holdings.ledger(series).source_at(hole_ms - 1) is Source.REST
+        case.data.lacking.clear()
+        await case.pass_s(25 * 3_600, every_s=60)
+        assert case.rig.holdings.ledger(series).held.covers(hole), "the exchange has it after all"
+
+
+async def test_late_publishing_and_a_stall_leave_no_hole(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=3, room=20) as case:
+        case.data.late_ms = 45 * MINUTE_MS
+        await case.pass_s(3 * 3_600, every_s=30)
+        case.data.late_ms = 0
+        await case.pass_s(3_600, every_s=30)
+        case.data.until_ms = case.rig.clock.ms
+        await case.pass_s(90 * 60, every_s=30)
+        case.data.until_ms = 1 << 60
+        await case.pass_s(6 * 3_600, every_s=30)
+        for series in case.series:
+            ledger = case.rig.holdings.ledger(series)
+            assert not ledger.absent
+            assert ledger.held.covers(Span(NOW_MS, case.rig.clock.ms - HOUR_MS)), f"{series} {ledger.held}"
+
+
+async def test_thousands_of_holes_cost_pages_and_not_a_request_each(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=2, kinds=1) as case:
+        holed, other = case.series
+        every_other = [at for at in M5.grid.opens(NOW_MS - REACH_MS, NOW_MS) if at // STEP_MS % 2]
+        case.data.lacking |= {(holed, at) for at in every_other}
+        await case.pass_s(4 * 3_600, every_s=60)
+        asked = Counter(series for _, series, window, _ in case.data.asked if window.end_ms <= NOW_MS)
+        assert asked[holed] <= asked[other] * (1 + len(RECHECKS_MS)) + 4
+        held = case.rig.holdings.ledger(holed).held
+        assert sum(M5.grid.count(*span) for span in held.clip(Span(0, NOW_MS))) >= len(every_other) - 20
+        assert case.newest(holed) >= case.rig.clock.ms - 3 * STEP_MS, "newest rows do not wait for holes"
+
+
+async def test_an_endpoint_that_is_down_delays_no_other(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=20) as case:
+        down = case.series[-1].kind
+        case.data.down = down
+        await case.pass_s(2 * 3_600, every_s=10)
+        asked = sum(series.kind is down for _, series, _, _ in case.data.asked)
+        assert 0 < asked <= 60, "the endpoint is asked less and less often, not each of its series"
+        for series in case.series:
+            if series.kind is not down:
+                assert case.newest(series) >= case.rig.clock.ms - 2 * STEP_MS
+
+
+async def test_history_that_may_use_no_more_of_the_bucket_delays_no_newest_row(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=4, room=40) as case:
+        case.data.history_room = 20
+        await case.pass_s(3_600, every_s=5)
+        begun = case.rig.clock.ms
+        late = []
+        for _ in range(60):
+            await case.pass_s(60, every_s=5)
+            late.append(max(case.rig.clock.ms - case.newest(series) for series in case.series))
+        assert begun
+        assert max(late) <= 2 * STEP_MS + MINUTE_MS + 10_000, "each row within the minute in which it is due"
 
 
 async def test_rows_from_before_the_listing_are_absent_at_once(tmp_path: Path) -> None:
@@ -210,7 +273,7 @@ async def test_an_exchange_that_has_lost_its_history_for_hours_leaves_no_hole(tm
         await case.pass_s(15 * 3_600, every_s=60)
         ledger = case.rig.holdings.ledger(series)
         assert not ledger.absent
-        assert ledger.held.covers(Span(NOW_MS - 20 * DAY_MS, NOW_MS + 10 * HOUR_MS))
+        assert ledger.held.covers(Span(NOW_MS - 20 * DAY_MS, NOW_MS + 10 * HOUR_MS)), f"{ledger.held}"
 
 
 async def test_a_row_that_comes_after_all_is_held(tmp_path: Path) -> None:
@@ -243,7 +306,7 @@ async def test_a_series_that_is_refused_delays_no_other(tmp_path: Path) -> None:
         case.data.refused.add("S1USDT")
         await case.pass_s(3_600)
         refused = sum(series.symbol == "S1USDT" for _, series, _, _ in case.data.asked)
-        assert 0 < refused <= 5 * 20, "it is asked for less and less often"
+        assert 0 < refused <= 5 * 2 * 20, "it is asked for less and less often"
         for series in case.series:
             if series.symbol != "S1USDT":
                 assert case.newest(series) >= case.rig.clock.ms - 2 * STEP_MS

@@ -104,8 +104,7 @@ async def test_metrics_are_gathered_kept_and_answered_byte_for_byte(tmp_path: Pa
         ]
         assert len(mine) == len(targets), "the exchange was asked by this test alone"
         with closing(sqlite3.connect(tmp_path / "klinenode.db")) as connection:
-            select = "SELECT count(*), count(sum_open_interest), count(taker_ratio_5m) FROM futures_metrics_5m"
-            select = select.replace("count(taker_ratio_5m)", "count(buy_vol)")
+            select = "SELECT count(*), count(sum_open_interest), count(buy_vol) FROM futures_metrics_5m"
             counts = connection.execute(f"{select} WHERE symbol = '{YOUNG}'").fetchone()
         assert min(counts) > 12
 
