@@ -28,7 +28,10 @@ async def test_the_declared_metrics_are_scraped_with_their_types_and_help_and_no
 
 async def test_every_sampled_metric_reads_the_node(tmp_path: Path) -> None:
     text = await scraped(node_in(tmp_path))
-    empty = {"klinenode_requests_refused", "klinenode_close_lag_seconds", "klinenode_tail_lag_seconds"}
+    empty = {
+        *("klinenode_requests_refused", "klinenode_close_lag_seconds", "klinenode_tail_lag_seconds"),
+        "klinenode_gathered_age_seconds",
+    }
     for metric in gauges.METRICS:
         has_sample = re.search(rf"^{metric.name}(_count)?[ {{]", text, re.MULTILINE) is not None
         assert has_sample is (metric.name not in empty), metric.name

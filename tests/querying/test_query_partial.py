@@ -18,8 +18,15 @@ from app.ports.errors import StandDown, UpstreamRejected
 from app.querying import query as query_module
 from app.querying.answer import Shortfall
 from tests.fakes import BTC, NOW_MS, encoded, minute, true_grid, unavailable
+from tests.patience import PATIENCE_S
 from tests.querying.query_desk import CLOSED_MS, Asking, Desk, desk, opens, random_query, refused, scatter
 from tests.querying.test_query_shared import Gate
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients wait for seconds of real time, in which a busy machine may do nothing; tests set their own limits."""
+    monkeypatch.setattr(query_module, "PARTIAL_S_MAX", PATIENCE_S)
 
 
 async def partial(at: Desk, **asked: Unpack[Asking]) -> tuple[list[int], Shortfall]:
