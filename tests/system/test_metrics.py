@@ -73,6 +73,10 @@ async def served_alike(here: World, client: httpx.AsyncClient, targets: list[str
             assert (mine.status_code, mine.content) == (theirs.status_code, theirs.content), each
 
 
+def max_age_s(answer: httpx.Response) -> int:
+    return int(answer.headers["cache-control"].rpartition("max-age=")[2].split(",")[0])
+
+
 async def test_metrics_are_gathered_kept_and_answered_byte_for_byte(tmp_path: Path) -> None:
     async with world(tmp_path, symbols=4) as here, here.node(**SETTINGS) as watched:
         now_ms = await here.hold_whole(watched)
@@ -117,6 +121,7 @@ async def test_the_newest_row_is_asked_for_until_it_is_held_and_then_kept(tmp_pa
         target = f"{series.kind.rest.path}?symbol={YOUNG}&period=5m&limit=3"
         async with watched.http() as client:
             await served_alike(here, client, [target])
+            assert max_age_s(await client.get(target)) <= 15, "a later row may join it"
             held = watched.node.parts.holdings.ledger(series).held
             assert held.hull.end_ms == M5.grid.floor(here.clock.now_ms()), "the answer's rows were kept"
             here.clock.move_to(here.clock.now_ms() + 30_000)
@@ -137,12 +142,17 @@ async def test_rows_are_kept_beyond_the_exchanges_reach_unless_retention_is_stri
             async with here.node(**SETTINGS, strict_retention=is_strict) as watched, watched.http() as client:
                 await watched.node.parts.clock.until_measured()
                 for series in series_held():
-                    answer = await client.get(f"{series.kind.rest.path}?symbol={YOUNG}&period=5m{window}")
+                    path = f"{series.kind.rest.path}?symbol={YOUNG}&period=5m"
+                    await served_alike(here, client, [f"{path}&endTime=0", f"{path}&endTime=1&limit=1"])
+                    until = f"{path}&endTime={now_ms - HOUR_MS}&limit=10"
+                    answer = await client.get(f"{path}{window}")
                     if is_strict:
+                        await served_alike(here, client, [until])
                         assert (answer.status_code, answer.json()["code"]) == (400, -1130)
                         assert answer.content.startswith(b'{"msg":')
                         continue
                     assert answer.status_code == 200, answer.text
+                    assert (await client.get(until)).content == answer.content
                     stamps = [row["timestamp"] for row in answer.json()]
                     last_ms = M5.grid.floor(now_ms - HOUR_MS)
                     assert stamps == list(range(last_ms - 9 * 5 * MINUTE_MS, last_ms + 1, 5 * MINUTE_MS))
