@@ -3,7 +3,7 @@
 The exchange grants fewer requests in five minutes than there are series that get a row in that time. So each request
 fetches all rows that a page holds. The series whose newest row is oldest is first, and one that clients have asked for
 counts as if it were ASKED_FACTOR times as far behind. While rows are missing further back, one of HISTORY_TURN requests
-fetches them, newest first.
+fetches them, newest first, but none before every series has had its turn.
 """
 
 from collections.abc import Iterator
@@ -78,6 +78,8 @@ class _Lack:
     newest: Span
     behind_ms: int
     history: Spans
+    is_cold: bool
+    """Whether no row of it is held."""
 
 
 class Gathering:
@@ -142,12 +144,12 @@ class Gathering:
         if missing and missing.hull.end_ms > held_end_ms and not state.newest.waits(now_ms):
             newest, behind_ms = self._page(series, missing, reach), now_ms - held_end_ms
         history = Spans()
-        if not state.history.waits(now_ms):
+        if not state.history.waits(now_ms) and (ledger.held or not newest):
             older = missing - Spans([Span(held_end_ms, reach.end_ms)]) if held_end_ms else missing
             history = (older | state.lacking.to_recheck(ledger.absent.clip(reach), now_ms)) - Spans([newest])
         if not newest and not history:
             return None
-        return _Lack(series, newest, behind_ms, history)
+        return _Lack(series, newest, behind_ms, history, is_cold=not ledger.held)
 
     def _reach(self, series: Series, now_ms: int) -> Span:
         """The open times of which the exchange still has rows."""
@@ -166,7 +168,7 @@ class Gathering:
         now_ms = self._clock.now_ms()
         newest = sorted((lack for lack in lacks if lack.newest), key=lambda lack: -self._urgency(lack, now_ms))
         history = sorted((lack for lack in lacks if lack.history), key=lambda lack: -lack.history.hull.end_ms)
-        older = iter(history)
+        older = iter(() if any(lack.is_cold for lack in newest) else history)
         for lack in newest:
             self._turn += 1
             if self._turn % HISTORY_TURN == 0 and (one := next(older, None)) is not None:

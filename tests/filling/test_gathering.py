@@ -13,7 +13,7 @@ from app.domain.kind import Bucket, Kind
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.filling.gathering import ASKED_FACTOR, HISTORY_TURN, Gathering
+from app.filling.gathering import ASKED_FACTOR, Gathering
 from app.filling.lacking import RECHECKS_MS
 from app.holding.coverage import Coverage
 from app.holding.inventory import Inventory
@@ -132,7 +132,7 @@ async def test_everything_within_reach_is_gathered_newest_first(tmp_path: Path) 
             rows = (await case.rig.store.read(series, Span(begin_ms, end_ms), 10_000)).rows
             assert rows == [case.data.row(series, at) for at in M5.grid.opens(begin_ms, end_ms)]
         newest_ms = max(window.end_ms for _, _, window, _ in case.data.asked[:2])
-        begun = case.data.asked[: len(case.series) * HISTORY_TURN // (HISTORY_TURN - 1) + 1]
+        begun = case.data.asked[: len(case.series)]
         assert {series for _, series, window, _ in begun if window.end_ms == newest_ms} == set(case.series)
         windows = [window for _, series, window, _ in case.data.asked if series == case.series[0]]
         history = [window.end_ms for window in windows if window.end_ms <= newest_ms]
