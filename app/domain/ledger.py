@@ -50,9 +50,12 @@ class Ledger:
         """The part of `span` that `source` may write: all except what the ledger has from a source of higher rank."""
         if span.start_ms >= self.end_ms:
             return Spans([span])
+        return self.above(source).complement(span)
+
+    def above(self, source: Source) -> Spans:
+        """The spans that sources of higher rank than `source` have written."""
         rank = _RANK[source]
-        higher = Spans(entry.span for entry in self.entries if _RANK[entry.source] > rank)
-        return higher.complement(span)
+        return Spans(entry.span for entry in self.entries if _RANK[entry.source] > rank)
 
     def record(self, spans: Spans, source: Source) -> "Ledger":
         """The ledger after `source` has written `spans` (which it must have been granted, see `writable`)."""

@@ -95,9 +95,7 @@ def grant(ledger: Ledger, batch: Batch) -> Grant:
         return Grant(batch.spans & ledger.absent, NOTHING)
     if _is_beyond(batch.spans, ledger):
         return Grant(batch.spans, NOTHING)
-    granted = NOTHING
-    for span in batch.spans:
-        granted |= ledger.writable(span, batch.source)
+    granted = batch.spans - ledger.above(batch.source)
     return Grant(granted, granted & ledger.held)
 
 

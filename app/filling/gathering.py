@@ -16,7 +16,7 @@ from app.domain.columns import Columns
 from app.domain.interval import HOUR_MS, MINUTE_MS
 from app.domain.kind import Bucket, Kind
 from app.domain.kline import BadKline
-from app.domain.ledger import Source
+from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
@@ -39,6 +39,7 @@ RETRY_S_MAX: Final = 15 * 60.0
 KIND_FAILURES: Final = 3  # failures in a row after which all series of a kind wait: its endpoint is down
 ROUND_MAX: Final = 50  # requests until all series are surveyed again: about a quarter of a minute's
 SURVEY_SLICE: Final = 100  # series surveyed without a pause
+QUIET_MS_MAX: Final = MINUTE_MS  # how long it is not looked at again that a series has nothing to ask for
 IDLE_S: Final = 10.0  # until the next survey when nothing can be asked for
 STORE_RETRY_S: Final = 5.0
 
@@ -68,6 +69,12 @@ class _State:
     asked_ms: int = 0
     """When a client last asked for it."""
     lacking: Lacking = field(default_factory=Lacking)
+    quiet: tuple[Ledger, int, int] | None = None
+    """A ledger with which there was nothing to ask for, and from when to when (ms) that need not be found out again."""
+
+    def is_quiet(self, ledger: Ledger, now_ms: int) -> bool:
+        """Whether it is known that there is nothing to ask for."""
+        return self.quiet is not None and self.quiet[0] is ledger and self.quiet[1] <= now_ms < self.quiet[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,8 @@ class Gathering:
         if self._kind(series).waits(now_ms):
             return None
         ledger = self._holdings.ledger(series)
+        if state.is_quiet(ledger, now_ms):
+            return None
         reach = self._reach(series, now_ms)
         missing = survey(wish, self._holdings, series, now_ms).missing.clip(reach) - state.lacking.waiting(now_ms)
         held_end_ms = next(reversed(ledger.held)).end_ms if ledger.held else 0
@@ -148,6 +157,8 @@ class Gathering:
             older = missing - Spans([Span(held_end_ms, reach.end_ms)]) if held_end_ms else missing
             history = (older | state.lacking.to_recheck(ledger.absent.clip(reach), now_ms)) - Spans([newest])
         if not newest and not history:
+            next_ms = wish.next_due_ms(series, self._holdings.grid(series), now_ms)
+            state.quiet = ledger, now_ms, min(next_ms, now_ms + QUIET_MS_MAX)
             return None
         return _Lack(series, newest, behind_ms, history, is_cold=not ledger.held)
 

@@ -99,6 +99,11 @@ class Wish:
         end_ms, ends_ms = grid.floor(now_ms - late_ms), self._ends_ms(series)
         return end_ms if ends_ms is None else min(end_ms, grid.ceil(ends_ms))
 
+    def next_due_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
+        """When the next row of `series` will be due (ms)."""
+        late_ms = CLOSE_GRACE_MS + series.kind.rest.late_ms
+        return grid.shift(grid.floor(now_ms - late_ms), 1) + late_ms
+
     def spans(self, series: Series, grid: Grid, now_ms: int) -> list[Span]:
         """The open times to hold, as spans on the grid: the backfill up to the newest due kline, and the extra wish."""
         end_ms = self._due_end_ms(series, grid, now_ms)

@@ -217,7 +217,7 @@ async def test_thousands_of_holes_cost_pages_and_not_a_request_each(tmp_path: Pa
         holed, other = case.series
         every_other = [at for at in M5.grid.opens(NOW_MS - REACH_MS, NOW_MS) if at // STEP_MS % 2]
         case.data.lacking |= {(holed, at) for at in every_other}
-        await case.pass_s(4 * 3_600, every_s=60)
+        await case.pass_s(2 * 3_600, every_s=60)
         asked = Counter(series for _, series, window, _ in case.data.asked if window.end_ms <= NOW_MS)
         assert asked[holed] <= asked[other] * (1 + len(RECHECKS_MS)) + 4
         held = case.rig.holdings.ledger(holed).held
