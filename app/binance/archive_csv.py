@@ -94,6 +94,26 @@ def checksum_of(content: bytes, zip_name: str) -> str:
     return digest.lower().decode()
 
 
+def fields_of(text: str, header: str) -> Iterator[tuple[int, list[str]]]:
+    """The numbers of the lines of `text`, from 1, and their fields, which are never quoted.
+
+    Empty lines and the first one, if it is `header`, are left out. Raises BadFile for another header, or another number
+    of fields.
+    """
+    columns = header.count(",") + 1
+    for number, line in enumerate(lines(text), start=1):
+        if not line:
+            continue
+        if number == 1 and line[0] in ascii_letters:
+            if line != header:
+                raise BadFile("columns", f"unknown header: {line!r:.200}")
+            continue
+        fields = line.split(",")
+        if len(fields) != columns:
+            raise BadFile("columns", f"line {number} has {len(fields)} columns, not {columns}")
+        yield number, fields
+
+
 def lines(text: str) -> Iterator[str]:
     """The lines of `text`, without copying all of it at once. Raises BadFile for a line that is too long."""
     start = 0

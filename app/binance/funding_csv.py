@@ -4,16 +4,14 @@ They have no mark price. Times are kept to the millisecond and rates as the arch
 """
 
 import re
-from string import ascii_letters
 from typing import Final, NamedTuple
 
-from app.binance.archive_csv import BadFile, lines
+from app.binance.archive_csv import BadFile, fields_of
 from app.binance.funding_rows import FundingRow
 from app.domain.kline import OPEN_MS_MAX, TEXT_CHARS_MAX, BadKline
 
 HEADER: Final = "calc_time,funding_interval_hours,last_funding_rate"
 LINES_MAX: Final = 10_000  # an event each hour of a month is 744
-_FIELDS: Final = HEADER.count(",") + 1
 _TIME: Final = re.compile(r"[0-9]{1,15}")
 _HOURS: Final = re.compile(r"[1-9][0-9]?")
 _RATE: Final = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+")
@@ -58,17 +56,7 @@ def _lines(content: bytes) -> list[tuple[FundingRow, int]]:
     except UnicodeError as error:
         raise BadKline(f"not ASCII: {error}") from error
     rows = []
-    for number, line in enumerate(lines(text), start=1):
-        if not line:
-            continue
-        if number == 1 and line[0] in ascii_letters:
-            if line != HEADER:
-                raise BadFile("columns", f"unknown header: {line!r:.200}")
-            continue
-        fields = line.split(",")
-        if len(fields) != _FIELDS:
-            raise BadFile("columns", f"line {number} has {len(fields)} columns, not {_FIELDS}")
-        time, hours, rate = fields
+    for number, (time, hours, rate) in fields_of(text, HEADER):
         if not (_TIME.fullmatch(time) and int(time) <= OPEN_MS_MAX and _HOURS.fullmatch(hours)):
             raise BadKline(f"line {number}: no time and hours: {time:.20} {hours:.20}")
         if len(rate) > TEXT_CHARS_MAX or not _RATE.fullmatch(rate):

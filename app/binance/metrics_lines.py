@@ -3,10 +3,9 @@
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from string import ascii_letters
 from typing import Final, NamedTuple
 
-from app.binance.archive_csv import BadFile, lines
+from app.binance.archive_csv import BadFile, fields_of
 from app.binance.number import are_amounts
 from app.binance.statistics_rows import PERIOD_MS
 from app.domain.interval import DAY_MS
@@ -112,17 +111,7 @@ def _by_line(content: bytes, symbol: str, opens_of: dict[str, int]) -> Table:
     except UnicodeError as error:
         raise BadKline(f"not UTF-8: {error}") from error
     opens_ms, rows, bare_dates = list[int](), list[list[str]](), 0
-    for number, line in enumerate(lines(text), start=1):
-        if not line:
-            continue
-        if number == 1 and line[0] in ascii_letters:
-            if line != HEADER:
-                raise BadFile("columns", f"unknown header: {line!r:.200}")
-            continue
-        fields = line.split(",")  # no field of the archive is quoted
-        if len(fields) != _FIELDS:
-            raise BadFile("columns", f"line {number} has {len(fields)} columns, not {_FIELDS}")
-        label, whose, *values = fields
+    for number, (label, whose, *values) in fields_of(text, HEADER):
         if whose != symbol:
             raise BadKline(f"line {number}: of {whose!r:.60} instead of {symbol!r:.60}")
         if not are_amounts(values):

@@ -29,11 +29,13 @@ def estimate(
     disk_free_bytes_min: int,
     row_disk_bytes: int,
 ) -> WishEstimated:
-    """Estimate the cost of every kline that is wished and not held. Bytes, seconds and requests are approximate."""
+    """Estimate the cost of every kline that is wished and not held. Bytes, seconds and requests are approximate.
+
+    Gathered series are left out: they take little beside klines, and as long as their bucket makes it.
+    """
     klines = missing = requests = weight = archive_rows = 0
-    for series in wish.series():
-        if series.kind.is_gathered:
-            continue  # what they take is little beside klines, and lasts as long as the bucket makes it
+    planned = wish.planned()
+    for series in planned:
         gap = survey(wish, holdings, series, now_ms)
         probable = Span(wish.hint_ms(series), now_ms)  # one request most likely proves the time before it absent
         wished = sum(gap.grid.count(*span) for span in gap.wished.clip(probable))
@@ -55,7 +57,7 @@ def estimate(
     seconds = max(weight * 60 / (weight_per_minute * BUDGET_SHARE), download / DOWNLOAD_BYTES_PER_S)
     expected_s = int(seconds + missing / ROWS_PER_S)
     disk_bytes = missing * row_disk_bytes
-    series_count = len(wish.series())
+    series_count = len(planned)
     return WishEstimated(
         series=series_count,
         klines=klines,

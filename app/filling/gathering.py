@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from app.domain.backoff import spread_s
+from app.domain.backoff import ceiling_s, spread_s
 from app.domain.columns import Columns
 from app.domain.interval import HOUR_MS, MINUTE_MS
 from app.domain.kind import Bucket, Kind
@@ -26,14 +26,15 @@ from app.holding.gaps import survey
 from app.holding.inventory import Inventory
 from app.holding.wish import REACH_MARGIN_MS, Wish
 from app.ports.errors import BucketFull, StandDown, StoreUnavailable, UpstreamAway, UpstreamError, UpstreamRejected
-from app.ports.exchange import Priority, RestApi
+from app.ports.exchange import Priority, RowPages
 from app.runtime import Runtime
 
 HISTORY_TURN: Final = 4
 ASKED_FACTOR: Final = 4
 ASKED_MS: Final = 15 * MINUTE_MS  # how long a client's question about a series counts
 ASKED_MAX: Final = 4_096
-LATE_RETRY_MS: Final = MINUTE_MS  # a series whose due row is late is asked for again after this long
+LATE_RETRY_S: Final = 60.0  # a series whose due row is late is asked for again after this long, then twice it
+LATE_RETRY_S_MAX: Final = 13.5 * 60
 RETRY_S_MIN: Final = 5.0
 RETRY_S_MAX: Final = 15 * 60.0
 KIND_FAILURES: Final = 3  # failures in a row after which all series of a kind wait: its endpoint is down
@@ -42,6 +43,7 @@ SURVEY_SLICE: Final = 100  # series surveyed without a pause
 QUIET_MS_MAX: Final = MINUTE_MS  # how long it is not looked at again that a series has nothing to ask for
 IDLE_S: Final = 10.0  # until the next survey when nothing can be asked for
 STORE_RETRY_S: Final = 5.0
+WAIT_S_MIN: Final = 1.0  # for the end of a stand-down, or room in the bucket
 
 
 @dataclass(slots=True)
@@ -92,7 +94,7 @@ class _Lack:
 class Gathering:
     """Fetches rows of gathered kinds (`Kind.is_gathered`), for ever. Only the process that writes has one."""
 
-    def __init__(self, runtime: Runtime, rest: RestApi, committer: Committer, inventory: Inventory) -> None:
+    def __init__(self, runtime: Runtime, rest: RowPages, committer: Committer, inventory: Inventory) -> None:
         self._clock = runtime.clock
         self._rng = runtime.rng("gathering")
         self._rest = rest
@@ -101,7 +103,8 @@ class Gathering:
         self._wish = inventory.wish
         self._states: dict[Series, _State] = {}
         self._kinds: dict[Kind, _Pause] = {}
-        self._history_until_ms = 0
+        self._share = _Pause()
+        """Set while history has used its share of the bucket."""
         self._turn = 0
         self.last_error: str | None = None
 
@@ -185,7 +188,7 @@ class Gathering:
             if self._turn % HISTORY_TURN == 0 and (one := next(older, None)) is not None:
                 yield one, self._history_page(one), Priority.TAIL
             yield lack, lack.newest, Priority.TAIL
-        if not newest and not 0 < self._history_until_ms - now_ms <= RETRY_S_MAX * 1_000:
+        if not newest and not self._share.waits(now_ms):
             for lack in older:
                 yield lack, self._history_page(lack), Priority.BACKFILL
 
@@ -204,12 +207,15 @@ class Gathering:
         pause = state.newest if is_newest else state.history
         try:
             is_whole = await self._fetch(series, span, priority)
-        except (BucketFull, StandDown, UpstreamAway) as error:
-            self.last_error = str(error)
-            if isinstance(error, BucketFull) and priority is Priority.BACKFILL:
-                self._history_until_ms = error.until_ms  # newest rows may use what is left
+        except BucketFull as error:  # no failure: this is how the requests are shared out
+            if priority is Priority.BACKFILL:
+                self._share.until_ms = error.until_ms  # newest rows may use what is left
             else:
-                await self._clock.sleep(max(1.0, (error.until_ms - self._clock.now_ms()) / 1000))
+                await self._wait(error.until_ms)
+            return False
+        except (StandDown, UpstreamAway) as error:
+            self.last_error = str(error)
+            await self._wait(error.until_ms)
             return False
         except StoreUnavailable as error:
             self.last_error = str(error)
@@ -228,6 +234,9 @@ class Gathering:
             self._late(pause)
         return True
 
+    async def _wait(self, until_ms: int) -> None:
+        await self._clock.sleep(max(WAIT_S_MIN, (until_ms - self._clock.now_ms()) / 1000))
+
     def _fail(self, pause: _Pause, beyond: int = 1) -> None:
         """Count a failure; from `beyond` in a row on, wait for a growing time."""
         pause.failures += 1
@@ -237,9 +246,9 @@ class Gathering:
 
     def _late(self, pause: _Pause) -> None:
         """Wait for a row that is due and has not appeared, longer each time."""
-        delay_ms = min(LATE_RETRY_MS << min(pause.failures, 8), RETRY_S_MAX * 900)
+        delay_s = ceiling_s(pause.failures, LATE_RETRY_S, LATE_RETRY_S_MAX)
         pause.failures += 1
-        pause.until_ms = self._clock.now_ms() + int(delay_ms * self._rng.uniform(1.0, 1.1))
+        pause.until_ms = self._clock.now_ms() + int(delay_s * self._rng.uniform(1.0, 1.1) * 1000)
 
     async def _fetch(self, series: Series, span: Span, priority: Priority) -> bool:
         """Fetch the rows of `span` and keep those that are not held; returns whether its newest row was there."""

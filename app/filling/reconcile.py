@@ -200,8 +200,7 @@ class Reconciler:
         heap: list[_Place] = []
         history: dict[Span | None, list[Job]] = {}
         missing = spans = wished = number = 0
-        planned = (series for series in wish.series() if not series.kind.is_gathered)
-        for position, series in enumerate(planned, start=1):
+        for position, series in enumerate(wish.planned(), start=1):
             gap = survey(wish, self._holdings, series, now_ms)
             wished += sum(gap.grid.count(*span) for span in gap.wished)
             missing += sum(gap.grid.count(*span) for span in gap.missing)

@@ -56,8 +56,8 @@ class Coverage:
         now_ms = self._clock.now_ms()
         newest: dict[str, int] = {}
         wish = self._wish()
-        for series in wish.series():
-            if series.kind.is_gathered or wish.is_over(series, now_ms):
+        for series in wish.planned():
+            if wish.is_over(series, now_ms):
                 continue
             held = self._holdings.ledger(series).held
             end_ms = next(reversed(held)).end_ms if held else 0
@@ -69,10 +69,9 @@ class Coverage:
         """By name of each wished gathered kind: how far its series are behind."""
         now_ms = self._clock.now_ms()
         ages_ms: dict[str, list[int | None]] = {}
-        for series in self._wish().series():
-            if series.kind.is_gathered:
-                held = self._holdings.ledger(series).held
-                ages_ms.setdefault(series.kind.name, []).append(now_ms - held.hull.end_ms if held else None)
+        for series in self._wish().gathered():
+            held = self._holdings.ledger(series).held
+            ages_ms.setdefault(series.kind.name, []).append(now_ms - held.hull.end_ms if held else None)
         return {name: Gathered.of(ages) for name, ages in ages_ms.items()}
 
     def gathered_ages(self) -> list[tuple[dict[str, str], float]]:

@@ -59,8 +59,8 @@ class Freshness:
         counts = dict.fromkeys(State, 0)
         lacking: list[TailAge] = []
         worst: dict[str, TailAge] = {}
-        for series in wish.series():
-            if series.kind.is_gathered or wish.is_over(series, now_ms):
+        for series in wish.planned():
+            if wish.is_over(series, now_ms):
                 continue  # a delivered contract gets no newer klines
             tail = self._judge(wish, series, now_ms, is_followed=wish.follows(series))
             counts[tail.state] += 1

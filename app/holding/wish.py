@@ -48,6 +48,10 @@ class Wish:
         seen = set(wished)
         return wished + [series for series in self.extra if series not in seen]
 
+    def planned(self) -> list[Series]:
+        """The wished series that the reconciler completes as they close: all but the gathered ones."""
+        return [series for series in self.series() if not series.kind.is_gathered]
+
     def gathered(self) -> list[Series]:
         """The wished series of gathered kinds."""
         if not self.extra and not any(kind.is_gathered for kind in self.others):

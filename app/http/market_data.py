@@ -142,11 +142,13 @@ class MarketData:
             kind = book_starts.PATHS.get(question.path)
             is_new = kind is not None and self._starts.is_untold(kind, question.params["symbol"])
             return await ask_writer(self._line, question, is_new=is_new)
-        return await self._fetch_here(question)
+        return await self._ask(question)
 
     async def _fetch_here(self, question: Question) -> Fetched:
-        if (held := await self._held(question)) is not None:
-            return held
+        """The answer to a question that another process has passed on."""
+        return await self._held(question) or await self._ask(question)
+
+    async def _ask(self, question: Question) -> Fetched:
         fetched = await self._market.fetch(question)
         if fetched.status == HTTPStatus.OK and (query := self._statistics_query(question)) is not None:
             await self._statistics.learn(query.series, fetched.body)

@@ -22,8 +22,8 @@ class Priority(IntEnum):
     VERIFY = 3
 
 
-class RestApi(Protocol):
-    """Binance's REST API, limited by the weight budget. Every method may raise UpstreamError."""
+class RowPages(Protocol):
+    """The rows of series by REST, limited by the weight budget. May raise UpstreamError."""
 
     async def klines(
         self, series: Series, grid: Grid, window: Span | None, limit: int, priority: Priority, *, newest: bool = False
@@ -34,6 +34,10 @@ class RestApi(Protocol):
         the window's end; the window must begin at 0.
         """
         ...
+
+
+class RestApi(RowPages, Protocol):
+    """Binance's REST API, limited by the weight budget. Every method may raise UpstreamError."""
 
     async def exchange_info(self, priority: Priority) -> bytes:
         """The body of exchangeInfo."""

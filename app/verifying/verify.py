@@ -246,9 +246,7 @@ class Verifier:
         """
         now_ms = self._clock.now_ms()
         by_step: dict[int, list[Series]] = {}
-        for series in self._wish().series():
-            if series.kind.is_gathered:
-                continue
+        for series in self._wish().planned():
             grid = self._holdings.grid(series)
             if self._holdings.is_anchored(series) and now_ms - grid.floor(now_ms - ROW_AGE_MS) <= SAMPLE_FRESH_MS:
                 by_step.setdefault(grid.step_ms, []).append(series)

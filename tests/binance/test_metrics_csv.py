@@ -32,7 +32,7 @@ def ms(text: str) -> int:
 
 
 def label(time_ms: int) -> str:
-    return (datetime(1970, 1, 1) + timedelta(milliseconds=time_ms)).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ001
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def text(*lines: str, header: bool = True) -> bytes:

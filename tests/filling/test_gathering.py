@@ -1,6 +1,5 @@
 """Gathering in virtual time: who is asked for when, what is kept, and what is recorded absent."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +20,7 @@ from app.holding.wish import Wish
 from app.kinds.metrics import METRICS, REACH_MS
 from app.ports.errors import BucketFull, StandDown, UpstreamRejected, UpstreamUnavailable
 from app.ports.exchange import Priority
-from tests.fakes import NOW_MS, Rig, listing, rig, running
+from tests.fakes import NOW_MS, Rig, listing, rig, running, turn
 
 M5 = INTERVALS["5m"]
 STEP_MS = M5.grid.step_ms
@@ -56,7 +55,7 @@ class Data:
         assert not newest
         assert grid.count(*window) <= limit <= series.kind.rest.rows_max, "the exchange would leave the oldest out"
         assert window.start_ms >= now_ms - REACH_MS, "the exchange refuses what is older"
-        await asyncio.sleep(0)  # noqa: TID251  a turn of the event loop
+        await turn()
         if self.error is not None:
             raise self.error
         self._left = [at for at in self._left if at > now_ms - 5 * MINUTE_MS]
@@ -89,7 +88,7 @@ class Case:
 
     def __post_init__(self) -> None:
         self.inventory = Inventory(self.rig.holdings, self.wish)
-        self.gathering = Gathering(self.rig.runtime, self.data, self.rig.committer, self.inventory)  # type: ignore[arg-type]
+        self.gathering = Gathering(self.rig.runtime, self.data, self.rig.committer, self.inventory)
 
     def wish(self) -> Wish:
         listings = {symbol: listing(symbol, self.onboard_ms) for symbol in self.symbols}

@@ -1,18 +1,16 @@
-import asyncio
-
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.series import Series
 from app.holding.encoded_rows import EncodedRows
 from app.holding.packing import SLICE, TAILS_A_SECOND, keep_packed
 from app.holding.tail import PLAIN_TENTHS, ROW_BYTES, Tail
 from app.kinds.klines import KLINES
-from tests.fakes import NOW_MS, ManualClock, running
+from tests.fakes import NOW_MS, ManualClock, running, turn
 
 
 async def settled() -> None:
     """Let the packing task run until it sleeps."""
     for _ in range(2 * len(NAMES)):
-        await asyncio.sleep(0)  # noqa: TID251  turns of the event loop, no time
+        await turn()
 
 
 NAMES = [Series(KLINES, f"S{number}", M1) for number in range(300)]
