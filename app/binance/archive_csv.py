@@ -19,7 +19,7 @@ LINE_CHARS_MAX: Final = 512  # a row has about 120; a file without line ends is 
 _INTEGER: Final = re.compile(r"\d{1,15}", re.ASCII)  # int() alone would take " 5", "+5" and "1_000"
 _SHA256: Final = re.compile(rb"[0-9a-fA-F]{64}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_PUBLISHED_AFTER_MS: Final = 9 * 3_600_000  # daily files appear about 08:30–09:00 UTC of the next day (section 6.3)
+PUBLISHED_AFTER_MS: Final = 9 * 3_600_000  # daily files appear about 08:30–09:00 UTC of the next day (section 6.3)
 _MONTHLY_PUBLISHED_AFTER_MS: Final = (
     8 * DAY_MS
 )  # first Monday of the next month, at the latest day 7, and a day's grace
@@ -50,7 +50,7 @@ class ArchiveFile:
     @property
     def published_ms(self) -> int:
         """The time (ms) from which the file is expected to be published (binance-facts section 6.3)."""
-        return self.span.end_ms + (_MONTHLY_PUBLISHED_AFTER_MS if self.is_monthly else _PUBLISHED_AFTER_MS)
+        return self.span.end_ms + (_MONTHLY_PUBLISHED_AFTER_MS if self.is_monthly else PUBLISHED_AFTER_MS)
 
 
 class BadFile(BadKline):

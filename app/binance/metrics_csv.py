@@ -4,12 +4,14 @@ Lines may be repeated, out of order or missing, and values may be blank. Numbers
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice, repeat
 from operator import lt
 from typing import Final, NamedTuple
 
-from app.binance.archive_csv import BadFile
+from app.binance.archive_csv import PUBLISHED_AFTER_MS, BadFile
 from app.binance.metrics_lines import Table, era_of, read
 from app.binance.statistics_rows import (
     ACCOUNTS,
@@ -25,7 +27,9 @@ from app.binance.statistics_rows import (
 from app.domain.interval import DAY_MS
 from app.domain.kind import Row
 from app.domain.kline import is_zero
+from app.domain.span import Span
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LINES_MAX: Final = 10 * DAY_MS // PERIOD_MS  # files with every line twice exist; ten times is no file of a day
 _RATIOS: Final[dict[str, tuple[int, type[RatioRow | TakerRow]]]] = {
     TOP_ACCOUNTS: (2, RatioRow),
@@ -34,6 +38,34 @@ _RATIOS: Final[dict[str, tuple[int, type[RatioRow | TakerRow]]]] = {
     TAKERS: (5, TakerRow),
 }
 """Of each endpoint with one archived value: its place among the values of a line, and its row."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MetricsDay:
+    """One ZIP of the archive: the statistics of `symbol` in the UTC day that begins at `day_ms`."""
+
+    symbol: str
+    day_ms: int
+
+    @property
+    def name(self) -> str:
+        """The file's stem, the same for the ZIP and the CSV inside."""
+        return f"{self.symbol}-metrics-{_EPOCH + timedelta(milliseconds=self.day_ms):%Y-%m-%d}"
+
+    @property
+    def path(self) -> str:
+        """The ZIP's path on the archive host; its checksum lies beside it as `<path>.CHECKSUM`."""
+        return f"/data/futures/um/daily/metrics/{self.symbol}/{self.name}.zip"
+
+    @property
+    def span(self) -> Span:
+        """The open times of the file's day."""
+        return Span(self.day_ms, self.day_ms + DAY_MS)
+
+    @property
+    def published_ms(self) -> int:
+        """The time (ms) from which the file is expected to be published (binance-facts section 6.3)."""
+        return self.day_ms + DAY_MS + PUBLISHED_AFTER_MS
 
 
 class Report(NamedTuple):

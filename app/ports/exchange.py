@@ -5,12 +5,14 @@ from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 from app.binance.archive_csv import ArchiveFile
+from app.binance.metrics_csv import MetricsDay, Report
 from app.domain.columns import Columns
 from app.domain.interval import Grid, Interval
 from app.domain.kind import Bucket
 from app.domain.kline import Precision
 from app.domain.series import Series
 from app.domain.span import Span
+from app.ports.errors import UpstreamError
 
 
 class Priority(IntEnum):
@@ -72,6 +74,30 @@ class FileKlines(NamedTuple):
     longer: Mapping[Interval, Columns]
 
 
+class DayRead(NamedTuple):
+    """A file of metrics that was read."""
+
+    sha256: str
+    """Of the ZIP, as its `.CHECKSUM` states it, in lower-case hex."""
+    report: Report
+
+
+class FileMetrics(NamedTuple):
+    """The rows of some days of one symbol, by the name of their kind (app.kinds.metrics), each ascending.
+
+    Numbers are as the archive prints them. Where two lines or two files have different rows of one time, the later line
+    and the file of the later day count, and the other row is in `replaced`.
+    """
+
+    rows: Mapping[str, Columns]
+    """Also those that open next to the days, at most five minutes outside."""
+    replaced: Mapping[str, Columns]
+    """Rows that another one of the same time replaced, ascending; of several of one time only the last."""
+    read: Mapping[MetricsDay, DayRead]
+    failed: Mapping[MetricsDay, UpstreamError]
+    """The files that could not be read, and why: NotPublished, FileRejected, UpstreamUnavailable."""
+
+
 class Archive(Protocol):
     """data.binance.vision. Every method may raise UpstreamError."""
 
@@ -86,6 +112,17 @@ class Archive(Protocol):
 
     async def has(self, file: ArchiveFile) -> bool:
         """Whether the archive has published `file`."""
+        ...
+
+    async def metrics(self, files: Sequence[MetricsDay]) -> FileMetrics:
+        """Download files of one symbol, ascending days, verify their checksums, and return their rows.
+
+        A file that cannot be read does not keep the others from being read, and raises nothing.
+        """
+        ...
+
+    async def metrics_sha256(self, file: MetricsDay) -> str:
+        """The SHA-256 that the file's `.CHECKSUM` states. Raises NotPublished when there is none."""
         ...
 
 
