@@ -107,10 +107,12 @@ def parse(content: bytes, symbol: str, day_ms: int) -> MetricsFile:
     if content.count(b"\n") > LINES_MAX:
         raise BadFile("rows", f"more than {LINES_MAX} lines")
     table = read(content, symbol, day_ms)
-    blank_values, zero_values = sum(column.count("") for column in table.values), 0
+    blank_values = sum(column.count("") for column in table.values)
     if era_of(day_ms).zero_is_unknown:
         table = table._replace(values=[["" if is_zero(text) else text for text in column] for column in table.values])
-        zero_values = sum(column.count("") for column in table.values) - blank_values
+    else:
+        table = _without_zero_lines(table)
+    zero_values = sum(column.count("") for column in table.values) - blank_values
     opens_ms = table.opens_ms
     disordered = sum(map(int.__lt__, islice(opens_ms, 1, None), opens_ms))
     merged, duplicates, replaced = _merged(table)
@@ -122,6 +124,20 @@ def parse(content: bytes, symbol: str, day_ms: int) -> MetricsFile:
     )  # fmt: skip
     rows = _rows(merged)
     return MetricsFile(rows, _revisions(replaced, rows) if replaced.opens_ms else {}, report)
+
+
+def _without_zero_lines(table: Table) -> Table:
+    """The table with the values of lines unknown that consist of zeros: no market has no position and no trader."""
+    opens_ms, values, bare_dates = table
+    suspect = [place for place, text in enumerate(values[0]) if text[:1] == "0" and is_zero(text)]
+    zeros = [place for place in suspect if all(column[place] and is_zero(column[place]) for column in values)]
+    if not zeros:
+        return table
+    changed = [column.copy() for column in values]
+    for column in changed:
+        for place in zeros:
+            column[place] = ""
+    return Table(opens_ms, changed, bare_dates)
 
 
 def _merged(table: Table) -> tuple[Table, int, Table]:

@@ -150,6 +150,15 @@ def test_zeros_are_unknown_on_two_days_of_2022(day: str, is_unknown: bool) -> No
     assert (file.report.zero_values, file.report.blank_values) == (3 if is_unknown else 0, 1)
 
 
+def test_a_line_of_zeros_alone_is_unknown_on_any_day() -> None:
+    zeros = "0.0000000000000000,0.0000000000000000,0.00000000,0.00000000,0,0.0"
+    day = "2024-01-01"
+    file = parse(f"{day} 00:05:00,{SYMBOL},{zeros}", f"{day} 00:10:00,{SYMBOL},{zeros[:-3]}1", day=day)
+    assert [len(rows) for rows in file.rows.values()] == [1] * 5
+    assert file.report.zero_values == 6
+    assert opens(file) == [f"{day} 00:05:00"]
+
+
 def test_a_date_alone_is_midnight() -> None:
     file = parse(f"2024-01-01 23:55:00,{SYMBOL},{VALUES}", f"2024-01-02,{SYMBOL},{VALUES}", day="2024-01-01")
     assert opens(file) == ["2024-01-01 23:50:00", "2024-01-01 23:55:00"]
@@ -268,7 +277,9 @@ class Generated:
         left: dict[int, list[str]] = {}
         duplicates = conflicts = 0
         for open_ms, _, values in self.lines:
-            known = ["" if self.has_zeros and each and not each.strip("0.") else each for each in values]
+            is_zero = [bool(each) and not each.strip("0.") for each in values]
+            are_unknown = self.has_zeros or all(is_zero)
+            known = ["" if zero and are_unknown else each for each, zero in zip(values, is_zero, strict=True)]
             former = left.get(open_ms)
             if former is None:
                 left[open_ms] = known
