@@ -6,10 +6,9 @@ Lines may be repeated, out of order or missing, and values may be blank. Numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from itertools import islice, repeat
+from itertools import islice
 from operator import lt
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from app.binance.archive_csv import PUBLISHED_AFTER_MS, BadFile
 from app.binance.metrics_lines import Table, era_of, read
@@ -24,6 +23,7 @@ from app.binance.statistics_rows import (
     RatioRow,
     TakerRow,
 )
+from app.domain.columns import Columns
 from app.domain.interval import DAY_MS
 from app.domain.kind import Row
 from app.domain.kline import is_zero
@@ -92,8 +92,9 @@ class Report(NamedTuple):
 class MetricsFile(NamedTuple):
     """The rows of a file by endpoint, strictly ascending; `revisions` has those that later lines replaced."""
 
-    rows: dict[str, Sequence[Row]]
+    rows: dict[str, Columns]
     revisions: dict[str, Sequence[Row]]
+    """In the order in which they were replaced."""
     report: Report
 
 
@@ -165,27 +166,25 @@ def _table(found: list[tuple[int, tuple[str, ...]]]) -> Table:
     return Table([open_ms for open_ms, _ in found], columns or [[]] * 6)
 
 
-def _rows(table: Table) -> dict[str, Sequence[Row]]:
+def _rows(table: Table) -> dict[str, Columns]:
     opens_ms, values, _ = table
-    rows: dict[str, Sequence[Row]] = {OPEN_INTEREST: _interests(opens_ms, *values[:2])}
+    rows = {OPEN_INTEREST: _known(OpenInterestRow, opens_ms, values[:2])}
     for endpoint, (place, row) in _RATIOS.items():
-        made = map(partial(tuple.__new__, row), zip(opens_ms, values[place], repeat(None), repeat(None), strict=False))
-        rows[endpoint] = list(made) if "" not in values[place] else [each for each in made if each[1]]
+        rows[endpoint] = _known(row, opens_ms, values[place : place + 1])
     return rows
 
 
-def _interests(opens_ms: list[int], interests: list[str], worths: list[str]) -> list[OpenInterestRow]:
-    if "" not in interests and "" not in worths:
-        values = zip(opens_ms, interests, worths, repeat(None), strict=False)
-        return list(map(partial(tuple.__new__, OpenInterestRow), values))
-    return [
-        OpenInterestRow(open_ms, interest or None, worth or None, None)
-        for open_ms, interest, worth in zip(opens_ms, interests, worths, strict=True)
-        if interest or worth
-    ]
+def _known(row: type[Any], opens_ms: list[int], values: list[list[str]]) -> Columns:
+    """The rows of which a value is known; those that the archive does not have are not."""
+    lacking = len(row._fields) - 1 - len(values)
+    if any("" in column for column in values):
+        lines = zip(opens_ms, *values, strict=True)
+        known = [(open_ms, *(text or None for text in texts)) for open_ms, *texts in lines if any(texts)]
+        opens_ms, *values = map(list, zip(*known, strict=True)) if known else [[]] * (1 + len(values))
+    return Columns([opens_ms, *values, *[[None] * len(opens_ms)] * lacking], row)
 
 
-def _revisions(replaced: Table, rows: dict[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+def _revisions(replaced: Table, rows: dict[str, Columns]) -> dict[str, Sequence[Row]]:
     """Of each endpoint, the rows of the replaced lines that differ from the row that is left."""
     revisions: dict[str, Sequence[Row]] = {}
     for endpoint, formers in _rows(replaced).items():

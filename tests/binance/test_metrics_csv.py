@@ -178,9 +178,9 @@ def test_a_file_without_header_with_blank_lines_other_line_ends_or_no_last_one_g
     ):
         assert metrics_csv.parse(content, SYMBOL, ms("2026-07-15")) == expected
     for nothing in (b"", text()):
-        assert metrics_csv.parse(nothing, SYMBOL, ms("2026-07-15")) == MetricsFile(
-            {endpoint: [] for endpoint in STATISTICS}, {}, Report(0, 288, 0, 0, 0, 0, 0, 0, 0)
-        )
+        file = metrics_csv.parse(nothing, SYMBOL, ms("2026-07-15"))
+        assert file.rows == {endpoint: [] for endpoint in STATISTICS}
+        assert (file.revisions, file.report) == ({}, Report(0, 288, 0, 0, 0, 0, 0, 0, 0))
 
 
 @pytest.mark.parametrize("symbol", ["币安人生USDT", "1000PEPEUSDT", "0GUSDT", "01USDT", "BTCUSDT_261225"])
@@ -316,9 +316,9 @@ def test_generated_files_are_read_as_the_facts_say(seed: int) -> None:
         f"seed {seed}"
     )
     assert report.missing == 288 - len({open_ms for open_ms, _, _ in made.lines})
-    for endpoint, rows in file.revisions.items():
+    for endpoint, changed in file.revisions.items():
         left = {row.open_ms: row for row in file.rows[endpoint]}
-        assert all(row != left[row.open_ms] for row in rows), (
+        assert all(row != left[row.open_ms] for row in changed), (
             f"seed {seed}: what was replaced differs from what is left"
         )
     by_line = metrics_csv.parse(made.content.replace(b"\n", b"\r\n"), made.symbol, made.day_ms)

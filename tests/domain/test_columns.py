@@ -1,5 +1,6 @@
 import pickle
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,22 @@ def test_columns_are_the_list_of_klines_that_they_stand_for(
     assert columns.spans(M1.grid) == Spans(Span(row.open_ms, row.open_ms + MINUTE_MS) for row in rows)
     assert columns.values("X") == [value for row in rows for value in ("X", *row)]
     assert pickle.loads(pickle.dumps(columns)) == rows
+
+
+class Known(NamedTuple):
+    """A row of a number and texts that may be unknown."""
+
+    open_ms: int
+    number: str | None
+    other: str | None
+
+
+@given(values=st.lists(st.tuples(st.none() | st.just("1.5"), st.none() | st.just("0.00")), min_size=1, max_size=4))
+def test_unknown_values_stay_unknown_in_another_process(values: list[tuple[str | None, str | None]]) -> None:
+    rows = [Known(START_MS + number * MINUTE_MS, *texts) for number, texts in enumerate(values)]
+    unpickled = pickle.loads(pickle.dumps(Columns.of(rows)))
+    assert unpickled == rows
+    assert type(unpickled[0]) is Known
 
 
 def test_what_is_not_the_same_is_not_equal() -> None:
