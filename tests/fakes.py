@@ -1,6 +1,7 @@
 """A fake exchange, archive, sockets and clock that tests control, around the real SQLite store."""
 
 import asyncio
+import hashlib
 import heapq
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -12,8 +13,10 @@ from typing import Final, Self, TypeVar
 
 import orjson
 
-from app.binance import rest_rows
+from app.binance import metrics_csv, rest_rows
 from app.binance.archive_csv import ArchiveFile
+from app.binance.metrics_csv import MetricsDay
+from app.binance.metrics_days import joined
 from app.binance.stream_event import KlineEvent
 from app.domain.columns import Columns
 from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS, FixedGrid, Grid, Interval
@@ -38,7 +41,7 @@ from app.ingest.dispute import Disputes
 from app.kinds.klines import KLINES
 from app.ports.clock import Clock
 from app.ports.errors import NotPublished, StoreUnavailable, UpstreamError, UpstreamUnavailable
-from app.ports.exchange import FileKlines, Priority
+from app.ports.exchange import DayRead, FileKlines, FileMetrics, Priority
 from app.ports.store import BlockCheck, Committed, Disagreement, Relisting, Sealed, Snapshot
 from app.runtime import Runtime
 from infra.sqlite.sqlite_store import SqliteWriter
@@ -285,6 +288,8 @@ class Vault:
         self.lacking: set[int] = set()
         self.asked: list[str] = []
         self.files: list[ArchiveFile] = []
+        self.days: dict[MetricsDay, bytes] = {}
+        """The CSV of each file of metrics."""
 
     async def fetch(
         self, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
@@ -306,6 +311,34 @@ class Vault:
         if error := self.errors.get(file.name, self.error):
             raise error
         return bool(self._opens(file))
+
+    async def metrics(self, files: Sequence[MetricsDay]) -> FileMetrics:
+        await turn()
+        read: dict[MetricsDay, DayRead] = {}
+        failed: dict[MetricsDay, UpstreamError] = {}
+        found = []
+        for file in files:
+            self.asked.append(file.name)
+            try:
+                sha256 = self._sha256(file)
+            except UpstreamError as error:
+                failed[file] = error
+                continue
+            found.append(metrics_csv.parse(self.days[file], file.symbol, file.day_ms))
+            read[file] = DayRead(sha256, found[-1].report)
+        parts, replaced = joined(found)
+        return FileMetrics({name: Columns.joined(each) for name, each in parts.items()}, replaced, read, failed)
+
+    async def metrics_sha256(self, file: MetricsDay) -> str:
+        await turn()
+        return self._sha256(file)
+
+    def _sha256(self, file: MetricsDay) -> str:
+        if error := self.errors.get(file.name, self.error):
+            raise error
+        if file not in self.days:
+            raise NotPublished(file.name)
+        return hashlib.sha256(self.days[file]).hexdigest()
 
     def _opens(self, file: ArchiveFile) -> list[int]:
         series = Series(KLINES, file.symbol, file.interval)

@@ -22,8 +22,8 @@ _DIRECTORY_ENTRY: Final = b"PK\x01\x02"
 _ENTRIES_MAX: Final = 16  # one is right; the same bytes may also occur in compressed data, though very rarely
 _PIECE_BYTES: Final = 1024 * 1024
 _UNPACKABLE: Final = (
-    zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError,
-    NotImplementedError, RuntimeError, ValueError, OverflowError,  # invalid versions, passwords and offsets
+    zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError, NotImplementedError,
+    RuntimeError, ValueError, OverflowError,  # invalid versions, passwords and offsets
 )  # fmt: skip
 """The documented exceptions of the standard library for damaged ZIPs, and those that the fuzzer found."""
 
@@ -79,11 +79,9 @@ def read_file(
 ) -> FileKlines:
     """The klines of a downloaded ZIP, and those rolled up from them. Raises BadKline for any fault of the file."""
     try:
-        text = _unpack(download, f"{file.name}.csv")
-    except BadKline:
-        raise
-    except _UNPACKABLE as error:
-        raise BadFile("zip", f"no ZIP that can be read: {error}") from error
+        text = unpack(download, file.name, CSV_BYTES_MAX).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise BadFile("zip", f"no text: {error}") from error
     with suppress(Unusual), closing(collect(file.interval)) as collector:
         _take_apart(text, file, grid, precision, longer, collector)
         return collector.found()
@@ -113,7 +111,17 @@ def _take_all(collector: Collector, made: Mapping[Interval, Columns]) -> None:
         collector.take(interval, rows)
 
 
-def _unpack(download: IO[bytes], expected: str) -> str:
+def unpack(download: IO[bytes], name: str, bytes_max: int) -> bytes:
+    """The content of `<name>.csv`, the only file of a downloaded ZIP. Raises BadFile, also above `bytes_max`."""
+    try:
+        return _unpacked(download, f"{name}.csv", bytes_max)
+    except BadKline:
+        raise
+    except _UNPACKABLE as error:
+        raise BadFile("zip", f"no ZIP that can be read: {error}") from error
+
+
+def _unpacked(download: IO[bytes], expected: str, bytes_max: int) -> bytes:
     _check_directory(download)
     download.seek(0)
     with zipfile.ZipFile(download) as archive:
@@ -124,10 +132,10 @@ def _unpack(download: IO[bytes], expected: str) -> str:
         if member.flag_bits & _ENCRYPTED or member.compress_type not in _METHODS:
             raise BadFile("zip", f"packed in an unknown way ({member.compress_type})")
         with archive.open(member) as stream:
-            content = stream.read(CSV_BYTES_MAX + 1)  # the size in the directory may be wrong
-        if len(content) > CSV_BYTES_MAX:
-            raise BadFile("zip", f"unpacks to more than {CSV_BYTES_MAX} bytes")
-        return content.decode("ascii")
+            content = stream.read(bytes_max + 1)  # the size in the directory may be wrong
+        if len(content) > bytes_max:
+            raise BadFile("zip", f"unpacks to more than {bytes_max} bytes")
+        return content
 
 
 def _check_directory(download: IO[bytes]) -> None:

@@ -9,22 +9,40 @@ import pickle
 import select
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple, Protocol, TypeVar
 
 from app.binance.archive_csv import ArchiveFile
+from app.binance.metrics_csv import MetricsDay
 from app.domain.interval import Grid, Interval
 from app.domain.kline import BadKline, Precision
 from app.ports.exchange import FileKlines
 from infra.binance.unpack import Collect, read_file
+from infra.binance.unpack_metrics import MetricsRead, read_days
 
 IDLE_S_MAX: Final = 60.0  # a process without work exits; the next file starts a new one (0.2 s)
 _NICENESS: Final = 5  # history has lower priority than answers to clients
 _LENGTH: Final = struct.Struct("<Q")
 
 
-class Job(NamedTuple):
+_Result_co = TypeVar("_Result_co", covariant=True)
+
+
+class Job(Protocol[_Result_co]):
+    """Work for an unpacker process: it and its result are pickled."""
+
+    @property
+    def name(self) -> str:
+        """The name of its file, or of the first of them."""
+        ...
+
+    def result(self) -> _Result_co:
+        """Do the work. Raises BadKline for any fault of the file."""
+        ...
+
+
+class KlinesJob(NamedTuple):
     """A downloaded file, and the arguments of `read_file` for it."""
 
     content: bytes
@@ -34,12 +52,39 @@ class Job(NamedTuple):
     longer: Sequence[Interval]
     collect: Collect
 
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return self.file.name
 
-def read(job: Job) -> FileKlines | Exception:
-    """The result of `read_file`, or the BadKline that it raised."""
-    content, file, grid, precision, longer, collect = job
+    def result(self) -> FileKlines:
+        """The klines of the file. Raises BadKline for any fault."""
+        download = BytesIO(self.content)
+        return read_file(download, self.file, self.grid, self.precision, self.longer, self.collect)
+
+
+class MetricsJob(NamedTuple):
+    """The downloaded files of a symbol's days, ascending."""
+
+    downloads: Mapping[MetricsDay, bytes]
+
+    @property
+    def name(self) -> str:
+        """The name of the first file."""
+        return next(iter(self.downloads)).name
+
+    def result(self) -> MetricsRead:
+        """The rows of the files; their faults are in it."""
+        return read_days(self.downloads)
+
+
+_Result = TypeVar("_Result")
+
+
+def done(job: Job[_Result]) -> _Result | Exception:
+    """The result of `job`, or the BadKline that it raised."""
     try:
-        return read_file(BytesIO(content), file, grid, precision, longer, collect)
+        return job.result()
     except BadKline as error:
         return error
 
@@ -72,7 +117,7 @@ def serve() -> None:
     sys.stdout = sys.stderr  # the pipe carries answers only
     while select.select([jobs], [], [], IDLE_S_MAX)[0]:
         try:
-            send(answers, read(receive(jobs)))
+            send(answers, done(receive(jobs)))
         except (EOFError, BrokenPipeError):
             break
     os._exit(0)  # do not flush: the pipe may have no reader

@@ -1,4 +1,4 @@
-"""The pool of unpacker processes, each of which unpacks one archive file at a time.
+"""The pool of unpacker processes, each of which does one job at a time: an archive file, or a symbol's days of metrics.
 
 concurrent.futures is not used: there a killed worker breaks the whole pool, workers survive a killed parent, and each
 imports the parent's main module. Here a worker reads from a pipe and exits when its parent ends for any reason.
@@ -9,22 +9,26 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple, TypeVar
 
 from app.binance.archive_csv import ArchiveFile, BadFile
+from app.binance.metrics_csv import MetricsDay
 from app.domain.interval import Grid, Interval
 from app.domain.kline import Precision
 from app.events import Observe, UnpackerLost
 from app.ports.errors import UpstreamUnavailable
 from app.ports.exchange import FileKlines
-from infra.binance.unpack import Collect, Gathered, read_file
-from infra.binance.unpacker import Job, read, receive, send
+from infra.binance.unpack import Collect, Gathered
+from infra.binance.unpack_metrics import MetricsRead
+from infra.binance.unpacker import Job, KlinesJob, MetricsJob, done, receive, send
 
 PROCESSES_MAX: Final = 4  # as many as there are simultaneous downloads
 TRIES: Final = 2  # a file that killed two processes is not given to a third
 _PROGRAM: Final = "from infra.binance.unpacker import serve; serve()"
+
+_Result = TypeVar("_Result")
 
 
 def processes_for(asked: int | None) -> int:
@@ -64,20 +68,30 @@ class Unpackers:
         self, download: IO[bytes], file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval] = ()
     ) -> FileKlines:
         """The klines of a downloaded ZIP, and their roll-ups. Raises BadKline for any fault, or UpstreamUnavailable."""
-        if self._slots is None:
-            return await asyncio.to_thread(read_file, download, file, grid, precision, longer, self._collect)
-        slots = self._slots
         download.seek(0)
-        job = Job(download.read(), file, grid, precision, longer, self._collect)
+        return await self._result(KlinesJob(download.read(), file, grid, precision, longer, self._collect))
+
+    async def read_metrics(self, downloads: Mapping[MetricsDay, bytes]) -> MetricsRead:
+        """The rows of downloaded ZIPs of a symbol, ascending days.
+
+        Raises BadKline if they ended the processes that read them, or UpstreamUnavailable.
+        """
+        return await self._result(MetricsJob(downloads))
+
+    async def _result(self, job: Job[_Result]) -> _Result:
+        if self._slots is None:
+            return await asyncio.to_thread(job.result)
+        slots = self._slots
         await slots.acquire()
         work = asyncio.get_running_loop().run_in_executor(None, self._do, job)
         work.add_done_callback(lambda _: slots.release())
         outcome = await asyncio.shield(work)  # cancelling the caller does not free the busy process
         for error in outcome.lost:
-            self._observe(UnpackerLost(file.name, error))
+            self._observe(UnpackerLost(job.name, error))
         if isinstance(outcome.answer, Exception):
             raise outcome.answer
-        return outcome.answer
+        result: _Result = outcome.answer
+        return result
 
     async def aclose(self) -> None:
         """Kill all processes, also busy ones."""
@@ -88,14 +102,14 @@ class Unpackers:
         for worker in tuple(self._workers):
             worker.end()
 
-    def _do(self, job: Job) -> "_Outcome":
+    def _do(self, job: Job[Any]) -> "_Outcome":
         """Run a job, in a thread. Errors are returned and not raised, because the caller may be cancelled."""
         lost: list[str] = []
         while len(lost) < TRIES and not self._is_closed:
             try:
                 worker = self._take()
             except OSError as error:  # no process can be started: do it here
-                return _Outcome(read(job), [*lost, f"none could be started: {error}"])
+                return _Outcome(done(job), [*lost, f"none could be started: {error}"])
             try:
                 answer = worker.do(job)
             except (OSError, EOFError, ValueError):  # ValueError: closed by `aclose`
@@ -139,7 +153,8 @@ class Unpackers:
 
 
 class _Outcome(NamedTuple):
-    answer: FileKlines | Exception
+    answer: Any
+    """The job's result, or the exception to raise."""
     lost: list[str]
 
 
@@ -160,11 +175,10 @@ class _Worker:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def do(self, job: Job) -> FileKlines | Exception:
+    def do(self, job: Job[Any]) -> Any:
         """Send a job and wait for its result. Raises OSError or EOFError when the process has ended."""
         send(self._in, job)
-        answer: FileKlines | Exception = receive(self._out)
-        return answer
+        return receive(self._out)
 
     def end(self) -> int:
         """Kill the process and return its exit status. A thread in `do` gets an EOFError."""
