@@ -13,10 +13,10 @@ _Row = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
 _decoder: Final = msgspec.json.Decoder(list[_Row])
 
 
-def decode(body: bytes, grid: Grid, *, is_signed: bool = False) -> list[Kline]:
+def decode(body: bytes, grid: Grid, _symbol: str = "", *, is_signed: bool = False) -> list[Kline]:
     """Decode a REST answer into checked klines, strictly ascending. Raises BadKline for the whole answer.
 
-    Only where `is_signed` may prices be negative.
+    Rows of klines do not state their symbol, so it cannot be checked. Only where `is_signed` may prices be negative.
     """
     try:
         rows = _decoder.decode(body)

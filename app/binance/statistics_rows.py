@@ -87,22 +87,22 @@ _ratios: Final = msgspec.json.Decoder(list[_Ratio])
 _takers: Final = msgspec.json.Decoder(list[_Taker])
 
 
-def decode_open_interest(body: bytes, grid: Grid, symbol: str | None = None) -> list[OpenInterestRow]:
-    """Decode an answer of openInterestHist, strictly ascending. Raises BadKline for the whole answer.
+def decode_open_interest(body: bytes, grid: Grid, symbol: str) -> list[OpenInterestRow]:
+    """Decode an answer of openInterestHist for `symbol`, strictly ascending.
 
-    All rows must be of `symbol`; None: of the first row's.
+    Raises BadKline for the whole answer, also when one row is of another symbol.
     """
     rows = _timed(_interests, body, grid, symbol)
     return _numeric([OpenInterestRow(at, *_known(row.interest, row.value, row.supply)) for at, row in rows])
 
 
-def decode_ratio(body: bytes, grid: Grid, symbol: str | None = None) -> list[RatioRow]:
+def decode_ratio(body: bytes, grid: Grid, symbol: str) -> list[RatioRow]:
     """Decode an answer of one of the three long/short ratios, as decode_open_interest does."""
     rows = _timed(_ratios, body, grid, symbol)
     return _numeric([RatioRow(at, *_known(row.ratio, row.long, row.short)) for at, row in rows])
 
 
-def decode_takers(body: bytes, grid: Grid, symbol: str | None = None) -> list[TakerRow]:
+def decode_takers(body: bytes, grid: Grid, symbol: str) -> list[TakerRow]:
     """Decode an answer of takerlongshortRatio, whose rows have no symbol, as decode_open_interest does."""
     rows = _timed(_takers, body, grid, symbol)
     return _numeric([TakerRow(at, *_known(row.ratio, row.sold, row.bought)) for at, row in rows])
@@ -114,14 +114,13 @@ def _known(*texts: str | None) -> Iterator[str | None]:
 
 
 def _timed(
-    decoder: msgspec.json.Decoder[list[_AnyWire]], body: bytes, grid: Grid, symbol: str | None
+    decoder: msgspec.json.Decoder[list[_AnyWire]], body: bytes, grid: Grid, symbol: str
 ) -> Iterator[tuple[int, _AnyWire]]:
     """The open time of each row and the row. Raises BadKline."""
     try:
         rows = decoder.decode(body)
     except UNREADABLE as error:
         raise BadKline(f"not statistics: {error}") from error
-    whose = symbol if symbol is not None or not rows else rows[0].symbol
     newest_ms = -1
     for row in rows:
         open_ms = int(row.timestamp) - STAMP_AFTER_OPEN_MS
@@ -129,8 +128,8 @@ def _timed(
             raise BadKline(f"timestamp {row.timestamp} is not on the grid")
         if open_ms <= newest_ms:
             raise BadKline(f"rows out of order at {row.timestamp}")
-        if row.symbol and row.symbol != whose:
-            raise BadKline(f"a row of {row.symbol!r:.60} instead of {whose!r:.60}")
+        if row.symbol and row.symbol != symbol:
+            raise BadKline(f"a row of {row.symbol!r:.60} instead of {symbol!r:.60}")
         newest_ms = open_ms
         yield open_ms, row
 
@@ -195,7 +194,7 @@ class Statistic(NamedTuple):
     """The language of one endpoint; `printed` is a template as in app.domain.kind."""
 
     row: type[Any]
-    decode: Callable[..., Sequence[Row]]
+    decode: Callable[[bytes, Grid, str], Sequence[Row]]
     encode: Callable[[Any, int], bytes]
     printed: str
 

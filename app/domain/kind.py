@@ -58,8 +58,9 @@ class RestPages:
     """The limit that returns the most rows for each unit of weight."""
     weight: Callable[[int], int]
     """The weight of a request, given its limit."""
-    decode: Callable[[bytes, Grid], Sequence[Row]]
-    """Decodes an answer's body into checked rows, strictly ascending. Raises BadKline for the whole answer."""
+    decode: Callable[[bytes, Grid, str], Sequence[Row]]
+    """Decodes an answer's body into checked rows, strictly ascending, given the grid and the symbol (or pair) that was
+    asked for. Raises BadKline for the whole answer, also when a row states another symbol."""
     bucket: Bucket | None = None
     stamp_ms: int = 0
     """How long after a row's open time the time lies that the exchange states for it, and that parameters mean."""

@@ -67,7 +67,7 @@ class ReadMemory:
         for run in self._current(series):
             if not run.span.start_ms <= span.start_ms < run.span.end_ms:
                 continue
-            known = series.kind.rest.decode(run.body, grid)
+            known = series.kind.rest.decode(run.body, grid, series.symbol)
             found = [kline for kline in known if span.start_ms <= kline.open_ms < span.end_ms]
             if len(found) >= limit or span.end_ms <= run.span.end_ms:
                 return found[:limit]

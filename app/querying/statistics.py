@@ -100,7 +100,7 @@ class Statistics:
         """Keep the rows of the exchange's answer about `series`."""
         grid = self._holdings.grid(series)
         try:
-            rows = series.kind.rest.decode(body, grid)
+            rows = series.kind.rest.decode(body, grid, series.symbol)
         except (BadKline, *UNREADABLE):
             return  # the client gets what the exchange has sent; nothing of it is kept
         if rows:

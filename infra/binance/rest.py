@@ -78,7 +78,7 @@ class BinanceRest:
             params["endTime"] = window.end_ms - 1 + pages.stamp_ms  # both are inclusive
         body = await self._get(pages.path, params, pages.weight(limit), priority, pages.bucket)
         try:
-            rows = pages.decode(body, grid)
+            rows = pages.decode(body, grid, series.symbol)
             _check_bounds(rows, window, limit)
         except BadKline as error:
             raise self._garbage(f"klines {series}", str(error)) from error

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.binance import rest_rows
+from app.binance.statistics_rows import TAKERS
 from app.binance.weights import klines_weight
 from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kind import Bucket, Kind
@@ -15,6 +17,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.events import GarbageDropped, RequestDone, StandDownBegan
 from app.kinds.klines import KLINES, ROWS_MAX
+from app.kinds.metrics import METRICS
 from app.kinds.price_klines import PREMIUM, PRICES
 from app.outbound import Egress, proxy_of
 from app.ports.clock import Clock
@@ -368,6 +371,28 @@ async def test_garbage_is_counted_and_nothing_of_it_is_used(body: bytes) -> None
             await run.klines()
         (event,) = run.witness.of(GarbageDropped)
         assert "BTCUSDT" in event.where
+
+
+@pytest.mark.parametrize("kind", METRICS.values(), ids=METRICS)
+async def test_a_row_of_another_symbol_is_garbage(kind: Kind) -> None:
+    series, grid = Series(kind, "BTCUSDT", INTERVALS["5m"]), INTERVALS["5m"].grid
+    start_ms = grid.floor(START_MS)
+    opens = (start_ms, start_ms + 5 * MINUTE_MS)
+    printed = [kind.encode(kind.row(open_ms, "1", "2", "3"), 0) for open_ms in opens]
+
+    def body(*symbols: str) -> bytes:
+        return rest_rows.join(kind.finished(row, symbol) for row, symbol in zip(printed, symbols, strict=True))
+
+    async def ask(answer: bytes) -> Sequence[Any]:
+        async with case(lambda _: Reply(body=answer)) as run:
+            return await run.rest.klines(series, grid, Span(start_ms, start_ms + 10 * MINUTE_MS), 2, Priority.TAIL)
+
+    assert [row.open_ms for row in await ask(body("BTCUSDT", "BTCUSDT"))] == list(opens)
+    if kind.name == TAKERS:
+        return  # its rows state no symbol
+    for symbols in (("ETHUSDT", "BTCUSDT"), ("BTCUSDT", "ETHUSDT"), ("ETHUSDT", "ETHUSDT")):
+        with pytest.raises(UpstreamGarbage, match="a row of 'ETHUSDT' instead of 'BTCUSDT'"):
+            await ask(body(*symbols))
 
 
 async def test_more_rows_than_asked_for_are_garbage() -> None:

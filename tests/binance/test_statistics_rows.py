@@ -61,12 +61,12 @@ DECODERS: list[tuple[Decode, str]] = [
 
 
 def test_values_are_decoded_as_text_and_keyed_by_the_start_of_their_period() -> None:
-    assert decode_open_interest(INTEREST.encode(), GRID) == [
+    assert decode_open_interest(INTEREST.encode(), GRID, "BTCUSDT") == [
         OpenInterestRow(OPEN_MS, "106289.69300000", "8175197334.30990000", "20084481.00000000"),
         OpenInterestRow(STAMP_MS, "106240.84300000", "8171275487.55589900", None),
     ]
-    assert decode_ratio(RATIO.encode(), GRID)[0] == RatioRow(OPEN_MS, "1.9078", "0.6561", "0.3439")
-    assert decode_takers(TAKER.encode(), GRID)[1] == TakerRow(STAMP_MS, "0.9239", "954.6240", "881.9500")
+    assert decode_ratio(RATIO.encode(), GRID, "BTCUSDT")[0] == RatioRow(OPEN_MS, "1.9078", "0.6561", "0.3439")
+    assert decode_takers(TAKER.encode(), GRID, "BTCUSDT")[1] == TakerRow(STAMP_MS, "0.9239", "954.6240", "881.9500")
     assert STAMP_AFTER_OPEN_MS == 300_000
 
 
@@ -111,26 +111,29 @@ def test_a_value_that_nobody_knows_is_printed_as_empty() -> None:
 
 @pytest.mark.parametrize(("decode", "body"), DECODERS)
 def test_keys_come_in_any_order_with_unknown_ones_and_times_may_be_quoted(decode: Decode, body: str) -> None:
-    expected = decode(body.encode(), GRID)
+    expected = decode(body.encode(), GRID, "BTCUSDT")
     said = json.loads(body)
     chance = random.Random(5)
     for each in said:
         each.update(timestamp=str(each["timestamp"]), contractType="PERPETUAL", more={"deep": [1.5, None]})
     for _ in range(10):
         shuffled = [dict(chance.sample(list(each.items()), len(each))) for each in said]
-        assert decode(json.dumps(shuffled).encode(), GRID) == expected
+        assert decode(json.dumps(shuffled).encode(), GRID, "BTCUSDT") == expected
 
 
 def test_the_circulating_supply_may_be_absent_and_any_value_unknown() -> None:
     said = json.loads(INTEREST)
     del said[0]["CMCCirculatingSupply"]
     said[1]["CMCCirculatingSupply"] = None
-    assert [row.cmc_circulating_supply for row in decode_open_interest(json.dumps(said).encode(), GRID)] == [None, None]
+    assert [row.cmc_circulating_supply for row in decode_open_interest(json.dumps(said).encode(), GRID, "BTCUSDT")] == [
+        None,
+        None,
+    ]
     for decode, body in DECODERS:
         said = json.loads(body)
         for each in said:
             each.update({name: "" for name in each if name not in {"symbol", "timestamp"}})
-        assert {value for row in decode(json.dumps(said).encode(), GRID) for value in row[1:]} == {None}
+        assert {value for row in decode(json.dumps(said).encode(), GRID, "BTCUSDT") for value in row[1:]} == {None}
 
 
 @pytest.mark.parametrize(("decode", "body"), DECODERS)
@@ -141,12 +144,12 @@ def test_each_number_must_be_a_plain_decimal_and_not_negative(decode: Decode, bo
             said = json.loads(body)
             said[1][name] = garbage
             with pytest.raises(BadKline):
-                decode(json.dumps(said).encode(), GRID)
+                decode(json.dumps(said).encode(), GRID, "BTCUSDT")
     for name in [name for name in json.loads(body)[0] if name != "CMCCirculatingSupply"]:
         said = json.loads(body)
         del said[1][name]
         with pytest.raises(BadKline):
-            decode(json.dumps(said).encode(), GRID)
+            decode(json.dumps(said).encode(), GRID, "BTCUSDT")
 
 
 @pytest.mark.parametrize(("decode", "body"), DECODERS)
@@ -158,7 +161,7 @@ def test_times_ascend_on_the_grid(decode: Decode, body: str, stamp: object) -> N
     said = json.loads(body)
     said[1]["timestamp"] = stamp
     with pytest.raises(BadKline):
-        decode(json.dumps(said).encode(), GRID)
+        decode(json.dumps(said).encode(), GRID, "BTCUSDT")
 
 
 @pytest.mark.parametrize("decode", [decode_open_interest, decode_ratio])
@@ -168,8 +171,8 @@ def test_a_row_of_another_symbol_spoils_the_answer(decode: Decode) -> None:
     for text, symbol in (
         (body, "ETHUSDT"),
         (body.replace("BTCUSDT", "ETHUSDT", 1), "BTCUSDT"),
-        (body.replace("BTCUSDT", "ETHUSDT", 1), None),
-        (body.replace("BTCUSDT", "", 1), None),
+        (body.replace("BTCUSDT", "", 1), "BTCUSDT"),
+        (body.replace("BTCUSDT", "btcusdt", 1), "BTCUSDT"),
     ):
         with pytest.raises(BadKline):
             decode(text.encode(), GRID, symbol)
@@ -189,13 +192,13 @@ def test_taker_rows_have_no_symbol_but_it_counts_if_they_have() -> None:
 def test_what_is_no_answer_is_refused(garbage: bytes) -> None:
     for decode, _ in DECODERS:
         with pytest.raises(BadKline):
-            decode(garbage, GRID)
+            decode(garbage, GRID, "BTCUSDT")
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_whatever_raise_anything_else(garbage: bytes) -> None:
     for decode, _ in DECODERS:
         try:
-            assert decode(garbage, GRID) == []
+            assert decode(garbage, GRID, "BTCUSDT") == []
         except BadKline:
             continue

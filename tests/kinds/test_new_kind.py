@@ -48,7 +48,7 @@ class _Wire(msgspec.Struct):
     timestamp: int
 
 
-def decoded(body: bytes, grid: Grid) -> list[Interest]:
+def decoded(body: bytes, grid: Grid, symbol: str) -> list[Interest]:
     """The rows in the body of an answer. Raises BadKline."""
     rows = [Interest(row.timestamp, row.sumOpenInterest, row.sumOpenInterestValue) for row in _wire.decode(body)]
     if any(grid.floor(row.open_ms) != row.open_ms for row in rows):
@@ -100,7 +100,7 @@ class Metering(Exchange):
         if series.kind is not INTEREST:
             return found
         assert limit <= INTEREST.rest.rows_max
-        return series.kind.rest.decode(printed([interest(row.open_ms) for row in found]), grid)
+        return series.kind.rest.decode(printed([interest(row.open_ms) for row in found]), grid, series.symbol)
 
 
 def make_tables(folder: Path, kind: Kind) -> None:

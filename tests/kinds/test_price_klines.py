@@ -40,13 +40,13 @@ def test_no_client_meets_price_klines_by_a_symbol() -> None:
 
 
 def test_only_the_premium_may_be_negative() -> None:
-    (kline,) = PREMIUM.rest.decode(NEGATIVE, M1.grid)
+    (kline,) = PREMIUM.rest.decode(NEGATIVE, M1.grid, "BTCUSDT")
     assert rest_rows.join([PREMIUM.encode(kline, 1795219259999)]) == NEGATIVE
     for kind in (KLINES, MARK, INDEX):
         with pytest.raises(BadKline, match="not plain decimals"):
-            kind.rest.decode(NEGATIVE, M1.grid)
+            kind.rest.decode(NEGATIVE, M1.grid, "BTCUSDT")
     with pytest.raises(BadKline, match="not plain decimals"):
-        PREMIUM.rest.decode(NEGATIVE.replace(b'"0",60', b'"-1",60'), M1.grid)
+        PREMIUM.rest.decode(NEGATIVE.replace(b'"0",60', b'"-1",60'), M1.grid, "BTCUSDT")
 
 
 @pytest.mark.parametrize(
