@@ -337,6 +337,44 @@ class ArchiveRejected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveJoined(Event):
+    """Values of rows that archive and REST both have were compared; those of mismatches are different ones."""
+
+    LEVEL = logging.DEBUG
+    METRICS = (
+        Counter(
+            "klinenode_join_pairs_total",
+            "Values of metrics that were compared between archive and REST.",
+            "pairs",
+            labels={"kind": "kind"},
+        ),
+        Counter(
+            "klinenode_join_mismatches_total",
+            "Values of metrics of which archive and REST state different ones.",
+            "mismatches",
+            labels={"kind": "kind"},
+        ),
+    )
+
+    symbol: str
+    kind: str
+    pairs: int
+    mismatches: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestFormChanged(Event):
+    """REST prints a column otherwise than before, or its values are no longer the archive's (`after` is empty then)."""
+
+    LEVEL = logging.WARNING
+
+    symbol: str
+    column: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnpackerLost(Event):
     """A process that unpacked an archive file ended, or none could be started; the file is tried once more."""
 

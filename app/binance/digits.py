@@ -1,22 +1,17 @@
-"""The rule by which REST prints fewer digits than the archive, found for one column from texts of both.
+"""The ways in which REST may print a number of the archive with fewer digits, and a long/short ratio as two shares.
 
 The archive prints open interest with 16 decimals and ratios with 8, REST with 8 and 4 (binance-facts sections 2.2 and
-6.2). Whether REST rounds or cuts is nowhere written, so all rules are considered until a pair of texts refutes them.
+6.2). Whether REST rounds or cuts is nowhere written: app/binance/evidence.py finds it out from texts of both.
 """
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from itertools import product
 from typing import Final, NamedTuple
 
-import msgspec
-
-from app.binance.unreadable import UNREADABLE
-
 PLACES_MAX: Final = 16  # as many decimals as the archive has
-
-Pair = tuple[str, str]
-"""The text of the archive and the text of REST for the same value: plain decimals that are not negative."""
+SHARE_PLACES: Final = 24  # decimals of an exact share; more than any rule prints
 
 
 class Rounding(StrEnum):
@@ -36,13 +31,46 @@ class Rule(NamedTuple):
 
     def apply(self, text: str) -> str:
         """A plain decimal that is not negative, as REST prints it."""
-        [printed] = _print((text,), self.places, self.is_trimmed, (self.rounding,))
+        [printed] = self.apply_all((text,))
         assert printed is not None, "one way to round always agrees with itself"
         return printed
 
-    def refuted_by(self, pair: Pair) -> bool:
-        """Whether REST's text of the pair is not what the rule makes of the archive's."""
-        return self.apply(pair[0]) != pair[1]
+    def apply_all(self, texts: Iterable[str]) -> list[str | None]:
+        """The texts as `apply` prints each; none of them is None."""
+        return _print(texts, self.places, self.is_trimmed, (self.rounding,))
+
+
+RULES: Final = tuple(
+    Rule(places, is_trimmed, rounding)
+    for places, is_trimmed, rounding in product(range(PLACES_MAX + 1), (False, True), Rounding)
+    if places or not is_trimmed  # without decimals there are no zeros to cut
+)
+"""All rules that are considered."""
+
+
+def agreed(rules: Iterable[Rule], texts: Sequence[str]) -> list[str | None]:
+    """What all rules print, of plain decimals that are not negative; None where they differ, and without any rule.
+
+    Two ways to round differ in ties alone, which are rare: most texts have a form before the rule is decided.
+    """
+    forms: dict[tuple[int, bool], list[Rounding]] = {}
+    for places, is_trimmed, rounding in rules:
+        forms.setdefault((places, is_trimmed), []).append(rounding)
+    if len(forms) > 1:
+        forms = _different(forms, texts)
+    columns = [_print(texts, *form, roundings) for form, roundings in forms.items()]
+    if len(columns) <= 1:
+        return columns[0] if columns else [None] * len(texts)
+    return [texts_of[0] if len(set(texts_of)) == 1 else None for texts_of in zip(*columns, strict=True)]
+
+
+def _different(
+    forms: dict[tuple[int, bool], list[Rounding]], texts: Sequence[str]
+) -> dict[tuple[int, bool], list[Rounding]]:
+    """Only one of the forms that cut zeros and have at least as many places as any text: they print the same."""
+    decimals = max((len(text.rstrip("0")) - text.find(".") - 1 for text in texts if "." in text), default=0)
+    enough = [form for form in forms if form[1] and form[0] >= decimals]
+    return {form: roundings for form, roundings in forms.items() if form not in enough[1:]}
 
 
 def _print(texts: Iterable[str], places: int, is_trimmed: bool, roundings: Sequence[Rounding]) -> list[str | None]:
@@ -58,15 +86,17 @@ def _print(texts: Iterable[str], places: int, is_trimmed: bool, roundings: Seque
         if end == places:  # no point
             text += "."
             end = len(text) + places
-        printed: str | None = text[:end]
+        printed = text[:end]
         if len(text) < end:
             printed = text.ljust(end, "0")
         elif (rest := text[end:]) >= "5":
-            is_next = is_up if is_up == is_up_at_tie or not _is_tie(text[:end], rest) else is_up_at_tie
+            is_tied = is_up != is_up_at_tie and rest < "6" and _is_tie(printed, rest)
+            is_next = is_up_at_tie if is_tied else is_up
             if is_next is None:
-                printed = None
-            elif is_next:
-                printed = _next(text[:end], places)
+                found.append(None)
+                continue
+            if is_next:
+                printed = _next(printed, places)
         found.append(printed)
     if is_trimmed:
         return [printed and printed.rstrip("0").removesuffix(".") for printed in found]
@@ -96,123 +126,35 @@ def _next(printed: str, places: int) -> str:
 _FOLLOWING: Final = dict(zip("012345678", "123456789", strict=True))
 
 
-_RULES: Final = tuple(
-    Rule(places, is_trimmed, rounding)
-    for places, is_trimmed, rounding in product(range(PLACES_MAX + 1), (False, True), Rounding)
-    if places or not is_trimmed  # without decimals there are no zeros to cut
-)
+# --- shares ----------------------------------------------------------------------------------------------------------
+
+_TENS: Final = tuple(int("1" + "0" * places) for places in range(64))
+_WHOLE: Final = _TENS[SHARE_PLACES]
 
 
-class Verdict(StrEnum):
-    """What the evidence says of the rule."""
+def long_share(ratio: str) -> str:
+    """The share of long, r / (1 + r), of a ratio r: a plain decimal that is not negative.
 
-    DECIDED = "decided"
-    UNDECIDED = "undecided"
-    CONTRADICTORY = "contradictory"
-    """No rule makes REST's texts of the archive's: the two do not print the same values, or print them otherwise."""
-
-
-class _State(msgspec.Struct, forbid_unknown_fields=True):
-    pairs: int
-    rules: list[Rule] | None
-    refuting: Pair | None
-
-
-class Evidence(NamedTuple):
-    """The rules that no pair has refuted."""
-
-    rules: tuple[Rule, ...] = _RULES
-    pairs: int = 0
-    """How many pairs were looked at."""
-    refuting: Pair | None = None
-    """The pair that refuted the last rules."""
-
-    def narrowed(self, pairs: Iterable[Pair]) -> "Evidence":
-        """The evidence together with more pairs. A pair in which a text is empty says nothing."""
-        known = [pair for pair in pairs if pair[0] and pair[1]]
-        rules, refuting = self.rules, self.refuting
-        for portion in (known[:1], known[1:]):  # the first pair refutes most of all rules
-            texts, wanted = [text for text, _ in portion], [text for _, text in portion]
-            refuted_at = [_refuted_at(rule, texts, wanted) for rule in rules]
-            left = tuple(rule for rule, at in zip(rules, refuted_at, strict=True) if at is None)
-            if rules and not left:
-                refuting = portion[max(at for at in refuted_at if at is not None)]
-            rules = left
-        return Evidence(rules, self.pairs + len(known), refuting)
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether one rule is left, several, or none."""
-        if not self.rules:
-            return Verdict.CONTRADICTORY
-        return Verdict.DECIDED if len(self.rules) == 1 else Verdict.UNDECIDED
-
-    @property
-    def rule(self) -> Rule | None:
-        """The only rule that is left."""
-        return self.rules[0] if len(self.rules) == 1 else None
-
-    def apply_all(self, texts: Sequence[str]) -> list[str | None]:
-        """What all rules left make of the archive's texts, plain decimals; None where they differ, and if none is left.
-
-        Two ways to round differ in ties alone, which are rare: most texts have a form before the rule is decided.
-        """
-        forms: dict[tuple[int, bool], list[Rounding]] = {}
-        for places, is_trimmed, rounding in self.rules:
-            forms.setdefault((places, is_trimmed), []).append(rounding)
-        columns = [_print(texts, *form, roundings) for form, roundings in forms.items()]
-        if len(columns) <= 1:
-            return columns[0] if columns else [None] * len(texts)
-        return [texts_of[0] if len(set(texts_of)) == 1 else None for texts_of in zip(*columns, strict=True)]
-
-    def to_json(self) -> bytes:
-        """The evidence as small JSON: `{"pairs":7,"rules":[[8,false,"half-up"]],"refuting":null}`."""
-        rules = None if self.rules == _RULES else list(self.rules)
-        return msgspec.json.encode(_State(self.pairs, rules, self.refuting))
-
-
-def _refuted_at(rule: Rule, texts: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """The place of the first text that the rule prints otherwise; None if there is none."""
-    printed = _print(texts, rule.places, rule.is_trimmed, (rule.rounding,))
-    return None if printed == wanted else next(at for at, text in enumerate(wanted) if text != printed[at])
-
-
-def learn(pairs: Iterable[Pair]) -> Evidence:
-    """What pairs say of the rule: Evidence.rule, or Evidence.verdict why there is none."""
-    return Evidence().narrowed(pairs)
-
-
-def from_json(text: bytes | str) -> Evidence:
-    """The evidence that Evidence.to_json gave. Raises ValueError for anything else."""
-    try:
-        state = msgspec.json.decode(text, type=_State)
-    except UNREADABLE as error:
-        raise ValueError(f"no evidence: {error}") from error
-    rules = _RULES if state.rules is None else tuple(state.rules)
-    if not set(rules) <= set(_RULES):
-        raise ValueError(f"unknown rules: {rules!r:.200}")
-    return Evidence(rules, state.pairs, state.refuting)
-
-
-def shares(ratio: str, places: int, rounding: Rounding = Rounding.HALF_UP) -> tuple[str, str]:
-    """The shares of long and short, as REST prints them, from their ratio r: r / (1 + r), and what is left of 1.
-
-    `ratio` is a plain decimal that is not negative. Half-up agrees with live rows of 2026-07 to 10, cutting does not.
+    It has SHARE_PLACES decimals, and a 1 behind them if the share is larger than they say: so every rule prints it as
+    it would print the exact share. Measured: 1.1 µs.
     """
     whole, _, fraction = ratio.partition(".")
-    longs, unit = int(whole + fraction), 10**places
-    total = longs + 10 ** len(fraction)
-    share, rest = divmod(longs * unit, total)
-    if (
-        2 * rest >= total
-        and rounding is not Rounding.DOWN
-        and (rounding is Rounding.HALF_UP or 2 * rest > total or share % 2)
-    ):
-        share += 1
-    return _share(share, unit), _share(unit - share, unit)
+    longs = int(whole + fraction)
+    share, rest = divmod(longs * _WHOLE, longs + _TENS[len(fraction)])
+    printed = "0." + str(share).zfill(SHARE_PLACES)  # it is less than 1
+    return printed + "1" if rest else printed
 
 
-def _share(share: int, unit: int) -> str:
-    """`share` of `unit`, a power of ten, as a decimal from 0 to 1 with all its decimals."""
-    digits = str(unit + share)  # 1 or 2, and the decimals
-    return f"{'0' if share < unit else '1'}.{digits[1:]}".removesuffix(".")
+@lru_cache(maxsize=_TENS[4] + 1)  # all shares of four decimals: 1.5 MB
+def short_share(long: str) -> str:
+    """What a printed share of long, a plain decimal from 0 to 1, leaves of 1, with as many decimals.
+
+    Rows seen live in July to October 2026 print it so. Raises ValueError for a text that is no such share.
+    """
+    whole, _, fraction = long.partition(".")
+    unit = _TENS[len(fraction)]
+    short = unit - int(whole + fraction)
+    if short < 0:
+        raise ValueError(f"{long!r:.60} is more than the whole")
+    digits = str(unit + short)
+    return f"{'0' if short < unit else '1'}.{digits[1:]}".removesuffix(".")

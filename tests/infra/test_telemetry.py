@@ -40,6 +40,8 @@ EVENTS: list[Event] = [
     events.StoreFailed("the disk is full"),
     events.StoreRecovered(),
     events.ArchiveRejected("BTCUSDT-1m-2026-10", "published", "404", "REST is asked"),
+    events.ArchiveJoined("BTCUSDT", "openInterestHist", 576, 1),
+    events.RestFormChanged("BTCUSDT", "openInterestHist.sum_open_interest", "8 decimals, down", "3 decimals, down"),
     events.UnpackerLost("BTCUSDT-1m-2026-10", "killed"),
     events.KlinesVerified("BTCUSDT", "1m", 30),
     events.KlinesMended("BTCUSDT", "1m", 1),
