@@ -99,6 +99,7 @@ def test_nothing_to_follow_is_a_fault() -> None:
         ("db_url", "sqlite:///"),
         ("db_url", "mysql://localhost/x"),
         ("log_level", "LOUD"),
+        ("data_bucket", "path"),
         ("workers", "0"),
     ],
 )

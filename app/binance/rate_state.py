@@ -14,7 +14,7 @@ FEELING_MS: Final = 2_000  # while a minute is not known, the next request waits
 CALM_MS: Final = MINUTE_MS  # a success this long after the end of a stand-down resets the escalation
 SILENCE_MAX: Final = 5  # requests in a row without an answer: as many as there are tries of one tail request
 PAUSE_MS_MAX: Final = 15_000  # between two probes: the longest that a return of the exchange stays unnoticed
-GRANTED: Final = {Bucket.FUNDING: 500, Bucket.DATA: 1_000}
+GRANTED: Final = {bucket: 500 if bucket is Bucket.FUNDING else 1_000 for bucket in Bucket}
 """Requests in WINDOW_MS (binance-facts section 1.1)."""
 WINDOW_MS: Final = 5 * MINUTE_MS
 SLOT_MS: Final = 30_000  # requests are counted by half minute; whether the exchange's window slides is not known
@@ -145,12 +145,13 @@ class RateState:
         return (oldest + 1) * SLOT_MS + WINDOW_MS + SKEW_MS_MAX
 
     def draw(self, bucket: Bucket, now_ms: int) -> None:
-        """Count a request in `bucket` that is about to leave."""
-        slots = self.slots.setdefault(bucket, {})
+        """Count a request in `bucket` that is about to leave, and in the one that counts it together with others."""
         slot = now_ms // SLOT_MS
-        slots[slot] = slots.get(slot, 0) + 1
-        while len(slots) > SLOTS_MAX:
-            del slots[max(slots, key=lambda other: abs(other - slot))]
+        for each in {bucket, bucket.whole}:
+            slots = self.slots.setdefault(each, {})
+            slots[slot] = slots.get(slot, 0) + 1
+            while len(slots) > SLOTS_MAX:
+                del slots[max(slots, key=lambda other: abs(other - slot))]
 
     # --- learning -----------------------------------------------------------------------------------------------
 

@@ -36,10 +36,30 @@ class Row(Protocol):
 
 
 class Bucket(IntEnum):
-    """A rate limit that counts requests in five minutes instead of weight in a minute (binance-facts section 1.1)."""
+    """What is counted by requests in five minutes instead of weight in a minute (binance-facts section 1.1).
+
+    Each endpoint of /futures/data has a bucket of its own, and DATA counts them all: which of the two the exchange
+    limits is unconfirmed, so both are counted. The numbers are places in the file of the rate state.
+    """
 
     FUNDING = 0
     DATA = 1
+    OPEN_INTEREST = 2
+    TOP_ACCOUNTS = 3
+    TOP_POSITIONS = 4
+    ACCOUNTS = 5
+    TAKERS = 6
+    BASIS = 7
+    DELIVERY = 8
+
+    @property
+    def whole(self) -> "Bucket":
+        """The bucket that counts its requests together with those of others: DATA, or itself."""
+        return self if self is Bucket.FUNDING else Bucket.DATA
+
+    def limit(self, *, is_data_shared: bool) -> "Bucket":
+        """The bucket whose requests are limited when one of this bucket is sent (setting DATA_BUCKET)."""
+        return self.whole if is_data_shared else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ counts as if it were ASKED_FACTOR times as far behind. While rows are missing fu
 fetches them, newest first, but none before every series has had its turn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -25,6 +25,7 @@ from app.holding.commit import Committer
 from app.holding.gaps import survey
 from app.holding.inventory import Inventory
 from app.holding.wish import REACH_MARGIN_MS, Wish
+from app.kinds.registry import KINDS
 from app.ports.errors import BucketFull, StandDown, StoreUnavailable, UpstreamAway, UpstreamError, UpstreamRejected
 from app.ports.exchange import Priority, RowPages
 from app.runtime import Runtime
@@ -91,10 +92,23 @@ class _Lack:
     """Whether no row of it is held."""
 
 
+@dataclass(slots=True)
+class _Turns:
+    """Whose turn it is among the series whose requests are limited by the bucket `limit`."""
+
+    limit: Bucket
+    turn: int = 0
+    share: _Pause = field(default_factory=_Pause)
+    """Set while history has used its share of the bucket."""
+
+
 class Gathering:
     """Fetches rows of gathered kinds (`Kind.is_gathered`), for ever. Only the process that writes has one."""
 
-    def __init__(self, runtime: Runtime, rest: RowPages, committer: Committer, inventory: Inventory) -> None:
+    def __init__(
+        self, runtime: Runtime, rest: RowPages, committer: Committer, inventory: Inventory, *, is_data_shared: bool
+    ) -> None:
+        """`is_data_shared`: whether the exchange counts the requests of all endpoints of /futures/data together."""
         self._clock = runtime.clock
         self._rng = runtime.rng("gathering")
         self._rest = rest
@@ -103,9 +117,7 @@ class Gathering:
         self._wish = inventory.wish
         self._states: dict[Series, _State] = {}
         self._kinds: dict[Kind, _Pause] = {}
-        self._share = _Pause()
-        """Set while history has used its share of the bucket."""
-        self._turn = 0
+        self._is_data_shared = is_data_shared
         self.last_error: str | None = None
 
     def asked(self, series: Series) -> None:
@@ -113,27 +125,38 @@ class Gathering:
         if series in self._states or len(self._states) < ASKED_MAX:
             self._state(series).asked_ms = self._clock.now_ms()
 
-    async def run(self, bucket: Bucket) -> None:
-        """Fetch the rows of all series in `bucket`, for ever."""
+    def limits(self) -> Sequence[Bucket]:
+        """The buckets that limit requests for gathered rows; `run` is to be called once with each."""
+        return sorted({limit for kind in KINDS.values() if (limit := self._limit(kind)) is not None})
+
+    async def run(self, limit: Bucket) -> None:
+        """Fetch the rows of all series whose requests are limited by the bucket `limit`, for ever."""
+        turns = _Turns(limit)
         while True:
             has_asked = False
-            for lack, span, priority in islice(self._chosen(await self._survey(bucket)), ROUND_MAX):
+            for lack, span, priority in islice(self._chosen(turns, await self._survey(limit)), ROUND_MAX):
                 if self._kind(lack.series).waits(self._clock.now_ms()):
                     continue  # its endpoint has failed since the survey
                 has_asked = True
-                if not await self._attempt(lack.series, span, priority, is_newest=span == lack.newest):
+                if not await self._attempt(turns, lack.series, span, priority, is_newest=span == lack.newest):
                     break  # nothing can be asked for the moment: what is furthest behind may be another one then
             if not has_asked:
                 await self._clock.sleep(IDLE_S)
 
     # --- what is next -----------------------------------------------------------------------------------------------
 
-    async def _survey(self, bucket: Bucket) -> list[_Lack]:
-        """Every series of `bucket` that lacks rows and may be asked for."""
+    def _limit(self, kind: Kind) -> Bucket | None:
+        """The bucket that limits requests for rows of `kind`; None if it is not gathered."""
+        bucket = kind.rest.bucket if kind.is_gathered else None
+        return None if bucket is None else bucket.limit(is_data_shared=self._is_data_shared)
+
+    async def _survey(self, limit: Bucket) -> list[_Lack]:
+        """Every series that is limited by `limit`, lacks rows and may be asked for."""
         wish = self._wish()
-        series = [each for each in wish.gathered() if each.kind.rest.bucket is bucket]
-        for gone in self._states.keys() - set(series):
+        gathered = wish.gathered()
+        for gone in self._states.keys() - set(gathered):
             del self._states[gone]
+        series = [each for each in gathered if self._limit(each.kind) is limit]
         found = []
         for number, each in enumerate(series, start=1):
             if (lack := self._lack(wish, each)) is not None:
@@ -177,18 +200,18 @@ class Gathering:
         page = Span(max(reach.start_ms, grid.shift(end_ms, -series.kind.rest.rows_max)), end_ms)
         return wanted.clip(page).hull
 
-    def _chosen(self, lacks: list[_Lack]) -> Iterator[tuple[_Lack, Span, Priority]]:
+    def _chosen(self, turns: _Turns, lacks: list[_Lack]) -> Iterator[tuple[_Lack, Span, Priority]]:
         """The requests of one round: each series' newest rows once, with older rows of some in between."""
         now_ms = self._clock.now_ms()
         newest = sorted((lack for lack in lacks if lack.newest), key=lambda lack: -self._urgency(lack, now_ms))
         history = sorted((lack for lack in lacks if lack.history), key=lambda lack: -lack.history.hull.end_ms)
         older = iter(() if any(lack.is_cold for lack in newest) else history)
         for lack in newest:
-            self._turn += 1
-            if self._turn % HISTORY_TURN == 0 and (one := next(older, None)) is not None:
+            turns.turn += 1
+            if turns.turn % HISTORY_TURN == 0 and (one := next(older, None)) is not None:
                 yield one, self._history_page(one), Priority.TAIL
             yield lack, lack.newest, Priority.TAIL
-        if not newest and not self._share.waits(now_ms):
+        if not newest and not turns.share.waits(now_ms):
             for lack in older:
                 yield lack, self._history_page(lack), Priority.BACKFILL
 
@@ -201,7 +224,7 @@ class Gathering:
 
     # --- doing it -----------------------------------------------------------------------------------------------
 
-    async def _attempt(self, series: Series, span: Span, priority: Priority, *, is_newest: bool) -> bool:
+    async def _attempt(self, turns: _Turns, series: Series, span: Span, priority: Priority, *, is_newest: bool) -> bool:
         """Fetch the rows of `span`; returns whether the next request may follow at once."""
         state = self._state(series)
         pause = state.newest if is_newest else state.history
@@ -209,7 +232,7 @@ class Gathering:
             is_whole = await self._fetch(series, span, priority)
         except BucketFull as error:  # no failure: this is how the requests are shared out
             if priority is Priority.BACKFILL:
-                self._share.until_ms = error.until_ms  # newest rows may use what is left
+                turns.share.until_ms = error.until_ms  # newest rows may use what is left
             else:
                 await self._wait(error.until_ms)
             return False

@@ -25,7 +25,7 @@ REACH_MS: Final = 30 * DAY_MS
 LATE_MS: Final = MINUTE_MS  # assumed: how soon after a period's end its row appears is not documented
 
 
-def _kind(name: str, table: str) -> Kind:
+def _kind(name: str, table: str, bucket: Bucket) -> Kind:
     language = STATISTICS[name]
     return Kind(
         name=name,
@@ -44,7 +44,7 @@ def _kind(name: str, table: str) -> Kind:
             rows_thrifty=ROWS_MAX,
             weight=_weighs_nothing,
             decode=language.decode,
-            bucket=Bucket.DATA,
+            bucket=bucket,
             stamp_ms=STAMP_AFTER_OPEN_MS,
             reach_ms=REACH_MS,
             late_ms=LATE_MS,
@@ -62,11 +62,11 @@ def _weighs_nothing(_limit: int) -> int:
 METRICS: Final = {
     kind.name: kind
     for kind in (
-        _kind(OPEN_INTEREST, "open_interest"),
-        _kind(TOP_ACCOUNTS, "top_account_ratio"),
-        _kind(TOP_POSITIONS, "top_position_ratio"),
-        _kind(ACCOUNTS, "account_ratio"),
-        _kind(TAKERS, "taker_ratio"),
+        _kind(OPEN_INTEREST, "open_interest", Bucket.OPEN_INTEREST),
+        _kind(TOP_ACCOUNTS, "top_account_ratio", Bucket.TOP_ACCOUNTS),
+        _kind(TOP_POSITIONS, "top_position_ratio", Bucket.TOP_POSITIONS),
+        _kind(ACCOUNTS, "account_ratio", Bucket.ACCOUNTS),
+        _kind(TAKERS, "taker_ratio", Bucket.TAKERS),
     )
 }
 """By name: the last part of the endpoint's path."""

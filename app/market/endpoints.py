@@ -272,7 +272,7 @@ def _statistics(name: str, summary: str, *first: Parameter) -> Endpoint:
         _data_holds,
         _DATA_TEXT if kind is None else _METRICS_TEXT,
         Mode.CACHED if kind is None else Mode.STORED,
-        bucket=Bucket.DATA,
+        bucket=Bucket.BASIS if kind is None else kind.rest.bucket,
         kind=kind,
     )
 
@@ -385,7 +385,7 @@ _TABLE: Final = (
         _costs(0),
         _steady(LISTED_MS),
         "5 min",
-        bucket=Bucket.DATA,
+        bucket=Bucket.DELIVERY,
     ),
 )
 

@@ -119,7 +119,13 @@ class Parts:
         self.guard = StandDownGuard(self.clock, observe, self._keep_stand_down, self.rate_state)
         self.breaker = Breaker(self.clock, observe, self.rate_state, self.runtime.seed)
         self.budget = WeightBudget(
-            self.clock, settings.weight_per_minute, self.rate_state, self.guard, self.breaker, observe
+            self.clock,
+            settings.weight_per_minute,
+            self.rate_state,
+            self.guard,
+            self.breaker,
+            observe,
+            is_data_shared=settings.is_data_shared,
         )
         self.rest = BinanceRest(
             settings.destination(settings.binance_rest_url), self.runtime, self.budget, asking=self.clock.asking

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from app.domain.interval import DAY_MS, M1, Grid
@@ -60,7 +61,7 @@ class Writer:
         row_bytes = row_disk_bytes(settings.seal_after_days)
         room = Room(parts.disk_free_bytes, settings.disk_free_bytes_min, row_bytes)
         self.reconciler = Reconciler(runtime, self._filler, inventory, room, concurrency=settings.fetch_concurrency)
-        self.gathering = Gathering(runtime, parts.rest, committer, inventory)
+        self.gathering = Gathering(runtime, parts.rest, committer, inventory, is_data_shared=settings.is_data_shared)
         ws = settings.destination(settings.binance_ws_url)
         self.sockets = BinanceSockets(ws, runtime)
         self.streams = MarketStreams(ws, runtime, parts.hub.deliver, self.sockets)
@@ -156,7 +157,8 @@ class Writer:
         start("sockets", self.sockets.run)
         start("streams", self.streams.run)
         start("warm-up", warm_up.run)
-        start("gather", self._gather)
+        for limit in self.gathering.limits():
+            start(f"gather-{limit.name.lower().replace('_', '-')}", partial(self._gather, limit))
 
     async def _sync_symbols(self) -> None:
         await self._parts.symbols.run(self._parts.settings.symbol_sync_interval_sec, self._parts.runtime.rng("symbols"))
@@ -165,9 +167,9 @@ class Writer:
         await self._parts.clock.until_measured()  # the exchange's time decides which klines are closed
         await self.reconciler.run()
 
-    async def _gather(self) -> None:
+    async def _gather(self, limit: Bucket) -> None:
         await self._parts.clock.until_measured()
-        await self.gathering.run(Bucket.DATA)
+        await self.gathering.run(limit)
 
     async def _verify(self) -> None:
         await self._parts.clock.until_measured()

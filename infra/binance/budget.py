@@ -79,7 +79,10 @@ class WeightBudget:
         stand_down: StandDownGuard,
         breaker: Breaker,
         observe: Observe,
+        *,
+        is_data_shared: bool = True,
     ) -> None:
+        """`is_data_shared`: whether the exchange counts the requests of all endpoints of /futures/data together."""
         assert limit_per_minute > 0, "the weight limit must be positive"
         self.limit = limit_per_minute
         self._clock = clock
@@ -87,6 +90,7 @@ class WeightBudget:
         self._stand_down = stand_down
         self._breaker = breaker
         self._observe = observe
+        self._is_data_shared = is_data_shared
         self._queues: dict[Priority, deque[_Waiter]] = {priority: deque() for priority in Priority}
 
     @property
@@ -254,10 +258,13 @@ class WeightBudget:
                 yield queue.popleft()
 
     def _full(self, state: RateState, bucket: Bucket | None, priority: Priority, now_ms: int) -> BucketFull | None:
-        if bucket is None or state.asked(bucket, now_ms) < int(GRANTED[bucket] * SHARES[priority]):
+        if bucket is None:
             return None
-        reason = f"the {bucket.name} requests that the exchange grants in five minutes are used up"
-        return BucketFull(state.room_ms(bucket, now_ms), reason)
+        limit = bucket.limit(is_data_shared=self._is_data_shared)
+        if state.asked(limit, now_ms) < int(GRANTED[limit] * SHARES[priority]):
+            return None
+        reason = f"the {limit.name} requests that the exchange grants in five minutes are used up"
+        return BucketFull(state.room_ms(limit, now_ms), reason)
 
     def _has_room(self, state: RateState, weight: int, priority: Priority, now_ms: int) -> bool:
         is_feeling = self._keeper.trouble is not None or not state.is_known(now_ms)

@@ -26,13 +26,22 @@ LOCK_TRIES_MAX: Final = 200
 LOCK_PAUSE_S: Final = 0.000_1
 """The lock is held for microseconds. If its holder was stopped, 200 such pauses cost the others 30 ms."""
 
-_MAGIC: Final = b"klnstd02"  # with the layout's number
+_MAGIC: Final = b"klnstd03"  # with the layout's number
+_MAGIC_BEFORE: Final = b"klnstd02"
+"""Of files without `_MORE`, which are read too: what they count in DATA may all have been one endpoint's."""
 _HEAD: Final = struct.Struct("<8sI")
 _PROCESSES_AT: Final = 3 * MINUTES_MAX
 _SLOTS_AT: Final = _PROCESSES_AT + 3 * PROCESSES_MAX
-_OTHERS_AT: Final = _SLOTS_AT + 2 * SLOTS_MAX * len(Bucket)
+_WHOLE_BUCKETS: Final = (Bucket.FUNDING, Bucket.DATA)
+_MORE_BUCKETS: Final = tuple(bucket for bucket in Bucket if bucket not in _WHOLE_BUCKETS)
+_OTHERS_AT: Final = _SLOTS_AT + 2 * SLOTS_MAX * len(_WHOLE_BUCKETS)
 _BODY: Final = struct.Struct(f"<{_OTHERS_AT + 8}q{REASON_BYTES_MAX}s{SILENCE_BYTES_MAX}s")
-FILE_BYTES: Final = _HEAD.size + _BODY.size
+_MORE: Final = struct.Struct(f"<{SLOTS_MAX * len(_MORE_BUCKETS)}q")
+_COUNT_BITS: Final = 16  # of the numbers in `_MORE`, which hold a slot above its count
+_COUNT_MAX: Final = (1 << _COUNT_BITS) - 1
+_NO_SLOT: Final = -1
+_FILE_BYTES_BEFORE: Final = _HEAD.size + _BODY.size
+FILE_BYTES: Final = _FILE_BYTES_BEFORE + _MORE.size
 assert FILE_BYTES <= 4096, "one page: even kill -9 in the middle of writing leaves it whole"
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of <fcntl.h>: type, whence, start, len, pid
 _PLACES: Final = 1 << 20  # byte ranges that only serve as locks may lie beyond the end of the file
@@ -52,26 +61,27 @@ def encode(state: RateState) -> bytes:
     for number, each in state.under_way.items():
         processes[3 * number : 3 * number + 3] = (each.requests, each.weight, each.minute)
     numbers += processes
-    for bucket in Bucket:
+    for bucket in _WHOLE_BUCKETS:
         slots = state.slots.get(bucket, {})
         for slot, count in slots.items():
             numbers += (slot, count)
-        numbers += [-1, 0] * (SLOTS_MAX - len(slots))
+        numbers += [_NO_SLOT, 0] * (SLOTS_MAX - len(slots))
     numbers += (state.left_ms, state.until_ms, state.began_ms, state.in_a_row)
     numbers += (state.failures, state.probes, state.retry_ms, state.probe_ms)
-    body = _BODY.pack(*numbers, state.reason.encode(), state.silence.encode())
+    body = _BODY.pack(*numbers, state.reason.encode(), state.silence.encode()) + _encode_more(state)
     return _HEAD.pack(_MAGIC, zlib.crc32(body)) + body
 
 
 def decode(content: bytes) -> RateState:
     """Return the state that was given to `encode`; long texts are cut. Raises Damaged."""
-    if len(content) != FILE_BYTES:
+    if len(content) not in (FILE_BYTES, _FILE_BYTES_BEFORE):
         raise Damaged(f"{len(content)} bytes instead of {FILE_BYTES}")
     magic, checksum = _HEAD.unpack_from(content)
     body = content[_HEAD.size :]
-    if magic != _MAGIC or checksum != zlib.crc32(body):
+    expected = _MAGIC if len(content) == FILE_BYTES else _MAGIC_BEFORE
+    if magic != expected or checksum != zlib.crc32(body):
         raise Damaged("the checksum is wrong")
-    *numbers, reason, silence = _BODY.unpack(body)
+    *numbers, reason, silence = _BODY.unpack_from(body)
     state = RateState(reason=_text(reason), silence=_text(silence))
     for at in range(0, _PROCESSES_AT, 3):
         if numbers[at] >= 0:
@@ -80,14 +90,35 @@ def decode(content: bytes) -> RateState:
         at = _PROCESSES_AT + 3 * number
         if numbers[at]:
             state.under_way[number] = UnderWay(*numbers[at : at + 3])
-    for bucket in Bucket:
+    for bucket in _WHOLE_BUCKETS:
         first = _SLOTS_AT + 2 * SLOTS_MAX * bucket
         pairs = ((numbers[at], numbers[at + 1]) for at in range(first, first + 2 * SLOTS_MAX, 2))
         if slots := {slot: count for slot, count in pairs if slot >= 0}:
             state.slots[bucket] = slots
+    if magic == _MAGIC:
+        _decode_more(body[_BODY.size :], state)
+    elif Bucket.DATA in state.slots:
+        state.slots |= {bucket: dict(state.slots[Bucket.DATA]) for bucket in _MORE_BUCKETS}
     state.left_ms, state.until_ms, state.began_ms, state.in_a_row = numbers[-8:-4]
     state.failures, state.probes, state.retry_ms, state.probe_ms = numbers[-4:]
     return state
+
+
+def _encode_more(state: RateState) -> bytes:
+    numbers: list[int] = []
+    for bucket in _MORE_BUCKETS:
+        slots = state.slots.get(bucket, {})
+        numbers += ((slot << _COUNT_BITS) + min(count, _COUNT_MAX) for slot, count in slots.items())
+        numbers += [_NO_SLOT] * (SLOTS_MAX - len(slots))
+    return _MORE.pack(*numbers)
+
+
+def _decode_more(content: bytes, state: RateState) -> None:
+    numbers = _MORE.unpack(content)
+    for place, bucket in enumerate(_MORE_BUCKETS):
+        found = numbers[place * SLOTS_MAX : (place + 1) * SLOTS_MAX]
+        if slots := {number >> _COUNT_BITS: number & _COUNT_MAX for number in found if number >= 0}:
+            state.slots[bucket] = slots
 
 
 def _text(padded: bytes) -> str:

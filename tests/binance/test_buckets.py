@@ -76,6 +76,36 @@ async def test_processes_share_a_bucket_and_a_restart_does_not_empty_it(tmp_path
         await ask(Upstream(clock, path=file), bucket)
 
 
+async def test_endpoints_of_data_share_a_limit_or_have_one_each(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    granted = GRANTED_TO_USERS[Bucket.DATA]
+    together, apart = Upstream(clock), Upstream(clock, is_data_shared=False)
+    for process in (together, apart):
+        await ask(process, Bucket.OPEN_INTEREST, granted)
+        with pytest.raises(BucketFull):
+            await ask(process, Bucket.OPEN_INTEREST)
+        await ask(process, Bucket.FUNDING)
+    for bucket in (Bucket.TAKERS, Bucket.BASIS, Bucket.DELIVERY):
+        with pytest.raises(BucketFull):
+            await ask(together, bucket)
+        await ask(apart, bucket, granted)
+
+
+@pytest.mark.parametrize("is_shared_first", [True, False])
+async def test_a_change_of_the_setting_forgets_no_request(tmp_path: Path, is_shared_first: bool) -> None:
+    file, clock = tmp_path / "klinenode.db.weight", VirtualClock()
+    first = Upstream(clock, path=file, is_data_shared=is_shared_first)
+    await ask(first, Bucket.OPEN_INTEREST, GRANTED_TO_USERS[Bucket.DATA] - 1)
+    await ask(first, Bucket.TAKERS)
+    first.dies()
+    then = Upstream(clock, path=file, is_data_shared=not is_shared_first)
+    if is_shared_first:
+        await ask(then, Bucket.OPEN_INTEREST)
+        await ask(then, Bucket.TAKERS, 10)
+    with pytest.raises(BucketFull):
+        await ask(then, Bucket.OPEN_INTEREST)
+
+
 async def test_an_answer_that_says_nothing_of_the_weight_leaves_the_minute_unknown() -> None:
     clock = VirtualClock()
     process = Upstream(clock)

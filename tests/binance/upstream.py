@@ -30,6 +30,7 @@ class Upstream:
         path: Path | None = None,
         states: RateStates | None = None,
         seed: int = 0,
+        is_data_shared: bool = True,
     ) -> None:
         self.witness = witness or Witness()
         self._states = states
@@ -40,7 +41,9 @@ class Upstream:
             self.keeper = LocalRateState(path, clock, self.witness) if path else FakeRateState()
         self.guard = StandDownGuard(clock, self.witness, save, self.keeper)
         self.breaker = Breaker(clock, self.witness, self.keeper, seed)
-        self.budget = WeightBudget(clock, limit, self.keeper, self.guard, self.breaker, self.witness)
+        self.budget = WeightBudget(
+            clock, limit, self.keeper, self.guard, self.breaker, self.witness, is_data_shared=is_data_shared
+        )
 
     async def used(self) -> int:
         """Return the weight used in the minute, with that of the other processes."""

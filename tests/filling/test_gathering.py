@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, Grid
-from app.domain.kind import Bucket, Kind
+from app.domain.kind import Kind
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
@@ -41,7 +42,8 @@ class Data:
     refused: set[str] = field(default_factory=set)
     asked: list[tuple[int, Series, Span, Priority]] = field(default_factory=list)
     error: Exception | None = None
-    _left: list[int] = field(default_factory=list)
+    is_shared: bool = True
+    _left: dict[Kind | None, list[int]] = field(default_factory=dict)
 
     def row(self, series: Series, open_ms: int) -> Any:
         values = (f"{open_ms // 1000 % 100_000}.{number}" for number in range(len(series.kind.columns) - 1))
@@ -58,11 +60,12 @@ class Data:
         await turn()
         if self.error is not None:
             raise self.error
-        self._left = [at for at in self._left if at > now_ms - 5 * MINUTE_MS]
+        left = self._left.setdefault(None if self.is_shared else series.kind, [])
+        left[:] = [at for at in left if at > now_ms - 5 * MINUTE_MS]
         room = self.room if priority is Priority.TAIL else min(self.room, self.history_room)
-        if len(self._left) >= room:
-            raise BucketFull(self._left[0] + 5 * MINUTE_MS, "used up")
-        self._left.append(now_ms)
+        if len(left) >= room:
+            raise BucketFull(left[0] + 5 * MINUTE_MS, "used up")
+        left.append(now_ms)
         self.asked.append((now_ms, series, window, priority))
         if series.kind is self.down:
             raise UpstreamUnavailable("HTTP 503")
@@ -88,7 +91,9 @@ class Case:
 
     def __post_init__(self) -> None:
         self.inventory = Inventory(self.rig.holdings, self.wish)
-        self.gathering = Gathering(self.rig.runtime, self.data, self.rig.committer, self.inventory)
+        self.gathering = Gathering(
+            self.rig.runtime, self.data, self.rig.committer, self.inventory, is_data_shared=self.data.is_shared
+        )
 
     def wish(self) -> Wish:
         listings = {symbol: listing(symbol, self.onboard_ms) for symbol in self.symbols}
@@ -103,9 +108,6 @@ class Case:
         held = self.rig.holdings.ledger(series).held
         return held.hull.end_ms if held else 0
 
-    async def run(self) -> None:
-        await self.gathering.run(Bucket.DATA)
-
     async def pass_s(self, seconds: int, every_s: int = 5) -> None:
         """Let time pass in steps, so that what is under way does not fall behind the clock."""
         for _ in range(0, seconds, every_s):
@@ -116,7 +118,7 @@ class Case:
 async def gathering(folder: Path, symbols: int = 2, kinds: int = len(METRICS), **data: Any) -> AsyncIterator[Case]:
     async with rig(folder) as made:
         case = Case(made, Data(made.clock, **data), [f"S{number}USDT" for number in range(symbols)], kinds)
-        async with running(case.run):
+        async with running(*(partial(case.gathering.run, limit) for limit in case.gathering.limits())):
             yield case
 
 
@@ -151,6 +153,19 @@ async def test_the_series_furthest_behind_is_first_when_the_bucket_is_small(tmp_
         assert oldest_ms <= 45 * MINUTE_MS, "40 series, of ten requests in five minutes a quarter for history"
         at = [now_ms for now_ms, *_ in case.data.asked]
         assert max(sum(each <= other < each + 5 * MINUTE_MS for other in at) for each in at) <= 10
+
+
+async def test_endpoints_with_a_limit_each_do_not_wait_for_one_another(tmp_path: Path) -> None:
+    async with gathering(tmp_path, symbols=8, room=10, is_shared=False) as case:
+        assert len(case.gathering.limits()) == len(METRICS)
+        for _ in range(7):
+            case.gathering.asked(case.series[3])
+            await case.pass_s(600)
+        found = Coverage(case.rig.clock, case.inventory).gathered()
+        assert [(each.series, each.held) for each in found.values()] == [(8, 8)] * 5
+        assert max(each.p99_ms or 0 for each in found.values()) <= 15 * MINUTE_MS, "8 series, 10 requests in 5 minutes"
+        asked = Counter(series.kind for _, series, _, _ in case.data.asked)
+        assert min(asked.values()) >= 100, "each endpoint uses its own limit"
 
 
 async def test_what_clients_ask_for_is_fetched_more_often(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from fcntl import LOCK_EX, LOCK_UN, flock
 from hashlib import sha256
@@ -36,6 +38,8 @@ from tests.binance.upstream import Upstream
 LIMIT = 100
 MIDDLE_MS = START_MS + 5_000
 ROOT = Path(__file__).parents[2]
+HEAD_BYTES = 12
+BYTES_BEFORE = 3_088  # of files of the version before
 
 
 @pytest.fixture
@@ -57,7 +61,8 @@ standings = st.builds(
     ),
     left_ms=numbers, until_ms=numbers, began_ms=numbers, in_a_row=numbers, reason=st.text("aé币", max_size=100),
     slots=st.dictionaries(
-        st.sampled_from(Bucket), st.dictionaries(numbers, numbers, min_size=1, max_size=SLOTS_MAX)
+        st.sampled_from(Bucket),
+        st.dictionaries(st.integers(0, 2**46), st.integers(0, 65_535), min_size=1, max_size=SLOTS_MAX),
     ),
     failures=numbers, probes=numbers, retry_ms=numbers, probe_ms=numbers, silence=st.text("a币", max_size=100),
 )  # fmt: skip
@@ -77,9 +82,31 @@ def test_the_layout_is_that_of_the_files_there_are() -> None:
         failures=5, probes=6, retry_ms=7, probe_ms=8, silence="no answer 币",
         slots={Bucket.FUNDING: {59_666_668: 3}, Bucket.DATA: {59_666_669: 9, 59_666_670: 1}},
     )  # fmt: skip
+    body = encode(state)[HEAD_BYTES:BYTES_BEFORE]
+    before = struct.pack("<8sI", b"klnstd02", zlib.crc32(body)) + body  # as version 02 wrote it
+    assert sha256(before).hexdigest() == "ae1c2bda85cb836eec5519387e23a3a924f7c554b75c5a39ffc2adfe78e7b5b0"
+    state.slots |= {bucket: state.slots[Bucket.DATA] for bucket in Bucket if bucket > Bucket.DATA}
+    assert decode(before) == state, "each endpoint may have had all requests that were counted together"
+    state.slots[Bucket.DELIVERY] = {59_666_670: 70_000}
     content = encode(state)
-    assert content.startswith(b"klnstd02")
-    assert sha256(content).hexdigest() == "ae1c2bda85cb836eec5519387e23a3a924f7c554b75c5a39ffc2adfe78e7b5b0"
+    assert content.startswith(b"klnstd03")
+    assert sha256(content).hexdigest() == "e26d2e1bf4c979eb1489a196402d5a15370c944829877486cd3357cedb71a143"
+    assert decode(content).slots[Bucket.DELIVERY] == {59_666_670: 65_535}, "more than is ever granted"
+
+
+def file_of(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+
+
+async def test_a_file_of_the_version_before_is_read_and_replaced(file: Path) -> None:
+    clock = VirtualClock(MIDDLE_MS)
+    body = encode(RateState(minutes={MIDDLE_MS // MINUTE_MS: Minute(70, is_told=True)}))[HEAD_BYTES:BYTES_BEFORE]
+    file_of(file, struct.pack("<8sI", b"klnstd02", zlib.crc32(body)) + body)
+    process = Upstream(clock, LIMIT, path=file)
+    assert process.budget.used == 70
+    await served(process, 1, Priority.USER, 71)
+    assert Upstream(clock, LIMIT, path=file).budget.used == 71
+    assert not process.witness.of(RateStateNotShared)
 
 
 @given(standings, st.integers(0, FILE_BYTES - 1), st.integers(1, 255))

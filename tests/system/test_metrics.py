@@ -171,6 +171,14 @@ async def test_metrics_that_nobody_wishes_are_passed_through(tmp_path: Path) -> 
         assert not any(series.kind in METRICS.values() for series in watched.node.parts.holdings.all())
 
 
+async def test_endpoints_with_a_limit_each_are_gathered_side_by_side(tmp_path: Path) -> None:
+    async with world(tmp_path, symbols=4) as here, here.node(**SETTINGS, data_bucket="endpoint") as watched:
+        await here.hold_whole(watched)
+        await everything_held_is_the_exchanges(here, watched)
+        tasks = [name for name in watched.node.parts.supervisor.states if name.startswith("gather-")]
+        assert len(tasks) == len(METRICS)
+
+
 async def test_a_failing_exchange_is_asked_again_until_everything_is_held(tmp_path: Path) -> None:
     async with world(tmp_path, symbols=4) as here:
         for kind in METRICS.values():
