@@ -326,8 +326,7 @@ class Vault:
                 continue
             found.append(metrics_csv.parse(self.days[file], file.symbol, file.day_ms))
             read[file] = DayRead(sha256, found[-1].report)
-        parts, replaced = joined(found)
-        return FileMetrics({name: Columns.joined(each) for name, each in parts.items()}, replaced, read, failed)
+        return FileMetrics(*joined(found), read, failed)
 
     async def metrics_sha256(self, file: MetricsDay) -> str:
         await turn()

@@ -13,13 +13,13 @@ from app.domain.kind import Row
 
 
 class MetricsDays(NamedTuple):
-    """The rows of some days by endpoint, strictly ascending, in parts that follow one another.
+    """The rows of some days by endpoint, strictly ascending.
 
     `replaced` has rows that another one of the same time replaced, ascending; of several of one time the last. An
     endpoint without any is left out of it.
     """
 
-    parts: dict[str, list[Columns]]
+    rows: dict[str, Columns]
     replaced: dict[str, Columns]
 
 
@@ -35,7 +35,7 @@ def joined(files: Sequence[MetricsFile]) -> MetricsDays:
         for file in files:
             _add(file.rows[endpoint], parts, replaced)
             replaced.update((row.open_ms, row) for row in file.revisions.get(endpoint, ()))
-        made.parts[endpoint] = parts
+        made.rows[endpoint] = Columns.joined(parts)
         if replaced:
             made.replaced[endpoint] = Columns.of([replaced[open_ms] for open_ms in sorted(replaced)])
     return made

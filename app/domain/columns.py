@@ -159,8 +159,8 @@ class LazyColumns(Columns):
 
     __slots__ = ("_opens_ms",)
 
-    def __init__(self, opens_ms: Sequence[int]) -> None:
-        super().__init__(())
+    def __init__(self, opens_ms: Sequence[int], row: type[Any] = Kline) -> None:
+        super().__init__((), row)
         self._opens_ms = opens_ms
 
     @property

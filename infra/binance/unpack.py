@@ -4,15 +4,17 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import IO, Final, Protocol
 
 from app.binance.archive_bulk import Unusual, parse_parts
 from app.binance.archive_csv import ArchiveFile, BadFile, parse
 from app.domain.columns import Columns
 from app.domain.interval import Grid, Interval
+from app.domain.kind import Kind
 from app.domain.kline import BadKline, Kline, Precision
 from app.domain.rollup_columns import DayByDay
+from app.kinds.klines import KLINES
 from app.ports.exchange import FileKlines
 
 CSV_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 6 MB; a larger one may be a ZIP bomb
@@ -29,44 +31,35 @@ _UNPACKABLE: Final = (
 
 
 class Collector(Protocol):
-    """Collects the klines of a file, part by part."""
+    """Collects the rows of a series, part by part."""
 
-    def take(self, interval: Interval, rows: Columns) -> None:
-        """Add klines of `interval`, which must open after all those added before."""
+    def take(self, rows: Columns) -> None:
+        """Add rows, which must open after all those added before."""
         ...
 
-    def found(self) -> FileKlines:
-        """All added klines. Nothing can be added afterwards."""
-        ...
-
-    def close(self) -> None:
-        """Free the memory."""
+    def found(self) -> Columns:
+        """All added rows. Nothing can be added afterwards."""
         ...
 
 
-Collect = Callable[[Interval], Collector]
-"""Creates a Collector for a file of the interval; pickled for other processes, so it must be a module's global."""
+Collect = Callable[[Kind, Interval], Collector]
+"""Creates a Collector for a series; pickled for other processes, so it must be a module's global."""
 
 
 class Gathered:
     """A Collector that returns plain Columns."""
 
-    def __init__(self, interval: Interval) -> None:
-        self._interval = interval
-        self._parts: dict[Interval, list[Columns]] = {}
+    def __init__(self, kind: Kind, interval: Interval) -> None:
+        del kind, interval  # their rows are collected like any others
+        self._parts: list[Columns] = []
 
-    def take(self, interval: Interval, rows: Columns) -> None:
-        """Add klines of `interval`, which must open after all those added before."""
-        self._parts.setdefault(interval, []).append(rows)
+    def take(self, rows: Columns) -> None:
+        """Add rows, which must open after all those added before."""
+        self._parts.append(rows)
 
-    def found(self) -> FileKlines:
-        """All added klines."""
-        joined = {interval: Columns.joined(parts) for interval, parts in self._parts.items()}
-        return FileKlines(joined.pop(self._interval), joined)
-
-    def close(self) -> None:
-        """Free the memory."""
-        self._parts.clear()
+    def found(self) -> Columns:
+        """All added rows."""
+        return Columns.joined(self._parts)
 
 
 def read_file(
@@ -82,33 +75,34 @@ def read_file(
         text = unpack(download, file.name, CSV_BYTES_MAX).decode("ascii")
     except UnicodeDecodeError as error:
         raise BadFile("zip", f"no text: {error}") from error
-    with suppress(Unusual), closing(collect(file.interval)) as collector:
-        _take_apart(text, file, grid, precision, longer, collector)
-        return collector.found()
-    rows = Columns.of(_ascending(parse(text, grid, precision), file))  # the reconciler rolls them up later
-    with closing(collect(file.interval)) as collector:
-        collector.take(file.interval, rows)
-        return collector.found()
+    with suppress(Unusual):
+        return _by_parts(text, file, grid, precision, longer, collect)
+    collector = collect(KLINES, file.interval)
+    collector.take(Columns.of(_ascending(parse(text, grid, precision), file)))
+    return FileKlines(collector.found(), {})  # the reconciler rolls them up later
 
 
-def _take_apart(
-    text: str, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval], collector: Collector
-) -> None:
-    """Pass all rows and their roll-ups to `collector`. Raises Unusual, possibly after some were passed."""
+def _by_parts(
+    text: str, file: ArchiveFile, grid: Grid, precision: Precision, longer: Sequence[Interval], collect: Collect
+) -> FileKlines:
+    """All rows and their roll-ups. Raises Unusual."""
+    collectors = {interval: collect(KLINES, interval) for interval in (file.interval, *longer)}
     days = DayByDay(precision, longer)
     for rows, is_uniform in parse_parts(text, grid, precision):
         if rows.opens_ms[0] < file.span.start_ms or rows.opens_ms[-1] >= file.span.end_ms:
             raise Unusual
-        collector.take(file.interval, rows)
+        collectors[file.interval].take(rows)
         if longer:
-            _take_all(collector, days.take(rows, is_uniform=is_uniform))
+            _take_all(collectors, days.take(rows, is_uniform=is_uniform))
     if longer:
-        _take_all(collector, days.rest())
+        _take_all(collectors, days.rest())
+    made = {interval: rows for interval, collector in collectors.items() if (rows := collector.found())}
+    return FileKlines(made.pop(file.interval), made)
 
 
-def _take_all(collector: Collector, made: Mapping[Interval, Columns]) -> None:
+def _take_all(collectors: Mapping[Interval, Collector], made: Mapping[Interval, Columns]) -> None:
     for interval, rows in made.items():
-        collector.take(interval, rows)
+        collectors[interval].take(rows)
 
 
 def unpack(download: IO[bytes], name: str, bytes_max: int) -> bytes:

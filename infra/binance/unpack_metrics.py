@@ -7,8 +7,10 @@ from typing import Final, NamedTuple
 from app.binance.metrics_csv import MetricsDay, MetricsFile, Report, parse
 from app.binance.metrics_days import joined
 from app.domain.columns import Columns
+from app.domain.kind import Kind
 from app.domain.kline import BadKline
-from infra.binance.unpack import unpack
+from app.kinds.metrics import METRICS
+from infra.binance.unpack import Collect, Gathered, unpack
 
 BYTES_MAX: Final = 4 * 1024 * 1024  # of a ZIP and of its content; a day has 10 kB and 35 kB
 
@@ -29,7 +31,7 @@ class MetricsRead(NamedTuple):
     bad: Mapping[MetricsDay, BadKline]
 
 
-def read_days(downloads: Mapping[MetricsDay, bytes]) -> MetricsRead:
+def read_days(downloads: Mapping[MetricsDay, bytes], collect: Collect = Gathered) -> MetricsRead:
     """The rows of ZIPs of one symbol, in ascending order of their days."""
     files: list[MetricsFile] = []
     reports: dict[MetricsDay, Report] = {}
@@ -43,5 +45,12 @@ def read_days(downloads: Mapping[MetricsDay, bytes]) -> MetricsRead:
         files.append(file)
         reports[day] = file.report
     made = joined(files)
-    rows = {endpoint: Columns.joined(parts) for endpoint, parts in made.parts.items()}
+    rows = {endpoint: _collected(METRICS[endpoint], each, collect) for endpoint, each in made.rows.items()}
     return MetricsRead(rows, made.replaced, reports, bad)
+
+
+def _collected(kind: Kind, rows: Columns, collect: Collect) -> Columns:
+    [interval] = kind.intervals
+    collector = collect(kind, interval)
+    collector.take(rows)
+    return collector.found()

@@ -64,9 +64,10 @@ class KlinesJob(NamedTuple):
 
 
 class MetricsJob(NamedTuple):
-    """The downloaded files of a symbol's days, ascending."""
+    """The downloaded files of a symbol's days, ascending, and the form of their rows."""
 
     downloads: Mapping[MetricsDay, bytes]
+    collect: Collect
 
     @property
     def name(self) -> str:
@@ -75,7 +76,7 @@ class MetricsJob(NamedTuple):
 
     def result(self) -> MetricsRead:
         """The rows of the files; their faults are in it."""
-        return read_days(self.downloads)
+        return read_days(self.downloads, self.collect)
 
 
 _Result = TypeVar("_Result")

@@ -45,7 +45,7 @@ def processes_for(asked: int | None) -> int:
 class Unpackers:
     """At most `processes` processes, started when there is work; with 0, a thread of this process does it.
 
-    `collect` creates the Collector that puts klines into the form in which they are sent to the store.
+    `collect` creates the Collector that puts rows into the form in which they are sent to the store.
     """
 
     def __init__(self, processes: int, observe: Observe, collect: Collect = Gathered) -> None:
@@ -76,7 +76,7 @@ class Unpackers:
 
         Raises BadKline if they ended the processes that read them, or UpstreamUnavailable.
         """
-        return await self._result(MetricsJob(downloads))
+        return await self._result(MetricsJob(downloads, self._collect))
 
     async def _result(self, job: Job[_Result]) -> _Result:
         if self._slots is None:

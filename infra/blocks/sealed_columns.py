@@ -1,4 +1,4 @@
-"""Columns of which whole blocks are packed already: the klines of an archive file, sealed where it is unpacked.
+"""Columns of which whole blocks are packed already: the rows of archive files, sealed where they are unpacked.
 
 The one process that writes then stores 50 kB for a day of minutes instead of 1,440 rows.
 """
@@ -11,11 +11,12 @@ from typing import Any
 from app.domain.block_grid import block_span, is_sealable
 from app.domain.columns import Columns, LazyColumns
 from app.domain.interval import Grid, Interval
+from app.domain.kind import Kind
 from app.domain.span import Spans
-from app.kinds.klines import KLINES, encode_texts, texts_of
-from app.ports.exchange import FileKlines
+from app.kinds.registry import KINDS
 from infra.blocks.block import FRAME_ROWS, Block, Packed, pack_frames
 from infra.blocks.rows import rows_of_text
+from infra.blocks.texts import encode_texts, texts_of
 
 Part = Packed | Columns
 """Rows that follow one another: a whole block, or some that fill none."""
@@ -24,12 +25,13 @@ Part = Packed | Columns
 class SealedColumns(LazyColumns):
     """Columns that consist of `parts`; the rows of blocks are decoded only when they are used."""
 
-    __slots__ = ("_ends", "_grid", "parts")
+    __slots__ = ("_ends", "_grid", "_kind", "parts")
 
-    def __init__(self, parts: Sequence[Part], grid: Grid) -> None:
-        """`parts` ascending, each begins after the one before ends."""
-        super().__init__(_opens_ms(parts, grid))
+    def __init__(self, parts: Sequence[Part], kind: Kind, grid: Grid) -> None:
+        """`parts`, rows of `kind`, ascending: each begins after the one before ends."""
+        super().__init__(_opens_ms(parts, grid), kind.row)
         self.parts = parts
+        self._kind = kind
         self._grid = grid
         self._ends = list(accumulate(_length(part) for part in parts))
 
@@ -39,7 +41,7 @@ class SealedColumns(LazyColumns):
     def _run(self, index: slice) -> Columns:
         start, end, step = index.indices(len(self))
         if step != 1:
-            return Columns(self.columns)[index]
+            return Columns(self.columns, self._row)[index]
         kept: list[Part] = []
         for part, part_end in zip(self.parts, self._ends, strict=True):
             part_start = part_end - _length(part)
@@ -47,7 +49,7 @@ class SealedColumns(LazyColumns):
             if first >= last:
                 continue
             kept.append(part if last - first == _length(part) else self._decoded(part)[first:last])
-        return SealedColumns(kept, self._grid)
+        return SealedColumns(kept, self._kind, self._grid)
 
     def within(self, spans: Spans) -> Columns:
         """The rows that open inside `spans`; blocks that lie inside stay packed."""
@@ -56,81 +58,77 @@ class SealedColumns(LazyColumns):
             inside = self.between(*span)
             assert isinstance(inside, SealedColumns), "a run of it"
             parts += inside.parts
-        return SealedColumns(parts, self._grid)
+        return SealedColumns(parts, self._kind, self._grid)
 
     def _decoded(self, part: Part) -> Columns:
         if isinstance(part, Columns):
             return part
         block = Block(part.body)
-        return Columns.of(rows_of_text(KLINES, block.text(0, block.rows)))
+        return Columns.of(rows_of_text(self._kind, block.text(0, block.rows)))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return SealedColumns, (self.parts, self._grid)
+        return _unfold, (self.parts, self._kind.suffix, self._grid)
 
 
 class BlockBuilder:
-    """Packs klines that arrive in parts (a Collector of infra.binance.unpack).
+    """Packs the rows of a series, which arrive in parts (a Collector of infra.binance.unpack).
 
-    Only a span with a kline at each of its times becomes a block: whether one is missing for good is not known here.
+    Only a span with a row at each of its times becomes a block: whether one is missing for good is not known here.
     """
 
-    def __init__(self, interval: Interval) -> None:
-        """`interval`: that of the archive file."""
+    def __init__(self, kind: Kind, interval: Interval) -> None:
+        """`kind` and `interval`: those of the series."""
+        self._kind = kind
         self._interval = interval
-        self._parts: dict[Interval, list[Part]] = {}
-        self._begun: dict[Interval, _Begun] = {}
+        self._parts: list[Part] = []
+        self._begun: _Begun | None = None
 
-    def take(self, interval: Interval, rows: Columns) -> None:
-        """Add klines of `interval`, which must open after all those added before."""
-        if not is_sealable(interval):
-            self._parts.setdefault(interval, []).append(rows)
+    def take(self, rows: Columns) -> None:
+        """Add rows, which must open after all those added before."""
+        if not is_sealable(self._interval):
+            self._parts.append(rows)
             return
-        parts = self._parts.setdefault(interval, [])
         while rows:
-            begun = self._begun.get(interval)
-            if begun is None:
-                begun = self._begun[interval] = _Begun(interval, rows.opens_ms[0])
+            begun = self._begun = self._begun or _Begun(self._kind, self._interval, rows.opens_ms[0])
             inside = rows.between(*begun.span)
             begun.add(inside)
             if inside is rows and not begun.is_over():
                 return
-            parts += self._begun.pop(interval).part()
+            self._end()
             rows = rows[len(inside) :]
 
-    def found(self) -> FileKlines:
-        """All added klines. Nothing can be added afterwards."""
-        for interval, begun in self._begun.items():
-            self._parts[interval] += begun.part()
-        self._begun.clear()
-        made = {interval: SealedColumns(parts, interval.grid) for interval, parts in self._parts.items()}
-        return FileKlines(made.pop(self._interval), made)
+    def found(self) -> Columns:
+        """All added rows. Nothing can be added afterwards."""
+        self._end()
+        return SealedColumns(self._parts, self._kind, self._interval.grid)
 
-    def close(self) -> None:
-        """Free the memory."""
-        self._parts.clear()
-        self._begun.clear()
+    def _end(self) -> None:
+        if self._begun is not None:
+            self._parts += self._begun.part()
+            self._begun = None
 
 
 class _Begun:
     """A block whose rows are still arriving. They are printed at once, while they are in the processor's cache."""
 
-    def __init__(self, interval: Interval, open_ms: int) -> None:
+    def __init__(self, kind: Kind, interval: Interval, open_ms: int) -> None:
         """`open_ms`: when its first row opens."""
         self.span = block_span(interval, open_ms)
+        self._kind = kind
         self._grid = interval.grid
         self._opens_ms: list[int] = []
         self._frames: list[list[bytes]] = []
 
     def add(self, rows: Columns) -> None:
         """Add rows that open inside the span, after all those added before."""
-        columns = texts_of(rows, self._grid.step_ms)
+        columns = texts_of(self._kind, rows, self._grid.step_ms)
         at = 0
         while at < len(rows):
             begun = len(self._opens_ms) % FRAME_ROWS
             if not begun:
                 self._frames.append([])
             end = at + FRAME_ROWS - begun
-            self._frames[-1].append(encode_texts([column[at:end] for column in columns]))
+            self._frames[-1].append(encode_texts(self._kind, [column[at:end] for column in columns]))
             self._opens_ms += rows.opens_ms[at:end]
             at = end
 
@@ -143,8 +141,12 @@ class _Begun:
         texts = [b",".join(pieces) for pieces in self._frames]
         if len(self._opens_ms) == self._grid.count(*self.span):
             return [pack_frames(texts, self._opens_ms, self.span, self._grid.step_ms)]
-        rows = rows_of_text(KLINES, b",".join(texts))
+        rows = rows_of_text(self._kind, b",".join(texts))
         return [Columns.of(rows)] if rows else []
+
+
+def _unfold(parts: Sequence[Part], suffix: str, grid: Grid) -> SealedColumns:
+    return SealedColumns(parts, KINDS[suffix], grid)
 
 
 def _length(part: Part) -> int:

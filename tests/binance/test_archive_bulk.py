@@ -14,7 +14,8 @@ from app.binance.archive_csv import parse
 from app.domain.columns import Columns
 from app.domain.interval import D1, D3, INTERVALS, M1, MO1, Grid
 from app.domain.kline import BadKline, Kline, Precision
-from app.kinds.klines import KLINES, encode_texts, texts_of
+from app.kinds.klines import KLINES
+from infra.blocks.texts import encode_texts, texts_of
 
 HEADER = (
     "open_time,open,high,low,close,volume,close_time,"
@@ -89,7 +90,7 @@ def test_what_is_printed_of_texts_is_what_is_printed_of_klines() -> None:
     for part in parse_parts(text, M1.grid, Precision(3, 1)):
         for rows in (part.rows, part.rows[1:3], part.rows[:0]):
             printed = [KLINES.encode(row, row.open_ms + 59_999) for row in rows]
-            assert encode_texts(texts_of(rows, 60_000)) == b",".join(printed)
+            assert encode_texts(KLINES, texts_of(KLINES, rows, 60_000)) == b",".join(printed)
             assert rows == Columns.of(list(rows))
 
 

@@ -8,7 +8,7 @@ import pytest
 from app.binance.metrics_csv import MetricsFile, parse
 from app.binance.metrics_days import MetricsDays, joined
 from app.binance.statistics_rows import ACCOUNTS, OPEN_INTEREST, PERIOD_MS, STATISTICS, OpenInterestRow, RatioRow
-from app.domain.columns import Columns
+from app.domain.columns import EMPTY
 from app.domain.interval import DAY_MS
 from tests.binance.test_metrics_csv import SYMBOL, label, ms, text
 
@@ -21,16 +21,12 @@ def day(day_ms: int, *lines: tuple[int, str]) -> MetricsFile:
     return parse(text(*written), SYMBOL, day_ms)
 
 
-def rows_of(days: MetricsDays, endpoint: str) -> list[Any]:
-    return list(Columns.joined(days.parts[endpoint]))
-
-
 def test_the_row_at_midnight_is_in_two_files_and_the_later_file_counts() -> None:
     midnight_ms = SEP_2 - PERIOD_MS
     found = joined(
         [day(SEP_1, (1430, "1,2,3,4,5,6"), (1435, "1,2,3,4,5,6")), day(SEP_2, (-5, "9,,3,4,7,"), (0, "1,1,1,1,1,1"))]
     )
-    assert rows_of(found, OPEN_INTEREST) == [
+    assert found.rows[OPEN_INTEREST] == [
         OpenInterestRow(midnight_ms - PERIOD_MS, "1", "2", None),
         OpenInterestRow(midnight_ms, "9", "2", None),
         OpenInterestRow(SEP_2, "1", "1", None),
@@ -47,7 +43,7 @@ def test_of_several_replaced_rows_the_last_is_left() -> None:
         OPEN_INTEREST: [OpenInterestRow(SEP_2 - PERIOD_MS, "3", None, None)],
         ACCOUNTS: [RatioRow(SEP_2 - PERIOD_MS, "1", None, None)],
     }
-    assert rows_of(found, ACCOUNTS) == [RatioRow(SEP_2 - PERIOD_MS, "2", None, None)]
+    assert found.rows[ACCOUNTS] == [RatioRow(SEP_2 - PERIOD_MS, "2", None, None)]
 
 
 def test_revisions_out_of_order_come_ascending() -> None:
@@ -58,8 +54,8 @@ def test_revisions_out_of_order_come_ascending() -> None:
 
 def test_rows_beside_an_empty_or_missing_day_stay() -> None:
     found = joined([day(SEP_1, (0, "1,1,1,1,1,1")), day(SEP_2), day(SEP_3, (-5, "1,1,1,1,1,1"))])
-    assert [row.open_ms for row in rows_of(found, OPEN_INTEREST)] == [SEP_1, SEP_3 - PERIOD_MS]
-    assert joined([]) == MetricsDays({endpoint: [] for endpoint in STATISTICS}, {})
+    assert [row.open_ms for row in found.rows[OPEN_INTEREST]] == [SEP_1, SEP_3 - PERIOD_MS]
+    assert joined([]) == MetricsDays(dict.fromkeys(STATISTICS, EMPTY), {})
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -84,6 +80,6 @@ def test_any_days_give_what_one_row_after_the_other_gives(seed: int) -> None:
             known[row.open_ms] = type(row)(
                 *(before if new is None else new for new, before in zip(row, former, strict=True))
             )
-        rows = rows_of(found, endpoint)
+        rows = found.rows[endpoint]
         assert rows == [known[open_ms] for open_ms in sorted(known)]
         assert all(row != known[row.open_ms] for row in found.replaced.get(endpoint, ()))

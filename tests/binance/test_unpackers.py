@@ -15,18 +15,26 @@ from pathlib import Path
 import pytest
 
 from app.binance.archive_csv import ArchiveFile
+from app.binance.metrics_csv import MetricsDay
+from app.binance.statistics_rows import PERIOD_MS, TOP_ACCOUNTS
+from app.domain.block_grid import block_span
 from app.domain.columns import Columns
 from app.domain.interval import D1, DAY_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import BadKline, Precision
 from app.domain.span import Span
 from app.events import UnpackerLost
+from app.kinds.metrics import METRICS
 from app.ports.errors import UpstreamUnavailable
 from app.ports.exchange import FileKlines
 from infra.binance import unpackers
 from infra.binance.unpack import Collect, Gathered, read_file
+from infra.binance.unpack_metrics import read_days
 from infra.binance.unpackers import PROCESSES_MAX, TRIES, Unpackers, processes_for
+from infra.blocks.block import Packed
 from infra.blocks.sealed_columns import BlockBuilder, SealedColumns
 from tests.binance.loopback import Witness
+from tests.binance.test_archive_metrics import zipped
+from tests.binance.test_metrics_csv import VALUES, label
 from tests.fakes import turn
 
 DAY = Span(1_795_132_800_000, 1_795_132_800_000 + DAY_MS)
@@ -277,6 +285,28 @@ def test_a_process_that_unpacks_starts_without_what_takes_long_to_import() -> No
     imported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert "zstandard" in imported.stdout.split()
     assert {"asyncio", "sqlalchemy", "httpx", "app.events"}.isdisjoint(imported.stdout.split())
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+async def test_days_of_metrics_come_packed(processes: int) -> None:
+    """A block has five days; the rows of the sixth, and those of an endpoint that lacks one, fill none."""
+    start_ms = block_span(INTERVALS["5m"], DAY.start_ms).start_ms
+    days = [MetricsDay("BTCUSDT", start_ms + number * DAY_MS) for number in range(6)]
+    lines = [f"{label(open_ms)},BTCUSDT,{VALUES}" for open_ms in range(*days[0].span, PERIOD_MS)]
+    lines[-1] = f"{label(days[0].span.end_ms - PERIOD_MS)},BTCUSDT,1,,,1.5,1,1"
+    downloads = {day: zipped(day) for day in days} | {days[0]: zipped(days[0], *lines)}
+    made = Unpackers(processes, Witness(), BlockBuilder)
+    try:
+        found = await made.read_metrics(downloads)
+    finally:
+        await made.aclose()
+    plain = read_days(downloads)
+    assert found == plain
+    for name, rows in found.rows.items():
+        assert isinstance(rows, SealedColumns)
+        whole = [part.rows for part in rows.parts if isinstance(part, Packed)]
+        assert whole == ([] if name == TOP_ACCOUNTS else [5 * 288])
+        assert {type(row) for row in (rows[0], *rows[-2:], *rows[::100])} == {METRICS[name].row}
 
 
 def test_rows_and_what_they_make_come_alike_however_they_are_collected() -> None:

@@ -3,7 +3,6 @@
 import itertools
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 
 from app.domain.columns import Columns
 from app.domain.interval import M1, MINUTE_MS, Grid, Interval
@@ -66,12 +65,14 @@ def sealed_of(rows: Sequence[Kline]) -> Columns:
 
 def packed_of(found: Mapping[Interval, Sequence[Kline]]) -> FileKlines:
     """The result of a process that unpacked these klines; the first interval is the file's own."""
-    with closing(BlockBuilder(next(iter(found)))) as packing:
-        for interval, rows in found.items():
-            columns = Columns.of(rows)
-            for at in range(0, len(columns), 50):  # in parts, as they are parsed
-                packing.take(interval, columns[at : at + 50])
-        return packing.found()
+    made = {}
+    for interval, rows in found.items():
+        builder = BlockBuilder(KLINES, interval)
+        columns = Columns.of(rows)
+        for at in range(0, len(columns), 50):  # in parts, as they are parsed
+            builder.take(columns[at : at + 50])
+        made[interval] = builder.found()
+    return FileKlines(made.pop(next(iter(found))), made)
 
 
 def minutes(*pairs: tuple[int, int]) -> Spans:

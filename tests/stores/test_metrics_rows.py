@@ -1,11 +1,14 @@
 """Rows of metrics: values that nobody knows, and a stated time that is not when they open, stored and sealed."""
 
+import pickle
 import random
 from typing import Any
 
 import pytest
 
+from app.binance.statistics_rows import OPEN_INTEREST
 from app.domain.block_grid import block_span
+from app.domain.columns import Columns
 from app.domain.interval import INTERVALS
 from app.domain.kind import Kind
 from app.domain.ledger import Source
@@ -15,6 +18,7 @@ from app.domain.store_rules import Batch
 from app.kinds.metrics import METRICS
 from app.ports.coordination import ChangeFeed
 from app.ports.store import EVERYTHING
+from infra.blocks.sealed_columns import BlockBuilder, SealedColumns
 from tests.sqlite.material import T0_MS
 from tests.stores.databases import Database, OpenReader, OpenWriter
 from tests.stores.test_seal import seal_all
@@ -76,3 +80,68 @@ async def test_rows_of_metrics_are_read_printed_and_sealed_as_they_came(
     step = await writer.unseal(series, Span(0, EVERYTHING.end_ms))
     assert step.rows == M5.grid.count(*BLOCK)
     await is_whole()
+
+
+def archived(kind: Kind, span: Span) -> list[Any]:
+    """Rows of the archive: its texts, and nothing that it does not have."""
+    known = 2 if kind.name == OPEN_INTEREST else 1
+    found = []
+    for open_ms in M5.grid.opens(*span):
+        chance = random.Random(open_ms)
+        texts = [f"{chance.randrange(10**6)}.{chance.randrange(10**16):016}" for _ in range(known)]
+        texts[0] = texts[0] if known == 2 else texts[0][:-8]
+        values: list[str | None] = [*texts, *[None] * (3 - known)]
+        values[0] = None if known == 2 and chance.random() < 0.05 else values[0]
+        found.append(kind.row(open_ms, *values))
+    return found
+
+
+def sealed(kind: Kind, rows: list[Any]) -> Columns:
+    """What a process that unpacks sends of them."""
+    builder = BlockBuilder(kind, M5)
+    builder.take(Columns.of(rows))
+    found: Columns = pickle.loads(pickle.dumps(builder.found()))
+    assert isinstance(found, SealedColumns)
+    return found
+
+
+@pytest.mark.parametrize("kind", METRICS.values(), ids=METRICS)
+async def test_rows_of_the_archive_are_stored_in_blocks_as_it_prints_them(
+    database: Database, writer: OpenWriter, reader: OpenReader, kind: Kind
+) -> None:
+    series = Series(kind, "BTCUSDT", M5)
+    span = Span(BLOCK.start_ms - 50 * STEP_MS, BLOCK.end_ms + 50 * STEP_MS)
+    rows = archived(kind, span)
+    [committed] = await writer.commit([Batch(series, Source.ARCHIVE, Spans([span]), sealed(kind, rows))])
+    assert (committed.granted, committed.revised) == (Spans([span]), 0)
+    assert database.blocks(series) == [(BLOCK.start_ms, M5.grid.count(*BLOCK))]
+    stored = (await reader.read(series, span, 10_000)).rows
+    assert stored == rows
+    assert any(None in row for row in stored)
+    assert all(type(row) is kind.row for row in stored)
+    printed = [kind.encode(each, each.open_ms + STEP_MS - 1) for each in rows[:500]]
+    assert await reader.read_encoded(series, span, 500) == (500, b"[" + b",".join(printed) + b"]")
+    await writer.unseal(series, Span(0, EVERYTHING.end_ms))
+    assert (await reader.read(series, span, 10_000)).rows == rows
+
+
+@pytest.mark.parametrize("kind", METRICS.values(), ids=METRICS)
+async def test_rows_of_the_archive_fill_in_around_those_of_rest(
+    database: Database, writer: OpenWriter, reader: OpenReader, kind: Kind
+) -> None:
+    series, span = Series(kind, "BTCUSDT", M5), Span(BLOCK.start_ms, BLOCK.end_ms)
+    held = batch(series, Span(BLOCK.start_ms + 100 * STEP_MS, BLOCK.start_ms + 200 * STEP_MS))
+    await writer.commit([held])
+    rows = archived(kind, span)
+    [committed] = await writer.commit([Batch(series, Source.ARCHIVE, Spans([span]), sealed(kind, rows))])
+    assert committed.granted == Spans([span]) - held.spans
+    expected = [*rows[:100], *held.rows, *rows[200:]]
+    assert (await reader.read(series, span, 10_000)).rows == expected
+    await seal_all(writer, series)
+    assert database.blocks(series) == [(BLOCK.start_ms, len(rows))]
+    assert (await reader.read(series, span, 10_000)).rows == expected
+    [committed] = await writer.commit([Batch(series, Source.ARCHIVE, Spans([span]), sealed(kind, rows))])
+    assert committed.revised == 0, "the same rows are no revision"
+    assert (await reader.read(series, span, 10_000)).rows == expected
+    await writer.commit([batch(series, span, mark=2)])
+    assert (await reader.read(series, span, 10_000)).rows == batch(series, span, mark=2).rows
