@@ -134,6 +134,9 @@ class Kind:
     part of readiness, and is not compared with the exchange in rounds."""
     finished: Callable[[bytes, str], bytes] = lambda body, symbol: body
     """Completes the body of an answer of printed rows by what they all share: the symbol."""
+    archived_form: Callable[[Sequence[Any], Any], Sequence[Row]] | None = None
+    """Brings rows that came from the archive to REST's form, given what was learned about their symbol
+    (app/binance/rest_form.py); None: they have it."""
     shows_listing: bool = True
     """Whether the begin of its rows, and their decimals, show which listing of a name they belong to."""
 

@@ -1,10 +1,13 @@
 """Coverage: the report that shows users the ledger compared with the wish."""
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from app.binance.evidence import stated
+from app.binance.rest_form import SymbolDigits
 from app.domain.interval import M1, Interval
 from app.domain.ledger import Source
 from app.domain.span import Span
@@ -12,6 +15,7 @@ from app.holding.gaps import SeriesGap, survey
 from app.holding.inventory import Inventory
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable
 from app.ports.store import Disagreement
 
 SPANS_MAX: Final = 1_000  # newest spans listed per series; the counts cover all of a more fragmented ledger
@@ -37,8 +41,12 @@ class Gathered(NamedTuple):
 class Coverage:
     """Reports, per series, which spans are held (and from where), proven absent, and missing."""
 
-    def __init__(self, clock: Clock, inventory: Inventory) -> None:
+    def __init__(
+        self, clock: Clock, inventory: Inventory, digits: Callable[[str], Awaitable[SymbolDigits]] | None = None
+    ) -> None:
+        """`digits`: what was learned about a symbol's rows from the archive; without it nothing is reported of that."""
         self._clock = clock
+        self._digits = digits
         self._holdings = inventory.ledgers
         self._wish = inventory.wish
 
@@ -83,6 +91,20 @@ class Coverage:
             if age_ms is not None
         ]
 
+    async def full_report(
+        self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
+    ) -> dict[str, object]:
+        """The report, with what was learned about rows from the archive where the store can be read."""
+        report, page = self._report(symbol, interval, offset, limit, incomplete=incomplete)
+        described = []
+        for gap in page:
+            series, kind = self._series(gap), gap.series.kind
+            if self._digits is not None and kind.archived_form is not None:
+                with suppress(StoreUnavailable):  # the ledger is in memory, and worth reporting also then
+                    series["digits"] = _learned(kind.name, await self._digits(gap.series.symbol))
+            described.append(series)
+        return {**report, "series": described}
+
     def report(
         self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
     ) -> dict[str, object]:
@@ -90,20 +112,27 @@ class Coverage:
 
         `as_of` is the minute up to which klines are due; until the next minute only a ledger change alters the report.
         """
+        report, page = self._report(symbol, interval, offset, limit, incomplete=incomplete)
+        return {**report, "series": [self._series(gap) for gap in page]}
+
+    def _report(
+        self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool
+    ) -> tuple[dict[str, object], list[SeriesGap]]:
+        """The report without its series, and the gaps of these."""
         found = self.gaps(symbol, interval)
         wished = sum(gap.grid.count(*span) for gap in found for span in gap.wished)
         missing = sum(gap.grid.count(*span) for gap in found for span in gap.missing)
         if incomplete:
             found = [gap for gap in found if gap.missing]
-        return {
+        report = {
             "as_of": M1.grid.floor(self._clock.now_ms() - CLOSE_GRACE_MS),
             "total": len(found),
             "offset": offset,
             "wished": wished,
             "missing": missing,
             "completeness": _percent(wished, missing),
-            "series": [self._series(gap) for gap in found[offset : offset + limit]],
         }
+        return report, found[offset : offset + limit]
 
     def _series(self, gap: SeriesGap) -> dict[str, object]:
         ledger = self._holdings.ledger(gap.series)
@@ -134,6 +163,27 @@ class Coverage:
             "klines_missing": missing,
             "completeness": _percent(wished, missing),
         }
+
+
+def _learned(endpoint: str, digits: SymbolDigits) -> dict[str, Any]:
+    """By column: the rule by which rows from the archive are printed; and the values in which REST differs."""
+    return {
+        "columns": {
+            column: {
+                "verdict": evidence.verdict.value,
+                "rule": stated(evidence.proven),
+                "pairs": evidence.pairs,
+                "mismatches": evidence.mismatches,
+            }
+            for (kind, column), evidence in digits.evidence.items()
+            if kind == endpoint
+        },
+        "mismatches": [
+            {"open": found.open_ms, "column": found.column, "archive": found.archived, "rest": found.rest}
+            for found in digits.last
+            if found.endpoint == endpoint
+        ],
+    }
 
 
 def _pair(span: Span) -> dict[str, int]:

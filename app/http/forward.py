@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Scope
 
 from app.domain.reason import Reason
+from app.http.archive_header import ARCHIVE_ROWS
 from app.http.errors import unavailable
 from app.http.headers import REASON
 from app.http.services import WriterLine
@@ -15,7 +16,15 @@ from app.ports.coordination import RpcRequest, RpcResponse, WriterUnreachable
 HEADERS_SENT: Final = frozenset({"authorization", "content-type", "host", "origin", "sec-fetch-site", "user-agent"})
 """Request headers that the admin guard and the routes read; the writer repeats the checks of the forwarding process."""
 HEADERS_BACK: Final = frozenset(
-    {"content-type", "cache-control", "retry-after", "www-authenticate", "x-klinenode-holds-ms", REASON.decode()}
+    {
+        "content-type",
+        "cache-control",
+        "retry-after",
+        "www-authenticate",
+        "x-klinenode-holds-ms",
+        ARCHIVE_ROWS,
+        REASON.decode(),
+    }
 )
 FORWARDED: Final = "klinenode.forwarded"  # key in the scope of a request that another process forwarded
 

@@ -10,6 +10,7 @@ from starlette.types import Scope
 from app.binance.error_body import BinanceError, UnknownSymbol, decode
 from app.domain.interval import INTERVALS
 from app.domain.series import Series
+from app.http.archive_header import ARCHIVE_ROWS_DOC, archive_headers
 from app.http.documentation import BINANCE_LIMITS, Responses, error_doc
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
@@ -131,7 +132,7 @@ class MarketData:
         """The answer of held statistics; None for what has to be asked for. Raises BinanceError."""
         query = self._statistics_query(question)
         if query is not None and (answer := await self._statistics.held(query)) is not None:
-            return Fetched(HTTPStatus.OK, answer.body, answer.fresh_ms, answer.fresh_ms)
+            return Fetched(HTTPStatus.OK, answer.body, answer.fresh_ms, answer.fresh_ms, answer.archived)
         refuse_too_old(question, self._clock.now_ms())
         return None
 
@@ -159,7 +160,8 @@ class MarketData:
         now_ms, size = self._clock.now_ms(), kept.page.size
         if is_relayed(scope):
             left = (max(0, until_ms - now_ms) for until_ms in (kept.fresh_until_ms, kept.thrifty_until_ms))
-            return json_response(kept.page.body, kept.status, NO_STORE, *BINANCE, holds_header(*left))
+            stated = archive_headers(kept.archived)
+            return json_response(kept.page.body, kept.status, NO_STORE, *BINANCE, *stated, holds_header(*left))
         response = kept.response(scope, now_ms)
         if kept.page.size != size:
             self._pages.weigh(question, kept, edition)
@@ -193,8 +195,9 @@ def market_data_router(data: MarketData) -> APIRouter:
 
 
 def _responses(endpoint: Endpoint) -> Responses:
+    is_archived = endpoint.kind is not None and endpoint.kind.archived_form is not None
     errors: Responses = {
-        200: answer_doc(endpoint),
+        200: answer_doc(endpoint) | ({"headers": ARCHIVE_ROWS_DOC} if is_archived else {}),
         304: {"description": "The answer that If-None-Match names is still true."},
         "4XX": error_doc("What the exchange refuses, in its own words."),
         503: error_doc("The exchange cannot be asked at the moment; Retry-After says when to ask again."),

@@ -82,7 +82,7 @@ def ops_router(services: Services) -> APIRouter:
         if interval is not None and interval not in INTERVALS:
             raise ApiError(400, f"No such interval: {interval}. There are {', '.join(INTERVALS)}.")
         asked = None if interval is None else INTERVALS[interval]
-        report = services.coverage.report(name, asked, offset, limit, incomplete=incomplete)
+        report = await services.coverage.full_report(name, asked, offset, limit, incomplete=incomplete)
         return PageResponse(Page(msgspec.json.encode(report)), request.scope, max_age_s=0)
 
     @router.get(

@@ -6,6 +6,7 @@ from starlette.types import Scope
 
 from app.binance.error_body import service_unavailable
 from app.domain.reason import Reason
+from app.http.archive_header import ARCHIVE_ROWS
 from app.http.forward import FORWARDED
 from app.http.headers import REASON, Header
 from app.http.services import WriterLine
@@ -32,7 +33,7 @@ async def ask_writer(line: WriterLine, question: Question, *, is_new: bool = Fal
         told_reason = headers.get(REASON.decode(), Reason.WRITER)
         raise service_unavailable(int(headers.get("retry-after", LINE_RETRY_AFTER_S)), Reason(told_reason))
     fresh_ms, thrifty_ms = map(int, headers[HOLDS].split())
-    return Fetched(told.status, told.body, fresh_ms, thrifty_ms)
+    return Fetched(told.status, told.body, fresh_ms, thrifty_ms, headers.get(ARCHIVE_ROWS, ""))
 
 
 def is_relayed(scope: Scope) -> bool:

@@ -91,10 +91,10 @@ class Health(Protocol):
 class Coverage(Protocol):
     """Reports on the ledger."""
 
-    def report(
+    async def full_report(
         self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
     ) -> dict[str, object]:
-        """Held, absent and missing spans, sources and verification of `limit` series, after skipping `offset`."""
+        """Held, absent and missing spans, sources, verification and digits of `limit` series, after `offset` others."""
         ...
 
 

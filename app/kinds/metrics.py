@@ -4,8 +4,10 @@ Each of five endpoints is a kind of its own, because the exchange answers them o
 is held of it. A row is keyed by the begin of its five minutes, and REST states their end (unconfirmed, section 9.8).
 """
 
+from functools import partial
 from typing import Final
 
+from app.binance.rest_form import rest_form
 from app.binance.statistics_rows import (
     ACCOUNTS,
     OPEN_INTEREST,
@@ -36,6 +38,7 @@ def _kind(name: str, table: str, bucket: Bucket) -> Kind:
         printed=language.printed,
         encoder=language.encode,
         finished=with_symbol,
+        archived_form=partial(rest_form, name),
         rest=RestPages(
             path=f"{FOLDER}{name}",
             symbol="symbol",

@@ -29,6 +29,8 @@ class Fetched(NamedTuple):
     body: bytes
     fresh_ms: int
     thrifty_ms: int
+    archived: str = ""
+    """Which of its rows came from the archive (app/querying/archived_rows.py)."""
 
 
 class Mirror(Protocol):

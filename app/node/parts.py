@@ -21,6 +21,7 @@ from app.holding.coverage import Coverage
 from app.holding.freshness import Freshness
 from app.holding.inventory import Inventory
 from app.holding.ledger_cache import LedgerCache
+from app.holding.rest_forms import RestForms
 from app.holding.rolling import Rolling
 from app.holding.store_state import StoreState
 from app.holding.symbol_sync import Selection, SymbolSync
@@ -31,7 +32,7 @@ from app.http.klines import PATH as KLINES_PATH
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.kinds.klines import KLINES
-from app.kinds.registry import held_beside, metrics_of, named
+from app.kinds.registry import KINDS, held_beside, metrics_of, named
 from app.market import book_mirror, mark_mirror, trade_mirror
 from app.market.book_starts import BookStarts
 from app.market.market_source import MarketSource
@@ -45,6 +46,8 @@ from app.node.supervisor import Supervisor
 from app.ports.clock import MachineClock
 from app.ports.coordination import RpcRequest, RpcResponse, StreamFanoutClient, StreamFanoutServer, WriterRpc
 from app.ports.errors import StoreDamaged, StoreUnavailable
+from app.ports.store import EVERYTHING
+from app.querying.archived_rows import ByOrigin
 from app.querying.gather import Gatherer
 from app.querying.in_progress import InProgress
 from app.querying.names import Names
@@ -169,7 +172,8 @@ class Parts:
             connections_max=settings.connections_max, report=lambda refused: self.observe(RequestsRefused(refused))
         )
         self.names = Names(clock, self.symbols, self._look_for)
-        self.coverage = Coverage(clock, self.inventory)
+        self.rest_forms = RestForms(clock, self.reader, self.observe, self._form_changed)
+        self.coverage = Coverage(clock, self.inventory, self.rest_forms.of)
         self.backfill = Backfill(self.holdings, lambda: self.role.store, self.wake)
         self.verifier = Verifier(
             clock,
@@ -206,6 +210,7 @@ class Parts:
         self.statistics = Statistics(
             clock,
             self.reader,
+            ByOrigin(self.reader, self.rest_forms),
             self.holdings,
             lambda series: self.wish().has(series),
             lambda series, grid, span, rows: self.role.keep_read(series, grid, span, rows),
@@ -284,6 +289,14 @@ class Parts:
         self.gatherer.read_ahead.drop(series, span)
         self.read_through.memory.forget(series)
 
+    def _form_changed(self, symbol: str) -> None:
+        """Invalidate answers with rows from the archive, which are printed in another form from now on."""
+        kinds = [kind for kind in KINDS.values() if kind.archived_form is not None]
+        for kind in kinds:
+            for interval in kind.intervals:
+                self.drop(Series(kind, symbol, interval), EVERYTHING)
+        self.market_pages.drop({kind.rest.path for kind in kinds}, symbol)
+
     def repair(self, error: StoreDamaged) -> None:
         """Have the writer give up a damaged block that a read has met, and fetch its rows again."""
         self.role.repair(error)
@@ -320,6 +333,7 @@ class Parts:
         self.pages.clear()
         self.gatherer.read_ahead.clear()
         self.read_through.memory.clear()
+        self.rest_forms.clear()
 
     # --- requests to the writer process -------------------------------------------------------------------------
 

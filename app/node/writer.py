@@ -13,6 +13,7 @@ from app.events import CommitFailed, SymbolsReplaced
 from app.filling.estimate import estimate
 from app.filling.fill import Filler
 from app.filling.gathering import Gathering
+from app.filling.joining import Joining
 from app.filling.reconcile import Reconciler
 from app.filling.room import Room, row_disk_bytes
 from app.holding.commit import Committer
@@ -62,6 +63,7 @@ class Writer:
         room = Room(parts.disk_free_bytes, settings.disk_free_bytes_min, row_bytes)
         self.reconciler = Reconciler(runtime, self._filler, inventory, room, concurrency=settings.fetch_concurrency)
         self.gathering = Gathering(runtime, parts.rest, committer, inventory, is_data_shared=settings.is_data_shared)
+        self.joining = Joining(runtime, store, parts.rest_forms)
         ws = settings.destination(settings.binance_ws_url)
         self.sockets = BinanceSockets(ws, runtime)
         self.streams = MarketStreams(ws, runtime, parts.hub.deliver, self.sockets)

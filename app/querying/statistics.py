@@ -17,6 +17,7 @@ from app.domain.span import Span
 from app.holding.ledger_cache import LedgerCache
 from app.ports.clock import ConfirmedClock
 from app.ports.store import StoreReader
+from app.querying.archived_rows import ByOrigin, Printed, archived_spans
 
 NEWEST_MS: Final = 15_000  # how long an answer with the newest row holds: its rows come every five minutes
 PAST_MS: Final = 60_000  # how long one without it does: a row may come late, or be replaced
@@ -36,10 +37,11 @@ class StatisticsQuery(NamedTuple):
 
 
 class HeldAnswer(NamedTuple):
-    """The body of an answer, and for how many ms it holds."""
+    """The body of an answer, for how many ms it holds, and which rows came from the archive ("" if none did)."""
 
     body: bytes
     fresh_ms: int
+    archived: str
 
 
 class Statistics:
@@ -49,6 +51,7 @@ class Statistics:
         self,
         clock: ConfirmedClock,
         store: StoreReader,
+        by_origin: ByOrigin,
         holdings: LedgerCache,
         is_wished: Callable[[Series], bool],
         keep: Keep,
@@ -62,6 +65,7 @@ class Statistics:
         """
         self._clock = clock
         self._store = store
+        self._by_origin = by_origin
         self._holdings = holdings
         self._is_wished = is_wished
         self._keep = keep
@@ -92,9 +96,9 @@ class Statistics:
         window = self._window(query, grid, lower_ms, end_ms)
         if window is None:
             return None
-        _, body = await self._store.read_encoded(series, window, query.limit, newest=True)
+        body, archived = await self._printed(query, grid, window)
         fresh_ms = NEWEST_MS if end_ms == newest_end_ms else PAST_MS
-        return HeldAnswer(series.kind.finished(body, series.symbol), fresh_ms)
+        return HeldAnswer(series.kind.finished(body, series.symbol), fresh_ms, archived)
 
     async def learn(self, series: Series, body: bytes) -> None:
         """Keep the rows of the exchange's answer about `series`."""
@@ -105,6 +109,15 @@ class Statistics:
             return  # the client gets what the exchange has sent; nothing of it is kept
         if rows:
             await self._keep(series, grid, Span(rows[0].open_ms, grid.shift(rows[-1].open_ms, 1)), rows)
+
+    async def _printed(self, query: StatisticsQuery, grid: Grid, window: Span) -> Printed:
+        """The rows of `window`, at most `limit`. Without rows from the archive the store prints them itself."""
+        ledger = self._holdings.ledger(query.series)
+        if not archived_spans(ledger, window):
+            found, body = await self._store.read_encoded(query.series, window, query.limit + 1, newest=True)
+            if found == _held(ledger, grid, window):
+                return Printed(body, "")  # no row has come since, from the archive for instance
+        return await self._by_origin.printed(query.series, grid, window, query.limit)
 
     def _window(self, query: StatisticsQuery, grid: Grid, lower_ms: int, end_ms: int) -> Span | None:
         """The shortest known span up to `end_ms` with `limit` rows, or down to `lower_ms`; None if some is unknown."""

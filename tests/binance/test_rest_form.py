@@ -52,7 +52,7 @@ def test_ratios_and_their_shares_are_printed_as_in_the_overlap(rule: Rule) -> No
     if rule is not UP8:
         assert rest_form(ACCOUNTS, older, digits) == [in_rest(row, rule) for row in older]
         return
-    shares = [row[2:] for row in rest_form(ACCOUNTS, older, digits)]
+    shares = [(row[2], row[3]) for row in rest_form(ACCOUNTS, older, digits)]
     assert shares == [in_rest(row, rule)[2:] for row in older], "shares have a rule of their own"
 
 

@@ -183,7 +183,7 @@ class FakeHealth:
 
 
 class FakeCoverage:
-    def report(
+    async def full_report(
         self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
     ) -> dict[str, object]:
         if symbol == "ETHUSDT":

@@ -10,7 +10,9 @@ from app.domain.interval import INTERVALS, MINUTE_MS, Grid
 from app.domain.kind import Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
+from app.holding.rest_forms import RestForms
 from app.kinds.metrics import METRICS
+from app.querying.archived_rows import ByOrigin
 from app.querying.statistics import Statistics
 from tests.fakes import NOW_MS, rig
 from tests.querying.query_desk import Desk, TrustedClock
@@ -36,6 +38,7 @@ async def test_nothing_is_kept_of_an_answer_with_a_row_of_another_symbol(tmp_pat
         statistics = Statistics(
             TrustedClock(Desk(on)),
             on.store,
+            ByOrigin(on.store, RestForms(on.clock, on.store, on.observe, lambda symbol: None)),
             on.holdings,
             lambda _: True,
             keep,
