@@ -108,28 +108,32 @@ def parse(content: bytes, symbol: str, day_ms: int) -> MetricsFile:
     if content.count(b"\n") > LINES_MAX:
         raise BadFile("rows", f"more than {LINES_MAX} lines")
     table = read(content, symbol, day_ms)
-    blank_values = sum(column.count("") for column in table.values)
-    if era_of(day_ms).zero_is_unknown:
-        table = table._replace(values=[["" if is_zero(text) else text for text in column] for column in table.values])
-    else:
-        table = _without_zero_lines(table)
-    zero_values = sum(column.count("") for column in table.values) - blank_values
+    blank_values = sum(column.count("") for column in table.values if table.has_blanks)
+    cleared = _without_zeros(table) if era_of(day_ms).zero_is_unknown else _without_zero_lines(table)
+    zero_values = 0 if cleared is table else sum(column.count("") for column in cleared.values) - blank_values
+    table = cleared
     opens_ms = table.opens_ms
-    disordered = sum(map(int.__lt__, islice(opens_ms, 1, None), opens_ms))
-    merged, duplicates, replaced = _merged(table)
+    is_ascending = all(map(lt, opens_ms, islice(opens_ms, 1, None)))
+    disordered = 0 if is_ascending else sum(map(lt, islice(opens_ms, 1, None), opens_ms))
+    merged, duplicates, replaced = (table, 0, _table([])) if is_ascending else _merged(table)
     outside = sum(not day_ms <= open_ms < day_ms + DAY_MS for open_ms in {*merged.opens_ms[:1], *merged.opens_ms[-1:]})
     missing = DAY_MS // PERIOD_MS - len(merged.opens_ms) + outside
     report = Report(
         len(opens_ms), missing, duplicates, len(replaced.opens_ms), disordered, outside, table.bare_dates,
         blank_values, zero_values,
     )  # fmt: skip
-    rows = _rows(merged)
+    rows = _rows(merged, has_unknown=bool(blank_values or zero_values))
     return MetricsFile(rows, _revisions(replaced, rows) if replaced.opens_ms else {}, report)
+
+
+def _without_zeros(table: Table) -> Table:
+    """The table with every zero unknown."""
+    return table._replace(values=[["" if is_zero(text) else text for text in column] for column in table.values])
 
 
 def _without_zero_lines(table: Table) -> Table:
     """The table with the values of lines unknown that consist of zeros: no market has no position and no trader."""
-    opens_ms, values, bare_dates = table
+    values = table.values
     suspect = [place for place, text in enumerate(values[0]) if text[:1] == "0" and is_zero(text)]
     zeros = [place for place in suspect if all(column[place] and is_zero(column[place]) for column in values)]
     if not zeros:
@@ -138,14 +142,12 @@ def _without_zero_lines(table: Table) -> Table:
     for column in changed:
         for place in zeros:
             column[place] = ""
-    return Table(opens_ms, changed, bare_dates)
+    return table._replace(values=changed)
 
 
 def _merged(table: Table) -> tuple[Table, int, Table]:
     """One line for each time, ascending; how many were equal to an earlier one; those that a different one replaced."""
-    opens_ms, values, _ = table
-    if all(map(lt, opens_ms, islice(opens_ms, 1, None))):
-        return table, 0, Table([], [[]] * 6)
+    opens_ms, values = table.opens_ms, table.values
     found: dict[int, tuple[str, ...]] = {}
     replaced: list[tuple[int, tuple[str, ...]]] = []
     duplicates = 0
@@ -166,18 +168,21 @@ def _table(found: list[tuple[int, tuple[str, ...]]]) -> Table:
     return Table([open_ms for open_ms, _ in found], columns or [[]] * 6)
 
 
-def _rows(table: Table) -> dict[str, Columns]:
-    opens_ms, values, _ = table
-    rows = {OPEN_INTEREST: _known(OpenInterestRow, opens_ms, values[:2])}
+def _rows(table: Table, *, has_unknown: bool) -> dict[str, Columns]:
+    opens_ms, values = table.opens_ms, table.values
+    rows = {OPEN_INTEREST: _known(OpenInterestRow, opens_ms, values[:2], has_unknown=has_unknown)}
     for endpoint, (place, row) in _RATIOS.items():
-        rows[endpoint] = _known(row, opens_ms, values[place : place + 1])
+        rows[endpoint] = _known(row, opens_ms, values[place : place + 1], has_unknown=has_unknown)
     return rows
 
 
-def _known(row: type[Any], opens_ms: list[int], values: list[list[str]]) -> Columns:
-    """The rows of which a value is known; those that the archive does not have are not."""
+def _known(row: type[Any], opens_ms: list[int], values: list[list[str]], *, has_unknown: bool) -> Columns:
+    """The rows of which a value is known; `has_unknown`: whether some of `values` may be "".
+
+    Values that the archive does not have are unknown.
+    """
     lacking = len(row._fields) - 1 - len(values)
-    if any("" in column for column in values):
+    if has_unknown and any("" in column for column in values):
         lines = zip(opens_ms, *values, strict=True)
         known = [(open_ms, *(text or None for text in texts)) for open_ms, *texts in lines if any(texts)]
         opens_ms, *values = map(list, zip(*known, strict=True)) if known else [[]] * (1 + len(values))
@@ -187,7 +192,7 @@ def _known(row: type[Any], opens_ms: list[int], values: list[list[str]]) -> Colu
 def _revisions(replaced: Table, rows: dict[str, Columns]) -> dict[str, Sequence[Row]]:
     """Of each endpoint, the rows of the replaced lines that differ from the row that is left."""
     revisions: dict[str, Sequence[Row]] = {}
-    for endpoint, formers in _rows(replaced).items():
+    for endpoint, formers in _rows(replaced, has_unknown=True).items():
         left = set(rows[endpoint])
         if changed := [row for row in formers if row not in left]:
             revisions[endpoint] = changed

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from app.binance.archive_csv import BadFile, fields_of
 from app.binance.number import are_amounts
 from app.binance.statistics_rows import PERIOD_MS
-from app.domain.interval import DAY_MS
+from app.domain.interval import DAY_MS, MINUTE_MS
 from app.domain.kline import BadKline
 
 HEADER: Final = (
@@ -16,7 +16,10 @@ HEADER: Final = (
     "sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio"
 )
 _DATE_CHARS: Final = len("2026-06-25")
-_LABEL_CHARS: Final = len("2026-06-25 00:00:00")
+_MINUTES: Final = range(0, DAY_MS // MINUTE_MS, PERIOD_MS // MINUTE_MS)
+_TIMES: Final = [f"{minute // 60:02}:{minute % 60:02}:00" for minute in _MINUTES]
+_DAYS_KEPT: Final = 40
+"""Labels of days (20 kB each): a process reads the same month for one symbol after the other."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS: Final = HEADER.count(",") + 1
 
@@ -53,6 +56,8 @@ class Table(NamedTuple):
     opens_ms: list[int]
     values: list[list[str]]
     bare_dates: int = 0
+    has_blanks: bool = True
+    """False only if no value is unknown."""
 
 
 def era_of(day_ms: int) -> Era:
@@ -62,8 +67,7 @@ def era_of(day_ms: int) -> Era:
 
 def read(content: bytes, symbol: str, day_ms: int) -> Table:
     """The lines of the file of `symbol` and the UTC day that begins at `day_ms`. Raises BadKline for the whole file."""
-    opens_of = _opens_of(day_ms)
-    return _at_once(content, symbol, opens_of) or _by_line(content, symbol, opens_of)
+    return _at_once(content, symbol, day_ms) or _by_line(content, symbol, _opens_of(day_ms))
 
 
 @lru_cache(4)
@@ -73,9 +77,17 @@ def _opens_of(day_ms: int) -> dict[str, int]:
     The first and last one are next to the day: files of 2020 begin with the label 00:00.
     """
     opens_ms = range(day_ms - PERIOD_MS, day_ms + DAY_MS + 1, PERIOD_MS)
-    after_ms = era_of(day_ms).open_after_label_ms
-    labels = {f"{_EPOCH + timedelta(milliseconds=open_ms - after_ms)}"[:_LABEL_CHARS]: open_ms for open_ms in opens_ms}
+    labels = dict(zip(_labels(day_ms, opens_ms), opens_ms, strict=True))
     return labels | {label[:_DATE_CHARS]: open_ms for label, open_ms in labels.items() if label.endswith(" 00:00:00")}
+
+
+@lru_cache(_DAYS_KEPT)
+def _labels(day_ms: int, opens_ms: range) -> list[str]:
+    """The create_time of each of `opens_ms`, which are next to or in the day, in its file."""
+    dates = [f"{_EPOCH + timedelta(milliseconds=day_ms + number * DAY_MS):%Y-%m-%d} " for number in (-1, 0, 1)]
+    first = (opens_ms[0] - era_of(day_ms).open_after_label_ms - day_ms) // PERIOD_MS
+    places = range(first, first + len(opens_ms))
+    return [dates[1 + place // len(_TIMES)] + _TIMES[place % len(_TIMES)] for place in places]
 
 
 _NUMBER: Final = rb"(?:0{1,19}+(?:\.0{1,20}+)?+)?+"
@@ -84,24 +96,29 @@ _ZEROS: Final = re.compile(rb",0[0-9]")
 _ONE_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
 
 
-def _at_once(content: bytes, symbol: str, opens_of: dict[str, int]) -> Table | None:
+def _at_once(content: bytes, symbol: str, day_ms: int) -> Table | None:
     """The lines of a file in which nothing is wrong, several times as fast as by line; None: they must be read by line.
 
     Lines differ in their digits and little else: with every digit replaced by 0, a file has a few different lines.
     """
     body = content.removeprefix(HEADER.encode() + b"\n").removesuffix(b"\n")
-    if _ZEROS.search(body) or not all(map(_SHAPE.fullmatch, set(body.translate(_ONE_DIGIT).split(b"\n")))):
+    shapes = set(body.translate(_ONE_DIGIT).split(b"\n"))
+    if _ZEROS.search(body) or not all(map(_SHAPE.fullmatch, shapes)):
         return None
     try:
         pieces = body.replace(b"\n", b",").decode().split(",")
         labels = pieces[::_FIELDS]
-        opens_ms = list(map(opens_of.__getitem__, labels))
+        day = range(day_ms, day_ms + DAY_MS, PERIOD_MS)
+        is_whole = len(labels) == len(day) and labels == _labels(day_ms, day)
+        opens_ms = list(day if is_whole else map(_opens_of(day_ms).__getitem__, labels))
     except (UnicodeError, KeyError):
         return None
     columns = [pieces[number::_FIELDS] for number in range(1, _FIELDS)]
     if columns[0].count(symbol) != len(opens_ms):
         return None
-    return Table(opens_ms, columns[1:], list(map(len, labels)).count(_DATE_CHARS))
+    bare_dates = 0 if is_whole else list(map(len, labels)).count(_DATE_CHARS)
+    has_blanks = any(b",," in shape or shape.endswith(b",") for shape in shapes)
+    return Table(opens_ms, columns[1:], bare_dates, has_blanks)
 
 
 def _by_line(content: bytes, symbol: str, opens_of: dict[str, int]) -> Table:

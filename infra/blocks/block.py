@@ -82,9 +82,12 @@ def pack_frames(texts: Sequence[bytes], opens_ms: Sequence[int], span: Span, ste
     counts = [FRAME_ROWS] * (len(frames) - 1) + [rows - FRAME_ROWS * (len(frames) - 1)]
     head += [_FRAME.pack(count, len(frame)) for count, frame in zip(counts, frames, strict=True)]
     described = b"".join(head)
-    digest = sha256(_COMMA.join(texts)).digest()
+    digest = sha256()
+    for number, text in enumerate(texts):  # without a copy of them all
+        digest.update(_COMMA if number else b"")
+        digest.update(text)
     body = b"".join((described, _CRC.pack(zlib.crc32(described)), *frames))
-    return Packed(span, rows, opens_ms[0], opens_ms[-1], digest, body)
+    return Packed(span, rows, opens_ms[0], opens_ms[-1], digest.digest(), body)
 
 
 def _gaps(opens_ms: Sequence[int], span: Span, step_ms: int) -> Iterator[tuple[int, int]]:

@@ -4,6 +4,7 @@ The one process that writes then stores 50 kB for a day of minutes instead of 1,
 """
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import Any
@@ -88,14 +89,15 @@ class BlockBuilder:
         if not is_sealable(self._interval):
             self._parts.append(rows)
             return
-        while rows:
-            begun = self._begun = self._begun or _Begun(self._kind, self._interval, rows.opens_ms[0])
-            inside = rows.between(*begun.span)
-            begun.add(inside)
-            if inside is rows and not begun.is_over():
+        at, opens_ms = 0, rows.opens_ms
+        while at < len(opens_ms):
+            begun = self._begun = self._begun or _Begun(self._kind, self._interval, opens_ms[at])
+            end = bisect_left(opens_ms, begun.span.end_ms, at)
+            begun.add(rows if end - at == len(opens_ms) else rows[at:end])
+            if end == len(opens_ms) and not begun.is_over():
                 return
             self._end()
-            rows = rows[len(inside) :]
+            at = end
 
     def found(self) -> Columns:
         """All added rows. Nothing can be added afterwards."""
@@ -121,14 +123,14 @@ class _Begun:
 
     def add(self, rows: Columns) -> None:
         """Add rows that open inside the span, after all those added before."""
-        columns = texts_of(self._kind, rows, self._grid.step_ms)
+        texts = texts_of(self._kind, rows, self._grid.step_ms)
         at = 0
         while at < len(rows):
             begun = len(self._opens_ms) % FRAME_ROWS
             if not begun:
                 self._frames.append([])
             end = at + FRAME_ROWS - begun
-            self._frames[-1].append(encode_texts(self._kind, [column[at:end] for column in columns]))
+            self._frames[-1].append(encode_texts(self._kind, texts, at, end))
             self._opens_ms += rows.opens_ms[at:end]
             at = end
 

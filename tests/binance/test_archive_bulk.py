@@ -90,7 +90,7 @@ def test_what_is_printed_of_texts_is_what_is_printed_of_klines() -> None:
     for part in parse_parts(text, M1.grid, Precision(3, 1)):
         for rows in (part.rows, part.rows[1:3], part.rows[:0]):
             printed = [KLINES.encode(row, row.open_ms + 59_999) for row in rows]
-            assert encode_texts(KLINES, texts_of(KLINES, rows, 60_000)) == b",".join(printed)
+            assert encode_texts(KLINES, texts_of(KLINES, rows, 60_000), 0, len(rows)) == b",".join(printed)
             assert rows == Columns.of(list(rows))
 
 

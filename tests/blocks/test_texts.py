@@ -34,7 +34,7 @@ def test_columns_print_as_their_rows_do_and_are_read_back(kind: Kind) -> None:
     rows = rows_of(kind)
     assert len(rows) == 300
     encoded = [kind.encode(row, GRID.shift(row.open_ms, 1) - 1) for row in rows]
-    text = encode_texts(kind, texts_of(kind, Columns.of(rows), 5 * MINUTE_MS))
+    text = encode_texts(kind, texts_of(kind, Columns.of(rows), 5 * MINUTE_MS), 0, 300)
     assert text == b",".join(encoded)
     assert encoded == [kind.encoded_by_template(row, GRID.shift(row.open_ms, 1) - 1) for row in rows]
     assert rows_of_text(kind, text) == rows
@@ -43,10 +43,10 @@ def test_columns_print_as_their_rows_do_and_are_read_back(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", METRICS.values(), ids=METRICS)
 def test_columns_of_unknown_values_only_print_empty_texts(kind: Kind) -> None:
     rows = [kind.row(T0_MS + number * GRID.step_ms, "1.5", None, None) for number in range(3)]
-    text = encode_texts(kind, texts_of(kind, Columns.of(rows), GRID.step_ms))
+    text = encode_texts(kind, texts_of(kind, Columns.of(rows), GRID.step_ms), 0, 3)
     assert text.count(b'""') == len(rows) * (2 + text.startswith(b'{"symbol":""'))
     assert rows_of_text(kind, text) == rows
 
 
 def test_no_columns_print_nothing() -> None:
-    assert encode_texts(KLINES, texts_of(KLINES, EMPTY, MINUTE_MS)) == b""
+    assert encode_texts(KLINES, texts_of(KLINES, EMPTY, MINUTE_MS), 0, 1) == b""
