@@ -375,6 +375,47 @@ class RestFormChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsFilesRead(Event):
+    """Files of metrics of neighbouring days were read.
+
+    `missing` five minutes have no line; `duplicates` lines are equal to another one and `conflicts` differ from one of
+    the same time; `unknown` values are blank, or zeros that stand for it; `misplaced` lines are out of order, outside
+    the file's day, or have a date without time.
+    """
+
+    LEVEL = logging.DEBUG
+    METRICS = (
+        Counter("klinenode_metrics_files_total", "Archive files of metrics that were read.", "files"),
+        Counter(
+            "klinenode_metrics_conflicts_total", "Lines in them that differ from one of the same time.", "conflicts"
+        ),
+        Counter("klinenode_metrics_duplicates_total", "Lines in them that are equal to another one.", "duplicates"),
+    )
+
+    symbol: str
+    files: int
+    failed: int
+    lines: int
+    missing: int
+    duplicates: int
+    conflicts: int
+    unknown: int
+    misplaced: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsFilesProgress(Event):
+    """How far the reading of the archive's files of metrics is: months of symbols that are done, and of how many."""
+
+    LEVEL = logging.INFO
+
+    done: int
+    of: int
+    symbol: str
+    month_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnpackerLost(Event):
     """A process that unpacked an archive file ended, or none could be started; the file is tried once more."""
 

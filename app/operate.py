@@ -14,7 +14,6 @@ from rich.text import Text
 from app.domain.interval import D1, DAY_MS, Interval
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.filling.backfill import refusal as backfill_refusal
 from app.holding.gaps import SeriesGap
 from app.holding.wish import CLOSE_GRACE_MS
 from app.kinds.registry import named
@@ -225,8 +224,6 @@ async def _by_itself(parts: Parts, settings: Settings, target: Target, out: Cons
     symbols = await listed_symbols(parts, target)
     span = target.span(settings, parts.clock.now_ms())
     series = target.series(symbols)
-    if (refusal := backfill_refusal(series)) is not None:
-        raise OperateError(refusal)
     await parts.backfill.request(series, span)
 
     async def report(symbol: str) -> Report:

@@ -8,14 +8,6 @@ from app.holding.ledger_cache import LedgerCache
 from app.ports.store import StoreWriter
 
 
-def refusal(series: Sequence[Series]) -> str | None:
-    """Why `series` cannot be wished for beyond the settings; None if they can."""
-    gathered = next((each for each in series if each.kind.is_gathered), None)
-    if gathered is None:
-        return None
-    return f"{gathered.name} is gathered as far back as the exchange has it, where the setting METRICS says so"
-
-
 class Backfill:
     """Stores extra wishes and wakes the reconciler, which fulfils them."""
 

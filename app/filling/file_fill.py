@@ -70,7 +70,7 @@ class FileFiller:
         except (NotPublished, UpstreamGarbage, UpstreamUnavailable) as error:
             pause_ms = UNREACHABLE_RETRY_MS if isinstance(error, UpstreamUnavailable) else FILE_RETRY_MS
             self._spent[job.file] = self._clock.now_ms() + pause_ms
-            self._reject(job, *_why(error), pause_ms)
+            self._reject(job, *why_rejected(error), pause_ms)
             return
         rows = found.rows.within(job.windows)
         await self._keep(job.series, grid, FileKlines(rows, found.longer), listing.precision)
@@ -120,8 +120,8 @@ class FileFiller:
             await self._committer.commit(batches)
 
 
-def _why(error: UpstreamError) -> tuple[str, str]:
-    """The check that a file failed, and the details."""
+def why_rejected(error: UpstreamError) -> tuple[str, str]:
+    """The check that an archive file failed, and the details (app.events.ArchiveRejected)."""
     if isinstance(error, NotPublished):
         return "published", f"the archive has no {error} (404)"
     if isinstance(error, FileRejected):

@@ -129,12 +129,15 @@ class Wish:
     def _begin_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
         """When the wish begins: never before the listing that has the name now.
 
-        Of a kind of which the exchange alone has rows, and for a limited time, everything that it has is wished.
+        Of a kind of which the exchange has rows for a limited time, everything that it has is wished in any case.
         """
         since_ms, reach_ms = grid.floor(self.since_ms.get(series.symbol, 0)), series.kind.rest.reach_ms
-        if reach_ms is None or series.kind.is_archived:
-            return max(self._start_ms(series, grid, now_ms), since_ms)
-        return max(since_ms, grid.ceil(now_ms - reach_ms + REACH_MARGIN_MS), grid.floor(self.hint_ms(series)))
+        start_ms = self._start_ms(series, grid, now_ms)
+        if reach_ms is None:
+            return max(start_ms, since_ms)
+        reached_ms = grid.ceil(now_ms - reach_ms + REACH_MARGIN_MS)
+        begin_ms = min(start_ms, reached_ms) if series.kind.is_archived else reached_ms
+        return max(since_ms, begin_ms, grid.floor(self.hint_ms(series)))
 
     def _start_ms(self, series: Series, grid: Grid, now_ms: int) -> int:
         """When the backfill begins. The listing's date is only a hint; the exchange proves when the series begins."""

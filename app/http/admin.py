@@ -12,7 +12,6 @@ from app.binance.unreadable import UNREADABLE
 from app.domain.interval import INTERVALS
 from app.domain.series import Series
 from app.domain.span import Span
-from app.filling.backfill import refusal as backfill_refusal
 from app.http.admin_guard import AdminGuard
 from app.http.documentation import INTEGER, OWN_LIMITS, STRINGS, json_doc, object_of, own_error_doc
 from app.http.errors import ApiError, json_response, takes_only, unavailable, unlisted
@@ -120,8 +119,6 @@ def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRout
         if (answer := await forwarded(services.line, request, body)) is not None:
             return answer
         series, span = understood(body, services.query.name)
-        if (refusal := backfill_refusal(series)) is not None:
-            raise ApiError(400, f"{refusal}.")
         await services.backfill.request(series, span)
         report = {"ok": True, "series": len(series), "start": span.start_ms, "end": span.end_ms}
         return json_response(msgspec.json.encode(report), 202, NO_STORE)

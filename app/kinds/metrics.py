@@ -54,6 +54,7 @@ def _kind(name: str, table: str, bucket: Bucket) -> Kind:
         ),
         intervals=(INTERVALS["5m"],),
         is_gathered=True,
+        is_archived=True,
         shows_listing=False,
     )
 

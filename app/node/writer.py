@@ -10,6 +10,7 @@ from app.domain.kind import Bucket, Row
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import CommitFailed, SymbolsReplaced
+from app.filling.archived_metrics import ArchivedMetrics
 from app.filling.estimate import estimate
 from app.filling.fill import Filler
 from app.filling.gathering import Gathering
@@ -26,6 +27,7 @@ from app.ingest.warm_up import WarmUp
 from app.kinds.klines import KLINES
 from app.node.exchange_clock import KeptTime
 from app.node.parts import KEPT_TIME, Parts
+from app.node.supervisor import Main
 from app.ports.errors import StoreDamaged, StoreUnavailable
 from app.ports.exchange import Exchange
 from app.ports.store import OpenWriter
@@ -49,6 +51,8 @@ class Writer:
         """Used by `begin` only."""
         self._parts = parts
         self._is_estimated = False
+        self._tasks: list[str] = []
+        """The names of the tasks that end with it."""
         self._store = store
         settings, runtime, copies, inventory = parts.settings, parts.runtime, parts.copies, parts.inventory
         clock, observe = runtime.clock, runtime.observe
@@ -64,6 +68,7 @@ class Writer:
         self.reconciler = Reconciler(runtime, self._filler, inventory, room, concurrency=settings.fetch_concurrency)
         self.gathering = Gathering(runtime, parts.rest, committer, inventory, is_data_shared=settings.is_data_shared)
         self.joining = Joining(runtime, store, parts.rest_forms)
+        self.archived = ArchivedMetrics(runtime, parts.archive, store, committer, inventory, self.joining, room)
         ws = settings.destination(settings.binance_ws_url)
         self.sockets = BinanceSockets(ws, runtime)
         self.streams = MarketStreams(ws, runtime, parts.hub.deliver, self.sockets)
@@ -108,7 +113,7 @@ class Writer:
         """Stop writing and return to the follower's role. The next writer fetches again what was not written."""
         parts = self._parts
         parts.store_state.report(f"{reason} while the node had it open; it starts over with what is there now")
-        await parts.supervisor.stop(*_TASKS)
+        await parts.supervisor.stop(*self._tasks)
         parts.role = parts.follower
         parts.close_lag.follow(())
         parts.hub.take_from(None)
@@ -142,9 +147,16 @@ class Writer:
     def _start(self) -> None:
         parts = self._parts
         warm_up = WarmUp(parts.clock, parts.reader, parts.symbols, parts.holdings, parts.rolling)
-        start = parts.supervisor.start
+
+        def start(name: str, main: Main) -> None:
+            self._tasks.append(name)
+            parts.supervisor.start(name, main)
+
         start("reconcile", self._reconcile)
         start("verify", self._verify)
+        for limit in self.gathering.limits():
+            start(f"gather-{limit.name.lower().replace('_', '-')}", partial(self._gather, limit))
+        start("archived-metrics", self._read_archived)
         start("relistings", self.relistings.run)
         start("check-blocks", self.sealer.check)
         start("repair-blocks", self.sealer.repair)
@@ -159,8 +171,6 @@ class Writer:
         start("sockets", self.sockets.run)
         start("streams", self.streams.run)
         start("warm-up", warm_up.run)
-        for limit in self.gathering.limits():
-            start(f"gather-{limit.name.lower().replace('_', '-')}", partial(self._gather, limit))
 
     async def _sync_symbols(self) -> None:
         await self._parts.symbols.run(self._parts.settings.symbol_sync_interval_sec, self._parts.runtime.rng("symbols"))
@@ -172,6 +182,10 @@ class Writer:
     async def _gather(self, limit: Bucket) -> None:
         await self._parts.clock.until_measured()
         await self.gathering.run(limit)
+
+    async def _read_archived(self) -> None:
+        await self._parts.clock.until_measured()
+        await self.archived.run()
 
     async def _verify(self) -> None:
         await self._parts.clock.until_measured()
@@ -232,6 +246,7 @@ class Writer:
     def wake(self) -> None:
         """Plan again: wishes or held klines have changed."""
         self.reconciler.wake()
+        self.archived.wake()
 
     def store_recovered(self) -> None:
         """The database accepts writes again."""
@@ -254,7 +269,7 @@ class Writer:
     @property
     def fetch_error(self) -> str | None:
         """The last failed fetch."""
-        return self.reconciler.last_error or self.gathering.last_error
+        return self.reconciler.last_error or self.gathering.last_error or self.archived.last_error
 
     @property
     def write_queue_depth(self) -> int:
@@ -313,21 +328,3 @@ class Writer:
         if series.interval == M1:
             self._parts.rolling.forget(series.name)
         self.reconciler.wake()
-
-
-_TASKS: Final = (
-    "sockets",
-    "streams",
-    "ingest",
-    "disputes",
-    "write",
-    "warm-up",
-    "symbols",
-    "relistings",
-    "verify",
-    "seal",
-    "check-blocks",
-    "repair-blocks",
-    "reconcile",
-    "gather",
-)

@@ -42,6 +42,8 @@ EVENTS: list[Event] = [
     events.ArchiveRejected("BTCUSDT-1m-2026-10", "published", "404", "REST is asked"),
     events.ArchiveJoined("BTCUSDT", "openInterestHist", 576, 1),
     events.RestFormChanged("BTCUSDT", "openInterestHist.sum_open_interest", "8 decimals, down", "3 decimals, down"),
+    events.MetricsFilesRead("BTCUSDT", 5, 0, 1440, 0, 2, 1, 3, 0),
+    events.MetricsFilesProgress(3, 7_800, "BTCUSDT", 1_738_108_800_000),
     events.UnpackerLost("BTCUSDT-1m-2026-10", "killed"),
     events.KlinesVerified("BTCUSDT", "1m", 30),
     events.KlinesMended("BTCUSDT", "1m", 1),

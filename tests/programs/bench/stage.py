@@ -40,6 +40,8 @@ class Size:
     frames_a_symbol: int = 84  # in a minute: the market's 1.4 a second
     ingest_minutes: int = 6
     memory_minutes: int = 60
+    settle_s: float = 75.0
+    """In which tails are compressed and free pages returned, which happens once a minute."""
     months: int = 12
     year_months: int = 12
     stream_clients: int = 200
@@ -58,6 +60,7 @@ TINY: Final = Size(
     frames_a_symbol=3,
     ingest_minutes=2,
     memory_minutes=2,
+    settle_s=0.1,
     months=1,
     year_months=1,
     stream_clients=5,

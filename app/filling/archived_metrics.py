@@ -1,0 +1,342 @@
+"""Metrics from the archive: what REST no longer has is filled from daily files, and what both have is compared.
+
+The file of every wished day is read once: for rows that lack, and to compare (app/filling/joining.py). A file that was
+missing or unreadable is tried again, one that was read is looked at again by its checksum (metrics_looks.py). A row
+that neither its day's file nor REST has any more is absent, until a later file has it after all.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from app.binance.metrics_csv import MetricsDay
+from app.binance.statistics_rows import PERIOD_MS
+from app.domain.block_grid import block_span
+from app.domain.columns import Columns
+from app.domain.interval import DAY_MS, INTERVALS
+from app.domain.kind import Row
+from app.domain.ledger import Ledger, Source
+from app.domain.series import Series
+from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
+from app.events import ArchiveRejected, MetricsFilesProgress, MetricsFilesRead
+from app.filling.file_fill import why_rejected
+from app.filling.joining import Joining
+from app.filling.metrics_looks import AGAIN_AGE_MS, AGAIN_MS, Look, Looks, LooksStore, due_ms, month_of
+from app.filling.room import Room
+from app.holding.commit import Committer
+from app.holding.gaps import survey
+from app.holding.inventory import Inventory
+from app.holding.wish import REACH_MARGIN_MS
+from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamUnavailable
+from app.ports.exchange import Archive, FileMetrics
+from app.ports.store import StoreWriter
+from app.runtime import Runtime
+
+WORKERS: Final = 2  # one portion is committed while the next is downloaded; downloads have slots of their own
+PASS_EVERY_S: Final = 600.0  # between two looks for files that have become due
+AWAY_S: Final = 15 * 60.0  # while the archive does not answer
+LOOK_S: Final = 5.0  # how often it is seen that the wish has changed
+NEXT_MS_MAX: Final = 2 * 15 * 60 * 1_000  # longer is never waited: the clock was set back
+STORE_RETRY_S: Final = 30.0
+SURVEY_SLICE: Final = 100  # series surveyed without a pause
+PROGRESS_EVERY_MS: Final = 10_000
+NEVER_MS: Final = 1 << 53
+SEEN_MS: Final = AGAIN_AGE_MS + AGAIN_MS + 32 * DAY_MS
+"""Files of older days, which are no longer wished, are not looked at again."""
+STEP: Final = INTERVALS["5m"]
+
+
+class _Months(NamedTuple):
+    """The wished series of one symbol that have archive files, and their months, newest first."""
+
+    series: list[Series]
+    span: Span
+    """From the begin of the oldest wish, or of what may be looked at again, to now (ms)."""
+    lacking: Spans
+    """The wished times that one of the series lacks and REST no longer has."""
+
+
+class ArchivedMetrics:
+    """Reads the archive's metrics files, for ever. Only the process that writes has one."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        archive: Archive,
+        store: StoreWriter,
+        committer: Committer,
+        inventory: Inventory,
+        joining: Joining,
+        room: Room,
+    ) -> None:
+        self._clock = runtime.clock
+        self._observe = runtime.observe
+        self._archive = archive
+        self._store = store
+        self._looks = LooksStore(store)
+        self._committer = committer
+        self._holdings = inventory.ledgers
+        self._wish = inventory.wish
+        self._joining = joining
+        self._room = room
+        self._next_ms: dict[tuple[str, int], int] = {}
+        """By symbol and begin of a month (ms): when one of the month's files is due next."""
+        self._away_until_ms = 0
+        self._is_woken = False
+        self.last_error: str | None = None
+
+    async def run(self) -> None:
+        """Read files for ever as they become due."""
+        while True:
+            pause_s = PASS_EVERY_S
+            try:
+                await self.read_all()
+            except* StoreUnavailable as errors:
+                self.last_error = str(errors.exceptions[0])
+                pause_s = STORE_RETRY_S
+            next_ms = max(self._away_until_ms, self._clock.now_ms() + int(pause_s * 1_000))
+            while not self._is_woken and 0 < next_ms - self._clock.now_ms() <= NEXT_MS_MAX:
+                await self._clock.sleep(LOOK_S)
+
+    def wake(self) -> None:
+        """Look at once for files that are due: the wish has changed."""
+        self._is_woken = True
+
+    async def read_all(self) -> None:
+        """Read every file that is due, the newest months first. Raises a group of StoreUnavailable."""
+        self._is_woken, self._away_until_ms = False, 0
+        jobs = await self._due()
+        turns = iter(enumerate(jobs))
+        told_ms = self._clock.now_ms()
+
+        async def work() -> None:
+            nonlocal told_ms
+            for number, (month, symbol, series) in turns:
+                if self._is_woken or self._away_until_ms or self._room.refusal() is not None:
+                    return
+                await self._month(symbol, series, month)
+                if self._clock.now_ms() - told_ms >= PROGRESS_EVERY_MS:
+                    told_ms = self._clock.now_ms()
+                    self._observe(MetricsFilesProgress(number, len(jobs), symbol, month.start_ms))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(work())
+
+    # --- what is due ------------------------------------------------------------------------------------------------
+
+    async def _due(self) -> list[tuple[Span, str, list[Series]]]:
+        """The months in which a file is due, or a row lacks that REST no longer has: newest first."""
+        now_ms, jobs = self._clock.now_ms(), []
+        for symbol, (series, span, lacking) in (await self._by_symbol(now_ms)).items():
+            end_ms = span.end_ms
+            while end_ms > span.start_ms:
+                month = month_of(end_ms - 1)
+                end_ms = month.start_ms
+                if self._next_ms.get((symbol, month.start_ms), 0) <= now_ms or lacking.clip(month):
+                    jobs.append((month, symbol, series))
+        return sorted(jobs, key=lambda job: -job[0].start_ms)
+
+    async def _by_symbol(self, now_ms: int) -> dict[str, _Months]:
+        found: dict[str, _Months] = {}
+        for number, series in enumerate(self._archived(), start=1):
+            gap = survey(self._wish(), self._holdings, series, now_ms)
+            if gap.wished:
+                expired = Span(0, self._reach_ms(series, now_ms))
+                former = found.get(series.symbol, _Months([], Span(now_ms - SEEN_MS, now_ms), Spans()))
+                found[series.symbol] = _Months(
+                    [*former.series, series],
+                    Span(min(former.span.start_ms, gap.wished.hull.start_ms), now_ms),
+                    former.lacking | gap.missing.clip(expired),
+                )
+            if number % SURVEY_SLICE == 0:
+                await self._clock.sleep(0)
+        return found
+
+    def _archived(self) -> Iterator[Series]:
+        return (series for series in self._wish().gathered() if series.kind.is_archived)
+
+    def _reach_ms(self, series: Series, now_ms: int) -> int:
+        """The open time before which REST has no rows any more, or is not asked for them."""
+        reach_ms = series.kind.rest.reach_ms
+        assert reach_ms is not None, f"{series.kind.name}: an archive replaces what REST forgets"
+        return series.interval.grid.ceil(now_ms - reach_ms + REACH_MARGIN_MS)
+
+    # --- a month of a symbol ------------------------------------------------------------------------------------------
+
+    async def _month(self, symbol: str, series: list[Series], month: Span) -> None:
+        """Look at the files of a month that are due, and read those that are new."""
+        before = await self._looks.of(symbol, month.start_ms)
+        later = (await self._looks.of(symbol, month.end_ms)).get(month.end_ms)
+        looks, now_ms = dict(before), self._clock.now_ms()
+        wished = self._spans(series, now_ms, is_missing=False).clip(month)
+        lacking = self._spans(series, now_ms, is_missing=True).clip(month)
+        files = [
+            MetricsDay(symbol, day_ms)
+            for day_ms in range(month.start_ms, month.end_ms, DAY_MS)
+            if day_ms in looks or wished.clip(Span(day_ms, day_ms + DAY_MS))
+        ]
+        wanted = []
+        for file in files:
+            look, when_ms = looks.get(file.day_ms), due_ms(file, looks.get(file.day_ms))
+            is_due = when_ms is not None and when_ms <= now_ms
+            is_lost = look is not None and bool(lacking.clip(file.span))
+            if is_lost or (is_due and await self._is_new(file, looks)):
+                wanted.append(file)
+        for _, some in groupby(wanted, key=lambda file: block_span(STEP, file.day_ms)):
+            if self._away_until_ms:
+                break
+            await self._read(series, list(some), looks, later)
+        if looks != before:
+            await self._looks.save(symbol, month.start_ms, looks, self._clock.now_ms())
+        due = [when_ms for file in files if (when_ms := due_ms(file, looks.get(file.day_ms))) is not None]
+        self._next_ms[symbol, month.start_ms] = min(due, default=NEVER_MS)
+
+    def _spans(self, series: Sequence[Series], now_ms: int, *, is_missing: bool) -> Spans:
+        """What is wished of one of `series`, or what of it lacks that REST no longer has."""
+        spans = Spans()
+        for each in series:
+            gap = survey(self._wish(), self._holdings, each, now_ms)
+            spans |= gap.missing.clip(Span(0, self._reach_ms(each, now_ms))) if is_missing else gap.wished
+        return spans
+
+    async def _is_new(self, file: MetricsDay, looks: Looks) -> bool:
+        """Whether a file that is due is another one than was read, by its checksum; notes that it was looked at."""
+        look = looks.get(file.day_ms)
+        if look is None or look.sha256 is None:
+            return True
+        try:
+            is_new = await self._archive.metrics_sha256(file) != look.sha256
+        except UpstreamUnavailable as error:
+            self._note_failure(file, error)
+            return False
+        except UpstreamError:  # it was withdrawn, or its checksum is garbage: what was read stays
+            is_new = False
+        if not is_new:
+            looks[file.day_ms] = look._replace(looked_ms=self._clock.now_ms())
+        return is_new
+
+    # --- some days of a symbol ----------------------------------------------------------------------------------------
+
+    async def _read(
+        self, series: Sequence[Series], files: Sequence[MetricsDay], looks: Looks, later: Look | None
+    ) -> None:
+        """Read files of neighbouring days, and keep and compare their rows; notes in `looks` what was seen.
+
+        `later`: what was seen of the next month's first file.
+        """
+        found = await self._archive.metrics(files)
+        now_ms, seen = self._clock.now_ms(), dict(looks)
+        for file, read in found.read.items():
+            seen[file.day_ms] = Look(read.sha256, "", now_ms)
+        for file, error in found.failed.items():
+            self._note_failure(file, error)
+            if not isinstance(error, UpstreamUnavailable):
+                seen[file.day_ms] = Look(None, str(error), now_ms)
+        days = Spans(file.span for file in files if seen.get(file.day_ms) != looks.get(file.day_ms))
+        later_files = _later_files(
+            found, looks if later is None else {**looks, month_of(files[0].day_ms).end_ms: later}
+        )
+        for each in series:
+            await self._keep(each, found, days, later_files)
+        await self._join(series, found)
+        self._tell(files, found)
+        looks.update(seen)
+
+    async def _keep(self, series: Series, found: FileMetrics, days: Spans, later_files: Spans) -> None:
+        """Commit the rows of `series`, and which of `days`, whose files were looked at, lack for good."""
+        ledger, grid = self._holdings.ledger(series), self._holdings.grid(series)
+        rows = Columns.of(found.rows.get(series.kind.name, ()))
+        replaced = Columns.of(found.replaced.get(series.kind.name, ()))
+        given, archived = rows.spans(grid), _from_archive(ledger)
+        beaten = later_files & given & archived
+        batches = [_batch(series, Spans([span]), replaced) for span in replaced.spans(grid) - archived]
+        for span in beaten:
+            held = await self._store.read(series, span, 1)
+            loser = rows.between(*span)
+            if list(loser) != held.rows:
+                batches += [_batch(series, Spans([span]), loser), _batch(series, Spans([span]), held.rows)]
+        if kept := given - beaten:
+            batches.append(_batch(series, kept, rows))
+        now_ms = self._clock.now_ms()
+        expired = self._spans([series], now_ms, is_missing=True)
+        if absent := (expired & days) - given:
+            batches.append(Batch(series, Source.ABSENT, absent, []))
+        if batches:
+            await self._committer.commit(batches)
+
+    async def _join(self, series: Sequence[Series], found: FileMetrics) -> None:
+        """Compare the archive's rows with those of the same times that are held from REST."""
+        archived, by_rest = {}, {}
+        for each in series:
+            rows = Columns.of(found.rows.get(each.kind.name, ()))
+            both = _from_rest(self._holdings.ledger(each)) & rows.spans(self._holdings.grid(each))
+            if both:
+                archived[each.kind] = rows.within(both)
+                by_rest[each.kind] = [
+                    row
+                    for span in both
+                    for row in (await self._store.read(each, span, each.interval.grid.count(*span))).rows
+                ]
+        if archived:
+            await self._joining.check(series[0].symbol, archived, by_rest)
+
+    # --- reports ------------------------------------------------------------------------------------------------------
+
+    def _note_failure(self, file: MetricsDay, error: UpstreamError) -> None:
+        check, reason = why_rejected(error)
+        if isinstance(error, UpstreamUnavailable):
+            self.last_error = reason
+            self._away_until_ms = self._clock.now_ms() + int(AWAY_S * 1_000)
+            then = f"the archive is asked again in {AWAY_S / 60:.0f} min"
+        else:
+            then = "its rows stay unknown or absent; the file is tried again in some hours, an old one in 30 days"
+        self._observe(ArchiveRejected(file.name, check, reason, then))
+
+    def _tell(self, files: Sequence[MetricsDay], found: FileMetrics) -> None:
+        reports = [read.report for read in found.read.values()]
+        self._observe(
+            MetricsFilesRead(
+                symbol=files[0].symbol,
+                files=len(reports),
+                failed=len(found.failed),
+                lines=sum(report.lines for report in reports),
+                missing=sum(report.missing for report in reports),
+                duplicates=sum(report.duplicates for report in reports),
+                conflicts=sum(report.conflicts for report in reports),
+                unknown=sum(report.blank_values + report.zero_values for report in reports),
+                misplaced=sum(report.disordered + report.outside + report.bare_dates for report in reports),
+            )
+        )
+
+
+def _batch(series: Series, spans: Spans, rows: Sequence[Row]) -> Batch:
+    return Batch(series, Source.ARCHIVE, spans, Columns.of(rows).within(spans))
+
+
+def _from_archive(ledger: Ledger) -> Spans:
+    return Spans(entry.span for entry in ledger.entries if entry.source is Source.ARCHIVE)
+
+
+def _from_rest(ledger: Ledger) -> Spans:
+    return Spans(entry.span for entry in ledger.entries if entry.source is Source.REST)
+
+
+def _later_files(found: FileMetrics, looks: Looks) -> Spans:
+    """The times in which a later file than those of `found`, read before, counts if it has a row.
+
+    A file may have a row of five minutes before its day, and one of five minutes after it. The later day's file counts.
+    """
+    days = {file.day_ms for file in found.read}
+    spans = []
+    for day_ms in days:
+        next_ms = day_ms + DAY_MS
+        if next_ms in days:
+            continue
+        spans.append(Span(next_ms, next_ms + PERIOD_MS))
+        is_first = (look := looks.get(day_ms)) is None or look.sha256 is None
+        if is_first and (later := looks.get(next_ms)) is not None and later.sha256 is not None:
+            spans.append(Span(next_ms - PERIOD_MS, next_ms))
+    return Spans(spans)

@@ -1,0 +1,322 @@
+"""Metrics from the sandbox's archive: what is kept, what loses, what is absent, and when files are read."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.binance.metrics_csv import MetricsDay
+from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
+from app.domain.kind import Kind
+from app.domain.ledger import Source
+from app.domain.series import Series
+from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
+from app.events import ArchiveRejected, MetricsFilesRead
+from app.filling.archived_metrics import WORKERS, ArchivedMetrics
+from app.filling.joining import JoinCheck, Joining
+from app.filling.metrics_looks import AGAIN_MS, RETRY_MS
+from app.filling.room import Room
+from app.holding.inventory import Inventory
+from app.holding.rest_forms import RestForms
+from app.holding.wish import REACH_MARGIN_MS, Wish
+from app.kinds.metrics import METRICS, REACH_MS
+from app.ports.errors import UpstreamUnavailable
+from app.ports.exchange import FileMetrics
+from infra.binance.archive import BinanceArchive
+from infra.sandbox.faults import Fault
+from infra.sandbox.grid import utc_ms
+from infra.sandbox.options import Options
+from infra.sandbox.server import SandboxServer
+from infra.sandbox.statistics import PERIOD_MS
+from infra.sqlite.library import sqlite3
+from tests.binance.loopback import to
+from tests.fakes import Rig, listing, rig
+
+SYMBOL = "BTCUSDT"
+NOW_MS = utc_ms(2026, 11, 21) + 12 * HOUR_MS
+DAYS = 34
+TODAY_MS = utc_ms(2026, 11, 21)
+OLD_MS = TODAY_MS - 32 * DAY_MS
+"""A day that REST no longer has."""
+INTEREST = METRICS["openInterestHist"]
+M5 = INTERVALS["5m"]
+
+
+class Compared(Joining):
+    """Compares rows, and remembers which were handed to it."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig.runtime, rig.store, RestForms(rig.clock, rig.store, rig.observe, lambda symbol: None))
+        self.calls: list[tuple[str, Mapping[Kind, Sequence[Any]], Mapping[Kind, Sequence[Any]]]] = []
+
+    async def check(
+        self, symbol: str, archived: Mapping[Kind, Sequence[Any]], rest: Mapping[Kind, Sequence[Any]]
+    ) -> JoinCheck:
+        self.calls.append((symbol, archived, rest))
+        return await super().check(symbol, archived, rest)
+
+
+@dataclass
+class Away:
+    """An archive that does not answer."""
+
+    asked: list[Sequence[MetricsDay]] = field(default_factory=list)
+
+    async def metrics(self, files: Sequence[MetricsDay]) -> FileMetrics:
+        self.asked.append(files)
+        return FileMetrics({}, {}, {}, dict.fromkeys(files, UpstreamUnavailable("HTTP 503")))
+
+
+@dataclass
+class Case:
+    """The loop on a rig, beside a sandbox whose clock is the rig's."""
+
+    rig: Rig
+    sandbox: SandboxServer
+    archive: BinanceArchive
+    kinds: Collection[Kind]
+    days: int
+    free_bytes: int = 1 << 40
+    told: int = 0
+    symbols: tuple[str, ...] = (SYMBOL,)
+
+    def __post_init__(self) -> None:
+        self.compared = Compared(self.rig)
+        self.inventory = Inventory(self.rig.holdings, self.wish)
+        self.started()
+
+    def started(self) -> None:
+        """Start anew, as after a restart of the process."""
+        room = Room(lambda: self.free_bytes, 1, 100)
+        self.loop = ArchivedMetrics(
+            self.rig.runtime,
+            self.archive,
+            self.rig.store,
+            self.rig.committer,
+            self.inventory,
+            self.compared,
+            room,
+        )
+
+    def wish(self) -> Wish:
+        listings = {symbol: listing(symbol, 0) for symbol in self.symbols}
+        return Wish(frozenset(), (), self.days, listings, {}, dict.fromkeys(self.kinds, self.symbols))
+
+    def series(self, kind: Kind = INTEREST) -> Series:
+        return Series(kind, SYMBOL, M5)
+
+    def sources(self, span: Span, kind: Kind = INTEREST) -> dict[Source, Spans]:
+        found: dict[Source, Spans] = {}
+        for entry in self.rig.holdings.ledger(self.series(kind)).entries:
+            if part := Spans([entry.span]).clip(span):
+                found[entry.source] = found.get(entry.source, Spans()) | part
+        return found
+
+    async def rows(self, span: Span, kind: Kind = INTEREST) -> list[Any]:
+        return (await self.rig.store.read(self.series(kind), span, 100_000)).rows
+
+    def paths(self) -> list[str]:
+        """What was asked of the archive since the last call."""
+        journal = self.sandbox.journal
+        found = [entry.path for entry in journal.since(self.told) if entry.kind == "archive"]
+        self.told = journal.written
+        return found
+
+    def true_interest(self, open_ms: int) -> str:
+        exchange = self.sandbox.exchange
+        item = exchange.universe.find_ever(SYMBOL, open_ms, open_ms + PERIOD_MS)
+        assert item is not None
+        coins = exchange.statistics.interest(item, open_ms + PERIOD_MS).coins
+        return f"{coins // 10**16}.{coins % 10**16:016}"
+
+
+@asynccontextmanager
+async def archived(
+    folder: Path,
+    kinds: Collection[Kind] = tuple(METRICS.values()),
+    *,
+    days: int = DAYS,
+    now_ms: int = NOW_MS,
+    symbols: int = 3,
+    options: Options | None = None,
+) -> AsyncIterator[Case]:
+    async with (
+        rig(folder, now_ms=now_ms) as made,
+        SandboxServer(made.clock, seed=1, symbols=symbols, options=options or Options()) as sandbox,
+    ):
+        archive = BinanceArchive(to(sandbox.base_url), made.runtime, folder=folder)
+        try:
+            yield Case(made, sandbox, archive, kinds, days)
+        finally:
+            await archive.aclose()
+
+
+def wished(case: Case) -> Span:
+    return Span(TODAY_MS - case.days * DAY_MS, TODAY_MS)
+
+
+async def test_every_wished_day_is_read_once_and_is_what_the_exchange_knew(tmp_path: Path) -> None:
+    async with archived(tmp_path) as case:
+        await case.loop.read_all()
+        span = wished(case)
+        for kind in METRICS.values():
+            assert case.sources(span, kind) == {Source.ARCHIVE: Spans([span])}
+        rows = await case.rows(span)
+        assert [row.sum_open_interest for row in rows] == [case.true_interest(row.open_ms) for row in rows]
+        assert {row.cmc_circulating_supply for row in rows} == {None}, "the archive has none"
+        assert len(case.paths()) == 2 * DAYS, "each file and its checksum"
+        await case.loop.read_all()
+        assert case.paths() == []
+        case.started()
+        await case.loop.read_all()
+        assert case.paths() == [], "what was seen survives a restart"
+        case.rig.clock.ms += DAY_MS
+        await case.loop.read_all()
+        assert len(case.paths()) == 2
+        assert len(await case.rows(Span(TODAY_MS, TODAY_MS + DAY_MS))) == 288
+
+
+async def test_rows_by_rest_have_the_last_word_and_are_compared(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        span = Span(TODAY_MS - 3 * DAY_MS + HOUR_MS, TODAY_MS - 2 * DAY_MS + HOUR_MS)
+        rows = [INTEREST.row(open_ms, "1", "2", "3") for open_ms in M5.grid.opens(*span)]
+        await case.rig.committer.commit([Batch(case.series(), Source.REST, Spans([span]), rows)])
+        await case.loop.read_all()
+        assert await case.rows(span) == rows
+        assert case.sources(wished(case)) == {
+            Source.REST: Spans([span]),
+            Source.ARCHIVE: Spans(Spans([span]).complement(wished(case))),
+        }
+        compared = [call for call in case.compared.calls if call[1]]
+        assert {symbol for symbol, _, _ in compared} == {SYMBOL}
+        theirs = [row for _, archive, _ in compared for row in archive[INTEREST]]
+        ours = [row for _, _, rest in compared for row in rest[INTEREST]]
+        assert sorted(ours) == rows
+        assert sorted(row.open_ms for row in theirs) == [row.open_ms for row in rows]
+        assert {row.sum_open_interest for row in theirs} == {case.true_interest(row.open_ms) for row in rows}
+
+
+async def test_what_neither_has_is_absent_until_the_archive_has_it(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        young_ms = TODAY_MS - 5 * DAY_MS
+        for day in ("2026-10-20", "2026-11-16"):
+            case.sandbox.faults.add(Fault("archive_404", path=f"*{day}*"), case.rig.clock.now_ms())
+        assert utc_ms(2026, 10, 20) == OLD_MS
+        assert utc_ms(2026, 11, 16) == young_ms
+        await case.loop.read_all()
+        old, young = Span(OLD_MS, OLD_MS + DAY_MS), Span(young_ms, young_ms + DAY_MS)
+        assert case.sources(old) == {Source.ABSENT: Spans([old])}
+        assert case.sources(young) == {}, "REST may have it"
+        told = {event.name for event in case.rig.seen(ArchiveRejected)}
+        assert told == {f"{SYMBOL}-metrics-2026-11-16", f"{SYMBOL}-metrics-2026-10-20"}
+        case.sandbox.faults.clear()
+        case.paths()
+        case.rig.clock.ms += RETRY_MS
+        await case.loop.read_all()
+        assert case.sources(young) == {Source.ARCHIVE: Spans([young])}
+        assert len(case.paths()) == 2, "the old one is tried again later"
+        case.rig.clock.ms += AGAIN_MS
+        await case.loop.read_all()
+        assert case.sources(old) == {Source.ARCHIVE: Spans([old])}
+
+
+async def test_rows_that_lack_in_a_file_are_absent_only_beyond_rests_reach(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        for day in ("2026-10-20", "2026-11-16"):
+            case.sandbox.faults.add(Fault("metrics_short_day", path=f"*{day}*", rows=125), case.rig.clock.now_ms())
+        await case.loop.read_all()
+        cut = 163 * PERIOD_MS
+        assert case.sources(Span(OLD_MS, OLD_MS + DAY_MS)) == {
+            Source.ARCHIVE: Spans([Span(OLD_MS, OLD_MS + cut)]),
+            Source.ABSENT: Spans([Span(OLD_MS + cut, OLD_MS + DAY_MS)]),
+        }
+        young = Span(utc_ms(2026, 11, 16), utc_ms(2026, 11, 17))
+        assert case.sources(young) == {Source.ARCHIVE: Spans([Span(young.start_ms, young.start_ms + cut)])}
+        case.rig.clock.ms = young.end_ms + REACH_MS - REACH_MARGIN_MS + MINUTE_MS
+        case.paths()
+        await case.loop.read_all()
+        assert case.sources(young)[Source.ABSENT] == Spans([Span(young.start_ms + cut, young.end_ms)]), "expired"
+
+
+async def test_a_republished_file_replaces_its_rows_and_leaves_revisions(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        day = Span(TODAY_MS - 5 * DAY_MS, TODAY_MS - 4 * DAY_MS)
+        case.sandbox.faults.add(Fault("metrics_republished", path="*2026-11-16*", rows=3), case.rig.clock.now_ms())
+        await case.loop.read_all()
+        before = await case.rows(day)
+        case.sandbox.faults.clear()
+        case.paths()
+        case.rig.clock.ms += AGAIN_MS
+        await case.loop.read_all()
+        paths = case.paths()
+        assert sum("2026-11-16" in path for path in paths) == 3, "the checksum, and then file and checksum"
+        assert sum("2026-11-17" in path for path in paths) == 1, "the checksum alone"
+        after = await case.rows(day)
+        assert sum(one != two for one, two in zip(before, after, strict=True)) == 3
+        assert [row.sum_open_interest for row in after] == [case.true_interest(row.open_ms) for row in after]
+        assert (await case.rig.store.revisions())[case.series()] == 3
+
+
+async def test_of_a_row_in_two_files_the_later_days_counts_and_the_other_is_kept(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        for day in ("2026-11-10", "2026-10-31"):  # in one block with its neighbour, and in another month than it
+            case.sandbox.faults.add(Fault("metrics_midnight", path=f"*{day}*"), case.rig.clock.now_ms())
+        await case.loop.read_all()
+        for midnight_ms in (utc_ms(2026, 11, 11), utc_ms(2026, 11, 1)):
+            [row] = await case.rows(Span(midnight_ms, midnight_ms + PERIOD_MS))
+            assert row.sum_open_interest == case.true_interest(midnight_ms)
+        assert (await case.rig.store.revisions())[case.series()] >= 2
+
+
+async def test_conflicting_lines_leave_a_revision_each_however_often_the_file_is_read(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        case.sandbox.faults.add(Fault("metrics_conflicts", path="*2026-11-16*", rows=4), case.rig.clock.now_ms())
+        await case.loop.read_all()
+        assert (await case.rig.store.revisions())[case.series()] == 4
+        [told] = [event for event in case.rig.seen(MetricsFilesRead) if event.conflicts]
+        assert told.conflicts == 4
+        case.started()
+        await case.rig.store.save_document("metrics-files/BTCUSDT/2026-11", b"{}", case.rig.clock.now_ms())
+        await case.loop.read_all()
+        assert (await case.rig.store.revisions())[case.series()] == 4, (
+            "read again, as after a crash before it was noted"
+        )
+
+
+async def test_rows_that_were_lost_are_read_again(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        await case.loop.read_all()
+        span = Span(OLD_MS + HOUR_MS, OLD_MS + 2 * HOUR_MS)
+        lost = case.rig.holdings.ledger(case.series()).without(Spans([span]))
+        case.rig.holdings.set_ledger(case.series(), lost)
+        with closing(sqlite3.connect(tmp_path / "klinenode.db", isolation_level=None)) as connection:
+            name = case.series().name
+            connection.execute("DELETE FROM ledger WHERE symbol = ?", (name,))
+            for (start_ms, end_ms), source in lost.entries:
+                connection.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?)", (name, "5m", start_ms, end_ms, source))
+        case.paths()
+        await case.loop.read_all()
+        assert case.sources(span) == {Source.ARCHIVE: Spans([span])}
+        assert len(case.paths()) == 2
+
+
+async def test_nothing_is_read_while_the_disk_is_full(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        case.free_bytes = 0
+        await case.loop.read_all()
+        assert case.paths() == []
+        case.free_bytes = 1 << 40
+        await case.loop.read_all()
+        assert len(case.paths()) == 2 * DAYS
+
+
+async def test_an_archive_that_does_not_answer_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        case.archive = Away()  # type: ignore[assignment]
+        case.started()
+        await case.loop.read_all()
+        assert 1 <= len(case.archive.asked) <= WORKERS  # type: ignore[attr-defined]
+        assert case.sources(wished(case)) == {}, "it proves nothing"
+        assert case.loop.last_error is not None
