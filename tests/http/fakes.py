@@ -48,13 +48,16 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 
 
 class FakeStatistics:
-    """Statistics of which nothing is held."""
+    """Statistics of which nothing is held, or `answer` for every question."""
+
+    def __init__(self) -> None:
+        self.answer: HeldAnswer | None = None
 
     def keeps(self, series: Series) -> bool:
-        return False
+        return self.answer is not None
 
     async def held(self, query: StatisticsQuery) -> HeldAnswer | None:
-        return None
+        return self.answer
 
     async def learn(self, series: Series, body: bytes) -> None:
         raise AssertionError(f"nothing of {series} is kept")
@@ -283,6 +286,7 @@ class Node:
     backfill: FakeBackfill = field(default_factory=FakeBackfill)
     verify: FakeVerify = field(default_factory=FakeVerify)
     market: FakeMarket = field(default_factory=FakeMarket)
+    statistics: FakeStatistics = field(default_factory=FakeStatistics)
     line: FakeLine = field(default_factory=FakeLine)
     clock: ManualClock = field(default_factory=ManualClock)
     instrument: Callable[[FastAPI], None] = no_metrics
@@ -303,7 +307,7 @@ class Node:
                 self.backfill,
                 self.verify,
                 self.market,
-                FakeStatistics(),
+                self.statistics,
                 self.line,
                 self.book_starts,
                 self.names,

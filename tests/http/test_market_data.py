@@ -21,6 +21,7 @@ from app.http.refused import REFUSED
 from app.market.endpoints import ENDPOINTS, Endpoint, Question
 from app.market.market_source import Fetched
 from app.ports.errors import BucketFull, StandDown, UpstreamAway, UpstreamGarbage, UpstreamUnavailable
+from app.querying.statistics import HeldAnswer
 from infra.local.writer_rpc import LocalWriterRpc
 from tests.http.fakes import NOW_MS, FakeLine, ManualClock, Node, served, wire
 
@@ -321,6 +322,39 @@ async def test_an_answer_has_a_tag_a_packed_form_and_an_age_it_may_reach(port: i
     assert len(node.market.asked) == 1
 
 
+async def test_rows_from_the_archive_are_named_in_every_form_of_the_answer(port: int, node: Node) -> None:
+    target, named = "/futures/data/openInterestHist?symbol=BTCUSDT&period=5m", "30; 1700000100000-1700008800000"
+    node.statistics.answer = HeldAnswer(LARGE, 15_000, named)
+    plain = await wire(port, target)
+    assert (plain.status, plain.body) == (200, LARGE)
+    etag = ("If-None-Match", plain.headers["etag"])
+    again = await wire(port, target, headers=[etag])
+    packed = await wire(port, target, headers=[("Accept-Encoding", "gzip")])
+    head = await wire(port, target, method="HEAD")
+    assert (again.status, packed.headers["content-encoding"], head.body) == (304, "gzip", b"")
+    for answer in (plain, again, packed, head):
+        assert answer.headers["x-archive-rows"] == named
+        assert answer.headers["access-control-expose-headers"] == "X-Archive-Rows"
+    assert node.market_pages.misses == 1
+    node.statistics.answer = HeldAnswer(LARGE, 15_000, "")
+    node.clock.ms += 15_000
+    assert not {"x-archive-rows", "access-control-expose-headers"} & (await wire(port, target)).headers.keys()
+
+
+async def test_answers_printed_by_an_earlier_rule_are_dropped(node: Node) -> None:
+    async with node.client() as client:
+        paths = ["/futures/data/openInterestHist", "/futures/data/takerlongshortRatio"]
+        targets = [f"{path}?symbol={symbol}&period=5m" for path in paths for symbol in ("BTCUSDT", "ETHUSDT")]
+        for target in [*targets, DEPTH]:
+            await client.get(target)
+        asked = len(node.market.asked)
+        node.market_pages.drop({paths[0]}, "BTCUSDT")
+        for target in [*targets, DEPTH]:
+            await client.get(target)
+    assert [question.query_string for question in node.market.asked[asked:]] == ["symbol=BTCUSDT&period=5m"]
+    assert node.market_pages.bytes == sum(each.cost() for each in node.market_pages._entries.values())
+
+
 async def test_a_refusal_of_the_exchange_is_given_in_its_own_words_for_a_while(port: int, node: Node) -> None:
     node.market.status, node.market.body = 400, b'{"msg":"parameter \'period\' is invalid.","code":-1130}'
     target = "/futures/data/openInterestHist?symbol=BTCUSDT&period=7m"
@@ -424,6 +458,16 @@ async def processes(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
         yield reader, writer
     finally:
         await end.close()
+
+
+async def test_rows_from_the_archive_are_named_also_by_way_of_the_writer(tmp_path: Path) -> None:
+    async with processes(tmp_path) as (reader, writer), reader.client() as client:
+        writer.statistics.answer = HeldAnswer(LARGE, 15_000, "1; 1700000100000-1700000100000")
+        for _ in range(2):
+            answer = await client.get("/futures/data/openInterestHist?symbol=BTCUSDT&period=5m")
+            assert answer.content == LARGE
+            assert answer.headers["x-archive-rows"] == "1; 1700000100000-1700000100000"
+        assert (reader.market_pages.hits, reader.market_pages.misses) == (1, 1)
 
 
 async def test_the_process_that_writes_asks_for_all(tmp_path: Path) -> None:

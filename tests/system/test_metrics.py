@@ -12,8 +12,11 @@ import orjson
 from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
 from app.domain.ledger import Source
 from app.domain.series import Series
-from app.domain.span import Span
+from app.domain.span import Span, Spans
+from app.domain.store_rules import Batch
 from app.kinds.metrics import METRICS
+from app.node.writer import Writer
+from infra.sandbox import truth as truth_of
 from infra.sandbox.faults import Fault
 from infra.sqlite.library import sqlite3
 from tests.system.world import Watched, World, world
@@ -158,6 +161,60 @@ async def test_rows_are_kept_beyond_the_exchanges_reach_unless_retention_is_stri
                     stamps = [row["timestamp"] for row in answer.json()]
                     last_ms = M5.grid.floor(now_ms - HOUR_MS)
                     assert stamps == list(range(last_ms - 9 * 5 * MINUTE_MS, last_ms + 1, 5 * MINUTE_MS))
+
+
+def archived(here: World, series: Series, opens_ms: range) -> list[Any]:
+    """Rows as the archive has them."""
+    places = {name: place for place, name in enumerate(METRICS, start=4)}  # of the value, or the second of two
+    places["takerlongshortRatio"] = 8
+    rows = truth_of.archived_metrics(here.sandbox.exchange, "BTCUSDT", opens_ms.start, opens_ms.stop)
+    texts = [[str(field) for field in row] for row in rows]
+    if series.kind.name == "openInterestHist":
+        return [series.kind.row(at, row[3], row[4], None) for at, row in zip(opens_ms, texts, strict=True)]
+    place = places[series.kind.name]
+    return [series.kind.row(at, row[place], None, None) for at, row in zip(opens_ms, texts, strict=True)]
+
+
+async def test_rows_from_the_archive_are_answered_in_rests_form_by_the_writer_and_by_others(tmp_path: Path) -> None:
+    settings = SETTINGS | {"symbols": "BTCUSDT", "metrics": "BTCUSDT"}
+    async with world(tmp_path, symbols=2) as here, here.node(**settings) as watched:
+        now_ms = await here.hold_whole(watched)
+        parts, learned = watched.node.parts, {}
+        assert isinstance(parts.role, Writer)
+        for kind in METRICS.values():
+            series = Series(kind, "BTCUSDT", M5)
+            held = parts.holdings.ledger(series).held.hull
+            begin_ms = held.start_ms - 50 * MINUTE_MS  # the exchange still has them: an hour more than is gathered
+            rows = archived(here, series, range(begin_ms, held.end_ms, 5 * MINUTE_MS))
+            before = Batch(series, Source.ARCHIVE, Spans([Span(begin_ms, held.start_ms)]), rows[:10])
+            [committed] = await parts.role.store.commit([before])
+            parts.holdings.set_ledger(series, committed.ledger)
+            learned[kind] = rows[10:], (await parts.reader.read(series, held, 10_000)).rows
+        overlap = {kind: both[0] for kind, both in learned.items()}, {kind: both[1] for kind, both in learned.items()}
+        found = await parts.role.joining.check("BTCUSDT", *overlap)
+        assert (found.mismatches, found.is_changed) == (0, True)
+        async with here.node(**settings) as other, watched.http() as client, other.http() as follower:
+            assert not other.node.parts.role.is_writer
+            for kind in METRICS.values():
+                series = Series(kind, "BTCUSDT", M5)
+                begin_ms = parts.holdings.ledger(series).held.hull.start_ms
+                end_ms = begin_ms + 25 * 5 * MINUTE_MS
+                target = f"{kind.rest.path}?symbol=BTCUSDT&period=5m&endTime={end_ms}&limit=25"
+                expected = orjson.loads(
+                    await truth(here, Series(kind, "BTCUSDT", M5), end_ms - 125 * MINUTE_MS, end_ms)
+                )
+                for row in expected[:10]:
+                    row.update({name: "" for name in ("CMCCirculatingSupply", "sellVol", "buyVol") if name in row})
+                for asked in (client, follower):
+                    answer = await asked.get(target)
+                    assert answer.content == orjson.dumps(expected)
+                    first_ms = expected[0]["timestamp"]
+                    assert answer.headers["x-archive-rows"] == f"10; {first_ms}-{first_ms + 45 * MINUTE_MS}"
+                report = (await follower.get(f"/v1/coverage?symbol=BTCUSDT@{kind.suffix}")).json()["series"][0]
+                assert report["digits"]["mismatches"] == []
+                assert {each["verdict"] for each in report["digits"]["columns"].values()} <= {"decided", "undecided"}
+                assert all(each["pairs"] > 100 and each["rule"] for each in report["digits"]["columns"].values())
+        assert now_ms == here.clock.now_ms()
 
 
 async def test_metrics_that_nobody_wishes_are_passed_through(tmp_path: Path) -> None:
