@@ -1,8 +1,8 @@
 """Metrics from the archive: what REST no longer has is filled from daily files, and what both have is compared.
 
 The file of every wished day is read once: for rows that lack, and to compare (app/filling/joining.py). A file that was
-missing or unreadable is tried again, one that was read is looked at again by its checksum (metrics_looks.py). A row
-that neither its day's file nor REST has any more is absent, until a later file has it after all.
+missing or unreadable is tried again, one that was read is looked at again by its checksum: holding/metrics_looks.py.
+A row that neither its day's file nor REST has any more is absent, until a later file has it after all.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from app.domain.store_rules import Batch
 from app.events import ArchiveRejected, MetricsFilesProgress, MetricsFilesRead
 from app.filling.file_fill import why_rejected
 from app.filling.joining import Joining
-from app.filling.metrics_looks import AGAIN_AGE_MS, AGAIN_MS, Look, Looks, LooksStore, due_ms, month_of
 from app.filling.room import Room
 from app.holding.commit import Committer
 from app.holding.gaps import survey
 from app.holding.inventory import Inventory
+from app.holding.metrics_looks import AGAIN_AGE_MS, AGAIN_MS, Look, Looks, due_ms, looks_of, month_of, save_looks
 from app.holding.wish import REACH_MARGIN_MS
 from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.ports.exchange import Archive, FileMetrics
@@ -75,7 +75,6 @@ class ArchivedMetrics:
         self._observe = runtime.observe
         self._archive = archive
         self._store = store
-        self._looks = LooksStore(store)
         self._committer = committer
         self._holdings = inventory.ledgers
         self._wish = inventory.wish
@@ -168,8 +167,8 @@ class ArchivedMetrics:
 
     async def _month(self, symbol: str, series: list[Series], month: Span) -> None:
         """Look at the files of a month that are due, and read those that are new."""
-        before = await self._looks.of(symbol, month.start_ms)
-        later = (await self._looks.of(symbol, month.end_ms)).get(month.end_ms)
+        before = await looks_of(self._store, symbol, month.start_ms)
+        later = (await looks_of(self._store, symbol, month.end_ms)).get(month.end_ms)
         looks, now_ms = dict(before), self._clock.now_ms()
         wished = self._spans(series, now_ms, is_missing=False).clip(month)
         lacking = self._spans(series, now_ms, is_missing=True).clip(month)
@@ -190,7 +189,7 @@ class ArchivedMetrics:
                 break
             await self._read(series, list(some), looks, later)
         if looks != before:
-            await self._looks.save(symbol, month.start_ms, looks, self._clock.now_ms())
+            await save_looks(self._store, symbol, month.start_ms, looks, self._clock.now_ms())
         due = [when_ms for file in files if (when_ms := due_ms(file, looks.get(file.day_ms))) is not None]
         self._next_ms[symbol, month.start_ms] = min(due, default=NEVER_MS)
 
@@ -234,7 +233,7 @@ class ArchivedMetrics:
         for file, error in found.failed.items():
             self._note_failure(file, error)
             if not isinstance(error, UpstreamUnavailable):
-                seen[file.day_ms] = Look(None, str(error), now_ms)
+                seen[file.day_ms] = Look(None, why_rejected(error)[1], now_ms)
         days = Spans(file.span for file in files if seen.get(file.day_ms) != looks.get(file.day_ms))
         later_files = _later_files(
             found, looks if later is None else {**looks, month_of(files[0].day_ms).end_ms: later}

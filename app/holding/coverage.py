@@ -8,16 +8,20 @@ import msgspec
 
 from app.binance.evidence import stated
 from app.binance.rest_form import SymbolDigits
-from app.domain.interval import M1, Interval
+from app.domain.interval import D1, DAY_MS, M1, Interval
 from app.domain.ledger import Source
 from app.domain.span import Span
 from app.holding.gaps import SeriesGap, survey
 from app.holding.inventory import Inventory
+from app.holding.metrics_looks import Look, Looks, month_of
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
 from app.ports.store import Disagreement
 
+DAYS_MAX: Final = 100  # with absent rows, listed per series of metrics
+NOT_IN_FILE: Final = "the archive's file of the day has no such row"
+NOT_LOOKED: Final = Look(None, "the exchange was asked and had no such row", 0)
 SPANS_MAX: Final = 1_000  # newest spans listed per series; the counts cover all of a more fragmented ledger
 
 
@@ -42,11 +46,19 @@ class Coverage:
     """Reports, per series, which spans are held (and from where), proven absent, and missing."""
 
     def __init__(
-        self, clock: Clock, inventory: Inventory, digits: Callable[[str], Awaitable[SymbolDigits]] | None = None
+        self,
+        clock: Clock,
+        inventory: Inventory,
+        digits: Callable[[str], Awaitable[SymbolDigits]] | None = None,
+        looks: Callable[[str, int], Awaitable[Looks]] | None = None,
     ) -> None:
-        """`digits`: what was learned about a symbol's rows from the archive; without it nothing is reported of that."""
+        """`digits`: what was learned about a symbol's rows from the archive; `looks`: what was seen of a month's files.
+
+        Without them nothing is reported of that. Both may raise StoreUnavailable.
+        """
         self._clock = clock
         self._digits = digits
+        self._looks = looks
         self._holdings = inventory.ledgers
         self._wish = inventory.wish
 
@@ -102,8 +114,26 @@ class Coverage:
             if self._digits is not None and kind.archived_form is not None:
                 with suppress(StoreUnavailable):  # the ledger is in memory, and worth reporting also then
                     series["digits"] = _learned(kind.name, await self._digits(gap.series.symbol))
+                    series["absent_days"] = await self._absent_days(gap)
             described.append(series)
         return {**report, "series": described}
+
+    async def _absent_days(self, gap: SeriesGap) -> list[dict[str, object]]:
+        """Why rows are absent, by the newest DAYS_MAX days of which some are. Raises StoreUnavailable."""
+        assert self._looks is not None, "beside the digits"
+        found: list[dict[str, object]] = []
+        looks: Looks = {}
+        for span in reversed(self._holdings.ledger(gap.series).absent):
+            for day_ms in range(D1.grid.floor(span.end_ms - 1), D1.grid.floor(span.start_ms) - 1, -DAY_MS):
+                if found and found[-1]["day"] == day_ms:
+                    continue
+                if len(found) == DAYS_MAX:
+                    return found
+                if day_ms not in looks:
+                    looks = await self._looks(gap.series.symbol, month_of(day_ms).start_ms)
+                look = looks.get(day_ms, NOT_LOOKED)
+                found.append({"day": day_ms, "reason": look.reason or NOT_IN_FILE, "looked": look.looked_ms or None})
+        return found
 
     def report(
         self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False

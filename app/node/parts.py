@@ -4,6 +4,7 @@ import contextlib
 import random
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 from urllib.parse import urlencode
 
@@ -21,6 +22,7 @@ from app.holding.coverage import Coverage
 from app.holding.freshness import Freshness
 from app.holding.inventory import Inventory
 from app.holding.ledger_cache import LedgerCache
+from app.holding.metrics_looks import looks_of
 from app.holding.rest_forms import RestForms
 from app.holding.rolling import Rolling
 from app.holding.store_state import StoreState
@@ -173,7 +175,7 @@ class Parts:
         )
         self.names = Names(clock, self.symbols, self._look_for)
         self.rest_forms = RestForms(clock, self.reader, self.observe, self._form_changed)
-        self.coverage = Coverage(clock, self.inventory, self.rest_forms.of)
+        self.coverage = Coverage(clock, self.inventory, self.rest_forms.of, partial(looks_of, self.reader))
         self.backfill = Backfill(self.holdings, lambda: self.role.store, self.wake)
         self.verifier = Verifier(
             clock,

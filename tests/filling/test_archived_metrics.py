@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from app.domain.store_rules import Batch
 from app.events import ArchiveRejected, MetricsFilesRead
 from app.filling.archived_metrics import WORKERS, ArchivedMetrics
 from app.filling.joining import JoinCheck, Joining
-from app.filling.metrics_looks import AGAIN_MS, RETRY_MS
 from app.filling.room import Room
+from app.holding.coverage import Coverage
 from app.holding.inventory import Inventory
+from app.holding.metrics_looks import AGAIN_MS, RETRY_MS, looks_of
 from app.holding.rest_forms import RestForms
 from app.holding.wish import REACH_MARGIN_MS, Wish
 from app.kinds.metrics import METRICS, REACH_MS
@@ -33,6 +35,7 @@ from infra.sandbox.statistics import PERIOD_MS
 from infra.sqlite.library import sqlite3
 from tests.binance.loopback import to
 from tests.fakes import Rig, listing, rig
+from tests.sandbox.files import metrics_file
 
 SYMBOL = "BTCUSDT"
 NOW_MS = utc_ms(2026, 11, 21) + 12 * HOUR_MS
@@ -47,8 +50,8 @@ M5 = INTERVALS["5m"]
 class Compared(Joining):
     """Compares rows, and remembers which were handed to it."""
 
-    def __init__(self, rig: Rig) -> None:
-        super().__init__(rig.runtime, rig.store, RestForms(rig.clock, rig.store, rig.observe, lambda symbol: None))
+    def __init__(self, rig: Rig, forms: RestForms) -> None:
+        super().__init__(rig.runtime, rig.store, forms)
         self.calls: list[tuple[str, Mapping[Kind, Sequence[Any]], Mapping[Kind, Sequence[Any]]]] = []
 
     async def check(
@@ -83,7 +86,8 @@ class Case:
     symbols: tuple[str, ...] = (SYMBOL,)
 
     def __post_init__(self) -> None:
-        self.compared = Compared(self.rig)
+        self.forms = RestForms(self.rig.clock, self.rig.store, self.rig.observe, lambda symbol: None)
+        self.compared = Compared(self.rig, self.forms)
         self.inventory = Inventory(self.rig.holdings, self.wish)
         self.started()
 
@@ -153,6 +157,10 @@ async def archived(
             await archive.aclose()
 
 
+def day_file(day: str) -> str:
+    return metrics_file(SYMBOL, day)
+
+
 def wished(case: Case) -> Span:
     return Span(TODAY_MS - case.days * DAY_MS, TODAY_MS)
 
@@ -211,6 +219,11 @@ async def test_what_neither_has_is_absent_until_the_archive_has_it(tmp_path: Pat
         assert case.sources(young) == {}, "REST may have it"
         told = {event.name for event in case.rig.seen(ArchiveRejected)}
         assert told == {f"{SYMBOL}-metrics-2026-11-16", f"{SYMBOL}-metrics-2026-10-20"}
+        coverage = Coverage(case.rig.clock, case.inventory, case.forms.of, partial(looks_of, case.rig.store))
+        report: Any = await coverage.full_report(None, None, 0, 1)
+        [why] = report["series"][0]["absent_days"]
+        assert (why["day"], why["looked"]) == (OLD_MS, NOW_MS)
+        assert why["reason"] == f"the archive has no {day_file('2026-10-20')}.CHECKSUM (404)"
         case.sandbox.faults.clear()
         case.paths()
         case.rig.clock.ms += RETRY_MS

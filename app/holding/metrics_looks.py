@@ -10,7 +10,7 @@ from app.binance.metrics_csv import MetricsDay
 from app.binance.unreadable import UNREADABLE
 from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS
 from app.domain.span import Span
-from app.ports.store import StoreWriter
+from app.ports.store import StoreReader, StoreWriter
 
 RETRY_MS: Final = 6 * HOUR_MS
 """When a file that is missing, or cannot be read, is tried again while it is young: it may be late."""
@@ -51,25 +51,23 @@ def month_of(time_ms: int) -> Span:
     return Span(start_ms, MONTH.shift(start_ms, 1))
 
 
-class LooksStore:
-    """Reads and writes what was seen."""
+async def looks_of(store: StoreReader, symbol: str, month_ms: int) -> Looks:
+    """What was seen of the files of the month that begins at `month_ms`. Raises StoreUnavailable.
 
-    def __init__(self, store: StoreWriter) -> None:
-        self._store = store
+    A record that cannot be read counts as none: the files are read again.
+    """
+    stored = await store.document(_name(symbol, month_ms))
+    if stored is None:
+        return {}
+    try:
+        return msgspec.json.decode(stored[0], type=Looks)
+    except UNREADABLE:
+        return {}
 
-    async def of(self, symbol: str, month_ms: int) -> Looks:
-        """What was seen of the files of the month that begins at `month_ms`; an unreadable record counts as none."""
-        stored = await self._store.document(_name(symbol, month_ms))
-        if stored is None:
-            return {}
-        try:
-            return msgspec.json.decode(stored[0], type=Looks)
-        except UNREADABLE:
-            return {}  # the files are read again
 
-    async def save(self, symbol: str, month_ms: int, looks: Mapping[int, Look], now_ms: int) -> None:
-        """Store what was seen. Raises StoreUnavailable."""
-        await self._store.save_document(_name(symbol, month_ms), msgspec.json.encode(looks), now_ms)
+async def save_looks(store: StoreWriter, symbol: str, month_ms: int, looks: Mapping[int, Look], now_ms: int) -> None:
+    """Store what was seen. Raises StoreUnavailable."""
+    await store.save_document(_name(symbol, month_ms), msgspec.json.encode(looks), now_ms)
 
 
 def _name(symbol: str, month_ms: int) -> str:
