@@ -118,7 +118,7 @@ class ArchivedMetrics:
                 await self._month(symbol, series, month)
                 if self._clock.now_ms() - told_ms >= PROGRESS_EVERY_MS:
                     told_ms = self._clock.now_ms()
-                    self._observe(MetricsFilesProgress(number, len(jobs), symbol, month.start_ms))
+                    self._observe(MetricsFilesProgress(number + 1, len(jobs), symbol, month.start_ms))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(WORKERS):
