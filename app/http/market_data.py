@@ -195,7 +195,7 @@ def market_data_router(data: MarketData) -> APIRouter:
 
 
 def _responses(endpoint: Endpoint) -> Responses:
-    is_archived = endpoint.kind is not None and endpoint.kind.archived_form is not None
+    is_archived = (kind := endpoint.kind) is not None and kind.archived_form is not None
     errors: Responses = {
         200: answer_doc(endpoint) | ({"headers": ARCHIVE_ROWS_DOC} if is_archived else {}),
         304: {"description": "The answer that If-None-Match names is still true."},
