@@ -7,7 +7,7 @@ import re
 from typing import Final, NamedTuple
 
 from app.binance.archive_csv import BadFile, fields_of
-from app.binance.funding_rows import FundingRow
+from app.binance.funding_rows import STAMP_AFTER_OPEN_MS, FundingRow
 from app.domain.kline import OPEN_MS_MAX, TEXT_CHARS_MAX, BadKline
 
 HEADER: Final = "calc_time,funding_interval_hours,last_funding_rate"
@@ -57,9 +57,10 @@ def _lines(content: bytes) -> list[tuple[FundingRow, int]]:
         raise BadKline(f"not ASCII: {error}") from error
     rows = []
     for number, (time, hours, rate) in fields_of(text, HEADER):
-        if not (_TIME.fullmatch(time) and int(time) <= OPEN_MS_MAX and _HOURS.fullmatch(hours)):
+        is_time = _TIME.fullmatch(time) is not None and STAMP_AFTER_OPEN_MS <= int(time) <= OPEN_MS_MAX
+        if not is_time or not _HOURS.fullmatch(hours):
             raise BadKline(f"line {number}: no time and hours: {time:.20} {hours:.20}")
         if len(rate) > TEXT_CHARS_MAX or not _RATE.fullmatch(rate):
             raise BadKline(f"line {number}: not a plain decimal: {rate!r:.60}")
-        rows.append((FundingRow(int(time), rate, None, None), int(hours)))
+        rows.append((FundingRow(int(time) - STAMP_AFTER_OPEN_MS, rate, None, None), int(hours)))
     return rows

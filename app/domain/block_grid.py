@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from app.domain.interval import DAY_MS, MINUTE_MS, FixedGrid, Interval
+from app.domain.kind import Kind
 from app.domain.span import Span
 
 OF_MINUTES_MS: Final = DAY_MS  # of 1m; tests make it short
@@ -22,8 +23,10 @@ _KEPT: Final = 10_000  # spans; a year has 365 days and six intervals
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def is_sealable(interval: Interval) -> bool:
-    """Whether rows of `interval` are sealed: those up to 1d. A year of longer ones has no more rows than a page."""
+def is_sealable(kind: Kind, interval: Interval) -> bool:
+    """Whether rows are sealed: those up to 1d that fill their grid. A year of others has few more rows than a page."""
+    if kind.is_sparse:
+        return False
     return type(interval.grid) is FixedGrid and interval.grid.step_ms <= DAY_MS and not interval.grid.origin_ms
 
 

@@ -66,7 +66,7 @@ class Bucket(IntEnum):
 class RestPages:
     """How rows are requested from REST: `path?<symbol>=…&<interval>=…&limit=…`, startTime and endTime inclusive.
 
-    `symbol` and `interval` are the names of these two parameters.
+    `symbol` and `interval` are the names of these two parameters; an `interval` of "" is not sent.
     """
 
     path: str
@@ -81,6 +81,8 @@ class RestPages:
     decode: Callable[[bytes, Grid, str], Sequence[Row]]
     """Decodes an answer's body into checked rows, strictly ascending, given the grid and the symbol (or pair) that was
     asked for. Raises BadKline for the whole answer, also when a row states another symbol."""
+    rows_default: int = 500
+    """How many rows an answer has at most if the client states no limit."""
     bucket: Bucket | None = None
     stamp_ms: int = 0
     """How long after a row's open time the time lies that the exchange states for it, and that parameters mean."""
@@ -132,6 +134,10 @@ class Kind:
     is_gathered: bool = False
     """Whether rows are gathered in turn, as the kind's bucket allows, instead of as each closes. Such a series is no
     part of readiness, and is not compared with the exchange in rounds."""
+    is_sparse: bool = False
+    """Whether rows are events, at any times: a step of the grid has none, one or several. That a step is held means
+    that all its rows are, if there are any, and a batch states so for its spans. Such rows are gathered, never sealed.
+    """
     finished: Callable[[bytes, str], bytes] = lambda body, symbol: body
     """Completes the body of an answer of printed rows by what they all share: the symbol."""
     archived_form: Callable[[Sequence[Any], Any], Sequence[Row]] | None = None

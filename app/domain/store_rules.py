@@ -7,7 +7,7 @@ were rolled up from them are invalid: for each series of `longer` the store read
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import lt
@@ -28,7 +28,8 @@ NOTHING: Final = Spans()
 class Batch:
     """What one source reports about one series: `spans`, and the `rows` (ascending) that open inside them.
 
-    Every grid time in `spans` has its row in `rows`; with source ABSENT there are no rows: the spans are proven empty.
+    Every grid time in `spans` has its row in `rows`, but of sparse kinds, of which `rows` are all that open in `spans`.
+    With source ABSENT there are no rows: the spans are proven empty.
     """
 
     series: Series
@@ -111,10 +112,13 @@ def decide(ledger: Ledger, batch: Batch, grant: Grant, held: Sequence[Row]) -> D
     replaced: list[Row] = []
     if contested:
         unwritten = {row.open_ms: row for row in rows}
+        is_kept = _kept(batch.series, rows)
         for old in held:
             new = unwritten.get(old.open_ms)
             if new == old:
                 del unwritten[old.open_ms]
+                continue
+            if new is None and is_kept(old):
                 continue
             replaced.append(old)
             if new is None:
@@ -123,16 +127,17 @@ def decide(ledger: Ledger, batch: Batch, grant: Grant, held: Sequence[Row]) -> D
     changed = NOTHING
     if not _is_beyond(granted, ledger):
         grid = batch.series.interval.grid
-        changed = Spans(Span(row.open_ms, grid.shift(row.open_ms, 1)) for row in replaced)
+        steps_ms = {grid.floor(row.open_ms) for row in replaced}
+        changed = Spans(Span(open_ms, grid.shift(open_ms, 1)) for open_ms in steps_ms)
         if batch.source is not Source.ABSENT:
             changed |= granted & ledger.absent  # a roll-up made without these rows is as wrong as one of replaced rows
-    leaves_strays = batch.source is Source.ABSENT or batch.series.interval.needs_anchor  # rows do not fill the spans
+    is_filled = not (batch.source is Source.ABSENT or batch.series.interval.needs_anchor or batch.series.kind.is_sparse)
     return Decision(
         ledger.record(granted, batch.source),
         granted,
         rows,
         deleted,
-        granted - ledger.held if leaves_strays else NOTHING,
+        NOTHING if is_filled else granted - ledger.held,
         [_revision(ledger, row, batch.source, batch.series) for row in replaced],
         changed,
     )
@@ -180,6 +185,19 @@ def invalidate(series: Series, ledger: Ledger, changed: Spans, held: Sequence[Ro
 def _is_beyond(spans: Spans, ledger: Ledger) -> bool:
     """Whether all `spans` are newer than the ledger, as those of klines that just closed: thousands a minute."""
     return bool(spans) and spans.hull.start_ms >= ledger.end_ms
+
+
+def _kept(series: Series, rows: Sequence[Row]) -> Callable[[Row], bool]:
+    """Whether a held row that is not among the new `rows` stays.
+
+    An event stays that the exchange lacks now, as after it has lost some of its history for an hour. It goes if others
+    have come in its step of the grid: then its time was corrected.
+    """
+    if not series.kind.is_sparse:
+        return lambda _: False
+    floor = series.interval.grid.floor
+    steps_ms = {floor(row.open_ms) for row in rows}
+    return lambda old: floor(old.open_ms) not in steps_ms
 
 
 def _revision(ledger: Ledger, row: Row, new_source: Source, series: Series) -> Revision:

@@ -113,7 +113,7 @@ class Sealer:
         """Seal every whole block that is old enough. Raises StoreUnavailable."""
         told_ms = self._clock.now_ms()
         before_ms, rows = told_ms - self._after_ms, 0
-        found = [series for series in self._ledgers.all() if is_sealable(series.interval)]
+        found = [series for series in self._ledgers.all() if is_sealable(*series.table)]
         for number, series in enumerate(found):
             next_ms: int | None = 0
             while next_ms is not None:

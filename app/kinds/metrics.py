@@ -23,6 +23,7 @@ from app.domain.kind import Bucket, Kind, RestPages
 
 FOLDER: Final = "/futures/data/"
 ROWS_MAX: Final = 500
+ROWS_DEFAULT: Final = 30
 REACH_MS: Final = 30 * DAY_MS
 LATE_MS: Final = MINUTE_MS  # assumed: how soon after a period's end its row appears is not documented
 
@@ -45,6 +46,7 @@ def _kind(name: str, table: str, bucket: Bucket) -> Kind:
             interval="period",
             rows_max=ROWS_MAX,
             rows_thrifty=ROWS_MAX,
+            rows_default=ROWS_DEFAULT,
             weight=_weighs_nothing,
             decode=language.decode,
             bucket=bucket,

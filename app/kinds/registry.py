@@ -7,11 +7,12 @@ from app.domain import letters
 from app.domain.interval import INTERVALS, Interval
 from app.domain.kind import Kind
 from app.domain.series import Series
+from app.kinds.funding import FUNDING
 from app.kinds.klines import KLINES
 from app.kinds.metrics import METRICS
 from app.kinds.price_klines import PRICES
 
-KINDS: Final[dict[str, Kind]] = {kind.suffix: kind for kind in (KLINES, *PRICES.values(), *METRICS.values())}
+KINDS: Final[dict[str, Kind]] = {kind.suffix: kind for kind in (KLINES, *PRICES.values(), *METRICS.values(), FUNDING)}
 """By `Kind.suffix`, which follows the symbol in the name of a series."""
 
 
@@ -36,6 +37,11 @@ def held_beside(words: Iterable[str], symbols: Sequence[str]) -> dict[Kind, tupl
 def metrics_of(symbols: Collection[str]) -> dict[Kind, Collection[str]]:
     """By kind of metrics: `symbols`."""
     return dict.fromkeys(METRICS.values(), symbols)
+
+
+def funding_of(symbols: Collection[str]) -> dict[Kind, Collection[str]]:
+    """`symbols`, by the kind of fundings."""
+    return {FUNDING: symbols}
 
 
 def series_of(symbol: str) -> Iterator[Series]:

@@ -67,11 +67,9 @@ class BinanceRest:
         assert 1 <= limit <= pages.rows_max, f"limit {limit} is not one the exchange accepts"
         assert window is None or window, "an empty window has no klines"
         assert not newest or (window is not None and not window.start_ms), "the newest before a time begin anywhere"
-        params: dict[str, str | int] = {
-            pages.symbol: series.symbol,
-            pages.interval: series.interval.code,
-            "limit": limit,
-        }
+        params: dict[str, str | int] = {pages.symbol: series.symbol}
+        params |= {pages.interval: series.interval.code} if pages.interval else {}
+        params["limit"] = limit
         if window is not None:
             assert pages.reach_ms is None or grid.count(*window) <= limit, "the answer would lack the oldest rows"
             params |= {} if newest else {"startTime": window.start_ms + pages.stamp_ms}

@@ -86,7 +86,7 @@ class BlockBuilder:
 
     def take(self, rows: Columns) -> None:
         """Add rows, which must open after all those added before."""
-        if not is_sealable(self._interval):
+        if not is_sealable(self._kind, self._interval):
             self._parts.append(rows)
             return
         at, opens_ms = 0, rows.opens_ms

@@ -82,7 +82,7 @@ def read_spans(connection: sqlite3.Connection, wanted: Mapping[Series, Span]) ->
             asked = [(name, *wanted[each]) for name, each in of_table.items()]
             for name, row in _read_spans(connection, kind, interval, asked):
                 found.setdefault(of_table[name], []).append(row)
-            for series in _with_blocks(connection, interval, {each: wanted[each] for each in of_table.values()}):
+            for series in _with_blocks(connection, kind, interval, {each: wanted[each] for each in of_table.values()}):
                 if sealed := sealed_rows(connection, series, wanted[series], limit=NO_LIMIT, newest=False):
                     found.setdefault(series, []).extend(sealed)
     for rows in found.values():
@@ -103,9 +103,11 @@ def _read_spans(
     return zip(names, rows_of(kind, texts), strict=True)
 
 
-def _with_blocks(connection: sqlite3.Connection, interval: Interval, wanted: Mapping[Series, Span]) -> list[Series]:
-    """Those of `wanted`, all of `interval`, that have a block in their span."""
-    if not is_sealable(interval):
+def _with_blocks(
+    connection: sqlite3.Connection, kind: Kind, interval: Interval, wanted: Mapping[Series, Span]
+) -> list[Series]:
+    """Those of `wanted`, all of `kind` and `interval`, that have a block in their span."""
+    if not is_sealable(kind, interval):
         return []
     by_name = {series.name: series for series in wanted}
     asked = [reach(series, span) for series, span in wanted.items() if span]

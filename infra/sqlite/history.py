@@ -28,7 +28,7 @@ def read_rows(
     Call it inside a transaction.
     """
     rows = table_rows(connection, series, window, limit=limit, newest=newest)
-    if not window or not is_sealable(series.interval):
+    if not window or not is_sealable(*series.table):
         return rows
     sealed = sealed_rows(connection, series, window, limit=limit, newest=newest)
     if not sealed:
@@ -51,7 +51,7 @@ def read_encoded(
     """
     if limit <= 0 or not window:
         return 0, _EMPTY
-    if not is_sealable(series.interval):
+    if not is_sealable(*series.table):
         statement = _unsealed(*series.table, newest=newest)
         found = _Found(*connection.execute(statement, (series.name, *window, limit)).fetchone())
         return found.rows, found.body()

@@ -33,7 +33,7 @@ def seal(connection: sqlite3.Connection, series: Series, window: Span) -> tuple[
     The block must end by `window.end_ms`. One transaction: its rows are printed, compressed and deleted in 15 ms.
     """
     with writing(connection):
-        if not is_sealable(series.interval):
+        if not is_sealable(*series.table):
             return Sealed(0, 0, None), None
         select = f"SELECT min(open_time) FROM {row_table(*series.table)} WHERE symbol = ? AND open_time >= ?"  # noqa: S608
         [open_ms] = connection.execute(select, (series.name, window.start_ms)).fetchone()

@@ -33,7 +33,7 @@ def damaged(series: Series, start_ms: int, error: BlockDamaged) -> StoreDamaged:
 
 def sealed_end_ms(connection: sqlite3.Connection, series: Series) -> int:
     """Where the newest block of `series` ends; 0 when it has none."""
-    if not is_sealable(series.interval):
+    if not is_sealable(*series.table):
         return 0
     select = f"SELECT max(start_ms) FROM block WHERE {OF_SERIES}"  # noqa: S608  constant
     [start_ms] = connection.execute(select, (series.name, series.interval.code)).fetchone()
@@ -42,7 +42,7 @@ def sealed_end_ms(connection: sqlite3.Connection, series: Series) -> int:
 
 def block_starts(connection: sqlite3.Connection, series: Series, window: Span) -> list[int]:
     """The starts of the blocks that overlap `window`, ascending."""
-    if not window or not is_sealable(series.interval):
+    if not window or not is_sealable(*series.table):
         return []
     select = f"SELECT start_ms FROM block WHERE {IN_WINDOW} ORDER BY start_ms"  # noqa: S608  constant
     return [start_ms for (start_ms,) in connection.execute(select, reach(series, window)).fetchall()]

@@ -9,6 +9,7 @@ from app.binance.funding_csv import HEADER, LINES_MAX, FundingFile
 from app.binance.funding_rows import FundingRow
 from app.domain.kline import BadKline
 
+STAMP_MS = 59 * 60_000
 FIRST, SECOND = "1785542400001,8,0.00004123", "1785571200000,4,-0.00003163"  # as recorded, with a ms beside the hour
 
 
@@ -18,7 +19,10 @@ def text(*lines: str, header: bool = True) -> bytes:
 
 def test_events_keep_their_time_and_text_and_have_no_mark_price() -> None:
     expected = FundingFile(
-        [FundingRow(1785542400001, "0.00004123", None, None), FundingRow(1785571200000, "-0.00003163", None, None)],
+        [
+            FundingRow(1785542400001 - STAMP_MS, "0.00004123", None, None),
+            FundingRow(1785571200000 - STAMP_MS, "-0.00003163", None, None),
+        ],
         [8, 4], [], 0, 0,
     )  # fmt: skip
     for content in (
@@ -36,7 +40,7 @@ def test_of_two_lines_of_one_time_the_later_counts_and_the_former_is_returned() 
     other = FIRST.replace("4123", "9999")
     file = funding_csv.parse(text(SECOND, FIRST, FIRST, other))
     assert [row.funding_rate for row in file.rows] == ["0.00009999", "-0.00003163"]
-    assert file.revisions == [FundingRow(1785542400001, "0.00004123", None, None)]
+    assert file.revisions == [FundingRow(1785542400001 - STAMP_MS, "0.00004123", None, None)]
     assert (file.duplicates, file.disordered) == (1, 1)
     hours = funding_csv.parse(text(FIRST, FIRST.replace(",8,", ",4,")))
     assert (hours.interval_hours, hours.revisions, hours.duplicates) == ([4], [], 0)
@@ -47,8 +51,11 @@ def test_generated_months_are_read_whole_and_in_order(seed: int) -> None:
     chance = random.Random(seed)
     hours = sorted(chance.sample(range(744), chance.randrange(1, 744)))
     times = [1785542400000 + hour * 3_600_000 + chance.randrange(20) for hour in hours]
-    rows = [FundingRow(time_ms, f"{chance.choice(['', '-'])}0.{time_ms % 10**8:08}", None, None) for time_ms in times]
-    lines = [f"{row.open_ms},{chance.choice([1, 4, 8])},{row.funding_rate}" for row in rows]
+    rows = [
+        FundingRow(time_ms - STAMP_MS, f"{chance.choice(['', '-'])}0.{time_ms % 10**8:08}", None, None)
+        for time_ms in times
+    ]
+    lines = [f"{row.open_ms + STAMP_MS},{chance.choice([1, 4, 8])},{row.funding_rate}" for row in rows]
     repeated = chance.sample(lines, len(lines) // 3)
     shown = [*lines, *repeated]
     chance.shuffle(shown)
