@@ -120,7 +120,11 @@ class Filler:
         if not self._wish().has(series) or not self._holdings.is_anchored(series):
             return
         try:
-            await self.keep(series, grid, klines, Source.REST)
+            if not series.kind.is_sparse:
+                await self.keep(series, grid, klines, Source.REST)
+            elif window:  # events are known of all of it, wherever there are any
+                rows = Columns.of(klines).between(*window)
+                await self._committer.commit([Batch(series, Source.REST, Spans([window]), rows)])
         except StoreUnavailable:
             return  # the store reports its failure itself, once, not per request; the gap stays
 

@@ -20,6 +20,7 @@ from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
+from app.filling.event_pages import EventPages
 from app.filling.lacking import Lacking
 from app.holding.commit import Committer
 from app.holding.gaps import survey
@@ -32,6 +33,7 @@ from app.runtime import Runtime
 
 HISTORY_TURN: Final = 4
 ASKED_FACTOR: Final = 4
+DUE_FACTOR: Final = 2  # of a sparse series of which an event is expected, and not only the news that there is none
 ASKED_MS: Final = 15 * MINUTE_MS  # how long a client's question about a series counts
 ASKED_MAX: Final = 4_096
 LATE_RETRY_S: Final = 60.0  # a series whose due row is late is asked for again after this long, then twice it
@@ -115,6 +117,7 @@ class Gathering:
         self._committer = committer
         self._holdings = inventory.ledgers
         self._wish = inventory.wish
+        self._events = EventPages(runtime.clock, rest, committer, inventory)
         self._states: dict[Series, _State] = {}
         self._kinds: dict[Kind, _Pause] = {}
         self._is_data_shared = is_data_shared
@@ -154,8 +157,10 @@ class Gathering:
         """Every series that is limited by `limit`, lacks rows and may be asked for."""
         wish = self._wish()
         gathered = wish.gathered()
-        for gone in self._states.keys() - set(gathered):
-            del self._states[gone]
+        gone = self._states.keys() - set(gathered)
+        self._events.forget(gone)
+        for each in gone:
+            del self._states[each]
         series = [each for each in gathered if self._limit(each.kind) is limit]
         found = []
         for number, each in enumerate(series, start=1):
@@ -173,15 +178,17 @@ class Gathering:
         if state.is_quiet(ledger, now_ms):
             return None
         reach = self._reach(series, now_ms)
-        missing = survey(wish, self._holdings, series, now_ms).missing.clip(reach) - state.lacking.waiting(now_ms)
+        gap = survey(wish, self._holdings, series, now_ms)
+        missing = gap.missing.clip(reach) - state.lacking.waiting(now_ms)
         held_end_ms = next(reversed(ledger.held)).end_ms if ledger.held else 0
         newest, behind_ms = Span(0, 0), 0
         if missing and missing.hull.end_ms > held_end_ms and not state.newest.waits(now_ms):
-            newest, behind_ms = self._page(series, missing, reach), now_ms - held_end_ms
+            newest, behind_ms = self._newest_page(wish, series, missing, reach), now_ms - held_end_ms
         history = Spans()
         if not state.history.waits(now_ms) and (ledger.held or not newest):
             older = missing - Spans([Span(held_end_ms, reach.end_ms)]) if held_end_ms else missing
-            history = (older | state.lacking.to_recheck(ledger.absent.clip(reach), now_ms)) - Spans([newest])
+            again = gap.wished & ledger.held if series.kind.is_sparse else ledger.absent.clip(reach)
+            history = (older | state.lacking.to_recheck(again, now_ms)) - Spans([newest])
         if not newest and not history:
             next_ms = wish.next_due_ms(series, self._holdings.grid(series), now_ms)
             state.quiet = ledger, now_ms, min(next_ms, now_ms + QUIET_MS_MAX)
@@ -194,8 +201,16 @@ class Gathering:
         begin_ms = 0 if reach_ms is None else self._holdings.grid(series).ceil(now_ms - reach_ms + REACH_MARGIN_MS)
         return Span(begin_ms, now_ms)
 
+    def _newest_page(self, wish: Wish, series: Series, wanted: Spans, reach: Span) -> Span:
+        """The span of one request for the newest of `wanted`; of a sparse kind, also for what is held before them."""
+        if series.kind.is_sparse:
+            return self._events.newest(wish, series, wanted.hull.end_ms)
+        return self._page(series, wanted, reach)
+
     def _page(self, series: Series, wanted: Spans, reach: Span) -> Span:
         """The span of one request for the newest of `wanted`, and for all others that fit on its page."""
+        if series.kind.is_sparse:
+            return self._events.older(self._wish(), series, wanted)
         grid, end_ms = self._holdings.grid(series), wanted.hull.end_ms
         page = Span(max(reach.start_ms, grid.shift(end_ms, -series.kind.rest.rows_max)), end_ms)
         return wanted.clip(page).hull
@@ -220,7 +235,8 @@ class Gathering:
 
     def _urgency(self, lack: _Lack, now_ms: int) -> int:
         asked_ms = self._state(lack.series).asked_ms
-        return lack.behind_ms * (ASKED_FACTOR if 0 <= now_ms - asked_ms < ASKED_MS else 1)
+        due = DUE_FACTOR if self._events.is_due(lack.series, lack.newest.end_ms) else 1
+        return lack.behind_ms * due * (ASKED_FACTOR if 0 <= now_ms - asked_ms < ASKED_MS else 1)
 
     # --- doing it -----------------------------------------------------------------------------------------------
 
@@ -229,7 +245,10 @@ class Gathering:
         state = self._state(series)
         pause = state.newest if is_newest else state.history
         try:
-            is_whole = await self._fetch(series, span, priority)
+            if series.kind.is_sparse:
+                is_whole = await self._fetch_events(series, span, priority, is_newest=is_newest)
+            else:
+                is_whole = await self._fetch(series, span, priority)
         except BucketFull as error:  # no failure: this is how the requests are shared out
             if priority is Priority.BACKFILL:
                 turns.share.until_ms = error.until_ms  # newest rows may use what is left
@@ -272,6 +291,13 @@ class Gathering:
         delay_s = ceiling_s(pause.failures, LATE_RETRY_S, LATE_RETRY_S_MAX)
         pause.failures += 1
         pause.until_ms = self._clock.now_ms() + int(delay_s * self._rng.uniform(1.0, 1.1) * 1000)
+
+    async def _fetch_events(self, series: Series, span: Span, priority: Priority, *, is_newest: bool) -> bool:
+        """Fetch the events of `span` and keep them; returns whether all of `span` is known now."""
+        known = await self._events.fetch(series, span, priority, is_newest=is_newest)
+        if known:
+            self._state(series).lacking.note(Spans(), Spans([known]), known, self._clock.now_ms())
+        return known == span
 
     async def _fetch(self, series: Series, span: Span, priority: Priority) -> bool:
         """Fetch the rows of `span` and keep those that are not held; returns whether its newest row was there."""
