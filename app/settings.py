@@ -22,7 +22,7 @@ PRICE_WEIGHT_SHARE: Final = 4  # price klines may use a quarter of WEIGHT_PER_MI
 OUTBOUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 UPSTREAMS: Final = ("binance_rest_url", "binance_ws_url", "binance_archive_url")
 WITH_CREDENTIALS: Final = frozenset(name.upper() for name in ("http_proxy", "https_proxy", "all_proxy", *UPSTREAMS))
-ALL_SYMBOLS: Final = "ALL"  # in METRICS: every followed symbol
+ALL_SYMBOLS: Final = "ALL"  # in METRICS and FUNDING: every followed symbol
 _BYTES_MAX: Final = 2**50  # for memory and disk: more than a petabyte is a typing error
 _CsvList = Annotated[tuple[str, ...], NoDecode]
 
@@ -61,6 +61,11 @@ class Settings(BaseSettings):
         (),
         description="Symbols whose 5-minute metrics are held (open interest, long/short ratios, taker volume), or all: "
         "of every followed symbol, or none. The exchange has them for 30 days.",
+    )
+    funding: _CsvList = Field(
+        (),
+        description="Symbols whose funding rates are held (of BACKFILL_DAYS, at least of 41 days), or all: of every "
+        "followed symbol, or none.",
     )
     db_url: str = Field("sqlite:///./data/klinenode.db", description="Where klines are kept (SQLite file).")
     runtime_dir: str = Field(
@@ -178,7 +183,7 @@ class Settings(BaseSettings):
     def _items(cls, value: object) -> object:
         return values.items(value)
 
-    @field_validator("metrics", mode="before")
+    @field_validator("metrics", "funding", mode="before")
     @classmethod
     def _items_or_none(cls, value: object) -> object:
         return () if isinstance(value, str) and letters.upper(value.strip()) == "NONE" else values.items(value)
@@ -203,7 +208,7 @@ class Settings(BaseSettings):
     def _token(cls, value: object) -> object:
         return values.token(value) if isinstance(value, str) else value
 
-    @field_validator("symbols", "quote_assets", "price_klines_symbols", "metrics")
+    @field_validator("symbols", "quote_assets", "price_klines_symbols", "metrics", "funding")
     @classmethod
     def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return values.symbols(value)
@@ -229,7 +234,7 @@ class Settings(BaseSettings):
             raise ValueError(f"name at least one of {','.join(CONTRACT_TYPES)}")
         return values.choices(tuple(map(letters.upper, value)), CONTRACT_TYPES, "contract type")
 
-    @field_validator("metrics")
+    @field_validator("metrics", "funding")
     @classmethod
     def _all_or_some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if ALL_SYMBOLS in value and len(value) > 1:

@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from app.binance.error_body import BinanceError, UnknownSymbol, decode
 from app.domain.interval import INTERVALS
+from app.domain.kind import Kind
 from app.domain.series import Series
 from app.http.archive_header import ARCHIVE_ROWS_DOC, archive_headers
 from app.http.documentation import BINANCE_LIMITS, Responses, error_doc
@@ -19,7 +20,7 @@ from app.http.market_docs import answer_doc, parameters_doc
 from app.http.market_pages import Kept, MarketPages
 from app.http.market_params import DATA, question_of, refuse_too_old
 from app.http.relay import ask_writer, holds_header, is_relayed, wants_new
-from app.http.services import Services
+from app.http.services import HeldRows, Services
 from app.market import book_starts
 from app.market.endpoints import ENDPOINTS, Endpoint, Mode, Question
 from app.market.market_source import Fetched
@@ -29,11 +30,9 @@ from app.querying.answer import LIMIT_DEFAULT, KlineQuery
 from app.querying.refusal import refusal_of
 from app.querying.statistics import NEWEST_MS, StatisticsQuery
 
-STATISTICS_DEFAULT: Final = 30  # rows of /futures/data without a limit (binance-facts section 2.2)
-
 _MODES: Final = {
     Mode.HELD: "Held in memory, from the exchange's streams. An answer holds for",
-    Mode.STORED: "Held where PRICE_KLINES or METRICS says so, else fetched once for all who ask. An answer holds for",
+    Mode.STORED: "Held where PRICE_KLINES, METRICS or FUNDING says so, else fetched once for all. An answer holds for",
     Mode.CACHED: "Fetched from the exchange once for all who ask. An answer holds for",
 }
 
@@ -50,6 +49,7 @@ class MarketData:
     ) -> None:
         self._market = services.market
         self._statistics = services.statistics
+        self._events = services.events
         self._query = services.query
         self._symbols = services.symbols
         self._names = services.names
@@ -119,19 +119,23 @@ class MarketData:
         if kind is None or not kind.is_gathered:
             return None
         sent = question.params
-        interval = INTERVALS.get(sent[kind.rest.interval])
-        if interval is None or interval not in kind.intervals_of(()):
+        code = sent[kind.rest.interval] if kind.rest.interval else kind.intervals[0].code
+        symbol, interval = sent.get(kind.rest.symbol), INTERVALS.get(code)
+        if symbol is None or interval is None or interval not in kind.intervals_of(()):
             return None
-        series = Series(kind, kind.whose(sent[kind.rest.symbol]), interval)
-        limit = question.number("limit") or STATISTICS_DEFAULT
-        if limit > kind.rest.rows_max or not self._statistics.keeps(series):
+        series = Series(kind, kind.whose(symbol), interval)
+        limit = question.number("limit") or kind.rest.rows_default
+        if limit > kind.rest.rows_max or not self._rows_of(kind).keeps(series):
             return None
         return StatisticsQuery(series, question.number("startTime"), question.number("endTime"), limit)
+
+    def _rows_of(self, kind: Kind) -> HeldRows:
+        return self._events if kind.is_sparse else self._statistics
 
     async def _held(self, question: Question) -> Fetched | None:
         """The answer of held statistics; None for what has to be asked for. Raises BinanceError."""
         query = self._statistics_query(question)
-        if query is not None and (answer := await self._statistics.held(query)) is not None:
+        if query is not None and (answer := await self._rows_of(query.series.kind).held(query)) is not None:
             return Fetched(HTTPStatus.OK, answer.body, answer.fresh_ms, answer.fresh_ms, answer.archived)
         refuse_too_old(question, self._clock.now_ms())
         return None
@@ -152,8 +156,9 @@ class MarketData:
     async def _ask(self, question: Question) -> Fetched:
         fetched = await self._market.fetch(question)
         if fetched.status == HTTPStatus.OK and (query := self._statistics_query(question)) is not None:
-            await self._statistics.learn(query.series, fetched.body)
-            fetched = fetched._replace(fresh_ms=NEWEST_MS, thrifty_ms=NEWEST_MS)  # its rows may be joined by late ones
+            await self._rows_of(query.series.kind).learn(query, fetched.body)
+            fresh_ms = min(fetched.fresh_ms, NEWEST_MS)  # its rows may be joined by late ones
+            fetched = fetched._replace(fresh_ms=fresh_ms, thrifty_ms=fresh_ms)
         return fetched
 
     def _response(self, question: Question, kept: Kept, scope: Scope, edition: int) -> Response:

@@ -133,8 +133,8 @@ class Market(Protocol):
         ...
 
 
-class Statistics(Protocol):
-    """Answers from held rows of statistics."""
+class HeldRows(Protocol):
+    """Answers from held rows of gathered kinds."""
 
     def keeps(self, series: Series) -> bool:
         """Whether rows of a series are held, or wished."""
@@ -144,8 +144,8 @@ class Statistics(Protocol):
         """The answer from held rows; None when the exchange has to be asked."""
         ...
 
-    async def learn(self, series: Series, body: bytes) -> None:
-        """Keep the rows of the exchange's answer about a series."""
+    async def learn(self, query: StatisticsQuery, body: bytes) -> None:
+        """Keep the rows of the exchange's answer to a question."""
         ...
 
 
@@ -168,7 +168,9 @@ class Services:
     backfill: Backfill
     verify: Verify
     market: Market
-    statistics: Statistics
+    statistics: HeldRows
+    events: HeldRows
+    """Those of sparse kinds."""
     line: WriterLine
     book_starts: BookStarts
     names: Names

@@ -11,6 +11,7 @@ import msgspec
 from app.binance.weights import depth_limits, depth_weight, klines_weight
 from app.domain.interval import HOUR_MS, INTERVALS, MINUTE_MS
 from app.domain.kind import Bucket, Kind
+from app.kinds.funding import FUNDING
 from app.kinds.metrics import METRICS
 from app.kinds.price_klines import INDEX, MARK, PREMIUM
 
@@ -217,6 +218,12 @@ _DATA_TEXT: Final = "15 s; 5 min when endTime has passed"
 _METRICS_TEXT: Final = f"of METRICS, with period=5m: 15 s, 1 min without the newest row; else {_DATA_TEXT}"
 
 
+_FUNDING_TEXT: Final = (
+    "of FUNDING, with a symbol: 1 min, but not into the minute before a full hour; else a tenth of the time since the "
+    "full hour, between 5 s and 5 min; 5 min when endTime has passed"
+)
+
+
 def _costs(weight: int) -> Weight:
     return lambda _question: weight
 
@@ -328,8 +335,10 @@ _TABLE: Final = (
         ),
         _costs(0),
         _funding_holds,
-        "a tenth of the time since the full hour, between 5 s and 5 min; 5 min when endTime has passed",
+        _FUNDING_TEXT,
+        Mode.STORED,
         bucket=Bucket.FUNDING,
+        kind=FUNDING,
     ),
     Endpoint(
         "/fapi/v1/fundingInfo",

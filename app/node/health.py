@@ -150,7 +150,7 @@ class Health:
         elif self._symbols.last_error is not None:
             reasons.append(f"the last symbol sync failed: {self._symbols.last_error}")
         if unlisted := self._symbols.unlisted:
-            where = "SYMBOLS, PRICE_KLINES_SYMBOLS and METRICS"
+            where = "SYMBOLS, PRICE_KLINES_SYMBOLS, METRICS and FUNDING"
             reasons.append(f"{_some(unlisted)}: not listed by the exchange; correct {where}")
         if abs(self._clock.offset_ms) > OFFSET_MS_MAX:
             reasons.append(f"this machine's clock is off by {-self._clock.offset_ms} ms; set up NTP")

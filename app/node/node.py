@@ -51,6 +51,7 @@ class Node:
                 parts.verifier,
                 parts.market,
                 parts.statistics,
+                parts.events,
                 parts,
                 parts.book_starts,
                 parts.names,

@@ -34,7 +34,7 @@ from app.http.klines import PATH as KLINES_PATH
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.kinds.klines import KLINES
-from app.kinds.registry import KINDS, held_beside, metrics_of, named
+from app.kinds.registry import KINDS, funding_of, held_beside, metrics_of, named
 from app.market import book_mirror, mark_mirror, trade_mirror
 from app.market.book_starts import BookStarts
 from app.market.market_source import MarketSource
@@ -50,6 +50,7 @@ from app.ports.coordination import RpcRequest, RpcResponse, StreamFanoutClient, 
 from app.ports.errors import StoreDamaged, StoreUnavailable
 from app.ports.store import EVERYTHING
 from app.querying.archived_rows import ByOrigin
+from app.querying.events import Events
 from app.querying.gather import Gatherer
 from app.querying.in_progress import InProgress
 from app.querying.names import Names
@@ -155,7 +156,7 @@ class Parts:
                 settings.quote_assets,
                 settings.contract_types,
                 settings.auto_sync_symbols,
-                (*settings.price_klines_symbols, *(name for name in settings.metrics if name != ALL_SYMBOLS)),
+                (*settings.price_klines_symbols, *({*settings.metrics, *settings.funding} - {ALL_SYMBOLS})),
             ),
             lambda body, received_ms: self.role.keep_symbols(body, received_ms),
             self._symbols_changed,
@@ -219,6 +220,14 @@ class Parts:
             lambda: self.role.are_copies_current(),
             is_retention_strict=settings.strict_retention,
         )
+        self.events = Events(
+            clock,
+            self.reader,
+            self.holdings,
+            lambda series: self.wish().has(series),
+            lambda series, grid, span, rows: self.role.keep_read(series, grid, span, rows),
+            lambda: self.role.are_copies_current(),
+        )
         self.query = QueryService(
             clock, self.copies, self.gatherer, prover, self.in_progress, lambda series: self.wish().has(series)
         )
@@ -261,10 +270,11 @@ class Parts:
 
     def _wished_beside(self) -> Mapping[Kind, Collection[str]]:
         """By kind: the symbols, or pairs, of the series that are wished beside klines of trades."""
-        wished = self.settings.metrics
-        if not wished:
-            return self._others
-        return {**self._others, **metrics_of(self._held_symbols() if wished == (ALL_SYMBOLS,) else wished)}
+        found: dict[Kind, Collection[str]] = dict(self._others)
+        for names, kinds_of in ((self.settings.metrics, metrics_of), (self.settings.funding, funding_of)):
+            if names:
+                found |= kinds_of(self._held_symbols() if names == (ALL_SYMBOLS,) else names)
+        return found
 
     def _undoubted(self, wishes: Mapping[Series, Span]) -> Mapping[Series, Span]:
         """The wishes without those for doubted names, whose held klines may belong to another listing."""

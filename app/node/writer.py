@@ -222,8 +222,8 @@ class Writer:
 
     async def keep_read(self, series: Series, grid: Grid, span: Span, rows: Sequence[Row]) -> None:
         """Commit rows of `span` that were read through, where they are wished."""
-        if series.kind.is_gathered and (bucket := series.kind.rest.bucket) is not None:
-            self._gathering[bucket].asked(series)
+        if series.kind.is_gathered:
+            self.gathering.asked(series)
         await self._filler.keep_read(series, grid, span, rows)
 
     async def keep_symbols(self, body: bytes, received_ms: int) -> None:

@@ -41,7 +41,7 @@ class HeldAnswer(NamedTuple):
 
     body: bytes
     fresh_ms: int
-    archived: str
+    archived: str = ""
 
 
 class Statistics:
@@ -100,8 +100,9 @@ class Statistics:
         fresh_ms = NEWEST_MS if end_ms == newest_end_ms else PAST_MS
         return HeldAnswer(series.kind.finished(body, series.symbol), fresh_ms, archived)
 
-    async def learn(self, series: Series, body: bytes) -> None:
-        """Keep the rows of the exchange's answer about `series`."""
+    async def learn(self, query: StatisticsQuery, body: bytes) -> None:
+        """Keep the rows of the exchange's answer to `query`."""
+        series = query.series
         grid = self._holdings.grid(series)
         try:
             rows = series.kind.rest.decode(body, grid, series.symbol)

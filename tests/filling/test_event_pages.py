@@ -91,7 +91,7 @@ class Case:
     def __post_init__(self) -> None:
         self.list_since()
         inventory = Inventory(self.rig.holdings, self.wish)
-        self.gathering = Gathering(self.rig.runtime, self.data, self.rig.committer, inventory)
+        self.gathering = Gathering(self.rig.runtime, self.data, self.rig.committer, inventory, is_data_shared=True)
 
     def wish(self) -> Wish:
         return self._wish

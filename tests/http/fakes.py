@@ -59,8 +59,8 @@ class FakeStatistics:
     async def held(self, query: StatisticsQuery) -> HeldAnswer | None:
         return self.answer
 
-    async def learn(self, series: Series, body: bytes) -> None:
-        raise AssertionError(f"nothing of {series} is kept")
+    async def learn(self, query: StatisticsQuery, body: bytes) -> None:
+        raise AssertionError(f"nothing of {query.series} is kept")
 
 
 class ManualClock:
@@ -308,6 +308,7 @@ class Node:
                 self.verify,
                 self.market,
                 self.statistics,
+                FakeStatistics(),
                 self.line,
                 self.book_starts,
                 self.names,

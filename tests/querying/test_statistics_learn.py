@@ -13,7 +13,7 @@ from app.domain.span import Span
 from app.holding.rest_forms import RestForms
 from app.kinds.metrics import METRICS
 from app.querying.archived_rows import ByOrigin
-from app.querying.statistics import Statistics
+from app.querying.statistics import Statistics, StatisticsQuery
 from tests.fakes import NOW_MS, rig
 from tests.querying.query_desk import Desk, TrustedClock
 
@@ -34,6 +34,7 @@ async def test_nothing_is_kept_of_an_answer_with_a_row_of_another_symbol(tmp_pat
     rows = [kind.row(open_ms, "1", "2", "3") for open_ms in OPENS]
     mine = [kind.finished(kind.encode(row, 0), "BTCUSDT") for row in rows]
     theirs = [kind.finished(kind.encode(row, 0), "ETHUSDT") for row in rows]
+    query = StatisticsQuery(series, None, None, 30)
     async with rig(tmp_path) as on:
         statistics = Statistics(
             TrustedClock(Desk(on)),
@@ -46,7 +47,7 @@ async def test_nothing_is_kept_of_an_answer_with_a_row_of_another_symbol(tmp_pat
             is_retention_strict=False,
         )
         for answer in ((mine[0], theirs[1]), (theirs[0], mine[1]), theirs):
-            await statistics.learn(series, b"[" + b",".join(answer) + b"]")
+            await statistics.learn(query, b"[" + b",".join(answer) + b"]")
             assert not kept
-        await statistics.learn(series, b"[" + b",".join(mine) + b"]")
+        await statistics.learn(query, b"[" + b",".join(mine) + b"]")
         assert kept == [(Span(FIRST_MS, FIRST_MS + 10 * MINUTE_MS), rows)]
