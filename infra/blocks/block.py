@@ -12,6 +12,7 @@ level 9, which takes eight times as long; 0.2 µs a row to decompress, in frames
 """
 
 import struct
+import threading
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,17 @@ _GAP: Final = struct.Struct("<HH")
 _FRAME: Final = struct.Struct("<HI")
 _CRC: Final = struct.Struct("<I")
 _COMMA: Final = b","
+
+
+class _Zstd(threading.local):
+    """Compresses and decompresses frames; each thread has its own, as making one takes as long as a frame."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_zstd: Final = _Zstd()
 
 
 class BlockDamaged(Exception):
@@ -74,8 +86,7 @@ def pack_frames(texts: Sequence[bytes], opens_ms: Sequence[int], span: Span, ste
     assert 0 < rows <= ROWS_MAX, "a block has some rows, and not more than its span has times"
     assert len(texts) == -(-rows // FRAME_ROWS), "every frame but the last has FRAME_ROWS rows"
     assert span.start_ms <= opens_ms[0] <= opens_ms[-1] < span.end_ms, "rows outside of their block"
-    compress = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress
-    frames = [compress(text) for text in texts]
+    frames = list(map(_zstd.compress, texts))
     gaps = list(_gaps(opens_ms, span, step_ms))
     head = [_HEAD.pack(VERSION, len(gaps), len(frames), span.start_ms, step_ms)]
     head += [_GAP.pack(*gap) for gap in gaps]
@@ -158,7 +169,7 @@ class Block:
         end = min(end, self.rows)
         if first >= end:
             return b""
-        decompress = zstandard.ZstdDecompressor().decompress
+        decompress = _zstd.decompress
         parts = []
         for number in range(bisect_right(self._until, first), bisect_right(self._until, end - 1) + 1):
             until = self._until[number]
@@ -187,12 +198,18 @@ class Block:
 
 def _cut(text: bytes, first: int, end: int, rows: int) -> bytes:
     """The rows `[first, end)` of `text`, which has so many `rows`; no value contains a bracket or brace."""
-    opening, closing = text[:1], text[-1:]
-    between = closing + _COMMA + opening
-    parts = text[1:-1].split(between)
-    if len(parts) != rows:
-        raise BlockDamaged(f"a frame has {len(parts)} rows instead of {rows}")
-    return opening + between.join(parts[first:end]) + closing
+    start = _start(text, first, rows) if first else 0
+    return text[start : _start(text, end, rows) - 1 if end < rows else None]
+
+
+def _start(text: bytes, row: int, rows: int) -> int:
+    """Where a row of `text` starts that has others before it; it is searched from the nearer end."""
+    between = text[-1:] + _COMMA + text[:1]
+    number = min(row, rows - row)
+    parts = text.split(between, number) if number == row else text.rsplit(between, number)
+    if len(parts) <= number:
+        raise BlockDamaged(f"a frame has fewer than {rows} rows")
+    return len(text) - len(parts[-1]) - 1 if number == row else len(parts[0]) + len(between) - 1
 
 
 def split(text: bytes) -> list[bytes]:

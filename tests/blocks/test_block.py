@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.interval import M1, MINUTE_MS
 from app.domain.span import Span
-from infra.blocks.block import Block, BlockDamaged, Packed, pack, split
+from infra.blocks.block import FRAME_ROWS, Block, BlockDamaged, Packed, pack, pack_frames, split
 from tests.blocks.rows import DAY, printed
 
 
@@ -82,3 +82,11 @@ def test_a_block_of_another_time_or_grid_is_found() -> None:
     for start_ms, step_ms in ((DAY.end_ms, MINUTE_MS), (DAY.start_ms, 5 * MINUTE_MS)):
         with pytest.raises(BlockDamaged, match=r"it is the block of|apart"):
             Block(body, start_ms, step_ms)
+
+
+@pytest.mark.parametrize(("first", "end"), [(60, FRAME_ROWS), (0, 60), (200, 239)])
+def test_a_frame_that_has_fewer_rows_than_it_states_is_damaged(first: int, end: int) -> None:
+    opens_ms = list(range(DAY.start_ms, DAY.start_ms + FRAME_ROWS * MINUTE_MS, MINUTE_MS))
+    short = pack_frames([b",".join(printed(opens_ms[:30]))], opens_ms, DAY, MINUTE_MS)
+    with pytest.raises(BlockDamaged, match="fewer than 240 rows"):
+        Block(short.body).text(first, end)

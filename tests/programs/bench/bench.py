@@ -12,7 +12,16 @@ from typing import Final
 import orjson
 from rich.console import Console
 
-from tests.programs.bench import part_backfill, part_cold, part_http, part_ingest, part_nginx, part_streams, part_tail
+from tests.programs.bench import (
+    part_backfill,
+    part_cold,
+    part_http,
+    part_ingest,
+    part_metrics,
+    part_nginx,
+    part_streams,
+    part_tail,
+)
 from tests.programs.bench.figures import as_json, show
 from tests.programs.bench.load import WRK
 from tests.programs.bench.plot import svg
@@ -30,6 +39,7 @@ STAGED: Final = {
 ALONE: Final = {
     "ingest": part_ingest.measure,
     "backfill": part_backfill.measure,
+    "metrics": part_metrics.measure,
     "streams": part_streams.measure,
 }
 PARTS: Final = (*STAGED, *ALONE)

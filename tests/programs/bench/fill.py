@@ -69,7 +69,7 @@ async def by_node(clock: PinnedClock, symbols: Sequence[str], codes: Sequence[st
         began_s, began_cpu_s = perf_counter(), process_time()
         await node.parts.backfill.request(series, span)
         await done.wait()
-        return Work(perf_counter() - began_s, process_time() - began_cpu_s, sum(map(_peak_mb, _processes())))
+        return Work(perf_counter() - began_s, process_time() - began_cpu_s, sum(map(_peak_mb, family())))
 
 
 def by_bare_code(database: Path, files: Sequence[Path]) -> Work:
@@ -95,7 +95,7 @@ def by_bare_code(database: Path, files: Sequence[Path]) -> Work:
     return work
 
 
-def _processes() -> list[str]:
+def family() -> list[str]:
     """This process and its children."""
     children = [each.read_text().split() for each in Path("/proc/self/task").glob("*/children")]
     return ["self", *chain.from_iterable(children)]

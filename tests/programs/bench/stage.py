@@ -43,6 +43,7 @@ class Size:
     settle_s: float = 75.0
     """In which tails are compressed and free pages returned, which happens once a minute."""
     months: int = 12
+    metrics_days: int = 92
     year_months: int = 12
     stream_clients: int = 200
     streams_a_client: int = 50
@@ -62,6 +63,7 @@ TINY: Final = Size(
     memory_minutes=2,
     settle_s=0.1,
     months=1,
+    metrics_days=10,
     year_months=1,
     stream_clients=5,
 )
@@ -142,7 +144,12 @@ async def until_answers(programs: Programs, port: int, path: str) -> None:
 
 def cpu_s(program: Program) -> float:
     """The processor time in seconds of a program and its children, user and system."""
-    return sum(time.clock_gettime(~pid << 3 | _SCHEDULED) for pid in program.members())
+    return sum(map(cpu_of, program.members()))
+
+
+def cpu_of(pid: int) -> float:
+    """The processor time in seconds of a process, user and system."""
+    return time.clock_gettime(~pid << 3 | _SCHEDULED)
 
 
 def resident_mb(program: Program) -> float:
