@@ -1,8 +1,9 @@
 """Metrics from the archive: what REST no longer has is filled from daily files, and what both have is compared.
 
-The file of every wished day is read once: for rows that lack, and to compare (app/filling/joining.py). A file that was
-missing or unreadable is tried again, one that was read is looked at again by its checksum: holding/metrics_looks.py.
-A row that neither its day's file nor REST has any more is absent, until a later file has it after all.
+The file of every wished day is read once, as soon as all of the day is known by REST or has begun to expire there: to
+compare both (app/filling/joining.py), and for rows that REST lacks. A file that was missing or unreadable is tried
+again, one that was read is looked at again by its checksum (app/holding/metrics_looks.py). A row that neither its day's
+file nor REST has any more is absent, until a later file has it.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from app.binance.metrics_csv import MetricsDay
 from app.binance.statistics_rows import PERIOD_MS
 from app.domain.block_grid import block_span
 from app.domain.columns import Columns
-from app.domain.interval import DAY_MS, INTERVALS
+from app.domain.interval import D1, DAY_MS, INTERVALS
 from app.domain.kind import Row
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
@@ -27,7 +28,17 @@ from app.filling.room import Room
 from app.holding.commit import Committer
 from app.holding.gaps import survey
 from app.holding.inventory import Inventory
-from app.holding.metrics_looks import AGAIN_AGE_MS, AGAIN_MS, Look, Looks, due_ms, looks_of, month_of, save_looks
+from app.holding.metrics_looks import (
+    AGAIN_AGE_MS,
+    AGAIN_MS,
+    RETRY_MS,
+    Look,
+    Looks,
+    due_ms,
+    looks_of,
+    month_of,
+    save_looks,
+)
 from app.holding.wish import REACH_MARGIN_MS
 from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.ports.exchange import Archive, FileMetrics
@@ -82,6 +93,8 @@ class ArchivedMetrics:
         self._room = room
         self._next_ms: dict[tuple[str, int], int] = {}
         """By symbol and begin of a month (ms): when one of the month's files is due next."""
+        self._turns: dict[str, asyncio.Lock] = {}
+        """By symbol: which of two files has a row depends on what was read before, so one month is read at a time."""
         self._away_until_ms = 0
         self._is_woken = False
         self.last_error: str | None = None
@@ -115,7 +128,8 @@ class ArchivedMetrics:
             for number, (month, symbol, series) in turns:
                 if self._is_woken or self._away_until_ms or self._room.refusal() is not None:
                     return
-                await self._month(symbol, series, month)
+                async with self._turns.setdefault(symbol, asyncio.Lock()):
+                    await self._month(symbol, series, month)
                 if self._clock.now_ms() - told_ms >= PROGRESS_EVERY_MS:
                     told_ms = self._clock.now_ms()
                     self._observe(MetricsFilesProgress(number + 1, len(jobs), symbol, month.start_ms))
@@ -170,19 +184,28 @@ class ArchivedMetrics:
         before = await looks_of(self._store, symbol, month.start_ms)
         later = (await looks_of(self._store, symbol, month.end_ms)).get(month.end_ms)
         looks, now_ms = dict(before), self._clock.now_ms()
-        wished = self._spans(series, now_ms, is_missing=False).clip(month)
-        lacking = self._spans(series, now_ms, is_missing=True).clip(month)
+        gaps = [survey(self._wish(), self._holdings, each, now_ms) for each in series]
+        wished, missing = Spans(), Spans()
+        for gap in gaps:
+            wished |= gap.wished.clip(month)
+            missing |= gap.missing.clip(month)
+        expired = Span(0, min(self._reach_ms(each, now_ms) for each in series))
         files = [
             MetricsDay(symbol, day_ms)
             for day_ms in range(month.start_ms, month.end_ms, DAY_MS)
             if day_ms in looks or wished.clip(Span(day_ms, day_ms + DAY_MS))
         ]
-        wanted = []
+        wanted, next_ms = [], NEVER_MS
         for file in files:
             look, when_ms = looks.get(file.day_ms), due_ms(file, looks.get(file.day_ms))
-            is_due = when_ms is not None and when_ms <= now_ms
-            is_lost = look is not None and bool(lacking.clip(file.span))
-            if is_lost or (is_due and await self._is_new(file, looks)):
+            is_lost = look is not None and look.looked_ms + RETRY_MS <= now_ms and missing.clip(expired).clip(file.span)
+            if is_lost:
+                wanted.append(file)
+            elif when_ms is None or when_ms > now_ms:
+                continue
+            elif file.span.start_ms >= expired.end_ms and missing.clip(file.span):
+                next_ms = now_ms + int(PASS_EVERY_S * 1_000)  # REST has the first word; what it lacks is known then
+            elif await self._is_new(file, looks):
                 wanted.append(file)
         for _, some in groupby(wanted, key=lambda file: block_span(STEP, file.day_ms)):
             if self._away_until_ms:
@@ -190,16 +213,9 @@ class ArchivedMetrics:
             await self._read(series, list(some), looks, later)
         if looks != before:
             await save_looks(self._store, symbol, month.start_ms, looks, self._clock.now_ms())
-        due = [when_ms for file in files if (when_ms := due_ms(file, looks.get(file.day_ms))) is not None]
-        self._next_ms[symbol, month.start_ms] = min(due, default=NEVER_MS)
-
-    def _spans(self, series: Sequence[Series], now_ms: int, *, is_missing: bool) -> Spans:
-        """What is wished of one of `series`, or what of it lacks that REST no longer has."""
-        spans = Spans()
-        for each in series:
-            gap = survey(self._wish(), self._holdings, each, now_ms)
-            spans |= gap.missing.clip(Span(0, self._reach_ms(each, now_ms))) if is_missing else gap.wished
-        return spans
+        due = (due_ms(file, looks.get(file.day_ms)) for file in files)
+        later_ms = min((when_ms for when_ms in due if when_ms is not None and when_ms > now_ms), default=NEVER_MS)
+        self._next_ms[symbol, month.start_ms] = min(next_ms, later_ms)
 
     async def _is_new(self, file: MetricsDay, looks: Looks) -> bool:
         """Whether a file that is due is another one than was read, by its checksum; notes that it was looked at."""
@@ -245,23 +261,29 @@ class ArchivedMetrics:
         looks.update(seen)
 
     async def _keep(self, series: Series, found: FileMetrics, days: Spans, later_files: Spans) -> None:
-        """Commit the rows of `series`, and which of `days`, whose files were looked at, lack for good."""
+        """Commit the rows of `series`, and which of `days`, whose files were looked at, lack for good.
+
+        Of what REST still has only those rows are kept that it lacks: its own have more columns.
+        """
         ledger, grid = self._holdings.ledger(series), self._holdings.grid(series)
         rows = Columns.of(found.rows.get(series.kind.name, ()))
         replaced = Columns.of(found.replaced.get(series.kind.name, ()))
         given, archived = rows.spans(grid), _from_archive(ledger)
         beaten = later_files & given & archived
-        batches = [_batch(series, Spans([span]), replaced) for span in replaced.spans(grid) - archived]
+        batches: list[Batch] = []
         for span in beaten:
             held = await self._store.read(series, span, 1)
             loser = rows.between(*span)
             if list(loser) != held.rows:
                 batches += [_batch(series, Spans([span]), loser), _batch(series, Spans([span]), held.rows)]
-        if kept := given - beaten:
-            batches.append(_batch(series, kept, rows))
         now_ms = self._clock.now_ms()
-        expired = self._spans([series], now_ms, is_missing=True)
-        if absent := (expired & days) - given:
+        expired = Span(0, self._reach_ms(series, now_ms))
+        open_to_us = Spans([Span(0, D1.grid.ceil(expired.end_ms))]) | ledger.absent | archived
+        if kept := (given & open_to_us) - beaten:
+            batches += [_batch(series, Spans([span]), replaced) for span in (replaced.spans(grid) & kept) - archived]
+            batches.append(_batch(series, kept, rows))
+        missing = survey(self._wish(), self._holdings, series, now_ms).missing
+        if absent := (missing.clip(expired) & days) - given:
             batches.append(Batch(series, Source.ABSENT, absent, []))
         if batches:
             await self._committer.commit(batches)

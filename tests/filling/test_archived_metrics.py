@@ -13,7 +13,7 @@ from app.domain.kind import Kind
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.domain.store_rules import Batch
+from app.domain.store_rules import NOTHING, Batch
 from app.events import ArchiveRejected, MetricsFilesRead
 from app.filling.archived_metrics import WORKERS, ArchivedMetrics
 from app.filling.joining import JoinCheck, Joining
@@ -22,7 +22,7 @@ from app.holding.coverage import Coverage
 from app.holding.inventory import Inventory
 from app.holding.metrics_looks import AGAIN_MS, RETRY_MS, looks_of
 from app.holding.rest_forms import RestForms
-from app.holding.wish import REACH_MARGIN_MS, Wish
+from app.holding.wish import Wish
 from app.kinds.metrics import METRICS, REACH_MS
 from app.ports.errors import UpstreamUnavailable
 from app.ports.exchange import FileMetrics
@@ -35,7 +35,7 @@ from infra.sandbox.statistics import PERIOD_MS
 from infra.sqlite.library import sqlite3
 from tests.binance.loopback import to
 from tests.fakes import Rig, listing, rig
-from tests.sandbox.files import metrics_file
+from tests.sandbox.files import day_text, metrics_file
 
 SYMBOL = "BTCUSDT"
 NOW_MS = utc_ms(2026, 11, 21) + 12 * HOUR_MS
@@ -43,6 +43,9 @@ DAYS = 34
 TODAY_MS = utc_ms(2026, 11, 21)
 OLD_MS = TODAY_MS - 32 * DAY_MS
 """A day that REST no longer has."""
+EXPIRED_DAYS = DAYS - 29
+EXPIRED = Span(TODAY_MS - DAYS * DAY_MS, TODAY_MS - 29 * DAY_MS)
+"""The wished days that have begun to pass out of REST's reach."""
 INTEREST = METRICS["openInterestHist"]
 M5 = INTERVALS["5m"]
 
@@ -111,6 +114,13 @@ class Case:
     def series(self, kind: Kind = INTEREST) -> Series:
         return Series(kind, SYMBOL, M5)
 
+    async def hold(self, span: Span, absent: Spans = NOTHING) -> None:
+        """Hold rows by REST in `span`, and record `absent` times of it."""
+        held = Spans([span]) - absent
+        rows = [INTEREST.row(open_ms, "1", "2", "3") for each in held for open_ms in M5.grid.opens(*each)]
+        batches = [Batch(self.series(), Source.REST, held, rows), Batch(self.series(), Source.ABSENT, absent, [])]
+        await self.rig.committer.commit([batch for batch in batches if batch.spans])
+
     def sources(self, span: Span, kind: Kind = INTEREST) -> dict[Source, Spans]:
         found: dict[Source, Spans] = {}
         for entry in self.rig.holdings.ledger(self.series(kind)).entries:
@@ -157,24 +167,22 @@ async def archived(
             await archive.aclose()
 
 
-def day_file(day: str) -> str:
-    return metrics_file(SYMBOL, day)
-
-
 def wished(case: Case) -> Span:
     return Span(TODAY_MS - case.days * DAY_MS, TODAY_MS)
 
 
-async def test_every_wished_day_is_read_once_and_is_what_the_exchange_knew(tmp_path: Path) -> None:
+async def test_what_rest_no_longer_has_is_read_once_and_is_what_the_exchange_knew(tmp_path: Path) -> None:
     async with archived(tmp_path) as case:
         await case.loop.read_all()
-        span = wished(case)
         for kind in METRICS.values():
-            assert case.sources(span, kind) == {Source.ARCHIVE: Spans([span])}
-        rows = await case.rows(span)
+            assert case.sources(wished(case), kind) == {Source.ARCHIVE: Spans([EXPIRED])}, (
+                "the rest is for REST to fill"
+            )
+        rows = await case.rows(EXPIRED)
         assert [row.sum_open_interest for row in rows] == [case.true_interest(row.open_ms) for row in rows]
         assert {row.cmc_circulating_supply for row in rows} == {None}, "the archive has none"
-        assert len(case.paths()) == 2 * DAYS, "each file and its checksum"
+        assert len(case.paths()) == 2 * EXPIRED_DAYS, "each file and its checksum"
+        case.rig.clock.ms += 11 * MINUTE_MS
         await case.loop.read_all()
         assert case.paths() == []
         case.started()
@@ -182,48 +190,51 @@ async def test_every_wished_day_is_read_once_and_is_what_the_exchange_knew(tmp_p
         assert case.paths() == [], "what was seen survives a restart"
         case.rig.clock.ms += DAY_MS
         await case.loop.read_all()
-        assert len(case.paths()) == 2
-        assert len(await case.rows(Span(TODAY_MS, TODAY_MS + DAY_MS))) == 288
+        assert len(case.paths()) == 2, "another day begins to expire"
+        assert len(await case.rows(Span(EXPIRED.end_ms, EXPIRED.end_ms + DAY_MS))) == 288
 
 
 async def test_rows_by_rest_have_the_last_word_and_are_compared(tmp_path: Path) -> None:
     async with archived(tmp_path, [INTEREST]) as case:
-        span = Span(TODAY_MS - 3 * DAY_MS + HOUR_MS, TODAY_MS - 2 * DAY_MS + HOUR_MS)
-        rows = [INTEREST.row(open_ms, "1", "2", "3") for open_ms in M5.grid.opens(*span)]
-        await case.rig.committer.commit([Batch(case.series(), Source.REST, Spans([span]), rows)])
+        day = Span(TODAY_MS - 3 * DAY_MS, TODAY_MS - 2 * DAY_MS)
+        hole = Spans([Span(day.start_ms + HOUR_MS, day.start_ms + 2 * HOUR_MS)])
+        await case.hold(Span(day.start_ms, day.end_ms - HOUR_MS), absent=hole)
         await case.loop.read_all()
-        assert await case.rows(span) == rows
-        assert case.sources(wished(case)) == {
-            Source.REST: Spans([span]),
-            Source.ARCHIVE: Spans(Spans([span]).complement(wished(case))),
-        }
-        compared = [call for call in case.compared.calls if call[1]]
-        assert {symbol for symbol, _, _ in compared} == {SYMBOL}
-        theirs = [row for _, archive, _ in compared for row in archive[INTEREST]]
-        ours = [row for _, _, rest in compared for row in rest[INTEREST]]
-        assert sorted(ours) == rows
-        assert sorted(row.open_ms for row in theirs) == [row.open_ms for row in rows]
-        assert {row.sum_open_interest for row in theirs} == {case.true_interest(row.open_ms) for row in rows}
+        case.paths()
+        assert Source.ARCHIVE not in case.sources(day), "REST may have the last hour"
+        await case.hold(Span(day.end_ms - HOUR_MS, day.end_ms))
+        case.rig.clock.ms += 11 * MINUTE_MS
+        await case.loop.read_all()
+        assert len(case.paths()) == 2
+        held = Spans([day]) - hole
+        assert case.sources(day) == {Source.REST: held, Source.ARCHIVE: hole}, "what REST lacks, the archive has"
+        assert {row.sum_open_interest for span in held for row in await case.rows(span)} == {"1"}
+        [(symbol, theirs, ours)] = [call for call in case.compared.calls if call[1]]
+        assert symbol == SYMBOL
+        assert {row.sum_open_interest for row in ours[INTEREST]} == {"1"}
+        opens_ms = [open_ms for span in held for open_ms in M5.grid.opens(*span)]
+        assert [row.open_ms for row in ours[INTEREST]] == [row.open_ms for row in theirs[INTEREST]] == opens_ms
+        true = [case.true_interest(open_ms) for open_ms in opens_ms]
+        assert [row.sum_open_interest for row in theirs[INTEREST]] == true
 
 
 async def test_what_neither_has_is_absent_until_the_archive_has_it(tmp_path: Path) -> None:
     async with archived(tmp_path, [INTEREST]) as case:
         young_ms = TODAY_MS - 5 * DAY_MS
+        old, young = Span(OLD_MS, OLD_MS + DAY_MS), Span(young_ms, young_ms + DAY_MS)
+        await case.hold(young, absent=Spans([young]))
         for day in ("2026-10-20", "2026-11-16"):
             case.sandbox.faults.add(Fault("archive_404", path=f"*{day}*"), case.rig.clock.now_ms())
-        assert utc_ms(2026, 10, 20) == OLD_MS
-        assert utc_ms(2026, 11, 16) == young_ms
+        assert (utc_ms(2026, 10, 20), utc_ms(2026, 11, 16)) == (OLD_MS, young_ms)
         await case.loop.read_all()
-        old, young = Span(OLD_MS, OLD_MS + DAY_MS), Span(young_ms, young_ms + DAY_MS)
         assert case.sources(old) == {Source.ABSENT: Spans([old])}
-        assert case.sources(young) == {}, "REST may have it"
         told = {event.name for event in case.rig.seen(ArchiveRejected)}
         assert told == {f"{SYMBOL}-metrics-2026-11-16", f"{SYMBOL}-metrics-2026-10-20"}
         coverage = Coverage(case.rig.clock, case.inventory, case.forms.of, partial(looks_of, case.rig.store))
         report: Any = await coverage.full_report(None, None, 0, 1)
-        [why] = report["series"][0]["absent_days"]
-        assert (why["day"], why["looked"]) == (OLD_MS, NOW_MS)
-        assert why["reason"] == f"the archive has no {day_file('2026-10-20')}.CHECKSUM (404)"
+        days = report["series"][0]["absent_days"]
+        assert [(why["day"], why["looked"]) for why in days] == [(young_ms, NOW_MS), (OLD_MS, NOW_MS)]
+        assert days[1]["reason"] == f"the archive has no {metrics_file(SYMBOL, '2026-10-20')}.CHECKSUM (404)"
         case.sandbox.faults.clear()
         case.paths()
         case.rig.clock.ms += RETRY_MS
@@ -235,9 +246,10 @@ async def test_what_neither_has_is_absent_until_the_archive_has_it(tmp_path: Pat
         assert case.sources(old) == {Source.ARCHIVE: Spans([old])}
 
 
-async def test_rows_that_lack_in_a_file_are_absent_only_beyond_rests_reach(tmp_path: Path) -> None:
+async def test_rows_that_lack_in_a_file_are_absent_when_rest_has_lost_them(tmp_path: Path) -> None:
     async with archived(tmp_path, [INTEREST]) as case:
-        for day in ("2026-10-20", "2026-11-16"):
+        begun = Span(EXPIRED.end_ms - DAY_MS, EXPIRED.end_ms)
+        for day in ("2026-10-20", day_text(begun.start_ms)):
             case.sandbox.faults.add(Fault("metrics_short_day", path=f"*{day}*", rows=125), case.rig.clock.now_ms())
         await case.loop.read_all()
         cut = 163 * PERIOD_MS
@@ -245,18 +257,18 @@ async def test_rows_that_lack_in_a_file_are_absent_only_beyond_rests_reach(tmp_p
             Source.ARCHIVE: Spans([Span(OLD_MS, OLD_MS + cut)]),
             Source.ABSENT: Spans([Span(OLD_MS + cut, OLD_MS + DAY_MS)]),
         }
-        young = Span(utc_ms(2026, 11, 16), utc_ms(2026, 11, 17))
-        assert case.sources(young) == {Source.ARCHIVE: Spans([Span(young.start_ms, young.start_ms + cut)])}
-        case.rig.clock.ms = young.end_ms + REACH_MS - REACH_MARGIN_MS + MINUTE_MS
-        case.paths()
+        left = Span(begun.start_ms + cut, begun.end_ms)
+        assert case.sources(begun) == {Source.ARCHIVE: Spans([Span(begun.start_ms, left.start_ms)])}
+        assert case.rig.clock.now_ms() - REACH_MS < left.start_ms, "REST may have them"
+        case.rig.clock.ms = left.end_ms + REACH_MS
         await case.loop.read_all()
-        assert case.sources(young)[Source.ABSENT] == Spans([Span(young.start_ms + cut, young.end_ms)]), "expired"
+        assert case.sources(left) == {Source.ABSENT: Spans([left])}, "expired"
 
 
 async def test_a_republished_file_replaces_its_rows_and_leaves_revisions(tmp_path: Path) -> None:
     async with archived(tmp_path, [INTEREST]) as case:
-        day = Span(TODAY_MS - 5 * DAY_MS, TODAY_MS - 4 * DAY_MS)
-        case.sandbox.faults.add(Fault("metrics_republished", path="*2026-11-16*", rows=3), case.rig.clock.now_ms())
+        day = Span(OLD_MS, OLD_MS + DAY_MS)
+        case.sandbox.faults.add(Fault("metrics_republished", path="*2026-10-20*", rows=3), case.rig.clock.now_ms())
         await case.loop.read_all()
         before = await case.rows(day)
         case.sandbox.faults.clear()
@@ -264,8 +276,8 @@ async def test_a_republished_file_replaces_its_rows_and_leaves_revisions(tmp_pat
         case.rig.clock.ms += AGAIN_MS
         await case.loop.read_all()
         paths = case.paths()
-        assert sum("2026-11-16" in path for path in paths) == 3, "the checksum, and then file and checksum"
-        assert sum("2026-11-17" in path for path in paths) == 1, "the checksum alone"
+        assert sum("2026-10-20" in path for path in paths) == 3, "the checksum, and then file and checksum"
+        assert sum("2026-10-19" in path for path in paths) == 1, "the checksum alone"
         after = await case.rows(day)
         assert sum(one != two for one, two in zip(before, after, strict=True)) == 3
         assert [row.sum_open_interest for row in after] == [case.true_interest(row.open_ms) for row in after]
@@ -273,29 +285,33 @@ async def test_a_republished_file_replaces_its_rows_and_leaves_revisions(tmp_pat
 
 
 async def test_of_a_row_in_two_files_the_later_days_counts_and_the_other_is_kept(tmp_path: Path) -> None:
-    async with archived(tmp_path, [INTEREST]) as case:
-        for day in ("2026-11-10", "2026-10-31"):  # in one block with its neighbour, and in another month than it
-            case.sandbox.faults.add(Fault("metrics_midnight", path=f"*{day}*"), case.rig.clock.now_ms())
+    now_ms = utc_ms(2026, 12, 2) + 12 * HOUR_MS
+    async with archived(tmp_path, [INTEREST], now_ms=now_ms) as case:
+        for day in ("2026-10-29", "2026-10-31"):  # in one block with its neighbour; in the month before it, read later
+            case.sandbox.faults.add(Fault("metrics_midnight", path=f"*{day}*"), now_ms)
         await case.loop.read_all()
-        for midnight_ms in (utc_ms(2026, 11, 11), utc_ms(2026, 11, 1)):
+        for midnight_ms in (utc_ms(2026, 10, 30), utc_ms(2026, 11, 1)):
             [row] = await case.rows(Span(midnight_ms, midnight_ms + PERIOD_MS))
             assert row.sum_open_interest == case.true_interest(midnight_ms)
-        assert (await case.rig.store.revisions())[case.series()] >= 2
+        with closing(sqlite3.connect(tmp_path / "klinenode.db")) as connection:
+            kept = connection.execute("SELECT open_time, sum_open_interest FROM open_interest_revision").fetchall()
+        others = {open_ms for open_ms, text in kept if text != case.true_interest(open_ms)}
+        assert others == {utc_ms(2026, 10, 30), utc_ms(2026, 11, 1)}
 
 
 async def test_conflicting_lines_leave_a_revision_each_however_often_the_file_is_read(tmp_path: Path) -> None:
     async with archived(tmp_path, [INTEREST]) as case:
-        case.sandbox.faults.add(Fault("metrics_conflicts", path="*2026-11-16*", rows=4), case.rig.clock.now_ms())
+        case.sandbox.faults.add(Fault("metrics_conflicts", path="*2026-10-20*", rows=4), case.rig.clock.now_ms())
         await case.loop.read_all()
         assert (await case.rig.store.revisions())[case.series()] == 4
         [told] = [event for event in case.rig.seen(MetricsFilesRead) if event.conflicts]
         assert told.conflicts == 4
         case.started()
-        await case.rig.store.save_document("metrics-files/BTCUSDT/2026-11", b"{}", case.rig.clock.now_ms())
+        await case.rig.store.save_document("metrics-files/BTCUSDT/2026-10", b"{}", case.rig.clock.now_ms())
+        case.paths()
         await case.loop.read_all()
-        assert (await case.rig.store.revisions())[case.series()] == 4, (
-            "read again, as after a crash before it was noted"
-        )
+        assert len(case.paths()) == 2 * EXPIRED_DAYS, "read again, as after a crash before it was noted"
+        assert (await case.rig.store.revisions())[case.series()] == 4
 
 
 async def test_rows_that_were_lost_are_read_again(tmp_path: Path) -> None:
@@ -310,6 +326,7 @@ async def test_rows_that_were_lost_are_read_again(tmp_path: Path) -> None:
             for (start_ms, end_ms), source in lost.entries:
                 connection.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?)", (name, "5m", start_ms, end_ms, source))
         case.paths()
+        case.rig.clock.ms += RETRY_MS
         await case.loop.read_all()
         assert case.sources(span) == {Source.ARCHIVE: Spans([span])}
         assert len(case.paths()) == 2
@@ -322,7 +339,7 @@ async def test_nothing_is_read_while_the_disk_is_full(tmp_path: Path) -> None:
         assert case.paths() == []
         case.free_bytes = 1 << 40
         await case.loop.read_all()
-        assert len(case.paths()) == 2 * DAYS
+        assert len(case.paths()) == 2 * EXPIRED_DAYS
 
 
 async def test_an_archive_that_does_not_answer_is_left_alone_for_a_while(tmp_path: Path) -> None:
