@@ -114,13 +114,15 @@ class Coverage:
             if self._digits is not None and kind.archived_form is not None:
                 with suppress(StoreUnavailable):  # the ledger is in memory, and worth reporting also then
                     series["digits"] = _learned(kind.name, await self._digits(gap.series.symbol))
-                    series["absent_days"] = await self._absent_days(gap)
+                    if self._looks is not None:
+                        series["absent_days"] = await self._absent_days(gap, self._looks)
             described.append(series)
         return {**report, "series": described}
 
-    async def _absent_days(self, gap: SeriesGap) -> list[dict[str, object]]:
+    async def _absent_days(
+        self, gap: SeriesGap, looks_of: Callable[[str, int], Awaitable[Looks]]
+    ) -> list[dict[str, object]]:
         """Why rows are absent, by the newest DAYS_MAX days of which some are. Raises StoreUnavailable."""
-        assert self._looks is not None, "beside the digits"
         found: list[dict[str, object]] = []
         looks: Looks = {}
         for span in reversed(self._holdings.ledger(gap.series).absent):
@@ -130,7 +132,7 @@ class Coverage:
                 if len(found) == DAYS_MAX:
                     return found
                 if day_ms not in looks:
-                    looks = await self._looks(gap.series.symbol, month_of(day_ms).start_ms)
+                    looks = await looks_of(gap.series.symbol, month_of(day_ms).start_ms)
                 look = looks.get(day_ms, NOT_LOOKED)
                 found.append({"day": day_ms, "reason": look.reason or NOT_IN_FILE, "looked": look.looked_ms or None})
         return found

@@ -16,7 +16,7 @@ from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.filling.backfill import Backfill
-from app.filling.estimate import ROW_ZIP_BYTES, estimate
+from app.filling.estimate import GATHERED_ROW_DISK_BYTES, ROW_ZIP_BYTES, estimate
 from app.filling.room import ROW_DISK_BYTES
 from app.holding.coverage import Coverage
 from app.holding.inventory import Inventory
@@ -121,6 +121,16 @@ def test_the_estimate_of_an_empty_store_is_about_right() -> None:
     assert "needs about 5.3 MB of disk" in told.shortage
     for name in ("BACKFILL_DAYS", "SYMBOLS", "AUTO_SYNC_SYMBOLS=false", "DISK_FREE_BYTES_MIN"):
         assert name in told.shortage
+
+
+def test_the_estimate_counts_the_disk_of_gathered_series() -> None:
+    wish = replace(wish_of("1m", days=31), others={METRICS["openInterestHist"]: ("BTCUSDT",)})
+    told = cost(wish, LedgerCache(), NOW_MS, disk_free_bytes=7, disk_free_bytes_min=0)
+    bare = cost(replace(wish, others={}), LedgerCache(), NOW_MS, disk_free_bytes=7, disk_free_bytes_min=0)
+    rows = 31 * 288 + (NOW_MS % DAY_MS) // (5 * MINUTE_MS)
+    more = (told.disk_bytes - bare.disk_bytes) // GATHERED_ROW_DISK_BYTES
+    assert rows - 1 <= more <= rows, "the newest may not be due"
+    assert told.weight == bare.weight
 
 
 @pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)])
