@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from app.domain.interval import DAY_MS, HOUR_MS
 from infra.sandbox.server import SandboxServer
 from tests.programs.clients.pages import blocks
 from tests.system.processes import ROOT, Place, Programs, ShiftedClock, until
@@ -26,6 +27,9 @@ WHOLE_S: Final = 60.0
 ADDRESS: Final = "127.0.0.1:8000"  # the address on the pages
 AGE_S: Final = 30.0  # the second of a minute at which the exchange starts: the node is whole before the minute ends
 KLINES_MIN: Final = 700  # the checks page through so many
+HISTORY_DAYS: Final = 90  # of statistics and funding rates; the exchange itself has statistics of 30 days
+HISTORY: Final = ("BTCUSDT@openInterestHist", "BTCUSDT@globalLongShortAccountRatio", "BTCUSDT@fundingRate")
+HISTORY_S: Final = 240.0
 
 Command = tuple[tuple[str, ...], dict[str, str]]
 
@@ -37,7 +41,24 @@ async def node(tmp_path: Path) -> AsyncIterator[Place]:
         place = Place(programs, sandbox.port, settings=settings)
         place.serve()
         await until(place.is_whole, "the node is whole", WHOLE_S)
+        await hold_history(place)
         yield place
+
+
+async def hold_history(place: Place) -> None:
+    """Have the node hold HISTORY, and wait until it does."""
+    now_ms = (await place.get("/fapi/v1/time")).json()["serverTime"]
+    span = {"start": now_ms - HISTORY_DAYS * DAY_MS, "end": now_ms - HOUR_MS}
+    async with place.operator() as client:
+        for name in HISTORY:
+            wish = {"symbols": [name], "intervals": ["1h" if name.endswith("fundingRate") else "5m"], **span}
+            (await client.post("/v1/admin/backfill", json=wish)).raise_for_status()
+
+    async def is_held() -> bool:
+        reports = [(await place.get(f"/v1/coverage?symbol={name}")).json() for name in HISTORY]
+        return all(report["wished"] and report["missing"] == 0 for report in reports)
+
+    await until(is_held, "the history is held", HISTORY_S)
 
 
 def test_every_page_has_a_check_and_every_check_a_page() -> None:

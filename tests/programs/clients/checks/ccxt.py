@@ -6,6 +6,10 @@ from typing import Any
 from tests.programs.clients.raw import Raw, floats, levels
 
 MINUTE_MS = 60_000
+STEP_MS = 5 * MINUTE_MS
+DAY_MS = 1_440 * MINUTE_MS
+HISTORY_DAYS = 90  # the exchange itself has open interest and ratios of 30 days
+PAGE = 500
 BTC, ID = "BTC/USDT:USDT", "BTCUSDT"
 TICKER = {
     "last": "lastPrice",
@@ -25,6 +29,7 @@ def check(page: dict[str, Any], raw: Raw) -> None:
     klines(exchange, raw)
     prices(exchange, raw)
     funding(exchange, raw)
+    history(exchange, raw)
     try:
         exchange.fapiPublicGetKlines({"symbol": "NOSUCHSYMBOL", "interval": "1m"})
     except page["ccxt"].BadSymbol:
@@ -102,3 +107,37 @@ def funding(exchange: Any, raw: Raw) -> None:
     hourly = raw.get("/futures/data/openInterestHist", symbol=ID, period="1h", limit=5)
     history = exchange.fetch_open_interest_history(BTC, "1h", limit=5)
     assert [each["timestamp"] for each in history] == [each["timestamp"] for each in hourly]
+
+
+def history(exchange: Any, raw: Raw) -> None:
+    """Page through open interest, ratios and fundings of HISTORY_DAYS, and compare each page with the node's rows."""
+    now_ms = raw.get("/fapi/v1/time")["serverTime"]
+    first_ms, last_ms = now_ms - (HISTORY_DAYS - 1) * DAY_MS, now_ms - 2 * 60 * MINUTE_MS
+    interests: list[Any] = []
+    ratios: list[Any] = []
+    since = first_ms // STEP_MS * STEP_MS
+    while since < last_ms:
+        window = {"symbol": ID, "period": "5m", "limit": PAGE, "startTime": since, "endTime": since + PAGE * STEP_MS}
+        rows = raw.get("/futures/data/openInterestHist", **window)
+        mine = exchange.fetch_open_interest_history(BTC, "5m", since=since, limit=PAGE)
+        assert [each["openInterestAmount"] for each in mine] == [float(row["sumOpenInterest"]) for row in rows]
+        interests += mine
+        rows = raw.get("/futures/data/globalLongShortAccountRatio", **window)
+        until = {"until": window["endTime"]}
+        mine = exchange.fetch_long_short_ratio_history(BTC, "5m", since=since, limit=PAGE, params=until)
+        assert [each["longShortRatio"] for each in mine] == [float(row["longShortRatio"]) for row in rows]
+        ratios += mine
+        since = mine[-1]["timestamp"] + 1
+    for found in (interests, ratios):
+        times = [each["timestamp"] for each in found]
+        assert times == list(range(times[0], times[-1] + 1, STEP_MS)), "no step lacks, also at the 30-day edge"
+        assert len(times) > (HISTORY_DAYS - 2) * DAY_MS // STEP_MS
+    events: list[Any] = []
+    since = first_ms
+    while since < last_ms and (mine := exchange.fetch_funding_rate_history(BTC, since=since, limit=100)):
+        events += mine
+        since = mine[-1]["timestamp"] + 1
+    told = raw.get("/fapi/v1/fundingRate", symbol=ID, startTime=first_ms, limit=1000)
+    known = [(each["fundingTime"], float(each["fundingRate"])) for each in told]
+    assert [(each["timestamp"], each["fundingRate"]) for each in events] == known
+    assert len(events) >= 3 * (HISTORY_DAYS - 2)

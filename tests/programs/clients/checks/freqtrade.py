@@ -11,6 +11,8 @@ from tests.programs.clients.raw import Raw, floats
 
 ID = "BTCUSDT"
 HOUR_MS = 3_600_000
+STEP_MS = 300_000
+PAGE = 500
 COLUMNS = ("open", "high", "low", "close", "volume")
 
 
@@ -31,7 +33,23 @@ def main(folder: str, address: str) -> None:
     known = {each["fundingTime"] // HOUR_MS: float(each["fundingRate"]) for each in events}
     assert rates
     assert all(row[1] == known[int(row[0]) // HOUR_MS] for row in rates)
-    print(f"freqtrade: {len(candles)} klines, {len(marks)} marks and {len(rates)} fundings agree")
+    interests = interests_of(Path(folder), raw)
+    print(f"freqtrade: {interests} interests, {len(candles)} klines, {len(marks)} marks, {len(rates)} fundings agree")
+
+
+def interests_of(folder: Path, raw: Raw) -> int:
+    """Compare open interest of three months with the node's rows; returns how many there are."""
+    found = rows_of(folder / "BTC_USDT_USDT-5m-open_interest.feather", ("open_interest_amount", "open_interest_value"))
+    times = [int(row[0]) for row in found]
+    assert times == list(range(times[0], times[-1] + 1, STEP_MS)), "no step lacks, also at the 30-day edge"
+    assert len(times) > 88 * 288
+    for at in range(0, len(found), PAGE):
+        page = found[at : at + PAGE]
+        window = {"startTime": int(page[0][0]), "endTime": int(page[-1][0])}
+        told = raw.get("/futures/data/openInterestHist", symbol=ID, period="5m", limit=PAGE, **window)
+        values = [[row["timestamp"], float(row["sumOpenInterest"]), float(row["sumOpenInterestValue"])] for row in told]
+        assert page == values
+    return len(found)
 
 
 def rows_of(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[list[float]]:
