@@ -81,7 +81,9 @@ class Events:
 def _proven(query: StatisticsQuery, rows: Columns, grid: Grid, now_ms: int) -> Span:
     """The whole steps of the grid of which an answer at `now_ms` has all rows; empty if there is none."""
     window, is_full = _window(query, now_ms), len(rows) >= query.limit
-    closed_ms = min(grid.floor(window.end_ms), grid.floor(now_ms - CLOSE_GRACE_MS - query.series.kind.rest.late_ms))
+    closed_ms = grid.floor(now_ms - CLOSE_GRACE_MS - query.series.kind.rest.late_ms)
+    if query.end_ms is not None and query.end_ms < now_ms:
+        closed_ms = min(closed_ms, grid.floor(window.end_ms))
     start_ms, end_ms = window.start_ms, 0
     if query.start_ms is None:  # whether such an answer ends with the newest rows is not documented
         start_ms = rows.opens_ms[0] if rows else closed_ms
