@@ -195,7 +195,7 @@ class ArchivedMetrics:
             for day_ms in range(month.start_ms, month.end_ms, DAY_MS)
             if day_ms in looks or wished.clip(Span(day_ms, day_ms + DAY_MS))
         ]
-        wanted, next_ms = [], NEVER_MS
+        wanted = []
         for file in files:
             look, when_ms = looks.get(file.day_ms), due_ms(file, looks.get(file.day_ms))
             is_lost = look is not None and look.looked_ms + RETRY_MS <= now_ms and missing.clip(expired).clip(file.span)
@@ -204,7 +204,7 @@ class ArchivedMetrics:
             elif when_ms is None or when_ms > now_ms:
                 continue
             elif file.span.start_ms >= expired.end_ms and missing.clip(file.span):
-                next_ms = now_ms + int(PASS_EVERY_S * 1_000)  # REST has the first word; what it lacks is known then
+                continue  # REST has the first word: it is looked at again in the next pass
             elif await self._is_new(file, looks):
                 wanted.append(file)
         for _, some in groupby(wanted, key=lambda file: block_span(STEP, file.day_ms)):
@@ -213,9 +213,10 @@ class ArchivedMetrics:
             await self._read(series, list(some), looks, later)
         if looks != before:
             await save_looks(self._store, symbol, month.start_ms, looks, self._clock.now_ms())
-        due = (due_ms(file, looks.get(file.day_ms)) for file in files)
-        later_ms = min((when_ms for when_ms in due if when_ms is not None and when_ms > now_ms), default=NEVER_MS)
-        self._next_ms[symbol, month.start_ms] = min(next_ms, later_ms)
+        due = [when_ms for file in files if (when_ms := due_ms(file, looks.get(file.day_ms))) is not None]
+        unpublished = (MetricsDay(symbol, day_ms).published_ms for day_ms in range(*month, DAY_MS))
+        due += [when_ms for when_ms in unpublished if when_ms > now_ms]  # of days that may be wished by then
+        self._next_ms[symbol, month.start_ms] = min(due, default=NEVER_MS)
 
     async def _is_new(self, file: MetricsDay, looks: Looks) -> bool:
         """Whether a file that is due is another one than was read, by its checksum; notes that it was looked at."""

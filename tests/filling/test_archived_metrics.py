@@ -87,6 +87,7 @@ class Case:
     free_bytes: int = 1 << 40
     told: int = 0
     symbols: tuple[str, ...] = (SYMBOL,)
+    listed_ms: int = 0
 
     def __post_init__(self) -> None:
         self.forms = RestForms(self.rig.clock, self.rig.store, self.rig.observe, lambda symbol: None)
@@ -108,7 +109,7 @@ class Case:
         )
 
     def wish(self) -> Wish:
-        listings = {symbol: listing(symbol, 0) for symbol in self.symbols}
+        listings = {symbol: listing(symbol, self.listed_ms) for symbol in self.symbols}
         return Wish(frozenset(), (), self.days, listings, {}, dict.fromkeys(self.kinds, self.symbols))
 
     def series(self, kind: Kind = INTEREST) -> Series:
@@ -192,6 +193,17 @@ async def test_what_rest_no_longer_has_is_read_once_and_is_what_the_exchange_kne
         await case.loop.read_all()
         assert len(case.paths()) == 2, "another day begins to expire"
         assert len(await case.rows(Span(EXPIRED.end_ms, EXPIRED.end_ms + DAY_MS))) == 288
+
+
+async def test_a_month_that_has_only_begun_is_looked_at_again(tmp_path: Path) -> None:
+    begin_ms = utc_ms(2026, 12, 1)
+    async with archived(tmp_path, [INTEREST], now_ms=begin_ms + 2 * MINUTE_MS) as case:
+        case.listed_ms = begin_ms - DAY_MS  # so that few files are wished
+        await case.loop.read_all()
+        case.paths()
+        case.rig.clock.ms = begin_ms + DAY_MS + 12 * HOUR_MS
+        await case.loop.read_all()
+        assert day_file("2026-12-01") in case.paths(), "no row of it was due when the month was looked at"
 
 
 async def test_rows_by_rest_have_the_last_word_and_are_compared(tmp_path: Path) -> None:
