@@ -48,6 +48,7 @@ from app.runtime import Runtime
 WORKERS: Final = 2  # one portion is committed while the next is downloaded; downloads have slots of their own
 PASS_EVERY_S: Final = 600.0  # between two looks for files that have become due
 AWAY_S: Final = 15 * 60.0  # while the archive does not answer
+FAILURES_MAX: Final = 3  # files in a row without an answer; fewer may be faults of these files alone
 LOOK_S: Final = 5.0  # how often it is seen that the wish has changed
 NEXT_MS_MAX: Final = 2 * 15 * 60 * 1_000  # longer is never waited: the clock was set back
 STORE_RETRY_S: Final = 30.0
@@ -96,6 +97,9 @@ class ArchivedMetrics:
         self._turns: dict[str, asyncio.Lock] = {}
         """By symbol: which of two files has a row depends on what was read before, so one month is read at a time."""
         self._away_until_ms = 0
+        self._failures = 0
+        self._failing: set[tuple[str, int]] = set()
+        """By symbol and begin of a month (ms): the months with files that did not answer, which are read last."""
         self._is_woken = False
         self.last_error: str | None = None
 
@@ -118,7 +122,7 @@ class ArchivedMetrics:
 
     async def read_all(self) -> None:
         """Read every file that is due, the newest months first. Raises a group of StoreUnavailable."""
-        self._is_woken, self._away_until_ms = False, 0
+        self._is_woken, self._away_until_ms, self._failures = False, 0, 0
         jobs = await self._due()
         turns = iter(enumerate(jobs))
         told_ms = self._clock.now_ms()
@@ -150,7 +154,7 @@ class ArchivedMetrics:
                 end_ms = month.start_ms
                 if self._next_ms.get((symbol, month.start_ms), 0) <= now_ms or lacking.clip(month):
                     jobs.append((month, symbol, series))
-        return sorted(jobs, key=lambda job: -job[0].start_ms)
+        return sorted(jobs, key=lambda job: ((job[1], job[0].start_ms) in self._failing, -job[0].start_ms))
 
     async def _by_symbol(self, now_ms: int) -> dict[str, _Months]:
         found: dict[str, _Months] = {}
@@ -184,6 +188,7 @@ class ArchivedMetrics:
         before = await looks_of(self._store, symbol, month.start_ms)
         later = (await looks_of(self._store, symbol, month.end_ms)).get(month.end_ms)
         looks, now_ms = dict(before), self._clock.now_ms()
+        self._failing.discard((symbol, month.start_ms))
         gaps = [survey(self._wish(), self._holdings, each, now_ms) for each in series]
         wished, missing = Spans(), Spans()
         for gap in gaps:
@@ -197,6 +202,8 @@ class ArchivedMetrics:
         ]
         wanted = []
         for file in files:
+            if self._away_until_ms:
+                break
             look, when_ms = looks.get(file.day_ms), due_ms(file, looks.get(file.day_ms))
             is_lost = look is not None and look.looked_ms + RETRY_MS <= now_ms and missing.clip(expired).clip(file.span)
             if is_lost:
@@ -230,6 +237,7 @@ class ArchivedMetrics:
             return False
         except UpstreamError:  # it was withdrawn, or its checksum is garbage: what was read stays
             is_new = False
+        self._failures = 0
         if not is_new:
             looks[file.day_ms] = look._replace(looked_ms=self._clock.now_ms())
         return is_new
@@ -245,6 +253,8 @@ class ArchivedMetrics:
         """
         found = await self._archive.metrics(files)
         now_ms, seen = self._clock.now_ms(), dict(looks)
+        if found.read:
+            self._failures = 0
         for file, read in found.read.items():
             seen[file.day_ms] = Look(read.sha256, "", now_ms)
         for file, error in found.failed.items():
@@ -311,9 +321,15 @@ class ArchivedMetrics:
         check, reason = why_rejected(error)
         if isinstance(error, UpstreamUnavailable):
             self.last_error = reason
-            self._away_until_ms = self._clock.now_ms() + int(AWAY_S * 1_000)
-            then = f"the archive is asked again in {AWAY_S / 60:.0f} min"
+            self._failures += 1
+            self._failing.add((file.symbol, month_of(file.day_ms).start_ms))
+            if self._failures >= FAILURES_MAX:
+                self._away_until_ms = self._clock.now_ms() + int(AWAY_S * 1_000)
+                then = f"the archive is asked again in {AWAY_S / 60:.0f} min"
+            else:
+                then = "the file is tried again after all others"
         else:
+            self._failures = 0
             then = "its rows stay unknown or absent; the file is tried again in some hours, an old one in 30 days"
         self._observe(ArchiveRejected(file.name, check, reason, then))
 

@@ -15,7 +15,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import NOTHING, Batch
 from app.events import ArchiveRejected, MetricsFilesRead
-from app.filling.archived_metrics import WORKERS, ArchivedMetrics
+from app.filling.archived_metrics import AWAY_S, WORKERS, ArchivedMetrics
 from app.filling.joining import JoinCheck, Joining
 from app.filling.room import Room
 from app.holding.coverage import Coverage
@@ -41,6 +41,7 @@ SYMBOL = "BTCUSDT"
 NOW_MS = utc_ms(2026, 11, 21) + 12 * HOUR_MS
 DAYS = 34
 TODAY_MS = utc_ms(2026, 11, 21)
+AWAY_MS = int(AWAY_S * 1_000)
 OLD_MS = TODAY_MS - 32 * DAY_MS
 """A day that REST no longer has."""
 EXPIRED_DAYS = DAYS - 29
@@ -204,6 +205,21 @@ async def test_a_month_that_has_only_begun_is_looked_at_again(tmp_path: Path) ->
         case.rig.clock.ms = begin_ms + DAY_MS + 12 * HOUR_MS
         await case.loop.read_all()
         assert day_file("2026-12-01") in case.paths(), "no row of it was due when the month was looked at"
+
+
+async def test_files_that_are_never_answered_do_not_keep_others_from_being_read(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        refused = [*(f"2026-11-{day:02}" for day in (4, 9, 14, 19)), "2026-10-30"]
+        for day in refused:
+            case.sandbox.faults.add(Fault("archive_5xx", path=f"*{day}*", status=403), case.rig.clock.now_ms())
+        for _ in range(2):
+            await case.loop.read_all()
+            case.rig.clock.ms += AWAY_MS
+        asked = case.paths()
+        days = map(day_text, range(*wished(case), DAY_MS))
+        assert [day for day in days if day_file(day) not in asked] == sorted(refused), "the checksum is asked for first"
+        await case.loop.read_all()
+        assert len(case.paths()) <= len(refused)
 
 
 async def test_rows_by_rest_have_the_last_word_and_are_compared(tmp_path: Path) -> None:
