@@ -7,7 +7,7 @@ file nor REST has any more is absent, until a later file has it.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -15,7 +15,7 @@ from app.binance.metrics_csv import MetricsDay
 from app.binance.statistics_rows import PERIOD_MS
 from app.domain.block_grid import block_span
 from app.domain.columns import Columns
-from app.domain.interval import D1, DAY_MS, INTERVALS
+from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS
 from app.domain.kind import Row
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
@@ -31,7 +31,6 @@ from app.holding.inventory import Inventory
 from app.holding.metrics_looks import (
     AGAIN_AGE_MS,
     AGAIN_MS,
-    RETRY_MS,
     Look,
     Looks,
     due_ms,
@@ -55,6 +54,7 @@ STORE_RETRY_S: Final = 30.0
 SURVEY_SLICE: Final = 100  # series surveyed without a pause
 PROGRESS_EVERY_MS: Final = 10_000
 NEVER_MS: Final = 1 << 53
+SOUGHT_MS: Final = 6 * HOUR_MS  # a file is not read again for lacking rows before this
 SEEN_MS: Final = AGAIN_AGE_MS + AGAIN_MS + 32 * DAY_MS
 """Files of older days, which are no longer wished, are not looked at again."""
 STEP: Final = INTERVALS["5m"]
@@ -100,6 +100,8 @@ class ArchivedMetrics:
         self._failures = 0
         self._failing: set[tuple[str, int]] = set()
         """By symbol and begin of a month (ms): the months with files that did not answer, which are read last."""
+        self._sought_ms: dict[tuple[Series, int], int] = {}
+        """By series and begin of a day (ms): when its file, read before, was read again for rows that lack."""
         self._is_woken = False
         self.last_error: str | None = None
 
@@ -147,6 +149,7 @@ class ArchivedMetrics:
     async def _due(self) -> list[tuple[Span, str, list[Series]]]:
         """The months in which a file is due, or a row lacks that REST no longer has: newest first."""
         now_ms, jobs = self._clock.now_ms(), []
+        self._sought_ms = {key: at_ms for key, at_ms in self._sought_ms.items() if 0 <= now_ms - at_ms < SOUGHT_MS}
         for symbol, (series, span, lacking) in (await self._by_symbol(now_ms)).items():
             end_ms = span.end_ms
             while end_ms > span.start_ms:
@@ -189,24 +192,25 @@ class ArchivedMetrics:
         later = (await looks_of(self._store, symbol, month.end_ms)).get(month.end_ms)
         looks, now_ms = dict(before), self._clock.now_ms()
         self._failing.discard((symbol, month.start_ms))
-        gaps = [survey(self._wish(), self._holdings, each, now_ms) for each in series]
+        gaps = {each: survey(self._wish(), self._holdings, each, now_ms) for each in series}
         wished, missing = Spans(), Spans()
-        for gap in gaps:
+        for gap in gaps.values():
             wished |= gap.wished.clip(month)
             missing |= gap.missing.clip(month)
         expired = Span(0, min(self._reach_ms(each, now_ms) for each in series))
+        lacking = {each: gap.missing.clip(month).clip(expired) for each, gap in gaps.items()}
         files = [
             MetricsDay(symbol, day_ms)
             for day_ms in range(month.start_ms, month.end_ms, DAY_MS)
             if day_ms in looks or wished.clip(Span(day_ms, day_ms + DAY_MS))
         ]
-        wanted = []
+        wanted, sought = [], dict[MetricsDay, list[Series]]()
         for file in files:
             if self._away_until_ms:
                 break
             look, when_ms = looks.get(file.day_ms), due_ms(file, looks.get(file.day_ms))
-            is_lost = look is not None and look.looked_ms + RETRY_MS <= now_ms and missing.clip(expired).clip(file.span)
-            if is_lost:
+            if look is not None and (lost := self._lost(file, lacking, now_ms)):
+                sought[file] = lost
                 wanted.append(file)
             elif when_ms is None or when_ms > now_ms:
                 continue
@@ -218,12 +222,27 @@ class ArchivedMetrics:
             if self._away_until_ms:
                 break
             await self._read(series, list(some), looks, later)
+        for file, lost in sought.items():
+            if looks.get(file.day_ms) != before.get(file.day_ms):
+                self._sought_ms |= {(each, file.day_ms): now_ms for each in lost}
         if looks != before:
             await save_looks(self._store, symbol, month.start_ms, looks, self._clock.now_ms())
         due = [when_ms for file in files if (when_ms := due_ms(file, looks.get(file.day_ms))) is not None]
         unpublished = (MetricsDay(symbol, day_ms).published_ms for day_ms in range(*month, DAY_MS))
         due += [when_ms for when_ms in unpublished if when_ms > now_ms]  # of days that may be wished by then
         self._next_ms[symbol, month.start_ms] = min(due, default=NEVER_MS)
+
+    def _lost(self, file: MetricsDay, lacking: Mapping[Series, Spans], now_ms: int) -> list[Series]:
+        """The series that lack rows of a file that was looked at, and were not sought in it a short while ago.
+
+        Rows that neither file nor REST has pass out of REST's reach one by one.
+        """
+        return [
+            each
+            for each, spans in lacking.items()
+            if spans.clip(file.span)
+            and not 0 <= now_ms - self._sought_ms.get((each, file.day_ms), -SOUGHT_MS) < SOUGHT_MS
+        ]
 
     async def _is_new(self, file: MetricsDay, looks: Looks) -> bool:
         """Whether a file that is due is another one than was read, by its checksum; notes that it was looked at."""

@@ -293,6 +293,24 @@ async def test_rows_that_lack_in_a_file_are_absent_when_rest_has_lost_them(tmp_p
         assert case.sources(left) == {Source.ABSENT: Spans([left])}, "expired"
 
 
+async def test_rows_that_rest_loses_one_by_one_are_sought_in_their_file_a_few_times(
+    tmp_path: Path,
+) -> None:
+    young_ms = TODAY_MS - 5 * DAY_MS
+    async with archived(tmp_path, [INTEREST]) as case:
+        case.sandbox.faults.add(Fault("metrics_short_day", path="*2026-11-16*", rows=250), case.rig.clock.now_ms())
+        await case.loop.read_all()
+        case.rig.clock.ms = young_ms + 6 * HOUR_MS + REACH_MS - REACH_MARGIN_MS
+        await case.loop.read_all()
+        case.paths()
+        for _ in range(36):
+            case.rig.clock.ms += 10 * MINUTE_MS
+            await case.loop.read_all()
+        assert sum("2026-11-16" in path for path in case.paths()) == 2
+        absent = case.sources(Span(young_ms, young_ms + DAY_MS))[Source.ABSENT]
+        assert absent == Spans([Span(young_ms + 38 * PERIOD_MS, young_ms + 12 * HOUR_MS)])
+
+
 async def test_a_republished_file_replaces_its_rows_and_leaves_revisions(tmp_path: Path) -> None:
     async with archived(tmp_path, [INTEREST]) as case:
         day = Span(OLD_MS, OLD_MS + DAY_MS)
