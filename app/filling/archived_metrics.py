@@ -3,7 +3,8 @@
 The file of every wished day is read once, as soon as all of the day is known by REST or has begun to expire there: to
 compare both (app/filling/joining.py), and for rows that REST lacks. A file that was missing or unreadable is tried
 again, one that was read is looked at again by its checksum (app/holding/metrics_looks.py). A row that neither its day's
-file nor REST has any more is absent, until a later file has it.
+file nor REST has any more is absent, until a later file has it. That a file gives no rows must be seen twice: a proxy's
+page and the wrong host have no files either.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from app.holding.inventory import Inventory
 from app.holding.metrics_looks import (
     AGAIN_AGE_MS,
     AGAIN_MS,
+    CONFIRM_MS,
     Look,
     Looks,
     due_ms,
@@ -39,7 +41,7 @@ from app.holding.metrics_looks import (
     save_looks,
 )
 from app.holding.wish import REACH_MARGIN_MS
-from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamUnavailable
+from app.ports.errors import NotPublished, StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.ports.exchange import Archive, FileMetrics
 from app.ports.store import StoreWriter
 from app.runtime import Runtime
@@ -48,6 +50,7 @@ WORKERS: Final = 2  # one portion is committed while the next is downloaded; dow
 PASS_EVERY_S: Final = 600.0  # between two looks for files that have become due
 AWAY_S: Final = 15 * 60.0  # while the archive does not answer
 FAILURES_MAX: Final = 3  # files in a row without an answer; fewer may be faults of these files alone
+ALIVE_MS: Final = HOUR_MS  # so long after a file was read, another one that is not there is missing without doubt
 LOOK_S: Final = 5.0  # how often it is seen that the wish has changed
 NEXT_MS_MAX: Final = 2 * 15 * 60 * 1_000  # longer is never waited: the clock was set back
 STORE_RETRY_S: Final = 30.0
@@ -98,6 +101,8 @@ class ArchivedMetrics:
         """By symbol: which of two files has a row depends on what was read before, so one month is read at a time."""
         self._away_until_ms = 0
         self._failures = 0
+        self._read_ms = -ALIVE_MS
+        """When a file was read last (ms)."""
         self._failing: set[tuple[str, int]] = set()
         """By symbol and begin of a month (ms): the months with files that did not answer, which are read last."""
         self._sought_ms: dict[tuple[Series, int], int] = {}
@@ -209,7 +214,7 @@ class ArchivedMetrics:
             if self._away_until_ms:
                 break
             look, when_ms = looks.get(file.day_ms), due_ms(file, looks.get(file.day_ms))
-            if look is not None and (lost := self._lost(file, lacking, now_ms)):
+            if look is not None and look.is_proof and (lost := self._lost(file, lacking, now_ms)):
                 sought[file] = lost
                 wanted.append(file)
             elif when_ms is None or when_ms > now_ms:
@@ -273,14 +278,16 @@ class ArchivedMetrics:
         found = await self._archive.metrics(files)
         now_ms, seen = self._clock.now_ms(), dict(looks)
         if found.read:
-            self._failures = 0
+            self._failures, self._read_ms = 0, now_ms
         for file, read in found.read.items():
             seen[file.day_ms] = Look(read.sha256, "", now_ms)
         for file, error in found.failed.items():
             self._note_failure(file, error)
             if not isinstance(error, UpstreamUnavailable):
-                seen[file.day_ms] = Look(None, why_rejected(error)[1], now_ms)
-        days = Spans(file.span for file in files if seen.get(file.day_ms) != looks.get(file.day_ms))
+                is_proof = self._is_proof(error, looks.get(file.day_ms), now_ms)
+                seen[file.day_ms] = Look(None, why_rejected(error)[1], now_ms, is_proof)
+        looked = [(file, seen.get(file.day_ms)) for file in files if seen.get(file.day_ms) != looks.get(file.day_ms)]
+        days = Spans(file.span for file, look in looked if look is not None and look.is_proof)
         later_files = _later_files(
             found, looks if later is None else {**looks, month_of(files[0].day_ms).end_ms: later}
         )
@@ -289,6 +296,12 @@ class ArchivedMetrics:
         await self._join(series, found)
         self._tell(files, found)
         looks.update(seen)
+
+    def _is_proof(self, error: UpstreamError, former: Look | None, now_ms: int) -> bool:
+        """Whether it is sure that a file has no rows, given how it failed and what was seen of it before."""
+        if former is not None and former.sha256 is None:
+            return former.is_proof or now_ms - former.looked_ms >= CONFIRM_MS
+        return isinstance(error, NotPublished) and 0 <= now_ms - self._read_ms < ALIVE_MS
 
     async def _keep(self, series: Series, found: FileMetrics, days: Spans, later_files: Spans) -> None:
         """Commit the rows of `series`, and which of `days`, whose files were looked at, lack for good.
@@ -349,7 +362,7 @@ class ArchivedMetrics:
                 then = "the file is tried again after all others"
         else:
             self._failures = 0
-            then = "its rows stay unknown or absent; the file is tried again in some hours, an old one in 30 days"
+            then = "its rows stay unknown or absent; the file is tried again later"
         self._observe(ArchiveRejected(file.name, check, reason, then))
 
     def _tell(self, files: Sequence[MetricsDay], found: FileMetrics) -> None:

@@ -18,6 +18,8 @@ RETRY_AGE_MS: Final = 7 * DAY_MS  # after it should have been published
 AGAIN_MS: Final = 30 * DAY_MS
 """When an old file that is missing, and a file that was read, is looked at again: files are republished."""
 AGAIN_AGE_MS: Final = 90 * DAY_MS  # assumed: a file that was read so long after it appeared is not replaced any more
+CONFIRM_MS: Final = HOUR_MS // 2
+"""When a file that may have been kept from us is looked at again: only then are its rows believed to be absent."""
 MONTH: Final = INTERVALS["1M"].grid
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,6 +31,8 @@ class Look(NamedTuple):
     sha256: str | None
     reason: str
     looked_ms: int
+    is_proof: bool = True
+    """False if the file gave no rows, and it is not sure yet that it has none."""
 
 
 Looks = dict[int, Look]
@@ -40,6 +44,8 @@ def due_ms(file: MetricsDay, look: Look | None) -> int | None:
     if look is None:
         return file.published_ms
     age_ms = look.looked_ms - file.published_ms
+    if not look.is_proof:
+        return look.looked_ms + CONFIRM_MS
     if look.sha256 is None:
         return look.looked_ms + (RETRY_MS if age_ms < RETRY_AGE_MS else AGAIN_MS)
     return look.looked_ms + AGAIN_MS if age_ms < AGAIN_AGE_MS else None

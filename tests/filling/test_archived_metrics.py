@@ -20,9 +20,9 @@ from app.filling.joining import JoinCheck, Joining
 from app.filling.room import Room
 from app.holding.coverage import Coverage
 from app.holding.inventory import Inventory
-from app.holding.metrics_looks import AGAIN_MS, RETRY_MS, looks_of
+from app.holding.metrics_looks import AGAIN_MS, CONFIRM_MS, RETRY_MS, looks_of
 from app.holding.rest_forms import RestForms
-from app.holding.wish import Wish
+from app.holding.wish import REACH_MARGIN_MS, Wish
 from app.kinds.metrics import METRICS, REACH_MS
 from app.ports.errors import UpstreamUnavailable
 from app.ports.exchange import FileMetrics
@@ -133,6 +133,10 @@ class Case:
     async def rows(self, span: Span, kind: Kind = INTEREST) -> list[Any]:
         return (await self.rig.store.read(self.series(kind), span, 100_000)).rows
 
+    def expired_ms(self) -> int:
+        """The open time before which REST has no rows any more."""
+        return M5.grid.ceil(self.rig.clock.now_ms() - REACH_MS + REACH_MARGIN_MS)
+
     def paths(self) -> list[str]:
         """What was asked of the archive since the last call."""
         journal = self.sandbox.journal
@@ -169,6 +173,10 @@ async def archived(
             await archive.aclose()
 
 
+def day_file(day: str) -> str:
+    return metrics_file(SYMBOL, day)
+
+
 def wished(case: Case) -> Span:
     return Span(TODAY_MS - case.days * DAY_MS, TODAY_MS)
 
@@ -203,21 +211,22 @@ async def test_a_month_that_has_only_begun_is_looked_at_again(tmp_path: Path) ->
         await case.loop.read_all()
         case.paths()
         case.rig.clock.ms = begin_ms + DAY_MS + 12 * HOUR_MS
+        await case.hold(Span(begin_ms, begin_ms + DAY_MS))
         await case.loop.read_all()
         assert day_file("2026-12-01") in case.paths(), "no row of it was due when the month was looked at"
 
 
 async def test_files_that_are_never_answered_do_not_keep_others_from_being_read(tmp_path: Path) -> None:
     async with archived(tmp_path, [INTEREST]) as case:
-        refused = [*(f"2026-11-{day:02}" for day in (4, 9, 14, 19)), "2026-10-30"]
+        refused = ["2026-10-19", "2026-10-22"]
         for day in refused:
             case.sandbox.faults.add(Fault("archive_5xx", path=f"*{day}*", status=403), case.rig.clock.now_ms())
         for _ in range(2):
             await case.loop.read_all()
             case.rig.clock.ms += AWAY_MS
         asked = case.paths()
-        days = map(day_text, range(*wished(case), DAY_MS))
-        assert [day for day in days if day_file(day) not in asked] == sorted(refused), "the checksum is asked for first"
+        days = map(day_text, range(*EXPIRED, DAY_MS))
+        assert [day for day in days if day_file(day) not in asked] == refused, "the checksum is asked for first"
         await case.loop.read_all()
         assert len(case.paths()) <= len(refused)
 
@@ -274,6 +283,33 @@ async def test_what_neither_has_is_absent_until_the_archive_has_it(tmp_path: Pat
         assert case.sources(old) == {Source.ARCHIVE: Spans([old])}
 
 
+async def test_an_archive_without_any_file_proves_nothing_before_it_is_looked_at_twice(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        case.sandbox.faults.add(Fault("archive_404", path="*"), case.rig.clock.now_ms())
+        await case.loop.read_all()
+        assert case.sources(wished(case)) == {}, "it may be the wrong host"
+        case.paths()
+        case.rig.clock.ms += CONFIRM_MS - 1
+        await case.loop.read_all()
+        assert case.paths() == []
+        case.rig.clock.ms += 1
+        await case.loop.read_all()
+        expired = Span(wished(case).start_ms, case.expired_ms())
+        assert case.sources(wished(case)) == {Source.ABSENT: Spans([expired])}
+
+
+async def test_a_file_that_is_garbage_once_is_read_as_soon_as_it_is_right(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        old, garbage = Span(OLD_MS, OLD_MS + DAY_MS), Fault("wrong_checksum", path="*2026-10-20*")
+        case.sandbox.faults.add(garbage, case.rig.clock.now_ms())
+        await case.loop.read_all()
+        assert case.sources(old) == {}
+        case.sandbox.faults.clear()
+        case.rig.clock.ms += CONFIRM_MS
+        await case.loop.read_all()
+        assert case.sources(old) == {Source.ARCHIVE: Spans([old])}
+
+
 async def test_rows_that_lack_in_a_file_are_absent_when_rest_has_lost_them(tmp_path: Path) -> None:
     async with archived(tmp_path, [INTEREST]) as case:
         begun = Span(EXPIRED.end_ms - DAY_MS, EXPIRED.end_ms)
@@ -303,12 +339,12 @@ async def test_rows_that_rest_loses_one_by_one_are_sought_in_their_file_a_few_ti
         case.rig.clock.ms = young_ms + 6 * HOUR_MS + REACH_MS - REACH_MARGIN_MS
         await case.loop.read_all()
         case.paths()
-        for _ in range(36):
+        for _ in range(37):
             case.rig.clock.ms += 10 * MINUTE_MS
             await case.loop.read_all()
-        assert sum("2026-11-16" in path for path in case.paths()) == 2
+        assert sum("2026-11-16" in path for path in case.paths()) == 4, "twice, each time with its checksum"
         absent = case.sources(Span(young_ms, young_ms + DAY_MS))[Source.ABSENT]
-        assert absent == Spans([Span(young_ms + 38 * PERIOD_MS, young_ms + 12 * HOUR_MS)])
+        assert absent == Spans([Span(young_ms + 38 * PERIOD_MS, case.expired_ms())])
 
 
 async def test_a_republished_file_replaces_its_rows_and_leaves_revisions(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ async def test_the_series_furthest_behind_is_first_when_the_bucket_is_small(tmp_
 
 async def test_endpoints_with_a_limit_each_do_not_wait_for_one_another(tmp_path: Path) -> None:
     async with gathering(tmp_path, symbols=8, room=10, is_shared=False) as case:
-        assert len(case.gathering.limits()) == len(METRICS)
+        assert len(case.gathering.limits()) == len(METRICS) + 1, "and that of funding rates"
         for _ in range(7):
             case.gathering.asked(case.series[3])
             await case.pass_s(600)
