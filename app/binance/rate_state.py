@@ -18,6 +18,7 @@ GRANTED: Final = {bucket: 500 if bucket is Bucket.FUNDING else 1_000 for bucket 
 """Requests in WINDOW_MS (binance-facts section 1.1)."""
 WINDOW_MS: Final = 5 * MINUTE_MS
 SLOT_MS: Final = 30_000  # requests are counted by half minute; whether the exchange's window slides is not known
+SLOTS_COUNTED: Final = (WINDOW_MS + SKEW_MS_MAX) // SLOT_MS + 1  # by `asked`; one more in the first second of a slot
 SLOTS_MAX: Final = 12  # kept for each bucket: those that count in five minutes, and the one in progress
 
 
@@ -143,6 +144,10 @@ class RateState:
         first = (now_ms - WINDOW_MS - SKEW_MS_MAX) // SLOT_MS
         oldest = min((slot for slot in self.slots.get(bucket, {}) if slot >= first), default=first)
         return (oldest + 1) * SLOT_MS + WINDOW_MS + SKEW_MS_MAX
+
+    def asked_lately(self, bucket: Bucket, now_ms: int) -> int:
+        """Return how many requests have left in the half minute of now."""
+        return self.slots.get(bucket, {}).get(now_ms // SLOT_MS, 0)
 
     def draw(self, bucket: Bucket, now_ms: int) -> None:
         """Count a request in `bucket` that is about to leave, and in the one that counts it together with others."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from app.binance.rate_state import GRANTED, SKEW_MS_MAX, RateState
+from app.binance.rate_state import GRANTED, SKEW_MS_MAX, SLOT_MS, SLOTS_COUNTED, RateState
 from app.domain.interval import MINUTE_MS
 from app.domain.kind import Bucket
 from app.domain.reason import Reason
@@ -67,6 +67,8 @@ class WeightBudget:
     book it, from before the request leaves until its answer has arrived. X-MBX-USED-WEIGHT-1M in the answers shows what
     other programs behind the same address use. Until an answer has shown that for a minute, requests leave one at a
     time. A request of a full bucket (which the exchange counts apart) is refused: five minutes are too long to wait.
+    Only users' requests may leave in a burst; the others are spread over the five minutes. A burst would leave users
+    without room from the time when their own part is used up until the burst no longer counts.
     All this holds for all processes that share `keeper`, together; `stand_down` and `breaker` use the same one. Each
     decision and its booking are one `update`: no two requests are admitted on the same reading.
     """
@@ -261,10 +263,14 @@ class WeightBudget:
         if bucket is None:
             return None
         limit = bucket.limit(is_data_shared=self._is_data_shared)
-        if state.asked(limit, now_ms) < int(GRANTED[limit] * SHARES[priority]):
-            return None
-        reason = f"the {limit.name} requests that the exchange grants in five minutes are used up"
-        return BucketFull(state.room_ms(limit, now_ms), reason)
+        ceiling = int(GRANTED[limit] * SHARES[priority])
+        if state.asked(limit, now_ms) >= ceiling:
+            reason = f"the {limit.name} requests that the exchange grants in five minutes are used up"
+            return BucketFull(state.room_ms(limit, now_ms), reason)
+        if priority is not Priority.USER and state.asked_lately(limit, now_ms) * SLOTS_COUNTED >= ceiling:
+            reason = f"the {limit.name} requests of this half minute are used up"
+            return BucketFull((now_ms // SLOT_MS + 1) * SLOT_MS, reason)
+        return None
 
     def _has_room(self, state: RateState, weight: int, priority: Priority, now_ms: int) -> bool:
         is_feeling = self._keeper.trouble is not None or not state.is_known(now_ms)

@@ -1,12 +1,13 @@
 """What the exchange counts in buckets of their own: within its five minutes, one for all processes, not waited for."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.binance.rate_state import GRANTED, SLOT_MS, SLOTS_MAX, WINDOW_MS, RateState
+from app.binance.rate_state import GRANTED, SLOT_MS, SLOTS_COUNTED, SLOTS_MAX, WINDOW_MS, RateState
 from app.domain.kind import Bucket
 from app.ports.errors import BucketFull
 from app.ports.exchange import Priority
@@ -17,10 +18,14 @@ from tests.binance.upstream import Upstream
 GRANTED_TO_USERS = {bucket: int(granted * SHARES[Priority.USER]) for bucket, granted in GRANTED.items()}
 
 
-async def ask(process: Upstream, bucket: Bucket, number: int = 1) -> None:
+async def ask(process: Upstream, bucket: Bucket, number: int = 1, priority: Priority = Priority.USER) -> None:
     for _ in range(number):
-        async with process.budget.spend(0, Priority.USER, bucket=bucket) as ticket:
+        async with process.budget.spend(0, priority, bucket=bucket) as ticket:
             ticket.answered(None, is_success=True)
+
+
+def asked(process: Upstream, clock: VirtualClock) -> int:
+    return process.keeper.look(lambda state: state.asked_lately(Bucket.DATA, clock.now_ms()))
 
 
 @given(st.lists(st.tuples(st.integers(0, 45_000), st.integers(1, 80)), min_size=1, max_size=60))
@@ -50,6 +55,23 @@ async def test_a_full_bucket_refuses_says_when_to_ask_again_and_keeps_its_word()
         await ask(process, Bucket.FUNDING)
     clock.time_ms += 1
     await ask(process, Bucket.FUNDING, GRANTED_TO_USERS[Bucket.FUNDING])
+
+
+async def test_what_is_no_users_is_spread_over_the_five_minutes_and_leaves_users_room() -> None:
+    clock = VirtualClock()
+    process = Upstream(clock)
+    ceiling = int(GRANTED[Bucket.DATA] * SHARES[Priority.TAIL])
+    others = Counter[int]()
+    for _ in range(30 * 60):
+        await ask(process, Bucket.DATA)  # one a second, and none is refused
+        slot, before = clock.now_ms() // SLOT_MS, asked(process, clock)
+        with pytest.raises(BucketFull) as refused:
+            await ask(process, Bucket.DATA, 1_000, Priority.TAIL)
+        others[slot] += asked(process, clock) - before
+        assert clock.now_ms() < refused.value.until_ms <= clock.now_ms() + WINDOW_MS + SLOT_MS + 1_000
+        clock.time_ms += 1_000
+    assert max(others.values()) <= ceiling // SLOTS_COUNTED + 1
+    assert sum(others.values()) + 30 * 60 >= 6 * ceiling * 10 // 11, "none is wasted"
 
 
 async def test_a_full_bucket_stops_nobody_who_asks_for_something_else() -> None:
