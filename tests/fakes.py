@@ -405,18 +405,18 @@ class Store(SqliteWriter):
             self.commits.append(list(batches))
             return done
 
-        return await self._counted(work())
+        return await self.counted(work())
 
     async def read(self, series: Series, window: Span, limit: int, *, newest: bool = False) -> Snapshot:
         self.reads += 1
-        return await self._counted(SqliteWriter.read(self, series, window, limit, newest=newest))
+        return await self.counted(SqliteWriter.read(self, series, window, limit, newest=newest))
 
     async def read_encoded(
         self, series: Series, window: Span, limit: int, *, newest: bool = False
     ) -> tuple[int, bytes]:
         self.reads += 1
         self.printed += 1
-        found = await self._counted(SqliteWriter.read_encoded(self, series, window, limit, newest=newest))
+        found = await self.counted(SqliteWriter.read_encoded(self, series, window, limit, newest=newest))
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             await meanwhile()
@@ -428,10 +428,10 @@ class Store(SqliteWriter):
                 raise StoreUnavailable("locked, says the test")
             return await SqliteWriter.seal(self, series, window)
 
-        return await self._counted(work())
+        return await self.counted(work())
 
     async def check_blocks(self, after: int, number: int) -> BlockCheck:
-        return await self._counted(SqliteWriter.check_blocks(self, after, number))
+        return await self.counted(SqliteWriter.check_blocks(self, after, number))
 
     async def give_up(self, series: Series, span: Span) -> Ledger | None:
         async def work() -> Ledger | None:
@@ -439,25 +439,25 @@ class Store(SqliteWriter):
                 raise StoreUnavailable("locked, says the test")
             return await SqliteWriter.give_up(self, series, span)
 
-        return await self._counted(work())
+        return await self.counted(work())
 
     async def document(self, name: str) -> tuple[bytes, int] | None:
-        return await self._counted(SqliteWriter.document(self, name))
+        return await self.counted(SqliteWriter.document(self, name))
 
     async def save_verified(self, series: Series, spans: Spans, at_ms: int) -> Verification:
-        return await self._counted(SqliteWriter.save_verified(self, series, spans, at_ms))
+        return await self.counted(SqliteWriter.save_verified(self, series, spans, at_ms))
 
     async def save_disagreement(self, disagreement: Disagreement) -> None:
-        await self._counted(SqliteWriter.save_disagreement(self, disagreement))
+        await self.counted(SqliteWriter.save_disagreement(self, disagreement))
 
     async def save_listings(self, listings: Sequence[Listing]) -> None:
-        await self._counted(SqliteWriter.save_listings(self, listings))
+        await self.counted(SqliteWriter.save_listings(self, listings))
 
     async def relist(self, relisting: Relisting) -> dict[Series, Ledger]:
-        return await self._counted(SqliteWriter.relist(self, relisting))
+        return await self.counted(SqliteWriter.relist(self, relisting))
 
     async def unlist(self, listing: Listing, since_ms: int) -> dict[Series, Ledger]:
-        return await self._counted(SqliteWriter.unlist(self, listing, since_ms))
+        return await self.counted(SqliteWriter.unlist(self, listing, since_ms))
 
     async def settled(self) -> None:
         """Return when no task can go on without the clock or the test."""
@@ -468,7 +468,7 @@ class Store(SqliteWriter):
             self.idle.clear()
             await self.idle.wait()
 
-    async def _counted(self, work: Awaitable[T]) -> T:
+    async def counted(self, work: Awaitable[T]) -> T:
         self.under_way += 1
         try:
             return await work
