@@ -13,21 +13,18 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from app.binance.metrics_csv import MetricsDay
-from app.binance.statistics_rows import PERIOD_MS
 from app.domain.block_grid import block_span
 from app.domain.columns import Columns
-from app.domain.interval import D1, DAY_MS, HOUR_MS, INTERVALS
-from app.domain.kind import Row
+from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
-from app.domain.store_rules import Batch
 from app.events import ArchiveRejected, MetricsFilesProgress, MetricsFilesRead
 from app.filling.file_fill import why_rejected
 from app.filling.joining import Joining
+from app.filling.metrics_keeping import MetricsKeeping
 from app.filling.room import Room
 from app.holding.commit import Committer
-from app.holding.gaps import survey
 from app.holding.inventory import Inventory
 from app.holding.metrics_looks import (
     AGAIN_AGE_MS,
@@ -40,7 +37,6 @@ from app.holding.metrics_looks import (
     month_of,
     save_looks,
 )
-from app.holding.wish import REACH_MARGIN_MS
 from app.ports.errors import NotPublished, StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.ports.exchange import Archive, FileMetrics
 from app.ports.store import StoreWriter
@@ -90,7 +86,7 @@ class ArchivedMetrics:
         self._observe = runtime.observe
         self._archive = archive
         self._store = store
-        self._committer = committer
+        self._keeping = MetricsKeeping(runtime.clock, store, committer, inventory)
         self._holdings = inventory.ledgers
         self._wish = inventory.wish
         self._joining = joining
@@ -167,9 +163,9 @@ class ArchivedMetrics:
     async def _by_symbol(self, now_ms: int) -> dict[str, _Months]:
         found: dict[str, _Months] = {}
         for number, series in enumerate(self._archived(), start=1):
-            gap = survey(self._wish(), self._holdings, series, now_ms)
+            gap = self._keeping.gap(series)
             if gap.wished:
-                expired = Span(0, self._reach_ms(series, now_ms))
+                expired = self._keeping.expired(series)
                 former = found.get(series.symbol, _Months([], Span(now_ms - SEEN_MS, now_ms), Spans()))
                 found[series.symbol] = _Months(
                     [*former.series, series],
@@ -183,12 +179,6 @@ class ArchivedMetrics:
     def _archived(self) -> Iterator[Series]:
         return (series for series in self._wish().gathered() if series.kind.is_archived)
 
-    def _reach_ms(self, series: Series, now_ms: int) -> int:
-        """The open time before which REST has no rows any more, or is not asked for them."""
-        reach_ms = series.kind.rest.reach_ms
-        assert reach_ms is not None, f"{series.kind.name}: an archive replaces what REST forgets"
-        return series.interval.grid.ceil(now_ms - reach_ms + REACH_MARGIN_MS)
-
     # --- a month of a symbol ------------------------------------------------------------------------------------------
 
     async def _month(self, symbol: str, series: list[Series], month: Span) -> None:
@@ -197,12 +187,12 @@ class ArchivedMetrics:
         later = (await looks_of(self._store, symbol, month.end_ms)).get(month.end_ms)
         looks, now_ms = dict(before), self._clock.now_ms()
         self._failing.discard((symbol, month.start_ms))
-        gaps = {each: survey(self._wish(), self._holdings, each, now_ms) for each in series}
+        gaps = {each: self._keeping.gap(each) for each in series}
         wished, missing = Spans(), Spans()
         for gap in gaps.values():
             wished |= gap.wished.clip(month)
             missing |= gap.missing.clip(month)
-        expired = Span(0, min(self._reach_ms(each, now_ms) for each in series))
+        expired = min(map(self._keeping.expired, series))
         lacking = {each: gap.missing.clip(month).clip(expired) for each, gap in gaps.items()}
         files = [
             MetricsDay(symbol, day_ms)
@@ -288,11 +278,9 @@ class ArchivedMetrics:
                 seen[file.day_ms] = Look(None, why_rejected(error)[1], now_ms, is_proof)
         looked = [(file, seen.get(file.day_ms)) for file in files if seen.get(file.day_ms) != looks.get(file.day_ms)]
         days = Spans(file.span for file, look in looked if look is not None and look.is_proof)
-        later_files = _later_files(
-            found, looks if later is None else {**looks, month_of(files[0].day_ms).end_ms: later}
-        )
+        before = looks if later is None else {**looks, month_of(files[0].day_ms).end_ms: later}
         for each in series:
-            await self._keep(each, found, days, later_files)
+            await self._keeping.keep(each, found, days, before)
         await self._join(series, found)
         self._tell(files, found)
         looks.update(seen)
@@ -302,34 +290,6 @@ class ArchivedMetrics:
         if former is not None and former.sha256 is None:
             return former.is_proof or now_ms - former.looked_ms >= CONFIRM_MS
         return isinstance(error, NotPublished) and 0 <= now_ms - self._read_ms < ALIVE_MS
-
-    async def _keep(self, series: Series, found: FileMetrics, days: Spans, later_files: Spans) -> None:
-        """Commit the rows of `series`, and which of `days`, whose files were looked at, lack for good.
-
-        Of what REST still has only those rows are kept that it lacks: its own have more columns.
-        """
-        ledger, grid = self._holdings.ledger(series), self._holdings.grid(series)
-        rows = Columns.of(found.rows.get(series.kind.name, ()))
-        replaced = Columns.of(found.replaced.get(series.kind.name, ()))
-        given, archived = rows.spans(grid), _from_archive(ledger)
-        beaten = later_files & given & archived
-        batches: list[Batch] = []
-        for span in beaten:
-            held = await self._store.read(series, span, 1)
-            loser = rows.between(*span)
-            if list(loser) != held.rows:
-                batches += [_batch(series, Spans([span]), loser), _batch(series, Spans([span]), held.rows)]
-        now_ms = self._clock.now_ms()
-        expired = Span(0, self._reach_ms(series, now_ms))
-        open_to_us = Spans([Span(0, D1.grid.ceil(expired.end_ms))]) | ledger.absent | archived
-        if kept := (given & open_to_us) - beaten:
-            batches += [_batch(series, Spans([span]), replaced) for span in (replaced.spans(grid) & kept) - archived]
-            batches.append(_batch(series, kept, rows))
-        missing = survey(self._wish(), self._holdings, series, now_ms).missing
-        if absent := (missing.clip(expired) & days) - given:
-            batches.append(Batch(series, Source.ABSENT, absent, []))
-        if batches:
-            await self._committer.commit(batches)
 
     async def _join(self, series: Sequence[Series], found: FileMetrics) -> None:
         """Compare the archive's rows with those of the same times that are held from REST."""
@@ -382,31 +342,5 @@ class ArchivedMetrics:
         )
 
 
-def _batch(series: Series, spans: Spans, rows: Sequence[Row]) -> Batch:
-    return Batch(series, Source.ARCHIVE, spans, Columns.of(rows).within(spans))
-
-
-def _from_archive(ledger: Ledger) -> Spans:
-    return Spans(entry.span for entry in ledger.entries if entry.source is Source.ARCHIVE)
-
-
 def _from_rest(ledger: Ledger) -> Spans:
     return Spans(entry.span for entry in ledger.entries if entry.source is Source.REST)
-
-
-def _later_files(found: FileMetrics, looks: Looks) -> Spans:
-    """The times in which a later file than those of `found`, read before, counts if it has a row.
-
-    A file may have a row of five minutes before its day, and one of five minutes after it. The later day's file counts.
-    """
-    days = {file.day_ms for file in found.read}
-    spans = []
-    for day_ms in days:
-        next_ms = day_ms + DAY_MS
-        if next_ms in days:
-            continue
-        spans.append(Span(next_ms, next_ms + PERIOD_MS))
-        is_first = (look := looks.get(day_ms)) is None or look.sha256 is None
-        if is_first and (later := looks.get(next_ms)) is not None and later.sha256 is not None:
-            spans.append(Span(next_ms - PERIOD_MS, next_ms))
-    return Spans(spans)
