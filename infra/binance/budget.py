@@ -67,8 +67,8 @@ class WeightBudget:
     book it, from before the request leaves until its answer has arrived. X-MBX-USED-WEIGHT-1M in the answers shows what
     other programs behind the same address use. Until an answer has shown that for a minute, requests leave one at a
     time. A request of a full bucket (which the exchange counts apart) is refused: five minutes are too long to wait.
-    Only users' requests may leave in a burst; the others are spread over the five minutes. A burst would leave users
-    without room from the time when their own part is used up until the burst no longer counts.
+    Where endpoints share a bucket, requests that are no users' are spread over the five minutes: a burst would leave
+    users of the other endpoints without room, from when their part is used up until the burst no longer counts.
     All this holds for all processes that share `keeper`, together; `stand_down` and `breaker` use the same one. Each
     decision and its booking are one `update`: no two requests are admitted on the same reading.
     """
@@ -267,7 +267,8 @@ class WeightBudget:
         if state.asked(limit, now_ms) >= ceiling:
             reason = f"the {limit.name} requests that the exchange grants in five minutes are used up"
             return BucketFull(state.room_ms(limit, now_ms), reason)
-        if priority is not Priority.USER and state.asked_lately(limit, now_ms) * SLOTS_COUNTED >= ceiling:
+        is_spread = limit is not bucket and priority is not Priority.USER
+        if is_spread and state.asked_lately(limit, now_ms) * SLOTS_COUNTED >= ceiling:
             reason = f"the {limit.name} requests of this half minute are used up"
             return BucketFull((now_ms // SLOT_MS + 1) * SLOT_MS, reason)
         return None

@@ -63,15 +63,17 @@ async def test_what_is_no_users_is_spread_over_the_five_minutes_and_leaves_users
     ceiling = int(GRANTED[Bucket.DATA] * SHARES[Priority.TAIL])
     others = Counter[int]()
     for _ in range(30 * 60):
-        await ask(process, Bucket.DATA)  # one a second, and none is refused
+        await ask(process, Bucket.BASIS)  # one a second, and none is refused
         slot, before = clock.now_ms() // SLOT_MS, asked(process, clock)
         with pytest.raises(BucketFull) as refused:
-            await ask(process, Bucket.DATA, 1_000, Priority.TAIL)
+            await ask(process, Bucket.OPEN_INTEREST, 1_000, Priority.TAIL)
         others[slot] += asked(process, clock) - before
         assert clock.now_ms() < refused.value.until_ms <= clock.now_ms() + WINDOW_MS + SLOT_MS + 1_000
         clock.time_ms += 1_000
     assert max(others.values()) <= ceiling // SLOTS_COUNTED + 1
     assert sum(others.values()) + 30 * 60 >= 6 * ceiling * 10 // 11, "none is wasted"
+    apart = Upstream(clock, is_data_shared=False)
+    await ask(apart, Bucket.OPEN_INTEREST, ceiling, Priority.TAIL)
 
 
 async def test_a_full_bucket_stops_nobody_who_asks_for_something_else() -> None:
