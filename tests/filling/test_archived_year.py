@@ -18,6 +18,7 @@ from app.domain.interval import DAY_MS, HOUR_MS
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
+from app.holding.metrics_looks import CONFIRM_MS
 from app.kinds.metrics import METRICS
 from infra.sandbox.grid import utc_ms
 from infra.sandbox.options import Options
@@ -98,6 +99,8 @@ async def checked(folder: Path, symbols: int, days: int) -> Counter[str]:
         listed = [item for item in case.sandbox.exchange.universe.at(begin_ms) if item.onboard_ms < begin_ms - DAY_MS]
         names = [item.symbol for item in listed if item.contract_type == "PERPETUAL" and item.delivery_ms > now_ms]
         case.symbols = tuple(names[:symbols])
+        await case.loop.read_all()
+        case.rig.clock.ms += CONFIRM_MS  # while the first days are wished
         await case.loop.read_all()
         for _ in range(WEEKS):  # until late files have come, and those that are replaced were looked at again
             case.rig.clock.ms += 7 * DAY_MS
