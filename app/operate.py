@@ -232,7 +232,8 @@ async def _by_itself(parts: Parts, settings: Settings, target: Target, out: Cons
     async def hindrances() -> Sequence[str]:
         if parts.role.paused is not None:
             raise _NoRoom(parts.role.paused)
-        return parts.health.upstream_reasons()
+        failed = parts.role.fetch_error
+        return [*parts.health.upstream_reasons(), *([f"the last failed fetch: {failed}"] if failed is not None else [])]
 
     await _watch(_Watched(report, hindrances), symbols, target.intervals, span, parts.clock, out)
 

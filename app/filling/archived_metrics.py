@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from app.binance.metrics_csv import MetricsDay
 from app.domain.block_grid import block_span
 from app.domain.columns import Columns
-from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS
+from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
@@ -204,10 +204,11 @@ class ArchivedMetrics:
             if self._away_until_ms:
                 break
             look, when_ms = looks.get(file.day_ms), due_ms(file, looks.get(file.day_ms))
+            is_anew = look is not None and not look.is_proof and (symbol, month.start_ms) not in self._next_ms
             if look is not None and look.is_proof and (lost := self._lost(file, lacking, now_ms)):
                 sought[file] = lost
                 wanted.append(file)
-            elif when_ms is None or when_ms > now_ms:
+            elif not is_anew and (when_ms is None or when_ms > now_ms):
                 continue
             elif file.span.start_ms >= expired.end_ms and missing.clip(file.span):
                 continue  # REST has the first word: it is looked at again in the next pass
@@ -274,8 +275,13 @@ class ArchivedMetrics:
         for file, error in found.failed.items():
             self._note_failure(file, error)
             if not isinstance(error, UpstreamUnavailable):
-                is_proof = self._is_proof(error, looks.get(file.day_ms), now_ms)
-                seen[file.day_ms] = Look(None, why_rejected(error)[1], now_ms, is_proof)
+                former, (_, reason) = looks.get(file.day_ms), why_rejected(error)
+                if self._is_proof(error, former, now_ms):
+                    seen[file.day_ms] = Look(None, reason, now_ms)
+                else:
+                    since_ms = now_ms if former is None or former.is_proof else former.looked_ms
+                    seen[file.day_ms] = Look(None, reason, since_ms, is_proof=False)
+                    self.last_error = f"{reason}; the file is looked at again in {CONFIRM_MS // MINUTE_MS} min"
         looked = [(file, seen.get(file.day_ms)) for file in files if seen.get(file.day_ms) != looks.get(file.day_ms)]
         days = Spans(file.span for file, look in looked if look is not None and look.is_proof)
         before = looks if later is None else {**looks, month_of(files[0].day_ms).end_ms: later}

@@ -110,6 +110,26 @@ async def test_a_backfill_beside_a_node_is_told_truly_and_can_be_withdrawn(tmp_p
         assert (status, "nothing to withdraw" in said) == (0, True)
 
 
+async def test_a_backfill_of_metrics_says_what_it_waits_for_and_ends(tmp_path: Path) -> None:
+    async with SandboxServer(SystemClock(), symbols=2) as sandbox, Programs(tmp_path) as programs:
+        place = Place(programs, sandbox.port)
+        command = ("backfill", "--symbol", "BTCUSDT@openInterestHist", "--interval", "5m", *days(35, 33))
+        sandbox.inject(kind="archive_404", path="*metrics*")
+        waiting = programs.start(*command, env=place.env)
+
+        async def is_told() -> bool:
+            said = " ".join(waiting.said().split())
+            return "waiting: the last failed fetch: the archive has no" in said and "again in 30 min" in said
+
+        await until(is_told, "the reason is printed")
+        waiting.signal(signal.SIGINT, group=True)
+        assert await waiting.ended() == 130
+        assert not any(ledger.known for ledger in (await place.ledgers()).values()), "it is not sure yet"
+        sandbox.faults.clear()
+        status, said = await programs.run(*command, env=place.env)
+        assert (status, f"{2 * 288}/{2 * 288}" in said) == (0, True), "a new process looks at once"
+
+
 async def test_a_big_backfill_is_asked_about_first(tmp_path: Path) -> None:
     async with Programs(tmp_path) as programs:
         place = Place(programs, 1)
