@@ -59,9 +59,11 @@ class RestForms:
         known = self._known.get(symbol)
         if known is None or not is_fresh(known.looked_ms, self._clock.now_ms(), LOOK_MS):
             digits = await stored_digits(self._store, symbol, self._observe)
-            if self._known.get(symbol) is known:  # otherwise it has become known meanwhile
+            if self._known.get(symbol) is known:  # otherwise it has become known meanwhile, or all was forgotten
                 self.keep(symbol, digits)
-        return self._known[symbol].digits
+            known = self._known.get(symbol)
+            return digits if known is None else known.digits
+        return known.digits
 
     def keep(self, symbol: str, digits: SymbolDigits) -> None:
         """Take over what the store has now."""

@@ -183,3 +183,23 @@ async def test_what_became_known_during_a_read_is_kept(case: Case) -> None:
         forms.keep(BTC, new)
         gate.set()
     assert task.result() == new
+
+
+async def test_a_read_during_which_everything_is_forgotten_is_answered_and_not_kept(case: Case) -> None:
+    """As when the process becomes the writer, or another database appears."""
+    reading, gate = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def document(self, name: str) -> None:
+            reading.set()
+            await gate.wait()
+
+    forms = RestForms(case.clock, Slow(), case.events.append, case.changed.append)  # type: ignore[arg-type]
+    forms.keep(BTC, SymbolDigits({(ACCOUNTS, "long_short_ratio"): Evidence(pairs=1)}))
+    case.clock.ms += LOOK_MS
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(forms.of(BTC))
+        await reading.wait()
+        forms.clear()
+        gate.set()
+    assert task.result() == SymbolDigits()
