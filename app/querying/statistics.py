@@ -21,7 +21,6 @@ from app.querying.archived_rows import ByOrigin, Printed, archived_spans
 
 NEWEST_MS: Final = 15_000  # how long an answer with the newest row holds: its rows come every five minutes
 PAST_MS: Final = 60_000  # how long one without it does: a row may come late, or be replaced
-TRIES_MAX: Final = 8  # windows read until one has enough rows: each reaches back over the absent times of the last
 
 Keep = Callable[[Series, Grid, Span, Sequence[Row]], Awaitable[None]]
 """Commits rows of an answer that cover a span, if they are wished and this process is the writer."""
@@ -123,17 +122,14 @@ class Statistics:
     def _window(self, query: StatisticsQuery, grid: Grid, lower_ms: int, end_ms: int) -> Span | None:
         """The shortest known span up to `end_ms` with `limit` rows, or down to `lower_ms`; None if some is unknown."""
         ledger = self._holdings.ledger(query.series)
-        start_ms = end_ms
-        lacking = query.limit
-        for _ in range(TRIES_MAX):
-            start_ms = max(lower_ms, grid.shift(grid.ceil(start_ms), -lacking))
-            window = Span(start_ms, max(start_ms, end_ms))
-            if not ledger.known.covers(window):
-                return None
-            lacking = query.limit - _held(ledger, grid, window)
-            if lacking <= 0 or start_ms <= lower_ms:
-                return window
-        return None
+        start_ms, lacking = lower_ms, query.limit
+        for span in reversed(ledger.held.clip(Span(lower_ms, end_ms))):
+            if (count := grid.count(*span)) >= lacking:
+                start_ms = grid.shift(span.end_ms, -lacking)
+                break
+            lacking -= count
+        window = Span(start_ms, max(start_ms, end_ms))
+        return window if ledger.known.covers(window) else None
 
 
 def _held(ledger: Ledger, grid: Grid, window: Span) -> int:
