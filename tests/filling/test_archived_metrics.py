@@ -294,7 +294,7 @@ async def test_an_archive_without_any_file_proves_nothing_before_it_is_looked_at
         assert case.paths() == []
         case.started()
         await case.loop.read_all()
-        assert len(case.paths()) == DAYS, "a new process looks at once"
+        assert len(case.paths()) == EXPIRED_DAYS, "a new process looks at once"
         assert case.sources(wished(case)) == {}
         case.rig.clock.ms += 1
         await case.loop.read_all()
