@@ -12,7 +12,7 @@ from app.domain.interval import INTERVALS
 from app.domain.kind import Kind
 from app.domain.ledger import Source
 from app.domain.series import Series
-from app.domain.span import Span
+from app.domain.span import Span, Spans
 from app.events import Event, Observe, RequestsRefused, RowsCommitted
 from app.filling.absence import Absence
 from app.filling.backfill import Backfill
@@ -215,7 +215,7 @@ class Parts:
             self.reader,
             ByOrigin(self.reader, self.rest_forms),
             self.holdings,
-            lambda series: self.wish().has(series),
+            lambda series: Spans(self.wish().spans(series, self.holdings.grid(series), clock.now_ms())),
             lambda series, grid, span, rows: self.role.keep_read(series, grid, span, rows),
             lambda: self.role.are_copies_current(),
             is_retention_strict=settings.strict_retention,

@@ -1,7 +1,9 @@
 """Answers from held rows of kinds whose answers count from the end, such as metrics: the newest rows of a window.
 
 An answer is made of known open times only: held, or proven absent. Where it needs another one, or where a newer row may
-exist than the newest one held, the exchange is asked instead, and the rows of its answer are kept.
+exist than the newest one held, the exchange is asked instead, and the rows of its answer are kept. Of times that the
+exchange no longer has, the wish is all there is: an answer may end where it begins, and one that needs wished rows
+which are not held yet is refused, because the exchange would leave them out without a word.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,10 +14,12 @@ from app.domain.interval import Grid
 from app.domain.kind import Row
 from app.domain.kline import BadKline
 from app.domain.ledger import Ledger
+from app.domain.reason import Reason
 from app.domain.series import Series
-from app.domain.span import Span
+from app.domain.span import Span, Spans
 from app.holding.ledger_cache import LedgerCache
 from app.ports.clock import ConfirmedClock
+from app.ports.errors import UpstreamUnavailable
 from app.ports.store import StoreReader
 from app.querying.archived_rows import ByOrigin, Printed, archived_spans
 
@@ -52,13 +56,13 @@ class Statistics:
         store: StoreReader,
         by_origin: ByOrigin,
         holdings: LedgerCache,
-        is_wished: Callable[[Series], bool],
+        wished: Callable[[Series], Spans],
         keep: Keep,
         is_current: Callable[[], bool],
         *,
         is_retention_strict: bool,
     ) -> None:
-        """`is_current`: whether the ledgers match the store.
+        """`wished`: the open times of a series that are to be held. `is_current`: whether the ledgers match the store.
 
         `is_retention_strict`: questions about times that the exchange no longer has are left to it.
         """
@@ -66,17 +70,20 @@ class Statistics:
         self._store = store
         self._by_origin = by_origin
         self._holdings = holdings
-        self._is_wished = is_wished
+        self._wished = wished
         self._keep = keep
         self._is_current = is_current
         self._is_strict = is_retention_strict
 
     def keeps(self, series: Series) -> bool:
         """Whether rows of `series` are held, or wished."""
-        return self._is_wished(series) or bool(self._holdings.ledger(series).known)
+        return bool(self._holdings.ledger(series).known) or bool(self._wished(series))
 
     async def held(self, query: StatisticsQuery) -> HeldAnswer | None:
-        """The answer from held rows; None when the exchange has to be asked. Raises StoreUnavailable."""
+        """The answer from held rows; None when the exchange has to be asked.
+
+        Raises StoreUnavailable, and UpstreamUnavailable for rows that nobody has at the moment.
+        """
         series, pages = query.series, query.series.kind.rest
         if not (self._clock.is_trusted and self._is_current()) or series.symbol in self._holdings.doubted:
             return None
@@ -92,8 +99,13 @@ class Statistics:
             end_ms = min(end_ms, grid.ceil(max(0, query.end_ms - pages.stamp_ms + 1)))
         if end_ms <= lower_ms and end_ms < reach_ms:
             return None  # the exchange refuses it
+        ours = self._ours(series) if lower_ms < reach_ms else Spans()
+        begin_ms = ours.hull.start_ms
+        if query.start_ms is None and begin_ms < min(reach_ms, end_ms) and ours.covers(Span(begin_ms, end_ms)):
+            lower_ms = max(lower_ms, begin_ms)  # nobody has more
         window = self._window(query, grid, lower_ms, end_ms)
         if window is None:
+            self._refuse_partial(query, ours.clip(Span(lower_ms, end_ms)), reach_ms)
             return None
         body, archived = await self._printed(query, grid, window)
         fresh_ms = NEWEST_MS if end_ms == newest_end_ms else PAST_MS
@@ -118,6 +130,22 @@ class Statistics:
             if found == _held(ledger, grid, window):
                 return Printed(body, "")  # no row has come since, from the archive for instance
         return await self._by_origin.printed(query.series, grid, window, query.limit)
+
+    def _ours(self, series: Series) -> Spans:
+        """The times that are known or wished."""
+        return self._wished(series) | self._holdings.ledger(series).known
+
+    def _refuse_partial(self, query: StatisticsQuery, ours: Spans, reach_ms: int) -> None:
+        """Raise UpstreamUnavailable if the exchange's answer would lack wished rows that it no longer has.
+
+        `ours`: the times of the question that are known or wished.
+        """
+        ledger, grid = self._holdings.ledger(query.series), self._holdings.grid(query.series)
+        lacking = (ours - ledger.known).clip(Span(0, reach_ms))
+        young = ours.clip(Span(grid.ceil(reach_ms), ours.hull.end_ms)) - ledger.absent
+        if lacking and sum(grid.count(*span) for span in young) < query.limit:
+            text = f"rows of {query.series} from {lacking.hull.start_ms} on are wished, and not held yet"
+            raise UpstreamUnavailable(text, Reason.NOT_WHOLE)
 
     def _window(self, query: StatisticsQuery, grid: Grid, lower_ms: int, end_ms: int) -> Span | None:
         """The shortest known span up to `end_ms` with `limit` rows, or down to `lower_ms`; None if some is unknown."""

@@ -148,7 +148,7 @@ def _statistics(clock: TrustedClock, store: SqliteWriter, holdings: LedgerCache,
         raise AssertionError("the exchange is not asked")
 
     return Statistics(
-        clock, store, ByOrigin(store, forms), holdings, lambda _: True, keep, lambda: True, is_retention_strict=False
+        clock, store, ByOrigin(store, forms), holdings, lambda _: Spans(), keep, lambda: True, is_retention_strict=False
     )
 
 

@@ -9,7 +9,7 @@ from app.binance.statistics_rows import TAKERS
 from app.domain.interval import INTERVALS, MINUTE_MS, Grid
 from app.domain.kind import Kind, Row
 from app.domain.series import Series
-from app.domain.span import Span
+from app.domain.span import Span, Spans
 from app.holding.rest_forms import RestForms
 from app.kinds.metrics import METRICS
 from app.querying.archived_rows import ByOrigin
@@ -41,7 +41,7 @@ async def test_nothing_is_kept_of_an_answer_with_a_row_of_another_symbol(tmp_pat
             on.store,
             ByOrigin(on.store, RestForms(on.clock, on.store, on.observe, lambda symbol: None)),
             on.holdings,
-            lambda _: True,
+            lambda _: Spans(),
             keep,
             lambda: True,
             is_retention_strict=False,

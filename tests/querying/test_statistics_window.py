@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
+import pytest
 
 from app.domain.interval import DAY_MS, INTERVALS
 from app.domain.ledger import Source
@@ -12,10 +13,11 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.holding.rest_forms import RestForms
-from app.kinds.metrics import METRICS
+from app.kinds.metrics import METRICS, REACH_MS
+from app.ports.errors import UpstreamUnavailable
 from app.querying.archived_rows import ByOrigin
 from app.querying.statistics import Statistics, StatisticsQuery
-from tests.fakes import DAY0_MS, Rig, rig
+from tests.fakes import DAY0_MS, NOW_MS, Rig, rig
 from tests.querying.query_desk import Desk, TrustedClock
 
 M5 = INTERVALS["5m"]
@@ -28,17 +30,18 @@ OLD_MS = DAY0_MS - 60 * DAY_MS
 class Held:
     """Rows of one series in a store, and questions about them."""
 
-    def __init__(self, on: Rig) -> None:
+    def __init__(self, on: Rig, *, is_strict: bool) -> None:
         self._rig = on
+        self.wished = Spans()
         self.statistics = Statistics(
             TrustedClock(Desk(on)),
             on.store,
             ByOrigin(on.store, RestForms(on.clock, on.store, on.observe, lambda symbol: None)),
             on.holdings,
-            lambda _: True,
+            lambda _: self.wished,
             self._keep,
             lambda: True,
-            is_retention_strict=False,
+            is_retention_strict=is_strict,
         )
 
     async def _keep(self, *_: object) -> None:
@@ -58,9 +61,9 @@ class Held:
 
 
 @asynccontextmanager
-async def holding(folder: Path) -> AsyncIterator[Held]:
+async def holding(folder: Path, *, is_strict: bool = False) -> AsyncIterator[Held]:
     async with rig(folder) as on:
-        yield Held(on)
+        yield Held(on, is_strict=is_strict)
 
 
 async def test_absent_times_are_passed_over_however_long_they_are(tmp_path: Path) -> None:
@@ -86,3 +89,45 @@ async def test_an_answer_is_never_made_across_unknown_times(tmp_path: Path) -> N
         assert await held.opens_ms(None, OLD_MS + 2 * DAY_MS, 287) is not None
         assert await held.opens_ms(None, OLD_MS + 2 * DAY_MS, 288) is None
         assert await held.opens_ms(OLD_MS, OLD_MS + 2 * DAY_MS, 500) is None
+
+
+async def test_the_last_page_backwards_ends_where_the_wish_begins(tmp_path: Path) -> None:
+    async with holding(tmp_path) as held:
+        held.wished = Spans([Span(OLD_MS, NOW_MS)])
+        await held.commit(Source.ABSENT, Span(OLD_MS, OLD_MS + DAY_MS))
+        await held.commit(Source.ARCHIVE, Span(OLD_MS + DAY_MS, OLD_MS + 2 * DAY_MS))
+        first = [OLD_MS + DAY_MS + number * STEP_MS for number in range(3)]
+        assert await held.opens_ms(None, first[-1] + STEP_MS, 500) == first
+        assert await held.opens_ms(None, OLD_MS + DAY_MS, 500) == []
+        assert await held.opens_ms(None, OLD_MS, 500) is None, "older than what is wished"
+        assert await held.opens_ms(OLD_MS, first[-1] + STEP_MS, 500) is None, "the client asks for older ones"
+
+
+async def test_the_begin_of_young_rows_is_the_exchanges_to_say(tmp_path: Path) -> None:
+    async with holding(tmp_path) as held:
+        begin_ms = M5.grid.floor(NOW_MS) - DAY_MS
+        held.wished = Spans([Span(begin_ms, NOW_MS)])
+        await held.commit(Source.REST, Span(begin_ms, begin_ms + 3 * STEP_MS))
+        assert await held.opens_ms(None, begin_ms + 3 * STEP_MS, 3) is not None
+        assert await held.opens_ms(None, begin_ms + 3 * STEP_MS, 4) is None
+
+
+async def test_wished_rows_that_nobody_has_yet_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    """The exchange would answer such a question with the rows of its 30 days alone, however few they are."""
+    for is_strict in (False, True):
+        async with holding(tmp_path, is_strict=is_strict) as held:
+            held.wished = Spans([Span(OLD_MS, NOW_MS)])
+            reach_ms = M5.grid.ceil(NOW_MS - REACH_MS)
+            across = (None, reach_ms + 4 * STEP_MS, 5)
+            if is_strict:
+                assert await held.opens_ms(*across) is None, "it is asked to answer as the exchange"
+                continue
+            with pytest.raises(UpstreamUnavailable, match="not held yet"):
+                await held.opens_ms(*across)
+            with pytest.raises(UpstreamUnavailable, match="not held yet"):
+                await held.opens_ms(OLD_MS + DAY_MS, OLD_MS + 2 * DAY_MS, 5)
+            assert await held.opens_ms(None, reach_ms + 4 * STEP_MS, 4) is None, "the exchange has them all"
+            await held.commit(Source.ARCHIVE, Span(OLD_MS, reach_ms))
+            assert await held.opens_ms(*across) is None
+            held.wished = Spans([Span(reach_ms, NOW_MS)])
+            assert await held.opens_ms(None, OLD_MS - DAY_MS, 5) is None, "not wished"
