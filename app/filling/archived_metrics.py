@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from app.binance.metrics_csv import MetricsDay
+from app.domain.backoff import ceiling_s
 from app.domain.block_grid import block_span
 from app.domain.columns import Columns
 from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS
@@ -49,7 +50,7 @@ FAILURES_MAX: Final = 3  # files in a row without an answer; fewer may be faults
 ALIVE_MS: Final = HOUR_MS  # so long after a file was read, another one that is not there is missing without doubt
 LOOK_S: Final = 5.0  # how often it is seen that the wish has changed
 NEXT_MS_MAX: Final = 2 * 15 * 60 * 1_000  # longer is never waited: the clock was set back
-STORE_RETRY_S: Final = 30.0
+STORE_RETRY_S: Final = 30.0  # then twice as long each time: files are downloaded before they cannot be kept
 SURVEY_SLICE: Final = 100  # series surveyed without a pause
 PROGRESS_EVERY_MS: Final = 10_000
 NEVER_MS: Final = 1 << 53
@@ -108,13 +109,17 @@ class ArchivedMetrics:
 
     async def run(self) -> None:
         """Read files for ever as they become due."""
+        store_failures = 0
         while True:
             pause_s = PASS_EVERY_S
             try:
                 await self.read_all()
             except* StoreUnavailable as errors:
                 self.last_error = str(errors.exceptions[0])
-                pause_s = STORE_RETRY_S
+                pause_s = ceiling_s(store_failures, STORE_RETRY_S, PASS_EVERY_S)
+                store_failures += 1
+            else:
+                store_failures = 0
             next_ms = max(self._away_until_ms, self._clock.now_ms() + int(pause_s * 1_000))
             while not self._is_woken and 0 < next_ms - self._clock.now_ms() <= NEXT_MS_MAX:
                 await self._clock.sleep(LOOK_S)

@@ -1,5 +1,6 @@
 """Metrics from the sandbox's archive: what is kept, what loses, what is absent, and when files are read."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from infra.sandbox.server import SandboxServer
 from infra.sandbox.statistics import PERIOD_MS
 from infra.sqlite.library import sqlite3
 from tests.binance.loopback import to
-from tests.fakes import Rig, listing, rig
+from tests.fakes import Rig, listing, rig, turn
 from tests.sandbox.files import day_text, metrics_file
 
 SYMBOL = "BTCUSDT"
@@ -426,6 +427,27 @@ async def test_nothing_is_read_while_the_disk_is_full(tmp_path: Path) -> None:
         case.free_bytes = 1 << 40
         await case.loop.read_all()
         assert len(case.paths()) == 2 * EXPIRED_DAYS
+
+
+async def test_files_are_downloaded_seldom_while_nothing_can_be_kept(tmp_path: Path) -> None:
+    async with archived(tmp_path, [INTEREST]) as case:
+        clock, is_over = case.rig.clock, asyncio.Event()
+        end_ms = clock.ms + HOUR_MS
+
+        async def skip(delay_s: float) -> None:
+            clock.ms += int(delay_s * 1_000)
+            if clock.ms >= end_ms:
+                is_over.set()
+            await turn()
+
+        clock.sleep = skip  # type: ignore[method-assign]
+        case.rig.store.failing = True
+        async with asyncio.TaskGroup() as group:
+            loop = group.create_task(case.loop.run())
+            await is_over.wait()
+            loop.cancel()
+        assert 0 < len(case.paths()) <= 10 * 2 * EXPIRED_DAYS
+        assert case.loop.last_error == "locked, says the test"
 
 
 async def test_an_archive_that_does_not_answer_is_left_alone_for_a_while(tmp_path: Path) -> None:
