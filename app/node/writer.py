@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from app.domain import letters
 from app.domain.interval import DAY_MS, M1, Grid
 from app.domain.kind import Bucket, Row
 from app.domain.series import Series
@@ -155,7 +156,7 @@ class Writer:
         start("reconcile", self._reconcile)
         start("verify", self._verify)
         for limit in self.gathering.limits():
-            start(f"gather-{limit.name.lower().replace('_', '-')}", partial(self._gather, limit))
+            start(f"gather-{letters.lower(limit.name).replace('_', '-')}", partial(self._gather, limit))
         start("archived-metrics", self._read_archived)
         start("relistings", self.relistings.run)
         start("check-blocks", self.sealer.check)
