@@ -1,10 +1,10 @@
 """Metrics from the archive: what REST no longer has is filled from daily files, and what both have is compared.
 
-The file of every wished day is read once, as soon as all of the day is known by REST or has begun to expire there: to
-compare both (app/filling/joining.py), and for rows that REST lacks. A file that was missing or unreadable is tried
-again, one that was read is looked at again by its checksum (app/holding/metrics_looks.py). A row that neither its day's
-file nor REST has any more is absent, until a later file has it. That a file gives no rows must be seen twice: a proxy's
-page and the wrong host have no files either.
+The file of every wished day is read once, as soon as all of the day is known by REST or has begun to expire there, or
+after three days: to compare both (app/filling/joining.py), and for rows that REST lacks. A file that was missing or
+unreadable is tried again, one that was read is looked at again by its checksum (app/holding/metrics_looks.py). A row
+that neither its day's file nor REST has any more is absent, until a later file has it. That a file gives no rows must
+be seen twice: a proxy's page and the wrong host have no files either.
 """
 
 import asyncio
@@ -54,6 +54,11 @@ STORE_RETRY_S: Final = 30.0  # then twice as long each time: files are downloade
 SURVEY_SLICE: Final = 100  # series surveyed without a pause
 PROGRESS_EVERY_MS: Final = 10_000
 NEVER_MS: Final = 1 << 53
+WAIT_MS: Final = 3 * DAY_MS
+"""How long a file waits until REST has given all rows of its day: one of the endpoints may refuse for ever.
+
+A cold start of 600 symbols fetches the 30 days that REST has in about a day.
+"""
 SOUGHT_MS: Final = 6 * HOUR_MS  # a file is not read again for lacking rows before this
 SEEN_MS: Final = AGAIN_AGE_MS + AGAIN_MS + 32 * DAY_MS
 """Files of older days, which are no longer wished, are not looked at again."""
@@ -92,6 +97,7 @@ class ArchivedMetrics:
         self._wish = inventory.wish
         self._joining = joining
         self._room = room
+        self._began_ms = runtime.clock.now_ms()
         self._next_ms: dict[tuple[str, int], int] = {}
         """By symbol and begin of a month (ms): when one of the month's files is due next."""
         self._turns: dict[str, asyncio.Lock] = {}
@@ -215,7 +221,7 @@ class ArchivedMetrics:
                 wanted.append(file)
             elif not is_anew and (when_ms is None or when_ms > now_ms):
                 continue
-            elif file.span.start_ms >= expired.end_ms and missing.clip(file.span):
+            elif file.span.start_ms >= expired.end_ms and missing.clip(file.span) and self._waits(file, now_ms):
                 continue  # REST has the first word: it is looked at again in the next pass
             elif await self._is_new(file, looks):
                 wanted.append(file)
@@ -232,6 +238,10 @@ class ArchivedMetrics:
         unpublished = (MetricsDay(symbol, day_ms).published_ms for day_ms in range(*month, DAY_MS))
         due += [when_ms for when_ms in unpublished if when_ms > now_ms]  # of days that may be wished by then
         self._next_ms[symbol, month.start_ms] = min(due, default=NEVER_MS)
+
+    def _waits(self, file: MetricsDay, now_ms: int) -> bool:
+        """Whether REST may still give the rows of a file that it has not given yet."""
+        return now_ms - max(file.published_ms, self._began_ms) < WAIT_MS
 
     def _lost(self, file: MetricsDay, lacking: Mapping[Series, Spans], now_ms: int) -> list[Series]:
         """The series that lack rows of a file that was looked at, and were not sought in it a short while ago.

@@ -16,7 +16,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import NOTHING, Batch
 from app.events import ArchiveRejected, MetricsFilesRead
-from app.filling.archived_metrics import AWAY_S, WORKERS, ArchivedMetrics
+from app.filling.archived_metrics import AWAY_S, WAIT_MS, WORKERS, ArchivedMetrics
 from app.filling.joining import JoinCheck, Joining
 from app.filling.room import Room
 from app.holding.coverage import Coverage
@@ -254,6 +254,23 @@ async def test_rows_by_rest_have_the_last_word_and_are_compared(tmp_path: Path) 
         assert [row.open_ms for row in ours[INTEREST]] == [row.open_ms for row in theirs[INTEREST]] == opens_ms
         true = [case.true_interest(open_ms) for open_ms in opens_ms]
         assert [row.sum_open_interest for row in theirs[INTEREST]] == true
+
+
+async def test_an_endpoint_that_refuses_for_ever_does_not_keep_the_others_from_being_compared(tmp_path: Path) -> None:
+    refused = METRICS["topLongShortAccountRatio"]
+    async with archived(tmp_path, [INTEREST, refused]) as case:
+        case.listed_ms = TODAY_MS - DAY_MS
+        await case.hold(Span(TODAY_MS - 2 * DAY_MS, TODAY_MS))
+        await case.loop.read_all()
+        assert case.paths() == [], "REST may have the others"
+        case.rig.clock.ms += WAIT_MS
+        await case.loop.read_all()
+        assert {call[0] for call in case.compared.calls if INTEREST in call[1]} == {SYMBOL}
+        assert case.sources(wished(case), refused) == {}, "REST may have them all the same"
+        case.rig.clock.ms = TODAY_MS + 31 * DAY_MS
+        await case.loop.read_all()
+        last = Span(TODAY_MS - DAY_MS, TODAY_MS)
+        assert case.sources(last, refused) == {Source.ARCHIVE: Spans([last])}
 
 
 async def test_what_neither_has_is_absent_until_the_archive_has_it(tmp_path: Path) -> None:
