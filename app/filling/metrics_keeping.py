@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from app.binance.statistics_rows import PERIOD_MS
 from app.domain.columns import Columns
-from app.domain.interval import D1, DAY_MS
+from app.domain.interval import DAY_MS
 from app.domain.kind import Row
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
@@ -58,8 +58,7 @@ class MetricsKeeping:
             if list(loser) != held.rows:
                 batches += [_batch(series, Spans([span]), loser), _batch(series, Spans([span]), held.rows)]
         expired = self.expired(series)
-        whole_days = Span(0, D1.grid.ceil(expired.end_ms))  # of a day that begins to expire, all is kept at once
-        if kept := (given & (Spans([whole_days]) | ledger.absent | archived)) - beaten:
+        if kept := (given & (Spans([expired]) | ledger.absent | archived)) - beaten:
             batches += [_batch(series, Spans([span]), replaced) for span in (replaced.spans(grid) & kept) - archived]
             batches.append(_batch(series, kept, rows))
         if absent := (self.gap(series).missing.clip(expired) & looked) - given:

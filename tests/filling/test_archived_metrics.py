@@ -185,15 +185,15 @@ def wished(case: Case) -> Span:
 async def test_what_rest_no_longer_has_is_read_once_and_is_what_the_exchange_knew(tmp_path: Path) -> None:
     async with archived(tmp_path) as case:
         await case.loop.read_all()
+        expired = Span(EXPIRED.start_ms, case.expired_ms())
         for kind in METRICS.values():
-            assert case.sources(wished(case), kind) == {Source.ARCHIVE: Spans([EXPIRED])}, (
-                "the rest is for REST to fill"
+            assert case.sources(wished(case), kind) == {Source.ARCHIVE: Spans([expired])}, (
+                "the rest is for REST to fill, of the day that has begun to expire too"
             )
-        rows = await case.rows(EXPIRED)
+        rows = await case.rows(expired)
         assert [row.sum_open_interest for row in rows] == [case.true_interest(row.open_ms) for row in rows]
         assert {row.cmc_circulating_supply for row in rows} == {None}, "the archive has none"
         assert len(case.paths()) == 2 * EXPIRED_DAYS, "each file and its checksum"
-        case.rig.clock.ms += 11 * MINUTE_MS
         await case.loop.read_all()
         assert case.paths() == []
         case.started()
@@ -201,8 +201,10 @@ async def test_what_rest_no_longer_has_is_read_once_and_is_what_the_exchange_kne
         assert case.paths() == [], "what was seen survives a restart"
         case.rig.clock.ms += DAY_MS
         await case.loop.read_all()
-        assert len(case.paths()) == 2, "another day begins to expire"
-        assert len(await case.rows(Span(EXPIRED.end_ms, EXPIRED.end_ms + DAY_MS))) == 288
+        assert sorted(case.paths()) == sorted(
+            f"{day_file(day)}{part}" for day in ("2026-10-22", "2026-10-23") for part in ("", ".CHECKSUM")
+        ), "one has expired, another has begun to"
+        assert len(await case.rows(Span(EXPIRED.end_ms - DAY_MS, EXPIRED.end_ms))) == 288
 
 
 async def test_a_month_that_has_only_begun_is_looked_at_again(tmp_path: Path) -> None:
@@ -243,7 +245,7 @@ async def test_rows_by_rest_have_the_last_word_and_are_compared(tmp_path: Path) 
         await case.hold(Span(day.end_ms - HOUR_MS, day.end_ms))
         case.rig.clock.ms += 11 * MINUTE_MS
         await case.loop.read_all()
-        assert len(case.paths()) == 2
+        assert sum("2026-11-18" in path for path in case.paths()) == 2
         held = Spans([day]) - hole
         assert case.sources(day) == {Source.REST: held, Source.ARCHIVE: hole}, "what REST lacks, the archive has"
         assert {row.sum_open_interest for span in held for row in await case.rows(span)} == {"1"}
@@ -295,7 +297,9 @@ async def test_what_neither_has_is_absent_until_the_archive_has_it(tmp_path: Pat
         case.rig.clock.ms += RETRY_MS
         await case.loop.read_all()
         assert case.sources(young) == {Source.ARCHIVE: Spans([young])}
-        assert len(case.paths()) == 2, "the old one is tried again later"
+        paths = case.paths()
+        assert sum("2026-11-16" in path for path in paths) == 2
+        assert not any("2026-10-20" in path for path in paths), "the old one is tried again later"
         case.rig.clock.ms += AGAIN_MS
         await case.loop.read_all()
         assert case.sources(old) == {Source.ARCHIVE: Spans([old])}
@@ -344,8 +348,8 @@ async def test_rows_that_lack_in_a_file_are_absent_when_rest_has_lost_them(tmp_p
             Source.ABSENT: Spans([Span(OLD_MS + cut, OLD_MS + DAY_MS)]),
         }
         left = Span(begun.start_ms + cut, begun.end_ms)
-        assert case.sources(begun) == {Source.ARCHIVE: Spans([Span(begun.start_ms, left.start_ms)])}
-        assert case.rig.clock.now_ms() - REACH_MS < left.start_ms, "REST may have them"
+        assert case.sources(begun) == {Source.ARCHIVE: Spans([Span(begun.start_ms, case.expired_ms())])}
+        assert case.expired_ms() < left.start_ms, "REST may have them"
         case.rig.clock.ms = left.end_ms + REACH_MS
         await case.loop.read_all()
         assert case.sources(left) == {Source.ABSENT: Spans([left])}, "expired"
@@ -433,7 +437,7 @@ async def test_rows_that_were_lost_are_read_again(tmp_path: Path) -> None:
         case.rig.clock.ms += RETRY_MS
         await case.loop.read_all()
         assert case.sources(span) == {Source.ARCHIVE: Spans([span])}
-        assert len(case.paths()) == 2
+        assert sum("2026-10-20" in path for path in case.paths()) == 2
 
 
 async def test_nothing_is_read_while_the_disk_is_full(tmp_path: Path) -> None:
