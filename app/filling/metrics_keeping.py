@@ -1,10 +1,11 @@
 """What is kept of the rows in archive files of metrics: what REST no longer has, and what it lacks."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from app.binance.statistics_rows import PERIOD_MS
 from app.domain.columns import Columns
-from app.domain.interval import DAY_MS
+from app.domain.interval import DAY_MS, HOUR_MS
 from app.domain.kind import Row
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
@@ -18,6 +19,8 @@ from app.holding.wish import REACH_MARGIN_MS
 from app.ports.clock import Clock
 from app.ports.exchange import FileMetrics
 from app.ports.store import StoreReader
+
+SOON_MS: Final = HOUR_MS // 2  # rows that expire so soon are kept too, for REST may not be asked in time
 
 
 class MetricsKeeping:
@@ -58,7 +61,8 @@ class MetricsKeeping:
             if list(loser) != held.rows:
                 batches += [_batch(series, Spans([span]), loser), _batch(series, Spans([span]), held.rows)]
         expired = self.expired(series)
-        if kept := (given & (Spans([expired]) | ledger.absent | archived)) - beaten:
+        soon = Span(0, expired.end_ms + SOON_MS)
+        if kept := (given & (Spans([soon]) | ledger.absent | archived)) - beaten:
             batches += [_batch(series, Spans([span]), replaced) for span in (replaced.spans(grid) & kept) - archived]
             batches.append(_batch(series, kept, rows))
         if absent := (self.gap(series).missing.clip(expired) & looked) - given:

@@ -18,6 +18,7 @@ from app.domain.store_rules import NOTHING, Batch
 from app.events import ArchiveRejected, MetricsFilesRead
 from app.filling.archived_metrics import AWAY_S, WAIT_MS, WORKERS, ArchivedMetrics
 from app.filling.joining import JoinCheck, Joining
+from app.filling.metrics_keeping import SOON_MS
 from app.filling.room import Room
 from app.holding.coverage import Coverage
 from app.holding.inventory import Inventory
@@ -185,7 +186,7 @@ def wished(case: Case) -> Span:
 async def test_what_rest_no_longer_has_is_read_once_and_is_what_the_exchange_knew(tmp_path: Path) -> None:
     async with archived(tmp_path) as case:
         await case.loop.read_all()
-        expired = Span(EXPIRED.start_ms, case.expired_ms())
+        expired = Span(EXPIRED.start_ms, case.expired_ms() + SOON_MS)
         for kind in METRICS.values():
             assert case.sources(wished(case), kind) == {Source.ARCHIVE: Spans([expired])}, (
                 "the rest is for REST to fill, of the day that has begun to expire too"
@@ -348,7 +349,7 @@ async def test_rows_that_lack_in_a_file_are_absent_when_rest_has_lost_them(tmp_p
             Source.ABSENT: Spans([Span(OLD_MS + cut, OLD_MS + DAY_MS)]),
         }
         left = Span(begun.start_ms + cut, begun.end_ms)
-        assert case.sources(begun) == {Source.ARCHIVE: Spans([Span(begun.start_ms, case.expired_ms())])}
+        assert case.sources(begun) == {Source.ARCHIVE: Spans([Span(begun.start_ms, case.expired_ms() + SOON_MS)])}
         assert case.expired_ms() < left.start_ms, "REST may have them"
         case.rig.clock.ms = left.end_ms + REACH_MS
         await case.loop.read_all()
