@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
 SHARE: Final = 0.35  # of the seeds: those in which metrics are held
 STEP_MS: Final = 5 * MINUTE_MS
-REACH_MS: Final = 9 * HOUR_MS
-"""How far back the exchange has metrics here: a seed lasts an hour or some, and 30 days of rows would be most of it."""
-ROWS_MAX: Final = 40
+REACH_MS: Final = 36 * HOUR_MS
+"""How far back REST has metrics here: until the archive's file of a day is published, 8.5 hours after its end, and no
+longer, because 30 days of rows would be most of what a seed does."""
+ROWS_MAX: Final = 150
 """The rows of a page that the node asks for here, so that history takes more than one."""
 GRANTED: Final = (1_000, 1_000, 60)
 """Requests in five minutes, one of which a seed has: the few let the node wait for room."""
@@ -37,6 +39,10 @@ LIMITS: Final = ("shared", "shared", "endpoint")
 LATE_MS: Final = STEP_MS + MINUTE_MS
 """A row must be held so long after its end: it is due after a minute, and has to be asked for within the limit."""
 LYING: Final = frozenset({"missing_rows", "lost_history"})
+ARCHIVE_FAULTS: Final = frozenset(
+    {"archive_missing_rows", "archive_404", "archive_5xx", "corrupt_zip", "wrong_checksum"}
+)
+"""Faults that may keep rows of the archive from the node for good, which are absent then if REST has forgotten them."""
 CACHED_MS: Final = 16_000  # an answer with the newest row is given again for 15 s
 
 Json = dict[str, object]
@@ -44,6 +50,14 @@ _FIELDS: Final = {
     "openInterestHist": ("sumOpenInterest", "sumOpenInterestValue", "CMCCirculatingSupply"),
     "takerlongshortRatio": ("buySellRatio", "sellVol", "buyVol"),
 }
+_ARCHIVE_PLACES: Final = {
+    "openInterestHist": (3, 4),
+    "topLongShortAccountRatio": (5,),
+    "topLongShortPositionRatio": (6,),
+    "globalLongShortAccountRatio": (7,),
+    "takerlongshortRatio": (8,),
+}
+"""By endpoint: the places of its numbers in a row of the archive, after the open time."""
 _RATIO_FIELDS: Final = ("longShortRatio", "longAccount", "shortAccount")
 
 
@@ -109,6 +123,21 @@ def rows(exchange: Exchange, name: str, start_ms: int, end_ms: int) -> list[Json
     return truth.statistics(exchange, series.symbol, series.kind.name, start_ms, end_ms)
 
 
+def archived(exchange: Exchange, name: str, start_ms: int, end_ms: int) -> list[tuple[object, ...]]:
+    """The same rows as the archive has them, in the store's form."""
+    series = _series(name)
+    place = _ARCHIVE_PLACES[series.kind.name]
+    unknown = (None,) * (len(series.kind.columns) - 1 - len(place))
+    found = truth.archived_metrics(exchange, series.symbol, start_ms, end_ms)
+    return [(int(str(row[0])), *(row[each] for each in place), *unknown) for row in found]
+
+
+def is_near(value: str, true: str) -> bool:
+    """Whether `value` is `true` with other digits, as the archive has it, or is not known there."""
+    unit = Decimal(1).scaleb(-len(true.partition(".")[2]))
+    return not value or abs(Decimal(value) - Decimal(true)) <= unit
+
+
 def due(now_ms: int) -> Span:
     """The open times of the rows that must be held when all is calm, if the exchange has them."""
     start_ms = now_ms - REACH_MS + REACH_MARGIN_MS + 2 * STEP_MS
@@ -117,6 +146,21 @@ def due(now_ms: int) -> Span:
 
 def _series(name: str) -> Series:
     return named(name, INTERVALS["5m"])
+
+
+def _is_true(row: Json, true: Json, now_ms: int) -> bool:
+    """Whether a row of an answer is the exchange's; one that REST may have forgotten has the archive's digits."""
+    if row == true:
+        return True
+    is_old = int(str(row["timestamp"])) <= now_ms - REACH_MS + REACH_MARGIN_MS + STEP_MS
+    return (
+        is_old
+        and row.keys() == true.keys()
+        and all(
+            row[name] == true[name] if name in ("symbol", "timestamp") else is_near(str(row[name]), str(true[name]))
+            for name in row
+        )
+    )
 
 
 # --- a client's question -----------------------------------------------------------------------------------------
@@ -167,7 +211,7 @@ class Question:
         stamps = [int(str(row["timestamp"])) for row in body]
         if stamps != sorted(set(stamps)) or len(body) > self.limit:
             return f"is not {self.limit} rows in order: {stamps}"
-        if strange := [row for row in body if known.get(int(str(row["timestamp"]))) != row]:
+        if strange := [row for row in body if not _is_true(row, known.get(int(str(row["timestamp"])), {}), now_ms)]:
             return f"has rows that are not the exchange's: {strange[:2]}"
         least = [stamp for stamp in known if stamp <= sent_ms - CACHED_MS]
         for newest_ms in (max(known, default=0), max(least, default=0)):

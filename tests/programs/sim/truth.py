@@ -172,8 +172,10 @@ class Truth:
                 found.append(f"{symbol} {code}: ledger lines overlap at {start_ms}")
             end_before_ms = end_ms
             there = self.rows(symbol, code, start_ms, end_ms)
+            if source == "archive" and metrics.is_metrics(symbol):
+                there = metrics.archived(self._sim.exchange.exchange, symbol, start_ms, end_ms)
             if source == "absent":
-                if there:
+                if there and not self._is_forgotten(symbol, end_ms):
                     found.append(f"{symbol} {code}: [{start_ms}, {end_ms}) is called absent, {len(there)} rows exist")
                 continue
             expected += there
@@ -195,6 +197,13 @@ class Truth:
                 f"{lost[:NAMED_MAX]}, {len(stray)} are in no ledger line {stray[:NAMED_MAX]}"
             )
         return found
+
+    def _is_forgotten(self, symbol: str, end_ms: int) -> bool:
+        """Whether rows of metrics may be lost: REST has forgotten them, and the archive may have been faulty."""
+        sim = self._sim
+        is_faulty = any(step.kind in metrics.ARCHIVE_FAULTS for step in sim.plan.steps)
+        oldest_ms = metrics.due(sim.clock.now_ms()).start_ms
+        return metrics.is_metrics(symbol) and is_faulty and end_ms <= oldest_ms
 
     def _is_excused(self, open_ms: object, lines: list[tuple[int, int, str]]) -> bool:
         """Whether a row may be wrong because the sockets sent two versions of it and a cut or a kill hid one of them.
