@@ -263,7 +263,7 @@ class Witness:
         gaps = [
             f"{gap.series.symbol} {gap.series.interval} {list(gap.missing)}"
             for gap in node.parts.coverage.gaps()
-            if gap.missing
+            if gap.missing and not gap.series.kind.is_gathered  # a file is sought for hours, longer than a seed lasts
         ]
         return ", ".join([*gaps, *self._lacking_metrics(node)])
 
