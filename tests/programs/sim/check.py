@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import orjson
 
-from app.domain.interval import M1, MINUTE_MS
+from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.series import Series
 from app.domain.symbol import Symbol
 from app.holding.wish import CLOSE_GRACE_MS
 from app.kinds.klines import KLINES
 from app.kinds.registry import named
+from app.node.node import Node
 from app.ports.exchange import Priority
 from infra.binance.budget import WAITERS_MAX
 from infra.binance.socket_intake import QUEUE_MAX
 from infra.sandbox.grid import DURATIONS_MS
 from infra.sqlite.library import sqlite3
+from tests.programs.sim import metrics
 from tests.programs.sim.clients import Asked
 from tests.programs.sim.holes import Hole
 from tests.programs.sim.loop import Fate
@@ -91,6 +93,30 @@ class Witness:
         )
         if not is_honest:
             self._sim.fail(f"{process.fate.name}: {asked.url} → {answer.status_code} {answer.text:.200}")
+
+    def answered_question(
+        self, process: "Process", question: metrics.Question, answer: httpx.Response, sent: Moment
+    ) -> None:
+        """Compare an answer about metrics with the truth."""
+        sim = self._sim
+        symbol = named(question.name, M1).symbol
+        if self._is_unnoticed(symbol, sent.listings) or sim.exchange.exchange.universe.former(symbol) is not None:
+            sim.count("answers about metrics of a name that changed hands")
+        elif answer.status_code == 200:
+            is_honest = not any(step.kind in metrics.LYING for step in sim.plan.steps)
+            sent_ms = sent.true_ms - max(0, -sent.error_ms, -self.moment(process).error_ms)
+            item = self.truth.item(question.name)
+            assert item is not None, "questions are about the plan's coins"
+            if wrong := question.wrong(sim.exchange.exchange, item, answer, sent_ms, is_honest=is_honest):
+                sim.fail(f"{process.fate.name}: {question.url} {wrong}")
+            sim.count("answers about metrics")
+        elif not (answer.status_code == 503 and answer.headers.get("retry-after", "").isdigit()):
+            code = orjson.loads(answer.content).get("code")
+            is_refused = (code == -1130 and question.may_be_refused(sim.clock.now_ms())) or (
+                code == -1121 and sim.exchange.exchange.universe.find(symbol, sent.true_ms) is None
+            )
+            if answer.status_code != 400 or not is_refused:
+                sim.fail(f"{process.fate.name}: {question.url} → {answer.status_code} {answer.text:.200}")
 
     def _unnamed(self, asked: Asked, body: list[list[Any]], answer: httpx.Response) -> str:
         """Describe a hole in an answer that its coverage header does not name, or names wrongly; "" without one."""
@@ -238,9 +264,21 @@ class Witness:
         gaps = [
             f"{gap.series.symbol} {gap.series.interval} {list(gap.missing)}"
             for gap in node.parts.coverage.gaps()
-            if gap.missing
+            if gap.missing and not gap.series.kind.is_gathered  # a file is sought for hours, longer than a seed lasts
         ]
-        return ", ".join(gaps)
+        return ", ".join([*gaps, *self._lacking_metrics(node)])
+
+    def _lacking_metrics(self, node: Node) -> list[str]:
+        """The rows of metrics that the exchange has, and that should have been asked for by now."""
+        sim = self._sim
+        found = []
+        for name in sim.plan.metrics:
+            series = named(name, INTERVALS["5m"])
+            held = node.parts.holdings.ledger(series).held
+            rows = self.truth.rows(name, "5m", *metrics.due(sim.clock.now_ms()))
+            if lost := [row[0] for row in rows if held.span_at(int(str(row[0]))) is None]:
+                found.append(f"{name} {len(lost)} of {len(rows)} rows: {lost[:3]}")
+        return found
 
     async def verify(self) -> None:
         """Have the writer verify all that it holds, as an operator would."""
@@ -252,7 +290,7 @@ class Witness:
         assert process.node is not None, "a process that writes has a node"
         assert process.client is not None, "a process that is up has a client"
         wish = process.node.parts.wish()
-        codes = list(dict.fromkeys(series.interval.code for series in wish.series()))
+        codes = list(dict.fromkeys(series.interval.code for series in wish.planned()))
         body = {"symbols": sorted(wish.symbols), "intervals": codes, "start": 0, "end": self._sim.clock.now_ms()}
         operator = {"authorization": f"Bearer {process.node.parts.token_file.token()}"}
         answer = await process.client.post("/v1/admin/verify", json=body, headers=operator)

@@ -11,6 +11,7 @@ from app.kinds.klines import KLINES
 from app.kinds.registry import named
 from infra.sandbox.grid import DAY_MS, DURATIONS_MS
 from tests.programs.sim.holes import Hole
+from tests.programs.sim.metrics import Question
 
 if TYPE_CHECKING:
     from tests.programs.sim.process import Process
@@ -21,6 +22,7 @@ PATIENCE_S: Final = 60.0  # an answer that takes longer counts as a hang
 AGAIN_SHARE: Final = 0.3
 SPAN_MS_MAX: Final = 2 * DAY_MS  # of one request: the sandbox computes every minute of a longer candle
 HOLES_SHARE: Final = 0.2  # of requests whose window is around a hole of the exchange
+METRICS_SHARE: Final = 0.3  # of moments at which a user asks about metrics too
 LEAVE_SHARE: Final = 0.05  # of users who disconnect before their answer
 CALM_S: Final = 300.0
 CALM_PAUSES: Final = 5  # pauses in one, after CALM_S of calm, when only proofs of absence are still to come
@@ -62,6 +64,7 @@ class Clients:
     def __init__(self, sim: "Sim") -> None:
         self._sim = sim
         self._chance = sim.chance("clients")
+        self._metrics_chance = sim.chance("questions about metrics")
 
     async def run(self) -> None:
         """Send a request to a living process after each random pause, for ever."""
@@ -73,12 +76,15 @@ class Clients:
             burst = chance.choice((1, 1, 1, 1, 6))
             watched = chance.random() < 0.15
             asked = [self._draw() for _ in range(burst)]
+            question = self._draw_question()
             path = chance.choice(WATCHED)
             leaves_s = chance.random() if chance.random() < LEAVE_SHARE else None
             if not process.is_up:
                 continue
             if watched:
                 self._start(process, self._look(process, path), None)
+            if question is not None:
+                self._start(process, self._ask_about_metrics(process, question), leaves_s)
             for each in asked:
                 self._start(process, self._ask(process, each, chance.random() < AGAIN_SHARE), leaves_s)
 
@@ -110,6 +116,13 @@ class Clients:
             end_ms = start_ms + int(chance.random() * 100 * step_ms)
         series = chance.choice(sim.plan.series) if code in intervals else chance.choice(sim.plan.settings["symbols"])
         return Asked(series, code, limit, start_ms, end_ms, chance.random() < 0.75)
+
+    def _draw_question(self) -> Question | None:
+        """A question about metrics, in some seeds and now and then."""
+        names, chance = self._sim.plan.metrics, self._metrics_chance
+        if not names or chance.random() >= METRICS_SHARE:
+            return None
+        return Question.drawn(chance, names, self._sim.clock.now_ms())
 
     def _draw_around(self, hole: Hole) -> Asked:
         """A window that begins or ends before, in or after a hole.
@@ -155,6 +168,14 @@ class Clients:
         expected = {"/v1/ready": (200, 503), "/fapi/v1/exchangeInfo": (200, 503)}.get(path, (200,))
         if answer is not None and answer.status_code not in expected:
             self._sim.fail(f"{process.fate.name}: {path} answered {answer.status_code} {answer.text:.200}")
+
+    async def _ask_about_metrics(self, process: "Process", question: Question) -> None:
+        sim = self._sim
+        moment = sim.witness.moment(process)
+        answer = await self._get(process, question.url, {})
+        if answer is not None:
+            sim.trace(f"{process.fate.name} {question.url} → {answer.status_code} {len(answer.content)} B")
+            sim.witness.answered_question(process, question, answer, moment)
 
     async def _ask(self, process: "Process", asked: Asked, again: bool) -> None:
         sim = self._sim

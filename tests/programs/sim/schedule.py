@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from app.domain.interval import M1
 from app.domain.series import Series
+from app.kinds.metrics import METRICS
 from app.kinds.price_klines import PRICES
 from infra.sandbox.faults import ARCHIVE_KINDS, KINDS, MARKET_KINDS, QUIRK_KINDS, REST_KINDS, SHAPES
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
-from tests.programs.sim import holes
+from tests.programs.sim import holes, metrics
 from tests.programs.sim.holes import Hole
 
 SURFACES: Final = ("rest", "ws", "archive")
@@ -90,10 +91,17 @@ class Plan:
     split_share: float = 0.1
     ask_every_s: float = 8.0
     holes: tuple[Hole, ...] = ()
+    data_granted: int = 1_000
+    """The requests of /futures/data that the exchange grants in five minutes."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the series of metrics that the node holds."""
+        return tuple(f"{symbol}@{name}" for symbol in self.settings.get("metrics", ()) for name in METRICS)
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names of the series that the node holds: the coins' symbols and those of the price series."""
+        """The names of the series of klines that the node holds: the coins' symbols and those of the price series."""
         prices = [PRICES[word] for word in self.settings.get("price_klines", ())]
         named = [
             Series(each, each.whose(symbol), M1).name
@@ -147,7 +155,26 @@ def plan(seed: int) -> Plan:
         split_share=chance.choice((0.02, 0.02, 0.3)),
         ask_every_s=chance.choice((4.0, 8.0, 15.0)),
     )
-    return _with_holes(drawn, Random(f"holes:{seed}"))
+    return _with_metrics(_with_holes(drawn, Random(f"holes:{seed}")), Random(f"metrics:{seed}"))
+
+
+def _with_metrics(drawn: Plan, chance: Random) -> Plan:
+    """Return the plan with metrics in some seeds, and more faults of REST that hit them alone."""
+    found = metrics.draw(chance, drawn.settings["symbols"])
+    if found is None:
+        return drawn
+    settings, granted = found
+    steps = list(drawn.steps)
+    for _ in range(chance.choice((2, 4, 8))):
+        kind, special = metrics.draw_fault(chance)
+        at_s = round(chance.choice((0.0, 1.0)) * chance.uniform(0, drawn.chaos_s), 2)
+        wish = _exchange_fault(chance, kind, drawn.coins)
+        if "count" in special:
+            wish = {name: value for name, value in wish.items() if name not in ("duration_s", "symbol")}
+        wish |= special
+        steps.append(Step(at_s, "exchange", wish))
+    steps.sort(key=lambda step: step.at_s)
+    return replace(drawn, settings=drawn.settings | settings, steps=tuple(steps), data_granted=granted)
 
 
 def _with_holes(drawn: Plan, chance: Random) -> Plan:
@@ -305,7 +332,7 @@ def _steps(chance: Random, mood: str, chaos_s: float, coins: tuple[Coin, ...]) -
     }
     number = {"storm": 40, "downtime": 8}.get(mood, chance.choice((6, 12, 24)))
     steps = []
-    kinds = sorted(KINDS - {"hole"} - QUIRK_KINDS)  # holes are drawn separately; the node holds no metrics
+    kinds = sorted(KINDS - {"hole"} - QUIRK_KINDS)  # holes are drawn separately; the node reads no files of them
     if mood != "cold":
         kinds = [kind for kind in kinds if kind not in ARCHIVE_KINDS or chance.random() < 0.3]
     lying_s = 0.0

@@ -1,15 +1,19 @@
 """The rows that only the exchange knows, and how a database's rows and ledger differ from them."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from app.domain.interval import M1
+from app.domain.series import Series
 from app.kinds.klines import KLINES
+from app.kinds.metrics import METRICS
 from app.kinds.registry import named
 from infra.sandbox.grid import DAY_MS, Grid
 from infra.sandbox.universe import Instrument
 from infra.sqlite.library import sqlite3
+from tests.programs.sim import metrics
 from tests.stored import sealed_rows
 
 if TYPE_CHECKING:
@@ -32,6 +36,8 @@ class Truth:
         item = self.item(symbol)
         if item is None:
             return []
+        if metrics.is_metrics(symbol):
+            return self._metrics(item, symbol, start_ms, end_ms)
         now_ms = self._sim.clock.now_ms()
         grid, known = item.grid(code), self._known[f"{item.uid}@{named(symbol, M1).kind.name}", code]
         hidden = [hole.span(grid) for hole in self._sim.plan.holes if hole.name == symbol]
@@ -54,6 +60,19 @@ class Truth:
         else:
             found = exchange.sampled_window(item, kind.name, code, (open_ms, open_ms), 1, now_ms)
         return (*found[0][:6], *found[0][7:11])
+
+    def _metrics(self, item: Instrument, name: str, start_ms: int, end_ms: int) -> list[Row]:
+        """The rows of metrics; those of a span in which some are not known yet are computed together."""
+        kind, exchange = named(name, M1).kind, self._sim.exchange.exchange
+        known = self._known[f"{item.uid}@{kind.name}", "5m"]
+        grid = Grid("5m")
+        first_ms = max(grid.floor(item.onboard_ms), grid.next(grid.floor(start_ms - 1)))
+        opens_ms = range(first_ms, min(end_ms, grid.floor(self._sim.clock.now_ms())), metrics.STEP_MS)
+        if unknown := [open_ms for open_ms in opens_ms if open_ms not in known]:
+            for row in metrics.rows(exchange, item, name, unknown[0], unknown[-1] + metrics.STEP_MS):
+                stored = metrics.stored(kind, row)
+                known[int(str(stored[0]))] = stored
+        return [known[open_ms] for open_ms in opens_ms if open_ms in known]
 
     def item(self, symbol: str) -> Instrument | None:
         """The instrument that a series belongs to, as the exchange lists it or used to; None if it never did."""
@@ -99,13 +118,15 @@ class Truth:
             )
             for symbol, *row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY symbol, open_time"):
                 rows[symbol].append(tuple(row))
-            for series, blocks in sealed.items():
-                if series.interval.code == code:
-                    rows[series.name] = sorted([*rows[series.name], *map(tuple, blocks)])
-            for symbol in sorted({*rows, *(name for name, interval in lines if interval == code)}):
-                if named(symbol, M1).symbol in unnoticed:
-                    continue
-                found += self._audit_series(symbol, code, rows[symbol], lines[symbol, code])
+            names = [name for name, interval in lines if interval == code and not metrics.is_metrics(name)]
+            found += self._audit_table(code, rows, names, lines, sealed, unnoticed)
+        for kind in METRICS.values():
+            rows = defaultdict(list)
+            columns = ", ".join(name for name, _ in kind.columns)
+            for name, *row in connection.execute(f"SELECT symbol, {columns} FROM {kind.table}_5m ORDER BY open_time"):
+                rows[name].append(tuple(row))
+            names = [name for name, _ in lines if named(name, M1).kind is kind]
+            found += self._audit_table("5m", rows, names, lines, sealed, unnoticed)
         is_quiet = not self._sim.is_contradicted
         revisions = connection.execute("SELECT symbol, interval, open_time, old_source, new_source FROM revision")
         universe = self._sim.exchange.exchange.universe
@@ -113,6 +134,25 @@ class Truth:
             if universe.former(named(line[0], M1).symbol) is not None:
                 continue  # frames of another coin were read with the listing that the node still knew
             found.append(f"a row was held that was not the exchange's: revision {line}")
+        return found
+
+    def _audit_table(
+        self,
+        code: str,
+        rows: dict[str, list[Row]],
+        names: list[str],
+        lines: dict[tuple[str, str], list[tuple[int, int, str]]],
+        sealed: Mapping[Series, Sequence[Any]],
+        unnoticed: set[str],
+    ) -> list[str]:
+        """Compare a table's rows, and those of its series' blocks, with the exchange."""
+        found: list[str] = []
+        for series, blocks in sealed.items():
+            if series.interval.code == code and series.name in names:
+                rows[series.name] = sorted([*rows[series.name], *map(tuple, blocks)])
+        for name in sorted({*rows, *names}):
+            if named(name, M1).symbol not in unnoticed:
+                found += self._audit_series(name, code, rows[name], lines[name, code])
         return found
 
     def _unnoticed(self, connection: sqlite3.Connection) -> set[str]:
@@ -132,12 +172,14 @@ class Truth:
                 found.append(f"{symbol} {code}: ledger lines overlap at {start_ms}")
             end_before_ms = end_ms
             there = self.rows(symbol, code, start_ms, end_ms)
+            item = self.item(symbol)
+            if source == "archive" and item is not None and metrics.is_metrics(symbol):
+                there = metrics.archived(self._sim.exchange.exchange, item, symbol, start_ms, end_ms)
             if source == "absent":
-                if there:
+                if there and not self._is_forgotten(symbol, end_ms):
                     found.append(f"{symbol} {code}: [{start_ms}, {end_ms}) is called absent, {len(there)} rows exist")
                 continue
             expected += there
-            item = self.item(symbol)
             grid = item.grid(code) if item else Grid(code)
             wanted = grid.index(end_ms - 1) - grid.index(start_ms - 1)
             if wanted != len(there):
@@ -155,6 +197,13 @@ class Truth:
                 f"{lost[:NAMED_MAX]}, {len(stray)} are in no ledger line {stray[:NAMED_MAX]}"
             )
         return found
+
+    def _is_forgotten(self, symbol: str, end_ms: int) -> bool:
+        """Whether rows of metrics may be lost: REST has forgotten them, and the archive may have been faulty."""
+        sim = self._sim
+        is_faulty = any(step.kind in metrics.ARCHIVE_FAULTS for step in sim.plan.steps)
+        oldest_ms = metrics.due(sim.clock.now_ms()).start_ms
+        return metrics.is_metrics(symbol) and is_faulty and end_ms <= oldest_ms
 
     def _is_excused(self, open_ms: object, lines: list[tuple[int, int, str]]) -> bool:
         """Whether a row may be wrong because the sockets sent two versions of it and a cut or a kill hid one of them.

@@ -20,9 +20,10 @@ import app.ingest.live
 from app.settings import Settings, load
 from infra.binance.sockets import BinanceSockets
 from infra.sandbox.faults import parse_fault
+from infra.sandbox.options import Options
 from infra.sandbox.server import create_app, serving
 from infra.sandbox.universe import Instrument, Universe
-from tests.programs.sim import check
+from tests.programs.sim import check, metrics
 from tests.programs.sim.clients import Clients
 from tests.programs.sim.loop import Fate, SimLoop
 from tests.programs.sim.mishaps import IP, Mishaps
@@ -129,6 +130,7 @@ class Sim:
             weight_limit=plan.weight_limit,
             socket_life_s=plan.exchange_socket_life_s,
             universe=SimUniverse(plan),
+            options=Options(data_limit_per_path=plan.settings.get("data_bucket") == "endpoint"),
         )
         self._make_holes()
 
@@ -192,7 +194,7 @@ class Sim:
         """Play the seed to its end; `failures` then lists what went wrong."""
         asyncio.set_event_loop(self.loop)
         self.loop.set_exception_handler(self._unhandled)
-        with self._substitutes(), on_the_loop(self.disk, self.loop):
+        with self._substitutes(), metrics.substituted(self.plan), on_the_loop(self.disk, self.loop):
             self.loop.run_until_complete(self._live())
 
     @contextmanager
