@@ -7,12 +7,14 @@ client that is not installed is skipped by name.
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from app.domain.interval import DAY_MS, HOUR_MS
+from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
 from tests.programs.clients.pages import blocks
 from tests.system.processes import ROOT, Place, Programs, ShiftedClock, until
@@ -42,7 +44,16 @@ async def node(tmp_path: Path) -> AsyncIterator[Place]:
         place.serve()
         await until(place.is_whole, "the node is whole", WHOLE_S)
         await hold_history(place)
+        begun = sandbox.journal.written
         yield place
+        assert not [each.path for each in sandbox.journal.since(begun) if is_of_history(each)], "the node holds it"
+
+
+def is_of_history(entry: Entry) -> bool:
+    """Whether an answered request is for a page of statistics that ends more than a day ago."""
+    end_ms = int(entry.query.get("endTime", entry.time_ms))
+    is_page = entry.path.startswith("/futures/data/") and entry.query.get("period") == "5m"
+    return is_page and entry.status == HTTPStatus.OK and end_ms < entry.time_ms - DAY_MS
 
 
 async def hold_history(place: Place) -> None:

@@ -30,6 +30,12 @@ def check(page: dict[str, Any], raw: Raw) -> None:
     prices(exchange, raw)
     funding(exchange, raw)
     history(exchange, raw)
+    beyond_ms = raw.get("/fapi/v1/time")["serverTime"] - (HISTORY_DAYS + 5) * DAY_MS
+    try:
+        exchange.fetch_open_interest_history(BTC, "5m", since=beyond_ms, limit=PAGE)
+    except page["ccxt"].BadRequest as error:
+        refused = str(error)
+    assert "-1130" in refused, "what nobody has is refused as by the exchange"
     try:
         exchange.fapiPublicGetKlines({"symbol": "NOSUCHSYMBOL", "interval": "1m"})
     except page["ccxt"].BadSymbol:
