@@ -301,6 +301,7 @@ def _remark(text: str) -> None:
 def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
     """The settings of the node that a command works for: the configured one, or the demo's."""
     from app.node.stores import set_up_libraries
+    from app.outbound import masked
 
     set_up_libraries()
     demo_runs = _has_writer(DEMO_DB_URL)
@@ -310,16 +311,25 @@ def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
         return _demo_settings(8000, SANDBOX_PORT)
     settings = _settings(asks_exchange=False)  # a running node has them checked; else app/operate.py checks
     if demo_runs and not _has_writer(settings.db_url):
-        _remark(f"a demo runs in this folder, but this is about {settings.db_url}; add --demo to mean the demo")
+        _remark(f"a demo runs in this folder, but this is about {masked(settings.db_url)}; add --demo to mean the demo")
     return settings
 
 
 def _has_writer(db_url: str) -> bool:
     """Whether a node writes to a database. PermissionError means that another user's node does."""
+    import asyncio
+
     from app.node.stores import store_of
 
+    async def holder() -> str | None:
+        lease = store_of(db_url).lease(db_url)
+        try:
+            return await lease.holder()
+        finally:
+            await lease.release()
+
     try:
-        return store_of(db_url).lease(db_url).holder() is not None
+        return asyncio.run(holder()) is not None
     except PermissionError:
         return True
 

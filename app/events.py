@@ -545,7 +545,8 @@ class WishEstimated(Event):
     weight: int
     download_bytes: int
     disk_bytes: int
-    disk_free_bytes: int
+    disk_free_bytes: int | None
+    """None when the database is a server's, whose disk cannot be seen."""
     expected_s: int
     summary: str
     """The same for people."""

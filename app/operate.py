@@ -187,12 +187,12 @@ async def node_or_holder(settings: Settings, out: Console) -> AsyncIterator[tupl
     The running node holds the lease and follows no symbols; the other one has not been started. Raises OperateError.
     """
     try:
-        prepare(settings)
+        await prepare(settings)
     except CannotStart as error:
         raise OperateError(str(error)) from error
     quiet = settings.model_copy(update={"log_level": "ERROR", "verify_every_days": 0})
     node = Node(Parts(quiet.without_exchange(), extra_wishes_only=True))
-    holder = node.parts.lease.holder()
+    holder = await node.parts.lease.holder()
     await node.close()
     if holder:
         out.print(f"the node at {holder} is the writer: asking it")

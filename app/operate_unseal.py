@@ -27,7 +27,7 @@ async def unseal(settings: Settings, out: Console) -> tuple[int, int]:
     if settings.seal_after_days:
         raise OperateError("SEAL_AFTER_DAYS is not 0, so the node would seal the rows again: set it to 0 first")
     try:
-        prepare(settings)
+        await prepare(settings)
     except CannotStart as error:
         raise OperateError(str(error)) from error
     rows = damaged = 0
@@ -57,8 +57,8 @@ async def _writer(settings: Settings) -> AsyncIterator[OpenWriter]:
     store = store_of(settings.db_url)
     lease = store.lease(settings.db_url)
     try:
-        if not lease.try_acquire(""):
-            raise OperateError(f"a node ({lease.holder() or 'starting'}) has the database open: stop it first")
+        if not await lease.try_acquire(""):
+            raise OperateError(f"a node ({await lease.holder() or 'starting'}) has the database open: stop it first")
     except OSError as error:
         raise OperateError(f"the database cannot be locked: {error}") from error
     try:
@@ -68,4 +68,4 @@ async def _writer(settings: Settings) -> AsyncIterator[OpenWriter]:
         finally:
             await writer.close()
     finally:
-        lease.release()
+        await lease.release()

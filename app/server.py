@@ -1,5 +1,6 @@
 """How the node runs as a server: its listening socket, its worker processes and the signals that end it."""
 
+import asyncio
 import contextlib
 import errno
 import multiprocessing
@@ -51,7 +52,7 @@ def run(settings: Settings) -> None:
     The port and the database are checked first: if the node cannot start, the error says why, and nothing has changed.
     """
     listener = listen(settings.host, settings.port)
-    prepare(settings)
+    asyncio.run(prepare(settings))
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     counted = MetricsFolder(shared_path(settings)) if settings.workers > 1 else None
     config = uvicorn.Config(

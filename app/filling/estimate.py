@@ -27,7 +27,7 @@ def estimate(
     now_ms: int,
     *,
     weight_per_minute: int,
-    disk_free_bytes: int,
+    disk_free_bytes: int | None,
     disk_free_bytes_min: int,
     row_disk_bytes: int,
 ) -> WishEstimated:
@@ -64,6 +64,7 @@ def estimate(
     expected_s = int(seconds + missing / ROWS_PER_S)
     disk_bytes = missing * row_disk_bytes + gathered * GATHERED_ROW_DISK_BYTES
     series_count = len(planned)
+    free = "" if disk_free_bytes is None else f" ({of_bytes(disk_free_bytes)} are free)"
     return WishEstimated(
         series=series_count,
         klines=klines,
@@ -76,7 +77,7 @@ def estimate(
         expected_s=expected_s,
         summary=(
             f"{len(wish.symbols)} symbols, {series_count} series, {wish.backfill_days} days back: still to come are "
-            f"about {of_bytes(disk_bytes)} of disk ({of_bytes(disk_free_bytes)} are free), "
+            f"about {of_bytes(disk_bytes)} of disk{free}, "
             f"{of_bytes(download)} of download and {of_seconds(expected_s)}"
         ),
         shortage=shortage(disk_bytes, disk_free_bytes, disk_free_bytes_min),

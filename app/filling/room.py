@@ -30,8 +30,13 @@ def row_disk_bytes(seal_after_days: float) -> int:
     return SEALED_ROW_DISK_BYTES if seal_after_days else ROW_DISK_BYTES
 
 
-def shortage(needed_bytes: int, free_bytes: int, free_bytes_min: int) -> str | None:
-    """Why `needed_bytes` do not fit on the disk and what to do about it; None when they fit."""
+def shortage(needed_bytes: int, free_bytes: int | None, free_bytes_min: int) -> str | None:
+    """Why `needed_bytes` do not fit on the disk and what to do about it; None when they fit.
+
+    `free_bytes` of None: the disk is a database server's, and cannot be seen from here; so everything fits.
+    """
+    if free_bytes is None:
+        return None
     room_bytes = max(0, free_bytes - free_bytes_min)
     if needed_bytes <= room_bytes:
         return None
@@ -45,7 +50,7 @@ def shortage(needed_bytes: int, free_bytes: int, free_bytes_min: int) -> str | N
 class Room:
     """Says why no history may be fetched at the moment. The newest klines are fetched in any case."""
 
-    def __init__(self, free_bytes: Callable[[], int], free_bytes_min: int, row_bytes: int) -> None:
+    def __init__(self, free_bytes: Callable[[], int | None], free_bytes_min: int, row_bytes: int) -> None:
         """`row_bytes`: what a stored kline takes, see `row_disk_bytes`."""
         self._row_bytes = row_bytes
         self._free_bytes = free_bytes
@@ -64,7 +69,7 @@ class Room:
     def refusal(self) -> str | None:
         """Why no history may be fetched, by the last plan and by the disk's free bytes now; None when it may."""
         free_bytes = self._free_bytes()
-        if free_bytes < self._free_bytes_min:
+        if free_bytes is not None and free_bytes < self._free_bytes_min:
             return (
                 f"only {of_bytes(free_bytes)} of disk are free, less than DISK_FREE_BYTES_MIN={self._free_bytes_min}; "
                 f"free some, or lower BACKFILL_DAYS"

@@ -34,7 +34,7 @@ async def forwarded(line: WriterLine, request: Request, body: bytes = b"") -> Re
 
     Raises ApiError (503) when the writer cannot be reached.
     """
-    if FORWARDED in request.scope or not line.is_elsewhere():
+    if FORWARDED in request.scope or not await line.is_elsewhere():
         return None
     client = request.client.host if request.client else ""
     headers = [(name, value) for name, value in request.headers.items() if name in HEADERS_SENT]

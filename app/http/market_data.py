@@ -143,7 +143,7 @@ class MarketData:
     async def _fetch(self, question: Question) -> Fetched:
         if (held := await self._held(question)) is not None:
             return held
-        if self._line.is_elsewhere():
+        if await self._line.is_elsewhere():
             kind = book_starts.PATHS.get(question.path)
             is_new = kind is not None and self._starts.is_untold(kind, question.params["symbol"])
             return await ask_writer(self._line, question, is_new=is_new)

@@ -152,7 +152,7 @@ class HeldRows(Protocol):
 class WriterLine(WriterRpcClient, Protocol):
     """The connection to the process that writes."""
 
-    def is_elsewhere(self) -> bool:
+    async def is_elsewhere(self) -> bool:
         """Whether another process is the writer."""
         ...
 

@@ -35,22 +35,6 @@ _NUMBERS: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], float]], ...]] = 
         Gauge("klinenode_intake_queue_depth", "Socket events that wait to be taken in."),
         lambda node: node.role.intake_depth,
     ),
-    (
-        Gauge("klinenode_database_bytes", "Size of the database file.", merge=Merge.LARGEST),
-        lambda node: _size_bytes(node.database),
-    ),
-    (
-        Gauge(
-            "klinenode_wal_bytes",
-            "Size of the database's write-ahead log; it grows while a reader keeps a transaction open.",
-            merge=Merge.LARGEST,
-        ),
-        lambda node: _size_bytes(node.database.with_name(f"{node.database.name}-wal")),
-    ),
-    (
-        Gauge("klinenode_disk_free_bytes", "Free disk where the database lies.", merge=Merge.SMALLEST),
-        lambda node: node.disk_free_bytes(),
-    ),
     (Gauge("klinenode_tail_rows", "Newest klines kept encoded in memory."), lambda node: node.tail.rows),
     (
         Gauge("klinenode_upstream_weight_booked", "REST weight booked this minute by us.", merge=Merge.LARGEST),
@@ -104,6 +88,22 @@ _NUMBERS: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], float]], ...]] = 
 _Lines = Iterable[tuple[dict[str, str], float]]
 
 _LABELLED: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], _Lines]], ...]] = (
+    (
+        Gauge("klinenode_database_bytes", "Size of the database file, if it is one.", merge=Merge.LARGEST),
+        lambda node: _of_file(node, _size_bytes),
+    ),
+    (
+        Gauge(
+            "klinenode_wal_bytes",
+            "Size of the database file's write-ahead log; it grows while a reader keeps a transaction open.",
+            merge=Merge.LARGEST,
+        ),
+        lambda node: _of_file(node, lambda file: _size_bytes(file.with_name(f"{file.name}-wal"))),
+    ),
+    (
+        Gauge("klinenode_disk_free_bytes", "Free disk where the database file lies.", merge=Merge.SMALLEST),
+        lambda node: [] if (free_bytes := node.disk_free_bytes()) is None else [({}, free_bytes)],
+    ),
     (
         Gauge("klinenode_upstream_weight_ceiling", "Weight a minute up to which requests leave.", merge=Merge.LARGEST),
         lambda node: _by_priority(node.budget.ceiling),
@@ -171,6 +171,10 @@ def sample_metrics(node: Parts) -> None:
 
 def _line(read: Callable[[Parts], float], node: Parts) -> _Lines:
     return [({}, read(node))]
+
+
+def _of_file(node: Parts, size: Callable[[Path], int]) -> _Lines:
+    return [] if node.database is None else [({}, size(node.database))]
 
 
 def _size_bytes(path: Path) -> int:

@@ -17,6 +17,7 @@ from app.node.damage_report import RECEIVED, reported
 from app.node.gauges import sample_metrics
 from app.node.parts import Parts
 from app.node.writer import Writer
+from app.outbound import masked
 from app.ports.coordination import RpcRequest, RpcResponse
 from app.ports.errors import SchemaTooNew, StoreUnavailable
 from app.sockets.connections import STATE as CONNECTIONS
@@ -24,6 +25,7 @@ from app.sockets.stream_protocol import STATE as STREAMS
 
 SETTLED_CHECKS: Final = 10  # a lease held for so many checks is a writer's: an attempt ends after a 5 s lock at most
 SHARE_METRICS_S: Final = 2.0  # a worker that is killed loses the counts since then
+LEASE_LOST: Final = "the writer lease was lost (its lock file was deleted, or its connection to the database was cut)"
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
 
 
@@ -100,7 +102,7 @@ class Node:
         await self.parts.reader.close()
         await self.parts.feed.close()
         self.parts.rate_state.close()
-        self.parts.lease.release()
+        await self.parts.lease.release()
 
     async def _start(self) -> None:
         self._report_library()
@@ -122,7 +124,8 @@ class Node:
         self.parts.supervisor.start("read-ahead", self.parts.gatherer.read_ahead.run)
         self.parts.supervisor.start("probe", lambda: self.parts.breaker.run(self.parts.rest.probe))
         self.parts.supervisor.start("clock", lambda: self._keep_time())
-        self.parts.observe(NodeStarted(self._url, self.parts.settings.db_url, self.parts.settings.binance_rest_url))
+        settings = self.parts.settings
+        self.parts.observe(NodeStarted(self._url, masked(settings.db_url), settings.binance_rest_url))
 
     def _report_library(self) -> None:
         library = self.parts.store.library()
@@ -151,7 +154,7 @@ class Node:
         others = 0
         while True:
             await self.parts.clock.sleep(LEASE_RETRY_S)
-            others = others + 1 if self.writer is None and self.parts.lease.holder() is not None else 0
+            others = others + 1 if self.writer is None and await self.parts.lease.holder() is not None else 0
             if others == SETTLED_CHECKS:
                 self.parts.store_state.report(None)  # another process writes: our failure to write no longer matters
             if self.writer is not None:
@@ -160,30 +163,33 @@ class Node:
                 elif self.writer.is_deposed:
                     await self._step_down("another process has become the writer")
                 elif not self.parts.lease.is_held():
-                    await self._step_down("the lock file was deleted or replaced")
+                    await self._step_down(LEASE_LOST)
             elif not others and not await self._try_to_write():
                 await self.parts.follower.start()
 
     async def _try_to_write(self) -> bool:
         """Become the writer if the lease is free and the database can be opened; return whether it worked."""
         try:
-            is_ours = self.parts.lease.try_acquire(self._url)
+            is_ours = await self.parts.lease.try_acquire(self._url)
+        except StoreUnavailable as error:
+            self.parts.store_state.report(str(error))
+            return False
         except OSError as error:  # permanent errors were refused at the start (app/node/prepare.py)
             self.parts.store_state.report(
-                f"nothing can be written beside {self.parts.settings.db_url}: {error.strerror or error}"
+                f"nothing can be written beside {masked(self.parts.settings.db_url)}: {error.strerror or error}"
             )
             return False
         if not is_ours:
-            self.parts.observe(LeaseChanged(is_writer=False, holder=self.parts.lease.holder() or "unknown"))
+            self.parts.observe(LeaseChanged(is_writer=False, holder=await self.parts.lease.holder() or "unknown"))
             return False
         try:
             self.writer = await Writer.begin(self.parts)
         except (StoreUnavailable, SchemaTooNew, OSError) as error:
-            self.parts.lease.release()
+            await self.parts.lease.release()
             self.parts.store_state.report(f"the database cannot be written: {error}")
             return False
         except BaseException:
-            self.parts.lease.release()
+            await self.parts.lease.release()
             raise
         try:
             await self.parts.writer_rpc.open(self._answer_rpc)
@@ -205,7 +211,7 @@ class Node:
         writer, self.writer = self.writer, None
         await self._close_lines()
         await writer.end(reason)
-        self.parts.lease.release()
+        await self.parts.lease.release()
         self.parts.holdings.load({}, {}, {})
         await self.parts.follower.start()
 

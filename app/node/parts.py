@@ -102,7 +102,7 @@ class Parts:
             self.clock, self.observe, random.SystemRandom().getrandbits(32) if seed is None else seed
         )
         self.store = store_of(settings.db_url)
-        self.database = self.store.place(settings.db_url)
+        self.database = self.store.file(settings.db_url)
         self.shared = shared_path(settings)
         self.reader = self.store.reader(settings.db_url, self.repair)
         self.feed = self.store.change_feed(settings.db_url)
@@ -349,9 +349,9 @@ class Parts:
 
     # --- requests to the writer process -------------------------------------------------------------------------
 
-    def is_elsewhere(self) -> bool:
+    async def is_elsewhere(self) -> bool:
         """Whether another process writes."""
-        return not self.role.is_writer and self.lease.holder() is not None
+        return not self.role.is_writer and await self.lease.holder() is not None
 
     async def ask(self, request: RpcRequest) -> RpcResponse:
         """Forward a request to the writer process and return its response. Raises WriterUnreachable."""
@@ -359,15 +359,17 @@ class Parts:
 
     async def _look_for(self, name: str) -> None:
         """Fetch the exchange's list again, which may have `name` by now; the writer fetches it for all processes."""
-        if not self.is_elsewhere():
+        if not await self.is_elsewhere():
             await self.symbols.refresh()
             return
         query = urlencode({"symbol": name, "interval": "1m", "limit": 1})
         await self.ask(RpcRequest("GET", KLINES_PATH, query, "", [], b""))
         await self.symbols.load(self.reader)
 
-    def disk_free_bytes(self) -> int:
-        """Free bytes of the disk that holds the database."""
+    def disk_free_bytes(self) -> int | None:
+        """Free bytes of the disk that holds the database; None when a server keeps it."""
+        if self.database is None:
+            return None
         folder = self.database.parent
         while not folder.exists():
             folder = folder.parent

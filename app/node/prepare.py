@@ -1,7 +1,8 @@
 """The checks before a node starts, and the upgrade of the database to this version's schema."""
 
 from app.node.stores import store_of
-from app.ports.errors import SchemaTooNew, StoreUnavailable
+from app.outbound import masked
+from app.ports.errors import SchemaTooNew, StoreUnavailable, StoreUnusable
 from app.settings import Settings
 from infra.process.runtime_dir import make_runtime_dir
 
@@ -10,13 +11,13 @@ class CannotStart(Exception):
     """The node cannot start with these settings on this machine; the message says what to do."""
 
 
-def prepare(settings: Settings) -> None:
+async def prepare(settings: Settings) -> None:
     """Upgrade the database to this version's schema, unless another process holds the lease. Raises CannotStart.
 
     A database that is merely unavailable does not prevent the start: /v1/health reports it, and the node retries.
     """
     store = store_of(settings.db_url)
-    if (path := store.place(settings.db_url)).is_dir():
+    if (path := store.file(settings.db_url)) is not None and path.is_dir():
         raise CannotStart(f"DB_URL names {path}, which is a folder; add the name of a file")
     try:
         make_runtime_dir(settings.runtime_dir)
@@ -27,18 +28,18 @@ def prepare(settings: Settings) -> None:
         ) from error
     lease = store.lease(settings.db_url)
     try:
-        if lease.try_acquire(""):
-            store.prepare(settings.db_url)
+        if await lease.try_acquire(""):
+            await store.prepare(settings.db_url)
+    except (SchemaTooNew, StoreUnusable) as error:
+        raise CannotStart(str(error)) from error
     except StoreUnavailable:
         pass
-    except SchemaTooNew as error:
-        raise CannotStart(str(error)) from error
     except OSError as error:
         if error.errno in store.no_space:
             return
         raise CannotStart(
-            f"nothing can be written beside {settings.db_url}: {error.strerror or error}; "
+            f"nothing can be written beside {masked(settings.db_url)}: {error.strerror or error}; "
             "give this user write permission on the folder, or set DB_URL"
         ) from error
     finally:
-        lease.release()
+        await lease.release()

@@ -29,10 +29,15 @@ Damage = Callable[[StoreDamaged], None]
 class Store(NamedTuple):
     """One kind of store; each field takes the DB_URL."""
 
-    place: Callable[[str], Path]
-    """The path of the database: its processes share files there by default, and its disk fills up."""
-    prepare: Callable[[str], None]
-    """Upgrades the database's schema to this version; only for the lease's holder. Raises SchemaTooNew and OSError."""
+    file: Callable[[str], Path | None]
+    """The file of the database, whose disk fills up; None when a server keeps it, whose disk nobody here sees."""
+    shared: Callable[[str, str], Path]
+    """By DB_URL and RUNTIME_DIR: the path from which the names of the files are made that its processes share."""
+    prepare: Callable[[str], Awaitable[None]]
+    """Upgrades the database's schema to this version; only for the lease's holder.
+
+    Raises SchemaTooNew, StoreUnavailable and OSError.
+    """
     lease: Callable[[str], Lease]
     reader: Callable[[str, Damage], OpenReader]
     """Creates a reader, which calls the second argument with each damaged block that it meets."""
@@ -48,7 +53,7 @@ class Store(NamedTuple):
 
 def shared_path(settings: Settings) -> Path:
     """The path from which the names of the files are made that the processes of a database share (RUNTIME_DIR)."""
-    return shared_by(store_of(settings.db_url).place(settings.db_url), settings.runtime_dir)
+    return store_of(settings.db_url).shared(settings.db_url, settings.runtime_dir)
 
 
 def store_of(db_url: str) -> Store:
@@ -61,6 +66,10 @@ def set_up_libraries() -> None:
     stop_counting()
 
 
+async def _sqlite_upgrade(db_url: str) -> None:
+    upgrade(db_url)
+
+
 async def _sqlite_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
     return await SqliteWriter.open(db_url, clock, report=report, damage=damage)
 
@@ -68,7 +77,8 @@ async def _sqlite_writer(db_url: str, clock: Clock, report: Report, damage: Dama
 _STORES: Final = {
     "sqlite": Store(
         sqlite_path,
-        upgrade,
+        lambda db_url, runtime_dir: shared_by(sqlite_path(db_url), runtime_dir),
+        _sqlite_upgrade,
         WriterLease,
         lambda db_url, damage: SqliteReader(db_url, damage=damage),
         SqliteChangeFeed,

@@ -80,23 +80,30 @@ class WriterRpc(WriterRpcServer, WriterRpcClient, Protocol):
 class Lease(Protocol):
     """The right to write to a database. At most one process holds it; a process that dies loses it."""
 
-    def try_acquire(self, url: str) -> bool:
-        """Try to take the lease without waiting, and return whether this process now holds it.
+    async def try_acquire(self, url: str) -> bool:
+        """Try to take the lease without waiting for its holder, and return whether this process now holds it.
 
-        `url` is the address of this process' HTTP server. Raises OSError when the machine does not permit the lock.
+        `url` is the address of this process' HTTP server. Raises OSError when the machine does not permit the lock,
+        StoreUnavailable when the database cannot be reached, and StoreUnusable when it never can be used like this.
         """
         ...
 
     def is_held(self) -> bool:
-        """Whether this process holds the lease, and other processes can see that."""
+        """Whether this process holds the lease, and other processes can see that. Never waits.
+
+        A process that cannot reach what keeps the lease stops holding it within seconds, before another can take it.
+        """
         ...
 
-    def release(self) -> None:
-        """Release the lease; does nothing when it is not held."""
+    async def release(self) -> None:
+        """Release the lease if it is held, and close whatever the other methods opened; they open it again."""
         ...
 
-    def holder(self) -> str | None:
-        """The URL of the process that holds the lease; None when nobody does, "" when it has not written it yet."""
+    async def holder(self) -> str | None:
+        """The URL of the process that holds the lease; "" when it has not written it yet.
+
+        None when nobody holds it, or when what keeps the lease cannot be reached.
+        """
         ...
 
 

@@ -13,6 +13,10 @@ class StoreUnavailable(Exception):
         self.cause = cause
 
 
+class StoreUnusable(StoreUnavailable):
+    """The database cannot be used as the settings name it, and waiting does not help; the message says what to do."""
+
+
 class StoreDamaged(StoreUnavailable):
     """A sealed block does not contain what was written; the writer deletes it and fetches the rows of `span` again."""
 

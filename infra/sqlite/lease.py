@@ -22,7 +22,7 @@ class WriterLease:
         self._path = beside(database, "lock")
         self._fd: int | None = None
 
-    def try_acquire(self, url: str) -> bool:
+    async def try_acquire(self, url: str) -> bool:
         """Try to take the lease without waiting, and return whether this process now holds it.
 
         `url`, the address of this process' HTTP server, is written to the lock file. Raises OSError when that cannot be
@@ -49,14 +49,14 @@ class WriterLease:
         """Whether this process holds the lock of the file at the path; a deleted lock file lets in a second writer."""
         return self._fd is not None and self._is_still(self._fd)
 
-    def release(self) -> None:
+    async def release(self) -> None:
         """Release the lease; does nothing when it is not held."""
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = None
 
-    def holder(self) -> str | None:
+    async def holder(self) -> str | None:
         """The URL of the process that holds the lease; None when nobody does, "" when it has not written it yet.
 
         This takes a shared lock for a moment, so `try_acquire` of another process at that moment fails once.

@@ -258,7 +258,7 @@ class FakeLine:
     def __init__(self, line: WriterRpcClient | None = None) -> None:
         self.line = line
 
-    def is_elsewhere(self) -> bool:
+    async def is_elsewhere(self) -> bool:
         return self.line is not None
 
     async def ask(self, request: RpcRequest) -> RpcResponse:

@@ -52,7 +52,7 @@ async def everything_in(folder: Path) -> dict[str, int]:
         WriterLease(f"sqlite:///{database}"),
         LocalRateState(database.with_name("k.db.weight"), clock, print),
     )
-    assert lease.try_acquire("http://127.0.0.1:8000")
+    assert await lease.try_acquire("http://127.0.0.1:8000")
     await rate_state.update(lambda state: None)
     line, streams, counted = LocalWriterRpc(database), LocalStreamFanoutServer(database), MetricsFolder(database)
     telemetry = Telemetry("ERROR")
@@ -60,7 +60,8 @@ async def everything_in(folder: Path) -> dict[str, int]:
     async with AsyncExitStack() as at_the_end:
         store = await SqliteWriter.open(f"sqlite:///{database}", clock)
         at_the_end.push_async_callback(store.close)
-        for each in (lease.release, rate_state.close, counted.remove):
+        at_the_end.push_async_callback(lease.release)
+        for each in (rate_state.close, counted.remove):
             at_the_end.callback(each)
         await store.save_stand_down(0, "")  # a write, so that the write-ahead log exists
         await line.open(nothing)
@@ -102,17 +103,17 @@ def held_by_another(path: Path) -> int:
     return subprocess.call([FLOCK, "--shared", "--nonblock", path, "true"], user=NOBODY, group=NOBODY, extra_groups=[])
 
 
-def test_a_link_that_somebody_put_in_the_way_is_not_followed(tmp_path: Path) -> None:
+async def test_a_link_that_somebody_put_in_the_way_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "k.db.lock").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic links"):
-        WriterLease(f"sqlite:///{tmp_path}/k.db").try_acquire("")
+        await WriterLease(f"sqlite:///{tmp_path}/k.db").try_acquire("")
     with pytest.raises(OSError, match="symbolic links"):
         open_private(tmp_path / "k.db.lock")
     assert victim.read_text() == "precious"
 
 
-def test_a_database_that_prepare_made_is_the_users_alone(tmp_path: Path) -> None:
-    prepare(load({"db_url": f"sqlite:///{tmp_path}/k.db"}, env_file=None))
+async def test_a_database_that_prepare_made_is_the_users_alone(tmp_path: Path) -> None:
+    await prepare(load({"db_url": f"sqlite:///{tmp_path}/k.db"}, env_file=None))
     assert stat.S_IMODE((tmp_path / "k.db").stat().st_mode) == 0o600

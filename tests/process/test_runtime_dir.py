@@ -37,9 +37,13 @@ def test_the_folder_is_made_for_this_user_alone(tmp_path: Path) -> None:
     make_runtime_dir(str(tmp_path / "run" / "klinenode"))
 
 
-def test_a_folder_that_cannot_be_used_is_said_before_anything_starts(tmp_path: Path) -> None:
+def names_in(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir()]
+
+
+async def test_a_folder_that_cannot_be_used_is_said_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings = load({"runtime_dir": str(tmp_path / "file"), "db_url": f"sqlite:///{tmp_path}/k.db"}, env_file=None)
     with pytest.raises(CannotStart, match=r"RUNTIME_DIR=.*/file: File exists; give this user"):
-        prepare(settings)
-    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+        await prepare(settings)
+    assert names_in(tmp_path) == ["file"]

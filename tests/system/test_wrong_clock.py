@@ -73,10 +73,10 @@ async def test_a_start_with_a_clock_that_is_ahead_forgets_no_stand_down(tmp_path
         await writer.save_document(KEPT_TIME, kept.encoded(), here.clock.now_ms())
         await writer.close()
         if not is_writer:
-            assert lease.try_acquire("http://another.node")
+            assert await lease.try_acquire("http://another.node")
         async with here.node(machine_clock=WrongClock(here.clock, 7 * MINUTE_MS), backfill_days=1) as watched:
             assert (watched.node.writer is not None) is is_writer
             for _ in range(10):
                 await here.clock.sleep(20)
             assert [entry for entry in here.sandbox.journal.since(0) if entry.kind == "rest"] == []
-        lease.release()
+        await lease.release()

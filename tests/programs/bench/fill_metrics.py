@@ -67,7 +67,7 @@ def months_in(folder: Path) -> list[Month]:
 async def by_node(database: Path, months: Sequence[Month], processes: int) -> Work:
     """Measure from the first file until everything is committed; the processes have been started, as by downloads."""
     store = store_of(url := f"sqlite:///{database}")
-    store.prepare(url)
+    await store.prepare(url)
     writer = await store.writer(url, SystemClock(), lambda _: None, lambda _: None)
     unpackers = Unpackers(processes, _nothing, store.collect)
     waiting = list(months)

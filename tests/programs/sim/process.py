@@ -100,7 +100,7 @@ class Process:
         self._stopping = asyncio.Event()
         try:
             settings = sim.settings()
-            prepare(settings)
+            await prepare(settings)
             self.node = node = self._make(settings)
             transport = httpx.ASGITransport(app=node.app, raise_app_exceptions=False)
             self.client = httpx.AsyncClient(transport=transport, base_url="http://node")
