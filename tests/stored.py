@@ -13,8 +13,8 @@ from app.kinds.registry import named
 from infra.blocks.block import Block
 from infra.blocks.rows import rows_of_text
 from infra.sqlite.library import sqlite3
-from infra.sqlite.row_tables import row_table
 from infra.sqlite.sealed import block_starts, insert_block, open_block, packed
+from infra.stores.row_tables import row_table
 
 
 def sealed_rows(connection: sqlite3.Connection) -> dict[Series, list[Row]]:

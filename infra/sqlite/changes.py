@@ -16,35 +16,31 @@ from app.ports.coordination import Change, Changes
 from app.ports.store import Committed
 from infra.sqlite.ledgers import read_ledgers_of
 from infra.sqlite.library import sqlite3
-from infra.sqlite.row_reads import NO_LIMIT, rows_of
-from infra.sqlite.row_tables import row_columns, row_table, selected
+from infra.sqlite.row_reads import NO_LIMIT, rows_of, selected
 from infra.sqlite.sealed import reach, sealed_rows
 from infra.sqlite.statements import columns, put, reading
+from infra.stores.row_tables import row_columns, row_table
+from infra.stores.touched import FIRST_SHIFT, hulls, touched
 
 CHANGES_KEPT: Final = 20_000  # four times the series that close at midnight, or minutes of a backfill; 1.2 MB on disk
-FIRST_SHIFT: Final = 12
-"""A new database numbers changes from the time in ms << 12, above all numbers of one that it may have replaced."""
 
 _COLUMNS: Final = ("seq", "symbol", "interval", "start_ms", "end_ms")
 
 
 def note(connection: sqlite3.Connection, batches: Sequence[Batch], results: Sequence[Committed], now_ms: int) -> None:
     """Record what `batches` changed. Called inside their transaction."""
-    note_spans(connection, _touched(batches, results), now_ms)
+    note_spans(connection, touched(batches, results), now_ms)
 
 
 def note_spans(connection: sqlite3.Connection, changed: Iterable[tuple[Series, Span]], now_ms: int) -> None:
     """Record the changed span of each series, one row a series. Called inside the transaction of the change."""
-    touched: dict[Series, Span] = {}
-    for series, span in changed:
-        known = touched.get(series, span)
-        touched[series] = Span(min(known.start_ms, span.start_ms), max(known.end_ms, span.end_ms))
-    if not touched:
+    found = hulls(changed)
+    if not found:
         return
     last = _last(connection) or now_ms << FIRST_SHIFT
     rows = [
         (last + number, series.name, series.interval.code, *span)
-        for number, (series, span) in enumerate(touched.items(), 1)
+        for number, (series, span) in enumerate(found.items(), 1)
     ]
     put(connection, "change", _COLUMNS, rows)
     connection.execute("DELETE FROM change WHERE seq <= ?", (last + len(rows) - CHANGES_KEPT,))
@@ -61,11 +57,10 @@ def read_changes(connection: sqlite3.Connection, after: int | None) -> Changes:
         if after is None or not first - 1 <= after <= last:
             return Changes(last, False, {})
         select = "SELECT symbol, interval, start_ms, end_ms FROM change WHERE seq > ? ORDER BY seq"
-        spans: dict[Series, Span] = {}
-        for symbol, code, start, end in zip(*columns(connection, _COLUMNS[1:], select, (after,)), strict=True):
-            series = named(symbol, INTERVALS[code])
-            known = spans.get(series, Span(int(start), int(end)))
-            spans[series] = Span(min(known.start_ms, int(start)), max(known.end_ms, int(end)))
+        lines = zip(*columns(connection, _COLUMNS[1:], select, (after,)), strict=True)
+        spans = hulls(
+            (named(symbol, INTERVALS[code]), Span(int(start), int(end))) for symbol, code, start, end in lines
+        )
         ledgers = read_ledgers_of(connection, list(spans))
     return Changes(last, True, {series: Change(span, ledgers.get(series, _EMPTY)) for series, span in spans.items()})
 
@@ -118,14 +113,6 @@ def _with_blocks(
     )
     [names] = columns(connection, ("name",), select, (json.dumps(asked),))
     return [by_name[name] for name in names]
-
-
-def _touched(batches: Sequence[Batch], results: Sequence[Committed]) -> Iterator[tuple[Series, Span]]:
-    for batch, result in zip(batches, results, strict=True):
-        if result.granted:
-            yield batch.series, result.granted.hull
-        for unheld in result.unheld:
-            yield unheld.series, unheld.spans.hull
 
 
 def _last(connection: sqlite3.Connection) -> int | None:

@@ -20,17 +20,17 @@ from app.ports.store import Committed, Invalidated
 from infra.blocks.sealed_columns import SealedColumns
 from infra.sqlite.changes import note
 from infra.sqlite.history import read_rows
-from infra.sqlite.ledgers import SeriesName, read_ledger
+from infra.sqlite.ledgers import read_ledger
 from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import delete_rows, delete_rows_in
-from infra.sqlite.row_tables import revision_table, row_columns, row_table
 from infra.sqlite.sealed import block_starts, insert_block, open_block, packed, sealed_end_ms
 from infra.sqlite.statements import overwrite, put, put_values, writing
 from infra.sqlite.verification import forget_checks
+from infra.stores.ledger_lines import LEDGER_COLUMNS, SeriesName, ledger_changes
+from infra.stores.row_tables import revision_table, row_columns, row_table
 
 LEDGERS_KEPT_MAX: Final = 50_000  # series whose ledgers are cached (about 1 kB each); above it the cache is cleared
 
-_LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
 _OVERWRITE_LINE: Final = overwrite(("symbol", "interval", "start_ms"), ("end_ms", "source"))
 _REVISED: Final = ("symbol", "interval", "old_source", "new_source", "replaced_at_ms")
 
@@ -207,17 +207,15 @@ class _Transaction:
             put(self._connection, revision_table(kind), names, revisions)
         lines: list[tuple[object, ...]] = []
         for name, ledger in self.after.items():
-            old, new = self._stored(name).entries, ledger.entries
-            changed = set(new).difference(old)
-            lines.extend((*name, *entry.span, entry.source.value) for entry in changed)
-            starts_ms = {entry.span.start_ms for entry in set(old).difference(new)}
-            if gone := starts_ms.difference(entry.span.start_ms for entry in changed):
+            changes = ledger_changes(name, self._stored(name), ledger)
+            lines.extend(changes.lines)
+            if changes.gone_ms:
                 self._connection.execute(
                     "DELETE FROM ledger WHERE symbol = ? AND interval = ? "
                     "AND start_ms IN (SELECT value FROM json_each(?))",
-                    (*name, json.dumps(sorted(gone))),
+                    (*name, json.dumps(changes.gone_ms)),
                 )
-        put(self._connection, "ledger", _LEDGER_COLUMNS, lines, _OVERWRITE_LINE)
+        put(self._connection, "ledger", LEDGER_COLUMNS, lines, _OVERWRITE_LINE)
 
     def _stored(self, name: SeriesName) -> Ledger:
         """The ledger of a series before this transaction."""

@@ -8,15 +8,14 @@ from app.domain.interval import Interval
 from app.domain.kind import Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
-from infra.blocks.block import Block, BlockDamaged, split
+from infra.blocks.block import BlockDamaged, split
 from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import NO_LIMIT, printing, table_rows
-from infra.sqlite.row_tables import row_columns, row_table
 from infra.sqlite.sealed import IN_WINDOW, reach, sealed_rows
 from infra.sqlite.statements import reading
+from infra.stores.cut import blocks_max, cut_rows
+from infra.stores.row_tables import row_columns, row_table
 
-_ROUGHLY: Final = 20_000 * 86_400_000
-"""A time in 2024, whose blocks are as long as most."""
 _EMPTY: Final = b"[]"
 
 
@@ -90,8 +89,7 @@ def _answer(
     name, code, reach_ms, _ = reach(series, window)
     ahead = interval.grid.count(reach_ms, window.start_ms)  # rows of the first block that may open before the window
     values = (name, *window, limit, code, reach_ms) if newest else (name, *window, limit, code, reach_ms, ahead)
-    per_block = interval.grid.count(*block_span(interval, _ROUGHLY))
-    number = 1 - -limit // per_block
+    number = blocks_max(interval, limit)
     row = connection.execute(_statement(*series.table, number, newest=newest), values).fetchone()
     found, outer_ms = _Found(*row[:4]), row[4]
     blocks = [(start_ms, body) for start_ms, body in zip(row[5::2], row[6::2], strict=True) if body is not None]
@@ -100,7 +98,7 @@ def _answer(
         return (found.rows, found.body()) if is_alone else None
     try:
         left = limit - found.rows if newest else limit
-        parts, sealed, end_ms = _cut(series.interval, blocks, window, left, newest=newest)
+        parts, sealed, end_ms = cut_rows(series.interval, blocks, window, left, newest=newest)
     except BlockDamaged:
         return None  # reading them one by one tells which
     is_short = sealed + (found.rows if newest else 0) < limit
@@ -112,30 +110,6 @@ def _answer(
         text = found.body()[1:-1]
         parts.append(text if rows == found.rows else b",".join(split(text)[:rows]))
     return sealed + rows, b"[" + b",".join(parts) + b"]"
-
-
-def _cut(
-    interval: Interval, blocks: list[tuple[int, bytes]], window: Span, limit: int, *, newest: bool
-) -> tuple[list[bytes], int, int]:
-    """Up to `limit` rows of `blocks`, their starts and bodies in the order of `newest`.
-
-    Returns their texts, oldest first, their number, and where the newest block ends. Raises BlockDamaged.
-    """
-    parts: list[bytes] = []
-    left, end_ms = limit, 0
-    for start_ms, body in blocks:
-        block = Block(body, start_ms, interval.grid.step_ms)
-        end_ms = max(end_ms, block_span(interval, start_ms).end_ms)
-        first, end = block.position(window.start_ms), block.position(window.end_ms)
-        first, end = (max(first, end - left), end) if newest else (first, min(end, first + left))
-        if first < end:
-            parts.append(block.text(first, end))
-        left -= max(0, end - first)
-        if not left:
-            break
-    if newest:
-        parts.reverse()
-    return parts, limit - left, end_ms
 
 
 @cache

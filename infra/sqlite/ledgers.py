@@ -2,25 +2,14 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
 
 from app.domain.interval import INTERVALS
-from app.domain.ledger import Entry, Ledger, Source
+from app.domain.ledger import Ledger
 from app.domain.series import Series
-from app.domain.span import Span
 from app.kinds.registry import named
 from infra.sqlite.library import sqlite3
 from infra.sqlite.statements import columns, put
-
-_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
-_SOURCES: Final = {source.value: source for source in Source}
-
-
-class SeriesName(NamedTuple):
-    """Series name and interval code, as in the ledger table; cheaper to hash than Series."""
-
-    symbol: str
-    code: str
+from infra.stores.ledger_lines import LEDGER_COLUMNS, SeriesName, ledger_of
 
 
 def read_ledger(connection: sqlite3.Connection, symbol: str, code: str) -> Ledger:
@@ -31,12 +20,12 @@ def read_ledger(connection: sqlite3.Connection, symbol: str, code: str) -> Ledge
         "SELECT start_ms, end_ms, source FROM ledger WHERE symbol = ? AND interval = ? ORDER BY start_ms",
         (symbol, code),
     )
-    return _ledger(zip(*lines, strict=True))
+    return ledger_of(zip(*lines, strict=True))
 
 
 def read_ledgers(connection: sqlite3.Connection) -> dict[Series, Ledger]:
     """The stored ledgers of all series."""
-    return _by_series(columns(connection, _COLUMNS, "SELECT * FROM ledger ORDER BY symbol, interval, start_ms"))
+    return _by_series(columns(connection, LEDGER_COLUMNS, "SELECT * FROM ledger ORDER BY symbol, interval, start_ms"))
 
 
 def read_ledgers_of(connection: sqlite3.Connection, wanted: Sequence[Series]) -> dict[Series, Ledger]:
@@ -46,22 +35,19 @@ def read_ledgers_of(connection: sqlite3.Connection, wanted: Sequence[Series]) ->
         "AND interval = json_extract(one.value, '$[1]') ORDER BY symbol, interval, start_ms"
     )
     asked = json.dumps([(series.name, series.interval.code) for series in wanted])
-    return _by_series(columns(connection, _COLUMNS, select, (asked,)))
+    return _by_series(columns(connection, LEDGER_COLUMNS, select, (asked,)))
 
 
 def write_ledger(connection: sqlite3.Connection, series: Series, ledger: Ledger) -> None:
     """Replace the stored ledger of `series`. Called inside a transaction."""
     name, code = series.name, series.interval.code
     connection.execute("DELETE FROM ledger WHERE symbol = ? AND interval = ?", (name, code))
-    put(connection, "ledger", _COLUMNS, [(name, code, *entry.span, entry.source.value) for entry in ledger.entries])
+    lines = [(name, code, *entry.span, entry.source.value) for entry in ledger.entries]
+    put(connection, "ledger", LEDGER_COLUMNS, lines)
 
 
 def _by_series(lines: Iterable[Iterable[str]]) -> dict[Series, Ledger]:
     by_series: dict[SeriesName, list[tuple[str, str, str]]] = {}
     for symbol, code, *line in zip(*lines, strict=True):
         by_series.setdefault(SeriesName(symbol, code), []).append((line[0], line[1], line[2]))
-    return {named(name.symbol, INTERVALS[name.code]): _ledger(each) for name, each in by_series.items()}
-
-
-def _ledger(lines: Iterable[tuple[str, str, str]]) -> Ledger:
-    return Ledger(Entry(Span(int(start), int(end)), _SOURCES[source]) for start, end, source in lines)
+    return {named(name.symbol, INTERVALS[name.code]): ledger_of(each) for name, each in by_series.items()}

@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from app.domain.interval import Interval
 from app.domain.kline import Precision
-from app.domain.ledger import Entry, Ledger, Source
+from app.domain.ledger import Ledger
 from app.domain.listing import Listing
 from app.domain.series import Series
 from app.domain.span import Span
@@ -14,9 +13,10 @@ from app.ports.store import EVERYTHING, Relisting
 from infra.sqlite.changes import note_spans
 from infra.sqlite.ledgers import read_ledger, write_ledger
 from infra.sqlite.library import sqlite3
-from infra.sqlite.row_tables import former_table, row_columns, row_table
 from infra.sqlite.sealed import block_starts, open_block
 from infra.sqlite.statements import overwrite, put, writing
+from infra.stores.relisted import former_entries, ledger_after, told_symbols
+from infra.stores.row_tables import former_table, row_columns, row_table
 
 _COLUMNS: Final = (
     "symbol",
@@ -44,12 +44,7 @@ def save_listings(connection: sqlite3.Connection, listings: Sequence[Listing], n
     with writing(connection):
         before = read_listings(connection)
         _put(connection, listings)
-        told = [
-            each.symbol
-            for each in listings
-            if _is_special(each) != ((old := before.get(each.symbol)) is not None and _is_special(old))
-            or (old is not None and (old.since_ms, old.onboard_ms) != (each.since_ms, each.onboard_ms))
-        ]
+        told = list(told_symbols(before, listings))
         if told:
             note_spans(connection, ((series, EVERYTHING) for name in told for series in series_of(name)), now_ms)
 
@@ -110,24 +105,12 @@ def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series
     if not before.entries:
         return None
     _put_former_ledger(connection, series, before, interval.grid.ceil(first_ms), until_ms)
-    after = _after(before, interval, first_ms, keeps=keeps)
+    after = ledger_after(before, interval, first_ms, keeps=keeps)
     key = (name, interval.code)
     for each in ("verification", "disagreement"):
         connection.execute(f"DELETE FROM {each} WHERE symbol = ? AND interval = ?", key)  # noqa: S608  constants
     write_ledger(connection, series, after)
     return after
-
-
-def _after(before: Ledger, interval: Interval, first_ms: int, *, keeps: bool) -> Ledger:
-    """The new listing's ledger: absent before its first kline, unknown where a kline spans both listings."""
-    entries = []
-    if not interval.needs_anchor and (start_ms := interval.grid.floor(first_ms)):
-        entries.append(Entry(Span(0, start_ms), Source.ABSENT))
-    if keeps:
-        window = Span(interval.grid.ceil(first_ms), EVERYTHING.end_ms)
-        clipped = (Entry(entry.span.clip(window), entry.source) for entry in before.entries)
-        entries.extend(entry for entry in clipped if entry.span)
-    return Ledger(entries)
 
 
 def _put(connection: sqlite3.Connection, listings: Iterable[Listing]) -> None:
@@ -146,15 +129,9 @@ def _put_former(connection: sqlite3.Connection, former: Listing, until_ms: int) 
 def _put_former_ledger(
     connection: sqlite3.Connection, series: Series, before: Ledger, end_ms: int, until_ms: int
 ) -> None:
-    window = Span(0, end_ms)
     rows = [
-        (series.name, until_ms, series.interval.code, *span, entry.source.value)
-        for entry in before.entries
-        if entry.source is not Source.ABSENT and (span := entry.span.clip(window))
+        (series.name, until_ms, series.interval.code, *entry.span, entry.source.value)
+        for entry in former_entries(before, end_ms)
     ]
     names = ("symbol", "until_ms", "interval", "start_ms", "end_ms", "source")
     put(connection, "former_ledger", names, rows, overwrite(names[:4], names[4:]))
-
-
-def _is_special(listing: Listing) -> bool:
-    return listing.is_doubted or listing.since_ms > 0

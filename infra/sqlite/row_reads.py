@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from operator import gt
 from types import UnionType
@@ -13,10 +13,19 @@ from app.domain.kind import CLOSE_TIME, STAMP_TIME, Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
 from infra.sqlite.library import sqlite3
-from infra.sqlite.row_tables import UNKNOWN, row_columns, row_table, selected
 from infra.sqlite.statements import columns
+from infra.stores.row_tables import row_columns, row_table
 
 NO_LIMIT: Final = -1  # LIMIT -1 is no limit in SQLite
+UNKNOWN: Final = "-"  # no decimal: what NULL is read as, because columns that are read as one text skip it
+
+
+@cache
+def selected(kind: Kind) -> str:
+    """The columns of a kind's rows as they are selected for `statements.columns`: NULL as UNKNOWN."""
+    return ", ".join(
+        f"coalesce({name}, '{UNKNOWN}') AS {name}" if of_type == str | None else name for name, of_type in kind.columns
+    )
 
 
 def rows_of(kind: Kind, texts: Sequence[list[str]]) -> Iterator[Row]:

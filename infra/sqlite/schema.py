@@ -11,7 +11,7 @@ from sqlalchemy import CheckConstraint, Column, Index, Integer, LargeBinary, Met
 from app.domain.interval import INTERVALS
 from app.domain.kind import Kind
 from app.kinds.registry import KINDS
-from infra.sqlite.row_tables import former_table, revision_table, row_table
+from infra.stores.row_tables import former_table, revision_table, row_table
 
 METADATA: Final = MetaData()
 

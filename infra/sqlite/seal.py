@@ -13,7 +13,6 @@ from infra.blocks.block import Block, BlockDamaged
 from infra.sqlite.changes import note_spans
 from infra.sqlite.ledgers import read_ledger, write_ledger
 from infra.sqlite.library import sqlite3
-from infra.sqlite.row_tables import row_table
 from infra.sqlite.sealed import (
     block_starts,
     damaged,
@@ -25,6 +24,7 @@ from infra.sqlite.sealed import (
 )
 from infra.sqlite.statements import writing
 from infra.sqlite.verification import forget_checks
+from infra.stores.row_tables import row_table
 
 
 def seal(connection: sqlite3.Connection, series: Series, window: Span) -> tuple[Sealed, Span | None]:

@@ -11,8 +11,8 @@ from infra.blocks.block import Block, BlockDamaged, Packed, pack
 from infra.blocks.rows import rows_of_text
 from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import delete_rows_in, printing
-from infra.sqlite.row_tables import row_columns, row_table
 from infra.sqlite.statements import columns, put, put_values
+from infra.stores.row_tables import row_columns, row_table
 
 OF_SERIES: Final = "symbol = ? AND interval = ?"
 IN_WINDOW: Final = f"{OF_SERIES} AND start_ms >= ? AND start_ms < ?"

@@ -9,8 +9,8 @@ from app.domain.verification import Check, Verification
 from app.kinds.registry import KINDS, named
 from app.ports.store import Disagreement
 from infra.sqlite.library import sqlite3
-from infra.sqlite.row_tables import revision_table
 from infra.sqlite.statements import columns, overwrite, put, writing
+from infra.stores.row_tables import revision_table
 
 _COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "verified_at_ms")
 _DISAGREEMENT_KEY: Final = ("symbol", "interval", "open_time", "other")

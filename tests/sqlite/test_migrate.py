@@ -13,8 +13,8 @@ from app.kinds.klines import KLINES
 from app.ports.errors import SchemaTooNew, StoreUnavailable
 from infra.sqlite.library import sqlite3
 from infra.sqlite.migrate import upgrade
-from infra.sqlite.row_tables import row_table
 from infra.sqlite.schema import METADATA
+from infra.stores.row_tables import row_table
 
 
 def layout(file: Path) -> dict[str, tuple[list[tuple[object, ...]], bool]]:

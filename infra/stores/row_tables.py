@@ -1,7 +1,7 @@
 """The names of the tables of rows, and of their columns.
 
-They are not in schema.py, because unpacker processes need only the names, and importing SQLAlchemy takes longer than
-unpacking a month of 1m.
+They are the same in every store. They are not in a schema, because unpacker processes need only the names, and
+importing SQLAlchemy takes longer than unpacking a month of 1m.
 """
 
 from functools import cache
@@ -10,7 +10,6 @@ from typing import Final
 from app.domain.interval import Interval
 from app.domain.kind import Kind
 
-UNKNOWN: Final = "-"  # no decimal: what NULL is read as, because columns that are read as one text skip it
 _KLINES: Final = "kline"  # its revisions had a table before there were other kinds
 
 
@@ -18,14 +17,6 @@ _KLINES: Final = "kline"  # its revisions had a table before there were other ki
 def row_columns(kind: Kind) -> tuple[str, ...]:
     """The columns of a kind's rows, `open_time` first."""
     return tuple(name for name, _ in kind.columns)
-
-
-@cache
-def selected(kind: Kind) -> str:
-    """The columns of a kind's rows as they are selected for `statements.columns`: NULL as UNKNOWN."""
-    return ", ".join(
-        f"coalesce({name}, '{UNKNOWN}') AS {name}" if of_type == str | None else name for name, of_type in kind.columns
-    )
 
 
 def row_table(kind: Kind, interval: Interval) -> str:
