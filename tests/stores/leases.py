@@ -8,7 +8,9 @@ from subprocess import PIPE, Popen
 from typing import Final, Protocol, Self
 
 from app.ports.coordination import Lease
+from infra.postgres.lease import PostgresLease
 from infra.sqlite.lease import WriterLease
+from tests.postgres_server import fresh_database
 
 ROOT: Final = Path(__file__).parents[2]
 _HOLDER: Final = """
@@ -56,6 +58,19 @@ class SqliteLeases:
         return cls(folder)
 
 
+class PostgresLeases:
+    """Leases of a database of a real server; the database has no schema yet."""
+
+    kind: Callable[[str], Lease] = PostgresLease
+
+    def __init__(self, db_url: str) -> None:
+        self.db_url = db_url
+
+    @classmethod
+    async def made(cls, folder: Path) -> Self:
+        return cls(await fresh_database())
+
+
 @asynccontextmanager
 async def another_process(leases: Leases, url: str) -> AsyncIterator[Popen[str]]:
     """A process that holds the lease as the holder at `url`."""
@@ -75,4 +90,4 @@ def _holder(leases: Leases, url: str) -> Popen[str]:
     )
 
 
-LEASES: dict[str, type[Leases]] = {"sqlite": SqliteLeases}
+LEASES: dict[str, type[Leases]] = {"sqlite": SqliteLeases, "postgres": PostgresLeases}

@@ -1,0 +1,92 @@
+"""Connections that are a session of the database server itself: for the lease and the change feed, one each.
+
+A pooler such as PgBouncer in transaction mode lends a session to one client after another. Two of its clients would
+both hold that session's advisory lock, and neither would hear what it listens to. So a pooler is refused.
+"""
+
+from typing import Final
+
+import asyncpg
+
+from app.outbound import masked
+from app.ports.errors import StoreUnavailable, StoreUnusable
+
+CONNECT_S_MAX: Final = 5.0
+ANSWER_S_MAX: Final = 2.0
+"""How long a statement may take. Those sent here read a row or a lock: a later answer means a cut connection."""
+VERSION_MIN: Final = 14
+"""The oldest server that ends sessions which are silent for too long (idle_session_timeout)."""
+SILENCE_S_MAX: Final = 3.0
+"""The server ends a session that sends nothing for so long: its process was stopped, or is beyond a cut network."""
+FAULTS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What a statement may raise besides what it is written to raise."""
+
+POOLER: Final = (
+    "leads through a connection pooler such as PgBouncer, through which two processes could both become the writer: "
+    "name the database server itself, with its own port (by default 5432, PgBouncer's is 6432)"
+)
+_WRONG: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+_SESSION: Final = {
+    "idle_session_timeout": int(SILENCE_S_MAX * 1000),
+    "statement_timeout": int(ANSWER_S_MAX * 1000),
+    "tcp_keepalives_idle": 1,
+    "tcp_keepalives_interval": 1,
+    "tcp_keepalives_count": 2,
+    "tcp_user_timeout": int(SILENCE_S_MAX * 1000),
+}
+
+
+async def connect(db_url: str, purpose: str) -> asyncpg.Connection:
+    """Connect to the primary server of `db_url`; `purpose` is shown in pg_stat_activity.
+
+    Raises StoreUnavailable, or StoreUnusable if DB_URL names a pooler, an old server, or what there is not.
+    """
+    try:
+        connection = await asyncpg.connect(
+            db_url,
+            timeout=CONNECT_S_MAX,
+            command_timeout=ANSWER_S_MAX,
+            statement_cache_size=0,
+            server_settings={"application_name": f"klinenode {purpose}"},
+        )
+    except FAULTS as error:
+        raise unavailable(error, db_url) from error
+    try:
+        await _check(connection, db_url)
+        for name, number in _SESSION.items():
+            await connection.execute(f"SET {name} = {number}")
+    except FAULTS as error:
+        connection.terminate()
+        raise unavailable(error, db_url) from error
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def unavailable(error: BaseException, db_url: str) -> StoreUnavailable:
+    """The error for callers of the store; its message has no password."""
+    reason = str(error) or "it does not answer in time"
+    if isinstance(error, _WRONG):
+        return StoreUnusable(f"the database {masked(db_url)} refuses this node: {reason}; correct DB_URL or its rights")
+    return StoreUnavailable(f"the database {masked(db_url)} cannot be reached: {reason}")
+
+
+async def _check(connection: asyncpg.Connection, db_url: str) -> None:
+    async with connection.transaction():  # a pooler stays with one session for a transaction
+        pid, is_replica = await connection.fetchrow("SELECT pg_backend_pid(), pg_is_in_recovery()")
+    if pid != connection.get_server_pid():  # a pooler makes up the number that it tells its clients
+        raise StoreUnusable(f"DB_URL {masked(db_url)} {POOLER}")
+    if (version := connection.get_server_version()).major < VERSION_MIN:
+        raise StoreUnusable(
+            f"the database {masked(db_url)} is Postgres {version.major}; klinenode needs {VERSION_MIN} or newer"
+        )
+    if is_replica:
+        raise StoreUnavailable(
+            f"the database {masked(db_url)} is a replica, which cannot be written: DB_URL must name the primary server "
+            "(the replica goes into DB_READ_URL)"
+        )

@@ -1,0 +1,153 @@
+"""The lease on a real server: cut networks, suspended holders, poolers, refusals (contract: tests/stores)."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from app.ports.errors import StoreUnavailable, StoreUnusable
+from infra.postgres.lease import PostgresLease
+from tests.postgres.bouncer import answering, bouncer
+from tests.postgres_server import PostgresServer, execute, fresh_database, on_connection, shared_server
+from tests.stores.leases import PostgresLeases, another_process
+from tests.system.processes import free_port, until
+from tests.tcp_proxy import TcpProxy
+
+END_THEM = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'klinenode lease'"
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[PostgresLease]:
+    """A lease of the database `other.url`."""
+    lease = PostgresLease(await fresh_database(shared_server().tcp_url))
+    yield lease
+    await lease.release()
+
+
+def url_of(lease: PostgresLease) -> str:
+    return lease._session._db_url
+
+
+async def test_nobody_else_gets_it_before_a_holder_beyond_a_cut_network_has_given_it_up(other: PostgresLease) -> None:
+    async with TcpProxy(shared_server().port) as network:
+        holder = PostgresLease(url_of(other).replace(f":{shared_server().port}/", f":{network.port}/"))
+        assert await holder.try_acquire("http://cut.off")
+        network.cut()
+        beliefs = []
+
+        async def is_free() -> bool:
+            before = holder.is_held()
+            is_ours = await other.try_acquire("http://other")
+            beliefs.append((before, is_ours))
+            return is_ours
+
+        await until(is_free, "the server gives the lease to another process")
+        assert beliefs[0] == (True, False)
+        assert beliefs[-1] == (False, True)
+        assert not holder.is_held()
+        assert await other.holder() == "http://other"
+        network.mend()
+        assert not await holder.try_acquire("http://cut.off")
+        await holder.release()
+
+
+async def test_a_suspended_process_loses_it(other: PostgresLease) -> None:
+    async with another_process(PostgresLeases(url_of(other)), "http://suspended") as process:
+        assert not await other.try_acquire("http://other")
+        process.send_signal(signal.SIGSTOP)
+
+        async def is_free() -> bool:
+            return await other.try_acquire("http://other")
+
+        await until(is_free, "the server ends the silent session")
+        process.send_signal(signal.SIGCONT)
+        assert await other.holder() == "http://other"
+
+
+async def test_whose_session_ends_does_not_hold_it(other: PostgresLease) -> None:
+    assert await other.try_acquire("http://other")
+    await execute(url_of(other), END_THEM)
+
+    async def is_lost() -> bool:
+        return not other.is_held()
+
+    await until(is_lost, "it notices")
+    assert await other.holder() is None
+    assert await other.try_acquire("http://other"), "it connects again"
+
+
+async def test_a_server_that_is_gone_or_never_was_is_no_holder_and_says_so() -> None:
+    lease = PostgresLease(f"postgresql://user:geheim@127.0.0.1:{free_port()}/klinenode")
+    try:
+        assert await lease.holder() is None
+        with pytest.raises(StoreUnavailable, match="cannot be reached") as told:
+            await lease.try_acquire("http://one")
+        assert "geheim" not in str(told.value)
+        assert not isinstance(told.value, StoreUnusable), "it may come back"
+    finally:
+        await lease.release()
+
+
+async def test_a_restarted_server_is_connected_to_again() -> None:
+    with PostgresServer() as server:
+        lease = PostgresLease(server.url())
+        assert await lease.try_acquire("http://one")
+        server.stop()
+        with pytest.raises(StoreUnavailable):
+            await lease.try_acquire("http://one")
+        assert not lease.is_held()
+        server.start()
+        assert await lease.try_acquire("http://one")
+        assert lease.is_held()
+        await lease.release()
+
+
+async def test_what_a_person_has_to_correct_is_said_without_the_password() -> None:
+    server = shared_server()
+    await execute(server.url(), "DROP ROLE IF EXISTS guest", "CREATE ROLE guest LOGIN PASSWORD 'geheim'")
+    refused = {
+        f"postgresql://postgres:geheim@127.0.0.1:{server.port}/postgres": "password authentication failed",
+        server.tcp_url("nowhere"): "does not exist",
+        f"postgresql://guest:geheim@127.0.0.1:{server.port}/postgres": "permission denied for schema public",
+    }
+    for url, reason in refused.items():
+        lease = PostgresLease(url)
+        with pytest.raises(StoreUnusable, match=reason) as told:
+            await lease.try_acquire("http://one")
+        assert "geheim" not in str(told.value)
+        assert server.tcp_url().split(":")[2].partition("@")[0] not in str(told.value)
+        await lease.release()
+
+
+async def test_through_pgbouncer_two_clients_get_one_lock_and_the_lease_is_refused() -> None:
+    server = shared_server()
+    with bouncer(server, "transaction") as port:
+        url = server.tcp_url(port=port)
+        await answering(url)
+
+        async def locks(first: asyncpg.Connection) -> list[object]:
+            return [
+                await on_connection(url, lambda each: each.execute("SELECT pg_advisory_lock(7)")),
+                await first.execute("SELECT pg_advisory_lock(7)"),
+            ]
+
+        async with asyncio.timeout(20):
+            assert len(await on_connection(url, locks)) == 2, "why it must be refused"
+        await _is_refused(url)
+
+
+async def test_pgbouncer_is_refused_in_session_mode_too() -> None:
+    server = shared_server()
+    with bouncer(server, "session") as port:
+        await answering(server.tcp_url(port=port))
+        await _is_refused(server.tcp_url(port=port))
+
+
+async def _is_refused(url: str) -> None:
+    lease = PostgresLease(url)
+    with pytest.raises(StoreUnusable, match=r"connection pooler such as PgBouncer.*: name the database server itself"):
+        await lease.try_acquire("http://one")
+    assert not lease.is_held()
+    await lease.release()
