@@ -98,6 +98,8 @@ def proxy_of(text: str) -> Proxy:
 def masked(text: str) -> str:
     """A URL, or a proxy without a scheme, with its credentials masked; unchanged if it has none."""
     start = found.end() if (found := _SCHEME.match(text)) else 0
+    if start and text.startswith("/", start):
+        return text  # a file, or the database of a server's socket: there is no user before the first slash
     _, at, rest = text[start:].rpartition("@")
     return f"{text[:start]}{_MASK}@{rest}" if at else text
 

@@ -6,18 +6,23 @@ from collections.abc import Collection
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from app.domain import letters
 from app.outbound import is_host
 
 MASK: Final = "********"
 DB_URL_EXAMPLES: Final = (
-    "sqlite:///./data/klinenode.db (relative) or sqlite:////var/lib/klinenode/klinenode.db (absolute)"
+    "sqlite:///./data/klinenode.db (relative), sqlite:////var/lib/klinenode/klinenode.db (absolute) or "
+    "postgresql://user:password@host:5432/klinenode"
 )
+SERVER_SCHEMES: Final = frozenset({"postgresql", "postgres"})
+"""How the URL of a database begins that a Postgres server keeps."""
+_SERVER_OPTIONS: Final = frozenset({"host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl"})
 _SYMBOL: Final = re.compile(r"\w[\w.-]{0,63}")  # as app/binance/exchange_info.py
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _COMMENT: Final = re.compile(r"\s#")
+_SERVER_EXAMPLE: Final = "postgresql://user:password@host:5432/klinenode"
 _NAMED_MAX: Final = 5  # wrong items that a message repeats
 _QUOTED_MAX: Final = 80  # characters of each
 _NO_NAMES: Final = frozenset({"NULL", "NONE"})  # what other programs print for "nothing"
@@ -66,9 +71,9 @@ def database_path(url: str) -> Path:
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise ValueError(f"DB_URL is no URL; write it as {DB_URL_EXAMPLES}")
-    if scheme.lower() != "sqlite":
+    if scheme != "sqlite":
         raise ValueError(
-            f"DB_URL begins with {scheme:.40}: this build stores in SQLite only; write it as {DB_URL_EXAMPLES}"
+            f"DB_URL begins with {scheme:.40}: klinenode stores in SQLite or Postgres; write it as {DB_URL_EXAMPLES}"
         )
     host, slash, encoded = rest.partition("/")
     text = unquote(encoded)
@@ -84,9 +89,50 @@ def database_path(url: str) -> Path:
 
 
 def database_url(value: str) -> str:
-    """A DB_URL that names a file."""
+    """A DB_URL that names a file, or a database of a Postgres server."""
+    if letters.lower(value.partition(":")[0]) in SERVER_SCHEMES:
+        return server_url(value)
+    scheme, colon, rest = value.partition(":")
+    value = letters.lower(scheme) + colon + rest
     database_path(value)
     return value
+
+
+def server_url(value: str) -> str:
+    """The URL of a database of a Postgres server. The text may contain a password, so no message quotes it."""
+    scheme, colon, rest = value.strip().partition(":")
+    value = letters.lower(scheme) + colon + rest
+    if letters.lower(scheme) not in SERVER_SCHEMES or not rest.startswith("//"):
+        raise ValueError(f"write it as {_SERVER_EXAMPLE}")
+    try:
+        parts = urlsplit(value)
+        is_sound = parts.port != 0 and not parts.fragment and not _CONTROL.search(value) and " " not in value
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    except ValueError:  # its message might quote the password
+        is_sound = False
+    if not is_sound:
+        raise ValueError(
+            f"write it as {_SERVER_EXAMPLE}, with @ : / # ? of user and password percent-encoded (%40 %3A %2F %23 %3F)"
+        )
+    if MASK in (parts.username, parts.password):
+        raise ValueError("the password is masked, as `klinenode config` prints it; give the real one")
+    if unknown := sorted(options.keys() - _SERVER_OPTIONS):
+        raise ValueError(
+            f"has {unknown[0]:.40} behind the ?, where only {', '.join(sorted(_SERVER_OPTIONS))} may stand; user and "
+            "password stand before the @"
+        )
+    if not (parts.hostname or options.get("host")):
+        raise ValueError(
+            f"names no server: write it as {_SERVER_EXAMPLE}; for a socket …/klinenode?host=/run/postgresql"
+        )
+    if not unquote(parts.path).strip("/") or "/" in parts.path[1:]:
+        raise ValueError(f"must name one database: write it as {_SERVER_EXAMPLE}")
+    return value
+
+
+def is_server(url: str) -> bool:
+    """Whether a DB_URL that was checked names a database of a server."""
+    return url.partition(":")[0] in SERVER_SCHEMES
 
 
 def host(value: str) -> str:

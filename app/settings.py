@@ -21,7 +21,9 @@ SECRETS: Final = frozenset({"ADMIN_TOKEN"})
 PRICE_WEIGHT_SHARE: Final = 4  # price klines may use a quarter of WEIGHT_PER_MINUTE as they close, 1 for each
 OUTBOUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 UPSTREAMS: Final = ("binance_rest_url", "binance_ws_url", "binance_archive_url")
-WITH_CREDENTIALS: Final = frozenset(name.upper() for name in ("http_proxy", "https_proxy", "all_proxy", *UPSTREAMS))
+WITH_CREDENTIALS: Final = frozenset(
+    name.upper() for name in ("db_url", "http_proxy", "https_proxy", "all_proxy", *UPSTREAMS)
+)
 ALL_SYMBOLS: Final = "ALL"  # in METRICS and FUNDING: every followed symbol
 _BYTES_MAX: Final = 2**50  # for memory and disk: more than a petabyte is a typing error
 _CsvList = Annotated[tuple[str, ...], NoDecode]
@@ -67,10 +69,15 @@ class Settings(BaseSettings):
         description="Symbols whose funding rates are held (of BACKFILL_DAYS, at least of 41 days), or all: of every "
         "followed symbol, or none.",
     )
-    db_url: str = Field("sqlite:///./data/klinenode.db", description="Where klines are kept (SQLite file).")
+    db_url: str = Field(
+        "sqlite:///./data/klinenode.db",
+        description="Where klines are kept: a SQLite file, or postgresql://user:password@host:5432/database.",
+        repr=False,
+    )
     runtime_dir: str = Field(
         "",
-        description="Folder of the files that a database's processes share (sockets, token); empty: the database's.",
+        description="Folder of the files that a database's processes share (sockets, token); empty: the database's, or "
+        "data/ if a server keeps it.",
     )
     cache_ttl_sec_klines: int = Field(10, ge=0, le=3600, description="Longest max-age of a klines answer, seconds.")
     cache_bytes_max: int = Field(

@@ -98,6 +98,20 @@ def test_nothing_to_follow_is_a_fault() -> None:
         ("all_proxy", "socks4://user:geheim@proxy.example:1080"),
         ("db_url", "sqlite:///"),
         ("db_url", "mysql://localhost/x"),
+        ("db_url", "postgresql+asyncpg://user:geheim@db/klinenode"),
+        ("db_url", "postgresql:user:geheim@db/klinenode"),
+        ("db_url", "postgresql://user:geheim@db"),
+        ("db_url", "postgresql://user:geheim@db/"),
+        ("db_url", "postgresql://user:geheim@db/one/two"),
+        ("db_url", "postgresql://user:geheim@db:port/klinenode"),
+        ("db_url", "postgresql://user:geheim@db:0/klinenode"),
+        ("db_url", "postgresql://user:ge#heim@db/klinenode"),
+        ("db_url", "postgresql://user:geheim@db/klinenode # the database"),
+        ("db_url", "postgresql://user:geheim@[::1/klinenode"),
+        ("db_url", "postgresql://db/klinenode?password=geheim"),
+        ("db_url", "postgresql://user:geheim@db/klinenode?prepared_statements"),
+        ("db_url", "postgresql:///klinenode"),
+        ("db_url", "postgresql://user:********@db/klinenode"),
         ("log_level", "LOUD"),
         ("data_bucket", "path"),
         ("workers", "0"),
@@ -122,6 +136,7 @@ def test_secrets_are_never_shown() -> None:
             "admin_token": "geheim1",
             "http_proxy": "http://user:geheim2@proxy:3128",
             "https_proxy": "http://geheim3@proxy:3128",
+            "db_url": "postgresql://klinenode:geheim4@db:5432/klinenode",
         },
         env_file=None,
     )
@@ -129,9 +144,30 @@ def test_secrets_are_never_shown() -> None:
     assert set(shown) == {name.upper() for name in Settings.model_fields}
     for text in (str(shown), str(chosen.admin_token), repr(chosen.admin_token)):
         assert "geheim" not in text
+    assert "geheim4" not in repr(chosen)
+    assert shown["DB_URL"] == "postgresql://********@db:5432/klinenode"
     assert shown["HTTP_PROXY"] == "http://********@proxy:3128"
     assert shown["ADMIN_TOKEN"] == "********"
     assert {name.lower() for name in SECRETS} <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db/klinenode",
+        "postgres://klinenode:p%40ss@[::1]:5432/klinenode?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "postgresql:///klinenode?host=/run/postgresql",
+        "sqlite:////srv/a@b.db",
+    ],
+)
+def test_a_database_is_a_file_or_one_of_a_server(url: str) -> None:
+    assert load({"db_url": url}, env_file=None).db_url == url
+
+
+def test_schemes_are_names_in_either_case() -> None:
+    for scheme in ("SQLite:///k.db", "PostgreSQL://db/klinenode"):
+        found = load({"db_url": scheme}, env_file=None).db_url
+        assert found.partition(":")[0] == scheme.partition(":")[0].lower()
 
 
 @pytest.mark.parametrize("value", ["", "   "])

@@ -17,8 +17,8 @@ def test_three_slashes_are_relative_and_four_absolute(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("postgresql://user:secret@db/klinenode", "postgresql: this build stores in SQLite only"),
-        ("mysql://db/x", "stores in SQLite only"),
+        ("postgresql://user:secret@db/klinenode", "postgresql: klinenode stores in SQLite or Postgres"),
+        ("mysql://db/x", "stores in SQLite or Postgres"),
         ("sqlite://", "must name a file"),
         ("sqlite:///:memory:", "must name a file"),
         ("sqlite:///x.db?cache=shared", "must name a file and nothing else"),
