@@ -70,10 +70,9 @@ from infra.binance.rest import BinanceRest
 from infra.binance.stand_down import StandDownGuard
 from infra.binance.unpack import Gathered
 from infra.binance.unpackers import processes_for
+from infra.local.lines import LocalStreamFanoutClient, LocalStreamFanoutServer, LocalWriterRpc
 from infra.local.rate_state import LocalRateState
-from infra.local.stream_fanout import LocalStreamFanoutClient, LocalStreamFanoutServer
 from infra.local.token_file import TokenFile
-from infra.local.writer_rpc import LocalWriterRpc
 from infra.process.clock import SystemClock
 from infra.process.runtime_dir import beside
 from infra.telemetry import Telemetry

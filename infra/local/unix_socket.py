@@ -13,10 +13,11 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from infra.lines.line import ProtocolT
 from infra.process.private_file import FILE_MODE, FOLDER_MODE
 from infra.process.runtime_dir import beside
 
@@ -34,37 +35,45 @@ class UnixSocket:
         self._beside = beside(database, ending, bytes_max=_NAME_BYTES_MAX)
         self._elsewhere = tuple(folder / f"{digest}.{ending}" for folder in _own_folders())
         self._bound: tuple[Path, os.stat_result] | None = None
+        self._server: asyncio.Server | None = None
 
-    async def listen(self, serve: Callable[[socket.socket], Awaitable[asyncio.Server]]) -> asyncio.Server:
-        """Bind a socket at the first possible place and return the server that `serve` starts on it. Raises OSError."""
-        with contextlib.ExitStack() as unless_served:
-            listener = self._bind()
-            unless_served.callback(listener.close)
-            try:
-                server = await serve(listener)
-            except NotImplementedError as error:
-                raise OSError(f"this event loop knows no Unix sockets: {error}") from error
-            unless_served.pop_all()
-            return server
+    async def serve(self, make: Callable[[], asyncio.Protocol]) -> None:
+        """Bind a socket at the first possible place, and accept connections. Raises OSError."""
+        listener = self._bind()
+        try:
+            self._server = await asyncio.get_running_loop().create_unix_server(make, sock=listener)
+        except NotImplementedError as error:
+            listener.close()
+            raise OSError(f"this event loop knows no Unix sockets: {error}") from error
+        except BaseException:
+            listener.close()
+            raise
 
-    def remove(self) -> None:
-        """Delete the file of the bound socket, unless another process has put its own there.
+    def close(self) -> None:
+        """Accept no more connections, and delete the file unless another process has put its own there.
 
-        Call it before the server is closed: while the socket is open, no other file can have its inode.
+        The file goes first: while the socket is open, no other file can have its inode.
         """
+        if self._server is None:
+            return
         if self._bound is not None:
             (path, ours), self._bound = self._bound, None
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(path.lstat(), ours):
                     path.unlink()
+        server, self._server = self._server, None
+        server.close()
 
-    @contextlib.contextmanager
-    def found(self) -> Iterator[str]:
-        """Yield a path to connect to, of the first place that has a socket. Raises OSError."""
+    async def connect(self, make: Callable[[], ProtocolT]) -> ProtocolT:
+        """Connect to the socket at the first place that has one. Raises OSError."""
         own = (path for path in self._elsewhere if _is_own(path.parent))
         there = next((path for path in (self._beside, *own) if path.is_socket()), self._beside)
-        with _short_name(there) as name:
-            yield name
+        try:
+            with _short_name(there) as name:
+                _, protocol = await asyncio.get_running_loop().create_unix_connection(make, name)
+        except NotImplementedError as error:
+            raise OSError(f"this event loop knows no Unix sockets: {error}") from error
+        return protocol
 
     def _bind(self) -> socket.socket:
         try:

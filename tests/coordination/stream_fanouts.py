@@ -8,8 +8,8 @@ import pytest
 from app.ports.clock import Clock
 from app.ports.coordination import StreamFanoutClient, StreamFanoutServer
 from app.ports.streams import Listener
-from infra.local import stream_fanout as local
-from infra.local.stream_fanout import LocalStreamFanoutClient, LocalStreamFanoutServer
+from infra.lines import stream_fanout as local
+from infra.local.lines import LocalStreamFanoutClient, LocalStreamFanoutServer
 
 
 class StreamFanouts(Protocol):

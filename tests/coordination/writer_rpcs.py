@@ -6,8 +6,8 @@ from typing import Protocol, Self
 import pytest
 
 from app.ports.coordination import WriterRpc
-from infra.local import writer_rpc as local
-from infra.local.writer_rpc import LocalWriterRpc
+from infra.lines import writer_rpc as local
+from infra.local.lines import LocalWriterRpc
 
 
 class WriterRpcs(Protocol):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import stream_fanout
-from infra.local.stream_fanout import ENDING, MESSAGE_BYTES_MAX
+from infra.lines import stream_fanout
+from infra.lines.stream_fanout import ENDING, MESSAGE_BYTES_MAX
 from infra.local.unix_socket import UnixSocket
 from tests.coordination.stream_fanouts import LocalStreamFanouts
 from tests.coordination.stream_processes import A, following, joined, writing
@@ -79,9 +79,8 @@ async def test_what_waits_for_a_writer_that_does_not_read_is_bounded(
         deaf.append(Deaf())
         return deaf[-1]
 
-    loop = asyncio.get_running_loop()
     place = UnixSocket(tmp_path / "klinenode.db", ENDING)
-    server = await place.listen(lambda listener: loop.create_unix_server(protocol, sock=listener))
+    await place.serve(protocol)
     async with following(LocalStreamFanouts(tmp_path)) as one, asyncio.timeout(PATIENCE_S):
         await came.wait()
         assert one.gaps == []
@@ -91,5 +90,4 @@ async def test_what_waits_for_a_writer_that_does_not_read_is_bounded(
             await asyncio.sleep(0)  # noqa: TID251  lets the socket work
         deaf[0].transport.resume_reading()
         await gone.wait()
-    server.close()
-    place.remove()
+    place.close()

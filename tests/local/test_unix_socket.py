@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.ports.coordination import RpcRequest, RpcResponse, WriterUnreachable
+from infra.local.lines import LocalWriterRpc
 from infra.local.unix_socket import UnixSocket, _bound
-from infra.local.writer_rpc import LocalWriterRpc
 from infra.sqlite.url import sqlite_path
 
 ASKED = RpcRequest("GET", "/", "", "", [], b"question")

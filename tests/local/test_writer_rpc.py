@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from app.ports.coordination import RpcRequest, RpcResponse
-from infra.local import writer_rpc
-from infra.local.writer_rpc import LocalWriterRpc
+from infra.lines import writer_rpc
+from infra.local.lines import LocalWriterRpc
 from tests.patience import PATIENCE_S
 
 

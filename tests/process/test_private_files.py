@@ -14,10 +14,9 @@ from app.market.stream_hub import Hub
 from app.node.prepare import prepare
 from app.ports.coordination import RpcRequest, RpcResponse
 from app.settings import load
+from infra.local.lines import LocalStreamFanoutServer, LocalWriterRpc
 from infra.local.metrics_folder import MetricsFolder
 from infra.local.rate_state import LocalRateState
-from infra.local.stream_fanout import LocalStreamFanoutServer
-from infra.local.writer_rpc import LocalWriterRpc
 from infra.process.clock import SystemClock
 from infra.process.private_file import open_private
 from infra.sqlite.lease import WriterLease

@@ -1,20 +1,17 @@
-"""Forwards requests to the writer process over a Unix socket in RUNTIME_DIR.
+"""Forwards requests to the writer process over a line.
 
 Each request has a connection of its own. Request and response are msgpack behind four bytes of length.
 """
 
 import asyncio
-from collections.abc import Awaitable
-from pathlib import Path
-from socket import socket
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
 from app.ports.coordination import AnswerRequest, RpcRequest, RpcResponse, WriterUnreachable
-from infra.local.unix_socket import UnixSocket
+from infra.lines.line import Line
 
-ENDING: Final = "line"  # of the socket's name
+ENDING: Final = "line"  # of the name of a line that is a file
 REQUEST_S_MAX: Final = 25.0  # from the connection to the last byte; the exchange is asked within 20
 REQUEST_BYTES_MAX: Final = 256 * 1024  # a request's body is at most 64 kB (app/http/admin.py), its headers 16 kB
 RESPONSE_BYTES_MAX: Final = 16 * 1024 * 1024  # a report on every series there is
@@ -22,35 +19,42 @@ REQUESTS_MAX: Final = 256  # under way in the writer: as many as one process ask
 _LENGTH_BYTES: Final = 4
 
 
-class LocalWriterRpc:
-    """Both sides for the processes of one database. See WriterRpcServer and WriterRpcClient."""
+class _Asking(asyncio.StreamReaderProtocol):
+    """The end of a connection in the process that asks."""
 
-    def __init__(self, database: Path) -> None:
-        self._socket = UnixSocket(database, ENDING)
-        self._server: asyncio.Server | None = None
+    transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by name
+
+
+class LineWriterRpc:
+    """Both sides for the processes that share a line. See WriterRpcServer and WriterRpcClient."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._under_way = 0
 
     async def open(self, answer: AnswerRequest) -> None:
-        """Listen on the socket and answer each request by `answer`. Raises OSError."""
+        """Serve the line, and answer each request by `answer`. Raises OSError."""
 
-        def serve(listener: socket) -> Awaitable[asyncio.Server]:
-            return asyncio.start_unix_server(lambda reader, writer: self._serve(reader, writer, answer), sock=listener)
+        def made() -> asyncio.Protocol:
+            return asyncio.StreamReaderProtocol(
+                asyncio.StreamReader(), lambda reader, writer: self._serve(reader, writer, answer)
+            )
 
-        self._server = await self._socket.listen(serve)
+        await self._line.serve(made)
 
     async def close(self) -> None:
-        """Stop listening and delete the socket; requests under way are still answered."""
-        if self._server is not None:
-            server, self._server = self._server, None
-            self._socket.remove()
-            server.close()
+        """Accept no more requests; those under way are still answered."""
+        self._line.close()
 
     async def ask(self, request: RpcRequest) -> RpcResponse:
         """Send a request to the writer and return its response. Raises WriterUnreachable."""
         try:
             async with asyncio.timeout(REQUEST_S_MAX):
-                with self._socket.found() as path:
-                    reader, writer = await asyncio.open_unix_connection(path)
+                reader, writer = await self._connected()
                 try:
                     await _send(writer, msgspec.msgpack.encode(request))
                     return msgspec.msgpack.decode(await _receive(reader, RESPONSE_BYTES_MAX), type=RpcResponse)
@@ -60,6 +64,12 @@ class LocalWriterRpc:
             raise WriterUnreachable(
                 f"the process that writes does not answer: {error!r}; ask again in a few seconds"
             ) from error
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader = asyncio.StreamReader()
+        protocol = await self._line.connect(lambda: _Asking(reader))
+        assert protocol.transport is not None, "it is connected"
+        return reader, asyncio.StreamWriter(protocol.transport, protocol, reader, asyncio.get_running_loop())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: AnswerRequest) -> None:
         if self._under_way >= REQUESTS_MAX:

@@ -1,4 +1,4 @@
-"""Sends the writer's streams to the other processes, over a Unix socket in RUNTIME_DIR.
+"""Sends the writer's streams to the other processes, over a line.
 
 However many processes serve clients, each stream is subscribed once at the exchange. A frame is four bytes of length,
 two with the length of the stream's name, the name, and the event; a change of what a process subscribes to is msgpack
@@ -7,18 +7,16 @@ behind four bytes of length.
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from pathlib import Path
-from socket import socket
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, cast
 
 import msgspec
 
 from app.ports.clock import Clock
 from app.ports.streams import Listener, StreamHub, StreamsFull
-from infra.local.unix_socket import UnixSocket
+from infra.lines.line import Line
 
-ENDING: Final = "streams"  # of the socket's name
+ENDING: Final = "streams"  # of the name of a line that is a file
 RETRY_S: Final = 0.5  # before a process connects again; after a writer's death there is a new one in a second or two
 UNSENT_BYTES_MAX: Final = 32 * 1024 * 1024
 """Waiting for a peer that does not read: seconds of all streams. With more it is disconnected, and connects again."""
@@ -166,37 +164,28 @@ class _ServerConnection(asyncio.Protocol):
                 self._streams[stream] = None
 
 
-class LocalStreamFanoutServer:
-    """The writer's side for the processes of one database. See StreamFanoutServer in app/ports/coordination.py."""
+class LineStreamFanoutServer:
+    """The writer's side for the processes that share a line. See StreamFanoutServer in app/ports/coordination.py."""
 
-    def __init__(self, database: Path) -> None:
-        self._socket = UnixSocket(database, ENDING)
-        self._server: asyncio.Server | None = None
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._connections: set[_ServerConnection] = set()
 
     async def open(self, hub: StreamHub) -> None:
-        """Listen on the socket, and send frames of `hub` to the processes that connect. Raises OSError."""
-
-        def serve(listener: socket) -> Awaitable[asyncio.Server]:
-            loop = asyncio.get_running_loop()
-            return loop.create_unix_server(lambda: _ServerConnection(hub, self._connections), sock=listener)
-
-        self._server = await self._socket.listen(serve)
+        """Serve the line, and send frames of `hub` to the processes that connect. Raises OSError."""
+        await self._line.serve(lambda: _ServerConnection(hub, self._connections))
 
     async def close(self) -> None:
-        """Stop listening, disconnect every process and delete the socket."""
-        if self._server is not None:
-            server, self._server = self._server, None
-            self._socket.remove()
-            server.close()
-            for connection in tuple(self._connections):
-                connection.end()
+        """Accept no more processes, and disconnect those that are connected."""
+        self._line.close()
+        for connection in tuple(self._connections):
+            connection.end()
 
 
 class _ClientConnection(asyncio.Protocol):
     """The end of a connection in a process that does not write."""
 
-    def __init__(self, client: "LocalStreamFanoutClient") -> None:
+    def __init__(self, client: "LineStreamFanoutClient") -> None:
         self.ended = asyncio.Event()
         self._client = client
         self._messages = _Messages()
@@ -232,11 +221,11 @@ class _ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
 
-class LocalStreamFanoutClient:
+class LineStreamFanoutClient:
     """The side of a process that does not write. See StreamFanoutClient in app/ports/coordination.py."""
 
-    def __init__(self, database: Path, clock: Clock, deliver: Listener) -> None:
-        self._socket = UnixSocket(database, ENDING)
+    def __init__(self, line: Line, clock: Clock, deliver: Listener) -> None:
+        self._line = line
         self._clock = clock
         self._deliver = deliver
         self._wanted: dict[str, None] = {}
@@ -278,11 +267,8 @@ class LocalStreamFanoutClient:
         """Stay connected to the writer, for ever."""
         while True:
             try:
-                with self._socket.found() as name:
-                    _, connection = await asyncio.get_running_loop().create_unix_connection(
-                        lambda: _ClientConnection(self), name
-                    )
-            except (OSError, NotImplementedError):
+                connection = await self._line.connect(lambda: _ClientConnection(self))
+            except OSError:
                 await self._clock.sleep(RETRY_S)
                 continue
             try:
