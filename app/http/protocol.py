@@ -13,6 +13,10 @@ from app.http.fast_path import QUERY, FastPath, ParsedRequest
 from app.http.intake import HEADER_BYTES_MAX, QUERY_BYTES_MAX
 from app.http.klines import PATH
 from app.http.page import asked_by
+from app.http.visits import PATH as LINES_PATH
+from app.http.visits import PREFIX, Visit
+from app.http.visits import STATE as LINES
+from app.ports.coordination import Lines, NotAdmitted
 from app.sockets.stream_protocol import StreamProtocol
 
 USUAL_BYTES_MAX: Final = HEADER_BYTES_MAX // 2  # larger requests go through the intake, which checks their size
@@ -58,7 +62,13 @@ class BoundedProtocol(BoundedConnection):
         super().on_message_begin()
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over to a StreamProtocol, with the head already parsed: its own parser allows less."""
+        """Hand the connection over to a StreamProtocol, with the head already parsed: its own parser allows less.
+
+        One of another node goes to what serves it.
+        """
+        if self._is_visit():
+            self._receive_visit()
+            return
         protocol = StreamProtocol(self.config, self.server_state, self.app_state)
         response = protocol.shake_hands(self.url.decode("latin-1"), self.headers)
         if response.status_code != 101:
@@ -68,6 +78,32 @@ class BoundedProtocol(BoundedConnection):
         self._all.leave(self)
         self.transport.set_protocol(protocol)
         protocol.open(self.transport, response)
+
+    def _should_upgrade(self) -> bool:
+        return self._is_visit() or super()._should_upgrade()
+
+    def _is_visit(self) -> bool:
+        """Whether another node wants a line to the writer."""
+        upgrade = self._get_upgrade()
+        return upgrade is not None and upgrade.startswith(PREFIX) and self.url == LINES_PATH
+
+    def _receive_visit(self) -> None:
+        upgrade = self._get_upgrade() or b""
+        lines: Lines | None = self.app_state.get(LINES)
+        shown = next((value for name, value in self.headers if name == b"authorization"), b"").decode("latin-1")
+        found = (
+            NotAdmitted(404, "This server has no lines.")
+            if lines is None
+            else lines.admit(upgrade.removeprefix(PREFIX).decode("latin-1"), shown)
+        )
+        if isinstance(found, NotAdmitted):
+            self._refuse(found.status, found.text)
+            return
+        self.connections.discard(self)
+        self._all.leave(self)
+        visit = Visit(found, self.connections)
+        self.transport.set_protocol(visit)
+        visit.open(self.transport, upgrade)
 
     def _is_answered(self) -> bool:
         if self._was_tried or (usual := self._usual()) is None or not self._answers(usual):

@@ -1,5 +1,6 @@
 """How the processes of a node cooperate: lease, requests to the writer, its commits and streams, shared rate state."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -75,6 +76,28 @@ class WriterRpcClient(Protocol):
 
 class WriterRpc(WriterRpcServer, WriterRpcClient, Protocol):
     """Both sides: every process has them, since any may become the writer."""
+
+
+class Admission(NamedTuple):
+    """What serves a connection of another node, after the answer 101; `left` is to be called when it has ended."""
+
+    protocol: asyncio.Protocol
+    left: Callable[[], None]
+
+
+class NotAdmitted(NamedTuple):
+    """Why a connection of another node is refused: an HTTP status, and a sentence."""
+
+    status: int
+    text: str
+
+
+class Lines(Protocol):
+    """The services of the writer for the nodes of other hosts."""
+
+    def admit(self, service: str, authorization: str) -> Admission | NotAdmitted:
+        """Whether a node that shows this `authorization` header may be connected to `service`."""
+        ...
 
 
 class Lease(Protocol):

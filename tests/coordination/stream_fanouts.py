@@ -9,7 +9,9 @@ from app.ports.clock import Clock
 from app.ports.coordination import StreamFanoutClient, StreamFanoutServer
 from app.ports.streams import Listener
 from infra.lines import stream_fanout as local
+from infra.lines.stream_fanout import LineStreamFanoutClient, LineStreamFanoutServer
 from infra.local.lines import LocalStreamFanoutClient, LocalStreamFanoutServer
+from tests.coordination.served_lines import ServedLine
 
 
 class StreamFanouts(Protocol):
@@ -51,10 +53,10 @@ class LocalStreamFanouts:
     def made(cls, folder: Path) -> Self:
         return cls(folder)
 
-    def server(self) -> LocalStreamFanoutServer:
+    def server(self) -> StreamFanoutServer:
         return LocalStreamFanoutServer(self._database)
 
-    def client(self, clock: Clock, deliver: Listener) -> LocalStreamFanoutClient:
+    def client(self, clock: Clock, deliver: Listener) -> StreamFanoutClient:
         return LocalStreamFanoutClient(self._database, clock, deliver)
 
     def limit(
@@ -77,4 +79,29 @@ class LocalStreamFanouts:
                 patch.setattr(local, name, value)
 
 
-STREAM_FANOUTS: dict[str, type[StreamFanouts]] = {"local": LocalStreamFanouts}
+class RemoteStreamFanouts(LocalStreamFanouts):
+    """Connections to the port of the node that holds the lease."""
+
+    is_piped = False
+
+    def server(self) -> StreamFanoutServer:
+        return LineStreamFanoutServer(self._line())
+
+    def client(self, clock: Clock, deliver: Listener) -> StreamFanoutClient:
+        return LineStreamFanoutClient(self._line(), clock, deliver)
+
+    def _line(self) -> ServedLine:
+        return ServedLine(local.ENDING, self._database.parent, is_piped=self.is_piped)
+
+
+class PipedStreamFanouts(RemoteStreamFanouts):
+    """The same, where another process of the writer's host is met."""
+
+    is_piped = True
+
+
+STREAM_FANOUTS: dict[str, type[StreamFanouts]] = {
+    "local": LocalStreamFanouts,
+    "remote": RemoteStreamFanouts,
+    "piped": PipedStreamFanouts,
+}

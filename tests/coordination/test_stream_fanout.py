@@ -189,6 +189,7 @@ async def test_a_process_that_reads_too_little_holds_up_nobody_and_is_told_what_
 ) -> None:
     fanouts.limit(monkeypatch, unsent_bytes=3 * len(LARGE), stall_s=PATIENCE_S)
     async with writing(fanouts) as writer, following(fanouts, A) as quick:
+        await joined(writer, quick)
         with StuckProcess(fanouts, A, B) as stuck:
             await writer.exchange.until(A, B)
             writer.hub.deliver(A, b"0 ")
@@ -222,7 +223,7 @@ async def test_a_process_that_reads_nothing_for_long_is_disconnected_however_lit
             await writer.exchange.until(A)
             writer.hub.deliver(A, b"[]")
             await stuck.until_received(b"[]")
-            for _ in range(4):
+            for _ in range(MUCH):
                 writer.hub.deliver(A, LARGE)
             await writer.until_released()
             stuck.go_on()

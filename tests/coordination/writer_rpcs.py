@@ -7,7 +7,9 @@ import pytest
 
 from app.ports.coordination import WriterRpc
 from infra.lines import writer_rpc as local
+from infra.lines.writer_rpc import LineWriterRpc
 from infra.local.lines import LocalWriterRpc
+from tests.coordination.served_lines import ServedLine
 
 
 class WriterRpcs(Protocol):
@@ -45,7 +47,7 @@ class LocalWriterRpcs:
     def made(cls, folder: Path) -> Self:
         return cls(folder)
 
-    def process(self) -> LocalWriterRpc:
+    def process(self) -> WriterRpc:
         return LocalWriterRpc(self._database)
 
     def limit(
@@ -68,4 +70,23 @@ class LocalWriterRpcs:
                 patch.setattr(local, name, value)
 
 
-WRITER_RPCS: dict[str, type[WriterRpcs]] = {"local": LocalWriterRpcs}
+class RemoteWriterRpcs(LocalWriterRpcs):
+    """Connections to the port of the node that holds the lease."""
+
+    is_piped = False
+
+    def process(self) -> WriterRpc:
+        return LineWriterRpc(ServedLine(local.ENDING, self._database.parent, is_piped=self.is_piped))
+
+
+class PipedWriterRpcs(RemoteWriterRpcs):
+    """The same, where another process of the writer's host is met."""
+
+    is_piped = True
+
+
+WRITER_RPCS: dict[str, type[WriterRpcs]] = {
+    "local": LocalWriterRpcs,
+    "remote": RemoteWriterRpcs,
+    "piped": PipedWriterRpcs,
+}

@@ -1,0 +1,1 @@
+"""What the nodes of one database on several hosts share, over HTTP."""
