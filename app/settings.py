@@ -17,7 +17,8 @@ from app.domain.symbol import CONTRACT_TYPES
 from app.kinds import PRICE_KLINES
 from app.outbound import Destination, Egress, certificate_faults, is_exempt, is_loopback, masked, proxy_of
 
-SECRETS: Final = frozenset({"ADMIN_TOKEN"})
+SECRETS: Final = frozenset({"ADMIN_TOKEN", "CLUSTER_TOKEN"})
+CLUSTER_TOKEN_MIN: Final = 16
 PRICE_WEIGHT_SHARE: Final = 4  # price klines may use a quarter of WEIGHT_PER_MINUTE as they close, 1 for each
 OUTBOUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 UPSTREAMS: Final = ("binance_rest_url", "binance_ws_url", "binance_archive_url")
@@ -172,6 +173,15 @@ class Settings(BaseSettings):
         None,
         description="Bearer token of /v1/admin; empty: generated, in a file in RUNTIME_DIR.",
     )
+    node_url: str = Field(
+        "",
+        description="Where nodes on other hosts reach this one, scheme, host and port; empty: on this machine only.",
+    )
+    cluster_token: SecretStr | None = Field(
+        None,
+        description="What the nodes of one Postgres database show each other, the same on all of them, at least 16 "
+        "characters; empty: nodes on other hosts are neither asked nor admitted.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log level.")
     host: str = Field("127.0.0.1", description="Address or name to listen on.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
@@ -210,10 +220,22 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return letters.upper(value) if isinstance(value, str) else value
 
-    @field_validator("admin_token", mode="before")
+    @field_validator("admin_token", "cluster_token", mode="before")
     @classmethod
     def _token(cls, value: object) -> object:
         return values.token(value) if isinstance(value, str) else value
+
+    @field_validator("cluster_token")
+    @classmethod
+    def _long_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < CLUSTER_TOKEN_MIN:
+            raise ValueError(f"a token that nobody guesses has at least {CLUSTER_TOKEN_MIN} characters")
+        return value
+
+    @field_validator("node_url")
+    @classmethod
+    def _reachable(cls, value: str) -> str:
+        return values.plain_url(value, {"http", "https"}, "http://10.0.0.5:8000") if value else value
 
     @field_validator("symbols", "quote_assets", "price_klines_symbols", "metrics", "funding")
     @classmethod
@@ -292,6 +314,12 @@ class Settings(BaseSettings):
                 f"price klines of {len(self.price_klines_symbols)} symbols would cost a weight of {weight} a minute, "
                 "more than a quarter of WEIGHT_PER_MINUTE; give fewer PRICE_KLINES_SYMBOLS, PRICE_KLINES or INTERVALS"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _reached_by_someone(self) -> Self:
+        if self.cluster_token is not None and not self.node_url:
+            raise ValueError("set NODE_URL as well as CLUSTER_TOKEN: where the other nodes reach this one")
         return self
 
     @property

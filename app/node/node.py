@@ -13,6 +13,7 @@ from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
 from app.http.forward import answer_by
 from app.http.services import Services
+from app.http.visits import STATE as LINES
 from app.node.damage_report import RECEIVED, reported
 from app.node.gauges import sample_metrics
 from app.node.parts import Parts
@@ -42,7 +43,7 @@ class Node:
         self.parts = parts
         self.writer: Writer | None = None
         settings = parts.settings
-        self._url = "" if parts.extra_wishes_only else _local_url(settings.host, settings.port)
+        self._url = "" if parts.extra_wishes_only else parts.url
         self.app = create_http_app(
             Services(
                 parts.query,
@@ -85,7 +86,11 @@ class Node:
             async with self.parts.supervisor:
                 await self._start()
                 try:
-                    yield {STREAMS: self.parts.stream_server, CONNECTIONS: self.parts.connections}
+                    yield {
+                        STREAMS: self.parts.stream_server,
+                        CONNECTIONS: self.parts.connections,
+                        LINES: self.parts.lines,
+                    }
                 finally:
                     await self._stop()
         finally:
@@ -218,9 +223,3 @@ class Node:
     async def _close_lines(self) -> None:
         await self.parts.writer_rpc.close()
         await self.parts.stream_fanout_server.close()
-
-
-def _local_url(host: str, port: int) -> str:
-    """The URL at which a program on this machine reaches a server that listens on `host`."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

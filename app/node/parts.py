@@ -70,11 +70,15 @@ from infra.binance.rest import BinanceRest
 from infra.binance.stand_down import StandDownGuard
 from infra.binance.unpack import Gathered
 from infra.binance.unpackers import processes_for
-from infra.local.lines import LocalStreamFanoutClient, LocalStreamFanoutServer, LocalWriterRpc
+from infra.lines import stream_fanout, writer_rpc
+from infra.lines.stream_fanout import LineStreamFanoutClient, LineStreamFanoutServer
+from infra.lines.writer_rpc import LineWriterRpc
 from infra.local.rate_state import LocalRateState
 from infra.local.token_file import TokenFile
+from infra.local.unix_socket import UnixSocket
 from infra.process.clock import SystemClock
 from infra.process.runtime_dir import beside
+from infra.remote.lines import Holder, RemoteLine, RemoteLines
 from infra.telemetry import Telemetry
 
 KEPT_TIME: Final = "time"  # the stored document with the clock correction (KeptTime)
@@ -107,7 +111,7 @@ class Parts:
         self.feed = self.store.change_feed(settings.db_url)
         self.lease = self.store.lease(settings.db_url)
         self.store_state = StoreState(self.observe, self._store_changed)
-        self.writer_rpc: WriterRpc = LocalWriterRpc(self.shared)
+        self._make_lines()
         self.token_file = TokenFile(self.shared)
         self.supervisor = Supervisor(self.clock, self.observe, self.runtime.rng("supervisor"))
         self._make_upstream()
@@ -117,6 +121,17 @@ class Parts:
         self.follower = Follower(self)
         self.role: Role = self.follower
         """The role of this process; only `Node` (through `Writer`) swaps it."""
+
+    def _make_lines(self) -> None:
+        """How this process reaches the writer, and others this one: on this machine, and at NODE_URL from elsewhere."""
+        settings = self.settings
+        self.url = settings.node_url or _local_url(settings.host, settings.port)
+        token = settings.cluster_token.get_secret_value() if settings.cluster_token else None
+        holder = Holder(lambda: self.lease.holder(), self.url, token)
+        names = writer_rpc.ENDING, stream_fanout.ENDING
+        line, self._streams_line = (RemoteLine(name, UnixSocket(self.shared, name), holder) for name in names)
+        self.writer_rpc: WriterRpc = LineWriterRpc(line)
+        self.lines = RemoteLines(dict(zip(names, (line, self._streams_line), strict=True)), token)
 
     def _make_upstream(self) -> None:
         settings, observe = self.settings, self.observe
@@ -234,8 +249,10 @@ class Parts:
     def _make_streams(self) -> None:
         settings, clock = self.settings, self.clock
         self.hub = Hub(clock)
-        self.stream_fanout_server: StreamFanoutServer = LocalStreamFanoutServer(self.shared)
-        self.stream_fanout_client: StreamFanoutClient = LocalStreamFanoutClient(self.shared, clock, self.hub.deliver)
+        self.stream_fanout_server: StreamFanoutServer = LineStreamFanoutServer(self._streams_line)
+        self.stream_fanout_client: StreamFanoutClient = LineStreamFanoutClient(
+            self._streams_line, clock, self.hub.deliver
+        )
         self.book_starts = BookStarts(self.hub)
         limits = StreamLimits(
             settings.stream_clients_max, settings.stream_queue_bytes_max, streams_of(settings.workers)
@@ -408,3 +425,9 @@ class Parts:
 
     async def _keep_stand_down(self, until_ms: int, reason: str) -> None:
         await self.role.keep_stand_down(until_ms, reason)
+
+
+def _local_url(host: str, port: int) -> str:
+    """The URL at which a program on this machine reaches a server that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

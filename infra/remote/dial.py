@@ -89,7 +89,7 @@ async def dial(url: str, service: str, token: str, go_on: Callable[[], ProtocolT
     except (OSError, TimeoutError) as error:
         if transport is not None:
             transport.abort()
-        raise ConnectionError(f"{url}: {error or 'no answer in time'}") from error
+        raise ConnectionError(f"{url}: {str(error) or 'no answer in time'}") from error
     except BaseException:
         if transport is not None:
             transport.abort()

@@ -5,7 +5,7 @@ Any process of the writer's host admits visitors; one that is not the writer its
 
 import asyncio
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -21,7 +21,7 @@ _NOBODY: Final = "This node has no lines for other nodes: set CLUSTER_TOKEN, the
 class Holder:
     """How the process that holds the lease is found: `url` of it, None when nobody does; `own` is this process'."""
 
-    url: Callable[[], str | None]
+    url: Callable[[], Awaitable[str | None]]
     own: str
     token: str | None
     """What nodes show each other; None: those of other hosts are neither asked nor admitted."""
@@ -48,8 +48,8 @@ class RemoteLine:
 
     async def connect(self, make: Callable[[], ProtocolT]) -> ProtocolT:
         """Connect to the writer: on this machine if its URL is this node's own, else at its URL. Raises OSError."""
-        url, token = self._holder.url(), self._holder.token
-        if not url or url == self._holder.own or token is None:
+        token = self._holder.token
+        if token is None or not (url := await self._holder.url()) or url == self._holder.own:
             return await self._local.connect(make)
         return await dial(url, self._service, token, make)
 

@@ -22,9 +22,9 @@ class ServedLine(RemoteLine):
 
     def __init__(self, service: str, folder: Path, *, is_piped: bool = False) -> None:
         local = UnixSocket(folder / "klinenode.db", service)
-        super().__init__(service, local, Holder(self._url_found, "", TOKEN))
+        super().__init__(service, local, Holder(self._url_told, "", TOKEN))
         self._file = folder / f"{service}.url"
-        met = RemoteLine(service, local, Holder(lambda: None, "", TOKEN)) if is_piped else self
+        met = RemoteLine(service, local, Holder(_nobody, "", TOKEN)) if is_piped else self
         self._state: dict[str, object] = {LINES: RemoteLines({service: met}, TOKEN)}
         self._server: asyncio.Server | None = None
         self._url = ""
@@ -48,8 +48,15 @@ class ServedLine(RemoteLine):
             if self._url_found() == self._url:
                 self._file.unlink()
 
+    async def _url_told(self) -> str | None:
+        return self._url_found()
+
     def _url_found(self) -> str | None:
         return self._file.read_text() if self._file.exists() else None
+
+
+async def _nobody() -> str | None:
+    return None
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

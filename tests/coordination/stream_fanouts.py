@@ -10,7 +10,7 @@ from app.ports.coordination import StreamFanoutClient, StreamFanoutServer
 from app.ports.streams import Listener
 from infra.lines import stream_fanout as local
 from infra.lines.stream_fanout import LineStreamFanoutClient, LineStreamFanoutServer
-from infra.local.lines import LocalStreamFanoutClient, LocalStreamFanoutServer
+from tests.coordination.local_lines import LocalStreamFanoutClient, LocalStreamFanoutServer
 from tests.coordination.served_lines import ServedLine
 
 

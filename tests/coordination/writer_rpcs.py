@@ -8,7 +8,7 @@ import pytest
 from app.ports.coordination import WriterRpc
 from infra.lines import writer_rpc as local
 from infra.lines.writer_rpc import LineWriterRpc
-from infra.local.lines import LocalWriterRpc
+from tests.coordination.local_lines import LocalWriterRpc
 from tests.coordination.served_lines import ServedLine
 
 

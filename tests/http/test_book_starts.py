@@ -12,7 +12,7 @@ from app.market import book_starts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
 from app.sockets.streams import StreamLimits, StreamServer
-from infra.local.lines import LocalWriterRpc
+from tests.coordination.local_lines import LocalWriterRpc
 from tests.fakes import FakeListed, turn
 from tests.http.fakes import FakeLine, FakeMarket, Node, served
 from tests.patience import PATIENCE_S

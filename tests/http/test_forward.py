@@ -10,7 +10,7 @@ from app.http.admin import BODY_BYTES_MAX
 from app.http.forward import answer_by
 from app.ports.coordination import RpcRequest
 from app.ports.errors import StoreUnavailable
-from infra.local.lines import LocalWriterRpc
+from tests.coordination.local_lines import LocalWriterRpc
 from tests.http.fakes import LOCAL, FakeLine, Node
 
 WISH = {"symbols": ["BTCUSDT"], "intervals": ["1m"], "start": 0, "end": 60_000}

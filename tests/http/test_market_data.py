@@ -22,7 +22,7 @@ from app.market.endpoints import ENDPOINTS, Endpoint, Question
 from app.market.market_source import Fetched
 from app.ports.errors import BucketFull, StandDown, UpstreamAway, UpstreamGarbage, UpstreamUnavailable
 from app.querying.statistics import HeldAnswer
-from infra.local.lines import LocalWriterRpc
+from tests.coordination.local_lines import LocalWriterRpc
 from tests.http.fakes import NOW_MS, FakeLine, ManualClock, Node, served, wire
 
 DEPTH = "/fapi/v1/depth?symbol=BTCUSDT"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from app.ports.coordination import RpcRequest, RpcResponse, WriterUnreachable
-from infra.local.lines import LocalWriterRpc
 from infra.local.unix_socket import UnixSocket, _bound
 from infra.sqlite.url import sqlite_path
+from tests.coordination.local_lines import LocalWriterRpc
 
 ASKED = RpcRequest("GET", "/", "", "", [], b"question")
 NO_SOCKETS = Path("/proc/self")  # a folder in which nobody can make a file, root included

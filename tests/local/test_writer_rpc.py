@@ -9,7 +9,7 @@ import pytest
 
 from app.ports.coordination import RpcRequest, RpcResponse
 from infra.lines import writer_rpc
-from infra.local.lines import LocalWriterRpc
+from tests.coordination.local_lines import LocalWriterRpc
 from tests.patience import PATIENCE_S
 
 

@@ -14,7 +14,6 @@ from app.market.stream_hub import Hub
 from app.node.prepare import prepare
 from app.ports.coordination import RpcRequest, RpcResponse
 from app.settings import load
-from infra.local.lines import LocalStreamFanoutServer, LocalWriterRpc
 from infra.local.metrics_folder import MetricsFolder
 from infra.local.rate_state import LocalRateState
 from infra.process.clock import SystemClock
@@ -22,6 +21,7 @@ from infra.process.private_file import open_private
 from infra.sqlite.lease import WriterLease
 from infra.sqlite.sqlite_store import SqliteWriter
 from infra.telemetry import Telemetry
+from tests.coordination.local_lines import LocalStreamFanoutServer, LocalWriterRpc
 
 NAMES = {"k.db", "k.db-wal", "k.db-shm", "k.db.lock", "k.db.weight", "k.db.line", "k.db.streams"}
 NOBODY = 65_534

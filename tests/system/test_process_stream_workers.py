@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -44,15 +45,32 @@ async def all_hear(ears: list[Ear]) -> None:
     await until(heard, "every client hears every stream")
 
 
-async def test_clients_of_all_processes_share_one_subscription_and_outlive_the_writer(tmp_path: Path) -> None:
+def apart(place: Place, folder: Path) -> None:
+    """Let a node share nothing but the database with the others, as on a host of its own."""
+    place.settings |= {
+        "RUNTIME_DIR": str(folder),
+        "NODE_URL": f"http://127.0.0.1:{place.port}",
+        "CLUSTER_TOKEN": "a token of all nodes",
+    }
+
+
+@pytest.mark.parametrize("are_apart", [False, True], ids=["one host", "two hosts"])
+async def test_clients_of_all_processes_share_one_subscription_and_outlive_the_writer(
+    tmp_path: Path, *, are_apart: bool
+) -> None:
     settings = {"SYMBOLS": "BTCUSDT", "AUTO_SYNC_SYMBOLS": "false"}
     async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=4) as sandbox, Programs(tmp_path) as programs:
         first = Place(programs, sandbox.port, settings={**settings, "WORKERS": "2"})
-        second = Place(programs, sandbox.port, settings=settings)
+        second = Place(programs, sandbox.port, settings=dict(settings))
+        if are_apart:
+            apart(first, tmp_path / "first")
+            apart(second, tmp_path / "second")
         first.serve()
         await until(first.is_whole, "the wish is held")
         second.serve()
         await until(second.is_up, "the second instance answers")
+        for path in ("/fapi/v1/ticker/24hr?symbol=BTCUSDT", "/fapi/v1/aggTrades?symbol=BTCUSDT&limit=5"):
+            assert (await second.get(path)).status_code == 200, "the writer is asked for it"
         path = f"/stream?streams={'/'.join(NAMES)}"
         ears = [
             Ear(await connect(f"ws://127.0.0.1:{(first, second)[number % 2].port}{path}", proxy=None))

@@ -1,4 +1,4 @@
-"""The lines between the processes of one machine: Unix sockets in RUNTIME_DIR."""
+"""Lines between the processes of one machine, as a node has them when no other host shares its database."""
 
 from pathlib import Path
 
