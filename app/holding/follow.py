@@ -41,7 +41,7 @@ class Listener(Protocol):
 
 
 class ChangeFollower:
-    """Polls the change feed and updates the copies of this process.
+    """Reads the change feed and updates the copies of this process.
 
     The copies show the store as of the last look. They may be used for `TRUST_MS` after it, even if no later look
     succeeds.
@@ -75,11 +75,11 @@ class ChangeFollower:
         self._last = self.looked_ms = None
 
     async def run(self) -> None:
-        """Look every `POLL_S` seconds, and more often while klines close, forever."""
+        """Look every `POLL_S` seconds, more often while klines close, or when the store tells of a commit; forever."""
         while True:
             await self.try_to_look()
             is_closing = self._clock.now_ms() % MINUTE_MS < CLOSE_GRACE_MS
-            await self._clock.sleep(CLOSING_POLL_S if is_closing else POLL_S)
+            await self._feed.wait(self._clock, CLOSING_POLL_S if is_closing else POLL_S)
 
     async def try_to_look(self) -> None:
         """Look once; when the look fails, the next one reloads everything."""

@@ -8,9 +8,13 @@ from app.binance.rate_state import RateState
 from app.domain.ledger import Ledger
 from app.domain.series import Series
 from app.domain.span import Span
+from app.ports.clock import Clock
 from app.ports.streams import StreamHub, StreamSource
 
 T = TypeVar("T")
+
+LOOK_S_MAX: Final = 0.5
+"""How long a follower may go without a look at the store: what it keeps in memory is valid for twice as long."""
 
 NO_WRITER: Final = "this process does not hold the writer lease; ask the one that does"
 
@@ -193,6 +197,13 @@ class ChangeFeed(Protocol):
         """What was committed after the change number `after`; None asks for the newest number only.
 
         Nothing that was committed before the call is missing. Raises StoreUnavailable.
+        """
+        ...
+
+    async def wait(self, clock: Clock, poll_s: float) -> None:
+        """Wait until it is time for the next look: `poll_s` seconds, unless the store tells of commits.
+
+        A store that does is looked into soon after each commit, and without one every LOOK_S_MAX seconds.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from app.ports.clock import Clock
 from app.ports.coordination import Changes
 from infra.sqlite.changes import read_changes
 from infra.sqlite.connections import BUSY_TIMEOUT_MS, Connections
@@ -20,6 +21,10 @@ class SqliteChangeFeed:
     async def changes(self, after: int | None) -> Changes:
         """What was committed after the change number `after`, and the ledgers. Raises StoreUnavailable."""
         return await self._reads.run(lambda connection: read_changes(connection, after))
+
+    async def wait(self, clock: Clock, poll_s: float) -> None:
+        """Wait `poll_s` seconds: nobody tells of a commit, and a look costs little."""
+        await clock.sleep(poll_s)
 
     async def close(self) -> None:
         """Close the connection; a look that is under way ends first."""
