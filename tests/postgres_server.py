@@ -28,6 +28,7 @@ import pytest
 
 from tests.patience import PATIENCE_S
 
+KEPT: Final = 8  # more than one test uses
 START_S_MAX: Final = 60.0
 STOP_S_MAX: Final = 30.0
 OF_ANOTHER: Final = os.environ.get("TEST_POSTGRES_URL")  # noqa: TID251  which server the tests use is no setting
@@ -42,6 +43,7 @@ _FAST: Final = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "
 T = TypeVar("T")
 
 _names = itertools.count(1)
+_made: dict[str, list[str]] = {}  # by server
 
 
 class PostgresServer:
@@ -164,10 +166,20 @@ def server_url(database: str = "postgres") -> str:
     return urlunsplit(parts if database == "postgres" else parts._replace(path=f"/{database}"))
 
 
-async def fresh_database(url: Callable[[str], str] = server_url, *, template: str = "template0") -> str:
-    """Create a database, a copy of `template`, and return its URL; `url` makes that of a database of the server."""
+async def fresh_database(
+    url: Callable[[str], str] = server_url, *, template: str = "template0", is_kept: bool = False
+) -> str:
+    """Create a database, a copy of `template`, and return its URL; `url` makes that of a database of the server.
+
+    Unless it `is_kept`, it is dropped when KEPT newer ones have been made: each takes 10 MB.
+    """
     name = f"klinenode_{os.getpid()}_{next(_names)}"
     await execute(url("postgres"), f"CREATE DATABASE {name} TEMPLATE {template}")
+    if not is_kept:
+        made = _made.setdefault(url("postgres"), [])
+        made.append(name)
+        while len(made) > KEPT:
+            await execute(url("postgres"), f"DROP DATABASE IF EXISTS {made.pop(0)} WITH (FORCE)")
     return url(name)
 
 

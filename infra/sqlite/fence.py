@@ -8,16 +8,9 @@ this is still the newest one.
 from contextlib import closing
 from pathlib import Path
 
-from app.ports.errors import StoreUnavailable
 from infra.sqlite.connections import NO_CHECKPOINTS
 from infra.sqlite.library import sqlite3
-
-
-class Deposed(StoreUnavailable):
-    """Another process has become the writer since this one opened the database."""
-
-    def __init__(self) -> None:
-        super().__init__("another process has become the writer of the database; this one only reads from now on")
+from infra.stores.deposed import Deposed
 
 
 def take_over(path: Path, busy_timeout_ms: int) -> int:

@@ -8,12 +8,11 @@ from app.domain.interval import Interval
 from app.domain.kind import Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
-from infra.blocks.block import BlockDamaged, split
 from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import NO_LIMIT, printing, table_rows
 from infra.sqlite.sealed import IN_WINDOW, reach, sealed_rows
 from infra.sqlite.statements import reading
-from infra.stores.cut import blocks_max, cut_rows
+from infra.stores.cut import Unsealed, blocks_max, spliced
 from infra.stores.row_tables import row_columns, row_table
 
 _EMPTY: Final = b"[]"
@@ -96,20 +95,8 @@ def _answer(
     if not blocks:
         is_alone = not newest or outer_ms is None or block_span(interval, outer_ms).end_ms <= (found.first_ms or 0)
         return (found.rows, found.body()) if is_alone else None
-    try:
-        left = limit - found.rows if newest else limit
-        parts, sealed, end_ms = cut_rows(series.interval, blocks, window, left, newest=newest)
-    except BlockDamaged:
-        return None  # reading them one by one tells which
-    is_short = sealed + (found.rows if newest else 0) < limit
-    first_ms = found.first_ms if newest else outer_ms
-    if (is_short and len(blocks) == number) or (first_ms is not None and first_ms < end_ms):
-        return None
-    rows = min(found.rows, limit - sealed)
-    if rows:
-        text = found.body()[1:-1]
-        parts.append(text if rows == found.rows else b",".join(split(text)[:rows]))
-    return sealed + rows, b"[" + b",".join(parts) + b"]"
+    unsealed = Unsealed(found.rows, found.first_ms, found.body()[1:-1])
+    return spliced(interval, window, limit, unsealed, blocks, outer_ms, newest=newest)
 
 
 @cache

@@ -20,7 +20,7 @@ from infra.sqlite.checkpoint import Checkpoints
 from infra.sqlite.commit import Commits
 from infra.sqlite.connections import BUSY_TIMEOUT_MS, Connections, Report
 from infra.sqlite.failure import unavailable
-from infra.sqlite.fence import Deposed, fenced, take_over
+from infra.sqlite.fence import fenced, take_over
 from infra.sqlite.history import read_encoded, read_rows
 from infra.sqlite.ledgers import read_ledger, read_ledgers
 from infra.sqlite.library import sqlite3
@@ -36,6 +36,7 @@ from infra.sqlite.verification import (
     save_disagreement,
     save_verified,
 )
+from infra.stores.deposed import Deposed
 
 T = TypeVar("T")
 

@@ -1,12 +1,12 @@
 """Answers cut out of the sealed blocks that a store has read."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.domain.block_grid import block_span
 from app.domain.interval import Interval
 from app.domain.span import Span
-from infra.blocks.block import Block
+from infra.blocks.block import Block, BlockDamaged, split
 
 _ROUGHLY: Final = 20_000 * 86_400_000
 """A time in 2024, whose blocks are as long as most."""
@@ -17,7 +17,47 @@ def blocks_max(interval: Interval, limit: int) -> int:
     return 1 - -limit // interval.grid.count(*block_span(interval, _ROUGHLY))
 
 
-def cut_rows(
+class Unsealed(NamedTuple):
+    """An answer's rows that are not sealed: their number, when the first opens, and their text without brackets."""
+
+    rows: int
+    first_ms: int | None
+    text: bytes
+
+
+def spliced(
+    interval: Interval,
+    window: Span,
+    limit: int,
+    unsealed: Unsealed,
+    blocks: Sequence[tuple[int, bytes]],
+    outer_ms: int | None,
+    *,
+    newest: bool,
+) -> tuple[int, bytes] | None:
+    """An answer of up to `limit` rows of `window` out of `blocks` and `unsealed`: the number of rows, and its body.
+
+    `blocks` are the starts and bodies of up to `blocks_max` blocks that overlap the window, in the order of `newest`,
+    and at least one. `outer_ms` is the open time of the window's oldest unsealed row; if `newest`, it is not needed.
+    Returns None if that is not enough: sealed and unsealed spans take turns, or a block is damaged.
+    """
+    try:
+        left = limit - unsealed.rows if newest else limit
+        parts, sealed, end_ms = _cut(interval, blocks, window, left, newest=newest)
+    except BlockDamaged:
+        return None  # reading them one by one tells which
+    is_short = sealed + (unsealed.rows if newest else 0) < limit
+    first_ms = unsealed.first_ms if newest else outer_ms
+    if (is_short and len(blocks) == blocks_max(interval, limit)) or (first_ms is not None and first_ms < end_ms):
+        return None
+    rows = min(unsealed.rows, limit - sealed)
+    if rows:
+        text = unsealed.text
+        parts.append(text if rows == unsealed.rows else b",".join(split(text)[:rows]))
+    return sealed + rows, b"[" + b",".join(parts) + b"]"
+
+
+def _cut(
     interval: Interval, blocks: Sequence[tuple[int, bytes]], window: Span, limit: int, *, newest: bool
 ) -> tuple[list[bytes], int, int]:
     """Up to `limit` rows of `blocks`, their starts and bodies in the order of `newest`.

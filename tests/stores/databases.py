@@ -1,9 +1,12 @@
 """What the contract suite needs of each kind of store: opening it, and looking into it from outside."""
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,14 +16,18 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.domain.store_rules import Batch
 from app.ports.clock import Clock
-from app.ports.coordination import ChangeFeed
+from app.ports.coordination import ChangeFeed, Changes
 from app.ports.store import EVERYTHING, Committed, StoreReader, StoreWriter
 from infra.blocks.block import Block, pack
+from infra.postgres import changes as postgres_changes
+from infra.postgres.connections import Connections
+from infra.postgres.postgres_store import PostgresReader, PostgresWriter
 from infra.sqlite import changes as sqlite_changes
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.library import sqlite3
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
-from tests.sqlite.material import klines
+from tests.postgres_server import fresh_database, on_connection, server_url
+from tests.sqlite.material import FixedClock, klines
 
 BUSY_TIMEOUT_MS = 50
 
@@ -132,17 +139,20 @@ class SqliteDatabase:
         with closing(sqlite3.connect(self._file)) as connection, connection:
             select = "SELECT body FROM block WHERE symbol = ? AND interval = ? AND start_ms = ?"
             [body] = connection.execute(select, where).fetchone()
-            if how == "flipped":
-                changed = body[:-40] + bytes([body[-40] ^ 8]) + body[-39:]
-            elif how == "truncated":
-                changed = body[:-1]
-            elif how == "another":
-                changed = _other(body, series, start_ms)
-            else:
-                later = "SELECT body FROM block WHERE symbol = ? AND interval = ? AND start_ms > ?"
-                [changed] = connection.execute(later, where).fetchone()
+            select = "SELECT body FROM block WHERE symbol = ? AND interval = ? AND start_ms > ?"
+            later = [body for (body,) in connection.execute(select, where)]
+            changed = _damaged(body, series, start_ms, how, later)
             update = "UPDATE block SET body = ? WHERE symbol = ? AND interval = ? AND start_ms = ?"
             connection.execute(update, (changed, *where))
+
+
+def _damaged(body: bytes, series: Series, start_ms: int, how: Damage, later: Sequence[bytes]) -> bytes:
+    """What `how` makes of the `body` of a block; `later` are the bodies of later ones."""
+    if how == "flipped":
+        return body[:-40] + bytes([body[-40] ^ 8]) + body[-39:]
+    if how == "truncated":
+        return body[:-1]
+    return _other(body, series, start_ms) if how == "another" else later[0]
 
 
 def _other(body: bytes, series: Series, start_ms: int) -> bytes:
@@ -153,23 +163,134 @@ def _other(body: bytes, series: Series, start_ms: int) -> bytes:
     return pack(texts, opens_ms, block_span(series.interval, start_ms), grid.step_ms).body
 
 
-class _Sealing(SqliteWriter):
+class _SqliteSealing(SqliteWriter):
     """A writer that seals everything that can be sealed after each commit."""
 
     async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
         committed = await super().commit(batches)
-        for batch in batches:
-            next_ms: int | None = 0
-            while next_ms is not None:
-                next_ms = (await self.seal(batch.series, Span(next_ms, EVERYTHING.end_ms))).next_ms
+        await _seal_all(self, batches)
         return committed
 
 
-class SealedDatabase(SqliteDatabase):
+async def _seal_all(writer: OpenWriter, batches: Sequence[Batch]) -> None:
+    for batch in batches:
+        next_ms: int | None = 0
+        while next_ms is not None:
+            next_ms = (await writer.seal(batch.series, Span(next_ms, EVERYTHING.end_ms))).next_ms
+
+
+class SealedSqliteDatabase(SqliteDatabase):
     """A file whose rows are sealed as soon as they can be."""
 
     async def writer(self, clock: Clock) -> SqliteWriter:
-        return await _Sealing.open(self._url, clock, busy_timeout_ms=BUSY_TIMEOUT_MS)
+        return await _SqliteSealing.open(self._url, clock, busy_timeout_ms=BUSY_TIMEOUT_MS)
 
 
-DATABASES: dict[str, type[Database]] = {"sqlite": SqliteDatabase, "sealed": SealedDatabase}
+class PostgresDatabase:
+    """A database of the server that the tests of this process share; it is created with its first writer."""
+
+    def __init__(self, template: str) -> None:
+        self._template = template
+        self._url = server_url("none_yet")
+        self._is_made = False
+
+    @classmethod
+    async def made(cls, folder: Path) -> Self:
+        return cls(await migrated_template())
+
+    async def writer(self, clock: Clock) -> PostgresWriter:
+        await self._make()
+        return await PostgresWriter.open(self._url, clock)
+
+    async def _make(self) -> None:
+        if not self._is_made:
+            self._url, self._is_made = await fresh_database(template=self._template), True
+
+    async def reader(self) -> PostgresReader:
+        return PostgresReader(self._url)
+
+    def change_feed(self) -> ChangeFeed:
+        return _Journal(self)
+
+    def remember(self, changes: int, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(postgres_changes, "CHANGES_KEPT", changes)
+
+    def revisions(self) -> list[Revised]:
+        found = self.fetch("SELECT * FROM revision ORDER BY id")
+        return [Revised(row[1], row[2], Kline(*row[3:13]), row[13], row[14], row[15]) for row in map(tuple, found)]
+
+    def forget_ledger(self) -> None:
+        self.fetch("DELETE FROM ledger")
+
+    def blocks(self, series: Series) -> list[tuple[int, int]]:
+        select = "SELECT start_ms, rows FROM block WHERE symbol = $1 AND interval = $2 ORDER BY start_ms"
+        return list(map(tuple, self.fetch(select, series.name, series.interval.code)))
+
+    def damage(self, series: Series, start_ms: int, how: Damage) -> None:
+        of_series = "symbol = $1 AND interval = $2 AND start_ms"
+        where = (series.name, series.interval.code, start_ms)
+        [(body,)] = self.fetch(f"SELECT body FROM block WHERE {of_series} = $3", *where)
+        later = [body for (body,) in self.fetch(f"SELECT body FROM block WHERE {of_series} > $3", *where)]
+        changed = _damaged(body, series, start_ms, how, later)
+        self.fetch(f"UPDATE block SET body = $4 WHERE {of_series} = $3", *where, changed)
+
+    def fetch(self, statement: str, *values: object) -> list[Any]:
+        """Execute a statement, from outside of the running loop."""
+        work = on_connection(self._url, lambda connection: connection.fetch(statement, *values))
+        with ThreadPoolExecutor(1) as pool:
+            found: list[Any] = pool.submit(asyncio.run, work).result()
+        return found
+
+
+class _Journal:
+    """The journal, read whenever somebody asks."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+
+    async def changes(self, after: int | None) -> Changes:
+        connections = Connections(self._database._url, size=1, is_read_only=True)
+        try:
+            return await connections.run(lambda connection: postgres_changes.read_changes(connection, after))
+        finally:
+            await connections.close()
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class _PostgresSealing(PostgresWriter):
+    """A writer that seals everything that can be sealed after each commit."""
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
+        committed = await super().commit(batches)
+        await _seal_all(self, batches)
+        return committed
+
+
+class SealedPostgresDatabase(PostgresDatabase):
+    """A database whose rows are sealed as soon as they can be."""
+
+    async def writer(self, clock: Clock) -> PostgresWriter:
+        await self._make()
+        return await _PostgresSealing.open(self._url, clock)
+
+
+_templates: dict[str, str] = {}
+
+
+async def migrated_template() -> str:
+    """The name of a database of the shared server that has klinenode's tables, to make others of."""
+    if (server := server_url()) not in _templates:
+        url = await fresh_database(is_kept=True)
+        await (await PostgresWriter.open(url, FixedClock())).close()
+        _templates[server] = urlsplit(url).path[1:]
+    return _templates[server]
+
+
+DATABASES: dict[str, type[Database]] = {
+    "sqlite": SqliteDatabase,
+    "sealed": SealedSqliteDatabase,
+    "postgres": PostgresDatabase,
+    "postgres-sealed": SealedPostgresDatabase,
+}

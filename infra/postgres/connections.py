@@ -1,0 +1,177 @@
+"""A bounded pool of connections to one Postgres database, each used for one transaction at a time.
+
+asyncpg's own pool sends a statement to reset each connection it takes back, which is as long as a short read takes.
+Here every function that gets a connection leaves it as it was, or the connection is closed.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import asyncpg
+
+from app.ports.errors import StoreUnavailable
+from infra.postgres.failure import StoreReplaced, is_gone, unavailable
+from infra.postgres.fence import WRITER_SETTING
+from infra.postgres.identity import Identity, read_identity
+from infra.postgres.url import place
+
+T = TypeVar("T")
+Report = Callable[[str | None], None]
+"""Called after each transaction with the reason it failed, or None if it succeeded."""
+
+CONNECT_S_MAX: Final = 5.0
+READ_STATEMENT_MS_MAX: Final = 10_000  # as long as a client waits for an answer
+WRITE_STATEMENT_MS_MAX: Final = 60_000  # a month of klines takes 2 s on a busy machine
+LOCK_MS_MAX: Final = 5_000
+IDLE_IN_TRANSACTION_MS_MAX: Final = 30_000  # a process that is suspended must not hold locks; another one takes over
+UNANSWERED_S: Final = 5.0  # beyond the server's own limit, before a connection counts as dead
+POOL_WAIT_S_MAX: Final = 30.0
+CLOSE_S_MAX: Final = 2.0
+STATEMENTS_CACHED: Final = 512  # about ten for each of some 50 tables of rows
+
+
+class Connections:
+    """At most `size` connections to the database of `url`, opened when first needed, and again after they were lost."""
+
+    def __init__(self, url: str, *, size: int, is_read_only: bool, report: Report = lambda reason: None) -> None:
+        """Raises ValueError when `url` is no Postgres URL."""
+        self._url = url
+        self._place = place(url)
+        self._size = size
+        self._is_read_only = is_read_only
+        self._report = report
+        self._free = asyncio.Semaphore(size)
+        self._idle: list[asyncpg.Connection] = []
+        self._identity: Identity | None = None
+        self.is_replaced = False
+        """Whether the URL was seen to name another database than the writer's, or none."""
+
+    async def run(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """Await `work` with a connection, and return its result. Raises StoreUnavailable.
+
+        `work` runs to its end even if the caller is cancelled; it must leave no transaction open. A read whose
+        connection turns out to be lost, as after the server was restarted, is made again on a new one.
+        """
+        try:
+            async with asyncio.timeout(POOL_WAIT_S_MAX):
+                await self._free.acquire()
+        except TimeoutError:
+            slow = StoreUnavailable(
+                f"the database {self._place} is too slow: no connection became free in {POOL_WAIT_S_MAX:.0f} s; "
+                "check the server's load"
+            )
+            self._report(str(slow))
+            raise slow from None
+        return await asyncio.shield(self._reported(work))
+
+    async def close(self) -> None:
+        """Close every connection after its running work has ended."""
+        for _ in range(self._size):
+            await self._free.acquire()
+        try:
+            await self._close_idle()
+        finally:
+            for _ in range(self._size):
+                self._free.release()
+
+    async def _reported(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        try:
+            result = await self._run(work)
+        except StoreUnavailable as error:
+            self._report(str(error))
+            raise
+        finally:
+            self._free.release()
+        self._report(None)
+        return result
+
+    async def _run(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        while True:
+            connection = self._pop()
+            is_fresh = connection is None
+            try:
+                if connection is None:
+                    connection = await self._open()
+                result = await work(connection)
+            except BaseException as error:
+                is_lost = connection is not None and not self._take_back(connection)
+                if is_lost and self._is_read_only and not is_fresh and _is_connection_lost(error):
+                    continue
+                translated = self._translated(error)
+                if translated is error:
+                    raise
+                raise translated from error
+            self._take_back(connection)
+            return result
+
+    def _pop(self) -> asyncpg.Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
+
+    def _take_back(self, connection: asyncpg.Connection) -> bool:
+        """Keep `connection` for later, unless it is closed or in an unknown state; returns whether it is kept."""
+        if connection.is_closed():
+            return False
+        if connection.is_in_transaction():
+            connection.terminate()
+            return False
+        self._idle.append(connection)
+        return True
+
+    async def _open(self) -> asyncpg.Connection:
+        statement_ms = READ_STATEMENT_MS_MAX if self._is_read_only else WRITE_STATEMENT_MS_MAX
+        connection = await asyncpg.connect(
+            self._url,
+            timeout=CONNECT_S_MAX,
+            command_timeout=statement_ms / 1000 + UNANSWERED_S,
+            statement_cache_size=STATEMENTS_CACHED,
+            server_settings={
+                "application_name": "klinenode",
+                "statement_timeout": str(statement_ms),
+                "lock_timeout": str(LOCK_MS_MAX),
+                "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS_MAX),
+                **({"default_transaction_read_only": "on"} if self._is_read_only else {WRITER_SETTING: "on"}),
+                "jit": "off",  # it takes longer than these statements
+            },
+        )
+        if not self._is_read_only:
+            try:
+                await self._compare(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
+
+    async def _compare(self, connection: asyncpg.Connection) -> None:
+        """Raise StoreReplaced if this is not the database that the writer opened first: its caches are not of it."""
+        found = await read_identity(connection)
+        if self._identity not in (None, found):
+            self.is_replaced = True
+            raise StoreReplaced(self._place)
+        self._identity = found
+
+    async def _close_idle(self) -> None:
+        while self._idle:
+            connection = self._idle.pop()
+            with suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=CLOSE_S_MAX)
+            if not connection.is_closed():
+                connection.terminate()
+
+    def _translated(self, error: BaseException) -> BaseException:
+        if is_gone(error) and self._identity is not None:
+            self.is_replaced = True
+            return StoreReplaced(self._place)
+        return unavailable(error, self._place) or error
+
+
+def _is_connection_lost(error: BaseException) -> bool:
+    return isinstance(
+        error,
+        OSError | asyncpg.PostgresConnectionError | asyncpg.InterfaceError | asyncpg.OperatorInterventionError,
+    ) and not isinstance(error, asyncpg.QueryCanceledError | TimeoutError)

@@ -1,0 +1,1 @@
+"""The revisions of the schema on Postgres, which infra.postgres.migrate runs."""
