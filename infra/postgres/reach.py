@@ -8,8 +8,9 @@ from typing import Final
 
 import asyncpg
 
-from app.outbound import masked
 from app.ports.errors import StoreUnavailable, StoreUnusable
+from infra.postgres import failure
+from infra.postgres.url import place
 
 CONNECT_S_MAX: Final = 5.0
 ANSWER_S_MAX: Final = 2.0
@@ -18,7 +19,13 @@ VERSION_MIN: Final = 14
 """The oldest server that ends sessions which are silent for too long (idle_session_timeout)."""
 SILENCE_S_MAX: Final = 3.0
 """The server ends a session that sends nothing for so long: its process was stopped, or is beyond a cut network."""
-FAULTS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+FAULTS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 """What a statement may raise besides what it is written to raise."""
 
 POOLER: Final = (
@@ -32,7 +39,6 @@ _WRONG: Final = (
 )
 _SESSION: Final = {
     "idle_session_timeout": int(SILENCE_S_MAX * 1000),
-    "statement_timeout": int(ANSWER_S_MAX * 1000),
     "tcp_keepalives_idle": 1,
     "tcp_keepalives_interval": 1,
     "tcp_keepalives_count": 2,
@@ -40,8 +46,10 @@ _SESSION: Final = {
 }
 
 
-async def connect(db_url: str, purpose: str) -> asyncpg.Connection:
+async def connect(db_url: str, purpose: str, answer_s_max: float = ANSWER_S_MAX) -> asyncpg.Connection:
     """Connect to the primary server of `db_url`; `purpose` is shown in pg_stat_activity.
+
+    A statement that takes longer than `answer_s_max` seconds fails.
 
     Raises StoreUnavailable, or StoreUnusable if DB_URL names a pooler, an old server, or what there is not.
     """
@@ -49,7 +57,7 @@ async def connect(db_url: str, purpose: str) -> asyncpg.Connection:
         connection = await asyncpg.connect(
             db_url,
             timeout=CONNECT_S_MAX,
-            command_timeout=ANSWER_S_MAX,
+            command_timeout=answer_s_max,
             statement_cache_size=0,
             server_settings={"application_name": f"klinenode {purpose}"},
         )
@@ -57,7 +65,7 @@ async def connect(db_url: str, purpose: str) -> asyncpg.Connection:
         raise unavailable(error, db_url) from error
     try:
         await _check(connection, db_url)
-        for name, number in _SESSION.items():
+        for name, number in (_SESSION | {"statement_timeout": int(answer_s_max * 1000)}).items():
             await connection.execute(f"SET {name} = {number}")
     except FAULTS as error:
         connection.terminate()
@@ -70,23 +78,23 @@ async def connect(db_url: str, purpose: str) -> asyncpg.Connection:
 
 def unavailable(error: BaseException, db_url: str) -> StoreUnavailable:
     """The error for callers of the store; its message has no password."""
-    reason = str(error) or "it does not answer in time"
-    if isinstance(error, _WRONG):
-        return StoreUnusable(f"the database {masked(db_url)} refuses this node: {reason}; correct DB_URL or its rights")
-    return StoreUnavailable(f"the database {masked(db_url)} cannot be reached: {reason}")
+    known = failure.unavailable(error, place(db_url))
+    if known is None:
+        return StoreUnavailable(f"the database {place(db_url)} has failed [{error}]")
+    return StoreUnusable(str(known)) if isinstance(error, _WRONG) else known
 
 
 async def _check(connection: asyncpg.Connection, db_url: str) -> None:
     async with connection.transaction():  # a pooler stays with one session for a transaction
         pid, is_replica = await connection.fetchrow("SELECT pg_backend_pid(), pg_is_in_recovery()")
     if pid != connection.get_server_pid():  # a pooler makes up the number that it tells its clients
-        raise StoreUnusable(f"DB_URL {masked(db_url)} {POOLER}")
+        raise StoreUnusable(f"DB_URL {POOLER}")
     if (version := connection.get_server_version()).major < VERSION_MIN:
         raise StoreUnusable(
-            f"the database {masked(db_url)} is Postgres {version.major}; klinenode needs {VERSION_MIN} or newer"
+            f"the database {place(db_url)} is Postgres {version.major}; klinenode needs {VERSION_MIN} or newer"
         )
     if is_replica:
         raise StoreUnavailable(
-            f"the database {masked(db_url)} is a replica, which cannot be written: DB_URL must name the primary server "
+            f"the database {place(db_url)} is a replica, which cannot be written: DB_URL must name the primary server "
             "(the replica goes into DB_READ_URL)"
         )

@@ -20,7 +20,7 @@ from app.ports.coordination import ChangeFeed, Changes
 from app.ports.store import EVERYTHING, Committed, StoreReader, StoreWriter
 from infra.blocks.block import Block, pack
 from infra.postgres import changes as postgres_changes
-from infra.postgres.connections import Connections
+from infra.postgres.change_feed import PostgresChangeFeed
 from infra.postgres.postgres_store import PostgresReader, PostgresWriter
 from infra.sqlite import changes as sqlite_changes
 from infra.sqlite.change_feed import SqliteChangeFeed
@@ -210,7 +210,7 @@ class PostgresDatabase:
         return PostgresReader(self._url)
 
     def change_feed(self) -> ChangeFeed:
-        return _Journal(self)
+        return _Feed(self)
 
     def remember(self, changes: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(postgres_changes, "CHANGES_KEPT", changes)
@@ -242,21 +242,16 @@ class PostgresDatabase:
         return found
 
 
-class _Journal:
-    """The journal, read whenever somebody asks."""
+class _Feed(PostgresChangeFeed):
+    """The feed of a database that may be created after it."""
 
     def __init__(self, database: PostgresDatabase) -> None:
+        super().__init__(database._url)
         self._database = database
 
     async def changes(self, after: int | None) -> Changes:
-        connections = Connections(self._database._url, size=1, is_read_only=True)
-        try:
-            return await connections.run(lambda connection: postgres_changes.read_changes(connection, after))
-        finally:
-            await connections.close()
-
-    async def close(self) -> None:
-        """Nothing is open."""
+        self._db_url = self._database._url
+        return await super().changes(after)
 
 
 class _PostgresSealing(PostgresWriter):
