@@ -1,6 +1,6 @@
 """The checks before a node starts, and the upgrade of the database to this version's schema."""
 
-from app.node.stores import store_of
+from app.node.stores import shared_path, store_of
 from app.outbound import masked
 from app.ports.errors import SchemaTooNew, StoreUnavailable, StoreUnusable
 from app.settings import Settings
@@ -19,11 +19,12 @@ async def prepare(settings: Settings) -> None:
     store = store_of(settings.db_url)
     if (path := store.file(settings.db_url)) is not None and path.is_dir():
         raise CannotStart(f"DB_URL names {path}, which is a folder; add the name of a file")
+    folder = str(shared_path(settings).parent) if path is None else settings.runtime_dir
     try:
-        make_runtime_dir(settings.runtime_dir)
+        make_runtime_dir(folder)
     except OSError as error:
         raise CannotStart(
-            f"nothing can be written in RUNTIME_DIR={settings.runtime_dir}: {error.strerror or error}; "
+            f"nothing can be written in RUNTIME_DIR={folder}: {error.strerror or error}; "
             "give this user write permission on it, or name another folder"
         ) from error
     lease = store.lease(settings.db_url)

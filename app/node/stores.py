@@ -10,7 +10,12 @@ from app.ports.errors import StoreDamaged
 from app.ports.store import OpenReader, OpenWriter, StoreLibrary
 from app.settings import Settings
 from infra.blocks.sealed_columns import BlockBuilder
-from infra.process.runtime_dir import shared_by
+from infra.postgres.change_feed import PostgresChangeFeed
+from infra.postgres.driver import database_of, postgres_driver
+from infra.postgres.lease import PostgresLease
+from infra.postgres.migrate import upgrade as postgres_upgrade
+from infra.postgres.postgres_store import PostgresReader, PostgresWriter
+from infra.process.runtime_dir import shared_by, shared_by_server
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.lease import NO_SPACE, WriterLease
 from infra.sqlite.library import linked, stop_counting
@@ -74,7 +79,26 @@ async def _sqlite_writer(db_url: str, clock: Clock, report: Report, damage: Dama
     return await SqliteWriter.open(db_url, clock, report=report, damage=damage)
 
 
+async def _postgres_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
+    return await PostgresWriter.open(db_url, clock, report=report, damage=damage)
+
+
+_POSTGRES: Final = Store(
+    lambda db_url: None,
+    lambda db_url, runtime_dir: shared_by_server(*database_of(db_url), runtime_dir),
+    postgres_upgrade,
+    PostgresLease,
+    lambda db_url, damage: PostgresReader(db_url, damage=damage),
+    PostgresChangeFeed,
+    _postgres_writer,
+    BlockBuilder,
+    postgres_driver,
+    NO_SPACE,
+)
+
 _STORES: Final = {
+    "postgresql": _POSTGRES,
+    "postgres": _POSTGRES,
     "sqlite": Store(
         sqlite_path,
         lambda db_url, runtime_dir: shared_by(sqlite_path(db_url), runtime_dir),
@@ -86,5 +110,5 @@ _STORES: Final = {
         BlockBuilder,
         linked,
         NO_SPACE,
-    )
+    ),
 }

@@ -3,12 +3,16 @@
 import errno
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Final
 
 from infra.process.private_file import FOLDER_MODE
 
 NAME_BYTES_MAX: Final = 255  # of a file name, on every file system of Linux
+SERVER_FOLDER: Final = "data"  # where processes share files by default if a server keeps their database
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
+_NAME_CHARACTERS_MAX: Final = 40  # of a database's name; the path of a socket has at most 107 bytes
 _DIGITS: Final = 16  # hex digits of the hash of a name that is too long, or of a database's path
 
 
@@ -23,6 +27,16 @@ def shared_by(database: Path, runtime_dir: str) -> Path:
         return database
     digest = hashlib.sha256(os.fsencode(database.absolute())).hexdigest()[:_DIGITS]
     return Path(runtime_dir) / f"{database.name}-{digest}"
+
+
+def shared_by_server(database: str, server: str, runtime_dir: str) -> Path:
+    """The same path for a database that a server keeps: in RUNTIME_DIR or SERVER_FOLDER, named after the database.
+
+    It contains a hash of `server`, which may be written in one way only: `db` and `db.example` share nothing.
+    """
+    digest = hashlib.sha256(f"{server}/{database}".encode()).hexdigest()[:_DIGITS]
+    name = _UNSAFE.sub("_", database)[:_NAME_CHARACTERS_MAX]
+    return Path(runtime_dir or SERVER_FOLDER) / f"{name}-{digest}"
 
 
 def make_runtime_dir(runtime_dir: str) -> None:

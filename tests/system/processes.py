@@ -4,6 +4,7 @@ As a program (`python -m tests.system.processes`) it is a node whose minutes pas
 that need many minutes.
 """
 
+import asyncio
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+import asyncpg
 import httpx
 import orjson
 import uvicorn
@@ -31,13 +34,14 @@ from app.domain.span import Span
 from app.kinds.klines import KLINES
 from app.node.node import Node
 from app.node.parts import Parts
+from app.node.stores import store_of
 from app.ports.errors import StoreUnavailable
 from app.settings import load
 from infra.process.clock import SystemClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
-from infra.sqlite.sqlite_store import SqliteReader
 from tests.patience import PATIENCE_S
+from tests.postgres_server import fresh_database, on_connection
 
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = Path(sys.executable).parent
@@ -224,10 +228,12 @@ class Place:
     port: int = field(default_factory=free_port)
     settings: dict[str, str] = field(default_factory=dict)
     database: str = "klinenode.db"
+    server_url: str = ""
+    """The URL of the database if a server keeps it (`database_of`); otherwise it is the file `database`."""
 
     @property
     def db_url(self) -> str:
-        return f"sqlite:///{self.programs.folder}/{self.database}"
+        return self.server_url or f"sqlite:///{self.programs.folder}/{self.database}"
 
     @property
     def env(self) -> dict[str, str]:
@@ -256,7 +262,7 @@ class Place:
     def operator(self) -> httpx.AsyncClient:
         """An HTTP client that sends the token of the node's token file."""
         folder = Path(self.settings.get("RUNTIME_DIR", self.programs.folder))
-        (file,) = folder.glob(f"{self.database}*.token")
+        (file,) = folder.glob("data/*.token" if self.server_url else f"{self.database}*.token")
         return self.http(Authorization=f"Bearer {file.read_text().strip()}")
 
     async def get(self, path: str) -> httpx.Response:
@@ -281,13 +287,16 @@ class Place:
 
     def writer(self) -> tuple[int, str]:
         """Process id and address of the writer as noted in the lease; 0 and "" when there is none."""
+        if self.server_url:
+            with ThreadPoolExecutor(1) as pool:  # from inside of the running loop
+                return pool.submit(asyncio.run, on_connection(self.server_url, _holder)).result()
         text = (self.programs.folder / f"{self.database}.lock").read_bytes()
         note: dict[str, Any] = orjson.loads(text or b'{"pid": 0, "url": ""}')
         return note["pid"], note["url"]
 
     async def ledgers(self) -> dict[Series, Ledger]:
         """The ledgers in the database; empty if it does not exist yet."""
-        reader = SqliteReader(self.db_url)
+        reader = store_of(self.db_url).reader(self.db_url, lambda error: None)
         try:
             return await reader.ledgers()
         except StoreUnavailable:
@@ -297,7 +306,7 @@ class Place:
 
     async def check_store(self, sandbox: SandboxServer) -> int:
         """Assert that the rows held are the exchange's and exactly those in the ledger; return their number."""
-        reader = SqliteReader(self.db_url)
+        reader = store_of(self.db_url).reader(self.db_url, lambda error: None)
         rows_held = 0
         try:
             for series in await reader.ledgers():
@@ -315,6 +324,21 @@ class Place:
         finally:
             await reader.close()
         return rows_held
+
+
+async def database_of(store: str) -> str:
+    """The `Place.server_url` of a new database of a kind of store."""
+    return "" if store == "sqlite" else await fresh_database()
+
+
+async def _holder(connection: asyncpg.Connection) -> tuple[int, str]:
+    try:
+        row = await connection.fetchrow(
+            "SELECT process, url FROM lease_holder JOIN pg_locks ON pid = backend_pid WHERE locktype = 'advisory'"
+        )
+    except asyncpg.UndefinedTableError:
+        row = None
+    return (0, "") if row is None else (row["process"], row["url"])
 
 
 def asked_again(entries: list[Entry], ledgers: Mapping[Series, Ledger]) -> list[str]:

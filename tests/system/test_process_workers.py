@@ -11,7 +11,7 @@ import pytest
 
 from app.server import WORKER_S_MAX
 from infra.sandbox.server import SandboxServer
-from tests.system.processes import Place, Programs, ShiftedClock, pause, seconds, until
+from tests.system.processes import Place, Programs, ShiftedClock, database_of, pause, seconds, until
 
 TAKEOVER_S_MAX = 15.0
 ASKED = 12  # requests on separate connections, spread over the workers by chance
@@ -19,10 +19,11 @@ ASKED_EVERY_S = 0.5  # uvicorn's parent checks this often whether its workers li
 PROCESSES = 3  # two workers and their parent; Python's resource tracker is one more
 
 
-async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path, store: str) -> None:
     async with SandboxServer(ShiftedClock(elapsed_s=44), symbols=4) as sandbox, Programs(tmp_path) as programs:
-        place = Place(programs, sandbox.port, settings={"WORKERS": "2"})
-        other = Place(programs, sandbox.port)
+        place = Place(programs, sandbox.port, settings={"WORKERS": "2"}, server_url=await database_of(store))
+        other = Place(programs, sandbox.port, server_url=place.server_url)
         node = place.serve()
         await until(place.is_whole, "the wish is held")
         second = other.serve()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import httpx
 import orjson
+import pytest
 
 from infra.sandbox.server import SandboxServer
-from tests.system.processes import Place, Programs, ShiftedClock, seconds, until
+from tests.system.processes import Place, Programs, ShiftedClock, database_of, seconds, until
 from tests.system.test_process_workers import TAKEOVER_S_MAX
 
 READERS = 12  # one connection each; the kernel spreads them over the workers
@@ -77,9 +78,11 @@ def truths_of(sandbox: SandboxServer, symbols: list[str]) -> dict[str, bytes]:
     return found
 
 
-async def test_reads_go_on_while_the_writer_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+async def test_reads_go_on_while_the_writer_is_killed(tmp_path: Path, store: str) -> None:
     async with SandboxServer(ShiftedClock(elapsed_s=44), symbols=4) as sandbox, Programs(tmp_path) as programs:
-        place = Place(programs, sandbox.port, settings={"WORKERS": "4", "BACKFILL_DAYS": "2"})
+        settings = {"WORKERS": "4", "BACKFILL_DAYS": "2"}
+        place = Place(programs, sandbox.port, settings=settings, server_url=await database_of(store))
         place.serve()
         await until(place.is_whole, "the wish is held")
         names = {series.symbol for series in await place.ledgers()}
