@@ -32,8 +32,11 @@ setup-dev:  ## the same with what the commands below it need
 run: setup  ## start the node on http://127.0.0.1:8000 against Binance, data in ./data
 	$(BIN)/klinenode serve
 
-demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchange on loopback: no network needed
-	$(BIN)/klinenode demo
+ifeq ($(STORE),postgres)
+demo: setup-dev  # which has the server
+endif
+demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchange on loopback: no network needed; STORE=postgres keeps it there
+	$(BIN)/klinenode demo$(if $(STORE), --store $(STORE))
 
 test: setup-dev  ## run every test
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait

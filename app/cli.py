@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
+from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
@@ -33,6 +34,8 @@ SANDBOX_START_S_MAX: Final = 20.0
 SANDBOX_STOP_S_MAX: Final = 4.0
 BIG_KLINES: Final = 5_000_000  # half a gigabyte of disk, ten years of minutes: a larger backfill needs a confirmation
 DEMO_DB_URL: Final = "sqlite:///./data/demo/klinenode.db"
+DEMO_SERVER: Final = Path("data/demo/postgres-url")
+"""While a demo runs on Postgres: the URL of its database, for the commands with --demo."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -87,10 +90,13 @@ def demo(
     symbols: Annotated[
         int, typer.Option(help="How many symbols the sandbox lists.", min=1, max=SANDBOX_SYMBOLS_MAX)
     ] = 50,
+    store: Annotated[
+        Literal["sqlite", "postgres"], typer.Option(help="Where klines are kept; postgres: a server that ends with it.")
+    ] = "sqlite",
 ) -> None:
     """Start a sandbox exchange and a node that follows it; both on loopback, no network needed."""
-    settings = _demo_settings(port, sandbox_port)
-    with _sandbox_process(sandbox_port, symbols):
+    with _demo_database(store) as db_url, _sandbox_process(sandbox_port, symbols):
+        settings = _demo_settings(port, sandbox_port, db_url)
         sys.stdout.write(_demo_greeting(f"http://127.0.0.1:{port}", settings.binance_rest_url))
         sys.stdout.flush()
         _serve(settings)
@@ -304,11 +310,12 @@ def _settings_of(*, is_demo: bool, needs_node: bool = True) -> "Settings":
     from app.outbound import masked
 
     set_up_libraries()
-    demo_runs = _has_writer(DEMO_DB_URL)
+    demo_db_url = DEMO_SERVER.read_text() if DEMO_SERVER.exists() else DEMO_DB_URL
+    demo_runs = _has_writer(demo_db_url)
     if is_demo:
         if needs_node and not demo_runs:
             _fail(f"no demo runs in this folder; start it in another terminal: {_program()} demo")
-        return _demo_settings(8000, SANDBOX_PORT)
+        return _demo_settings(8000, SANDBOX_PORT, demo_db_url)
     settings = _settings(asks_exchange=False)  # a running node has them checked; else app/operate.py checks
     if demo_runs and not _has_writer(settings.db_url):
         _remark(f"a demo runs in this folder, but this is about {masked(settings.db_url)}; add --demo to mean the demo")
@@ -334,14 +341,38 @@ def _has_writer(db_url: str) -> bool:
         return True
 
 
-def _demo_settings(port: int, sandbox_port: int) -> "Settings":
+@contextmanager
+def _demo_database(store: str) -> Iterator[str]:
+    """The DB_URL of a demo; while it runs on Postgres, DEMO_SERVER contains it."""
+    if store == "sqlite":
+        DEMO_SERVER.unlink(missing_ok=True)  # left behind by a demo that was killed
+        yield DEMO_DB_URL
+        return
+    from app import server
+    from infra.process.demo_server import NoServer, demo_server
+
+    signal.signal(signal.SIGTERM, server.leave)  # so that `finally` ends the database's server, even while it starts
+    try:
+        with demo_server() as db_url:
+            DEMO_SERVER.parent.mkdir(parents=True, exist_ok=True)
+            DEMO_SERVER.write_text(db_url)
+            try:
+                yield db_url
+            finally:
+                DEMO_SERVER.unlink(missing_ok=True)
+    except NoServer as error:
+        _fail(str(error))
+
+
+def _demo_settings(port: int, sandbox_port: int, db_url: str) -> "Settings":
     url = f"127.0.0.1:{sandbox_port}"
     return _settings(
         {
             "binance_rest_url": f"http://{url}",
             "binance_ws_url": f"ws://{url}",
             "binance_archive_url": f"http://{url}",
-            "db_url": DEMO_DB_URL,
+            "db_url": db_url,
+            "runtime_dir": dict(parse_qsl(urlsplit(db_url).query)).get("host", ""),  # ends with the demo's server
             "backfill_days": 3,
             "auto_sync_symbols": True,
             "only_final_default": False,  # answers as the exchange does, with the kline in progress

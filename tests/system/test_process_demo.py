@@ -4,6 +4,7 @@ import re
 import shlex
 import signal
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import orjson
@@ -12,6 +13,7 @@ import websockets
 
 from app.domain.interval import DAY_MS
 from infra.process.clock import SystemClock
+from tests.postgres_server import server_url
 from tests.system.processes import Place, Program, Programs, free_port, pause, seconds, until
 
 MINUTE_MS = 60_000
@@ -115,6 +117,41 @@ async def test_sigterm_ends_the_node_and_its_sandbox_whenever_it_comes(tmp_path:
         demo.signal(signal.SIGTERM)
         assert await demo.ended() == 0
         assert "Traceback" not in demo.said()
+
+
+def server_folder(folder: Path) -> Path | None:
+    """The folder of the server of a demo that runs in `folder`."""
+    file = folder / "data" / "demo" / "postgres-url"
+    return Path(parse_qs(urlsplit(file.read_text()).query)["host"][0]) if file.exists() else None
+
+
+def does_exist(path: Path) -> bool:
+    return path.exists()
+
+
+async def test_on_postgres_it_is_the_same_and_its_server_ends_with_it(tmp_path: Path) -> None:
+    port, sandbox_port = free_port(), free_port()
+    server_url()  # skips where there is no server
+    async with Programs(tmp_path) as programs:
+        ports = ("--port", str(port), "--sandbox-port", str(sandbox_port))
+        demo = programs.start("demo", "--store", "postgres", "--symbols", "2", *ports)
+        place = Place(programs, sandbox_port, port=port)
+        await until(place.is_whole, "the demo holds its wish", DEMO_S_MAX)
+        folder = server_folder(tmp_path)
+        assert folder is not None
+        assert does_exist(folder / "data" / "postmaster.pid")
+        path = f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500&endTime={SystemClock().now_ms() - 2 * MINUTE_MS}"
+        async with httpx.AsyncClient(trust_env=False) as exchange:
+            theirs = await exchange.get(f"http://127.0.0.1:{sandbox_port}{path}")
+        assert (await place.get(path)).content == theirs.content
+        status, said = await programs.run("gaps", "--demo")
+        assert (status, "no gaps" in said) == (0, True)
+        demo.signal(signal.SIGINT, group=True)
+        assert await demo.ended() == 0
+        assert "Traceback" not in demo.said()
+        assert '"level": "warning"' not in demo.said(), "the node ends before exchange and database"
+        assert not does_exist(folder)
+        assert server_folder(tmp_path) is None
 
 
 async def test_the_commands_find_the_demo_and_the_lines_it_prints_work(tmp_path: Path) -> None:
