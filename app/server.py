@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,16 +27,19 @@ from app.node.node import Node
 from app.node.parts import Parts
 from app.node.prepare import CannotStart, prepare
 from app.node.stores import set_up_libraries, shared_path
-from app.settings import Settings
+from app.settings import Settings, notify_socket
 from app.sockets.connections import SURPLUS_MAX
 from app.sockets.stream_protocol import StreamProtocol
 from infra.local.metrics_folder import MetricsFolder
 from infra.process.gc_schedule import GcSchedule
 from infra.process.malloc import return_free_pages, return_large_blocks
+from infra.process.service import STOPPING, Beat, Beats, ServiceManager, Watch
 
 WORKER_S_MAX: Final = 30
 """A worker that does not answer its parent for so long is replaced. This includes its imports: one second of processor
 time, ten seconds on a busy machine, where uvicorn's default of 5 s would replace every worker before it has started."""
+BEAT_LATE_S: Final = 10.0
+"""While a worker has reported nothing for so long, systemd is told nothing. Its patience is WatchdogSec of the unit."""
 BACKLOG: Final = 2048  # connections that wait to be accepted; uvicorn's default
 _HOST_HELP: Final = (
     "Set HOST to 127.0.0.1 (this machine alone), 0.0.0.0 (every address it has) or one of its own addresses, or give "
@@ -55,9 +59,12 @@ def run(settings: Settings) -> None:
     asyncio.run(prepare(settings))
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     counted = MetricsFolder(shared_path(settings)) if settings.workers > 1 else None
+    manager = ServiceManager(address) if (address := notify_socket()) else None
+    beats = Beats(manager, BEAT_LATE_S) if manager is not None and settings.workers > 1 else None
+    beat = beats.beat if beats is not None else None if manager is None else Watch(manager)
     config = uvicorn.Config(
         # all settings, so that the command line's overrides reach every worker
-        partial(_app, settings, None if counted is None else counted.path),
+        partial(_app, settings, None if counted is None else counted.path, beat),
         factory=True,
         http=BoundedProtocol,
         ws=StreamProtocol,
@@ -72,13 +79,29 @@ def run(settings: Settings) -> None:
     )
     if counted is not None:
         try:
-            Workers(config, [listener]).run()
+            Workers(config, [listener], manager, beats).run()
         finally:
             counted.remove()
+            if beats is not None:
+                beats.close()
         return
     signal.signal(signal.SIGTERM, leave)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it again when it ends
-        uvicorn.Server(config).run([listener])
+        Server(config, manager).run([listener])
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server of one process, which says when it stops."""
+
+    def __init__(self, config: uvicorn.Config, manager: ServiceManager | None) -> None:
+        super().__init__(config)
+        self._manager = manager
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish requests and close connections."""
+        if self._manager is not None:
+            self._manager.tell(STOPPING)
+        await super().shutdown(sockets)
 
 
 class Workers(Multiprocess):
@@ -88,8 +111,16 @@ class Workers(Multiprocess):
     only begun to start.
     """
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        sockets: list[socket.socket],
+        manager: ServiceManager | None = None,
+        beats: Beats | None = None,
+    ) -> None:
         super().__init__(config, sockets)
+        self._manager = manager
+        self._beats = beats
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._end)
 
@@ -98,8 +129,12 @@ class Workers(Multiprocess):
         for process in self.processes:
             process.child_conn.close()  # the parent's copy: while it is open, a dead worker's pipe reports no end
         super().keep_subprocess_alive()
+        if self._beats is not None:
+            self._beats.look([process.pid for process in self.processes if process.pid is not None], time.monotonic())
 
     def _end(self, number: int, _frame: object) -> None:
+        if self._manager is not None:
+            self._manager.tell(STOPPING)
         self.signal_queue.append(number)
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
@@ -158,7 +193,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on HOST {host}, PORT {port}: {error.strerror or error}. {_HOST_HELP}"
 
 
-def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
+def _app(settings: Settings, metrics_folder: Path | None, beat: Beat | Watch | None = None) -> ASGIApp:
     return_large_blocks()
     if (parent := multiprocessing.parent_process()) is not None:
         set_up_libraries()  # a worker process; app/cli.py has done it for the parent only
@@ -170,7 +205,7 @@ def _app(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
         schedule.look()
         return_free_pages()
 
-    return Node(Parts(settings), metrics_folder=metrics_folder, tidy=tidy).app
+    return Node(Parts(settings), metrics_folder=metrics_folder, tidy=tidy, beat=beat).app
 
 
 def allowed_connections(settings: Settings) -> int:

@@ -405,6 +405,11 @@ def load(
     return settings
 
 
+def notify_socket() -> str | None:
+    """The socket at which systemd waits for the notifications of this service; None if none does."""
+    return os.environ.get("NOTIFY_SOCKET") or None  # noqa: TID251  the one place
+
+
 def _checked(given: Mapping[str, object], env_file: Path | None) -> tuple[Settings | None, list[str]]:
     """The settings, or their faults.
 

@@ -27,6 +27,7 @@ from app.sockets.stream_protocol import STATE as STREAMS
 SETTLED_CHECKS: Final = 10  # a lease held for so many checks is a writer's: an attempt ends after a 5 s lock at most
 SHARE_METRICS_S: Final = 2.0  # a worker that is killed loses the counts since then
 LEASE_LOST: Final = "the writer lease was lost (its lock file was deleted, or its connection to the database was cut)"
+BEAT_EVERY_S: Final = 1.0  # a service manager waits for many times as long
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
 
 
@@ -39,6 +40,7 @@ class Node:
         *,
         metrics_folder: Path | None = None,
         tidy: Callable[[], None] | None = None,
+        beat: Callable[[], None] | None = None,
     ) -> None:
         self.parts = parts
         self.writer: Writer | None = None
@@ -73,6 +75,7 @@ class Node:
         )
         sample_metrics(parts)
         self._tidy = tidy
+        self._beat = beat
         self._metrics_folder = metrics_folder
         if metrics_folder is not None:
             parts.telemetry.share_in(metrics_folder)
@@ -129,8 +132,16 @@ class Node:
         self.parts.supervisor.start("read-ahead", self.parts.gatherer.read_ahead.run)
         self.parts.supervisor.start("probe", lambda: self.parts.breaker.run(self.parts.rest.probe))
         self.parts.supervisor.start("clock", lambda: self._keep_time())
+        if (beat := self._beat) is not None:
+            self.parts.supervisor.start("beat", lambda: self._keep_beating(beat))
         settings = self.parts.settings
         self.parts.observe(NodeStarted(self._url, masked(settings.db_url), settings.binance_rest_url))
+
+    async def _keep_beating(self, beat: Callable[[], None]) -> None:
+        """Call `beat` every second, for ever: while the event loop runs."""
+        while True:
+            beat()
+            await self.parts.clock.sleep(BEAT_EVERY_S)
 
     def _report_library(self) -> None:
         library = self.parts.store.library()

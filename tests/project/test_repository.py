@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from app.server import BEAT_LATE_S, WORKER_S_MAX
 from app.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
@@ -172,7 +173,8 @@ def test_the_documented_steps_make_what_the_systemd_unit_names() -> None:
     assert f" {unit['EnvironmentFile'].removeprefix('-')} " in steps
     assert f"cp {clone}/deploy/systemd/klinenode.service /etc/systemd/system/" in steps
     assert "systemctl enable --now klinenode" in steps
-    assert not clone.startswith(("/home", "/root")), "ProtectHome hides it"
+    assert not clone.startswith(("/home", "/root")), "klinenode may not be allowed to enter it"
+    assert unit["ProtectHome"] == "read-only", "the interpreter of a .venv may lie under a home"
 
 
 def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
@@ -183,6 +185,8 @@ def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
     assert unit["Service"]["ExecStart"].endswith("klinenode serve")
     assert unit["Service"]["Restart"] == "always"
     assert int(unit["Service"]["TimeoutStopSec"].rstrip("s")) > 10, "the node may take ten seconds to stop"
+    assert (unit["Service"]["Type"], unit["Service"]["NotifyAccess"]) == ("notify", "main")
+    assert int(unit["Service"]["WatchdogSec"].rstrip("s")) > WORKER_S_MAX + BEAT_LATE_S, "a worker may be replaced"
     verifier = shutil.which("systemd-analyze")
     if verifier is None:
         return
