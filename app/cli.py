@@ -258,6 +258,35 @@ def config(
         sys.stdout.write(f"{name}={value}\n")
 
 
+keys = typer.Typer(no_args_is_help=True, help="API keys, for a node that others may ask (API_KEYS_FILE).")
+app.add_typer(keys, name="key")
+
+
+@keys.callback()
+def key() -> None:
+    """API keys, for a node that others may ask (API_KEYS_FILE)."""
+
+
+@keys.command("new")
+def key_new(
+    name: Annotated[str, typer.Argument(help="Whose key it is: letters, digits, dots, dashes and underscores.")],
+    per_minute: Annotated[int, typer.Option("--per-minute", help="Requests that the key has in each minute.")] = 1200,
+) -> None:
+    """Make an API key: the key itself, which is shown this once, and the line for API_KEYS_FILE."""
+    from app.access.api_keys import line_of, new_key
+
+    secret = new_key()
+    try:
+        line = line_of(name, secret, per_minute)
+    except ValueError as error:
+        _fail(str(error))
+    _console(stderr=True).print("The key, for its user; it is stored nowhere:", highlight=False)
+    sys.stdout.write(f"{secret}\n")
+    sys.stdout.flush()
+    _console(stderr=True).print("The line for API_KEYS_FILE, which running nodes read within seconds:", highlight=False)
+    sys.stdout.write(f"{line}\n")
+
+
 def _approve(klines: int, seal_after_days: float) -> None:
     """Ask for confirmation of a backfill of more than BIG_KLINES; without a terminal, fail. Raises typer.Exit."""
     from app.filling.amounts import of_bytes

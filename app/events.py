@@ -590,6 +590,32 @@ class RequestsRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKeysRead(Event):
+    """API_KEYS_FILE was read: so many keys are known from now on."""
+
+    keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeysRefused(Event):
+    """API_KEYS_FILE cannot be used for this reason; the keys that were known before stay."""
+
+    LEVEL = logging.ERROR
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotasNotShared(Event):
+    """The file in which the processes count each key's requests cannot be used: each process grants the whole quota."""
+
+    LEVEL = logging.WARNING
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoreLinked(Event):
     """The library by which the process accesses the database, and its version."""
 

@@ -182,6 +182,10 @@ class Settings(BaseSettings):
         description="What the nodes of one Postgres database show each other, the same on all of them, at least 16 "
         "characters; empty: nodes on other hosts are neither asked nor admitted.",
     )
+    api_keys_file: str = Field(
+        "",
+        description="File with the SHA-256 and the quota of each API key (`klinenode key new`); empty: no key needed.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log level.")
     host: str = Field("127.0.0.1", description="Address or name to listen on.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")

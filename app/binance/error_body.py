@@ -105,8 +105,17 @@ def key_malformed() -> BinanceError:
 
 
 def key_refused() -> BinanceError:
-    """An API key was sent; the node accepts none."""
+    """The API key is unknown, or has no rights here."""
     return BinanceError(401, -2015, "Invalid API-key, IP, or permissions for action.")
+
+
+def too_many_requests(per_minute: int, retry_after_s: int) -> BinanceError:
+    """An API key has had the requests of this minute; the next one begins in `retry_after_s`."""
+    text = (
+        f"Too many requests; current limit of this API-key is {per_minute} requests per minute. "
+        "Please use the websocket for live updates to avoid polling the API."
+    )
+    return BinanceError(429, -1003, text, retry_after_s)
 
 
 def start_after_end() -> BinanceError:

@@ -61,6 +61,14 @@ class AdminGuard:
             wrong=f"The token is not the one in {file}. Or set ADMIN_TOKEN and send that.",
         )
 
+    def admits(self, request: Request) -> bool:
+        """Whether the request has the token."""
+        try:
+            self(request)
+        except ApiError:
+            return False
+        return True
+
 
 def _check(request: Request, token: str, *, missing: str, wrong: str) -> None:
     scheme, _, sent = request.headers.get("authorization", "").partition(" ")

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Lifespan
 
+from app.access.key_gate import KeyGate
 from app.http.admin import admin_router
 from app.http.admin_guard import AdminGuard
 from app.http.direct import Direct, Timings
@@ -13,6 +14,7 @@ from app.http.errors import add_error_handlers
 from app.http.fast_path import FastPath
 from app.http.front import add_pages
 from app.http.intake import Intake
+from app.http.key_answers import Access
 from app.http.klines import PATH, Klines, klines_router
 from app.http.market import market_router
 from app.http.market_data import MarketData, market_data_router
@@ -34,6 +36,7 @@ def create_http_app(
     instrument: Callable[[FastAPI], None],
     timings: Timings,
     admin: AdminGuard,
+    gate: KeyGate | None = None,
     only_final_default: bool = True,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> ASGIApp:
@@ -61,4 +64,6 @@ def create_http_app(
     app.add_middleware(Intake)
     instrument(app)
     responders = {PATH: klines.respond} | dict.fromkeys(ENDPOINTS, data.respond)
-    return FastPath(Direct(app, responders, timings), pages, klines, timings, clock)
+    return FastPath(
+        Direct(app, responders, timings), pages, klines, timings, clock, None if gate is None else Access(gate, admin)
+    )

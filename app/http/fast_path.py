@@ -1,19 +1,21 @@
-"""Klines requests that are answered without ASGI, from a cached page or from the tail.
+"""Klines requests that are answered without ASGI, from a cached page or from the tail, after the check of API keys.
 
 The server's protocol (app/http/protocol.py) asks the FastPath before it starts an ASGI request. A request that memory
 cannot answer, or that is not a usual klines request, goes through ASGI and gets the same answer.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.access.api_keys import NO_KEY, caller_of
 from app.http.direct import Timings
 from app.http.headers import Header
-from app.http.intake import is_oversize
+from app.http.intake import is_oversize, without_body
+from app.http.key_answers import Access, as_private, privately
 from app.http.klines import PATH, Klines
 from app.http.page import NOT_MODIFIED, Asked, Hit, cache_control, lines_of
 from app.http.page_cache import Key, PageCache
@@ -41,13 +43,28 @@ class ParsedRequest(NamedTuple):
     asked: Asked
     stays: bool
     """Whether the connection stays open after the answer."""
+    caller: bytes = NO_KEY
+    """The SHA-256 of the API key that was sent, if the node has API keys."""
 
 
 class FastPath:
-    """The outermost layer: answers klines requests from memory where it can and passes all others to `app`."""
+    """The outermost layer: answers klines requests from memory where it can and passes all others to `app`.
 
-    def __init__(self, app: ASGIApp, pages: PageCache, klines: Klines, timings: Timings, clock: Clock) -> None:
+    With API keys it first refuses requests without a valid one.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        pages: PageCache,
+        klines: Klines,
+        timings: Timings,
+        clock: Clock,
+        access: Access | None = None,
+    ) -> None:
         self._app = app
+        self._access = access
+        self._gate = None if access is None else access.gate
         self._pages = pages
         self._klines = klines
         self._timings = timings
@@ -58,7 +75,12 @@ class FastPath:
         self._repeated = Recent[bytes, ParsedRequest](REPEATED_BYTES_MAX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one ASGI request: answer it from a cached page, or pass it on."""
+        """Handle one ASGI request: refuse it, answer it from a cached page, or pass it on."""
+        if self._access is not None and scope["type"] == "http":
+            if (refusal := self._access.refusal(scope)) is not None:
+                await refusal(scope, receive, without_body(send) if scope["method"] == "HEAD" else send)
+                return
+            send = privately(send)
         is_cached = scope["type"] == "http" and scope["path"] in CACHED_PATHS and scope["method"] in ("GET", "HEAD")
         if is_cached and not is_oversize(scope):  # an oversize request gets 414 or 431 even if its page is cached
             reply = self._pages.reply(scope)
@@ -79,15 +101,19 @@ class FastPath:
         if before is None or (usual := _USUAL.fullmatch(line)) is None:
             return None
         method, query_string = usual.groups()
-        parsed = ParsedRequest((PATH, query_string), method == b"HEAD", before.asked, before.stays)
+        parsed = ParsedRequest((PATH, query_string), method == b"HEAD", before.asked, before.stays, before.caller)
         self._repeated.add(request, parsed, request, query_string)
         return parsed
+
+    def caller_of(self, headers: Iterable[Header]) -> bytes:
+        """The caller that a request's headers name; NO_KEY without API keys, which then costs nothing."""
+        return NO_KEY if self._gate is None else caller_of(headers)
 
     def remember(self, request: bytes, heard: ParsedRequest) -> None:
         """Remember the parsed headers of `request`, the bytes of exactly one whole request."""
         line, _, fields = request.partition(b"\r\n")
         if len(request) <= HEARD_BYTES_MAX and _USUAL.fullmatch(line):
-            self._heard.add(fields, heard, fields, heard.key[1], *heard.asked)
+            self._heard.add(fields, heard, fields, heard.key[1], heard.caller, *heard.asked)
 
     def answer(self, heard: ParsedRequest, stated: Sequence[Header]) -> tuple[bytes, ...] | None:
         """The bytes of head and body, or None when the request has to go through ASGI.
@@ -95,12 +121,18 @@ class FastPath:
         `stated` are the headers that the server adds to every answer, such as Date.
         """
         now_ms = self._clock.now_ms()
+        gate, key = self._gate, None
+        if gate is not None and (key := gate.find(heard.caller, now_ms)) is None:
+            return None
         hit = self._pages.hit(heard.key, heard.asked, now_ms)
         if hit is None and (hit := self._rendered(heard, now_ms)) is None:
             return None
         if stated is not self._stated:  # the server makes a new list once a second
             self._stated, self._stated_lines = stated, lines_of(stated)
         name, value = cache_control(hit.max_age_s)
+        if gate is not None and key is not None:
+            gate.count(key, now_ms)
+            name, value = as_private((name, value))
         head = b"%b%b%b%b: %b\r\n%b" % (
             _STATUS_LINES[hit.status],
             self._stated_lines,

@@ -126,7 +126,11 @@ class BoundedProtocol(BoundedConnection):
             if name in _NOT_USUAL:
                 return None
         return ParsedRequest(
-            (PATH, query_string), method == b"HEAD", asked_by(self.headers), parser.should_keep_alive()
+            (PATH, query_string),
+            method == b"HEAD",
+            asked_by(self.headers),
+            parser.should_keep_alive(),
+            self._at_once.caller_of(self.headers),
         )
 
     def _answers(self, heard: ParsedRequest) -> bool:

@@ -117,6 +117,14 @@ _LABELLED: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], _Lines]], ...]] 
         lambda node: [({"status": str(each)}, n) for each, n in sorted(node.connections.refused_total.items())],
     ),
     (
+        Counter("klinenode_api_key_requests_total", "Requests and handshakes that were admitted, by API key."),
+        lambda node: [] if node.gate is None else node.gate.samples(),
+    ),
+    (
+        Counter("klinenode_api_key_refusals_total", "Requests and handshakes refused for their API key, by reason."),
+        lambda node: [] if node.gate is None else node.gate.refusals(),
+    ),
+    (
         Gauge(
             "klinenode_tail_lag_seconds",
             "Age of the newest held kline, worst symbol, by interval.",

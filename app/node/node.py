@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
+from app.access.key_gate import STATE as KEY_GATE
 from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped, StoreLibraryFaulty, StoreLinked
 from app.filling.chores import in_quiet_moments
 from app.holding.packing import keep_packed
@@ -70,6 +71,7 @@ class Node:
                 settings.admin_token.get_secret_value() if settings.admin_token else None,
                 LocalToken(parts.token_file.path.name, parts.token_file.token),
             ),
+            gate=parts.gate,
             only_final_default=settings.only_final_default,
             lifespan=lambda _: self.running(),
         )
@@ -93,6 +95,7 @@ class Node:
                         STREAMS: self.parts.stream_server,
                         CONNECTIONS: self.parts.connections,
                         LINES: self.parts.lines,
+                        KEY_GATE: self.parts.gate,
                     }
                 finally:
                     await self._stop()
@@ -110,10 +113,13 @@ class Node:
         await self.parts.reader.close()
         await self.parts.feed.close()
         self.parts.rate_state.close()
+        if self.parts.quotas is not None:
+            self.parts.quotas.close()
         await self.parts.lease.release()
 
     async def _start(self) -> None:
         self._report_library()
+        self._read_api_keys()
         await self.parts.recall()
         if not await self._try_to_write():
             await self.parts.follower.start()
@@ -148,6 +154,13 @@ class Node:
         self.parts.observe(StoreLinked(library.name, library.version))
         if library.note is not None:
             self.parts.observe(StoreLibraryFaulty(library.note))
+
+    def _read_api_keys(self) -> None:
+        parts = self.parts
+        if parts.key_file is not None and parts.quotas is not None:
+            parts.quotas.open()
+            parts.key_file.look()
+            parts.supervisor.start("api-keys", parts.key_file.run)
 
     async def _keep_time(self) -> None:
         parts = self.parts

@@ -5,9 +5,12 @@ import random
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
+from app.access.key_file import KeyFile
+from app.access.key_gate import KeyGate
 from app.domain.interval import INTERVALS
 from app.domain.kind import Kind
 from app.domain.ledger import Source
@@ -73,6 +76,7 @@ from infra.binance.unpackers import processes_for
 from infra.lines import stream_fanout, writer_rpc
 from infra.lines.stream_fanout import LineStreamFanoutClient, LineStreamFanoutServer
 from infra.lines.writer_rpc import LineWriterRpc
+from infra.local.quota_counter import LocalQuotaCounter
 from infra.local.rate_state import LocalRateState
 from infra.local.token_file import TokenFile
 from infra.local.unix_socket import UnixSocket
@@ -113,6 +117,13 @@ class Parts:
         self.store_state = StoreState(self.observe, self._store_changed)
         self._make_lines()
         self.token_file = TokenFile(self.shared)
+        self.quotas = LocalQuotaCounter(self.shared, self.observe) if settings.api_keys_file else None
+        self.gate = None if self.quotas is None else KeyGate(self.clock, self.quotas)
+        self.key_file = (
+            None
+            if self.gate is None
+            else KeyFile(Path(settings.api_keys_file), self.clock, self.observe, self.gate.use)
+        )
         self.supervisor = Supervisor(self.clock, self.observe, self.runtime.rng("supervisor"))
         self._make_upstream()
         self._make_memory()
@@ -404,8 +415,10 @@ class Parts:
             self.role.store_recovered()
 
     def _notes(self) -> list[str]:
-        note = self.store.library().note
-        return [] if note is None else [note]
+        notes = [] if (note := self.store.library().note) is None else [note]
+        if self.key_file is not None and self.key_file.trouble is not None:
+            notes.append(f"API_KEYS_FILE is not in force as it is: {self.key_file.trouble}")
+        return notes
 
     def _streams_report(self) -> dict[str, object]:
         served = self.stream_server

@@ -1,5 +1,9 @@
 """The checks before a node starts, and the upgrade of the database to this version's schema."""
 
+from pathlib import Path
+
+from app.access.api_keys import KeyFileError
+from app.access.key_file import read
 from app.node.stores import shared_path, store_of
 from app.outbound import masked
 from app.ports.errors import SchemaTooNew, StoreUnavailable, StoreUnusable
@@ -16,6 +20,11 @@ async def prepare(settings: Settings) -> None:
 
     A database that is merely unavailable does not prevent the start: /v1/health reports it, and the node retries.
     """
+    if settings.api_keys_file:
+        try:
+            read(Path(settings.api_keys_file))
+        except KeyFileError as error:
+            raise CannotStart(f"API_KEYS_FILE={settings.api_keys_file} cannot be used: {error}") from error
     store = store_of(settings.db_url)
     if (path := store.file(settings.db_url)) is not None and path.is_dir():
         raise CannotStart(f"DB_URL names {path}, which is a folder; add the name of a file")

@@ -16,6 +16,8 @@ T = TypeVar("T")
 LOOK_S_MAX: Final = 0.5
 """How long a follower may go without a look at the store: what it keeps in memory is valid for twice as long."""
 
+QUOTA_ROWS: Final = 1024
+"""Rows of a QuotaCounter."""
 NO_WRITER: Final = "this process does not hold the writer lease; ask the one that does"
 
 
@@ -169,6 +171,23 @@ class RateStateKeeper(Protocol):
 
     def close(self) -> None:
         """Close the file or connection; the next use opens it again."""
+        ...
+
+
+class QuotaCounter(Protocol):
+    """Counts, in rows, the requests that the processes of a node admit, anew in each period.
+
+    A period is a number below 2^40. A count is exact for what was added before; processes that add at the same instant
+    do not see each other's addition yet. It never waits and never fails: where counts cannot be shared, each process
+    goes by its own.
+    """
+
+    def used(self, row: int, period: int) -> int:
+        """How many requests all processes have counted in a row in a period."""
+        ...
+
+    def add(self, row: int, period: int) -> None:
+        """Count one request of this process; a row has at most 2^24 - 1 in a period."""
         ...
 
 

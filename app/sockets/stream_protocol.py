@@ -18,9 +18,12 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from app.access.api_keys import NO_KEY, caller_of
+from app.access.key_gate import STATE as KEY_GATE
+from app.access.key_gate import KeyGate
 from app.domain.reason import Reason
 from app.sockets.connections import Connections
-from app.sockets.stream_client import Client
+from app.sockets.stream_client import POLICY, Client
 from app.sockets.stream_commands import Address, parse_target
 from app.sockets.streams import SERVICE_RESTART, StreamServer
 
@@ -43,6 +46,8 @@ class StreamProtocol(asyncio.Protocol):
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         self._connections = cast("set[StreamProtocol]", server_state.connections)
         self._streams: StreamServer | None = app_state.get(STATE)
+        self._gate: KeyGate | None = app_state.get(KEY_GATE)
+        self._caller = NO_KEY
         self._frames = ServerProtocol(state=State.OPEN, max_size=MESSAGE_BYTES_MAX, logger=_log)
         self._transport: asyncio.Transport | None = None
         self._client: Client | None = None
@@ -54,18 +59,38 @@ class StreamProtocol(asyncio.Protocol):
     # --- the beginning ------------------------------------------------------------------------------------------
 
     def shake_hands(self, target: str, headers: Iterable[tuple[bytes, bytes]]) -> Response:
-        """The answer to a handshake: 101, 404 for an unknown path, or 503 with Retry-After while the server is full."""
+        """The answer to a handshake: 101, 404 for an unknown path, or 503 with Retry-After while the server is full.
+
+        With API keys also 401, or 429 with Retry-After; a handshake counts as one request of its key.
+        """
+        headers = tuple(headers)
         handshake = ServerProtocol(logger=_log)
         address = self._address = parse_target(target)
         named = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
         if address is None:
             response = handshake.reject(404, "Sockets are at /ws and /stream, also under /market, /public, /private.\n")
+        elif (denied := self._denial(handshake, headers)) is not None:
+            response = denied
         elif self._streams is None or self._streams.is_full:
             response = handshake.reject(503, "This node has as many socket clients as it may have; try again later.\n")
             response.headers["Retry-After"] = "5"
             response.headers["X-Klinenode-Reason"] = Reason.BUSY
         else:
             response = handshake.accept(Request(target, named))
+        return response
+
+    def _denial(self, handshake: ServerProtocol, headers: Iterable[tuple[bytes, bytes]]) -> Response | None:
+        """The refusal of a handshake that has no valid API key, or whose key has no quota left; else None."""
+        if self._gate is None:
+            return None
+        self._caller = caller_of(headers)
+        if (error := self._gate.admit(self._caller)) is None:
+            return None
+        response = handshake.reject(error.status, error.body().decode())
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/json"
+        if error.retry_after_s is not None:
+            response.headers["Retry-After"] = str(error.retry_after_s)
         return response
 
     def open(self, transport: asyncio.Transport, response: Response) -> None:
@@ -77,6 +102,8 @@ class StreamProtocol(asyncio.Protocol):
         transport.write(response.serialize())
         transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
         _limit_kernel(transport)
+        if self._gate is not None:
+            self._gate.enter(self._caller, self)
         self._client = self._streams.connect(self)
         self._client.begin(self._address)
         self._streams.end_doomed()
@@ -101,6 +128,8 @@ class StreamProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed: free the client's subscriptions."""
         self._connections.discard(self)
+        if self._gate is not None:
+            self._gate.leave(self._caller, self)
         if self._goodbye is not None:
             self._goodbye.cancel()
             self._goodbye = None
@@ -122,6 +151,11 @@ class StreamProtocol(asyncio.Protocol):
         if self._client is not None:
             self._client.end(SERVICE_RESTART, "The node restarts; connect again")
         self._await_goodbye(GOODBYE_S_SHUTDOWN)
+
+    def revoke(self) -> None:
+        """The client's API key is no longer known: close with 1008."""
+        if self._client is not None:
+            self._client.end(POLICY, "This API key is no longer known here")
 
     # --- what the client has to be told -----------------------------------------------------------------------------
 

@@ -14,11 +14,11 @@ from app.binance.rate_state import MINUTES_MAX, SLOTS_MAX, Minute, RateState, Un
 from app.domain.kind import Bucket
 from app.events import Observe, RateStateNotShared
 from app.ports.clock import Clock
+from infra.process.place import PROCESSES_MAX, is_taken, take_place
 from infra.process.private_file import open_private
 
 T = TypeVar("T")
 
-PROCESSES_MAX: Final = 64  # more workers and instances than a machine has use for
 REASON_BYTES_MAX: Final = 600
 SILENCE_BYTES_MAX: Final = 300
 RETRY_MS: Final = 5_000  # a file that could not be used is tried again after this long
@@ -43,8 +43,6 @@ _NO_SLOT: Final = -1
 _FILE_BYTES_BEFORE: Final = _HEAD.size + _BODY.size
 FILE_BYTES: Final = _FILE_BYTES_BEFORE + _MORE.size
 assert FILE_BYTES <= 4096, "one page: even kill -9 in the middle of writing leaves it whole"
-_FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of <fcntl.h>: type, whence, start, len, pid
-_PLACES: Final = 1 << 20  # byte ranges that only serve as locks may lie beyond the end of the file
 
 
 class Damaged(Exception):
@@ -235,7 +233,7 @@ class LocalRateState:
         self._close()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = open_private(self._path)
-        before, self.me = self.me, self._place(self._fd)
+        before, self.me = self.me, take_place(self._fd)
         self._rate_state.under_way = (
             {self.me: self._rate_state.under_way[before]} if before in self._rate_state.under_way else {}
         )
@@ -253,21 +251,9 @@ class LocalRateState:
         except FileNotFoundError:
             return False
 
-    def _place(self, fd: int) -> int:
-        """Lock the first place that no living process has, and return its number. Raises OSError."""
-        for number in range(PROCESSES_MAX):
-            try:
-                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PLACES + number, 1, 0))
-            except (BlockingIOError, PermissionError):  # either one means that another process has it
-                continue
-            return number
-        raise OSError(f"{PROCESSES_MAX} processes use it already")
-
     def _lives(self, number: int) -> bool:
         assert self._fd is not None, "it is open"
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PLACES + number, 1, 0)
-        kind, *_ = _FLOCK.unpack(fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, asked))
-        return bool(kind != fcntl.F_UNLCK)
+        return is_taken(self._fd, number)
 
 
 def _lock(fd: int) -> None:

@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from app.access.key_gate import KeyGate
 from app.binance.error_body import BinanceError
 from app.domain import letters
 from app.domain.interval import Interval
@@ -290,6 +291,7 @@ class Node:
     line: FakeLine = field(default_factory=FakeLine)
     clock: ManualClock = field(default_factory=ManualClock)
     instrument: Callable[[FastAPI], None] = no_metrics
+    gate: KeyGate | None = None
 
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
@@ -319,6 +321,7 @@ class Node:
             instrument=self.instrument,
             timings=Timings(),
             admin=AdminGuard(self.admin_token, LocalToken("klinenode.db.token", self.local_token)),
+            gate=self.gate,
             only_final_default=self.only_final_default,
         )
 

@@ -24,13 +24,13 @@ from app.ports.exchange import Priority
 from infra.binance.budget import SHARES
 from infra.local.rate_state import (
     FILE_BYTES,
-    PROCESSES_MAX,
     RETRY_MS,
     Damaged,
     LocalRateState,
     decode,
     encode,
 )
+from infra.process.place import PROCESSES_MAX
 from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.loopback import Witness
 from tests.binance.upstream import Upstream

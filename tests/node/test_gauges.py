@@ -30,7 +30,7 @@ async def test_every_sampled_metric_reads_the_node(tmp_path: Path) -> None:
     text = await scraped(node_in(tmp_path))
     empty = {
         *("klinenode_requests_refused", "klinenode_close_lag_seconds", "klinenode_tail_lag_seconds"),
-        "klinenode_gathered_age_seconds",
+        *("klinenode_gathered_age_seconds", "klinenode_api_key_requests_total", "klinenode_api_key_refusals_total"),
     }
     for metric in gauges.METRICS:
         has_sample = re.search(rf"^{metric.name}(_count)?[ {{]", text, re.MULTILINE) is not None

@@ -95,8 +95,11 @@ def summaries(folder: Path) -> dict[str, str]:
 
 
 def commands() -> Mapping[str, Any]:
-    """The subcommands of `klinenode` by name."""
-    found: Mapping[str, Any] = typer.main.get_command(command_line).commands  # type: ignore[attr-defined]
+    """The commands of `klinenode` by name; those of a group have two words."""
+    top: Mapping[str, Any] = typer.main.get_command(command_line).commands  # type: ignore[attr-defined]
+    found: dict[str, Any] = {}
+    for name, command in top.items():
+        found |= {f"{name} {each}": sub for each, sub in getattr(command, "commands", {}).items()} or {name: command}
     return found
 
 
@@ -164,7 +167,7 @@ def _commands(_: Path) -> str:
     options: dict[tuple[str, str, str], list[str]] = {}
     for name, command in commands().items():
         for option in command.params:
-            if "--help" not in option.opts:
+            if "--help" not in option.opts and option.param_type_name == "option":
                 default = "–" if option.default in (None, False, ()) else f"`{option.default}`"
                 options.setdefault((f"`{option.opts[0]}`", default, option.help or ""), []).append(f"`{name}`")
     rows = [(option, ", ".join(names), default, what) for (option, default, what), names in options.items()]

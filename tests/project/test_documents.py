@@ -86,7 +86,9 @@ def test_every_documented_route_exists(tmp_path: Path) -> None:
 
 def test_every_command_is_documented() -> None:
     named = set(
-        re.findall(r"klinenode (serve|demo|sandbox|backfill|gaps|verify|unseal|export|config)\b", OPERATIONS_PAGE)
+        re.findall(
+            r"klinenode (serve|demo|sandbox|backfill|gaps|verify|unseal|key new|export|config)\b", OPERATIONS_PAGE
+        )
     )
     assert set(commands()) == named
 
@@ -104,7 +106,8 @@ def test_every_command_that_a_document_shows_exists(path: Path) -> None:
             assert set(targets) <= set(MAKE), line
             assert [name for name in variables if name not in makefile] == [], line
         elif words and words[0].endswith("bin/klinenode"):
-            options = {name for option in commands()[words[1]].params for name in option.opts}
+            command = commands().get(words[1]) or commands()[" ".join(words[1:3])]
+            options = {name for option in command.params for name in option.opts}
             assert {word for word in words if word.startswith("--")} <= options, line
 
 

@@ -10,6 +10,8 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 
+from app.access.key_gate import STATE as KEY_GATE
+from app.access.key_gate import KeyGate
 from app.market.stream_hub import Hub
 from app.sockets.stream_client import Client
 from app.sockets.stream_protocol import STATE
@@ -56,17 +58,21 @@ class Exchange:
                 await self.server.gone.wait()
 
 
-def app_of(server: StreamServer) -> ASGIApp:
+def app_of(server: StreamServer, gate: KeyGate | None = None) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, object]]:
-        yield {STATE: server}
+        yield {STATE: server, KEY_GATE: gate}
 
     return Starlette(lifespan=lifespan)
 
 
 @asynccontextmanager
 async def exchange(
-    *, clients_max: int = 100, queue_bytes_max: int = 256 * 1024, streams_max: int = 5_000
+    *,
+    clients_max: int = 100,
+    queue_bytes_max: int = 256 * 1024,
+    streams_max: int = 5_000,
+    gate: KeyGate | None = None,
 ) -> AsyncIterator[Exchange]:
     Watched.gone = asyncio.Event()  # belongs to this event loop
     clock = VirtualClock(START_MS)
@@ -74,7 +80,7 @@ async def exchange(
     listed = FakeListed()
     server = Watched(hub, clock, StreamLimits(clients_max, queue_bytes_max), listed, lambda stream: None)
     made = Exchange(clock, hub, server, listed)
-    async with served(app_of(server), lifespan="on") as port:
+    async with served(app_of(server, gate), lifespan="on") as port:
         made.port = port
         yield made
 
