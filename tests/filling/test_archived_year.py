@@ -51,7 +51,8 @@ async def read_by_hand(case: Case, symbol: str, days_ms: range) -> dict[int, lis
             if answer.status_code == 404 or not _is_right(answer.content, digest):
                 continue
             for label, _, *values in unpack(answer.content, path)[1:]:
-                line = tuple("" if not "".join(values).strip("0.") else value for value in values)
+                is_zeros = all(values) and not "".join(values).strip("0.")  # beside blanks a zero is a number
+                line = tuple("" if is_zeros else value for value in values)
                 lines = found.setdefault(opened_ms(label, day_ms), [])
                 lines.append(line)
     return found
