@@ -245,6 +245,33 @@ def unseal(*, demo: Demo = False) -> None:
 
 
 @app.command()
+def migrate_store(
+    source: Annotated[str, typer.Argument(help="DB_URL of the database that is read.")],
+    target: Annotated[str, typer.Argument(help="DB_URL of the database that is written; it must be empty.")],
+) -> None:
+    """Move everything to another kind of store (SQLite, Postgres) and compare both. No node may run on either.
+
+    Nothing is deleted. Stopped in the middle, the same command goes on from there.
+    """
+    import asyncio
+
+    from app import operate, operate_migrate
+    from app.setting_values import database_url
+
+    try:
+        urls = [database_url(url) for url in (source, target)]
+        moved = asyncio.run(operate_migrate.migrate(urls[0], urls[1], _console()))
+    except KeyboardInterrupt:
+        _console(stderr=True).print("stopped; what was moved stays, the same command goes on from here")
+        raise typer.Exit(130) from None
+    except (operate.OperateError, ValueError) as error:
+        _fail(str(error))
+    _console().print(f"{moved.rows:,} rows of all tables, {moved.blocks:,} of them blocks, are the same in both:")
+    _console().print(f"SHA-256 {moved.sha256}")
+    _console().print("set DB_URL to the new database, and start the node")
+
+
+@app.command()
 def config(
     *, sample_file: Annotated[bool, typer.Option("--sample", help="Print .env.sample instead.")] = False
 ) -> None:

@@ -40,6 +40,7 @@ async def prepare(settings: Settings) -> None:
     try:
         if await lease.try_acquire(""):
             await store.prepare(settings.db_url)
+            await _check_whole(settings.db_url)
     except (SchemaTooNew, StoreUnusable) as error:
         raise CannotStart(str(error)) from error
     except StoreUnavailable:
@@ -53,3 +54,17 @@ async def prepare(settings: Settings) -> None:
         ) from error
     finally:
         await lease.release()
+
+
+async def _check_whole(db_url: str) -> None:
+    """Raise CannotStart if only a part of another database was moved into this one."""
+    contents = await store_of(db_url).contents(db_url)
+    try:
+        begun = await contents.begun()
+    finally:
+        await contents.close()
+    if begun is not None:
+        raise CannotStart(
+            f"{masked(db_url)} holds a part of {begun}: run `klinenode migrate-store` again with both URLs, it goes on "
+            "from where it was stopped"
+        )

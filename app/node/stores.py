@@ -5,18 +5,21 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from app.ports.clock import Clock
+from app.ports.contents import Contents
 from app.ports.coordination import ChangeFeed, Lease
 from app.ports.errors import StoreDamaged
 from app.ports.store import OpenReader, OpenWriter, StoreLibrary
 from app.settings import Settings
 from infra.blocks.sealed_columns import BlockBuilder
 from infra.postgres.change_feed import PostgresChangeFeed
+from infra.postgres.contents import PostgresContents
 from infra.postgres.driver import database_of, postgres_driver
 from infra.postgres.lease import PostgresLease
 from infra.postgres.migrate import upgrade as postgres_upgrade
 from infra.postgres.postgres_store import PostgresReader, PostgresWriter
 from infra.process.runtime_dir import shared_by, shared_by_server
 from infra.sqlite.change_feed import SqliteChangeFeed
+from infra.sqlite.contents import SqliteContents
 from infra.sqlite.lease import NO_SPACE, WriterLease
 from infra.sqlite.library import linked, stop_counting
 from infra.sqlite.migrate import upgrade
@@ -49,6 +52,8 @@ class Store(NamedTuple):
     change_feed: Callable[[str], ChangeFeed]
     writer: Callable[[str, Clock, Report, Damage], Awaitable[OpenWriter]]
     """Opens the writer, which deposes earlier ones. Raises StoreUnavailable, SchemaTooNew, OSError."""
+    contents: Callable[[str], Awaitable[Contents]]
+    """Opens everything that the database holds, for a move to another store; only for the lease's holder."""
     collect: Callable[..., Any]
     """The form in which archive files are unpacked for the store (a Collector of infra.binance.unpack): in blocks."""
     library: Callable[[], StoreLibrary]
@@ -91,6 +96,7 @@ _POSTGRES: Final = Store(
     lambda db_url, damage: PostgresReader(db_url, damage=damage),
     PostgresChangeFeed,
     _postgres_writer,
+    PostgresContents.open,
     BlockBuilder,
     postgres_driver,
     NO_SPACE,
@@ -107,6 +113,7 @@ _STORES: Final = {
         lambda db_url, damage: SqliteReader(db_url, damage=damage),
         SqliteChangeFeed,
         _sqlite_writer,
+        SqliteContents.open,
         BlockBuilder,
         linked,
         NO_SPACE,
