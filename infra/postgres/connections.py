@@ -7,7 +7,7 @@ Here every function that gets a connection leaves it as it was, or the connectio
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -44,6 +44,7 @@ class Connections:
         self._report = report
         self._free = asyncio.Semaphore(size)
         self._idle: list[asyncpg.Connection] = []
+        self._busy: set[asyncpg.Connection] = set()
         self._identity: Identity | None = None
         self.is_replaced = False
         """Whether the URL was seen to name another database than the writer's, or none."""
@@ -64,11 +65,21 @@ class Connections:
             )
             self._report(str(slow))
             raise slow from None
-        return await asyncio.shield(self._reported(work))
+        running = asyncio.get_running_loop().create_task(self._reported(work))
+        running.add_done_callback(_retrieve)
+        return await asyncio.shield(running)
 
     async def close(self) -> None:
-        """Close every connection after its running work has ended."""
-        for _ in range(self._size):
+        """Close every connection after its running work has ended; one that does not end is cut off its connection."""
+        acquired = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S_MAX):
+                while acquired < self._size:
+                    await self._free.acquire()
+                    acquired += 1
+        for connection in list(self._busy):
+            connection.terminate()
+        for _ in range(self._size - acquired):
             await self._free.acquire()
         try:
             await self._close_idle()
@@ -94,7 +105,11 @@ class Connections:
             try:
                 if connection is None:
                     connection = await self._open()
-                result = await work(connection)
+                self._busy.add(connection)
+                try:
+                    result = await work(connection)
+                finally:
+                    self._busy.discard(connection)
             except BaseException as error:
                 is_lost = connection is not None and not self._take_back(connection)
                 if is_lost and self._is_read_only and not is_fresh and _is_connection_lost(error):
@@ -168,6 +183,12 @@ class Connections:
             self.is_replaced = True
             return StoreReplaced(self._place)
         return unavailable(error, self._place) or error
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    """Take the error of work whose caller was cancelled: it was reported, and nobody else asks for it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _is_connection_lost(error: BaseException) -> bool:
