@@ -616,6 +616,20 @@ class QuotasNotShared(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaAway(Event):
+    """The replica of DB_READ_URL cannot be read; rows are read from DB_URL until it can."""
+
+    LEVEL = logging.WARNING
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaUsed(Event):
+    """Rows are read from the replica of DB_READ_URL, where it has what this process promises."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreLinked(Event):
     """The library by which the process accesses the database, and its version."""
 

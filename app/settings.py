@@ -23,7 +23,7 @@ PRICE_WEIGHT_SHARE: Final = 4  # price klines may use a quarter of WEIGHT_PER_MI
 OUTBOUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 UPSTREAMS: Final = ("binance_rest_url", "binance_ws_url", "binance_archive_url")
 WITH_CREDENTIALS: Final = frozenset(
-    name.upper() for name in ("db_url", "http_proxy", "https_proxy", "all_proxy", *UPSTREAMS)
+    name.upper() for name in ("db_url", "db_read_url", "http_proxy", "https_proxy", "all_proxy", *UPSTREAMS)
 )
 ALL_SYMBOLS: Final = "ALL"  # in METRICS and FUNDING: every followed symbol
 _BYTES_MAX: Final = 2**50  # for memory and disk: more than a petabyte is a typing error
@@ -73,6 +73,12 @@ class Settings(BaseSettings):
     db_url: str = Field(
         "sqlite:///./data/klinenode.db",
         description="Where klines are kept: a SQLite file, or postgresql://user:password@host:5432/database.",
+        repr=False,
+    )
+    db_read_url: str | None = Field(
+        None,
+        description="A streaming replica of DB_URL, from which processes that do not write read rows when it has what "
+        "they promise; empty: none.",
         repr=False,
     )
     runtime_dir: str = Field(
@@ -209,7 +215,7 @@ class Settings(BaseSettings):
     def _items_or_none(cls, value: object) -> object:
         return () if isinstance(value, str) and letters.upper(value.strip()) == "NONE" else values.items(value)
 
-    @field_validator("archive_processes", *OUTBOUND, mode="before")
+    @field_validator("archive_processes", "db_read_url", *OUTBOUND, mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
@@ -294,6 +300,11 @@ class Settings(BaseSettings):
     def _database(cls, value: str) -> str:
         return values.database_url(value)
 
+    @field_validator("db_read_url")
+    @classmethod
+    def _replica(cls, value: str | None) -> str | None:
+        return None if value is None else values.server_url(value)
+
     @field_validator("host")
     @classmethod
     def _listens(cls, value: str) -> str:
@@ -303,6 +314,12 @@ class Settings(BaseSettings):
     def _someone_to_follow(self) -> Self:
         if not self.auto_sync_symbols and not self.symbols:
             raise ValueError("set SYMBOLS, or AUTO_SYNC_SYMBOLS=true: with neither there is nothing to hold")
+        return self
+
+    @model_validator(mode="after")
+    def _replica_of_something(self) -> Self:
+        if self.db_read_url is not None and not values.is_server(self.db_url):
+            raise ValueError("DB_READ_URL is for a replica of a server, and DB_URL names a file: leave it empty")
         return self
 
     @model_validator(mode="after")

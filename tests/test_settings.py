@@ -112,6 +112,8 @@ def test_nothing_to_follow_is_a_fault() -> None:
         ("db_url", "postgresql://user:geheim@db/klinenode?prepared_statements"),
         ("db_url", "postgresql:///klinenode"),
         ("db_url", "postgresql://user:********@db/klinenode"),
+        ("db_read_url", "postgresql://user:geheim@db/klinenode"),  # DB_URL names a file
+        ("db_read_url", "sqlite:///k.db"),
         ("log_level", "LOUD"),
         ("data_bucket", "path"),
         ("workers", "0"),
@@ -137,6 +139,7 @@ def test_secrets_are_never_shown() -> None:
             "http_proxy": "http://user:geheim2@proxy:3128",
             "https_proxy": "http://geheim3@proxy:3128",
             "db_url": "postgresql://klinenode:geheim4@db:5432/klinenode",
+            "db_read_url": "postgresql://klinenode:geheim5@replica/klinenode",
         },
         env_file=None,
     )
@@ -145,6 +148,7 @@ def test_secrets_are_never_shown() -> None:
     for text in (str(shown), str(chosen.admin_token), repr(chosen.admin_token)):
         assert "geheim" not in text
     assert "geheim4" not in repr(chosen)
+    assert "geheim5" not in repr(chosen)
     assert shown["DB_URL"] == "postgresql://********@db:5432/klinenode"
     assert shown["HTTP_PROXY"] == "http://********@proxy:3128"
     assert shown["ADMIN_TOKEN"] == "********"

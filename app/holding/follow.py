@@ -65,6 +65,8 @@ class ChangeFollower:
         self._last: int | None = None
         self.looked_ms: int | None = None
         """When the change feed was last read; None when the copies may differ from the store."""
+        self.change_seen: int | None = None
+        """A change number that covers everything in the copies; None when there is none."""
 
     def is_current(self) -> bool:
         """Whether the copies may be used."""
@@ -72,7 +74,7 @@ class ChangeFollower:
 
     def forget(self) -> None:
         """Let the next look reload everything: the store that was followed may have been replaced."""
-        self._last = self.looked_ms = None
+        self._last = self.looked_ms = self.change_seen = None
 
     async def run(self) -> None:
         """Look every `POLL_S` seconds, more often while klines close, or when the store tells of a commit; forever."""
@@ -95,8 +97,9 @@ class ChangeFollower:
         """Apply what was committed since the last look. Raises StoreUnavailable."""
         now_ms = self._clock.now_ms()
         changes = await self._feed.changes(self._last)
+        self.change_seen = changes.last  # the rows of these changes are read below
         if not changes.is_whole:
-            self.looked_ms = None
+            self.looked_ms = self.change_seen = None  # what is loaded may be newer: the next look tells
             await self._listener.reload()  # later commits are in the journal after `changes.last`
         elif changes.series:
             await self._take(changes.series)

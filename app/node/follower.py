@@ -90,6 +90,11 @@ class Follower:
         now_ms, looked_ms = self._parts.clock.now_ms(), self._feed.looked_ms
         return looked_ms if is_fresh(looked_ms, now_ms, LEDGER_AGE_MS_MAX) else now_ms
 
+    @property
+    def change_seen(self) -> int | None:
+        """A change number that covers everything that this process promises; None if it does not follow."""
+        return self._feed.change_seen
+
     # --- what it may do (app/node/role.py) ----------------------------------------------------------------------
 
     @property

@@ -46,7 +46,7 @@ from app.node.exchange_clock import ExchangeClock, KeptTime
 from app.node.follower import Follower
 from app.node.health import Health, Vitals
 from app.node.role import Role
-from app.node.stores import shared_path, store_of
+from app.node.stores import Reading, shared_path, store_of
 from app.node.supervisor import Supervisor
 from app.ports.clock import MachineClock
 from app.ports.coordination import RpcRequest, RpcResponse, StreamFanoutClient, StreamFanoutServer, WriterRpc
@@ -111,7 +111,9 @@ class Parts:
         self.store = store_of(settings.db_url)
         self.database = self.store.file(settings.db_url)
         self.shared = shared_path(settings)
-        self.reader = self.store.reader(settings.db_url, self.repair)
+        self.reader = self.store.reader(
+            Reading(settings.db_url, self.repair, settings.db_read_url, lambda: self.follower.change_seen, self.observe)
+        )
         self.feed = self.store.change_feed(settings.db_url)
         self.lease = self.store.lease(settings.db_url)
         self.store_state = StoreState(self.observe, self._store_changed)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from app.events import Observe
 from app.ports.clock import Clock
 from app.ports.contents import Contents
 from app.ports.coordination import ChangeFeed, Lease
@@ -17,6 +18,7 @@ from infra.postgres.driver import database_of, postgres_driver
 from infra.postgres.lease import PostgresLease
 from infra.postgres.migrate import upgrade as postgres_upgrade
 from infra.postgres.postgres_store import PostgresReader, PostgresWriter
+from infra.postgres.replica import ReplicaReader
 from infra.process.runtime_dir import shared_by, shared_by_server
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.contents import SqliteContents
@@ -34,6 +36,17 @@ Damage = Callable[[StoreDamaged], None]
 """Called with each damaged block that a read meets."""
 
 
+class Reading(NamedTuple):
+    """What a reader is made of. `damage` is called with each damaged block that it meets."""
+
+    db_url: str
+    damage: Damage = lambda error: None
+    replica_url: str | None = None
+    change_seen: Callable[[], int | None] = lambda: None
+    """The change number that the replica must have reached for a read; None: it is not to be asked."""
+    observe: Observe = lambda event: None
+
+
 class Store(NamedTuple):
     """One kind of store; each field takes the DB_URL."""
 
@@ -47,8 +60,7 @@ class Store(NamedTuple):
     Raises SchemaTooNew, StoreUnavailable and OSError.
     """
     lease: Callable[[str], Lease]
-    reader: Callable[[str, Damage], OpenReader]
-    """Creates a reader, which calls the second argument with each damaged block that it meets."""
+    reader: Callable[[Reading], OpenReader]
     change_feed: Callable[[str], ChangeFeed]
     writer: Callable[[str, Clock, Report, Damage], Awaitable[OpenWriter]]
     """Opens the writer, which deposes earlier ones. Raises StoreUnavailable, SchemaTooNew, OSError."""
@@ -84,6 +96,14 @@ async def _sqlite_writer(db_url: str, clock: Clock, report: Report, damage: Dama
     return await SqliteWriter.open(db_url, clock, report=report, damage=damage)
 
 
+def _postgres_reader(reading: Reading) -> OpenReader:
+    if reading.replica_url is None:
+        return PostgresReader(reading.db_url, damage=reading.damage)
+    return ReplicaReader(
+        reading.db_url, reading.replica_url, reading.change_seen, damage=reading.damage, observe=reading.observe
+    )
+
+
 async def _postgres_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
     return await PostgresWriter.open(db_url, clock, report=report, damage=damage)
 
@@ -93,7 +113,7 @@ _POSTGRES: Final = Store(
     lambda db_url, runtime_dir: shared_by_server(*database_of(db_url), runtime_dir),
     postgres_upgrade,
     PostgresLease,
-    lambda db_url, damage: PostgresReader(db_url, damage=damage),
+    _postgres_reader,
     PostgresChangeFeed,
     _postgres_writer,
     PostgresContents.open,
@@ -110,7 +130,7 @@ _STORES: Final = {
         lambda db_url, runtime_dir: shared_by(sqlite_path(db_url), runtime_dir),
         _sqlite_upgrade,
         WriterLease,
-        lambda db_url, damage: SqliteReader(db_url, damage=damage),
+        lambda reading: SqliteReader(reading.db_url, damage=reading.damage),
         SqliteChangeFeed,
         _sqlite_writer,
         SqliteContents.open,

@@ -131,6 +131,23 @@ async def commit(other: Other, series: Series, first: int, rows: int, source: So
     await other.rig.committer.commit([batch_of(series, rows_of(series, first, rows, mark), source)])
 
 
+async def test_what_is_loaded_again_is_covered_by_no_change_number_before_the_next_look(tmp_path: Path) -> None:
+    """A replica that has replayed the number of the look may lack what was committed until the load (DB_READ_URL)."""
+    async with beside(tmp_path) as other:
+        await commit(other, FIVES, 0, 3, Source.REST)
+        seen = []
+        for _ in range(3):
+            await other.follower.look()
+            seen.append(other.follower.change_seen)
+            await commit(other, FIVES, 3 + len(seen), 1, Source.REST)
+        assert seen[0] is None
+        assert seen[1] == (await other.feed.changes(None)).last - 2
+        assert seen[2] == (await other.feed.changes(None)).last - 1
+        other.feed.is_away = True
+        await other.follower.try_to_look()
+        assert other.follower.change_seen is None
+
+
 async def test_a_closed_kline_comes_to_the_tail_the_ledger_and_the_pages(tmp_path: Path) -> None:
     async with beside(tmp_path) as other:
         await commit(other, BTC, 0, ROWS, Source.REST)

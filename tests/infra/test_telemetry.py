@@ -61,6 +61,8 @@ EVENTS: list[Event] = [
     events.ApiKeysRead(3),
     events.ApiKeysRefused("line 3 has 2 words"),
     events.QuotasNotShared("k.db.quotas", "the disk is full"),
+    events.ReplicaAway("it does not answer"),
+    events.ReplicaUsed(),
     events.StoreLinked("pysqlite3", "3.53.4"),
     events.StoreLibraryFaulty("SQLite 3.40.1 may lose commits"),
     events.NodeStarted("http://127.0.0.1:8000", "sqlite:///x", "https://fapi.binance.com"),

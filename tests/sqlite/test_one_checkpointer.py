@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.ledger import Source
 from app.domain.span import Span
-from app.node.stores import store_of
+from app.node.stores import Reading, store_of
 from app.ports.coordination import ChangeFeed
 from app.ports.store import OpenReader
 from infra.sqlite import fence
@@ -95,7 +95,7 @@ async def commit_beyond_the_threshold(writer: SqliteWriter, db_file: Path) -> Fi
 def follower_of(url: str, opened: AsyncExitStack) -> tuple[OpenReader, ChangeFeed]:
     """What a process that does not write opens."""
     store = store_of(url)
-    reader, feed = store.reader(url, lambda error: None), store.change_feed(url)
+    reader, feed = store.reader(Reading(url)), store.change_feed(url)
     opened.push_async_callback(reader.close)
     opened.push_async_callback(feed.close)
     return reader, feed

@@ -34,7 +34,7 @@ from app.domain.span import Span
 from app.kinds.klines import KLINES
 from app.node.node import Node
 from app.node.parts import Parts
-from app.node.stores import store_of
+from app.node.stores import Reading, store_of
 from app.ports.errors import StoreUnavailable
 from app.settings import load
 from infra.process.clock import SystemClock
@@ -296,7 +296,7 @@ class Place:
 
     async def ledgers(self) -> dict[Series, Ledger]:
         """The ledgers in the database; empty if it does not exist yet."""
-        reader = store_of(self.db_url).reader(self.db_url, lambda error: None)
+        reader = store_of(self.db_url).reader(Reading(self.db_url))
         try:
             return await reader.ledgers()
         except StoreUnavailable:
@@ -306,7 +306,7 @@ class Place:
 
     async def check_store(self, sandbox: SandboxServer) -> int:
         """Assert that the rows held are the exchange's and exactly those in the ledger; return their number."""
-        reader = store_of(self.db_url).reader(self.db_url, lambda error: None)
+        reader = store_of(self.db_url).reader(Reading(self.db_url))
         rows_held = 0
         try:
             for series in await reader.ledgers():
