@@ -16,7 +16,7 @@ from app.kinds.registry import named
 from app.ports.coordination import Change, Changes
 from infra.postgres.fence import reading
 from infra.postgres.ledgers import name_of, read_ledgers_of
-from infra.postgres.statements import arrays
+from infra.postgres.statements import lines
 from infra.stores.touched import FIRST_SHIFT, hulls
 
 CHANNEL: Final = "klinenode_change"
@@ -29,7 +29,7 @@ WITH before AS (SELECT coalesce(max(seq), $1::bigint) AS last FROM change),
 new AS (
     INSERT INTO change (seq, symbol, interval, start_ms, end_ms)
     SELECT last + number, symbol, interval, start_ms, end_ms
-    FROM before, {arrays(_COLUMNS, 2)} WITH ORDINALITY AS one (symbol, interval, start_ms, end_ms, number)
+    FROM before, {lines(_COLUMNS, 2)} WITH ORDINALITY AS one (symbol, interval, start_ms, end_ms, number)
     RETURNING seq
 ),
 old AS (DELETE FROM change USING before WHERE seq <= last + $6::bigint)
@@ -43,8 +43,9 @@ async def note_spans(connection: asyncpg.Connection, changed: Iterable[tuple[Ser
     found = hulls(changed)
     if not found:
         return
-    lines = [(*name_of(series), *span) for series, span in found.items()]
-    await connection.execute(_NOTE, now_ms << FIRST_SHIFT, *zip(*lines, strict=True), len(lines) - CHANGES_KEPT)
+    columns = zip(*((series.name, series.interval.code, *span) for series, span in found.items()), strict=True)
+    texts = ["\n".join(map(str, column)) for column in columns]
+    await connection.execute(_NOTE, now_ms << FIRST_SHIFT, *texts, len(found) - CHANGES_KEPT)
 
 
 async def read_changes(connection: asyncpg.Connection, after: int | None) -> Changes:
@@ -58,8 +59,8 @@ async def read_changes(connection: asyncpg.Connection, after: int | None) -> Cha
         if after is None or not first - 1 <= after <= last:
             return Changes(last, False, {})
         select = "SELECT symbol, interval, start_ms, end_ms FROM change WHERE seq > $1 ORDER BY seq"
-        lines = await connection.fetch(select, after)
-        spans = hulls((named(symbol, INTERVALS[code]), Span(start, end)) for symbol, code, start, end in lines)
+        noted = await connection.fetch(select, after)
+        spans = hulls((named(symbol, INTERVALS[code]), Span(start, end)) for symbol, code, start, end in noted)
         ledgers = await read_ledgers_of(connection, list(map(name_of, spans)))
     found = {series: Change(span, ledgers.get(name_of(series), _EMPTY)) for series, span in spans.items()}
     return Changes(last, True, found)

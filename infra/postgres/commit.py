@@ -118,6 +118,8 @@ class Transaction:
 
     async def load(self, wanted: Collection[Series]) -> None:
         """Read the ledgers, and where the newest blocks end, of those of `wanted` that are not known yet."""
+        if not wanted:
+            return
         names = {name_of(series) for series in wanted}
         names = {each for each in names if each not in self._before and each not in self.read}
         if names:

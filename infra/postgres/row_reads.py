@@ -136,6 +136,8 @@ def _columns(parts: Sequence[tuple[str, Sequence[Row]]]) -> list[Sequence[Any]]:
         by_key = {(name, row[0]): row for name, rows in parts for row in rows}
         records = [(name, *row) for (name, _), row in by_key.items()]
         return list(zip(*records, strict=True))
+    if not any(isinstance(rows, Columns) for _, rows in parts):
+        return list(zip(*((name, *row) for name, rows in parts for row in rows), strict=True))
     of_parts = [_columns_of(rows) for _, rows in parts]
     names = [name for name, rows in parts for _ in range(len(rows))]
     if len(of_parts) == 1:

@@ -1,6 +1,7 @@
 """What migrations make: the tables of every kind, exact texts, partitions, and views for programs that calculate."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -8,13 +9,15 @@ from typing import Any
 import asyncpg
 import pytest
 
+from app.binance.funding_rows import FundingRow
 from app.domain.block_grid import is_sealable
-from app.domain.interval import DAY_MS, INTERVALS, M1, MINUTE_MS
+from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
+from app.kinds.funding import FUNDING
 from app.kinds.klines import KLINES
 from app.kinds.price_klines import PREMIUM
 from app.kinds.registry import KINDS
@@ -111,6 +114,31 @@ async def test_floats_are_refused(writer: PostgresWriter) -> None:
         await writer.commit([Batch(BTC_1M, Source.REST, minutes((0, 1)), [row])])
     [committed] = await writer.commit([batch(BTC_1M, Source.REST, minutes((0, 1)))])
     assert committed.ledger.held == minutes((0, 1)), "nothing is left of the refused one"
+
+
+@pytest.mark.parametrize("number", [1, 5, 300, 3_000])
+async def test_what_is_unknown_and_what_is_empty_stay_apart(
+    writer: PostgresWriter, reader: PostgresReader, number: int
+) -> None:
+    """However many rows there are: one by one, as arrays, as lines or by COPY."""
+    series, span = Series(FUNDING, "BTCUSDT", INTERVALS["1h"]), Span(0, number * HOUR_MS)
+    for price in ("", None, "1.50"):
+        rows = [FundingRow(at * HOUR_MS, "-0.00000000", price, None) for at in range(number)]
+        rows[-1] = rows[-1]._replace(mark_price="0", rate_type="\\N\t")
+        await writer.commit([Batch(series, Source.REST, Spans([span]), rows)])
+        assert (await reader.read(series, span, number)).rows == rows
+
+
+@pytest.mark.parametrize("number", [5, 300, 3_000])
+async def test_a_text_of_two_lines_does_not_shift_others(
+    writer: PostgresWriter, reader: PostgresReader, number: int
+) -> None:
+    series, span = Series(FUNDING, "BTCUSDT", INTERVALS["1h"]), Span(0, number * HOUR_MS)
+    rows = [FundingRow(at * HOUR_MS, f"0.{at}", "1", "Regular") for at in range(number)]
+    rows[1] = rows[1]._replace(rate_type="Regular\nRegular")
+    with suppress(asyncpg.NotNullViolationError):
+        await writer.commit([Batch(series, Source.REST, Spans([span]), rows)])
+    assert (await reader.read(series, span, number)).rows in ([], rows)
 
 
 async def test_programs_that_calculate_have_a_view_of_numbers(url: str, writer: PostgresWriter) -> None:

@@ -19,6 +19,7 @@ from tests.programs.bench import (
     part_ingest,
     part_metrics,
     part_nginx,
+    part_postgres,
     part_streams,
     part_tail,
 )
@@ -41,6 +42,7 @@ ALONE: Final = {
     "backfill": part_backfill.measure,
     "metrics": part_metrics.measure,
     "streams": part_streams.measure,
+    "postgres": part_postgres.measure,
 }
 PARTS: Final = (*STAGED, *ALONE)
 
