@@ -7,7 +7,7 @@ Here every function that gets a connection leaves it as it was, or the connectio
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import asyncpg
 
@@ -28,7 +28,7 @@ LOCK_MS_MAX: Final = 5_000
 IDLE_IN_TRANSACTION_MS_MAX: Final = 30_000  # a process that is suspended must not hold locks; another one takes over
 UNANSWERED_S: Final = 5.0  # beyond the server's own limit, before a connection counts as dead
 POOL_WAIT_S_MAX: Final = 30.0
-CLOSE_S_MAX: Final = 2.0
+CLOSE_S_MAX: Final = 3.0  # SIGTERM ends the node within 10 s, also if the server does not answer
 STATEMENTS_CACHED: Final = 512  # about ten for each of some 50 tables of rows
 
 
@@ -44,7 +44,8 @@ class Connections:
         self._report = report
         self._free = asyncio.Semaphore(size)
         self._idle: list[asyncpg.Connection] = []
-        self._busy: set[asyncpg.Connection] = set()
+        self._used: set[asyncpg.Connection] = set()
+        self._is_closing = False
         self._identity: Identity | None = None
         self.is_replaced = False
         """Whether the URL was seen to name another database than the writer's, or none."""
@@ -65,26 +66,27 @@ class Connections:
             )
             self._report(str(slow))
             raise slow from None
-        running = asyncio.get_running_loop().create_task(self._reported(work))
-        running.add_done_callback(_retrieve)
-        return await asyncio.shield(running)
+        return await asyncio.shield(self._reported(work))
 
     async def close(self) -> None:
-        """Close every connection after its running work has ended; one that does not end is cut off its connection."""
+        """Close every connection after its running work has ended, which fails if it takes longer than CLOSE_S_MAX."""
         acquired = 0
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S_MAX):
-                while acquired < self._size:
-                    await self._free.acquire()
-                    acquired += 1
-        for connection in list(self._busy):
-            connection.terminate()
-        for _ in range(self._size - acquired):
-            await self._free.acquire()
+        self._is_closing = True
         try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S_MAX):
+                    while acquired < self._size:
+                        await self._free.acquire()
+                        acquired += 1
+            for connection in self._used:
+                connection.terminate()
+            while acquired < self._size:
+                await self._free.acquire()
+                acquired += 1
             await self._close_idle()
         finally:
-            for _ in range(self._size):
+            self._is_closing = False
+            for _ in range(acquired):
                 self._free.release()
 
     async def _reported(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
@@ -105,14 +107,11 @@ class Connections:
             try:
                 if connection is None:
                     connection = await self._open()
-                self._busy.add(connection)
-                try:
-                    result = await work(connection)
-                finally:
-                    self._busy.discard(connection)
+                self._used.add(connection)
+                result = await work(connection)
             except BaseException as error:
                 is_lost = connection is not None and not self._take_back(connection)
-                if is_lost and self._is_read_only and not is_fresh and _is_connection_lost(error):
+                if is_lost and not is_fresh and self._may_repeat(error):
                     continue
                 translated = self._translated(error)
                 if translated is error:
@@ -120,6 +119,9 @@ class Connections:
                 raise translated from error
             self._take_back(connection)
             return result
+
+    def _may_repeat(self, error: BaseException) -> bool:
+        return self._is_read_only and not self._is_closing and _is_connection_lost(error)
 
     def _pop(self) -> asyncpg.Connection | None:
         while self._idle:
@@ -130,6 +132,7 @@ class Connections:
 
     def _take_back(self, connection: asyncpg.Connection) -> bool:
         """Keep `connection` for later, unless it is closed or in an unknown state; returns whether it is kept."""
+        self._used.discard(connection)
         if connection.is_closed():
             return False
         if connection.is_in_transaction():
@@ -183,12 +186,6 @@ class Connections:
             self.is_replaced = True
             return StoreReplaced(self._place)
         return unavailable(error, self._place) or error
-
-
-def _retrieve(task: "asyncio.Task[Any]") -> None:
-    """Take the error of work whose caller was cancelled: it was reported, and nobody else asks for it."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _is_connection_lost(error: BaseException) -> bool:

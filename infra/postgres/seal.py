@@ -1,5 +1,9 @@
 """Sealing: rows become blocks, blocks become rows, and damaged blocks are found and given up."""
 
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
 import asyncpg
 
 from app.domain.block_grid import block_span, is_sealable
@@ -8,6 +12,7 @@ from app.domain.ledger import Ledger
 from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.registry import named
+from app.ports.errors import StoreDamaged
 from app.ports.store import BlockCheck, Sealed
 from infra.blocks.block import Block, BlockDamaged
 from infra.postgres.changes import note_spans
@@ -51,13 +56,18 @@ async def check_blocks(connection: asyncpg.Connection, after: int, number: int) 
     """Compare the next `number` blocks after that with id `after` with their SHA-256."""
     select = "SELECT id, symbol, interval, start_ms, sha256, body FROM block WHERE id > $1 ORDER BY id LIMIT $2"
     blocks = await connection.fetch(select, after, number)
+    found = await asyncio.to_thread(_damaged, blocks)
+    return BlockCheck(blocks[-1][0] if blocks else 0, len(blocks), found)
+
+
+def _damaged(blocks: Sequence[Sequence[Any]]) -> list[StoreDamaged]:
     found = []
     for _, name, code, start_ms, sha256, body in blocks:
         try:
             Block(body, start_ms, INTERVALS[code].grid.step_ms).check(sha256)
         except BlockDamaged as error:
             found.append(damaged(named(name, INTERVALS[code]), start_ms, error))
-    return BlockCheck(blocks[-1][0] if blocks else 0, len(blocks), found)
+    return found
 
 
 async def give_up(connection: asyncpg.Connection, series: Series, span: Span, now_ms: int) -> Ledger | None:

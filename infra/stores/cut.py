@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from app.domain.block_grid import block_span
 from app.domain.interval import Interval
+from app.domain.kline import OPEN_MS_MAX
 from app.domain.span import Span
 from infra.blocks.block import Block, BlockDamaged, split
 
@@ -15,6 +16,25 @@ _ROUGHLY: Final = 20_000 * 86_400_000
 def blocks_max(interval: Interval, limit: int) -> int:
     """How many blocks an answer of `limit` rows may take: one more than they fill, since it may begin inside one."""
     return 1 - -limit // interval.grid.count(*block_span(interval, _ROUGHLY))
+
+
+def tiles(interval: Interval, window: Span, limit: int, *, newest: bool) -> Span:
+    """The span of the blocks of which an answer of `limit` rows of `window` consists if no row is missing there.
+
+    It is empty if the window ends at no real time, from which `newest` rows could be counted.
+    """
+    count, start_ms, end_ms = interval.grid.count, window.start_ms, window.end_ms
+    if not newest:
+        found = block_span(interval, start_ms)
+        while found.end_ms < end_ms and count(start_ms, found.end_ms) < limit:
+            found = Span(found.start_ms, block_span(interval, found.end_ms).end_ms)
+        return found
+    if end_ms > OPEN_MS_MAX:
+        return Span(0, 0)
+    found = block_span(interval, end_ms - 1)
+    while found.start_ms > start_ms and count(found.start_ms, end_ms) < limit:
+        found = Span(block_span(interval, found.start_ms - 1).start_ms, found.end_ms)
+    return found
 
 
 class Unsealed(NamedTuple):

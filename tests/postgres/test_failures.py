@@ -282,3 +282,32 @@ async def test_a_writer_takes_over_after_the_transaction_that_is_running(url: st
         await commit(writer)
     assert writer.is_deposed
     await newer.close()
+
+
+async def test_closing_does_not_wait_for_a_server_that_does_not_answer(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "CLOSE_S_MAX", 0.05)
+    reader, running = PostgresReader(url), asyncio.Event()
+
+    async def stuck(connection: asyncpg.Connection) -> None:
+        running.set()
+        await connection.execute("SELECT pg_sleep(600)")
+
+    assert await reader.ledgers() == {}
+    async with asyncio.TaskGroup() as group:
+        group.create_task(expect(reader._reads.run(stuck), AWAY))
+        await running.wait()
+        await reader.close()
+
+
+async def test_a_user_that_owns_the_database_is_enough(server: PostgresServer) -> None:
+    await execute(server.url(), "CREATE ROLE node LOGIN PASSWORD 'a b/c@d'", "CREATE DATABASE nodes OWNER node")
+    password = server.tcp_url().split(":")[2].partition("@")[0]
+    url = server.tcp_url("nodes").replace(f"postgres:{password}", "node:a%20b%2Fc%40d")
+    async with opened(url) as (writer, reader):
+        await commit(writer)
+        assert len(await rows(reader)) == 10
+        await execute(server.url("nodes"), "DELETE FROM ledger")
+        [committed] = await writer.commit([batch(BTC_1M, Source.WS, SECOND)])
+        assert committed.ledger.held == SECOND, "changes of others are noticed"
