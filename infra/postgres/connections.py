@@ -7,7 +7,7 @@ Here every function that gets a connection leaves it as it was, or the connectio
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -66,7 +66,9 @@ class Connections:
             )
             self._report(str(slow))
             raise slow from None
-        return await asyncio.shield(self._reported(work))
+        running = asyncio.get_running_loop().create_task(self._reported(work))
+        running.add_done_callback(_retrieve)
+        return await asyncio.shield(running)
 
     async def close(self) -> None:
         """Close every connection after its running work has ended, which fails if it takes longer than CLOSE_S_MAX."""
@@ -186,6 +188,12 @@ class Connections:
             self.is_replaced = True
             return StoreReplaced(self._place)
         return unavailable(error, self._place) or error
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    """Take the error of work whose caller was cancelled: it was reported, and nobody else asks for it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _is_connection_lost(error: BaseException) -> bool:

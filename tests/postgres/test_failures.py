@@ -1,6 +1,7 @@
 """If the database cannot be reached or written, the message says what to do, and the store recovers by itself."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -299,6 +300,25 @@ async def test_closing_does_not_wait_for_a_server_that_does_not_answer(
         group.create_task(expect(reader._reads.run(stuck), AWAY))
         await running.wait()
         await reader.close()
+
+
+async def test_the_failure_of_a_write_whose_caller_was_cancelled_is_reported(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "LOCK_MS_MAX", 50)
+    reports: list[str | None] = []
+    writer = await PostgresWriter.open(url, FixedClock(), report=reports.append)
+    locker = await asyncpg.connect(url)
+    await locker.execute("BEGIN; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE")
+    async with asyncio.TaskGroup() as group:
+        cancelled = group.create_task(commit(writer))
+        await until_waiting(locker)
+        cancelled.cancel()
+    await writer.close()
+    await locker.close()
+    gc.collect()
+    assert "is locked by another session" in str(reports[-1])
+    assert caplog.records == []
 
 
 async def test_a_user_that_owns_the_database_is_enough(server: PostgresServer) -> None:
