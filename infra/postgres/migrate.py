@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 import migrations.postgres
-from app.ports.errors import SchemaTooNew
+from app.ports.errors import SchemaTooNew, StoreUnavailable
 from infra.postgres.connections import CONNECT_S_MAX
 from infra.postgres.failure import unavailable
 from infra.postgres.url import place
@@ -39,6 +39,11 @@ async def upgrade(url: str) -> None:
         async with engine.begin() as connection:
             await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_S_MAX}s'"))
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+            if (encoding := (await connection.execute(text("SHOW server_encoding"))).scalar()) != "UTF8":
+                raise StoreUnavailable(
+                    f"the database {where} has the encoding {encoding}, in which not every symbol can be written; "
+                    "create it with ENCODING 'UTF8' TEMPLATE template0"
+                )
             await connection.run_sync(_upgrade, where)
     except DBAPIError as error:
         raise unavailable(_cause(error), where) or error from error

@@ -1,6 +1,7 @@
 """What migrations make: the tables of every kind, exact texts, partitions, and views for programs that calculate."""
 
 import asyncio
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,7 +26,7 @@ from app.ports.errors import SchemaTooNew, StoreUnavailable
 from infra.postgres.migrate import upgrade
 from infra.postgres.postgres_store import PostgresReader, PostgresWriter
 from infra.stores.row_tables import former_table, revision_table, row_table
-from tests.postgres_server import execute, fresh_database, on_connection
+from tests.postgres_server import execute, fresh_database, on_connection, server_url
 from tests.sqlite.material import BTC_1M, NOW_MS, T0_MS, FixedClock, batch, everything, kline, minutes
 
 
@@ -90,6 +91,16 @@ async def test_a_database_of_a_newer_version_or_another_program_is_left_alone(ur
     with pytest.raises(StoreUnavailable, match="belongs to another program; point DB_URL at another database"):
         await PostgresWriter.open(other, FixedClock())
     assert await columns(other) == before, "a failed migration changes nothing"
+
+
+async def test_a_database_must_be_able_to_hold_every_symbol() -> None:
+    name = f"latin_{os.getpid()}"
+    await execute(
+        server_url(), f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )
+    with pytest.raises(StoreUnavailable, match="has the encoding LATIN1, in which not every symbol can be written"):
+        await upgrade(server_url(name))
+    await execute(server_url(), f"DROP DATABASE {name}")
 
 
 EXACT = ("0", "-0.00000000", "0.00000000", "1.5", "1.50", "60000", "0.00000001", "9" * 20 + "." + "1" * 19)

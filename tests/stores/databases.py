@@ -84,6 +84,10 @@ class Database(Protocol):
         """Every replaced row, oldest first."""
         ...
 
+    def select(self, statement: str) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT that every kind of store understands."""
+        ...
+
     def forget_ledger(self) -> None:
         """Delete all ledger lines, as somebody might do by hand."""
         ...
@@ -124,6 +128,10 @@ class SqliteDatabase:
         with closing(sqlite3.connect(self._file)) as connection:
             found = connection.execute("SELECT * FROM revision ORDER BY id").fetchall()
         return [Revised(row[1], row[2], Kline(*row[3:13]), row[13], row[14], row[15]) for row in found]
+
+    def select(self, statement: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self._file)) as connection:
+            return connection.execute(statement).fetchall()
 
     def forget_ledger(self) -> None:
         with closing(sqlite3.connect(self._file)) as connection, connection:
@@ -218,6 +226,9 @@ class PostgresDatabase:
     def revisions(self) -> list[Revised]:
         found = self.fetch("SELECT * FROM revision ORDER BY id")
         return [Revised(row[1], row[2], Kline(*row[3:13]), row[13], row[14], row[15]) for row in map(tuple, found)]
+
+    def select(self, statement: str) -> list[tuple[Any, ...]]:
+        return list(map(tuple, self.fetch(statement)))
 
     def forget_ledger(self) -> None:
         self.fetch("DELETE FROM ledger")

@@ -1,8 +1,5 @@
 """A name that changes hands: the former listing's klines are kept apart, complete and readable with SQL."""
 
-from contextlib import closing
-from pathlib import Path
-
 from app.domain.interval import INTERVALS, M1, MINUTE_MS
 from app.domain.kline import Precision
 from app.domain.ledger import Entry, Source
@@ -11,11 +8,10 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.kinds import price_klines
 from app.kinds.klines import KLINES
+from app.ports.coordination import ChangeFeed
 from app.ports.store import EVERYTHING, Disagreement, Relisting
-from infra.sqlite.change_feed import SqliteChangeFeed
-from infra.sqlite.library import sqlite3
-from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.sqlite.material import BTC_1M, NOW_MS, T0_MS, batch, minutes
+from tests.stores.databases import Database, OpenReader, OpenWriter
 
 FIVES = Series(KLINES, "BTCUSDT", INTERVALS["5m"])
 THREE_DAYS = Series(KLINES, "BTCUSDT", INTERVALS["3d"])
@@ -26,7 +22,7 @@ FIRST_MS = T0_MS + 7 * MINUTE_MS
 NEW = Listing("BTCUSDT", FIRST_MS, 1 << 42, Precision(6, 0), FIRST_MS)
 
 
-async def hold(writer: SqliteWriter) -> None:
+async def hold(writer: OpenWriter) -> None:
     await writer.commit([batch(BTC_1M, Source.REST, minutes((0, 20))), batch(FIVES, Source.ROLLUP, minutes((0, 20)))])
     await writer.commit([batch(MARK, Source.REST, minutes((0, 20))), batch(ETH, Source.REST, minutes((0, 20)))])
     await writer.save_anchor("BTCUSDT", T0_MS)
@@ -38,13 +34,13 @@ def relisting(*, keeps_newer: bool) -> Relisting:
     return Relisting(OLD, NEW, {KLINES: FIRST_MS, price_klines.MARK: FIRST_MS}, keeps_newer)
 
 
-async def opens(reader: SqliteReader, series: Series) -> list[int]:
+async def opens(reader: OpenReader, series: Series) -> list[int]:
     rows = (await reader.read(series, Span(0, 1 << 50), 10_000)).rows
     return [(row.open_ms - T0_MS) // MINUTE_MS for row in rows]
 
 
 async def test_rows_from_before_the_first_kline_are_the_former_listing_s(
-    writer: SqliteWriter, reader: SqliteReader, db_file: Path
+    writer: OpenWriter, reader: OpenReader, database: Database
 ) -> None:
     await hold(writer)
     ledgers = await writer.relist(relisting(keeps_newer=True))
@@ -67,29 +63,28 @@ async def test_rows_from_before_the_first_kline_are_the_former_listing_s(
     assert await reader.anchors() == {}
     assert await reader.verifications() == {}
     assert await reader.disagreements() == []
-    with closing(sqlite3.connect(db_file)) as connection:
-        select = "SELECT interval, count(*), min(open_time) FROM former_kline WHERE symbol = ? GROUP BY interval"
-        assert connection.execute(select, ("BTCUSDT",)).fetchall() == [("1m", 7, T0_MS), ("5m", 2, T0_MS)]
-        select = "SELECT interval, start_ms, end_ms, source FROM former_ledger WHERE symbol = ? ORDER BY interval"
-        assert connection.execute(select, ("BTCUSDT",)).fetchall() == [
-            ("1m", T0_MS, FIRST_MS, "rest"),
-            ("5m", T0_MS, T0_MS + 10 * MINUTE_MS, "rollup"),
-        ]
-        select = "SELECT symbol, until_ms, onboard_ms, price_precision FROM former_listing"
-        assert connection.execute(select).fetchall() == [("BTCUSDT", FIRST_MS, 0, 2)]
+    select = (
+        "SELECT interval, count(*), min(open_time) FROM former_kline WHERE symbol = 'BTCUSDT' GROUP BY 1 ORDER BY 1"
+    )
+    assert database.select(select) == [("1m", 7, T0_MS), ("5m", 2, T0_MS)]
+    select = "SELECT interval, start_ms, end_ms, source FROM former_ledger WHERE symbol = 'BTCUSDT' ORDER BY interval"
+    assert database.select(select) == [
+        ("1m", T0_MS, FIRST_MS, "rest"),
+        ("5m", T0_MS, T0_MS + 10 * MINUTE_MS, "rollup"),
+    ]
+    select = "SELECT symbol, until_ms, onboard_ms, price_precision FROM former_listing"
+    assert database.select(select) == [("BTCUSDT", FIRST_MS, 0, 2)]
     assert await reader.listings() == {"BTCUSDT": NEW}
 
 
-async def test_newer_rows_in_another_precision_are_to_be_fetched_anew(
-    writer: SqliteWriter, reader: SqliteReader
-) -> None:
+async def test_newer_rows_in_another_precision_are_to_be_fetched_anew(writer: OpenWriter, reader: OpenReader) -> None:
     await hold(writer)
     ledgers = await writer.relist(relisting(keeps_newer=False))
     assert await opens(reader, BTC_1M) == []
     assert ledgers[BTC_1M].known == Spans([Span(0, FIRST_MS)])
 
 
-async def test_the_ledger_that_the_writer_remembers_is_the_new_one(writer: SqliteWriter) -> None:
+async def test_the_ledger_that_the_writer_remembers_is_the_new_one(writer: OpenWriter) -> None:
     await hold(writer)
     await writer.relist(relisting(keeps_newer=True))
     [result] = await writer.commit([batch(BTC_1M, Source.WS, minutes((20, 21)))])
@@ -97,20 +92,21 @@ async def test_the_ledger_that_the_writer_remembers_is_the_new_one(writer: Sqlit
 
 
 async def test_the_third_listing_of_a_name_leaves_the_first_one_s_rows_alone(
-    writer: SqliteWriter, db_file: Path
+    writer: OpenWriter, database: Database
 ) -> None:
     await hold(writer)
     await writer.relist(relisting(keeps_newer=True))
     again_ms = T0_MS + 12 * MINUTE_MS
     third = Listing("BTCUSDT", again_ms, 1 << 42, Precision(6, 0), again_ms)
     await writer.relist(Relisting(NEW, third, {KLINES: again_ms}, keeps_newer=True))
-    with closing(sqlite3.connect(db_file)) as connection:
-        select = "SELECT until_ms, count(*) FROM former_kline WHERE symbol = 'BTCUSDT' AND interval = '1m' GROUP BY 1"
-        assert connection.execute(select).fetchall() == [(FIRST_MS, 7), (again_ms, 5)]
+    select = (
+        "SELECT until_ms, count(*) FROM former_kline WHERE symbol = 'BTCUSDT' AND interval = '1m' GROUP BY 1 ORDER BY 1"
+    )
+    assert database.select(select) == [(FIRST_MS, 7), (again_ms, 5)]
 
 
 async def test_doubts_and_relistings_are_in_the_journal_of_every_series_of_the_name(
-    writer: SqliteWriter, reader: SqliteReader, feed: SqliteChangeFeed
+    writer: OpenWriter, reader: OpenReader, feed: ChangeFeed
 ) -> None:
     await hold(writer)
     start = (await feed.changes(None)).last
