@@ -25,7 +25,7 @@ CONNECT_S_MAX: Final = 5.0
 READ_STATEMENT_MS_MAX: Final = 10_000  # as long as a client waits for an answer
 WRITE_STATEMENT_MS_MAX: Final = 60_000  # a month of klines takes 2 s on a busy machine
 LOCK_MS_MAX: Final = 5_000
-IDLE_IN_TRANSACTION_MS_MAX: Final = 30_000  # a process that is suspended must not hold locks; another one takes over
+IDLE_IN_TRANSACTION_MS_MAX: Final = 10_000  # a process that is suspended must not hold locks; another one takes over
 UNANSWERED_S: Final = 5.0  # beyond the server's own limit, before a connection counts as dead
 POOL_WAIT_S_MAX: Final = 30.0
 CLOSE_S_MAX: Final = 3.0  # SIGTERM ends the node within 10 s, also if the server does not answer
@@ -112,6 +112,8 @@ class Connections:
                 self._used.add(connection)
                 result = await work(connection)
             except BaseException as error:
+                if connection is not None and _is_connection_lost(error):
+                    connection.terminate()  # the server closes it, but that may not have been seen yet
                 is_lost = connection is not None and not self._take_back(connection)
                 if is_lost and not is_fresh and self._may_repeat(error):
                     continue
