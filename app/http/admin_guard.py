@@ -47,7 +47,7 @@ class AdminGuard:
             return
         if FORWARDED not in request.scope:  # a forwarded request was checked by the process that received it
             _check_origin(request)
-        file = f"{self.local.name} beside the database (DB_URL) or in RUNTIME_DIR"
+        file = f"{self.local.name} beside the database (DB_URL; of Postgres: in data/) or in RUNTIME_DIR"
         try:
             token = self.local.read()
         except OSError as error:

@@ -188,7 +188,7 @@ class Node:
                 self.parts.store_state.report(None)  # another process writes: our failure to write no longer matters
             if self.writer is not None:
                 if self.writer.is_replaced:
-                    await self._step_down("the database file was deleted or replaced")
+                    await self._step_down("the database was deleted or replaced")
                 elif self.writer.is_deposed:
                     await self._step_down("another process has become the writer")
                 elif not self.parts.lease.is_held():

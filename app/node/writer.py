@@ -127,7 +127,7 @@ class Writer:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether the database file is no longer the one that was opened."""
+        """Whether the database is no longer the one that was opened."""
         return self._store.is_replaced()
 
     @property

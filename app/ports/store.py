@@ -248,7 +248,7 @@ class OpenWriter(StoreWriter, OpenReader, Protocol):
         ...
 
     def is_replaced(self) -> bool:
-        """Whether the database file was deleted or replaced, so that this writer can no longer write."""
+        """Whether the database was deleted or replaced, so that this writer can no longer write."""
         ...
 
     def log_complaint(self) -> str | None:
