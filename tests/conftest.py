@@ -3,11 +3,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres_server import end_shared_server
+
 REALDATA = Path(__file__).parents[2] / "shared" / "realdata"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the suite in the background makes it ignore SIGINT, and programs that tests start inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure() -> None:
+    """End the Postgres server that tests of this process have shared."""
+    end_shared_server()
 
 
 @pytest.fixture(scope="session")

@@ -152,10 +152,16 @@ class PostgresServer:
 
 @cache
 def shared_server() -> PostgresServer:
-    """The server that all tests of this process share; it ends with the process. Skips the test if there is none."""
+    """The server that all tests of this process share; it ends with the session. Skips the test if there is none."""
     server = PostgresServer()
-    atexit.register(server.end)
+    atexit.register(server.end)  # for programs without a session
     return server.__enter__()
+
+
+def end_shared_server() -> None:
+    """End the shared server, if there is one: processes of pytest-xdist end without their exit handlers."""
+    if shared_server.cache_info().currsize:
+        shared_server().end()
 
 
 def server_url(database: str = "postgres") -> str:

@@ -19,11 +19,8 @@ def test_a_database_is_named_without_its_user(url: str, name: str) -> None:
     assert place(url) == name
 
 
-@pytest.mark.parametrize(
-    "url", ["postgresql://me:sec/ret@db/klinenode", "postgresql://me:1#sec@db/klinenode", "sec://x"]
-)
+@pytest.mark.parametrize("url", ["postgresql://me:sec/ret@db/klinenode", "sec://x"])
 def test_what_is_no_url_is_refused_without_the_password(url: str) -> None:
-    try:
-        assert "sec" not in place(url)
-    except ValueError as error:
-        assert "sec" not in f"{error!r} {error.__cause__}"
+    with pytest.raises(ValueError, match="DB_URL") as caught:
+        place(url)
+    assert "sec" not in f"{caught.value!r} {caught.value.__cause__}"
