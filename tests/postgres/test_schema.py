@@ -223,3 +223,27 @@ async def test_a_minute_of_600_symbols_is_a_few_statements(writer: PostgresWrite
     await commit(1)
     assert len(statements) == 5, statements
     assert len((await reader.read(series[599], everything(), 9)).rows) == 2
+
+
+async def test_short_spans_of_many_series_are_found_by_key_in_a_table_that_is_not_analysed(
+    url: str, writer: PostgresWriter, reader: PostgresReader
+) -> None:
+    values = ", ".join("'1.00'" if type_ is str else "1" for _, type_ in KLINES.columns[1:])
+    end = M1.grid.floor(NOW_MS)
+    times = f"{end}::bigint - minute * {MINUTE_MS}::bigint"
+    every = "generate_series(1, 300) AS number, generate_series(1, 200) AS minute"
+    await execute(url, f"INSERT INTO kline_1m SELECT 'S' || number || 'USDT', {times}, {values} FROM {every}")
+    seen: list[tuple[str, tuple[Any, ...]]] = []
+
+    async def explain(connection: asyncpg.Connection) -> str:
+        [(query, values)] = [each for each in seen if "kline_1m" in each[0]]
+        return "\n".join(line for (line,) in await connection.fetch(f"EXPLAIN {query}", *values))
+
+    await reader.ledgers()
+    [connection] = reader._reads._idle
+    connection.add_query_logger(lambda record: seen.append((record.query, record.args)))
+    wanted = {Series(KLINES, f"S{number}USDT", M1): Span(end - 2 * MINUTE_MS, end) for number in range(1, 301)}
+    assert sum(map(len, (await reader.read_spans(wanted)).values())) == 600
+    plan = await reader._reads.run(explain)
+    assert "Nested Loop" in plan, plan
+    assert "Seq Scan on kline_1m_202701" not in plan, plan
