@@ -230,7 +230,8 @@ class PostgresWriter(PostgresReader):
 
     async def save_stand_down(self, until_ms: int, reason: str) -> None:
         """Store that no request may be sent before `until_ms`. Raises StoreUnavailable."""
-        await self._save("stand_down", ("id",), ("until_ms", "reason"), [(1, until_ms, reason)])
+        text = reason.encode(errors="replace").decode().replace("\0", "?")  # as the exchange wrote it; no NUL
+        await self._save("stand_down", ("id",), ("until_ms", "reason"), [(1, until_ms, text)])
 
     async def save_document(self, name: str, body: bytes, stored_ms: int) -> None:
         """Store a document under `name`, replacing the earlier one. Raises StoreUnavailable."""

@@ -118,6 +118,13 @@ async def test_texts_come_back_as_they_came(writer: PostgresWriter, reader: Post
     assert await reader.read_encoded(series, everything(), 99) == (len(given), b"[" + printed + b"]")
 
 
+async def test_a_stand_down_is_stored_whatever_the_exchange_wrote(
+    writer: PostgresWriter, reader: PostgresReader
+) -> None:
+    await writer.save_stand_down(NOW_MS, "HTTP 418: (\0 \ud800 币安)")
+    assert await reader.stand_down() == (NOW_MS, "HTTP 418: (? ? 币安)")
+
+
 async def test_floats_are_refused(writer: PostgresWriter) -> None:
     wrong: Any = 1.5
     row = kline(T0_MS)._replace(close=wrong)
