@@ -330,6 +330,14 @@ class ArchiveRejected(Event):
     whole; `reason` says what was found, `then` what happens next.
     """
 
+    METRICS = (
+        Counter(
+            "klinenode_archive_rejected_total",
+            "Archive files that were not used, by the check that they did not pass.",
+            labels={"check": "check"},
+        ),
+    )
+
     name: str
     check: str
     reason: str

@@ -82,6 +82,14 @@ _NUMBERS: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], float]], ...]] = 
         Counter("klinenode_connections_overdue", "Connections ended for being too slow."),
         lambda node: node.connections.overdue,
     ),
+    (
+        Gauge("klinenode_ready", "1 while /v1/ready answers 200.", merge=Merge.SMALLEST),
+        lambda node: float(node.health.ready()[0]),
+    ),
+    (
+        Gauge("klinenode_store_failing", "1 while the database takes no writes.", merge=Merge.LARGEST),
+        lambda node: float(node.store_state.error is not None),
+    ),
     (IS_WRITER, lambda node: float(node.role.is_writer)),
 )
 
