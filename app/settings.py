@@ -1,4 +1,4 @@
-"""Every setting: name, default and help; read from the environment or `.env` and validated together."""
+"""Every setting: name, default and help; read from environment, `.env` or secrets' files, and validated together."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +19,7 @@ from app.outbound import Destination, Egress, certificate_faults, is_exempt, is_
 
 SECRETS: Final = frozenset({"ADMIN_TOKEN", "CLUSTER_TOKEN"})
 CLUSTER_TOKEN_MIN: Final = 16
+CONTAINER_SECRETS: Final = "/run/secrets"
 PRICE_WEIGHT_SHARE: Final = 4  # price klines may use a quarter of WEIGHT_PER_MINUTE as they close, 1 for each
 OUTBOUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 UPSTREAMS: Final = ("binance_rest_url", "binance_ws_url", "binance_archive_url")
@@ -431,13 +432,19 @@ def notify_socket() -> str | None:
     return os.environ.get("NOTIFY_SOCKET") or None  # noqa: TID251  the one place
 
 
+def secrets_folder() -> Path | None:
+    """The folder with files named like settings, in lower case: systemd's credentials, or a container's secrets."""
+    folder = Path(os.environ.get("CREDENTIALS_DIRECTORY") or CONTAINER_SECRETS)  # noqa: TID251  the one place
+    return folder if folder.is_dir() else None
+
+
 def _checked(given: Mapping[str, object], env_file: Path | None) -> tuple[Settings | None, list[str]]:
     """The settings, or their faults.
 
     If single values are wrong, they are replaced by their defaults, so that rules about several values are checked too.
     """
     try:
-        return Settings(_env_file=env_file, **given), []  # type: ignore[arg-type]
+        return Settings(_env_file=env_file, _secrets_dir=secrets_folder(), **given), []  # type: ignore[arg-type]
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
     except (ValueError, OSError) as error:  # the file cannot be read: setting_names has reported it

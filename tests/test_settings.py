@@ -466,3 +466,22 @@ def test_what_config_prints_may_be_given_again(tmp_path: Path, name: str, text: 
     first = load({name.lower(): text}, env_file=None)
     again = load(env_file=write(tmp_path, *(f"{key}={value}" for key, value in first.effective().items())))
     assert again == first
+
+
+def test_secrets_may_come_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of systemd's credentials or a container's secrets; the environment goes before them."""
+    (tmp_path / "admin_token").write_text("from-a-file\n")
+    (tmp_path / "db_url").write_text("sqlite:////var/lib/klinenode/k.db\n")
+    (tmp_path / "unrelated").mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    found = load(env_file=None)
+    assert found.admin_token is not None
+    assert found.admin_token.get_secret_value() == "from-a-file"
+    assert found.db_url == "sqlite:////var/lib/klinenode/k.db"
+    assert "from-a-file" not in repr(found.effective())
+    monkeypatch.setenv("ADMIN_TOKEN", "from-the-environment")
+    again = load(env_file=None).admin_token
+    assert again is not None
+    assert again.get_secret_value() == "from-the-environment"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "none"))
+    assert load(env_file=None).db_url == Settings.model_fields["db_url"].default
