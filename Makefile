@@ -18,7 +18,7 @@ BASES ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo test sim fuzz torture soak rehearsal bench fresh lint fmt clients lock env-sample docs clean
+.PHONY: help setup setup-dev run demo test sim fuzz torture soak rehearsal bench fresh lint audit fmt clients lock env-sample docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,10 @@ lint: setup-dev  ## formatting, bans, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: setup-dev  ## ask PyPI whether a pinned package has a known vulnerability (one request a package; sends names and versions)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements-dev.lock
 
 fmt: setup-dev  ## format the code
 	$(BIN)/ruff format .
