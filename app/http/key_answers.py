@@ -1,7 +1,6 @@
 """Answers of a node with API keys: refusals in the shape of the path, and answers that no shared cache keeps."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from fastapi import Request
@@ -68,7 +67,6 @@ def as_private(header: Header) -> Header:
     return _private(header) if header[0] == b"cache-control" else header
 
 
-@lru_cache(maxsize=1024)
 def _private(header: Header) -> Header:
     name, value = header
     return name, value.replace(b"public", b"private", 1)

@@ -52,9 +52,12 @@ class LocalQuotaCounter:
     def used(self, row: int, period: int) -> int:
         """How many requests all processes have counted in `row` in a period."""
         words = self._words
-        begin = _HEAD_WORDS + row * PROCESSES_MAX
+        begin, places = _HEAD_WORDS + row * PROCESSES_MAX, words[0]
+        if places == 1:  # most nodes are one process
+            word = words[begin]
+            return word & _COUNT if word >> COUNT_BITS == period else 0
         found = 0
-        for word in words[begin : begin + words[0]]:
+        for word in words[begin : begin + places]:
             if word >> COUNT_BITS == period:
                 found += word & _COUNT
         return found
