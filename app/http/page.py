@@ -14,6 +14,8 @@ from app.http.headers import BINANCE, JSON, VARY, Header
 
 GZIP_BYTES_MIN: Final = 1024  # a smaller body fits into one packet either way
 GZIP_LEVEL: Final = 1  # measured on 500 random rows: 0.4 ms and 0.42×; level 4 takes twice as long for 0.40×
+UPDATING_S: Final = 2
+UPDATED_FROM_S: Final = 5  # of a shorter time the last two seconds would be most of it
 CONDITION_BYTES_MAX: Final = 4096  # a longer If-None-Match is answered in full
 ACCEPT_BYTES_MAX: Final = 256  # a longer Accept-Encoding gets the identity encoding
 
@@ -197,9 +199,15 @@ def _thousandths(quality: bytes) -> int:
 
 @lru_cache(maxsize=1024)
 def cache_control(max_age_s: int) -> Header:
-    """The Cache-Control header that lets others cache a page for `max_age_s`."""
+    """The Cache-Control header that lets others hold a page for `max_age_s`.
+
+    The last UPDATING_S of a longer time are for caches that fetch the next page meanwhile (RFC 5861).
+    """
     if max_age_s <= 0:
         return (b"cache-control", b"public, max-age=0, must-revalidate")
+    if max_age_s >= UPDATED_FROM_S:
+        stated = (max_age_s - UPDATING_S, UPDATING_S)
+        return (b"cache-control", b"public, max-age=%d, stale-while-revalidate=%d" % stated)
     return (b"cache-control", b"public, max-age=%d" % max_age_s)
 
 

@@ -502,5 +502,5 @@ def test_the_date_is_the_servers() -> None:
         made.server_state.default_headers = [(b"date", date)]
         made.data_received(request(KLINES))
     assert re.findall(rb"date: (\w+)\r\n", transport.written) == [b"one", b"two"]
-    assert b"max-age=10" in transport.written
+    assert b"max-age=8, stale-while-revalidate=2" in transport.written
     assert node.clock.ms == NOW_MS

@@ -311,12 +311,16 @@ async def test_an_answer_has_a_tag_a_packed_form_and_an_age_it_may_reach(port: i
     plain = await wire(port, DEPTH)
     packed = await wire(port, DEPTH, headers=[("Accept-Encoding", "gzip")])
     assert plain.body == gzip.decompress(packed.body) == LARGE
-    assert plain.headers["cache-control"] == "public, max-age=58"
+    assert plain.headers["cache-control"] == "public, max-age=56, stale-while-revalidate=2"
     assert plain.headers["x-mbx-used-weight-1m"] == "1"
     assert plain.headers["content-type"] == "application/json"
     node.clock.ms += 30_000
     again = await wire(port, DEPTH, headers=[("If-None-Match", plain.headers["etag"])])
-    assert (again.status, again.body, again.headers["cache-control"]) == (304, b"", "public, max-age=28")
+    assert (again.status, again.body, again.headers["cache-control"]) == (
+        304,
+        b"",
+        "public, max-age=26, stale-while-revalidate=2",
+    )
     head = await wire(port, DEPTH, method="HEAD")
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(LARGE)))
     assert len(node.market.asked) == 1

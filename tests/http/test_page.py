@@ -89,7 +89,12 @@ def test_the_gzip_variant_is_made_once_counted_and_has_its_own_tag() -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_age_s", "stated"), [(7, b"public, max-age=7"), (0, b"public, max-age=0, must-revalidate")]
+    ("max_age_s", "stated"),
+    [
+        (7, b"public, max-age=5, stale-while-revalidate=2"),
+        (4, b"public, max-age=4"),
+        (0, b"public, max-age=0, must-revalidate"),
+    ],
 )
 def test_cache_control(max_age_s: int, stated: bytes) -> None:
     assert dict(Page(b"[]").reply("GET", [], max_age_s).start["headers"])[b"cache-control"] == stated

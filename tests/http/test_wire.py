@@ -47,7 +47,7 @@ async def test_a_page_has_exactly_these_headers_whether_rendered_or_kept(port: i
             "vary": "Accept-Encoding",
             "x-mbx-used-weight-1m": "1",
             "access-control-allow-origin": "*",
-            "cache-control": "public, max-age=10",
+            "cache-control": "public, max-age=8, stale-while-revalidate=2",
         }
     assert len(rendered.header_list) == len(dict(rendered.header_list)), "no header twice"
 

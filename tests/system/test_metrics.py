@@ -19,6 +19,7 @@ from app.node.writer import Writer
 from infra.sandbox import truth as truth_of
 from infra.sandbox.faults import Fault
 from infra.sqlite.library import sqlite3
+from tests.cache_time import held_s
 from tests.system.world import Watched, World, world
 
 YOUNG = "NEW1120USDT"  # listed yesterday: what there is of it is gathered in a few requests
@@ -77,7 +78,7 @@ async def served_alike(here: World, client: httpx.AsyncClient, targets: list[str
 
 
 def max_age_s(answer: httpx.Response) -> int:
-    return int(answer.headers["cache-control"].rpartition("max-age=")[2].split(",")[0])
+    return held_s(answer.headers["cache-control"])
 
 
 async def test_metrics_are_gathered_kept_and_answered_byte_for_byte(tmp_path: Path) -> None:

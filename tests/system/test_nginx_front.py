@@ -23,6 +23,7 @@ from tests.system.processes import Program, Programs, free_port, until
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
 
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
+EXPIRED_S = 2.1  # nginx counts whole seconds, with the first and the last
 HEAD = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nVary: Accept-Encoding\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
@@ -34,6 +35,7 @@ class StandIn:
     cache_control: str = "public, max-age=10"
     status: str = "200 OK"
     heads: list[str] = field(default_factory=list)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -45,6 +47,7 @@ class StandIn:
                     writer.write(SWITCHED)
                     await self.is_over.wait()
                     return
+                await self.may_answer.wait()
                 is_gzip = "accept-encoding: gzip" in head.lower()
                 coding, body = ("Content-Encoding: gzip\r\n", gzip.compress(b"[]")) if is_gzip else ("", b"[]")
                 stated = f"{HEAD.replace('200 OK', self.status)}{coding}Cache-Control: {self.cache_control}\r\n"
@@ -72,6 +75,7 @@ async def front(folder: Path, *, rate: str = "1000r/s", main: str = "", tls: tup
                 proxy: str = "") -> AsyncIterator[Front]:  # fmt: skip
     assert NGINX is not None
     node = StandIn()
+    node.may_answer.set()
     async with await asyncio.start_server(node.serve, "127.0.0.1", 0) as server, Programs(folder) as programs:
         port = free_port()
         options = (*(("TLS",) if tls else ()), *(("PROXY",) if proxy else ()))
@@ -96,6 +100,7 @@ async def front(folder: Path, *, rate: str = "1000r/s", main: str = "", tls: tup
             yield made
         finally:
             node.is_over.set()
+            node.may_answer.set()
 
 
 async def test_a_page_is_kept_once_for_each_encoding_and_not_for_each_wording(tmp_path: Path) -> None:
@@ -129,6 +134,26 @@ async def test_a_request_with_a_key_always_reaches_the_node_and_is_kept_for_nobo
             for _ in range(3):
                 answer = await client.get(KLINES)
                 assert answer.headers["x-cache-status"] == "MISS", "a private page was kept"
+
+
+async def test_a_page_is_sent_while_the_next_one_is_fetched_only_when_the_node_allows_it(tmp_path: Path) -> None:
+    async with front(tmp_path) as made, made.client() as client:
+        for allowed, expected in ((", stale-while-revalidate=60", "STALE"), ("", "EXPIRED")):
+            target = f"{KLINES}&limit={len(expected)}"
+            made.node.cache_control = f"public, max-age=1{allowed}"
+            assert (await client.get(target)).headers["x-cache-status"] == "MISS"
+            await SystemClock().sleep(EXPIRED_S)
+            made.node.may_answer.clear()
+            asked = len(made.node.heads)
+            async with asyncio.TaskGroup() as tasks:
+                answer = tasks.create_task(client.get(target))
+                while len(made.node.heads) == asked:  # nginx asks the node in either case
+                    await SystemClock().sleep(0.01)
+                if allowed:
+                    await answer  # and does not wait for it in this one
+                made.node.may_answer.set()
+            assert answer.result().headers["x-cache-status"] == expected
+            assert answer.result().headers["cache-control"].endswith("must-revalidate") is bool(allowed)
 
 
 def make_certificate(openssl: str, folder: Path) -> None:
@@ -200,6 +225,8 @@ async def test_only_a_proxy_that_is_named_by_its_address_may_name_clients(tmp_pa
 async def test_only_reads_are_sent_to_the_other_node(tmp_path: Path) -> None:
     assert NGINX is not None
     sick, well = StandIn(status="503 Service Unavailable", cache_control="no-store"), StandIn()
+    for each in (sick, well):
+        each.may_answer.set()
     async with (
         await asyncio.start_server(sick.serve, "127.0.0.1", 0) as one,
         await asyncio.start_server(well.serve, "127.0.0.1", 0) as two,
