@@ -18,7 +18,7 @@ from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.kinds.metrics import METRICS
 from app.node.prepare import CannotStart, prepare
-from app.node.stores import store_of
+from app.node.stores import Reading, store_of
 from app.operate import OperateError
 from app.operate_migrate import Moved, migrate
 from app.ports.contents import ContentsTable, RowOfTable
@@ -83,7 +83,7 @@ async def fill(url: str) -> None:
 
 async def everything(url: str) -> dict[str, Any]:
     """What the store's port shows of a database."""
-    reader: OpenReader = store_of(url).reader(url, lambda error: None)
+    reader: OpenReader = store_of(url).reader(Reading(url))
     try:
         ledgers = await reader.ledgers()
         found: dict[str, Any] = {
