@@ -191,10 +191,22 @@ class Node:
                     await self._step_down("the database was deleted or replaced")
                 elif self.writer.is_deposed:
                     await self._step_down("another process has become the writer")
-                elif not self.parts.lease.is_held():
+                elif not self.parts.lease.is_held() and not await self._goes_on(self.writer):
                     await self._step_down(LEASE_LOST)
             elif not others and not await self._try_to_write():
                 await self.parts.follower.start()
+
+    async def _goes_on(self, writer: Writer) -> bool:
+        """Whether a writer that has lost its lease keeps its role: it has the lease again, or nobody can tell.
+
+        While the server that keeps lease and database cannot be reached, nothing can be committed here, and what is in
+        memory goes on with the sockets: answers need not end. Once it is back, a writer that was replaced steps down.
+        """
+        try:
+            return await self.parts.lease.renew(self._url) and await writer.is_newest()
+        except StoreUnavailable as error:
+            self.parts.store_state.report(str(error))
+            return True
 
     async def _try_to_write(self) -> bool:
         """Become the writer if the lease is free and the database can be opened; return whether it worked."""

@@ -24,7 +24,7 @@ class Role(Protocol):
 
     @property
     def is_writer(self) -> bool:
-        """Whether this process ingests, backfills and writes."""
+        """Whether this process ingests, backfills and may write."""
         ...
 
     @property

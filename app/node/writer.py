@@ -135,6 +135,16 @@ class Writer:
         """Whether another process has become the writer."""
         return self._store.is_deposed
 
+    async def is_newest(self) -> bool:
+        """Whether no other process has become the writer since this one did. Raises StoreUnavailable."""
+        try:
+            await self._store.commit([])
+        except StoreUnavailable:
+            if self._store.is_deposed:
+                return False
+            raise
+        return True
+
     async def flush(self) -> None:
         """At shutdown: stop the sockets and write the queued klines, within FLUSH_S_MAX seconds."""
         await self._parts.supervisor.stop("sockets", "ingest", "write")
@@ -196,8 +206,8 @@ class Writer:
 
     @property
     def is_writer(self) -> bool:
-        """Always."""
-        return True
+        """Unless it has lost the lease, while it cannot be told whether another process has it (`Node._goes_on`)."""
+        return self._parts.lease.is_held()
 
     @property
     def store(self) -> OpenWriter:

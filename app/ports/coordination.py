@@ -124,6 +124,13 @@ class Lease(Protocol):
         """
         ...
 
+    async def renew(self, url: str) -> bool:
+        """Try to go on with a lease that `is_held` has found lost; returns whether this process holds it again.
+
+        Raises StoreUnavailable while what keeps the lease cannot be reached, so that nobody can tell.
+        """
+        ...
+
     async def release(self) -> None:
         """Release the lease if it is held, and close whatever the other methods opened; they open it again."""
         ...

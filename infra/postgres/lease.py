@@ -35,6 +35,10 @@ class PostgresLease:
         """Whether the server has answered so recently that no other process can hold the lease."""
         return monotonic() < self._session.held_until_s
 
+    async def renew(self, url: str) -> bool:
+        """Try to take the lease again after its session was lost. Raises StoreUnavailable."""
+        return await self.try_acquire(url)
+
     async def release(self) -> None:
         """Release the lease if it is held, and end the session and its thread."""
         keeper, self._keeper = self._keeper, None

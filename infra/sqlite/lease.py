@@ -49,6 +49,10 @@ class WriterLease:
         """Whether this process holds the lock of the file at the path; a deleted lock file lets in a second writer."""
         return self._fd is not None and self._is_still(self._fd)
 
+    async def renew(self, url: str) -> bool:
+        """False: whoever deleted the lock file lets in another writer."""
+        return False
+
     async def release(self) -> None:
         """Release the lease; does nothing when it is not held."""
         if self._fd is not None:

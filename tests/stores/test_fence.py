@@ -76,3 +76,13 @@ async def test_a_writer_goes_on_when_readers_come_and_go(database: Database, wri
         await writer.commit([batch(BTC_1M, Source.REST, minutes((minute, minute + 1)))])
         assert len((await reader.read(BTC_1M, everything(), 9)).rows) == minute + 1
         await reader.close()
+
+
+async def test_a_commit_of_nothing_tells_a_writer_that_it_was_replaced(writer: OpenWriter, database: Database) -> None:
+    assert await writer.commit([]) == []
+    newer = await database.writer(FixedClock())
+    try:
+        with pytest.raises(StoreUnavailable, match="another process has become the writer"):
+            await writer.commit([])
+    finally:
+        await newer.close()

@@ -77,6 +77,13 @@ async def test_two_leases_of_one_process_exclude_each_other(lease: Made) -> None
     assert await first.holder() == "http://second"
 
 
+async def test_what_another_process_has_is_not_renewed(lease: Made) -> None:
+    first, second = lease(), lease()
+    assert await second.try_acquire("http://second")
+    assert not await first.renew("http://first")
+    assert await first.holder() == "http://second"
+
+
 async def test_a_lease_that_was_released_can_be_taken_again(lease: Made) -> None:
     mine = lease()
     for url in ("http://one", "http://two"):
