@@ -106,7 +106,8 @@ async def _of_blocks(
 ) -> tuple[int, bytes] | None:
     """The answer of `read_encoded` if blocks without a gap between them make it up; None otherwise.
 
-    It takes half the time of `_answer`, and where that is needed, 0.06 ms more: no row can lie between such blocks.
+    No row can lie between such blocks. The statement takes half the time of that of `_answer`, and 0.06 ms if it finds
+    none.
     """
     if not (tiled := tiles(series.interval, window, limit, newest=newest)):
         return None

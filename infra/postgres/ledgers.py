@@ -1,5 +1,6 @@
 """Stored ledgers."""
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from itertools import groupby
 from typing import Any
@@ -26,7 +27,8 @@ async def read_ledger(connection: asyncpg.Connection, series: Series) -> Ledger:
 
 async def read_ledgers(connection: asyncpg.Connection) -> dict[Series, Ledger]:
     """The stored ledgers of all series."""
-    return by_series(_by_name(await connection.fetch(f"{_SELECT} {_ORDER}")))
+    lines = await connection.fetch(f"{_SELECT} {_ORDER}")
+    return await asyncio.to_thread(lambda: _by_series(_by_name(lines)))  # it takes 0.2 s for 4,200 series
 
 
 async def read_ledgers_of(connection: asyncpg.Connection, wanted: Collection[SeriesName]) -> dict[SeriesName, Ledger]:
@@ -49,7 +51,7 @@ def name_of(series: Series) -> SeriesName:
     return SeriesName(series.name, series.interval.code)
 
 
-def by_series(found: Mapping[SeriesName, Ledger]) -> dict[Series, Ledger]:
+def _by_series(found: Mapping[SeriesName, Ledger]) -> dict[Series, Ledger]:
     """`found` by series."""
     return {named(name.symbol, INTERVALS[name.code]): ledger for name, ledger in found.items()}
 
