@@ -25,6 +25,7 @@ from app.kinds.registry import KINDS
 from app.ports.errors import SchemaTooNew, StoreUnavailable
 from infra.postgres.migrate import upgrade
 from infra.postgres.postgres_store import PostgresReader, PostgresWriter
+from infra.postgres.statements import arrays
 from infra.stores.row_tables import former_table, revision_table, row_table
 from tests.postgres_server import execute, fresh_database, on_connection, server_url
 from tests.sqlite.material import BTC_1M, NOW_MS, T0_MS, FixedClock, batch, everything, kline, minutes
@@ -60,6 +61,16 @@ async def test_every_kind_has_its_tables(url: str) -> None:
         for table in (revision_table(kind), former_table(kind)):
             assert own.items() <= found[table].items(), table
     assert partitioned == expected
+
+
+async def test_statements_know_the_type_of_every_column(url: str) -> None:
+    views = {name for (name,) in await fetch(url, "SELECT viewname FROM pg_views WHERE schemaname = 'public'")}
+    for table, names in (await columns(url)).items():
+        if table in views | {"identity", "alembic_version"}:
+            continue
+        for name, (type_, _) in names.items():
+            bound = {"integer": "bigint"}.get(type_, type_)
+            assert arrays((name,)) == f"unnest($1::{bound}[])", f"{table}.{name}"
 
 
 async def test_texts_compare_byte_by_byte(url: str) -> None:
