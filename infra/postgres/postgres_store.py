@@ -1,5 +1,6 @@
 """The store on Postgres, which implements app.ports.store."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
@@ -188,8 +189,9 @@ class PostgresWriter(PostgresReader):
 
     async def close(self) -> None:
         """Close all connections after the running transactions have finished."""
-        await self._writes.close()
-        await super().close()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._writes.close())
+            group.create_task(super().close())
 
     async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
         """Write rows and ledger spans of all `batches` in one transaction. Raises StoreUnavailable.

@@ -181,6 +181,19 @@ async def test_a_statement_that_takes_too_long_is_cancelled(
     await reader.close()
 
 
+async def test_a_connection_that_does_not_answer_is_not_used_again(
+    url: str, writer: PostgresWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "UNANSWERED_S", 0.1 - connections.READ_STATEMENT_MS_MAX / 1000)
+    reader = PostgresReader(url)
+    with pytest.raises(StoreUnavailable, match="does not answer; check the server and the network"):
+        await reader._reads.run(lambda connection: connection.execute("SELECT pg_sleep(600)"))
+    assert reader._reads._idle == []
+    monkeypatch.undo()
+    assert await rows(reader) == []
+    await reader.close()
+
+
 async def test_a_table_that_another_session_locks_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "LOCK_MS_MAX", 50)
     async with opened(url) as (writer, reader):
