@@ -121,6 +121,20 @@ class ExchangeAnswers(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SharedCacheLost(Event):
+    """The cache of CACHE_URL cannot be used; everything goes on without it, and connecting is tried again."""
+
+    LEVEL = logging.WARNING
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCacheAnswers(Event):
+    """The cache of CACHE_URL is used again."""
+
+
+@dataclass(frozen=True, slots=True)
 class RateStateNotShared(Event):
     """The file by which processes share their weight was damaged, or cannot be used; `reason` says what follows."""
 

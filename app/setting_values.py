@@ -23,6 +23,9 @@ _SYMBOL: Final = re.compile(r"\w[\w.-]{0,63}")  # as app/binance/exchange_info.p
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _COMMENT: Final = re.compile(r"\s#")
 _SERVER_EXAMPLE: Final = "postgresql://user:password@host:5432/klinenode"
+_CACHE_SCHEMES: Final = frozenset({"redis", "rediss"})
+_CACHE_DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}")
+_CACHE_EXAMPLE: Final = "redis://user:password@host:6379/0"
 _NAMED_MAX: Final = 5  # wrong items that a message repeats
 _QUOTED_MAX: Final = 80  # characters of each
 _NO_NAMES: Final = frozenset({"NULL", "NONE"})  # what other programs print for "nothing"
@@ -127,6 +130,26 @@ def server_url(value: str) -> str:
         )
     if not unquote(parts.path).strip("/") or "/" in parts.path[1:]:
         raise ValueError(f"must name one database: write it as {_SERVER_EXAMPLE}")
+    return value
+
+
+def cache_url(value: str) -> str:
+    """The URL of a Redis server. The text may contain a password, so no message quotes it."""
+    scheme, colon, rest = value.strip().partition(":")
+    value = letters.lower(scheme) + colon + rest
+    try:
+        parts = urlsplit(value)
+        is_sound = parts.port != 0 and not parts.query and not parts.fragment
+        is_sound = is_sound and not _CONTROL.search(value) and " " not in value and is_host(parts.hostname or "")
+    except ValueError:  # its message might quote the password
+        is_sound = False
+    if not is_sound or parts.scheme not in _CACHE_SCHEMES or not _CACHE_DATABASE.fullmatch(parts.path):
+        raise ValueError(
+            f"write it as {_CACHE_EXAMPLE}, or rediss:// for TLS, with @ : / # ? of user and password percent-encoded "
+            "(%40 %3A %2F %23 %3F)"
+        )
+    if MASK in (parts.username, parts.password):
+        raise ValueError("the password is masked, as `klinenode config` prints it; give the real one")
     return value
 
 

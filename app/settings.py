@@ -24,7 +24,8 @@ PRICE_WEIGHT_SHARE: Final = 4  # price klines may use a quarter of WEIGHT_PER_MI
 OUTBOUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 UPSTREAMS: Final = ("binance_rest_url", "binance_ws_url", "binance_archive_url")
 WITH_CREDENTIALS: Final = frozenset(
-    name.upper() for name in ("db_url", "db_read_url", "http_proxy", "https_proxy", "all_proxy", *UPSTREAMS)
+    name.upper()
+    for name in ("db_url", "db_read_url", "cache_url", "http_proxy", "https_proxy", "all_proxy", *UPSTREAMS)
 )
 ALL_SYMBOLS: Final = "ALL"  # in METRICS and FUNDING: every followed symbol
 _BYTES_MAX: Final = 2**50  # for memory and disk: more than a petabyte is a typing error
@@ -86,6 +87,12 @@ class Settings(BaseSettings):
         "",
         description="Folder of the files that a database's processes share (sockets, token); empty: the database's, or "
         "data/ if a server keeps it.",
+    )
+    cache_url: str = Field(
+        "",
+        description="Redis in which the nodes of one database share what they have read: "
+        "redis://user:password@host:6379/0, or rediss:// for TLS; empty: none. It is never needed.",
+        repr=False,
     )
     cache_ttl_sec_klines: int = Field(10, ge=0, le=3600, description="Longest max-age of a klines answer, seconds.")
     cache_bytes_max: int = Field(
@@ -305,6 +312,11 @@ class Settings(BaseSettings):
     @classmethod
     def _replica(cls, value: str | None) -> str | None:
         return None if value is None else values.server_url(value)
+
+    @field_validator("cache_url")
+    @classmethod
+    def _cache(cls, value: str) -> str:
+        return values.cache_url(value) if value.strip() else ""
 
     @field_validator("host")
     @classmethod

@@ -1,6 +1,6 @@
 """Following: a process that does not write keeps its tails, ledgers and pages equal to the writer's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from app.domain.interval import MINUTE_MS
@@ -11,7 +11,7 @@ from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
-from app.ports.coordination import Change, ChangeFeed
+from app.ports.coordination import Change, ChangeFeed, Changes
 from app.ports.errors import StoreUnavailable
 from app.ports.store import EVERYTHING, StoreReader
 
@@ -40,6 +40,14 @@ class Listener(Protocol):
         ...
 
 
+Saw = Callable[[int | None, Changes, int], None]
+"""Called with each look at the journal: the change number that it was read from, what it found, and when (ms)."""
+
+
+def _nobody_saw(after: int | None, changes: Changes, looked_ms: int) -> None:
+    """The default of `saw`: remembers nothing."""
+
+
 class ChangeFollower:
     """Reads the change feed and updates the copies of this process.
 
@@ -55,6 +63,7 @@ class ChangeFollower:
         holdings: LedgerCache,
         tail: Tail,
         listener: Listener,
+        saw: Saw = _nobody_saw,
     ) -> None:
         self._clock = clock
         self._feed = feed
@@ -62,6 +71,7 @@ class ChangeFollower:
         self._holdings = holdings
         self._tail = tail
         self._listener = listener
+        self._saw = saw
         self._last: int | None = None
         self.looked_ms: int | None = None
         """When the change feed was last read; None when the copies may differ from the store."""
@@ -98,6 +108,7 @@ class ChangeFollower:
         now_ms = self._clock.now_ms()
         changes = await self._feed.changes(self._last)
         self.change_seen = changes.last  # the rows of these changes are read below
+        self._saw(self._last, changes, now_ms)
         if not changes.is_whole:
             self.looked_ms = self.change_seen = None  # what is loaded may be newer: the next look tells
             await self._listener.reload()  # later commits are in the journal after `changes.last`

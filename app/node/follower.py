@@ -37,7 +37,9 @@ class Follower:
         self._newest_ms = 0
         self._is_running = False
         self._damaged = DamagedBlocks()
-        self._feed = ChangeFollower(parts.clock, parts.feed, parts.reader, parts.holdings, parts.tail, self)
+        self._feed = ChangeFollower(
+            parts.clock, parts.feed, parts.reader, parts.holdings, parts.tail, self, parts.seen.saw
+        )
 
     async def start(self) -> None:
         """Start to follow; the first look at the store is done on return. Does nothing if this process follows already.
@@ -203,6 +205,7 @@ class Follower:
         await parts.load_for_reading()
         self._newest_ms = max((ledger.end_ms for ledger in parts.holdings.all().values()), default=0)
         parts.close_lag.follow(parts.symbols.wished)
+        await parts.load_generation()
 
     async def _reload(self) -> None:
         parts = self._parts
@@ -213,6 +216,7 @@ class Follower:
                     parts.close_lag.follow(parts.symbols.wished)
                 parts.holdings.load_wishes(await parts.reader.anchors(), await parts.reader.extra_wishes())
                 await parts.load_checks()
+                await parts.load_generation()
                 if (stand_down := await parts.reader.stand_down()) is not None:
                     await parts.budget.restore(*stand_down)
 

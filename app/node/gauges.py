@@ -21,6 +21,19 @@ _NUMBERS: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], float]], ...]] = 
     (Counter("klinenode_page_cache_not_modified", "Hits answered with 304."), lambda node: node.pages.not_modified),
     (Gauge("klinenode_page_cache_bytes", "Bytes of rendered answers."), lambda node: node.pages.bytes),
     (Gauge("klinenode_page_cache_entries", "Rendered answers kept."), lambda node: node.pages.entries),
+    (
+        Counter("klinenode_shared_cache_hits", "Runs of klines that another node had read, from CACHE_URL."),
+        lambda node: node.shared_rows.hits,
+    ),
+    (
+        Counter("klinenode_shared_cache_misses", "Runs of klines that were not in CACHE_URL, or were outdated."),
+        lambda node: node.shared_rows.misses,
+    ),
+    (
+        Counter("klinenode_shared_cache_errors", "Commands and connections of CACHE_URL that failed."),
+        lambda node: node.cache.errors,
+    ),
+    (Gauge("klinenode_shared_cache_usable", "1 while CACHE_URL answers."), lambda node: float(node.cache.is_usable)),
     (Counter("klinenode_market_pages_hits", "Market data answers from memory."), lambda node: node.market_pages.hits),
     (
         Counter("klinenode_market_pages_misses", "Market data answers that were fetched."),

@@ -110,6 +110,7 @@ class Node:
         if self.writer is not None:
             await self._close_lines()
             await self.writer.close()
+        await self.parts.cache.close()
         await self.parts.reader.close()
         await self.parts.feed.close()
         self.parts.rate_state.close()
@@ -136,6 +137,9 @@ class Node:
         self.parts.supervisor.start("stream-clients", self.parts.stream_server.run)
         self.parts.supervisor.start("stream-listings", self.parts.stream_server.look_for_listings)
         self.parts.supervisor.start("read-ahead", self.parts.gatherer.read_ahead.run)
+        if self.parts.settings.cache_url:
+            self.parts.supervisor.start("cache", self.parts.cache.run)
+            self.parts.supervisor.start("own-journal", self.parts.own_journal.run)
         self.parts.supervisor.start("probe", lambda: self.parts.breaker.run(self.parts.rest.probe))
         self.parts.supervisor.start("clock", lambda: self._keep_time())
         if (beat := self._beat) is not None:

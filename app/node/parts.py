@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import secrets
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ from app.holding.ledger_cache import LedgerCache
 from app.holding.metrics_looks import looks_of
 from app.holding.rest_forms import RestForms
 from app.holding.rolling import Rolling
+from app.holding.seen_changes import OwnJournal, SeenChanges
 from app.holding.store_state import StoreState
 from app.holding.symbol_sync import Selection, SymbolSync
 from app.holding.tail import Tail
@@ -42,6 +44,7 @@ from app.market import book_mirror, mark_mirror, trade_mirror
 from app.market.book_starts import BookStarts
 from app.market.market_source import MarketSource
 from app.market.stream_hub import Hub
+from app.node.caches import cache_of
 from app.node.exchange_clock import ExchangeClock, KeptTime
 from app.node.follower import Follower
 from app.node.health import Health, Vitals
@@ -51,7 +54,7 @@ from app.node.supervisor import Supervisor
 from app.ports.clock import MachineClock
 from app.ports.coordination import RpcRequest, RpcResponse, StreamFanoutClient, StreamFanoutServer, WriterRpc
 from app.ports.errors import StoreDamaged, StoreUnavailable
-from app.ports.store import EVERYTHING
+from app.ports.store import EVERYTHING, OpenWriter
 from app.querying.archived_rows import ByOrigin
 from app.querying.events import Events
 from app.querying.gather import Gatherer
@@ -60,6 +63,7 @@ from app.querying.names import Names
 from app.querying.prove import Prover
 from app.querying.query import QueryService
 from app.querying.read_through import ReadThrough
+from app.querying.shared_rows import SharedRows
 from app.querying.statistics import Statistics
 from app.runtime import Runtime
 from app.settings import ALL_SYMBOLS, Settings
@@ -85,6 +89,7 @@ from infra.process.runtime_dir import beside
 from infra.remote.lines import Holder, RemoteLine, RemoteLines
 from infra.telemetry import Telemetry
 
+GENERATION: Final = "cache-generation"  # the stored document with the name of what this writer's nodes share
 KEPT_TIME: Final = "time"  # the stored document with the clock correction (KeptTime)
 
 
@@ -129,6 +134,7 @@ class Parts:
         self.supervisor = Supervisor(self.clock, self.observe, self.runtime.rng("supervisor"))
         self._make_upstream()
         self._make_memory()
+        self._make_shared()
         self._make_services()
         self._make_streams()
         self.follower = Follower(self)
@@ -194,6 +200,14 @@ class Parts:
         self.copies = Copies(self.symbols, self.holdings, self.tail, self.rolling, self.drop, self.pages.moved)
         self.inventory = Inventory(self.holdings, self.wish)
 
+    def _make_shared(self) -> None:
+        """What is shared with other nodes by CACHE_URL; nothing is, and nothing is read for it, without one."""
+        self.generation: str | None = None
+        self.cache = cache_of(self.settings.cache_url, self.clock, self.observe, self.runtime.seed)
+        self.seen = SeenChanges(self.clock)
+        self.own_journal = OwnJournal(self.clock, self.feed, self.seen, lambda: self.role.is_writer)
+        self.shared_rows = SharedRows(self.reader, self.cache, self.seen, lambda: self.generation)
+
     def _make_services(self) -> None:
         settings, clock = self.settings, self.clock
         stale_ms_max = settings.read_stale_sec_max * 1000
@@ -235,7 +249,7 @@ class Parts:
         self.in_progress = InProgress(
             clock, self.read_through, self.tail, self.rolling, lambda series: self.role.last_seen_ms(series)
         )
-        self.gatherer = Gatherer(clock, self.reader, self.copies)
+        self.gatherer = Gatherer(clock, self.reader, self.copies, self.shared_rows.read if settings.cache_url else None)
         prover = Prover(clock, self.read_through, self.holdings, stale_ms_max=stale_ms_max)
         self.statistics = Statistics(
             clock,
@@ -326,6 +340,8 @@ class Parts:
 
     def drop(self, series: Series, span: Span) -> None:
         """Invalidate everything derived from klines that open in `span`, which may have changed (`Copies.drop`)."""
+        if self.settings.cache_url and self.role.is_writer:
+            self.seen.changed(series, span)
         self.pages.drop(series, span)
         self.gatherer.read_ahead.drop(series, span)
         self.read_through.memory.forget(series)
@@ -366,6 +382,21 @@ class Parts:
         """Load the results of comparisons with the exchange from the store. Raises StoreUnavailable."""
         reader = self.reader
         self.holdings.load_checks(await reader.verifications(), await reader.disagreements(), await reader.revisions())
+
+    async def begin_generation(self, store: OpenWriter) -> None:
+        """As the writer: give a new name to what is shared from now on. Raises StoreUnavailable.
+
+        A database that was restored from a copy has change numbers that were in use before, with other changes.
+        """
+        if self.settings.cache_url:
+            name = secrets.token_hex(8)
+            await store.save_document(GENERATION, name.encode(), self.clock.now_ms())
+            self.generation = name
+
+    async def load_generation(self) -> None:
+        """As a follower: read the name of what is shared. Raises StoreUnavailable."""
+        if self.settings.cache_url and (stored := await self.reader.document(GENERATION)) is not None:
+            self.generation = stored[0].decode(errors="replace")
 
     def forget_copies(self, *, but_tails: bool = False) -> None:
         """Invalidate pages, and tails unless `but_tails`: they may no longer match the store."""

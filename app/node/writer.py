@@ -92,6 +92,7 @@ class Writer:
         parts.pages.true_until_ms = END_OF_TIME_MS
         try:
             await parts.load_for_reading()
+            await parts.begin_generation(store)
             stand_down = await store.stand_down()
             await parts.budget.restore(*(stand_down or (0, "")))
         except BaseException:

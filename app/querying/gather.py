@@ -14,7 +14,7 @@ from app.holding.encoded_rows import EncodedRows
 from app.holding.tail import SeriesTail
 from app.ports.clock import Clock
 from app.ports.store import StoreReader
-from app.querying.read_ahead import ReadAhead
+from app.querying.read_ahead import ReadAhead, ReadRun
 from app.querying.window import Window
 
 PrintedRow = tuple[int, bytes]
@@ -35,11 +35,13 @@ NOTHING = Found([], Spans(), Spans())
 class Gatherer:
     """Reads held rows from the tail and the store. Its coroutines raise StoreUnavailable."""
 
-    def __init__(self, clock: Clock, store: StoreReader, copies: Copies) -> None:
+    def __init__(self, clock: Clock, store: StoreReader, copies: Copies, read_run: ReadRun | None = None) -> None:
+        """`read_run` reads unbroken runs of rows instead of the store, for example from a cache of several nodes."""
         self._store = store
+        self._read_run = read_run or store.read_encoded
         self._holdings = copies.ledgers
         self._tail = copies.tail
-        self.read_ahead = ReadAhead(clock, store, copies.ledgers)
+        self.read_ahead = ReadAhead(clock, self._read_run, copies.ledgers)
 
     async def history(self, series: Series, grid: Grid, window: Window) -> bytes | None:
         """The body, printed by the database, if every kline is held and none can be the newest; else None."""
@@ -52,7 +54,7 @@ class Gatherer:
             return None
         body = self.read_ahead.take(series, span)
         if body is None:
-            found, body = await self._store.read_encoded(series, span, wanted)
+            found, body = await self._read_run(series, span, wanted)
             if found != wanted:
                 return None  # rows were deleted meanwhile
         if not window.newest and wanted == window.limit:
@@ -80,7 +82,7 @@ class Gatherer:
         if not (window.newest and window.is_open_ended and lacking and ledger.held.covers(lacking)):
             return None
         version, wanted = self._tail.version(series), grid.count(*lacking)
-        found, body = await self._store.read_encoded(series, lacking, wanted)
+        found, body = await self._read_run(series, lacking, wanted)
         if found != wanted or version != self._tail.version(series):
             return None  # rows were deleted or replaced meanwhile
         read = EncodedRows.of_body(body)

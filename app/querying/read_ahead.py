@@ -1,6 +1,7 @@
 """Reading ahead: when a client pages through history, the next page is read before the client asks for it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from cachetools import LRUCache
@@ -12,12 +13,18 @@ from app.domain.validity import is_fresh
 from app.holding.ledger_cache import LedgerCache
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
-from app.ports.store import StoreReader
 
 PAGES_MAX: Final = 32  # of at most 0.25 MB each; a paging client asks for its page within milliseconds
 PAGERS_MAX: Final = 256  # ends of served pages kept, to recognise a client that pages
 QUEUE_MAX: Final = 16  # pages waiting to be read; with more paging clients the database is busy anyway
 AGE_MS_MAX: Final = 1_000  # an unused page was a wrong guess; followers see changes up to this late
+
+
+ReadRun = Callable[[Series, Span, int], Awaitable[tuple[int, bytes]]]
+"""Reads at most so many rows that open in a span, of as many open times: their number, and them as an answer's body.
+
+Raises StoreUnavailable.
+"""
 
 
 class _Page(NamedTuple):
@@ -28,9 +35,9 @@ class _Page(NamedTuple):
 class ReadAhead:
     """Pages of held history that are likely to be asked for next."""
 
-    def __init__(self, clock: Clock, store: StoreReader, holdings: LedgerCache) -> None:
+    def __init__(self, clock: Clock, read_run: ReadRun, holdings: LedgerCache) -> None:
         self._clock = clock
-        self._store = store
+        self._read_run = read_run
         self._holdings = holdings
         self._pages: LRUCache[tuple[Series, Span], _Page] = LRUCache(PAGES_MAX)
         self._ends: LRUCache[tuple[Series, int], int] = LRUCache(PAGERS_MAX)
@@ -75,7 +82,7 @@ class ReadAhead:
             series, span, rows = await self._wanted.get()
             self._under_way = key = (series, span)
             try:
-                found, body = await self._store.read_encoded(series, span, rows)
+                found, body = await self._read_run(series, span, rows)
             except StoreUnavailable:
                 continue  # the client's own request will report it
             if found == rows and self._under_way is key:  # otherwise the page was invalidated while it was read

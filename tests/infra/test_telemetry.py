@@ -22,6 +22,8 @@ EVENTS: list[Event] = [
     events.StandDownBegan(1_800_000_000_000, "banned"),
     events.ExchangeSilent(5, "time: ConnectError"),
     events.ExchangeAnswers(),
+    events.SharedCacheLost("ConnectionError: Error 111"),
+    events.SharedCacheAnswers(),
     events.RateStateNotShared("k.db.weight", "the disk is full"),
     events.SocketOpened("0", 200),
     events.SocketLost("0", "silent"),
