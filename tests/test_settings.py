@@ -111,6 +111,14 @@ def test_nothing_to_follow_is_a_fault() -> None:
         ("db_url", "postgresql://db/klinenode?password=geheim"),
         ("db_url", "postgresql://user:geheim@db/klinenode?prepared_statements"),
         ("db_url", "postgresql:///klinenode"),
+        ("cache_url", "redis"),
+        ("cache_url", "http://user:geheim@cache:6379"),
+        ("cache_url", "redis://user:ge#heim@cache:6379"),
+        ("cache_url", "redis://user:geheim@cache:0"),
+        ("cache_url", "redis://user:geheim@cache/database"),
+        ("cache_url", "redis://user:geheim@cache?socket_timeout=9"),
+        ("cache_url", "redis://user:geheim@"),
+        ("cache_url", "redis://user:********@cache"),
         ("db_url", "postgresql://user:********@db/klinenode"),
         ("db_read_url", "postgresql://user:geheim@db/klinenode"),  # DB_URL names a file
         ("db_read_url", "sqlite:///k.db"),
@@ -140,6 +148,7 @@ def test_secrets_are_never_shown() -> None:
             "https_proxy": "http://geheim3@proxy:3128",
             "db_url": "postgresql://klinenode:geheim4@db:5432/klinenode",
             "db_read_url": "postgresql://klinenode:geheim5@replica/klinenode",
+            "cache_url": "REDIS://:geheim5@cache:6379/1",
         },
         env_file=None,
     )
@@ -150,6 +159,7 @@ def test_secrets_are_never_shown() -> None:
     assert "geheim4" not in repr(chosen)
     assert "geheim5" not in repr(chosen)
     assert shown["DB_URL"] == "postgresql://********@db:5432/klinenode"
+    assert shown["CACHE_URL"] == "redis://********@cache:6379/1"
     assert shown["HTTP_PROXY"] == "http://********@proxy:3128"
     assert shown["ADMIN_TOKEN"] == "********"
     assert {name.lower() for name in SECRETS} <= set(Settings.model_fields)
