@@ -63,6 +63,7 @@ from app.querying.names import Names
 from app.querying.prove import Prover
 from app.querying.query import QueryService
 from app.querying.read_through import ReadThrough
+from app.querying.shared_live import SharedLive
 from app.querying.shared_rows import SharedRows
 from app.querying.statistics import Statistics
 from app.runtime import Runtime
@@ -206,6 +207,9 @@ class Parts:
         self.cache = cache_of(self.settings.cache_url, self.clock, self.observe, self.runtime.seed)
         self.seen = SeenChanges(self.clock)
         self.own_journal = OwnJournal(self.clock, self.feed, self.seen, lambda: self.role.is_writer)
+        self.shared_live = SharedLive(
+            self.clock, self.cache, self.ask, lambda: self.generation, lambda: self.role.is_writer
+        )
         self.shared_rows = SharedRows(self.reader, self.cache, self.seen, lambda: self.generation)
 
     def _make_services(self) -> None:
@@ -247,7 +251,12 @@ class Parts:
             is_allowed=settings.read_through,
         )
         self.in_progress = InProgress(
-            clock, self.read_through, self.tail, self.rolling, lambda series: self.role.last_seen_ms(series)
+            clock,
+            self.read_through,
+            self.tail,
+            self.rolling,
+            lambda series: self.role.last_seen_ms(series),
+            self.shared_live if settings.cache_url else None,
         )
         self.gatherer = Gatherer(clock, self.reader, self.copies, self.shared_rows.read if settings.cache_url else None)
         prover = Prover(clock, self.read_through, self.holdings, stale_ms_max=stale_ms_max)

@@ -20,6 +20,7 @@ from app.holding.wish import CLOSE_GRACE_MS
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamError, UpstreamGarbage
 from app.querying.read_through import ReadThrough
+from app.querying.shared_live import SharedLive
 
 ENDED_AGE_MS_MAX: Final = 1_000  # age of a kline that has just ended, from REST: late trades may still change it
 READS_AT_CLOSE_MAX: Final = 16
@@ -39,13 +40,18 @@ class InProgress:
         tail: Tail,
         rolling: Rolling,
         last_seen_ms: Callable[[Series], int | None],
+        shared: SharedLive | None = None,
     ) -> None:
-        """`last_seen_ms`: when a series' socket last delivered anything; without trades a kline does not change."""
+        """`last_seen_ms`: when a series' socket last delivered anything; without trades a kline does not change.
+
+        `shared` is asked before the exchange: other processes may have the kline.
+        """
         self._clock = clock
         self._upstream = upstream
         self._tail = tail
         self._rolling = rolling
         self._last_seen_ms = last_seen_ms
+        self._shared = shared
 
     def known(self, series: Series, grid: Grid, open_ms: int) -> list[bytes] | None:
         """The rows from the kline opening at `open_ms` to the one in progress; None if the exchange must be asked."""
@@ -70,6 +76,8 @@ class InProgress:
         Two rows when the exchange is one kline ahead: the one that has closed and the one in progress.
         """
         if (rows := self.known(series, grid, open_ms)) is not None:
+            return rows
+        if self._shared is not None and (rows := await self._shared.rows(series, grid, open_ms)) is not None:
             return rows
         if self._has_ended(grid, open_ms) and self._upstream.under_way >= READS_AT_CLOSE_MAX:
             await self._closing_frame(series, grid, open_ms)

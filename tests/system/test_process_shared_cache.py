@@ -18,6 +18,7 @@ from tests.system.test_process_stream_workers import apart
 CLIENTS: Final = 4
 ROWS: Final = 200
 WINDOWS: Final = 12  # different runs of history that clients ask for
+CALM_MS: Final = (5_000, 45_000)  # of a minute
 MORE: Final = 40  # requests that must be answered while Redis is away
 
 
@@ -75,6 +76,22 @@ async def metric(place: Place, name: str) -> float:
     return float(found[1])
 
 
+async def is_calm(sandbox: SandboxServer) -> bool:
+    """Whether it is the middle of a minute: as a kline closes, the writer may ask the exchange for it."""
+    return CALM_MS[0] < sandbox.exchange.clock.now_ms() % MINUTE_MS < CALM_MS[1]
+
+
+async def live_from_exchange(place: Place, sandbox: SandboxServer) -> list[str]:
+    """The requests that reach the exchange while klines in progress are asked for."""
+    mark = sandbox.journal.written
+    for interval in ("1m", "5m", "1h"):
+        answer = await place.get(f"/fapi/v1/klines?symbol=BTCUSDT&interval={interval}&limit=3&only_final=false")
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()) == 3
+    asked = [entry for entry in sandbox.journal.since(mark) if entry.path == "/fapi/v1/klines"]
+    return [str(entry.query) for entry in asked if "startTime" not in entry.query]
+
+
 async def test_redis_is_killed_under_load_and_nobody_notices(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         settings = {
@@ -112,6 +129,8 @@ async def test_redis_is_killed_under_load_and_nobody_notices(tmp_path: Path) -> 
                 await load.more(MORE)
                 for client in clients:
                     client.cancel()
+            await until(lambda: is_calm(sandbox), "no kline closes in these seconds")
+            assert await live_from_exchange(places[1], sandbox) == [], "the node without sockets asks the writer"
             for program in programs_of:
                 assert program.events("SharedCacheLost")
                 assert program.events("SharedCacheAnswers")
