@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from app.domain import block_grid
 from app.domain.interval import D3, DAY_MS, INTERVALS, M1, MINUTE_MS, Interval
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.series import Series
@@ -70,6 +71,13 @@ async def test_an_unknown_series_has_no_rows_and_an_empty_ledger(reader: OpenRea
     assert snapshot.ledger.entries == Ledger().entries
 
 
+@pytest.fixture
+def day_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks as long as a node's, for tests with many rows."""
+    monkeypatch.setattr(block_grid, "OF_MINUTES_MS", DAY_MS)
+
+
+@pytest.mark.usefixtures("day_blocks")
 async def test_a_file_of_a_whole_month_is_one_commit(writer: OpenWriter, reader: OpenReader) -> None:
     month = minutes((0, 31 * 1440))
     await writer.commit([batch(BTC_1M, Source.ARCHIVE, month)])
@@ -185,6 +193,7 @@ async def test_what_the_node_remembers_comes_back(writer: OpenWriter, reader: Op
     assert await writer.extra_wishes() == {BTC_1M: Span(10, 30), month: Span(1, 2)}
 
 
+@pytest.mark.usefixtures("day_blocks")
 async def test_a_cancelled_commit_still_ends_and_the_writer_knows_it(writer: OpenWriter, reader: OpenReader) -> None:
     await writer.commit([])  # now the connection is open
     async with asyncio.TaskGroup() as group:

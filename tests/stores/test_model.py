@@ -77,7 +77,7 @@ class Model:
 
 
 @pytest.mark.parametrize("kind", DATABASES.values(), ids=DATABASES)
-@settings(max_examples=120, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(history=a_history)
 def test_the_store_agrees_with_the_model(
     kind: type[Database], history: list[tuple[list[tuple[Series, Source, Spans, list[int], Form]], bool]]
