@@ -37,9 +37,8 @@ class Follower:
         self._newest_ms = 0
         self._is_running = False
         self._damaged = DamagedBlocks()
-        self._feed = ChangeFollower(
-            parts.clock, parts.feed, parts.reader, parts.holdings, parts.tail, self, parts.seen.saw
-        )
+        saw = (parts.seen.saw,) if parts.settings.cache_url else ()  # nobody else asks what was seen
+        self._feed = ChangeFollower(parts.clock, parts.feed, parts.reader, parts.holdings, parts.tail, self, *saw)
 
     async def start(self) -> None:
         """Start to follow; the first look at the store is done on return. Does nothing if this process follows already.
