@@ -59,15 +59,18 @@ class Evidence(NamedTuple):
         """The evidence together with more pairs, which have no empty texts.
 
         If too many of them are mismatches, what was known before is forgotten, and the rule is learned from these pairs
-        alone. If they are mismatches even so, no rule is left.
+        alone. If they are mismatches even so, they are a bad batch where what was known explains most of them, and is
+        still proven with them; otherwise no rule is left.
         """
         found = self._voted(pairs)
         if not _are_too_many(found.mismatched, pairs):
             return found
-        found = Evidence()._voted(pairs)
-        if _are_too_many(found.mismatched, pairs):
-            found = found._replace(evidence=found.evidence._replace(behind={}))
-        return found._replace(is_afresh=True)
+        afresh = Evidence()._voted(pairs)
+        if _are_too_many(afresh.mismatched, pairs):
+            if len(found.mismatched) * 2 < len(pairs) and found.evidence.proven:
+                return found
+            afresh = afresh._replace(evidence=afresh.evidence._replace(behind={}))
+        return afresh._replace(is_afresh=True)
 
     def _voted(self, pairs: Sequence[Pair]) -> "Learned":
         behind, mismatched = dict(self.behind), list[int]()

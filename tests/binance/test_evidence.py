@@ -124,7 +124,21 @@ def test_few_wrong_pairs_do_not_make_it_forget_but_are_counted() -> None:
     assert (evidence.pairs, evidence.mismatches) == (219, 19)
     [tenth] = [evidence.learned([*told(DOWN4, chance, 18), *[("9.00000000", "7.0000")] * 2])]
     assert not tenth.is_afresh, "a tenth is not more than a tenth"
-    assert evidence.learned([*told(DOWN4, chance, 18), *[("9.00000000", "7.0000")] * 3]).is_afresh
+    assert Evidence().learned([*told(DOWN4, chance, 18), *[("9.00000000", "7.0000")] * 3]).is_afresh
+
+
+def test_a_bad_batch_is_counted_and_changes_no_rule_that_stands_on_more() -> None:
+    chance = random.Random(1)
+    evidence = Evidence().learned(told(UP4, chance, 2_000)).evidence
+    bad, places = spoiled(told(UP4, chance, 288), chance, 60)
+    after, mismatched, is_afresh = evidence.learned(bad)
+    assert (after.rule, set(mismatched), is_afresh) == (UP4, places, False)
+    assert (after.pairs, after.mismatches) == (2_288, 60)
+    for _ in range(20):
+        after = after.learned(bad).evidence
+    assert after.verdict is Verdict.CONTRADICTORY, "bad batches for weeks are no accident"
+    most, _ = spoiled(told(UP4, chance, 288), chance, 200)
+    assert evidence.learned(most).evidence.verdict is Verdict.CONTRADICTORY
 
 
 def test_as_long_as_several_rules_are_left_only_what_they_agree_on_is_printed() -> None:
