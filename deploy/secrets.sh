@@ -17,4 +17,6 @@ keep() { # name, content
 keep admin_token "$(random)"
 keep grafana_password "$(random)"
 keep postgres_password "$(random)"
+keep redis_password "$(random)"
 keep db_url "postgresql://klinenode:$(cat "$folder/postgres_password")@postgres:5432/klinenode"
+keep cache_url "redis://:$(cat "$folder/redis_password")@redis:6379/0"

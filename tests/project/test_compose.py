@@ -98,6 +98,7 @@ def test_secrets_are_made_once_and_closed_to_others(tmp_path: Path) -> None:
     assert set(found) == set(yaml.safe_load(FILE.read_text())["secrets"])
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
     assert found["db_url"] == f"postgresql://klinenode:{found['postgres_password']}@postgres:5432/klinenode"
+    assert found["cache_url"] == f"redis://:{found['redis_password']}@redis:6379/0"
     assert len({*found.values()}) == len(found)
     assert all(len(value) >= 64 for value in found.values())
     before = dict(found)
