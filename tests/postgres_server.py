@@ -37,6 +37,8 @@ SERVER_USERS: Final = ("postgres", "nobody")
 
 _SETPRIV: Final = shutil.which("setpriv")
 _DIES_WITH_US: Final = (_SETPRIV, "--pdeathsig", "QUIT") if _SETPRIV else ()  # if the tests themselves are killed
+SAFE: Final = ("fsync=on", "full_page_writes=on", "synchronous_commit=on", "autovacuum=on")
+"""Settings of a server that must lose nothing when it crashes."""
 _FAST: Final = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off", "shared_buffers=32MB")
 """Settings of servers that nobody needs after a power cut."""
 
@@ -58,7 +60,7 @@ class PostgresServer:
         self._user = _server_user()
         self._folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: the path of a socket has at most 107 bytes
         self._data = self._folder / "data"
-        self._settings = (*_FAST, *settings)
+        self._settings = (*_FAST, *settings)  # the last of a name counts
         self._password = secrets.token_hex(8)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
@@ -114,6 +116,13 @@ class PostgresServer:
         except subprocess.TimeoutExpired:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(STOP_S_MAX)
+        self._process = None
+
+    def crash(self) -> None:
+        """Stop the server at once, as `pg_ctl stop -m immediate`: it writes nothing more, and recovers at its start."""
+        assert self._process is not None, "the server is not running"
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(STOP_S_MAX)
         self._process = None
 
     def restart(self) -> None:

@@ -1,9 +1,9 @@
-"""The server that other tests use: databases of their own, a restart, and who may connect."""
+"""The server that other tests use: databases of their own, a restart, a crash, and who may connect."""
 
 import asyncpg
 import pytest
 
-from tests.postgres_server import PostgresServer, fresh_database, on_connection
+from tests.postgres_server import SAFE, PostgresServer, execute, fresh_database, on_connection
 
 
 async def one(connection: asyncpg.Connection) -> object:
@@ -24,3 +24,17 @@ async def test_a_server_of_its_own_can_be_restarted_and_asks_strangers_for_a_pas
             assert await on_connection(url, one) == "postgres"
         with pytest.raises(asyncpg.InvalidPasswordError):
             await on_connection(f"postgresql://postgres:wrong@127.0.0.1:{server.port}/postgres", one)
+
+
+async def test_a_safe_server_keeps_what_was_committed_before_a_crash() -> None:
+    with PostgresServer(settings=SAFE) as server:
+        await execute(server.url(), "CREATE TABLE kept AS SELECT 7 AS number")
+        server.crash()
+        server.start()
+
+        async def found(connection: asyncpg.Connection) -> tuple[object, object]:
+            number = await connection.fetchval("SELECT number FROM kept")
+            return number, await connection.fetchval("SHOW fsync")
+
+        assert await on_connection(server.url(), found) == (7, "on")
+        assert "was not properly shut down" in server.log()
