@@ -47,8 +47,8 @@ sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock ag
 fuzz: setup-dev  ## RUNS inputs for each decoder of outside bytes, CASES requests judged by oracle and API description, STALLS peers that stall
 	$(BIN)/python -m tests.programs.fuzz.run --runs $(RUNS) --cases $(CASES) --stalls $(STALLS)
 
-torture: setup-dev  ## kill the node KILLS=100 times at moments chosen by SEED=1, under load, and look for what is lost
-	$(BIN)/python -m tests.programs.torture.torture --kills $(KILLS) --seed $(SEED)
+torture: setup-dev  ## kill the node KILLS=100 times at moments chosen by SEED=1, under load, and look for what is lost; STORE=postgres beside its server
+	$(BIN)/python -m tests.programs.torture.torture --kills $(KILLS) --seed $(SEED)$(if $(STORE), --store $(STORE))
 
 soak: setup-dev  ## MINUTES=20 at RATE=10 times the market's frames: slopes of memory, files, log and queues, and a verdict
 	$(BIN)/python -m tests.programs.soak.soak --minutes $(or $(MINUTES),20) --rate $(RATE)
