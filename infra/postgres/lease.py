@@ -21,7 +21,7 @@ class PostgresLease:
     """
 
     def __init__(self, db_url: str) -> None:
-        self._session = LeaseSession(db_url)
+        self._db_url = db_url
         self._keeper: _Keeper | None = None
 
     async def try_acquire(self, url: str) -> bool:
@@ -29,11 +29,11 @@ class PostgresLease:
 
         `url`, the address of this process' HTTP server, is noted in the table lease_holder.
         """
-        return await self._there(lambda: self._session.try_acquire(url))
+        return await self._there(lambda session: session.try_acquire(url))
 
     def is_held(self) -> bool:
         """Whether the server has answered so recently that no other process can hold the lease."""
-        return monotonic() < self._session.held_until_s
+        return self._keeper is not None and monotonic() < self._keeper.session.held_until_s
 
     async def renew(self, url: str) -> bool:
         """Try to take the lease again after its session was lost. Raises StoreUnavailable."""
@@ -43,7 +43,7 @@ class PostgresLease:
         """Release the lease if it is held, and end the session and its thread."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
-            await keeper.run(self._session.close)
+            await keeper.run(LeaseSession.close)
             await asyncio.to_thread(keeper.stop)
 
     async def holder(self) -> str | None:
@@ -51,27 +51,27 @@ class PostgresLease:
 
         None when nobody holds it, or when the database cannot be reached.
         """
-        return await self._there(self._session.holder)
+        return await self._there(LeaseSession.holder)
 
-    async def _there(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
-        if self._keeper is None:
-            self._keeper = _Keeper(self._session)
+    async def _there(self, work: Callable[[LeaseSession], Coroutine[None, None, T]]) -> T:
+        if self._keeper is None:  # also while `release` ends another one, as requests ask for the holder meanwhile
+            self._keeper = _Keeper(self._db_url)
         return await self._keeper.run(work)
 
 
 class _Keeper:
-    """The thread, with an event loop on which everything of the session runs."""
+    """The thread, with an event loop on which everything of its session runs: no session has two event loops."""
 
-    def __init__(self, session: LeaseSession) -> None:
-        self._session = session
+    def __init__(self, db_url: str) -> None:
+        self.session = LeaseSession(db_url)
         self._stop = asyncio.Event()
         self._loop = Future[asyncio.AbstractEventLoop]()
         self._thread = Thread(target=lambda: asyncio.run(self._keep()), name="lease", daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
-        """Run `work` on the thread, to its end even if the caller is cancelled."""
-        running = asyncio.run_coroutine_threadsafe(work(), self._loop.result())
+    async def run(self, work: Callable[[LeaseSession], Coroutine[None, None, T]]) -> T:
+        """Run `work` with the session on the thread, to its end even if the caller is cancelled."""
+        running = asyncio.run_coroutine_threadsafe(work(self.session), self._loop.result())
         return await asyncio.shield(asyncio.wrap_future(running))
 
     def stop(self) -> None:
@@ -85,4 +85,4 @@ class _Keeper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_S):
                     await self._stop.wait()
-            await self._session.beat()
+            await self.session.beat()

@@ -27,7 +27,7 @@ async def other() -> AsyncIterator[PostgresLease]:
 
 
 def url_of(lease: PostgresLease) -> str:
-    return lease._session._db_url
+    return lease._db_url
 
 
 async def test_nobody_else_gets_it_before_a_holder_beyond_a_cut_network_has_given_it_up(other: PostgresLease) -> None:
@@ -64,6 +64,28 @@ async def test_a_suspended_process_loses_it(other: PostgresLease) -> None:
         await until(is_free, "the server ends the silent session")
         process.send_signal(signal.SIGCONT)
         assert await other.holder() == "http://other"
+
+
+async def test_the_holder_can_be_asked_for_by_many_at_once_while_and_after_the_lease_is_released(
+    other: PostgresLease,
+) -> None:
+    holder = PostgresLease(url_of(other))
+    assert await holder.try_acquire("http://holder")
+
+    async def ask_all(*, is_ending: bool) -> list[str | None]:
+        async with asyncio.TaskGroup() as tasks:
+            early = [tasks.create_task(holder.holder()) for _ in range(5)]
+            if is_ending:
+                tasks.create_task(holder.release())
+            late = [tasks.create_task(holder.holder()) for _ in range(5)]
+        return [each.result() for each in (*early, *late)]
+
+    assert await ask_all(is_ending=False) == ["http://holder"] * 10
+    assert (await ask_all(is_ending=True))[:5] == ["http://holder"] * 5
+    assert not holder.is_held()
+    assert await other.try_acquire("http://other")
+    assert await ask_all(is_ending=False) == ["http://other"] * 10
+    await holder.release()
 
 
 async def test_whose_session_ends_does_not_hold_it(other: PostgresLease) -> None:
