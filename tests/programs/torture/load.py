@@ -37,8 +37,8 @@ class Load:
     wrong: list[str] = field(default_factory=list)
     stored_since_s: float | None = 0.0
     """Since when what is fetched for a request is stored before it is answered; None while the database is away."""
-    unstored: int = 0
-    """How many answers came while the database was away: right ones, of which nothing need be stored."""
+    away: Counter[int] = field(default_factory=Counter)
+    """By status: the answers to requests while the database was away. What they show need not be stored."""
 
     async def ask_for_ever(self) -> None:
         asked = 0
@@ -61,6 +61,9 @@ class Load:
         began_s = seconds()
         answer = await client.get(f"/fapi/v1/klines?{query}")
         self.statuses[answer.status_code] += 1
+        is_away = self.stored_since_s is None or began_s < self.stored_since_s
+        if is_away:
+            self.away[answer.status_code] += 1
         if answer.status_code == 503:
             return
         span = Span(grid.shift(end_ms, -limit), end_ms)
@@ -70,9 +73,7 @@ class Load:
             truth = self._truth(series, span)
         if answer.status_code != 200 or answer.content != truth:
             self.wrong.append(f"{answer.status_code} {query}: {answer.text[:300]} instead of {truth[:300]!r}")
-        elif self.stored_since_s is None or began_s < self.stored_since_s:
-            self.unstored += 1
-        elif place is self.place:
+        elif place is self.place and not is_away:
             self.served[series] |= Spans([span])
 
     def _truth(self, series: Series, span: Span) -> bytes:

@@ -20,7 +20,7 @@ from tests.system.processes import Place, Program, pause, seconds, until
 SESSION, SERVER = "session", "server"
 AFTER_S: Final = 1.0  # how long a node runs on at most once it writes again
 AWAY_S: Final = 4.0  # how long a crashed server is away at most; a writer counts on its lease for 3 s
-MIGRATION_S: Final = 1.0  # from the first session to the last partition, on a busy machine
+MIGRATION_S: Final = 2.0  # from the first session to the last partition, on a busy machine
 SESSIONS_END_S_MAX: Final = 10.0  # of a killed node: the transaction that runs ends first
 ENDINGS: Final = {"weight", "line", "streams", "token"}  # of the files that the processes of a database share
 
@@ -51,11 +51,12 @@ class PostgresTorture(Torture):
 
     def facts(self) -> dict[str, str]:
         again = (f"{how}: {min(each):.1f} to {max(each):.1f} s" for how, each in self.writes_again_s.items())
+        away = self.load.away
         return {
             "left out": "checkpoint (a node of Postgres makes none)",
             "sessions and servers": ", ".join(f"{number} {how}" for how, number in self.ended.items()) or "none tried",
             "until a node writes again": "; ".join(again) or "none tried",
-            "answered in between": f"{self.load.unstored} requests, from memory and the exchange",
+            "while it was away": f"{away[200]} answers from memory and the exchange, {away[503]} refused (503)",
             "sessions outlive a node": f"{max(self.sessions_end_s, default=0):.2f} s at most",
         }
 

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.programs.torture.torture import table, torture
 
 KILLS = 10
 SEED = 1
 
 
-async def test_killed_at_any_moment_under_load(tmp_path: Path) -> None:
-    print(f"again: make torture KILLS={KILLS} SEED={SEED}")
-    async with torture(tmp_path, seed=SEED, kills=KILLS, told=print) as run:
+@pytest.mark.parametrize("store", ["sqlite"])  # postgres: make torture STORE=postgres, it takes two minutes
+async def test_killed_at_any_moment_under_load(tmp_path: Path, store: str) -> None:
+    print(f"again: make torture KILLS={KILLS} SEED={SEED} STORE={store}")
+    async with torture(tmp_path, seed=SEED, kills=KILLS, told=print, store=store) as run:
         await run.run(KILLS)
         assert len(run.kills) == KILLS
         assert {kill.moment for kill in run.kills} == set(run.moments), "every moment had its turn"
