@@ -23,6 +23,7 @@ class PostgresLease:
     def __init__(self, db_url: str) -> None:
         self._db_url = db_url
         self._keeper: _Keeper | None = None
+        self._asking: asyncio.Task[str | None] | None = None
 
     async def try_acquire(self, url: str) -> bool:
         """Try to take the lease, and return whether this process now holds it. Raises StoreUnavailable, StoreUnusable.
@@ -49,9 +50,12 @@ class PostgresLease:
     async def holder(self) -> str | None:
         """The URL of the process that holds the lease; "" when it has not written it yet.
 
-        None when nobody holds it, or when the database cannot be reached.
+        None when nobody holds it, or when the database cannot be reached. Each request that only the writer answers
+        asks for it: those who ask at once share one look, as the session does one thing after the other.
         """
-        return await self._there(LeaseSession.holder)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._there(LeaseSession.holder))
+        return await asyncio.shield(self._asking)
 
     async def _there(self, work: Callable[[LeaseSession], Coroutine[None, None, T]]) -> T:
         if self._keeper is None:  # also while `release` ends another one, as requests ask for the holder meanwhile

@@ -9,6 +9,7 @@ import pytest
 
 from app.ports.errors import StoreUnavailable, StoreUnusable
 from infra.postgres.lease import PostgresLease
+from tests.fakes import turn
 from tests.postgres.bouncer import answering, bouncer
 from tests.postgres_server import PostgresServer, execute, fresh_database, on_connection, shared_server
 from tests.stores.leases import PostgresLeases, another_process
@@ -66,26 +67,47 @@ async def test_a_suspended_process_loses_it(other: PostgresLease) -> None:
         assert await other.holder() == "http://other"
 
 
-async def test_the_holder_can_be_asked_for_by_many_at_once_while_and_after_the_lease_is_released(
-    other: PostgresLease,
-) -> None:
+async def test_it_can_be_used_by_many_at_once_while_and_after_it_is_released(other: PostgresLease) -> None:
     holder = PostgresLease(url_of(other))
-    assert await holder.try_acquire("http://holder")
 
-    async def ask_all(*, is_ending: bool) -> list[str | None]:
+    async def use(*, is_ending: bool) -> tuple[set[str | None], set[bool]]:
         async with asyncio.TaskGroup() as tasks:
-            early = [tasks.create_task(holder.holder()) for _ in range(5)]
+            asking = [tasks.create_task(holder.holder()) for _ in range(5)]
             if is_ending:
                 tasks.create_task(holder.release())
-            late = [tasks.create_task(holder.holder()) for _ in range(5)]
-        return [each.result() for each in (*early, *late)]
+            trying = [] if is_ending else [tasks.create_task(holder.try_acquire("http://holder")) for _ in range(3)]
+            asking += [tasks.create_task(holder.holder()) for _ in range(5)]
+        return {each.result() for each in asking}, {each.result() for each in trying}
 
-    assert await ask_all(is_ending=False) == ["http://holder"] * 10
-    assert (await ask_all(is_ending=True))[:5] == ["http://holder"] * 5
+    assert await holder.try_acquire("http://holder")
+    assert await use(is_ending=False) == ({"http://holder"}, {True})
+    asked, _ = await use(is_ending=True)
+    assert asked <= {"http://holder", None}, "whichever the server has done first"
     assert not holder.is_held()
     assert await other.try_acquire("http://other")
-    assert await ask_all(is_ending=False) == ["http://other"] * 10
+    assert await use(is_ending=False) == ({"http://other"}, {False})
     await holder.release()
+
+
+async def test_who_asks_at_once_shares_one_look_at_the_holder(other: PostgresLease) -> None:
+    async with TcpProxy(shared_server().port) as network:
+        asked = PostgresLease(url_of(other).replace(f":{shared_server().port}/", f":{network.port}/"))
+        assert await other.try_acquire("http://first")
+        assert await asked.holder() == "http://first"
+        network.cut()
+        async with asyncio.TaskGroup() as tasks:
+            early, late = (tasks.create_task(asked.holder()) for _ in range(2))
+            await turn()
+            assert asked._asking is not None
+            looks = {asked._asking}
+            early.cancel()
+            await turn()
+            network.mend()
+        assert late.result() == "http://first", "not cancelled with the other one"
+        assert looks == {asked._asking}
+        await other.release()
+        assert await asked.holder() is None, "an old look is not shared"
+        await asked.release()
 
 
 async def test_whose_session_ends_does_not_hold_it(other: PostgresLease) -> None:
