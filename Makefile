@@ -18,7 +18,7 @@ BASES ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo test sim fuzz torture soak rehearsal bench fresh lint audit fmt clients lock env-sample docs clean
+.PHONY: help setup setup-dev run demo test sim fuzz torture soak rehearsal cluster bench fresh lint audit fmt clients lock env-sample docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ soak: setup-dev  ## MINUTES=20 at RATE=10 times the market's frames: slopes of m
 
 rehearsal: setup-dev  ## MINUTES=3 of a whole market at once, the writer killed half-way: one page, and bench/rehearsal.json
 	$(BIN)/python -m tests.programs.rehearsal.rehearsal --minutes $(or $(MINUTES),3)
+
+cluster: setup-dev  ## MINUTES=4 of two nodes, Postgres with a replica, Redis and nginx under load: one fault after the other, in the order of SEED=1
+	$(BIN)/python -m tests.programs.cluster.cluster --minutes $(or $(MINUTES),4) --seed $(SEED)
 
 bench: setup-dev  ## ROUNDS=5 of each path against its own limit of the same run, BENCH=http,cold,… only these: bench/latest.json
 	$(BIN)/python -m tests.programs.bench.bench --rounds $(ROUNDS) --parts "$(BENCH)"

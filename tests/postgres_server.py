@@ -9,13 +9,14 @@ import itertools
 import os
 import pwd
 import secrets
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from time import monotonic_ns
@@ -106,11 +107,14 @@ class PostgresServer:
             waits = self._process.poll() is None and monotonic_ns() < deadline_ns
             assert waits, f"Postgres does not start:\n{self.log()[-2000:]}"
 
-    def stop(self) -> None:
-        """Stop the server as an administrator does: clients are disconnected. Does nothing if it is not running."""
+    def stop(self, *, is_immediate: bool = False) -> None:
+        """Stop the server as an administrator does: clients are disconnected. Does nothing if it is not running.
+
+        `is_immediate`: without a checkpoint (`pg_ctl stop -m immediate`), so that the next start recovers from the log.
+        """
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(signal.SIGQUIT if is_immediate else signal.SIGINT)
         try:
             self._process.wait(STOP_S_MAX)
         except subprocess.TimeoutExpired:
@@ -125,9 +129,24 @@ class PostgresServer:
         self._process.wait(STOP_S_MAX)
         self._process = None
 
-    def restart(self) -> None:
+    def kill(self) -> None:
+        """Kill all processes of the server with SIGKILL, as its host's end does. Does nothing if it is not running."""
+        if self._process is None:
+            return
+        children = [file for pid in _children(self.pid) if (file := _opened(pid)) is not None]
+        self._process.kill()
+        self._process.wait(STOP_S_MAX)
+        for child in children:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child, signal.SIGKILL)
+            has_ended, _, _ = select.select([child], [], [], STOP_S_MAX)
+            os.close(child)
+            assert has_ended, "a process of the server outlives SIGKILL"
+        self._process = None
+
+    def restart(self, *, is_immediate: bool = False) -> None:
         """Stop the server and start it again, on the same port."""
-        self.stop()
+        self.stop(is_immediate=is_immediate)
         self.start()
 
     def end(self) -> None:
@@ -215,6 +234,26 @@ async def on_connection(url: str, work: Callable[[asyncpg.Connection], Awaitable
 async def _execute(connection: asyncpg.Connection, statements: tuple[str, ...]) -> None:
     for statement in statements:
         await connection.execute(statement)
+
+
+def _children(pid: int) -> list[int]:
+    """The process ids of the children of a process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):  # it has ended meanwhile
+                _, _, fields = (entry / "stat").read_text().rpartition(")")
+                if int(fields.split()[1]) == pid:
+                    found.append(int(entry.name))
+    return found
+
+
+def _opened(pid: int) -> int | None:
+    """A file descriptor of a process, which names no other process later; None if it has ended."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
 
 
 def _binaries() -> Path:
