@@ -139,4 +139,4 @@ async def staged(folder: Path, seed: int, rate: float) -> AsyncIterator[Cluster]
                 finally:
                     for task in running:
                         task.cancel()
-            programs.end()
+                    programs.end()  # what they have logged is in the folder
