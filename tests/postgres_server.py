@@ -122,13 +122,6 @@ class PostgresServer:
             self._process.wait(STOP_S_MAX)
         self._process = None
 
-    def crash(self) -> None:
-        """Stop the server at once, as `pg_ctl stop -m immediate`: it writes nothing more, and recovers at its start."""
-        assert self._process is not None, "the server is not running"
-        self._process.send_signal(signal.SIGQUIT)
-        self._process.wait(STOP_S_MAX)
-        self._process = None
-
     def kill(self) -> None:
         """Kill all processes of the server with SIGKILL, as its host's end does. Does nothing if it is not running."""
         if self._process is None:

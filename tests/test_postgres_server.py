@@ -29,7 +29,7 @@ async def test_a_server_of_its_own_can_be_restarted_and_asks_strangers_for_a_pas
 async def test_a_safe_server_keeps_what_was_committed_before_a_crash() -> None:
     with PostgresServer(settings=SAFE) as server:
         await execute(server.url(), "CREATE TABLE kept AS SELECT 7 AS number")
-        server.crash()
+        server.stop(is_immediate=True)
         server.start()
 
         async def found(connection: asyncpg.Connection) -> tuple[object, object]:

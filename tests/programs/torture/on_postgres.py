@@ -125,7 +125,7 @@ class PostgresTorture(Torture):
     async def _crash_server(self, node: Program) -> str:
         """Stop the server at once, sometimes with `node`, and start it again; return which of both."""
         is_alone = self.rng.random() < 0.5
-        await asyncio.to_thread(self.server.crash)
+        await asyncio.to_thread(self.server.stop, is_immediate=True)
         if not is_alone:
             node.kill()
             self.load.place = None
