@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
+from app.domain import letters
 from app.ports.coordination import Admission, NotAdmitted
 from infra.lines.line import Line, ProtocolT
 from infra.remote.dial import dial
@@ -72,7 +73,7 @@ class RemoteLines:
             return NotAdmitted(404, _NOBODY)
         scheme, _, shown = authorization.partition(" ")
         is_known = hmac.compare_digest(shown.strip().encode("latin-1", "replace"), self._token.encode())
-        if scheme.lower() != "bearer" or not is_known:
+        if letters.lower(scheme) != "bearer" or not is_known:
             return NotAdmitted(401, "The token is not this node's CLUSTER_TOKEN.")
         if service not in self._lines:
             return NotAdmitted(404, f"This node has no line {service!r:.40}: is it of another version?")
