@@ -16,26 +16,16 @@ from infra.postgres.changes import note_spans
 from infra.postgres.ledgers import name_of, read_ledgers_of, write_ledger
 from infra.postgres.sealed import block_starts, open_block
 from infra.postgres.statements import overwrite, put
-from infra.stores.relisted import former_entries, ledger_after, told_symbols
+from infra.stores.relisted import FORMER_LISTING_COLUMNS, LISTING_COLUMNS, former_entries, ledger_after, told_symbols
 from infra.stores.row_tables import former_table, row_columns, row_table
 
-_COLUMNS: Final = (
-    "symbol",
-    "onboard_ms",
-    "delivery_ms",
-    "price_precision",
-    "quantity_precision",
-    "since_ms",
-    "is_doubted",
-)
-_FORMER_COLUMNS: Final = ("symbol", "until_ms", *_COLUMNS[1:5])
 _FORMER_LEDGER: Final = ("symbol", "until_ms", "interval", "start_ms", "end_ms", "source")
 _FORMER_KEY: Final = ("symbol", "until_ms", "interval", "open_time")
 
 
 async def read_listings(connection: asyncpg.Connection) -> dict[str, Listing]:
     """By symbol: the listing that the held klines belong to."""
-    found = await connection.fetch(f"SELECT {', '.join(_COLUMNS)} FROM listing")
+    found = await connection.fetch(f"SELECT {', '.join(LISTING_COLUMNS)} FROM listing")
     return {
         symbol: Listing(symbol, onboard_ms, delivery_ms, Precision(price, quantity), since_ms, bool(is_doubted))
         for symbol, onboard_ms, delivery_ms, price, quantity, since_ms, is_doubted in found
@@ -134,10 +124,10 @@ async def _put(connection: asyncpg.Connection, listings: Iterable[Listing]) -> N
         (each.symbol, each.onboard_ms, each.delivery_ms, *each.precision, each.since_ms, int(each.is_doubted))
         for each in listings
     ]
-    await put(connection, "listing", _COLUMNS, rows, overwrite(_COLUMNS[:1], _COLUMNS[1:]))
+    await put(connection, "listing", LISTING_COLUMNS, rows, overwrite(LISTING_COLUMNS[:1], LISTING_COLUMNS[1:]))
 
 
 async def _put_former(connection: asyncpg.Connection, former: Listing, until_ms: int) -> None:
     row = (former.symbol, until_ms, former.onboard_ms, former.delivery_ms, *former.precision)
-    upsert = overwrite(_FORMER_COLUMNS[:2], _FORMER_COLUMNS[2:])
-    await put(connection, "former_listing", _FORMER_COLUMNS, [row], upsert)
+    upsert = overwrite(FORMER_LISTING_COLUMNS[:2], FORMER_LISTING_COLUMNS[2:])
+    await put(connection, "former_listing", FORMER_LISTING_COLUMNS, [row], upsert)

@@ -1,24 +1,20 @@
 """Sealing: rows become blocks, blocks become rows, and damaged blocks are found and given up."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
 
 import asyncpg
 
 from app.domain.block_grid import block_span, is_sealable
-from app.domain.interval import INTERVALS
 from app.domain.ledger import Ledger
 from app.domain.series import Series
 from app.domain.span import Span
-from app.kinds.registry import named
-from app.ports.errors import StoreDamaged
 from app.ports.store import BlockCheck, Sealed
 from infra.blocks.block import Block, BlockDamaged
 from infra.postgres.changes import note_spans
 from infra.postgres.ledgers import name_of, read_ledger, write_ledger
-from infra.postgres.sealed import block_starts, damaged, delete_block, insert_blocks, open_block, packed, read_block
+from infra.postgres.sealed import block_starts, delete_block, insert_blocks, open_block, packed, read_block
 from infra.postgres.verification import forget_checks
+from infra.stores.damage import damaged_of
 from infra.stores.row_tables import row_table
 
 
@@ -56,18 +52,8 @@ async def check_blocks(connection: asyncpg.Connection, after: int, number: int) 
     """Compare the next `number` blocks after that with id `after` with their SHA-256."""
     select = "SELECT id, symbol, interval, start_ms, sha256, body FROM block WHERE id > $1 ORDER BY id LIMIT $2"
     blocks = await connection.fetch(select, after, number)
-    found = await asyncio.to_thread(_damaged, blocks)
+    found = await asyncio.to_thread(damaged_of, blocks)
     return BlockCheck(blocks[-1][0] if blocks else 0, len(blocks), found)
-
-
-def _damaged(blocks: Sequence[Sequence[Any]]) -> list[StoreDamaged]:
-    found = []
-    for _, name, code, start_ms, sha256, body in blocks:
-        try:
-            Block(body, start_ms, INTERVALS[code].grid.step_ms).check(sha256)
-        except BlockDamaged as error:
-            found.append(damaged(named(name, INTERVALS[code]), start_ms, error))
-    return found
 
 
 async def give_up(connection: asyncpg.Connection, series: Series, span: Span, now_ms: int) -> Ledger | None:

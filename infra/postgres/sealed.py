@@ -11,12 +11,12 @@ from app.domain.interval import Interval
 from app.domain.kind import Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.errors import StoreDamaged
 from infra.blocks.block import Block, BlockDamaged, Packed, pack
 from infra.blocks.rows import rows_of_text
 from infra.postgres.row_reads import Asked, delete_rows_in, printing, put_rows
 from infra.postgres.statements import arrays, put_columns
 from infra.stores.cut import blocks_max
+from infra.stores.damage import damaged
 from infra.stores.row_tables import row_table
 
 OF_SERIES: Final = "symbol = $1 AND interval = $2"
@@ -41,11 +41,6 @@ class Stored(NamedTuple):
 def reach(series: Series, window: Span) -> tuple[str, str, int, int]:
     """The values of IN_WINDOW for the blocks that overlap `window`."""
     return series.name, series.interval.code, block_span(series.interval, window.start_ms).start_ms, window.end_ms
-
-
-def damaged(series: Series, start_ms: int, error: BlockDamaged) -> StoreDamaged:
-    """`error` of the block that begins at `start_ms`, for those who asked for its rows."""
-    return StoreDamaged(series, block_span(series.interval, start_ms), str(error))
 
 
 async def sealed_ends(connection: asyncpg.Connection, wanted: Collection[Series]) -> dict[Series, int]:

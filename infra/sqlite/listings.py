@@ -1,7 +1,6 @@
 """Listings in the database: the owners of held klines, and the rows of former owners."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from app.domain.kline import Precision
 from app.domain.ledger import Ledger
@@ -15,24 +14,13 @@ from infra.sqlite.ledgers import read_ledger, write_ledger
 from infra.sqlite.library import sqlite3
 from infra.sqlite.sealed import block_starts, open_block
 from infra.sqlite.statements import overwrite, put, writing
-from infra.stores.relisted import former_entries, ledger_after, told_symbols
+from infra.stores.relisted import FORMER_LISTING_COLUMNS, LISTING_COLUMNS, former_entries, ledger_after, told_symbols
 from infra.stores.row_tables import former_table, row_columns, row_table
-
-_COLUMNS: Final = (
-    "symbol",
-    "onboard_ms",
-    "delivery_ms",
-    "price_precision",
-    "quantity_precision",
-    "since_ms",
-    "is_doubted",
-)
-_FORMER_COLUMNS: Final = ("symbol", "until_ms", *_COLUMNS[1:5])
 
 
 def read_listings(connection: sqlite3.Connection) -> dict[str, Listing]:
     """By symbol: the listing that the held klines belong to."""
-    found = connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM listing").fetchall()  # noqa: S608  constants
+    found = connection.execute(f"SELECT {', '.join(LISTING_COLUMNS)} FROM listing").fetchall()  # noqa: S608  constants
     return {
         symbol: Listing(symbol, onboard_ms, delivery_ms, Precision(price, quantity), since_ms, bool(is_doubted))
         for symbol, onboard_ms, delivery_ms, price, quantity, since_ms, is_doubted in found
@@ -118,12 +106,18 @@ def _put(connection: sqlite3.Connection, listings: Iterable[Listing]) -> None:
         (each.symbol, each.onboard_ms, each.delivery_ms, *each.precision, each.since_ms, int(each.is_doubted))
         for each in listings
     ]
-    put(connection, "listing", _COLUMNS, rows, overwrite(_COLUMNS[:1], _COLUMNS[1:]))
+    put(connection, "listing", LISTING_COLUMNS, rows, overwrite(LISTING_COLUMNS[:1], LISTING_COLUMNS[1:]))
 
 
 def _put_former(connection: sqlite3.Connection, former: Listing, until_ms: int) -> None:
     row = (former.symbol, until_ms, former.onboard_ms, former.delivery_ms, *former.precision)
-    put(connection, "former_listing", _FORMER_COLUMNS, [row], overwrite(_FORMER_COLUMNS[:2], _FORMER_COLUMNS[2:]))
+    put(
+        connection,
+        "former_listing",
+        FORMER_LISTING_COLUMNS,
+        [row],
+        overwrite(FORMER_LISTING_COLUMNS[:2], FORMER_LISTING_COLUMNS[2:]),
+    )
 
 
 def _put_former_ledger(

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 
 from app.domain.block_grid import block_span, is_sealable
-from app.domain.interval import INTERVALS
 from app.domain.ledger import Ledger
 from app.domain.series import Series
 from app.domain.span import Span
-from app.kinds.registry import named
 from app.ports.store import BlockCheck, Sealed
 from infra.blocks.block import Block, BlockDamaged
 from infra.sqlite.changes import note_spans
@@ -15,7 +13,6 @@ from infra.sqlite.ledgers import read_ledger, write_ledger
 from infra.sqlite.library import sqlite3
 from infra.sqlite.sealed import (
     block_starts,
-    damaged,
     delete_block,
     insert_block,
     open_block,
@@ -24,6 +21,7 @@ from infra.sqlite.sealed import (
 )
 from infra.sqlite.statements import writing
 from infra.sqlite.verification import forget_checks
+from infra.stores.damage import damaged_of
 from infra.stores.row_tables import row_table
 
 
@@ -65,13 +63,7 @@ def check_blocks(connection: sqlite3.Connection, after: int, number: int) -> Blo
     """Compare the next `number` blocks after that with id `after` with their SHA-256."""
     select = "SELECT id, symbol, interval, start_ms, sha256, body FROM block WHERE id > ? ORDER BY id LIMIT ?"
     blocks = connection.execute(select, (after, number)).fetchall()
-    found = []
-    for _, name, code, start_ms, sha256, body in blocks:
-        try:
-            Block(body, start_ms, INTERVALS[code].grid.step_ms).check(sha256)
-        except BlockDamaged as error:
-            found.append(damaged(named(name, INTERVALS[code]), start_ms, error))
-    return BlockCheck(blocks[-1][0] if blocks else 0, len(blocks), found)
+    return BlockCheck(blocks[-1][0] if blocks else 0, len(blocks), damaged_of(blocks))
 
 
 def give_up(

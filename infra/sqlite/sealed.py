@@ -6,12 +6,12 @@ from app.domain.block_grid import block_span, is_sealable
 from app.domain.kind import Row
 from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.errors import StoreDamaged
 from infra.blocks.block import Block, BlockDamaged, Packed, pack
 from infra.blocks.rows import rows_of_text
 from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import delete_rows_in, printing
 from infra.sqlite.statements import columns, put, put_values
+from infra.stores.damage import damaged
 from infra.stores.row_tables import row_columns, row_table
 
 OF_SERIES: Final = "symbol = ? AND interval = ?"
@@ -24,11 +24,6 @@ _KEEP: Final = "ON CONFLICT DO NOTHING"
 def reach(series: Series, window: Span) -> tuple[str, str, int, int]:
     """The values of IN_WINDOW for the blocks that overlap `window`."""
     return series.name, series.interval.code, block_span(series.interval, window.start_ms).start_ms, window.end_ms
-
-
-def damaged(series: Series, start_ms: int, error: BlockDamaged) -> StoreDamaged:
-    """`error` of the block that begins at `start_ms`, for those who asked for its rows."""
-    return StoreDamaged(series, block_span(series.interval, start_ms), str(error))
 
 
 def sealed_end_ms(connection: sqlite3.Connection, series: Series) -> int:

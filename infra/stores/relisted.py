@@ -1,12 +1,24 @@
 """What becomes of ledgers when another coin takes over a symbol, and which listings other processes must know."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from app.domain.interval import Interval
 from app.domain.ledger import Entry, Ledger, Source
 from app.domain.listing import Listing
 from app.domain.span import Span
 from app.ports.store import EVERYTHING
+
+LISTING_COLUMNS: Final = (
+    "symbol",
+    "onboard_ms",
+    "delivery_ms",
+    "price_precision",
+    "quantity_precision",
+    "since_ms",
+    "is_doubted",
+)
+FORMER_LISTING_COLUMNS: Final = ("symbol", "until_ms", *LISTING_COLUMNS[1:5])
 
 
 def ledger_after(before: Ledger, interval: Interval, first_ms: int, *, keeps: bool) -> Ledger:
