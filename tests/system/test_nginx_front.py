@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (a
 KLINES = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
 EXPIRED_S = 2.1  # nginx counts whole seconds, with the first and the last
 HEAD = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nVary: Accept-Encoding\r\n"
+UNABLE = "503 Service Unavailable"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
@@ -222,31 +223,57 @@ async def test_only_a_proxy_that_is_named_by_its_address_may_name_clients(tmp_pa
             assert statuses[429] >= 50, "an address that anybody named was taken for a client's"
 
 
-async def test_only_reads_are_sent_to_the_other_node(tmp_path: Path) -> None:
+@dataclass
+class TwoNodes:
+    nodes: tuple[StandIn, StandIn]
+    client: httpx.AsyncClient
+
+
+@asynccontextmanager
+async def two_nodes(folder: Path) -> AsyncIterator[TwoNodes]:
+    """Two nodes that are well, behind nginx that answers."""
     assert NGINX is not None
-    sick, well = StandIn(status="503 Service Unavailable", cache_control="no-store"), StandIn()
-    for each in (sick, well):
-        each.may_answer.set()
+    nodes = (StandIn(), StandIn())
+    for node in nodes:
+        node.may_answer.set()
     async with (
-        await asyncio.start_server(sick.serve, "127.0.0.1", 0) as one,
-        await asyncio.start_server(well.serve, "127.0.0.1", 0) as two,
-        Programs(tmp_path) as programs,
+        await asyncio.start_server(nodes[0].serve, "127.0.0.1", 0) as one,
+        await asyncio.start_server(nodes[1].serve, "127.0.0.1", 0) as two,
+        Programs(folder) as programs,
     ):
         ports = [server.sockets[0].getsockname()[1] for server in (one, two)]
         port = free_port()
-        conf = nginx_conf(tmp_path, port, ports[0], second_port=ports[1], rate="1000r/s")
-        programs.start("-p", str(tmp_path), "-c", str(conf), "-e", str(tmp_path / "error.log"), command=(NGINX,))
+        conf = nginx_conf(folder, port, ports[0], second_port=ports[1], rate="1000r/s")
+        programs.start("-p", str(folder), "-c", str(conf), "-e", str(folder / "error.log"), command=(NGINX,))
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=25) as client:
 
             async def listens() -> bool:
                 return (await client.get("/v1/health")).status_code == 200
 
             await until(listens, "nginx answers")
-            for number in range(50):
-                assert (await client.get(f"/fapi/v1/depth?limit={number}")).status_code == 200
-            assert any("GET" in head for head in sick.heads), "the sick node was never tried"
-            asked = len(sick.heads)
-            await SystemClock().sleep(1.1)  # nginx tries the sick node again
-            statuses = [(await client.post(f"/v1/admin/backfill?n={number}")).status_code for number in range(4)]
-            assert sum("POST" in head for head in (*sick.heads, *well.heads)) == 4, "a POST was sent twice"
-            assert statuses.count(503) == sum("POST" in head for head in sick.heads[asked:])
+            yield TwoNodes(nodes, client)
+
+
+async def test_only_reads_are_sent_to_the_other_node(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as made:
+        (sick, well), client = made.nodes, made.client
+        sick.status, sick.cache_control = UNABLE, "no-store"
+        for number in range(50):
+            assert (await client.get(f"/fapi/v1/depth?limit={number}")).status_code == 200
+        assert any("GET" in head for head in sick.heads), "the sick node was never tried"
+        asked = len(sick.heads)
+        await SystemClock().sleep(1.1)  # nginx tries the sick node again
+        statuses = [(await client.post(f"/v1/admin/backfill?n={number}")).status_code for number in range(4)]
+        assert sum("POST" in head for head in (*sick.heads, *well.heads)) == 4, "a POST was sent twice"
+        assert statuses.count(503) == sum("POST" in head for head in sick.heads[asked:])
+
+
+async def test_two_nodes_that_failed_in_the_same_second_are_asked_again_at_once(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as made:
+        for node in made.nodes:
+            node.status = UNABLE
+        assert (await made.client.get("/v1/ready")).status_code == 503
+        assert all(node.heads[-1].startswith("GET /v1/ready") for node in made.nodes), "one of them was not asked"
+        made.nodes[1].status = "200 OK"
+        for number in range(4):  # the first node is not well yet
+            assert (await made.client.get(f"/fapi/v1/depth?limit={number}")).status_code == 200

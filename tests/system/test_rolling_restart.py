@@ -91,6 +91,8 @@ async def test_a_rolling_restart_fails_no_request(tmp_path: Path) -> None:
             f"MEASURED {total} requests over two restarts, {sum(failed.values())} failed, "
             f"slowest {load.slowest_s:.2f} s"
         )
+        if failed:
+            print((tmp_path / "error.log").read_text()[-20_000:])
         assert failed == {}
 
 
