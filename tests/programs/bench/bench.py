@@ -19,6 +19,7 @@ from tests.programs.bench import (
     part_ingest,
     part_metrics,
     part_nginx,
+    part_nodes,
     part_postgres,
     part_streams,
     part_tail,
@@ -43,6 +44,7 @@ ALONE: Final = {
     "metrics": part_metrics.measure,
     "streams": part_streams.measure,
     "postgres": part_postgres.measure,
+    "nodes": part_nodes.measure,
 }
 PARTS: Final = (*STAGED, *ALONE)
 

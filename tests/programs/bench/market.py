@@ -13,6 +13,7 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.klines import KLINES
 from app.ports.clock import Clock
+from infra.postgres.postgres_store import PostgresWriter
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.universe import NEVER_MS, Instrument, Universe
 from infra.sqlite.sqlite_store import SqliteWriter
@@ -88,7 +89,8 @@ class Market:
 
     async def write(self, database: str, spans: dict[Series, Span]) -> int:
         """Write klines and ledger of `spans`; return the number of klines."""
-        writer = await SqliteWriter.open(database, self.clock)
+        store = PostgresWriter if database.startswith("postgresql") else SqliteWriter
+        writer = await store.open(database, self.clock)
         written = 0
         pending = self.before_listings(sorted({series.interval.code for series in spans}))
         try:

@@ -166,8 +166,12 @@ async def staged(
     rows_min: int = 1_500,
     rate: float = 0.0,
     settings: Mapping[str, str] | None = None,
+    database: str = "",
 ) -> AsyncIterator[Stage]:
-    """Start a stage whose node holds everything it wishes, and some symbols much further back."""
+    """Start a stage whose node holds everything it wishes, and some symbols much further back.
+
+    `database` is the URL of an empty one on a Postgres server; without it there is a new file.
+    """
     folder = run.folder / f"stage-{'-'.join(codes)}-{rate:g}"
     folder.mkdir()
     size = run.size
@@ -175,7 +179,7 @@ async def staged(
     reads = Reads.made(folder / "reads")
     market = Market(clock, size.symbols, size.material_rows)
     async with Programs(folder) as programs:
-        place = Place(programs, free_port())
+        place = Place(programs, free_port(), server_url=database)
         place.settings = {
             "INTERVALS": ",".join(codes),
             "SYMBOLS": ",".join(item.symbol for item in market.followed),  # streamed from the first socket on
