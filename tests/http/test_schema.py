@@ -8,6 +8,7 @@ import httpx
 import orjson
 
 from app.market.endpoints import ENDPOINTS
+from infra.binance.tls import trusting_nobody
 from tests.http.fakes import OTHERS_MAY_USE_RANDOM, served
 from tests.http.schema_cases import ask_by_schema, with_what_exists
 from tests.patience import PATIENCE_S
@@ -45,7 +46,10 @@ async def test_boundary_values_missing_parameters_and_other_methods(tmp_path: Pa
         ) as watched,
     ):
         await watched.until_whole()
-        async with served(watched.node.app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with (
+            served(watched.node.app) as port,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", verify=trusting_nobody()) as client,
+        ):
             described = (await client.get("/openapi.json")).json()
             document = tmp_path / "openapi.json"
             document.write_bytes(orjson.dumps(with_what_exists(described, cheap_times=False)))

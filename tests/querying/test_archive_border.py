@@ -30,6 +30,7 @@ from app.kinds.metrics import METRICS
 from app.querying.archived_rows import ByOrigin
 from app.querying.statistics import Statistics, StatisticsQuery
 from app.runtime import Runtime
+from infra.binance.tls import trusting_nobody
 from infra.sandbox.grid import utc_ms
 from infra.sandbox.options import Options, RestDigits
 from infra.sandbox.server import SandboxServer
@@ -117,8 +118,8 @@ async def border(folder: Path, digits: RestDigits) -> AsyncIterator[Border]:
     async with (
         SandboxServer(past_clock, seed=1, symbols=2, options=options) as past,
         SandboxServer(clock, seed=1, symbols=2, options=options) as present,
-        httpx.AsyncClient(base_url=past.base_url, timeout=PATIENCE_S) as earlier,
-        httpx.AsyncClient(base_url=present.base_url, timeout=PATIENCE_S) as now,
+        httpx.AsyncClient(base_url=past.base_url, timeout=PATIENCE_S, verify=trusting_nobody()) as earlier,
+        httpx.AsyncClient(base_url=present.base_url, timeout=PATIENCE_S, verify=trusting_nobody()) as now,
     ):
         made = Border(store, clock, statistics, joining, forms, holdings, dropped, truth, [])
         for day_ms in range(BEGIN_MS, BORDER_MS + DAY_MS, DAY_MS):

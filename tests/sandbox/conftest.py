@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from infra.binance.tls import trusting_nobody
 from infra.sandbox.grid import utc_ms
 from infra.sandbox.server import SandboxServer
 from tests.patience import PATIENCE_S
@@ -47,5 +48,5 @@ async def sandbox(clock: ManualClock) -> AsyncIterator[SandboxServer]:
 
 @pytest.fixture
 async def http(sandbox: SandboxServer) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=PATIENCE_S, verify=trusting_nobody()) as client:
         yield client

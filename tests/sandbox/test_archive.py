@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from infra.binance.tls import trusting_nobody
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from infra.sandbox.server import SandboxServer
 from tests.sandbox.files import ROOT, funding_file, metrics_file, read
@@ -125,7 +126,10 @@ async def test_the_bytes_are_the_same_every_time(http: httpx.AsyncClient, clock:
     path = daily("ADAUSDT", "5m", "2026-11-18")
     first = (await http.get(path)).content
     clock.advance(3 * HOUR_MS + MINUTE_MS)
-    async with SandboxServer(clock, seed=1, symbols=4) as other, httpx.AsyncClient(base_url=other.base_url) as client:
+    async with (
+        SandboxServer(clock, seed=1, symbols=4) as other,
+        httpx.AsyncClient(base_url=other.base_url, verify=trusting_nobody()) as client,
+    ):
         assert (await client.get(path)).content == first
     head = await http.head(path)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(first)), b"")

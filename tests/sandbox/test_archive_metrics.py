@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from infra.binance.tls import trusting_nobody
 from infra.sandbox import truth
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from infra.sandbox.options import Options, RestDigits
@@ -90,7 +91,7 @@ async def test_rest_can_cut_them_and_print_other_digits(clock: "ManualClock") ->
     digits = RestDigits(amount_places=2, cut=True, trimmed=True)
     async with (
         SandboxServer(clock, seed=1, symbols=1, options=Options(rest_digits=digits)) as other,
-        httpx.AsyncClient(base_url=other.base_url, timeout=PATIENCE_S) as http,
+        httpx.AsyncClient(base_url=other.base_url, timeout=PATIENCE_S, verify=trusting_nobody()) as http,
     ):
         assert await assert_rest_follows(http, "BTCUSDT", ROUND_DOWN, 2, is_trimmed=True) > 288
 
@@ -173,7 +174,10 @@ async def test_the_bytes_are_the_same_every_time(http: httpx.AsyncClient, clock:
     path = metrics_file("ADAUSDT", DAY)
     first = (await http.get(path)).content
     clock.advance(3 * HOUR_MS)
-    async with SandboxServer(clock, seed=1, symbols=4) as other, httpx.AsyncClient(base_url=other.base_url) as client:
+    async with (
+        SandboxServer(clock, seed=1, symbols=4) as other,
+        httpx.AsyncClient(base_url=other.base_url, verify=trusting_nobody()) as client,
+    ):
         assert (await client.get(path)).content == first
     assert len(await checksum(http, path)) == 64
 
@@ -191,7 +195,7 @@ async def test_a_symbol_listed_on_the_grid_has_no_row_of_the_time_before(
     listed_ms = utc_ms(2026, 11, 21, 4, 35)
     clock.advance(listed_ms + 30_000 - clock.now_ms())
     strange.inject(kind="list_symbol", symbol="MOONUSDT")
-    async with httpx.AsyncClient(base_url=strange.base_url) as http:
+    async with httpx.AsyncClient(base_url=strange.base_url, verify=trusting_nobody()) as http:
         for now_ms, ends in ((listed_ms + 30_000, []), (listed_ms + FIVE_MS, [listed_ms + FIVE_MS])):
             clock.advance(now_ms - clock.now_ms())
             rows = (await http.get("/futures/data/openInterestHist?symbol=MOONUSDT&period=5m")).json()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from infra.binance.tls import trusting_nobody
 from infra.sandbox.archive.files import parse_path
 from infra.sandbox.archive.quirks import drawn
 from infra.sandbox.faults import METRICS_KINDS, Fault
@@ -204,7 +205,7 @@ async def quirky(clock: "ManualClock") -> AsyncIterator[SandboxServer]:
 
 @pytest.fixture
 async def strange(quirky: SandboxServer) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=quirky.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=quirky.base_url, timeout=PATIENCE_S, verify=trusting_nobody()) as client:
         yield client
 
 
@@ -271,7 +272,7 @@ async def test_days_that_are_known_for_a_quirk_have_it_for_some_symbols(
     short: list[int] = []
     async with (
         SandboxServer(clock, seed=1, symbols=6, options=Options(archive_quirks=True)) as quirky,
-        httpx.AsyncClient(base_url=quirky.base_url, timeout=PATIENCE_S) as strange,
+        httpx.AsyncClient(base_url=quirky.base_url, timeout=PATIENCE_S, verify=trusting_nobody()) as strange,
     ):
         first = await read_metrics(strange, "BTCUSDT", "2020-09-05")
         assert len(first) == 2 * len({tuple(row) for row in first}) == 576
@@ -292,8 +293,8 @@ async def test_quirks_are_the_same_for_the_same_seed_and_off_by_default(
     async with (
         SandboxServer(clock, seed=1, symbols=5, options=options) as again,
         SandboxServer(clock, seed=2, symbols=5, options=options) as other,
-        httpx.AsyncClient(base_url=again.base_url) as same,
-        httpx.AsyncClient(base_url=other.base_url) as different,
+        httpx.AsyncClient(base_url=again.base_url, verify=trusting_nobody()) as same,
+        httpx.AsyncClient(base_url=other.base_url, verify=trusting_nobody()) as different,
     ):
         assert (await same.get(path)).content == first
         assert (await http.get(path)).content != first

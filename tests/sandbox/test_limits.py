@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from infra.binance.tls import trusting_nobody
 from infra.sandbox.limits import REJECTIONS_BEFORE_BAN
 from infra.sandbox.options import Options
 from infra.sandbox.server import SandboxServer
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 async def strict(clock: "ManualClock") -> AsyncIterator[httpx.AsyncClient]:
     async with (
         SandboxServer(clock, seed=1, symbols=2, weight_limit=20) as server,
-        httpx.AsyncClient(base_url=server.base_url) as client,
+        httpx.AsyncClient(base_url=server.base_url, verify=trusting_nobody()) as client,
     ):
         yield client
 
@@ -91,7 +92,7 @@ async def test_paths_of_statistics_share_a_bucket_or_have_one_each(clock: "Manua
     options = Options(data_limit_per_path=per_path)
     async with (
         SandboxServer(clock, seed=1, symbols=2, options=options) as server,
-        httpx.AsyncClient(base_url=server.base_url) as http,
+        httpx.AsyncClient(base_url=server.base_url, verify=trusting_nobody()) as http,
     ):
         for _ in range(999):
             assert (await http.get(full)).status_code == 200

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from infra.binance.tls import trusting_nobody
 from infra.sandbox.feeds import FeedHub
 from infra.sandbox.grid import MINUTE_MS, utc_ms
 from infra.sandbox.server import KERNEL_BYTES, KERNEL_S, SandboxServer, bound_listener, create_app
@@ -29,7 +30,10 @@ async def test_each_sandbox_takes_its_own_port_and_gives_it_back(clock: "ManualC
     async with SandboxServer(clock, symbols=1) as one, SandboxServer(clock, symbols=1) as two:
         assert one.port != two.port
         port = one.port
-    async with SandboxServer(clock, symbols=1, port=port) as again, httpx.AsyncClient(base_url=again.base_url) as http:
+    async with (
+        SandboxServer(clock, symbols=1, port=port) as again,
+        httpx.AsyncClient(base_url=again.base_url, verify=trusting_nobody()) as http,
+    ):
         assert (await http.get("/fapi/v1/ping")).status_code == 200
         assert (await http.get("/elsewhere")).status_code == 404
 
@@ -66,7 +70,10 @@ async def test_it_runs_as_a_process_until_told_to_stop() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", "-c", code, cwd=ROOT, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", verify=trusting_nobody()) as http,
+    ):
         while True:
             try:
                 await http.get("/fapi/v1/ping")

@@ -37,6 +37,7 @@ from app.node.parts import Parts
 from app.node.stores import Reading, store_of
 from app.ports.errors import StoreUnavailable
 from app.settings import load
+from infra.binance.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer
@@ -257,7 +258,9 @@ class Place:
         """An HTTP client of the node there that opens a new connection for each request, as other programs would."""
         limits = httpx.Limits(max_keepalive_connections=0)
         url = f"http://127.0.0.1:{self.port}"
-        return httpx.AsyncClient(base_url=url, limits=limits, headers=headers, trust_env=False, timeout=25)
+        return httpx.AsyncClient(
+            base_url=url, limits=limits, headers=headers, trust_env=False, timeout=25, verify=trusting_nobody()
+        )
 
     def operator(self) -> httpx.AsyncClient:
         """An HTTP client that sends the token of the node's token file."""

@@ -14,6 +14,7 @@ from app.events import RequestDone
 from app.market.endpoints import ENDPOINTS
 from app.market.mark_mirror import PATH, STREAM
 from app.node.exchange_clock import DATE_ERROR_MS_MAX
+from infra.binance.tls import trusting_nobody
 from infra.sandbox.faults import Fault
 from tests.patience import PATIENCE_S
 from tests.system.world import START_MS, Watched, World, world
@@ -134,7 +135,10 @@ async def held_still(
     }  # fmt: skip
     async with world(folder, symbols=4, weight_limit=1_000_000) as here, here.node(**settings) as watched:
         await here.hold_whole(watched)
-        async with watched.http() as client, httpx.AsyncClient(base_url=here.sandbox.base_url, timeout=60) as exchange:
+        async with (
+            watched.http() as client,
+            httpx.AsyncClient(base_url=here.sandbox.base_url, timeout=60, verify=trusting_nobody()) as exchange,
+        ):
             yield here, watched, client, exchange
 
 

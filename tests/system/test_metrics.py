@@ -16,6 +16,7 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.metrics import METRICS
 from app.node.writer import Writer
+from infra.binance.tls import trusting_nobody
 from infra.sandbox import truth as truth_of
 from infra.sandbox.faults import Fault
 from infra.sqlite.library import sqlite3
@@ -49,7 +50,7 @@ async def truth(here: World, series: Series, start_ms: int, end_ms: int) -> byte
     query = (
         f"symbol={series.symbol}&period=5m&limit=500&startTime={start_ms + stamp_ms}&endTime={end_ms - 1 + stamp_ms}"
     )
-    async with httpx.AsyncClient(base_url=here.sandbox.base_url, timeout=60) as exchange:
+    async with httpx.AsyncClient(base_url=here.sandbox.base_url, timeout=60, verify=trusting_nobody()) as exchange:
         return (await exchange.get(f"{series.kind.rest.path}?{query}")).content
 
 
@@ -71,7 +72,7 @@ async def everything_held_is_the_exchanges(here: World, watched: Watched) -> Non
 
 
 async def served_alike(here: World, client: httpx.AsyncClient, targets: list[str]) -> None:
-    async with httpx.AsyncClient(base_url=here.sandbox.base_url, timeout=60) as exchange:
+    async with httpx.AsyncClient(base_url=here.sandbox.base_url, timeout=60, verify=trusting_nobody()) as exchange:
         for each in targets:
             mine, theirs = await client.get(each), await exchange.get(each)
             assert (mine.status_code, mine.content) == (theirs.status_code, theirs.content), each

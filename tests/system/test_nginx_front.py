@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from infra.binance.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from tests.patience import PATIENCE_S
 from tests.system.nginx import MAIN, NGINX, nginx_conf
@@ -68,7 +69,7 @@ class Front:
 
     def client(self, **headers: str) -> httpx.AsyncClient:
         url = f"http://127.0.0.1:{self.port}"
-        return httpx.AsyncClient(base_url=url, trust_env=False, timeout=25, headers=headers)
+        return httpx.AsyncClient(base_url=url, trust_env=False, timeout=25, headers=headers, verify=trusting_nobody())
 
 
 @asynccontextmanager
@@ -245,7 +246,9 @@ async def two_nodes(folder: Path) -> AsyncIterator[TwoNodes]:
         port = free_port()
         conf = nginx_conf(folder, port, ports[0], second_port=ports[1], rate="1000r/s")
         programs.start("-p", str(folder), "-c", str(conf), "-e", str(folder / "error.log"), command=(NGINX,))
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=25) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=25, verify=trusting_nobody()
+        ) as client:
 
             async def listens() -> bool:
                 return (await client.get("/v1/health")).status_code == 200

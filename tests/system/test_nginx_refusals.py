@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from infra.binance.tls import trusting_nobody
 from tests.system.nginx import NGINX, nginx_conf
 from tests.system.processes import Programs, free_port, until
 
@@ -55,7 +56,7 @@ async def front(folder: Path, node_port: int, *, rate: str = "60r/s", timeout: s
 
 
 def client_of(port: int) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=25)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=25, verify=trusting_nobody())
 
 
 def told(port: int, request_head: bytes) -> bytes:

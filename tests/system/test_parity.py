@@ -9,6 +9,7 @@ import httpx
 
 from app.domain.interval import DAY_MS, INTERVALS, MINUTE_MS
 from app.holding.wish import CLOSE_GRACE_MS
+from infra.binance.tls import trusting_nobody
 from tests.patience import PATIENCE_S
 from tests.system.world import Watched, world
 
@@ -72,7 +73,10 @@ async def test_every_shape_of_question_gets_the_exchanges_own_answer(tmp_path: P
             await here.clock.sleep(1)
         now_ms = here.clock.hold()
         symbols = [*watched.node.parts.symbols.listings, "NOSUCHUSDT"]
-        async with watched.http() as node, httpx.AsyncClient(base_url=here.sandbox.base_url) as exchange:
+        async with (
+            watched.http() as node,
+            httpx.AsyncClient(base_url=here.sandbox.base_url, verify=trusting_nobody()) as exchange,
+        ):
             await frames_have_arrived(watched, node, exchange)
             for number in range(QUESTIONS):
                 asked = urlencode(question(rng, symbols, now_ms))

@@ -12,6 +12,7 @@ import pytest
 import websockets
 
 from app.domain.interval import DAY_MS
+from infra.binance.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from tests.postgres_server import server_url
 from tests.system.processes import Place, Program, Programs, free_port, pause, seconds, until
@@ -71,7 +72,7 @@ async def test_five_hundred_exact_rows_within_a_minute_and_the_next_one_as_it_cl
         last_open_ms = rows[-1][0]
         path = f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500&endTime={last_open_ms}"
         mine = await place.get(path)
-        async with httpx.AsyncClient(trust_env=False) as exchange:
+        async with httpx.AsyncClient(trust_env=False, verify=trusting_nobody()) as exchange:
             theirs = await exchange.get(f"http://127.0.0.1:{sandbox_port}{path}")
         assert mine.content == theirs.content
         async with place.http(**{"If-None-Match": mine.headers["etag"]}) as client:
@@ -89,7 +90,7 @@ async def test_five_hundred_exact_rows_within_a_minute_and_the_next_one_as_it_cl
         print(f"MEASURED closing frame to served: {delay_s * 1000:.0f} ms")
         assert delay_s < SERVED_S_MAX
         one = await place.get(f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&startTime={open_ms}&limit=1")
-        async with httpx.AsyncClient(trust_env=False) as exchange:
+        async with httpx.AsyncClient(trust_env=False, verify=trusting_nobody()) as exchange:
             asked = f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&startTime={open_ms}&endTime={open_ms}"
             assert one.content == (await exchange.get(f"http://127.0.0.1:{sandbox_port}{asked}")).content
         assert remote_addresses(demo) == set()
@@ -141,7 +142,7 @@ async def test_on_postgres_it_is_the_same_and_its_server_ends_with_it(tmp_path: 
         assert folder is not None
         assert does_exist(folder / "data" / "postmaster.pid")
         path = f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500&endTime={SystemClock().now_ms() - 2 * MINUTE_MS}"
-        async with httpx.AsyncClient(trust_env=False) as exchange:
+        async with httpx.AsyncClient(trust_env=False, verify=trusting_nobody()) as exchange:
             theirs = await exchange.get(f"http://127.0.0.1:{sandbox_port}{path}")
         assert (await place.get(path)).content == theirs.content
         status, said = await programs.run("gaps", "--demo")

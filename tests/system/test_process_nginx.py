@@ -11,6 +11,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from infra.binance.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.cache_time import held_s
@@ -156,7 +157,9 @@ async def test_nginx_keeps_pages_but_never_beyond_their_candle(tmp_path: Path, p
         path = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=5"
         kept: set[int] = set()
 
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{front.port}", trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{front.port}", trust_env=False, verify=trusting_nobody()
+        ) as client:
 
             async def is_kept_on_both_sides() -> bool:
                 asked_ms = exchange_clock.now_ms()

@@ -9,6 +9,7 @@ import pytest
 
 from app.domain.interval import DAY_MS
 from app.domain.span import Span
+from infra.binance.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, asked_again, pause, until
@@ -220,7 +221,7 @@ async def test_the_commands_reach_a_node_on_any_address_by_its_token(tmp_path: P
             assert (status, f"the node at {url} is the writer" in said) == (0, True), said
         token = tmp_path / f"{place.database}.token"
         token.write_text("what somebody would guess who cannot read the file\n")
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, verify=trusting_nobody()) as client:
             for headers in ({}, {"Authorization": "Bearer guessed"}):
                 answer = await client.post("/v1/admin/symbols/refresh", headers=headers)
                 assert (answer.status_code, token.name in answer.json()["error"]) == (401, True)

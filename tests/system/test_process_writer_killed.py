@@ -11,6 +11,7 @@ import httpx
 import orjson
 import pytest
 
+from infra.binance.tls import trusting_nobody
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, database_of, seconds, until
 from tests.system.test_process_workers import TAKEOVER_S_MAX
@@ -38,7 +39,9 @@ class Reader:
         while not self.stop.is_set():
             limits = httpx.Limits(max_connections=1, keepalive_expiry=60)
             url = f"http://127.0.0.1:{self.place.port}"
-            async with httpx.AsyncClient(base_url=url, limits=limits, trust_env=False, timeout=25) as client:
+            async with httpx.AsyncClient(
+                base_url=url, limits=limits, trust_env=False, timeout=25, verify=trusting_nobody()
+            ) as client:
                 try:
                     while not self.stop.is_set():
                         await self._ask(client)

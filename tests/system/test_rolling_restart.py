@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from infra.binance.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.nginx import NGINX, nginx_conf
@@ -38,7 +39,9 @@ class Load:
             "/fapi/v1/exchangeInfo",
             "/v1/coverage?limit=1",
         ]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=25) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=25, verify=trusting_nobody()
+        ) as client:
             while not self.is_over:
                 number += 1
                 path = paths[number % len(paths)]
@@ -67,7 +70,7 @@ async def test_a_rolling_restart_fails_no_request(tmp_path: Path) -> None:
         programs.start("-p", str(tmp_path), "-c", str(conf), "-e", str(tmp_path / "error.log"), command=(NGINX,))
 
         async def forwards() -> bool:
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, verify=trusting_nobody()) as client:
                 return (await client.get(f"http://127.0.0.1:{port}/v1/health")).status_code == 200
 
         await until(forwards, "nginx answers")

@@ -19,6 +19,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.klines import KLINES
 from app.settings import Settings
+from infra.binance.tls import trusting_nobody
 from infra.sqlite.library import sqlite3
 from infra.sqlite.sqlite_store import SqliteReader
 from tests.programs.bench.figures import Curve, alternating, compared
@@ -187,7 +188,9 @@ async def _beside_backfill(stage: Stage, next_paths: Callable[[], list[str]]) ->
 
 async def prepare_archive(stage: Stage, symbols: Sequence[str]) -> None:
     """Have the exchange make its files before the measurement: making a file takes longer than storing it."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stage.place.upstream_port}", trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{stage.place.upstream_port}", trust_env=False, verify=trusting_nobody()
+    ) as client:
         for symbol in symbols:
             path = ArchiveFile(symbol, M1, MONTH, is_monthly=True).path
             (await client.get(path, timeout=60)).raise_for_status()

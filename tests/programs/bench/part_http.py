@@ -5,6 +5,7 @@ from typing import Final
 
 import httpx
 
+from infra.binance.tls import trusting_nobody
 from tests.programs.bench.figures import Curve, alternating, compared
 from tests.programs.bench.raw import reply_file
 from tests.programs.bench.stage import Measured, Stage
@@ -16,7 +17,9 @@ _NOT_THE_APPLICATION: Final = ("date", "server")  # headers that uvicorn writes
 
 async def measure(stage: Stage) -> None:
     """Measure a page of 500 rows: uncompressed, with gzip, and as 304."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stage.place.port}", trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{stage.place.port}", trust_env=False, verify=trusting_nobody()
+    ) as client:
         plain = await client.get(PATH, headers={"Accept-Encoding": "identity"})
     etag = plain.headers["etag"]
     await _line(stage, "500 rows", {}, 0.90)
@@ -65,7 +68,7 @@ def add_rates(
 
 async def answer_of(port: int, path: str, headers: Mapping[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
     """Status, headers and body as received, without the headers that uvicorn adds."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=trusting_nobody()) as client:
         request = client.build_request(
             "GET", f"http://127.0.0.1:{port}{path}", headers={"Accept-Encoding": "identity", **headers}
         )

@@ -16,6 +16,7 @@ from app.domain.interval import M1, MINUTE_MS
 from app.node.node import Node
 from app.node.parts import Parts
 from app.settings import load
+from infra.binance.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from infra.sandbox.candles import QUANTUM_MS
 from infra.sandbox.render import rest_row
@@ -64,7 +65,9 @@ async def measure(run: Run) -> None:
 async def _memory(stage: Stage) -> None:
     before_mb = resident_mb(stage.node)
     slots = asyncio.Semaphore(AT_ONCE)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stage.place.port}", trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{stage.place.port}", trust_env=False, verify=trusting_nobody()
+    ) as client:
 
         async def ask(symbol: str, code: str) -> None:
             query: dict[str, str | int] = {"symbol": symbol, "interval": code, "limit": ROWS_ASKED}

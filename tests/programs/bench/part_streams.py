@@ -15,6 +15,7 @@ import orjson
 
 from app.binance.stream_event import kline_stream
 from app.domain.interval import INTERVALS
+from infra.binance.tls import trusting_nobody
 from tests.programs.bench.figures import Figure, alternating, compared
 from tests.programs.bench.listener import Listener, listen
 from tests.programs.bench.stage import UNSEALED, Run, Stage, cpu_s, resident_mb, staged
@@ -195,7 +196,7 @@ async def _listens(port: int) -> bool:
 
 
 async def _subscriptions(stage: Stage) -> None:
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60, verify=trusting_nobody()) as client:
         answer = await client.get(f"http://127.0.0.1:{stage.place.upstream_port}/sandbox/requests")
     said = [orjson.loads(entry["detail"]) for entry in answer.json()["requests"] if entry["kind"] == "message"]
     held: Counter[str] = Counter()

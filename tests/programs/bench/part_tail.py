@@ -8,6 +8,7 @@ from urllib.parse import quote
 import httpx
 
 from app.domain.interval import MINUTE_MS
+from infra.binance.tls import trusting_nobody
 from tests.programs.bench.figures import Curve, Figure, alternating
 from tests.programs.bench.load import Load, Outcome, apply
 from tests.programs.bench.part_http import add_rates, answer_of
@@ -31,7 +32,9 @@ def path_of(symbol: str, limit: int) -> str:
 async def warm(stage: Stage) -> None:
     """Fill every tail, as in a node that has run for a while."""
     slots = asyncio.Semaphore(WARM_AT_ONCE)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stage.place.port}", trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{stage.place.port}", trust_env=False, verify=trusting_nobody()
+    ) as client:
 
         async def fill(symbol: str) -> None:
             async with slots:

@@ -14,6 +14,7 @@ import orjson
 
 from app.domain.interval import MINUTE_MS
 from app.holding.wish import CLOSE_GRACE_MS
+from infra.binance.tls import trusting_nobody
 from infra.sandbox.exchange import Exchange
 from tests.system.processes import pause, seconds
 
@@ -146,7 +147,9 @@ class Load:
         """Ask until `is_over`; `now_ms` is the exchange's clock."""
         bounds = httpx.Limits(max_connections=None, max_keepalive_connections=50)
         async with (
-            httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=CLIENT_S_MAX, limits=bounds) as client,
+            httpx.AsyncClient(
+                base_url=self.url, trust_env=False, timeout=CLIENT_S_MAX, limits=bounds, verify=trusting_nobody()
+            ) as client,
             asyncio.TaskGroup() as tasks,
         ):
             due_s = seconds()

@@ -22,6 +22,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.wish import TAIL_KLINES
 from app.kinds.klines import KLINES
+from infra.binance.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from tests.programs.bench.market import Market
 from tests.programs.rehearsal.exchange import MovedClock
@@ -129,7 +130,7 @@ class Stage:
     async def make_files(self) -> None:
         """Have the exchange make its archive files beforehand, since it computes each of their klines."""
         span = self._month()
-        async with httpx.AsyncClient(base_url=self._upstream, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=self._upstream, trust_env=False, verify=trusting_nobody()) as client:
             for symbol in self._backfilled:
                 path = ArchiveFile(symbol, M1, span, is_monthly=True).path
                 (await client.get(path, timeout=60)).raise_for_status()
@@ -217,7 +218,7 @@ class Stage:
         return int((await self._sandbox("status"))["used_weight_max"])
 
     async def _sandbox(self, what: str) -> dict[str, Any]:
-        async with httpx.AsyncClient(base_url=self._upstream, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=self._upstream, trust_env=False, verify=trusting_nobody()) as client:
             found: dict[str, Any] = (await client.get(f"/sandbox/{what}", timeout=30)).raise_for_status().json()
         return found
 

@@ -22,6 +22,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
+from infra.binance.tls import trusting_nobody
 from tests.programs.soak.flood import MARKET_FRAMES_A_SECOND
 from tests.programs.soak.scrape import scraped
 from tests.programs.soak.trend import Trend, quantile_s, trend
@@ -96,7 +97,9 @@ class Readers:
     slowest_s: float = 0.0
 
     async def ask_for_ever(self) -> None:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.place.port}", trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.place.port}", trust_env=False, verify=trusting_nobody()
+        ) as client:
             while True:
                 symbol, code = self.rng.choice(self.symbols), self.rng.choice(list(A_DAY))
                 limit = min(self.rng.choice(ROWS_ASKED), A_DAY[code])
@@ -257,7 +260,7 @@ async def soak(
             "CACHE_BYTES_MAX": str(CACHE_BYTES),
         }
         place = Place(programs, upstream, settings=settings)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=trusting_nobody()) as client:
 
             async def listed() -> list[str]:
                 body = (await client.get(f"http://127.0.0.1:{upstream}/fapi/v1/exchangeInfo")).json()
