@@ -13,12 +13,13 @@ import pytest
 
 from infra.binance.tls import trusting_nobody
 from infra.sandbox.server import SandboxServer
-from tests.system.processes import Place, Programs, ShiftedClock, database_of, seconds, until
+from tests.system.processes import Place, Programs, ShiftedClock, database_of, pause, seconds, until
 from tests.system.test_process_workers import TAKEOVER_S_MAX
 
 READERS = 12  # one connection each; the kernel spreads them over the workers
 INTERVALS = {"1m": 60_000, "5m": 300_000, "1h": 3_600_000}
 BEFORE = 300  # answers before the kill
+PACE_S = 0.02  # a reader's pause between requests: without it, the readers use the core that the node needs
 SEED = 5
 
 
@@ -45,6 +46,7 @@ class Reader:
                 try:
                     while not self.stop.is_set():
                         await self._ask(client)
+                        await pause(PACE_S)
                 except httpx.TransportError:
                     self.cut += 1
 

@@ -1,6 +1,5 @@
 """Whole seeds succeed, and playing a seed again gives the same run."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,9 +10,7 @@ import orjson
 import pytest
 
 ROOT: Final = Path(__file__).parents[3]
-SEEDS: Final = int(os.getenv("SIM_SEEDS", "4"))  # noqa: TID251  seeds of a test run; `make sim` plays more
-FIRST: Final = 1
-TWICE: Final = (3, 8, 12)  # 8 holds metrics
+TWICE: Final = (3, 8, 12)  # 8 holds metrics; `make sim` plays more, each once
 RUN_S_MAX: Final = 600
 
 
@@ -38,21 +35,18 @@ def play(folder: Path, first: int, number: int) -> list[dict[str, object]]:
     return sorted(outcomes, key=lambda outcome: str(outcome["seed"]).zfill(9))
 
 
-def test_seeds_end_whole(tmp_path: Path) -> None:
-    outcomes = play(tmp_path, FIRST, SEEDS)
-    assert len(outcomes) == SEEDS
-    assert {
-        f"make sim SEED={each['seed']} SEEDS=1 VERBOSE=1": each["failures"] for each in outcomes if each["failures"]
-    } == {}
-
-
 @pytest.mark.parametrize("seed", TWICE)
-def test_a_seed_plays_the_same_every_time(tmp_path: Path, seed: int) -> None:
-    alone = play(tmp_path, seed, 1)[0]
-    after_another = play(tmp_path, seed - 1, 2)[1]
+def test_seeds_end_whole_and_play_the_same_every_time(tmp_path: Path, seed: int) -> None:
+    [alone] = play(tmp_path, seed, 1)
+    another, after_another = play(tmp_path, seed - 1, 2)
     assert alone["seed"] == after_another["seed"] == seed
     assert alone["digest"] == after_another["digest"]
     assert alone["counts"] == after_another["counts"]
+    assert {
+        f"make sim SEED={each['seed']} SEEDS=1 VERBOSE=1": each["failures"]
+        for each in (another, alone)
+        if each["failures"]
+    } == {}
 
 
 def test_a_seed_that_never_ends_is_ended_by_the_time_it_uses() -> None:
