@@ -39,7 +39,7 @@ demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchan
 	$(BIN)/klinenode demo$(if $(STORE), --store $(STORE))
 
 test: setup-dev  ## run every test
-	$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait
 
 sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong
 	$(BIN)/python -m tests.programs.sim.run --seeds $(SEEDS) --seed $(SEED) $(if $(VERBOSE),--verbose)
