@@ -19,7 +19,7 @@ from app.sockets.connections import (
     Sending,
 )
 from tests.http.fakes import Node, RawAnswer, kline_body, served
-from tests.http.test_fast_path import Loop
+from tests.http.offline import Loop
 from tests.patience import PATIENCE_S
 
 KLINES = b"/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
