@@ -248,6 +248,8 @@ def unseal(*, demo: Demo = False) -> None:
 def migrate_store(
     source: Annotated[str, typer.Argument(help="DB_URL of the database that is read.")],
     target: Annotated[str, typer.Argument(help="DB_URL of the database that is written; it must be empty.")],
+    *,
+    timescale: Annotated[bool, typer.Option("--timescale", help="Make TARGET as TIMESCALE=true does.")] = False,
 ) -> None:
     """Move everything to another kind of store (SQLite, Postgres) and compare both. No node may run on either.
 
@@ -260,7 +262,7 @@ def migrate_store(
 
     try:
         urls = [database_url(url) for url in (source, target)]
-        moved = asyncio.run(operate_migrate.migrate(urls[0], urls[1], _console()))
+        moved = asyncio.run(operate_migrate.migrate(urls[0], urls[1], _console(), timescale=timescale))
     except KeyboardInterrupt:
         _console(stderr=True).print("stopped; what was moved stays, the same command goes on from here")
         raise typer.Exit(130) from None

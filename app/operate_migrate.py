@@ -14,7 +14,8 @@ from app.node.stores import store_of
 from app.operate import OperateError
 from app.outbound import masked
 from app.ports.contents import Contents, ContentsTable, RowOfTable
-from app.ports.errors import SchemaTooNew, StoreUnavailable
+from app.ports.errors import SchemaTooNew, StoreUnavailable, StoreUnusable
+from app.setting_values import is_server
 
 ROWS_A_STEP: Final = 20_000  # in one transaction; 4 MB of klines
 BLOCKS_A_STEP: Final = 200  # of up to 100 kB
@@ -31,17 +32,20 @@ class Moved(NamedTuple):
     sha256: str
 
 
-async def migrate(source_url: str, target_url: str, out: Console) -> Moved:
+async def migrate(source_url: str, target_url: str, out: Console, *, timescale: bool = False) -> Moved:
     """Copy every table of one database into another one that is empty, and compare both. Raises OperateError.
 
-    Stopped in the middle, it goes on from there when it is called again.
+    `timescale`: the target's tables of rows are made hypertables. Stopped in the middle, it goes on from there when it
+    is called again.
     """
     if source_url == target_url:
         raise OperateError("both URLs name the same database")
+    if timescale and not is_server(target_url):
+        raise OperateError(f"--timescale needs a Postgres database as target, and {masked(target_url)} is a file")
     try:
         async with AsyncExitStack() as opened:
             source = await opened.enter_async_context(_opened(source_url))
-            target = await opened.enter_async_context(_opened(target_url))
+            target = await opened.enter_async_context(_opened(target_url, timescale=timescale))
             if await source.begun() is not None:
                 raise OperateError(f"{masked(source_url)} is itself the unfinished target of migrate-store")
             tables = await _matching(source, target)
@@ -63,9 +67,9 @@ async def migrate(source_url: str, target_url: str, out: Console) -> Moved:
 
 
 @asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[Contents]:
+async def _opened(url: str, *, timescale: bool = False) -> AsyncIterator[Contents]:
     """The contents of the database of `url`, brought to this version's schema, while this process holds the lease."""
-    store = store_of(url)
+    store = store_of(url, timescale=timescale)
     lease = store.lease(url)
     try:
         if not await lease.try_acquire(""):
@@ -76,7 +80,7 @@ async def _opened(url: str) -> AsyncIterator[Contents]:
     try:
         try:
             await store.prepare(url)
-        except (SchemaTooNew, OSError) as error:
+        except (SchemaTooNew, StoreUnusable, OSError) as error:
             raise OperateError(str(error)) from error
         contents = await store.contents(url)
         try:

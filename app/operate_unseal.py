@@ -54,7 +54,7 @@ async def unseal(settings: Settings, out: Console) -> tuple[int, int]:
 @asynccontextmanager
 async def _writer(settings: Settings) -> AsyncIterator[OpenWriter]:
     """The store, open for writing, while this process holds the lease. Raises OperateError and StoreUnavailable."""
-    store = store_of(settings.db_url)
+    store = store_of(settings.db_url, timescale=settings.timescale)
     lease = store.lease(settings.db_url)
     try:
         if not await lease.try_acquire(""):

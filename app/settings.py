@@ -83,6 +83,10 @@ class Settings(BaseSettings):
         "they promise; empty: none.",
         repr=False,
     )
+    timescale: bool = Field(
+        False,
+        description="Make the tables of rows hypertables (TimescaleDB), in a Postgres database that has none yet.",
+    )
     runtime_dir: str = Field(
         "",
         description="Folder of the files that a database's processes share (sockets, token); empty: the database's, or "
@@ -333,6 +337,12 @@ class Settings(BaseSettings):
     def _replica_of_something(self) -> Self:
         if self.db_read_url is not None and not values.is_server(self.db_url):
             raise ValueError("DB_READ_URL is for a replica of a server, and DB_URL names a file: leave it empty")
+        return self
+
+    @model_validator(mode="after")
+    def _timescale_of_postgres(self) -> Self:
+        if self.timescale and not values.is_server(self.db_url):
+            raise ValueError("TIMESCALE is an extension of Postgres, and DB_URL names a file: leave TIMESCALE out")
         return self
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres_server import end_shared_server
+from tests.timescale_server import end_shared_timescale
 
 REALDATA = Path(__file__).parents[2] / "shared" / "realdata"
 
@@ -13,8 +14,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_unconfigure() -> None:
-    """End the Postgres server that tests of this process have shared."""
+    """End the servers that tests of this process have shared."""
     end_shared_server()
+    end_shared_timescale()
 
 
 @pytest.fixture(scope="session")

@@ -122,6 +122,8 @@ def test_nothing_to_follow_is_a_fault() -> None:
         ("db_url", "postgresql://user:********@db/klinenode"),
         ("db_read_url", "postgresql://user:geheim@db/klinenode"),  # DB_URL names a file
         ("db_read_url", "sqlite:///k.db"),
+        ("timescale", "true"),  # DB_URL names a file
+        ("timescale", "perhaps"),
         ("log_level", "LOUD"),
         ("data_bucket", "path"),
         ("workers", "0"),

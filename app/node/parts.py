@@ -114,7 +114,7 @@ class Parts:
         self.runtime = Runtime(
             self.clock, self.observe, random.SystemRandom().getrandbits(32) if seed is None else seed
         )
-        self.store = store_of(settings.db_url)
+        self.store = store_of(settings.db_url, timescale=settings.timescale)
         self.database = self.store.file(settings.db_url)
         self.shared = shared_path(settings)
         self.reader = self.store.reader(

@@ -25,7 +25,7 @@ async def prepare(settings: Settings) -> None:
             read(Path(settings.api_keys_file))
         except KeyFileError as error:
             raise CannotStart(f"API_KEYS_FILE={settings.api_keys_file} cannot be used: {error}") from error
-    store = store_of(settings.db_url)
+    store = store_of(settings.db_url, timescale=settings.timescale)
     if (path := store.file(settings.db_url)) is not None and path.is_dir():
         raise CannotStart(f"DB_URL names {path}, which is a folder; add the name of a file")
     folder = str(shared_path(settings).parent) if path is None else settings.runtime_dir

@@ -1,6 +1,7 @@
 """The registry of stores: the one place that interprets a DB_URL. A new store is an entry of `_STORES`."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -57,7 +58,7 @@ class Store(NamedTuple):
     prepare: Callable[[str], Awaitable[None]]
     """Upgrades the database's schema to this version; only for the lease's holder.
 
-    Raises SchemaTooNew, StoreUnavailable and OSError.
+    Raises SchemaTooNew, StoreUnavailable, StoreUnusable and OSError.
     """
     lease: Callable[[str], Lease]
     reader: Callable[[Reading], OpenReader]
@@ -78,9 +79,9 @@ def shared_path(settings: Settings) -> Path:
     return store_of(settings.db_url).shared(settings.db_url, settings.runtime_dir)
 
 
-def store_of(db_url: str) -> Store:
-    """The store that a DB_URL names; app.settings has checked it."""
-    return _STORES[db_url.partition(":")[0]]
+def store_of(db_url: str, *, timescale: bool = False) -> Store:
+    """The store that a DB_URL names; `timescale` is what TIMESCALE says. app.settings has checked both."""
+    return _TIMESCALE if timescale else _STORES[db_url.partition(":")[0]]
 
 
 def set_up_libraries() -> None:
@@ -108,6 +109,10 @@ async def _postgres_writer(db_url: str, clock: Clock, report: Report, damage: Da
     return await PostgresWriter.open(db_url, clock, report=report, damage=damage)
 
 
+async def _timescale_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
+    return await PostgresWriter.open(db_url, clock, timescale=True, report=report, damage=damage)
+
+
 _POSTGRES: Final = Store(
     lambda db_url: None,
     lambda db_url, runtime_dir: shared_by_server(*database_of(db_url), runtime_dir),
@@ -121,6 +126,7 @@ _POSTGRES: Final = Store(
     postgres_driver,
     NO_SPACE,
 )
+_TIMESCALE: Final = _POSTGRES._replace(prepare=partial(postgres_upgrade, timescale=True), writer=_timescale_writer)
 
 _STORES: Final = {
     "postgresql": _POSTGRES,

@@ -17,6 +17,7 @@ import migrations.postgres
 from app.ports.errors import SchemaTooNew, StoreUnavailable
 from infra.postgres.connections import CONNECT_S_MAX
 from infra.postgres.failure import unavailable
+from infra.postgres.hypertables import timescale_schema
 from infra.postgres.url import place
 
 MIGRATION_LOCK: Final = 0x6B6C_696E_6501
@@ -24,10 +25,11 @@ MIGRATION_LOCK: Final = 0x6B6C_696E_6501
 LOCK_S_MAX: Final = 60  # another node may be migrating
 
 
-async def upgrade(url: str) -> None:
+async def upgrade(url: str, *, timescale: bool = False) -> None:
     """Apply the missing revisions to the database of `url`, which must exist, in one transaction.
 
-    Only the writer calls it. Raises ValueError (not a Postgres URL), StoreUnavailable or SchemaTooNew.
+    `timescale`: in an empty database the tables of rows are made hypertables. Only the writer calls it. Raises
+    ValueError (not a Postgres URL), StoreUnavailable, StoreUnusable (no hypertables can be had) or SchemaTooNew.
     """
     where = place(url)
 
@@ -44,7 +46,7 @@ async def upgrade(url: str) -> None:
                     f"the database {where} has the encoding {encoding}, in which not every symbol can be written; "
                     "create it with ENCODING 'UTF8' TEMPLATE template0"
                 )
-            await connection.run_sync(_upgrade, where)
+            await connection.run_sync(_upgrade, where, timescale)
     except DBAPIError as error:
         raise unavailable(_cause(error), where) or error from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -53,7 +55,7 @@ async def upgrade(url: str) -> None:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection, where: str) -> None:
+def _upgrade(connection: Connection, where: str, timescale: bool) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.postgres.__path__[0])).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -65,6 +67,9 @@ def _upgrade(connection: Connection, where: str) -> None:
             "newer version wrote it. Start that version, or restore a backup from before its upgrade, or point DB_URL "
             "at another database."
         )
+    config.attributes["timescale_schema"] = timescale_schema(
+        connection, where, is_empty=stored is None, is_wanted=timescale
+    )
     command.upgrade(config, "head")
 
 

@@ -2,7 +2,8 @@
 
 History comes in blocks, or is sealed soon after it was fetched, so that its rows stay in one partition. Recent rows are
 in monthly ones, which are made ahead of time. There is no default partition: it would have to be searched each time a
-month is added, and one whose rows it has taken could not be added at all.
+month is added, and one whose rows it has taken could not be added at all. Hypertables (infra.postgres.hypertables) have
+no partitions: TimescaleDB makes their chunks itself.
 """
 
 from collections.abc import Iterator
@@ -39,8 +40,9 @@ def needs_partitions(end_ms: int, newest_ms: int) -> bool:
 async def make_partitions(connection: asyncpg.Connection, newest_ms: int) -> int:
     """Make what is missing for rows that open by `newest_ms`, and ahead; returns where all partitions end (ms).
 
-    Called inside a write transaction. Readers and writers of other partitions do not wait for it. Raises
-    StoreUnavailable when `newest_ms` is too far away to be true.
+    Finds no partitioned table, and makes nothing, where the tables are hypertables. Called inside a write transaction.
+    Readers and writers of other partitions do not wait for it. Raises StoreUnavailable when `newest_ms` is too far away
+    to be true.
     """
     last = max(_month(newest_ms), _FIRST) + MONTHS_AHEAD
     statements: list[str] = []

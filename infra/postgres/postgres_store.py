@@ -158,16 +158,17 @@ class PostgresWriter(PostgresReader):
         url: str,
         clock: Clock,
         *,
+        timescale: bool = False,
         report: Report = lambda reason: None,
         damage: Callable[[StoreDamaged], None] = lambda error: None,
     ) -> Self:
         """Open the writer of the database of `url`, which must exist; its tables are created or migrated.
 
-        `report` is called after every write with the reason it failed, or None. Raises ValueError (not a Postgres URL),
-        StoreUnavailable or SchemaTooNew.
+        `timescale`: tables of rows are created as hypertables. `report` is called after every write with the reason it
+        failed, or None. Raises ValueError (not a Postgres URL), StoreUnavailable, StoreUnusable or SchemaTooNew.
         """
         writer = cls(url, clock, report=report, damage=damage)
-        await upgrade(url)
+        await upgrade(url, timescale=timescale)
         try:
             await writer._writes.run(writer._fence.take_over)
             await writer._write(lambda connection: writer._make_partitions(connection, clock.now_ms()))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,6 +28,7 @@ from infra.sqlite.library import sqlite3
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.postgres_server import fresh_database, on_connection, server_url
 from tests.sqlite.material import FixedClock, klines
+from tests.timescale_server import fresh_schema, timescale_url
 
 BUSY_TIMEOUT_MS = 50
 
@@ -58,6 +59,9 @@ class OpenWriter(StoreWriter, OpenReader, Protocol):
 
 class Database(Protocol):
     """An empty database of one kind of store. For a new store, add an implementation to DATABASES."""
+
+    histories: ClassVar[int]
+    """How many databases one test may make of it."""
 
     @classmethod
     async def made(cls, folder: Path) -> Self:
@@ -103,6 +107,8 @@ class Database(Protocol):
 
 class SqliteDatabase:
     """A SQLite database file."""
+
+    histories: ClassVar[int] = 60
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -197,6 +203,8 @@ class SealedSqliteDatabase(SqliteDatabase):
 class PostgresDatabase:
     """A database of the server that the tests of this process share; it is created with its first writer."""
 
+    histories: ClassVar[int] = 60
+
     def __init__(self, template: str) -> None:
         self._template = template
         self._url = server_url("none_yet")
@@ -282,6 +290,25 @@ class SealedPostgresDatabase(PostgresDatabase):
         return await _PostgresSealing.open(self._url, clock)
 
 
+class TimescaleDatabase(PostgresDatabase):
+    """A schema of the TimescaleDB that the tests of this process share, with hypertables."""
+
+    histories: ClassVar[int] = 10  # each takes a second to make
+
+    @classmethod
+    async def made(cls, folder: Path) -> Self:
+        timescale_url()  # skips the test if there is none
+        return cls("")
+
+    async def writer(self, clock: Clock) -> PostgresWriter:
+        await self._make()
+        return await PostgresWriter.open(self._url, clock, timescale=True)
+
+    async def _make(self) -> None:
+        if not self._is_made:
+            self._url, self._is_made = await fresh_schema(), True
+
+
 _templates: dict[str, str] = {}
 
 
@@ -299,4 +326,5 @@ DATABASES: dict[str, type[Database]] = {
     "sealed": SealedSqliteDatabase,
     "postgres": PostgresDatabase,
     "postgres-sealed": SealedPostgresDatabase,
+    "timescale": TimescaleDatabase,
 }

@@ -235,6 +235,11 @@ async def test_no_node_may_run_on_either(held: list[str]) -> None:
             await moved(source, target)
 
 
+async def test_hypertables_need_a_server(urls: list[str]) -> None:
+    with pytest.raises(OperateError, match="--timescale needs a Postgres database as target"):
+        await migrate(urls[0], urls[1], Console(quiet=True), timescale=True)
+
+
 async def test_a_server_that_is_away_is_named_and_nothing_is_lost(urls: list[str]) -> None:
     await fill(urls[0])
     with pytest.raises((OperateError, StoreUnavailable)) as raised:

@@ -2,12 +2,13 @@
 
 Written out, not derived from the kinds: a revision describes the past and does not change with the code. Numbers are
 texts, as they came: NUMERIC has no "-0.00000000", which the premium index may print, and no empty text. Texts compare
-byte by byte. Tables of rows that are sealed are partitioned by open time (infra.postgres.partitions).
+byte by byte. Tables of rows that are sealed are partitioned by open time (infra.postgres.partitions), or hypertables
+(infra.postgres.hypertables).
 """
 
 from typing import Final
 
-from alembic import op
+from alembic import context, op
 
 revision = "0001"
 down_revision = None
@@ -24,6 +25,7 @@ _KLINE: Final = (
     + "".join(f"{name} {_TEXT} NOT NULL, " for name in _TAKERS)
 )
 _FUNDING: Final = f"funding_rate {_TEXT} NOT NULL, mark_price {_TEXT}, rate_type {_TEXT}, "
+_CHUNK_MS: Final = 30 * 86_400_000  # without it TimescaleDB takes 1,000,000, which are 17 minutes
 _STAMP_AFTER_OPEN_MS: Final = 59 * 60_000
 _METRICS: Final = {
     "open_interest": ("openInterestHist", ("sum_open_interest", "sum_open_interest_value", "cmc_circulating_supply")),
@@ -89,9 +91,17 @@ END $$
 """
 """So that the writer, which caches ledgers, learns of statements that are not its own."""
 
+_NOW_MS: Final = (
+    "CREATE FUNCTION klinenode_now_ms() RETURNS bigint LANGUAGE sql STABLE "
+    "AS 'SELECT (extract(epoch FROM now()) * 1000)::bigint'"
+)
+"""For TimescaleDB, whose policies need to know what time it is in the unit of the open times."""
+
 
 def upgrade() -> None:
     """Create all tables, and views of numbers for programs that calculate."""
+    if _timescale_schema() is not None:
+        op.execute(_NOW_MS)
     for interval in (*_SEALED, *_NEVER_SEALED):
         _create_rows(f"kline_{interval}", _KLINE, is_sealed=interval in _SEALED)
         numbers = [f"{name}::numeric(38, 16) AS {name}" for name in (*_PRICES, *_TAKERS)]
@@ -118,17 +128,31 @@ def upgrade() -> None:
     for table in ("ledger", "block"):
         op.execute(
             f"CREATE TRIGGER foreign_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} FOR EACH STATEMENT "
-            "WHEN (current_setting('klinenode.writer', true) IS NULL) EXECUTE FUNCTION note_foreign_change()"
+            "WHEN (coalesce(current_setting('klinenode.writer', true), '') = '') EXECUTE FUNCTION note_foreign_change()"
         )
     op.execute("ALTER TABLE block ALTER COLUMN body SET STORAGE EXTERNAL")  # it is compressed already
     op.execute("INSERT INTO identity VALUES (1, gen_random_uuid())")
 
 
 def _create_rows(table: str, columns: str, *, is_sealed: bool) -> None:
+    schema = _timescale_schema()
+    is_partitioned = is_sealed and schema is None
     op.execute(
         f"CREATE TABLE {table} (symbol {_TEXT} NOT NULL, open_time bigint NOT NULL, {columns}"
-        f"PRIMARY KEY (symbol, open_time)){' PARTITION BY RANGE (open_time)' if is_sealed else ''}"
+        f"PRIMARY KEY (symbol, open_time)){' PARTITION BY RANGE (open_time)' if is_partitioned else ''}"
     )
+    if is_sealed and schema is not None:
+        op.execute(
+            f"SELECT {schema}.create_hypertable('{table}', {schema}.by_range('open_time', {_CHUNK_MS}::bigint), "
+            "create_default_indexes => false)"
+        )
+        op.execute(f"SELECT {schema}.set_integer_now_func('{table}', 'klinenode_now_ms')")
+
+
+def _timescale_schema() -> str | None:
+    """The schema of TimescaleDB's functions if hypertables are to be made."""
+    found: str | None = context.config.attributes["timescale_schema"]
+    return found
 
 
 def _create_kept(kind: str, revision_table: str, columns: str) -> None:
