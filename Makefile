@@ -79,7 +79,7 @@ fmt: setup-dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clients: setup-dev  ## install the exchange's real clients into .clients/ for tests/programs/clients (0.9 GB)
+clients: setup-dev  ## install into .clients/ the exchange's real clients for tests/programs/clients, and a TimescaleDB for tests (0.9 GB)
 	sh deploy/clients.sh .clients $(VENV)
 
 lock: setup-dev  ## pin the dependencies of pyproject.toml and of the clients again (no registry address in the files)

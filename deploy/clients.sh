@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the exchange's real clients, which tests/programs/clients points at a node, into $1 (.clients): each kind in an
-# environment of its own, from lock files. $2 is the virtual environment of klinenode, whose uv does it. Idempotent.
+# Installs the exchange's real clients, which tests/programs/clients points at a node, and the TimescaleDB of
+# tests/timescale_server.py, a package of Node.js, into $1 (.clients): each kind in an environment of its own, from lock files. $2 is the virtual environment of klinenode, whose uv does it. Idempotent.
 # Node.js clients need node and npm 10 or newer; Debian and Ubuntu: sudo apt-get install nodejs npm.
 set -eu
 clients=$1
@@ -21,7 +21,7 @@ install python "$2/bin/python"
 install freqtrade "$2/bin/python"
 
 if ! command -v npm >/dev/null; then
-    echo "The Node.js clients are left out: there is no npm. Install it: sudo apt-get install nodejs npm" >&2
+    echo "The Node.js clients and TimescaleDB are left out: there is no npm. Install it: sudo apt-get install nodejs npm" >&2
     exit 0
 fi
 if ! cmp -s "$here/package-lock.json" "$clients/node/installed.lock"; then

@@ -160,6 +160,15 @@ async def test_a_read_looks_into_the_chunk_of_its_window(url: str, writer: Postg
     assert "Sort" not in plan, "the key gives the order"
 
 
+async def test_weeks_of_time_buckets_begin_on_mondays(url: str, writer: PostgresWriter) -> None:
+    """With the offset that docs/operations.md gives."""
+    days, weeks = Series(KLINES, "BTCUSDT", INTERVALS["1d"]), INTERVALS["1w"].grid
+    span = Span(BORDER_MS, BORDER_MS + 40 * DAY_MS)
+    await writer.commit([batch(days, Source.REST, Spans([span]))])
+    select = "SELECT open_time, public.time_bucket(604800000, open_time, 345600000) FROM kline_1d ORDER BY open_time"
+    assert await fetch(url, select) == [(open_ms, weeks.floor(open_ms)) for open_ms in range(*span, DAY_MS)]
+
+
 async def test_rows_of_any_year_find_a_chunk(url: str, writer: PostgresWriter) -> None:
     """No partition is made ahead of time, so none can be missing."""
     far = Span(2_100 * CHUNK_MS, 2_100 * CHUNK_MS + MINUTE_MS)
@@ -238,8 +247,11 @@ async def test_nothing_moves_into_hypertables_that_cannot_be_had() -> None:
 
 
 async def test_two_nodes_that_start_at_once_make_the_tables_once(url: str) -> None:
+    async def start() -> None:
+        await store_of(url, timescale=True).prepare(url)
+
     async with asyncio.TaskGroup() as group:
         for _ in range(2):
-            group.create_task(store_of(url, timescale=True).prepare(url))
+            group.create_task(start())
     select = "SELECT count(*) FROM timescaledb_information.hypertables WHERE hypertable_schema = current_schema()"
     assert await fetch(url, select) == [(17,)]

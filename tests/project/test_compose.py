@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from app.settings import Settings
+from app.settings import Settings, load
 from tests.system.nginx import NGINX
 from tests.system.processes import ROOT
 
@@ -81,6 +81,9 @@ def test_the_nodes_have_settings_that_exist_and_share_what_one_machine_shares() 
         assert {name.lower() for name in node["environment"]} <= set(Settings.model_fields)
         assert set(node["secrets"]) <= set(Settings.model_fields)
         assert node["environment"]["RUNTIME_DIR"] in node["volumes"][0]
+        has_timescale = services()["postgres"]["image"].startswith("timescale/")
+        chosen = load(node["environment"] | {"DB_URL": "postgresql://klinenode@postgres/klinenode"}, env_file=None)
+        assert chosen.timescale is has_timescale
     assert nodes[0]["volumes"] == nodes[1]["volumes"]
     addresses = {node["networks"]["klinenode"]["ipv4_address"] for node in nodes}
     assert len(addresses) == 2
