@@ -51,13 +51,6 @@ async def writer(url: str) -> AsyncIterator[PostgresWriter]:
     await store.close()
 
 
-@pytest.fixture
-async def reader(writer: PostgresWriter, url: str) -> AsyncIterator[PostgresReader]:
-    store = PostgresReader(url)
-    yield store
-    await store.close()
-
-
 async def fetch(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
     return list(map(tuple, await on_connection(url, lambda connection: connection.fetch(statement, *values))))
 
