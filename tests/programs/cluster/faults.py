@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tests.programs.cluster.stage import Cluster
+from tests.programs.cluster.stage import Cluster, Node
 
 Mend = Callable[[], Awaitable[None]]
 
@@ -78,21 +78,18 @@ async def _restart_immediately(cluster: Cluster) -> Mend:
 
 
 async def _cut_the_writer_off(cluster: Cluster) -> Mend:
-    network = cluster.writer().network
-    network.cut()
-
-    async def mend() -> None:
-        network.mend()
-
-    return mend
+    return _cut_off(cluster.writer())
 
 
 async def _cut_the_follower_off(cluster: Cluster) -> Mend:
-    network = cluster.follower().network
-    network.cut()
+    return _cut_off(cluster.follower())
+
+
+def _cut_off(node: Node) -> Mend:
+    node.network.cut()
 
     async def mend() -> None:
-        network.mend()
+        node.network.mend()
 
     return mend
 

@@ -5,6 +5,7 @@ What looks into the database itself is left to the kinds of runs: on SQLite and 
 
 import os
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, repeat
@@ -39,7 +40,7 @@ LINES_MAX: Final = 200  # of one series' ledger: the work of a start must not gr
 
 
 @dataclass
-class Torture:
+class Torture(ABC):
     """The run of one seed on one kind of store."""
 
     moments: ClassVar[tuple[str, ...]]
@@ -136,9 +137,9 @@ class Torture:
         await self._kill(other, TAKEOVER, killed_s, note)
         await self._check(self.kills[-1])
 
+    @abstractmethod
     async def _kill_during_migration(self) -> None:
         """Kill a node while it creates a database; then it has all tables or none, and a start completes it."""
-        raise NotImplementedError
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -148,13 +149,13 @@ class Torture:
             await self._check_against_the_past(kill)
         self.told(kill)
 
+    @abstractmethod
     async def _look(self, kill: Kill, *, whole: bool) -> bool:
         """Check the database itself, and enter into `kill` what it holds; return whether it has tables."""
-        raise NotImplementedError
 
+    @abstractmethod
     def facts(self) -> dict[str, str]:
         """What only this kind of store has, for the table."""
-        raise NotImplementedError
 
     async def _check_against_the_past(self, kill: Kill) -> None:
         acknowledged = dict(self.load.acknowledged)  # before the ledgers are read: a node may be running
