@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from app.http.admin import BODY_BYTES_MAX
-from app.http.forward import answer_by
 from app.ports.coordination import RpcRequest
 from app.ports.errors import StoreUnavailable
 from tests.coordination.local_lines import LocalWriterRpc
-from tests.http.fakes import LOCAL, FakeLine, Node
+from tests.http.fakes import LOCAL, Node
+from tests.http.processes import processes as two_processes
 
 WISH = {"symbols": ["BTCUSDT"], "intervals": ["1m"], "start": 0, "end": 60_000}
 ELSEWHERE = StoreUnavailable("this process does not hold the writer lease; ask the one that does")
@@ -19,15 +19,10 @@ ELSEWHERE = StoreUnavailable("this process does not hold the writer lease; ask t
 
 @asynccontextmanager
 async def processes(folder: Path, token: str | None = None) -> AsyncIterator[tuple[Node, Node]]:
-    """A reader with an RPC connection, and the writer at its other end."""
-    writer, end = Node(admin_token=token), LocalWriterRpc(folder / "klinenode.db")
-    await end.open(lambda asked: answer_by(writer.app, asked))
-    reader = Node(admin_token=token, line=FakeLine(LocalWriterRpc(folder / "klinenode.db")))
-    reader.verify.error = ELSEWHERE
-    try:
+    """A reader that cannot verify, and the writer."""
+    async with two_processes(folder, token) as (reader, writer):
+        reader.verify.error = ELSEWHERE
         yield reader, writer
-    finally:
-        await end.close()
 
 
 async def test_every_admin_request_reaches_the_writer(tmp_path: Path) -> None:

@@ -5,25 +5,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from app.http.forward import answer_by
 from app.ports.errors import StandDown
 from app.querying.statistics import HeldAnswer
-from tests.coordination.local_lines import LocalWriterRpc
-from tests.http.fakes import NOW_MS, FakeLine, Node
+from tests.http.fakes import NOW_MS, Node
 from tests.http.market import DEPTH, LARGE
+from tests.http.processes import processes as two_processes
 
 
 @asynccontextmanager
 async def processes(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
-    """A reader with an RPC connection, and the writer at its other end."""
-    writer, end = Node(), LocalWriterRpc(folder / "klinenode.db")
-    await end.open(lambda asked: answer_by(writer.app, asked))
-    reader = Node(line=FakeLine(LocalWriterRpc(folder / "klinenode.db")))
-    reader.symbols.info = writer.symbols.info = b"{}"
-    try:
+    """A reader and the writer, which both have read the list of symbols."""
+    async with two_processes(folder) as (reader, writer):
+        reader.symbols.info = writer.symbols.info = b"{}"
         yield reader, writer
-    finally:
-        await end.close()
 
 
 async def test_rows_from_the_archive_are_named_also_by_way_of_the_writer(tmp_path: Path) -> None:
