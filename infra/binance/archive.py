@@ -20,10 +20,10 @@ from app.outbound import Destination
 from app.ports.errors import FileRejected, NotPublished, UpstreamError, UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import DayRead, FileKlines, FileMetrics
 from app.runtime import Runtime
-from infra.binance.http import HttpClient, NoAnswer, Retries
 from infra.binance.unpack import Collect, Gathered
 from infra.binance.unpack_metrics import BYTES_MAX, Download
 from infra.binance.unpackers import Unpackers
+from infra.net.http import HttpClient, NoAnswer, Retries
 
 DOWNLOADS_MAX: Final = 4  # at once; the host documents no limit, and with more of them unpacking is the bottleneck
 ZIP_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 2 MB

@@ -16,9 +16,9 @@ from app.ports.coordination import RateStateKeeper
 from app.ports.errors import BucketFull, StandDown, UpstreamAway, UpstreamUnavailable
 from app.ports.exchange import Priority
 from infra.binance.breaker import Breaker, away
-from infra.binance.http import NoAnswer
 from infra.binance.stand_down import StandDownGuard, standing_down
-from infra.binance.waiting import until
+from infra.net.http import NoAnswer
+from infra.net.waiting import until
 
 SHARES: Final = {Priority.USER: 0.95, Priority.TAIL: 0.85, Priority.BACKFILL: 0.70, Priority.VERIFY: 0.50}
 """The part of the minute's weight, and of the requests at once, that each priority may fill. Backfill leaves room for

@@ -16,11 +16,11 @@ from app.ports.streams import Listener
 from app.runtime import Runtime
 from infra.binance.socket_fleet import Fleet
 from infra.binance.socket_link import Link
-from infra.binance.socket_messages import MessageConnection
 from infra.binance.socket_shard import LIFE_S, ConnectPace
 from infra.binance.sockets import BinanceSockets
 from infra.binance.stream_order import RELEASE_S, InOrder
 from infra.binance.stream_pulse import StreamPulse
+from infra.net.websocket_messages import MessageConnection
 
 ROUTES: Final[tuple[Route, ...]] = ("market", "public")
 STREAMS_PER_SOCKET: Final = 200  # one control message; a lost socket interrupts few streams

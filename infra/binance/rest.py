@@ -19,8 +19,8 @@ from app.ports.errors import UpstreamError, UpstreamGarbage, UpstreamRejected, U
 from app.ports.exchange import Priority, RawAnswer
 from app.runtime import Runtime
 from infra.binance.budget import Ticket, WeightBudget
-from infra.binance.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 from infra.binance.stand_down import STAND_DOWN_STATUSES
+from infra.net.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
 
 TRIES_MAX_USER: Final = 2  # a client waits for the answer; an early error serves it better than more retries
 TRIES_MAX_BUCKET: Final = 1  # few requests are granted, and others wait for their turn; the next turn tries again

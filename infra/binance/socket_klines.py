@@ -18,9 +18,9 @@ from app.outbound import Destination
 from app.runtime import Runtime
 from infra.binance.socket_intake import Intake
 from infra.binance.socket_link import Link
-from infra.binance.socket_messages import MessageConnection
 from infra.binance.socket_order import urgent_first
 from infra.binance.socket_pulse import Key, Pulse
+from infra.net.websocket_messages import MessageConnection
 
 ROUTE: Final = "/market/stream"  # elsewhere kline streams are acknowledged and silent (binance-facts section 5.1)
 

@@ -12,10 +12,10 @@ from app.binance.stream_event import ControlAnswer, subscribe, unsubscribe
 from app.events import SocketOpened
 from app.outbound import Destination
 from app.runtime import Runtime
-from infra.binance.http import USER_AGENT
-from infra.binance.socket_connect import Connect
-from infra.binance.socket_messages import MessageConnection
-from infra.binance.waiting import until
+from infra.net.http import USER_AGENT
+from infra.net.waiting import until
+from infra.net.websocket import Connect
+from infra.net.websocket_messages import MessageConnection
 
 CHECK_S: Final = 5.0  # between two checks of the life signs
 NAMES_MAX: Final = 200  # stream names in one control message; known to work

@@ -10,7 +10,7 @@ from app.events import SocketHandedOver, SocketLost
 from app.ports.clock import Clock
 from app.runtime import Runtime
 from infra.binance.socket_link import K, Link, LinkLost
-from infra.binance.waiting import until
+from infra.net.waiting import until
 
 LIFE_S: Final = 23 * 3_600.0  # the exchange ends connections after 24 h (binance-facts section 5.2)
 LIFE_JITTER: Final = 0.02  # ± share of LIFE_S, so that sockets opened together are not replaced together

@@ -21,9 +21,9 @@ from app.outbound import Egress, proxy_of
 from app.ports.errors import FileRejected, NotPublished, UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Priority
 from infra.binance.archive import DOWNLOADS_MAX, MEMORY_BYTES_MAX, BinanceArchive
-from infra.binance.http import TRIES_MAX
 from infra.binance.rest import BinanceRest
 from infra.binance.unpack import CSV_BYTES_MAX
+from infra.net.http import TRIES_MAX
 from infra.process.clock import SystemClock
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer

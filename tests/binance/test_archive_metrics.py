@@ -17,8 +17,8 @@ from app.ports.errors import FileRejected, NotPublished, UpstreamUnavailable
 from app.ports.exchange import FileMetrics
 from infra.binance import unpackers
 from infra.binance.archive import DOWNLOADS_MAX, BinanceArchive
-from infra.binance.http import TRIES_MAX
 from infra.binance.unpack_metrics import BYTES_MAX
+from infra.net.http import TRIES_MAX
 from infra.sandbox import truth
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer

@@ -11,7 +11,7 @@ from app.ports.errors import StandDown, UpstreamAway, UpstreamError, UpstreamUna
 from app.ports.exchange import Priority
 from infra.binance.breaker import PAUSE_S_FIRST, PROBE_MS_MAX, WATCH_S
 from infra.binance.budget import RECHECK_S
-from infra.binance.http import NoAnswer
+from infra.net.http import NoAnswer
 from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.upstream import Upstream
 

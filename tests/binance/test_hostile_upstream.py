@@ -20,10 +20,10 @@ from app.domain.span import Span
 from app.kinds.klines import KLINES
 from app.ports.errors import UpstreamError, UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Priority
-from infra.binance import http as http_module
 from infra.binance.archive import CHECKSUM_BYTES_MAX, ZIP_BYTES_MAX, BinanceArchive
-from infra.binance.http import BODY_BYTES_MAX, ERROR_BYTES_MAX
 from infra.binance.rest import TRIES_MAX_USER, BinanceRest
+from infra.net import http as http_module
+from infra.net.http import BODY_BYTES_MAX, ERROR_BYTES_MAX
 from tests.binance.clocks import START_MS, HastyClock
 from tests.binance.loopback import Witness, listening, runtime, to
 from tests.binance.upstream import Upstream

@@ -23,10 +23,10 @@ from app.outbound import Egress, proxy_of
 from app.ports.clock import Clock
 from app.ports.errors import StandDown, UpstreamGarbage, UpstreamRejected, UpstreamUnavailable
 from app.ports.exchange import Priority, RawAnswer
-from infra.binance import http as http_module
-from infra.binance.http import PAUSE_S_MAX, TRIES_MAX
 from infra.binance.rest import TRIES_MAX_USER, BinanceRest
 from infra.binance.stand_down import StandDownGuard
+from infra.net import http as http_module
+from infra.net.http import PAUSE_S_MAX, TRIES_MAX
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, HastyClock

@@ -18,7 +18,7 @@ EXEMPT: Final = {
     "app/setting_names.py": "names in the operator's environment, whose case pydantic ignores likewise",
     "app/setting_values.py": "schemes in the operator's settings",
     "app/outbound.py": "hosts in the operator's settings",
-    "infra/binance/http.py": "addresses in the operator's settings",
+    "infra/net/http.py": "addresses in the operator's settings",
     "app/node/gauges.py": "names of our own priorities",
     "app/http/errors.py": "bytes, which have ASCII letters only",
     "app/http/page.py": "bytes, which have ASCII letters only",

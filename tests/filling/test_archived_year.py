@@ -20,7 +20,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.metrics_looks import CONFIRM_MS
 from app.kinds.metrics import METRICS
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.grid import utc_ms
 from infra.sandbox.options import Options
 from infra.sandbox.statistics import PERIOD_MS

@@ -8,7 +8,7 @@ import httpx
 import orjson
 
 from app.market.endpoints import ENDPOINTS
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from tests.http.fakes import OTHERS_MAY_USE_RANDOM, served
 from tests.http.schema_cases import ask_by_schema, with_what_exists
 from tests.patience import PATIENCE_S

@@ -30,7 +30,7 @@ from app.kinds.metrics import METRICS
 from app.querying.archived_rows import ByOrigin
 from app.querying.statistics import Statistics, StatisticsQuery
 from app.runtime import Runtime
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.grid import utc_ms
 from infra.sandbox.options import Options, RestDigits
 from infra.sandbox.server import SandboxServer

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.grid import utc_ms
 from infra.sandbox.server import SandboxServer
 from tests.patience import PATIENCE_S

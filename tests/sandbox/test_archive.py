@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from infra.sandbox.server import SandboxServer
 from tests.sandbox.files import ROOT, funding_file, metrics_file, read

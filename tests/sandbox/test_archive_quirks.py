@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.archive.files import parse_path
 from infra.sandbox.archive.quirks import drawn
 from infra.sandbox.faults import METRICS_KINDS, Fault

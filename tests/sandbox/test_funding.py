@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox import truth
 from infra.sandbox.funding import regimes
 from infra.sandbox.grid import DAY_MS, HOUR_MS, utc_ms

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.limits import REJECTIONS_BEFORE_BAN
 from infra.sandbox.options import Options
 from infra.sandbox.server import SandboxServer

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.feeds import FeedHub
 from infra.sandbox.grid import MINUTE_MS, utc_ms
 from infra.sandbox.server import KERNEL_BYTES, KERNEL_S, SandboxServer, bound_listener, create_app

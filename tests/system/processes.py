@@ -37,7 +37,7 @@ from app.node.parts import Parts
 from app.node.stores import Reading, store_of
 from app.ports.errors import StoreUnavailable
 from app.settings import load
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from infra.sandbox.journal import Entry
 from infra.sandbox.server import SandboxServer

@@ -15,7 +15,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.events import RowsCommitted
 from app.kinds.funding import FUNDING
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox import truth
 from infra.sandbox.answers.prices import funding_rates
 from infra.sandbox.faults import Fault

@@ -14,7 +14,7 @@ from app.events import RequestDone
 from app.market.endpoints import ENDPOINTS
 from app.market.mark_mirror import PATH, STREAM
 from app.node.exchange_clock import DATE_ERROR_MS_MAX
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.faults import Fault
 from tests.patience import PATIENCE_S
 from tests.system.world import START_MS, Watched, World, world

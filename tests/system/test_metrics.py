@@ -16,7 +16,7 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.kinds.metrics import METRICS
 from app.node.writer import Writer
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox import truth as truth_of
 from infra.sandbox.faults import Fault
 from infra.sqlite.library import sqlite3

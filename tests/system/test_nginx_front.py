@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from tests.patience import PATIENCE_S
 from tests.system.nginx import MAIN, NGINX, nginx_conf

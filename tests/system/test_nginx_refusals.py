@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from tests.system.nginx import NGINX, nginx_conf
 from tests.system.processes import Programs, free_port, until
 

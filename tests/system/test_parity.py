@@ -9,7 +9,7 @@ import httpx
 
 from app.domain.interval import DAY_MS, INTERVALS, MINUTE_MS
 from app.holding.wish import CLOSE_GRACE_MS
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from tests.patience import PATIENCE_S
 from tests.system.world import Watched, world
 

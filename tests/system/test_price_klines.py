@@ -14,7 +14,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.events import Event, KlinesVerified, RowsCommitted
 from app.kinds.price_klines import INDEX, MARK, PREMIUM, PRICES
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.faults import Fault
 from tests.stored import change
 from tests.system.world import Watched, World, world

@@ -12,7 +12,7 @@ import pytest
 import websockets
 
 from app.domain.interval import DAY_MS
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from tests.postgres_server import server_url
 from tests.system.processes import Place, Program, Programs, free_port, pause, seconds, until

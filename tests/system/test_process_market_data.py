@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, until
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.interval import DAY_MS
 from app.domain.span import Span
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, asked_again, pause, until

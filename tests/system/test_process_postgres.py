@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.server import SandboxServer
 from tests.postgres.bouncer import answering, bouncer
 from tests.postgres_server import PostgresServer, fresh_database, shared_server

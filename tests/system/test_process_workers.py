@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.server import WORKER_S_MAX
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, database_of, pause, seconds, until
 

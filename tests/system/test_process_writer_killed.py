@@ -11,7 +11,7 @@ import httpx
 import orjson
 import pytest
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, database_of, pause, seconds, until
 from tests.system.test_process_workers import TAKEOVER_S_MAX

@@ -16,7 +16,7 @@ import orjson
 from app.binance.archive_csv import ArchiveFile
 from app.domain.interval import M1
 from app.domain.span import Span
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.grid import utc_ms
 from infra.sqlite.library import sqlite3
 from tests.programs.bench.figures import Figure, alternating, compared

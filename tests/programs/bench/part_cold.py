@@ -19,7 +19,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.kinds.klines import KLINES
 from app.settings import Settings
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sqlite.library import sqlite3
 from infra.sqlite.sqlite_store import SqliteReader
 from tests.programs.bench.figures import Curve, alternating, compared

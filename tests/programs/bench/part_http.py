@@ -5,7 +5,7 @@ from typing import Final
 
 import httpx
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from tests.programs.bench.figures import Curve, alternating, compared
 from tests.programs.bench.raw import reply_file
 from tests.programs.bench.stage import Measured, Stage

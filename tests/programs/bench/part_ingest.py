@@ -16,7 +16,7 @@ from app.domain.interval import M1, MINUTE_MS
 from app.node.node import Node
 from app.node.parts import Parts
 from app.settings import load
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from infra.sandbox.candles import QUANTUM_MS
 from infra.sandbox.render import rest_row

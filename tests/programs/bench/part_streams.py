@@ -15,7 +15,7 @@ import orjson
 
 from app.binance.stream_event import kline_stream
 from app.domain.interval import INTERVALS
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from tests.programs.bench.figures import Figure, alternating, compared
 from tests.programs.bench.listener import Listener, listen
 from tests.programs.bench.stage import UNSEALED, Run, Stage, cpu_s, resident_mb, staged

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 
 from app.domain.interval import MINUTE_MS
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from tests.programs.bench.figures import Curve, Figure, alternating
 from tests.programs.bench.load import Load, Outcome, apply
 from tests.programs.bench.part_http import add_rates, answer_of

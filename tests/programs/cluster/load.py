@@ -14,7 +14,7 @@ import orjson
 
 from app.domain.interval import MINUTE_MS
 from app.holding.wish import CLOSE_GRACE_MS
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.sandbox.exchange import Exchange
 from tests.system.processes import pause, seconds
 

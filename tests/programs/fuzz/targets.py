@@ -28,9 +28,9 @@ from app.http.page import accepts_gzip, matches
 from app.http.params import INTEGER_MAX, PARAMETERS, TIME_MS_MAX, kline_query
 from app.kinds.klines import KLINES
 from app.querying.answer import LIMIT_MAX
-from infra.binance.http import Answer
 from infra.binance.stand_down import retry_after_ms
 from infra.binance.unpack import read_file
+from infra.net.http import Answer
 from tests.programs.fuzz import seeds, stream_cases
 from tests.programs.fuzz.mutate import NASTY
 

@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 
-INSTRUMENTED: Final = ("app.domain", "app.binance", "app.http", "infra.binance", "zipfile", "email", "urllib.parse")
+INSTRUMENTED: Final = (
+    "app.domain",
+    "app.binance",
+    "app.http",
+    "infra.binance",
+    "infra.net",
+    "zipfile",
+    "email",
+    "urllib.parse",
+)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.holding.wish import TAIL_KLINES
 from app.kinds.klines import KLINES
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from infra.process.clock import SystemClock
 from tests.programs.bench.market import Market
 from tests.programs.rehearsal.exchange import MovedClock

@@ -22,7 +22,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from infra.binance.tls import trusting_nobody
+from infra.net.tls import trusting_nobody
 from tests.programs.soak.flood import MARKET_FRAMES_A_SECOND
 from tests.programs.soak.scrape import scraped
 from tests.programs.soak.trend import Trend, quantile_s, trend

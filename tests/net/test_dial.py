@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.outbound import DIRECT, Egress, proxy_of
-from infra.binance.dial import ADDRESSES_MAX, dial, first_to_answer
+from infra.net.dial import ADDRESSES_MAX, dial, first_to_answer
 from infra.process.clock import SystemClock
 from tests.binance.clocks import HastyClock
 from tests.binance.loopback import listening

@@ -16,8 +16,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from app.outbound import Egress, proxy_of
 from app.ports.errors import UpstreamUnavailable
-from infra.binance.http import HttpClient
-from infra.binance.socket_connect import Connect
+from infra.net.http import HttpClient
+from infra.net.websocket import Connect
 from infra.process.clock import SystemClock
 from tests.binance.loopback import proxy as plain_proxy
 from tests.binance.loopback import socks_proxy

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from app.outbound import Egress, Proxy
 from app.ports.clock import Clock
-from infra.binance.tls import trusting
-from infra.binance.waiting import until
+from infra.net.tls import trusting
+from infra.net.waiting import until
 
 ADDRESS_GAP_S: Final = 0.25  # between the starts of two attempts, as in RFC 8305 and httpx
 ADDRESSES_MAX: Final = 8  # tried of one name; bounds the connections opened at once

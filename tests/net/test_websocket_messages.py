@@ -23,8 +23,8 @@ from websockets.uri import parse_uri
 from websockets.utils import accept_key
 
 from app.outbound import DIRECT
-from infra.binance.socket_connect import Connect
-from infra.binance.socket_messages import MESSAGES_BUFFERED_MAX, PARTS_MAX, MessageConnection
+from infra.net.websocket import Connect
+from infra.net.websocket_messages import MESSAGES_BUFFERED_MAX, PARTS_MAX, MessageConnection
 from infra.process.clock import SystemClock
 from tests.binance.loopback import listening
 from tests.patience import PATIENCE_S

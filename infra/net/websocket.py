@@ -7,9 +7,9 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from app.outbound import Egress
 from app.ports.clock import Clock
-from infra.binance.dial import dial
-from infra.binance.socket_messages import MessageConnection
-from infra.binance.tls import trusting
+from infra.net.dial import dial
+from infra.net.tls import trusting
+from infra.net.websocket_messages import MessageConnection
 
 
 class Connect(connect):

@@ -8,7 +8,7 @@ import pytest
 
 _PROGRAM = """
 import sys
-import infra.binance.http
+import infra.net.http
 from httpcore._synchronization import current_async_library
 
 class Search:

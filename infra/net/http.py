@@ -17,8 +17,8 @@ from app.events import Observe, RequestDone
 from app.outbound import DIRECT, Egress, url_of
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
-from infra.binance.body import BadBody, unpacker
-from infra.binance.tls import trusting, trusting_nobody
+from infra.net.body import BadBody, unpacker
+from infra.net.tls import trusting, trusting_nobody
 
 CONNECT_S_MAX: Final = 5.0
 READ_S_MAX: Final = 10.0  # between two pieces of an answer
