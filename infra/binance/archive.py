@@ -10,8 +10,6 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Final, Protocol
 
-import httpx
-
 from app.binance.archive_csv import ArchiveFile, BadFile, checksum_of
 from app.binance.metrics_csv import MetricsDay
 from app.domain.interval import Grid, Interval
@@ -23,7 +21,7 @@ from app.runtime import Runtime
 from infra.binance.unpack import Collect, Gathered
 from infra.binance.unpack_metrics import BYTES_MAX, Download
 from infra.binance.unpackers import Unpackers
-from infra.net.http import HttpClient, NoAnswer, Retries
+from infra.net.http import HttpClient, NoAnswer, Retries, Transport
 
 DOWNLOADS_MAX: Final = 4  # at once; the host documents no limit, and with more of them unpacking is the bottleneck
 ZIP_BYTES_MAX: Final = 64 * 1024 * 1024  # a month of 1m has 2 MB
@@ -56,7 +54,7 @@ class BinanceArchive:
         folder: Path | None = None,
         processes: int = 0,
         collect: Collect = Gathered,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self._folder = folder
         self._retries = Retries(runtime.clock, runtime.seed)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import httpx
 import msgspec
 
 from app.binance import error_body, server_time
@@ -18,9 +17,10 @@ from app.outbound import Destination
 from app.ports.errors import UpstreamError, UpstreamGarbage, UpstreamRejected, UpstreamUnavailable
 from app.ports.exchange import Priority, RawAnswer
 from app.runtime import Runtime
+from infra.binance import headers
 from infra.binance.budget import Ticket, WeightBudget
 from infra.binance.stand_down import STAND_DOWN_STATUSES
-from infra.net.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries
+from infra.net.http import BODY_BYTES_MAX, TRIES_MAX, Answer, HttpClient, NoAnswer, Retries, Transport
 
 TRIES_MAX_USER: Final = 2  # a client waits for the answer; an early error serves it better than more retries
 TRIES_MAX_BUCKET: Final = 1  # few requests are granted, and others wait for their turn; the next turn tries again
@@ -42,14 +42,21 @@ class BinanceRest:
         runtime: Runtime,
         budget: WeightBudget,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
         asking: Asking = lambda: lambda _: None,
     ) -> None:
         self._asking = asking
         self._budget = budget
         self._observe = runtime.observe
         self._retries = Retries(runtime.clock, runtime.seed)
-        self._http = HttpClient(at.url, runtime.clock, runtime.observe, egress=at.egress, transport=transport)
+        self._http = HttpClient(
+            at.url,
+            runtime.clock,
+            runtime.observe,
+            egress=at.egress,
+            transport=transport,
+            used_weight=headers.used_weight,
+        )
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -151,8 +158,8 @@ class BinanceRest:
             )
         except UpstreamGarbage as error:
             raise self._garbage(path, str(error)) from error
-        ticket.answered(answer.used_weight, is_success=answer.status == 200)
-        if (date_ms := answer.date_ms) is not None:
+        ticket.answered(headers.used_weight(answer.headers), is_success=answer.status == 200)
+        if (date_ms := headers.date_ms(answer)) is not None:
             dated(date_ms)
         if answer.status != 200:
             stated = error_body.decode(answer.status, answer.body)

@@ -6,23 +6,18 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from itertools import count, islice
 from typing import Final, Generic, Protocol, TypeVar
 
-from websockets.exceptions import WebSocketException
-
 from app.binance.stream_event import ControlAnswer, subscribe, unsubscribe
 from app.events import SocketOpened
 from app.outbound import Destination
 from app.runtime import Runtime
-from infra.net.http import USER_AGENT
 from infra.net.waiting import until
-from infra.net.websocket import Connect
+from infra.net.websocket import FAILURES, NoHandshake, open_websocket
 from infra.net.websocket_messages import MessageConnection
 
 CHECK_S: Final = 5.0  # between two checks of the life signs
 NAMES_MAX: Final = 200  # stream names in one control message; known to work
 CONTROL_GAP_S: Final = 0.25  # the exchange allows 10 messages a second, pongs included (binance-facts section 5.2)
 ACK_S_MAX: Final = 10.0
-OPEN_S_MAX: Final = 20.0  # for TCP, TLS and handshake; a half-open peer accepts and never answers
-CLOSE_S_MAX: Final = 2.0  # for the exchange's close frame
 
 K = TypeVar("K", bound=Hashable)
 """The key of a stream, cheap to hash: symbol and interval code, or the stream's name."""
@@ -102,8 +97,7 @@ class Link(ABC, Generic[K]):
         """Set when the shard should check this link: it has ended, will end, or has a complaint."""
         self.is_leaving = False
         """Whether the exchange has announced that it will close the connection."""
-        self._url = at.url
-        self._egress = at.egress
+        self._at = at
         self._clock = runtime.clock
         self._observe = runtime.observe
         self._wanted: Collection[K] = ()
@@ -133,13 +127,13 @@ class Link(ABC, Generic[K]):
         """Connect, subscribe and receive frames until the connection ends. Always raises LinkLost."""
         reason = ""
         try:
-            connection = await self._open()
+            connection = await open_websocket(self._at, self._clock, message_bytes_max=self.frame_bytes_max)
             try:
                 async with connection:
                     await self._use(connection)
             finally:
                 connection.transport.abort()  # closing may have been interrupted
-        except* (LinkLost, WebSocketException, OSError, EOFError) as group:
+        except* (LinkLost, *FAILURES) as group:
             reason = _first_reason(group)
         finally:
             self.ended.set()
@@ -157,42 +151,6 @@ class Link(ABC, Generic[K]):
         except BaseExceptionGroup:
             connection.transport.abort()  # do not wait for the close frame of a broken peer
             raise
-
-    async def _open(self) -> MessageConnection:
-        """Connect, within OPEN_S_MAX of the clock. Raises LinkLost and what the library raises."""
-        connection: MessageConnection | None = None
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                limit = tasks.create_task(self._give_up_opening())
-                connection = await self._connect().open()
-                limit.cancel()
-        except BaseException:
-            if connection is not None:  # connected and timed out at the same moment
-                connection.transport.abort()
-            raise
-        return connection
-
-    async def _give_up_opening(self) -> None:
-        await self._clock.sleep(OPEN_S_MAX)
-        raise LinkLost(f"no handshake within {OPEN_S_MAX:.0f} s")
-
-    def _connect(self) -> Connect:
-        """A connection without the library's own pings and timeouts, which would use the machine's clock.
-
-        A pong proves no more than frames do. One that waits behind frames held back by a full intake would end a good
-        connection.
-        """
-        return Connect(
-            self._url,
-            self._egress,
-            self._clock,
-            compression=None,
-            user_agent_header=USER_AGENT,
-            open_timeout=None,
-            close_timeout=CLOSE_S_MAX,
-            ping_interval=None,
-            max_size=self.frame_bytes_max,
-        )
 
     def _leave_soon(self) -> None:
         """Note that the exchange will close the connection."""
@@ -271,4 +229,4 @@ def _batches(keys: Iterable[K]) -> Iterable[list[K]]:
 def _first_reason(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error) if isinstance(error, LinkLost) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, LinkLost | NoHandshake) else f"{type(error).__name__}: {error}"

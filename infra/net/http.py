@@ -1,4 +1,4 @@
-"""The HTTP client for REST and archive: GET requests with bounded time and size."""
+"""The HTTP client for REST and archives of exchanges: GET requests with bounded time and size."""
 
 import asyncio
 import sys
@@ -11,7 +11,6 @@ from typing import Final, NamedTuple, TypeVar
 import httpx
 from socksio.exceptions import SOCKSError
 
-from app.binance.server_time import plausible
 from app.domain.backoff import full_jitter_s
 from app.events import Observe, RequestDone
 from app.outbound import DIRECT, Egress, url_of
@@ -23,9 +22,9 @@ from infra.net.tls import trusting, trusting_nobody
 CONNECT_S_MAX: Final = 5.0
 READ_S_MAX: Final = 10.0  # between two pieces of an answer
 TOTAL_S_MAX: Final = 60.0  # of a whole answer
-CONNECTIONS_MAX: Final = 16  # as many requests as the budget allows at once; the archive uses fewer
-KEEPALIVE_S: Final = 30.0  # below the idle timeout of the exchange's front servers
-BODY_BYTES_MAX: Final = 32 * 1024 * 1024  # exchangeInfo, the largest answer, has 1.2 MB
+CONNECTIONS_MAX: Final = 16  # to a host; as many requests as Binance's budget allows at once
+KEEPALIVE_S: Final = 30.0  # below the idle timeout of exchanges' front servers
+BODY_BYTES_MAX: Final = 32 * 1024 * 1024  # Binance's exchangeInfo, the largest answer, has 1.2 MB
 ERROR_BYTES_MAX: Final = 64 * 1024  # error bodies have 200 bytes; a longer one is the page of some proxy
 USER_AGENT: Final = "klinenode"
 
@@ -43,7 +42,17 @@ Leaving = Callable[[], Awaitable[None]]
 Sink = Callable[[bytes], object]
 """Called with each piece of the body of a 200 answer as it arrives."""
 
+WeightOf = Callable[[Mapping[str, str]], int | None]
+"""Reads, out of an answer's headers, the weight that the host says this IP has used; None if they do not say."""
+
+Transport = httpx.AsyncBaseTransport
+"""Replaces the network, in tests."""
+
 _T = TypeVar("_T")
+
+
+def no_weight(_headers: Mapping[str, str]) -> None:
+    """The WeightOf of a host that counts no weight."""
 
 
 class NoAnswer(UpstreamUnavailable):
@@ -54,25 +63,19 @@ class Answer(NamedTuple):
     """A complete HTTP answer; `body` is empty if it was passed to a sink."""
 
     status: int
-    headers: httpx.Headers
+    headers: Mapping[str, str]  # whose names have no case
     body: bytes
 
     @property
-    def used_weight(self) -> int | None:
-        """X-MBX-USED-WEIGHT-1M: the weight that this IP has used in the minute; None without a valid header."""
-        text = self.headers.get("x-mbx-used-weight-1m", "")
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-    @property
     def date_ms(self) -> int | None:
-        """The Date header (ms, whole seconds); None if it is missing, implausible, or of a cached answer (Age)."""
+        """The Date header (ms, whole seconds); None if it is missing, invalid, or of a cached answer (Age)."""
         if "age" in self.headers:
             return None
         try:
             moment = parsedate_to_datetime(self.headers.get("date", ""))
         except (ValueError, OverflowError):
             return None
-        return plausible(int(moment.timestamp()) * 1_000) if moment.tzinfo else None
+        return int(moment.timestamp()) * 1_000 if moment.tzinfo else None
 
     @property
     def is_transient(self) -> bool:
@@ -98,7 +101,10 @@ class Retries:
 
 
 class HttpClient:
-    """GET requests to one host. Proxy and certificates are those of `egress`, never of the environment."""
+    """GET requests to one host. Proxy and certificates are those of `egress`, never of the environment.
+
+    `used_weight` reads what RequestDone reports of an answer.
+    """
 
     def __init__(
         self,
@@ -107,10 +113,12 @@ class HttpClient:
         observe: Observe,
         *,
         egress: Egress = DIRECT,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
+        used_weight: WeightOf = no_weight,
     ) -> None:
         self._clock = clock
         self._observe = observe
+        self._used_weight = used_weight
         self._client = httpx.AsyncClient(
             base_url=base_url,
             proxy=_proxy(egress),
@@ -157,7 +165,7 @@ class HttpClient:
         except (httpx.HTTPError, httpx.StreamError, SOCKSError, BadBody, OSError) as error:
             raise NoAnswer(f"{path}: {type(error).__name__} {error}".rstrip()) from error
         finally:
-            status, used = (answer.status, answer.used_weight) if answer else (0, None)
+            status, used = (answer.status, self._used_weight(answer.headers)) if answer else (0, None)
             self._observe(RequestDone(path, status, weight, used, (self._clock.now_ms() - began_ms) / 1_000))
 
     async def _get(

@@ -1,15 +1,65 @@
-"""WebSocket connections with the same proxies and certificates as REST."""
+"""WebSocket connections with the same proxies and certificates as HTTP, opened within bounded time."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
 
-from app.outbound import Egress
+from app.outbound import Destination, Egress
 from app.ports.clock import Clock
 from infra.net.dial import dial
+from infra.net.http import USER_AGENT
 from infra.net.tls import trusting
 from infra.net.websocket_messages import MessageConnection
+
+OPEN_S_MAX: Final = 20.0  # for TCP, TLS and handshake; a half-open peer accepts and never answers
+CLOSE_S_MAX: Final = 2.0  # for the peer's close frame
+FAILURES: Final = (WebSocketException, OSError, EOFError)
+"""What opening a connection, sending and `messages` raise when the peer or the network fails."""
+
+
+class NoHandshake(OSError):
+    """The connection was not open within OPEN_S_MAX; the message is the whole reason."""
+
+
+async def open_websocket(at: Destination, clock: Clock, *, message_bytes_max: int) -> MessageConnection:
+    """Connect within OPEN_S_MAX of the clock; a longer message than `message_bytes_max` ends the connection.
+
+    Leave the connection by `async with`, and abort its transport when nobody should wait for the close frame. The
+    library's own pings and timeouts, which would use the machine's clock, are off: a pong proves no more than frames
+    do, and one that waits behind frames held back by a full intake would end a good connection. Raises FAILURES.
+    """
+    opening = Connect(
+        at.url,
+        at.egress,
+        clock,
+        compression=None,
+        user_agent_header=USER_AGENT,
+        open_timeout=None,
+        close_timeout=CLOSE_S_MAX,
+        ping_interval=None,
+        max_size=message_bytes_max,
+    )
+    connection: MessageConnection | None = None
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            limit = tasks.create_task(_give_up(clock))
+            connection = await opening.open()
+            limit.cancel()
+    except BaseException as error:
+        if connection is not None:  # connected and timed out at the same moment
+            connection.transport.abort()
+        if isinstance(error, BaseExceptionGroup):
+            first = error.exceptions[0]  # it is the reason; the other task was cancelled because of it
+            raise first from first.__cause__
+        raise
+    return connection
+
+
+async def _give_up(clock: Clock) -> None:
+    await clock.sleep(OPEN_S_MAX)
+    raise NoHandshake(f"no handshake within {OPEN_S_MAX:.0f} s")
 
 
 class Connect(connect):

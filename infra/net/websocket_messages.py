@@ -1,7 +1,7 @@
 """A websocket connection that cuts whole messages out of the received bytes itself; `websockets` does all the rest.
 
 The library parses a frame in a generator, makes an object of it, and hands it to a reader through a queue and a future.
-Nearly every frame of the exchange is a whole message in its usual form, which takes a comparison and a slice.
+Nearly every frame of an exchange is a whole message in its usual form, which takes a comparison and a slice.
 """
 
 import asyncio

@@ -9,10 +9,11 @@ from app.domain.interval import M1, MINUTE_MS
 from app.domain.series import Series
 from app.events import SocketHandedOver, SocketLost
 from app.kinds.klines import KLINES
-from infra.binance.socket_link import CHECK_S, OPEN_S_MAX
+from infra.binance.socket_link import CHECK_S
 from infra.binance.socket_pulse import LAG_MS_MAX, LAG_S_MAX, SILENCE_GRACE_S
 from infra.binance.socket_shard import COMPLAINT_GAP_S_FIRST, COMPLAINT_GAP_S_MAX, CONNECT_GAP_S, ConnectPace, Patience
 from infra.binance.sockets import BinanceSockets
+from infra.net.websocket import OPEN_S_MAX
 from infra.sandbox.server import SandboxServer
 from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.feed import Feed

@@ -28,6 +28,7 @@ from app.http.page import accepts_gzip, matches
 from app.http.params import INTEGER_MAX, PARAMETERS, TIME_MS_MAX, kline_query
 from app.kinds.klines import KLINES
 from app.querying.answer import LIMIT_MAX
+from infra.binance import headers
 from infra.binance.stand_down import retry_after_ms
 from infra.binance.unpack import read_file
 from infra.net.http import Answer
@@ -191,7 +192,7 @@ def _run_headers(data: bytes) -> bool:
             assert until_ms == _NOW_MS + int(text) * 1_000
         return until_ms is not None
     if kind == b"\x01":
-        date_ms = Answer(200, httpx.Headers([(b"date", value)]), b"").date_ms
+        date_ms = headers.date_ms(Answer(200, httpx.Headers([(b"date", value)]), b""))
         assert date_ms is None or 0 < date_ms <= TIME_MS_MAX
         if stated := _IMF_DATE.fullmatch(value):
             day, year, hour, minute, second = (int(stated[at]) for at in (1, 3, 4, 5, 6))
@@ -199,7 +200,7 @@ def _run_headers(data: bytes) -> bool:
                 moment = datetime(year, 1 if stated[2] == b"Jan" else 11, day, hour, minute, second, tzinfo=UTC)
                 assert date_ms == int(moment.timestamp()) * 1_000
         return date_ms is not None
-    weight = Answer(200, httpx.Headers([(b"x-mbx-used-weight-1m", value)]), b"").used_weight
+    weight = headers.used_weight(httpx.Headers([(b"x-mbx-used-weight-1m", value)]))
     assert weight is None or 0 <= weight < 10**9
     return weight is not None
 
