@@ -27,9 +27,9 @@ from infra.net.http import TRIES_MAX
 from infra.process.clock import SystemClock
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer
-from tests.binance.clocks import START_MS, HastyClock
-from tests.binance.loopback import Host, Reply, Witness, http_host, proxy, runtime, to
 from tests.binance.upstream import Upstream
+from tests.clocks import START_MS, HastyClock
+from tests.net.loopback import Host, Reply, Witness, http_host, proxy, runtime, to
 from tests.patience import PATIENCE_S
 
 DAY = Span(START_MS // DAY_MS * DAY_MS, START_MS // DAY_MS * DAY_MS + DAY_MS)

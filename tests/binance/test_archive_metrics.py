@@ -22,10 +22,10 @@ from infra.net.http import TRIES_MAX
 from infra.sandbox import truth
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer
-from tests.binance.clocks import HastyClock
-from tests.binance.loopback import Reply, Witness, http_host, runtime, to
 from tests.binance.test_archive import case, packed
 from tests.binance.test_metrics_csv import VALUES, label, ms
+from tests.clocks import HastyClock
+from tests.net.loopback import Reply, Witness, http_host, runtime, to
 from tests.patience import PATIENCE_S
 
 FIRST_MS = ms("2026-07-01")

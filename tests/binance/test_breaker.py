@@ -12,8 +12,8 @@ from app.ports.exchange import Priority
 from infra.binance.breaker import PAUSE_S_FIRST, PROBE_MS_MAX, WATCH_S
 from infra.binance.budget import RECHECK_S
 from infra.net.http import NoAnswer
-from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.upstream import Upstream
+from tests.clocks import START_MS, VirtualClock
 
 MIDDLE_MS = START_MS + 5_000
 

@@ -12,8 +12,8 @@ from app.domain.kind import Bucket
 from app.ports.errors import BucketFull
 from app.ports.exchange import Priority
 from infra.binance.budget import SHARES
-from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.upstream import Upstream
+from tests.clocks import START_MS, VirtualClock
 
 GRANTED_TO_USERS = {bucket: int(granted * SHARES[Priority.USER]) for bucket, granted in GRANTED.items()}
 

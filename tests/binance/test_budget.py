@@ -11,8 +11,8 @@ from app.domain.interval import MINUTE_MS
 from app.ports.errors import StandDown, UpstreamUnavailable
 from app.ports.exchange import Priority
 from infra.binance.budget import IN_FLIGHT_MAX, SHARES, WAITERS_MAX, WeightBudget
-from tests.binance.clocks import VirtualClock
 from tests.binance.upstream import Upstream
+from tests.clocks import VirtualClock
 
 LIMIT = 100
 

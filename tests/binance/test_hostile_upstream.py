@@ -24,9 +24,9 @@ from infra.binance.archive import CHECKSUM_BYTES_MAX, ZIP_BYTES_MAX, BinanceArch
 from infra.binance.rest import TRIES_MAX_USER, BinanceRest
 from infra.net import http as http_module
 from infra.net.http import BODY_BYTES_MAX, ERROR_BYTES_MAX
-from tests.binance.clocks import START_MS, HastyClock
-from tests.binance.loopback import Witness, listening, runtime, to
 from tests.binance.upstream import Upstream
+from tests.clocks import START_MS, HastyClock
+from tests.net.loopback import Witness, listening, runtime, to
 from tests.programs.fuzz.seeds import FILE
 
 SERIES = Series(KLINES, "BTCUSDT", M1)

@@ -21,10 +21,10 @@ from app.ports.clock import Clock
 from infra.binance.market_streams import GARBAGE_EVENTS_MAX, MarketStreams
 from infra.binance.sockets import BinanceSockets
 from infra.sandbox.server import SandboxServer
-from tests.binance.clocks import START_MS
 from tests.binance.feed import Feed, feeding
-from tests.binance.loopback import Witness, runtime, to
+from tests.clocks import START_MS
 from tests.fast_clock import ScaledClock
+from tests.net.loopback import Witness, runtime, to
 from tests.patience import PATIENCE_S
 
 A, B = (Series(KLINES, f"{letter}USDT", M1) for letter in "AB")

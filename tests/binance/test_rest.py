@@ -29,10 +29,10 @@ from infra.net import http as http_module
 from infra.net.http import PAUSE_S_MAX, TRIES_MAX
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
-from tests.binance.clocks import START_MS, HastyClock
-from tests.binance.loopback import Host, Reply, Witness, http_host, proxy, runtime, to
 from tests.binance.upstream import Upstream
+from tests.clocks import START_MS, HastyClock
 from tests.fast_clock import ScaledClock
+from tests.net.loopback import Host, Reply, Witness, http_host, proxy, runtime, to
 from tests.patience import PATIENCE_S
 
 BTC = Series(KLINES, "BTCUSDT", M1)

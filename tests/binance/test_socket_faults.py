@@ -15,11 +15,11 @@ from infra.binance.socket_shard import COMPLAINT_GAP_S_FIRST, COMPLAINT_GAP_S_MA
 from infra.binance.sockets import BinanceSockets
 from infra.net.websocket import OPEN_S_MAX
 from infra.sandbox.server import SandboxServer
-from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.feed import Feed
-from tests.binance.loopback import Witness, runtime, to
 from tests.binance.test_sockets import A, B, C, Run, fed, running
+from tests.clocks import START_MS, VirtualClock
 from tests.fast_clock import ScaledClock
+from tests.net.loopback import Witness, runtime, to
 from tests.patience import PATIENCE_S
 
 SPEED = 40.0

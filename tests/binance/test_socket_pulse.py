@@ -13,7 +13,7 @@ from infra.binance.socket_pulse import (
     Key,
     Pulse,
 )
-from tests.binance.clocks import START_MS
+from tests.clocks import START_MS
 
 A: Key = ("AUSDT", "1m")
 MANY: list[Key] = [(f"S{number}USDT", "1m") for number in range(10)]

@@ -17,10 +17,10 @@ from infra.binance.socket_intake import GARBAGE_EVENTS_MAX
 from infra.binance.sockets import STREAMS_MAX, BinanceSockets
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxServer
-from tests.binance.clocks import START_MS
 from tests.binance.feed import Feed, feeding
-from tests.binance.loopback import Witness, proxy, runtime, to
+from tests.clocks import START_MS
 from tests.fast_clock import ScaledClock
+from tests.net.loopback import Witness, proxy, runtime, to
 from tests.patience import PATIENCE_S
 
 SPEED = 50.0

@@ -7,9 +7,9 @@ from app.domain.interval import HOUR_MS, MINUTE_MS
 from app.events import StandDownBegan
 from app.ports.errors import StandDown, StoreUnavailable
 from infra.binance.stand_down import BANNED_MS_MAX, MARGIN_MS, REFUSED_MS, StandDownGuard
-from tests.binance.clocks import VirtualClock
-from tests.binance.loopback import Witness
+from tests.clocks import VirtualClock
 from tests.coordination.fake_rate_state import FakeRateState
+from tests.net.loopback import Witness
 
 BAN = "Way too many requests; IP(1.2.3.4) banned until {}. Please use the websocket for live updates to avoid bans."
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.binance.stream_order import HOLD_MS, WAITING_MAX, InOrder, is_newer
-from tests.binance.clocks import START_MS, VirtualClock
+from tests.clocks import START_MS, VirtualClock
 
 EVENTS: dict[str, Callable[[int], object]] = {
     "ausdt@depth@100ms": lambda n: {"e": "depthUpdate", "E": 1, "u": n, "pu": n - 1, "b": [["1.0", "2"]], "a": []},

@@ -2,7 +2,7 @@
 
 from infra.binance.socket_link import CHECK_S
 from infra.binance.stream_pulse import SILENCE_S_MAX, UNHEARD_S, StreamPulse
-from tests.binance.clocks import START_MS
+from tests.clocks import START_MS
 
 MARK, OTHER_MARK, TRADE, ORDERS = "ausdt@markPrice", "busdt@markPrice", "ausdt@aggTrade", "ausdt@forceOrder"
 STEADY_S, CHANGES_S = 30, 300  # as in app/binance/stream_name.py

@@ -32,10 +32,10 @@ from infra.binance.unpack_metrics import read_days
 from infra.binance.unpackers import PROCESSES_MAX, TRIES, Unpackers, processes_for
 from infra.blocks.block import Packed
 from infra.blocks.sealed_columns import BlockBuilder, SealedColumns
-from tests.binance.loopback import Witness
 from tests.binance.test_archive_metrics import zipped
 from tests.binance.test_metrics_csv import VALUES, label
 from tests.fakes import turn
+from tests.net.loopback import Witness
 
 DAY = Span(1_795_132_800_000, 1_795_132_800_000 + DAY_MS)
 FILE = ArchiveFile("BTCUSDT", M1, DAY, is_monthly=False)

@@ -8,9 +8,9 @@ from infra.binance.breaker import Breaker
 from infra.binance.budget import WeightBudget
 from infra.binance.stand_down import Save, StandDownGuard
 from infra.local.rate_state import LocalRateState
-from tests.binance.loopback import Witness
 from tests.coordination.fake_rate_state import FakeRateState
 from tests.coordination.rate_states import RateStates
+from tests.net.loopback import Witness
 
 
 async def keep_nothing(until_ms: int, reason: str) -> None:

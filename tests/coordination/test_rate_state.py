@@ -16,8 +16,8 @@ from app.ports.coordination import RateStateKeeper
 from app.ports.errors import StandDown, StoreUnavailable
 from app.ports.exchange import Priority
 from infra.binance.budget import IN_FLIGHT_MAX, RECHECK_S, SHARES, Ticket
-from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.upstream import Upstream
+from tests.clocks import START_MS, VirtualClock
 from tests.coordination.rate_states import RATE_STATES, RateStates
 
 LIMIT = 100

@@ -30,8 +30,8 @@ from app.ports.errors import BucketFull
 from app.ports.exchange import Priority
 from app.runtime import Runtime
 from infra.binance.budget import WeightBudget
-from tests.binance.clocks import START_MS, VirtualClock
 from tests.binance.upstream import Upstream
+from tests.clocks import START_MS, VirtualClock
 from tests.fakes import running
 
 T = TypeVar("T")

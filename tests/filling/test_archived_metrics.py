@@ -35,8 +35,8 @@ from infra.sandbox.options import Options
 from infra.sandbox.server import SandboxServer
 from infra.sandbox.statistics import PERIOD_MS
 from infra.sqlite.library import sqlite3
-from tests.binance.loopback import to
 from tests.fakes import Rig, listing, rig, turn
+from tests.net.loopback import to
 from tests.sandbox.files import day_text, metrics_file
 
 SYMBOL = "BTCUSDT"

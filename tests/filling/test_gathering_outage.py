@@ -23,9 +23,9 @@ from infra.binance.rest import BinanceRest
 from infra.sandbox import truth
 from infra.sandbox.faults import Fault
 from infra.sandbox.server import SandboxApp, create_app
-from tests.binance.loopback import to
 from tests.binance.upstream import Upstream
 from tests.fakes import Rig, Store, listing, rig, running
+from tests.net.loopback import to
 
 M5: Final = INTERVALS["5m"]
 STEP_MS: Final = M5.grid.step_ms

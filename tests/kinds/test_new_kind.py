@@ -24,10 +24,10 @@ from app.querying.answer import KlineQuery
 from infra.sqlite.library import sqlite3
 from infra.sqlite.schema import tables_of
 from infra.sqlite.sqlite_store import SqliteReader
-from tests.binance.loopback import Reply
 from tests.binance.test_rest import case
 from tests.fakes import NOW_MS, Exchange, running
 from tests.filling.reconcile_bench import bench
+from tests.net.loopback import Reply
 from tests.querying.query_desk import Desk
 
 M5: Final = INTERVALS["5m"]

@@ -31,9 +31,9 @@ from infra.local.rate_state import (
     encode,
 )
 from infra.process.place import PROCESSES_MAX
-from tests.binance.clocks import START_MS, VirtualClock
-from tests.binance.loopback import Witness
 from tests.binance.upstream import Upstream
+from tests.clocks import START_MS, VirtualClock
+from tests.net.loopback import Witness
 
 LIMIT = 100
 MIDDLE_MS = START_MS + 5_000
@@ -270,7 +270,7 @@ WORKER = """
 import asyncio, os, sys
 from pathlib import Path
 from app.ports.exchange import Priority
-from tests.binance.clocks import VirtualClock
+from tests.clocks import VirtualClock
 from tests.binance.upstream import Upstream
 
 async def main():

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from app.market.stream_hub import Hub
 from app.ports.streams import Listener, StreamsFull
-from tests.binance.clocks import START_MS, VirtualClock
+from tests.clocks import START_MS, VirtualClock
 
 NAMES = [f"{letter}usdt@trade" for letter in "abcd"]
 LINGER_S = 30

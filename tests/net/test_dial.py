@@ -11,8 +11,8 @@ import pytest
 from app.outbound import DIRECT, Egress, proxy_of
 from infra.net.dial import ADDRESSES_MAX, dial, first_to_answer
 from infra.process.clock import SystemClock
-from tests.binance.clocks import HastyClock
-from tests.binance.loopback import listening
+from tests.clocks import HastyClock
+from tests.net.loopback import listening
 
 CLOCK = SystemClock()
 

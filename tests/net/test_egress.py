@@ -19,8 +19,8 @@ from app.ports.errors import UpstreamUnavailable
 from infra.net.http import HttpClient
 from infra.net.websocket import Connect
 from infra.process.clock import SystemClock
-from tests.binance.loopback import proxy as plain_proxy
-from tests.binance.loopback import socks_proxy
+from tests.net.loopback import proxy as plain_proxy
+from tests.net.loopback import socks_proxy
 
 OPENSSL = shutil.which("openssl")
 CLOCK = SystemClock()

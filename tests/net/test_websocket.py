@@ -8,8 +8,8 @@ from websockets.exceptions import InvalidStatus
 
 from infra.net.websocket import FAILURES, OPEN_S_MAX, NoHandshake, open_websocket
 from infra.process.clock import SystemClock
-from tests.binance.clocks import START_MS
-from tests.binance.loopback import listening, to
+from tests.clocks import START_MS
+from tests.net.loopback import listening, to
 from tests.patience import PATIENCE_S
 
 BYTES_MAX = 1_000

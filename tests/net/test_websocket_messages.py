@@ -26,7 +26,7 @@ from app.outbound import DIRECT
 from infra.net.websocket import Connect
 from infra.net.websocket_messages import MESSAGES_BUFFERED_MAX, PARTS_MAX, MessageConnection
 from infra.process.clock import SystemClock
-from tests.binance.loopback import listening
+from tests.net.loopback import listening
 from tests.patience import PATIENCE_S
 
 CLOCK = SystemClock()

@@ -16,7 +16,7 @@ from app.market.stream_hub import Hub
 from app.sockets.stream_client import Client
 from app.sockets.stream_protocol import STATE
 from app.sockets.streams import StreamLimits, StreamServer
-from tests.binance.clocks import START_MS, VirtualClock
+from tests.clocks import START_MS, VirtualClock
 from tests.fakes import FakeListed
 from tests.http.fakes import served
 from tests.patience import PATIENCE_S

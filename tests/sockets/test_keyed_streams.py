@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from app.access.api_keys import NO_KEYS, ApiKeys, line_of
 from app.access.key_gate import KeyGate
 from tests.access.quota import FakeQuota
-from tests.binance.clocks import START_MS, VirtualClock
+from tests.clocks import START_MS, VirtualClock
 from tests.sockets.sockets import Exchange, exchange, said
 
 KEY = "k" * 64

@@ -19,7 +19,7 @@ from app.sockets.stream_batch import Batches
 from app.sockets.stream_client import Client
 from app.sockets.stream_commands import Address
 from app.sockets.streams import STALL_S_MAX, StreamLimits, StreamServer
-from tests.binance.clocks import START_MS, VirtualClock
+from tests.clocks import START_MS, VirtualClock
 from tests.fakes import FakeListed
 from tests.patience import PATIENCE_S
 from tests.sockets.sockets import Exchange, ask, exchange, said

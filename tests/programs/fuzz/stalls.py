@@ -21,7 +21,7 @@ from app.market.stream_hub import Hub
 from app.sockets.connections import Connection, Connections, Deadlines
 from app.sockets.stream_protocol import STATE
 from app.sockets.streams import LIFE_S, PONG_S_MAX, STALL_S_MAX, StreamLimits
-from tests.binance.clocks import START_MS, VirtualClock
+from tests.clocks import START_MS, VirtualClock
 from tests.fakes import FakeListed
 from tests.http.fakes import LOCAL_TOKEN, Node, kline_body, served
 from tests.patience import PATIENCE_S
