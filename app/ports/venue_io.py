@@ -1,6 +1,6 @@
 """Connections to an exchange's public interface: sockets and GET requests."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from app.domain.venue import Request
@@ -25,8 +25,8 @@ class VenueSocket(Protocol):
         """Send a text frame. VenueLost: the socket is gone."""
         ...
 
-    def frames(self) -> AsyncIterator[bytes]:
-        """The frames as they come; ends, or raises VenueLost, when the socket closes."""
+    async def receive(self) -> list[bytes]:
+        """The frames that came since the last call, at least one. VenueLost: there will be none."""
         ...
 
     async def close(self) -> None:
