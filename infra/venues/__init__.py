@@ -1,0 +1,1 @@
+"""The exchanges as the collector reaches them: sockets and GET requests."""
