@@ -26,6 +26,8 @@ _SERVER_EXAMPLE: Final = "postgresql://user:password@host:5432/klinenode"
 _CACHE_SCHEMES: Final = frozenset({"redis", "rediss"})
 _CACHE_DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}")
 _CACHE_EXAMPLE: Final = "redis://user:password@host:6379/0"
+_NATS_SCHEMES: Final = frozenset({"nats", "tls"})
+_NATS_EXAMPLE: Final = "nats://user:password@host:4222"
 _NAMED_MAX: Final = 5  # wrong items that a message repeats
 _QUOTED_MAX: Final = 80  # characters of each
 _NO_NAMES: Final = frozenset({"NULL", "NONE"})  # what other programs print for "nothing"
@@ -151,6 +153,38 @@ def cache_url(value: str) -> str:
     if MASK in (parts.username, parts.password):
         raise ValueError("the password is masked, as `klinenode config` prints it; give the real one")
     return value
+
+
+def nats_url(value: str) -> str:
+    """The URL of a NATS server. The text may contain a password, so no message quotes it."""
+    scheme, colon, rest = value.strip().partition(":")
+    value = letters.lower(scheme) + colon + rest
+    try:
+        parts = urlsplit(value)
+        is_sound = parts.port != 0 and not parts.query and not parts.fragment and parts.path in ("", "/")
+        is_sound = is_sound and not _CONTROL.search(value) and " " not in value and is_host(parts.hostname or "")
+    except ValueError:  # its message might quote the password
+        is_sound = False
+    if not is_sound or parts.scheme not in _NATS_SCHEMES:
+        raise ValueError(
+            f"write it as {_NATS_EXAMPLE}, or tls:// for TLS, with @ : / # ? of user and password percent-encoded "
+            "(%40 %3A %2F %23 %3F)"
+        )
+    if MASK in (parts.username, parts.password):
+        raise ValueError("the password is masked, as `klinenode config` prints it; give the real one")
+    return value.rstrip("/")
+
+
+def folder(value: str) -> str:
+    """The path of a folder, which need not exist."""
+    text = value.strip()
+    if not text:
+        raise ValueError("name a folder")
+    if text.startswith("~"):
+        raise ValueError("begins with ~, which only a shell replaces; write the folder out")
+    if _CONTROL.search(text) or _COMMENT.search(text):
+        raise ValueError("has a comment or a control character in it; a comment needs a line of its own")
+    return text
 
 
 def is_server(url: str) -> bool:

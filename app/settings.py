@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app import setting_names
+from app import services_file, setting_names
 from app import setting_values as values
+from app.collector_settings import CollectorSettings
 from app.domain import letters
 from app.domain.interval import INTERVALS, M1, Interval
 from app.domain.symbol import CONTRACT_TYPES
@@ -25,8 +26,13 @@ OUTBOUND: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_ce
 UPSTREAMS: Final = ("binance_rest_url", "binance_ws_url", "binance_archive_url")
 WITH_CREDENTIALS: Final = frozenset(
     name.upper()
-    for name in ("db_url", "db_read_url", "cache_url", "http_proxy", "https_proxy", "all_proxy", *UPSTREAMS)
+    for name in ("db_url", "db_read_url", "cache_url", "nats_url", "http_proxy", "https_proxy", "all_proxy", *UPSTREAMS)
 )
+FILE_SETTINGS: Final = frozenset(CollectorSettings.model_fields) - {"collect_config", "exchanges"} | {
+    "port",
+    "log_level",
+}
+"""What the file of COLLECT_CONFIG may set; the environment goes before it."""
 ALL_SYMBOLS: Final = "ALL"  # in METRICS and FUNDING: every followed symbol
 _BYTES_MAX: Final = 2**50  # for memory and disk: more than a petabyte is a typing error
 _CsvList = Annotated[tuple[str, ...], NoDecode]
@@ -36,8 +42,8 @@ class SettingsError(Exception):
     """The settings cannot be used; the message lists every fault and how to correct it."""
 
 
-class Settings(BaseSettings):
-    """The node's settings. Lists may be written as CSV or JSON."""
+class NodeSettings(BaseSettings):
+    """The settings of a node without those of the collector."""
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8-sig", extra="ignore", frozen=True)
 
@@ -371,6 +377,10 @@ class Settings(BaseSettings):
         """The wished intervals, shortest first."""
         return tuple(INTERVALS[code] for code in self.intervals)
 
+
+class Settings(CollectorSettings, NodeSettings):
+    """All settings. Lists may be written as CSV or JSON."""
+
     @property
     def is_data_shared(self) -> bool:
         """Whether the endpoints of /futures/data share one limit of requests."""
@@ -401,7 +411,7 @@ class Settings(BaseSettings):
     def outbound_faults(self) -> list[str]:
         """Why the exchange cannot be reached with these settings; a proxy that no upstream URL uses is no fault."""
         faults, ways = [], {}
-        for name in UPSTREAMS:
+        for name in (*UPSTREAMS, *self.venue_urls()):
             try:
                 egress = self.egress_to(getattr(self, name))
             except ValueError as error:
@@ -441,6 +451,11 @@ def load(
     given = {**_lower_case(OUTBOUND), **(overrides or {})}
     settings, more = _checked(given, env_file)
     faults += more
+    if settings is not None and settings.collect_config and not more:
+        settings, more = _with_file(settings, given, env_file)
+        faults += more
+    if settings is not None:
+        faults += settings.collector_faults()
     if asks_exchange and settings is not None:
         faults += settings.outbound_faults()
     if faults or settings is None:
@@ -477,6 +492,21 @@ def _checked(given: Mapping[str, object], env_file: Path | None) -> tuple[Settin
     good = {**given, **{name: Settings.model_fields[name].default for name in doubtful}}
     settings, more = _checked(good, env_file) if good != given else (None, [])
     return settings, lines + [each for each in more if not any(name.upper() in each for name in named)]
+
+
+def _with_file(
+    settings: Settings, given: Mapping[str, object], env_file: Path | None
+) -> tuple[Settings | None, list[str]]:
+    """The settings with what the file of COLLECT_CONFIG says where they have their defaults, or the faults."""
+    try:
+        found = services_file.read(Path(settings.collect_config), FILE_SETTINGS)
+    except services_file.ServicesFileError as error:
+        return settings, [f"COLLECT_CONFIG: {error}"]
+    if strange := [name for name in found.choices if settings.exchanges and name not in settings.exchanges]:
+        return settings, [f"COLLECT_CONFIG: the file has {strange[0]}, and EXCHANGES has not; name it there as well"]
+    silent = [name for name, field in Settings.model_fields.items() if getattr(settings, name) == field.default]
+    told: dict[str, object] = {**found.settings, "exchanges": tuple(found.choices)}
+    return _checked({**given, **{name: told[name] for name in silent if name in told}}, env_file)
 
 
 def _lower_case(names: Iterable[str]) -> dict[str, str]:

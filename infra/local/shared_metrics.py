@@ -19,6 +19,7 @@ from prometheus_client.core import Metric
 
 from app.metric import IS_WRITER, Merge
 from infra.process.private_file import FOLDER_MODE, open_private
+from infra.process.whole_file import replace
 
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024  # the metrics of a worker take 30 kB
 
@@ -142,7 +143,7 @@ class SharedMetrics:
             )
             for metric in self._registry.collect()
         ]
-        _replace(self._path("metrics"), msgspec.msgpack.encode(families))
+        replace(self._path("metrics"), msgspec.msgpack.encode(families), is_durable=False)
         return families
 
     def _show_life(self) -> None:
@@ -180,12 +181,12 @@ class SharedMetrics:
         """Write `gone`, and only then delete its workers' files, so that a kill in between counts nothing twice."""
         if not gone.folded:
             return
-        _replace(self._folder / "gone", msgspec.msgpack.encode(gone))
+        replace(self._folder / "gone", msgspec.msgpack.encode(gone), is_durable=False)
         for name in gone.folded:
             for kind in ("metrics", "life"):
                 (self._folder / f"{name}.{kind}").unlink(missing_ok=True)
         gone.folded = []
-        _replace(self._folder / "gone", msgspec.msgpack.encode(gone))
+        replace(self._folder / "gone", msgspec.msgpack.encode(gone), is_durable=False)
 
     def _path(self, kind: str) -> Path:
         return self._folder / f"{self._name}.{kind}"
@@ -211,14 +212,6 @@ class _Merged:
 
     def describe(self) -> Iterable[Metric]:
         return []
-
-
-def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f"{path.name}.new")
-    with open(open_private(new), "wb") as file:  # noqa: PTH123  a descriptor
-        file.truncate()
-        file.write(content)
-    new.replace(path)
 
 
 def _decoded(path: Path) -> list[_Family] | None:
