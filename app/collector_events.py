@@ -2,8 +2,9 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
+from app.domain.records import Gap
 from app.events import Event
 from app.metric import Counter
 
@@ -31,6 +32,23 @@ class GapAnnounced(Event):
     to_ms: int
     from_sequence: int | None
     to_sequence: int | None
+
+    @classmethod
+    def of(cls, gap: Gap) -> Self:
+        """The event of a record that announces a gap."""
+        instrument, data_type, interval = gap.feed
+        return cls(
+            instrument.exchange,
+            instrument.symbol,
+            instrument.market,
+            f"{data_type}.{interval}" if interval else data_type,
+            gap.state,
+            gap.reason,
+            gap.from_ms,
+            gap.to_ms,
+            gap.from_sequence,
+            gap.to_sequence,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +91,10 @@ class CollectorFaultEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class CollectConfigRead(Event):
-    """What is to be collected was read again from `.env` and the file of COLLECT_CONFIG, and is in force."""
+    """What is to be collected was read again from `.env` and the file of COLLECT_CONFIG, and is in force.
+
+    `feeds` counts what is named there, whether the exchanges list it or not.
+    """
 
     exchanges: tuple[str, ...]
     feeds: int

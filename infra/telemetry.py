@@ -28,6 +28,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from starlette.responses import PlainTextResponse
 
 from app import metric
+from app.collector_events import COLLECTOR_EVENTS
 from app.events import EVENTS, Event, GapsCounted, LeaseChanged, Observe
 from app.metric import Merge
 from infra.local.shared_metrics import SharedMetrics
@@ -100,7 +101,7 @@ class Telemetry:
         ProcessCollector(registry=self.registry)  # memory, processor time and open files under their usual names
         self._merges: dict[str, Merge] = {}
         self._latest: dict[str, float] = {}
-        self._measures = {kind: tuple(map(self._measure, kind.METRICS)) for kind in EVENTS}
+        self._measures = {kind: tuple(map(self._measure, kind.METRICS)) for kind in (*EVENTS, *COLLECTOR_EVENTS)}
         self._measures[LeaseChanged] += (self._lease_changed,)
 
     def sample(self, declared: metric.Counter | metric.Gauge, sample: Sample) -> None:

@@ -1,5 +1,6 @@
 """The decision about each request of a node with API keys: whether its key is known and has quota left this minute."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Protocol
@@ -14,6 +15,7 @@ OPEN_PATHS: Final = frozenset({"/", "/docs", "/openapi.json", "/v1/health", "/v1
 """What monitoring asks for, and the pages that say how to send a key."""
 OPEN_FOLDERS: Final = ("/docs/", "/v1/admin/")
 """The assets of /docs, and the admin routes, which have a token of their own."""
+_COLLECTOR: Final = re.compile(r"/api/v1/exchanges/[^/]*/subscribe")  # needs the admin token, as /v1/admin/ does
 MINUTE_MS: Final = 60_000
 _VERSION_BITS: Final = 12
 
@@ -60,7 +62,8 @@ class KeyGate:
 
     def is_open(self, path: str) -> bool:
         """Whether a path needs no key."""
-        return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+        is_collector = path.startswith("/api/") and _COLLECTOR.fullmatch(path) is not None
+        return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS) or is_collector
 
     def find(self, caller: bytes, now_ms: int) -> ApiKey | None:
         """The key of a caller that may be answered now; None if it has to be refused. Counts nothing."""

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     DATABASE = "database"
     WRITER = "writer"
     SLOW = "slow"
+    COLLECTOR = "collector"
 
     @property
     def meaning(self) -> str:
@@ -37,5 +38,6 @@ _MEANINGS = {
     Reason.BUSY: "as many requests, connections or sockets are under way as may be",
     Reason.DATABASE: "the database cannot be read or written",
     Reason.SLOW: "the exchange or the database takes longer than clients wait; /v1/health says which",
+    Reason.COLLECTOR: "there is no collector, or it cannot change at the moment what it follows",
     Reason.WRITER: "the process that writes does not answer; another takes over within seconds",
 }

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Lifespan
 from app.access.key_gate import KeyGate
 from app.http.admin import admin_router
 from app.http.admin_guard import AdminGuard
+from app.http.collector import collector_router
 from app.http.direct import Direct, Timings
 from app.http.errors import add_error_handlers
 from app.http.fast_path import FastPath
@@ -59,6 +60,7 @@ def create_http_app(
     app.include_router(refused_router())
     app.include_router(ops_router(services))
     app.include_router(admin_router(services, clock, admin))
+    app.include_router(collector_router(services.collector, admin, services.line))
     add_pages(app, services.health)
     add_error_handlers(app)
     app.add_middleware(Intake)

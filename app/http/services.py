@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.binance.error_body import BinanceError
+from app.collecting.collector import Collector
 from app.domain.interval import Interval
 from app.domain.series import Series
 from app.domain.span import Span
@@ -174,6 +175,8 @@ class Services:
     line: WriterLine
     book_starts: BookStarts
     names: Names
+    collector: Callable[[], Collector | None] = lambda: None
+    """The collector of this process; None: it has none, or is not the one that writes."""
 
 
 SymbolOf = Callable[[str], str | None]

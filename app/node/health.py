@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from app.collecting.health import CollectorHealth
 from app.domain.validity import is_fresh
 from app.holding.coverage import Gathered
 from app.holding.freshness import Freshness, State, Survey, TailAge
@@ -35,6 +36,8 @@ class Vitals:
     """What an operator has to know although nothing is wrong at the moment."""
     gathered: Callable[[], dict[str, Gathered]]
     """How far the series of gathered kinds are behind."""
+    collector: Callable[[], CollectorHealth | None] = lambda: None
+    """The health of the collector, in the process that has one."""
 
 
 class Health:
@@ -82,6 +85,7 @@ class Health:
             "stand_down_until_ms": standing[0] if standing else None,
             "sockets": role.sockets_status(),
             "streams": self._vitals.streams(),
+            "collector": None if (collector := self._vitals.collector()) is None else collector.report(),
             "tasks": {
                 state.name: {
                     "running": state.is_running,
@@ -165,6 +169,8 @@ class Health:
             for state in self._supervisor.states.values()
             if not state.is_running
         )
+        if (collector := self._vitals.collector()) is not None:
+            reasons.extend(collector.reasons())
         is_ready, detail = self.ready()
         if not is_ready:
             reasons.extend(str(reason) for reason in _list(detail["reasons"]))

@@ -15,6 +15,7 @@ from app.http.app import create_http_app
 from app.http.forward import answer_by
 from app.http.services import Services
 from app.http.visits import STATE as LINES
+from app.node.collector_gauges import sample_collector
 from app.node.damage_report import RECEIVED, reported
 from app.node.gauges import sample_metrics
 from app.node.parts import Parts
@@ -61,6 +62,7 @@ class Node:
                 parts,
                 parts.book_starts,
                 parts.names,
+                lambda: parts.collector,
             ),
             pages=parts.pages,
             clock=parts.clock,
@@ -76,6 +78,7 @@ class Node:
             lifespan=lambda _: self.running(),
         )
         sample_metrics(parts)
+        sample_collector(parts.telemetry, lambda: parts.collector)
         self._tidy = tidy
         self._beat = beat
         self._metrics_folder = metrics_folder

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from app.access.key_file import KeyFile
 from app.access.key_gate import KeyGate
+from app.collecting.collector import Collector
 from app.domain.interval import INTERVALS
 from app.domain.kind import Kind
 from app.domain.ledger import Source
@@ -132,6 +133,8 @@ class Parts:
             if self.gate is None
             else KeyFile(Path(settings.api_keys_file), self.clock, self.observe, self.gate.use)
         )
+        self.collector: Collector | None = None
+        """What collects other market data onto NATS; in the process that runs it only."""
         self.supervisor = Supervisor(self.clock, self.observe, self.runtime.rng("supervisor"))
         self._make_upstream()
         self._make_memory()
@@ -239,6 +242,7 @@ class Parts:
             streams=self._streams_report,
             notes=self._notes,
             gathered=self.coverage.gathered,
+            collector=lambda: None if self.collector is None else self.collector.health,
         )
         self.health = Health(clock, self.symbols, freshness, self.supervisor, vitals)
         self.absence = Absence(clock, self.holdings, self.symbols.listing, self.archive)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from app.access.key_gate import KeyGate
 from app.binance.error_body import BinanceError
+from app.collecting.collector import Collector
 from app.domain import letters
 from app.domain.interval import Interval
 from app.domain.reason import Reason
@@ -292,6 +293,7 @@ class Node:
     clock: ManualClock = field(default_factory=ManualClock)
     instrument: Callable[[FastAPI], None] = no_metrics
     gate: KeyGate | None = None
+    collector: Callable[[], Collector | None] = lambda: None
 
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
@@ -314,6 +316,7 @@ class Node:
                 self.line,
                 self.book_starts,
                 self.names,
+                self.collector,
             ),
             pages=self.pages,
             clock=self.clock,

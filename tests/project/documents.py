@@ -15,11 +15,12 @@ from fastapi import FastAPI
 
 from app.binance import stream_name
 from app.cli import app as command_line
+from app.collector_events import COLLECTOR_EVENTS
 from app.domain.reason import Reason
 from app.events import EVENTS
 from app.http.refused import REFUSED
 from app.market.endpoints import ENDPOINTS
-from app.node import gauges
+from app.node import collector_gauges, gauges
 from app.node.node import Node
 from app.node.parts import Parts
 from app.settings import Settings, load, sample
@@ -175,13 +176,17 @@ def _commands(_: Path) -> str:
 
 
 def _metrics(_: Path) -> str:
-    declared = [*(metric for event in EVENTS for metric in event.METRICS), *gauges.METRICS]
+    of_events = (metric for event in (*EVENTS, *COLLECTOR_EVENTS) for metric in event.METRICS)
+    declared = [*of_events, *gauges.METRICS, *collector_gauges.METRICS]
     rows = [(f"`{metric.name}`", metric.type, metric.help) for metric in declared]
     return table(("Metric", "Kind", "What"), sorted(rows))
 
 
 def _events(_: Path) -> str:
-    rows = [(f"`{event.__name__}`", logging.getLevelName(event.LEVEL), _first(event.__doc__)) for event in EVENTS]
+    rows = [
+        (f"`{event.__name__}`", logging.getLevelName(event.LEVEL), _first(event.__doc__))
+        for event in (*EVENTS, *COLLECTOR_EVENTS)
+    ]
     return table(("Event", "Level", "What"), rows)
 
 

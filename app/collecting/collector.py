@@ -1,0 +1,46 @@
+"""A process's collector as the rest of the process knows it: control, wish, reload and health, made together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Self
+
+from app.collecting.configured import choices_of
+from app.collecting.health import CollectorHealth
+from app.collecting.reload import ConfigWatch
+from app.collecting.subscriptions import Subscriptions
+from app.ports.collector import CollectorControl
+from app.ports.kept_file import KeptFile
+from app.runtime import Runtime
+from app.settings import Settings
+
+WISH_FILE: Final = "wish.json"
+"""The file in COLLECT_DIR with what requests have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """What the routes, health and metrics of a process know of its collector."""
+
+    control: CollectorControl
+    subscriptions: Subscriptions
+    config: ConfigWatch
+    health: CollectorHealth
+
+    @classmethod
+    def over(
+        cls,
+        control: CollectorControl,
+        settings: Settings,
+        load: Callable[[], Settings],
+        wish_file: KeptFile,
+        runtime: Runtime,
+    ) -> Self:
+        """Make the parts around `control`; `load` reads the settings again. Raises WishFileError, ServicesFileError.
+
+        What has to run beside: `config.run`, `health.run`, and `subscriptions.apply(exchange)` whenever an exchange's
+        instruments were read.
+        """
+        config = ConfigWatch(settings, load, lambda choices: subscriptions.configure(choices), runtime)
+        subscriptions = Subscriptions(control, choices_of(settings), wish_file, runtime.observe)
+        subscriptions.load()
+        return cls(control, subscriptions, config, CollectorHealth(control, subscriptions, config, runtime))
