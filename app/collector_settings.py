@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode
 from app import setting_values as values
 from app.domain import letters
 from app.domain.choice import TYPES_HELP, VENUES, parse_market, parse_symbol, parse_type
-from app.domain.instrument import Market
+from app.domain.followed import Market
 
 VENUE_URLS: Final = {"okx": ("okx_rest_url", "okx_ws_url"), "deribit": ("deribit_rest_url", "deribit_ws_url")}
 """By exchange: the settings with its addresses. Those of Binance are the node's own."""

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from app.domain.choice import TEXT_CHARS_MAX, VENUES, Choice, parse_market, parse_symbol, parse_type
-from app.domain.instrument import Market
+from app.domain.followed import Market
 
 FILE_BYTES_MAX: Final = 256 * 1024  # 3,000 symbols with their types; reading so much takes two seconds
 FAULTS_MAX: Final = 20  # of one message: whoever has more to correct begins with these

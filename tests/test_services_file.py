@@ -1,6 +1,7 @@
 """The file of COLLECT_CONFIG: every fault with its line, and nothing guessed."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ port: [1]
         ("market-data-collector: &a\n  market-data-collector: *a", "line 2: 'market-data-collector' is no key here"),
         (b"\xff\xfe", "not UTF-8"),
         ("a: \x00", "neither YAML nor JSON"),
-        ("[" * 5_000, "neither YAML nor JSON"),
+        ("[" * 1_000, "neither YAML nor JSON"),
         (" " * (FILE_BYTES_MAX + 1), "larger than"),
     ],
 )
@@ -118,6 +119,14 @@ def test_a_message_names_so_many_faults_and_counts_the_others() -> None:
     said = fault_of("".join(f"name{n}: 1\n" for n in range(FAULTS_MAX + 7)))
     assert said.count("is no key here") == FAULTS_MAX
     assert said.endswith("; and 7 more faults")
+
+
+def test_the_documented_example_is_one() -> None:
+    text = (Path(__file__).parents[1] / "docs/collector.md").read_text()
+    [example] = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    found = parse(example.encode(), NAMES)
+    assert found.settings == {"nats_url": "nats://127.0.0.1:4222", "port": "8081"}
+    assert [len(each) for each in found.choices.values()] == [4, 1]
 
 
 def test_a_fault_names_the_file(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from app.domain.choice import (
     parse_symbol,
     parse_type,
 )
-from app.domain.instrument import Instrument, Market
+from app.domain.followed import Market
+from app.domain.instrument import Instrument
 from app.domain.records import Feed
 
 NEAR_MAX: Final = 3

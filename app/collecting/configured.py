@@ -5,6 +5,7 @@ from pathlib import Path
 
 from app import services_file
 from app.domain.choice import Choice, parse_market, parse_type
+from app.domain.followed import Market
 from app.settings import FILE_SETTINGS, Settings
 
 Choices = Mapping[str, tuple[Choice, ...]]
@@ -21,10 +22,10 @@ def choices_of(settings: Settings) -> Choices:
 
 def _of_venue(settings: Settings, venue: str) -> tuple[Choice, ...]:
     types = tuple(map(parse_type, settings.collect_types))
-    markets = [parse_market(each) for each in settings.collect_markets] or [None]
+    markets: list[Market | None] = [parse_market(each) for each in settings.collect_markets]
     found = []
     for text in settings.collect_symbols:
         owner, _, symbol = text.rpartition(":")
         if owner in ("", venue):
-            found += [Choice(symbol, market, types, is_own=owner == venue) for market in markets]
+            found += [Choice(symbol, market, types, is_own=owner == venue) for market in markets or [None]]
     return tuple(found)

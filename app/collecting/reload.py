@@ -74,8 +74,8 @@ class ConfigWatch:
         self._observe(CollectConfigRead(tuple(here), sum(len(each.types) for some in here.values() for each in some)))
 
     def _read(self) -> tuple[Settings, Choices]:
-        settings = self._load()
-        return settings, choices_of(settings)
+        settings = self._load()  # the file that was named at the start stays the one that is read
+        return settings, choices_of(settings.model_copy(update={"collect_config": self._settings.collect_config}))
 
     def _name_others(self, settings: Settings, *, is_asked: bool) -> None:
         """Report settings that have changed and cannot change live; again only if they are others, or on a signal."""

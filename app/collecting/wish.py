@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Self
 import msgspec
 
 from app.domain.choice import FeedType, parse_market, parse_symbol, parse_type
-from app.domain.instrument import Market
+from app.domain.followed import Market
 
 VERSION: Final = 1
 _HINT: Final = "move the file away to go on with what the settings say"

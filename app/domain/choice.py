@@ -4,9 +4,8 @@ import re
 from typing import Final, NamedTuple
 
 from app.domain import letters
-from app.domain.instrument import Market
+from app.domain.followed import DataType, Market
 from app.domain.interval import INTERVALS
-from app.domain.records import DataType
 
 VENUES: Final = ("binance", "okx", "deribit")
 """The exchanges that a collector can follow."""

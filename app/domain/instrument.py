@@ -5,16 +5,10 @@ from typing import Final
 
 import msgspec
 
+from app.domain.followed import Market as Market
+
 QUANTITY_DECIMALS: Final = 12
 """Decimals of a quantity that is a quotient (an amount in USD by a price): finer than any exchange's own quantities."""
-
-
-class Market(StrEnum):
-    """The kind of market; spot and swap of one pair share a symbol."""
-
-    SPOT = "spot"
-    SWAP = "swap"
-    FUTURE = "future"
 
 
 class Unit(StrEnum):

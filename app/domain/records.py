@@ -9,18 +9,8 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from app.domain.followed import DataType as DataType
 from app.domain.instrument import Instrument
-
-
-class DataType(StrEnum):
-    """What can be followed of an instrument."""
-
-    TRADE = "trade"
-    ORDERBOOK = "orderbook"
-    KLINE = "kline"
-    TICKER = "ticker"
-    FUNDING_RATE = "funding_rate"
-    OPEN_INTEREST = "open_interest"
 
 
 class Feed(NamedTuple):

@@ -26,6 +26,8 @@ class LocalToken:
     name: str
     read: Callable[[], str]
     """Reads the token, and writes the file first if there is none. Raises OSError."""
+    where: str = "beside the database (DB_URL; of Postgres: in data/) or in RUNTIME_DIR"
+    """The folder of the file, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class AdminGuard:
             return
         if FORWARDED not in request.scope:  # a forwarded request was checked by the process that received it
             _check_origin(request)
-        file = f"{self.local.name} beside the database (DB_URL; of Postgres: in data/) or in RUNTIME_DIR"
+        file = f"{self.local.name} {self.local.where}"
         try:
             token = self.local.read()
         except OSError as error:

@@ -16,7 +16,7 @@ from app.collecting.collector import Collector
 from app.collecting.subscriptions import NotYet
 from app.collecting.wish import Item
 from app.domain.choice import TYPES_HELP, VENUES
-from app.domain.instrument import Market
+from app.domain.followed import Market
 from app.domain.reason import Reason
 from app.http.admin_guard import AdminGuard
 from app.http.documentation import INTEGER, OWN_LIMITS, STRING, STRINGS, json_doc, object_of, own_error_doc

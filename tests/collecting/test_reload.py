@@ -95,6 +95,16 @@ async def test_what_cannot_change_live_is_named_and_the_rest_is_in_force(filed: 
     assert isinstance(filed.events[-2], RestartNeeded), "and again when somebody asks"
 
 
+async def test_the_file_that_is_read_is_the_one_that_was_named_at_the_start(filed: Filed) -> None:
+    other = filed.folder / "other.yaml"
+    other.write_text("exchanges:\n  okx:\n    SOL-USDT: [trade]\n")
+    filed.values["collect_config"] = str(other)
+    filed.collector.config.ask()
+    await filed.collector.config.look()
+    assert filed.events == [RestartNeeded(("COLLECT_CONFIG",)), CollectConfigRead(("okx", "deribit"), 1)]
+    assert filed.followed() == ["swap/BTC-USDT/trade"]
+
+
 async def test_settings_that_cannot_be_used_change_nothing(filed: Filed) -> None:
     filed.values["trade_batch_max"] = 0
     filed.collector.config.ask()

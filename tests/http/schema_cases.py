@@ -17,7 +17,9 @@ from schemathesis.generation import GenerationMode
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
+from app.collecting.collector import Collector
 from app.domain.interval import DAY_MS
+from tests.collecting.control import Stage
 from tests.http.fakes import served
 from tests.patience import PATIENCE_S
 from tests.system.world import START_MS, world
@@ -28,6 +30,8 @@ SYMBOLS: Final = (
     "NEW1119USDT",
     "new1118usdt",
 )  # young symbols, so that all their klines are cheap
+COLLECTED: Final = {"symbols": ["BTC-USDT", "ETH-USDT"], "data_types": ["trade", "orderbook", "kline.1m"]}
+"""What the collector's exchange has in each market that the description is restricted to."""
 UNLISTED: Final = {"/fapi/v1/assetIndex": ("BTCUSD", "ethusd")}
 REACHING_BACK: Final = ("/fapi/v1/aggTrades", "/futures/data/")  # they serve recent times only and refuse older ones
 EXAMPLES_MIN: Final = 4
@@ -57,10 +61,16 @@ async def _ask_round(folder: Path, cases: int, seed: int) -> Counter[str]:
         ) as watched,
     ):
         await here.hold_whole(watched)
+        watched.node.parts.collector = collector_in(folder)
         async with served(watched.node.app) as port:
             return await asyncio.to_thread(
                 _ask_all, f"http://127.0.0.1:{port}", watched.node.parts.token_file.token(), cases, seed
             )
+
+
+def collector_in(folder: Path) -> Collector:
+    """A collector whose wish is kept in `folder`, and which follows nothing of any exchange."""
+    return Stage(folder).collector
 
 
 def _ask_all(url: str, token: str, cases: int, seed: int) -> Counter[str]:
@@ -132,8 +142,15 @@ def with_what_exists(document: dict[str, Any], *, cheap_times: bool) -> dict[str
                     parameter["schema"] = {"type": "string", "enum": list(names)}
                 elif parameter["name"] == "contractType":
                     parameter["schema"] = {"type": "string", "enum": ["PERPETUAL"]}
+                elif parameter["in"] == "path" and parameter["name"] == "name":
+                    parameter["schema"] = {"type": "string", "enum": ["okx"]}
             if "requestBody" in operation:
                 body = operation["requestBody"]["content"]["application/json"]["schema"]
+                if path.startswith("/api/"):
+                    for name, known in COLLECTED.items():
+                        body["properties"][name]["items"]["enum"] = known
+                    body["properties"]["market"]["enum"] = ["swap", "spot", None]
+                    continue
                 body["properties"]["symbols"]["items"]["enum"] = list(SYMBOLS)
                 for name in ("start", "end") if cheap_times else ():
                     moment = body["properties"][name]["anyOf"][0]

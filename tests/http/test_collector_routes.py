@@ -31,7 +31,7 @@ def stage(tmp_path: Path) -> Stage:
 
 def alone(collector: Collector, host: str = "127.0.0.1") -> httpx.AsyncClient:
     """A client of a process that only collects."""
-    guard = AdminGuard(None, LocalToken("collect.token", lambda: LOCAL_TOKEN))
+    guard = AdminGuard(None, LocalToken("collect.token", lambda: LOCAL_TOKEN, "in COLLECT_DIR"))
     return client_of(create_collector_app(collector, instrument=no_metrics, admin=guard), host)
 
 
@@ -144,7 +144,9 @@ async def test_an_exchange_that_is_not_followed_is_a_404(stage: Stage, name: str
 async def test_only_the_operator_may_subscribe(stage: Stage) -> None:
     before = stage.followed()
     async with alone(stage.collector) as client:
-        assert (await client.post(SUBSCRIBE, json=wish())).status_code == 401
+        nobody = await client.post(SUBSCRIBE, json=wish())
+        assert nobody.status_code == 401
+        assert "collect.token in COLLECT_DIR" in nobody.json()["error"]
         assert (await client.post(SUBSCRIBE, json=wish(), headers={"authorization": "Bearer no"})).status_code == 401
         assert (await client.get(SUBSCRIBE)).status_code == 405
         assert (await client.get(STATUS)).status_code == 200

@@ -10,7 +10,7 @@ import orjson
 from app.market.endpoints import ENDPOINTS
 from infra.net.tls import trusting_nobody
 from tests.http.fakes import OTHERS_MAY_USE_RANDOM, served
-from tests.http.schema_cases import ask_by_schema, with_what_exists
+from tests.http.schema_cases import ask_by_schema, collector_in, with_what_exists
 from tests.patience import PATIENCE_S
 from tests.system.world import world
 
@@ -35,6 +35,12 @@ async def test_every_route_does_what_the_description_says(tmp_path: Path) -> Non
     assert counts["POST /v1/admin/backfill 400"], counts
     assert counts["POST /v1/admin/symbols/refresh 200"], counts
     assert counts["GET /metrics 200"], counts
+    for route in (
+        "GET /api/v1/status",
+        "GET /api/v1/exchanges/{name}/stats",
+        "POST /api/v1/exchanges/{name}/subscribe",
+    ):
+        assert counts[f"{route} 200"], counts
 
 
 async def test_boundary_values_missing_parameters_and_other_methods(tmp_path: Path) -> None:
@@ -46,6 +52,7 @@ async def test_boundary_values_missing_parameters_and_other_methods(tmp_path: Pa
         ) as watched,
     ):
         await watched.until_whole()
+        watched.node.parts.collector = collector_in(tmp_path)
         async with (
             served(watched.node.app) as port,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", verify=trusting_nobody()) as client,

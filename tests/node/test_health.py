@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from app.collecting.health import CollectorHealth
 from app.domain.interval import D3, DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
 from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
@@ -21,6 +22,8 @@ from app.node.exchange_clock import ExchangeClock
 from app.node.health import SYNC_AGE_MS_MAX, Health, Vitals
 from app.node.role import Role
 from app.node.supervisor import Supervisor
+from app.ports.collector import OutboxStats
+from tests.collecting.control import Stage
 from tests.fakes import BTC, DAY0_MS, NOW_MS, Rig, rig, turn
 from tests.filling.reconcile_bench import Bench
 from tests.market.held_whole import CLOSED_MS, whole, wish_of
@@ -77,6 +80,7 @@ class Patient:
         self.role = FakeRole(self.bench.reconciler)
         self.store_error: str | None = None
         self.notes: list[str] = []
+        self.collector: CollectorHealth | None = None
         self.read_ms: int | None = None
         freshness = Freshness(self._as_of_ms, Inventory(made.holdings, lambda: self.wish))
         vitals = Vitals(
@@ -87,6 +91,7 @@ class Patient:
             streams=dict,
             notes=lambda: self.notes,
             gathered=dict,
+            collector=lambda: self.collector,
         )
         self.health = Health(self.exchange_clock, made.symbols, freshness, self.supervisor, vitals)
 
@@ -333,3 +338,18 @@ async def test_a_process_that_does_not_write_judges_the_ledger_by_when_it_was_re
     made.clock.ms += 5_000
     patient.read_ms = made.clock.ms
     assert not patient.health.ready()[0], "it is not"
+
+
+async def test_a_fault_of_the_collector_degrades_the_node_that_has_it(made: Rig, tmp_path: Path) -> None:
+    await made.symbols.refresh()
+    patient = Patient(made)
+    assert patient.health.report()["collector"] is None
+    stage = Stage(tmp_path)
+    patient.collector = stage.collector.health
+    assert patient.reasons() == []
+    stage.control.set_outbox(OutboxStats(3, 0, "NATS does not answer"))
+    assert patient.reasons() == ["collector: NATS does not answer"]
+    assert patient.health.ready()[0], "klines are served whatever the collector does"
+    report = patient.health.report()["collector"]
+    assert isinstance(report, dict)
+    assert report["waiting"] == 3
