@@ -20,7 +20,7 @@ from app.domain.records import Feed
 
 NEAR_MAX: Final = 3
 NEAR_LIKENESS: Final = 0.6  # from here on a listed name is worth a hint: BTC-USTD for BTC-USDT has 0.88
-HINTS_MAX: Final = 5  # unknown symbols of one request for which near names are looked up, which takes 10 ms each
+HINTS_MAX: Final = 3  # unknown symbols of one request for which near names are looked up, which takes 30 ms each
 SYMBOLS_MAX: Final = 1_000  # of one request: more than an exchange lists with one quote currency
 TYPES_MAX: Final = 32  # of one request: there are five types beside the 15 intervals of klines
 

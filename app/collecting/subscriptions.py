@@ -1,7 +1,7 @@
 """Which feeds are followed: what the settings wish and requests have changed, of what the exchanges list."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
 from app.collecting.choosing import Configured, Listing, Request, Unwishable, configured, to_follow, to_leave
@@ -9,6 +9,7 @@ from app.collecting.configured import Choices
 from app.collecting.wish import Item, Wish, WishFileError
 from app.collector_events import FeedsChanged
 from app.domain.choice import Choice, FeedType
+from app.domain.instrument import Instrument
 from app.domain.records import Feed
 from app.events import Observe
 from app.ports.collector import CollectorControl
@@ -31,6 +32,13 @@ class Outcome(NamedTuple):
     followed: tuple[Item, ...]
 
 
+class _Known(NamedTuple):
+    instruments: Collection[Instrument]
+    choices: tuple[Choice, ...]
+    listing: Listing
+    told: Configured
+
+
 class Subscriptions:
     """Keeps the collector following what is wished. `apply` has to be called for each list of instruments read."""
 
@@ -40,6 +48,7 @@ class Subscriptions:
         self._file = file
         self._observe = observe
         self._wish = Wish()
+        self._known: dict[str, _Known] = {}
         self._changing = asyncio.Lock()
 
     def load(self) -> None:
@@ -146,10 +155,19 @@ class Subscriptions:
         return Outcome(_without(after, before), _without(before, after), after)
 
     def _listing(self, exchange: str) -> Listing:
-        return Listing(exchange, self._control.instruments(exchange), self._control.offers)
+        return self._known_of(exchange).listing
 
     def _configured(self, listing: Listing) -> Configured:
-        return configured(listing, self._choices.get(listing.exchange, ()))
+        return self._known_of(listing.exchange).told
+
+    def _known_of(self, exchange: str) -> "_Known":
+        """What an exchange lists and the settings wish of it; made again when either is another object."""
+        instruments, choices = self._control.instruments(exchange), self._choices.get(exchange, ())
+        known = self._known.get(exchange)
+        if known is None or known.instruments is not instruments or known.choices is not choices:
+            listing = Listing(exchange, instruments, self._control.offers)
+            known = self._known[exchange] = _Known(instruments, choices, listing, configured(listing, choices))
+        return known
 
     def _wished(self, listing: Listing) -> frozenset[Item]:
         return self._wish.items(listing.exchange, self._configured(listing).items)

@@ -78,7 +78,7 @@ class CollectorControl(Protocol):
         ...
 
     def instruments(self, exchange: str) -> Collection[Instrument]:
-        """What the exchange lists and can be followed; empty until the list was read."""
+        """What the exchange lists and can be followed; the same object until it is read again, empty before."""
         ...
 
     def offers(self, feed: Feed) -> bool:
