@@ -13,7 +13,7 @@ from app.domain.followed import Market
 VENUE_URLS: Final = {"okx": ("okx_rest_url", "okx_ws_url"), "deribit": ("deribit_rest_url", "deribit_ws_url")}
 """By exchange: the settings with its addresses. Those of Binance are the node's own."""
 _CsvList = Annotated[tuple[str, ...], NoDecode]
-_GIB: Final = 1024**3
+_MIB: Final = 1024**2
 _BYTES_MAX: Final = 2**50  # as in app/settings.py
 _HOUR_S: Final = 3_600
 
@@ -56,15 +56,15 @@ class CollectorSettings(BaseSettings):
     deribit_rest_url: str = Field("https://www.deribit.com", description="REST of Deribit: scheme, host and port.")
     deribit_ws_url: str = Field("wss://www.deribit.com", description="Sockets of Deribit: scheme, host and port.")
     spill_bytes_max: int = Field(
-        2 * _GIB,
-        ge=16 * 1024 * 1024,
+        2_048 * _MIB,
+        ge=16 * _MIB,
         le=_BYTES_MAX,
         description="Disk for records that wait in COLLECT_DIR while NATS takes none, bytes; beyond it records are "
         "dropped and fetched again later.",
     )
     nats_stream_bytes_max: int = Field(
-        2 * _GIB,
-        ge=64 * 1024 * 1024,
+        1_920 * _MIB,  # a server whose max_file_store is 2 GiB has room for it
+        ge=64 * _MIB,
         le=_BYTES_MAX,
         description="Disk of the NATS server for all streams of the collector together, bytes; beyond it the oldest "
         "messages are dropped.",
@@ -73,7 +73,7 @@ class CollectorSettings(BaseSettings):
         24, ge=1, le=24 * 365, description="How long the streams keep a message, at most, hours."
     )
     nats_duplicate_window_sec: int = Field(
-        1_800,
+        _HOUR_S,
         ge=60,
         le=7 * 24 * _HOUR_S,
         description="How long the streams recognize a message that is sent again, seconds: as long as the longest "

@@ -7,7 +7,7 @@ from typing import Final, Self
 from app.collecting.configured import choices_of
 from app.collecting.health import CollectorHealth
 from app.collecting.reload import ConfigWatch
-from app.collecting.subscriptions import Subscriptions
+from app.collecting.wished_feeds import WishedFeeds
 from app.ports.collector import CollectorControl
 from app.ports.kept_file import KeptFile
 from app.runtime import Runtime
@@ -22,7 +22,7 @@ class Collector:
     """What the routes, health and metrics of a process know of its collector."""
 
     control: CollectorControl
-    subscriptions: Subscriptions
+    wished: WishedFeeds
     config: ConfigWatch
     health: CollectorHealth
 
@@ -37,10 +37,10 @@ class Collector:
     ) -> Self:
         """Make the parts around `control`; `load` reads the settings again. Raises WishFileError, ServicesFileError.
 
-        What has to run beside: `config.run`, `health.run`, and `subscriptions.apply(exchange)` whenever an exchange's
+        What has to run beside: `config.run`, `health.run`, and `wished.apply(exchange)` whenever an exchange's
         instruments were read.
         """
-        config = ConfigWatch(settings, load, lambda choices: subscriptions.configure(choices), runtime)
-        subscriptions = Subscriptions(control, choices_of(settings), wish_file, runtime.observe)
-        subscriptions.load()
-        return cls(control, subscriptions, config, CollectorHealth(control, subscriptions, config, runtime))
+        config = ConfigWatch(settings, load, lambda choices: wished.configure(choices), runtime)
+        wished = WishedFeeds(control, choices_of(settings), wish_file, runtime.observe)
+        wished.load()
+        return cls(control, wished, config, CollectorHealth(control, wished, config, runtime))

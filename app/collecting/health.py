@@ -3,7 +3,7 @@
 from typing import Final
 
 from app.collecting.reload import ConfigWatch
-from app.collecting.subscriptions import Subscriptions
+from app.collecting.wished_feeds import WishedFeeds
 from app.collector_events import CollectorFaultBegan, CollectorFaultEnded
 from app.ports.collector import CollectorControl, CollectorStatus
 from app.runtime import Runtime
@@ -20,11 +20,9 @@ Fault = tuple[str, str]
 class CollectorHealth:
     """Derives the faults of the collector from its status; a fault that has ended is none."""
 
-    def __init__(
-        self, control: CollectorControl, subscriptions: Subscriptions, config: ConfigWatch, runtime: Runtime
-    ) -> None:
+    def __init__(self, control: CollectorControl, wished: WishedFeeds, config: ConfigWatch, runtime: Runtime) -> None:
         self._control = control
-        self._subscriptions = subscriptions
+        self._wished = wished
         self._config = config
         self._clock = runtime.clock
         self._observe = runtime.observe
@@ -39,7 +37,7 @@ class CollectorHealth:
             if not self._control.instruments(name):
                 found.append((name, f"{name}: its instruments have not been read yet"))
             found += [(name, _of_exchange(name, each)) for each in stats.faults]
-        found += self._subscriptions.faults()
+        found += self._wished.faults()
         return list(dict.fromkeys(found))[:FAULTS_MAX]
 
     def reasons(self) -> list[str]:

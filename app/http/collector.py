@@ -13,8 +13,8 @@ from app.binance.unreadable import UNREADABLE
 from app.collecting import choosing
 from app.collecting.choosing import Unwishable
 from app.collecting.collector import Collector
-from app.collecting.subscriptions import NotYet
 from app.collecting.wish import Item
+from app.collecting.wished_feeds import NotYet
 from app.domain.choice import TYPES_HELP, VENUES
 from app.domain.followed import Market
 from app.domain.reason import Reason
@@ -129,7 +129,7 @@ def collector_router(
         found = here()
         _check(found, name)
         of_exchange = found.control.stats(name)
-        followed = list(map(str, found.subscriptions.followed(name)))
+        followed = list(map(str, found.wished.followed(name)))
         return _json(_stats(name, of_exchange) | {"followed": followed})
 
     @router.post(
@@ -154,7 +154,7 @@ def collector_router(
         _check(found, name)
         wish = _wish(body)
         wanted = choosing.Request(wish.symbols, wish.data_types, wish.market)
-        change = found.subscriptions.follow if wish.action == "subscribe" else found.subscriptions.leave
+        change = found.wished.follow if wish.action == "subscribe" else found.wished.leave
         try:
             added, removed, followed = await change(name, wanted)
         except Unwishable as error:

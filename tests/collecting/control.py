@@ -104,7 +104,7 @@ class Stage:
 
     def begin(self) -> None:
         for name in self.control.exchanges():
-            self.collector.subscriptions.apply(name)
+            self.collector.wished.apply(name)
 
     def restart(self) -> None:
         self.control.feeds.clear()
@@ -112,4 +112,4 @@ class Stage:
         self.begin()
 
     def followed(self, exchange: str = "okx") -> list[str]:
-        return [str(each) for each in self.collector.subscriptions.followed(exchange)]
+        return [str(each) for each in self.collector.wished.followed(exchange)]

@@ -115,8 +115,8 @@ async def test_settings_that_cannot_be_used_change_nothing(filed: Filed) -> None
 
 
 async def test_what_requests_have_changed_stays_when_the_settings_change(filed: Filed) -> None:
-    await filed.collector.subscriptions.follow("okx", Request(["SOL-USDT"], ["trade"]))
-    await filed.collector.subscriptions.leave("okx", Request(["BTC-USDT"], ["trade"]))
+    await filed.collector.wished.follow("okx", Request(["SOL-USDT"], ["trade"]))
+    await filed.collector.wished.leave("okx", Request(["BTC-USDT"], ["trade"]))
     filed.write("exchanges:\n  okx:\n    BTC-USDT: [trade, ticker]\n")
     await filed.collector.config.look()
     assert filed.followed() == ["spot/SOL-USDT/trade", "swap/BTC-USDT/ticker"]

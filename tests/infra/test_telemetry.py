@@ -4,7 +4,8 @@ import orjson
 import pytest
 from prometheus_client import generate_latest
 
-from app import events
+from app import collector_events, events
+from app.collector_events import COLLECTOR_EVENTS
 from app.domain.ledger import Source
 from app.domain.span import Span
 from app.events import Event, GapsCounted
@@ -69,6 +70,13 @@ EVENTS: list[Event] = [
     events.StoreLibraryFaulty("SQLite 3.40.1 may lose commits"),
     events.NodeStarted("http://127.0.0.1:8000", "sqlite:///x", "https://fapi.binance.com"),
     events.NodeStopped("asked to"),
+    collector_events.GapAnnounced("okx", "BTC-USDT", "swap", "trade", "open", "cut", 1_000, 2_000, 7, 9),
+    collector_events.FeedsChanged("okx", "BTC-USDT", ("swap/BTC-USDT/trade",), (), 1),
+    collector_events.CollectorFaultBegan("okx", "okx: no socket"),
+    collector_events.CollectorFaultEnded("okx", "okx: no socket", 1_500),
+    collector_events.CollectConfigRead(("okx",), 3),
+    collector_events.CollectConfigRefused("line 3: 'depth' is no type of data"),
+    collector_events.RestartNeeded(("NATS_URL",)),
 ]
 
 
@@ -81,7 +89,7 @@ def metrics_of(telemetry: Telemetry) -> str:
 
 
 def test_every_event_there_is_can_be_logged_and_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert {type(event) for event in EVENTS} == set(events.EVENTS), "an event without an example here"
+    assert {type(event) for event in EVENTS} == {*events.EVENTS, *COLLECTOR_EVENTS}, "an event without an example here"
     seen: list[Event] = []
     telemetry = Telemetry("DEBUG", [seen.append])
     for event in EVENTS:
@@ -90,6 +98,8 @@ def test_every_event_there_is_can_be_logged_and_measured(capsys: pytest.CaptureF
     assert [line["event"] for line in lines] == [type(event).__name__ for event in EVENTS]
     assert all({"level", "timestamp"} <= set(line) for line in lines)
     assert seen == EVENTS
+    gap = next(line for line in lines if line["event"] == "GapAnnounced")
+    assert (gap["exchange"], gap["symbol"]) == ("okx", "BTC-USDT")
     crash = next(line for line in lines if line.get("name") == "write")
     assert "ValueError: broken" in str(crash["exception"])
     assert metrics_of(telemetry)
@@ -119,6 +129,8 @@ def test_metrics_say_what_happened() -> None:
         "klinenode_socket_handovers_total 1.0",
         "klinenode_klines_disputed_total 1.0",
         "klinenode_disputes_settled_total 1.0",
+        'klinenode_collect_gaps_total{exchange="okx",state="open",type="trade"} 1.0',
+        'klinenode_collect_faults_total{exchange="okx"} 1.0',
     ):
         assert line in text.splitlines(), line
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from app.access.api_keys import line_of
+from app.collector_events import COLLECTOR_EVENTS
 from app.events import EVENTS
 from app.node import gauges
 from infra.sandbox.server import SandboxServer
@@ -116,7 +117,7 @@ async def test_every_query_names_metrics_and_labels_of_a_real_node(tmp_path: Pat
     labels: dict[str, set[str]] = {}
     for name, selector in re.findall(r"^([a-z_]+)(?:\{(.*)\})? \S+$", text, re.MULTILINE):
         labels.setdefault(name, set()).update(re.findall(r'([a-z_]+)="', selector))
-    for event in EVENTS:  # what has not happened yet has a name in the answer, but no labels
+    for event in (*EVENTS, *COLLECTOR_EVENTS):  # what has not happened yet has a name in the answer, but no labels
         for metric in event.METRICS:
             labels.setdefault(metric.name, set()).update(metric.labels)
     labels.setdefault("klinenode_requests_refused", set()).add("status")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from app.collecting import subscriptions
+from app.collecting import wished_feeds
 from app.collecting.choosing import Request, Unwishable
-from app.collecting.subscriptions import NotYet
 from app.collecting.wish import WishFileError
+from app.collecting.wished_feeds import NotYet
 from app.collector_events import FeedsChanged
 from tests.collecting.control import Stage, listed
 
@@ -27,17 +27,17 @@ def test_the_settings_are_followed_where_they_are_listed(stage: Stage) -> None:
     assert stage.events[0] == FeedsChanged(
         "okx", "BTC-USDT,ETH-USDT", ("swap/BTC-USDT/trade", "swap/ETH-USDT/trade"), (), 2
     )
-    assert stage.collector.subscriptions.faults() == [], "what another exchange lists is no fault here"
+    assert stage.collector.wished.faults() == [], "what another exchange lists is no fault here"
 
 
 async def test_requests_have_effect_at_once_and_after_a_restart(stage: Stage) -> None:
-    done = await stage.collector.subscriptions.follow("okx", Request(["SOL-USDT", "BTC-USDT"], ["trade", "kline.1m"]))
+    done = await stage.collector.wished.follow("okx", Request(["SOL-USDT", "BTC-USDT"], ["trade", "kline.1m"]))
     assert [str(each) for each in done.added] == [
         "spot/SOL-USDT/kline.1m",
         "spot/SOL-USDT/trade",
         "swap/BTC-USDT/kline.1m",
     ]
-    left = await stage.collector.subscriptions.leave("okx", Request(["ETH-USDT"], ["trade"]))
+    left = await stage.collector.wished.leave("okx", Request(["ETH-USDT"], ["trade"]))
     assert [str(each) for each in left.removed] == ["swap/ETH-USDT/trade"]
     expected = ["spot/SOL-USDT/kline.1m", "spot/SOL-USDT/trade", "swap/BTC-USDT/kline.1m", "swap/BTC-USDT/trade"]
     assert [str(each) for each in left.followed] == expected == stage.followed()
@@ -48,7 +48,7 @@ async def test_requests_have_effect_at_once_and_after_a_restart(stage: Stage) ->
 
 async def test_a_request_that_changes_nothing_writes_and_follows_nothing(stage: Stage) -> None:
     stage.control.asked.clear()
-    done = await stage.collector.subscriptions.follow("okx", BTC)
+    done = await stage.collector.wished.follow("okx", BTC)
     assert (done.added, done.removed, stage.control.asked) == ((), (), [])
     assert not (stage.folder / "wish.json").exists()
 
@@ -56,7 +56,7 @@ async def test_a_request_that_changes_nothing_writes_and_follows_nothing(stage: 
 async def test_a_request_with_a_fault_changes_nothing(stage: Stage) -> None:
     before = stage.followed()
     with pytest.raises(Unwishable):
-        await stage.collector.subscriptions.follow("okx", Request(["SOL-USDT", "NOPE-USDT"], ["trade"]))
+        await stage.collector.wished.follow("okx", Request(["SOL-USDT", "NOPE-USDT"], ["trade"]))
     assert stage.followed() == before
     assert not (stage.folder / "wish.json").exists()
 
@@ -64,10 +64,10 @@ async def test_a_request_with_a_fault_changes_nothing(stage: Stage) -> None:
 async def test_a_wish_that_cannot_be_written_changes_nothing(stage: Stage) -> None:
     (stage.folder / "wish.json.new").mkdir()
     with pytest.raises(NotYet, match=r"wish\.json: Is a directory; nothing changed"):
-        await stage.collector.subscriptions.leave("okx", BTC)
+        await stage.collector.wished.leave("okx", BTC)
     assert "swap/BTC-USDT/trade" in stage.followed()
     (stage.folder / "wish.json.new").rmdir()
-    await stage.collector.subscriptions.leave("okx", BTC)
+    await stage.collector.wished.leave("okx", BTC)
     assert "swap/BTC-USDT/trade" not in stage.followed()
 
 
@@ -76,46 +76,46 @@ async def test_until_its_list_was_read_an_exchange_changes_nothing(stage: Stage)
     stage.restart()
     assert stage.followed() == []
     with pytest.raises(NotYet, match="The instruments of okx have not been read yet"):
-        await stage.collector.subscriptions.follow("okx", BTC)
+        await stage.collector.wished.follow("okx", BTC)
     stage.control.listings["okx"] = kept
-    stage.collector.subscriptions.apply("okx")
+    stage.collector.wished.apply("okx")
     assert stage.followed() == ["swap/BTC-USDT/trade", "swap/ETH-USDT/trade"]
 
 
 async def test_an_exchange_that_there_is_not_is_a_lookup_error(stage: Stage) -> None:
     with pytest.raises(LookupError):
-        await stage.collector.subscriptions.follow("binance", BTC)
+        await stage.collector.wished.follow("binance", BTC)
 
 
 async def test_what_is_wished_and_not_listed_is_a_fault_of_its_exchange(tmp_path: Path) -> None:
     stage = Stage(tmp_path, collect_symbols="BTC-USDT,NOPE-USDT,deribit:SOL-USD,okx:ETH-USDT,binance:X-USDT")
     stage.begin()
-    await stage.collector.subscriptions.follow("okx", Request(["SOL-USDT"], ["trade"]))
-    faults = stage.collector.subscriptions.faults()
+    await stage.collector.wished.follow("okx", Request(["SOL-USDT"], ["trade"]))
+    faults = stage.collector.wished.faults()
     assert ("deribit", "deribit does not list NOPE-USDT, SOL-USD: correct the settings") in faults
     assert ("okx", "okx does not list NOPE-USDT: correct the settings") in faults
     stage.control.listings["okx"] = listed("okx", "BTC-USDT ETH-USDT NOPE-USDT")
-    stage.collector.subscriptions.apply("okx")
-    assert stage.collector.subscriptions.faults() == [
+    stage.collector.wished.apply("okx")
+    assert stage.collector.wished.faults() == [
         ("okx", "okx does not list spot SOL-USDT, which a request wished: unsubscribe it"),
         ("deribit", "deribit does not list SOL-USD: correct the settings"),
     ]
     assert stage.followed() == ["swap/BTC-USDT/trade", "swap/ETH-USDT/trade", "swap/NOPE-USDT/trade"]
-    await stage.collector.subscriptions.leave("okx", Request(["SOL-USDT"], ["trade"]))
-    assert len(stage.collector.subscriptions.faults()) == 1
+    await stage.collector.wished.leave("okx", Request(["SOL-USDT"], ["trade"]))
+    assert len(stage.collector.wished.faults()) == 1
 
 
 async def test_feeds_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriptions, "FEEDS_MAX", 3)
+    monkeypatch.setattr(wished_feeds, "FEEDS_MAX", 3)
     stage = Stage(tmp_path, collect_types="trade,ticker")
     stage.begin()
     assert len(stage.followed()) == 3
     assert (
         "okx",
         "okx: 4 feeds are wished, of which 3 are followed: wish fewer",
-    ) in stage.collector.subscriptions.faults()
+    ) in stage.collector.wished.faults()
     with pytest.raises(Unwishable, match="okx would have 5 feeds; there may be 3"):
-        await stage.collector.subscriptions.follow("okx", Request(["SOL-USDT"], ["trade"]))
+        await stage.collector.wished.follow("okx", Request(["SOL-USDT"], ["trade"]))
 
 
 @pytest.mark.parametrize("content", [b"garbage", None])

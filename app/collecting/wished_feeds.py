@@ -39,7 +39,7 @@ class _Known(NamedTuple):
     told: Configured
 
 
-class Subscriptions:
+class WishedFeeds:
     """Keeps the collector following what is wished. `apply` has to be called for each list of instruments read."""
 
     def __init__(self, control: CollectorControl, choices: Choices, file: KeptFile, observe: Observe) -> None:
