@@ -15,13 +15,13 @@ from app.http.errors import binance_response, is_binance_path, own_response
 from app.http.forward import FORWARDED
 from app.http.headers import Header
 
-_OWN_PATHS: Final = "/v1/"
+_OWN_PATHS: Final = ("/v1/", "/api/v1/")
 _HELP: Final = "send a key of this node as X-MBX-APIKEY, or as 'Authorization: Bearer <key>'"
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask a node with API keys: who has a key, and the operator, who has the admin token, under /v1."""
+    """Who may ask a node with API keys: who has a key, and on its own paths the operator, who has the admin token."""
 
     gate: KeyGate
     admin: AdminGuard

@@ -135,8 +135,10 @@ async def test_monitoring_needs_no_key_and_the_operator_none_under_v1() -> None:
             assert set(await statuses(here, times=20, target=target)) <= {200, 503}, target
         operator = next(iter(LOCAL.items()))
         assert await statuses(here, operator, times=20, target="/v1/coverage") == [200] * 20
+        assert await statuses(here, operator, times=1, target="/api/v1/status") == [503], "without a collector"
         assert await statuses(here, operator, times=1) == [401], "the admin token is no key for market data"
         assert await statuses(here, ALICE, times=1, target="/v1/admin/verify") != [200]
+        assert await statuses(here, times=1, target="/api/v1/status") == [401]
 
 
 async def test_no_shared_cache_may_keep_what_needs_a_key() -> None:
