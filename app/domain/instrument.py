@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from app.domain import exact
 from app.domain.followed import Market as Market
 
 QUANTITY_DECIMALS: Final = 12
@@ -34,3 +35,14 @@ class Instrument(msgspec.Struct, frozen=True, gc=False):
     unit: Unit = Unit.COIN
     contract_size: str = "1"
     is_inverse: bool = False
+
+    def quantity(self, amount: str, price: str) -> str:
+        """The base coins of `amount` at `price`, exact; of inverse contracts with QUANTITY_DECIMALS, rounded half even.
+
+        Both are plain decimals. What needs no arithmetic is returned as it is. Raises Unreadable for other texts, and
+        for a price of zero where it is divided by.
+        """
+        if self.unit is Unit.COIN:
+            return amount
+        value = amount if self.contract_size == "1" else exact.product(amount, self.contract_size)
+        return exact.quotient(value, price, QUANTITY_DECIMALS) if self.is_inverse else value
