@@ -1,5 +1,7 @@
 """What is traded on one exchange: its names outside and there, and how the exchange's amounts become coins."""
 
+import re
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -10,6 +12,11 @@ from app.domain.followed import Market as Market
 
 QUANTITY_DECIMALS: Final = 12
 """Decimals of a quantity that is a quotient (an amount in USD by a price): finer than any exchange's own quantities."""
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ASSET: Final = re.compile(r"\w{1,32}")
+"""An asset's name can stand in subjects and paths: letters of any script, digits, underscores."""
 
 
 class Unit(StrEnum):
@@ -46,3 +53,15 @@ class Instrument(msgspec.Struct, frozen=True, gc=False):
             return amount
         value = amount if self.contract_size == "1" else exact.product(amount, self.contract_size)
         return exact.quotient(value, price, QUANTITY_DECIMALS) if self.is_inverse else value
+
+
+def pair(base: str, quote: str, expiry_ms: int | None = None) -> str | None:
+    """The name outside of a pair of assets (`BTC-USDT`, with an expiry `BTC-USDT-261225`).
+
+    None if a name cannot be one. `expiry_ms` must be within the range of datetime.
+    """
+    if _ASSET.fullmatch(base) is None or _ASSET.fullmatch(quote) is None:
+        return None
+    if expiry_ms is None:
+        return f"{base}-{quote}"
+    return f"{base}-{quote}-{_EPOCH + timedelta(milliseconds=expiry_ms):%y%m%d}"

@@ -33,7 +33,7 @@ ODD = [
         "1 ",
         "007",
     ),
-    *("00.5", "1\n", "<", "1><2", "9" * 41),
+    *("00.5", "1\n", "<", "1><2", "1 2", "9" * 21, "0." + "1" * 21),
 ]
 
 
@@ -48,7 +48,7 @@ def test_a_product_is_exact_and_short(left: str, right: str) -> None:
         assert exact.product(left, right) == shortest(Decimal(left) * Decimal(right))
 
 
-@given(NUMBERS, NUMBERS.filter(lambda text: Decimal(text) != 0), st.integers(0, 24))
+@given(NUMBERS, NUMBERS.filter(lambda text: Decimal(text) != 0), st.integers(0, 20))
 def test_a_quotient_is_rounded_half_to_even(dividend: str, divisor: str, decimals: int) -> None:
     with localcontext(WIDE):
         expected = (Decimal(dividend) / Decimal(divisor)).quantize(Decimal(1).scaleb(-decimals))
@@ -65,9 +65,9 @@ def test_a_json_number_keeps_its_value_and_loses_its_exponent(number: str) -> No
     try:
         text = exact.plain(number)
     except Unreadable:
+        assert "e" in number.replace("E", "e")
         assert abs(Decimal(number).adjusted()) > 15
         return
-    exact.signed(text)
     assert Decimal(text) == Decimal(number)
     if "e" not in number and "E" not in number:
         assert text == number
@@ -91,7 +91,7 @@ def test_exponents_are_written_out(number: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", ["", "NaN", "null", "1e", "1e99", "1e-99", "01", "+1", "1.", "1e1e1", "9" * 41, "1e40"]
+    "number", ["", "NaN", "null", "1e", "1e99", "1e-99", "01", "+1", "1.", "1e1e1", "9" * 61, "1e41"]
 )
 def test_what_is_no_json_number_of_a_sane_length_is_refused(number: str) -> None:
     with pytest.raises(Unreadable):
@@ -105,12 +105,12 @@ def test_texts_that_are_no_plain_decimals_are_refused_alone_and_among_others(tex
             refused()
     with pytest.raises(Unreadable):
         exact.all_unsigned([text])
-    if len(text) < 41:
+    if len(text) < 20:
         with pytest.raises(Unreadable):
             exact.product(text, "2")
 
 
-@given(st.lists(st.one_of(NUMBERS, st.text("0123456789.-<> e", max_size=6)), min_size=1, max_size=6))
+@given(st.lists(st.one_of(NUMBERS, st.text("0123456789.- e", max_size=6)), min_size=1, max_size=6))
 def test_many_texts_are_judged_as_one_by_one(texts: list[str]) -> None:
     def is_refused(check: object) -> bool:
         try:
