@@ -18,9 +18,6 @@ TRADES_MAX: Final = 100
 KLINES_MAX: Final = 300
 FUNDINGS_MAX: Final = 400
 """The most rows that one answer has."""
-FUNDING_POLL_MS: Final = 300_000
-"""How often rates that were paid are asked for: they are paid every hour at most."""
-_POLLED_FUNDINGS: Final = 10
 _WINDOW_MS: Final = 2_000
 """Requests are counted in windows of two seconds."""
 _ERROR_BODY_MAX: Final = 1_000
@@ -95,11 +92,9 @@ class OkxVenue:
         return frames.read(frame, self._instruments, received_ms)
 
     def poll(self, feed: Feed) -> Poll | None:
-        """The rates that were paid; everything else has a channel."""
-        if feed.data_type is not DataType.FUNDING_RATE:
-            return None
-        params = (("instId", feed.instrument.native), ("limit", str(_POLLED_FUNDINGS)))
-        return Poll(Request("/api/v5/public/funding-rate-history", params, 4), FUNDING_POLL_MS)
+        """Nothing is polled: rates that were paid are asked for by time (`funding_request`)."""
+        del feed
+        return None
 
     def trades_request(self, instrument: Instrument, first: int, end: int) -> Request:
         """The newest trades before `end`; where some of [`first`, `end`) are missing there, older ones come along."""

@@ -11,7 +11,7 @@ from app.domain.instrument import Instrument, Market, Unit
 from app.domain.market_events import BookUpdate, Trades
 from app.domain.records import DataType, Feed, FundingRate, KlineRecord, Ticker, Trade
 from app.domain.unreadable import Unreadable
-from app.domain.venue import Channel, Poll, Request
+from app.domain.venue import Channel, Request
 from app.okx.venue import OkxVenue
 from app.ports.venue import Venue
 from tests.okx.frames import FUTURE, INVERSE, LINEAR, SPOT, answer, trade, venue
@@ -134,13 +134,10 @@ def test_klines_are_asked_for_a_page_at_a_time_with_exclusive_bounds() -> None:
         }
 
 
-def test_paid_rates_are_asked_for_and_polled() -> None:
+def test_paid_rates_are_asked_for_with_exclusive_bounds_and_nothing_is_polled() -> None:
     request = venue().funding_request(LINEAR, 1_000, 2_000)
     assert dict(request.params) == {"instId": "BTC-USDT-SWAP", "before": "999", "after": "2000", "limit": "400"}
-    polled = venue().poll(Feed(LINEAR, DataType.FUNDING_RATE))
-    assert isinstance(polled, Poll)
-    assert polled.request.path == request.path
-    assert venue().poll(Feed(LINEAR, DataType.TICKER)) is None
+    assert venue().poll(Feed(LINEAR, DataType.FUNDING_RATE)) is None
 
 
 def test_a_book_begins_by_subscription() -> None:

@@ -1,0 +1,39 @@
+"""Deribit's numbers, which are JSON numbers, as exact decimal text."""
+
+from typing import Any
+
+import msgspec
+
+from app.domain import exact
+from app.domain.unreadable import Unreadable
+
+Digits = Any
+"""A number as the decoders below leave it: an int, or the text of what has a point or an exponent; None for null."""
+
+
+def decoder(kind: type) -> "msgspec.json.Decoder[Any]":
+    """A decoder of `kind` that leaves each number in a field of type Digits with the exchange's own digits."""
+    return msgspec.json.Decoder(kind, float_hook=str)
+
+
+def unsigned(number: Digits) -> str:
+    """The exact text of a number that is not negative; exponents are written out. Raises Unreadable."""
+    if type(number) is str:
+        return exact.unsigned(number if "e" not in number and "E" not in number else exact.plain(number))
+    if type(number) is int:
+        return exact.unsigned(str(number))
+    raise Unreadable(f"expected a number, got {number!r:.60}")
+
+
+def signed(number: Digits) -> str:
+    """The exact text of a number that may be negative. Raises Unreadable."""
+    if type(number) is str:
+        return exact.signed(exact.plain(number))
+    if type(number) is int:
+        return exact.signed(str(number))
+    raise Unreadable(f"expected a number, got {number!r:.60}")
+
+
+def unsigned_or_none(number: Digits) -> str | None:
+    """As `unsigned`; None for null."""
+    return None if number is None else unsigned(number)
