@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 
 from app.deribit.envelope import decode
-from app.domain.instrument import Instrument, Market, Unit, pair
+from app.domain.instrument import Instrument, Market, Unit, pair, unambiguous
 from app.domain.kline import OPEN_MS_MAX
 
 NAME: Final = "deribit"
@@ -34,10 +34,7 @@ def read_instruments(body: bytes) -> list[Instrument]:
 
     Of two with one name outside, none is taken. Raises Unreadable.
     """
-    found = [one for row in decode(body, _rows) if row.is_active and (one := _instrument(row)) is not None]
-    names = [(instrument.market, instrument.symbol) for instrument in found]
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    return [instrument for instrument in found if (instrument.market, instrument.symbol) not in twice]
+    return unambiguous([one for row in decode(body, _rows) if row.is_active and (one := _instrument(row)) is not None])
 
 
 def _instrument(row: _Row) -> Instrument | None:

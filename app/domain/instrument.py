@@ -1,6 +1,8 @@
 """What is traded on one exchange: its names outside and there, and how the exchange's amounts become coins."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -65,3 +67,9 @@ def pair(base: str, quote: str, expiry_ms: int | None = None) -> str | None:
     if expiry_ms is None:
         return f"{base}-{quote}"
     return f"{base}-{quote}-{_EPOCH + timedelta(milliseconds=expiry_ms):%y%m%d}"
+
+
+def unambiguous(instruments: Sequence[Instrument]) -> list[Instrument]:
+    """The instruments without those that share market and symbol with another: nobody could say which is meant."""
+    names = Counter((instrument.market, instrument.symbol) for instrument in instruments)
+    return [instrument for instrument in instruments if names[instrument.market, instrument.symbol] == 1]

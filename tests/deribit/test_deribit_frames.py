@@ -26,6 +26,8 @@ BOOK = (
     '"bids":[["new",62500.0,170.0],["delete",62000.5,0.0]],"asks":[["change",6.3e4,1.5E+2]]}'
 )
 
+PLAIN_BOOK = BOOK.replace("6.3e4", "63000.0").replace("1.5E+2", "150.0")
+
 
 def read(frame: bytes) -> list[Event]:
     return list(venue().read(ROUTE, frame, 7))
@@ -60,7 +62,7 @@ def test_several_trades_of_a_frame_stay_in_order_and_the_maker_of_a_sell_is_the_
     "frame",
     [
         push("trades.BTC_USDC.100ms", f"[{trade(5)}]"),
-        push("book.BTC_USDC.100ms", BOOK.replace("6.3e4", "63000.0").replace("1.5E+2", "150.0")),
+        push("book.BTC_USDC.100ms", PLAIN_BOOK),
     ],
 )
 def test_fields_may_come_in_any_order(frame: bytes) -> None:
