@@ -1,7 +1,6 @@
 """Deribit's websocket frames, and the messages that are sent."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -10,7 +9,6 @@ from app.deribit import names, numbers, rows
 from app.deribit.envelope import RpcError
 from app.deribit.numbers import Digits
 from app.deribit.rows import Time
-from app.domain import exact
 from app.domain.instrument import Instrument, Market
 from app.domain.market_events import Accepted, Alive, BookUpdate, Event, Refused, Reply, Trades
 from app.domain.records import Level
@@ -74,8 +72,10 @@ _frame_decoder: Final = msgspec.json.Decoder(_Frame)
 _channels_decoder: Final = msgspec.json.Decoder(list[str])
 
 _HEAD: Final = b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"'
-_TRADES_HEAD: Final = _HEAD + b"trades."
-_BOOK_HEAD: Final = _HEAD + b"book."
+_TRADES: Final = f"{names.TRADES}."
+_BOOK: Final = f"{names.BOOK}."
+_TRADES_HEAD: Final = _HEAD + _TRADES.encode()
+_BOOK_HEAD: Final = _HEAD + _BOOK.encode()
 """How the two busiest kinds of frames begin: they are then decoded in one step. In another order they are read too."""
 _tuple: Final = tuple.__new__
 
@@ -116,43 +116,32 @@ def read(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) 
 
 def _trades(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
     params = _trades_decoder.decode(frame).params
-    kind, native, _ = names.split(params.channel)
-    if not kind:
-        return (Alive(),)
-    instrument = instruments[native]
-    return (Trades(instrument, rows.trades_of(instrument, params.data, received_ms)),)
+    instrument = instruments[params.channel.removeprefix(_TRADES).removesuffix(names.PACE)]
+    return (_tuple(Trades, (instrument, rows.trades_of(instrument, params.data, received_ms))),)
 
 
 def _book(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
     params = _book_decoder.decode(frame).params
-    kind, native, _ = names.split(params.channel)
-    if not kind:
-        return (Alive(),)
+    instrument = instruments[params.channel.removeprefix(_BOOK).removesuffix(names.PACE)]
     book: _Book = params.data
     bids, asks = _levels(book.bids), _levels(book.asks)
-    exact.all_unsigned(list(chain.from_iterable(bids + asks)))
     is_snapshot, number = book.type == "snapshot", book.change_id
     previous = None if is_snapshot else book.prev_change_id
     if previous is None and not is_snapshot:
-        raise Unreadable(f"expected prev_change_id in a change of {native}, got {frame[:100]!r}")
-    update = BookUpdate(
-        instruments[native], is_snapshot, number, number, previous, bids, asks, book.timestamp, received_ms
-    )
+        raise Unreadable(f"expected prev_change_id in a change, got {frame[:200]!r}")
+    update = BookUpdate(instrument, is_snapshot, number, number, previous, bids, asks, book.timestamp, received_ms)
     return (update,)
 
 
 def _levels(changes: list[_Change]) -> list[Level]:
     """The levels; what is deleted has the amount "0"."""
-    return [
-        _tuple(Level, (_digits(price), "0" if what == "delete" else _digits(amount))) for what, price, amount in changes
-    ]
-
-
-def _digits(number: Digits) -> str:
-    """The text of a number; of what is none, a text that the check of all levels refuses."""
-    if type(number) is str:
-        return number if "e" not in number and "E" not in number else exact.plain(number)
-    return str(number)
+    text, unsigned = numbers.text, numbers.unsigned
+    levels = []
+    for what, price, amount in changes:
+        price_text = text[price] if type(price) is str else unsigned(price)
+        amount_text = "0" if what == "delete" else text[amount] if type(amount) is str else unsigned(amount)
+        levels.append(_tuple(Level, (price_text, amount_text)))
+    return levels
 
 
 def _data(params: _Params, frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:

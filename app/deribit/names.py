@@ -11,7 +11,7 @@ TRADES: Final = "trades"
 BOOK: Final = "book"
 TICKER: Final = "ticker"
 CHART: Final = "chart"
-_PACE: Final = "100ms"
+PACE: Final = ".100ms"
 """`raw` needs an account."""
 
 _RESOLUTIONS: Final = {
@@ -57,7 +57,7 @@ def channel(feed: Feed) -> Channel:
         feed.data_type is DataType.OPEN_INTEREST and market is Market.SPOT
     ):
         raise LookupError(f"Deribit has no {feed.data_type} of {native}, which is a {market} market")
-    return Channel(ROUTE, f"{_CHANNELS[feed.data_type]}.{native}.{_PACE}")
+    return Channel(ROUTE, f"{_CHANNELS[feed.data_type]}.{native}{PACE}")
 
 
 def split(name: str) -> tuple[str, str, str]:

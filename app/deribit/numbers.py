@@ -1,6 +1,6 @@
 """Deribit's numbers, which are JSON numbers, as exact decimal text."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,10 +16,26 @@ def decoder(kind: type) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(kind, float_hook=str)
 
 
+class _Texts(dict[str, str]):
+    """The exact texts of numbers with a point or an exponent that are not negative, each made once."""
+
+    def __missing__(self, number: str) -> str:
+        if len(self) >= _CACHED_NUMBERS_MAX:
+            self.clear()
+        has_exponent = "e" in number or "E" in number
+        self[number] = found = exact.unsigned(exact.plain(number) if has_exponent else number)
+        return found
+
+
+_CACHED_NUMBERS_MAX: Final = 8_192
+"""Prices and amounts repeat within seconds; about 1 MB."""
+text: Final = _Texts()
+
+
 def unsigned(number: Digits) -> str:
     """The exact text of a number that is not negative; exponents are written out. Raises Unreadable."""
     if type(number) is str:
-        return exact.unsigned(number if "e" not in number and "E" not in number else exact.plain(number))
+        return text[number]
     if type(number) is int:
         return exact.unsigned(str(number))
     raise Unreadable(f"expected a number, got {number!r:.60}")

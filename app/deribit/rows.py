@@ -6,7 +6,8 @@ import msgspec
 
 from app.deribit import numbers
 from app.deribit.numbers import Digits
-from app.domain.instrument import Instrument
+from app.domain import exact
+from app.domain.instrument import QUANTITY_DECIMALS, Instrument
 from app.domain.interval import HOUR_MS, INTERVALS
 from app.domain.kline import OPEN_MS_MAX
 from app.domain.records import FundingRate, KlineRecord, OpenInterest, Ticker, Trade
@@ -69,24 +70,16 @@ class PaidRow(msgspec.Struct, gc=False):
 
 def trades_of(instrument: Instrument, rows: list[TradeRow], received_ms: int) -> list[Trade]:
     """The trades of one instrument, in the order of the rows. Raises Unreadable."""
-    trades: list[Trade] = []
-    unsigned, is_inverse = numbers.unsigned, instrument.is_inverse
+    text, is_inverse, quotient = numbers.text, instrument.is_inverse, exact.quotient
+    trades = []
     for row in rows:
-        price, amount = unsigned(row.price), unsigned(row.amount)
-        quantity = instrument.quantity(amount, price) if is_inverse else amount
-        trades.append(
-            Trade(
-                instrument,
-                row.trade_seq,
-                row.trade_id,
-                price,
-                quantity,
-                amount,
-                row.timestamp,
-                received_ms,
-                row.direction == "sell",
-            )
-        )
+        price, amount = row.price, row.amount
+        price = text[price] if type(price) is str else numbers.unsigned(price)
+        amount = text[amount] if type(amount) is str else numbers.unsigned(amount)
+        quantity = quotient(amount, price, QUANTITY_DECIMALS) if is_inverse else amount
+        is_sell = row.direction == "sell"
+        number, at_ms = row.trade_seq, row.timestamp
+        trades.append(Trade(instrument, number, row.trade_id, price, quantity, amount, at_ms, received_ms, is_sell))
     return trades
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
 from app.domain.unreadable import Unreadable
@@ -21,7 +20,6 @@ _JSON: Final = re.compile(r"(-?)(0|[1-9][0-9]*+)(?:\.([0-9]++))?+(?:[eE]([+-]?[0
 _TEN_TO: Final = tuple(int("1" + "0" * exponent) for exponent in range(5 * DIGITS_MAX))
 
 
-@lru_cache(_CACHED_NUMBERS_MAX)
 def unsigned(text: str) -> str:
     """Return `text`, a plain decimal without a sign, of at most DIGITS_MAX digits on each side. Raises Unreadable."""
     if _UNSIGNED.fullmatch(text) is None:
@@ -63,11 +61,10 @@ def plain(number: str) -> str:
     return f"{sign}{whole}.{fraction}" if fraction else sign + whole
 
 
-@lru_cache(_CACHED_NUMBERS_MAX)
 def product(left: str, right: str) -> str:
     """`left` × `right` without superfluous zeros. Raises Unreadable for what `unsigned` refuses."""
-    left_units, left_decimals = _units(left)
-    right_units, right_decimals = _units(right)
+    left_units, left_decimals = _units[left]
+    right_units, right_decimals = _units[right]
     return _text(left_units * right_units, left_decimals + right_decimals)
 
 
@@ -76,8 +73,8 @@ def quotient(dividend: str, divisor: str, decimals: int) -> str:
 
     `decimals` is from 0 to DIGITS_MAX; at most so many are returned. The dividend may be a product.
     """
-    above, above_decimals = _units(dividend)
-    below, below_decimals = _units(divisor)
+    above, above_decimals = _units[dividend]
+    below, below_decimals = _units[divisor]
     if not below:
         raise Unreadable(f"expected a price other than zero beside {dividend!r:.60}")
     shift = decimals + below_decimals - above_decimals
@@ -92,16 +89,51 @@ def quotient(dividend: str, divisor: str, decimals: int) -> str:
     return _text(units, decimals)
 
 
-@lru_cache(_CACHED_NUMBERS_MAX)
-def _units(text: str) -> tuple[int, int]:
-    """The number as an integer of units 10^−decimals, and the decimals."""
-    if len(text) > 4 * DIGITS_MAX + 1 or _WIDE.fullmatch(text) is None:
-        raise Unreadable(f"expected a decimal without sign and exponent, got {text!r:.60}")
-    whole, _, fraction = text.partition(".")
-    return int(whole + fraction), len(fraction)
+class Checked(dict[str, str]):
+    """Texts that `unsigned` accepted: `checked[text]` checks a text once, and then costs a look-up."""
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= _CACHED_NUMBERS_MAX:
+            self.clear()
+        self[text] = unsigned(text)
+        return text
+
+
+class Multiples(dict[str, str]):
+    """Products with one factor: `multiples[text]` computes each once."""
+
+    def __init__(self, factor: str) -> None:
+        self._factor = factor
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= _CACHED_NUMBERS_MAX:
+            self.clear()
+        self[text] = found = product(text, self._factor)
+        return found
+
+
+class _Units(dict[str, tuple[int, int]]):
+    """Numbers as integers of units 10^−decimals, and the decimals."""
+
+    def __missing__(self, text: str) -> tuple[int, int]:
+        if len(text) > 4 * DIGITS_MAX + 1 or _WIDE.fullmatch(text) is None:
+            raise Unreadable(f"expected a decimal without sign and exponent, got {text!r:.60}")
+        if len(self) >= _CACHED_NUMBERS_MAX:
+            self.clear()
+        whole, _, fraction = text.partition(".")
+        self[text] = found = int(whole + fraction), len(fraction)
+        return found
+
+
+_units: Final = _Units()
 
 
 def _text(units: int, decimals: int) -> str:
     """The number of `units` × 10^−`decimals` in its shortest form."""
-    whole, fraction = divmod(units, _TEN_TO[decimals])
-    return f"{whole}.{fraction:0{decimals}}".rstrip("0") if fraction else str(whole)
+    digits = str(units)
+    if not decimals:
+        return digits
+    if len(digits) <= decimals:
+        digits = digits.zfill(decimals + 1)
+    fraction = digits[-decimals:].rstrip("0")
+    return f"{digits[:-decimals]}.{fraction}" if fraction else digits[:-decimals]

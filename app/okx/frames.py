@@ -20,13 +20,17 @@ _PONG: Final = b"pong"
 _UPGRADE: Final = "64008"
 """The notice that the connection will be closed for an upgrade."""
 _NO_PREVIOUS: Final = -1
-_NAMED: Final = re.compile(r"channel: ?([\w-]{1,40}), ?instId: ?([\w-]{1,64})")
+_CHANNEL: Final = re.compile(r"channel: ?([\w-]{1,40}), ?instId: ?([\w-]{1,64})")
 """How error 60018 names the channel: `Wrong URL or channel:books,instId:X doesn't exist. …`."""
 
 
 class _Arg(msgspec.Struct, gc=False):
     channel: str = ""
     instId: str = ""  # noqa: N815  OKX's name
+
+
+class _Named(msgspec.Struct, gc=False):
+    instId: str  # noqa: N815
 
 
 class _Row(msgspec.Struct, array_like=True, gc=False):
@@ -43,12 +47,12 @@ class _Book(msgspec.Struct, gc=False):
 
 
 class _TradesFrame(msgspec.Struct, gc=False):
-    arg: _Arg
+    arg: _Named
     data: list[rows.TradeRow]
 
 
 class _BookFrame(msgspec.Struct, gc=False):
-    arg: _Arg
+    arg: _Named
     action: str
     data: list[_Book]
 
@@ -100,7 +104,7 @@ def read(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) 
 def _trades(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
     message = _trades_decoder.decode(frame)
     instrument = instruments[message.arg.instId]
-    return (Trades(instrument, rows.trades_of(instrument, message.data, received_ms)),)
+    return (_tuple(Trades, (instrument, rows.trades_of(instrument, message.data, received_ms))),)
 
 
 def _books(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
@@ -144,7 +148,7 @@ def _event(message: _Frame) -> Event:
     if message.event == "subscribe" and name:
         return Accepted(None, (name,))
     if message.event == "error":
-        if not name and (named := _NAMED.search(message.msg)):
+        if not name and (named := _CHANNEL.search(message.msg)):
             name = f"{named[1]}:{named[2]}"
         return Refused(None, _code(message.code), message.msg[:200], name)
     if message.event == "notice" and message.code == _UPGRADE:

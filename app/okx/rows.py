@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from app.domain import exact
-from app.domain.instrument import Instrument, Market, Unit
+from app.domain.instrument import QUANTITY_DECIMALS, Instrument, Market
 from app.domain.interval import INTERVALS
 from app.domain.kline import OPEN_MS_MAX
 from app.domain.records import FundingRate, KlineRecord, OpenInterest, Ticker, Trade
@@ -66,24 +66,34 @@ class OpenInterestRow(msgspec.Struct, rename="camel", gc=False):
 CandleRow = tuple[Time, str, str, str, str, str, str, str, Literal["0", "1"]]
 """Open time, open, high, low, close, volume (contracts, or coins of spot), in coins (or quote), in quote, is final."""
 
-_CONTRACT: Final = Unit.CONTRACT
+_checked: Final = exact.Checked()
+
+
+class _Multiples(dict[str, exact.Multiples]):
+    """What amounts are worth, by contract size: a few tens of sizes exist."""
+
+    def __missing__(self, size: str) -> exact.Multiples:
+        if len(self) >= _SIZES_MAX:
+            self.clear()
+        self[size] = found = exact.Multiples(size)
+        return found
+
+
+_SIZES_MAX: Final = 64
+_values: Final = _Multiples()
 
 
 def trades_of(instrument: Instrument, rows: list[TradeRow], received_ms: int) -> list[Trade]:
     """The trades of one instrument, in the order of the rows. Raises Unreadable."""
-    trades: list[Trade] = []
-    unsigned, product, size = exact.unsigned, exact.product, instrument.contract_size
-    is_linear, is_inverse = instrument.unit is _CONTRACT and not instrument.is_inverse, instrument.is_inverse
+    size, checked, is_inverse, quotient = instrument.contract_size, _checked, instrument.is_inverse, exact.quotient
+    values = checked if size == "1" else _values[size]
+    trades = []
     for row in rows:
-        price, amount, number = row.px, row.sz, row.tradeId
-        if is_inverse:
-            quantity = instrument.quantity(amount, price)  # reads both numbers, and refuses bad ones
-        else:
-            unsigned(price)
-            quantity = product(amount, size) if is_linear else unsigned(amount)
-        trades.append(
-            Trade(instrument, number, str(number), price, quantity, amount, row.ts, received_ms, row.side == "sell")
-        )
+        price, amount, number = checked[row.px], row.sz, row.tradeId
+        value = values[amount]  # coins, or dollars of an inverse contract
+        quantity = quotient(value, price, QUANTITY_DECIMALS) if is_inverse else value
+        is_sell = row.side == "sell"
+        trades.append(Trade(instrument, number, str(number), price, quantity, amount, row.ts, received_ms, is_sell))
     return trades
 
 

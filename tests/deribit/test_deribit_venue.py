@@ -243,7 +243,7 @@ def test_recorded_lists_and_frames_are_read_to_the_digit(realdata: Path) -> None
         data = frame["params"]["data"]
         native = data["instrument_name"]
         deribit.learn([Instrument("deribit", Market.SPOT, native, native)])
-        (event,) = deribit.read("", line["data"].encode(), 1)
+        (event,) = deribit.read("", line["data"].replace(".raw", ".100ms").encode(), 1)
         if isinstance(event, BookUpdate):
             books += 1
             rows = data["bids"] + data["asks"]
