@@ -1,1 +1,1 @@
-"""Deribit's language: channels, frames, requests and answers, all pure (binance-facts section 8.2)."""
+"""Deribit's language: channels, frames, requests and answers, all pure (docs/okx-deribit-facts.md)."""

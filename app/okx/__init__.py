@@ -1,1 +1,1 @@
-"""OKX's language: channels, frames, requests and answers, all pure (binance-facts section 8.1)."""
+"""OKX's language: channels, frames, requests and answers, all pure (docs/okx-deribit-facts.md)."""
