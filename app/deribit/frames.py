@@ -116,13 +116,19 @@ def read(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) 
 
 def _trades(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
     params = _trades_decoder.decode(frame).params
-    instrument = instruments[params.channel.removeprefix(_TRADES).removesuffix(names.PACE)]
+    native = params.channel.removeprefix(_TRADES).removesuffix(names.PACE)
+    instrument = instruments.get(native) or _find(params.channel, instruments)
+    if instrument is None:
+        return (Alive(),)
     return (_tuple(Trades, (instrument, rows.trades_of(instrument, params.data, received_ms))),)
 
 
 def _book(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
     params = _book_decoder.decode(frame).params
-    instrument = instruments[params.channel.removeprefix(_BOOK).removesuffix(names.PACE)]
+    native = params.channel.removeprefix(_BOOK).removesuffix(names.PACE)
+    instrument = instruments.get(native) or _find(params.channel, instruments)
+    if instrument is None:
+        return (Alive(),)
     book: _Book = params.data
     bids, asks = _levels(book.bids), _levels(book.asks)
     is_snapshot, number = book.type == "snapshot", book.change_id
@@ -131,6 +137,12 @@ def _book(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int)
         raise Unreadable(f"expected prev_change_id in a change, got {frame[:200]!r}")
     update = BookUpdate(instrument, is_snapshot, number, number, previous, bids, asks, book.timestamp, received_ms)
     return (update,)
+
+
+def _find(channel: str, instruments: Mapping[str, Instrument]) -> Instrument | None:
+    """The instrument of a channel; None for a channel of another form. KeyError: the instrument is not known."""
+    kind, native, _ = names.split(channel)
+    return instruments[native] if kind else None
 
 
 def _levels(changes: list[_Change]) -> list[Level]:

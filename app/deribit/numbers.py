@@ -20,15 +20,13 @@ class _Texts(dict[str, str]):
     """The exact texts of numbers with a point or an exponent that are not negative, each made once."""
 
     def __missing__(self, number: str) -> str:
-        if len(self) >= _CACHED_NUMBERS_MAX:
+        if len(self) >= exact.REMEMBERED_MAX:
             self.clear()
         has_exponent = "e" in number or "E" in number
         self[number] = found = exact.unsigned(exact.plain(number) if has_exponent else number)
         return found
 
 
-_CACHED_NUMBERS_MAX: Final = 8_192
-"""Prices and amounts repeat within seconds; about 1 MB."""
 text: Final = _Texts()
 
 

@@ -9,7 +9,7 @@ from app.domain.unreadable import Unreadable
 DIGITS_MAX: Final = 20
 """Digits before the point, and after it: no number of an exchange comes near, and it bounds the cost of garbage."""
 
-_CACHED_NUMBERS_MAX: Final = 8_192
+REMEMBERED_MAX: Final = 8_192
 """Numbers that are remembered: prices and amounts repeat within seconds; about 1 MB for each cache."""
 
 _NUMBER: Final = rf"(?:0|[1-9][0-9]{{0,{DIGITS_MAX - 1}}}+)(?:\.[0-9]{{1,{DIGITS_MAX}}}+)?+"
@@ -93,7 +93,7 @@ class Checked(dict[str, str]):
     """Texts that `unsigned` accepted: `checked[text]` checks a text once, and then costs a look-up."""
 
     def __missing__(self, text: str) -> str:
-        if len(self) >= _CACHED_NUMBERS_MAX:
+        if len(self) >= REMEMBERED_MAX:
             self.clear()
         self[text] = unsigned(text)
         return text
@@ -106,7 +106,7 @@ class Multiples(dict[str, str]):
         self._factor = factor
 
     def __missing__(self, text: str) -> str:
-        if len(self) >= _CACHED_NUMBERS_MAX:
+        if len(self) >= REMEMBERED_MAX:
             self.clear()
         self[text] = found = product(text, self._factor)
         return found
@@ -118,7 +118,7 @@ class _Units(dict[str, tuple[int, int]]):
     def __missing__(self, text: str) -> tuple[int, int]:
         if len(text) > 4 * DIGITS_MAX + 1 or _WIDE.fullmatch(text) is None:
             raise Unreadable(f"expected a decimal without sign and exponent, got {text!r:.60}")
-        if len(self) >= _CACHED_NUMBERS_MAX:
+        if len(self) >= REMEMBERED_MAX:
             self.clear()
         whole, _, fraction = text.partition(".")
         self[text] = found = int(whole + fraction), len(fraction)

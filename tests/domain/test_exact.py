@@ -11,8 +11,16 @@ from app.domain.instrument import QUANTITY_DECIMALS, Instrument, Market, Unit
 from app.domain.unreadable import Unreadable
 
 WIDE = Context(prec=200, rounding=ROUND_HALF_EVEN)
-NUMBERS = st.from_regex(r"\A(0|[1-9][0-9]{0,14})(\.[0-9]{1,14})?\Z")
-JSON_NUMBERS = st.from_regex(r"\A-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,2})?\Z")
+
+
+def number_text(units: int, decimals: int) -> str:
+    digits = str(units).zfill(decimals + 1)
+    return f"{digits[:-decimals]}.{digits[-decimals:]}" if decimals else digits
+
+
+NUMBERS = st.builds(number_text, st.integers(0, 10**15), st.integers(0, 14))
+EXPONENTS = st.sampled_from(["", "e0", "E-7", "e-7", "e+3", "E12", "e-20", "e30", "e99"])
+JSON_NUMBERS = st.builds(lambda sign, text, end: sign + text + end, st.sampled_from(["", "-"]), NUMBERS, EXPONENTS)
 ODD = [
     *(
         "",
@@ -66,7 +74,7 @@ def test_a_json_number_keeps_its_value_and_loses_its_exponent(number: str) -> No
         text = exact.plain(number)
     except Unreadable:
         assert "e" in number.replace("E", "e")
-        assert abs(Decimal(number).adjusted()) > 15
+        assert abs(int(number.replace("E", "e").partition("e")[2])) > 40
         return
     assert Decimal(text) == Decimal(number)
     if "e" not in number and "E" not in number:
@@ -120,6 +128,25 @@ def test_many_texts_are_judged_as_one_by_one(texts: list[str]) -> None:
         return False
 
     assert is_refused(None) == is_refused(exact.unsigned)
+
+
+def test_what_is_remembered_is_bounded_and_right() -> None:
+    checked, tenths = exact.Checked(), exact.Multiples("0.1")
+    for number in range(2 * exact.REMEMBERED_MAX):
+        text = str(number)
+        assert checked[text] == checked[text] == text
+        assert tenths[text] == tenths[text] == shortest(Decimal(number) / 10)
+        assert len(checked) <= exact.REMEMBERED_MAX
+        assert len(tenths) <= exact.REMEMBERED_MAX
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_what_is_refused_is_not_remembered(text: str) -> None:
+    checked = exact.Checked()
+    for _ in range(2):
+        with pytest.raises(Unreadable):
+            checked[text]
+    assert not checked
 
 
 def test_nothing_is_divided_by_zero() -> None:
