@@ -15,8 +15,8 @@ from app.ports.venue import Venue
 
 SNAPSHOT_EVERY_MS: Final = 60_000
 """A reader that comes late has a whole book within a minute."""
-LEVELS_MIN: Final = 250
-"""A side that is known to a price only, and of which fewer levels remain, is fetched again (of 1,000)."""
+LEVELS_KEPT_PART: Final = 4
+"""A side known to a price only, of whose snapshot less than this part (a fourth) remains, is fetched again."""
 REFETCH_MS: Final = 10_000
 """The shortest time between two such fetches: a snapshot of 1,000 levels weighs 20."""
 SILENCE_MS: Final = 30_000
@@ -83,9 +83,8 @@ class BookFeed:
             self._heard_ms = now_ms
             self._silence_ms = min(2 * self._silence_ms, SILENCE_MAX_MS)
             self._outlet.resubscribes.append((self.feed, 0))
-        elif self._is_streamed and self._next is not None and not self._next.is_valid:
-            if now_ms >= self._pause.until_ms:
-                self._subscribe_again(self._next.socket, now_ms)
+        elif self._lacks_snapshot() and now_ms >= self._pause.until_ms:
+            self._subscribe_again(self._next.socket if self._next is not None else 0, now_ms)
         self._plan(now_ms)
 
     def wanted(self, now_ms: int) -> Request | None:
@@ -131,6 +130,9 @@ class BookFeed:
         """Whether a subscription begins with a snapshot, since none can be fetched."""
         return self._request is None
 
+    def _lacks_snapshot(self) -> bool:
+        return self._is_streamed and self._next is not None and not self._next.is_valid
+
     def _chain(self, socket: int) -> BookChain:
         return BookChain(socket, self._rule, is_streamed=self._is_streamed)
 
@@ -157,7 +159,7 @@ class BookFeed:
                 )
             )
             if self._rule.snapshot_levels is not None and self._next is None:
-                self._refetch_if_thin(active, now_ms)
+                self._refetch_if_thin(active, self._rule.snapshot_levels // LEVELS_KEPT_PART, now_ms)
         elif isinstance(result, Broken):
             self._leave(active, result.value, now_ms)
             if self._active is None and self._next is None and not self._is_streamed:
@@ -279,8 +281,8 @@ class BookFeed:
             )
         )
 
-    def _refetch_if_thin(self, active: BookChain, now_ms: int) -> None:
-        if active.book.levels_min() < LEVELS_MIN and now_ms >= self._refetch_ms:
+    def _refetch_if_thin(self, active: BookChain, levels_min: int, now_ms: int) -> None:
+        if active.book.levels_min() < levels_min and now_ms >= self._refetch_ms:
             self._refetch_ms = now_ms + REFETCH_MS
             self._next = self._chain(active.socket)
             self._plan(now_ms)

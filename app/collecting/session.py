@@ -279,7 +279,7 @@ _DATA: Final[dict[type, DataType]] = {
     OpenInterest: DataType.OPEN_INTEREST,
     KlineRecord: DataType.KLINE,
 }
-_FEED_EVENTS: Final = tuple(_DATA)
+_FEED_EVENTS: Final = (Trades, BookUpdate, KlineRecord, Ticker, FundingRate, OpenInterest)
 
 
 def _order(feed: Feed) -> tuple[str, ...]:

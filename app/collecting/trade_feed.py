@@ -15,14 +15,14 @@ from app.domain.records import Feed, Gap, GapState, Trade
 from app.domain.venue import Request
 from app.ports.venue import Venue
 
-RESET_LATER_MS: Final = 60_000
-"""A number that was seen before, on a trade this much newer than the newest, is a new count: repeats are never newer."""
+RESET_LATER_MS: Final = 2_000
+"""A number that was seen before, on a trade this much newer than the newest, is a new count."""
 RESET_BELOW: Final = 10_000_000
 """So far below the newest is no late frame of another socket: that is some days of the busiest instrument."""
 RESET_AHEAD: Final = 100_000_000
 """So far ahead is no outage: a month of the busiest instrument."""
 BACKFILL_MAX: Final = 5_000_000
-"""Trades of the busiest day; the older part of a longer gap is confirmed, since fetching it would take hours of weight."""
+"""Trades of the busiest day; the older part of a longer gap is confirmed: fetching it takes hours of weight."""
 QUIET_MS: Final = 30_000
 """REST is asked for newer trades after such a silence: a channel can be dead on a live socket."""
 QUIET_MAX_MS: Final = 600_000
