@@ -59,6 +59,7 @@ class FeedFactory:
                 return FundingFeed(feed, venue, ledger.known(feed), outlet, chance)
             case DataType.ORDERBOOK:
                 origin = (self._epoch, ledger.newest_ms(feed))
+                self._epoch += 1  # the book of a feed that is followed again counts from one
                 return BookFeed(feed, venue, self._book_rule, origin, outlet, chance)
             case DataType.TICKER | DataType.OPEN_INTEREST:
                 return StateFeed(feed, venue, ledger.newest_ms(feed), outlet, chance)

@@ -51,6 +51,8 @@ class KlineFeed:
             self._begin(event)
         if event.is_final:
             self._take_final(event, now_ms)
+            if not self._known.holes:
+                self._reason = "missing"
         elif sequence_of(self._grid, event.open_ms) >= self._known.end and self._is_news(event):
             self._live = event
             self._outlet.emit(event)
@@ -167,8 +169,8 @@ class KlineFeed:
             return
         next_ms = self._grid.shift(self._grid.floor(now_ms - FETCH_AFTER_MS), 1) + FETCH_AFTER_MS
         holes = self._holes(now_ms - FETCH_AFTER_MS)
-        if holes:
-            next_ms = min(next_ms, max(now_ms + 1, self._closed_ms(holes[-1].end - 1) + GAP_AFTER_MS))
+        if holes and (gap_ms := self._closed_ms(holes[-1].end - 1) + GAP_AFTER_MS) > now_ms:
+            next_ms = min(next_ms, gap_ms)
         if not self._is_asked:
             next_ms = min(next_ms, self._backfill.due_ms(holes, NEVER_MS))
         self.due_ms = next_ms

@@ -112,6 +112,11 @@ class SequenceSpans:
         """Forget all members."""
         self._spans.clear()
 
+    def drop_below(self, sequence: int) -> None:
+        """Forget the members below `sequence`, which is the end or the first of a span, or lies in one."""
+        kept = [span for span in self._spans if span.end > sequence]
+        self._spans = [span._replace(first=max(span.first, sequence)) for span in kept]
+
     def copy(self) -> "SequenceSpans":
         """A set of its own with the same members."""
         made = SequenceSpans()

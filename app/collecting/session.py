@@ -45,7 +45,8 @@ class SessionStatus(NamedTuple):
 class Session:
     """Follows feeds of one exchange. Every method takes the time, and those that act return what is to be done.
 
-    `epoch` tells this run's books from an earlier run's: it grows with each start. `ledger` is only read, when a feed
+    `epoch` tells a book's numbers from those it had before: each book that is begun takes the next one. Give the time
+    of the start in ms, which grows faster than books are begun. `ledger` is only read, when a feed
     is begun; whoever stores the records writes it.
     """
 

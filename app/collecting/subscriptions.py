@@ -48,6 +48,7 @@ class Subscriptions:
         self._alone: set[str] = set()
         self._to_remove: dict[str, None] = {}
         self._asked: dict[int, _Message] = {}
+        self._sent: set[str] = set()
         self.active: set[str] = set()
 
     def add(self, names: Iterable[str]) -> None:
@@ -61,9 +62,10 @@ class Subscriptions:
         """End a subscription."""
         self._to_add.pop(name, None)
         self._alone.discard(name)
-        is_asked = self._take_asked(name)
-        if name in self.active or is_asked:
-            self.active.discard(name)
+        self._take_asked(name)
+        self.active.discard(name)
+        if name in self._sent:
+            self._sent.discard(name)
             self._to_remove[name] = None
 
     def again(self, name: str) -> None:
@@ -85,6 +87,7 @@ class Subscriptions:
         """Set the refused channel aside; if it is not named, its message's channels are asked for one by one."""
         if event.channel:
             self._take_asked(event.channel)
+            self._sent.discard(event.channel)
             self._refuse(event.channel, event.message, now_ms)
             return
         request_id = event.request_id
@@ -129,6 +132,7 @@ class Subscriptions:
                 del self._to_add[name]
             request_id = self._next_id()
             self._asked[request_id] = _Message(set(names), now_ms)
+            self._sent.update(names)
             text = self._venue.subscribe(request_id, names)
         self._send_ms = now_ms + self._spacing_ms
         return [text]

@@ -118,6 +118,10 @@ class TradeFeed:
             self._answered_question(trades, now_ms)
         else:
             piece, self._piece = self._piece, None
+            if _is_other_count(trades, piece.first - 1, piece.from_ms):
+                self._restart(piece, now_ms)
+                self._plan(now_ms)
+                return
             shown = sorted(trade.sequence for trade in trades)
             emitted = self._fill([trade for trade in trades if piece.first <= trade.sequence < piece.end])
             self._backfill.answered(piece, shown, emitted > 0, now_ms)
@@ -186,6 +190,13 @@ class TradeFeed:
         )
         self._known.clear()
 
+    def _restart(self, piece: SequenceSpan, now_ms: int) -> None:
+        """Below `piece` the exchange's numbers are of a count before this one: what is missing there is lost."""
+        self._outlet.counters["resets"] += 1
+        for hole in list(self._known.missing(self._known.first, piece.end)):
+            self._backfill.confirm(hole, RESET, now_ms)
+        self._known.drop_below(piece.end)
+
     def _fill(self, trades: Sequence[Trade]) -> int:
         emitted = 0
         for trade in trades:
@@ -201,6 +212,12 @@ class TradeFeed:
         self._backfill.pause.succeeded()
         self._question_ms = now_ms + self._quiet_ms
         end = self._known.end
+        if _is_other_count(trades, end - 1, self._known.newest_ms):
+            newest = max(trades, key=lambda trade: trade.sequence)
+            self._reset(newest, now_ms)
+            self._take(newest, now_ms)
+            self._outlet.resubscribes.append((self.feed, 0))
+            return
         newer = [trade for trade in trades if end <= trade.sequence <= end + RESET_AHEAD]
         if not any(trade.timestamp_ms <= now_ms - IN_FLIGHT_MS for trade in newer):
             self._quiet_ms = min(2 * self._quiet_ms, QUIET_MAX_MS)
@@ -230,3 +247,8 @@ class TradeFeed:
         elif not self._known:
             question_ms = NEVER_MS
         self.due_ms = min(question_ms, self._backfill.due_ms(self._holes(), NEVER_MS))
+
+
+def _is_other_count(trades: Sequence[Trade], sequence: int, time_ms: int) -> bool:
+    """Whether the trade with a known number shows another time: the number was used again."""
+    return any(trade.sequence == sequence and abs(trade.timestamp_ms - time_ms) > RESET_LATER_MS for trade in trades)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 from typing import Any, Final
 
@@ -11,8 +12,8 @@ from app.domain.interval import MINUTE_MS
 from tests.collecting.model_venue import TRADES_PAGE, ModelVenue
 
 FUNDING_EVERY_MS: Final = 5 * MINUTE_MS
-SNAPSHOT_LEVELS: Final = 24
-LEVELS: Final = 60
+SNAPSHOT_LEVELS: Final = 12
+LEVELS: Final = 25
 REST_LAG_MS: Final = 1_500
 
 Frame = tuple[str, bytes]
@@ -97,7 +98,7 @@ class ModelInstrument:
                 row[6], row[7] = True, closed_ms + MINUTE_MS
                 yield f"kline:{self.native}", _bytes({"kind": "kline", "native": self.native, "row": row})
         if open_ms not in self.klines:
-            if now_ms - open_ms >= 10_000 or self.chance.random() < self.absent_part:
+            if self.absent_part and (now_ms - open_ms >= 10_000 or self.chance.random() < self.absent_part):
                 return
             price = _price(self.middle)
             self.klines[open_ms] = [open_ms, price, price, price, price, "0", False, now_ms]
@@ -188,10 +189,12 @@ def _changes(before: dict[int, str], after: dict[int, str]) -> list[list[str]]:
     return gone + [[_price(ticks), amount] for ticks, amount in after.items() if before.get(ticks) != amount]
 
 
+@cache
 def _price(ticks: int) -> str:
     return f"{ticks // 10}.{ticks % 10}0"
 
 
+@cache
 def _canonical(ticks: int) -> str:
     return f"{ticks // 10}.{ticks % 10}" if ticks % 10 else f"{ticks // 10}"
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from typing import Final
 
 from app.collecting.kline_sequence import grid_of, sequence_of
@@ -223,6 +224,7 @@ def _price(level: Level) -> int:
     return _decimal(level.price)
 
 
+@cache
 def _decimal(price: str) -> int:
     whole, _, fraction = price.partition(".")
     return int(whole) * 10 + int(fraction or "0")

@@ -28,7 +28,7 @@ FEEDS: Final = frozenset(
 TRADES_END_MS: Final = 100_000
 """Trades stop so long before the end, so that the last are only found by asking."""
 SAVE_EVERY_MS: Final = 5_000
-BUSY_MAX: Final = 50
+TICKS_PER_S_MAX: Final = 20
 
 
 class World:
@@ -54,6 +54,7 @@ class World:
         self._saved = SequenceLedger().to_text()
         self._faults = Faults()
         self._epoch = 0
+        self._ticks = 0
         self._run = 0
         self.feeds = FEEDS
         self._begin_process()
@@ -103,14 +104,13 @@ class World:
 
     def _begin_process(self) -> None:
         self._run += 1
-        self._epoch += 1
+        self._epoch += 1_000
         self.ledger = SequenceLedger.from_text(self._saved)
         rule = BookRule(None, True) if self.plan.is_streamed else BookRule(SNAPSHOT_LEVELS, False)
         self.session = Session(self.venue, self.ledger, rule, self._epoch, Random(f"{self.plan.seed} {self._run}"))
         self.network = Network(self.chance, self.later, self._deliver, self._faults)
         self._stored_ms = self.now_ms
         self._under_way: set[int] = set()
-        self._busy = 0
         self._woken_ms = 0
         self._do(self.session.follow(self.feeds, self.now_ms))
         self._save(self._run)
@@ -132,6 +132,9 @@ class World:
     def _wake(self, run: int, wake_ms: int) -> None:
         if run == self._run and wake_ms == self._woken_ms:
             self._woken_ms = 0
+            self._ticks += 1
+            if self._ticks > 1_000 + TICKS_PER_S_MAX * (self.now_ms - BEGIN_MS) // 1_000:
+                self.failures.append("the session wants to be woken all the time")
             self._do(self.session.tick(self.now_ms))
 
     def _do(self, effects: list[Effect]) -> None:
@@ -148,9 +151,6 @@ class World:
                 case Fetch(number, request):
                     self._fetch(number, request)
         wake_ms = self.session.wake_ms()
-        self._busy = self._busy + 1 if wake_ms <= self.now_ms else 0
-        if self._busy > BUSY_MAX:
-            self.failures.append("the session wants to be woken at once again and again")
         wake_ms = max(wake_ms, self.now_ms + 1)
         if wake_ms != self._woken_ms and wake_ms < self.end_ms:
             self._woken_ms, run = wake_ms, self._run
@@ -291,6 +291,8 @@ class World:
     # --- mishaps
 
     def _calm(self) -> None:
+        for instrument in self.instruments.values():
+            instrument.absent_part = 0.0
         self._faults = Faults()
         self.network.faults = self._faults
         for connection in self.network.connections.values():
