@@ -9,17 +9,13 @@ from app.domain.records import Level
 DECIMALS: Final = 18
 """Decimals of a price that can be told apart: more than any exchange prints."""
 DELETED: Final = "0"
+_ZEROS: Final = frozenset({DELETED, *("0." + "0" * digits for digits in range(DECIMALS + 1))})
 _KEYS_MAX: Final = 200_000  # remembered texts of prices of one side: some MB, and days of a busy book
 _HEAP_SLACK: Final = 1_000  # entries of deleted levels that the heap of best prices may hold beside the living ones
 
 
 class UnknownDelete(Exception):
     """A frame deletes a level that is not in the book, where the exchange's rule forbids that."""
-
-
-class _Key(NamedTuple):
-    ticks: int
-    price: str
 
 
 class Window(NamedTuple):
@@ -55,7 +51,7 @@ class Side:
 
     def __init__(self, sign: int) -> None:
         self._sign = sign
-        self._keys: dict[str, _Key] = {}
+        self._keys: dict[str, tuple[int, str | None]] = {}
         self._heap: list[int] = []
         self.levels: dict[int, Level] = {}
         self.window = EVERYWHERE
@@ -77,26 +73,28 @@ class Side:
         """
         held, keys, heap, sign = self.levels, self._keys, self._heap, self._sign
         low, high = self.window
+        is_windowed = self.window is not EVERYWHERE
         changes = []
         for level in levels:
             text, amount = level
-            key = keys.get(text) or self._key(text)
-            ticks, price = key
-            if not low <= ticks <= high:
+            try:
+                ticks, price = keys[text]
+            except KeyError:
+                ticks, price = self._key(text)
+            if is_windowed and not low <= ticks <= high:
                 continue
-            if amount[0] == "0" and not amount.strip("0."):
+            if amount in _ZEROS:
                 if held.pop(ticks, None) is not None:
-                    changes.append(Level(price, DELETED))
+                    changes.append(level if price is None and amount == DELETED else Level(price or text, DELETED))
                 elif is_delete_known:
-                    raise UnknownDelete(price)
+                    raise UnknownDelete(text)
                 continue
-            before = held.get(ticks)
-            if before is None:
-                heappush(heap, sign * ticks)
-            elif before[1] == amount:
-                continue
-            if price != text:
+            if price is not None:
                 level = Level(price, amount)
+            if ticks not in held:
+                heappush(heap, sign * ticks)
+            elif held[ticks][1] == amount:
+                continue
             held[ticks] = level
             changes.append(level)
         return changes
@@ -123,10 +121,12 @@ class Side:
         changes.extend(level for ticks, level in theirs.items() if mine.get(ticks) != level)
         return changes
 
-    def _key(self, text: str) -> _Key:
+    def _key(self, text: str) -> tuple[int, str | None]:
+        """The price as an integer, and its canonical text if `text` is not."""
         if len(self._keys) >= _KEYS_MAX:
             self._keys.clear()
-        key = self._keys[text] = _Key(ticks_of(text), canonical(text))
+        price = canonical(text)
+        key = self._keys[text] = (ticks_of(text), None if price == text else price)
         return key
 
 
@@ -146,5 +146,5 @@ class Book:
 
     def levels_min(self) -> int:
         """How many levels the thinner one of the sides that are not complete holds; a large number if both are."""
-        windowed = [len(side.levels) for side in (self.bids, self.asks) if side.window != EVERYWHERE]
+        windowed = [len(side.levels) for side in (self.bids, self.asks) if side.window is not EVERYWHERE]
         return min(windowed, default=1 << 30)

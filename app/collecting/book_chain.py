@@ -37,6 +37,8 @@ class Broken(Enum):
     CROSSED = "crossed"
     UNKNOWN_DELETE = "unknown_delete"
     UNREADABLE_PRICE = "unreadable_price"
+    LEFT_WINDOW = "left_window"
+    """Levels stand beyond what is known, and none inside: an empty side would be wrong."""
     NO_SNAPSHOT = "no_snapshot"
 
 
@@ -116,6 +118,8 @@ class BookChain:
             return Broken.UNREADABLE_PRICE
         if self.book.is_crossed():
             return Broken.CROSSED
+        if self._rule.snapshot_levels is not None and not self.book.levels_min():
+            return Broken.LEFT_WINDOW
         return changes if changes.bids or changes.asks else None
 
     def _is_joint(self, update: BookUpdate, previous: int) -> bool:

@@ -158,7 +158,7 @@ class BookFeed:
                     )
                 )
             )
-            if self._rule.snapshot_levels is not None and self._next is None:
+            if self._rule.snapshot_levels is not None:
                 self._refetch_if_thin(active, self._rule.snapshot_levels // LEVELS_KEPT_PART, now_ms)
         elif isinstance(result, Broken):
             self._leave(active, result.value, now_ms)
@@ -282,7 +282,7 @@ class BookFeed:
         )
 
     def _refetch_if_thin(self, active: BookChain, levels_min: int, now_ms: int) -> None:
-        if active.book.levels_min() < levels_min and now_ms >= self._refetch_ms:
+        if active.book.levels_min() < levels_min and self._next is None and now_ms >= self._refetch_ms:
             self._refetch_ms = now_ms + REFETCH_MS
             self._next = self._chain(active.socket)
             self._plan(now_ms)

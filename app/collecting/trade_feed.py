@@ -62,7 +62,7 @@ class TradeFeed:
             expected += 1
         else:
             if trades and first:
-                self._known.add(first, expected, trades[0].timestamp_ms, trades[-1].timestamp_ms)
+                self._known.grow(expected, trades[-1].timestamp_ms)
                 self._outlet.effects.extend(map(Emit, trades))
                 self._heard(now_ms)
                 return

@@ -22,9 +22,7 @@ LIMITS: Final = Limits(
     age_ms_max=240_000,
     weight_per_minute=600,
 )
-INSTRUMENTS: Final = tuple(
-    Instrument("model", Market.SWAP, f"{coin}-USDT", f"{coin}USDT") for coin in ("BTC", "ETH")
-)
+INSTRUMENTS: Final = tuple(Instrument("model", Market.SWAP, f"{coin}-USDT", f"{coin}USDT") for coin in ("BTC", "ETH"))
 TRADES_PAGE: Final = 20
 TOO_MANY: Final = 429
 

@@ -62,9 +62,11 @@ def _feed(world: World, feed: Feed, records: list[Record]) -> Iterator[str]:
         return
     match feed.data_type:
         case DataType.TRADE:
-            yield from _trades(instrument, [each for each in records if isinstance(each, Trade)], gaps)
+            begin_ms = world.begun_ms[feed]
+            yield from _trades(instrument, [each for each in records if isinstance(each, Trade)], gaps, begin_ms)
         case DataType.KLINE:
-            yield from _klines(instrument, [each for each in records if isinstance(each, KlineRecord)], gaps)
+            begin_ms = world.begun_ms[feed]
+            yield from _klines(instrument, [each for each in records if isinstance(each, KlineRecord)], gaps, begin_ms)
         case DataType.ORDERBOOK:
             yield from _book(instrument, records, world.now_ms)
             yield from _state_gaps(records)
@@ -77,7 +79,7 @@ def _feed(world: World, feed: Feed, records: list[Record]) -> Iterator[str]:
             yield from _state_gaps(records)
 
 
-def _trades(instrument: ModelInstrument, trades: list[Trade], gaps: list[Gap]) -> Iterator[str]:
+def _trades(instrument: ModelInstrument, trades: list[Trade], gaps: list[Gap], begin_ms: int) -> Iterator[str]:
     stored: dict[str, Trade] = {}
     for trade in trades:
         if (trade.price, trade.quantity, trade.sequence) != _first(stored, trade):
@@ -88,8 +90,9 @@ def _trades(instrument: ModelInstrument, trades: list[Trade], gaps: list[Gap]) -
         if truth.get(trade_id) != [trade.sequence, trade_id, trade.price, trade.quantity, trade.timestamp_ms]:
             yield f"trade {trade_id} never happened"
     confirmed = [gap for gap in gaps if gap.state is GapState.CONFIRMED]
-    begin = min(instrument.trades.index(truth[trade_id]) for trade_id in stored)
-    for sequence, trade_id, _, _, time_ms in instrument.trades[begin:]:
+    for sequence, trade_id, _, _, time_ms in instrument.trades:
+        if time_ms < begin_ms:
+            continue
         covering = [gap for gap in confirmed if _covers(gap, sequence, time_ms)]
         if trade_id not in stored and not covering:
             yield f"trade {trade_id} at {time_ms - BEGIN_MS} is lost in silence"
@@ -111,7 +114,7 @@ def _covers(gap: Gap, sequence: int, time_ms: int) -> bool:
     return gap.from_sequence <= sequence < gap.to_sequence and gap.from_ms <= time_ms <= gap.to_ms
 
 
-def _klines(instrument: ModelInstrument, klines: list[KlineRecord], gaps: list[Gap]) -> Iterator[str]:
+def _klines(instrument: ModelInstrument, klines: list[KlineRecord], gaps: list[Gap], begin_ms: int) -> Iterator[str]:
     grid = grid_of("1m")
     stored = {kline.open_ms: kline for kline in klines if kline.is_final}
     for kline in klines:
@@ -123,7 +126,7 @@ def _klines(instrument: ModelInstrument, klines: list[KlineRecord], gaps: list[G
         if gap.state is GapState.CONFIRMED and gap.from_sequence is not None and gap.to_sequence is not None:
             lost.update(range(gap.from_sequence, gap.to_sequence))
     finals = [open_ms for open_ms, row in instrument.klines.items() if row[6]]
-    for open_ms in range(min(stored), max(finals) + 1, MINUTE_MS):
+    for open_ms in range(begin_ms, max(finals) + 1, MINUTE_MS):
         sequence = sequence_of(grid, open_ms)
         if open_ms not in stored and sequence not in lost:
             yield f"the final of {open_ms - BEGIN_MS} is lost in silence"
@@ -240,5 +243,3 @@ def _funding(instrument: ModelInstrument, rates: list[FundingRate], now_ms: int)
         yield "a rate that was never paid"
     if len(finals) > len(set(finals)) * 3:
         yield "paid rates are repeated"
-
-

@@ -10,7 +10,7 @@ import msgspec
 
 from app.collecting.book_chain import BookRule
 from app.collecting.effects import Close, Effect, Emit, Fetch, Open, Send
-from app.collecting.ledger import SequenceLedger
+from app.collecting.ledger import SequenceLedger, feed_of
 from app.collecting.session import Session
 from app.domain.records import DataType, Feed, Record
 from app.domain.venue import Request
@@ -28,6 +28,7 @@ FEEDS: Final = frozenset(
 TRADES_END_MS: Final = 100_000
 """Trades stop so long before the end, so that the last are only found by asking."""
 SAVE_EVERY_MS: Final = 5_000
+CALM_PACE: Final = 4  # at the end trades and books come so much slower, to spare processor time
 TICKS_PER_S_MAX: Final = 20
 
 
@@ -57,6 +58,8 @@ class World:
         self._ticks = 0
         self._run = 0
         self.feeds = FEEDS
+        self.begun_ms: dict[Feed, int] = {}
+        """Where each feed begins: the time of the first that the written ledger ever held."""
         self._begin_process()
 
     def run(self) -> None:
@@ -90,7 +93,8 @@ class World:
                 return
             for name, frame in happen(self.now_ms):
                 self.network.push(name, frame, self.now_ms)
-            self.later(self.chance.randint(mean_ms // 2, mean_ms * 3 // 2), go)
+            calm = CALM_PACE if self.now_ms > BEGIN_MS + ACTIVE_MS and mean_ms < 5_000 else 1
+            self.later(calm * self.chance.randint(mean_ms // 2, mean_ms * 3 // 2), go)
 
         self.later(self.chance.randint(0, mean_ms), go)
 
@@ -123,8 +127,14 @@ class World:
 
     def _save(self, run: int) -> None:
         if run == self._run:
-            self._saved = self.ledger.to_text()
+            self._write()
             self.later(SAVE_EVERY_MS, lambda: self._save(run))
+
+    def _write(self) -> None:
+        self._saved = self.ledger.to_text()
+        for feed in FEEDS:
+            if feed not in self.begun_ms and (span := next(iter(self.ledger.known(feed)), None)) is not None:
+                self.begun_ms[feed] = span.from_ms
 
     def _deliver(self, number: int, frame: bytes) -> None:
         self._do(self.session.received(number, frame, self.now_ms))
@@ -171,6 +181,8 @@ class World:
             if run == self._run:
                 for gap in ledger.record(record):
                     self._publish(gap)
+                if feed_of(record) not in self.begun_ms:
+                    self._write()
 
         self.later(self._stored_ms - self.now_ms, store)
 
