@@ -12,6 +12,21 @@ class Message(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class StreamPlan(NamedTuple):
+    """A stream as it must be; what is not named here stays as the operator has set it.
+
+    `subjects` may have wildcards. The stream discards its oldest messages at `bytes_max` and those older than `age_s`;
+    with `is_refusing` it refuses new ones at `bytes_max`. Ids are remembered for `window_s` ≤ `age_s`.
+    """
+
+    name: str
+    subjects: tuple[str, ...]
+    bytes_max: int
+    age_s: int
+    window_s: int
+    is_refusing: bool = False
+
+
 class PublishError(Exception):
     """A message was not confirmed."""
 

@@ -1,0 +1,1 @@
+"""Files that hold messages while the stream is away."""
