@@ -20,7 +20,7 @@ _decode: Final = msgspec.msgpack.Decoder(Message).decode
 
 def packed(messages: Iterable[Message]) -> bytes:
     """The frames of `messages`, one behind the other."""
-    parts = []
+    parts: list[bytes] = []
     for message in messages:
         content = _encode(message)
         parts += (_HEAD.pack(len(content), zlib.crc32(content)), content)

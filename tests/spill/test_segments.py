@@ -42,6 +42,36 @@ def some(first: int, end: int, size: int = 10) -> list[Message]:
     return [Message("market.x.y.trade", b"b" * size, str(each), (("a", "ü"),)) for each in range(first, end)]
 
 
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def cut(path: Path, chance: random.Random) -> None:
+    """What a machine that loses power may leave of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: chance.randrange(len(data))])
+
+
+def damage(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def killed_while_it_spills(folder: Path) -> int:
+    """How many messages a process had called stored when it was killed."""
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    stored = 0
+    while stored < 400:
+        stored = int(child.stdout.readline())
+    os.kill(child.pid, signal.SIGKILL)
+    whole, _, _ = child.stdout.read().rpartition(b"\n")
+    child.wait()
+    child.stdout.close()
+    return int(whole.split()[-1]) if whole else stored
+
+
 async def drained(spill: SegmentSpill) -> list[Message]:
     found: list[Message] = []
     while group := await spill.read():
@@ -62,7 +92,7 @@ async def test_what_was_appended_is_read_in_order_also_after_a_restart(tmp_path:
     assert await drained(again) == some(0, 6), "what was not released is read from the segment's beginning"
     await again.release()
     assert again.is_empty
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
 
 
 async def test_segments_are_deleted_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,10 +101,10 @@ async def test_segments_are_deleted_one_by_one(tmp_path: Path, monkeypatch: pyte
     spill = opened(tmp_path)
     for first in range(0, 100, 10):
         await spill.append(some(first, first + 10, 90))
-    files = len(list(tmp_path.iterdir()))
+    files = len(files(tmp_path))
     found = list(await spill.read())
     await spill.release()
-    assert len(list(tmp_path.iterdir())) == files > 3
+    assert len(files(tmp_path)) == files > 3
     while group := await spill.read():
         found += group
         await spill.release()
@@ -108,7 +138,7 @@ async def test_a_folder_that_cannot_be_written_is_a_refusal(tmp_path: Path) -> N
     folder = tmp_path / "spill"
     spill = opened(folder)
     folder.rmdir()
-    with pytest.raises(SpillRefused, match="cannot be written .*make room or repair"):
+    with pytest.raises(SpillRefused, match=r"cannot be written .*make room or repair"):
         await spill.append(some(0, 1))
     folder.mkdir()
     await spill.append(some(1, 2))
@@ -121,9 +151,8 @@ async def test_a_torn_end_loses_the_torn_message_and_no_other(tmp_path: Path, se
     spill = opened(tmp_path)
     await spill.append(some(0, 20, chance.randrange(1, 200)))
     spill.close()
-    (path,) = tmp_path.iterdir()
-    data = path.read_bytes()
-    path.write_bytes(data[: chance.randrange(len(data))])
+    (path,) = files(tmp_path)
+    cut(path, chance)
     again = opened(tmp_path)
     await again.append(some(20, 22))
     found = [int(each.message_id) for each in await drained(again)]
@@ -135,10 +164,8 @@ async def test_damage_is_reported_and_what_follows_in_other_segments_is_read(tmp
     spill = opened(tmp_path)
     await spill.append(some(0, 20, 100))
     spill.close()
-    (path,) = tmp_path.iterdir()
-    data = bytearray(path.read_bytes())
-    data[500] ^= 1
-    path.write_bytes(data)
+    (path,) = files(tmp_path)
+    damage(path, 500)
     (tmp_path / "0.spill").write_bytes(b"something else")
     damages: list[str] = []
     again = opened(tmp_path, damages)
@@ -150,15 +177,7 @@ async def test_damage_is_reported_and_what_follows_in_other_segments_is_read(tmp
 
 
 async def test_a_process_killed_while_it_spills_loses_nothing_it_called_stored(tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    stored = 0
-    while stored < 400:
-        stored = int(child.stdout.readline())
-    os.kill(child.pid, signal.SIGKILL)
-    stored = int(([b"0", *child.stdout.read().split()])[-1]) or stored
-    child.wait()
-    child.stdout.close()
+    stored = killed_while_it_spills(tmp_path)
     found = [int(each.message_id) for each in await drained(opened(tmp_path))]
     assert found == list(range(len(found)))
     assert len(found) >= stored
