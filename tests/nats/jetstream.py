@@ -10,6 +10,7 @@ from typing import Any, Final
 import nats
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NothingMore
+from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
 from app.ports.publishing import Message, StreamPlan
@@ -77,7 +78,8 @@ async def read(url: str, stream: str = "T") -> list[tuple[str, dict[str, str], A
             held = (await context.stream_info(stream)).state.messages
         except NotFoundError:
             return []
-        subscription = await context.pull_subscribe("", stream=stream)
+        unacknowledged = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        subscription = await context.pull_subscribe("", stream=stream, config=unacknowledged)
         found: list[tuple[str, dict[str, str], Any]] = []
         while len(found) < held:
             try:

@@ -113,7 +113,9 @@ async def test_a_full_stream_is_an_error_until_there_is_room(server: NatsServer)
     async with publishing(server.url, [PLAN._replace(bytes_max=2_000, is_refusing=True)]) as publisher:
         await usable(publisher)
         await publisher.publish(numbered(1))
-        with pytest.raises(NotAccepted, match=r"is full: maximum bytes exceeded \(503/10077\); raise NATS_STREAM_BYTES"):
+        with pytest.raises(
+            NotAccepted, match=r"is full: maximum bytes exceeded \(503/10077\); raise NATS_STREAM_BYTES"
+        ):
             await publisher.publish(numbered(2, b'"' + b"x" * 1_900 + b'"'))
         assert "is full" in (publisher.fault() or "")
         await call(server.url, "STREAM.PURGE.T")
