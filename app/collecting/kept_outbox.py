@@ -18,7 +18,7 @@ from app.ports.clock import Clock
 from app.ports.publishing import Publisher, PublishError, TooLarge
 from app.ports.spilling import Spill, SpillRefused
 
-BATCH_MAX: Final = 50
+BATCH_MAX: Final = 200
 """Trades in a message (measured in docs/collector.md)."""
 LINGER_S: Final = 0.01
 """How long the first trade of a message waits for others: less than the network to an exchange takes."""
@@ -28,8 +28,8 @@ RECORDS_MAX: Final = 50_000
 """Records that wait in memory (about 20 MB); more are refused, which happens when the disk fails as well."""
 SPILL_AT: Final = 10_000
 """So many records in memory go to the spill: the stream is slower than the exchanges."""
-GROUP_RECORDS: Final = 2_000
-"""Records that are encoded, written and fsynced in one group: at most 30 ms of work if none is in a batch."""
+GROUP_MESSAGES: Final = 2_000
+"""Messages that are encoded, written and fsynced in one group: at most 30 ms of work before the disk's."""
 RETRY_S: Final = 1.0
 """Between attempts to write to a spill that refuses."""
 
@@ -247,12 +247,9 @@ class KeptOutbox:
     def _group(self) -> list[tuple[Lane, Made]]:
         """The next messages of all lanes that have none under way."""
         group: list[tuple[Lane, Made]] = []
-        records = 0
         for lane in self._lanes.values():
-            while lane.state is not LaneState.BUSY and lane.has_any and records < GROUP_RECORDS:
-                made = lane.taken()
-                records += len(made.records)
-                group.append((lane, made))
+            while lane.state is not LaneState.BUSY and lane.has_any and len(group) < GROUP_MESSAGES:
+                group.append((lane, lane.taken()))
         return group
 
     async def _append(self, group: list[tuple[Lane, Made]]) -> bool:
