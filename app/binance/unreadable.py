@@ -1,8 +1,7 @@
-"""The exceptions that msgspec raises for bad JSON: syntax or types, UTF-8, and too deep nesting."""
+"""The exceptions that msgspec raises for bad JSON."""
 
 from typing import Final
 
-import msgspec
+from app.domain.unreadable import BAD_JSON
 
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""Only the first is msgspec's own; the other two are raised as Python's exceptions."""
+UNREADABLE: Final = BAD_JSON

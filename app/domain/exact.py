@@ -82,10 +82,9 @@ def quotient(dividend: str, divisor: str, decimals: int) -> str:
         above *= _TEN_TO[shift]
     else:
         below *= _TEN_TO[-shift]
-    units, rest = divmod(above, below)
-    rest *= 2
-    if rest > below or (rest == below and units & 1):
-        units += 1
+    units, rest = divmod(2 * above + below, 2 * below)  # rounded half up
+    if not rest and units & 1:
+        units -= 1
     return _text(units, decimals)
 
 
