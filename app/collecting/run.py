@@ -6,6 +6,7 @@ from typing import Any, Final, assert_never
 
 from app.collecting.effects import Close, Effect, Emit, Fetch, Open, Send
 from app.collecting.session import Session
+from app.domain.instrument import Instrument
 from app.domain.records import Feed, Record
 from app.ports.venue_io import VenueIo, VenueLost, VenueSocket
 from app.runtime import Runtime
@@ -56,6 +57,10 @@ class VenueRunner:
         self._feeds = feeds
         if self._tasks is not None:
             self._execute(self._session.follow(feeds, self._clock.now_ms()))
+
+    def snapshot(self, instrument: Instrument) -> None:
+        """Publish the whole book of an instrument again, if it is held."""
+        self._execute(self._session.snapshot(instrument, self._clock.now_ms()))
 
     async def run(self) -> None:
         """Run until cancelled. A second run goes on with the same session after all its sockets were closed."""
