@@ -97,6 +97,7 @@ class Connection:
                 max_reconnect_attempts=-1,
                 ping_interval=PING_S,
                 max_outstanding_pings=PINGS_MAX,
+                pending_size=0,  # nothing is buffered while disconnected; a full buffer's flush would swallow time-outs
             )
         except (OSError, NatsError, TimeoutError) as error:
             self._failed(_sentence(error))

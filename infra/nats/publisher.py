@@ -119,7 +119,8 @@ class JetStreamPublisher:
             raise Unconfirmed(f"NATS cannot be asked on {subject}: {error or type(error).__name__}") from error
         finally:
             del self._asked[token]
-            asked.answer.cancel()  # nobody waits for it now
+            if not asked.answer.cancel() and not asked.answer.cancelled():
+                asked.answer.exception()  # it was seen, or came too late to matter
 
     async def _answered(self, answer: Msg) -> None:
         asked = self._asked.get(answer.subject.rpartition(".")[2])

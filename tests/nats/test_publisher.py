@@ -11,6 +11,7 @@ from app.ports.publishing import NotAccepted, PublishError, StreamPlan, TooLarge
 from infra.nats.publisher import JetStreamPublisher
 from tests.nats.jetstream import PLAN, SUBJECT, call, faulty, numbered, plain, publishing, read, usable
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE_S
 from tests.system.processes import until
 
 
@@ -163,6 +164,31 @@ async def test_a_server_that_does_not_answer_leaves_it_unknown_and_the_same_id_i
         publisher.ack_s_max = 5.0
         await publisher.publish(numbered(1))
     assert numbers(await read(server.url)) == [1]
+
+
+async def test_a_server_that_reads_nothing_holds_no_publish_longer_than_its_time(server: NatsServer) -> None:
+    large = b'"' + b"x" * 500_000 + b'"'
+    outcomes: list[str] = []
+
+    async def publish(publisher: JetStreamPublisher, number: int) -> None:
+        try:
+            await publisher.publish(numbered(number, large))
+        except Unconfirmed:
+            outcomes.append("unconfirmed")
+
+    async with publishing(server.url, [PLAN._replace(bytes_max=100_000_000)]) as publisher:
+        await usable(publisher)
+        publisher.ack_s_max = 0.3
+        server.suspend()
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+            for number in range(40):
+                tasks.create_task(publish(publisher, number))
+        assert outcomes == ["unconfirmed"] * 40
+        server.resume()
+        publisher.ack_s_max = 5.0
+        for number in range(40):
+            await publisher.publish(numbered(number, large))
+    assert (await call(server.url, "STREAM.INFO.T"))["state"]["messages"] == 40
 
 
 async def test_a_killed_server_comes_back_with_what_it_had_confirmed(server: NatsServer) -> None:

@@ -16,6 +16,7 @@ NODE = {
     "fastapi",
     "httpx",
     "msgspec",
+    "nats",
     "orjson",
     "prometheus_client",
     "sqlalchemy",
@@ -62,6 +63,11 @@ def test_a_command_imports_what_it_needs_and_no_more(tmp_path: Path, command: st
     imported = set(done.stderr.splitlines())
     assert "app.cli" in imported
     assert imported & (NODE | NOT_NEEDED[command]) == set()
+
+
+def test_a_node_imports_nats_only_when_it_publishes() -> None:
+    program = "import sys, app.node.node, app.server; assert 'nats' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], timeout=COMMAND_S_MAX, check=True)
 
 
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
