@@ -19,6 +19,7 @@ from infra.sandbox.universe import Instrument
 QUANTUM_MS = 250  # kline frames come at most this often (binance-facts section 5.4)
 _QUANTA = MINUTE_MS // QUANTUM_MS
 _PIECES = 20
+RUNS_MAX = 2 * _PIECES + 1  # of a minute: two a piece, and the surplus
 _SPLIT_TRADES = 2 * _PIECES  # from here on every piece has two trades or more, one of each side
 _LONG_WALK = (0, 1, 0, 2, 1, 0, 1, 2, 3, 2, 1, 3, 0, 4, 3, 2, 4, 3, 4, 4)  # each level four times
 _WALKS = ((), (4,), *(tuple(4 * j // (n - 1) for j in range(n)) for n in range(2, _PIECES)), _LONG_WALK)
@@ -244,9 +245,27 @@ def build_hour(item: Instrument, hour: int) -> HourBlock:
     return block
 
 
+def hour_trades(item: Instrument, hour: int) -> list[int]:
+    """The number of trades in each of the hour's sixty minutes. Takes about 15 µs."""
+    if not _trades_in(item, hour):
+        return [0] * 60
+    start_ms, rate, empty = hour * HOUR_MS, item.trades_a_minute, item.empty_of_1024
+    words = array("Q", shake_128(f"{item.uid}#{hour}".encode()).digest(960))
+    if item.onboard_ms < start_ms and item.delivery_ms >= start_ms + HOUR_MS:
+        counts = [1 + (rate * (bits >> 10 & 255) >> 7) if bits & 1023 >= empty else 0 for bits in words[::2]]
+        if any(counts):
+            return counts
+    end, traded = _minute_in(item.delivery_ms, start_ms), _traded(item, hour, words)
+    return [_drawn_trades(item, words[2 * i]) if traded[i] and i < end else 0 for i in range(60)]
+
+
+def _drawn_trades(item: Instrument, bits: int) -> int:
+    return 1 + (item.trades_a_minute * (bits >> 10 & 255) >> 7)
+
+
 def _walk(item: Instrument, bits: int, more: int, before: int, close: int, vol: int) -> Walk:
     """The trades of one minute, drawn from 128 random bits; `before`, `close`, `vol` in ticks."""
-    trades = 1 + (item.trades_a_minute * (bits >> 10 & 255) >> 7)
+    trades = _drawn_trades(item, bits)
     volume = trades * (1 + (item.lots_a_trade * (bits >> 18 & 255) >> 7)) + (bits >> 26 & 15)
     first = before if more & 1 else before + (more >> 1 & 7) - 3 - (more >> 1 & 7 < 4)
     span, tick = close - first, item.tick_units

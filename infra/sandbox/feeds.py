@@ -124,6 +124,7 @@ class FeedHub(Publisher):
             if item is not None and item.status(now_ms) != "PENDING_TRADING":
                 open_ms = item.grid(interval).floor(now_ms)
                 self._exchange.market.candle_now(item, interval, open_ms, now_ms)
+                first_id(self._exchange.market, item, now_ms // MINUTE_MS * MINUTE_MS)
 
     def _advance(self, feeds: SymbolFeeds, now_ms: int, *, faulty: bool) -> None:
         minute_ms = now_ms // MINUTE_MS * MINUTE_MS

@@ -1,44 +1,15 @@
 """Any candle of any series at any time, rolled up from hours of minutes, closed or in progress."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
 
 from infra.sandbox.candles import QUANTUM_MS, Candle, HourBlock, build_hour, flat
 from infra.sandbox.grid import DAY_MS, DURATIONS_MS, HOUR_MS, MINUTE_MS
+from infra.sandbox.numbers import Numbers
+from infra.sandbox.recent import Recent
 from infra.sandbox.universe import Instrument
 
 _BLOCKS_MAX = 2_048  # cached hours of minutes, about 50 kB each
 _SUMS_MAX = 100_000  # cached candles of hours and of days, about 400 bytes each
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-
-
-class Recent(Generic[_K, _V]):
-    """A thread-safe LRU cache of computed values."""
-
-    def __init__(self, size_max: int) -> None:
-        self._size_max = size_max
-        self._items: OrderedDict[_K, _V] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: _K) -> _V | None:
-        """The cached value, or None."""
-        with self._lock:
-            value = self._items.get(key)
-            if value is not None:
-                self._items.move_to_end(key)
-            return value
-
-    def put(self, key: _K, value: _V) -> _V:
-        """Cache `value` and return it."""
-        with self._lock:
-            self._items[key] = value
-            if len(self._items) > self._size_max:
-                self._items.popitem(last=False)
-            return value
 
 
 def roll_up(open_ms: int, parts: Iterable[Candle]) -> Candle:
@@ -66,6 +37,7 @@ class Market:
     """Candles by symbol and interval: pure functions with bounded caches."""
 
     def __init__(self) -> None:
+        self.numbers = Numbers()
         self._blocks: Recent[tuple[Instrument, int], HourBlock] = Recent(_BLOCKS_MAX)
         self._hours: Recent[tuple[Instrument, int], Candle] = Recent(_SUMS_MAX)
         self._days: Recent[tuple[Instrument, int], Candle] = Recent(_SUMS_MAX)

@@ -73,6 +73,8 @@ class MarketStreams:
         for spec in filter(None, map(parse_stream, names)):
             for item in self._items(spec, now_ms):
                 self._exchange.market.minute_now(item, now_ms)
+                if spec.kind in {"trade", "aggTrade"}:
+                    self._exchange.market.numbers.first(item, now_ms)
                 if spec.kind in {"ticker", "miniTicker"}:
                     self._exchange.tickers.at(item, now_ms)
                 if spec.kind == "continuousKline" and spec.detail != SECONDS:

@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 
 from infra.sandbox.candles import Candle
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
-from infra.sandbox.market import Market, Recent
+from infra.sandbox.market import Market
 from infra.sandbox.noise import chance
+from infra.sandbox.recent import Recent
 from infra.sandbox.universe import Instrument
 
 PLACES: Final = 8

@@ -1,23 +1,17 @@
-"""The trades of a symbol, single and aggregated, whose sums are its candles.
+"""The trades of a symbol, single and aggregated, whose sums are its candles. Their numbers are consecutive."""
 
-Ids are consecutive within a UTC hour and jump from one hour to the next, so that the id of any trade is computed
-without counting from the listing on.
-"""
-
-from bisect import bisect_left
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import Final, NamedTuple
 
 from infra.sandbox.candles import QUANTUM_MS, Walk
 from infra.sandbox.grid import HOUR_MS, MINUTE_MS
-from infra.sandbox.market import Market, Recent
+from infra.sandbox.market import Market
+from infra.sandbox.numbers import aggregates_of
+from infra.sandbox.recent import Recent
 from infra.sandbox.universe import Instrument
 
-IDS_AN_HOUR: Final = 1_000_000  # above the most trades in an hour: 60 × 4,801 of the busiest symbol
 _MINUTES_MAX = 128  # cached minutes of trades, up to 0.5 MB each for the busiest symbol
-_HOURS_MAX = 4_096  # cached hours of aggregate counts
-_SEARCH_HOURS_MAX = 24 * 4  # the newest trade is searched for so far back; a quiet symbol trades at least once a day
+_SEARCH_HOURS_MAX: Final = 24 * 4  # the newest trade is searched for so far back; quiet symbols trade at least daily
 
 
 class Trade(NamedTuple):
@@ -43,8 +37,8 @@ class Aggregate(NamedTuple):
 
 
 def first_id(market: Market, item: Instrument, open_ms: int) -> int:
-    """The id of the first trade at or after the minute `open_ms`, within its hour."""
-    return open_ms // HOUR_MS * IDS_AN_HOUR + market.block(item, open_ms).trades_before(open_ms)
+    """The id of the first trade at or after the minute `open_ms`."""
+    return market.numbers.first(item, open_ms)
 
 
 def ids_within(market: Market, item: Instrument, start_ms: int, end_ms: int) -> tuple[int, int]:
@@ -64,7 +58,6 @@ class Tape:
     def __init__(self, market: Market) -> None:
         self._market = market
         self._trades: Recent[tuple[Instrument, int], list[Trade]] = Recent(_MINUTES_MAX)
-        self._counts: Recent[tuple[Instrument, int], list[int]] = Recent(_HOURS_MAX)
 
     def minute(self, item: Instrument, open_ms: int) -> list[Trade]:
         """All trades of the minute, in order; none before the listing or after the delivery."""
@@ -121,54 +114,70 @@ class Tape:
                 return _nth(walk, open_ms, first_id(self._market, item, open_ms), done)
         return None
 
+    def published(self, item: Instrument, open_ms: int, now_ms: int) -> int:
+        """How many trades of the minute are published by `now_ms`."""
+        walk = self._walk(item, open_ms)
+        if walk is None or now_ms < open_ms:
+            return 0
+        return walk.trades if now_ms >= open_ms + MINUTE_MS else walk.trades_at((now_ms - open_ms) // QUANTUM_MS)
+
+    def part(self, item: Instrument, open_ms: int, low: int, high: int) -> list[Trade]:
+        """The trades of a minute from place `low` (from 0) to before `high`, computed without the others."""
+        walk = self._walk(item, open_ms)
+        return [] if walk is None else list(_trades(walk, open_ms, first_id(self._market, item, open_ms), low, high))
+
+    def numbered(self, item: Instrument, first: int, last: int, now_ms: int) -> Iterator[Trade]:
+        """The trades published by `now_ms` whose number is in [first, last], oldest first."""
+        numbers = self._market.numbers
+        open_ms = numbers.minute_of(item, first, item.onboard_ms, now_ms, aggregate=False)
+        while open_ms <= now_ms and (number := numbers.first(item, open_ms)) <= last:
+            high = min(self.published(item, open_ms, now_ms), last + 1 - number)
+            yield from self.part(item, open_ms, max(0, first - number), high)
+            open_ms += MINUTE_MS
+
+    def newest_number(self, item: Instrument, now_ms: int) -> int:
+        """The number of the newest trade published by `now_ms`; one less than the first if there is none."""
+        open_ms = max(now_ms, item.onboard_ms) // MINUTE_MS * MINUTE_MS
+        return first_id(self._market, item, open_ms) + self.published(item, open_ms, now_ms) - 1
+
     def aggregates(self, item: Instrument, open_ms: int, now_ms: int) -> list[Aggregate]:
-        """The published trades of a minute, aggregated; an aggregate ends when price, side or quantum changes."""
-        seen = self.seen(item, open_ms, now_ms)
-        if not seen:
+        """The aggregates of a minute whose trades are all published; some have two trades of one price and side."""
+        trades = self.minute(item, open_ms)
+        walk = self._walk(item, open_ms) if trades else None
+        if walk is None:
             return []
-        hour_ms = open_ms // HOUR_MS * HOUR_MS
-        number = (
-            open_ms // HOUR_MS * IDS_AN_HOUR + self._aggregates_before(item, hour_ms)[(open_ms - hour_ms) // MINUTE_MS]
-        )
-        starts = _starts(seen)
-        parts = (seen[start:end] for start, end in zip(starts, [*starts[1:], len(seen)], strict=True))
+        seen = self.published(item, open_ms, now_ms)
+        starts = _starts(walk)
+        number = self._market.numbers.first(item, open_ms, aggregate=True)
+        ends = [*starts[1:], walk.trades]
+        parts = (trades[start:end] for start, end in zip(starts, ends, strict=True) if end <= seen)
         return [
             Aggregate(number + place, part[0].price, sum(trade.lots for trade in part), part[0].number,
                       part[-1].number, part[0].time_ms, part[0].maker)
             for place, part in enumerate(parts)
         ]  # fmt: skip
 
-    def minute_of(self, item: Instrument, number: int, *, aggregate: bool) -> int:
-        """The open time of the minute that contains id `number`, or of the first minute after it."""
-        hour, place = divmod(number, IDS_AN_HOUR)
-        hour_ms = hour * HOUR_MS
-        if hour_ms + HOUR_MS <= item.onboard_ms:
-            return item.onboard_ms
-        if aggregate:
-            before = self._aggregates_before(item, hour_ms)
-        else:
-            block = self._market.block(item, hour_ms)
-            before = [block.trades_before(hour_ms + i * MINUTE_MS) for i in range(61)]
-        return hour_ms + max(0, bisect_left(before, place + 1) - 1) * MINUTE_MS
+    def minute_of(self, item: Instrument, number: int, since_ms: int, now_ms: int, *, aggregate: bool) -> int:
+        """The open time of the minute since `since_ms` that contains id `number`, or of the nearest one."""
+        return self._market.numbers.minute_of(item, number, since_ms, now_ms, aggregate=aggregate)
 
-    def _aggregates_before(self, item: Instrument, hour_ms: int) -> list[int]:
-        """The number of aggregates in the hour before each of its minutes, and at last of the whole hour."""
-        found = self._counts.get((item, hour_ms))
-        if found is None:
-            opens = range(hour_ms, hour_ms + HOUR_MS, MINUTE_MS)
-            found = [0, *accumulate(len(_starts(self.minute(item, open_ms))) for open_ms in opens)]
-            found = self._counts.put((item, hour_ms), found)
-        return found
+    def _walk(self, item: Instrument, open_ms: int) -> Walk | None:
+        if not item.onboard_ms <= open_ms < item.delivery_ms or item.pending:
+            return None
+        return self._market.block(item, open_ms).minute(open_ms)[1]
 
 
-def _trades(walk: Walk, open_ms: int, number: int) -> Iterator[Trade]:
+def _trades(walk: Walk, open_ms: int, number: int, low: int = 0, high: int = 1 << 62) -> Iterator[Trade]:
+    """The trades of a minute from place `low` to before `high`; `number` is that of its first."""
     done = 0
     for run in walk.runs():
-        sold = 0
-        for place in range(1, run.trades + 1):
-            upto = run.lots * place // run.trades
-            yield Trade(number + done, run.price, upto - sold, open_ms + walk.trade_ms(done + 1), maker=not run.bought)
-            sold, done = upto, done + 1
+        begin, end = max(low, done), min(high, done + run.trades)
+        sold = run.lots * max(0, begin - done) // run.trades
+        for place in range(begin, end):
+            upto = run.lots * (place + 1 - done) // run.trades
+            yield Trade(number + place, run.price, upto - sold, open_ms + walk.trade_ms(place + 1), not run.bought)
+            sold = upto
+        done += run.trades
 
 
 def _nth(walk: Walk, open_ms: int, number: int, nth: int) -> Trade:
@@ -183,13 +192,14 @@ def _nth(walk: Walk, open_ms: int, number: int, nth: int) -> Trade:
     raise AssertionError(f"a walk of {walk.trades} trades has no trade {nth}")
 
 
-def _starts(trades: list[Trade]) -> list[int]:
-    """The indexes at which an aggregate begins."""
+def _starts(walk: Walk) -> list[int]:
+    """The places at which an aggregate begins. Pairs at the begin of a run are merged, a third of each run at most."""
     starts: list[int] = []
-    last: tuple[int, bool, int] | None = None
-    for place, trade in enumerate(trades):
-        key = (trade.price, trade.maker, trade.time_ms // QUANTUM_MS)
-        if key != last:
-            starts.append(place)
-            last = key
+    merges, done = walk.trades - aggregates_of(walk.trades), 0
+    for run in walk.runs():
+        pairs = min(run.trades // 2, 1 + run.trades // 3, merges)
+        starts.extend(range(done, done + 2 * pairs, 2))
+        starts.extend(range(done + 2 * pairs, done + run.trades))
+        merges, done = merges - pairs, done + run.trades
+    assert not merges, "runs have room for all pairs"
     return starts

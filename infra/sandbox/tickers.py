@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from infra.sandbox.candles import Candle
 from infra.sandbox.grid import DAY_MS, MINUTE_MS
-from infra.sandbox.market import Market, Recent
+from infra.sandbox.market import Market
+from infra.sandbox.recent import Recent
 from infra.sandbox.tape import Tape, Trade, first_id
 from infra.sandbox.universe import Instrument
 

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Final
 
 from infra.sandbox.exchange import Exchange
-from infra.sandbox.grid import DAY_MS, MINUTE_MS
+from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS
 from infra.sandbox.params import ApiError, Query, instrument, integer, limit_of, not_valid, ordered, window_of
 from infra.sandbox.render import amount, decimal
 from infra.sandbox.tape import Aggregate, Trade
@@ -55,7 +55,7 @@ def historical_trades(exchange: Exchange, query: Query, now_ms: int) -> list[Jso
     limit, number = limit_of(query, 100, HISTORICAL_MAX), integer(query, "fromId")
     if number is None:
         return [describe_trade(item, trade) for trade in exchange.tape.latest(item, limit, now_ms)]
-    start_ms = max(exchange.tape.minute_of(item, number, aggregate=False), now_ms - _HISTORY_REACH_MS)
+    start_ms = exchange.tape.minute_of(item, number, now_ms - _HISTORY_REACH_MS, now_ms, aggregate=False)
     known = (trade for part in exchange.tape.forwards(item, start_ms, now_ms) for trade in part)
     return [describe_trade(item, trade) for trade in islice((t for t in known if t.number >= number), limit)]
 
@@ -69,7 +69,8 @@ def agg_trades(exchange: Exchange, query: Query, now_ms: int) -> list[Json]:
     if number is not None and (start_ms is not None or end_ms is not None):
         raise ApiError(-1128, "Combination of optional parameters invalid.")
     if number is not None:
-        start_ms = exchange.tape.minute_of(item, number, aggregate=True)
+        since_ms = now_ms - _AGGREGATES_REACH_MS - HOUR_MS
+        start_ms = exchange.tape.minute_of(item, number, since_ms, now_ms, aggregate=True)
     if any(time_ms is not None and time_ms < now_ms - _AGGREGATES_REACH_MS for time_ms in (start_ms, end_ms)):
         raise ApiError(-4166, "Search window is restricted to recent 2 days only.")
     if start_ms is None:
