@@ -315,7 +315,7 @@ def _trades_in(item: Instrument, hour: int) -> bool:
 
 
 def _anchor_ticks(item: Instrument, hour: int) -> int:
-    return item.base_ticks * (1_000_000 + drift_ppm(item.uid, hour)) // 1_000_000
+    return item.base_ticks * (1_000_000 + drift_ppm(item.follows or item.uid, hour)) // 1_000_000
 
 
 def _close_ticks(item: Instrument, hour: int) -> int:

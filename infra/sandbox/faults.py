@@ -1,9 +1,13 @@
 """The faults that a test can inject into the sandbox.
 
-A fault is a JSON object. `kind` is one of `KINDS`. `symbol`, `interval` (the period of statistics and metrics),
-`stream` and `path` are filters, as shell patterns. `count` ends the fault after so many hits, `duration_s` after so
-many seconds of the sandbox's clock; with `probability` (and its `seed`) it hits at random. Fields of single kinds:
+A fault is a JSON object. `kind` is one of `KINDS`. `venue` ("binance", "okx", "deribit"), `symbol`, `interval` (the
+period of statistics and metrics), `stream` and `path` are filters, as shell patterns. Streams of OKX are written
+books:BTC-USDT-SWAP, those of Deribit as it names its channels. `count` ends the fault after so many hits, `duration_s`
+after so many seconds of the sandbox's clock; with `probability` (and its `seed`) it hits at random. Fields of single
+kinds:
 
+    all     error_answer {code: a subscription or a request of OKX or Deribit, or a control message of Binance, is
+            refused with an error}
     REST    http_5xx {status=503} · http_429 {retry_after_s=30} · http_418 {ban_s=120, retry_after=true,
             banned_until=true: whether header and message say when it ends}
             slow {delay_s=5} · malformed {shape="truncated"|"html"|"empty"|"abort"}
@@ -15,8 +19,12 @@ many seconds of the sandbox's clock; with `probability` (and its `seed`) it hits
             wrong_route (acknowledges and delivers nothing, until the socket ends)
             cut · half_open (no more bytes in either direction; dropped after ten minutes)
             slow_socket {delay_s=5: frames are delayed more and more, up to so much, until the socket ends}
-            server_shutdown {delay_s=5: announces serverShutdown, and closes so much later}
+            server_shutdown {delay_s=5: announces serverShutdown, and closes so much later; Binance}
+            rotation {delay_s=5: closes so much later, after what the exchange announces: serverShutdown of Binance,
+            notice 64008 of OKX, nothing of Deribit}
     frames  silence · duplicate · reorder · late_close {delay_s=5} · drop_close · malformed_frame
+            gap (frames of trades and of book changes are left out, so that the sequence does not fit)
+            snapshot_missing (a book of OKX or Deribit begins with an update)
             contradict {false_final="second"|"first": sends two closing frames, of which this one is wrong}
     archive corrupt_zip · wrong_checksum · archive_404 · archive_missing_rows {as missing_rows}
             archive_5xx {status=503} · archive_slow {delay_s=5}
@@ -33,9 +41,10 @@ many seconds of the sandbox's clock; with `probability` (and its `seed`) it hits
     market list_symbol {symbol} · delist_symbol {symbol, in_s=60} · onboard_date {symbol, from_ms: the onboardDate in
             exchangeInfo} · relist_symbol {symbol, in_s=60: from the next minute the symbol is unused for so long, and
             then another coin's}; executed at once, and not undone by clearing
+    books   reset {symbol=all: from now on OKX's seqId is smaller; Deribit sends a new snapshot}; likewise
 
-`cut`, `half_open`, `slow_socket` and `server_shutdown` hit each matching open socket once. Without count and duration
-they hit only sockets that are open now.
+`cut`, `half_open`, `slow_socket`, `server_shutdown` and `rotation` hit each matching open socket once. Without count
+and duration they hit only sockets that are open now.
 """
 
 from collections.abc import Iterable
@@ -49,10 +58,12 @@ REST_KINDS = frozenset(
     {"http_5xx", "http_429", "http_418", "slow", "malformed", "missing_rows", "lost_history", "hole"}
 )
 OPENING_KINDS = frozenset({"refuse", "handshake_hang", "wrong_route"})
-BEFALLING_KINDS = frozenset({"cut", "half_open", "slow_socket", "server_shutdown"})
+BEFALLING_KINDS = frozenset({"cut", "half_open", "slow_socket", "server_shutdown", "rotation"})
 FRAME_KINDS = frozenset(
-    {"silence", "duplicate", "reorder", "late_close", "drop_close", "malformed_frame", "contradict"}
+    {"silence", "duplicate", "reorder", "late_close", "drop_close", "malformed_frame", "contradict", "gap"}
 )
+ANSWER_KINDS = frozenset({"error_answer"})
+BOOK_KINDS = frozenset({"snapshot_missing", "reset"})
 SOCKET_KINDS = OPENING_KINDS | BEFALLING_KINDS | FRAME_KINDS
 ARCHIVE_KINDS = frozenset(
     {"corrupt_zip", "wrong_checksum", "archive_missing_rows", "archive_404", "archive_5xx", "archive_slow"}
@@ -66,8 +77,9 @@ METRICS_KINDS = frozenset(
 FUNDING_KINDS = frozenset({"funding_jitter"})
 QUIRK_KINDS = METRICS_KINDS | FUNDING_KINDS
 MARKET_KINDS = frozenset({"list_symbol", "delist_symbol", "onboard_date", "relist_symbol"})
-KINDS = REST_KINDS | SOCKET_KINDS | ARCHIVE_KINDS | QUIRK_KINDS | MARKET_KINDS
+KINDS = REST_KINDS | SOCKET_KINDS | ARCHIVE_KINDS | QUIRK_KINDS | MARKET_KINDS | ANSWER_KINDS | BOOK_KINDS
 SHAPES = frozenset({"truncated", "html", "empty", "abort"})
+VENUES = frozenset({"binance", "okx", "deribit"})
 FALSE_FINALS = frozenset({"first", "second"})
 FAULTS_MAX = 1_000  # on the board at once
 
@@ -77,6 +89,7 @@ class Fault:
     """One fault. The module's docstring describes its fields."""
 
     kind: str
+    venue: str | None = None
     symbol: str | None = None
     interval: str | None = None
     stream: str | None = None
@@ -97,10 +110,13 @@ class Fault:
     from_ms: int | None = None
     to_ms: int | None = None
     in_s: int = 60
+    code: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(sorted(KINDS))}")
+        if self.venue is not None and self.venue not in VENUES:
+            raise ValueError(f"venue must be one of {', '.join(sorted(VENUES))}")
         if self.kind in MARKET_KINDS and not self.symbol:
             raise ValueError(f"{self.kind} needs a symbol")
         if self.kind == "onboard_date" and self.from_ms is None:
@@ -118,8 +134,10 @@ class Fault:
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("kind", "symbol", "interval", "stream", "path", "shape", "false_final"), (str,)),
-    **dict.fromkeys(("count", "seed", "status", "retry_after_s", "ban_s", "rows", "from_ms", "to_ms", "in_s"), (int,)),
+    **dict.fromkeys(("kind", "venue", "symbol", "interval", "stream", "path", "shape", "false_final"), (str,)),
+    **dict.fromkeys(
+        ("count", "seed", "status", "retry_after_s", "ban_s", "rows", "from_ms", "to_ms", "in_s", "code"), (int,)
+    ),
     **dict.fromkeys(("duration_s", "probability", "delay_s"), (int, float)),
     **dict.fromkeys(("retry_after", "banned_until"), (bool,)),
 }
@@ -154,7 +172,8 @@ class _Entry:
     def matches(self, target: "Target") -> bool:
         fault = self.fault
         return (
-            (fault.symbol is None or fnmatchcase(target.symbol, fault.symbol.upper()))
+            (fault.venue is None or fault.venue == target.venue)
+            and (fault.symbol is None or fnmatchcase(target.symbol, fault.symbol.upper()))
             and (fault.interval is None or fnmatchcase(target.interval, fault.interval))
             and (fault.stream is None or any(fnmatchcase(name, fault.stream) for name in target.streams))
             and (fault.path is None or fnmatchcase(target.path, fault.path))
@@ -169,6 +188,7 @@ class Target:
     interval: str = ""
     path: str = ""
     streams: Iterable[str] = ()
+    venue: str = "binance"
 
 
 @dataclass(slots=True)

@@ -138,3 +138,20 @@ class WeightLimiter:
 
 def _seconds_until(time_ms: int, now_ms: int) -> int:
     return max(1, -(-(time_ms - now_ms) // SECOND_MS))
+
+
+class Pool:
+    """Credits that refill steadily: `refill` of them in `per_ms`, up to `size`."""
+
+    def __init__(self, size: int, refill: int, per_ms: int) -> None:
+        self._size, self._refill, self._per_ms = size * per_ms, refill, per_ms
+        self._left, self._at_ms = self._size, 0
+
+    def take(self, cost: int, now_ms: int) -> bool:
+        """Spend credits; false, and nothing is spent, if there are too few."""
+        self._left = min(self._size, self._left + max(0, now_ms - self._at_ms) * self._refill)
+        self._at_ms = now_ms
+        if self._left < cost * self._per_ms:
+            return False
+        self._left -= cost * self._per_ms
+        return True

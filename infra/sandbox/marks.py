@@ -68,6 +68,11 @@ class Marks:
         """The mark price."""
         return _mark(item, now_ms, self._market.minute_now(item, now_ms).close)
 
+    @staticmethod
+    def of_price(item: Instrument, time_ms: int, price: int) -> tuple[int, int]:
+        """Index and mark price when the last trade has `price`."""
+        return _index(item, time_ms, price), _mark(item, time_ms, price)
+
     def average(self, item: Instrument, now_ms: int) -> int:
         """The moving average of the mark price: the mean of now and a minute ago."""
         before_ms = max(item.onboard_ms, now_ms - MINUTE_MS)

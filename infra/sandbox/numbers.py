@@ -64,17 +64,17 @@ class _Sums:
 
     def hour_of(self, number: int, since: int, until: int, *, aggregate: bool) -> int:
         """The hour in [since, until] that contains `number`, or the nearest of them."""
-        low, high = self.at(since)[aggregate], self.at(until)[aggregate]
-        if number < low or since >= until:
-            return since
-        if number >= high:
-            return until
         with self._lock:
-            after = self._after[aggregate]
+            after, before = self._after[aggregate], self._before[aggregate]
             if number >= after[0]:
-                return self.origin + bisect_right(after, number) - 1
-            before = self._before[aggregate]
-            return self.origin - bisect_left(before, -number, key=_negative)
+                while after[-1] <= number and self.origin + len(after) <= until:
+                    self._extend(self._after, 1)
+                hour = self.origin + bisect_right(after, number) - 1
+            else:
+                while before[-1] > number and self.origin - len(before) >= since:
+                    self._extend(self._before, -1)
+                hour = self.origin - min(bisect_left(before, -number, key=_negative), len(before) - 1)
+        return min(max(hour, since), until)
 
     def _extend(self, sums: "tuple[array[int], array[int]]", step: int) -> None:
         hour = self.origin + len(sums[0]) - 1 if step > 0 else self.origin - len(sums[0])

@@ -24,8 +24,10 @@ class Options:
     `archive_quirks`: some files of metrics have faults, drawn from the seed (infra/sandbox/archive/quirks.py).
     `data_limit_per_path`: each path under /futures/data has 1,000 requests in five minutes, instead of all together
     (unconfirmed for the exchange).
+    `rate`: the mean trades a second of each instrument of OKX and Deribit; None: each has its own, 5 to 20.
     """
 
     archive_quirks: bool = False
     data_limit_per_path: bool = False
+    rate: float | None = None
     rest_digits: RestDigits = field(default_factory=RestDigits)

@@ -27,6 +27,26 @@ def amount(units: int, places: int) -> str:
     return decimal(units, places) if units else "0"
 
 
+def trimmed(units: int, places: int) -> str:
+    """As `signed` without trailing zeros, as OKX prints numbers: (1500, 3) is "1.5", (2000, 3) is "2"."""
+    text = signed(units, places)
+    return text.rstrip("0").rstrip(".") if places else text
+
+
+def json_number(units: int, places: int) -> str:
+    """A JSON number as Deribit prints it: at least one decimal, and an exponent below 0.0001: 1.0e-5."""
+    text = trimmed(units, places)
+    if units and abs(units) * 10_000 < _ten_to(places):
+        digits = str(abs(units))
+        fraction = digits[1:].rstrip("0") or "0"
+        return f"{'-' if units < 0 else ''}{digits[0]}.{fraction}e-{places - len(digits) + 1}"
+    return text if "." in text else f"{text}.0"
+
+
+def _ten_to(places: int) -> int:
+    return int("1" + "0" * places)
+
+
 def rest_row(item: Instrument, candle: Candle, close_ms: int) -> Row:
     """The 12 elements of a klines row."""
     price, lots = item.price_precision, item.quantity_precision

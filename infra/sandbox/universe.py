@@ -10,6 +10,7 @@ from infra.sandbox.noise import chance
 
 NEVER_MS = 4_133_404_800_000  # 2100-12-25 08:00 UTC, Binance's "no delivery" (binance-facts section 4)
 _TRADE_USD = 150  # value of the mean trade, which determines its lots
+_INVERSE_TRADE_USD = 3_000
 _QUIET_TRADES = 5
 
 # base asset, price precision, quantity precision, tick in units of 10^-precision, base price in ticks, trades a minute,
@@ -74,6 +75,10 @@ class Instrument:
     stated_ms: int | None = None
     """The onboardDate in exchangeInfo if it differs from the first candle's time (binance-facts section 4)."""
     pending: bool = False
+    follows: str = ""
+    """The `uid` whose course of prices the symbol has; "" for its own."""
+    lot_usd: int = 0
+    """The dollars that a lot of an inverse contract is worth; 0 if lots are coins."""
 
     @cached_property
     def pair(self) -> str:
@@ -82,7 +87,9 @@ class Instrument:
 
     @cached_property
     def lots_a_trade(self) -> int:
-        """The mean lots of a trade, worth about 150 dollars."""
+        """The mean lots of a trade, worth about 150 dollars; of an inverse contract about 3,000."""
+        if self.lot_usd:
+            return max(1, _INVERSE_TRADE_USD // self.lot_usd)
         price_units = self.base_ticks * self.tick_units
         scale = int("1" + "0" * (self.price_precision + self.quantity_precision))
         return max(1, _TRADE_USD * scale // price_units)
@@ -121,7 +128,7 @@ class Universe:
 
     def __init__(self, seed: int, symbols: int) -> None:
         assert symbols >= 1, "an exchange without symbols answers nothing"
-        self._seed = seed
+        self.seed = seed
         self._fixed = {item.symbol: item for item in (*self._perpetuals(symbols), *self._strays())}
         self._calendar: dict[str, Instrument] = {}
         self._former: dict[str, list[Instrument]] = {}  # by symbol: its former coins, oldest first
@@ -212,16 +219,16 @@ class Universe:
 
     def _perpetuals(self, symbols: int) -> Iterator[Instrument]:
         for base, price, quantity, tick, ticks, trades, empty, onboard_ms in _HEADS[:symbols]:
-            uid = f"{self._seed}:{base}USDT"
+            uid = f"{self.seed}:{base}USDT"
             item = Instrument(f"{base}USDT", base, uid, price, quantity, tick, ticks, trades, empty, onboard_ms)
             yield replace(item, stated_ms=_STATED_MS.get(base))
         for number in range(symbols - len(_HEADS)):
             base = _NAMES[number] if number < len(_NAMES) else _coin_name(number)
-            yield self._perpetual(base, _listing_ms(f"{self._seed}:{base}"))
+            yield self._perpetual(base, _listing_ms(f"{self.seed}:{base}"))
 
     def _perpetual(self, base: str, onboard_ms: int, *, symbol: str = "", uid: str = "") -> Instrument:
         symbol = symbol or f"{base}USDT"
-        uid = uid or f"{self._seed}:{symbol}"
+        uid = uid or f"{self.seed}:{symbol}"
         bits = chance(f"{uid}/precision")
         price, quantity, tick = _PRECISIONS[bits % len(_PRECISIONS)]
         ticks = 2_000 + (bits >> 8) % 60_000
@@ -232,7 +239,7 @@ class Universe:
 
     def _strays(self) -> Iterator[Instrument]:
         """Symbols that a client of USDT perpetuals must filter out."""
-        seed = self._seed
+        seed = self.seed
         gold = Instrument("XAUUSDT", "XAU", f"{seed}:XAUUSDT", 2, 3, 1, 420_000, 90, 40, utc_ms(2025, 12, 11, 8, 5))
         yield replace(gold, contract_type="TRADIFI_PERPETUAL", underlying="COMMODITY")
         usdc = Instrument("BTCUSDC", "BTC", f"{seed}:BTCUSDC", 1, 3, 1, 1_000_000, 300, 0, utc_ms(2024, 1, 3, 12, 30))
@@ -252,7 +259,7 @@ class Universe:
         """The symbol listed on `day` at 00:30 UTC and delivered two days later at 09:00 (announced at 00:00)."""
         when = utc(day * DAY_MS)
         symbol = f"NEW{when:%m%d}USDT"
-        uid = f"{self._seed}:{symbol}:{when.year}"
+        uid = f"{self.seed}:{symbol}:{when.year}"
         if uid not in self._calendar:
             fresh = self._perpetual(symbol.removesuffix("USDT"), day * DAY_MS + 30 * MINUTE_MS, uid=uid)
             ends_ms = (day + 2) * DAY_MS
@@ -267,9 +274,9 @@ class Universe:
         return self._calendar[uid]
 
     def _quarterly(self, now_ms: int) -> Instrument:
-        delivery_ms = _quarter_end_ms(now_ms)
+        delivery_ms = quarter_end_ms(now_ms)
         symbol = f"BTCUSDT_{utc(delivery_ms):%y%m%d}"
-        uid = f"{self._seed}:{symbol}"
+        uid = f"{self.seed}:{symbol}"
         if uid not in self._calendar:
             fresh = Instrument(symbol, "BTC", uid, 1, 3, 1, 1_010_000, 60, 30, delivery_ms - 182 * DAY_MS)
             self._calendar[uid] = replace(
@@ -294,7 +301,7 @@ def _listing_ms(key: str) -> int:
     return day_ms + (7 + (bits >> 16) % 9) * HOUR_MS + (bits >> 24) % 4 * 15 * MINUTE_MS
 
 
-def _quarter_end_ms(now_ms: int) -> int:
+def quarter_end_ms(now_ms: int) -> int:
     """The first last-Friday-of-a-quarter, 08:00 UTC, after `now_ms`."""
     when = utc(now_ms)
     month = (when.month - 1) // 3 * 3 + 4

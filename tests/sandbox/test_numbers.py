@@ -39,7 +39,7 @@ def test_numbers_go_on_from_one_minute_and_hour_to_the_next(tape: Tape, symbol: 
 
 
 def test_the_first_trade_of_a_symbol_has_a_number_above_zero(tape: Tape) -> None:
-    item = instrument("1000PEPEUSDT")
+    item = instrument("币安人生USDT")
     first = tape.minute(item, item.onboard_ms)[0]
     assert first.number > 0
     assert next(tape.numbered(item, first.number - 5, first.number, NOW_MS)) == first

@@ -1,0 +1,1 @@
+"""Deribit, as described in binance-facts section 8.2."""

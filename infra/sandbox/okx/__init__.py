@@ -1,0 +1,1 @@
+"""OKX, as described in binance-facts section 8.1."""
