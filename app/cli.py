@@ -108,11 +108,14 @@ def sandbox(
     seed: Annotated[int, typer.Option(help="Which market.")] = 1,
     symbols: Annotated[int, typer.Option(help="How many USDT perpetuals.", min=1, max=SANDBOX_SYMBOLS_MAX)] = 50,
     weight_limit: Annotated[int, typer.Option(help="REST weight a minute.", min=1, max=10**9)] = 2400,
+    rate: Annotated[
+        float | None, typer.Option(help="Trades a second of each instrument of OKX and Deribit.", min=0.1, max=100_000)
+    ] = None,
 ) -> None:
-    """Run a seeded Binance on loopback: REST, archive, sockets, and faults through POST /sandbox/faults."""
+    """Run a seeded Binance, OKX and Deribit on loopback: REST, sockets, faults through POST /sandbox/faults."""
     from infra.sandbox.server import run
 
-    run(port, seed, symbols, weight_limit)
+    run(port, seed, symbols, weight_limit, rate)
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""A seeded Binance on loopback: REST, sockets, archive and faults."""
+"""A seeded Binance, OKX and Deribit on loopback: REST, sockets, Binance's archive, and faults."""

@@ -1,7 +1,7 @@
 """The control endpoints of the sandbox under /sandbox, without weight, limits and faults."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import orjson
@@ -19,6 +19,8 @@ from infra.sandbox.limits import WeightLimiter
 from infra.sandbox.params import upper
 from infra.sandbox.sockets import SocketServer
 from infra.sandbox.statistics import PERIOD_MS
+from infra.sandbox.venue_server import VenueSockets
+from infra.sandbox.venue_truth import VenueTruth
 
 TRUTH_ROWS_MAX = 20_000
 
@@ -32,6 +34,7 @@ class Control:
     faults: FaultBoard
     journal: Journal
     sockets: SocketServer
+    venue_sockets: VenueSockets
 
     def inject(self, fault: Fault) -> int:
         """Activate a fault and return its number. Raises ValueError if the market refuses it."""
@@ -47,9 +50,13 @@ class Control:
                 self.exchange.universe.relist_symbol(fault.symbol, now_ms, fault.in_s * SECOND_MS)
             else:
                 self.exchange.universe.delist_symbol(fault.symbol, now_ms, now_ms + fault.in_s * SECOND_MS)
+        if fault.kind == "reset":
+            self.venue_sockets.venues.reset(fault, now_ms)
         number = self.faults.add(fault, now_ms)
         if fault.kind in BEFALLING_KINDS:
             self.sockets.befall(now_ms)
+            self.venue_sockets.venues.befall(now_ms)
+            self.venue_sockets.wake()
             if fault.count is None and fault.duration_s is None:
                 self.faults.clear(number)
         return number
@@ -99,10 +106,13 @@ class Control:
     async def _truth(self, request: Request, rest: str) -> object:
         """The true rows of klines, or of `endpoint`: one of the statistics of 5 minutes, or fundingRate.
 
-        Closed rows with startTime ≤ open time (or funding time) ≤ endTime, at most the first 20,000.
+        Closed rows with startTime ≤ open time (or funding time) ≤ endTime, at most the first 20,000. With `venue`, what
+        `_true_of_venue` tells.
         """
         del rest
         query = request.query_params
+        if "venue" in query:
+            return await asyncio.to_thread(self._true_of_venue, query)
         start_ms, end_ms, symbol = int(query["startTime"]), int(query["endTime"]) + 1, upper(query["symbol"])
         endpoint = query.get("endpoint")
         if endpoint is None:
@@ -114,6 +124,23 @@ class Control:
             return await asyncio.to_thread(truth.fundings, self.exchange, symbol, start_ms, end_ms)
         end_ms = min(end_ms, start_ms + TRUTH_ROWS_MAX * PERIOD_MS)
         return await asyncio.to_thread(truth.statistics, self.exchange, symbol, endpoint, start_ms, end_ms)
+
+    def _true_of_venue(self, query: Mapping[str, str]) -> object:
+        """`what`: trades (or aggregates) by first and last, book by sequence, fundings, openInterest by time."""
+        told, now_ms = VenueTruth(self.venue_sockets.venues), self.exchange.clock.now_ms()
+        venue, symbol = query["venue"], query["symbol"]
+        match query.get("what"):
+            case "trades":
+                return told.trades(venue, symbol, int(query["first"]), int(query["last"]), now_ms)
+            case "aggregates":
+                return told.aggregates(symbol, int(query["first"]), int(query["last"]), now_ms)
+            case "book":
+                return told.book(venue, symbol, int(query["sequence"]), int(query.get("levels", "400")), now_ms)
+            case "fundings":
+                return told.fundings(venue, symbol, int(query["startTime"]), int(query["endTime"]) + 1, now_ms)
+            case "openInterest":
+                return told.open_interest(venue, symbol, int(query.get("time", now_ms)))
+        raise ValueError("what must be trades, aggregates, book, fundings or openInterest")
 
     async def _true_klines(self, interval: str, symbol: str, start_ms: int, end_ms: int) -> object:
         if interval not in INTERVALS:
@@ -142,5 +169,7 @@ class Control:
             "requests": self.journal.written,
             "sockets": len(self.sockets.connections),
             "streams": self.sockets.hub.streams,
+            "venue_sockets": len(self.venue_sockets.venues.peers),
+            "venue_frames_sent": self.venue_sockets.frames_sent,
             "frames_sent": self.sockets.hub.frames_sent,
         }

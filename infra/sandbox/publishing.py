@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from infra.sandbox.faults import FRAME_KINDS, FaultBoard, Target
+from infra.sandbox.faults import FRAME_KINDS, Fault, FaultBoard, Target
+
+_SEQUENCED = ("aggTrade", "trade", "depth@", "rpiDepth@")  # streams whose frames have consecutive ids
 
 
 class Subscriber(Protocol):
@@ -35,6 +37,10 @@ class Publisher:
         """Whether a fault may hit frames; checked once a tick, not for each frame."""
         return self._faults.any_of(FRAME_KINDS)
 
+    def refusal(self, target: Target, now_ms: int) -> Fault | None:
+        """The fault by which a control message is refused; None if there is none."""
+        return self._faults.take("error_answer", target, now_ms)
+
     def send(self, outlet: Outlet, target: Target, event: str, now_ms: int, *, faulty: bool) -> None:
         """Send `event` to all subscribers; a fault may drop, delay, duplicate or damage it."""
         events = self._spoil(outlet, target, event, now_ms) if faulty or outlet.held else (event,)
@@ -46,6 +52,8 @@ class Publisher:
     def _spoil(self, outlet: Outlet, target: Target, event: str, now_ms: int) -> tuple[str, ...]:
         """The events to send for `event` after its faults."""
         if self._faults.take("silence", target, now_ms):
+            return ()
+        if outlet.name.partition("@")[2].startswith(_SEQUENCED) and self._faults.take("gap", target, now_ms):
             return ()
         if self._faults.take("malformed_frame", target, now_ms):
             event = event[: len(event) // 2]

@@ -26,6 +26,8 @@ from infra.sandbox.options import Options
 from infra.sandbox.rest import RestApi
 from infra.sandbox.sockets import LIFE_S, SocketServer
 from infra.sandbox.universe import Universe
+from infra.sandbox.venue_server import SOCKET_PATHS, VenueRest, VenueSockets
+from infra.sandbox.venues import Venues
 
 HOST = "127.0.0.1"
 SYMBOLS = 50
@@ -49,6 +51,8 @@ class SandboxApp:
     journal: Journal
     sockets: SocketServer
     control: Control
+    venues: Venues
+    venue_sockets: VenueSockets
     _http: dict[str, ASGIApp]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +60,8 @@ class SandboxApp:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "websocket":
-            await self.sockets(scope, receive, send)
+            serve = self.venue_sockets if scope["path"] in SOCKET_PATHS else self.sockets
+            await serve(scope, receive, send)
         else:
             app = self._http.get(scope["path"].split("/", 2)[1], _NOT_FOUND)
             await app(scope, receive, send)
@@ -92,15 +97,18 @@ def create_app(
     limiter = WeightLimiter(weight_limit, options.data_limit_per_path)
     faults, journal = FaultBoard(), Journal()
     sockets = SocketServer(exchange, faults, journal, socket_life_s)
-    control = Control(exchange, limiter, faults, journal, sockets)
+    venues = Venues(exchange, faults)
+    venue_sockets = VenueSockets(venues, journal)
+    control = Control(exchange, limiter, faults, journal, sockets, venue_sockets)
     rest = RestApi(exchange, limiter, faults, journal)
     http: dict[str, ASGIApp] = {
         "fapi": rest,
         "futures": rest,
         "data": Archive(exchange, faults, journal),
         "sandbox": control,
+        "api": VenueRest(venues, journal),
     }
-    return SandboxApp(exchange, limiter, faults, journal, sockets, control, http)
+    return SandboxApp(exchange, limiter, faults, journal, sockets, control, venues, venue_sockets, http)
 
 
 class _Server(uvicorn.Server):
@@ -156,6 +164,7 @@ class SandboxServer:
         self.journal = self.app.journal
         self.limiter = self.app.limiter
         self.control = self.app.control
+        self.venues = self.app.venues
         self._port = port
         self._stack = contextlib.AsyncExitStack()
 
@@ -212,12 +221,13 @@ async def serving(app: SandboxApp, port: int, listener: socket.socket | None = N
             await asyncio.wait((serving,))
 
 
-def run(port: int, seed: int, symbols: int, weight_limit: int = WEIGHT_LIMIT) -> None:
+def run(port: int, seed: int, symbols: int, weight_limit: int = WEIGHT_LIMIT, rate: float | None = None) -> None:
     """Run a sandbox with the machine's clock until SIGINT or SIGTERM. SIGINT stays ignored if it was before.
 
     The demo ignores it: Ctrl-C reaches both processes, and the node would log warnings if its exchange ended first.
     """
-    app = create_app(SystemClock(), seed=seed, symbols=symbols, weight_limit=weight_limit)
+    options = Options(rate=rate)
+    app = create_app(SystemClock(), seed=seed, symbols=symbols, weight_limit=weight_limit, options=options)
     try:
         listener = bound_listener(port)
     except OSError as error:

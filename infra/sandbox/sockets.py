@@ -93,7 +93,7 @@ class Connection:
             case "half_open":
                 self.ends_ms = now_ms + HALF_OPEN_MS
                 stop_reading(self._send)
-            case "server_shutdown":
+            case "server_shutdown" | "rotation":
                 self.ends_ms = now_ms + int(fault.delay_s * SECOND_MS)
                 self._put(f'{{"event":{{"e":"serverShutdown","E":{now_ms}}}}}')
 
@@ -159,6 +159,11 @@ class Connection:
         await self._execute(command)
 
     async def _execute(self, command: Command) -> None:
+        fault = self._hub.refusal(Target(path=self.path, streams=command.streams), self._clock.now_ms())
+        if fault is not None:
+            error = {"code": fault.code or 1, "msg": "The sandbox was told to refuse this."}
+            self._put(orjson.dumps({"error": error, "id": command.request_id}).decode())
+            return
         match command.method:
             case "SUBSCRIBE":
                 await self.subscribe(command.streams, command)
@@ -224,7 +229,7 @@ class SocketServer:
         address, now_ms = parse_address(path, query), self._exchange.clock.now_ms()
         await receive()
         if address is None:
-            await _reject(send, 404)
+            await reject(send, 404)
             return
         target = Target(path=path, streams=address.streams)
         if self._faults.take("handshake_hang", target, now_ms) is not None:
@@ -291,7 +296,8 @@ class SocketServer:
         return listen
 
 
-async def _reject(send: Send, status: int) -> None:
+async def reject(send: Send, status: int) -> None:
+    """Refuse a handshake with an HTTP status."""
     await send({"type": "websocket.http.response.start", "status": status, "headers": []})
     await send({"type": "websocket.http.response.body", "body": b""})
 
@@ -300,4 +306,4 @@ async def _refuse(send: Send, fault: Fault) -> None:
     """Answer the handshake with the fault's status, or drop the connection if it is 0."""
     if fault.status == 0:
         abort_transport(send)
-    await _reject(send, fault.status or 403)
+    await reject(send, fault.status or 403)
