@@ -97,3 +97,9 @@ def hours_ms(item: Instrument, start_ms: int, end_ms: int) -> list[int]:
     if found and funding(item, found[-1]).time_ms > end_ms:
         del found[-1]
     return found
+
+
+def full_hours_ms(item: Instrument, start_ms: int, end_ms: int) -> list[int]:
+    """The full hours (ms) in [start_ms, end_ms] with a funding, for venues that state no other time of it."""
+    wider = hours_ms(item, start_ms - HOUR_MS, end_ms + HOUR_MS)
+    return [hour_ms for hour_ms in wider if start_ms <= hour_ms <= end_ms]

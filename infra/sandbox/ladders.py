@@ -4,7 +4,7 @@ A book is derived from that of the step before where this is cached, so that fol
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -62,6 +62,14 @@ class _Ladder:
                 other.lots.pop(price, None)
         return other
 
+    def without(self, is_out: Callable[[int], bool]) -> "_Ladder":
+        """The ladder after the levels at its ends that are out of reach were removed, in place."""
+        while self.prices and is_out(self.prices[0]):
+            del self.lots[self.prices.pop(0)]
+        while self.prices and is_out(self.prices[-1]):
+            del self.lots[self.prices.pop()]
+        return self
+
     def best(self, levels: int, *, descending: bool) -> Side:
         prices = reversed(self.prices) if descending else iter(self.prices)
         return {price: self.lots[price] for price in islice(prices, levels)}
@@ -103,7 +111,11 @@ class Ladders:
         before = self._books.get((item, step - 1))
         if before is not None:
             changes = self._book.changes(item, step - 1, step)
-            sides = before[0].changed(changes.bids), before[1].changed(changes.asks)
+            bid, ask = (tick * item.tick_units for tick in self._book.best(item, step))
+            reach = DEPTH_MAX * item.tick_units  # the book's changes do not name what gets out of it
+            bids = before[0].changed(changes.bids).without(lambda price: price <= bid - reach)
+            asks = before[1].changed(changes.asks).without(lambda price: price >= ask + reach)
+            sides = bids, asks
         else:
             snapshot = self._book.snapshot(item, DEPTH_MAX, step * STEP_MS)
             sides = _Ladder(snapshot.bids), _Ladder(snapshot.asks)

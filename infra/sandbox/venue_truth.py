@@ -7,7 +7,7 @@ trailing zeros; `size` is the venue's own, `coins` the same in coins.
 from collections.abc import Iterator
 
 from infra.sandbox.book import STEP_MS, step_at, update_id
-from infra.sandbox.funding import funding_rate, hours_ms
+from infra.sandbox.funding import full_hours_ms, funding_rate
 from infra.sandbox.grid import HOUR_MS, MINUTE_MS
 from infra.sandbox.listings import COIN_PLACES, SWAP, Listing
 from infra.sandbox.marks import PLACES
@@ -76,13 +76,11 @@ class VenueTruth:
         hours = (
             range(-(-start_ms // HOUR_MS) * HOUR_MS, end_ms, HOUR_MS)
             if venue == "deribit"
-            else hours_ms(item, start_ms - MINUTE_MS, end_ms)
+            else full_hours_ms(item, start_ms, end_ms - 1)
         )
-        return [
-            {"time_ms": hour_ms, "rate": trimmed(funding_rate(item, hour_ms), PLACES)}
-            for hour_ms in hours
-            if start_ms <= hour_ms < end_ms
-        ][:ROWS_MAX]
+        return [{"time_ms": hour_ms, "rate": trimmed(funding_rate(item, hour_ms), PLACES)} for hour_ms in hours][
+            :ROWS_MAX
+        ]
 
     def open_interest(self, venue: str, symbol: str, time_ms: int) -> Json:
         """The open interest at a time."""

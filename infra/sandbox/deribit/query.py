@@ -11,11 +11,13 @@ TOO_MANY: Final = 10028
 
 
 class RpcError(Exception):
-    """A refused request, with the `code`, `message` and `data` of the answer."""
+    """A refused request, with the `code`, `message` and `data` of the answer, and its id if that is all it has."""
 
-    def __init__(self, code: int, message: str, data: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, code: int, message: str, data: Mapping[str, object] | None = None, *, number: object = None
+    ) -> None:
         super().__init__(message)
-        self.code, self.message, self.data = code, message, data
+        self.code, self.message, self.data, self.number = code, message, data, number
 
 
 def invalid(param: str, reason: str = "wrong format") -> RpcError:

@@ -24,12 +24,14 @@ def parse(text: str | bytes) -> Request:
         message = orjson.loads(text)
     except ValueError:
         raise RpcError(-32700, "Parse error") from None
-    if not isinstance(message, dict) or not isinstance(message.get("method"), str):
+    if not isinstance(message, dict):
         raise RpcError(-32600, "Invalid Request")
-    params = message.get("params") or {}
+    method, params, number = message.get("method"), message.get("params") or {}, message.get("id")
+    if not isinstance(method, str):
+        raise RpcError(-32600, "Invalid Request", number=number)
     if not isinstance(params, dict):
-        raise RpcError(-32602, "Invalid params")
-    return Request(message["method"], params, message.get("id"))
+        raise RpcError(-32602, "Invalid params", number=number)
+    return Request(method, params, number)
 
 
 def result(number: object, value: object, now_ms: int) -> bytes:
@@ -42,7 +44,7 @@ def error(number: object, refused: RpcError, now_ms: int) -> bytes:
     body: dict[str, object] = {"code": refused.code, "message": refused.message}
     if refused.data is not None:
         body["data"] = dict(refused.data)
-    return orjson.dumps({**_head(number), "error": body, **_times(now_ms)})
+    return orjson.dumps({**_head(refused.number if number is None else number), "error": body, **_times(now_ms)})
 
 
 def notification(channel: str, data: str) -> str:

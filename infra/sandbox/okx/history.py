@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from infra.sandbox.funding import hours_ms
+from infra.sandbox.funding import full_hours_ms
 from infra.sandbox.grid import DAY_MS, MINUTE_MS
 from infra.sandbox.listings import Listing
 from infra.sandbox.okx import rows
@@ -58,8 +58,7 @@ def fundings(listing: Listing, query: Query, now_ms: int) -> list[rows.Json]:
     after, before = whole(query, "after"), whole(query, "before")
     start_ms = max(listing.item.onboard_ms, now_ms - _MONTHS_MS, 0 if before is None else before + 1)
     end_ms = now_ms if after is None else min(now_ms, after - 1)
-    hours = [hour for hour in hours_ms(listing.item, start_ms - MINUTE_MS, end_ms) if hour >= start_ms]
-    newest = hours[::-1][: count(query, "limit", FUNDINGS_MAX, FUNDINGS_MAX)]
+    newest = full_hours_ms(listing.item, start_ms, end_ms)[::-1][: count(query, "limit", FUNDINGS_MAX, FUNDINGS_MAX)]
     return [rows.funding_history_row(listing, hour_ms) for hour_ms in newest]
 
 
