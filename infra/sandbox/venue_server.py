@@ -115,12 +115,13 @@ class VenueSockets:
         clock, changed = self.venues.exchange.clock, self._changed[peer]
         async with asyncio.TaskGroup() as tasks:
             while True:
-                if not await self._send(send, peer.push(clock.now_ms())):
+                now_ms = clock.now_ms()
+                if not await self._send(send, peer.push(now_ms)):
                     return
                 if peer.is_closed:
                     break
-                now_ms = clock.now_ms()
-                tick = tasks.create_task(clock.sleep((TICK_MS - now_ms % TICK_MS) / SECOND_MS))
+                early_ms = (now_ms // TICK_MS + 1) * TICK_MS - clock.now_ms()
+                tick = tasks.create_task(clock.sleep(max(0, early_ms) / SECOND_MS))
                 woken = tasks.create_task(changed.wait())
                 await asyncio.wait((tick, woken), return_when=asyncio.FIRST_COMPLETED)
                 tick.cancel()

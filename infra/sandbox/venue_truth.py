@@ -5,6 +5,7 @@ trailing zeros; `size` is the venue's own, `coins` the same in coins.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from infra.sandbox.book import STEP_MS, step_at, update_id
 from infra.sandbox.funding import full_hours_ms, funding_rate
@@ -17,7 +18,7 @@ from infra.sandbox.venue import Venue
 from infra.sandbox.venues import Venues
 
 ROWS_MAX = 20_000  # of one answer
-Json = dict[str, object]
+Json = dict[str, Any]
 
 
 class VenueTruth:

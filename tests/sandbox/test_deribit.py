@@ -200,10 +200,10 @@ def test_a_ticker_carries_funding_and_open_interest(floor: Floor, wire: Wire) ->
     wire.call("subscribe", channels=[f"ticker.{BTC}.100ms", f"ticker.{EVERY[3]}.100ms"])
     frames = wire.run(SECOND_MS)
     ticker = data_of(frames, f"ticker.{BTC}.100ms")[-1]
-    assert ticker["open_interest"] == float(str(floor.truth.open_interest("deribit", BTC, floor.now_ms)["size"]))
+    assert ticker["open_interest"] == float(floor.truth.open_interest("deribit", BTC, floor.now_ms)["size"])
     hour_ms = (floor.now_ms // HOUR_MS + 1) * HOUR_MS
     (coming,) = floor.truth.fundings("deribit", BTC, hour_ms, hour_ms + 1, hour_ms)
-    assert ticker["current_funding"] == float(str(coming["rate"]))
+    assert ticker["current_funding"] == float(coming["rate"])
     assert "funding_8h" in ticker
     assert "funding_8h" not in data_of(frames, f"ticker.{EVERY[3]}.100ms")[-1]
     assert {**floor.deribit("ticker", instrument_name=BTC), "timestamp": 0} == {**ticker, "timestamp": 0}
@@ -212,9 +212,9 @@ def test_a_ticker_carries_funding_and_open_interest(floor: Floor, wire: Wire) ->
 def test_fundings_are_hourly_and_complete(floor: Floor) -> None:
     span = {"start_timestamp": floor.now_ms - 9 * HOUR_MS, "end_timestamp": floor.now_ms}
     rows = floor.deribit("get_funding_rate_history", instrument_name=BTC, **span)
-    true = floor.truth.fundings("deribit", BTC, *span.values(), floor.now_ms)
+    true = floor.truth.fundings("deribit", BTC, floor.now_ms - 9 * HOUR_MS, floor.now_ms, floor.now_ms)
     assert [(row["timestamp"], row["interest_8h"]) for row in rows] == [
-        (each["time_ms"], float(str(each["rate"]))) for each in true
+        (each["time_ms"], float(each["rate"])) for each in true
     ]
     assert len(rows) == 9
     assert all(after["prev_index_price"] == before["index_price"] for before, after in pairwise(rows))
@@ -280,6 +280,6 @@ def told_of(row: dict[str, Any]) -> tuple[object, ...]:
 def true_of(floor: Floor, name: str, first: int, last: int | None = None) -> list[Any]:
     last = floor.truth.newest_trade("deribit", name, floor.now_ms) if last is None else last
     return [
-        (each["number"], float(str(each["price"])), float(str(each["size"])), each["side"], each["time_ms"])
+        (each["number"], float(each["price"]), float(each["size"]), each["side"], each["time_ms"])
         for each in floor.truth.trades("deribit", name, first, last, floor.now_ms)
     ]
