@@ -1,11 +1,10 @@
-"""The exchange's side of one socket of OKX or Deribit, without I/O: the caller moves texts and says what time it is."""
+"""The exchange's side of one socket, without I/O: the caller moves texts and says what time it is."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
-from infra.sandbox.faults import BEFALLING_KINDS, FRAME_KINDS, Fault, Target
+from infra.sandbox.faults import BEFALLING_KINDS, FRAME_KINDS, Fault, FaultBoard, Target
 from infra.sandbox.grid import SECOND_MS
-from infra.sandbox.venue import Venue
 
 HALF_OPEN_MS = 600_000  # a half-open socket is dropped after so long, as Binance's are
 CUT = 1006  # no close frame
@@ -35,8 +34,8 @@ class Peer(ABC):
     connection breaks without a close frame.
     """
 
-    def __init__(self, venue: Venue, path: str, now_ms: int) -> None:
-        self.venue, self.path = venue, path
+    def __init__(self, venue: str, faults: FaultBoard, path: str, now_ms: int) -> None:
+        self.venue_name, self.faults, self.path = venue, faults, path
         self.streams: dict[str, Stream] = {}
         self.is_closed, self.close_code, self.close_reason = False, 0, ""
         self._heard_ms = self._traffic_ms = now_ms
@@ -60,14 +59,19 @@ class Peer(ABC):
             self.close(CUT if "half_open" in self._suffers else GOING_AWAY, "going away")
         if "half_open" in self._suffers:
             return []
-        out, self._queued = self._queued, []
-        is_faulty = self.venue.faults.any_of(FRAME_KINDS)
+        due = self._due(now_ms)
+        out, self._queued = [*self._queued, *due, *self._keep_alive(now_ms)], []
+        if out:
+            self._traffic_ms = now_ms
+        return out
+
+    def _due(self, now_ms: int) -> list[str]:
+        """The frames of all streams after their faults."""
+        out: list[str] = []
+        is_faulty = self.faults.any_of(FRAME_KINDS)
         for stream in tuple(self.streams.values()):
             frames = stream.frames(now_ms)
             out.extend(self._spoiled(stream, frames, now_ms) if is_faulty or stream.held else frames)
-        out.extend(self._keep_alive(now_ms))
-        if out:
-            self._traffic_ms = now_ms
         return out
 
     def befall(self, fault: Fault, now_ms: int) -> None:
@@ -80,14 +84,14 @@ class Peer(ABC):
                 self._ends_ms = now_ms + HALF_OPEN_MS
             case "rotation":
                 self._ends_ms = now_ms + int(fault.delay_s * SECOND_MS)
-                self._queued.extend(self._notice())
+                self._queued.extend(self._notice(now_ms))
 
     def suffer(self, kinds: Iterable[str], now_ms: int) -> None:
         """Apply the active faults of `kinds` that match, each kind at most once."""
-        target = Target(path=self.path, streams=tuple(self.streams), venue=self.venue.name)
+        target = Target(path=self.path, streams=self._names(), venue=self.venue_name)
         for kind in _KINDS:
             if kind in kinds and kind not in self._suffers and not self.is_closed:
-                fault = self.venue.faults.take(kind, target, now_ms)
+                fault = self.faults.take(kind, target, now_ms)
                 if fault is not None:
                     self.befall(fault, now_ms)
 
@@ -96,26 +100,31 @@ class Peer(ABC):
         if not self.is_closed:
             self.is_closed, self.close_code, self.close_reason = True, code, reason
 
+    def _names(self) -> tuple[str, ...]:
+        """The names of the subscribed streams."""
+        return tuple(self.streams)
+
     @abstractmethod
     def _answers(self, text: str, now_ms: int) -> list[str]:
         """The answers to a message."""
 
-    @abstractmethod
     def _keep_alive(self, now_ms: int) -> list[str]:
         """The frames that keep the connection alive; closes it if the client does not."""
+        del now_ms
+        return []
 
     @abstractmethod
-    def _notice(self) -> list[str]:
+    def _notice(self, now_ms: int) -> list[str]:
         """What the exchange announces before it closes a connection for maintenance."""
 
     def _befall_waiting(self, now_ms: int) -> None:
-        if self.venue.faults.any_of(BEFALLING_KINDS):
+        if self.faults.any_of(BEFALLING_KINDS):
             self.suffer(_KINDS, now_ms)
 
     def _spoiled(self, stream: Stream, frames: Iterable[str], now_ms: int) -> Iterator[str]:
         """The frames after their faults."""
-        faults = self.venue.faults
-        target = Target(stream.symbol, stream.interval, self.path, (stream.key,), self.venue.name)
+        faults = self.faults
+        target = Target(stream.symbol, stream.interval, self.path, (stream.key,), self.venue_name)
         for text in frames:
             if faults.take("silence", target, now_ms):
                 continue

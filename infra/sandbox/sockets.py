@@ -24,7 +24,7 @@ MESSAGES_A_SECOND_MAX = 10
 LIFE_S = 24 * 3600
 OUTBOX_MAX = 8_192  # frames queued for a slow client before it is disconnected
 ROUTES = frozenset({"market", "public", "private"})
-_LEGACY_ROUTE = PUBLIC  # URLs without a route deliver only its streams; others are acknowledged and silent
+LEGACY_ROUTE = PUBLIC  # URLs without a route deliver only its streams; others are acknowledged and silent
 DETAIL_MAX = 8_192  # characters of a control message in the journal
 HALF_OPEN_MS = 600_000  # the exchange drops a client without a pong for ten minutes (binance-facts section 5.2)
 _ABNORMAL = 1011
@@ -72,7 +72,7 @@ class Connection:
         self.streams: dict[str, None] = {}
         self.combined = address.combined
         self._clock = clock
-        self._route = (address.route or _LEGACY_ROUTE) if delivers else ""
+        self._route = (address.route or LEGACY_ROUTE) if delivers else ""
         self._hub = hub
         self._send = send
         self._outbox: asyncio.Queue[tuple[int, str | _Close]] = asyncio.Queue(OUTBOX_MAX)

@@ -121,7 +121,9 @@ class VenueSockets:
                 if peer.is_closed:
                     break
                 early_ms = (now_ms // TICK_MS + 1) * TICK_MS - clock.now_ms()
-                tick = tasks.create_task(clock.sleep(max(0, early_ms) / SECOND_MS))
+                if early_ms <= 0:
+                    continue  # sending took longer than a tick
+                tick = tasks.create_task(clock.sleep(early_ms / SECOND_MS))
                 woken = tasks.create_task(changed.wait())
                 await asyncio.wait((tick, woken), return_when=asyncio.FIRST_COMPLETED)
                 tick.cancel()

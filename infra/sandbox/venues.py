@@ -1,13 +1,16 @@
-"""OKX and Deribit beside Binance, on the same tape and without I/O: sockets, requests, and the faults of both."""
+"""All three exchanges on the same tape, without I/O: their sockets and requests, and the faults of these."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from infra.sandbox.binance_peer import BinancePeer
+from infra.sandbox.binance_rest import BinanceRest
 from infra.sandbox.deribit import peer as deribit_peer
 from infra.sandbox.deribit.rest import PREFIX as DERIBIT_PREFIX
 from infra.sandbox.deribit.rest import DeribitRest
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import BEFALLING_KINDS, Fault, FaultBoard
+from infra.sandbox.feeds import FeedHub
 from infra.sandbox.okx.peer import PATHS as OKX_PATHS
 from infra.sandbox.okx.peer import OkxPeer
 from infra.sandbox.okx.rest import PREFIX as OKX_PREFIX
@@ -18,7 +21,10 @@ from infra.sandbox.venue import Answer, Venue
 
 @dataclass(slots=True)
 class Venues:
-    """Both venues, their open sockets, and where their paths lead."""
+    """OKX, Deribit and Binance, the open sockets, and where their paths lead.
+
+    The server serves Binance by other classes; the sockets and requests here are for those who own the time.
+    """
 
     exchange: Exchange
     faults: FaultBoard
@@ -26,6 +32,8 @@ class Venues:
     deribit: Venue = field(init=False)
     okx_rest: OkxRest = field(init=False)
     deribit_rest: DeribitRest = field(init=False)
+    binance_rest: BinanceRest = field(init=False)
+    _binance_hub: FeedHub = field(init=False)
     peers: dict[Peer, None] = field(default_factory=dict)
     """The open sockets, oldest first, so that faults hit the same ones in every run."""
     _connects: int = 0
@@ -34,33 +42,42 @@ class Venues:
         self.okx = Venue("okx", self.exchange, self.faults)
         self.deribit = Venue("deribit", self.exchange, self.faults)
         self.okx_rest, self.deribit_rest = OkxRest(self.okx), DeribitRest(self.deribit)
+        self.binance_rest = BinanceRest(self.exchange, self.faults)
+        self._binance_hub = FeedHub(self.exchange, self.faults)
 
     def venue_of(self, path: str) -> Venue | None:
-        """The venue that a path of REST or sockets belongs to; None if neither has it."""
+        """OKX or Deribit, if a path of REST or sockets is theirs."""
         if path in OKX_PATHS or path.startswith(OKX_PREFIX):
             return self.okx
         return self.deribit if path == deribit_peer.PATH or path.startswith(DERIBIT_PREFIX) else None
 
-    def connect(self, path: str, now_ms: int) -> Peer:
-        """Open a socket at one of the paths of both venues."""
+    def connect(self, path: str, now_ms: int, query: str = "") -> Peer:
+        """Open a socket at a path of one of the exchanges; `query` is what follows a Binance URL's "?"."""
         self._connects += 1
         peer: Peer
         if path in OKX_PATHS:
             peer = OkxPeer(self.okx, path, now_ms, self._connects)
-        else:
-            assert path == deribit_peer.PATH, f"no venue has a socket at {path}"
+        elif path == deribit_peer.PATH:
             peer = deribit_peer.DeribitPeer(self.deribit, path, now_ms)
+        else:
+            peer = BinancePeer(self._binance_hub, self.faults, path, query, now_ms)
         self.peers = {each: None for each in self.peers if not each.is_closed}
         self.peers[peer] = None
         return peer
 
     def answer(self, path: str, params: Mapping[str, str], now_ms: int, ip: str = "") -> Answer:
-        """The answer to GET `path`, which begins with /api/v5/ or /api/v2/."""
-        rest = self.okx_rest if path.startswith(OKX_PREFIX) else self.deribit_rest
+        """The answer to GET `path`."""
+        venue = self.venue_of(path)
+        if venue is None:
+            return self.binance_rest.answer(path, params, now_ms, ip)
+        rest = self.okx_rest if venue is self.okx else self.deribit_rest
         return rest.answer(path, params, now_ms, ip)
 
     def inject(self, fault: Fault, now_ms: int) -> int:
-        """Activate a fault of these venues and return its number; one of open sockets or books acts at once."""
+        """Activate a fault of sockets, frames, books or requests and return its number.
+
+        One of open sockets or books acts at once. The faults of the market need the server's control.
+        """
         if fault.kind == "reset":
             self.reset(fault, now_ms)
         number = self.faults.add(fault, now_ms)

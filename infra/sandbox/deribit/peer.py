@@ -32,7 +32,8 @@ class DeribitPeer(Peer):
     """
 
     def __init__(self, venue: Venue, path: str, now_ms: int) -> None:
-        super().__init__(venue, path, now_ms)
+        super().__init__(venue.name, venue.faults, path, now_ms)
+        self.venue = venue
         self._requests, self._subscriptions = request_pool(), Pool(30_000, 10_000, SECOND_MS)
         self._beat_every_ms = self._beat_ms = 0
         self._asked_ms: int | None = None
@@ -112,7 +113,8 @@ class DeribitPeer(Peer):
         self._asked_ms = now_ms
         return [rpc.heartbeat("heartbeat"), rpc.heartbeat("test_request")]
 
-    def _notice(self) -> list[str]:
+    def _notice(self, now_ms: int) -> list[str]:
+        del now_ms
         return []
 
     def _target(self, method: str, params: Params) -> Target:

@@ -26,7 +26,8 @@ class OkxPeer(Peer):
 
     def __init__(self, venue: Venue, path: str, now_ms: int, number: int) -> None:
         assert path in PATHS, f"OKX has the sockets {' and '.join(PATHS)}"
-        super().__init__(venue, path, now_ms)
+        super().__init__(venue.name, venue.faults, path, now_ms)
+        self.venue = venue
         self.connection_id = f"{number:08x}"
         self._requests = Pool(SUBSCRIPTIONS_AN_HOUR, SUBSCRIPTIONS_AN_HOUR, HOUR_MS)
 
@@ -69,7 +70,8 @@ class OkxPeer(Peer):
             self.close(SILENT_CODE, "No data received in 30s.")
         return []
 
-    def _notice(self) -> list[str]:
+    def _notice(self, now_ms: int) -> list[str]:
+        del now_ms
         body = {
             "event": "notice",
             "code": "64008",
