@@ -1,1 +1,1 @@
-"""Deribit, as described in binance-facts section 8.2."""
+"""Deribit, as its public documentation describes it."""

@@ -1,4 +1,4 @@
-"""Deribit's public methods that answer the same over REST and sockets (binance-facts section 8.2)."""
+"""Deribit's public methods that answer the same over REST and sockets."""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,1 +1,1 @@
-"""OKX, as described in binance-facts section 8.1."""
+"""OKX, as its public documentation describes it."""

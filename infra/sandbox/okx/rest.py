@@ -1,4 +1,4 @@
-"""OKX's REST: the endpoints of market data, their envelope, errors and limits (binance-facts section 8.1)."""
+"""OKX's REST: the endpoints of market data, their envelope, errors and limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
