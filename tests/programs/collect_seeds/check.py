@@ -19,7 +19,6 @@ from app.domain.records import (
     KlineRecord,
     Level,
     Record,
-    Ticker,
     Trade,
 )
 from tests.collecting.model_exchange import ModelInstrument
@@ -46,7 +45,8 @@ def _standing(world: World) -> Iterator[str]:
     status = world.session.status()
     for feed in status.feeds:
         if feed.open_gaps or feed.state != "live":
-            yield f"{feed.feed.instrument.symbol} {feed.feed.data_type} ends as {feed.state}, {feed.open_gaps} open gaps"
+            name = f"{feed.feed.instrument.symbol} {feed.feed.data_type}"
+            yield f"{name} ends as {feed.state}, {feed.open_gaps} open gaps"
     for socket in status.sockets:
         if socket.channels != socket.wanted and socket.since_ms < world.now_ms - FRESH_MS:
             yield f"{socket} lacks channels"
@@ -139,8 +139,7 @@ def _open_gaps(gaps: list[Gap], stored: set[int]) -> Iterator[str]:
     ended: set[int] = set()
     for gap in gaps:
         if gap.state is not GapState.OPEN and gap.from_sequence is not None and gap.to_sequence is not None:
-            if gap.to_sequence - gap.from_sequence < 100_000:
-                ended.update(range(gap.from_sequence, gap.to_sequence))
+            ended.update(range(gap.from_sequence, gap.to_sequence))
     for gap in gaps:
         if gap.state is GapState.OPEN:
             assert gap.from_sequence is not None, "gaps of sequences have sequences"
