@@ -86,9 +86,9 @@ class Subscriptions:
     def refused(self, event: Refused, now_ms: int) -> None:
         """Set the refused channel aside; if it is not named, its message's channels are asked for one by one."""
         if event.channel:
-            self._take_asked(event.channel)
-            self._sent.discard(event.channel)
-            self._refuse(event.channel, event.message, now_ms)
+            if self._take_asked(event.channel) or event.channel in self.active:
+                self._sent.discard(event.channel)
+                self._refuse(event.channel, event.message, now_ms)
             return
         request_id = event.request_id
         if request_id is None and len(self._asked) == 1:

@@ -15,7 +15,9 @@ def texts(side: Side) -> list[str]:
 
 def test_prices_are_numbers_whatever_their_text() -> None:
     side = Side(1)
-    assert side.apply(levels("10.10:1 9.9:2 10.1:3 100:4 9.90:0.000"), False) == levels("10.1:1 9.9:2 10.1:3 100:4 9.9:0")
+    assert side.apply(levels("10.10:1 9.9:2 10.1:3 100:4 9.90:0.000"), False) == levels(
+        "10.1:1 9.9:2 10.1:3 100:4 9.9:0"
+    )
     assert texts(side) == ["10.1:3", "100:4"]
     assert canonical("100") == "100"
     assert canonical("0.000") == "0"

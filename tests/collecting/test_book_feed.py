@@ -10,9 +10,7 @@ from app.domain.records import BookDelta, BookSnapshot, DataType, Gap
 from tests.collecting.made import ask, chance, feed, records, snapshot_body, update, venue
 
 
-def begin(
-    *, is_streamed: bool, rule: BookRule | None = None, newest_ms: int | None = None
-) -> tuple[BookFeed, Outlet]:
+def begin(*, is_streamed: bool, rule: BookRule | None = None, newest_ms: int | None = None) -> tuple[BookFeed, Outlet]:
     outlet = Outlet()
     rule = BookRule() if rule is None else rule
     made = venue(is_streamed=is_streamed)

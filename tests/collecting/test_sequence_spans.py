@@ -1,5 +1,6 @@
 """A set of sequences equals a plain set of integers, whatever is added in whatever order."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -29,7 +30,7 @@ def test_it_equals_a_plain_set(seed: int) -> None:
         assert spans.first == min(plain)
         assert spans.end == max(plain) + 1
         ordered = list(spans)
-        assert all(left.end < right.first for left, right in zip(ordered, ordered[1:], strict=False))
+        assert all(left.end < right.first for left, right in pairwise(ordered))
 
 
 def test_a_hole_has_the_times_of_what_is_around_it() -> None:
