@@ -139,6 +139,7 @@ class SequenceLedger:
 
     def _record_gap(self, gap: Gap) -> list[Gap]:
         if gap.state is not GapState.CONFIRMED:
+            self._begin_before(gap)
             return []
         if gap.reason == RESET:
             self._spans.pop(_key(gap.feed), None)
@@ -147,6 +148,12 @@ class SequenceLedger:
         elif gap.from_sequence < gap.to_sequence:
             return self.store(gap.feed, gap.from_sequence, gap.to_sequence, gap.to_ms, gap.from_ms)
         return []
+
+    def _begin_before(self, gap: Gap) -> None:
+        """A gap that opens a feed of which nothing is stored yet begins it: it would stay open after a restart."""
+        if gap.from_sequence is None or gap.feed.data_type is DataType.ORDERBOOK or _key(gap.feed) in self._spans:
+            return
+        self.store(gap.feed, gap.from_sequence - 1, gap.from_sequence, gap.from_ms)
 
     def _note(self, key: _Key, time_ms: int) -> None:
         if time_ms > self._newest_ms.get(key, -1):

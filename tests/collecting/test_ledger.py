@@ -44,6 +44,13 @@ def test_a_stored_record_is_stored_by_its_kind() -> None:
     assert ledger.newest_ms(feed(DataType.ORDERBOOK)) == 77
 
 
+def test_a_gap_that_opens_before_anything_was_stored_is_still_missing_after_a_restart() -> None:
+    ledger = SequenceLedger()
+    ledger.record(Gap(feed(DataType.KLINE), GapState.OPEN, "missing", 300_000, 360_000, 400_000, 5, 6))
+    again = SequenceLedger.from_text(ledger.to_text())
+    assert [(hole.first, hole.end) for hole in again.missing(feed(DataType.KLINE), 8)] == [(5, 8)]
+
+
 def test_paid_rates_are_points_for_two_days_and_then_one_span() -> None:
     ledger = SequenceLedger()
     for hour in range(100):

@@ -23,6 +23,8 @@ class Connection:
     names: set[str] = field(default_factory=set)
     muted: set[str] = field(default_factory=set)
     arrives_ms: int = 0
+    heard_ms: int = 0
+    """When the newest frame, and the newest message of the session, arrives."""
 
 
 @dataclass

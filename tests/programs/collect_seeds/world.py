@@ -222,7 +222,8 @@ class World:
         if connection is None or not connection.is_open:
             self.failures.append(f"sent on socket {number}, which is not open")
             return
-        self.later(self.network.latency_ms(self.now_ms), lambda: self._hear(connection, text))
+        connection.heard_ms = max(connection.heard_ms, self.now_ms + self.network.latency_ms(self.now_ms))
+        self.later(connection.heard_ms - self.now_ms, lambda: self._hear(connection, text))
 
     def _hear(self, connection: Connection, text: str) -> None:
         message = read_message(text)
