@@ -59,6 +59,8 @@ class SequenceLedger:
     def __init__(self) -> None:
         self._spans: dict[_Key, SequenceSpans] = {}
         self._newest_ms: dict[_Key, int] = {}
+        self._reset_ms: dict[_Key, int] = {}
+        """From when on a feed counts anew; until something of the new count is stored, the old one stays."""
         self._told: set[tuple[_Key, int]] = set()
 
     def store(self, feed: Feed, first: int, end: int, time_ms: int, from_ms: int | None = None) -> list[Gap]:
@@ -68,6 +70,9 @@ class SequenceLedger:
         """
         key = _key(feed)
         spans = self._spans.get(key)
+        if key in self._reset_ms and time_ms >= self._reset_ms[key]:
+            del self._reset_ms[key]
+            spans = None
         if spans is None:
             spans = self._spans[key] = SequenceSpans()
         spans.add(first, end, time_ms if from_ms is None else from_ms, time_ms)
@@ -142,7 +147,8 @@ class SequenceLedger:
             self._begin_before(gap)
             return []
         if gap.reason == RESET:
-            self._spans.pop(_key(gap.feed), None)
+            key = _key(gap.feed)
+            self._reset_ms[key] = max(gap.to_ms, self._reset_ms.get(key, 0))
         elif gap.feed.data_type is DataType.ORDERBOOK or gap.from_sequence is None or gap.to_sequence is None:
             self._note(_key(gap.feed), gap.to_ms)
         elif gap.from_sequence < gap.to_sequence:

@@ -64,7 +64,9 @@ def test_a_stored_reset_begins_the_feed_again() -> None:
     ledger = SequenceLedger()
     ledger.store(TRADES, 1_000, 2_000, 5_000)
     ledger.record(Gap(TRADES, GapState.CONFIRMED, RESET, 5_000, 6_000, 6_000))
-    ledger.record(trade(3))
+    ledger.record(trade(1_999, 4_900))
+    assert bounds(ledger) == [(1_000, 2_000)], "until something of the new count is stored, a restart must see the old"
+    ledger.record(trade(3, 6_000))
     assert bounds(ledger) == [(3, 4)]
 
 
