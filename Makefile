@@ -18,7 +18,7 @@ BASES ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo test sim fuzz torture soak rehearsal cluster bench fresh lint audit fmt clients lock env-sample docs clean
+.PHONY: help setup setup-dev run demo demo-collector test sim fuzz torture soak rehearsal cluster bench fresh lint audit fmt clients lock env-sample docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ demo: setup-dev  # which has the server
 endif
 demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchange on loopback: no network needed; STORE=postgres keeps it there
 	$(BIN)/klinenode demo$(if $(STORE), --store $(STORE))
+
+demo-collector: setup-dev  ## a sandbox of three exchanges, NATS, the collector and a subscriber that prints: all on loopback
+	$(BIN)/klinenode demo-collector
 
 test: setup-dev  ## run every test
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait

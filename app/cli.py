@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn
 from urllib.parse import parse_qsl, urlsplit
@@ -100,6 +101,34 @@ def demo(
         sys.stdout.write(_demo_greeting(f"http://127.0.0.1:{port}", settings.binance_rest_url))
         sys.stdout.flush()
         _serve(settings)
+
+
+@app.command()
+def collect(
+    host: Annotated[str | None, typer.Option(help="Overrides HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Overrides PORT.")] = None,
+) -> None:
+    """Collect what EXCHANGES and COLLECT_… name onto NATS, in a process of its own; no node is needed."""
+    given = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
+    _collect(given)
+
+
+@app.command()
+def demo_collector(
+    port: Annotated[int, typer.Option(help="Where the collector answers.", min=1, max=65_535)] = 8001,
+    sandbox_port: Annotated[int, typer.Option(help="Where the sandbox answers.", min=1, max=65_535)] = SANDBOX_PORT,
+    nats_port: Annotated[int, typer.Option(help="Where NATS answers.", min=1, max=65_535)] = 4222,
+) -> None:
+    """Start a sandbox of three exchanges, NATS, the collector and a subscriber that prints; all on loopback."""
+    from infra.process.demo_nats import NoNats, demo_nats
+
+    try:
+        with demo_nats(nats_port) as nats_url, _sandbox_process(sandbox_port, 5), _listener_process(nats_url):
+            sys.stdout.write(_collector_greeting(f"http://127.0.0.1:{port}", nats_url))
+            sys.stdout.flush()
+            _collect(_demo_collector_settings(port, sandbox_port, nats_url))
+    except NoNats as error:
+        _fail(str(error))
 
 
 @app.command()
@@ -466,6 +495,58 @@ def _days_ago(days: int) -> str:
     from infra.process.clock import SystemClock
 
     return _iso(SystemClock().now_ms() - days * DAY_MS).partition(" ")[0]
+
+
+def _demo_collector_settings(port: int, sandbox_port: int, nats_url: str) -> dict[str, object]:
+    http, ws = f"http://127.0.0.1:{sandbox_port}", f"ws://127.0.0.1:{sandbox_port}"
+    return {
+        "binance_rest_url": http,
+        "binance_ws_url": ws,
+        "okx_rest_url": http,
+        "okx_ws_url": ws,
+        "deribit_rest_url": http,
+        "deribit_ws_url": ws,
+        "nats_url": nats_url,
+        "exchanges": ("binance", "okx", "deribit"),
+        "collect_symbols": ("BTC-USDT", "ETH-USDT", "deribit:BTC-USD", "deribit:ETH-USD"),
+        "collect_types": ("trade", "orderbook", "kline.1m", "ticker", "funding_rate", "open_interest"),
+        "collect_dir": "data/demo/collect",
+        "runtime_dir": "data/demo",
+        "host": "127.0.0.1",
+        "port": port,
+    }
+
+
+def _collector_greeting(collector: str, nats_url: str) -> str:
+    follow = '{"action":"subscribe","symbols":["SOL-USDT"],"data_types":["trade"]}'
+    return (
+        f"sandbox of three exchanges, NATS on {nats_url}, collector on {collector}; try, from another terminal:\n"
+        f"  curl {collector}/api/v1/status\n"
+        f"  curl -H \"Authorization: Bearer $(cat data/demo/collect/collector.token)\" -d '{follow}' "
+        f"{collector}/api/v1/exchanges/okx/subscribe\n"
+    )
+
+
+def _collect(overrides: Mapping[str, object]) -> None:
+    from app import collect
+    from app.node.prepare import CannotStart
+    from app.settings import load
+
+    try:
+        collect.run(_settings(overrides), partial(load, overrides))
+    except CannotStart as error:
+        _fail(str(error))
+
+
+@contextmanager
+def _listener_process(nats_url: str) -> Iterator[None]:
+    command = [sys.executable, "-P", "-m", "infra.nats.listener", nats_url]
+    process = subprocess.Popen(command, start_new_session=True)  # noqa: S603  our own module; Ctrl-C is for us
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _serve(settings: "Settings") -> None:

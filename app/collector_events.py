@@ -118,6 +118,48 @@ class RestartNeeded(Event):
     settings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SpillingBegan(Event):
+    """The stream does not take records: what must be kept goes to the disk from now on."""
+
+    LEVEL = logging.WARNING
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpillingEnded(Event):
+    """Everything that went to the disk is in the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpillDamaged(Event):
+    """Bytes of the spill cannot be read; records that lay there are lost, and the sentence says which file."""
+
+    LEVEL = logging.ERROR
+
+    damage: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsRefused(Event):
+    """Records that must be kept could neither be stored nor spilled: they are missing, and are fetched again."""
+
+    LEVEL = logging.ERROR
+
+    records: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerNotWritten(Event):
+    """The collector's ledger could not be written: after a restart more is fetched and published again."""
+
+    LEVEL = logging.ERROR
+
+    reason: str
+
+
 COLLECTOR_EVENTS: Final = tuple(
     kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 )

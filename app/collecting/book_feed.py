@@ -87,6 +87,11 @@ class BookFeed:
             self._subscribe_again(self._next.socket if self._next is not None else 0, now_ms)
         self._plan(now_ms)
 
+    def repeat(self, now_ms: int) -> None:
+        """Publish the whole book now, if there is one: a reader lacks what went before."""
+        if self._active is not None:
+            self._publish_snapshot(self._active, now_ms)
+
     def wanted(self, now_ms: int) -> Request | None:
         """A snapshot, if a chain of frames waits for one."""
         is_waiting = self._next is not None and not self._next.is_valid and not self._is_asked

@@ -20,7 +20,7 @@ KEPT: Final = ("trades", "series")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What outboxes are given. `hooks` are those of kept records; `book_lost` as in PassingOutbox."""
+    """What outboxes are given. `hooks` are those of kept records; `book_lost` and `sent` as in PassingOutbox."""
 
     publisher: Publisher
     spills: Mapping[str, Spill]
@@ -28,6 +28,7 @@ class Surroundings:
     chance: Random
     hooks: Hooks
     book_lost: Callable[[Instrument], None]
+    sent: Callable[[Record], None]
     batching: Batching
 
 
@@ -43,7 +44,7 @@ class Outboxes:
             for name in KEPT
         }
         passing = {
-            name: PassingOutbox(given.publisher, given.clock, given.chance, given.book_lost)
+            name: PassingOutbox(given.publisher, given.clock, given.chance, given.book_lost, given.sent)
             for name in ("books", "states", "forecasts")
         }
         self._kept, self._passing = kept, passing

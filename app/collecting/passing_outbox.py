@@ -16,7 +16,7 @@ from app.domain.backoff import spread_s
 from app.domain.instrument import Instrument
 from app.domain.records import BookDelta, BookSnapshot, Feed, Record
 from app.ports.clock import Clock
-from app.ports.publishing import Message, Publisher, PublishError, TooLarge
+from app.ports.publishing import Publisher, PublishError, TooLarge
 
 WINDOW: Final = 64
 """Messages under way at once, each of another feed."""
@@ -54,9 +54,18 @@ class PassingOutbox:
     """Records in, messages out, the newest first of all; `run` publishes them."""
 
     def __init__(
-        self, publisher: Publisher, clock: Clock, chance: Random, book_lost: Callable[[Instrument], None]
+        self,
+        publisher: Publisher,
+        clock: Clock,
+        chance: Random,
+        book_lost: Callable[[Instrument], None],
+        sent: Callable[[Record], None],
     ) -> None:
-        """`book_lost` asks for a BookSnapshot of an instrument to be put, once the stream takes records again."""
+        """`book_lost` asks for a BookSnapshot of an instrument to be put, once the stream takes records again.
+
+        `sent` is called with each record that the stream has.
+        """
+        self._sent = sent
         self._publisher = publisher
         self._clock = clock
         self._chance = chance
@@ -121,7 +130,7 @@ class PassingOutbox:
             lane = await self._ready.get()
             if lane.queue:
                 record = lane.queue.popleft()
-                await self._publish(lane, message(record), is_book=isinstance(record, BookSnapshot | BookDelta))
+                await self._publish(lane, record)
             if lane.is_asking:
                 lane.is_asking = False
                 self._book_lost(lane.instrument)
@@ -130,9 +139,11 @@ class PassingOutbox:
             else:
                 lane.is_scheduled = False
 
-    async def _publish(self, lane: _Lane, sent: Message, *, is_book: bool) -> None:
+    async def _publish(self, lane: _Lane, record: Record) -> None:
         """Publish until it, or a newer state, is stored or refused."""
+        is_book = isinstance(record, BookSnapshot | BookDelta)
         failures = 0
+        sent = message(record)
         while True:
             try:
                 await self._publisher.publish(sent)
@@ -149,10 +160,12 @@ class PassingOutbox:
                 await self._clock.sleep(spread_s(self._chance, failures, PAUSE_S_FIRST, PAUSE_S_MAX))
                 if lane.queue and not is_book:
                     self._replaced += 1
-                    sent = message(lane.queue.popleft())
+                    record = lane.queue.popleft()
+                    sent = message(record)
             else:
                 self._fault = None
                 self._published += 1
+                self._sent(record)
                 return
 
     def _lose(self, lane: _Lane) -> None:

@@ -6,6 +6,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from app.collecting.book_chain import BookRule
+from app.collecting.book_feed import BookFeed
 from app.collecting.effects import Effect
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
 from app.collecting.followed import FeedFactory, Followed
@@ -14,6 +15,7 @@ from app.collecting.outlet import Outlet
 from app.collecting.requests import Requests
 from app.collecting.socket_place import Socket
 from app.collecting.sockets import Sockets, SocketStatus
+from app.domain.instrument import Instrument
 from app.domain.market_events import Accepted, Alive, BookUpdate, Closing, Event, Refused, Reply, Trades
 from app.domain.records import DataType, Feed, FundingRate, KlineRecord, OpenInterest, Ticker
 from app.domain.unreadable import Unreadable
@@ -89,6 +91,14 @@ class Session:
         for new in begun:
             new.rules.tick(now_ms)
             self._look(new, now_ms)
+        return self._finish(now_ms)
+
+    def snapshot(self, instrument: Instrument, now_ms: int) -> list[Effect]:
+        """Publish the whole book of `instrument` again, if it is held."""
+        followed = self._feeds.get(Feed(instrument, DataType.ORDERBOOK))
+        if followed is not None and isinstance(followed.rules, BookFeed):
+            followed.rules.repeat(now_ms)
+            self._look(followed, now_ms)
         return self._finish(now_ms)
 
     # --- sockets

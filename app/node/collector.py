@@ -1,23 +1,31 @@
 """The composition of the collector: exchanges → sessions → outboxes → NATS, and the ledger of what was stored."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgspec
 
-from app.collecting.collector import WISH_FILE, Collector
+from app.collecting.collector import Collector
 from app.collecting.kept_outbox import Batching, Hooks
 from app.collecting.ledger import LedgerUnreadable, SequenceLedger, feed_of
 from app.collecting.outboxes import KEPT, Outboxes, Surroundings
 from app.collecting.plans import StreamLimits, stream_plans
 from app.collecting.run import VenueRunner
 from app.collecting.session import Session
-from app.collector_events import GapAnnounced, RecordsRefused, SpillDamaged, SpillingBegan, SpillingEnded
+from app.collector_events import (
+    GapAnnounced,
+    LedgerNotWritten,
+    RecordsRefused,
+    SpillDamaged,
+    SpillingBegan,
+    SpillingEnded,
+)
 from app.domain.instrument import Instrument
-from app.domain.records import BookDelta, BookSnapshot, Feed, Gap, Record, Ticker
+from app.domain.records import Feed, FundingRate, Gap, KlineRecord, Record
 from app.domain.unreadable import Unreadable
 from app.node.collector_stats import Counts, exchange_stats, outbox_stats, type_of
 from app.node.venues import EXCHANGES
@@ -39,8 +47,14 @@ LIST_S: Final = 600.0
 """Between reads of an exchange's list of instruments: new ones can be followed after ten minutes at most."""
 LIST_AGAIN_S: Final = 10.0
 """The pause after a list that could not be read."""
+FLUSH_S_MAX: Final = 3.0
+"""For records in memory to be stored or spilled when the collector stops."""
 REFUSED_PAUSE_S: Final = 30.0
 """After so long a feed of which records were refused begins again at what the ledger holds."""
+
+
+_UNTIMELY: Final = (Gap, FundingRate, KlineRecord)
+"""Their time is not that at which the exchange said it: a rate that was paid hours ago is no lag."""
 
 
 class CannotCollect(Exception):
@@ -106,6 +120,7 @@ class NodeCollector:
                 runtime.rng("outboxes"),
                 Hooks(self._stored, self._not_taken, self._spilling),
                 self._book_lost,
+                self._count,
                 Batching(settings.trade_batch_max),
             )
         )
@@ -155,19 +170,25 @@ class NodeCollector:
 
     async def run(self, collector: Collector) -> None:
         """Collect until cancelled; then what must be kept is stored or spilled, and the ledger written."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._publisher.run())
-                tasks.create_task(self._outboxes.run())
-                tasks.create_task(self._keep_ledger())
-                tasks.create_task(self._begin_refused_again())
-                tasks.create_task(collector.config.run())
-                tasks.create_task(collector.health.run())
-                for venued in self._venues.values():
-                    tasks.create_task(self._keep_instruments(venued, collector.wished.apply))
-                    tasks.create_task(venued.runner.run())
-        finally:
-            await self._save_ledger()
+        async with asyncio.TaskGroup() as sinks:
+            storing = [
+                sinks.create_task(each) for each in (self._publisher.run(), self._outboxes.run(), self._keep_ledger())
+            ]
+            try:
+                async with asyncio.TaskGroup() as sources:
+                    sources.create_task(self._begin_refused_again())
+                    sources.create_task(collector.config.run())
+                    sources.create_task(collector.health.run())
+                    for venued in self._venues.values():
+                        sources.create_task(self._keep_instruments(venued, collector.wished.apply))
+                        sources.create_task(venued.runner.run())
+            finally:
+                with contextlib.suppress(TimeoutError):  # what was not stored is fetched again at the next start
+                    async with asyncio.timeout(FLUSH_S_MAX):
+                        await self._outboxes.flush()
+                for each in storing:
+                    each.cancel()
+                await self._save_ledger()
 
     def publish(self, records: Sequence[Record]) -> None:
         """Put records of a session into the outboxes."""
@@ -194,15 +215,17 @@ class NodeCollector:
     # --- what was stored
 
     def _stored(self, records: Sequence[Record]) -> None:
-        now_ms = self._clock.now_ms()
         self._is_changed = True
         for record in records:
-            feed = feed_of(record)
-            counts = self._venues[feed.instrument.exchange].counts
-            counts.published[type_of(feed)] += 1
-            if not isinstance(record, Gap):
-                counts.lag.stored(record.timestamp_ms, now_ms)
+            self._count(record)
             self.publish(self.ledger.record(record))
+
+    def _count(self, record: Record) -> None:
+        feed = feed_of(record)
+        counts = self._venues[feed.instrument.exchange].counts
+        counts.published[type_of(feed)] += 1
+        if not isinstance(record, _UNTIMELY):
+            counts.lag.stored(record.timestamp_ms, self._clock.now_ms())
 
     def _not_taken(self, records: Sequence[Record], reason: str) -> None:
         for record in records:
@@ -233,9 +256,14 @@ class NodeCollector:
             await self._save_ledger()
 
     async def _save_ledger(self) -> None:
-        if self._is_changed:
-            self._is_changed = False
+        if not self._is_changed:
+            return
+        self._is_changed = False
+        try:
             await asyncio.to_thread(self._ledger_file.write, self.ledger.to_text().encode())
+        except OSError as error:
+            self._is_changed = True
+            self._observe(LedgerNotWritten(f"{self._ledger_file.name}: {error.strerror or error}"))
 
     def _read_ledger(self) -> SequenceLedger:
         try:
@@ -249,7 +277,9 @@ class NodeCollector:
     def _spills(self, folder: Path, bytes_max: int) -> dict[str, SegmentSpill]:
         try:
             return {
-                name: SegmentSpill(folder / name, bytes_max // len(KEPT), lambda text: self._observe(SpillDamaged(text)))
+                name: SegmentSpill(
+                    folder / name, bytes_max // len(KEPT), lambda text: self._observe(SpillDamaged(text))
+                )
                 for name in KEPT
             }
         except OSError as error:

@@ -116,7 +116,7 @@ class Node:
         await self.parts.cache.close()
         await self.parts.reader.close()
         await self.parts.feed.close()
-        self.parts.rate_state.close()
+        self.parts.upstream.rate_state.close()
         if self.parts.quotas is not None:
             self.parts.quotas.close()
         await self.parts.lease.release()
@@ -143,7 +143,7 @@ class Node:
         if self.parts.settings.cache_url:
             self.parts.supervisor.start("cache", self.parts.cache.run)
             self.parts.supervisor.start("own-journal", self.parts.own_journal.run)
-        self.parts.supervisor.start("probe", lambda: self.parts.breaker.run(self.parts.rest.probe))
+        self.parts.supervisor.start("probe", lambda: self.parts.upstream.breaker.run(self.parts.rest.probe))
         self.parts.supervisor.start("clock", lambda: self._keep_time())
         if (beat := self._beat) is not None:
             self.parts.supervisor.start("beat", lambda: self._keep_beating(beat))

@@ -52,6 +52,7 @@ from app.node.health import Health, Vitals
 from app.node.role import Role
 from app.node.stores import Reading, shared_path, store_of
 from app.node.supervisor import Supervisor
+from app.node.upstream import Upstream
 from app.ports.clock import MachineClock
 from app.ports.coordination import RpcRequest, RpcResponse, StreamFanoutClient, StreamFanoutServer, WriterRpc
 from app.ports.errors import StoreDamaged, StoreUnavailable
@@ -73,21 +74,15 @@ from app.sockets.connections import Connections
 from app.sockets.streams import StreamLimits, StreamServer, streams_of
 from app.verifying.verify import Verifier
 from infra.binance.archive import BinanceArchive
-from infra.binance.breaker import Breaker
-from infra.binance.budget import WeightBudget
-from infra.binance.rest import BinanceRest
-from infra.binance.stand_down import StandDownGuard
 from infra.binance.unpack import Gathered
 from infra.binance.unpackers import processes_for
 from infra.lines import stream_fanout, writer_rpc
 from infra.lines.stream_fanout import LineStreamFanoutClient, LineStreamFanoutServer
 from infra.lines.writer_rpc import LineWriterRpc
 from infra.local.quota_counter import LocalQuotaCounter
-from infra.local.rate_state import LocalRateState
 from infra.local.token_file import TokenFile
 from infra.local.unix_socket import UnixSocket
 from infra.process.clock import SystemClock
-from infra.process.runtime_dir import beside
 from infra.remote.lines import Holder, RemoteLine, RemoteLines
 from infra.telemetry import Telemetry
 
@@ -157,22 +152,9 @@ class Parts:
         self.lines = RemoteLines(dict(zip(names, (line, self._streams_line), strict=True)), token)
 
     def _make_upstream(self) -> None:
-        settings, observe = self.settings, self.observe
-        self.rate_state = LocalRateState(beside(self.shared, "weight"), self.clock, observe)
-        self.guard = StandDownGuard(self.clock, observe, self._keep_stand_down, self.rate_state)
-        self.breaker = Breaker(self.clock, observe, self.rate_state, self.runtime.seed)
-        self.budget = WeightBudget(
-            self.clock,
-            settings.weight_per_minute,
-            self.rate_state,
-            self.guard,
-            self.breaker,
-            observe,
-            is_data_shared=settings.is_data_shared,
-        )
-        self.rest = BinanceRest(
-            settings.destination(settings.binance_rest_url), self.runtime, self.budget, asking=self.clock.asking
-        )
+        settings = self.settings
+        self.upstream = Upstream(settings, self.runtime, self.shared, self._keep_stand_down, self.clock.asking)
+        self.guard, self.budget, self.rest = self.upstream.guard, self.upstream.budget, self.upstream.rest
         self.archive = BinanceArchive(
             settings.destination(settings.binance_archive_url),
             self.runtime,

@@ -1,4 +1,4 @@
-"""How Binance is asked: one budget of weight and one stand-down for all processes that share the files of RUNTIME_DIR."""
+"""How Binance is asked: one budget of weight and one stand-down for all processes that share RUNTIME_DIR."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path

@@ -51,9 +51,7 @@ class BudgetedIo:
     async def get(self, request: Request) -> Answer:
         """Send a GET when the budget has room for it. Raises VenueLost, also during a stand-down."""
         try:
-            answer = await self._rest.ask(
-                request.path, dict(request.params), request.weight, None, Priority.BACKFILL
-            )
+            answer = await self._rest.ask(request.path, dict(request.params), request.weight, None, Priority.BACKFILL)
         except UpstreamError as error:
             raise VenueLost(str(error)) from error
         return Answer(answer.status, {}, answer.body)

@@ -33,6 +33,7 @@ from app.ports.errors import StoreDamaged, StoreUnavailable
 from app.ports.exchange import Exchange
 from app.ports.store import OpenWriter
 from app.querying.answer import END_OF_TIME_MS
+from app.settings import load
 from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import Auditor
 from app.verifying.verify import Auditors
@@ -183,6 +184,21 @@ class Writer:
         start("sockets", self.sockets.run)
         start("streams", self.streams.run)
         start("warm-up", warm_up.run)
+        if parts.settings.exchanges:
+            start("collector", self._collect)
+
+    async def _collect(self) -> None:
+        from app.node import collecting  # a node without a collector imports nothing of NATS
+
+        parts, settings = self._parts, self._parts.settings
+        again = partial(load, {"host": settings.host, "port": settings.port})
+        here = await collecting.made(settings, again, parts.runtime, parts.rest)
+        parts.collector = here.collector
+        try:
+            await here.run()
+        finally:
+            parts.collector = None
+            await here.close()
 
     async def _sync_symbols(self) -> None:
         await self._parts.symbols.run(self._parts.settings.symbol_sync_interval_sec, self._parts.runtime.rng("symbols"))

@@ -27,7 +27,7 @@ async def running(outbox: PassingOutbox) -> AsyncIterator[None]:
 
 def made(stream: Stream, clock: ManualClock) -> tuple[PassingOutbox, list[Instrument]]:
     lost: list[Instrument] = []
-    return PassingOutbox(stream, clock, Random(1), lost.append), lost
+    return PassingOutbox(stream, clock, Random(1), lost.append, lambda _: None), lost
 
 
 async def pass_time(clock: ManualClock, seconds: float = 60.0) -> None:

@@ -85,7 +85,7 @@ async def check_served(here: World, watched: Watched, start_ms: int, end_ms: int
 
 
 def under_way(watched: Watched) -> int:
-    return watched.node.parts.rate_state.look(lambda state: state.requests)
+    return watched.node.parts.upstream.rate_state.look(lambda state: state.requests)
 
 
 async def drawn(here: World, watched: Watched, **said: bool) -> int:
@@ -226,7 +226,7 @@ class Neighbour:
 
     def _is_seen(self, watched: Watched, minute: int) -> bool:
         """Whether the node knows the neighbour's share from an answer, and has no request in flight."""
-        look = watched.node.parts.rate_state.look
+        look = watched.node.parts.upstream.rate_state.look
         return look(lambda state: not state.requests and state.used(minute) >= self._used())
 
 

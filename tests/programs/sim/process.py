@@ -174,7 +174,7 @@ class Process:
         sim.count("killed")
         sim.network.bury(fate, silently=self._is_silent)
         fate.graveyard.extend((self.node, self.client, *self.queries))
-        for holder in (self.node.parts.lease, self.node.parts.rate_state) if self.node else ():
+        for holder in (self.node.parts.lease, self.node.parts.upstream.rate_state) if self.node else ():
             assert isinstance(holder, WriterLease | LocalRateState)
             if holder._fd is not None:
                 os.close(holder._fd)  # the kernel releases the locks and keeps what was written
