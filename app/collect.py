@@ -85,6 +85,8 @@ class _Process:
             ),
             lifespan=lambda _: self._running(),
         )
+        with contextlib.suppress(OSError):  # the request that needs it says what is wrong
+            token.token()  # so that it can be read before the first request
         sample_collector(self._telemetry, lambda: self._collecting.collector)
 
     @contextlib.asynccontextmanager

@@ -17,7 +17,7 @@ from app.settings import Settings
 from infra.binance.rest import BinanceRest
 from infra.venues.venue_io import NetVenueIo
 
-BINANCE_LEVELS: Final = 1_000  # of a snapshot; a smaller one grows holes (binance-facts section 8)
+BINANCE_LEVELS: Final = 1_000  # of a snapshot: what stands beyond a smaller one is missing within minutes
 
 
 class Exchange(NamedTuple):

@@ -75,6 +75,11 @@ EVENTS: list[Event] = [
     collector_events.CollectorFaultBegan("okx", "okx: no socket"),
     collector_events.CollectorFaultEnded("okx", "okx: no socket", 1_500),
     collector_events.CollectConfigRead(("okx",), 3),
+    collector_events.SpillingBegan("NATS is not connected"),
+    collector_events.SpillingEnded(),
+    collector_events.SpillDamaged("segment 3 ends in the middle of a message"),
+    collector_events.RecordsRefused(7, "the spill has reached 2048 bytes"),
+    collector_events.LedgerNotWritten("ledger.json: No space left on device"),
     collector_events.CollectConfigRefused("line 3: 'depth' is no type of data"),
     collector_events.RestartNeeded(("NATS_URL",)),
 ]

@@ -87,7 +87,8 @@ def test_every_documented_route_exists(tmp_path: Path) -> None:
 def test_every_command_is_documented() -> None:
     named = set(
         re.findall(
-            r"klinenode (serve|demo|sandbox|backfill|gaps|verify|unseal|migrate-store|key new|export|config)\b",
+            r"klinenode (serve|collect|demo-collector|demo|sandbox|backfill|gaps|verify|unseal|migrate-store|key new|"
+            r"export|config)\b",
             OPERATIONS_PAGE,
         )
     )
