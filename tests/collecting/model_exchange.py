@@ -63,8 +63,8 @@ class ModelInstrument:
         yield f"trade:{self.native}", _bytes({"kind": "trades", "native": self.native, "rows": rows})
 
     def reset_trades(self) -> None:
-        """The exchange begins to count from a low number."""
-        self.sequence = self.chance.randint(1, 50)
+        """The exchange begins to count from one."""
+        self.sequence = 0
         self.era_begins.append(len(self.trades))
 
     def move_book(self, now_ms: int) -> Iterator[Frame]:
