@@ -104,6 +104,23 @@ class SequenceLedger:
         self._note(_key(feed_of(record)), record.timestamp_ms)
         return []
 
+    def begins(self, record: Record) -> bool:
+        """Whether `record` is the first of its feed; if so, the feed begins before it, and is in the ledger now.
+
+        Write the ledger before the record is published: if it is lost then, the next start sees that it is missing.
+        """
+        if isinstance(record, Trade):
+            feed, sequence, time_ms = Feed(record.instrument, DataType.TRADE), record.sequence, record.timestamp_ms
+        elif isinstance(record, KlineRecord) and record.is_final:
+            feed = Feed(record.instrument, DataType.KLINE, record.interval)
+            sequence, time_ms = sequence_of(grid_of(record.interval), record.open_ms), record.open_ms
+        else:
+            return False
+        if _key(feed) in self._spans or sequence < 1:
+            return False
+        self.store(feed, sequence - 1, sequence, time_ms)
+        return True
+
     def known(self, feed: Feed) -> SequenceSpans:
         """A copy of the sequences that are stored or confirmed absent."""
         spans = self._spans.get(_key(feed))

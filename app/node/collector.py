@@ -36,6 +36,7 @@ from app.runtime import Runtime
 from app.settings import Settings
 from infra.nats.publisher import JetStreamPublisher
 from infra.nats.service import CollectorService
+from infra.net.waiting import until
 from infra.process.whole_file import WholeFile
 from infra.spill.segments import SegmentSpill
 
@@ -43,6 +44,8 @@ LEDGER_FILE: Final = "ledger.json"
 SPILL_FOLDER: Final = "spill"
 SAVE_S: Final = 1.0
 """Between writes of the ledger. A kill loses so much of it: that is fetched and published again, with the same ids."""
+BEGUN_RECORDS_MAX: Final = 5_000
+"""Records of a new feed that wait until the ledger's file says where it begins, which takes some ms."""
 LIST_S: Final = 600.0
 """Between reads of an exchange's list of instruments: new ones can be followed after ten minutes at most."""
 LIST_AGAIN_S: Final = 10.0
@@ -104,6 +107,9 @@ class NodeCollector:
         self.ledger = self._read_ledger()
         self._is_changed = False
         self._refused: set[Feed] = set()
+        self._begun: dict[Feed, list[Record]] = {}
+        """By feed that is new to the ledger: its records, until the file says that it has begun."""
+        self._has_begun = asyncio.Event()
         self._venues = {name: Venued(name, ios[name], self) for name in settings.exchanges}
         self._service = CollectorService(version("klinenode"), self._service_stats)
         limits = StreamLimits(
@@ -188,7 +194,7 @@ class NodeCollector:
                         await self._outboxes.flush()
                 for each in storing:
                     each.cancel()
-                await self._save_ledger()
+                await self._is_ledger_saved()
 
     def publish(self, records: Sequence[Record]) -> None:
         """Put records of a session into the outboxes."""
@@ -197,7 +203,16 @@ class NodeCollector:
             self._venues[feed.instrument.exchange].counts.processed[type_of(feed)] += 1
             if isinstance(record, Gap):
                 self._observe(GapAnnounced.of(record))
-            self._outboxes.put(record)
+            if self.ledger.begins(record):
+                self._is_changed = True
+                self._begun[feed] = []
+                self._has_begun.set()
+            if (held := self._begun.get(feed)) is None:
+                self._outboxes.put(record)
+            elif len(held) < BEGUN_RECORDS_MAX:
+                held.append(record)
+            else:
+                self._not_taken([record], f"{self._ledger_file.name} cannot be written")
 
     async def _keep_instruments(self, venued: Venued, apply: Callable[[str], None]) -> None:
         while True:
@@ -252,18 +267,25 @@ class NodeCollector:
 
     async def _keep_ledger(self) -> None:
         while True:
-            await self._clock.sleep(SAVE_S)
-            await self._save_ledger()
+            await until(self._has_begun, self._clock, SAVE_S)
+            self._has_begun.clear()
+            begun = list(self._begun)
+            if await self._is_ledger_saved():
+                for feed in begun:
+                    for record in self._begun.pop(feed):
+                        self._outboxes.put(record)
 
-    async def _save_ledger(self) -> None:
-        if not self._is_changed:
-            return
-        self._is_changed = False
-        try:
-            await asyncio.to_thread(self._ledger_file.write, self.ledger.to_text().encode())
-        except OSError as error:
-            self._is_changed = True
-            self._observe(LedgerNotWritten(f"{self._ledger_file.name}: {error.strerror or error}"))
+    async def _is_ledger_saved(self) -> bool:
+        """Write the ledger if it has changed; returns whether the file is as the ledger was at the call."""
+        if self._is_changed:
+            self._is_changed = False
+            try:
+                await asyncio.to_thread(self._ledger_file.write, self.ledger.to_text().encode())
+            except OSError as error:
+                self._is_changed = True
+                self._observe(LedgerNotWritten(f"{self._ledger_file.name}: {error.strerror or error}"))
+                return False
+        return True
 
     def _read_ledger(self) -> SequenceLedger:
         try:

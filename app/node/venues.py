@@ -32,7 +32,7 @@ class Exchange(NamedTuple):
 
 EXCHANGES: Final = {
     "binance": Exchange(BinanceVenue, BookRule(snapshot_levels=BINANCE_LEVELS), "binance_rest_url", "binance_ws_url"),
-    "okx": Exchange(OkxVenue, BookRule(is_delete_known=True), "okx_rest_url", "okx_ws_url"),
+    "okx": Exchange(OkxVenue, BookRule(), "okx_rest_url", "okx_ws_url"),
     "deribit": Exchange(DeribitVenue, BookRule(is_delete_known=True), "deribit_rest_url", "deribit_ws_url"),
 }
 
