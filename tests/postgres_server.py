@@ -86,6 +86,11 @@ class PostgresServer:
         """The URL of a database by the Unix socket."""
         return f"postgresql://postgres@/{database}?host={self._folder}&port={self.port}"
 
+    @property
+    def socket_path(self) -> str:
+        """The path of the Unix socket."""
+        return f"{self._folder}/.s.PGSQL.{self.port}"
+
     def tcp_url(self, database: str = "postgres", *, port: int | None = None) -> str:
         """The URL of a database by loopback with a password; `port` is that of a proxy, if there is one."""
         return f"postgresql://postgres:{self._password}@127.0.0.1:{port or self.port}/{database}"

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -21,12 +20,12 @@ from app.ports.exchange import Priority
 from infra.binance.budget import WAITERS_MAX
 from infra.binance.socket_intake import QUEUE_MAX
 from infra.sandbox.grid import DURATIONS_MS
-from infra.sqlite.library import sqlite3
 from tests.programs.sim import metrics
 from tests.programs.sim.clients import Asked
 from tests.programs.sim.holes import Hole
 from tests.programs.sim.loop import Fate
-from tests.programs.sim.truth import Row, Truth
+from tests.programs.sim.stored import Row
+from tests.programs.sim.truth import Truth
 
 if TYPE_CHECKING:
     from tests.programs.sim.process import Process
@@ -197,19 +196,9 @@ class Witness:
         if sim.clock.now_ms() < stored_ms - EARLY_S_MAX * 1_000:
             sim.fail(f"{fate.name} asks {path} {stored_ms - sim.clock.now_ms()} ms before the stored stand-down ends")
 
-    def started(self, fate: Fate, path: Path) -> None:
-        """A process has started: it must honour the stand-down in the database at `path`."""
-        if not path.exists():
-            return
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        self._sim.disk.closed(connection)
-        try:
-            row = connection.execute("SELECT until_ms FROM stand_down").fetchone()
-        except sqlite3.OperationalError:
-            row = None
-        finally:
-            connection.close()
-        self._stored_stand_down_ms[fate] = row[0] if row else 0
+    def started(self, fate: Fate) -> None:
+        """A process has started: it must honour the stand-down in the database."""
+        self._stored_stand_down_ms[fate] = self._sim.store.stand_down_until_ms()
 
     async def run(self) -> None:
         """Check the state of the processes every second, for ever."""

@@ -57,7 +57,7 @@ class Mishaps:
         self._sim.loop.call_later(duration_s, lambda: self._sim.disk.set(is_read_only=False))
 
     def do_disk_locked(self, duration_s: float) -> None:
-        self._sim.disk.lock(self._sim.path, duration_s)
+        self._sim.store.lock(duration_s)
 
     def do_disk_slow(self, duration_s: float, work_s: float) -> None:
         self._sim.disk.slow_down(work_s, duration_s)
@@ -65,6 +65,15 @@ class Mishaps:
     def do_disk_low(self, duration_s: float) -> None:
         self._sim.disk.free_bytes = 1_000
         self._sim.loop.call_later(duration_s, setattr, self._sim.disk, "free_bytes", 1 << 40)
+
+    def do_database_stop(self, duration_s: float) -> None:
+        self._sim.postgres.stop(duration_s)
+
+    def do_database_demote(self, duration_s: float) -> None:
+        self._sim.postgres.demote(duration_s)
+
+    def do_session_end(self, number: int) -> None:
+        self._sim.postgres.end_session(number)
 
     def do_clock_jump(self, ms: int) -> None:
         self._sim.machine.jump(ms)

@@ -14,12 +14,12 @@ from app.node.parts import Parts
 from app.node.prepare import CannotStart, prepare
 from app.settings import Settings
 from infra.local.rate_state import LocalRateState
+from infra.postgres.lease import PostgresLease
 from infra.sqlite.lease import WriterLease
 from tests.programs.sim.loop import PROCESS, Fate
-from tests.programs.sim.store import Disk
 
 if TYPE_CHECKING:
-    from tests.programs.sim.world import Sim
+    from tests.programs.sim.world import Sim, Store
 
 RESTART_S: Final = 5.0  # systemd's pause (deploy/systemd) before it restarts a process that ended by itself
 DRAIN_S_MAX: Final = 4.0  # app/server.py: time for requests in flight at a shutdown
@@ -29,10 +29,10 @@ SHUTDOWN_S_MAX: Final = 10.0  # the node's promise
 class SimParts(Parts):
     """The parts of a node; the simulation decides how much disk space is free."""
 
-    disk: Disk
+    store_of_sim: "Store"
 
-    def disk_free_bytes(self) -> int:
-        return self.disk.free_bytes
+    def disk_free_bytes(self) -> int | None:
+        return self.store_of_sim.free_bytes()
 
 
 class Process:
@@ -66,7 +66,7 @@ class Process:
         self.starts += 1
         self.fate = Fate(f"{self.name}.{self.starts}", self._on_killed)
         self.stand_downs, self.queries = [], {}
-        self.sim.witness.started(self.fate, self.sim.path)
+        self.sim.witness.started(self.fate)
         self._context = Context()
         self._context.run(PROCESS.set, self.fate)
         self.sim.trace(f"start {self.fate.name}")
@@ -123,7 +123,7 @@ class Process:
         sim.loop.call_later(1.0, self._check_leaks, fate, context=Context())
 
     def _make(self, settings: Settings) -> Node:
-        SimParts.disk = self.sim.disk
+        SimParts.store_of_sim = self.sim.store
         seed = self.sim.plan.seed * 1_000 + self.starts
         return Node(SimParts(settings, self.sim.machine, seed, [self._observe]))
 
@@ -175,8 +175,8 @@ class Process:
         sim.network.bury(fate, silently=self._is_silent)
         fate.graveyard.extend((self.node, self.client, *self.queries))
         for holder in (self.node.parts.lease, self.node.parts.upstream.rate_state) if self.node else ():
-            assert isinstance(holder, WriterLease | LocalRateState)
-            if holder._fd is not None:
+            assert isinstance(holder, WriterLease | PostgresLease | LocalRateState)
+            if not isinstance(holder, PostgresLease) and holder._fd is not None:
                 os.close(holder._fd)  # the kernel releases the locks and keeps what was written
                 holder._fd = None
         sim.disk.abandon(fate)

@@ -4,6 +4,7 @@ SEEDS=200 SEED=1 VERBOSE=1 python -m tests.programs.sim.run
 """
 
 import argparse
+import asyncio
 import contextlib
 import faulthandler
 import gc
@@ -21,6 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from tests.postgres_server import PostgresServer
+from tests.programs.sim.database_faults import with_database
+from tests.programs.sim.on_postgres import Template
 from tests.programs.sim.schedule import Plan, plan
 from tests.programs.sim.world import Sim
 
@@ -47,13 +51,13 @@ class Outcome:
     log: list[str] = field(default_factory=list)
 
 
-def play(seed_plan: Plan, *, verbose: bool = False) -> Outcome:
-    """Play one seed in this process and return its result."""
+def play(seed_plan: Plan, *, postgres: Template | None = None, verbose: bool = False) -> Outcome:
+    """Play one seed in this process and return its result; `postgres`: on a copy of that database."""
     began_s = time.process_time()
     gc.collect()
     gc.disable()  # objects in cycles must not be finalized at times that differ between runs
     folder = Path(tempfile.mkdtemp(prefix="klinenode-sim-", dir=MEMORY if MEMORY.is_dir() else None))
-    sim = Sim(seed_plan, folder, verbose=print if verbose else None)
+    sim = Sim(seed_plan, folder, postgres=postgres, verbose=print if verbose else None)
     try:
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(sys.stderr if verbose else nowhere):
             sim.run()
@@ -74,17 +78,22 @@ def play(seed_plan: Plan, *, verbose: bool = False) -> Outcome:
     )
 
 
+def drawn(seed: int, *, on_postgres: bool) -> Plan:
+    """The plan of a seed; on Postgres its database has other faults."""
+    return with_database(plan(seed)) if on_postgres else plan(seed)
+
+
 class Child:
     """A running seed: a fork of this process, so that every seed starts from the same state."""
 
-    def __init__(self, seed: int, *, verbose: bool) -> None:
+    def __init__(self, seed: int, *, postgres: Template | None, verbose: bool) -> None:
         self.seed = seed
         self._chunks: list[bytes] = []
         self.fd, write_fd = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self.fd)
-            _as_child(seed, write_fd, verbose=verbose)
+            _as_child(seed, write_fd, postgres=postgres, verbose=verbose)
         os.close(write_fd)
 
     def read(self) -> bool:
@@ -103,10 +112,10 @@ class Child:
             return Outcome(self.seed, [f"the process of the seed ended with {os.waitstatus_to_exitcode(status)}"])
 
 
-def _as_child(seed: int, fd: int, *, verbose: bool) -> None:
+def _as_child(seed: int, fd: int, *, postgres: Template | None, verbose: bool) -> None:
     bound()
     try:
-        outcome = play(plan(seed), verbose=verbose)
+        outcome = play(drawn(seed, on_postgres=postgres is not None), postgres=postgres, verbose=verbose)
         with os.fdopen(fd, "wb") as pipe:
             pipe.write(json.dumps(vars(outcome)).encode())
         sys.stdout.flush()
@@ -121,7 +130,9 @@ def bound(cpu_s: int = SEED_CPU_S_MAX) -> None:
     faulthandler.dump_traceback_later(SEED_S_MAX, exit=True)
 
 
-def play_all(seeds: range, jobs: int, *, verbose: bool = False, say: Any = print) -> list[Outcome]:
+def play_all(
+    seeds: range, jobs: int, *, postgres: Template | None = None, verbose: bool = False, say: Any = print
+) -> list[Outcome]:
     """Play `seeds`, `jobs` at a time; return their results."""
     waiting = iter(seeds)
     outcomes: list[Outcome] = []
@@ -130,7 +141,7 @@ def play_all(seeds: range, jobs: int, *, verbose: bool = False, say: Any = print
         while True:
             while len(under_way) < jobs and (seed := next(waiting, None)) is not None:
                 sys.stdout.flush()
-                child = Child(seed, verbose=verbose)
+                child = Child(seed, postgres=postgres, verbose=verbose)
                 under_way[child.fd] = child
                 selector.register(child.fd, selectors.EVENT_READ)
             if not under_way:
@@ -142,12 +153,12 @@ def play_all(seeds: range, jobs: int, *, verbose: bool = False, say: Any = print
                 selector.unregister(key.fd)
                 del under_way[key.fd]
                 outcomes.append(child.outcome())
-                _tell(outcomes[-1], len(outcomes), len(seeds), say)
+                _tell(outcomes[-1], len(outcomes), len(seeds), " STORE=postgres" if postgres else "", say)
 
 
-def _tell(outcome: Outcome, done: int, total: int, say: Any) -> None:
+def _tell(outcome: Outcome, done: int, total: int, store: str, say: Any) -> None:
     if outcome.failures:
-        say(f"\nseed {outcome.seed} FAILED; replay it: make sim SEED={outcome.seed} SEEDS=1 VERBOSE=1")
+        say(f"\nseed {outcome.seed} FAILED; replay it: make sim SEED={outcome.seed} SEEDS=1 VERBOSE=1{store}")
         for failure in outcome.failures[:10]:
             say(f"  {failure}")
     if done % max(1, total // 20) == 0:
@@ -190,6 +201,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--verbose", action="store_true", help="print plan and log")
     parser.add_argument("--json", help="write the outcomes to this file")
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
     asked = parser.parse_args()
     if sys.flags.hash_randomization:  # sets of strings must iterate in the same order in every replay
         os.execve(
@@ -198,9 +210,14 @@ def main() -> int:
             {**_environment(), "PYTHONHASHSEED": "0"},
         )
     if asked.verbose:
-        print(plan(asked.seed))
-    began_s = time.monotonic()
-    outcomes = play_all(range(asked.seed, asked.seed + asked.seeds), asked.jobs, verbose=asked.verbose)
+        print(drawn(asked.seed, on_postgres=asked.store == "postgres"))
+    seeds = range(asked.seed, asked.seed + asked.seeds)
+    with contextlib.ExitStack() as stack:
+        template = None
+        if asked.store == "postgres":
+            template = asyncio.run(Template.made(stack.enter_context(PostgresServer())))
+        began_s = time.monotonic()
+        outcomes = play_all(seeds, asked.jobs, postgres=template, verbose=asked.verbose)
     print(summary(outcomes, time.monotonic() - began_s))
     if asked.json:
         Path(asked.json).write_text(json.dumps([vars(outcome) for outcome in outcomes]))

@@ -273,8 +273,8 @@ def _exchange_fault(chance: Random, kind: str, coins: tuple[Coin, ...]) -> dict[
     return wish | _details(chance, kind)
 
 
-def _network(chance: Random) -> tuple[str, dict[str, Any]]:
-    surface = chance.choices(SURFACES, (3, 4, 1))[0]
+def network_fault(chance: Random, surface: str) -> tuple[str, dict[str, Any]]:
+    """Draw what happens to the connections with a surface."""
     duration_s = round(chance.choice((2.0, 20.0, 80.0, 200.0)) * chance.uniform(0.5, 1.5), 1)
     what = chance.choice(("net_cut", "net_vanish", "net_refuse", "net_block", "net_slow"))
     if what == "net_cut":
@@ -288,6 +288,10 @@ def _network(chance: Random) -> tuple[str, dict[str, Any]]:
         delay_s = round(chance.uniform(0.05, 3.0), 2)
         return what, {"surface": surface, "duration_s": duration_s, "delay_s": delay_s, "bytes_per_s": rate}
     return what, {"surface": surface, "duration_s": duration_s}
+
+
+def _network(chance: Random) -> tuple[str, dict[str, Any]]:
+    return network_fault(chance, chance.choices(SURFACES, (3, 4, 1))[0])
 
 
 def _disk(chance: Random) -> tuple[str, dict[str, Any]]:

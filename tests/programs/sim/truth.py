@@ -1,27 +1,20 @@
 """The rows that only the exchange knows, and how a database's rows and ledger differ from them."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from app.domain.interval import M1
-from app.domain.series import Series
 from app.kinds.klines import KLINES
-from app.kinds.metrics import METRICS
 from app.kinds.registry import named
 from infra.sandbox.grid import DAY_MS, Grid
 from infra.sandbox.universe import Instrument
-from infra.sqlite.library import sqlite3
 from tests.programs.sim import metrics
-from tests.stored import sealed_rows
+from tests.programs.sim.stored import Row, Stored
 
 if TYPE_CHECKING:
     from tests.programs.sim.world import Sim
 
 NAMED_MAX: Final = 3  # differences of one kind that are listed in full
-
-Row = tuple[object, ...]
 
 
 class Truth:
@@ -87,80 +80,23 @@ class Truth:
         item = universe.find(symbol, now_ms)
         return universe.former(symbol) is not None and (item is None or item.onboard_date != onboard_ms)
 
-    def audit(self, path: Path) -> list[str]:
-        """Describe every difference between a database's rows, its ledger and the exchange."""
-        if not path.exists():
-            return []
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        self._sim.disk.closed(connection)
-        try:
-            return self._audit(connection)
-        except sqlite3.OperationalError as error:
-            return [] if "no such table" in str(error) else [f"the database cannot be read: {error}"]
-        finally:
-            connection.close()
-
-    def _audit(self, connection: sqlite3.Connection) -> list[str]:
+    def audit(self, stored: Stored) -> list[str]:
+        """Describe every difference between what a database holds and the exchange."""
         found: list[str] = []
-        lines: dict[tuple[str, str], list[tuple[int, int, str]]] = defaultdict(list)
-        select = "SELECT symbol, interval, start_ms, end_ms, source FROM ledger ORDER BY symbol, interval, start_ms"
-        for symbol, code, start_ms, end_ms, source in connection.execute(select):
-            lines[symbol, code].append((start_ms, end_ms, source))
-        unnoticed = self._unnoticed(connection)
-        sealed = sealed_rows(connection)
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'kline!_%' ESCAPE '!'").fetchall()
-        for (table,) in sorted(tables):
-            code = {"kline_1mo": "1M"}.get(table, table.removeprefix("kline_"))
-            rows: dict[str, list[Row]] = defaultdict(list)
-            columns = (
-                "symbol, open_time, open, high, low, close, volume, quote_volume, trades, taker_buy_volume, "
-                "taker_buy_quote_volume"
-            )
-            for symbol, *row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY symbol, open_time"):
-                rows[symbol].append(tuple(row))
-            names = [name for name, interval in lines if interval == code and not metrics.is_metrics(name)]
-            found += self._audit_table(code, rows, names, lines, sealed, unnoticed)
-        for kind in METRICS.values():
-            rows = defaultdict(list)
-            columns = ", ".join(name for name, _ in kind.columns)
-            for name, *row in connection.execute(f"SELECT symbol, {columns} FROM {kind.table}_5m ORDER BY open_time"):
-                rows[name].append(tuple(row))
-            names = [name for name, _ in lines if named(name, M1).kind is kind]
-            found += self._audit_table("5m", rows, names, lines, sealed, unnoticed)
-        is_quiet = not self._sim.is_contradicted
-        revisions = connection.execute("SELECT symbol, interval, open_time, old_source, new_source FROM revision")
+        unnoticed = {
+            symbol
+            for symbol, onboard_ms, is_doubted in stored.listings  # the node has not learnt it, or is just checking
+            if is_doubted or self.is_elsewhere(symbol, onboard_ms)
+        }
+        for name, code in sorted({*stored.ledger, *stored.rows}):
+            if named(name, M1).symbol not in unnoticed:
+                rows, lines = stored.rows.get((name, code), []), stored.ledger.get((name, code), [])
+                found += self._audit_series(name, code, rows, lines)
         universe = self._sim.exchange.exchange.universe
-        for line in revisions if is_quiet else ():
+        for line in () if self._sim.is_contradicted else stored.revisions:
             if universe.former(named(line[0], M1).symbol) is not None:
                 continue  # frames of another coin were read with the listing that the node still knew
             found.append(f"a row was held that was not the exchange's: revision {line}")
-        return found
-
-    def _audit_table(
-        self,
-        code: str,
-        rows: dict[str, list[Row]],
-        names: list[str],
-        lines: dict[tuple[str, str], list[tuple[int, int, str]]],
-        sealed: Mapping[Series, Sequence[Any]],
-        unnoticed: set[str],
-    ) -> list[str]:
-        """Compare a table's rows, and those of its series' blocks, with the exchange."""
-        found: list[str] = []
-        for series, blocks in sealed.items():
-            if series.interval.code == code and series.name in names:
-                rows[series.name] = sorted([*rows[series.name], *map(tuple, blocks)])
-        for name in sorted({*rows, *names}):
-            if named(name, M1).symbol not in unnoticed:
-                found += self._audit_series(name, code, rows[name], lines[name, code])
-        return found
-
-    def _unnoticed(self, connection: sqlite3.Connection) -> set[str]:
-        """Names that belong to another coin by now, which the node has not learnt or is just checking."""
-        found = set()
-        for symbol, onboard_ms, is_doubted in connection.execute("SELECT symbol, onboard_ms, is_doubted FROM listing"):
-            if is_doubted or self.is_elsewhere(symbol, onboard_ms):
-                found.add(symbol)
         return found
 
     def _audit_series(self, symbol: str, code: str, rows: list[Row], lines: list[tuple[int, int, str]]) -> list[str]:

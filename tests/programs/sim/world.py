@@ -5,11 +5,11 @@ import hashlib
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import anyio.to_thread
 import httpcore._async.http11
@@ -28,9 +28,12 @@ from tests.programs.sim.clients import Clients
 from tests.programs.sim.loop import Fate, SimLoop
 from tests.programs.sim.mishaps import IP, Mishaps
 from tests.programs.sim.network import Network
+from tests.programs.sim.on_postgres import OnPostgres, Template
+from tests.programs.sim.on_sqlite import OnSqlite
 from tests.programs.sim.process import Process
 from tests.programs.sim.schedule import SURFACES, Plan
-from tests.programs.sim.store import Disk, crash_copy, on_the_loop
+from tests.programs.sim.store import Disk
+from tests.programs.sim.stored import Stored
 from tests.programs.sim.tcp import End
 
 PORT: Final = 8900
@@ -97,10 +100,54 @@ class SimUniverse(Universe):
             )
 
 
-class Sim:
-    """The world of one seed: exchange, machine, network, disk, processes and users."""
+class Store(Protocol):
+    """The database of a seed, of one kind or another."""
 
-    def __init__(self, plan: Plan, folder: Path, *, verbose: Callable[[str], None] | None = None) -> None:
+    def settings(self) -> dict[str, Any]:
+        """The settings of a node that name it."""
+        ...
+
+    def running(self, loop: SimLoop) -> AbstractContextManager[None]:
+        """While entered, what is beside the event loop in the adapters of this kind of store is on `loop`."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """How much room a node finds on the disk of the database; None when it cannot tell."""
+        ...
+
+    def machine_crashed(self) -> None:
+        """All nodes were killed: go on with what their machine's crash leaves."""
+        ...
+
+    def stand_down_until_ms(self) -> int:
+        """Until when the database says that nothing may be sent; 0: it says nothing."""
+        ...
+
+    def read(self) -> Stored | None:
+        """What the database holds; None when it has no tables yet."""
+        ...
+
+    def lock(self, duration_s: float) -> None:
+        """Lock the database against writers for a while, unless a writer has it locked."""
+        ...
+
+    def heal(self) -> None:
+        """End every fault of the database and its disk."""
+        ...
+
+
+class Sim:
+    """The world of one seed: exchange, machine, network, database, processes and users."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        *,
+        postgres: Template | None = None,
+        verbose: Callable[[str], None] | None = None,
+    ) -> None:
+        """`postgres`: what the database is copied from; without it the database is a file of SQLite in `folder`."""
         self.plan = plan
         self.loop = SimLoop()
         self.clock = TrueClock(self.loop, plan.start_ms)
@@ -108,7 +155,10 @@ class Sim:
         self.network = self.loop.network = Network(self.loop, self.chance("network"))
         self.disk = Disk(self.loop, self.chance("disk"))
         self.loop.work_delay_s = self.disk.delay_s
-        self.path = folder / "sim.db"
+        self.store: Store = OnSqlite(folder, self.disk)
+        if postgres is not None:
+            self.store = OnPostgres(postgres, folder, self.network, self.disk)
+        self._folder = str(folder)
         self.lines: deque[str] = deque(maxlen=LINES_MAX)
         self.failures: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -144,6 +194,12 @@ class Sim:
         """A random generator for one part, so that its draws do not change another part's."""
         return Random(f"{self.plan.seed}:{name}")
 
+    @property
+    def postgres(self) -> OnPostgres:
+        """The store of a seed on Postgres, for what can only happen to that."""
+        assert isinstance(self.store, OnPostgres), "this seed is played on SQLite"
+        return self.store
+
     def settings(self) -> Settings:
         """The settings of a process, as its environment would give them."""
         rest, ws, archive = (PORT + 1 + number for number in range(len(SURFACES)))
@@ -152,10 +208,10 @@ class Sim:
                 "binance_rest_url": f"http://{IP}:{rest}",
                 "binance_ws_url": f"ws://{IP}:{ws}",
                 "binance_archive_url": f"http://{IP}:{archive}",
-                "db_url": f"sqlite:///{self.path}",
                 "disk_free_bytes_min": 1 << 20,
                 "log_level": "ERROR",
                 "archive_processes": 0,  # other processes would not run on virtual time
+                **self.store.settings(),
                 **self.plan.settings,
             },
             env_file=None,
@@ -165,7 +221,7 @@ class Sim:
 
     def trace(self, text: str) -> None:
         """Write a line to the log; two runs of a seed must write the same log."""
-        line = f"{self.loop.time():11.4f} {text}".replace(str(self.path.parent), "FOLDER")
+        line = f"{self.loop.time():11.4f} {text}".replace(self._folder, "FOLDER")
         self._digest.update(line.encode())
         self.lines.append(line)
         if self._verbose is not None:
@@ -194,7 +250,7 @@ class Sim:
         """Play the seed to its end; `failures` then lists what went wrong."""
         asyncio.set_event_loop(self.loop)
         self.loop.set_exception_handler(self._unhandled)
-        with self._substitutes(), metrics.substituted(self.plan), on_the_loop(self.disk, self.loop):
+        with self._substitutes(), metrics.substituted(self.plan), self.store.running(self.loop):
             self.loop.run_until_complete(self._live())
 
     @contextmanager
@@ -275,7 +331,7 @@ class Sim:
         self._make_holes()
         self.exchange.limiter.pardon()
         self.network.heal()
-        self.disk.heal()
+        self.store.heal()
         deadline_s = self.loop.time() + CALM_S_MAX
         is_verified = False
         while True:
@@ -310,14 +366,15 @@ class Sim:
 
     def processes_changed(self, how: str) -> None:
         """React to the end of a process: after a kill of the last one, go on with the disk of a crashed machine."""
-        if how == "killed" and not any(process.is_alive for process in self.processes) and self.path.exists():
-            self.path = crash_copy(self.path)
+        if how == "killed" and not any(process.is_alive for process in self.processes):
+            self.store.machine_crashed()
 
     def audit(self, when: str) -> None:
         """Compare the store with the exchange; every difference fails the seed."""
         if self.is_contradicted and self.calm_since_s is None:
             return  # the sockets gave two versions; only REST can tell later which one is right
-        for difference in self.witness.truth.audit(self.path):
+        stored = self.store.read()
+        for difference in self.witness.truth.audit(stored) if stored is not None else ():
             self.fail(f"{when}: {difference}")
 
     def _wrote(self, end: End, data: bytes) -> None:
