@@ -134,7 +134,7 @@ class Session(asyncio.Protocol):
         self._timeouts_ms |= request.timeouts_ms
         self._listens |= request.kind == wire.QUERY and b"LISTEN " in request.data
         if request.kind == wire.TERMINATE:
-            self.end()
+            self._send_rest()
         elif request.kind == wire.CANCEL:
             self._cancel(request.data)
         else:

@@ -110,8 +110,9 @@ class Replies:
             size = 1 + _HEAD.unpack_from(self._bytes, 1)[0]
             if len(self._bytes) < size:
                 return
-            yield bytes(self._bytes[:size])
+            message = bytes(self._bytes[:size])
             del self._bytes[:size]
+            yield message
 
 
 def pid_of(message: bytes) -> int:
