@@ -118,7 +118,7 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._has_left = True
-        if self not in self._database.waiting:  # the server notices it only after the statement
+        if not self._queue:  # otherwise the server notices it after the requests that have arrived
             self.end()
 
     # --- requests -----------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ class Session(asyncio.Protocol):
             return
         request = self._queue[0]
         self._timeouts_ms |= request.timeouts_ms
-        self._listens |= request.kind == wire.QUERY and b"LISTEN " in request.data
+        self._listens |= request.kind in (wire.QUERY, wire.FLUSH) and b"LISTEN " in request.data
         if request.kind == wire.TERMINATE:
             self._send_rest()
         elif request.kind == wire.CANCEL:
@@ -174,11 +174,10 @@ class Session(asyncio.Protocol):
         self._send()
         self._errors = _UNCHANGED
         self._queue.popleft()
-        if self._has_left:
-            self.end()
-            return
         if self._queue:
             self._next()
+        elif self._has_left:
+            self.end()
         else:
             self._await_request()
         self._database.happened(self, has_committed=before != wire.IDLE == self._status)

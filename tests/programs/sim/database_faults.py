@@ -6,7 +6,7 @@ has no counterpart, because a node cannot tell how much room its server has.
 
 from dataclasses import replace
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from tests.programs.sim.on_postgres import SURFACE
 from tests.programs.sim.schedule import Plan, Step, network_fault
@@ -21,12 +21,7 @@ def with_database(drawn: Plan) -> Plan:
     """Return the plan with the faults of a database that a server keeps."""
     chance = Random(f"database:{drawn.seed}")
     steps = [replace(step, what=INSTEAD.get(step.what, step.what)) for step in drawn.steps]
-    for _ in range(chance.choice((1, 2, 5))):
-        steps.append(_at(chance, drawn.chaos_s, *network_fault(chance, SURFACE)))
-    for _ in range(chance.choice((0, 1, 4))):
-        steps.append(_at(chance, drawn.chaos_s, "session_end", {"number": chance.randrange(SESSIONS)}))
+    faults = [network_fault(chance, SURFACE) for _ in range(chance.choice((1, 2, 5)))]
+    faults += [("session_end", {"number": chance.randrange(SESSIONS)}) for _ in range(chance.choice((0, 1, 4)))]
+    steps += [Step(round(chance.uniform(0, drawn.chaos_s), 2), *fault) for fault in faults]
     return replace(drawn, steps=tuple(sorted(steps, key=lambda step: step.at_s)))
-
-
-def _at(chance: Random, chaos_s: float, what: str, args: dict[str, Any]) -> Step:
-    return Step(round(chance.uniform(0, chaos_s), 2), what, args)

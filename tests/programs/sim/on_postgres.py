@@ -6,6 +6,7 @@ as it does when the database can only be read. Nor has a crash of all nodes: the
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
@@ -125,7 +126,7 @@ class OnPostgres:
         self._end_sessions()
 
     def demote(self, duration_s: float) -> None:
-        """Make the server one that cannot be written for a while, as after a failover: sessions end before and after."""
+        """Let the server be one that cannot be written for a while, as after a failover; it ends all sessions twice."""
         self._make_writable(_MAKE_READ_ONLY)
         self._network.loop.call_later(duration_s, self._make_writable)
 
@@ -176,7 +177,7 @@ class KeeperOnTheLoop(infra.postgres.lease._Keeper):
     def __init__(self, db_url: str) -> None:
         self.session = LeaseSession(db_url)
         self._stop = asyncio.Event()
-        self._loop = infra.postgres.lease.Future()
+        self._loop = Future()
         self._keeping = asyncio.get_running_loop().create_task(self._keep())
 
     async def run(self, work: Callable[[LeaseSession], Coroutine[None, None, T]]) -> T:
