@@ -44,8 +44,8 @@ demo-collector: setup-dev  ## a sandbox of three exchanges, NATS, the collector 
 test: setup-dev  ## run every test
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait
 
-sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong
-	$(BIN)/python -m tests.programs.sim.run --seeds $(SEEDS) --seed $(SEED) $(if $(VERBOSE),--verbose)
+sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong; STORE=postgres on its server
+	$(BIN)/python -m tests.programs.sim.run --seeds $(SEEDS) --seed $(SEED)$(if $(STORE), --store $(STORE)) $(if $(VERBOSE),--verbose)
 
 fuzz: setup-dev  ## RUNS inputs for each decoder of outside bytes, CASES requests judged by oracle and API description, STALLS peers that stall
 	$(BIN)/python -m tests.programs.fuzz.run --runs $(RUNS) --cases $(CASES) --stalls $(STALLS)
