@@ -1,7 +1,9 @@
 """A seed on Postgres: a database of a real server, in the simulated network, and what can happen to both.
 
-The server's disk has no counterpart: a node sees neither how full it is nor that it is full, only errors of statements,
-as it does when the database can only be read. Nor has a crash of all nodes: the server's machine goes on.
+What happens to SQLite's file has these counterparts: a lock of another program is a session's, and a slow disk a server
+that answers late. A file that cannot be written is a server that has become a standby, and a full disk is a server that
+is stopped. Left out are a disk with little room, which a node does not see in its server, and a crash of the server
+itself, which all seeds share: `make torture STORE=postgres` has those.
 """
 
 import asyncio
@@ -157,6 +159,7 @@ class OnPostgres:
     def _unlock(self) -> None:
         locker, self._locker = self._locker, None
         if locker is not None:
+            self._outside.run(locker.execute("ROLLBACK"))  # its answer comes once the locks are free
             self._outside.run(locker.close())
             self._database.happened(None)
 
