@@ -92,21 +92,27 @@ class Connections:
         return await asyncio.shield(running)
 
     async def close(self) -> None:
-        """Close every connection after its running work has ended, which fails if it takes longer than CLOSE_S_MAX."""
+        """Close every connection after its running work has ended, which fails if it takes longer than CLOSE_S_MAX.
+
+        Connections that are idle are closed meanwhile, all at once: each would wait for a server that does not answer.
+        """
         acquired = 0
         self._is_closing = True
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_S_MAX):
-                    while acquired < self._size:
-                        await self._free.acquire()
-                        acquired += 1
-            for connection in list(self._used):
-                connection.terminate()
-            while acquired < self._size:
-                await self._free.acquire()
-                acquired += 1
-            await self._close_idle()
+            async with asyncio.TaskGroup() as group:
+                self._close_idle(group)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_S_MAX):
+                        while acquired < self._size:
+                            await self._free.acquire()
+                            acquired += 1
+                            self._close_idle(group)
+                for connection in list(self._used):
+                    connection.terminate()
+                while acquired < self._size:
+                    await self._free.acquire()
+                    acquired += 1
+                self._close_idle(group)
         finally:
             self._is_closing = False
             for _ in range(acquired):
@@ -199,19 +205,22 @@ class Connections:
             raise StoreReplaced(self._place)
         self._identity = found
 
-    async def _close_idle(self) -> None:
+    def _close_idle(self, group: asyncio.TaskGroup) -> None:
         while self._idle:
-            connection = self._idle.pop()
-            with suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await connection.close(timeout=CLOSE_S_MAX)
-            if not connection.is_closed():
-                connection.terminate()
+            group.create_task(_close(self._idle.pop()))
 
     def _translated(self, error: BaseException) -> BaseException:
         if is_gone(error) and self._identity is not None:
             self.is_replaced = True
             return StoreReplaced(self._place)
         return unavailable(error, self._place) or error
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    with suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        await connection.close(timeout=CLOSE_S_MAX)
+    if not connection.is_closed():
+        connection.terminate()
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:

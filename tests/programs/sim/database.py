@@ -5,9 +5,9 @@ that has arrived is executed at once, while virtual time stands still; its reply
 Only a statement that waits for another session's lock lets time go on. Whenever a request was executed or a session has
 ended, those that wait are looked at again.
 
-So statements, replies, lock waits and notifications come in the same order in every run of a seed. Rows that a statement
-leaves unordered come as they lie in the tables, which the same statements fill in the same way. Not the same are process
-ids, object ids and the server's clock, on which nothing of the node depends.
+So statements, replies, lock waits and notifications come in the same order in every run of a seed. Rows that a
+statement leaves unordered come as they lie in the tables, which the same statements fill in the same way. Not the same
+are process ids, object ids and the server's clock, on which nothing of the node depends.
 
 The server's own time-outs are on virtual time too: locks, idle sessions, and transactions that are idle. It has no
 statement_timeout, because no statement takes any time: a client's own time-out, which is longer, ends those that a slow

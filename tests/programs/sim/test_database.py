@@ -10,11 +10,13 @@ from typing import Any
 import asyncpg
 import pytest
 
+from infra.postgres.connections import CLOSE_S_MAX
 from infra.postgres.lease import PostgresLease
+from infra.postgres.postgres_store import READ_CONNECTIONS_MAX, PostgresReader
 from tests.postgres_server import OF_ANOTHER, shared_server
 from tests.programs.sim.loop import PROCESS, Fate, SimLoop
 from tests.programs.sim.network import Network
-from tests.programs.sim.on_postgres import OnPostgres, Template
+from tests.programs.sim.on_postgres import SURFACE, OnPostgres, Template
 from tests.programs.sim.store import Disk
 
 # killed processes leave their connections open, which warn when they are garbage-collected
@@ -184,6 +186,22 @@ def test_a_frozen_holder_of_the_lease_loses_it_after_three_virtual_seconds(place
         assert await other.try_acquire("http://other")
         assert other.is_held()
         await other.release()
+
+    play(place, work)
+
+
+def test_all_idle_connections_of_a_store_are_closed_within_one_time_if_the_server_does_not_answer(
+    place: Place,
+) -> None:
+    async def work() -> None:
+        reader = PostgresReader(place.url)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(READ_CONNECTIONS_MAX):
+                group.create_task(reader.ledgers())
+        place.network.block(SURFACE, 3_600)
+        before_s = place.loop.time()
+        await reader.close()
+        assert place.loop.time() - before_s < CLOSE_S_MAX + 0.1
 
     play(place, work)
 
