@@ -112,10 +112,11 @@ class Node:
         await self.parts.archive.aclose()
         if self.writer is not None:
             await self._close_lines()
-            await self.writer.close()
         await self.parts.cache.close()
-        await self.parts.reader.close()
-        await self.parts.feed.close()
+        async with asyncio.TaskGroup() as group:  # at once: each may have to wait for a server that does not answer
+            for part in (self.writer, self.parts.reader, self.parts.feed):
+                if part is not None:
+                    group.create_task(part.close())
         self.parts.upstream.rate_state.close()
         if self.parts.quotas is not None:
             self.parts.quotas.close()

@@ -40,7 +40,7 @@ from app.verifying.verify import Auditors
 from infra.binance.market_streams import MarketStreams
 from infra.binance.sockets import BinanceSockets
 
-FLUSH_S_MAX: Final = 5.0  # of the ten seconds that a shutdown may take
+FLUSH_S_MAX: Final = 4.0  # of the ten seconds that a shutdown may take: four are for requests, two to close the store
 
 
 class Writer:
@@ -154,7 +154,8 @@ class Writer:
             async with asyncio.timeout(FLUSH_S_MAX):
                 await self.live.flush()
         except (StoreUnavailable, TimeoutError) as error:
-            reason = f"at shutdown, will be fetched again: {error}"
+            why = str(error) or f"the database did not answer in {FLUSH_S_MAX:.0f} s"
+            reason = f"at shutdown, will be fetched again: {why}"
             self._parts.observe(CommitFailed(self.live.queue_depth, reason))
 
     def _start(self) -> None:

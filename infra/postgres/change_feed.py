@@ -12,7 +12,7 @@ import asyncpg
 from app.ports.clock import Clock
 from app.ports.coordination import LOOK_S_MAX, Changes
 from infra.postgres.changes import CHANNEL, read_changes
-from infra.postgres.reach import FAULTS, connect, unavailable
+from infra.postgres.reach import FAULTS, GOODBYE_S_MAX, connect, unavailable
 
 PAUSE_S: Final = 0.03
 """Between two looks, however many commits are told of: a backfill commits dozens of times a second."""
@@ -58,7 +58,7 @@ class PostgresChangeFeed:
             connection, self._connection = self._connection, None
             if connection is not None:
                 try:
-                    await connection.close(timeout=ANSWER_S_MAX)
+                    await connection.close(timeout=GOODBYE_S_MAX)
                 except FAULTS:
                     connection.terminate()
 

@@ -28,7 +28,7 @@ LOCK_MS_MAX: Final = 5_000
 IDLE_IN_TRANSACTION_MS_MAX: Final = 10_000  # a process that is suspended must not hold locks; another one takes over
 UNANSWERED_S: Final = 5.0  # beyond the server's own limit, before a connection counts as dead
 POOL_WAIT_S_MAX: Final = 30.0
-CLOSE_S_MAX: Final = 3.0  # SIGTERM ends the node within 10 s, also if the server does not answer
+CLOSE_S_MAX: Final = 1.0  # SIGTERM ends the node within 10 s, also if the server does not answer: up to 9 are over
 STATEMENTS_CACHED: Final = 512  # about ten for each of some 50 tables of rows
 
 _BY_KEY: Final = {

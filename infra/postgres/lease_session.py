@@ -13,7 +13,7 @@ from typing import Final
 import asyncpg
 
 from app.ports.errors import StoreUnavailable
-from infra.postgres.reach import ANSWER_S_MAX, FAULTS, SILENCE_S_MAX, connect, unavailable
+from infra.postgres.reach import FAULTS, GOODBYE_S_MAX, SILENCE_S_MAX, connect, unavailable
 
 BEAT_S: Final = 1.0
 """How often the holder must show the server that it lives; it may fail to do so twice."""
@@ -105,9 +105,10 @@ class LeaseSession:
             if connection is None:
                 return
             try:
-                if is_holder:  # at once: the server notices the end of a session a little later
-                    await connection.execute("SELECT pg_advisory_unlock($1)", self._key)
-                await connection.close(timeout=ANSWER_S_MAX)
+                async with asyncio.timeout(GOODBYE_S_MAX):
+                    if is_holder:  # at once: the server notices the end of a session a little later
+                        await connection.execute("SELECT pg_advisory_unlock($1)", self._key)
+                    await connection.close()
             except FAULTS:
                 connection.terminate()
 

