@@ -63,12 +63,12 @@ class OnPostgres:
         self._server, self._folder, self._network, self._disk = template.server, folder, network, disk
         url = self._outside.run(fresh_database(self._server.url, template=template.name, is_kept=True))
         self._observer: asyncpg.Connection = self._outside.run(asyncpg.connect(url))
-        self._name: str = self._fetch("SELECT current_database()::text")[0][0]
+        self.name: str = self._fetch("SELECT current_database()::text")[0][0]
         self._database = Database(network.loop, self._server.socket_path, self._observer, self._outside)
         self._locker: asyncpg.Connection | None = None
 
     def settings(self) -> dict[str, Any]:
-        url = f"postgresql://postgres@{IP}:{PORT}/{self._name}?sslmode=disable"
+        url = f"postgresql://postgres@{IP}:{PORT}/{self.name}?sslmode=disable"
         return {"db_url": url, "runtime_dir": str(self._folder)}
 
     @contextmanager
@@ -114,7 +114,7 @@ class OnPostgres:
         """Hold the lock that every write transaction needs, in another session, for a while."""
         if self._locker is not None:
             return
-        self._locker = self._outside.run(asyncpg.connect(self._server.url(self._name)))
+        self._locker = self._outside.run(asyncpg.connect(self._server.url(self.name)))
         try:
             self._outside.run(self._locker.execute("BEGIN; SELECT FROM writer FOR UPDATE NOWAIT"))
         except asyncpg.LockNotAvailableError:  # a commit is under way
@@ -149,7 +149,7 @@ class OnPostgres:
             "WHERE datname = current_database())"
         )
         if is_read_only == (statement == _MAKE_WRITABLE):
-            self._outside.run(self._observer.execute(statement.format(self._name)))
+            self._outside.run(self._observer.execute(statement.format(self.name)))
             self._end_sessions()
 
     def _end_sessions(self) -> None:
@@ -170,7 +170,7 @@ class OnPostgres:
         self._database.close()
         self._unlock()
         self._outside.run(self._observer.close())
-        self._outside.run(execute(self._server.url(), f"DROP DATABASE {self._name} WITH (FORCE)"))
+        self._outside.run(execute(self._server.url(), f"DROP DATABASE {self.name} WITH (FORCE)"))
         self._outside.close()
 
 

@@ -15,6 +15,7 @@ class OnSqlite:
     """See Store in tests/programs/sim/world.py."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
+        self.name = str(folder)
         self._path = folder / "sim.db"
         self._disk = disk
 

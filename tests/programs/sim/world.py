@@ -103,6 +103,9 @@ class SimUniverse(Universe):
 class Store(Protocol):
     """The database of a seed, of one kind or another."""
 
+    name: str
+    """How messages name it, which differs from run to run."""
+
     def settings(self) -> dict[str, Any]:
         """The settings of a node that name it."""
         ...
@@ -221,7 +224,7 @@ class Sim:
 
     def trace(self, text: str) -> None:
         """Write a line to the log; two runs of a seed must write the same log."""
-        line = f"{self.loop.time():11.4f} {text}".replace(self._folder, "FOLDER")
+        line = f"{self.loop.time():11.4f} {text}".replace(self._folder, "FOLDER").replace(self.store.name, "DATABASE")
         self._digest.update(line.encode())
         self.lines.append(line)
         if self._verbose is not None:
