@@ -45,6 +45,7 @@ class Node:
         beat: Callable[[], None] | None = None,
     ) -> None:
         self.parts = parts
+        self._has_recalled = False
         self.writer: Writer | None = None
         settings = parts.settings
         self._url = "" if parts.extra_wishes_only else parts.url
@@ -125,7 +126,7 @@ class Node:
     async def _start(self) -> None:
         self._report_library()
         self._read_api_keys()
-        await self.parts.recall()
+        self._has_recalled = await self.parts.recall()
         if not await self._try_to_write():
             await self.parts.follower.start()
         if self.parts.settings.admin_token is None and self._url:
@@ -191,6 +192,8 @@ class Node:
         others = 0
         while True:
             await self.parts.clock.sleep(LEASE_RETRY_S)
+            if not self._has_recalled:  # with a wrong clock, a stand-down that was shared would end too early
+                self._has_recalled = await self.parts.recall()
             others = others + 1 if self.writer is None and await self.parts.lease.holder() is not None else 0
             if others == SETTLED_CHECKS:
                 self.parts.store_state.report(None)  # another process writes: our failure to write no longer matters

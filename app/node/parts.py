@@ -357,13 +357,18 @@ class Parts:
         """Make the writer plan again: wishes or held klines have changed."""
         self.role.wake()
 
-    async def recall(self) -> None:
-        """Load what must be known before the first request to the exchange: the clock correction and a stand-down."""
-        with contextlib.suppress(StoreUnavailable):  # there may be no database yet
+    async def recall(self) -> bool:
+        """Load what must be known before the first request to the exchange: the clock correction and a stand-down.
+
+        Returns whether the database could be read; there may be none yet.
+        """
+        with contextlib.suppress(StoreUnavailable):
             if (kept := await self.reader.document(KEPT_TIME)) is not None:
                 self.clock.assume(KeptTime.decoded(kept[0]))
             if (stand_down := await self.reader.stand_down()) is not None:
                 await self.budget.restore(*stand_down)
+            return True
+        return False
 
     async def load_for_reading(self) -> None:
         """Load symbols, ledgers, wishes and checks from the store. Raises StoreUnavailable."""
