@@ -7,6 +7,7 @@ from typing import Final
 
 from app.collecting.configured import Choices, choices_of
 from app.collector_events import CollectConfigRead, CollectConfigRefused, RestartNeeded
+from app.domain import letters
 from app.runtime import Runtime
 from app.services_file import ServicesFileError
 from app.settings import Settings, SettingsError
@@ -97,5 +98,5 @@ class ConfigWatch:
 
 def _different(before: Settings, after: Settings) -> tuple[str, ...]:
     """The names of the settings that differ and cannot change live."""
-    names = [name for name in type(before).model_fields if name.upper() not in LIVE]
-    return tuple(name.upper() for name in names if getattr(before, name) != getattr(after, name))
+    names = [name for name in type(before).model_fields if letters.upper(name) not in LIVE]
+    return tuple(letters.upper(name) for name in names if getattr(before, name) != getattr(after, name))
