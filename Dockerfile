@@ -20,8 +20,8 @@ RUN useradd --system --uid 10001 --home-dir /var/lib/klinenode --create-home kli
 COPY --from=build /opt/klinenode /opt/klinenode
 USER 10001
 WORKDIR /var/lib/klinenode
-# a fresh volume takes its owner from this folder; without one it belongs to root
-RUN mkdir /var/lib/klinenode/data
+# a fresh volume takes its owner from its folder here; without one it belongs to root. The second is for a collector's COLLECT_DIR.
+RUN mkdir /var/lib/klinenode/data /var/lib/klinenode/collect
 VOLUME /var/lib/klinenode/data
 ENV HOST=0.0.0.0 PORT=8000
 EXPOSE 8000

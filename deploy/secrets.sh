@@ -16,7 +16,10 @@ keep() { # name, content
 
 keep admin_token "$(random)"
 keep grafana_password "$(random)"
+keep nats_password "$(random)"
+keep nats_reader_password "$(random)"
 keep postgres_password "$(random)"
 keep redis_password "$(random)"
 keep db_url "postgresql://klinenode:$(cat "$folder/postgres_password")@postgres:5432/klinenode"
 keep cache_url "redis://:$(cat "$folder/redis_password")@redis:6379/0"
+keep nats_url "nats://klinenode:$(cat "$folder/nats_password")@nats:4222"

@@ -49,10 +49,10 @@ class NatsServer:
 
     def start(self) -> None:
         """Start the server, and wait until it accepts connections."""
-        assert SERVER is not None
         self._configure()
-        command = [*DIES_WITH_US, SERVER, "-c", str(self._configuration)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [*DIES_WITH_US, *self._command()], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         self._await(READY)
 
     def kill(self) -> None:
@@ -82,6 +82,10 @@ class NatsServer:
         """Let it answer again."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def _command(self) -> list[str]:
+        assert SERVER is not None
+        return [SERVER, "-c", str(self._configuration)]
 
     @property
     def _configuration(self) -> Path:

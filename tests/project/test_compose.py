@@ -10,12 +10,14 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from app.node.stores import shared_path
 from app.settings import Settings, load
 from tests.system.nginx import NGINX
 from tests.system.processes import ROOT
 
 DEPLOY: Final = ROOT / "deploy"
 FILE: Final = DEPLOY / "compose.yaml"
+URL_OF_NODES: Final = "postgresql://klinenode:{}@postgres:5432/klinenode"
 SECRET: Final = re.compile("password|token|secret|key", re.IGNORECASE)
 
 
@@ -39,7 +41,7 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
 def test_compose_accepts_the_file() -> None:
     if (command := compose()) is None:
         pytest.skip("compose is not installed (apt-get install docker-compose)")
-    verdict = run([*command, "-f", str(FILE), "config"])
+    verdict = run([*command, "-f", str(FILE), "--profile", "collector", "config"])
     assert verdict.returncode == 0, verdict.stderr
     merged = yaml.safe_load(verdict.stdout)
     assert set(merged["services"]) == set(services())
@@ -92,6 +94,35 @@ def test_the_nodes_have_settings_that_exist_and_share_what_one_machine_shares() 
     assert targets[0]["targets"] == ["node-1:8000", "node-2:8000"]
 
 
+def test_a_collector_runs_when_it_is_wished_and_shares_the_budget_of_the_nodes() -> None:
+    collector, nats, node = (services()[name] for name in ("collector", "nats", "node-1"))
+    assert [name for name, each in services().items() if "profiles" in each] == ["collector", "nats"]
+    assert collector["profiles"] == nats["profiles"] == ["collector"]
+    assert (collector["image"], collector["command"]) == (node["image"], ["collect"])
+    assert {name.lower() for name in collector["environment"]} <= set(Settings.model_fields)
+    assert set(collector["secrets"]) <= set(Settings.model_fields)
+    chosen = load(collector["environment"] | {"NATS_URL": "nats://klinenode:word@nats:4222"}, env_file=None)
+    assert not chosen.collector_faults()
+    mounts = dict(mount.split(":")[:2] for mount in collector["volumes"])
+    assert mounts == {"shared": chosen.runtime_dir, "collector": chosen.collect_dir}
+    made = re.search(r"^RUN mkdir (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert made is not None
+    assert set(mounts.values()) <= set(made[1].split()), "a fresh volume would belong to root"
+    of_node = load(node["environment"] | {"DB_URL": URL_OF_NODES.format("word")}, env_file=None)
+    assert shared_path(chosen) == shared_path(of_node), "another weight at Binance would be counted"
+
+
+def test_the_nats_server_keeps_its_streams_in_a_volume_that_its_user_owns() -> None:
+    nats = services()["nats"]
+    docker = (DEPLOY / "nats/Dockerfile").read_text()
+    configured = (DEPLOY / "nats/nats.conf").read_text()
+    [folder] = re.findall(r'^ +store_dir: "(.*)"$', configured, re.MULTILINE)
+    assert f"nats:{folder}" in nats["volumes"]
+    assert re.findall(r"^RUN install -d -m 700 -o 1000 -g 1000 (.*)$", docker, re.MULTILINE) == [folder]
+    assert f"USER {nats['user']}\n" in docker
+    assert re.findall(r'^(?:http|listen): "(.*)"$', configured, re.MULTILINE) == ["0.0.0.0:4222", "127.0.0.1:8222"]
+
+
 def test_secrets_are_made_once_and_closed_to_others(tmp_path: Path) -> None:
     shutil.copy(DEPLOY / "secrets.sh", tmp_path)
     for _ in range(2):
@@ -100,7 +131,8 @@ def test_secrets_are_made_once_and_closed_to_others(tmp_path: Path) -> None:
         found = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     assert set(found) == set(yaml.safe_load(FILE.read_text())["secrets"])
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
-    assert found["db_url"] == f"postgresql://klinenode:{found['postgres_password']}@postgres:5432/klinenode"
+    assert found["db_url"] == URL_OF_NODES.format(found["postgres_password"])
+    assert found["nats_url"] == f"nats://klinenode:{found['nats_password']}@nats:4222"
     assert found["cache_url"] == f"redis://:{found['redis_password']}@redis:6379/0"
     assert len({*found.values()}) == len(found)
     assert all(len(value) >= 64 for value in found.values())
