@@ -134,6 +134,13 @@ def test_the_image_has_what_the_build_takes() -> None:
     assert [name for name in needed if not re.search(rf"^COPY .*\b{re.escape(name)}\b", docker, re.MULTILINE)] == []
 
 
+UNITS: Final = ("klinenode", "klinenode-collect")
+
+
+def unit_text(name: str) -> str:
+    return (ROOT / f"deploy/systemd/{name}.service").read_text()
+
+
 def test_the_systemd_unit_has_room_for_as_many_workers_as_there_are() -> None:
     text = (ROOT / "deploy/systemd/klinenode.service").read_text()
     found = re.search(r"^MemoryMax=(\d+)G$", text, re.MULTILINE)
@@ -147,14 +154,15 @@ def test_the_systemd_unit_has_room_for_as_many_workers_as_there_are() -> None:
 EXPOSURE_MAX: Final = 2.0  # of 10; remaining: the network, reading the system's files, and thread priorities
 
 
-def test_the_systemd_unit_exposes_little(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_a_systemd_unit_exposes_little(tmp_path: Path, name: str) -> None:
     analyzer = shutil.which("systemd-analyze")
     if analyzer is None or " --offline" not in run(analyzer, "--help").stdout:
         pytest.skip("no systemd-analyze that reads a unit from its file")
-    here = tmp_path / "klinenode.service"
-    shutil.copy(ROOT / "deploy/systemd/klinenode.service", here)
+    here = tmp_path / f"{name}.service"
+    here.write_text(unit_text(name))
     verdict = run(analyzer, "security", "--offline=true", "--no-pager", str(here))
-    found = re.search(r"Overall exposure level for klinenode.service: ([\d.]+)", verdict.stdout)
+    found = re.search(rf"Overall exposure level for {name}.service: ([\d.]+)", verdict.stdout)
     assert found is not None, verdict.stderr
     assert float(found[1]) <= EXPOSURE_MAX, verdict.stdout
 
@@ -177,12 +185,26 @@ def test_the_documented_steps_make_what_the_systemd_unit_names() -> None:
     assert unit["ProtectHome"] == "read-only", "the interpreter of a .venv may lie under a home"
 
 
-def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
-    text = (ROOT / "deploy/systemd/klinenode.service").read_text()
+def test_the_documented_steps_make_what_the_unit_of_the_collector_names() -> None:
+    node, unit = (dict(re.findall(r"^(\w+)=(\S+)", unit_text(name), re.MULTILINE)) for name in UNITS)
+    for shared in ("User", "Group", "StateDirectory", "WorkingDirectory", "ProtectHome"):
+        assert unit[shared] == node[shared], "both count one weight at the exchange, in one folder"
+    assert unit["Environment"] != f"PORT={Settings.model_fields['port'].default}", "the node listens there"
+    text = (ROOT / "docs/operations.md").read_text()
+    [steps] = re.findall(r"```sh\n(sudo install [^\n]*collect.*?)```", text, re.DOTALL)
+    assert f" {unit['EnvironmentFile'].removeprefix('-')}\n" in steps
+    clone = unit["ExecStart"].removesuffix("/.venv/bin/klinenode")
+    assert f"cp {clone}/deploy/systemd/klinenode-collect.service /etc/systemd/system/" in steps
+    assert "systemctl enable --now klinenode-collect" in steps
+
+
+@pytest.mark.parametrize(("name", "command"), [(UNITS[0], "serve"), (UNITS[1], "collect")])
+def test_a_systemd_unit_is_understood(tmp_path: Path, name: str, command: str) -> None:
+    text = unit_text(name)
     unit = configparser.ConfigParser(strict=False, interpolation=None, delimiters=("=",))
     unit.optionxform = str  # type: ignore[assignment, method-assign]
     unit.read_string(text)
-    assert unit["Service"]["ExecStart"].endswith("klinenode serve")
+    assert unit["Service"]["ExecStart"].endswith(f"klinenode {command}")
     assert unit["Service"]["Restart"] == "always"
     assert int(unit["Service"]["TimeoutStopSec"].rstrip("s")) > 10, "the node may take ten seconds to stop"
     assert (unit["Service"]["Type"], unit["Service"]["NotifyAccess"]) == ("notify", "main")
@@ -190,11 +212,11 @@ def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
     verifier = shutil.which("systemd-analyze")
     if verifier is None:
         return
-    here = tmp_path / "klinenode.service"
+    here = tmp_path / f"{name}.service"
     started = unit["Service"]["ExecStart"].split()[0]
     here.write_text(text.replace(started, "/bin/true").replace("User=klinenode", "User=root"))
     verdict = run(verifier, "verify", "--man=no", str(here))
-    complaints = [line for line in verdict.stderr.splitlines() if "klinenode.service" in line]
+    complaints = [line for line in verdict.stderr.splitlines() if here.name in line]
     assert complaints == []
 
 

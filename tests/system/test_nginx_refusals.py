@@ -36,12 +36,14 @@ UNLIMITED = ["/v1/health", "/v1/ready", "/metrics"]
 
 
 @asynccontextmanager
-async def front(folder: Path, node_port: int, *, rate: str = "60r/s", timeout: str = "30s") -> AsyncIterator[int]:
-    """Start nginx in front of `node_port`; yields its port."""
+async def front(
+    folder: Path, node_port: int, *, rate: str = "60r/s", timeout: str = "30s", has_proxy: bool = False
+) -> AsyncIterator[int]:
+    """Start nginx in front of `node_port`, with this machine as a proxy before it if `has_proxy`; yields its port."""
     assert NGINX is not None
     port = free_port()
-    conf = nginx_conf(folder, port, node_port, rate=rate)
-    text = conf.read_text()
+    conf = nginx_conf(folder, port, node_port, rate=rate, options=["PROXY"] if has_proxy else [])
+    text = conf.read_text().replace("set_real_ip_from 10.0.0.5;", "set_real_ip_from 127.0.0.1;")
     assert "proxy_read_timeout 30s;" in text
     conf.write_text(text.replace("proxy_read_timeout 30s;", f"proxy_read_timeout {timeout};"))
     async with Programs(folder) as programs:
@@ -120,6 +122,21 @@ async def test_what_never_reaches_the_node_is_refused_in_its_shape(tmp_path: Pat
         answer = await client.get("/klinenode-error")
         assert answer.status_code == 404, "what errors are made of is no route"
         check_shape(answer, "/klinenode-error", -1000)
+
+
+async def test_metrics_and_the_collector_are_for_private_networks_only(tmp_path: Path) -> None:
+    private = ["/metrics", "/api/v1/status", "/api/v1/exchanges/okx/subscribe", "/api//v1/status", "/%61pi/v1/status"]
+    async with (
+        front(tmp_path, free_port(), has_proxy=True) as port,
+        client_of(port) as client,
+    ):
+        for path in private:
+            for address, status in (("192.168.7.7", 502), ("203.0.113.7", 403)):
+                answer = await client.get(path, headers={"X-Forwarded-For": address})
+                assert answer.status_code == status, f"{path} of {address}"
+        check_shape(answer, private[-1], -1000)
+        answer = await client.get("/v1/coverage", headers={"X-Forwarded-For": "203.0.113.7"})
+        assert answer.status_code == 502, "the others are for everyone"
 
 
 @pytest.mark.parametrize(
