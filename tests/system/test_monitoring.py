@@ -8,14 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
+import msgspec
 import pytest
 import yaml
+from fastapi import FastAPI
 
 from app.access.api_keys import line_of
 from app.collector_events import COLLECTOR_EVENTS
 from app.events import EVENTS
-from app.node import gauges
+from app.node import collector_gauges, gauges
+from app.ports.collector import LAG_BOUNDS_S, Lag
 from infra.sandbox.server import SandboxServer
+from infra.telemetry import Telemetry
+from tests.collecting.control import BUSY, Stage
 from tests.system.processes import ROOT, Place, Programs, ShiftedClock, until
 
 PROMTOOL: Final = shutil.which("promtool")
@@ -112,6 +118,7 @@ async def test_every_query_names_metrics_and_labels_of_a_real_node(tmp_path: Pat
         async with place.http(**{"X-MBX-APIKEY": KEY}) as client:
             assert (await client.get("/fapi/v1/time")).status_code == 200
         text = (await place.get("/metrics")).text
+    text += await collector_metrics(tmp_path)
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     names = {*kinds, *(f"{name}_bucket" for name, kind in kinds.items() if kind == "histogram")}
     labels: dict[str, set[str]] = {}
@@ -121,7 +128,7 @@ async def test_every_query_names_metrics_and_labels_of_a_real_node(tmp_path: Pat
         for metric in event.METRICS:
             labels.setdefault(metric.name, set()).update(metric.labels)
     labels.setdefault("klinenode_requests_refused", set()).add("status")
-    assert {metric.name for metric in gauges.METRICS} <= names
+    assert {metric.name for metric in (*gauges.METRICS, *collector_gauges.METRICS)} <= names
     checked = 0
     for query in queries():
         found, grouped = used(query)
@@ -146,6 +153,20 @@ async def test_every_query_names_metrics_and_labels_of_a_real_node(tmp_path: Pat
 )
 def test_queries_are_read_rightly(query: str, metrics: dict[str, set[str]], grouped: set[str]) -> None:
     assert used(query) == (metrics, grouped)
+
+
+async def collector_metrics(folder: Path) -> str:
+    """What a collector of every kind of samples answers to a scrape."""
+    stage = Stage(folder)
+    stage.begin()
+    stage.control.set_stats(
+        "okx", msgspec.structs.replace(BUSY, lag=Lag((1,) * (len(LAG_BOUNDS_S) + 1), 12.5, 30, 900))
+    )
+    telemetry, app = Telemetry("ERROR"), FastAPI()
+    collector_gauges.sample_collector(telemetry, lambda: stage.collector)
+    telemetry.instrument(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://collector") as client:
+        return (await client.get("/metrics")).text
 
 
 def write_keys(folder: Path) -> Path:
