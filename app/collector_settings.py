@@ -80,7 +80,7 @@ class CollectorSettings(BaseSettings):
         "outage after which a reader is to see nothing twice; at most NATS_MAX_AGE_HOURS.",
     )
     trade_batch_max: int = Field(
-        50, ge=1, le=1_000, description="Trades of one message at most; 1: every trade in a message of its own."
+        200, ge=1, le=1_000, description="Trades of one message at most; 1: every trade in a message of its own."
     )
 
     @field_validator("exchanges", "collect_symbols", "collect_types", "collect_markets", mode="before")
