@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
-from app.domain.records import Level
-
 DECIMALS: Final = 18
 """Decimals of a price that can be told apart: more than any exchange prints."""
 DELETED: Final = "0"
@@ -42,91 +40,105 @@ def canonical(text: str) -> str:
 
 
 class Side:
-    """One side of a book. Levels are found by price as an integer, which stands for the canonical text.
+    """One side of a book. Levels are found by the canonical text of their price.
 
-    `sign` is −1 for bids and 1 for asks: the best price is the lowest of `sign * ticks`.
+    `sign` is −1 for bids and 1 for asks: the best price is the lowest of `sign * ticks`. A level is kept as the pair
+    that the frame brought: most frames change some tens of them, and to make each anew would take half of the time.
     """
 
     __slots__ = ("_heap", "_keys", "_sign", "levels", "window")
 
     def __init__(self, sign: int) -> None:
         self._sign = sign
-        self._keys: dict[str, tuple[int, str | None]] = {}
-        self._heap: list[int] = []
-        self.levels: dict[int, Level] = {}
+        self._keys: dict[str, tuple[int, str]] = {}
+        self._heap: list[tuple[int, str]] = []
+        self.levels: dict[str, tuple[str, str]] = {}
         self.window = EVERYWHERE
 
-    def replace(self, levels: Iterable[Level], complete_below: int | None) -> None:
+    def replace(self, levels: Iterable[tuple[str, str]], complete_below: int | None) -> None:
         """Hold exactly `levels`. If there are `complete_below` or more, only the prices among them are known."""
         self.levels = {}
         self._heap = []
         self.window = EVERYWHERE
         self.apply(levels, False)
         if complete_below is not None and len(self.levels) >= complete_below:
-            farthest = max(self._sign * ticks for ticks in self.levels) * self._sign
+            farthest = max(self._sign * self._key(price)[0] for price in self.levels) * self._sign
             self.window = Window(low=farthest) if self._sign < 0 else Window(high=farthest)
 
-    def apply(self, levels: Iterable[Level], is_delete_known: bool) -> list[Level]:
-        """Set levels, or delete those with an amount of zero; return what really changed, in canonical texts.
+    def apply(self, levels: Iterable[tuple[str, str]], is_delete_known: bool) -> list[tuple[str, str]]:
+        """Set levels, or delete those with an amount of zero; return what really changed, with canonical prices.
 
         Levels outside the window are left out. UnknownDelete: only if `is_delete_known`.
         """
-        held, keys, heap, sign = self.levels, self._keys, self._heap, self._sign
-        low, high = self.window
-        is_windowed = self.window is not EVERYWHERE
+        held, zeros = self.levels, _ZEROS
         changes = []
         for level in levels:
             text, amount = level
-            try:
-                ticks, price = keys[text]
-            except KeyError:
-                ticks, price = self._key(text)
-            if is_windowed and not low <= ticks <= high:
-                continue
-            if amount in _ZEROS:
-                if held.pop(ticks, None) is not None:
-                    changes.append(level if price is None and amount == DELETED else Level(price or text, DELETED))
-                elif is_delete_known:
-                    raise UnknownDelete(text)
-                continue
-            if price is not None:
-                level = Level(price, amount)
-            if ticks not in held:
-                heappush(heap, sign * ticks)
-            elif held[ticks][1] == amount:
-                continue
-            held[ticks] = level
-            changes.append(level)
+            before = held.get(text)
+            if before is None:
+                level = self._found(level, is_delete_known)
+                if level is not None:
+                    changes.append(level)
+            elif amount in zeros:
+                del held[text]
+                changes.append((text, DELETED))
+            elif before[1] != amount:
+                held[text] = level
+                changes.append(level)
         return changes
 
     def best(self) -> int | None:
         """The best price as an integer; None: no level stands."""
         held, heap, sign = self.levels, self._heap, self._sign
-        while heap and sign * heap[0] not in held:
+        while heap and heap[0][1] not in held:
             heappop(heap)
         if len(heap) > 2 * len(held) + _HEAP_SLACK:
-            self._heap = heap = [sign * ticks for ticks in held]
+            self._heap = heap = [(sign * self._key(price)[0], price) for price in held]
             heapify(heap)
-        return sign * heap[0] if heap else None
+        return sign * heap[0][0] if heap else None
 
-    def sorted(self) -> tuple[Level, ...]:
+    def sorted(self) -> tuple[tuple[str, str], ...]:
         """The levels from the best price on."""
-        held = self.levels
-        return tuple([held[ticks] for ticks in sorted(held, reverse=self._sign < 0)])
+        held, key = self.levels, self._key
+        return tuple([held[price] for price in sorted(held, key=lambda price: self._sign * key(price)[0])])
 
-    def difference(self, other: "Side") -> list[Level]:
+    def difference(self, other: "Side") -> list[tuple[str, str]]:
         """The changes that make this side equal to `other`."""
         mine, theirs = self.levels, other.levels
-        changes = [Level(level.price, DELETED) for ticks, level in mine.items() if ticks not in theirs]
-        changes.extend(level for ticks, level in theirs.items() if mine.get(ticks) != level)
+        changes = [(price, DELETED) for price in mine if price not in theirs]
+        changes.extend(level for price, level in theirs.items() if mine.get(price) != level)
         return changes
 
-    def _key(self, text: str) -> tuple[int, str | None]:
-        """The price as an integer, and its canonical text if `text` is not."""
-        if len(self._keys) >= _KEYS_MAX:
-            self._keys.clear()
-        price = canonical(text)
-        key = self._keys[text] = (ticks_of(text), None if price == text else price)
+    def _found(self, level: tuple[str, str], is_delete_known: bool) -> tuple[str, str] | None:
+        """Apply a level whose price, as it is written, is not held; return what changed."""
+        text, amount = level
+        ticks, price = self._key(text)
+        low, high = self.window
+        if not low <= ticks <= high:
+            return None
+        held = self.levels
+        before = held.get(price)
+        if amount in _ZEROS:
+            if before is None:
+                if is_delete_known:
+                    raise UnknownDelete(text)
+                return None
+            del held[price]
+            return price, DELETED
+        if before is None:
+            heappush(self._heap, (self._sign * ticks, price))
+        elif before[1] == amount:
+            return None
+        held[price] = found = level if price == text else (price, amount)
+        return found
+
+    def _key(self, text: str) -> tuple[int, str]:
+        """The price as an integer, and its canonical text."""
+        key = self._keys.get(text)
+        if key is None:
+            if len(self._keys) >= _KEYS_MAX:
+                self._keys.clear()
+            key = self._keys[text] = (ticks_of(text), canonical(text))
         return key
 
 

@@ -5,7 +5,6 @@ from typing import Final, NamedTuple
 
 from app.collecting.book import Book, UnknownDelete
 from app.domain.market_events import BookUpdate
-from app.domain.records import Level
 
 BUFFER_MAX: Final = 5_000
 """Frames kept while a snapshot is on its way: eight minutes at ten a second."""
@@ -25,8 +24,8 @@ class BookRule(NamedTuple):
 class Changes(NamedTuple):
     """What a frame really changed."""
 
-    bids: list[Level]
-    asks: list[Level]
+    bids: list[tuple[str, str]]
+    asks: list[tuple[str, str]]
 
 
 class Broken(Enum):

@@ -15,7 +15,6 @@ from app.domain.records import (
     FundingRate,
     Gap,
     KlineRecord,
-    Level,
     OpenInterest,
     Record,
     Ticker,
@@ -156,7 +155,7 @@ def _book(book: BookSnapshot | BookDelta) -> dict[str, object]:
     }
 
 
-def _levels(instrument: Instrument, levels: Sequence[Level]) -> list[dict[str, str]]:
+def _levels(instrument: Instrument, levels: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     quantity = instrument.quantity
     return [{"price": price, "quantity": quantity(amount, price), "amount": amount} for price, amount in levels]
 

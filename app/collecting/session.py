@@ -61,6 +61,9 @@ class Session:
         self._requests = Requests(venue.limits.weight_per_minute, self._outlet)
         self._feeds: dict[Feed, Followed] = {}
         self._by_channel: dict[Channel, list[Followed]] = {}
+        self._found: dict[tuple[type, int], Followed] = {}
+        """Feeds by type of event and identity of the instrument, as long as that is the feed's own: to compute the hash
+        of an instrument takes longer than all else that is done with most frames."""
         self._not_offered: list[Feed] = []
         self._timers: list[tuple[int, int, Followed]] = []
         self._timer = 0
@@ -84,6 +87,7 @@ class Session:
                 self._feeds[feed] = new
                 begun.append(new)
         self._by_channel = {}
+        self._found = {}
         for followed in self._feeds.values():
             for channel in followed.channels:
                 self._by_channel.setdefault(channel, []).append(followed)
@@ -218,14 +222,23 @@ class Session:
     def _take_data(self, event: FeedEvent, socket: Socket, now_ms: int) -> None:
         if not socket.is_useful:
             self._sockets.useful(socket)
-        interval = event.interval if type(event) is KlineRecord else ""
-        followed = self._feeds.get(Feed(event.instrument, _DATA[type(event)], interval))
-        if followed is None:
-            self._outlet.counters["not_followed"] += 1
-            return
+        kind = type(event)
+        followed = self._found.get((kind, id(event.instrument))) if kind is not KlineRecord else None
+        if followed is None or followed.rules.feed.instrument is not event.instrument:
+            followed = self._feed_of(event)
+            if followed is None:
+                self._outlet.counters["not_followed"] += 1
+                return
         followed.rules.received(event, socket.number, now_ms)
         if followed.rules.due_ms < followed.scheduled_ms:
             self._look(followed, now_ms)
+
+    def _feed_of(self, event: FeedEvent) -> Followed | None:
+        interval = event.interval if type(event) is KlineRecord else ""
+        followed = self._feeds.get(Feed(event.instrument, _DATA[type(event)], interval))
+        if followed is not None:
+            self._found[type(event), id(event.instrument)] = followed
+        return followed
 
     def _take_answer(self, followed: Followed, status: int, body: bytes, is_refusal: bool, now_ms: int) -> None:
         if status != 200 or is_refusal:

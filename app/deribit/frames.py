@@ -11,7 +11,6 @@ from app.deribit.numbers import Digits
 from app.deribit.rows import Time
 from app.domain.instrument import Instrument, Market
 from app.domain.market_events import Accepted, Alive, BookUpdate, Event, Refused, Reply, Trades
-from app.domain.records import Level
 from app.domain.unreadable import BAD_JSON, Unreadable
 
 HEARTBEAT_S: Final = 10
@@ -20,7 +19,12 @@ _SUBSCRIPTION: Final = "subscription"
 _HEARTBEAT: Final = "heartbeat"
 _TEST_REQUEST: Final = "test_request"
 
-_Change = tuple[Literal["new", "change", "delete"], Digits, Digits]
+
+
+class _Change(msgspec.Struct, array_like=True, gc=False):
+    what: Literal["new", "change", "delete"]
+    price: Digits
+    amount: Digits
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -145,14 +149,17 @@ def _find(channel: str, instruments: Mapping[str, Instrument]) -> Instrument | N
     return instruments[native] if kind else None
 
 
-def _levels(changes: list[_Change]) -> list[Level]:
+def _levels(changes: list[_Change]) -> list[tuple[str, str]]:
     """The levels; what is deleted has the amount "0"."""
     text, unsigned = numbers.text, numbers.unsigned
     levels = []
-    for what, price, amount in changes:
-        price_text = text[price] if type(price) is str else unsigned(price)
-        amount_text = "0" if what == "delete" else text[amount] if type(amount) is str else unsigned(amount)
-        levels.append(_tuple(Level, (price_text, amount_text)))
+    for change in changes:
+        price, amount = change.price, change.amount
+        price = text[price] if type(price) is str else unsigned(price)
+        if change.what == "delete":
+            levels.append((price, "0"))
+        else:
+            levels.append((price, text[amount] if type(amount) is str else unsigned(amount)))
     return levels
 
 

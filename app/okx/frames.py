@@ -2,15 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Annotated, Final
 
 import msgspec
 
-from app.domain import exact
 from app.domain.instrument import Instrument
 from app.domain.market_events import Accepted, Alive, BookUpdate, Closing, Event, Refused, Trades
-from app.domain.records import Level
 from app.domain.unreadable import BAD_JSON, Unreadable
 from app.okx import names, rows
 from app.okx.rows import Time
@@ -116,10 +113,9 @@ def _books(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int
 
 
 def _book(instrument: Instrument, book: _Book, is_snapshot: bool, received_ms: int) -> BookUpdate:
-    # in half of the time of Level(…)
-    bids = [_tuple(Level, (row.price, row.amount)) for row in book.bids]
-    asks = [_tuple(Level, (row.price, row.amount)) for row in book.asks]
-    exact.all_unsigned(list(chain.from_iterable(bids + asks)))
+    checked = rows.checked
+    bids = [(checked[row.price], checked[row.amount]) for row in book.bids]
+    asks = [(checked[row.price], checked[row.amount]) for row in book.asks]
     previous = None if book.prevSeqId == _NO_PREVIOUS else book.prevSeqId
     return BookUpdate(instrument, is_snapshot, book.seqId, book.seqId, previous, bids, asks, book.ts, received_ms)
 

@@ -78,7 +78,6 @@ def test_a_book_update_follows_the_frame_before_it_and_a_snapshot_follows_none()
     assert update == BookUpdate(LINEAR, False, 20, 20, 10, bids, asks, 1652459225464, 7)
     assert snapshot == BookUpdate(LINEAR, True, 20, 20, None, bids, asks, 1652459225464, 7)
     assert isinstance(update, BookUpdate)
-    assert isinstance(update.bids[0], Level)
 
 
 @pytest.mark.parametrize("sequence", [{}, {"seqId": 1}, {"seqId": None, "prevSeqId": 1}, {"seqId": 1, "prevSeqId": -2}])
