@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
+from app.domain.exact import canonical
+
 DECIMALS: Final = 18
 """Decimals of a price that can be told apart: more than any exchange prints."""
 DELETED: Final = "0"
@@ -34,111 +36,104 @@ def ticks_of(price: str) -> int:
     return int(whole + fraction.ljust(DECIMALS, "0"))
 
 
-def canonical(text: str) -> str:
-    """The decimal without trailing zeros of its fraction."""
-    return text.rstrip("0").rstrip(".") if "." in text else text
+class _Key(NamedTuple):
+    """What is known of a price's text: the entry of the heap of best prices, and its canonical text."""
+
+    entry: tuple[int, str]
+    price: str
 
 
 class Side:
-    """One side of a book. Levels are found by the canonical text of their price.
+    """One side of a book: amounts by the canonical text of their price.
 
-    `sign` is −1 for bids and 1 for asks: the best price is the lowest of `sign * ticks`. A level is kept as the pair
-    that the frame brought: most frames change some tens of them, and to make each anew would take half of the time.
+    `sign` is −1 for bids and 1 for asks: the best price is the lowest of `sign * ticks`.
     """
 
-    __slots__ = ("_heap", "_keys", "_sign", "levels", "window")
+    __slots__ = ("_heap", "_keys", "_sign", "amounts", "window")
 
     def __init__(self, sign: int) -> None:
         self._sign = sign
-        self._keys: dict[str, tuple[int, str]] = {}
+        self._keys: dict[str, _Key] = {}
         self._heap: list[tuple[int, str]] = []
-        self.levels: dict[str, tuple[str, str]] = {}
+        self.amounts: dict[str, str] = {}
         self.window = EVERYWHERE
 
     def replace(self, levels: Iterable[tuple[str, str]], complete_below: int | None) -> None:
         """Hold exactly `levels`. If there are `complete_below` or more, only the prices among them are known."""
-        self.levels = {}
+        self.amounts = {}
         self._heap = []
         self.window = EVERYWHERE
         self.apply(levels, False)
-        if complete_below is not None and len(self.levels) >= complete_below:
-            farthest = max(self._sign * self._key(price)[0] for price in self.levels) * self._sign
+        if complete_below is not None and len(self.amounts) >= complete_below:
+            farthest = max(map(self._rank, self.amounts)) * self._sign
             self.window = Window(low=farthest) if self._sign < 0 else Window(high=farthest)
 
     def apply(self, levels: Iterable[tuple[str, str]], is_delete_known: bool) -> list[tuple[str, str]]:
         """Set levels, or delete those with an amount of zero; return what really changed, with canonical prices.
 
-        Levels outside the window are left out. UnknownDelete: only if `is_delete_known`.
+        Levels outside the window are left out. UnknownDelete: only if `is_delete_known`. This is most of the work on a
+        book, therefore the pair of the frame is what is returned where it can be.
         """
-        held, zeros = self.levels, _ZEROS
+        held, keys, heap, zeros = self.amounts, self._keys, self._heap, _ZEROS
+        is_windowed = self.window is not EVERYWHERE
         changes = []
         for level in levels:
             text, amount = level
             before = held.get(text)
             if before is None:
-                level = self._found(level, is_delete_known)
-                if level is not None:
-                    changes.append(level)
-            elif amount in zeros:
-                del held[text]
-                changes.append((text, DELETED))
-            elif before[1] != amount:
-                held[text] = level
+                key = keys.get(text)
+                entry, price = self._key(text) if key is None else key
+                if is_windowed and not self.window.low <= self._sign * entry[0] <= self.window.high:
+                    continue
+                if price != text:
+                    level = (price, amount)
+                    before = held.get(price)
+            else:
+                price = text
+            if amount in zeros:
+                if before is not None:
+                    del held[price]
+                    changes.append((price, DELETED))
+                elif is_delete_known:
+                    raise UnknownDelete(text)
+            elif before != amount:
+                if before is None:
+                    heappush(heap, entry)
+                held[price] = amount
                 changes.append(level)
         return changes
 
     def best(self) -> int | None:
         """The best price as an integer; None: no level stands."""
-        held, heap, sign = self.levels, self._heap, self._sign
+        held, heap = self.amounts, self._heap
         while heap and heap[0][1] not in held:
             heappop(heap)
         if len(heap) > 2 * len(held) + _HEAP_SLACK:
-            self._heap = heap = [(sign * self._key(price)[0], price) for price in held]
+            self._heap = heap = [self._key(price).entry for price in held]
             heapify(heap)
-        return sign * heap[0][0] if heap else None
+        return self._sign * heap[0][0] if heap else None
 
     def sorted(self) -> tuple[tuple[str, str], ...]:
         """The levels from the best price on."""
-        held, key = self.levels, self._key
-        return tuple([held[price] for price in sorted(held, key=lambda price: self._sign * key(price)[0])])
+        return tuple(sorted(self.amounts.items(), key=lambda level: self._rank(level[0])))
 
     def difference(self, other: "Side") -> list[tuple[str, str]]:
         """The changes that make this side equal to `other`."""
-        mine, theirs = self.levels, other.levels
+        mine, theirs = self.amounts, other.amounts
         changes = [(price, DELETED) for price in mine if price not in theirs]
-        changes.extend(level for price, level in theirs.items() if mine.get(price) != level)
+        changes.extend(level for level in theirs.items() if mine.get(level[0]) != level[1])
         return changes
 
-    def _found(self, level: tuple[str, str], is_delete_known: bool) -> tuple[str, str] | None:
-        """Apply a level whose price, as it is written, is not held; return what changed."""
-        text, amount = level
-        ticks, price = self._key(text)
-        low, high = self.window
-        if not low <= ticks <= high:
-            return None
-        held = self.levels
-        before = held.get(price)
-        if amount in _ZEROS:
-            if before is None:
-                if is_delete_known:
-                    raise UnknownDelete(text)
-                return None
-            del held[price]
-            return price, DELETED
-        if before is None:
-            heappush(self._heap, (self._sign * ticks, price))
-        elif before[1] == amount:
-            return None
-        held[price] = found = level if price == text else (price, amount)
-        return found
+    def _rank(self, price: str) -> int:
+        return self._key(price).entry[0]
 
-    def _key(self, text: str) -> tuple[int, str]:
-        """The price as an integer, and its canonical text."""
+    def _key(self, text: str) -> _Key:
         key = self._keys.get(text)
         if key is None:
             if len(self._keys) >= _KEYS_MAX:
                 self._keys.clear()
-            key = self._keys[text] = (ticks_of(text), canonical(text))
+            price = canonical(text)
+            key = self._keys[text] = _Key((self._sign * ticks_of(text), price), price)
         return key
 
 
@@ -158,5 +153,5 @@ class Book:
 
     def levels_min(self) -> int:
         """How many levels the thinner one of the sides that are not complete holds; a large number if both are."""
-        windowed = [len(side.levels) for side in (self.bids, self.asks) if side.window is not EVERYWHERE]
+        windowed = [len(side.amounts) for side in (self.bids, self.asks) if side.window is not EVERYWHERE]
         return min(windowed, default=1 << 30)

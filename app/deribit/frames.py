@@ -19,12 +19,7 @@ _SUBSCRIPTION: Final = "subscription"
 _HEARTBEAT: Final = "heartbeat"
 _TEST_REQUEST: Final = "test_request"
 
-
-
-class _Change(msgspec.Struct, array_like=True, gc=False):
-    what: Literal["new", "change", "delete"]
-    price: Digits
-    amount: Digits
+_Change = tuple[Literal["new", "change", "delete"], Digits, Digits]
 
 
 class _Book(msgspec.Struct, gc=False):
@@ -114,7 +109,7 @@ def read(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) 
         if message.method == _SUBSCRIPTION and message.params is not None:
             return _data(message.params, frame, instruments, received_ms)
         return (_control(message),)
-    except (*BAD_JSON, KeyError) as error:
+    except (*BAD_JSON, KeyError, TypeError) as error:  # TypeError: a list where a number belongs
         raise Unreadable(f"expected a frame of Deribit ({error!s:.200}), got {frame[:100]!r}") from error
 
 
@@ -151,16 +146,8 @@ def _find(channel: str, instruments: Mapping[str, Instrument]) -> Instrument | N
 
 def _levels(changes: list[_Change]) -> list[tuple[str, str]]:
     """The levels; what is deleted has the amount "0"."""
-    text, unsigned = numbers.text, numbers.unsigned
-    levels = []
-    for change in changes:
-        price, amount = change.price, change.amount
-        price = text[price] if type(price) is str else unsigned(price)
-        if change.what == "delete":
-            levels.append((price, "0"))
-        else:
-            levels.append((price, text[amount] if type(amount) is str else unsigned(amount)))
-    return levels
+    prices, text = numbers.canonical, numbers.text
+    return [(prices[price], "0" if what == "delete" else text[amount]) for what, price, amount in changes]
 
 
 def _data(params: _Params, frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:

@@ -1,5 +1,6 @@
 """Deribit's numbers, which are JSON numbers, as exact decimal text."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -17,17 +18,29 @@ def decoder(kind: type) -> "msgspec.json.Decoder[Any]":
 
 
 class _Texts(dict[str, str]):
-    """The exact texts of numbers with a point or an exponent that are not negative, each made once."""
+    """The exact texts of numbers with a point or an exponent that are not negative, each made once.
 
-    def __missing__(self, number: str) -> str:
+    Integers are looked up too, but not kept: a dict cannot tell them from booleans. Unreadable: it is no number;
+    TypeError: a list or an object.
+    """
+
+    def __init__(self, made: Callable[[str], str]) -> None:
+        self._made = made
+
+    def __missing__(self, number: Digits) -> str:
+        if type(number) is not str:
+            return unsigned(number)
         if len(self) >= exact.REMEMBERED_MAX:
             self.clear()
         has_exponent = "e" in number or "E" in number
-        self[number] = found = exact.unsigned(exact.plain(number) if has_exponent else number)
+        self[number] = found = self._made(exact.unsigned(exact.plain(number) if has_exponent else number))
         return found
 
 
-text: Final = _Texts()
+text: Final = _Texts(str)
+"""`text[number]` is `unsigned(number)`."""
+canonical: Final = _Texts(exact.canonical)
+"""The same without superfluous zeros."""
 
 
 def unsigned(number: Digits) -> str:

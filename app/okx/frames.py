@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from app.domain import exact
 from app.domain.instrument import Instrument
 from app.domain.market_events import Accepted, Alive, BookUpdate, Closing, Event, Refused, Trades
 from app.domain.unreadable import BAD_JSON, Unreadable
@@ -74,6 +75,7 @@ _TRADES_HEAD: Final = b'{"arg":{"channel":"trades-all"'
 _BOOKS_HEAD: Final = b'{"arg":{"channel":"books"'
 """How the two busiest kinds of frames begin: they are then decoded in one step. In another order they are read too."""
 
+_seen: Final = exact.Seen()
 _tuple: Final = tuple.__new__
 
 
@@ -86,13 +88,13 @@ def command(operation: str, channels: Sequence[str]) -> str:
 
 def read(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
     """What a frame says about `instruments` (by native name). Raises Unreadable."""
-    if frame == _PONG:
-        return (Alive(),)
     try:
         if frame.startswith(_TRADES_HEAD):
             return _trades(frame, instruments, received_ms)
         if frame.startswith(_BOOKS_HEAD):
             return _books(frame, instruments, received_ms)
+        if frame == _PONG:
+            return (Alive(),)
         return _other(frame, instruments, received_ms)
     except (*BAD_JSON, KeyError) as error:
         raise Unreadable(f"expected a frame of OKX ({error!s:.200}), got {frame[:100]!r}") from error
@@ -113,9 +115,10 @@ def _books(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int
 
 
 def _book(instrument: Instrument, book: _Book, is_snapshot: bool, received_ms: int) -> BookUpdate:
-    checked = rows.checked
-    bids = [(checked[row.price], checked[row.amount]) for row in book.bids]
-    asks = [(checked[row.price], checked[row.amount]) for row in book.asks]
+    bids = [(row.price, row.amount) for row in book.bids]
+    asks = [(row.price, row.amount) for row in book.asks]
+    _seen.check(bids)
+    _seen.check(asks)
     previous = None if book.prevSeqId == _NO_PREVIOUS else book.prevSeqId
     return BookUpdate(instrument, is_snapshot, book.seqId, book.seqId, previous, bids, asks, book.ts, received_ms)
 

@@ -66,8 +66,7 @@ class OpenInterestRow(msgspec.Struct, rename="camel", gc=False):
 CandleRow = tuple[Time, str, str, str, str, str, str, str, Literal["0", "1"]]
 """Open time, open, high, low, close, volume (contracts, or coins of spot), in coins (or quote), in quote, is final."""
 
-checked: Final = exact.Checked()
-"""Prices and amounts that were read before, and are decimals."""
+_checked: Final = exact.Checked()
 
 
 class _Multiples(dict[str, exact.Multiples]):
@@ -86,7 +85,7 @@ _values: Final = _Multiples()
 
 def trades_of(instrument: Instrument, rows: list[TradeRow], received_ms: int) -> list[Trade]:
     """The trades of one instrument, in the order of the rows. Raises Unreadable."""
-    size, is_inverse, quotient = instrument.contract_size, instrument.is_inverse, exact.quotient
+    size, checked, is_inverse, quotient = instrument.contract_size, _checked, instrument.is_inverse, exact.quotient
     values = checked if size == "1" else _values[size]
     trades = []
     for row in rows:

@@ -50,6 +50,7 @@ async def race(tapes: list[ours.Tape], rounds: int, url: str) -> Result:
 
         for _ in range(rounds):
             gc.collect()
+            gc.freeze()  # what the libraries keep would be looked through again and again in everybody's time
             note("decode", *reader.decode())
             note("session", *reader.follow())
             if "cryptofeed" in found.versions:
