@@ -26,8 +26,8 @@ CLOCK_MS: Final = 5_000
 
 class _Depth(msgspec.Struct, rename="camel", gc=False):
     last_update_id: Count
-    bids: Annotated[list[Level], Meta(max_length=LEVELS_MAX)]
-    asks: Annotated[list[Level], Meta(max_length=LEVELS_MAX)]
+    bids: Annotated[list[tuple[str, str]], Meta(max_length=LEVELS_MAX)]
+    asks: Annotated[list[tuple[str, str]], Meta(max_length=LEVELS_MAX)]
     T: Time = msgspec.field(name="T", default=0)
 
 

@@ -1,7 +1,6 @@
 """Binance's market streams as events of the collector, and the messages that are sent."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -13,7 +12,7 @@ from app.domain import exact
 from app.domain.instrument import Instrument
 from app.domain.kline import OPEN_MS_MAX, BadKline
 from app.domain.market_events import Accepted, Alive, BookUpdate, Closing, Event, Refused, Trades
-from app.domain.records import FundingRate, KlineRecord, Level, Ticker, Trade
+from app.domain.records import FundingRate, KlineRecord, Ticker, Trade
 from app.domain.unreadable import BAD_JSON, Unreadable
 
 Time = Annotated[int, Meta(ge=0, le=OPEN_MS_MAX)]
@@ -37,8 +36,8 @@ class _Depth(msgspec.Struct, gc=False):
     U: Count
     u: Count
     pu: Count
-    b: list[Level]
-    a: list[Level]
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
     T: Time
 
 
@@ -74,6 +73,8 @@ class _Frame(msgspec.Struct, gc=False):
 
 
 _frame_decoder: Final = msgspec.json.Decoder(_Frame)
+_checked: Final = exact.Checked()
+_seen: Final = exact.Seen()
 _trade_decoder: Final = msgspec.json.Decoder(AggTradeRow)
 _depth_decoder: Final = msgspec.json.Decoder(_Depth)
 _ticker_decoder: Final = msgspec.json.Decoder(_Ticker)
@@ -111,13 +112,14 @@ def read(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) 
 
 def trade_of(instrument: Instrument, row: AggTradeRow, received_ms: int) -> Trade:
     """The trade. Raises Unreadable."""
-    price, amount = exact.unsigned(row.p), exact.unsigned(row.q)
+    price, amount = _checked[row.p], _checked[row.q]
     return Trade(instrument, row.a, str(row.a), price, amount, amount, row.T, received_ms, row.m)
 
 
-def check_levels(bids: list[Level], asks: list[Level]) -> None:
+def check_levels(bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> None:
     """Raise Unreadable for a level that is none."""
-    exact.all_unsigned(list(chain.from_iterable(bids + asks)))
+    _seen.check(bids)
+    _seen.check(asks)
 
 
 def _trade(data: msgspec.Raw, instruments: Mapping[str, Instrument], received_ms: int) -> Event:

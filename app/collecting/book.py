@@ -10,6 +10,7 @@ DECIMALS: Final = 18
 """Decimals of a price that can be told apart: more than any exchange prints."""
 DELETED: Final = "0"
 _ZEROS: Final = frozenset({DELETED, *("0." + "0" * digits for digits in range(DECIMALS + 1))})
+_TEN_TO: Final = tuple(10**exponent for exponent in range(DECIMALS + 1))
 _KEYS_MAX: Final = 200_000  # remembered texts of prices of one side: some MB, and days of a busy book
 _HEAP_SLACK: Final = 1_000  # entries of deleted levels that the heap of best prices may hold beside the living ones
 
@@ -31,16 +32,10 @@ EVERYWHERE: Final = Window()
 def ticks_of(price: str) -> int:
     """The price as an integer number of 10^-18. ValueError: it is no plain decimal, or has too many decimals."""
     whole, _, fraction = price.partition(".")
-    if len(fraction) > DECIMALS or not (whole + fraction).isdecimal() or not whole:
+    digits = whole + fraction
+    if len(fraction) > DECIMALS or not digits.isdecimal() or not whole:
         raise ValueError(f"price {price[:40]!r} is not a plain decimal of at most {DECIMALS} decimals")
-    return int(whole + fraction.ljust(DECIMALS, "0"))
-
-
-class _Key(NamedTuple):
-    """What is known of a price's text: the entry of the heap of best prices, and its canonical text."""
-
-    entry: tuple[int, str]
-    price: str
+    return int(digits) * _TEN_TO[DECIMALS - len(fraction)]
 
 
 class Side:
@@ -49,12 +44,13 @@ class Side:
     `sign` is −1 for bids and 1 for asks: the best price is the lowest of `sign * ticks`.
     """
 
-    __slots__ = ("_heap", "_keys", "_sign", "amounts", "window")
+    __slots__ = ("_heap", "_keys", "_prices", "_sign", "amounts", "window")
 
     def __init__(self, sign: int) -> None:
         self._sign = sign
-        self._keys: dict[str, _Key] = {}
-        self._heap: list[tuple[int, str]] = []
+        self._keys: dict[str, tuple[int, str]] = {}
+        self._prices: dict[int, str] = {}
+        self._heap: list[int] = []
         self.amounts: dict[str, str] = {}
         self.window = EVERYWHERE
 
@@ -82,8 +78,8 @@ class Side:
             before = held.get(text)
             if before is None:
                 key = keys.get(text)
-                entry, price = self._key(text) if key is None else key
-                if is_windowed and not self.window.low <= self._sign * entry[0] <= self.window.high:
+                rank, price = self._learn(text) if key is None else key
+                if is_windowed and not self.window.low <= self._sign * rank <= self.window.high:
                     continue
                 if price != text:
                     level = (price, amount)
@@ -98,20 +94,20 @@ class Side:
                     raise UnknownDelete(text)
             elif before != amount:
                 if before is None:
-                    heappush(heap, entry)
+                    heappush(heap, rank)
                 held[price] = amount
                 changes.append(level)
         return changes
 
     def best(self) -> int | None:
         """The best price as an integer; None: no level stands."""
-        held, heap = self.amounts, self._heap
-        while heap and heap[0][1] not in held:
+        held, heap, prices = self.amounts, self._heap, self._prices
+        while heap and prices.get(heap[0]) not in held:
             heappop(heap)
         if len(heap) > 2 * len(held) + _HEAP_SLACK:
-            self._heap = heap = [self._key(price).entry for price in held]
+            self._heap = heap = [self._rank(price) for price in held]
             heapify(heap)
-        return self._sign * heap[0][0] if heap else None
+        return self._sign * heap[0] if heap else None
 
     def sorted(self) -> tuple[tuple[str, str], ...]:
         """The levels from the best price on."""
@@ -125,15 +121,20 @@ class Side:
         return changes
 
     def _rank(self, price: str) -> int:
-        return self._key(price).entry[0]
+        return self._key(price)[0]
 
-    def _key(self, text: str) -> _Key:
+    def _key(self, text: str) -> tuple[int, str]:
+        """The rank of a price, by which the best is the lowest, and its canonical text."""
         key = self._keys.get(text)
-        if key is None:
-            if len(self._keys) >= _KEYS_MAX:
-                self._keys.clear()
-            price = canonical(text)
-            key = self._keys[text] = _Key((self._sign * ticks_of(text), price), price)
+        return self._learn(text) if key is None else key
+
+    def _learn(self, text: str) -> tuple[int, str]:
+        if len(self._keys) >= _KEYS_MAX:
+            self._keys.clear()
+            self._prices = {rank: price for rank, price in self._prices.items() if price in self.amounts}
+        rank, price = self._sign * ticks_of(text), canonical(text)
+        key = self._keys[text] = (rank, price)
+        self._prices[rank] = price
         return key
 
 

@@ -68,15 +68,16 @@ class PaidRow(msgspec.Struct, gc=False):
     interest_1h: Digits
 
 
+_quotients: Final = exact.Quotients(QUANTITY_DECIMALS)
+
+
 def trades_of(instrument: Instrument, rows: list[TradeRow], received_ms: int) -> list[Trade]:
     """The trades of one instrument, in the order of the rows. Raises Unreadable."""
-    text, is_inverse, quotient = numbers.text, instrument.is_inverse, exact.quotient
+    text, is_inverse, quotients = numbers.text, instrument.is_inverse, _quotients
     trades = []
     for row in rows:
-        price, amount = row.price, row.amount
-        price = text[price] if type(price) is str else numbers.unsigned(price)
-        amount = text[amount] if type(amount) is str else numbers.unsigned(amount)
-        quantity = quotient(amount, price, QUANTITY_DECIMALS) if is_inverse else amount
+        price, amount = text[row.price], text[row.amount]
+        quantity = quotients[amount, price] if is_inverse else amount
         is_sell = row.direction == "sell"
         number, at_ms = row.trade_seq, row.timestamp
         trades.append(Trade(instrument, number, row.trade_id, price, quantity, amount, at_ms, received_ms, is_sell))

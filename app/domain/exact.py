@@ -74,6 +74,22 @@ def product(left: str, right: str) -> str:
     return _text(left_units * right_units, left_decimals + right_decimals)
 
 
+class Quotients(dict[tuple[str, str], str]):
+    """Quotients with so many decimals: trades of one order often have the same amount and price.
+
+    `quotients[dividend, divisor]` is as `quotient`, which is computed once.
+    """
+
+    def __init__(self, decimals: int) -> None:
+        self._decimals = decimals
+
+    def __missing__(self, terms: tuple[str, str]) -> str:
+        if len(self) >= REMEMBERED_MAX:
+            self.clear()
+        self[terms] = found = quotient(*terms, self._decimals)
+        return found
+
+
 def quotient(dividend: str, divisor: str, decimals: int) -> str:
     """`dividend` ÷ `divisor`, rounded half to even, without superfluous zeros. Raises Unreadable, also for ÷ 0.
 

@@ -81,17 +81,18 @@ class _Multiples(dict[str, exact.Multiples]):
 
 _SIZES_MAX: Final = 64
 _values: Final = _Multiples()
+_quotients: Final = exact.Quotients(QUANTITY_DECIMALS)
 
 
 def trades_of(instrument: Instrument, rows: list[TradeRow], received_ms: int) -> list[Trade]:
     """The trades of one instrument, in the order of the rows. Raises Unreadable."""
-    size, checked, is_inverse, quotient = instrument.contract_size, _checked, instrument.is_inverse, exact.quotient
+    size, checked, is_inverse, quotients = instrument.contract_size, _checked, instrument.is_inverse, _quotients
     values = checked if size == "1" else _values[size]
     trades = []
     for row in rows:
         price, amount, number = checked[row.px], row.sz, row.tradeId
         value = values[amount]  # coins, or dollars of an inverse contract
-        quantity = quotient(value, price, QUANTITY_DECIMALS) if is_inverse else value
+        quantity = quotients[value, price] if is_inverse else value
         is_sell = row.side == "sell"
         trades.append(Trade(instrument, number, str(number), price, quantity, amount, row.ts, received_ms, is_sell))
     return trades

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.deribit.venue import DeribitVenue
+from app.domain.exact import canonical
 from app.domain.instrument import Instrument, Market, Unit
 from app.domain.market_events import BookUpdate
 from app.domain.records import DataType, Feed, FundingRate, KlineRecord, Ticker, Trade
@@ -247,8 +248,8 @@ def test_recorded_lists_and_frames_are_read_to_the_digit(realdata: Path) -> None
         if isinstance(event, BookUpdate):
             books += 1
             rows = data["bids"] + data["asks"]
-            assert [tuple(level) for level in event.bids + event.asks] == [
-                (price, "0" if what == "delete" else amount) for what, price, amount in rows
+            assert [*event.bids, *event.asks] == [
+                (canonical(price), "0" if what == "delete" else amount) for what, price, amount in rows
             ]
         elif isinstance(event, Ticker):
             tickers += 1

@@ -17,7 +17,6 @@ from app.domain.records import (
     Gap,
     GapState,
     KlineRecord,
-    Level,
     Record,
     Trade,
 )
@@ -203,7 +202,7 @@ def _book(instrument: ModelInstrument, records: list[Record], now_ms: int) -> It
         yield "the book's newest record is old"
 
 
-def _apply(side: dict[str, str], levels: tuple[Level, ...]) -> Iterator[str]:
+def _apply(side: dict[str, str], levels: tuple[tuple[str, str], ...]) -> Iterator[str]:
     for price, amount in levels:
         if amount != "0":
             if side.get(price) == amount:
@@ -226,8 +225,8 @@ def _is_best_of(held: dict[str, str], truth: dict[str, str], best: object) -> bo
     return held == expected
 
 
-def _price(level: Level) -> int:
-    return _decimal(level.price)
+def _price(level: tuple[str, str]) -> int:
+    return _decimal(level[0])
 
 
 @cache
