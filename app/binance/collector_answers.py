@@ -12,7 +12,7 @@ from app.domain.instrument import Instrument
 from app.domain.interval import INTERVALS
 from app.domain.kline import BadKline
 from app.domain.market_events import BookUpdate
-from app.domain.records import Feed, FundingRate, KlineRecord, Level, OpenInterest, Trade
+from app.domain.records import Feed, FundingRate, KlineRecord, OpenInterest, Trade
 from app.domain.unreadable import BAD_JSON, Unreadable
 
 TRADES_MAX: Final = 1_000

@@ -19,8 +19,8 @@ class Trades(NamedTuple):
 class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     """A frame of a book. It follows the frame whose `last` is its `previous`; None: the exchange does not say.
 
-    `first` and `last` are the exchange's sequence numbers that it covers. Levels are pairs of price and amount, in no set
-    order; prices as printed, or without superfluous zeros.
+    `first` and `last` are the exchange's sequence numbers that it covers. Levels are pairs of price and amount, in
+    no set order; prices as printed, or without superfluous zeros.
     """
 
     instrument: Instrument

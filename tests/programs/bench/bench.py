@@ -15,6 +15,7 @@ from rich.console import Console
 from tests.programs.bench import (
     part_backfill,
     part_cold,
+    part_collector,
     part_http,
     part_ingest,
     part_metrics,
@@ -45,6 +46,7 @@ ALONE: Final = {
     "streams": part_streams.measure,
     "postgres": part_postgres.measure,
     "nodes": part_nodes.measure,
+    "collector": part_collector.measure,
 }
 PARTS: Final = (*STAGED, *ALONE)
 

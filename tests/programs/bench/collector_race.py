@@ -59,11 +59,14 @@ async def race(tapes: list[ours.Tape], rounds: int, url: str) -> Result:
                 note("ccxt", *peers.Ccxt(reader).follow())
         if url and tape.case.data_type is DataType.TRADE:
             await _through_nats(reader, rounds, url, found, note)
+    if url:
+        with tempfile.TemporaryDirectory() as folder:
+            found.latencies_ms = await ours.latencies(ours.Reader(tapes[0]), url, Path(folder), LATENCY_PER_S)
     return found
 
 
 async def _through_nats(reader: ours.Reader, rounds: int, url: str, found: Result, note: Any) -> None:
-    for number in range(rounds):
+    for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             mine = await ours.publish(reader, url, Path(folder))
         note("stored", mine.trades, mine.cpu_s, mine.wall_s)

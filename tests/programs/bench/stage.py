@@ -47,6 +47,7 @@ class Size:
     year_months: int = 12
     stream_clients: int = 200
     streams_a_client: int = 50
+    collector_frames: int = 4_000
 
 
 FULL: Final = Size()
@@ -66,6 +67,7 @@ TINY: Final = Size(
     metrics_days=10,
     year_months=1,
     stream_clients=5,
+    collector_frames=50,
 )
 
 
