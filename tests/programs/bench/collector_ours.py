@@ -109,15 +109,17 @@ class Reader:
         assert is_book or records == self.count(), f"{records} records of {self.count()}"
         return self.count(), spent_s
 
-    def session(self) -> Session:
-        """A session that has heard the tape's opening."""
+    def session(self, effects: list[Effect] | None = None) -> Session:
+        """A session that has heard the tape's opening; what it wanted done is added to `effects`."""
         begin_ms = self.tape.opening[0][0]
         session = Session(self.venue, SequenceLedger(), self.exchange.book_rule, begin_ms, Random(1))
         opened = session.follow(frozenset([self.feed]), begin_ms)
         assert any(type(each) is Open and each.socket == SOCKET for each in opened), "the session opens its socket"
         session.opened(SOCKET, begin_ms)
         for received_ms, text in self.tape.opening:
-            session.received(SOCKET, text.encode(), received_ms)
+            wanted = session.received(SOCKET, text.encode(), received_ms)
+            if effects is not None:
+                effects += wanted
         return session
 
     def count(self) -> int:

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from importlib.util import find_spec
 from statistics import median, quantiles
 from typing import Final
 
@@ -83,6 +84,11 @@ async def measure(run: Run) -> None:
 def command() -> list[str]:
     """The command of the interpreter that runs the race: that of BENCH_PEERS, or this one."""
     return shlex.split(os.environ.get(PEERS, "")) or [sys.executable]  # noqa: TID251  the bench has no settings
+
+
+def is_alone() -> bool:
+    """Whether nobody can be found to compare with."""
+    return command() == [sys.executable] and not any(map(find_spec, _FLOORS))
 
 
 def race(tapes: Sequence[Tape], rounds: int, url: str) -> Result:
