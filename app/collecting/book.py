@@ -10,7 +10,7 @@ DECIMALS: Final = 18
 """Decimals of a price that can be told apart: more than any exchange prints."""
 DELETED: Final = "0"
 _ZEROS: Final = frozenset({DELETED, *("0." + "0" * digits for digits in range(DECIMALS + 1))})
-_TEN_TO: Final = tuple(10**exponent for exponent in range(DECIMALS + 1))
+_TEN_TO: Final = tuple(int("1" + "0" * exponent) for exponent in range(DECIMALS + 1))
 _KEYS_MAX: Final = 200_000  # remembered texts of prices of one side: some MB, and days of a busy book
 _HEAP_SLACK: Final = 1_000  # entries of deleted levels that the heap of best prices may hold beside the living ones
 

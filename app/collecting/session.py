@@ -24,6 +24,8 @@ from app.ports.venue import Venue
 
 WAITING_MS: Final = 1_000
 """A feed whose request waits for room is looked at this often, for what else is due."""
+FOUND_PART: Final = 2
+"""Instruments are read anew from time to time, and equal ones replace them: so many times the feeds are remembered."""
 FAULT_SHOWN: Final = 200
 """Characters of the newest fault that the status shows."""
 
@@ -61,9 +63,9 @@ class Session:
         self._requests = Requests(venue.limits.weight_per_minute, self._outlet)
         self._feeds: dict[Feed, Followed] = {}
         self._by_channel: dict[Channel, list[Followed]] = {}
-        self._found: dict[tuple[type, int], Followed] = {}
-        """Feeds by type of event and identity of the instrument, as long as that is the feed's own: to compute the hash
-        of an instrument takes longer than all else that is done with most frames."""
+        self._found: dict[tuple[type, int], tuple[Instrument, Followed]] = {}
+        """Feeds by type of event and identity of the instrument, which is kept beside, so that no other can have it: to
+        compute an instrument's hash takes longer than all else that is done with most frames. Bounded by FOUND_PART."""
         self._not_offered: list[Feed] = []
         self._timers: list[tuple[int, int, Followed]] = []
         self._timer = 0
@@ -223,12 +225,15 @@ class Session:
         if not socket.is_useful:
             self._sockets.useful(socket)
         kind = type(event)
-        followed = self._found.get((kind, id(event.instrument))) if kind is not KlineRecord else None
-        if followed is None or followed.rules.feed.instrument is not event.instrument:
-            followed = self._feed_of(event)
-            if followed is None:
+        found = self._found.get((kind, id(event.instrument))) if kind is not KlineRecord else None
+        if found is not None:
+            followed = found[1]
+        else:
+            sought = self._feed_of(event)
+            if sought is None:
                 self._outlet.counters["not_followed"] += 1
                 return
+            followed = sought
         followed.rules.received(event, socket.number, now_ms)
         if followed.rules.due_ms < followed.scheduled_ms:
             self._look(followed, now_ms)
@@ -236,8 +241,10 @@ class Session:
     def _feed_of(self, event: FeedEvent) -> Followed | None:
         interval = event.interval if type(event) is KlineRecord else ""
         followed = self._feeds.get(Feed(event.instrument, _DATA[type(event)], interval))
-        if followed is not None:
-            self._found[type(event), id(event.instrument)] = followed
+        if followed is not None and not interval:
+            if len(self._found) >= FOUND_PART * len(self._feeds):
+                self._found.clear()
+            self._found[type(event), id(event.instrument)] = (event.instrument, followed)
         return followed
 
     def _take_answer(self, followed: Followed, status: int, body: bytes, is_refusal: bool, now_ms: int) -> None:

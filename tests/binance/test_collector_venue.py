@@ -238,7 +238,7 @@ def test_recorded_lists_books_and_frames_are_read_to_the_digit(realdata: Path) -
                     assert (one.price, one.amount, one.sequence) == (data["p"], data["q"], data["a"])
                     assert instrument == native[data["s"]]
                 case BookUpdate():
-                    assert [list(level) for level in event.bids + event.asks] == data["b"] + data["a"]
+                    assert [list(level) for level in (*event.bids, *event.asks)] == data["b"] + data["a"]
                     assert (event.first, event.last, event.previous) == (data["U"], data["u"], data["pu"])
                 case KlineRecord():
                     assert (event.close, event.is_final) == (data["k"]["c"], data["k"]["x"])

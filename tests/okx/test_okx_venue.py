@@ -230,7 +230,7 @@ def test_recorded_lists_and_frames_are_read_to_the_digit(realdata: Path) -> None
                 assert (one.price, one.amount, one.trade_id) == (row["px"], row["sz"], row["tradeId"])
                 assert instrument == listed[native]
             case BookUpdate():
-                levels = [list(level) for level in event.bids + event.asks]
+                levels = [list(level) for level in (*event.bids, *event.asks)]
                 assert levels == [level[:2] for level in row["bids"] + row["asks"]]
                 seen["levels"] += len(levels)
             case Ticker():

@@ -1,6 +1,6 @@
 """Prints what cryptofeed makes of recorded frames: its trades, and its book after each of them.
 
-    python -m tests.programs.bench.collector_oracle <file of tapes>
+python -m tests.programs.bench.collector_oracle <file of tapes>
 """
 
 import asyncio
