@@ -47,7 +47,7 @@ class Size:
     year_months: int = 12
     stream_clients: int = 200
     streams_a_client: int = 50
-    collector_frames: int = 4_000
+    collector_frames: int = 2_000
 
 
 FULL: Final = Size()
