@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from app.collecting.book import Book, Side, UnknownDelete, canonical, ticks_of
+from app.collecting.book import Book, Side, UnknownDelete, ticks_of
+from app.domain.exact import canonical
 from app.domain.records import Level
 from tests.collecting.made import levels
 
@@ -36,9 +37,9 @@ def test_it_equals_a_plain_book_through_random_changes(sign: int) -> None:
     side, plain, reader = Side(sign), dict[int, str](), dict[str, str]()
     for _ in range(3_000):
         price, amount = chance.randrange(1, 300), chance.choice(("0", "0.00", "1", "2.5"))
-        for level in side.apply([Level(f"{price // 10}.{price % 10}0", amount)], False):
-            assert reader.get(level.price, "0") != level.amount, "what does not change is no change"
-            reader[level.price] = level.amount
+        for changed, left in side.apply([Level(f"{price // 10}.{price % 10}0", amount)], False):
+            assert reader.get(changed, "0") != left, "what does not change is no change"
+            reader[changed] = left
         if amount.strip("0."):
             plain[price] = amount
         else:

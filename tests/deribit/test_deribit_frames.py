@@ -78,7 +78,6 @@ def test_a_change_of_a_book_follows_the_change_before_it() -> None:
     assert isinstance(event, BookUpdate)
 
 
-
 def test_a_snapshot_of_a_book_follows_nothing() -> None:
     snapshot = BOOK.replace('"change","timestamp"', '"snapshot","timestamp"').replace('"prev_change_id":8,', "")
     (event,) = read(push("book.BTC-PERPETUAL.100ms", snapshot))
