@@ -76,6 +76,9 @@ class _Process:
         self._upstream = Upstream(settings, self._runtime, shared_path(settings), _kept_by_file, lambda: lambda _: None)
         self._collecting = Collecting(settings, load, self._runtime, self._upstream.rest)
         token = TokenFile(Path(settings.collect_dir) / NAME)
+        if not settings.admin_token:
+            with contextlib.suppress(OSError):  # requests say so then; collecting needs no token
+                token.token()  # it is there before the first request
         self.app: ASGIApp = create_collector_app(
             self._collecting.collector,
             instrument=self._telemetry.instrument,

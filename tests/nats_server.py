@@ -72,6 +72,10 @@ class NatsServer:
         self._process.send_signal(signal.SIGHUP)
         self._await(RELOADED)
 
+    def make_room(self, store_bytes_max: int = STORE_BYTES_MAX) -> None:
+        """Let it have a larger store from its next start on."""
+        self._store_bytes_max = store_bytes_max
+
     def suspend(self) -> None:
         """Let it answer nothing until `resume`; what is sent is received then."""
         assert self._process is not None
