@@ -12,6 +12,7 @@ from tests.system.collected import Book, Check, Collected, Lost, Source, spans_m
 
 ROWS_MAX: Final = 20_000  # of one answer of the sandbox
 LEVELS_MAX: Final = 5_000
+LEVELS_MIN: Final = 300  # every book here is deeper on both sides
 INTERESTS_CHECKED: Final = 40  # of one instrument
 MINUTE_MS: Final = 60_000
 CONFIRMED: Final = "confirmed"
@@ -80,7 +81,12 @@ class Truth:
         return verdict
 
     async def _ask(self, source: Source, what: str, **params: object) -> Any:
-        query = {"venue": source.exchange, "symbol": source.name, "what": what, **{k: str(v) for k, v in params.items()}}
+        query = {
+            "venue": source.exchange,
+            "symbol": source.name,
+            "what": what,
+            **{k: str(v) for k, v in params.items()},
+        }
         answer = await self._client.get("/sandbox/truth", params=query)
         assert answer.status_code == 200, f"{query}: {answer.text[:300]}"
         return answer.json()
@@ -121,7 +127,7 @@ class Truth:
                     verdict.blame(f"{source} kline of minute {minute} is lost in silence")
         if source.exchange != "binance":
             return
-        query = {"symbol": source.name, "startTime": min(klines), "endTime": max(klines)}
+        query = {"symbol": source.name, "startTime": str(min(klines)), "endTime": str(max(klines))}
         for row in (await self._client.get("/sandbox/truth", params=query)).json():
             held = klines.get(row[0])
             if held is not None and list(held.values()) != row[1:6]:
@@ -160,11 +166,22 @@ def _is_equal(held: Json, true: Json) -> bool:
 
 
 def _book_fault(check: Check, truth: Json) -> str:
-    """What differs between a book and the best levels of the true one, as many as the book has."""
+    """What differs between a book and the true one, as far from the best price as both are known.
+
+    The sandbox tells of a thousand ticks a side, and sends no deletes for those that the price has left behind.
+    """
     for name, held in (("bids", check.bids), ("asks", check.asks)):
-        best = {Decimal(price): Decimal(size) for price, size in truth[name][: len(held)]}
-        if held != best:
-            return f"{len(held.items() ^ best.items())} of {len(held)} {name} differ"
+        true = {Decimal(price): Decimal(size) for price, size in truth[name]}
+        if min(len(held), len(true)) < LEVELS_MIN:
+            return f"{len(held)} {name} are held, {len(true)} are told"
+        if name == "bids":
+            worst = max(min(held), min(true))
+            differing = {level for level in held.items() ^ true.items() if level[0] >= worst}
+        else:
+            worst = min(max(held), max(true))
+            differing = {level for level in held.items() ^ true.items() if level[0] <= worst}
+        if differing:
+            return f"{len(differing)} of {len(held)} {name} differ: {sorted(differing)[:4]}"
     return ""
 
 

@@ -24,7 +24,6 @@ SUBJECTS = {f"market.{name}.{SYMBOLS[name]}.{each}" for name in EXCHANGES for ea
 SOL = "market.okx.SOL-USDT.trade"
 BTC = "market.okx.BTC-USDT.trade"
 FILE = {"exchanges": {name: {SYMBOLS[name]: list(TYPES)} for name in EXCHANGES}}
-COLLECTED_S = 3.0  # of trades before and between the kills
 
 
 @dataclass
@@ -72,6 +71,8 @@ def world(folder: Path) -> Iterator[World]:
 
 @pytest_asyncio.fixture
 async def running(world: World) -> World:
+    if world.collector.process.poll() is not None:
+        world.collector = world.place.collect()
     await until(world.is_up, "the collector answers")
     await world.place.well()
     return world
@@ -112,7 +113,7 @@ async def test_a_request_has_its_effect_at_once_and_after_a_restart(running: Wor
         running.collector.signal(signal.SIGTERM)
         assert await running.collector.ended(END_S_MAX) == 0
         assert "Traceback" not in running.collector.said()
-        await running.restart()
+        running.collector = place.collect()
         await heard.until_more(SOL, 2)
         answer = await place.ask("okx", "unsubscribe", "SOL-USDT", "trade")
         assert answer.json()["removed"] == ["swap/SOL-USDT/trade"]
@@ -200,7 +201,6 @@ async def test_kills_of_either_side_lose_and_double_nothing(running: World) -> N
     collected = await read(running.nats.url)
     verdict = await truth.compare(collected)
     await truth.aclose()
-    running.collector = place.collect()
     print(f"MEASURED collector: {verdict.trades} trades, {collected.repeated} dropped by the rule, {verdict}"[:300])
     assert not verdict.faults, "\n".join(verdict.faults[:20])
     assert (verdict.lost, verdict.wrong, verdict.in_gaps) == (0, 0, 0)
