@@ -82,6 +82,11 @@ EVENTS: list[Event] = [
     collector_events.LedgerNotWritten("ledger.json: No space left on device"),
     collector_events.CollectConfigRefused("line 3: 'depth' is no type of data"),
     collector_events.RestartNeeded(("NATS_URL",)),
+    collector_events.SpillingBegan("NATS is not connected yet"),
+    collector_events.SpillingEnded(),
+    collector_events.SpillDamaged("trades/00000001: its checksum differs"),
+    collector_events.RecordsRefused(3, "the spill is full"),
+    collector_events.LedgerNotWritten("ledger.json: No space left on device"),
 ]
 
 

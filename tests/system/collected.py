@@ -50,6 +50,14 @@ class Lost(NamedTuple):
     reason: str
 
 
+class Lag(NamedTuple):
+    """When a message was stored, and how long after the exchange's time and the receipt of its last trade."""
+
+    stored_ms: int
+    after_exchange_ms: int
+    after_receipt_ms: int
+
+
 class Check(NamedTuple):
     """A whole book at one of the exchange's sequence numbers; levels by price."""
 
@@ -67,6 +75,7 @@ class Book:
     is_held: bool = False
     bids: dict[Decimal, Decimal] = field(default_factory=dict)
     asks: dict[Decimal, Decimal] = field(default_factory=dict)
+    native: int = 0
     records: int = 0
     not_joining: int = 0
     checks: list[Check] = field(default_factory=list)
@@ -92,12 +101,15 @@ class Book:
                     side[price] = amount
                 else:
                     side.pop(price, None)
-        if (body["is_snapshot"] or self.records % CHECK_EVERY == 0) and len(self.checks) < CHECKS_MAX:
-            self.check(body["native_sequence"])
+        self.native = body["native_sequence"]
+        if body["is_snapshot"] or self.records % CHECK_EVERY == 0:
+            self.check()
 
-    def check(self, native: int) -> None:
-        """Keep the book as it is, to be compared."""
-        self.checks.append(Check(native, dict(self.bids), dict(self.asks)))
+    def check(self) -> None:
+        """Keep the book as it is, to be compared; of too many every second one is dropped."""
+        self.checks.append(Check(self.native, dict(self.bids), dict(self.asks)))
+        if len(self.checks) > CHECKS_MAX:
+            del self.checks[1::2]
 
 
 @dataclass
@@ -123,10 +135,11 @@ class Collected:
     gaps: dict[Source, dict[tuple[str, int | None, int | None, int, int], Lost]] = field(
         default_factory=lambda: defaultdict(dict)
     )
-    lags_ms: list[int] = field(default_factory=list)
-    """From the exchange's time of a message of trades until it was stored."""
-    stored_ms: list[int] = field(default_factory=list)
-    """From the receipt of the last trade of a message until it was stored."""
+    lags: list[Lag] = field(default_factory=list)
+    """Of each message of trades."""
+    behind: dict[Source, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Trades that came first after one with a higher sequence."""
+    _newest: dict[Source, int] = field(default_factory=dict)
 
     def take(self, subject: str, headers: dict[str, str], body: Json, stored_ms: int) -> None:
         """Take one message."""
@@ -169,16 +182,20 @@ class Collected:
     def _trades(self, source: Source, rows: list[Json], stored_ms: int) -> None:
         held = self.trades[source]
         self.records["trade"] += len(rows)
-        self.lags_ms.append(stored_ms - rows[-1]["time_ms"])
-        self.stored_ms.append(stored_ms - rows[-1]["received_ms"])
+        self.lags.append(Lag(stored_ms, stored_ms - rows[-1]["time_ms"], stored_ms - rows[-1]["received_ms"]))
+        newest = self._newest.get(source, -1)
         for row in rows:
-            received_ms = row.pop("received_ms")
-            assert received_ms, "the time of receipt"
-            before = held.setdefault(row["sequence"], row)
+            del row["received_ms"]  # it differs in what was fetched again
+            sequence = row["sequence"]
+            before = held.setdefault(sequence, row)
             if before is not row:
                 self.repeated += 1
                 if before != row:
                     self.differing.append(f"{source} trade {before} and {row}")
+            elif sequence < newest:
+                self.behind[source].append(sequence)
+            newest = max(newest, sequence)
+        self._newest[source] = newest
 
     def _kline(self, source: Source, body: Json) -> None:
         row = {name: body[name] for name in ("open", "high", "low", "close", "volume")}
@@ -230,6 +247,9 @@ async def read(url: str, streams: Iterable[str] = STREAMS) -> Collected:
             async for each in _messages(client, stream):
                 stored_ms = int(each.metadata.timestamp.timestamp() * 1000)
                 collected.take(each.subject, dict(each.headers or {}), json.loads(each.data), stored_ms)
+    for book in collected.books.values():
+        if book.is_held:
+            book.check()
     return collected
 
 

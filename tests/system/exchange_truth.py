@@ -28,6 +28,8 @@ class Verdict:
     trades: int = 0
     lost: int = 0
     wrong: int = 0
+    doubled: int = 0
+    """Trades that a reader has twice, or finds out of order where no gap was announced."""
     in_gaps: int = 0
     """Trades that did not come, inside of confirmed gaps."""
     books: int = 0
@@ -62,6 +64,12 @@ class Truth:
         """End all faults."""
         (await self._client.delete("/sandbox/faults")).raise_for_status()
 
+    async def trades(self, source: Source, first: int, last: int) -> list[Json]:
+        """The true trades with these numbers, at most ROWS_MAX."""
+        what = "aggregates" if source.exchange == "binance" else "trades"
+        rows: list[Json] = await self._ask(source, what, first=first, last=last)
+        return rows
+
     async def compare(self, collected: Collected) -> Verdict:
         """Compare everything that was read."""
         verdict = Verdict(faults=list(collected.differing))
@@ -78,6 +86,10 @@ class Truth:
         for source in collected.gaps:
             for fault in _still_open(source, collected):
                 verdict.blame(fault)
+        for source in collected.trades:
+            for fault in (*_doubled(source, collected), *_out_of_order(source, collected)):
+                verdict.doubled += 1
+                verdict.blame(fault)
         return verdict
 
     async def _ask(self, source: Source, what: str, **params: object) -> Any:
@@ -92,12 +104,11 @@ class Truth:
         return answer.json()
 
     async def _trades(self, source: Source, rows: dict[int, Json], confirmed: list[Lost], verdict: Verdict) -> None:
-        what = "aggregates" if source.exchange == "binance" else "trades"
         first, last = min(rows), max(rows)
         verdict.trades += len(rows)
         for begin in range(first, last + 1, ROWS_MAX):
             end = min(begin + ROWS_MAX - 1, last)
-            truth = {row["number"]: row for row in await self._ask(source, what, first=begin, last=end)}
+            truth = {row["number"]: row for row in await self.trades(source, begin, end)}
             for number in range(begin, end + 1):
                 held, true = rows.get(number), truth.get(number)
                 if held is None:
@@ -183,6 +194,22 @@ def _book_fault(check: Check, truth: Json) -> str:
         if differing:
             return f"{len(differing)} of {len(held)} {name} differ: {sorted(differing)[:4]}"
     return ""
+
+
+def _doubled(source: Source, collected: Collected) -> Iterator[str]:
+    """The trades that a reader has under two sequences."""
+    sequences: dict[str, int] = {}
+    for sequence, row in collected.trades[source].items():
+        if sequences.setdefault(row["trade_id"], sequence) != sequence:
+            yield f"{source} trade {row['trade_id']} is numbered {sequences[row['trade_id']]} and {sequence}"
+
+
+def _out_of_order(source: Source, collected: Collected) -> Iterator[str]:
+    """The trades that came late and are in no gap that was announced."""
+    gaps = [gap for gap in collected.gaps[source].values() if gap.type == "trade"]
+    for sequence in collected.behind[source]:
+        if not any(_contains(gap, sequence) for gap in gaps):
+            yield f"{source} trade {sequence} came behind later ones, and no gap was announced"
 
 
 def _still_open(source: Source, collected: Collected) -> Iterator[str]:
