@@ -11,14 +11,15 @@ SEEDS ?= 200
 SEED ?= 1
 VERBOSE ?=
 MINUTES ?=
-RATE ?= 10
+RATE ?=
+OUTAGE ?=
 ROUNDS ?= 5
 BENCH ?=
 BASES ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo demo-collector test sim fuzz torture soak rehearsal cluster bench fresh lint audit fmt clients lock env-sample docs clean
+.PHONY: help setup setup-dev run demo demo-collector test sim fuzz torture soak rehearsal cluster collect-truth bench fresh lint audit fmt clients lock env-sample docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,13 +55,17 @@ torture: setup-dev  ## kill the node KILLS=100 times at moments chosen by SEED=1
 	$(BIN)/python -m tests.programs.torture.torture --kills $(KILLS) --seed $(SEED)$(if $(STORE), --store $(STORE))
 
 soak: setup-dev  ## MINUTES=20 at RATE=10 times the market's frames: slopes of memory, files, log and queues, and a verdict
-	$(BIN)/python -m tests.programs.soak.soak --minutes $(or $(MINUTES),20) --rate $(RATE)
+	$(BIN)/python -m tests.programs.soak.soak --minutes $(or $(MINUTES),20) --rate $(or $(RATE),10)
 
 rehearsal: setup-dev  ## MINUTES=3 of a whole market at once, the writer killed half-way: one page, and bench/rehearsal.json
 	$(BIN)/python -m tests.programs.rehearsal.rehearsal --minutes $(or $(MINUTES),3)
 
 cluster: setup-dev  ## MINUTES=4 of two nodes, Postgres with a replica, Redis and nginx under load: one fault after the other, in the order of SEED=1
 	$(BIN)/python -m tests.programs.cluster.cluster --minutes $(or $(MINUTES),4) --seed $(SEED)
+
+collect-truth: setup-dev  ## MINUTES=30 at RATE=40 trades a second an instrument: the collector's stream against the truth, faults and kills in the order of SEED=1; OUTAGE=10: minutes without NATS instead
+	$(BIN)/python -m tests.programs.collect_truth.collect_truth --minutes $(or $(MINUTES),30) --rate $(or $(RATE),40) \
+		--seed $(SEED)$(if $(OUTAGE), --outage-minutes $(OUTAGE))
 
 bench: setup-dev  ## ROUNDS=5 of each path against its own limit of the same run, BENCH=http,cold,… only these: bench/latest.json
 	$(BIN)/python -m tests.programs.bench.bench --rounds $(ROUNDS) --parts "$(BENCH)"
