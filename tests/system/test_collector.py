@@ -115,6 +115,7 @@ async def test_a_request_has_its_effect_at_once_and_after_a_restart(running: Wor
         assert "Traceback" not in running.collector.said()
         running.collector = place.collect()
         await heard.until_more(SOL, 2)
+        await until(place.is_whole, "what came during the restart is there")
         answer = await place.ask("okx", "unsubscribe", "SOL-USDT", "trade")
         assert answer.json()["removed"] == ["swap/SOL-USDT/trade"]
         await heard.until_more(BTC, 4)  # what was under way has come
@@ -163,6 +164,27 @@ async def test_a_changed_file_and_a_signal_have_their_effect(running: World) -> 
     assert "depth" in await running.place.faulty("not in force")
     running.file.write_text(json.dumps(FILE))
     await running.place.well()
+
+
+async def test_a_revoked_permission_and_a_closed_connection_are_in_the_health_until_they_are_over(
+    running: World,
+) -> None:
+    place, nats = running.place, running.nats
+    nats.denied = ("market.*.*.trade",)
+    nats.reload()
+    assert "market." in await place.faulty("ermission")
+    nats.denied = ()
+    nats.reload()
+    await place.well()
+    nats.password = "changed"
+    nats.reload()
+    await place.faulty("uthorization")
+    nats.password = "first"
+    nats.reload()
+    await place.well()
+    async with hearing(nats.url) as heard:
+        await heard.until_subjects({BTC})
+    await until(place.is_whole, "what was on the disk is published")
 
 
 async def test_a_second_collector_of_the_folder_is_refused(running: World) -> None:
