@@ -28,6 +28,7 @@ class _Depth(msgspec.Struct, rename="camel", gc=False):
     last_update_id: Count
     bids: Annotated[list[tuple[str, str]], Meta(max_length=LEVELS_MAX)]
     asks: Annotated[list[tuple[str, str]], Meta(max_length=LEVELS_MAX)]
+    E: Time = msgspec.field(name="E", default=0)
     T: Time = msgspec.field(name="T", default=0)
 
 
@@ -105,7 +106,7 @@ def book(instrument: Instrument, body: bytes, received_ms: int) -> BookUpdate:
     depth: _Depth = _decoded(_depth, body)
     check_levels(depth.bids, depth.asks)
     number = depth.last_update_id
-    return BookUpdate(instrument, True, number, number, None, depth.bids, depth.asks, depth.T, received_ms)
+    return BookUpdate(instrument, True, number, number, None, depth.bids, depth.asks, depth.T, received_ms, depth.E)
 
 
 def _decoded(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:

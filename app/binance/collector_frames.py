@@ -38,6 +38,7 @@ class _Depth(msgspec.Struct, gc=False):
     pu: Count
     b: list[tuple[str, str]]
     a: list[tuple[str, str]]
+    E: Time
     T: Time
 
 
@@ -132,7 +133,7 @@ def _depth(data: msgspec.Raw, instruments: Mapping[str, Instrument], received_ms
     depth = _depth_decoder.decode(data)
     check_levels(depth.b, depth.a)
     instrument = instruments[depth.s]
-    return BookUpdate(instrument, False, depth.U, depth.u, depth.pu, depth.b, depth.a, depth.T, received_ms)
+    return BookUpdate(instrument, False, depth.U, depth.u, depth.pu, depth.b, depth.a, depth.T, received_ms, depth.E)
 
 
 def _ticker(data: msgspec.Raw, instruments: Mapping[str, Instrument], received_ms: int) -> Event:

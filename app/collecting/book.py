@@ -38,6 +38,11 @@ def ticks_of(price: str) -> int:
     return int(digits) * _TEN_TO[DECIMALS - len(fraction)]
 
 
+def decimals_of(price: str) -> int:
+    """How many decimals the text has."""
+    return len(price.partition(".")[2])
+
+
 class Side:
     """One side of a book: amounts by the canonical text of their price.
 

@@ -51,6 +51,10 @@ class BookChain:
         self.start = 0
         self.last = 0
         self.timestamp_ms = 0
+        self.sent_ms = 0
+        self.received_ms = 0
+        self.price = ""
+        """One of the newest prices, as the exchange printed it: the book has them without zeros at the end."""
         self._rule = rule
         self._is_streamed = is_streamed
         self._buffer: list[BookUpdate] = []
@@ -80,7 +84,7 @@ class BookChain:
             return Broken.CROSSED
         self.is_valid = True
         self.start = self.last = snapshot.last
-        self.timestamp_ms = snapshot.timestamp_ms
+        self._note(snapshot)
         buffer, self._buffer = self._buffer, []
         for update in buffer:
             result = self._follow(update)
@@ -104,7 +108,7 @@ class BookChain:
             return Broken.RESET if update.last < previous else Broken.SEQUENCE
         if update.last < previous:
             return Broken.RESET
-        self.timestamp_ms = update.timestamp_ms
+        self._note(update)
         if update.last == previous:
             return None
         self.last = update.last
@@ -120,6 +124,11 @@ class BookChain:
         if self._rule.snapshot_levels is not None and not self.book.levels_min():
             return Broken.LEFT_WINDOW
         return changes if changes.bids or changes.asks else None
+
+    def _note(self, update: BookUpdate) -> None:
+        self.timestamp_ms, self.sent_ms, self.received_ms = update.timestamp_ms, update.sent_ms, update.received_ms
+        if levels := update.bids or update.asks:
+            self.price = levels[0][0]
 
     def _is_joint(self, update: BookUpdate, previous: int) -> bool:
         """Whether this is the first frame after a REST snapshot, and contains everything since it."""

@@ -125,6 +125,10 @@ class BookFeed:
         """Whether the published book comes by this socket."""
         return self._active is not None and self._active.socket == socket
 
+    def held(self) -> BookChain | None:
+        """The chain whose book is published; None while none is proven."""
+        return self._active
+
     def status(self) -> FeedStatus:
         """How the feed stands."""
         state = "live" if self._active is not None else "broken" if self._gap is not None else "waiting"

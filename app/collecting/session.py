@@ -5,7 +5,7 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Final, NamedTuple
 
-from app.collecting.book_chain import BookRule
+from app.collecting.book_chain import BookChain, BookRule
 from app.collecting.book_feed import BookFeed
 from app.collecting.effects import Effect
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
@@ -106,6 +106,11 @@ class Session:
             followed.rules.repeat(now_ms)
             self._look(followed, now_ms)
         return self._finish(now_ms)
+
+    def book(self, instrument: Instrument) -> BookChain | None:
+        """The book of `instrument` as it is held now; None: it is not followed, or not proven contiguous."""
+        followed = self._feeds.get(Feed(instrument, DataType.ORDERBOOK))
+        return followed.rules.held() if followed is not None and isinstance(followed.rules, BookFeed) else None
 
     # --- sockets
 

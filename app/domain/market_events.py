@@ -21,6 +21,7 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
 
     `first` and `last` are the exchange's sequence numbers that it covers. Levels are pairs of price and amount, in
     no set order; prices as printed, or without superfluous zeros.
+    `sent_ms` is when the exchange sent it, where it tells that beside the time of the change; otherwise 0.
     """
 
     instrument: Instrument
@@ -32,6 +33,7 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     asks: Sequence[tuple[str, str]]
     timestamp_ms: int
     received_ms: int
+    sent_ms: int = 0
 
 
 class Accepted(NamedTuple):

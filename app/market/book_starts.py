@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from app.binance.stream_name import parse
 from app.domain import letters
 from app.market.stream_hub import Hub
+from app.ports.clock import Clock
 
 PATHS: Final = {"/fapi/v1/depth": "depth", "/fapi/v1/rpiDepth": "rpiDepth"}
 """Snapshot endpoints, each with the kind of the streams whose events continue its snapshots."""
@@ -28,11 +29,14 @@ class BookStarts:
     snapshot cached under the edition before is no longer served.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, clock: Clock) -> None:
         self._hub = hub
+        self._clock = clock
         self._numbers = count(1)
         self._editions: LRUCache[tuple[str, str], int] = LRUCache(SYMBOLS_MAX)
         self._untold: LRUCache[tuple[str, str], int] = LRUCache(SYMBOLS_MAX)
+        self._heard: LRUCache[tuple[str, str], tuple[int, int]] = LRUCache(SYMBOLS_MAX)
+        """The newest edition that a snapshot was requested of, and when its streams were heard (ms)."""
 
     def joined(self, stream: str) -> None:
         """A client has subscribed to `stream`; if it is a book's stream, start a new edition of the book."""
@@ -48,6 +52,14 @@ class BookStarts:
         """Whether an edition has begun since the last call; the caller then reports it once to the writer process."""
         return self._untold.pop((kind, symbol), None) is not None
 
+    def started_ms(self, kind: str, symbol: str) -> int | None:
+        """When the streams of the book's newest edition were heard, as `edition` noted it; None: nobody listens."""
+        number = self._editions.get((kind, symbol))
+        if number is None:
+            return None
+        of, heard_ms = self._heard.get((kind, symbol), (0, 0))
+        return heard_ms if of == number else self._clock.now_ms()
+
     async def edition(self, kind: str, symbol: str) -> int:
         """The edition that a snapshot requested now belongs to.
 
@@ -59,4 +71,7 @@ class BookStarts:
             async with asyncio.timeout(FIRST_FRAME_S_MAX):
                 for event in waiting:
                     await event.wait()
-        return self._editions.get((kind, symbol), 0)
+        number = self._editions.get((kind, symbol), 0)
+        if number and self._heard.get((kind, symbol), (0, 0))[0] != number:
+            self._heard[kind, symbol] = number, self._clock.now_ms()
+        return number

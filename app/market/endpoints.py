@@ -17,6 +17,7 @@ from app.kinds.price_klines import INDEX, MARK, PREMIUM
 
 # How long answers stay valid, in ms.
 HELD_MS: Final = 250  # an answer made from memory; frames come once a second
+NOW_MS: Final = 0  # a held book, which changes at any time
 BOOK_MS: Final = 250  # the default update interval of the exchange's depth stream
 MOVING_MS: Final = 1_000  # the update interval of its mark prices and tickers
 SLOW_MS: Final = 5_000  # prices and weights inside an index
@@ -121,6 +122,8 @@ class Endpoint:
     is_row_of_all: bool = False
     """Whether the answer about one symbol is a row of the answer about all symbols."""
     bucket: Bucket | None = None
+    held_ms: int = HELD_MS
+    """For how many ms an answer made from memory is valid."""
     kind: Kind | None = None
     """The kind of series that the endpoint's rows belong to, if the node can store them."""
 
@@ -291,7 +294,9 @@ _TABLE: Final = (
         (_SYMBOL, _limit(500, 1_000, *depth_limits())),
         _depth_costs,
         _steady(BOOK_MS),
-        "0.25 s",
+        "of a book that the collector holds, heard within 1 s: made for each request; else as pass-through 0.25 s",
+        Mode.HELD,
+        held_ms=NOW_MS,
     ),
     Endpoint(
         "/fapi/v1/rpiDepth",

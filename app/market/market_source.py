@@ -12,7 +12,7 @@ import msgspec
 from app.binance.unreadable import UNREADABLE
 from app.domain.reason import Reason
 from app.domain.validity import is_fresh, is_valid
-from app.market.endpoints import ENDPOINTS, HELD_MS, MOVING_MS, REFUSED_MS, Endpoint, Question
+from app.market.endpoints import ENDPOINTS, MOVING_MS, REFUSED_MS, Endpoint, Question
 from app.ports.clock import Clock
 from app.ports.errors import UpstreamGarbage, UpstreamUnavailable
 from app.ports.exchange import Priority, RawRest
@@ -125,7 +125,7 @@ class MarketSource:
         endpoint = ENDPOINTS[question.path]
         held = self._mirrors.get(question.path)
         if held is not None and (body := held.answer(question)) is not None:
-            return Fetched(200, body, HELD_MS, HELD_MS)
+            return Fetched(200, body, endpoint.held_ms, endpoint.held_ms)
         newest = self._newest_mirrors.get(question.path)
         if newest is not None and (wide := newest.widened(question)) is not None:
             return await self._newest(endpoint, newest, question, wide)
@@ -178,7 +178,7 @@ class MarketSource:
     async def _newest(self, endpoint: Endpoint, held: NewestMirror, question: Question, wide: Question) -> Fetched:
         """The newest rows, from the mirror or cut from REST's largest page, which costs no more than a small one."""
         if (body := held.answer(question)) is not None:
-            return Fetched(200, body, HELD_MS, HELD_MS)
+            return Fetched(200, body, endpoint.held_ms, endpoint.held_ms)
 
         async def ask() -> Fetched:
             fetched = await self._ask(endpoint, wide)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from app.binance.collector_names import NAME as BINANCE
+from app.collecting.book_chain import BookChain
 from app.collecting.collector import WISH_FILE, Collector
 from app.collecting.wish import WishFileError
 from app.node.collector import CannotCollect, NodeCollector
@@ -29,7 +31,7 @@ class Collecting:
         for name in settings.exchanges:
             io = reach(name, settings, runtime)
             self._reached.append(io)
-            ios[name] = BudgetedIo(io, rest) if name == "binance" else io
+            ios[name] = BudgetedIo(io, rest) if name == BINANCE else io
         file = WholeFile(Path(settings.collect_dir) / WISH_FILE)
         try:
             self._control = NodeCollector(settings, runtime, ios)
@@ -40,6 +42,10 @@ class Collecting:
         except BaseException:
             self._lock.release()
             raise
+
+    def book(self, symbol: str) -> BookChain | None:
+        """The book of Binance's `symbol` that is held; None: it is not followed, or not proven contiguous."""
+        return self._control.book(BINANCE, symbol)
 
     async def run(self) -> None:
         """Collect until cancelled."""

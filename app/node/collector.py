@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from app.collecting.book_chain import BookChain
 from app.collecting.collector import Collector
 from app.collecting.kept_outbox import Batching, Hooks
 from app.collecting.ledger import LedgerUnreadable, SequenceLedger, feed_of
@@ -25,7 +26,7 @@ from app.collector_events import (
     SpillingEnded,
 )
 from app.domain.instrument import Instrument
-from app.domain.records import Feed, FundingRate, Gap, KlineRecord, Record
+from app.domain.records import DataType, Feed, FundingRate, Gap, KlineRecord, Record
 from app.domain.unreadable import Unreadable
 from app.node.collector_stats import Counts, exchange_stats, outbox_stats, type_of
 from app.node.venues import EXCHANGES
@@ -74,6 +75,8 @@ class Venued:
         self.io = io
         self.instruments: tuple[Instrument, ...] = ()
         self.feeds: frozenset[Feed] = frozenset()
+        self.books: dict[str, Instrument] = {}
+        """By the exchange's own name: the instruments whose books are followed."""
         self.counts = Counts()
         self.faults: list[str] = []
         self.session = Session(
@@ -153,11 +156,20 @@ class NodeCollector:
         """Follow exactly these feeds of the exchange from now on."""
         venued = self._venues[exchange]
         venued.feeds = feeds
+        venued.books = {
+            each.instrument.native: each.instrument for each in feeds if each.data_type is DataType.ORDERBOOK
+        }
         venued.runner.follow(feeds)
 
     def followed(self, exchange: str) -> frozenset[Feed]:
         """The feeds that are followed now."""
         return self._venues[exchange].feeds
+
+    def book(self, exchange: str, native: str) -> BookChain | None:
+        """The book that is held of the instrument with this name on the exchange; None: none that is proven."""
+        venued = self._venues.get(exchange)
+        instrument = None if venued is None else venued.books.get(native)
+        return None if venued is None or instrument is None else venued.session.book(instrument)
 
     def status(self) -> CollectorStatus:
         """How everything is."""

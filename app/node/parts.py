@@ -41,8 +41,9 @@ from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.kinds.klines import KLINES
 from app.kinds.registry import KINDS, funding_of, held_beside, metrics_of, named
-from app.market import book_mirror, mark_mirror, trade_mirror
-from app.market.book_starts import BookStarts
+from app.market import book_mirror, depth_mirror, mark_mirror, trade_mirror
+from app.market.book_starts import PATHS, BookStarts
+from app.market.depth_mirror import no_book
 from app.market.market_source import MarketSource
 from app.market.stream_hub import Hub
 from app.node.caches import cache_of
@@ -130,6 +131,8 @@ class Parts:
         )
         self.collector: Collector | None = None
         """What collects other market data onto NATS; in the process that runs it only."""
+        self.held_book: depth_mirror.BookOf = no_book
+        """The order books that it holds."""
         self.supervisor = Supervisor(self.clock, self.observe, self.runtime.rng("supervisor"))
         self._make_upstream()
         self._make_memory()
@@ -275,7 +278,7 @@ class Parts:
         self.stream_fanout_client: StreamFanoutClient = LineStreamFanoutClient(
             self._streams_line, clock, self.hub.deliver
         )
-        self.book_starts = BookStarts(self.hub)
+        self.book_starts = BookStarts(self.hub, clock)
         limits = StreamLimits(
             settings.stream_clients_max, settings.stream_queue_bytes_max, streams_of(settings.workers)
         )
@@ -285,6 +288,11 @@ class Parts:
             self.rest,
             {
                 mark_mirror.PATH: mark_mirror.MarkMirror(clock, self.hub, self.observe),
+                depth_mirror.PATH: depth_mirror.DepthMirror(
+                    clock,
+                    lambda symbol: self.held_book(symbol),
+                    lambda symbol: self.book_starts.started_ms(PATHS[depth_mirror.PATH], symbol),
+                ),
                 book_mirror.PATH: book_mirror.BookMirror(clock, self.hub, self.observe),
             },
             {trade_mirror.PATH: trade_mirror.TradeMirror(clock, self.hub, self.observe)},

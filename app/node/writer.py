@@ -26,6 +26,7 @@ from app.ingest.live import LiveIngest
 from app.ingest.relisting import Relistings
 from app.ingest.warm_up import WarmUp
 from app.kinds.klines import KLINES
+from app.market.depth_mirror import no_book
 from app.node.exchange_clock import KeptTime
 from app.node.parts import KEPT_TIME, Parts
 from app.node.supervisor import Main
@@ -194,11 +195,11 @@ class Writer:
         parts, settings = self._parts, self._parts.settings
         again = partial(load, {"host": settings.host, "port": settings.port})
         here = await collecting.made(settings, again, parts.runtime, parts.rest)
-        parts.collector = here.collector
+        parts.collector, parts.held_book = here.collector, here.book
         try:
             await here.run()
         finally:
-            parts.collector = None
+            parts.collector, parts.held_book = None, no_book
             await here.close()
 
     async def _sync_symbols(self) -> None:

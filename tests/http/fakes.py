@@ -300,7 +300,7 @@ class Node:
         self.is_weight_short = False
         self.market_pages = MarketPages(self.clock, lambda: self.is_weight_short)
         self.hub = Hub(self.clock)
-        self.book_starts = BookStarts(self.hub)
+        self.book_starts = BookStarts(self.hub, self.clock)
         self.names = FakeNames(self.query)
         self.app = create_http_app(
             Services(
