@@ -52,6 +52,27 @@ class GapAnnounced(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class BookUnequal(Event):
+    """A held book differed from a fresh snapshot of the exchange: it begins again, and a gap says since when."""
+
+    LEVEL = logging.ERROR
+    METRICS = (
+        Counter(
+            "klinenode_collect_books_unequal_total",
+            "Held books that differed from a fresh snapshot, by exchange.",
+            labels={"exchange": "exchange"},
+        ),
+    )
+
+    exchange: str
+    symbol: str
+    market: str
+    levels: int
+    """Levels compared."""
+    equal: int
+
+
+@dataclass(frozen=True, slots=True)
 class FeedsChanged(Event):
     """Feeds of an exchange are followed, or no longer, from now on; of long lists the first are named."""
 

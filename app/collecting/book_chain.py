@@ -14,11 +14,13 @@ class BookRule(NamedTuple):
     """What is special about an exchange's books.
 
     `snapshot_levels`: a snapshot with so many levels on a side ends there, and no frame tells what stands beyond; None:
-    the exchange's frames keep the whole depth. `is_delete_known`: a delete names a level that exists.
+    the exchange's frames keep the whole depth. `is_delete_known`: a delete names a level that exists. `compare_ms`: so
+    often a held book is compared with a fresh snapshot; None: never.
     """
 
     snapshot_levels: int | None = None
     is_delete_known: bool = False
+    compare_ms: int | None = None
 
 
 class Changes(NamedTuple):
@@ -50,6 +52,7 @@ class BookChain:
         self.is_valid = False
         self.start = 0
         self.last = 0
+        self.begun_ms = 0
         self.timestamp_ms = 0
         self.sent_ms = 0
         self.received_ms = 0
@@ -84,6 +87,7 @@ class BookChain:
             return Broken.CROSSED
         self.is_valid = True
         self.start = self.last = snapshot.last
+        self.begun_ms = snapshot.timestamp_ms
         self._note(snapshot)
         buffer, self._buffer = self._buffer, []
         for update in buffer:

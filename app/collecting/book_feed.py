@@ -4,6 +4,7 @@ from random import Random
 from typing import Final
 
 from app.collecting.book_chain import BookChain, BookRule, Broken, Changes
+from app.collecting.book_check import BookChecks
 from app.collecting.effects import Emit
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
 from app.collecting.outlet import Outlet
@@ -23,6 +24,10 @@ SILENCE_MS: Final = 30_000
 """A book without a frame for so long is subscribed again: books tick many times a second."""
 SILENCE_MAX_MS: Final = 600_000
 """How long a book may be silent that was subscribed again before and brought nothing but snapshots."""
+CHECK_MS_MAX: Final = 60_000
+"""After so long the session has given the request of a comparison up."""
+UNEQUAL: Final = "unequal"
+"""The reason of a gap: the book differed from a fresh snapshot."""
 
 
 class BookFeed:
@@ -50,6 +55,7 @@ class BookFeed:
         self._silence_ms = SILENCE_MS
         self._snapshot_ms = 0
         self._refetch_ms = 0
+        self._checks = BookChecks(rule, chance)
 
     def received(self, event: FeedEvent, socket: int, now_ms: int) -> None:
         """Take a frame of the book."""
@@ -94,12 +100,19 @@ class BookFeed:
 
     def wanted(self, now_ms: int) -> Request | None:
         """A snapshot, if a chain of frames waits for one."""
-        is_waiting = self._next is not None and not self._next.is_valid and not self._is_asked
-        return self._request if is_waiting and now_ms >= self._pause.until_ms else None
+        if self._is_asked or self._request is None:
+            return None
+        if self._next is not None:
+            return self._request if not self._next.is_valid and now_ms >= self._pause.until_ms else None
+        is_check = self._active is not None and max(self._checks.due_ms, self._outlet.checking_until_ms) <= now_ms
+        return self._request._replace(is_check=True) if is_check else None
 
     def sent(self, now_ms: int) -> None:
         """A snapshot is on its way."""
         self._is_asked = True
+        if self._next is None and self._active is not None:
+            self._outlet.checking_until_ms = now_ms + CHECK_MS_MAX
+            self._checks.start(self._active, now_ms)
         self._plan(now_ms)
 
     def answered(self, body: bytes, now_ms: int) -> None:
@@ -113,12 +126,16 @@ class BookFeed:
                 self._take_over(now_ms)
             else:
                 self._pause.failed(now_ms)
+        self._checks.begin(snapshot, now_ms)
+        self._compare(now_ms)
         self._plan(now_ms)
 
     def failed(self, now_ms: int) -> None:
         """Ask again after a pause."""
         self._is_asked = False
-        self._pause.failed(now_ms)
+        if self._checks.chain is None:
+            self._pause.failed(now_ms)
+        self._end_check(now_ms)
         self._plan(now_ms)
 
     def delivers_on(self, socket: int) -> bool:
@@ -132,7 +149,8 @@ class BookFeed:
     def status(self) -> FeedStatus:
         """How the feed stands."""
         state = "live" if self._active is not None else "broken" if self._gap is not None else "waiting"
-        return FeedStatus(self.feed, state, int(self._gap is not None), self._newest_ms)
+        levels = (0, 0) if self._checks.newest is None else self._checks.newest
+        return FeedStatus(self.feed, state, int(self._gap is not None), self._newest_ms, levels=levels)
 
     @property
     def _is_streamed(self) -> bool:
@@ -176,6 +194,9 @@ class BookFeed:
             elif self._active is None and self._next is None:
                 self._next = self._chain(active.socket)
                 self._subscribe_again(active.socket, now_ms)
+        if self._active is active and self._checks.chain is not None:
+            self._checks.take(update, now_ms)
+            self._compare(now_ms)
 
     def _take_snapshot(self, active: BookChain, update: BookUpdate, now_ms: int) -> None:
         """A snapshot in the stream replaces the book; unless it is of the same moment, what led to it is not known."""
@@ -218,22 +239,43 @@ class BookFeed:
         if active is None:
             self._pause.succeeded()
             self._active, self._next = chain, None
+            self._checks.plan(now_ms)
             self._close_gap(chain, now_ms)
             self._publish_snapshot(chain, now_ms)
         elif chain.covers(active):
             self._pause.succeeded()
             self._active, self._next = chain, None
+            self._end_check(now_ms)
             self._publish_difference(active, chain, now_ms)
 
-    def _leave(self, active: BookChain, reason: str, now_ms: int) -> None:
-        """The published chain ends: by the next chain if that joins, otherwise by a gap."""
+    def _compare(self, now_ms: int) -> None:
+        """End a comparison that can be; an unequal book is a gap since it was right for sure, and begins again."""
+        active, fresh = self._active, self._checks.chain
+        comparison = None if active is None else self._checks.result(active)
+        if active is None or comparison is None:
+            return
+        self._outlet.checking_until_ms = 0
+        if comparison.equal < comparison.compared:
+            self._next = None  # also a chain of another socket: what is wrong is told
+            self._leave(active, UNEQUAL, now_ms, self._checks.trusted_ms(active))
+            self._next = fresh
+            self._take_over(now_ms)
+
+    def _end_check(self, now_ms: int) -> None:
+        if self._checks.chain is not None:
+            self._outlet.checking_until_ms = 0
+            self._checks.stop(now_ms)
+
+    def _leave(self, active: BookChain, reason: str, now_ms: int, since_ms: int | None = None) -> None:
+        """The published chain ends: by the next chain if that joins, otherwise by a gap, from `since_ms` if given."""
+        self._end_check(now_ms)
         if self._next is not None and self._next.socket != active.socket and self._next.covers(active):
             self._take_over(now_ms)
             return
         if self._next is not None and self._next.socket == active.socket:
             self._next = None
         self._active = None
-        self._newest_ms = active.timestamp_ms
+        self._newest_ms = active.timestamp_ms if since_ms is None else since_ms
         self._outlet.counters["resyncs"] += 1
         self._open(reason, now_ms)
         self._take_over(now_ms)
@@ -305,6 +347,8 @@ class BookFeed:
         due_ms = NEVER_MS if self._heard_ms is None else self._heard_ms + self._silence_ms
         if self._active is not None:
             due_ms = min(due_ms, self._snapshot_ms)
+            if self._next is None and not self._is_asked:
+                due_ms = min(due_ms, max(now_ms, self._checks.due_ms, self._outlet.checking_until_ms))
         is_waiting = self._next is not None and not self._next.is_valid
         if is_waiting and not self._is_asked:
             due_ms = min(due_ms, max(now_ms, self._pause.until_ms))

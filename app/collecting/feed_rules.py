@@ -13,13 +13,17 @@ FeedEvent = Trades | BookUpdate | Ticker | FundingRate | OpenInterest | KlineRec
 
 
 class FeedStatus(NamedTuple):
-    """How a feed stands; `newest_ms` is the exchange's time of its newest record, None before the first."""
+    """How a feed stands; `newest_ms` is the exchange's time of its newest record, None before the first.
+
+    `levels`: of a book, how many levels were compared with a fresh snapshot at last, and how many were equal.
+    """
 
     feed: Feed
     state: str
     open_gaps: int
     newest_ms: int | None
     detail: str = ""
+    levels: tuple[int, int] = (0, 0)
 
 
 class FeedRules(Protocol):

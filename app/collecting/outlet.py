@@ -9,13 +9,15 @@ from app.domain.records import Feed, Gap, GapState, Record
 class Outlet:
     """The effects of the step under way, shared by all parts of a session; the session takes them at its end."""
 
-    __slots__ = ("counters", "effects", "resubscribes")
+    __slots__ = ("checking_until_ms", "counters", "effects", "resubscribes")
 
     def __init__(self) -> None:
         self.effects: list[Effect] = []
         self.resubscribes: list[tuple[Feed, int]] = []
         """Feeds whose channel shall be subscribed again, and on which socket (0: the one in use)."""
         self.counters: Counter[str] = Counter()
+        self.checking_until_ms = 0
+        """Until then a book's comparison may be under way: one at a time, since they wait for weight in others' way."""
 
     def emit(self, record: Record) -> None:
         """Publish `record`."""

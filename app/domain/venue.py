@@ -11,11 +11,15 @@ class Channel(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A GET of the exchange's public REST interface; `weight` as the exchange counts it."""
+    """A GET of the exchange's public REST interface; `weight` as the exchange counts it.
+
+    `is_check`: it only compares what is held, and gives way to all other requests.
+    """
 
     path: str
     params: tuple[tuple[str, str], ...] = ()
     weight: int = 1
+    is_check: bool = False
 
 
 class Poll(NamedTuple):

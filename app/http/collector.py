@@ -223,6 +223,8 @@ def _stats(name: str, stats: ExchangeStats) -> dict[str, object]:
         "gaps_open": sum(each.gaps_open for each in of_types),
         "books_followed": stats.books_followed,
         "books_valid": stats.books_valid,
+        "levels_compared": stats.levels_compared,
+        "levels_equal": stats.levels_equal,
         "lag_p50_ms": stats.lag.p50_ms,
         "lag_p99_ms": stats.lag.p99_ms,
         "types": stats.types,

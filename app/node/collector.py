@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from app.collecting.book_chain import BookChain
+from app.collecting.book_feed import UNEQUAL
 from app.collecting.collector import Collector
 from app.collecting.kept_outbox import Batching, Hooks
 from app.collecting.ledger import LedgerUnreadable, SequenceLedger, feed_of
@@ -18,6 +19,7 @@ from app.collecting.plans import StreamLimits, stream_plans
 from app.collecting.run import VenueRunner
 from app.collecting.session import Session
 from app.collector_events import (
+    BookUnequal,
     GapAnnounced,
     LedgerNotWritten,
     RecordsRefused,
@@ -26,7 +28,7 @@ from app.collector_events import (
     SpillingEnded,
 )
 from app.domain.instrument import Instrument
-from app.domain.records import DataType, Feed, FundingRate, Gap, KlineRecord, Record
+from app.domain.records import DataType, Feed, FundingRate, Gap, GapState, KlineRecord, Record
 from app.domain.unreadable import Unreadable
 from app.node.collector_stats import Counts, exchange_stats, outbox_stats, type_of
 from app.node.venues import EXCHANGES
@@ -215,6 +217,8 @@ class NodeCollector:
             self._venues[feed.instrument.exchange].counts.processed[type_of(feed)] += 1
             if isinstance(record, Gap):
                 self._observe(GapAnnounced.of(record))
+                if record.reason == UNEQUAL and record.state is GapState.OPEN:
+                    self._observe_unequal(feed)
             if self.ledger.begins(record):
                 self._is_changed = True
                 self._begun[feed] = []
@@ -225,6 +229,13 @@ class NodeCollector:
                 held.append(record)
             else:
                 self._not_taken([record], f"{self._ledger_file.name} cannot be written")
+
+    def _observe_unequal(self, feed: Feed) -> None:
+        for each in self._venues[feed.instrument.exchange].session.status().feeds:
+            if each.feed == feed:
+                instrument = feed.instrument
+                names = instrument.exchange, instrument.symbol, str(instrument.market)
+                self._observe(BookUnequal(*names, *each.levels))
 
     async def _keep_instruments(self, venued: Venued, apply: Callable[[str], None]) -> None:
         while True:

@@ -40,6 +40,10 @@ _BY_EXCHANGE: Final[tuple[tuple[Gauge, str], ...]] = (
     (Gauge("klinenode_collect_books", "Order books followed, by exchange."), "books_followed"),
     (Gauge("klinenode_collect_books_valid", "Order books proven contiguous, by exchange."), "books_valid"),
 )
+_LEVELS_EQUAL: Final = Gauge(
+    "klinenode_collect_book_levels_equal",
+    "Share of the levels of held books that equalled a fresh snapshot when each was last compared, by exchange.",
+)
 _UPTIME: Final = Gauge("uptime_seconds", "Since the start of the collector.")
 _OUTBOX: Final[tuple[tuple[Gauge, str], ...]] = (
     (Gauge("klinenode_collect_waiting", "Records in memory that wait for NATS."), "waiting"),
@@ -53,6 +57,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     *(declared for declared, _ in _BY_TYPE),
     *(declared for declared, _ in _BY_EXCHANGE),
     *(declared for declared, _ in _OUTBOX),
+    _LEVELS_EQUAL,
     _UPTIME,
     _LAG,
 )
@@ -67,6 +72,7 @@ def sample_collector(sampler: Sampler, collector: CollectorOf) -> None:
         sampler.sample(of_exchange, partial(_by_exchange, collector, field))
     for of_outbox, field in _OUTBOX:
         sampler.sample(of_outbox, partial(_of_outbox, collector, field))
+    sampler.sample(_LEVELS_EQUAL, partial(_levels_equal, collector))
     sampler.sample(_UPTIME, partial(_uptime, collector))
     sampler.sample_histogram(_LAG, partial(_lags, collector))
 
@@ -84,6 +90,12 @@ def _by_type(collector: CollectorOf, field: str) -> _Lines:
 def _by_exchange(collector: CollectorOf, field: str) -> _Lines:
     for exchange, stats in _exchanges(collector):
         yield {"exchange": exchange}, getattr(stats, field)
+
+
+def _levels_equal(collector: CollectorOf) -> _Lines:
+    for exchange, stats in _exchanges(collector):
+        if stats.levels_compared:
+            yield {"exchange": exchange}, stats.levels_equal / stats.levels_compared
 
 
 def _of_outbox(collector: CollectorOf, field: str) -> _Lines:

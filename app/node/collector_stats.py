@@ -33,7 +33,7 @@ def exchange_stats(session: SessionStatus, counts: Counts, faults: list[str]) ->
     """The state of one exchange; `faults` stand beside those of the session."""
     feeds: Counter[str] = Counter()
     gaps: Counter[str] = Counter()
-    books = valid = 0
+    books = valid = compared = equal = 0
     for each in session.feeds:
         name = type_of(each.feed)
         feeds[name] += 1
@@ -41,6 +41,8 @@ def exchange_stats(session: SessionStatus, counts: Counts, faults: list[str]) ->
         if each.feed.data_type is DataType.ORDERBOOK:
             books += 1
             valid += each.state == "live"
+            compared += each.levels[0]
+            equal += each.levels[1]
     errors = counts.errors.copy()
     errors[FRAMES] += session.counters.get("unreadable", 0) + session.counters.get("refused", 0)
     names = feeds.keys() | counts.processed.keys() | counts.published.keys() | {name for name in errors if errors[name]}
@@ -55,6 +57,8 @@ def exchange_stats(session: SessionStatus, counts: Counts, faults: list[str]) ->
         valid,
         counts.lag.lag(),
         (*faults, *_faults(session)),
+        compared,
+        equal,
     )
 
 

@@ -18,6 +18,8 @@ from infra.binance.rest import BinanceRest
 from infra.venues.venue_io import NetVenueIo
 
 BINANCE_LEVELS: Final = 1_000  # of a snapshot: what stands beyond a smaller one is missing within minutes
+BINANCE_BOOKS: Final = BookRule(BINANCE_LEVELS, compare_ms=3_600_000)
+"""Compared every hour with a snapshot of weight 20: of 500 books, a tenth of a minute's 2,400."""
 
 
 class Exchange(NamedTuple):
@@ -31,7 +33,7 @@ class Exchange(NamedTuple):
 
 
 EXCHANGES: Final = {
-    "binance": Exchange(BinanceVenue, BookRule(snapshot_levels=BINANCE_LEVELS), "binance_rest_url", "binance_ws_url"),
+    "binance": Exchange(BinanceVenue, BINANCE_BOOKS, "binance_rest_url", "binance_ws_url"),
     "okx": Exchange(OkxVenue, BookRule(), "okx_rest_url", "okx_ws_url"),
     "deribit": Exchange(DeribitVenue, BookRule(is_delete_known=True), "deribit_rest_url", "deribit_ws_url"),
 }
@@ -50,8 +52,9 @@ class BudgetedIo:
 
     async def get(self, request: Request) -> Answer:
         """Send a GET when the budget has room for it. Raises VenueLost, also during a stand-down."""
+        priority = Priority.VERIFY if request.is_check else Priority.BACKFILL
         try:
-            answer = await self._rest.ask(request.path, dict(request.params), request.weight, None, Priority.BACKFILL)
+            answer = await self._rest.ask(request.path, dict(request.params), request.weight, None, priority)
         except UpstreamError as error:
             raise VenueLost(str(error)) from error
         return Answer(answer.status, {}, answer.body)

@@ -49,6 +49,9 @@ class ExchangeStats(msgspec.Struct, frozen=True):
     lag: Lag = msgspec.field(default_factory=Lag)
     faults: tuple[str, ...] = ()
     """What is wrong at the moment, one sentence each, the newest first; a past fault is not among them."""
+    levels_compared: int = 0
+    """Levels of books that were compared with a fresh snapshot, each book's newest comparison counted."""
+    levels_equal: int = 0
 
 
 class OutboxStats(msgspec.Struct, frozen=True):
