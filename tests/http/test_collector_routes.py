@@ -226,7 +226,8 @@ def test_a_key_is_not_needed_where_the_admin_token_is(path: str, is_open: bool) 
 
 async def test_the_metrics_are_by_exchange_and_type(stage: Stage) -> None:
     lag = Lag((2,) + (0,) * len(LAG_BOUNDS_S), 0.5, 1, 1)
-    stage.control.set_stats("okx", ExchangeStats("following", 2, BUSY.types, 3, 2, lag))
+    stats = ExchangeStats("following", 2, BUSY.types, 3, 2, lag, levels_compared=4_000, levels_equal=3_000)
+    stage.control.set_stats("okx", stats)
     stage.clock.ms += 5_000
     telemetry = Telemetry("ERROR")
     sample_collector(telemetry, lambda: stage.collector)
@@ -240,11 +241,13 @@ async def test_the_metrics_are_by_exchange_and_type(stage: Stage) -> None:
         'klinenode_collect_gaps_open{exchange="okx",type="trade"} 1.0',
         'klinenode_collect_lag_seconds_bucket{exchange="okx",le="0.005"} 2.0',
         'klinenode_collect_lag_seconds_count{exchange="okx"} 2.0',
+        'klinenode_collect_book_levels_equal{exchange="okx"} 0.75',
         "uptime_seconds 5.0",
         "klinenode_collect_waiting 0.0",
         "# TYPE messages_processed_total counter",
     ):
         assert line in lines or line.replace("_total counter", " counter") in lines, line
+    assert 'klinenode_collect_book_levels_equal{exchange="deribit"}' not in "\n".join(lines), "nothing was compared"
 
 
 def test_a_process_without_a_collector_has_no_lines_of_it() -> None:
