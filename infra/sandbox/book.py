@@ -92,11 +92,17 @@ class Book:
         bids, asks = self._touched(item, after, until)
         best, key = self.best(item, until), _key(item)
         told_bids = [
-            (tick * item.tick_units, _lots(item, key, tick, until, best.bid) if tick <= best.bid else 0)
+            (
+                tick * item.tick_units,
+                _lots(item, key, tick, until, best.bid) if 0 <= best.bid - tick < _REACH_TICKS else 0,
+            )
             for tick in sorted(bids, reverse=True)
         ]
         told_asks = [
-            (tick * item.tick_units, _lots(item, key, tick, until, best.ask) if tick >= best.ask else 0)
+            (
+                tick * item.tick_units,
+                _lots(item, key, tick, until, best.ask) if 0 <= tick - best.ask < _REACH_TICKS else 0,
+            )
             for tick in sorted(asks)
         ]
         return Changes(update_id(after), update_id(until), until * STEP_MS, told_bids, told_asks)
@@ -124,6 +130,7 @@ def _side(before: int, best: int, step: int, sign: int) -> Iterable[int]:
         touched.update(range(max(before, low - 1) + 1, best + 1))  # added at the top
         touched.update(range(low, min(before - _REACH_TICKS, best) + 1))  # added at the bottom
         touched.update(range(best + 1, before + 1))  # removed at the top
+        touched.update(range(before - _REACH_TICKS + 1, min(low, before + 1)))  # removed at the bottom
     return touched
 
 

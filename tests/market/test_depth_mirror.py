@@ -9,11 +9,11 @@ import orjson
 from app.binance.collector_venue import BinanceVenue
 from app.binance.weights import depth_limits
 from app.collecting.book_chain import BookRule
-from app.collecting.book_feed import BookFeed
+from app.collecting.book_feed import UNEQUAL, BookFeed
 from app.collecting.outlet import Outlet
 from app.domain.instrument import Instrument, Market
 from app.domain.market_events import BookUpdate
-from app.domain.records import DataType, Feed, Level
+from app.domain.records import DataType, Feed, Gap, Level
 from app.market.depth_mirror import PATH, QUIET_MS_MAX, STARTED_MS, DepthMirror
 from app.market.endpoints import Question
 from infra.sandbox.answers.trades import depth, levels_of
@@ -21,11 +21,13 @@ from infra.sandbox.book import STEP_MS, step_at, update_id
 from infra.sandbox.exchange import Exchange
 from infra.sandbox.stream_events import DepthSource
 from infra.sandbox.universe import Universe
+from tests.collecting.made import records
 from tests.sandbox.conftest import ManualClock
 
 SYMBOL = "BTCUSDT"
 BTC = Instrument("binance", Market.SWAP, "BTC-USDT", SYMBOL)
 SOCKET = 1
+CHECK_MS = 3_600_000
 
 
 def question(limit: int, symbol: str = SYMBOL) -> Question:
@@ -43,8 +45,11 @@ class Case:
         assert item is not None
         self.item, self.source, self.venue = item, DepthSource(self.exchange), BinanceVenue()
         self.venue.learn([BTC])
+        self.outlet = Outlet()
         feed = Feed(BTC, DataType.ORDERBOOK)
-        self.rules = BookFeed(feed, self.venue, BookRule(levels), (1, None), Outlet(), Random(1))
+        self.rules = BookFeed(
+            feed, self.venue, BookRule(levels, compare_ms=CHECK_MS), (1, None), self.outlet, Random(1)
+        )
         self.started_ms: int | None = None
         self.mirror = DepthMirror(
             self.clock, lambda symbol: self.rules.held() if symbol == SYMBOL else None, lambda _: self.started_ms
@@ -76,6 +81,23 @@ class Case:
     def rest(self, limit: int) -> Any:
         """REST's present answer."""
         return depth(self.exchange, {"symbol": SYMBOL, "limit": str(limit)}, self.clock.now_ms())
+
+    def compare(self, lost: int = 0) -> tuple[int, int]:
+        """Compare the held book, which has lost some levels, with a snapshot that two frames follow."""
+        while (request := self.rules.wanted(self.clock.now_ms())) is None:
+            self.hear(steps=500)
+        assert request.is_check
+        held = self.rules.held()
+        assert held is not None
+        for _ in range(lost):
+            held.book.asks.levels.popitem()
+        self.rules.sent(self.clock.now_ms())
+        self.hear()
+        snapshot = orjson.dumps(self.rest(self.levels))
+        self.hear()
+        self.hear()
+        self.rules.answered(snapshot, self.clock.now_ms())
+        return self.rules.status().levels
 
     def told(self, limit: int) -> dict[str, Any]:
         body = self.mirror.answer(question(limit))
@@ -223,3 +245,18 @@ def test_a_symbol_that_is_not_followed_asks_rest() -> None:
     case.begin()
     assert case.mirror.answer(question(5, "ETHUSDT")) is None
     assert not case.mirror.wants_snapshot()
+
+
+def test_a_held_book_equals_a_fresh_snapshot_and_one_that_does_not_begins_again() -> None:
+    case = Case()
+    case.begin()
+    compared, equal = case.compare()
+    assert equal == compared > 1_500
+    held = case.rules.held()
+    case.outlet.take()
+    compared, equal = case.compare(lost=10)
+    assert compared - 10 <= equal < compared, "what frames have set since is not compared"
+    gaps = [each for each in records(case.outlet) if isinstance(each, Gap)]
+    assert [gap.reason for gap in gaps] == [UNEQUAL, UNEQUAL], "opened and confirmed"
+    assert case.rules.held() is not held
+    assert case.mirror.answer(question(1_000)) == orjson.dumps(case.rest(1_000))
