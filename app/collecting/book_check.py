@@ -10,9 +10,10 @@ books hold the price with the same text of the amount. A snapshot that the kept 
 from random import Random
 from typing import Final, NamedTuple
 
-from app.collecting.book import Side, canonical, ticks_of
+from app.collecting.book import Side, ticks_of
 from app.collecting.book_chain import BookChain, BookRule, Broken
 from app.collecting.feed_rules import NEVER_MS
+from app.domain.exact import canonical
 from app.domain.market_events import BookUpdate
 
 FRAMES_MAX: Final = 2_000
@@ -102,7 +103,7 @@ def _compare(held: Side, fresh: Side, left_out: set[str]) -> Comparison:
     mine, theirs = (
         {
             price: amount
-            for price, amount in side.levels.values()
+            for price, amount in side.amounts.items()
             if price not in left_out and low <= ticks_of(price) <= high
         }
         for side in (held, fresh)

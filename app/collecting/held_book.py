@@ -34,7 +34,7 @@ def best_levels(chain: BookChain, limit: int) -> BestLevels | None:
 
 
 def _best(side: Side, limit: int) -> Sequence[tuple[str, str]] | None:
-    if side.window is not EVERYWHERE and len(side.levels) < limit:
+    if side.window is not EVERYWHERE and len(side.amounts) < limit:
         return None
     return side.sorted()[:limit]
 

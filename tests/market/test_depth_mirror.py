@@ -13,7 +13,7 @@ from app.collecting.book_feed import UNEQUAL, BookFeed
 from app.collecting.outlet import Outlet
 from app.domain.instrument import Instrument, Market
 from app.domain.market_events import BookUpdate
-from app.domain.records import DataType, Feed, Gap, Level
+from app.domain.records import DataType, Feed, Gap
 from app.market.depth_mirror import PATH, QUIET_MS_MAX, STARTED_MS, DepthMirror
 from app.market.endpoints import Question
 from infra.sandbox.answers.trades import depth, levels_of
@@ -90,7 +90,7 @@ class Case:
         held = self.rules.held()
         assert held is not None
         for _ in range(lost):
-            held.book.asks.levels.popitem()
+            held.book.asks.amounts.popitem()
         self.rules.sent(self.clock.now_ms())
         self.hear()
         snapshot = orjson.dumps(self.rest(self.levels))
@@ -159,7 +159,7 @@ def test_as_many_levels_are_answered_as_are_known_on_both_sides() -> None:
         case.hear(steps=5)
     held = case.rules.held()
     assert held is not None
-    known = min(len(held.book.bids.levels), len(held.book.asks.levels))
+    known = min(len(held.book.bids.amounts), len(held.book.asks.amounts))
     assert 100 < known < 500, "the price has moved, and nobody tells what stands beyond the snapshot's end"
     for limit in depth_limits():
         answer = case.mirror.answer(question(limit))
@@ -222,8 +222,7 @@ def test_other_decimals_than_before_ask_rest() -> None:
     case.begin()
     held, now_ms = case.rules.held(), case.clock.now_ms()
     assert held is not None
-    frame = BookUpdate(BTC, False, held.last + 1, held.last + 1, held.last, [], [], now_ms, now_ms, now_ms)
-    frame.bids.append(Level("1", "0"))
+    frame = BookUpdate(BTC, False, held.last + 1, held.last + 1, held.last, [("1", "0")], [], now_ms, now_ms, now_ms)
     case.rules.received(frame, SOCKET, now_ms)
     assert case.mirror.answer(question(5)) is None
 
