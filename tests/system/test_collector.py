@@ -201,7 +201,6 @@ async def test_kills_of_either_side_lose_and_double_nothing(running: World) -> N
     async with hearing(running.nats.url) as heard:
         await heard.until_more(BTC, 4)
     running.collector.kill()
-    await SystemClock().sleep(0.5)  # trades go on meanwhile
     await running.restart()
     running.nats.kill()
     await place.faulty("NATS")

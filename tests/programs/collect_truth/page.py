@@ -27,14 +27,14 @@ def _kept(verdict: Verdict) -> Iterator[Figure]:
         ("wrong books", verdict.book_faults),
         ("faults in all", len(verdict.faults)),
     ):
-        yield Figure("kept", name, "", number, floor=0.0, is_cost=True)
+        yield Figure("kept", name, "number", number, floor=0.0, is_cost=True)
 
 
 def _collected(collected: Collected, verdict: Verdict) -> Iterator[Figure]:
     for name, number in sorted(collected.records.items()):
-        yield Figure("records", name, "", number)
+        yield Figure("records", name, "number", number)
     note = "within a message of other borders: the reader's rule drops them"
-    yield Figure("records", "trades that came again", "", collected.repeated, note=note)
+    yield Figure("records", "trades that came again", "number", collected.repeated, note=note)
     for name, number in (
         ("trades", verdict.trades),
         ("books", verdict.books),
@@ -42,13 +42,13 @@ def _collected(collected: Collected, verdict: Verdict) -> Iterator[Figure]:
         ("paid rates", verdict.fundings),
         ("open interest", verdict.interests),
     ):
-        yield Figure("compared", name, "", number)
+        yield Figure("compared", name, "number", number)
     gaps = Counter(
         (each.type, each.reason, each.state) for of_source in collected.gaps.values() for each in of_source.values()
     )
     for (data_type, reason, state), number in sorted(gaps.items()):
-        yield Figure("gaps", f"{data_type} {reason} {state}", "", number)
-    yield Figure("gaps", "trades in confirmed gaps", "", verdict.in_gaps)
+        yield Figure("gaps", f"{data_type} {reason} {state}", "number", number)
+    yield Figure("gaps", "trades in confirmed gaps", "number", verdict.in_gaps)
 
 
 def _speed(stage: Stage, collected: Collected) -> Iterator[Figure]:
@@ -71,7 +71,7 @@ def _memory(stage: Stage) -> Iterator[Figure]:
     yield Figure("memory", "collector at last", "MB", rss[-1] / _MB)
     yield Figure("memory", "collector at most", "MB", max(rss) / _MB, floor=RSS_BYTES_MAX / _MB, is_cost=True)
     for name, number in sorted(stage.watched.mishaps.items()):
-        yield Figure("mishaps", name, "", number)
+        yield Figure("mishaps", name, "number", number)
 
 
 def _is_disturbed(stage: Stage, lag: Lag) -> bool:
