@@ -1,6 +1,6 @@
 """The order book of a symbol as a function of time.
 
-The book changes in steps of 100 ms. Best bid and ask are next to the last price. Each side has a thousand ticks, whose
+The book changes in steps of 100 ms. Best bid and ask are next to the last price. Each side has a thousand ticks (Options.book_ticks), whose
 lots are drawn from a hash and drawn again every 6.4 s: a sixty-fourth of the ticks at every step, so that the changes
 of a step are found without comparing two books. An update id is the step times `_IDS_A_STEP`.
 """
@@ -16,7 +16,6 @@ from infra.sandbox.universe import Instrument
 STEP_MS: Final = 100
 LATE_STEPS_MAX: Final = 600  # a stream that got no update for so long (a minute) continues with a break in its chain
 _IDS_A_STEP: Final = 16
-_REACH_TICKS: Final = 1_000  # ticks a side: a snapshot of 1,000 levels has all of them
 _CYCLE: Final = 64  # steps after which a tick's lots are drawn again
 _EMPTY_OF_64: Final = 6
 _MASK: Final = (1 << 64) - 1
@@ -63,8 +62,9 @@ def update_id(step: int) -> int:
 class Book:
     """The books of all symbols."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, ticks: int) -> None:
         self._market = market
+        self.ticks = ticks
 
     def best(self, item: Instrument, step: int) -> Best:
         """Best bid and ask at `step`: the last price, and one to three ticks away from it."""
@@ -77,8 +77,8 @@ class Book:
         """The best `levels` of both sides at `now_ms`."""
         step = step_at(now_ms)
         best, key = self.best(item, step), _key(item)
-        bids = _held(item, key, range(best.bid, max(0, best.bid - _REACH_TICKS), -1), step, best.bid, levels)
-        asks = _held(item, key, range(best.ask, best.ask + _REACH_TICKS), step, best.ask, levels)
+        bids = _held(item, key, range(best.bid, max(0, best.bid - self.ticks), -1), step, best.bid, levels)
+        asks = _held(item, key, range(best.ask, best.ask + self.ticks), step, best.ask, levels)
         return Snapshot(update_id(step), step * STEP_MS, bids, asks)
 
     def changes(self, item: Instrument, after: int, until: int) -> Changes:
@@ -94,14 +94,14 @@ class Book:
         told_bids = [
             (
                 tick * item.tick_units,
-                _lots(item, key, tick, until, best.bid) if 0 <= best.bid - tick < _REACH_TICKS else 0,
+                _lots(item, key, tick, until, best.bid) if 0 <= best.bid - tick < self.ticks else 0,
             )
             for tick in sorted(bids, reverse=True)
         ]
         told_asks = [
             (
                 tick * item.tick_units,
-                _lots(item, key, tick, until, best.ask) if 0 <= tick - best.ask < _REACH_TICKS else 0,
+                _lots(item, key, tick, until, best.ask) if 0 <= tick - best.ask < self.ticks else 0,
             )
             for tick in sorted(asks)
         ]
@@ -114,24 +114,23 @@ class Book:
         for step in range(after + 1, until + 1):
             best = self.best(item, step)
             # the sides mirror each other: an ask is a bid of the negative tick
-            bids.update(_side(before.bid, best.bid, step, 1))
-            asks.update(-tick for tick in _side(-before.ask, -best.ask, step, -1))
+            bids.update(self._side(before.bid, best.bid, step, 1))
+            asks.update(-tick for tick in self._side(-before.ask, -best.ask, step, -1))
             before = best
         return {tick for tick in bids if tick > 0}, asks
 
-
-def _side(before: int, best: int, step: int, sign: int) -> Iterable[int]:
-    """The ticks of a bid side that change in a step: drawn again, removed, or new within reach."""
-    low = best - _REACH_TICKS + 1
-    first = low + (sign * step - low) % _CYCLE
-    touched = set(range(first, best + 1, _CYCLE))
-    if before != best:
-        touched.update((before, best))
-        touched.update(range(max(before, low - 1) + 1, best + 1))  # added at the top
-        touched.update(range(low, min(before - _REACH_TICKS, best) + 1))  # added at the bottom
-        touched.update(range(best + 1, before + 1))  # removed at the top
-        touched.update(range(before - _REACH_TICKS + 1, min(low, before + 1)))  # removed at the bottom
-    return touched
+    def _side(self, before: int, best: int, step: int, sign: int) -> Iterable[int]:
+        """The ticks of a bid side that change in a step: drawn again, removed, or new within reach."""
+        low = best - self.ticks + 1
+        first = low + (sign * step - low) % _CYCLE
+        touched = set(range(first, best + 1, _CYCLE))
+        if before != best:
+            touched.update((before, best))
+            touched.update(range(max(before, low - 1) + 1, best + 1))  # added at the top
+            touched.update(range(low, min(before - self.ticks, best) + 1))  # added at the bottom
+            touched.update(range(best + 1, before + 1))  # removed at the top
+            touched.update(range(before - self.ticks + 1, min(low, before + 1)))  # removed at the bottom
+        return touched
 
 
 def _held(item: Instrument, key: int, ticks: Iterable[int], step: int, best: int, levels: int) -> list[Level]:

@@ -32,7 +32,7 @@ class Exchange:
 
     def __post_init__(self) -> None:
         self.tape = Tape(self.market)
-        self.book = Book(self.market)
+        self.book = Book(self.market, self.options.book_ticks)
         self.marks = Marks(self.market)
         self.tickers = Tickers(self.market, self.tape)
         self.statistics = Statistics(self.market, self.marks)

@@ -12,7 +12,7 @@ from infra.sandbox.book import STEP_MS, Book, Level
 from infra.sandbox.recent import Recent
 from infra.sandbox.universe import Instrument
 
-DEPTH_MAX: Final = 1_000  # ticks a side of any book
+DEPTH_MAX: Final = 1_000  # levels a side of any book, at most
 _BOOKS_MAX: Final = 64  # cached books, about 150 kB each
 _DELTAS_MAX: Final = 512  # cached changes of a step, a few kB each
 
@@ -112,7 +112,7 @@ class Ladders:
         if before is not None:
             changes = self._book.changes(item, step - 1, step)
             bid, ask = (tick * item.tick_units for tick in self._book.best(item, step))
-            reach = DEPTH_MAX * item.tick_units  # the book's changes do not name what gets out of it
+            reach = self._book.ticks * item.tick_units  # the book's changes do not name what gets out of it
             bids = before[0].changed(changes.bids).without(lambda price: price <= bid - reach)
             asks = before[1].changed(changes.asks).without(lambda price: price >= ask + reach)
             sides = bids, asks

@@ -24,10 +24,13 @@ class Options:
     `archive_quirks`: some files of metrics have faults, drawn from the seed (infra/sandbox/archive/quirks.py).
     `data_limit_per_path`: each path under /futures/data has 1,000 requests in five minutes, instead of all together
     (unconfirmed for the exchange).
+    `book_ticks`: the ticks on each side of a book, of which nine in ten have a level; at most 1,000, so that a snapshot
+    of 1,000 levels has all of them.
     `rate`: the mean trades a second of each instrument of OKX and Deribit; None: each has its own, 5 to 20.
     """
 
     archive_quirks: bool = False
     data_limit_per_path: bool = False
     rate: float | None = None
+    book_ticks: int = 1_000
     rest_digits: RestDigits = field(default_factory=RestDigits)

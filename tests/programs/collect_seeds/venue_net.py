@@ -19,7 +19,6 @@ HANDSHAKE_S: Final = 8.0
 """How long a connection may take to open (as in infra/venues/venue_io.py)."""
 TIMEOUT_MS: Final = 10_000
 """How long a request may take."""
-TICK_MS: Final = 100
 
 
 class Session(Protocol):
@@ -68,6 +67,8 @@ class VenueNet:
     now_ms: Callable[[], int]
     chance: Random
     faults: NetFaults
+    levels: int | None
+    """Levels of a side that a REST book has at most; None: all."""
     wires: dict[int, Wire] = field(default_factory=dict)
 
     def open(self, number: int, route: str) -> None:
@@ -111,7 +112,7 @@ class VenueNet:
             wire.is_gone = True
 
     def push(self) -> None:
-        """Take the frames of all peers that are due; to be called every TICK_MS."""
+        """Take the frames of all peers that are due; to be called a few times a second."""
         now_ms = self.now_ms()
         for wire in list(self.wires.values()):
             if wire.peer is None:
@@ -145,10 +146,16 @@ class VenueNet:
                 self.later(delay_ms, lambda: answer(delay_ms))
 
         def answer(waited_ms: float) -> None:
-            found = self.venues.answer(request.path, dict(request.params), self.now_ms())
+            found = self.venues.answer(request.path, self._params(request), self.now_ms())
             self.later(self._latency_ms(), lambda: done(found))
 
         self.later(self._latency_ms(), arrive)
+
+    def _params(self, request: Request) -> dict[str, str]:
+        params = dict(request.params)
+        if self.levels is not None and request.path.endswith("/depth"):
+            params["limit"] = str(self.levels)
+        return params
 
     def _deliver(self, wire: Wire, frames: list[str]) -> None:
         if frames:

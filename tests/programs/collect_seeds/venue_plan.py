@@ -9,9 +9,9 @@ from infra.sandbox.grid import MINUTE_MS, SECOND_MS, utc_ms
 EXCHANGES: Final = ("binance", "okx", "deribit")
 BEGINNINGS: Final = (utc_ms(2026, 11, 20, 23, 58), utc_ms(2026, 11, 21, 7, 58), utc_ms(2026, 11, 21, 10, 58))
 """Two minutes before rates are paid: by all at midnight, where OKX's channels of a day begin, and at 8; by Deribit."""
-QUIET_MS: Final = 150 * SECOND_MS
+QUIET_MS: Final = 110 * SECOND_MS
 """Without mishaps at the end: longer than the longest pause between attempts, and a book's repeated snapshot."""
-ACTIVE_MS: Final = (70 * SECOND_MS, 300 * SECOND_MS)
+ACTIVE_MS: Final = (70 * SECOND_MS, 200 * SECOND_MS)
 MISHAPS_MAX: Final = 24
 LASTING_MS: Final = (1_000, 40_000)
 
@@ -45,8 +45,11 @@ class VenuePlan:
     active_ms: int
     instruments: tuple[str, str]
     rate: float
-    levels: int | None
-    """Levels of a side that REST's book ends at (Binance); None: it is whole."""
+    book_ticks: int
+    levels: int
+    """Levels of a side that Binance's REST ends at: the book goes on behind them, as the real one behind 1,000."""
+    tick_ms: int
+    """How often the exchange's sockets are served."""
     age_ms_max: int | None
     """The age at which a socket is replaced; None: older than the seed."""
     batch: int
@@ -78,7 +81,9 @@ def plan(seed: int, exchange: str) -> VenuePlan:
         active_ms,
         chance.choice(_INSTRUMENTS[exchange]),
         rate=chance.choice((0.4, 2.0)),
-        levels=chance.choice((None, 60, 200)) if exchange == "binance" else None,
+        book_ticks=chance.choice((120, 120, 120, 600)),
+        levels=chance.choice((20, 50)),
+        tick_ms=chance.choice((100, 200, 500)),
         age_ms_max=chance.choice((None, 60_000, 120_000)),
         batch=chance.choice((1, 20, 200)),
         mishaps=tuple((time_ms, chance.choice(allowed)) for time_ms in times),

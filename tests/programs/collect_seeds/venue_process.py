@@ -28,7 +28,7 @@ from tests.programs.collect_seeds.venue_net import NetFaults, VenueNet
 from tests.programs.collect_seeds.venue_plan import VenuePlan
 from tests.programs.sim.loop import PROCESS, Fate, SimLoop
 
-TICK_MS_MAX: Final = 100
+TICK_MS_MAX: Final = 200
 SAVE_MS: Final = 1_000
 OKX_WINDOW_MS: Final = 2_000
 DERIBIT_REFILL_MS: Final = 5_000
@@ -46,7 +46,7 @@ def venue_of(plan: VenuePlan) -> Venue:
 def rule_of(plan: VenuePlan) -> BookRule:
     """The rule of the exchange's books (as in the composition of the node)."""
     if plan.exchange == "binance":
-        return BookRule(snapshot_levels=plan.levels or 1_000)
+        return BookRule(snapshot_levels=plan.levels)
     return BookRule(is_delete_known=True)
 
 
@@ -89,6 +89,7 @@ class Process:
         self.counts: Counter[str] = Counter()
         self.fetched_ms: list[int] = []
         self.sent_ms: list[int] = []
+        self.opened_ms: list[int] = []
         self.feeds: frozenset[Feed] = frozenset()
         self._stand_down_ms = 0
         self._is_changed = False
@@ -98,7 +99,14 @@ class Process:
         chance = Random(f"process {plan.seed} {number}")
         self.session = Session(self._venue, self._ledger, rule_of(plan), self._now_ms(), chance)
         self.net = VenueNet(
-            given.venues, plan.exchange, self, given.later, self._now_ms, Random(chance.random()), given.net_faults
+            given.venues,
+            plan.exchange,
+            self,
+            given.later,
+            self._now_ms,
+            Random(chance.random()),
+            given.net_faults,
+            plan.levels if plan.exchange == "binance" else None,
         )
         self.spills = {name: DiskSpill(disk, given.clock) for name, disk in given.machine.disks.items()}
         hooks = Hooks(self._stored, self._refused, lambda reason: None)
@@ -170,7 +178,7 @@ class Process:
                     self.sent_ms.append(self._now_ms())
                     self.net.send(number, text)
                 case Open(number, route):
-                    self.counts["opened"] += 1
+                    self.opened_ms.append(self._now_ms())
                     self.net.open(number, route)
                 case Close(number):
                     self.net.close(number)

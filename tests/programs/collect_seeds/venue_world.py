@@ -9,8 +9,6 @@ from functools import cache
 from random import Random
 from typing import Final
 
-import orjson
-
 from app.domain.instrument import Instrument
 from app.domain.records import DataType, Feed
 from infra.sandbox.exchange import Exchange
@@ -22,7 +20,7 @@ from infra.sandbox.universe import Universe
 from infra.sandbox.venue import Answer
 from infra.sandbox.venues import Venues
 from tests.programs.collect_seeds.jetstream import JetStream
-from tests.programs.collect_seeds.venue_net import TICK_MS, NetFaults
+from tests.programs.collect_seeds.venue_net import NetFaults
 from tests.programs.collect_seeds.venue_plan import LASTING_MS, VenuePlan
 from tests.programs.collect_seeds.venue_process import Given, Machine, Process, venue_of
 from tests.programs.sim.loop import SimLoop
@@ -58,7 +56,7 @@ class VenueWorld:
         self.loop = SimLoop()
         self.clock = TrueClock(self.loop, plan.begin_ms)
         universe, market = _universe()
-        self.venues = Venues(Exchange(self.clock, universe, Options(rate=plan.rate), market), FaultBoard())
+        self.venues = Venues(Exchange(self.clock, universe, Options(rate=plan.rate, book_ticks=plan.book_ticks), market), FaultBoard())
         self.venues.okx.listings = _listings("okx", plan.rate)
         self.venues.deribit.listings = _listings("deribit", plan.rate)
         self.stream = JetStream(self.clock, Random(self.chance.random()), self.later)
@@ -90,7 +88,7 @@ class VenueWorld:
             self.later(time_ms - plan.begin_ms, lambda kind=kind: self._mishap(kind))  # type: ignore[misc]
         self.later(plan.active_ms, self._calm)
         self.later(plan.end_ms - plan.begin_ms, self.loop.stop)
-        self.later(TICK_MS - plan.begin_ms % TICK_MS, self._tick)
+        self.later(plan.tick_ms - plan.begin_ms % plan.tick_ms, self._tick)
         self.loop.run_forever()
         self.process.counts.update(self.process.session.status().counters)
         for process in self.processes:
@@ -103,13 +101,9 @@ class VenueWorld:
         self.loop.call_later(after_ms / 1_000, call, context=self._context)
 
     def _end(self) -> None:
-        """End all tasks, also those of the dead, after everything was counted."""
-        for process in self.processes:
-            process.fate.is_dead = False
-        for task in sorted(asyncio.all_tasks(self.loop), key=hash):
-            task.cancel()
-        self.loop.call_later(1, self.loop.stop)
-        self.loop.run_forever()
+        """Leave all tasks where they are: the seed is over."""
+        for task in asyncio.all_tasks(self.loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
 
     # --- the exchange
 
@@ -138,7 +132,7 @@ class VenueWorld:
     def _tick(self) -> None:
         if not self.process.is_dead:
             self.process.net.push()
-        self.later(TICK_MS - self.now_ms % TICK_MS, self._tick)
+        self.later(self.plan.tick_ms - self.now_ms % self.plan.tick_ms, self._tick)
 
     # --- mishaps
 
@@ -214,10 +208,6 @@ class VenueWorld:
     def ask(self, path: str, **params: object) -> Answer:
         """What REST answers at the end."""
         return self.venues.answer(path, {name: str(value) for name, value in params.items()}, self.now_ms, "the check")
-
-    def ask_json(self, path: str, **params: object) -> object:
-        """The same, decoded."""
-        return orjson.loads(self.ask(path, **params).body)
 
 
 _PATTERNS: Final = {
