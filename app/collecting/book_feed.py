@@ -94,9 +94,10 @@ class BookFeed:
         self._plan(now_ms)
 
     def repeat(self, now_ms: int) -> None:
-        """Publish the whole book now, if there is one: a reader lacks what went before."""
+        """Publish the whole book now, if it is held: a record before it was dropped."""
         if self._active is not None:
             self._publish_snapshot(self._active, now_ms)
+            self._plan(now_ms)
 
     def wanted(self, now_ms: int) -> Request | None:
         """A snapshot, if a chain of frames waits for one."""

@@ -174,7 +174,10 @@ class SequenceLedger:
 
     def _begin_before(self, gap: Gap) -> None:
         """A gap that opens a feed of which nothing is stored yet begins it: it would stay open after a restart."""
-        if gap.from_sequence is None or gap.feed.data_type is DataType.ORDERBOOK or _key(gap.feed) in self._spans:
+        if gap.from_sequence is None or gap.feed.data_type is DataType.ORDERBOOK:
+            self._note(_key(gap.feed), gap.from_ms)
+            return
+        if _key(gap.feed) in self._spans:
             return
         self.store(gap.feed, gap.from_sequence - 1, gap.from_sequence, gap.from_ms)
 

@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from app.collecting.kept_outbox import Batching, Hooks, KeptOutbox, KeptStatus
-from app.collecting.passing_outbox import PassingOutbox, PassingStatus
+from app.collecting.passing_outbox import PassingHooks, PassingOutbox, PassingStatus
 from app.domain.instrument import Instrument
 from app.domain.records import BookDelta, BookSnapshot, FundingRate, Gap, KlineRecord, Record, Trade
 from app.ports.clock import Clock
@@ -20,7 +20,10 @@ KEPT: Final = ("trades", "series")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What outboxes are given. `hooks` are those of kept records; `book_lost` and `sent` as in PassingOutbox."""
+    """What outboxes are given. `hooks.stored` is called for all records, the other two for kept ones.
+
+    `book_lost` is that of PassingHooks.
+    """
 
     publisher: Publisher
     spills: Mapping[str, Spill]
@@ -28,7 +31,6 @@ class Surroundings:
     chance: Random
     hooks: Hooks
     book_lost: Callable[[Instrument], None]
-    sent: Callable[[Record], None]
     batching: Batching
 
 
@@ -43,8 +45,9 @@ class Outboxes:
             )
             for name in KEPT
         }
+        passing_hooks = PassingHooks(given.hooks.stored, given.book_lost)
         passing = {
-            name: PassingOutbox(given.publisher, given.clock, given.chance, given.book_lost, given.sent)
+            name: PassingOutbox(given.publisher, given.clock, given.chance, passing_hooks)
             for name in ("books", "states", "forecasts")
         }
         self._kept, self._passing = kept, passing

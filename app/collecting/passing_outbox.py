@@ -6,7 +6,7 @@ that follow are dropped too, and the next one that is sent is a whole book: no r
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final, NamedTuple
 
@@ -25,6 +25,17 @@ BOOK_RECORDS_MAX: Final = 100
 PAUSE_S_FIRST: Final = 0.1
 PAUSE_S_MAX: Final = 5.0
 """The longest pause between attempts: so much later at most does publishing go on when the stream is back."""
+
+
+class PassingHooks(NamedTuple):
+    """What an outbox calls. None of them may raise.
+
+    `stored`: these records are in the stream. `book_lost` asks for a BookSnapshot of an instrument to be put, once the
+    stream takes records again.
+    """
+
+    stored: Callable[[Sequence[Record]], None]
+    book_lost: Callable[[Instrument], None]
 
 
 class PassingStatus(NamedTuple):
@@ -53,23 +64,11 @@ class _Lane:
 class PassingOutbox:
     """Records in, messages out, the newest first of all; `run` publishes them."""
 
-    def __init__(
-        self,
-        publisher: Publisher,
-        clock: Clock,
-        chance: Random,
-        book_lost: Callable[[Instrument], None],
-        sent: Callable[[Record], None],
-    ) -> None:
-        """`book_lost` asks for a BookSnapshot of an instrument to be put, once the stream takes records again.
-
-        `sent` is called with each record that the stream has.
-        """
-        self._sent = sent
+    def __init__(self, publisher: Publisher, clock: Clock, chance: Random, hooks: PassingHooks) -> None:
         self._publisher = publisher
         self._clock = clock
         self._chance = chance
-        self._book_lost = book_lost
+        self._hooks = hooks
         self._lanes: dict[Feed, _Lane] = {}
         self._ready: asyncio.Queue[_Lane] = asyncio.Queue()  # bounded by the lanes, each of which is in it once
         self._published = self._replaced = self._dropped = self._books_lost = 0
@@ -133,7 +132,7 @@ class PassingOutbox:
                 await self._publish(lane, record)
             if lane.is_asking:
                 lane.is_asking = False
-                self._book_lost(lane.instrument)
+                self._hooks.book_lost(lane.instrument)
             if lane.queue:
                 self._ready.put_nowait(lane)
             else:
@@ -141,9 +140,8 @@ class PassingOutbox:
 
     async def _publish(self, lane: _Lane, record: Record) -> None:
         """Publish until it, or a newer state, is stored or refused."""
-        is_book = isinstance(record, BookSnapshot | BookDelta)
+        sent, is_book = message(record), isinstance(record, BookSnapshot | BookDelta)
         failures = 0
-        sent = message(record)
         while True:
             try:
                 await self._publisher.publish(sent)
@@ -165,7 +163,7 @@ class PassingOutbox:
             else:
                 self._fault = None
                 self._published += 1
-                self._sent(record)
+                self._hooks.stored((record,))
                 return
 
     def _lose(self, lane: _Lane) -> None:

@@ -105,3 +105,10 @@ def test_the_oldest_of_too_many_holes_is_given_up_by_a_gap_that_is_told_once_and
     assert bounds(ledger)[0] == (0, 1)
     ledger.record(gaps[0])
     assert bounds(ledger)[0] == (0, 3)
+
+
+@pytest.mark.parametrize("feed", [Feed(BTC, DataType.TICKER), Feed(BTC, DataType.ORDERBOOK)])
+def test_a_gap_of_a_feed_without_sequences_is_remembered_from_its_beginning(feed: Feed) -> None:
+    ledger = SequenceLedger()
+    ledger.record(Gap(feed, GapState.OPEN, "cut", 7_000, 9_000, 9_000))
+    assert ledger.newest_ms(feed) == 7_000, "a restart must announce a gap that contains this one"

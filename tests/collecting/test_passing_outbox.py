@@ -9,8 +9,9 @@ from random import Random
 import pytest
 
 from app.collecting import passing_outbox
-from app.collecting.passing_outbox import BOOK_RECORDS_MAX, PassingOutbox
+from app.collecting.passing_outbox import BOOK_RECORDS_MAX, PassingHooks, PassingOutbox
 from app.domain.instrument import Instrument
+from app.domain.records import Record
 from tests.collecting.stream import BTC, ETH, Stream, delta, snapshot, ticker, turn
 from tests.fakes import ManualClock
 
@@ -27,7 +28,7 @@ async def running(outbox: PassingOutbox) -> AsyncIterator[None]:
 
 def made(stream: Stream, clock: ManualClock) -> tuple[PassingOutbox, list[Instrument]]:
     lost: list[Instrument] = []
-    return PassingOutbox(stream, clock, Random(1), lost.append, lambda _: None), lost
+    return PassingOutbox(stream, clock, Random(1), PassingHooks(lambda records: None, lost.append)), lost
 
 
 async def pass_time(clock: ManualClock, seconds: float = 60.0) -> None:
@@ -54,6 +55,21 @@ async def test_a_state_that_waits_is_replaced_by_a_newer_one() -> None:
     assert [body["last_price"] for body in stream.bodies() if body["symbol"] == "ETH-USDT"] == ["1"]
     assert outbox.status().replaced == 100
     assert outbox.status().fault is None
+
+
+async def test_what_the_stream_has_confirmed_is_reported_as_stored_and_nothing_else() -> None:
+    stream, clock = Stream(state="unsure"), ManualClock()
+    stored: list[Record] = []
+    outbox = PassingOutbox(stream, clock, Random(1), PassingHooks(stored.extend, lambda instrument: None))
+    async with running(outbox):
+        outbox.put(ticker(1))
+        await pass_time(clock)
+        assert stored == []
+        outbox.put(ticker(2))
+        outbox.put(snapshot(1, ETH))
+        stream.state = "up"
+        await pass_time(clock)
+    assert sorted(map(str, stored)) == sorted(map(str, [ticker(2), snapshot(1, ETH)]))
 
 
 async def test_all_states_are_sent_while_the_stream_keeps_up() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from infra.sandbox.venue_truth import VenueTruth
 from tests.programs.collect_seeds.reader import Body, ReadGap
 
-WHOLE_EVERY: Final = 12
+WHOLE_EVERY: Final = 30
 """Records after which the whole book is compared again. In between its changes are; what a change leaves out is still
 wrong then, because the sandbox draws a level again after 64 steps only."""
 Side = dict[Decimal, Decimal]

@@ -157,13 +157,13 @@ def _fundings(world: VenueWorld, instrument: Instrument, paid: dict[int, str]) -
     if not paid:
         yield "no paid rate was stored"
         return
+    paid = {at_ms // MINUTE_MS * MINUTE_MS: rate for at_ms, rate in paid.items()}  # Binance prints some ms later
     first_ms = world.plan.begin_ms - 23 * HOUR_MS
     rows = VenueTruth(world.venues).fundings(
         world.plan.exchange, instrument.native, min(first_ms, *paid), world.now_ms, world.now_ms
     )
     hours = 8 if world.plan.exchange == "deribit" else 1  # the truth has rates for eight hours, paid is one
     truth = {row["time_ms"]: Decimal(row["rate"]) / hours for row in rows}
-    paid = {at_ms // MINUTE_MS * MINUTE_MS: rate for at_ms, rate in paid.items()}  # Binance prints some ms later
     for at_ms, rate in paid.items():
         if truth.get(at_ms) != Decimal(rate):
             yield f"the rate paid at {at_ms} is {rate} instead of {truth.get(at_ms)}"

@@ -11,8 +11,8 @@ BEGINNINGS: Final = (utc_ms(2026, 11, 20, 23, 58), utc_ms(2026, 11, 21, 7, 58), 
 """Two minutes before rates are paid: by all at midnight, where OKX's channels of a day begin, and at 8; by Deribit."""
 QUIET_MS: Final = 110 * SECOND_MS
 """Without mishaps at the end: longer than the longest pause between attempts, and a book's repeated snapshot."""
-ACTIVE_MS: Final = (70 * SECOND_MS, 200 * SECOND_MS)
-MISHAPS_MAX: Final = 24
+ACTIVE_MS: Final = (60 * SECOND_MS, 160 * SECOND_MS)
+MISHAPS_MAX: Final = 20
 LASTING_MS: Final = (1_000, 40_000)
 
 FRAMES: Final = ("gap", "gap", "duplicate", "reorder", "malformed_frame", "silence")
@@ -81,9 +81,9 @@ def plan(seed: int, exchange: str) -> VenuePlan:
         active_ms,
         chance.choice(_INSTRUMENTS[exchange]),
         rate=chance.choice((0.4, 2.0)),
-        book_ticks=chance.choice((120, 120, 120, 600)),
+        book_ticks=chance.choice((60, 60, 60, 60, 450)),
         levels=chance.choice((20, 50)),
-        tick_ms=chance.choice((100, 200, 500)),
+        tick_ms=chance.choice((100, 250, 500, 500)),
         age_ms_max=chance.choice((None, 60_000, 120_000)),
         batch=chance.choice((1, 20, 200)),
         mishaps=tuple((time_ms, chance.choice(allowed)) for time_ms in times),

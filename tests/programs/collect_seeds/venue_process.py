@@ -93,6 +93,7 @@ class Process:
         self.feeds: frozenset[Feed] = frozenset()
         self._stand_down_ms = 0
         self._is_changed = False
+        self._saved: set[Feed] = set()
         self._venue = venue_of(plan)
         self._venue.learn(instruments)
         self._ledger = SequenceLedger.from_text(given.machine.ledger)
@@ -209,14 +210,16 @@ class Process:
             for gap in self._ledger.record(record):
                 self.outboxes.put(gap)
             feed = feed_of(record)
-            if feed not in self._given.machine.begun:
-                self._given.machine.save(self._ledger, [feed])
+            if feed not in self._saved:  # a feed that begins is saved at once: later, a kill would move its beginning
+                self._saved.add(feed)
+                self._given.machine.save(self._ledger, self.feeds)
 
     def _refused(self, records: Sequence[Record], reason: str) -> None:
         self.failures.append(f"{len(records)} records were refused: {reason}")
 
     def _book_lost(self, instrument: Instrument) -> None:
         self.counts["books lost"] += 1
+        self._do(self.session.snapshot(instrument, self._now_ms()))
 
     def _save(self) -> None:
         if self.is_dead:
