@@ -19,7 +19,7 @@ BASES ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo demo-collector test sim fuzz torture soak rehearsal cluster collect-truth bench fresh lint audit fmt clients lock env-sample docs clean
+.PHONY: help setup setup-dev run demo demo-collector test sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench fresh lint audit fmt clients lock env-sample docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ test: setup-dev  ## run every test
 
 sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong; STORE=postgres on its server
 	$(BIN)/python -m tests.programs.sim.run --seeds $(SEEDS) --seed $(SEED)$(if $(STORE), --store $(STORE)) $(if $(VERBOSE),--verbose)
+
+collect-sim: setup-dev  ## play SEEDS seeds from SEED on: the collector on a virtual clock; EXCHANGE=binance, okx, deribit, model or all
+	$(BIN)/python -m tests.programs.collect_seeds.run --seeds $(SEEDS) --seed $(SEED) --exchange $(or $(EXCHANGE),all)
 
 fuzz: setup-dev  ## RUNS inputs for each decoder of outside bytes, CASES requests judged by oracle and API description, STALLS peers that stall
 	$(BIN)/python -m tests.programs.fuzz.run --runs $(RUNS) --cases $(CASES) --stalls $(STALLS)

@@ -7,7 +7,7 @@ from app.collecting.effects import Close, Effect, Fetch, Open, Send
 from app.collecting.ledger import SequenceLedger
 from app.collecting.requests import FETCH_MS
 from app.collecting.session import Session
-from app.domain.records import DataType, Feed
+from app.domain.records import BookSnapshot, DataType, Feed
 from tests.collecting.made import BTC, SECOND, chance, emitted, feed, shown, trades_body, venue
 
 TRADES = feed(DataType.TRADE)
@@ -117,3 +117,17 @@ def test_a_book_that_begins_again_has_another_epoch() -> None:
         session.follow(frozenset(), socket * SECOND)
         session.follow(frozenset({book}), (socket + 1) * SECOND)
     assert epochs == [1, 2]
+
+
+def test_a_book_is_published_whole_again_when_it_is_asked_for() -> None:
+    book = feed(DataType.ORDERBOOK)
+    session, _ = begin(book)
+    assert session.snapshot(BTC, 0) == [], "no book is held yet"
+    session.opened(1, 0)
+    update = {"kind": "book", "native": BTC.native, "snapshot": True, "first": 9, "last": 9, "previous": None}
+    body = msgspec.json.encode(update | {"bids": [["9", "1"]], "asks": [["10", "1"]], "t": 5})
+    [first] = emitted(session.received(1, body, 0))
+    [again] = emitted(session.snapshot(BTC, SECOND))
+    assert isinstance(first, BookSnapshot)
+    assert isinstance(again, BookSnapshot)
+    assert (again.bids, again.asks, again.sequence) == (first.bids, first.asks, first.sequence + 1)

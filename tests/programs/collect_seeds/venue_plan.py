@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from app.domain.records import DataType
 from infra.sandbox.grid import MINUTE_MS, SECOND_MS, utc_ms
 
 EXCHANGES: Final = ("binance", "okx", "deribit")
 BEGINNINGS: Final = (utc_ms(2026, 11, 20, 23, 58), utc_ms(2026, 11, 21, 7, 58), utc_ms(2026, 11, 21, 10, 58))
 """Two minutes before rates are paid: by all at midnight, where OKX's channels of a day begin, and at 8; by Deribit."""
-QUIET_MS: Final = 110 * SECOND_MS
+QUIET_MS: Final = 95 * SECOND_MS
 """Without mishaps at the end: longer than the longest pause between attempts, and a book's repeated snapshot."""
-ACTIVE_MS: Final = (60 * SECOND_MS, 160 * SECOND_MS)
+ACTIVE_MS: Final = (50 * SECOND_MS, 130 * SECOND_MS)
 MISHAPS_MAX: Final = 20
 LASTING_MS: Final = (1_000, 40_000)
 
@@ -35,6 +36,9 @@ _INSTRUMENTS: Final = {
 """By exchange: an instrument of which all is followed, and one of which trades and klines are."""
 
 
+_OTHERS: Final = tuple(each for each in DataType if each is not DataType.TRADE)
+
+
 @dataclass(frozen=True)
 class VenuePlan:
     """One seed's run. Times in ms."""
@@ -44,6 +48,10 @@ class VenuePlan:
     begin_ms: int
     active_ms: int
     instruments: tuple[str, str]
+    types: tuple[DataType, ...]
+    """What is followed of the first instrument: not all in each seed, to play more seeds."""
+    is_double: bool
+    """Whether trades and klines of the second instrument are followed too."""
     rate: float
     book_ticks: int
     levels: int
@@ -80,6 +88,8 @@ def plan(seed: int, exchange: str) -> VenuePlan:
         begin_ms,
         active_ms,
         chance.choice(_INSTRUMENTS[exchange]),
+        types=tuple(DataType) if chance.random() < 0.2 else (*chance.sample(_OTHERS, 2), DataType.TRADE),
+        is_double=chance.random() < 0.4,
         rate=chance.choice((0.4, 2.0)),
         book_ticks=chance.choice((60, 60, 60, 60, 450)),
         levels=chance.choice((20, 50)),

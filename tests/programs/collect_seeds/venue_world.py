@@ -118,8 +118,9 @@ class VenueWorld:
     def _wished(self) -> list[Feed]:
         venue = venue_of(self.plan)
         whole, partly = self.instruments
-        wished = [Feed(whole, each, "1m" if each is DataType.KLINE else "") for each in DataType]
-        wished += [Feed(partly, DataType.TRADE), Feed(partly, DataType.KLINE, "1m")]
+        wished = [Feed(whole, each, "1m" if each is DataType.KLINE else "") for each in self.plan.types]
+        if self.plan.is_double:
+            wished += [Feed(partly, DataType.TRADE), Feed(partly, DataType.KLINE, "1m")]
         found = []
         for feed in wished:
             try:
