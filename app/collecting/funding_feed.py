@@ -8,7 +8,7 @@ from app.collecting.ledger import FUNDING_POINTS_MS
 from app.collecting.outlet import Outlet
 from app.collecting.pause import Pause
 from app.collecting.sequence_spans import SequenceSpans
-from app.domain.interval import DAY_MS
+from app.domain.interval import DAY_MS, HOUR_MS
 from app.domain.records import Feed, FundingRate
 from app.domain.venue import Request
 from app.ports.venue import Venue
@@ -16,7 +16,7 @@ from app.ports.venue import Venue
 PAID_EVERY_MS: Final = 300_000
 """How often the rates that were paid are asked for, even if no forecast said that one was."""
 AFTER_PAID_MS: Final = 10_000
-"""A forecast names the time of payment; so long after it the rate is asked for at once."""
+"""A forecast names the time of payment; so long after it, and after each full hour, the rate is asked for at once."""
 FIRST_MS: Final = DAY_MS
 """A feed that begins also publishes the rates paid so long before."""
 WINDOW_MS: Final = 4 * DAY_MS
@@ -90,8 +90,8 @@ class FundingFeed:
         else:
             self._cursor_ms = max(self._cursor_ms or 0, now_ms - FUNDING_POINTS_MS)
             self._question_ms = now_ms + PAID_EVERY_MS
-            if self._paid_ms <= now_ms - AFTER_PAID_MS:
-                self._paid_ms = NEVER_MS
+            if self._paid_ms == NEVER_MS or self._paid_ms <= now_ms - AFTER_PAID_MS:
+                self._paid_ms = now_ms - now_ms % HOUR_MS + HOUR_MS
         self._plan(now_ms)
 
     def failed(self, now_ms: int) -> None:

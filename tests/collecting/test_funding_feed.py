@@ -71,3 +71,11 @@ def test_a_forecast_of_the_next_time_shows_that_a_rate_was_paid() -> None:
     rules.received(forecast("0.1", NOW_MS, NOW_MS), 1, NOW_MS)
     rules.received(forecast("0.1", NOW_MS + HOUR_MS, NOW_MS + 1), 1, NOW_MS + 1)
     assert rules.due_ms == NOW_MS + AFTER_PAID_MS
+
+
+def test_without_any_forecast_the_rate_is_asked_for_after_each_full_hour() -> None:
+    rules, _ = begin()
+    now_ms = NOW_MS + HOUR_MS - 60_000
+    ask(rules, now_ms)
+    rules.answered(body(), now_ms)
+    assert rules.due_ms == NOW_MS + HOUR_MS + AFTER_PAID_MS
