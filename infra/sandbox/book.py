@@ -1,8 +1,8 @@
 """The order book of a symbol as a function of time.
 
-The book changes in steps of 100 ms. Best bid and ask are next to the last price. Each side has a thousand ticks (Options.book_ticks), whose
-lots are drawn from a hash and drawn again every 6.4 s: a sixty-fourth of the ticks at every step, so that the changes
-of a step are found without comparing two books. An update id is the step times `_IDS_A_STEP`.
+The book changes in steps of 100 ms. Best bid and ask are next to the last price. Each side has a thousand ticks (or
+Options.book_ticks), whose lots are drawn from a hash and drawn again every 6.4 s: a sixty-fourth of the ticks at every
+step, so that the changes of a step are found without comparing two books. An update id is the step times `_IDS_A_STEP`.
 """
 
 from collections.abc import Iterable

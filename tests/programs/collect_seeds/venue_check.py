@@ -57,7 +57,8 @@ def _standing(world: VenueWorld) -> Iterator[str]:
     status = world.process.session.status()
     for feed in status.feeds:
         if feed.open_gaps or feed.state != "live":
-            yield f"{feed.feed.instrument.native} {feed.feed.data_type} ends as {feed.state}, {feed.open_gaps} open gaps"
+            name = f"{feed.feed.instrument.native} {feed.feed.data_type}"
+            yield f"{name} ends as {feed.state}, {feed.open_gaps} open gaps"
     for socket in status.sockets:
         if socket.channels != socket.wanted and socket.since_ms < world.now_ms - 30_000:
             yield f"{socket} lacks channels"
@@ -133,9 +134,7 @@ def _is_equal(instrument: Instrument, trade: ReadTrade, row: dict[str, Any]) -> 
     )
 
 
-def _klines(
-    world: VenueWorld, feed: Feed, finals: dict[int, dict[str, str]], gaps: list[ReadGap]
-) -> Iterator[str]:
+def _klines(world: VenueWorld, feed: Feed, finals: dict[int, dict[str, str]], gaps: list[ReadGap]) -> Iterator[str]:
     if not finals:
         yield "no final was stored"
         return

@@ -19,7 +19,9 @@ def true_klines(world: VenueWorld, instrument: Instrument, first_ms: int) -> dic
             found = _ask(world, "/fapi/v1/klines", symbol=native, interval="1m", startTime=first_ms, limit=1_000)
             rows = [row[:6] for row in found]
         case "okx":
-            found = _ask(world, "/api/v5/market/history-candles", instId=native, bar="1m", before=first_ms - 1, limit=300)
+            found = _ask(
+                world, "/api/v5/market/history-candles", instId=native, bar="1m", before=first_ms - 1, limit=300
+            )
             volume = 5 if instrument.market is Market.SPOT else 6
             rows = [[*row[:5], row[volume]] for row in found["data"] if row[8] == "1"]
         case _:

@@ -190,7 +190,9 @@ class Process:
         now_ms = self._now_ms()
         self.fetched_ms.append(now_ms)
         if now_ms < self._stand_down_ms:
-            self.failures.append(f"{request.path} was asked {self._stand_down_ms - now_ms} ms before the stand-down ended")
+            self.failures.append(
+                f"{request.path} was asked {self._stand_down_ms - now_ms} ms before the stand-down ended"
+            )
 
         def done(answer: Answer | None) -> None:
             if self.is_dead:

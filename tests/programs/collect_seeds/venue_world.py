@@ -1,4 +1,4 @@
-"""One seed against the sandbox: the exchange, the network, the stream, and the collector that is killed and begun again."""
+"""One seed against the sandbox: exchange, network, stream, and the collector that is killed and begun again."""
 
 import asyncio
 from collections import Counter
@@ -56,7 +56,9 @@ class VenueWorld:
         self.loop = SimLoop()
         self.clock = TrueClock(self.loop, plan.begin_ms)
         universe, market = _universe()
-        self.venues = Venues(Exchange(self.clock, universe, Options(rate=plan.rate, book_ticks=plan.book_ticks), market), FaultBoard())
+        self.venues = Venues(
+            Exchange(self.clock, universe, Options(rate=plan.rate, book_ticks=plan.book_ticks), market), FaultBoard()
+        )
         self.venues.okx.listings = _listings("okx", plan.rate)
         self.venues.deribit.listings = _listings("deribit", plan.rate)
         self.stream = JetStream(self.clock, Random(self.chance.random()), self.later)
@@ -66,9 +68,7 @@ class VenueWorld:
         self.feeds = frozenset(self._wished())
         self.processes: list[Process] = []
         self._context = Context()
-        self._given = Given(
-            self.loop, self.clock, self.machine, self.stream, self.venues, self.net_faults, self.later
-        )
+        self._given = Given(self.loop, self.clock, self.machine, self.stream, self.venues, self.net_faults, self.later)
 
     @property
     def now_ms(self) -> int:
