@@ -129,7 +129,7 @@ def _is_equal(instrument: Instrument, trade: ReadTrade, row: dict[str, Any]) -> 
     return (
         (Decimal(trade.price), Decimal(trade.amount), trade.timestamp_ms) == (price, amount, row["time_ms"])
         and Decimal(trade.quantity) == quantity
-        and trade.trade_id
+        and trade.trade_id != ""
         and trade.is_buyer_maker == (row["side"] == "sell")
     )
 

@@ -33,7 +33,7 @@ def true_klines(world: VenueWorld, instrument: Instrument, first_ms: int) -> dic
                 start_timestamp=first_ms,
                 end_timestamp=until_ms - 1,
             )["result"]
-            rows = list(zip(found["ticks"], *(found[name] for name in _NAMES), strict=True))
+            rows = [list(row) for row in zip(found["ticks"], *(found[name] for name in _NAMES), strict=True)]
     texts = {int(row[0]): dict(zip(_NAMES, row[1:], strict=True)) for row in rows}
     return {open_ms: row for open_ms, row in texts.items() if open_ms < until_ms}
 

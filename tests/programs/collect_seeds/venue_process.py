@@ -1,7 +1,7 @@
 """One life of the collector in a seed: session, outboxes and ledger as they are composed, until it is killed."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from random import Random
 from typing import Final, NamedTuple
@@ -32,12 +32,12 @@ TICK_MS_MAX: Final = 200
 SAVE_MS: Final = 1_000
 OKX_WINDOW_MS: Final = 2_000
 DERIBIT_REFILL_MS: Final = 5_000
-VENUES: Final = {"binance": BinanceVenue, "okx": OkxVenue, "deribit": DeribitVenue}
+VENUES: Final[dict[str, Callable[[], Venue]]] = {"binance": BinanceVenue, "okx": OkxVenue, "deribit": DeribitVenue}
 
 
 def venue_of(plan: VenuePlan) -> Venue:
     """The exchange's language, with the age of sockets that the plan wants."""
-    venue: Venue = VENUES[plan.exchange]()
+    venue = VENUES[plan.exchange]()
     if plan.age_ms_max is not None:
         vars(venue)["limits"] = venue.limits._replace(age_ms_max=plan.age_ms_max)
     return venue

@@ -207,8 +207,10 @@ class VenueWorld:
         self.stream.state = "up"
 
     def ask(self, path: str, **params: object) -> Answer:
-        """What REST answers at the end."""
-        return self.venues.answer(path, {name: str(value) for name, value in params.items()}, self.now_ms, "the check")
+        """What REST answers at the end, to somebody who has not asked before and is under no limit."""
+        self.counts["asked at the end"] += 1
+        query = {name: str(value) for name, value in params.items()}
+        return self.venues.answer(path, query, self.now_ms, f"stranger {self.counts['asked at the end']}")
 
 
 _PATTERNS: Final = {
