@@ -1,6 +1,7 @@
 """Seeds of the whole collector against the sandbox's exchanges end whole, and each of the checks can fail."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -195,20 +196,23 @@ def requests_go_on_in_a_stand_down(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mutate", "kinds"),
+    ("mutate", "mishaps", "fault"),
     [
-        (ledger_is_written_before_storing, {"kill", "stream_away"}),
-        (requests_go_on_in_a_stand_down, {"http_429", "kill", "http_5xx"}),
+        (ledger_is_written_before_storing, ("stream_away", "kill"), "lost in silence"),
+        (requests_go_on_in_a_stand_down, ("http_429", "kill"), "before the stand-down ended"),
     ],
 )
 def test_the_check_finds_a_collector_that_is_wrong(
-    mutate: Callable[[pytest.MonkeyPatch], None], kinds: set[str], monkeypatch: pytest.MonkeyPatch
+    mutate: Callable[[pytest.MonkeyPatch], None],
+    mishaps: tuple[str, str],
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mutate(monkeypatch)
-    assert any(play(seed, exchange)[0] for exchange, seed in _eventful(kinds)), f"{mutate.__name__} survives"
-
-
-def _eventful(kinds: set[str]) -> Iterable[tuple[str, int]]:
-    """Seeds in which a mistake shows."""
-    found = ((exchange, seed) for seed in range(400) for exchange in ("binance", "deribit"))
-    return [each for each in found if kinds <= {kind for _, kind in plan(each[1], each[0]).mishaps}][:8]
+    first, second = mishaps
+    usual = plan(1, "deribit")
+    times = ((usual.begin_ms + 20_000, first), (usual.begin_ms + 21_800, second))
+    types = (DataType.TRADE, DataType.KLINE, DataType.FUNDING_RATE)
+    world = VenueWorld(replace(usual, active_ms=50_000, rate=2.0, types=types, is_double=True, mishaps=times))
+    world.run()
+    assert any(fault in each for each in failures(world)), f"{mutate.__name__} survives"
