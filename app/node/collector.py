@@ -131,7 +131,6 @@ class NodeCollector:
                 runtime.rng("outboxes"),
                 Hooks(self._stored, self._not_taken, self._spilling),
                 self._book_lost,
-                self._count,
                 Batching(settings.trade_batch_max),
             )
         )
@@ -255,15 +254,12 @@ class NodeCollector:
     def _stored(self, records: Sequence[Record]) -> None:
         self._is_changed = True
         for record in records:
-            self._count(record)
+            feed = feed_of(record)
+            counts = self._venues[feed.instrument.exchange].counts
+            counts.published[type_of(feed)] += 1
+            if not isinstance(record, _UNTIMELY):
+                counts.lag.stored(record.timestamp_ms, self._clock.now_ms())
             self.publish(self.ledger.record(record))
-
-    def _count(self, record: Record) -> None:
-        feed = feed_of(record)
-        counts = self._venues[feed.instrument.exchange].counts
-        counts.published[type_of(feed)] += 1
-        if not isinstance(record, _UNTIMELY):
-            counts.lag.stored(record.timestamp_ms, self._clock.now_ms())
 
     def _not_taken(self, records: Sequence[Record], reason: str) -> None:
         for record in records:

@@ -134,7 +134,7 @@ def test_a_snapshot_is_the_deepest_book() -> None:
     assert venue().snapshot_request(SWAP) == Request("/fapi/v1/depth", params, 20)
     body = b'{"lastUpdateId":20,"E":5,"T":4,"bids":[["62500.1","0.120"]],"asks":[["62501","3"]]}'
     bids, asks = [Level("62500.1", "0.120")], [Level("62501", "3")]
-    assert venue().read_snapshot(SWAP, body, 7) == BookUpdate(SWAP, True, 20, 20, None, bids, asks, 4, 7)
+    assert venue().read_snapshot(SWAP, body, 7) == BookUpdate(SWAP, True, 20, 20, None, bids, asks, 4, 7, 5)
     for bad in (b"", b"{}", body.replace(b'"3"', b'"x"'), body.replace(b"20", b"-1")):
         with pytest.raises(Unreadable):
             venue().read_snapshot(SWAP, bad, 7)

@@ -144,4 +144,3 @@ class Heard:
     refused: list[Record] = field(default_factory=list)
     spilling: list[str | None] = field(default_factory=list)
     lost: list[Instrument] = field(default_factory=list)
-    sent: list[Record] = field(default_factory=list)

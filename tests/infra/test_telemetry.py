@@ -75,6 +75,7 @@ EVENTS: list[Event] = [
     collector_events.CollectorFaultBegan("okx", "okx: no socket"),
     collector_events.CollectorFaultEnded("okx", "okx: no socket", 1_500),
     collector_events.CollectConfigRead(("okx",), 3),
+    collector_events.BookUnequal("binance", "BTC-USDT", "swap", 2_000, 1_998),
     collector_events.SpillingBegan("NATS is not connected"),
     collector_events.SpillingEnded(),
     collector_events.SpillDamaged("segment 3 ends in the middle of a message"),

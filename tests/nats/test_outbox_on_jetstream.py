@@ -40,9 +40,7 @@ async def collecting(url: str, folder: Path, heard: Heard, seed: int = 1) -> Asy
         hooks = Hooks(heard.stored.extend, lambda records, _: heard.refused.extend(records), heard.spilling.append)
         clock = ScaledClock(DAY0_MS, 20)
         outboxes = Outboxes(
-            Surroundings(
-                publisher, spills, clock, Random(seed), hooks, heard.lost.append, heard.sent.append, Batching(20, 0.01)
-            )
+            Surroundings(publisher, spills, clock, Random(seed), hooks, heard.lost.append, Batching(20, 0.01))
         )
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(outboxes.run())
