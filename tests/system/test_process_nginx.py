@@ -77,7 +77,7 @@ async def every_documented_route_is_reachable(place: Place, front: Place) -> Non
             if path.startswith("/sandbox/"):
                 continue  # a route of the sandbox
             theirs = await through.request(method, path)
-            if path.startswith("/v1/admin/"):
+            if path.startswith("/v1/admin/") or path.endswith("/subscribe"):
                 assert theirs.status_code == 403, f"{method} {path} through a proxy: {theirs.status_code}"
                 continue
             mine = await direct.request(method, path)
