@@ -82,6 +82,9 @@ class SegmentSpill:
             segment = next(each for each in self._segments if each.number >= self._reading[0])
             at = self._reading[1] if segment.number == self._reading[0] else len(MAGIC)
             if at >= segment.size:
+                if segment is self._segments[-1]:  # begun at this moment: its first group is being written
+                    self._reading = (segment.number, at)
+                    break
                 self._reading = (segment.number + 1, len(MAGIC))
                 continue
             messages, taken = await asyncio.to_thread(_read, segment.path, at, segment.size)

@@ -1,10 +1,12 @@
 """The spill on disk: order, bounds, damage, and what a killed process leaves."""
 
+import asyncio
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from app.ports.publishing import Message
 from app.ports.spilling import SpillRefused
 from infra.spill import segments
 from infra.spill.segments import SegmentSpill
+from tests.patience import PATIENCE_S
 
 ROOM = 100_000_000
 KILLED = """
@@ -93,6 +96,31 @@ async def test_what_was_appended_is_read_in_order_also_after_a_restart(tmp_path:
     await again.release()
     assert again.is_empty
     assert files(tmp_path) == []
+
+
+async def test_a_segment_that_is_being_begun_is_read_once_its_group_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that looks between the begin of a segment and its first group must not pass the segment by."""
+    begun, go_on = threading.Event(), threading.Event()
+    written = segments._write_all
+
+    def slowly(descriptor: int, data: bytes) -> None:
+        if data != segments.MAGIC:
+            begun.set()
+            assert go_on.wait(PATIENCE_S)
+        written(descriptor, data)
+
+    monkeypatch.setattr(segments, "_write_all", slowly)
+    spill = opened(tmp_path)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(spill.append(some(0, 3)))
+        assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+        assert await spill.read() == ()
+        go_on.set()
+    assert await spill.read() == some(0, 3)
+    await spill.release()
+    assert spill.is_empty
 
 
 async def test_segments_are_deleted_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
