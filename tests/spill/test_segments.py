@@ -14,6 +14,7 @@ import pytest
 from app.ports.publishing import Message
 from app.ports.spilling import SpillRefused
 from infra.spill import segments
+from infra.spill.frames import MAGIC
 from infra.spill.segments import SegmentSpill
 from tests.patience import PATIENCE_S
 
@@ -106,7 +107,7 @@ async def test_a_segment_that_is_being_begun_is_read_once_its_group_is_written(
     written = segments._write_all
 
     def slowly(descriptor: int, data: bytes) -> None:
-        if data != segments.MAGIC:
+        if data != MAGIC:
             begun.set()
             assert go_on.wait(PATIENCE_S)
         written(descriptor, data)
