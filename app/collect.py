@@ -88,8 +88,6 @@ class _Process:
             ),
             lifespan=lambda _: self._running(),
         )
-        with contextlib.suppress(OSError):  # the request that needs it says what is wrong
-            token.token()  # so that it can be read before the first request
         sample_collector(self._telemetry, lambda: self._collecting.collector)
 
     @contextlib.asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from app.collecting.naming import batch_id, feed_of, headers, message_id, subject
+from app.collecting.naming import batch_id, headers, message_id, subject
 from app.domain.instrument import Instrument
 from app.domain.records import (
     BookDelta,
@@ -19,6 +19,7 @@ from app.domain.records import (
     Record,
     Ticker,
     Trade,
+    feed_of,
 )
 from app.ports.publishing import Message
 

@@ -11,9 +11,8 @@ from random import Random
 from typing import Final, NamedTuple
 
 from app.collecting.lane import Lane, LaneState, Made
-from app.collecting.naming import feed_of
 from app.collecting.replay import Replay
-from app.domain.records import Record, Trade
+from app.domain.records import Record, Trade, feed_of
 from app.ports.clock import Clock
 from app.ports.publishing import Publisher, PublishError, TooLarge
 from app.ports.spilling import Spill, SpillRefused

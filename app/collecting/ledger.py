@@ -8,18 +8,15 @@ from app.collecting.kline_sequence import grid_of, sequence_of
 from app.collecting.sequence_spans import SequenceSpan, SequenceSpans
 from app.domain.interval import DAY_MS
 from app.domain.records import (
-    BookDelta,
-    BookSnapshot,
     DataType,
     Feed,
     FundingRate,
     Gap,
     GapState,
     KlineRecord,
-    OpenInterest,
     Record,
-    Ticker,
     Trade,
+    feed_of,
 )
 
 HOLES_MAX: Final = 2_000
@@ -191,25 +188,6 @@ class SequenceLedger:
             return []
         self._told = {told for told in self._told if told[0] != key} | {(key, hole.first)}
         return [Gap(feed, GapState.CONFIRMED, TOO_MANY_HOLES, hole.from_ms, hole.to_ms, now_ms, hole.first, hole.end)]
-
-
-def feed_of(record: Record) -> Feed:
-    """The feed that a record belongs to."""
-    if isinstance(record, Gap):
-        return record.feed
-    if isinstance(record, KlineRecord):
-        return Feed(record.instrument, DataType.KLINE, record.interval)
-    return Feed(record.instrument, _TYPES[type(record)])
-
-
-_TYPES: Final[dict[type, DataType]] = {
-    Trade: DataType.TRADE,
-    BookSnapshot: DataType.ORDERBOOK,
-    BookDelta: DataType.ORDERBOOK,
-    Ticker: DataType.TICKER,
-    FundingRate: DataType.FUNDING_RATE,
-    OpenInterest: DataType.OPEN_INTEREST,
-}
 
 
 def _key(feed: Feed) -> _Key:

@@ -24,6 +24,7 @@ from app.domain.records import (
     Record,
     Ticker,
     Trade,
+    feed_of,
 )
 
 ROOT: Final = "market"
@@ -39,25 +40,6 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 _MEANINGS: Final = " .*>%/\t\r\n\0"
 """Characters that mean something in a subject or in an id; in names they are printed as %XX."""
 _ESCAPES: Final = str.maketrans({mark: f"%{ord(mark):02X}" for mark in _MEANINGS})
-
-
-def feed_of(record: Record) -> Feed:
-    """The feed that a record belongs to; of a gap, the feed that has it."""
-    match record:
-        case Trade():
-            return Feed(record.instrument, DataType.TRADE)
-        case BookSnapshot() | BookDelta():
-            return Feed(record.instrument, DataType.ORDERBOOK)
-        case Ticker():
-            return Feed(record.instrument, DataType.TICKER)
-        case FundingRate():
-            return Feed(record.instrument, DataType.FUNDING_RATE)
-        case OpenInterest():
-            return Feed(record.instrument, DataType.OPEN_INTEREST)
-        case KlineRecord():
-            return Feed(record.instrument, DataType.KLINE, record.interval)
-        case Gap():
-            return record.feed
 
 
 def subject(record: Record) -> str:

@@ -11,10 +11,9 @@ from random import Random
 from typing import Final, NamedTuple
 
 from app.collecting.encoding import message
-from app.collecting.naming import feed_of
 from app.domain.backoff import spread_s
 from app.domain.instrument import Instrument
-from app.domain.records import BookDelta, BookSnapshot, Feed, Record
+from app.domain.records import BookDelta, BookSnapshot, Feed, Record, feed_of
 from app.ports.clock import Clock
 from app.ports.publishing import Publisher, PublishError, TooLarge
 

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from app.domain.instrument import Market
 from app.domain.records import DataType, Feed
 from app.domain.venue import Channel
 
@@ -52,11 +51,8 @@ def channel(feed: Feed) -> Channel:
     native = feed.instrument.native
     if feed.data_type is DataType.KLINE:
         return Channel(ROUTE, f"chart.trades.{native}.{resolution(feed.interval)}")
-    market = feed.instrument.market
-    if (feed.data_type is DataType.FUNDING_RATE and market is not Market.SWAP) or (
-        feed.data_type is DataType.OPEN_INTEREST and market is Market.SPOT
-    ):
-        raise LookupError(f"Deribit has no {feed.data_type} of {native}, which is a {market} market")
+    if not feed.is_possible:
+        raise LookupError(f"Deribit has no {feed.data_type} of {native}, which is a {feed.instrument.market} market")
     return Channel(ROUTE, f"{_CHANNELS[feed.data_type]}.{native}{PACE}")
 
 

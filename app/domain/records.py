@@ -5,12 +5,12 @@
 """
 
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from app.domain.followed import DataType as DataType
-from app.domain.instrument import Instrument
+from app.domain.instrument import Instrument, Market
 
 
 class Feed(NamedTuple):
@@ -19,6 +19,14 @@ class Feed(NamedTuple):
     instrument: Instrument
     data_type: DataType
     interval: str = ""
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether its kind of market has such data: funding is paid on swaps alone, and a spot market is never open."""
+        market = self.instrument.market
+        if self.data_type is DataType.FUNDING_RATE:
+            return market is Market.SWAP
+        return self.data_type is not DataType.OPEN_INTEREST or market is not Market.SPOT
 
 
 class Level(NamedTuple):
@@ -157,3 +165,21 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 
 
 Record: TypeAlias = Trade | BookSnapshot | BookDelta | Ticker | FundingRate | OpenInterest | KlineRecord | Gap
+
+_TYPES: Final[dict[type, DataType]] = {
+    Trade: DataType.TRADE,
+    BookSnapshot: DataType.ORDERBOOK,
+    BookDelta: DataType.ORDERBOOK,
+    Ticker: DataType.TICKER,
+    FundingRate: DataType.FUNDING_RATE,
+    OpenInterest: DataType.OPEN_INTEREST,
+}
+
+
+def feed_of(record: Record) -> Feed:
+    """The feed that a record belongs to; of a gap, the feed that has it."""
+    if isinstance(record, Gap):
+        return record.feed
+    if isinstance(record, KlineRecord):
+        return Feed(record.instrument, DataType.KLINE, record.interval)
+    return Feed(record.instrument, _TYPES[type(record)])

@@ -13,7 +13,7 @@ from app.collecting.book_chain import BookChain
 from app.collecting.book_feed import UNEQUAL
 from app.collecting.collector import Collector
 from app.collecting.kept_outbox import Batching, Hooks
-from app.collecting.ledger import LedgerUnreadable, SequenceLedger, feed_of
+from app.collecting.ledger import LedgerUnreadable, SequenceLedger
 from app.collecting.outboxes import KEPT, Outboxes, Surroundings
 from app.collecting.plans import StreamLimits, stream_plans
 from app.collecting.run import VenueRunner
@@ -28,7 +28,7 @@ from app.collector_events import (
     SpillingEnded,
 )
 from app.domain.instrument import Instrument
-from app.domain.records import DataType, Feed, FundingRate, Gap, GapState, KlineRecord, Record
+from app.domain.records import DataType, Feed, FundingRate, Gap, GapState, KlineRecord, Record, feed_of
 from app.domain.unreadable import Unreadable
 from app.node.collector_stats import Counts, exchange_stats, outbox_stats, type_of
 from app.node.venues import EXCHANGES

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from app.domain.instrument import Market
 from app.domain.records import DataType, Feed
 from app.domain.venue import Channel
 
@@ -53,10 +52,7 @@ def channel(feed: Feed) -> Channel:
     native = feed.instrument.native
     if feed.data_type is DataType.KLINE:
         return Channel(BUSINESS, f"{CANDLE}{bar(feed.interval)}:{native}")
-    market = feed.instrument.market
-    if (feed.data_type is DataType.FUNDING_RATE and market is not Market.SWAP) or (
-        feed.data_type is DataType.OPEN_INTEREST and market is Market.SPOT
-    ):
-        raise LookupError(f"OKX has no {feed.data_type} of {native}, which is a {market} market")
+    if not feed.is_possible:
+        raise LookupError(f"OKX has no {feed.data_type} of {native}, which is a {feed.instrument.market} market")
     route, name = _CHANNELS[feed.data_type]
     return Channel(route, f"{name}:{native}")

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Final
 
 from app.collecting.kline_sequence import grid_of, sequence_of
-from app.collecting.ledger import RESET, feed_of
+from app.collecting.ledger import RESET
 from app.domain.interval import MINUTE_MS
 from app.domain.records import (
     BookDelta,
@@ -19,6 +19,7 @@ from app.domain.records import (
     KlineRecord,
     Record,
     Trade,
+    feed_of,
 )
 from tests.collecting.model_exchange import ModelInstrument
 from tests.programs.collect_seeds.schedule import BEGIN_MS

@@ -10,12 +10,12 @@ from app.binance.collector_venue import BinanceVenue
 from app.collecting.book_chain import BookRule
 from app.collecting.effects import Close, Effect, Emit, Fetch, Open, Send
 from app.collecting.kept_outbox import Batching, Hooks
-from app.collecting.ledger import SequenceLedger, feed_of
+from app.collecting.ledger import SequenceLedger
 from app.collecting.outboxes import KEPT, Outboxes, Surroundings
 from app.collecting.session import Session
 from app.deribit.venue import DeribitVenue
 from app.domain.instrument import Instrument
-from app.domain.records import Feed, Record
+from app.domain.records import Feed, Record, feed_of
 from app.domain.venue import Request
 from app.okx.venue import OkxVenue
 from app.ports.clock import Clock

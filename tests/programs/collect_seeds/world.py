@@ -10,9 +10,9 @@ import msgspec
 
 from app.collecting.book_chain import BookRule
 from app.collecting.effects import Close, Effect, Emit, Fetch, Open, Send
-from app.collecting.ledger import SequenceLedger, feed_of
+from app.collecting.ledger import SequenceLedger
 from app.collecting.session import Session
-from app.domain.records import DataType, Feed, Record
+from app.domain.records import DataType, Feed, Record, feed_of
 from app.domain.venue import Request
 from tests.collecting.model_exchange import SNAPSHOT_LEVELS, ModelInstrument
 from tests.collecting.model_venue import INSTRUMENTS, LIMITS, ModelVenue
