@@ -43,7 +43,7 @@ demo-collector: setup-dev  ## a sandbox of three exchanges, NATS, the collector 
 	$(BIN)/klinenode demo-collector
 
 test: setup-dev  ## run every test
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)  # four on two cores: most of them wait
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 6 --dist worksteal $(PYTEST_ARGS)  # six on two cores: they wait for half of their time
 
 sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong; STORE=postgres on its server
 	$(BIN)/python -m tests.programs.sim.run --seeds $(SEEDS) --seed $(SEED)$(if $(STORE), --store $(STORE)) $(if $(VERBOSE),--verbose)
