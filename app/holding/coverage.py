@@ -1,5 +1,6 @@
 """Coverage: the report that shows users the ledger compared with the wish."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,8 @@ from app.ports.errors import StoreUnavailable
 from app.ports.store import Disagreement
 
 DAYS_MAX: Final = 100  # with absent rows, listed per series of metrics
+DESCRIBE_S_MAX: Final = 5.0
+"""Of one report, for all that it reads of the store: a thousand series take a second of a store that is well."""
 NOT_IN_FILE: Final = "the archive's file of the day has no such row"
 NOT_LOOKED: Final = Look(None, "the exchange was asked and had no such row", 0)
 SPANS_MAX: Final = 1_000  # newest spans listed per series; the counts cover all of a more fragmented ledger
@@ -106,18 +109,26 @@ class Coverage:
     async def full_report(
         self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
     ) -> dict[str, object]:
-        """The report, with what was learned about rows from the archive where the store can be read."""
+        """The report, with what was learned about rows from the archive as far as the store answers in DESCRIBE_S_MAX.
+
+        The first read that fails is the last: of a store that does not answer, each would wait for as long.
+        """
         report, page = self._report(symbol, interval, offset, limit, incomplete=incomplete)
-        described = []
-        for gap in page:
-            series, kind = self._series(gap), gap.series.kind
-            if self._digits is not None and kind.archived_form is not None:
-                with suppress(StoreUnavailable):  # the ledger is in memory, and worth reporting also then
-                    series["digits"] = _learned(kind.name, await self._digits(gap.series.symbol))
-                    if self._looks is not None:
-                        series["absent_days"] = await self._absent_days(gap, self._looks)
-            described.append(series)
+        described = [self._series(gap) for gap in page]
+        with suppress(StoreUnavailable, TimeoutError):  # the ledger is in memory, and worth reporting also then
+            async with asyncio.timeout(DESCRIBE_S_MAX):
+                for gap, series in zip(page, described, strict=True):
+                    await self._describe(gap, series)
         return {**report, "series": described}
+
+    async def _describe(self, gap: SeriesGap, series: dict[str, object]) -> None:
+        """Add to the report of a series what was learned about its rows from the archive. Raises StoreUnavailable."""
+        kind = gap.series.kind
+        if self._digits is None or kind.archived_form is None:
+            return
+        series["digits"] = _learned(kind.name, await self._digits(gap.series.symbol))
+        if self._looks is not None:
+            series["absent_days"] = await self._absent_days(gap, self._looks)
 
     async def _absent_days(
         self, gap: SeriesGap, looks_of: Callable[[str, int], Awaitable[Looks]]

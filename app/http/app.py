@@ -10,6 +10,7 @@ from app.access.key_gate import KeyGate
 from app.http.admin import admin_router
 from app.http.admin_guard import AdminGuard
 from app.http.collector import collector_router
+from app.http.deadline import Deadline
 from app.http.direct import Direct, Timings
 from app.http.errors import add_error_handlers
 from app.http.fast_path import FastPath
@@ -41,7 +42,7 @@ def create_http_app(
     only_final_default: bool = True,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> ASGIApp:
-    """Build the application. A request passes, in this order: FastPath, Direct, the metrics, Intake, the routes."""
+    """Build the application. A request passes FastPath, Direct, the metrics, Intake, Deadline and the routes."""
     app = FastAPI(
         title="klinenode",
         description="Binance USDⓈ-M futures klines, exact and complete, under Binance's own URLs.",
@@ -63,6 +64,7 @@ def create_http_app(
     app.include_router(collector_router(services.collector, admin, services.line))
     add_pages(app, services.health)
     add_error_handlers(app)
+    app.add_middleware(Deadline)
     app.add_middleware(Intake)
     instrument(app)
     responders = {PATH: klines.respond} | dict.fromkeys(ENDPOINTS, data.respond)

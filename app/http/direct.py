@@ -1,5 +1,6 @@
 """The ASGI layer that answers market data requests without FastAPI, whose routing costs more than the answers."""
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
@@ -9,13 +10,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.binance.error_body import BinanceError
-from app.http.errors import UNKNOWN_ERROR, binance_response, store_unavailable
+from app.http.deadline import READING, RESPONSE_S_MAX
+from app.http.errors import UNKNOWN_ERROR, binance_response, store_unavailable, too_slow
 from app.http.intake import is_oversize, without_body
 from app.http.klines import PATH
 from app.ports.errors import StoreUnavailable
 
 BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-_METHODS: Final = frozenset({"GET", "HEAD"})
 
 Respond = Callable[[Scope], Awaitable[Response]]
 """Makes the response to a GET or HEAD. Raises BinanceError, StoreUnavailable."""
@@ -45,14 +46,17 @@ class Direct:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         respond = self._responders.get(scope["path"]) if scope["type"] == "http" else None
-        if respond is None or scope["method"] not in _METHODS or is_oversize(scope):
+        if respond is None or scope["method"] not in READING or is_oversize(scope):
             await self._app(scope, receive, send)
             return
         began_s = perf_counter()
         if scope["method"] == "HEAD":
             send = without_body(send)
         try:
-            response = await respond(scope)
+            async with asyncio.timeout(RESPONSE_S_MAX):
+                response = await respond(scope)
+        except TimeoutError:
+            response = too_slow(scope["path"])
         except BinanceError as error:
             response = binance_response(error)
         except StoreUnavailable as error:

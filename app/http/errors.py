@@ -16,6 +16,7 @@ from app.domain.reason import Reason
 from app.http.headers import BINANCE, JSON, NO_STORE, REASON, Header, reason_header
 from app.kinds.registry import KINDS
 from app.ports.errors import StoreUnavailable
+from app.querying.refusal import RETRY_AFTER_S
 
 PATH_ECHO_MAX: Final = 256  # characters of an unknown path that the error repeats
 STORE_RETRY_AFTER_S: Final = 1  # a locked or restarting database is back within a second or so
@@ -150,6 +151,14 @@ def store_unavailable(path: str, error: StoreUnavailable) -> Response:
     if is_binance_path(path):
         return binance_response(service_unavailable(STORE_RETRY_AFTER_S, error.cause))
     return own_response(503, str(error), (b"retry-after", b"%d" % STORE_RETRY_AFTER_S), reason_header(error.cause))
+
+
+def too_slow(path: str) -> Response:
+    """The 503 when an answer was not made in time."""
+    if is_binance_path(path):
+        return binance_response(service_unavailable(RETRY_AFTER_S, Reason.SLOW))
+    text = f"The node had no answer in time; try again in {RETRY_AFTER_S} s. /v1/health says what is wrong."
+    return own_response(503, text, (b"retry-after", b"%d" % RETRY_AFTER_S), reason_header(Reason.SLOW))
 
 
 async def _on_exception(request: Request, _error: Exception) -> Response:

@@ -1,5 +1,6 @@
 """What the node reports of its data: coverage, the estimate, and wishes beyond the settings."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -18,15 +19,16 @@ from app.domain.span import Span, Spans
 from app.filling.backfill import Backfill
 from app.filling.estimate import GATHERED_ROW_DISK_BYTES, ROW_ZIP_BYTES, estimate
 from app.filling.room import ROW_DISK_BYTES
-from app.holding.coverage import Coverage
+from app.holding.coverage import DESCRIBE_S_MAX, Coverage
 from app.holding.inventory import Inventory
 from app.holding.ledger_cache import LedgerCache
 from app.kinds.metrics import METRICS
 from app.ports.coordination import NO_WRITER
 from app.ports.errors import StoreUnavailable
 from app.ports.store import StoreWriter
-from tests.fakes import BTC, DAY0_MS, NOW_MS, Rig, rig
+from tests.fakes import BTC, DAY0_MS, NOW_MS, ManualClock, Rig, rig
 from tests.market.held_whole import CLOSED_MS, holding, whole, wish_of
+from tests.programs.sim.loop import SimLoop
 
 
 @pytest.fixture
@@ -242,3 +244,30 @@ async def test_what_was_learned_of_rows_from_the_archive_is_reported_by_column(m
     assert coverage.report(None, None, 0, 100) == {**report, "series": without}
     error = StoreUnavailable("locked")
     assert await coverage.full_report(None, None, 0, 100) == {**report, "series": without}
+
+
+@pytest.mark.parametrize("fails_after_s", [1.0, 600.0])
+def test_the_report_of_many_series_waits_once_for_a_store_that_does_not_answer(fails_after_s: float) -> None:
+    kind, symbols = METRICS["openInterestHist"], tuple(f"C{number:02}USDT" for number in range(50))
+    wish = replace(wish_of("1m", symbols=symbols), others={kind: set(symbols)})
+    asked: list[str] = []
+
+    async def digits_of(symbol: str) -> SymbolDigits:
+        asked.append(symbol)
+        if len(asked) > 2:
+            failed = asyncio.Event()
+            asyncio.get_running_loop().call_later(fails_after_s, failed.set)
+            await failed.wait()
+            raise StoreUnavailable("the database does not answer")
+        return SymbolDigits()
+
+    async def work() -> None:
+        coverage = Coverage(ManualClock(), Inventory(LedgerCache(), lambda: wish), digits_of)
+        report: Any = await coverage.full_report(None, None, 0, 1_000)
+        assert report["total"] == len(report["series"]) == 100
+        assert sum("digits" in series for series in report["series"]) == 2
+        assert len(asked) == 3
+
+    with asyncio.Runner(loop_factory=SimLoop) as runner:  # on virtual time
+        runner.run(work())
+        assert runner.get_loop().time() == pytest.approx(min(fails_after_s, DESCRIBE_S_MAX), abs=0.1)
