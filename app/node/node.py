@@ -30,6 +30,7 @@ SETTLED_CHECKS: Final = 10  # a lease held for so many checks is a writer's: an 
 SHARE_METRICS_S: Final = 2.0  # a worker that is killed loses the counts since then
 LEASE_LOST: Final = "the writer lease was lost (its lock file was deleted, or its connection to the database was cut)"
 BEAT_EVERY_S: Final = 1.0  # a service manager waits for many times as long
+RECALL_S_MAX: Final = 2.0  # for another look at the database: the lease must not wait until a silent server is given up
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
 
 
@@ -193,7 +194,7 @@ class Node:
         while True:
             await self.parts.clock.sleep(LEASE_RETRY_S)
             if not self._has_recalled:  # with a wrong clock, a stand-down that was shared would end too early
-                self._has_recalled = await self.parts.recall()
+                await self._recall()
             others = others + 1 if self.writer is None and await self.parts.lease.holder() is not None else 0
             if others == SETTLED_CHECKS:
                 self.parts.store_state.report(None)  # another process writes: our failure to write no longer matters
@@ -206,6 +207,11 @@ class Node:
                     await self._step_down(LEASE_LOST)
             elif not others and not await self._try_to_write():
                 await self.parts.follower.start()
+
+    async def _recall(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECALL_S_MAX):
+                self._has_recalled = await self.parts.recall()
 
     async def _goes_on(self, writer: Writer) -> bool:
         """Whether a writer that has lost its lease keeps its role: it has the lease again, or nobody can tell.

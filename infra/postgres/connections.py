@@ -66,6 +66,7 @@ class Connections:
         self._free = asyncio.Semaphore(size)
         self._idle: list[asyncpg.Connection] = []
         self._used: set[asyncpg.Connection] = set()
+        self._opening: set[asyncio.Timeout] = set()
         self._is_closing = False
         self._identity: Identity | None = None
         self.is_replaced = False
@@ -109,6 +110,8 @@ class Connections:
                             self._close_idle(group)
                 for connection in list(self._used):
                     connection.terminate()
+                for attempt in self._opening:
+                    attempt.reschedule(asyncio.get_running_loop().time())
                 while acquired < self._size:
                     await self._free.acquire()
                     acquired += 1
@@ -135,7 +138,7 @@ class Connections:
             is_fresh = connection is None
             try:
                 if connection is None:
-                    connection = await self._open()
+                    connection = await self._opened()
                 self._used.add(connection)
                 result = await work(connection)
             except BaseException as error:
@@ -172,6 +175,15 @@ class Connections:
             return False
         self._idle.append(connection)
         return True
+
+    async def _opened(self) -> asyncpg.Connection:
+        """Open a connection, which `close` may cut short. Raises TimeoutError then."""
+        async with asyncio.timeout(None) as attempt:
+            self._opening.add(attempt)
+            try:
+                return await self._open()
+            finally:
+                self._opening.discard(attempt)
 
     async def _open(self) -> asyncpg.Connection:
         statement_ms = READ_STATEMENT_MS_MAX if self._is_read_only else WRITE_STATEMENT_MS_MAX

@@ -4,9 +4,11 @@ The lease is an advisory lock: the server releases it when the session ends. A r
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
+from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Final
 
@@ -27,6 +29,7 @@ _NOTE: Final = (
     "url = excluded.url, host = excluded.host, process = excluded.process, backend_pid = excluded.backend_pid, "
     "since = excluded.since"
 )
+_OVER: Final = "this process gives up the writer lease: it stops, or steps down"
 _HOLDER: Final = (
     "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
@@ -44,6 +47,8 @@ class LeaseSession:
         self._is_holder = False
         self._is_away = False
         self._alone = asyncio.Lock()
+        self._under_way: asyncio.Timeout | None = None
+        self._is_over = False
         self.held_until_s = 0.0
         """Until when the lease is held in any case, by time.monotonic(); to be read by any thread.
 
@@ -53,7 +58,7 @@ class LeaseSession:
 
     async def try_acquire(self, url: str) -> bool:
         """Try to take the lock, and note the holder's address. Raises StoreUnavailable and StoreUnusable."""
-        async with self._alone:
+        async with self._turn():
             connection = await self._connected()
             try:
                 taken = self._is_holder or await connection.fetchval("SELECT pg_try_advisory_lock($1)", self._key)
@@ -70,7 +75,11 @@ class LeaseSession:
 
     async def beat(self) -> None:
         """Show the server that this process lives; a session that does not answer is given up."""
-        async with self._alone:
+        with contextlib.suppress(StoreUnavailable):
+            await self._beat()
+
+    async def _beat(self) -> None:
+        async with self._turn():
             if self._connection is None:
                 return
             sent_s = monotonic()
@@ -86,31 +95,47 @@ class LeaseSession:
         """The address that the holder has noted, "" when it has not yet; None: no holder, or no database."""
         if self._is_away and self._alone.locked():
             return None  # somebody is trying to connect already
-        async with self._alone:
-            try:
+        try:
+            async with self._turn():
                 connection = await self._connected()
                 pid = await connection.fetchval(_HOLDER, self._key)
                 return None if pid is None else await _noted(connection, pid)
-            except StoreUnavailable:
-                return None
-            except FAULTS:
-                self._lose()
-                return None
+        except StoreUnavailable:
+            return None
+        except FAULTS:
+            self._lose()
+            return None
 
     async def close(self) -> None:
-        """Release the lock and end the session."""
+        """Release the lock and end the session for good, within GOODBYE_S_MAX, whatever else is under way."""
+        self._is_over = True
+        try:
+            async with asyncio.timeout(GOODBYE_S_MAX), self._alone:
+                connection, is_holder = self._connection, self._is_holder
+                self._forget()
+                if connection is not None:
+                    await _say_goodbye(connection, self._key if is_holder else None)
+        except TimeoutError:
+            self._lose()
+            if self._under_way is not None:
+                self._under_way.reschedule(asyncio.get_running_loop().time())
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Have the session alone, until `close` cuts it short. Raises StoreUnavailable then."""
         async with self._alone:
-            connection, is_holder = self._connection, self._is_holder
-            self._forget()
-            if connection is None:
-                return
+            if self._is_over:
+                raise StoreUnavailable(_OVER)
+            turn = self._under_way = asyncio.timeout(None)
             try:
-                async with asyncio.timeout(GOODBYE_S_MAX):
-                    if is_holder:  # at once: the server notices the end of a session a little later
-                        await connection.execute("SELECT pg_advisory_unlock($1)", self._key)
-                    await connection.close()
-            except FAULTS:
-                connection.terminate()
+                async with turn:
+                    yield
+            except TimeoutError as error:
+                if not turn.expired():
+                    raise
+                raise StoreUnavailable(_OVER) from error
+            finally:
+                self._under_way = None
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is not None and self._connection.is_closed():
@@ -123,6 +148,9 @@ class LeaseSession:
                 except FAULTS as error:
                     connection.terminate()
                     raise unavailable(error, self._db_url) from error
+                except BaseException:
+                    connection.terminate()
+                    raise
             except StoreUnavailable:
                 self._is_away = True
                 raise
@@ -142,6 +170,19 @@ class LeaseSession:
 
     def _forget(self) -> None:
         self._connection, self._is_holder, self.held_until_s = None, False, 0.0
+
+
+async def _say_goodbye(connection: asyncpg.Connection, key: int | None) -> None:
+    """End a session; `key`: the lock that it holds."""
+    try:
+        if key is not None:  # at once: the server notices the end of a session a little later
+            await connection.execute("SELECT pg_advisory_unlock($1)", key)
+        await connection.close()
+    except FAULTS:
+        connection.terminate()
+    except asyncio.CancelledError:
+        connection.terminate()
+        raise
 
 
 def _key_of(schema: str) -> int:

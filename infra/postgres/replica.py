@@ -4,6 +4,7 @@ A process promises what its ledgers say. So a read goes to the replica only when
 that the process has seen, and to the primary otherwise. Everything but rows is read from the primary.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final, TypeVar
@@ -47,8 +48,9 @@ class ReplicaReader(PostgresReader):
 
     async def close(self) -> None:
         """Close all connections after the running reads have finished."""
-        await self._replica.close()
-        await super().close()
+        async with asyncio.TaskGroup() as group:  # at once: each may have to wait for a server that does not answer
+            group.create_task(self._replica.close())
+            group.create_task(super().close())
 
     async def _read(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         seen = self._change_seen()

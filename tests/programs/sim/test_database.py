@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from app.ports.errors import StoreUnavailable
 from infra.postgres.connections import CLOSE_S_MAX
 from infra.postgres.lease import PostgresLease
 from infra.postgres.postgres_store import READ_CONNECTIONS_MAX, PostgresReader
@@ -215,6 +216,42 @@ def test_a_lease_is_given_back_soon_if_the_server_does_not_answer(place: Place) 
         before_s = place.loop.time()
         await lease.release()
         assert place.loop.time() - before_s < GOODBYE_S_MAX + 0.1
+
+    play(place, work)
+
+
+def test_a_lease_is_given_back_soon_while_others_connect_or_wait_for_an_answer(place: Place) -> None:
+    async def work() -> None:
+        connecting, answering = PostgresLease(place.url), PostgresLease(place.url)
+        assert await answering.try_acquire("http://holder")
+        place.network.block(SURFACE, 3_600)
+        for lease in (connecting, answering):
+            looks = [place.loop.create_task(lease.holder()), place.loop.create_task(lease.try_acquire("http://other"))]
+            await place.pause(0.5)
+            before_s = place.loop.time()
+            await lease.release()
+            assert place.loop.time() - before_s < GOODBYE_S_MAX + 0.1
+            assert not lease.is_held()
+            await asyncio.wait(looks)
+            assert looks[0].result() is None
+            assert isinstance(looks[1].exception(), StoreUnavailable)
+        await place.pause(0.1)
+        assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing is left behind"
+
+    play(place, work)
+
+
+def test_a_store_that_still_connects_is_closed_soon(place: Place) -> None:
+    async def work() -> None:
+        place.network.block(SURFACE, 3_600)
+        reader = PostgresReader(place.url)
+        reads = [place.loop.create_task(reader.ledgers()) for _ in range(READ_CONNECTIONS_MAX)]
+        await place.pause(0.5)
+        before_s = place.loop.time()
+        await reader.close()
+        assert place.loop.time() - before_s < CLOSE_S_MAX + 0.1
+        await asyncio.wait(reads)
+        assert all(isinstance(read.exception(), StoreUnavailable) for read in reads)
 
     play(place, work)
 
