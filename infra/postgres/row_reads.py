@@ -113,7 +113,10 @@ async def delete_rows_in(
 async def _copy(
     connection: asyncpg.Connection, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]], upsert: str
 ) -> None:
-    """COPY into the table itself, as nothing is overwritten that often; if something is, by a temporary table."""
+    """COPY into the table itself, as nothing is overwritten that often; if something is, by a temporary table.
+
+    The savepoint is not released: that would be another round trip, and COMMIT releases it too.
+    """
     records = list(zip(*columns, strict=True))
     await connection.execute("SAVEPOINT copied")
     try:
@@ -127,7 +130,6 @@ async def _copy(
         await connection.execute(
             f"INSERT INTO {table} ({listed}) SELECT {listed} FROM copied {upsert}; DROP TABLE copied"
         )
-    await connection.execute("RELEASE SAVEPOINT copied")
 
 
 def _columns(parts: Sequence[tuple[str, Sequence[Row]]]) -> list[Sequence[Any]]:
