@@ -1,8 +1,13 @@
 """What must be known before the first request is loaded as soon as the database can be read."""
 
+import asyncio
 from pathlib import Path
 
+import pytest
+
+from app.node import node as node_module
 from app.node.exchange_clock import KeptTime
+from app.node.node import Node
 from app.node.parts import KEPT_TIME, Parts
 from app.settings import Settings
 from infra.process.clock import SystemClock
@@ -23,8 +28,32 @@ async def test_a_clock_correction_is_loaded_once_there_is_a_database(tmp_path: P
         assert await parts.recall()
         assert abs(parts.clock.offset_ms - BEHIND_MS) <= 1
     finally:
-        await parts.rest.aclose()
-        await parts.archive.aclose()
-        await parts.reader.close()
-        await parts.feed.close()
-        parts.upstream.rate_state.close()
+        await close(parts)
+
+
+class SilentParts(Parts):
+    """The parts of a node whose database takes connections and never answers."""
+
+    async def recall(self) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+
+async def test_another_look_at_a_database_that_does_not_answer_ends_so_that_the_lease_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_module, "RECALL_S_MAX", 0.01)
+    parts = SilentParts(Settings(_env_file=None, db_url=f"sqlite:///{tmp_path}/klinenode.db"))
+    node = Node(parts)
+    try:
+        await node._recall()
+    finally:
+        await node.close()
+
+
+async def close(parts: Parts) -> None:
+    await parts.rest.aclose()
+    await parts.archive.aclose()
+    await parts.reader.close()
+    await parts.feed.close()
+    parts.upstream.rate_state.close()
