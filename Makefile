@@ -94,8 +94,8 @@ clients: setup-dev  ## install into .clients/ the exchange's real clients for te
 	sh deploy/clients.sh .clients $(VENV)
 
 lock: setup-dev  ## pin the dependencies of pyproject.toml and of the clients again (no registry address in the files)
-	$(LOCK) --extra dev --upgrade -o requirements-dev.lock pyproject.toml
-	$(LOCK) -c requirements-dev.lock -o requirements.lock pyproject.toml
+	$(LOCK) --extra dev --extra export --upgrade -o requirements-dev.lock pyproject.toml
+	$(LOCK) --extra export -c requirements-dev.lock -o requirements.lock pyproject.toml
 	printf 'editables\nhatchling\n' | $(LOCK) -c requirements-dev.lock -o requirements-build.lock -
 	$(LOCK) -o tests/programs/clients/python.lock tests/programs/clients/python.in
 	$(LOCK) -o tests/programs/clients/freqtrade.lock tests/programs/clients/freqtrade.in
