@@ -306,6 +306,46 @@ def migrate_store(
 
 
 @app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where the files are written; the same command goes on there.")],
+    symbol: Symbols = None,
+    interval: Intervals = None,
+    start: Start = None,
+    end: End = None,
+    format_: Annotated[
+        Literal["parquet", "arrow", "csv", "sqlite", "marketstore"], typer.Option("--format", help="Of the files.")
+    ] = "parquet",
+    split: Annotated[Literal["year", "month"], typer.Option(help="What one file has of a series.")] = "year",
+    *,
+    float64: Annotated[bool, typer.Option("--float64", help="Round decimals to float64.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when rows are missing.")] = False,
+    demo: Demo = False,
+) -> None:
+    """Write held rows to files, beside a running node; stopped in the middle, the same command goes on from there.
+
+    Exit status 1 with --strict when rows are missing that the exchange may have; they are listed in any case.
+    """
+    import asyncio
+
+    from app import operate, operate_export
+
+    settings = _settings_of(is_demo=demo, needs_node=False)
+    wish = operate_export.wish_of(_target(settings, symbol, interval, start, end), folder, format_, split, float64)
+    try:
+        exported = asyncio.run(operate_export.export(settings, wish, _console(stderr=True)))
+    except KeyboardInterrupt:
+        _console(stderr=True).print("stopped; files that are whole stay, the same command goes on from here")
+        raise typer.Exit(130) from None
+    except operate.OperateError as error:
+        _fail(str(error))
+    for line in operate_export.holes_of(exported):
+        _remark(line)
+    _console().print(operate_export.summary(exported, folder), markup=False, highlight=False, soft_wrap=True)
+    if exported.missing and strict:
+        raise typer.Exit(1)
+
+
+@app.command()
 def config(
     *, sample_file: Annotated[bool, typer.Option("--sample", help="Print .env.sample instead.")] = False
 ) -> None:

@@ -40,6 +40,18 @@ class ByOrigin:
         Raises StoreUnavailable. Measured: 2 to 3 ms for 500 rows from the archive, 1 ms without any.
         """
         kind = series.kind
+        rows, runs = await self._formed(series, window, limit)
+        texts = [kind.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows]
+        return Printed(b"[" + b",".join(texts) + b"]", _named(kind, rows, runs))
+
+    async def rows(self, series: Series, window: Span, limit: int) -> list[Any]:
+        """The rows of `printed`, in REST's form. Raises StoreUnavailable."""
+        rows, _ = await self._formed(series, window, limit)
+        return rows
+
+    async def _formed(self, series: Series, window: Span, limit: int) -> tuple[list[Any], list[tuple[int, int]]]:
+        """The rows, and the runs of them that came from the archive."""
+        kind = series.kind
         rows, ledger = await self._store.read(series, window, limit, newest=True)
         runs = _runs([row.open_ms for row in rows], archived_spans(ledger, window))
         if runs and kind.archived_form is not None:
@@ -47,8 +59,7 @@ class ByOrigin:
             rows = list(rows)
             for start, end in runs:
                 rows[start:end] = kind.archived_form(rows[start:end], digits)
-        texts = [kind.encode(row, grid.shift(row.open_ms, 1) - 1) for row in rows]
-        return Printed(b"[" + b",".join(texts) + b"]", _named(kind, rows, runs))
+        return rows, runs
 
 
 def _runs(opens_ms: Sequence[int], spans: Spans) -> list[tuple[int, int]]:

@@ -1,0 +1,100 @@
+"""Which files an export consists of, and which rows each of them has."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from app.domain.interval import MO1, Grid
+from app.domain.series import Series
+from app.domain.span import Span
+from app.exporting.shapes import shape_of
+from app.ports.export import TIMEFRAMES, ExportError, FileKind, Format
+
+ENDINGS: Final = {
+    Format.PARQUET: "parquet",
+    Format.ARROW: "arrow",
+    Format.CSV: "csv",
+    Format.SQLITE: "sqlite",
+    Format.MARKETSTORE: "msgpack",
+}
+SQLITE_FILE: Final = f"klinenode.{ENDINGS[Format.SQLITE]}"
+"""All tables are in one database, which is what makes them worth having."""
+OF_CANDLES: Final = frozenset({"open_time", "open", "high", "low", "close", "volume"})
+"""The columns that MarketStore's layout is made of."""
+_YEAR_MONTHS: Final = 12
+
+
+class Split(StrEnum):
+    """The calendar period (UTC) of one file: it bounds the memory, and what a stopped export does again."""
+
+    YEAR = "year"
+    MONTH = "month"
+
+
+class Piece(NamedTuple):
+    """Rows of a series that go to a file: those that open in `window`."""
+
+    series: Series
+    grid: Grid
+    window: Span
+
+
+class PlannedFile(NamedTuple):
+    """A file of the export. `path` is relative to the folder, with slashes."""
+
+    path: str
+    kind: FileKind
+    pieces: tuple[Piece, ...]
+
+
+def check_format(form: Format, series: Sequence[Series]) -> None:
+    """Refuse what a format cannot hold. Raises ExportError."""
+    if form is not Format.MARKETSTORE:
+        return
+    for each in series:
+        if not set(shape_of(each.kind).names) >= OF_CANDLES:
+            raise ExportError(f"MarketStore's layout is that of candles, and {each} has none: leave it out")
+        if each.interval.code not in TIMEFRAMES:
+            raise ExportError(
+                f"MarketStore has no timeframe for {each.interval}: leave it out, or take another --format; "
+                f"there are {', '.join(TIMEFRAMES)}"
+            )
+
+
+def planned(
+    asked: Mapping[Series, tuple[Grid, Span]], form: Format, split: Split, *, is_float: bool
+) -> list[PlannedFile]:
+    """The files of an export of `asked`: the grid and the span of each series. Spans without an open time are none."""
+    pieces = [
+        Piece(series, grid, window)
+        for series, (grid, span) in asked.items()
+        for window in _periods(span, split)
+        if grid.count(*window)
+    ]
+    if form is Format.SQLITE:
+        kinds = [FileKind(form, shape_of(piece.series.kind), is_float) for piece in pieces[:1]]
+        return [PlannedFile(SQLITE_FILE, kind, tuple(pieces)) for kind in kinds]
+    return [
+        PlannedFile(_path(piece, form, split), FileKind(form, shape_of(piece.series.kind), is_float), (piece,))
+        for piece in pieces
+    ]
+
+
+def _path(piece: Piece, form: Format, split: Split) -> str:
+    """`<kind>/<interval>/<symbol>/<period>.<ending>`, so that one pattern names all files of one shape."""
+    series = piece.series
+    moment = datetime.fromtimestamp(piece.window.start_ms / 1000, UTC)
+    period = f"{moment:%Y}" if split is Split.YEAR else f"{moment:%Y-%m}"
+    return f"{series.kind.suffix or 'klines'}/{series.interval.slug}/{series.symbol}/{period}.{ENDINGS[form]}"
+
+
+def _periods(span: Span, split: Split) -> Iterator[Span]:
+    """The parts of `span` that lie in one year, or month, each."""
+    months, at_ms = MO1.grid, span.start_ms
+    while at_ms < span.end_ms:
+        first_ms = months.floor(at_ms)
+        month = datetime.fromtimestamp(first_ms / 1000, UTC).month
+        end_ms = months.shift(first_ms, 1 if split is Split.MONTH else _YEAR_MONTHS + 1 - month)
+        yield Span(at_ms, min(end_ms, span.end_ms))
+        at_ms = end_ms

@@ -1,0 +1,37 @@
+"""What an export of this node consists of: the spans of its series, and what their rows are read and written with."""
+
+from collections.abc import Iterable
+
+from app.domain.interval import Grid
+from app.domain.series import Series
+from app.domain.span import Span
+from app.exporting.export import Sources
+from app.exporting.held_lines import STEP_ROWS, HeldLines
+from app.exporting.plan import PlannedFile
+from app.node.parts import Parts
+from app.querying.archived_rows import ByOrigin
+from infra.exporting.formats import open_rows
+
+
+def due(parts: Parts, series: Iterable[Series], span: Span) -> dict[Series, tuple[Grid, Span]]:
+    """By series: its grid, and the part of `span` whose rows are due by now."""
+    wish, now_ms = parts.wish(), parts.clock.now_ms()
+    found = {}
+    for each in series:
+        grid = parts.holdings.grid(each)
+        end_ms = min(grid.ceil(span.end_ms), wish.tail(each, grid, now_ms).end_ms)
+        found[each] = grid, Span(grid.ceil(span.start_ms), end_ms)
+    return found
+
+
+def rows_due(parts: Parts, files: Iterable[PlannedFile]) -> int:
+    """How many rows are held of what `files` are to have."""
+    ledger = parts.holdings.ledger
+    pieces = (piece for file in files for piece in file.pieces)
+    return sum(piece.grid.count(*span) for piece in pieces for span in ledger(piece.series).held.clip(piece.window))
+
+
+def sources(parts: Parts, step_rows: int = STEP_ROWS) -> Sources:
+    """What an export reads: the store of `parts`, `step_rows` at a time."""
+    lines = HeldLines(parts.reader, ByOrigin(parts.reader, parts.rest_forms), step_rows)
+    return Sources(parts.reader, lines, open_rows)

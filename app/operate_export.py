@@ -1,0 +1,106 @@
+"""What the command export does: rows straight from the database become files in a folder."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.domain.interval import Grid
+from app.domain.series import Series
+from app.domain.span import Span
+from app.exporting.export import Export, Exported
+from app.exporting.plan import Split, check_format, planned
+from app.filling.amounts import of_bytes
+from app.node.exporting import due, rows_due, sources
+from app.node.node import Node
+from app.node.parts import Parts
+from app.operate import OperateError, Target
+from app.ports.errors import StoreUnavailable
+from app.ports.export import ExportError, Format
+from app.settings import Settings
+from infra.exporting.folder import Folder
+from infra.process.folder_lock import FolderLock, FolderTaken
+
+HOLES_SHOWN: Final = 20
+"""Missing spans that the command prints; the manifest has all."""
+LOCK_FOLDER: Final = ".klinenode"
+_COLUMNS: Final = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+
+
+class ExportWish(NamedTuple):
+    """The options of `klinenode export`."""
+
+    target: Target
+    folder: Path
+    format: Format
+    split: Split
+    is_float: bool
+    arguments: Sequence[str]
+    """The command line, for the manifest."""
+
+
+def wish_of(target: Target, folder: Path, form: str, split: str, is_float: bool) -> ExportWish:
+    """The wish of the command line's words."""
+    return ExportWish(target, folder, Format(form), Split(split), is_float, sys.argv[1:])
+
+
+async def export(settings: Settings, wish: ExportWish, out: Console) -> Exported:
+    """Write the rows of the target to files, beside a running node or without one. Raises OperateError."""
+    node = Node(Parts(settings.without_exchange()))
+    parts = node.parts
+    try:
+        await parts.load_for_reading()
+        asked = _asked(parts, wish.target)
+        check_format(wish.format, list(asked))
+        files = planned(asked, wish.format, wish.split, is_float=wish.is_float)
+        if not files:
+            raise OperateError("no row of that span is due yet: name an earlier --start, or a longer span")
+        lock = FolderLock(wish.folder / LOCK_FOLDER)
+        try:
+            folder = Folder(wish.folder)
+            folder.clear()
+            with Progress(*_COLUMNS, console=out) as progress:
+                task = progress.add_task("rows", total=rows_due(parts, files))
+                run = Export(sources(parts), folder, files, lambda rows: progress.advance(task, rows))
+                return await run.run(version("klinenode"), wish.arguments, parts.clock)
+        finally:
+            lock.release()
+    except (StoreUnavailable, ExportError, FolderTaken, OSError) as error:
+        raise OperateError(str(error)) from error
+    finally:
+        await node.close()
+
+
+def _asked(parts: Parts, target: Target) -> dict[Series, tuple[Grid, Span]]:
+    """The grid and the span of each series of the target. Raises OperateError."""
+    symbols = target.symbols or tuple(parts.symbols.wished)
+    known = parts.holdings.names() | set(parts.symbols.listings) | set(parts.symbols.wished)
+    if unknown := [name for name in symbols if name.partition("@")[0] not in known and name not in known]:
+        raise OperateError(f"the database knows no {unknown[0]}: see the names in /v1/coverage")
+    if not symbols:
+        raise OperateError("the database has no symbols yet: start the node first, or name them with --symbol")
+    return due(parts, target.series(symbols), target.span(parts.settings, parts.clock.now_ms()))
+
+
+def holes_of(exported: Exported) -> Iterator[str]:
+    """What is missing, in words."""
+    if not exported.missing:
+        return
+    yield f"{exported.missing:,} rows are missing: they are wished or asked for, and not fetched yet"
+    for piece, span in exported.holes[:HOLES_SHOWN]:
+        yield f"  {piece.series}: {piece.grid.count(*span.span()):,} rows from {span.start} to {span.end}"
+    if len(exported.holes) > HOLES_SHOWN:
+        yield f"  and {len(exported.holes) - HOLES_SHOWN:,} other spans, which manifest.json names"
+    yield "klinenode backfill fetches them; then the same export replaces the files that lack them"
+
+
+def summary(exported: Exported, folder: Path) -> str:
+    """What was written, in words."""
+    kept = f", {exported.kept:,} of them kept from before" if exported.kept else ""
+    return (
+        f"{exported.rows:,} rows in {exported.files:,} files{kept}, {of_bytes(exported.bytes)}: {folder}/manifest.json"
+    )

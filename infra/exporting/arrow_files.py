@@ -1,0 +1,107 @@
+"""Parquet and Arrow IPC files of one schema, in row groups and batches of a bounded number of rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from app.domain.series import Series
+from app.domain.span import Span
+from app.ports.export import ColumnType, FileKind, Format, Lines, ReadBatch
+from infra.exporting.columns import LineParser, library, rows_of
+
+GROUP_ROWS: Final = 100_000
+"""The fewest rows of a row group, but for a file's last: its columns have 15 MB, and a reader skips by it."""
+READ_ROWS: Final = 1_000
+PARQUET_LEVEL: Final = 1  # of zstd
+ARROW_CODEC: Final = "lz4"
+
+
+class ParquetFile:
+    """A Parquet file that is being written (app.ports.export.RowsFile)."""
+
+    def __init__(self, path: Path, kind: FileKind) -> None:
+        self._parser = LineParser(kind)
+        self._pending: list[Any] = []
+        self._rows = 0
+        pq = library().parquet
+        self._writer = pq.ParquetWriter(path, self._parser.schema, **parquet_options(kind))
+
+    def write(self, series: Series, lines: Lines) -> None:
+        """Append rows. Raises ExportError when a value does not fit."""
+        self._pending.append(self._parser.table(series, lines))
+        self._rows += lines.rows
+        if self._rows >= GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the last row group and the footer."""
+        if self._pending:
+            self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        self._writer.write_table(library().concat_tables(self._pending), row_group_size=self._rows)
+        self._pending.clear()
+        self._rows = 0
+
+
+def parquet_options(kind: FileKind) -> dict[str, Any]:
+    """How the columns of a shape are encoded: the smallest of the measured ways (docs/exports.md)."""
+    encodings = {
+        name: "DELTA_BINARY_PACKED"
+        for name, type_ in (*kind.shape.columns, ("time", ColumnType.TIME_MS))
+        if type_ is ColumnType.TIME_MS
+    }
+    plain = [name for name, type_ in kind.shape.columns if type_ is not ColumnType.TIME_MS]
+    return {
+        "compression": "zstd",
+        "compression_level": PARQUET_LEVEL,
+        "use_dictionary": ["symbol", "interval", *plain],
+        "column_encoding": encodings,
+        "store_schema": False,  # otherwise symbols come back as dictionaries, which tools concatenate badly
+    }
+
+
+class ArrowFile:
+    """An Arrow IPC file (not a stream, which few tools read) that is being written (app.ports.export.RowsFile)."""
+
+    def __init__(self, path: Path, kind: FileKind) -> None:
+        pa = library()
+        self._parser = LineParser(kind)
+        options = pa.ipc.IpcWriteOptions(compression=ARROW_CODEC, use_threads=False, unify_dictionaries=True)
+        self._writer = pa.ipc.new_file(path, self._parser.schema, options=options)
+
+    def write(self, series: Series, lines: Lines) -> None:
+        """Append rows. Raises ExportError when a value does not fit."""
+        self._writer.write_table(self._parser.table(series, lines))
+
+    def close(self) -> None:
+        """Write the footer."""
+        self._writer.close()
+
+
+def read(path: Path, kind: FileKind, series: Series, window: Span) -> Iterator[ReadBatch]:
+    """The rows of a series in a Parquet or Arrow file; decimals are Decimal, or float."""
+    names = kind.shape.names
+    for batch in _batches(path, kind):
+        at = [batch.column(name).to_pylist() for name in ("symbol", "interval", "open_time")]
+        wanted = [
+            number
+            for number, (symbol, interval, open_ms) in enumerate(zip(*at, strict=True))
+            if symbol == series.name and interval == series.interval.code and window.start_ms <= open_ms < window.end_ms
+        ]
+        if wanted:  # they follow each other
+            yield ReadBatch(names, rows_of(batch.slice(wanted[0], len(wanted)), names))
+
+
+def _batches(path: Path, kind: FileKind) -> Iterator[Any]:
+    pa = library()
+    if kind.format is Format.PARQUET:
+        with pa.parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=READ_ROWS)
+        return
+    with pa.OSFile(str(path)) as opened, pa.ipc.open_file(opened) as file:
+        for number in range(file.num_record_batches):
+            batch = file.get_batch(number)
+            for at in range(0, batch.num_rows, READ_ROWS):
+                yield batch.slice(at, READ_ROWS)

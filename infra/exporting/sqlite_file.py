@@ -1,0 +1,65 @@
+"""SQLite: plain tables of all rows, as the node's own are, in a database of their own."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from app.domain.series import Series
+from app.domain.span import Span
+from app.ports.export import ColumnType, FileKind, Lines, ReadBatch, Shape
+from infra.sqlite.library import sqlite3
+from infra.stores.row_tables import row_columns, row_table
+
+BATCH_ROWS: Final = 1_000
+_TYPES: Final = {ColumnType.TIME_MS: "INTEGER", ColumnType.COUNT: "INTEGER"}
+
+
+class SqliteFile:
+    """A database that is being written (app.ports.export.RowsFile)."""
+
+    def __init__(self, path: Path, kind: FileKind) -> None:
+        self._decimal = "REAL" if kind.is_float else "TEXT"
+        # nobody reads it before it has its name, and a crash makes it again: no journal, no waiting for the disk
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode = off")
+        self._connection.execute("PRAGMA synchronous = off")
+        self._begun: set[str] = set()
+
+    def write(self, series: Series, lines: Lines) -> None:
+        """Append rows, in one transaction."""
+        table, names = row_table(*series.table), row_columns(series.kind)
+        places = [lines.shape.names.index(name) for name in names]
+        symbol = series.name
+        rows = (line.split(",") for line in lines.text.decode().split("\n"))
+        values = ((symbol, *[row[place] or None for place in places]) for row in rows)
+        self._connection.execute("BEGIN")
+        if table not in self._begun:
+            self._connection.execute(self._created(table, lines.shape, names))
+            self._begun.add(table)
+        marks = ",".join("?" * (len(names) + 1))
+        self._connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608  our own names
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def _created(self, table: str, shape: Shape, names: Sequence[str]) -> str:
+        types = dict(shape.columns)
+        decimal = {ColumnType.PRICE: self._decimal, ColumnType.AMOUNT: self._decimal, ColumnType.WORD: "TEXT"}
+        columns = ", ".join(f"{name} {(_TYPES | decimal)[types[name]]}" for name in names)
+        return f"CREATE TABLE {table} (symbol TEXT NOT NULL, {columns}, PRIMARY KEY (symbol, open_time)) WITHOUT ROWID"
+
+
+def read(path: Path, kind: FileKind, series: Series, window: Span) -> Iterator[ReadBatch]:
+    """The rows of a series in a database; decimals are text, or float."""
+    table, names = row_table(*series.table), row_columns(series.kind)
+    select = (
+        f"SELECT {', '.join(names)} FROM {table} "  # noqa: S608  our own names
+        "WHERE symbol = ? AND open_time >= ? AND open_time < ? ORDER BY open_time"
+    )
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        cursor = connection.execute(select, (series.name, *window))
+        while batch := cursor.fetchmany(BATCH_ROWS):
+            yield ReadBatch(names, batch)
