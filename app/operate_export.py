@@ -24,6 +24,7 @@ from app.ports.export import ExportError, Format
 from app.settings import Settings
 from infra.exporting.folder import Folder
 from infra.process.folder_lock import FolderLock, FolderTaken
+from infra.process.malloc import return_large_blocks
 
 HOLES_SHOWN: Final = 20
 """Missing spans that the command prints; the manifest has all."""
@@ -50,6 +51,7 @@ def wish_of(target: Target, folder: Path, form: str, split: str, is_float: bool)
 
 async def export(settings: Settings, wish: ExportWish, out: Console) -> Exported:
     """Write the rows of the target to files, beside a running node or without one. Raises OperateError."""
+    return_large_blocks()
     node = Node(Parts(settings.without_exchange()))
     parts = node.parts
     try:
