@@ -53,6 +53,8 @@ class Exported(NamedTuple):
     bytes: int
     missing: int
     holes: tuple[tuple[Piece, SpanEntry], ...]
+    digests: tuple[tuple[int, str], ...]
+    """Size in bytes and SHA-256 of each file."""
 
 
 class Export:
@@ -197,6 +199,7 @@ class Export:
             sum(entry.bytes for entry, _ in entries),
             sum(missing_rows(entry, file) for entry, file in entries),
             holes,
+            tuple((entry.bytes, entry.sha256) for entry, _ in entries),
         )
 
 

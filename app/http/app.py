@@ -13,6 +13,7 @@ from app.http.collector import collector_router
 from app.http.deadline import Deadline
 from app.http.direct import Direct, Timings
 from app.http.errors import add_error_handlers
+from app.http.export import export_router
 from app.http.fast_path import FastPath
 from app.http.front import add_pages
 from app.http.intake import Intake
@@ -60,6 +61,7 @@ def create_http_app(
     app.include_router(market_data_router(data))
     app.include_router(refused_router())
     app.include_router(ops_router(services))
+    app.include_router(export_router(services))
     app.include_router(admin_router(services, clock, admin))
     app.include_router(collector_router(services.collector, admin, services.line))
     add_pages(app, services.health)

@@ -10,6 +10,7 @@ from app.collecting.collector import Collector
 from app.domain.interval import Interval
 from app.domain.series import Series
 from app.domain.span import Span
+from app.exporting.download import Downloads
 from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
@@ -177,6 +178,8 @@ class Services:
     names: Names
     collector: Callable[[], Collector | None] = lambda: None
     """The collector of this process; None: it has none, or is not the one that writes."""
+    downloads: Downloads | None = None
+    """Makes exports; None: this process makes none."""
 
 
 SymbolOf = Callable[[str], str | None]

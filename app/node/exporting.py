@@ -1,16 +1,27 @@
 """What an export of this node consists of: the spans of its series, and what their rows are read and written with."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from app.domain.interval import Grid
 from app.domain.series import Series
 from app.domain.span import Span
+from app.exporting import download
+from app.exporting.download import Busy, Downloads, Scratch
 from app.exporting.export import Sources
 from app.exporting.held_lines import STEP_ROWS, HeldLines
 from app.exporting.plan import PlannedFile
 from app.node.parts import Parts
 from app.querying.archived_rows import ByOrigin
 from infra.exporting.formats import open_rows
+from infra.exporting.scratch import ScratchFolder
+from infra.process.folder_lock import FolderTaken
+from infra.process.runtime_dir import beside
+
+SCRATCH: Final = "export"
+"""The ending of the folder in which files for requests are built, beside what the processes of a database share."""
+FREE_BYTES_MIN: Final = 1 << 30
+"""Room on the disk without which no request's file is begun: the largest one takes 0.8 GB."""
 
 
 def due(parts: Parts, series: Iterable[Series], span: Span) -> dict[Series, tuple[Grid, Span]]:
@@ -35,3 +46,22 @@ def sources(parts: Parts, step_rows: int = STEP_ROWS) -> Sources:
     """What an export reads: the store of `parts`, `step_rows` at a time."""
     lines = HeldLines(parts.reader, ByOrigin(parts.reader, parts.rest_forms), step_rows)
     return Sources(parts.reader, lines, open_rows)
+
+
+def downloads(parts: Parts) -> Downloads:
+    """What makes the files of requests."""
+    path = beside(parts.shared, SCRATCH)
+
+    def scratch() -> Scratch:
+        try:
+            made = ScratchFolder(path)
+        except FolderTaken as error:
+            raise Busy("another export is under way") from error
+        if made.free_bytes() < FREE_BYTES_MIN:
+            made.release()
+            raise OSError(f"the disk of {path} has less than 1 GB of room")
+        return made
+
+    return Downloads(
+        sources(parts, download.STEP_ROWS), parts.clock, lambda series, span: due(parts, series, span), scratch
+    )

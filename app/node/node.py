@@ -17,6 +17,7 @@ from app.http.services import Services
 from app.http.visits import STATE as LINES
 from app.node.collector_gauges import sample_collector
 from app.node.damage_report import RECEIVED, reported
+from app.node.exporting import downloads
 from app.node.gauges import sample_metrics
 from app.node.parts import Parts
 from app.node.writer import Writer
@@ -65,6 +66,7 @@ class Node:
                 parts.book_starts,
                 parts.names,
                 lambda: parts.collector,
+                downloads(parts),
             ),
             pages=parts.pages,
             clock=parts.clock,

@@ -95,13 +95,14 @@ class Held:
         opened: OpenRows = open_rows,
     ) -> Exported:
         """Run an export, with reads so short that a file has many."""
-        forms = RestForms(FixedClock(), self.reader, lambda event: None, lambda symbol: None)
-        lines = HeldLines(self.reader, ByOrigin(self.reader, forms), 500)
         target = Folder(folder)
         target.clear()
-        return await Export(Sources(self.reader, lines, opened), target, files, advance).run(
-            "0.1.0", ["export"], FixedClock()
-        )
+        return await Export(self.sources(opened), target, files, advance).run("0.1.0", ["export"], FixedClock())
+
+    def sources(self, opened: OpenRows = open_rows) -> Sources:
+        """What exports of the database read."""
+        forms = RestForms(FixedClock(), self.reader, lambda event: None, lambda symbol: None)
+        return Sources(self.reader, HeldLines(self.reader, ByOrigin(self.reader, forms), 500), opened)
 
 
 def manifest_in(folder: Path) -> Manifest:

@@ -21,6 +21,7 @@ from app.domain.interval import Interval
 from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
+from app.exporting.download import Downloads
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
 from app.http.direct import Timings
@@ -294,6 +295,7 @@ class Node:
     instrument: Callable[[FastAPI], None] = no_metrics
     gate: KeyGate | None = None
     collector: Callable[[], Collector | None] = lambda: None
+    downloads: Downloads | None = None
 
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
@@ -317,6 +319,7 @@ class Node:
                 self.book_starts,
                 self.names,
                 self.collector,
+                self.downloads,
             ),
             pages=self.pages,
             clock=self.clock,

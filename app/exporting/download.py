@@ -1,0 +1,140 @@
+"""An export as the answer to one request: a single file, built whole before a byte is sent, by one request at a time.
+
+What is sent is then whole, or an error: an answer that was streamed while it is made could only break off.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, Final, NamedTuple, Protocol
+
+from app.domain.interval import Grid
+from app.domain.series import Series
+from app.domain.span import Span
+from app.exporting.export import Export, Exported, Sources
+from app.exporting.plan import ENDINGS, Piece, PlannedFile, check_format
+from app.exporting.shapes import shape_of
+from app.ports.clock import Clock
+from app.ports.export import ExportError, ExportFolder, FileKind, Format
+
+ROWS_MAX: Final = 5_000_000
+"""Of one answer: ten years of minutes of a symbol, up to 800 MB as CSV, made in about ten seconds."""
+STEP_ROWS: Final = 1_440
+"""Of one read, 200 kB of text: what holds the interpreter takes less than a millisecond, so klines do not wait."""
+
+
+class Busy(Exception):
+    """Another export is under way."""
+
+
+class Scratch(Protocol):
+    """A folder for one file that is sent and deleted; nobody else has it meanwhile. Its methods block."""
+
+    @property
+    def folder(self) -> ExportFolder:
+        """Where the file is built."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file that was kept. Raises OSError."""
+        ...
+
+    def release(self) -> None:
+        """Delete everything."""
+        ...
+
+
+class Question(NamedTuple):
+    """What a request asks for: series of one kind, a span of open times, and the form of the file."""
+
+    series: tuple[Series, ...]
+    span: Span
+    format: Format
+    is_float: bool
+    allow_partial: bool
+
+
+class Missing(Exception):
+    """Rows that the request asks for are neither held nor proven absent; `rows` is their number."""
+
+    def __init__(self, rows: int, series: Series, span: Span) -> None:
+        super().__init__(f"{rows:,} rows are not held, the first of them of {series} from {span.start_ms} on")
+        self.rows = rows
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file that is ready to be sent; `release` must be called."""
+
+    name: str
+    size: int
+    sha256: str
+    rows: int
+    missing: int
+    file: BinaryIO
+    release: Callable[[], None]
+
+
+class Downloads:
+    """Makes the files of requests, one at a time for all processes of the node."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        clock: Clock,
+        due: Callable[[tuple[Series, ...], Span], dict[Series, tuple[Grid, Span]]],
+        scratch: Callable[[], Scratch],
+    ) -> None:
+        """`due`: the part of a span whose rows are due, by series. `scratch` raises Busy and OSError."""
+        self._sources = sources
+        self._clock = clock
+        self._due = due
+        self._scratch = scratch
+
+    async def make(self, question: Question) -> Download:
+        """Make the file. Raises ExportError if that is impossible; Busy, Missing, StoreUnavailable, OSError: for now."""
+        file = self._planned(question)
+        scratch = await asyncio.to_thread(self._scratch)
+        try:
+            export = Export(self._sources, scratch.folder, [file], lambda rows: None)
+            exported = await export.run("", (), self._clock)
+            _check(exported, question)
+            size, sha256 = exported.digests[0]
+            opened = await asyncio.to_thread(scratch.open, file.path)
+        except BaseException:
+            scratch.release()
+            raise
+
+        def release() -> None:
+            opened.close()
+            scratch.release()
+
+        return Download(file.path, size, sha256, exported.rows, exported.missing, opened, release)
+
+    def _planned(self, question: Question) -> PlannedFile:
+        """The file of a question. Raises ExportError."""
+        check_format(question.format, question.series)
+        kinds = {each.kind for each in question.series}
+        if len({shape_of(kind) for kind in kinds}) > 1 and question.format is not Format.SQLITE:
+            names = " and ".join(sorted(kind.name for kind in kinds))
+            raise ExportError(f"rows of {names} have different columns: ask for them one by one, or for format=sqlite")
+        asked = self._due(question.series, question.span)
+        pieces = tuple(Piece(series, *found) for series, found in asked.items() if found[0].count(*found[1]))
+        rows = sum(piece.grid.count(*piece.window) for piece in pieces)
+        if not pieces:
+            raise ExportError("no row of that span is due yet: ask for an earlier startTime")
+        if rows > ROWS_MAX:
+            raise ExportError(
+                f"that are {rows:,} rows, and an answer has at most {ROWS_MAX:,}: ask for less at a time, or use "
+                "klinenode export on the node's machine"
+            )
+        first = pieces[0].series
+        kind = FileKind(question.format, shape_of(first.kind), question.is_float)
+        name = first.name if len(pieces) == 1 else "klinenode"
+        return PlannedFile(f"{name}-{first.interval.slug}.{ENDINGS[question.format]}", kind, pieces)
+
+
+def _check(exported: Exported, question: Question) -> None:
+    if exported.missing and not question.allow_partial:
+        piece, span = exported.holes[0]
+        raise Missing(exported.missing, piece.series, span.span())

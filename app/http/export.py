@@ -1,0 +1,137 @@
+"""The route GET /v1/export: held rows as one file."""
+
+import asyncio
+import base64
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.domain.interval import INTERVALS
+from app.domain.reason import Reason
+from app.domain.series import Series
+from app.domain.span import Span
+from app.exporting.download import Busy, Download, Missing, Question
+from app.http.documentation import OWN_LIMITS, own_error_doc
+from app.http.errors import ApiError, unavailable, unlisted
+from app.http.headers import NO_STORE
+from app.http.params import INTEGER_MAX, TIME_MS_MAX
+from app.http.services import Services
+from app.kinds.registry import named
+from app.ports.export import ExportError, Format
+
+NAMES_MAX: Final = 1_000
+"""Symbols of one request: more than the exchange has in a quote asset; they take 12 kB of its query."""
+CHUNK_BYTES: Final = 256 * 1024
+BUSY_RETRY_AFTER_S: Final = 10  # an export takes some seconds
+MISSING_RETRY_AFTER_S: Final = 60  # a node that is filling has more rows then
+MEDIA_TYPES: Final = {
+    Format.PARQUET: "application/vnd.apache.parquet",
+    Format.ARROW: "application/vnd.apache.arrow.file",
+    Format.CSV: "text/csv; charset=utf-8",
+    Format.SQLITE: "application/vnd.sqlite3",
+    Format.MARKETSTORE: "application/msgpack",
+}
+_FILE: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
+_TIME: Final = Query(ge=0, le=INTEGER_MAX, description="Open times in ms, both ends included.")
+
+
+class FileResponse(Response):
+    """An answer whose body is a file, which is deleted when it was sent or the client has gone."""
+
+    def __init__(self, download: Download, form: Format) -> None:
+        super().__init__(status_code=200, media_type=MEDIA_TYPES[form])
+        self._download = download
+        digest = base64.b64encode(bytes.fromhex(download.sha256)).decode()
+        self.headers["content-length"] = str(download.size)
+        self.headers["content-digest"] = f"sha-256=:{digest}:"
+        self.headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(download.name)}"
+        self.headers["x-klinenode-rows"] = str(download.rows)
+        self.headers["x-klinenode-coverage"] = (
+            f"partial; klines_missing={download.missing}" if download.missing else "complete"
+        )
+        self.raw_headers.append(NO_STORE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file, as fast as the client reads."""
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            while chunk := await asyncio.to_thread(self._download.file.read, CHUNK_BYTES):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._download.release()
+
+
+def export_router(services: Services) -> APIRouter:
+    """The router with the route."""
+    router = APIRouter(prefix="/v1", tags=["operation"], responses=OWN_LIMITS)
+
+    @router.get(
+        "/export",
+        summary="Held rows as a file: Parquet, Arrow, CSV, SQLite or MarketStore",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "The file. Content-Digest is its SHA-256, X-Klinenode-Rows the number of its rows.",
+                "content": {media_type.partition(";")[0]: _FILE for media_type in MEDIA_TYPES.values()},
+            },
+            400: own_error_doc("A parameter is wrong, or the rows do not fit the format."),
+            503: own_error_doc(
+                "Another export is under way, or rows are not held (allow_partial=true sends the rest)."
+            ),
+        },
+    )
+    async def export(
+        symbols: Annotated[str, Query(min_length=1, description="Names, joined by commas; also BTCUSDT@markPrice.")],
+        intervals: Annotated[str, Query(min_length=1, description="Intervals, joined by commas.")],
+        startTime: Annotated[int, _TIME],  # noqa: N803  as the exchange spells it
+        endTime: Annotated[int, _TIME] = TIME_MS_MAX,  # noqa: N803
+        format: Annotated[Format, Query()] = Format.PARQUET,  # noqa: A002  the name of the parameter
+        float64: Annotated[bool, Query(description="Round decimals to float64.")] = False,
+        allow_partial: Annotated[bool, Query(description="Send what is held, where rows are missing.")] = False,
+    ) -> Response:
+        span = Span(min(startTime, TIME_MS_MAX), min(endTime, TIME_MS_MAX) + 1)
+        if not span:
+            raise ApiError(400, "startTime is after endTime.")
+        series = _series(services, symbols, intervals)
+        if services.downloads is None:
+            raise unavailable("This process makes no exports.", Reason.BUSY, BUSY_RETRY_AFTER_S)
+        try:
+            download = await services.downloads.make(Question(series, span, format, float64, allow_partial))
+        except Busy as error:
+            raise unavailable(f"{error}: one is made at a time.", Reason.BUSY, BUSY_RETRY_AFTER_S) from error
+        except Missing as error:
+            text = f"{error}; allow_partial=true sends the others, and /v1/coverage says what is missing."
+            raise unavailable(text, Reason.NOT_WHOLE, MISSING_RETRY_AFTER_S) from error
+        except ExportError as error:
+            raise ApiError(400, f"{error}.") from error
+        except OSError as error:
+            raise unavailable(f"The file cannot be built: {error}.", Reason.DATABASE, BUSY_RETRY_AFTER_S) from error
+        return FileResponse(download, format)
+
+    return router
+
+
+def _series(services: Services, symbols: str, intervals: str) -> tuple[Series, ...]:
+    """The series of a request, those of one table together. Raises ApiError."""
+    words, codes = symbols.split(","), intervals.split(",")
+    if len(words) > NAMES_MAX:
+        raise ApiError(400, f"These are {len(words)} symbols; one request has at most {NAMES_MAX}.")
+    for code in codes:
+        if code not in INTERVALS:
+            raise ApiError(400, f"No such interval: {code[:40]}. There are {', '.join(INTERVALS)}.")
+    names = []
+    for word in words:
+        name = services.query.name(word)
+        if name is None:
+            raise ApiError(400, unlisted(word))
+        names.append(name)
+    found = dict.fromkeys(named(name, INTERVALS[code]) for code in codes for name in names)
+    some = tuple(each for each in found if each.interval in each.kind.intervals_of((each.interval,)))
+    if not some:
+        there_are = ", ".join(str(interval) for interval in next(iter(found)).kind.intervals)
+        raise ApiError(400, f"{names[0]} has rows of {there_are} only.")
+    return some

@@ -1,0 +1,105 @@
+"""GET /v1/export: a whole file or an error, one at a time, and nothing that stays behind."""
+
+import base64
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from app.domain.interval import DAY_MS, Grid
+from app.domain.series import Series
+from app.domain.span import Span
+from app.exporting.download import Busy, Downloads, Scratch
+from app.exporting.shapes import shape_of
+from app.ports.export import FileKind, Format
+from infra.exporting.formats import read_rows
+from infra.exporting.scratch import ScratchFolder
+from infra.process.folder_lock import FolderTaken
+from tests.exporting.held import HOURS, MINUTES, SPAN, Held, rows_of
+from tests.http.fakes import Node
+from tests.sqlite.material import FixedClock
+
+HOURLY = f"/v1/export?symbols=ETHUSDT&intervals=1h&startTime={SPAN.start_ms}&endTime={SPAN.end_ms - 1}"
+MINUTELY = HOURLY.replace("ETHUSDT", "btcusdt").replace("1h", "1m")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "scratch"
+
+
+@pytest.fixture
+def node(held: Held, folder: Path) -> Node:
+    def due(series: tuple[Series, ...], span: Span) -> dict[Series, tuple[Grid, Span]]:
+        return {each: (each.interval.grid, span) for each in series}
+
+    def scratch() -> Scratch:
+        try:
+            return ScratchFolder(folder)
+        except FolderTaken as error:
+            raise Busy("another export is under way") from error
+
+    return Node(downloads=Downloads(held.sources(), FixedClock(), due, scratch))
+
+
+def files_in(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.*"))
+
+
+async def test_a_file_is_sent_whole_with_its_digest_and_deleted(node: Node, folder: Path, tmp_path: Path) -> None:
+    async with node.client() as client:
+        answer = await client.get(f"{HOURLY}&format=csv")
+    assert answer.status_code == 200
+    assert answer.headers["content-digest"] == f"sha-256=:{digest_of(answer.content)}:"
+    assert answer.headers["x-klinenode-rows"] == "48"
+    assert answer.headers["x-klinenode-coverage"] == "complete"
+    (path := tmp_path / "sent.csv").write_bytes(answer.content)
+    kind = FileKind(Format.CSV, shape_of(HOURS.kind), is_float=False)
+    found = [row for batch in read_rows(path, kind, HOURS, SPAN) for row in batch.rows]
+    assert [row[4] for row in found] == [row.close for row in rows_of(HOURS)]
+    assert not files_in(folder)
+
+
+def digest_of(body: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(body).digest()).decode()
+
+
+async def test_a_hole_is_refused_unless_it_is_allowed(node: Node, folder: Path) -> None:
+    async with node.client() as client:
+        refused = await client.get(f"{MINUTELY}&format=csv")
+        assert (refused.status_code, refused.headers["x-klinenode-reason"]) == (503, "not-whole")
+        assert "10 rows are not held" in refused.text
+        allowed = await client.get(f"{MINUTELY}&format=csv&allow_partial=true")
+    assert allowed.headers["x-klinenode-coverage"] == "partial; klines_missing=10"
+    assert len(allowed.content.splitlines()) == 1 + len(rows_of(MINUTES)) - 10
+    assert not files_in(folder)
+
+
+async def test_a_second_export_is_asked_to_come_again(node: Node, folder: Path) -> None:
+    first = ScratchFolder(folder)
+    async with node.client() as client:
+        busy = await client.get(HOURLY)
+        assert (busy.status_code, busy.headers["x-klinenode-reason"]) == (503, "busy")
+        first.release()
+        assert (await client.get(f"{HOURLY}&format=csv")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (HOURLY.replace("ETHUSDT", "NOSUCH"), "lists no NOSUCH"),
+        (HOURLY.replace("1h", "7m"), "No such interval: 7m"),
+        (HOURLY + "&format=xls", "format"),
+        (HOURLY.replace("ETHUSDT", "ETHUSDT,BTCUSDT@fundingRate"), "different columns"),
+        (MINUTELY.replace(str(SPAN.start_ms), str(SPAN.start_ms - 9999 * DAY_MS)), "at most 5,000,000"),
+        (HOURLY.replace("1h", "1M").replace(str(SPAN.start_ms), "0") + "&format=marketstore", "no timeframe for 1M"),
+    ],
+)
+async def test_what_cannot_be_answered_is_refused_before_anything_is_built(
+    node: Node, folder: Path, path: str, says: str
+) -> None:
+    async with node.client() as client:
+        answer = await client.get(path)
+    assert answer.status_code == 400
+    assert says in answer.text
+    assert not files_in(folder)
