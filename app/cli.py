@@ -346,6 +346,36 @@ def export(
 
 
 @app.command()
+def check_export(
+    folder: Annotated[Path, typer.Argument(help="Where `klinenode export` wrote its files.")],
+    node: Annotated[str | None, typer.Option(help="URL of a node whose answers the rows are compared with.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Compare so many pages of each file instead of all.", min=1, max=1_000_000)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which pages.")] = 1,
+) -> None:
+    """Prove a folder of exported files: SHA-256, rows and spans; with --node also every digit.
+
+    Exit status 1 when something differs, 2 when the check could not be made.
+    """
+    import asyncio
+
+    from app import operate, operate_check_export
+
+    comparison = None if node is None else operate_check_export.Comparison(node, sample, seed)
+    try:
+        verdict = asyncio.run(operate_check_export.check_export(folder, comparison, _console(stderr=True)))
+    except operate.OperateError as error:
+        _fail(str(error))
+    for fault in verdict.faults:
+        _console().print(f"  {fault}", markup=False, highlight=False, soft_wrap=True)
+    compared = "" if node is None else f", {verdict.pages:,} pages compared with {node}"
+    _console().print(f"{verdict.files:,} files, {verdict.rows:,} rows{compared}: {verdict.found:,} faults")
+    if verdict.found:
+        raise typer.Exit(1)
+
+
+@app.command()
 def config(
     *, sample_file: Annotated[bool, typer.Option("--sample", help="Print .env.sample instead.")] = False
 ) -> None:

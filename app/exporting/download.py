@@ -92,7 +92,7 @@ class Downloads:
         self._scratch = scratch
 
     async def make(self, question: Question) -> Download:
-        """Make the file. Raises ExportError if that is impossible; Busy, Missing, StoreUnavailable, OSError: for now."""
+        """Make the file. Raises ExportError if it is impossible, and Busy, Missing, StoreUnavailable, OSError."""
         file = self._planned(question)
         scratch = await asyncio.to_thread(self._scratch)
         try:

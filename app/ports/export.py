@@ -83,8 +83,12 @@ OpenRows = Callable[[Path, FileKind], RowsFile]
 """Begins a file at a path that does not exist. Raises ExportError when a library is missing; OSError."""
 
 
+READ_ROWS: Final = 1_000
+"""Rows of one batch of a file that is read back, at most, and of a node's answer that it is compared with."""
+
+
 class ReadBatch(NamedTuple):
-    """Some rows of a file, ascending, and the names of the columns that it has.
+    """At most READ_ROWS rows of a file, ascending, and the names of the columns that it has.
 
     Decimals are Decimal, text in CSV and SQLite, or float; unknown values are None.
     """

@@ -6,12 +6,11 @@ from typing import Any, Final
 
 from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.export import ColumnType, FileKind, Format, Lines, ReadBatch
+from app.ports.export import READ_ROWS, ColumnType, FileKind, Format, Lines, ReadBatch
 from infra.exporting.columns import LineParser, library, rows_of
 
 GROUP_ROWS: Final = 50_000
 """The fewest rows of a row group, but for a file's last: a month of minutes, whose columns have 9 MB in memory."""
-READ_ROWS: Final = 1_000
 PARQUET_LEVEL: Final = 1  # of zstd
 _ENCODINGS: Final = {
     ColumnType.TIME_MS: "DELTA_BINARY_PACKED",

@@ -8,9 +8,8 @@ from typing import Final
 
 from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.export import ColumnType, FileKind, Lines, ReadBatch
+from app.ports.export import READ_ROWS, ColumnType, FileKind, Lines, ReadBatch
 
-BATCH_ROWS: Final = 1_000
 _INTEGERS: Final = frozenset({ColumnType.TIME_MS, ColumnType.COUNT})
 
 
@@ -43,5 +42,5 @@ def read(path: Path, kind: FileKind, series: Series, window: Span) -> Iterator[R
             for row in csv.reader(file)
             if row[0] == name and row[1] == code and window.start_ms <= int(row[2]) < window.end_ms
         )
-        while batch := list(islice(rows, BATCH_ROWS)):
+        while batch := list(islice(rows, READ_ROWS)):
             yield ReadBatch(kind.shape.names, batch)

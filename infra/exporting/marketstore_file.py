@@ -12,7 +12,7 @@ import msgspec
 
 from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.export import TIMEFRAMES, FileKind, Lines, ReadBatch
+from app.ports.export import READ_ROWS, TIMEFRAMES, FileKind, Lines, ReadBatch
 from infra.exporting.columns import LineParser, library
 
 NAMES: Final = ("Epoch", "Open", "High", "Low", "Close", "Volume")
@@ -23,7 +23,6 @@ CODES: Final = {"i8": "q", "f8": "d"}
 """By MarketStore's name of a type: that of Python's arrays. Both are little-endian wherever there are wheels."""
 GROUP: Final = "OHLCV:Symbol/Timeframe/AttributeGroup"
 S_MS: Final = 1_000
-BATCH_ROWS: Final = 1_000
 
 
 class MarketstoreFile:
@@ -79,8 +78,8 @@ def read(path: Path, kind: FileKind, series: Series, window: Span) -> Iterator[R
         for epoch, *others in zip(*columns, strict=True)
         if window.start_ms <= epoch * S_MS < window.end_ms
     ]
-    for at in range(0, len(rows), BATCH_ROWS):
-        yield ReadBatch(COLUMNS, rows[at : at + BATCH_ROWS])
+    for at in range(0, len(rows), READ_ROWS):
+        yield ReadBatch(COLUMNS, rows[at : at + READ_ROWS])
 
 
 def _key(series: Series) -> str:

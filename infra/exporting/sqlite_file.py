@@ -7,11 +7,10 @@ from typing import Final
 
 from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.export import ColumnType, FileKind, Lines, ReadBatch, Shape
+from app.ports.export import READ_ROWS, ColumnType, FileKind, Lines, ReadBatch, Shape
 from infra.sqlite.library import sqlite3
 from infra.stores.row_tables import row_columns, row_table
 
-BATCH_ROWS: Final = 1_000
 _TYPES: Final = {ColumnType.TIME_MS: "INTEGER", ColumnType.COUNT: "INTEGER"}
 
 
@@ -59,7 +58,9 @@ def read(path: Path, kind: FileKind, series: Series, window: Span) -> Iterator[R
         f"SELECT {', '.join(names)} FROM {table} "  # noqa: S608  our own names
         "WHERE symbol = ? AND open_time >= ? AND open_time < ? ORDER BY open_time"
     )
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(
+        sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    ) as connection:
         cursor = connection.execute(select, (series.name, *window))
-        while batch := cursor.fetchmany(BATCH_ROWS):
+        while batch := cursor.fetchmany(READ_ROWS):
             yield ReadBatch(names, batch)
