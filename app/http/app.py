@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Lifespan
 from app.access.key_gate import KeyGate
 from app.http.admin import admin_router
 from app.http.admin_guard import AdminGuard
+from app.http.batch import Batches, batch_router
 from app.http.collector import collector_router
 from app.http.deadline import Deadline
 from app.http.direct import Direct, Timings
@@ -25,6 +26,7 @@ from app.http.market_pages import MarketPages
 from app.http.ops import ops_router
 from app.http.page_cache import PageCache
 from app.http.refused import refused_router
+from app.http.rolling import RollingRoute, rolling_router
 from app.http.services import Services
 from app.market.endpoints import ENDPOINTS
 from app.ports.clock import Clock
@@ -56,6 +58,8 @@ def create_http_app(
     )
     klines = Klines(services.query, services.names, pages, clock, only_final_default=only_final_default)
     app.include_router(klines_router(klines))
+    app.include_router(batch_router(Batches(services.batch, pages, clock, services.arrow)))
+    app.include_router(rolling_router(RollingRoute(services.rolling, services.query, pages, clock)))
     app.include_router(market_router(services.symbols, clock))
     data = MarketData(services, klines, market_pages, clock)
     app.include_router(market_data_router(data))

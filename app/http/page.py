@@ -183,13 +183,28 @@ def accepts_gzip(accept: bytes) -> bool:
 
 @lru_cache(maxsize=256)  # clients send a handful of values; 256 × 256 bytes at most
 def _prefers_gzip(accept: bytes) -> bool:
+    quality = _qualities(accept)
+    wanted = quality.get(b"gzip", quality.get(b"*", 0))
+    return wanted > 0 and wanted >= quality.get(b"identity", 0)
+
+
+def accepts_zstd(accept: bytes) -> bool:
+    """Whether an Accept-Encoding names zstd and prefers it, or likes it as well as gzip and the identity encoding."""
+    if len(accept) > ACCEPT_BYTES_MAX:
+        return False
+    quality = _qualities(accept)
+    wanted = quality.get(b"zstd", 0)
+    return wanted > 0 and wanted >= max(quality.get(b"gzip", 0), quality.get(b"identity", 0))
+
+
+def _qualities(accept: bytes) -> dict[bytes, int]:
+    """The codings that an Accept-Encoding names, with their qualities in thousandths."""
     quality: dict[bytes, int] = {}
     for part in accept.split(b","):
         if coding := _CODING.fullmatch(part):
             name = coding[1].lower().removeprefix(b"x-")
             quality[name] = _thousandths(coding[2] or b"1")
-    wanted = quality.get(b"gzip", quality.get(b"*", 0))
-    return wanted > 0 and wanted >= quality.get(b"identity", 0)
+    return quality
 
 
 def _thousandths(quality: bytes) -> int:

@@ -14,8 +14,11 @@ from app.exporting.download import Downloads
 from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
+from app.ports.arrow import ArrowKlines
 from app.ports.coordination import WriterRpcClient
 from app.querying.answer import Answer, KlineQuery
+from app.querying.batch import BatchKlines
+from app.querying.rolling_query import RollingKlines
 from app.querying.statistics import HeldAnswer, StatisticsQuery
 
 
@@ -176,6 +179,9 @@ class Services:
     line: WriterLine
     book_starts: BookStarts
     names: Names
+    batch: BatchKlines
+    rolling: RollingKlines
+    arrow: ArrowKlines
     collector: Callable[[], Collector | None] = lambda: None
     """The collector of this process; None: it has none, or is not the one that writes."""
     downloads: Downloads | None = None

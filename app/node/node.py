@@ -15,6 +15,7 @@ from app.http.app import create_http_app
 from app.http.forward import answer_by
 from app.http.services import Services
 from app.http.visits import STATE as LINES
+from app.node.bulk import bulk_of
 from app.node.collector_gauges import sample_collector
 from app.node.damage_report import RECEIVED, reported
 from app.node.exporting import downloads
@@ -65,6 +66,7 @@ class Node:
                 parts,
                 parts.book_starts,
                 parts.names,
+                *bulk_of(parts),
                 lambda: parts.collector,
                 downloads(parts),
             ),

@@ -22,6 +22,8 @@ from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
 from app.exporting.download import Downloads
+from app.holding.ledger_cache import LedgerCache
+from app.holding.tail import Tail
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
 from app.http.direct import Timings
@@ -36,9 +38,12 @@ from app.market.market_source import Fetched
 from app.market.stream_hub import Hub
 from app.ports.coordination import RpcRequest, RpcResponse, WriterRpcClient
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
+from app.querying.batch import BatchKlines
+from app.querying.rolling_query import RollingKlines
 from app.querying.statistics import HeldAnswer, StatisticsQuery
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections
+from infra.exporting.arrow_bytes import ArrowBytes
 
 # hypothesis runs its examples in a thread here, and warns when other threads use the random module meanwhile
 OTHERS_MAY_USE_RANDOM = pytest.mark.filterwarnings(
@@ -67,6 +72,8 @@ class FakeStatistics:
 
 
 class ManualClock:
+    is_trusted = True
+
     def __init__(self, now_ms: int = NOW_MS) -> None:
         self.ms = now_ms
 
@@ -74,7 +81,7 @@ class ManualClock:
         return self.ms
 
     async def sleep(self, delay_s: float) -> None:
-        raise AssertionError(f"nothing here waits, least of all {delay_s} s")
+        assert not delay_s, f"nothing here waits, least of all {delay_s} s"
 
 
 def kline_body(rows: int = 500) -> bytes:
@@ -318,6 +325,9 @@ class Node:
                 self.line,
                 self.book_starts,
                 self.names,
+                BatchKlines(self.clock, self.query, lambda _: SYMBOLS),
+                RollingKlines(self.clock, LedgerCache(), Tail(1_000_000, lambda: True), self.query.answer),
+                ArrowBytes(),
                 self.collector,
                 self.downloads,
             ),

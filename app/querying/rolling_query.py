@@ -1,0 +1,159 @@
+"""Answers queries for rolling windows from held minutes: whole, or refused with the spans that are missing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from app.binance import rest_rows
+from app.binance.error_body import BinanceError, service_unavailable
+from app.domain.columns import EMPTY, Columns
+from app.domain.interval import M1, MINUTE_MS, FixedGrid
+from app.domain.reason import Reason
+from app.domain.rolling_windows import Windows, rolled
+from app.domain.series import Series
+from app.domain.span import Span, Spans
+from app.holding.ledger_cache import LedgerCache
+from app.holding.tail import Tail
+from app.kinds.klines import KLINES
+from app.ports.clock import ConfirmedClock
+from app.querying.answer import END_OF_TIME_MS, LIMIT_DEFAULT, LIMIT_MAX, Answer, KlineQuery
+from app.querying.refusal import RETRY_AFTER_S
+from app.querying.tail_cut import CLOSING_PAGE_MS
+from app.querying.window import closed_end_ms
+
+MINUTES_MAX: Final = 50_000  # five weeks: 20 MB while they are rolled up, and a tenth of a second of a thread
+AT_ONCE_MAX: Final = 2  # queries whose minutes are in memory at once
+UNDER_WAY_MAX: Final = 16  # queries, with those that wait: more would wait longer than clients do
+SPANS_NAMED_MAX: Final = 4  # missing spans in a refusal
+
+Held = Callable[[KlineQuery], Awaitable[Answer]]
+"""Answers a klines query from held rows alone. Raises BinanceError."""
+
+_decode: Final = msgspec.json.Decoder(list[list[Any]]).decode
+
+
+class RollingQuery(NamedTuple):
+    """Windows of `length_ms` that begin at multiples of `step_ms`, not before `start_ms` and not after `end_ms`.
+
+    With `start_ms` the oldest `limit`, else the newest. Without a `limit`: LIMIT_DEFAULT, or as many as may be.
+    """
+
+    symbol: str
+    length_ms: int
+    step_ms: int
+    start_ms: int | None = None
+    end_ms: int | None = None
+    limit: int | None = None
+
+    @property
+    def series(self) -> Series:
+        """The minutes that the windows are made of."""
+        return Series(KLINES, self.symbol, M1)
+
+    @property
+    def windows_max(self) -> int:
+        """How many windows one answer can have: at most LIMIT_MAX, made of at most MINUTES_MAX minutes."""
+        return min(LIMIT_MAX, 1 + (MINUTES_MAX * MINUTE_MS - self.length_ms) // self.step_ms)
+
+
+class RollingKlines:
+    """Answers rolling queries; at most AT_ONCE_MAX at a time."""
+
+    def __init__(self, clock: ConfirmedClock, ledgers: LedgerCache, tail: Tail, held: Held) -> None:
+        self._clock = clock
+        self._ledgers = ledgers
+        self._tail = tail
+        self._held = held
+        self._free = asyncio.Semaphore(AT_ONCE_MAX)
+        self._under_way = 0
+
+    async def answer(self, query: RollingQuery) -> Answer:
+        """The answer to `query`. Raises BinanceError: 503 with Retry-After when a window would not be whole."""
+        if self._under_way >= UNDER_WAY_MAX:
+            raise service_unavailable(RETRY_AFTER_S, Reason.BUSY)
+        self._under_way += 1
+        try:
+            async with self._free:
+                return await self._answer(query)
+        finally:
+            self._under_way -= 1
+
+    async def _answer(self, query: RollingQuery) -> Answer:
+        now_ms, series = self._clock.now_ms(), query.series
+        closed_ms = closed_end_ms(M1.grid, self._tail.get(series), now_ms)
+        windows, is_newest = windows_of(query, closed_ms)
+        valid_until_ms = END_OF_TIME_MS
+        if is_newest:
+            if not self._clock.is_trusted:
+                raise service_unavailable(RETRY_AFTER_S, Reason.CLOCK)
+            valid_until_ms = max(now_ms + CLOSING_PAGE_MS, windows.end_ms + query.step_ms if windows.number else 0)
+        if not windows.number:
+            return Answer(b"[]", series, Span(windows.first_ms, windows.first_ms), False, valid_until_ms)
+        span = Span(windows.first_ms, windows.end_ms)
+        self._refuse_lacking(series, span)
+        minutes = await self._minutes(series, span)
+        body = await asyncio.to_thread(_printed, minutes, windows)
+        return Answer(body, series, span, False, valid_until_ms)
+
+    def _refuse_lacking(self, series: Series, span: Span) -> None:
+        """Raise BinanceError (503) if it is unknown whether there are minutes somewhere in `span`."""
+        known, tail = self._ledgers.ledger(series).known, self._tail.get(series)
+        if tail is not None and tail.rows:
+            known |= Spans([Span(tail.start_ms, tail.end_ms)])
+        missing = list(known.complement(span))
+        if missing:
+            named = ", ".join(f"{each.start_ms}-{each.end_ms}" for each in missing[:SPANS_NAMED_MAX])
+            more = f" and {len(missing) - SPANS_NAMED_MAX} more spans" if len(missing) > SPANS_NAMED_MAX else ""
+            text = (
+                f"The windows need minutes of {series.symbol} that are not held: open times {named}{more}. "
+                "Ask for windows beside them, or wait until /v1/coverage shows them as held."
+            )
+            raise BinanceError(503, -1001, text, RETRY_AFTER_S, Reason.NOT_HELD)
+
+    async def _minutes(self, series: Series, span: Span) -> Columns:
+        """All minutes that open in `span`. Raises BinanceError."""
+        parts: list[Columns] = []
+        at_ms = span.start_ms
+        while at_ms < span.end_ms:
+            answer = await self._held(KlineQuery(series, at_ms, span.end_ms - 1, LIMIT_MAX, only_final=True))
+            part = _columns(answer.body)
+            parts.append(part)
+            if len(part) < LIMIT_MAX:
+                break
+            at_ms = part.opens_ms[-1] + MINUTE_MS
+            await self._clock.sleep(0)  # a page in memory comes without any wait
+        return Columns.joined([part for part in parts if part])
+
+
+def windows_of(query: RollingQuery, closed_ms: int) -> tuple[Windows, bool]:
+    """The windows of `query` that end by `closed_ms`, and whether the next one to end would be among them."""
+    grid = FixedGrid(query.step_ms)
+    newest_ms = grid.floor(closed_ms - query.length_ms)
+    last_ms = newest_ms if query.end_ms is None else min(newest_ms, grid.floor(query.end_ms))
+    limit = min(LIMIT_DEFAULT if query.limit is None else query.limit, query.windows_max)
+    if query.start_ms is None:
+        number = min(limit, last_ms // query.step_ms + 1)
+        first_ms = last_ms - (number - 1) * query.step_ms
+    else:
+        first_ms = grid.ceil(query.start_ms)
+        number = min(limit, (last_ms - first_ms) // query.step_ms + 1)
+    is_open_ended = query.end_ms is None or query.end_ms >= newest_ms + query.step_ms
+    is_newest = is_open_ended and (query.start_ms is None or number < limit)
+    return Windows(max(0, first_ms), query.length_ms, query.step_ms, max(0, number)), is_newest
+
+
+def _columns(body: bytes) -> Columns:
+    """The minutes of an answer's body."""
+    rows = _decode(body)
+    if not rows:
+        return EMPTY
+    opens, o, h, low, c, volume, _, quote, trades, taker, taker_quote, _ = map(list, zip(*rows, strict=True))
+    return Columns([opens, o, h, low, c, volume, quote, trades, taker, taker_quote])
+
+
+def _printed(minutes: Columns, windows: Windows) -> bytes:
+    """The body of the answer."""
+    reach_ms = windows.length_ms - 1
+    return rest_rows.join(KLINES.encode(kline, kline.open_ms + reach_ms) for kline in rolled(minutes, windows))
