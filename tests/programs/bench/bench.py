@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tests.programs.bench import (
     part_backfill,
+    part_batch,
     part_cold,
     part_collector,
     part_http,
@@ -35,6 +36,7 @@ OUT: Final = ROOT / "bench"
 STAGED: Final = {
     "http": part_http.measure,
     "nginx": part_nginx.measure,
+    "batch": part_batch.measure,
     "tail": part_tail.measure,
     "cold": part_cold.measure,
 }
