@@ -28,6 +28,7 @@ from app.querying.refusal import RETRY_AFTER_S
 
 HELD_BYTES_MAX: Final = 160 * 1024 * 1024
 """Of all batches under way, by their estimates: one of the largest without a coding, or ten of the usual coded ones."""
+SENT_S_MAX: Final = 120.0  # 39 MB at 2.6 Mbit/s: a client that is slower would keep others from their batches
 PLAIN_ROW_BYTES: Final = 170  # an estimate from above of a row in JSON or Arrow
 CODED_ROW_BYTES: Final = 48
 _ARROW: Final[Header] = (b"content-type", ARROW_TYPE)
@@ -182,8 +183,12 @@ async def _send(made: Made, asked: Asked, send: Send) -> None:
         headers += [(b"content-encoding", made.coding)] if made.coding else []
     await send({"type": "http.response.start", "status": status, "headers": headers})
     if status != NOT_MODIFIED:
-        for piece in made.body.pieces():
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        try:
+            async with asyncio.timeout(SENT_S_MAX):
+                for piece in made.body.pieces():
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except TimeoutError:
+            return  # the server closes the connection, so the client knows that its answer is not whole
     await send({"type": "http.response.body", "body": b""})
 
 
