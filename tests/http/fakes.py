@@ -36,6 +36,7 @@ from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
 from app.market.stream_hub import Hub
+from app.ports.arrow import ArrowKlines
 from app.ports.coordination import RpcRequest, RpcResponse, WriterRpcClient
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.querying.batch import BatchKlines
@@ -303,6 +304,7 @@ class Node:
     gate: KeyGate | None = None
     collector: Callable[[], Collector | None] = lambda: None
     downloads: Downloads | None = None
+    arrow: ArrowKlines = field(default_factory=ArrowBytes)
 
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
@@ -327,7 +329,7 @@ class Node:
                 self.names,
                 BatchKlines(self.clock, self.query, lambda _: SYMBOLS),
                 RollingKlines(self.clock, LedgerCache(), Tail(1_000_000, lambda: True), self.query.answer),
-                ArrowBytes(),
+                self.arrow,
                 self.collector,
                 self.downloads,
             ),
