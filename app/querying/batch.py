@@ -1,7 +1,7 @@
 """Answers one klines query for many symbols, from held klines alone, and lets others pass between the symbols."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from app.binance.error_body import BinanceError, invalid_symbol
@@ -69,21 +69,12 @@ class BatchKlines:
         names = list(dict.fromkeys(map(letters.upper, query.symbols)))
         for at in range(0, len(names), READS_AT_ONCE):
             group = names[at : at + READS_AT_ONCE]
-            soon = []
-            for name in group:
-                soon.append(self._at_once(name, query))
-                await self._clock.sleep(0)  # memory gives its answer without any wait
-            async with asyncio.TaskGroup() as tasks:
-                late = [
-                    tasks.create_task(self._read(name, found)) if isinstance(found, KlineQuery) else None
-                    for name, found in zip(group, soon, strict=True)
-                ]
-            for name, found, task in zip(group, soon, late, strict=True):
-                if task is not None:
-                    yield task.result()
-                elif not isinstance(found, KlineQuery):
-                    yield Entry(name, found)
-                await self._clock.sleep(0)  # the caller may have compressed it
+            soon = {name: self._at_once(name, query) for name in group}
+            lacking = {name: asked for name, asked in soon.items() if isinstance(asked, KlineQuery)}
+            late = await self._read(lacking) if lacking else {}
+            for name, found in soon.items():
+                yield Entry(name, late[name] if isinstance(found, KlineQuery) else found)
+                await self._clock.sleep(0)  # others pass: memory gives its answers without any wait
 
     def _at_once(self, name: str, query: BatchQuery) -> Answer | BinanceError | KlineQuery:
         """The answer if memory has it, or the error, or the query that has to be read from the store."""
@@ -98,11 +89,17 @@ class BatchKlines:
         answer = self._held.at_once(asked, self._clock.now_ms())
         return asked if answer is None else answer
 
-    async def _read(self, name: str, asked: KlineQuery) -> Entry:
+    async def _read(self, lacking: Mapping[str, KlineQuery]) -> dict[str, Answer | BinanceError]:
+        """What the store has, of all at once."""
+        async with asyncio.TaskGroup() as tasks:
+            made = {name: tasks.create_task(self._read_one(name, asked)) for name, asked in lacking.items()}
+        return {name: task.result() for name, task in made.items()}
+
+    async def _read_one(self, name: str, asked: KlineQuery) -> Answer | BinanceError:
         try:
-            return Entry(name, await self._held.answer(asked))
+            return await self._held.answer(asked)
         except BinanceError as error:
-            return Entry(name, _explained(error, name, asked.interval))
+            return _explained(error, name, asked.interval)
 
 
 def _explained(error: BinanceError, name: str, interval: Interval) -> BinanceError:

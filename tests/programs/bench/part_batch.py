@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -18,12 +19,13 @@ from tests.programs.bench.load import Load, Outcome, apply
 from tests.programs.bench.part_http import answer_of
 from tests.programs.bench.part_tail import path_of, warm
 from tests.programs.bench.raw import reply_file
-from tests.programs.bench.stage import Stage
+from tests.programs.bench.stage import Stage, cpu_s
+from tests.system.processes import Program
 
 PART: Final = "batch"
 ROWS: Final = 500
 BATCH: Final = f"/v1/klines/batch?symbols=all&interval=1m&limit={ROWS}"
-BESIDE_RAW_MAX: Final = 4.0
+BESIDE_RAW_MAX: Final = 5.0
 BESIDE_SINGLES_MAX: Final = 1.0
 NAIVE_TIMES_MIN: Final = 8.0  # for windows of 90 minutes
 LENGTHS: Final = (90, 1_440)
@@ -38,44 +40,64 @@ async def measure(stage: Stage) -> None:
     await _rolling(stage)
 
 
-async def _once(stage: Stage, port: int, paths: Sequence[str], headers: Mapping[str, str] | None = None) -> float:
-    """The ms until all `paths` are answered, each once."""
+class _Cost(NamedTuple):
+    """The time until all is answered, and the processor time of the server's processes for it, both in ms."""
+
+    wall_ms: float
+    cpu_ms: float
+
+
+async def _once(
+    stage: Stage, program: Program, port: int, paths: Sequence[str], headers: Mapping[str, str] | None = None
+) -> _Cost:
+    """What it costs to answer all `paths`, each once."""
     load = Load(port, paths, stage.run.size.connections, None, headers or {})
+    before_s = cpu_s(program)
     outcome = await apply(load, stage.run.folder)
     assert outcome.failed == 0, f"{outcome.failed} answers were errors"
-    return outcome.ms[-1] if outcome.requests == 1 else outcome.seconds * 1000
+    wall_ms = outcome.ms[-1] if outcome.requests == 1 else outcome.seconds * 1000
+    return _Cost(wall_ms, (cpu_s(program) - before_s) * 1000)
 
 
 async def _batches(stage: Stage) -> None:
-    port, add = stage.place.port, stage.run.figures.append
+    port = stage.place.port
     symbols = len(stage.market.names)
     singles = [path_of(symbol, ROWS) for symbol in stage.market.names]
-    codings = {"plain": {}, "gzip": {"Accept-Encoding": "gzip"}, "zstd": {"Accept-Encoding": "zstd"}}
+    codings: Mapping[str, Mapping[str, str]] = {
+        "plain": {},
+        "gzip": {"Accept-Encoding": "gzip"},
+        "zstd": {"Accept-Encoding": "zstd"},
+    }
 
-    async def batch(headers: Mapping[str, str] | None = None) -> float:
-        return await _once(stage, port, [BATCH], headers)
+    async def batch(headers: Mapping[str, str]) -> _Cost:
+        return await _once(stage, stage.node, port, [BATCH], headers)
 
-    async def all_singles() -> float:
-        return await _once(stage, port, singles)
+    async def all_singles() -> _Cost:
+        return await _once(stage, stage.node, port, singles)
 
     for name, headers in codings.items():
         status, stated, body = await answer_of(port, BATCH, headers)
         raw, raw_port = await stage.raw("fixed", reply_file(stage.run.folder / "reply.json", status, stated, body))
 
-        async def ours(headers: Mapping[str, str] = headers) -> float:
-            return await batch(headers)
+        async def limit(raw: Program = raw, raw_port: int = raw_port) -> _Cost:
+            return await _once(stage, raw, raw_port, [BATCH])
 
-        async def limit(raw_port: int = raw_port) -> float:
-            return await _once(stage, raw_port, [BATCH])
-
-        pairs = await alternating(stage.run.size.rounds, ours, limit)
+        pairs = await alternating(stage.run.size.rounds, partial(batch, headers), limit)
         raw.kill()
-        floor = BESIDE_RAW_MAX if name == "plain" else None
         note = f"against the same bytes from raw ASGI; {symbols} symbols × {ROWS} rows, {len(body):,} bytes"
-        add(compared(PART, f"a batch, {name}", "ms", pairs, floor=floor, is_cost=True, note=note))
-    pairs = await alternating(stage.run.size.rounds, batch, all_singles)
+        _add(stage, f"a batch, {name}", pairs, BESIDE_RAW_MAX if name == "plain" else None, note)
+    pairs = await alternating(stage.run.size.rounds, partial(batch, codings["plain"]), all_singles)
     note = f"against {symbols} single requests from {stage.run.size.connections} connections"
-    add(compared(PART, "a batch, plain", "ms", pairs, floor=BESIDE_SINGLES_MAX, is_cost=True, note=note))
+    _add(stage, "a batch, plain", pairs, BESIDE_SINGLES_MAX, note)
+
+
+def _add(stage: Stage, name: str, pairs: Sequence[tuple[_Cost, _Cost]], floor: float | None, note: str) -> None:
+    """Add the figures of time and processor time; the floor is for the latter, which other load does not change."""
+    add = stage.run.figures.append
+    walls = [(mine.wall_ms, theirs.wall_ms) for mine, theirs in pairs]
+    add(compared(PART, name, "ms", walls, is_cost=True, note=note))
+    cpus = [(mine.cpu_ms, theirs.cpu_ms) for mine, theirs in pairs]
+    add(compared(PART, f"{name}: CPU", "ms", cpus, floor=floor, is_cost=True, note="the server's processes"))
 
 
 async def _beside(stage: Stage) -> None:
