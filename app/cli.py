@@ -376,6 +376,30 @@ def check_export(
 
 
 @app.command()
+def replay(
+    start: Annotated[str, typer.Option(help="First minute: ISO 8601 (UTC unless it says otherwise) or ms.")],
+    end: Annotated[str | None, typer.Option(help="End of the last minute: ISO 8601 or ms; default: now.")] = None,
+    speed: Annotated[int, typer.Option(help="How many times as fast as the clock.", min=1, max=1_000)] = 1,
+    port: Annotated[int, typer.Option(help="Where the replay answers.", min=1, max=65_535)] = 8010,
+    host: Annotated[str | None, typer.Option(help="Overrides HOST.")] = None,
+    *,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
+    demo: Demo = False,
+) -> None:
+    """Serve a past time of the database at a chosen speed: REST and sockets, read-only, beside a node or alone."""
+    from app import operate, operate_replay
+    from app.node.prepare import CannotStart
+
+    given: dict[str, object] = {"port": port} if host is None else {"port": port, "host": host}
+    settings = _settings_of(is_demo=demo, needs_node=False).model_copy(update=given)
+    plan = operate_replay.Plan(_ms(start, "--start") or 0, _ms(end, "--end"), speed, loop)
+    try:
+        operate_replay.run(settings, plan)
+    except (operate.OperateError, CannotStart) as error:
+        _fail(str(error))
+
+
+@app.command()
 def config(
     *, sample_file: Annotated[bool, typer.Option("--sample", help="Print .env.sample instead.")] = False
 ) -> None:

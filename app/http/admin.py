@@ -115,7 +115,7 @@ def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRout
         },
     )
     async def backfill(request: Request) -> Response:
-        body = await _body(request)
+        body = await body_of(request)
         if (answer := await forwarded(services.line, request, body)) is not None:
             return answer
         series, span = understood(body, services.query.name)
@@ -134,7 +134,7 @@ def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRout
         },
     )
     async def withdraw(request: Request) -> Response:
-        body = await _body(request)
+        body = await body_of(request)
         if (answer := await forwarded(services.line, request, body)) is not None:
             return answer
         series, span = understood(body, services.query.name)
@@ -158,7 +158,7 @@ def admin_router(services: Services, clock: Clock, guard: AdminGuard) -> APIRout
         },
     )
     async def verify(request: Request) -> Response:
-        body = await _body(request)
+        body = await body_of(request)
         if (answer := await forwarded(services.line, request, body)) is not None:
             return answer
         series, span = understood(body, services.query.name)
@@ -183,7 +183,8 @@ def _upstream_failed(error: UpstreamError, clock: Clock) -> ApiError:
     return unavailable(text, error.cause, wait_s)
 
 
-async def _body(request: Request) -> bytes:
+async def body_of(request: Request) -> bytes:
+    """The body of a request. Raises ApiError (413) above BODY_BYTES_MAX."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -208,7 +209,7 @@ def understood(body: bytes, symbol_of: SymbolOf) -> tuple[list[Series], Span]:
         raise ApiError(400, f"There are no {missing[0].interval} rows of {missing[0].name}.")
     if not 1 <= len(series) <= SERIES_MAX:
         raise ApiError(400, f"{len(series)} series; ask for 1 to {SERIES_MAX} (symbols × intervals) at a time.")
-    span = Span(_time_ms("start", wish.start), _time_ms("end", wish.end))
+    span = Span(time_ms("start", wish.start), time_ms("end", wish.end))
     if not span:
         raise ApiError(400, "start must be before end.")
     return series, span
@@ -221,7 +222,7 @@ def _named(symbol_of: SymbolOf, text: str) -> str:
     return name
 
 
-def _time_ms(name: str, value: int | str) -> int:
+def time_ms(name: str, value: int | str) -> int:
     """A time as ms or ISO 8601; without an offset it is UTC."""
     if isinstance(value, str):
         try:

@@ -34,8 +34,8 @@ class _LatestPage:
         return self._page
 
 
-def market_router(symbols: Symbols, clock: Clock) -> APIRouter:
-    """The router with ping, time and exchangeInfo."""
+def market_router(symbols: Symbols, clock: Clock, exchange_info_max_age_s: int = EXCHANGE_INFO_MAX_AGE_S) -> APIRouter:
+    """The router with ping, time and exchangeInfo, which others may cache for `exchange_info_max_age_s`."""
     router = APIRouter(prefix="/fapi/v1", tags=["market data"], responses=BINANCE_LIMITS)
     latest = _LatestPage()
 
@@ -66,6 +66,6 @@ def market_router(symbols: Symbols, clock: Clock) -> APIRouter:
         body = symbols.exchange_info()
         if body is None:
             raise service_unavailable(NEVER_SYNCED_RETRY_AFTER_S, Reason.NOT_SYNCED)
-        return PageResponse(latest.of(body), request.scope, EXCHANGE_INFO_MAX_AGE_S)
+        return PageResponse(latest.of(body), request.scope, exchange_info_max_age_s)
 
     return router

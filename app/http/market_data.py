@@ -20,7 +20,7 @@ from app.http.market_docs import answer_doc, parameters_doc
 from app.http.market_pages import Kept, MarketPages
 from app.http.market_params import DATA, question_of, refuse_too_old
 from app.http.relay import ask_writer, holds_header, is_relayed, wants_new
-from app.http.services import HeldRows, Services
+from app.http.services import HeldRows, MarketServices
 from app.market import book_starts
 from app.market.endpoints import ENDPOINTS, Endpoint, Mode, Question
 from app.market.market_source import Fetched
@@ -42,7 +42,7 @@ class MarketData:
 
     def __init__(
         self,
-        services: Services,
+        services: MarketServices,
         klines: Klines,
         pages: MarketPages,
         clock: Clock,

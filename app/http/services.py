@@ -162,6 +162,50 @@ class WriterLine(WriterRpcClient, Protocol):
         ...
 
 
+class MarketServices(Protocol):
+    """The services that answer market data requests."""
+
+    @property
+    def query(self) -> Query:
+        """Answers klines queries."""
+        ...
+
+    @property
+    def symbols(self) -> Symbols:
+        """The list of symbols."""
+        ...
+
+    @property
+    def market(self) -> Market:
+        """Fetches what is not held."""
+        ...
+
+    @property
+    def statistics(self) -> HeldRows:
+        """Answers from held metrics."""
+        ...
+
+    @property
+    def events(self) -> HeldRows:
+        """Answers from held rows of sparse kinds."""
+        ...
+
+    @property
+    def line(self) -> WriterLine:
+        """Reaches the process that writes."""
+        ...
+
+    @property
+    def book_starts(self) -> BookStarts:
+        """The editions of order books."""
+        ...
+
+    @property
+    def names(self) -> Names:
+        """Looks up names that are not known."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """All services that the routes call."""

@@ -7,7 +7,7 @@ klines: the one that has just ended, from REST (or from its closing frame while 
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from app.domain.interval import M1, Grid
 from app.domain.kind import Row
@@ -28,6 +28,18 @@ READS_AT_CLOSE_MAX: Final = 16
 
 Bots ask for hundreds of series in that second, and most closing frames arrive within it.
 """
+
+
+class Unfinished(Protocol):
+    """Knows the kline in progress of a series."""
+
+    def known(self, series: Series, grid: Grid, open_ms: int) -> list[bytes] | None:
+        """The rows from the kline opening at `open_ms` to the one in progress; None if `rows` has to find them."""
+        ...
+
+    async def rows(self, series: Series, grid: Grid, open_ms: int) -> list[bytes]:
+        """The same rows, wherever they come from; none if there is no kline in progress. Raises UpstreamError."""
+        ...
 
 
 class InProgress:

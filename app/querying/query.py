@@ -24,7 +24,7 @@ from app.ports.clock import ConfirmedClock
 from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.querying.gather import NOTHING, Gatherer
-from app.querying.in_progress import InProgress
+from app.querying.in_progress import Unfinished
 from app.querying.prove import Proven, Prover
 from app.querying.refusal import RETRY_AFTER_S, refusal_of
 from app.querying.tail_cut import LIVE_PAGE_MS, cut_of, newest, rendered
@@ -48,7 +48,7 @@ class QueryService:
         copies: Copies,
         gatherer: Gatherer,
         prover: Prover,
-        in_progress: InProgress,
+        in_progress: Unfinished,
         is_wished: Callable[[Series], bool],
     ) -> None:
         """`is_wished`: whether a series is part of the wish."""
