@@ -196,6 +196,7 @@ class Replay:
                     keys.look()
                     tasks.start("api-keys", keys.run)
                 await self._follower.look()
+                self.clock.seek(self.clock.span.start_ms)  # the start of the process has taken some time
                 for name, main in (
                     ("follow", self._follower.run),
                     ("ahead", self._ahead.run),
