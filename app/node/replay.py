@@ -100,12 +100,12 @@ class Replay:
         settings = self._settings
         self._schedule = Schedule(self._ledgers.grid, self._ledgers.ledger)
         self._ahead = Ahead(self._machine, self.clock, self._reader, self._ledgers, self._schedule)
-        self._hub = Hub(self._machine)
-        self._hub.take_from(self._ahead)
-        self.player = Player(self._machine, self.clock, self._ahead, self._schedule, self._hub.deliver)
-        self._book_starts = BookStarts(self._hub, self._machine)
+        self.hub = Hub(self._machine)
+        self.hub.take_from(self._ahead)
+        self.player = Player(self._machine, self.clock, self._ahead, self._schedule, self.hub.deliver)
+        self._book_starts = BookStarts(self.hub, self._machine)
         limits = StreamLimits(settings.stream_clients_max, settings.stream_queue_bytes_max)
-        self._streams = StreamServer(self._hub, self._machine, limits, self._symbols, self._book_starts.joined)
+        self._streams = StreamServer(self.hub, self._machine, limits, self._symbols, self._book_starts.joined)
         self._connections = Connections(
             connections_max=settings.connections_max, report=lambda refused: self._observe(RequestsRefused(refused))
         )
@@ -201,7 +201,7 @@ class Replay:
                     ("follow", self._follower.run),
                     ("ahead", self._ahead.run),
                     ("play", self.player.run),
-                    ("hub", self._hub.run),
+                    ("hub", self.hub.run),
                     ("stream-clients", self._streams.run),
                 ):
                     tasks.start(name, main)
