@@ -36,16 +36,19 @@ def minutes(span: Span, symbol: str = "BTCUSDT") -> list[Kline]:
     random, price, made = Random(symbol), 1_000_000, []
     for open_ms in M1.grid.opens(*span):
         first, price = price, price + random.randint(-300, 300)
-        texts = [f"{each // 100}.{each % 100:02}" for each in (first, max(first, price), min(first, price), price)]
+        o, h, low, c = (
+            f"{each // 100}.{each % 100:02}" for each in (first, max(first, price), min(first, price), price)
+        )
         traded = 0 if random.random() < 0.05 else random.randint(1, 99_999)
         volume, quote = (f"{traded / 1_000:.3f}", f"{traded}.10000") if traded else ("0", "0")
-        made.append(Kline(open_ms, *texts, volume, quote, traded % 500 + 1 if traded else 0, volume, quote))
+        trades = traded % 500 + 1 if traded else 0
+        made.append(Kline(open_ms, o, h, low, c, volume, quote, trades, volume, quote))
     return made
 
 
 def exchange_info(**dates: tuple[int, int]) -> bytes:
     """exchangeInfo of today that lists symbols with these onboard and delivery dates."""
-    listed = [
+    listed: list[dict[str, object]] = [
         {
             "symbol": name, "pair": name, "contractType": "PERPETUAL", "deliveryDate": end_ms, "onboardDate": start_ms,
             "status": "TRADING" if end_ms == NEVER_MS else "SETTLING", "baseAsset": name[:-4], "quoteAsset": "USDT",

@@ -122,7 +122,7 @@ async def test_a_hole_is_refused_until_the_writer_beside_has_filled_it(tmp_path:
     hole = Span(DAY + 2 * HOUR_MS, DAY + 2 * HOUR_MS + 2 * MINUTE_MS)
     async with stage(tmp_path, lacking=hole) as here:
         here.replay.player.seek(DAY + 2 * HOUR_MS + 30 * MINUTE_MS)
-        hourly = {"symbol": "BTCUSDT", "interval": "1h", "limit": 2, "only_final": "false"}
+        hourly: dict[str, str | int] = {"symbol": "BTCUSDT", "interval": "1h", "limit": 2, "only_final": "false"}
         for query in ({**hourly, "interval": "1m", "limit": 40}, hourly):
             answer = await here.client.get("/fapi/v1/klines", params=query)
             assert (answer.status_code, answer.headers["x-klinenode-reason"]) == (503, "not-held")
