@@ -102,7 +102,9 @@ class Replay:
         self._ahead = Ahead(self._machine, self.clock, self._reader, self._ledgers, self._schedule)
         self.hub = Hub(self._machine)
         self.hub.take_from(self._ahead)
-        self.player = Player(self._machine, self.clock, self._ahead, self._schedule, self.hub.deliver)
+        self.player = Player(
+            self._machine, self.clock, self._ahead, self._schedule, self.hub.deliver, self._are_frames_taken
+        )
         self._book_starts = BookStarts(self.hub, self._machine)
         limits = StreamLimits(settings.stream_clients_max, settings.stream_queue_bytes_max)
         self._streams = StreamServer(self.hub, self._machine, limits, self._symbols, self._book_starts.joined)
@@ -113,6 +115,9 @@ class Replay:
         self._telemetry.sample(TIME, lambda: [({}, self.clock.now_ms() // 1_000)])
         lag = self.player.lag
         self._telemetry.sample_histogram(LAG, lambda: [({}, lag.counts, lag.total_s)])
+
+    def _are_frames_taken(self) -> bool:
+        return all(client.is_flowing for client in self._streams.clients)
 
     def _make_query(self) -> QueryThen:
         """The usual service, with the exchange and all memory taken away."""

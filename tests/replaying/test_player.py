@@ -16,7 +16,7 @@ from app.domain.span import Span
 from app.holding.ledger_cache import LedgerCache
 from app.ports.store import StoreReader
 from app.replaying.ahead import Ahead
-from app.replaying.player import Player
+from app.replaying.player import SLOW_S_MAX, Player
 from app.replaying.replay_clock import ReplayClock
 from app.replaying.schedule import Schedule
 from app.replaying.timeline import LATE_MS_MAX
@@ -46,9 +46,11 @@ class Stage:
         schedule = Schedule(ledgers.grid, ledgers.ledger)
         self.ahead = Ahead(machine, self.clock, cast("StoreReader", self.store), ledgers, schedule)
         self.sent: list[dict[str, Any]] = []
-        self.player = Player(
-            machine, self.clock, self.ahead, schedule, lambda _, text: self.sent.append(json.loads(text))
-        )
+        self.is_taken = True
+        self.player = Player(machine, self.clock, self.ahead, schedule, self._hear, lambda: self.is_taken)
+
+    def _hear(self, _: str, payload: bytes) -> None:
+        self.sent.append(json.loads(payload))
 
     def closes(self, code: str = "1m", since: int = 0) -> list[Kline]:
         """The closing frames of an interval, as rows; each is sent when it closes."""
@@ -166,6 +168,21 @@ async def test_time_stands_while_rows_are_read_and_no_close_is_lost(stage: Any) 
     await play.machine.advance(0)
     assert play.clock.now_ms() == DAY + MINUTE_MS, "a long one is not"
     assert play.clock.stood_ms == LATE_MS_MAX + 940
+
+
+async def test_clients_that_are_busy_hold_the_time_for_a_while(stage: Any) -> None:
+    play = stage(1_000)
+    play.ahead.add(STREAMS)
+    await play.machine.advance(60)
+    play.is_taken = False
+    await play.machine.advance(500)
+    assert (play.clock.seen_ms, play.clock.now_ms()) == (DAY + MINUTE_MS, DAY + 2 * MINUTE_MS)
+    play.is_taken = True
+    await play.machine.advance(40)
+    assert play.closes() == MINUTES[:10], "caught up with"
+    play.is_taken = False
+    await play.machine.advance(round(SLOW_S_MAX * 1_000) + 60)
+    assert play.closes() == MINUTES[:11], "a client that takes nothing does not end the replay"
 
 
 async def test_rows_read_for_a_time_that_was_left_are_not_sent(stage: Any) -> None:
