@@ -51,8 +51,8 @@ class Ahead:
         """None: nobody needs to know here whether a stream is alive."""
         return None
 
-    def forget(self, series: Iterable[Series] | None = None) -> None:
-        """Read the rows of some series again, or of all."""
+    def forget(self, series: Series | None = None) -> None:
+        """Read the rows of a series again, or of all."""
         self._schedule.forget(series)
         self._wanted.set()
         self._read.set()
@@ -73,7 +73,6 @@ class Ahead:
             if reads is None:
                 await self._wanted.wait()
                 continue
-            jumps = self._clock.jumps
             try:
                 rows = await self._rows(reads.spans)
             except StoreUnavailable as error:
@@ -81,8 +80,7 @@ class Ahead:
                 await self._machine.sleep(RETRY_S)
                 continue
             self.trouble = None
-            if self._clock.jumps == jumps:
-                self._schedule.take(reads, rows, self._clock.seen_ms)
+            self._schedule.take(reads, rows, self._clock.seen_ms)
             self._read.set()
 
     async def _rows(self, spans: Mapping[Series, Span]) -> Mapping[Series, list[Any]]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from app.domain.interval import DAY_MS
 from app.domain.span import Span
 from app.holding.ledger_cache import LedgerCache
 from app.holding.symbol_sync import DOCUMENT
@@ -15,6 +16,7 @@ from app.replaying.in_progress import UnfinishedThen
 from app.replaying.replay_clock import ReplayClock
 from app.replaying.symbols import SymbolsThen
 
+MONTH_MS_MAX: Final = 31 * DAY_MS  # the longest kline in progress, of which rows before the replay's time are parts
 LOOK_S: Final = 1.0  # between two looks: what is replayed changes by repairs and backfill alone
 
 
@@ -57,8 +59,8 @@ class StoreFollower:
         for series, change in changes.series.items():
             self._ledgers.set_ledger(series, change.ledger)
             self._unfinished.forget(series.name)
-            if change.span.clip(Span(self._clock.seen_ms, self._clock.span.end_ms)):
-                self._ahead.forget((series,))
+            if change.span.clip(Span(self._clock.seen_ms - MONTH_MS_MAX, self._clock.span.end_ms)):
+                self._ahead.forget(series)
         self._last = changes.last
         if self._symbols.trouble is not None:
             await self._load_symbols()

@@ -27,6 +27,7 @@ Frame = tuple[str, bytes]
 class Reads(NamedTuple):
     """What is to be read next, as of `seen_ms`: up to there frames are sent."""
 
+    version: int
     seen_ms: int
     spans: Mapping[Series, Span]
     """By series: the open times to read."""
@@ -61,6 +62,9 @@ class Schedule:
         """By series, also minutes that are needed for longer ones: the rows that were read ahead, by open time."""
         self._until_ms: dict[Series, int] = {}
         """By series: up to which close its rows were read."""
+        self._version = 0
+        self._is_sorted = True
+        """Whether shorter intervals come first in `_played`."""
 
     @property
     def series(self) -> int:
@@ -81,7 +85,7 @@ class Schedule:
             return False  # no kline of it is held
         if played is None:
             played = self._played[series] = _Played(grid)
-            self._played = dict(sorted(self._played.items(), key=lambda item: item[0].interval.grid.step_ms))
+            self._is_sorted = False
         played.streams[stream] = None
         return True
 
@@ -92,17 +96,16 @@ class Schedule:
         played.streams.pop(stream, None)
         if not played.streams:
             del self._played[series]
-            needed = self._needed()
-            for gone in [each for each in self._rows if each not in needed]:
-                del self._rows[gone], self._until_ms[gone]
 
-    def forget(self, series: Iterable[Series] | None = None) -> None:
-        """Read the rows of some series again, or of all: the time was set, or the rows have changed."""
-        for each in tuple(self._rows) if series is None else series:
+    def forget(self, series: Series | None = None) -> None:
+        """Read the rows of a series again, or of all: rows have changed, or the time was set."""
+        self._version += 1
+        for each in tuple(self._until_ms) if series is None else (series,):
             self._rows.pop(each, None)
             self._until_ms.pop(each, None)
-        for played in self._played.values():
-            played.is_begun = played.is_begun and series is not None
+        for each, played in self._played.items():
+            if series is None or each.name == series.name:
+                played.is_begun = False
 
     def is_ready(self, close_ms: int) -> bool:
         """Whether everything was read for the frames of `close_ms`."""
@@ -113,7 +116,10 @@ class Schedule:
     def reads(self, seen_ms: int, ahead_ms: int) -> Reads | None:
         """What is to be read at `seen_ms`: up to `ahead_ms` of what is read less than half that far; None: nothing."""
         closes: dict[Series, Span] = {}
-        for series in self._needed():
+        needed = self._needed()
+        for gone in [each for each in self._until_ms if each not in needed]:
+            del self._rows[gone], self._until_ms[gone]
+        for series in needed:
             until_ms = max(self._until_ms.get(series, 0), seen_ms)
             if until_ms < seen_ms + ahead_ms // 2:
                 closes[series] = Span(until_ms, seen_ms + ahead_ms)
@@ -129,10 +135,12 @@ class Schedule:
             for series, span in made_of.items():
                 before = spans.get(series)
                 spans[series] = _hull(before, span) if before else span
-        return Reads(seen_ms, {series: span for series, span in spans.items() if span}, closes, parts)
+        return Reads(self._version, seen_ms, {series: span for series, span in spans.items() if span}, closes, parts)
 
     def take(self, reads: Reads, rows: Mapping[Series, Sequence[Any]], seen_ms: int) -> None:
-        """Take the rows that were read. The time was not set since `reads`, but frames may be sent up to `seen_ms`."""
+        """Take the rows that were read, unless `forget` was called since; frames are sent up to `seen_ms` by now."""
+        if reads.version != self._version:
+            return
         needed = self._needed()
         for series, span in reads.closes.items():
             if series in needed and self._until_ms.get(series, reads.seen_ms) <= span.start_ms:
@@ -148,6 +156,9 @@ class Schedule:
 
     def frames(self, close_ms: int) -> Iterator[Frame]:
         """The frames of `close_ms`, shorter intervals first; call it once for each minute, when `is_ready`."""
+        if not self._is_sorted:
+            ordered = sorted(self._played.items(), key=lambda item: item[0].interval.grid.step_ms)
+            self._played, self._is_sorted = dict(ordered), True
         for series, played in self._played.items():
             made, is_final = self._closed(series, played, close_ms)
             if made is None:
