@@ -4,7 +4,7 @@ A stream of closed klines gets its kline when it closes. Longer ones also get, a
 progress made of the minutes that have closed. Nothing is made of minutes that are not held.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from app.binance.kline_frames import continuous_event, kline_event
@@ -71,23 +71,17 @@ class Schedule:
         """How many series have followed streams."""
         return len(self._played)
 
-    @property
-    def rows(self) -> int:
-        """How many rows were read ahead."""
-        return sum(map(len, self._rows.values()))
-
-    def add(self, stream: str) -> bool:
-        """Follow a stream; returns whether it is one of klines that can be replayed."""
+    def add(self, stream: str) -> None:
+        """Follow a stream; one of which no kline is stored stays silent."""
         if (series := series_of(stream)) is None:
-            return False
+            return
         played, grid = self._played.get(series), self._grid_of(series)
         if isinstance(grid, UnanchoredGrid):
-            return False  # no kline of it is held
+            return  # no kline of it is held
         if played is None:
             played = self._played[series] = _Played(grid)
             self._is_sorted = False
         played.streams[stream] = None
-        return True
 
     def remove(self, stream: str) -> None:
         """Stop following a stream."""

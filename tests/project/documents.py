@@ -20,7 +20,7 @@ from app.domain.reason import Reason
 from app.events import EVENTS
 from app.http.refused import REFUSED
 from app.market.endpoints import ENDPOINTS
-from app.node import collector_gauges, gauges
+from app.node import collector_gauges, gauges, replay
 from app.node.node import Node
 from app.node.parts import Parts
 from app.settings import Settings, load, sample
@@ -177,7 +177,7 @@ def _commands(_: Path) -> str:
 
 def _metrics(_: Path) -> str:
     of_events = (metric for event in (*EVENTS, *COLLECTOR_EVENTS) for metric in event.METRICS)
-    declared = [*of_events, *gauges.METRICS, *collector_gauges.METRICS]
+    declared = [*of_events, *gauges.METRICS, *collector_gauges.METRICS, *replay.METRICS]
     rows = [(f"`{metric.name}`", metric.type, metric.help) for metric in declared]
     return table(("Metric", "Kind", "What"), sorted(rows))
 
