@@ -41,9 +41,7 @@ def bulk_of(parts: Parts) -> Bulk:
     )
 
     def wished(interval: Interval) -> Sequence[str]:
-        return sorted(
-            series.symbol for series in parts.wish().series() if series.kind is KLINES and series.interval == interval
-        )
+        return sorted({each.symbol for each in parts.wish().series() if each == Series(KLINES, each.symbol, interval)})
 
     rolling = RollingKlines(clock, copies.ledgers, copies.tail, held.answer)
     return Bulk(BatchKlines(clock, held, wished), rolling, ArrowBytes())

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from app.binance import rest_rows
-from app.binance.error_body import BinanceError, service_unavailable
+from app.binance.error_body import service_unavailable
 from app.domain.columns import EMPTY, Columns
 from app.domain.interval import M1, MINUTE_MS, FixedGrid
 from app.domain.reason import Reason
@@ -110,7 +110,9 @@ class RollingKlines:
                 f"The windows need minutes of {series.symbol} that are not held: open times {named}{more}. "
                 "Ask for windows beside them, or wait until /v1/coverage shows them as held."
             )
-            raise BinanceError(503, -1001, text, RETRY_AFTER_S, Reason.NOT_HELD)
+            refusal = service_unavailable(RETRY_AFTER_S, Reason.NOT_HELD)
+            refusal.msg = text
+            raise refusal
 
     async def _minutes(self, series: Series, span: Span) -> Columns:
         """All minutes that open in `span`. Raises BinanceError."""

@@ -1,6 +1,7 @@
 """The limits of the HTTP parts: bare ASGI applications under the same uvicorn.
 
 `python -m tests.programs.bench.raw fixed PORT FILE` answers every request with the answer in FILE;
+`python -m tests.programs.bench.raw joined PORT FILE` joins its body from parts each time;
 `python -m tests.programs.bench.raw rows PORT DATABASE` answers with fetchall and orjson, in threads.
 """
 
@@ -21,6 +22,7 @@ from app.server import listen
 from infra.sqlite.library import sqlite3
 
 THREADS: Final = 4  # as many as a node's reading connections
+PART_BYTES: Final = 64 * 1024  # 500 rows
 COLUMNS: Final = (
     "open_time, open, high, low, close, volume, open_time + 59999, quote_volume, trades, "
     "taker_buy_volume, taker_buy_quote_volume, '0'"
@@ -44,6 +46,24 @@ def fixed(path: Path) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start)
         await send(body)
+
+    return app
+
+
+def joined(path: Path) -> ASGIApp:
+    """An application that joins the body of the answer in `path` anew for every request."""
+    reply = orjson.loads(path.read_bytes())
+    start = {
+        "type": "http.response.start",
+        "status": reply["status"],
+        "headers": [(name.encode(), value.encode()) for name, value in reply["headers"]],
+    }
+    body = reply["body"].encode("latin-1")
+    parts = [body[at : at + PART_BYTES] for at in range(0, len(body), PART_BYTES)]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start)
+        await send({"type": "http.response.body", "body": b"".join(parts)})
 
     return app
 
@@ -82,7 +102,7 @@ def rows(database: Path) -> ASGIApp:
     return app
 
 
-KINDS: Final[dict[str, Callable[[Path], ASGIApp]]] = {"fixed": fixed, "rows": rows}
+KINDS: Final[dict[str, Callable[[Path], ASGIApp]]] = {"fixed": fixed, "joined": joined, "rows": rows}
 
 
 def main() -> None:
