@@ -1,12 +1,13 @@
 #!/bin/sh
-# pyarrow 26.0.1: the mean of a decimal column has the column's own scale. The mean of 0.1 and 0.2 is 0.2, by compute.mean and
-# by Table.group_by alike, while quantile and variance of the same column are doubles (median 0.15). pandas 3.1.1 hands
-# columns of that type (ArrowDtype of decimal128) to it or does the same: mean(), groupby().mean() and resample().mean() give
-# 0.2, median() 0.15. DuckDB 2.0.1 is the other way round: avg is a double, 0.15, and median a DECIMAL cut to 0.1.
+# pyarrow 26.0.1: the mean of a decimal column has the column's own scale. The mean of 0.1 and 0.2 is 0.2, by
+# compute.mean and by Table.group_by alike, while quantile and variance of the same column are doubles (median 0.15).
+# pandas 3.1.1 hands columns of that type (ArrowDtype of decimal128) to it or does the same: mean(), groupby().mean()
+# and resample().mean() give 0.2, median() 0.15. DuckDB 2.0.1 is the other way round: avg is a double, 0.15, and median
+# a DECIMAL cut to 0.1.
 #
-# It matters because exact exports of klines and funding rates are decimals of the exchange's scale: the mean price of an hour
-# is rounded to the tick, the mean of a funding rate to 8 digits, and a mean of means, or a sum of differences from it, drifts
-# by half a unit a row. Cast to a larger scale, or to float64, before averaging.
+# It matters because exact exports of klines and funding rates are decimals of the exchange's scale: the mean price of
+# an hour is rounded to the tick, the mean of a funding rate to 8 digits, and a mean of means, or a sum of differences
+# from it, drifts by half a unit a row. Cast to a larger scale, or to float64, before averaging.
 #
 # Output seen:
 #   pyarrow 26.0.1: mean 0.2, group_by mean 0.2, median 0.15

@@ -1,12 +1,12 @@
 #!/bin/sh
-# apache-arrow 21.2.0 (npm) reads a Decimal of an Arrow file as its unscaled integer. A price of 60000.10 in a column of scale 8,
-# written by polars (pyarrow and DuckDB write the same form), is 6000010000000 by String(), in the JSON of its row, and by Number():
-# the library knows the scale (column.type.scale) and does not apply it, to any of them. -0.00000001 is -1. The type's own
-# name is misleading too: decimal(18, 8) is printed as Decimal[18e+8].
+# apache-arrow 21.2.0 (npm) reads a Decimal of an Arrow file as its unscaled integer. A price of 60000.10 in a column of
+# scale 8, written by polars (pyarrow writes the same form), is 6000010000000 by String(), in the JSON of its row, and
+# by Number(): the library knows the scale (column.type.scale) and does not apply it, to any of them. -0.00000001 is -1.
+# The type's own name is misleading too: decimal(18, 8) is printed as Decimal[18e+8].
 #
-# It matters to every page and notebook that plots an exact export: prices are wrong by a power of ten that differs by column. A
-# quantity of scale 3 beside a price of scale 8 is off by another factor. Number() throws from 2^53 on, at 90,071,992 of scale 8. Put
-# the point in from column.type.scale, or export the columns as text.
+# It matters to every page and notebook that plots an exact export: prices are wrong by a power of ten that differs by
+# column. A quantity of scale 3 beside a price of scale 8 is off by another factor. Number() throws from 2^53 on, at
+# 90,071,992 of scale 8. Put the point in from column.type.scale, or export the columns as text.
 #
 # Output seen with polars 2.1.0 and apache-arrow 21.2.0:
 #   written by polars: price 60000.10000000, quantity 0.250, rate -0.00000001

@@ -1,11 +1,12 @@
 #!/bin/sh
-# ccxt 4.5.90 (Python): build_ohlcvc(trades, timeframe), which ccxt offers to make candles of trades, counts weeks and months from
-# 1970-01-01 in steps of 7 and 30 days. Its weeks begin on Thursday, and its months drift: that of a trade of 2024-05-15 begins on
-# 2024-04-17. round_timeframe(timeframe, time) of the same library, and the exchange, say Monday 2024-05-13 and 2024-05-01. Days
-# agree, so that a test with minutes, hours or days shows nothing.
+# ccxt 4.5.90 (Python): build_ohlcvc(trades, timeframe), which ccxt offers to make candles of trades, counts weeks and
+# months from 1970-01-01 in steps of 7 and 30 days. Its weeks begin on Thursday, and its months drift: that of a trade
+# of 2024-05-15 begins on 2024-04-17. round_timeframe(timeframe, time) of the same library, and the exchange, say Monday
+# 2024-05-13 and 2024-05-01. Days agree, so that a test with minutes, hours or days shows nothing.
 #
-# It matters to whoever completes fetched candles by the one in progress, made of live trades: two candles of 1w that overlap, and
-# a 1M candle that holds trades of two months, both in the form of a valid row. Take the open time from round_timeframe.
+# It matters to whoever completes fetched candles by the one in progress, made of live trades: two candles of 1w that
+# overlap, and a 1M candle that holds trades of two months, both in the form of a valid row. Take the open time from
+# round_timeframe.
 #
 # Output seen with ccxt 4.5.90, for trades of Wednesday 2024-05-15 12:00 UTC:
 #   1d: build_ohlcvc 2024-05-15 (Wed), round_timeframe 2024-05-15 (Wed)

@@ -1,16 +1,16 @@
 #!/bin/sh
-# ccxt 4.5.90 (Python), binanceusdm.fetch_funding_rate_history(symbol, since, params={"paginate": True, "until": ...}) lays its
-# pages 1,000 × 8 hours apart, whatever the symbol's funding interval, and asks for at most 1,000 rows a page. A symbol that
-# is paid every 4 hours fills 1,000 rows in half of that time: the second half of each page's time is never asked for. The
-# list that comes back is sorted, without repeats and without an error, with a hole of 167 days in it. Of a symbol
-# that is paid every hour, seven payments in eight are missing.
+# ccxt 4.5.90 (Python), binanceusdm.fetch_funding_rate_history(symbol, since, params={"paginate": True, "until": ...})
+# lays its pages 1,000 × 8 hours apart, whatever the symbol's funding interval, and asks for at most 1,000 rows a page.
+# A symbol that is paid every 4 hours fills 1,000 rows in half of that time: the second half of each page's time is
+# never asked for. The list that comes back is sorted, without repeats and without an error, with a hole of 167 days in
+# it. Of a symbol that is paid every hour, seven payments in eight are missing.
 #
 # It matters because many perpetuals are paid every 4 hours or every hour, and the sum of such a list (what a position
-# cost) is wrong. Page by hand instead: ask again from the last fundingTime + 1 until a page is empty. The list
-# of a symbol paid every 8 hours, as BTCUSDT, is whole.
+# cost) is wrong. Page by hand instead: ask again from the last fundingTime + 1 until a page is empty. The list of a
+# symbol paid every 8 hours, as BTCUSDT, is whole.
 #
-# Shown with a stub on loopback that answers as the endpoint is documented: ascending from startTime, at most `limit` rows,
-# for the same 400 days at three intervals. Output seen with ccxt 4.5.90:
+# Shown with a stub on loopback that answers as the endpoint is documented: ascending from startTime, at most `limit`
+# rows, for the same 400 days at three intervals. Output seen with ccxt 4.5.90:
 #   paid every 8 h: 1200 of 1200 payments, by 2 requests, holes: none
 #   paid every 4 h: 1400 of 2400 payments, by 2 requests, holes: day 166.5 to day 333.3
 #   paid every 1 h: 2000 of 9600 payments, by 2 requests, holes: day 41.6 to day 333.3, day 375.0 to the end
@@ -83,7 +83,8 @@ for hours in (8, 4, 1):
         f"day {(a - SINCE) / DAY:.1f} to " + ("the end" if b == UNTIL else f"day {(b - SINCE) / DAY:.1f}") for a, b in holes
     ]
     due = (UNTIL - SINCE) // interval
-    print(f"paid every {hours} h: {len(rows)} of {due} payments, by {len(asked)} requests, holes: {', '.join(told) or 'none'}")
+    count = f"{len(rows)} of {due} payments, by {len(asked)} requests"
+    print(f"paid every {hours} h: {count}, holes: {', '.join(told) or 'none'}")
     seen[hours] = (len(rows), due, len(holes))
 assert seen[8] == (1200, 1200, 0), "it behaves otherwise now"
 assert seen[4] == (1400, 2400, 1), "it behaves otherwise now"

@@ -1,13 +1,14 @@
 #!/bin/sh
-# deltalake 1.6.6 (the Python package of delta-rs) writes the smallest and largest value of a file's decimal column into the
-# transaction log as a JSON number of double precision, rounded up or down. Readers skip files by these bounds. A file whose
-# largest value has more than about 16 digits and was rounded down is skipped by a filter that the value satisfies: the row
-# is in the table, and neither `=` nor `>=` finds it, nor does a DELETE, in any of the readers, without an error.
+# deltalake 1.6.6 (the Python package of delta-rs) writes the smallest and largest value of a file's decimal column into
+# the transaction log as a JSON number of double precision, rounded up or down. Readers skip files by these bounds. A
+# file whose largest value has more than about 16 digits and was rounded down is skipped by a filter that the value
+# satisfies: the row is in the table, and neither `=` nor `>=` finds it, nor does a DELETE, by any of the package's
+# readers, without an error.
 #
-# It matters because a recorder who keeps quote volumes and open interest exact, as decimals, has such values every day: the
-# quote volume of one day of a large spot pair has 18 digits, a row of the archive's metrics up to 26. The same query finds
-# the value once it shares its file with a larger one, so that a compaction changes the answer. Filter after reading, or keep
-# a column of text, or leave the column out of the statistics (delta.dataSkippingStatsColumns).
+# It matters because a recorder who keeps quote volumes and open interest exact, as decimals, has such values every day:
+# the quote volume of one day of a large spot pair has 18 digits, a row of the archive's metrics up to 26. The same
+# query finds the value once it shares its file with a larger one, so that a compaction changes the answer. Filter after
+# reading, or keep a column of text, or leave the column out of the statistics (delta.dataSkippingStatsColumns).
 #
 # Output seen with deltalake 1.6.6 and pyarrow 26.0.1:
 #   in the log: "maxValues":{"quote_volume":1838654867.1234567}

@@ -1,12 +1,13 @@
 #!/bin/sh
-# DuckDB 2.0.1: two functions that cut a time to its day do not agree on a TIMESTAMP WITH TIME ZONE. date_trunc('day', t) cuts in
-# the session's time zone, time_bucket(INTERVAL '1 day', t) in UTC; months likewise. Which of the two kinds of time a column of
-# epoch milliseconds becomes depends on the function that converts it: to_timestamp(ms / 1000) gives one with a time zone,
-# epoch_ms(ms) one without, and of that both functions cut in UTC. The session's time zone is the machine's unless it is set.
+# DuckDB 2.0.1: two functions that cut a time to its day do not agree on a TIMESTAMP WITH TIME ZONE. date_trunc('day',
+# t) cuts in the session's time zone, time_bucket(INTERVAL '1 day', t) in UTC; months likewise. Which of the two kinds
+# of time a column of epoch milliseconds becomes depends on the function that converts it: to_timestamp(ms / 1000) gives
+# one with a time zone, epoch_ms(ms) one without, and of that both functions cut in UTC. The session's time zone is the
+# machine's unless it is set.
 #
-# It matters because a query that makes daily candles passes on a server, which runs in UTC, and gives other candles on a laptop in
-# Shanghai or New York: days from 16:00 UTC. Mixing both functions joins each candle with the day before or after. Use epoch_ms(ms),
-# or SET TimeZone = 'UTC'.
+# It matters because a query that makes daily candles passes on a server, which runs in UTC, and gives other candles on
+# a laptop in Shanghai or New York: days from 16:00 UTC. Mixing both functions joins each candle with the day before or
+# after. Use epoch_ms(ms), or SET TimeZone = 'UTC'.
 #
 # Output seen with DuckDB 2.0.1, of 2024-05-15 17:00 UTC, all results as UTC:
 #   UTC: to_timestamp: date_trunc 2024-05-15 00:00, time_bucket 2024-05-15 00:00; epoch_ms: date_trunc 2024-05-15 00:00

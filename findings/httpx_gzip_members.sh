@@ -1,12 +1,13 @@
 #!/bin/sh
-# httpx 0.28.1 decodes only the first member of a response whose body is gzip of several members, and drops the rest: status 200, no
-# error, a body that ends in the middle. A gzip body may consist of several members (RFC 1952, 2.2, which HTTP refers to).
-# requests 2.34.2 and aiohttp 3.14.5 read all of them, from the same server, by the same headers.
+# httpx 0.28.1 decodes only the first member of a response whose body is gzip of several members, and drops the rest:
+# status 200, no error, a body that ends in the middle. A gzip body may consist of several members (RFC 1952, 2.2, which
+# HTTP refers to). requests 2.34.2 and aiohttp 3.14.5 read all of them, from the same server, by the same headers.
 #
-# It matters because servers that stream or stitch answers send such bodies: a page of klines put together from blocks that are
-# stored compressed, a query over several days, Prometheus-like answers. Where rows are lines (CSV, NDJSON) a cut between two
-# members is not even a syntax error: the rows of the later blocks are just not there. A server that wants to be read by
-# httpx has to send one member; a client can send Accept-Encoding: identity, or decode the raw bytes by the gzip module.
+# It matters because servers that stream or stitch answers send such bodies: a page of klines put together from blocks
+# that are stored compressed, a query over several days that is packed day by day. Where rows are lines (CSV, NDJSON) a
+# cut between two members is not even a syntax error: the rows of the later blocks are just not there. A server that
+# wants to be read by httpx has to send one member; a client can send Accept-Encoding: identity, or decode the raw bytes
+# by the gzip module.
 #
 # Shown with a server on loopback that sends three CSV rows as a member each. Output seen:
 #   requests 2.34.2: 200, 3 rows

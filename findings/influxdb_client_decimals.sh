@@ -1,13 +1,15 @@
 #!/bin/sh
-# influxdb-client 1.50.0 (Python) writes a Decimal as a number where it is a field of a Point or of a dict, and as a quoted string
-# where it comes in a pandas DataFrame, as Python objects and as an Arrow column of decimals alike. InfluxDB fixes a field's
-# type by the first write and refuses the other type (a field type conflict), so that a backfill by DataFrame and a live feed by
-# Point cannot write one measurement, and one that was begun by the DataFrame has text where prices were meant.
+# influxdb-client 1.50.0 (Python) writes a Decimal as a number where it is a field of a Point or of a dict, and as a
+# quoted string where it comes in a pandas DataFrame, as Python objects and as an Arrow column of decimals alike.
+# InfluxDB fixes a field's type by the first write and refuses the other type (a field type conflict), so that a
+# backfill by DataFrame and a live feed by Point cannot write one measurement, and one that was begun by the DataFrame
+# has text where prices were meant.
 #
-# It matters because exact market data is a Decimal in Python, and frames for the backfill beside points for the live feed is how
-# the client's own examples write. Convert a frame's decimal columns to float before writing.
+# It matters because exact market data is a Decimal in Python, and a backfill comes as frames where the live feed comes
+# as points. Convert a frame's decimal columns to float before writing.
 #
-# Shown with a server on loopback that notes what is written. Output seen with influxdb-client 1.50.0, pandas 3.1.1, pyarrow 26.0.1:
+# Shown with a server on loopback that notes what is written. Output seen with influxdb-client 1.50.0, pandas 3.1.1,
+# pyarrow 26.0.1:
 #   Point: klines close=60000.10 1704067200000
 #   dict: klines close=60000.10 1704067200000
 #   DataFrame of objects: klines close="60000.10" 1704067200000

@@ -1,12 +1,12 @@
 #!/bin/sh
-# nats-server 2.15.1: a stream whose configuration names no duplicate window gets one of two minutes, and drops a message
-# whose Nats-Msg-Id it has seen. A stream that has sources gets none: the configuration that the server returns has no
-# duplicate_window, and messages of equal id are all stored, those that come from two sources as well as those that are
-# published into this stream itself. With a window that is named it drops both kinds.
+# nats-server 2.15.1: a stream whose configuration names no duplicate window gets one of two minutes, and drops a
+# message whose Nats-Msg-Id it has seen. A stream that has sources gets none: the configuration that the server returns
+# has no duplicate_window, and messages of equal id are all stored, those that come from two sources as well as those
+# that are published into this stream itself. With a window that is named it drops both kinds.
 #
-# It matters because two collectors of the same feeds, each with a stream of its own, and a third stream that sources both is
-# the usual way to survive the loss of one; the ids are made so that the third stream holds each trade once. Unless its
-# duplicate_window is named it holds each trade twice.
+# It matters because two collectors of the same feeds, each with a stream of its own, and a third stream that sources
+# both is a common way to survive the loss of one; the ids are made so that the third stream holds each trade once.
+# Unless its duplicate_window is named it holds each trade twice.
 #
 # Shown with a server on loopback and nats-py 2.16.0. Output seen with nats-server 2.15.1:
 #   without sources: window 120 s; published twice: stored 1 time

@@ -1,12 +1,12 @@
 #!/bin/sh
-# nats-server 2.15.1: a consumer that is to begin at a time (deliver_policy "by_start_time", opt_start_time) which is still to
-# come does not wait for it. It is given the next message that is stored, though that is an hour too early, while its
-# configuration goes on to show the start time. Of a time in the past only messages of that time and later are given, as
-# the documentation says of every start time.
+# nats-server 2.15.1: a consumer that is to begin at a time (deliver_policy "by_start_time", opt_start_time) which is
+# still to come does not wait for it. It is given the next message that is stored, though that is an hour too early,
+# while its configuration goes on to show the start time. Of a time in the past only messages of that time and later are
+# given, as the documentation says of every start time.
 #
-# It matters to everything that is to begin at a border of the grid: a recorder that is started at 23:50 for the next UTC day, a
-# comparison that begins with the next full hour. It receives ten minutes of records before its day, and counts them in.
-# Compare each message's own time (metadata.timestamp) with the start.
+# It matters to everything that is to begin at a border of the grid: a recorder that is started at 23:50 for the next
+# UTC day, a comparison that begins with the next full hour. It receives ten minutes of records before its day, and
+# counts them in. Compare each message's own time (metadata.timestamp) with the start.
 #
 # Shown with a server on loopback and nats-py 2.16.0. Output seen with nats-server 2.15.1:
 #   its configuration still has the start time: True
@@ -64,7 +64,8 @@ async def main(port):
     (old,) = await past.fetch(1, timeout=10)
     start = (await future.consumer_info()).config.opt_start_time
     print(f"its configuration still has the start time: {start is not None}")
-    print(f"start 3600 s ahead: the first message given was stored {(ahead - early.metadata.timestamp).total_seconds():.0f} s before it")
+    seconds = (ahead - early.metadata.timestamp).total_seconds()
+    print(f"start 3600 s ahead: the first message given was stored {seconds:.0f} s before it")
     print(f"start after the first of two old messages: the first message given is the {old.data.decode()}")
     assert early.data == b"third" and ahead - early.metadata.timestamp > timedelta(minutes=59), "it behaves otherwise now"
     assert start is not None and old.data == b"second", "it behaves otherwise now"

@@ -1,12 +1,13 @@
 #!/bin/sh
-# An amount of a token in its smallest unit (123.456789012345678901 ETH are 123456789012345678901 wei), as decentralised exchanges
-# and chain indexers send it, as a JSON integer. pandas 3.1.1 read_json keeps the last 64 bits of it: 12776324570088369205, also
-# with dtype=False; an integer of 20 digits, 20 ETH, it refuses ("Value is too big!"), one of 21 or more it does not. orjson
-# 3.13.0 returns a float, though it returns an int for an integer that fits 64 bits, and rounds. polars 2.1.0 and msgspec 0.23.0
-# return it exactly.
+# An amount of a token in its smallest unit (123.456789012345678901 ETH are 123456789012345678901 wei), as decentralised
+# exchanges and chain indexers send it, as a JSON integer. pandas 3.1.1 read_json keeps the last 64 bits of it:
+# 12776324570088369205, also with dtype=False; an integer of 20 digits, 20 ETH, it refuses ("Value is too big!"), one of
+# 21 or more it does not. orjson 3.13.0 returns a float, though it returns an int for an integer that fits 64 bits, and
+# rounds. polars 2.1.0 and msgspec 0.23.0 return it exactly.
 #
-# It matters where swaps are collected beside the trades of exchanges: the volumes are wrong without an error, by pandas in any digit, and
-# a test with small amounts passes. Take such fields from a parser that keeps them, or ask the source for strings.
+# It matters where swaps are collected beside the trades of exchanges: the volumes are wrong without an error, by pandas
+# in any digit, and a test with small amounts passes. Take such fields from a parser that keeps them, or ask the source
+# for strings.
 #
 # Output seen:
 #   20000000000000000000: pandas ValueError, orjson float 2e+19, polars 20000000000000000000, msgspec 20000000000000000000

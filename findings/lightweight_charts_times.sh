@@ -1,11 +1,12 @@
 #!/bin/sh
-# lightweight-charts 5.2.1 (npm), the production build, which an import gives by default: a time like "2024-01-01 00:05:00" is read
-# as the day alone. All rows of a day share one place of the time axis, so that rows every five minutes become one point a day, and
-# nothing is thrown. The development build throws ("expected format=yyyy-mm-dd"), so that a page which is only ever run by the
-# default build never learns of it; a chart of some weeks even looks like data.
+# lightweight-charts 5.2.1 (npm), the production build, which an import gives by default: a text with a time of day, like
+# "2024-01-01 00:05:00", is read as the day alone. All rows of a day share one place of the time axis, so that rows every five
+# minutes become one point a day, and nothing is thrown. The development build throws ("expected format=yyyy-mm-dd"), so
+# that a page which is only ever run by the default build never learns of it; a chart of some weeks even looks like
+# data.
 #
-# It matters because this is the form of create_time in the exchange's archive of metrics (open interest, long/short ratios), and
-# what a database prints for a timestamp. Give the chart seconds of UTC.
+# It matters because this is the form of create_time in the exchange's archive of metrics (open interest, long/short
+# ratios), and what a database prints for a timestamp. Give the chart seconds of UTC.
 #
 # Shown by jsdom 29.1.1 with a canvas that draws nothing. Output seen with lightweight-charts 5.2.1:
 #   production: 6 rows of two days: 2 points
@@ -24,7 +25,8 @@ import { readFileSync } from "node:fs";
 import { JSDOM } from "jsdom";
 
 const { window } = new JSDOM('<div id="chart"></div>', { url: "http://127.0.0.1/", pretendToBeVisual: true });
-window.matchMedia = () => ({ matches: false, addEventListener() {}, removeEventListener() {}, addListener() {}, removeListener() {} });
+const listeners = ["addListener", "removeListener", "addEventListener", "removeEventListener"];
+window.matchMedia = () => ({ matches: false, ...Object.fromEntries(listeners.map((name) => [name, () => {}])) });
 window.HTMLCanvasElement.prototype.getContext = function () {
   const measured = () => ({ width: 10, actualBoundingBoxAscent: 1, actualBoundingBoxDescent: 1 });
   const drawn = (name) => (name === "measureText" ? measured : () => ({ addColorStop() {} }));
@@ -48,7 +50,8 @@ const cases = {
 };
 
 function draw(library, rows) {
-  const series = library.createChart(document.getElementById("chart"), { width: 600, height: 300 }).addSeries(library.LineSeries);
+  const chart = library.createChart(document.getElementById("chart"), { width: 600, height: 300 });
+  const series = chart.addSeries(library.LineSeries);
   try {
     series.setData(rows);
   } catch (error) {

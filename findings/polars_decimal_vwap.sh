@@ -1,13 +1,13 @@
 #!/bin/sh
-# polars 2.1.0 gives the product and the quotient of two Decimal columns the larger scale of the two, and rounds to it in
-# silence. Price times quantity therefore loses the price's last digits, row by row, before anything is summed: a VWAP of
-# decimals comes out wrong by the size of the price's fraction, and a return (close / previous close - 1) of prices with two
-# decimals is 0.00. DuckDB adds the scales of factors and divides in double precision; within polars pct_change() of the same
+# polars 2.1.0 gives the product and the quotient of two Decimal columns the larger scale of the two, and rounds to it
+# in silence. Price times quantity therefore loses the price's last digits, row by row, before anything is summed: a
+# VWAP of decimals comes out wrong, here by 0.17, and a return (close / previous close - 1) of prices with two decimals
+# is 0.00. DuckDB adds the scales of factors and divides in double precision; within polars pct_change() of the same
 # column gives the return, as Float64. Decimal columns are taken for exactness, so that nobody rounds twice here.
 #
-# It matters because exports of klines and trades carry decimal columns in the exchange's own scales (prices 2, quantities 3), and
-# the first things computed of them are notional, VWAP and returns. Cast to a larger scale before multiplying
-# (cast(Decimal(38, 10))), or to Float64.
+# It matters because exports of klines and trades carry decimal columns in the exchange's own scales (prices 2,
+# quantities 3), and the first things computed of them are notional, VWAP and returns. Cast to a larger scale before
+# multiplying (cast(Decimal(38, 10))), or to Float64.
 #
 # Output seen with polars 2.1.0 and DuckDB 2.0.1, of 0.001 at 60000.10 and 0.002 at 60000.20:
 #   notional: polars 60.000 and 120.000, DuckDB 60.00010 and 120.00040

@@ -1,11 +1,12 @@
 #!/bin/sh
 # polars 2.1.0: "7d" and "1w" are not the same bins. group_by_dynamic and dt.truncate count days from 1970-01-01, a
-# Thursday, so that "7d" begins on Thursday and "1w" on Monday, each labelled by a plain date. DuckDB 2.0.1 takes 7 days and a week
-# for the same and begins both on Monday. Two weeks agree with neither: polars' "2w" of 2024-05-15 begins on May 13,
-# DuckDB's on May 6, since polars counts pairs of weeks from another Monday.
+# Thursday, so that "7d" begins on Thursday and "1w" on Monday, each labelled by a plain date. DuckDB 2.0.1 takes 7 days
+# and a week for the same and begins both on Monday. Two weeks agree with neither: polars' "2w" of 2024-05-15 begins on
+# May 13, DuckDB's on May 6, since polars counts pairs of weeks from another Monday.
 #
-# It matters because exchanges' weekly klines open on Monday, and intervals that a program computes are counts of days: a roll-up of 1d
-# to "7d" passes for 1w until it is joined with the exchange's rows by open time and matches none. Roll up by "1w".
+# It matters because exchanges' weekly klines open on Monday, and intervals that a program computes are counts of days:
+# a roll-up of 1d to "7d" passes for 1w until it is joined with the exchange's rows by open time and matches none. Roll
+# up by "1w".
 #
 # Output seen with polars 2.1.0 and DuckDB 2.0.1, of Wednesday 2024-05-15:
 #   one: polars 7d Thu 2024-05-09, 1w Mon 2024-05-13; DuckDB 7 days Mon 2024-05-13, 1 week Mon 2024-05-13

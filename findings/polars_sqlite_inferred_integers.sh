@@ -1,14 +1,15 @@
 #!/bin/sh
-# polars 2.1.0, read_database(query, connection) over the standard sqlite3 module: each column's type is that of its first 100
-# rows (infer_schema_length), and a later value of another number type is cut to it without an error. SQLite keeps a number
-# without a fraction of a DECIMAL (or NUMERIC) column as an integer: "60000.00" is stored as 60000. So a column of prices whose
-# first 100 rows happen to be round is read as Int64, and every later price loses its fraction: 60000.75 becomes 60000, and
-# a traded volume of 0.999 becomes 0. Where the value is text, 'x' raises an error, but '60000.75' is cut as well.
+# polars 2.1.0, read_database(query, connection) over the standard sqlite3 module: each column's type is that of its
+# first 100 rows (infer_schema_length), and a later value of another number type is cut to it without an error. SQLite
+# keeps a number without a fraction of a DECIMAL (or NUMERIC) column as an integer: "60000.00" is stored as 60000. So a
+# column of prices whose first 100 rows happen to be round is read as Int64, and every later price loses its fraction:
+# 60000.75 becomes 60000, and a traded volume of 0.999 becomes 0. Where the value is text, 'x' raises an error, but
+# '60000.75' is cut as well.
 #
-# It matters because klines begin just so: the first 100 minutes of a new listing have no trades (volume 0), a symbol of coarse
-# tick has round prices for hours, and many recorders declare their columns DECIMAL. What polars says of its argument `strict`
-# (an error for a value that is not of the inferred type) makes one expect an error. infer_schema_length=None reads the column
-# as Float64; a column declared TEXT keeps the digits.
+# It matters because klines are often so: a quiet symbol has 100 minutes without a trade (volume 0), a symbol of coarse
+# tick has round prices for hours, and many recorders declare their columns DECIMAL. polars documents for its frames
+# (strict=True) that a value which is not of the inferred type raises an error. infer_schema_length=None reads the
+# column as Float64; a column declared TEXT keeps the digits.
 #
 # Output seen with polars 2.1.0:
 #   stored by SQLite: (60000, 'integer'), then (60000.75, 'real')

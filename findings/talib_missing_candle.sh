@@ -1,12 +1,12 @@
 #!/bin/sh
-# TA-Lib 0.8.2 (Python wheel, C library 0.8.1): one NaN among the closes, as a missing candle leaves it, makes RSI exactly 0.0
-# for the rest of the series, also thousands of candles later, and CMO too. SMA and EMA become NaN for ever, as the wrapper's
-# documentation warns (a NaN is carried to the end), while MAX recovers once the NaN has left its window. So the documented
-# sign of a hole is missing just where it is needed.
+# TA-Lib 0.8.2 (Python wheel, C library 0.8.1): one NaN among the closes, as a missing candle leaves it, makes RSI
+# exactly 0.0 for the rest of the series, also thousands of candles later, and CMO too. SMA and EMA become NaN for ever,
+# as the wrapper's documentation warns (a NaN is carried to the end), while MAX recovers once the NaN has left its
+# window. So the documented sign of a hole is missing just where it is needed.
 #
-# It matters because RSI 0 does not mean "unknown" but is the strongest "oversold" there is, and strategies buy on it. A frame of
-# klines that was laid on the full grid of minutes (pandas reindex, asfreq) has a NaN for each minute that the exchange
-# does not have. Compute on the rows that exist, and lay the result on the grid.
+# It matters because RSI 0 does not mean "unknown" but is the strongest "oversold" there is, and strategies buy on it. A
+# frame of klines that was laid on the full grid of minutes (pandas reindex, asfreq) has a NaN for each minute that the
+# exchange does not have. Compute on the rows that exist, and lay the result on the grid.
 #
 # Output seen with TA-Lib 0.8.2 and numpy 2.4.6, for 2,000 closes of which the 100th is missing:
 #   RSI(14): last value 0.0000 with the hole, 70.1910 without; values of 0.0 from the hole on: 1901 of 1901
