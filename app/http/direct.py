@@ -1,6 +1,5 @@
 """The ASGI layer that answers market data requests without FastAPI, whose routing costs more than the answers."""
 
-import asyncio
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
@@ -10,8 +9,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.binance.error_body import BinanceError
-from app.http.deadline import READING, RESPONSE_S_MAX
-from app.http.errors import UNKNOWN_ERROR, binance_response, store_unavailable, too_slow
+from app.http.deadline import READING
+from app.http.errors import UNKNOWN_ERROR, binance_response, store_unavailable
 from app.http.intake import is_oversize, without_body
 from app.http.klines import PATH
 from app.ports.errors import StoreUnavailable
@@ -53,10 +52,7 @@ class Direct:
         if scope["method"] == "HEAD":
             send = without_body(send)
         try:
-            async with asyncio.timeout(RESPONSE_S_MAX):
-                response = await respond(scope)
-        except TimeoutError:
-            response = too_slow(scope["path"])
+            response = await respond(scope)
         except BinanceError as error:
             response = binance_response(error)
         except StoreUnavailable as error:

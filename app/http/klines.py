@@ -11,6 +11,7 @@ from app.binance.error_body import UnknownSymbol
 from app.domain import letters
 from app.domain.interval import INTERVALS
 from app.http.coverage_header import coverage_headers
+from app.http.deadline import in_time
 from app.http.documentation import BINANCE_LIMITS, error_doc
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
@@ -97,9 +98,10 @@ class Klines:
         try:
             query = self._understood(scope["query_string"])
         except UnknownSymbol as error:  # the symbol may have been listed since the last symbol sync
-            if not await self._names.learn(error.name):
-                raise
-            query = self._understood(scope["query_string"])
+            async with in_time():
+                if not await self._names.learn(error.name):
+                    raise
+                return await self._made(self._understood(scope["query_string"]), scope)
         return await self._made(query, scope)
 
     async def kept_or_made(self, query: KlineQuery, scope: Scope) -> Response:

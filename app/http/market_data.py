@@ -12,6 +12,7 @@ from app.domain.interval import INTERVALS
 from app.domain.kind import Kind
 from app.domain.series import Series
 from app.http.archive_header import ARCHIVE_ROWS_DOC, archive_headers
+from app.http.deadline import in_time
 from app.http.documentation import BINANCE_LIMITS, Responses, error_doc
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
@@ -66,9 +67,14 @@ class MarketData:
         try:
             question = question_of(endpoint, scope["query_string"], self, now_ms)
         except UnknownSymbol as error:  # the symbol may have been listed since the last symbol sync
-            if not await self._names.learn(error.name):
-                raise
-            question = question_of(endpoint, scope["query_string"], self, now_ms)
+            async with in_time():
+                if not await self._names.learn(error.name):
+                    raise
+                question = question_of(endpoint, scope["query_string"], self, now_ms)
+                return await self._answer(endpoint, question, scope)
+        return await self._answer(endpoint, question, scope)
+
+    async def _answer(self, endpoint: Endpoint, question: Question, scope: Scope) -> Response:
         if not is_relayed(scope) and (query := self._stored(endpoint, question)) is not None:
             return await self._klines.kept_or_made(query, scope)
         edition = await self._edition(question, scope)

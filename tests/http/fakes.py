@@ -154,11 +154,14 @@ class FakeNames:
         self._query = query
         self.new: set[str] = set()
         self.learnt: list[str] = []
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
         self.asked: list[tuple[str, str]] = []
         self.refused: list[tuple[str, str]] = []
 
     async def learn(self, name: str) -> bool:
         self.learnt.append(name)
+        if self.meanwhile is not None:
+            await self.meanwhile()
         self._query.listed_since |= self.new & {name}
         return name in self.new
 

@@ -50,6 +50,8 @@ async def receive() -> Message:
 
 
 class Client:
+    """Keeps what is sent to it."""
+
     def __init__(self) -> None:
         self.got: list[Any] = []
 
@@ -62,7 +64,8 @@ class Client:
     ("path", "query", "told"),
     [
         ("/v1/coverage", b"", "error"),
-        ("/fapi/v1/klines", b"symbol=BTCUSDT&interval=1m", "code"),
+        ("/fapi/v1/klines", b"symbol=NEWUSDT&interval=1m", "code"),
+        ("/fapi/v1/depth", b"symbol=NEWUSDT", "code"),
     ],
 )
 def test_a_request_that_is_not_answered_in_time_is_refused_with_the_reason(
@@ -70,7 +73,8 @@ def test_a_request_that_is_not_answered_in_time_is_refused_with_the_reason(
 ) -> None:
     async def work() -> None:
         node, client = Node(coverage=SilentCoverage()), Client()
-        node.query.meanwhile = silence
+        node.symbols.info = b"{}"
+        node.names.meanwhile = silence
         await node.app(asking(path, query, method), receive, client.send)
         start, body = client.got
         assert start["status"] == 503
