@@ -65,7 +65,10 @@ class Grant(NamedTuple):
 
 
 class Revision(NamedTuple):
-    """A held row that is replaced or deleted, and is kept in the revisions."""
+    """A held row that is replaced or deleted, and is kept in the revisions.
+
+    With `old_source` ABSENT it is the row of an event that came late, into a step of the grid that was held without it.
+    """
 
     row: Row
     old_source: Source
@@ -89,6 +92,11 @@ class Decision(NamedTuple):
     revisions: Sequence[Revision] = ()
     changed: Spans = NOTHING
 
+    @property
+    def revised(self) -> int:
+        """How many held rows are replaced or deleted."""
+        return sum(each.old_source is not Source.ABSENT for each in self.revisions)
+
 
 def grant(ledger: Ledger, batch: Batch) -> Grant:
     """The spans of `batch` that no source of higher rank has written, and where they meet held rows."""
@@ -110,6 +118,7 @@ def decide(ledger: Ledger, batch: Batch, grant: Grant, held: Sequence[Row]) -> D
     rows = batch.rows if granted == batch.spans else _within(batch.rows, granted)
     deleted: list[int] = []
     replaced: list[Row] = []
+    late: list[Revision] = []
     if contested:
         unwritten = {row.open_ms: row for row in rows}
         is_kept = _kept(batch.series, rows)
@@ -124,6 +133,8 @@ def decide(ledger: Ledger, batch: Batch, grant: Grant, held: Sequence[Row]) -> D
             if new is None:
                 deleted.append(old.open_ms)
         rows = list(unwritten.values())
+        if batch.series.kind.is_sparse:
+            late = _late(contested, rows, replaced, batch.source)
     changed = NOTHING
     if not _is_beyond(granted, ledger):
         grid = batch.series.interval.grid
@@ -138,7 +149,7 @@ def decide(ledger: Ledger, batch: Batch, grant: Grant, held: Sequence[Row]) -> D
         rows,
         deleted,
         NOTHING if is_filled else granted - ledger.held,
-        [_revision(ledger, row, batch.source, batch.series) for row in replaced],
+        [*(_revision(ledger, row, batch.source, batch.series) for row in replaced), *late],
         changed,
     )
 
@@ -198,6 +209,16 @@ def _kept(series: Series, rows: Sequence[Row]) -> Callable[[Row], bool]:
     floor = series.interval.grid.floor
     steps_ms = {floor(row.open_ms) for row in rows}
     return lambda old: floor(old.open_ms) not in steps_ms
+
+
+def _late(contested: Spans, rows: Sequence[Row], replaced: Sequence[Row], source: Source) -> list[Revision]:
+    """The revisions of events among `rows` that come into held steps and replace no event of the same time."""
+    known_ms = {row.open_ms for row in replaced}
+    return [
+        Revision(row, Source.ABSENT, source)
+        for row in rows
+        if row.open_ms not in known_ms and contested.span_at(row.open_ms) is not None
+    ]
 
 
 def _revision(ledger: Ledger, row: Row, new_source: Source, series: Series) -> Revision:

@@ -29,6 +29,10 @@ class StoreDamaged(StoreUnavailable):
         self.reason = reason
 
 
+class NotRecorded(Exception):
+    """It is not recorded what the store held at the time that is asked for; the message says why, for a client."""
+
+
 class SchemaTooNew(Exception):
     """The schema was migrated by a newer version of klinenode, so this one does not open it. The message helps."""
 

@@ -1,6 +1,6 @@
 """The store: rows, ledger, and the other records that a node keeps in its database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from app.domain.interval import Interval
@@ -120,6 +120,22 @@ class StoreReader(Protocol):
 
     async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
         """By series: its rows, ascending, that open in its span of `wanted`. Series without rows are left out."""
+        ...
+
+    async def ledgers_as_of(self, at_ms: int, wanted: Collection[Series] | None = None) -> dict[Series, Ledger]:
+        """The ledgers, of `wanted` series or all, after every commit up to `at_ms`, inclusive. Raises NotRecorded.
+
+        The time of a commit is the clock's, and never before that of the commit before it.
+        """
+        ...
+
+    async def rows_as_of(
+        self, series: Series, held: Spans, limit: int, at_ms: int, *, newest: bool = False
+    ) -> list[Any]:
+        """At most `limit` rows that opened in `held` after every commit up to `at_ms`, ascending. Raises NotRecorded.
+
+        They are the oldest or the `newest`. `held` are spans that were held then, by `ledgers_as_of`.
+        """
         ...
 
     async def stand_down(self) -> tuple[int, str] | None:

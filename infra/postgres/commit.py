@@ -24,12 +24,14 @@ from infra.blocks.block import Packed
 from infra.blocks.sealed_columns import SealedColumns
 from infra.postgres.changes import note_spans
 from infra.postgres.history import rows_in_spans
+from infra.postgres.ledger_log import LedgerLog, read_place
 from infra.postgres.ledgers import name_of, read_ledgers_of
 from infra.postgres.row_reads import delete_rows, delete_rows_in, put_rows
 from infra.postgres.sealed import block_starts, insert_blocks, open_block, packed, sealed_ends
 from infra.postgres.statements import arrays, overwrite, put
 from infra.postgres.verification import forget_checks
 from infra.stores.ledger_lines import LEDGER_COLUMNS, SeriesName, ledger_changes
+from infra.stores.ledger_log import LogPlace
 from infra.stores.row_tables import revision_table, row_columns
 from infra.stores.touched import touched
 
@@ -53,12 +55,13 @@ class Commits:
     def __init__(self) -> None:
         self._ledgers: dict[SeriesName, Ledger] = {}
         self._sealed_ends: dict[Series, int] = {}
+        self._log: LogPlace | None = None
         self._seen: asyncpg.Connection | None = None
 
     async def commit(
         self, connection: asyncpg.Connection, batches: Sequence[Batch], now_ms: int
     ) -> tuple[list[Committed], "Transaction"]:
-        """Write `batches`; `now_ms` is the time of their revisions. Asserts `Batch.check`.
+        """Write `batches`; `now_ms` is the transaction's time. Asserts `Batch.check`.
 
         Called inside a transaction; what it returns second is for `keep`.
         """
@@ -67,7 +70,8 @@ class Commits:
         if self._seen is not connection:
             self.forget()
             self._seen = connection
-        transaction = Transaction(connection, self._ledgers, self._sealed_ends, now_ms)
+        log = LedgerLog(connection, now_ms, self._log or await read_place(connection))
+        transaction = Transaction(connection, self._ledgers, self._sealed_ends, log)
         await transaction.load({batch.series for batch in batches})
         committed = [await transaction.apply(batch) for batch in batches]
         await transaction.finish()
@@ -78,6 +82,7 @@ class Commits:
         """Cache the ledgers that `transaction`, which was committed, has left and read."""
         if len(self._ledgers) + len(transaction.after) > LEDGERS_KEPT_MAX:
             self.forget()
+        self._log = transaction.log.place
         self._ledgers.update(transaction.read)
         self._ledgers.update(transaction.after)
         self._sealed_ends.update(transaction.sealed_ends)
@@ -86,6 +91,7 @@ class Commits:
         """Clear the cache, because other transactions wrote ledgers."""
         self._ledgers.clear()
         self._sealed_ends.clear()
+        self._log = None
 
     def sealed(self, series: Series, span: Span) -> None:
         """Know that the block of `span` exists now."""
@@ -101,10 +107,10 @@ class Transaction:
         connection: asyncpg.Connection,
         before: dict[SeriesName, Ledger],
         sealed_ends_before: dict[Series, int],
-        now_ms: int,
+        log: LedgerLog,
     ) -> None:
         self._connection = connection
-        self._now_ms = now_ms
+        self.log = log
         self._before = before
         self._sealed_ends_before = sealed_ends_before
         self._rows: dict[_Table, list[tuple[str, Sequence[Row]]]] = {}  # pending, by the name of their series
@@ -139,7 +145,7 @@ class Transaction:
             return Committed(ledger, decision.granted, 0)
         await self._execute(series, decision)
         unheld = [each async for each in self._invalidate(series, decision.changed, batch.source)]
-        return Committed(decision.ledger, decision.granted, len(decision.revisions), decision.changed, tuple(unheld))
+        return Committed(decision.ledger, decision.granted, decision.revised, decision.changed, tuple(unheld))
 
     async def _invalidate(self, part: Series, changed: Spans, source: Source) -> AsyncIterator[Invalidated]:
         """Delete longer rows that were rolled up from `changed`; the reconciler makes them again."""
@@ -167,7 +173,7 @@ class Transaction:
         self._take(series, decision.rows)
         if decision.revisions:
             self._revisions.setdefault(series.kind, []).extend(
-                (*name, *row, old.value, new.value, self._now_ms) for row, old, new in decision.revisions
+                (*name, *row, old.value, new.value, self.log.at_ms) for row, old, new in decision.revisions
             )
         if decision.changed:
             self._changed[name] = self._changed.get(name, Spans()) | decision.changed
@@ -240,12 +246,15 @@ class Transaction:
             await put(self._connection, revision_table(kind), names, revisions)
         await forget_checks(self._connection, self._changed)
         await self._write_ledgers()
+        await self.log.write(revised=bool(self._revisions))
 
     async def _write_ledgers(self) -> None:
         lines: list[tuple[object, ...]] = []
         gone: list[tuple[object, ...]] = []
         for name, ledger in self.after.items():
-            changes = ledger_changes(name, self._stored(name), ledger)
+            before = self._stored(name)
+            changes = ledger_changes(name, before, ledger)
+            self.log.note(name, before, ledger)
             lines += changes.lines
             gone += [(*name, start_ms) for start_ms in changes.gone_ms]
         await put(self._connection, "ledger", LEDGER_COLUMNS, lines, _OVERWRITE_LINE)

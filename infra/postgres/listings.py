@@ -13,6 +13,7 @@ from app.domain.span import Span
 from app.kinds.registry import series_of
 from app.ports.store import EVERYTHING, Relisting
 from infra.postgres.changes import note_spans
+from infra.postgres.ledger_log import LedgerLog, read_place
 from infra.postgres.ledgers import name_of, read_ledgers_of, write_ledger
 from infra.postgres.sealed import block_starts, open_block
 from infra.postgres.statements import overwrite, put
@@ -50,6 +51,7 @@ async def relist(connection: asyncpg.Connection, relisting: Relisting, now_ms: i
     """
     ledgers: dict[Series, Ledger] = {}
     listing = relisting.listing
+    log = LedgerLog(connection, now_ms, await read_place(connection))
     await _put_former(connection, relisting.former, listing.since_ms)
     before = await _ledgers(connection, listing.symbol)
     for series in series_of(listing.symbol):
@@ -58,8 +60,12 @@ async def relist(connection: asyncpg.Connection, relisting: Relisting, now_ms: i
         ledger = await _relist(connection, relisting, series, first_ms, before[series])
         if ledger is not None:
             ledgers[series] = ledger
+            log.note(name_of(series), before[series], ledger)
         await connection.execute("DELETE FROM anchor WHERE symbol = $1", series.name)
     await _put(connection, [listing])
+    insert = "INSERT INTO relisting (symbol, at_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+    await connection.execute(insert, listing.symbol, log.at_ms)
+    await log.write(revised=True)
     await note_spans(connection, ((series, EVERYTHING) for series in series_of(listing.symbol)), now_ms)
     return ledgers
 
@@ -67,12 +73,15 @@ async def relist(connection: asyncpg.Connection, relisting: Relisting, now_ms: i
 async def unlist(connection: asyncpg.Connection, listing: Listing, since_ms: int, now_ms: int) -> dict[Series, Ledger]:
     """Store `listing` and make absent times before `since_ms` unknown; returns the ledgers that changed."""
     ledgers: dict[Series, Ledger] = {}
+    log = LedgerLog(connection, now_ms, await read_place(connection))
     for series, before in (await _ledgers(connection, listing.symbol)).items():
         after = before.without(before.absent.clip(Span(0, since_ms)))
         if after.entries == before.entries:
             continue
         ledgers[series] = after
         await write_ledger(connection, series, after)
+        log.note(name_of(series), before, after)
+    await log.write()
     await _put(connection, [listing])
     await note_spans(connection, ((series, EVERYTHING) for series in series_of(listing.symbol)), now_ms)
     return ledgers

@@ -1,7 +1,7 @@
 """The store on Postgres, which implements app.ports.store."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 import asyncpg
@@ -16,10 +16,12 @@ from app.domain.verification import Verification
 from app.ports.clock import Clock
 from app.ports.errors import StoreDamaged
 from app.ports.store import BlockCheck, Committed, Disagreement, Relisting, Sealed, Snapshot
+from infra.postgres.as_of import rows_as_of
 from infra.postgres.commit import Commits, Transaction
 from infra.postgres.connections import Connections, Report
 from infra.postgres.fence import Fence, reading
 from infra.postgres.history import read_encoded, read_rows, read_spans
+from infra.postgres.ledger_log import ledgers_as_of
 from infra.postgres.ledgers import read_ledger, read_ledgers
 from infra.postgres.listings import read_listings, relist, save_listings, unlist
 from infra.postgres.migrate import upgrade
@@ -83,6 +85,20 @@ class PostgresReader:
     async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
         """By series: its rows, ascending, that open in its span of `wanted`. Raises StoreUnavailable."""
         return await self._read(lambda connection: read_spans(connection, wanted))
+
+    async def ledgers_as_of(self, at_ms: int, wanted: Collection[Series] | None = None) -> dict[Series, Ledger]:
+        """The ledgers after every commit up to `at_ms`. Raises NotRecorded, StoreUnavailable."""
+        return await self._reads.run(lambda connection: ledgers_as_of(connection, at_ms, wanted))
+
+    async def rows_as_of(
+        self, series: Series, held: Spans, limit: int, at_ms: int, *, newest: bool = False
+    ) -> list[Any]:
+        """The rows of `held` after every commit up to `at_ms`. Raises NotRecorded, StoreUnavailable."""
+
+        async def work(connection: asyncpg.Connection) -> list[Any]:
+            return await rows_as_of(connection, series, held, limit, at_ms, newest=newest)
+
+        return await PostgresReader._read(self, work)  # by the primary, whose log says that `held` was held
 
     async def stand_down(self) -> tuple[int, str] | None:
         """The stored stand-down as (until_ms, reason); None when there is none. Raises StoreUnavailable."""

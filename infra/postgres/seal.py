@@ -11,6 +11,7 @@ from app.domain.span import Span
 from app.ports.store import BlockCheck, Sealed
 from infra.blocks.block import Block, BlockDamaged
 from infra.postgres.changes import note_spans
+from infra.postgres.ledger_log import LedgerLog, read_place
 from infra.postgres.ledgers import name_of, read_ledger, write_ledger
 from infra.postgres.sealed import block_starts, delete_block, insert_blocks, open_block, packed, read_block
 from infra.postgres.verification import forget_checks
@@ -74,6 +75,9 @@ async def give_up(connection: asyncpg.Connection, series: Series, span: Span, no
     lost = before.held.clip(span)
     after = before.without(lost)
     await write_ledger(connection, series, after)
+    log = LedgerLog(connection, now_ms, await read_place(connection))
+    log.note(name_of(series), before, after)
+    await log.write()
     await forget_checks(connection, {name_of(series): lost})
     await note_spans(connection, [(series, span)], now_ms)
     return after

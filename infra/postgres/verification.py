@@ -74,7 +74,8 @@ async def save_disagreement(connection: asyncpg.Connection, found: Disagreement)
 async def read_revisions(connection: asyncpg.Connection) -> dict[Series, int]:
     """By series: how many rows were replaced or deleted."""
     tables = sorted({revision_table(kind) for kind in KINDS.values()})
-    select = " UNION ALL ".join(f"SELECT symbol, interval, count(*) FROM {each} GROUP BY 1, 2" for each in tables)
+    counted = "SELECT symbol, interval, count(*) FROM {} WHERE old_source <> 'absent' GROUP BY 1, 2"
+    select = " UNION ALL ".join(counted.format(each) for each in tables)
     return {named(name, INTERVALS[code]): number for name, code, number in await connection.fetch(select)}
 
 

@@ -20,6 +20,7 @@ from app.ports.store import Committed, Invalidated
 from infra.blocks.sealed_columns import SealedColumns
 from infra.sqlite.changes import note
 from infra.sqlite.history import read_rows
+from infra.sqlite.ledger_log import LedgerLog
 from infra.sqlite.ledgers import read_ledger
 from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import delete_rows, delete_rows_in
@@ -27,6 +28,7 @@ from infra.sqlite.sealed import block_starts, insert_block, open_block, packed, 
 from infra.sqlite.statements import overwrite, put, put_values, writing
 from infra.sqlite.verification import forget_checks
 from infra.stores.ledger_lines import LEDGER_COLUMNS, SeriesName, ledger_changes
+from infra.stores.ledger_log import LogPlace
 from infra.stores.row_tables import revision_table, row_columns, row_table
 
 LEDGERS_KEPT_MAX: Final = 50_000  # series whose ledgers are cached (about 1 kB each); above it the cache is cleared
@@ -47,20 +49,23 @@ class Commits:
     def __init__(self) -> None:
         self._ledgers: dict[SeriesName, Ledger] = {}
         self._sealed_ends: dict[Series, int] = {}
+        self._log: LogPlace | None = None
         self._seen: tuple[sqlite3.Connection, int] | None = None
 
     def commit(self, connection: sqlite3.Connection, batches: Sequence[Batch], now_ms: int) -> list[Committed]:
-        """Write `batches` in one transaction; `now_ms` is the time of their revisions. Asserts `Batch.check`."""
+        """Write `batches` in one transaction; `now_ms` is its time. Asserts `Batch.check`."""
         for batch in batches:
             batch.check()
         with writing(connection):
             self._forget_if_stale(connection)
-            transaction = _Transaction(connection, self._ledgers, self._sealed_ends, now_ms)
+            log = LedgerLog(connection, now_ms, self._log)
+            transaction = _Transaction(connection, self._ledgers, self._sealed_ends, log)
             committed = [transaction.apply(batch) for batch in batches]
             transaction.finish()
             note(connection, batches, committed, now_ms)
         if len(self._ledgers) + len(transaction.after) > LEDGERS_KEPT_MAX:
             self.forget()
+        self._log = log.place
         self._ledgers.update(transaction.after)
         self._sealed_ends.update(transaction.sealed_ends)
         return committed
@@ -69,6 +74,7 @@ class Commits:
         """Clear the cache, because other transactions of this connection wrote ledgers."""
         self._ledgers.clear()
         self._sealed_ends.clear()
+        self._log = None
 
     def sealed(self, series: Series, span: Span) -> None:
         """Know that the block of `span` exists now."""
@@ -90,10 +96,10 @@ class _Transaction:
         connection: sqlite3.Connection,
         before: dict[SeriesName, Ledger],
         sealed_ends_before: dict[Series, int],
-        now_ms: int,
+        log: LedgerLog,
     ) -> None:
         self._connection = connection
-        self._now_ms = now_ms
+        self._log = log
         self._before = before
         self._sealed_ends_before = sealed_ends_before
         self._read: dict[SeriesName, Ledger] = {}
@@ -114,7 +120,7 @@ class _Transaction:
             return Committed(ledger, decision.granted, 0)
         self._execute(series, decision)
         unheld = tuple(self._invalidate(series, decision.changed, batch.source)) if decision.changed else ()
-        return Committed(decision.ledger, decision.granted, len(decision.revisions), decision.changed, unheld)
+        return Committed(decision.ledger, decision.granted, decision.revised, decision.changed, unheld)
 
     def _invalidate(self, part: Series, changed: Spans, source: Source) -> Iterator[Invalidated]:
         """Delete longer rows that were rolled up from `changed`; the reconciler makes them again."""
@@ -140,7 +146,7 @@ class _Transaction:
         self._take(series, decision.rows)
         if decision.revisions:
             self._revisions.setdefault(series.kind, []).extend(
-                (*name, *row, old.value, new.value, self._now_ms) for row, old, new in decision.revisions
+                (*name, *row, old.value, new.value, self._log.at_ms) for row, old, new in decision.revisions
             )
         if decision.changed:
             forget_checks(self._connection, *name, decision.changed)
@@ -207,7 +213,9 @@ class _Transaction:
             put(self._connection, revision_table(kind), names, revisions)
         lines: list[tuple[object, ...]] = []
         for name, ledger in self.after.items():
-            changes = ledger_changes(name, self._stored(name), ledger)
+            before = self._stored(name)
+            changes = ledger_changes(name, before, ledger)
+            self._log.note(name, before, ledger)
             lines.extend(changes.lines)
             if changes.gone_ms:
                 self._connection.execute(
@@ -216,6 +224,7 @@ class _Transaction:
                     (*name, json.dumps(changes.gone_ms)),
                 )
         put(self._connection, "ledger", LEDGER_COLUMNS, lines, _OVERWRITE_LINE)
+        self._log.write(revised=bool(self._revisions))
 
     def _stored(self, name: SeriesName) -> Ledger:
         """The ledger of a series before this transaction."""

@@ -10,6 +10,7 @@ from app.domain.span import Span
 from app.kinds.registry import series_of
 from app.ports.store import EVERYTHING, Relisting
 from infra.sqlite.changes import note_spans
+from infra.sqlite.ledger_log import LedgerLog
 from infra.sqlite.ledgers import read_ledger, write_ledger
 from infra.sqlite.library import sqlite3
 from infra.sqlite.sealed import block_starts, open_block
@@ -45,15 +46,18 @@ def relist(connection: sqlite3.Connection, relisting: Relisting, now_ms: int) ->
     ledgers: dict[Series, Ledger] = {}
     listing = relisting.listing
     with writing(connection):
+        log = LedgerLog(connection, now_ms)
         _put_former(connection, relisting.former, listing.since_ms)
         for series in series_of(listing.symbol):
             if (first_ms := relisting.firsts.get(series.kind)) is None:
                 continue
-            ledger = _relist(connection, relisting, series, first_ms)
+            ledger = _relist(connection, relisting, series, first_ms, log)
             if ledger is not None:
                 ledgers[series] = ledger
             connection.execute("DELETE FROM anchor WHERE symbol = ?", (series.name,))
         _put(connection, [listing])
+        put(connection, "relisting", ("symbol", "at_ms"), [(listing.symbol, log.at_ms)], "ON CONFLICT DO NOTHING")
+        log.write(revised=True)
         note_spans(connection, ((series, EVERYTHING) for series in series_of(listing.symbol)), now_ms)
     return ledgers
 
@@ -62,6 +66,7 @@ def unlist(connection: sqlite3.Connection, listing: Listing, since_ms: int, now_
     """Store `listing` and make absent times before `since_ms` unknown; returns the ledgers that changed."""
     ledgers: dict[Series, Ledger] = {}
     with writing(connection):
+        log = LedgerLog(connection, now_ms)
         for series in series_of(listing.symbol):
             key = (series.name, series.interval.code)
             before = read_ledger(connection, *key)
@@ -70,12 +75,16 @@ def unlist(connection: sqlite3.Connection, listing: Listing, since_ms: int, now_
                 continue
             ledgers[series] = after
             write_ledger(connection, series, after)
+            log.note(series, before, after)
+        log.write()
         _put(connection, [listing])
         note_spans(connection, ((series, EVERYTHING) for series in series_of(listing.symbol)), now_ms)
     return ledgers
 
 
-def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series, first_ms: int) -> Ledger | None:
+def _relist(
+    connection: sqlite3.Connection, relisting: Relisting, series: Series, first_ms: int, log: LedgerLog
+) -> Ledger | None:
     name, interval = series.name, series.interval
     before = read_ledger(connection, name, interval.code)
     table, until_ms = row_table(*series.table), relisting.listing.since_ms
@@ -98,6 +107,7 @@ def _relist(connection: sqlite3.Connection, relisting: Relisting, series: Series
     for each in ("verification", "disagreement"):
         connection.execute(f"DELETE FROM {each} WHERE symbol = ? AND interval = ?", key)  # noqa: S608  constants
     write_ledger(connection, series, after)
+    log.note(series, before, after)
     return after
 
 

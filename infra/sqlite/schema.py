@@ -6,7 +6,7 @@ compare byte by byte (BINARY collation, never NOCASE), so the `interval` column 
 
 from typing import Final
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 from app.domain.interval import INTERVALS
 from app.domain.kind import Kind
@@ -102,6 +102,17 @@ LEDGER: Final = Table(
     sqlite_with_rowid=False,
 )
 
+LEDGER_LOG: Final = Table(
+    "ledger_log",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    _integer("at_ms"),
+    _integer("is_whole"),
+    Column("body", LargeBinary, nullable=False),
+    Index("ledger_log_whole", "seq", sqlite_where=text("is_whole = 1")),
+)
+"""What each transaction changed in ledgers (infra.stores.ledger_log)."""
+
 VERIFICATION: Final = Table(
     "verification",
     METADATA,
@@ -151,6 +162,11 @@ FORMER_LISTING: Final = Table(
     _integer("quantity_precision"),
     sqlite_with_rowid=False,
 )
+
+RELISTING: Final = Table(
+    "relisting", METADATA, _text("symbol", key=True), _integer("at_ms", key=True), sqlite_with_rowid=False
+)
+"""When the rows of a symbol were moved to its former listing."""
 
 FORMER_LEDGER: Final = Table(
     "former_ledger",

@@ -9,6 +9,7 @@ from app.domain.span import Span
 from app.ports.store import BlockCheck, Sealed
 from infra.blocks.block import Block, BlockDamaged
 from infra.sqlite.changes import note_spans
+from infra.sqlite.ledger_log import LedgerLog
 from infra.sqlite.ledgers import read_ledger, write_ledger
 from infra.sqlite.library import sqlite3
 from infra.sqlite.sealed import (
@@ -88,6 +89,9 @@ def give_up(
         lost = before.held.clip(span)
         after = before.without(lost)
         write_ledger(connection, series, after)
+        log = LedgerLog(connection, now_ms)
+        log.note(series, before, after)
+        log.write()
         forget_checks(connection, name, code, lost)
         note_spans(connection, [(series, span)], now_ms)
         forget()

@@ -1,7 +1,7 @@
 """The store on SQLite, which implements app.ports.store."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 from app.domain.interval import INTERVALS
@@ -15,6 +15,7 @@ from app.kinds.registry import named
 from app.ports.clock import Clock
 from app.ports.errors import StoreDamaged
 from app.ports.store import BlockCheck, Committed, Disagreement, Relisting, Sealed, Snapshot
+from infra.sqlite.as_of import rows_as_of
 from infra.sqlite.changes import read_spans
 from infra.sqlite.checkpoint import Checkpoints
 from infra.sqlite.commit import Commits
@@ -22,6 +23,7 @@ from infra.sqlite.connections import BUSY_TIMEOUT_MS, Connections, Report
 from infra.sqlite.failure import unavailable
 from infra.sqlite.fence import fenced, take_over
 from infra.sqlite.history import read_encoded, read_rows
+from infra.sqlite.ledger_log import ledgers_as_of
 from infra.sqlite.ledgers import read_ledger, read_ledgers
 from infra.sqlite.library import sqlite3
 from infra.sqlite.listings import read_listings, relist, save_listings, unlist
@@ -110,6 +112,16 @@ class SqliteReader:
     async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
         """By series: its rows, ascending, that open in its span of `wanted`. Raises StoreUnavailable."""
         return await self._read(lambda connection: read_spans(connection, wanted))
+
+    async def ledgers_as_of(self, at_ms: int, wanted: Collection[Series] | None = None) -> dict[Series, Ledger]:
+        """The ledgers after every commit up to `at_ms`. Raises NotRecorded, StoreUnavailable."""
+        return await self._reads.run(lambda connection: ledgers_as_of(connection, at_ms, wanted))
+
+    async def rows_as_of(
+        self, series: Series, held: Spans, limit: int, at_ms: int, *, newest: bool = False
+    ) -> list[Any]:
+        """The rows of `held` after every commit up to `at_ms`. Raises NotRecorded, StoreUnavailable."""
+        return await self._read(lambda connection: rows_as_of(connection, series, held, limit, at_ms, newest=newest))
 
     async def stand_down(self) -> tuple[int, str] | None:
         """The stored stand-down as (until_ms, reason); None when there is none. Raises StoreUnavailable."""

@@ -5,7 +5,7 @@ fetchall takes 1.1 ms, but 790 ms while it is busy. Inserting 1,000 rows a state
 executemany when nothing else runs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
@@ -45,7 +45,10 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def columns(
-    connection: sqlite3.Connection, names: Sequence[str], select: str, values: Sequence[object] = ()
+    connection: sqlite3.Connection,
+    names: Sequence[str],
+    select: str,
+    values: Sequence[object] | Mapping[str, object] = (),
 ) -> list[list[str]]:
     """The columns `names` of the rows of `select`, as texts. No value may be NULL or contain a line feed."""
     folded = ", ".join(f"group_concat({name}, char(10))" for name in names)

@@ -70,7 +70,10 @@ def read_revisions(connection: sqlite3.Connection) -> dict[Series, int]:
     """By series: how many rows were replaced or deleted."""
     found: dict[Series, int] = {}
     for table in {revision_table(kind) for kind in KINDS.values()}:
-        select = f"SELECT symbol, interval, count(*) FROM {table} GROUP BY symbol, interval"  # noqa: S608  a constant
+        select = (
+            f"SELECT symbol, interval, count(*) FROM {table} WHERE old_source <> 'absent' "  # noqa: S608  a constant
+            "GROUP BY symbol, interval"
+        )
         for name, code, number in connection.execute(select).fetchall():
             found[named(name, INTERVALS[code])] = number
     return found

@@ -1,0 +1,79 @@
+"""The record of past ledgers: what a commit changes in a ledger, and the ledgers that recorded changes add up to."""
+
+from collections.abc import Hashable
+from itertools import pairwise
+from typing import Generic, NamedTuple, TypeVar
+
+from app.domain.ledger import Entry, Ledger, Source
+from app.domain.span import Span, Spans
+
+Name = TypeVar("Name", bound=Hashable)
+"""How the recorder names a series."""
+
+
+class Piece(NamedTuple):
+    """A part of a ledger in which a commit changed something, and its source from then on; None: unknown."""
+
+    span: Span
+    source: Source | None
+
+
+def changed_pieces(before: Ledger, after: Ledger) -> list[Piece]:
+    """The pieces in which `after` differs from `before`, ascending and disjoint. Empty if the two are equal."""
+    old, new = before.entries, after.entries
+    first, shorter = 0, min(len(old), len(new))
+    while first < shorter and old[first] == new[first]:
+        first += 1
+    old, new = old[first:], new[first:]
+    if len(new) == 1 and len(old) <= 1 and (not old or _grows(old[0], new[0])):  # live ingest, thousands a minute
+        [(span, source)] = new
+        return [Piece(Span(old[0].span.end_ms, span.end_ms) if old else span, source)]
+    was, now = Ledger(old), Ledger(new)
+    bounds_ms = sorted({time_ms for entry in (*old, *new) for time_ms in entry.span})
+    pieces: list[Piece] = []
+    for start_ms, end_ms in pairwise(bounds_ms):
+        then = now.source_at(start_ms)
+        if then is not was.source_at(start_ms):
+            _add(pieces, Piece(Span(start_ms, end_ms), then))
+    return pieces
+
+
+class Replay(Generic[Name]):
+    """Ledgers by the name of their series, made of pieces in the order in which they were recorded."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[Name, list[Piece]] = {}
+
+    def add(self, name: Name, piece: Piece) -> None:
+        """Add the next piece of a series. One that continues the piece before it costs no memory."""
+        _add(self._pieces.setdefault(name, []), piece)
+
+    def ledgers(self) -> dict[Name, Ledger]:
+        """The ledgers after all pieces; series of which nothing is known are left out."""
+        found = {name: _ledger(pieces) for name, pieces in self._pieces.items()}
+        return {name: ledger for name, ledger in found.items() if ledger.entries}
+
+
+def _add(pieces: list[Piece], piece: Piece) -> None:
+    """Append `piece`, or let it extend the last one."""
+    last = pieces[-1] if pieces else None
+    if last and last.source is piece.source and last.span.end_ms == piece.span.start_ms:
+        pieces[-1] = Piece(Span(last.span.start_ms, piece.span.end_ms), piece.source)
+    else:
+        pieces.append(piece)
+
+
+def _grows(old: Entry, new: Entry) -> bool:
+    return old.source is new.source and old.span.start_ms == new.span.start_ms and old.span.end_ms < new.span.end_ms
+
+
+def _ledger(pieces: list[Piece]) -> Ledger:
+    entries: list[Entry] = []
+    for span, source in pieces:  # those of a whole state: ascending, and known
+        if source is None or (entries and span.start_ms < entries[-1].span.end_ms):
+            break
+        entries.append(Entry(span, source))
+    ledger = Ledger(entries)
+    for span, source in pieces[len(entries) :]:
+        ledger = ledger.without(Spans([span])) if source is None else ledger.record(Spans([span]), source)
+    return ledger
