@@ -61,6 +61,12 @@ class LedgerCache:
         self.since_ms = {**self.since_ms, listing.symbol: listing.since_ms}
         self.doubted -= {listing.symbol}
 
+    def of_past(self, ledgers: Mapping[Series, Ledger]) -> "LedgerCache":
+        """A cache with the same anchors and wishes, ledgers of a past time, and no results of verification."""
+        past = LedgerCache()
+        past.load(ledgers, self._anchors, self.extra_wishes)
+        return past
+
     def load_wishes(self, anchors: Mapping[str, int], extra_wishes: Mapping[Series, Span]) -> None:
         """Load anchors and extra wishes from the store; the ledgers stay."""
         self._anchors = dict(anchors)

@@ -56,7 +56,7 @@ def create_http_app(
         servers=[{"url": "."}],  # relative to the description, so that a proxy may add a prefix
         redirect_slashes=False,  # Binance does not redirect either: a path with a slash too many is unknown
     )
-    klines = Klines(services.query, services.names, pages, clock, only_final_default=only_final_default)
+    klines = Klines(services, pages, clock, only_final_default=only_final_default)
     app.include_router(klines_router(klines))
     app.include_router(batch_router(Batches(services.batch, pages, clock, services.arrow)))
     app.include_router(rolling_router(RollingRoute(services.rolling, services.query, pages, clock)))

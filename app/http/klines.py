@@ -14,13 +14,13 @@ from app.http.coverage_header import coverage_headers
 from app.http.deadline import in_time
 from app.http.documentation import BINANCE_LIMITS, error_doc
 from app.http.errors import json_response
-from app.http.headers import BINANCE, NO_STORE
+from app.http.headers import BINANCE, NO_STORE, Header
 from app.http.page import Asked, Hit, HitResponse, Page, asked_by
 from app.http.page_cache import Key, PageCache
 from app.http.params import INTEGER_MAX, kline_query
-from app.http.services import Names, Query
+from app.http.services import Services
 from app.ports.clock import Clock
-from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
+from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX, Answer, KlineQuery
 
 PATH: Final = "/fapi/v1/klines"
 
@@ -79,16 +79,26 @@ def _documentation(*, only_final_default: bool) -> dict[str, Any]:
                 "true: instead of a 503 the klines that are held, counted over those alone; X-Klinenode-Coverage says "
                 "what is missing. Such an answer is not to be kept (no-store, no ETag).",
             ),
+            AS_OF_DOC,
         ]
     }
+
+
+AS_OF_DOC: Final = _parameter(
+    "as_of",
+    _TIME,
+    "The answer as of this past time (ms): the closed klines or rows that this node held then, as they were then. What "
+    "it did not hold is a 503 without Retry-After; a time before it began to record what it holds is a 400.",
+)
 
 
 class Klines:
     """Answers klines requests and fills the page cache, for the route, `Direct` and `FastPath` alike."""
 
-    def __init__(self, query: Query, names: Names, pages: PageCache, clock: Clock, *, only_final_default: bool) -> None:
-        self._query = query
-        self._names = names
+    def __init__(self, services: Services, pages: PageCache, clock: Clock, *, only_final_default: bool) -> None:
+        self._query = services.query
+        self._as_of = services.as_of
+        self._names = services.names
         self._pages = pages
         self._clock = clock
         self.only_final_default = only_final_default
@@ -115,18 +125,24 @@ class Klines:
     async def _made(self, query: KlineQuery, scope: Scope) -> Response:
         key = (scope["path"], scope["query_string"])
         asked, is_head = asked_by(scope["headers"]), scope["method"] == "HEAD"
+        if query.as_of_ms is not None:
+            async with in_time():
+                return self._uncached(query, await self._as_of.klines(query, query.as_of_ms))
         if (hit := self._from_memory(query, key, asked, self._clock.now_ms())) is not None:
             return HitResponse(hit, is_head=is_head)
         version = self._pages.version(query.series)
         with self._names.asking(PATH, query.series.name):
             answer = await self._query.answer(query)
-        coverage = coverage_headers(answer) if query.allow_partial or answer.holes else ()
         if answer.shortfall is not None:  # partial: without cache and ETag nobody can later take it for the whole
-            return json_response(answer.body, 200, NO_STORE, *BINANCE, *coverage)
-        page = Page(answer.body, *coverage)
+            return self._uncached(query, answer)
+        page = Page(answer.body, *_stated(query, answer))
         hit = Hit(*page.chosen(asked), self._pages.max_age_s(answer, self._clock.now_ms()))
         self._pages.put(key, page, answer, version)
         return HitResponse(hit, is_head=is_head)
+
+    @staticmethod
+    def _uncached(query: KlineQuery, answer: Answer) -> Response:
+        return json_response(answer.body, 200, NO_STORE, *BINANCE, *_stated(query, answer))
 
     def at_once(self, key: Key, asked: Asked, now_ms: int) -> Hit | None:
         """The answer if memory has all of it, else None. Raises BinanceError."""
@@ -141,7 +157,7 @@ class Klines:
         return upper if name is None and coin_margined.is_symbol(upper := letters.upper(text)) else name
 
     def _from_memory(self, query: KlineQuery, key: Key, asked: Asked, now_ms: int) -> Hit | None:
-        answer = self._query.at_once(query, now_ms)
+        answer = None if query.as_of_ms is not None else self._query.at_once(query, now_ms)
         if answer is None:
             return None
         page = Page(answer.body, *(coverage_headers(answer) if query.allow_partial else ()))
@@ -150,6 +166,10 @@ class Klines:
         if is_packed or self._pages.is_asked_again(key, now_ms):
             self._pages.put(key, page, answer, self._pages.version(answer.series))
         return Hit(status, variant, self._pages.max_age_s(answer, now_ms))
+
+
+def _stated(query: KlineQuery, answer: Answer) -> tuple[Header, ...]:
+    return coverage_headers(answer) if query.allow_partial or answer.holes else ()
 
 
 def klines_router(klines: Klines) -> APIRouter:

@@ -7,19 +7,21 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.binance.error_body import BinanceError, UnknownSymbol, decode
+from app.binance.error_body import BinanceError, UnknownSymbol, decode, invalid_parameter, missing_parameter
 from app.domain.interval import INTERVALS
 from app.domain.kind import Kind
 from app.domain.series import Series
 from app.http.archive_header import ARCHIVE_ROWS_DOC, archive_headers
+from app.http.coverage_header import coverage_headers
 from app.http.deadline import in_time
 from app.http.documentation import BINANCE_LIMITS, Responses, error_doc
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
-from app.http.klines import Klines
+from app.http.klines import AS_OF_DOC, Klines
 from app.http.market_docs import answer_doc, parameters_doc
 from app.http.market_pages import Kept, MarketPages
 from app.http.market_params import DATA, question_of, refuse_too_old
+from app.http.params import as_of
 from app.http.relay import ask_writer, holds_header, is_relayed, wants_new
 from app.http.services import HeldRows, MarketServices
 from app.market import book_starts
@@ -51,6 +53,7 @@ class MarketData:
         self._market = services.market
         self._statistics = services.statistics
         self._events = services.events
+        self._as_of = services.as_of
         self._query = services.query
         self._symbols = services.symbols
         self._names = services.names
@@ -75,6 +78,9 @@ class MarketData:
         return await self._answer(endpoint, question, scope)
 
     async def _answer(self, endpoint: Endpoint, question: Question, scope: Scope) -> Response:
+        if endpoint.kind is not None and (at_ms := as_of(scope["query_string"])) is not None:
+            async with in_time():
+                return await self._then(endpoint.kind, question, at_ms)
         if not is_relayed(scope) and (query := self._stored(endpoint, question)) is not None:
             return await self._klines.kept_or_made(query, scope)
         edition = await self._edition(question, scope)
@@ -103,12 +109,24 @@ class MarketData:
         """The klines query that a question states if its series is stored, with the kline in progress; else None."""
         if (kind := endpoint.kind) is None or kind.is_gathered:
             return None
-        sent = question.params
-        series = Series(kind, kind.whose(sent[kind.rest.symbol]), INTERVALS[sent[kind.rest.interval]])
-        if not self._query.keeps(series):
-            return None
-        start_ms, end_ms = question.number("startTime"), question.number("endTime")
-        return KlineQuery(series, start_ms, end_ms, question.number("limit") or LIMIT_DEFAULT, only_final=False)
+        query = _klines_query(kind, question)
+        return query if self._query.keeps(query.series) else None
+
+    async def _then(self, kind: Kind, question: Question, at_ms: int) -> Response:
+        """The answer from what was held at `at_ms`. Raises BinanceError."""
+        try:
+            if kind.is_gathered:
+                if (query := _rows_query(kind, question)) is None:
+                    raise missing_parameter(kind.rest.symbol)
+                if query.limit > kind.rest.rows_max:
+                    raise invalid_parameter("limit")
+                rows = await self._as_of.rows(query, at_ms)
+                return json_response(rows.body, 200, NO_STORE, *BINANCE, *archive_headers(rows.archived))
+            answer = await self._as_of.klines(_klines_query(kind, question), at_ms)
+        except BinanceError as error:
+            raise _stated(error, ENDPOINTS[question.path]) from error
+        coverage = coverage_headers(answer) if answer.holes else ()
+        return json_response(answer.body, 200, NO_STORE, *BINANCE, *coverage)
 
     async def _edition(self, question: Question, scope: Scope) -> int:
         """The edition of an order book that the question needs (book_starts.py); 0 for other endpoints."""
@@ -122,18 +140,9 @@ class MarketData:
     def _statistics_query(self, question: Question) -> StatisticsQuery | None:
         """The question about a gathered kind whose rows are kept; None for any other question."""
         kind = ENDPOINTS[question.path].kind
-        if kind is None or not kind.is_gathered:
+        if kind is None or not kind.is_gathered or (query := _rows_query(kind, question)) is None:
             return None
-        sent = question.params
-        code = sent[kind.rest.interval] if kind.rest.interval else kind.intervals[0].code
-        symbol, interval = sent.get(kind.rest.symbol), INTERVALS.get(code)
-        if symbol is None or interval is None or interval not in kind.intervals_of(()):
-            return None
-        series = Series(kind, kind.whose(symbol), interval)
-        limit = question.number("limit") or kind.rest.rows_default
-        if limit > kind.rest.rows_max or not self._rows_of(kind).keeps(series):
-            return None
-        return StatisticsQuery(series, question.number("startTime"), question.number("endTime"), limit)
+        return query if query.limit <= kind.rest.rows_max and self._rows_of(kind).keeps(query.series) else None
 
     def _rows_of(self, kind: Kind) -> HeldRows:
         return self._events if kind.is_sparse else self._statistics
@@ -179,6 +188,26 @@ class MarketData:
         return response
 
 
+def _klines_query(kind: Kind, question: Question) -> KlineQuery:
+    """The klines query that a question about a kind of price klines states."""
+    sent = question.params
+    series = Series(kind, kind.whose(sent[kind.rest.symbol]), INTERVALS[sent[kind.rest.interval]])
+    start_ms, end_ms = question.number("startTime"), question.number("endTime")
+    return KlineQuery(series, start_ms, end_ms, question.number("limit") or LIMIT_DEFAULT, only_final=False)
+
+
+def _rows_query(kind: Kind, question: Question) -> StatisticsQuery | None:
+    """The question about one series of a gathered kind; None if it names none that the node could hold."""
+    sent = question.params
+    code = sent[kind.rest.interval] if kind.rest.interval else kind.intervals[0].code
+    symbol, interval = sent.get(kind.rest.symbol), INTERVALS.get(code)
+    if symbol is None or interval is None or interval not in kind.intervals_of(()):
+        return None
+    limit = question.number("limit") or kind.rest.rows_default
+    series = Series(kind, kind.whose(symbol), interval)
+    return StatisticsQuery(series, question.number("startTime"), question.number("endTime"), limit)
+
+
 def _stated(error: BinanceError, endpoint: Endpoint) -> BinanceError:
     error.is_msg_first = endpoint.path.startswith(DATA)
     return error
@@ -199,7 +228,7 @@ def market_data_router(data: MarketData) -> APIRouter:
             name=endpoint.path,
             summary=endpoint.summary,
             description=f"{_MODES[endpoint.mode]} {endpoint.holds_text}.",
-            openapi_extra={"parameters": parameters_doc(endpoint)},
+            openapi_extra={"parameters": parameters_doc(endpoint) + ([AS_OF_DOC] if endpoint.kind else [])},
             responses=_responses(endpoint),
         )
     return router

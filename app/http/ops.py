@@ -13,7 +13,9 @@ from app.http.errors import ApiError, json_response, unlisted
 from app.http.forward import forwarded
 from app.http.headers import NO_STORE, Header, reason_header
 from app.http.page import Page, PageResponse
+from app.http.params import INTEGER_MAX
 from app.http.services import Services
+from app.ports.errors import NotRecorded
 
 COVERAGE_LIMIT_DEFAULT: Final = 100
 COVERAGE_LIMIT_MAX: Final = 1000
@@ -75,6 +77,9 @@ def ops_router(services: Services) -> APIRouter:
         offset: Annotated[int, Query(ge=0, le=COVERAGE_OFFSET_MAX, description="Series to skip.")] = 0,
         limit: Annotated[int, Query(ge=1, le=COVERAGE_LIMIT_MAX)] = COVERAGE_LIMIT_DEFAULT,
         incomplete: Annotated[bool, Query(description="Only series with something missing.")] = False,
+        as_of: Annotated[
+            int | None, Query(ge=0, le=INTEGER_MAX, description="The ledger as of this past time (ms), without checks.")
+        ] = None,
     ) -> Response:
         name = None if symbol is None else services.query.name(symbol)
         if symbol is not None and name is None:
@@ -82,6 +87,12 @@ def ops_router(services: Services) -> APIRouter:
         if interval is not None and interval not in INTERVALS:
             raise ApiError(400, f"No such interval: {interval}. There are {', '.join(INTERVALS)}.")
         asked = None if interval is None else INTERVALS[interval]
+        if as_of is not None:
+            try:
+                then = await services.as_of.coverage(name, asked, offset, limit, as_of, incomplete=incomplete)
+            except NotRecorded as error:
+                raise ApiError(400, str(error)) from error
+            return json_response(msgspec.json.encode(then), 200, NO_STORE)
         report = await services.coverage.full_report(name, asked, offset, limit, incomplete=incomplete)
         return PageResponse(Page(msgspec.json.encode(report)), request.scope, max_age_s=0)
 

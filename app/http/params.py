@@ -5,7 +5,7 @@ The checks run in this order, and the first failure is the answer:
 1. a known parameter given twice: -1101 (unknown parameters are ignored, however often they come)
 2. `symbol`, then `interval`, missing or empty: -1102
 3. each parameter by itself, in the order symbol (-1121), interval (-1120), startTime, endTime, limit, only_final,
-   allow_partial: empty -1105, not an integer -1102, out of range -1130
+   allow_partial, as_of: empty -1105, not an integer -1102, out of range -1130
 4. startTime later than endTime: -1023
 
 Confirmed on the exchange (binance-facts section 1.3): -1121, -1120, -1130 for limit > 1500, -1023, -1102 for a missing
@@ -35,8 +35,10 @@ from app.http.services import SymbolOf
 from app.kinds.klines import KLINES
 from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX, KlineQuery
 
-PARAMETERS: Final = ("symbol", "interval", "startTime", "endTime", "limit", "only_final", "allow_partial")
+PARAMETERS: Final = ("symbol", "interval", "startTime", "endTime", "limit", "only_final", "allow_partial", "as_of")
 _KNOWN: Final = frozenset(PARAMETERS)
+AS_OF: Final = "as_of"
+_AS_OF: Final = b"as_of"
 
 INTEGER_MAX: Final = 2**53  # the largest integer that JSON clients write exactly; some send it for "no end"
 TIME_MS_MAX: Final = 9_999_999_999_999  # year 2286; later times are clamped to it, no kline opens there either way
@@ -62,6 +64,7 @@ def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default:
     limit = integer(sent, "limit", 1, LIMIT_MAX)
     only_final = _truth(sent, "only_final") if "only_final" in sent else None
     allow_partial = _truth(sent, "allow_partial") if "allow_partial" in sent else None
+    as_of_ms = integer(sent, AS_OF, 0, INTEGER_MAX) if AS_OF in sent else None
     if start_ms is not None:
         if end_ms is not None and start_ms > end_ms:
             raise start_after_end()
@@ -73,7 +76,13 @@ def kline_query(query_string: bytes, symbol_of: SymbolOf, *, only_final_default:
         LIMIT_DEFAULT if limit is None else limit,
         only_final_default if only_final is None else only_final,
         bool(allow_partial),
+        as_of_ms,
     )
+
+
+def as_of(query_string: bytes) -> int | None:
+    """The past time (ms) that a query string of another endpoint asks for; None for now. Raises BinanceError."""
+    return integer(sent_parameters(query_string, {AS_OF}), AS_OF, 0, INTEGER_MAX) if _AS_OF in query_string else None
 
 
 def sent_parameters(query_string: bytes, known: AbstractSet[str]) -> dict[str, str]:

@@ -154,6 +154,24 @@ class HeldRows(Protocol):
         ...
 
 
+class AsOf(Protocol):
+    """Answers from what was held at a past time."""
+
+    async def klines(self, query: KlineQuery, at_ms: int) -> Answer:
+        """The closed klines that were held at `at_ms`. Raises BinanceError."""
+        ...
+
+    async def rows(self, query: StatisticsQuery, at_ms: int) -> HeldAnswer:
+        """The rows of a gathered kind that were held at `at_ms`. Raises BinanceError."""
+        ...
+
+    async def coverage(
+        self, name: str | None, interval: Interval | None, offset: int, limit: int, at_ms: int, *, incomplete: bool
+    ) -> dict[str, object]:
+        """The ledgers of `at_ms`, as `Coverage.full_report` has those of now. Raises NotRecorded."""
+        ...
+
+
 class WriterLine(WriterRpcClient, Protocol):
     """The connection to the process that writes."""
 
@@ -220,6 +238,7 @@ class Services:
     statistics: HeldRows
     events: HeldRows
     """Those of sparse kinds."""
+    as_of: AsOf
     line: WriterLine
     book_starts: BookStarts
     names: Names

@@ -63,6 +63,7 @@ class Node:
                 parts.market,
                 parts.statistics,
                 parts.events,
+                parts.as_of,
                 parts,
                 parts.book_starts,
                 parts.names,

@@ -59,6 +59,7 @@ from app.ports.coordination import RpcRequest, RpcResponse, StreamFanoutClient, 
 from app.ports.errors import StoreDamaged, StoreUnavailable
 from app.ports.store import EVERYTHING, OpenWriter
 from app.querying.archived_rows import ByOrigin
+from app.querying.as_of import AsOf
 from app.querying.events import Events
 from app.querying.gather import Gatherer
 from app.querying.in_progress import InProgress
@@ -267,6 +268,7 @@ class Parts:
             lambda series, grid, span, rows: self.role.keep_read(series, grid, span, rows),
             lambda: self.role.are_copies_current(),
         )
+        self.as_of = AsOf(clock, self.reader, self.inventory, self.rest_forms)
         self.query = QueryService(
             clock, self.copies, self.gatherer, prover, self.in_progress, lambda series: self.wish().has(series)
         )

@@ -101,8 +101,8 @@ class StoreLibrary(NamedTuple):
     """A known fault of this version, and what must not be done because of it."""
 
 
-class StoreReader(Protocol):
-    """Reads of the store. Any number may run at once; they never wait for the writer."""
+class RowReader(Protocol):
+    """Reads of rows and ledgers, of now or of a past time (app.holding.as_of)."""
 
     async def read(self, series: Series, window: Span, limit: int, *, newest: bool = False) -> Snapshot:
         """At most `limit` rows that open in `window`, the oldest or the `newest`, ascending; and the ledger."""
@@ -117,6 +117,10 @@ class StoreReader(Protocol):
     async def ledgers(self) -> dict[Series, Ledger]:
         """The ledgers of all series."""
         ...
+
+
+class StoreReader(RowReader, Protocol):
+    """Reads of the store. Any number may run at once; they never wait for the writer."""
 
     async def read_spans(self, wanted: Mapping[Series, Span]) -> dict[Series, list[Any]]:
         """By series: its rows, ascending, that open in its span of `wanted`. Series without rows are left out."""

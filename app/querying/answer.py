@@ -21,6 +21,8 @@ class KlineQuery(NamedTuple):
     only_final: bool
     allow_partial: bool = False
     """Whether the client accepts the held klines alone when the whole answer is not available."""
+    as_of_ms: int | None = None
+    """The past time whose answer is asked for: with what was held then; None: now."""
 
     @property
     def interval(self) -> Interval:

@@ -10,7 +10,7 @@ from app.domain.ledger import Ledger, Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.rest_forms import RestForms
-from app.ports.store import StoreReader
+from app.ports.store import RowReader
 
 RUNS_MAX: Final = 8  # named in an answer: 8 × 28 bytes are far below what proxies accept
 
@@ -30,7 +30,7 @@ def archived_spans(ledger: Ledger, window: Span) -> Spans:
 class ByOrigin:
     """Prints rows by where they came from."""
 
-    def __init__(self, store: StoreReader, forms: RestForms) -> None:
+    def __init__(self, store: RowReader, forms: RestForms) -> None:
         self._store = store
         self._forms = forms
 

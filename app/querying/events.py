@@ -52,7 +52,7 @@ class Events:
         series, now_ms = query.series, self._clock.now_ms()
         if not (self._clock.is_trusted and self._is_current()) or series.symbol in self._holdings.doubted:
             return None
-        window = _window(query, now_ms)
+        window = events_window(query, now_ms)
         known = self._holdings.ledger(series).known
         is_newest = query.start_ms is None
         span = known.span_at(window.end_ms - 1 if is_newest else window.start_ms) if window else None
@@ -80,7 +80,7 @@ class Events:
 
 def _proven(query: StatisticsQuery, rows: Columns, grid: Grid, now_ms: int) -> Span:
     """The whole steps of the grid of which an answer at `now_ms` has all rows; empty if there is none."""
-    window, is_full = _window(query, now_ms), len(rows) >= query.limit
+    window, is_full = events_window(query, now_ms), len(rows) >= query.limit
     closed_ms = grid.floor(now_ms - CLOSE_GRACE_MS - query.series.kind.rest.late_ms)
     if query.end_ms is not None and query.end_ms < now_ms:
         closed_ms = min(closed_ms, grid.floor(window.end_ms))
@@ -96,7 +96,7 @@ def _proven(query: StatisticsQuery, rows: Columns, grid: Grid, now_ms: int) -> S
     return Span(grid.ceil(start_ms), end_ms)
 
 
-def _window(query: StatisticsQuery, now_ms: int) -> Span:
+def events_window(query: StatisticsQuery, now_ms: int) -> Span:
     """The open times that `query` is about, to the ms."""
     stamp_ms = query.series.kind.rest.stamp_ms
     last_ms = now_ms if query.end_ms is None else min(query.end_ms, now_ms)

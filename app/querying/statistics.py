@@ -103,7 +103,7 @@ class Statistics:
         begin_ms = ours.hull.start_ms
         if query.start_ms is None and begin_ms < min(reach_ms, end_ms) and ours.covers(Span(begin_ms, end_ms)):
             lower_ms = max(lower_ms, begin_ms)  # nobody has more
-        window = self._window(query, grid, lower_ms, end_ms)
+        window = known_window(self._holdings.ledger(series), grid, query.limit, lower_ms, end_ms)
         if window is None:
             self._refuse_partial(query, ours.clip(Span(lower_ms, end_ms)), reach_ms)
             return None
@@ -127,7 +127,7 @@ class Statistics:
         ledger = self._holdings.ledger(query.series)
         if not archived_spans(ledger, window):
             found, body = await self._store.read_encoded(query.series, window, query.limit + 1, newest=True)
-            if found == _held(ledger, grid, window):
+            if found == rows_held(ledger, grid, window):
                 return Printed(body, "")  # no row has come since, from the archive for instance
         return await self._by_origin.printed(query.series, grid, window, query.limit)
 
@@ -147,18 +147,19 @@ class Statistics:
             text = f"rows of {query.series} from {lacking.hull.start_ms} on are wished, and not held yet"
             raise UpstreamUnavailable(text, Reason.NOT_WHOLE)
 
-    def _window(self, query: StatisticsQuery, grid: Grid, lower_ms: int, end_ms: int) -> Span | None:
-        """The shortest known span up to `end_ms` with `limit` rows, or down to `lower_ms`; None if some is unknown."""
-        ledger = self._holdings.ledger(query.series)
-        start_ms, lacking = lower_ms, query.limit
-        for span in reversed(ledger.held.clip(Span(lower_ms, end_ms))):
-            if (count := grid.count(*span)) >= lacking:
-                start_ms = grid.shift(span.end_ms, -lacking)
-                break
-            lacking -= count
-        window = Span(start_ms, max(start_ms, end_ms))
-        return window if ledger.known.covers(window) else None
+
+def known_window(ledger: Ledger, grid: Grid, limit: int, lower_ms: int, end_ms: int) -> Span | None:
+    """The shortest known span up to `end_ms` with `limit` rows, or down to `lower_ms`; None if some is unknown."""
+    start_ms, lacking = lower_ms, limit
+    for span in reversed(ledger.held.clip(Span(lower_ms, end_ms))):
+        if (count := grid.count(*span)) >= lacking:
+            start_ms = grid.shift(span.end_ms, -lacking)
+            break
+        lacking -= count
+    window = Span(start_ms, max(start_ms, end_ms))
+    return window if ledger.known.covers(window) else None
 
 
-def _held(ledger: Ledger, grid: Grid, window: Span) -> int:
+def rows_held(ledger: Ledger, grid: Grid, window: Span) -> int:
+    """How many rows the ledger says are held of `window`."""
     return sum(grid.count(*span) for span in ledger.held.clip(window))

@@ -14,9 +14,9 @@ import asyncpg
 
 _INTEGERS: Final = frozenset(
     {
-        "at_ms", "delivery_ms", "end_ms", "epoch", "first_ms", "foreign_changes", "id", "is_doubted", "is_whole", "last_ms", "onboard_ms",
-        "open_ms", "open_time", "price_precision", "quantity_precision", "replaced_at_ms", "rows", "seen_ms", "seq",
-        "since_ms", "start_ms", "stored_ms", "trades", "until_ms", "verified_at_ms",
+        "at_ms", "delivery_ms", "end_ms", "epoch", "first_ms", "foreign_changes", "id", "is_doubted", "is_whole",
+        "last_ms", "onboard_ms", "open_ms", "open_time", "price_precision", "quantity_precision", "replaced_at_ms",
+        "rows", "seen_ms", "seq", "since_ms", "start_ms", "stored_ms", "trades", "until_ms", "verified_at_ms",
     }
 )  # fmt: skip
 _BYTES: Final = frozenset({"body", "sha256"})

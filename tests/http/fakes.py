@@ -38,6 +38,7 @@ from app.market.market_source import Fetched
 from app.market.stream_hub import Hub
 from app.ports.arrow import ArrowKlines
 from app.ports.coordination import RpcRequest, RpcResponse, WriterRpcClient
+from app.ports.errors import NotRecorded
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.querying.batch import BatchKlines
 from app.querying.rolling_query import RollingKlines
@@ -209,6 +210,28 @@ class FakeCoverage:
         return {**page, **({"incomplete": True} if incomplete else {})}
 
 
+class FakeAsOf:
+    """Answers that name the question; before NOW_MS - 1000 nothing was recorded."""
+
+    async def klines(self, query: KlineQuery, at_ms: int) -> Answer:
+        return Answer(self._body(query.series, at_ms), query.series, Span(0, 1), False, at_ms)
+
+    async def rows(self, query: StatisticsQuery, at_ms: int) -> HeldAnswer:
+        return HeldAnswer(self._body(query.series, at_ms), 0)
+
+    async def coverage(
+        self, name: str | None, interval: Interval | None, offset: int, limit: int, at_ms: int, *, incomplete: bool
+    ) -> dict[str, object]:
+        if at_ms < NOW_MS - 1_000:
+            raise NotRecorded("not recorded")
+        return {"as_of": at_ms}
+
+    def _body(self, series: Series, at_ms: int) -> bytes:
+        if at_ms < NOW_MS - 1_000:
+            raise BinanceError(400, -1130, "not recorded")
+        return f'["{series}",{at_ms}]'.encode()
+
+
 class FakeBackfill:
     def __init__(self) -> None:
         self.requests: list[tuple[Sequence[Series], Span]] = []
@@ -327,6 +350,7 @@ class Node:
                 self.market,
                 self.statistics,
                 FakeStatistics(),
+                FakeAsOf(),
                 self.line,
                 self.book_starts,
                 self.names,
