@@ -38,19 +38,36 @@ def changed_pieces(before: Ledger, after: Ledger) -> list[Piece]:
     return pieces
 
 
+class _Run:
+    """Pieces with one source that followed each other. Mutable: a day of live ingest extends it 1,440 times."""
+
+    __slots__ = ("end_ms", "source", "start_ms")
+
+    def __init__(self, start_ms: int, end_ms: int, source: Source | None) -> None:
+        self.start_ms = start_ms
+        self.end_ms = end_ms
+        self.source = source
+
+
 class Replay(Generic[Name]):
     """Ledgers by the name of their series, made of pieces in the order in which they were recorded."""
 
     def __init__(self) -> None:
-        self._pieces: dict[Name, list[Piece]] = {}
+        self._runs: dict[Name, list[_Run]] = {}
 
-    def add(self, name: Name, piece: Piece) -> None:
+    def add(self, name: Name, start_ms: int, end_ms: int, source: Source | None) -> None:
         """Add the next piece of a series. One that continues the piece before it costs no memory."""
-        _add(self._pieces.setdefault(name, []), piece)
+        runs = self._runs.get(name)
+        if runs is None:
+            self._runs[name] = [_Run(start_ms, end_ms, source)]
+        elif (last := runs[-1]).end_ms == start_ms and last.source is source:
+            last.end_ms = end_ms
+        else:
+            runs.append(_Run(start_ms, end_ms, source))
 
     def ledgers(self) -> dict[Name, Ledger]:
         """The ledgers after all pieces; series of which nothing is known are left out."""
-        found = {name: _ledger(pieces) for name, pieces in self._pieces.items()}
+        found = {name: _ledger(runs) for name, runs in self._runs.items()}
         return {name: ledger for name, ledger in found.items() if ledger.entries}
 
 
@@ -67,13 +84,14 @@ def _grows(old: Entry, new: Entry) -> bool:
     return old.source is new.source and old.span.start_ms == new.span.start_ms and old.span.end_ms < new.span.end_ms
 
 
-def _ledger(pieces: list[Piece]) -> Ledger:
+def _ledger(runs: list[_Run]) -> Ledger:
     entries: list[Entry] = []
-    for span, source in pieces:  # those of a whole state: ascending, and known
-        if source is None or (entries and span.start_ms < entries[-1].span.end_ms):
+    for run in runs:  # those of a whole state: ascending, and known
+        if run.source is None or (entries and run.start_ms < entries[-1].span.end_ms):
             break
-        entries.append(Entry(span, source))
+        entries.append(Entry(Span(run.start_ms, run.end_ms), run.source))
     ledger = Ledger(entries)
-    for span, source in pieces[len(entries) :]:
-        ledger = ledger.without(Spans([span])) if source is None else ledger.record(Spans([span]), source)
+    for run in runs[len(entries) :]:
+        spans = Spans([(run.start_ms, run.end_ms)])
+        ledger = ledger.without(spans) if run.source is None else ledger.record(spans, run.source)
     return ledger

@@ -24,9 +24,10 @@ from infra.stores.ledger_log import (
 )
 
 _PLACE: Final = """
-SELECT last.seq, last.at_ms, whole.seq, whole.at_ms
+SELECT last.seq, last.at_ms, whole.at_ms, length(whole.body),
+    (SELECT coalesce(sum(length(body)), 0)::bigint FROM ledger_log WHERE seq > whole.seq)
 FROM (SELECT seq, at_ms FROM ledger_log ORDER BY seq DESC LIMIT 1) AS last,
-(SELECT seq, at_ms FROM ledger_log WHERE is_whole = 1 ORDER BY seq DESC LIMIT 1) AS whole
+    (SELECT seq, at_ms, body FROM ledger_log WHERE is_whole = 1 ORDER BY seq DESC LIMIT 1) AS whole
 """
 _FIRST: Final = "SELECT max(seq) FROM ledger_log WHERE is_whole = 1 AND at_ms <= $1"
 _ENTRIES: Final = """
@@ -54,8 +55,9 @@ class LedgerLog:
         """Append the entry, once the ledgers are written. Nothing was `revised` and noted: there is none."""
         if not (self._changed or revised):
             return
-        self.place, is_whole = self.place.next(self.at_ms)
+        is_whole = self.place.needs_whole(self.at_ms)
         body = await _whole(self._connection) if is_whole else body_of_changes(self._changed)
+        self.place = self.place.after(self.at_ms, len(body), is_whole=is_whole)
         insert = "INSERT INTO ledger_log (seq, at_ms, is_whole, body) VALUES ($1, $2, $3, $4)"
         await self._connection.execute(insert, self.place.seq, self.at_ms, int(is_whole), body)
 

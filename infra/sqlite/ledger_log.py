@@ -24,7 +24,10 @@ from infra.stores.ledger_log import (
 )
 
 _PLACE: Final = (
-    "SELECT seq, at_ms, (SELECT max(seq) FROM ledger_log WHERE is_whole = 1) FROM ledger_log ORDER BY seq DESC LIMIT 1"
+    "SELECT last.seq, last.at_ms, whole.at_ms, length(whole.body), "
+    "(SELECT coalesce(sum(length(body)), 0) FROM ledger_log WHERE seq > whole.seq) "
+    "FROM (SELECT seq, at_ms FROM ledger_log ORDER BY seq DESC LIMIT 1) AS last, "
+    "(SELECT seq, at_ms, body FROM ledger_log WHERE is_whole = 1 ORDER BY seq DESC LIMIT 1) AS whole"
 )
 _ENTRIES: Final = (
     "SELECT hex(body) AS body FROM ledger_log WHERE seq >= :first AND at_ms <= :at_ms "
@@ -51,19 +54,16 @@ class LedgerLog:
         """Append the entry, once the ledgers are written. Nothing was `revised` and noted: there is none."""
         if not (self._changed or revised):
             return
-        self.place, is_whole = self.place.next(self.at_ms)
+        is_whole = self.place.needs_whole(self.at_ms)
         body = _whole(self._connection) if is_whole else body_of_changes(self._changed)
+        self.place = self.place.after(self.at_ms, len(body), is_whole=is_whole)
         put(self._connection, "ledger_log", LOG_COLUMNS, [(self.place.seq, self.at_ms, int(is_whole), body)])
 
 
 def read_place(connection: sqlite3.Connection) -> LogPlace:
     """Where the log ends."""
-    last = connection.execute(_PLACE).fetchone()
-    if last is None:
-        return NO_LOG
-    seq, at_ms, whole_seq = last
-    [whole_ms] = connection.execute("SELECT at_ms FROM ledger_log WHERE seq = ?", (whole_seq,)).fetchone()
-    return LogPlace(seq, at_ms, whole_seq, whole_ms)
+    row = connection.execute(_PLACE).fetchone()
+    return NO_LOG if row is None else LogPlace(*row)
 
 
 def ledgers_as_of(
