@@ -17,6 +17,8 @@ class Source(StrEnum):
     ROLLUP = "rollup"
     ABSENT = "absent"
 
+    __hash__ = str.__hash__  # that of Enum is written in Python, and a commit hashes thousands of entries
+
 
 _RANK: Final = {Source.ABSENT: 0, Source.ROLLUP: 1, Source.WS: 2, Source.ARCHIVE: 3, Source.REST: 4}
 """Which source wins when two cover the same span. The exchange's own row of the interval ranks highest."""

@@ -18,16 +18,25 @@ class Piece(NamedTuple):
     source: Source | None
 
 
+def growth(before: Ledger, after: Ledger) -> Span | None:
+    """What `after` has more than `before` if only the last entry grew, as in live ingest; None if it is not that."""
+    old, new = before.entries, after.entries
+    if not old or len(old) != len(new) or old[:-1] != new[:-1]:
+        return None
+    ((start_ms, end_ms), source), ((new_start_ms, new_end_ms), new_source) = old[-1], new[-1]
+    has_grown = source is new_source and start_ms == new_start_ms and end_ms < new_end_ms
+    return Span(end_ms, new_end_ms) if has_grown else None
+
+
 def changed_pieces(before: Ledger, after: Ledger) -> list[Piece]:
     """The pieces in which `after` differs from `before`, ascending and disjoint. Empty if the two are equal."""
+    if (grown := growth(before, after)) is not None:
+        return [Piece(grown, after.entries[-1].source)]
     old, new = before.entries, after.entries
     first, shorter = 0, min(len(old), len(new))
     while first < shorter and old[first] == new[first]:
         first += 1
     old, new = old[first:], new[first:]
-    if len(new) == 1 and len(old) <= 1 and (not old or _grows(old[0], new[0])):  # live ingest, thousands a minute
-        [(span, source)] = new
-        return [Piece(Span(old[0].span.end_ms, span.end_ms) if old else span, source)]
     was, now = Ledger(old), Ledger(new)
     bounds_ms = sorted({time_ms for entry in (*old, *new) for time_ms in entry.span})
     pieces: list[Piece] = []
@@ -78,10 +87,6 @@ def _add(pieces: list[Piece], piece: Piece) -> None:
         pieces[-1] = Piece(Span(last.span.start_ms, piece.span.end_ms), piece.source)
     else:
         pieces.append(piece)
-
-
-def _grows(old: Entry, new: Entry) -> bool:
-    return old.source is new.source and old.span.start_ms == new.span.start_ms and old.span.end_ms < new.span.end_ms
 
 
 def _ledger(runs: list[_Run]) -> Ledger:

@@ -8,16 +8,14 @@ import asyncpg
 
 from app.domain.interval import INTERVALS
 from app.domain.ledger import Ledger
-from app.domain.ledger_log import changed_pieces
 from app.domain.series import Series
 from app.kinds.registry import named
 from infra.postgres.ledgers import name_of, read_ledgers
 from infra.stores.ledger_lines import SeriesName
 from infra.stores.ledger_log import (
     NO_LOG,
-    Changed,
+    LogBody,
     LogPlace,
-    body_of_changes,
     body_of_whole,
     ledgers_of,
     not_begun,
@@ -43,20 +41,20 @@ class LedgerLog:
     def __init__(self, connection: asyncpg.Connection, now_ms: int, place: LogPlace) -> None:
         """`place` is where the log ends (`read_place`)."""
         self._connection = connection
-        self._changed: list[Changed] = []
+        self._body = LogBody()
         self.place = place
         self.at_ms = place.time_of(now_ms)
 
     def note(self, name: SeriesName, before: Ledger, after: Ledger) -> None:
         """Note that the transaction makes `after` of `before`."""
-        self._changed.extend((name, piece) for piece in changed_pieces(before, after))
+        self._body.note(name, before, after)
 
     async def write(self, *, revised: bool = False) -> None:
         """Append the entry, once the ledgers are written. Nothing was `revised` and noted: there is none."""
-        if not (self._changed or revised):
+        if not (self._body or revised):
             return
         is_whole = self.place.needs_whole(self.at_ms)
-        body = await _whole(self._connection) if is_whole else body_of_changes(self._changed)
+        body = await _whole(self._connection) if is_whole else self._body.packed()
         self.place = self.place.after(self.at_ms, len(body), is_whole=is_whole)
         insert = "INSERT INTO ledger_log (seq, at_ms, is_whole, body) VALUES ($1, $2, $3, $4)"
         await self._connection.execute(insert, self.place.seq, self.at_ms, int(is_whole), body)

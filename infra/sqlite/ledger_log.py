@@ -5,7 +5,6 @@ from typing import Final
 
 from app.domain.interval import INTERVALS
 from app.domain.ledger import Ledger
-from app.domain.ledger_log import changed_pieces
 from app.domain.series import Series
 from app.kinds.registry import named
 from infra.sqlite.ledgers import read_ledgers
@@ -15,9 +14,8 @@ from infra.stores.ledger_lines import SeriesName
 from infra.stores.ledger_log import (
     LOG_COLUMNS,
     NO_LOG,
-    Changed,
+    LogBody,
     LogPlace,
-    body_of_changes,
     body_of_whole,
     ledgers_of,
     not_begun,
@@ -41,21 +39,21 @@ class LedgerLog:
     def __init__(self, connection: sqlite3.Connection, now_ms: int, place: LogPlace | None = None) -> None:
         """`place` is where the log ends, where that is known."""
         self._connection = connection
-        self._changed: list[Changed] = []
+        self._body = LogBody()
         self.place = read_place(connection) if place is None else place
         self.at_ms = self.place.time_of(now_ms)
 
     def note(self, series: Series | SeriesName, before: Ledger, after: Ledger) -> None:
         """Note that the transaction makes `after` of `before`."""
         name = series if isinstance(series, SeriesName) else SeriesName(series.name, series.interval.code)
-        self._changed.extend((name, piece) for piece in changed_pieces(before, after))
+        self._body.note(name, before, after)
 
     def write(self, *, revised: bool = False) -> None:
         """Append the entry, once the ledgers are written. Nothing was `revised` and noted: there is none."""
-        if not (self._changed or revised):
+        if not (self._body or revised):
             return
         is_whole = self.place.needs_whole(self.at_ms)
-        body = _whole(self._connection) if is_whole else body_of_changes(self._changed)
+        body = _whole(self._connection) if is_whole else self._body.packed()
         self.place = self.place.after(self.at_ms, len(body), is_whole=is_whole)
         put(self._connection, "ledger_log", LOG_COLUMNS, [(self.place.seq, self.at_ms, int(is_whole), body)])
 

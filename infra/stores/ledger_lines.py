@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from app.domain.ledger import Entry, Ledger, Source
+from app.domain.ledger_log import growth
 from app.domain.span import Span
 
 LEDGER_COLUMNS: Final = ("symbol", "interval", "start_ms", "end_ms", "source")
@@ -34,6 +35,9 @@ def ledger_of(lines: Iterable[tuple[str | int, str | int, str]]) -> Ledger:
 
 def ledger_changes(name: SeriesName, before: Ledger, after: Ledger) -> LedgerChanges:
     """What turns the stored lines of `before` into those of `after`."""
+    if growth(before, after) is not None:
+        last = after.entries[-1]
+        return LedgerChanges([(*name, *last.span, last.source.value)], [])
     changed = set(after.entries).difference(before.entries)
     starts_ms = {entry.span.start_ms for entry in set(before.entries).difference(after.entries)}
     gone_ms = starts_ms.difference(entry.span.start_ms for entry in changed)

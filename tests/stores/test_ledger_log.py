@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from app.domain.interval import INTERVALS, MINUTE_MS
 from app.domain.ledger import Ledger, Source
-from app.domain.ledger_log import changed_pieces
-from app.domain.span import Span, Spans
+from app.domain.span import Spans
 from infra.stores.ledger_lines import SeriesName
-from infra.stores.ledger_log import body_of_changes, body_of_whole, ledgers_of
+from infra.stores.ledger_log import LogBody, body_of_whole, ledgers_of
 from tests.sqlite.material import T0_MS
 
 NAMES = [SeriesName(name, code) for name in ("BTCUSDT", "币安人生USDT@markPrice") for code in ("1m", "1M")]
@@ -31,12 +30,10 @@ def test_entries_add_up_to_the_ledgers(
         for name, source, spans in changes:
             ledger, changed = ledgers.get(name, Ledger()), Spans(spans)
             ledgers[name] = ledger.without(changed) if source is None else ledger.record(changed, source)
-        pieces = [
-            (name, piece)
-            for name, ledger in ledgers.items()
-            for piece in changed_pieces(before.get(name, Ledger()), ledger)
-        ]
-        bodies = [body_of_whole(ledgers)] if number == whole_at else [*bodies, body_of_changes(pieces)]
+        body = LogBody()
+        for name, ledger in ledgers.items():
+            body.note(name, before.get(name, Ledger()), ledger)
+        bodies = [body_of_whole(ledgers)] if number == whole_at else [*bodies, body.packed()]
     expected = {name: ledger.entries for name, ledger in ledgers.items() if ledger.entries}
     assert {name: ledger.entries for name, ledger in ledgers_of(bodies, None).items()} == expected
     found = ledgers_of(bodies, NAMES[1:2])
@@ -56,15 +53,12 @@ def test_a_day_of_600_symbols_costs_a_few_megabytes() -> None:
         closing = [code for code in codes if INTERVALS[code].grid.floor(close_ms) == close_ms]
         order = chance.sample(symbols, len(symbols))
         for part in range(10):
-            pieces = [
-                (SeriesName(name, code), piece)
-                for name in order[part::10]
-                for code in closing
-                for piece in changed_pieces(
-                    Ledger().record(Spans([Span(0, INTERVALS[code].grid.shift(close_ms, -1))]), Source.WS),
-                    Ledger().record(Spans([Span(0, close_ms)]), Source.WS),
-                )
-            ]
-            found += len(body_of_changes(pieces))
+            body = LogBody()
+            for name in order[part::10]:
+                for code in closing:
+                    until_ms = INTERVALS[code].grid.shift(close_ms, -1)
+                    before, after = (Ledger().record(Spans([(0, end)]), Source.WS) for end in (until_ms, close_ms))
+                    body.note(SeriesName(name, code), before, after)
+            found += len(body.packed())
     a_day = found * 1_440 // minutes
     assert a_day < 6_000_000, a_day
