@@ -117,7 +117,8 @@ class MarketData:
         try:
             if kind.is_gathered:
                 if (query := _rows_query(kind, question)) is None:
-                    raise missing_parameter(kind.rest.symbol)
+                    is_named = kind.rest.symbol in question.params
+                    raise invalid_parameter(kind.rest.interval) if is_named else missing_parameter(kind.rest.symbol)
                 if query.limit > kind.rest.rows_max:
                     raise invalid_parameter("limit")
                 rows = await self._as_of.rows(query, at_ms)
