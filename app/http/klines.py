@@ -18,7 +18,7 @@ from app.http.headers import BINANCE, NO_STORE, Header
 from app.http.page import Asked, Hit, HitResponse, Page, asked_by
 from app.http.page_cache import Key, PageCache
 from app.http.params import INTEGER_MAX, kline_query
-from app.http.services import Services
+from app.http.services import MarketServices
 from app.ports.clock import Clock
 from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX, Answer, KlineQuery
 
@@ -95,7 +95,7 @@ AS_OF_DOC: Final = _parameter(
 class Klines:
     """Answers klines requests and fills the page cache, for the route, `Direct` and `FastPath` alike."""
 
-    def __init__(self, services: Services, pages: PageCache, clock: Clock, *, only_final_default: bool) -> None:
+    def __init__(self, services: MarketServices, pages: PageCache, clock: Clock, *, only_final_default: bool) -> None:
         self._query = services.query
         self._as_of = services.as_of
         self._names = services.names

@@ -21,7 +21,7 @@ from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
 from app.http.refused import refused_router
 from app.http.replay import replay_router
-from app.http.services import HeldRows, Market, Names, Query, Symbols, WriterLine
+from app.http.services import AsOf, HeldRows, Market, Names, Query, Symbols, WriterLine
 from app.market.book_starts import BookStarts
 from app.market.endpoints import ENDPOINTS
 from app.ports.clock import Clock
@@ -37,6 +37,7 @@ class ReplayServices:
     market: Market
     statistics: HeldRows
     events: HeldRows
+    as_of: AsOf
     line: WriterLine
     book_starts: BookStarts
     names: Names
@@ -65,7 +66,7 @@ def create_replay_app(
         redirect_slashes=False,
     )
     pages, timings = PageCache(0, clock, ttl_s=0), Timings()
-    klines = Klines(services.query, services.names, pages, clock, only_final_default=only_final_default)
+    klines = Klines(services, pages, clock, only_final_default=only_final_default)
     data = MarketData(services, klines, MarketPages(clock, lambda: False, bytes_max=0), clock)
     app.include_router(klines_router(klines))
     app.include_router(market_router(services.symbols, clock, exchange_info_max_age_s=0))

@@ -209,6 +209,11 @@ class MarketServices(Protocol):
         ...
 
     @property
+    def as_of(self) -> AsOf:
+        """Answers from what was held at a past time."""
+        ...
+
+    @property
     def line(self) -> WriterLine:
         """Reaches the process that writes."""
         ...

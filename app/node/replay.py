@@ -48,6 +48,7 @@ from app.replaying.follow import Kept, StoreFollower
 from app.replaying.in_progress import UnfinishedThen
 from app.replaying.lag import LAG
 from app.replaying.no_exchange import NoExchange, NoLine, NoMarket
+from app.replaying.one_time import OneTime
 from app.replaying.player import Player
 from app.replaying.replay_clock import PublishedClock, ReplayClock, SeenClock
 from app.replaying.schedule import Schedule
@@ -165,6 +166,7 @@ class Replay:
             NoMarket(),
             RowsThen(statistics),
             RowsThen(events),
+            OneTime(),
             NoLine(),
             self._book_starts,
             self._symbols,

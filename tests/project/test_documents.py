@@ -87,8 +87,8 @@ def test_every_documented_route_exists(tmp_path: Path) -> None:
 def test_every_command_is_documented() -> None:
     named = set(
         re.findall(
-            r"klinenode (serve|collect|demo-collector|demo|sandbox|backfill|gaps|verify|unseal|migrate-store|key new|replay|"
-            r"check-export|export|config)\b",
+            r"klinenode (serve|collect|demo-collector|demo|sandbox|backfill|gaps|verify|unseal|migrate-store|key new|"
+            r"replay|check-export|export|config)\b",
             OPERATIONS_PAGE,
         )
     )

@@ -45,13 +45,23 @@ class Case:
     async def hold(self, series: Series, source: Source, span: Span, rows: list[Any]) -> None:
         await self.rig.committer.commit([Batch(series, source, Spans([span]), rows)])
 
-    async def klines(self, at_ms: int, limit: int = 500, *, partial: bool = False, **times: int) -> Any:
-        query = KlineQuery(BTC, times.get("start_ms"), times.get("end_ms"), limit, True, partial)
+    async def klines(
+        self,
+        at_ms: int,
+        limit: int = 500,
+        *,
+        partial: bool = False,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+    ) -> Any:
+        query = KlineQuery(BTC, start_ms, end_ms, limit, True, partial)
         return await self.as_of.klines(query, at_ms)
 
-    async def opens(self, at_ms: int, limit: int = 500, **times: int) -> list[int]:
+    async def opens(
+        self, at_ms: int, limit: int = 500, *, start_ms: int | None = None, end_ms: int | None = None
+    ) -> list[int]:
         """The places of the answer's rows."""
-        body = (await self.klines(at_ms, limit, **times)).body
+        body = (await self.klines(at_ms, limit, start_ms=start_ms, end_ms=end_ms)).body
         return [(row[0] - FIRST_MS) // MINUTE_MS for row in json.loads(body)]
 
     async def rows(self, series: Series, at_ms: int, limit: int, start_ms: int | None = None) -> list[Any]:
