@@ -73,8 +73,8 @@ class Player:
         close_ms, jumps = clock.seen_ms + MINUTE_MS, clock.jumps
         await clock.until(close_ms)
         if clock.jumps == jumps:
-            await self._ahead.ready(close_ms)
             await self._until_taken()
+            await self._ahead.ready(close_ms)  # last: a stream that was followed meanwhile gets this close too
         if clock.jumps != jumps:
             return
         for stream, payload in self._schedule.frames(close_ms):
