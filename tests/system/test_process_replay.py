@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from app.binance import rest_rows
 from app.domain.interval import HOUR_MS, INTERVALS, M1, MINUTE_MS
@@ -60,28 +60,27 @@ async def receive(place: Place) -> dict[Series, list[Kline]]:
     """The closing klines of all streams for MINUTES; REST is asked meanwhile and never lacks one that was sent."""
     sent: dict[Series, list[Kline]] = defaultdict(list)
     streams = [f"{symbol.lower()}@kline_{code}" for symbol in SYMBOLS for code in CODES]
-    async with (
-        place.operator() as client,
-        connect(f"ws://127.0.0.1:{place.port}/market/stream?streams={'/'.join(streams)}", proxy=None) as socket,
-    ):
-        set_to = {"seek": BEGIN_MS, "loop": True}
-        (await client.post("/v1/replay", json={"pause": True, **set_to})).raise_for_status()
-        while True:  # what was sent before the jump
-            try:
-                await asyncio.wait_for(socket.recv(), 0.2)
-            except TimeoutError:
-                break
-        (await client.post("/v1/replay", json={"pause": False})).raise_for_status()
-        begun = Series(KLINES, SYMBOLS[0], M1)
-        while len(sent[begun]) < MINUTES:
-            event = json.loads(await socket.recv())["data"]
-            series, kline = closed(event)
-            if kline is None:
-                continue
-            sent[series].append(kline)
-            if len(sent[begun]) % 10 == 0 and series == begun:
-                await agrees(client, series, kline)
+    address = f"ws://127.0.0.1:{place.port}/market/stream?streams={'/'.join(streams)}"
+    async with place.operator() as client:
+        set_to = {"pause": True, "seek": BEGIN_MS, "loop": True}
+        (await client.post("/v1/replay", json=set_to)).raise_for_status()
+        async with connect(address, proxy=None) as socket:
+            (await client.post("/v1/replay", json={"pause": False})).raise_for_status()
+            await follow(client, socket, sent)
     return sent
+
+
+async def follow(client: Any, socket: ClientConnection, sent: dict[Series, list[Kline]]) -> None:
+    """Collect the closing klines, and ask REST at every tenth of the first symbol's minutes."""
+    begun = Series(KLINES, SYMBOLS[0], M1)
+    while len(sent[begun]) < MINUTES:
+        event = json.loads(await socket.recv())["data"]
+        series, kline = closed(event)
+        if kline is None:
+            continue
+        sent[series].append(kline)
+        if len(sent[begun]) % 10 == 0 and series == begun:
+            await agrees(client, series, kline)
 
 
 async def agrees(client: Any, series: Series, kline: Kline) -> None:
