@@ -17,6 +17,7 @@ from tests.programs.bench import (
     part_batch,
     part_cold,
     part_collector,
+    part_export,
     part_http,
     part_ingest,
     part_metrics,
@@ -49,6 +50,7 @@ ALONE: Final = {
     "postgres": part_postgres.measure,
     "nodes": part_nodes.measure,
     "collector": part_collector.measure,
+    "export": part_export.measure,
 }
 PARTS: Final = (*STAGED, *ALONE)
 

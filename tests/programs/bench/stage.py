@@ -48,6 +48,8 @@ class Size:
     stream_clients: int = 200
     streams_a_client: int = 50
     collector_frames: int = 2_000
+    export_days: int = 348
+    """Of each of twenty symbols: ten million minutes."""
 
 
 FULL: Final = Size()
@@ -68,6 +70,7 @@ TINY: Final = Size(
     year_months=1,
     stream_clients=5,
     collector_frames=50,
+    export_days=3,
 )
 
 
