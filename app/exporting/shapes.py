@@ -6,9 +6,9 @@ from typing import Final
 from app.domain.kind import CLOSE_TIME, STAMP_TIME, Kind
 from app.ports.export import ColumnType, Shape
 
-PRICES: Final = frozenset({"open", "high", "low", "close", "mark_price", "funding_rate"})
-WORDS: Final = frozenset({"rate_type"})
-TIMES: Final = frozenset({"open_time", CLOSE_TIME, STAMP_TIME})
+PRICE_COLUMNS: Final = frozenset({"open", "high", "low", "close", "mark_price", "funding_rate"})
+WORD_COLUMNS: Final = frozenset({"rate_type"})
+TIME_COLUMNS: Final = frozenset({"open_time", CLOSE_TIME, STAMP_TIME})
 
 _LINE_FEEDS: Final = bytes(range(256)).replace(b"[", b"\n")
 _QUOTES: Final = b'"]'
@@ -34,13 +34,13 @@ def shape_of(kind: Kind) -> Shape:
 
 def _type(name: str, stored: object) -> ColumnType:
     """A column that nobody named is an amount, which has room for the most digits."""
-    if name in TIMES:
+    if name in TIME_COLUMNS:
         return ColumnType.TIME_MS
     if stored is int:
         return ColumnType.COUNT
-    if name in WORDS:
+    if name in WORD_COLUMNS:
         return ColumnType.WORD
-    return ColumnType.PRICE if name in PRICES else ColumnType.AMOUNT
+    return ColumnType.PRICE if name in PRICE_COLUMNS else ColumnType.AMOUNT
 
 
 def lines_of_array(body: bytes) -> bytes:
