@@ -33,6 +33,8 @@ MEDIA_TYPES: Final = {
     Format.MARKETSTORE: "application/msgpack",
 }
 _FILE: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
+_CODES: Final = "|".join(INTERVALS)
+_INTERVALS: Final[dict[str, Any]] = {"pattern": f"^({_CODES})(,({_CODES}))*$", "example": "1m,1h"}
 _TIME: Final = Query(ge=0, le=INTEGER_MAX, description="Open times in ms, both ends included.")
 
 
@@ -84,7 +86,7 @@ def export_router(services: Services) -> APIRouter:
     )
     async def export(
         symbols: Annotated[str, Query(min_length=1, description="Names, joined by commas; also BTCUSDT@markPrice.")],
-        intervals: Annotated[str, Query(min_length=1, description="Intervals, joined by commas.")],
+        intervals: Annotated[str, Query(json_schema_extra=_INTERVALS, description="Intervals, joined by commas.")],
         startTime: Annotated[int, _TIME],  # noqa: N803  as the exchange spells it
         endTime: Annotated[int, _TIME] = TIME_MS_MAX,  # noqa: N803
         format: Annotated[Format, Query()] = Format.PARQUET,  # noqa: A002  the name of the parameter
