@@ -11,13 +11,15 @@ from app.domain.block_grid import block_span
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.kline import Kline
 from app.domain.series import Series
+from app.exporting.shapes import lines_of_array, shape_of
 from app.kinds.klines import KLINES
 from app.node.stores import store_of
-from app.ports.export import Format
+from app.ports.export import FileKind, Format, Lines
 from infra.blocks.block import pack
+from infra.exporting.arrow_files import ParquetFile
 from infra.sqlite.library import sqlite3
 from infra.sqlite.sealed import insert_block
-from tests.programs.bench.export_writing import SAME
+from tests.programs.bench.export_writing import OWN, SAME
 from tests.programs.bench.figures import Figure, alternating, compared
 from tests.programs.bench.market import Market
 from tests.programs.bench.pinned import PinnedClock
@@ -27,6 +29,7 @@ from tests.system.processes import ROOT, Programs
 PART: Final = "export"
 SYMBOLS: Final = 20
 ROUNDS_MAX: Final = 3
+TABLE: Final = "table.parquet"
 PATIENCE_S: Final = 900.0
 PEAK_MB_MAX: Final = 300
 BEGIN_MS: Final = 1_735_689_600_000  # 2025-01-01: a file has a whole year, or the part of it that is measured
@@ -49,18 +52,14 @@ async def measure(run: Run) -> None:
         async def ours(form: Format = Format.PARQUET) -> dict[str, Any]:
             return await written("ours", db_url, str(folder / "ours"), form, str(BEGIN_MS), str(end_ms))
 
-        first = await ours()
-        [table, *_] = sorted((folder / "ours").rglob("*.parquet"))
-        table = table.rename(folder / "table.parquet")
-        for name, options in (("pyarrow's own options", "own"), ("the same options", SAME)):
+        async def limits() -> dict[str, Any]:
+            return await written("bare", str(folder / TABLE), str(folder / "bare"), str(SYMBOLS))
 
-            async def limit(options: str = options) -> dict[str, Any]:
-                return await written("bare", str(table), str(folder / "bare"), str(SYMBOLS), options)
-
-            pairs = await alternating(min(run.size.rounds, ROUNDS_MAX), ours, limit)
-            _add(run, f"to Parquet, limit: bare pyarrow, {name}", pairs, 0.8)
-        peaks = [first["peak_mb"], *(mine["peak_mb"] for mine, _ in pairs)]
-        run.figures.append(Figure(PART, "peak of memory", "MB", max(peaks), floor=PEAK_MB_MAX, is_cost=True))
+        pairs = await alternating(min(run.size.rounds, ROUNDS_MAX), ours, limits)
+        for name in (OWN, SAME):
+            _add(run, f"to Parquet, limit: bare pyarrow, {name}", [(mine, them[name]) for mine, them in pairs], 0.8)
+        peak_mb = max(mine["peak_mb"] for mine, _ in pairs)
+        run.figures.append(Figure(PART, "peak of memory", "MB", peak_mb, floor=PEAK_MB_MAX, is_cost=True))
         for form in (Format.ARROW, Format.CSV):
             each = await ours(form)
             note = f"{each['bytes'] / each['rows']:.0f} bytes a row, {each['peak_mb']:.0f} MB"
@@ -81,13 +80,20 @@ def _rate(found: dict[str, Any], unit: str) -> float:
 
 
 def _fill(run: Run, folder: Path, days: int) -> None:
-    """Seal the same minutes of the sandbox for every symbol: packing them once takes a twentieth of the time."""
+    """Seal the same minutes of the sandbox for every symbol, and write them to a table for bare pyarrow.
+
+    Packing them once takes a twentieth of the time.
+    """
     material = Market(PinnedClock.made(run.folder / "export-clock", NOW_MS), SYMBOLS, run.size.material_rows).material
+    kind = FileKind(Format.PARQUET, shape_of(KLINES), is_float=False)
+    table, first = ParquetFile(folder / TABLE, kind), Series(KLINES, "COIN0USDT", M1)
     blocks = []
     for day in range(days):
         opens_ms = range(BEGIN_MS + day * DAY_MS, BEGIN_MS + (day + 1) * DAY_MS, MINUTE_MS)
         rows = [_printed(material, open_ms) for open_ms in opens_ms]
         blocks.append(pack(rows, opens_ms, block_span(M1, opens_ms[0]), MINUTE_MS))
+        table.write(first, Lines(len(rows), lines_of_array(b"[" + b",".join(rows) + b"]"), kind.shape))
+    table.close()
     (folder / "symbols").mkdir()
     with closing(sqlite3.connect(folder / "held.db", isolation_level=None)) as connection:
         connection.execute("BEGIN")
