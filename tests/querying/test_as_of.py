@@ -50,12 +50,11 @@ class Case:
         at_ms: int,
         limit: int = 500,
         *,
-        partial: bool = False,
         start_ms: int | None = None,
         end_ms: int | None = None,
+        partial: bool = False,
     ) -> Any:
-        query = KlineQuery(BTC, start_ms, end_ms, limit, True, partial)
-        return await self.as_of.klines(query, at_ms)
+        return await self.as_of.klines(KlineQuery(BTC, start_ms, end_ms, limit, True, partial), at_ms)
 
     async def opens(
         self, at_ms: int, limit: int = 500, *, start_ms: int | None = None, end_ms: int | None = None
