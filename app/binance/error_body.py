@@ -132,3 +132,8 @@ def service_unavailable(retry_after_s: int, reason: Reason) -> BinanceError:
     """The request cannot be answered completely at the moment, for `reason`."""
     text = "Internal error; unable to process your request. Please try again."
     return BinanceError(503, -1001, text, retry_after_s, reason)
+
+
+def never_held(text: str) -> BinanceError:
+    """The request cannot be answered completely, now or later: it is about what was held at a past time."""
+    return BinanceError(503, -1001, text, reason=Reason.NOT_HELD)

@@ -78,9 +78,9 @@ class MarketData:
         return await self._answer(endpoint, question, scope)
 
     async def _answer(self, endpoint: Endpoint, question: Question, scope: Scope) -> Response:
-        if endpoint.kind is not None and (at_ms := as_of(scope["query_string"])) is not None:
+        if (kind := endpoint.kind) is not None and (at_ms := as_of(scope["query_string"])) is not None:
             async with in_time():
-                return await self._then(endpoint.kind, question, at_ms)
+                return await self._then(kind, question, at_ms)
         if not is_relayed(scope) and (query := self._stored(endpoint, question)) is not None:
             return await self._klines.kept_or_made(query, scope)
         edition = await self._edition(question, scope)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import Final
 
 from app.binance import rest_rows
-from app.binance.error_body import BinanceError, service_unavailable
+from app.binance.error_body import BinanceError, never_held, service_unavailable
 from app.domain.interval import Grid, Interval
 from app.domain.reason import Reason
 from app.domain.series import Series
@@ -198,4 +198,4 @@ def _not_held(series: Series, at_ms: int, span: Span) -> BinanceError:
         f"This node did not hold all of {series} at {at_ms}: nothing is known of {span.start_ms} to {span.end_ms}. "
         "Ask for another window, or a later as_of."
     )
-    return BinanceError(503, -1001, text, reason=Reason.NOT_HELD)
+    return never_held(text)
