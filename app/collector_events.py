@@ -52,6 +52,18 @@ class GapAnnounced(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class VenueSocketLost(Event):
+    """A socket of an exchange was lost, or could not be opened; another is opened after a pause."""
+
+    LEVEL = logging.WARNING
+
+    exchange: str
+    route: str
+    reason: str
+    """What the library or the exchange said."""
+
+
+@dataclass(frozen=True, slots=True)
 class BookUnequal(Event):
     """A held book differed from a fresh snapshot of the exchange: it begins again, and a gap says since when."""
 

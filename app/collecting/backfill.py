@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from app.collecting.outlet import Outlet
 from app.collecting.pause import Pause
 from app.collecting.sequence_spans import SequenceSpan, SequenceSpans
+from app.domain.gap_reason import GapReason
 from app.domain.records import Feed, Gap, GapState
 
 HOLES_MAX: Final = 500
@@ -17,15 +18,12 @@ ABSENT_AGAIN_MS: Final = 10_000
 EMPTY_ANSWERS_MIN: Final = 5
 EMPTY_FOR_MS: Final = 600_000
 """Answers that show no neighbour prove little: only so many of them over ten minutes confirm a gap."""
-ABSENT: Final = "absent"
-NOT_SERVED: Final = "not_served"
-TOO_MANY_HOLES: Final = "too_many_holes"
 
 
 @dataclass(slots=True)
 class _OpenGap:
     span: SequenceSpan
-    reason: str
+    reason: GapReason
     lost: SequenceSpans = field(default_factory=SequenceSpans)
 
 
@@ -56,12 +54,12 @@ class Backfill:
         """The parts of `hole` that no open gap contains."""
         return list(SequenceSpans(gap.span for gap in self._gaps).missing(hole.first, hole.end))
 
-    def open(self, hole: SequenceSpan, reason: str, now_ms: int) -> None:
+    def open(self, hole: SequenceSpan, reason: GapReason, now_ms: int) -> None:
         """Announce a gap; what is missing in it is wanted from now on."""
         self._gaps.append(_OpenGap(hole, reason))
         self._outlet.gap(self._gap(GapState.OPEN, reason, hole, now_ms))
         while self._known.holes > HOLES_MAX and (oldest := self._known.oldest_hole()) is not None:
-            self.confirm(oldest, TOO_MANY_HOLES, now_ms)
+            self.confirm(oldest, GapReason.TOO_MANY_HOLES, now_ms)
 
     def piece(self, holes: Iterable[SequenceSpan], now_ms: int) -> SequenceSpan | None:
         """The first of `holes` that may be asked for now."""
@@ -89,7 +87,7 @@ class Backfill:
             self.pause.failed(now_ms)
         self.settle(now_ms)
 
-    def confirm(self, hole: SequenceSpan, reason: str, now_ms: int) -> None:
+    def confirm(self, hole: SequenceSpan, reason: GapReason, now_ms: int) -> None:
         """Give up what is missing in `hole`: it is announced as lost and never asked for again."""
         for part in list(self._known.missing(hole.first, hole.end)):
             for gap in self._gaps:
@@ -116,7 +114,7 @@ class Backfill:
         self._gaps = remaining
         self._forget_evidence()
 
-    def give_up_all(self, reason: str, now_ms: int) -> None:
+    def give_up_all(self, reason: GapReason, now_ms: int) -> None:
         """Confirm everything that is missing in open gaps."""
         for gap in list(self._gaps):
             self.confirm(gap.span, reason, now_ms)
@@ -125,7 +123,7 @@ class Backfill:
         key = (hole.first, hole.end)
         before = self._absent.get(key)
         if before is not None and now_ms >= before.next_ms:
-            self.confirm(hole, ABSENT, now_ms)
+            self.confirm(hole, GapReason.ABSENT, now_ms)
         elif before is None:
             self._absent[key] = _Evidence(now_ms, now_ms + ABSENT_AGAIN_MS, 1)
 
@@ -134,7 +132,7 @@ class Backfill:
         before = self._empty.get(key, _Evidence(now_ms, 0, 0))
         answers = before.answers + 1
         if answers >= EMPTY_ANSWERS_MIN and now_ms - before.first_ms >= EMPTY_FOR_MS:
-            self.confirm(piece, NOT_SERVED, now_ms)
+            self.confirm(piece, GapReason.NOT_SERVED, now_ms)
         else:
             self._empty[key] = before._replace(answers=answers)
 
@@ -148,7 +146,7 @@ class Backfill:
                 if next(self._known.missing(first, end), None) is None:
                     del evidence[first, end]
 
-    def _gap(self, state: GapState, reason: str, span: SequenceSpan, now_ms: int) -> Gap:
+    def _gap(self, state: GapState, reason: GapReason, span: SequenceSpan, now_ms: int) -> Gap:
         return Gap(self._feed, state, reason, span.from_ms, span.to_ms, now_ms, span.first, span.end)
 
 

@@ -4,6 +4,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from app.collecting.book import Book, UnknownDelete
+from app.domain.gap_reason import GapReason
 from app.domain.market_events import BookUpdate
 
 BUFFER_MAX: Final = 5_000
@@ -31,16 +32,15 @@ class Changes(NamedTuple):
 
 
 class Broken(Enum):
-    """Why a chain ended."""
+    """Why a chain ended, as a gap says it."""
 
-    SEQUENCE = "sequence"
-    RESET = "reset"
-    CROSSED = "crossed"
-    UNKNOWN_DELETE = "unknown_delete"
-    UNREADABLE_PRICE = "unreadable_price"
-    LEFT_WINDOW = "left_window"
+    SEQUENCE = GapReason.SEQUENCE_BROKEN
+    RESET = GapReason.RESET
+    CROSSED = GapReason.CROSSED
+    UNKNOWN_DELETE = GapReason.UNKNOWN_DELETE
+    UNREADABLE_PRICE = GapReason.UNREADABLE_PRICE
+    LEFT_WINDOW = GapReason.LEFT_WINDOW
     """Levels stand beyond what is known, and none inside: an empty side would be wrong."""
-    NO_SNAPSHOT = "no_snapshot"
 
 
 class BookChain:
@@ -68,7 +68,7 @@ class BookChain:
             return self.begin(update)
         if not self.is_valid:
             if self._is_streamed:
-                return Broken.NO_SNAPSHOT
+                return None
             if len(self._buffer) >= BUFFER_MAX:
                 self._buffer.clear()
             self._buffer.append(update)

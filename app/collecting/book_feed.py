@@ -9,6 +9,7 @@ from app.collecting.effects import Emit
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
 from app.collecting.outlet import Outlet
 from app.collecting.pause import Pause
+from app.domain.gap_reason import GapReason
 from app.domain.market_events import BookUpdate
 from app.domain.records import BookDelta, BookSnapshot, Feed, Gap, GapState
 from app.domain.venue import Request
@@ -26,8 +27,6 @@ SILENCE_MAX_MS: Final = 600_000
 """How long a book may be silent that was subscribed again before and brought nothing but snapshots."""
 CHECK_MS_MAX: Final = 60_000
 """After so long the session has given the request of a comparison up."""
-UNEQUAL: Final = "unequal"
-"""The reason of a gap: the book differed from a fresh snapshot."""
 
 
 class BookFeed:
@@ -50,7 +49,7 @@ class BookFeed:
         self._next: BookChain | None = None
         self._is_asked = False
         self._gap: Gap | None = None
-        self._reason = "restart" if self._newest_ms is not None else ""
+        self._reason = GapReason.START if self._newest_ms is not None else None
         self._heard_ms: int | None = None
         self._silence_ms = SILENCE_MS
         self._snapshot_ms = 0
@@ -70,7 +69,7 @@ class BookFeed:
                 return
         self._take_next(event, socket, now_ms)
 
-    def cut(self, socket: int, reason: str, now_ms: int) -> None:
+    def cut(self, socket: int, reason: GapReason, now_ms: int) -> None:
         """Go over to the other socket's book if it joins; otherwise the book breaks."""
         if self._next is not None and self._next.socket == socket:
             self._next = None
@@ -206,7 +205,7 @@ class BookFeed:
             self._leave(active, Broken.CROSSED.value, now_ms)
             return
         if not chain.covers(active):
-            self._leave(active, "snapshot", now_ms)
+            self._leave(active, GapReason.NEW_SNAPSHOT, now_ms)
             if self._active is not None:
                 return
         self._next = chain
@@ -223,11 +222,10 @@ class BookFeed:
             return
         result = chain.take(update)
         if isinstance(result, Broken):
-            if result is not Broken.NO_SNAPSHOT:
-                self._next = self._chain(socket)
-                self._pause.failed(now_ms)
-            elif now_ms >= self._pause.until_ms:
-                self._subscribe_again(socket, now_ms)
+            self._next = self._chain(socket)
+            self._pause.failed(now_ms)
+        elif self._lacks_snapshot() and now_ms >= self._pause.until_ms:
+            self._subscribe_again(socket, now_ms)
         elif chain.is_valid:
             self._take_over(now_ms)
         self._plan(now_ms)
@@ -258,7 +256,7 @@ class BookFeed:
         self._outlet.checking_until_ms = 0
         if comparison.equal < comparison.compared:
             self._next = None  # also a chain of another socket: what is wrong is told
-            self._leave(active, UNEQUAL, now_ms, self._checks.trusted_ms(active))
+            self._leave(active, GapReason.UNEQUAL, now_ms, self._checks.trusted_ms(active))
             self._next = fresh
             self._take_over(now_ms)
 
@@ -267,7 +265,7 @@ class BookFeed:
             self._outlet.checking_until_ms = 0
             self._checks.stop(now_ms)
 
-    def _leave(self, active: BookChain, reason: str, now_ms: int, since_ms: int | None = None) -> None:
+    def _leave(self, active: BookChain, reason: GapReason, now_ms: int, since_ms: int | None = None) -> None:
         """The published chain ends: by the next chain if that joins, otherwise by a gap, from `since_ms` if given."""
         self._end_check(now_ms)
         if self._next is not None and self._next.socket != active.socket and self._next.covers(active):
@@ -282,7 +280,7 @@ class BookFeed:
         self._take_over(now_ms)
         self._plan(now_ms)
 
-    def _open(self, reason: str, now_ms: int) -> None:
+    def _open(self, reason: GapReason, now_ms: int) -> None:
         from_ms = self._newest_ms or 0
         own = (None, None) if self._sequence == 0 else (self._sequence + 1, self._sequence + 2)
         self._gap = Gap(self.feed, GapState.OPEN, reason, from_ms, max(from_ms, now_ms), now_ms, *own)

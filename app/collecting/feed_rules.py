@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple, Protocol
 
+from app.domain.gap_reason import GapReason
 from app.domain.market_events import BookUpdate, Trades
 from app.domain.records import Feed, FundingRate, KlineRecord, OpenInterest, Ticker
 from app.domain.venue import Request
@@ -46,7 +47,7 @@ class FeedRules(Protocol):
         """Take what a socket brought."""
         ...
 
-    def cut(self, socket: int, reason: str, now_ms: int) -> None:
+    def cut(self, socket: int, reason: GapReason, now_ms: int) -> None:
         """The socket that carried the feed, or one of two that overlap, brings nothing more."""
         ...
 

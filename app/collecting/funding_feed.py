@@ -8,6 +8,7 @@ from app.collecting.ledger import FUNDING_POINTS_MS
 from app.collecting.outlet import Outlet
 from app.collecting.pause import Pause
 from app.collecting.sequence_spans import SequenceSpans
+from app.domain.gap_reason import GapReason
 from app.domain.interval import DAY_MS, HOUR_MS
 from app.domain.records import Feed, FundingRate
 from app.domain.venue import Request
@@ -51,7 +52,7 @@ class FundingFeed:
         self._heard_from = socket
         self._take(event, now_ms)
 
-    def cut(self, socket: int, reason: str, now_ms: int) -> None:
+    def cut(self, socket: int, reason: GapReason, now_ms: int) -> None:
         """Nothing: forecasts are states, and paid rates are asked for."""
 
     def tick(self, now_ms: int) -> None:

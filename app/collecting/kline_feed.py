@@ -8,6 +8,7 @@ from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
 from app.collecting.kline_sequence import grid_of, open_of, sequence_of
 from app.collecting.outlet import Outlet
 from app.collecting.sequence_spans import SequenceSpan, SequenceSpans
+from app.domain.gap_reason import GapReason
 from app.domain.interval import Grid
 from app.domain.records import Feed, KlineRecord
 from app.domain.venue import Request
@@ -33,7 +34,7 @@ class KlineFeed:
         self._known = known
         self._outlet = outlet
         self._backfill = Backfill(feed, known, outlet, chance)
-        self._reason = "restart" if known else "missing"
+        self._reason = GapReason.START if known else GapReason.MISSING
         self._grid: Grid = grid_of(feed.interval)
         self._live: KlineRecord | None = None
         self._piece: SequenceSpan | None = None
@@ -52,12 +53,12 @@ class KlineFeed:
         if event.is_final:
             self._take_final(event, now_ms)
             if not self._known.holes:
-                self._reason = "missing"
+                self._reason = GapReason.MISSING
         elif sequence_of(self._grid, event.open_ms) >= self._known.end and self._is_news(event):
             self._live = event
             self._outlet.emit(event)
 
-    def cut(self, socket: int, reason: str, now_ms: int) -> None:
+    def cut(self, socket: int, reason: GapReason, now_ms: int) -> None:
         """Remember why finals may be missing."""
         self._reason = reason
 
@@ -67,7 +68,7 @@ class KlineFeed:
             for part in self._backfill.unannounced(hole):
                 self._backfill.open(self._timed(part), self._reason, now_ms)
                 if part.end - part.first > BACKFILL_MAX:
-                    self._backfill.confirm(part._replace(end=part.end - BACKFILL_MAX), "too_old", now_ms)
+                    self._backfill.confirm(part._replace(end=part.end - BACKFILL_MAX), GapReason.TOO_OLD, now_ms)
         self._plan(now_ms)
 
     def wanted(self, now_ms: int) -> Request | None:

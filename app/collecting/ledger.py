@@ -6,6 +6,7 @@ import msgspec
 
 from app.collecting.kline_sequence import grid_of, sequence_of
 from app.collecting.sequence_spans import SequenceSpan, SequenceSpans
+from app.domain.gap_reason import GapReason
 from app.domain.interval import DAY_MS
 from app.domain.records import (
     DataType,
@@ -23,9 +24,6 @@ HOLES_MAX: Final = 2_000
 """Holes of a feed that the ledger keeps: publishes under way (500) may leave one each, and the file stays small."""
 FUNDING_POINTS_MS: Final = 2 * DAY_MS
 """Paid rates have no grid: they are kept one by one for so long, far longer than publishing lags; older are joined."""
-RESET: Final = "reset"
-"""The reason of a gap after which the exchange counts from another number."""
-TOO_MANY_HOLES: Final = "too_many_holes"
 
 _VERSION: Final = 1
 _Key: TypeAlias = tuple[str, str, str, str, str]
@@ -160,7 +158,7 @@ class SequenceLedger:
         if gap.state is not GapState.CONFIRMED:
             self._begin_before(gap)
             return []
-        if gap.reason == RESET:
+        if gap.reason is GapReason.RESET:
             key = _key(gap.feed)
             self._reset_ms[key] = max(gap.to_ms, self._reset_ms.get(key, 0))
         elif gap.feed.data_type is DataType.ORDERBOOK or gap.from_sequence is None or gap.to_sequence is None:
@@ -187,7 +185,18 @@ class SequenceLedger:
         if hole is None or (key, hole.first) in self._told:
             return []
         self._told = {told for told in self._told if told[0] != key} | {(key, hole.first)}
-        return [Gap(feed, GapState.CONFIRMED, TOO_MANY_HOLES, hole.from_ms, hole.to_ms, now_ms, hole.first, hole.end)]
+        return [
+            Gap(
+                feed,
+                GapState.CONFIRMED,
+                GapReason.TOO_MANY_HOLES,
+                hole.from_ms,
+                hole.to_ms,
+                now_ms,
+                hole.first,
+                hole.end,
+            )
+        ]
 
 
 def _key(feed: Feed) -> _Key:

@@ -6,6 +6,7 @@ from typing import Any, Final, assert_never
 
 from app.collecting.effects import Close, Effect, Emit, Fetch, Open, Send
 from app.collecting.session import Session
+from app.collector_events import VenueSocketLost
 from app.domain.instrument import Instrument
 from app.domain.records import Feed, Record
 from app.ports.venue_io import VenueIo, VenueLost, VenueSocket
@@ -48,6 +49,7 @@ class VenueRunner:
         self._io = io
         self._publish = publish
         self._clock = runtime.clock
+        self._observe = runtime.observe
         self._wires: dict[int, _Wire] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._feeds: frozenset[Feed] = frozenset()
@@ -125,6 +127,8 @@ class VenueRunner:
             if wire.socket is not None:
                 await wire.socket.close()
         if self._wires.pop(number, None):
+            if wire.is_wanted:
+                self._observe(VenueSocketLost(self._session.exchange, route, reason))
             self._execute(self._session.closed(number, reason, self._clock.now_ms()))
 
     async def _serve(self, number: int, wire: _Wire, socket: VenueSocket) -> str:

@@ -15,6 +15,7 @@ from app.collecting.outlet import Outlet
 from app.collecting.requests import Requests
 from app.collecting.socket_place import Socket
 from app.collecting.sockets import Sockets, SocketStatus
+from app.domain.gap_reason import GapReason
 from app.domain.instrument import Instrument
 from app.domain.market_events import Accepted, Alive, BookUpdate, Closing, Event, Refused, Reply, Trades
 from app.domain.records import DataType, Feed, FundingRate, KlineRecord, OpenInterest, Ticker
@@ -71,6 +72,11 @@ class Session:
         self._timer = 0
         self._fault = ""
 
+    @property
+    def exchange(self) -> str:
+        """The name of the exchange."""
+        return self._venue.name
+
     # --- what is followed
 
     def follow(self, feeds: frozenset[Feed], now_ms: int) -> list[Effect]:
@@ -120,8 +126,9 @@ class Session:
         return self._finish(now_ms)
 
     def closed(self, socket: int, reason: str, now_ms: int) -> list[Effect]:
-        """The socket closed, or could not be opened."""
-        self._sockets.closed(socket, reason, now_ms)
+        """The socket closed, or could not be opened; `reason` is what the library says."""
+        self._fault = reason[:FAULT_SHOWN]
+        self._sockets.closed(socket, now_ms)
         return self._finish(now_ms)
 
     def received(self, socket: int, frame: bytes, now_ms: int) -> list[Effect]:
@@ -194,7 +201,7 @@ class Session:
 
     # --- what the sockets ask (Carried)
 
-    def cut(self, socket: int, channels: Iterable[Channel], reason: str, is_replaced: bool, now_ms: int) -> None:
+    def cut(self, socket: int, channels: Iterable[Channel], reason: GapReason, is_replaced: bool, now_ms: int) -> None:
         """Tell the feeds that `socket` brings nothing more; replaced, only books care, which belong to one socket."""
         for channel in channels:
             for followed in self._by_channel.get(channel, ()):

@@ -9,6 +9,7 @@ from app.collecting.feed_rules import NEVER_MS
 from app.collecting.outlet import Outlet
 from app.collecting.socket_place import Place, Socket
 from app.collecting.subscriptions import Subscriptions
+from app.domain.gap_reason import GapReason
 from app.domain.venue import Channel
 from app.ports.venue import Venue
 
@@ -27,7 +28,7 @@ _LOOK_MS: Final = 500  # how often a new socket is looked at while it waits to t
 class Carried(Protocol):
     """What the sockets ask of the session."""
 
-    def cut(self, socket: int, channels: Iterable[Channel], reason: str, is_replaced: bool, now_ms: int) -> None:
+    def cut(self, socket: int, channels: Iterable[Channel], reason: GapReason, is_replaced: bool, now_ms: int) -> None:
         """`socket` brings nothing more; `is_replaced`: another one already carries these channels."""
         ...
 
@@ -101,11 +102,11 @@ class Sockets:
         socket.subscriptions.add(socket.place.names)
         self._send(socket, now_ms)
 
-    def closed(self, number: int, reason: str, now_ms: int) -> None:
+    def closed(self, number: int, now_ms: int) -> None:
         """The socket is gone, or could not be opened."""
         socket = self._sockets.pop(number, None)
         if socket is not None:
-            self._lost(socket, reason, now_ms)
+            self._lost(socket, GapReason.DISCONNECTED, now_ms)
 
     def heard(self, number: int, now_ms: int) -> Socket | None:
         """A frame came by this socket; None: it is none of ours any more."""
@@ -234,18 +235,18 @@ class Sockets:
             socket.last_sent_ms = now_ms
             self._outlet.effects.append(Send(socket.number, text))
 
-    def _fault(self, socket: Socket, now_ms: int) -> str | None:
+    def _fault(self, socket: Socket, now_ms: int) -> GapReason | None:
         if not socket.is_open:
-            return "not opened in time" if now_ms - socket.age_ms >= OPEN_MS else None
+            return GapReason.UNANSWERED if now_ms - socket.age_ms >= OPEN_MS else None
         if now_ms - socket.last_frame_ms >= self._limits.silence_ms:
-            return "silence"
-        return "not acknowledged" if socket.subscriptions.is_overdue(now_ms) else None
+            return GapReason.SILENT
+        return GapReason.UNANSWERED if socket.subscriptions.is_overdue(now_ms) else None
 
     def _drop(self, socket: Socket) -> None:
         self._sockets.pop(socket.number, None)
         self._outlet.effects.append(Close(socket.number))
 
-    def _lost(self, socket: Socket, reason: str, now_ms: int) -> None:
+    def _lost(self, socket: Socket, reason: GapReason, now_ms: int) -> None:
         place = socket.place
         self._outlet.counters["sockets_lost"] += 1
         if socket is place.successor:
@@ -279,7 +280,7 @@ class Sockets:
         place.rotate_ms = self._rotate_ms(successor.age_ms)
         self._outlet.counters["rotations"] += 1
         self._drop(old)
-        self._carried.cut(old.number, place.channels(), "rotated", True, now_ms)
+        self._carried.cut(old.number, place.channels(), GapReason.ROTATION, True, now_ms)
 
     def _rotate_ms(self, opened_ms: int) -> int:
         return opened_ms + int(self._limits.age_ms_max * self._chance.uniform(0.8, 0.9))

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
 from app.collecting.outlet import Outlet
 from app.collecting.pause import Pause
+from app.domain.gap_reason import GapReason
 from app.domain.records import Feed, Gap, GapState, OpenInterest, Ticker
 from app.domain.venue import Request
 from app.ports.venue import Venue
@@ -35,8 +36,8 @@ class StateFeed:
         self._newest_ms = newest_ms
         self._last: Ticker | OpenInterest | None = None
         self._heard_ms: int | None = None
-        self._gap: str | None = None
-        self._reason = "restart" if newest_ms is not None else ""
+        self._gap: GapReason | None = None
+        self._reason = GapReason.START if newest_ms is not None else None
         self._heard_from = 0
 
     def received(self, event: FeedEvent, socket: int, now_ms: int) -> None:
@@ -45,7 +46,7 @@ class StateFeed:
         self._heard_from = socket
         self._take(event, now_ms)
 
-    def cut(self, socket: int, reason: str, now_ms: int) -> None:
+    def cut(self, socket: int, reason: GapReason, now_ms: int) -> None:
         """What happens from now on is not seen: a gap, unless the state is polled alone."""
         if self._poll is None:
             self._open(reason, now_ms)
@@ -58,7 +59,7 @@ class StateFeed:
                 self._open(self._reason, now_ms)
         if now_ms - self._heard_ms >= self._silence_ms:
             self._heard_ms = now_ms
-            self._open("silence", now_ms)
+            self._open(GapReason.SILENT, now_ms)
             if self._poll is None:
                 self._outlet.resubscribes.append((self.feed, 0))
         self._plan()
@@ -122,7 +123,7 @@ class StateFeed:
             return value.timestamp_ms > last.timestamp_ms
         return self._gap is not None or replace(value, received_ms=last.received_ms) != last
 
-    def _open(self, reason: str, now_ms: int) -> None:
+    def _open(self, reason: GapReason, now_ms: int) -> None:
         if self._gap is not None or self._newest_ms is None:
             return
         self._gap = reason

@@ -7,9 +7,9 @@ from typing import Final
 from app.collecting.backfill import Backfill
 from app.collecting.effects import Emit
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
-from app.collecting.ledger import RESET
 from app.collecting.outlet import Outlet
 from app.collecting.sequence_spans import SequenceSpan, SequenceSpans
+from app.domain.gap_reason import GapReason
 from app.domain.market_events import Trades
 from app.domain.records import Feed, Gap, GapState, Trade
 from app.domain.venue import Request
@@ -42,7 +42,7 @@ class TradeFeed:
         self._known = known
         self._outlet = outlet
         self._backfill = Backfill(feed, known, outlet, chance)
-        self._reason = "restart" if known else ""
+        self._reason = GapReason.START if known else None
         self._piece: SequenceSpan | None = None
         self._is_asked = False
         self._is_question = False
@@ -71,7 +71,7 @@ class TradeFeed:
         self._heard(now_ms)
         self._plan(now_ms)
 
-    def cut(self, socket: int, reason: str, now_ms: int) -> None:
+    def cut(self, socket: int, reason: GapReason, now_ms: int) -> None:
         """Remember why trades may be missing; the next one, or REST, shows whether any are."""
         self._reason = reason
         self._quiet_ms = QUIET_MS
@@ -161,9 +161,9 @@ class TradeFeed:
             self._backfill.settle(now_ms)
 
     def _open(self, hole: SequenceSpan, now_ms: int) -> None:
-        self._backfill.open(hole, self._reason or "sequence", now_ms)
+        self._backfill.open(hole, self._reason or GapReason.SEQUENCE_BROKEN, now_ms)
         if hole.end - hole.first > BACKFILL_MAX:
-            self._backfill.confirm(hole._replace(end=hole.end - BACKFILL_MAX), "too_old", now_ms)
+            self._backfill.confirm(hole._replace(end=hole.end - BACKFILL_MAX), GapReason.TOO_OLD, now_ms)
 
     def _is_reset(self, trade: Trade) -> bool:
         behind = self._known.end - trade.sequence
@@ -172,7 +172,7 @@ class TradeFeed:
         return behind > RESET_BELOW or trade.timestamp_ms > self._known.newest_ms + RESET_LATER_MS
 
     def _reset(self, trade: Trade, now_ms: int) -> None:
-        self._backfill.give_up_all(RESET, now_ms)
+        self._backfill.give_up_all(GapReason.RESET, now_ms)
         from_ms, end = self._known.newest_ms, self._known.end
         to = trade.sequence if trade.sequence > end else None
         self._outlet.counters["resets"] += 1
@@ -180,7 +180,7 @@ class TradeFeed:
             Gap(
                 self.feed,
                 GapState.CONFIRMED,
-                RESET,
+                GapReason.RESET,
                 from_ms,
                 trade.timestamp_ms,
                 now_ms,
@@ -194,7 +194,7 @@ class TradeFeed:
         """Below `piece` the exchange's numbers are of a count before this one: what is missing there is lost."""
         self._outlet.counters["resets"] += 1
         for hole in list(self._known.missing(self._known.first, piece.end)):
-            self._backfill.confirm(hole, RESET, now_ms)
+            self._backfill.confirm(hole, GapReason.RESET, now_ms)
         self._known.drop_below(piece.end)
 
     def _fill(self, trades: Sequence[Trade]) -> int:
@@ -223,7 +223,7 @@ class TradeFeed:
             self._quiet_ms = min(2 * self._quiet_ms, QUIET_MAX_MS)
             return
         self._outlet.resubscribes.append((self.feed, 0))
-        self._reason = self._reason or "quiet"
+        self._reason = self._reason or GapReason.SILENT
         self._take(max(newer, key=lambda trade: trade.sequence), now_ms)
         self._fill(newer)
         self._backfill.settle(now_ms)
@@ -232,7 +232,7 @@ class TradeFeed:
         self._quiet_ms = QUIET_MS
         self._question_ms = now_ms + QUIET_MS
         self._is_question = False
-        self._reason = ""
+        self._reason = None
 
     def _holes(self) -> list[SequenceSpan]:
         return list(self._known.missing(self._known.first, self._known.end)) if self._known.holes else []

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from app.domain.followed import DataType as DataType
+from app.domain.gap_reason import GapReason
 from app.domain.instrument import Instrument, Market
 
 
@@ -156,7 +157,7 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 
     feed: Feed
     state: GapState
-    reason: str
+    reason: GapReason
     from_ms: int
     to_ms: int
     received_ms: int

@@ -10,7 +10,6 @@ from typing import Any, Final
 import msgspec
 
 from app.collecting.book_chain import BookChain
-from app.collecting.book_feed import UNEQUAL
 from app.collecting.collector import Collector
 from app.collecting.kept_outbox import Batching, Hooks
 from app.collecting.ledger import LedgerUnreadable, SequenceLedger
@@ -27,6 +26,7 @@ from app.collector_events import (
     SpillingBegan,
     SpillingEnded,
 )
+from app.domain.gap_reason import GapReason
 from app.domain.instrument import Instrument
 from app.domain.records import DataType, Feed, FundingRate, Gap, GapState, KlineRecord, Record, feed_of
 from app.domain.unreadable import Unreadable
@@ -216,7 +216,7 @@ class NodeCollector:
             self._venues[feed.instrument.exchange].counts.processed[type_of(feed)] += 1
             if isinstance(record, Gap):
                 self._observe(GapAnnounced.of(record))
-                if record.reason == UNEQUAL and record.state is GapState.OPEN:
+                if record.reason is GapReason.UNEQUAL and record.state is GapState.OPEN:
                     self._observe_unequal(feed)
             if self.ledger.begins(record):
                 self._is_changed = True

@@ -2,8 +2,9 @@
 
 from app.collecting.book_chain import BookRule
 from app.collecting.book_check import AGAIN_MS
-from app.collecting.book_feed import CHECK_MS_MAX, UNEQUAL, BookFeed
+from app.collecting.book_feed import CHECK_MS_MAX, BookFeed
 from app.collecting.outlet import Outlet
+from app.domain.gap_reason import GapReason
 from app.domain.records import BookSnapshot, DataType, Gap, GapState
 from tests.collecting.made import ask, chance, feed, records, snapshot_body, update, venue
 
@@ -103,7 +104,7 @@ def test_a_book_that_differs_is_a_gap_since_it_was_right_and_begins_with_the_sna
     assert isinstance(opened, Gap)
     assert isinstance(closed, Gap)
     assert isinstance(book, BookSnapshot)
-    assert (opened.state, opened.reason, opened.from_ms) == (GapState.OPEN, UNEQUAL, 50), "equal at number 5"
+    assert (opened.state, opened.reason, opened.from_ms) == (GapState.OPEN, GapReason.UNEQUAL, 50), "equal at number 5"
     assert (closed.state, closed.from_ms, closed.to_ms) == (GapState.CONFIRMED, 50, 60)
     assert book.sequence == opened.to_sequence
     assert (book.native_sequence, book.bids[0], len(book.bids)) == (6, ("9", "3"), 3)
@@ -123,8 +124,8 @@ def test_a_snapshot_that_the_frames_do_not_join_proves_nothing_and_is_tried_agai
 
 def test_a_cut_ends_the_comparison() -> None:
     case = begun()
-    case.rules.cut(1, "lost", case.now_ms)
-    assert [gap.reason for gap in case.gaps()] == ["lost"]
+    case.rules.cut(1, GapReason.DISCONNECTED, case.now_ms)
+    assert [gap.reason for gap in case.gaps()] == [GapReason.DISCONNECTED]
     case.answer(5, "9:9 8:1 7:1")
     assert case.levels == (0, 0)
     assert case.gaps() == []

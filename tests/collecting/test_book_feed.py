@@ -5,6 +5,7 @@ import pytest
 from app.collecting.book_chain import BookRule
 from app.collecting.book_feed import SILENCE_MS, SNAPSHOT_EVERY_MS, BookFeed
 from app.collecting.outlet import Outlet
+from app.domain.gap_reason import GapReason
 from app.domain.market_events import BookUpdate
 from app.domain.records import BookDelta, BookSnapshot, DataType, Gap
 from tests.collecting.made import ask, chance, feed, records, snapshot_body, update, venue
@@ -54,8 +55,8 @@ def test_frames_that_follow_each_other_are_published_as_what_they_changed() -> N
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        (update(9, 8, "8:1"), "sequence"),
-        (update(9, 9), "sequence"),
+        (update(9, 8, "8:1"), "sequence_broken"),
+        (update(9, 9), "sequence_broken"),
         (update(2, 5, "8:1"), "reset"),
         (update(6, 5, "10:1"), "crossed"),
         (update(6, 5, "8:0"), "unknown_delete"),
@@ -147,14 +148,14 @@ def test_a_second_socket_takes_over_without_a_gap_when_its_book_joins() -> None:
     rules.received(update(7, 6, "8:2"), 2, 0)
     assert rules.delivers_on(2)
     rules.received(update(7, 6, "8:2"), 1, 0)
-    rules.cut(1, "rotated", 0)
+    rules.cut(1, GapReason.ROTATION, 0)
     rules.received(update(8, 7, "8:3"), 2, 0)
     assert shown(outlet) == [FIRST, ("D", 2, 6, "8:1", ""), ("D", 3, 7, "8:2", ""), ("D", 4, 8, "8:3", "")]
 
 
 def test_a_cut_is_a_gap_by_its_time_and_own_number() -> None:
     rules, outlet = streamed()
-    rules.cut(1, "reset by peer", 400)
+    rules.cut(1, GapReason.DISCONNECTED, 400)
     rules.received(update(90, None, "9:1", "10:1", is_snapshot=True), 2, 900)
     gaps = [each for each in records(outlet) if isinstance(each, Gap)]
     assert [(each.state.value, each.from_ms, each.to_ms, each.from_sequence) for each in gaps] == [
@@ -174,8 +175,8 @@ def test_a_late_reader_gets_a_snapshot_and_a_silent_book_is_subscribed_again() -
     assert shown(outlet) == [("S", 2, 5, "9:1", "10:1")]
     rules.received(update(9, None, "9:1", "10:1", is_snapshot=True), 1, SNAPSHOT_EVERY_MS)
     assert [each[:2] for each in shown(outlet) if isinstance(each, tuple)] == [
-        ("open", "snapshot"),
-        ("confirmed", "snapshot"),
+        ("open", "new_snapshot"),
+        ("confirmed", "new_snapshot"),
         ("S", 4),
     ]
 
@@ -183,4 +184,4 @@ def test_a_late_reader_gets_a_snapshot_and_a_silent_book_is_subscribed_again() -
 def test_a_restart_is_a_gap_from_the_newest_that_was_stored() -> None:
     rules, outlet = begin(is_streamed=True, newest_ms=20)
     rules.received(update(5, None, "9:1", "10:1", is_snapshot=True), 1, 60)
-    assert shown(outlet) == [("open", "restart", None, None), ("confirmed", "restart", None, None), FIRST]
+    assert shown(outlet) == [("open", "start", None, None), ("confirmed", "start", None, None), FIRST]

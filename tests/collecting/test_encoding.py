@@ -86,7 +86,7 @@ def test_a_kline_and_a_gap_say_their_span() -> None:
         **WHO,
         "data_type": "trade",
         "state": "open",
-        "reason": "socket",
+        "reason": "disconnected",
         "from": "2026-11-21T04:30:00Z",
         "to": "2026-11-21T04:30:00.005Z",
         "from_sequence": 7,

@@ -8,6 +8,7 @@ import pytest
 
 from app.collecting.health import LOOK_EVERY_S, STREAM
 from app.collector_events import CollectorFaultBegan, CollectorFaultEnded, GapAnnounced
+from app.domain.gap_reason import GapReason
 from app.domain.instrument import Market
 from app.domain.records import DataType, Feed, Gap, GapState
 from app.ports.collector import ExchangeStats, OutboxStats
@@ -88,7 +89,7 @@ async def test_a_collector_looks_every_second(stage: Stage) -> None:
 
 def test_a_gap_is_an_event_with_exchange_and_symbol() -> None:
     feed = Feed(instrument("okx", Market.SPOT, "BTC-USDT"), DataType.KLINE, "1m")
-    gap = Gap(feed, GapState.CONFIRMED, "cut", 1_000, 2_000, 3_000, 7, 9)
+    gap = Gap(feed, GapState.CONFIRMED, GapReason.DISCONNECTED, 1_000, 2_000, 3_000, 7, 9)
     event = GapAnnounced.of(gap)
     found = [getattr(event, each.name) for each in fields(event)]
-    assert found == ["okx", "BTC-USDT", "spot", "kline.1m", "confirmed", "cut", 1_000, 2_000, 7, 9]
+    assert found == ["okx", "BTC-USDT", "spot", "kline.1m", "confirmed", "disconnected", 1_000, 2_000, 7, 9]

@@ -88,7 +88,7 @@ def test_a_minute_that_the_exchange_left_out_is_confirmed() -> None:
     for time_ms in (now_ms, now_ms + ABSENT_AGAIN_MS):
         ask(rules, time_ms)
         rules.answered(body(5, 7), time_ms)
-    assert shown(outlet)[:2] == [("open", "restart", 6, 7), ("confirmed", "absent", 6, 7)]
+    assert shown(outlet)[:2] == [("open", "start", 6, 7), ("confirmed", "absent", 6, 7)]
 
 
 def test_a_kline_from_the_future_is_dropped() -> None:

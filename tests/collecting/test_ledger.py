@@ -3,7 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from app.collecting.ledger import FUNDING_POINTS_MS, HOLES_MAX, RESET, LedgerUnreadable, SequenceLedger
+from app.collecting.ledger import FUNDING_POINTS_MS, HOLES_MAX, LedgerUnreadable, SequenceLedger
+from app.domain.gap_reason import GapReason
 from app.domain.interval import HOUR_MS, MINUTE_MS
 from app.domain.records import BookDelta, DataType, Feed, FundingRate, Gap, GapState, KlineRecord
 from tests.collecting.made import BTC, feed, trade
@@ -34,8 +35,8 @@ def test_a_stored_record_is_stored_by_its_kind() -> None:
         FundingRate(BTC, "0.1", 8 * HOUR_MS, 1, 1, False),
         FundingRate(BTC, "0.1", 16 * HOUR_MS, 1, 1, True),
         BookDelta(BTC, 1, 1, (), (), 5, 77, 78),
-        Gap(TRADES, GapState.OPEN, "sequence", 700, 900, 900, 8, 9),
-        Gap(TRADES, GapState.CONFIRMED, "absent", 700, 900, 900, 8, 9),
+        Gap(TRADES, GapState.OPEN, GapReason.SEQUENCE_BROKEN, 700, 900, 900, 8, 9),
+        Gap(TRADES, GapState.CONFIRMED, GapReason.ABSENT, 700, 900, 900, 8, 9),
     ):
         assert ledger.record(record) == []
     assert bounds(ledger) == [(7, 9)]
@@ -46,7 +47,7 @@ def test_a_stored_record_is_stored_by_its_kind() -> None:
 
 def test_a_gap_that_opens_before_anything_was_stored_is_still_missing_after_a_restart() -> None:
     ledger = SequenceLedger()
-    ledger.record(Gap(feed(DataType.KLINE), GapState.OPEN, "missing", 300_000, 360_000, 400_000, 5, 6))
+    ledger.record(Gap(feed(DataType.KLINE), GapState.OPEN, GapReason.MISSING, 300_000, 360_000, 400_000, 5, 6))
     again = SequenceLedger.from_text(ledger.to_text())
     assert [(hole.first, hole.end) for hole in again.missing(feed(DataType.KLINE), 8)] == [(5, 8)]
 
@@ -63,7 +64,7 @@ def test_paid_rates_are_points_for_two_days_and_then_one_span() -> None:
 def test_a_stored_reset_begins_the_feed_again() -> None:
     ledger = SequenceLedger()
     ledger.store(TRADES, 1_000, 2_000, 5_000)
-    ledger.record(Gap(TRADES, GapState.CONFIRMED, RESET, 5_000, 6_000, 6_000))
+    ledger.record(Gap(TRADES, GapState.CONFIRMED, GapReason.RESET, 5_000, 6_000, 6_000))
     ledger.record(trade(1_999, 4_900))
     assert bounds(ledger) == [(1_000, 2_000)], "until something of the new count is stored, a restart must see the old"
     ledger.record(trade(3, 6_000))
@@ -110,5 +111,5 @@ def test_the_oldest_of_too_many_holes_is_given_up_by_a_gap_that_is_told_once_and
 @pytest.mark.parametrize("feed", [Feed(BTC, DataType.TICKER), Feed(BTC, DataType.ORDERBOOK)])
 def test_a_gap_of_a_feed_without_sequences_is_remembered_from_its_beginning(feed: Feed) -> None:
     ledger = SequenceLedger()
-    ledger.record(Gap(feed, GapState.OPEN, "cut", 7_000, 9_000, 9_000))
+    ledger.record(Gap(feed, GapState.OPEN, GapReason.DISCONNECTED, 7_000, 9_000, 9_000))
     assert ledger.newest_ms(feed) == 7_000, "a restart must announce a gap that contains this one"

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from app.collecting import naming
+from app.domain.gap_reason import GapReason
 from app.domain.instrument import Instrument, Market
 from app.domain.records import (
     BookSnapshot,
@@ -24,7 +25,7 @@ from tests.collecting.stream import AT_MS, BTC, delta, snapshot, ticker, trade
 KLINE = KlineRecord(BTC, "1m", AT_MS, "1", "2", "0.5", "1.5", "10", True, AT_MS + 60_000, AT_MS)
 FUNDING = FundingRate(BTC, "0.0001", AT_MS, AT_MS, AT_MS, True)
 INTEREST = OpenInterest(BTC, "1.5", "150", AT_MS, AT_MS)
-GAP = Gap(Feed(BTC, DataType.TRADE), GapState.OPEN, "socket", AT_MS, AT_MS + 5, AT_MS, 7, 9)
+GAP = Gap(Feed(BTC, DataType.TRADE), GapState.OPEN, GapReason.DISCONNECTED, AT_MS, AT_MS + 5, AT_MS, 7, 9)
 
 
 @dataclass

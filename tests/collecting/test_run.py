@@ -10,7 +10,9 @@ from app.collecting.book_chain import BookRule
 from app.collecting.ledger import SequenceLedger
 from app.collecting.run import SENDS_WAITING_MAX, VenueRunner, _Wire
 from app.collecting.session import Session
+from app.collector_events import VenueSocketLost
 from app.domain.records import DataType, Feed, Record
+from app.events import Event
 from app.ports.venue_io import Answer, VenueLost
 from app.runtime import Runtime
 from tests.collecting.fake_venue_io import FakeSocket, FakeVenueIo
@@ -28,8 +30,9 @@ class Running:
         self.clock = ManualClock()
         self.io = FakeVenueIo()
         self.records: list[Record] = []
+        self.events: list[Event] = []
         self.session = Session(venue(), SequenceLedger(), BookRule(1_000), 1, chance())
-        self.runner = VenueRunner(self.session, self.io, self._publish, Runtime(self.clock, lambda _: None))
+        self.runner = VenueRunner(self.session, self.io, self._publish, Runtime(self.clock, self.events.append))
 
     def _publish(self, records: Sequence[Record]) -> None:
         self.records += records
@@ -80,11 +83,18 @@ async def test_frames_become_records_and_a_gap_is_filled_by_a_request() -> None:
         socket.push(frame(5), frame(8))
         await turn(TURNS)
         assert [request.path for request in running.io.requests] == ["/trades"]
-    assert shown(running.records) == [5, ("open", "sequence", 6, 8), 8, 6, 7, ("closed", "sequence", 6, 8)]
+    assert shown(running.records) == [
+        5,
+        ("open", "sequence_broken", 6, 8),
+        8,
+        6,
+        7,
+        ("closed", "sequence_broken", 6, 8),
+    ]
     assert socket.closes == 1
 
 
-async def test_a_lost_socket_is_told_with_its_reason_and_opened_again() -> None:
+async def test_a_lost_socket_is_a_gap_the_library_s_words_are_logged_and_another_is_opened() -> None:
     running = Running()
     async with running.run(TRADES):
         [socket] = running.io.sockets
@@ -97,7 +107,8 @@ async def test_a_lost_socket_is_told_with_its_reason_and_opened_again() -> None:
         await running.accept(successor)
         successor.push(frame(7))
         await turn(TURNS)
-    assert shown(running.records)[:2] == [5, ("open", "the other end closed it", 6, 7)]
+    assert running.events == [VenueSocketLost("model", "/market", "the other end closed it")], "not of one closed by us"
+    assert shown(running.records)[:2] == [5, ("open", "disconnected", 6, 7)]
 
 
 async def test_a_socket_that_is_not_accepted_and_a_request_that_fails_are_told() -> None:
@@ -107,6 +118,7 @@ async def test_a_socket_that_is_not_accepted_and_a_request_that_fails_are_told()
         assert not any(each.is_open for each in running.session.status().sockets)
         running.io.refusal = ""
         running.io.answer = VenueLost("timed out")
+        assert running.events == [VenueSocketLost("model", "/market", "HTTP 403")]
         socket = await running.opened(1)
         await running.accept(socket)
         socket.push(frame(5, 8))
@@ -160,4 +172,4 @@ async def test_a_second_run_goes_on_with_what_the_first_one_knew() -> None:
         await running.accept(second)
         second.push(frame(7))
         await turn(TURNS)
-    assert shown(running.records)[:3] == [5, ("open", "the collector stopped", 6, 7), 7]
+    assert shown(running.records)[:3] == [5, ("open", "disconnected", 6, 7), 7]

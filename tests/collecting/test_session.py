@@ -42,12 +42,12 @@ def test_a_gap_goes_from_the_frame_by_a_request_to_its_end() -> None:
     session = live(TRADES)
     assert shown(emitted(session.received(1, frame(5), 0))) == [5]
     effects = session.received(1, frame(8), 0)
-    assert shown(emitted(effects)) == [("open", "sequence", 6, 8), 8]
+    assert shown(emitted(effects)) == [("open", "sequence_broken", 6, 8), 8]
     [fetch] = fetches(effects)
     assert fetch.request.path == "/trades"
     assert session.status().feeds[0].open_gaps == 1
     answered = session.answered(fetch.fetch, 200, {}, trades_body(5, 6, 7, 8), 50)
-    assert shown(emitted(answered)) == [6, 7, ("closed", "sequence", 6, 8)]
+    assert shown(emitted(answered)) == [6, 7, ("closed", "sequence_broken", 6, 8)]
     assert session.status().counters["gaps"] == 1
 
 

@@ -8,6 +8,7 @@ from app.collecting.effects import Close, Open, Send
 from app.collecting.outlet import Outlet
 from app.collecting.sockets import CHANNEL_TRIES, OVERLAP_MS, Sockets
 from app.collecting.subscriptions import ACKNOWLEDGE_MS
+from app.domain.gap_reason import GapReason
 from app.domain.market_events import Accepted, Refused
 from app.domain.venue import Channel
 from tests.collecting.made import SECOND, chance, venue
@@ -21,7 +22,7 @@ class Carried:
         self.cuts: list[tuple[int, str, bool]] = []
         self.delivering: set[int] = set()
 
-    def cut(self, socket: int, channels: Iterable[Channel], reason: str, is_replaced: bool, now_ms: int) -> None:
+    def cut(self, socket: int, channels: Iterable[Channel], reason: GapReason, is_replaced: bool, now_ms: int) -> None:
         self.cuts.append((socket, reason, is_replaced))
 
     def delivers(self, channel: Channel, socket: int) -> bool:
@@ -144,7 +145,7 @@ def test_a_message_that_nobody_acknowledges_costs_the_socket() -> None:
     stage.sockets.opened(1, 0)
     stage.effects()
     assert stage.wait(ACKNOWLEDGE_MS, hearing=1) == [("close", 1)]
-    assert stage.carried.cuts == [(1, "not acknowledged", False)]
+    assert stage.carried.cuts == [(1, "unanswered", False)]
 
 
 def test_one_channel_left_out_of_an_acknowledgement_counts_as_refused() -> None:
@@ -171,11 +172,11 @@ def test_a_socket_without_frames_is_closed_and_opened_again_after_growing_pauses
         opens.append(stage.now_ms - silent_ms)
     assert max(opens[:1]) <= 2 * SECOND
     assert 5 * SECOND < max(opens) <= 61 * SECOND
-    assert {cut[1] for cut in stage.carried.cuts} == {"silence"}
+    assert {cut[1] for cut in stage.carried.cuts} == {"silent"}
     socket = stage.sockets.heard(12, stage.now_ms)
     assert socket is not None
     stage.sockets.useful(socket)
-    stage.sockets.closed(12, "cut", stage.now_ms)
+    stage.sockets.closed(12, stage.now_ms)
     assert ("open", 13) in stage.wait(2 * SECOND), "useful data make the pause the shortest again"
 
 
@@ -204,7 +205,7 @@ def test_an_old_socket_is_replaced_by_one_that_delivers_before_it_is_closed() ->
     assert ("close", 1) not in stage.wait(2 * SECOND, hearing=1)
     stage.carried.delivering.add(2)
     assert stage.wait(2 * SECOND, hearing=1) == [("close", 1)]
-    assert stage.carried.cuts == [(1, "rotated", True)]
+    assert stage.carried.cuts == [(1, "rotation", True)]
 
 
 def test_a_new_socket_whose_channels_seldom_speak_takes_over_after_a_while() -> None:
@@ -235,8 +236,8 @@ def test_a_socket_lost_while_its_successor_is_ready_is_no_cut() -> None:
     stage.wait(SECOND, hearing=1)
     stage.sockets.opened(2, stage.now_ms)
     stage.accept(2, "a")
-    stage.sockets.closed(1, "upgrade", stage.now_ms)
-    assert stage.carried.cuts == [(1, "upgrade", True)]
+    stage.sockets.closed(1, stage.now_ms)
+    assert stage.carried.cuts == [(1, "disconnected", True)]
     assert [status.socket for status in stage.sockets.status()] == [2]
 
 

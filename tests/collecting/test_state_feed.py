@@ -2,6 +2,7 @@
 
 from app.collecting.outlet import Outlet
 from app.collecting.state_feed import SILENCE_MS, StateFeed
+from app.domain.gap_reason import GapReason
 from app.domain.records import DataType, Gap, Ticker
 from tests.collecting.made import BTC, ask, chance, feed, records, venue
 
@@ -35,13 +36,13 @@ def test_the_latest_value_counts() -> None:
 def test_a_cut_is_a_gap_until_the_next_value() -> None:
     rules, outlet = begin()
     rules.received(ticker(10, "1"), 1, 10)
-    rules.cut(1, "reset by peer", 50)
-    rules.cut(1, "refused", 60)
+    rules.cut(1, GapReason.DISCONNECTED, 50)
+    rules.cut(1, GapReason.SILENT, 60)
     rules.received(ticker(90, "1"), 2, 95)
     assert shown(outlet) == [
         "1",
-        ("open", "reset by peer", 10, 50),
-        ("confirmed", "reset by peer", 10, 90),
+        ("open", "disconnected", 10, 50),
+        ("confirmed", "disconnected", 10, 90),
         "1",
     ]
 
@@ -50,14 +51,14 @@ def test_a_silence_is_a_gap_and_the_channel_is_subscribed_again() -> None:
     rules, outlet = begin()
     rules.received(ticker(10, "1"), 1, 10)
     rules.tick(10 + SILENCE_MS)
-    assert shown(outlet)[1:] == [("open", "silence", 10, 10 + SILENCE_MS)]
+    assert shown(outlet)[1:] == [("open", "silent", 10, 10 + SILENCE_MS)]
     assert outlet.resubscribes == [(feed(DataType.TICKER), 0)]
 
 
 def test_a_restart_is_a_gap_from_the_newest_that_was_stored() -> None:
     rules, outlet = begin(newest_ms=7)
     rules.received(ticker(30, "2"), 1, 30)
-    assert shown(outlet) == [("open", "restart", 7, 7), ("confirmed", "restart", 7, 30), "2"]
+    assert shown(outlet) == [("open", "start", 7, 7), ("confirmed", "start", 7, 30), "2"]
 
 
 def test_a_polled_state_is_polled_and_a_failed_poll_repeated() -> None:

@@ -37,7 +37,7 @@ def test_a_jump_is_announced_at_once_and_closed_when_rest_filled_it() -> None:
     rules, outlet = begin()
     rules.received(trades(5), 1, 0)
     rules.received(trades(9), 1, 0)
-    assert shown(records(outlet)) == [5, ("open", "sequence", 6, 9), 9]
+    assert shown(records(outlet)) == [5, ("open", "sequence_broken", 6, 9), 9]
     request = ask(rules, 0)
     assert params(request)["first"] == "5", "with a neighbour on each side"
     assert params(request)["end"] == "10"
@@ -45,7 +45,7 @@ def test_a_jump_is_announced_at_once_and_closed_when_rest_filled_it() -> None:
     assert shown(records(outlet)) == [6, 7]
     ask(rules, 0)
     rules.answered(trades_body(7, 8, 9), 0)
-    assert shown(records(outlet)) == [8, ("closed", "sequence", 6, 9)]
+    assert shown(records(outlet)) == [8, ("closed", "sequence_broken", 6, 9)]
     assert rules.status().open_gaps == 0
 
 
@@ -53,7 +53,7 @@ def test_a_missing_trade_may_also_come_late_by_another_socket() -> None:
     rules, outlet = begin()
     rules.received(trades(5, 7), 1, 0)
     rules.received(trades(6), 2, 0)
-    assert shown(records(outlet)) == [5, ("open", "sequence", 6, 7), 7, 6, ("closed", "sequence", 6, 7)]
+    assert shown(records(outlet)) == [5, ("open", "sequence_broken", 6, 7), 7, 6, ("closed", "sequence_broken", 6, 7)]
 
 
 def test_what_the_exchange_shows_twice_not_to_have_is_confirmed_and_the_rest_closed() -> None:
@@ -68,8 +68,8 @@ def test_what_the_exchange_shows_twice_not_to_have_is_confirmed_and_the_rest_clo
     rules.answered(trades_body(6, 9), ABSENT_AGAIN_MS)
     assert shown(records(outlet)) == [
         ("confirmed", "absent", 7, 9),
-        ("closed", "sequence", 6, 7),
-        ("closed", "sequence", 9, 10),
+        ("closed", "sequence_broken", 6, 7),
+        ("closed", "sequence_broken", 9, 10),
     ]
 
 
@@ -106,9 +106,9 @@ def test_failed_requests_are_repeated_after_growing_pauses_for_ever() -> None:
 
 def test_after_a_restart_what_the_ledger_lacks_is_a_gap() -> None:
     rules, outlet = begin(SequenceSpans([(5, 8, 500, 700), (10, 12, 1_000, 1_100)]))
-    assert shown(records(outlet)) == [("open", "restart", 8, 10)]
+    assert shown(records(outlet)) == [("open", "start", 8, 10)]
     rules.received(trades(15), 1, 0)
-    assert shown(records(outlet)) == [("open", "restart", 12, 15), 15]
+    assert shown(records(outlet)) == [("open", "start", 12, 15), 15]
 
 
 def test_newer_trades_are_asked_for_after_a_silence_and_the_channel_is_subscribed_again() -> None:
@@ -122,7 +122,7 @@ def test_newer_trades_are_asked_for_after_a_silence_and_the_channel_is_subscribe
     assert now_ms >= 2 * QUIET_MS, "an instrument that does not trade is asked for more and more seldom"
     ask(rules, now_ms)
     rules.answered(trades_body(5, 6, 7, 8), now_ms)
-    assert shown(records(outlet)) == [("open", "quiet", 6, 8), 8, 6, 7, ("closed", "quiet", 6, 8)]
+    assert shown(records(outlet)) == [("open", "silent", 6, 8), 8, 6, 7, ("closed", "silent", 6, 8)]
     assert outlet.resubscribes == [(feed(DataType.TRADE), 0)]
 
 
@@ -169,7 +169,7 @@ def test_the_oldest_part_of_an_endless_gap_is_confirmed_as_too_old() -> None:
     rules.received(trades(1), 1, 0)
     rules.received(Trades(BTC, [trade(BACKFILL_MAX + 12, 500)]), 1, 0)
     assert shown(records(outlet))[1:3] == [
-        ("open", "sequence", 2, BACKFILL_MAX + 12),
+        ("open", "sequence_broken", 2, BACKFILL_MAX + 12),
         ("confirmed", "too_old", 2, 12),
     ]
 

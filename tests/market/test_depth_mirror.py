@@ -9,8 +9,9 @@ import orjson
 from app.binance.collector_venue import BinanceVenue
 from app.binance.weights import depth_limits
 from app.collecting.book_chain import BookRule
-from app.collecting.book_feed import UNEQUAL, BookFeed
+from app.collecting.book_feed import BookFeed
 from app.collecting.outlet import Outlet
+from app.domain.gap_reason import GapReason
 from app.domain.instrument import Instrument, Market
 from app.domain.market_events import BookUpdate
 from app.domain.records import DataType, Feed, Gap
@@ -191,7 +192,7 @@ def test_a_broken_book_asks_rest_until_it_is_proven_again() -> None:
 def test_a_cut_book_asks_rest_at_once() -> None:
     case = Case()
     case.begin()
-    case.rules.cut(SOCKET, "lost", case.clock.now_ms())
+    case.rules.cut(SOCKET, GapReason.DISCONNECTED, case.clock.now_ms())
     assert case.mirror.answer(question(5)) is None
 
 
@@ -256,6 +257,6 @@ def test_a_held_book_equals_a_fresh_snapshot_and_one_that_does_not_begins_again(
     compared, equal = case.compare(lost=10)
     assert compared - 10 <= equal < compared, "what frames have set since is not compared"
     gaps = [each for each in records(case.outlet) if isinstance(each, Gap)]
-    assert [gap.reason for gap in gaps] == [UNEQUAL, UNEQUAL], "opened and confirmed"
+    assert [gap.reason for gap in gaps] == [GapReason.UNEQUAL, GapReason.UNEQUAL], "opened and confirmed"
     assert case.rules.held() is not held
     assert case.mirror.answer(question(1_000)) == orjson.dumps(case.rest(1_000))

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Final
 
 from app.collecting.kline_sequence import grid_of, sequence_of
-from app.collecting.ledger import RESET
+from app.domain.gap_reason import GapReason
 from app.domain.interval import MINUTE_MS
 from app.domain.records import (
     BookDelta,
@@ -98,9 +98,9 @@ def _trades(instrument: ModelInstrument, trades: list[Trade], gaps: list[Gap], b
         if trade_id not in stored and not covering:
             yield f"trade {trade_id} at {time_ms - BEGIN_MS} is lost in silence"
         is_served = trade_id.startswith(f"{len(instrument.era_begins)}-")  # numbers used again hide the older trades
-        if is_served and any(gap.reason != RESET for gap in covering):
+        if is_served and any(gap.reason != GapReason.RESET for gap in covering):
             yield f"trade {trade_id} is called lost ({covering[0].reason}), and the exchange has it"
-    if confirmed and len(instrument.era_begins) == 1 and any(gap.reason == RESET for gap in confirmed):
+    if confirmed and len(instrument.era_begins) == 1 and any(gap.reason == GapReason.RESET for gap in confirmed):
         yield "a reset that never was"
     yield from _open_gaps(gaps, {trade.sequence for trade in trades})
 
@@ -111,7 +111,7 @@ def _first(stored: dict[str, Trade], trade: Trade) -> tuple[str, str, int]:
 
 
 def _covers(gap: Gap, sequence: int, time_ms: int) -> bool:
-    if gap.from_sequence is None or gap.to_sequence is None or gap.reason == RESET:
+    if gap.from_sequence is None or gap.to_sequence is None or gap.reason == GapReason.RESET:
         return gap.from_ms <= time_ms <= gap.to_ms
     return gap.from_sequence <= sequence < gap.to_sequence and gap.from_ms <= time_ms <= gap.to_ms
 

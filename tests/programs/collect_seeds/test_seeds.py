@@ -13,6 +13,7 @@ from app.collecting.ledger import SequenceLedger
 from app.collecting.outlet import Outlet
 from app.collecting.sequence_spans import SequenceSpan
 from app.collecting.trade_feed import TradeFeed
+from app.domain.gap_reason import GapReason
 from app.domain.market_events import BookUpdate
 from app.domain.records import Feed, Gap, GapState
 from tests.programs.collect_seeds.check import failures
@@ -56,11 +57,11 @@ def chain_ignores_previous(patch: pytest.MonkeyPatch) -> None:
 
 def gaps_are_confirmed_at_once(patch: pytest.MonkeyPatch) -> None:
     """What is missing is called lost without asking."""
-    announce: Callable[[Backfill, SequenceSpan, str, int], None] = Backfill.open
+    announce: Callable[[Backfill, SequenceSpan, GapReason, int], None] = Backfill.open
 
-    def hasty(self: Backfill, hole: SequenceSpan, reason: str, now_ms: int) -> None:
+    def hasty(self: Backfill, hole: SequenceSpan, reason: GapReason, now_ms: int) -> None:
         announce(self, hole, reason, now_ms)
-        self.confirm(hole, "absent", now_ms)
+        self.confirm(hole, GapReason.ABSENT, now_ms)
 
     patch.setattr(Backfill, "open", hasty)
 
