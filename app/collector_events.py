@@ -11,7 +11,7 @@ from app.metric import Counter
 
 @dataclass(frozen=True, slots=True)
 class GapAnnounced(Event):
-    """What cannot be proven contiguous was announced on the stream: it is `open`, `closed` or `confirmed` as lost."""
+    """What cannot be proven contiguous was announced on the stream: `open`, `closed`, `confirmed` or `abandoned`."""
 
     LEVEL = logging.WARNING
     METRICS = (

@@ -50,9 +50,29 @@ class Backfill:
         """How many gaps are announced and neither closed nor confirmed."""
         return len(self._gaps)
 
+    def restore(self, spans: Iterable[SequenceSpan], reason: GapReason, now_ms: int) -> None:
+        """Go on with gaps that a former run, or a former following of the feed, has announced."""
+        for span in spans:
+            self.open(span, reason, now_ms)
+        self.settle(now_ms)
+
+    def leave(self, holes: Iterable[SequenceSpan], now_ms: int) -> None:
+        """The feed is followed no longer: end all gaps and `holes`, of which nothing is fetched from now on."""
+        for hole in holes:
+            for part in self.unannounced(hole):
+                self._outlet.gap(self._gap(GapState.ABANDONED, GapReason.UNSUBSCRIBED, part, now_ms))
+        for gap in self._gaps:
+            ended = gap.lost.copy()
+            for part in self._known.missing(gap.span.first, gap.span.end):
+                ended.add(*part)
+                self._outlet.gap(self._gap(GapState.ABANDONED, GapReason.UNSUBSCRIBED, part, now_ms))
+            self._close(gap, ended, now_ms)
+        self._gaps = []
+
     def unannounced(self, hole: SequenceSpan) -> list[SequenceSpan]:
         """The parts of `hole` that no open gap contains."""
-        return list(SequenceSpans(gap.span for gap in self._gaps).missing(hole.first, hole.end))
+        parts = SequenceSpans(gap.span for gap in self._gaps).missing(hole.first, hole.end)
+        return [part._replace(from_ms=hole.from_ms, to_ms=hole.to_ms) for part in parts]
 
     def open(self, hole: SequenceSpan, reason: GapReason, now_ms: int) -> None:
         """Announce a gap; what is missing in it is wanted from now on."""
@@ -108,11 +128,15 @@ class Backfill:
             if next(self._known.missing(gap.span.first, gap.span.end), None) is not None:
                 remaining.append(gap)
                 continue
-            for part in gap.lost.missing(gap.span.first, gap.span.end):
-                times = part._replace(from_ms=gap.span.from_ms, to_ms=gap.span.to_ms)
-                self._outlet.gap(self._gap(GapState.CLOSED, gap.reason, times, now_ms))
+            self._close(gap, gap.lost, now_ms)
         self._gaps = remaining
         self._forget_evidence()
+
+    def _close(self, gap: _OpenGap, ended: SequenceSpans, now_ms: int) -> None:
+        """Close what of a gap has not ended otherwise."""
+        for part in ended.missing(gap.span.first, gap.span.end):
+            times = part._replace(from_ms=gap.span.from_ms, to_ms=gap.span.to_ms)
+            self._outlet.gap(self._gap(GapState.CLOSED, gap.reason, times, now_ms))
 
     def give_up_all(self, reason: GapReason, now_ms: int) -> None:
         """Confirm everything that is missing in open gaps."""

@@ -7,6 +7,8 @@ from app.collecting.book_chain import BookChain, BookRule, Broken, Changes
 from app.collecting.book_check import BookChecks
 from app.collecting.effects import Emit
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
+from app.collecting.ledger import Origin
+from app.collecting.open_gaps import abandoned
 from app.collecting.outlet import Outlet
 from app.collecting.pause import Pause
 from app.domain.gap_reason import GapReason
@@ -33,14 +35,15 @@ class BookFeed:
     """The book of one instrument. Its own sequence grows by one with each delta, snapshot and gap, within `epoch`."""
 
     def __init__(
-        self, feed: Feed, venue: Venue, rule: BookRule, newest: tuple[int, int | None], outlet: Outlet, chance: Random
+        self, feed: Feed, venue: Venue, rule: BookRule, origin: tuple[int, Origin], outlet: Outlet, chance: Random
     ) -> None:
         self.feed: Final = feed
         self.due_ms = 0
         self._venue = venue
         self._request = venue.snapshot_request(feed.instrument)
         self._rule = rule
-        self._epoch, self._newest_ms = newest
+        self._epoch, begin = origin
+        self._newest_ms = begin.newest_ms
         self._outlet = outlet
         self._pause = Pause(chance)
         self._chance = chance
@@ -49,7 +52,7 @@ class BookFeed:
         self._next: BookChain | None = None
         self._is_asked = False
         self._gap: Gap | None = None
-        self._reason = GapReason.START if self._newest_ms is not None else None
+        self._reason = begin.reason if self._newest_ms is not None else None
         self._heard_ms: int | None = None
         self._silence_ms = SILENCE_MS
         self._snapshot_ms = 0
@@ -137,6 +140,12 @@ class BookFeed:
             self._pause.failed(now_ms)
         self._end_check(now_ms)
         self._plan(now_ms)
+
+    def leave(self, now_ms: int) -> None:
+        """End the gap if one is open."""
+        gap, self._gap = self._gap, None
+        if gap is not None:
+            self._outlet.gap(abandoned(self.feed, gap.from_ms, now_ms, (gap.from_sequence, gap.to_sequence)))
 
     def delivers_on(self, socket: int) -> bool:
         """Whether the published book comes by this socket."""

@@ -71,6 +71,10 @@ class FeedRules(Protocol):
         """The request came to nothing; it is wanted again after a pause."""
         ...
 
+    def leave(self, now_ms: int) -> None:
+        """End the gaps that are open: the feed is followed no longer."""
+        ...
+
     def delivers_on(self, socket: int) -> bool:
         """Whether what this socket brings is enough to close the other one that overlaps it."""
         ...

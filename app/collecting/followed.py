@@ -11,6 +11,7 @@ from app.collecting.ledger import SequenceLedger
 from app.collecting.outlet import Outlet
 from app.collecting.state_feed import StateFeed
 from app.collecting.trade_feed import TradeFeed
+from app.domain.gap_reason import GapReason
 from app.domain.interval import INTERVALS
 from app.domain.records import DataType, Feed
 from app.domain.venue import Channel
@@ -38,28 +39,27 @@ class FeedFactory:
         self._epoch = epoch
         self._chance = chance
 
-    def begin(self, feed: Feed, outlet: Outlet) -> Followed | None:
-        """The feed, to be followed; None: the exchange does not have it."""
+    def begin(self, feed: Feed, outlet: Outlet, reason: GapReason) -> Followed | None:
+        """The feed, to be followed; None: the exchange has none. `reason`: why records may be missing."""
         if feed.data_type is DataType.KLINE and feed.interval not in INTERVALS:
             return None
         try:
             channels = self._venue.channels(feed)
         except LookupError:
             return None
-        return Followed(self._rules(feed, outlet), channels)
+        return Followed(self._rules(feed, outlet, reason), channels)
 
-    def _rules(self, feed: Feed, outlet: Outlet) -> FeedRules:
-        venue, ledger, chance = self._venue, self._ledger, self._chance
+    def _rules(self, feed: Feed, outlet: Outlet, reason: GapReason) -> FeedRules:
+        venue, origin, chance = self._venue, self._ledger.origin(feed, reason), self._chance
         match feed.data_type:
             case DataType.TRADE:
-                return TradeFeed(feed, venue, ledger.known(feed), outlet, chance)
+                return TradeFeed(feed, venue, origin, outlet, chance)
             case DataType.KLINE:
-                return KlineFeed(feed, venue, ledger.known(feed), outlet, chance)
+                return KlineFeed(feed, venue, origin, outlet, chance)
             case DataType.FUNDING_RATE:
-                return FundingFeed(feed, venue, ledger.known(feed), outlet, chance)
+                return FundingFeed(feed, venue, origin, outlet, chance)
             case DataType.ORDERBOOK:
-                origin = (self._epoch, ledger.newest_ms(feed))
                 self._epoch += 1  # the book of a feed that is followed again counts from one
-                return BookFeed(feed, venue, self._book_rule, origin, outlet, chance)
+                return BookFeed(feed, venue, self._book_rule, (self._epoch - 1, origin), outlet, chance)
             case DataType.TICKER | DataType.OPEN_INTEREST:
-                return StateFeed(feed, venue, ledger.newest_ms(feed), outlet, chance)
+                return StateFeed(feed, venue, origin, outlet, chance)

@@ -4,10 +4,9 @@ from random import Random
 from typing import Final
 
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
-from app.collecting.ledger import FUNDING_POINTS_MS
+from app.collecting.ledger import FUNDING_POINTS_MS, Origin
 from app.collecting.outlet import Outlet
 from app.collecting.pause import Pause
-from app.collecting.sequence_spans import SequenceSpans
 from app.domain.gap_reason import GapReason
 from app.domain.interval import DAY_MS, HOUR_MS
 from app.domain.records import Feed, FundingRate
@@ -25,14 +24,14 @@ WINDOW_MS: Final = 4 * DAY_MS
 
 
 class FundingFeed:
-    """The funding rates of one instrument. `known` are the times paid that the ledger holds."""
+    """The funding rates of one instrument. It begins with the times paid that the ledger holds."""
 
-    def __init__(self, feed: Feed, venue: Venue, known: SequenceSpans, outlet: Outlet, chance: Random) -> None:
+    def __init__(self, feed: Feed, venue: Venue, origin: Origin, outlet: Outlet, chance: Random) -> None:
         poll = venue.poll(feed)
         self.feed: Final = feed
         self.due_ms = 0
         self._venue = venue
-        self._known = known
+        self._known = origin.known
         self._outlet = outlet
         self._pause = Pause(chance)
         self._poll = poll
@@ -100,6 +99,9 @@ class FundingFeed:
         self._is_asked = False
         self._pause.failed(now_ms)
         self._plan(now_ms)
+
+    def leave(self, now_ms: int) -> None:
+        """Nothing: it has no gaps."""
 
     def delivers_on(self, socket: int) -> bool:
         """Whether a rate came by this socket."""

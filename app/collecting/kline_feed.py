@@ -1,13 +1,15 @@
 """The rules of a kline feed: finals once and complete, the kline in progress as it comes."""
 
+from collections.abc import Sequence
 from random import Random
 from typing import Final
 
 from app.collecting.backfill import Backfill
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
 from app.collecting.kline_sequence import grid_of, open_of, sequence_of
+from app.collecting.ledger import Origin
 from app.collecting.outlet import Outlet
-from app.collecting.sequence_spans import SequenceSpan, SequenceSpans
+from app.collecting.sequence_spans import SequenceSpan
 from app.domain.gap_reason import GapReason
 from app.domain.interval import Grid
 from app.domain.records import Feed, KlineRecord
@@ -25,16 +27,17 @@ FUTURE_MS: Final = 60_000
 
 
 class KlineFeed:
-    """The klines of one instrument and interval. `known` begins with what the ledger holds, or with the first seen."""
+    """The klines of one instrument and interval. It begins with what the ledger holds, or with the first seen."""
 
-    def __init__(self, feed: Feed, venue: Venue, known: SequenceSpans, outlet: Outlet, chance: Random) -> None:
+    def __init__(self, feed: Feed, venue: Venue, origin: Origin, outlet: Outlet, chance: Random) -> None:
         self.feed: Final = feed
         self.due_ms = 0
         self._venue = venue
-        self._known = known
+        self._known = known = origin.known
+        self._open_before: Sequence[SequenceSpan] = origin.open
         self._outlet = outlet
         self._backfill = Backfill(feed, known, outlet, chance)
-        self._reason = GapReason.START if known else GapReason.MISSING
+        self._reason = origin.reason if known else GapReason.MISSING
         self._grid: Grid = grid_of(feed.interval)
         self._live: KlineRecord | None = None
         self._piece: SequenceSpan | None = None
@@ -64,6 +67,9 @@ class KlineFeed:
 
     def tick(self, now_ms: int) -> None:
         """Announce what is missing for too long."""
+        if self._open_before:
+            self._backfill.restore(self._open_before, self._reason, now_ms)
+            self._open_before = ()
         for hole in self._holes(now_ms - GAP_AFTER_MS):
             for part in self._backfill.unannounced(hole):
                 self._backfill.open(self._timed(part), self._reason, now_ms)
@@ -110,6 +116,10 @@ class KlineFeed:
         self._piece = None
         self._backfill.pause.failed(now_ms)
         self._plan(now_ms)
+
+    def leave(self, now_ms: int) -> None:
+        """End the gaps that are open, and those of finals that nobody will fetch any more."""
+        self._backfill.leave(self._holes(now_ms), now_ms)
 
     def delivers_on(self, socket: int) -> bool:
         """Whether a kline came by this socket."""

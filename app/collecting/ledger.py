@@ -1,10 +1,12 @@
 """The collector's ledger: which sequences of each feed are stored or confirmed absent."""
 
-from typing import Final, TypeAlias
+from collections.abc import Collection
+from typing import Final, NamedTuple
 
 import msgspec
 
 from app.collecting.kline_sequence import grid_of, sequence_of
+from app.collecting.open_gaps import FeedKey, OpenGaps, is_counted, key_of
 from app.collecting.sequence_spans import SequenceSpan, SequenceSpans
 from app.domain.gap_reason import GapReason
 from app.domain.interval import DAY_MS
@@ -26,17 +28,27 @@ FUNDING_POINTS_MS: Final = 2 * DAY_MS
 """Paid rates have no grid: they are kept one by one for so long, far longer than publishing lags; older are joined."""
 
 _VERSION: Final = 1
-_Key: TypeAlias = tuple[str, str, str, str, str]
 
 
 class LedgerUnreadable(ValueError):
     """The text is no ledger of this version; the message says what to do."""
 
 
-class _Line(msgspec.Struct):
-    key: _Key
+class Origin(NamedTuple):
+    """What the ledger holds of a feed that begins: stored sequences, gaps that were announced, the newest time."""
+
+    known: SequenceSpans
+    open: tuple[SequenceSpan, ...] = ()
+    newest_ms: int | None = None
+    reason: GapReason = GapReason.START
+    """Why what is missing since then is."""
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    key: FeedKey
     newest_ms: int
     spans: list[SequenceSpan]
+    open: OpenGaps = msgspec.field(default_factory=OpenGaps)
 
 
 class _File(msgspec.Struct):
@@ -52,18 +64,19 @@ class SequenceLedger:
     """
 
     def __init__(self) -> None:
-        self._spans: dict[_Key, SequenceSpans] = {}
-        self._newest_ms: dict[_Key, int] = {}
-        self._reset_ms: dict[_Key, int] = {}
+        self._spans: dict[FeedKey, SequenceSpans] = {}
+        self._newest_ms: dict[FeedKey, int] = {}
+        self._reset_ms: dict[FeedKey, int] = {}
         """From when on a feed counts anew; until something of the new count is stored, the old one stays."""
-        self._told: set[tuple[_Key, int]] = set()
+        self._open: dict[FeedKey, OpenGaps] = {}
+        self._told: set[tuple[FeedKey, int]] = set()
 
     def store(self, feed: Feed, first: int, end: int, time_ms: int, from_ms: int | None = None) -> list[Gap]:
         """Note that [`first`, `end`), whose last happened at `time_ms`, is stored or confirmed absent.
 
         Returns the gap to publish when there are more holes than are kept: the oldest is given up once it is stored.
         """
-        key = _key(feed)
+        key = key_of(feed)
         spans = self._spans.get(key)
         if key in self._reset_ms and time_ms >= self._reset_ms[key]:
             del self._reset_ms[key]
@@ -93,10 +106,10 @@ class SequenceLedger:
             feed = Feed(record.instrument, DataType.FUNDING_RATE)
             if record.is_final:
                 gaps = self.store(feed, record.funding_ms, record.funding_ms + 1, record.funding_ms)
-                self._spans[_key(feed)].join_below(self._spans[_key(feed)].end - FUNDING_POINTS_MS)
+                self._spans[key_of(feed)].join_below(self._spans[key_of(feed)].end - FUNDING_POINTS_MS)
                 return gaps
             return []
-        self._note(_key(feed_of(record)), record.timestamp_ms)
+        self._note(key_of(feed_of(record)), record.timestamp_ms)
         return []
 
     def begins(self, record: Record) -> bool:
@@ -109,31 +122,73 @@ class SequenceLedger:
         elif isinstance(record, KlineRecord) and record.is_final:
             feed = Feed(record.instrument, DataType.KLINE, record.interval)
             sequence, time_ms = sequence_of(grid_of(record.interval), record.open_ms), record.open_ms
+        elif isinstance(record, Gap) and record.from_sequence is not None and is_counted(record):
+            feed, sequence, time_ms = record.feed, record.from_sequence, record.from_ms
         else:
             return False
-        if _key(feed) in self._spans or sequence < 1:
+        if key_of(feed) in self._spans or sequence < 1:
             return False
         self.store(feed, sequence - 1, sequence, time_ms)
         return True
 
+    def announce(self, gap: Gap) -> None:
+        """Note that `gap` is about to be published: unless it is an end, it is open until its end is stored."""
+        if gap.state in (GapState.OPEN, GapState.ABANDONED):
+            self._open.setdefault(key_of(gap.feed), OpenGaps()).announced(gap)
+        if gap.state is GapState.OPEN:
+            self._begin_before(gap)
+
+    def refuse(self, record: Record) -> None:
+        """Note that `record` will not be stored: it is missing."""
+        if isinstance(record, Trade):
+            sequence, time_ms = record.sequence, record.timestamp_ms
+        elif isinstance(record, KlineRecord) and record.is_final:
+            sequence, time_ms = sequence_of(grid_of(record.interval), record.open_ms), record.open_ms
+        else:
+            return
+        feed = feed_of(record)
+        found = self._open.setdefault(key_of(feed), OpenGaps())
+        found.symbol = feed.instrument.symbol
+        found.missing(SequenceSpan(sequence, sequence + 1, time_ms, time_ms))
+
+    def ends(self, exchange: str, followed: Collection[Feed], now_ms: int) -> list[Gap]:
+        """The records that end the open gaps of an exchange's feeds that are not among those followed."""
+        keys = {key_of(feed) for feed in followed}
+        found = {key: gaps for key, gaps in self._open.items() if gaps and key[0] == exchange and key not in keys}
+        nothing = SequenceSpans()
+        return [gap for key, gaps in found.items() for gap in gaps.ends(key, self._spans.get(key, nothing), now_ms)]
+
+    def exchanges(self) -> set[str]:
+        """The exchanges of which gaps are open."""
+        return {key[0] for key, gaps in self._open.items() if gaps}
+
+    def origin(self, feed: Feed, reason: GapReason = GapReason.START) -> Origin:
+        """What a feed begins with: of one without a sequence, the time from which it is not proven."""
+        gaps = self._open.get(key_of(feed), OpenGaps())
+        newest_ms = min(gaps.since_ms) if gaps.since_ms else self.newest_ms(feed)
+        return Origin(self.known(feed), tuple(gaps.spans), newest_ms, reason)
+
     def known(self, feed: Feed) -> SequenceSpans:
         """A copy of the sequences that are stored or confirmed absent."""
-        spans = self._spans.get(_key(feed))
+        spans = self._spans.get(key_of(feed))
         return spans.copy() if spans is not None else SequenceSpans()
 
     def newest_ms(self, feed: Feed) -> int | None:
         """The exchange's time of the newest that is stored; None: nothing is."""
-        return self._newest_ms.get(_key(feed))
+        return self._newest_ms.get(key_of(feed))
 
     def missing(self, feed: Feed, end: int) -> list[SequenceSpan]:
         """What lies between the first sequence and `end` and is neither stored nor absent; nothing before a first."""
-        spans = self._spans.get(_key(feed))
+        spans = self._spans.get(key_of(feed))
         return list(spans.missing(spans.first, end)) if spans else []
 
     def to_text(self) -> str:
         """The ledger as JSON, for `from_text`."""
-        keys = sorted({*self._spans, *self._newest_ms})
-        lines = [_Line(key, self._newest_ms.get(key, 0), list(self._spans.get(key, ()))) for key in keys]
+        none, opened = OpenGaps(), {key: gaps for key, gaps in self._open.items() if gaps}
+        lines = [
+            _Line(key, self._newest_ms.get(key, 0), list(self._spans.get(key, ())), opened.get(key, none))
+            for key in sorted({*self._spans, *self._newest_ms, *opened})
+        ]
         return msgspec.json.encode(_File(_VERSION, lines)).decode()
 
     @classmethod
@@ -151,18 +206,25 @@ class SequenceLedger:
                 raise LedgerUnreadable(_advice(f"holds an empty span of {'/'.join(line.key)}"))
             if line.spans:
                 made._spans[line.key] = SequenceSpans(line.spans)
-            made._newest_ms[line.key] = line.newest_ms
+            if line.newest_ms:
+                made._newest_ms[line.key] = line.newest_ms
+            if line.open:
+                made._open[line.key] = line.open
         return made
 
     def _record_gap(self, gap: Gap) -> list[Gap]:
-        if gap.state is not GapState.CONFIRMED:
+        if gap.state is GapState.OPEN:
             self._begin_before(gap)
             return []
+        if (gaps := self._open.get(key_of(gap.feed))) is not None:
+            gaps.ended(gap)
+        if gap.state is not GapState.CONFIRMED:
+            return []
         if gap.reason is GapReason.RESET:
-            key = _key(gap.feed)
+            key = key_of(gap.feed)
             self._reset_ms[key] = max(gap.to_ms, self._reset_ms.get(key, 0))
         elif gap.feed.data_type is DataType.ORDERBOOK or gap.from_sequence is None or gap.to_sequence is None:
-            self._note(_key(gap.feed), gap.to_ms)
+            self._note(key_of(gap.feed), gap.to_ms)
         elif gap.from_sequence < gap.to_sequence:
             return self.store(gap.feed, gap.from_sequence, gap.to_sequence, gap.to_ms, gap.from_ms)
         return []
@@ -170,17 +232,17 @@ class SequenceLedger:
     def _begin_before(self, gap: Gap) -> None:
         """A gap that opens a feed of which nothing is stored yet begins it: it would stay open after a restart."""
         if gap.from_sequence is None or gap.feed.data_type is DataType.ORDERBOOK:
-            self._note(_key(gap.feed), gap.from_ms)
+            self._note(key_of(gap.feed), gap.from_ms)
             return
-        if _key(gap.feed) in self._spans:
+        if key_of(gap.feed) in self._spans:
             return
         self.store(gap.feed, gap.from_sequence - 1, gap.from_sequence, gap.from_ms)
 
-    def _note(self, key: _Key, time_ms: int) -> None:
+    def _note(self, key: FeedKey, time_ms: int) -> None:
         if time_ms > self._newest_ms.get(key, -1):
             self._newest_ms[key] = time_ms
 
-    def _give_up(self, feed: Feed, key: _Key, spans: SequenceSpans, now_ms: int) -> list[Gap]:
+    def _give_up(self, feed: Feed, key: FeedKey, spans: SequenceSpans, now_ms: int) -> list[Gap]:
         hole = spans.oldest_hole()
         if hole is None or (key, hole.first) in self._told:
             return []
@@ -197,11 +259,6 @@ class SequenceLedger:
                 hole.end,
             )
         ]
-
-
-def _key(feed: Feed) -> _Key:
-    instrument = feed.instrument
-    return (instrument.exchange, instrument.market.value, instrument.native, feed.data_type.value, feed.interval)
 
 
 def _advice(what: str) -> str:

@@ -60,6 +60,11 @@ class VenueRunner:
         if self._tasks is not None:
             self._execute(self._session.follow(feeds, self._clock.now_ms()))
 
+    def begin_again(self, feeds: frozenset[Feed]) -> None:
+        """Begin these feeds again at what the ledger holds: records of them were refused."""
+        if self._tasks is not None:
+            self._execute(self._session.begin_again(feeds, self._clock.now_ms()))
+
     def snapshot(self, instrument: Instrument) -> None:
         """Publish the whole book of an instrument again, if it is held."""
         self._execute(self._session.snapshot(instrument, self._clock.now_ms()))

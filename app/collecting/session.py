@@ -82,27 +82,16 @@ class Session:
     def follow(self, feeds: frozenset[Feed], now_ms: int) -> list[Effect]:
         """Follow exactly these feeds from now on. Those the exchange does not have are named in the status."""
         for feed in [feed for feed in self._feeds if feed not in feeds]:
-            followed = self._feeds.pop(feed)
-            followed.scheduled_ms = NEVER_MS
-            self._requests.forget(followed)
-        self._not_offered = []
-        begun = []
-        for feed in sorted(feeds - self._feeds.keys(), key=_order):
-            new = self._factory.begin(feed, self._outlet)
-            if new is None:
-                self._not_offered.append(feed)
-            else:
-                self._feeds[feed] = new
-                begun.append(new)
-        self._by_channel = {}
-        self._found = {}
-        for followed in self._feeds.values():
-            for channel in followed.channels:
-                self._by_channel.setdefault(channel, []).append(followed)
-        self._sockets.follow(self._by_channel.keys(), now_ms)
-        for new in begun:
-            new.rules.tick(now_ms)
-            self._look(new, now_ms)
+            self._end(feed).rules.leave(now_ms)
+        self._begin(feeds, GapReason.START, now_ms)
+        return self._finish(now_ms)
+
+    def begin_again(self, feeds: frozenset[Feed], now_ms: int) -> list[Effect]:
+        """Begin these feeds, as far as they are followed, again at what the ledger holds: records were refused."""
+        wanted = frozenset((*self._feeds, *self._not_offered))
+        for feed in [feed for feed in self._feeds if feed in feeds]:
+            self._end(feed)
+        self._begin(wanted, GapReason.OVERFLOW, now_ms)
         return self._finish(now_ms)
 
     def snapshot(self, instrument: Instrument, now_ms: int) -> list[Effect]:
@@ -216,6 +205,33 @@ class Session:
         return all(each.delivers_on(socket) for each in books) and any(each.delivers_on(socket) for each in rules)
 
     # --- inside
+
+    def _end(self, feed: Feed) -> Followed:
+        followed = self._feeds.pop(feed)
+        followed.scheduled_ms = NEVER_MS
+        self._requests.forget(followed)
+        return followed
+
+    def _begin(self, feeds: frozenset[Feed], reason: GapReason, now_ms: int) -> None:
+        """Begin those of `feeds` that are not followed yet."""
+        self._not_offered = []
+        begun = []
+        for feed in sorted(feeds - self._feeds.keys(), key=_order):
+            new = self._factory.begin(feed, self._outlet, reason)
+            if new is None:
+                self._not_offered.append(feed)
+            else:
+                self._feeds[feed] = new
+                begun.append(new)
+        self._by_channel = {}
+        self._found = {}
+        for followed in self._feeds.values():
+            for channel in followed.channels:
+                self._by_channel.setdefault(channel, []).append(followed)
+        self._sockets.follow(self._by_channel.keys(), now_ms)
+        for new in begun:
+            new.rules.tick(now_ms)
+            self._look(new, now_ms)
 
     def _take(self, event: Event, socket: Socket, now_ms: int) -> None:
         if isinstance(event, _FEED_EVENTS):

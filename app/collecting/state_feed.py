@@ -6,6 +6,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
+from app.collecting.ledger import Origin
+from app.collecting.open_gaps import abandoned
 from app.collecting.outlet import Outlet
 from app.collecting.pause import Pause
 from app.domain.gap_reason import GapReason
@@ -20,9 +22,9 @@ POLLS_MISSED: Final = 3
 
 
 class StateFeed:
-    """The state of one instrument. `newest_ms` is the exchange's time of the newest that is stored (None: none)."""
+    """The state of one instrument. It begins at the newest that is stored, if there is one."""
 
-    def __init__(self, feed: Feed, venue: Venue, newest_ms: int | None, outlet: Outlet, chance: Random) -> None:
+    def __init__(self, feed: Feed, venue: Venue, origin: Origin, outlet: Outlet, chance: Random) -> None:
         poll = venue.poll(feed)
         self.feed: Final = feed
         self.due_ms = 0
@@ -33,11 +35,11 @@ class StateFeed:
         self._poll_ms = 0
         self._is_asked = False
         self._silence_ms = max(SILENCE_MS, POLLS_MISSED * poll.every_ms if poll is not None else 0)
-        self._newest_ms = newest_ms
+        self._newest_ms = origin.newest_ms
         self._last: Ticker | OpenInterest | None = None
         self._heard_ms: int | None = None
         self._gap: GapReason | None = None
-        self._reason = GapReason.START if newest_ms is not None else None
+        self._reason = origin.reason if origin.newest_ms is not None else None
         self._heard_from = 0
 
     def received(self, event: FeedEvent, socket: int, now_ms: int) -> None:
@@ -92,6 +94,12 @@ class StateFeed:
         self._is_asked = False
         self._pause.failed(now_ms)
         self._plan()
+
+    def leave(self, now_ms: int) -> None:
+        """End the gap if one is open."""
+        if self._gap is not None:
+            self._gap = None
+            self._outlet.gap(abandoned(self.feed, self._newest_ms or 0, now_ms))
 
     def delivers_on(self, socket: int) -> bool:
         """Whether a value came by this socket."""

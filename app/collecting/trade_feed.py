@@ -7,8 +7,9 @@ from typing import Final
 from app.collecting.backfill import Backfill
 from app.collecting.effects import Emit
 from app.collecting.feed_rules import NEVER_MS, FeedEvent, FeedStatus
+from app.collecting.ledger import Origin
 from app.collecting.outlet import Outlet
-from app.collecting.sequence_spans import SequenceSpan, SequenceSpans
+from app.collecting.sequence_spans import SequenceSpan
 from app.domain.gap_reason import GapReason
 from app.domain.market_events import Trades
 from app.domain.records import Feed, Gap, GapState, Trade
@@ -33,16 +34,17 @@ _AHEAD: Final = 1_000  # how far the question for newer trades reaches; a page
 
 
 class TradeFeed:
-    """The trades of one instrument. `known` begins with what the ledger holds; the first trade ever seen begins it."""
+    """The trades of one instrument. It begins with what the ledger holds, or with the first trade ever seen."""
 
-    def __init__(self, feed: Feed, venue: Venue, known: SequenceSpans, outlet: Outlet, chance: Random) -> None:
+    def __init__(self, feed: Feed, venue: Venue, origin: Origin, outlet: Outlet, chance: Random) -> None:
         self.feed: Final = feed
         self.due_ms = 0
         self._venue = venue
-        self._known = known
+        self._known = known = origin.known
+        self._open_before = origin.open
         self._outlet = outlet
         self._backfill = Backfill(feed, known, outlet, chance)
-        self._reason = GapReason.START if known else None
+        self._reason = origin.reason if known else None
         self._piece: SequenceSpan | None = None
         self._is_asked = False
         self._is_question = False
@@ -82,6 +84,7 @@ class TradeFeed:
         """Announce what the ledger lacks, and notice when a question is due."""
         if self._question_ms is None:
             self._question_ms = now_ms + self._quiet_ms
+            self._backfill.restore(self._open_before, self._reason or GapReason.START, now_ms)
             for hole in list(self._known.missing(self._known.first, self._known.end)):
                 self._open(hole, now_ms)
         if self._known and now_ms >= self._question_ms:
@@ -134,6 +137,10 @@ class TradeFeed:
         self._backfill.pause.failed(now_ms)
         self._plan(now_ms)
 
+    def leave(self, now_ms: int) -> None:
+        """End the gaps that are open."""
+        self._backfill.leave(self._holes(), now_ms)
+
     def delivers_on(self, socket: int) -> bool:
         """Whether a trade came by this socket."""
         return self._heard_from == socket
@@ -161,7 +168,8 @@ class TradeFeed:
             self._backfill.settle(now_ms)
 
     def _open(self, hole: SequenceSpan, now_ms: int) -> None:
-        self._backfill.open(hole, self._reason or GapReason.SEQUENCE_BROKEN, now_ms)
+        for part in self._backfill.unannounced(hole):
+            self._backfill.open(part, self._reason or GapReason.SEQUENCE_BROKEN, now_ms)
         if hole.end - hole.first > BACKFILL_MAX:
             self._backfill.confirm(hole._replace(end=hole.end - BACKFILL_MAX), GapReason.TOO_OLD, now_ms)
 

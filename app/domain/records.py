@@ -142,11 +142,15 @@ class KlineRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class GapState(StrEnum):
-    """What is known of a gap: it exists; it was filled; the exchange no longer has what is missing."""
+    """What is known of a gap: it exists; it was filled; what is missing is lost; nobody fetches it at present.
+
+    An abandoned gap is that of a feed which is followed no longer. Followed again, it is open again, and is fetched.
+    """
 
     OPEN = "open"
     CLOSED = "closed"
     CONFIRMED = "confirmed"
+    ABANDONED = "abandoned"
 
 
 class Gap(msgspec.Struct, frozen=True, gc=False):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -79,8 +80,9 @@ class Venued:
         self.feeds: frozenset[Feed] = frozenset()
         self.books: dict[str, Instrument] = {}
         """By the exchange's own name: the instruments whose books are followed."""
-        self.counts = Counts()
         self.faults: list[str] = []
+        self.is_known = False
+        """Whether its list was read, so that what is wished of it is followed."""
         self.session = Session(
             self.venue, collector.ledger, exchange.book_rule, collector.started_ms, runtime.rng(f"collect {name}")
         )
@@ -115,6 +117,8 @@ class NodeCollector:
         self._begun: dict[Feed, list[Record]] = {}
         """By feed that is new to the ledger: its records, until the file says that it has begun."""
         self._has_begun = asyncio.Event()
+        self._counts: defaultdict[str, Counts] = defaultdict(Counts)
+        """By exchange, also of those that are collected no longer and whose gaps are ended."""
         self._venues = {name: Venued(name, ios[name], self) for name in settings.exchanges}
         self._service = CollectorService(version("klinenode"), self._service_stats)
         limits = StreamLimits(
@@ -183,7 +187,7 @@ class NodeCollector:
     def stats(self, exchange: str) -> ExchangeStats:
         """How one exchange is."""
         venued = self._venues[exchange]
-        return exchange_stats(venued.session.status(), venued.counts, venued.faults)
+        return exchange_stats(venued.session.status(), self._counts[exchange], venued.faults)
 
     # --- running
 
@@ -194,6 +198,8 @@ class NodeCollector:
                 sinks.create_task(each) for each in (self._publisher.run(), self._outboxes.run(), self._keep_ledger())
             ]
             try:
+                for exchange in self.ledger.exchanges() - self._venues.keys():
+                    self._end_gaps(exchange)
                 async with asyncio.TaskGroup() as sources:
                     sources.create_task(self._begin_refused_again())
                     sources.create_task(collector.config.run())
@@ -213,7 +219,7 @@ class NodeCollector:
         """Put records of a session into the outboxes."""
         for record in records:
             feed = feed_of(record)
-            self._venues[feed.instrument.exchange].counts.processed[type_of(feed)] += 1
+            self._counts[feed.instrument.exchange].processed[type_of(feed)] += 1
             if isinstance(record, Gap):
                 self._observe(GapAnnounced.of(record))
                 if record.reason is GapReason.UNEQUAL and record.state is GapState.OPEN:
@@ -222,12 +228,22 @@ class NodeCollector:
                 self._is_changed = True
                 self._begun[feed] = []
                 self._has_begun.set()
+            if isinstance(record, Gap):
+                self.ledger.announce(record)
+                self._is_changed = True
+                if record.state is GapState.OPEN:
+                    self._has_begun.set()  # after a kill the file says which gaps must end
             if (held := self._begun.get(feed)) is None:
                 self._outboxes.put(record)
             elif len(held) < BEGUN_RECORDS_MAX:
                 held.append(record)
             else:
                 self._not_taken([record], f"{self._ledger_file.name} cannot be written")
+
+    def _end_gaps(self, exchange: str) -> None:
+        """End the gaps of feeds that are not followed: of a former run, or of which the end was refused."""
+        followed = self._venues[exchange].feeds if exchange in self._venues else frozenset[Feed]()
+        self.publish(self.ledger.ends(exchange, followed, self._clock.now_ms()))
 
     def _observe_unequal(self, feed: Feed) -> None:
         for each in self._venues[feed.instrument.exchange].session.status().feeds:
@@ -247,6 +263,9 @@ class NodeCollector:
             else:
                 venued.faults = []
                 apply(venued.name)
+                if not venued.is_known:
+                    venued.is_known = True
+                    self._end_gaps(venued.name)
             await self._clock.sleep(pause_s)
 
     # --- what was stored
@@ -255,7 +274,7 @@ class NodeCollector:
         self._is_changed = True
         for record in records:
             feed = feed_of(record)
-            counts = self._venues[feed.instrument.exchange].counts
+            counts = self._counts[feed.instrument.exchange]
             counts.published[type_of(feed)] += 1
             if not isinstance(record, _UNTIMELY):
                 counts.lag.stored(record.timestamp_ms, self._clock.now_ms())
@@ -264,8 +283,10 @@ class NodeCollector:
     def _not_taken(self, records: Sequence[Record], reason: str) -> None:
         for record in records:
             feed = feed_of(record)
-            self._venues[feed.instrument.exchange].counts.errors[type_of(feed)] += 1
+            self._counts[feed.instrument.exchange].errors[type_of(feed)] += 1
             self._refused.add(feed)
+            self.ledger.refuse(record)
+        self._is_changed = True
         self._observe(RecordsRefused(len(records), reason))
 
     def _spilling(self, reason: str | None) -> None:
@@ -280,9 +301,10 @@ class NodeCollector:
             await self._clock.sleep(REFUSED_PAUSE_S)
             refused, self._refused = self._refused, set()
             for venued in self._venues.values():
-                if venued.feeds & refused:
-                    venued.runner.follow(venued.feeds - refused)
-                    venued.runner.follow(venued.feeds)
+                if again := venued.feeds & refused:
+                    venued.runner.begin_again(again)
+                if any(feed.instrument.exchange == venued.name for feed in refused - venued.feeds):
+                    self._end_gaps(venued.name)
 
     async def _keep_ledger(self) -> None:
         while True:

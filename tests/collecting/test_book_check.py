@@ -3,7 +3,9 @@
 from app.collecting.book_chain import BookRule
 from app.collecting.book_check import AGAIN_MS
 from app.collecting.book_feed import CHECK_MS_MAX, BookFeed
+from app.collecting.ledger import Origin
 from app.collecting.outlet import Outlet
+from app.collecting.sequence_spans import SequenceSpans
 from app.domain.gap_reason import GapReason
 from app.domain.records import BookSnapshot, DataType, Gap, GapState
 from tests.collecting.made import ask, chance, feed, records, snapshot_body, update, venue
@@ -18,7 +20,9 @@ class Case:
 
     def __init__(self, outlet: Outlet | None = None) -> None:
         self.outlet = Outlet() if outlet is None else outlet
-        self.rules = BookFeed(feed(DataType.ORDERBOOK), venue(), RULE, (7, None), self.outlet, chance())
+        self.rules = BookFeed(
+            feed(DataType.ORDERBOOK), venue(), RULE, (7, Origin(SequenceSpans())), self.outlet, chance()
+        )
         self.rules.tick(0)
         self.hear(5, 4)
         ask(self.rules, 0)

@@ -4,7 +4,9 @@ import pytest
 
 from app.collecting.book_chain import BookRule
 from app.collecting.book_feed import SILENCE_MS, SNAPSHOT_EVERY_MS, BookFeed
+from app.collecting.ledger import Origin
 from app.collecting.outlet import Outlet
+from app.collecting.sequence_spans import SequenceSpans
 from app.domain.gap_reason import GapReason
 from app.domain.market_events import BookUpdate
 from app.domain.records import BookDelta, BookSnapshot, DataType, Gap
@@ -15,7 +17,9 @@ def begin(*, is_streamed: bool, rule: BookRule | None = None, newest_ms: int | N
     outlet = Outlet()
     rule = BookRule() if rule is None else rule
     made = venue(is_streamed=is_streamed)
-    rules = BookFeed(feed(DataType.ORDERBOOK), made, rule, (7, newest_ms), outlet, chance())
+    rules = BookFeed(
+        feed(DataType.ORDERBOOK), made, rule, (7, Origin(SequenceSpans(), newest_ms=newest_ms)), outlet, chance()
+    )
     rules.tick(0)
     return rules, outlet
 
@@ -185,3 +189,11 @@ def test_a_restart_is_a_gap_from_the_newest_that_was_stored() -> None:
     rules, outlet = begin(is_streamed=True, newest_ms=20)
     rules.received(update(5, None, "9:1", "10:1", is_snapshot=True), 1, 60)
     assert shown(outlet) == [("open", "start", None, None), ("confirmed", "start", None, None), FIRST]
+
+
+def test_a_gap_ends_with_the_feed() -> None:
+    rules, outlet = streamed()
+    rules.cut(1, GapReason.DISCONNECTED, 400)
+    shown(outlet)
+    rules.leave(500)
+    assert shown(outlet) == [("abandoned", "unsubscribed", 2, 3)]

@@ -3,6 +3,7 @@
 import msgspec
 
 from app.collecting.funding_feed import AFTER_PAID_MS, FIRST_MS, WINDOW_MS, FundingFeed
+from app.collecting.ledger import Origin
 from app.collecting.outlet import Outlet
 from app.collecting.sequence_spans import SequenceSpans
 from app.domain.interval import DAY_MS, HOUR_MS
@@ -14,7 +15,7 @@ NOW_MS = 1_000 * DAY_MS
 
 def begin(known: SequenceSpans | None = None) -> tuple[FundingFeed, Outlet]:
     outlet = Outlet()
-    rules = FundingFeed(feed(DataType.FUNDING_RATE), venue(), known or SequenceSpans(), outlet, chance())
+    rules = FundingFeed(feed(DataType.FUNDING_RATE), venue(), Origin(known or SequenceSpans()), outlet, chance())
     rules.tick(NOW_MS)
     return rules, outlet
 

@@ -4,6 +4,7 @@ import msgspec
 
 from app.collecting.backfill import ABSENT_AGAIN_MS
 from app.collecting.kline_feed import FETCH_AFTER_MS, FUTURE_MS, GAP_AFTER_MS, KlineFeed
+from app.collecting.ledger import Origin
 from app.collecting.outlet import Outlet
 from app.collecting.sequence_spans import SequenceSpans
 from app.domain.interval import MINUTE_MS
@@ -13,7 +14,7 @@ from tests.collecting.made import BTC, ask, chance, feed, records, venue
 
 def begin(known: SequenceSpans | None = None) -> tuple[KlineFeed, Outlet]:
     outlet = Outlet()
-    rules = KlineFeed(feed(DataType.KLINE), venue(), known or SequenceSpans(), outlet, chance())
+    rules = KlineFeed(feed(DataType.KLINE), venue(), Origin(known or SequenceSpans()), outlet, chance())
     rules.tick(0)
     return rules, outlet
 
@@ -96,3 +97,12 @@ def test_a_kline_from_the_future_is_dropped() -> None:
     rules.received(kline(500), 1, 5 * MINUTE_MS - FUTURE_MS)
     assert shown(outlet) == []
     assert outlet.counters["unreadable"] == 1
+
+
+def test_finals_that_nobody_will_fetch_are_abandoned_with_the_feed() -> None:
+    rules, outlet = begin()
+    rules.received(kline(5), 1, 5 * MINUTE_MS)
+    rules.received(kline(7, is_final=True), 1, 8 * MINUTE_MS)
+    shown(outlet)
+    rules.leave(8 * MINUTE_MS)
+    assert shown(outlet) == [("abandoned", "unsubscribed", 5, 7)]

@@ -131,3 +131,35 @@ def test_a_book_is_published_whole_again_when_it_is_asked_for() -> None:
     assert isinstance(first, BookSnapshot)
     assert isinstance(again, BookSnapshot)
     assert (again.bids, again.asks, again.sequence) == (first.bids, first.asks, first.sequence + 1)
+
+
+def test_a_feed_that_is_left_ends_its_gaps_and_followed_again_has_them_filled() -> None:
+    ledger = SequenceLedger()
+    session = Session(venue(), ledger, BookRule(1_000), 1, chance())
+    session.follow(frozenset({TRADES}), 0)
+    [send] = session.opened(1, 0)
+    assert isinstance(send, Send)
+    records = emitted(session.received(1, frame(5, 9), 0))
+    left = emitted(session.follow(frozenset(), 50))
+    assert shown(left) == [("abandoned", "unsubscribed", 6, 9)]
+    for record in (*records, *left):
+        ledger.record(record)
+    again = session.follow(frozenset({TRADES}), 60)
+    assert shown(emitted(again)) == [("open", "start", 6, 9)]
+    [fetch] = fetches(again)
+    assert shown(emitted(session.answered(fetch.fetch, 200, {}, trades_body(5, 6, 7, 8, 9), 90))) == [
+        *(6, 7, 8),
+        ("closed", "start", 6, 9),
+    ]
+
+
+def test_a_feed_of_which_records_were_refused_begins_again_at_what_is_stored() -> None:
+    ledger = SequenceLedger()
+    session = Session(venue(), ledger, BookRule(1_000), 1, chance())
+    session.follow(frozenset({TRADES, feed(DataType.TICKER)}), 0)
+    [first, *refused] = emitted(session.received(1, frame(5, 6, 7), 0))
+    ledger.record(first)
+    for record in refused:
+        ledger.refuse(record)
+    assert shown(emitted(session.begin_again(frozenset({TRADES}), 100))) == [("open", "overflow", 6, 8)]
+    assert len(session.status().feeds) == 2

@@ -1,6 +1,8 @@
 """Of a state the latest value counts, and what was not seen is a gap by time."""
 
+from app.collecting.ledger import Origin
 from app.collecting.outlet import Outlet
+from app.collecting.sequence_spans import SequenceSpans
 from app.collecting.state_feed import SILENCE_MS, StateFeed
 from app.domain.gap_reason import GapReason
 from app.domain.records import DataType, Gap, Ticker
@@ -9,7 +11,7 @@ from tests.collecting.made import BTC, ask, chance, feed, records, venue
 
 def begin(newest_ms: int | None = None, data_type: DataType = DataType.TICKER) -> tuple[StateFeed, Outlet]:
     outlet = Outlet()
-    rules = StateFeed(feed(data_type), venue(), newest_ms, outlet, chance())
+    rules = StateFeed(feed(data_type), venue(), Origin(SequenceSpans(), newest_ms=newest_ms), outlet, chance())
     rules.tick(0)
     return rules, outlet
 
@@ -71,3 +73,14 @@ def test_a_polled_state_is_polled_and_a_failed_poll_repeated() -> None:
     rules.answered(b'{"kind":"open_interest","t":5,"amount":"12"}', now_ms)
     assert len(records(outlet)) == 1
     assert rules.due_ms == now_ms + 15_000
+
+
+def test_a_gap_ends_with_the_feed() -> None:
+    rules, outlet = begin()
+    rules.received(ticker(10, "1"), 1, 10)
+    rules.cut(1, GapReason.DISCONNECTED, 50)
+    shown(outlet)
+    rules.leave(90)
+    assert shown(outlet) == [("abandoned", "unsubscribed", 10, 90)]
+    rules.leave(95)
+    assert shown(outlet) == []

@@ -3,8 +3,9 @@
 import pytest
 
 from app.collecting.backfill import ABSENT_AGAIN_MS, EMPTY_ANSWERS_MIN, EMPTY_FOR_MS, HOLES_MAX
+from app.collecting.ledger import Origin
 from app.collecting.outlet import Outlet
-from app.collecting.sequence_spans import SequenceSpans
+from app.collecting.sequence_spans import SequenceSpan, SequenceSpans
 from app.collecting.trade_feed import BACKFILL_MAX, QUIET_MS, RESET_AHEAD, RESET_BELOW, TradeFeed
 from app.domain.market_events import Trades
 from app.domain.records import DataType, Gap, GapState
@@ -13,7 +14,7 @@ from tests.collecting.made import BTC, SECOND, ask, chance, feed, records, shown
 
 def begin(known: SequenceSpans | None = None) -> tuple[TradeFeed, Outlet]:
     outlet = Outlet()
-    rules = TradeFeed(feed(DataType.TRADE), venue(), known or SequenceSpans(), outlet, chance())
+    rules = TradeFeed(feed(DataType.TRADE), venue(), Origin(known or SequenceSpans()), outlet, chance())
     rules.tick(0)
     return rules, outlet
 
@@ -181,3 +182,21 @@ def test_the_oldest_of_too_many_holes_is_confirmed() -> None:
     confirmed = [each for each in records(outlet) if isinstance(each, Gap) and each.state is GapState.CONFIRMED]
     assert [(gap.reason, gap.from_sequence, gap.to_sequence) for gap in confirmed] == [("too_many_holes", 2, 3)]
     assert rules.status().open_gaps == HOLES_MAX
+
+
+def test_gaps_that_a_former_run_announced_go_on() -> None:
+    outlet = Outlet()
+    origin = Origin(
+        SequenceSpans([(5, 7, 500, 700), (9, 12, 900, 1_100)]),
+        (SequenceSpan(6, 9, 600, 900), SequenceSpan(11, 12, 1, 2)),
+    )
+    rules = TradeFeed(feed(DataType.TRADE), venue(), origin, outlet, chance())
+    rules.tick(0)
+    assert shown(records(outlet)) == [
+        ("open", "start", 6, 9),
+        ("open", "start", 11, 12),
+        ("closed", "start", 11, 12),
+    ]
+    ask(rules, 0)
+    rules.answered(trades_body(6, 7, 8, 9), 0)
+    assert shown(records(outlet)) == [7, 8, ("closed", "start", 6, 9)]

@@ -10,7 +10,9 @@ from app.binance.collector_venue import BinanceVenue
 from app.binance.weights import depth_limits
 from app.collecting.book_chain import BookRule
 from app.collecting.book_feed import BookFeed
+from app.collecting.ledger import Origin
 from app.collecting.outlet import Outlet
+from app.collecting.sequence_spans import SequenceSpans
 from app.domain.gap_reason import GapReason
 from app.domain.instrument import Instrument, Market
 from app.domain.market_events import BookUpdate
@@ -49,7 +51,12 @@ class Case:
         self.outlet = Outlet()
         feed = Feed(BTC, DataType.ORDERBOOK)
         self.rules = BookFeed(
-            feed, self.venue, BookRule(levels, compare_ms=CHECK_MS), (1, None), self.outlet, Random(1)
+            feed,
+            self.venue,
+            BookRule(levels, compare_ms=CHECK_MS),
+            (1, Origin(SequenceSpans())),
+            self.outlet,
+            Random(1),
         )
         self.started_ms: int | None = None
         self.mirror = DepthMirror(

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Final
 
 from app.collecting.kline_sequence import grid_of, sequence_of
+from app.collecting.open_gaps import is_counted
 from app.domain.gap_reason import GapReason
 from app.domain.interval import MINUTE_MS
 from app.domain.records import (
@@ -23,7 +24,7 @@ from app.domain.records import (
 )
 from tests.collecting.model_exchange import ModelInstrument
 from tests.programs.collect_seeds.schedule import BEGIN_MS
-from tests.programs.collect_seeds.world import World
+from tests.programs.collect_seeds.world import FEEDS, World
 
 FRESH_MS: Final = 15_000
 
@@ -38,7 +39,19 @@ def failures(world: World) -> list[str]:
         by_feed[feed_of(record)].append(record)
     for feed in world.feeds:
         found += [f"{feed.instrument.symbol} {feed.data_type}: {fault}" for fault in _feed(world, feed, by_feed[feed])]
+    for feed in FEEDS - world.feeds:
+        found += [f"left {feed.instrument.symbol} {feed.data_type}: {fault}" for fault in _left(by_feed[feed])]
     return found
+
+
+def _left(records: list[Record]) -> Iterator[str]:
+    """What is wrong with a feed that is followed no longer."""
+    yield from _state_gaps(records)
+    stored = {each.sequence for each in records if isinstance(each, Trade)}
+    opens = {each.open_ms for each in records if isinstance(each, KlineRecord) and each.is_final}
+    grid = grid_of("1m")
+    gaps = [each for each in records if isinstance(each, Gap) and is_counted(each)]
+    yield from _open_gaps(gaps, stored | {sequence_of(grid, open_ms) for open_ms in opens})
 
 
 def _standing(world: World) -> Iterator[str]:
@@ -155,8 +168,8 @@ def _open_gaps(gaps: list[Gap], stored: set[int]) -> Iterator[str]:
 
 def _state_gaps(records: list[Record]) -> Iterator[str]:
     for index, gap in enumerate(records):
-        if isinstance(gap, Gap) and gap.state is GapState.OPEN:
-            later = [each for each in records[index:] if isinstance(each, Gap) and each.state is GapState.CONFIRMED]
+        if isinstance(gap, Gap) and gap.state is GapState.OPEN and not is_counted(gap):
+            later = [each for each in records[index:] if isinstance(each, Gap) and each.state is not GapState.OPEN]
             if not any(each.to_ms >= gap.from_ms for each in later):
                 yield f"the gap from {gap.from_ms - BEGIN_MS} ({gap.reason}) stays open"
 

@@ -33,6 +33,7 @@ MISHAPS: Final = (
     "kill",
     "kill",
     "unfollow",
+    "leave",
 )
 
 

@@ -1,7 +1,7 @@
 """Seeds of the collector end whole, play the same every time, and are judged by a check that can fail."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from msgspec.structs import replace
@@ -90,14 +90,35 @@ def takeovers_without_proof(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(BookFeed, "_publish_difference", lambda self, old, new, now_ms: None)
 
 
+def leaving_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """The gaps of a feed that is followed no longer stay as they are."""
+    publish: Callable[[Outlet, Gap], None] = Outlet.gap
+    patch.setattr(
+        Outlet, "gap", lambda self, gap: publish(self, gap) if gap.reason is not GapReason.UNSUBSCRIBED else None
+    )
+
+
+def restarts_forget_who_left(patch: pytest.MonkeyPatch) -> None:
+    """A process begins without a look at the gaps of feeds that it does not follow."""
+    patch.setattr(SequenceLedger, "ends", lambda self, exchange, followed, now_ms: [])
+
+
+SEEDS_OF: Final[dict[Callable[[pytest.MonkeyPatch], None], tuple[int, ...]]] = {
+    leaving_is_forgotten: (27, 49),
+    restarts_forget_who_left: (15, 16),
+    ledger_promises_too_much: (87, 91),
+}
+"""Seeds in which a mistake shows that few show: feeds with open gaps are left for good, a kill follows a lost frame."""
+
+
 @pytest.mark.parametrize(
     "mutate",
     [
+        *SEEDS_OF,
         trades_without_gaps,
         chain_ignores_previous,
         gaps_are_confirmed_at_once,
         closing_is_forgotten,
-        ledger_promises_too_much,
         takeovers_without_proof,
     ],
 )
@@ -105,7 +126,7 @@ def test_the_check_finds_a_session_that_is_wrong(
     mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutate(monkeypatch)
-    assert any(_fails(seed) for seed in _eventful()), f"{mutate.__name__} survives"
+    assert any(_fails(seed) for seed in SEEDS_OF.get(mutate, _eventful())), f"{mutate.__name__} survives"
 
 
 def _eventful() -> Iterable[int]:

@@ -15,7 +15,7 @@ from app.collecting.outboxes import KEPT, Outboxes, Surroundings
 from app.collecting.session import Session
 from app.deribit.venue import DeribitVenue
 from app.domain.instrument import Instrument
-from app.domain.records import Feed, Record, feed_of
+from app.domain.records import Feed, Gap, Record, feed_of
 from app.domain.venue import Request
 from app.okx.venue import OkxVenue
 from app.ports.clock import Clock
@@ -83,6 +83,7 @@ class Process:
     """The collector of one exchange, from its start to its death."""
 
     def __init__(self, plan: VenuePlan, number: int, given: Given, instruments: Sequence[Instrument]) -> None:
+        self._plan = plan
         self._given, self._now_ms = given, given.clock.now_ms
         self.fate = Fate(f"process {number}", lambda: None)
         self.failures: list[str] = []
@@ -129,6 +130,8 @@ class Process:
         self.feeds = feeds
         self._given.loop.create_task(self.outboxes.run(), context=context)
         self._do(self.session.follow(feeds, self._now_ms()))
+        for gap in self._ledger.ends(self._plan.exchange, feeds, self._now_ms()):
+            self._publish(gap)
         self._wake()
         self._save()
 
@@ -174,7 +177,7 @@ class Process:
         for effect in effects:
             match effect:
                 case Emit(record):
-                    self.outboxes.put(record)
+                    self._publish(record)
                 case Send(number, text):
                     self.sent_ms.append(self._now_ms())
                     self.net.send(number, text)
@@ -185,6 +188,12 @@ class Process:
                     self.net.close(number)
                 case Fetch(number, request):
                     self._fetch(number, request)
+
+    def _publish(self, record: Record) -> None:
+        if isinstance(record, Gap):
+            self._ledger.announce(record)
+            self._is_changed = True
+        self.outboxes.put(record)
 
     def _fetch(self, number: int, request: Request) -> None:
         now_ms = self._now_ms()
@@ -210,7 +219,7 @@ class Process:
         self._is_changed = True
         for record in records:
             for gap in self._ledger.record(record):
-                self.outboxes.put(gap)
+                self._publish(gap)
             feed = feed_of(record)
             if feed not in self._saved:  # a feed that begins is saved at once: later, a kill would move its beginning
                 self._saved.add(feed)

@@ -12,7 +12,7 @@ from app.collecting.book_chain import BookRule
 from app.collecting.effects import Close, Effect, Emit, Fetch, Open, Send
 from app.collecting.ledger import SequenceLedger
 from app.collecting.session import Session
-from app.domain.records import DataType, Feed, Record, feed_of
+from app.domain.records import DataType, Feed, Gap, GapState, Record, feed_of
 from app.domain.venue import Request
 from tests.collecting.model_exchange import SNAPSHOT_LEVELS, ModelInstrument
 from tests.collecting.model_venue import INSTRUMENTS, LIMITS, ModelVenue
@@ -30,6 +30,8 @@ TRADES_END_MS: Final = 100_000
 SAVE_EVERY_MS: Final = 5_000
 RESET_EVERY_MS: Final = 10_000
 """Two counts that begin within two seconds are not told apart by their trades' times; no exchange does that."""
+LEFT: Final = 3
+"""Feeds that are left for good."""
 CALM_PACE: Final = 4  # at the end trades and books come so much slower, to spare processor time
 TICKS_PER_S_MAX: Final = 20
 
@@ -61,6 +63,8 @@ class World:
         self._reset_ms = 0
         self._run = 0
         self.feeds = FEEDS
+        self.wished = FEEDS
+        """What is followed for good; `feeds` is what is followed at present."""
         self.begun_ms: dict[Feed, int] = {}
         """Where each feed begins: the time of the first that the written ledger ever held."""
         self._begin_process()
@@ -120,6 +124,8 @@ class World:
         self._under_way: set[int] = set()
         self._woken_ms = 0
         self._do(self.session.follow(self.feeds, self.now_ms))
+        for gap in self.ledger.ends(self.venue.name, self.feeds, self.now_ms):
+            self._publish(gap)
         self._save(self._run)
 
     def _end_process(self) -> None:
@@ -173,6 +179,10 @@ class World:
 
     def _publish(self, record: Record) -> None:
         run, ledger = self._run, self.ledger
+        if isinstance(record, Gap):
+            ledger.announce(record)
+            if record.state is GapState.OPEN:
+                self._write()
         self._stored_ms = max(self._stored_ms, self.now_ms) + self.chance.choice((0, 0, 1, 30))
 
         def store() -> None:
@@ -353,10 +363,27 @@ class World:
                 self._end_process()
                 self.later(chance.randint(500, 90_000), self._begin_process)
             case "unfollow":
-                self._follow(frozenset(chance.sample(sorted(FEEDS, key=str), 8)))
-                self.later(chance.randint(1_000, 30_000), lambda: self._follow(FEEDS))
+                self._follow(frozenset(chance.sample(sorted(self.wished, key=str), 8)))
+                self.later(chance.randint(1_000, 30_000), lambda: self._follow(self.wished))
+            case "leave" if self.feeds == FEEDS:
+                self._leave()
             case _ if one is not None:
                 self._disturb(kind, one, name)
+
+    def _leave(self) -> None:
+        """Follow fewer feeds for good, while gaps are open: at once, or in a process that begins later."""
+        for connection in list(self.network.connections.values()):
+            self._cut(connection, "network unreachable")
+        self.wished = frozenset(self.chance.sample(sorted(FEEDS, key=str), len(FEEDS) - LEFT))
+
+        def leave(*, is_killed: bool) -> None:
+            if is_killed and not self.network.is_gone:
+                self._end_process()
+                self.later(5_000, self._begin_process)
+            self._follow(self.wished)
+
+        is_killed = self.chance.random() < 0.5
+        self.later(300, lambda: leave(is_killed=is_killed))
 
     def _follow(self, feeds: frozenset[Feed]) -> None:
         self.feeds = feeds
