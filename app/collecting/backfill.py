@@ -51,9 +51,16 @@ class Backfill:
         return len(self._gaps)
 
     def restore(self, spans: Iterable[SequenceSpan], reason: GapReason, now_ms: int) -> None:
-        """Go on with gaps that a former run, or a former following of the feed, has announced."""
+        """Go on with gaps that a former run, or a former following of the feed, has announced.
+
+        What lies below the first that is known is of a former count: nobody can fetch it.
+        """
         for span in spans:
-            self.open(span, reason, now_ms)
+            if span.first < self._known.first:
+                past = span._replace(end=min(span.end, self._known.first))
+                self._outlet.gap(self._gap(GapState.CONFIRMED, GapReason.RESET, past, now_ms))
+            if span.end > self._known.first:
+                self.open(span._replace(first=max(span.first, self._known.first)), reason, now_ms)
         self.settle(now_ms)
 
     def leave(self, holes: Iterable[SequenceSpan], now_ms: int) -> None:

@@ -220,14 +220,21 @@ class SequenceLedger:
             gaps.ended(gap)
         if gap.state is not GapState.CONFIRMED:
             return []
+        key = key_of(gap.feed)
+        if gap.reason is GapReason.RESET and self._is_past(key, gap):
+            return []
         if gap.reason is GapReason.RESET:
-            key = key_of(gap.feed)
             self._reset_ms[key] = max(gap.to_ms, self._reset_ms.get(key, 0))
         elif gap.feed.data_type is DataType.ORDERBOOK or gap.from_sequence is None or gap.to_sequence is None:
             self._note(key_of(gap.feed), gap.to_ms)
         elif gap.from_sequence < gap.to_sequence:
             return self.store(gap.feed, gap.from_sequence, gap.to_sequence, gap.to_ms, gap.from_ms)
         return []
+
+    def _is_past(self, key: FeedKey, gap: Gap) -> bool:
+        """Whether a gap lies below all that is known: it was told already that its count has ended."""
+        spans = self._spans.get(key)
+        return spans is not None and is_counted(gap) and gap.to_sequence is not None and gap.to_sequence <= spans.first
 
     def _begin_before(self, gap: Gap) -> None:
         """A gap that opens a feed of which nothing is stored yet begins it: it would stay open after a restart."""

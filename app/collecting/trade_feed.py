@@ -1,5 +1,6 @@
 """The rules of a trade feed: in order they pass; a jump is a gap, filled by REST or confirmed."""
 
+from collections import deque
 from collections.abc import Sequence
 from random import Random
 from typing import Final
@@ -22,6 +23,9 @@ RESET_BELOW: Final = 10_000_000
 """So far below the newest is no late frame of another socket: that is some days of the busiest instrument."""
 RESET_AHEAD: Final = 100_000_000
 """So far ahead is no outage: a month of the busiest instrument."""
+RECENT_MAX: Final = 32
+"""The newest trades that are kept whole (20 MB at 2,000 instruments). Times do not tell a count that begins within
+RESET_LATER_MS, but it must pass through the numbers of these before it can overtake the former one."""
 BACKFILL_MAX: Final = 5_000_000
 """Trades of the busiest day; the older part of a longer gap is confirmed: fetching it takes hours of weight."""
 QUIET_MS: Final = 30_000
@@ -42,6 +46,7 @@ class TradeFeed:
         self._venue = venue
         self._known = known = origin.known
         self._open_before = origin.open
+        self._recent: deque[Trade] = deque(maxlen=RECENT_MAX)
         self._outlet = outlet
         self._backfill = Backfill(feed, known, outlet, chance)
         self._reason = origin.reason if known else None
@@ -65,6 +70,7 @@ class TradeFeed:
         else:
             if trades and first:
                 self._known.grow(expected, trades[-1].timestamp_ms)
+                self._recent.extend(trades)
                 self._outlet.effects.extend(map(Emit, trades))
                 self._heard(now_ms)
                 return
@@ -121,7 +127,7 @@ class TradeFeed:
             self._answered_question(trades, now_ms)
         else:
             piece, self._piece = self._piece, None
-            if _is_other_count(trades, piece.first - 1, piece.from_ms):
+            if self._is_other_count(trades, piece.first - 1, piece.from_ms):
                 self._restart(piece, now_ms)
                 self._plan(now_ms)
                 return
@@ -166,6 +172,8 @@ class TradeFeed:
         self._outlet.emit(trade)
         if sequence < end:
             self._backfill.settle(now_ms)
+        else:
+            self._recent.append(trade)
 
     def _open(self, hole: SequenceSpan, now_ms: int) -> None:
         for part in self._backfill.unannounced(hole):
@@ -177,7 +185,19 @@ class TradeFeed:
         behind = self._known.end - trade.sequence
         if behind <= 0:
             return -behind > RESET_AHEAD
-        return behind > RESET_BELOW or trade.timestamp_ms > self._known.newest_ms + RESET_LATER_MS
+        is_new = behind > RESET_BELOW or trade.timestamp_ms > self._known.newest_ms + RESET_LATER_MS
+        return is_new or self._is_used_again(trade, None)
+
+    def _is_used_again(self, trade: Trade, time_ms: int | None) -> bool:
+        """Whether the number of `trade` belonged to another one, of which nothing but its `time_ms` may be known."""
+        for seen in self._recent:
+            if seen.sequence == trade.sequence:
+                return (seen.trade_id, seen.timestamp_ms) != (trade.trade_id, trade.timestamp_ms)
+        return time_ms is not None and abs(trade.timestamp_ms - time_ms) > RESET_LATER_MS
+
+    def _is_other_count(self, trades: Sequence[Trade], sequence: int, time_ms: int) -> bool:
+        """Whether a trade that must be known, by number and time, is another one."""
+        return any(trade.sequence == sequence and self._is_used_again(trade, time_ms) for trade in trades)
 
     def _reset(self, trade: Trade, now_ms: int) -> None:
         self._backfill.give_up_all(GapReason.RESET, now_ms)
@@ -197,6 +217,7 @@ class TradeFeed:
             )
         )
         self._known.clear()
+        self._recent.clear()
 
     def _restart(self, piece: SequenceSpan, now_ms: int) -> None:
         """Below `piece` the exchange's numbers are of a count before this one: what is missing there is lost."""
@@ -204,6 +225,7 @@ class TradeFeed:
         for hole in list(self._known.missing(self._known.first, piece.end)):
             self._backfill.confirm(hole, GapReason.RESET, now_ms)
         self._known.drop_below(piece.end)
+        self._recent = deque((trade for trade in self._recent if trade.sequence >= piece.end), RECENT_MAX)
 
     def _fill(self, trades: Sequence[Trade]) -> int:
         emitted = 0
@@ -220,7 +242,7 @@ class TradeFeed:
         self._backfill.pause.succeeded()
         self._question_ms = now_ms + self._quiet_ms
         end = self._known.end
-        if _is_other_count(trades, end - 1, self._known.newest_ms):
+        if self._is_other_count(trades, end - 1, self._known.newest_ms):
             newest = max(trades, key=lambda trade: trade.sequence)
             self._reset(newest, now_ms)
             self._take(newest, now_ms)
@@ -255,8 +277,3 @@ class TradeFeed:
         elif not self._known:
             question_ms = NEVER_MS
         self.due_ms = min(question_ms, self._backfill.due_ms(self._holes(), NEVER_MS))
-
-
-def _is_other_count(trades: Sequence[Trade], sequence: int, time_ms: int) -> bool:
-    """Whether the trade with a known number shows another time: the number was used again."""
-    return any(trade.sequence == sequence and abs(trade.timestamp_ms - time_ms) > RESET_LATER_MS for trade in trades)

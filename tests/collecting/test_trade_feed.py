@@ -1,14 +1,17 @@
 """Trades pass in order and once; a jump is a gap that REST fills, or that is confirmed with exact spans."""
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from app.collecting.backfill import ABSENT_AGAIN_MS, EMPTY_ANSWERS_MIN, EMPTY_FOR_MS, HOLES_MAX
-from app.collecting.ledger import Origin
+from app.collecting.ledger import Origin, SequenceLedger
 from app.collecting.outlet import Outlet
 from app.collecting.sequence_spans import SequenceSpan, SequenceSpans
 from app.collecting.trade_feed import BACKFILL_MAX, QUIET_MS, RESET_AHEAD, RESET_BELOW, TradeFeed
+from app.domain.gap_reason import GapReason
 from app.domain.market_events import Trades
-from app.domain.records import DataType, Gap, GapState
+from app.domain.records import DataType, Gap, GapState, Trade
 from tests.collecting.made import BTC, SECOND, ask, chance, feed, records, shown, trade, trades, trades_body, venue
 
 
@@ -200,3 +203,50 @@ def test_gaps_that_a_former_run_announced_go_on() -> None:
     ask(rules, 0)
     rules.answered(trades_body(6, 7, 8, 9), 0)
     assert shown(records(outlet)) == [7, 8, ("closed", "start", 6, 9)]
+
+
+def again(sequence: int, time_ms: int) -> Trade:
+    return replace(trade(sequence, time_ms), trade_id=f"again {sequence}")
+
+
+def test_two_counts_that_begin_within_two_seconds_are_two_resets() -> None:
+    rules, outlet = begin()
+    rules.received(trades(500), 1, 0)
+    rules.received(Trades(BTC, [trade(1, 60_000), trade(2, 60_000)]), 1, 0)
+    rules.received(Trades(BTC, [trade(2, 60_000)]), 2, 0)
+    records(outlet)
+    assert outlet.counters["duplicates"] == 1, "the same trade by another socket"
+    rules.received(Trades(BTC, [again(1, 60_500)]), 1, 0)
+    rules.received(Trades(BTC, [again(2, 60_500), again(3, 60_600)]), 1, 0)
+    found = records(outlet)
+    assert shown(found) == [("confirmed", "reset", None, None), 1, 2, 3]
+    assert isinstance(found[0], Gap)
+    assert (found[0].from_ms, found[0].to_ms) == (60_000, 60_500)
+
+
+def test_a_count_that_begins_unseen_and_has_overtaken_the_former_one_is_a_reset() -> None:
+    rules, outlet = begin()
+    rules.received(Trades(BTC, [trade(7, 60_000), trade(8, 60_000)]), 1, 0)
+    rules.received(Trades(BTC, [again(12, 61_000)]), 1, 0)
+    records(outlet)
+    ask(rules, 0)
+    rows = [[each, f"again {each}", "10.5", "1", 60_900] for each in range(8, 13)]
+    rules.answered(msgspec.json.encode({"kind": "trades", "rows": rows}), 0)
+    [gap] = records(outlet)
+    assert shown([gap]) == [("confirmed", "reset", 9, 12)]
+    assert isinstance(gap, Gap)
+    assert (gap.from_ms, gap.to_ms) == (60_000, 61_000), "the trades of the new count before it lie within"
+
+
+def test_the_gap_of_a_former_count_whose_end_was_not_stored_is_confirmed_after_a_restart() -> None:
+    outlet, ledger = Outlet(), SequenceLedger()
+    ledger.store(feed(DataType.TRADE), 37, 40, 4_000)
+    ledger.announce(Gap(feed(DataType.TRADE), GapState.OPEN, GapReason.SILENT, 1_000, 3_000, 3_000, 25, 37))
+    rules = TradeFeed(feed(DataType.TRADE), venue(), ledger.origin(feed(DataType.TRADE)), outlet, chance())
+    rules.tick(5_000)
+    [gap] = records(outlet)
+    assert shown([gap]) == [("confirmed", "reset", 25, 37)]
+    ledger.record(gap)
+    ledger.record(trade(40, 6_000))
+    assert ledger.known(feed(DataType.TRADE)).first == 37, "the present count goes on"
+    assert ledger.exchanges() == set()

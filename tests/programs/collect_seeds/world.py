@@ -28,8 +28,8 @@ FEEDS: Final = frozenset(
 TRADES_END_MS: Final = 100_000
 """Trades stop so long before the end, so that the last are only found by asking."""
 SAVE_EVERY_MS: Final = 5_000
-RESET_EVERY_MS: Final = 10_000
-"""Two counts that begin within two seconds are not told apart by their trades' times; no exchange does that."""
+RESET_TWICE_MS: Final = (200, 4_000)
+"""So long after a count of trades has begun, another one begins in half of the cases."""
 LEFT: Final = 3
 """Feeds that are left for good."""
 CALM_PACE: Final = 4  # at the end trades and books come so much slower, to spare processor time
@@ -60,7 +60,6 @@ class World:
         self._faults = Faults()
         self._epoch = 0
         self._ticks = 0
-        self._reset_ms = 0
         self._run = 0
         self.feeds = FEEDS
         self.wished = FEEDS
@@ -356,9 +355,11 @@ class World:
                 instrument = chance.choice(list(self.instruments.values()))
                 for channel, frame in instrument.reset_book(self.now_ms):
                     self.network.push(channel, frame, self.now_ms)
-            case "reset_trades" if self.now_ms >= self._reset_ms + RESET_EVERY_MS:
-                self._reset_ms = self.now_ms
-                chance.choice(list(self.instruments.values())).reset_trades()
+            case "reset_trades":
+                instrument = chance.choice(list(self.instruments.values()))
+                instrument.reset_trades()
+                if chance.random() < 0.5:
+                    self.later(chance.randint(*RESET_TWICE_MS), instrument.reset_trades)
             case "kill" if not self.network.is_gone:
                 self._end_process()
                 self.later(chance.randint(500, 90_000), self._begin_process)
