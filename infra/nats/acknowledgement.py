@@ -7,6 +7,7 @@ import msgspec
 NOT_FOUND: Final = 404
 OVERLAPS: Final = 10065
 FULL: Final = 10077
+TOO_LARGE: Final = 10054
 NO_SPACE: Final = 10047
 LATER_S: Final = "publishing goes on by itself then"
 
@@ -41,7 +42,10 @@ class ApiAnswer(msgspec.Struct, frozen=True):
 def refusal(subject: str, error: ApiError) -> str:
     """What to do about a publish that was refused."""
     if error.err_code == FULL:
-        return f"the stream of {subject} is full: {error}; raise NATS_STREAM_BYTES_MAX or purge it; {LATER_S}"
+        limit = "its max_msgs" if "messages" in error.description else "NATS_STREAM_BYTES_MAX"
+        return f"the stream of {subject} is full: {error}; raise {limit} or purge it; {LATER_S}"
+    if error.err_code == TOO_LARGE:
+        return f"the stream of {subject} takes no such message: {error}; raise its max_msg_size; {LATER_S}"
     if error.err_code == NO_SPACE:
         return (
             f"the NATS server has no room: {error}; raise its max_file_store or lower NATS_STREAM_BYTES_MAX; {LATER_S}"

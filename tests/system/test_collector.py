@@ -13,6 +13,7 @@ import pytest_asyncio
 from app.node.collector_gauges import METRICS
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
+from tests.nats.jetstream import call
 from tests.nats_server import NatsServer
 from tests.patience import PATIENCE_S
 from tests.system.collect_place import EXCHANGES, SYMBOLS, TYPES, CollectPlace
@@ -181,6 +182,28 @@ async def test_a_revoked_permission_and_a_closed_connection_are_in_the_health_un
     await place.faulty("uthorization")
     nats.password = "first"
     nats.reload()
+    await place.well()
+    async with hearing(nats.url) as heard:
+        await heard.until_subjects({BTC})
+    await until(place.is_whole, "what was on the disk is published")
+
+
+async def test_the_limits_of_a_stream_and_of_the_server_are_in_the_health_until_they_are_lifted(running: World) -> None:
+    place, nats = running.place, running.nats
+    limits = {"max_msgs": -1, "max_msg_size": -1, "discard": "new"}
+    config = (await call(nats.url, "STREAM.INFO.MARKET_TRADES"))["config"]
+    for limit, words in (
+        ({"max_msgs": 1}, "max_msgs"),
+        ({"max_bytes": 1}, "NATS_STREAM_BYTES_MAX"),
+        ({"max_msg_size": 10}, "max_msg_size"),
+    ):
+        await call(nats.url, "STREAM.UPDATE.MARKET_TRADES", config | limits | limit)
+        assert "market." in await place.faulty(words)
+    await call(nats.url, "STREAM.UPDATE.MARKET_TRADES", config)
+    await place.well()
+    nats.restart(max_payload=64 * 1024)
+    assert "1048576" in await place.faulty("max_payload")
+    nats.restart()
     await place.well()
     async with hearing(nats.url) as heard:
         await heard.until_subjects({BTC})
