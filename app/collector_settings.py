@@ -27,7 +27,7 @@ class CollectorSettings(BaseSettings):
     nats_url: str = Field(
         "",
         description="NATS server with JetStream that takes the collector's records: nats://user:password@host:4222, or "
-        "tls:// for TLS; required with EXCHANGES.",
+        "tls:// for TLS; several of a cluster are separated by commas. Required with EXCHANGES.",
         repr=False,
     )
     collect_symbols: _CsvList = Field(
@@ -111,7 +111,7 @@ class CollectorSettings(BaseSettings):
     @field_validator("nats_url")
     @classmethod
     def _nats(cls, value: str) -> str:
-        return values.nats_url(value) if value.strip() else ""
+        return values.nats_urls(value) if value.strip() else ""
 
     @field_validator("okx_rest_url", "deribit_rest_url")
     @classmethod

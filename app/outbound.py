@@ -14,6 +14,8 @@ _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _UPSTREAM_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _MASK: Final = "********"
 _SOCKS_TEXT_BYTES_MAX: Final = 255  # user and password each: their length is one byte of the SOCKS request
+_NATS_SERVERS: Final = re.compile(r",(?=(?:nats|tls)://)")
+"""Between the servers of a cluster; a comma that no scheme follows may stand in a password."""
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HOW: Final = (
     "give scheme, host and port only, for example http://proxy.example:3128 or socks5://127.0.0.1:1080; "
@@ -96,7 +98,9 @@ def proxy_of(text: str) -> Proxy:
 
 
 def masked(text: str) -> str:
-    """A URL, or a proxy without a scheme, with its credentials masked; unchanged if it has none."""
+    """A URL, or a proxy without a scheme, with its credentials masked; unchanged if it has none. Of NATS, several."""
+    if len(servers := _NATS_SERVERS.split(text)) > 1:
+        return ",".join(map(masked, servers))
     start = found.end() if (found := _SCHEME.match(text)) else 0
     if start and text.startswith("/", start):
         return text  # a file, or the database of a server's socket: there is no user before the first slash

@@ -27,6 +27,8 @@ _CACHE_SCHEMES: Final = frozenset({"redis", "rediss"})
 _CACHE_DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}")
 _CACHE_EXAMPLE: Final = "redis://user:password@host:6379/0"
 _NATS_SCHEMES: Final = frozenset({"nats", "tls"})
+NATS_SERVERS_MAX: Final = 16
+"""More than a cluster has; each is tried for five seconds while none answers."""
 _NATS_EXAMPLE: Final = "nats://user:password@host:4222"
 _NAMED_MAX: Final = 5  # wrong items that a message repeats
 _QUOTED_MAX: Final = 80  # characters of each
@@ -148,15 +150,22 @@ def cache_url(value: str) -> str:
     if not is_sound or parts.scheme not in _CACHE_SCHEMES or not _CACHE_DATABASE.fullmatch(parts.path):
         raise ValueError(
             f"write it as {_CACHE_EXAMPLE}, or rediss:// for TLS, with @ : / # ? of user and password percent-encoded "
-            "(%40 %3A %2F %23 %3F)"
+            "(%40 %3A %2F %23 %3F); several servers of a cluster are separated by commas"
         )
     if MASK in (parts.username, parts.password):
         raise ValueError("the password is masked, as `klinenode config` prints it; give the real one")
     return value
 
 
-def nats_url(value: str) -> str:
-    """The URL of a NATS server. The text may contain a password, so no message quotes it."""
+def nats_urls(value: str) -> str:
+    """The URLs of the servers of a cluster, separated by commas. They may contain passwords: no message quotes them."""
+    urls = list(dict.fromkeys(_nats_url(each) for each in value.split(",")))
+    if len(urls) > NATS_SERVERS_MAX:
+        raise ValueError(f"name {NATS_SERVERS_MAX} servers at most; a server tells the others of its cluster")
+    return ",".join(urls)
+
+
+def _nats_url(value: str) -> str:
     scheme, colon, rest = value.strip().partition(":")
     value = letters.lower(scheme) + colon + rest
     try:
@@ -168,7 +177,7 @@ def nats_url(value: str) -> str:
     if not is_sound or parts.scheme not in _NATS_SCHEMES:
         raise ValueError(
             f"write it as {_NATS_EXAMPLE}, or tls:// for TLS, with @ : / # ? of user and password percent-encoded "
-            "(%40 %3A %2F %23 %3F)"
+            "(%40 %3A %2F %23 %3F); several servers of a cluster are separated by commas"
         )
     if MASK in (parts.username, parts.password):
         raise ValueError("the password is masked, as `klinenode config` prints it; give the real one")

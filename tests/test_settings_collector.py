@@ -41,6 +41,9 @@ def test_exchanges_need_a_stream() -> None:
         ("nats_url", "nats://user:geheim@host:4222/x", "nats://"),
         ("nats_url", "nats://user:ge heim@host", "percent-encoded"),
         ("nats_url", "nats://user:********@host", "masked"),
+        ("nats_url", "nats://one:4222,two:4222", "separated by commas"),
+        ("nats_url", "nats://one:4222,", "separated by commas"),
+        ("nats_url", ",".join(f"nats://n{number}:4222" for number in range(17)), "16 servers at most"),
         ("okx_rest_url", "wss://www.okx.com", "https://www.okx.com"),
         ("okx_ws_url", "wss://ws.okx.com:8443/ws/v5/public", "scheme, host and port only"),
         ("deribit_rest_url", "https://", "scheme, host and port only"),
@@ -77,6 +80,9 @@ def test_the_address_of_the_stream_is_shown_without_its_password() -> None:
     assert chosen.nats_url == "nats://me:geheim@nats.example:4222"
     assert chosen.effective()["NATS_URL"] == "nats://********@nats.example:4222"
     assert "geheim" not in repr(chosen)
+    cluster = load({"nats_url": "nats://me:geheim@one, tls://me:geheim@two:4222/", "exchanges": "okx"}, env_file=None)
+    assert cluster.nats_url == "nats://me:geheim@one,tls://me:geheim@two:4222"
+    assert cluster.effective()["NATS_URL"] == "nats://********@one,tls://********@two:4222"
 
 
 def test_only_the_addresses_of_exchanges_that_are_followed_need_a_way() -> None:

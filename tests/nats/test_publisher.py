@@ -12,7 +12,7 @@ from infra.nats.publisher import JetStreamPublisher
 from tests.nats.jetstream import PLAN, SUBJECT, call, faulty, numbered, plain, publishing, read, usable
 from tests.nats_server import NatsServer
 from tests.patience import PATIENCE_S
-from tests.system.processes import until
+from tests.system.processes import free_port, until
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,13 @@ async def test_a_message_is_stored_once_with_its_headers(server: NatsServer) -> 
     found = await read(server.url)
     assert numbers(found) == [1, 2]
     assert found[0] == (SUBJECT, {"Nats-Msg-Id": "x/swap/BTC-USDT/trade/1", "Klinenode-Market": "swap"}, {})
+
+
+async def test_any_server_of_a_list_will_do(server: NatsServer) -> None:
+    async with publishing(f"nats://127.0.0.1:{free_port()},{server.url}") as publisher:
+        await usable(publisher)
+        await publisher.publish(numbered(1))
+    assert numbers(await read(server.url)) == [1]
 
 
 async def test_many_publishes_wait_at_once(server: NatsServer) -> None:
