@@ -120,6 +120,7 @@ class NodeCollector:
         self._counts: defaultdict[str, Counts] = defaultdict(Counts)
         """By exchange, also of those that are collected no longer and whose gaps are ended."""
         self._venues = {name: Venued(name, ios[name], self) for name in settings.exchanges}
+        self._spill_bytes_max = settings.spill_bytes_max // len(KEPT)
         self._service = CollectorService(version("klinenode"), self._service_stats)
         limits = StreamLimits(
             settings.nats_stream_bytes_max, settings.nats_max_age_hours * 3_600, settings.nats_duplicate_window_sec
@@ -130,7 +131,7 @@ class NodeCollector:
         self._outboxes = Outboxes(
             Surroundings(
                 self._publisher,
-                self._spills(folder / SPILL_FOLDER, settings.spill_bytes_max),
+                self._spills(folder / SPILL_FOLDER),
                 runtime.clock,
                 runtime.rng("outboxes"),
                 Hooks(self._stored, self._not_taken, self._spilling),
@@ -181,7 +182,7 @@ class NodeCollector:
         return CollectorStatus(
             self.started_ms,
             {name: self.stats(name) for name in self._venues},
-            outbox_stats(self._outboxes.status(), self._publisher.fault()),
+            outbox_stats(self._outboxes.status(), self._publisher.fault(), self._spill_bytes_max),
         )
 
     def stats(self, exchange: str) -> ExchangeStats:
@@ -337,12 +338,10 @@ class NodeCollector:
         except LedgerUnreadable as error:
             raise CannotCollect(f"{self._ledger_file.name}: {error}") from error
 
-    def _spills(self, folder: Path, bytes_max: int) -> dict[str, SegmentSpill]:
+    def _spills(self, folder: Path) -> dict[str, SegmentSpill]:
         try:
             return {
-                name: SegmentSpill(
-                    folder / name, bytes_max // len(KEPT), lambda text: self._observe(SpillDamaged(text))
-                )
+                name: SegmentSpill(folder / name, self._spill_bytes_max, lambda text: self._observe(SpillDamaged(text)))
                 for name in KEPT
             }
         except OSError as error:

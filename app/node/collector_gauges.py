@@ -48,6 +48,10 @@ _UPTIME: Final = Gauge("uptime_seconds", "Since the start of the collector.")
 _OUTBOX: Final[tuple[tuple[Gauge, str], ...]] = (
     (Gauge("klinenode_collect_waiting", "Records in memory that wait for NATS."), "waiting"),
     (Gauge("klinenode_collect_spilled_bytes", "Bytes of records on disk that wait for NATS."), "spilled_bytes"),
+    (
+        Gauge("klinenode_collect_spill_used", "Share of its half of SPILL_BYTES_MAX that the fuller spill holds."),
+        "spill_used",
+    ),
 )
 _LAG: Final = Histogram(
     "klinenode_collect_lag_seconds", "From the exchange's own time until NATS has stored a record.", bounds=LAG_BOUNDS_S

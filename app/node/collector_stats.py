@@ -62,15 +62,18 @@ def exchange_stats(session: SessionStatus, counts: Counts, faults: list[str]) ->
     )
 
 
-def outbox_stats(outboxes: dict[str, KeptStatus | PassingStatus], fault: str | None) -> OutboxStats:
-    """What waits in all outboxes; the stream's own `fault` goes before theirs."""
-    waiting = spilled = 0
+def outbox_stats(
+    outboxes: dict[str, KeptStatus | PassingStatus], fault: str | None, spill_bytes_max: int
+) -> OutboxStats:
+    """What waits in all outboxes; the stream's own `fault` goes before theirs. `spill_bytes_max` is of one spill."""
+    waiting = spilled = fullest = 0
     for status in outboxes.values():
         waiting += status.waiting
         fault = fault or status.fault
         if isinstance(status, KeptStatus):
             spilled += status.spilled_bytes
-    return OutboxStats(waiting, spilled, fault)
+            fullest = max(fullest, status.spilled_bytes)
+    return OutboxStats(waiting, spilled, fullest / spill_bytes_max, fault)
 
 
 def _state(session: SessionStatus) -> str:

@@ -61,6 +61,8 @@ class OutboxStats(msgspec.Struct, frozen=True):
     """Records in memory."""
     spilled_bytes: int = 0
     """Bytes of records that wait on disk."""
+    spill_used: float = 0.0
+    """The share of its bytes that the fuller one of the spills holds; at 1 it refuses records."""
     fault: str | None = None
     """What is wrong with the stream, and what to do about it."""
 

@@ -47,7 +47,7 @@ def test_without_a_fault_there_is_no_reason(stage: Stage) -> None:
 
 def test_every_fault_is_a_reason_and_names_its_exchange(stage: Stage) -> None:
     stage.control.set_stats("okx", CUT)
-    stage.control.set_outbox(OutboxStats(5, 4096, "the stream KLINES is full: raise NATS_STREAM_BYTES_MAX"))
+    stage.control.set_outbox(OutboxStats(5, 4096, 0.0, "the stream KLINES is full: raise NATS_STREAM_BYTES_MAX"))
     stage.control.listings["deribit"] = []
     assert stage.collector.health.reasons() == [
         "collector: the stream KLINES is full: raise NATS_STREAM_BYTES_MAX",

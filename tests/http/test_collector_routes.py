@@ -46,7 +46,7 @@ def wish(**changes: Any) -> dict[str, Any]:
 
 async def test_the_status_has_counts_exchanges_and_faults(stage: Stage) -> None:
     stage.control.set_stats("okx", BUSY)
-    stage.control.set_outbox(OutboxStats(7, 4096, "NATS does not answer: start it"))
+    stage.control.set_outbox(OutboxStats(7, 4096, 0.25, "NATS does not answer: start it"))
     stage.clock.ms += 3_600_000
     async with alone(stage.collector) as client:
         found = (await client.get(STATUS)).json()
@@ -54,7 +54,12 @@ async def test_the_status_has_counts_exchanges_and_faults(stage: Stage) -> None:
     assert (found["running"], found["uptime_seconds"]) == (True, 3_600)
     assert found["start_time"] == "2026-11-21T14:10:30.000Z"
     assert found["collector_metrics"] == {"messages_processed": 110, "messages_published": 100, "errors_count": 1}
-    assert found["outbox"] == {"waiting": 7, "spilled_bytes": 4096, "fault": "NATS does not answer: start it"}
+    assert found["outbox"] == {
+        "waiting": 7,
+        "spilled_bytes": 4096,
+        "spill_used": 0.25,
+        "fault": "NATS does not answer: start it",
+    }
     assert found["faults"] == ["NATS does not answer: start it"]
     okx, deribit = found["exchanges"]["okx"], found["exchanges"]["deribit"]
     assert (okx["connected"], okx["messages_count"], okx["errors_count"], okx["gaps_open"]) == (True, 110, 1, 1)

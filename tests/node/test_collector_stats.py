@@ -88,6 +88,6 @@ def test_every_fault_is_a_sentence() -> None:
 def test_the_outboxes_are_one_and_the_streams_own_fault_goes_first() -> None:
     outboxes: dict[str, KeptStatus | PassingStatus] = {"trades": kept(3, 100, "full"), "series": kept(0, 11)}
     outboxes["books"] = passing(4, "slow")
-    assert outbox_stats(outboxes, "away") == OutboxStats(7, 111, "away")
-    assert outbox_stats(outboxes, None) == OutboxStats(7, 111, "full")
-    assert outbox_stats({"books": passing(0)}, None) == OutboxStats()
+    assert outbox_stats(outboxes, "away", 200) == OutboxStats(7, 111, 0.5, "away")
+    assert outbox_stats(outboxes, None, 200) == OutboxStats(7, 111, 0.5, "full")
+    assert outbox_stats({"books": passing(0)}, None, 200) == OutboxStats()

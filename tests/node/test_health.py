@@ -347,7 +347,7 @@ async def test_a_fault_of_the_collector_degrades_the_node_that_has_it(made: Rig,
     stage = Stage(tmp_path)
     patient.collector = stage.collector.health
     assert patient.reasons() == []
-    stage.control.set_outbox(OutboxStats(3, 0, "NATS does not answer"))
+    stage.control.set_outbox(OutboxStats(3, 0, 0.0, "NATS does not answer"))
     assert patient.reasons() == ["collector: NATS does not answer"]
     assert patient.health.ready()[0], "klines are served whatever the collector does"
     report = patient.health.report()["collector"]
