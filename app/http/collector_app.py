@@ -13,6 +13,7 @@ from app.http.admin_guard import AdminGuard
 from app.http.collector import collector_router
 from app.http.documentation import json_doc, object_of
 from app.http.errors import add_error_handlers, json_response
+from app.http.front import add_docs
 from app.http.headers import NO_STORE
 from app.http.intake import Intake
 
@@ -53,6 +54,7 @@ def create_collector_app(
             responses={200: json_doc("How the collector is.", object_of(status={"enum": ["ok", "degraded"]}))},
             name=f"health {path}",
         )
+    add_docs(app)
     add_error_handlers(app)
     app.add_middleware(Intake)
     instrument(app)

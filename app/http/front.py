@@ -73,6 +73,14 @@ def add_pages(app: FastAPI, health: Health) -> None:
     async def front() -> Response:
         return _page(_front(health.report()), _FRONT_POLICY)
 
+    app.include_router(router)
+    add_docs(app)
+
+
+def add_docs(app: FastAPI) -> None:
+    """Serve `/docs`, which shows the description at `/openapi.json`, and its assets."""
+    router = APIRouter(include_in_schema=False)
+
     @router.get("/docs")
     async def docs() -> Response:
         return _page(_DOCS, _DOCS_POLICY)

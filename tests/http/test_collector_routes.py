@@ -273,3 +273,15 @@ async def test_metrics_are_served_beside_the_routes(stage: Stage) -> None:
         assert (await client.post(SUBSCRIBE, json=wish(), headers=LOCAL)).status_code == 401
         done = await client.post(SUBSCRIBE, json=wish(), headers={"authorization": "Bearer secret"})
         assert done.status_code == 200
+
+
+async def test_a_process_that_only_collects_describes_its_api_without_another_host(stage: Stage) -> None:
+    async with alone(stage.collector) as client:
+        page = await client.get("/docs")
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        for name in ("docs/swagger-ui.css", "docs/swagger-ui-bundle.js", "docs/start.js", "openapi.json"):
+            assert name in page.text
+            answer = await client.get(f"/{name}")
+            assert answer.status_code == 200, name
+        described = (await client.get("/openapi.json")).json()["paths"]
+    assert {STATUS, "/api/v1/exchanges/{name}/subscribe", "/v1/health"} <= described.keys()
