@@ -43,6 +43,9 @@ class Backfill:
         self._gaps: list[_OpenGap] = []
         self._absent: dict[tuple[int, int], _Evidence] = {}
         self._empty: dict[tuple[int, int], _Evidence] = {}
+        self._asked: SequenceSpan | None = None
+        self.is_asking = False
+        """Whether a request of the feed is under way: for a piece of a hole, or another one."""
         self.pause = Pause(chance)
 
     @property
@@ -89,8 +92,20 @@ class Backfill:
             self.confirm(oldest, GapReason.TOO_MANY_HOLES, now_ms)
 
     def piece(self, holes: Iterable[SequenceSpan], now_ms: int) -> SequenceSpan | None:
-        """The first of `holes` that may be asked for now."""
-        return next((hole for hole in holes if self._ready_ms(hole) <= now_ms), None)
+        """The first of `holes` that may be asked for now; it is what the next request is for."""
+        self._asked = next((hole for hole in holes if self._ready_ms(hole) <= now_ms), None)
+        return self._asked
+
+    def ended(self) -> SequenceSpan | None:
+        """The request has its answer; returns the piece that it was for."""
+        self.is_asking = False
+        piece, self._asked = self._asked, None
+        return piece
+
+    def failed(self, now_ms: int) -> None:
+        """The request came to nothing: pause before the next."""
+        self.ended()
+        self.pause.failed(now_ms)
 
     def due_ms(self, holes: Iterable[SequenceSpan], never_ms: int) -> int:
         """When the first of `holes` may be asked for; `never_ms` if there are none."""

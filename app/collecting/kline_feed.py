@@ -40,8 +40,6 @@ class KlineFeed:
         self._reason = origin.reason if known else GapReason.MISSING
         self._grid: Grid = grid_of(feed.interval)
         self._live: KlineRecord | None = None
-        self._piece: SequenceSpan | None = None
-        self._is_asked = False
         self._heard_from = 0
 
     def received(self, event: FeedEvent, socket: int, now_ms: int) -> None:
@@ -79,17 +77,17 @@ class KlineFeed:
 
     def wanted(self, now_ms: int) -> Request | None:
         """A page of the finals that are missing."""
-        if self._is_asked or now_ms < self._backfill.pause.until_ms:
+        if self._backfill.is_asking or now_ms < self._backfill.pause.until_ms:
             return None
-        self._piece = self._backfill.piece(self._holes(now_ms - FETCH_AFTER_MS), now_ms)
-        if self._piece is None:
+        piece = self._backfill.piece(self._holes(now_ms - FETCH_AFTER_MS), now_ms)
+        if piece is None:
             return None
-        start_ms = open_of(self._grid, self._piece.first - 1)
-        return self._venue.klines_request(self.feed, start_ms, open_of(self._grid, self._piece.end + 1))
+        start_ms = open_of(self._grid, piece.first - 1)
+        return self._venue.klines_request(self.feed, start_ms, open_of(self._grid, piece.end + 1))
 
     def sent(self, now_ms: int) -> None:
         """A page is on its way."""
-        self._is_asked = True
+        self._backfill.is_asking = True
         self._plan(now_ms)
 
     def answered(self, body: bytes, now_ms: int) -> None:
@@ -99,9 +97,8 @@ class KlineFeed:
             for record in self._venue.read_answer(self.feed, body, now_ms)
             if type(record) is KlineRecord and record.instrument == self.feed.instrument and record.is_final
         ]
-        self._is_asked = False
-        assert self._piece is not None, "an answer comes after a request"
-        piece, self._piece = self._piece, None
+        piece = self._backfill.ended()
+        assert piece is not None, "an answer comes after a request"
         emitted = 0
         for kline in klines:
             if piece.first <= sequence_of(self._grid, kline.open_ms) < piece.end:
@@ -112,9 +109,7 @@ class KlineFeed:
 
     def failed(self, now_ms: int) -> None:
         """Ask again after a pause."""
-        self._is_asked = False
-        self._piece = None
-        self._backfill.pause.failed(now_ms)
+        self._backfill.failed(now_ms)
         self._plan(now_ms)
 
     def leave(self, now_ms: int) -> None:
@@ -182,6 +177,6 @@ class KlineFeed:
         holes = self._holes(now_ms - FETCH_AFTER_MS)
         if holes and (gap_ms := self._closed_ms(holes[-1].end - 1) + GAP_AFTER_MS) > now_ms:
             next_ms = min(next_ms, gap_ms)
-        if not self._is_asked:
+        if not self._backfill.is_asking:
             next_ms = min(next_ms, self._backfill.due_ms(holes, NEVER_MS))
         self.due_ms = next_ms

@@ -50,8 +50,6 @@ class TradeFeed:
         self._outlet = outlet
         self._backfill = Backfill(feed, known, outlet, chance)
         self._reason = origin.reason if known else None
-        self._piece: SequenceSpan | None = None
-        self._is_asked = False
         self._is_question = False
         self._quiet_ms = QUIET_MS
         self._question_ms: int | None = None
@@ -99,11 +97,11 @@ class TradeFeed:
 
     def wanted(self, now_ms: int) -> Request | None:
         """A page of what is missing, or of what may have come since the newest."""
-        if self._is_asked or now_ms < self._backfill.pause.until_ms or not self._known:
+        if self._backfill.is_asking or now_ms < self._backfill.pause.until_ms or not self._known:
             return None
-        self._piece = self._backfill.piece(self._holes(), now_ms)
-        if self._piece is not None:
-            first, end = max(0, self._piece.first - 1), self._piece.end + 1
+        piece = self._backfill.piece(self._holes(), now_ms)
+        if piece is not None:
+            first, end = max(0, piece.first - 1), piece.end + 1
         elif self._is_question:
             first, end = self._known.end - 1, self._known.end + _AHEAD
         else:
@@ -112,7 +110,7 @@ class TradeFeed:
 
     def sent(self, now_ms: int) -> None:
         """A page is on its way."""
-        self._is_asked = True
+        self._backfill.is_asking = True
         self._plan(now_ms)
 
     def answered(self, body: bytes, now_ms: int) -> None:
@@ -122,11 +120,10 @@ class TradeFeed:
             for record in self._venue.read_answer(self.feed, body, now_ms)
             if type(record) is Trade and record.instrument == self.feed.instrument
         ]
-        self._is_asked = False
-        if self._piece is None:
+        piece = self._backfill.ended()
+        if piece is None:
             self._answered_question(trades, now_ms)
         else:
-            piece, self._piece = self._piece, None
             if self._is_other_count(trades, piece.first - 1, piece.from_ms):
                 self._restart(piece, now_ms)
                 self._plan(now_ms)
@@ -138,9 +135,7 @@ class TradeFeed:
 
     def failed(self, now_ms: int) -> None:
         """Ask again after a pause."""
-        self._is_asked = False
-        self._piece = None
-        self._backfill.pause.failed(now_ms)
+        self._backfill.failed(now_ms)
         self._plan(now_ms)
 
     def leave(self, now_ms: int) -> None:
@@ -268,7 +263,7 @@ class TradeFeed:
         return list(self._known.missing(self._known.first, self._known.end)) if self._known.holes else []
 
     def _plan(self, now_ms: int) -> None:
-        if self._is_asked:
+        if self._backfill.is_asking:
             self.due_ms = NEVER_MS
             return
         question_ms = NEVER_MS if self._question_ms is None else self._question_ms

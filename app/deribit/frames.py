@@ -115,8 +115,7 @@ def read(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) 
 
 def _trades(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
     params = _trades_decoder.decode(frame).params
-    native = params.channel.removeprefix(_TRADES).removesuffix(names.PACE)
-    instrument = instruments.get(native) or _find(params.channel, instruments)
+    instrument = _find(params.channel, _TRADES, instruments)
     if instrument is None:
         return (Alive(),)
     return (_tuple(Trades, (instrument, rows.trades_of(instrument, params.data, received_ms))),)
@@ -124,8 +123,7 @@ def _trades(frame: bytes, instruments: Mapping[str, Instrument], received_ms: in
 
 def _book(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
     params = _book_decoder.decode(frame).params
-    native = params.channel.removeprefix(_BOOK).removesuffix(names.PACE)
-    instrument = instruments.get(native) or _find(params.channel, instruments)
+    instrument = _find(params.channel, _BOOK, instruments)
     if instrument is None:
         return (Alive(),)
     book: _Book = params.data
@@ -138,8 +136,10 @@ def _book(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int)
     return (update,)
 
 
-def _find(channel: str, instruments: Mapping[str, Instrument]) -> Instrument | None:
+def _find(channel: str, kind_of_channel: str, instruments: Mapping[str, Instrument]) -> Instrument | None:
     """The instrument of a channel; None for a channel of another form. KeyError: the instrument is not known."""
+    if (instrument := instruments.get(channel.removeprefix(kind_of_channel).removesuffix(names.PACE))) is not None:
+        return instrument
     kind, native, _ = names.split(channel)
     return instruments[native] if kind else None
 

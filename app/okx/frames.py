@@ -69,7 +69,6 @@ _frame_decoder: Final = msgspec.json.Decoder(_Frame)
 _tickers: Final = msgspec.json.Decoder(list[rows.TickerRow], strict=False)
 _fundings: Final = msgspec.json.Decoder(list[rows.FundingRow], strict=False)
 _interests: Final = msgspec.json.Decoder(list[rows.OpenInterestRow], strict=False)
-_rows: Final = msgspec.json.Decoder(list[rows.TradeRow], strict=False)
 _candles: Final = msgspec.json.Decoder(list[rows.CandleRow], strict=False)
 
 _TRADES_HEAD: Final = b'{"arg":{"channel":"trades-all"'
@@ -91,9 +90,7 @@ def read(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) 
     """What a frame says about `instruments` (by native name). Raises Unreadable."""
     try:
         if frame.startswith(_TRADES_HEAD):
-            message = _trades_decoder.decode(frame)
-            instrument = instruments[message.arg.instId]
-            return (_tuple(Trades, (instrument, rows.trades_of(instrument, message.data, received_ms))),)
+            return _trades(frame, instruments, received_ms)
         if frame.startswith(_BOOKS_HEAD):
             return _books(frame, instruments, received_ms)
         if frame == _PONG:
@@ -101,6 +98,12 @@ def read(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) 
         return _other(frame, instruments, received_ms)
     except (*BAD_JSON, KeyError) as error:
         raise Unreadable(f"expected a frame of OKX ({error!s:.200}), got {frame[:100]!r}") from error
+
+
+def _trades(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
+    message = _trades_decoder.decode(frame)
+    instrument = instruments[message.arg.instId]
+    return (_tuple(Trades, (instrument, rows.trades_of(instrument, message.data, received_ms))),)
 
 
 def _books(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int) -> Sequence[Event]:
@@ -128,8 +131,7 @@ def _other(frame: bytes, instruments: Mapping[str, Instrument], received_ms: int
     if arg is None:
         return (Alive(),)
     if arg.channel == names.TRADES:
-        instrument, trades = instruments[arg.instId], _rows.decode(message.data)
-        return (Trades(instrument, rows.trades_of(instrument, trades, received_ms)),)
+        return _trades(frame, instruments, received_ms)
     if arg.channel == names.BOOKS:
         return _books(frame, instruments, received_ms)
     if (interval := names.INTERVALS.get(arg.channel)) is not None:
