@@ -532,10 +532,10 @@ def _demo_database(store: str) -> Iterator[str]:
         DEMO_SERVER.unlink(missing_ok=True)  # left behind by a demo that was killed
         yield DEMO_DB_URL
         return
-    from app import server
+    from app import listening
     from infra.process.demo_server import NoServer, demo_server
 
-    signal.signal(signal.SIGTERM, server.leave)  # so that `finally` ends the database's server, even while it starts
+    signal.signal(signal.SIGTERM, listening.leave)  # so that `finally` ends the database's server, even while it starts
     try:
         with demo_server() as db_url:
             DEMO_SERVER.parent.mkdir(parents=True, exist_ok=True)
@@ -623,7 +623,7 @@ def _collector_greeting(collector: str, nats_url: str) -> str:
 
 def _collect(overrides: Mapping[str, object]) -> None:
     from app import collect
-    from app.node.prepare import CannotStart
+    from app.node.cannot_start import CannotStart
     from app.settings import load
 
     try:
@@ -645,7 +645,7 @@ def _listener_process(nats_url: str) -> Iterator[None]:
 
 def _serve(settings: "Settings") -> None:
     from app import server
-    from app.node.prepare import CannotStart
+    from app.node.cannot_start import CannotStart
     from app.node.stores import set_up_libraries
 
     set_up_libraries()
@@ -657,14 +657,14 @@ def _serve(settings: "Settings") -> None:
 
 @contextmanager
 def _sandbox_process(port: int, symbols: int) -> Iterator[None]:
-    from app import server
-    from app.node.prepare import CannotStart
+    from app import listening
+    from app.node.cannot_start import CannotStart
 
     try:
-        server.listen("127.0.0.1", port).close()
+        listening.listen("127.0.0.1", port).close()
     except CannotStart:  # another program on the port would be taken for our sandbox
         _fail(f"port {port} is taken; choose another for the sandbox with --sandbox-port")
-    signal.signal(signal.SIGTERM, server.leave)  # so that `finally` below ends the sandbox, even while it starts
+    signal.signal(signal.SIGTERM, listening.leave)  # so that `finally` below ends the sandbox, even while it starts
     # -P: the current folder may have a package named "app"
     command = [sys.executable, "-P", "-m", "app.cli", "sandbox", "--port", str(port), "--symbols", str(symbols)]
     pressed = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C stops the node first, then the sandbox

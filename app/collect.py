@@ -17,15 +17,15 @@ from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.collector_app import create_collector_app
 from app.http.log_bound import bounded
 from app.http.protocol import BoundedProtocol
+from app.listening import SHUTDOWN_S_MAX, Server, leave, listen
+from app.node.cannot_start import CannotStart
 from app.node.collecting import Collecting
 from app.node.collector import CannotCollect
 from app.node.collector_gauges import sample_collector
-from app.node.prepare import CannotStart
-from app.node.stores import shared_path
+from app.node.shared_path import shared_path
 from app.node.supervisor import Supervisor
 from app.node.upstream import Upstream
 from app.runtime import Runtime
-from app.server import SHUTDOWN_S_MAX, Server, leave, listen
 from app.settings import Settings, notify_socket
 from infra.local.token_file import TokenFile
 from infra.process.clock import SystemClock

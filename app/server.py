@@ -1,20 +1,18 @@
-"""How the node runs as a server: its listening socket, its worker processes and the signals that end it."""
+"""How the node runs as a server: its worker processes and the signals that end them."""
 
 import asyncio
 import contextlib
-import errno
 import multiprocessing
 import os
 import resource
 import signal
 import socket
-import sys
 import threading
 import time
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Final, NoReturn, cast
+from typing import Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -23,10 +21,12 @@ from uvicorn.supervisors import Multiprocess
 
 from app.http.log_bound import bounded
 from app.http.protocol import BoundedProtocol
+from app.listening import SHUTDOWN_S_MAX, Server, leave, listen
 from app.node.node import Node
 from app.node.parts import Parts
-from app.node.prepare import CannotStart, prepare
-from app.node.stores import set_up_libraries, shared_path
+from app.node.prepare import prepare
+from app.node.shared_path import shared_path
+from app.node.stores import set_up_libraries
 from app.settings import Settings, notify_socket
 from app.sockets.connections import SURPLUS_MAX
 from app.sockets.stream_protocol import StreamProtocol
@@ -40,14 +40,8 @@ WORKER_S_MAX: Final = 30
 time, ten seconds on a busy machine, where uvicorn's default of 5 s would replace every worker before it has started."""
 BEAT_LATE_S: Final = 10.0
 """While a worker has reported nothing for so long, systemd is told nothing. Its patience is WatchdogSec of the unit."""
-BACKLOG: Final = 2048  # connections that wait to be accepted; uvicorn's default
-_HOST_HELP: Final = (
-    "Set HOST to 127.0.0.1 (this machine alone), 0.0.0.0 (every address it has) or one of its own addresses, or give "
-    "--host; a HOST in the environment that another program has set goes before .env: unset it"
-)
 FILES_BESIDE: Final = 512  # a process's files other than clients: database, sockets to the exchange, pipes, libraries
 CONNECTIONS_MIN: Final = 16  # even if the system allows too few open files
-SHUTDOWN_S_MAX: Final = 4  # for requests in progress; with the flush the whole stop stays under ten seconds
 
 
 def run(settings: Settings) -> None:
@@ -90,20 +84,6 @@ def run(settings: Settings) -> None:
         Server(config, manager).run([listener])
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server of one process, which says when it stops."""
-
-    def __init__(self, config: uvicorn.Config, manager: ServiceManager | None) -> None:
-        super().__init__(config)
-        self._manager = manager
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish requests and close connections."""
-        if self._manager is not None:
-            self._manager.tell(STOPPING)
-        await super().shutdown(sockets)
-
-
 class Workers(Multiprocess):
     """The parent of uvicorn's workers, which notices at once that a worker died or that all have to stop.
 
@@ -139,58 +119,6 @@ class Workers(Multiprocess):
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(cast("int", process.pid), signal.SIGTERM)
-
-
-def leave(_signal: int, _frame: object) -> NoReturn:
-    """A signal handler that raises SystemExit, so that `finally` blocks run and close what is open."""
-    sys.exit(0)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on the first usable address of `host`. Raises CannotStart, naming HOST or PORT.
-
-    Clients that connect before the node has started wait for it. HOST may be wrong because other programs set it too:
-    conda's compilers to their target machine, some shells to the machine's name.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
-        raise CannotStart(f"HOST={host} is not an address of this machine nor the name of one. {_HOST_HELP}") from error
-    for family, kind, _, _, address in found:
-        try:
-            listener = _listener(family, kind, cast("tuple[str, int]", address))
-        except OSError as error:
-            failure = error
-        else:
-            listener.set_inheritable(True)
-            return listener
-    raise CannotStart(_why_not(host, port, failure)) from failure
-
-
-def _listener(family: int, kind: int, address: tuple[str, int]) -> socket.socket:
-    # with an explicit IPPROTO_TCP, asyncio sets TCP_NODELAY; Nagle's algorithm would cost 40 ms a request
-    listener = socket.socket(family, kind, socket.IPPROTO_TCP)
-    with contextlib.ExitStack() as unless_it_listens:
-        unless_it_listens.callback(listener.close)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)  # at once: Linux lets two sockets bind one port as long as neither listens
-        unless_it_listens.pop_all()
-    return listener
-
-
-def _why_not(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"cannot listen on HOST {host}, PORT {port}: another program uses that port; end it (ss -ltnp shows "
-            "which), or choose another with PORT or --port"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return (
-            f"cannot listen on HOST {host}, PORT {port}: {error.strerror}; ports below 1024 need a right of their own, "
-            "choose another with PORT or --port"
-        )
-    return f"cannot listen on HOST {host}, PORT {port}: {error.strerror or error}. {_HOST_HELP}"
 
 
 def _app(settings: Settings, metrics_folder: Path | None, beat: Beat | Watch | None = None) -> ASGIApp:

@@ -51,7 +51,8 @@ from app.node.exchange_clock import ExchangeClock, KeptTime
 from app.node.follower import Follower
 from app.node.health import Health, Vitals
 from app.node.role import Role
-from app.node.stores import Reading, shared_path, store_of
+from app.node.shared_path import shared_path
+from app.node.stores import Reading, store_of
 from app.node.supervisor import Supervisor
 from app.node.upstream import Upstream
 from app.ports.clock import MachineClock

@@ -4,15 +4,13 @@ from pathlib import Path
 
 from app.access.api_keys import KeyFileError
 from app.access.key_file import read
-from app.node.stores import shared_path, store_of
+from app.node.cannot_start import CannotStart as CannotStart
+from app.node.shared_path import shared_path
+from app.node.stores import store_of
 from app.outbound import masked
 from app.ports.errors import SchemaTooNew, StoreUnavailable, StoreUnusable
 from app.settings import Settings
 from infra.process.runtime_dir import make_runtime_dir
-
-
-class CannotStart(Exception):
-    """The node cannot start with these settings on this machine; the message says what to do."""
 
 
 async def prepare(settings: Settings) -> None:

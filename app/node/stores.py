@@ -1,4 +1,4 @@
-"""The registry of stores: the one place that interprets a DB_URL. A new store is an entry of `_STORES`."""
+"""The registry of stores: what a DB_URL means. A new store is an entry of `_STORES`, and of shared_path.py."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -11,16 +11,14 @@ from app.ports.contents import Contents
 from app.ports.coordination import ChangeFeed, Lease
 from app.ports.errors import StoreDamaged
 from app.ports.store import OpenReader, OpenWriter, StoreLibrary
-from app.settings import Settings
 from infra.blocks.sealed_columns import BlockBuilder
 from infra.postgres.change_feed import PostgresChangeFeed
 from infra.postgres.contents import PostgresContents
-from infra.postgres.driver import database_of, postgres_driver
+from infra.postgres.driver import postgres_driver
 from infra.postgres.lease import PostgresLease
 from infra.postgres.migrate import upgrade as postgres_upgrade
 from infra.postgres.postgres_store import PostgresReader, PostgresWriter
 from infra.postgres.replica import ReplicaReader
-from infra.process.runtime_dir import shared_by, shared_by_server
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.contents import SqliteContents
 from infra.sqlite.lease import NO_SPACE, WriterLease
@@ -53,8 +51,6 @@ class Store(NamedTuple):
 
     file: Callable[[str], Path | None]
     """The file of the database, whose disk fills up; None when a server keeps it, whose disk nobody here sees."""
-    shared: Callable[[str, str], Path]
-    """By DB_URL and RUNTIME_DIR: the path from which the names of the files are made that its processes share."""
     prepare: Callable[[str], Awaitable[None]]
     """Upgrades the database's schema to this version; only for the lease's holder.
 
@@ -72,11 +68,6 @@ class Store(NamedTuple):
     library: Callable[[], StoreLibrary]
     no_space: frozenset[int]
     """The error numbers of a full disk, which does not prevent a start."""
-
-
-def shared_path(settings: Settings) -> Path:
-    """The path from which the names of the files are made that the processes of a database share (RUNTIME_DIR)."""
-    return store_of(settings.db_url).shared(settings.db_url, settings.runtime_dir)
 
 
 def store_of(db_url: str, *, timescale: bool = False) -> Store:
@@ -115,7 +106,6 @@ async def _timescale_writer(db_url: str, clock: Clock, report: Report, damage: D
 
 _POSTGRES: Final = Store(
     lambda db_url: None,
-    lambda db_url, runtime_dir: shared_by_server(*database_of(db_url), runtime_dir),
     postgres_upgrade,
     PostgresLease,
     _postgres_reader,
@@ -133,7 +123,6 @@ _STORES: Final = {
     "postgres": _POSTGRES,
     "sqlite": Store(
         sqlite_path,
-        lambda db_url, runtime_dir: shared_by(sqlite_path(db_url), runtime_dir),
         _sqlite_upgrade,
         WriterLease,
         lambda reading: SqliteReader(reading.db_url, damage=reading.damage),

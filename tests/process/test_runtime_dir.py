@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from app.node.prepare import CannotStart, prepare
-from app.node.stores import shared_path
+from app.node.shared_path import shared_path
 from app.settings import load
 from infra.process.runtime_dir import beside, make_runtime_dir, shared_by
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from app.node.stores import shared_path
+from app.node.shared_path import shared_path
 from app.settings import Settings, load
 from tests.system.nginx import NGINX
 from tests.system.processes import ROOT

@@ -13,6 +13,7 @@ NODE = {
     "app.node.node",
     "app.operate",
     "app.server",
+    "app.listening",
     "fastapi",
     "httpx",
     "msgspec",
@@ -67,6 +68,11 @@ def test_a_command_imports_what_it_needs_and_no_more(tmp_path: Path, command: st
 
 def test_a_node_imports_nats_only_when_it_publishes() -> None:
     program = "import sys, app.node.node, app.server; assert 'nats' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], timeout=COMMAND_S_MAX, check=True)
+
+
+def test_a_process_that_only_collects_imports_no_database() -> None:
+    program = "import sys, app.collect; assert not {'sqlalchemy', 'alembic', 'app.node.node'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", program], timeout=COMMAND_S_MAX, check=True)
 
 

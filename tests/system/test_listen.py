@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from app.listening import listen
 from app.node.prepare import CannotStart
-from app.server import listen
 from app.settings import load
 
 

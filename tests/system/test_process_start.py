@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
+from app.listening import listen
 from app.node.prepare import CannotStart
-from app.server import listen
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from infra.sqlite.library import sqlite3

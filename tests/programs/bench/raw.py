@@ -18,7 +18,7 @@ import orjson
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.server import listen
+from app.listening import listen
 from infra.sqlite.library import sqlite3
 
 THREADS: Final = 4  # as many as a node's reading connections
