@@ -10,10 +10,16 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from app.collecting.ledger import SequenceLedger
+from app.domain.gap_reason import GapReason
+from app.domain.instrument import Instrument, Market
+from app.domain.records import DataType, Feed, Gap, GapState
+from app.node.collector import LEDGER_FILE
 from app.node.collector_gauges import METRICS
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.nats.jetstream import call
+from tests.nats.jetstream import read as messages
 from tests.nats_server import NatsServer
 from tests.patience import PATIENCE_S
 from tests.system.collect_place import EXCHANGES, SYMBOLS, TYPES, CollectPlace
@@ -24,6 +30,7 @@ from tests.system.processes import END_S_MAX, Place, Program, Programs, free_por
 SUBJECTS = {f"market.{name}.{SYMBOLS[name]}.{each}" for name in EXCHANGES for each in TYPES}
 SOL = "market.okx.SOL-USDT.trade"
 BTC = "market.okx.BTC-USDT.trade"
+ETH_GAP = "market.okx.ETH-USDT.gap"
 FILE = {"exchanges": {name: {SYMBOLS[name]: list(TYPES)} for name in EXCHANGES}}
 
 
@@ -44,6 +51,14 @@ class World:
         return (await self.place.get("/v1/health")).status_code == 200
 
 
+def ledger_of_a_former_run() -> str:
+    """The ledger of a run that followed a ticker which nobody wishes any more, and was killed while a gap was open."""
+    ledger = SequenceLedger()
+    feed = Feed(Instrument("okx", Market.SWAP, "ETH-USDT", "ETH-USDT-SWAP"), DataType.TICKER)
+    ledger.announce(Gap(feed, GapState.OPEN, GapReason.DISCONNECTED, 1_000, 2_000, 2_000))
+    return ledger.to_text()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("collector")
@@ -59,6 +74,8 @@ def world(folder: Path) -> Iterator[World]:
             file = folder / "services.json"
             file.write_text(json.dumps(FILE))
             place = CollectPlace(programs, sandbox_port, nats.url, settings={"COLLECT_CONFIG": str(file)})
+            place.folder.mkdir()
+            (place.folder / LEDGER_FILE).write_text(ledger_of_a_former_run())
             yield World(place, nats, place.collect())
     finally:
         programs.end()
@@ -78,6 +95,8 @@ async def test_every_type_of_three_exchanges_is_on_its_subject(running: World) -
         return set((await read(running.nats.url)).messages) >= SUBJECTS  # open interest comes once in a while
 
     await until(all_subjects, "every subject has messages")
+    [gap] = [body for subject, _, body in await messages(running.nats.url, "MARKET_SERIES") if subject == ETH_GAP]
+    assert (gap["data_type"], gap["state"], gap["reason"]) == ("ticker", "abandoned", "unsubscribed")
     async with hearing(running.nats.url) as heard:
         await heard.until_subjects({BTC, "market.binance.BTC-USDT.orderbook", "market.deribit.BTC-USD.ticker"})
     for subject, body in heard.messages:
