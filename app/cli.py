@@ -388,7 +388,7 @@ def replay(
 ) -> None:
     """Serve a past time of the database at a chosen speed: REST and sockets, read-only, beside a node or alone."""
     from app import operate, operate_replay
-    from app.node.prepare import CannotStart
+    from app.node.cannot_start import CannotStart
 
     given: dict[str, object] = {"port": port} if host is None else {"port": port, "host": host}
     settings = _settings_of(is_demo=demo, needs_node=False).model_copy(update=given)

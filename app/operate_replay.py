@@ -13,12 +13,13 @@ from app.domain.span import Span
 from app.http.log_bound import bounded
 from app.http.protocol import BoundedProtocol
 from app.kinds.klines import KLINES
+from app.listening import SHUTDOWN_S_MAX, Server, leave, listen
 from app.node.replay import Replay
 from app.node.stores import Reading, store_of
 from app.operate import OperateError
 from app.outbound import masked
 from app.ports.errors import SchemaTooNew, StoreUnavailable
-from app.server import SHUTDOWN_S_MAX, Server, allowed_connections, leave, listen
+from app.server import allowed_connections
 from app.settings import Settings
 from app.sockets.stream_protocol import StreamProtocol
 from infra.process.clock import SystemClock

@@ -32,7 +32,7 @@ _MEANINGS = {
     Reason.EXCHANGE: "the exchange does not answer, or gives what cannot be used",
     Reason.CLOCK: "the exchange has not confirmed what time it is, so the newest kline is unknown",
     Reason.NOT_WHOLE: "some of the klines are neither held nor given by the exchange",
-    Reason.NOT_HELD: "it is not held, and this answer is made of held rows alone (READ_THROUGH off, batch, replay, as_of)",
+    Reason.NOT_HELD: "it is not held, and the answer is of held rows alone: READ_THROUGH is off, batch, replay, as_of",
     Reason.NOT_SYNCED: "the exchange's list of symbols is not known yet, or is being read again",
     Reason.NOT_READY: "of /v1/ready: its body says what is missing",
     Reason.BUSY: "as many requests, connections or sockets are under way as may be",

@@ -30,7 +30,8 @@ from app.kinds.metrics import LATE_MS as METRICS_LATE_MS
 from app.market.book_starts import BookStarts
 from app.market.stream_hub import Hub
 from app.metric import Counter, Gauge
-from app.node.stores import Reading, shared_path, store_of
+from app.node.shared_path import shared_path
+from app.node.stores import Reading, store_of
 from app.node.supervisor import Supervisor
 from app.outbound import masked
 from app.ports.clock import MachineClock
