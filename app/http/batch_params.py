@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from app.binance.error_body import invalid_interval, missing_parameter, start_after_end
-from app.domain.interval import INTERVALS, Interval
-from app.http.errors import ApiError
+from app.domain.interval import INTERVALS
+from app.domain.reason import Reason
+from app.http.errors import ApiError, unavailable
 from app.http.headers import Header
 from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, sent_parameters, text_of
 from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX
 from app.querying.batch import BatchQuery
+from app.querying.refusal import RETRY_AFTER_S
 
 PARAMETERS: Final = ("symbols", "interval", "startTime", "endTime", "limit", "format")
 ALL: Final = "all"
@@ -20,7 +22,7 @@ ARROW_TYPE: Final = b"application/vnd.apache.arrow.stream"
 FORMATS: Final = ("json", ARROW)
 _KNOWN: Final = frozenset(PARAMETERS)
 
-AllSymbols = Callable[[Interval], Sequence[str]]
+AllSymbols = Callable[[], Sequence[str]]
 
 
 class BatchRequest(NamedTuple):
@@ -49,7 +51,7 @@ def batch_request(query_string: bytes, headers: Sequence[Header], all_symbols: A
     if form is not None and form not in FORMATS:
         raise ApiError(400, f"There is no format {form[:20]}; there are {' and '.join(FORMATS)}.")
     is_arrow = form == ARROW or (form is None and _accepts_arrow(headers))
-    symbols = _symbols(sent["symbols"], interval, all_symbols)
+    symbols = _symbols(sent["symbols"], all_symbols)
     if start_ms is not None and end_ms is not None:
         limit = min(limit, (end_ms - start_ms) // interval.grid.step_ms + 1)
     rows = len(symbols) * limit
@@ -61,10 +63,12 @@ def batch_request(query_string: bytes, headers: Sequence[Header], all_symbols: A
     return BatchRequest(BatchQuery(symbols, interval, start_ms, end_ms, limit), rows, is_arrow)
 
 
-def _symbols(text: str, interval: Interval, all_symbols: AllSymbols) -> Sequence[str]:
+def _symbols(text: str, all_symbols: AllSymbols) -> Sequence[str]:
     if text == ALL:
-        if not (symbols := all_symbols(interval)):
-            raise ApiError(400, f"This node is to hold no klines of {interval}; name an interval of INTERVALS.")
+        if not (symbols := all_symbols()):
+            raise unavailable(
+                "It is not known yet which symbols there are; try again.", Reason.NOT_SYNCED, RETRY_AFTER_S
+            )
     else:
         symbols = [each for each in text.split(",") if each]
     if not symbols:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.domain.interval import Grid, Interval
+from app.domain.interval import M1, Grid
 from app.domain.kind import Row
 from app.domain.series import Series
 from app.domain.span import Span
@@ -40,8 +40,8 @@ def bulk_of(parts: Parts) -> Bulk:
         lambda series: parts.wish().has(series),
     )
 
-    def wished(interval: Interval) -> Sequence[str]:
-        return sorted({each.symbol for each in parts.wish().series() if each == Series(KLINES, each.symbol, interval)})
+    def wished() -> Sequence[str]:
+        return [each.symbol for each in parts.wish().series() if each == Series(KLINES, each.symbol, M1)]
 
     rolling = RollingKlines(clock, copies.ledgers, copies.tail, held.answer)
     return Bulk(BatchKlines(clock, held, wished), rolling, ArrowBytes())

@@ -51,15 +51,15 @@ class HeldQuery(Protocol):
 class BatchKlines:
     """Answers batches of klines queries."""
 
-    def __init__(self, clock: Clock, held: HeldQuery, wished: Callable[[Interval], Sequence[str]]) -> None:
-        """`wished` returns the symbols whose klines of an interval are part of the wish."""
+    def __init__(self, clock: Clock, held: HeldQuery, wished: Callable[[], Sequence[str]]) -> None:
+        """`wished` returns the symbols of which klines are wished."""
         self._clock = clock
         self._held = held
         self._wished = wished
 
-    def all_symbols(self, interval: Interval) -> Sequence[str]:
-        """The symbols whose klines of `interval` are wished, in the order of the alphabet."""
-        return self._wished(interval)
+    def all_symbols(self) -> Sequence[str]:
+        """The symbols of which klines are wished, in the order of the alphabet."""
+        return sorted(self._wished())
 
     async def entries(self, query: BatchQuery) -> AsyncIterator[Entry]:
         """An entry for each symbol, in their order, a symbol that is named twice once.

@@ -354,7 +354,7 @@ class Node:
                 self.line,
                 self.book_starts,
                 self.names,
-                BatchKlines(self.clock, self.query, lambda _: SYMBOLS),
+                BatchKlines(self.clock, self.query, lambda: SYMBOLS),
                 RollingKlines(self.clock, LedgerCache(), Tail(1_000_000, lambda: True), self.query.answer),
                 self.arrow,
                 self.collector,
