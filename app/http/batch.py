@@ -14,10 +14,10 @@ from app.binance.error_body import BinanceError
 from app.domain.reason import Reason
 from app.http.batch_docs import BATCH_DOC, BATCH_RESPONSES
 from app.http.batch_params import ARROW_TYPE, BatchRequest, batch_request
-from app.http.codings import Body, PlainBody, body_in, coding_of
+from app.http.codings import PLAIN, Body, PlainBody, body_in, coding_of
 from app.http.documentation import OWN_LIMITS
 from app.http.errors import ApiError, unavailable
-from app.http.headers import JSON, NO_STORE, Header, reason_header
+from app.http.headers import BINANCE, JSON, NO_STORE, Header, reason_header
 from app.http.intake import BATCH_PATH
 from app.http.page import NOT_MODIFIED, Asked, asked_by, cache_control, matches
 from app.http.page_cache import PageCache
@@ -34,6 +34,7 @@ CODED_ROW_BYTES: Final = 48
 _ARROW: Final[Header] = (b"content-type", ARROW_TYPE)
 _VARY: Final[Header] = (b"vary", b"Accept-Encoding, Accept")
 _COUNTS: Final = b"x-klinenode-batch"
+_EXPOSED: Final[Header] = (b"access-control-expose-headers", b"X-Klinenode-Batch")  # readable from any origin
 
 
 class Counts:
@@ -123,14 +124,18 @@ class Batches:
         return Made(counts, body, digest.hexdigest(), coding, is_arrow=False)
 
     async def _as_arrow(self, request: BatchRequest, coding: bytes) -> Made:
-        """The batch as an Arrow stream, whose schema names the symbols that are not whole."""
+        """The batch as an Arrow stream, whose schema names the symbols that are not whole; as JSON if none is."""
         counts, plain, digest = Counts(), PlainBody(), xxhash.xxh3_128()
         try:
             async for entry, part in self._parts(request):
                 digest.update(b"%b:%b" % (entry.symbol.encode(), self._counted(entry, counts)))
                 plain.add(part)
-            errors = {symbol: {"code": error.code, "msg": error.msg} for symbol, error in counts.errors.items()}
-            facts = {"interval": request.query.interval.code, "errors": msgspec.json.encode(errors).decode()}
+            stated = {symbol: {"code": error.code, "msg": error.msg} for symbol, error in counts.errors.items()}
+            errors = msgspec.json.encode(stated)
+            if not counts.whole:
+                plain.add(errors)
+                return Made(counts, plain, digest.hexdigest(), PLAIN, is_arrow=False)
+            facts = {"interval": request.query.interval.code, "errors": errors.decode()}
             plain.put_before(await asyncio.to_thread(self._arrow.begin, facts))
         except ArrowMissing as error:
             raise ApiError(501, str(error)) from error
@@ -172,7 +177,7 @@ class Batches:
 async def _send(made: Made, asked: Asked, send: Send) -> None:
     """Send a batch, or that the client's is still true."""
     size, status, etag = made.body.end(), made.counts.status(), made.etag
-    headers: list[Header] = [_VARY, made.counts.header()]
+    headers: list[Header] = [_VARY, *BINANCE, _EXPOSED, made.counts.header()]
     if status == 200:
         headers += [(b"etag", etag), cache_control(made.counts.max_age_s or 0)]
         if asked.condition and matches(asked.condition, etag.removeprefix(b"W/")):

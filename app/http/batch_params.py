@@ -52,14 +52,13 @@ def batch_request(query_string: bytes, headers: Sequence[Header], all_symbols: A
         raise ApiError(400, f"There is no format {form[:20]}; there are {' and '.join(FORMATS)}.")
     is_arrow = form == ARROW or (form is None and _accepts_arrow(headers))
     symbols = _symbols(sent["symbols"], all_symbols)
+    most = limit
     if start_ms is not None and end_ms is not None:
-        limit = min(limit, (end_ms - start_ms) // interval.grid.step_ms + 1)
-    rows = len(symbols) * limit
+        most = min(limit, (end_ms - start_ms) // interval.grid.step_ms + 2)  # months differ in length
+    rows = len(symbols) * most
     if rows > ROWS_MAX:
         fits = ROWS_MAX // len(symbols)
-        raise ApiError(
-            400, f"{len(symbols)} symbols × {limit} klines are more than {ROWS_MAX}; a limit of {fits} fits."
-        )
+        raise ApiError(400, f"{len(symbols)} symbols × {most} klines are more than {ROWS_MAX}; a limit of {fits} fits.")
     return BatchRequest(BatchQuery(symbols, interval, start_ms, end_ms, limit), rows, is_arrow)
 
 

@@ -30,6 +30,8 @@ SYMBOLS: Final = (
     "NEW1119USDT",
     "new1118usdt",
 )  # young symbols, so that all their klines are cheap
+HELD: Final = "NEW1120USDT"
+"""The symbol that the node holds, for the routes that answer from held klines alone."""
 COLLECTED: Final = {"symbols": ["BTC-USDT", "ETH-USDT"], "data_types": ["trade", "orderbook", "kline.1m"]}
 """What the collector's exchange has in each market that the description is restricted to."""
 UNLISTED: Final = {"/fapi/v1/assetIndex": ("BTCUSD", "ethusd")}
@@ -140,11 +142,13 @@ def with_what_exists(document: dict[str, Any], *, cheap_times: bool) -> dict[str
         for operation in methods.values():
             for parameter in operation.get("parameters", ()):
                 if parameter["name"] in ("symbol", "pair"):
-                    names = UNLISTED.get(path, SYMBOLS)
+                    names = [HELD] if path.startswith("/v1/klines/") else UNLISTED.get(path, SYMBOLS)
                     parameter["schema"] = {"type": "string", "enum": list(names)}
                 elif parameter["name"] == "symbols":
                     every = ["all"] if path == "/v1/klines/batch" else []
-                    parameter["schema"] = {"type": "string", "enum": [*every, SYMBOLS[0], ",".join(SYMBOLS)]}
+                    parameter["schema"] = {"type": "string", "enum": [*every, HELD, f"{HELD},{SYMBOLS[0]}"]}
+                elif path.startswith("/v1/klines/") and parameter["name"] == "interval":
+                    parameter["schema"] = {"type": "string", "enum": ["1m", "1h"]}
                 elif parameter["name"] == "contractType":
                     parameter["schema"] = {"type": "string", "enum": ["PERPETUAL"]}
                 elif parameter["in"] == "path" and parameter["name"] == "name":

@@ -91,6 +91,8 @@ async def _arrow(client: httpx.AsyncClient) -> None:
         table = pa.ipc.open_stream(answer.content).read_all()
         assert orjson.loads(table.schema.metadata[b"errors"]) == {"NOPE": rows["NOPE"]}
         assert table.column("symbol").to_pylist() == ["BTCUSDT"] * 50 + ["ETHUSDT"] * 50
+        nothing = await client.get("/v1/klines/batch?symbols=NOPE&interval=1m&format=arrow")
+        assert (nothing.status_code, nothing.json()) == (400, {"NOPE": rows["NOPE"]})
         for name, place in (("open_time", 0), ("close", 4), ("volume", 5), ("trades", 8)):
             text = [
                 type(value)(row[place])

@@ -101,7 +101,7 @@ async def _batches(stage: Stage) -> None:
 
 def _report(stage: Stage, name: str, costs: Sequence[_Cost], note: str) -> None:
     wall_ms, cpu_ms = (median(each) for each in zip(*costs, strict=True))
-    stage.run.figures.append(Figure(PART, name, "ms", wall_ms, note=note, rounds=costs))
+    stage.run.figures.append(Figure(PART, name, "ms", wall_ms, note=note, rounds=[list(each) for each in costs]))
     stage.run.figures.append(Figure(PART, f"{name}: CPU", "ms", cpu_ms, note="the server's processes"))
 
 
