@@ -330,7 +330,9 @@ def export(
     from app import operate, operate_export
 
     settings = _settings_of(is_demo=demo, needs_node=False)
-    wish = operate_export.wish_of(_target(settings, symbol, interval, start, end), folder, format_, split, float64)
+    wish = operate_export.wish_of(
+        _target(settings, symbol, interval, start, end), folder, format_, split, is_float=float64
+    )
     try:
         exported = asyncio.run(operate_export.export(settings, wish, _console(stderr=True)))
     except KeyboardInterrupt:

@@ -44,7 +44,7 @@ class ExportWish(NamedTuple):
     """The command line, for the manifest."""
 
 
-def wish_of(target: Target, folder: Path, form: str, split: str, is_float: bool) -> ExportWish:
+def wish_of(target: Target, folder: Path, form: str, split: str, *, is_float: bool) -> ExportWish:
     """The wish of the command line's words."""
     return ExportWish(target, folder, Format(form), Split(split), is_float, sys.argv[1:])
 

@@ -37,7 +37,7 @@ def ours(db_url: str, folder: Path, form: str, start_ms: int, end_ms: int) -> in
     set_up_libraries()
     settings = load({"db_url": db_url}, asks_exchange=False)
     symbols = tuple(sorted(path.name for path in folder.parent.glob("symbols/*")))
-    wish = operate_export.wish_of(Target(symbols, (M1,), start_ms, end_ms), folder, form, "year", False)
+    wish = operate_export.wish_of(Target(symbols, (M1,), start_ms, end_ms), folder, form, "year", is_float=False)
     exported = asyncio.run(operate_export.export(settings, wish, Console(quiet=True)))
     assert not exported.missing, "the database holds every row"
     return exported.rows
