@@ -239,7 +239,7 @@ async def test_a_minute_of_600_symbols_is_a_few_statements(writer: PostgresWrite
     [connection] = writer._writes._idle
     connection.add_query_logger(lambda record: statements.append(record.query))
     await commit(1)
-    assert len(statements) == 5, statements
+    assert len(statements) == 6, statements
     assert len((await reader.read(series[599], everything(), 9)).rows) == 2
 
 
