@@ -140,7 +140,9 @@ def with_what_exists(document: dict[str, Any], *, cheap_times: bool) -> dict[str
     """Restrict the description's symbols to listed ones and, if asked, its times to those cheap to backfill."""
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            for parameter in operation.get("parameters", ()):
+            parameters = operation.get("parameters", [])
+            parameters[:] = [each for each in parameters if each["name"] != "as_of"]  # nothing is recorded of then
+            for parameter in parameters:
                 if parameter["name"] in ("symbol", "pair"):
                     names = [HELD] if path.startswith("/v1/klines/") else UNLISTED.get(path, SYMBOLS)
                     parameter["schema"] = {"type": "string", "enum": list(names)}
@@ -176,8 +178,6 @@ def _is_out_of_order(case: schemathesis.Case[Any]) -> bool:
         times = [body.get(name) for name in ("start", "end")] if isinstance(body, dict) else []
         return not all(isinstance(time, int) for time in times) or times[:1] >= times[1:]
     query = case.query or {}
-    if "as_of" in query:
-        return True  # what was held then may not be recorded
     start, end = query.get("startTime"), query.get("endTime")
     if case.path == "/fapi/v1/indexInfo" and query:
         return True  # a world this small has no composite index
