@@ -8,7 +8,7 @@ from app.domain.span import Span
 from app.ports.store import Snapshot, StoreReader
 
 SINGLES_MAX: Final = 8
-"""So many ledgers are read one by one; then all at once, which takes 0.3 s to 1 s, as 8 of them do."""
+"""So many ledgers are read one by one, each from the whole log of up to a day; the next one asks for all at once."""
 
 _EMPTY: Final = Ledger()
 

@@ -30,7 +30,7 @@ from app.querying.window import Window, closed_end_ms, window_of
 
 SETTLED_MS: Final = 60_000
 """After so long no commit gets an earlier time: one waits for the database and for those before it, or fails."""
-READERS_MAX: Final = 4  # times whose ledgers are kept: with all of 9,000 series 10 MB each
+READERS_MAX: Final = 4  # times whose ledgers are kept: about 1 kB a series each
 _NOTED_MS: Final = 1_000  # a closing frame may be a second ahead of the clock (app.querying.window)
 _WITHOUT: Final = ("verified", "verified_up_to", "disagreements", "revisions")
 """Parts of a report whose past nobody recorded."""

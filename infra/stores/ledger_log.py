@@ -16,11 +16,11 @@ from app.domain.span import Span
 from app.ports.errors import NotRecorded
 from infra.stores.ledger_lines import SeriesName
 
-CHANGES_BYTES_MIN: Final = 256 * 1024  # of bodies between whole entries: an hour of 600 symbols, added up in 0.1 s
+CHANGES_BYTES_MIN: Final = 256 * 1024  # between whole entries: an hour of 600 symbols, added up in 0.6 s on a busy core
 CHANGES_TO_WHOLE: Final = 4
 """Between whole entries lie so many times their bytes, if that is more: a past state is added up of no more than these,
 and whole entries are at most a fifth of the log, but for those of each day."""
-LEVEL: Final = 6  # measured on the changes of one batch: 5 % smaller than level 1, in 20 µs more
+LEVEL: Final = 6  # zlib's own default
 
 LOG_COLUMNS: Final = ("seq", "at_ms", "is_whole", "body")
 _EMPTY: Final = Ledger()
