@@ -117,8 +117,8 @@ class OnPostgres:
         self._locker = self._outside.run(asyncpg.connect(self._server.url(self.name)))
         try:
             self._outside.run(self._locker.execute("BEGIN; SELECT FROM writer FOR UPDATE NOWAIT"))
-        except asyncpg.LockNotAvailableError:  # a commit is under way
-            self._unlock()
+        except (asyncpg.LockNotAvailableError, asyncpg.ReadOnlySQLTransactionError):
+            self._unlock()  # a commit is under way, or the server is a standby
             return
         self._network.loop.call_later(duration_s, self._unlock)
 
