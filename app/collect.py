@@ -9,15 +9,11 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
-import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.config import LOGGING_CONFIG
 
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.collector_app import create_collector_app
-from app.http.log_bound import bounded
-from app.http.protocol import BoundedProtocol
-from app.listening import SHUTDOWN_S_MAX, Server, leave, listen
+from app.listening import config_of, listen, serve
 from app.node.cannot_start import CannotStart
 from app.node.collecting import Collecting
 from app.node.collector import CannotCollect
@@ -50,19 +46,7 @@ def run(settings: Settings, load: Callable[[], Settings]) -> None:
         process = _Process(settings, load, manager)
     except CannotCollect as error:
         raise CannotStart(str(error)) from error
-    config = uvicorn.Config(
-        process.app,
-        http=BoundedProtocol,
-        log_config=bounded(LOGGING_CONFIG),
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,  # the admin guard needs the address that really connects
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
-    )
-    signal.signal(signal.SIGTERM, leave)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it again when it ends
-        Server(config, manager).run([listener])
+    serve(config_of(process.app), listener, manager)
 
 
 class _Process:

@@ -2,12 +2,16 @@
 
 import contextlib
 import errno
+import signal
 import socket
 import sys
-from typing import Final, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
 
+from app.http.log_bound import bounded
+from app.http.protocol import BoundedProtocol
 from app.node.cannot_start import CannotStart
 from infra.process.service import STOPPING, ServiceManager
 
@@ -31,6 +35,28 @@ class Server(uvicorn.Server):
         if self._manager is not None:
             self._manager.tell(STOPPING)
         await super().shutdown(sockets)
+
+
+def config_of(app: Any, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves `app`, an application or a factory of one, with further `options` of its Config."""
+    return uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        log_config=bounded(LOGGING_CONFIG),
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,  # the admin guard needs the address that really connects
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
+        **options,
+    )
+
+
+def serve(config: uvicorn.Config, listener: socket.socket, manager: ServiceManager | None = None) -> None:
+    """Serve in this process until SIGINT or SIGTERM; `manager` is told when it ends."""
+    signal.signal(signal.SIGTERM, leave)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it again when it ends
+        Server(config, manager).run([listener])
 
 
 def leave(_signal: int, _frame: object) -> NoReturn:

@@ -1,19 +1,12 @@
 """What the command replay does: serve a past time of the database, beside a running node or without one."""
 
 import asyncio
-import contextlib
-import signal
 from typing import Final, NamedTuple
-
-import uvicorn
-from uvicorn.config import LOGGING_CONFIG
 
 from app.domain.interval import M1
 from app.domain.span import Span
-from app.http.log_bound import bounded
-from app.http.protocol import BoundedProtocol
 from app.kinds.klines import KLINES
-from app.listening import SHUTDOWN_S_MAX, Server, leave, listen
+from app.listening import config_of, listen, serve
 from app.node.replay import Replay
 from app.node.stores import Reading, store_of
 from app.operate import OperateError
@@ -46,20 +39,7 @@ def run(settings: Settings, plan: Plan) -> None:
     settings = settings.model_copy(update={"connections_max": allowed_connections(settings)})
     replay = Replay(settings, span, plan.speed)
     replay.clock.loop(is_looping=plan.is_looping)
-    config = uvicorn.Config(
-        replay.app,
-        http=BoundedProtocol,
-        ws=StreamProtocol,
-        log_config=bounded(LOGGING_CONFIG),
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,  # the admin guard needs the address that really connects
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
-    )
-    signal.signal(signal.SIGTERM, leave)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it again when it ends
-        Server(config, None).run([listener])
+    serve(config_of(replay.app, ws=StreamProtocol), listener)
 
 
 def _span(plan: Plan, now_ms: int) -> Span:

@@ -16,12 +16,9 @@ from typing import Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import Multiprocess
 
-from app.http.log_bound import bounded
-from app.http.protocol import BoundedProtocol
-from app.listening import SHUTDOWN_S_MAX, Server, leave, listen
+from app.listening import config_of, listen, serve
 from app.node.node import Node
 from app.node.parts import Parts
 from app.node.prepare import prepare
@@ -56,19 +53,12 @@ def run(settings: Settings) -> None:
     manager = ServiceManager(address) if (address := notify_socket()) else None
     beats = Beats(manager, BEAT_LATE_S) if manager is not None and settings.workers > 1 else None
     beat = beats.beat if beats is not None else None if manager is None else Watch(manager)
-    config = uvicorn.Config(
+    config = config_of(
         # all settings, so that the command line's overrides reach every worker
         partial(_app, settings, None if counted is None else counted.path, beat),
         factory=True,
-        http=BoundedProtocol,
         ws=StreamProtocol,
         workers=settings.workers,
-        log_config=bounded(LOGGING_CONFIG),
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,  # the admin guard needs the address that really connects
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
         timeout_worker_healthcheck=WORKER_S_MAX,
     )
     if counted is not None:
@@ -79,9 +69,7 @@ def run(settings: Settings) -> None:
             if beats is not None:
                 beats.close()
         return
-    signal.signal(signal.SIGTERM, leave)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal that stopped it again when it ends
-        Server(config, manager).run([listener])
+    serve(config, listener, manager)
 
 
 class Workers(Multiprocess):
