@@ -11,11 +11,12 @@ from app.collecting.effects import Effect, Emit
 from app.collecting.rest_gate import RestGate
 from app.domain.interval import MINUTE_MS
 from app.domain.records import DataType
+from app.ports.venue_io import Answer
 from tests.programs.collect_seeds.reader import Market, Reader, ReadGap
 from tests.programs.collect_seeds.run import play
 from tests.programs.collect_seeds.venue_check import failures
 from tests.programs.collect_seeds.venue_plan import EXCHANGES, plan
-from tests.programs.collect_seeds.venue_process import Process
+from tests.programs.collect_seeds.venue_process import Process, stand_down_ms
 from tests.programs.collect_seeds.venue_world import VenueWorld
 
 SEEDS: Final = 5  # of each exchange; `make collect-sim` plays thousands
@@ -35,6 +36,11 @@ def test_a_seed_plays_the_same_every_time() -> None:
         world.run()
         streams.append(world.stream.stored)
     assert streams[0] == streams[1]
+
+
+def test_a_number_that_looks_like_a_refusal_is_none() -> None:
+    assert stand_down_ms(Answer(200, {}, b'{"openInterest":"10028.5","symbol":"BTCUSDT"}'), 1_000) == 0
+    assert stand_down_ms(Answer(400, {}, b'{"error":{"message":"too_many_requests","code":10028}}'), 1_000) > 1_000
 
 
 @cache

@@ -247,4 +247,4 @@ def stand_down_ms(answer: Answer, now_ms: int) -> int:
         return now_ms + 1_000 * int(answer.headers["Retry-After"])
     if b'"50011"' in answer.body[:200]:
         return now_ms + OKX_WINDOW_MS
-    return now_ms + DERIBIT_REFILL_MS if b"10028" in answer.body[:200] else 0
+    return now_ms + DERIBIT_REFILL_MS if b'"code":10028' in answer.body[:200] else 0
