@@ -136,8 +136,8 @@ class Filler:
         interval waits for its parts; their proof supports its own, so it needs only ABSENT_ELSEWHERE_CONFIRM_MS.
         """
         now_ms = self._clock.now_ms()
-        end_ms = grid.floor(now_ms - CLOSE_GRACE_MS)
-        found = await self._rest.klines(series, grid, Span(0, end_ms), 1, priority)
+        until_now = Span(0, grid.shift(grid.floor(now_ms), 1))  # with the kline in progress: a new symbol's first
+        found = await self._rest.klines(series, grid, until_now, 1, priority)
         first_open_ms = found[0].open_ms if found else self._listed_ms(series, grid)
         nothing_before_ms = min(first_open_ms, grid.floor(now_ms - ABSENT_AGE_MS))
         before_first = holes.clip(Span(0, nothing_before_ms))
@@ -201,10 +201,15 @@ class Filler:
     def _listed_ms(self, series: Series, grid: Grid) -> int:
         """The begin (ms) of a series for which the exchange returned no kline: its listing's date, or 0.
 
-        An empty answer alone proves nothing after the listing. Rows of some kinds begin before trading does: 0 then.
+        An empty answer alone proves nothing after the listing. It proves nothing at all (0) of a symbol that trades,
+        which has a kline by now, and of kinds whose rows begin before trading does.
         """
         listing = self._wish().listings.get(series.symbol)
-        return grid.floor(listing.onboard_ms) if listing and series.kind.begins_with_listing else 0
+        if listing is None or not series.kind.begins_with_listing:
+            return 0
+        listed_ms = grid.floor(listing.onboard_ms)
+        is_begun = listing.status == "TRADING" and listed_ms <= grid.floor(self._clock.now_ms())
+        return 0 if is_begun else listed_ms
 
     def _longer_absent(self, minutes: Series, first_ms: int) -> list[Batch]:
         """Batches that record longer klines as absent before the bucket that contains the symbol's first minute."""

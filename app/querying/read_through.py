@@ -136,13 +136,11 @@ class ReadThrough:
         first_ms = late.end_ms if klines or ledger.held.span_at(late.end_ms) else None
         if first_ms is not None and self.memory.begin_ms(series) == first_ms:
             return Edge()
-        until = Span(0, late.end_ms if first_ms is None else grid.shift(first_ms, 1))
-        found = await self._once(series, grid, until, 1)  # not from the cache, which may have the doubted answer
-        begin_ms = found[0].open_ms if found else None
-        if begin_ms == first_ms:
-            await self._check_nothing_before(series, grid, late.end_ms)
-            if first_ms is not None:
-                self.memory.learn_begin(series, first_ms)
+        begin_ms = await self._begin_ms(series, grid, late.end_ms, first_ms)
+        if begin_ms == first_ms or (first_ms is None and begin_ms is not None and begin_ms >= late.end_ms):
+            await self._check_nothing_before(series, grid, late.end_ms if begin_ms is None else begin_ms)
+            if begin_ms is not None:
+                self.memory.learn_begin(series, begin_ms)
             return Edge()
         if begin_ms is None or begin_ms >= late.start_ms:
             raise self._garbage(series, "REST's answer lacks the first klines asked for")
@@ -154,6 +152,19 @@ class ReadThrough:
                 raise self._garbage(series, "REST's answer lacks the newest klines")
         await self._check_hole(series, grid, late, klines)
         return Edge((late,))
+
+    async def _begin_ms(self, series: Series, grid: Grid, end_ms: int, first_ms: int | None) -> int | None:
+        """The open time (ms) of the exchange's first kline until `first_ms`, or until now; None if it names none.
+
+        Without `first_ms`, an empty answer for the span before `end_ms` would prove nothing: an answer that lacks its
+        rows is as empty. A first kline after `end_ms` is evidence. A symbol that trades has one, at least in progress.
+        """
+        now_ms = self._clock.now_ms()
+        last_ms = max(end_ms, grid.shift(grid.floor(now_ms), 1)) if first_ms is None else grid.shift(first_ms, 1)
+        found = await self._once(series, grid, Span(0, last_ms), 1)  # uncached: the cache may have the doubted answer
+        if not found and self.is_trading(series):
+            raise self._garbage(series, "REST's answer lacks the first kline")
+        return int(found[0].open_ms) if found else None
 
     async def _check_nothing_before(self, series: Series, grid: Grid, begin_ms: int) -> None:
         """Raise UpstreamGarbage unless it is believed that the exchange has no klines before `begin_ms`."""

@@ -18,6 +18,7 @@ from app.filling import absence
 from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, RECORD_AFTER_MS, Doubt, Unproven
 from app.filling.plan import Fetch
 from app.kinds.klines import KLINES
+from app.ports.errors import UpstreamGarbage
 from app.querying.answer import KlineQuery
 from tests.fakes import BTC, DAY0_MS, Asked, listing, running, unavailable
 from tests.filling.reconcile_bench import Bench, bench
@@ -75,6 +76,19 @@ async def test_a_proof_does_not_wait_for_a_clock_that_was_put_back(tmp_path: Pat
                 await on.filler.fill(job)
             numbers.append(len(on.rig.exchange.asked))
         assert numbers[0] == numbers[1] < numbers[2]
+
+
+async def test_an_exchange_that_denies_every_kline_proves_nothing_before_a_late_listing(tmp_path: Path) -> None:
+    listed_ms = DAY0_MS - DAY_MS
+    async with bench(tmp_path, codes=("1m",), days=3, onboard_ms=listed_ms) as on:
+        on.rig.exchange.last_ms = 0
+        on.rig.vault.error = unavailable()
+        job = Fetch(BTC, Span(listed_ms - 10 * MINUTE_MS, listed_ms), is_tail=False)
+        for _ in range(4):
+            with pytest.raises(UpstreamGarbage):
+                await on.filler.fill(job)
+            on.rig.clock.ms += RECORD_AFTER_MS[Doubt.NONE]
+        assert not on.rig.holdings.ledger(BTC).absent
 
 
 @pytest.mark.parametrize("held", [HOURS, Series(KLINES, "BTCUSDT", D1)])
@@ -140,6 +154,28 @@ async def test_a_listing_long_before_the_first_kline_is_a_hint(
             query = _query(series, asked)
             assert (await at.answer(series, **asked)).body == at.oracle(query)
         assert not at.rig.holdings.ledger(EIGHTS).absent
+
+
+@pytest.mark.parametrize("asked", [{"start_ms": BEGIN_MS, "end_ms": BEGIN_MS + DAY_MS}, {"end_ms": BEGIN_MS + DAY_MS}])
+async def test_a_late_listing_does_not_excuse_an_exchange_that_denies_every_kline(
+    tmp_path: Path, asked: Asking
+) -> None:
+    """Found by the simulation: 200 [] before the date stated, while REST lost the rows of every answer."""
+    async with desk(tmp_path, first_ms=BEGIN_MS, is_writer=False) as at:
+        at.rig.symbols.listings["BTCUSDT"] = listing("BTCUSDT", BEGIN_MS + 5 * DAY_MS)
+        at.rig.exchange.last_ms = 0
+        for _ in range(3):
+            await refused(at, HOURS, **asked)
+            at.rig.clock.ms += AGAIN_MS
+        at.rig.exchange.last_ms = 1 << 60
+        assert (await at.answer(HOURS, **asked)).body == at.oracle(_query(HOURS, asked))
+
+
+async def test_before_a_listing_that_the_first_kline_agrees_with_there_is_nothing(tmp_path: Path) -> None:
+    async with desk(tmp_path, first_ms=BEGIN_MS, is_writer=False) as at:
+        at.rig.symbols.listings["BTCUSDT"] = listing("BTCUSDT", BEGIN_MS)
+        assert opens(await at.answer(HOURS, start_ms=BEGIN_MS - DAY_MS, end_ms=BEGIN_MS - HOUR_MS)) == []
+        assert opens(await at.answer(HOURS, end_ms=BEGIN_MS - HOUR_MS)) == []
 
 
 @pytest.mark.parametrize("asked", [{"start_ms": 0, "limit": 3}, {"end_ms": BEGIN_MS + 2 * DAY_MS, "limit": 99}])
