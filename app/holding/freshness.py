@@ -78,9 +78,11 @@ class Freshness:
         age_ms = max(0, now_ms - end_ms) if end_ms else None
         if not holdings.is_anchored(series):
             return TailAge(series, State.NOT_WHOLE, age_ms, now_ms)
-        if is_followed and end_ms and now_ms >= stale_at_ms(grid, end_ms, self._stale_ms_max):
+        tail = wish.tail(
+            series, grid, now_ms
+        )  # empty while no kline of a long interval has closed since the wish began
+        if is_followed and tail and end_ms and now_ms >= stale_at_ms(grid, end_ms, self._stale_ms_max):
             return TailAge(series, State.STALE, age_ms, grid.shift(end_ms, 1) + CLOSE_GRACE_MS)
-        tail = wish.tail(series, grid, now_ms)
         if is_followed:
             missing = Spans() if ledger.known.covers(tail) else ledger.known.complement(tail)
         else:  # an extra wish may end long before now

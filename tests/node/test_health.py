@@ -318,6 +318,19 @@ async def test_an_extra_wish_of_the_past_is_not_stale(made: Rig) -> None:
     assert patient.health.ready()[0]
 
 
+async def test_old_weeks_that_a_user_asked_for_are_not_stale_while_no_week_is_wished(made: Rig) -> None:
+    """Found by the simulation: two days are wished, and a query for weeks of June was kept."""
+    await made.symbols.refresh()
+    patient = Patient(made)
+    patient.wish = wish_of("1m", "1w", days=2)
+    weeks = Series(KLINES, "BTCUSDT", INTERVALS["1w"])
+    first_ms = weeks.interval.grid.floor(DAY0_MS - 150 * DAY_MS)
+    kept = Ledger().record(Spans([Span(first_ms, first_ms + 14 * DAY_MS)]), Source.REST)
+    made.holdings.load({**whole(patient.wish), weeks: kept}, {}, {})
+    is_ready, detail = patient.health.ready()
+    assert (is_ready, detail["series"]) == (True, {"fresh": 2, "stale": 0, "not_whole": 0})
+
+
 async def test_a_time_that_the_exchange_has_not_confirmed_is_no_readiness(made: Rig) -> None:
     await made.symbols.refresh()
     patient = Patient(made, is_confirmed=False)
