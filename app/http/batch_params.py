@@ -8,7 +8,7 @@ from app.domain.interval import INTERVALS
 from app.domain.reason import Reason
 from app.http.errors import ApiError, unavailable
 from app.http.headers import Header
-from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, sent_parameters, text_of
+from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, refuse_as_of, sent_parameters, text_of
 from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX
 from app.querying.batch import BatchQuery
 from app.querying.refusal import RETRY_AFTER_S
@@ -35,6 +35,7 @@ class BatchRequest(NamedTuple):
 
 def batch_request(query_string: bytes, headers: Sequence[Header], all_symbols: AllSymbols) -> BatchRequest:
     """The request that a raw query string and the headers state. Raises BinanceError, and ApiError beyond a bound."""
+    refuse_as_of(query_string)
     sent = sent_parameters(query_string, _KNOWN)
     for name in ("symbols", "interval"):
         if not sent.get(name):

@@ -11,6 +11,7 @@ from app.http.documentation import BINANCE_LIMITS, INTEGER, STRING, error_doc, j
 from app.http.errors import json_response
 from app.http.headers import BINANCE, NO_STORE
 from app.http.page import Page, PageResponse
+from app.http.params import refuse_as_of
 from app.http.services import Symbols
 from app.ports.clock import Clock
 
@@ -63,6 +64,7 @@ def market_router(symbols: Symbols, clock: Clock, exchange_info_max_age_s: int =
         },
     )
     async def exchange_info(request: Request) -> Response:
+        refuse_as_of(request.scope["query_string"])
         body = symbols.exchange_info()
         if body is None:
             raise service_unavailable(NEVER_SYNCED_RETRY_AFTER_S, Reason.NOT_SYNCED)

@@ -21,7 +21,7 @@ from app.http.klines import AS_OF_DOC, Klines
 from app.http.market_docs import answer_doc, parameters_doc
 from app.http.market_pages import Kept, MarketPages
 from app.http.market_params import DATA, question_of, refuse_too_old
-from app.http.params import as_of
+from app.http.params import as_of, refuse_as_of
 from app.http.relay import ask_writer, holds_header, is_relayed, wants_new
 from app.http.services import HeldRows, MarketServices
 from app.market import book_starts
@@ -78,7 +78,7 @@ class MarketData:
         return await self._answer(endpoint, question, scope)
 
     async def _answer(self, endpoint: Endpoint, question: Question, scope: Scope) -> Response:
-        if (kind := endpoint.kind) is not None and (at_ms := as_of(scope["query_string"])) is not None:
+        if (at_ms := _past_ms(endpoint, scope["query_string"])) is not None and (kind := endpoint.kind) is not None:
             async with in_time():
                 return await self._then(kind, question, at_ms)
         if not is_relayed(scope) and (query := self._stored(endpoint, question)) is not None:
@@ -118,7 +118,7 @@ class MarketData:
             if kind.is_gathered:
                 if (query := _rows_query(kind, question)) is None:
                     is_named = kind.rest.symbol in question.params
-                    raise invalid_parameter(kind.rest.interval) if is_named else missing_parameter(kind.rest.symbol)
+                    raise _other_period(kind) if is_named else missing_parameter(kind.rest.symbol)
                 if query.limit > kind.rest.rows_max:
                     raise invalid_parameter("limit")
                 rows = await self._as_of.rows(query, at_ms)
@@ -207,6 +207,21 @@ def _rows_query(kind: Kind, question: Question) -> StatisticsQuery | None:
     limit = question.number("limit") or kind.rest.rows_default
     series = Series(kind, kind.whose(symbol), interval)
     return StatisticsQuery(series, question.number("startTime"), question.number("endTime"), limit)
+
+
+def _past_ms(endpoint: Endpoint, query_string: bytes) -> int | None:
+    """The past time that is asked for; None for now. Raises BinanceError, also where only now is answered."""
+    try:
+        if endpoint.kind is None:
+            refuse_as_of(query_string)
+        return as_of(query_string)
+    except BinanceError as error:
+        raise _stated(error, endpoint) from error
+
+
+def _other_period(kind: Kind) -> BinanceError:
+    held = " or ".join(interval.code for interval in kind.intervals)
+    return BinanceError(400, -1130, f"as_of is answered for {kind.rest.interval}={held} alone, which the node keeps.")
 
 
 def _stated(error: BinanceError, endpoint: Endpoint) -> BinanceError:

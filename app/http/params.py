@@ -85,6 +85,17 @@ def as_of(query_string: bytes) -> int | None:
     return integer(sent_parameters(query_string, {AS_OF}), AS_OF, 0, INTEGER_MAX) if _AS_OF in query_string else None
 
 
+def refuse_as_of(query_string: bytes) -> None:
+    """Raise BinanceError if a route that answers only as of now is asked for a past time: it is not to be ignored."""
+    if as_of(query_string) is not None:
+        raise BinanceError(
+            400,
+            -1130,
+            "as_of is not answered here, but by klines, price klines, metrics, fundingRate and /v1/coverage: "
+            "leave it out for the answer of now.",
+        )
+
+
 def sent_parameters(query_string: bytes, known: AbstractSet[str]) -> dict[str, str]:
     """The known parameters that were sent, decoded. Raises BinanceError for a duplicate.
 

@@ -7,7 +7,7 @@ from typing import Final
 from app.binance.error_body import missing_parameter, start_after_end
 from app.domain.interval import DAY_MS, HOUR_MS, MINUTE_MS
 from app.http.errors import ApiError, unlisted
-from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, sent_parameters, text_of
+from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, refuse_as_of, sent_parameters, text_of
 from app.http.services import SymbolOf
 from app.querying.answer import LIMIT_MAX
 from app.querying.rolling_query import MINUTES_MAX, RollingQuery
@@ -22,6 +22,7 @@ _KNOWN: Final = frozenset(PARAMETERS)
 
 def rolling_query(query_string: bytes, symbol_of: SymbolOf) -> RollingQuery:
     """The query that a raw query string states. Raises BinanceError, and ApiError for what Binance does not know."""
+    refuse_as_of(query_string)
     sent = sent_parameters(query_string, _KNOWN)
     for name in ("symbol", "window"):
         if not sent.get(name):

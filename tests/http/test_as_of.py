@@ -38,6 +38,29 @@ async def test_fundings_and_metrics_need_a_symbol_and_a_held_period() -> None:
         }.items():
             found = await client.get(f"{path}as_of={THEN_MS}")
             assert (found.status_code, found.json()["code"]) == (400, code)
+            assert code != -1130 or "period=5m alone" in found.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/fapi/v1/continuousKlines?pair=BTCUSDT&contractType=PERPETUAL&interval=1m",
+        "/fapi/v1/depth?symbol=BTCUSDT",
+        "/futures/data/basis?pair=BTCUSDT&contractType=PERPETUAL&period=5m",
+        "/fapi/v1/exchangeInfo?",
+        "/v1/klines/batch?symbols=BTCUSDT&interval=1m",
+        "/v1/klines/rolling?symbol=BTCUSDT&window=5m",
+    ],
+)
+async def test_a_route_that_knows_only_now_does_not_pass_it_off_as_then(path: str) -> None:
+    node = Node()
+    async with node.client() as client:
+        found = await client.get(f"{path}&as_of={THEN_MS}")
+        assert found.status_code == 400
+        assert "as_of is not answered here" in found.text
+        assert found.text.startswith('{"msg"') == path.startswith("/futures/data"), "as the exchange orders them there"
+    assert not node.query.asked
+    assert not node.market.asked
 
 
 async def test_coverage_has_the_ledger_of_then() -> None:
