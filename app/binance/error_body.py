@@ -135,5 +135,5 @@ def service_unavailable(retry_after_s: int, reason: Reason) -> BinanceError:
 
 
 def never_held(text: str) -> BinanceError:
-    """The request cannot be answered completely, now or later: it is about what was held at a past time."""
+    """The request cannot be answered completely, now or later: it is about what is held of a past time."""
     return BinanceError(503, -1001, text, reason=Reason.NOT_HELD)

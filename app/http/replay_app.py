@@ -12,6 +12,7 @@ from app.http.admin_guard import AdminGuard
 from app.http.direct import Direct, Timings
 from app.http.errors import add_error_handlers
 from app.http.fast_path import FastPath
+from app.http.front import add_docs
 from app.http.intake import Intake
 from app.http.key_answers import Access
 from app.http.klines import PATH, Klines, klines_router
@@ -73,6 +74,7 @@ def create_replay_app(
     app.include_router(market_data_router(data))
     app.include_router(refused_router())
     app.include_router(replay_router(control, admin))
+    add_docs(app)
     add_error_handlers(app)
     app.add_middleware(Intake)
     instrument(app)

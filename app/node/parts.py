@@ -148,7 +148,7 @@ class Parts:
     def _make_lines(self) -> None:
         """How this process reaches the writer, and others this one: on this machine, and at NODE_URL from elsewhere."""
         settings = self.settings
-        self.url = settings.node_url or _local_url(settings.host, settings.port)
+        self.url = settings.node_url or local_url(settings.host, settings.port)
         token = settings.cluster_token.get_secret_value() if settings.cluster_token else None
         holder = Holder(lambda: self.lease.holder(), self.url, token)
         names = writer_rpc.ENDING, stream_fanout.ENDING
@@ -484,7 +484,7 @@ class Parts:
         await self.role.keep_stand_down(until_ms, reason)
 
 
-def _local_url(host: str, port: int) -> str:
+def local_url(host: str, port: int) -> str:
     """The URL at which a program on this machine reaches a server that listens on `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

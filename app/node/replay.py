@@ -30,6 +30,7 @@ from app.kinds.metrics import LATE_MS as METRICS_LATE_MS
 from app.market.book_starts import BookStarts
 from app.market.stream_hub import Hub
 from app.metric import Counter, Gauge
+from app.node.parts import local_url
 from app.node.shared_path import shared_path
 from app.node.stores import Reading, store_of
 from app.node.supervisor import Supervisor
@@ -213,7 +214,9 @@ class Replay:
                     ("stream-clients", self._streams.run),
                 ):
                     tasks.start(name, main)
-                self._observe(NodeStarted("", masked(settings.db_url), "none: a replay"))
+                self._observe(
+                    NodeStarted(local_url(settings.host, settings.port), masked(settings.db_url), "none: a replay")
+                )
                 yield {STREAMS: self._streams, CONNECTIONS: self._connections, KEY_GATE: self._gate}
         finally:
             await self._reader.close()

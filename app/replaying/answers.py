@@ -1,6 +1,8 @@
 """Answers as of the replay's time: the usual services, restricted to what had closed and was published by then."""
 
+from app.binance.error_body import BinanceError, never_held
 from app.domain import letters
+from app.domain.reason import Reason
 from app.domain.series import Series
 from app.holding.ledger_cache import LedgerCache
 from app.kinds.registry import spelt
@@ -26,8 +28,16 @@ class QueryThen:
         """The answer, whole unless the query allows a partial one. Raises BinanceError."""
         if not rolls_up(query.series):
             query = query._replace(only_final=True)
-        with self._clock.pinned():
-            return await self._usual.answer(query)
+        try:
+            with self._clock.pinned():
+                return await self._usual.answer(query)
+        except BinanceError as error:
+            if error.reason is not Reason.NOT_HELD:
+                raise
+            raise never_held(
+                f"The database does not hold all klines of {query.series} that were asked for, and a replay asks no "
+                "exchange: ask for another window, or fetch them with klinenode backfill."
+            ) from error
 
     def at_once(self, query: KlineQuery, now_ms: int) -> Answer | None:
         """None: nothing is kept in memory."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from app.binance.archive_csv import ArchiveFile
+from app.binance.error_body import never_held
 from app.binance.metrics_csv import MetricsDay
 from app.domain.interval import Grid, Interval
 from app.domain.kline import Precision
@@ -57,8 +58,11 @@ class NoMarket:
     """The source of market data that is not held; implements Market by refusing."""
 
     async def fetch(self, question: Question) -> Fetched:
-        """Raises UpstreamUnavailable."""
-        _refuse(question.path)
+        """Raises BinanceError."""
+        raise never_held(
+            f"A replay does not have what {question.path} was asked for, and asks no exchange: it has klines, price "
+            "klines, metrics with period=5m and fundingRate with symbol, where the database holds them."
+        )
 
 
 class NoLine:

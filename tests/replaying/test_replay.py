@@ -126,6 +126,8 @@ async def test_a_hole_is_refused_until_the_writer_beside_has_filled_it(tmp_path:
         for query in ({**hourly, "interval": "1m", "limit": 40}, hourly):
             answer = await here.client.get("/fapi/v1/klines", params=query)
             assert (answer.status_code, answer.headers["x-klinenode-reason"]) == (503, "not-held")
+            assert "retry-after" not in answer.headers, "nobody fetches it meanwhile"
+            assert "klinenode backfill" in answer.json()["msg"]
         assert len(await here.klines("1m", limit=28)) == 28
         writer = await SqliteWriter.open(f"sqlite:///{tmp_path}/then.db", SystemClock())
         await writer.commit(batches_of(SPAN, "BTCUSDT")[:1])
@@ -177,6 +179,10 @@ async def test_metrics_and_fundings_appear_when_they_were_published(tmp_path: Pa
             assert paid[0]["fundingTime"] == DAY + (3 - expected) * HOUR_MS + 7
         refused = await here.client.get("/fapi/v1/premiumIndex", params={"symbol": "BTCUSDT"})
         assert (refused.status_code, refused.headers["x-klinenode-reason"]) == (503, "not-held")
+        assert "retry-after" not in refused.headers
+        assert "it has klines" in refused.json()["msg"]
+        for path in ("/docs", "/openapi.json"):  # where the answer to an unknown path sends people
+            assert (await here.client.get(path)).status_code == 200
 
 
 async def test_an_operator_sets_the_replay_and_a_wrong_wish_changes_nothing(tmp_path: Path) -> None:
