@@ -60,6 +60,9 @@ class AsOf:
         """
         answer = self._events if query.series.kind.is_sparse else self._statistics
         try:
+            if query.start_ms is not None and query.start_ms > at_ms:
+                await self._reader(at_ms).ledger(query.series)  # raises NotRecorded
+                return HeldAnswer(query.series.kind.finished(b"[]", query.series.symbol), 0)
             return await answer(query, self._reader(at_ms))
         except (NotRecorded, StoreUnavailable) as error:
             raise self._refused(error) from error
@@ -194,8 +197,6 @@ def _missing(grid: Grid, known: Spans, asked: Span) -> tuple[Span, ...]:
 
 def _not_held(series: Series, at_ms: int, span: Span) -> BinanceError:
     """The refusal of an answer that would not be whole. Nothing will change that, so it says no time to ask again."""
-    text = (
-        f"This node did not hold all of {series} at {at_ms}: nothing is known of {span.start_ms} to {span.end_ms}. "
-        "Ask for another window, or a later as_of."
-    )
+    lacking = f"nothing is known of {span.start_ms} to {span.end_ms}" if span else "nothing is known of that window"
+    text = f"This node did not hold all of {series} at {at_ms}: {lacking}. Ask for another window, or a later as_of."
     return never_held(text)

@@ -143,6 +143,16 @@ async def test_statistics_and_events_end_with_the_newest_that_was_held(case: Cas
         assert refused.value.reason is Reason.NOT_HELD
 
 
+@pytest.mark.parametrize("series", [OPEN_INTEREST, FUNDINGS], ids=str)
+async def test_there_are_no_rows_after_the_time_that_is_asked_about(case: Case, series: Series) -> None:
+    assert await case.rows(series, NOW_MS, 9, NOW_MS + 1) == []
+    assert await case.rows(series, NOW_MS, 9, NOW_MS + HOUR_MS) == []
+    with pytest.raises(BinanceError) as nothing:
+        await case.rows(series, NOW_MS, 9, NOW_MS - 2 * HOUR_MS)
+    assert (nothing.value.reason, nothing.value.retry_after_s) == (Reason.NOT_HELD, None)
+    assert "nothing is known of that window" in nothing.value.msg, "and not of a span that ends before it starts"
+
+
 async def test_coverage_is_the_ledger_of_then_and_few_past_states_are_kept(case: Case) -> None:
     await case.hold(BTC, Source.REST, Span(place(8), place(10)), [kline(place(8)), kline(place(9))])
     case.rig.clock.ms += 2 * SETTLED_MS
