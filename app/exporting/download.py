@@ -14,17 +14,24 @@ from app.domain.span import Span
 from app.exporting.export import Export, Exported, Sources
 from app.exporting.plan import ENDINGS, Piece, PlannedFile, check_format
 from app.exporting.shapes import shape_of
+from app.exporting.threads import in_thread
 from app.ports.clock import Clock
 from app.ports.export import ExportError, ExportFolder, FileKind, Format
 
 ROWS_MAX: Final = 5_000_000
 """Of one answer: ten years of minutes of a symbol, up to 800 MB as CSV, made in about ten seconds."""
+MADE_S_MAX: Final = 45.0
+"""Of making a file: what blocks then may take some seconds more, and every answer begins within 57 (http/deadline)."""
 STEP_ROWS: Final = 1_440
 """Of one read, 200 kB of text: what holds the interpreter takes less than a millisecond, so klines do not wait."""
 
 
 class Busy(Exception):
     """Another export is under way."""
+
+
+class TooLong(Exception):
+    """The file was not made within MADE_S_MAX seconds; what there was of it is deleted."""
 
 
 class Scratch(Protocol):
@@ -92,17 +99,21 @@ class Downloads:
         self._scratch = scratch
 
     async def make(self, question: Question) -> Download:
-        """Make the file. Raises ExportError if it is impossible, and Busy, Missing, StoreUnavailable, OSError."""
+        """Make the file. Raises ExportError if that is impossible; Busy, Missing, TooLong, StoreUnavailable, OSError."""
         file = self._planned(question)
-        scratch = await asyncio.to_thread(self._scratch)
+        scratch = await in_thread(self._scratch, undo=lambda made: made.release())
+        limit = asyncio.timeout(MADE_S_MAX)
         try:
-            export = Export(self._sources, scratch.folder, [file], lambda rows: None)
-            exported = await export.run("", (), self._clock)
+            async with limit:
+                export = Export(self._sources, scratch.folder, [file], lambda rows: None)
+                exported = await export.run("", (), self._clock)
             _check(exported, question)
             size, sha256 = exported.digests[0]
-            opened = await asyncio.to_thread(scratch.open, file.path)
-        except BaseException:
+            opened = await in_thread(scratch.open, file.path, undo=lambda made: made.close())
+        except BaseException as error:
             scratch.release()
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise TooLong(f"the file was not made within {MADE_S_MAX:.0f} s") from error
             raise
 
         def release() -> None:
@@ -125,7 +136,7 @@ class Downloads:
             raise ExportError("no row of that span is due yet: ask for an earlier startTime")
         if rows > ROWS_MAX:
             raise ExportError(
-                f"that are {rows:,} rows, and an answer has at most {ROWS_MAX:,}: ask for less at a time, or use "
+                f"these are {rows:,} rows, and an answer has at most {ROWS_MAX:,}: ask for less at a time, or use "
                 "klinenode export on the node's machine"
             )
         first = pieces[0].series

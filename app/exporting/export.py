@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -24,6 +25,7 @@ from app.exporting.manifest import (
     missing_rows,
 )
 from app.exporting.plan import Piece, PlannedFile
+from app.exporting.threads import in_thread
 from app.ports.clock import Clock
 from app.ports.export import ExportError, ExportFolder, OpenRows, RowsFile
 from app.ports.store import StoreReader
@@ -73,7 +75,7 @@ class Export:
 
     async def run(self, klinenode: str, arguments: Sequence[str], clock: Clock) -> Exported:
         """Write what is not there yet. Raises ExportError, StoreUnavailable, OSError; what is written stays."""
-        earlier = await asyncio.to_thread(self._earlier)
+        earlier = await in_thread(self._earlier)
         waiting = iter(self._files)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -83,7 +85,7 @@ class Export:
             raise _first(failed) from None  # one reason is enough: the others are stopped by it
         entries = earlier | self._entries
         text = manifest_text(entries.values(), klinenode, arguments, clock.now_ms())
-        await asyncio.to_thread(self._folder.conclude, text)
+        await in_thread(self._folder.conclude, text)
         return self._result()
 
     def _earlier(self) -> dict[str, FileEntry]:
@@ -101,13 +103,13 @@ class Export:
                 self._advance(entry.rows)
             else:
                 entry = await self._written(file)
-                await asyncio.to_thread(self._folder.note, entry_text(entry))
+                await in_thread(self._folder.note, entry_text(entry))
             self._entries[file.path] = entry
 
     async def _is_current(self, entry: FileEntry, file: PlannedFile) -> bool:
         if not is_of(entry, file, await self._known(file)):
             return False
-        return await asyncio.to_thread(self._folder.digest, file.path) == (entry.bytes, entry.sha256)
+        return await in_thread(self._folder.digest, file.path) == (entry.bytes, entry.sha256)
 
     async def _known(self, file: PlannedFile) -> list[Known]:
         """What is known of each piece now."""
@@ -133,14 +135,11 @@ class Export:
         """Write a file again until nothing has changed meanwhile."""
         known = await self._known(file)
         for _ in range(TRIES_MAX):
-            path = await asyncio.to_thread(self._folder.begin, file.path)
-            rows_file = await asyncio.to_thread(self._sources.open_rows, path, file.kind)
-            counts = [await self._write(rows_file, piece, what) for piece, what in zip(file.pieces, known, strict=True)]
-            await asyncio.to_thread(rows_file.close)
+            counts = await self._tried(file, known)
             before, known = known, await self._known(file)
             if _rows_known(before) == _rows_known(known):
                 self._check(file, known, counts)
-                size, sha256 = await asyncio.to_thread(self._folder.keep, file.path)
+                size, sha256 = await in_thread(self._folder.keep, file.path)
                 pieces = tuple(
                     PieceEntry(piece.series.name, piece.series.interval.code, SpanEntry(*piece.window), count, what)
                     for piece, what, count in zip(file.pieces, known, counts, strict=True)
@@ -154,6 +153,18 @@ class Export:
             "the same command goes on from here when it is over"
         )
 
+    async def _tried(self, file: PlannedFile, known: Sequence[Known]) -> list[int]:
+        """Write a file once, and close it whatever happens; returns the number of rows of each piece."""
+        path = await in_thread(self._folder.begin, file.path)
+        rows_file = await in_thread(self._sources.open_rows, path, file.kind, undo=_abandon)
+        try:
+            counts = [await self._write(rows_file, piece, what) for piece, what in zip(file.pieces, known, strict=True)]
+        except BaseException:
+            await in_thread(_abandon, rows_file)
+            raise
+        await in_thread(rows_file.close)
+        return counts
+
     async def _write(self, file: RowsFile, piece: Piece, known: Known) -> int:
         """Write the rows of a piece, the next ones being read meanwhile; returns their number."""
         lines = self._sources.lines
@@ -164,7 +175,7 @@ class Export:
             step = next(steps, None)
             async with asyncio.TaskGroup() as tasks:
                 if read.rows:
-                    tasks.create_task(asyncio.to_thread(file.write, piece.series, read))
+                    tasks.create_task(in_thread(file.write, piece.series, read))
                 ahead = None if step is None else tasks.create_task(lines.read(piece.series, piece.grid, step))
             total += read.rows
             self._advance(read.rows)
@@ -201,6 +212,12 @@ class Export:
             holes,
             tuple((entry.bytes, entry.sha256) for entry, _ in entries),
         )
+
+
+def _abandon(file: RowsFile) -> None:
+    """Close a file that nobody will read, so that the room of a deleted one is free at once."""
+    with suppress(ExportError, OSError, ValueError):  # what is left may not be writable: the disk may be full
+        file.close()
 
 
 def _rows_known(known: Sequence[Known]) -> list[tuple[object, ...]]:

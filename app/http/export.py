@@ -13,7 +13,7 @@ from app.domain.interval import INTERVALS
 from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
-from app.exporting.download import Busy, Download, Missing, Question
+from app.exporting.download import Busy, Download, Missing, Question, TooLong
 from app.http.documentation import OWN_LIMITS, own_error_doc
 from app.http.errors import ApiError, unavailable, unlisted
 from app.http.headers import NO_STORE
@@ -80,7 +80,8 @@ def export_router(services: Services) -> APIRouter:
             },
             400: own_error_doc("A parameter is wrong, or the rows do not fit the format."),
             503: own_error_doc(
-                "Another export is under way, or rows are not held (allow_partial=true sends the rest)."
+                "Another export is under way, rows are not held (allow_partial=true sends the rest), or the file was "
+                "not made in time: ask for less."
             ),
         },
     )
@@ -106,6 +107,9 @@ def export_router(services: Services) -> APIRouter:
         except Missing as error:
             text = f"{error}; allow_partial=true sends the others, and /v1/coverage says what is missing."
             raise unavailable(text, Reason.NOT_WHOLE, MISSING_RETRY_AFTER_S) from error
+        except TooLong as error:
+            text = f"{error}: ask for less at a time, or use klinenode export on the node's machine."
+            raise unavailable(text, Reason.SLOW, BUSY_RETRY_AFTER_S) from error
         except ExportError as error:
             raise ApiError(400, f"{error}.") from error
         except OSError as error:

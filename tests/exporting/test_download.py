@@ -1,7 +1,10 @@
 """GET /v1/export: a whole file or an error, one at a time, and nothing that stays behind."""
 
+import asyncio
 import base64
 import hashlib
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +12,12 @@ import pytest
 from app.domain.interval import DAY_MS, Grid
 from app.domain.series import Series
 from app.domain.span import Span
+from app.exporting import download
 from app.exporting.download import Busy, Downloads, Scratch
+from app.exporting.export import Sources
 from app.exporting.shapes import shape_of
-from app.ports.export import FileKind, Format
+from app.http import deadline
+from app.ports.export import FileKind, Format, Lines
 from infra.exporting.formats import read_rows
 from infra.exporting.scratch import ScratchFolder
 from infra.process.folder_lock import FolderTaken
@@ -30,6 +36,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def node(held: Held, folder: Path) -> Node:
+    return node_of(held.sources(), folder)
+
+
+def node_of(sources: Sources, folder: Path) -> Node:
     def due(series: tuple[Series, ...], span: Span) -> dict[Series, tuple[Grid, Span]]:
         return {each: (each.interval.grid, span) for each in series}
 
@@ -39,7 +49,7 @@ def node(held: Held, folder: Path) -> Node:
         except FolderTaken as error:
             raise Busy("another export is under way") from error
 
-    return Node(downloads=Downloads(held.sources(), FixedClock(), due, scratch))
+    return Node(downloads=Downloads(sources, FixedClock(), due, scratch))
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -103,3 +113,52 @@ async def test_what_cannot_be_answered_is_refused_before_anything_is_built(
     assert answer.status_code == 400
     assert says in answer.text
     assert not files_in(folder)
+
+
+class Hanging:
+    """A file whose rows take as long to write as a disk that hangs, until `go_on`."""
+
+    def __init__(self, path: Path, kind: FileKind) -> None:
+        path.touch()
+        self._path = path
+        self.writes = threading.Event()
+        self.go_on = threading.Event()
+        self.is_closed = False
+
+    def write(self, series: Series, lines: Lines) -> None:
+        self.writes.set()
+        assert self.go_on.wait(30)
+        assert self._path.exists(), "the folder was deleted under a thread that writes"
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("ends", ["by its own limit", "by the deadline of every answer"])
+async def test_an_export_that_takes_too_long_says_what_to_do_and_leaves_nothing(
+    held: Held, folder: Path, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = (download, "MADE_S_MAX") if ends == "by its own limit" else (deadline, "RESPONSE_S_MAX")
+    monkeypatch.setattr(*limit, 0.2)
+    files: list[Hanging] = []
+
+    def open_rows(path: Path, kind: FileKind) -> Hanging:
+        files.append(Hanging(path, kind))
+        return files[-1]
+
+    node = node_of(replace(held.sources(), open_rows=open_rows), folder)
+    async with node.client() as client, asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(client.get(HOURLY))
+        while not files:
+            await asyncio.to_thread(lambda: None)
+        await asyncio.to_thread(files[0].writes.wait, 30)
+        done, _ = await asyncio.wait([asking], timeout=0.5)
+        assert not done
+        files[0].go_on.set()
+        answer = await asking
+    assert (answer.status_code, answer.headers["x-klinenode-reason"]) == (503, "slow")
+    if ends == "by its own limit":
+        assert "ask for less at a time, or use klinenode export" in answer.text
+    assert files[0].is_closed
+    assert not files_in(folder)
+    ScratchFolder(folder).release()
