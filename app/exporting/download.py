@@ -99,7 +99,7 @@ class Downloads:
         self._scratch = scratch
 
     async def make(self, question: Question) -> Download:
-        """Make the file. Raises ExportError if that is impossible; Busy, Missing, TooLong, StoreUnavailable, OSError."""
+        """Make the file. Raises ExportError if that cannot be; Busy, Missing, TooLong, StoreUnavailable, OSError."""
         file = self._planned(question)
         scratch = await in_thread(self._scratch, undo=lambda made: made.release())
         limit = asyncio.timeout(MADE_S_MAX)
