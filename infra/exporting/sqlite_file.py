@@ -18,6 +18,7 @@ class SqliteFile:
     """A database that is being written (app.ports.export.RowsFile)."""
 
     def __init__(self, path: Path, kind: FileKind) -> None:
+        self._path = path
         self._decimal = "REAL" if kind.is_float else "TEXT"
         # nobody reads it before it has its name, and a crash makes it again: no journal, no waiting for the disk
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -26,19 +27,22 @@ class SqliteFile:
         self._begun: set[str] = set()
 
     def write(self, series: Series, lines: Lines) -> None:
-        """Append rows, in one transaction."""
+        """Append rows, in one transaction. Raises OSError, as for any other file: the disk may be full."""
         table, names = row_table(*series.table), row_columns(series.kind)
         places = [lines.shape.names.index(name) for name in names]
         symbol = series.name
         rows = (line.split(",") for line in lines.text.decode().split("\n"))
         values = ((symbol, *[row[place] or None for place in places]) for row in rows)
-        self._connection.execute("BEGIN")
-        if table not in self._begun:
-            self._connection.execute(self._created(table, lines.shape, names))
-            self._begun.add(table)
         marks = ",".join("?" * (len(names) + 1))
-        self._connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608  our own names
-        self._connection.execute("COMMIT")
+        try:
+            self._connection.execute("BEGIN")
+            if table not in self._begun:
+                self._connection.execute(self._created(table, lines.shape, names))
+                self._begun.add(table)
+            self._connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608  our own names
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise OSError(f"rows cannot be written to {self._path.name}: {error}") from error
 
     def close(self) -> None:
         """Close the database."""

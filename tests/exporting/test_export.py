@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import resource
 import signal
 import sys
 from decimal import Decimal
@@ -124,6 +125,19 @@ async def test_a_value_that_does_not_fit_is_an_error_that_names_it(held: Held, t
         await held.export(tmp_path / "out", held.files(Format.PARQUET, [HOURS]))
     exported = await held.export(tmp_path / "out", held.files(Format.CSV, [HOURS]))
     assert exported.rows == 48, "text keeps every digit"
+
+
+@pytest.mark.parametrize("form", Format)
+async def test_a_full_disk_is_an_error_of_the_disk_whatever_the_format(
+    held: Held, tmp_path: Path, form: Format
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"too large|full|I/O"):
+            await held.export(tmp_path, held.files(form, [MINUTES]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 async def test_float64_is_the_nearest_float_and_only_on_request(held: Held, tmp_path: Path) -> None:
