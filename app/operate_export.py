@@ -61,7 +61,7 @@ async def export(settings: Settings, wish: ExportWish, out: Console) -> Exported
         files = planned(asked, wish.format, wish.split, is_float=wish.is_float)
         if not files:
             raise OperateError("no row of that span is due yet: name an earlier --start, or a longer span")
-        lock = FolderLock(wish.folder / LOCK_FOLDER)
+        lock = _locked(wish.folder)
         try:
             folder = Folder(wish.folder)
             folder.clear()
@@ -71,10 +71,24 @@ async def export(settings: Settings, wish: ExportWish, out: Console) -> Exported
                 return await run.run(version("klinenode"), wish.arguments, parts.clock)
         finally:
             lock.release()
-    except (StoreUnavailable, ExportError, FolderTaken, OSError) as error:
+    except OSError as error:
+        raise OperateError(f"{error}; files with a name are whole, and the same command goes on from there") from error
+    except (StoreUnavailable, ExportError) as error:
         raise OperateError(str(error)) from error
     finally:
         await node.close()
+
+
+def _locked(folder: Path) -> FolderLock:
+    """The lock of a folder that is made if it is missing. Raises OperateError."""
+    try:
+        return FolderLock(folder / LOCK_FOLDER)
+    except FolderTaken as error:
+        raise OperateError(f"another export writes to {folder}: wait for it, or name another folder") from error
+    except NotADirectoryError as error:
+        raise OperateError(f"{folder} is a file, or lies in one: name a folder for the export") from error
+    except OSError as error:
+        raise OperateError(f"{folder} cannot be made or written to: {error.strerror}; name another folder") from error
 
 
 def _asked(parts: Parts, target: Target) -> dict[Series, tuple[Grid, Span]]:

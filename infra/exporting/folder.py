@@ -5,8 +5,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-from app.ports.export import ExportError
-
 MANIFEST: Final = "manifest.json"
 JOURNAL: Final = ".manifest.journal"
 PART: Final = ".part"
@@ -20,9 +18,7 @@ class Folder:
         self.path = path
 
     def clear(self) -> None:
-        """Make the folder, and delete the unfinished files of a run that was killed. Raises ExportError, OSError."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ExportError(f"{self.path} is a file: name a folder for the export")
+        """Make the folder, and delete the unfinished files of a run that was killed. Raises OSError."""
         self.path.mkdir(parents=True, exist_ok=True)
         for each in self.path.rglob(f".*{PART}"):
             each.unlink()
@@ -69,7 +65,7 @@ class Folder:
         """The manifest; None when there is none yet."""
         try:
             return (self.path / MANIFEST).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def conclude(self, manifest: bytes) -> None:

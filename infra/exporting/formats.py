@@ -1,13 +1,15 @@
 """The registry of formats: how their files are written and read back."""
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from app.domain.series import Series
 from app.domain.span import Span
-from app.ports.export import FileKind, Format, OpenRows, ReadBatch, ReadRows, RowsFile
+from app.ports.export import ExportError, FileKind, Format, OpenRows, ReadBatch, ReadRows, RowsFile
 from infra.exporting import arrow_files, csv_file, marketstore_file, sqlite_file
+from infra.sqlite.library import sqlite3
 
 _WRITERS: Final[dict[Format, OpenRows]] = {
     Format.PARQUET: arrow_files.ParquetFile,
@@ -32,4 +34,10 @@ def open_rows(path: Path, kind: FileKind) -> RowsFile:
 
 def read_rows(path: Path, kind: FileKind, series: Series, window: Span) -> Iterator[ReadBatch]:
     """The rows of a series in a file that open in a span, some at a time. Raises ExportError, OSError."""
-    return _READERS[kind.format](path, kind, series, window)
+    try:
+        yield from _READERS[kind.format](path, kind, series, window)
+    except (ValueError, LookupError, csv.Error, sqlite3.Error) as error:  # the libraries' own errors are such, too
+        raise ExportError(
+            f"{path} is not a {kind.format} file of {series} as this klinenode writes it: export it again to another "
+            f"folder ({error})"
+        ) from error

@@ -7,11 +7,14 @@ import pytest
 from rich.console import Console
 
 from app.domain.interval import M1
+from app.exporting.manifest import NAME
 from app.operate import OperateError, Target
 from app.operate_check_export import check_export
-from app.operate_export import export, holes_of, summary, wish_of
+from app.operate_export import LOCK_FOLDER, export, holes_of, summary, wish_of
+from app.ports.export import Format
 from app.settings import load
-from tests.exporting.held import MINUTES, MISSING, SPAN, Held, rows_of
+from infra.process.folder_lock import FolderLock
+from tests.exporting.held import HOURS, MINUTES, MISSING, SPAN, Held, rows_of
 
 
 async def test_a_command_exports_beside_the_node_that_writes_and_proves_it(held: Held, tmp_path: Path) -> None:
@@ -38,3 +41,32 @@ async def test_what_the_database_does_not_know_is_refused(held: Held, tmp_path: 
         await export(settings, wish, out)
     with pytest.raises(OperateError, match=r"has no manifest\.json"):
         await check_export(tmp_path, None, out)
+
+
+async def test_a_folder_that_cannot_be_written_to_is_refused_with_what_to_do(held: Held, tmp_path: Path) -> None:
+    settings = load({"db_url": held.url}, asks_exchange=False)
+    out = Console(file=io.StringIO())
+    (file := tmp_path / "file").touch()
+    (taken := tmp_path / "taken").mkdir()
+    lock = FolderLock(taken / LOCK_FOLDER)
+    for folder, says in (
+        (file, "is a file, or lies in one: name a folder"),
+        (file / "below", "is a file, or lies in one: name a folder"),
+        (Path("/proc/klinenode"), "cannot be made or written to: No such file or directory; name another folder"),
+        (taken, "another export writes to .*taken: wait for it, or name another folder"),
+    ):
+        wish = wish_of(Target(("BTCUSDT",), (M1,), *SPAN), folder, "csv", "year", is_float=False)
+        with pytest.raises(OperateError, match=says):
+            await export(settings, wish, out)
+    lock.release()
+    with pytest.raises(OperateError, match=r"has no manifest\.json"):
+        await check_export(file, None, out)
+
+
+async def test_a_manifest_that_states_another_format_is_no_traceback(held: Held, tmp_path: Path) -> None:
+    await held.export(tmp_path, held.files(Format.PARQUET, [HOURS]))
+    manifest, whole = tmp_path / NAME, (tmp_path / NAME).read_text()
+    for form in set(Format) - {Format.PARQUET}:
+        manifest.write_text(whole.replace('"format": "parquet"', f'"format": "{form}"'))
+        with pytest.raises(OperateError, match=f"is not a {form} file of ETHUSDT 1h"):
+            await check_export(tmp_path, None, Console(file=io.StringIO()))
