@@ -28,6 +28,8 @@ def rolling_query(query_string: bytes, symbol_of: SymbolOf) -> RollingQuery:
         if not sent.get(name):
             raise missing_parameter(name)
     symbol = symbol_of(sent["symbol"])
+    if symbol is None and "@" in sent["symbol"]:
+        raise ApiError(400, "Windows are made of klines alone: name a symbol such as BTCUSDT, without @.")
     if symbol is None:
         raise ApiError(400, unlisted(sent["symbol"]))
     length_ms = _length_ms(sent, "window")

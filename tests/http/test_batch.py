@@ -38,6 +38,7 @@ REFUSED = [
     ("symbols=BTCUSDT&interval=1m&startTime=2&endTime=1", "Start time"),
     ("symbols=BTCUSDT&interval=1m&format=csv", "There is no format csv"),
     ("symbols=BTCUSDT&symbols=ETHUSDT&interval=1m", "Duplicate"),
+    ("symbols=BTCUSDT&interval=1m&as_of=1", "as_of is not answered here"),
     (f"symbols={','.join(f'A{each}' for each in range(SYMBOLS_MAX + 1))}&interval=1m", "more than 1000"),
     (
         f"symbols={','.join(f'A{each}' for each in range(SYMBOLS_MAX))}&interval=1m&limit=1500",
@@ -48,6 +49,8 @@ REFUSED_WINDOWS = [
     ("window=90m", "'symbol'"),
     ("symbol=BTCUSDT", "'window'"),
     ("symbol=NOPE&window=90m", "lists no NOPE"),
+    ("symbol=BTCUSDT@markPrice&window=90m", "made of klines alone"),
+    ("symbol=BTCUSDT&window=90m&as_of=1", "as_of is not answered here"),
     ("symbol=BTCUSDT&window=90", "a length from 1m to 7d"),
     ("symbol=BTCUSDT&window=8d", "a length from 1m to 7d"),
     ("symbol=BTCUSDT&window=0m", "a length from 1m to 7d"),
