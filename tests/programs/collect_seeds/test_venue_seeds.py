@@ -11,7 +11,7 @@ from app.collecting.effects import Effect, Emit
 from app.collecting.rest_gate import RestGate
 from app.domain.interval import MINUTE_MS
 from app.domain.records import DataType
-from app.ports.venue_io import Answer
+from infra.sandbox.venue import Answer
 from tests.programs.collect_seeds.reader import Market, Reader, ReadGap
 from tests.programs.collect_seeds.run import play
 from tests.programs.collect_seeds.venue_check import failures
