@@ -14,6 +14,7 @@ from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
 from app.exporting.download import Busy, Download, Missing, Question, TooLong
+from app.exporting.threads import in_thread
 from app.http.documentation import OWN_LIMITS, own_error_doc
 from app.http.errors import ApiError, unavailable, unlisted
 from app.http.headers import NO_STORE
@@ -23,6 +24,8 @@ from app.kinds.registry import named
 from app.ports.export import ExportError, Format
 
 CHUNK_BYTES: Final = 256 * 1024
+SENT_S_MIN: Final = 60.0  # of sending a file of any size
+SENT_BYTES_S_MIN: Final = 512 * 1024  # the largest file in half an hour: a slower client would keep others from theirs
 BUSY_RETRY_AFTER_S: Final = 10  # an export takes some seconds
 MISSING_RETRY_AFTER_S: Final = 60  # a node that is filling has more rows then
 MEDIA_TYPES: Final = {
@@ -55,12 +58,15 @@ class FileResponse(Response):
         self.raw_headers.append(NO_STORE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the file, as fast as the client reads."""
+        """Send the file, as fast as the client reads; one that reads too slowly is cut off."""
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            while chunk := await asyncio.to_thread(self._download.file.read, CHUNK_BYTES):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            async with asyncio.timeout(SENT_S_MIN + self._download.size / SENT_BYTES_S_MIN):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                while chunk := await in_thread(self._download.file.read, CHUNK_BYTES):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            return  # the server closes the connection, so the client knows that its file is not whole
         finally:
             self._download.release()
 

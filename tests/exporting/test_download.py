@@ -3,20 +3,24 @@
 import asyncio
 import base64
 import hashlib
+import io
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from starlette.types import Message
 
 from app.domain.interval import DAY_MS, Grid
 from app.domain.series import Series
 from app.domain.span import Span
 from app.exporting import download
-from app.exporting.download import Busy, Downloads, Scratch
+from app.exporting.download import Busy, Download, Downloads, Scratch
 from app.exporting.export import Sources
 from app.exporting.shapes import shape_of
 from app.http import deadline
+from app.http import export as http_export
+from app.http.export import FileResponse
 from app.ports.export import FileKind, Format, Lines
 from infra.exporting.formats import read_rows
 from infra.exporting.scratch import ScratchFolder
@@ -162,3 +166,22 @@ async def test_an_export_that_takes_too_long_says_what_to_do_and_leaves_nothing(
     assert files[0].is_closed
     assert not files_in(folder)
     ScratchFolder(folder).release()
+
+
+async def test_a_client_that_hardly_reads_is_cut_off_and_frees_the_next_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_export, "SENT_S_MIN", 0.05)
+    sent: list[Message] = []
+    freed = asyncio.Event()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    made = Download("BTCUSDT-1m.csv", 2, "00" * 32, 1, 0, io.BytesIO(b"ab"), freed.set)
+    await FileResponse(made, Format.CSV)({"type": "http"}, receive, send)
+    assert freed.is_set()
+    assert [message.get("more_body") for message in sent] == [None, True], "the file does not end as if it were whole"
