@@ -78,7 +78,9 @@ class MarketData:
         return await self._answer(endpoint, question, scope)
 
     async def _answer(self, endpoint: Endpoint, question: Question, scope: Scope) -> Response:
-        if (at_ms := _past_ms(endpoint, scope["query_string"])) is not None and (kind := endpoint.kind) is not None:
+        kind = endpoint.kind
+        if (at_ms := _past_ms(scope["query_string"], endpoint, has_rows=kind is not None)) is not None:
+            assert kind is not None, "refused otherwise"
             async with in_time():
                 return await self._then(kind, question, at_ms)
         if not is_relayed(scope) and (query := self._stored(endpoint, question)) is not None:
@@ -209,10 +211,10 @@ def _rows_query(kind: Kind, question: Question) -> StatisticsQuery | None:
     return StatisticsQuery(series, question.number("startTime"), question.number("endTime"), limit)
 
 
-def _past_ms(endpoint: Endpoint, query_string: bytes) -> int | None:
+def _past_ms(query_string: bytes, endpoint: Endpoint, *, has_rows: bool) -> int | None:
     """The past time that is asked for; None for now. Raises BinanceError, also where only now is answered."""
     try:
-        if endpoint.kind is None:
+        if not has_rows:
             refuse_as_of(query_string)
         return as_of(query_string)
     except BinanceError as error:
