@@ -316,6 +316,7 @@ def export(
         Literal["parquet", "arrow", "csv", "sqlite", "marketstore"], typer.Option("--format", help="Of the files.")
     ] = "parquet",
     split: Annotated[Literal["year", "month"], typer.Option(help="What one file has of a series.")] = "year",
+    as_of: Annotated[str | None, typer.Option(help="As held at a past time: ISO 8601 or ms; default: now.")] = None,
     *,
     float64: Annotated[bool, typer.Option("--float64", help="Round decimals to float64.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when rows are missing.")] = False,
@@ -330,9 +331,8 @@ def export(
     from app import operate, operate_export
 
     settings = _settings_of(is_demo=demo, needs_node=False)
-    wish = operate_export.wish_of(
-        _target(settings, symbol, interval, start, end), folder, format_, split, is_float=float64
-    )
+    target, as_of_ms = _target(settings, symbol, interval, start, end), _ms(as_of, "--as-of")
+    wish = operate_export.wish_of(target, folder, format_, split, is_float=float64, as_of_ms=as_of_ms)
     try:
         exported = asyncio.run(operate_export.export(settings, wish, _console(stderr=True)))
     except KeyboardInterrupt:

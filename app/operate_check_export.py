@@ -71,6 +71,8 @@ class _Node:
                 "endTime": end_ms + rest.stamp_ms,
                 "limit": limit,
             }
+            if asked.as_of_ms is not None:
+                params["as_of"] = asked.as_of_ms
             if rest.interval:
                 params[rest.interval] = series.interval.code
             page = await self._page(series.kind.rest.path, params, asked)

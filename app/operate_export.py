@@ -19,7 +19,7 @@ from app.node.exporting import due, rows_due, sources
 from app.node.node import Node
 from app.node.parts import Parts
 from app.operate import OperateError, Target
-from app.ports.errors import StoreUnavailable
+from app.ports.errors import NotRecorded, StoreUnavailable
 from app.ports.export import ExportError, Format
 from app.settings import Settings
 from infra.exporting.folder import Folder
@@ -40,13 +40,17 @@ class ExportWish(NamedTuple):
     format: Format
     split: Split
     is_float: bool
+    as_of_ms: int | None
+    """The past time as of which rows are written; None: now."""
     arguments: Sequence[str]
     """The command line, for the manifest."""
 
 
-def wish_of(target: Target, folder: Path, form: str, split: str, *, is_float: bool) -> ExportWish:
+def wish_of(
+    target: Target, folder: Path, form: str, split: str, *, is_float: bool, as_of_ms: int | None = None
+) -> ExportWish:
     """The wish of the command line's words."""
-    return ExportWish(target, folder, Format(form), Split(split), is_float, sys.argv[1:])
+    return ExportWish(target, folder, Format(form), Split(split), is_float, as_of_ms, sys.argv[1:])
 
 
 async def export(settings: Settings, wish: ExportWish, out: Console) -> Exported:
@@ -56,7 +60,8 @@ async def export(settings: Settings, wish: ExportWish, out: Console) -> Exported
     parts = node.parts
     try:
         await parts.load_for_reading()
-        asked = _asked(parts, wish.target)
+        found = sources(parts, wish.as_of_ms)
+        asked = _asked(parts, wish)
         check_format(wish.format, list(asked))
         files = planned(asked, wish.format, wish.split, is_float=wish.is_float)
         if not files:
@@ -66,14 +71,14 @@ async def export(settings: Settings, wish: ExportWish, out: Console) -> Exported
             folder = Folder(wish.folder)
             folder.clear()
             with Progress(*_COLUMNS, console=out) as progress:
-                task = progress.add_task("rows", total=rows_due(parts, files))
-                run = Export(sources(parts), folder, files, lambda rows: progress.advance(task, rows))
+                task = progress.add_task("rows", total=await rows_due(found, files))
+                run = Export(found, folder, files, lambda rows: progress.advance(task, rows))
                 return await run.run(version("klinenode"), wish.arguments, parts.clock)
         finally:
             lock.release()
     except OSError as error:
         raise OperateError(f"{error}; files with a name are whole, and the same command goes on from there") from error
-    except (StoreUnavailable, ExportError) as error:
+    except (NotRecorded, StoreUnavailable, ExportError) as error:
         raise OperateError(str(error)) from error
     finally:
         await node.close()
@@ -91,27 +96,31 @@ def _locked(folder: Path) -> FolderLock:
         raise OperateError(f"{folder} cannot be made or written to: {error.strerror}; name another folder") from error
 
 
-def _asked(parts: Parts, target: Target) -> dict[Series, tuple[Grid, Span]]:
+def _asked(parts: Parts, wish: ExportWish) -> dict[Series, tuple[Grid, Span]]:
     """The grid and the span of each series of the target. Raises OperateError."""
+    target = wish.target
     symbols = target.symbols or tuple(parts.symbols.wished)
     known = parts.holdings.names() | set(parts.symbols.listings) | set(parts.symbols.wished)
     if unknown := [name for name in symbols if name.partition("@")[0] not in known and name not in known]:
         raise OperateError(f"the database knows no {unknown[0]}: see the names in /v1/coverage")
     if not symbols:
         raise OperateError("the database has no symbols yet: start the node first, or name them with --symbol")
-    return due(parts, target.series(symbols), target.span(parts.settings, parts.clock.now_ms()))
+    now_ms = parts.clock.now_ms() if wish.as_of_ms is None else wish.as_of_ms
+    return due(parts, target.series(symbols), target.span(parts.settings, now_ms), wish.as_of_ms)
 
 
 def holes_of(exported: Exported) -> Iterator[str]:
     """What is missing, in words."""
     if not exported.missing:
         return
-    yield f"{exported.missing:,} rows are missing: they are wished or asked for, and not fetched yet"
+    when = "yet" if exported.as_of_ms is None else f"by {exported.as_of_ms}"
+    yield f"{exported.missing:,} rows are missing: they are wished or asked for, and not fetched {when}"
     for piece, span in exported.holes[:HOLES_SHOWN]:
         yield f"  {piece.series}: {piece.grid.count(*span.span()):,} rows from {span.start} to {span.end}"
     if len(exported.holes) > HOLES_SHOWN:
         yield f"  and {len(exported.holes) - HOLES_SHOWN:,} other spans, which manifest.json names"
-    yield "klinenode backfill fetches them; then the same export replaces the files that lack them"
+    if exported.as_of_ms is None:
+        yield "klinenode backfill fetches them; then the same export replaces the files that lack them"
 
 
 def summary(exported: Exported, folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from app.domain.interval import INTERVALS
 from app.domain.series import Series
+from app.domain.span import Span, Spans
 from app.exporting.manifest import FileEntry, Manifest, PieceEntry, held_of
 from app.exporting.shapes import shape_of
 from app.kinds.registry import named
@@ -21,12 +22,16 @@ SHOWN_ROWS_MAX: Final = 3
 
 
 class Asked(NamedTuple):
-    """Rows of a series that a node is asked for: those with open times in [first_ms, end_ms), `rows` at most."""
+    """Rows of a series that a node is asked for: those with open times in [first_ms, end_ms), `rows` at most.
+
+    `as_of_ms`: as the node held them at that past time.
+    """
 
     series: Series
     first_ms: int
     end_ms: int
     rows: int
+    as_of_ms: int | None
 
 
 class NodeRows(Protocol):
@@ -102,7 +107,8 @@ class Check:
             opens_ms = [row[batch.names.index("open_time")] for row in batch.rows]
             _check_order(opens_ms, last_ms, piece, place, verdict)
             if self._node is not None and (chosen is None or pages in chosen):
-                await self._compare(series, batch, last_ms + 1, place, verdict)
+                asked = _asked(entry, piece, Span(last_ms + 1, opens_ms[-1] + 1), len(opens_ms) + 1)
+                await self._compare(asked, batch, place, verdict)
             rows, last_ms, pages = rows + len(opens_ms), opens_ms[-1], pages + 1
         verdict.rows += rows
         if rows != piece.rows:
@@ -115,14 +121,14 @@ class Check:
         batches = range(max(1, piece.rows // READ_ROWS))
         return frozenset(self._rng.sample(batches, min(self._sample, len(batches))))
 
-    async def _compare(self, series: Series, batch: ReadBatch, first_ms: int, place: str, verdict: Verdict) -> None:
+    async def _compare(self, asked: Sequence[Asked], batch: ReadBatch, place: str, verdict: Verdict) -> None:
         """Compare rows with the node's, from the row before them on: it has none between, either."""
         assert self._node is not None
-        end_ms = batch.rows[-1][batch.names.index("open_time")] + 1
-        theirs = await self._node.rows(Asked(series, first_ms, end_ms, len(batch.rows) + 1))
+        theirs = [row for each in asked for row in await self._node.rows(each)]
         verdict.pages += 1
-        names = [name for name, _ in series.kind.columns]
+        names = [name for name, _ in asked[0].series.kind.columns]
         if len(theirs) != len(batch.rows):
+            first_ms = asked[0].first_ms
             verdict.fault(f"{place}: {len(batch.rows)} rows from {first_ms} on, and the node has {len(theirs)}")
             return
         different = list(_different(batch, theirs, names))
@@ -138,6 +144,13 @@ def _series(piece: PieceEntry) -> Series:
         raise ExportError(
             f"the manifest names {piece.symbol} {piece.interval}, which this klinenode does not know: upgrade it"
         ) from error
+
+
+def _asked(entry: FileEntry, piece: PieceEntry, span: Span, rows: int) -> list[Asked]:
+    """What to ask a node for to have the rows of `span`: as of a past time, it refuses what was missing then."""
+    series, missing = _series(piece), Spans(each.span() for each in piece.known.missing)
+    spans = [span] if entry.as_of is None else missing.complement(span)
+    return [Asked(series, *each, rows, entry.as_of) for each in spans]
 
 
 def _check_order(opens_ms: Sequence[int], last_ms: int, piece: PieceEntry, place: str, verdict: Verdict) -> None:

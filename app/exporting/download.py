@@ -59,6 +59,8 @@ class Question(NamedTuple):
     format: Format
     is_float: bool
     allow_partial: bool
+    as_of_ms: int | None = None
+    """The past time as of which the rows are asked for."""
 
 
 class Missing(Exception):
@@ -87,25 +89,32 @@ class Downloads:
 
     def __init__(
         self,
-        sources: Sources,
+        sources: Callable[[int | None], Sources],
         clock: Clock,
-        due: Callable[[tuple[Series, ...], Span], dict[Series, tuple[Grid, Span]]],
+        due: Callable[[Question], dict[Series, tuple[Grid, Span]]],
         scratch: Callable[[], Scratch],
     ) -> None:
-        """`due`: the part of a span whose rows are due, by series. `scratch` raises Busy and OSError."""
+        """`sources` as of a past time raises NotRecorded for the future, `scratch` Busy and OSError.
+
+        `due`: by series, the part of a question's span whose rows are due.
+        """
         self._sources = sources
         self._clock = clock
         self._due = due
         self._scratch = scratch
 
     async def make(self, question: Question) -> Download:
-        """Make the file. Raises ExportError if that cannot be; Busy, Missing, TooLong, StoreUnavailable, OSError."""
+        """Make the file. Raises ExportError if that cannot be; Busy, Missing, TooLong, StoreUnavailable, OSError.
+
+        Raises NotRecorded when nobody recorded what was held at the past time.
+        """
+        sources = self._sources(question.as_of_ms)
         file = self._planned(question)
         scratch = await in_thread(self._scratch, undo=lambda made: made.release())
         limit = asyncio.timeout(MADE_S_MAX)
         try:
             async with limit:
-                export = Export(self._sources, scratch.folder, [file], lambda rows: None)
+                export = Export(sources, scratch.folder, [file], lambda rows: None)
                 exported = await export.run("", (), self._clock)
             _check(exported, question)
             size, sha256 = exported.digests[0]
@@ -129,7 +138,7 @@ class Downloads:
         if len({shape_of(kind) for kind in kinds}) > 1 and question.format is not Format.SQLITE:
             names = " and ".join(sorted(kind.name for kind in kinds))
             raise ExportError(f"rows of {names} have different columns: ask for them one by one, or for format=sqlite")
-        asked = self._due(question.series, question.span)
+        asked = self._due(question)
         pieces = tuple(Piece(series, *found) for series, found in asked.items() if found[0].count(*found[1]))
         rows = sum(piece.grid.count(*piece.window) for piece in pieces)
         if not pieces:

@@ -28,7 +28,7 @@ from app.exporting.plan import Piece, PlannedFile
 from app.exporting.threads import in_thread
 from app.ports.clock import Clock
 from app.ports.export import ExportError, ExportFolder, OpenRows, RowsFile
-from app.ports.store import StoreReader
+from app.ports.store import RowReader, StoreReader
 
 FILES_AT_ONCE: Final = 2
 """One file is parsed while another is written: a third would only take memory, 40 MB each."""
@@ -38,11 +38,14 @@ TRIES_MAX: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What an export reads: the store, its lines, and how its files are opened."""
+    """What an export reads: rows and ledgers, of now or as of a past time, and how its files are opened."""
 
-    store: StoreReader
+    reader: RowReader
     lines: HeldLines
     open_rows: OpenRows
+    checks: StoreReader | None
+    """What was verified and replaced; None as of a past time, because only what is so now is recorded."""
+    as_of_ms: int | None = None
 
 
 class Exported(NamedTuple):
@@ -57,6 +60,7 @@ class Exported(NamedTuple):
     holes: tuple[tuple[Piece, SpanEntry], ...]
     digests: tuple[tuple[int, str], ...]
     """Size in bytes and SHA-256 of each file."""
+    as_of_ms: int | None
 
 
 class Export:
@@ -74,7 +78,10 @@ class Export:
         self._kept = 0
 
     async def run(self, klinenode: str, arguments: Sequence[str], clock: Clock) -> Exported:
-        """Write what is not there yet. Raises ExportError, StoreUnavailable, OSError; what is written stays."""
+        """Write what is not there yet. What is written stays.
+
+        Raises ExportError, StoreUnavailable, OSError, and NotRecorded of a past time.
+        """
         earlier = await in_thread(self._earlier)
         waiting = iter(self._files)
         try:
@@ -107,20 +114,22 @@ class Export:
             self._entries[file.path] = entry
 
     async def _is_current(self, entry: FileEntry, file: PlannedFile) -> bool:
-        if not is_of(entry, file, await self._known(file)):
+        if not is_of(entry, file, await self._known(file), self._sources.as_of_ms):
             return False
         return await in_thread(self._folder.digest, file.path) == (entry.bytes, entry.sha256)
 
     async def _known(self, file: PlannedFile) -> list[Known]:
-        """What is known of each piece now."""
-        store = self._sources.store
+        """What is known of each piece, now or at the past time."""
+        reader, checks = self._sources.reader, self._sources.checks
         ledgers: Mapping[Series, Ledger] = {}
         if len(file.pieces) == 1:
             [piece] = file.pieces
-            ledgers = {piece.series: (await store.read(piece.series, piece.window, 0)).ledger}
+            ledgers = {piece.series: (await reader.read(piece.series, piece.window, 0)).ledger}
         else:
-            ledgers = await store.ledgers()
-        verifications, revisions = await store.verifications(), await store.revisions()
+            ledgers = await reader.ledgers()
+        if checks is None:
+            return [known_of(piece, ledgers.get(piece.series, Ledger()), None, None) for piece in file.pieces]
+        verifications, revisions = await checks.verifications(), await checks.revisions()
         return [
             known_of(
                 piece,
@@ -144,9 +153,8 @@ class Export:
                     PieceEntry(piece.series.name, piece.series.interval.code, SpanEntry(*piece.window), count, what)
                     for piece, what, count in zip(file.pieces, known, counts, strict=True)
                 )
-                return FileEntry(
-                    file.path, file.kind.format.value, file.kind.is_float, sum(counts), size, sha256, pieces
-                )
+                form, is_float, as_of_ms = file.kind.format.value, file.kind.is_float, self._sources.as_of_ms
+                return FileEntry(file.path, form, is_float, sum(counts), size, sha256, pieces, as_of_ms)
             self._advance(-sum(counts))
         raise ExportError(
             f"the rows of {file.path} changed in each of {TRIES_MAX} tries: a backfill or a repair is under way; "
@@ -211,6 +219,7 @@ class Export:
             sum(missing_rows(entry, file) for entry, file in entries),
             holes,
             tuple((entry.bytes, entry.sha256) for entry, _ in entries),
+            self._sources.as_of_ms,
         )
 
 

@@ -8,7 +8,7 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.exporting.shapes import is_printed_in_lines, lines_of_array, shape_of
 from app.ports.export import ExportError, Lines
-from app.ports.store import StoreReader
+from app.ports.store import RowReader
 from app.querying.archived_rows import ByOrigin
 
 STEP_ROWS: Final = 3 * 1_440
@@ -20,7 +20,7 @@ SPARSE_ROWS_MAX: Final = 4 * STEP_ROWS
 class HeldLines:
     """Reads the lines of held rows. Everything an export knows of rows comes from here."""
 
-    def __init__(self, store: StoreReader, origins: ByOrigin, step_rows: int = STEP_ROWS) -> None:
+    def __init__(self, store: RowReader, origins: ByOrigin, step_rows: int = STEP_ROWS) -> None:
         self._store = store
         self._origins = origins
         self._step_rows = step_rows
@@ -36,7 +36,7 @@ class HeldLines:
                 at_ms = end_ms
 
     async def read(self, series: Series, grid: Grid, window: Span) -> Lines:
-        """The rows of a step. Raises StoreUnavailable, and ExportError when there are more than can be."""
+        """The rows of a step. Raises StoreUnavailable, NotRecorded, and ExportError when there are more than can be."""
         kind = series.kind
         limit = SPARSE_ROWS_MAX if kind.is_sparse else grid.count(*window) + 1  # one more: an unanchored grid rounds
         if is_printed_in_lines(kind):

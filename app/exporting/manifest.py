@@ -38,14 +38,17 @@ class VerifiedEntry(SpanEntry, frozen=True):
     at: int
 
 
-class Known(msgspec.Struct, frozen=True):
-    """What the node knew of the rows of a piece when it was written."""
+class Known(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the node knew of the rows of a piece when it was written, or at the past time that they are of.
+
+    Nobody recorded what was verified and replaced at a past time: such a piece does not say it.
+    """
 
     held: tuple[HeldEntry, ...]
     absent: tuple[SpanEntry, ...]
     missing: tuple[SpanEntry, ...]
-    verified: tuple[VerifiedEntry, ...]
-    revisions: int
+    verified: tuple[VerifiedEntry, ...] | None = None
+    revisions: int | None = None
     """How many rows of the series were ever replaced."""
 
 
@@ -59,7 +62,7 @@ class PieceEntry(msgspec.Struct, frozen=True):
     known: Known
 
 
-class FileEntry(msgspec.Struct, frozen=True):
+class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One file. `symbol` of its pieces is the series' name, such as BTCUSDT@markPrice."""
 
     path: str
@@ -69,6 +72,8 @@ class FileEntry(msgspec.Struct, frozen=True):
     bytes: int
     sha256: str
     pieces: tuple[PieceEntry, ...]
+    as_of: int | None = None
+    """The past time in ms as of which the rows are; None: of when the file was written."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -86,9 +91,13 @@ _manifests: Final = msgspec.json.Decoder(Manifest)
 _entries: Final = msgspec.json.Decoder(FileEntry)
 
 
-def known_of(piece: Piece, ledger: Ledger, verification: Verification, revisions: int) -> Known:
-    """What ledger and verification say of a piece's window."""
+def known_of(piece: Piece, ledger: Ledger, verification: Verification | None, revisions: int | None) -> Known:
+    """What ledger and verification say of a piece's window; None is not recorded."""
     window = piece.window
+    verified = None
+    if verification is not None:
+        parts = ((check.span.clip(window), check.at_ms) for check in verification.checks)
+        verified = tuple(VerifiedEntry(*part, at_ms) for part, at_ms in parts if part)
     return Known(
         tuple(
             HeldEntry(*part, entry.source.value)
@@ -97,7 +106,7 @@ def known_of(piece: Piece, ledger: Ledger, verification: Verification, revisions
         ),
         _entered(ledger.absent.clip(window)),
         _entered(ledger.known.complement(window)),
-        tuple(VerifiedEntry(*part, check.at_ms) for check in verification.checks if (part := check.span.clip(window))),
+        verified,
         revisions,
     )
 
@@ -116,16 +125,17 @@ def missing_rows(entry: FileEntry, file: PlannedFile) -> int:
     )
 
 
-def is_of(entry: FileEntry, file: PlannedFile, known: Sequence[Known]) -> bool:
-    """Whether a file of an earlier export is what `file` would be, given what is known of its pieces now."""
+def is_of(entry: FileEntry, file: PlannedFile, known: Sequence[Known], as_of_ms: int | None) -> bool:
+    """Whether a file of an earlier export is what `file` would be as of a time, given what is known of its pieces."""
     pieces = tuple(
         (piece.series.name, piece.series.interval.code, SpanEntry(*piece.window), what)
         for piece, what in zip(file.pieces, known, strict=True)
     )
-    return (entry.path, entry.format, entry.float64) == (
+    return (entry.path, entry.format, entry.float64, entry.as_of) == (
         file.path,
         file.kind.format,
         file.kind.is_float,
+        as_of_ms,
     ) and pieces == (tuple((piece.symbol, piece.interval, piece.window, piece.known) for piece in entry.pieces))
 
 

@@ -17,10 +17,11 @@ from app.exporting.download import Busy, Download, Missing, Question, TooLong
 from app.exporting.threads import in_thread
 from app.http.documentation import OWN_LIMITS, own_error_doc
 from app.http.errors import ApiError, unavailable, unlisted
-from app.http.headers import NO_STORE
+from app.http.headers import NO_STORE, REASON
 from app.http.params import INTEGER_MAX, TIME_MS_MAX
 from app.http.services import Services
 from app.kinds.registry import named
+from app.ports.errors import NotRecorded
 from app.ports.export import ExportError, Format
 
 CHUNK_BYTES: Final = 256 * 1024
@@ -99,6 +100,9 @@ def export_router(services: Services) -> APIRouter:
         format: Annotated[Format, Query()] = Format.PARQUET,  # noqa: A002  the name of the parameter
         float64: Annotated[bool, Query(description="Round decimals to float64.")] = False,
         allow_partial: Annotated[bool, Query(description="Send what is held, where rows are missing.")] = False,
+        as_of: Annotated[
+            int | None, Query(ge=0, le=INTEGER_MAX, description="Rows as this node held them at this past time (ms).")
+        ] = None,
     ) -> Response:
         span = Span(min(startTime, TIME_MS_MAX), min(endTime, TIME_MS_MAX) + 1)
         if not span:
@@ -107,10 +111,15 @@ def export_router(services: Services) -> APIRouter:
         if services.downloads is None:
             raise unavailable("This process makes no exports.", Reason.BUSY, BUSY_RETRY_AFTER_S)
         try:
-            download = await services.downloads.make(Question(series, span, format, float64, allow_partial))
+            download = await services.downloads.make(Question(series, span, format, float64, allow_partial, as_of))
         except Busy as error:
             raise unavailable(f"{error}: one is made at a time.", Reason.BUSY, BUSY_RETRY_AFTER_S) from error
+        except NotRecorded as error:
+            raise ApiError(400, str(error)) from error
         except Missing as error:
+            if as_of is not None:  # no later try finds more
+                text = f"As of {as_of}, {error}; allow_partial=true sends the others."
+                raise ApiError(503, text, {REASON.decode(): Reason.NOT_HELD}) from error
             text = f"{error}; allow_partial=true sends the others, and /v1/coverage says what is missing."
             raise unavailable(text, Reason.NOT_WHOLE, MISSING_RETRY_AFTER_S) from error
         except TooLong as error:

@@ -12,6 +12,7 @@ from app.exporting.export import Sources
 from app.exporting.held_lines import STEP_ROWS, HeldLines
 from app.exporting.plan import PlannedFile
 from app.node.parts import Parts
+from app.ports.store import RowReader
 from app.querying.archived_rows import ByOrigin
 from infra.exporting.formats import open_rows
 from infra.exporting.scratch import ScratchFolder
@@ -24,9 +25,9 @@ FREE_BYTES_MIN: Final = 1 << 30
 """Room on the disk without which no request's file is begun: the largest one takes 0.8 GB."""
 
 
-def due(parts: Parts, series: Iterable[Series], span: Span) -> dict[Series, tuple[Grid, Span]]:
-    """By series: its grid, and the part of `span` whose rows are due by now."""
-    wish, now_ms = parts.wish(), parts.clock.now_ms()
+def due(parts: Parts, series: Iterable[Series], span: Span, as_of_ms: int | None) -> dict[Series, tuple[Grid, Span]]:
+    """By series: its grid, and the part of `span` whose rows are due by now, or were by a past time."""
+    wish, now_ms = parts.wish(), parts.clock.now_ms() if as_of_ms is None else as_of_ms
     found = {}
     for each in series:
         grid = parts.holdings.grid(each)
@@ -35,17 +36,22 @@ def due(parts: Parts, series: Iterable[Series], span: Span) -> dict[Series, tupl
     return found
 
 
-def rows_due(parts: Parts, files: Iterable[PlannedFile]) -> int:
-    """How many rows are held of what `files` are to have."""
-    ledger = parts.holdings.ledger
-    pieces = (piece for file in files for piece in file.pieces)
-    return sum(piece.grid.count(*span) for piece in pieces for span in ledger(piece.series).held.clip(piece.window))
+async def rows_due(found: Sources, files: Iterable[PlannedFile]) -> int:
+    """How many rows are held of what `files` are to have. Raises StoreUnavailable, NotRecorded."""
+    ledgers = await found.reader.ledgers()
+    pieces = [piece for file in files for piece in file.pieces if piece.series in ledgers]
+    spans = ((piece.grid, span) for piece in pieces for span in ledgers[piece.series].held.clip(piece.window))
+    return sum(grid.count(*span) for grid, span in spans)
 
 
-def sources(parts: Parts, step_rows: int = STEP_ROWS) -> Sources:
-    """What an export reads: the store of `parts`, `step_rows` at a time."""
-    lines = HeldLines(parts.reader, ByOrigin(parts.reader, parts.rest_forms), step_rows)
-    return Sources(parts.reader, lines, open_rows)
+def sources(parts: Parts, as_of_ms: int | None, step_rows: int = STEP_ROWS) -> Sources:
+    """What an export reads: the store of `parts`, of now or as it was, `step_rows` at a time.
+
+    Raises NotRecorded for the future.
+    """
+    reader: RowReader = parts.reader if as_of_ms is None else parts.as_of.reader(as_of_ms)
+    lines = HeldLines(reader, ByOrigin(reader, parts.rest_forms), step_rows)
+    return Sources(reader, lines, open_rows, parts.reader if as_of_ms is None else None, as_of_ms)
 
 
 def downloads(parts: Parts) -> Downloads:
@@ -63,5 +69,8 @@ def downloads(parts: Parts) -> Downloads:
         return made
 
     return Downloads(
-        sources(parts, download.STEP_ROWS), parts.clock, lambda series, span: due(parts, series, span), scratch
+        lambda as_of_ms: sources(parts, as_of_ms, download.STEP_ROWS),
+        parts.clock,
+        lambda asked: due(parts, asked.series, asked.span, asked.as_of_ms),
+        scratch,
     )

@@ -49,7 +49,7 @@ class AsOf:
     async def klines(self, query: KlineQuery, at_ms: int) -> Answer:
         """The closed klines that were held at `at_ms`. Raises BinanceError."""
         try:
-            return await self._klines(query, self._reader(at_ms))
+            return await self._klines(query, self.reader(at_ms))
         except (NotRecorded, StoreUnavailable) as error:
             raise self._refused(error) from error
 
@@ -61,9 +61,9 @@ class AsOf:
         answer = self._events if query.series.kind.is_sparse else self._statistics
         try:
             if query.start_ms is not None and query.start_ms > at_ms:
-                await self._reader(at_ms).ledger(query.series)  # raises NotRecorded
+                await self.reader(at_ms).ledger(query.series)  # raises NotRecorded
                 return HeldAnswer(query.series.kind.finished(b"[]", query.series.symbol), 0)
-            return await answer(query, self._reader(at_ms))
+            return await answer(query, self.reader(at_ms))
         except (NotRecorded, StoreUnavailable) as error:
             raise self._refused(error) from error
 
@@ -71,14 +71,14 @@ class AsOf:
         self, name: str | None, interval: Interval | None, offset: int, limit: int, at_ms: int, *, incomplete: bool
     ) -> dict[str, object]:
         """The ledgers of `at_ms` compared with today's wish for then. Raises NotRecorded, StoreUnavailable."""
-        ledgers = self._inventory.ledgers.of_past(await self._reader(at_ms).ledgers())
+        ledgers = self._inventory.ledgers.of_past(await self.reader(at_ms).ledgers())
         past = Coverage(_Then(at_ms), Inventory(ledgers, self._inventory.wish))
         report = past.report(name, interval, offset, limit, incomplete=incomplete)
         series = report["series"]
         assert isinstance(series, list), "a report lists series"
         return {**report, "series": [{key: each[key] for key in each if key not in _WITHOUT} for each in series]}
 
-    def _reader(self, at_ms: int) -> AsOfReader:
+    def reader(self, at_ms: int) -> AsOfReader:
         """The reader of a time, which is kept once that time has settled. Raises NotRecorded for the future."""
         now_ms = self._clock.now_ms()
         if at_ms > now_ms:

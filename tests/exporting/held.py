@@ -15,12 +15,14 @@ from app.exporting.export import Export, Exported, Sources
 from app.exporting.held_lines import HeldLines
 from app.exporting.manifest import Manifest, manifest_of
 from app.exporting.plan import PlannedFile, Split, planned
+from app.holding.as_of import AsOfReader
 from app.holding.rest_forms import RestForms
 from app.kinds.funding import FUNDING
 from app.kinds.klines import KLINES
 from app.kinds.metrics import METRICS
 from app.kinds.price_klines import PREMIUM
 from app.ports.export import Format, OpenRows
+from app.ports.store import RowReader, StoreReader
 from app.querying.archived_rows import ByOrigin
 from infra.exporting.folder import Folder
 from infra.exporting.formats import open_rows
@@ -95,14 +97,24 @@ class Held:
         opened: OpenRows = open_rows,
     ) -> Exported:
         """Run an export, with reads so short that a file has many."""
-        target = Folder(folder)
-        target.clear()
-        return await Export(self.sources(opened), target, files, advance).run("0.1.0", ["export"], FixedClock())
+        return await export_of(sources_of(self.reader, opened=opened), folder, files, advance)
 
-    def sources(self, opened: OpenRows = open_rows) -> Sources:
-        """What exports of the database read."""
-        forms = RestForms(FixedClock(), self.reader, lambda event: None, lambda symbol: None)
-        return Sources(self.reader, HeldLines(self.reader, ByOrigin(self.reader, forms), 500), opened)
+
+def sources_of(store: StoreReader, as_of_ms: int | None = None, opened: OpenRows = open_rows) -> Sources:
+    """What exports of a database read, now or as of a past time."""
+    reader: RowReader = store if as_of_ms is None else AsOfReader(store, as_of_ms)
+    forms = RestForms(FixedClock(), store, lambda event: None, lambda symbol: None)
+    lines = HeldLines(reader, ByOrigin(reader, forms), 500)
+    return Sources(reader, lines, opened, store if as_of_ms is None else None, as_of_ms)
+
+
+async def export_of(
+    sources: Sources, folder: Path, files: Sequence[PlannedFile], advance: Callable[[int], None] = lambda rows: None
+) -> Exported:
+    """Run an export into a folder."""
+    target = Folder(folder)
+    target.clear()
+    return await Export(sources, target, files, advance).run("0.1.0", ["export"], FixedClock())
 
 
 def manifest_in(folder: Path) -> Manifest:

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import io
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from app.domain.interval import DAY_MS, Grid
 from app.domain.series import Series
 from app.domain.span import Span
 from app.exporting import download
-from app.exporting.download import Busy, Download, Downloads, Scratch
+from app.exporting.download import Busy, Download, Downloads, Question, Scratch
 from app.exporting.export import Sources
 from app.exporting.shapes import shape_of
 from app.http import deadline
@@ -25,9 +26,9 @@ from app.ports.export import FileKind, Format, Lines
 from infra.exporting.formats import read_rows
 from infra.exporting.scratch import ScratchFolder
 from infra.process.folder_lock import FolderTaken
-from tests.exporting.held import HOURS, MINUTES, SPAN, Held, rows_of
+from tests.exporting.held import HOURS, MINUTES, SPAN, Held, rows_of, sources_of
 from tests.http.fakes import Node
-from tests.sqlite.material import FixedClock
+from tests.sqlite.material import NOW_MS, FixedClock
 
 HOURLY = f"/v1/export?symbols=ETHUSDT&intervals=1h&startTime={SPAN.start_ms}&endTime={SPAN.end_ms - 1}"
 MINUTELY = HOURLY.replace("ETHUSDT", "btcusdt").replace("1h", "1m")
@@ -40,12 +41,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def node(held: Held, folder: Path) -> Node:
-    return node_of(held.sources(), folder)
+    return node_of(lambda as_of_ms: sources_of(held.reader, as_of_ms), folder)
 
 
-def node_of(sources: Sources, folder: Path) -> Node:
-    def due(series: tuple[Series, ...], span: Span) -> dict[Series, tuple[Grid, Span]]:
-        return {each: (each.interval.grid, span) for each in series}
+def node_of(sources: Callable[[int | None], Sources], folder: Path) -> Node:
+    def due(asked: Question) -> dict[Series, tuple[Grid, Span]]:
+        return {each: (each.interval.grid, asked.span) for each in asked.series}
 
     def scratch() -> Scratch:
         try:
@@ -86,6 +87,17 @@ async def test_a_hole_is_refused_unless_it_is_allowed(node: Node, folder: Path) 
         allowed = await client.get(f"{MINUTELY}&format=csv&allow_partial=true")
     assert allowed.headers["x-klinenode-coverage"] == "partial; klines_missing=10"
     assert len(allowed.content.splitlines()) == 1 + len(rows_of(MINUTES)) - 10
+    assert not files_in(folder)
+
+
+async def test_rows_as_of_a_past_time_are_sent_or_it_is_said_why_not(node: Node, folder: Path) -> None:
+    async with node.client() as client:
+        assert (await client.get(f"{HOURLY}&format=csv&as_of={NOW_MS}")).headers["x-klinenode-rows"] == "48"
+        early = await client.get(f"{HOURLY}&format=csv&as_of={NOW_MS - 1}")
+        assert (early.status_code, f"recorded from {NOW_MS} on" in early.text) == (400, True)
+        refused = await client.get(f"{MINUTELY}&format=csv&as_of={NOW_MS}")
+        assert (refused.status_code, refused.headers["x-klinenode-reason"]) == (503, "not-held")
+        assert "retry-after" not in refused.headers, "no later try finds more"
     assert not files_in(folder)
 
 
@@ -150,7 +162,7 @@ async def test_an_export_that_takes_too_long_says_what_to_do_and_leaves_nothing(
         files.append(Hanging(path, kind))
         return files[-1]
 
-    node = node_of(replace(held.sources(), open_rows=open_rows), folder)
+    node = node_of(lambda as_of_ms: replace(sources_of(held.reader, as_of_ms), open_rows=open_rows), folder)
     async with node.client() as client, asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(client.get(HOURLY))
         while not files:
