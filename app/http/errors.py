@@ -33,9 +33,10 @@ class ApiError(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def unavailable(text: str, reason: Reason, retry_after_s: int) -> ApiError:
-    """A 503 of one of the node's own routes, with Retry-After and X-Klinenode-Reason."""
-    return ApiError(503, text, {"retry-after": str(retry_after_s), REASON.decode(): reason})
+def unavailable(text: str, reason: Reason, retry_after_s: int | None) -> ApiError:
+    """A 503 of one of the node's own routes, with X-Klinenode-Reason, and Retry-After unless no later try helps."""
+    more = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
+    return ApiError(503, text, more | {REASON.decode(): reason})
 
 
 def takes_only(router: APIRouter, path: str, methods: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from app.exporting.download import Busy, Download, Missing, Question, TooLong
 from app.exporting.threads import in_thread
 from app.http.documentation import OWN_LIMITS, own_error_doc
 from app.http.errors import ApiError, unavailable, unlisted
-from app.http.headers import NO_STORE, REASON
+from app.http.headers import NO_STORE
 from app.http.params import INTEGER_MAX, TIME_MS_MAX
 from app.http.services import Services
 from app.kinds.registry import named
@@ -119,7 +119,7 @@ def export_router(services: Services) -> APIRouter:
         except Missing as error:
             if as_of is not None:  # no later try finds more
                 text = f"As of {as_of}, {error}; allow_partial=true sends the others."
-                raise ApiError(503, text, {REASON.decode(): Reason.NOT_HELD}) from error
+                raise unavailable(text, Reason.NOT_HELD, None) from error
             text = f"{error}; allow_partial=true sends the others, and /v1/coverage says what is missing."
             raise unavailable(text, Reason.NOT_WHOLE, MISSING_RETRY_AFTER_S) from error
         except TooLong as error:
