@@ -21,6 +21,7 @@ EXEMPT: Final = {
     "infra/net/http.py": "addresses in the operator's settings",
     "app/node/gauges.py": "names of our own priorities",
     "app/http/errors.py": "bytes, which have ASCII letters only",
+    "app/http/batch_params.py": "the bytes of a header, which have ASCII letters only",
     "app/http/page.py": "bytes, which have ASCII letters only",
     "app/access/api_keys.py": "bytes, which have ASCII letters only",
     "app/binance/archive_csv.py": "bytes, which have ASCII letters only",
