@@ -32,13 +32,14 @@ async def test_a_closed_minute_changes_one_row_and_one_line_of_each_series(write
     await writer._writes.run(lambda connection: connection.set_trace_callback(statements.append))
     await writer.commit(minute(1, SYMBOLS))
     await writer._writes.run(lambda connection: connection.set_trace_callback(None))
-    assert await changes(writer) - before == 3 * len(SYMBOLS), "row, ledger line, change"
+    assert await changes(writer) - before == 3 * len(SYMBOLS) + 1, "row, ledger line, change; one line of the log"
     assert [" ".join(text.split()[:3]) for text in statements] == [
         "BEGIN IMMEDIATE",
         "SELECT 1 FROM",
         "PRAGMA data_version",
         "INSERT INTO kline_1m",
         "INSERT INTO ledger",
+        "INSERT INTO ledger_log",
         "SELECT max(seq) FROM",
         "INSERT INTO change",
         "DELETE FROM change",
@@ -52,7 +53,7 @@ async def test_a_series_with_many_lines_still_changes_only_its_last_one(writer: 
     await writer.commit(minute(600, ["OLDUSDT"]))
     before = await changes(writer)
     [committed] = await writer.commit(minute(601, ["OLDUSDT"]))
-    assert await changes(writer) - before == 3, "row, ledger line, change"
+    assert await changes(writer) - before == 4, "row, ledger line, change, line of the log"
     assert len(committed.ledger.entries) == 301
 
 
@@ -61,7 +62,9 @@ async def test_closing_a_gap_joins_its_neighbours_into_one_line(writer: SqliteWr
     await writer.commit([batch(series, Source.REST, minutes((0, 2), (3, 5)))])
     before = await changes(writer)
     await writer.commit([batch(series, Source.REST, minutes((2, 3)))])
-    assert await changes(writer) - before == 4, "a row written, a line lengthened, a line deleted, the change noted"
+    assert await changes(writer) - before == 5, (
+        "a row written, a line lengthened, one deleted, the change and the log noted"
+    )
     assert [entry.span for entry in (await writer.ledgers())[series].entries] == list(minutes((0, 5)))
 
 
@@ -73,7 +76,7 @@ async def test_rows_that_say_the_same_again_are_not_rewritten(writer: SqliteWrit
     rows = [kline(T0_MS + number * MINUTE_MS, mark=int(number == 500)) for number in range(1000)]
     [committed] = await writer.commit([Batch(series, Source.REST, span, rows)])
     assert committed.revised == 1
-    assert await changes(writer) - before == 3, "the changed row, its revision, the change noted"
+    assert await changes(writer) - before == 4, "the changed row, its revision, the change and the log noted"
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory in use is read from /proc")
