@@ -7,13 +7,12 @@ from typing import Any, Final
 import msgspec
 
 from app.ports.arrow import ArrowMissing
+from infra.exporting.columns import AMOUNT_DIGITS, PRICE_DIGITS
 
-PRICE: Final = (28, 10)  # precision and scale: no price of the exchange needs more, and sums of them fit
-VOLUME: Final = (36, 16)
 _PRICES: Final = ("open", "high", "low", "close")
 _DECIMALS: Final = {
-    **dict.fromkeys(_PRICES, PRICE),
-    **dict.fromkeys(("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume"), VOLUME),
+    **dict.fromkeys(_PRICES, PRICE_DIGITS),
+    **dict.fromkeys(("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume"), AMOUNT_DIGITS),
 }
 NAMES: Final = (
     "open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "trades", "taker_buy_volume",
