@@ -16,7 +16,7 @@ OUTAGE ?=
 ROUNDS ?= 5
 BENCH ?=
 BASES ?=
-PROGRAMS := $(patsubst %,tests/programs/%,bench cluster collect_truth fuzz rehearsal sim soak torture)
+PROGRAMS := $(patsubst %,tests/programs/%,bench sim soak torture)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
@@ -46,7 +46,7 @@ demo-collector: setup-dev  ## a sandbox of three exchanges, NATS, the collector 
 test: setup-dev  ## run every test but those of test-programs
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 6 --dist worksteal $(PROGRAMS:%=--ignore=%) $(PYTEST_ARGS)  # six on two cores: many wait
 
-test-programs: setup-dev  ## run the tests of the long programs below: that each of them finds what it is made to find
+test-programs: setup-dev  ## run the tests of bench, sim, soak and torture: that each of these programs finds what it is made to find
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 6 --dist worksteal $(PROGRAMS) $(PYTEST_ARGS)
 
 sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong; STORE=postgres on its server
