@@ -167,7 +167,7 @@ async def test_names_go_in_batches_and_slowly_enough() -> None:
         assert len(feed.paths) == 1
 
 
-def test_more_streams_than_a_connection_may_carry_are_refused() -> None:
+async def test_more_streams_than_a_connection_may_carry_are_refused() -> None:
     with pytest.raises(AssertionError):
         BinanceSockets(
             to("ws://127.0.0.1:9"), runtime(ScaledClock(0, 1), Witness()), streams_per_socket=STREAMS_MAX + 1
