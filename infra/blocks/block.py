@@ -166,9 +166,13 @@ class Block:
 
     def text(self, first: int, end: int) -> bytes:
         """The rows `[first, end)`, joined by commas. Raises BlockDamaged when they are not what was written."""
+        return _COMMA.join(self.texts(first, end))
+
+    def texts(self, first: int, end: int) -> list[bytes]:
+        """The rows `[first, end)` in pieces of rows that are joined by commas, as `text`. Raises BlockDamaged."""
         end = min(end, self.rows)
         if first >= end:
-            return b""
+            return []
         decompress = _zstd.decompress
         parts = []
         for number in range(bisect_right(self._until, first), bisect_right(self._until, end - 1) + 1):
@@ -178,7 +182,7 @@ class Block:
             if first > start or end < until:
                 text = _cut(text, max(first, start) - start, min(end, until) - start, until - start)
             parts.append(text)
-        return _COMMA.join(parts)
+        return parts
 
     def check(self, digest: bytes) -> None:
         """Compare everything with what was written, `digest` being its `Packed.sha256`. Raises BlockDamaged."""

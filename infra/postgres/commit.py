@@ -26,8 +26,8 @@ from infra.postgres.changes import note_spans
 from infra.postgres.history import rows_in_spans
 from infra.postgres.ledger_log import LedgerLog, read_place
 from infra.postgres.ledgers import name_of, read_ledgers_of
-from infra.postgres.row_reads import delete_rows, delete_rows_in, put_rows
-from infra.postgres.sealed import block_starts, insert_blocks, open_block, packed, sealed_ends
+from infra.postgres.row_reads import delete_rows, delete_rows_in, put_rows, replaced
+from infra.postgres.sealed import block_starts, insert_blocks, open_block, packed, put_blocks, sealed_ends, spans_of
 from infra.postgres.statements import arrays, overwrite, put
 from infra.postgres.verification import forget_checks
 from infra.stores.ledger_lines import LEDGER_COLUMNS, SeriesName, ledger_changes
@@ -267,9 +267,11 @@ class Transaction:
 
     async def _flush(self, table: _Table) -> None:
         """Write the pending blocks and rows of `table`. A row that is pending lies outside of all of them."""
-        if blocks := self._blocks.pop(table, None):
-            await insert_blocks(self._connection, *table, blocks)
-        if parts := self._rows.pop(table, None):
+        blocks, parts = self._blocks.pop(table, {}), self._rows.pop(table, [])
+        await delete_rows_in(self._connection, *table, [*spans_of(blocks), *replaced(*table, parts)])
+        if blocks:
+            await put_blocks(self._connection, table[1], blocks)
+        if parts:
             await put_rows(self._connection, *table, parts)
 
 

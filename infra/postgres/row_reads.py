@@ -13,6 +13,7 @@ from app.domain.interval import MO1, Interval
 from app.domain.kind import CLOSE_TIME, STAMP_TIME, Kind, Row
 from app.domain.series import Series
 from app.domain.span import Span
+from infra.postgres.copying import copy_columns
 from infra.postgres.statements import arrays, overwrite, put_columns
 from infra.stores.row_tables import row_columns, row_table
 
@@ -81,13 +82,33 @@ async def put_rows(
 ) -> None:
     """Insert rows, or overwrite those with the same symbol and open time; `parts` are named series and their rows.
 
-    The rows of one series that come later win. Called inside a transaction.
+    The rows of one series that come later win. The rows of `replaced` must have been deleted. Called inside a
+    transaction.
     """
     names, columns = ("symbol", *row_columns(kind)), _columns(parts)
-    if len(columns[0]) < COPIED_ROWS_MIN:
-        await put_columns(connection, row_table(kind, interval), names, columns, _upsert(kind))
+    if _are_copied(parts):
+        await copy_columns(connection, row_table(kind, interval), names, columns)
     else:
-        await _copy(connection, row_table(kind, interval), names, columns, _upsert(kind))
+        await put_columns(connection, row_table(kind, interval), names, columns, _upsert(kind))
+
+
+def replaced(kind: Kind, interval: Interval, parts: Sequence[tuple[str, Sequence[Row]]]) -> list[Asked]:
+    """What must be deleted before `put_rows` gets `parts`: COPY overwrites nothing. Few rows need nothing."""
+    if not _are_copied(parts):
+        return []
+    return [(name, *span) for name, rows in parts for span in _times(kind, interval, rows)]
+
+
+def _are_copied(parts: Sequence[tuple[str, Sequence[Row]]]) -> bool:
+    return sum(len(rows) for _, rows in parts) >= COPIED_ROWS_MIN
+
+
+def _times(kind: Kind, interval: Interval, rows: Sequence[Row]) -> Iterable[Span]:
+    """Spans in which the stored rows are those with the open times of `rows`."""
+    columns = rows if isinstance(rows, Columns) else Columns.of(rows)
+    if kind.is_sparse:  # others may open between two of them
+        return [Span(open_ms, open_ms + 1) for open_ms in columns.opens_ms]
+    return columns.spans(interval.grid)
 
 
 async def delete_rows(connection: asyncpg.Connection, series: Series, opens_ms: Sequence[int]) -> None:
@@ -102,34 +123,14 @@ async def delete_rows(connection: asyncpg.Connection, series: Series, opens_ms: 
 async def delete_rows_in(
     connection: asyncpg.Connection, kind: Kind, interval: Interval, asked: Sequence[Asked]
 ) -> None:
-    """Delete the unsealed rows that are `asked` for. One statement."""
+    """Delete the unsealed rows that are `asked` for. One statement, or none."""
+    if not asked:
+        return
     await connection.execute(
         f"DELETE FROM {row_table(kind, interval)} AS rows USING {arrays(_ASKED)} AS one ({', '.join(_ASKED)}) "
         "WHERE rows.symbol = one.symbol AND open_time >= one.start_ms AND open_time < one.end_ms",
         *zip(*asked, strict=True),
     )
-
-
-async def _copy(
-    connection: asyncpg.Connection, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]], upsert: str
-) -> None:
-    """COPY into the table itself, as nothing is overwritten that often; if something is, by a temporary table.
-
-    The savepoint is not released: that would be another round trip, and COMMIT releases it too.
-    """
-    records = list(zip(*columns, strict=True))
-    await connection.execute("SAVEPOINT copied")
-    try:
-        await connection.copy_records_to_table(table, records=records, columns=names)
-    except asyncpg.UniqueViolationError:
-        await connection.execute(
-            f"ROLLBACK TO SAVEPOINT copied; CREATE TEMPORARY TABLE copied (LIKE {table}) ON COMMIT DROP"
-        )
-        await connection.copy_records_to_table("copied", records=records, columns=names)
-        listed = ", ".join(names)
-        await connection.execute(
-            f"INSERT INTO {table} ({listed}) SELECT {listed} FROM copied {upsert}; DROP TABLE copied"
-        )
 
 
 def _columns(parts: Sequence[tuple[str, Sequence[Row]]]) -> list[Sequence[Any]]:

@@ -138,8 +138,20 @@ async def insert_blocks(
     connection: asyncpg.Connection, kind: Kind, interval: Interval, blocks: Mapping[str, Sequence[Packed]]
 ) -> None:
     """Store `blocks`, by the name of their series, instead of the rows of their spans."""
+    await delete_rows_in(connection, kind, interval, spans_of(blocks))
+    await put_blocks(connection, interval, blocks)
+
+
+def spans_of(blocks: Mapping[str, Sequence[Packed]]) -> list[Asked]:
+    """The spans of `blocks`, which are by the name of their series: no row may lie in them."""
     spans = {name: _joined([block.span for block in each]) for name, each in blocks.items()}
-    await delete_rows_in(connection, kind, interval, [(name, *span) for name, each in spans.items() for span in each])
+    return [(name, *span) for name, each in spans.items() for span in each]
+
+
+async def put_blocks(
+    connection: asyncpg.Connection, interval: Interval, blocks: Mapping[str, Sequence[Packed]]
+) -> None:
+    """Store `blocks`, by the name of their series. The rows of `spans_of` must have been deleted."""
     lines = [
         (name, interval.code, block.span.start_ms, block.rows, block.first_ms, block.last_ms, block.sha256, block.body)
         for name, each in blocks.items()

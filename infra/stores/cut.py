@@ -1,6 +1,7 @@
 """Answers cut out of the sealed blocks that a store has read."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from app.domain.block_grid import block_span
@@ -74,7 +75,11 @@ def spliced(
     if rows:
         text = unsealed.text
         parts.append(text if rows == unsealed.rows else b",".join(split(text)[:rows]))
-    return sealed + rows, b"[" + b",".join(parts) + b"]"
+    if not parts:
+        return 0, b"[]"
+    parts[0] = b"[" + parts[0]  # of a piece each, so that the whole body is copied only once
+    parts[-1] += b"]"
+    return sealed + rows, b",".join(parts)
 
 
 def _cut(
@@ -84,7 +89,7 @@ def _cut(
 
     Returns their texts, oldest first, their number, and where the newest block ends. Raises BlockDamaged.
     """
-    parts: list[bytes] = []
+    found: list[list[bytes]] = []
     left, end_ms = limit, 0
     for start_ms, body in blocks:
         block = Block(body, start_ms, interval.grid.step_ms)
@@ -92,10 +97,10 @@ def _cut(
         first, end = block.position(window.start_ms), block.position(window.end_ms)
         first, end = (max(first, end - left), end) if newest else (first, min(end, first + left))
         if first < end:
-            parts.append(block.text(first, end))
+            found.append(block.texts(first, end))
         left -= max(0, end - first)
         if not left:
             break
     if newest:
-        parts.reverse()
-    return parts, limit - left, end_ms
+        found.reverse()
+    return list(chain.from_iterable(found)), limit - left, end_ms
