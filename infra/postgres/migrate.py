@@ -1,28 +1,20 @@
-"""Migration of a Postgres database to the schema of this version, with the revisions in migrations/postgres/."""
+"""Whether a Postgres database has the schema of this version; only if it does not, infra.postgres.revise is imported.
+
+Alembic and SQLAlchemy take half a second of processor time to import.
+"""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 import migrations.postgres
-from app.ports.errors import SchemaTooNew, StoreUnavailable
 from infra.postgres.connections import CONNECT_S_MAX
 from infra.postgres.failure import unavailable
-from infra.postgres.hypertables import timescale_schema
 from infra.postgres.url import place
 
-MIGRATION_LOCK: Final = 0x6B6C_696E_6501
-"""The key of the advisory lock that two nodes do not migrate at once by."""
-LOCK_S_MAX: Final = 60  # another node may be migrating
+HEAD: Final = max(file.name[:4] for file in Path(migrations.postgres.__path__[0], "versions").glob("[0-9]*.py"))
+"""The newest revision."""
 
 
 async def upgrade(url: str, *, timescale: bool = False) -> None:
@@ -31,49 +23,26 @@ async def upgrade(url: str, *, timescale: bool = False) -> None:
     `timescale`: in an empty database the tables of rows are made hypertables. Only the writer calls it. Raises
     ValueError (not a Postgres URL), StoreUnavailable, StoreUnusable (no hypertables can be had) or SchemaTooNew.
     """
+    if timescale or not await _is_current(url):  # whether the tables are hypertables is checked there
+        from infra.postgres.revise import revise
+
+        await revise(url, timescale=timescale)
+
+
+async def _is_current(url: str) -> bool:
     where = place(url)
-
-    async def connect() -> asyncpg.Connection:
-        return await asyncpg.connect(url, timeout=CONNECT_S_MAX, server_settings={"application_name": "klinenode"})
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
-        async with engine.begin() as connection:
-            await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_S_MAX}s'"))
-            await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
-            if (encoding := (await connection.execute(text("SHOW server_encoding"))).scalar()) != "UTF8":
-                raise StoreUnavailable(
-                    f"the database {where} has the encoding {encoding}, in which not every symbol can be written; "
-                    "create it with ENCODING 'UTF8' TEMPLATE template0"
-                )
-            await connection.run_sync(_upgrade, where, timescale)
-    except DBAPIError as error:
-        raise unavailable(_cause(error), where) or error from error
+        connection = await connect(url)
+        try:
+            if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+                return False
+            return bool(await connection.fetchval("SELECT version_num FROM alembic_version") == HEAD)
+        finally:
+            await connection.close(timeout=CONNECT_S_MAX)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise unavailable(error, where) or error from error
-    finally:
-        await engine.dispose()
 
 
-def _upgrade(connection: Connection, where: str, timescale: bool) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.postgres.__path__[0])).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
-    stored = MigrationContext.configure(connection).get_current_revision()
-    if stored is not None and stored not in known:
-        raise SchemaTooNew(
-            f"the database {where} has schema revision {stored}, which this version of klinenode does not know: a "
-            "newer version wrote it. Start that version, or restore a backup from before its upgrade, or point DB_URL "
-            "at another database."
-        )
-    config.attributes["timescale_schema"] = timescale_schema(
-        connection, where, is_empty=stored is None, is_wanted=timescale
-    )
-    command.upgrade(config, "head")
-
-
-def _cause(error: DBAPIError) -> BaseException:
-    """The error of asyncpg that SQLAlchemy has wrapped twice."""
-    cause: Any = error.orig
-    return cause.__cause__ if cause is not None and cause.__cause__ is not None else error
+async def connect(url: str) -> asyncpg.Connection:
+    """A connection for looking at the schema or revising it. Raises OSError and asyncpg's errors."""
+    return await asyncpg.connect(url, timeout=CONNECT_S_MAX, server_settings={"application_name": "klinenode"})

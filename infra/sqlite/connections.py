@@ -1,4 +1,4 @@
-"""A pool of connections to one SQLite file (SQLAlchemy over aiosqlite), used once per transaction.
+"""A pool of connections to one SQLite file (over aiosqlite), used once per transaction.
 
 sqlite3 releases the GIL at every row it fetches or inserts and then waits up to 5 ms to get it back. Measured with a
 read of 1,500 rows, 2 cores and a busy event loop: 790 ms instead of 1.1 ms. So a transaction is one function that runs
@@ -6,22 +6,19 @@ on the connection's own thread, and statements.py moves many rows in one step.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
 
 import aiosqlite
-from sqlalchemy import PoolProxiedConnection
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from app.ports.errors import StoreUnavailable
 from infra.sqlite.failure import StoreReplaced, outlived, unavailable
 from infra.sqlite.identity import Identity, identity
-from infra.sqlite.library import async_driver, sqlite3
+from infra.sqlite.library import sqlite3
 
 T = TypeVar("T")
 Report = Callable[[str | None], None]
@@ -79,8 +76,8 @@ class Connections:
         pragmas = _READER_PRAGMAS if read_only else _WRITER_PRAGMAS
         self._begins_with = (NO_CHECKPOINTS, *(f"PRAGMA {pragma}" for pragma in pragmas), *carries)
         self._busy_timeout_ms = busy_timeout_ms
-        self._size = size
-        self._engine = self._new_engine()
+        self._slots = asyncio.Semaphore(size)  # one for each connection that is in use, or is being opened
+        self._free: deque[aiosqlite.Connection] = deque()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Call `work` with a connection, on its thread, and return the result. Raises StoreUnavailable.
@@ -101,52 +98,52 @@ class Connections:
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         await self._follow_the_file()
-        generation = self._generation
         try:
-            pooled = await self._engine.raw_connection()
-        except PoolTimeout:
+            async with asyncio.timeout(POOL_WAIT_S_MAX):
+                await self._slots.acquire()
+        except TimeoutError:
             raise StoreUnavailable(
                 f"the database {self._path} is too slow: no connection became free in {POOL_WAIT_S_MAX:.0f} s; "
                 "check the disk's load"
             ) from None
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-        keep = True
         try:
-            return await _on_its_thread(pooled, work)
+            return await self._with_a_connection(work)
         except sqlite3.Error as error:
-            keep = outlived(error) and not _in_transaction(pooled)
             raise self._translated(error) from error
         finally:
-            if not keep or generation != self._generation:
-                pooled.invalidate()
-            pooled.close()
+            self._slots.release()
+
+    async def _with_a_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        generation = self._generation
+        connection = self._free.popleft() if self._free else await self._connect()
+        keep = True
+        try:
+            return await _on_its_thread(connection, work)
+        except sqlite3.Error as error:
+            keep = outlived(error) and not connection.in_transaction
+            raise
+        finally:
+            if keep and generation == self._generation:
+                self._free.append(connection)
+            else:
+                await asyncio.shield(connection.close())
 
     async def close(self) -> None:
         """Close every connection after its running and queued work."""
-        await self._engine.dispose()
+        await self._close_free()
 
     async def _follow_the_file(self) -> None:
         if not self.is_replaced():
             return
         if not self._read_only:
             raise StoreReplaced(self._path)
-        old, self._engine = self._engine, self._new_engine()
-        self._generation += 1  # connections in use are closed when they return to the pool
         self._identity = None
-        await asyncio.shield(old.dispose())  # connections are closed even if the caller is cancelled
+        await self._close_free()
 
-    def _new_engine(self) -> AsyncEngine:
-        return create_async_engine(
-            "sqlite+aiosqlite://",
-            module=async_driver(),
-            async_creator=self._connect,
-            poolclass=AsyncAdaptedQueuePool,
-            pool_size=self._size,
-            max_overflow=0,
-            pool_timeout=POOL_WAIT_S_MAX,
-            pool_reset_on_return=None,  # every function run here ends its own transaction
-        )
+    async def _close_free(self) -> None:
+        self._generation += 1  # connections in use are closed when their transaction ends
+        old, self._free = self._free, deque()
+        await asyncio.shield(_close_all(old))  # connections are closed even if the caller is cancelled
 
     async def _connect(self) -> aiosqlite.Connection:
         connection = aiosqlite.connect(
@@ -175,12 +172,12 @@ class Connections:
         return unavailable(error, self._path) or error
 
 
-async def _on_its_thread(pooled: PoolProxiedConnection, work: Callable[[sqlite3.Connection], T]) -> T:
+async def _close_all(connections: Iterable[aiosqlite.Connection]) -> None:
+    for connection in connections:
+        await connection.close()
+
+
+async def _on_its_thread(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
     # aiosqlite offers single statements only; its own methods are built on _execute, which runs any function.
-    driver: Any = pooled.driver_connection
+    driver: Any = connection
     return cast(T, await driver._execute(work, driver._conn))
-
-
-def _in_transaction(pooled: PoolProxiedConnection) -> bool:
-    driver: Any = pooled.driver_connection
-    return bool(driver.in_transaction)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import aiosqlite
 import aiosqlite.core
-from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_dbapi
 
 from app.ports.store import StoreLibrary
 
@@ -25,7 +24,7 @@ else:
         import _sqlite3 as extension
         import sqlite3  # noqa: TID251
 
-__all__ = ["async_driver", "extension", "is_wal_safe", "linked", "sqlite3", "stop_counting"]
+__all__ = ["extension", "is_wal_safe", "linked", "sqlite3", "stop_counting"]
 
 UNSAFE_NOTE: Final = (
     "SQLite {version} may lose commits when two connections write or checkpoint at one instant (fixed in 3.51.3, "
@@ -79,11 +78,6 @@ def _bind_aiosqlite() -> None:
     aiosqlite.core.sqlite3 = sqlite3  # type: ignore[attr-defined]
     for name in set(aiosqlite.__all__) - {"__version__", "connect", "Connection", "Cursor"}:
         setattr(aiosqlite, name, getattr(sqlite3, name))
-
-
-def async_driver() -> AsyncAdapt_aiosqlite_dbapi:
-    """What SQLAlchemy's dialect calls aiosqlite through; by itself it would import Python's sqlite3."""
-    return AsyncAdapt_aiosqlite_dbapi(aiosqlite, sqlite3)
 
 
 _bind_aiosqlite()

@@ -1,22 +1,21 @@
-"""Migration of a database file to the schema of this version, with the revisions in migrations/."""
+"""The schema of a database file: made at once in a new file, checked in others, and revised only where it is older.
 
+Alembic and SQLAlchemy take half a second of processor time to import, so they are imported only for a revision.
+"""
+
+from contextlib import closing
 from pathlib import Path
-
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
+from typing import Final
 
 import migrations
-from app.ports.errors import SchemaTooNew
 from infra.process.private_file import close_to_strangers, create_private
 from infra.sqlite.connections import BUSY_TIMEOUT_MS, NO_CHECKPOINTS
 from infra.sqlite.failure import unavailable
 from infra.sqlite.library import sqlite3
 from infra.sqlite.url import sqlite_path
+
+HEAD_SQL: Final = Path(migrations.__path__[0]) / "head.sql"
+"""The statements that all revisions together come to, and the newest revision; `make docs` writes it, a test compares."""
 
 
 def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
@@ -29,47 +28,29 @@ def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
     create_private(path)  # SQLite gives -wal and -shm the same mode; anyone who may read -shm can lock the writer out
     for each in (path, *(path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm"))):
         close_to_strangers(each)
-    engine = _engine(path, busy_timeout_ms)
     try:
-        with engine.begin() as connection:
-            _upgrade(connection, path)
-    except DBAPIError as error:
-        cause = error.orig
-        raise (isinstance(cause, sqlite3.Error) and unavailable(cause, path)) or error from error
-    finally:
-        engine.dispose()
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=busy_timeout_ms / 1000)) as connection:
+            connection.execute(NO_CHECKPOINTS)
+            connection.execute("PRAGMA journal_mode = wal")  # persistent in the file; not possible in a transaction
+            connection.execute("BEGIN IMMEDIATE")
+            is_current = _is_made_current(connection)
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise unavailable(error, path) or error from error
+    if not is_current:
+        from infra.sqlite.revise import revise
+
+        revise(path, busy_timeout_ms)
 
 
-def _upgrade(connection: Connection, path: Path) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__path__[0])).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
-    stored = MigrationContext.configure(connection).get_current_revision()
-    if stored is not None and stored not in known:
-        raise SchemaTooNew(
-            f"the database {path} has schema revision {stored}, which this version of klinenode does not know: a newer "
-            "version wrote it. Start that version, or put back a copy of the file from before its upgrade, or point "
-            "DB_URL at another file."
-        )
-    command.upgrade(config, "head")
-
-
-def _engine(path: Path, busy_timeout_ms: int) -> Engine:
-    engine = create_engine(
-        "sqlite://",
-        module=sqlite3,
-        creator=lambda: sqlite3.connect(path, isolation_level=None, timeout=busy_timeout_ms / 1000),
-        poolclass=NullPool,
-    )
-
-    @event.listens_for(engine, "connect")
-    def use_wal(connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute(NO_CHECKPOINTS)
-        connection.execute("PRAGMA journal_mode = wal")  # persistent in the file; not possible inside a transaction
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 itself would begin only after the first CREATE TABLE
-
-    return engine
+def _is_made_current(connection: sqlite3.Connection) -> bool:
+    """Make the newest schema in an empty database; return whether the database has it."""
+    *statements, stamp = HEAD_SQL.read_text().rstrip(";\n").split(";\n")
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if not names:
+        for statement in (*statements, stamp):
+            connection.execute(statement)
+        return True
+    if "alembic_version" not in names:
+        return False
+    return any(repr(version) in stamp for (version,) in connection.execute("SELECT version_num FROM alembic_version"))

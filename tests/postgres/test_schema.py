@@ -23,7 +23,7 @@ from app.kinds.klines import KLINES
 from app.kinds.price_klines import PREMIUM
 from app.kinds.registry import KINDS
 from app.ports.errors import SchemaTooNew, StoreUnavailable
-from infra.postgres.migrate import upgrade
+from infra.postgres.migrate import HEAD, upgrade
 from infra.postgres.postgres_store import PostgresReader, PostgresWriter
 from infra.postgres.statements import arrays
 from infra.stores.row_tables import former_table, revision_table, row_table
@@ -80,6 +80,10 @@ async def test_texts_compare_byte_by_byte(url: str) -> None:
         "AND attcollation <> '\"C\"'::regcollation"
     )
     assert await fetch(url, select) == []
+
+
+def test_the_newest_revision_is_the_one_that_is_looked_for() -> None:
+    assert ScriptDirectory(str(Path(migrations.postgres.__path__[0]))).get_current_head() == HEAD
 
 
 async def test_a_database_is_migrated_once_whoever_comes(url: str) -> None:

@@ -24,6 +24,8 @@ from app.node import collector_gauges, gauges, replay
 from app.node.node import Node
 from app.node.parts import Parts
 from app.settings import Settings, load, sample
+from infra.sqlite.migrate import HEAD_SQL
+from tests.sqlite.head_schema import head_schema
 
 ROOT: Final = Path(__file__).parents[2]
 BLOCK: Final = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
@@ -215,8 +217,9 @@ BLOCKS: Final[Mapping[str, Callable[[Path], str]]] = {
 
 
 def main() -> None:
-    """Write every generated block into the documents."""
+    """Write every generated block into the documents, and the schema that the revisions come to."""
     with tempfile.TemporaryDirectory() as folder:
+        HEAD_SQL.write_text(head_schema(Path(folder) / "head.db"))
         for path in documents():
             path.write_text(generated(path.read_text(), Path(folder)))
 

@@ -13,7 +13,7 @@ import aiosqlite
 import pytest
 
 from app.ports.errors import StoreUnavailable
-from infra.sqlite import fence, library, migrate
+from infra.sqlite import fence, library, revise
 from infra.sqlite.connections import Connections
 from infra.sqlite.library import is_wal_safe, linked, sqlite3
 from infra.sqlite.migrate import upgrade
@@ -95,12 +95,10 @@ async def test_every_connection_and_every_error_is_of_that_library(db_file: Path
         )
         assert kind is sqlite3.Connection
         assert version == linked().version
-        driver: Any = connections._engine.dialect.dbapi
-        assert driver.Error is sqlite3.Error
         await connections.close()
     assert aiosqlite.Error is sqlite3.Error
     assert issubclass(aiosqlite.OperationalError, sqlite3.Error)
-    of_migration: Any = migrate._engine(db_file, 0).dialect.dbapi
+    of_migration: Any = revise._engine(db_file, 0).dialect.dbapi
     assert of_migration is sqlite3
 
 

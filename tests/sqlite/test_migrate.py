@@ -12,9 +12,10 @@ from app.domain.interval import INTERVALS
 from app.kinds.klines import KLINES
 from app.ports.errors import SchemaTooNew, StoreUnavailable
 from infra.sqlite.library import sqlite3
-from infra.sqlite.migrate import upgrade
+from infra.sqlite.migrate import HEAD_SQL, upgrade
 from infra.sqlite.schema import METADATA
 from infra.stores.row_tables import row_table
+from tests.sqlite.head_schema import head_schema
 
 
 def layout(file: Path) -> dict[str, tuple[list[tuple[object, ...]], bool]]:
@@ -32,7 +33,8 @@ def test_the_migrations_lead_to_the_metadata(
     url: str, db_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the revisions are found from any working directory
-    upgrade(url)
+    db_file.parent.mkdir()
+    assert HEAD_SQL.read_text() == head_schema(db_file), "run make docs"
     upgrade(url)
     engine = create_engine(url)
     with engine.connect() as connection:
@@ -46,6 +48,22 @@ def test_the_migrations_lead_to_the_metadata(
     assert layout(db_file) == layout(created)
     assert {row_table(KLINES, interval) for interval in INTERVALS.values()} <= set(layout(db_file))
     assert row_table(KLINES, INTERVALS["1M"]) == "kline_1mo"
+
+
+def test_a_new_file_gets_the_schema_of_all_revisions_and_older_files_only_what_they_lack(
+    url: str, db_file: Path, tmp_path: Path
+) -> None:
+    upgrade(url)
+    upgrade(url)
+    with closing(sqlite3.connect(db_file)) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0009",)]
+        connection.execute("DROP TABLE relisting")
+        connection.execute("DROP TABLE ledger_log")
+        connection.execute("UPDATE alembic_version SET version_num = '0008'")
+        connection.commit()
+    upgrade(url)
+    head_schema(tmp_path / "revised.db")
+    assert layout(db_file) == layout(tmp_path / "revised.db")
 
 
 def test_the_log_mode_stays_with_the_file(url: str, db_file: Path) -> None:
