@@ -5,11 +5,14 @@ import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from alembic.script import ScriptDirectory
 
+import migrations.postgres
 from app.binance.funding_rows import FundingRow
 from app.domain.block_grid import is_sealable
 from app.domain.interval import DAY_MS, HOUR_MS, INTERVALS, M1, MINUTE_MS
