@@ -10,7 +10,6 @@ import orjson
 from app.market.endpoints import ENDPOINTS
 from infra.net.tls import trusting_nobody
 from tests.http.fakes import OTHERS_MAY_USE_RANDOM, served
-from tests.http.schema_cases import ask_by_schema, collector_in, with_what_exists
 from tests.patience import PATIENCE_S
 from tests.system.world import world
 
@@ -22,6 +21,8 @@ EXCLUDED = "positive_data_acceptance"  # no schema can express which symbols exi
 
 @OTHERS_MAY_USE_RANDOM
 async def test_every_route_does_what_the_description_says(tmp_path: Path) -> None:
+    from tests.http.schema_cases import ask_by_schema  # here: schemathesis takes each process a second
+
     counts = await ask_by_schema(tmp_path, CASES, SEED)
     for route in ("GET /fapi/v1/klines", "GET /v1/coverage"):
         assert counts[f"{route} 200"] >= ANSWERED_MIN, counts
@@ -45,6 +46,8 @@ async def test_every_route_does_what_the_description_says(tmp_path: Path) -> Non
 
 async def test_boundary_values_missing_parameters_and_other_methods(tmp_path: Path) -> None:
     """The coverage phase of schemathesis: deterministic, each boundary of each parameter once."""
+    from tests.http.schema_cases import collector_in, with_what_exists
+
     async with (
         world(tmp_path, symbols=1, weight_limit=1_000_000) as here,
         here.node(
