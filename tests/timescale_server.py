@@ -15,10 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Self
 
+import asyncpg
 import pytest
 
 from tests.patience import PATIENCE_S
-from tests.postgres_server import execute
+from tests.postgres_server import execute, on_connection
 
 OF_ANOTHER: Final = os.environ.get("TEST_TIMESCALE_URL")  # noqa: TID251  which server the tests use is no setting
 KEPT: Final = 8  # more than one test uses
@@ -85,14 +86,28 @@ def timescale_url() -> str:
     return OF_ANOTHER or _shared_server().url
 
 
-async def fresh_schema() -> str:
+async def fresh_schema(*, is_kept: bool = False) -> str:
     """Create an empty schema in the shared database, and return the URL whose tables are in it.
 
-    To klinenode it is a database of its own. It is dropped when KEPT newer ones have been made.
+    To klinenode it is a database of its own. Unless it `is_kept`, it is dropped when KEPT newer ones have been made.
     """
     name = f"klinenode_{os.getpid()}_{next(_names)}"
     await execute(timescale_url(), "CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public", f"CREATE SCHEMA {name}")
-    _made.append(name)
+    if not is_kept:
+        _made.append(name)
     while len(_made) > KEPT:
         await execute(timescale_url(), f"DROP SCHEMA {_made.pop(0)} CASCADE")
     return f"{timescale_url()}{'&' if '?' in timescale_url() else '?'}search_path={name}"
+
+
+async def empty_tables(url: str) -> None:
+    """Delete the rows of all klinenode's tables in the schema of `url`: an eighth of the time to make them again."""
+    await on_connection(url, _empty_tables)
+
+
+async def _empty_tables(connection: asyncpg.Connection) -> None:
+    names = await connection.fetch(
+        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' "
+        "AND relname <> 'alembic_version'"
+    )
+    await connection.execute(f"TRUNCATE {', '.join(name for (name,) in names)} RESTART IDENTITY")

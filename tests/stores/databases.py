@@ -1,6 +1,7 @@
 """What the contract suite needs of each kind of store: opening it, and looking into it from outside."""
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -28,7 +29,7 @@ from infra.sqlite.library import sqlite3
 from infra.sqlite.sqlite_store import SqliteReader, SqliteWriter
 from tests.postgres_server import fresh_database, on_connection, server_url
 from tests.sqlite.material import FixedClock, klines
-from tests.timescale_server import fresh_schema, timescale_url
+from tests.timescale_server import empty_tables, fresh_schema, timescale_url
 
 BUSY_TIMEOUT_MS = 50
 
@@ -291,9 +292,13 @@ class SealedPostgresDatabase(PostgresDatabase):
 
 
 class TimescaleDatabase(PostgresDatabase):
-    """A schema of the TimescaleDB that the tests of this process share, with hypertables."""
+    """A schema of the TimescaleDB that the tests of this process share, with hypertables.
 
-    histories: ClassVar[int] = 10  # each takes a second to make
+    Its tables take a second to make, so they are emptied for another database when this one is no longer used.
+    """
+
+    histories: ClassVar[int] = 10
+    _unused: ClassVar[list[str]] = []
 
     @classmethod
     async def made(cls, folder: Path) -> Self:
@@ -306,7 +311,13 @@ class TimescaleDatabase(PostgresDatabase):
 
     async def _make(self) -> None:
         if not self._is_made:
-            self._url, self._is_made = await fresh_schema(), True
+            if self._unused:
+                self._url = self._unused.pop()
+                await empty_tables(self._url)
+            else:
+                self._url = await fresh_schema(is_kept=True)
+            self._is_made = True
+            weakref.finalize(self, self._unused.append, self._url)
 
 
 _templates: dict[str, str] = {}
