@@ -112,7 +112,7 @@ class Workers(Multiprocess):
 def _app(settings: Settings, metrics_folder: Path | None, beat: Beat | Watch | None = None) -> ASGIApp:
     return_large_blocks()
     if (parent := multiprocessing.parent_process()) is not None:
-        set_up_libraries()  # a worker process; app/cli.py has done it for the parent only
+        set_up_libraries()  # a worker process; app/commands/running.py has done it for the parent only
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     settings = settings.model_copy(update={"connections_max": allowed_connections(settings)})
     schedule = GcSchedule()

@@ -113,7 +113,7 @@ def main() -> None:
     if kind == "bare":
         work = by_bare_code(Path(first), [Path(each) for each in others])
     else:
-        set_up_libraries()  # as app/cli.py and app/server.py do
+        set_up_libraries()  # as app/commands/running.py and app/server.py do
         return_large_blocks()
         symbols, codes, start_ms, end_ms = others
         span = Span(int(start_ms), int(end_ms))

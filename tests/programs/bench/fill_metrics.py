@@ -141,7 +141,7 @@ def main() -> None:
     if kind == "bare":
         work = by_bare_code(Path(database), months)
     else:
-        set_up_libraries()  # as app/cli.py and app/server.py do
+        set_up_libraries()  # as app/commands/running.py and app/server.py do
         work = asyncio.run(by_node(Path(database), months, int(others[0])))
     print(orjson.dumps({"seconds": work.seconds, "work_cpu_s": work.cpu_s, "all_cpu_s": work.all_cpu_s}).decode())
 
