@@ -25,7 +25,7 @@ from app.node.prepare import prepare
 from app.node.shared_path import shared_path
 from app.node.stores import set_up_libraries
 from app.settings import Settings, notify_socket
-from app.sockets.connections import SURPLUS_MAX
+from app.sockets.connections import CONNECTIONS_MIN, FILES_BESIDE, SURPLUS_MAX
 from app.sockets.stream_protocol import StreamProtocol
 from infra.local.metrics_folder import MetricsFolder
 from infra.process.gc_schedule import GcSchedule
@@ -37,8 +37,6 @@ WORKER_S_MAX: Final = 30
 time, ten seconds on a busy machine, where uvicorn's default of 5 s would replace every worker before it has started."""
 BEAT_LATE_S: Final = 10.0
 """While a worker has reported nothing for so long, systemd is told nothing. Its patience is WatchdogSec of the unit."""
-FILES_BESIDE: Final = 512  # a process's files other than clients: database, sockets to the exchange, pipes, libraries
-CONNECTIONS_MIN: Final = 16  # even if the system allows too few open files
 
 
 def run(settings: Settings) -> None:

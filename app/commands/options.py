@@ -24,6 +24,8 @@ Start = Annotated[str | None, typer.Option(help="ISO 8601 (UTC unless it says ot
 End = Annotated[str | None, typer.Option(help="ISO 8601 or ms; default: now.")]
 Demo = Annotated[bool, typer.Option("--demo", help="For the node that `klinenode demo` runs in this folder.")]
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, all else to stderr.")]
+
 
 def target_of(
     settings: "Settings", symbols: list[str] | None, codes: list[str] | None, start: str | None, end: str | None

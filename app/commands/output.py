@@ -18,6 +18,14 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr)
 
 
+def print_json(document: object) -> None:
+    """Print the one document of a command with --json: stdout has nothing else then."""
+    import json
+
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()
+
+
 def fail(message: str) -> NoReturn:
     """Say what is wrong and what to do, and end the command with status 2."""
     console(stderr=True).print(message, style="red", markup=False, soft_wrap=True)

@@ -1,5 +1,6 @@
 """The registry of stores: what a DB_URL means. A new store is an entry of `_STORES`, and of shared_path.py."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -10,17 +11,20 @@ from app.ports.clock import Clock
 from app.ports.contents import Contents
 from app.ports.coordination import ChangeFeed, Lease
 from app.ports.errors import StoreDamaged
+from app.ports.probes import StoreFacts
 from app.ports.store import OpenReader, OpenWriter, StoreLibrary
 from infra.blocks.sealed_columns import BlockBuilder
 from infra.postgres.change_feed import PostgresChangeFeed
 from infra.postgres.contents import PostgresContents
 from infra.postgres.driver import postgres_driver
+from infra.postgres.examine import examine as postgres_examine
 from infra.postgres.lease import PostgresLease
 from infra.postgres.migrate import upgrade as postgres_upgrade
 from infra.postgres.postgres_store import PostgresReader, PostgresWriter
 from infra.postgres.replica import ReplicaReader
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.contents import SqliteContents
+from infra.sqlite.examine import examine
 from infra.sqlite.lease import NO_SPACE, WriterLease
 from infra.sqlite.library import linked, stop_counting
 from infra.sqlite.migrate import upgrade
@@ -68,6 +72,8 @@ class Store(NamedTuple):
     library: Callable[[], StoreLibrary]
     no_space: frozenset[int]
     """The error numbers of a full disk, which does not prevent a start."""
+    examine: Callable[[str], Awaitable[StoreFacts]]
+    """Looks at the database for the doctor, without lease and without changing anything."""
 
 
 def store_of(db_url: str, *, timescale: bool = False) -> Store:
@@ -82,6 +88,10 @@ def set_up_libraries() -> None:
 
 async def _sqlite_upgrade(db_url: str) -> None:
     upgrade(db_url)
+
+
+async def _sqlite_examine(db_url: str) -> StoreFacts:
+    return await asyncio.to_thread(examine, db_url)
 
 
 async def _sqlite_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
@@ -115,6 +125,7 @@ _POSTGRES: Final = Store(
     BlockBuilder,
     postgres_driver,
     NO_SPACE,
+    postgres_examine,
 )
 _TIMESCALE: Final = _POSTGRES._replace(prepare=partial(postgres_upgrade, timescale=True), writer=_timescale_writer)
 
@@ -132,5 +143,6 @@ _STORES: Final = {
         BlockBuilder,
         linked,
         NO_SPACE,
+        _sqlite_examine,
     ),
 }

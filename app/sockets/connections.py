@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 CONNECTIONS_MAX: Final = 2048  # unless CONNECTIONS_MAX says otherwise; an idle one takes about 10 kB
+FILES_BESIDE: Final = 512  # a process's files other than clients: database, sockets to the exchange, pipes, libraries
+CONNECTIONS_MIN: Final = 16  # even if the system allows too few open files
 SURPLUS_MAX: Final = 64  # connections above the bound that are open to send them a 503; more are closed unanswered
 SEND_BYTES_MIN: Final = 16 * 1024  # a peer must take so much within `send_s`; a modem's 0.5 kB/s is enough
 SEND_KERNEL_BYTES: Final = 128 * 1024  # Linux doubles it; by default it buffers 2.5 MB for a peer that does not read

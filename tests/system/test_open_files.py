@@ -7,9 +7,8 @@ from typing import Final
 
 import pytest
 
-from app.server import CONNECTIONS_MIN, FILES_BESIDE
 from app.settings import Settings
-from app.sockets.connections import SURPLUS_MAX
+from app.sockets.connections import CONNECTIONS_MIN, FILES_BESIDE, SURPLUS_MAX
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAM: Final = (
