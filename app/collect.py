@@ -18,6 +18,7 @@ from app.node.cannot_start import CannotStart
 from app.node.collecting import Collecting
 from app.node.collector import CannotCollect
 from app.node.collector_gauges import sample_collector
+from app.node.log_style import log_style
 from app.node.shared_path import shared_path
 from app.node.supervisor import Supervisor
 from app.node.upstream import Upstream
@@ -54,7 +55,7 @@ class _Process:
 
     def __init__(self, settings: Settings, load: Callable[[], Settings], manager: ServiceManager | None) -> None:
         self._manager = manager
-        self._telemetry = Telemetry(settings.log_level)
+        self._telemetry = Telemetry(settings.log_level, style=log_style(settings))
         clock, observe = SystemClock(), self._telemetry.observe
         self._runtime = Runtime(clock, observe, SystemRandom().getrandbits(32))
         self._upstream = Upstream(settings, self._runtime, shared_path(settings), _kept_by_file, lambda: lambda _: None)

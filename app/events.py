@@ -678,6 +678,14 @@ class NodeStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeReady(Event):
+    """The tail of every wished series is held and fresh for the first time, `after_s` seconds after the start."""
+
+    url: str
+    after_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStopped(Event):
     """The node has flushed and released everything."""
 

@@ -211,6 +211,10 @@ class NodeSettings(BaseSettings):
         description="File with the SHA-256 and the quota of each API key (`klinenode key new`); empty: no key needed.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log level.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto",
+        description="Lines of the log: json, text (sentences for people), or auto: text on a terminal, else json.",
+    )
     host: str = Field("127.0.0.1", description="Address or name to listen on.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
     workers: int = Field(1, ge=1, le=64, description="Processes that answer; one of them writes.")
@@ -238,7 +242,7 @@ class NodeSettings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
 
-    @field_validator("data_bucket", mode="before")
+    @field_validator("data_bucket", "log_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return letters.lower(value.strip()) if isinstance(value, str) else value
@@ -467,6 +471,11 @@ def load(
 def notify_socket() -> str | None:
     """The socket at which systemd waits for the notifications of this service; None if none does."""
     return os.environ.get("NOTIFY_SOCKET") or None  # noqa: TID251  the one place
+
+
+def allows_colour() -> bool:
+    """Whether NO_COLOR (https://no-color.org) is not set: a terminal may get colours."""
+    return not os.environ.get("NO_COLOR")  # noqa: TID251  the one place
 
 
 def secrets_folder() -> Path | None:

@@ -1,9 +1,7 @@
 """Telemetry: turns events into log lines and metrics, and measures requests."""
 
 import contextlib
-import dataclasses
 import logging
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate
@@ -11,7 +9,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import structlog
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -32,6 +29,7 @@ from app.collector_events import COLLECTOR_EVENTS
 from app.events import EVENTS, Event, GapsCounted, LeaseChanged, Observe
 from app.metric import Merge
 from infra.local.shared_metrics import SharedMetrics
+from infra.log_lines import LogStyle, line_writer
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` would double the series of every counter and say nothing new
 
@@ -89,11 +87,11 @@ class _ByLabels(dict[Any, _Record]):
 class Telemetry:
     """One node's logs and metrics. `observe` is the only way in for events."""
 
-    def __init__(self, log_level: str, also: Iterable[Observe] = ()) -> None:
+    def __init__(self, log_level: str, also: Iterable[Observe] = (), style: LogStyle | None = None) -> None:
         self.registry = CollectorRegistry()
         self._also = tuple(also)
         self._level_min = logging.getLevelNamesMapping()[log_level]
-        self._log = _logger(self._level_min)
+        self._line = line_writer(style or LogStyle())
         self._shared: SharedMetrics | None = None
         self._gaps_logged: GapsCounted | None = None
         self._sampled = _Sampled()
@@ -167,10 +165,7 @@ class Telemetry:
         level = self._level(event)
         if level < self._level_min:
             return
-        fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-        for name in [name for name, value in fields.items() if isinstance(value, Exception)]:
-            fields["exc_info"] = fields.pop(name)
-        self._log.log(level, type(event).__name__, **fields)
+        self._line(level, event)
 
     def _measure(self, declared: metric.Metric) -> _Measure:
         """Build what records one metric of an event. It runs for each event, so look-ups are done here, once."""
@@ -226,21 +221,3 @@ def _family_name(declared: metric.Metric) -> str:
 
 def _one(_: Event) -> int:
     return 1
-
-
-def _logger(level_min: int) -> Any:
-    is_terminal = sys.stderr.isatty()
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.ExceptionRenderer(),
-        structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer(default=str),
-    ]
-    if is_terminal:
-        processors.remove(processors[2])
-    return structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level_min),
-        cache_logger_on_first_use=True,
-    ).bind()

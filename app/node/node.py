@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from app.access.key_gate import STATE as KEY_GATE
-from app.events import LeaseChanged, LineFailed, NodeStarted, NodeStopped, StoreLibraryFaulty, StoreLinked
+from app.events import LeaseChanged, LineFailed, NodeReady, NodeStarted, NodeStopped, StoreLibraryFaulty, StoreLinked
 from app.filling.chores import in_quiet_moments
 from app.holding.packing import keep_packed
 from app.http.admin_guard import AdminGuard, LocalToken
@@ -31,6 +31,7 @@ from app.sockets.stream_protocol import STATE as STREAMS
 SETTLED_CHECKS: Final = 10  # a lease held for so many checks is a writer's: an attempt ends after a 5 s lock at most
 SHARE_METRICS_S: Final = 2.0  # a worker that is killed loses the counts since then
 LEASE_LOST: Final = "the writer lease was lost (its lock file was deleted, or its connection to the database was cut)"
+READY_CHECK_S: Final = 1.0  # readiness is computed at most once a second
 BEAT_EVERY_S: Final = 1.0  # a service manager waits for many times as long
 RECALL_S_MAX: Final = 2.0  # for another look at the database: the lease must not wait until a silent server is given up
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
@@ -153,10 +154,19 @@ class Node:
             self.parts.supervisor.start("own-journal", self.parts.own_journal.run)
         self.parts.supervisor.start("probe", lambda: self.parts.upstream.breaker.run(self.parts.rest.probe))
         self.parts.supervisor.start("clock", lambda: self._keep_time())
+        self.parts.supervisor.start("ready", self._announce_ready)
         if (beat := self._beat) is not None:
             self.parts.supervisor.start("beat", lambda: self._keep_beating(beat))
         settings = self.parts.settings
         self.parts.observe(NodeStarted(self._url, masked(settings.db_url), settings.binance_rest_url))
+
+    async def _announce_ready(self) -> None:
+        """Report once that the node is ready; the task goes on as all do, and looks no more."""
+        began_ms = self.parts.clock.now_ms()
+        while not self.parts.health.ready()[0]:
+            await self.parts.clock.sleep(READY_CHECK_S)
+        self.parts.observe(NodeReady(self._url, (self.parts.clock.now_ms() - began_ms) // 1000))
+        await asyncio.Event().wait()
 
     async def _keep_beating(self, beat: Callable[[], None]) -> None:
         """Call `beat` every second, for ever: while the event loop runs."""

@@ -50,6 +50,7 @@ from app.node.caches import cache_of
 from app.node.exchange_clock import ExchangeClock, KeptTime
 from app.node.follower import Follower
 from app.node.health import Health, Vitals
+from app.node.log_style import log_style
 from app.node.role import Role
 from app.node.shared_path import shared_path
 from app.node.stores import Reading, store_of
@@ -108,7 +109,7 @@ class Parts:
         self.settings = settings
         self._others = held_beside(settings.price_klines, settings.price_klines_symbols)
         self.extra_wishes_only = extra_wishes_only
-        self.telemetry = Telemetry(settings.log_level, observers)
+        self.telemetry = Telemetry(settings.log_level, observers, log_style(settings))
         self.clock = ExchangeClock(machine_clock or SystemClock())
         self.runtime = Runtime(
             self.clock, self.observe, random.SystemRandom().getrandbits(32) if seed is None else seed

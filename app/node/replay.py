@@ -30,6 +30,7 @@ from app.kinds.metrics import LATE_MS as METRICS_LATE_MS
 from app.market.book_starts import BookStarts
 from app.market.stream_hub import Hub
 from app.metric import Counter, Gauge
+from app.node.log_style import log_style
 from app.node.parts import local_url
 from app.node.shared_path import shared_path
 from app.node.stores import Reading, store_of
@@ -78,7 +79,7 @@ class Replay:
         """`span`: from the first minute to the end of the last one."""
         self._settings = settings
         self._machine = machine or SystemClock()
-        self._telemetry = Telemetry(settings.log_level)
+        self._telemetry = Telemetry(settings.log_level, style=log_style(settings))
         self._observe = self._telemetry.observe
         self._runtime = Runtime(self._machine, self._observe, SystemRandom().getrandbits(32))
         self._supervisor = Supervisor(self._machine, self._observe, self._runtime.rng("supervisor"))

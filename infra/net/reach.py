@@ -129,7 +129,7 @@ def _reason(error: BaseException) -> str:
     """What the first cause says, which is closest to the fault; libraries wrap it in names of their own."""
     causes = [each for each in _causes(error) if str(each) and not isinstance(each, BaseExceptionGroup)]
     first = causes[-1] if causes else error
-    if isinstance(first, OSError) and (first.errno or 0) > 0 and not isinstance(first, ssl.SSLError):
+    if isinstance(first, OSError) and first.errno and first.errno > 0 and not isinstance(first, ssl.SSLError):
         return os.strerror(first.errno)
     return getattr(first, "strerror", None) or str(first) or type(first).__name__
 

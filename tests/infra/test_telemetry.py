@@ -69,6 +69,7 @@ EVENTS: list[Event] = [
     events.StoreLinked("pysqlite3", "3.53.4"),
     events.StoreLibraryFaulty("SQLite 3.40.1 may lose commits"),
     events.NodeStarted("http://127.0.0.1:8000", "sqlite:///x", "https://fapi.binance.com"),
+    events.NodeReady("http://127.0.0.1:8000", 7),
     events.NodeStopped("asked to"),
     collector_events.GapAnnounced("okx", "BTC-USDT", "swap", "trade", "open", "reset", 1_000, 2_000, 7, 9),
     collector_events.VenueSocketLost("okx", "/ws/v5/public", "no close frame received"),
