@@ -13,7 +13,7 @@ import typer
 from app.commands.configuration import config, key_new
 from app.commands.databases import migrate_store, unseal
 from app.commands.demos import demo, demo_collector
-from app.commands.diagnosis import doctor
+from app.commands.diagnosis import doctor, status
 from app.commands.files import check_export, export, replay
 from app.commands.held_rows import backfill, gaps, verify
 from app.commands.running import collect, sandbox, serve
@@ -33,6 +33,7 @@ COMMANDS: Final = (
     check_export,
     replay,
     doctor,
+    status,
     config,
 )
 

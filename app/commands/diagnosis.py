@@ -1,4 +1,4 @@
-"""The command doctor: what keeps a node from working, by name, and what to do."""
+"""The commands that look at a node and change nothing: doctor, status."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from app.commands.options import AsJson
-from app.commands.output import console, print_json
+from app.commands.output import console, fail, print_json
+from app.commands.which_node import settings_in_force
 
 if TYPE_CHECKING:
     from app.doctor.finding import Finding
@@ -32,6 +33,44 @@ def doctor(port: Annotated[int | None, typer.Option(help="Overrides PORT.")] = N
         _print(findings)
     if is_failed:
         raise typer.Exit(1)
+
+
+def status(
+    url: Annotated[
+        str | None, typer.Option(help="Of the node; default: the one of the settings, by HOST and PORT.")
+    ] = None,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Print the state once instead of a live view.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show how a running node is, live: state, weight, frames, lag, what is missing, jobs, clients, collector.
+
+    Without a terminal, or with --json, the state is printed once. Exit status 2 when no node answers then.
+    """
+    import asyncio
+
+    from app import operate_status
+    from infra.process.clock import SystemClock
+
+    where, clock = url or _local_url(), SystemClock()
+    try:
+        if json:
+            print_json(asyncio.run(operate_status.once(where, clock)))
+        elif once or not console().is_terminal:
+            asyncio.run(operate_status.show_once(where, console(), clock))
+        else:
+            asyncio.run(operate_status.watch(where, console(), clock))
+    except operate_status.NoNode as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        return
+
+
+def _local_url() -> str:
+    """Where the node of the settings answers on this machine."""
+    settings = settings_in_force(asks_exchange=False)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  compared only
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def _print(findings: "Sequence[Finding]") -> None:
