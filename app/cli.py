@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
+from app.commands.completion import completion
 from app.commands.configuration import config, key_new
 from app.commands.databases import migrate_store, unseal
 from app.commands.demos import demo, demo_collector
@@ -35,6 +36,7 @@ COMMANDS: Final = (
     doctor,
     status,
     config,
+    completion,
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)

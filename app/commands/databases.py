@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from app.commands.options import Demo
-from app.commands.output import console, fail
+from app.commands.options import AsJson, Demo
+from app.commands.output import console, fail, print_json
 from app.commands.which_node import settings_of
 
 
-def unseal(*, demo: Demo = False) -> None:
+def unseal(*, demo: Demo = False, json: AsJson = False) -> None:
     """Turn sealed blocks back into plain rows: for SQL on the whole history. The node must not run.
 
     Set SEAL_AFTER_DAYS=0 first, or the next start seals them again. Rows take three times the disk space of blocks.
@@ -20,12 +20,15 @@ def unseal(*, demo: Demo = False) -> None:
 
     settings = settings_of(is_demo=demo)
     try:
-        rows, damaged = asyncio.run(operate_unseal.unseal(settings, console()))
+        rows, damaged = asyncio.run(operate_unseal.unseal(settings, console(stderr=json)))
     except KeyboardInterrupt:
         console(stderr=True).print("stopped; what was unsealed stays, the same command goes on from here")
         raise typer.Exit(130) from None
     except operate.OperateError as error:
         fail(str(error))
+    if json:
+        print_json({"rows": rows, "damaged_blocks": damaged})
+        return
     console().print(f"{rows:,} rows are plain rows again")
     if damaged:
         console().print(f"{damaged:,} damaged blocks were deleted: the node fetches their rows again when it runs")
@@ -36,6 +39,7 @@ def migrate_store(
     target: Annotated[str, typer.Argument(help="DB_URL of the database that is written; it must be empty.")],
     *,
     timescale: Annotated[bool, typer.Option("--timescale", help="Make TARGET as TIMESCALE=true does.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Move everything to another kind of store (SQLite, Postgres) and compare both. No node may run on either.
 
@@ -48,12 +52,15 @@ def migrate_store(
 
     try:
         urls = [database_url(url) for url in (source, target)]
-        moved = asyncio.run(operate_migrate.migrate(urls[0], urls[1], console(), timescale=timescale))
+        moved = asyncio.run(operate_migrate.migrate(urls[0], urls[1], console(stderr=json), timescale=timescale))
     except KeyboardInterrupt:
         console(stderr=True).print("stopped; what was moved stays, the same command goes on from here")
         raise typer.Exit(130) from None
     except (operate.OperateError, ValueError) as error:
         fail(str(error))
+    if json:
+        print_json(moved._asdict())
+        return
     console().print(f"{moved.rows:,} rows of all tables, {moved.blocks:,} of them blocks, are the same in both:")
     console().print(f"SHA-256 {moved.sha256}")
     console().print("set DB_URL to the new database, and start the node")

@@ -1,13 +1,16 @@
 """The commands that give away what is held: export, check-export, replay."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from app.commands.options import Demo, End, Intervals, Start, Symbols, ms_of, target_of
-from app.commands.output import console, fail, remark
+from app.commands.options import AsJson, Demo, End, Intervals, Start, Symbols, ms_of, target_of
+from app.commands.output import console, fail, print_json, remark
 from app.commands.which_node import settings_of
+
+if TYPE_CHECKING:
+    from app.exporting.check import Verdict
 
 
 def export(
@@ -25,6 +28,7 @@ def export(
     float64: Annotated[bool, typer.Option("--float64", help="Round decimals to float64.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when rows are missing.")] = False,
     demo: Demo = False,
+    json: AsJson = False,
 ) -> None:
     """Write held rows to files, beside a running node; stopped in the middle, the same command goes on from there.
 
@@ -46,7 +50,11 @@ def export(
         fail(str(error))
     for line in operate_export.holes_of(exported):
         remark(line)
-    console().print(operate_export.summary(exported, folder), markup=False, highlight=False, soft_wrap=True)
+    if json:
+        counts = {name: getattr(exported, name) for name in ("rows", "files", "kept", "bytes", "missing")}
+        print_json({**counts, "manifest": str(folder / "manifest.json")})
+    else:
+        console().print(operate_export.summary(exported, folder), markup=False, highlight=False, soft_wrap=True)
     if exported.missing and strict:
         raise typer.Exit(1)
 
@@ -58,6 +66,8 @@ def check_export(
         int | None, typer.Option(help="Compare so many pages of each file instead of all.", min=1, max=1_000_000)
     ] = None,
     seed: Annotated[int, typer.Option(help="Which pages.")] = 1,
+    *,
+    json: AsJson = False,
 ) -> None:
     """Prove a folder of exported files: SHA-256, rows and spans; with --node also every digit.
 
@@ -72,12 +82,19 @@ def check_export(
         verdict = asyncio.run(operate_check_export.check_export(folder, comparison, console(stderr=True)))
     except operate.OperateError as error:
         fail(str(error))
+    if json:
+        print_json({name: getattr(verdict, name) for name in ("files", "rows", "pages", "found", "faults")})
+    else:
+        _print_verdict(verdict, node)
+    if verdict.found:
+        raise typer.Exit(1)
+
+
+def _print_verdict(verdict: "Verdict", node: str | None) -> None:
     for fault in verdict.faults:
         console().print(f"  {fault}", markup=False, highlight=False, soft_wrap=True)
     compared = "" if node is None else f", {verdict.pages:,} pages compared with {node}"
     console().print(f"{verdict.files:,} files, {verdict.rows:,} rows{compared}: {verdict.found:,} faults")
-    if verdict.found:
-        raise typer.Exit(1)
 
 
 def replay(

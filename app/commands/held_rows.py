@@ -2,14 +2,17 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
-from typing import Annotated, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from app.commands.options import Demo, End, Intervals, Start, Symbols, target_of
-from app.commands.output import console, fail, iso, program
+from app.commands.options import AsJson, Demo, End, Intervals, Start, Symbols, target_of
+from app.commands.output import console, fail, iso, print_json, program
 from app.commands.which_node import settings_of
+
+if TYPE_CHECKING:
+    from app.holding.gaps import SeriesGap
 
 BIG_KLINES: Final = 5_000_000  # half a gigabyte of disk, ten years of minutes: a larger backfill needs a confirmation
 
@@ -25,6 +28,7 @@ def backfill(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Begin a big backfill without a question.")] = False,
     demo: Demo = False,
+    json: AsJson = False,
 ) -> None:
     """Fill a span, beside a running node or by itself; Ctrl-C is safe, the next call goes on where this one stopped."""
     import asyncio
@@ -37,25 +41,32 @@ def backfill(
     target = target_of(settings, symbol, interval or (list(INTERVALS) if cancel else None), start, end)
     try:
         if cancel:
-            _print_withdrawal(asyncio.run(operate.cancel(settings, target, console())))
+            report = asyncio.run(operate.cancel(settings, target, console(stderr=json)))
+            print_json(report) if json else _print_withdrawal(report)
             return
         if not yes:
             klines = asyncio.run(operate.missing_klines(settings, target, SystemClock().now_ms()))
             _approve(klines, settings.seal_after_days)
-        asyncio.run(operate.backfill(settings, target, console(), _cancel_command()))
+        asyncio.run(operate.backfill(settings, target, console(stderr=json), _cancel_command()))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except operate.OperateError as error:
         fail(str(error))
+    if json:
+        print_json({"complete": True})
 
 
 def gaps(
-    symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None, *, demo: Demo = False
+    symbol: Symbols = None,
+    interval: Intervals = None,
+    start: Start = None,
+    end: End = None,
+    *,
+    demo: Demo = False,
+    json: AsJson = False,
 ) -> None:
     """List the spans that are wished and not held, straight from the database."""
     import asyncio
-
-    from rich.table import Table
 
     from app import operate
 
@@ -65,24 +76,19 @@ def gaps(
         found = asyncio.run(operate.gaps(settings, target))
     except operate.OperateError as error:
         fail(str(error))
-    table = Table("symbol", "interval", "missing from", "to (exclusive)", "klines", title="gaps")
-    for gap in found:
-        for span in gap.missing:
-            table.add_row(
-                gap.series.name,
-                gap.series.interval.code,
-                iso(span.start_ms),
-                iso(span.end_ms),
-                str(gap.grid.count(*span)),
-            )
-    if table.row_count:
-        console().print(table)
+    print_json({"gaps": _gap_lines(found)}) if json else _print_gaps(found)
+    if found:
         raise typer.Exit(1)
-    console().print("no gaps: everything that is wished is held or proven absent")
 
 
 def verify(
-    symbol: Symbols = None, interval: Intervals = None, start: Start = None, end: End = None, *, demo: Demo = False
+    symbol: Symbols = None,
+    interval: Intervals = None,
+    start: Start = None,
+    end: End = None,
+    *,
+    demo: Demo = False,
+    json: AsJson = False,
 ) -> None:
     """Compare what is held with the exchange's own klines and repair what differs.
 
@@ -91,30 +97,66 @@ def verify(
     """
     import asyncio
 
-    from rich.table import Table
-
     from app import operate, operate_verify
 
     settings = settings_of(is_demo=demo)
     target = target_of(settings, symbol, interval, start, end)
     try:
-        audit = asyncio.run(operate_verify.verify(settings, target, console()))
+        audit = asyncio.run(operate_verify.verify(settings, target, console(stderr=json)))
     except KeyboardInterrupt:
         console(stderr=True).print("stopped; a running node goes on by itself, otherwise run the same command again")
         raise typer.Exit(130) from None
     except operate.OperateError as error:
         fail(str(error))
+    if json:
+        print_json(audit)
+    else:
+        _print_audit(audit, operate_verify.left_out(audit))
+    if audit["state"] == "failed":
+        fail(f"not everything could be compared: {audit['error']}")
+    if audit["mismatched"]:
+        raise typer.Exit(1)
+
+
+def _gap_lines(found: "Sequence[SeriesGap]") -> list[dict[str, object]]:
+    """A line for each missing span; times in ms, the end exclusive."""
+    return [
+        {
+            "symbol": gap.series.name,
+            "interval": gap.series.interval.code,
+            "start": span.start_ms,
+            "end": span.end_ms,
+            "klines": gap.grid.count(*span),
+        }
+        for gap in found
+        for span in gap.missing
+    ]
+
+
+def _print_gaps(found: "Sequence[SeriesGap]") -> None:
+    from rich.table import Table
+
+    if not found:
+        console().print("no gaps: everything that is wished is held or proven absent")
+        return
+    table = Table("symbol", "interval", "missing from", "to (exclusive)", "klines", title="gaps")
+    for gap in found:
+        for span in gap.missing:
+            count = str(gap.grid.count(*span))
+            table.add_row(gap.series.name, gap.series.interval.code, iso(span.start_ms), iso(span.end_ms), count)
+    console().print(table)
+
+
+def _print_audit(audit: Mapping[str, Any], left_out: Iterable[str]) -> None:
+    from rich.table import Table
+
     table = Table("compared", "differed", "rows replaced", "exchange contradicts itself", title="verification")
     table.add_row(*(str(audit[name]) for name in ("compared", "mismatched", "rows_replaced", "disagreements")))
     console().print(table)
     for finding in audit["findings"]:
         console().print(f"  {finding}", markup=False, highlight=False)
-    for line in operate_verify.left_out(audit):
+    for line in left_out:
         console().print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-    if audit["state"] == "failed":
-        fail(f"not everything could be compared: {audit['error']}")
-    if audit["mismatched"]:
-        raise typer.Exit(1)
 
 
 def _approve(klines: int, seal_after_days: float) -> None:
@@ -127,7 +169,7 @@ def _approve(klines: int, seal_after_days: float) -> None:
     what = f"this fetches about {klines:,} klines, {of_bytes(klines * row_disk_bytes(seal_after_days))} of disk"
     if not sys.stdin.isatty():
         fail(f"{what}; so much is asked about first, and nobody is here to answer: add --yes, or name fewer --symbol")
-    if not typer.confirm(f"{what}; begin?"):
+    if not typer.confirm(f"{what}; begin?", err=True):
         raise typer.Exit(1)
 
 

@@ -88,7 +88,7 @@ def test_every_command_is_documented() -> None:
     named = set(
         re.findall(
             r"klinenode (serve|collect|demo-collector|demo|sandbox|backfill|gaps|verify|unseal|migrate-store|key new|"
-            r"replay|check-export|export|doctor|status|config)\b",
+            r"replay|check-export|export|doctor|status|completion|config)\b",
             OPERATIONS_PAGE,
         )
     )
