@@ -1,0 +1,63 @@
+/** The words of the frame around all pages. */
+
+import type { Dictionary } from "../language";
+
+const en = {
+  skip: "Skip to the content",
+  pages: "Pages",
+  overview: "Overview",
+  coverage: "Coverage",
+  chart: "Chart",
+  collector: "Collector",
+  api: "API",
+  dark: "Dark",
+  light: "Light",
+  theme: "Change to light or dark",
+  language: "中文",
+  languageName: "切换到中文",
+  shortcuts: "Shortcuts",
+  shortcutsTitle: "Keyboard shortcuts",
+  close: "Close",
+  goTo: (page: string) => `Go to: ${page}`,
+  thisList: "This list",
+  changeTheme: "Light or dark",
+  loading: "Loading…",
+  noPage: "There is no such page.",
+  keyTitle: "API key",
+  keyLabel: "API key of this node",
+  keyWhy: (message: string) => `${message} It stays in this page's memory until the page is closed.`,
+  send: "Use it",
+  cancel: "Cancel",
+  failed: "The page could not be loaded. Is the node still there? Load the page again.",
+};
+
+const zh: typeof en = {
+  skip: "跳到正文",
+  pages: "页面",
+  overview: "总览",
+  coverage: "覆盖",
+  chart: "图表",
+  collector: "采集器",
+  api: "接口",
+  dark: "深色",
+  light: "浅色",
+  theme: "切换浅色或深色",
+  language: "English",
+  languageName: "Switch to English",
+  shortcuts: "快捷键",
+  shortcutsTitle: "键盘快捷键",
+  close: "关闭",
+  goTo: (page) => `前往：${page}`,
+  thisList: "本列表",
+  changeTheme: "浅色或深色",
+  loading: "加载中…",
+  noPage: "没有这个页面。",
+  keyTitle: "API 密钥",
+  keyLabel: "本节点的 API 密钥",
+  keyWhy: (message) => `${message} 密钥只保存在本页内存中，关闭页面即消失。`,
+  send: "使用",
+  cancel: "取消",
+  failed: "页面无法加载。节点还在运行吗？请重新加载。",
+};
+
+export const shellWords: Dictionary<typeof en> = { en, zh };
