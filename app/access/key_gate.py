@@ -13,8 +13,8 @@ from app.ports.coordination import QuotaCounter
 STATE: Final = "key-gate"  # key of the KeyGate in the application's lifespan state
 OPEN_PATHS: Final = frozenset({"/", "/docs", "/openapi.json", "/v1/health", "/v1/ready", "/metrics"})
 """What monitoring asks for, and the pages that say how to send a key."""
-OPEN_FOLDERS: Final = ("/docs/", "/v1/admin/")
-"""The assets of /docs, and the admin routes, which have a token of their own."""
+OPEN_FOLDERS: Final = ("/docs/", "/assets/", "/v1/admin/")
+"""The assets of /docs and of the dashboard, and the admin routes, which have a token of their own."""
 _COLLECTOR: Final = re.compile(r"/api/v1/exchanges/[^/]*/subscribe")  # needs the admin token, as /v1/admin/ does
 MINUTE_MS: Final = 60_000
 _VERSION_BITS: Final = 12

@@ -11,6 +11,7 @@ from app.http.admin import admin_router
 from app.http.admin_guard import AdminGuard
 from app.http.batch import Batches, batch_router
 from app.http.collector import collector_router
+from app.http.dashboard import Dashboard
 from app.http.deadline import Deadline
 from app.http.direct import Direct, Timings
 from app.http.errors import add_error_handlers
@@ -44,6 +45,7 @@ def create_http_app(
     gate: KeyGate | None = None,
     only_final_default: bool = True,
     lifespan: Lifespan[FastAPI] | None = None,
+    dashboard: Dashboard | None = None,
 ) -> ASGIApp:
     """Build the application. A request passes FastPath, Direct, the metrics, Intake, Deadline and the routes."""
     app = FastAPI(
@@ -68,7 +70,7 @@ def create_http_app(
     app.include_router(export_router(services))
     app.include_router(admin_router(services, clock, admin))
     app.include_router(collector_router(services.collector, admin, services.line))
-    add_pages(app, services.health)
+    add_pages(app, services.health, dashboard or Dashboard())
     add_error_handlers(app)
     app.add_middleware(Deadline)
     app.add_middleware(Intake)

@@ -1,6 +1,7 @@
-"""The HTML pages: the status page at `/` and the API description at `/docs`, which load nothing from other hosts.
+"""The HTML pages: the dashboard at `/`, or the status while it is not built, and the API description at `/docs`.
 
-All links and assets are relative, so that the pages work behind a proxy that adds a prefix to the paths.
+They load nothing from other hosts. All links and assets are relative, so that the pages work behind a proxy that adds a
+prefix to the paths.
 """
 
 from collections.abc import Sequence
@@ -8,10 +9,11 @@ from html import escape
 from importlib.metadata import version
 from typing import Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from app.http.dashboard import Dashboard, dashboard_router
 from app.http.services import Health
 
 REASONS_SHOWN_MAX: Final = 20  # why the node is degraded; /v1/health shows all reasons
@@ -65,15 +67,16 @@ _START: Final = """SwaggerUIBundle({
 """
 
 
-def add_pages(app: FastAPI, health: Health) -> None:
-    """Serve `/`, `/docs` and the assets of `/docs`."""
+def add_pages(app: FastAPI, health: Health, dashboard: Dashboard) -> None:
+    """Serve `/`, `/docs` and the assets of both."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
-    async def front() -> Response:
-        return _page(_front(health.report()), _FRONT_POLICY)
+    async def front(request: Request) -> Response:
+        return dashboard.front(request) or _page(_front(health.report()), _FRONT_POLICY)
 
     app.include_router(router)
+    app.include_router(dashboard_router(dashboard))
     add_docs(app)
 
 
@@ -115,6 +118,7 @@ def _front(report: dict[str, object]) -> str:
 <h1>klinenode {named}</h1>
 <p>Binance USDⓈ-M futures klines, exact and complete, under Binance's own URLs. Read-only.</p>
 <p>Status: <strong>{status}</strong></p>
+<p>The dashboard is not built here: <code>make web</code> builds it (it needs npm), then load this page again.</p>
 {_listed(report.get("reasons", ()))}<ul>
 {links}
 </ul>

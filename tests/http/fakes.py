@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import httpx
@@ -26,6 +27,7 @@ from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
+from app.http.dashboard import Dashboard
 from app.http.direct import Timings
 from app.http.market_pages import MarketPages
 from app.http.page_cache import PageCache
@@ -51,6 +53,7 @@ from infra.exporting.arrow_bytes import ArrowBytes
 OTHERS_MAY_USE_RANDOM = pytest.mark.filterwarnings(
     "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
 )
+NOT_BUILT = Path("/nonexistent/dist")
 NOW_MS = 1_700_000_000_000
 LOCAL_TOKEN = "the-content-of-a-file-that-is-private"
 LOCAL = {"authorization": f"Bearer {LOCAL_TOKEN}"}
@@ -331,6 +334,7 @@ class Node:
     collector: Callable[[], Collector | None] = lambda: None
     downloads: Downloads | None = None
     arrow: ArrowKlines = field(default_factory=ArrowBytes)
+    dashboard: Dashboard = field(default_factory=lambda: Dashboard(NOT_BUILT))
 
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
@@ -368,6 +372,7 @@ class Node:
             admin=AdminGuard(self.admin_token, LocalToken("klinenode.db.token", self.local_token)),
             gate=self.gate,
             only_final_default=self.only_final_default,
+            dashboard=self.dashboard,
         )
 
     def client(self, host: str = "127.0.0.1") -> httpx.AsyncClient:
