@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, NamedTuple
 
 
 class Merge(Enum):
@@ -68,6 +68,15 @@ class Histogram(_Declared):
 
 
 Metric = Counter | Gauge | Histogram
+
+
+class Number(NamedTuple):
+    """One line of a scrape: the name, with the ending of a histogram's or counter's line, the labels and the number."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
 
 IS_WRITER: Final = Gauge("klinenode_is_writer", "1 in the process that ingests.")
 """It also says whose number counts where `Merge.WRITER` is declared."""

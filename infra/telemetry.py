@@ -142,6 +142,15 @@ class Telemetry:
                 return self._shared.exposition()
         return generate_latest(self.registry)
 
+    def numbers(self) -> list[metric.Number]:
+        """The metrics' present numbers, of all workers together where they count together."""
+        families: Iterable[Metric] = ()
+        if self._shared is not None:
+            with contextlib.suppress(OSError):  # as above
+                families = self._shared.families()
+        found = families or self.registry.collect()
+        return [metric.Number(each.name, each.labels, each.value) for family in found for each in family.samples]
+
     def _metrics(self) -> PlainTextResponse:
         return PlainTextResponse(self.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 

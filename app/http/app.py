@@ -25,10 +25,12 @@ from app.http.market import market_router
 from app.http.market_data import MarketData, market_data_router
 from app.http.market_pages import MarketPages
 from app.http.ops import ops_router
+from app.http.overview import overview_router
 from app.http.page_cache import PageCache
 from app.http.refused import refused_router
 from app.http.rolling import RollingRoute, rolling_router
 from app.http.services import Services
+from app.http.slow import SlowAnswers
 from app.market.endpoints import ENDPOINTS
 from app.ports.clock import Clock
 
@@ -67,6 +69,8 @@ def create_http_app(
     app.include_router(market_data_router(data))
     app.include_router(refused_router())
     app.include_router(ops_router(services))
+    slow = SlowAnswers(clock)
+    app.include_router(overview_router(services, slow))
     app.include_router(export_router(services))
     app.include_router(admin_router(services, clock, admin))
     app.include_router(collector_router(services.collector, admin, services.line))
@@ -77,5 +81,10 @@ def create_http_app(
     instrument(app)
     responders = {PATH: klines.respond} | dict.fromkeys(ENDPOINTS, data.respond)
     return FastPath(
-        Direct(app, responders, timings), pages, klines, timings, clock, None if gate is None else Access(gate, admin)
+        Direct(app, responders, timings, slow),
+        pages,
+        klines,
+        timings,
+        clock,
+        None if gate is None else Access(gate, admin),
     )

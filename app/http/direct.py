@@ -13,6 +13,7 @@ from app.http.deadline import READING
 from app.http.errors import UNKNOWN_ERROR, binance_response, store_unavailable
 from app.http.intake import is_oversize, without_body
 from app.http.klines import PATH
+from app.http.slow import SlowAnswers
 from app.ports.errors import StoreUnavailable
 
 BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -37,10 +38,13 @@ class Timings:
 class Direct:
     """ASGI layer that answers the paths with a responder; other and oversize requests go to `app`."""
 
-    def __init__(self, app: ASGIApp, responders: Mapping[str, Respond], timings: Timings) -> None:
+    def __init__(
+        self, app: ASGIApp, responders: Mapping[str, Respond], timings: Timings, slow: SlowAnswers | None = None
+    ) -> None:
         self._app = app
         self._responders = responders
         self._timings = timings
+        self._slow = slow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -60,6 +64,8 @@ class Direct:
         except Exception:
             await binance_response(UNKNOWN_ERROR)(scope, receive, send)
             raise  # the server logs it
+        if self._slow is not None:  # before it is sent: that a client reads slowly is not the node's doing
+            self._slow.note(scope, perf_counter() - began_s, response.status_code)
         await response(scope, receive, send)
         if scope["path"] == PATH:
             self._timings.note(perf_counter() - began_s)

@@ -11,6 +11,7 @@ from app.domain.interval import Interval
 from app.domain.series import Series
 from app.domain.span import Span
 from app.exporting.download import Downloads
+from app.holding.coverage_days import CoverageDays
 from app.market.book_starts import BookStarts
 from app.market.endpoints import Question
 from app.market.market_source import Fetched
@@ -100,6 +101,14 @@ class Coverage(Protocol):
         self, symbol: str | None, interval: Interval | None, offset: int, limit: int, *, incomplete: bool = False
     ) -> dict[str, object]:
         """Held, absent and missing spans, sources, verification and digits of `limit` series, after `offset` others."""
+        ...
+
+
+class Overview(Protocol):
+    """Sums up the state of the process, and of all workers where they count together."""
+
+    def report(self) -> dict[str, object]:
+        """What GET /v1/overview answers, without slow requests. Made at most once a second."""
         ...
 
 
@@ -250,6 +259,8 @@ class Services:
     batch: BatchKlines
     rolling: RollingKlines
     arrow: ArrowKlines
+    overview: Overview
+    coverage_days: CoverageDays
     collector: Callable[[], Collector | None] = lambda: None
     """The collector of this process; None: it has none, or is not the one that writes."""
     downloads: Downloads | None = None

@@ -9,6 +9,7 @@ from typing import Final
 from app.access.key_gate import STATE as KEY_GATE
 from app.events import LeaseChanged, LineFailed, NodeReady, NodeStarted, NodeStopped, StoreLibraryFaulty, StoreLinked
 from app.filling.chores import in_quiet_moments
+from app.holding.coverage_days import CoverageDays
 from app.holding.packing import keep_packed
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
@@ -20,6 +21,7 @@ from app.node.collector_gauges import sample_collector
 from app.node.damage_report import RECEIVED, reported
 from app.node.exporting import downloads
 from app.node.gauges import sample_metrics
+from app.node.overview import NodeOverview
 from app.node.parts import Parts
 from app.node.writer import Writer
 from app.outbound import masked
@@ -69,6 +71,8 @@ class Node:
                 parts.book_starts,
                 parts.names,
                 *bulk_of(parts),
+                NodeOverview(parts),
+                CoverageDays(parts.clock, parts.inventory),
                 lambda: parts.collector,
                 downloads(parts),
             ),

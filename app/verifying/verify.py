@@ -77,12 +77,18 @@ class Audit:
             why = f"{self.left_out[0]['why']}" if self.left_out else "the exchange gave nothing to compare with"
             self.error = f"nothing was compared: {why}"
 
+    @property
+    def state(self) -> str:
+        """`waiting`, `running`, `done` or `failed`."""
+        if self.ended_ms is None:
+            return "running" if self.is_begun else "waiting"
+        return "done" if self.error is None else "failed"
+
     def report(self) -> dict[str, object]:
         """The audit as GET /v1/verification shows it; times in ms."""
-        state = "waiting" if not self.is_begun else "running" if self.ended_ms is None else "done"
         return {
             "audit": self.number,
-            "state": "failed" if self.error is not None and self.ended_ms is not None else state,
+            "state": self.state,
             "error": self.error,
             "series": len(self.series),
             "start": self.span.start_ms,
@@ -140,13 +146,15 @@ class Verifier:
         self._asked.set()
         return self._audits[-1].number
 
+    def audits(self) -> list[Audit]:
+        """The audits, newest first. Raises StoreUnavailable."""
+        self._auditors()
+        return list(reversed(self._audits))
+
     def report(self) -> dict[str, object]:
         """The audits, newest first, and the findings of rounds and samples. Raises StoreUnavailable."""
-        self._auditors()
-        return {
-            "background": _tally(self.background),
-            "audits": [audit.report() for audit in reversed(self._audits)],
-        }
+        audits = self.audits()
+        return {"background": _tally(self.background), "audits": [audit.report() for audit in audits]}
 
     async def run(self) -> None:
         """Verify for ever. Raises StoreUnavailable in a process that does not write."""

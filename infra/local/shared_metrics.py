@@ -66,6 +66,12 @@ class SharedMetrics:
 
     def exposition(self) -> bytes:
         """The metrics of all workers in Prometheus' text format. Raises OSError."""
+        registry = CollectorRegistry()
+        registry.register(_Merged(self.families()))
+        return generate_latest(registry)
+
+    def families(self) -> list[Metric]:
+        """The metrics of all workers. Raises OSError."""
         with self._locked():
             own = self._write_own()
             living = [own]
@@ -81,9 +87,7 @@ class SharedMetrics:
                 else:
                     self._fold(gone, path.stem, families)
             self._bury(gone)
-        registry = CollectorRegistry()
-        registry.register(_Merged(self._merged(living, gone)))
-        return generate_latest(registry)
+        return self._merged(living, gone)
 
     def _merge_of(self, family: _Family) -> Merge:
         """As it is declared; else what only grows is added up for good, and what does not, among the living."""

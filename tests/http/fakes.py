@@ -18,13 +18,16 @@ from app.access.key_gate import KeyGate
 from app.binance.error_body import BinanceError
 from app.collecting.collector import Collector
 from app.domain import letters
-from app.domain.interval import Interval
+from app.domain.interval import M1, Interval
 from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.span import Span
 from app.exporting.download import Downloads
+from app.holding.coverage_days import CoverageDays
+from app.holding.inventory import Inventory
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
+from app.holding.wish import Wish
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.app import create_http_app
 from app.http.dashboard import Dashboard
@@ -58,6 +61,7 @@ NOW_MS = 1_700_000_000_000
 LOCAL_TOKEN = "the-content-of-a-file-that-is-private"
 LOCAL = {"authorization": f"Bearer {LOCAL_TOKEN}"}
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
+WISH = Wish(SYMBOLS, (M1,), 2, {}, {})
 
 
 class FakeStatistics:
@@ -213,6 +217,12 @@ class FakeCoverage:
         return {**page, **({"incomplete": True} if incomplete else {})}
 
 
+class FakeOverview:
+    def report(self) -> dict[str, object]:
+        found: dict[str, object] = {name: {} for name in ("health", "exchange", "numbers", "close_lag")}
+        return {"as_of": NOW_MS, "version": "0", "jobs": [], **found}
+
+
 class FakeAsOf:
     """Answers that name the question; before NOW_MS - 1000 nothing was recorded."""
 
@@ -343,6 +353,7 @@ class Node:
         self.hub = Hub(self.clock)
         self.book_starts = BookStarts(self.hub, self.clock)
         self.names = FakeNames(self.query)
+        self.ledgers = LedgerCache()
         self.app = create_http_app(
             Services(
                 self.query,
@@ -361,6 +372,8 @@ class Node:
                 BatchKlines(self.clock, self.query, lambda: SYMBOLS),
                 RollingKlines(self.clock, LedgerCache(), Tail(1_000_000, lambda: True), self.query.answer),
                 self.arrow,
+                FakeOverview(),
+                CoverageDays(self.clock, Inventory(self.ledgers, lambda: WISH)),
                 self.collector,
                 self.downloads,
             ),
