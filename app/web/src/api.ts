@@ -22,6 +22,8 @@ export interface Api {
   admin<Answer>(method: "POST" | "DELETE", path: string, token: string, body?: unknown): Promise<Answer>;
   /** The address of a socket of the node, such as "ws" or "stream". */
   socket(path: string, query?: Query): URL;
+  /** Ask for the API key, also after the dialog was cancelled before. */
+  askForKey(message: string): Promise<void>;
   /** Whether an API key was entered: browsers send no headers with a socket's handshake, so poll instead. */
   hasKey(): boolean;
 }
@@ -34,7 +36,8 @@ export type AskForKey = (message: string) => Promise<string | null>;
 /** The API beside the page. `askForKey` is called when the node refuses a request for want of a key. */
 export function createApi(askForKey: AskForKey): Api {
   let key: string | null = null;
-  let asked: Promise<string | null> | null = null; // one dialog, however many requests are refused
+  let asked: Promise<void> | null = null; // one dialog, however many requests are refused
+  let isDeclined = false; // pages poll: the dialog does not come again by itself
 
   async function send(path: string, query: Query, init: RequestInit, mayAsk: boolean): Promise<Response> {
     const usedKey = key;
@@ -51,15 +54,21 @@ export function createApi(askForKey: AskForKey): Api {
     }
     if (response.ok) return response;
     const message = await messageOf(response);
-    if (response.status === 401 && mayAsk) {
-      if (usedKey === key) {
-        asked ??= askForKey(message).finally(() => (asked = null));
-        key = await asked;
-        if (key === null) throw new ApiError(401, message);
-      }
-      return send(path, query, init, usedKey !== key);
+    if (response.status === 401 && mayAsk && !isDeclined) {
+      if (usedKey === key) await renew(message);
+      if (usedKey !== key) return send(path, query, init, true);
     }
     throw new ApiError(response.status, message, response.headers.get("X-Klinenode-Reason"));
+  }
+
+  function renew(message: string): Promise<void> {
+    asked ??= askForKey(message)
+      .then((entered) => {
+        isDeclined = entered === null;
+        key = entered ?? key;
+      })
+      .finally(() => (asked = null));
+    return asked;
   }
 
   const read: Api["read"] = (path, query = {}, signal) => send(path, query, signal ? { signal } : {}, true);
@@ -80,6 +89,7 @@ export function createApi(askForKey: AskForKey): Api {
       url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
       return url;
     },
+    askForKey: renew,
     hasKey: () => key !== null,
   };
 }

@@ -8,7 +8,7 @@ export function showDialog(title: string, close: string, ...content: Child[]): v
   dialog.append(
     html("form", { method: "dialog", class: "actions" }, html("button", { class: "primary" }, close)),
   );
-  open(dialog);
+  openDialog(dialog);
 }
 
 export interface SecretWords {
@@ -44,11 +44,12 @@ export function askForSecret(words: SecretWords): Promise<string | null> {
       resolve(dialog.returnValue === "send" && input.value ? input.value : null);
       input.value = "";
     });
-    open(dialog);
+    openDialog(dialog);
   });
 }
 
-function open(dialog: HTMLDialogElement): void {
+/** Open a dialog that is removed when it closes; the focus goes back to where it was. */
+export function openDialog(dialog: HTMLDialogElement): void {
   const before = document.activeElement;
   dialog.addEventListener("close", () => {
     dialog.remove();

@@ -32,8 +32,11 @@ export function startShell(root: HTMLElement): void {
   let language = chosenLanguage();
   let shown: { page: Page | null; ending: AbortController; shortcuts: Shortcut[] } | null = null;
   const said = html("div", { class: "said", role: "status" });
+  let needsKey = false;
   const api = createApi((message) => {
     const words = shellWords[language];
+    needsKey = true;
+    root.querySelector(".key")?.removeAttribute("hidden");
     return askForSecret({
       title: words.keyTitle,
       why: words.keyWhy(message),
@@ -70,10 +73,15 @@ export function startShell(root: HTMLElement): void {
     showShortcuts(words.shortcutsTitle, words.close, shortcuts());
   }
 
+  function enterKey(): void {
+    void api.askForKey(shellWords[language].keyAgain).then(build);
+  }
+
   function build(): void {
     document.documentElement.lang = language === "en" ? "en" : "zh-CN";
     const main = html("main", { id: "content", tabindex: "-1" });
-    show(root, ...frame(language, main, said, { changeTheme, changeLanguage, openShortcuts }));
+    show(root, ...frame(language, main, said, { changeTheme, changeLanguage, openShortcuts, enterKey }));
+    root.querySelector(".key")?.toggleAttribute("hidden", !needsKey);
     void mount(main);
   }
 
@@ -128,6 +136,7 @@ interface Acts {
   changeTheme: () => void;
   changeLanguage: () => void;
   openShortcuts: () => void;
+  enterKey: () => void;
 }
 
 function frame(language: Language, main: HTMLElement, said: HTMLElement, acts: Acts): HTMLElement[] {
@@ -149,6 +158,7 @@ function frame(language: Language, main: HTMLElement, said: HTMLElement, acts: A
       html(
         "div",
         { class: "tools" },
+        html("button", { type: "button", class: "key", hidden: true, onclick: acts.enterKey }, words.keyTitle),
         html("a", { href: "docs" }, words.api),
         html("button", { type: "button", onclick: acts.openShortcuts, title: "?" }, words.shortcuts),
         html("button", { type: "button", onclick: acts.changeTheme, "aria-label": words.theme, title: words.theme }, "◐"),
