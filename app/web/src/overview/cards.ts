@@ -98,16 +98,26 @@ export function lagCard(words: OverviewWords, language: Language): Shown {
 
 export function answersCard(words: OverviewWords, language: Language): Shown {
   const facts = new Facts();
-  const table = new Table([words.request, words.took, words.status, words.when], words.slowNone);
   return {
-    element: card(words.answers, facts.element, html("h3", {}, words.slow), table.element),
-    update({ numbers, slow }) {
+    element: card(words.answers, facts.element),
+    update({ numbers }) {
       const share = (hits = 0, misses = 0): string => (hits + misses ? percent(language, hits / (hits + misses)) : "–");
       facts.set(words.requests, count(language, (numbers["requests"] ?? 0) + (numbers["page_hits"] ?? 0)));
       facts.set(words.pageHits, share(numbers["page_hits"], numbers["page_misses"]));
       facts.set(words.marketHits, share(numbers["market_hits"], numbers["market_misses"]));
       facts.set(words.connections, count(language, numbers["connections"] ?? 0));
       facts.set(words.clients, count(language, numbers["stream_clients"] ?? 0));
+    },
+  };
+}
+
+export function slowCard(words: OverviewWords, language: Language): Shown {
+  const table = new Table([words.request, words.took, words.status, words.when], words.slowNone);
+  const element = card(words.slow, table.element);
+  element.classList.add("wide");
+  return {
+    element,
+    update({ slow }) {
       const rows = slow.map((each) => [
         `${each.path}${each.query ? `?${each.query}` : ""}`,
         duration(language, each.elapsed_ms),

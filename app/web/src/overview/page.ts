@@ -8,25 +8,28 @@ import { count, moment } from "../language";
 import type { Context, Page } from "../page";
 import { card } from "../parts";
 import { poll } from "../polling";
-import { answersCard, dataCard, exchangeCard, lagCard, liveCard, processCard, type Shown } from "./cards";
+import { answersCard, dataCard, exchangeCard, lagCard, liveCard, processCard, slowCard, type Shown } from "./cards";
 import { jobsCard } from "./jobs";
 import { overviewWords, type OverviewWords } from "./words";
 import "./style.css";
 
 const EVERY_MS = 3_000;
+const NARROW = [exchangeCard, liveCard, dataCard, lagCard, answersCard, processCard];
+const WIDE = [jobsCard, slowCard];
 
 export function overviewPage(place: HTMLElement, context: Context): Page {
   const words = overviewWords[context.language];
   const sentence = html("p", { class: "sentence", role: "status" });
   const reasons = html("ul", { class: "reasons" });
   const fault = html("p", { class: "fault", role: "alert" });
-  const make = [exchangeCard, liveCard, dataCard, lagCard, answersCard, processCard, jobsCard];
-  const shown: Shown[] = make.map((each) => each(words, context.language));
+  const [narrow, wide] = [NARROW, WIDE].map((made) => made.map((each) => each(words, context.language)));
+  const shown: Shown[] = [...(narrow ?? []), ...(wide ?? [])];
   const grid = html(
     "div",
     { class: "cards" },
-    ...shown.map((each) => each.element),
+    ...(narrow ?? []).map((each) => each.element),
     card(adminWords[context.language].title, adminActions(context.api, context.language)),
+    ...(wide ?? []).map((each) => each.element),
   );
   grid.hidden = true;
   place.append(fault, sentence, reasons, grid);

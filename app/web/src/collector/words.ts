@@ -1,0 +1,66 @@
+/** The words of the collector page. */
+
+import type { Dictionary } from "../language";
+
+const en = {
+  none: "No collector runs in this node.",
+  how: "Set EXCHANGES and NATS_URL to collect trades, order books and more of Binance, OKX and Deribit onto NATS, or run `klinenode collect` as a process of its own, which shows its state at /api/v1/status.",
+  well: (names: string) => `Collecting from ${names}: nothing is wrong.`,
+  faults: "What is wrong at the moment:",
+  stream: "Stream",
+  uptime: "Running for",
+  processed: "Records made",
+  published: "Records stored",
+  rate: "Stored a second",
+  waiting: "Waiting in memory",
+  spilled: "Waiting on disk",
+  spillUsed: "Room on disk used",
+  errors: "Errors",
+  state: "State",
+  states: { following: "following", connecting: "connecting", away: "not reachable", idle: "idle" } as Record<string, string>,
+  sockets: "Sockets",
+  books: "Order books proven",
+  of: (part: string, all: string) => `${part} of ${all}`,
+  levels: "Book levels equal to snapshots",
+  gaps: "Open gaps",
+  lag: "Lag, half and 99 % within",
+  unknown: "–",
+  types: "Types",
+  type: "Type",
+  feeds: "Feeds",
+  noTypes: "Nothing is followed.",
+  failed: (why: string) => `Not loaded: ${why}`,
+};
+
+const zh: typeof en = {
+  none: "本节点没有运行采集器。",
+  how: "设置 EXCHANGES 和 NATS_URL，即可把 Binance、OKX 和 Deribit 的成交、订单簿等采集到 NATS；也可以单独运行 `klinenode collect`，其状态见 /api/v1/status。",
+  well: (names) => `正在采集 ${names}：一切正常。`,
+  faults: "当前的问题：",
+  stream: "数据流",
+  uptime: "已运行",
+  processed: "生成的记录",
+  published: "已存储的记录",
+  rate: "每秒存储",
+  waiting: "内存中等待",
+  spilled: "磁盘上等待",
+  spillUsed: "磁盘空间已用",
+  errors: "错误",
+  state: "状态",
+  states: { following: "跟踪中", connecting: "连接中", away: "不可达", idle: "空闲" },
+  sockets: "连接",
+  books: "已证实的订单簿",
+  of: (part, all) => `${part} / ${all}`,
+  levels: "与快照一致的档位",
+  gaps: "未闭合缺口",
+  lag: "延迟（半数、99%）",
+  unknown: "–",
+  types: "类型",
+  type: "类型",
+  feeds: "数据源",
+  noTypes: "没有跟踪任何数据。",
+  failed: (why) => `未能加载：${why}`,
+};
+
+export const collectorWords: Dictionary<typeof en> = { en, zh };
+export type CollectorWords = typeof en;
