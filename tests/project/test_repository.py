@@ -1,6 +1,7 @@
 """The repository itself: locks, make targets and deployment files are correct, and the bans are in force."""
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -32,8 +33,29 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in run("git", "ls-files", "-z").stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-def test_the_lock_of_the_node_clients_carries_no_address() -> None:
-    assert "://" not in (ROOT / "tests/programs/clients/package-lock.json").read_text()
+@pytest.mark.parametrize("folder", ["tests/programs/clients", "app/web"])
+def test_a_lock_of_npm_carries_no_address_and_hashes_everything(folder: str) -> None:
+    text = (ROOT / folder / "package-lock.json").read_text()
+    assert "://" not in text
+    packages = json.loads(text)["packages"]
+    assert [name for name, each in packages.items() if name and not each.get("integrity")] == []
+
+
+def test_the_dashboard_is_built_once_and_its_absence_fails_no_set_up(tmp_path: Path) -> None:
+    for name in ("cat", "cksum", "find", "sort"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy/web.sh", tmp_path / "deploy")
+    shutil.copytree(ROOT / "app/web", tmp_path / "app/web", ignore=shutil.ignore_patterns("node_modules", "dist"))
+    command = ["/bin/sh", str(tmp_path / "deploy/web.sh")]
+
+    def call(mode: str) -> tuple[int, int]:
+        done = subprocess.run(
+            [*command, mode], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+        )
+        return done.returncode, len(done.stderr.splitlines())
+
+    assert (call("try"), call("build"), call("check")) == ((0, 1), (1, 1), (0, 1)), "one line says what is missing"
 
 
 def pins(lock: str) -> set[str]:
@@ -72,7 +94,7 @@ def test_whatever_installs_a_lock_takes_it_as_the_complete_list() -> None:
 
 def test_the_image_stands_on_one_digest_and_owns_its_volume() -> None:
     docker = (ROOT / "Dockerfile").read_text()
-    assert re.findall(r"^FROM (\S+)", docker, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    assert re.findall(r"^FROM (\S+)", docker, re.MULTILINE) == ["${BASE}", "${BASE}", "${BASE}"]
     assert re.search(r"^ARG BASE=python:3[.\w-]+@sha256:[0-9a-f]{64}$", docker, re.MULTILINE)
     user, made, volume = (docker.index(f"\n{line}") for line in ("USER ", "RUN mkdir ", "VOLUME "))
     assert user < made < volume, "what is made before VOLUME, by the user that runs, is what a fresh volume takes over"
@@ -122,7 +144,8 @@ def test_the_image_copies_only_what_exists_and_is_let_in() -> None:
     ignore = (ROOT / ".dockerignore").read_text().split()
     assert ignore[0] == "*", "everything stays outside unless it is named"
     let_in = {name.removeprefix("!") for name in ignore[1:] if name.startswith("!")}
-    assert let_in == set(sources)
+    assert let_in == {name for name in sources if not name.startswith("app/")}
+    assert {"app/web/node_modules", "app/web/dist"} <= set(ignore), "the image builds its own"
 
 
 def test_the_image_has_what_the_build_takes() -> None:
