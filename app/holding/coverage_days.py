@@ -1,6 +1,6 @@
 """Coverage by day: one letter for each day of a series, so that a page shows hundreds of them side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -130,23 +130,16 @@ def _sorted(wish: Wish, question: Question) -> tuple[list[dict[str, object]], li
 def _by_day(spans: Spans, window: Span) -> Sequence[int]:
     """For each day of `window`: how many of its milliseconds are in `spans`."""
     sums = [0] * ((window.end_ms - window.start_ms) // DAY_MS)
-    for first, last, edges in _days_of(spans, window):
-        sums[first:last] = [DAY_MS] * (last - first)
-        for day, length_ms in edges:
-            sums[day] += length_ms
-    return sums
-
-
-def _days_of(spans: Spans, window: Span) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """For each span: its whole days, as a range; and the days of which it has a part, with the length of that."""
-    for span in spans.clip(window):
-        start_ms, end_ms = span.start_ms - window.start_ms, span.end_ms - window.start_ms
-        first, last = -(-start_ms // DAY_MS), end_ms // DAY_MS
-        if first > last:
-            yield first, first, [(last, end_ms - start_ms)]
+    for start_ms, end_ms in spans.clip(window):
+        begin_ms, length_ms = start_ms - window.start_ms, end_ms - start_ms
+        first, last = begin_ms // DAY_MS, (begin_ms + length_ms - 1) // DAY_MS
+        if first == last:
+            sums[first] += length_ms
             continue
-        edges = [(first - 1, first * DAY_MS - start_ms), (last, end_ms - last * DAY_MS)]
-        yield first, last, [(day, length_ms) for day, length_ms in edges if length_ms]
+        sums[first] += (first + 1) * DAY_MS - begin_ms
+        sums[first + 1 : last] = [DAY_MS] * (last - first - 1)
+        sums[last] += begin_ms + length_ms - last * DAY_MS
+    return sums
 
 
 def _letter(missing_ms: int, held_ms: int, absent_ms: int, verified_ms: int) -> Day:
