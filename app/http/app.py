@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Lifespan
 from app.access.key_gate import KeyGate
 from app.http.admin import admin_router
 from app.http.admin_guard import AdminGuard
+from app.http.bars import BarsRoute, bars_router
 from app.http.batch import Batches, batch_router
 from app.http.collector import collector_router
 from app.http.dashboard import Dashboard
@@ -64,6 +65,7 @@ def create_http_app(
     app.include_router(klines_router(klines))
     app.include_router(batch_router(Batches(services.batch, pages, clock, services.arrow)))
     app.include_router(rolling_router(RollingRoute(services.rolling, services.query, pages, clock)))
+    app.include_router(bars_router(BarsRoute(services.bars, services.query, pages, clock)))
     app.include_router(market_router(services.symbols, clock))
     data = MarketData(services, klines, market_pages, clock)
     app.include_router(market_data_router(data))

@@ -18,6 +18,7 @@ from app.market.market_source import Fetched
 from app.ports.arrow import ArrowKlines
 from app.ports.coordination import WriterRpcClient
 from app.querying.answer import Answer, KlineQuery
+from app.querying.bars import Bars
 from app.querying.batch import BatchKlines
 from app.querying.rolling_query import RollingKlines
 from app.querying.statistics import HeldAnswer, StatisticsQuery
@@ -258,6 +259,7 @@ class Services:
     names: Names
     batch: BatchKlines
     rolling: RollingKlines
+    bars: Bars
     arrow: ArrowKlines
     overview: Overview
     coverage_days: CoverageDays

@@ -10,6 +10,7 @@ from app.domain.span import Span
 from app.kinds.klines import KLINES
 from app.node.parts import Parts
 from app.ports.arrow import ArrowKlines
+from app.querying.bars import Bars
 from app.querying.batch import BatchKlines
 from app.querying.in_progress import InProgress
 from app.querying.prove import Prover
@@ -20,10 +21,11 @@ from infra.exporting.arrow_bytes import ArrowBytes
 
 
 class Bulk(NamedTuple):
-    """The services of batches and of rolling windows."""
+    """The services of batches, rolling windows and bars."""
 
     batch: BatchKlines
     rolling: RollingKlines
+    bars: Bars
     arrow: ArrowKlines
 
 
@@ -44,7 +46,8 @@ def bulk_of(parts: Parts) -> Bulk:
         return [each.symbol for each in parts.wish().series() if each == Series(KLINES, each.symbol, M1)]
 
     rolling = RollingKlines(clock, copies.ledgers, copies.tail, held.answer)
-    return Bulk(BatchKlines(clock, held, wished), rolling, ArrowBytes())
+    bars = Bars(clock, copies.ledgers, copies.tail, held.answer, parts.reader.revised)
+    return Bulk(BatchKlines(clock, held, wished), rolling, bars, ArrowBytes())
 
 
 async def _keeps_nothing(_series: Series, _grid: Grid, _span: Span, _rows: Sequence[Row]) -> None:

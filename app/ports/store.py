@@ -174,6 +174,10 @@ class StoreReader(RowReader, Protocol):
         """By series: how many rows were replaced or deleted since the database was created."""
         ...
 
+    async def revised(self, series: Series, window: Span, limit: int) -> list[int]:
+        """The first `limit` open times (ms) in `window` of which a held row was ever replaced or deleted, ascending."""
+        ...
+
     async def check_blocks(self, after: int, number: int) -> BlockCheck:
         """Compare the next `number` sealed blocks after the one with id `after` with their SHA-256."""
         ...

@@ -1,14 +1,11 @@
 """Answers queries for rolling windows from held minutes: whole, or refused with the spans that are missing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 from app.binance import rest_rows
 from app.binance.error_body import service_unavailable
-from app.domain.columns import EMPTY, Columns
+from app.domain.columns import Columns
 from app.domain.interval import M1, MINUTE_MS, FixedGrid
 from app.domain.reason import Reason
 from app.domain.rolling_windows import Windows, rolled
@@ -19,6 +16,7 @@ from app.holding.tail import Tail
 from app.kinds.klines import KLINES
 from app.ports.clock import ConfirmedClock
 from app.querying.answer import END_OF_TIME_MS, LIMIT_DEFAULT, LIMIT_MAX, Answer, KlineQuery
+from app.querying.held_rows import Held, held_rows
 from app.querying.refusal import RETRY_AFTER_S
 from app.querying.tail_cut import CLOSING_PAGE_MS
 from app.querying.window import closed_end_ms
@@ -27,11 +25,6 @@ MINUTES_MAX: Final = 50_000  # five weeks: 20 MB while they are rolled up, and a
 AT_ONCE_MAX: Final = 2  # queries whose minutes are in memory at once
 UNDER_WAY_MAX: Final = 16  # queries, with those that wait: more would wait longer than clients do
 SPANS_NAMED_MAX: Final = 4  # missing spans in a refusal
-
-Held = Callable[[KlineQuery], Awaitable[Answer]]
-"""Answers a klines query from held rows alone. Raises BinanceError."""
-
-_decode: Final = msgspec.json.Decoder(list[list[Any]]).decode
 
 
 class RollingQuery(NamedTuple):
@@ -116,17 +109,8 @@ class RollingKlines:
 
     async def _minutes(self, series: Series, span: Span) -> Columns:
         """All minutes that open in `span`. Raises BinanceError."""
-        parts: list[Columns] = []
-        at_ms = span.start_ms
-        while at_ms < span.end_ms:
-            answer = await self._held(KlineQuery(series, at_ms, span.end_ms - 1, LIMIT_MAX, only_final=True))
-            part = _columns(answer.body)
-            parts.append(part)
-            if len(part) < LIMIT_MAX:
-                break
-            at_ms = part.opens_ms[-1] + MINUTE_MS
-            await self._clock.sleep(0)  # a page in memory comes without any wait
-        return Columns.joined([part for part in parts if part])
+        query = KlineQuery(series, span.start_ms, span.end_ms - 1, LIMIT_MAX, only_final=True)
+        return await held_rows(self._held, self._clock, query)
 
 
 def windows_of(query: RollingQuery, closed_ms: int) -> tuple[Windows, bool]:
@@ -144,15 +128,6 @@ def windows_of(query: RollingQuery, closed_ms: int) -> tuple[Windows, bool]:
     is_open_ended = query.end_ms is None or query.end_ms >= newest_ms + query.step_ms
     is_newest = is_open_ended and (query.start_ms is None or number < limit)
     return Windows(max(0, first_ms), query.length_ms, query.step_ms, max(0, number)), is_newest
-
-
-def _columns(body: bytes) -> Columns:
-    """The minutes of an answer's body."""
-    rows = _decode(body)
-    if not rows:
-        return EMPTY
-    opens, o, h, low, c, volume, _, quote, trades, taker, taker_quote, _ = map(list, zip(*rows, strict=True))
-    return Columns([opens, o, h, low, c, volume, quote, trades, taker, taker_quote])
 
 
 def _printed(minutes: Columns, windows: Windows) -> bytes:

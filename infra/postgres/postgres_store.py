@@ -30,6 +30,7 @@ from infra.postgres.seal import check_blocks, give_up, seal, unseal
 from infra.postgres.statements import overwrite, put
 from infra.postgres.verification import (
     read_disagreements,
+    read_revised,
     read_revisions,
     read_verifications,
     save_disagreement,
@@ -134,6 +135,10 @@ class PostgresReader:
     async def revisions(self) -> dict[Series, int]:
         """By series: how many rows were replaced or deleted since the database was created. Raises StoreUnavailable."""
         return await self._reads.run(read_revisions)
+
+    async def revised(self, series: Series, window: Span, limit: int) -> list[int]:
+        """The first open times in `window` of which a row was ever replaced. Raises StoreUnavailable."""
+        return await self._reads.run(lambda connection: read_revised(connection, series, window, limit))
 
     async def check_blocks(self, after: int, number: int) -> BlockCheck:
         """Compare the next `number` sealed blocks with their SHA-256. Raises StoreUnavailable."""

@@ -79,6 +79,15 @@ async def read_revisions(connection: asyncpg.Connection) -> dict[Series, int]:
     return {named(name, INTERVALS[code]): number for name, code, number in await connection.fetch(select)}
 
 
+async def read_revised(connection: asyncpg.Connection, series: Series, window: Span, limit: int) -> list[int]:
+    """The first `limit` open times in `window` of which a held row was replaced or deleted, ascending."""
+    select = (
+        f"SELECT DISTINCT open_time FROM {revision_table(series.kind)} WHERE symbol = $1 AND interval = $2 "
+        "AND open_time >= $3 AND open_time < $4 AND old_source <> 'absent' ORDER BY open_time LIMIT $5"
+    )
+    return [open_ms for (open_ms,) in await connection.fetch(select, *name_of(series), *window, limit)]
+
+
 async def _read(connection: asyncpg.Connection, names: list[SeriesName]) -> dict[SeriesName, Verification]:
     return _by_name(await connection.fetch(f"{_SELECT} {_OF_SERIES} {_ORDER}", *zip(*names, strict=True)))
 

@@ -33,6 +33,7 @@ from infra.sqlite.statements import columns, overwrite, put, reading, writing
 from infra.sqlite.url import sqlite_path
 from infra.sqlite.verification import (
     read_disagreements,
+    read_revised,
     read_revisions,
     read_verifications,
     save_disagreement,
@@ -169,6 +170,10 @@ class SqliteReader:
     async def revisions(self) -> dict[Series, int]:
         """By series: how many rows were replaced or deleted since the database was created. Raises StoreUnavailable."""
         return await self._reads.run(read_revisions)
+
+    async def revised(self, series: Series, window: Span, limit: int) -> list[int]:
+        """The first open times in `window` of which a row was ever replaced. Raises StoreUnavailable."""
+        return await self._reads.run(lambda connection: read_revised(connection, series, window, limit))
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:

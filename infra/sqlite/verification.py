@@ -79,6 +79,16 @@ def read_revisions(connection: sqlite3.Connection) -> dict[Series, int]:
     return found
 
 
+def read_revised(connection: sqlite3.Connection, series: Series, window: Span, limit: int) -> list[int]:
+    """The first `limit` open times in `window` of which a held row was replaced or deleted, ascending."""
+    select = (
+        f"SELECT DISTINCT open_time FROM {revision_table(series.kind)} WHERE symbol = ? AND interval = ? "  # noqa: S608
+        "AND open_time >= ? AND open_time < ? AND old_source <> 'absent' ORDER BY open_time LIMIT ?"
+    )
+    found = connection.execute(select, (series.name, series.interval.code, *window, limit)).fetchall()
+    return [open_ms for (open_ms,) in found]
+
+
 def _read(connection: sqlite3.Connection, symbol: str, code: str) -> Verification:
     lines = connection.execute(
         "SELECT start_ms, end_ms, verified_at_ms FROM verification WHERE symbol = ? AND interval = ?", (symbol, code)

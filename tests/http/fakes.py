@@ -45,6 +45,7 @@ from app.ports.arrow import ArrowKlines
 from app.ports.coordination import RpcRequest, RpcResponse, WriterRpcClient
 from app.ports.errors import NotRecorded
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
+from app.querying.bars import Bars
 from app.querying.batch import BatchKlines
 from app.querying.rolling_query import RollingKlines
 from app.querying.statistics import HeldAnswer, StatisticsQuery
@@ -316,6 +317,10 @@ class FakeLine:
         return await self.line.ask(request)
 
 
+async def _never_revised(_series: Series, _window: Span, _limit: int) -> list[int]:
+    return []
+
+
 def no_metrics(_app: FastAPI) -> None:
     """Replaces the Prometheus instrumentation and does nothing."""
 
@@ -371,6 +376,7 @@ class Node:
                 self.names,
                 BatchKlines(self.clock, self.query, lambda: SYMBOLS),
                 RollingKlines(self.clock, LedgerCache(), Tail(1_000_000, lambda: True), self.query.answer),
+                Bars(self.clock, LedgerCache(), Tail(1_000_000, lambda: True), self.query.answer, _never_revised),
                 self.arrow,
                 FakeOverview(),
                 CoverageDays(self.clock, Inventory(self.ledgers, lambda: WISH)),

@@ -50,6 +50,7 @@ async def test_fundings_and_metrics_need_a_symbol_and_a_held_period() -> None:
         "/fapi/v1/exchangeInfo?",
         "/v1/klines/batch?symbols=BTCUSDT&interval=1m",
         "/v1/klines/rolling?symbol=BTCUSDT&window=5m",
+        "/v1/bars?symbol=BTCUSDT&interval=1m",
     ],
 )
 async def test_a_route_that_knows_only_now_does_not_pass_it_off_as_then(path: str) -> None:

@@ -100,6 +100,10 @@ async def test_a_changed_row_leaves_the_old_one_in_the_revisions(
         ("BTCUSDT", "1m", kline(told[1].open_ms, mark=1), "rollup", "rest", NOW_MS),
         ("BTCUSDT", "1m", kline(told[3].open_ms, mark=1), "ws", "rest", NOW_MS),
     ]
+    window = Span(T0_MS, told[3].open_ms + 1)
+    assert await reader.revised(BTC_1M, window, 9) == [told[1].open_ms, told[3].open_ms]
+    assert await reader.revised(BTC_1M, window, 1) == [told[1].open_ms]
+    assert await reader.revised(BTC_1M, Span(T0_MS, told[1].open_ms), 9) == []
 
 
 async def test_a_lower_source_writes_only_where_no_higher_one_has_spoken(

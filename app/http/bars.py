@@ -1,0 +1,112 @@
+"""The route GET /v1/bars: held klines in columns, thinned to what a chart can draw, with marks."""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from app.domain.interval import INTERVALS
+from app.http.bars_params import BAR_KINDS, bars_query
+from app.http.documentation import INTEGER, OWN_LIMITS, STRING, Responses, json_doc, object_of, own_error_doc
+from app.http.errors import ApiError
+from app.http.page import Hit, HitResponse, Page, asked_by
+from app.http.page_cache import PageCache
+from app.http.params import INTEGER_MAX
+from app.http.services import Query
+from app.ports.clock import Clock
+from app.querying.bars import BAR_COLUMNS, BARS_DEFAULT, BARS_MAX, ROWS_MAX, Bars
+
+PATH: Final = "/v1/bars"
+_TIME: Final[dict[str, Any]] = {"type": "integer", "format": "int64", "minimum": 0, "maximum": INTEGER_MAX}
+_SPANS: Final[dict[str, Any]] = {"type": "array", "items": {"type": "array", "minItems": 2, "maxItems": 2}}
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str, *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": required, "schema": schema, "description": description}
+
+
+_DOC: Final[dict[str, Any]] = {
+    "parameters": [
+        _parameter(
+            "symbol", {"type": "string", "minLength": 1, "example": "BTCUSDT"}, "In either case.", required=True
+        ),
+        _parameter("interval", {"type": "string", "enum": list(INTERVALS)}, "Case matters.", required=True),
+        _parameter("kind", {"type": "string", "enum": list(BAR_KINDS), "default": "klines"}, "Klines of what."),
+        _parameter("startTime", _TIME, "Klines that open at or after this time (ms); without it the newest ones."),
+        _parameter("endTime", _TIME, "Klines that open at or before this time (ms); without it up to now."),
+        _parameter(
+            "bars",
+            {"type": "integer", "minimum": 1, "maximum": BARS_MAX, "default": BARS_DEFAULT},
+            "How many bars at most. Where the span has more klines, each bar is made of several.",
+        ),
+    ]
+}
+_RESPONSES: Final[Responses] = {
+    200: json_doc(
+        "The bars, and spans (half-open, ms) in which klines are absent, missing or disputed.",
+        object_of(
+            symbol=STRING,
+            kind=STRING,
+            interval=STRING,
+            step=INTEGER,
+            start=INTEGER,
+            end=INTEGER,
+            bars=object_of(**{name: {"type": "array"} for name in BAR_COLUMNS}),
+            absent=_SPANS,
+            missing=_SPANS,
+            disputed=_SPANS,
+            revised={"type": "array", "items": INTEGER},
+            omitted={"type": "boolean"},
+        ),
+    ),
+    304: {"description": "The answer that If-None-Match names is still true."},
+    400: own_error_doc("A parameter is missing or wrong, or the span has too many klines."),
+    503: own_error_doc("The store does not answer, or as many such requests are under way as may be."),
+}
+
+
+class BarsRoute:
+    """Answers requests for bars; the page cache keeps the answers until a kline of theirs changes."""
+
+    def __init__(self, bars: Bars, query: Query, pages: PageCache, clock: Clock) -> None:
+        self._bars = bars
+        self._query = query
+        self._pages = pages
+        self._clock = clock
+
+    async def respond(self, scope: Scope) -> Response:
+        """The response to a GET. Raises BinanceError, ApiError."""
+        key, asked = (scope["path"], scope["query_string"]), asked_by(scope["headers"])
+        if (hit := self._pages.hit(key, asked, self._clock.now_ms())) is not None:
+            return HitResponse(hit, is_head=False)
+        self._pages.misses += 1
+        query = bars_query(scope["query_string"], self._query.listed)
+        if (rows := self._bars.rows(query)) > ROWS_MAX:
+            raise ApiError(
+                400,
+                f"The span has {rows} klines of {query.series.interval}, and an answer is made of {ROWS_MAX} at most: "
+                "ask for a shorter span or a longer interval.",
+            )
+        version = self._pages.version(query.series)
+        answer = await self._bars.answer(query)
+        page = Page(answer.body)
+        hit = Hit(*page.chosen(asked), self._pages.max_age_s(answer, self._clock.now_ms()))
+        self._pages.put(key, page, answer, version)
+        return HitResponse(hit, is_head=False)
+
+
+def bars_router(route: BarsRoute) -> APIRouter:
+    """The router with the route of bars."""
+    router = APIRouter(tags=["market data"], responses=OWN_LIMITS)
+
+    @router.get(
+        PATH,
+        summary="Held klines for a chart, in columns, thinned where there are many, with what is missing or revised",
+        openapi_extra=_DOC,
+        responses=_RESPONSES,
+    )
+    async def bars(request: Request) -> Response:
+        return await route.respond(request.scope)
+
+    return router
