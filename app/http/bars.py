@@ -40,6 +40,11 @@ _DOC: Final[dict[str, Any]] = {
             {"type": "integer", "minimum": 1, "maximum": BARS_MAX, "default": BARS_DEFAULT},
             "How many bars at most. Where the span has more klines, each bar is made of several.",
         ),
+        _parameter(
+            "step",
+            {"type": "integer", "format": "int64", "minimum": 1},
+            "How long a bar is at least (ms), a multiple of the interval, which it is without it.",
+        ),
     ]
 }
 _RESPONSES: Final[Responses] = {
@@ -58,6 +63,7 @@ _RESPONSES: Final[Responses] = {
             disputed=_SPANS,
             revised={"type": "array", "items": INTEGER},
             omitted={"type": "boolean"},
+            first={"type": ["integer", "null"]},
         ),
     ),
     304: {"description": "The answer that If-None-Match names is still true."},

@@ -10,9 +10,9 @@ from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, refuse_as_of, sen
 from app.http.services import SymbolOf
 from app.kinds.klines import KLINES
 from app.kinds.price_klines import PRICES
-from app.querying.bars import BARS_DEFAULT, BARS_MAX, BarsQuery
+from app.querying.bars import BARS_DEFAULT, BARS_MAX, ROWS_MAX, BarsQuery, can_thin
 
-PARAMETERS: Final = ("symbol", "interval", "kind", "startTime", "endTime", "bars")
+PARAMETERS: Final = ("symbol", "interval", "kind", "startTime", "endTime", "bars", "step")
 BAR_KINDS: Final = {"klines": KLINES} | PRICES
 """By the name that the parameter kind has for it."""
 _KNOWN: Final = frozenset(PARAMETERS)
@@ -39,4 +39,19 @@ def bars_query(query_string: bytes, symbol_of: SymbolOf) -> BarsQuery:
         raise start_after_end()
     start_ms, end_ms = (None if each is None else min(each, TIME_MS_MAX) for each in (start_ms, end_ms))
     bars = integer(sent, "bars", 1, BARS_MAX) or BARS_DEFAULT
-    return BarsQuery(Series(kind, kind.whose(symbol), interval), start_ms, end_ms, bars)
+    series = Series(kind, kind.whose(symbol), interval)
+    return BarsQuery(series, start_ms, end_ms, bars, _stride(integer(sent, "step", 1, INTEGER_MAX), series))
+
+
+def _stride(step_ms: int | None, series: Series) -> int:
+    """How many klines bars of `step_ms` are made of. Raises ApiError unless they are a whole number of them."""
+    length_ms = series.interval.grid.step_ms
+    if step_ms is None or step_ms == length_ms:
+        return 1
+    if step_ms % length_ms or not can_thin(series) or step_ms // length_ms > ROWS_MAX:
+        raise ApiError(
+            400,
+            f"step is a multiple of the interval, {length_ms} ms, at most {ROWS_MAX} times as long, for intervals of a "
+            "day or less; leave it out for bars of single klines.",
+        )
+    return step_ms // length_ms

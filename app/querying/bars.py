@@ -38,12 +38,16 @@ Revised = Callable[[Series, Span, int], Awaitable[list[int]]]
 
 
 class BarsQuery(NamedTuple):
-    """At most `bars` bars of a series, of the klines that open from `start_ms` to `end_ms`; None: the newest ones."""
+    """At most `bars` bars of a series, of the klines that open from `start_ms` to `end_ms`; None: the newest ones.
+
+    Each bar is made of at least `stride` klines, which is 1 where the series cannot be thinned.
+    """
 
     series: Series
     start_ms: int | None
     end_ms: int | None
     bars: int
+    stride: int = 1
 
 
 class Plan(NamedTuple):
@@ -99,6 +103,7 @@ class Bars:
         # what was not known before or is not known after the read may be missing from the rows
         missing = (known & self._known(series)).complement(span) if span else Spans()
         marks = self._marks(series, span, missing, revised)
+        marks["first"] = self._first_ms(series)
         body = await asyncio.to_thread(_printed, rows, plan, series, marks)
         until_ms = now_ms + MARKED_PAGE_MS
         if plan.is_newest:
@@ -108,6 +113,12 @@ class Bars:
     def _known(self, series: Series) -> Spans:
         known, tail = self._ledgers.ledger(series).known, self._tail.get(series)
         return known | Spans([Span(tail.start_ms, tail.end_ms)]) if tail is not None and tail.rows else known
+
+    def _first_ms(self, series: Series) -> int | None:
+        """The open time of the oldest held kline of a series, None without any."""
+        held, tail = self._ledgers.ledger(series).held, self._tail.get(series)
+        begins = [held.hull.start_ms] if held else []
+        return min([*begins, tail.start_ms] if tail is not None and tail.rows else begins, default=None)
 
     def _marks(self, series: Series, span: Span, missing: Spans, revised: list[int]) -> dict[str, object]:
         """What is absent, missing, disputed and revised in `span`, at most MARKS_MAX of each."""
@@ -134,12 +145,13 @@ def plan_of(query: BarsQuery, grid: Grid, closed_ms: int) -> Plan:
     asked_ms = closed_ms if query.end_ms is None else grid.ceil(query.end_ms + 1)
     end_ms = min(asked_ms, closed_ms)
     bars = query.bars if can_thin(query.series) else min(query.bars, LIMIT_MAX)
-    start_ms = max(0, grid.shift(end_ms, -bars) if query.start_ms is None else grid.ceil(query.start_ms))
+    newest = bars * query.stride
+    start_ms = max(0, grid.shift(end_ms, -newest) if query.start_ms is None else grid.ceil(query.start_ms))
     is_newest = query.end_ms is None or asked_ms > closed_ms
     number = grid.count(start_ms, end_ms)
-    if number <= bars or not can_thin(query.series):
+    stride = max(query.stride, -(-number // bars))
+    if stride == 1 or not can_thin(query.series):
         return Plan(Span(start_ms, max(start_ms, end_ms)), 1, is_newest)
-    stride = -(-number // bars)
     while (span := _widened(Span(start_ms, end_ms), stride * grid.step_ms)) and _bars_in(span, stride, grid) > bars:
         stride += 1  # the ends of the span lie inside of bars
     return Plan(Span(span.start_ms, min(closed_ms, span.end_ms)), stride, is_newest)

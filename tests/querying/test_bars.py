@@ -92,9 +92,10 @@ def test_a_plan_covers_what_is_asked_for_in_whole_bars_and_never_too_many(seed: 
     start_ms = rng.choice([None, CLOSED_MS - rng.randrange(10**11)])
     series = rng.choice([BTC, DAYS, Series(KLINES, "BTCUSDT", INTERVALS["15m"])])
     grid = series.interval.grid
-    query = BarsQuery(series, start_ms, end_ms, rng.randrange(1, BARS_MAX))
+    query = BarsQuery(series, start_ms, end_ms, rng.randrange(1, BARS_MAX), 1 if series == DAYS else rng.choice([1, 7]))
     plan = plan_of(query, grid, grid.floor(CLOSED_MS))
     step_ms = plan.stride * grid.step_ms
+    assert plan.stride >= query.stride
     assert -(-(plan.span.end_ms - plan.span.start_ms) // step_ms) <= query.bars, f"seed {seed}: {query}"
     if start_ms is not None and plan.span:
         assert plan.span.start_ms <= grid.ceil(start_ms), f"seed {seed}: {query}"

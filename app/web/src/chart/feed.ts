@@ -1,0 +1,201 @@
+/** Fills bars: pages of history as the view moves, how many klines a bar is made of, and what closes meanwhile. */
+
+import type { Api } from "../api";
+import { Bars, type BarsAnswer, type LiveBar } from "./bars";
+import { followRows, followStream, type LiveState } from "./live";
+import { isThinned, lengthOf, newestRows, pageOf, type Page, type Shown } from "./source";
+
+const PAGE_BARS = 1_500;
+const FIRST_BARS = 1_000; // a wide screen's, and half a page of history
+const PAGE_ROWS_MAX = 60_000; // klines behind one answer of the node
+const AHEAD = 300; // slots beyond the edge of the view, from which on the next page is fetched
+const IN_VIEW_MAX = 4_000; // bars; more are thinner than a pixel on any screen
+const IN_VIEW_MIN = 300; // bars; with fewer of them each is made of fewer klines
+const IN_VIEW_AIM = 2_000;
+const STRIDES = [1, 5, 15, 60, 240] as const;
+const PAUSE_MS = 3_000; // after a page that could not be fetched
+
+/** The indexes of the first and the last slot in view; they may lie outside of the slots. */
+export interface Range {
+  from: number;
+  to: number;
+}
+
+export interface FeedListener {
+  /** Other bars: show `view` (ms), or the newest if it is null. */
+  opened(view: readonly [from: number, to: number] | null): void;
+  /** Bars were added or replaced anywhere; what is in view stays there. */
+  changed(): void;
+  /** Only the last bar changed, or one was added behind it. */
+  updated(): void;
+  state(state: LiveState): void;
+  failed(error: unknown): void;
+  range(): Range | null;
+}
+
+export class Feed {
+  bars: Bars;
+  stride = 1;
+  live: LiveState = "connecting";
+  private isLoading = false;
+  private pausedUntil = 0;
+  private ending = new AbortController();
+
+  constructor(
+    private readonly api: Api,
+    readonly shown: Shown,
+    private readonly listener: FeedListener,
+    signal: AbortSignal,
+  ) {
+    this.bars = this.made(1);
+    signal.addEventListener("abort", () => this.end());
+  }
+
+  end(): void {
+    this.ending.abort();
+  }
+
+  /** Show the newest bars and follow them. */
+  async start(): Promise<void> {
+    await this.open(1, null);
+    const listener = {
+      bar: (bar: LiveBar) => this.takeLive(bar),
+      state: (state: LiveState) => {
+        this.live = state;
+        this.listener.state(state);
+      },
+      missed: () => void this.tail(),
+    };
+    const { signal } = this.ending;
+    if (signal.aborted) return;
+    const { symbol, interval, kind } = this.shown;
+    if (kind === "klines" && !this.api.hasKey()) {
+      followStream(this.api, `${symbol.toLowerCase()}@kline_${interval}`, listener, signal);
+    } else {
+      followRows(() => newestRows(this.api, this.shown, signal), listener, signal);
+    }
+  }
+
+  /** Show the newest bars, wherever the view was. */
+  async newest(): Promise<void> {
+    if (this.bars.isNewest) this.listener.opened(null);
+    else await this.open(this.stride, null);
+  }
+
+  /** The view moved: fetch what it comes near to, or bars of more or fewer klines. */
+  moved(): void {
+    const range = this.listener.range();
+    if (range === null || this.isLoading || Date.now() < this.pausedUntil || this.bars.slots.length === 0) return;
+    const stride = this.strideFor(range.to - range.from);
+    if (stride !== this.stride) {
+      const { begin, step } = this.bars;
+      void this.open(stride, [begin + range.from * step, begin + range.to * step]);
+    } else if (range.from < AHEAD && this.hasOlder()) void this.older();
+    else if (range.to > this.bars.slots.length - AHEAD && !this.bars.isNewest) void this.newer();
+  }
+
+  private hasOlder(): boolean {
+    const { first, begin } = this.bars;
+    return first !== null && first < begin;
+  }
+
+  private strideFor(inView: number): number {
+    if (!isThinned(this.shown.interval)) return 1;
+    if (inView <= IN_VIEW_MAX && (inView >= IN_VIEW_MIN || this.stride === 1)) return this.stride;
+    const klines = inView * this.stride;
+    return STRIDES.find((each) => klines / each <= IN_VIEW_AIM) ?? 240;
+  }
+
+  private made(stride: number): Bars {
+    return new Bars(lengthOf(this.shown.interval) * stride, !isThinned(this.shown.interval));
+  }
+
+  private pageBars(stride: number): number {
+    return Math.min(PAGE_BARS, Math.floor(PAGE_ROWS_MAX / stride));
+  }
+
+  private async open(stride: number, view: readonly [number, number] | null): Promise<void> {
+    const bars = this.made(stride);
+    const most = this.pageBars(stride);
+    const { step } = bars;
+    const page: Page = { bars: Math.min(FIRST_BARS, most), step, start: null, end: null };
+    if (view !== null) {
+      const middle = Math.floor((view[0] + view[1]) / 2 / step) * step;
+      page.bars = most;
+      page.start = Math.max(0, middle - Math.floor(most / 2) * step);
+      page.end = page.start + most * step;
+    }
+    await this.load(page, (answer) => {
+      bars.take(answer, page.end === null || answer.end < page.end);
+      this.stride = stride;
+      this.bars = bars;
+      this.listener.opened(view);
+    });
+  }
+
+  private async older(): Promise<void> {
+    const { begin, step } = this.bars;
+    const most = this.pageBars(this.stride);
+    await this.load({ bars: most, step, start: Math.max(0, begin - most * step), end: begin }, (answer) => {
+      this.take(answer, false);
+    });
+  }
+
+  private async newer(): Promise<void> {
+    const { end: known, step } = this.bars;
+    const most = this.pageBars(this.stride);
+    const start = Math.floor(known / step) * step;
+    const end = start + most * step;
+    await this.load({ bars: most, step, start, end }, (answer) => this.take(answer, answer.end < end));
+  }
+
+  /** Fetch what closed since the newest closed bar, that one included. */
+  private async tail(): Promise<void> {
+    const { slots, isNewest, step } = this.bars;
+    if (slots.length === 0) return Date.now() < this.pausedUntil ? undefined : this.open(this.stride, null);
+    if (!isNewest) return;
+    const last = slots[Math.max(0, this.bars.indexOf(this.bars.end) - 1)];
+    const start = last?.time ?? this.bars.begin;
+    const most = this.pageBars(this.stride);
+    await this.load({ bars: most, step, start, end: null }, (answer) => {
+      if (answer.step !== step) return void setTimeout(() => void this.open(this.stride, null)); // away for too long
+      this.take(answer, true);
+    });
+  }
+
+  private take(answer: BarsAnswer, isNewest: boolean): void {
+    const range = this.listener.range();
+    const before = this.bars.begin;
+    this.bars.take(answer, isNewest);
+    if (range !== null) {
+      const added = this.bars.indexOf(before);
+      this.bars.trim(range.from + added, range.to + added);
+    }
+    this.listener.changed();
+  }
+
+  private async load(page: Page, taken: (answer: BarsAnswer) => void): Promise<void> {
+    if (this.isLoading) return;
+    this.isLoading = true;
+    try {
+      const answer = await pageOf(this.api, this.shown, page, this.ending.signal);
+      this.isLoading = false;
+      if (!this.ending.signal.aborted) taken(answer);
+    } catch (error) {
+      this.isLoading = false;
+      if (this.ending.signal.aborted) return;
+      this.pausedUntil = Date.now() + PAUSE_MS;
+      this.listener.failed(error);
+    }
+  }
+
+  private takeLive(bar: LiveBar): void {
+    if (this.stride > 1) {
+      if (bar.isFinal) void this.tail(); // sums of exact numbers are made by the node
+      return;
+    }
+    const taken = this.bars.takeLive(bar);
+    if (taken === "shown") this.listener.updated();
+    else if (taken === "gap") void this.tail();
+  }
+}
