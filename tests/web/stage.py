@@ -1,0 +1,102 @@
+"""What browser tests share: an exchange, a node with days of sealed klines, a prefixing proxy, and a browser."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from app.http.dashboard import BUILT
+from infra.sandbox.server import SandboxServer
+from tests.system.nginx import NGINX, nginx_conf
+from tests.system.processes import Place, Programs, ShiftedClock, free_port, until
+from tests.web.chromium import Browser, Page, chromium
+
+HELD_S_MAX: Final = 90.0  # until three days of four symbols are held
+SHOWN: Final = "window.klinenodeChart?.()"
+HAS_BARS: Final = f"({SHOWN}?.bars.length ?? 0) > 50"
+PREFIX: Final = "/charts"
+SETTINGS: Final = {
+    "BACKFILL_DAYS": "3",
+    "SEAL_AFTER_DAYS": "0.5",
+    "INTERVALS": "1m,5m,1h",
+    "PRICE_KLINES": "mark",
+    "PRICE_KLINES_SYMBOLS": "BTCUSDT",
+    "METRICS": "BTCUSDT",
+    "FUNDING": "BTCUSDT",
+}
+_PROXY: Final = """
+server {{
+    listen 127.0.0.1:{port};
+    location {prefix}/ {{
+        proxy_pass http://127.0.0.1:{node}/;
+        proxy_http_version 1.1;
+        proxy_set_header Host $http_host;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $klinenode_test_connection;
+    }}
+}}
+map $http_upgrade $klinenode_test_connection {{ default upgrade; '' ''; }}
+"""
+
+
+@dataclass
+class Stage:
+    """A node that holds its wish, and a browser."""
+
+    place: Place
+    browser: Browser
+    folder: Path
+    prefixed: str | None
+    """Host and port of the proxy that adds PREFIX; None: nginx is not installed."""
+
+    @property
+    def origin(self) -> str:
+        return f"127.0.0.1:{self.place.port}"
+
+    def url(self, query: str = "", page: str = "chart") -> str:
+        """The address of a page of the dashboard."""
+        return f"http://{self.origin}/#/{page}{'?' if query else ''}{query}"
+
+    async def chart(self, query: str = "", **size: Any) -> Page:
+        """A page that shows the chart's first bars."""
+        page = await self.browser.page(**size)
+        await page.go(self.url(query))
+        await page.until(HAS_BARS, "the chart shows bars")
+        return page
+
+    async def rows(self, start_ms: int, end_ms: int, interval: str = "1m", symbol: str = "BTCUSDT") -> list[list[Any]]:
+        """What the API answers for the klines that open in `[start_ms, end_ms)`."""
+        found: list[list[Any]] = []
+        while start_ms < end_ms:
+            path = f"/fapi/v1/klines?symbol={symbol}&interval={interval}&limit=1500&startTime={start_ms}"
+            answer = await self.place.get(f"{path}&endTime={end_ms - 1}&only_final=true")
+            assert answer.status_code == 200, answer.text
+            rows = answer.json()
+            found += rows
+            if len(rows) < 1500:
+                break
+            start_ms = rows[-1][0] + 1
+        return found
+
+
+@asynccontextmanager
+async def staged(folder: Path) -> AsyncIterator[Stage]:
+    """A stage. Skips where the dashboard is not built."""
+    if not (BUILT / "index.html").exists():
+        pytest.skip("the dashboard is not built (make web)")
+    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=4) as sandbox, Programs(folder) as programs:
+        place = Place(programs, sandbox.port, settings=dict(SETTINGS))
+        place.serve()
+        async with chromium(programs) as browser:
+            await until(place.is_whole, "the wish is held", HELD_S_MAX)
+            prefixed = None
+            if NGINX is not None:
+                port = free_port()
+                prefixed = f"127.0.0.1:{port}"
+                more = _PROXY.format(port=port, prefix=PREFIX, node=place.port)
+                conf = nginx_conf(folder, free_port(), place.port, more=more)
+                programs.start("-p", str(folder), "-c", str(conf), "-e", str(folder / "error.log"), command=(NGINX,))
+            yield Stage(place, browser, folder, prefixed)
