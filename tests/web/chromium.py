@@ -156,7 +156,7 @@ class Page:
     async def picture(self, file: Path) -> None:
         """Write what is seen into a PNG."""
         found = await self._browser.send("Page.captureScreenshot", self._session, format="png")
-        file.write_bytes(base64.b64decode(found["data"]))
+        await asyncio.to_thread(file.write_bytes, base64.b64decode(found["data"]))
 
     async def close(self) -> None:
         """End it and everything that it keeps."""

@@ -16,7 +16,7 @@ from tests.web.chromium import Browser, Page, chromium
 
 HELD_S_MAX: Final = 90.0  # until three days of four symbols are held
 SHOWN: Final = "window.klinenodeChart?.()"
-HAS_BARS: Final = f"({SHOWN}?.bars.length ?? 0) > 50"
+HAS_BARS: Final = f"({SHOWN}?.bars.length ?? 0) > 20"
 PREFIX: Final = "/charts"
 SETTINGS: Final = {
     "BACKFILL_DAYS": "3",

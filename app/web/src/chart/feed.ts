@@ -180,7 +180,9 @@ export class Feed {
     try {
       const answer = await pageOf(this.api, this.shown, page, this.ending.signal);
       this.isLoading = false;
-      if (!this.ending.signal.aborted) taken(answer);
+      if (this.ending.signal.aborted) return;
+      taken(answer);
+      this.moved(); // the view may have moved on meanwhile
     } catch (error) {
       this.isLoading = false;
       if (this.ending.signal.aborted) return;

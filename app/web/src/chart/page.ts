@@ -213,17 +213,20 @@ export function chartPage(place: HTMLElement, context: Context): Page {
     ["/", words.search, () => search.focus()],
   ];
   for (const [key, what, act] of shortcuts) context.shortcut({ key, what, act });
-  window.klinenodeChart = () => ({
-    ...shown,
-    step: feed?.bars.step ?? 0,
-    bars: view.inView().flatMap((slot) => (slot.texts === null ? [] : [{ time: slot.time, ...slot.texts }])),
-    range: rangeOf(view.inView()),
-    kept: feed?.bars.slots.length ?? 0,
-    isNewest: feed?.bars.isNewest ?? false,
-    live: feed?.live ?? "connecting",
-    marks: structuredClone(feed?.bars.marks),
-    panes: panes.counts(),
-  });
+  window.klinenodeChart = () => {
+    const inView = feed !== null && view.shows(feed.bars) ? view.inView() : [];
+    return {
+      ...shown,
+      step: feed?.bars.step ?? 0,
+      bars: inView.flatMap((slot) => (slot.texts === null ? [] : [{ time: slot.time, ...slot.texts }])),
+      range: rangeOf(inView),
+      kept: feed?.bars.slots.length ?? 0,
+      isNewest: feed?.bars.isNewest ?? false,
+      live: feed?.live ?? "connecting",
+      marks: structuredClone(feed?.bars.marks),
+      panes: panes.counts(),
+    };
+  };
   open();
   return {
     leave: () => {

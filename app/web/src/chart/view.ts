@@ -104,6 +104,11 @@ export class View {
     this.length = bars.slots.length;
   }
 
+  /** Whether these are the bars that are drawn. */
+  shows(bars: Bars): boolean {
+    return this.bars === bars;
+  }
+
   range(): Range | null {
     return this.chart.timeScale().getVisibleLogicalRange();
   }
