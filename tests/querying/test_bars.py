@@ -99,6 +99,8 @@ def test_a_plan_covers_what_is_asked_for_in_whole_bars_and_never_too_many(seed: 
     assert -(-(plan.span.end_ms - plan.span.start_ms) // step_ms) <= query.bars, f"seed {seed}: {query}"
     if start_ms is not None and plan.span:
         assert plan.span.start_ms <= grid.ceil(start_ms), f"seed {seed}: {query}"
+    if start_ms is None:
+        assert plan.stride == query.stride, f"seed {seed}: {query}: the newest bars are as long as was asked for"
     if plan.stride > 1:
         assert plan.span.start_ms % step_ms == 0, f"seed {seed}: {query}"
         assert plan.span.end_ms in (grid.floor(CLOSED_MS), -(-plan.span.end_ms // step_ms) * step_ms)

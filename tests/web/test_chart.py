@@ -142,7 +142,7 @@ async def test_a_symbol_is_found_by_keyboard_and_other_prices_have_bars(stage: S
 async def test_on_a_phone_nothing_is_wider_than_the_screen(stage: Stage) -> None:
     page = await stage.chart(width=390, height=844, scale=2)
     assert await page.value("document.documentElement.scrollWidth") <= 390
-    assert await page.value("document.querySelector('.canvas canvas').getBoundingClientRect().width") > 300
+    assert await page.value("document.querySelector('.canvas').getBoundingClientRect().width") > 300
     page.assert_clean(stage.origin)
     await page.close()
 

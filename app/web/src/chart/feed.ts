@@ -11,7 +11,7 @@ const PAGE_ROWS_MAX = 60_000; // klines behind one answer of the node
 const AHEAD = 300; // slots beyond the edge of the view, from which on the next page is fetched
 const IN_VIEW_MAX = 4_000; // bars; more are thinner than a pixel on any screen
 const IN_VIEW_MIN = 300; // bars; with fewer of them each is made of fewer klines
-const IN_VIEW_AIM = 2_000;
+const IN_VIEW_AIM = 1_200;
 const STRIDES = [1, 5, 15, 60, 240] as const;
 const PAUSE_MS = 3_000; // after a page that could not be fetched
 
@@ -86,12 +86,14 @@ export class Feed {
   moved(): void {
     const range = this.listener.range();
     if (range === null || this.isLoading || Date.now() < this.pausedUntil || this.bars.slots.length === 0) return;
-    const stride = this.strideFor(range.to - range.from);
+    const { begin, step, first, slots } = this.bars;
+    const oldest = ((first ?? begin) - begin) / step;
+    const inView = Math.min(range.to, slots.length) - Math.max(range.from, oldest); // not the emptiness around them
+    const stride = this.strideFor(Math.max(1, inView));
     if (stride !== this.stride) {
-      const { begin, step } = this.bars;
       void this.open(stride, [begin + range.from * step, begin + range.to * step]);
     } else if (range.from < AHEAD && this.hasOlder()) void this.older();
-    else if (range.to > this.bars.slots.length - AHEAD && !this.bars.isNewest) void this.newer();
+    else if (range.to > slots.length - AHEAD && !this.bars.isNewest) void this.newer();
   }
 
   private hasOlder(): boolean {
@@ -118,15 +120,14 @@ export class Feed {
     const bars = this.made(stride);
     const most = this.pageBars(stride);
     const { step } = bars;
-    const page: Page = { bars: Math.min(FIRST_BARS, most), step, start: null, end: null };
-    if (view !== null) {
-      const middle = Math.floor((view[0] + view[1]) / 2 / step) * step;
-      page.bars = most;
-      page.start = Math.max(0, middle - Math.floor(most / 2) * step);
-      page.end = page.start + most * step;
+    const page: Page = { bars: view === null ? Math.min(FIRST_BARS, most) : most, step, start: null, end: null };
+    if (view !== null && view[1] < this.bars.end) {
+      // bars that end with the view; older ones follow
+      page.end = Math.ceil(view[1] / step) * step;
+      page.start = Math.max(0, page.end - most * step);
     }
     await this.load(page, (answer) => {
-      bars.take(answer, page.end === null || answer.end < page.end);
+      bars.take(answer, page.end === null);
       this.stride = stride;
       this.bars = bars;
       this.listener.opened(view);
@@ -158,7 +159,6 @@ export class Feed {
     const start = last?.time ?? this.bars.begin;
     const most = this.pageBars(this.stride);
     await this.load({ bars: most, step, start, end: null }, (answer) => {
-      if (answer.step !== step) return void setTimeout(() => void this.open(this.stride, null)); // away for too long
       this.take(answer, true);
     });
   }
@@ -181,6 +181,11 @@ export class Feed {
       const answer = await pageOf(this.api, this.shown, page, this.ending.signal);
       this.isLoading = false;
       if (this.ending.signal.aborted) return;
+      if (answer.step !== page.step) {
+        // so much has closed meanwhile that a page cannot hold it: begin anew
+        if (page.start !== null && page.end === null) return await this.open(this.stride, null);
+        throw new Error(`${answer.step} ms ≠ ${page.step} ms`);
+      }
       taken(answer);
       this.moved(); // the view may have moved on meanwhile
     } catch (error) {

@@ -71,7 +71,7 @@ export function chartPage(place: HTMLElement, context: Context): Page {
   );
 
   const view = new View(canvas);
-  const panes = new Panes(view.chart, context.api, report);
+  const panes = new Panes(view.chart, context.api, (error) => report(error, words.paneFailed));
   choosePanes(panesOf(context.parameters));
 
   function change(part: Partial<Shown>): void {
@@ -114,8 +114,8 @@ export function chartPage(place: HTMLElement, context: Context): Page {
     void mine.start();
   }
 
-  function report(error: unknown): void {
-    show(fault, words.failed(error instanceof Error ? error.message : String(error)), " ", again);
+  function report(error: unknown, said = words.failed): void {
+    show(fault, said(error instanceof Error ? error.message : String(error)), " ", again);
     fault.hidden = false;
   }
 

@@ -1,7 +1,7 @@
 /** Panes below the candles: open interest, ratios, taker volume and funding of what is in view. */
 
 import { HistogramSeries, LineSeries, type IChartApi, type ISeriesApi } from "lightweight-charts";
-import type { Api, Query } from "../api";
+import { ApiError, type Api, type Query } from "../api";
 import { colour } from "../theme";
 import type { Bars } from "./bars";
 import type { Shown } from "./source";
@@ -85,7 +85,7 @@ export class Panes {
   /** Fetch and show the rows of what is in view (ms), one request for each path. */
   async load(shown: Shown, bars: Bars, from: number, to: number, signal: AbortSignal): Promise<void> {
     const [code, lengthMs] = PERIODS.find(([, each]) => (to - from) / each <= ROWS_MAX) ?? ["1d", 86_400_000];
-    const start = Math.max(0, Math.floor(from / lengthMs) * lengthMs);
+    const start = Math.floor(Math.max(from, bars.first ?? from) / lengthMs) * lengthMs;
     const end = Math.ceil(to / lengthMs) * lengthMs;
     const asked = `${shown.symbol} ${code} ${start} ${end}`;
     if (asked !== this.asked) {
@@ -134,7 +134,8 @@ export class Panes {
     try {
       return await this.api.get<Row[]>(path, query, signal);
     } catch (error) {
-      if (!signal.aborted) this.failed(error);
+      const isTooOld = error instanceof ApiError && error.status === 400; // and not held
+      if (!signal.aborted && !isTooOld) this.failed(error);
       return [];
     }
   }
