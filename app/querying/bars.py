@@ -144,13 +144,13 @@ def plan_of(query: BarsQuery, grid: Grid, closed_ms: int) -> Plan:
     """
     asked_ms = closed_ms if query.end_ms is None else grid.ceil(query.end_ms + 1)
     end_ms = min(asked_ms, closed_ms)
-    bars = query.bars if can_thin(query.series) else min(query.bars, LIMIT_MAX)
-    if query.start_ms is None:
-        begun_ms = -(-end_ms // (query.stride * grid.step_ms)) * query.stride * grid.step_ms  # the newest bar's end
-        start_ms = begun_ms - bars * query.stride * grid.step_ms if query.stride > 1 else grid.shift(end_ms, -bars)
-    else:
+    bars, bar_ms = query.bars if can_thin(query.series) else min(query.bars, LIMIT_MAX), query.stride * grid.step_ms
+    if query.start_ms is not None:
         start_ms = grid.ceil(query.start_ms)
-    start_ms = max(0, start_ms)
+    elif can_thin(query.series):
+        start_ms = max(0, _widened(Span(end_ms, end_ms), bar_ms).end_ms - bars * bar_ms)
+    else:
+        start_ms = max(0, grid.shift(end_ms, -bars))
     is_newest = query.end_ms is None or asked_ms > closed_ms
     number = grid.count(start_ms, end_ms)
     stride = max(query.stride, -(-number // bars))
