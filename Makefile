@@ -20,7 +20,7 @@ PROGRAMS := $(patsubst %,tests/programs/%,bench sim soak torture)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo demo-collector test test-programs sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench fresh lint audit fmt web clients lock env-sample docs clean
+.PHONY: help setup setup-dev run demo demo-collector test test-programs sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench dashboard-bench screenshots fresh lint audit fmt web clients lock env-sample docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -96,6 +96,12 @@ audit: setup-dev  ## ask PyPI whether a pinned package has a known vulnerability
 fmt: setup-dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+dashboard-bench: setup-dev  ## ROUNDS=5 of the chart beside a bare page with the same library: bench/dashboard.json (needs Chromium)
+	$(BIN)/python -m tests.programs.dashboard.measure $(ROUNDS)
+
+screenshots: setup-dev  ## pictures of each page of the dashboard: bench/screenshots (needs Chromium)
+	$(BIN)/python -m tests.programs.dashboard.pictures
 
 web:  ## build the dashboard that the node serves at / (needs npm; set-up does it where there is npm)
 	@sh deploy/web.sh build

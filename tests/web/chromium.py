@@ -158,6 +158,12 @@ class Page:
         found = await self._browser.send("Page.captureScreenshot", self._session, format="png")
         await asyncio.to_thread(file.write_bytes, base64.b64decode(found["data"]))
 
+    async def heap_bytes(self) -> int:
+        """What its scripts keep, after a collection of garbage."""
+        await self._browser.send("HeapProfiler.collectGarbage", self._session)
+        found: int = (await self._browser.send("Runtime.getHeapUsage", self._session))["usedSize"]
+        return found
+
     async def close(self) -> None:
         """End it and everything that it keeps."""
         await self._browser.send("Target.disposeBrowserContext", browserContextId=self._context)
