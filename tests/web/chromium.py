@@ -170,9 +170,10 @@ class Page:
 
     def assert_clean(self, origin: str) -> None:
         """Assert that nothing went wrong and that no request left `origin`, such as `127.0.0.1:8000`."""
-        assert self.errors == []
+        assert self.errors == [], self.errors
         places = (f"http://{origin}/", f"ws://{origin}/", "data:")
-        assert [each for each in self.requests if not each.startswith(places)] == []
+        foreign = [each for each in self.requests if not each.startswith(places)]
+        assert foreign == [], foreign
 
 
 @asynccontextmanager

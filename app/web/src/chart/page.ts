@@ -70,6 +70,7 @@ export function chartPage(place: HTMLElement, context: Context): Page {
     ),
   );
 
+  open(); // the bars are on their way while the chart is built
   const view = new View(canvas);
   const panes = new Panes(view.chart, context.api, (error) => report(error, words.paneFailed));
   choosePanes(panesOf(context.parameters));
@@ -227,7 +228,6 @@ export function chartPage(place: HTMLElement, context: Context): Page {
       panes: panes.counts(),
     };
   };
-  open();
   return {
     leave: () => {
       clearTimeout(settled);
