@@ -16,11 +16,10 @@ OUTAGE ?=
 ROUNDS ?= 5
 BENCH ?=
 BASES ?=
-PROGRAMS := $(patsubst %,tests/programs/%,bench sim soak torture)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo demo-collector test test-programs sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench dashboard-bench screenshots fresh lint audit fmt web clients lock env-sample docs clean
+.PHONY: help setup setup-dev run demo demo-collector test sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench dashboard-bench screenshots fresh lint audit fmt web clients lock env-sample docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,11 +44,8 @@ demo: setup  ## start the node on http://127.0.0.1:8000 against a sandbox exchan
 demo-collector: setup-dev  ## a sandbox of three exchanges, NATS, the collector and a subscriber that prints: all on loopback
 	$(BIN)/klinenode demo-collector
 
-test: setup-dev  ## run every test but those of test-programs
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 6 --dist worksteal $(PROGRAMS:%=--ignore=%) $(PYTEST_ARGS)  # six on two cores: many wait
-
-test-programs: setup-dev  ## run the tests of bench, sim, soak and torture: that each of these programs finds what it is made to find
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 6 --dist worksteal $(PROGRAMS) $(PYTEST_ARGS)
+test: setup-dev  ## run every test
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 6 --dist worksteal $(PYTEST_ARGS)  # six on two cores: many wait
 
 sim: setup-dev  ## play SEEDS seeds from SEED on: the node on a virtual clock against everything that goes wrong; STORE=postgres on its server
 	$(BIN)/python -m tests.programs.sim.run --seeds $(SEEDS) --seed $(SEED)$(if $(STORE), --store $(STORE)) $(if $(VERBOSE),--verbose)

@@ -15,7 +15,7 @@ from infra.sqlite.library import sqlite3
 from infra.sqlite.url import sqlite_path
 
 HEAD_SQL: Final = Path(migrations.__path__[0]) / "head.sql"
-"""The statements that all revisions together come to, and the newest revision; `make docs` writes it, a test compares."""
+"""The statements that all revisions come to, and the newest revision. `make docs` writes it, and a test compares it."""
 
 
 def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:

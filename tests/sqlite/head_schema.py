@@ -13,4 +13,6 @@ def head_schema(file: Path) -> str:
     with closing(sqlite3.connect(file)) as connection:
         stated = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
         ((version,),) = connection.execute("SELECT version_num FROM alembic_version")
-    return "".join(f"{statement};\n" for (statement,) in stated) + f"INSERT INTO alembic_version VALUES ('{version}');\n"
+    return (
+        "".join(f"{statement};\n" for (statement,) in stated) + f"INSERT INTO alembic_version VALUES ('{version}');\n"
+    )

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 ROOT: Final = Path(__file__).parents[3]
-TWICE: Final = (3, 8, 12)  # 8 holds metrics; `make sim` plays more, each once
+TWICE: Final = (3, 8)  # 8 holds metrics; `make sim` plays more, each once
 ON_POSTGRES: Final = 3  # a short one; `make sim STORE=postgres` plays more
 RUN_S_MAX: Final = 600
 
