@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from app.settings import Settings
-from infra.postgres.driver import database_of
+from infra.postgres.url import database_of
 from infra.process.runtime_dir import shared_by, shared_by_server
 from infra.sqlite.url import sqlite_path
 

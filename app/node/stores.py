@@ -1,8 +1,7 @@
-"""The registry of stores: what a DB_URL means. A new store is an entry of `_STORES`, and of shared_path.py."""
+"""The registry of stores: what a DB_URL means. A new one is a branch of `store_of`, and an entry of shared_path.py."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -14,14 +13,6 @@ from app.ports.errors import StoreDamaged
 from app.ports.probes import StoreFacts
 from app.ports.store import OpenReader, OpenWriter, StoreLibrary
 from infra.blocks.sealed_columns import BlockBuilder
-from infra.postgres.change_feed import PostgresChangeFeed
-from infra.postgres.contents import PostgresContents
-from infra.postgres.driver import postgres_driver
-from infra.postgres.examine import examine as postgres_examine
-from infra.postgres.lease import PostgresLease
-from infra.postgres.migrate import upgrade as postgres_upgrade
-from infra.postgres.postgres_store import PostgresReader, PostgresWriter
-from infra.postgres.replica import ReplicaReader
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.contents import SqliteContents
 from infra.sqlite.examine import examine
@@ -78,7 +69,11 @@ class Store(NamedTuple):
 
 def store_of(db_url: str, *, timescale: bool = False) -> Store:
     """The store that a DB_URL names; `timescale` is what TIMESCALE says. app.settings has checked both."""
-    return _TIMESCALE if timescale else _STORES[db_url.partition(":")[0]]
+    if db_url.partition(":")[0] == "sqlite":
+        return _SQLITE
+    from app.node.postgres_stores import POSTGRES, TIMESCALE  # here: a node on SQLite imports no driver of Postgres
+
+    return TIMESCALE if timescale else POSTGRES
 
 
 def set_up_libraries() -> None:
@@ -98,51 +93,16 @@ async def _sqlite_writer(db_url: str, clock: Clock, report: Report, damage: Dama
     return await SqliteWriter.open(db_url, clock, report=report, damage=damage)
 
 
-def _postgres_reader(reading: Reading) -> OpenReader:
-    if reading.replica_url is None:
-        return PostgresReader(reading.db_url, damage=reading.damage)
-    return ReplicaReader(
-        reading.db_url, reading.replica_url, reading.change_seen, damage=reading.damage, observe=reading.observe
-    )
-
-
-async def _postgres_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
-    return await PostgresWriter.open(db_url, clock, report=report, damage=damage)
-
-
-async def _timescale_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
-    return await PostgresWriter.open(db_url, clock, timescale=True, report=report, damage=damage)
-
-
-_POSTGRES: Final = Store(
-    lambda db_url: None,
-    postgres_upgrade,
-    PostgresLease,
-    _postgres_reader,
-    PostgresChangeFeed,
-    _postgres_writer,
-    PostgresContents.open,
+_SQLITE: Final = Store(
+    sqlite_path,
+    _sqlite_upgrade,
+    WriterLease,
+    lambda reading: SqliteReader(reading.db_url, damage=reading.damage),
+    SqliteChangeFeed,
+    _sqlite_writer,
+    SqliteContents.open,
     BlockBuilder,
-    postgres_driver,
+    linked,
     NO_SPACE,
-    postgres_examine,
+    _sqlite_examine,
 )
-_TIMESCALE: Final = _POSTGRES._replace(prepare=partial(postgres_upgrade, timescale=True), writer=_timescale_writer)
-
-_STORES: Final = {
-    "postgresql": _POSTGRES,
-    "postgres": _POSTGRES,
-    "sqlite": Store(
-        sqlite_path,
-        _sqlite_upgrade,
-        WriterLease,
-        lambda reading: SqliteReader(reading.db_url, damage=reading.damage),
-        SqliteChangeFeed,
-        _sqlite_writer,
-        SqliteContents.open,
-        BlockBuilder,
-        linked,
-        NO_SPACE,
-        _sqlite_examine,
-    ),
-}

@@ -22,3 +22,12 @@ def place(url: str) -> str:
     host = query.get("host", [parts.hostname or "localhost"])[0]
     port = query.get("port", [str(number)])[0]
     return f"{name or 'of the user'} at {host}:{port}"
+
+
+def database_of(db_url: str) -> tuple[str, str]:
+    """The name of the database, and host and port of its server (of a socket: its folder)."""
+    parts = urlsplit(db_url)
+    options = parse_qs(parts.query)
+    host = options.get("host", [parts.hostname or ""])[0]
+    port = options.get("port", [str(parts.port or _DEFAULT_PORT)])[0]
+    return unquote(parts.path[1:]), f"{host}:{port}"

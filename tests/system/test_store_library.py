@@ -16,7 +16,7 @@ FAULTY = StoreLibrary("sqlite3", "3.40.1", "SQLite 3.40.1 may lose commits")
 @pytest.fixture(params=[linked()._replace(note=None), FAULTY], ids=["sound", "faulty"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> StoreLibrary:
     found: StoreLibrary = request.param
-    monkeypatch.setitem(stores._STORES, "sqlite", stores._STORES["sqlite"]._replace(library=lambda: found))
+    monkeypatch.setattr(stores, "_SQLITE", stores._SQLITE._replace(library=lambda: found))
     return found
 
 

@@ -1,0 +1,50 @@
+"""What a DB_URL of Postgres means, without and with TimescaleDB; imported only for such a URL."""
+
+from functools import partial
+from typing import Final
+
+from app.node.stores import Damage, Reading, Report, Store
+from app.ports.clock import Clock
+from app.ports.store import OpenReader, OpenWriter
+from infra.blocks.sealed_columns import BlockBuilder
+from infra.postgres.change_feed import PostgresChangeFeed
+from infra.postgres.contents import PostgresContents
+from infra.postgres.driver import postgres_driver
+from infra.postgres.examine import examine
+from infra.postgres.lease import PostgresLease
+from infra.postgres.migrate import upgrade
+from infra.postgres.postgres_store import PostgresReader, PostgresWriter
+from infra.postgres.replica import ReplicaReader
+from infra.sqlite.lease import NO_SPACE
+
+
+def _postgres_reader(reading: Reading) -> OpenReader:
+    if reading.replica_url is None:
+        return PostgresReader(reading.db_url, damage=reading.damage)
+    return ReplicaReader(
+        reading.db_url, reading.replica_url, reading.change_seen, damage=reading.damage, observe=reading.observe
+    )
+
+
+async def _postgres_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
+    return await PostgresWriter.open(db_url, clock, report=report, damage=damage)
+
+
+async def _timescale_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
+    return await PostgresWriter.open(db_url, clock, timescale=True, report=report, damage=damage)
+
+
+POSTGRES: Final = Store(
+    lambda db_url: None,
+    upgrade,
+    PostgresLease,
+    _postgres_reader,
+    PostgresChangeFeed,
+    _postgres_writer,
+    PostgresContents.open,
+    BlockBuilder,
+    postgres_driver,
+    NO_SPACE,
+    examine,
+)
+TIMESCALE: Final = POSTGRES._replace(prepare=partial(upgrade, timescale=True), writer=_timescale_writer)
