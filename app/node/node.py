@@ -167,6 +167,7 @@ class Node:
     async def _announce_ready(self) -> None:
         """Report once that the node is ready; the task goes on as all do, and looks no more."""
         began_ms = self.parts.clock.now_ms()
+        await self.parts.clock.sleep(READY_CHECK_S)
         while not self.parts.health.ready()[0]:
             await self.parts.clock.sleep(READY_CHECK_S)
         self.parts.observe(NodeReady(self._url, (self.parts.clock.now_ms() - began_ms) // 1000))

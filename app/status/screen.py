@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.filling.amounts import of_bytes, of_seconds
-from app.status.snapshot import Job, Snapshot
+from app.status.snapshot import COLLECTOR, Job, Snapshot
 from app.status.trend import Rates
 
 BAR_CELLS: Final = 30
@@ -27,6 +27,9 @@ def sentence(snapshot: Snapshot, rates: Rates) -> str:
     if snapshot.stand_down_until_ms is not None and snapshot.stand_down_until_ms > snapshot.taken_ms:
         left_s = (snapshot.stand_down_until_ms - snapshot.taken_ms) // 1000
         return f"Standing down for {of_seconds(left_s)}: the exchange asked for it; what is held is served."
+    if snapshot.role == COLLECTOR:
+        wrong = f", but something is wrong: {snapshot.reasons[0]}{_more(snapshot)}" if snapshot.reasons else ""
+        return f"Collecting{wrong or ', and nothing is wrong'}."
     if not snapshot.is_ready:
         why = snapshot.reasons[0] if snapshot.reasons else "it has just started"
         return f"Not ready yet: {why}{_more(snapshot)}."
@@ -62,6 +65,13 @@ def no_node(url: str, reason: str) -> str:
 
 def _facts(snapshot: Snapshot, rates: Rates) -> Iterator[Fact]:
     """What always has room on 80 × 24: a line each."""
+    if snapshot.role != COLLECTOR:
+        yield from _of_klines(snapshot, rates)
+    yield "process", _process(snapshot)
+    yield from _collector(snapshot)
+
+
+def _of_klines(snapshot: Snapshot, rates: Rates) -> Iterator[Fact]:
     yield "exchange", _exchange(snapshot)
     yield "weight", _weight(snapshot)
     yield "frames", f"{snapshot.frames:,}" + ("" if rates.frames is None else f", {rates.frames:,.1f} a second")
@@ -73,10 +83,8 @@ def _facts(snapshot: Snapshot, rates: Rates) -> Iterator[Fact]:
         yield "history", f"{of_seconds(rates.left_s)} to go, at {rates.klines:,.0f} klines a second"
     for job in snapshot.jobs:
         yield "job", _job(job)
-    yield "writer", _writer(snapshot)
     yield "clients", _clients(snapshot)
     yield "storage", _storage(snapshot)
-    yield from _collector(snapshot)
 
 
 def _details(snapshot: Snapshot) -> Iterator[Fact]:
@@ -127,9 +135,11 @@ def _job(job: Job) -> str:
     return f"{job.name}: {job.done:,}" + (f" of {job.total:,} ({100 * job.done // job.total} %)" if job.total else "")
 
 
-def _writer(snapshot: Snapshot) -> str:
-    role = "this process writes" if snapshot.role == "writer" else f"this process is a {snapshot.role}"
-    return f"{role}; {snapshot.queue:,} rows wait; {of_bytes(snapshot.memory_bytes)} of memory"
+def _process(snapshot: Snapshot) -> str:
+    memory = f"{of_bytes(snapshot.memory_bytes)} of memory"
+    if snapshot.role == "writer":
+        return f"the writer; {snapshot.queue:,} rows wait to be written; {memory}"
+    return f"a {snapshot.role}; {memory}"
 
 
 def _clients(snapshot: Snapshot) -> str:

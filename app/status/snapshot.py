@@ -11,6 +11,8 @@ Json = Mapping[str, Any]
 _LINE: Final = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _LAG: Final = "klinenode_close_lag_seconds_bucket"
+COLLECTOR: Final = "collector"
+"""The role of a process that only collects, which says nothing of klines."""
 QUANTILES: Final = (0.5, 0.95)
 
 
@@ -64,16 +66,18 @@ class Snapshot:
 def snapshot_of(taken_ms: int, health: Json, ready: Json, verification: Json, exposition: str) -> Snapshot:
     """Read the answers; what a node of another version does not say is 0, empty or None. Raises ValueError."""
     metrics = _Metrics(exposition)
+    collector = _mapping(health.get("collector"))
+    only_collects = bool(collector) and "role" not in health
     shards = _mapping(_mapping(health.get("sockets")).get("sockets"))
     counts = {str(state): int(count) for state, count in _mapping(ready.get("series")).items()}
     ceilings = metrics.values("klinenode_upstream_weight_ceiling")
     return Snapshot(
         taken_ms=taken_ms,
-        is_ready=bool(ready.get("ready")),
+        is_ready=bool(ready.get("ready", only_collects)),
         reasons=tuple(map(str, health.get("reasons", ()))),
         notes=tuple(map(str, health.get("notes", ()))),
-        role=str(health.get("role", "unknown")),
-        uptime_s=int(health.get("uptime_s", 0)),
+        role=COLLECTOR if only_collects else str(health.get("role", "unknown")),
+        uptime_s=int(health.get("uptime_s", collector.get("uptime_s", 0))),
         symbols=int(health.get("symbols", 0)),
         sockets=len(shards),
         streams=sum(int(_mapping(shard).get("streams", 0)) for shard in shards.values()),
@@ -97,7 +101,7 @@ def snapshot_of(taken_ms: int, health: Json, ready: Json, verification: Json, ex
         database_bytes=metrics.number("klinenode_database_bytes"),
         disk_free_bytes=metrics.number("klinenode_disk_free_bytes"),
         jobs=tuple(_audit(each) for each in verification.get("audits", ()) if each.get("ended") is None),
-        collector=health.get("collector"),
+        collector=collector or None,
     )
 
 

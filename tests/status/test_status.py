@@ -97,7 +97,7 @@ def test_everything_that_must_be_seen_fits(size: tuple[int, int]) -> None:
         "750 of 1,000 held or proven absent (75 %), 250 missing",
         "5 s to go, at 50 klines a second",
         "verification 7: 30 of 120 (25 %)",
-        "this process writes; 4 rows wait; 180 MB of memory",
+        "the writer; 4 rows wait to be written; 180 MB of memory",
         "3 connections, 2 on sockets; 98 % of 100 klines answers from cache",
         "2.1 GB, 63 GB free on the disk",
         "okx up: 3 sockets, 12 feeds, 1 gaps, 4 of 5 books valid",
@@ -122,6 +122,15 @@ def test_the_sentence_is_never_cut(size: tuple[int, int], ready: bool) -> None:
     assert LONG.strip() in said
     assert "(and 1 more)" in said
     assert "".join(said.split()) in "".join("".join(lines).split())
+
+
+def test_a_process_that_only_collects_shows_no_klines() -> None:
+    health = {"status": "ok", "reasons": [], "collector": HEALTH["collector"] | {"uptime_s": 75}}
+    text = "\n".join(lines_on(SMALL, snapshot_of(NOW_MS, health, {}, {}, "")))
+    assert "Collecting, and nothing is wrong." in text
+    assert "up 2 min" in text
+    assert "okx up: 3 sockets" in text
+    assert "weight" not in text
 
 
 def test_a_stand_down_goes_before_everything_else() -> None:
