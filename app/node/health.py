@@ -106,8 +106,12 @@ class Health:
             self._ready = self._compute_ready(now_ms)
         return self._ready
 
-    def _compute_ready(self, now_ms: int) -> tuple[bool, dict[str, object]]:
-        survey = self._survey = self._freshness.survey()
+    def is_ready_now(self) -> bool:
+        """Whether the node is ready, computed anew; what `ready` reports for a second stays as it is."""
+        return not self._lacks(self._freshness.survey())
+
+    def _lacks(self, survey: Survey) -> list[str]:
+        """Why the node is not ready; empty if it is."""
         reasons = []
         if self._symbols.synced_ms is None:
             reasons.append("symbols were never synced with the exchange")
@@ -116,6 +120,11 @@ class Health:
         for state, words in _WORDS.items():
             if tails := [tail for tail in survey.lacking if tail.state is state]:
                 reasons.append(f"{words}: {_named(tails)}")
+        return reasons
+
+    def _compute_ready(self, now_ms: int) -> tuple[bool, dict[str, object]]:
+        survey = self._survey = self._freshness.survey()
+        reasons = self._lacks(survey)
         is_ready = not reasons
         if is_ready is not self._ready[0]:
             self._since_ms = now_ms

@@ -33,7 +33,7 @@ from app.sockets.stream_protocol import STATE as STREAMS
 SETTLED_CHECKS: Final = 10  # a lease held for so many checks is a writer's: an attempt ends after a 5 s lock at most
 SHARE_METRICS_S: Final = 2.0  # a worker that is killed loses the counts since then
 LEASE_LOST: Final = "the writer lease was lost (its lock file was deleted, or its connection to the database was cut)"
-READY_CHECK_S: Final = 1.0  # readiness is computed at most once a second
+READY_CHECK_S: Final = 1.0  # how late a log may say that the node is ready
 BEAT_EVERY_S: Final = 1.0  # a service manager waits for many times as long
 RECALL_S_MAX: Final = 2.0  # for another look at the database: the lease must not wait until a silent server is given up
 LEASE_RETRY_S: Final = 1.0  # how soon a waiting process takes over after the writer died
@@ -167,8 +167,7 @@ class Node:
     async def _announce_ready(self) -> None:
         """Report once that the node is ready; the task goes on as all do, and looks no more."""
         began_ms = self.parts.clock.now_ms()
-        await self.parts.clock.sleep(READY_CHECK_S)
-        while not self.parts.health.ready()[0]:
+        while not self.parts.health.is_ready_now():
             await self.parts.clock.sleep(READY_CHECK_S)
         self.parts.observe(NodeReady(self._url, (self.parts.clock.now_ms() - began_ms) // 1000))
         await asyncio.Event().wait()
