@@ -26,15 +26,16 @@ export class Facts {
   }
 }
 
-/** A table that is written again only when its cells change. The first cell of a row is its heading. */
+/** A table that is written again only when its cells change, in a region that scrolls, by keys too. The first cell of a
+ * row is its heading. */
 export class Table {
   readonly element: HTMLElement;
   private readonly body = html("tbody");
   private shown = "";
 
-  constructor(heads: string[], private readonly empty: string) {
+  constructor(label: string, heads: string[], private readonly empty: string) {
     const head = html("tr", {}, ...heads.map((each) => html("th", { scope: "col" }, each)));
-    this.element = html("div", { class: "scroll" }, html("table", {}, html("thead", {}, head), this.body));
+    this.element = html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, html("table", {}, html("thead", {}, head), this.body));
   }
 
   /** `key` decides whether the rows are new; without one their texts do. */

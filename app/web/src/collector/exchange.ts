@@ -19,7 +19,7 @@ export class ExchangeCard {
     private readonly language: Language,
   ) {
     const heads = [words.type, words.feeds, words.processed, words.published, words.errors, words.gaps];
-    this.types = new Table(heads, words.noTypes);
+    this.types = new Table(`${name}: ${words.types}`, heads, words.noTypes);
     this.element = card(name, this.facts.element, html("h3", {}, words.types), this.types.element);
     this.element.classList.add("wide");
   }

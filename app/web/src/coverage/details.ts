@@ -74,7 +74,7 @@ function contentOf(
   asked: Asked,
 ): Child[] {
   if (series === undefined) return [html("p", {}, words.noSpans)];
-  const table = new Table([words.what, words.from, words.until, words.more_], words.noSpans);
+  const table = new Table(words.detailsOf, [words.what, words.from, words.until, words.more_], words.noSpans);
   table.rows([...rowsOf(series, words, asked.dayMs), ...revised.map((open) => [words.revised, moment(open), "", ""])]);
   const counts = [count(context.language, series.klines_missing), count(context.language, series.revisions)] as const;
   const kind = CHARTED[asked.kind];

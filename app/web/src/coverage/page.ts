@@ -40,9 +40,9 @@ export function coveragePage(place: HTMLElement, context: Context): Page {
   const summary = html("p", { class: "summary", id: "coverage-summary" }, "…");
   const fault = html("p", { class: "fault", role: "alert" });
   const under = html("p", { class: "under" }, words.help);
-  const table = new Table([words.series, words.daysHead, words.missingRows, words.revisions], words.allWhole);
+  const table = new Table(words.notWhole, [words.series, words.daysHead, words.missingRows, words.revisions], words.allWhole);
   const map = new Heatmap(
-    words.legend,
+    words.map,
     (row, dayMs, letter) => {
       const text = `${row.symbol}, ${day(dayMs)}: ${words.letters[letter]}`;
       setText(under, text);

@@ -28,6 +28,7 @@ const en = {
   help: "Arrow keys move over the days, Enter shows a day's spans.",
   nothing: "No series of this kind is wished or held.",
   legend: "Colours",
+  map: "Days of each series",
   letters: {
     v: "held, equal to the exchange's",
     h: "held",
@@ -98,6 +99,7 @@ const zh: typeof en = {
   help: "方向键移动，回车显示当天区间。",
   nothing: "没有期望或持有的此类序列。",
   legend: "颜色",
+  map: "各序列的每一天",
   letters: {
     v: "持有，且与交易所一致",
     h: "持有",

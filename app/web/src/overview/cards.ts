@@ -85,7 +85,7 @@ export function dataCard(words: OverviewWords, language: Language): Shown {
 }
 
 export function lagCard(words: OverviewWords, language: Language): Shown {
-  const table = new Table([words.interval, words.klines, words.half, words.most], words.noLag);
+  const table = new Table(words.lag, [words.interval, words.klines, words.half, words.most], words.noLag);
   const within = (bound: number | null): string => (bound === null ? words.longer : `${bound} s`);
   return {
     element: card(words.lag, table.element),
@@ -112,7 +112,7 @@ export function answersCard(words: OverviewWords, language: Language): Shown {
 }
 
 export function slowCard(words: OverviewWords, language: Language): Shown {
-  const table = new Table([words.request, words.took, words.status, words.when], words.slowNone);
+  const table = new Table(words.slow, [words.request, words.took, words.status, words.when], words.slowNone);
   const element = card(words.slow, table.element);
   element.classList.add("wide");
   return {

@@ -11,7 +11,7 @@ import type { OverviewWords } from "./words";
 const PACE_MS = 10 * 60_000; // the pace of an archive's file and of a page of REST differ: this levels them out
 
 export function jobsCard(words: OverviewWords, language: Language): Shown {
-  const table = new Table([words.job, words.series, words.span, words.progress, words.eta], words.noJobs);
+  const table = new Table(words.jobs, [words.job, words.series, words.span, words.progress, words.eta], words.noJobs);
   const left = new Map<string, Samples>();
   const element = card(words.jobs, table.element);
   element.classList.add("wide");
