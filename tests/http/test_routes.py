@@ -216,7 +216,8 @@ async def test_the_documentation_covers_routes_parameters_and_errors() -> None:
     assert set(paths) == {
         "/v1/klines/batch", "/v1/klines/rolling", "/v1/bars",
         "/fapi/v1/klines", "/fapi/v1/ping", "/fapi/v1/time", "/fapi/v1/exchangeInfo",
-        "/v1/health", "/v1/ready", "/v1/coverage", "/v1/admin/symbols/refresh", "/v1/admin/backfill",
+        "/v1/health", "/v1/ready", "/v1/coverage", "/v1/coverage/days", "/v1/overview", "/v1/admin/symbols/refresh",
+        "/v1/admin/backfill",
         "/v1/verification", "/v1/admin/verify", "/api/v1/status", "/api/v1/exchanges/{name}/stats",
         "/api/v1/exchanges/{name}/subscribe", "/v1/export", *ENDPOINTS, *REFUSED,
     }  # fmt: skip
