@@ -78,6 +78,10 @@ export function dataCard(words: OverviewWords, language: Language): Shown {
       facts.set(words.gaps, count(language, numbers["gaps"] ?? 0));
       facts.set(words.revised, count(language, numbers["rows_revised"] ?? 0));
       facts.set(words.disputes, count(language, (numbers["disputed"] ?? 0) + (numbers["disagreements"] ?? 0)));
+      for (const [name, found] of Object.entries(health.gathered)) {
+        const age = found.p50_ms === null ? words.unknown : duration(language, found.p50_ms);
+        facts.set(words.gathered(name), age, found.held < found.series ? "warn" : "plain");
+      }
       if (paused !== null) facts.set(words.paused, paused, "bad");
       if (fetch_error !== null) facts.set(words.lastFault, fetch_error, "warn");
     },

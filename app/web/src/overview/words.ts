@@ -85,6 +85,7 @@ const en = {
   states: { waiting: "waiting", running: "running", done: "done", failed: "failed" },
   more: (n: number) => ` and ${n} more`,
   unknown: "unknown",
+  gathered: (name: string) => `${name}: age of half the newest rows`,
   paused: "Paused",
   lastFault: "Last failed fetch",
 };
@@ -172,6 +173,7 @@ const zh: typeof en = {
   states: { waiting: "等待", running: "进行中", done: "完成", failed: "失败" },
   more: (n) => ` 等，另有 ${n} 个`,
   unknown: "未知",
+  gathered: (name) => `${name}：半数最新行的时长`,
   paused: "已暂停",
   lastFault: "最近一次获取失败",
 };
