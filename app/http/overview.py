@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.domain.interval import INTERVALS, Interval
+from app.domain.interval import INTERVALS, M1, Interval
 from app.domain.kind import Kind
 from app.holding import coverage_days
 from app.holding.coverage_days import DAYS_MAX
@@ -103,9 +103,9 @@ def _kind(name: str) -> Kind:
 
 
 def _interval(kind: Kind, code: str | None) -> Interval:
-    own = kind.intervals or tuple(INTERVALS.values())
+    """The interval with this code, or the kind's first; there may be no series of the kind in it."""
     if code is None:
-        return own[0]
-    if (found := INTERVALS.get(code)) is None or found not in own:
-        raise ApiError(400, f"No such interval of {kind.name}: {code[:40]}. There are {', '.join(map(str, own))}.")
+        return kind.intervals[0] if kind.intervals else M1
+    if (found := INTERVALS.get(code)) is None:
+        raise ApiError(400, f"No such interval: {code[:40]}. There are {', '.join(INTERVALS)}.")
     return found

@@ -51,8 +51,10 @@ async def test_days_name_what_there_is_when_a_parameter_is_wrong() -> None:
         assert whole.json()["as_of"] % MINUTE_MS == 0
         again = await client.get("/v1/coverage/days?days=3&limit=2", headers={"if-none-match": whole.headers["etag"]})
         assert again.status_code == 304
+        nothing = await client.get("/v1/coverage/days?kind=fundingRate&interval=1m")
+        assert (nothing.status_code, nothing.json()["total"]) == (200, 0)
         for query, named in (
-            ("kind=nothing", "trades"), ("kind=fundingRate&interval=1m", "fundingRate: 1m"), ("interval=7m", "1m, 3m"),
+            ("kind=nothing", "trades"), ("interval=7m", "1m, 3m"),
             ("days=0", "days"), ("limit=101", "limit"),
         ):  # fmt: skip
             refused = await client.get(f"/v1/coverage/days?{query}")
