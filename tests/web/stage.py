@@ -87,7 +87,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
     """A stage. Skips where the dashboard is not built."""
     if not (BUILT / "index.html").exists():
         pytest.skip("the dashboard is not built (make web)")
-    async with SandboxServer(ShiftedClock(elapsed_s=5), symbols=4) as sandbox, Programs(folder) as programs:
+    async with SandboxServer(ShiftedClock(elapsed_s=15), symbols=4) as sandbox, Programs(folder) as programs:
         place = Place(programs, sandbox.port, settings=dict(SETTINGS))
         place.serve()
         async with chromium(programs) as browser:

@@ -73,6 +73,10 @@ async def test_bars_are_the_rows_of_the_api_and_each_interval_has_its_own(stage:
     await page.until(f"{SHOWN}.interval === '5m' && {HAS_BARS}", "five minutes are shown")
     await assert_equal_to_the_api(stage, await shown(page))
     await page.until(f"{SHOWN}.panes.interest > 5", "open interest is drawn")
+    await page.press("[")
+    await page.until(f"{SHOWN}.interval === '3m' && {SHOWN}.marks.missing.length === 1", "what is not held is marked")
+    assert (await shown(page))["bars"] == []
+    await page.until("document.querySelector('.below').textContent.includes('missing')", "and counted")
     page.assert_clean(stage.origin)
     await page.close()
 
