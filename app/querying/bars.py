@@ -25,7 +25,7 @@ from app.querying.window import closed_end_ms
 
 BARS_DEFAULT: Final = 1_500
 BARS_MAX: Final = 20_000  # more in one chart stall the browser, and no screen has as many columns
-ROWS_MAX: Final = 60_000  # klines behind an answer: six weeks of minutes, a third of a second and 25 MB
+ROWS_MAX: Final = 60_000  # klines behind an answer: six weeks of minutes, a second of a core and 60 MB
 AT_ONCE_MAX: Final = 2  # queries whose klines are in memory at once
 UNDER_WAY_MAX: Final = 16  # queries, with those that wait: more would wait longer than clients do
 MARKS_MAX: Final = 1_000  # spans or revisions of one sort; `omitted` counts the others

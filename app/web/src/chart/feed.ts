@@ -7,7 +7,7 @@ import { isThinned, lengthOf, newestRows, pageOf, type Page, type Shown } from "
 
 const PAGE_BARS = 1_500;
 const FIRST_BARS = 1_000; // a wide screen's, and half a page of history
-const PAGE_ROWS_MAX = 60_000; // klines behind one answer of the node
+const PAGE_ROWS_MAX = 30_000; // klines behind a page: half of what the node takes, and half a second of it
 const AHEAD = 300; // slots beyond the edge of the view, from which on the next page is fetched
 const IN_VIEW_MAX = 4_000; // bars; more are thinner than a pixel on any screen
 const IN_VIEW_MIN = 300; // bars; with fewer of them each is made of fewer klines
