@@ -22,7 +22,9 @@ async def taken(stage: Stage, name: str, size: str, theme: str) -> Path:
     width, height = SIZES[size]
     page: Page = await stage.browser.page(width=width, height=height, before=DARK.format(theme))
     await page.go(stage.url(page=name))
-    await page.until(HAS_BARS if name == "chart" else f"document.querySelector('.page.{name} *')", f"{name} is shown")
+    await page.until(
+        HAS_BARS if name == "chart" else f"document.querySelector('.page.{name} *') !== null", f"{name} is shown"
+    )
     await pause(SETTLED_S)
     file = FOLDER / f"{name}-{size}-{theme}.png"
     await page.picture(file)
