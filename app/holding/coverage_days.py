@@ -119,7 +119,7 @@ def _sorted(wish: Wish, question: Question) -> tuple[list[dict[str, object]], li
     found = []
     for series in wish.series():
         intervals.setdefault(series.kind, {})[series.interval.code] = None
-        if series.kind is question.kind and series.interval == question.interval:
+        if (series.kind, series.interval) == (question.kind, question.interval):
             found.append(series)
     kinds: list[dict[str, object]] = [
         {"kind": kind.name, "intervals": list(codes)} for kind, codes in intervals.items()

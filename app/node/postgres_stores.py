@@ -5,12 +5,12 @@ from typing import Final
 
 from app.node.stores import Damage, Reading, Report, Store
 from app.ports.clock import Clock
+from app.ports.probes import StoreFacts
 from app.ports.store import OpenReader, OpenWriter
 from infra.blocks.sealed_columns import BlockBuilder
 from infra.postgres.change_feed import PostgresChangeFeed
 from infra.postgres.contents import PostgresContents
 from infra.postgres.driver import postgres_driver
-from infra.postgres.examine import examine
 from infra.postgres.lease import PostgresLease
 from infra.postgres.migrate import upgrade
 from infra.postgres.postgres_store import PostgresReader, PostgresWriter
@@ -24,6 +24,12 @@ def _postgres_reader(reading: Reading) -> OpenReader:
     return ReplicaReader(
         reading.db_url, reading.replica_url, reading.change_seen, damage=reading.damage, observe=reading.observe
     )
+
+
+async def _postgres_examine(db_url: str) -> StoreFacts:
+    from infra.postgres.examine import examine  # here: it imports Alembic, which a node does without
+
+    return await examine(db_url)
 
 
 async def _postgres_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
@@ -45,6 +51,6 @@ POSTGRES: Final = Store(
     BlockBuilder,
     postgres_driver,
     NO_SPACE,
-    examine,
+    _postgres_examine,
 )
 TIMESCALE: Final = POSTGRES._replace(prepare=partial(upgrade, timescale=True), writer=_timescale_writer)

@@ -15,7 +15,6 @@ from app.ports.store import OpenReader, OpenWriter, StoreLibrary
 from infra.blocks.sealed_columns import BlockBuilder
 from infra.sqlite.change_feed import SqliteChangeFeed
 from infra.sqlite.contents import SqliteContents
-from infra.sqlite.examine import examine
 from infra.sqlite.lease import NO_SPACE, WriterLease
 from infra.sqlite.library import linked, stop_counting
 from infra.sqlite.migrate import upgrade
@@ -86,6 +85,8 @@ async def _sqlite_upgrade(db_url: str) -> None:
 
 
 async def _sqlite_examine(db_url: str) -> StoreFacts:
+    from infra.sqlite.examine import examine  # here: it imports Alembic, which a node does without
+
     return await asyncio.to_thread(examine, db_url)
 
 
