@@ -93,8 +93,8 @@ fmt: setup-dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-dashboard-bench: setup-dev  ## ROUNDS=5 of the chart beside a bare page with the same library: bench/dashboard.json (needs Chromium)
-	$(BIN)/python -m tests.programs.dashboard.measure $(ROUNDS)
+dashboard-bench: setup-dev  ## ten rounds of the chart beside a bare page with the same library: bench/dashboard.json (needs Chromium)
+	$(BIN)/python -m tests.programs.dashboard.measure
 
 screenshots: setup-dev  ## pictures of each page of the dashboard: bench/screenshots (needs Chromium)
 	$(BIN)/python -m tests.programs.dashboard.pictures

@@ -24,6 +24,7 @@ from tests.web.chromium import Page
 from tests.web.stage import SHOWN, Stage, staged
 
 LIBRARY: Final = ROOT / "app/web/node_modules/lightweight-charts/dist/lightweight-charts.standalone.production.js"
+ROUNDS: Final = 10
 FIRST_MS_MAX: Final = 1_000.0
 SWITCH_MS_MAX: Final = 150.0
 HEAP_GROWTH_MB_MAX: Final = 1.0  # in six hours; 360 more bars, of 20,000 at most, take half of it
@@ -166,7 +167,7 @@ async def measured(rounds: int) -> dict[str, Any]:
 
 def main() -> int:
     """Measure, print and write; 1 if a promise is not kept."""
-    found = asyncio.run(measured(int(sys.argv[1]) if len(sys.argv) > 1 else 10))
+    found = asyncio.run(measured(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS))
     text = orjson.dumps(found, option=orjson.OPT_INDENT_2).decode()
     print(text)
     (ROOT / "bench").mkdir(exist_ok=True)
