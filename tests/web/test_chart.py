@@ -121,8 +121,8 @@ async def test_more_bars_than_a_screen_has_pixels_are_added_up_by_the_node(stage
     assert float(bar["low"]) == min(float(row[3]) for row in rows)
     for _ in range(40):
         await page.press("+")
-        if await page.value(f"{SHOWN}.step === 60000"):
-            break
+        if len((await shown(page))["bars"]) < 200:
+            break  # so few that each is to be of fewer klines; further presses would leave a handful of them
     await page.until(f"{SHOWN}.step === 60000 && {HAS_BARS}", "single minutes are shown again")
     page.assert_clean(stage.origin)
     await page.close()
