@@ -15,6 +15,7 @@ import httpx
 from app.binance import server_time
 from app.doctor import machine, network, store, wish
 from app.doctor.finding import Finding, fail, warn
+from app.domain import letters
 from app.domain.interval import DAY_MS
 from app.domain.span import Span
 from app.filling.room import row_disk_bytes
@@ -100,7 +101,7 @@ class _Doctor:
         reached = [each for _, each in asked if isinstance(each, Reached)]
         rest = dict(asked).get(UPSTREAMS[0])
         found = [
-            each if isinstance(each, Finding) else network.upstream(_check_of(name), name.upper(), each)
+            each if isinstance(each, Finding) else network.upstream(_check_of(name), letters.upper(name), each)
             for name, each in asked
         ]
         if self._faults:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from app import collector_events, events
+from app.domain import letters
 from app.domain.span import Span
 from app.events import Event
 
@@ -24,7 +25,7 @@ def _derived(event: Event) -> str:
     """The first sentence of the class's docstring, and the fields that say more."""
     what = " ".join((type(event).__doc__ or type(event).__name__).partition("\n\n")[0].split())
     what = what.partition(": ")[0].partition(". ")[0].rstrip(".").replace("`", "")
-    what = f"{what[0].upper()}{what[1:]}"
+    what = f"{letters.upper(what[0])}{what[1:]}"
     fields = ((field.name, getattr(event, field.name)) for field in dataclasses.fields(event))
     shown = [f"{_words(name)} {_shown(name, value)}" for name, value in fields if _says_something(value)]
     return f"{what} ({', '.join(shown)})" if shown else what
