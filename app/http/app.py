@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Lifespan
 from app.access.key_gate import KeyGate
 from app.http.admin import admin_router
 from app.http.admin_guard import AdminGuard
-from app.http.bars import BarsRoute, bars_router
+from app.http.bars import bars_answers, bars_router
 from app.http.batch import Batches, batch_router
 from app.http.collector import collector_router
 from app.http.dashboard import Dashboard
@@ -29,7 +29,7 @@ from app.http.ops import ops_router
 from app.http.overview import overview_router
 from app.http.page_cache import PageCache
 from app.http.refused import refused_router
-from app.http.rolling import RollingRoute, rolling_router
+from app.http.rolling import rolling_answers, rolling_router
 from app.http.services import Services
 from app.http.slow import SlowAnswers
 from app.market.endpoints import ENDPOINTS
@@ -64,8 +64,8 @@ def create_http_app(
     klines = Klines(services, pages, clock, only_final_default=only_final_default)
     app.include_router(klines_router(klines))
     app.include_router(batch_router(Batches(services.batch, pages, clock, services.arrow)))
-    app.include_router(rolling_router(RollingRoute(services.rolling, services.query, pages, clock)))
-    app.include_router(bars_router(BarsRoute(services.bars, services.query, pages, clock)))
+    app.include_router(rolling_router(rolling_answers(services.rolling, services.query, pages, clock)))
+    app.include_router(bars_router(bars_answers(services.bars, services.query, pages, clock)))
     app.include_router(market_router(services.symbols, clock))
     data = MarketData(services, klines, market_pages, clock)
     app.include_router(market_data_router(data))

@@ -1,16 +1,16 @@
 """The route GET /v1/bars: held klines in columns, thinned to what a chart can draw, with marks."""
 
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from app.domain.interval import INTERVALS
 from app.http.bars_params import BAR_KINDS, bars_query
 from app.http.documentation import INTEGER, OWN_LIMITS, STRING, Responses, json_doc, object_of, own_error_doc
 from app.http.errors import ApiError
-from app.http.page import Hit, HitResponse, Page, asked_by
+from app.http.kept_answers import KeptAnswers, Question
 from app.http.page_cache import PageCache
 from app.http.params import INTEGER_MAX
 from app.http.services import Query
@@ -72,37 +72,23 @@ _RESPONSES: Final[Responses] = {
 }
 
 
-class BarsRoute:
-    """Answers requests for bars; the page cache keeps the answers until a kline of theirs changes."""
+def bars_answers(bars: Bars, query: Query, pages: PageCache, clock: Clock) -> KeptAnswers:
+    """What answers requests for bars."""
 
-    def __init__(self, bars: Bars, query: Query, pages: PageCache, clock: Clock) -> None:
-        self._bars = bars
-        self._query = query
-        self._pages = pages
-        self._clock = clock
-
-    async def respond(self, scope: Scope) -> Response:
-        """The response to a GET. Raises BinanceError, ApiError."""
-        key, asked = (scope["path"], scope["query_string"]), asked_by(scope["headers"])
-        if (hit := self._pages.hit(key, asked, self._clock.now_ms())) is not None:
-            return HitResponse(hit, is_head=False)
-        self._pages.misses += 1
-        query = bars_query(scope["query_string"], self._query.listed)
-        if (rows := self._bars.rows(query)) > ROWS_MAX:
+    def ask(query_string: bytes) -> Question:
+        asked = bars_query(query_string, query.listed)
+        if (rows := bars.rows(asked)) > ROWS_MAX:
             raise ApiError(
                 400,
-                f"The span has {rows} klines of {query.series.interval}, and an answer is made of {ROWS_MAX} at most: "
+                f"The span has {rows} klines of {asked.series.interval}, and an answer is made of {ROWS_MAX} at most: "
                 "ask for a shorter span or a longer interval.",
             )
-        version = self._pages.version(query.series)
-        answer = await self._bars.answer(query)
-        page = Page(answer.body)
-        hit = Hit(*page.chosen(asked), self._pages.max_age_s(answer, self._clock.now_ms()))
-        self._pages.put(key, page, answer, version)
-        return HitResponse(hit, is_head=False)
+        return asked.series, partial(bars.answer, asked)
+
+    return KeptAnswers(ask, pages, clock)
 
 
-def bars_router(route: BarsRoute) -> APIRouter:
+def bars_router(answers: KeptAnswers) -> APIRouter:
     """The router with the route of bars."""
     router = APIRouter(tags=["market data"], responses=OWN_LIMITS)
 
@@ -113,6 +99,6 @@ def bars_router(route: BarsRoute) -> APIRouter:
         responses=_RESPONSES,
     )
     async def bars(request: Request) -> Response:
-        return await route.respond(request.scope)
+        return await answers.respond(request.scope)
 
     return router

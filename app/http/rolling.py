@@ -1,14 +1,14 @@
 """The route GET /v1/klines/rolling: klines of windows that overlap, exact by the roll-up rule."""
 
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from app.http.batch_docs import ROLLING_DOC, ROLLING_RESPONSES
 from app.http.documentation import OWN_LIMITS
-from app.http.page import Hit, HitResponse, Page, asked_by
+from app.http.kept_answers import KeptAnswers, Question
 from app.http.page_cache import PageCache
 from app.http.rolling_params import rolling_query
 from app.http.services import Query
@@ -18,31 +18,17 @@ from app.querying.rolling_query import RollingKlines
 PATH: Final = "/v1/klines/rolling"
 
 
-class RollingRoute:
-    """Answers rolling requests; the page cache keeps the answers until a minute of theirs changes."""
+def rolling_answers(rolling: RollingKlines, query: Query, pages: PageCache, clock: Clock) -> KeptAnswers:
+    """What answers rolling requests."""
 
-    def __init__(self, rolling: RollingKlines, query: Query, pages: PageCache, clock: Clock) -> None:
-        self._rolling = rolling
-        self._query = query
-        self._pages = pages
-        self._clock = clock
+    def ask(query_string: bytes) -> Question:
+        asked = rolling_query(query_string, query.listed)
+        return asked.series, partial(rolling.answer, asked)
 
-    async def respond(self, scope: Scope) -> Response:
-        """The response to a GET. Raises BinanceError, ApiError."""
-        key, asked = (scope["path"], scope["query_string"]), asked_by(scope["headers"])
-        if (hit := self._pages.hit(key, asked, self._clock.now_ms())) is not None:
-            return HitResponse(hit, is_head=False)
-        self._pages.misses += 1
-        query = rolling_query(scope["query_string"], self._query.listed)
-        version = self._pages.version(query.series)
-        answer = await self._rolling.answer(query)
-        page = Page(answer.body)
-        hit = Hit(*page.chosen(asked), self._pages.max_age_s(answer, self._clock.now_ms()))
-        self._pages.put(key, page, answer, version)
-        return HitResponse(hit, is_head=False)
+    return KeptAnswers(ask, pages, clock)
 
 
-def rolling_router(route: RollingRoute) -> APIRouter:
+def rolling_router(answers: KeptAnswers) -> APIRouter:
     """The router with the rolling route."""
     router = APIRouter(tags=["market data"], responses=OWN_LIMITS)
 
@@ -53,6 +39,6 @@ def rolling_router(route: RollingRoute) -> APIRouter:
         responses=ROLLING_RESPONSES,
     )
     async def rolling(request: Request) -> Response:
-        return await route.respond(request.scope)
+        return await answers.respond(request.scope)
 
     return router

@@ -6,10 +6,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from app.binance.error_body import service_unavailable
 from app.domain.columns import EMPTY, Columns
 from app.domain.interval import DAY_MS, Grid
-from app.domain.reason import Reason
 from app.domain.rolling_windows import Windows, rolled
 from app.domain.series import Series
 from app.domain.span import Span, Spans
@@ -19,15 +17,14 @@ from app.ports.clock import ConfirmedClock
 from app.ports.errors import StoreUnavailable
 from app.querying.answer import LIMIT_MAX, Answer, KlineQuery
 from app.querying.held_rows import Held, held_rows
-from app.querying.refusal import RETRY_AFTER_S, refusal_of
+from app.querying.refusal import refusal_of
 from app.querying.tail_cut import CLOSING_PAGE_MS
+from app.querying.turns import Turns
 from app.querying.window import closed_end_ms
 
 BARS_DEFAULT: Final = 1_500
 BARS_MAX: Final = 20_000  # more in one chart stall the browser, and no screen has as many columns
 ROWS_MAX: Final = 60_000  # klines behind an answer: six weeks of minutes, a second of a core and 60 MB
-AT_ONCE_MAX: Final = 2  # queries whose klines are in memory at once
-UNDER_WAY_MAX: Final = 16  # queries, with those that wait: more would wait longer than clients do
 MARKS_MAX: Final = 1_000  # spans or revisions of one sort; `omitted` counts the others
 MARKED_PAGE_MS: Final = 60_000  # a dispute is recorded without a word to the page cache, so pages are made again
 BAR_COLUMNS: Final = ("time", "open", "high", "low", "close", "volume", "trades")
@@ -59,7 +56,7 @@ class Plan(NamedTuple):
 
 
 class Bars:
-    """Answers queries for bars from held klines alone; at most AT_ONCE_MAX at a time."""
+    """Answers queries for bars from held klines alone, a few at a time (`Turns`)."""
 
     def __init__(self, clock: ConfirmedClock, ledgers: LedgerCache, tail: Tail, held: Held, revised: Revised) -> None:
         self._clock = clock
@@ -67,19 +64,12 @@ class Bars:
         self._tail = tail
         self._held = held
         self._revised = revised
-        self._free = asyncio.Semaphore(AT_ONCE_MAX)
-        self._under_way = 0
+        self._turns = Turns()
 
     async def answer(self, query: BarsQuery) -> Answer:
         """The answer to `query`, a JSON object of columns. Raises BinanceError."""
-        if self._under_way >= UNDER_WAY_MAX:
-            raise service_unavailable(RETRY_AFTER_S, Reason.BUSY)
-        self._under_way += 1
-        try:
-            async with self._free:
-                return await self._answer(query)
-        finally:
-            self._under_way -= 1
+        async with self._turns.turn():
+            return await self._answer(query)
 
     def rows(self, query: BarsQuery) -> int:
         """How many klines the answer would be made of, if all are held; callers refuse more than ROWS_MAX."""

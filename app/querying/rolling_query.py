@@ -19,11 +19,10 @@ from app.querying.answer import END_OF_TIME_MS, LIMIT_DEFAULT, LIMIT_MAX, Answer
 from app.querying.held_rows import Held, held_rows
 from app.querying.refusal import RETRY_AFTER_S
 from app.querying.tail_cut import CLOSING_PAGE_MS
+from app.querying.turns import Turns
 from app.querying.window import closed_end_ms
 
 MINUTES_MAX: Final = 50_000  # five weeks: 20 MB while they are rolled up, and a tenth of a second of a thread
-AT_ONCE_MAX: Final = 2  # queries whose minutes are in memory at once
-UNDER_WAY_MAX: Final = 16  # queries, with those that wait: more would wait longer than clients do
 SPANS_NAMED_MAX: Final = 4  # missing spans in a refusal
 
 
@@ -52,26 +51,19 @@ class RollingQuery(NamedTuple):
 
 
 class RollingKlines:
-    """Answers rolling queries; at most AT_ONCE_MAX at a time."""
+    """Answers rolling queries, a few at a time (`Turns`)."""
 
     def __init__(self, clock: ConfirmedClock, ledgers: LedgerCache, tail: Tail, held: Held) -> None:
         self._clock = clock
         self._ledgers = ledgers
         self._tail = tail
         self._held = held
-        self._free = asyncio.Semaphore(AT_ONCE_MAX)
-        self._under_way = 0
+        self._turns = Turns()
 
     async def answer(self, query: RollingQuery) -> Answer:
         """The answer to `query`. Raises BinanceError: 503 with Retry-After when a window would not be whole."""
-        if self._under_way >= UNDER_WAY_MAX:
-            raise service_unavailable(RETRY_AFTER_S, Reason.BUSY)
-        self._under_way += 1
-        try:
-            async with self._free:
-                return await self._answer(query)
-        finally:
-            self._under_way -= 1
+        async with self._turns.turn():
+            return await self._answer(query)
 
     async def _answer(self, query: RollingQuery) -> Answer:
         now_ms, series = self._clock.now_ms(), query.series
