@@ -114,7 +114,11 @@ def test_only_what_was_one_request_from_its_first_byte_to_its_last_is_remembered
 
 
 def test_a_request_is_the_same_whether_its_headers_were_parsed_before_or_not() -> None:
-    for query, headers, method in product(QUERIES, HEADERS, ("GET", "HEAD", "POST")):
+    cases = {
+        *product(QUERIES, HEADERS[:2], ("GET", "HEAD")),
+        *product(QUERIES[:1], HEADERS, ("GET", "HEAD", "POST")),
+    }
+    for query, headers, method in sorted(cases):
         outcomes = []
         for before in (headers, ("X-Other: x",)):
             node = in_memory()

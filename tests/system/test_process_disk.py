@@ -252,7 +252,7 @@ async def test_history_that_does_not_fit_is_not_begun_and_live_goes_on(tmp_path:
             await until(is_ready(place), "the tails are whole all the same")
             assert shutil.disk_usage(disk).free > 40 * MIB
             assert node.process.poll() is None
-            assert "needs about" in (await place.get("/")).text, "the front page says so too"
+            assert "needs about" in (await place.get("/v1/overview")).text, "the dashboard says so too"
 
             node.signal(signal.SIGTERM)
             assert await node.ended() == 0

@@ -71,7 +71,10 @@ export function followStream(api: Api, stream: string, listener: LiveListener, s
 
   signal.addEventListener("abort", () => {
     clearTimeout(timer);
-    socket?.close();
+    const last = socket;
+    // a socket closed before it is open is an error in the browser's log
+    if (last?.readyState === WebSocket.CONNECTING) last.onopen = () => last.close();
+    else last?.close();
   });
   connect();
 }
