@@ -24,7 +24,7 @@ from app.node.stores import store_of
 from app.outbound import Destination
 from app.ports.clock import Clock
 from app.ports.probes import FileFacts, FolderFacts, Listener, Reached
-from app.setting_values import is_server
+from app.setting_values import is_server, own_address
 from app.settings import UPSTREAMS, Settings, SettingsError, load
 from app.sockets.connections import CONNECTIONS_MIN, FILES_BESIDE, SURPLUS_MAX
 from infra.local.noted_stand_down import noted_stand_down
@@ -205,7 +205,7 @@ class _Doctor:
             )
         except (OSError, UnicodeError) as error:
             return [machine.no_address(host, str(error))]
-        address = _reachable(str(found[0][4][0]))
+        address = own_address(str(found[0][4][0]))
         if not await _connects(address, port):
             return [machine.port(host, port, None, None)]
         node = await _node_at(address, port)
@@ -256,10 +256,6 @@ def _time_of(answer: Answer) -> int | None:
         return server_time.decode(answer.body)
     except server_time.BadServerTime:
         return None
-
-
-def _reachable(address: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  compared, not listened on
 
 
 async def _connects(address: str, port: int) -> bool:

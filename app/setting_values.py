@@ -196,6 +196,17 @@ def folder(value: str) -> str:
     return text
 
 
+def own_address(host: str) -> str:
+    """The address at which a program on this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
+
+
+def local_url(host: str, port: int) -> str:
+    """The URL at which a program on this machine reaches a server that listens on `host`."""
+    host = own_address(host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def is_server(url: str) -> bool:
     """Whether a DB_URL that was checked names a database of a server."""
     return url.partition(":")[0] in SERVER_SCHEMES

@@ -68,9 +68,10 @@ def status(
 
 def _local_url() -> str:
     """Where the node of the settings answers on this machine."""
+    from app.setting_values import local_url
+
     settings = settings_in_force(asks_exchange=False)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  compared only
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    return local_url(settings.host, settings.port)
 
 
 def _print(findings: "Sequence[Finding]") -> None:

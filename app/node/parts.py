@@ -73,6 +73,7 @@ from app.querying.shared_live import SharedLive
 from app.querying.shared_rows import SharedRows
 from app.querying.statistics import Statistics
 from app.runtime import Runtime
+from app.setting_values import local_url
 from app.settings import ALL_SYMBOLS, Settings
 from app.sockets.connections import Connections
 from app.sockets.streams import StreamLimits, StreamServer, streams_of
@@ -483,9 +484,3 @@ class Parts:
 
     async def _keep_stand_down(self, until_ms: int, reason: str) -> None:
         await self.role.keep_stand_down(until_ms, reason)
-
-
-def local_url(host: str, port: int) -> str:
-    """The URL at which a program on this machine reaches a server that listens on `host`."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

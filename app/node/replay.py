@@ -31,7 +31,6 @@ from app.market.book_starts import BookStarts
 from app.market.stream_hub import Hub
 from app.metric import Counter, Gauge
 from app.node.log_style import log_style
-from app.node.parts import local_url
 from app.node.shared_path import shared_path
 from app.node.stores import Reading, store_of
 from app.node.supervisor import Supervisor
@@ -57,6 +56,7 @@ from app.replaying.replay_clock import PublishedClock, ReplayClock, SeenClock
 from app.replaying.schedule import Schedule
 from app.replaying.symbols import SymbolsThen
 from app.runtime import Runtime
+from app.setting_values import local_url
 from app.settings import Settings
 from app.sockets.connections import STATE as CONNECTIONS
 from app.sockets.connections import Connections

@@ -1,23 +1,21 @@
 """A look at a database of Postgres that changes nothing: one short session, no lease, no schema upgraded."""
 
-from pathlib import Path
 from typing import Any
 
 import asyncpg
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 import migrations.postgres
 from app.ports.probes import StoreFacts
 from infra.postgres.connections import CONNECT_S_MAX
 from infra.postgres.failure import unavailable
 from infra.postgres.url import place
+from migrations.revisions import config_of, revisions
 
 
 async def examine(url: str) -> StoreFacts:
     """The facts of the database of `url`."""
     where = f"the database {place(url)}"
-    newest, known = _revisions()
+    newest, known = revisions(config_of(migrations.postgres))
     try:
         connection = await asyncpg.connect(
             url, timeout=CONNECT_S_MAX, server_settings={"application_name": "klinenode doctor"}
@@ -51,13 +49,6 @@ async def examine(url: str) -> StoreFacts:
         size_bytes=int(size_bytes),
         stand_down=None if stand_down is None else (int(stand_down[0]), str(stand_down[1])),
     )
-
-
-def _revisions() -> tuple[str, frozenset[str]]:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.postgres.__path__[0])).replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
-    return scripts.get_current_head() or "", frozenset(each.revision for each in scripts.walk_revisions())
 
 
 async def _row(connection: asyncpg.Connection, table: str, query: str) -> Any:

@@ -1,14 +1,11 @@
 """Migration of a Postgres database to this version's schema, with Alembic's revisions in migrations/postgres/."""
 
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 from alembic import command
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -20,6 +17,7 @@ from infra.postgres.failure import unavailable
 from infra.postgres.hypertables import timescale_schema
 from infra.postgres.migrate import connect
 from infra.postgres.url import place
+from migrations.revisions import config_of, revisions
 
 MIGRATION_LOCK: Final = 0x6B6C_696E_6501
 """The key of the advisory lock that two nodes do not migrate at once by."""
@@ -49,10 +47,9 @@ async def revise(url: str, *, timescale: bool) -> None:
 
 
 def _upgrade(connection: Connection, where: str, timescale: bool) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.postgres.__path__[0])).replace("%", "%%"))
+    config = config_of(migrations.postgres)
     config.attributes["connection"] = connection
-    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
+    _, known = revisions(config)
     stored = MigrationContext.configure(connection).get_current_revision()
     if stored is not None and stored not in known:
         raise SchemaTooNew(

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-
 import migrations
 from app.ports.probes import StoreFacts
 from infra.sqlite.failure import unavailable
 from infra.sqlite.library import sqlite3
 from infra.sqlite.url import sqlite_path
+from migrations.revisions import config_of, revisions
 
 
 def examine(url: str) -> StoreFacts:
@@ -20,7 +18,7 @@ def examine(url: str) -> StoreFacts:
     path = sqlite_path(url)
     if path.is_dir():
         return StoreFacts(str(path), exists=True, failed=f"DB_URL names {path}, which is a folder; add a file's name")
-    newest, known = _revisions()
+    newest, known = revisions(config_of(migrations))
     try:
         size_bytes = path.stat().st_size
     except FileNotFoundError:
@@ -49,13 +47,6 @@ def _uri(path: Path) -> str:
     log = path.with_name(f"{path.name}-wal")
     has_log = log.exists() and log.stat().st_size > 0
     return f"file:{quote(str(path))}?{'mode=ro' if has_log else 'mode=ro&immutable=1'}"
-
-
-def _revisions() -> tuple[str, frozenset[str]]:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__path__[0])).replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
-    return scripts.get_current_head() or "", frozenset(each.revision for each in scripts.walk_revisions())
 
 
 def _value(connection: sqlite3.Connection, table: str, query: str) -> str | None:

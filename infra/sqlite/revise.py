@@ -3,9 +3,7 @@
 from pathlib import Path
 
 from alembic import command
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -15,6 +13,7 @@ from app.ports.errors import SchemaTooNew
 from infra.sqlite.connections import NO_CHECKPOINTS
 from infra.sqlite.failure import unavailable
 from infra.sqlite.library import sqlite3
+from migrations.revisions import config_of, revisions
 
 
 def revise(path: Path, busy_timeout_ms: int) -> None:
@@ -34,10 +33,9 @@ def revise(path: Path, busy_timeout_ms: int) -> None:
 
 
 def _upgrade(connection: Connection, path: Path) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__path__[0])).replace("%", "%%"))
+    config = config_of(migrations)
     config.attributes["connection"] = connection
-    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
+    _, known = revisions(config)
     stored = MigrationContext.configure(connection).get_current_revision()
     if stored is not None and stored not in known:
         raise SchemaTooNew(
