@@ -19,6 +19,8 @@ GOODBYE_S_MAX: Final = 1.0
 """How long a session may take to end, of the ten seconds in which SIGTERM ends the node; then it is cut off."""
 VERSION_MIN: Final = 14
 """The oldest server that ends sessions which are silent for too long (idle_session_timeout)."""
+STATEMENTS_CACHED: Final = 16
+"""Such a session sends the same few statements every second: prepared once, each is one message instead of two."""
 SILENCE_S_MAX: Final = 3.0
 """The server ends a session that sends nothing for so long: its process was stopped, or is beyond a cut network."""
 FAULTS: Final = (
@@ -60,7 +62,7 @@ async def connect(db_url: str, purpose: str, answer_s_max: float = ANSWER_S_MAX)
             db_url,
             timeout=CONNECT_S_MAX,
             command_timeout=answer_s_max,
-            statement_cache_size=0,
+            statement_cache_size=STATEMENTS_CACHED,
             server_settings={"application_name": f"klinenode {purpose}"},
         )
     except FAULTS as error:
@@ -87,8 +89,11 @@ def unavailable(error: BaseException, db_url: str) -> StoreUnavailable:
 
 
 async def _check(connection: asyncpg.Connection, db_url: str) -> None:
-    async with connection.transaction():  # a pooler stays with one session for a transaction
-        pid, is_replica = await connection.fetchrow("SELECT pg_backend_pid(), pg_is_in_recovery()")
+    try:
+        async with connection.transaction():  # a pooler stays with one session for a transaction
+            pid, is_replica = await connection.fetchrow("SELECT pg_backend_pid(), pg_is_in_recovery()")
+    except asyncpg.DuplicatePreparedStatementError as error:  # another client has prepared it in this new session
+        raise StoreUnusable(f"DB_URL {POOLER}") from error
     if pid != connection.get_server_pid():  # a pooler makes up the number that it tells its clients
         raise StoreUnusable(f"DB_URL {POOLER}")
     if (version := connection.get_server_version()).major < VERSION_MIN:
