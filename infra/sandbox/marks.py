@@ -22,6 +22,8 @@ KINDS: Final = ("index", "mark", "premium")
 _SAMPLES_A_MINUTE = 60
 _PERIODS_MAX = 100_000  # cached candles of hours and days
 _OPEN_INTEREST_STEP_MS = 5 * MINUTE_MS
+_STATED_EVERY_MS = 5 * MINUTE_MS  # fundings and statistics state the mark price of such moments, again and again
+_STATED_MAX = 50_000  # cached ones
 
 
 class Sampled(NamedTuple):
@@ -53,6 +55,7 @@ class Marks:
     def __init__(self, market: Market) -> None:
         self._market = market
         self._periods: Recent[tuple[str, Instrument, int, int], Sampled] = Recent(_PERIODS_MAX)
+        self._stated: Recent[tuple[Instrument, int], int] = Recent(_STATED_MAX)
 
     def premium(self, item: Instrument, now_ms: int) -> int:
         """The premium index, interpolated linearly within a minute."""
@@ -66,7 +69,12 @@ class Marks:
 
     def mark(self, item: Instrument, now_ms: int) -> int:
         """The mark price."""
-        return _mark(item, now_ms, self._market.minute_now(item, now_ms).close)
+        if now_ms % _STATED_EVERY_MS:
+            return _mark(item, now_ms, self._market.minute_now(item, now_ms).close)
+        found = self._stated.get((item, now_ms))
+        if found is None:
+            found = self._stated.put((item, now_ms), _mark(item, now_ms, self._market.minute_now(item, now_ms).close))
+        return found
 
     @staticmethod
     def of_price(item: Instrument, time_ms: int, price: int) -> tuple[int, int]:
