@@ -50,9 +50,9 @@ class Doubt(Enum):
 
     NONE = "its listing, or the proven begin of its minutes, says the same"
     NEAR = "it was listed less than a day earlier"
-    NO_FILE = "it was listed earlier, and the archive has no file of the day before either"
-    ANY_BEGIN = "it was listed earlier, and rows of this kind may begin at any time"
-    UNHEARD = "it was listed earlier, and the archive cannot say"
+    NO_FILE = "its listing says otherwise, and the archive has no file of the day before either"
+    ANY_BEGIN = "its listing says otherwise, and rows of this kind may begin at any time"
+    UNHEARD = "its listing says otherwise, and the archive cannot say"
     CONTRADICTED = "the archive has a file of the day before"
 
 
@@ -166,22 +166,27 @@ class Absence:
         if begin_ms <= grid.floor(max(since_ms, minutes.end_ms if minutes is not None else 0)):
             return Doubt.NONE
         listing = self._listing(series.symbol)
-        if listing is None or listing.status == _PENDING or begin_ms <= grid.floor(listing.onboard_ms):
+        if listing is None or listing.status == _PENDING or begin_ms == grid.floor(listing.onboard_ms):
             return Doubt.NONE
         if not series.kind.begins_with_listing:
             return Doubt.ANY_BEGIN
-        has_file = await self._has_file_before(series.name, begin_ms, listing.onboard_ms)
+        is_refuted = begin_ms < listing.onboard_ms  # a listing after the first kline says nothing about earlier ones
+        has_file = await self._has_file_before(series.name, begin_ms, 0 if is_refuted else listing.onboard_ms)
         if has_file is None:
-            return Doubt.NEAR if begin_ms <= listing.onboard_ms + DAY_MS else Doubt.UNHEARD
+            is_near = not is_refuted and begin_ms <= listing.onboard_ms + DAY_MS
+            return Doubt.NEAR if is_near else Doubt.UNHEARD
         return Doubt.CONTRADICTED if has_file else Doubt.NO_FILE
 
-    async def _has_file_before(self, symbol: str, begin_ms: int, onboard_ms: int) -> bool | None:
-        """Whether the archive has the file of the last published day before `begin_ms`; None when that is unknown."""
+    async def _has_file_before(self, symbol: str, begin_ms: int, since_ms: int) -> bool | None:
+        """Whether the archive has the file of the last published day before `begin_ms`; None when that is unknown.
+
+        A symbol listed at `since_ms` has none of an earlier day.
+        """
         now_ms = self._clock.now_ms()
         day_ms = D1.grid.floor(begin_ms) - DAY_MS
         while (file := ArchiveFile(symbol, D1, Span(day_ms, day_ms + DAY_MS), False)).published_ms > now_ms:
             day_ms -= DAY_MS
-        if file.span.end_ms <= onboard_ms:
+        if file.span.end_ms <= since_ms:
             return None  # the symbol was not listed on that day
         known = self._files.get(file)
         if known is not None:

@@ -46,11 +46,13 @@ def lose_history(on: Bench | Desk, before_ms: int) -> Callable[[], None]:
 # --- the ledger ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("onboard_ms", [LONG_AGO_MS, DAY0_MS])
 @pytest.mark.parametrize("is_archive_silent", [True, False])
 async def test_history_that_is_lost_for_a_while_is_never_recorded_absent(
-    tmp_path: Path, *, is_archive_silent: bool
+    tmp_path: Path, onboard_ms: int, *, is_archive_silent: bool
 ) -> None:
-    async with bench(tmp_path, codes=("1m", "1h"), days=3, onboard_ms=LONG_AGO_MS) as on:
+    """A listing that is later than the first kline that REST still has says nothing about what was before."""
+    async with bench(tmp_path, codes=("1m", "1h"), days=3, onboard_ms=onboard_ms) as on:
         recover = lose_history(on, DAY0_MS - DAY_MS + 5 * HOUR_MS)
         on.rig.vault.error = unavailable() if is_archive_silent else None
         async with running(on.reconciler.run):
@@ -178,10 +180,11 @@ async def test_before_a_listing_that_the_first_kline_agrees_with_there_is_nothin
         assert opens(await at.answer(HOURS, end_ms=BEGIN_MS - HOUR_MS)) == []
 
 
+@pytest.mark.parametrize("onboard_ms", [LONG_AGO_MS, BEGIN_MS + 17 * DAY_MS])
 @pytest.mark.parametrize("asked", [{"start_ms": 0, "limit": 3}, {"end_ms": BEGIN_MS + 2 * DAY_MS, "limit": 99}])
-async def test_lost_history_is_not_answered_with(tmp_path: Path, asked: Asking) -> None:
+async def test_lost_history_is_not_answered_with(tmp_path: Path, asked: Asking, onboard_ms: int) -> None:
     async with desk(tmp_path, first_ms=LONG_AGO_MS, is_writer=False) as at:
-        at.rig.symbols.listings["BTCUSDT"] = listing("BTCUSDT", LONG_AGO_MS)
+        at.rig.symbols.listings["BTCUSDT"] = listing("BTCUSDT", onboard_ms)
         recover = lose_history(at, BEGIN_MS)
         for _ in range(20):
             await refused(at, EIGHTS, **asked)
