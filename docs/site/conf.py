@@ -6,6 +6,7 @@ html_theme = "furo"
 html_extra_path = ["index.html"]
 html_copy_source = False
 html_show_copyright = False
+html_use_index = False
 
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
