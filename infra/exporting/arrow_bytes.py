@@ -58,7 +58,7 @@ class ArrowBytes:
         try:
             import pyarrow
         except ImportError as error:
-            raise ArrowMissing("Arrow needs pyarrow: install klinenode[export], or ask for JSON.") from error
+            raise ArrowMissing("Arrow needs pyarrow: `pip install pyarrow`, or ask for JSON.") from error
         return pyarrow
 
     @cached_property

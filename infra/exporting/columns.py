@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 PRICE_DIGITS: Final = (28, 10)
 AMOUNT_DIGITS: Final = (36, 16)
 """Precision and scale. With 38 digits there is no room for a sum; with one scale for all, DuckDB rounds no file."""
-INSTALL: Final = (
-    "pyarrow is not installed: run `make setup` in the folder of klinenode, or pip install 'klinenode[export]'"
-)
+INSTALL: Final = "pyarrow is not installed: run `make setup` in the folder of klinenode, or `pip install pyarrow`"
 SHOWN_MAX: Final = 64  # characters of a value that does not fit
 
 
