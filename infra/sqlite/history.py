@@ -10,7 +10,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from infra.sqlite.library import sqlite3
 from infra.sqlite.row_reads import NO_LIMIT, printing, table_rows
-from infra.sqlite.sealed import IN_WINDOW, reach, sealed_rows
+from infra.sqlite.sealed import BODY, IN_WINDOW, reach, sealed_rows
 from infra.sqlite.statements import reading
 from infra.stores.cut import Unsealed, blocks_max, spliced
 from infra.stores.row_tables import row_columns, row_table
@@ -125,7 +125,7 @@ def _statement(kind: Kind, interval: Interval, number: int, *, newest: bool) -> 
     """
     blocks = f"FROM block WHERE {_numbered(IN_WINDOW)} ORDER BY start_ms {'DESC' if newest else ''}"
     columns = [
-        f"(SELECT {name} {blocks} LIMIT 1 OFFSET {each})" for each in range(number) for name in ("start_ms", "body")
+        f"(SELECT {name} {blocks} LIMIT 1 OFFSET {each})" for each in range(number) for name in ("start_ms", BODY)
     ]
     if newest:
         columns = [f"CASE WHEN found < ?4 THEN {column} END" for column in columns]

@@ -13,6 +13,7 @@ from infra.sqlite.ledger_log import LedgerLog
 from infra.sqlite.ledgers import read_ledger, write_ledger
 from infra.sqlite.library import sqlite3
 from infra.sqlite.sealed import (
+    BODY,
     block_starts,
     delete_block,
     insert_block,
@@ -62,7 +63,8 @@ def unseal(connection: sqlite3.Connection, series: Series, window: Span) -> Seal
 
 def check_blocks(connection: sqlite3.Connection, after: int, number: int) -> BlockCheck:
     """Compare the next `number` blocks after that with id `after` with their SHA-256."""
-    select = "SELECT id, symbol, interval, start_ms, sha256, body FROM block WHERE id > ? ORDER BY id LIMIT ?"
+    columns = f"id, symbol, interval, start_ms, sha256, {BODY}"
+    select = f"SELECT {columns} FROM block WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608  constant
     blocks = connection.execute(select, (after, number)).fetchall()
     return BlockCheck(blocks[-1][0] if blocks else 0, len(blocks), damaged_of(blocks))
 

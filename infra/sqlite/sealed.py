@@ -16,6 +16,8 @@ from infra.stores.row_tables import row_columns, row_table
 
 OF_SERIES: Final = "symbol = ? AND interval = ?"
 IN_WINDOW: Final = f"{OF_SERIES} AND start_ms >= ? AND start_ms < ?"
+BODY: Final = "CAST(body AS BLOB) AS body"
+"""The body of a block as its bytes, also where damage has made a text of it: checksums tell what is wrong with it."""
 _COLUMNS: Final = ("symbol", "interval", "start_ms", "rows", "first_ms", "last_ms", "sha256", "body")
 
 _KEEP: Final = "ON CONFLICT DO NOTHING"
@@ -45,7 +47,7 @@ def block_starts(connection: sqlite3.Connection, series: Series, window: Span) -
 
 def read_body(connection: sqlite3.Connection, series: Series, start_ms: int) -> tuple[bytes, bytes]:
     """The SHA-256 and the body of the block that begins at `start_ms`, which must exist."""
-    select = f"SELECT sha256, body FROM block WHERE {OF_SERIES} AND start_ms = ?"  # noqa: S608  constant
+    select = f"SELECT sha256, {BODY} FROM block WHERE {OF_SERIES} AND start_ms = ?"  # noqa: S608  constant
     found: tuple[bytes, bytes] = connection.execute(select, (series.name, series.interval.code, start_ms)).fetchone()
     return found
 

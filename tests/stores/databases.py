@@ -34,7 +34,7 @@ from tests.timescale_server import empty_tables, fresh_schema, timescale_url
 BUSY_TIMEOUT_MS = 50
 
 
-Damage = Literal["flipped", "truncated", "another", "elsewhere"]
+Damage = Literal["flipped", "text", "truncated", "another", "elsewhere"]
 
 
 class Revised(NamedTuple):
@@ -157,13 +157,14 @@ class SqliteDatabase:
             select = "SELECT body FROM block WHERE symbol = ? AND interval = ? AND start_ms > ?"
             later = [body for (body,) in connection.execute(select, where)]
             changed = _damaged(body, series, start_ms, how, later)
-            update = "UPDATE block SET body = ? WHERE symbol = ? AND interval = ? AND start_ms = ?"
+            new = "CAST(? AS TEXT)" if how == "text" else "?"
+            update = f"UPDATE block SET body = {new} WHERE symbol = ? AND interval = ? AND start_ms = ?"
             connection.execute(update, (changed, *where))
 
 
 def _damaged(body: bytes, series: Series, start_ms: int, how: Damage, later: Sequence[bytes]) -> bytes:
     """What `how` makes of the `body` of a block; `later` are the bodies of later ones."""
-    if how == "flipped":
+    if how in ("flipped", "text"):  # where a value's type can be damaged too, it is as well
         return body[:-40] + bytes([body[-40] ^ 8]) + body[-39:]
     if how == "truncated":
         return body[:-1]

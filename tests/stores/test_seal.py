@@ -129,7 +129,7 @@ async def test_unsealing_brings_back_the_rows(database: Database, writer: OpenWr
     assert (await reader.read(BTC_1M, everything(), 99)).rows == klines(minutes((0, 14)), M1.grid)
 
 
-@pytest.mark.parametrize("where", ["flipped", "truncated", "another", "elsewhere"])
+@pytest.mark.parametrize("where", ["flipped", "text", "truncated", "another", "elsewhere"])
 async def test_a_damaged_block_is_never_served_and_given_up(
     database: Database, writer: OpenWriter, reader: OpenReader, where: Damage
 ) -> None:
