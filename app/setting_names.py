@@ -13,6 +13,7 @@ NAME_CHARS_MAX: Final = 40  # what is longer is nobody's misspelling, and compar
 LENGTHS_APART_MAX: Final = 3  # SSL_CERT is another program's, and no SSL_CERT_FILE
 HINT_LIKENESS: Final = 0.6  # from here on a name is worth a hint
 PREFIX: Final = "KLINENODE_"
+OPENTELEMETRY: Final = "OTEL_"  # the names of app/trace_settings.py, which are no settings and change something
 FOREIGN: Final = frozenset({"FTP_PROXY", "RSYNC_PROXY", "GRPC_PROXY", "WS_PROXY", "WSS_PROXY"})
 """Variables of other programs that only look like ours."""
 
@@ -63,7 +64,11 @@ def unknown(names: Iterable[str], known: Collection[str]) -> list[tuple[str, str
 
     Case does not matter, as in the environment.
     """
-    return [(name, _meant(name, known)) for name in names if name.upper() not in known]
+    return [
+        (name, _meant(name, known))
+        for name in names
+        if name.upper() not in known and not name.startswith(OPENTELEMETRY)
+    ]
 
 
 def _meant(name: str, known: Collection[str]) -> str | None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app import services_file, setting_names
+from app import services_file, setting_names, trace_settings
 from app import setting_values as values
 from app.collector_settings import CollectorSettings
 from app.domain import letters
@@ -453,6 +453,10 @@ def load(
         if meant:  # most variables of the environment are not klinenode's
             remark(f"the environment has {name}, which is no setting of klinenode: is {meant} meant?")
     given = {**_lower_case(OUTBOUND), **(overrides or {})}
+    if env_file is not None:
+        for name, value in trace_settings.told_in(env_file).items():  # the libraries read the environment alone
+            os.environ.setdefault(name, value)  # noqa: TID251  the one place
+    faults += trace_settings.propagator_faults(os.environ)  # noqa: TID251  the one place
     settings, more = _checked(given, env_file)
     faults += more
     if settings is not None and settings.collect_config and not more:
@@ -471,6 +475,11 @@ def load(
 def notify_socket() -> str | None:
     """The socket at which systemd waits for the notifications of this service; None if none does."""
     return os.environ.get("NOTIFY_SOCKET") or None  # noqa: TID251  the one place
+
+
+def traces_wish() -> trace_settings.TracesWish | None:
+    """What OTEL_… asks for; None: no traces."""
+    return trace_settings.wish_in(os.environ)  # noqa: TID251  the one place
 
 
 def allows_colour() -> bool:

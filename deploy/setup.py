@@ -26,8 +26,12 @@ BASE: Final[str] = getattr(sys, "_base_executable", sys.executable)
 LEVELS: Final = ("run", "dev")
 """What is installed, each with all of the one before."""
 LOCKS: Final = {"run": ("requirements.lock", "requirements-build.lock"), "dev": ("requirements-dev.lock",)}
+OPTIONAL: Final = {"opentelemetry-sdk": "requirements-otel.lock"}
+"""By a package that somebody has added (make otel): the lock of what came with it, which set-up keeps, as pinned."""
 OLDEST_PIP: Final = "tests/project/oldest-pip.lock"
 """The oldest pip that set-up is tested with; kept beside the environment's own, for a test that has no network."""
+HASHED: Final = ("install", "--no-deps", "--require-hashes", "--progress-bar", "off")
+"""How pip installs a lock."""
 OURS: Final = {"pip", "setuptools", "wheel", "klinenode"}
 """What is in the environment without being in a lock."""
 
@@ -70,7 +74,8 @@ class SetUp:
         """Bring the environment to the higher of `asked` and the level it has."""
         fault = self.fault()
         level = asked if fault else max(asked, self.level(), key=LEVELS.index)
-        pins = pinned(level)
+        added = [] if fault or level == "dev" else [OPTIONAL[name] for name in OPTIONAL.keys() & self.installed()]
+        pins = pinned(*LOCKS[level], *added)
         say(f"Setting up {self.venv.name} with {'what running' if level == 'run' else 'what development'} needs ...")
         self.venv.mkdir(exist_ok=True)
         if fault and any(self.venv.iterdir()):
@@ -86,6 +91,8 @@ class SetUp:
         if fault:
             self.create()
         self.install(level, len(pins))
+        for lock in added:
+            self.pip(*HASHED, "--requirement", lock)
         if gone := sorted(set(self.installed()) - pins - OURS):
             say(f"  removing what the lock no longer names: {', '.join(gone)}")
             self.pip("uninstall", "--yes", *gone)
@@ -138,11 +145,10 @@ class SetUp:
         say(f"  fetching {packages} packages")
         before = self.listing()
         locks = [word for lock in LOCKS[level] for word in ("--requirement", lock)]
-        hashed = ("install", "--no-deps", "--require-hashes", "--progress-bar", "off")
         try:
-            self.pip(*hashed, *locks, packages=packages)
+            self.pip(*HASHED, *locks, packages=packages)
             if level == "dev":
-                self.pip(*hashed, "--target", str(self.venv / "oldest-pip"), "--upgrade", "--requirement", OLDEST_PIP)
+                self.pip(*HASHED, "--target", str(self.venv / "oldest-pip"), "--upgrade", "--requirement", OLDEST_PIP)
         except SystemExit:
             if self.listing() == before:
                 self.unfinished.unlink()
@@ -286,9 +292,9 @@ def version_of(venv: Path) -> str:
     return found[1] if found else ""
 
 
-def pinned(level: str) -> set[str]:
-    """The normalized names that the locks of `level` pin, for whatever Python and machine."""
-    text = "\n".join(Path(lock).read_text() for lock in LOCKS[level])
+def pinned(*locks: str) -> set[str]:
+    """The normalized names that `locks` pin, for whatever Python and machine."""
+    text = "\n".join(Path(lock).read_text() for lock in locks)
     return {normalized(name) for name in re.findall(r"^([A-Za-z0-9][\w.-]*)(?:\[[\w,.-]+\])?==", text, re.MULTILINE)}
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +26,8 @@ class LogStyle(NamedTuple):
 
     log_format: str = "auto"
     allows_colour: bool = True
+    ids: Callable[[], Mapping[str, str]] | None = None
+    """Fields that lines of JSON have besides: those of the trace that an event belongs to."""
 
 
 def line_writer(style: LogStyle) -> Write:
@@ -33,7 +35,7 @@ def line_writer(style: LogStyle) -> Write:
     is_terminal = sys.stderr.isatty()
     if style.log_format == "text" or (style.log_format == "auto" and is_terminal):
         return _text_writer(has_colour=is_terminal and style.allows_colour)
-    return _json_writer()
+    return _json_writer(style.ids)
 
 
 def _text_writer(*, has_colour: bool) -> Write:
@@ -51,7 +53,7 @@ def _text_writer(*, has_colour: bool) -> Write:
     return write
 
 
-def _json_writer() -> Write:
+def _json_writer(ids: Callable[[], Mapping[str, str]] | None) -> Write:
     log: Any = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         processors=[
@@ -68,6 +70,8 @@ def _json_writer() -> Write:
         fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
         for name in [name for name, value in fields.items() if isinstance(value, Exception)]:
             fields["exc_info"] = fields.pop(name)
+        if ids is not None:
+            fields |= ids()
         log.log(level, type(event).__name__, **fields)
 
     return write

@@ -29,6 +29,7 @@ from app.exporting.threads import in_thread
 from app.ports.clock import Clock
 from app.ports.export import ExportError, ExportFolder, OpenRows, RowsFile
 from app.ports.store import RowReader, StoreReader
+from app.ports.tracing import Traced, untraced
 
 FILES_AT_ONCE: Final = 2
 """One file is parsed while another is written: a third would only take memory, 40 MB each."""
@@ -46,6 +47,7 @@ class Sources:
     checks: StoreReader | None
     """What was verified and replaced; None as of a past time, because only what is so now is recorded."""
     as_of_ms: int | None = None
+    traced: Traced = untraced
 
 
 class Exported(NamedTuple):
@@ -109,7 +111,8 @@ class Export:
                 self._kept += 1
                 self._advance(entry.rows)
             else:
-                entry = await self._written(file)
+                with self._sources.traced("export file", {"klinenode.file": file.path}):
+                    entry = await self._written(file)
                 await in_thread(self._folder.note, entry_text(entry))
             self._entries[file.path] = entry
 

@@ -45,6 +45,7 @@ class Filler:
         absence: Absence,
     ) -> None:
         self._clock = runtime.clock
+        self._traced = runtime.traced
         self._rest = exchange.rest
         self._store = store
         self._committer = committer
@@ -58,15 +59,18 @@ class Filler:
 
     async def fill(self, job: Job) -> None:
         """Carry out one job. Raises UpstreamError and StoreUnavailable; earlier commits stay."""
-        match job:
-            case Fetch():
-                await self._fetch(job)
-            case Download():
-                await self._files.fill(job)
-            case RollUp():
-                await self._roll_up(job)
-            case LearnAnchor():
-                await self._learn_anchor(job)
+        series = job.series
+        attributes = {"klinenode.symbol": series.name, "klinenode.interval": series.interval.code}
+        with self._traced(f"fill {type(job).__name__}", attributes):
+            match job:
+                case Fetch():
+                    await self._fetch(job)
+                case Download():
+                    await self._files.fill(job)
+                case RollUp():
+                    await self._roll_up(job)
+                case LearnAnchor():
+                    await self._learn_anchor(job)
 
     def is_spent(self, file: ArchiveFile) -> bool:
         """Whether a file was tried recently and is not worth another try yet."""

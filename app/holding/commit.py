@@ -17,6 +17,7 @@ from app.events import Observe, RowsCommitted
 from app.holding.copies import Copies
 from app.kinds.registry import KINDS
 from app.ports.store import EVERYTHING, Committed, Relisting, StoreWriter
+from app.ports.tracing import Traced, untraced
 
 CHANGES_MAX: Final = 10_000  # changes remembered; a roll-up whose epoch is older than all of them is not written
 
@@ -39,6 +40,7 @@ class Committer:
         copies: Copies,
         observe: Observe,
         changed: Changed = lambda series, spans: None,
+        traced: Traced = untraced,
     ) -> None:
         self._store = store
         self._symbols = copies.symbols
@@ -47,6 +49,7 @@ class Committer:
         self._drop = copies.drop
         self._observe = observe
         self._changed = changed
+        self._traced = traced
         self._lock = asyncio.Lock()  # a change must be recorded before the next roll-up is committed
         self._turn = asyncio.Lock()  # for commits that can wait: at most one of them delays klines that just closed
         self._changes: deque[_Change] = deque(maxlen=CHANGES_MAX)
@@ -64,7 +67,8 @@ class Committer:
             batches = [batch for each in batches if (batch := self._still_true(each)).spans]
             if not batches:
                 return []
-            results = await self._store.commit(batches)
+            with self._traced("commit", {"klinenode.batches": len(batches), "klinenode.rows": _rows(batches)}):
+                results = await self._store.commit(batches)
             for batch, result in zip(batches, results, strict=True):
                 self._tell(batch, result)
         return results
@@ -186,6 +190,10 @@ class Committer:
             self._drop(longer, spans.hull)
         self._tail.void(series, result.changed)
         self._changed(series, result.changed)
+
+
+def _rows(batches: Sequence[Batch]) -> int:
+    return sum(len(batch.rows) for batch in batches)
 
 
 def _before(time_ms: int) -> Spans:

@@ -32,8 +32,10 @@ from app.http.refused import refused_router
 from app.http.rolling import rolling_answers, rolling_router
 from app.http.services import Services
 from app.http.slow import SlowAnswers
+from app.http.traced import TracedFastPath
 from app.market.endpoints import ENDPOINTS
 from app.ports.clock import Clock
+from app.ports.tracing import RequestTraces
 
 
 def create_http_app(
@@ -49,6 +51,7 @@ def create_http_app(
     only_final_default: bool = True,
     lifespan: Lifespan[FastAPI] | None = None,
     dashboard: Dashboard | None = None,
+    traces: RequestTraces | None = None,
 ) -> ASGIApp:
     """Build the application. A request passes FastPath, Direct, the metrics, Intake, Deadline and the routes."""
     app = FastAPI(
@@ -59,6 +62,8 @@ def create_http_app(
         docs_url=None,  # FastAPI's page loads its assets from a CDN; ours is in app/http/front.py
         redoc_url=None,
         servers=[{"url": "."}],  # relative to the description, so that a proxy may add a prefix
+        # whatever other libraries configure: our spans are made before FastAPI begins, and its own have the whole query
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         redirect_slashes=False,  # Binance does not redirect either: a path with a slash too many is unknown
     )
     klines = Klines(services, pages, clock, only_final_default=only_final_default)
@@ -82,11 +87,8 @@ def create_http_app(
     app.add_middleware(Intake)
     instrument(app)
     responders = {PATH: klines.respond} | dict.fromkeys(ENDPOINTS, data.respond)
-    return FastPath(
-        Direct(app, responders, timings, slow),
-        pages,
-        klines,
-        timings,
-        clock,
-        None if gate is None else Access(gate, admin),
-    )
+    direct = Direct(app, responders, timings, slow)
+    access = None if gate is None else Access(gate, admin)
+    if traces is not None:
+        return TracedFastPath(direct, pages, klines, timings, clock, access, requests=traces, direct=responders)
+    return FastPath(direct, pages, klines, timings, clock, access)

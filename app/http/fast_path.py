@@ -45,6 +45,8 @@ class ParsedRequest(NamedTuple):
     """Whether the connection stays open after the answer."""
     caller: bytes = NO_KEY
     """The SHA-256 of the API key that was sent, if the node has API keys."""
+    parent: Sequence[Header] = ()
+    """The headers that name the client's span, if the node sends traces."""
 
 
 class FastPath:
@@ -108,6 +110,10 @@ class FastPath:
     def caller_of(self, headers: Iterable[Header]) -> bytes:
         """The caller that a request's headers name; NO_KEY without API keys, which then costs nothing."""
         return NO_KEY if self._gate is None else caller_of(headers)
+
+    def parent_of(self, _headers: Iterable[Header]) -> Sequence[Header]:
+        """The headers that name the client's span; none without traces, which then costs nothing."""
+        return ()
 
     def remember(self, request: bytes, heard: ParsedRequest) -> None:
         """Remember the parsed headers of `request`, the bytes of exactly one whole request."""

@@ -13,8 +13,10 @@ from app.http.headers import REASON
 from app.http.services import WriterLine
 from app.ports.coordination import RpcRequest, RpcResponse, WriterUnreachable
 
-HEADERS_SENT: Final = frozenset({"authorization", "content-type", "host", "origin", "sec-fetch-site", "user-agent"})
-"""Request headers that the admin guard and the routes read; the writer repeats the checks of the forwarding process."""
+HEADERS_SENT: Final = frozenset(
+    {"authorization", "content-type", "host", "origin", "sec-fetch-site", "traceparent", "tracestate", "user-agent"}
+)
+"""Request headers that admin guard, routes and traces read; the writer repeats the checks of the forwarding process."""
 HEADERS_BACK: Final = frozenset(
     {
         "content-type",

@@ -131,6 +131,7 @@ class BoundedProtocol(BoundedConnection):
             asked_by(self.headers),
             parser.should_keep_alive(),
             self._at_once.caller_of(self.headers),
+            self._at_once.parent_of(self.headers),
         )
 
     def _answers(self, heard: ParsedRequest) -> bool:

@@ -51,7 +51,8 @@ def sources(parts: Parts, as_of_ms: int | None, step_rows: int = STEP_ROWS) -> S
     """
     reader: RowReader = parts.reader if as_of_ms is None else parts.as_of.reader(as_of_ms)
     lines = HeldLines(reader, ByOrigin(reader, parts.rest_forms), step_rows)
-    return Sources(reader, lines, open_rows, parts.reader if as_of_ms is None else None, as_of_ms)
+    checks = parts.reader if as_of_ms is None else None
+    return Sources(reader, lines, open_rows, checks, as_of_ms, parts.runtime.traced)
 
 
 def downloads(parts: Parts) -> Downloads:

@@ -88,6 +88,7 @@ class Node:
             gate=parts.gate,
             only_final_default=settings.only_final_default,
             lifespan=lambda _: self.running(),
+            traces=parts.traces.requests,
         )
         sample_metrics(parts)
         sample_collector(parts.telemetry, lambda: parts.collector)
@@ -129,6 +130,7 @@ class Node:
             for part in (self.writer, self.parts.reader, self.parts.feed):
                 if part is not None:
                     group.create_task(part.close())
+            group.create_task(self.parts.traces.close(self.parts.clock, self.parts.observe))
         self.parts.upstream.rate_state.close()
         if self.parts.quotas is not None:
             self.parts.quotas.close()
@@ -136,6 +138,7 @@ class Node:
 
     async def _start(self) -> None:
         self._report_library()
+        self.parts.traces.report_start(self.parts.observe)
         self._read_api_keys()
         self._has_recalled = await self.parts.recall()
         if not await self._try_to_write():
@@ -156,6 +159,8 @@ class Node:
         if self.parts.settings.cache_url:
             self.parts.supervisor.start("cache", self.parts.cache.run)
             self.parts.supervisor.start("own-journal", self.parts.own_journal.run)
+        if self.parts.traces.are_sent:
+            self.parts.supervisor.start("traces", lambda: self.parts.traces.run(self.parts.clock, self.parts.observe))
         self.parts.supervisor.start("probe", lambda: self.parts.upstream.breaker.run(self.parts.rest.probe))
         self.parts.supervisor.start("clock", lambda: self._keep_time())
         self.parts.supervisor.start("ready", self._announce_ready)

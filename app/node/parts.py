@@ -55,6 +55,7 @@ from app.node.role import Role
 from app.node.shared_path import shared_path
 from app.node.stores import Reading, store_of
 from app.node.supervisor import Supervisor
+from app.node.tracing import traces_of
 from app.node.upstream import Upstream
 from app.ports.clock import MachineClock
 from app.ports.coordination import RpcRequest, RpcResponse, StreamFanoutClient, StreamFanoutServer, WriterRpc
@@ -110,10 +111,16 @@ class Parts:
         self.settings = settings
         self._others = held_beside(settings.price_klines, settings.price_klines_symbols)
         self.extra_wishes_only = extra_wishes_only
-        self.telemetry = Telemetry(settings.log_level, observers, log_style(settings))
+        self.url = settings.node_url or local_url(settings.host, settings.port)
+        self.traces = traces_of(self.url)
+        observers = (*observers, *self.traces.observers)
+        self.telemetry = Telemetry(settings.log_level, observers, log_style(settings, self.traces.ids))
         self.clock = ExchangeClock(machine_clock or SystemClock())
         self.runtime = Runtime(
-            self.clock, self.observe, random.SystemRandom().getrandbits(32) if seed is None else seed
+            self.clock,
+            self.observe,
+            random.SystemRandom().getrandbits(32) if seed is None else seed,
+            self.traces.work,
         )
         self.store = store_of(settings.db_url, timescale=settings.timescale)
         self.database = self.store.file(settings.db_url)
@@ -150,7 +157,6 @@ class Parts:
     def _make_lines(self) -> None:
         """How this process reaches the writer, and others this one: on this machine, and at NODE_URL from elsewhere."""
         settings = self.settings
-        self.url = settings.node_url or local_url(settings.host, settings.port)
         token = settings.cluster_token.get_secret_value() if settings.cluster_token else None
         holder = Holder(lambda: self.lease.holder(), self.url, token)
         names = writer_rpc.ENDING, stream_fanout.ENDING
@@ -221,6 +227,7 @@ class Parts:
             self.runtime.rng("verify"),
             lambda: self.role.auditors,
             every_days=settings.verify_every_days,
+            traced=self.traces.work,
         )
         freshness = Freshness(lambda: self.role.ledger_as_of_ms(), self.inventory, stale_ms_max=stale_ms_max)
         vitals = Vitals(
@@ -462,6 +469,7 @@ class Parts:
 
     def _notes(self) -> list[str]:
         notes = [] if (note := self.store.library().note) is None else [note]
+        notes += [f"no traces are sent: {self.traces.fault}"] if self.traces.fault else []
         if self.key_file is not None and self.key_file.trouble is not None:
             notes.append(f"API_KEYS_FILE is not in force as it is: {self.key_file.trouble}")
         return notes

@@ -59,7 +59,7 @@ class Writer:
         self._store = store
         settings, runtime, copies, inventory = parts.settings, parts.runtime, parts.copies, parts.inventory
         clock, observe = runtime.clock, runtime.observe
-        committer = Committer(store, copies, observe, self._rows_changed)
+        committer = Committer(store, copies, observe, self._rows_changed, runtime.traced)
         exchange = Exchange(parts.rest, parts.archive)
         self._filler = Filler(runtime, exchange, parts.reader, committer, inventory, parts.absence)
         self._auditors = Auditors(

@@ -20,6 +20,7 @@ from app.domain.span import Span
 from app.holding.inventory import Inventory
 from app.ports.clock import Clock
 from app.ports.errors import StandDown, StoreUnavailable, UpstreamError, UpstreamRejected
+from app.ports.tracing import Traced, untraced
 from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import ROW_AGE_MS, Auditor, Tally
 
@@ -121,6 +122,7 @@ class Verifier:
         auditors: Callable[[], Auditors],
         *,
         every_days: int,
+        traced: Traced = untraced,
     ) -> None:
         self._clock = clock
         self._holdings = inventory.ledgers
@@ -128,6 +130,7 @@ class Verifier:
         self._rng = rng
         self._auditors = auditors
         self._every_ms = every_days * DAY_MS
+        self._traced = traced
         self._numbers = count(1)
         self._audits: deque[Audit] = deque()
         self._asked = asyncio.Event()
@@ -171,7 +174,8 @@ class Verifier:
         while True:
             self._asked.clear()
             for audit in [each for each in self._audits if each.ended_ms is None]:
-                await self._carry_out(auditors, audit)
+                with self._traced("verify audit", {"klinenode.series": len(audit.series)}):
+                    await self._carry_out(auditors, audit)
             await self._asked.wait()
 
     async def _carry_out(self, auditors: Auditors, audit: Audit) -> None:
@@ -223,8 +227,9 @@ class Verifier:
                 since_ms = self._clock.now_ms() - self._every_ms
                 due = {each: auditors.klines.due(each, EVER, since_ms) for each in series}
                 try:
-                    await auditors.klines.audit(due, self.background, DAY_PAUSE_S)
-                    await auditors.absence.audit(series, EVER, since_ms, self.background)
+                    with self._traced("verify round", {"klinenode.symbol": series[0].name}):
+                        await auditors.klines.audit(due, self.background, DAY_PAUSE_S)
+                        await auditors.absence.audit(series, EVER, since_ms, self.background)
                 except (
                     UpstreamError,
                     StoreUnavailable,
@@ -239,13 +244,18 @@ class Verifier:
             await self._clock.sleep(SAMPLE_EVERY_S * self._rng.uniform(0.8, 1.2))
             try:
                 for series, window in [*self._closed_lately(), *self._from_archive()]:
-                    replaced = await auditor.compare(series, window, self.background)
-                    if series.kind.rolls_up and series.interval != M1 and series.interval.grid.step_ms <= DAY_MS:
-                        for open_ms in self._holdings.grid(series).opens(*replaced.hull):
-                            if replaced.span_at(open_ms):
-                                await auditor.explain(series, open_ms, self.background)
+                    attributes = {"klinenode.symbol": series.name, "klinenode.interval": series.interval.code}
+                    with self._traced("verify sample", attributes):
+                        await self._compare(auditor, series, window)
             except (UpstreamError, StoreUnavailable) as error:
                 await self._clock.sleep(self._pause_s(error))
+
+    async def _compare(self, auditor: Auditor, series: Series, window: Span) -> None:
+        replaced = await auditor.compare(series, window, self.background)
+        if series.kind.rolls_up and series.interval != M1 and series.interval.grid.step_ms <= DAY_MS:
+            for open_ms in self._holdings.grid(series).opens(*replaced.hull):
+                if replaced.span_at(open_ms):
+                    await auditor.explain(series, open_ms, self.background)
 
     def _closed_lately(self) -> list[tuple[Series, Span]]:
         """Samples of the newest rows: one random series for each interval that has just closed a kline.

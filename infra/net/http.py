@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from random import Random
 from typing import Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from socksio.exceptions import SOCKSError
@@ -118,6 +119,7 @@ class HttpClient:
     ) -> None:
         self._clock = clock
         self._observe = observe
+        self._host = urlsplit(base_url).hostname or ""
         self._used_weight = used_weight
         self._client = httpx.AsyncClient(
             base_url=base_url,
@@ -166,7 +168,8 @@ class HttpClient:
             raise NoAnswer(f"{path}: {type(error).__name__} {error}".rstrip()) from error
         finally:
             status, used = (answer.status, self._used_weight(answer.headers)) if answer else (0, None)
-            self._observe(RequestDone(path, status, weight, used, (self._clock.now_ms() - began_ms) / 1_000))
+            elapsed_s = (self._clock.now_ms() - began_ms) / 1_000
+            self._observe(RequestDone(path, status, weight, used, elapsed_s, self._host))
 
     async def _get(
         self,

@@ -44,6 +44,7 @@ from app.market.stream_hub import Hub
 from app.ports.arrow import ArrowKlines
 from app.ports.coordination import RpcRequest, RpcResponse, WriterRpcClient
 from app.ports.errors import NotRecorded
+from app.ports.tracing import RequestTraces
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.querying.bars import Bars
 from app.querying.batch import BatchKlines
@@ -350,6 +351,7 @@ class Node:
     downloads: Downloads | None = None
     arrow: ArrowKlines = field(default_factory=ArrowBytes)
     dashboard: Dashboard = field(default_factory=lambda: Dashboard(NOT_BUILT))
+    traces: RequestTraces | None = None
 
     def __post_init__(self) -> None:
         self.pages = PageCache(self.bytes_max, self.clock, self.ttl_s)
@@ -392,6 +394,7 @@ class Node:
             gate=self.gate,
             only_final_default=self.only_final_default,
             dashboard=self.dashboard,
+            traces=self.traces,
         )
 
     def client(self, host: str = "127.0.0.1") -> httpx.AsyncClient:

@@ -66,10 +66,36 @@ def test_a_command_imports_what_it_needs_and_no_more(tmp_path: Path, command: st
     assert imported & (NODE | NOT_NEEDED[command]) == set()
 
 
-def test_a_node_imports_no_client_of_nats_or_postgres_and_no_alembic_before_it_needs_them() -> None:
-    late = {"nats", "sqlalchemy", "alembic", "asyncpg"}
+def test_a_node_imports_no_client_of_nats_or_postgres_no_alembic_and_no_traces_before_it_needs_them() -> None:
+    late = {
+        "nats",
+        "sqlalchemy",
+        "alembic",
+        "asyncpg",
+        "infra.tracing",
+        "opentelemetry.sdk",
+        "google.protobuf",
+        "requests",
+    }
     program = f"import sys, app.node.node, app.server; assert not {late} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", program], timeout=COMMAND_S_MAX, check=True)
+
+
+def test_without_its_packages_a_node_that_is_asked_for_traces_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = """
+import sys
+sys.modules["opentelemetry.sdk"] = None  # as if it were not installed
+from app.node.tracing import traces_of
+found = traces_of("http://127.0.0.1:8000")
+print(found.are_sent, found.requests, found.fault)
+"""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=COMMAND_S_MAX, check=True
+    )
+    assert done.stdout.startswith("False None the packages that send them are not installed: call `make otel`")
 
 
 def test_a_process_that_only_collects_imports_no_database() -> None:

@@ -75,7 +75,8 @@ def test_a_lock_file_pins_and_hashes_and_carries_no_address(lock: str) -> None:
 
 
 def test_what_runs_and_what_builds_is_pinned_as_what_is_tested() -> None:
-    assert pins("requirements.lock") | pins("requirements-build.lock") <= pins("requirements-dev.lock")
+    parts = ("requirements.lock", "requirements-build.lock", "requirements-otel.lock")
+    assert set().union(*map(pins, parts)) <= pins("requirements-dev.lock")
     assert len(pins("requirements.lock")) > 20
 
 
@@ -114,7 +115,7 @@ def test_the_makefile_has_the_promised_targets_and_no_stubs() -> None:
 
 def test_what_a_user_calls_installs_only_what_running_needs() -> None:
     needs = dict(re.findall(r"^([a-z-]+): (setup\S*)", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {name for name, level in needs.items() if level == "setup"} == {"run", "demo", "env-sample"}
+    assert {name for name, level in needs.items() if level == "setup"} == {"run", "demo", "env-sample", "otel"}
 
 
 def test_no_tracked_file_names_a_path_of_some_machine() -> None:

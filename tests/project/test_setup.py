@@ -40,6 +40,16 @@ def with_the_oldest_pip(toy: Toy) -> None:
     toy.environment_with_the_oldest_pip()
 
 
+def add_what_sends_traces(toy: Toy) -> None:
+    """Install it as `make otel` does; its lock, and those of the set-up, change afterwards."""
+    lock = "requirements-otel.lock"
+    toy.lock(lock, toy.release("opentelemetry_sdk", "1.0"))
+    command = (str(toy.venv / "bin/pip"), "install", "--no-deps", "--require-hashes", "-r", lock)
+    succeeded(run(*command, cwd=toy.folder, env=toy.environ(**NO_INDEX)))
+    toy.lock(lock, toy.release("opentelemetry_sdk", "2.0"))
+    toy.lock("requirements-build.lock", toy.release("builder", "1.0"), "# changed\n")
+
+
 def succeeded(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -64,6 +74,9 @@ def test_the_oldest_pip_sets_up_what_the_locks_name_in_each_order(toy: Toy) -> N
     succeeded(toy.set_up("run"))
     assert toy.installed() == RUN
     assert toy.speaks()
+    add_what_sends_traces(toy)
+    succeeded(toy.set_up("run"))
+    assert toy.installed() == {**RUN, "opentelemetry_sdk": "2.0"}, "what somebody added stays, as its own lock pins it"
     succeeded(toy.set_up("dev"))
     assert toy.installed() == DEV
     assert (toy.venv / "oldest-pip" / "anypip.py").exists()
