@@ -198,7 +198,7 @@ class Node:
 
     async def _keep_time(self) -> None:
         parts = self.parts
-        await parts.clock.run(parts.rest, parts.runtime.rng("clock"), lambda kept: parts.role.keep_time(kept))
+        await parts.clock.run(parts.rest, parts.runtime.rng("clock"), parts.keep_time)
 
     async def _stop(self) -> None:
         if self.writer is not None:

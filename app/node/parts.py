@@ -86,6 +86,7 @@ from infra.lines import stream_fanout, writer_rpc
 from infra.lines.stream_fanout import LineStreamFanoutClient, LineStreamFanoutServer
 from infra.lines.writer_rpc import LineWriterRpc
 from infra.local.quota_counter import LocalQuotaCounter
+from infra.local.time_file import TimeFile
 from infra.local.token_file import TokenFile
 from infra.local.unix_socket import UnixSocket
 from infra.process.clock import SystemClock
@@ -133,6 +134,7 @@ class Parts:
         self.store_state = StoreState(self.observe, self._store_changed)
         self._make_lines()
         self.token_file = TokenFile(self.shared)
+        self.time_file = TimeFile(self.shared)
         self.quotas = LocalQuotaCounter(self.shared, self.observe) if settings.api_keys_file else None
         self.gate = None if self.quotas is None else KeyGate(self.clock, self.quotas)
         self.key_file = (
@@ -382,13 +384,27 @@ class Parts:
 
         Returns whether the database could be read; there may be none yet.
         """
+        if (noted := self._noted_time()) is not None:
+            self.clock.assume(noted)
         with contextlib.suppress(StoreUnavailable):
-            if (kept := await self.reader.document(KEPT_TIME)) is not None:
+            if noted is None and (kept := await self.reader.document(KEPT_TIME)) is not None:
                 self.clock.assume(KeptTime.decoded(kept[0]))
             if (stand_down := await self.reader.stand_down()) is not None:
                 await self.budget.restore(*stand_down)
             return True
         return False
+
+    async def keep_time(self, kept: KeptTime) -> None:
+        """Keep the clock correction on this machine, and, as the writer, in the store. Raises StoreUnavailable."""
+        self.time_file.write(kept.encoded())
+        await self.role.keep_time(kept)
+
+    def _noted_time(self) -> KeptTime | None:
+        noted = self.time_file.read()
+        try:
+            return None if noted is None else KeptTime.decoded(noted)
+        except ValueError:  # not what a node wrote
+            return None
 
     async def load_for_reading(self) -> None:
         """Load symbols, ledgers, wishes and checks from the store. Raises StoreUnavailable."""

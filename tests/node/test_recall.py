@@ -9,6 +9,7 @@ from app.node import node as node_module
 from app.node.exchange_clock import KeptTime
 from app.node.node import Node
 from app.node.parts import KEPT_TIME, Parts
+from app.ports.errors import StoreUnavailable
 from app.settings import Settings
 from infra.process.clock import SystemClock
 from infra.sqlite.sqlite_store import SqliteWriter
@@ -27,6 +28,28 @@ async def test_a_clock_correction_is_loaded_once_there_is_a_database(tmp_path: P
         await writer.close()
         assert await parts.recall()
         assert abs(parts.clock.offset_ms - BEHIND_MS) <= 1
+    finally:
+        await close(parts)
+
+
+@pytest.mark.parametrize("noted", [None, b"", b"one two three", b"\xff 1 x"])
+async def test_this_machine_remembers_the_correction_while_its_database_is_away(
+    tmp_path: Path, noted: bytes | None
+) -> None:
+    """Found by the simulation: with a fast clock, a ban seemed to be over before the database could be read."""
+    settings = Settings(_env_file=None, db_url=f"sqlite:///{tmp_path}/klinenode.db")
+    parts = Parts(settings)
+    try:
+        with pytest.raises(StoreUnavailable):
+            await parts.keep_time(KeptTime(BEHIND_MS, 0, ""))  # a follower, which does not write to the database
+    finally:
+        await close(parts)
+    if noted is not None:
+        (tmp_path / "klinenode.db.time").write_bytes(noted)
+    parts = Parts(settings)
+    try:
+        assert not await parts.recall()
+        assert abs(parts.clock.offset_ms - (BEHIND_MS if noted is None else 0)) <= 1
     finally:
         await close(parts)
 
