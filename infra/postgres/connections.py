@@ -7,7 +7,7 @@ Here every function that gets a connection leaves it as it was, or the connectio
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import asyncpg
 
@@ -15,6 +15,7 @@ from app.ports.errors import StoreUnavailable
 from infra.postgres.failure import StoreReplaced, is_gone, unavailable
 from infra.postgres.fence import WRITER_SETTING
 from infra.postgres.identity import Identity, read_identity
+from infra.postgres.shielded import shielded
 from infra.postgres.url import place
 
 T = TypeVar("T")
@@ -88,9 +89,7 @@ class Connections:
             )
             self._report(str(slow))
             raise slow from None
-        running = asyncio.get_running_loop().create_task(self._reported(work))
-        running.add_done_callback(_retrieve)
-        return await asyncio.shield(running)
+        return await shielded(asyncio.get_running_loop().create_task(self._reported(work)))
 
     async def close(self) -> None:
         """Close every connection after its running work has ended, which fails if it takes longer than CLOSE_S_MAX.
@@ -233,9 +232,3 @@ async def _close(connection: asyncpg.Connection) -> None:
         await connection.close(timeout=CLOSE_S_MAX)
     if not connection.is_closed():
         connection.terminate()
-
-
-def _retrieve(task: "asyncio.Task[Any]") -> None:
-    """Take the error of work whose caller was cancelled: it was reported, and nobody else asks for it."""
-    if not task.cancelled():
-        task.exception()

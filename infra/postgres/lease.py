@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TypeVar
 
 from infra.postgres.lease_session import BEAT_S, LeaseSession
+from infra.postgres.shielded import shielded
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class PostgresLease:
         """
         if self._asking is None or self._asking.done():
             self._asking = asyncio.get_running_loop().create_task(self._there(LeaseSession.holder))
-        return await asyncio.shield(self._asking)
+        return await shielded(self._asking)
 
     async def _there(self, work: Callable[[LeaseSession], Coroutine[None, None, T]]) -> T:
         if self._keeper is None:  # also while `release` ends another one, as requests ask for the holder meanwhile
@@ -76,7 +77,7 @@ class _Keeper:
     async def run(self, work: Callable[[LeaseSession], Coroutine[None, None, T]]) -> T:
         """Run `work` with the session on the thread, to its end even if the caller is cancelled."""
         running = asyncio.run_coroutine_threadsafe(work(self.session), self._loop.result())
-        return await asyncio.shield(asyncio.wrap_future(running))
+        return await shielded(asyncio.wrap_future(running))
 
     def stop(self) -> None:
         """End the thread, and wait for its end."""

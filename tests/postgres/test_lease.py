@@ -1,6 +1,7 @@
 """The lease on a real server: cut networks, suspended holders, poolers, refusals (contract: tests/stores)."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator
 
@@ -163,6 +164,22 @@ async def test_what_a_person_has_to_correct_is_said_without_the_password() -> No
         assert "geheim" not in str(told.value)
         assert server.tcp_url().split(":")[2].partition("@")[0] not in str(told.value)
         await lease.release()
+
+
+async def test_nobody_is_left_with_the_error_of_a_request_that_was_cancelled() -> None:
+    """Found by the simulation: the error of a lease that could not be taken, when the node had begun to stop."""
+    lease, unhandled = PostgresLease(f"postgresql://postgres@127.0.0.1:{free_port()}/none"), list[object]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: unhandled.append(context))
+    asking = loop.create_task(lease.try_acquire("http://one"))
+    await turn()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await lease.release()
+    await turn()
+    gc.collect()
+    assert not unhandled
 
 
 async def test_through_pgbouncer_two_clients_get_one_lock_and_the_lease_is_refused() -> None:

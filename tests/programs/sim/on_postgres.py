@@ -20,6 +20,7 @@ import infra.postgres.lease_session
 import infra.postgres.replica
 from infra.postgres.lease_session import LeaseSession
 from infra.postgres.postgres_store import PostgresWriter
+from infra.postgres.shielded import shielded
 from tests.postgres_server import PostgresServer, execute, fresh_database
 from tests.programs.sim.database import Database
 from tests.programs.sim.loop import SimLoop
@@ -184,7 +185,7 @@ class KeeperOnTheLoop(infra.postgres.lease._Keeper):
         self._keeping = asyncio.get_running_loop().create_task(self._keep())
 
     async def run(self, work: Callable[[LeaseSession], Coroutine[None, None, T]]) -> T:
-        return await asyncio.shield(asyncio.get_running_loop().create_task(work(self.session)))
+        return await shielded(asyncio.get_running_loop().create_task(work(self.session)))
 
     def stop(self) -> None:
         self._stop.set()
