@@ -22,7 +22,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 .PHONY: help setup setup-dev otel run demo demo-collector test sim collect-sim fuzz torture soak rehearsal cluster collect-truth bench dashboard-bench screenshots fresh lint audit fmt web clients lock env-sample docs site clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup:  ## create .venv with what running needs, as the locks pin it (idempotent)
 	@sh deploy/setup.sh run $(VENV)

@@ -123,6 +123,15 @@ def _sealing(event: events.SealingProgress) -> str:
     return f"Compressing old rows: {event.series:,} of {event.of:,} series, {event.rows:,} rows so far"
 
 
+def _silent(event: events.ExchangeSilent) -> str:
+    reason = event.reason[:TEXT_CHARS_MAX]
+    return f"The exchange does not answer and is asked again until it does; klinenode doctor looks for why ({reason})"
+
+
+def _lost(event: events.SocketLost) -> str:
+    return f"Socket {event.name} to the exchange failed and is opened again ({event.reason[:TEXT_CHARS_MAX]})"
+
+
 def _stand_down(event: events.StandDownBegan) -> str:
     return f"The exchange told us to stay away: nothing is sent before {_time(event.until_ms)} UTC ({event.reason})"
 
@@ -146,6 +155,8 @@ _WRITTEN: Final[Mapping[type[Event], Callable[[Any], str]]] = {
     events.SymbolsSynced: _synced,
     events.WishEstimated: _estimated,
     events.SocketOpened: _opened,
+    events.SocketLost: _lost,
+    events.ExchangeSilent: _silent,
     events.GapsCounted: _counted,
     events.SealingProgress: _sealing,
     events.StandDownBegan: _stand_down,

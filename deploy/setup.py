@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections import deque
@@ -39,6 +40,8 @@ PIP_SETTINGS: Final = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
 """Some people's pip installs to their home by default, which it refuses inside an environment."""
 
 PROGRESS_EVERY_S: Final = 5.0
+SAID: Final = threading.Event()
+"""Set by each line; heartbeat() clears it."""
 APT_LOCK_S_MAX: Final = 120
 """A new machine's automatic updates hold apt's lock for a while."""
 LINES_SHOWN_MAX: Final = 30
@@ -54,7 +57,7 @@ def main(asked: str, venv: Path) -> None:
     """Set up, unless the environment is already what `asked` needs."""
     if is_current(asked, venv):
         return
-    with exclusive(venv) as lock:
+    with heartbeat(), exclusive(venv) as lock:
         if not is_current(asked, venv):
             begun = time.monotonic()
             SetUp(venv, lock).carry_out(asked)
@@ -303,10 +306,35 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@contextmanager
+def heartbeat() -> Iterator[None]:
+    """Report after every PROGRESS_EVERY_S without a line that the work goes on: pip says nothing while it unpacks."""
+    begun, ended = time.monotonic(), threading.Event()
+
+    def beat() -> None:
+        while True:
+            something_was_said = SAID.wait(PROGRESS_EVERY_S)
+            if ended.is_set():
+                return
+            if not something_was_said:
+                say(f"  still at work, after {time.monotonic() - begun:.0f} s")
+            SAID.clear()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        SAID.set()
+        thread.join()
+
+
 def say(text: str) -> None:
     """Tell the person who waits."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+    SAID.set()
 
 
 def fail(text: str) -> NoReturn:

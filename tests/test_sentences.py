@@ -37,9 +37,8 @@ def test_the_first_minute_says_what_happens(kind: type[Event]) -> None:
 
 
 def test_a_sentence_says_the_fields_and_times_as_people_read_them() -> None:
-    assert sentence(events.SocketLost("0", "silent")) == (
-        "A market socket ended or fell silent; it is replaced (name 0, reason silent)"
-    )
+    assert sentence(events.SocketLost("0", "silent")) == "Socket 0 to the exchange failed and is opened again (silent)"
+    assert "klinenode doctor" in sentence(events.ExchangeSilent(6, "no name"))
     assert "since 2025-12-23 11:30:00" in sentence(events.Relisted("LITUSDT", 1_766_489_400_000))
     assert sentence(events.GapsCounted(0, 0, 100)).startswith("Nothing is missing")
     assert "A B C and 597 more" in sentence(events.SymbolsSynced(600, ("A", "B", "C", *map(str, range(597))), ()))

@@ -23,7 +23,10 @@ def sandbox_process(port: int, symbols: int) -> Iterator[None]:
     try:
         listening.listen("127.0.0.1", port).close()
     except CannotStart:  # another program on the port would be taken for our sandbox
-        fail(f"port {port} is taken; choose another for the sandbox with --sandbox-port")
+        fail(
+            f"port {port} is taken, perhaps by a demo that already runs: end it (ss -ltnp shows which program it is), "
+            "or call klinenode demo or demo-collector with other ports: --sandbox-port and --port"
+        )
     signal.signal(signal.SIGTERM, listening.leave)  # so that `finally` below ends the sandbox, even while it starts
     # -P: the current folder may have a package named "app"
     command = [sys.executable, "-P", "-m", "app.cli", "sandbox", "--port", str(port), "--symbols", str(symbols)]

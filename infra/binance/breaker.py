@@ -30,15 +30,21 @@ class Breaker:
         self._keeper = keeper
         self._chance = Random(f"{seed}:breaker")  # noqa: S311  spreads probes, guards nothing
         self._is_probing = False
+        self._is_new = True
 
     def unanswered(self, state: RateState, reason: str) -> ExchangeSilent | None:
-        """Count a request without an answer; returns the event to report if the exchange counts as silent from now."""
+        """Count a request without an answer; returns the event to report if the exchange counts as silent from now.
+
+        A process that starts while the exchange is silent reports that with its first unanswered request.
+        """
         was_silent = state.is_silent
         state.failures += 1
         state.silence = f"{reason:.200}"
-        if was_silent or not state.is_silent:
+        is_first, self._is_new = self._is_new, False
+        if state.is_silent and not was_silent:
+            self._put_off(state)
+        elif not (was_silent and is_first):
             return None
-        self._put_off(state)
         return ExchangeSilent(state.failures, state.silence)
 
     async def run(self, probe: Probe) -> None:

@@ -47,6 +47,8 @@ def primary_code(error: sqlite3.Error) -> int:
 def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable | None:
     """`error` as StoreUnavailable; None if it is not a state of the database but a bug of this program."""
     advice = _ADVICE.get(primary_code(error))
+    if primary_code(error) == sqlite3.SQLITE_CANTOPEN and not path.exists():
+        advice = "does not exist; the node that writes creates it when it starts, or DB_URL names another"
     if advice is None and str(error).startswith("no such table"):
         advice = "has no klinenode tables yet; the node that writes creates them when it starts"
     elif advice is None and str(error).endswith("already exists"):

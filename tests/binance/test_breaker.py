@@ -192,6 +192,18 @@ async def test_silence_survives_a_restart_and_a_clock_put_right(tmp_path: Path) 
     await away.ask(again)
 
 
+async def test_who_starts_while_the_exchange_is_silent_reports_it_once(tmp_path: Path) -> None:
+    away = line(tmp_path, processes=1)
+    await away.fall_silent()
+    again = Upstream(away.clock, path=tmp_path / "weight")
+    for _ in range(2):
+        await away.clock.advance(PAUSE_MS_MAX)
+        with pytest.raises(NoAnswer):
+            await away.ask(again, is_probe=True)
+    (event,) = again.witness.of(ExchangeSilent)
+    assert event.failures == SILENCE_MAX + 1
+
+
 async def test_not_even_a_probe_leaves_during_a_stand_down(tmp_path: Path) -> None:
     away = line(tmp_path, processes=1)
     (process,) = away.processes

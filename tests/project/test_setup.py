@@ -99,6 +99,13 @@ def test_a_changed_lock_is_installed_and_what_it_no_longer_names_is_removed(toy:
     assert toy.speaks()
 
 
+def test_a_step_that_says_nothing_is_reported_as_going_on(toy: Toy) -> None:
+    with_the_oldest_pip(toy)
+    script = toy.folder / "deploy/setup.py"
+    script.write_text(script.read_text().replace("EVERY_S: Final = 5.0", "EVERY_S: Final = 0.05"))
+    assert "still at work, after 0 s" in succeeded(toy.set_up("run"))
+
+
 def test_an_interrupted_set_up_begins_from_nothing(toy: Toy) -> None:
     process = subprocess.Popen(
         toy.command("run"), cwd=toy.folder, env=toy.environ(**NO_INDEX), stderr=subprocess.PIPE, text=True,

@@ -68,7 +68,7 @@ async def test_a_database_that_is_deleted_under_the_writer_takes_nothing_more(
     assert writer.is_replaced()
     with pytest.raises(StoreUnavailable, match="was deleted or replaced while the node had it open"):
         await writer.commit([batch(BTC_1M, Source.REST, LATER)])
-    with pytest.raises(StoreUnavailable, match="cannot be opened"):
+    with pytest.raises(StoreUnavailable, match="does not exist"):
         await everything_held(reader)
     assert list(db_file.parent.iterdir()) == [], "nobody but a new writer makes one"
 
@@ -107,7 +107,7 @@ async def test_reads_under_way_when_the_file_is_replaced_end_and_leave_no_connec
         old = tasks.create_task(reader._reads.run(slow))
         await asyncio.to_thread(begun.wait, 10)
         remove(db_file)
-        with pytest.raises(StoreUnavailable, match="cannot be opened"):
+        with pytest.raises(StoreUnavailable, match="does not exist"):
             await everything_held(reader)
         go_on.set()
     assert old.result() == 10
@@ -218,7 +218,7 @@ async def test_a_read_only_database(writer: SqliteWriter, reader: SqliteReader) 
 
 async def test_a_missing_database_and_one_without_tables(url: str, db_file: Path) -> None:
     reader = SqliteReader(url)
-    with pytest.raises(StoreUnavailable, match="cannot be opened; check DB_URL"):
+    with pytest.raises(StoreUnavailable, match="does not exist; the node that writes creates it"):
         await reader.read(BTC_1M, everything(), 1)
     db_file.parent.mkdir()  # the folder did not exist: a reader creates nothing
     with closing(sqlite3.connect(db_file)) as connection:

@@ -103,7 +103,7 @@ async def test_every_connection_and_every_error_is_of_that_library(db_file: Path
 
 
 async def test_errors_of_a_pool_are_understood(db_file: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="cannot be opened"):
+    with pytest.raises(StoreUnavailable, match="does not exist"):
         await Connections(db_file, size=1, read_only=True).run(lambda connection: None)
     assert not [each for each in threading.enumerate() if "_connection_worker_thread" in each.name]
 
