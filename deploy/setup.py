@@ -29,6 +29,9 @@ LEVELS: Final = ("run", "dev")
 LOCKS: Final = {"run": ("requirements.lock", "requirements-build.lock"), "dev": ("requirements-dev.lock",)}
 OPTIONAL: Final = {"opentelemetry-sdk": "requirements-otel.lock"}
 """By a package that somebody has added (make otel): the lock of what came with it, which set-up keeps, as pinned."""
+RUN_MB: Final = 350
+"""The disk space that running takes, and DEV_MB developing, bytecode included (`du -sm .venv`, November 2026)."""
+DEV_MB: Final = 1200
 OLDEST_PIP: Final = "tests/project/oldest-pip.lock"
 """The oldest pip that set-up is tested with; kept beside the environment's own, for a test that has no network."""
 HASHED: Final = ("install", "--no-deps", "--require-hashes", "--progress-bar", "off")
@@ -57,10 +60,12 @@ def main(asked: str, venv: Path) -> None:
     """Set up, unless the environment is already what `asked` needs."""
     if is_current(asked, venv):
         return
-    with heartbeat(), exclusive(venv) as lock:
+    with exclusive(venv) as lock:
         if not is_current(asked, venv):
             begun = time.monotonic()
-            SetUp(venv, lock).carry_out(asked)
+            set_up = SetUp(venv, lock)
+            with heartbeat(set_up):
+                set_up.carry_out(asked)
             say(f"{venv.name} is ready after {time.monotonic() - begun:.0f} s.")
 
 
@@ -71,6 +76,8 @@ class SetUp:
         self.venv = venv
         self.python = venv / "bin" / "python"
         self.unfinished = venv / ".unfinished"
+        self.progress = "still at work"
+        """What heartbeat() says next."""
         self._lock = lock
 
     def carry_out(self, asked: str) -> None:
@@ -174,9 +181,9 @@ class SetUp:
         self.run(f"pip {what} failed", str(self.python), "-I", "-m", "pip", "--no-input", *words, packages=packages)
 
     def run(self, failure: str, *command: str, packages: int = 0) -> None:
-        """Run `command` to its end; with `packages`, report how many of them pip has handled."""
+        """Run `command` to its end; with `packages`, count in `progress` how many of them pip has handled."""
         said: deque[str] = deque(maxlen=LINES_SHOWN_MAX)
-        handled, reported = 0, time.monotonic()
+        handled = 0
         environment = {**os.environ, **PIP_SETTINGS}
         # the lock goes with the child: should this process be killed, nobody else begins before the child has ended
         with subprocess.Popen(
@@ -190,9 +197,7 @@ class SetUp:
                 if packages and line.startswith("Installing collected"):
                     say("  installing them")
                     packages = 0
-                elif packages and time.monotonic() - reported > PROGRESS_EVERY_S:
-                    say(f"  {min(handled, packages)} of {packages}")
-                    reported = time.monotonic()
+                self.progress = f"{min(handled, packages)} of {packages}" if packages else "still at work"
         if child.returncode:
             fail("\n".join([*said, explained(failure, "\n".join(said))]))
 
@@ -205,7 +210,7 @@ def explained(failure: str, said: str) -> str:
         )
         return f"{failure}: the package index cannot be reached. {needs}"
     if "No space left" in said:
-        return f"{failure}: the disk is full. Running takes about 200 MB, developing 600 MB."
+        return f"{failure}: the disk is full. Running takes about {RUN_MB} MB, developing {DEV_MB} MB."
     return f"{failure}; what it said is above."
 
 
@@ -307,8 +312,8 @@ def normalized(name: str) -> str:
 
 
 @contextmanager
-def heartbeat() -> Iterator[None]:
-    """Report after every PROGRESS_EVERY_S without a line that the work goes on: pip says nothing while it unpacks."""
+def heartbeat(set_up: SetUp) -> Iterator[None]:
+    """Say the set-up's progress after each PROGRESS_EVERY_S without a line: pip says nothing while it unpacks."""
     begun, ended = time.monotonic(), threading.Event()
 
     def beat() -> None:
@@ -317,7 +322,7 @@ def heartbeat() -> Iterator[None]:
             if ended.is_set():
                 return
             if not something_was_said:
-                say(f"  still at work, after {time.monotonic() - begun:.0f} s")
+                say(f"  {set_up.progress}, after {time.monotonic() - begun:.0f} s")
             SAID.clear()
 
     thread = threading.Thread(target=beat, daemon=True)
@@ -351,5 +356,5 @@ if __name__ == "__main__":
         sys.exit(130)
     except OSError as error:
         fail(
-            f"Set-up cannot go on in {Path.cwd()}: {error}. This folder must be writable and have about 200 MB of room."
+            f"Set-up cannot go on in {Path.cwd()}: {error}. This folder must be writable and have about {RUN_MB} MB of room."
         )
