@@ -25,7 +25,7 @@ def _derived(event: Event) -> str:
     """The first sentence of the class's docstring, and the fields that say more."""
     what = " ".join((type(event).__doc__ or type(event).__name__).partition("\n\n")[0].split())
     what = what.partition(": ")[0].partition(". ")[0].rstrip(".").replace("`", "")
-    what = f"{letters.upper(what[0])}{what[1:]}"
+    what = _capital(what)
     fields = ((field.name, getattr(event, field.name)) for field in dataclasses.fields(event))
     shown = [f"{_words(name)} {_shown(name, value)}" for name, value in fields if _says_something(value)]
     return f"{what} ({', '.join(shown)})" if shown else what
@@ -144,6 +144,26 @@ def _refused(event: collector_events.CollectConfigRefused) -> str:
     return f"What is to be collected stays as it was, the new settings cannot be used: {event.reason[:TEXT_CHARS_MAX]}"
 
 
+def _feeds(event: collector_events.FeedsChanged) -> str:
+    changes = [
+        f"{_list(kinds)} {verb}" for verb, kinds in (("added", event.added), ("removed", event.removed)) if kinds
+    ]
+    named = f"{event.symbol[:TEXT_CHARS_MAX]}: {', '.join(changes)}"
+    return f"Of {event.exchange}, {event.followed:,} feeds are followed now ({named})"
+
+
+def _fault_began(event: collector_events.CollectorFaultBegan) -> str:
+    return f"{_capital(event.fault[:TEXT_CHARS_MAX])} (/v1/health says so while it lasts)"
+
+
+def _fault_ended(event: collector_events.CollectorFaultEnded) -> str:
+    return f"Over after {event.lasted_ms / 1_000:.1f} s: {event.fault[:TEXT_CHARS_MAX]}"
+
+
+def _capital(text: str) -> str:
+    return f"{letters.upper(text[:1])}{text[1:]}"
+
+
 def _stopped(event: events.NodeStopped) -> str:
     return f"The node has stopped, {event.reason}; everything is written"
 
@@ -162,6 +182,9 @@ _WRITTEN: Final[Mapping[type[Event], Callable[[Any], str]]] = {
     events.StandDownBegan: _stand_down,
     events.ArchiveRejected: _rejected,
     collector_events.CollectConfigRefused: _refused,
+    collector_events.FeedsChanged: _feeds,
+    collector_events.CollectorFaultBegan: _fault_began,
+    collector_events.CollectorFaultEnded: _fault_ended,
     events.NodeReady: _ready,
     events.NodeStopped: _stopped,
 }

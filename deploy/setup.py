@@ -356,5 +356,6 @@ if __name__ == "__main__":
         sys.exit(130)
     except OSError as error:
         fail(
-            f"Set-up cannot go on in {Path.cwd()}: {error}. This folder must be writable and have about {RUN_MB} MB of room."
+            f"Set-up cannot go on in {Path.cwd()}: {error}. "
+            f"This folder must be writable and have about {RUN_MB} MB of room."
         )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app import events
+from app import collector_events, events
 from app.events import Event
 from app.sentences import sentence
 from tests.infra.test_telemetry import EVENTS
@@ -17,6 +17,9 @@ FIRST_MINUTE = {
     events.SocketOpened: ("200 streams",),
     events.GapsCounted: ("95 of 100", "95 %", "5 are still to come"),
     events.NodeReady: ("Ready after 7 s", "http://127.0.0.1:8000/docs"),
+    collector_events.CollectorFaultBegan: ("Okx: no socket", "/v1/health"),
+    collector_events.CollectorFaultEnded: ("Over after 1.5 s: okx: no socket",),
+    collector_events.FeedsChanged: ("feeds are followed now",),
 }
 
 
