@@ -134,4 +134,4 @@ site: setup-dev  ## build the documentation as a site: site/index.html, which lo
 	@sh deploy/site.sh site $(VENV)
 
 clean:  ## remove the virtual environment and caches (never data/)
-	rm -rf $(VENV) $(VENV).flock .site site app/web/dist app/web/node_modules app/web/.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VENV).flock .site site app/web/dist app/web/node_modules app/web/node_modules.failed app/web/.lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
