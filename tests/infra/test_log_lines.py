@@ -38,7 +38,7 @@ def logged(capsys: pytest.CaptureFixture[str]) -> Callable[[str, events.Event], 
 def test_a_terminal_gets_a_sentence_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     line = on_terminal(monkeypatch, LogStyle())
     assert line.startswith(COLOUR)
-    assert re.search(r"\d\d:\d\d:\d\d WARNING A market socket ended or fell silent; it is replaced", line)
+    assert re.search(r"\d\d:\d\d:\d\d WARNING Socket .* to the exchange failed and is opened again", line)
 
 
 def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_a_terminal_gets_json_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch
 def test_a_file_gets_json_or_sentences_without_colour(logged: Callable[[str, events.Event], str]) -> None:
     assert orjson.loads(logged("auto", LOST))["reason"] == "silent"
     line = logged("text", LOST)
-    assert line.endswith("(name 0, reason silent)\n")
+    assert line.endswith("Socket 0 to the exchange failed and is opened again (silent)\n")
     assert "\x1b" not in line
 
 
