@@ -43,7 +43,7 @@ def status(
     once: Annotated[bool, typer.Option("--once", help="Print the state once instead of a live view.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Show how a running node is, live: state, weight, frames, lag, what is missing, jobs, clients, collector.
+    """Show how a running node is, live: state, weight, frames, lag, what is missing, jobs, clients, slow requests.
 
     Without a terminal, or with --json, the state is printed once. Exit status 2 when no node answers then.
     """

@@ -1,28 +1,49 @@
-"""A snapshot of a node, read out of what it answers at /v1/health, /v1/ready, /v1/verification and /metrics."""
+"""A snapshot of a node: what /v1/overview says of one moment, as the terminal shows it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Any, Final
+
+from app.status.job import Job, job_of
 
 Json = Mapping[str, Any]
 
-_LINE: Final = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
-_LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-_LAG: Final = "klinenode_close_lag_seconds_bucket"
 COLLECTOR: Final = "collector"
 """The role of a process that only collects, which says nothing of klines."""
-QUANTILES: Final = (0.5, 0.95)
+READY_STATE: Final = "fresh"
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """Work with an end: what it is, and how far (`total` of 0: not known)."""
+class Lag:
+    """From a kline's close until it is served: how many were counted, and bounds in seconds (None: longer)."""
 
-    name: str
-    done: int
-    total: int
+    klines: int
+    half_s: float | None
+    most_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A request whose answer took long; `at_ms` is when it was ready."""
+
+    path: str
+    query: str
+    elapsed_ms: int
+    at_ms: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """How the exchange is asked; 0 where the node does not say it."""
+
+    is_silent: bool
+    complaints: tuple[str, ...]
+    stand_down_until_ms: int | None
+    stand_down_reason: str
+    weight_used: int | None
+    weight_limit: int | None
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,85 +51,106 @@ class Snapshot:
     """How a node is at one moment. Counts are since its start, over all its workers; None: it does not say."""
 
     taken_ms: int
+    version: str
     is_ready: bool
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
     role: str
+    workers: int
+    writers: int | None
     uptime_s: int
     symbols: int
     sockets: int
     streams: int
     fresh: int
     series: int
-    stand_down_until_ms: int | None
     clock_offset_ms: int
-    queue: int
-    weight_used: int | None
-    weight_ceiling: int | None
-    frames: int
-    missing: int | None
-    wished: int | None
-    lags_s: Mapping[str, tuple[float, ...]]
-    """By interval: the delays of QUANTILES from a close to when it can be served; inf: beyond the last bound."""
+    exchange: Exchange
+    numbers: Mapping[str, int]
+    """By the name in /v1/overview; a name without a number yet is missing."""
+    lags: Mapping[str, Lag]
     tails: Mapping[str, str]
     """By interval: the series whose newest kline is oldest, its state and age."""
-    hits: int
-    misses: int
-    connections: int
-    stream_clients: int
-    memory_bytes: int
-    database_bytes: int | None
-    disk_free_bytes: int | None
+    paused: str | None
+    fetch_error: str | None
+    tasks_down: tuple[str, ...]
     jobs: tuple[Job, ...]
+    slow: tuple[Slow, ...]
     collector: Json | None
 
+    @property
+    def missing(self) -> int | None:
+        """Klines that are wished and neither held nor proven absent."""
+        return self.numbers.get("klines_missing")
 
-def snapshot_of(taken_ms: int, health: Json, ready: Json, verification: Json, exposition: str) -> Snapshot:
-    """Read the answers; what a node of another version does not say is 0, empty or None. Raises ValueError."""
-    metrics = _Metrics(exposition)
-    collector = _mapping(health.get("collector"))
+    @property
+    def frames(self) -> int:
+        """Socket frames since the start."""
+        return self.numbers.get("frames", 0)
+
+
+def snapshot_of(overview: Json) -> Snapshot:
+    """Read an overview; what a node of another version does not say is 0, empty or None.
+
+    Raises ValueError, TypeError, KeyError or AttributeError if it is no overview.
+    """
+    health, ready = overview["health"], mapping(overview.get("ready"))
+    shards = mapping(mapping(health.get("sockets")).get("sockets"))
+    counts = {str(state): int(count) for state, count in mapping(ready.get("series")).items()}
+    numbers = {str(name): int(number) for name, number in mapping(overview.get("numbers")).items()}
+    collector = mapping(health.get("collector"))
     only_collects = bool(collector) and "role" not in health
-    shards = _mapping(_mapping(health.get("sockets")).get("sockets"))
-    counts = {str(state): int(count) for state, count in _mapping(ready.get("series")).items()}
-    ceilings = metrics.values("klinenode_upstream_weight_ceiling")
     return Snapshot(
-        taken_ms=taken_ms,
+        taken_ms=int(overview["as_of"]),
+        version=str(overview.get("version", "")),
         is_ready=bool(ready.get("ready", only_collects)),
-        reasons=tuple(map(str, health.get("reasons", ()))),
+        reasons=tuple(map(str, health["reasons"])),
         notes=tuple(map(str, health.get("notes", ()))),
-        role=COLLECTOR if only_collects else str(health.get("role", "unknown")),
+        role=COLLECTOR if only_collects else str(health["role"]),
+        workers=int(overview.get("workers", 1)),
+        writers=numbers.get("writers"),
         uptime_s=int(health.get("uptime_s", collector.get("uptime_s", 0))),
         symbols=int(health.get("symbols", 0)),
         sockets=len(shards),
-        streams=sum(int(_mapping(shard).get("streams", 0)) for shard in shards.values()),
-        fresh=counts.get("fresh", 0),
+        streams=sum(int(mapping(shard).get("streams", 0)) for shard in shards.values()),
+        fresh=counts.get(READY_STATE, 0),
         series=sum(counts.values()),
-        stand_down_until_ms=health.get("stand_down_until_ms"),
         clock_offset_ms=int(health.get("clock_offset_ms", 0)),
-        queue=int(health.get("queue_depth", 0)),
-        weight_used=metrics.number("klinenode_upstream_weight_used"),
-        weight_ceiling=int(max(ceilings)) if ceilings else None,
-        frames=metrics.total("klinenode_frames_total"),
-        missing=metrics.number("klinenode_klines_missing"),
-        wished=metrics.number("klinenode_klines_wished"),
-        lags_s=metrics.quantiles(_LAG, "interval"),
-        tails={code: _tail(_mapping(each)) for code, each in _mapping(health.get("tails")).items()},
-        hits=metrics.total("klinenode_page_cache_hits"),
-        misses=metrics.total("klinenode_page_cache_misses"),
-        connections=metrics.total("klinenode_connections"),
-        stream_clients=metrics.total("klinenode_stream_clients"),
-        memory_bytes=metrics.total("process_resident_memory_bytes"),
-        database_bytes=metrics.number("klinenode_database_bytes"),
-        disk_free_bytes=metrics.number("klinenode_disk_free_bytes"),
-        jobs=tuple(_audit(each) for each in verification.get("audits", ()) if each.get("ended") is None),
+        exchange=_exchange(mapping(overview.get("exchange")), shards),
+        numbers=numbers,
+        lags={code: _lag(each) for code, each in mapping(overview.get("close_lag")).items() if each["klines"]},
+        tails={code: _tail(mapping(each)) for code, each in mapping(health.get("tails")).items()},
+        paused=overview.get("paused"),
+        fetch_error=overview.get("fetch_error"),
+        tasks_down=tuple(name for name, each in mapping(health.get("tasks")).items() if not each["running"]),
+        jobs=tuple(map(job_of, overview.get("jobs", ()))),
+        slow=tuple(map(_slow, overview.get("slow", ()))),
         collector=collector or None,
     )
 
 
-def _audit(audit: Json) -> Job:
-    return Job(
-        f"verification {audit.get('audit', '')}".rstrip(), int(audit.get("compared", 0)), int(audit.get("total", 0))
+def mapping(value: object) -> Json:
+    """The JSON object `value`; an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _exchange(exchange: Json, shards: Json) -> Exchange:
+    stand_down = mapping(exchange.get("stand_down"))
+    until_ms, used, limit = stand_down.get("until"), exchange.get("weight_used"), exchange.get("weight_limit")
+    of_sockets = (mapping(shard).get("complaint") for shard in shards.values())
+    return Exchange(
+        is_silent=bool(exchange.get("is_silent", False)),
+        complaints=(*map(str, exchange.get("complaints", ())), *(str(each) for each in of_sockets if each)),
+        stand_down_until_ms=None if until_ms is None else int(until_ms),
+        stand_down_reason=str(stand_down.get("reason", "")),
+        weight_used=None if used is None else int(used),
+        weight_limit=None if limit is None else int(limit),
+        waiting=sum(map(int, mapping(exchange.get("waiting")).values())),
     )
+
+
+def _lag(lag: Json) -> Lag:
+    return Lag(int(lag["klines"]), lag["p50_s"], lag["p99_s"])
 
 
 def _tail(tail: Json) -> str:
@@ -117,40 +159,6 @@ def _tail(tail: Json) -> str:
     return f"{tail.get('symbol', '')} {tail.get('state', '')}, {age}"
 
 
-def _mapping(value: object) -> Json:
-    return value if isinstance(value, Mapping) else {}
-
-
-class _Metrics:
-    """The samples of an exposition in Prometheus' text format."""
-
-    def __init__(self, exposition: str) -> None:
-        self._samples: dict[str, list[tuple[dict[str, str], float]]] = {}
-        for line in exposition.splitlines():
-            if not line.startswith("#") and (found := _LINE.match(line)) is not None:
-                name, labels, value = found.groups()
-                self._samples.setdefault(name, []).append((dict(_LABEL.findall(labels or "")), float(value)))
-
-    def values(self, name: str) -> list[float]:
-        return [value for _, value in self._samples.get(name, ())]
-
-    def total(self, name: str) -> int:
-        return int(sum(self.values(name)))
-
-    def number(self, name: str) -> int | None:
-        return self.total(name) if name in self._samples else None
-
-    def quantiles(self, name: str, label: str) -> dict[str, tuple[float, ...]]:
-        """By value of `label`: the upper bounds of the buckets in which QUANTILES of a histogram lie."""
-        buckets: dict[str, list[tuple[float, float]]] = {}
-        for labels, count in self._samples.get(name, ()):
-            buckets.setdefault(labels.get(label, ""), []).append((float(labels["le"]), count))
-        found = {}
-        for value, bounds in buckets.items():
-            total = max(count for _, count in bounds)
-            if total:
-                found[value] = tuple(
-                    next((bound for bound, count in sorted(bounds) if count >= share * total), inf)
-                    for share in QUANTILES
-                )
-        return found
+def _slow(slow: Json) -> Slow:
+    path, query = str(slow["path"]), str(slow.get("query", ""))
+    return Slow(path, query, int(slow["elapsed_ms"]), int(slow["at_ms"]), int(slow["status"]))

@@ -90,6 +90,7 @@ export function dataCard(words: OverviewWords, language: Language): Shown {
 
 export function lagCard(words: OverviewWords, language: Language): Shown {
   const table = new Table(words.lag, [words.interval, words.klines, words.half, words.most], words.noLag);
+  table.element.classList.add("short");
   const within = (bound: number | null): string => (bound === null ? words.longer : `${bound} s`);
   return {
     element: card(words.lag, table.element),
