@@ -52,10 +52,10 @@ async def once(url: str, clock: Clock) -> dict[str, Any]:
 
 
 async def show_once(url: str, out: Console, clock: Clock) -> None:
-    """Print the screen of this moment. Raises NoNode."""
+    """Print everything that is known of this moment. Raises NoNode."""
     async with _client(url) as client:
         _, snapshot = await look(client, clock)
-    out.print(screen(out, url, snapshot, Trend().add(snapshot)))
+    out.print(screen(out, url, snapshot, Trend().add(snapshot), is_whole=True))
 
 
 async def watch(url: str, out: Console, clock: Clock) -> None:

@@ -36,8 +36,11 @@ def sentence(snapshot: Snapshot, rates: Rates) -> str:
     return "Ready: every series is fresh, and nothing is missing."
 
 
-def screen(console: Console, url: str, snapshot: Snapshot, rates: Rates) -> RenderableType:
-    """The screen for a console of its size: facts that do not fit are left out, details before the others."""
+def screen(console: Console, url: str, snapshot: Snapshot, rates: Rates, *, is_whole: bool = False) -> RenderableType:
+    """The screen for a console of its size: facts that do not fit are left out, details before the others.
+
+    `is_whole`: nothing is left out, for output that is read by scrolling.
+    """
     colour = "green" if snapshot.is_ready and not snapshot.reasons else "yellow" if snapshot.is_ready else "red"
     time = datetime.fromtimestamp(snapshot.taken_ms / 1000, UTC).strftime("%H:%M:%S")
     program = f"klinenode {snapshot.version}".rstrip()
@@ -49,7 +52,7 @@ def screen(console: Console, url: str, snapshot: Snapshot, rates: Rates) -> Rend
     room = console.size.height - LIVE_LINE - sum(_height(console, part) for part in parts)
     shown: list[Fact] = []
     for fact in facts(snapshot, rates):
-        if _height(console, _table([*shown, fact])) <= room:
+        if is_whole or _height(console, _table([*shown, fact])) <= room:
             shown.append(fact)
     return Group(*parts, _table(shown))
 
