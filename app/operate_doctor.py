@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from app import operate_doctor_servers as servers
 from app.binance import server_time
-from app.doctor import machine, network, store, wish
+from app.doctor import machine, network, wish
 from app.doctor.finding import Finding, fail, warn
 from app.domain import letters
 from app.domain.interval import DAY_MS
@@ -25,7 +26,7 @@ from app.node.tracing import traces_fault
 from app.outbound import Destination
 from app.ports.clock import Clock
 from app.ports.probes import FileFacts, FolderFacts, Listener, Reached
-from app.setting_values import is_server, own_address
+from app.setting_values import own_address
 from app.settings import UPSTREAMS, Settings, SettingsError, load
 from app.sockets.connections import CONNECTIONS_MIN, FILES_BESIDE, SURPLUS_MAX
 from infra.local.noted_stand_down import noted_stand_down
@@ -82,7 +83,10 @@ class _Doctor:
             ("settings", self._of_settings),
             ("exchange", self._of_exchange),
             ("ipv6", self._of_ipv6),
-            ("database", self._of_database),
+            ("database", lambda: servers.of_database(self._settings)),
+            ("replica", lambda: servers.of_replica(self._settings)),
+            ("nats", lambda: servers.of_nats(self._settings)),
+            ("redis", lambda: servers.of_redis(self._settings)),
             ("disk", self._of_disk),
             ("file-system", self._of_files),
             ("open-files", self._of_open_files),
@@ -148,12 +152,6 @@ class _Doctor:
             return [network.ipv6(await reach_families(url, self._around.resolving))]
         except OSError as error:
             return [warn("ipv6", f"{urlsplit(url).hostname} has no address: {error.strerror}", "see `binance-rest`")]
-
-    async def _of_database(self) -> list[Finding]:
-        facts = await self._store.examine(self._settings.db_url)
-        is_file = not is_server(self._settings.db_url)
-        library = store_of("sqlite:").library()
-        return [store.database(facts), store.schema(facts), store.sqlite(library, is_used=is_file)]
 
     async def _of_disk(self) -> list[Finding]:
         path = self._store.file(self._settings.db_url)

@@ -5,7 +5,7 @@ from typing import Final
 
 from app.node.stores import Damage, Reading, Report, Store
 from app.ports.clock import Clock
-from app.ports.probes import StoreFacts
+from app.ports.probes import ReplicaFacts, StoreFacts
 from app.ports.store import OpenReader, OpenWriter
 from infra.blocks.sealed_columns import BlockBuilder
 from infra.postgres.change_feed import PostgresChangeFeed
@@ -32,6 +32,12 @@ async def _postgres_examine(db_url: str) -> StoreFacts:
     return await examine(db_url)
 
 
+async def _postgres_examine_replica(db_url: str, replica_url: str) -> ReplicaFacts:
+    from infra.postgres.examine_replica import examine_replica  # here: as above
+
+    return await examine_replica(db_url, replica_url)
+
+
 async def _postgres_writer(db_url: str, clock: Clock, report: Report, damage: Damage) -> OpenWriter:
     return await PostgresWriter.open(db_url, clock, report=report, damage=damage)
 
@@ -52,5 +58,6 @@ POSTGRES: Final = Store(
     postgres_driver,
     NO_SPACE,
     _postgres_examine,
+    _postgres_examine_replica,
 )
 TIMESCALE: Final = POSTGRES._replace(prepare=partial(upgrade, timescale=True), writer=_timescale_writer)

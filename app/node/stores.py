@@ -10,7 +10,7 @@ from app.ports.clock import Clock
 from app.ports.contents import Contents
 from app.ports.coordination import ChangeFeed, Lease
 from app.ports.errors import StoreDamaged
-from app.ports.probes import StoreFacts
+from app.ports.probes import ReplicaFacts, StoreFacts
 from app.ports.store import OpenReader, OpenWriter, StoreLibrary
 from infra.blocks.sealed_columns import BlockBuilder
 from infra.sqlite.change_feed import SqliteChangeFeed
@@ -64,6 +64,8 @@ class Store(NamedTuple):
     """The error numbers of a full disk, which does not prevent a start."""
     examine: Callable[[str], Awaitable[StoreFacts]]
     """Looks at the database for the doctor, without lease and without changing anything."""
+    examine_replica: Callable[[str, str], Awaitable[ReplicaFacts]] | None = None
+    """The same with a replica, whose URL is the second one; None: this kind of store has no replicas."""
 
 
 def store_of(db_url: str, *, timescale: bool = False) -> Store:

@@ -72,6 +72,78 @@ class Listener(NamedTuple):
     command: str
 
 
+class PostgresFacts(NamedTuple):
+    """A Postgres server, and how the user of DB_URL stands in it."""
+
+    version: int
+    """The first number of its version."""
+    version_min: int
+    is_pooled: bool
+    """Whether the session is lent by a pooler such as PgBouncer."""
+    encoding: str
+    is_durable: bool
+    """Whether it survives a crash: neither fsync nor full_page_writes is off."""
+    owner: str | None
+    """Whose the tables are, if this user may not act as that one; None: no tables yet, or this user's."""
+    connections_max: int
+    """For this user and database, without what is reserved for administrators."""
+    connections_used: int
+    """By programs other than klinenode."""
+    timescale: str | None
+    """The version of TimescaleDB that is installed in the database, or could be; None: the server has none."""
+    timescale_min: str
+    is_timescale_old: bool
+    has_hypertables: bool
+    """Whether the tables of rows are hypertables."""
+
+
+class ReplicaFacts(NamedTuple):
+    """A replica, compared with its primary server."""
+
+    where: str
+    failed: str | None = None
+    """Why it cannot be read, and what to do."""
+    is_replica: bool = True
+    is_same: bool = True
+    """Whether it has the database of the primary."""
+    behind_bytes: int = 0
+    behind_ms: int = 0
+    """How old the newest transaction is that it has replayed, if it lacks some."""
+
+
+class NatsFacts(NamedTuple):
+    """The NATS servers of NATS_URL; the facts are of the first one that answers."""
+
+    where: str
+    failed: tuple[str, ...] = ()
+    """For each server that is of no use, why."""
+    version: str = ""
+    payload_bytes_max: int = 0
+    refusal: str | None = None
+    """Why JetStream does not answer, or refuses one of our streams, and what to do."""
+    missing: tuple[str, ...] = ()
+    """Streams that the collector makes when it starts."""
+    missing_bytes: int = 0
+    """Their size in all."""
+    room_bytes: int | None = None
+    """What the account may still reserve on disk; None: it has no limit of its own, or does not say it."""
+
+
+class RedisFacts(NamedTuple):
+    """The Redis server of CACHE_URL."""
+
+    where: str
+    failed: str | None = None
+    version: str = ""
+    ping_ms: int = 0
+    """The fastest of a few pings: in the others this process may have been busy with another check."""
+    is_replica: bool = False
+    memory_bytes_max: int | None = None
+    """0: no limit; None: the user may not ask."""
+    policy: str = ""
+    """What it removes when it is full (maxmemory-policy)."""
+
+
 class StoreFacts(NamedTuple):
     """A database, read without changing it: `schema` is None if it has none yet."""
 
@@ -88,3 +160,5 @@ class StoreFacts(NamedTuple):
     size_bytes: int = 0
     stand_down: tuple[int, str] | None = None
     """The stored stand-down as (until_ms, reason)."""
+    server: PostgresFacts | None = None
+    """None: the database is a file."""

@@ -27,7 +27,7 @@ async def _ensure(ask: Ask, plan: StreamPlan) -> None:
     found = _read(await ask(f"STREAM.INFO.{plan.name}", b""))
     wanted = _wanted(plan)
     if found.error is None:
-        _check(plan.name, found.config)
+        check_config(plan.name, found.config)
         if any(found.config.get(key) != value for key, value in wanted.items()):
             await _apply(ask, "UPDATE", plan, found.config | wanted)
     elif found.error.code == NOT_FOUND:
@@ -60,7 +60,8 @@ def _wanted(plan: StreamPlan) -> dict[str, Any]:
     }
 
 
-def _check(name: str, config: dict[str, Any]) -> None:
+def check_config(name: str, config: dict[str, Any]) -> None:
+    """Raise NotAccepted if a stream that exists cannot be ours; the message says what to do."""
     for key, value in _FIXED.items():
         if config.get(key, value) != value:
             raise NotAccepted(

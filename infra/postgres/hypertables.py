@@ -48,7 +48,7 @@ def _installed(connection: Connection, where: str) -> str:
             f"the server of the database {where} has no TimescaleDB, which TIMESCALE=true asks for: install it there "
             f"(package or image timescaledb), {_LEAVE_OUT}"
         )
-    if (number := _number(found[1] or found[0])) < VERSION_MIN:
+    if (number := number_of(found[1] or found[0])) < VERSION_MIN:
         raise StoreUnusable(
             f"the database {where} has TimescaleDB {'.'.join(map(str, number))}; klinenode needs "
             f"{'.'.join(map(str, VERSION_MIN))} or newer: ALTER EXTENSION timescaledb UPDATE, {_LEAVE_OUT}"
@@ -65,6 +65,6 @@ def _installed(connection: Connection, where: str) -> str:
     return str(connection.execute(text(_SCHEMA)).scalar_one())
 
 
-def _number(version: str) -> tuple[int, ...]:
+def number_of(version: str) -> tuple[int, ...]:
     """The first two numbers of a version such as 2.23.0 or 2.23.0-dev."""
     return tuple(int(part) for part in version.split(".")[:2])

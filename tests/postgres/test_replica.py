@@ -9,11 +9,13 @@ from app.domain.span import Span
 from app.events import Event, ReplicaAway, ReplicaUsed
 from infra.postgres import replica
 from infra.postgres.change_feed import PostgresChangeFeed
+from infra.postgres.examine_replica import examine_replica
 from infra.postgres.postgres_store import PostgresWriter
 from infra.postgres.replica import ReplicaReader
 from tests.postgres.standby import Standby
 from tests.postgres_server import PostgresServer, execute, fresh_database, on_connection
 from tests.sqlite.material import BTC_1M, FixedClock, batch, minutes
+from tests.stores.databases import migrated_template
 from tests.system.processes import until
 
 EVERYTHING = Span(0, 1 << 53)
@@ -134,3 +136,24 @@ async def test_another_database_is_not_taken_for_a_replica(stage: Stage) -> None
     assert stage.events == [ReplicaAway("DB_READ_URL does not name a replica of DB_URL, but another database")]
     await reader.close()
     await opened.close()
+
+
+async def test_the_doctor_tells_a_replica_from_another_server_and_sees_what_it_lacks(stage: Stage) -> None:
+    url, replica_url = stage.primary.url(stage.name), stage.standby.url(stage.name)
+    await stage.replayed()
+    whole = await examine_replica(url, replica_url)
+    assert (whole.failed, whole.is_replica, whole.is_same) == (None, True, True)
+    await stage.hold_back(is_held=True)
+    await execute(url, "CREATE TABLE more AS SELECT generate_series(1, 1000)")
+
+    async def is_behind() -> (
+        bool
+    ):  # the primary writes its log when a transaction has ended, and pausing takes a moment
+        await execute(url, "INSERT INTO more SELECT generate_series(1, 1000)")
+        return (await examine_replica(url, replica_url)).behind_bytes > 10_000
+
+    await until(is_behind, "the replica is behind")
+    await stage.hold_back(is_held=False)
+    assert not (await examine_replica(url, url)).is_replica
+    assert not (await examine_replica(await fresh_database(template=await migrated_template()), replica_url)).is_same
+    assert "cannot be reached" in str((await examine_replica(url, "postgresql://a:b@127.0.0.1:1/k")).failed)
