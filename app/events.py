@@ -698,6 +698,34 @@ class ReplicaUsed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ExportEnded(Event):
+    """A request for /v1/export has its file, or will not get it.
+
+    `result`: done, missing (rows that the client did not allow to be missing), slow (not made in time), cancelled (the
+    client disconnected, or the deadline of its answer passed), failed.
+    """
+
+    METRICS = (
+        Counter(
+            "klinenode_exports_total", "Files of /v1/export, by how making them ended.", labels={"result": "result"}
+        ),
+        Counter("klinenode_export_rows_total", "Rows of the files that /v1/export has made.", "rows"),
+        Counter("klinenode_export_bytes_total", "Bytes of the files that /v1/export has made.", "bytes"),
+        Histogram(
+            "klinenode_export_seconds",
+            "Time to make a file of /v1/export, or to give it up.",
+            "elapsed_s",
+            bounds=(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0),
+        ),
+    )
+
+    result: str
+    rows: int
+    bytes: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class StoreLinked(Event):
     """The library by which the process accesses the database, and its version."""
 

@@ -4,15 +4,17 @@ What is sent is then whole, or an error: an answer that was streamed while it is
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from app.domain.interval import Grid
 from app.domain.series import Series
 from app.domain.span import Span
+from app.events import ExportEnded, Observe
 from app.exporting.export import Export, Exported, Sources
 from app.exporting.plan import ENDINGS, Piece, PlannedFile, check_format
+from app.exporting.progress import ExportProgress
 from app.exporting.shapes import shape_of
 from app.exporting.threads import in_thread
 from app.ports.clock import Clock
@@ -84,6 +86,13 @@ class Download:
     release: Callable[[], None]
 
 
+class Reports(NamedTuple):
+    """Where an export says how far it is, and how it ended."""
+
+    progress: ExportProgress
+    observe: Observe
+
+
 class Downloads:
     """Makes the files of requests, one at a time for all processes of the node."""
 
@@ -93,6 +102,7 @@ class Downloads:
         clock: Clock,
         due: Callable[[Question], dict[Series, tuple[Grid, Span]]],
         scratch: Callable[[], Scratch],
+        reports: Reports,
     ) -> None:
         """`sources` as of a past time raises NotRecorded for the future, `scratch` Busy and OSError.
 
@@ -102,6 +112,7 @@ class Downloads:
         self._clock = clock
         self._due = due
         self._scratch = scratch
+        self._reports = reports
 
     async def make(self, question: Question) -> Download:
         """Make the file. Raises ExportError if that cannot be; Busy, Missing, TooLong, StoreUnavailable, OSError.
@@ -111,19 +122,37 @@ class Downloads:
         sources = self._sources(question.as_of_ms)
         file = self._planned(question)
         scratch = await in_thread(self._scratch, undo=lambda made: made.release())
+        progress, began_ms = self._reports.progress, self._clock.now_ms()
+        progress.begin(len(file.pieces), _rows_of(file.pieces))
+        rows = size = 0
+        try:
+            download = await self._made(sources, file, scratch, question)
+        except BaseException as error:
+            result = _result_of(error)
+            scratch.release()
+            raise
+        else:
+            result, rows, size = "done", download.rows, download.size
+            return download
+        finally:
+            progress.end()
+            elapsed_s = max(0, self._clock.now_ms() - began_ms) / 1000
+            self._reports.observe(ExportEnded(result, rows, size, elapsed_s))
+
+    async def _made(self, sources: Sources, file: PlannedFile, scratch: Scratch, question: Question) -> Download:
+        """The file in `scratch`, opened. Raises what `make` raises."""
         limit = asyncio.timeout(MADE_S_MAX)
         try:
             async with limit:
-                export = Export(sources, scratch.folder, [file], lambda rows: None)
+                export = Export(sources, scratch.folder, [file], self._reports.progress.advance)
                 exported = await export.run("", (), self._clock)
-            _check(exported, question)
-            size, sha256 = exported.digests[0]
-            opened = await in_thread(scratch.open, file.path, undo=lambda made: made.close())
-        except BaseException as error:
-            scratch.release()
-            if isinstance(error, TimeoutError) and limit.expired():
+        except TimeoutError as error:
+            if limit.expired():
                 raise TooLong(f"the file was not made within {MADE_S_MAX:.0f} s") from error
             raise
+        _check(exported, question)
+        size, sha256 = exported.digests[0]
+        opened = await in_thread(scratch.open, file.path, undo=lambda made: made.close())
 
         def release() -> None:
             opened.close()
@@ -140,7 +169,7 @@ class Downloads:
             raise ExportError(f"rows of {names} have different columns: ask for them one by one, or for format=sqlite")
         asked = self._due(question)
         pieces = tuple(Piece(series, *found) for series, found in asked.items() if found[0].count(*found[1]))
-        rows = sum(piece.grid.count(*piece.window) for piece in pieces)
+        rows = _rows_of(pieces)
         if not pieces:
             raise ExportError("no row of that span is due yet: ask for an earlier startTime")
         if rows > ROWS_MAX:
@@ -158,3 +187,16 @@ def _check(exported: Exported, question: Question) -> None:
     if exported.missing and not question.allow_partial:
         piece, span = exported.holes[0]
         raise Missing(exported.missing, piece.series, span.span())
+
+
+def _rows_of(pieces: Iterable[Piece]) -> int:
+    return sum(piece.grid.count(*piece.window) for piece in pieces)
+
+
+def _result_of(error: BaseException) -> str:
+    """The word for the end of an export that made no file."""
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    if isinstance(error, Missing):
+        return "missing"
+    return "slow" if isinstance(error, TooLong) else "failed"

@@ -5,7 +5,7 @@ import base64
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -15,6 +15,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.exporting.download import Busy, Download, Missing, Question, TooLong
 from app.exporting.threads import in_thread
+from app.http.client_gone import unless_gone
 from app.http.documentation import OWN_LIMITS, own_error_doc
 from app.http.errors import ApiError, unavailable, unlisted
 from app.http.headers import NO_STORE
@@ -27,6 +28,8 @@ from app.ports.export import ExportError, Format
 CHUNK_BYTES: Final = 256 * 1024
 SENT_S_MIN: Final = 60.0  # of sending a file of any size
 SENT_BYTES_S_MIN: Final = 512 * 1024  # the largest file in half an hour: a slower client would keep others from theirs
+CLIENT_GONE: Final = 499
+"""What nginx logs for a client that disconnected before its answer; nobody receives it."""
 BUSY_RETRY_AFTER_S: Final = 10  # an export takes some seconds
 MISSING_RETRY_AFTER_S: Final = 60  # a node that is filling has more rows then
 MEDIA_TYPES: Final = {
@@ -62,14 +65,17 @@ class FileResponse(Response):
         """Send the file, as fast as the client reads; one that reads too slowly is cut off."""
         try:
             async with asyncio.timeout(SENT_S_MIN + self._download.size / SENT_BYTES_S_MIN):
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                while chunk := await in_thread(self._download.file.read, CHUNK_BYTES):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await unless_gone(receive, self._send(send))
         except TimeoutError:
             return  # the server closes the connection, so the client knows that its file is not whole
         finally:
             self._download.release()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        while chunk := await in_thread(self._download.file.read, CHUNK_BYTES):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def export_router(services: Services) -> APIRouter:
@@ -93,6 +99,7 @@ def export_router(services: Services) -> APIRouter:
         },
     )
     async def export(
+        request: Request,
         symbols: Annotated[str, Query(min_length=1, description="Names, joined by commas; also BTCUSDT@markPrice.")],
         intervals: Annotated[str, Query(json_schema_extra=_INTERVALS, description="Intervals, joined by commas.")],
         startTime: Annotated[int, _TIME],  # noqa: N803  as the exchange spells it
@@ -110,8 +117,9 @@ def export_router(services: Services) -> APIRouter:
         series = _series(services, symbols, intervals)
         if services.downloads is None:
             raise unavailable("This process makes no exports.", Reason.BUSY, BUSY_RETRY_AFTER_S)
+        question = Question(series, span, format, float64, allow_partial, as_of)
         try:
-            download = await services.downloads.make(Question(series, span, format, float64, allow_partial, as_of))
+            download = await unless_gone(request.receive, services.downloads.make(question))
         except Busy as error:
             raise unavailable(f"{error}: one is made at a time.", Reason.BUSY, BUSY_RETRY_AFTER_S) from error
         except NotRecorded as error:
@@ -129,7 +137,7 @@ def export_router(services: Services) -> APIRouter:
             raise ApiError(400, f"{error}.") from error
         except OSError as error:
             raise unavailable(f"The file cannot be built: {error}.", Reason.DATABASE, BUSY_RETRY_AFTER_S) from error
-        return FileResponse(download, format)
+        return Response(status_code=CLIENT_GONE) if download is None else FileResponse(download, format)
 
     return router
 

@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 from typing import Final
 
-from app.domain.interval import Grid
+from app.domain.interval import DAY_MS, Grid
+from app.domain.ledger import Ledger
 from app.domain.series import Series
 from app.domain.span import Span
 from app.exporting import download
-from app.exporting.download import Busy, Downloads, Scratch
+from app.exporting.download import Busy, Downloads, Reports, Scratch
 from app.exporting.export import Sources
 from app.exporting.held_lines import STEP_ROWS, HeldLines
 from app.exporting.plan import PlannedFile
+from app.holding.wish import Wish
 from app.node.parts import Parts
 from app.ports.store import RowReader
 from app.querying.archived_rows import ByOrigin
@@ -19,6 +21,10 @@ from infra.exporting.scratch import ScratchFolder
 from infra.process.folder_lock import FolderTaken
 from infra.process.runtime_dir import beside
 
+LAUNCH_MS: Final = 1_567_296_000_000
+"""2019-09-01: the exchange has no row from before that month. A name's former listing (--as-of) may begin then."""
+EARLIER_MS: Final = 30 * DAY_MS
+"""The date of a listing is a hint: BTCUSDT's klines begin 17 days before it (binance-facts section 4)."""
 SCRATCH: Final = "export"
 """The ending of the folder in which files for requests are built, beside what the processes of a database share."""
 FREE_BYTES_MIN: Final = 1 << 30
@@ -26,14 +32,26 @@ FREE_BYTES_MIN: Final = 1 << 30
 
 
 def due(parts: Parts, series: Iterable[Series], span: Span, as_of_ms: int | None) -> dict[Series, tuple[Grid, Span]]:
-    """By series: its grid, and the part of `span` whose rows are due by now, or were by a past time."""
+    """By series: its grid, and the part of `span` whose rows are due by now, or were by a past time.
+
+    Nothing is due before a series can have begun, so that a span from 1970 on makes no empty files.
+    """
     wish, now_ms = parts.wish(), parts.clock.now_ms() if as_of_ms is None else as_of_ms
     found = {}
     for each in series:
         grid = parts.holdings.grid(each)
+        begin_ms = LAUNCH_MS if as_of_ms is not None else _begin_ms(wish, parts.holdings.ledger(each), each)
+        start_ms = grid.ceil(max(span.start_ms, grid.floor(begin_ms)))
         end_ms = min(grid.ceil(span.end_ms), wish.tail(each, grid, now_ms).end_ms)
-        found[each] = grid, Span(grid.ceil(span.start_ms), end_ms)
+        found[each] = grid, Span(start_ms, max(start_ms, end_ms))
     return found
+
+
+def _begin_ms(wish: Wish, ledger: Ledger, series: Series) -> int:
+    """The first held row, or EARLIER_MS before the listing if that is earlier; without one when the exchange began."""
+    listed_ms = wish.hint_ms(series)
+    begin_ms = max(LAUNCH_MS, listed_ms - EARLIER_MS)
+    return min(begin_ms, ledger.held.hull.start_ms) if ledger.held else begin_ms
 
 
 async def rows_due(found: Sources, files: Iterable[PlannedFile]) -> int:
@@ -74,4 +92,5 @@ def downloads(parts: Parts) -> Downloads:
         parts.clock,
         lambda asked: due(parts, asked.series, asked.span, asked.as_of_ms),
         scratch,
+        Reports(parts.exports, parts.observe),
     )

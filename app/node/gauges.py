@@ -103,6 +103,16 @@ _NUMBERS: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], float]], ...]] = 
         Gauge("klinenode_store_failing", "1 while the database takes no writes.", merge=Merge.LARGEST),
         lambda node: float(node.store_state.error is not None),
     ),
+    (
+        Gauge("klinenode_exports_running", "Files that are being made for /v1/export."),
+        lambda node: node.exports.running,
+    ),
+    (Gauge("klinenode_export_series", "Series of the export under way."), lambda node: node.exports.series),
+    (Gauge("klinenode_export_rows_due", "Rows asked of the export under way."), lambda node: node.exports.rows_due),
+    (
+        Gauge("klinenode_export_rows_written", "Rows that the export under way has written."),
+        lambda node: node.exports.rows_written,
+    ),
     (IS_WRITER, lambda node: float(node.role.is_writer)),
 )
 

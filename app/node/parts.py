@@ -19,6 +19,7 @@ from app.domain.ledger import Source
 from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.events import Event, Observe, RequestsRefused, RowsCommitted
+from app.exporting.progress import ExportProgress
 from app.filling.absence import Absence
 from app.filling.backfill import Backfill
 from app.holding.close_lag import CloseLag
@@ -216,6 +217,7 @@ class Parts:
         settings, clock = self.settings, self.clock
         stale_ms_max = settings.read_stale_sec_max * 1000
         self.timings = Timings()
+        self.exports = ExportProgress()
         self.connections = Connections(
             connections_max=settings.connections_max, report=lambda refused: self.observe(RequestsRefused(refused))
         )

@@ -21,9 +21,9 @@ class Job:
 
 def job_of(job: Mapping[str, Any]) -> Job:
     """Read a job of /v1/overview. Its name tells it from the others: the work, the series, the days."""
-    error = job.get("error")
+    error, days = job.get("error"), f", {_day(job['start'])} to {_day(job['end'])}" if job["end"] else ""
     return Job(
-        f"{job['job']} {_series(job['named'], int(job['series']))}, {_day(job['start'])} to {_day(job['end'])}",
+        f"{job['job']} {_series(job['named'], int(job['series']))}{days}",
         str(job["state"]),
         int(job["done"]),
         int(job["total"]),

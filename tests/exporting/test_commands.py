@@ -33,6 +33,16 @@ async def test_a_command_exports_beside_the_node_that_writes_and_proves_it(held:
     assert (verdict.files, verdict.rows, verdict.faults) == (2, exported.rows, [])
 
 
+async def test_an_export_from_1970_on_begins_with_the_exchange_and_not_with_a_file_for_each_year(
+    held: Held, tmp_path: Path
+) -> None:
+    settings = load({"db_url": held.url}, asks_exchange=False)
+    wish = wish_of(Target(("BTCUSDT",), (M1,), 0, SPAN.end_ms), tmp_path / "out", "csv", "year", is_float=False)
+    await export(settings, wish, Console(file=io.StringIO()))
+    years = sorted(path.stem for path in (tmp_path / "out").rglob("*.csv"))
+    assert years == [str(year) for year in range(2019, 2027)], "no listing says when it began"
+
+
 async def test_what_the_database_does_not_know_is_refused(held: Held, tmp_path: Path) -> None:
     settings = load({"db_url": held.url}, asks_exchange=False)
     out = Console(file=io.StringIO())

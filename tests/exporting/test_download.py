@@ -15,9 +15,11 @@ from starlette.types import Message
 from app.domain.interval import DAY_MS, Grid
 from app.domain.series import Series
 from app.domain.span import Span
+from app.events import Event, ExportEnded
 from app.exporting import download
-from app.exporting.download import Busy, Download, Downloads, Question, Scratch
+from app.exporting.download import Busy, Download, Downloads, Question, Reports, Scratch
 from app.exporting.export import Sources
+from app.exporting.progress import ExportProgress
 from app.exporting.shapes import shape_of
 from app.http import deadline
 from app.http import export as http_export
@@ -27,11 +29,21 @@ from infra.exporting.formats import read_rows
 from infra.exporting.scratch import ScratchFolder
 from infra.process.folder_lock import FolderTaken
 from tests.exporting.held import HOURS, MINUTES, SPAN, Held, rows_of, sources_of
+from tests.http.asgi import scope_of
 from tests.http.fakes import Node
 from tests.sqlite.material import NOW_MS, FixedClock
 
 HOURLY = f"/v1/export?symbols=ETHUSDT&intervals=1h&startTime={SPAN.start_ms}&endTime={SPAN.end_ms - 1}"
 MINUTELY = HOURLY.replace("ETHUSDT", "btcusdt").replace("1h", "1m")
+
+
+EVENTS: list[Event] = []
+PROGRESS = ExportProgress()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_reported_yet() -> None:
+    EVENTS.clear()
 
 
 @pytest.fixture
@@ -54,7 +66,7 @@ def node_of(sources: Callable[[int | None], Sources], folder: Path) -> Node:
         except FolderTaken as error:
             raise Busy("another export is under way") from error
 
-    return Node(downloads=Downloads(sources, FixedClock(), due, scratch))
+    return Node(downloads=Downloads(sources, FixedClock(), due, scratch, Reports(PROGRESS, EVENTS.append)))
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -73,6 +85,8 @@ async def test_a_file_is_sent_whole_with_its_digest_and_deleted(node: Node, fold
     found = [row for batch in read_rows(path, kind, HOURS, SPAN) for row in batch.rows]
     assert [row[4] for row in found] == [row.close for row in rows_of(HOURS)]
     assert not files_in(folder)
+    (ended,) = EVENTS
+    assert ended == ExportEnded("done", 48, len(answer.content), 0.0)
 
 
 def digest_of(body: bytes) -> str:
@@ -88,6 +102,7 @@ async def test_a_hole_is_refused_unless_it_is_allowed(node: Node, folder: Path) 
     assert allowed.headers["x-klinenode-coverage"] == "partial; klines_missing=10"
     assert len(allowed.content.splitlines()) == 1 + len(rows_of(MINUTES)) - 10
     assert not files_in(folder)
+    assert [event.result for event in EVENTS if isinstance(event, ExportEnded)] == ["missing", "done"]
 
 
 async def test_rows_as_of_a_past_time_are_sent_or_it_is_said_why_not(node: Node, folder: Path) -> None:
@@ -150,12 +165,72 @@ class Hanging:
         self.is_closed = True
 
 
+async def test_a_client_that_has_gone_frees_the_next_export_at_once(held: Held, folder: Path) -> None:
+    files: list[Hanging] = []
+
+    def open_rows(path: Path, kind: FileKind) -> Hanging:
+        files.append(Hanging(path, kind))
+        return files[-1]
+
+    node = node_of(lambda as_of_ms: replace(sources_of(held.reader, as_of_ms), open_rows=open_rows), folder)
+    gone = asyncio.Event()
+    sent: list[Message] = []
+    messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def ask() -> None:
+        path, _, query = HOURLY.partition("?")
+        await node.app(scope_of(path, query.encode()), receive, send)
+
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(ask())
+        while not files:
+            assert not sent, sent
+            await asyncio.to_thread(lambda: None)
+        await asyncio.to_thread(files[0].writes.wait, 30)
+        assert (PROGRESS.running, PROGRESS.series, PROGRESS.rows_due) == (1, 1, 48)
+        gone.set()
+        files[0].go_on.set()
+        await asking
+    assert sent[0]["status"] == 499
+    assert files[0].is_closed
+    assert [event.result for event in EVENTS if isinstance(event, ExportEnded)] == ["cancelled"]
+    assert not PROGRESS.running
+    assert not files_in(folder)
+    ScratchFolder(folder).release()
+
+
+async def test_a_client_that_goes_while_it_receives_frees_the_next_export() -> None:
+    freed, gone = asyncio.Event(), asyncio.Event()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            gone.set()
+            await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    made = Download("BTCUSDT-1m.csv", 2, "00" * 32, 1, 0, io.BytesIO(b"ab"), freed.set)
+    await FileResponse(made, Format.CSV)({"type": "http"}, receive, send)
+    assert freed.is_set()
+
+
 @pytest.mark.parametrize("ends", ["by its own limit", "by the deadline of every answer"])
 async def test_an_export_that_takes_too_long_says_what_to_do_and_leaves_nothing(
     held: Held, folder: Path, ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = (download, "MADE_S_MAX") if ends == "by its own limit" else (deadline, "RESPONSE_S_MAX")
-    monkeypatch.setattr(*limit, 0.2)
+    monkeypatch.setattr(*limit, 0.7)  # long enough for the file to be begun
     files: list[Hanging] = []
 
     def open_rows(path: Path, kind: FileKind) -> Hanging:
@@ -166,9 +241,10 @@ async def test_an_export_that_takes_too_long_says_what_to_do_and_leaves_nothing(
     async with node.client() as client, asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(client.get(HOURLY))
         while not files:
+            assert not asking.done(), asking.result().text
             await asyncio.to_thread(lambda: None)
         await asyncio.to_thread(files[0].writes.wait, 30)
-        done, _ = await asyncio.wait([asking], timeout=0.5)
+        done, _ = await asyncio.wait([asking], timeout=1.0)
         assert not done
         files[0].go_on.set()
         answer = await asking

@@ -47,6 +47,7 @@ EVENTS: list[Event] = [
     events.CommitFailed(3, "locked"),
     events.StoreFailed("the disk is full"),
     events.StoreRecovered(),
+    events.ExportEnded("done", 1_440, 30_000, 0.4),
     events.ArchiveRejected("BTCUSDT-1m-2026-10", "published", "404", "REST is asked"),
     events.ArchiveJoined("BTCUSDT", "openInterestHist", 576, 1),
     events.RestFormChanged("BTCUSDT", "openInterestHist.sum_open_interest", "8 decimals, down", "3 decimals, down"),

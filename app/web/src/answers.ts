@@ -41,7 +41,7 @@ export interface Exchange {
 }
 
 export interface Job {
-  job: "backfill" | "verify";
+  job: "backfill" | "verify" | "export";
   named: string[];
   series: number;
   start: number;
