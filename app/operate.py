@@ -301,9 +301,17 @@ async def ask_writer(
             report: Report = answer.json()
             return report
         if answer.status_code != NOT_THE_WRITER or number == ASK_TRIES_MAX - 1:
-            raise OperateError(f"the node refused ({answer.status_code}): {answer.text}")
+            raise OperateError(f"the node refused ({answer.status_code}): {_error_of(answer)}")
         await clock.sleep(ASK_PAUSE_S)
     raise AssertionError("the last try returns or raises")
+
+
+def _error_of(answer: httpx.Response) -> str:
+    """What an answer says is wrong: the sentence of our own errors, or the body of another program's."""
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text
 
 
 async def _coverage(client: httpx.AsyncClient, **params: str | int) -> Report:

@@ -16,7 +16,7 @@ _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def doctor(port: Annotated[int | None, typer.Option(help="Overrides PORT.")] = None, *, json: AsJson = False) -> None:
-    """Check exchange, proxy, certificates, clock, disk, database, permissions, port and settings; change nothing.
+    """Check exchange, proxy, clock, disk, database, NATS, Redis, permissions, port and settings; change nothing.
 
     Safe beside a running node: it takes no lease, and costs a REST weight of 1. Exit status 1 when a check fails.
     """
@@ -45,21 +45,21 @@ def status(
 ) -> None:
     """Show how a running node is, live: state, weight, frames, lag, what is missing, jobs, clients, slow requests.
 
-    Without a terminal, or with --json, the state is printed once. Exit status 2 when no node answers then.
+    Without a terminal that can be redrawn, or with --json, it is printed once. Exit status 2 when no node answers then.
     """
     import asyncio
 
     from app import operate_status
     from infra.process.clock import SystemClock
 
-    where, clock = url or _local_url(), SystemClock()
+    where, clock, out = (url or _local_url()).rstrip("/"), SystemClock(), console()
     try:
         if json:
             print_json(asyncio.run(operate_status.once(where, clock)))
-        elif once or not console().is_terminal:
-            asyncio.run(operate_status.show_once(where, console(), clock))
+        elif once or not out.is_terminal or out.is_dumb_terminal:
+            asyncio.run(operate_status.show_once(where, out, clock))
         else:
-            asyncio.run(operate_status.watch(where, console(), clock))
+            asyncio.run(operate_status.watch(where, out, clock))
     except operate_status.NoNode as error:
         fail(str(error))
     except KeyboardInterrupt:

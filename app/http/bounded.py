@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import httptools
 
+from app.http.client_gone import peer_ended
 from app.http.refusing import HEAD_BYTES_MAX, Gentle, RefusingConnection, Whole, advice
 from app.sockets.connections import Sending, bound_kernel
 
@@ -76,6 +77,8 @@ class BoundedConnection(RefusingConnection):
             self._refuse(400, "The connection ended before the request did.")
         if not self._is_pending():
             return False
+        if self._running is not None:
+            peer_ended(self._running.scope)
         if not self._is_over:
             self.cycle.keep_alive = False
         return True

@@ -65,7 +65,7 @@ class FileResponse(Response):
         """Send the file, as fast as the client reads; one that reads too slowly is cut off."""
         try:
             async with asyncio.timeout(SENT_S_MIN + self._download.size / SENT_BYTES_S_MIN):
-                await unless_gone(receive, self._send(send))
+                await unless_gone({}, receive, self._send(send))  # sending shows whether the client still reads
         except TimeoutError:
             return  # the server closes the connection, so the client knows that its file is not whole
         finally:
@@ -119,7 +119,7 @@ def export_router(services: Services) -> APIRouter:
             raise unavailable("This process makes no exports.", Reason.BUSY, BUSY_RETRY_AFTER_S)
         question = Question(series, span, format, float64, allow_partial, as_of)
         try:
-            download = await unless_gone(request.receive, services.downloads.make(question))
+            download = await unless_gone(request.scope, request.receive, services.downloads.make(question))
         except Busy as error:
             raise unavailable(f"{error}: one is made at a time.", Reason.BUSY, BUSY_RETRY_AFTER_S) from error
         except NotRecorded as error:

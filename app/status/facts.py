@@ -74,7 +74,8 @@ def _exchange(snapshot: Snapshot) -> str:
     else:
         state = "reachable" if snapshot.sockets else "no sockets are open"
     off = f"; its clock is {-snapshot.clock_offset_ms:+,} ms from ours" if snapshot.clock_offset_ms else ""
-    return f"{state}; {snapshot.symbols:,} symbols, {snapshot.sockets} sockets with {snapshot.streams:,} streams{off}"
+    sockets = f"{_counted(snapshot.sockets, 'socket')} with {_counted(snapshot.streams, 'stream')}"
+    return f"{state}; {_counted(snapshot.symbols, 'symbol')}, {sockets}{off}"
 
 
 def _weight(snapshot: Snapshot) -> str:
@@ -82,7 +83,7 @@ def _weight(snapshot: Snapshot) -> str:
     if exchange.weight_used is None:
         return "not known yet"
     limit = "" if exchange.weight_limit is None else f" of {exchange.weight_limit:,}"
-    waiting = f"; {exchange.waiting:,} requests wait for more" if exchange.waiting else ""
+    waiting = f"; for more wait {_counted(exchange.waiting, 'request')}" if exchange.waiting else ""
     return f"{exchange.weight_used:,}{limit} used this minute{waiting}"
 
 
@@ -126,7 +127,8 @@ def _clients(snapshot: Snapshot) -> str:
     numbers = snapshot.numbers
     requests = numbers.get("requests", 0) + numbers.get("page_hits", 0)
     asked = f"; {requests:,} requests since the start" if requests else ""
-    return f"{numbers.get('connections', 0):,} connections, {numbers.get('stream_clients', 0):,} on sockets{asked}"
+    connections = _counted(numbers.get("connections", 0), "connection")
+    return f"{connections}, {numbers.get('stream_clients', 0):,} on sockets{asked}"
 
 
 def _cache(snapshot: Snapshot) -> str:
@@ -172,4 +174,10 @@ def _collector(snapshot: Snapshot) -> Iterator[Fact]:
 
 def _counts(stats: Json) -> str:
     books = f", {stats['books_valid']} of {stats['books_followed']} books valid" if stats["books_followed"] else ""
-    return f"{stats['sockets']} sockets, {stats['feeds']} feeds, {stats['gaps_open']} gaps{books}"
+    counts = (("sockets", "socket"), ("feeds", "feed"), ("gaps_open", "gap"))
+    return ", ".join(_counted(stats[name], word) for name, word in counts) + books
+
+
+def _counted(number: int, word: str) -> str:
+    """For example 1 gap, 12,000 gaps."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

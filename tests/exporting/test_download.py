@@ -29,8 +29,8 @@ from infra.exporting.formats import read_rows
 from infra.exporting.scratch import ScratchFolder
 from infra.process.folder_lock import FolderTaken
 from tests.exporting.held import HOURS, MINUTES, SPAN, Held, rows_of, sources_of
-from tests.http.asgi import scope_of
-from tests.http.fakes import Node
+from tests.http.fakes import Node, served
+from tests.patience import PATIENCE_S
 from tests.sqlite.material import NOW_MS, FixedClock
 
 HOURLY = f"/v1/export?symbols=ETHUSDT&intervals=1h&startTime={SPAN.start_ms}&endTime={SPAN.end_ms - 1}"
@@ -56,7 +56,9 @@ def node(held: Held, folder: Path) -> Node:
     return node_of(lambda as_of_ms: sources_of(held.reader, as_of_ms), folder)
 
 
-def node_of(sources: Callable[[int | None], Sources], folder: Path) -> Node:
+def node_of(
+    sources: Callable[[int | None], Sources], folder: Path, observe: Callable[[Event], None] = EVENTS.append
+) -> Node:
     def due(asked: Question) -> dict[Series, tuple[Grid, Span]]:
         return {each: (each.interval.grid, asked.span) for each in asked.series}
 
@@ -66,7 +68,7 @@ def node_of(sources: Callable[[int | None], Sources], folder: Path) -> Node:
         except FolderTaken as error:
             raise Busy("another export is under way") from error
 
-    return Node(downloads=Downloads(sources, FixedClock(), due, scratch, Reports(PROGRESS, EVENTS.append)))
+    return Node(downloads=Downloads(sources, FixedClock(), due, scratch, Reports(PROGRESS, observe)))
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -165,42 +167,33 @@ class Hanging:
         self.is_closed = True
 
 
-async def test_a_client_that_has_gone_frees_the_next_export_at_once(held: Held, folder: Path) -> None:
+@pytest.mark.parametrize("leaves", ["its half", "the connection"])
+async def test_a_client_that_has_gone_frees_the_next_export_at_once(held: Held, folder: Path, leaves: str) -> None:
     files: list[Hanging] = []
+    ended = asyncio.Event()
 
     def open_rows(path: Path, kind: FileKind) -> Hanging:
         files.append(Hanging(path, kind))
         return files[-1]
 
-    node = node_of(lambda as_of_ms: replace(sources_of(held.reader, as_of_ms), open_rows=open_rows), folder)
-    gone = asyncio.Event()
-    sent: list[Message] = []
-    messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+    def observe(event: Event) -> None:
+        EVENTS.append(event)
+        ended.set()
 
-    async def receive() -> Message:
-        if messages:
-            return messages.pop()
-        await gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    async def ask() -> None:
-        path, _, query = HOURLY.partition("?")
-        await node.app(scope_of(path, query.encode()), receive, send)
-
-    async with asyncio.TaskGroup() as tasks:
-        asking = tasks.create_task(ask())
+    sources = replace(sources_of(held.reader, None), open_rows=open_rows)
+    async with served(node_of(lambda _: sources, folder, observe).app) as port, asyncio.timeout(PATIENCE_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {HOURLY} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         while not files:
-            assert not sent, sent
             await asyncio.to_thread(lambda: None)
-        await asyncio.to_thread(files[0].writes.wait, 30)
+        await asyncio.to_thread(files[0].writes.wait, PATIENCE_S)
         assert (PROGRESS.running, PROGRESS.series, PROGRESS.rows_due) == (1, 1, 48)
-        gone.set()
+        writer.write_eof() if leaves == "its half" else writer.transport.abort()
         files[0].go_on.set()
-        await asking
-    assert sent[0]["status"] == 499
+        await ended.wait()
+        if leaves == "its half":
+            assert (await reader.read()).startswith(b"HTTP/1.1 499 ")
+        writer.close()
     assert files[0].is_closed
     assert [event.result for event in EVENTS if isinstance(event, ExportEnded)] == ["cancelled"]
     assert not PROGRESS.running

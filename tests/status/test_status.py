@@ -131,7 +131,7 @@ def test_everything_that_must_be_seen_fits(size: tuple[int, int]) -> None:
         "klinenode 0.1.0 · http://127.0.0.1:8000",
         "Ready: every series is fresh; 250 older klines are still to come, 5 s to go.",
         "reachable; 6 symbols, 2 sockets with 6 streams",
-        "77 of 2,400 used this minute; 3 requests wait for more",
+        "77 of 2,400 used this minute; for more wait 3 requests",
         "12,000, 12.3 a second",
         "1m: half within 0.25 s, 99 % within 1 s, of 100 klines",
         "750 of 1,000 held or proven absent (75 %), 250 missing",
@@ -143,7 +143,7 @@ def test_everything_that_must_be_seen_fits(size: tuple[int, int]) -> None:
         "klines 98 % of 100; market data 75 % of 4",
         "2.1 GB, 63 GB free on the disk",
         "1,400 ms at 01:24:00, status 200: /fapi/v1/klines",
-        "okx up: 3 sockets, 12 feeds, 1 gaps, 4 of 5 books valid",
+        "okx up: 3 sockets, 12 feeds, 1 gap, 4 of 5 books valid",
         "9 records wait for NATS, 2.0 MB of them on disk",
     ):
         assert must in text, must
