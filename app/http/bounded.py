@@ -78,7 +78,7 @@ class BoundedConnection(RefusingConnection):
         if not self._is_pending():
             return False
         if self._running is not None:
-            peer_ended(self._running.scope)
+            peer_ended(self._running.scope)  # type: ignore[arg-type]  # uvicorn's own type of the dictionary
         if not self._is_over:
             self.cycle.keep_alive = False
         return True

@@ -23,7 +23,9 @@ Fact = tuple[str, RenderableType]
 def facts(snapshot: Snapshot, rates: Rates) -> Iterator[Fact]:
     """Everything that is known, the most important first."""
     if snapshot.role == COLLECTOR:
+        yield "messages", _messages(snapshot)
         yield from _collector(snapshot)
+        yield "process", f"{of_bytes(snapshot.numbers.get('memory_bytes', 0))} of memory"
         yield from _listed("wrong", snapshot.reasons)
         return
     unfinished = [_job(job, rates) for job in snapshot.jobs if job.state in _UNFINISHED]
@@ -161,6 +163,14 @@ def _slow(slow: Slow) -> str:
 def _slow_path(slow: Slow) -> str:
     time = datetime.fromtimestamp(slow.at_ms / 1000, UTC).strftime("%H:%M:%S")
     return f"{slow.elapsed_ms:,} ms at {time}, status {slow.status}: {slow.path}"
+
+
+def _messages(snapshot: Snapshot) -> str:
+    numbers = snapshot.numbers
+    received, published, errors = (
+        numbers.get(name, 0) for name in ("messages", "messages_published", "message_errors")
+    )
+    return f"{received:,} received, {published:,} published, {_counted(errors, 'error')}"
 
 
 def _collector(snapshot: Snapshot) -> Iterator[Fact]:

@@ -26,13 +26,20 @@ NUMBERS: Final = {
     "writers": "klinenode_is_writer",
 }
 """By name in the overview: the metric, whose lines are added up."""
+COLLECTED: Final = {
+    "messages": "messages_processed_total",
+    "messages_published": "messages_published_total",
+    "message_errors": "errors_total",
+}
+"""The same of a collector."""
 QUANTILES: Final = {"p50_s": 0.5, "p99_s": 0.99}
 
 
 def overview_of(now_ms: int, health: Json, ready: Json, verification: Json, exposition: str) -> dict[str, Any]:
     """An overview, as far as /v1/health, /v1/ready, /v1/verification and /metrics have it. Raises ValueError."""
     samples = Samples(exposition)
-    numbers = {name: samples.total(metric) for name, metric in NUMBERS.items() if samples.has(metric)}
+    metrics = (NUMBERS | COLLECTED).items()
+    numbers = {name: samples.total(metric) for name, metric in metrics if samples.has(metric)}
     numbers.setdefault("write_queue", int(health.get("queue_depth", 0)))
     until_ms = health.get("stand_down_until_ms")
     stands = until_ms is not None and until_ms > now_ms

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from app.collector_events import COLLECTOR_EVENTS
 from app.events import EVENTS
-from app.node import gauges, overview
+from app.node import collector_gauges, gauges, overview
 from app.operate_status import NoNode, look, once
 from app.status import open_reports
 from app.status.open_reports import NUMBERS, overview_of
@@ -44,6 +44,11 @@ klinenode_close_lag_seconds_bucket{interval="1m",le="+Inf"} 100.0
 klinenode_database_bytes 2.1e+09
 klinenode_disk_free_bytes 6.3e+10
 process_resident_memory_bytes 1.8e+08
+"""
+COLLECTED = """messages_processed_total{exchange="okx",type="trade"} 1000.0
+messages_processed_total{exchange="okx",type="ticker"} 300.0
+messages_published_total{exchange="okx",type="trade"} 1200.0
+errors_total{exchange="okx",type="trade"} 1.0
 """
 READY: dict[str, Any] = {"ready": True, "series": {"fresh": 42}}
 HEALTH: dict[str, Any] = {
@@ -182,9 +187,10 @@ def test_the_sentence_is_never_cut(size: tuple[int, int], ready: bool) -> None:
 
 def test_a_process_that_only_collects_shows_no_klines() -> None:
     health = {"status": "ok", "reasons": [], "collector": HEALTH["collector"] | {"uptime_s": 75}}
-    text = "\n".join(lines_on(SMALL, snapshot_of(overview_of(NOW_MS, health, {}, {}, ""))))
+    text = "\n".join(lines_on(SMALL, snapshot_of(overview_of(NOW_MS, health, {}, {}, COLLECTED))))
     assert "Collecting, and nothing is wrong." in text
     assert "up 2 min" in text
+    assert "messages   1,300 received, 1,200 published, 1 error" in text
     assert "okx up: 3 sockets" in text
     assert "weight" not in text
 
@@ -252,8 +258,12 @@ async def test_a_node_that_gives_no_overview_is_shown_by_its_other_reports(statu
 
 def test_every_metric_that_is_read_exists() -> None:
     declared = {metric.name for event in (*EVENTS, *COLLECTOR_EVENTS) for metric in event.METRICS}
-    declared |= {metric.name for metric in gauges.METRICS}
-    named = {*NUMBERS.values(), *re.findall(r'"(klinenode_\w+)"', Path(open_reports.__file__).read_text())}
+    declared |= {metric.name for metric in (*gauges.METRICS, *collector_gauges.METRICS)}
+    named = {
+        *NUMBERS.values(),
+        *open_reports.COLLECTED.values(),
+        *re.findall(r'"(klinenode_\w+)"', Path(open_reports.__file__).read_text()),
+    }
     assert {name.removesuffix("_bucket") for name in named} - {"process_resident_memory_bytes"} <= declared
     assert {name: NUMBERS[name] for name in NUMBERS} == {name: overview.NUMBERS[name] for name in NUMBERS}
 
