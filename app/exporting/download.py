@@ -5,6 +5,7 @@ What is sent is then whole, or an error: an answer that was streamed while it is
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
@@ -75,7 +76,7 @@ class Missing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file that is ready to be sent; `release` must be called."""
+    """A file that is ready to be sent; `release` must be called, and does nothing the second time."""
 
     name: str
     size: int
@@ -153,12 +154,10 @@ class Downloads:
         _check(exported, question)
         size, sha256 = exported.digests[0]
         opened = await in_thread(scratch.open, file.path, undo=lambda made: made.close())
-
-        def release() -> None:
-            opened.close()
-            scratch.release()
-
-        return Download(file.path, size, sha256, exported.rows, exported.missing, opened, release)
+        ending = ExitStack()
+        ending.callback(scratch.release)
+        ending.callback(opened.close)
+        return Download(file.path, size, sha256, exported.rows, exported.missing, opened, ending.close)
 
     def _planned(self, question: Question) -> PlannedFile:
         """The file of a question. Raises ExportError."""

@@ -73,8 +73,13 @@ class FileResponse(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        while chunk := await in_thread(self._download.file.read, CHUNK_BYTES):
+        chunk = await in_thread(self._download.file.read, CHUNK_BYTES)
+        while chunk:
+            following = await in_thread(self._download.file.read, CHUNK_BYTES)
+            if not following:
+                self._download.release()  # a client that has its last byte may ask for the next file at once
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = following
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
