@@ -69,12 +69,28 @@ class ArrowFile:
     def __init__(self, path: Path, kind: FileKind) -> None:
         pa = library()
         self._parser = LineParser(kind)
-        options = pa.ipc.IpcWriteOptions(compression=ARROW_CODEC, use_threads=False, unify_dictionaries=True)
+        options = pa.ipc.IpcWriteOptions(compression=ARROW_CODEC, use_threads=False, emit_dictionary_deltas=True)
+        self._words: dict[str, list[str]] = {}
         self._writer = pa.ipc.new_file(path, self._parser.schema, options=options)
 
     def write(self, series: Series, lines: Lines) -> None:
         """Append rows. Raises ExportError when a value does not fit."""
-        self._writer.write_table(self._parser.table(series, lines).combine_chunks())
+        self._writer.write_table(self._with_all_words(self._parser.table(series, lines).combine_chunks()))
+
+    def _with_all_words(self, table: Any) -> Any:
+        """The table with dictionaries that begin with all words before: a file's may grow, and not be replaced."""
+        pa = library()
+        for place, field in enumerate(table.schema):
+            if not pa.types.is_dictionary(field.type):
+                continue
+            values = table.column(place).cast(pa.string()).combine_chunks()
+            words = self._words.setdefault(field.name, [])
+            words += [word for word in values.unique().to_pylist() if word is not None and word not in words]
+            dictionary = pa.array(words, pa.string())
+            indices = pa.compute.index_in(values, value_set=dictionary)
+            column = pa.DictionaryArray.from_arrays(indices, dictionary)
+            table = table.set_column(place, field, column)
+        return table
 
     def close(self) -> None:
         """Write the footer."""

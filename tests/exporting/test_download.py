@@ -95,6 +95,18 @@ def digest_of(body: bytes) -> str:
     return base64.b64encode(hashlib.sha256(body).digest()).decode()
 
 
+async def test_an_arrow_file_may_have_several_series(node: Node, tmp_path: Path) -> None:
+    async with node.client() as client:
+        url = HOURLY.replace("ETHUSDT", "ETHUSDT,BTCUSDT").replace("1h", "1m,1h")
+        answer = await client.get(f"{url}&format=arrow&allow_partial=true")
+    assert answer.status_code == 200
+    (path := tmp_path / "sent.arrow").write_bytes(answer.content)
+    kind = FileKind(Format.ARROW, shape_of(HOURS.kind), is_float=False)
+    for series, missing in ((HOURS, 0), (MINUTES, 10)):
+        found = [row for batch in read_rows(path, kind, series, SPAN) for row in batch.rows]
+        assert len(found) == len(rows_of(series)) - missing
+
+
 async def test_a_hole_is_refused_unless_it_is_allowed(node: Node, folder: Path) -> None:
     async with node.client() as client:
         refused = await client.get(f"{MINUTELY}&format=csv")
