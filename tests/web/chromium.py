@@ -38,6 +38,8 @@ FLAGS: Final = (
 )
 CODES: Final = {"ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "ArrowUp": 38, "Enter": 13, "Escape": 27, "Tab": 9}
 """Of keys that print nothing, as the DOM numbers them."""
+TEXTS: Final = {"Enter": "\r"}  # without it a button in focus is not pressed
+SHIFT: Final = 8
 
 
 class Browser:
@@ -79,10 +81,7 @@ class Browser:
         self._listeners[session] = made.note
         for domain in ("Page", "Runtime", "Log", "Network"):
             await self.send(f"{domain}.enable", session)
-        await self.send(
-            "Emulation.setDeviceMetricsOverride", session, width=width, height=height, deviceScaleFactor=scale,
-            mobile=width < 500,
-        )  # fmt: skip
+        await made.resize(width, height, scale)
         await self.send("Emulation.setFocusEmulationEnabled", session, enabled=True)  # as if it were in front
         if before:
             await self.send("Page.addScriptToEvaluateOnNewDocument", session, source=before)
@@ -138,16 +137,23 @@ class Page:
         except AssertionError as error:
             raise AssertionError(f"{error}; errors of the page: {self.errors}") from error
 
-    async def press(self, key: str, times: int = 1) -> None:
+    async def press(self, key: str, times: int = 1, *, shift: bool = False) -> None:
         """Press and release a key."""
         for _ in range(times):
-            text = {} if key in CODES or len(key) > 1 else {"text": key}
+            text = {"text": TEXTS.get(key, key)} if key in TEXTS or len(key) == 1 else {}
             code = {"windowsVirtualKeyCode": CODES[key]} if key in CODES else {}
             for kind in ("keyDown", "keyUp"):
                 await self._browser.send(
                     "Input.dispatchKeyEvent", self._session, type=kind, key=key, **(text if kind == "keyDown" else {}),
-                    **code,
+                    **code, modifiers=SHIFT if shift else 0,
                 )  # fmt: skip
+
+    async def resize(self, width: int, height: int, scale: float = 1) -> None:
+        """Change the size of its window; one narrower than 500 px is a phone's."""
+        await self._browser.send(
+            "Emulation.setDeviceMetricsOverride", self._session, width=width, height=height, deviceScaleFactor=scale,
+            mobile=width < 500,
+        )  # fmt: skip
 
     async def type(self, text: str) -> None:
         """Type a text where the focus is."""

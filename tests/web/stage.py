@@ -1,6 +1,6 @@
 """What browser tests share: an exchange, a node with days of sealed klines, a prefixing proxy, and a browser."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ class Stage:
     """A node that holds its wish, and a browser."""
 
     place: Place
+    sandbox: SandboxServer
     browser: Browser
     folder: Path
     prefixed: str | None
@@ -83,15 +84,32 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(folder: Path) -> AsyncIterator[Stage]:
-    """A stage. Skips where the dashboard is not built."""
+async def staged(
+    folder: Path,
+    *,
+    settings: Mapping[str, str] = SETTINGS,
+    symbols: int = 4,
+    faults: Sequence[Callable[[int], Mapping[str, Any]]] = (),
+    lacking: int = 0,
+) -> AsyncIterator[Stage]:
+    """A stage. Skips where the dashboard is not built.
+
+    `faults` are made for the exchange's time (ms) when it starts; the node is ready when `lacking` klines are missing.
+    """
     if not (BUILT / "index.html").exists():
         pytest.skip("the dashboard is not built (make web)")
-    async with SandboxServer(ShiftedClock(elapsed_s=15), symbols=4) as sandbox, Programs(folder) as programs:
-        place = Place(programs, sandbox.port, settings=dict(SETTINGS))
+    async with SandboxServer(ShiftedClock(elapsed_s=15), symbols=symbols) as sandbox, Programs(folder) as programs:
+        for fault in faults:
+            sandbox.inject(**fault(sandbox.exchange.clock.now_ms()))
+        place = Place(programs, sandbox.port, settings=dict(settings))
         place.serve()
+
+        async def is_held() -> bool:
+            report = (await place.get("/v1/coverage?limit=1")).json()
+            return bool(report["wished"]) and report["missing"] <= lacking
+
         async with chromium(programs) as browser:
-            await until(place.is_whole, "the wish is held", HELD_S_MAX)
+            await until(is_held if lacking else place.is_whole, "the wish is held", HELD_S_MAX)
             prefixed = None
             if NGINX is not None:
                 port = free_port()
@@ -99,4 +117,4 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
                 more = _PROXY.format(port=port, prefix=PREFIX, node=place.port)
                 conf = nginx_conf(folder, free_port(), place.port, more=more)
                 programs.start("-p", str(folder), "-c", str(conf), "-e", str(folder / "error.log"), command=(NGINX,))
-            yield Stage(place, browser, folder, prefixed)
+            yield Stage(place, sandbox, browser, folder, prefixed)

@@ -1,7 +1,8 @@
 /** Repeats a request while the page is visible, and not before the answer to the one before. */
 
 /** Call `ask` at once and `everyMs` after each answer, only while the document is visible, until `signal` aborts.
- * `failed` gets what `ask` throws; the next call is made all the same. Returns a function that asks at once. */
+ * `failed` gets what `ask` throws; the next call is made all the same. Returns a function that asks at once, or as soon
+ * as the answer that is under way has come: what was asked for since may differ. */
 export function poll(
   ask: (signal: AbortSignal) => Promise<void>,
   everyMs: number,
@@ -10,15 +11,20 @@ export function poll(
 ): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   let isAsking = false;
+  let isWanted = false;
 
   async function round(): Promise<void> {
     clearTimeout(timer);
-    if (isAsking || signal.aborted) return;
+    isWanted = true;
+    if (isAsking) return;
     isAsking = true;
-    try {
-      await ask(signal);
-    } catch (error) {
-      if (!signal.aborted) failed(error);
+    while (isWanted && !signal.aborted) {
+      isWanted = false;
+      try {
+        await ask(signal);
+      } catch (error) {
+        if (!signal.aborted) failed(error);
+      }
     }
     isAsking = false;
     if (!signal.aborted && document.visibilityState === "visible") timer = setTimeout(() => void round(), everyMs);

@@ -29,6 +29,7 @@ export class Heatmap {
   private days = 0;
   private startMs = 0;
   private cell: Cell | null = null;
+  private said = ""; // of the cell, so that a repair under the cursor is said too
   private frame = 0;
 
   /** `moved` is called when the cursor moves, `opened` when its day is clicked or Enter is pressed. */
@@ -53,7 +54,8 @@ export class Heatmap {
   /** Show these rows; the cursor stays where it is if it can. */
   show(rows: Row[], startMs: number, days: number): void {
     [this.rows, this.startMs, this.days] = [rows, startMs, days];
-    if (this.cell && (this.cell.row >= rows.length || this.cell.day >= days)) this.cell = null;
+    if (this.cell && !this.has(this.cell)) this.cell = null;
+    this.say();
     this.layOut();
   }
 
@@ -195,9 +197,20 @@ export class Heatmap {
   private moveTo(cell: Cell): void {
     if (this.cell?.row === cell.row && this.cell.day === cell.day) return;
     this.cell = cell;
-    const row = this.rows[cell.row];
-    if (row) this.moved(row, this.startMs + cell.day * DAY_MS, (row.days[cell.day] ?? ".") as Letter);
+    this.say();
     this.paintSoon();
+  }
+
+  /** Tell what the cell under the cursor is, unless it was told. */
+  private say(): void {
+    const row = this.cell && this.rows[this.cell.row];
+    if (!this.cell || !row) return;
+    const dayMs = this.startMs + this.cell.day * DAY_MS;
+    const letter = (row.days[this.cell.day] ?? ".") as Letter;
+    const now = `${row.symbol} ${dayMs} ${letter}`;
+    if (now === this.said) return;
+    this.said = now;
+    this.moved(row, dayMs, letter);
   }
 
   private bringIntoView(): void {

@@ -112,7 +112,7 @@ export function coveragePage(place: HTMLElement, context: Context): Page {
         limit: PAGE_SERIES,
       };
       answer = await context.api.get<CoverageDays>("v1/coverage/days", query, signal);
-      if (mine !== round) return again(); // something else was chosen meanwhile
+      if (mine !== round) return; // something else was chosen meanwhile, and is asked for next
       rows.push(...answer.series);
       fillChoices(answer);
       if (loaded === null || rows.length >= answer.total) {

@@ -50,8 +50,11 @@ export function startShell(root: HTMLElement): void {
   const changeLanguage = (): void => {
     language = language === "en" ? "zh" : "en";
     chooseLanguage(language);
+    const focused = headerStops().indexOf(document.activeElement as HTMLElement);
     build();
+    headerStops()[focused]?.focus(); // whoever pressed the button by keyboard stays on it
   };
+  const headerStops = (): HTMLElement[] => [...root.querySelectorAll<HTMLElement>("header a, header button")];
 
   function shortcuts(): Shortcut[] {
     const words = shellWords[language];
