@@ -1,6 +1,6 @@
 /** Fills bars: pages of history as the view moves, how many klines a bar is made of, and what closes meanwhile. */
 
-import type { Api } from "../api";
+import { ApiError, type Api } from "../api";
 import { Bars, type BarsAnswer, type LiveBar } from "./bars";
 import { followRows, followStream, type LiveState } from "./live";
 import { isThinned, lengthOf, newestRows, pageOf, type Page, type Shown } from "./source";
@@ -13,7 +13,7 @@ const IN_VIEW_MAX = 4_000; // bars; more are thinner than a pixel on any screen
 const IN_VIEW_MIN = 300; // bars; with fewer of them each is made of fewer klines
 const IN_VIEW_AIM = 1_200;
 const STRIDES = [1, 5, 15, 60, 240] as const;
-const PAUSE_MS = 3_000; // after a page that could not be fetched
+const PAUSE_MS = 3_000; // after a page that could not be fetched; then it is asked for again, unless the node refused it
 
 /** The indexes of the first and the last slot in view; they may lie outside of the slots. */
 export interface Range {
@@ -39,6 +39,7 @@ export class Feed {
   live: LiveState = "connecting";
   private isLoading = false;
   private pausedUntil = 0;
+  private retry: ReturnType<typeof setTimeout> | undefined;
   private ending = new AbortController();
 
   constructor(
@@ -52,6 +53,7 @@ export class Feed {
   }
 
   end(): void {
+    clearTimeout(this.retry);
     this.ending.abort();
   }
 
@@ -91,9 +93,14 @@ export class Feed {
     const inView = Math.min(range.to, slots.length) - Math.max(range.from, oldest); // not the emptiness around them
     const stride = this.strideFor(Math.max(1, inView));
     if (stride !== this.stride) {
-      void this.open(stride, [begin + range.from * step, begin + range.to * step]);
+      void this.open(stride, this.timesOf(range));
     } else if (range.from < AHEAD && this.hasOlder()) void this.older();
     else if (range.to > slots.length - AHEAD && !this.bars.isNewest) void this.newer();
+  }
+
+  private timesOf({ from, to }: Range): readonly [number, number] {
+    const { begin, step } = this.bars;
+    return [begin + from * step, begin + to * step];
   }
 
   private hasOlder(): boolean {
@@ -127,10 +134,12 @@ export class Feed {
       page.start = Math.max(0, page.end - most * step);
     }
     await this.load(page, (answer) => {
+      const range = this.listener.range();
+      const now = view === null || range === null ? view : this.timesOf(range); // it may have moved on meanwhile
       bars.take(answer, page.end === null);
       this.stride = stride;
       this.bars = bars;
-      this.listener.opened(view);
+      this.listener.opened(now);
     });
   }
 
@@ -193,7 +202,16 @@ export class Feed {
       if (this.ending.signal.aborted) return;
       this.pausedUntil = Date.now() + PAUSE_MS;
       this.listener.failed(error);
+      const isRefused = error instanceof ApiError && error.status >= 400 && error.status < 500 && error.status !== 429;
+      clearTimeout(this.retry);
+      if (!isRefused) this.retry = setTimeout(() => this.again(), PAUSE_MS);
     }
+  }
+
+  /** Fetch what could not be fetched: the first bars, what closed meanwhile, or what the view is near to. */
+  private again(): void {
+    this.pausedUntil = 0;
+    void this.tail().then(() => this.moved());
   }
 
   private takeLive(bar: LiveBar): void {

@@ -1,22 +1,17 @@
 /** Panes below the candles: open interest, ratios, taker volume and funding of what is in view. */
 
 import { HistogramSeries, LineSeries, type IChartApi, type ISeriesApi } from "lightweight-charts";
-import { ApiError, type Api, type Query } from "../api";
+import type { Api } from "../api";
 import { colour } from "../theme";
 import type { Bars } from "./bars";
+import { MetricPages, type Row, type Wanted } from "./metric_pages";
 import type { Shown } from "./source";
 import { timeOf } from "./view";
 
 export const PANES = ["interest", "ratio", "taker", "funding"] as const;
 export type PaneName = (typeof PANES)[number];
 
-const ROWS_MAX = 500; // of one request, and enough for the width of a screen
-const MONTH_MS = 30 * 86_400_000; // how far back the exchange has rows
 const HEIGHT = 0.22; // of the candles' pane
-const PERIODS: readonly [code: string, lengthMs: number][] = [
-  ["5m", 300_000], ["15m", 900_000], ["30m", 1_800_000], ["1h", 3_600_000], ["2h", 7_200_000], ["4h", 14_400_000],
-  ["6h", 21_600_000], ["12h", 43_200_000], ["1d", 86_400_000],
-];
 
 interface Line {
   path: string;
@@ -39,8 +34,6 @@ const LINES: Record<PaneName, Line[]> = {
   funding: [{ path: "fapi/v1/fundingRate", field: "fundingRate", colour: "--disputed", word: "funding" }],
 };
 
-type Row = Record<string, string | number>;
-
 interface Drawn {
   pane: PaneName;
   line: Line;
@@ -53,12 +46,16 @@ export class Panes {
   private drawn: Drawn[] = [];
   private rows = new Map<string, Row[]>();
   private asked = "";
+  private round = 0; // of what was asked: the answers to one before it are late
+  private readonly pages: MetricPages;
 
   constructor(
     private readonly chart: IChartApi,
-    private readonly api: Api,
+    api: Api,
     private readonly failed: (error: unknown) => void,
-  ) {}
+  ) {
+    this.pages = new MetricPages(api);
+  }
 
   get names(): PaneName[] {
     return PANES.filter((name) => this.drawn.some((each) => each.pane === name));
@@ -82,17 +79,16 @@ export class Panes {
     for (const { series, line } of this.drawn) series.applyOptions({ color: colour(line.colour) });
   }
 
-  /** Fetch and show the rows of what is in view (ms), one request for each path. */
-  async load(shown: Shown, bars: Bars, from: number, to: number, signal: AbortSignal): Promise<void> {
-    const [code, lengthMs] = PERIODS.find(([, each]) => (to - from) / each <= ROWS_MAX) ?? ["1d", 86_400_000];
-    const start = Math.floor(Math.max(from, bars.first ?? from) / lengthMs) * lengthMs;
-    const end = Math.ceil(to / lengthMs) * lengthMs;
-    const asked = `${shown.symbol} ${code} ${start} ${end}`;
+  /** Fetch and show the rows of what is in view (ms). */
+  async load({ symbol }: Shown, bars: Bars, from: number, to: number, signal: AbortSignal): Promise<void> {
+    const start = Math.max(from, bars.first ?? from);
+    const asked = `${symbol} ${start} ${to}`;
     if (asked !== this.asked) {
       this.asked = asked;
+      const round = ++this.round;
       const paths = [...new Set(this.drawn.map((each) => each.line.path))];
-      const found = await Promise.all(paths.map((path) => this.read(path, shown, code, start, end, signal)));
-      if (signal.aborted || asked !== this.asked) return;
+      const found = await Promise.all(paths.map((path) => this.read({ path, symbol, from: start, to }, signal)));
+      if (signal.aborted || round !== this.round) return;
       this.rows = new Map(paths.map((path, index) => [path, found[index] ?? []]));
     }
     this.show(bars);
@@ -123,19 +119,12 @@ export class Panes {
     return this.chart.addSeries(LineSeries, { ...options, lineWidth: 2, priceFormat }, index);
   }
 
-  private async read(
-    path: string, shown: Shown, period: string, start: number, end: number, signal: AbortSignal,
-  ): Promise<Row[]> {
-    const isFunding = path.endsWith("fundingRate");
-    const reach = period === "5m" || isFunding ? 0 : Date.now() - MONTH_MS + 60_000;
-    const query: Query = { symbol: shown.symbol, startTime: Math.max(start, reach), endTime: end, limit: ROWS_MAX };
-    if (!isFunding) query["period"] = period;
-    if (end <= Math.max(start, reach)) return [];
+  private async read(wanted: Wanted, signal: AbortSignal): Promise<Row[]> {
     try {
-      return await this.api.get<Row[]>(path, query, signal);
+      return await this.pages.read(wanted, signal);
     } catch (error) {
-      const isTooOld = error instanceof ApiError && error.status === 400; // and not held
-      if (!signal.aborted && !isTooOld) this.failed(error);
+      if (!signal.aborted) this.failed(error);
+      this.asked = ""; // when the view moves next, ask again
       return [];
     }
   }

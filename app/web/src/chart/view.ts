@@ -26,6 +26,7 @@ export class View {
   private bars: Bars | null = null;
   private length = 0;
   private anchor: { index: number; time: number } | null = null;
+  private wanted: Range | null = null; // what the view was moved to, until the library has drawn it in the next frame
 
   constructor(place: HTMLElement) {
     this.chart = createChart(place, {
@@ -75,11 +76,21 @@ export class View {
     const scale = this.chart.timeScale();
     this.candles.priceScale().setAutoScale(true);
     if (view === null) {
+      this.wanted = null;
       scale.scrollToPosition(scale.options().rightOffset, false);
-      return;
+      return this.note();
     }
     const indexAt = (time: number): number => (time - bars.begin) / bars.step;
-    scale.setVisibleLogicalRange({ from: indexAt(view[0]), to: indexAt(view[1]) });
+    this.move({ from: indexAt(view[0]), to: indexAt(view[1]) });
+    this.note();
+  }
+
+  /** Call `moved` whenever other slots come into view. */
+  onMove(moved: () => void): void {
+    this.chart.timeScale().subscribeVisibleLogicalRangeChange(() => {
+      this.note();
+      moved();
+    });
   }
 
   /** Show the bars after some were added or replaced; what is in view stays there. */
@@ -91,7 +102,7 @@ export class View {
     this.fill(bars);
     if (range === null) return;
     const shift = isAtEnd ? this.length - before : anchor === null ? 0 : bars.indexOf(anchor.time) - anchor.index;
-    if (shift !== 0) this.chart.timeScale().setVisibleLogicalRange({ from: range.from + shift, to: range.to + shift });
+    if (shift !== 0) this.move({ from: range.from + shift, to: range.to + shift });
     this.note();
   }
 
@@ -110,7 +121,7 @@ export class View {
   }
 
   range(): Range | null {
-    return this.chart.timeScale().getVisibleLogicalRange();
+    return this.wanted ?? this.chart.timeScale().getVisibleLogicalRange();
   }
 
   /** The slots in view. */
@@ -121,7 +132,7 @@ export class View {
   }
 
   /** Remember which slot is in view, before bars change. */
-  note(): void {
+  private note(): void {
     const range = this.range();
     const index = range === null ? 0 : Math.max(0, Math.ceil(range.from));
     const slot = this.bars?.slots[index];
@@ -133,7 +144,7 @@ export class View {
     const range = this.range();
     if (range === null) return;
     const by = (range.to - range.from) * PAN * direction;
-    this.chart.timeScale().setVisibleLogicalRange({ from: range.from + by, to: range.to + by });
+    this.move({ from: range.from + by, to: range.to + by });
   }
 
   /** Zoom around the right edge. */
@@ -141,11 +152,20 @@ export class View {
     const range = this.range();
     if (range === null) return;
     const width = (range.to - range.from) * (isIn ? 1 / ZOOM : ZOOM);
-    this.chart.timeScale().setVisibleLogicalRange({ from: range.to - width, to: range.to });
+    this.move({ from: range.to - width, to: range.to });
   }
 
   remove(): void {
     this.chart.remove();
+  }
+
+  /** The library moves in its next frame: until then keys and bars that come go by where it is to be. */
+  private move(range: Range): void {
+    this.wanted = range;
+    this.chart.timeScale().setVisibleLogicalRange(range);
+    requestAnimationFrame(() => {
+      if (this.wanted === range) this.wanted = null;
+    });
   }
 
   private fill(bars: Bars): void {
