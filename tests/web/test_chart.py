@@ -1,6 +1,7 @@
 """The chart in a browser shows exactly what the API answers: live, in the past, behind a prefix, by keyboard."""
 
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest_asyncio
 from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.series import Series
 from app.kinds.klines import KLINES
+from infra.sqlite.library import sqlite3
 from tests.stores.databases import SqliteDatabase
 from tests.system.processes import until
 from tests.web.chromium import NEEDS_CHROMIUM, Page
@@ -145,6 +147,22 @@ async def test_a_symbol_is_found_by_keyboard_and_other_prices_have_bars(stage: S
     page = await stage.chart("kind=mark&interval=5m&panes=")
     await page.until(f"{SHOWN}.live === 'polling'", "the row in progress is asked for")
     assert (await shown(page))["kind"] == "mark"
+    page.assert_clean(stage.origin)
+    await page.close()
+
+
+async def test_a_kline_that_was_revised_is_marked_and_counted(stage: Stage) -> None:
+    page = await stage.chart("panes=")
+    at_ms = (await shown(page))["bars"][5]["time"]
+    file = stage.place.programs.folder / stage.place.database
+    with closing(sqlite3.connect(file)) as connection, connection:
+        before = ("BTCUSDT", "1m", at_ms, *"123456", 7, "8", "9", "ws", "rest", at_ms)
+        connection.execute(f"INSERT INTO revision VALUES (NULL{', ?' * len(before)})", before)
+    await page.go("about:blank")
+    await page.go(stage.url("panes="))
+    await page.until(HAS_BARS, "the chart is loaded anew")
+    assert (await shown(page))["marks"]["revised"] == [at_ms]
+    await page.until("document.querySelector('.below').textContent.startsWith('1 revised')", "it is counted")
     page.assert_clean(stage.origin)
     await page.close()
 

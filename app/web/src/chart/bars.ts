@@ -105,9 +105,9 @@ export class Bars {
     };
     const { marks } = this;
     this.marks = {
-      absent: [...marks.absent.flatMap(outside), ...answer.absent],
-      missing: [...marks.missing.flatMap(outside), ...answer.missing],
-      disputed: [...marks.disputed.flatMap(outside), ...answer.disputed],
+      absent: joined([...marks.absent.flatMap(outside), ...answer.absent]),
+      missing: joined([...marks.missing.flatMap(outside), ...answer.missing]),
+      disputed: joined([...marks.disputed.flatMap(outside), ...answer.disputed]),
       revised: [...marks.revised.filter((at) => at < answer.start || at >= answer.end), ...answer.revised],
     };
   }
@@ -154,6 +154,17 @@ export class Bars {
     };
     return atBegin;
   }
+}
+
+/** The same times in the fewest spans, in order. */
+function joined(spans: Span[]): Span[] {
+  const made: Span[] = [];
+  for (const [start, end] of spans.sort(([a], [b]) => a - b)) {
+    const last = made[made.length - 1];
+    if (last !== undefined && start <= last[1]) made[made.length - 1] = [last[0], Math.max(last[1], end)];
+    else made.push([start, end]);
+  }
+  return made;
 }
 
 /** The slots of a page, with an empty one at each time that has no kline, so that a hole is seen. */

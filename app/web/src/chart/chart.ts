@@ -41,7 +41,7 @@ export class Chart {
     const below = html("div", { class: "below" }, this.texts.summary, html("p", {}, attribution));
     show(place, this.controls.element, this.texts.legend, this.texts.fault, this.canvas, below);
     this.feed = this.opened(); // the bars are on their way while the chart is built
-    this.view = new View(this.canvas);
+    this.view = new View(this.canvas, (bars) => this.panes.show(bars));
     this.panes = new Panes(this.view.chart, context.api, (error) => this.texts.showFault(error, words.paneFailed));
     this.choose(panesOf(context.parameters));
     this.listen();
@@ -57,6 +57,7 @@ export class Chart {
   change(part: Partial<Shown>): void {
     const next = { ...this.shown, ...part };
     if (next.symbol === this.shown.symbol && next.kind === this.shown.kind && next.interval === this.shown.interval) return;
+    if (next.symbol !== this.shown.symbol) this.panes.forget();
     this.shown = next;
     this.context.keep(addressOf(next));
     this.controls.show(next, this.panes.names);
@@ -133,8 +134,14 @@ export class Chart {
       const [first, last] = [inView[0], inView[inView.length - 1]];
       if (first === undefined || last === undefined) return;
       const end = last.time + feed.bars.step;
-      void this.panes.load(shown, feed.bars, first.time, end, this.context.signal).then(() => this.draw());
+      void this.panes.load(shown, feed.bars, first.time, end, this.context.signal).then(() => this.drawPanes());
     }, SETTLED_MS);
+  }
+
+  private drawPanes(): void {
+    if (this.context.signal.aborted || !this.view.shows(this.feed.bars)) return; // other bars bring the panes along
+    this.panes.show(this.feed.bars);
+    this.draw();
   }
 
   private draw(): void {

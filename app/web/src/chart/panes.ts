@@ -79,19 +79,38 @@ export class Panes {
     for (const { series, line } of this.drawn) series.applyOptions({ color: colour(line.colour) });
   }
 
-  /** Fetch and show the rows of what is in view (ms). */
+  /** Fetch the rows of what is in view (ms); `show` draws them. */
   async load({ symbol }: Shown, bars: Bars, from: number, to: number, signal: AbortSignal): Promise<void> {
     const start = Math.max(from, bars.first ?? from);
     const asked = `${symbol} ${start} ${to}`;
-    if (asked !== this.asked) {
-      this.asked = asked;
-      const round = ++this.round;
-      const paths = [...new Set(this.drawn.map((each) => each.line.path))];
-      const found = await Promise.all(paths.map((path) => this.read({ path, symbol, from: start, to }, signal)));
-      if (signal.aborted || round !== this.round) return;
-      this.rows = new Map(paths.map((path, index) => [path, found[index] ?? []]));
+    if (asked === this.asked) return;
+    this.asked = asked;
+    const round = ++this.round;
+    const paths = [...new Set(this.drawn.map((each) => each.line.path))];
+    const found = await Promise.all(paths.map((path) => this.read({ path, symbol, from: start, to }, signal)));
+    if (!signal.aborted && round === this.round) this.rows = new Map(paths.map((path, index) => [path, found[index] ?? []]));
+  }
+
+  /** Forget the rows: those of another symbol follow. */
+  forget(): void {
+    this.round++;
+    this.asked = "";
+    this.rows = new Map();
+  }
+
+  /** Show the rows that were loaded at the slots of these bars. */
+  show(bars: Bars): void {
+    for (const { line, series, texts } of this.drawn) {
+      texts.clear();
+      for (const row of this.rows.get(line.path) ?? []) {
+        const time = Number(row["timestamp"] ?? row["fundingTime"]);
+        const slot = bars.slots[bars.indexOf(time + 1) - 1]; // the bar in which the value was so
+        const text = String(row[line.field] ?? "");
+        if (slot !== undefined && text !== "" && time < slot.time + bars.step) texts.set(slot.time, text);
+      }
+      const points = [...texts].sort(([a], [b]) => a - b);
+      series.setData(points.map(([time, text]) => ({ time: timeOf(time), value: Number(text) })));
     }
-    this.show(bars);
   }
 
   /** The exact values at a slot, by word. */
@@ -126,20 +145,6 @@ export class Panes {
       if (!signal.aborted) this.failed(error);
       this.asked = ""; // when the view moves next, ask again
       return [];
-    }
-  }
-
-  private show(bars: Bars): void {
-    for (const { line, series, texts } of this.drawn) {
-      texts.clear();
-      for (const row of this.rows.get(line.path) ?? []) {
-        const time = Number(row["timestamp"] ?? row["fundingTime"]);
-        const slot = bars.slots[bars.indexOf(time + 1) - 1]; // the bar in which the value was so
-        const text = String(row[line.field] ?? "");
-        if (slot !== undefined && text !== "" && time < slot.time + bars.step) texts.set(slot.time, text);
-      }
-      const points = [...texts].sort(([a], [b]) => a - b);
-      series.setData(points.map(([time, text]) => ({ time: timeOf(time), value: Number(text) })));
     }
   }
 }

@@ -24,7 +24,7 @@ export function exposeToTests(chart: Chart): () => void {
       isNewest: feed.bars.isNewest,
       live: feed.live,
       marks: structuredClone(feed.bars.marks),
-      panes: panes.counts(),
+      panes: panes.counts(), logical: view.range(), lib: view.chart.timeScale().getVisibleLogicalRange(), isShown: view.shows(feed.bars), n: feed.bars.slots.length,
     };
   };
   return () => delete window.klinenodeChart;

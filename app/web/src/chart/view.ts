@@ -16,6 +16,7 @@ import { MarksPrimitive } from "./marks";
 
 const PAN = 0.15; // of the view, for each key
 const ZOOM = 1.25;
+const UNSEEN = "#00000000";
 const SPACING_PX_MIN = 0.1; // the feed makes bars of more klines long before they are this thin
 
 export class View {
@@ -28,7 +29,11 @@ export class View {
   private anchor: { index: number; time: number } | null = null;
   private wanted: Range | null = null; // what the view was moved to, until the library has drawn it in the next frame
 
-  constructor(place: HTMLElement) {
+  /** `filled` is called in the midst of every change of bars: series that have points where no slot is move all others. */
+  constructor(
+    place: HTMLElement,
+    private readonly filled: (bars: Bars) => void,
+  ) {
     this.chart = createChart(place, {
       autoSize: true,
       layout: { attributionLogo: false, panes: { enableResize: true } },
@@ -73,15 +78,12 @@ export class View {
     const precision = (last?.texts?.close.split(".")[1] ?? "").length;
     this.candles.applyOptions({ priceFormat: { type: "price", precision, minMove: 10 ** -precision } });
     this.fill(bars);
-    const scale = this.chart.timeScale();
     this.candles.priceScale().setAutoScale(true);
-    if (view === null) {
-      this.wanted = null;
-      scale.scrollToPosition(scale.options().rightOffset, false);
-      return this.note();
+    if (view === null) this.toNewest(bars);
+    else {
+      const indexAt = (time: number): number => (time - bars.begin) / bars.step;
+      this.move({ from: indexAt(view[0]), to: indexAt(view[1]) });
     }
-    const indexAt = (time: number): number => (time - bars.begin) / bars.step;
-    this.move({ from: indexAt(view[0]), to: indexAt(view[1]) });
     this.note();
   }
 
@@ -102,17 +104,22 @@ export class View {
     this.fill(bars);
     if (range === null) return;
     const shift = isAtEnd ? this.length - before : anchor === null ? 0 : bars.indexOf(anchor.time) - anchor.index;
-    if (shift !== 0) this.move({ from: range.from + shift, to: range.to + shift });
+    this.keep({ from: range.from + shift, to: range.to + shift });
     this.note();
   }
 
-  /** Show the last bar. */
+  /** Show the last bar; the view goes along with it where it shows the newest. */
   update(bars: Bars): void {
     const last = bars.slots[bars.slots.length - 1];
     if (last === undefined) return;
+    const range = this.range();
+    const before = this.length;
     this.candles.update(candleOf(last));
     this.volume.update(this.volumeOf(last));
     this.length = bars.slots.length;
+    if (range === null) return;
+    const shift = range.to >= before - 1 ? this.length - before : 0;
+    this.keep({ from: range.from + shift, to: range.to + shift });
   }
 
   /** Whether these are the bars that are drawn. */
@@ -168,15 +175,32 @@ export class View {
     });
   }
 
+  private toNewest(bars: Bars): void {
+    const scale = this.chart.timeScale();
+    const { barSpacing, rightOffset } = scale.options();
+    const to = bars.slots.length - 1 + rightOffset;
+    if (scale.width() > 0) this.move({ from: to + 1 - scale.width() / barSpacing, to });
+    else scale.scrollToPosition(rightOffset, false); // the library has not been given its size yet
+  }
+
+  /** Stay at `range`: the library counts from the last slot with a bar, which may be another one now. */
+  private keep(range: Range): void {
+    const now = this.chart.timeScale().getVisibleLogicalRange();
+    const isThere = this.wanted === null && now !== null && Math.abs(now.from - range.from) + Math.abs(now.to - range.to) < 0.01;
+    if (!isThere) this.move(range);
+  }
+
   private fill(bars: Bars): void {
     this.candles.setData(bars.slots.map(candleOf));
     this.volume.setData(bars.slots.map((slot) => this.volumeOf(slot)));
+    this.filled(bars);
     this.marks.set(bars);
     this.length = bars.slots.length;
   }
 
   private volumeOf({ time, texts }: Slot) {
-    if (texts === null) return { time: timeOf(time) };
+    // not left out: the library counts its view from the last slot that has a value in any series
+    if (texts === null) return { time: timeOf(time), value: 0, color: UNSEEN };
     const isUp = Number(texts.close) >= Number(texts.open);
     return { time: timeOf(time), value: Number(texts.volume), color: `${colourOf(isUp)}66` };
   }
