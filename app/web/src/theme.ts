@@ -16,9 +16,10 @@ export function theme(): Theme {
   return dark.matches ? "dark" : "light";
 }
 
-/** Put the theme in force, now and whenever the browser's wish changes. */
+/** Put the theme in force, now and whenever the browser's wish changes, or the choice in another tab. */
 export function startTheme(): void {
   dark.addEventListener("change", apply);
+  addEventListener("storage", ({ key }) => key === KEY && apply());
   apply();
 }
 
