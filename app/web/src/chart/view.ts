@@ -185,8 +185,8 @@ export class View {
 
   /** Stay at `range`: the library counts from the last slot with a bar, which may be another one now. */
   private keep(range: Range): void {
-    const now = this.chart.timeScale().getVisibleLogicalRange();
-    const isThere = this.wanted === null && now !== null && Math.abs(now.from - range.from) + Math.abs(now.to - range.to) < 0.01;
+    const now = this.range();
+    const isThere = now !== null && Math.abs(now.from - range.from) + Math.abs(now.to - range.to) < 0.01;
     if (!isThere) this.move(range);
   }
 
