@@ -101,8 +101,10 @@ export class Panes {
   /** Show the rows that were loaded at the slots of these bars. */
   show(bars: Bars): void {
     for (const { line, series, texts } of this.drawn) {
+      const rows = this.rows.get(line.path) ?? [];
+      if (rows.length === 0 && texts.size === 0) continue; // setting nothing takes the library as long as setting much
       texts.clear();
-      for (const row of this.rows.get(line.path) ?? []) {
+      for (const row of rows) {
         const time = Number(row["timestamp"] ?? row["fundingTime"]);
         const slot = bars.slots[bars.indexOf(time + 1) - 1]; // the bar in which the value was so
         const text = String(row[line.field] ?? "");
