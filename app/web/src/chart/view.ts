@@ -179,7 +179,7 @@ export class View {
     const scale = this.chart.timeScale();
     const { barSpacing, rightOffset } = scale.options();
     const to = bars.slots.length - 1 + rightOffset;
-    if (scale.width() > 0) this.keep({ from: to + 1 - scale.width() / barSpacing, to });
+    if (scale.width() > 0) this.move({ from: to + 1 - scale.width() / barSpacing, to });
     else scale.scrollToPosition(rightOffset, false); // the library has not been given its size yet
   }
 
