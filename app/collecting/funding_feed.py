@@ -90,8 +90,9 @@ class FundingFeed:
         else:
             self._cursor_ms = max(self._cursor_ms or 0, now_ms - FUNDING_POINTS_MS)
             self._question_ms = now_ms + PAID_EVERY_MS
-            if self._paid_ms == NEVER_MS or self._paid_ms <= now_ms - AFTER_PAID_MS:
-                self._paid_ms = now_ms - now_ms % HOUR_MS + HOUR_MS
+            known_ms = self._window_end_ms - AFTER_PAID_MS  # what was paid later need not have been in the answer
+            if self._paid_ms == NEVER_MS or self._paid_ms < known_ms:
+                self._paid_ms = known_ms - known_ms % HOUR_MS + HOUR_MS
         self._plan(now_ms)
 
     def failed(self, now_ms: int) -> None:

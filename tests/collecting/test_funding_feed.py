@@ -2,7 +2,7 @@
 
 import msgspec
 
-from app.collecting.funding_feed import AFTER_PAID_MS, FIRST_MS, WINDOW_MS, FundingFeed
+from app.collecting.funding_feed import AFTER_PAID_MS, FIRST_MS, PAID_EVERY_MS, WINDOW_MS, FundingFeed
 from app.collecting.ledger import Origin
 from app.collecting.outlet import Outlet
 from app.collecting.sequence_spans import SequenceSpans
@@ -80,3 +80,17 @@ def test_without_any_forecast_the_rate_is_asked_for_after_each_full_hour() -> No
     ask(rules, now_ms)
     rules.answered(body(), now_ms)
     assert rules.due_ms == NOW_MS + HOUR_MS + AFTER_PAID_MS
+
+
+def test_an_answer_from_before_the_full_hour_does_not_stand_for_it() -> None:
+    """Found by the simulation: it came after the hour, and the rate paid in between was five minutes late."""
+    rules, _ = begin()
+    for asked_ms in (NOW_MS - 1_000, NOW_MS, NOW_MS + AFTER_PAID_MS - 1):
+        rules.tick(asked_ms)
+        if rules.wanted(asked_ms) is not None:
+            rules.sent(asked_ms)
+            rules.answered(body(), asked_ms + 1_600)
+        assert rules.due_ms == NOW_MS + AFTER_PAID_MS
+    ask(rules, NOW_MS + AFTER_PAID_MS)
+    rules.answered(body(), NOW_MS + AFTER_PAID_MS + 100)
+    assert rules.due_ms == NOW_MS + AFTER_PAID_MS + 100 + PAID_EVERY_MS
