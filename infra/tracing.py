@@ -18,6 +18,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
+from app.domain.letters import lower
 from app.events import Event, RequestDone
 from app.ports.tracing import Attributes, Headers, ServedRequest
 from infra.trace_export import TraceExport
@@ -83,7 +84,7 @@ class Tracing:
         provider.add_span_processor(export)
         self._tracer: Tracer = provider.get_tracer("klinenode", version("klinenode"))
         self._server = server
-        self.carriers = frozenset(name.lower().encode() for name in propagate.get_global_textmap().fields)
+        self.carriers = frozenset(lower(name).encode() for name in propagate.get_global_textmap().fields)
 
     # --- requests to this node ------------------------------------------------------------------------------------
 

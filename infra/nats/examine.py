@@ -19,7 +19,7 @@ CONNECT_S_MAX: Final = 3
 ANSWER_S_MAX: Final = 2.0
 """For JetStream to answer: it does within milliseconds, or not at all where the user lacks a permission."""
 CLOSE_S_MAX: Final = 1.0
-_AUTHORIZATION: Final = "authorization"
+_AUTHORIZATION: Final = "uthorization"  # servers write it with either first letter
 _read: Final = msgspec.json.Decoder(ApiAnswer).decode
 
 
@@ -114,7 +114,7 @@ async def _asked(client: Client, what: str) -> bytes:
 
 def _why(error: BaseException) -> str:
     text = str(error) or type(error).__name__
-    if _AUTHORIZATION in text or _AUTHORIZATION.title() in text:
+    if _AUTHORIZATION in text:
         return "it refuses this user or password"
     return "it does not answer" if isinstance(error, TimeoutError) else text.removeprefix("nats: ")
 
