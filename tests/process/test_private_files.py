@@ -16,6 +16,7 @@ from app.ports.coordination import RpcRequest, RpcResponse
 from app.settings import load
 from infra.local.metrics_folder import MetricsFolder
 from infra.local.rate_state import LocalRateState
+from infra.local.time_file import TimeFile
 from infra.process.clock import SystemClock
 from infra.process.private_file import open_private
 from infra.sqlite.lease import WriterLease
@@ -23,7 +24,7 @@ from infra.sqlite.sqlite_store import SqliteWriter
 from infra.telemetry import Telemetry
 from tests.coordination.local_lines import LocalStreamFanoutServer, LocalWriterRpc
 
-NAMES = {"k.db", "k.db-wal", "k.db-shm", "k.db.lock", "k.db.weight", "k.db.line", "k.db.streams"}
+NAMES = {"k.db", "k.db-wal", "k.db-shm", "k.db.lock", "k.db.weight", "k.db.time", "k.db.line", "k.db.streams"}
 NOBODY = 65_534
 FLOCK = shutil.which("flock")
 CANNOT_OPEN = 66  # flock's exit status
@@ -53,6 +54,7 @@ async def everything_in(folder: Path) -> dict[str, int]:
     )
     assert await lease.try_acquire("http://127.0.0.1:8000")
     await rate_state.update(lambda state: None)
+    TimeFile(database).write(b"0 0 ")
     line, streams, counted = LocalWriterRpc(database), LocalStreamFanoutServer(database), MetricsFolder(database)
     telemetry = Telemetry("ERROR")
     telemetry.share_in(counted.path)

@@ -195,7 +195,7 @@ async def test_what_only_the_writer_does_may_be_asked_of_any_process(tmp_path: P
         if runtime_dir is not None:
             assert names(tmp_path) <= {"klinenode.db", "klinenode.db-wal", "klinenode.db-shm", "klinenode.db.lock"}
             endings = {name.rpartition(".")[2] for name in names(tmp_path / runtime_dir)}
-            assert endings == {"line", "streams", "token", "weight"}
+            assert endings == {"line", "streams", "time", "token", "weight"}
 
 
 async def test_the_metrics_of_four_workers_are_those_of_one_server(tmp_path: Path) -> None:

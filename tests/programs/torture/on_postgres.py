@@ -22,7 +22,8 @@ AFTER_S: Final = 1.0  # how long a node runs on at most once it writes again
 AWAY_S: Final = 4.0  # how long a crashed server is away at most; a writer counts on its lease for 3 s
 MIGRATION_S: Final = 2.0  # from the first session to the last partition, on a busy machine
 SESSIONS_END_S_MAX: Final = 10.0  # of a killed node: the transaction that runs ends first
-ENDINGS: Final = {"weight", "line", "streams", "token"}  # of the files that the processes of a database share
+ENDINGS: Final = {"weight", "time", "new", "line", "streams", "token"}
+"""Of the files that the processes of a database share; `….time.new` is one that is being written."""
 
 WAYS: Final = (
     ("SIGKILL in a commit", True, "in_commit"),

@@ -22,7 +22,8 @@ CHECKPOINT_WAIT_S: Final = 12.0
 MIGRATION_S: Final = 0.15  # from the empty file to the committed schema, on a slow machine
 JOURNAL: Final = "klinenode.db-journal"  # exists while SQLite turns a new file to WAL; a hot one is rolled back
 FILES: Final = {
-    f"klinenode.db{end}" for end in ("", "-wal", "-shm", ".lock", ".weight", ".line", ".streams", ".token")
+    f"klinenode.db{end}"
+    for end in ("", "-wal", "-shm", ".lock", ".weight", ".time", ".time.new", ".line", ".streams", ".token")
 } | {JOURNAL}
 
 
