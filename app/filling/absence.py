@@ -49,15 +49,19 @@ class Doubt(Enum):
     """How strong the evidence is against the claim that a symbol has no klines before a given time."""
 
     NONE = "its listing, or the proven begin of its minutes, says the same"
+    LATE = "its listing is later, and the archive has no file of the day before"
+    LATE_UNHEARD = "its listing is later, and the archive cannot say"
     NEAR = "it was listed less than a day earlier"
-    NO_FILE = "its listing says otherwise, and the archive has no file of the day before either"
+    NO_FILE = "it was listed earlier, and the archive has no file of the day before either"
     ANY_BEGIN = "its listing says otherwise, and rows of this kind may begin at any time"
-    UNHEARD = "its listing says otherwise, and the archive cannot say"
+    UNHEARD = "it was listed earlier, and the archive cannot say"
     CONTRADICTED = "the archive has a file of the day before"
 
 
 ANSWER_AFTER_MS: Final = {
     Doubt.NONE: 0,
+    Doubt.LATE: 0,  # BTCUSDT is such a symbol, and clients begin with its first kline
+    Doubt.LATE_UNHEARD: AGAIN_MS,
     Doubt.NEAR: 2 * MINUTE_MS,
     Doubt.NO_FILE: AGAIN_MS,
     Doubt.ANY_BEGIN: AGAIN_MS,
@@ -68,6 +72,8 @@ ANSWER_AFTER_MS: Final = {
 
 RECORD_AFTER_MS: Final[Mapping[Doubt, int]] = {
     Doubt.NONE: 10_000,
+    Doubt.LATE: 2 * MINUTE_MS,
+    Doubt.LATE_UNHEARD: 30 * MINUTE_MS,
     Doubt.NEAR: 2 * MINUTE_MS,
     Doubt.NO_FILE: 2 * MINUTE_MS,
     Doubt.ANY_BEGIN: 2 * MINUTE_MS,
@@ -170,12 +176,15 @@ class Absence:
             return Doubt.NONE
         if not series.kind.begins_with_listing:
             return Doubt.ANY_BEGIN
-        is_refuted = begin_ms < listing.onboard_ms  # a listing after the first kline says nothing about earlier ones
-        has_file = await self._has_file_before(series.name, begin_ms, 0 if is_refuted else listing.onboard_ms)
-        if has_file is None:
-            is_near = not is_refuted and begin_ms <= listing.onboard_ms + DAY_MS
-            return Doubt.NEAR if is_near else Doubt.UNHEARD
-        return Doubt.CONTRADICTED if has_file else Doubt.NO_FILE
+        is_late = begin_ms < listing.onboard_ms  # a listing after the first kline says nothing about earlier ones
+        has_file = await self._has_file_before(series.name, begin_ms, 0 if is_late else listing.onboard_ms)
+        if has_file:
+            return Doubt.CONTRADICTED
+        if is_late:
+            return Doubt.LATE if has_file is False else Doubt.LATE_UNHEARD
+        if has_file is False:
+            return Doubt.NO_FILE
+        return Doubt.NEAR if begin_ms <= listing.onboard_ms + DAY_MS else Doubt.UNHEARD
 
     async def _has_file_before(self, symbol: str, begin_ms: int, since_ms: int) -> bool | None:
         """Whether the archive has the file of the last published day before `begin_ms`; None when that is unknown.

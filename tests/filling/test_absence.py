@@ -180,6 +180,21 @@ async def test_before_a_listing_that_the_first_kline_agrees_with_there_is_nothin
         assert opens(await at.answer(HOURS, end_ms=BEGIN_MS - HOUR_MS)) == []
 
 
+@pytest.mark.parametrize("is_archive_silent", [False, True])
+async def test_the_first_kline_of_a_symbol_with_a_late_listing_is_answered_at_once(
+    tmp_path: Path, *, is_archive_silent: bool
+) -> None:
+    """BTCUSDT's klines begin 17 days before its listing's date, and clients ask for its first one before all others."""
+    async with desk(tmp_path, first_ms=BEGIN_MS, is_writer=False) as at:
+        at.rig.symbols.listings["BTCUSDT"] = listing("BTCUSDT", BEGIN_MS + 17 * DAY_MS)
+        at.rig.vault.first_ms = BEGIN_MS
+        at.rig.vault.error = unavailable() if is_archive_silent else None
+        if is_archive_silent:
+            assert (await refused(at, HOURS, start_ms=0, limit=1)).retry_after_s == AGAIN_MS // 1000
+            at.rig.clock.ms += AGAIN_MS
+        assert opens(await at.answer(HOURS, start_ms=0, limit=1)) == [BEGIN_MS]
+
+
 @pytest.mark.parametrize("onboard_ms", [LONG_AGO_MS, BEGIN_MS + 17 * DAY_MS])
 @pytest.mark.parametrize("asked", [{"start_ms": 0, "limit": 3}, {"end_ms": BEGIN_MS + 2 * DAY_MS, "limit": 99}])
 async def test_lost_history_is_not_answered_with(tmp_path: Path, asked: Asking, onboard_ms: int) -> None:
