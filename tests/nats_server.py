@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import Final, Self
 
 import pytest
+from nats.aio.client import Client
 
+from tests.patience import PATIENCE_S
 from tests.system.processes import DIES_WITH_US, free_port
 
 SERVER: Final = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
@@ -125,3 +127,13 @@ class NatsServer:
             if FAILED in line:
                 break
         raise AssertionError(f"nats-server: {said.decode()[-2000:]}")
+
+
+async def heard(client: Client) -> None:
+    """Return when the server has every subscription that `client` has asked for.
+
+    One flush of nats-py 2.16 is not enough: it writes its PING past the commands that wait, so the server answers it
+    before it has read them. The second PING comes behind them.
+    """
+    await client.flush(int(PATIENCE_S))
+    await client.flush(int(PATIENCE_S))

@@ -15,7 +15,7 @@ from app.collecting.plans import StreamLimits, stream_plans
 from app.ports.publishing import Message
 from infra.nats.service import SUBJECT, CollectorService
 from tests.nats.jetstream import MORE_S, plain, publishing, usable
-from tests.nats_server import SERVER, USER, NatsServer
+from tests.nats_server import SERVER, USER, NatsServer, heard
 from tests.patience import PATIENCE_S
 from tests.system.processes import ROOT, free_port, until
 
@@ -119,7 +119,7 @@ async def test_a_reader_reads_by_a_durable_consumer_and_by_a_plain_subscription(
     async with publishing(server.url, stream_plans(LIMITS)) as publisher, plain(server.reader_url) as reader:
         await usable(publisher)
         live = await reader.subscribe("market.>")
-        await reader.flush()
+        await heard(reader)
         await publisher.publish(message(SUBJECTS[0], 2))
         assert (await live.next_msg(PATIENCE_S)).subject == SUBJECTS[0]
         durable = await reader.jetstream(timeout=PATIENCE_S).pull_subscribe(SUBJECTS[0], durable="mine")

@@ -20,6 +20,7 @@ from nats.errors import TimeoutError as NothingMore
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
+from tests.nats_server import heard
 from tests.patience import PATIENCE_S
 
 STREAMS: Final = ("MARKET_TRADES", "MARKET_BOOKS", "MARKET_SERIES", "MARKET_STATES")
@@ -314,11 +315,11 @@ class Heard:
 @asynccontextmanager
 async def hearing(url: str) -> AsyncIterator[Heard]:
     """A subscriber of everything the collector publishes."""
-    heard = Heard()
+    subscriber = Heard()
     async with connected(url) as client:
-        await client.subscribe("market.>", cb=heard.take)
-        await client.flush()
-        yield heard
+        await client.subscribe("market.>", cb=subscriber.take)
+        await heard(client)
+        yield subscriber
 
 
 def spans_missing(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
