@@ -19,7 +19,7 @@ from app.holding.wish import CLOSE_GRACE_MS
 from app.kinds.registry import named
 from app.node.node import Node
 from app.node.parts import Parts
-from app.node.prepare import CannotStart, prepare
+from app.node.prepare import CannotStart, prepare, require_database
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable, UpstreamError
 from app.settings import Settings
@@ -164,7 +164,7 @@ async def cancel(settings: Settings, target: Target, out: Console) -> Report:
 
     Without --start, the span begins with the first kline. Held klines stay.
     """
-    async with node_or_holder(settings, out) as (parts, holder):
+    async with node_or_holder(settings, out, makes_database=False) as (parts, holder):
         now_ms = parts.clock.now_ms()
         span = Span(target.start_ms or 0, now_ms if target.end_ms is None else target.end_ms)
         if not span:
@@ -181,12 +181,17 @@ async def cancel(settings: Settings, target: Target, out: Console) -> Report:
 
 
 @asynccontextmanager
-async def node_or_holder(settings: Settings, out: Console) -> AsyncIterator[tuple[Parts, str | None]]:
+async def node_or_holder(
+    settings: Settings, out: Console, *, makes_database: bool = True
+) -> AsyncIterator[tuple[Parts, str | None]]:
     """Give the parts of a running node and None, or, while another node is the writer, parts and the writer's URL.
 
-    The running node holds the lease and follows no symbols; the other one has not been started. Raises OperateError.
+    The running node holds the lease and follows no symbols; the other one has not been started. Raises OperateError,
+    also where there is no database and none shall be made.
     """
     try:
+        if not makes_database:
+            require_database(settings.db_url)
         await prepare(settings)
     except CannotStart as error:
         raise OperateError(str(error)) from error

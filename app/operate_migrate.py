@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from app.node.prepare import CannotStart, require_database
 from app.node.stores import store_of
 from app.operate import OperateError
 from app.outbound import masked
@@ -42,6 +43,10 @@ async def migrate(source_url: str, target_url: str, out: Console, *, timescale: 
         raise OperateError("both URLs name the same database")
     if timescale and not is_server(target_url):
         raise OperateError(f"--timescale needs a Postgres database as target, and {masked(target_url)} is a file")
+    try:
+        require_database(source_url)
+    except CannotStart as error:
+        raise OperateError(str(error)) from error
     try:
         async with AsyncExitStack() as opened:
             source = await opened.enter_async_context(_opened(source_url))

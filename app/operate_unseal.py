@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.domain.span import Span
-from app.node.prepare import CannotStart, prepare
+from app.node.prepare import CannotStart, prepare, require_database
 from app.node.stores import store_of
 from app.operate import OperateError
 from app.ports.errors import StoreDamaged, StoreUnavailable
@@ -27,6 +27,7 @@ async def unseal(settings: Settings, out: Console) -> tuple[int, int]:
     if settings.seal_after_days:
         raise OperateError("SEAL_AFTER_DAYS is not 0, so the node would seal the rows again: set it to 0 first")
     try:
+        require_database(settings.db_url)
         await prepare(settings)
     except CannotStart as error:
         raise OperateError(str(error)) from error

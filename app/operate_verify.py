@@ -30,7 +30,7 @@ async def verify(settings: Settings, target: Target, out: Console) -> Report:
     The audit runs in the node that holds the writer's lease, if there is one, else in this process. Raises
     OperateError.
     """
-    async with node_or_holder(settings, out) as (parts, holder):
+    async with node_or_holder(settings, out, makes_database=False) as (parts, holder):
         span = target.span(settings, parts.clock.now_ms())
         if holder is None:
             symbols = await listed_symbols(parts, target)

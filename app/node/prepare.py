@@ -54,6 +54,16 @@ async def prepare(settings: Settings) -> None:
         await lease.release()
 
 
+def require_database(db_url: str) -> None:
+    """Raise CannotStart where the file of the database does not exist, which opening it would make."""
+    path = store_of(db_url).file(db_url)
+    if path is not None and not path.exists():
+        raise CannotStart(
+            f"the database {path} does not exist, so it holds nothing: go to the node's folder, or correct the URL; "
+            "klinenode serve and klinenode backfill make one"
+        )
+
+
 async def _check_whole(db_url: str) -> None:
     """Raise CannotStart if only a part of another database was moved into this one."""
     contents = await store_of(db_url).contents(db_url)

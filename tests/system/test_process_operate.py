@@ -26,6 +26,10 @@ def days(first: int, last: int) -> tuple[str, ...]:
     return ("--start", str(midnight(first)), "--end", str(midnight(last)))
 
 
+def found(folder: Path, pattern: str) -> list[Path]:
+    return list(folder.rglob(pattern))
+
+
 async def test_backfill_by_itself_stops_at_ctrl_c_and_goes_on_from_there(tmp_path: Path) -> None:
     async with SandboxServer(SystemClock(), symbols=4) as sandbox:
         sandbox.inject(kind="archive_slow", delay_s=0.25)
@@ -186,6 +190,17 @@ async def test_what_makes_no_sense_is_said_and_changes_nothing(tmp_path: Path) -
             status, said = await programs.run("backfill", *options, env=place.env)
             assert (status, reason in said, "Traceback" in said) == (2, True, False)
         assert await place.ledgers() == {}
+
+
+async def test_a_command_that_needs_a_database_makes_none(tmp_path: Path) -> None:
+    async with Programs(tmp_path) as programs:
+        env = Place(programs, 1).env | {"SEAL_AFTER_DAYS": "0"}
+        other = f"sqlite:///{tmp_path / 'other.db'}"
+        move = ("migrate-store", env["DB_URL"], other)
+        for words in (("verify",), ("backfill", "--cancel"), ("unseal",), move):
+            status, said = await programs.run(*words, env=env)
+            assert (status, "does not exist" in said, "Traceback" in said) == (2, True, False), words
+        assert found(tmp_path, "*.db*") == []
 
 
 async def test_backfill_without_an_exchange_says_so_and_ends(tmp_path: Path) -> None:

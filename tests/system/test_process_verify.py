@@ -5,6 +5,7 @@ from pathlib import Path
 from app.domain.interval import M1
 from app.domain.series import Series
 from app.kinds.klines import KLINES
+from app.node.stores import store_of
 from infra.process.clock import SystemClock
 from infra.sandbox.server import SandboxServer
 from tests.stored import change
@@ -62,5 +63,7 @@ async def test_verify_goes_through_the_node_that_writes(tmp_path: Path) -> None:
 
 async def test_verify_says_what_is_wrong_and_ends(tmp_path: Path) -> None:
     async with Programs(tmp_path) as programs:
-        status, said = await programs.run("verify", *days(2, 1), env=Place(programs, 1).env)
+        place = Place(programs, 1)
+        await store_of(place.db_url).prepare(place.db_url)
+        status, said = await programs.run("verify", *days(2, 1), env=place.env)
         assert (status, "cannot be reached" in said, "Traceback" in said) == (2, True, False)
