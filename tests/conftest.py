@@ -2,11 +2,15 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgres_server import end_shared_server
 from tests.timescale_server import end_shared_timescale
 
 REALDATA = Path(__file__).parents[2] / "shared" / "realdata"
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")  # a busy machine is no failure
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the suite in the background makes it ignore SIGINT, and programs that tests start inherit that.

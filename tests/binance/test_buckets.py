@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.binance.rate_state import GRANTED, SLOT_MS, SLOTS_COUNTED, SLOTS_MAX, WINDOW_MS, RateState
@@ -29,7 +29,6 @@ def asked(process: Upstream, clock: VirtualClock) -> int:
 
 
 @given(st.lists(st.tuples(st.integers(0, 45_000), st.integers(1, 80)), min_size=1, max_size=60))
-@settings(deadline=None)
 def test_no_five_minutes_ever_hold_more_than_is_granted(bursts: list[tuple[int, int]]) -> None:
     rate_state, now_ms, left = RateState(), START_MS, list[int]()
     for pause_ms, number in bursts:

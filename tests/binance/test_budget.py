@@ -64,7 +64,7 @@ calls = st.builds(
 
 
 @given(st.lists(calls, max_size=30), st.integers(-SKEW_MS_MAX, SKEW_MS_MAX))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_minute_of_the_exchange_ever_holds_more_than_the_limit(schedule: list[Call], skew_ms: int) -> None:
     clock = VirtualClock()
     budget = make_budget(clock)

@@ -28,13 +28,13 @@ def by_decimal(rule: Rule, text: str) -> str:
 plain = st.from_regex(r"\A(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,20})?\Z")
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(plain, st.sampled_from(SOME_RULES))
 def test_a_rule_prints_what_decimal_arithmetic_gives(text: str, rule: Rule) -> None:
     assert rule.apply(text) == by_decimal(rule, text)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.lists(st.integers(0, 10**12).map(lambda number: f"{number // 10**6}.{number % 10**6:06}"), max_size=3))
 def test_ties_nines_and_zeros_too(texts: list[str]) -> None:
     for rule in SOME_RULES:
@@ -64,7 +64,7 @@ def test_examples(rule: Rule, text: str, printed: str) -> None:
     assert rule.apply(text) == printed
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.lists(plain, max_size=5), st.lists(st.sampled_from(RULES), unique=True, max_size=40))
 def test_what_is_printed_is_what_each_rule_left_prints(texts: list[str], rules: list[Rule]) -> None:
     printed = [{rule.apply(text) for rule in rules} for text in texts]
@@ -72,7 +72,7 @@ def test_what_is_printed_is_what_each_rule_left_prints(texts: list[str], rules: 
     assert agreed(rules, texts) == expected
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.lists(plain, max_size=5), st.integers(1, PLACES_MAX))
 def test_forms_that_cut_zeros_agree_about_texts_with_fewer_decimals(texts: list[str], places: int) -> None:
     rules = [rule for rule in RULES if rule.is_trimmed and rule.places >= places]
@@ -120,7 +120,7 @@ def test_shares_at_the_ends_and_at_ties() -> None:
         short_share("1.0001")
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(plain, st.sampled_from([rule for rule in RULES if rule.places]))
 def test_a_rule_prints_the_exact_share(ratio: str, rule: Rule) -> None:
     exact = Fraction(ratio) / (1 + Fraction(ratio))

@@ -57,7 +57,7 @@ def test_every_rule_is_learned_from_pairs_that_tell(rule: Rule, seed: int) -> No
     assert evidence.apply_all(texts) == [rule.apply(text) for text in texts]
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(rules, st.integers(0, 2**32), st.integers(0, 19), st.integers(1, 4))
 def test_up_to_a_twentieth_of_wrong_pairs_changes_no_rule(rule: Rule, seed: int, wrong: int, portions: int) -> None:
     chance = random.Random(seed)
@@ -75,7 +75,7 @@ def test_up_to_a_twentieth_of_wrong_pairs_changes_no_rule(rule: Rule, seed: int,
     assert (evidence.pairs, evidence.mismatches) == (400 // portions * portions, len(mismatched))
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(rules, rules, st.integers(0, 2**32))
 def test_one_pair_proves_nothing_and_a_wrong_first_one_is_outvoted(rule: Rule, other: Rule, seed: int) -> None:
     chance = random.Random(seed)
@@ -87,7 +87,7 @@ def test_one_pair_proves_nothing_and_a_wrong_first_one_is_outvoted(rule: Rule, o
     assert evidence.rule == rule
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(derandomize=True, max_examples=40)
 @given(rules, rules, st.integers(0, 2**32))
 def test_another_form_is_learned_afresh_from_one_day(rule: Rule, other: Rule, seed: int) -> None:
     chance = random.Random(seed)

@@ -86,7 +86,7 @@ def test_a_row_without_what_every_row_has_spoils_the_answer(name: str) -> None:
             decode(json.dumps(said).encode())
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.binary(max_size=200))
 def test_no_bytes_whatever_raise_anything_else(garbage: bytes) -> None:
     for decode in (DECODE, funding_rows.decode_all):

@@ -226,7 +226,7 @@ def test_an_unknown_header_other_bytes_and_too_many_lines_are_refused() -> None:
             metrics_csv.parse(content, SYMBOL, day_ms)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.binary(max_size=300))
 def test_no_bytes_whatever_raise_anything_else(garbage: bytes) -> None:
     for content in (garbage, text(GOOD) + garbage):

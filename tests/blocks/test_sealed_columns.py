@@ -36,7 +36,7 @@ def short_blocks() -> object:
         yield
 
 
-@settings(deadline=None, derandomize=True, database=None)
+@settings(derandomize=True, database=None)
 @given(
     missing=st.sets(st.integers(0, 70), max_size=4),
     first=st.integers(-3, 74),

@@ -45,7 +45,7 @@ def days(seed: int, numbers: list[int], precision: Precision, quiet: float) -> l
     return rows
 
 
-@settings(deadline=None, max_examples=40)  # a day has 1,440 minutes in every example
+@settings(max_examples=40)  # a day has 1,440 minutes in every example
 @given(
     seed=st.integers(0, 1 << 30),
     numbers=st.sets(st.integers(0, 4), min_size=1, max_size=2),
@@ -105,7 +105,7 @@ def test_which_intervals_are_made_day_by_day() -> None:
 
 @given(cuts=st.lists(st.integers(1, 3 * 1440), max_size=9), gap=st.integers(0, 3 * 1440))
 @example(cuts=[1_500, 2_000], gap=0)  # the first part ends with the begin of a day
-@settings(deadline=None, derandomize=True, database=None, max_examples=30)
+@settings(derandomize=True, database=None, max_examples=30)
 def test_minutes_that_come_in_parts_make_what_they_make_at_once(cuts: list[int], gap: int) -> None:
     minutes = Columns.of(days(7, [0, 1, 2], Precision(2, 1), 0.002))
     minutes = Columns.joined([minutes[:gap], minutes[gap + 1 :]])

@@ -120,7 +120,7 @@ def situations(draw: st.DrawFn) -> tuple[Wish, LedgerCache, int, frozenset[int]]
     return wish, holdings, now_ms, spent
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(situations())
 def test_carrying_out_plans_fulfils_every_wish(situation: tuple[Wish, LedgerCache, int, frozenset[int]]) -> None:
     wish, holdings, now_ms, spent = situation

@@ -16,7 +16,7 @@ def row(rng: random.Random) -> bytes:
     return b"[%d]" % rng.choice([rng.randrange(10), rng.randrange(10**6), 10**20])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**32))
 def test_any_sequence_of_changes_leaves_what_a_list_says(seed: int) -> None:
     with pytest.MonkeyPatch.context() as patched:

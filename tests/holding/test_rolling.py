@@ -26,7 +26,7 @@ def brute(interval: Interval, start_ms: int, end_ms: int, live: Kline | None = N
     return roll_up(parts, interval.grid)[0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_starts_holes_and_seeds_there_are_every_kline_told_is_the_whole_one(seed: int) -> None:
     rng = random.Random(seed)

@@ -54,7 +54,7 @@ class Model:
             assert made.live.kline.open_ms >= made.end_ms, "a live kline that has closed"
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32),
     series=st.sampled_from([BTC, MONTHS]),

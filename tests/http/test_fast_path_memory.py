@@ -178,7 +178,7 @@ def test_requests_that_come_again_byte_for_byte_are_known_by_their_bytes_within_
     assert node.app._repeated.bytes > REPEATED_BYTES_MAX // 4
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=60).filter(lambda raw: protocol._QUERY.fullmatch(raw))
     | st.from_regex(protocol._QUERY, fullmatch=True)

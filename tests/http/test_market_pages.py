@@ -91,7 +91,7 @@ async def test_questions_under_way_are_bounded(node: Node, monkeypatch: pytest.M
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(0, 40), st.integers(0, 4_000), st.booleans(), st.integers(0, 3_000)),

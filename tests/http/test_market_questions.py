@@ -126,7 +126,7 @@ _VALUES = [
 _GOOD = {"symbol": "btcusdt", "pair": "BTCUSDT", "interval": "1M", "contractType": "PERPETUAL", "period": "5m"}
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     st.sampled_from(list(ENDPOINTS.values())),
     st.lists(

@@ -310,5 +310,5 @@ class CacheAgainstModel(RuleBasedStateMachine):
         assert (self.pages.hits, self.pages.misses) == (self.hits, self.misses)
 
 
-CacheAgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+CacheAgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestCacheAgainstModel = CacheAgainstModel.TestCase

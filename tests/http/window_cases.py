@@ -180,7 +180,6 @@ def _run(judge: Any, cases: int, seed: int) -> None:
     @seeded(seed)
     @settings(
         max_examples=cases,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink),

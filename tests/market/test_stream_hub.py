@@ -146,5 +146,5 @@ class Hubs(RuleBasedStateMachine):
             assert +self.exchange.subscribed == Counter(wanted)
 
 
-Hubs.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Hubs.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestHubs = Hubs.TestCase

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
@@ -167,7 +167,6 @@ streams = st.lists(st.one_of(usual, usual, usual, parts, strange, longer, closin
 @example(frame(1, b"a" * 65_536) + frame(8), [129, 130, 131, 140, 30_000], 0)
 @example(head(1, 1 << 62), [], 0)
 @example(frame(1, b"whole") + head(1, BYTES_MAX + 1) + b"never read", [], 0)
-@settings(deadline=None)
 def test_what_comes_is_what_the_library_reads_and_answers(stream: bytes, cuts: list[int], lacking: int) -> None:
     stream = stream[: len(stream) - lacking]  # the end may be in the middle of a frame
 

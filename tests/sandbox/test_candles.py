@@ -58,7 +58,7 @@ def brute_force(rows: list[list[int | str]], open_ms: int, close_ms: int) -> lis
     return [open_ms, *edges, total(5), close_ms, total(7), trades, total(9), total(10), "0"]
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120, derandomize=True)
 @given(st.sampled_from(SYMBOLS), st.sampled_from(SMALL), st.integers(0, 6 * DAY_MS))
 def test_every_interval_is_the_roll_up_of_its_minutes(symbol: str, interval: str, ago_ms: int) -> None:
     item = instrument(symbol)

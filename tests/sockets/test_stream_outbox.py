@@ -73,5 +73,5 @@ class Outboxes(RuleBasedStateMachine):
         assert self.outbox.is_over is (self.outbox.bytes > BYTES_MAX)
 
 
-Outboxes.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+Outboxes.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
 TestOutboxes = Outboxes.TestCase

@@ -363,5 +363,5 @@ class Servers(RuleBasedStateMachine):
         assert all(wire.closed is None for wire in self.wires)
 
 
-Servers.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Servers.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestServers = Servers.TestCase

@@ -171,7 +171,7 @@ def test_every_past_moment_equals_what_a_dictionary_remembers(name: str, monkeyp
     monkeypatch.setattr(ledger_log, "CHANGES_BYTES_MIN", 0)  # whole entries in the middle of a day too
     monkeypatch.setattr(ledger_log, "CHANGES_TO_WHOLE", 2)
 
-    @settings(max_examples=HISTORIES[name], deadline=None, derandomize=True, database=None)
+    @settings(max_examples=HISTORIES[name], derandomize=True, database=None)
     @given(history=st.lists(a_step, min_size=4, max_size=7))
     def equals(history: Drawn) -> None:
         with tempfile.TemporaryDirectory() as folder:

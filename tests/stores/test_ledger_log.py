@@ -18,7 +18,7 @@ a_span = st.tuples(st.integers(0, 30), st.integers(1, 9)).map(lambda pair: (pair
 a_change = st.tuples(st.sampled_from(NAMES), st.sampled_from([None, *Source]), st.lists(a_span, min_size=1, max_size=3))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, derandomize=True, database=None)
 @given(st.lists(st.lists(a_change, max_size=3), max_size=8), st.integers(0, 8))
 def test_entries_add_up_to_the_ledgers(
     transactions: list[list[tuple[SeriesName, Source | None, list[tuple[int, int]]]]], whole_at: int

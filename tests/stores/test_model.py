@@ -78,7 +78,7 @@ class Model:
 
 @pytest.mark.parametrize("kind", DATABASES.values(), ids=DATABASES)
 def test_the_store_agrees_with_the_model(kind: type[Database]) -> None:
-    @settings(max_examples=kind.histories, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=kind.histories, derandomize=True, database=None)
     @given(history=a_history)
     def agrees(history: list[tuple[list[tuple[Series, Source, Spans, list[int], Form]], bool]]) -> None:
         with tempfile.TemporaryDirectory() as folder:
