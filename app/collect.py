@@ -47,6 +47,7 @@ def run(settings: Settings, load: Callable[[], Settings]) -> None:
         process = _Process(settings, load, manager)
     except CannotCollect as error:
         raise CannotStart(str(error)) from error
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the collector can handle it
     serve(config_of(process.app), listener, manager)
 
 

@@ -39,9 +39,10 @@ BEAT_LATE_S: Final = 10.0
 """While a worker has reported nothing for so long, systemd is told nothing. Its patience is WatchdogSec of the unit."""
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, *, reloads: bool = False) -> None:
     """Serve until SIGINT or SIGTERM, then return (one process) or raise SystemExit. Raises CannotStart.
 
+    `reloads`: SIGHUP reads again what may change (several processes always do), instead of ending the process.
     The port and the database are checked first: if the node cannot start, the error says why, and nothing has changed.
     """
     listener = listen(settings.host, settings.port)
@@ -53,7 +54,7 @@ def run(settings: Settings) -> None:
     beat = beats.beat if beats is not None else None if manager is None else Watch(manager)
     config = config_of(
         # all settings, so that the command line's overrides reach every worker
-        partial(_app, settings, None if counted is None else counted.path, beat),
+        partial(_app, settings, None if counted is None else counted.path, beat, reloads=reloads),
         factory=True,
         ws=StreamProtocol,
         workers=settings.workers,
@@ -67,6 +68,8 @@ def run(settings: Settings) -> None:
             if beats is not None:
                 beats.close()
         return
+    if reloads:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the node can handle it
     serve(config, listener, manager)
 
 
@@ -107,9 +110,12 @@ class Workers(Multiprocess):
                 os.kill(cast("int", process.pid), signal.SIGTERM)
 
 
-def _app(settings: Settings, metrics_folder: Path | None, beat: Beat | Watch | None = None) -> ASGIApp:
+def _app(
+    settings: Settings, metrics_folder: Path | None, beat: Beat | Watch | None = None, *, reloads: bool = False
+) -> ASGIApp:
     return_large_blocks()
-    if (parent := multiprocessing.parent_process()) is not None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
         set_up_libraries()  # a worker process; app/commands/running.py has done it for the parent only
         threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     settings = settings.model_copy(update={"connections_max": allowed_connections(settings)})
@@ -119,7 +125,10 @@ def _app(settings: Settings, metrics_folder: Path | None, beat: Beat | Watch | N
         schedule.look()
         return_free_pages()
 
-    return Node(Parts(settings), metrics_folder=metrics_folder, tidy=tidy, beat=beat).app
+    node = Node(Parts(settings), metrics_folder=metrics_folder, tidy=tidy, beat=beat)
+    if reloads and parent is None:  # the parent of workers restarts them on SIGHUP
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
+    return node.app
 
 
 def allowed_connections(settings: Settings) -> int:

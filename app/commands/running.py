@@ -23,7 +23,7 @@ def serve(
     overrides: dict[str, object] = {
         name: value for name, value in {"host": host, "port": port}.items() if value is not None
     }
-    serve_with(settings_in_force(overrides))
+    serve_with(settings_in_force(overrides), reloads=True)
 
 
 def collect(
@@ -50,15 +50,15 @@ def sandbox(
     run(port, seed, symbols, weight_limit, rate)
 
 
-def serve_with(settings: "Settings") -> None:
-    """Run a node until a signal ends it; end with status 2 if it cannot start."""
+def serve_with(settings: "Settings", *, reloads: bool = False) -> None:
+    """Run a node until a signal ends it; SIGHUP does not if it `reloads`. End with status 2 if it cannot start."""
     from app import server
     from app.node.cannot_start import CannotStart
     from app.node.stores import set_up_libraries
 
     set_up_libraries()
     try:
-        server.run(settings)
+        server.run(settings, reloads=reloads)
     except CannotStart as error:
         fail(str(error))
 

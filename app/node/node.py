@@ -119,6 +119,11 @@ class Node:
             await self.close()
             self.parts.observe(NodeStopped("asked to"))
 
+    def reload(self) -> None:
+        """Read again, within a second, what may change while the node runs: the handler of SIGHUP."""
+        if self.parts.collector is not None:
+            self.parts.collector.config.ask()
+
     async def close(self) -> None:
         """Close connections and files and release the lease."""
         await self.parts.rest.aclose()

@@ -263,23 +263,23 @@ async def test_kills_of_either_side_before_and_now_lose_and_double_nothing(runni
 
 
 @asynccontextmanager
-async def node(folder: Path, nats: NatsServer) -> AsyncIterator[tuple[Place, CollectPlace]]:
+async def node(folder: Path, nats: NatsServer) -> AsyncIterator[tuple[Place, CollectPlace, Program]]:
     """A node with a collector."""
     async with SandboxServer(SystemClock(), symbols=1) as sandbox, Programs(folder) as programs:
         collector = CollectPlace(programs, sandbox.port, nats.url)
         collector.settings |= {"EXCHANGES": "okx", "COLLECT_SYMBOLS": "BTC-USDT", "COLLECT_TYPES": "trade"}
         place = Place(programs, sandbox.port, port=collector.port, settings={"INTERVALS": "1m"})
         place.settings |= {name: value for name, value in collector.env.items() if not name.startswith("BINANCE_")}
-        place.serve()
+        served = place.serve()
         await until(place.is_up, "the node answers")
-        yield place, collector
+        yield place, collector, served
 
 
 async def test_a_node_serves_klines_while_its_collector_lacks_nats_and_a_full_stream_recovers(tmp_path: Path) -> None:
     nats = NatsServer(tmp_path, store_bytes_max=32 * 1024**2)  # less than the streams are planned for
     with nats:
         nats.kill()
-        async with node(tmp_path, nats) as (place, collector):
+        async with node(tmp_path, nats) as (place, collector, served):
 
             async def are_served() -> bool:
                 answer = await place.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=5")
@@ -301,3 +301,10 @@ async def test_a_node_serves_klines_while_its_collector_lacks_nats_and_a_full_st
             await until(is_over, "the collector is well when there is room")
             async with hearing(nats.url) as heard:
                 await heard.until_subjects({BTC})
+            before = len(served.events("CollectConfigRead"))
+            served.signal(signal.SIGHUP)
+
+            async def is_read() -> bool:
+                return len(served.events("CollectConfigRead")) > before
+
+            await until(is_read, "the settings are read again on SIGHUP")
