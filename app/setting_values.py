@@ -149,8 +149,8 @@ def cache_url(value: str) -> str:
         is_sound = False
     if not is_sound or parts.scheme not in _CACHE_SCHEMES or not _CACHE_DATABASE.fullmatch(parts.path):
         raise ValueError(
-            f"write it as {_CACHE_EXAMPLE}, or rediss:// for TLS, with @ : / # ? of user and password percent-encoded "
-            "(%40 %3A %2F %23 %3F); several servers of a cluster are separated by commas"
+            f"name one server: write it as {_CACHE_EXAMPLE}, or rediss:// for TLS, with @ : / # ? of user and password "
+            "percent-encoded (%40 %3A %2F %23 %3F)"
         )
     if MASK in (parts.username, parts.password):
         raise ValueError("the password is masked, as `klinenode config` prints it; give the real one")

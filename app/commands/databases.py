@@ -50,13 +50,18 @@ def migrate_store(
     from app import operate, operate_migrate
     from app.setting_values import database_url
 
+    urls = []
+    for name, url in (("SOURCE", source), ("TARGET", target)):
+        try:
+            urls.append(database_url(url))
+        except ValueError as error:
+            fail(f"{name} must be as a DB_URL is: {error}")
     try:
-        urls = [database_url(url) for url in (source, target)]
         moved = asyncio.run(operate_migrate.migrate(urls[0], urls[1], console(stderr=json), timescale=timescale))
     except KeyboardInterrupt:
         console(stderr=True).print("stopped; what was moved stays, the same command goes on from here")
         raise typer.Exit(130) from None
-    except (operate.OperateError, ValueError) as error:
+    except operate.OperateError as error:
         fail(str(error))
     if json:
         print_json(moved._asdict())

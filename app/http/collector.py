@@ -238,7 +238,8 @@ def _total(status: CollectorStatus, count: str) -> int:
 
 def _sentence(faults: tuple[str, ...]) -> str:
     more = len(faults) - ERRORS_ECHO_MAX
-    return "; ".join(faults[:ERRORS_ECHO_MAX]) + (f"; and {more} more faults." if more > 0 else ".")
+    shown = "; ".join(faults[:ERRORS_ECHO_MAX])
+    return f"{shown}; and {more} more faults." if more > 0 else shown if shown.endswith("?") else f"{shown}."
 
 
 def _texts(items: Iterable[Item]) -> list[str]:
