@@ -36,11 +36,16 @@ class Windows(NamedTuple):
         """The end of the last window."""
         return self.first_ms + (self.number - 1) * self.step_ms + self.length_ms
 
+    @property
+    def begins_ms(self) -> range:
+        """When each window begins."""
+        return range(self.first_ms, self.first_ms + self.number * self.step_ms, self.step_ms)
 
-def rolled(minutes: Columns, windows: Windows) -> Columns:
+
+def rolled(minutes: Columns, *runs: Windows) -> Columns:
     """The kline of each window, which opens when the window begins; windows without any minute are left out.
 
-    `minutes` are all that exist from the first window's begin to the last one's end.
+    `minutes` are all that exist from the first window's begin to the last one's end. `runs` ascend.
     """
     if not minutes:
         return EMPTY
@@ -49,8 +54,8 @@ def rolled(minutes: Columns, windows: Windows) -> Columns:
     quiet = _Sliding(_only(minutes, map(not_, trades)))
     found: list[tuple[int, str, str, str, str]] = []
     places: list[tuple[int, int]] = []  # of each window's minutes with trades
-    for begin_ms in range(windows.first_ms, windows.first_ms + windows.number * windows.step_ms, windows.step_ms):
-        end_ms = begin_ms + windows.length_ms
+    for begin_ms, length_ms in ((each, windows.length_ms) for windows in runs for each in windows.begins_ms):
+        end_ms = begin_ms + length_ms
         prices = traded.prices(begin_ms, end_ms) or quiet.prices(begin_ms, end_ms)
         if prices is not None:
             found.append((begin_ms, *prices))

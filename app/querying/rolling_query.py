@@ -30,6 +30,7 @@ class RollingQuery(NamedTuple):
     """Windows of `length_ms` that begin at multiples of `step_ms`, not before `start_ms` and not after `end_ms`.
 
     With `start_ms` the oldest `limit`, else the newest. Without a `limit`: LIMIT_DEFAULT, or as many as may be.
+    Windows that lie wholly in a time proven absent have no row and do not count.
     """
 
     symbol: str
@@ -50,6 +51,16 @@ class RollingQuery(NamedTuple):
         return min(LIMIT_MAX, 1 + (MINUTES_MAX * MINUTE_MS - self.length_ms) // self.step_ms)
 
 
+class Chosen(NamedTuple):
+    """The windows of an answer, as ascending runs with a proven absence between them."""
+
+    runs: list[Windows]
+    touches: Span
+    """The open times of minutes on which the choice depends."""
+    is_newest: bool
+    """Whether the next window to end would be among them."""
+
+
 class RollingKlines:
     """Answers rolling queries, a few at a time (`Turns`)."""
 
@@ -68,19 +79,19 @@ class RollingKlines:
     async def _answer(self, query: RollingQuery) -> Answer:
         now_ms, series = self._clock.now_ms(), query.series
         closed_ms = closed_end_ms(M1.grid, self._tail.get(series), now_ms)
-        windows, is_newest = windows_of(query, closed_ms)
+        runs, touches, is_newest = windows_of(query, closed_ms, self._ledgers.ledger(series).absent)
+        span = Span(runs[0].first_ms, runs[-1].end_ms) if runs else None
         valid_until_ms = END_OF_TIME_MS
         if is_newest:
             if not self._clock.is_trusted:
                 raise service_unavailable(RETRY_AFTER_S, Reason.CLOCK)
-            valid_until_ms = max(now_ms + CLOSING_PAGE_MS, windows.end_ms + query.step_ms if windows.number else 0)
-        if not windows.number:
-            return Answer(b"[]", series, Span(windows.first_ms, windows.first_ms), False, valid_until_ms)
-        span = Span(windows.first_ms, windows.end_ms)
+            valid_until_ms = max(now_ms + CLOSING_PAGE_MS, span.end_ms + query.step_ms if span else 0)
+        if span is None:
+            return Answer(b"[]", series, touches, False, valid_until_ms)
         self._refuse_lacking(series, span)
         minutes = await self._minutes(series, span)
-        body = await asyncio.to_thread(_printed, minutes, windows)
-        return Answer(body, series, span, False, valid_until_ms)
+        body = await asyncio.to_thread(_printed, minutes, runs)
+        return Answer(body, series, touches, False, valid_until_ms)
 
     def _refuse_lacking(self, series: Series, span: Span) -> None:
         """Raise BinanceError (503) if it is unknown whether there are minutes somewhere in `span`."""
@@ -105,24 +116,45 @@ class RollingKlines:
         return await held_rows(self._held, self._clock, query)
 
 
-def windows_of(query: RollingQuery, closed_ms: int) -> tuple[Windows, bool]:
-    """The windows of `query` that end by `closed_ms`, and whether the next one to end would be among them."""
+def windows_of(query: RollingQuery, closed_ms: int, absent: Spans) -> Chosen:
+    """The windows of `query` that end by `closed_ms`, without those that lie wholly in one of the spans `absent`."""
     grid = FixedGrid(query.step_ms)
     newest_ms = grid.floor(closed_ms - query.length_ms)
     last_ms = newest_ms if query.end_ms is None else min(newest_ms, grid.floor(query.end_ms))
-    limit = min(LIMIT_DEFAULT if query.limit is None else query.limit, query.windows_max)
-    if query.start_ms is None:
-        number = min(limit, last_ms // query.step_ms + 1)
-        first_ms = last_ms - (number - 1) * query.step_ms
-    else:
-        first_ms = grid.ceil(query.start_ms)
-        number = min(limit, (last_ms - first_ms) // query.step_ms + 1)
+    first_ms = 0 if query.start_ms is None else grid.ceil(query.start_ms)
+    within = Span(first_ms, max(first_ms, last_ms + query.length_ms))
+    rowless = Spans(
+        (grid.ceil(start_ms), grid.floor(end_ms - query.length_ms) + query.step_ms)
+        for start_ms, end_ms in absent.clip(within)
+    )
+    runs = _runs(query, rowless.complement(Span(first_ms, last_ms + query.step_ms)))
     is_open_ended = query.end_ms is None or query.end_ms >= newest_ms + query.step_ms
-    is_newest = is_open_ended and (query.start_ms is None or number < limit)
-    return Windows(max(0, first_ms), query.length_ms, query.step_ms, max(0, number)), is_newest
+    if query.start_ms is None:
+        return Chosen(runs, within._replace(start_ms=runs[0].first_ms) if runs else within, is_open_ended)
+    if sum(run.number for run in runs) < _limit(query):
+        return Chosen(runs, within, is_open_ended)
+    return Chosen(runs, within._replace(end_ms=runs[-1].end_ms), False)
 
 
-def _printed(minutes: Columns, windows: Windows) -> bytes:
+def _limit(query: RollingQuery) -> int:
+    return min(LIMIT_DEFAULT if query.limit is None else query.limit, query.windows_max)
+
+
+def _runs(query: RollingQuery, begins: Spans) -> list[Windows]:
+    """The oldest, or without `query.start_ms` the newest, of the windows that begin at the multiples in `begins`."""
+    runs: list[Windows] = []
+    left, is_newest = _limit(query), query.start_ms is None
+    for start_ms, end_ms in reversed(begins) if is_newest else begins:
+        if not left:
+            break
+        number = min(left, (end_ms - start_ms) // query.step_ms)
+        first_ms = end_ms - number * query.step_ms if is_newest else start_ms
+        runs.append(Windows(first_ms, query.length_ms, query.step_ms, number))
+        left -= number
+    return runs[::-1] if is_newest else runs
+
+
+def _printed(minutes: Columns, runs: list[Windows]) -> bytes:
     """The body of the answer."""
-    reach_ms = windows.length_ms - 1
-    return rest_rows.join(KLINES.encode(kline, kline.open_ms + reach_ms) for kline in rolled(minutes, windows))
+    reach_ms = runs[0].length_ms - 1
+    return rest_rows.join(KLINES.encode(kline, kline.open_ms + reach_ms) for kline in rolled(minutes, *runs))

@@ -3,10 +3,11 @@
 import random
 from pathlib import Path
 
+import orjson
 import pytest
 
 from app.binance.error_body import BinanceError
-from app.domain.interval import MINUTE_MS
+from app.domain.interval import MINUTE_MS, FixedGrid
 from app.domain.ledger import Source
 from app.domain.reason import Reason
 from app.domain.rollup import added_up
@@ -44,19 +45,20 @@ def random_query(rng: random.Random) -> RollingQuery:
     length = step + rng.choice([0, 1, 5, 17])
 
     def moment() -> int | None:
-        return None if rng.random() < 0.4 else CLOSED_MS - rng.randrange(-3, 60) * MINUTE_MS + rng.randrange(-1, 2)
+        return None if rng.random() < 0.4 else CLOSED_MS - rng.randrange(-3, 99) * MINUTE_MS + rng.randrange(-1, 2)
 
     start_ms, end_ms = moment(), moment()
     limit = rng.choice([None, 1, 3, 20])
     return RollingQuery("BTCUSDT", length * MINUTE_MS, step * MINUTE_MS, start_ms, end_ms, limit)
 
 
-def begins_of(query: RollingQuery) -> list[int]:
-    """When the windows of a query begin: multiples of its step, each window over by now."""
+def begins_of(query: RollingQuery, absent: Spans) -> list[int]:
+    """When the windows of a query begin: multiples of its step, each window over by now and not wholly `absent`."""
     first_ms = CLOSED_MS - 600 * query.step_ms if query.start_ms is None else query.start_ms
     last_ms = CLOSED_MS - query.length_ms if query.end_ms is None else min(CLOSED_MS - query.length_ms, query.end_ms)
     minutes = range(first_ms - first_ms % MINUTE_MS, last_ms + 1, MINUTE_MS)
     begins = [each for each in minutes if each >= first_ms and each % query.step_ms == 0]
+    begins = [each for each in begins if not absent.covers(Span(each, each + query.length_ms))]
     limit = query.limit or 500
     return begins[-limit:] if query.start_ms is None else begins[:limit]
 
@@ -72,7 +74,7 @@ async def test_windows_equal_brute_force_or_name_what_is_not_held(tmp_path: Path
         for _ in range(QUERIES):
             query = random_query(rng)
             found, context = await answered(at, query), f"seed {seed}: {query}"
-            begins = begins_of(query)
+            begins = begins_of(query, at.rig.holdings.ledger(BTC).absent)
             span = Span(begins[0], begins[-1] + query.length_ms) if begins else Span(0, 0)
             missing = list(known(at).complement(span)) if span else []
             if missing:
@@ -123,10 +125,32 @@ async def test_what_is_proven_absent_is_left_out_and_a_window_of_nothing_else_ha
         assert answer.body.count(b"],[") + 1 == 11 - 6, "six of the windows lie in the hole"
 
 
+async def test_windows_that_are_wholly_proven_absent_do_not_count_against_the_limit(tmp_path: Path) -> None:
+    async with desk(tmp_path, read_through=False) as at:
+        first_ms, step_ms = BTC.interval.grid.ceil(CLOSED_MS - 300 * MINUTE_MS), 5 * MINUTE_MS
+        hole = Span(first_ms + 100 * MINUTE_MS, first_ms + 200 * MINUTE_MS)
+        await at.hold(BTC, Span(first_ms, hole.start_ms), Span(hole.end_ms, CLOSED_MS))
+        await at.rig.committer.commit([Batch(BTC, Source.ABSENT, Spans([Span(0, first_ms), hole]), [])])
+        query = RollingQuery("BTCUSDT", 2 * step_ms, step_ms, limit=30)
+        for asked in (query._replace(start_ms=0), query._replace(start_ms=first_ms - 99 * step_ms), query):
+            answer = await answered(at, asked)
+            assert isinstance(answer, Answer)
+            begins = [row[0] for row in orjson.loads(answer.body)]
+            assert len(begins) == 30, f"{asked}: the windows in the hole are skipped"
+            assert begins[0] < hole.start_ms < hole.end_ms < begins[-1]
+            if asked.start_ms is not None:
+                assert begins[0] == FixedGrid(step_ms).ceil(first_ms + 1 - query.length_ms)
+                assert answer.touches.start_ms <= FixedGrid(step_ms).ceil(asked.start_ms)
+        alone = await answered(at, query._replace(start_ms=0, end_ms=first_ms - 2 * step_ms))
+        assert isinstance(alone, Answer)
+        assert (alone.body, alone.touches.start_ms) == (b"[]", 0), "a first kline that comes after all changes it"
+        assert alone.touches.end_ms > first_ms - 2 * step_ms
+
+
 def test_an_answer_has_as_many_windows_as_its_minutes_allow() -> None:
     day_ms = 1440 * MINUTE_MS
     query = RollingQuery("BTCUSDT", 7 * day_ms, day_ms)
     assert query.windows_max == 28
-    windows, is_newest = windows_of(query, NOW_MS)
+    (windows,), _, is_newest = windows_of(query, NOW_MS, Spans())
     assert (windows.number, is_newest) == (28, True)
     assert windows.end_ms - windows.first_ms <= MINUTES_MAX * MINUTE_MS
