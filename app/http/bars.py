@@ -38,12 +38,13 @@ _DOC: Final[dict[str, Any]] = {
         _parameter(
             "bars",
             {"type": "integer", "minimum": 1, "maximum": BARS_MAX, "default": BARS_DEFAULT},
-            "How many bars at most. Where the span has more klines, each bar is made of several.",
+            "How many bars at most. Where the span has more klines, each bar is made of several; 3d, 1w and 1M are not "
+            "added up: a span with more of them than that is refused with 400.",
         ),
         _parameter(
             "step",
             {"type": "integer", "format": "int64", "minimum": 1},
-            "How long a bar is at least (ms), a multiple of the interval, which it is without it.",
+            "How long a bar is at least (ms), a multiple of the interval, which it is without it and for 3d, 1w, 1M.",
         ),
     ]
 }
@@ -54,7 +55,10 @@ _RESPONSES: Final[Responses] = {
             symbol=STRING,
             kind=STRING,
             interval=STRING,
-            step=INTEGER,
+            step={
+                **INTEGER,
+                "description": "How long a bar is (ms); of 1M nominal, 30 days: bars begin at their time.",
+            },
             start=INTEGER,
             end=INTEGER,
             bars=object_of(**{name: {"type": "array"} for name in BAR_COLUMNS}),
@@ -67,7 +71,9 @@ _RESPONSES: Final[Responses] = {
         ),
     ),
     304: {"description": "The answer that If-None-Match names is still true."},
-    400: own_error_doc("A parameter is missing or wrong, or the span has too many klines."),
+    400: own_error_doc(
+        "A parameter is missing or wrong, or the span has too many klines, for an answer or, unthinned, for `bars`."
+    ),
     503: own_error_doc("The store does not answer, or as many such requests are under way as may be."),
 }
 
@@ -82,6 +88,12 @@ def bars_answers(bars: Bars, query: Query, pages: PageCache, clock: Clock) -> Ke
                 400,
                 f"The span has {rows} klines of {asked.series.interval}, and an answer is made of {ROWS_MAX} at most: "
                 "ask for a shorter span or a longer interval.",
+            )
+        if number := bars.bars_beyond(asked):
+            raise ApiError(
+                400,
+                f"The span has {number} klines of {asked.series.interval}, which are not thinned, and bars is "
+                f"{asked.bars}: ask for a shorter span, or for more bars (at most {BARS_MAX}).",
             )
         return asked.series, partial(bars.answer, asked)
 

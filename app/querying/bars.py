@@ -75,6 +75,14 @@ class Bars:
         """How many klines the answer would be made of, if all are held; callers refuse more than ROWS_MAX."""
         return self._ledgers.grid(query.series).count(*self._plan(query).span)
 
+    def bars_beyond(self, query: BarsQuery) -> int:
+        """How many bars the answer would have if those are more than `query.bars`, else 0; thinned bars never are."""
+        if can_thin(query.series):
+            return 0
+        grid, held = self._ledgers.grid(query.series), self._held_spans(query.series).clip(self._plan(query).span)
+        number = sum(grid.count(*span) for span in held)
+        return number if number > query.bars else 0
+
     def _plan(self, query: BarsQuery) -> Plan:
         grid = self._ledgers.grid(query.series)
         return plan_of(query, grid, closed_end_ms(grid, self._tail.get(query.series), self._clock.now_ms()))
@@ -100,15 +108,17 @@ class Bars:
             until_ms = min(until_ms, max(now_ms + CLOSING_PAGE_MS, grid.shift(span.end_ms, 1)))
         return Answer(body, series, span, False, until_ms)
 
+    def _held_spans(self, series: Series) -> Spans:
+        held, tail = self._ledgers.ledger(series).held, self._tail.get(series)
+        return held | Spans([Span(tail.start_ms, tail.end_ms)]) if tail is not None and tail.rows else held
+
     def _known(self, series: Series) -> Spans:
-        known, tail = self._ledgers.ledger(series).known, self._tail.get(series)
-        return known | Spans([Span(tail.start_ms, tail.end_ms)]) if tail is not None and tail.rows else known
+        return self._ledgers.ledger(series).absent | self._held_spans(series)
 
     def _first_ms(self, series: Series) -> int | None:
         """The open time of the oldest held kline of a series, None without any."""
-        held, tail = self._ledgers.ledger(series).held, self._tail.get(series)
-        begins = [held.hull.start_ms] if held else []
-        return min([*begins, tail.start_ms] if tail is not None and tail.rows else begins, default=None)
+        held = self._held_spans(series)
+        return held.hull.start_ms if held else None
 
     def _marks(self, series: Series, span: Span, missing: Spans, revised: list[int]) -> dict[str, object]:
         """What is absent, missing, disputed and revised in `span`, at most MARKS_MAX of each."""

@@ -378,7 +378,7 @@ class Node:
                 self.names,
                 BatchKlines(self.clock, self.query, lambda: SYMBOLS),
                 RollingKlines(self.clock, LedgerCache(), Tail(1_000_000, lambda: True), self.query.answer),
-                Bars(self.clock, LedgerCache(), Tail(1_000_000, lambda: True), self.query.answer, _never_revised),
+                Bars(self.clock, self.ledgers, Tail(1_000_000, lambda: True), self.query.answer, _never_revised),
                 self.arrow,
                 FakeOverview(),
                 CoverageDays(self.clock, Inventory(self.ledgers, lambda: WISH)),
