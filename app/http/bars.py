@@ -14,6 +14,7 @@ from app.http.kept_answers import KeptAnswers, Question
 from app.http.page_cache import PageCache
 from app.http.params import INTEGER_MAX
 from app.http.services import Query
+from app.kinds.klines import KLINES
 from app.ports.clock import Clock
 from app.querying.bars import BAR_COLUMNS, BARS_DEFAULT, BARS_MAX, ROWS_MAX, Bars
 
@@ -32,7 +33,7 @@ _DOC: Final[dict[str, Any]] = {
             "symbol", {"type": "string", "minLength": 1, "example": "BTCUSDT"}, "In either case.", required=True
         ),
         _parameter("interval", {"type": "string", "enum": list(INTERVALS)}, "Case matters.", required=True),
-        _parameter("kind", {"type": "string", "enum": list(BAR_KINDS), "default": "klines"}, "Klines of what."),
+        _parameter("kind", {"type": "string", "enum": list(BAR_KINDS), "default": KLINES.name}, "Klines of what."),
         _parameter("startTime", _TIME, "Klines that open at or after this time (ms); without it the newest ones."),
         _parameter("endTime", _TIME, "Klines that open at or before this time (ms); without it up to now."),
         _parameter(

@@ -10,11 +10,12 @@ from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, refuse_as_of, sen
 from app.http.services import SymbolOf
 from app.kinds.klines import KLINES
 from app.kinds.price_klines import PRICES
+from app.kinds.registry import BY_WORD
 from app.querying.bars import BARS_DEFAULT, BARS_MAX, ROWS_MAX, BarsQuery, can_thin
 
 PARAMETERS: Final = ("symbol", "interval", "kind", "startTime", "endTime", "bars", "step")
-BAR_KINDS: Final = {"klines": KLINES} | PRICES
-"""By the name that the parameter kind has for it."""
+BAR_KINDS: Final = {word: kind for word, kind in BY_WORD.items() if kind is KLINES or kind.name in PRICES}
+"""By the words of the parameter kind."""
 _KNOWN: Final = frozenset(PARAMETERS)
 
 
@@ -28,7 +29,7 @@ def bars_query(query_string: bytes, symbol_of: SymbolOf) -> BarsQuery:
     interval = INTERVALS.get(sent["interval"])
     if interval is None:
         raise invalid_interval()
-    kind = BAR_KINDS.get(text_of(sent, "kind") or "klines")
+    kind = BAR_KINDS.get(text_of(sent, "kind") or KLINES.name)
     if kind is None:
         raise ApiError(400, f"There are no bars of that kind; there are {', '.join(BAR_KINDS)}.")
     symbol = symbol_of(sent["symbol"])

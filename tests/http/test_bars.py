@@ -20,3 +20,13 @@ async def test_more_weeks_than_bars_are_refused_because_they_are_not_thinned(nod
             assert (refused.status_code, f"has {number} klines of {code}" in refused.text) == (400, True)
             assert (await client.get(f"{path}{number}")).status_code == 200
             assert (await client.get(f"/v1/bars?symbol=BTCUSDT&interval={code}&bars=2")).status_code == 200
+
+
+async def test_klines_of_trades_have_two_words_in_questions_and_one_in_answers(node: Node) -> None:
+    async with node.client() as client:
+        for path in ("/v1/bars?symbol=BTCUSDT&interval=1m", "/v1/coverage/days?interval=1m"):
+            for asked in ("", "&kind=trades", "&kind=klines"):
+                answer = await client.get(f"{path}{asked}")
+                assert (answer.status_code, answer.json().get("kind")) == (200, "trades"), path + asked
+            refused = await client.get(f"{path}&kind=candles")
+            assert (refused.status_code, "klines, trades, mark" in refused.text) == (400, True)
