@@ -10,7 +10,7 @@ from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, refuse_as_of, sen
 from app.http.services import SymbolOf
 from app.kinds.klines import KLINES
 from app.kinds.price_klines import PRICES
-from app.kinds.registry import BY_WORD
+from app.kinds.registry import BY_WORD, KINDS
 from app.querying.bars import BARS_DEFAULT, BARS_MAX, ROWS_MAX, BarsQuery, can_thin
 
 PARAMETERS: Final = ("symbol", "interval", "kind", "startTime", "endTime", "bars", "step")
@@ -32,6 +32,8 @@ def bars_query(query_string: bytes, symbol_of: SymbolOf) -> BarsQuery:
     kind = BAR_KINDS.get(text_of(sent, "kind") or KLINES.name)
     if kind is None:
         raise ApiError(400, f"There are no bars of that kind; there are {', '.join(BAR_KINDS)}.")
+    if "@" in sent["symbol"]:
+        raise ApiError(400, _with_suffix(sent["symbol"]))
     symbol = symbol_of(sent["symbol"])
     if symbol is None:
         raise ApiError(400, unlisted(sent["symbol"]))
@@ -42,6 +44,15 @@ def bars_query(query_string: bytes, symbol_of: SymbolOf) -> BarsQuery:
     bars = integer(sent, "bars", 1, BARS_MAX) or BARS_DEFAULT
     series = Series(kind, kind.whose(symbol), interval)
     return BarsQuery(series, start_ms, end_ms, bars, _stride(integer(sent, "step", 1, INTEGER_MAX), series))
+
+
+def _with_suffix(text: str) -> str:
+    """The error text for a name of a series, such as `BTCUSDT@markPrice`, where a symbol is to stand."""
+    symbol, _, suffix = text.partition("@")
+    kind = KINDS.get(suffix)
+    if kind is not None and kind.name in PRICES:
+        return f"Name the symbol without @ and the prices by kind: symbol={symbol[:40]}&kind={kind.name}."
+    return f"Name the symbol without @, and by kind what its bars show: {', '.join(BAR_KINDS)}."
 
 
 def _stride(step_ms: int | None, series: Series) -> int:

@@ -30,3 +30,13 @@ async def test_klines_of_trades_have_two_words_in_questions_and_one_in_answers(n
                 assert (answer.status_code, answer.json().get("kind")) == (200, "trades"), path + asked
             refused = await client.get(f"{path}&kind=candles")
             assert (refused.status_code, "klines, trades, mark" in refused.text) == (400, True)
+
+
+async def test_the_name_of_a_series_is_answered_by_the_kind_to_ask_for(node: Node) -> None:
+    async with node.client() as client:
+        for name, named in {
+            "btcusdt@markPrice": "symbol=btcusdt&kind=mark.", "BTCUSDT@indexPrice": "kind=index.",
+            "BTCUSDT@fundingRate": "by kind", "BTCUSDT@": "by kind",
+        }.items():  # fmt: skip
+            refused = await client.get(f"/v1/bars?symbol={name}&interval=1m")
+            assert (refused.status_code, named in refused.json()["error"]) == (400, True), refused.text
