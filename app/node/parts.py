@@ -203,7 +203,7 @@ class Parts:
         self.inventory = Inventory(self.holdings, self.wish)
 
     def _make_shared(self) -> None:
-        """What is shared with other nodes by CACHE_URL; nothing is, and nothing is read for it, without one."""
+        """What processes share beside the database: klines in progress, and by CACHE_URL what they have read."""
         self.generation: str | None = None
         self.cache = cache_of(self.settings.cache_url, self.clock, self.observe, self.runtime.seed)
         self.seen = SeenChanges(self.clock)
@@ -260,7 +260,7 @@ class Parts:
             self.tail,
             self.rolling,
             lambda series: self.role.last_seen_ms(series),
-            self.shared_live if settings.cache_url else None,
+            self.shared_live,
         )
         self.gatherer = Gatherer(clock, self.reader, self.copies, self.shared_rows.read if settings.cache_url else None)
         prover = Prover(clock, self.read_through, self.holdings, stale_ms_max=stale_ms_max)

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from app.domain.interval import M1, Grid
 from app.domain.kind import Row
-from app.domain.kline import Kline
+from app.domain.kline import BadKline, Kline
 from app.domain.reason import Reason
 from app.domain.series import Series
 from app.holding.rolling import Rolling
@@ -56,7 +56,7 @@ class InProgress:
     ) -> None:
         """`last_seen_ms`: when a series' socket last delivered anything; without trades a kline does not change.
 
-        `shared` is asked before the exchange: other processes may have the kline.
+        `shared` is asked first where another process has the sockets; the exchange, and what it said, come after it.
         """
         self._clock = clock
         self._upstream = upstream
@@ -66,7 +66,14 @@ class InProgress:
         self._shared = shared
 
     def known(self, series: Series, grid: Grid, open_ms: int) -> list[bytes] | None:
-        """The rows from the kline opening at `open_ms` to the one in progress; None if the exchange must be asked."""
+        """The rows from the kline opening at `open_ms` to the one in progress; None if somebody must be asked."""
+        if self._shared is None or not self._shared.is_elsewhere(series):
+            return self._here(series, grid, open_ms)
+        rows = self._shared.kept(series, grid, open_ms)
+        return None if rows is None else self._merged(series, grid, rows)
+
+    def _here(self, series: Series, grid: Grid, open_ms: int) -> list[bytes] | None:
+        """Like `known`, from sockets, roll-up and what the exchange said."""
         now_ms = self._clock.now_ms()
         tail = self._tail.get(series)
         rows: list[bytes] = []
@@ -89,11 +96,14 @@ class InProgress:
         """
         if (rows := self.known(series, grid, open_ms)) is not None:
             return rows
-        if self._shared is not None and (rows := await self._shared.rows(series, grid, open_ms)) is not None:
-            return rows
+        if self._shared is not None and self._shared.is_elsewhere(series):
+            shared = await self._shared.rows(series, grid, open_ms)
+            rows = None if shared is None else self._merged(series, grid, shared)
+            if rows is not None or (rows := self._here(series, grid, open_ms)) is not None:
+                return rows
         if self._has_ended(grid, open_ms) and self._upstream.under_way >= READS_AT_CLOSE_MAX:
             await self._closing_frame(series, grid, open_ms)
-            if (rows := self.known(series, grid, open_ms)) is not None:
+            if (rows := self._here(series, grid, open_ms)) is not None:
                 return rows
         try:
             klines = await self._ask(series, grid, open_ms)
@@ -101,7 +111,7 @@ class InProgress:
             if not self._has_ended(grid, open_ms):
                 raise
             await self._closing_frame(series, grid, open_ms)
-            if (rows := self.known(series, grid, open_ms)) is None:
+            if (rows := self._here(series, grid, open_ms)) is None:
                 raise
             return rows
         return [_row(series, kline, grid) for kline in klines]
@@ -114,7 +124,7 @@ class InProgress:
         if newest:
             self._upstream.check_unbroken(series, grid, newest, after_ms=open_ms)
             ended, live = newest[:-1], newest[-1]
-            self._tail.set_live(series, grid, Live(live, now_ms, from_socket=False))
+            newest[-1] = self._newer(series, grid, Live(live, now_ms, from_socket=False))
             if ended:
                 self._tail.set_ended(series, grid, Live(ended[-1], now_ms, from_socket=False))
         elif answer and answer[-1].open_ms < grid.shift(open_ms, -1) and self._upstream.is_trading(series):
@@ -123,6 +133,25 @@ class InProgress:
         elif not answer:
             self._upstream.check_newest(series, grid, grid.shift(open_ms, 1))
         return newest
+
+    def _merged(self, series: Series, grid: Grid, rows: list[bytes]) -> list[bytes] | None:
+        """Rows of the writer, the last one replaced if a later state is known; None if that is no valid kline."""
+        try:
+            (live,) = series.kind.rest.decode(b"[%b]" % rows[-1], grid, series.symbol)
+        except BadKline:
+            return None
+        newer = self._newer(series, grid, Live(live, self._clock.now_ms(), from_socket=False))
+        return [*rows[:-1], _row(series, newer, grid)]
+
+    def _newer(self, series: Series, grid: Grid, live: Live) -> Kline:
+        """Keep a kline in progress; returns the later of it and the present one, so that answers never go back.
+
+        Only trades tell which state is later; price klines, which no socket delivers, count samples.
+        """
+        self._tail.set_live(series, grid, live)
+        tail = self._tail.get(series)
+        known = tail.live if tail is not None and series.kind.is_streamed else None
+        return known.kline if known is not None and known.open_ms == live.open_ms else live.kline
 
     def _has_ended(self, grid: Grid, open_ms: int) -> bool:
         """Whether the kline that opens at `open_ms` is over by the exchange's time."""

@@ -1,9 +1,8 @@
-"""Klines in progress for a process that has no sockets: the writer's, asked once for all nodes (with CACHE_URL).
+"""Klines in progress for a process that has no sockets: the writer's, asked for over the line that forwards requests.
 
-Without it such a process asks the exchange, at most once in ten seconds a series: that costs weight, and the kline is
-as old. The writer has it from its sockets, of every interval. A node asks for it over the line by which it forwards
-other requests, and puts the answer into the shared cache for TTL_MS, so that a writer is asked twice a second for a
-series, however many nodes there are. Where neither has it, the exchange is asked as ever.
+The writer has them from its sockets, of every interval. An answer is kept for TTL_MS, here and, with CACHE_URL, for all
+nodes: the writer is asked twice a second for a series, by each process or by all together, however many clients ask.
+The exchange, whose kline costs weight and may be ten seconds old, is asked only where the writer has none.
 """
 
 import asyncio
@@ -12,6 +11,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 import xxhash
+from cachetools import LRUCache
 
 from app.domain.interval import Grid
 from app.domain.series import Series
@@ -24,7 +24,10 @@ from app.querying.single_flight import SingleFlight
 
 TTL_MS: Final = 500  # an answer with a kline in progress is kept for a second by each node on top of it
 ASK_S_MAX: Final = 1.0  # a writer that takes longer is busy: the exchange is asked
-ASKED_AT_ONCE_MAX: Final = 64
+AWAY_MS: Final = 1_000  # a writer that did not answer is not asked again for so long: requests would wait for it
+ASKED_AT_ONCE_MAX: Final = 32  # of the 256 requests that the writer accepts at once (infra/lines/writer_rpc.py)
+WAITING_MAX: Final = 1_024  # bots ask for hundreds of series at once, which the writer answers within ASK_S_MAX
+KEPT_MAX: Final = 2_048  # answers of 300 bytes; more series than that are not asked for in TTL_MS
 ROWS: Final = 2  # the kline in progress, and the one before while it has ended and is not closed
 FORMAT: Final = 1
 
@@ -33,10 +36,12 @@ _OK: Final = 200
 
 AskWriter = Callable[[RpcRequest], Awaitable[RpcResponse]]
 """Forwards a request to the writer process. Raises WriterUnreachable."""
+_Question = tuple[Series, int]
+"""A series, and when its kline in progress opens (ms): what was answered before the last one closed is no answer."""
 
 
 class SharedLive:
-    """Finds klines in progress in the shared cache, or asks the writer for them."""
+    """Finds klines in progress in memory or the shared cache, or asks the writer for them."""
 
     def __init__(
         self,
@@ -52,35 +57,63 @@ class SharedLive:
         self._ask = ask
         self._generation = generation
         self._is_writer = is_writer
-        self._flights = SingleFlight[tuple[Series, int], bytes](ASKED_AT_ONCE_MAX, "requests to the writer")
+        self._flights = SingleFlight[_Question, bytes](WAITING_MAX, "requests to the writer")
+        self._turns = asyncio.Semaphore(ASKED_AT_ONCE_MAX)
+        self._kept: LRUCache[_Question, tuple[int, bytes]] = LRUCache(KEPT_MAX)
+        self._away_until_ms = 0
+
+    def is_elsewhere(self, series: Series) -> bool:
+        """Whether another process has the series' sockets, so that its klines in progress are to be asked for."""
+        return series.kind.is_streamed and not self._is_writer()
+
+    def kept(self, series: Series, grid: Grid, open_ms: int) -> list[bytes] | None:
+        """Like `rows`, from what the writer has answered in the last TTL_MS."""
+        until_ms, body = self._kept.get(self._question(series, grid), (0, b""))
+        return self._of(grid, open_ms, body) if self._clock.now_ms() < until_ms else None
 
     async def rows(self, series: Series, grid: Grid, open_ms: int) -> list[bytes] | None:
         """The rows from the kline opening at `open_ms` to the one in progress; None if no other process has them."""
-        generation = self._generation()
-        if generation is None or not self._cache.is_usable or self._is_writer() or not series.kind.is_streamed:
+        if not self.is_elsewhere(series):
             return None
+        question, now_ms = self._question(series, grid), self._clock.now_ms()
+        until_ms, body = self._kept.get(question, (0, b""))
+        if now_ms < until_ms:
+            return self._of(grid, open_ms, body)
+        generation = self._generation() if self._cache.is_usable else None
         key = f"klinenode:{FORMAT}:{generation}:live:{series.name}:{series.interval.code}:{open_ms}".encode()
-        value = await self._cache.get(key)
+        value = await self._cache.get(key) if generation is not None else None
         if value is not None and value[:_DIGEST_BYTES] == _digest(key, value[_DIGEST_BYTES:]):
             rows = self._of(grid, open_ms, value[_DIGEST_BYTES:])
             if rows is not None:
                 return rows
+        if now_ms < self._away_until_ms:
+            return None
         try:
             async with asyncio.timeout(ASK_S_MAX):
-                body = await self._flights.join((series, open_ms), lambda: self._asked(series))
-        except (WriterUnreachable, UpstreamUnavailable, TimeoutError):
+                body = await self._flights.join(question, lambda: self._asked(question))
+        except (WriterUnreachable, TimeoutError):
+            self._away_until_ms = self._clock.now_ms() + AWAY_MS
+            return None
+        except UpstreamUnavailable:
             return None
         rows = self._of(grid, open_ms, body)
-        if rows is not None:
+        if rows is not None and generation is not None:
             self._cache.put(key, _digest(key, body) + body, TTL_MS)
         return rows
 
-    async def _asked(self, series: Series) -> bytes:
-        """The writer's answer; `[]` when it has none. Raises WriterUnreachable."""
+    def _question(self, series: Series, grid: Grid) -> _Question:
+        return series, grid.floor(self._clock.now_ms())
+
+    async def _asked(self, question: _Question) -> bytes:
+        """The writer's answer, which is kept; `[]` when it has none. Raises WriterUnreachable."""
+        series, _ = question
         rest = series.kind.rest
         query = {rest.symbol: series.symbol, rest.interval: series.interval.code, "limit": ROWS, "only_final": "false"}
-        answer = await self._ask(RpcRequest("GET", rest.path, urlencode(query), "", [], b""))
-        return answer.body if answer.status == _OK else b"[]"
+        async with self._turns:
+            answer = await self._ask(RpcRequest("GET", rest.path, urlencode(query), "", [], b""))
+        body = answer.body if answer.status == _OK else b"[]"
+        self._kept[question] = self._clock.now_ms() + TTL_MS, body
+        return body
 
     def _of(self, grid: Grid, open_ms: int, body: bytes) -> list[bytes] | None:
         """The rows of a body from `open_ms` on; None if they are not exactly those up to the kline in progress."""

@@ -13,6 +13,7 @@ from app.server import WORKER_S_MAX
 from infra.net.tls import trusting_nobody
 from infra.sandbox.server import SandboxServer
 from tests.system.processes import Place, Programs, ShiftedClock, database_of, pause, seconds, until
+from tests.system.test_process_shared_cache import is_calm
 
 TAKEOVER_S_MAX = 15.0
 ASKED = 12  # requests on separate connections, spread over the workers by chance
@@ -76,6 +77,7 @@ async def test_one_process_writes_all_answer_and_one_takes_over(tmp_path: Path, 
         await until(minute_is_held, "the minute of the take-over is served")
         await until(place.is_whole, "there is no gap")
         await both_tell_the_truth(place, other, sandbox)
+        await live_klines_cost_no_request(place, other, sandbox)
         assert await place.check_store(sandbox) > 4 * 1440
         assert sum(entry.kind == "connect" for entry in sandbox.journal.since(mark)) == 1
 
@@ -113,6 +115,18 @@ def is_before_the_first(sandbox: SandboxServer, query: dict[str, str]) -> bool:
     """Whether a page ends before the symbol's first kline."""
     item = sandbox.exchange.universe.find(query["symbol"], sandbox.exchange.clock.now_ms())
     return item is not None and int(query["endTime"]) < item.onboard_ms
+
+
+async def live_klines_cost_no_request(place: Place, other: Place, sandbox: SandboxServer) -> None:
+    """The processes without sockets ask the writer for the kline in progress, and not the exchange."""
+    await until(lambda: is_calm(sandbox), "no kline closes in these seconds")
+    mark = sandbox.journal.written
+    for _ in range(ASKED):
+        for where in (place, other):
+            [row] = (await where.get("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1&only_final=false")).json()
+            assert row[0] == sandbox.exchange.clock.now_ms() // 60_000 * 60_000
+    asked = [str(entry.query) for entry in sandbox.journal.since(mark) if entry.path == "/fapi/v1/klines"]
+    assert [query for query in asked if "startTime" not in query] == []
 
 
 async def both_roles(place: Place) -> bool:
