@@ -140,6 +140,7 @@ class InProgress:
             (live,) = series.kind.rest.decode(b"[%b]" % rows[-1], grid, series.symbol)
         except BadKline:
             return None
+        assert isinstance(live, Kline), "only klines are streamed"
         newer = self._newer(series, grid, Live(live, self._clock.now_ms(), from_socket=False))
         return [*rows[:-1], _row(series, newer, grid)]
 
