@@ -1,7 +1,7 @@
 """Klines in progress for a process that has no sockets: the writer's, asked for over the line that forwards requests.
 
 The writer has them from its sockets, of every interval. An answer is kept for TTL_MS, here and, with CACHE_URL, for all
-nodes: the writer is asked twice a second for a series, by each process or by all together, however many clients ask.
+nodes: a series costs the writer four requests a second of each process, or of all together, for any number of clients.
 The exchange, whose kline costs weight and may be ten seconds old, is asked only where the writer has none.
 """
 
@@ -22,7 +22,7 @@ from app.ports.coordination import RpcRequest, RpcResponse, WriterUnreachable
 from app.ports.errors import UpstreamUnavailable
 from app.querying.single_flight import SingleFlight
 
-TTL_MS: Final = 500  # an answer with a kline in progress is kept for a second by each node on top of it
+TTL_MS: Final = 250  # so often the exchange sends a kline; pages add as much (app/querying/tail_cut.py)
 ASK_S_MAX: Final = 1.0  # a writer that takes longer is busy: the exchange is asked
 AWAY_MS: Final = 1_000  # a writer that did not answer is not asked again for so long: requests would wait for it
 ASKED_AT_ONCE_MAX: Final = 32  # of the 256 requests that the writer accepts at once (infra/lines/writer_rpc.py)

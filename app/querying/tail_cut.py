@@ -10,6 +10,7 @@ from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery
 from app.querying.window import Window, closed_end_ms
 
 LIVE_PAGE_MS: Final = 1_000  # an answer that ends with a live kline is rendered again after this long at the latest
+STREAMED_PAGE_MS: Final = 250  # and this long if sockets deliver it: the exchange sends it so often
 CLOSING_PAGE_MS: Final = 250  # while a closing frame is awaited, an answer is valid this long
 
 
@@ -84,6 +85,7 @@ def rendered(
         closes_ms = grid.shift(window.closed_end_ms, 1)
         valid_until_ms = closes_ms if closes_ms > now_ms else now_ms + CLOSING_PAGE_MS
     if is_live:
-        valid_until_ms = min(valid_until_ms, now_ms + LIVE_PAGE_MS)
+        page_ms = STREAMED_PAGE_MS if query.series.kind.is_streamed else LIVE_PAGE_MS
+        valid_until_ms = min(valid_until_ms, now_ms + page_ms)
     touches = Span(first_ms, END_OF_TIME_MS if window.is_open_ended else window.span.end_ms)
     return Answer(body, query.series, touches, is_live, valid_until_ms)

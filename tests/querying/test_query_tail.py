@@ -15,7 +15,7 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.holding.tail import Live, SeriesTail
 from app.querying.answer import END_OF_TIME_MS, KlineQuery
-from app.querying.tail_cut import CLOSING_PAGE_MS, LIVE_PAGE_MS
+from app.querying.tail_cut import CLOSING_PAGE_MS, STREAMED_PAGE_MS
 from tests.fakes import BTC, NOW_MS, minute, turn
 from tests.querying.query_desk import CLOSED_MS, desk, opens
 
@@ -58,7 +58,7 @@ async def test_an_answer_with_the_kline_in_progress_is_true_for_a_moment(tmp_pat
     async with desk(tmp_path) as at:
         answer = await at.answer(only_final=False)
         assert answer.is_live
-        assert answer.valid_until_ms == NOW_MS + LIVE_PAGE_MS
+        assert answer.valid_until_ms == NOW_MS + STREAMED_PAGE_MS
 
 
 async def test_a_process_that_does_not_write_keeps_nothing_it_read_through(tmp_path: Path) -> None:

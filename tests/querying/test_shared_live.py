@@ -1,4 +1,4 @@
-"""Klines in progress are the writer's: it is asked twice a second at most, and never believed when it is behind."""
+"""Klines in progress are the writer's: it is asked four times a second at most, and not believed when it is behind."""
 
 import asyncio
 from collections.abc import Callable
@@ -99,7 +99,7 @@ async def test_a_writer_that_is_behind_is_not_believed(nodes: Nodes) -> None:
     assert await nodes.one.rows(BTC, M1.grid, OPEN_MS + MINUTE_MS) is None
 
 
-async def test_without_a_shared_cache_each_process_asks_twice_a_second(nodes: Nodes) -> None:
+async def test_without_a_shared_cache_each_process_asks_four_times_a_second(nodes: Nodes) -> None:
     nodes.cache.is_usable = False
     for _ in range(3):
         for node in (nodes.one, nodes.other):
