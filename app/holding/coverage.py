@@ -98,11 +98,15 @@ class Coverage:
         return {name: Gathered.of(ages) for name, ages in ages_ms.items()}
 
     def gathered_ages(self) -> list[tuple[dict[str, str], float]]:
-        """For metrics, per gathered kind and quantile: the seconds since the end of the newest held row's period."""
+        """For metrics, per gathered kind: seconds since the end of the newest held row's period.
+
+        `share` is the share of the series that are at most as far behind. Prometheus keeps the label `quantile` for
+        summaries.
+        """
         return [
-            ({"kind": name, "quantile": quantile}, age_ms / 1000)
+            ({"kind": name, "share": share}, age_ms / 1000)
             for name, found in self.gathered().items()
-            for quantile, age_ms in (("0.5", found.p50_ms), ("0.99", found.p99_ms))
+            for share, age_ms in (("0.5", found.p50_ms), ("0.99", found.p99_ms))
             if age_ms is not None
         ]
 

@@ -166,7 +166,7 @@ _LABELLED: Final[tuple[tuple[Counter | Gauge, Callable[[Parts], _Lines]], ...]] 
     (
         Gauge(
             "klinenode_gathered_age_seconds",
-            "Age of the newest held row of the symbols, by kind of metrics and quantile.",
+            "Age of the newest held row of the symbols, by kind of metrics and share of the symbols.",
             merge=Merge.LARGEST,
         ),
         lambda node: node.coverage.gathered_ages(),

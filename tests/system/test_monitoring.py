@@ -67,9 +67,11 @@ def used(query: str) -> tuple[dict[str, set[str]], set[str]]:
     return found, grouped
 
 
-def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+def promtool(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
     assert PROMTOOL is not None
-    return subprocess.run([PROMTOOL, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [PROMTOOL, *arguments], cwd=PROMETHEUS, input=text, capture_output=True, text=True, check=False
+    )
 
 
 @needs_promtool
@@ -108,17 +110,23 @@ def test_every_alert_says_what_to_do_and_has_a_test_that_fires_and_one_that_does
 
 async def test_every_query_names_metrics_and_labels_of_a_real_node(tmp_path: Path) -> None:
     async with SandboxServer(ShiftedClock(elapsed_s=45), symbols=2) as sandbox, Programs(tmp_path) as programs:
-        place = Place(programs, sandbox.port, settings={"API_KEYS_FILE": str(write_keys(tmp_path))})
+        place = Place(programs, sandbox.port, settings={"API_KEYS_FILE": str(write_keys(tmp_path)), "METRICS": "all"})
         place.serve()
 
         async def has_closed() -> bool:
-            return "klinenode_close_lag_seconds_bucket" in (await place.get("/metrics")).text
+            text = (await place.get("/metrics")).text
+            return "klinenode_close_lag_seconds_bucket" in text and "klinenode_gathered_age_seconds{" in text
 
-        await until(has_closed, "a minute has closed")
+        await until(has_closed, "a minute has closed, and metrics of the exchange are held")
         async with place.http(**{"X-MBX-APIKEY": KEY}) as client:
             assert (await client.get("/fapi/v1/time")).status_code == 200
         text = (await place.get("/metrics")).text
-    text += await collector_metrics(tmp_path)
+    of_collector = await collector_metrics(tmp_path)
+    if PROMTOOL is not None:
+        for scraped in (text, of_collector):
+            verdict = promtool("check", "metrics", text=scraped)
+            assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+    text += of_collector
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     names = {*kinds, *(f"{name}_bucket" for name, kind in kinds.items() if kind == "histogram")}
     labels: dict[str, set[str]] = {}
