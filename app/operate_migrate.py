@@ -49,12 +49,11 @@ async def migrate(source_url: str, target_url: str, out: Console, *, timescale: 
         raise OperateError(str(error)) from error
     try:
         async with AsyncExitStack() as opened:
-            source = await opened.enter_async_context(_opened(source_url))
-            target = await opened.enter_async_context(_opened(target_url, timescale=timescale))
-            if await source.begun() is not None:
-                raise OperateError(f"{masked(source_url)} is itself the unfinished target of migrate-store")
+            source, name = await opened.enter_async_context(_opened(source_url)), masked(source_url)
+            await _check_source(source, name)
+            target = await opened.enter_async_context(_opened(target_url, timescale=timescale, moved_from=name))
             tables = await _matching(source, target)
-            await _begin(source, target, tables, masked(source_url), masked(target_url))
+            await _begin(target, tables, name, masked(target_url))
             counts = {table: await source.count(table) for table in tables}
             with Progress(*_COLUMNS, console=out) as progress:
                 task = progress.add_task("moved", total=sum(counts.values()))
@@ -72,8 +71,11 @@ async def migrate(source_url: str, target_url: str, out: Console, *, timescale: 
 
 
 @asynccontextmanager
-async def _opened(url: str, *, timescale: bool = False) -> AsyncIterator[Contents]:
-    """The contents of the database of `url`, brought to this version's schema, while this process holds the lease."""
+async def _opened(url: str, *, timescale: bool = False, moved_from: str | None = None) -> AsyncIterator[Contents]:
+    """The contents of the database of `url`, brought to this version's schema, while this process holds the lease.
+
+    `moved_from`: the database is the target of a move from there. An empty one has the mark as soon as it has tables.
+    """
     store = store_of(url, timescale=timescale)
     lease = store.lease(url)
     try:
@@ -84,7 +86,10 @@ async def _opened(url: str, *, timescale: bool = False) -> AsyncIterator[Content
         raise OperateError(f"the database {masked(url)} cannot be locked: {error}") from error
     try:
         try:
-            await store.prepare(url)
+            if moved_from is None:
+                await store.prepare(url)
+            else:
+                await store.prepare_target(url, moved_from)
         except (SchemaTooNew, StoreUnusable, OSError) as error:
             raise OperateError(str(error)) from error
         contents = await store.contents(url)
@@ -94,6 +99,14 @@ async def _opened(url: str, *, timescale: bool = False) -> AsyncIterator[Content
             await contents.close()
     finally:
         await lease.release()
+
+
+async def _check_source(source: Contents, name: str) -> None:
+    """Raise OperateError if there is nothing to move. Called before the target has its mark, which a refusal leaves."""
+    if await source.begun() is not None:
+        raise OperateError(f"{name} is itself the unfinished target of migrate-store")
+    if all([await source.last_key(table) is None for table in await source.tables()]):
+        raise OperateError(f"{name} is empty: there is nothing to move")
 
 
 async def _matching(source: Contents, target: Contents) -> list[ContentsTable]:
@@ -109,10 +122,11 @@ async def _matching(source: Contents, target: Contents) -> list[ContentsTable]:
     return sorted(tables.values(), key=lambda table: (table.name == _LAST, table.name))
 
 
-async def _begin(
-    source: Contents, target: Contents, tables: Sequence[ContentsTable], source_name: str, target_name: str
-) -> None:
-    """Note in `target` that the move is under way. Raises OperateError if it is not empty, nor half of this move."""
+async def _begin(target: Contents, tables: Sequence[ContentsTable], source_name: str, target_name: str) -> None:
+    """Note in `target` that the move is under way, unless its schema was made with that mark.
+
+    Raises OperateError if it is not empty, nor half of this move.
+    """
     begun = await target.begun()
     if begun == source_name:
         return
@@ -121,8 +135,6 @@ async def _begin(
     for table in tables:
         if await target.last_key(table) is not None:
             raise OperateError(f"{target_name} is not empty (table {table.name}): take an empty database")
-    if all([await source.last_key(table) is None for table in tables]):
-        raise OperateError(f"{source_name} is empty: there is nothing to move")
     await target.begin(source_name)
 
 

@@ -46,9 +46,18 @@ async def _timescale_writer(db_url: str, clock: Clock, report: Report, damage: D
     return await PostgresWriter.open(db_url, clock, timescale=True, report=report, damage=damage)
 
 
+async def _target_upgrade(db_url: str, moved_from: str) -> None:
+    await upgrade(db_url, moved_from=moved_from)
+
+
+async def _timescale_target_upgrade(db_url: str, moved_from: str) -> None:
+    await upgrade(db_url, timescale=True, moved_from=moved_from)
+
+
 POSTGRES: Final = Store(
     lambda db_url: None,
     upgrade,
+    _target_upgrade,
     PostgresLease,
     _postgres_reader,
     PostgresChangeFeed,
@@ -60,4 +69,6 @@ POSTGRES: Final = Store(
     _postgres_examine,
     _postgres_examine_replica,
 )
-TIMESCALE: Final = POSTGRES._replace(prepare=partial(upgrade, timescale=True), writer=_timescale_writer)
+TIMESCALE: Final = POSTGRES._replace(
+    prepare=partial(upgrade, timescale=True), prepare_target=_timescale_target_upgrade, writer=_timescale_writer
+)

@@ -50,6 +50,9 @@ class Store(NamedTuple):
 
     Raises SchemaTooNew, StoreUnavailable, StoreUnusable and OSError.
     """
+    prepare_target: Callable[[str, str], Awaitable[None]]
+    """The same for a move from the database that the second one names: an empty database is marked at once as its
+    unfinished target, so that no node starts on it."""
     lease: Callable[[str], Lease]
     reader: Callable[[Reading], OpenReader]
     change_feed: Callable[[str], ChangeFeed]
@@ -86,6 +89,10 @@ async def _sqlite_upgrade(db_url: str) -> None:
     upgrade(db_url)
 
 
+async def _sqlite_target_upgrade(db_url: str, moved_from: str) -> None:
+    upgrade(db_url, moved_from=moved_from)
+
+
 async def _sqlite_examine(db_url: str) -> StoreFacts:
     from infra.sqlite.examine import examine  # here: it imports Alembic, which a node does without
 
@@ -99,6 +106,7 @@ async def _sqlite_writer(db_url: str, clock: Clock, report: Report, damage: Dama
 _SQLITE: Final = Store(
     sqlite_path,
     _sqlite_upgrade,
+    _sqlite_target_upgrade,
     WriterLease,
     lambda reading: SqliteReader(reading.db_url, damage=reading.damage),
     SqliteChangeFeed,

@@ -9,6 +9,7 @@ from app.ports.contents import OF_THE_DATABASE, ContentsTable, RowOfTable
 from infra.postgres.connections import Connections
 from infra.postgres.fence import Fence
 from infra.postgres.partitions import make_partitions
+from infra.stores.move_mark import CREATE_MARK
 
 _TABLES: Final = """
 SELECT relname, array_agg(attname::text ORDER BY attnum), (
@@ -64,7 +65,7 @@ class PostgresContents:
 
         async def work(connection: asyncpg.Connection) -> None:
             async with self._fence.writing(connection):
-                await connection.execute("CREATE TABLE migrate_store (source text NOT NULL)")
+                await connection.execute(CREATE_MARK)
                 await connection.execute("INSERT INTO migrate_store VALUES ($1)", source)
 
         await self._connections.run(work)

@@ -17,16 +17,17 @@ HEAD: Final = max(file.name[:4] for file in Path(migrations.postgres.__path__[0]
 """The newest revision."""
 
 
-async def upgrade(url: str, *, timescale: bool = False) -> None:
+async def upgrade(url: str, *, timescale: bool = False, moved_from: str | None = None) -> None:
     """Apply the missing revisions to the database of `url`, which must exist, in one transaction.
 
-    `timescale`: in an empty database the tables of rows are made hypertables. Only the writer calls it. Raises
+    `timescale`: in an empty database the tables of rows are made hypertables. `moved_from`: in the same transaction an
+    empty database is marked as the unfinished target of a move from there. Only the writer calls it. Raises
     ValueError (not a Postgres URL), StoreUnavailable, StoreUnusable (no hypertables can be had) or SchemaTooNew.
     """
     if timescale or not await _is_current(url):  # whether the tables are hypertables is checked there
         from infra.postgres.revise import revise
 
-        await revise(url, timescale=timescale)
+        await revise(url, timescale=timescale, moved_from=moved_from)
 
 
 async def _is_current(url: str) -> bool:

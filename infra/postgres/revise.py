@@ -17,6 +17,7 @@ from infra.postgres.failure import unavailable
 from infra.postgres.hypertables import timescale_schema
 from infra.postgres.migrate import connect
 from infra.postgres.url import place
+from infra.stores.move_mark import CREATE_MARK
 from migrations.revisions import config_of, revisions
 
 MIGRATION_LOCK: Final = 0x6B6C_696E_6501
@@ -24,7 +25,7 @@ MIGRATION_LOCK: Final = 0x6B6C_696E_6501
 LOCK_S_MAX: Final = 60  # another node may be migrating
 
 
-async def revise(url: str, *, timescale: bool) -> None:
+async def revise(url: str, *, timescale: bool, moved_from: str | None = None) -> None:
     """Apply the revisions that the database of `url` lacks; infra.postgres.migrate says more, and calls it."""
     where = place(url)
     engine = create_async_engine("postgresql+asyncpg://", async_creator=partial(connect, url), poolclass=NullPool)
@@ -37,7 +38,7 @@ async def revise(url: str, *, timescale: bool) -> None:
                     f"the database {where} has the encoding {encoding}, in which not every symbol can be written; "
                     "create it with ENCODING 'UTF8' TEMPLATE template0"
                 )
-            await connection.run_sync(_upgrade, where, timescale)
+            await connection.run_sync(_upgrade, where, timescale, moved_from)
     except DBAPIError as error:
         raise unavailable(_cause(error), where) or error from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -46,7 +47,7 @@ async def revise(url: str, *, timescale: bool) -> None:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection, where: str, timescale: bool) -> None:
+def _upgrade(connection: Connection, where: str, timescale: bool, moved_from: str | None) -> None:
     config = config_of(migrations.postgres)
     config.attributes["connection"] = connection
     _, known = revisions(config)
@@ -61,6 +62,9 @@ def _upgrade(connection: Connection, where: str, timescale: bool) -> None:
         connection, where, is_empty=stored is None, is_wanted=timescale
     )
     command.upgrade(config, "head")
+    if stored is None and moved_from is not None:
+        connection.execute(text(CREATE_MARK))
+        connection.execute(text("INSERT INTO migrate_store VALUES (:source)"), {"source": moved_from})
 
 
 def _cause(error: DBAPIError) -> BaseException:

@@ -11,6 +11,7 @@ from infra.sqlite.fence import fenced, take_over
 from infra.sqlite.library import sqlite3
 from infra.sqlite.statements import writing
 from infra.sqlite.url import sqlite_path
+from infra.stores.move_mark import CREATE_MARK
 
 
 class SqliteContents:
@@ -46,7 +47,7 @@ class SqliteContents:
 
         def work(connection: sqlite3.Connection) -> None:
             with writing(connection):
-                connection.execute("CREATE TABLE migrate_store (source TEXT NOT NULL)")
+                connection.execute(CREATE_MARK)
                 connection.execute("INSERT INTO migrate_store VALUES (?)", (source,))
 
         await self._connections.run(work)

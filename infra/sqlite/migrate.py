@@ -13,14 +13,16 @@ from infra.sqlite.connections import BUSY_TIMEOUT_MS, NO_CHECKPOINTS
 from infra.sqlite.failure import unavailable
 from infra.sqlite.library import sqlite3
 from infra.sqlite.url import sqlite_path
+from infra.stores.move_mark import CREATE_MARK
 
 HEAD_SQL: Final = Path(migrations.__path__[0]) / "head.sql"
 """The statements that all revisions come to, and the newest revision. `make docs` writes it, and a test compares it."""
 
 
-def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
+def upgrade(url: str, *, moved_from: str | None = None, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
     """Create the database of `url` if it is missing, and apply its missing revisions in one transaction.
 
+    `moved_from`: in the same transaction an empty database is marked as the unfinished target of a move from there.
     Blocks; only the writer calls it. Raises ValueError (not an SQLite URL), OSError, StoreUnavailable or SchemaTooNew.
     """
     path = sqlite_path(url)
@@ -33,7 +35,7 @@ def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
             connection.execute(NO_CHECKPOINTS)
             connection.execute("PRAGMA journal_mode = wal")  # persistent in the file; not possible in a transaction
             connection.execute("BEGIN IMMEDIATE")
-            is_current = _is_made_current(connection)
+            is_current = _is_made_current(connection, moved_from)
             connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise unavailable(error, path) or error from error
@@ -43,13 +45,16 @@ def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         revise(path, busy_timeout_ms)
 
 
-def _is_made_current(connection: sqlite3.Connection) -> bool:
+def _is_made_current(connection: sqlite3.Connection, moved_from: str | None) -> bool:
     """Make the newest schema in an empty database; return whether the database has it."""
     *statements, stamp = HEAD_SQL.read_text().rstrip(";\n").split(";\n")
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     if not names:
         for statement in (*statements, stamp):
             connection.execute(statement)
+        if moved_from is not None:
+            connection.execute(CREATE_MARK)
+            connection.execute("INSERT INTO migrate_store VALUES (?)", (moved_from,))
         return True
     if "alembic_version" not in names:
         return False

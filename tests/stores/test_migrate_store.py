@@ -21,7 +21,7 @@ from app.node.prepare import CannotStart, prepare
 from app.node.stores import Reading, store_of
 from app.operate import OperateError
 from app.operate_migrate import Moved, migrate
-from app.ports.contents import ContentsTable, RowOfTable
+from app.ports.contents import Contents, ContentsTable, RowOfTable
 from app.ports.errors import StoreUnavailable
 from app.ports.store import EVERYTHING, Disagreement, OpenReader
 from app.settings import Settings
@@ -168,6 +168,38 @@ async def test_wherever_it_is_stopped_it_goes_on_from_there(
     assert added < done.rows, "steps that were written before a cut are not written again"
     assert (await everything(target))["ledgers"] == (await everything(source))["ledgers"]
     await prepare(Settings(_env_file=None, db_url=target))
+
+
+@pytest.mark.parametrize("kind", [PostgresContents, SqliteContents])
+async def test_stopped_as_soon_as_there_are_tables_no_node_starts_on_the_target(
+    urls: list[str], kind: type[PostgresContents | SqliteContents], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = (urls[0], urls[2]) if kind is PostgresContents else (urls[0], urls[1])
+    await fill(source)
+    store, opened = store_of(target), store_of(target).contents
+
+    async def cut_at_the_target(url: str) -> Contents:
+        if url == target:
+            raise Cut
+        return await opened(url)
+
+    name = "app.node.postgres_stores.POSTGRES" if kind is PostgresContents else "app.node.stores._SQLITE"
+    with monkeypatch.context() as patched:
+        patched.setattr(name, store._replace(contents=cut_at_the_target))
+        with pytest.raises(Cut):
+            await moved(source, target)
+    with pytest.raises(CannotStart, match="migrate-store"):
+        await prepare(Settings(_env_file=None, db_url=target))
+    await moved(source, target)
+    await prepare(Settings(_env_file=None, db_url=target))
+
+
+async def test_a_refused_move_leaves_a_target_on_which_a_node_starts(urls: list[str]) -> None:
+    one, two, _ = urls
+    await store_of(one).prepare(one)
+    with pytest.raises(OperateError, match="there is nothing to move"):
+        await moved(one, two)
+    await prepare(Settings(_env_file=None, db_url=two))
 
 
 async def test_what_somebody_else_has_written_is_found(urls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
