@@ -7,7 +7,7 @@ from typing import Final
 from app.domain.interval import D1, DAY_MS, HOUR_MS, M1, Grid, Interval
 from app.domain.kind import Kind
 from app.domain.series import Series
-from app.domain.span import Span
+from app.domain.span import Span, Spans
 from app.domain.symbol import Symbol
 from app.kinds.registry import KINDS
 
@@ -119,6 +119,18 @@ class Wish:
             end_ms = min(grid.ceil(extra.end_ms), grid.floor(now_ms - CLOSE_GRACE_MS))
             spans.append(Span(grid.ceil(extra.start_ms), end_ms))
         return [span for span in spans if span]
+
+    def may_come(self, series: Series, grid: Grid, lacking: Spans, now_ms: int) -> bool:
+        """Whether the node will hold some of `lacking`: open times that are wished, or will be once they are due.
+
+        So it is too for a name under doubt, of which all is wished again when the doubt is settled.
+        """
+        if series.symbol in self.doubted:
+            return True
+        if any(lacking.clip(span) for span in self.spans(series, grid, now_ms)):
+            return True
+        is_late = not lacking or lacking.hull.end_ms > self._due_end_ms(series, grid, now_ms)
+        return is_late and self.follows(series) and not self.is_over(series, now_ms)
 
     def tail(self, series: Series, grid: Grid, now_ms: int) -> Span:
         """The newest TAIL_KLINES open times of the wish, or the whole wish when it is shorter."""

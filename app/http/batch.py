@@ -52,7 +52,7 @@ class Counts:
         return _COUNTS, stated.encode()
 
     def status(self) -> int:
-        """200 if any symbol is whole; else the status of the errors, 503 if waiting may help any of them."""
+        """200 if any symbol is whole; else the status of the errors, 503 if any of them is one."""
         if self.whole:
             return 200
         return max(error.status for error in self.errors.values())
@@ -62,7 +62,9 @@ class Counts:
         yield NO_STORE
         waits = [error for error in self.errors.values() if error.status == 503]
         if waits and self.status() == 503:
-            yield b"retry-after", b"%d" % max(error.retry_after_s or RETRY_AFTER_S for error in waits)
+            times_s = [error.retry_after_s for error in waits if error.retry_after_s is not None]
+            if times_s:
+                yield b"retry-after", b"%d" % max(times_s)
             yield reason_header(next((error.reason for error in waits if error.reason), Reason.NOT_HELD))
 
 

@@ -39,13 +39,13 @@ def bulk_of(parts: Parts) -> Bulk:
         parts.gatherer,
         Prover(clock, nothing, copies.ledgers, stale_ms_max=settings.read_stale_sec_max * 1000),
         InProgress(clock, nothing, copies.tail, copies.rolling, lambda series: parts.role.last_seen_ms(series)),
-        lambda series: parts.wish().has(series),
+        parts.wish,
     )
 
     def wished() -> Sequence[str]:
         return [each.symbol for each in parts.wish().series() if each == Series(KLINES, each.symbol, M1)]
 
-    rolling = RollingKlines(clock, copies.ledgers, copies.tail, held.answer)
+    rolling = RollingKlines(clock, copies.ledgers, copies.tail, held.answer, parts.wish)
     bars = Bars(clock, copies.ledgers, copies.tail, held.answer, parts.reader.revised)
     return Bulk(BatchKlines(clock, held, wished), rolling, bars, ArrowBytes())
 

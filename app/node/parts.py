@@ -283,9 +283,7 @@ class Parts:
             lambda: self.role.are_copies_current(),
         )
         self.as_of = AsOf(clock, self.reader, self.inventory, self.rest_forms)
-        self.query = QueryService(
-            clock, self.copies, self.gatherer, prover, self.in_progress, lambda series: self.wish().has(series)
-        )
+        self.query = QueryService(clock, self.copies, self.gatherer, prover, self.in_progress, self.wish)
 
     def _make_streams(self) -> None:
         settings, clock = self.settings, self.clock

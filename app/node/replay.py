@@ -23,6 +23,7 @@ from app.holding.rest_forms import RestForms
 from app.holding.rolling import Rolling
 from app.holding.symbol_sync import Selection, SymbolSync
 from app.holding.tail import Tail
+from app.holding.wish import Wish
 from app.http.admin_guard import AdminGuard, LocalToken
 from app.http.replay_app import ReplayServices, create_replay_app
 from app.kinds.funding import LATE_MS as FUNDING_LATE_MS
@@ -70,6 +71,7 @@ from infra.telemetry import Telemetry
 FRAMES: Final = Counter("klinenode_replay_frames_total", "Events of replayed streams, before they go to each client.")
 TIME: Final = Gauge("klinenode_replay_time_seconds", "The replay's time, Unix time.")
 METRICS: Final = (FRAMES, TIME, LAG)
+_NOTHING_WISHED: Final = Wish((), (), 0, {}, {})
 
 
 class Replay:
@@ -138,7 +140,7 @@ class Replay:
             Gatherer(clock, self._reader, copies),
             Prover(clock, upstream, ledgers),
             self._unfinished,
-            lambda series: False,
+            lambda: _NOTHING_WISHED,
         )
         return QueryThen(self._seen, self._symbols, ledgers, usual)
 

@@ -17,6 +17,7 @@ from app.ports.clock import ConfirmedClock
 from app.ports.errors import StoreUnavailable
 from app.querying.answer import LIMIT_MAX, Answer, KlineQuery
 from app.querying.held_rows import Held, held_rows
+from app.querying.lacking import known_of
 from app.querying.refusal import refusal_of
 from app.querying.tail_cut import CLOSING_PAGE_MS
 from app.querying.turns import Turns
@@ -113,7 +114,7 @@ class Bars:
         return held | Spans([Span(tail.start_ms, tail.end_ms)]) if tail is not None and tail.rows else held
 
     def _known(self, series: Series) -> Spans:
-        return self._ledgers.ledger(series).absent | self._held_spans(series)
+        return known_of(self._ledgers, self._tail, series)
 
     def _first_ms(self, series: Series) -> int | None:
         """The open time of the oldest held kline of a series, None without any."""

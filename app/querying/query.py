@@ -19,12 +19,14 @@ from app.domain.series import Series
 from app.domain.span import Span, Spans
 from app.holding.copies import Copies
 from app.holding.tail import SeriesTail
+from app.holding.wish import Wish
 from app.kinds.registry import spelt
 from app.ports.clock import ConfirmedClock
 from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamUnavailable
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.querying.gather import NOTHING, Gatherer
 from app.querying.in_progress import Unfinished
+from app.querying.lacking import known_of, refusal_of_lacking
 from app.querying.prove import Proven, Prover
 from app.querying.refusal import RETRY_AFTER_S, refusal_of
 from app.querying.tail_cut import LIVE_PAGE_MS, cut_of, newest, rendered
@@ -49,9 +51,9 @@ class QueryService:
         gatherer: Gatherer,
         prover: Prover,
         in_progress: Unfinished,
-        is_wished: Callable[[Series], bool],
+        wish: Callable[[], Wish],
     ) -> None:
-        """`is_wished`: whether a series is part of the wish."""
+        """`wish` returns the current wish."""
         self._clock = clock
         self._symbols = copies.symbols
         self._holdings = copies.ledgers
@@ -59,11 +61,11 @@ class QueryService:
         self._gatherer = gatherer
         self._prover = prover
         self._in_progress = in_progress
-        self._is_wished = is_wished
+        self._wish = wish
 
     def keeps(self, series: Series) -> bool:
         """Whether `series` is served from held klines: it is wished, or part of it is known."""
-        return self._is_wished(series) or bool(self._holdings.ledger(series).known)
+        return self._wish().has(series) or bool(self._holdings.ledger(series).known)
 
     def symbol(self, text: str) -> str | None:
         """The listed name of a symbol as a client wrote it (lower case is accepted), or None."""
@@ -113,7 +115,7 @@ class QueryService:
         return answer
 
     async def answer(self, query: KlineQuery) -> Answer:
-        """The answer to `query`, whole unless it allows a partial one. Raises BinanceError: 503 with Retry-After."""
+        """The answer to `query`, whole unless it allows a partial one. Raises BinanceError."""
         if query.series.symbol in self._holdings.doubted:
             # it is being checked which listing the held klines belong to
             raise service_unavailable(RETRY_AFTER_S, Reason.NOT_SYNCED)
@@ -123,8 +125,8 @@ class QueryService:
                 return await self._answer(query, TRIES_MAX)
         except (UpstreamError, TimeoutError) as error:
             is_late = deadline.expired()
-            refusal = _too_slow() if is_late else refusal_of(error, self._clock.now_ms())
-            if query.allow_partial and refusal.retry_after_s is not None and self._holdings.is_anchored(query.series):
+            refusal = _too_slow() if is_late else self._refusal_of(error, query)
+            if query.allow_partial and refusal.status == 503 and self._holdings.is_anchored(query.series):
                 try:
                     async with asyncio.timeout(PARTIAL_S_MAX):
                         return await self._partial(query)
@@ -135,6 +137,19 @@ class QueryService:
             raise refusal from error
         except StoreUnavailable as error:
             raise refusal_of(error, self._clock.now_ms()) from error
+
+    def _refusal_of(self, error: UpstreamError | TimeoutError, query: KlineQuery) -> BinanceError:
+        """The error for the client, with Retry-After where waiting helps."""
+        now_ms, series = self._clock.now_ms(), query.series
+        if not isinstance(error, UpstreamError) or error.cause is not Reason.NOT_HELD:
+            return refusal_of(error, now_ms)
+        grid = self._holdings.grid(series)
+        window = window_of(query, grid, closed_end_ms(grid, self._tail.get(series), now_ms), now_ms)
+        known = known_of(self._holdings, self._tail, series)
+        lacking = known.complement(window.span) if window.span else Spans()
+        if not lacking and window.newest and window.span.end_ms > 0:  # older ones make up for the exchange's own holes
+            lacking = known.complement(Span(0, window.span.end_ms))
+        return refusal_of_lacking(self._wish(), series, grid, lacking, now_ms)
 
     async def _answer(self, query: KlineQuery, tries: int) -> Answer:
         is_time_known = self._clock.is_trusted

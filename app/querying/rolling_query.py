@@ -1,6 +1,7 @@
 """Answers queries for rolling windows from held minutes: whole, or refused with the spans that are missing."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from app.binance import rest_rows
@@ -10,13 +11,15 @@ from app.domain.interval import M1, MINUTE_MS, FixedGrid
 from app.domain.reason import Reason
 from app.domain.rolling_windows import Windows, rolled
 from app.domain.series import Series
-from app.domain.span import Span, Spans
+from app.domain.span import Span
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
+from app.holding.wish import Wish
 from app.kinds.klines import KLINES
 from app.ports.clock import ConfirmedClock
 from app.querying.answer import END_OF_TIME_MS, LIMIT_DEFAULT, LIMIT_MAX, Answer, KlineQuery
 from app.querying.held_rows import Held, held_rows
+from app.querying.lacking import known_of, refusal_of_lacking
 from app.querying.refusal import RETRY_AFTER_S
 from app.querying.tail_cut import CLOSING_PAGE_MS
 from app.querying.turns import Turns
@@ -64,15 +67,19 @@ class Chosen(NamedTuple):
 class RollingKlines:
     """Answers rolling queries, a few at a time (`Turns`)."""
 
-    def __init__(self, clock: ConfirmedClock, ledgers: LedgerCache, tail: Tail, held: Held) -> None:
+    def __init__(
+        self, clock: ConfirmedClock, ledgers: LedgerCache, tail: Tail, held: Held, wish: Callable[[], Wish]
+    ) -> None:
+        """`wish` returns the current wish."""
         self._clock = clock
         self._ledgers = ledgers
         self._tail = tail
         self._held = held
+        self._wish = wish
         self._turns = Turns()
 
     async def answer(self, query: RollingQuery) -> Answer:
-        """The answer to `query`. Raises BinanceError: 503 with Retry-After when a window would not be whole."""
+        """The answer to `query`. Raises BinanceError: 503 when a window would not be whole."""
         async with self._turns.turn():
             return await self._answer(query)
 
@@ -95,19 +102,20 @@ class RollingKlines:
 
     def _refuse_lacking(self, series: Series, span: Span) -> None:
         """Raise BinanceError (503) if it is unknown whether there are minutes somewhere in `span`."""
-        known, tail = self._ledgers.ledger(series).known, self._tail.get(series)
-        if tail is not None and tail.rows:
-            known |= Spans([Span(tail.start_ms, tail.end_ms)])
-        missing = list(known.complement(span))
-        if missing:
+        lacking = known_of(self._ledgers, self._tail, series).complement(span)
+        if missing := list(lacking):
             named = ", ".join(f"{each.start_ms}-{each.end_ms}" for each in missing[:SPANS_NAMED_MAX])
             more = f" and {len(missing) - SPANS_NAMED_MAX} more spans" if len(missing) > SPANS_NAMED_MAX else ""
-            text = (
-                f"The windows need minutes of {series.symbol} that are not held: open times {named}{more}. "
-                "Ask for windows beside them, or wait until /v1/coverage shows them as held."
+            refusal = refusal_of_lacking(self._wish(), series, M1.grid, lacking, self._clock.now_ms())
+            advice = (
+                "they are not wished, so waiting does not help"
+                if refusal.retry_after_s is None
+                else "or wait until /v1/coverage shows them as held"
             )
-            refusal = service_unavailable(RETRY_AFTER_S, Reason.NOT_HELD)
-            refusal.msg = text
+            refusal.msg = (
+                f"The windows need minutes of {series.symbol} that are not held: open times {named}{more}. "
+                f"Ask for windows beside them; {advice}."
+            )
             raise refusal
 
     async def _minutes(self, series: Series, span: Span) -> Columns:

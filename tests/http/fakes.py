@@ -377,7 +377,9 @@ class Node:
                 self.book_starts,
                 self.names,
                 BatchKlines(self.clock, self.query, lambda: SYMBOLS),
-                RollingKlines(self.clock, LedgerCache(), Tail(1_000_000, lambda: True), self.query.answer),
+                RollingKlines(
+                    self.clock, LedgerCache(), Tail(1_000_000, lambda: True), self.query.answer, lambda: WISH
+                ),
                 Bars(self.clock, self.ledgers, Tail(1_000_000, lambda: True), self.query.answer, _never_revised),
                 self.arrow,
                 FakeOverview(),
@@ -413,11 +415,11 @@ class Node:
 async def _says_why(answer: httpx.Response) -> None:
     """Assert that a 503 has a documented reason and Retry-After, and that no other status has a reason.
 
-    What was not held at a past time never will have been: such a refusal may lack Retry-After.
+    What was not held at a past time, or is not wished, is not worth waiting for: such a refusal may lack Retry-After.
     """
     if answer.status_code == 503:
         assert answer.headers.get("x-klinenode-reason") in set(Reason), answer.url
-        if "as_of" not in answer.url.params:
+        if answer.headers["x-klinenode-reason"] != Reason.NOT_HELD:
             assert int(answer.headers["retry-after"]) > 0, answer.url
     else:
         assert "x-klinenode-reason" not in answer.headers

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from app.binance.error_body import service_unavailable
+from app.binance.error_body import never_held, service_unavailable
 from app.domain.reason import Reason
 from app.http import batch, codings
 from app.http.batch_params import PARAMETERS, ROWS_MAX, SYMBOLS_MAX
@@ -123,6 +123,15 @@ async def test_without_pyarrow_arrow_says_what_to_install_and_a_symbols_error_ke
         assert "the database cannot be read" in answer.json()["BTCUSDT"]["msg"]
         assert answer.headers["cache-control"] == "no-store"
         assert "etag" not in answer.headers
+
+
+async def test_a_batch_of_nothing_that_waiting_helps_has_no_retry_after() -> None:
+    node = Node()
+    node.query.error = never_held("not held")
+    async with node.client() as client:
+        answer = await client.get(f"{PATH}?symbols=BTCUSDT,ETHUSDT&interval=1m")
+    assert (answer.status_code, answer.headers["x-klinenode-reason"]) == (503, "not-held")
+    assert "retry-after" not in answer.headers
 
 
 async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.filling.absence import Absence
 from app.holding.rolling import Rolling
-from app.holding.wish import CLOSE_GRACE_MS
+from app.holding.wish import CLOSE_GRACE_MS, Wish
 from app.kinds.klines import KLINES
 from app.querying.answer import Answer, KlineQuery
 from app.querying.gather import Gatherer
@@ -86,6 +86,7 @@ class Desk:
             lambda series: self.last_seen_ms if series == BTC else None,
         )
         self.is_time_known = True
+        self.wish = Wish((), (), 0, {}, {})
         self.gatherer = Gatherer(made.clock, made.store, made.copies)
         self.query = QueryService(
             TrustedClock(self),
@@ -93,7 +94,7 @@ class Desk:
             self.gatherer,
             Prover(made.clock, self.upstream, made.holdings),
             self.in_progress,
-            lambda series: False,
+            lambda: self.wish,
         )
 
     async def hold(self, series: Series, *spans: Span, source: Source = Source.REST) -> None:

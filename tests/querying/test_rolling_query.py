@@ -24,7 +24,7 @@ QUERIES = 25
 
 
 def rolling_of(at: Desk) -> RollingKlines:
-    return RollingKlines(TrustedClock(at), at.rig.holdings, at.rig.tail, at.query.answer)
+    return RollingKlines(TrustedClock(at), at.rig.holdings, at.rig.tail, at.query.answer, lambda: at.wish)
 
 
 async def answered(at: Desk, query: RollingQuery) -> Answer | BinanceError:
