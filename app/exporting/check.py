@@ -124,6 +124,8 @@ class Check:
     async def _compare(self, asked: Sequence[Asked], batch: ReadBatch, place: str, verdict: Verdict) -> None:
         """Compare rows with the node's, from the row before them on: it has none between, either."""
         assert self._node is not None
+        if not asked:
+            return  # rows that the manifest calls missing: _check_order has told it
         theirs = [row for each in asked for row in await self._node.rows(each)]
         verdict.pages += 1
         names = [name for name, _ in asked[0].series.kind.columns]
@@ -147,10 +149,9 @@ def _series(piece: PieceEntry) -> Series:
 
 
 def _asked(entry: FileEntry, piece: PieceEntry, span: Span, rows: int) -> list[Asked]:
-    """What to ask a node for to have the rows of `span`: as of a past time, it refuses what was missing then."""
+    """What to ask a node for to have the rows of `span`: never what was missing, which it would fetch or refuse."""
     series, missing = _series(piece), Spans(each.span() for each in piece.known.missing)
-    spans = [span] if entry.as_of is None else missing.complement(span)
-    return [Asked(series, *each, rows, entry.as_of) for each in spans]
+    return [Asked(series, *each, rows, entry.as_of) for each in missing.complement(span)]
 
 
 def _check_order(opens_ms: Sequence[int], last_ms: int, piece: PieceEntry, place: str, verdict: Verdict) -> None:

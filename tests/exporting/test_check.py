@@ -43,6 +43,20 @@ async def test_an_export_is_proven_by_itself_and_by_the_node(held: Held, tmp_pat
     assert 0 < (await sampled.run(manifest_in(folder), lambda rows: None)).pages < verdict.pages
 
 
+class FetchingNode:
+    """A node that answers for every row of the exchange, because it fetches those that it lacks."""
+
+    async def rows(self, asked: Asked) -> Sequence[Any]:
+        return [row for row in rows_of(asked.series) if asked.first_ms <= row.open_ms < asked.end_ms][: asked.rows]
+
+
+async def test_a_node_is_not_asked_for_what_was_missing_when_the_file_was_written(held: Held, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    await held.export(folder, held.files(Format.CSV, [MINUTES]))
+    verdict = await Check(Folder(folder), folder, read_rows, FetchingNode()).run(manifest_in(folder), lambda rows: None)
+    assert (verdict.faults, verdict.pages > 0) == ([], True)
+
+
 async def test_a_digit_that_differs_from_the_node_is_named(held: Held, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     await held.export(folder, held.files(Format.CSV, [HOURS]))
