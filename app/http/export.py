@@ -19,6 +19,7 @@ from app.http.client_gone import unless_gone
 from app.http.documentation import OWN_LIMITS, own_error_doc
 from app.http.errors import ApiError, unavailable, unlisted
 from app.http.headers import NO_STORE
+from app.http.own_params import STRICT
 from app.http.params import INTEGER_MAX, TIME_MS_MAX
 from app.http.services import Services
 from app.kinds.registry import named
@@ -85,7 +86,7 @@ class FileResponse(Response):
 
 def export_router(services: Services) -> APIRouter:
     """The router with the route."""
-    router = APIRouter(prefix="/v1", tags=["operation"], responses=OWN_LIMITS)
+    router = APIRouter(prefix="/v1", tags=["operation"], responses=OWN_LIMITS, dependencies=[STRICT])
 
     @router.get(
         "/export",

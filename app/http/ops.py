@@ -12,6 +12,7 @@ from app.http.documentation import INTEGER, OWN_LIMITS, STRING, json_doc, object
 from app.http.errors import ApiError, json_response, unlisted
 from app.http.forward import forwarded
 from app.http.headers import NO_STORE, Header, reason_header
+from app.http.own_params import STRICT
 from app.http.page import Page, PageResponse
 from app.http.params import INTEGER_MAX
 from app.http.services import Services
@@ -27,7 +28,7 @@ READY_RETRY_AFTER: Final[Header] = (b"retry-after", b"5")  # seconds; readiness 
 
 def ops_router(services: Services) -> APIRouter:
     """The router with the routes for operators and monitoring."""
-    router = APIRouter(prefix="/v1", tags=["operation"], responses=OWN_LIMITS)
+    router = APIRouter(prefix="/v1", tags=["operation"], responses=OWN_LIMITS, dependencies=[STRICT])
 
     @router.get(
         "/health",

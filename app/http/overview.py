@@ -14,6 +14,7 @@ from app.http.documentation import INTEGER, OWN_LIMITS, STRING, json_doc, object
 from app.http.errors import ApiError, json_response
 from app.http.forward import FORWARDED, forwarded
 from app.http.headers import NO_STORE
+from app.http.own_params import STRICT
 from app.http.page import Page, PageResponse
 from app.http.params import TIME_MS_MAX
 from app.http.services import Services
@@ -40,7 +41,7 @@ _DAYS: Final = object_of(
 
 def overview_router(services: Services, slow: SlowAnswers) -> APIRouter:
     """The router; `slow` has the slow requests of this process."""
-    router = APIRouter(prefix="/v1", tags=["operation"], responses=OWN_LIMITS)
+    router = APIRouter(prefix="/v1", tags=["operation"], responses=OWN_LIMITS, dependencies=[STRICT])
 
     @router.get(
         "/overview",

@@ -128,11 +128,21 @@ def integer(sent: Mapping[str, str], name: str, least: int, most: int) -> int | 
     text = text_of(sent, name)
     if text is None:
         return None
-    if not _INTEGER.fullmatch(text):
+    if not is_integer(text):
         raise missing_parameter(name)
     if len(text) > _DIGITS_MAX or not least <= int(text) <= most:
         raise invalid_parameter(name)
     return int(text)
+
+
+def is_integer(text: str) -> bool:
+    """Whether a text is an integer in plain digits: int() takes `1_000` and ` 1` too."""
+    return _INTEGER.fullmatch(text) is not None
+
+
+def is_truth(text: str) -> bool:
+    """Whether a text is true, false, 1 or 0."""
+    return letters.lower(text) in _TRUTHS
 
 
 def _truth(sent: dict[str, str], name: str) -> bool | None:

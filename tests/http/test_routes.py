@@ -252,3 +252,39 @@ async def test_no_query_string_gives_a_500(raw: bytes) -> None:
     status, body = await get(Node().app, "/fapi/v1/klines", raw)
     assert status in (200, 400)
     assert body == b"[]" or body.startswith(b'{"code":-1')
+
+
+EXPORT = "/v1/export?symbols=BTCUSDT&intervals=1m&startTime=1795892160017"
+DUPLICATE = "Duplicate values"
+MALFORMED = "was not sent, was empty/null, or malformed"
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (f"{EXPORT}&symbols=ETHUSDT", DUPLICATE),
+        (f"{EXPORT}&startTime=1795892160017", DUPLICATE),
+        *(
+            (EXPORT.replace("1795892160017", odd), MALFORMED)
+            for odd in ("1_795_892", "%2B1795892", "%201795892", "1.0")
+        ),
+        (f"{EXPORT}&as_of=1_000", MALFORMED),
+        (f"{EXPORT}&allow_partial=yes", "allow_partial"),
+        ("/v1/coverage?symbol=BTCUSDT&symbol=ETHUSDT", DUPLICATE),
+        ("/v1/coverage?limit=1_0", MALFORMED),
+        ("/v1/coverage?incomplete=on", "incomplete"),
+        ("/v1/coverage/days?kind=klines&kind=klines", DUPLICATE),
+        ("/v1/coverage/days?days=%2B3", MALFORMED),
+    ],
+)
+async def test_own_routes_refuse_what_klines_refuse(path: str, says: str) -> None:
+    async with Node().client() as client:
+        answer = await client.get(path)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]
+
+
+async def test_own_routes_ignore_what_they_do_not_know_and_take_truths_as_clients_write_them() -> None:
+    async with Node().client() as client:
+        answer = await client.get("/v1/coverage?t=1&t=1&incomplete=True&limit=010")
+    assert answer.status_code == 200
