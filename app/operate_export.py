@@ -106,7 +106,13 @@ def _asked(parts: Parts, wish: ExportWish) -> dict[Series, tuple[Grid, Span]]:
     if not symbols:
         raise OperateError("the database has no symbols yet: start the node first, or name them with --symbol")
     now_ms = parts.clock.now_ms() if wish.as_of_ms is None else wish.as_of_ms
-    return due(parts, target.series(symbols), target.span(parts.settings, now_ms), wish.as_of_ms)
+    span = target.span(parts.settings, now_ms)
+    found = due(parts, target.series(symbols), span, wish.as_of_ms)
+    if target.start_ms is not None:
+        return found
+    # the wish begins with an open time: the row that is stamped with it opened before, and nobody wishes it
+    begun = {each: (grid, max(window.start_ms, span.start_ms), window.end_ms) for each, (grid, window) in found.items()}
+    return {each: (grid, Span(start_ms, max(start_ms, end_ms))) for each, (grid, start_ms, end_ms) in begun.items()}
 
 
 def holes_of(exported: Exported) -> Iterator[str]:
@@ -116,7 +122,7 @@ def holes_of(exported: Exported) -> Iterator[str]:
     when = "yet" if exported.as_of_ms is None else f"by {exported.as_of_ms}"
     yield f"{exported.missing:,} rows are missing: they are wished or asked for, and not fetched {when}"
     for piece, span in exported.holes[:HOLES_SHOWN]:
-        yield f"  {piece.series}: {piece.grid.count(*span.span()):,} rows from {span.start} to {span.end}"
+        yield f"  {piece.series}: {piece.rows(span.span()):,} rows from {span.start} to {span.end}"
     if len(exported.holes) > HOLES_SHOWN:
         yield f"  and {len(exported.holes) - HOLES_SHOWN:,} other spans, which manifest.json names"
     if exported.as_of_ms is None:

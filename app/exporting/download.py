@@ -55,7 +55,7 @@ class Scratch(Protocol):
 
 
 class Question(NamedTuple):
-    """What a request asks for: series of one kind, a span of open times, and the form of the file."""
+    """What a request asks for: series of one kind, a span of the times that the exchange states, the file's form."""
 
     series: tuple[Series, ...]
     span: Span
@@ -167,7 +167,8 @@ class Downloads:
             names = " and ".join(sorted(kind.name for kind in kinds))
             raise ExportError(f"rows of {names} have different columns: ask for them one by one, or for format=sqlite")
         asked = self._due(question)
-        pieces = tuple(Piece(series, *found) for series, found in asked.items() if found[0].count(*found[1]))
+        found = (Piece(series, grid, window) for series, (grid, window) in asked.items())
+        pieces = tuple(piece for piece in found if piece.rows(piece.window))
         rows = _rows_of(pieces)
         if not pieces:
             raise ExportError("no row of that span is due yet: ask for an earlier startTime")
@@ -189,7 +190,7 @@ def _check(exported: Exported, question: Question) -> None:
 
 
 def _rows_of(pieces: Iterable[Piece]) -> int:
-    return sum(piece.grid.count(*piece.window) for piece in pieces)
+    return sum(piece.rows(piece.window) for piece in pieces)
 
 
 def _result_of(error: BaseException) -> str:

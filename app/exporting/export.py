@@ -179,7 +179,7 @@ class Export:
     async def _write(self, file: RowsFile, piece: Piece, known: Known) -> int:
         """Write the rows of a piece, the next ones being read meanwhile; returns their number."""
         lines = self._sources.lines
-        steps = iter(lines.steps(piece.grid, held_of(known)))
+        steps = iter(lines.steps(piece.series, piece.grid, held_of(known)))
         total, step = 0, next(steps, None)
         read = None if step is None else await lines.read(piece.series, piece.grid, step)
         while read is not None:

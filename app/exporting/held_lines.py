@@ -25,11 +25,11 @@ class HeldLines:
         self._origins = origins
         self._step_rows = step_rows
 
-    def steps(self, grid: Grid, held: Spans) -> Iterator[Span]:
+    def steps(self, series: Series, grid: Grid, held: Spans) -> Iterator[Span]:
         """The windows that hold all of `held`, ascending, each with at most as many open times as one read has."""
         at_ms = 0
         for span in held:
-            at_ms = max(at_ms, grid.ceil(span.start_ms))
+            at_ms = max(at_ms, span.start_ms if series.kind.is_sparse else grid.ceil(span.start_ms))
             while at_ms < span.end_ms:
                 end_ms = grid.shift(at_ms, self._step_rows)
                 yield Span(at_ms, min(end_ms, held.hull.end_ms))

@@ -119,7 +119,7 @@ def held_of(known: Known) -> Spans:
 def missing_rows(entry: FileEntry, file: PlannedFile) -> int:
     """How many rows of a file are neither held nor proven absent."""
     return sum(
-        piece.grid.count(*span.span())
+        piece.rows(span.span())
         for piece, written in zip(file.pieces, entry.pieces, strict=True)
         for span in written.known.missing
     )

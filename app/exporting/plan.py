@@ -39,6 +39,14 @@ class Piece(NamedTuple):
     grid: Grid
     window: Span
 
+    def rows(self, span: Span) -> int:
+        """How many rows may open in a part of the window: a grid's open times; of events, the steps that it meets.
+
+        The window of events is cut to the ms, so that its first step may begin before it.
+        """
+        start_ms = self.grid.floor(span.start_ms) if span and self.series.kind.is_sparse else span.start_ms
+        return self.grid.count(start_ms, span.end_ms)
+
 
 class PlannedFile(NamedTuple):
     """A file of the export. `path` is relative to the folder, with slashes."""
@@ -67,10 +75,10 @@ def planned(
 ) -> list[PlannedFile]:
     """The files of an export of `asked`: the grid and the span of each series. Spans without an open time are none."""
     pieces = [
-        Piece(series, grid, window)
+        piece
         for series, (grid, span) in asked.items()
-        for window in _periods(span, split)
-        if grid.count(*window)
+        for window in _periods(span, split, series.kind.rest.stamp_ms)
+        if (piece := Piece(series, grid, window)).rows(window)
     ]
     if form is Format.SQLITE:
         kinds = [FileKind(form, shape_of(piece.series.kind), is_float) for piece in pieces[:1]]
@@ -84,17 +92,17 @@ def planned(
 def _path(piece: Piece, form: Format, split: Split) -> str:
     """`<kind>/<interval>/<symbol>/<period>.<ending>`, so that one pattern names all files of one shape."""
     series = piece.series
-    moment = datetime.fromtimestamp(piece.window.start_ms / 1000, UTC)
+    moment = datetime.fromtimestamp((piece.window.start_ms + series.kind.rest.stamp_ms) / 1000, UTC)
     period = f"{moment:%Y}" if split is Split.YEAR else f"{moment:%Y-%m}"
     return f"{series.kind.suffix or 'klines'}/{series.interval.slug}/{series.symbol}/{period}.{ENDINGS[form]}"
 
 
-def _periods(span: Span, split: Split) -> Iterator[Span]:
-    """The parts of `span` that lie in one year, or month, each."""
-    months, at_ms = MO1.grid, span.start_ms
-    while at_ms < span.end_ms:
+def _periods(span: Span, split: Split, stamp_ms: int) -> Iterator[Span]:
+    """The parts of `span` whose rows the exchange states times of one year, or month, for: `stamp_ms` later each."""
+    months, at_ms, last_ms = MO1.grid, span.start_ms + stamp_ms, span.end_ms + stamp_ms
+    while at_ms < last_ms:
         first_ms = months.floor(at_ms)
         month = datetime.fromtimestamp(first_ms / 1000, UTC).month
         end_ms = months.shift(first_ms, 1 if split is Split.MONTH else _YEAR_MONTHS + 1 - month)
-        yield Span(at_ms, min(end_ms, span.end_ms))
+        yield Span(at_ms - stamp_ms, min(end_ms, last_ms) - stamp_ms)
         at_ms = end_ms

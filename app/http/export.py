@@ -43,7 +43,9 @@ MEDIA_TYPES: Final = {
 _FILE: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
 _CODES: Final = "|".join(INTERVALS)
 _INTERVALS: Final[dict[str, Any]] = {"pattern": f"^({_CODES})(,({_CODES}))*$", "example": "1m,1h"}
-_TIME: Final = Query(ge=0, le=INTEGER_MAX, description="Open times in ms, both ends included.")
+_TIME: Final = Query(
+    ge=0, le=INTEGER_MAX, description="Times in ms, both ends included: stamp_time where rows have one, else open_time."
+)
 
 
 class FileResponse(Response):

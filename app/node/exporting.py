@@ -32,8 +32,9 @@ FREE_BYTES_MIN: Final = 1 << 30
 
 
 def due(parts: Parts, series: Iterable[Series], span: Span, as_of_ms: int | None) -> dict[Series, tuple[Grid, Span]]:
-    """By series: its grid, and the part of `span` whose rows are due by now, or were by a past time.
+    """By series: its grid, and the open times of the rows of `span` that are due by now, or were by a past time.
 
+    `span` is of the times that the exchange states: `stamp_ms` after the open times, and to the ms of events.
     Nothing is due before a series can have begun, so that a span from 1970 on makes no empty files.
     """
     wish, now_ms = parts.wish(), parts.clock.now_ms() if as_of_ms is None else as_of_ms
@@ -41,8 +42,11 @@ def due(parts: Parts, series: Iterable[Series], span: Span, as_of_ms: int | None
     for each in series:
         grid = parts.holdings.grid(each)
         begin_ms = LAUNCH_MS if as_of_ms is not None else _begin_ms(wish, parts.holdings.ledger(each), each)
-        start_ms = grid.ceil(max(span.start_ms, grid.floor(begin_ms)))
-        end_ms = min(grid.ceil(span.end_ms), wish.tail(each, grid, now_ms).end_ms)
+        start_ms, end_ms = (at_ms - each.kind.rest.stamp_ms for at_ms in span)
+        if not each.kind.is_sparse:
+            start_ms, end_ms = grid.ceil(start_ms), grid.ceil(end_ms)
+        start_ms = max(start_ms, grid.floor(begin_ms))
+        end_ms = min(end_ms, wish.tail(each, grid, now_ms).end_ms)
         found[each] = grid, Span(start_ms, max(start_ms, end_ms))
     return found
 
@@ -58,8 +62,7 @@ async def rows_due(found: Sources, files: Iterable[PlannedFile]) -> int:
     """How many rows are held of what `files` are to have. Raises StoreUnavailable, NotRecorded."""
     ledgers = await found.reader.ledgers()
     pieces = [piece for file in files for piece in file.pieces if piece.series in ledgers]
-    spans = ((piece.grid, span) for piece in pieces for span in ledgers[piece.series].held.clip(piece.window))
-    return sum(grid.count(*span) for grid, span in spans)
+    return sum(piece.rows(span) for piece in pieces for span in ledgers[piece.series].held.clip(piece.window))
 
 
 def sources(parts: Parts, as_of_ms: int | None, step_rows: int = STEP_ROWS) -> Sources:

@@ -77,7 +77,7 @@ async def test_a_repaired_digit_a_restated_file_and_a_late_fill_are_exported_fro
         span = Span(T0_MS + first * step_ms, T0_MS + end * step_ms)
         await writer.commit([Batch(series, source, Spans([span]), rows)])
     whole = Span(T0_MS, T0_MS + PLACES * step_ms)
-    target = Target((series.name,), (series.interval,), *whole)
+    target = Target((series.name,), (series.interval,), *(at_ms + series.kind.rest.stamp_ms for at_ms in whole))
     settings, out = load({"db_url": url}, asks_exchange=False), Console(file=io.StringIO())
 
     async def exported(at_ms: int | None) -> Exported:
@@ -121,7 +121,11 @@ async def test_a_time_of_which_nothing_is_recorded_is_refused(tmp_path: Path) ->
     await writer.commit([Batch(series, Source.REST, Spans([(T0_MS, T0_MS + 60_000)]), [SAMPLES["klines"].row(0, 0)])])
     settings, out = load({"db_url": url}, asks_exchange=False), Console(file=io.StringIO())
     target = Target((series.name,), (series.interval,), T0_MS, T0_MS + 60_000)
-    for at_ms, says in ((BEGUN_MS - 1, f"recorded from {BEGUN_MS} on"), (4_000_000_000_000, "is in the future")):
+    for at_ms, says in (
+        (1, "recorded from"),
+        (BEGUN_MS - 1, f"recorded from {BEGUN_MS} on"),
+        (4_000_000_000_000, "is in the future"),
+    ):
         wish = wish_of(target, tmp_path / "out", "csv", "year", is_float=False, as_of_ms=at_ms)
         with pytest.raises(OperateError, match=says):
             await export(settings, wish, out)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from app.domain.interval import M1
+from app.domain.interval import DAY_MS, M1
+from app.domain.series import Series
 from app.exporting.manifest import NAME
 from app.operate import OperateError, Target
 from app.operate_check_export import check_export
@@ -14,7 +15,7 @@ from app.operate_export import LOCK_FOLDER, export, holes_of, summary, wish_of
 from app.ports.export import Format
 from app.settings import load
 from infra.process.folder_lock import FolderLock
-from tests.exporting.held import HOURS, MINUTES, MISSING, SPAN, Held, rows_of
+from tests.exporting.held import FUNDINGS, HOURS, MINUTES, MISSING, RATIOS, SPAN, Held, manifest_in, rows_of
 
 
 async def test_a_command_exports_beside_the_node_that_writes_and_proves_it(held: Held, tmp_path: Path) -> None:
@@ -31,6 +32,48 @@ async def test_a_command_exports_beside_the_node_that_writes_and_proves_it(held:
     assert (again.kept, again.rows) == (2, exported.rows)
     verdict = await check_export(folder, None, out)
     assert (verdict.files, verdict.rows, verdict.faults) == (2, exported.rows, [])
+
+
+def stamps_in(folder: Path) -> list[int]:
+    """The times that the exchange states, of all rows of the CSV files in a folder."""
+    lines = [line.split(",") for path in sorted(folder.rglob("*.csv")) for line in path.read_text().splitlines()[1:]]
+    place = next(folder.rglob("*.csv")).read_text().partition("\n")[0].split(",").index("stamp_time")
+    return [int(line[place]) for line in lines]
+
+
+@pytest.mark.parametrize("series", [FUNDINGS, RATIOS])
+async def test_a_span_bounds_the_times_that_the_exchange_states(held: Held, tmp_path: Path, series: Series) -> None:
+    settings = load({"db_url": held.url}, asks_exchange=False)
+    stamps = [row.open_ms + series.kind.rest.stamp_ms for row in rows_of(series)]
+    folder, out = tmp_path / "out", Console(file=io.StringIO())
+    for first, end in ((stamps[1], stamps[-1]), (stamps[1] + 1, stamps[-1] + 1)):
+        wish = wish_of(Target((series.name,), (series.interval,), first, end), folder, "csv", "year", is_float=False)
+        exported = await export(settings, wish, out)
+        due = [at for at in stamps if first <= at < end]
+        assert (exported.missing, stamps_in(folder)) == (0, due)
+        assert (await check_export(folder, None, out)).faults == []
+    new_year_ms = SPAN.start_ms + DAY_MS
+    [of_2026] = folder.rglob("2026.csv")
+    of_2026.rename(tmp_path / of_2026.name)
+    assert stamps_in(tmp_path / "out") == [at for at in due if at < new_year_ms], "a file has the stamps of its year"
+
+
+async def test_an_event_that_may_be_stamped_with_the_first_time_asked_for_is_missing_until_it_is_known(
+    held: Held, tmp_path: Path
+) -> None:
+    settings = load({"db_url": held.url}, asks_exchange=False)
+    target = Target((FUNDINGS.name,), (FUNDINGS.interval,), SPAN.start_ms, SPAN.start_ms + 120_000)
+    wish = wish_of(target, tmp_path / "out", "csv", "year", is_float=False)
+    exported = await export(settings, wish, Console(file=io.StringIO()))
+    assert (exported.rows, exported.missing) == (0, 1), "its hour ends with that time, and is not held"
+
+
+async def test_without_a_start_no_row_is_asked_for_that_opened_before_the_wish(held: Held, tmp_path: Path) -> None:
+    settings = load({"db_url": held.url, "backfill_days": 1}, asks_exchange=False)
+    wish = wish_of(Target((RATIOS.name,), (RATIOS.interval,), None, None), tmp_path, "csv", "year", is_float=False)
+    await export(settings, wish, Console(file=io.StringIO()))
+    starts_ms = [entry.pieces[0].window.start for entry in manifest_in(tmp_path).files]
+    assert min(starts_ms) % DAY_MS == 0
 
 
 async def test_an_export_from_1970_on_begins_with_the_exchange_and_not_with_a_file_for_each_year(
