@@ -13,7 +13,7 @@ from app.domain.interval import Grid
 from app.domain.series import Series
 from app.domain.span import Span
 from app.exporting.export import Export, Exported
-from app.exporting.plan import Split, check_format, planned
+from app.exporting.plan import Split, check_format, planned, why_nothing
 from app.filling.amounts import of_bytes
 from app.node.exporting import due, rows_due, sources
 from app.node.node import Node
@@ -61,11 +61,13 @@ async def export(settings: Settings, wish: ExportWish, out: Console) -> Exported
     try:
         await parts.load_for_reading()
         found = sources(parts, wish.as_of_ms)
-        asked = _asked(parts, wish)
+        await found.check_recorded()
+        asked, span = _asked(parts, wish)
         check_format(wish.format, list(asked))
         files = planned(asked, wish.format, wish.split, is_float=wish.is_float)
         if not files:
-            raise OperateError("no row of that span is due yet: name an earlier --start, or a longer span")
+            now_ms = parts.clock.now_ms() if wish.as_of_ms is None else wish.as_of_ms
+            raise OperateError(why_nothing(asked, span, now_ms, ("--start", "--end")))
         lock = _locked(wish.folder)
         try:
             folder = Folder(wish.folder)
@@ -96,8 +98,8 @@ def _locked(folder: Path) -> FolderLock:
         raise OperateError(f"{folder} cannot be made or written to: {error.strerror}; name another folder") from error
 
 
-def _asked(parts: Parts, wish: ExportWish) -> dict[Series, tuple[Grid, Span]]:
-    """The grid and the span of each series of the target. Raises OperateError."""
+def _asked(parts: Parts, wish: ExportWish) -> tuple[dict[Series, tuple[Grid, Span]], Span]:
+    """The grid and the open times of each series of the target, and the span that was asked. Raises OperateError."""
     target = wish.target
     symbols = target.symbols or tuple(parts.symbols.wished)
     known = parts.holdings.names() | set(parts.symbols.listings) | set(parts.symbols.wished)
@@ -109,10 +111,10 @@ def _asked(parts: Parts, wish: ExportWish) -> dict[Series, tuple[Grid, Span]]:
     span = target.span(parts.settings, now_ms)
     found = due(parts, target.series(symbols), span, wish.as_of_ms)
     if target.start_ms is not None:
-        return found
+        return found, span
     # the wish begins with an open time: the row that is stamped with it opened before, and nobody wishes it
     begun = {each: (grid, max(window.start_ms, span.start_ms), window.end_ms) for each, (grid, window) in found.items()}
-    return {each: (grid, Span(start_ms, max(start_ms, end_ms))) for each, (grid, start_ms, end_ms) in begun.items()}
+    return {each: (grid, Span(first, max(first, end))) for each, (grid, first, end) in begun.items()}, span
 
 
 def holes_of(exported: Exported) -> Iterator[str]:

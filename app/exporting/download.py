@@ -14,7 +14,7 @@ from app.domain.series import Series
 from app.domain.span import Span
 from app.events import ExportEnded, Observe
 from app.exporting.export import Export, Exported, Sources
-from app.exporting.plan import ENDINGS, Piece, PlannedFile, check_format
+from app.exporting.plan import ENDINGS, Piece, PlannedFile, check_format, why_nothing
 from app.exporting.progress import ExportProgress
 from app.exporting.shapes import shape_of
 from app.exporting.threads import in_thread
@@ -121,7 +121,7 @@ class Downloads:
         Raises NotRecorded when nobody recorded what was held at the past time.
         """
         sources = self._sources(question.as_of_ms)
-        file = self._planned(question)
+        file = await self._planned(question, sources)
         scratch = await in_thread(self._scratch, undo=lambda made: made.release())
         progress, began_ms = self._reports.progress, self._clock.now_ms()
         progress.begin(len(file.pieces), _rows_of(file.pieces))
@@ -159,8 +159,8 @@ class Downloads:
         ending.callback(opened.close)
         return Download(file.path, size, sha256, exported.rows, exported.missing, opened, ending.close)
 
-    def _planned(self, question: Question) -> PlannedFile:
-        """The file of a question. Raises ExportError."""
+    async def _planned(self, question: Question, sources: Sources) -> PlannedFile:
+        """The file of a question. Raises ExportError, NotRecorded, StoreUnavailable."""
         check_format(question.format, question.series)
         kinds = {each.kind for each in question.series}
         if len({shape_of(kind) for kind in kinds}) > 1 and question.format is not Format.SQLITE:
@@ -171,7 +171,9 @@ class Downloads:
         pieces = tuple(piece for piece in found if piece.rows(piece.window))
         rows = _rows_of(pieces)
         if not pieces:
-            raise ExportError("no row of that span is due yet: ask for an earlier startTime")
+            await sources.check_recorded()
+            now_ms = self._clock.now_ms() if question.as_of_ms is None else question.as_of_ms
+            raise ExportError(why_nothing(asked, question.span, now_ms, ("startTime", "endTime")))
         if rows > ROWS_MAX:
             raise ExportError(
                 f"these are {rows:,} rows, and an answer has at most {ROWS_MAX:,}: ask for less at a time, or use "

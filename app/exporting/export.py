@@ -49,6 +49,11 @@ class Sources:
     as_of_ms: int | None = None
     traced: Traced = untraced
 
+    async def check_recorded(self) -> None:
+        """Raise NotRecorded when it is not known what was held at the past time, and StoreUnavailable."""
+        if self.as_of_ms is not None:
+            await self.reader.ledgers()
+
 
 class Exported(NamedTuple):
     """What an export came to; `missing` is the number of rows that are neither held nor proven absent."""

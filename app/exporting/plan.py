@@ -70,6 +70,18 @@ def check_format(form: Format, series: Sequence[Series]) -> None:
             )
 
 
+def why_nothing(asked: Mapping[Series, tuple[Grid, Span]], span: Span, now_ms: int, words: tuple[str, str]) -> str:
+    """Why no row of `span` is in an export at `now_ms`, and what to do: `words` are the names of start and end.
+
+    `asked` has the empty spans of open times that were made of `span`: they begin where a row could open first.
+    """
+    start, end = words
+    first_ms = min(window.start_ms + series.kind.rest.stamp_ms for series, (_, window) in asked.items())
+    if span.end_ms <= first_ms < now_ms:
+        return f"that span has no row, the next one can be that of {first_ms} at the earliest: ask for a later {end}"
+    return f"no row of that span is due yet: ask for an earlier {start}"
+
+
 def planned(
     asked: Mapping[Series, tuple[Grid, Span]], form: Format, split: Split, *, is_float: bool
 ) -> list[PlannedFile]:

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from app.domain.interval import DAY_MS, M1
+from app.domain.interval import DAY_MS, M1, MINUTE_MS
 from app.domain.series import Series
+from app.domain.span import Span
 from app.exporting.manifest import NAME
+from app.exporting.plan import why_nothing
+from app.node.exporting import LAUNCH_MS
 from app.operate import OperateError, Target
 from app.operate_check_export import check_export
 from app.operate_export import LOCK_FOLDER, export, holes_of, summary, wish_of
@@ -84,6 +87,25 @@ async def test_an_export_from_1970_on_begins_with_the_exchange_and_not_with_a_fi
     await export(settings, wish, Console(file=io.StringIO()))
     years = sorted(path.stem for path in (tmp_path / "out").rglob("*.csv"))
     assert years == [str(year) for year in range(2019, 2027)], "no listing says when it began"
+
+
+async def test_a_span_without_a_row_is_refused_with_the_end_that_is_wrong(held: Held, tmp_path: Path) -> None:
+    settings = load({"db_url": held.url}, asks_exchange=False)
+    for start_ms, end_ms, says in (
+        (0, 10, f"the next one can be that of {LAUNCH_MS} at the earliest: ask for a later --end"),
+        (SPAN.start_ms + 1, SPAN.start_ms + 2, f"that of {SPAN.start_ms + MINUTE_MS} .* later --end"),
+    ):
+        target = Target(("BTCUSDT",), (M1,), start_ms, end_ms)
+        wish = wish_of(target, tmp_path / "out", "csv", "year", is_float=False)
+        with pytest.raises(OperateError, match=says):
+            await export(settings, wish, Console(file=io.StringIO()))
+
+
+def test_a_span_whose_rows_are_not_due_yet_is_refused_with_the_start() -> None:
+    asked = {FUNDINGS: (FUNDINGS.interval.grid, Span(SPAN.start_ms, SPAN.start_ms))}
+    first_ms = SPAN.start_ms + FUNDINGS.kind.rest.stamp_ms
+    assert "earlier --start" in why_nothing(asked, Span(0, first_ms), first_ms, ("--start", "--end"))
+    assert f"that of {first_ms}" in why_nothing(asked, Span(0, first_ms), first_ms + 1, ("--start", "--end"))
 
 
 async def test_what_the_database_does_not_know_is_refused(held: Held, tmp_path: Path) -> None:

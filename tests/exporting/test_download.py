@@ -60,7 +60,9 @@ def node_of(
     sources: Callable[[int | None], Sources], folder: Path, observe: Callable[[Event], None] = EVENTS.append
 ) -> Node:
     def due(asked: Question) -> dict[Series, tuple[Grid, Span]]:
-        return {each: (each.interval.grid, asked.span) for each in asked.series}
+        grids = {each: each.interval.grid for each in asked.series}
+        start_ms, end_ms = asked.span
+        return {each: (grid, Span(grid.ceil(start_ms), grid.ceil(end_ms))) for each, grid in grids.items()}
 
     def scratch() -> Scratch:
         try:
@@ -158,6 +160,16 @@ async def test_what_cannot_be_answered_is_refused_before_anything_is_built(
     assert answer.status_code == 400
     assert says in answer.text
     assert not files_in(folder)
+
+
+async def test_a_span_without_a_row_is_refused_with_what_is_wrong_of_it(node: Node) -> None:
+    start_ms = SPAN.start_ms
+    between = HOURLY.replace(str(start_ms), str(start_ms + 1)).replace(str(SPAN.end_ms - 1), str(start_ms + 2))
+    async with node.client() as client:
+        answer = await client.get(between)
+        assert (answer.status_code, "ask for a later endTime" in answer.text) == (400, True)
+        early = await client.get(f"{between}&as_of=1")
+        assert (early.status_code, f"recorded from {NOW_MS} on" in early.text) == (400, True)
 
 
 class Hanging:
