@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.domain.interval import INTERVALS
-from app.http.bars_params import BAR_KINDS, bars_query
+from app.http.bars_params import bars_query
 from app.http.documentation import INTEGER, OWN_LIMITS, STRING, Responses, json_doc, object_of, own_error_doc
 from app.http.errors import ApiError
 from app.http.kept_answers import KeptAnswers, Question
@@ -15,6 +15,7 @@ from app.http.page_cache import PageCache
 from app.http.params import INTEGER_MAX
 from app.http.services import Query
 from app.kinds.klines import KLINES
+from app.kinds.registry import BAR_KINDS
 from app.ports.clock import Clock
 from app.querying.bars import BAR_COLUMNS, BARS_DEFAULT, BARS_MAX, ROWS_MAX, Bars
 

@@ -10,13 +10,12 @@ from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, refuse_as_of, sen
 from app.http.services import SymbolOf
 from app.kinds.klines import KLINES
 from app.kinds.price_klines import PRICES
-from app.kinds.registry import BY_WORD, KINDS
+from app.kinds.registry import BAR_KINDS
 from app.querying.bars import BARS_DEFAULT, BARS_MAX, ROWS_MAX, BarsQuery, can_thin
 
 PARAMETERS: Final = ("symbol", "interval", "kind", "startTime", "endTime", "bars", "step")
-BAR_KINDS: Final = {word: kind for word, kind in BY_WORD.items() if kind is KLINES or kind.name in PRICES}
-"""By the words of the parameter kind."""
 _KNOWN: Final = frozenset(PARAMETERS)
+_WORDS: Final = {kind.suffix: word for word, kind in PRICES.items()}
 
 
 def bars_query(query_string: bytes, symbol_of: SymbolOf) -> BarsQuery:
@@ -49,9 +48,8 @@ def bars_query(query_string: bytes, symbol_of: SymbolOf) -> BarsQuery:
 def _with_suffix(text: str) -> str:
     """The error text for a name of a series, such as `BTCUSDT@markPrice`, where a symbol is to stand."""
     symbol, _, suffix = text.partition("@")
-    kind = KINDS.get(suffix)
-    if kind is not None and kind.name in PRICES:
-        return f"Name the symbol without @ and the prices by kind: symbol={symbol[:40]}&kind={kind.name}."
+    if suffix in _WORDS:
+        return f"Name the symbol without @ and the prices by kind: symbol={symbol[:40]}&kind={_WORDS[suffix]}."
     return f"Name the symbol without @, and by kind what its bars show: {', '.join(BAR_KINDS)}."
 
 

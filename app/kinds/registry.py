@@ -14,8 +14,10 @@ from app.kinds.price_klines import PRICES
 
 KINDS: Final[dict[str, Kind]] = {kind.suffix: kind for kind in (KLINES, *PRICES.values(), *METRICS.values(), FUNDING)}
 """By `Kind.suffix`, which follows the symbol in the name of a series."""
-BY_WORD: Final[dict[str, Kind]] = {"klines": KLINES} | {kind.name: kind for kind in KINDS.values()}
-"""By what a client may call a kind: its name, which answers have, and `klines` for klines of trades."""
+BAR_KINDS: Final[dict[str, Kind]] = {"klines": KLINES, KLINES.name: KLINES} | PRICES
+"""The kinds of klines, by what a client may call them: the name, which answers have; those of trades also `klines`."""
+BY_WORD: Final[dict[str, Kind]] = BAR_KINDS | {kind.name: kind for kind in KINDS.values()}
+"""All kinds, by what a client may call them."""
 
 
 def named(name: str, interval: Interval) -> Series:

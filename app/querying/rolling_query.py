@@ -11,7 +11,7 @@ from app.domain.interval import M1, MINUTE_MS, FixedGrid
 from app.domain.reason import Reason
 from app.domain.rolling_windows import Windows, rolled
 from app.domain.series import Series
-from app.domain.span import Span
+from app.domain.span import Span, Spans
 from app.holding.ledger_cache import LedgerCache
 from app.holding.tail import Tail
 from app.holding.wish import Wish
