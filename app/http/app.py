@@ -15,6 +15,7 @@ from app.http.collector import collector_router
 from app.http.dashboard import Dashboard
 from app.http.deadline import Deadline
 from app.http.direct import Direct, Timings
+from app.http.documentation import DescribedApi
 from app.http.errors import add_error_handlers
 from app.http.export import export_router
 from app.http.fast_path import FastPath
@@ -54,7 +55,7 @@ def create_http_app(
     traces: RequestTraces | None = None,
 ) -> ASGIApp:
     """Build the application. A request passes FastPath, Direct, the metrics, Intake, Deadline and the routes."""
-    app = FastAPI(
+    app = DescribedApi(
         title="klinenode",
         description="Binance USDⓈ-M futures klines, exact and complete, under Binance's own URLs.",
         version=version("klinenode"),

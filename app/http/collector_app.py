@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Lifespan
 from app.collecting.collector import Collector
 from app.http.admin_guard import AdminGuard
 from app.http.collector import collector_router
-from app.http.documentation import json_doc, object_of
+from app.http.documentation import DescribedApi, json_doc, object_of
 from app.http.errors import add_error_handlers, json_response
 from app.http.front import add_docs
 from app.http.headers import NO_STORE
@@ -29,7 +29,7 @@ def create_collector_app(
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> ASGIApp:
     """Build the application. A request passes, in this order: the metrics, Intake, the routes."""
-    app = FastAPI(
+    app = DescribedApi(
         title="klinenode collect",
         description="Market data of several exchanges, complete, onto NATS JetStream.",
         version=version("klinenode"),

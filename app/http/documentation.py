@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fastapi import FastAPI
+
 Responses = dict[int | str, dict[str, Any]]
 
 _BINANCE_ERROR: Final[dict[str, Any]] = {
@@ -46,3 +48,19 @@ def own_error_doc(description: str) -> dict[str, Any]:
 _TOO_LONG: Final = {414: "The query string is too long.", 431: "The request headers are too large."}
 BINANCE_LIMITS: Final[Responses] = {status: error_doc(text) for status, text in _TOO_LONG.items()}
 OWN_LIMITS: Final[Responses] = {status: own_error_doc(text) for status, text in _TOO_LONG.items()}
+_OF_FASTAPI: Final = ("HTTPValidationError", "ValidationError")
+
+
+class DescribedApi(FastAPI):
+    """FastAPI without the 422 that it describes for parameters: the node answers 400, which the routes describe."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description, which is made once."""
+        if self.openapi_schema is None:
+            described = super().openapi()
+            for methods in described["paths"].values():
+                for operation in methods.values():
+                    operation["responses"].pop("422", None)
+            for name in _OF_FASTAPI:
+                described.get("components", {}).get("schemas", {}).pop(name, None)
+        return super().openapi()

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Lifespan
 from app.access.key_gate import KeyGate
 from app.http.admin_guard import AdminGuard
 from app.http.direct import Direct, Timings
+from app.http.documentation import DescribedApi
 from app.http.errors import add_error_handlers
 from app.http.fast_path import FastPath
 from app.http.front import add_docs
@@ -56,7 +57,7 @@ def create_replay_app(
     lifespan: Lifespan[FastAPI],
 ) -> ASGIApp:
     """Build the application. `clock` is the replay's: no answer is kept, and none may be kept by others."""
-    app = FastAPI(
+    app = DescribedApi(
         title="klinenode replay",
         description="A past time of Binance USDⓈ-M futures, from held rows, under Binance's own URLs.",
         version=version("klinenode"),

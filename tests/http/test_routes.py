@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from fastapi import FastAPI
 from hypothesis import given, settings
@@ -224,6 +225,20 @@ async def test_the_documentation_covers_routes_parameters_and_errors() -> None:
     klines = paths["/fapi/v1/klines"]["get"]
     assert tuple(each["name"] for each in klines["parameters"]) == PARAMETERS
     assert {"200", "304", "400", "503"} <= set(klines["responses"])
+
+
+async def test_the_documentation_says_that_a_wrong_parameter_is_a_400() -> None:
+    async with Node().client() as client:
+        described = (await client.get("/openapi.json")).json()
+        for target in ("/v1/coverage?limit=x", "/v1/coverage/days?limit=x", "/v1/export?symbols=BTCUSDT&intervals=1m"):
+            assert (await client.get(target)).status_code == 400, target
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            assert "422" not in operation["responses"], f"{method} {path}"
+    for path in ("/v1/coverage", "/v1/coverage/days", "/v1/export"):
+        stated = described["paths"][path]["get"]["responses"]["400"]["content"]["application/json"]["schema"]
+        assert stated["required"] == ["error"], path
+    assert "ValidationError" not in orjson.dumps(described).decode()
 
 
 @pytest.mark.parametrize(
