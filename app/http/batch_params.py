@@ -8,6 +8,7 @@ from app.domain.interval import INTERVALS
 from app.domain.reason import Reason
 from app.http.errors import ApiError, unavailable
 from app.http.headers import Header
+from app.http.page import qualities
 from app.http.params import INTEGER_MAX, TIME_MS_MAX, integer, refuse_as_of, sent_parameters, text_of
 from app.querying.answer import LIMIT_DEFAULT, LIMIT_MAX
 from app.querying.batch import BatchQuery
@@ -20,6 +21,8 @@ ROWS_MAX: Final = 900_000  # 600 symbols × 1,500 klines: 117 MB of JSON
 ARROW: Final = "arrow"
 ARROW_TYPE: Final = b"application/vnd.apache.arrow.stream"
 FORMATS: Final = ("json", ARROW)
+_JSON_RANGES: Final = (b"application/json", b"application/*", b"*/*")
+"""The media ranges that JSON lies in, the nearest first, which counts."""
 _KNOWN: Final = frozenset(PARAMETERS)
 
 AllSymbols = Callable[[], Sequence[str]]
@@ -79,5 +82,7 @@ def _symbols(text: str, all_symbols: AllSymbols) -> Sequence[str]:
 
 
 def _accepts_arrow(headers: Sequence[Header]) -> bool:
-    """Whether an Accept header names Arrow."""
-    return any(name == b"accept" and ARROW_TYPE in value.lower() for name, value in headers)
+    """Whether an Accept header names Arrow, and likes it as well as JSON."""
+    quality = qualities(b",".join(value for name, value in headers if name == b"accept"))
+    wanted = quality.get(ARROW_TYPE, 0)
+    return wanted > 0 and wanted >= next((quality[name] for name in _JSON_RANGES if name in quality), 0)

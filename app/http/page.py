@@ -20,7 +20,7 @@ CONDITION_BYTES_MAX: Final = 4096  # a longer If-None-Match is answered in full
 ACCEPT_BYTES_MAX: Final = 256  # a longer Accept-Encoding gets the identity encoding
 
 _ETAG: Final = re.compile(rb'(?:W/)?("[^"]*")')
-_CODING: Final = re.compile(rb"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(?:;\s*[qQ]\s*=\s*([01](?:\.[0-9]{0,3})?)\s*)?")
+_ACCEPTED: Final = re.compile(rb"\s*([!#$%&'*+./^_`|~0-9A-Za-z-]+)\s*(?:;\s*[qQ]\s*=\s*([01](?:\.[0-9]{0,3})?)\s*)?")
 _OK: Final = 200
 NOT_MODIFIED: Final = 304
 
@@ -183,7 +183,7 @@ def accepts_gzip(accept: bytes) -> bool:
 
 @lru_cache(maxsize=256)  # clients send a handful of values; 256 × 256 bytes at most
 def _prefers_gzip(accept: bytes) -> bool:
-    quality = _qualities(accept)
+    quality = qualities(accept)
     wanted = quality.get(b"gzip", quality.get(b"*", 0))
     return wanted > 0 and wanted >= quality.get(b"identity", 0)
 
@@ -192,16 +192,16 @@ def accepts_zstd(accept: bytes) -> bool:
     """Whether an Accept-Encoding names zstd and prefers it, or likes it as well as gzip and the identity encoding."""
     if len(accept) > ACCEPT_BYTES_MAX:
         return False
-    quality = _qualities(accept)
+    quality = qualities(accept)
     wanted = quality.get(b"zstd", 0)
     return wanted > 0 and wanted >= max(quality.get(b"gzip", 0), quality.get(b"identity", 0))
 
 
-def _qualities(accept: bytes) -> dict[bytes, int]:
-    """The codings that an Accept-Encoding names, with their qualities in thousandths."""
+def qualities(accept: bytes) -> dict[bytes, int]:
+    """The codings or media types that an Accept-Encoding or Accept names, with their qualities in thousandths."""
     quality: dict[bytes, int] = {}
     for part in accept.split(b","):
-        if coding := _CODING.fullmatch(part):
+        if coding := _ACCEPTED.fullmatch(part):
             name = coding[1].lower().removeprefix(b"x-")
             quality[name] = _thousandths(coding[2] or b"1")
     return quality

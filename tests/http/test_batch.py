@@ -10,7 +10,7 @@ import pytest
 from app.binance.error_body import never_held, service_unavailable
 from app.domain.reason import Reason
 from app.http import batch, codings
-from app.http.batch_params import PARAMETERS, ROWS_MAX, SYMBOLS_MAX
+from app.http.batch_params import ARROW_TYPE, PARAMETERS, ROWS_MAX, SYMBOLS_MAX, batch_request
 from app.http.codings import PlainBody
 from app.http.rolling_params import PARAMETERS as ROLLING_PARAMETERS
 from app.ports.arrow import ArrowMissing
@@ -123,6 +123,31 @@ async def test_without_pyarrow_arrow_says_what_to_install_and_a_symbols_error_ke
         assert "the database cannot be read" in answer.json()["BTCUSDT"]["msg"]
         assert answer.headers["cache-control"] == "no-store"
         assert "etag" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_arrow"),
+    [
+        ("{}", True),
+        ("{};q=0.5", True),
+        ("application/json;q=0.9, {}", True),
+        ("application/json, {}", True),
+        ("{}, */*;q=0.1", True),
+        ("application/VND.apache.arrow.stream", True),
+        ("{};q=0", False),
+        ("application/json, {};q=0.1", False),
+        ("{};q=0.1, application/*", False),
+        ("{};q=0.5, */*", False),
+        ("{};q=nonsense", False),
+        ("*/*", False),
+        ("application/*", False),
+    ],
+)
+def test_arrow_is_sent_where_accept_likes_it_as_well_as_json(accept: str, is_arrow: bool) -> None:
+    headers = [(b"accept", each.encode()) for each in accept.format(ARROW_TYPE.decode()).split(", ")]
+    for sent in (headers, [(b"accept", b", ".join(value for _, value in headers))]):
+        assert batch_request(b"symbols=BTCUSDT&interval=1m", sent, list).is_arrow is is_arrow
+    assert batch_request(b"symbols=BTCUSDT&interval=1m&format=arrow", headers, list).is_arrow
 
 
 async def test_a_batch_of_nothing_that_waiting_helps_has_no_retry_after() -> None:
