@@ -235,6 +235,10 @@ async def test_a_database_of_partitions_moves_into_hypertables(url: str) -> None
 
 async def test_nothing_moves_into_hypertables_that_cannot_be_had() -> None:
     source, target = await fresh_database(), await fresh_database()
+    await store_of(source).prepare(source)
+    writer = await store_of(source).writer(source, FixedClock(), lambda reason: None, lambda error: None)
+    await writer.save_document("exchangeInfo", b"{}", 5)
+    await writer.close()
     with pytest.raises(OperateError, match="has no TimescaleDB"):
         await migrate(source, target, Console(quiet=True), timescale=True)
 
