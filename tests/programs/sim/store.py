@@ -155,10 +155,15 @@ def crash_copy(path: Path) -> Path:
 
 
 class _NoThread:
+    """Runs nothing: what its queue is given is done by the loop."""
+
     def __init__(self, target: object, args: object) -> None:
         del target, args
 
     def start(self) -> None:
+        pass
+
+    def join(self) -> None:
         pass
 
 
