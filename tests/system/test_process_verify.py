@@ -37,6 +37,7 @@ async def test_verify_of_less_than_a_day_compares_it_or_fails(tmp_path: Path) ->
         place = Place(programs, sandbox.port)
         one = ("--symbol", "BTCUSDT", "--interval", "1m")
         hour = ("--start", str(midnight(2)), "--end", str(midnight(2) + 3_600_000))
+        await store_of(place.db_url).prepare(place.db_url)
         status, said = await programs.run("verify", *one, *hour, env=place.env)
         assert (status, "nothing was compared: not held" in said) == (2, True)
         assert (await programs.run("backfill", *one, *days(2, 1), env=place.env))[0] == 0
