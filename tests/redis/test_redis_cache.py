@@ -40,6 +40,7 @@ async def caching(
             yield cache
         finally:
             running.cancel()
+            await asyncio.wait([running])  # it may have a connection just made, which only a later close closes
             await cache.close()
 
 
