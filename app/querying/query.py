@@ -139,16 +139,13 @@ class QueryService:
             raise refusal_of(error, self._clock.now_ms()) from error
 
     def _refusal_of(self, error: UpstreamError | TimeoutError, query: KlineQuery) -> BinanceError:
-        """The error for the client, with Retry-After where waiting helps."""
+        """The error for the client, with Retry-After unless nobody will ever fetch klines of the series."""
         now_ms, series = self._clock.now_ms(), query.series
-        if not isinstance(error, UpstreamError) or error.cause is not Reason.NOT_HELD:
+        is_lacking = isinstance(error, UpstreamError) and error.cause is Reason.NOT_HELD
+        if not is_lacking or self._wish().has(series):
             return refusal_of(error, now_ms)
         grid = self._holdings.grid(series)
-        window = window_of(query, grid, closed_end_ms(grid, self._tail.get(series), now_ms), now_ms)
-        known = known_of(self._holdings, self._tail, series)
-        lacking = known.complement(window.span) if window.span else Spans()
-        if not lacking and window.newest and window.span.end_ms > 0:  # older ones make up for the exchange's own holes
-            lacking = known.complement(Span(0, window.span.end_ms))
+        lacking = known_of(self._holdings, self._tail, series).complement(Span(0, now_ms))
         return refusal_of_lacking(self._wish(), series, grid, lacking, now_ms)
 
     async def _answer(self, query: KlineQuery, tries: int) -> Answer:

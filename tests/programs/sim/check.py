@@ -10,6 +10,7 @@ import httpx
 import orjson
 
 from app.domain.interval import INTERVALS, M1, MINUTE_MS
+from app.domain.reason import Reason
 from app.domain.series import Series
 from app.domain.symbol import Symbol
 from app.holding.wish import CLOSE_GRACE_MS
@@ -88,10 +89,19 @@ class Witness:
             code = None
         is_honest = isinstance(code, int) and (
             (answer.status_code == 503 and answer.headers.get("retry-after", "").isdigit())
+            or (answer.headers.get("x-klinenode-reason") == Reason.NOT_HELD and self._may_never_come(asked))
             or (answer.status_code == 400 and code == -1121 and not self._is_listed(asked, sent))
         )
         if not is_honest:
             self._sim.fail(f"{process.fate.name}: {asked.url} → {answer.status_code} {answer.text:.200}")
+
+    def _may_never_come(self, asked: Asked) -> bool:
+        """Whether nobody will fetch klines of a series, so that a refusal need not say when to try again."""
+        settings, kind = self._sim.plan.settings, named(asked.series, M1).kind
+        names = settings["symbols"]
+        if kind is not KLINES:
+            names = settings["price_klines_symbols"] if kind.name in settings.get("price_klines", ()) else ()
+        return not (settings["read_through"] or (asked.name in names and asked.interval in settings["intervals"]))
 
     def answered_question(
         self, process: "Process", question: metrics.Question, answer: httpx.Response, sent: Moment
