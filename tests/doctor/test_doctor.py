@@ -17,8 +17,9 @@ import pytest
 
 from app.binance.rate_state import RateState
 from app.doctor.finding import Finding, State
+from app.doctor.network import clock
 from app.operate_doctor import CHECK_S_MAX, WEIGHT, Surroundings, examine
-from app.ports.probes import Families
+from app.ports.probes import Families, Reached
 from infra.local.rate_state import encode
 from infra.net.reach import reach_families
 from infra.process.clock import SystemClock
@@ -187,6 +188,15 @@ async def test_a_clock_that_is_wrong_is_found(tmp_path: Path) -> None:
     assert found.keys() == {"clock"}
     assert found["clock"].state is State.FAIL
     assert "ahead of the exchange's" in found["clock"].sentence
+
+
+@pytest.mark.parametrize(
+    ("off_ms", "elapsed_ms", "state"),
+    [(-1_700, 100, State.WARN), (-1_700, 3_000, State.OK), (70_000, 3_000, State.FAIL), (61_000, 4_000, State.WARN)],
+)
+def test_a_slow_answer_makes_no_clock_wrong(off_ms: int, elapsed_ms: int, state: State) -> None:
+    """Its time is of some moment of the request."""
+    assert clock(Reached("http://exchange", elapsed_ms, status=200, clock_ahead_ms=off_ms)).state is state
 
 
 async def test_a_full_disk_is_found(tmp_path: Path, sandbox: SandboxServer) -> None:
