@@ -104,7 +104,8 @@ async def test_the_heatmap_shows_a_planted_gap_its_spans_and_its_repair_without_
     stage: Stage, page: Page
 ) -> None:
     await show(page, stage, "coverage")
-    assert await days_of(page, "NEW") == ["held", "held", "proven absent", "proven absent"]
+    new = await days_of(page, "NEW")  # listed two or three days ago, by the hour of the day
+    assert new in ([*["held"] * held, *["proven absent"] * (4 - held)] for held in (2, 3))
     assert await days_of(page, SYMBOL) == ["held", "partly missing", "held", "not wished"]
     assert "1 series are not whole" in await text(page, ".summary")
     day = (await text(page, ".under")).removeprefix(f"{SYMBOL}, ").partition(":")[0]
