@@ -17,7 +17,7 @@ from app.ports.clock import ConfirmedClock
 from app.ports.errors import StoreUnavailable
 from app.querying.answer import LIMIT_MAX, Answer, KlineQuery
 from app.querying.held_rows import Held, held_rows
-from app.querying.lacking import known_of
+from app.querying.lacking import held_of, known_of
 from app.querying.refusal import refusal_of
 from app.querying.tail_cut import CLOSING_PAGE_MS
 from app.querying.turns import Turns
@@ -80,7 +80,10 @@ class Bars:
         """How many bars the answer would have if those are more than `query.bars`, else 0; thinned bars never are."""
         if can_thin(query.series):
             return 0
-        grid, held = self._ledgers.grid(query.series), self._held_spans(query.series).clip(self._plan(query).span)
+        grid, held = (
+            self._ledgers.grid(query.series),
+            held_of(self._ledgers, self._tail, query.series).clip(self._plan(query).span),
+        )
         number = sum(grid.count(*span) for span in held)
         return number if number > query.bars else 0
 
@@ -109,16 +112,12 @@ class Bars:
             until_ms = min(until_ms, max(now_ms + CLOSING_PAGE_MS, grid.shift(span.end_ms, 1)))
         return Answer(body, series, span, False, until_ms)
 
-    def _held_spans(self, series: Series) -> Spans:
-        held, tail = self._ledgers.ledger(series).held, self._tail.get(series)
-        return held | Spans([Span(tail.start_ms, tail.end_ms)]) if tail is not None and tail.rows else held
-
     def _known(self, series: Series) -> Spans:
         return known_of(self._ledgers, self._tail, series)
 
     def _first_ms(self, series: Series) -> int | None:
         """The open time of the oldest held kline of a series, None without any."""
-        held = self._held_spans(series)
+        held = held_of(self._ledgers, self._tail, series)
         return held.hull.start_ms if held else None
 
     def _marks(self, series: Series, span: Span, missing: Spans, revised: list[int]) -> dict[str, object]:

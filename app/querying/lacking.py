@@ -11,10 +11,15 @@ from app.holding.wish import Wish
 from app.querying.refusal import RETRY_AFTER_S
 
 
+def held_of(ledgers: LedgerCache, tails: Tail, series: Series) -> Spans:
+    """The open times of `series` that are held, those in the tail included."""
+    held, tail = ledgers.ledger(series).held, tails.get(series)
+    return held | Spans([Span(tail.start_ms, tail.end_ms)]) if tail is not None and tail.rows else held
+
+
 def known_of(ledgers: LedgerCache, tails: Tail, series: Series) -> Spans:
     """The open times of `series` that are held or proven absent, those in the tail included."""
-    known, tail = ledgers.ledger(series).known, tails.get(series)
-    return known | Spans([Span(tail.start_ms, tail.end_ms)]) if tail is not None and tail.rows else known
+    return ledgers.ledger(series).absent | held_of(ledgers, tails, series)
 
 
 def refusal_of_lacking(wish: Wish, series: Series, grid: Grid, lacking: Spans, now_ms: int) -> BinanceError:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,7 @@ async def test_an_answer_of_the_exchange_is_not_served_while_the_writer_has_a_ne
         for more, served in ((5, 5), (9, 9), (7, 9), (12, 12)):
             at.rig.clock.ms += TTL_MS
             body = encoded(BTC, [of_exchange._replace(trades=trades + more)])
-            nodes.answer = lambda body=body: RpcResponse(200, [], body)  # type: ignore[misc]
+            nodes.answer = partial(RpcResponse, 200, [], body)
             expected = [encoded(BTC, [of_exchange._replace(trades=trades + served)])[1:-1]]
             assert in_progress.known(BTC, M1.grid, OPEN_MS) is None, "the writer is asked, though the exchange was"
             assert await in_progress.rows(BTC, M1.grid, OPEN_MS) == expected
