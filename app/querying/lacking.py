@@ -26,6 +26,11 @@ def refusal_of_lacking(wish: Wish, series: Series, grid: Grid, lacking: Spans, n
     """The 503 for a request that needs `lacking`, with Retry-After where the node will hold some of it."""
     if wish.may_come(series, grid, lacking, now_ms):
         return service_unavailable(RETRY_AFTER_S, Reason.NOT_HELD)
+    return never_comes(series)
+
+
+def never_comes(series: Series) -> BinanceError:
+    """The 503 for klines of `series` that nobody will fetch."""
     return never_held(
         f"The klines of {series} that were asked for are not held and not wished, so waiting does not help. Ask for "
         "others, or let the node hold these: SYMBOLS, INTERVALS, BACKFILL_DAYS, or klinenode backfill."

@@ -26,7 +26,7 @@ from app.ports.errors import StoreUnavailable, UpstreamError, UpstreamUnavailabl
 from app.querying.answer import END_OF_TIME_MS, Answer, KlineQuery, Shortfall
 from app.querying.gather import NOTHING, Gatherer
 from app.querying.in_progress import Unfinished
-from app.querying.lacking import known_of, refusal_of_lacking
+from app.querying.lacking import never_comes
 from app.querying.prove import Proven, Prover
 from app.querying.refusal import RETRY_AFTER_S, refusal_of
 from app.querying.tail_cut import LIVE_PAGE_MS, cut_of, newest, rendered
@@ -141,12 +141,10 @@ class QueryService:
     def _refusal_of(self, error: UpstreamError | TimeoutError, query: KlineQuery) -> BinanceError:
         """The error for the client, with Retry-After unless nobody will ever fetch klines of the series."""
         now_ms, series = self._clock.now_ms(), query.series
-        is_lacking = isinstance(error, UpstreamError) and error.cause is Reason.NOT_HELD
-        if not is_lacking or self._wish().has(series):
+        wish, is_lacking = self._wish(), isinstance(error, UpstreamError) and error.cause is Reason.NOT_HELD
+        if not is_lacking or wish.has(series) or series.symbol in wish.doubted:
             return refusal_of(error, now_ms)
-        grid = self._holdings.grid(series)
-        lacking = known_of(self._holdings, self._tail, series).complement(Span(0, now_ms))
-        return refusal_of_lacking(self._wish(), series, grid, lacking, now_ms)
+        return never_comes(series)
 
     async def _answer(self, query: KlineQuery, tries: int) -> Answer:
         is_time_known = self._clock.is_trusted
