@@ -172,7 +172,7 @@ class Absence:
         if begin_ms <= grid.floor(max(since_ms, minutes.end_ms if minutes is not None else 0)):
             return Doubt.NONE
         listing = self._listing(series.symbol)
-        if listing is None or listing.status == _PENDING or begin_ms == grid.floor(listing.onboard_ms):
+        if listing is None or listing.status == _PENDING or self.agrees_with_listing(series, grid, begin_ms):
             return Doubt.NONE
         if not series.kind.begins_with_listing:
             return Doubt.ANY_BEGIN
@@ -185,6 +185,11 @@ class Absence:
         if has_file is False:
             return Doubt.NO_FILE
         return Doubt.NEAR if begin_ms <= listing.onboard_ms + DAY_MS else Doubt.UNHEARD
+
+    def agrees_with_listing(self, series: Series, grid: Grid, begin_ms: int) -> bool:
+        """Whether the symbol's listing states that its klines begin with the one that opens at `begin_ms`."""
+        listing = self._listing(series.symbol)
+        return listing is not None and begin_ms == grid.floor(listing.onboard_ms)
 
     async def _has_file_before(self, symbol: str, begin_ms: int, since_ms: int) -> bool | None:
         """Whether the archive has the file of the last published day before `begin_ms`; None when that is unknown.

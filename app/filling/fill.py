@@ -24,7 +24,8 @@ from app.ports.store import StoreReader
 from app.runtime import Runtime
 
 REST_COMMIT_ROWS_MAX: Final = 5_000  # rows per transaction; more gain nothing and lock the database longer
-ABSENT_AGE_MS: Final = 10 * MINUTE_MS  # younger spans are never declared absent: the exchange may be late
+ABSENT_AGE_MS: Final = 10 * MINUTE_MS
+"""Younger spans are not declared absent, for the exchange may be late, unless they lie before a listing that agrees."""
 ABSENT_CONFIRM_MS: Final = 30 * MINUTE_MS  # a hole between klines counts as real when it is still there after this long
 ABSENT_ELSEWHERE_CONFIRM_MS: Final = 2 * MINUTE_MS  # the same where other klines of the same trades are proven absent
 PROOF_RETRY_MS: Final = MINUTE_MS  # while a proof is pending, REST is asked this often: the klines may reappear
@@ -143,7 +144,8 @@ class Filler:
         until_now = Span(0, grid.shift(grid.floor(now_ms), 1))  # with the kline in progress: a new symbol's first
         found = await self._rest.klines(series, grid, until_now, 1, priority)
         first_open_ms = found[0].open_ms if found else self._listed_ms(series, grid)
-        nothing_before_ms = min(first_open_ms, grid.floor(now_ms - ABSENT_AGE_MS))
+        is_just_listed = bool(found) and self._absence.agrees_with_listing(series, grid, first_open_ms)
+        nothing_before_ms = first_open_ms if is_just_listed else min(first_open_ms, grid.floor(now_ms - ABSENT_AGE_MS))
         before_first = holes.clip(Span(0, nothing_before_ms))
         unproven: Unproven | None = None
         if before_first:

@@ -16,11 +16,12 @@ from app.domain.span import Span, Spans
 from app.domain.store_rules import Batch
 from app.filling import absence
 from app.filling.absence import AGAIN_MS, ANSWER_AFTER_MS, RECORD_AFTER_MS, Doubt, Unproven
+from app.filling.fill import ABSENT_AGE_MS
 from app.filling.plan import Fetch
 from app.kinds.klines import KLINES
 from app.ports.errors import UpstreamGarbage
 from app.querying.answer import KlineQuery
-from tests.fakes import BTC, DAY0_MS, Asked, listing, running, unavailable
+from tests.fakes import BTC, DAY0_MS, NOW_MS, Asked, listing, running, unavailable
 from tests.filling.reconcile_bench import Bench, bench
 from tests.querying.query_desk import HOURS, Asking, Desk, desk, opens, refused
 
@@ -114,6 +115,26 @@ async def test_rows_before_the_listing_s_date_are_wished_and_held(tmp_path: Path
             await on.until_whole(600)
         assert on.rig.holdings.ledger(BTC).held.hull.start_ms <= DAY0_MS - 4 * DAY_MS
         await on.holds_the_truth()
+
+
+@pytest.mark.parametrize("codes", [("1m", "5m", "1h"), ("5m",)])
+async def test_a_coin_that_was_listed_this_minute_lacks_nothing(tmp_path: Path, codes: tuple[str, ...]) -> None:
+    """What is before its listing is absent at once, not when it is ten minutes old."""
+    async with bench(tmp_path, codes=codes, onboard_ms=NOW_MS // MINUTE_MS * MINUTE_MS) as on:
+        on.rig.exchange.first_ms = on.onboard_ms
+        async with running(on.reconciler.run):
+            await on.until_whole(90)
+        await on.holds_the_truth()
+
+
+async def test_the_newest_minutes_are_not_declared_absent_by_a_listing_that_disagrees(tmp_path: Path) -> None:
+    async with bench(tmp_path, codes=("1m",), onboard_ms=NOW_MS - DAY_MS) as on:
+        lose_history(on, NOW_MS // MINUTE_MS * MINUTE_MS - 2 * MINUTE_MS)
+        on.rig.vault.error = unavailable()
+        async with running(on.reconciler.run):
+            await on.rig.advance(180)
+        assert on.rig.holdings.ledger(BTC).absent
+        assert not on.rig.holdings.ledger(BTC).absent.clip(Span(on.rig.clock.ms - ABSENT_AGE_MS, NOW_MS))
 
 
 async def test_no_longer_kline_is_made_of_minutes_with_a_hole(tmp_path: Path) -> None:
