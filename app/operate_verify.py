@@ -24,18 +24,18 @@ from app.settings import Settings
 POLL_S: Final = 0.5
 
 
-async def verify(settings: Settings, target: Target, out: Console) -> Report:
+async def verify(settings: Settings, target: Target, out: Console, *, by_rows: bool = False) -> Report:
     """Compare the target's klines with the exchange and show the progress; return the report of the ended audit.
 
-    The audit runs in the node that holds the writer's lease, if there is one, else in this process. Raises
-    OperateError.
+    With `by_rows` every row is compared, not the sums of whole days. The audit runs in the node that holds the
+    writer's lease, if there is one, else in this process. Raises OperateError.
     """
     async with node_or_holder(settings, out, makes_database=False) as (parts, holder):
         span = target.span(settings, parts.clock.now_ms())
         if holder is None:
             symbols = await listed_symbols(parts, target)
             series = target.series(symbols)
-            number = parts.verifier.request(series, span)
+            number = parts.verifier.request(series, span, by_rows=by_rows)
 
             async def own() -> Report:
                 return parts.verifier.report()
@@ -43,7 +43,7 @@ async def verify(settings: Settings, target: Target, out: Console) -> Report:
             return await _watch(own, number, parts.clock, out)
         async with node_client(holder, parts) as client:
             symbols = target.symbols or await wished_symbols(client)
-            body = wish_of(symbols, target.intervals, span)
+            body = wish_of(symbols, target.intervals, span) | ({"rows": True} if by_rows else {})
             answer = await ask_writer(client, "POST", "/v1/admin/verify", parts.clock, body)
 
             async def theirs() -> Report:

@@ -87,6 +87,9 @@ def verify(
     start: Start = None,
     end: End = None,
     *,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Compare every row instead of the sums of whole days; takes longer.")
+    ] = False,
     demo: Demo = False,
     json: AsJson = False,
 ) -> None:
@@ -102,7 +105,7 @@ def verify(
     settings = settings_of(is_demo=demo)
     target = target_of(settings, symbol, interval, start, end)
     try:
-        audit = asyncio.run(operate_verify.verify(settings, target, console(stderr=json)))
+        audit = asyncio.run(operate_verify.verify(settings, target, console(stderr=json), by_rows=rows))
     except KeyboardInterrupt:
         console(stderr=True).print("stopped; a running node goes on by itself, otherwise run the same command again")
         raise typer.Exit(130) from None

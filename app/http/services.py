@@ -131,8 +131,11 @@ class Backfill(Protocol):
 class Verify(Protocol):
     """Compares held klines with the exchange."""
 
-    def request(self, series: Sequence[Series], span: Span) -> int:
-        """Start an audit and return its number. Raises TooManyAudits; StoreUnavailable outside the writer."""
+    def request(self, series: Sequence[Series], span: Span, *, by_rows: bool = False) -> int:
+        """Start an audit, of every row if `by_rows`, and return its number.
+
+        Raises TooManyAudits; StoreUnavailable outside the writer.
+        """
         ...
 
     def report(self) -> dict[str, object]:

@@ -6,11 +6,12 @@ fetched again, and the store keeps the replaced rows as revisions. If the day st
 contradicts itself (binance-facts section 7): this is recorded as a disagreement, and the day is not fetched again
 while both sides stay the same.
 
-Klines outside whole settled days (parts of days, and today) are compared row by row when an operator asks for it. What
-cannot be compared at all is reported (`left_out`), so that an audit that compared nothing never counts as a success.
+Klines outside whole settled days (parts of days, and today) are compared row by row when an operator asks for it, and
+all klines when the operator asks for every row (RowAudit). What cannot be compared at all is reported (`left_out`), so
+that an audit that compared nothing never counts as a success.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -84,10 +85,14 @@ class Auditor:
 
     def due_rows(self, series: Series, span: Span, verified_since_ms: int) -> Spans:
         """The held parts of `span` to be compared row by row: those outside the whole days that `due` covers."""
+        parts = self.held_rows(series, span) - self._whole(series, span)
+        return parts - self._holdings.verification(series).since(verified_since_ms)
+
+    def held_rows(self, series: Series, span: Span) -> Spans:
+        """The held parts of `span` whose klines have closed long enough ago to be compared row by row."""
         if not self._holdings.is_anchored(series):
             return Spans()
-        held = self._holdings.ledger(series).held.clip(self._closed(series, span)) - self._whole(series, span)
-        return held - self._holdings.verification(series).since(verified_since_ms)
+        return self._holdings.ledger(series).held.clip(self._closed(series, span))
 
     def left_out(self, series: Series, span: Span) -> list[tuple[Span, str]]:
         """The parts of `span` that cannot be compared, each with the reason.
@@ -127,9 +132,19 @@ class Auditor:
         return sum(self._step(series).count(*span) for span in spans)
 
     def count_rows(self, series: Series, spans: Spans) -> int:
-        """How many comparisons the `spans` of `due_rows` take: one for each page of REST."""
+        """How many comparisons the `spans` of `due_rows` or `held_rows` take: one for each page of REST."""
         grid = self._holdings.grid(series)
         return sum(-(-grid.count(*span) // series.kind.rest.rows_thrifty) for span in spans)
+
+    def pages(self, series: Series, spans: Iterable[Span]) -> Iterator[Span]:
+        """The windows of `spans` that REST answers by one page each, ascending."""
+        grid = self._holdings.grid(series)
+        for span in spans:
+            start_ms = span.start_ms
+            while start_ms < span.end_ms:
+                window = Span(start_ms, min(span.end_ms, grid.shift(start_ms, series.kind.rest.rows_thrifty)))
+                start_ms = window.end_ms
+                yield window
 
     async def audit(self, due: Mapping[Series, Spans], tally: Tally, pause_s: float = 0.0) -> None:
         """Compare the spans that are due of one symbol, with a pause after each day (a day of minutes takes 7 ms).
@@ -176,14 +191,24 @@ class Auditor:
         """
         minutes = series.of(M1)
         bucket = Span(open_ms, self._holdings.grid(series).shift(open_ms, 1))
-        step_ms = minutes.kind.rest.rows_thrifty * M1.grid.step_ms
-        for start_ms in range(*bucket, step_ms):
-            piece = Span(start_ms, min(bucket.end_ms, start_ms + step_ms))
+        for piece in self.pages(minutes, [bucket]):
             if self._holdings.ledger(minutes).held.covers(piece):
                 await self.compare(minutes, piece, tally)
+        await self.confront(series, open_ms, tally)
+
+    async def confront(self, series: Series, open_ms: int, tally: Tally) -> None:
+        """Record a disagreement if a longer kline is not what its minutes add up to. Both must be the exchange's.
+
+        A disagreement that is recorded already counts as none. Raises StoreUnavailable.
+        """
+        minutes = series.of(M1)
+        bucket = Span(open_ms, self._holdings.grid(series).shift(open_ms, 1))
         ours = await self._added_up(minutes, bucket)
         theirs = await self._store.read(series, bucket, 1)
-        if ours is not None and theirs.rows and not _is_equal(ours, theirs.rows[0]):
+        if ours is None or not theirs.rows or _is_equal(ours, theirs.rows[0]):
+            return
+        known = self._holdings.disagreements(minutes).get((open_ms, series.interval))
+        if known is None or (known.ours, known.theirs) != (_text(ours), _text(theirs.rows[0])):
             await self._record(minutes, open_ms, series.interval, ours, theirs.rows[0], tally)
 
     # --- days ---------------------------------------------------------------------------------------------------
@@ -194,7 +219,7 @@ class Auditor:
         days = range(span.end_ms - DAY_MS, span.start_ms - 1, -DAY_MS)
         for at in range(0, len(days), DAYS_SAVED_AT_ONCE):
             some = days[at : at + DAYS_SAVED_AT_ONCE]
-            fetched = await self._hold_again(series, Span(some[-1], some[0] + DAY_MS))
+            fetched = await self.hold_again(series, Span(some[-1], some[0] + DAY_MS))
             began_ms = self._clock.now_ms() + fetched  # after the rows fetched just now, whose time is this ms at most
             right: list[Span] = []
             for day_ms in some:
@@ -218,10 +243,11 @@ class Auditor:
             tally.uncompared += 1
             tally.note(f"{error}, nor did it give a daily kline: day {held.hull.start_ms} is not compared")
 
-    async def _hold_again(self, series: Series, span: Span) -> bool:
+    async def hold_again(self, series: Series, span: Span) -> bool:
         """Fetch the parts of `span` that are no longer known; return whether there were any.
 
-        A repair of a minute invalidates the roll-ups made of it, possibly after `span` was found due.
+        A repair of a minute invalidates the roll-ups made of it, possibly after `span` was found due. Raises
+        UpstreamError, StoreUnavailable.
         """
         lacking = self._holdings.ledger(series).known.complement(span)
         async for klines in self._fetched(series, lacking):
@@ -265,18 +291,22 @@ class Auditor:
 
     async def audit_rows(self, series: Series, spans: Spans, tally: Tally) -> None:
         """Compare the held klines of `spans` row by row. Raises UpstreamError, StoreUnavailable."""
-        grid = self._holdings.grid(series)
-        for span in spans:
-            start_ms = span.start_ms
-            while start_ms < span.end_ms:
-                window = Span(start_ms, min(span.end_ms, grid.shift(start_ms, series.kind.rest.rows_thrifty)))
-                start_ms = window.end_ms
-                began_ms = self._clock.now_ms()
-                replaced = await self.compare(series, window, tally)
-                if replaced:
-                    tally.note(f"{series.name} {series.interval}: {sum(grid.count(*s) for s in replaced)} replaced")
-                    began_ms = self._clock.now_ms() + 1
-                await self._save(series, Spans([window]), began_ms)
+        for window in self.pages(series, spans):
+            await self.audit_page(series, window, self._clock.now_ms(), tally)
+
+    async def audit_page(self, series: Series, window: Span, began_ms: int, tally: Tally) -> Spans:
+        """Compare one of the `pages` row by row and save it as verified; return the spans of replaced rows.
+
+        It counts as verified at `began_ms`, or, when rows were replaced, after that. Raises UpstreamError,
+        StoreUnavailable.
+        """
+        replaced = await self.compare(series, window, tally)
+        if replaced:
+            grid = self._holdings.grid(series)
+            tally.note(f"{series.name} {series.interval}: {sum(grid.count(*span) for span in replaced)} replaced")
+            began_ms = self._clock.now_ms() + 1
+        await self._save(series, Spans([window]), began_ms)
+        return replaced
 
     # --- the two sides, and the store ---------------------------------------------------------------------------
 
@@ -314,13 +344,8 @@ class Auditor:
             await self._keep(series, klines, tally)
 
     async def _fetched(self, series: Series, spans: Spans) -> AsyncIterator[list[Kline]]:
-        grid = series.interval.grid
-        for span in spans:
-            start_ms = span.start_ms
-            while start_ms < span.end_ms:
-                window = Span(start_ms, min(span.end_ms, grid.shift(start_ms, series.kind.rest.rows_thrifty)))
-                start_ms = window.end_ms
-                yield await self._rows(series, window)
+        for window in self.pages(series, spans):
+            yield await self._rows(series, window)
 
     async def _keep(self, series: Series, klines: Sequence[Kline], tally: Tally) -> None:
         replaced = await self._filler.keep(series, self._holdings.grid(series), klines, Source.REST)

@@ -8,7 +8,6 @@ archive. Audits compare what an operator requested, at once, with a report of th
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 from typing import Final, NamedTuple
@@ -23,6 +22,8 @@ from app.ports.errors import StandDown, StoreUnavailable, UpstreamError, Upstrea
 from app.ports.tracing import Traced, untraced
 from app.verifying.absence_audit import AbsenceAuditor
 from app.verifying.audit import ROW_AGE_MS, Auditor, Tally
+from app.verifying.requested import Audit, counts
+from app.verifying.row_audit import RowAudit
 
 VISIT_PAUSE_S: Final = 2.0  # between two symbols of a round: 700 of them take less than half an hour
 DAY_PAUSE_S: Final = (
@@ -35,73 +36,12 @@ SAMPLE_SERIES: Final = 5  # requests of weight 1 a minute: 0.2 % of what the exc
 SAMPLE_ROWS: Final = 99  # the most rows for a weight of 1 (binance-facts section 3)
 SAMPLE_FRESH_MS: Final = 4 * MINUTE_MS  # a kline that closed within this time has "just closed"
 AUDITS_KEPT_MAX: Final = 16  # audits in the report: waiting, running and done
-LEFT_OUT_MAX: Final = 100  # spans named in a report that an audit could not compare; all are counted
 AUDIT_TRIES_MAX: Final = 30  # errors in a row until an audit gives up: half an hour without the exchange
 EVER: Final = Span(0, 1 << 50)
 
 
 class TooManyAudits(Exception):
     """AUDITS_KEPT_MAX audits are waiting or running: another one is refused."""
-
-
-@dataclass(slots=True)
-class Audit:
-    """One requested comparison, with its progress and result; times in ms."""
-
-    number: int
-    series: tuple[Series, ...]
-    span: Span
-    asked_ms: int
-    total: int = 0
-    """The number of comparisons, as known when the audit began."""
-    is_begun: bool = False
-    ended_ms: int | None = None
-    error: str | None = None
-    tally: Tally = field(default_factory=Tally)
-    left_out: list[dict[str, object]] = field(default_factory=list)
-    """Spans that could not be compared, with reasons; the first LEFT_OUT_MAX."""
-    left_out_total: int = 0
-    until_ms: int = 0
-    """The audit compares no kline that opens at or after this time."""
-
-    def leave_out(self, series: Series, span: Span, why: str) -> None:
-        """Record a span that is not compared, and why."""
-        self.left_out_total += 1
-        if len(self.left_out) < LEFT_OUT_MAX:
-            named = {"symbol": series.name, "interval": series.interval.code}
-            self.left_out.append({**named, "start": span.start_ms, "end": span.end_ms, "why": why})
-
-    def end(self, now_ms: int) -> None:
-        """End the audit. If it has compared nothing, it has failed."""
-        self.ended_ms = now_ms
-        if self.error is None and not self.tally.compared:
-            why = f"{self.left_out[0]['why']}" if self.left_out else "the exchange gave nothing to compare with"
-            self.error = f"nothing was compared: {why}"
-
-    @property
-    def state(self) -> str:
-        """`waiting`, `running`, `done` or `failed`."""
-        if self.ended_ms is None:
-            return "running" if self.is_begun else "waiting"
-        return "done" if self.error is None else "failed"
-
-    def report(self) -> dict[str, object]:
-        """The audit as GET /v1/verification shows it; times in ms."""
-        return {
-            "audit": self.number,
-            "state": self.state,
-            "error": self.error,
-            "series": len(self.series),
-            "start": self.span.start_ms,
-            "end": self.span.end_ms,
-            "asked": self.asked_ms,
-            "ended": self.ended_ms,
-            "total": self.total,
-            "uncompared": self.left_out,
-            "uncompared_total": self.left_out_total + self.tally.uncompared,
-            "until": self.until_ms,
-            **_tally(self.tally),
-        }
 
 
 class Auditors(NamedTuple):
@@ -137,15 +77,18 @@ class Verifier:
         self.background = Tally()
         """The counts and findings of rounds and samples since the start."""
 
-    def request(self, series: Sequence[Series], span: Span) -> int:
-        """Start an audit of `span` of each of `series`; return its number. Raises StoreUnavailable, TooManyAudits."""
+    def request(self, series: Sequence[Series], span: Span, *, by_rows: bool = False) -> int:
+        """Start an audit of `span` of each of `series`, of every row if `by_rows`; return its number.
+
+        Raises StoreUnavailable, TooManyAudits.
+        """
         self._auditors()
         waiting = [audit for audit in self._audits if audit.ended_ms is None]
         if len(waiting) >= AUDITS_KEPT_MAX:
             raise TooManyAudits(f"{len(waiting)} audits wait already; ask again when GET /v1/verification shows fewer")
         while len(self._audits) >= AUDITS_KEPT_MAX:
             self._audits.remove(next(audit for audit in self._audits if audit.ended_ms is not None))
-        self._audits.append(Audit(next(self._numbers), tuple(series), span, self._clock.now_ms()))
+        self._audits.append(Audit(next(self._numbers), tuple(series), span, self._clock.now_ms(), by_rows))
         self._asked.set()
         return self._audits[-1].number
 
@@ -157,7 +100,7 @@ class Verifier:
     def report(self) -> dict[str, object]:
         """The audits, newest first, and the findings of rounds and samples. Raises StoreUnavailable."""
         audits = self.audits()
-        return {"background": _tally(self.background), "audits": [audit.report() for audit in audits]}
+        return {"background": counts(self.background), "audits": [audit.report() for audit in audits]}
 
     async def run(self) -> None:
         """Verify for ever. Raises StoreUnavailable in a process that does not write."""
@@ -179,32 +122,21 @@ class Verifier:
             await self._asked.wait()
 
     async def _carry_out(self, auditors: Auditors, audit: Audit) -> None:
-        auditor, absence = auditors
-        began_ms = self._clock.now_ms()
+        audit.began_ms = self._clock.now_ms()
+        audit.until_ms = min(audit.span.end_ms, audit.began_ms - ROW_AGE_MS)
         by_symbol = _by_symbol(each for each in audit.series if not each.kind.is_gathered)
-        audit.is_begun = True
-        audit.until_ms = min(audit.span.end_ms, began_ms - ROW_AGE_MS)
         for each in audit.series:
-            if each.kind.is_gathered:
-                audit.leave_out(each, audit.span, "the exchange grants too few requests to compare rows of this kind")
-                continue
-            audit.total += auditor.count(each, auditor.due(each, audit.span, began_ms))
-            audit.total += auditor.count_rows(each, auditor.due_rows(each, audit.span, began_ms))
-            for span, why in auditor.left_out(each, audit.span):
-                audit.leave_out(each, span, why)
-            audit.total += len(absence.due(each, audit.span, began_ms))
+            _count(auditors, audit, each)
         failures = 0
         for symbol in by_symbol:
+            rows = RowAudit(self._clock, auditors.klines, self._holdings, by_symbol[symbol], audit.span)
             while failures < AUDIT_TRIES_MAX:
-                due = {series: auditor.due(series, audit.span, began_ms) for series in by_symbol[symbol]}
                 try:
-                    await auditor.audit(due, audit.tally)
-                    for series in by_symbol[symbol]:
-                        await auditor.audit_rows(series, auditor.due_rows(series, audit.span, began_ms), audit.tally)
-                    await absence.audit(by_symbol[symbol], audit.span, began_ms, audit.tally)
-                    for series in by_symbol[symbol]:
-                        for span in absence.due(series, audit.span, began_ms):
-                            audit.leave_out(series, span, "recorded absent, and more such spans than are asked at once")
+                    if audit.by_rows:
+                        await rows.run(audit.tally)
+                    else:
+                        await _compare_held(auditors.klines, audit, by_symbol[symbol])
+                    await _compare_absent(auditors.absence, audit, by_symbol[symbol])
                 except UpstreamRejected as error:  # the exchange would refuse again
                     for series in by_symbol[symbol]:
                         audit.leave_out(series, audit.span, f"the exchange refuses: {error}")
@@ -216,6 +148,8 @@ class Verifier:
                 else:
                     failures, audit.error = 0, None
                     break
+            for left_out in rows.left_out:
+                audit.leave_out(*left_out)
         audit.end(self._clock.now_ms())
 
     # --- rounds -------------------------------------------------------------------------------------------------
@@ -303,11 +237,34 @@ def _by_symbol(series: Iterable[Series]) -> Mapping[str, list[Series]]:
     return found
 
 
-def _tally(tally: Tally) -> dict[str, object]:
-    return {
-        "compared": tally.compared,
-        "mismatched": tally.mismatched,
-        "rows_replaced": tally.mended,
-        "disagreements": tally.disagreements,
-        "findings": tally.findings,
-    }
+def _count(auditors: Auditors, audit: Audit, series: Series) -> None:
+    """Add to the audit how many comparisons a series takes, and what of it is left out."""
+    if series.kind.is_gathered:
+        audit.leave_out(series, audit.span, "the exchange grants too few requests to compare rows of this kind")
+        return
+    klines, absence = auditors
+    span, began_ms = audit.span, audit.began_ms
+    if audit.by_rows:
+        audit.total += klines.count_rows(series, klines.held_rows(series, span))
+    else:
+        audit.total += klines.count(series, klines.due(series, span, began_ms))
+        audit.total += klines.count_rows(series, klines.due_rows(series, span, began_ms))
+    for hole, why in klines.left_out(series, span):
+        audit.leave_out(series, hole, why)
+    audit.total += len(absence.due(series, span, began_ms))
+
+
+async def _compare_held(auditor: Auditor, audit: Audit, several: Sequence[Series]) -> None:
+    """Compare the series of one symbol: whole days by their sums, parts of days row by row."""
+    due = {series: auditor.due(series, audit.span, audit.began_ms) for series in several}
+    await auditor.audit(due, audit.tally)
+    for series in several:
+        await auditor.audit_rows(series, auditor.due_rows(series, audit.span, audit.began_ms), audit.tally)
+
+
+async def _compare_absent(absence: AbsenceAuditor, audit: Audit, several: Sequence[Series]) -> None:
+    """Ask for the recorded absence of one symbol's series again."""
+    await absence.audit(several, audit.span, audit.began_ms, audit.tally)
+    for series in several:
+        for span in absence.due(series, audit.span, audit.began_ms):
+            audit.leave_out(series, span, "recorded absent, and more such spans than are asked at once")

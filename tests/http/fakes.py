@@ -262,13 +262,13 @@ class FakeBackfill:
 
 class FakeVerify:
     def __init__(self) -> None:
-        self.requests: list[tuple[Sequence[Series], Span]] = []
+        self.requests: list[tuple[Sequence[Series], Span, bool]] = []
         self.error: Exception | None = None
 
-    def request(self, series: Sequence[Series], span: Span) -> int:
+    def request(self, series: Sequence[Series], span: Span, *, by_rows: bool = False) -> int:
         if self.error is not None:
             raise self.error
-        self.requests.append((series, span))
+        self.requests.append((series, span, by_rows))
         return len(self.requests)
 
     def report(self) -> dict[str, object]:

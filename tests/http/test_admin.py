@@ -249,6 +249,15 @@ async def test_an_audit_that_cannot_begin_is_refused(error: Exception, status: i
             assert (await client.get("/v1/verification")).status_code == 503
 
 
+@pytest.mark.parametrize(("rows", "status"), [(True, 202), (False, 202), ("true", 400), (1, 400), (None, 400)])
+async def test_every_row_is_compared_when_a_boolean_says_so(rows: object, status: int) -> None:
+    node = Node()
+    async with node.operator() as client:
+        assert (await client.post("/v1/admin/verify", json=wish() | {"rows": rows})).status_code == status
+        assert [by_rows for _, _, by_rows in node.verify.requests] == ([rows] if status == 202 else [])
+        assert (await client.post("/v1/admin/backfill", json=wish() | {"rows": True})).status_code == 400
+
+
 async def test_a_large_body_is_refused_before_it_is_read_whole() -> None:
     async with Node().operator() as client:
         assert (await client.post("/v1/admin/backfill", content=b" " * (BODY_BYTES_MAX + 1))).status_code == 413

@@ -13,9 +13,9 @@ from tests.system.processes import Place, Programs, until
 from tests.system.test_process_operate import days, midnight
 
 
-def corrupt(place: Place, symbol: str, open_ms: int) -> None:
+def corrupt(place: Place, symbol: str, open_ms: int, how: str = "volume = volume || '1'") -> None:
     database = Path(place.db_url.removeprefix("sqlite:///"))
-    change(database, Series(KLINES, symbol, M1), open_ms, "volume = volume || '1'")
+    change(database, Series(KLINES, symbol, M1), open_ms, how)
 
 
 async def test_verify_alone_finds_and_mends_and_then_finds_nothing(tmp_path: Path) -> None:
@@ -28,7 +28,10 @@ async def test_verify_alone_finds_and_mends_and_then_finds_nothing(tmp_path: Pat
         corrupt(place, "BTCUSDT", midnight(2))
         status, said = await programs.run("verify", *one, env=place.env)
         assert (status, "1 rows replaced" in said, "Traceback" in said) == (1, True, False)
-        assert (await programs.run("verify", *one, env=place.env))[0] == 0
+        corrupt(place, "BTCUSDT", midnight(2) + 60_000, "close = CASE WHEN close = low THEN high ELSE low END")
+        assert (await programs.run("verify", *one, env=place.env))[0] == 0, "a close inside a day changes no sum"
+        status, said = await programs.run("verify", "--rows", "--json", *one, env=place.env)
+        assert (status, '"rows_replaced": 1' in said, '"rows": true' in said) == (1, True, True), said
         assert await place.check_store(sandbox)
 
 
@@ -58,6 +61,8 @@ async def test_verify_goes_through_the_node_that_writes(tmp_path: Path) -> None:
         corrupt(place, "ETHUSDT", midnight(2) + 60_000)  # yesterday is not yet final in the first minutes of a day
         status, said = await programs.run("verify", *days(3, 0), env=place.env)
         assert (status, f"http://127.0.0.1:{place.port}" in said, "ETHUSDT 1m day" in said) == (1, True, True)
+        status, said = await programs.run("verify", "--rows", *days(3, 2), env=place.env)
+        assert (status, "ETHUSDT" in said) == (0, False), said
         await until(place.is_whole, "the roll-ups are made anew")
         assert await place.check_store(sandbox)
 

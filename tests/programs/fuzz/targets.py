@@ -22,7 +22,7 @@ from app.binance.exchange_info import PRECISION_MAX, BadExchangeInfo
 from app.binance.stream_event import KlineEvent
 from app.domain.interval import INTERVALS, M1
 from app.domain.kline import OPEN_MS_MAX, BadKline, Kline, Precision, check, normalise
-from app.http.admin import understood
+from app.http.admin import comparison, understood
 from app.http.errors import ApiError
 from app.http.page import accepts_gzip, matches
 from app.http.params import INTEGER_MAX, PARAMETERS, TIME_MS_MAX, kline_query
@@ -264,6 +264,7 @@ def _run_admin_body(data: bytes) -> bool:
         _check_stated(error.status, error.text.encode())
         return False
     assert series
+    assert comparison(data, _symbol_of) == (series, span, False)
     assert 0 <= span.start_ms < span.end_ms <= TIME_MS_MAX
     return True
 
