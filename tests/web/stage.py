@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from app.domain.interval import DAY_MS, MINUTE_MS
 from app.http.dashboard import BUILT
 from infra.sandbox.server import SandboxServer
 from tests.system.nginx import NGINX, nginx_conf
@@ -15,6 +16,9 @@ from tests.system.processes import Place, Programs, ShiftedClock, free_port, unt
 from tests.web.chromium import Browser, Page, chromium
 
 HELD_S_MAX: Final = 90.0  # until three days of four symbols are held
+AGE_S: Final = 15.0  # the second of a minute at which the exchange starts
+YOUNG_MS: Final = 2 * MINUTE_MS  # from this age on a day has closed minutes
+PLAYED_MS: Final = 10 * MINUTE_MS  # longer than the tests of one stage take
 SHOWN: Final = "window.klinenodeChart?.()"
 HAS_BARS: Final = f"({SHOWN}?.bars.length ?? 0) > 20"
 PREFIX: Final = "/charts"
@@ -40,6 +44,15 @@ server {{
 }}
 map $http_upgrade $klinenode_test_connection {{ default upgrade; '' ''; }}
 """
+
+
+def within_a_day() -> ShiftedClock:
+    """An exchange's clock on which today has closed minutes and does not end during the tests of one stage."""
+    clock = ShiftedClock(AGE_S)
+    age_ms = clock.now_ms() % DAY_MS
+    if YOUNG_MS <= age_ms < DAY_MS - PLAYED_MS:
+        return clock
+    return ShiftedClock(AGE_S + (YOUNG_MS - age_ms) % DAY_MS // 1000)
 
 
 @dataclass
@@ -91,14 +104,17 @@ async def staged(
     symbols: int = 4,
     faults: Sequence[Callable[[int], Mapping[str, Any]]] = (),
     lacking: int = 0,
+    clock: ShiftedClock | None = None,
 ) -> AsyncIterator[Stage]:
     """A stage. Skips where the dashboard is not built.
 
     `faults` are made for the exchange's time (ms) when it starts; the node is ready when `lacking` klines are missing.
+    Without `clock` the exchange's time is the machine's, but for less than a minute.
     """
     if not (BUILT / "index.html").exists():
         pytest.skip("the dashboard is not built (make web)")
-    async with SandboxServer(ShiftedClock(elapsed_s=15), symbols=symbols) as sandbox, Programs(folder) as programs:
+    clock = clock or ShiftedClock(AGE_S)
+    async with SandboxServer(clock, symbols=symbols) as sandbox, Programs(folder) as programs:
         for fault in faults:
             sandbox.inject(**fault(sandbox.exchange.clock.now_ms()))
         place = Place(programs, sandbox.port, settings=dict(settings))
