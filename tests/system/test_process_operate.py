@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -17,8 +18,14 @@ from tests.system.processes import Place, Programs, asked_again, pause, until
 ONE = ("--symbol", "BTCUSDT", "--interval", "1m")
 
 
+@cache
+def today() -> int:
+    """The day, counted from 1970, of the first call: the days that a test means stay while midnight passes."""
+    return SystemClock().now_ms() // DAY_MS
+
+
 def midnight(days_ago: int) -> int:
-    return (SystemClock().now_ms() // DAY_MS - days_ago) * DAY_MS
+    return (today() - days_ago) * DAY_MS
 
 
 def days(first: int, last: int) -> tuple[str, ...]:
