@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from infra.sandbox.candles import QUANTUM_MS, Candle, HourBlock, build_hour, flat
 from infra.sandbox.grid import DAY_MS, DURATIONS_MS, HOUR_MS, MINUTE_MS
-from infra.sandbox.numbers import Numbers
+from infra.sandbox.numbers import ANCHOR_HOUR, Numbers
 from infra.sandbox.recent import Recent
 from infra.sandbox.universe import Instrument
 
@@ -34,10 +34,10 @@ def roll_up(open_ms: int, parts: Iterable[Candle]) -> Candle:
 
 
 class Market:
-    """Candles by symbol and interval: pure functions with bounded caches."""
+    """Candles by symbol and interval: pure functions with bounded caches; trades are numbered from hour `anchor` on."""
 
-    def __init__(self) -> None:
-        self.numbers = Numbers()
+    def __init__(self, anchor: int = ANCHOR_HOUR) -> None:
+        self.numbers = Numbers(anchor)
         self._blocks: Recent[tuple[Instrument, int], HourBlock] = Recent(_BLOCKS_MAX)
         self._hours: Recent[tuple[Instrument, int], Candle] = Recent(_SUMS_MAX)
         self._days: Recent[tuple[Instrument, int], Candle] = Recent(_SUMS_MAX)

@@ -1,7 +1,7 @@
 """The numbers of trades and aggregates, which are consecutive from the listing on.
 
-The trades of an hour are counted without computing them, and summed from ANCHOR_HOUR on in both directions: the time
-this takes grows with the distance from it (about 10 ms for a month).
+The trades of an hour are counted without computing them, and summed from an anchor on in both directions: the time
+this takes grows with the distance from it (about 20 ms a symbol for a month), so that it is near the sandbox's present.
 """
 
 import threading
@@ -12,11 +12,11 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from infra.sandbox.candles import RUNS_MAX, hour_trades
-from infra.sandbox.grid import HOUR_MS, MINUTE_MS, utc_ms
+from infra.sandbox.grid import HOUR_MS, MINUTE_MS, utc, utc_ms
 from infra.sandbox.recent import Recent
 from infra.sandbox.universe import Instrument
 
-ANCHOR_HOUR: Final = utc_ms(2026, 11, 1) // HOUR_MS
+ANCHOR_HOUR: Final = utc_ms(2026, 11, 1) // HOUR_MS  # in which numbers begin unless the sandbox's clock is later
 _SYMBOLS_MAX: Final = 2_048  # whose sums are cached, about 16 bytes an hour
 _MERGED_OF: Final = 4  # of the trades above RUNS_MAX in a minute, one in so many is merged with the one before it
 
@@ -26,6 +26,12 @@ class Count(NamedTuple):
 
     trades: int
     aggregates: int
+
+
+def anchor_hour(now_ms: int) -> int:
+    """The hour in which the numbers of a sandbox begin that starts at `now_ms`: the start of its month."""
+    now = utc(now_ms)
+    return max(ANCHOR_HOUR, utc_ms(now.year, now.month) // HOUR_MS)
 
 
 def aggregates_of(trades: int) -> int:
@@ -43,11 +49,11 @@ def minutes_before(item: Instrument, hour: int, *, aggregate: bool) -> tuple[int
 class _Sums:
     """The first numbers in each hour of one symbol."""
 
-    def __init__(self, item: Instrument) -> None:
+    def __init__(self, item: Instrument, anchor: int) -> None:
         self._item = item
         self._lock = threading.Lock()
         listed = item.onboard_ms // HOUR_MS
-        self.origin = max(ANCHOR_HOUR, listed)
+        self.origin = max(anchor, listed)
         # enough numbers below it for all earlier trades: a minute has at most twice the usual number, and one
         base = 1 + (self.origin - listed) * 60 * (2 * item.trades_a_minute + 1)
         self._after = (array("q", [base]), array("q", [base]))
@@ -86,7 +92,8 @@ class _Sums:
 class Numbers:
     """The first numbers of hours and minutes, and the minute of a number."""
 
-    def __init__(self) -> None:
+    def __init__(self, anchor: int = ANCHOR_HOUR) -> None:
+        self._anchor = anchor
         self._sums: Recent[Instrument, _Sums] = Recent(_SYMBOLS_MAX)
 
     def first(self, item: Instrument, open_ms: int, *, aggregate: bool = False) -> int:
@@ -107,7 +114,7 @@ class Numbers:
 
     def _of(self, item: Instrument) -> _Sums:
         found = self._sums.get(item)
-        return found if found is not None else self._sums.put(item, _Sums(item))
+        return found if found is not None else self._sums.put(item, _Sums(item, self._anchor))
 
 
 def _negative(number: int) -> int:

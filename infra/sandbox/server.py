@@ -22,6 +22,8 @@ from infra.sandbox.exchange import Exchange
 from infra.sandbox.faults import FaultBoard, parse_fault
 from infra.sandbox.journal import Journal
 from infra.sandbox.limits import WEIGHT_LIMIT, WeightLimiter
+from infra.sandbox.market import Market
+from infra.sandbox.numbers import anchor_hour
 from infra.sandbox.options import Options
 from infra.sandbox.rest import RestApi
 from infra.sandbox.sockets import LIFE_S, SocketServer
@@ -93,7 +95,8 @@ def create_app(
 
     A given `universe` replaces these symbols.
     """
-    exchange = Exchange(clock, universe or Universe(seed, symbols), options)
+    market = Market(anchor_hour(clock.now_ms()))
+    exchange = Exchange(clock, universe or Universe(seed, symbols), options, market)
     limiter = WeightLimiter(weight_limit, options.data_limit_per_path)
     faults, journal = FaultBoard(), Journal()
     sockets = SocketServer(exchange, faults, journal, socket_life_s)

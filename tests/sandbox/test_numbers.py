@@ -6,7 +6,7 @@ import pytest
 
 from infra.sandbox.grid import DAY_MS, HOUR_MS, MINUTE_MS, utc_ms
 from infra.sandbox.market import Market
-from infra.sandbox.numbers import ANCHOR_HOUR
+from infra.sandbox.numbers import ANCHOR_HOUR, anchor_hour
 from infra.sandbox.tape import Tape
 from infra.sandbox.universe import Instrument, Universe
 
@@ -36,6 +36,18 @@ def test_numbers_go_on_from_one_minute_and_hour_to_the_next(tape: Tape, symbol: 
     assert all(after.number == before.number + 1 for before, after in pairwise(aggregates))
     assert [(each.first, each.last) for each in aggregates][:1] == [(trades[0].number, aggregates[0].last)]
     assert all(after.first == before.last + 1 for before, after in pairwise(aggregates))
+
+
+def test_numbers_begin_near_the_present_of_the_sandbox_and_stay_what_they_are_in_november() -> None:
+    assert anchor_hour(NOW_MS) == ANCHOR_HOUR == anchor_hour(utc_ms(2024, 1))
+    later_ms = utc_ms(2028, 2, 29, 23, 59)
+    assert anchor_hour(later_ms) == utc_ms(2028, 2) // HOUR_MS
+    old, new = Tape(Market()), Tape(Market(anchor_hour(later_ms)))
+    item = instrument("ADAUSDT")
+    hour_ms = utc_ms(2028, 2) - HOUR_MS
+    trades = [trade for part in new.forwards(item, hour_ms, hour_ms + 2 * HOUR_MS) for trade in part]
+    assert all(after.number == before.number + 1 for before, after in pairwise(trades))
+    assert trades[0].number > old.minute(item, hour_ms)[0].number
 
 
 def test_the_first_trade_of_a_symbol_has_a_number_above_zero(tape: Tape) -> None:
