@@ -15,7 +15,7 @@ PATH = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
 
 async def test_a_follower_has_looked_before_it_is_asked(tmp_path: Path) -> None:
     async with world(tmp_path, symbols=2) as made, made.node(intervals="1m,5m") as writer:
-        await writer.until_whole()
+        await made.hold_whole(writer)  # no look grows old, and nothing is written, while the follower starts
         async with made.node(intervals="1m,5m") as other:
             assert other.node.writer is None
             assert other.node.parts.query.listed("btcusdt") == "BTCUSDT"
