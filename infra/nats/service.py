@@ -23,7 +23,7 @@ class CollectorService:
         self._stats = stats
 
     async def greet(self, client: Client) -> None:
-        """Register it on `client`. Raises nats.errors.Error."""
+        """Register it on `client`, and wait until the server has it. Raises nats.errors.Error, TimeoutError."""
 
         async def answer(request: Request) -> None:
             await request.respond(msgspec.json.encode(self._stats()))
@@ -41,3 +41,5 @@ class CollectorService:
             ),
         )
         await service.add_endpoint(EndpointConfig(name=STATUS, subject=SUBJECT, handler=answer))
+        for _ in range(2):  # the first PING may overtake the subscriptions, the second comes behind them
+            await client.flush()

@@ -246,6 +246,7 @@ async def test_kills_of_either_side_before_and_now_lose_and_double_nothing(runni
     await place.well()
     async with hearing(running.nats.url) as heard:
         await heard.until_more(BTC, 4)
+        await heard.until_subjects(f"market.{name}.{SYMBOLS[name]}.trade" for name in EXCHANGES)
     await until(place.is_whole, "every gap is closed and the spill is empty")
     running.collector.signal(signal.SIGTERM)
     assert await running.collector.ended(END_S_MAX) == 0
