@@ -80,10 +80,8 @@ class Bars:
         """How many bars the answer would have if those are more than `query.bars`, else 0; thinned bars never are."""
         if can_thin(query.series):
             return 0
-        grid, held = (
-            self._ledgers.grid(query.series),
-            held_of(self._ledgers, self._tail, query.series).clip(self._plan(query).span),
-        )
+        grid = self._ledgers.grid(query.series)
+        held = held_of(self._ledgers, self._tail, query.series).clip(self._plan(query).span)
         number = sum(grid.count(*span) for span in held)
         return number if number > query.bars else 0
 
